@@ -1,0 +1,1 @@
+"""The classifiers of the papers: architectures, training, and one card each."""

@@ -1,0 +1,112 @@
+"""The confusion matrix, and where wrong predictions collect in it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Matrix = NDArray[np.int64]
+
+
+def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) -> Matrix:
+    """
+    Count the images of each true class (row) by predicted class (column).
+
+    >>> confusion_matrix([0, 0, 1, 2], [0, 1, 1, 1], 3)
+    array([[1, 1, 0],
+           [0, 1, 0],
+           [0, 1, 0]])
+    """
+    if classes < 1:
+        raise ValueError(f"`classes` must be at least 1, got {classes}; give the number of classes")
+    rows, columns = _indices("labels", labels, classes), _indices("predictions", predictions, classes)
+    if rows.shape != columns.shape:
+        raise ValueError(
+            f"`predictions` must have one class for each of {len(rows)} labels, got {len(columns)}; "
+            "take both from the same images"
+        )
+    counts = np.bincount(rows * classes + columns, minlength=classes * classes)
+    return counts.reshape(classes, classes).astype(np.int64, copy=False)
+
+
+def confusion_groups(matrix: Matrix, share: float = 0.06) -> dict[int, dict[int, float]]:
+    """
+    List for each true class the wrong classes that draw at least `share` of all its images.
+
+    >>> confusion_groups(np.array([[90, 8, 2], [0, 100, 0], [30, 10, 60]]))
+    {0: {1: 0.08}, 1: {}, 2: {0: 0.3, 1: 0.1}}
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"`share` must lie in (0, 1], got {share:g}; write 0.06 for 6 % of a class's images")
+    wrong = _wrong(matrix)
+    shares = wrong / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    return {
+        true: {int(drawn): float(row[drawn]) for drawn in np.flatnonzero(row >= share)}
+        for true, row in enumerate(shares)
+    }
+
+
+def attractors(matrix: Matrix, top: int = 3) -> list[tuple[int, float]]:
+    """
+    Rank the classes by the share of all wrong predictions that they draw; at most `top`, none that draws nothing.
+
+    >>> attractors(np.array([[90, 8, 2], [0, 100, 0], [30, 10, 60]]))
+    [(0, 0.6), (1, 0.36), (2, 0.04)]
+    """
+    drawn = _wrong(matrix).sum(axis=0)
+    order = np.argsort(-drawn, kind="stable")[:top]  # stable: of two that draw alike the lower class comes first
+    return [(int(label), float(drawn[label] / drawn.sum())) for label in order if drawn[label]]
+
+
+class Concentration(NamedTuple):
+    """How few classes draw the wrong predictions: the share of the first few, and the entropy over all, in bits."""
+
+    share: float
+    entropy: float
+
+
+def concentration(matrix: Matrix, top: int = 3) -> Concentration:
+    """
+    Measure how few classes draw the wrong predictions; NaN twice where none is wrong.
+
+    Entropy is 0 where one class draws them all, and log₂ K where K classes draw alike.
+
+    >>> concentration(np.array([[5, 2, 2], [0, 9, 0], [2, 2, 5]]), top=1)
+    Concentration(share=0.5, entropy=1.5)
+    """
+    drawn = _wrong(matrix).sum(axis=0)
+    if not drawn.any():
+        return Concentration(np.nan, np.nan)
+    shares = np.sort(drawn[drawn > 0] / drawn.sum())[::-1]
+    entropy = float(-(shares * np.log2(shares)).sum())
+    return Concentration(min(float(shares[:top].sum()), 1.0), max(entropy, 0.0))
+
+
+def _wrong(matrix: Matrix) -> Matrix:
+    """Copy the matrix without its diagonal."""
+    return matrix - np.diag(matrix.diagonal())
+
+
+def _indices(name: str, values: ArrayLike, classes: int) -> NDArray[np.int64]:
+    """Check that each value is a class."""
+    array: NDArray[Any] = np.asarray(values)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ValueError(
+            f"`{name}` must be one integer an image, got shape {array.shape} of {array.dtype}; "
+            "give class indices, not scores"
+        )
+    indices = array.astype(np.int64)  # narrow types would overflow in row · classes + column
+    outside = indices[(indices < 0) | (indices >= classes)]
+    if outside.size:
+        repair = (
+            "-1 marks an image without a valid prediction: such a cell errs and is not measured"
+            if name == "predictions" and (outside == -1).any()
+            else "give the data's own number of classes"
+        )
+        raise ValueError(
+            f"`{name}` must lie in 0 to {classes - 1}, got {outside[0]} ({outside.size} of {array.size} outside); "
+            f"{repair}"
+        )
+    return indices

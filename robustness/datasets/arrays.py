@@ -1,0 +1,78 @@
+"""Images from an ``.npz`` file: ``train_x, train_y, test_x, test_y``, or ``x, y`` for a set that is not split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from robustness.datasets import checks, unpacked
+from robustness.datasets.checks import Array
+from robustness.datasets.images import Images
+from robustness.errors import DataError, DataMissing
+
+if TYPE_CHECKING:
+    from robustness.datasets.spec import DataSpec
+
+SPLIT = {"train": ("train_x", "train_y"), "test": ("test_x", "test_y")}
+UNSPLIT = {"all": ("x", "y")}
+
+
+def parts(
+    *, spec: DataSpec, root: Path, cache: Path, progress: unpacked.Progress | None = None
+) -> Mapping[str, Images]:
+    """
+    Give the parts of the file that ``spec`` names below ``root``: train and test, or all.
+
+    ``classes`` in the file names the classes. Nothing in it is ever unpickled.
+    """
+    file = root / str(spec.file)
+    if not file.is_file():
+        raise DataMissing(f"no {spec.file} in {root}: {file} does not exist; put it there, or name another data root")
+    return read(unpacked.arrays(file, cache, progress), file, groups=spec.groups)
+
+
+def read(arrays: Mapping[str, Array], file: Path, *, groups: str | None = None) -> Mapping[str, Images]:
+    """
+    Make images of the arrays of a file.
+
+    >>> import numpy as np
+    >>> eyes = {"x": np.zeros((3, 8, 8), np.uint8), "y": np.array([0, 1, 1]), "classes": np.array(["closed", "open"])}
+    >>> read(eyes, Path("eyes.npz"))
+    {'all': Images(name='eyes', classes=('closed', 'open'))}
+    """
+    layouts = [
+        layout for layout in (SPLIT, UNSPLIT) if all(name in arrays for pair in layout.values() for name in pair)
+    ]
+    if len(layouts) != 1:
+        raise DataError(
+            f"{file} must hold train_x, train_y, test_x and test_y, or x and y instead; it holds {_listed(arrays)}"
+        )
+    title = file.name.split(".npz")[0]
+    try:
+        classes = checks.class_names(arrays.get("classes"), *(arrays[y] for _, y in layouts[0].values()))
+    except DataError as error:
+        raise DataError(f"{title}: {error}") from None
+    found = {}
+    for part, (x, y) in layouts[0].items():
+        name = title if part == "all" else f"{title} {part}"
+        found[part] = Images(name, arrays[x], arrays[y], classes, groups=arrays.get(_group_array(part, groups)))
+    if groups is not None and all(images.groups is None for images in found.values()):
+        raise DataError(f"`groups` must name an array of {file}, got {groups!r}; it holds {_listed(arrays)}")
+    return found
+
+
+def _group_array(part: str, groups: str | None) -> str:
+    """
+    Give the name of one part's groups; those of the other part are called alike.
+
+    >>> _group_array("test", "train_track"), _group_array("all", "group")
+    ('test_track', 'group')
+    """
+    if groups is None or part == "all":
+        return groups or ""
+    return f"{part}_{groups.removeprefix('train_').removeprefix('test_')}"
+
+
+def _listed(arrays: Mapping[str, Array]) -> str:
+    return ", ".join(sorted(arrays)) or "no array"

@@ -1,0 +1,154 @@
+"""Labelled images of one split, read in batches."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from robustness.datasets import checks
+from robustness.datasets.checks import Array, Indices
+from robustness.errors import DataError
+
+BLOCK = 2**22
+"""Bytes that are looked at at once where all pixels are."""
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """
+    Labelled images that stay as they are stored until a batch of them is read.
+
+    ``pixels`` is the whole source, channels last: (N, H, W) or (N, H, W, C), uint8, or floats in [0, 1]; often a
+    memory map. ``rows`` says which of its images belong (None: all). ``labels`` and ``groups`` are those of the images
+    that belong, in their order.
+
+    >>> images = Images("spots", np.array([[[0]], [[51]], [[255]]], np.uint8), [0, 0, 1], ("dark", "bright"))
+    >>> len(images), images.shape, images.labels.tolist()
+    (3, (1, 1, 1), [0, 0, 1])
+    >>> images.select([2, 1], "some spots").batch(0, 2).ravel().tolist()
+    [1.0, 0.20000000298023224]
+    """
+
+    name: str
+    pixels: Array = field(repr=False)
+    labels: Indices = field(repr=False)
+    classes: tuple[str, ...]
+    rows: Indices | None = field(default=None, repr=False)
+    groups: Array | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        try:
+            self._check()
+        except DataError as error:
+            raise DataError(f"{self.name}: {error}") from None
+
+    def _check(self) -> None:
+        self._keep(pixels=checks.pixels(self.pixels), classes=checks.class_names(self.classes))
+        if self.rows is not None:
+            self._keep(rows=checks.rows(self.rows, len(self.pixels)))
+        self._keep(labels=checks.labels(self.labels, len(self), self.classes))
+        if self.groups is not None:
+            self._keep(groups=checks.groups(self.groups, len(self)))
+        if self.pixels.dtype != np.uint8:
+            checks.unit_range(self._blocks())
+
+    def _keep(self, **values: Any) -> None:
+        for name, value in values.items():
+            if isinstance(value, np.ndarray):
+                value = value.view()  # the caller's own array stays writable
+                value.flags.writeable = False
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return len(self.pixels) if self.rows is None else len(self.rows)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width, as a classifier sees them."""
+        _, height, width, *channels = self.pixels.shape
+        return (channels[0] if channels else 1), height, width
+
+    @property
+    def constant_share(self) -> float:
+        """The share of the largest class: the accuracy of a classifier that always says it."""
+        return float(np.bincount(self.labels).max() / len(self))
+
+    def select(self, rows: npt.ArrayLike, name: str) -> Images:
+        """Give some of these images; ``rows`` count from the first image of this set, in the order wanted."""
+        try:
+            chosen = checks.rows(rows, len(self))
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from None
+        return replace(
+            self,
+            name=name,
+            rows=chosen if self.rows is None else self.rows[chosen],
+            labels=self.labels[chosen],
+            groups=None if self.groups is None else self.groups[chosen],
+        )
+
+    def batch(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Give images ``start`` to ``stop`` as float32 in [0, 1], (n, C, H, W); no others are read."""
+        if not 0 <= start <= stop:
+            raise DataError(f"{self.name}: `start` and `stop` must be 0 <= start <= stop, got {start} and {stop}")
+        stored = self._stored(start, stop)
+        stored = stored[:, None] if stored.ndim == 3 else stored.transpose(0, 3, 1, 2)
+        if stored.dtype != np.uint8:
+            return np.array(stored, np.float32, order="C")
+        return np.divide(stored, np.float32(255), dtype=np.float32, order="C")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """
+        The SHA-256 of what is in the images, their labels and the class names.
+
+        Neither the name, the file, the groups nor the way in which the rows were selected counts. One channel is the
+        same as none.
+        """
+        little_endian = self.pixels.dtype.newbyteorder("<")
+        header = ["images 1", len(self), *self.shape, little_endian.str, self.classes]
+        digest = hashlib.sha256(json.dumps(header).encode() + b"\n")
+        for block in self._blocks():
+            digest.update(np.ascontiguousarray(block, little_endian).data)
+        digest.update(self.labels.astype("<i8").data)
+        return digest.hexdigest()
+
+    def _stored(self, start: int, stop: int) -> Array:
+        return self.pixels[start:stop] if self.rows is None else self.pixels[self.rows[start:stop]]
+
+    def _blocks(self) -> Iterator[Array]:
+        step = max(1, BLOCK // self.pixels[0].nbytes)
+        for start in range(0, len(self), step):
+            yield self._stored(start, start + step)
+
+
+def from_arrays(
+    pixels: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    classes: tuple[str, ...] | None = None,
+    *,
+    name: str = "images",
+    groups: npt.ArrayLike | None = None,
+) -> Images:
+    """
+    Give arrays in memory as `Images`; channels come last, and without ``classes`` they are called "0", "1", ....
+
+    The pixels are copied, so that what is done to the array later cannot differ from its fingerprint.
+
+    >>> from_arrays(np.zeros((4, 8, 8, 3)), [0, 1, 2, 1], name="squares")
+    Images(name='squares', classes=('0', '1', '2'))
+    """
+    try:
+        names = checks.class_names(classes, labels)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
+    return Images(
+        name, np.array(pixels), np.asarray(labels), names, groups=None if groups is None else np.asarray(groups)
+    )

@@ -1,0 +1,164 @@
+"""Archives of arrays, unpacked once to files that can be mapped to memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+import re
+import shutil
+import tempfile
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from robustness.datasets.checks import Array
+from robustness.errors import DataError
+
+PATIENCE = 2.0
+"""Seconds without a word."""
+CHUNK = 2**20
+INDEX = "index.json"
+TORN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, NotImplementedError, RuntimeError)
+"""What the standard library raises for archives that are cut off, damaged, encrypted or something else."""
+
+Progress = Callable[[str], None]
+
+
+def arrays(file: Path, cache: Path, progress: Progress | None = None) -> Mapping[str, Array]:
+    """
+    Give the arrays of an ``.npz`` or ``.npz.xz`` file as read-only memory maps, unpacked below ``cache`` if need be.
+
+    The folder is named by the SHA-256 of the file, which is taken anew each time: another file is another folder.
+    """
+    say = _Patient(progress)
+    try:
+        digest = _sha256(file)[:32]
+        folder = cache / "arrays" / digest
+        found = _read(folder)
+        if found is not None:
+            return found
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(folder.with_suffix(".lock"), file, say):
+            found = _read(folder)  # another process may just have made it
+            if found is None:
+                _unpack(file, folder, say)
+                found = _read(folder)
+    except OSError as error:
+        raise DataError(
+            f"{file} could not be unpacked to {cache}: {error}; is there room, may it be written?"
+        ) from error
+    if found is None:
+        raise DataError(f"{file} was unpacked to {folder}, which then changed; remove that folder")
+    return found
+
+
+def _read(folder: Path) -> dict[str, Array] | None:
+    """
+    Open what was unpacked, or give None where it is not whole.
+
+    Names, sizes, types and shapes are compared, the bytes are not: who uses arrays as evidence takes the fingerprint
+    of what was selected, each run, so that changed bytes are other data and no old number is believed of them. The
+    sums in the index are for whoever then looks for what has changed.
+    """
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        found: dict[str, Array] = {}
+        for name, entry in index.items():
+            path = folder / f"{name}.npy"
+            found[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+            if _entry(path, found[name]) != {key: entry[key] for key in ("bytes", "dtype", "shape")}:
+                return None
+    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
+        return None
+    return found
+
+
+def _unpack(file: Path, folder: Path, say: _Patient) -> None:
+    """Unpack beside ``folder`` and rename; the caller holds the lock, so what a killed process left may go."""
+    for leftover in folder.parent.glob(f".{folder.name}-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+        archive, made = file, Path(scratch) / "made"
+        made.mkdir()
+        try:
+            if file.suffix == ".xz":  # a zip file is read from its end, which needs a file
+                archive = Path(scratch) / "archive.npz"
+                with lzma.open(file) as source, archive.open("wb") as target:
+                    _copy(source, target, say, f"unpacking {file.name}: decompressed")
+            index = _extract(archive, made, say, f"unpacking {file.name}")
+        except TORN as error:
+            raise DataError(
+                f"{file} must be a whole .npz or .npz.xz file, but: {error}; get or write it again"
+            ) from error
+        (made / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
+        if folder.exists():  # damaged, or the caller would not unpack; maps of it that are open stay valid
+            folder.rename(Path(scratch) / "damaged")
+        made.rename(folder)
+
+
+def _extract(archive: Path, folder: Path, say: Progress, doing: str) -> dict[str, Any]:
+    """Write every array of an archive to a file of its own, and tell its size, type, shape and sum."""
+    index: dict[str, Any] = {}
+    with zipfile.ZipFile(archive) as opened:
+        for member in opened.namelist():
+            name = re.fullmatch(r"(\w[\w.-]*)\.npy", member)
+            if name is None:
+                raise ValueError(f"it holds {member!r}, which is no array")
+            path = folder / member
+            with opened.open(member) as source, path.open("wb") as target:
+                digest = _copy(source, target, say, f"{doing}: {member}")
+            try:
+                array = np.load(path, mmap_mode="r", allow_pickle=False)
+            except (ValueError, EOFError) as error:
+                raise ValueError(f"array {name[1]!r} holds Python objects, or is torn ({error})") from error
+            index[name[1]] = _entry(path, array) | {"sha256": digest}
+    return index
+
+
+def _entry(path: Path, array: Array) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "dtype": array.dtype.str, "shape": list(array.shape)}
+
+
+def _copy(source: IO[bytes], target: IO[bytes], say: Progress, doing: str) -> str:
+    digest, size = hashlib.sha256(), 0
+    while chunk := source.read(CHUNK):
+        target.write(chunk)
+        digest.update(chunk)
+        size += len(chunk)
+        say(f"{doing}, {size >> 20} MB")
+    return digest.hexdigest()
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class _Patient:
+    """Pass on what is said, once every two seconds."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._last = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        if self._progress is not None and time.monotonic() - self._last >= PATIENCE:
+            self._last = time.monotonic()
+            self._progress(text)
+
+
+def _lock(path: Path, file: Path, say: _Patient) -> Any:
+    """Let one process unpack, so that eight workers do not write the same arrays eight times."""
+    lock = FileLock(path)
+    while True:
+        try:
+            return lock.acquire(timeout=PATIENCE)
+        except Timeout:
+            say(f"waiting for another process that unpacks {file.name}")

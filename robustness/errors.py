@@ -1,0 +1,44 @@
+"""What can be expected to go wrong, told to the user as a sentence instead of a traceback."""
+
+from __future__ import annotations
+
+
+class RobustnessError(Exception):
+    """The base of every error that the harness raises on purpose."""
+
+
+class CardError(RobustnessError):
+    """A model card that cannot be read: file, key, value and what is allowed."""
+
+
+class DataError(RobustnessError):
+    """Images or labels that cannot be used."""
+
+
+class DataMissing(DataError):
+    """
+    A data set that is not on this machine.
+
+    >>> str(DataMissing("no MNIST in /data", command="robustness data mnist --root /data"))
+    'no MNIST in /data; get it with: robustness data mnist --root /data'
+    """
+
+    def __init__(self, reason: str, *, command: str = "") -> None:
+        super().__init__(f"{reason}; get it with: {command}" if command else reason)
+        self.command = command
+
+
+class ModelError(RobustnessError):
+    """A factory, weights file or module that cannot serve as a classifier."""
+
+
+class TrainingError(RobustnessError):
+    """A recipe that did not give weights."""
+
+
+class SweepError(RobustnessError):
+    """A sweep that could not be made."""
+
+
+class StoreError(RobustnessError):
+    """A file of the store that is torn, foreign or changed, and therefore not believed."""

@@ -1,0 +1,81 @@
+"""What this machine has, found without importing torch."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+INSTRUCTION_SETS = ("AVX512F", "AVX2", "ASIMD", "VSX", "VX")
+"""Best first. Sums are ordered otherwise on each of them, so results differ in the last bits."""
+
+
+def cores() -> int:
+    """Give the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpus(environment: Mapping[str, str] = os.environ, driver: Path = Path("/proc/driver/nvidia/gpus")) -> int:
+    """
+    Count the GPUs that torch would see, within ``CUDA_VISIBLE_DEVICES``.
+
+    >>> gpus({"CUDA_VISIBLE_DEVICES": ""}), gpus({}, driver=Path("/nowhere"))
+    (0, 0)
+    """
+    present = len(list(driver.iterdir())) if driver.is_dir() else 0
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if visible is None or not present:
+        return present
+    named = [entry.strip() for entry in visible.split(",") if entry.strip()]
+    # CUDA reads the list up to the first entry that names no device.
+    return min(present, next((i for i, entry in enumerate(named) if entry == "-1"), len(named)))
+
+
+@cache
+def device_kind(device: str) -> str:
+    """
+    Name the kind of a device: evidence of one kind is not evidence of another.
+
+    >>> device_kind("cpu").startswith("cpu-")
+    True
+    """
+    if not device.startswith("cpu"):
+        import torch
+
+        return f"{device.split(':')[0]}-{torch.cuda.get_device_name(device)}"
+    # NumPy detects these for its own dispatch; torch's detection agrees and would cost its import.
+    from numpy._core._multiarray_umath import __cpu_features__ as features
+
+    found = (name.lower() for name in INSTRUCTION_SETS if features.get(name))
+    return f"cpu-{next(found, platform.machine())}"
+
+
+def worker_device(device: str, worker: int) -> str:
+    """
+    Give the device of one of several worker processes: on GPUs they take them in turn.
+
+    >>> worker_device("cpu", 3)
+    'cpu'
+    """
+    if device == "auto":
+        device = "cuda" if gpus() else "cpu"
+    if device == "cuda" and (count := gpus()):
+        return f"cuda:{worker % count}"
+    return device
+
+
+def batch_size(shape: tuple[int, int, int], device: str) -> int:
+    """
+    Give the largest divisor of a chunk whose images fit a core's cache; on a GPU a whole chunk.
+
+    >>> batch_size((1, 28, 28), "cpu"), batch_size((3, 224, 224), "cpu")
+    (500, 8)
+    """
+    if device != "cpu":
+        return 1000
+    image_bytes = 4 * math.prod(shape)
+    fitting = (size for size in (1000, 500, 250, 125, 100, 50, 25, 20, 10, 8) if size * image_bytes <= 2**21)
+    return next(fitting, 8)

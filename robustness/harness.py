@@ -1,0 +1,270 @@
+"""What a run works with: the cards, the store, the device; and from them images, classifiers and evidence."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import platformdirs
+
+from robustness import datasets, hardware, sources, strengths, weights
+from robustness.cards import Card
+from robustness.datasets.images import Images
+from robustness.errors import DataMissing, ModelError, StoreError
+from robustness.evidence import SEMANTICS, Evidence
+from robustness.store import Store, canonical
+
+if TYPE_CHECKING:
+    from robustness.classifiers import Loaded
+
+CACHE = "pytest-robustness"
+
+
+class Progress(Protocol):
+    """Shows how far a long thing is: a context that gives a function of (done, total)."""
+
+    def __call__(self, what: str) -> AbstractContextManager[Callable[[int, int], None] | None]:
+        """Begin to show."""
+
+
+def no_progress(what: str) -> AbstractContextManager[None]:
+    """Show nothing."""
+    return nullcontext()
+
+
+def store_root(given: str | None = None, environment: Mapping[str, str] = os.environ) -> Path:
+    """Give the store's folder: as given, else ``ROBUSTNESS_STORE``, else below the user's cache folder."""
+    named = given or environment.get("ROBUSTNESS_STORE")
+    return Path(named).expanduser() if named else Path(platformdirs.user_cache_path(CACHE)) / "store"
+
+
+def data_root(given: str | None = None, environment: Mapping[str, str] = os.environ) -> Path:
+    """Give the data root: as given, else ``ROBUSTNESS_DATA``, else below the user's cache folder."""
+    named = given or environment.get("ROBUSTNESS_DATA")
+    return Path(named).expanduser() if named else Path(platformdirs.user_cache_path(CACHE)) / "data"
+
+
+@dataclass
+class Harness:
+    """
+    Gives images, weights, classifiers and evidence by card, each made at most once and kept in the store.
+
+    ``notices`` collects what a reader of the run must know and no test says: evidence that was not
+    believed, weights older than their recipe, a store that could not be written.
+    """
+
+    store: Store
+    data_root: Path
+    device: str = "cpu"
+    seed: int = 0
+    threads: int | None = None
+    progress: Progress = no_progress
+    notices: list[str] = field(default_factory=list)
+    _images: dict[tuple[str, str], Images] = field(default_factory=dict)
+    _weights: dict[Path, Path] = field(default_factory=dict)
+    _loaded: dict[Path, Loaded] = field(default_factory=dict)
+    _evidence: dict[str, Evidence] = field(default_factory=dict)
+
+    def images(self, card: Card, part: Literal["train", "test"] = "test") -> Images:
+        """Give the images that a card is tested (or trained) on; DataMissing where they are not on this machine."""
+        spec = card.file.data
+        key = (spec.model_dump_json(), part)
+        if key not in self._images:
+            self._images[key] = datasets.load(
+                spec, part, root=self.data_root, cache=self.store.root, progress=self.store.say
+            )
+        return self._images[key]
+
+    def weights(self, card: Card) -> Path:
+        """Give the file of a card's weights: its own, else those that its recipe made or makes now."""
+        key = card.path if card.file.recipe is None else card.path / str(card.file.recipe.seed)
+        if key not in self._weights:
+            own = card.weights
+            if own is not None and own.is_file():
+                self._notice_age(card, own)
+            elif card.file.recipe is None:
+                raise ModelError(f"{card.path}: model.weights = {card.file.model.weights!r}: there is no such file")
+            self._weights[key] = own if own is not None and own.is_file() else self.trained(card)
+        return self._weights[key]
+
+    def is_older(self, card: Card) -> bool:
+        """Say whether a card's committed weights were made by another recipe, or other data, than it names now."""
+        if card.file.recipe is None or card.weights is None or not card.weights.is_file():
+            return False
+        said = weights.metadata(card.weights).get("recipe")
+        return said is not None and said != recipe_hash(card, self.images(card, "train"))
+
+    def _notice_age(self, card: Card, own: Path) -> None:
+        try:
+            older = self.is_older(card)
+        except DataMissing:
+            return
+        if older:
+            self.notice(
+                f"{own} is older than its recipe (code, arguments or data have changed since); "
+                f"`robustness renew {card.name}` makes weights and thresholds anew"
+            )
+
+    def trained(self, card: Card, *, by_command: bool = False) -> Path:
+        """Give the weights that a card's recipe makes: from the store, or trained now, in one process of all."""
+        assert card.file.recipe is not None
+        images = self.images(card, "train")
+        key = recipe_hash(card, images)
+        path = self.store.path("weights", key)
+        if self._intact(path):
+            return path
+        if card.file.recipe.starts == "by command" and not by_command:
+            raise DataMissing(f"{card.name}: its weights are not trained", command=f"robustness train {card.name}")
+        what = f"training {card.name} (seed {card.file.recipe.seed})"
+        with self.store.alone(f"weights-{key}", what):
+            if not self._intact(path):
+                self._train(card, images, key, path, what)
+        return path
+
+    def _train(self, card: Card, images: Images, key: str, path: Path, what: str) -> None:
+        from robustness import recipes
+
+        assert card.file.recipe is not None
+        checkpoint = self.store.root / "checkpoints" / f"{key}.pt"
+        with self.progress(what) as progress:
+            job = recipes.Job(card.file.recipe.seed, checkpoint, progress, self.notices, self.store)
+            about = {"recipe": key, "model": card.name, "seed": str(job.seed), "data": images.name}
+            content = recipes.train(card, images, job, about)
+        self.store.write(path, content)
+        checkpoint.unlink(missing_ok=True)
+
+    def _intact(self, path: Path) -> bool:
+        if not path.is_file():
+            return False
+        try:
+            weights.verify(path)
+        except ModelError as error:
+            self.notice(f"{error}; trained again")
+            return False
+        return True
+
+    def classifier(self, card: Card) -> Loaded:
+        """Give a card's module with its weights, loaded once."""
+        file = self.weights(card)
+        if file not in self._loaded:
+            from robustness import classifiers
+
+            self._loaded[file] = classifiers.load(card, file)
+        return self._loaded[file]
+
+    def subject(self, card: Card, sweep: str) -> dict[str, Any]:
+        """Describe by content everything that evidence depends on; its hash is the key. Needs no torch."""
+        images = self.images(card)
+        table = card.file.sweeps.get(sweep)
+        # Strength 0 is the clean entry's, which all sweeps share.
+        swept = [s for s in card.file.strengths_of(sweep) if s != 0] or [0.0]
+        return {
+            "semantics": SEMANTICS,
+            "factory": card.file.model.factory,
+            "arguments": card.file.model.arguments,
+            "decision": card.file.model.decision.model_dump(),
+            "weights": sources.file_hash(self.weights(card)),
+            "images": images.fingerprint,
+            "perturbation": card.perturbation(sweep).model_dump(),
+            "strengths": [s if isinstance(s, int | float) else s.model_dump() for s in swept],
+            "unit": table.unit if table else "native",
+            "seed": self.seed,
+            "device": hardware.device_kind(self.device),
+            "dtype": "float32",
+            "batch_size": hardware.batch_size(images.shape, self.device),
+        }
+
+    def evidence(self, card: Card, sweep: str = "clean") -> Evidence:
+        """Give the evidence of one of a card's sweeps: from the store if it is believed, else swept now."""
+        subject = self.subject(card, sweep)
+        key = hashlib.sha256(canonical(subject)).hexdigest()
+        if key not in self._evidence:
+            self._evidence[key] = self._stored(card, key) or self._made(card, sweep, subject, key)
+        evidence = self._evidence[key]
+        wanted = tuple(strengths.name(s) for s in card.file.strengths_of(sweep))
+        return evidence if evidence.strengths == wanted else evidence.with_clean(self.evidence(card), wanted)
+
+    def _stored(self, card: Card, key: str) -> Evidence | None:
+        evidence, reason = self.store.evidence(key, card.project)
+        if reason:
+            self.notice(f"{reason}; swept again")
+        return evidence
+
+    def _made(self, card: Card, sweep: str, subject: dict[str, Any], key: str) -> Evidence:
+        label = f"{card.name}:{sweep}"
+        with self.store.alone(f"evidence-{key}", f"sweeping {label}"):
+            before = len(self.notices)
+            if (evidence := self._stored(card, key)) is not None:
+                return evidence  # somebody else made it while we waited
+            del self.notices[before:]  # the reason was said before the lock
+            evidence = self._swept(card, sweep, subject, key, label)
+            try:
+                self.store.write(self.store.path("evidence", key), evidence.to_bytes())
+            except StoreError as error:
+                self.notice(f"evidence of {label} was not kept: {error}")
+            return evidence
+
+    def _swept(self, card: Card, sweep: str, subject: dict[str, Any], key: str, label: str) -> Evidence:
+        from dataclasses import replace
+
+        from robustness.sweep import sweep as run
+
+        loaded = self.classifier(card)
+        table = card.file.sweeps.get(sweep)
+        with self.progress(f"sweeping {label}") as progress:
+            evidence = run(
+                loaded.module,
+                self.images(card),
+                card.perturbation(sweep),
+                [s for s in card.file.strengths_of(sweep) if s != 0] or [0.0],
+                unit=table.unit if table else "native",
+                seed=self.seed,
+                device=self.device,
+                batch_size=subject["batch_size"],
+                threads=self.threads,
+                decision=card.file.model.decision,
+                progress=progress,
+            )
+        found = {
+            "key": key,
+            "label": label,
+            "subject": subject,
+            "run": self.store.run,
+            "sources": loaded.sources,
+            "distributions": loaded.distributions,
+        }
+        return replace(evidence, provenance={**evidence.provenance, **found})
+
+    def notice(self, message: str) -> None:
+        """Note what a reader of the run must know, once."""
+        if message not in self.notices:
+            self.notices.append(message)
+
+
+def recipe_hash(card: Card, images: Images) -> str:
+    """
+    Give the hash of everything that trained weights depend on.
+
+    Factory, recipe, their arguments and source files, the seed, the number of threads (results differ with it
+    by far more than in the last bits), and the content of the training images. Found by reading files.
+    """
+    import sys
+
+    recipe = card.file.recipe
+    assert recipe is not None
+    modules = [name.partition(":")[0] for name in (card.file.model.factory, recipe.callable)]
+    closure = sources.Closure(modules, [str(card.project), *sys.path])
+    about = {
+        "factory": card.file.model.factory,
+        "factory_arguments": card.file.model.arguments,
+        "recipe": recipe.model_dump(exclude={"starts"}),
+        "images": images.fingerprint,
+        "sources": sources.hashes(closure.files.values(), card.project),
+    }
+    return hashlib.sha256(canonical(about)).hexdigest()

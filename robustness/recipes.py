@@ -1,0 +1,99 @@
+"""Training by a recipe: under a lock, resumable, with a fixed number of threads, stored by content."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from robustness import weights
+from robustness.cards import Card
+from robustness.classifiers import import_callable, on_path
+from robustness.datasets.images import Images
+from robustness.errors import RobustnessError, StoreError, TrainingError
+from robustness.store import Store
+
+__all__ = ["Job", "Recipe", "train"]
+
+
+class Recipe(Protocol):
+    """What a card's ``[recipe] callable`` must be: it trains a module on images and gives it back."""
+
+    def __call__(self, module: nn.Module, images: Images, job: Job, **arguments: Any) -> nn.Module:
+        """Train."""
+
+
+@dataclass
+class Job:
+    """What a recipe is given: its seed, a place for checkpoints, and somebody who wants to know how far it is."""
+
+    seed: int
+    checkpoint: Path | None = None
+    progress: Callable[[int, int], None] | None = None
+    notices: list[str] = field(default_factory=list)
+    store: Store | None = None
+
+    def resume(self) -> dict[str, Any] | None:
+        """Give what was last saved, if that can be read; a torn checkpoint is passed over and said."""
+        if self.checkpoint is None or not self.checkpoint.is_file():
+            return None
+        try:
+            state = torch.load(io.BytesIO(self.checkpoint.read_bytes()), weights_only=True)
+        except Exception as error:  # torn, or foreign: the parsers raise many kinds
+            self.notices.append(f"{self.checkpoint} cannot be read ({type(error).__name__}); trained from the start")
+            return None
+        return state if isinstance(state, dict) else None
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Keep a checkpoint; where the disk does not take it the training goes on without."""
+        if self.checkpoint is None or self.store is None:
+            return
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        try:
+            self.store.write(self.checkpoint, buffer.getvalue())
+        except StoreError as error:
+            self.notices.append(f"training goes on without a checkpoint: {error}")
+
+    def report(self, done: int, total: int) -> None:
+        """Say how far the training is."""
+        if self.progress:
+            self.progress(done, total)
+
+
+def train(card: Card, images: Images, job: Job, about: Mapping[str, str]) -> bytes:
+    """
+    Call the card's recipe and give the weights as a safetensors file.
+
+    The same seed gives the same weights on the same machine: threads are fixed for the call, and the
+    process's own random state is neither used nor changed.
+    """
+    recipe = card.file.recipe
+    if recipe is None:
+        raise TrainingError(f"{card.path}: the card names no [recipe]")
+    with on_path(card.project):
+        factory = import_callable(card, card.file.model.factory)
+        call: Recipe = import_callable(card, recipe.callable)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(recipe.threads)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(job.seed)
+            module = call(factory(**card.file.model.arguments), images, job, **recipe.arguments)
+    except RobustnessError:
+        raise
+    except Exception as error:  # somebody's training code, which may raise anything
+        raise TrainingError(f"{card.name}: the recipe {recipe.callable} raised {type(error).__name__}: {error}") from error
+    finally:
+        torch.set_num_threads(threads)
+    if not isinstance(module, nn.Module):
+        raise TrainingError(f"{card.name}: {recipe.callable} must return the trained module, got {type(module).__name__}")
+    state = module.state_dict()
+    if bad := [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]:
+        raise TrainingError(f"{card.name}: training gave non-finite weights in {', '.join(bad[:5])}")
+    return weights.to_bytes(state, about)

@@ -1,0 +1,158 @@
+"""The store on disk: evidence and trained weights by content, written atomically, believed only when intact."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import BaseFileLock, FileLock, Timeout
+
+from robustness import sources
+from robustness.errors import StoreError, SweepError
+from robustness.evidence import Evidence
+
+PATIENCE = 2.0
+"""Seconds of waiting after which it is said what is being waited for."""
+
+
+class Store:
+    """
+    A folder that any number of runs may share.
+
+    ``run`` names the run that this process belongs to (all workers of a pytest run are one);
+    ``say`` is told what is being waited for.
+    """
+
+    def __init__(self, root: Path, run: str | None = None, say: Callable[[str], None] | None = None) -> None:
+        self.root = root
+        self.run = run or uuid.uuid4().hex
+        self.say = say or (lambda message: None)
+
+    def path(self, kind: str, key: str) -> Path:
+        """Give where an entry lies: ``evidence`` or ``weights``."""
+        return self.root / kind / key[:2] / f"{key}.safetensors"
+
+    def evidence(self, key: str, project: Path) -> tuple[Evidence | None, str]:
+        """
+        Give the evidence of a key if it can be believed; else None and why not ("" where there is none).
+
+        Its file must be intact and its own; every source file and distribution that it lists must be
+        unchanged; and if code failed in it, that must have been in this run.
+        """
+        path = self.path("evidence", key)
+        try:
+            evidence = Evidence.from_bytes(path.read_bytes())
+        except FileNotFoundError:
+            return None, ""
+        except (OSError, StoreError) as error:
+            return None, f"{path}: {error}"
+        found = evidence.provenance
+        if found.get("key") != key:
+            return None, f"{path}: holds the evidence of another key"
+        if other := sources.changed(found.get("sources", {}), project):
+            return None, f"evidence of {found.get('label')} is older than {', '.join(other)}"
+        if other := sources.other_versions(found.get("distributions", {})):
+            return None, f"evidence of {found.get('label')} was made with another version of {', '.join(other)}"
+        if evidence.failed and found.get("run") != self.run:
+            return None, f"code failed when evidence of {found.get('label')} was made"
+        return evidence, ""
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Write a file whole or not at all; StoreError where the disk does not take it."""
+        temporary = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".writing-", delete=False) as stream:
+                temporary = Path(stream.name)
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            if temporary is not None:
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
+            raise StoreError(
+                f"{path} could not be written ({error.strerror or error}), nothing was left there; "
+                "make room, or name another folder with --robustness-store or ROBUSTNESS_STORE"
+            ) from error
+
+    @contextlib.contextmanager
+    def alone(self, name: str, what: str) -> Iterator[None]:
+        """
+        Do one thing in one process of however many run; the others wait and say what for.
+
+        While it is done a marker lies in the store. One that is found with the lock free was left by a
+        process that died: in the same run SweepError is raised, for whoever tried again would die the same way.
+        """
+        lock = self._acquired(name, what)
+        if lock is None:
+            yield
+            return
+        try:
+            marker = self.root / "attempts" / f"{name}.json"
+            self._refuse_if_died(marker, what)
+            with contextlib.suppress(StoreError):
+                self.write(marker, json.dumps({"run": self.run, "pid": os.getpid(), "what": what}).encode())
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):
+                    marker.unlink(missing_ok=True)
+        finally:
+            lock.release()
+
+    def _acquired(self, name: str, what: str) -> BaseFileLock | None:
+        """Give the lock once it is ours; none for a store that cannot be written: it still serves readers."""
+        try:
+            (self.root / "locks").mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.root / "locks" / f"{name}.lock")
+            wait = PATIENCE
+            while True:
+                try:
+                    lock.acquire(timeout=wait)
+                    return lock
+                except Timeout:
+                    self.say(f"waiting for another process: {what}")
+                    wait = 15 * PATIENCE
+        except OSError:
+            return None
+
+    def _refuse_if_died(self, marker: Path, what: str) -> None:
+        try:
+            left = json.loads(marker.read_bytes())
+        except (OSError, ValueError):
+            return
+        if isinstance(left, dict) and left.get("run") == self.run and left.get("pid") != os.getpid():
+            raise SweepError(
+                f"process {left.get('pid')} of this run died while {what}; it is not tried again in this run "
+                "(out of memory? a crash in the model's native code?)"
+            )
+
+    def entries(self, kind: str = "evidence") -> Iterator[tuple[Path, Evidence | StoreError]]:
+        """Give every entry of a kind, in the order of their keys, or why it cannot be read."""
+        for path in sorted((self.root / kind).glob("??/*.safetensors")):
+            try:
+                yield path, Evidence.from_bytes(path.read_bytes())
+            except (OSError, StoreError) as error:
+                yield path, StoreError(f"{path}: {error}")
+
+    def remove(self, path: Path) -> None:
+        """Remove one entry."""
+        path.unlink(missing_ok=True)
+
+
+def canonical(value: Mapping[str, Any]) -> bytes:
+    """
+    Write a description so that equal ones are equal bytes; what keys are hashes of.
+
+    >>> canonical({"b": 1, "a": [0.1]})
+    b'{"a":[0.1],"b":1}'
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()

@@ -1,0 +1,133 @@
+"""How strong a perturbation is: a number, a number drawn for each image, or a signal-to-noise ratio."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from robustness.perturbations.base import Perturb, Perturbation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Unit = Literal["native", "snr"]
+"""``native``: the perturbation's own number (V, ε, k). ``snr``: dB, 20·log10(‖x‖₂/‖δ‖₂), for each image."""
+
+SNR_TOLERANCE = 0.01
+"""How far in dB an image's ratio may lie from the one asked for."""
+
+
+class Spread(BaseModel):
+    """
+    A strength for every image: U(low, high), and 0 for a share ``clean`` of the images.
+
+    >>> spread = Spread(uniform=(0.0, 0.5), clean=0.5)
+    >>> spread.name
+    'U(0,0.5)+0.5clean'
+    >>> drawn = spread.draw(np.random.default_rng(0), 1000)
+    >>> bool(0.4 < (drawn == 0).mean() < 0.6), bool(drawn.max() <= 0.5)
+    (True, True)
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    uniform: tuple[float, float]
+    clean: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Spread:
+        if not self.uniform[0] < self.uniform[1]:
+            raise ValueError(f"`uniform` must be [low, high] with low < high, got {list(self.uniform)}")
+        return self
+
+    @property
+    def name(self) -> str:
+        """The strength's name in ids and tables."""
+        low, high = self.uniform
+        return f"U({low:g},{high:g})" + (f"+{self.clean:g}clean" if self.clean else "")
+
+    def draw(self, generator: np.random.Generator, size: int) -> np.ndarray:
+        """Draw one strength an image, float32."""
+        values = generator.uniform(*self.uniform, size)
+        values[generator.random(size) < self.clean] = 0
+        return values.astype(np.float32)
+
+
+Strength = float | Spread
+
+
+def name(strength: Strength) -> str:
+    """
+    Write a strength as ids and tables show it.
+
+    >>> name(0.30000000000000004), name(1.0), name(0)
+    ('0.3', '1', '0')
+    """
+    return strength.name if isinstance(strength, Spread) else f"{strength:g}"
+
+
+def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit = "native") -> tuple[Strength, ...]:
+    """
+    Give the strengths as a tuple, or say which one cannot be.
+
+    >>> from robustness.perturbations import Normal
+    >>> check([0.1, 1.5], Normal())
+    Traceback (most recent call last):
+        ...
+    ValueError: `strengths` of normal must lie in [0, 1], got 1.5; V is a fraction of the pixel range
+    """
+    if not strengths:
+        raise ValueError("`strengths` must name at least one strength, got none")
+    low, high = perturbation.strength_range if unit == "native" else (-60.0, 200.0)
+    for strength in strengths:
+        for value in strength.uniform if isinstance(strength, Spread) else (strength,):
+            if not (math.isfinite(value) and low <= value <= high):
+                what = f"{perturbation.strength_name} is a fraction of the pixel range" if unit == "native" else "dB"
+                raise ValueError(
+                    f"`strengths` of {perturbation.kind} must lie in [{low:g}, {high:g}], got {value:g}; {what}"
+                )
+    names = [name(strength) for strength in strengths]
+    if repeated := sorted({n for n in names if names.count(n) > 1}):
+        raise ValueError(f"`strengths` must differ from each other, got {', '.join(repeated)} more than once")
+    return tuple(strengths)
+
+
+def signal_to_noise_ratio(inputs: Tensor, perturbed: Tensor) -> Tensor:
+    """Give 20·log10(‖x‖₂/‖δ‖₂) in dB for each image: inf where nothing changed, −inf where the image is zero."""
+    import torch
+
+    signal = torch.linalg.vector_norm(inputs.flatten(1), dim=1)
+    noise = torch.linalg.vector_norm((perturbed - inputs).flatten(1), dim=1)
+    # An unchanged image has an infinite ratio even where it is black: 0/0 would say nan.
+    return torch.where(noise == 0, torch.inf, 20 * torch.log10(signal / noise))
+
+
+def at_ratio(perturb: Perturb, inputs: Tensor, decibels: float | Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
+    """
+    Perturb each image so that what is left after clipping has the ratio asked for; say where it cannot be had.
+
+    Clipping takes part of the perturbation away (half of it on a black ground), so the scale is found
+    by bisection on the clipped image: the norm of what is left never falls as the scale grows.
+    Returns the perturbed images and a boolean (N,), True where the ratio was reached.
+    """
+    import torch
+
+    asked = torch.as_tensor(decibels, dtype=inputs.dtype, device=inputs.device).flatten().expand(len(inputs))
+    shape = (-1,) + (1,) * (inputs.dim() - 1)
+    low = torch.zeros(len(inputs), dtype=inputs.dtype, device=inputs.device)
+    high = torch.full_like(low, 2.0**-20)
+    for _ in range(40):  # up to 2**20: beyond it every pixel has been at its bound for long
+        short = signal_to_noise_ratio(inputs, perturb(high.view(shape), out)) > asked
+        if not short.any():
+            break
+        high = torch.where(short, high * 2, high)
+    for _ in range(30):
+        middle = (low + high) / 2
+        short = signal_to_noise_ratio(inputs, perturb(middle.view(shape), out)) > asked
+        low, high = torch.where(short, middle, low), torch.where(short, high, middle)
+    perturbed = perturb(high.view(shape), out)
+    reached = (signal_to_noise_ratio(inputs, perturbed) - asked).abs() <= SNR_TOLERANCE
+    return perturbed, reached
