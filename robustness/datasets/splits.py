@@ -52,7 +52,8 @@ def grouped(labels: npt.ArrayLike, groups: npt.ArrayLike | None, share: float, s
     Groups are drawn of every class alike (a group's class is its most frequent), else a rare class, whose few groups
     hold many images each, would often be missing on one side.
     """
-    labels, codes = np.asarray(labels), _codes(labels, groups)
+    labels = np.asarray(labels)
+    codes = _codes(labels, groups)
     votes = np.zeros((codes.max() + 1, labels.max() + 1), np.int64)
     np.add.at(votes, (codes, labels), 1)
     chosen = _draw(votes.argmax(axis=1), share, seed, "groups")
@@ -66,7 +67,8 @@ def folds(labels: npt.ArrayLike, k: int, seed: int, groups: npt.ArrayLike | None
     classes, counts = np.unique(labels, return_counts=True)
     if not 2 <= k <= counts.min():
         raise DataError(
-            f"`k` must lie in 2..{counts.min()}, the size of the smallest class ({classes[counts.argmin()]}), got {k}"
+            f"`k` must be at least 2 and at most the size of the smallest class (class {classes[counts.argmin()]} has "
+            f"{counts.min()}), got {k}; take another number of folds"
         )
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
@@ -91,7 +93,10 @@ def _draw(labels: Indices, share: float, seed: int, what: str) -> Indices:
     try:
         ((_, test),) = splitter.split(np.zeros(len(labels)), labels)
     except ValueError as error:  # too few of a class, or fewer drawn than there are classes
-        raise DataError(f"`share`={share:g} cannot be drawn from {len(labels)} {what}: {error}") from error
+        raise DataError(
+            f"`share`={share:g} cannot be drawn from {len(labels)} {what}, every class alike: {error} "
+            "Take another share."
+        ) from error
     return np.asarray(test, np.int64)
 
 

@@ -91,8 +91,8 @@ def _unpack(file: Path, folder: Path, say: _Patient) -> None:
             if file.suffix == ".xz":  # a zip file is read from its end, which needs a file
                 archive = Path(scratch) / "archive.npz"
                 with lzma.open(file) as source, archive.open("wb") as target:
-                    _copy(source, target, say, f"unpacking {file.name}: decompressed")
-            index = _extract(archive, made, say, f"unpacking {file.name}")
+                    _copy(source, target, say, f"decompressing {file.name}")
+            index = _extract(archive, made, say, f"of {file.name}")
         except TORN as error:
             raise DataError(
                 f"{file} must be a whole .npz or .npz.xz file, but: {error}; get or write it again"
@@ -103,7 +103,7 @@ def _unpack(file: Path, folder: Path, say: _Patient) -> None:
         made.rename(folder)
 
 
-def _extract(archive: Path, folder: Path, say: Progress, doing: str) -> dict[str, Any]:
+def _extract(archive: Path, folder: Path, say: Progress, of: str) -> dict[str, Any]:
     """Write every array of an archive to a file of its own, and tell its size, type, shape and sum."""
     index: dict[str, Any] = {}
     with zipfile.ZipFile(archive) as opened:
@@ -113,7 +113,7 @@ def _extract(archive: Path, folder: Path, say: Progress, doing: str) -> dict[str
                 raise ValueError(f"it holds {member!r}, which is no array")
             path = folder / member
             with opened.open(member) as source, path.open("wb") as target:
-                digest = _copy(source, target, say, f"{doing}: {member}")
+                digest = _copy(source, target, say, f"unpacking {member} {of}")
             try:
                 array = np.load(path, mmap_mode="r", allow_pickle=False)
             except (ValueError, EOFError) as error:
