@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robustness.confusion import confusion_matrix
-from robustness.metrics import Classes, Metric, MetricError, parse
+from robustness.metrics import Classes, Metric, MetricError, count_classes, parse
 
 
 class Floor(NamedTuple):
@@ -33,7 +34,7 @@ def floor(metric: str, labels: ArrayLike, classes: Classes) -> Floor:
     For a class's precision and F1 the constant classifier of that class counts: it gets the class's share s, and
     2s / (1 + s). For a class's recall it gets 1, so that no bound could ever clear it; such a claim is kept honest by
     the claims beside it (what one class's recall gains that way, accuracy and the macro averages lose), and its floor
-    is what a guesser gets who does not favour the class. NaN where a class has no images: no claim on it can hold.
+    is what a guesser gets who does not favour the class (NaN of a class without images: no claim on it can hold).
     The floor of loss is for constant probabilities instead of a constant class: the labels' own shares, or uniform.
 
     >>> floor("accuracy", [0, 1, 1, 1], 2)
@@ -41,7 +42,7 @@ def floor(metric: str, labels: ArrayLike, classes: Classes) -> Floor:
     >>> floor("recall[1]", [0, 1, 1, 1], 2)
     Floor(value=0.5, constant=1.0, guess=0.5)
     """
-    parsed, count = parse(metric, classes), classes if isinstance(classes, int) else len(classes)
+    parsed, count = parse(metric, classes), count_classes(classes)
     truth = np.asarray(labels)
     images = confusion_matrix(truth, truth, count).diagonal()
     if not parsed.kind.claimable:
@@ -74,8 +75,8 @@ def _guess(metric: Metric, images: NDArray[np.int64]) -> float:
         # Given m predictions of a class, of which the class's share are right on average; none at all counts 0.
         return float(share[label]) if label is not None else (1 - (1 - 1 / classes) ** n) / classes
     if metric.name == "f1":
-        rates = [_guessed_f1(int(count), n, classes) for count in (images if label is None else images[[label]])]
-        return math.fsum(rates) / len(rates)
+        expected = [_guessed_f1(size, n, classes) for size in (images if label is None else images[[label]]).tolist()]
+        return math.fsum(expected) / len(expected)
     return 1 / classes  # accuracy, which the micro averages are, and balanced accuracy
 
 
@@ -83,8 +84,16 @@ def _guessed_f1(images: int, n: int, classes: int) -> float:
     """Sum 2·(m·images/n) / (images + m) over the binomially many predictions m of the class."""
     if classes == 1 or images == 0:
         return float(images > 0)
-    m = np.arange(n + 1)
-    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(m[1:]))])
-    log_ways = log_factorial[n] - log_factorial - log_factorial[::-1]
-    chance = np.exp(log_ways - m * math.log(classes) + (n - m) * math.log1p(-1 / classes))
+    m, chance = _binomial(n, classes)
     return float((chance * 2 * m * images / n / (images + m)).sum())
+
+
+@lru_cache(maxsize=8)
+def _binomial(n: int, classes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give how many of n guesses may fall on one class, and the chance of each number; in logarithms, for large n."""
+    m = np.arange(n + 1.0)
+    factorial = np.concatenate([[0.0], np.cumsum(np.log(m[1:]))])
+    ways = factorial[n] - factorial - factorial[::-1]
+    chance = np.exp(ways - m * math.log(classes) + (n - m) * math.log1p(-1 / classes))
+    likely = chance > 1e-20
+    return m[likely], chance[likely]

@@ -25,6 +25,11 @@ Classes = int | Sequence[str]
 """How many classes there are, or their names in the order of their indices."""
 
 
+def count_classes(classes: Classes) -> int:
+    """Count classes that are given by number or by name."""
+    return classes if isinstance(classes, int) else len(classes)
+
+
 class MetricError(RobustnessError, ValueError):
     """A metric name that means nothing: what is allowed, and the nearest match."""
 
@@ -125,7 +130,7 @@ def measure(
     name = parse(metric, classes).name
     if METRICS[name].rate is None:
         return _mean(name, {"loss": loss, "snr": snr}[name], len(np.asarray(labels)), confidence)
-    matrix = confusion_matrix(labels, predictions, classes if isinstance(classes, int) else len(classes))
+    matrix = confusion_matrix(labels, predictions, count_classes(classes))
     return measure_matrix(metric, matrix, classes, confidence=confidence)
 
 
@@ -139,7 +144,10 @@ def measure_matrix(
     >>> print(measured.value, measured.method, measured.n, measured.successes)
     0.982 wilson 2000 1964
     """
-    parsed = parse(metric, len(matrix) if classes is None else classes)
+    count = len(matrix) if classes is None else count_classes(classes)
+    if matrix.shape != (count, count):
+        raise ValueError(f"`matrix` must have a row and a column for each of {count} classes, got {matrix.shape}")
+    parsed = parse(metric, count if classes is None else classes)
     if parsed.kind.rate is None:
         raise MetricError(f"`metric` must follow from a confusion matrix, got {metric!r}; call measure with {metric}=")
     value, n, successes, gradient, note = parsed.kind.rate(matrix, parsed.label)
@@ -220,8 +228,7 @@ def _mean(name: str, values: ArrayLike | None, images: int, confidence: float) -
 
 def _class_index(metric: str, label: str, classes: Classes) -> int:
     """Find a class by index or name; one text that means two classes is refused."""
-    names = [] if isinstance(classes, int) else list(classes)
-    count = classes if isinstance(classes, int) else len(names)
+    names, count = [] if isinstance(classes, int) else list(classes), count_classes(classes)
     found = {index for index, name in enumerate(names) if name == label}
     if re.fullmatch("[0-9]+", label) and int(label) < count:
         found.add(int(label))

@@ -54,7 +54,7 @@ def recall(matrix: Matrix, label: int | None = None) -> Estimate:
     if label is not None:
         return _count(int(matrix[label, label]), int(images[label]), "the class has no images")
     value = _mean(matrix.diagonal(), images, len(matrix))
-    return _average(matrix, value, _slopes(matrix.T, _even(matrix)).T, _empty(images, "images", "counted 0"))
+    return _average(matrix, value, _slopes(matrix.T, 1 / len(matrix)).T, _empty(images, "images", "counted 0"))
 
 
 def balanced_accuracy(matrix: Matrix, label: int | None = None) -> Estimate:
@@ -67,7 +67,7 @@ def balanced_accuracy(matrix: Matrix, label: int | None = None) -> Estimate:
     images = matrix.sum(axis=1)
     present = max(int(np.count_nonzero(images)), 1)
     value = _mean(matrix.diagonal(), images, present)
-    return _average(matrix, value, _slopes(matrix.T, (images > 0) / present).T, _empty(images, "images", "left out"))
+    return _average(matrix, value, _slopes(matrix.T, 1 / present).T, _empty(images, "images", "left out"))
 
 
 def precision(matrix: Matrix, label: int | None = None) -> Estimate:
@@ -80,7 +80,7 @@ def precision(matrix: Matrix, label: int | None = None) -> Estimate:
     predicted = matrix.sum(axis=0)
     if label is None:
         value = _mean(matrix.diagonal(), predicted, len(matrix))
-        return _average(matrix, value, _slopes(matrix, _even(matrix)), _empty(predicted, "predictions", "counted 0"))
+        return _average(matrix, value, _slopes(matrix, 1 / len(matrix)), _empty(predicted, "predictions", "counted 0"))
     hits, n, gradient = int(matrix[label, label]), int(predicted[label]), _slopes(matrix, _only(matrix, label))
     return Estimate(hits / n if n else math.nan, n, None, gradient, "" if n else "the class has no predictions")
 
@@ -96,7 +96,7 @@ def f1(matrix: Matrix, label: int | None = None) -> Estimate:
     """
     hits, images, predicted = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
     total = images + predicted
-    weights = _even(matrix) if label is None else _only(matrix, label)
+    weights = 1 / len(matrix) if label is None else _only(matrix, label)
     rates, slope = _divide(2 * hits, total), weights * _divide(matrix.sum(), total)
     gradient = np.diag(2 * slope) - (rates * slope)[:, None] - rates * slope
     if label is None:
@@ -118,13 +118,13 @@ def _average(matrix: Matrix, value: float, gradient: Floats, note: str) -> Estim
 
 
 def _mean(counts: NDArray[np.int64], by: NDArray[np.int64], classes: int) -> float:
-    """Average the quotients, an empty one as 0; in integers, so that a mean of 0.85 is not seen below a bound of 0.85."""
-    whole = math.lcm(*by[by > 0].tolist())
-    parts = (count * (whole // n) for count, n in zip(counts.tolist(), by.tolist(), strict=True) if n)
-    return sum(parts) / (whole * classes)
+    """Average the quotients, an empty one as 0; in integers: 0.85 must not come out just below a bound of 0.85."""
+    pairs: list[tuple[int, int]] = [(k, n) for k, n in zip(counts.tolist(), by.tolist(), strict=True) if n]
+    whole = math.lcm(*(n for _, n in pairs))
+    return sum(k * (whole // n) for k, n in pairs) / (whole * classes)
 
 
-def _slopes(matrix: Matrix, weights: Floats) -> Floats:
+def _slopes(matrix: Matrix, weights: Floats | float) -> Floats:
     """Derive Σ w·p_jj / p_j, the weighed shares of right ones in the columns, by p_ij: w·(δ_ij − share_j) / p_j."""
     drawn = matrix.sum(axis=0)
     return (np.eye(len(matrix)) - _divide(matrix.diagonal(), drawn)) * weights * _divide(matrix.sum(), drawn)
@@ -135,12 +135,10 @@ def _divide(counts: NDArray[np.int64], by: NDArray[np.int64]) -> Floats:
     return np.divide(counts, by, out=np.zeros(len(by)), where=by > 0)
 
 
-def _even(matrix: Matrix) -> Floats:
-    return np.full(len(matrix), 1 / len(matrix))
-
-
 def _only(matrix: Matrix, label: int) -> Floats:
-    return (np.arange(len(matrix)) == label).astype(np.float64)
+    weights = np.zeros(len(matrix))
+    weights[label] = 1
+    return weights
 
 
 def _empty(counts: NDArray[np.int64], what: str, fate: str) -> str:

@@ -1,0 +1,112 @@
+"""What a classifier that knows nothing gets: constants through scikit-learn, guesses by trying every one."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sklearn
+
+from robustness.confusion import confusion_matrix
+from robustness.floors import floor
+from robustness.metrics import METRICS, MetricError, measure, measure_matrix
+
+AVERAGES = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "precision_micro", "recall_micro", "f1_micro")
+
+
+def scored(metric: str, labels, predictions, classes: int) -> float:
+    """Scikit-learn's number."""
+    if metric == "accuracy":
+        return sklearn.accuracy_score(labels, predictions)
+    if metric == "balanced_accuracy":  # whose own function warns of predictions that are nobody's label
+        return sklearn.recall_score(labels, predictions, labels=np.unique(labels), average="macro")
+    name, _, kind = metric.partition("_")
+    score = getattr(sklearn, f"{name}_score")
+    return score(labels, predictions, labels=range(classes), zero_division=0, average=kind or "macro")
+
+
+@settings(max_examples=40, deadline=None)
+@given(labels=st.lists(st.integers(0, 5), min_size=1, max_size=40), metric=st.sampled_from(AVERAGES))
+def test_constant_is_the_best_of_all_constants(labels, metric):
+    """Always taking class 0, or a macro average over the classes that are present, would give another number."""
+    best = max(scored(metric, labels, [guess] * len(labels), 6) for guess in range(6))
+    found = floor(metric, labels, 6)
+    assert found.constant == pytest.approx(best, abs=1e-12)
+    assert found.value == max(found.constant, found.guess)
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 1, 2], [1, 1, 1, 0, 0], [2]])
+@pytest.mark.parametrize(
+    "metric", [*AVERAGES, *(f"{name}[{c}]" for name in ("precision", "recall", "f1") for c in (0, 1))]
+)
+def test_guess_is_the_mean_over_every_guess(labels, metric):
+    """Exactly: 3ⁿ equally likely guesses; those for which one class's metric is undefined are left out."""
+    values = [measure(metric, labels, guess, 3).value for guess in itertools.product(range(3), repeat=len(labels))]
+    defined = [value for value in values if not math.isnan(value)]
+    expected = math.fsum(defined) / len(defined) if defined else math.nan
+    assert floor(metric, labels, 3).guess == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+@pytest.mark.parametrize("metric", ["precision", "f1", "recall", "balanced_accuracy", "f1[7]", "precision[7]"])
+def test_guess_holds_in_simulation(metric):
+    random = np.random.default_rng(7)
+    labels = np.repeat(np.arange(10), np.arange(10, 110, 10))
+    matrices = (confusion_matrix(labels, random.integers(0, 10, len(labels)), 10) for _ in range(400))
+    values = np.array([measure_matrix(metric, matrix).value for matrix in matrices])
+    assert floor(metric, labels, 10).guess == pytest.approx(values.mean(), abs=4 * values.std() / 20)
+
+
+@pytest.mark.parametrize("name", ["precision", "f1"])
+@pytest.mark.parametrize("label", [0, 1])
+def test_one_class_has_the_constant_of_that_class(name, label):
+    labels = [0, 0, 0, 1]
+    score = getattr(sklearn, f"{name}_score")
+    found = floor(f"{name}[{label}]", labels, 2)
+    assert found.constant == pytest.approx(score(labels, [label] * 4, labels=[label], average="macro"))
+    assert found.value >= found.constant
+
+
+def test_recall_of_one_class_can_be_claimed():
+    """The constant of that class has recall 1: as a floor it would refuse every bound."""
+    found = floor("recall[cat]", [0, 1, 1, 1], ["cat", "dog"])
+    assert (found.value, found.constant) == (0.5, 1.0)
+
+
+def test_a_class_without_images_has_no_recall_to_claim():
+    assert math.isnan(floor("recall[2]", [0, 1], 3).value)
+
+
+@settings(max_examples=30, deadline=None)
+@given(counts=st.lists(st.integers(1, 30), min_size=2, max_size=5), seed=st.integers(0, 999))
+def test_loss_floor_is_the_least_of_constant_probabilities(counts, seed):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    found = floor("loss", labels, len(counts))
+    others = np.random.default_rng(seed).dirichlet(np.ones(len(counts)), 50)
+    shares = np.array(counts) / sum(counts)
+
+    assert found.value == pytest.approx(sklearn.log_loss(labels, np.tile(shares, (len(labels), 1))))
+    assert all(-np.log(p[labels]).mean() >= found.value - 1e-12 for p in others)
+    assert found.guess == pytest.approx(np.log(len(counts)))
+
+
+def test_large_data_sets_do_not_underflow():
+    """0.9¹⁰⁰⁰⁰ is past what a float holds; the F1 of a guess on balanced classes comes near 0.1 all the same."""
+    found = floor("f1", np.repeat(np.arange(10), 1000), 10)
+    assert found.guess == pytest.approx(0.1, abs=1e-4)
+
+
+@pytest.mark.parametrize("metric", [name for name, kind in METRICS.items() if kind.claimable])
+def test_one_class_alone_is_always_right(metric):
+    found = floor(metric, [0, 0], 1)
+    assert found == ((0, 0, 0) if metric == "loss" else (1, 1, 1))
+
+
+def test_what_cannot_be_claimed_has_no_floor():
+    with pytest.raises(MetricError, match="snr"):
+        floor("snr", [0, 1], 2)
+
+
+def test_no_images_have_no_floor():
+    assert math.isnan(floor("accuracy", [], 2).value)

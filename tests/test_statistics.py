@@ -1,0 +1,161 @@
+"""Intervals against scipy, exact fractions and simulation."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from robustness.statistics import delta, mean_interval, quantile, shortfall, wilson
+
+CONFIDENCES = st.sampled_from([0.5, 0.9, 0.95, 0.99])
+
+
+@settings(deadline=None)
+@given(n=st.integers(1, 10_000), data=st.data(), confidence=CONFIDENCES)
+def test_wilson_is_scipys(n, data, confidence):
+    successes = data.draw(st.integers(0, n) | st.sampled_from([0, n]))
+    expected = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
+
+    low, high = wilson(successes, n, confidence)
+
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert 0 <= low <= successes / n <= high <= 1  # without tolerance: rounding may not push an end past the rate
+
+
+def test_wilson_ends_at_zero_and_one():
+    """Exactly: at some confidences rounding leaves an end just outside."""
+    for confidence in np.linspace(0.01, 0.99, 99):
+        assert wilson(0, 7, confidence).low == 0
+        assert wilson(7, 7, confidence).high == 1
+
+
+def test_of_no_images_nothing_is_known():
+    """Not [0, 1], which would hold every threshold between; NaN holds none."""
+    assert all(math.isnan(end) for end in wilson(0, 0))
+    assert all(math.isnan(end) for end in delta(np.zeros(3, int), np.ones(3), 0.5))
+    assert all(math.isnan(end) for end in mean_interval([]))
+
+
+@pytest.mark.parametrize(("successes", "n"), [(-1, 10), (11, 10), (1, 0)])
+def test_impossible_counts_are_refused(successes, n):
+    with pytest.raises(ValueError, match="`successes`"):
+        wilson(successes, n)
+    with pytest.raises(ValueError, match="`successes`"):
+        shortfall(successes, n, 0.5)
+
+
+def test_a_rate_is_no_count():
+    with pytest.raises(TypeError):
+        wilson(0.97, 1000)
+
+
+@pytest.mark.parametrize("confidence", [0, 1, 95, -0.5, math.nan])
+def test_confidence_is_a_share(confidence):
+    for interval in (lambda: wilson(1, 2, confidence), lambda: mean_interval([1, 2], confidence)):
+        with pytest.raises(ValueError, match="`confidence`"):
+            interval()
+
+
+@settings(deadline=None)
+@given(counts=st.lists(st.integers(0, 500), min_size=2, max_size=6).filter(sum), confidence=CONFIDENCES, data=st.data())
+def test_delta_of_a_plain_share_is_wilson(counts, confidence, data):
+    """Whatever cells make up the share, and however few images: one missing n, a square or a mean would show."""
+    chosen = np.array(data.draw(st.lists(st.booleans(), min_size=len(counts), max_size=len(counts))))
+    successes, n = int(np.array(counts)[chosen].sum()), sum(counts)
+    if chosen.all() or not chosen.any():  # all cells or none: the share is constant
+        assert delta(np.array(counts), chosen * 1.0, successes / n) == (successes / n, successes / n)
+    else:
+        expected = wilson(successes, n, confidence)
+        assert delta(np.array(counts), chosen * 1.0, successes / n, confidence) == pytest.approx(expected, abs=1e-9)
+
+
+@settings(deadline=None)
+@given(rate=st.floats(0.2, 0.8), scale=st.floats(0.3, 2))
+def test_delta_is_the_textbooks_where_images_are_many(rate, scale):
+    n = 10_000_000
+    counts = np.array([round(n * rate), n - round(n * rate)])
+    p = counts / n
+    gradient = np.array([scale, -0.1])
+    sigma = math.sqrt(((p * gradient**2).sum() - (p * gradient).sum() ** 2) / n)
+
+    low, high = delta(counts, gradient, 0.5, 0.9)
+
+    assert (high - low) / 2 == pytest.approx(stats.norm.ppf(0.95) * sigma, rel=1e-5)
+    assert (high + low) / 2 == pytest.approx(0.5, abs=1e-5)
+
+
+def test_delta_of_a_perfect_table_is_not_certain():
+    """The variance is zero; an interval [1, 1] would be believed."""
+    low, high = delta(np.diag([300, 300]), np.eye(2), 1.0)
+    assert high == 1
+    assert low == pytest.approx(wilson(600, 600).low)
+
+    low, high = delta(np.diag([50, 550]), np.array([[0, 0], [-12, 0.0]]), 1.0)  # a share of the first class's 50 images
+    assert low == pytest.approx(wilson(50, 50).low)
+
+
+def test_what_rounding_leaves_of_a_zero_is_zero():
+    """Equal slopes at every cell that was drawn: their mean differs from them in the last bit, now and then."""
+    for n in range(1, 50):
+        low, high = delta(np.array([n, n, n, 0]), np.array([0.1, 0.1, 0.1, 1.1]), 0.5)
+        assert high - low > 0.05
+
+
+def test_delta_wants_one_slope_a_cell():
+    with pytest.raises(ValueError, match="`gradient`"):
+        delta(np.ones((2, 2), int), np.ones(2), 0.5)
+
+
+@settings(deadline=None)
+@given(values=st.lists(st.floats(-50, 50), min_size=2, max_size=50), confidence=CONFIDENCES)
+def test_mean_interval_is_scipys(values, confidence):
+    low, high = mean_interval(values, confidence)
+    half = stats.sem(values) * stats.norm.ppf((1 + confidence) / 2)
+    assert (low, high) == pytest.approx((np.mean(values) - half, np.mean(values) + half), abs=1e-9)
+
+
+@pytest.mark.parametrize("values", [[1.0], [1.0, math.inf], [1.0, math.nan]])
+def test_a_mean_without_spread_has_no_interval(values):
+    assert all(math.isnan(end) for end in mean_interval(values))
+
+
+@settings(deadline=None)
+@given(n=st.integers(1, 10_000), thousandths=st.integers(0, 1000), data=st.data())
+def test_shortfall_is_exact(n, thousandths, data):
+    """``ceil(threshold * n)`` asks for an image too many at 0.07 of 100, or one too few elsewhere."""
+    successes = data.draw(st.integers(0, n))
+    needed = next(k for k in range(n * thousandths // 1000, n + 1) if Fraction(k, n) >= Fraction(thousandths, 1000))
+
+    missing = shortfall(successes, n, thousandths / 1000)
+
+    assert missing == max(0, needed - successes)
+    assert (missing == 0) is (successes / n >= thousandths / 1000)  # what the claim itself compares
+
+
+@pytest.mark.parametrize(("successes", "n", "threshold", "missing"), [(0, 600, 0.95, 570), (0, 100, 0.07, 7)])
+def test_shortfall_at_boundaries(successes, n, threshold, missing):
+    assert shortfall(successes, n, threshold) == missing
+    assert shortfall(missing, n, threshold) == 0
+    assert shortfall(missing - 1, n, threshold) == 1
+
+
+@settings(deadline=None)
+@given(n=st.integers(1, 3000), threshold=st.floats(0, 1))
+def test_shortfall_holds_for_any_float(n, threshold):
+    missing = shortfall(0, n, threshold)
+    assert missing / n >= threshold
+    assert missing == 0 or (missing - 1) / n < threshold
+
+
+@pytest.mark.parametrize(("n", "threshold", "named"), [(0, 0.5, "`n`"), (5, 95, "`threshold`"), (5, math.nan, "`thre")])
+def test_shortfall_of_nothing_is_refused(n, threshold, named):
+    with pytest.raises(ValueError, match=named):
+        shortfall(0, n, threshold)
+
+
+def test_quantile_is_two_sided():
+    assert quantile(0.95) == pytest.approx(stats.norm.ppf(0.975), abs=1e-12)
