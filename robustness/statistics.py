@@ -127,9 +127,8 @@ def _score(successes: float, n: float, z: float) -> Interval:
     """Solve |rate − successes / n| = z·√(rate·(1 − rate) / n) for the rate; the counts may be fractions."""
     centre = successes + z * z / 2
     half = z * math.sqrt(max(successes * (n - successes) / n, 0.0) + z * z / 4)
-    low = 0.0 if successes == 0 else (centre - half) / (n + z * z)
-    high = 1.0 if successes == n else (centre + half) / (n + z * z)
-    return Interval(low, high)
+    low = max(centre - half, 0.0) / (n + z * z)
+    return Interval(low, 1.0 if successes == n else min((centre + half) / (n + z * z), 1.0))
 
 
 def _counts(successes: SupportsIndex, n: SupportsIndex) -> tuple[int, int]:
