@@ -28,7 +28,7 @@ from robustness.datasets.spec import DataSpec
 from robustness.decisions import Argmax
 from robustness.errors import CardError
 from robustness.perturbations import KINDS, Clean, Perturbation
-from robustness.strengths import Spread, Strength, Unit
+from robustness.strengths import Strength, Unit
 
 NO_CLAIM = "no claim possible"
 """Stands where no honest threshold is above what a classifier gets that knows nothing."""
@@ -136,7 +136,7 @@ class ClaimTable(_Table):
                 raise ValueError(f"`{metric}` cannot be claimed")
             for threshold in row:
                 rate = metrics.METRICS[name].better == "higher"
-                if threshold != NO_CLAIM and not (0 < threshold and (threshold <= 1 or not rate)):
+                if not isinstance(threshold, str) and not (0 < threshold and (threshold <= 1 or not rate)):
                     raise ValueError(
                         f"thresholds of `{metric}` must lie in (0, 1], got {threshold:g}: "
                         "a claim that cannot fail, or never hold, is refused"
@@ -150,6 +150,7 @@ class CardFile(_Table):
     name: Name
     description: str = ""
     paper: str | None = None
+    scale: Literal["smoke", "short", "full"] = "full"
     model: ModelTable
     recipe: RecipeTable | None = None
     data: DataSpec
@@ -169,6 +170,11 @@ class CardFile(_Table):
             got = due if table.strengths is None else [strengths.name(s) for s in table.strengths]
             if other := [s for s in got if s not in due]:
                 raise ValueError(f"claims.{name}.strengths: {', '.join(other)} not swept; allowed: {', '.join(due)}")
+            if all(metric.startswith("recall[") for metric in table.thresholds):
+                raise ValueError(
+                    f"claims.{name}: recall of single classes alone is met by a constant classifier; "
+                    "claim accuracy or a macro average beside it"
+                )
             for metric, row in table.thresholds.items():
                 if len(row) != len(got):
                     raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,39 +43,82 @@ def import_callable(card: Card, name: str) -> Callable[..., Any]:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # importing runs the project's own code
+        _refuse_strangers(card, name)
         raise ModelError(f"{card.path}: {name}: importing raised {type(error).__name__}: {error}") from error
-    due = sources.find(module_name, [str(card.project), *sys.path])
-    got = getattr(module, "__file__", None)
-    if due and got and due.resolve() != Path(got).resolve():
-        raise ModelError(
-            f"{card.path}: {name}: {module_name} is loaded from {got}, but this card's is {due}; "
-            "two projects in one run need different module names"
-        )
+    _refuse_strangers(card, name)
     found = getattr(module, attribute, None)
     if not callable(found):
         raise ModelError(f"{card.path}: {name}: {module_name} has no callable {attribute!r}")
     return found  # type: ignore[no-any-return]
 
 
+def _refuse_strangers(card: Card, name: str) -> None:
+    """Raise ModelError where a module that a callable imports is loaded, but from another project."""
+    closure = sources.Closure([name.partition(":")[0]], [str(card.project), *sys.path])
+    for module, due in closure.files.items():
+        got = _file(module)
+        if got is not None and due.resolve() != got:
+            raise ModelError(
+                f"{card.path}: {name}: {module} is loaded from {got}, but this card's is {due}; "
+                "two projects in one run need different module names"
+            )
+
+
+def built(card: Card) -> nn.Module:
+    """Call a card's factory; its weights are random."""
+    name = card.file.model.factory
+    with on_path(card.project):
+        factory = import_callable(card, name)
+        try:
+            module = factory(**card.file.model.arguments)
+        except Exception as error:  # the factory is the user's code
+            raise ModelError(f"{card.path}: {name} raised {type(error).__name__}: {error}") from error
+    _refuse_strangers(card, name)  # the factory may have imported more
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"{card.path}: {name} must return a torch.nn.Module, got {type(module).__name__}")
+    return module
+
+
 def load(card: Card, weights_file: Path) -> Loaded:
     """Build a card's module, in evaluation mode on the CPU, with the weights of a file in it."""
     before = set(sys.modules)
-    factory_name = card.file.model.factory
-    with on_path(card.project):
-        factory = import_callable(card, factory_name)
-        try:
-            with torch.random.fork_rng(devices=[]):
-                module = factory(**card.file.model.arguments)
-        except Exception as error:  # the factory is the user's code
-            raise ModelError(f"{card.path}: {factory_name} raised {type(error).__name__}: {error}") from error
-    if not isinstance(module, nn.Module):
-        raise ModelError(f"{card.path}: {factory_name} must return a torch.nn.Module, got {type(module).__name__}")
+    with torch.random.fork_rng(devices=[]):
+        module = built(card)
     weights.put(module, weights.read(weights_file), weights_file)
-    # What importing could not have told from the text shows in what is loaded now and was not before.
-    names = [factory_name.partition(":")[0], *sorted(set(sys.modules) - before)]
-    closure = sources.Closure(names, [str(card.project), *sys.path])
+    closure = _closure(card, sorted(set(sys.modules) - before))
     return Loaded(
         module.eval(),
         sources.hashes(closure.files.values(), card.project),
         sources.versions(closure.packages),
     )
+
+
+def _closure(card: Card, new: list[str]) -> sources.Closure:
+    """
+    Find what a factory uses: what its text imports, and what loading it brought in beyond that.
+
+    A module that is imported by name may have been in before, for another card. So where the text shows that
+    names are computed, every module of the project that is loaded counts: rather too many than one too few.
+    """
+    factory, path = card.file.model.factory.partition(":")[0], [str(card.project), *sys.path]
+    names = {factory, *new}
+    closure = sources.Closure(sorted(names), path)
+    if closure.by_name:
+        below = f"{card.project}{os.sep}"
+        names |= {name for name in list(sys.modules) if name != "__main__" and _named_file(name).startswith(below)}
+        closure = sources.Closure(sorted(names), path)
+    for name in sorted(names - set(closure.files)):  # loaded from a file that is not found by its name
+        if (file := _file(name)) and name.partition(".")[0] != sources.OWN and not sources.installed(file):
+            closure.files[name] = file
+    return closure
+
+
+def _file(module: str) -> Path | None:
+    """Give the file that a module was loaded from, if it is loaded and there is one."""
+    file = Path(_named_file(module))
+    return file.resolve() if file.is_file() else None
+
+
+def _named_file(module: str) -> str:
+    # Not by getattr: some modules import others when they are asked for anything.
+    return str(getattr(sys.modules.get(module), "__dict__", {}).get("__file__") or "")

@@ -20,6 +20,10 @@ class Argmax(BaseModel):
         """Give the number of outputs that a model for ``classes`` classes must have."""
         return classes
 
+    def predictions(self, logits: Tensor) -> Tensor:
+        """Give the class of each image, (N,): from the logits, of which the logarithms may round to a tie."""
+        return logits.argmax(1)
+
     def log_probabilities(self, logits: Tensor) -> Tensor:
         """Give the logarithm of each class's probability, (N, classes)."""
         return logits.log_softmax(1)

@@ -30,6 +30,8 @@ def generator(seed: int, purpose: Purpose, chunk: int = 0) -> np.random.Generato
     >>> generator(0, Purpose.NOISE, chunk=2).integers(0, 100, 3).tolist()
     [83, 79, 88]
     """
+    if not 0 <= seed < 2**32:  # a longer seed would run into the words of purpose and chunk
+        raise ValueError(f"`seed` must lie in [0, 2**32), got {seed}; take a smaller one")
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, int(purpose), chunk])))
 
 

@@ -80,7 +80,7 @@ class Evidence:
         if not np.array_equal(self.labels, clean.labels):
             raise ValueError("`clean` must be evidence on the same images, got other labels")
         rows = [(clean, 0) if s == "0" and s not in self.strengths else (self, self.index(s)) for s in strengths]
-        outcomes = {name: np.stack([getattr(e, name)[i] for e, i in rows]) for name in OUTCOMES}
+        outcomes: dict[str, Any] = {name: np.stack([getattr(e, name)[i] for e, i in rows]) for name in OUTCOMES}
         drawn = None
         if self.drawn is not None:
             drawn = np.stack([np.zeros(len(e), np.float32) if e.drawn is None else e.drawn[i] for e, i in rows])

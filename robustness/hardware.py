@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import platform
@@ -30,8 +31,9 @@ def gpus(environment: Mapping[str, str] = os.environ, driver: Path = Path("/proc
     if visible is None or not present:
         return present
     named = [entry.strip() for entry in visible.split(",") if entry.strip()]
-    # CUDA reads the list up to the first entry that names no device.
-    return min(present, next((i for i, entry in enumerate(named) if entry == "-1"), len(named)))
+    # CUDA reads the list up to the first entry that names no device; others name it by UUID.
+    wrong = (i for i, entry in enumerate(named) if entry == "-1" or (entry.isdigit() and int(entry) >= present))
+    return min(present, next(wrong, len(named)))
 
 
 @cache
@@ -47,8 +49,7 @@ def device_kind(device: str) -> str:
 
         return f"{device.split(':')[0]}-{torch.cuda.get_device_name(device)}"
     # NumPy detects these for its own dispatch; torch's detection agrees and would cost its import.
-    from numpy._core._multiarray_umath import __cpu_features__ as features
-
+    features = importlib.import_module("numpy._core._multiarray_umath").__cpu_features__
     found = (name.lower() for name in INSTRUCTION_SETS if features.get(name))
     return f"cpu-{next(found, platform.machine())}"
 

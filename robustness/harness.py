@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -16,7 +15,7 @@ import platformdirs
 from robustness import datasets, hardware, sources, strengths, weights
 from robustness.cards import Card
 from robustness.datasets.images import Images
-from robustness.errors import DataMissing, ModelError, StoreError
+from robustness.errors import DataMissing, ModelError, StoreError, SweepError
 from robustness.evidence import SEMANTICS, Evidence
 from robustness.store import Store, canonical
 
@@ -67,9 +66,11 @@ class Harness:
     progress: Progress = no_progress
     notices: list[str] = field(default_factory=list)
     _images: dict[tuple[str, str], Images] = field(default_factory=dict)
-    _weights: dict[Path, Path] = field(default_factory=dict)
-    _loaded: dict[Path, Loaded] = field(default_factory=dict)
+    _weights: dict[str, Path] = field(default_factory=dict)
+    _hashes: dict[Path, str] = field(default_factory=dict)
+    _loaded: dict[tuple[Path, Path], Loaded] = field(default_factory=dict)
     _evidence: dict[str, Evidence] = field(default_factory=dict)
+    _failures: dict[str, Exception] = field(default_factory=dict)
 
     def images(self, card: Card, part: Literal["train", "test"] = "test") -> Images:
         """Give the images that a card is tested (or trained) on; DataMissing where they are not on this machine."""
@@ -83,7 +84,9 @@ class Harness:
 
     def weights(self, card: Card) -> Path:
         """Give the file of a card's weights: its own, else those that its recipe made or makes now."""
-        key = card.path if card.file.recipe is None else card.path / str(card.file.recipe.seed)
+        key = (
+            f"{card.path}\n{card.file.model_dump_json(include={'model', 'recipe', 'data'})}"  # one card has many seeds
+        )
         if key not in self._weights:
             own = card.weights
             if own is not None and own.is_file():
@@ -122,7 +125,7 @@ class Harness:
         if card.file.recipe.starts == "by command" and not by_command:
             raise DataMissing(f"{card.name}: its weights are not trained", command=f"robustness train {card.name}")
         what = f"training {card.name} (seed {card.file.recipe.seed})"
-        with self.store.alone(f"weights-{key}", what):
+        with self._once(f"weights-{key}"), self.store.alone(f"weights-{key}", what):
             if not self._intact(path):
                 self._train(card, images, key, path, what)
         return path
@@ -152,11 +155,13 @@ class Harness:
     def classifier(self, card: Card) -> Loaded:
         """Give a card's module with its weights, loaded once."""
         file = self.weights(card)
-        if file not in self._loaded:
+        key = (card.path, file)  # cards may share a file of weights and differ in what they make of it
+        if key not in self._loaded:
             from robustness import classifiers
 
-            self._loaded[file] = classifiers.load(card, file)
-        return self._loaded[file]
+            with self._once(f"module-{key}"):
+                self._loaded[key] = classifiers.load(card, file)
+        return self._loaded[key]
 
     def subject(self, card: Card, sweep: str) -> dict[str, Any]:
         """Describe by content everything that evidence depends on; its hash is the key. Needs no torch."""
@@ -169,7 +174,7 @@ class Harness:
             "factory": card.file.model.factory,
             "arguments": card.file.model.arguments,
             "decision": card.file.model.decision.model_dump(),
-            "weights": sources.file_hash(self.weights(card)),
+            "weights": self._weights_hash(self.weights(card)),
             "images": images.fingerprint,
             "perturbation": card.perturbation(sweep).model_dump(),
             "strengths": [s if isinstance(s, int | float) else s.model_dump() for s in swept],
@@ -180,15 +185,38 @@ class Harness:
             "batch_size": hardware.batch_size(images.shape, self.device),
         }
 
+    def _weights_hash(self, file: Path) -> str:
+        """Hash a file once a run: what one run says is about one state of the weights."""
+        if file not in self._hashes:
+            self._hashes[file] = weights.content_hash(file)
+        return self._hashes[file]
+
+    def key(self, card: Card, sweep: str) -> str:
+        """Give the key under which the store keeps a sweep's evidence."""
+        return hashlib.sha256(canonical(self.subject(card, sweep))).hexdigest()
+
     def evidence(self, card: Card, sweep: str = "clean") -> Evidence:
         """Give the evidence of one of a card's sweeps: from the store if it is believed, else swept now."""
+        if sweep != "clean" and sweep not in card.file.sweeps:
+            known = ", ".join(["clean", *card.file.sweeps])
+            raise SweepError(f"{card.name} has no sweep {sweep!r}; its card has {known}")
         subject = self.subject(card, sweep)
         key = hashlib.sha256(canonical(subject)).hexdigest()
         if key not in self._evidence:
-            self._evidence[key] = self._stored(card, key) or self._made(card, sweep, subject, key)
+            with self._once(f"evidence-{key}"):
+                self._evidence[key] = self._stored(card, key) or self._made(card, sweep, subject, key)
         evidence = self._evidence[key]
         wanted = tuple(strengths.name(s) for s in card.file.strengths_of(sweep))
         return evidence if evidence.strengths == wanted else evidence.with_clean(self.evidence(card), wanted)
+
+    def kept(self, card: Card, sweep: str, key: str) -> Evidence | None:
+        """Give evidence that this run has made or believed, by its key; never make any."""
+        evidence = self._evidence.get(key) or self.store.evidence(key, card.project)[0]
+        wanted = tuple(strengths.name(s) for s in card.file.strengths_of(sweep))
+        if evidence is None or evidence.strengths == wanted:
+            return evidence
+        clean = self.kept(card, "clean", self.key(card, "clean"))
+        return None if clean is None else evidence.with_clean(clean, wanted)
 
     def _stored(self, card: Card, key: str) -> Evidence | None:
         evidence, reason = self.store.evidence(key, card.project)
@@ -198,6 +226,8 @@ class Harness:
 
     def _made(self, card: Card, sweep: str, subject: dict[str, Any], key: str) -> Evidence:
         label = f"{card.name}:{sweep}"
+        if sweep != "clean":
+            self.evidence(card)  # what every sweep is compared with, and where doubts are looked for
         with self.store.alone(f"evidence-{key}", f"sweeping {label}"):
             before = len(self.notices)
             if (evidence := self._stored(card, key)) is not None:
@@ -240,6 +270,17 @@ class Harness:
             "distributions": loaded.distributions,
         }
         return replace(evidence, provenance={**evidence.provenance, **found})
+
+    @contextmanager
+    def _once(self, key: str) -> Iterator[None]:
+        """Do something that is not tried again in this run: where it failed, it fails at once with the same error."""
+        if key in self._failures:
+            raise self._failures[key].with_traceback(None)
+        try:
+            yield
+        except Exception as error:
+            self._failures[key] = error
+            raise
 
     def notice(self, message: str) -> None:
         """Note what a reader of the run must know, once."""

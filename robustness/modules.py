@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
+from typing import Any
 
-import torch
 from torch import nn
 
 from robustness.weights import checksum
@@ -17,6 +18,8 @@ def undisturbed(module: nn.Module, device: str = "cpu") -> Iterator[nn.Module]:
     """
     Lend a module in evaluation mode on a device; afterwards every mode, gradient, buffer and flag is as it was.
 
+    So is what its ``forward`` sets on it. Gradients are out of reach meanwhile, so that none can be added to.
+
     >>> module = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout())
     >>> _ = module[0].eval()  # a frozen batch norm inside a model in training
     >>> with undisturbed(module) as lent:
@@ -25,23 +28,31 @@ def undisturbed(module: nn.Module, device: str = "cpu") -> Iterator[nn.Module]:
     >>> module[0].training, module[1].training
     (False, True)
     """
-    modes = [(m, m.training) for m in module.modules()]
-    parameters = [(p, p.requires_grad, p.grad) for p in module.parameters()]
-    home = next((p.device for p in module.parameters()), torch.device(device))
-    module.to(device)
-    buffers = [(b, b.detach().clone()) for b in module.buffers()]
-    module.eval()
+    modules = [(m, m.training, dict(vars(m))) for m in module.modules()]
+    registries = [(d, dict(d)) for m in module.modules() for d in vars(m).values() if isinstance(d, dict)]
+    parameters = [(p, p.data, p.requires_grad, p.grad) for p in module.parameters()]
+    values = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
     try:
-        yield module
+        for parameter, *_ in parameters:
+            parameter.grad = None
+        yield module.to(device).eval()
     finally:
-        for each, training in modes:
+        for buffer, value in values:
+            buffer.detach().copy_(value)
+        for each, training, attributes in modules:
+            _refill(vars(each), attributes)
             each.training = training
-        for parameter, requires_grad, gradient in parameters:
+        for registry, entries in registries:  # of parameters, buffers, submodules, hooks
+            _refill(registry, entries)
+        for parameter, data, requires_grad, gradient in parameters:
+            parameter.data = data  # on the device it came from
             parameter.requires_grad_(requires_grad)
             parameter.grad = gradient
-        for buffer, before in buffers:
-            buffer.detach().copy_(before)
-        module.to(home)
+
+
+def _refill(changed: dict[Any, Any], before: dict[Any, Any]) -> None:
+    changed.clear()
+    changed.update(before)
 
 
 def replicas(module: nn.Module, count: int) -> list[nn.Module]:
@@ -55,8 +66,6 @@ def replicas(module: nn.Module, count: int) -> list[nn.Module]:
     >>> one is other, one.weight is other.weight
     (False, True)
     """
-    if count == 1:
-        return [module]
     shared = {id(parameter): parameter for parameter in module.parameters()}
     try:
         return [copy.deepcopy(module, dict(shared)) for _ in range(count)]
@@ -66,4 +75,5 @@ def replicas(module: nn.Module, count: int) -> list[nn.Module]:
 
 def state_hash(module: nn.Module) -> str:
     """Give the sha256 over names and values of all parameters and buffers."""
-    return checksum({name: value.detach().cpu() for name, value in module.state_dict().items()})
+    named = chain(module.named_parameters(), module.named_buffers())
+    return checksum({name: value.detach().cpu() for name, value in named})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from robustness import weights
+from robustness import randomness, weights
 from robustness.cards import Card
-from robustness.classifiers import import_callable, on_path
+from robustness.classifiers import built, import_callable, on_path
 from robustness.datasets.images import Images
 from robustness.errors import RobustnessError, StoreError, TrainingError
 from robustness.store import Store
@@ -37,28 +38,40 @@ class Job:
     progress: Callable[[int, int], None] | None = None
     notices: list[str] = field(default_factory=list)
     store: Store | None = None
+    resumed: bool = False
 
     def resume(self) -> dict[str, Any] | None:
-        """Give what was last saved, if that can be read; a torn checkpoint is passed over and said."""
+        """
+        Give what was last saved, if that can be read; a torn checkpoint is passed over and said.
+
+        The random state is then that of the moment of saving, as if nothing had come between.
+        """
         if self.checkpoint is None or not self.checkpoint.is_file():
             return None
         try:
-            state = torch.load(io.BytesIO(self.checkpoint.read_bytes()), weights_only=True)
+            saved = torch.load(io.BytesIO(self.checkpoint.read_bytes()), weights_only=True)
+            state = dict(saved["state"])
+            randomness.restore(saved["randomness"])
         except Exception as error:  # torn, or foreign: the parsers raise many kinds
-            self.notices.append(f"{self.checkpoint} cannot be read ({type(error).__name__}); trained from the start")
+            self._notice(f"{self.checkpoint} cannot be read ({type(error).__name__}); trained from the start")
             return None
-        return state if isinstance(state, dict) else None
+        self.resumed = True
+        return state
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Keep a checkpoint; where the disk does not take it the training goes on without."""
         if self.checkpoint is None or self.store is None:
             return
         buffer = io.BytesIO()
-        torch.save(dict(state), buffer)
+        torch.save({"state": dict(state), "randomness": randomness.state()}, buffer)
         try:
             self.store.write(self.checkpoint, buffer.getvalue())
         except StoreError as error:
-            self.notices.append(f"training goes on without a checkpoint: {error}")
+            self._notice(f"training goes on without a checkpoint: {error}")
+
+    def _notice(self, message: str) -> None:
+        if message not in self.notices:
+            self.notices.append(message)
 
     def report(self, done: int, total: int) -> None:
         """Say how far the training is."""
@@ -77,23 +90,28 @@ def train(card: Card, images: Images, job: Job, about: Mapping[str, str]) -> byt
     if recipe is None:
         raise TrainingError(f"{card.path}: the card names no [recipe]")
     with on_path(card.project):
-        factory = import_callable(card, card.file.model.factory)
         call: Recipe = import_callable(card, recipe.callable)
     threads = torch.get_num_threads()
     torch.set_num_threads(recipe.threads)
+    started = time.perf_counter()
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(job.seed)
-            module = call(factory(**card.file.model.arguments), images, job, **recipe.arguments)
+        with randomness.own(job.seed):
+            module = call(built(card), images, job, **recipe.arguments)
     except RobustnessError:
         raise
     except Exception as error:  # somebody's training code, which may raise anything
-        raise TrainingError(f"{card.name}: the recipe {recipe.callable} raised {type(error).__name__}: {error}") from error
+        raise TrainingError(
+            f"{card.name}: the recipe {recipe.callable} raised {type(error).__name__}: {error}"
+        ) from error
     finally:
         torch.set_num_threads(threads)
     if not isinstance(module, nn.Module):
-        raise TrainingError(f"{card.name}: {recipe.callable} must return the trained module, got {type(module).__name__}")
+        raise TrainingError(
+            f"{card.name}: {recipe.callable} must return the trained module, got {type(module).__name__}"
+        )
     state = module.state_dict()
     if bad := [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]:
         raise TrainingError(f"{card.name}: training gave non-finite weights in {', '.join(bad[:5])}")
-    return weights.to_bytes(state, about)
+    # Of one that was interrupted only the rest is known.
+    seconds = {} if job.resumed else {"seconds": f"{time.perf_counter() - started:.1f}"}
+    return weights.to_bytes(state, {**about, **seconds})

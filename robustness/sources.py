@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib.machinery
 import importlib.metadata
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
+
+from robustness import syntax
 
 OWN = "robustness"
 """Not listed: what the harness itself means by a sweep is the version of its semantics."""
@@ -31,84 +32,64 @@ def find(module: str, path: list[str]) -> Path | None:
 
 
 def _spec(module: str, path: list[str]) -> importlib.machinery.ModuleSpec | None:
-    parent, _, _ = module.rpartition(".")
-    where: Iterable[str] | None = path
+    parent, _, name = module.rpartition(".")
+    where = path
     if parent:
         package = _spec(parent, path)
-        where = package.submodule_search_locations if package else None
-        if where is None:
+        if package is None or package.submodule_search_locations is None:
             return None
-    return importlib.machinery.PathFinder.find_spec(module, list(where or ()))
+        where = list(package.submodule_search_locations)
+    # By the last part alone: of a namespace in a namespace the full name is looked up among what is imported.
+    return importlib.machinery.PathFinder.find_spec(name, where)
 
 
 def defines(file: Path, name: str) -> bool:
-    """Say whether a module's top level binds a name: by a definition, an assignment or an import."""
-    return name in set(_bound(ast.parse(file.read_bytes()).body))
-
-
-def _bound(body: Iterable[ast.AST]) -> Iterator[str]:
-    for node in body:
-        match node:
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                yield node.name
-            case ast.Import() | ast.ImportFrom():
-                yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names)
-            case ast.Assign() | ast.AnnAssign() | ast.AugAssign():
-                yield from (n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
-            case ast.If() | ast.Try() | ast.With():
-                yield from _bound(ast.iter_child_nodes(node))
+    """Say whether a module's top level binds a name, or may bind it; SyntaxError where the file is not Python."""
+    return syntax.defines(file.read_bytes(), str(file), name)
 
 
 class Closure:
-    """All modules that importing some modules imports in turn, as far as they can be told from the text."""
+    """
+    All modules that importing some modules imports in turn, as far as they can be told from the text.
+
+    ``files`` has those of the project by name, ``packages`` the top-level names of installed ones; ``by_name``
+    says that some file imports by a computed name or executes text, so that there may be others.
+    A file that is not Python is listed, and nothing behind it: importing it will fail, if it is imported at all.
+    """
 
     def __init__(self, modules: Iterable[str], path: list[str]) -> None:
         self._path = path
+        self._seen: set[str] = set()
+        self._installed: set[str] = set()
         self.files: dict[str, Path] = {}
         self.packages: set[str] = set()
+        self.by_name = False
         for module in modules:
             self._visit(module)
 
     def _visit(self, module: str) -> None:
-        top = module.partition(".")[0]
-        if top == OWN or top in sys.stdlib_module_names or module in self.files:
+        top, parent = module.partition(".")[0], module.rpartition(".")[0]
+        if top == OWN or module in self._seen:
             return
-        file = find(module, self._path)
-        if file is None:
-            return
-        if installed(file):
-            self.packages.add(top)
-            return
-        self.files[module] = file
-        parent = module.rpartition(".")[0]
+        self._seen.add(module)
         if parent:
             self._visit(parent)
+        if parent in self._installed:
+            return
+        file = find(module, self._path)
+        if file is None:  # built in, a folder without __init__, or no module but a name in one
+            return
+        if installed(file):
+            self._installed.add(module)
+            if top not in sys.stdlib_module_names:
+                self.packages.add(top)
+            return
+        self.files[module] = file
         if file.suffix == ".py":
-            is_package = file.name == "__init__.py"
-            for imported in _imported(file, module if is_package else parent):
+            imports = syntax.imports(file.read_bytes(), str(file))
+            self.by_name |= imports.by_name
+            for imported in imports.modules(module if file.name == "__init__.py" else parent):
                 self._visit(imported)
-
-
-@cache
-def _imports(content: bytes, filename: str) -> tuple[tuple[str, int, tuple[str, ...]], ...]:
-    found = []
-    for node in ast.walk(ast.parse(content, filename)):
-        if isinstance(node, ast.Import):
-            found += [(alias.name, 0, ()) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            found.append((node.module or "", node.level, tuple(alias.name for alias in node.names)))
-    return tuple(found)
-
-
-def _imported(file: Path, package: str) -> Iterator[str]:
-    """Give the modules that a file's import statements may import, wherever in the file they stand."""
-    for module, level, names in _imports(file.read_bytes(), str(file)):
-        base = module
-        if level:
-            anchor = package.rsplit(".", level - 1)[0] if level > 1 else package
-            base = f"{anchor}.{module}" if module else anchor
-        yield base
-        yield from (f"{base}.{name}" for name in names)
 
 
 @cache
@@ -142,11 +123,14 @@ def _relative(file: Path, project: Path) -> str:
 
 def changed(recorded: Mapping[str, str], project: Path) -> list[str]:
     """Name the recorded files whose content is another now, or that are gone."""
-    return [
-        name
-        for name, digest in recorded.items()
-        if not (file := project / name).is_file() or file_hash(file) != digest
-    ]
+    return [name for name, digest in recorded.items() if _hash_or_none(project / name) != digest]
+
+
+def _hash_or_none(file: Path) -> str | None:
+    try:
+        return file_hash(file)
+    except OSError:
+        return None
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
@@ -157,9 +141,12 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
         try:  # nearly always the distribution is called as the package is; the full map takes long to build
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            for distribution in importlib.metadata.packages_distributions().get(package, ()):
+            for distribution in _distributions().get(package, ()):
                 found[distribution] = importlib.metadata.version(distribution)
     return found
+
+
+_distributions = cache(importlib.metadata.packages_distributions)
 
 
 def other_versions(recorded: Mapping[str, str]) -> list[str]:

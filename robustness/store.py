@@ -74,14 +74,16 @@ class Store:
                 stream.flush()
                 os.fsync(stream.fileno())
             temporary.replace(path)
+            temporary = None
         except OSError as error:
-            if temporary is not None:
-                with contextlib.suppress(OSError):
-                    temporary.unlink()
             raise StoreError(
                 f"{path} could not be written ({error.strerror or error}), nothing was left there; "
                 "make room, or name another folder with --robustness-store or ROBUSTNESS_STORE"
             ) from error
+        finally:
+            if temporary is not None:  # also where the user interrupted
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
 
     @contextlib.contextmanager
     def alone(self, name: str, what: str) -> Iterator[None]:
@@ -110,19 +112,18 @@ class Store:
 
     def _acquired(self, name: str, what: str) -> BaseFileLock | None:
         """Give the lock once it is ours; none for a store that cannot be written: it still serves readers."""
-        try:
-            (self.root / "locks").mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.root / "locks" / f"{name}.lock")
-            wait = PATIENCE
-            while True:
-                try:
-                    lock.acquire(timeout=wait)
-                    return lock
-                except Timeout:
-                    self.say(f"waiting for another process: {what}")
-                    wait = 15 * PATIENCE
-        except OSError:
-            return None
+        path, wait = self.root / "locks" / f"{name}.lock", PATIENCE
+        lock = FileLock(path)
+        while True:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                lock.acquire(timeout=wait)
+                return lock
+            except Timeout:
+                self.say(f"waiting for another process: {what}")
+                wait = 15 * PATIENCE
+            except (OSError, NotImplementedError):  # the latter: a file system without locks
+                return None
 
     def _refuse_if_died(self, marker: Path, what: str) -> None:
         try:

@@ -51,8 +51,10 @@ class Spread(BaseModel):
 
     def draw(self, generator: np.random.Generator, size: int) -> np.ndarray:
         """Draw one strength an image, float32."""
-        values = generator.uniform(*self.uniform, size)
-        values[generator.random(size) < self.clean] = 0
+        low, high = self.uniform
+        # Drawn in pairs, so that an image's strength does not depend on how many follow it.
+        share, position = generator.random((size, 2)).T
+        values = np.where(share < self.clean, 0, low + (high - low) * position)
         return values.astype(np.float32)
 
 
@@ -66,7 +68,7 @@ def name(strength: Strength) -> str:
     >>> name(0.30000000000000004), name(1.0), name(0)
     ('0.3', '1', '0')
     """
-    return strength.name if isinstance(strength, Spread) else f"{strength:g}"
+    return strength.name if isinstance(strength, Spread) else f"{strength + 0.0:g}"  # so that -0.0 is 0
 
 
 def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit = "native") -> tuple[Strength, ...]:
@@ -89,6 +91,8 @@ def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit 
                 raise ValueError(
                     f"`strengths` of {perturbation.kind} must lie in [{low:g}, {high:g}], got {value:g}; {what}"
                 )
+    if unit == "snr" and any(isinstance(strength, Spread) and strength.clean for strength in strengths):
+        raise ValueError("`clean` of strengths in dB must be 0: a clean image has no ratio; sweep the clean ones apart")
     names = [name(strength) for strength in strengths]
     if repeated := sorted({n for n in names if names.count(n) > 1}):
         raise ValueError(f"`strengths` must differ from each other, got {', '.join(repeated)} more than once")

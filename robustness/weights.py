@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from robustness.errors import ModelError
+from robustness.sources import file_hash
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+DTYPES = {
+    "BOOL": "bool", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64",
+    "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
+    "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "C64": "complex64",
+    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz",
+}  # fmt: skip
+"""What torch calls the types of a safetensors file."""
 
 
 def metadata(path: Path) -> dict[str, str]:
@@ -26,7 +34,7 @@ def metadata(path: Path) -> dict[str, str]:
             if size > 2**26:
                 raise ValueError("no header")
             return dict(json.loads(stream.read(size)).get("__metadata__", {}))
-    except (OSError, ValueError, AttributeError) as error:
+    except Exception as error:  # whatever a foreign file makes the parser say
         raise ModelError(f"{path}: not a safetensors file (torn, or of another format): {error}") from error
 
 
@@ -34,7 +42,8 @@ def to_bytes(state: Mapping[str, Tensor], about: Mapping[str, str]) -> bytes:
     """Write tensors as safetensors with a checksum of the tensors in the header."""
     import safetensors.torch
 
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    # Copied, for tensors that share memory are refused; each name holds its own when they are read.
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
     return bytes(safetensors.torch.save(tensors, {**about, "checksum": checksum(tensors)}))
 
 
@@ -68,19 +77,37 @@ def read(path: Path) -> dict[str, Tensor]:
 
 def verify(path: Path) -> None:
     """
-    Check a safetensors file that this project wrote against its checksum, with NumPy alone.
+    Check a safetensors file that this project wrote against its checksum, without torch.
 
     ModelError where it is torn, foreign or changed.
     """
-    import safetensors.numpy
+    said = metadata(path).get("checksum")
+    if said != _stored(path):
+        raise ModelError(f"{path}: its tensors do not fit its checksum (damaged, or edited after it was written)")
+
+
+def content_hash(path: Path) -> str:
+    """
+    Give the hash of the tensors in a safetensors file, of the bytes of any other; without torch.
+
+    What stands beside the tensors does not count, nor their order, which differs each time they are written.
+    """
+    try:
+        return _stored(path)
+    except ModelError:  # another format, or torn: loading it will say so
+        return file_hash(path)
+
+
+def _stored(path: Path) -> str:
+    from safetensors import deserialize
 
     try:
-        said = metadata(path).get("checksum")
-        arrays = safetensors.numpy.load(path.read_bytes())
+        tensors = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
+        return _digest(
+            (name, DTYPES[about["dtype"]], tuple(about["shape"]), about["data"]) for name, about in sorted(tensors)
+        )
     except Exception as error:  # the parser raises many kinds
         raise ModelError(f"{path}: not a whole weights file (torn or foreign)") from error
-    if said != checksum(arrays):
-        raise ModelError(f"{path}: its tensors do not fit its checksum (damaged, or edited after it was written)")
 
 
 def put(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -104,21 +131,30 @@ def _five(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def checksum(tensors: Mapping[str, Any]) -> str:
+def checksum(tensors: Mapping[str, Tensor]) -> str:
     """
-    Give the sha256 over names, types, shapes and values of tensors on the CPU, torch's or NumPy's.
+    Give the sha256 over names, types, shapes and values of tensors on the CPU.
 
-    >>> import numpy as np
-    >>> checksum({"w": np.zeros(2, np.float32)}) == checksum({"w": np.zeros((2, 1), np.float32)})
+    >>> import torch
+    >>> checksum({"w": torch.zeros(2)}) == checksum({"w": torch.zeros(2, 1)})
     False
     """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        digest.update(f"{name}{dtype}{tuple(tensor.shape)}".encode())
-        if not isinstance(tensor, np.ndarray):
-            import torch
+    import torch
 
-            tensor = tensor.contiguous().flatten().view(torch.uint8).numpy()
-        digest.update(np.ascontiguousarray(tensor).data)
+    return _digest(
+        (
+            name,
+            str(tensor.dtype).removeprefix("torch."),
+            tuple(tensor.shape),
+            tensor.contiguous().flatten().view(torch.uint8).numpy().data,
+        )
+        for name, tensor in sorted(tensors.items())
+    )
+
+
+def _digest(tensors: Iterable[tuple[str, str, tuple[int, ...], bytes | bytearray | memoryview]]) -> str:
+    digest = hashlib.sha256()
+    for name, dtype, shape, data in tensors:
+        digest.update(f"{name}{dtype}{shape}".encode())
+        digest.update(data)
     return digest.hexdigest()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import PositiveFloat
+from pydantic import Field
 
 from robustness.perturbations.base import Batch, Step
 
@@ -38,7 +38,7 @@ class Normal(Noise):
     """
 
     kind: Literal["normal"] = "normal"
-    bound: PositiveFloat | None = None
+    bound: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     strength_name: ClassVar[str] = "V"
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""The papers' tables rebuilt from evidence: which numbers, the published values, and results measured at full scale."""

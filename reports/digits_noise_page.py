@@ -1,0 +1,92 @@
+"""The digits-noise paper's page, made from the result file alone."""
+
+from __future__ import annotations
+
+from reports import digits_noise_published as published
+from reports.digits_noise_tables import Result, sections, table
+from robustness.errors import RobustnessError
+
+BEGIN = "<!-- measured: begin; written by `python -m reports.digits_noise`, edit nothing here -->"
+END = "<!-- measured: end -->"
+
+SCALES = {
+    "full": "Scale **full**: the paper's classifier, data, epochs and amplitudes.",
+    "short": "Scale **short**: the paper's classifier and data, but fewer or other seeds or epochs. "
+    "This is **not** the result that is compared with the paper.",
+    "smoke": "Scale **smoke**: a small run on other data or another classifier than the paper's, to see that it works. "
+    "**Its numbers cannot be compared with the published ones.**",
+}
+
+
+def report(result: Result) -> str:
+    """Give the whole page of a result."""
+    return f"# digits-noise, scale {result['scale']}\n\n{body(result)}"
+
+
+def inserted(text: str, result: Result) -> str:
+    """Put a result's tables between the two marks of a page, in place of what is there."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise RobustnessError(f"the page must hold the lines\n{BEGIN}\n{END}\nbetween which the tables go")
+    return f"{before}{BEGIN}\n\n{body(result)}\n{END}{after}"
+
+
+def verdict(result: Result) -> str:
+    """Say how far the mean curve lies from table 5 and whether that is near enough; only a full run is judged."""
+    distance = result["tables"]["distance"]
+    found, limit = distance["bounded"]["of_mean"], distance["limit"]
+    if result["scale"] != "full":
+        return f"Scale {result['scale']}: not judged against table 5 (mean distance {found:.4f})"
+    return (
+        f"Mean distance to table 5: {found:.4f}; at most {limit:g} is asked: {'held' if found <= limit else 'NOT held'}"
+    )
+
+
+def body(result: Result) -> str:
+    """Give everything but the title."""
+    parts = [_what(result), *_doubts(result), *sections(result), _contradictions(), _origin(result)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _what(result: Result) -> str:
+    told = result["provenance"]
+    data, per_class = told["data"], set(told["data"]["per_class"])
+    each = f", {per_class.pop():,} a class" if len(per_class) == 1 else ""
+    return (
+        f"{SCALES[result['scale']]}\n{told['model']['name']} tested on {data['n']:,} images ({data['name']}{each}), "
+        f"trained on {data['trained_on']['n']:,} others with seeds {', '.join(map(str, told['seeds']))}.\nNumbers of "
+        f"several seeds are mean ± standard deviation.\n\n**{verdict(result)}.**"
+    )
+
+
+def _doubts(result: Result) -> list[str]:
+    """Say what speaks against the numbers, if anything does."""
+    found = {doubt for sweep in result["sweeps"] for part in sweep["evidence"].values() for doubt in part["doubts"]}
+    return [f"**Doubts:** {'; '.join(sorted(found))}."] if found else []
+
+
+def _contradictions() -> str:
+    return "## Where the paper contradicts itself\n\n" + "\n".join(f"- {said}" for said in published.contradictions())
+
+
+def _origin(result: Result) -> str:
+    """Say where the numbers come from, and how long that took."""
+    told = result["provenance"]
+    seconds, data, model = told["seconds"], told["data"], told["model"]
+    versions = ", ".join(f"{name} {number}" for name, number in told["versions"].items())
+    swept = [part for sweep in result["sweeps"] for part in sweep["evidence"].values()]
+    fresh = sum(part["in_this_run"] for part in swept)
+    rows = [
+        [t["epochs"], t["seed"], "–" if t["seconds"] is None else f"{t['seconds']:.0f} s", t["weights"][:12]]
+        for t in result["trainings"]
+    ]
+    return (
+        f"## Where this comes from\n\nMade {told['made']} by `python -m reports.digits_noise`: `{model['factory']}` "
+        f"trained by `{model['recipe']}`, noise drawn with seed {told['noise_seed']}.\nDevice {told['device']}, "
+        f"{told['cores']} cores, up to {told['trainings_at_once']} trainings at once; {versions}.\n"
+        f"Training took {seconds['training']:.0f} s in all, sweeping {seconds['sweeping']:.0f} s ({fresh} of "
+        f"{len(swept)} pieces of evidence made in this run, the others found in the store).\nImages to test on "
+        f"`{data['fingerprint'][:12]}`, to train on `{data['trained_on']['fingerprint'][:12]}`. The result file holds "
+        "every confusion matrix, and key and digest of all evidence.\n\n"
+    ) + table(["epochs", "seed", "training", "weights"], rows)

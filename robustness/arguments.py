@@ -1,0 +1,119 @@
+"""The words of the command line: which commands and options there are, and what they mean."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+DESCRIPTION = "Hold image classifiers to robustness thresholds: what the suites (pytest suites/) need, ahead of them."
+
+
+def parser() -> argparse.ArgumentParser:
+    """
+    Describe all commands; the options that all have may stand before or after a command's name.
+
+    >>> parser().parse_args(["--seed", "3", "renew", "digits-mlp", "--fresh", "0"]).seed
+    3
+    """
+    whole = argparse.ArgumentParser("robustness", description=DESCRIPTION, parents=[_common()])
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add(commands, "run", "fill the store with the evidence of all sweeps; finished ones are found, not made again")
+    train = _add(commands, "train", "train models by their recipes into the store")
+    train.add_argument("--seeds", metavar="A,B,...", type=_seeds, help="with these seeds instead of the card's own")
+    renew = _add(commands, "renew", "make weights and thresholds anew where they no longer fit the recipe")
+    renew.add_argument("--seeds", metavar="N", type=_whole(5, 1000), help="healthy trainings (default: by their time)")
+    renew.add_argument(
+        "--fresh", metavar="N", type=_whole(0, 1000), default=20, help="others that try the thresholds (20)"
+    )
+    renew.add_argument("--force", action="store_true", help="renew what is not due too, and claims written by hand")
+    for command in (train, renew):
+        command.add_argument(
+            "--workers", metavar="N", type=_whole(1, 1000), help="trainings side by side (default: cores)"
+        )
+    for command in (commands.choices[name] for name in ("run", "train", "renew")):
+        command.add_argument("models", nargs="*", metavar="MODEL", help="model names (default: those on embedded data)")
+    data = _add(commands, "data", "get a data set").add_subparsers(metavar="NAME", required=True)
+    mnist = _add(data, "mnist", "download MNIST and hold it to the published sums", command="data mnist")
+    mnist.add_argument("--root", metavar="DIR", type=Path, help="the folder to bring it to (default: as --data)")
+    _add_evidence(commands)
+    return whole
+
+
+def _add_evidence(commands: Any) -> None:
+    actions = _add(commands, "evidence", "look at the evidence in the store, or remove some")
+    actions = actions.add_subparsers(metavar="ACTION", required=True)
+    _add(actions, "list", "list all evidence, and whether it is believed now", command="evidence list")
+    show = _add(actions, "show", "show everything about one entry", command="evidence show")
+    show.add_argument("key", metavar="KEY", help="its key, or how that begins")
+    prune = _add(actions, "prune", "remove evidence; it is swept again when it is needed", command="evidence prune")
+    prune.add_argument("--broken", action="store_true", help="what is torn or foreign")
+    prune.add_argument("--older-than", metavar="DAYS", type=_days, help="what was written longer ago")
+    prune.add_argument("--all", action="store_true", help="everything")
+    prune.add_argument("--dry-run", action="store_true", help="say what would go, and remove nothing")
+
+
+def _add(to: Any, name: str, text: str, *, command: str = "") -> Any:
+    made = to.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", parents=[_common(again=True)])
+    made.set_defaults(command=command or name)
+    return made
+
+
+def _common(*, again: bool = False) -> argparse.ArgumentParser:
+    """Describe the options of every command; ``again`` after its name, where none must undo what stood before it."""
+    common = argparse.ArgumentParser(add_help=False)
+    options = common.add_argument_group("for every command")
+
+    def add(name: str, default: object, text: str, **settings: Any) -> None:
+        options.add_argument(name, default=argparse.SUPPRESS if again else default, help=text, **settings)
+
+    add(
+        "--store",
+        None,
+        "where evidence and weights are kept (else ROBUSTNESS_STORE, else the user's cache)",
+        metavar="DIR",
+    )
+    add("--data", None, "where data sets lie (else ROBUSTNESS_DATA, else the user's cache)", metavar="DIR")
+    add("--device", "auto", "cpu, cuda, cuda:N or auto (default): a GPU if there is one", type=_device)
+    add("--seed", 0, "the seed of all draws (default 0)", type=_whole(0, 2**63), metavar="N")
+    add("--card", None, "a card, or a folder of cards (repeatable; default: models/)", action="append", metavar="FILE")
+    return common
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not (text.isdecimal() and least <= int(text) <= most):
+            raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most}, got {text!r}")
+        return int(text)
+
+    return number
+
+
+def _seeds(text: str) -> list[int]:
+    """
+    Read seeds, each once.
+
+    >>> _seeds("0,1,2,1")
+    [0, 1, 2]
+    """
+    seed = _whole(0, 2**63)
+    return list(dict.fromkeys(seed(part.strip()) for part in text.split(",")))
+
+
+def _days(text: str) -> float:
+    try:
+        days = float(text)
+    except ValueError:
+        days = math.nan
+    if not 0 <= days < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of days, 0 or more, got {text!r}")
+    return days
+
+
+def _device(text: str) -> str:
+    kind, _, number = text.partition(":")
+    if text in ("cpu", "cuda", "auto") or (kind == "cuda" and number.isdecimal()):
+        return text
+    raise argparse.ArgumentTypeError(f"must be cpu, cuda, cuda:N or auto, got {text!r}")

@@ -1,0 +1,103 @@
+"""The order, the size and the threads in which a sweep works through its images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from itertools import zip_longest
+from queue import SimpleQueue
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robustness.draws import CHUNK
+
+Progress = Callable[[int, int], None]
+"""Called with the images done and all images."""
+
+
+def interleaved(total: int, batch_size: int, abreast: int = 1) -> Iterator[tuple[int, int]]:
+    """
+    Give (start, stop) of every batch; none reaches over the end of a chunk of draws.
+
+    Of ``abreast`` chunks the batches take turns, so that as many threads draw side by side.
+
+    >>> list(interleaved(2300, 500, abreast=2))
+    [(0, 500), (1000, 1500), (500, 1000), (1500, 2000), (2000, 2300)]
+    """
+    chunks = [
+        [(s, min(s + batch_size, start + CHUNK, total)) for s in range(start, min(start + CHUNK, total), batch_size)]
+        for start in range(0, total, CHUNK)
+    ]
+    for i in range(0, len(chunks), abreast):
+        for row in zip_longest(*chunks[i : i + abreast]):
+            yield from (batch for batch in row if batch)
+
+
+def count(total: int, batch_size: int) -> int:
+    """Give the number of batches."""
+    return sum(1 for _ in interleaved(total, batch_size))
+
+
+def padded(array: np.ndarray, batch_size: int, device: str) -> Tensor:
+    """
+    Bring a last, smaller batch to the size of the others: another size would give other last bits.
+
+    >>> padded(np.array([1, 2]), 4, "cpu")
+    tensor([1, 2, 1, 1])
+    """
+    if missing := batch_size - len(array):
+        array = np.concatenate([array, np.repeat(array[:1], missing, axis=0)])
+    elif not array.flags.writeable:
+        array = array.copy()  # nothing that a model or a perturbation does may reach the data
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+
+@contextmanager
+def workers(size: int, device: str) -> Iterator[ThreadPoolExecutor]:
+    """Give a pool whose threads compute with one torch thread each on a CPU; the caller's number stays."""
+
+    def begin() -> None:
+        if device == "cpu":
+            torch.set_num_threads(1)  # holds for the thread that calls it, and for threads that begin later
+            torch.set_flush_denormal(False)  # inherited from the caller, who may have trained with it
+
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(size, initializer=begin)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
+
+
+def run(
+    work: Callable[[nn.Module, int, int], None],
+    models: list[nn.Module],
+    total: int,
+    batch_size: int,
+    device: str,
+    progress: Progress | None = None,
+) -> None:
+    """Call ``work(model, start, stop)`` for every batch, as many at once as there are models."""
+    free: SimpleQueue[nn.Module] = SimpleQueue()
+    for model in models:
+        free.put(model)
+
+    def one(start: int, stop: int) -> int:
+        model = free.get()
+        try:
+            work(model, start, stop)
+        finally:
+            free.put(model)
+        return stop - start
+
+    with workers(len(models), device) as pool:
+        futures = [pool.submit(one, *batch) for batch in interleaved(total, batch_size, abreast=len(models))]
+        done = 0
+        for future in as_completed(futures):
+            done += future.result()
+            if progress:
+                progress(done, total)

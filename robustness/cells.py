@@ -1,0 +1,156 @@
+"""What a sweep does with one batch: the direction once, then a forward pass a strength."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robustness import strengths as strengths_
+from robustness.batches import padded, workers
+from robustness.datasets.images import Images
+from robustness.decisions import Argmax
+from robustness.draws import CHUNK, ChunkedDraws, Purpose, generator
+from robustness.errors import ModelError
+from robustness.outcomes import Outcomes
+from robustness.perturbations import Batch, Perturb, Perturbation
+from robustness.strengths import Spread, Strength, Unit
+
+
+@dataclass(frozen=True)
+class Cells:
+    """One perturbation of some images at several strengths; a cell is one of the strengths."""
+
+    images: Images
+    perturbation: Perturbation
+    strengths: tuple[Strength, ...]
+    unit: Unit
+    seed: int
+    device: str
+    batch_size: int
+    decision: Argmax
+    draws: ChunkedDraws = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "draws", ChunkedDraws(self._draw, len(self.images)))
+
+    def _draw(self, chunk: int, size: int) -> np.ndarray:
+        drawn = self.perturbation.draw(generator(self.seed, Purpose.NOISE, chunk), (size, *self.images.shape))
+        return np.empty((size, 0), np.float32) if drawn is None else drawn
+
+    def drawn_strengths(self) -> np.ndarray | None:
+        """Give the strength of every image, (strengths, N), where any is drawn."""
+        if not any(isinstance(strength, Spread) for strength in self.strengths):
+            return None
+        rows = np.empty((len(self.strengths), len(self.images)), np.float32)
+        for row, strength in zip(rows, self.strengths, strict=True):
+            for chunk, start in enumerate(range(0, len(row), CHUNK)):
+                part = row[start : start + CHUNK]
+                draws = generator(self.seed, Purpose.STRENGTH, chunk)
+                part[:] = strength.draw(draws, len(part)) if isinstance(strength, Spread) else strength
+        return rows
+
+    def batch(self, model: nn.Module, start: int, stop: int, outcomes: Outcomes) -> None:
+        """Sweep one batch over all strengths; what the user's code raises is an error of a cell."""
+        cells = [i for i in range(len(self.strengths)) if not outcomes.settled(i, start)]
+        if not cells:
+            return
+        drawn = self.draws.rows(start, stop)
+        batch = Batch(
+            model,
+            self._padded(self.images.batch(start, stop)),
+            self._padded(self.images.labels[start:stop]),
+            self._padded(drawn) if drawn.size else None,
+        )
+        try:
+            perturb = self.perturbation.prepare(batch)
+        except ModelError:
+            raise
+        except Exception as error:  # preparing may run the model; without it no cell has numbers
+            for i in cells:
+                outcomes.fail(i, start, error)
+            return
+        out = torch.empty_like(batch.inputs)
+        for i in cells:
+            try:
+                self._cell(batch, perturb, i, slice(start, stop), out, outcomes)
+            except ModelError:
+                raise
+            except Exception as error:  # anything that the model raises is an error of this cell
+                outcomes.fail(i, start, error)
+
+    def _cell(self, batch: Batch, perturb: Perturb, i: int, rows: slice, out: Tensor, outcomes: Outcomes) -> None:
+        """Decide one batch at one strength."""
+        n = rows.stop - rows.start
+        with torch.no_grad():
+            strength: float | Tensor
+            if isinstance(chosen := self.strengths[i], Spread):
+                assert outcomes.drawn is not None
+                strength = self._padded(outcomes.drawn[i, rows]).view(-1, *(1,) * (out.dim() - 1))
+            else:
+                strength = chosen
+            if self.unit == "snr":
+                perturbed, reached = strengths_.at_ratio(perturb, batch.inputs, strength, out)
+                outcomes.unreached(i, n - int(reached[:n].sum()))
+            else:
+                perturbed = perturb(strength, out)
+            snr = strengths_.signal_to_noise_ratio(batch.inputs, perturbed)[:n]
+        with torch.inference_mode():
+            logits = self.logits(batch.classifier, perturbed)[:n]
+            log_probabilities = self.decision.log_probabilities(logits)
+            predictions = self.decision.predictions(logits)
+            true, predicted = (
+                log_probabilities.gather(1, classes[:, None]).squeeze(1) for classes in (batch.labels[:n], predictions)
+            )
+            floats = {"confidence": predicted.exp(), "true_probability": true.exp(), "loss": -true, "snr": snr}
+            if "probabilities" in outcomes.floats:
+                floats["probabilities"] = log_probabilities.exp()
+            outcomes.record(
+                i,
+                rows,
+                predictions.cpu().numpy(),
+                logits.isfinite().all(1).cpu().numpy(),
+                {name: values.cpu().numpy() for name, values in floats.items()},
+            )
+
+    def _padded(self, array: np.ndarray) -> Tensor:
+        return padded(array, self.batch_size, self.device)
+
+    def logits(self, model: nn.Module, perturbed: Tensor) -> Tensor:
+        """Give a model's outputs; ModelError where they are not one number an output that the decision needs."""
+        logits = model(perturbed)
+        due = (self.batch_size, self.decision.outputs(len(self.images.classes)))
+        if not isinstance(logits, Tensor) or tuple(logits.shape) != due:
+            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ModelError(
+                f"the classifier must give logits of shape (images, outputs) = {due} for the "
+                f"{len(self.images.classes)} classes of {self.images.name}, got {got}; "
+                "check the number of outputs, or the classes of the data"
+            )
+        return logits.float()
+
+    def compared(self, module: nn.Module, replica: nn.Module) -> tuple[bool, bool]:
+        """Run some images twice through a module and once through its replica; say which outputs are the same."""
+
+        def outputs(model: nn.Module) -> Tensor | None:
+            # In another order than in the sweep: what a model remembers of its last images must not match.
+            inputs = self._padded(self.images.batch(0, min(self.batch_size, len(self.images)))).flip(0)
+            with torch.inference_mode():
+                try:
+                    return self.logits(model, inputs).clone()
+                except ModelError:
+                    raise
+                except Exception:  # the sweep will run into it, and say so
+                    return None
+
+        with workers(1, self.device) as pool:
+            first, again, other = pool.map(outputs, (module, module, replica))
+        return _same(first, again), _same(first, other)
+
+
+def _same(first: Tensor | None, second: Tensor | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return torch.allclose(first, second, rtol=0, atol=0, equal_nan=True)

@@ -1,0 +1,148 @@
+"""Is a claim kept? Arithmetic on evidence, with the reason in a sentence."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+from robustness import metrics
+from robustness.cards import Claim
+from robustness.confusion import Matrix, confusion_matrix
+from robustness.evidence import OK, Evidence
+from robustness.floors import floor
+from robustness.metrics import Measurement, MetricError
+from robustness.statistics import shortfall
+
+Outcome = Literal["held", "failed", "errored", "refused"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a claim is held by some evidence, what was measured, and the sentence that says so."""
+
+    claim: Claim
+    outcome: Outcome
+    message: str
+    measured: Measurement | None = None
+
+    @property
+    def held(self) -> bool:
+        """True where the claim is kept; an error or a refusal is not."""
+        return self.outcome == "held"
+
+
+@lru_cache(maxsize=256)
+def _matrix(evidence: Evidence, row: int) -> Matrix:
+    return confusion_matrix(evidence.labels, evidence.predictions[row], len(evidence.classes))
+
+
+def measure(evidence: Evidence, strength: str, metric: str) -> Measurement:
+    """Measure a metric at one strength; the confusion matrix is made once for all metrics of a cell."""
+    row = evidence.index(strength)
+    if metrics.parse(metric, evidence.classes).kind.rate is None:
+        return metrics.measure(
+            metric,
+            evidence.labels,
+            evidence.predictions[row],
+            evidence.classes,
+            loss=evidence.loss[row],
+            snr=evidence.snr[row],
+        )
+    return metrics.measure_matrix(metric, _matrix(evidence, row), evidence.classes)
+
+
+def judge(claim: Claim, evidence: Evidence) -> Verdict:
+    """
+    Hold a claim against evidence.
+
+    A cell that has no numbers errors; a rate of nothing fails; a claim that a classifier which knows
+    nothing would pass is refused. None of these is ever held.
+    """
+    status = evidence.status[evidence.index(claim.strength)]
+    if status != OK:
+        return Verdict(claim, "errored", f"{_where(claim)}: the cell has no numbers: {status}")
+    try:
+        measured = measure(evidence, claim.strength, claim.metric)
+    except MetricError as error:  # a class that these data do not have
+        return Verdict(claim, "errored", f"{_where(claim)}: {error}")
+    higher = metrics.parse(claim.metric, evidence.classes).kind.better == "higher"
+    bound = "at least" if higher else "at most"
+    found = f"{_where(claim)}: {claim.metric} is {describe(measured)}"
+    promise = f"its card claims {bound} {claim.threshold:g}"
+    if math.isnan(measured.value):
+        return Verdict(claim, "failed", f"{found}, but {promise}", measured)
+    least = floor(claim.metric, evidence.labels, evidence.classes)
+    if math.isnan(least.value) or (claim.threshold <= least.value if higher else claim.threshold >= least.value):
+        return Verdict(
+            claim,
+            "refused",
+            f"{_where(claim)}: {claim.metric} of {bound} {claim.threshold:g} is no claim: a classifier that knows "
+            f"nothing gets {least.value:.4g} on these {len(evidence)} images; "
+            f'{"raise" if higher else "lower"} the threshold, or write "no claim possible"',
+            measured,
+        )
+    kept = measured.value >= claim.threshold if higher else measured.value <= claim.threshold
+    if kept:
+        return Verdict(claim, "held", f"{found}, and {promise}", measured)
+    return Verdict(claim, "failed", f"{found}, but {promise}{_missing(claim, measured)}", measured)
+
+
+def properties(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:
+    """Give a verdict's numbers as plain values: JUnit properties, and what workers tell the controller."""
+    claim, found = verdict.claim, evidence.provenance
+    about = {
+        "model": claim.model,
+        "sweep": claim.sweep,
+        "strength": claim.strength,
+        "metric": claim.metric,
+        "threshold": claim.threshold,
+        "outcome": verdict.outcome,
+        "message": verdict.message,
+        "data": found.get("images", {}).get("name", ""),
+        "seed": found.get("seed"),
+        "device": found.get("device", ""),
+        "evidence": found.get("key", ""),
+    }
+    if (measured := verdict.measured) is None:
+        return about
+    low, high = measured.interval
+    counted = {} if measured.successes is None else {"successes": measured.successes}  # XML would say "None"
+    return about | {
+        "value": measured.value,
+        "low": low,
+        "high": high,
+        "method": measured.method,
+        "n": measured.n,
+        **counted,
+        "note": measured.note,
+    }
+
+
+def describe(measured: Measurement) -> str:
+    """
+    Write a measurement with its interval and what it was measured on.
+
+    >>> from robustness.statistics import Interval
+    >>> describe(Measurement("accuracy", 0.94, Interval(0.918, 0.956), "wilson", 600, 564))
+    '0.9400 [0.918, 0.956] (564 of 600 images, 95 % Wilson)'
+    """
+    if math.isnan(measured.value):
+        return f"— ({measured.note or 'nothing to measure'})"
+    counted = f"{measured.successes} of {measured.n}" if measured.successes is not None else f"n = {measured.n}"
+    method = {"wilson": "Wilson", "delta": "delta method", "normal": "normal"}[measured.method]
+    note = f"; {measured.note}" if measured.note else ""
+    low, high = measured.interval
+    return f"{measured.value:.4f} [{low:.3f}, {high:.3f}] ({counted} images, 95 % {method}{note})"
+
+
+def _where(claim: Claim) -> str:
+    return f"{claim.model} under {claim.sweep} at {claim.strength}"
+
+
+def _missing(claim: Claim, measured: Measurement) -> str:
+    if measured.successes is None or math.isnan(measured.value):
+        return ""
+    lacking = shortfall(measured.successes, measured.n, claim.threshold)
+    return f": {lacking} image{'s' if lacking != 1 else ''} short"

@@ -1,0 +1,206 @@
+"""The command `robustness`: fill the store ahead of the suites, train, renew, get data, look at evidence."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from robustness.errors import CardError, ModelError, RobustnessError
+
+if TYPE_CHECKING:
+    from robustness.cards import Card
+    from robustness.harness import Harness
+    from robustness.store import Store
+
+# Each command imports what it needs: help does not wait for NumPy, nor a list of evidence for torch.
+
+RED, ERROR, INTERRUPTED, UNREAD = 1, 2, 130, 141
+MODELS = Path("models")
+"""The folder of cards, below the current one, that is taken where none is named."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 if all is well, 1 if something is red or errored, 2 for what one sentence tells."""
+    from robustness.arguments import parser
+
+    options = parser().parse_args(arguments)
+    try:
+        code = COMMANDS[options.command](options)
+        sys.stdout.flush()
+        return code
+    except RobustnessError as error:
+        _say(str(error))
+        return ERROR
+    except KeyboardInterrupt:
+        _say(
+            f"interrupted; what was finished is kept in {_store(options).root}, and the same command goes on from there"
+        )
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader, as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
+
+
+def _run(options: Namespace) -> int:
+    from robustness import listing
+
+    harness = _harness(options)
+
+    def one(card: Card) -> int:
+        errored = 0
+        for sweep in ("clean", *card.file.sweeps):
+            evidence = harness.evidence(card, sweep)
+            errored += len(listing.errors(evidence))
+            _printed(listing.swept(f"{card.name}:{sweep}", evidence, harness.store.run))
+        return RED if errored else 0
+
+    code = _each(options, harness, one)
+    same = f" --robustness-store {options.store}" if options.store else ""
+    print(f"evidence is kept in {harness.store.root}; next: pytest suites/{same}, which holds it to the claims")
+    return code
+
+
+def _train(options: Namespace) -> int:
+    from robustness.parallel import train_many
+    from robustness.progress import bar
+
+    harness = _harness(options)
+
+    def one(card: Card) -> int:
+        every = [card.reseeded(seed) for seed in options.seeds or ()] if card.file.recipe else []
+        root, what = harness.store.root, f"training {card.name}"
+        paths = train_many(every or [card], root, harness.data_root, options.workers, say=_say, progress=bar, what=what)
+        for path, seed in zip(paths, options.seeds or ["its own"], strict=True):
+            print(f"{card.name} (seed {seed}): {path}")
+        if card.weights is not None:
+            print(f"{card.name} is tested with {card.weights}, which is as it was: `robustness renew` writes it")
+        return 0
+
+    return _each(options, harness, one)
+
+
+def _renew(options: Namespace) -> int:
+    from robustness.renewal import Renewal
+
+    harness = _harness(options)
+
+    def one(card: Card) -> int:
+        renewed = Renewal(harness, card, options.seeds, options.fresh, options.workers, options.force).run()
+        for sentence in renewed.done or ["nothing to do: weights and thresholds fit the recipe (--force renews them)"]:
+            print(f"{card.name}: {sentence}")
+        for verdict in renewed.broken:
+            print(f"  {verdict.message}")
+        if renewed.broken:
+            print(
+                f"{card.name}: its own weights break {len(renewed.broken)} of {len(renewed.verdicts)} claims, so the "
+                "suites will be red: take another seed in its [recipe], or find out why this training is not healthy"
+            )
+        elif renewed.verdicts:
+            print(f"{card.name}: its own weights keep all {len(renewed.verdicts)} claims; next: pytest suites/")
+        return RED if renewed.broken else 0
+
+    return _each(options, harness, one)
+
+
+def _mnist(options: Namespace) -> int:
+    from robustness.datasets import mnist
+    from robustness.harness import data_root
+
+    mnist.download(options.root or data_root(options.data), print)
+    return 0
+
+
+def _list(options: Namespace) -> int:
+    from robustness import listing, selection
+
+    projects = listing.projects(selection.card_files(_card_folders(options)))
+    return _printed(listing.listed(_store(options), projects, Path.cwd()))
+
+
+def _show(options: Namespace) -> int:
+    from robustness import inventory, listing
+
+    return _printed(listing.described(inventory.find(_store(options), options.key)))
+
+
+def _prune(options: Namespace) -> int:
+    from robustness import inventory, listing
+
+    if not (options.broken or options.all or options.older_than is not None):
+        raise RobustnessError("evidence prune must be told what to remove: --broken, --older-than DAYS or --all")
+    store = _store(options)
+    chosen = inventory.to_prune(store, broken=options.broken, older_than=options.older_than, every=options.all)
+    return _printed(listing.pruned(store, chosen, only_say=options.dry_run))
+
+
+def _printed(lines: Iterable[str]) -> int:
+    for line in lines:
+        print(line, flush=True)
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Namespace], int]] = {
+    "run": _run,
+    "train": _train,
+    "renew": _renew,
+    "data mnist": _mnist,
+    "evidence list": _list,
+    "evidence show": _show,
+    "evidence prune": _prune,
+}
+
+
+def _each(options: Namespace, harness: Harness, one: Callable[[Card], int]) -> int:
+    """Do one thing for every selected card; what goes wrong with one is told and does not stop the others."""
+    from robustness import selection
+
+    named = options.card is not None
+    folders = _card_folders(options)
+    chosen = selection.select([] if named else folders, folders if named else [], options.models)
+    if not chosen:
+        raise CardError("no card is selected: name models of the cards in models/, or give cards with --card FILE")
+    code = 0
+    for card in chosen:
+        try:
+            code = max(code, one(card))
+        except RobustnessError as error:
+            _say(str(error))
+            code = ERROR
+        while harness.notices:
+            _say(f"note: {harness.notices.pop(0)}")
+    return code
+
+
+def _card_folders(options: Namespace) -> list[Path]:
+    given = [Path(path) for path in options.card or ([MODELS] if MODELS.is_dir() else [])]
+    return [path.resolve() for path in given]
+
+
+def _harness(options: Namespace) -> Harness:
+    from robustness import hardware
+    from robustness.harness import Harness, data_root
+    from robustness.progress import bar
+
+    device = hardware.worker_device(options.device, 0)
+    if device.startswith("cuda") and not hardware.gpus():
+        raise ModelError(f"--device {options.device}: there is no GPU on this machine; leave it out, or take cpu")
+    return Harness(_store(options), data_root(options.data), device, options.seed, progress=bar)
+
+
+def _store(options: Namespace) -> Store:
+    from robustness.harness import store_root
+    from robustness.store import Store
+
+    return Store(store_root(options.store), say=_say)
+
+
+def _say(message: str) -> None:
+    print(f"robustness: {message}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

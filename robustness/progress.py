@@ -1,0 +1,50 @@
+"""Showing how far a long thing is, on standard error, after it has taken a while."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+DELAY = 2.0
+"""Seconds after which something is shown; a screen of bars for what takes a moment helps nobody."""
+
+
+@contextmanager
+def bar(
+    what: str, aside: Callable[[], AbstractContextManager[Any]] = nullcontext
+) -> Iterator[Callable[[int, int], None]]:
+    """
+    Give a function of (done, total) that draws a bar; in a log, where nobody sees it move, a line now and then.
+
+    ``aside`` is entered while something is written: pytest's capture is suspended in it.
+    """
+    started = last = time.monotonic()
+    shown: Any = None
+
+    def show(done: int, total: int) -> None:
+        nonlocal last, shown
+        now = time.monotonic()
+        moving = sys.stderr.isatty()
+        if now - started < DELAY or now - last < (0.5 if moving else 15):
+            return
+        last = now
+        with aside():
+            if not moving:
+                sys.stderr.write(f"{what}: {done}/{total} ({now - started:.0f} s)\n")
+                return
+            if shown is None:
+                from tqdm import tqdm
+
+                shown = tqdm(total=total, desc=what, file=sys.stderr, leave=False, initial=0)
+            shown.n = done
+            shown.refresh()
+
+    try:
+        yield show
+    finally:
+        if shown is not None:
+            with aside():
+                shown.close()

@@ -1,0 +1,122 @@
+"""The document as a file: JSON, Markdown, CSV or LaTeX by the file's suffix, written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from robustness.errors import RobustnessError
+from robustness.reporting.cells import NUMBERS
+from robustness.reporting.pages import latex_tables, markdown_page
+
+Plain = Mapping[str, Any]
+
+HEADER = (
+    *("model", "scale", "data", "images", "seed", "device", "sweep", "kind", "unit", "strength", "status"),
+    *("metric", *NUMBERS, "bound", "threshold", "outcome"),
+)
+"""Of the CSV; new columns are added at the end."""
+
+
+class ReportError(RobustnessError):
+    """A report that cannot be written."""
+
+
+def json_text(document: Plain) -> str:
+    """Write the document itself."""
+    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def csv_text(document: Plain) -> str:
+    """Write one row a cell and metric; a cell without numbers has rows of what it claims, with empty numbers."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, HEADER, lineterminator="\n")
+    writer.writeheader()
+    for row in _rows(document):
+        writer.writerow({key: _inert(value) for key, value in row.items()})
+    return stream.getvalue()
+
+
+def _rows(document: Plain) -> Iterator[dict[str, Any]]:
+    for model in document["models"]:
+        about = {"model": model["name"], **{key: model[key] for key in ("scale", "seed", "device")}}
+        about |= {"data": model["data"]["name"], "images": model["data"]["n"]}
+        for sweep in model["sweeps"]:
+            swept = {"sweep": sweep["name"], "kind": sweep["kind"], "unit": sweep["unit"]}
+            for cell in sweep["cells"]:
+                here = {**about, **swept, "strength": cell["strength"], "status": cell["status"]}
+                for metric in dict.fromkeys((*cell["metrics"], *cell["claims"])) or [""]:
+                    numbers = {key: cell["metrics"].get(metric, {}).get(key) for key in NUMBERS}
+                    yield {**here, "metric": metric, **numbers, **cell["claims"].get(metric, {})}
+
+
+def _inert(value: Any) -> Any:
+    """
+    Keep a spreadsheet from computing text: a quote before what it would take for a formula and is no number.
+
+    >>> _inert("=1+1"), _inert("-20"), _inert(0.5)
+    ("'=1+1", '-20', 0.5)
+    """
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    with suppress(ValueError):
+        if math.isfinite(float(value)):
+            return value
+    return f"'{value}"
+
+
+FORMS: dict[str, Callable[[Plain], str]] = {
+    ".md": markdown_page,
+    ".json": json_text,
+    ".csv": csv_text,
+    ".tex": latex_tables,
+}
+"""By suffix. To add a form: a function of the document, and a line here."""
+
+
+def check(path: Path) -> None:
+    """
+    Say before a run if a report could not be written there.
+
+    >>> check(Path("report.pdf"))
+    Traceback (most recent call last):
+        ...
+    robustness.reporting.formats.ReportError: a report's file must end in one of .md, .json, .csv, .tex, got report.pdf
+    """
+    if path.suffix.lower() not in FORMS:
+        raise ReportError(f"a report's file must end in one of {', '.join(FORMS)}, got {path}")
+    if path.is_dir():
+        raise ReportError(f"a report's file must not be a folder, got {path}; name a file in it")
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if not parent.is_dir():
+        raise ReportError(f"a report's folder must be a folder, got {parent}; name another one for {path.name}")
+
+
+def write(document: Plain, path: Path) -> None:
+    """Write the document in the form of the file's suffix; ReportError where the disk does not take it."""
+    check(path)
+    content = FORMS[path.suffix.lower()](document).encode()
+    target = path.resolve()  # a link stays one
+    temporary = target.parent / f".writing-{uuid.uuid4().hex}"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise ReportError(
+            f"{path} could not be written ({error.strerror or error}), what was there before is as it was; "
+            "make room, or name another file with --robustness-report"
+        ) from error

@@ -1,0 +1,105 @@
+"""What stands around a table: what was measured on what, and what a number in it must not be read without."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from robustness.evidence import OK
+from robustness.reporting.cells import NOT_KEPT
+from robustness.reporting.plain import count, one_line
+from robustness.reporting.rows import COLUMNS, DASH, NAME, named_cells
+
+DOUBTS = {
+    "non-deterministic forward": "two clean passes over the same images gave different logits, so that no number here "
+    "can be had again; look for dropout, batch norm in training mode, or a random layer",
+}
+
+Plain = Mapping[str, Any]
+
+
+def origin(model: Plain) -> str:
+    """
+    Say what a model's numbers were measured on.
+
+    >>> data = {"name": "digits test", "n": 600}
+    >>> origin({"data": data, "seed": 0, "device": "cpu-avx2", "scale": "smoke"})
+    'digits test, n = 600, seed 0, cpu-avx2, smoke scale'
+    """
+    n = DASH if model["data"]["n"] is None else f"{model['data']['n']:,}"
+    return one_line(
+        f"{model['data']['name']}, n = {n}, seed {model['seed']}, {model['device']}, {model['scale']} scale"
+    )
+
+
+def title(sweep: Plain) -> str:
+    """
+    Name a sweep with its parameters; those that are left open are left out.
+
+    >>> title({"name": "bounded", "kind": "normal", "parameters": {"bound": 1.0}, "unit": "native"})
+    'bounded (normal, bound 1.0)'
+    """
+    about = [] if sweep["kind"] == sweep["name"] else [sweep["kind"]]
+    about += [f"{key} {value}" for key, value in sweep["parameters"].items() if value is not None]
+    about += ["strengths are signal-to-noise ratios"] * (sweep["unit"] == "snr")
+    return one_line(f"{sweep['name']} ({', '.join(about)})" if about else sweep["name"])
+
+
+def without_numbers(model: Plain, sweep: Plain) -> str:
+    """Say what came of a sweep that has no number at all."""
+    outcomes = Counter(claim["outcome"] for cell in sweep["cells"] for claim in cell["claims"].values())
+    fate = ", ".join(f"{count(n, 'claim')} {outcome}" for outcome, n in outcomes.items())
+    said = (c["message"] for c in model["claims"] if c["sweep"] == sweep["name"] and c["outcome"] != "skipped")
+    return one_line(f"{title(sweep)}: no numbers; {fate or 'nothing was claimed'}{_after(': ', next(said, ''))}", 300)
+
+
+def remarks(model: Plain, sweep: Plain) -> Iterator[str]:
+    """Give a sentence for everything that a sweep's table cannot say: cells without numbers, and notes on numbers."""
+    if sweep["evidence"] is None:
+        yield "The evidence was not kept: the table shows what the claims measured."
+    cells = list(named_cells(model, sweep))
+    for key in ("status", "note"):
+        for said, rows in _grouped((cell[key], name) for name, cell in cells):
+            if said not in (OK, NOT_KEPT, ""):
+                yield f"{rows}: {one_line(said, 300)}."
+    for said, where in _notes(cells).items():
+        for rows, names in _grouped((rows, metric) for metric, rows in where.items()):
+            yield f"{names} at {rows}: {one_line(said, 300)}."
+
+
+def _notes(cells: list[tuple[str, Plain]]) -> dict[str, dict[str, str]]:
+    """Collect the notes on numbers, each with its metrics and, for each of them, the rows it holds of."""
+    notes: dict[str, dict[str, str]] = {}
+    # An image that no noise changes has an infinite ratio: that of all clean ones is no news.
+    for metric in dict.fromkeys(metric for _, cell in cells for metric in cell["metrics"] if metric != "snr"):
+        shown = one_line(COLUMNS.get(metric, metric).partition(" [")[0], NAME)
+        for said, rows in _grouped((cell["metrics"].get(metric, {}).get("note"), name) for name, cell in cells):
+            if said:
+                notes.setdefault(said, {})[shown] = rows
+    return notes
+
+
+def doubts(model: Plain) -> Iterator[str]:
+    """Give a sentence for every reason not to believe a model's numbers."""
+    for doubt in model["doubts"]:
+        yield one_line(f"Doubt: {doubt}{_after(': ', DOUBTS.get(doubt, ''))}.")
+
+
+def not_run(model: Plain) -> Iterator[str]:
+    """Say which of a card's sweeps were no part of the run."""
+    if model["not_run"]:
+        yield one_line(f"Not part of this run: {', '.join(model['not_run'])}.")
+
+
+def _after(mark: str, text: str) -> str:
+    return f"{mark}{text}" if text else ""
+
+
+def _grouped(pairs: Iterable[tuple[Any, str]]) -> Iterator[tuple[Any, str]]:
+    """Join the names of equal things."""
+    groups: dict[Any, list[str]] = {}
+    for thing, name in pairs:
+        groups.setdefault(thing, []).append(one_line(name, NAME))
+    for thing, names in groups.items():
+        yield thing, ", ".join(names)

@@ -1,0 +1,60 @@
+"""Under xdist: all claims on one sweep go to one worker, and a test whose worker died is not run again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from xdist.scheduler import LoadScopeScheduling
+
+if TYPE_CHECKING:
+    import pytest
+    from xdist.workermanage import WorkerController
+
+
+class SweepScheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """
+    Scopes are sweeps; every item that is no claim is a scope of its own, as xdist's default scheduling has it.
+
+    ``sweeps`` maps the ids of the selected cards' claims to the sweep that they are claims on.
+    """
+
+    def __init__(self, config: pytest.Config, log: Any, sweeps: Mapping[str, str]) -> None:
+        super().__init__(config, log)
+        self._sweeps = sweeps
+
+    def _split_scope(self, nodeid: str) -> str:
+        claim = claim_of(nodeid, self._sweeps)
+        return nodeid if claim is None else self._sweeps[claim]
+
+    def remove_node(self, node: WorkerController) -> str | None:
+        """
+        Give the test that the node died of, and queue the others again.
+
+        LoadScopeScheduling queues that test too: it would be reported twice, and kill the next worker.
+        """
+        units = self.assigned_work[node]
+        died_of: str | None = next((test for unit in units.values() for test, done in unit.items() if not done), None)
+        if died_of is not None:
+            next(unit for unit in units.values() if died_of in unit)[died_of] = True
+        # A unit with nothing left to run would be handed to a worker that then never asks for more.
+        self.assigned_work[node] = {scope: unit for scope, unit in units.items() if not all(unit.values())}
+        super().remove_node(node)
+        return died_of
+
+
+def claim_of(nodeid: str, known: Collection[str]) -> str | None:
+    """
+    Give the claim that a test's id names in its brackets, alone or beside other parameters; None where none is known.
+
+    >>> claim_of("suites/test_noise.py::test_noise[mlp:normal:0.3:recall[3]]", {"mlp:normal:0.3:recall[3]"})
+    'mlp:normal:0.3:recall[3]'
+    >>> claim_of("test_mine.py::test_mine[fast-mlp:normal:0.3:accuracy-2]", {"mlp:normal:0.3:accuracy"})
+    'mlp:normal:0.3:accuracy'
+    """
+    # Folders may have brackets too; what follows the last one is a mark of xdist's.
+    within = nodeid.partition("::")[2].partition("[")[2].rpartition("]")[0]
+    if within in known:
+        return within
+    # Names may hold the hyphen that pytest puts between parameters: the longest is meant.
+    return max((claim for claim in known if f"-{claim}-" in f"-{within}-"), key=len, default=None)

@@ -1,0 +1,10 @@
+"""Additive noise, x + V·R and U(−ε, ε), at every amplitude of the card (digits-noise, section 5.1)."""
+
+import pytest
+
+pytestmark = pytest.mark.claims(family="noise")
+
+
+def test_noise(claim, sweep):
+    """The model keeps what its card claims under noise."""
+    claim.check(sweep(claim.sweep))

@@ -1,0 +1,48 @@
+"""Fixtures of the plugin's tests: a tiny project that runs in a process of its own, or in this one."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import plugin_project
+import pytest
+from plugin_project import Project
+
+from robustness import cards
+from robustness.harness import Harness
+from robustness.store import Store
+
+pytest_plugins = ["pytester"]
+
+
+@pytest.fixture(scope="session")
+def warm_store(tmp_path_factory) -> Path:
+    """A store with the weights and all evidence of the tiny project, made as a library makes them, without pytest."""
+    root = tmp_path_factory.mktemp("warm")
+    plugin_project.write(root)
+    path = list(sys.path)
+    card = cards.load(root / "models" / "tiny.toml")
+    harness = Harness(Store(root / "store"), root / "data", threads=1)
+    for sweep in ("clean", *card.file.sweeps):
+        assert set(harness.evidence(card, sweep).status) == {"ok"}
+    assert harness.notices == []
+    sys.path[:] = path
+    del sys.modules["tiny_net"]
+    return root / "store"
+
+
+@pytest.fixture
+def project(pytester, monkeypatch, warm_store) -> Iterator[Project]:
+    """The tiny project, with an empty store; `fill` fills it."""
+    monkeypatch.setenv("ROBUSTNESS_STORE", str(pytester.path / "store"))
+    monkeypatch.setenv("ROBUSTNESS_DATA", str(pytester.path / "data"))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # a file rewritten within a second would be read from its cache
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    plugin_project.write(pytester.path)
+    made = Project(pytester, warm_store)
+    yield made
+    for process in made.started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

@@ -1,0 +1,111 @@
+"""Makers of small things that many tests need: images, a linear classifier, a whole project, another process."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from robustness import datasets
+from robustness.datasets import DataSpec, Images, from_arrays
+
+ROOT = Path(__file__).parents[1]
+NUMBERS = itertools.count()
+
+MODULE = """
+from torch import nn
+
+def factory(classes=10):
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, classes))
+
+def recipe(module, images, job):
+    job.report(1, 1)
+    return module
+"""
+
+CARD = """
+name = "tiny"
+
+[model]
+factory = "{module}:factory"
+
+[recipe]
+callable = "{module}:recipe"
+
+[data]
+name = "digits"
+split = {{ kind = "balanced", per_class = 3 }}
+
+[sweeps.normal]
+kind = "normal"
+strengths = [0.2, 0.8]
+"""
+
+
+def images(count: int = 10, shape: tuple[int, ...] = (4, 4), classes: int = 3, seed: int = 0) -> Images:
+    """Random bytes with random labels."""
+    generator = np.random.default_rng(seed)
+    pixels = generator.integers(0, 256, (count, *shape), dtype=np.uint8)
+    return from_arrays(pixels, generator.integers(0, classes, count), tuple("abcdefghij"[:classes]))
+
+
+@cache
+def digits(per_class: int = 3) -> Images:
+    """Real digits, (1, 28, 28): mostly black, some pixels saturated."""
+    spec = DataSpec.model_validate({"name": "digits", "split": {"kind": "balanced", "per_class": per_class}})
+    return datasets.load(spec, "test", root=Path("none"), cache=Path("none"))
+
+
+def linear(of: Images, seed: int = 0):
+    """A linear classifier for these images, in training mode."""
+    import torch
+    from torch import nn
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(of.shape)), len(of.classes)))
+
+
+def project(folder: Path, source: str = MODULE, card: str = CARD, **modules: str) -> Path:
+    """
+    Write a complete project and give its card's path: ``pyproject.toml``, a module with factory and recipe, the card.
+
+    The module's name, new each time (a process keeps one module of a name), stands for ``{module}`` in the card.
+    More ``modules`` are written beside it, with dots for folders: ``**{"package.part": "text"}``.
+    """
+    name = f"tiny_{os.getpid()}_{next(NUMBERS)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "pyproject.toml").touch()
+    for module, text in {name: source, **modules}.items():
+        path = folder / f"{module.replace('.', '/')}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    path = folder / "models" / "tiny.toml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(card.format(module=name), encoding="utf-8")
+    return path
+
+
+def start(code: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start another Python process with this checkout on its path; read its ``stdout``, write its ``stdin``."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def run(code: str, *arguments: object) -> str:
+    """Run another Python process and give what it printed; its errors are this test's."""
+    process = start(code, *arguments)
+    printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    return printed

@@ -1,0 +1,286 @@
+"""The command line, on a project that trains in a moment; what it says, what it returns, what it leaves alone."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import tiny_project
+
+from robustness import cli, inventory
+from robustness.arguments import parser
+from robustness.datasets import mnist
+from robustness.store import Store
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    made = tiny_project.make(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ROBUSTNESS_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("ROBUSTNESS_DATA", str(tmp_path / "data"))
+    return made
+
+
+@pytest.fixture
+def call(project, capsys):
+    def run(*arguments):
+        code = cli.main([*map(str, arguments)])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def swept(call):
+    """A store with the evidence of both sweeps, and the way to call the command."""
+    assert call("run")[0] == 0
+    return call
+
+
+def entries(project):
+    return inventory.entries(Store(project.root / "store"))
+
+
+def test_starts_without_waiting_for_anything():
+    code = (
+        "import sys, robustness.cli\n"
+        "try: robustness.cli.main(['renew', '--help'])\n"
+        "except SystemExit: print({'torch', 'numpy', 'pydantic', 'tqdm'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("set()\n")
+
+
+@pytest.mark.parametrize(
+    "line", ["--store a --seed 3 run x", "run x --store a --seed 3", "--store b run --store a x --seed 3"]
+)
+def test_common_options_stand_before_or_after_the_command(line):
+    options = parser().parse_args(line.split())
+    assert (options.store, options.seed, options.device, options.models) == ("a", 3, "auto", ["x"])
+
+
+@pytest.mark.parametrize(
+    "line", ["", "renew --seeds 4", "renew --fresh -1", "train --seeds 1,b", "run --device tpu", "evidence", "data"]
+)
+def test_mistaken_lines_are_refused(line):
+    with pytest.raises(SystemExit) as caught:
+        parser().parse_args(line.split())
+    assert caught.value.code == 2
+
+
+def test_run_makes_evidence_then_finds_it(project, call):
+    code, out, _ = call("run")
+    clean, normal, last = out.splitlines()
+    assert code == 0
+    assert clean.startswith("tiny:clean  key ")
+    assert "n 200  strengths 0.2, 0.9  made in" in normal
+    assert "none errored" in normal
+    assert str(project.root / "store") in last
+    code, out, _ = call("run", "tiny")
+    assert code == 0
+    assert out.count("found, made in") == 2
+    assert project.trained() == [0]
+    listed = {entry.key[: inventory.SHORT] for entry in entries(project)}
+    assert {line.split()[2] for line in out.splitlines()[:2]} == listed
+
+
+def test_run_with_a_cell_that_errors_is_red(project, call):
+    """Where noise of 0.9 turns the corner white the module gives infinity, and 0.2 cannot."""
+    project.edit('factory"  # mine', 'factory"\narguments = { nan_above = 0.99 }')
+    code, out, _ = call("run")
+    assert code == 1
+    assert "1 errored" in out
+    assert "  at 0.9: non-finite logits" in out
+
+
+def test_one_bad_card_does_not_stop_the_others(project, call):
+    other = project.path.with_name("absent.toml")
+    text = project.path.read_text().replace('"tiny"', '"absent"').replace('name = "digits"', 'name = "mnist"')
+    other.write_text(text.replace("tiny.safetensors", "absent.safetensors"))
+    code, out, err = call("run", "absent", "tiny")
+    assert code == 2
+    assert "tiny:normal" in out
+    assert err.startswith("robustness: no MNIST in ")
+    assert "Traceback" not in err
+    assert call("run")[0] == 0  # a plain run takes the cards on embedded data alone
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("run nobody", "no model is called nobody"),
+        ("run --card elsewhere.toml", "no such card"),
+        ("run --device cuda", "there is no GPU"),
+        ("evidence show 00", "no evidence in"),
+        ("evidence prune", "must be told what to remove"),
+    ],
+)
+def test_what_goes_wrong_is_one_sentence(call, line, told, monkeypatch):
+    monkeypatch.setattr("robustness.hardware.gpus", lambda: 0)
+    code, out, err = call(*line.split())
+    assert (code, out) == (2, "")
+    assert told in err
+    assert err.startswith("robustness: ")
+    assert err.count("\n") == 1
+
+
+def test_without_any_card_it_is_said(call, monkeypatch, tmp_path):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    code, _, err = call("run")
+    assert code == 2
+    assert "no card is selected" in err
+
+
+def test_cards_can_be_named_from_anywhere(project, call, monkeypatch, tmp_path):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    assert call("run", "--card", project.path)[0] == 0
+
+
+def test_train_fills_the_store(project, call):
+    code, out, _ = call("train", "--seeds", "5,7", "--workers", "1")
+    assert code == 0
+    assert project.trained() == [5, 7]
+    assert [line.split(":")[0] for line in out.splitlines()[:2]] == ["tiny (seed 5)", "tiny (seed 7)"]
+    assert not project.weights.exists()
+    call("train")
+    assert project.trained() == [5, 7, 0]
+    assert project.harness.trained(project.card.reseeded(7)).is_file()
+    assert project.trained() == [5, 7, 0]
+
+
+def test_train_without_a_recipe_is_a_sentence(project, call):
+    call("renew", "--seeds", "8", "--fresh", "0", "--workers", "1")
+    text = project.path.read_text()
+    start, stop = text.index("[recipe]"), text.index("[data]")
+    project.path.write_text(text[:start] + text[stop:])
+    for command in ("train", "renew"):
+        code, _, err = call(command)
+        assert code == 2
+        assert "names no [recipe]" in err
+
+
+def test_renew_says_what_it_did_and_when_there_is_nothing_to_do(project, call):
+    settings = ("renew", "--seeds", "8", "--fresh", "1", "--workers", "1")
+    code, out, _ = call(*settings)
+    assert code == 0
+    assert "tiny.safetensors was missing: trained" in out
+    assert "healthy seeds that the others call red: 0 of 8" in out
+    assert "keep all" in out
+    code, out, _ = call(*settings)
+    assert (code, out) == (0, "tiny: nothing to do: weights and thresholds fit the recipe (--force renews them)\n")
+
+
+def test_renew_is_red_when_the_cards_own_weights_are(project, call):
+    project.edit("arguments = { ", 'arguments = { seed0 = "spoiled", ')
+    code, out, _ = call("renew", "--seeds", "8", "--fresh", "0", "--workers", "1")
+    assert code == 1
+    assert "tiny under clean at 0: accuracy is" in out
+    assert "its own weights break" in out
+
+
+def test_interruption_ends_in_a_sentence(project, call, monkeypatch):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli.COMMANDS, "run", interrupted)
+    code, _, err = call("run")
+    assert code == 130
+    assert str(project.root / "store") in err
+    assert "goes on" in err
+
+
+def test_mnist_is_brought_to_the_folder_that_is_named(call, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(mnist, "download", lambda root, say: asked.append(root) or say("done"))
+    assert call("data", "mnist", "--root", tmp_path / "here") == (0, "done\n", "")
+    call("data", "mnist")
+    assert asked == [tmp_path / "here", tmp_path / "data"]
+
+
+def test_list_says_what_is_believed(project, swept):
+    code, out, _ = swept("evidence", "list")
+    header, _, first, second, _, last = out.splitlines()
+    assert code == 0
+    assert header.split()[:3] == ["key", "model", "sweep"]
+    assert {first.split()[2], second.split()[2]} == {"clean", "normal"}
+    assert first.endswith("yes")
+    assert last.startswith("2 entries in ")
+    project.source.write_text(project.source.read_text() + "\n# changed\n")
+    entries(project)[0].path.write_bytes(b"torn")
+    _, out, _ = swept("evidence", "list")
+    assert "no: not an evidence file (torn or foreign)" in out.splitlines()[2]
+    assert f"is older than {project.module}.py" in out.splitlines()[3]
+
+
+def test_list_of_an_empty_store(call):
+    assert call("evidence", "list")[:2][0] == 0
+
+
+def test_show_tells_everything(project, swept):
+    (key,) = [entry.key for entry in entries(project) if entry.read().strengths == ("0.2", "0.9")]
+    code, out, _ = swept("evidence", "show", key[:8])
+    evidence = project.harness.store.evidence(key, project.root)[0]
+    right = int((evidence.predictions[0] == evidence.labels).sum())
+    assert code == 0
+    assert f"digest: {evidence.digest}" in out
+    assert f"at 0.2: ok, accuracy {right / 200:.4f} [" in out
+    assert f"({right} of 200 images, 95 % Wilson)" in out
+    assert f"  {project.module}.py: " in out
+    code, _, err = swept("evidence", "show", "")
+    assert code == 2
+    assert "begins the keys of 2 entries" in err
+
+
+def test_prune_removes_what_it_is_told_to(project, swept):
+    first, second = entries(project)
+    first.path.write_bytes(b"torn")
+    day = 24 * 3600
+    os.utime(second.path, (time.time() - 3 * day,) * 2)
+    half = first.path.with_name(".writing-x")
+    half.write_bytes(b"1234")
+    for arguments, left in [
+        (("--older-than", "4"), {first.path, second.path, half}),
+        (("--all", "--dry-run"), {first.path, second.path, half}),
+        (("--broken",), {second.path, half}),  # somebody may be at what is half written
+        (("--older-than", "2"), {half}),
+    ]:
+        code, out, _ = swept("evidence", "prune", *arguments)
+        assert code == 0
+        assert {path for path in (first.path, second.path, half) if path.exists()} == left
+        if arguments == ("--broken",):
+            assert "removed 1 entries, 4 bytes" in out
+    os.utime(half, (time.time() - day,) * 2)
+    swept("evidence", "prune", "--broken")
+    assert not half.exists()
+
+
+def test_prune_takes_evidence_under_a_foreign_key_for_broken(project, swept):
+    first, second = entries(project)
+    first.path.write_bytes(second.path.read_bytes())
+    swept("evidence", "prune", "--broken")
+    assert [entry.key for entry in entries(project)] == [second.key]
+
+
+def test_prune_leaves_weights_and_all_that_links_lead_to(project, swept, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    precious = outside / f"ab{'0' * 62}.safetensors"
+    precious.write_bytes(b"precious")
+    folder = tmp_path / "store" / "evidence"
+    (folder / "ab").symlink_to(outside)
+    (entries(project)[0].path.parent / precious.name).symlink_to(precious)
+    assert swept("evidence", "prune", "--all", "--broken", "--older-than", "0")[0] == 0
+    assert entries(project) == []
+    assert precious.read_bytes() == b"precious"
+    assert list((tmp_path / "store" / "weights").glob("*/*.safetensors"))
+    folder.rename(tmp_path / "moved")
+    (tmp_path / "moved" / "cd").mkdir()
+    (tmp_path / "moved" / "cd" / "cd.safetensors").touch()
+    folder.symlink_to(tmp_path / "moved")
+    swept("evidence", "prune", "--all")
+    assert (tmp_path / "moved" / "cd" / "cd.safetensors").exists()

@@ -1,0 +1,195 @@
+"""Somebody else's module: lent, copied and given back as it came."""
+
+import copy
+
+import helpers
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+
+from robustness.modules import replicas, state_hash, undisturbed
+
+
+class Marked(nn.Module):
+    """A module on which everything may change that can."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout())
+        self.frozen = nn.BatchNorm1d(4)
+        self.last = nn.Linear(4, 2)
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("fleeting", torch.zeros(2), persistent=False)
+        self.register_buffer("none", None)
+        self.kept = ["as it came"]
+
+    def forward(self, inputs):
+        self.calls = self.calls + 1  # another tensor
+        self.fleeting += 1  # the same one
+        self.hidden = self.first(inputs)
+        self.kept = "changed"
+        return self.last(self.frozen(self.hidden))
+
+
+def marked():
+    """Half frozen, with gradients, in training."""
+    module = Marked().train()
+    module.frozen.eval()
+    for parameter in module.frozen.parameters():
+        parameter.requires_grad_(False)
+    module(torch.rand(8, 4)).sum().backward()
+    del module.hidden
+    module.kept = ["as it came"]
+    return module
+
+
+def picture(module):
+    """Everything that can be seen of a module, values and identities."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return {
+        "modes": [m.training for m in module.modules()],
+        "attributes": [sorted(vars(m)) for m in module.modules()],
+        "kept": module.kept,
+        "identities": [id(t) for t in tensors],
+        "places": [t.data_ptr() for t in tensors],
+        "devices": [t.device for t in tensors],
+        "values": [t.detach().clone() for t in tensors],
+        "flags": [t.requires_grad for t in tensors],
+        "gradients": [(id(p.grad), None if p.grad is None else p.grad.clone()) for p in module.parameters()],
+        "hooks": [len(m._forward_hooks) for m in module.modules()],
+    }
+
+
+def assert_same(before, after):
+    for key, value in before.items():
+        if key == "values":
+            assert all(torch.equal(a, b) for a, b in zip(value, after[key], strict=True))
+        elif key == "gradients":
+            for (identity, gradient), (other, now) in zip(value, after[key], strict=True):
+                assert identity == other
+                assert gradient is None or torch.equal(gradient, now)
+        else:
+            assert after[key] == value, key
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["returns", "raises"])
+def test_a_module_leaves_as_it_came(fails):
+    module = marked()
+    before = picture(module)
+    try:
+        with undisturbed(module) as lent:
+            assert lent is module
+            assert not any(m.training for m in lent.modules())
+            lent(torch.rand(8, 4)).sum().backward()
+            lent.train()  # as a perturbation might, against the rules
+            lent(torch.rand(8, 4)).sum().backward()
+            lent.first[0].weight.requires_grad_(False)
+            lent.last.bias.grad = torch.ones(2)
+            lent.register_forward_hook(lambda *_: None)
+            lent.first[1] = nn.Identity()
+            if fails:
+                raise KeyError("in the middle")
+    except KeyError:
+        assert fails
+    assert_same(before, picture(module))
+
+
+def test_a_module_that_cannot_be_put_in_evaluation_mode_is_given_back():
+    class Stubborn(Marked):
+        def train(self, mode=True):
+            super().train(mode)
+            if not mode:
+                raise NotImplementedError("always in training")
+            return self
+
+    module = Stubborn()
+    before = picture(module)
+    with pytest.raises(NotImplementedError), undisturbed(module):
+        pass
+    assert_same(before, picture(module))
+
+
+def test_replicas_share_parameters_and_nothing_else():
+    module = marked()
+    one, other = replicas(module, 2)
+    assert len({id(m) for m in (module, one, other)}) == 3
+    for name, parameter in module.named_parameters():
+        assert one.get_parameter(name) is other.get_parameter(name) is parameter
+    for name, buffer in module.named_buffers():
+        assert len({id(buffer), id(one.get_buffer(name)), id(other.get_buffer(name))}) == 3
+    one(torch.rand(3, 4))
+    assert (one.calls, other.calls) == (2, 1)
+    assert one.kept != other.kept == module.kept is not other.kept
+
+
+def test_one_replica_is_a_copy_too():
+    """So that with one thread as well nothing is left on the classifier."""
+    module = marked()
+    (replica,) = replicas(module, 1)
+    assert replica is not module
+
+
+def test_a_module_that_cannot_be_copied_is_given_alone():
+    class Single(nn.Linear):
+        def __deepcopy__(self, memo):
+            raise TypeError("there can be only one")
+
+    module = nn.Sequential(Single(2, 2))
+    assert replicas(module, 3) == [module]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.LSTM(4, 2),
+        parametrizations.weight_norm(nn.Linear(4, 2)),
+        parametrizations.spectral_norm(nn.Linear(4, 2)),
+    ],
+    ids=["lstm", "weight norm", "spectral norm"],
+)
+def test_modules_that_keep_their_weights_in_their_own_way(module):
+    inputs = torch.rand(3, 4)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    with torch.no_grad(), undisturbed(module) as lent:
+        outputs = [m(inputs) for m in (lent, *replicas(lent, 2))]
+    outputs = [o[0] if isinstance(o, tuple) else o for o in outputs]
+    assert torch.equal(outputs[0], outputs[1])
+    assert torch.equal(outputs[0], outputs[2])
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_the_state_is_every_parameter_and_buffer():
+    module = marked()
+    first = state_hash(module)
+    assert state_hash(copy.deepcopy(module)) == first
+    for tensor in [*module.parameters(), *module.buffers()]:
+        with torch.no_grad():
+            value = tensor.clone()
+            tensor.view(-1)[0] += 1
+            assert state_hash(module) != first
+            tensor.copy_(value)
+    assert state_hash(module) == first
+
+
+def test_names_and_shapes_belong_to_the_state():
+    weight = torch.zeros(4)
+    modules = [
+        nn.ParameterDict({"a": weight}),
+        nn.ParameterDict({"b": weight}),
+        nn.ParameterDict({"a": weight.view(2, 2)}),
+    ]
+    assert len({state_hash(module) for module in modules}) == 3
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: a module moves there and back")
+def test_a_module_comes_back_from_another_device():
+    from robustness.perturbations import Normal
+    from robustness.sweep import sweep
+
+    images = helpers.images(20)
+    module = helpers.linear(images)
+    before = [(p.data_ptr(), p.device) for p in module.parameters()]
+    on_cpu, on_gpu = (sweep(module, images, Normal(), [0.1, 0.5], device=device) for device in ("cpu", "cuda"))
+    assert [(p.data_ptr(), p.device) for p in module.parameters()] == before
+    assert (abs(on_cpu.loss - on_gpu.loss) < 1e-4).all()

@@ -1,0 +1,167 @@
+"""What every perturbation promises, for each of KINDS and many images and strengths."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from torch import nn
+
+from robustness.draws import Purpose, generator
+from robustness.modules import state_hash
+from robustness.perturbations import KINDS, Batch, Clean, Normal, Uniform
+
+SETTINGS = settings(deadline=None, max_examples=20)
+PERTURBATIONS = [*(kind() for kind in KINDS.values()), Normal(bound=1.0), Normal(bound=0.1)]
+EVERY = pytest.mark.parametrize("perturbation", PERTURBATIONS, ids=repr)
+NOISES = pytest.mark.parametrize("perturbation", [p for p in PERTURBATIONS if p.family == "noise"], ids=repr)
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def batch_of(perturbation, seed, count=5):
+    """A batch with black, white and grey pixels, as sweep() makes it."""
+    random = np.random.default_rng(seed)
+    inputs = np.clip(random.uniform(-0.5, 1.5, (count, 2, 3, 4)), 0, 1).astype(np.float32)
+    drawn = perturbation.draw(generator(seed, Purpose.NOISE), inputs.shape)
+    classifier = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(24), nn.Linear(24, 3))
+    labels = torch.from_numpy(random.integers(0, 3, count))
+    return Batch(classifier, torch.from_numpy(inputs), labels, None if drawn is None else torch.from_numpy(drawn))
+
+
+def strength_of(perturbation, share):
+    low, high = perturbation.strength_range
+    return low + share * (high - low)
+
+
+@EVERY
+@SETTINGS
+@given(seed=SEEDS, share=st.floats(0, 1))
+def test_the_result_is_an_image_and_nothing_else_changes(perturbation, seed, share):
+    batch = batch_of(perturbation, seed)
+    inputs, drawn = batch.inputs.clone(), None if batch.drawn is None else batch.drawn.clone()
+    state, out = state_hash(batch.classifier), torch.full_like(batch.inputs, torch.nan)
+
+    perturbed = perturbation.prepare(batch)(strength_of(perturbation, share), out)
+
+    assert perturbed.shape == inputs.shape
+    assert perturbed.dtype == torch.float32
+    assert ((perturbed >= 0) & (perturbed <= 1)).all()
+    assert perturbed.data_ptr() == out.data_ptr() != batch.inputs.data_ptr(), "an edit in place must not reach the data"
+    assert torch.equal(batch.inputs, inputs)
+    assert drawn is None or torch.equal(batch.drawn, drawn)
+    assert state_hash(batch.classifier) == state
+    assert batch.classifier.training
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in batch.classifier.parameters())
+
+
+@EVERY
+@SETTINGS
+@given(seed=SEEDS)
+def test_strength_zero_is_the_image_bit_for_bit(perturbation, seed):
+    batch = batch_of(perturbation, seed)
+    perturb = perturbation.prepare(batch)
+    for strength in (0.0, torch.zeros(5, 1, 1, 1)):
+        assert torch.equal(perturb(strength, torch.empty_like(batch.inputs)), batch.inputs)
+
+
+@EVERY
+@SETTINGS
+@given(seed=SEEDS, shares=st.lists(st.floats(0, 1), min_size=1, max_size=4))
+def test_the_seed_decides_and_the_order_of_strengths_does_not(perturbation, seed, shares):
+    first, again = (perturbation.prepare(batch_of(perturbation, seed)) for _ in range(2))
+    strengths = [strength_of(perturbation, share) for share in shares]
+    empty = torch.empty(5, 2, 3, 4)
+    forth = [first(strength, empty).clone() for strength in strengths]
+    back = [again(strength, empty).clone() for strength in reversed(strengths)]
+    assert all(torch.equal(a, b) for a, b in zip(forth, reversed(back), strict=True))
+
+
+@NOISES
+@SETTINGS
+@given(seed=SEEDS, one=st.floats(0.05, 1), other=st.floats(0.05, 1))
+def test_the_direction_is_the_same_for_every_strength(perturbation, seed, one, other):
+    batch = batch_of(perturbation, seed)
+    perturb = perturbation.prepare(batch)
+    directions, free = [], torch.ones(batch.inputs.shape, dtype=torch.bool)
+    for strength in (one, other):
+        perturbed = perturb(strength, torch.empty_like(batch.inputs))
+        free &= (perturbed > 0) & (perturbed < 1)
+        directions.append((perturbed - batch.inputs) / strength)
+    assert torch.allclose(directions[0][free], directions[1][free], atol=1e-5)
+    assert torch.allclose(directions[0][free], batch.drawn[free], atol=1e-5)
+
+
+@NOISES
+@SETTINGS
+@given(seed=SEEDS, strengths=st.lists(st.floats(0, 1, width=32), min_size=5, max_size=5))
+def test_a_strength_an_image_is_each_image_at_its_strength(perturbation, seed, strengths):
+    batch = batch_of(perturbation, seed)
+    perturb = perturbation.prepare(batch)
+    together = perturb(torch.tensor(strengths).view(5, 1, 1, 1), torch.empty_like(batch.inputs)).clone()
+    for row, strength in enumerate(strengths):
+        alone = perturb(strength, torch.empty_like(batch.inputs))[row]
+        assert torch.allclose(together[row], alone, atol=1e-6)
+
+
+@NOISES
+@SETTINGS
+@given(seed=SEEDS, strength=st.floats(0, 1), row=st.integers(0, 4))
+def test_an_image_does_not_depend_on_its_neighbours(perturbation, seed, strength, row):
+    batch = batch_of(perturbation, seed)
+    alone = Batch(batch.classifier, *(t[row : row + 1] for t in (batch.inputs, batch.labels, batch.drawn)))
+    perturbed = perturbation.prepare(batch)(strength, torch.empty_like(batch.inputs))
+    assert torch.equal(perturbation.prepare(alone)(strength, torch.empty_like(alone.inputs))[0], perturbed[row])
+
+
+@SETTINGS
+@given(seed=SEEDS, strength=st.floats(0, 1))
+def test_uniform_and_bounded_noise_stay_in_their_ball(seed, strength):
+    for perturbation, radius in ((Uniform(), 1), (Normal(bound=1.0), 1), (Normal(bound=0.1), 0.1)):
+        batch = batch_of(perturbation, seed)
+        delta = perturbation.prepare(batch)(strength, torch.empty_like(batch.inputs)) - batch.inputs
+        assert delta.abs().max() <= strength * radius + 1e-6
+
+
+def test_noise_moves_nearly_every_pixel():
+    """An identity would keep every promise above."""
+    for perturbation in (Normal(), Normal(bound=1.0), Uniform()):
+        batch = batch_of(perturbation, 0, count=200)
+        moved = perturbation.prepare(batch)(0.5, torch.empty_like(batch.inputs)) != batch.inputs
+        grey = (batch.inputs > 0) & (batch.inputs < 1)
+        assert moved[grey].float().mean() > 0.99
+        assert 0.4 < moved[~grey].float().mean() < 0.6, "half the noise on black and white is clipped away"
+
+
+def test_noise_that_was_not_drawn_is_said():
+    batch = Batch(nn.Identity(), torch.zeros(1, 1, 2, 2), torch.zeros(1, dtype=torch.long), None)
+    with pytest.raises(ValueError, match=r"`batch\.drawn` must hold the noise"):
+        Normal().prepare(batch)
+
+
+def test_kinds_are_listed_by_their_own_name():
+    assert {name: kind().kind for name, kind in KINDS.items()} == {name: name for name in KINDS}
+    for kind in KINDS.values():
+        low, high = kind.strength_range
+        assert low <= 0 <= high
+        assert kind.strength_name
+
+
+@EVERY
+def test_parameters_survive_the_way_through_a_card(perturbation):
+    assert type(perturbation).model_validate(perturbation.model_dump()) == perturbation
+    assert copy.deepcopy(perturbation) == perturbation
+    with pytest.raises(ValidationError, match="extra_forbidden"):
+        type(perturbation).model_validate({"bounds": 1.0})
+
+
+@pytest.mark.parametrize("bound", [0, -1, float("inf"), float("nan")])
+def test_a_bound_is_a_positive_number(bound):
+    with pytest.raises(ValidationError, match="bound"):
+        Normal(bound=bound)
+
+
+def test_clean_has_no_other_strength():
+    assert Clean().strength_range == (0, 0)

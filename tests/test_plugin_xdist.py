@@ -1,0 +1,182 @@
+"""The plugin under pytest-xdist: who runs what, what the controller knows, and the same evidence as without."""
+
+import json
+
+import pytest
+from plugin_project import CARD, HOOK, IDS
+
+from robustness import hardware, plugin
+from robustness.scheduling import claim_of
+
+RECORDER = f"""{HOOK}
+import os
+from pathlib import Path
+import pytest
+
+HERE = Path(__file__).parent
+
+def pytest_robustness_reports(config):
+    with (HERE / "reporters").open("a") as stream:
+        stream.write(f"{{os.getpid()}}\\n")
+    return [config.rootpath / "latest.md", config.rootpath / "latest.json"]
+
+@pytest.fixture(autouse=True)
+def worker(record_property, worker_id):
+    record_property("worker", worker_id)
+"""
+
+
+def test_warm(project):
+    """
+    Catches: claims on one sweep spread over workers, a report by each worker, another order or other numbers than
+    with -n 0, properties lost on their way, a header for each worker.
+    """
+    project.fill().write("conftest.py", RECORDER).edit(project.card, ("loss = 2.0", "loss = 0.1"))
+    run = project.plain("suites", "-n2", "-v", "--junitxml=junit.xml")
+    assert run.ret == 1
+    report = json.loads((project.root / "latest.json").read_text())
+    claims = report["models"][0]["claims"]
+    assert [claim["nodeid"] for claim in claims] == IDS
+    assert [claim["outcome"] for claim in claims] == ["held", "failed"] + ["held"] * 5
+    assert (report["run"]["workers"], report["run"]["complete"]) == (2, True)
+    cases = project.junit()
+    workers = {}
+    for claim in claims:
+        _, properties = cases[claim["nodeid"].partition("::")[2]]
+        workers.setdefault(claim["sweep"], set()).add(properties["worker"])
+        assert float(properties["value"]) == claim["numbers"]["value"]
+    assert {sweep: len(names) for sweep, names in workers.items()} == {"clean": 1, "normal": 1, "uniform": 1}
+    assert len(set.union(*workers.values())) == 2
+    assert run.summary.count("report: latest.") == 2
+    assert len(set(project.logged("reporters"))) == 1
+    assert run.out.count("robustness: models tiny") == 1
+    alone = project.run("suites")
+    assert alone.report["models"] == report["models"]
+
+
+def test_cold(project):
+    """
+    Catches: evidence that depends on the number of workers, a sweep or a training made twice, one that waits in
+    silence. The reference was made by the library, without pytest.
+    """
+    run = project.in_training("time.sleep(4)").run("suites", "-n2")
+    assert run.ret == 0
+    assert set(run.outcomes.values()) == {"held"}
+    assert project.evidence() == project.evidence(of=project.warm)
+    assert len(project.logged("trainings")) == 1
+    assert len(project.logged("passes")) == len(project.logged("passes", of=project.warm.parent))
+    assert "robustness: waiting for another process: training tiny (seed 0)" in run.err
+    assert not list(project.store.glob("attempts/*"))
+
+
+MIXED = """
+import pytest
+
+@pytest.mark.claims(sweep="clean")
+@pytest.mark.parametrize("fast", [True, False])
+def test_mine(claim, sweep, fast):
+    if claim.metric == "accuracy":
+        claim.check(sweep())
+
+def test_other():
+    pass
+"""
+
+
+def test_mixed(project):
+    """Catches: claims beside other parameters unknown to the controller; skips and failures lost between processes."""
+    far = CARD.replace('name = "digits"', 'name = "array"\nfile = "far.npz"')
+    far = far.replace('split = { kind = "balanced", per_class = 20 }', "").replace('"tiny"', '"far-tiny"', 1)
+    project.fill().write("models/far.toml", far).write("test_mine.py", MIXED)
+    run = project.run("test_mine.py", "-n2", "--robustness-model=tiny", "--robustness-model=far-tiny")
+    assert run.ret == 1
+    assert "3 passed" not in run.out
+    assert run.outcomes == {
+        "tiny:clean:0:accuracy": "held",
+        "tiny:clean:0:loss": "never ran",
+        "far-tiny:clean:0:accuracy": "skipped",
+        "far-tiny:clean:0:loss": "never ran",
+    }
+    assert "the test passed without `claim.check(evidence)`" in run.messages
+    assert "far-tiny: 1 claim skipped: no far.npz in" in run.summary
+    assert "red because: 2 of 4 claims never ran" in run.summary
+
+
+@pytest.mark.parametrize("why", ["deselected", "no card", "skipped", "broken"])
+def test_nothing_is_green_by_absence(project, why):
+    """Catches: a controller that knows nothing of what its workers were asked for."""
+    arguments, said = ["suites", "-n2"], f"all {len(IDS)} claims were skipped"
+    if why == "deselected":
+        arguments, said = [*arguments, "-k", "nothing"], "no claim was run"
+    elif why == "no card":
+        project.card.unlink()
+        said = "no card is selected"
+    elif why == "skipped":
+        project.edit(project.card, ('name = "digits"\nsplit = { kind = "balanced", per_class = 20 }', 'name = "mnist"'))
+        arguments.append("--robustness-model=tiny")
+    else:
+        project.edit(project.card, ("accuracy = 0.8", "acuracy = 0.8"))
+        arguments.append("--no-header")
+        said = "did you mean 'accuracy'?"
+    run = project.plain(*arguments)
+    assert run.ret == 1
+    assert run.summary.count(said) == run.out.count(said) == 1
+
+
+def test_others_keep_their_scheduler(project):
+    """Catches: scheduling, header or exit code of somebody's suite changed because the plugin is installed."""
+    (project.root / "conftest.py").unlink()
+    project.write("test_theirs.py", "import pytest\n@pytest.mark.parametrize('claim', [1, 2])\ndef test(claim): pass\n")
+    run = project.plain("test_theirs.py", "-n2", "-v")
+    assert run.ret == 0
+    assert "scheduling tests via LoadScheduling" in run.out
+    assert "robustness:" not in run.out
+    assert "2 passed" in run.out
+
+
+@pytest.mark.parametrize("cards", [True, False])
+@pytest.mark.parametrize("dist", ["load", "loadscope", "loadfile", "loadgroup", "worksteal", "each"])
+def test_scheduler(project, cards, dist):
+    """Catches: a mode that the user chose replaced; ours where there are no cards."""
+    if not cards:
+        (project.root / "conftest.py").unlink()
+    config = project.pytester.parseconfigure("--tx=2*popen", f"--dist={dist}")
+    made = plugin.pytest_xdist_make_scheduler(config, None)
+    assert (type(made).__name__ == "SweepScheduling") == (cards and dist == "load")
+
+
+@pytest.mark.parametrize(("arguments", "cards", "due"), [((), True, 3), ((), False, None), (("cpu",), True, None)])
+def test_workers_by_gpus(project, monkeypatch, arguments, cards, due):
+    """Catches: as many workers as GPUs for a suite without models, or for one that is told to use the CPU."""
+    if not cards:
+        (project.root / "conftest.py").unlink()
+    monkeypatch.setattr(hardware, "gpus", lambda: 3)
+    config = project.pytester.parseconfigure(*(f"--robustness-device={device}" for device in arguments))
+    assert plugin.pytest_xdist_auto_num_workers(config) == due
+    monkeypatch.setattr(hardware, "gpus", lambda: 0)
+    assert plugin.pytest_xdist_auto_num_workers(config) is None
+
+
+@pytest.mark.parametrize(
+    ("within", "due"),
+    [
+        ("a:n:0.1:recall[3]", "a:n:0.1:recall[3]"),
+        ("a:n:0.1:recall[3]-fast", "a:n:0.1:recall[3]"),
+        ("fast-a:n:0.1:recall[3]-x", "a:n:0.1:recall[3]"),
+        ("b-a:n:0.1:recall[3]", "b-a:n:0.1:recall[3]"),
+        ("a:n:0.1:recall", None),
+        ("a:n:0.1:recall[33]", None),
+        ("NOTSET", None),
+    ],
+)
+@pytest.mark.parametrize(
+    "around", ["suites/test_noise.py::test[{}]", "a[1]/test.py::Test::test[{}]", "t.py::t[{}]@group"]
+)
+def test_claim_of(within, due, around):
+    """Catches: a name that is another's beginning or end, brackets elsewhere in the id."""
+    known = {"a:n:0.1:recall[3]": 1, "b-a:n:0.1:recall[3]": 2}
+    assert claim_of(around.format(within), known) == due
+
+
+def test_claim_of_without_brackets():
+    assert claim_of("suites/test_noise.py::test_noise", {"a:n:0.1:recall[3]"}) is None

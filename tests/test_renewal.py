@@ -1,0 +1,285 @@
+"""What `robustness renew` does to a card, and training side by side, on a project that trains in a moment."""
+
+import math
+import multiprocessing
+import time
+
+import numpy as np
+import pytest
+import tiny_project
+
+from robustness import cardfile, healthy, parallel, weights
+from robustness.cards import NO_CLAIM
+from robustness.errors import CardError, TrainingError
+from robustness.harness import recipe_hash
+from robustness.renewal import Renewal
+
+SEEDS = list(range(1000, 1008))
+
+
+@pytest.fixture
+def project(tmp_path):
+    return tiny_project.make(tmp_path)
+
+
+def renew(project, **settings):
+    settings = {"seeds": 8, "fresh": 0, "workers": 1, **settings}
+    return Renewal(project.harness, project.card, **settings).run()
+
+
+def test_renewal_from_nothing(project):
+    renewed = renew(project, fresh=2)
+    card, said = project.card, project.card.file.thresholds
+    assert len(renewed.done) == 2
+    assert renewed.verdicts
+    assert not renewed.broken
+    assert project.trained() == [0, *SEEDS, 2000, 2001]
+    made = weights.metadata(project.weights)
+    assert made["recipe"] == said["recipe"] == recipe_hash(card, project.harness.images(card, "train"))
+    assert said["seeds"] == "1000-1007"
+    assert said["left_out_red"] == "0 of 8"
+    assert said["fresh_red"] in {f"{n} of 2 (seeds 2000-2001)" for n in range(3)}
+    assert said["command"] == "robustness renew tiny --seeds 8"
+    assert (said["images"], said["data"], said["draws"]) == (200, "digits test", 0)
+    assert set(card.file.claims) == {"clean", "normal"}
+    assert set(card.file.claims["normal"].thresholds) == {"accuracy", "precision", "recall"}
+    # The file reads as its author left it, and the new lists are lines.
+    text = project.path.read_text()
+    assert text.startswith("# A comment that stays.\n")
+    assert ':factory"  # mine\n' in text
+    assert all(line.endswith("]") for line in text.splitlines() if line.startswith(("accuracy", "precision")))
+
+
+def test_thresholds_are_those_of_the_healthy_trainings(project):
+    """Computed again from evidence, in one's own few lines; catches seeds, cells or rows that were mixed up."""
+    renew(project)
+    values = []
+    for seed in SEEDS:
+        evidence = project.harness.evidence(project.card.reseeded(seed), "normal")
+        values.append((evidence.predictions == evidence.labels).mean(axis=1))
+    c = project.card.file.thresholds["c"]
+    due = np.mean(values, axis=0) - c * np.maximum(np.std(values, axis=0, ddof=1), 1 / 200)
+    got = project.card.file.claims["normal"].thresholds["accuracy"]
+    assert len(got) == 2
+    for threshold, exact in zip(got, due, strict=True):
+        if threshold == NO_CLAIM:
+            assert exact < 0.1 + 3 * math.sqrt(0.09 / 200) + 1e-4
+        else:
+            assert exact - 1e-4 < threshold <= exact
+    assert any(threshold != NO_CLAIM for threshold in got)
+
+
+def test_nothing_to_do_changes_nothing(project):
+    renew(project)
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (project.path, project.weights)}
+    renewed = renew(project)
+    assert (renewed.done, renewed.verdicts) == ((), ())
+    assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before}
+
+
+def test_force_gives_the_same_again_from_the_store(project):
+    renew(project)
+    before = project.path.read_bytes(), project.weights.read_bytes(), project.trained()
+    assert len(renew(project, force=True).done) == 2
+    assert (project.path.read_bytes(), project.weights.read_bytes(), project.trained()) == before
+
+
+def test_a_changed_recipe_is_noticed(project):
+    renew(project)
+    project.edit("arguments = { ", "arguments = { steps = 41, ")
+    older, newer = renew(project).done
+    assert "older than its recipe" in older
+    assert "c =" in newer
+    assert project.trained() == [0, *SEEDS] * 2
+    assert renew(project).done == ()
+
+
+def test_changed_sweeps_renew_thresholds_alone(project):
+    renew(project)
+    project.edit("strengths = [0.2, 0.9]", "strengths = [0.1, 0.9]")
+    (done,) = renew(project).done
+    assert "other images, sweeps or draws" in done
+    assert project.trained() == [0, *SEEDS]
+
+
+def test_claims_written_by_hand_stay(project):
+    project.path.write_text(project.path.read_text() + "\n[claims.clean]\naccuracy = 0.2 # mine\nloss = 2.0\n")
+    renewed = renew(project)
+    assert "trained" in renewed.done[0]
+    assert "written by hand" in renewed.done[1]
+    assert "accuracy = 0.2 # mine" in project.path.read_text()
+    assert [verdict.claim.metric for verdict in renewed.verdicts] == ["accuracy", "loss"]
+    assert renew(project).done == ()
+    renew(project, force=True)
+    # What was claimed of a sweep is what is claimed of it now.
+    assert list(project.card.file.claims["clean"].thresholds) == ["accuracy", "loss"]
+    assert 0.2 < project.card.file.claims["clean"].thresholds["accuracy"][0] < 1
+    assert 0 < project.card.file.claims["clean"].thresholds["loss"][0] < 2
+
+
+def test_fresh_seeds_can_be_tried_later(project):
+    renew(project)
+    (done,) = renew(project, fresh=2).done
+    assert "fresh" in done
+    assert project.trained() == [0, *SEEDS, 2000, 2001]
+
+
+def test_fresh_seeds_that_are_red_are_counted_and_named(tmp_path):
+    project = tiny_project.make(tmp_path, seed2001="spoiled")
+    renewal = Renewal(project.harness, project.card, seeds=8, fresh=3, workers=1)
+    renewal.run()
+    assert project.card.file.thresholds["fresh_red"] in ("1 of 3 (seeds 2000-2002)", "2 of 3 (seeds 2000-2002)")
+    (notice,) = [notice for notice in renewal.harness.notices if "fresh seed 2001 of tiny is red" in notice]
+    assert "clean at 0: accuracy" in notice
+
+
+def test_an_interrupted_renewal_goes_on(tmp_path):
+    project = tiny_project.make(tmp_path, seed1003="is interrupted")
+    before = project.path.read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        renew(project)
+    assert project.path.read_bytes() == before
+    assert renew(project).done
+    assert project.trained() == [0, *SEEDS[:4], *SEEDS[3:]]
+
+
+def test_own_weights_that_break_the_claims_are_told(tmp_path):
+    project = tiny_project.make(tmp_path, seed0="spoiled")
+    broken = {verdict.claim.id for verdict in renew(project).broken}
+    assert "tiny:clean:0:accuracy" in broken
+
+
+def test_unhealthy_trainings_are_named_and_nothing_is_written(tmp_path):
+    project = tiny_project.make(tmp_path, seed1002="spoiled")
+    before = project.path.read_bytes()
+    with pytest.raises(TrainingError, match=r"seeds 1002\)"):
+        renew(project)
+    assert project.path.read_bytes() == before
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(59.9, 40), (60.1, 10)])
+def test_the_time_of_one_training_decides_how_many(project, monkeypatch, seconds, count):
+    renewal, metadata = Renewal(project.harness, project.card), weights.metadata
+    assert renewal._how_many() == 40
+    assert project.trained() == [1000]
+    monkeypatch.setattr(weights, "metadata", lambda path: metadata(path) | {"seconds": str(seconds)})
+    assert renewal._how_many() == count
+    assert project.trained() == [1000]
+
+
+def test_too_long_a_training_asks_for_a_number():
+    with pytest.raises(TrainingError, match="--seeds N"):
+        healthy.seeds_by_time(700)
+
+
+def test_a_card_changed_meanwhile_is_left_alone(project):
+    card = project.card
+    claims = {"clean": {"accuracy": [0.5]}}
+    project.edit("# A comment", "# Another comment")
+    assert cardfile.write_claims(card, claims, {"c": 3.0}).file.claims["clean"].thresholds == {"accuracy": (0.5,)}
+    project.edit("0.9]", "0.8]")
+    before = project.path.read_bytes()
+    with pytest.raises(CardError, match="was changed while"):
+        cardfile.write_claims(card, claims, {"c": 3.1})
+    assert project.path.read_bytes() == before
+
+
+@pytest.mark.parametrize("claims", ["claims = { clean = { accuracy = 0.4 } }\n", "claims.clean.accuracy = [0.4]\n"])
+def test_claims_in_another_notation_are_replaced_or_left(project, claims):
+    """Never a card that does not load, or that says something else than it did."""
+    project.path.write_text(claims + project.path.read_text())
+    before = project.path.read_bytes()
+    try:
+        new = cardfile.write_claims(
+            project.card, {"clean": {"accuracy": [0.5]}, "normal": {"accuracy": [0.5, None]}}, {"c": 3.0}
+        )
+    except CardError:
+        assert project.path.read_bytes() == before
+    else:
+        assert {sweep: dict(table.thresholds) for sweep, table in new.file.claims.items()} == {
+            "clean": {"accuracy": (0.5,)},
+            "normal": {"accuracy": (0.5, NO_CLAIM)},
+        }
+
+
+def test_tables_in_any_order_are_changed_in_place():
+    text = (
+        "[claims.b]  # b\naccuracy = [0.1]\n\n[model]\nx = 1\n\n[claims.a]\n# why\n"
+        "accuracy = [0.1, 0.2]\n\n[z]\ny = 2\n"
+    )
+    new = cardfile.with_claims(text, {"a": {"accuracy": [0.5, None]}, "b": {"accuracy": [0.6]}}, {"c": 3.4})
+    assert new == (
+        '[claims.b]  # b\naccuracy = [0.6000]\n\n[model]\nx = 1\n\n[claims.a]\n# why\n'
+        'accuracy = [0.5000, "no claim possible"]\n\n[z]\ny = 2\n\n[thresholds]\nc = 3.4\n'
+    )  # fmt: skip
+
+
+def test_rows_stand_in_columns():
+    new = cardfile.with_claims("x = 1\n", {"n": {"accuracy": [0.5, None], "f1": [None, None]}}, {})
+    assert new.splitlines()[3:5] == [
+        'accuracy = [0.5000,              "no claim possible"]',
+        'f1       = ["no claim possible", "no claim possible"]',
+    ]
+
+
+def test_replacing_keeps_permissions_and_leaves_nothing_beside(tmp_path):
+    file = tmp_path / "card.toml"
+    file.write_text("old")
+    file.chmod(0o640)
+    cardfile.replace(file, b"new")
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("new", 0o640)
+    cardfile.replace(tmp_path / "fresh", b"")
+    assert (tmp_path / "fresh").stat().st_mode & 0o600 == 0o600
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(CardError, match="is as it was"):
+        cardfile.replace(tmp_path / "folder", b"new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["card.toml", "folder", "fresh"]
+
+
+def test_side_by_side_gives_the_weights_of_one_by_one(tmp_path):
+    project = tiny_project.make(tmp_path)
+    cards_ = [project.card.reseeded(seed) for seed in (3, 1, 2)]
+    alone = parallel.train_many(cards_, tmp_path / "a", tmp_path, 1)
+    beside = parallel.train_many(cards_, tmp_path / "b", tmp_path, 2)
+    assert list(map(weights.content_hash, alone)) == list(map(weights.content_hash, beside))
+    assert len({weights.content_hash(path) for path in alone}) == 3
+    assert [weights.metadata(path)["seed"] for path in beside] == ["3", "1", "2"]
+    # What is in the store is not trained again, and needs no process.
+    before = project.trained()
+    parallel.train_many(cards_, tmp_path / "b", tmp_path, 2)
+    assert project.trained() == before
+
+
+@pytest.mark.parametrize(("fault", "told"), [("raises", "ValueError: no luck"), ("dies", "died")])
+def test_the_first_failure_ends_the_others(tmp_path, monkeypatch, fault, told):
+    monkeypatch.setattr(parallel, "_train", tiny_project.failing_training)
+    project = tiny_project.make(tmp_path, seed1="sleeps", seed2=fault, seed3="sleeps")
+    started = time.monotonic()
+    with pytest.raises(TrainingError, match=told) as caught:
+        parallel.train_many([project.card.reseeded(seed) for seed in (1, 2, 3)], tmp_path / "store", tmp_path, 2)
+    assert "training tiny with seed" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert time.monotonic() - started < 250
+    assert multiprocessing.active_children() == []
+
+
+def test_progress_of_many_is_one_and_reaches_the_end(project):
+    seen, begun = [], []
+
+    class Bar:
+        def __init__(self, what):
+            begun.append(what)
+
+        def __enter__(self):
+            return lambda done, total: seen.append(done / total)
+
+        def __exit__(self, *_):
+            pass
+
+    parallel.train_many(
+        [project.card.reseeded(seed) for seed in (1, 2)], project.root / "store", project.root, 1, progress=Bar
+    )
+    assert begun == ["training, percent of 2 models"]
+    assert seen == sorted(seen)
+    assert seen[0] < 0.1
+    assert seen[-1] == 1

@@ -1,0 +1,736 @@
+"""The report: its numbers against scikit-learn, what is never shown, and what text from elsewhere cannot do to it."""
+
+import csv
+import errno
+import io
+import json
+import math
+import os
+import re
+import stat
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn
+
+from robustness import cards, claims
+from robustness.errors import RobustnessError
+from robustness.evidence import Evidence
+from robustness.reporting import formats, tables
+from robustness.reporting.document import OUTCOMES, RED, ClaimOutcome, ModelResult, build, verdict
+
+PAGE = Path(__file__).parent.parent / "docs" / "report.md"
+CLASSES = ("cat", "dog", "eel")
+STRENGTHS = ("0.1", "0.2", "0.3", "0.4")
+CARD = """
+name = '{name}'
+description = '''{description}'''
+scale = "smoke"
+model = {{ factory = "net:net", weights = "net.safetensors" }}
+data = {{ name = "digits", split = {{ kind = "balanced", per_class = 10 }} }}
+
+[sweeps.'{sweep}']
+kind = "normal"
+bound = 1.0
+strengths = [0.1, 0.2, 0.3, 0.4]
+
+[sweeps.uniform]
+kind = "uniform"
+strengths = [0.5]
+{claims}
+"""
+CLAIMS = """
+[claims.clean]
+accuracy = 0.9
+loss = 0.5
+
+[claims.normal]
+accuracy = [0.85, 0.8, 0.6, "no claim possible"]
+precision = [0.85, 0.8, 0.6, "no claim possible"]
+"""
+RUN = {
+    "started": "2024-05-01T12:00:00+00:00",
+    "seconds": 2.5,
+    "versions": {"torch": "2.11.0", "numpy": "2.0.0"},
+    "device": "cpu",
+    "seed": 0,
+    "workers": 2,
+    "complete": True,
+    "problems": [],
+}
+
+
+@pytest.fixture
+def load_card(tmp_path):
+    def load(claimed=CLAIMS, *, name="mlp", sweep="normal", description="a net"):
+        (tmp_path / "pyproject.toml").touch()
+        (tmp_path / "net.py").write_text("def net(): ...\n")
+        path = tmp_path / "card.toml"
+        path.write_text(CARD.format(name=name, sweep=sweep, claims=claimed, description=description), encoding="utf-8")
+        return cards.load(path)
+
+    return load
+
+
+def evidence(strengths, rights, *, status=None, classes=CLASSES, n=100, seed=1, **provenance):
+    """Decide on n images, of which a given share is right at each strength; the others get the next class."""
+    labels = np.arange(n, dtype=np.int32) % len(classes)
+    order = np.random.default_rng(seed).permutation(n)
+    rows = np.stack([np.where(order < round(right * n), labels, (labels + 1) % len(classes)) for right in rights])
+    status = status or ("ok",) * len(strengths)
+    bad = np.array([s != "ok" for s in status])
+    values = np.linspace(0.01, 1, rows.size).reshape(rows.shape).astype(np.float32)
+    values[bad] = np.nan
+    rows[bad] = -1
+    about = {
+        "key": "k" * 64,
+        "images": {"name": "ten digits", "n": n, "fingerprint": "f" * 64},
+        "subject": {"weights": "a" * 64},
+        "seed": 3,
+        "device": "cpu-avx2",
+        "seconds": 0.5,
+        "images_per_second": 800.0,
+        "started": "2024-05-01T12:00:00+00:00",
+        "doubts": [],
+        "notes": {},
+    }
+    snr = np.full(rows.shape, np.inf if strengths == ("0",) else 9.5, np.float32)
+    return Evidence(
+        labels, classes, tuple(strengths), rows.astype(np.int32), values, values, values, snr, tuple(status),
+        about | provenance,
+    )  # fmt: skip
+
+
+CLEAN = evidence(("0",), (0.97,))
+NORMAL = evidence(STRENGTHS, (0.9, 0.82, 0.55, 0.4))
+
+
+def outcome(card, number=0, fate="held", message="", **numbers):
+    claim = list(card.claims())[number]
+    return ClaimOutcome(claim, fate, message, numbers, f"suites/test_noise.py::test_noise[{claim.id}]")
+
+
+def judged(card, found):
+    """Judge every claim of a card as the suites do."""
+    outcomes = []
+    for claim in card.claims():
+        at = found[claim.sweep]
+        said = claims.judge(claim, at)
+        nodeid = f"suites/test_noise.py::test_noise[{claim.id}]"
+        outcomes.append(ClaimOutcome(claim, said.outcome, said.message, claims.properties(said, at), nodeid))
+    return outcomes
+
+
+def report(card, found=None, outcomes=None, *, run=RUN, notices=()):
+    found = {"clean": CLEAN, "normal": NORMAL} if found is None else found
+    return build([ModelResult(card, found, judged(card, found) if outcomes is None else outcomes)], run, notices)
+
+
+def cells(document, sweep="normal"):
+    [found] = [s["cells"] for s in document["models"][0]["sweeps"] if s["name"] == sweep]
+    return found
+
+
+def rows(document):
+    """The words of every row of the terminal's tables, by the row's first word."""
+    lines = tables.terminal(document)
+    return {line.split()[0]: re.split(r"\s{2,}", line) for line in lines if line.split()}
+
+
+# ------------------------------------------------------------------ numbers
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "precision", "recall", "f1"])
+@pytest.mark.parametrize("classes", [CLASSES, ("cat", "dog", "eel", "absent")])
+def test_numbers_are_scikit_learns(load_card, metric, classes):
+    """Row for row: a table shifted by one strength, or averaged over present classes alone, is another table."""
+    labels = np.arange(90) % 3
+    draws = np.random.default_rng(0)
+    found = replace(
+        evidence(STRENGTHS, (1,) * 4, n=90),
+        labels=labels,
+        classes=classes,
+        predictions=np.stack(
+            [np.where(draws.random(90) < 0.2 * i, draws.integers(0, 3, 90), labels) for i in range(4)]
+        ),
+    )
+
+    document = report(load_card(""), {"normal": found})
+
+    for cell, predictions in zip(cells(document), found.predictions, strict=True):
+        if metric == "accuracy":
+            expected = sklearn.accuracy_score(labels, predictions)
+        else:
+            average = {"average": "macro", "labels": range(len(classes)), "zero_division": 0}
+            expected = getattr(sklearn, f"{metric}_score")(labels, predictions, **average)
+        measured = cell["metrics"][metric]
+        assert measured["value"] == pytest.approx(expected, abs=1e-12)
+        assert measured["low"] < measured["value"] <= measured["high"]
+        assert measured["n"] == 90
+
+
+def test_loss_and_ratio_are_means_of_the_images(load_card):
+    document = report(load_card(), outcomes=[])
+
+    for cell, loss in zip(cells(document), NORMAL.loss, strict=True):
+        assert cell["metrics"]["loss"]["value"] == pytest.approx(loss.mean(), rel=1e-6)
+        assert cell["metrics"]["snr"]["value"] == 9.5
+    assert cells(document, "clean")[0]["metrics"]["snr"]["value"] is None
+    assert "infinite" in cells(document, "clean")[0]["metrics"]["snr"]["note"]
+
+
+def test_a_cell_says_what_its_claims_were_told(load_card):
+    """The numbers of the tests and those of the tables are the same, claim by claim."""
+    document = report(load_card())
+
+    for claim in document["models"][0]["claims"]:
+        [cell] = [cell for cell in cells(document, claim["sweep"]) if cell["strength"] == claim["strength"]]
+        assert claim["numbers"] == cell["metrics"][claim["metric"]]
+        said = {key: claim[key] for key in ("bound", "threshold", "outcome")}
+        assert cell["claims"][claim["metric"]] == said
+    assert [claim["outcome"] for claim in document["models"][0]["claims"][-2:]] == ["failed", "failed"]
+
+
+def test_the_document_says_what_it_was_measured_on(load_card):
+    model = report(load_card())["models"][0]
+
+    assert model["data"] == {"name": "ten digits", "n": 100, "fingerprint": "f" * 64}
+    assert (model["weights"], model["device"], model["seed"], model["scale"]) == ("a" * 64, "cpu-avx2", 3, "smoke")
+    assert model["sweeps"][1]["evidence"]["digest"] == NORMAL.digest
+    assert model["sweeps"][1]["parameters"] == {"bound": 1.0}
+    assert model["not_run"] == ["uniform"]
+
+
+def test_the_order_is_the_cards_whatever_order_workers_end_in(load_card):
+    card = load_card()
+    outcomes = judged(card, {"clean": CLEAN, "normal": NORMAL})
+
+    backwards = report(card, {"normal": NORMAL, "clean": CLEAN}, outcomes[::-1])
+
+    assert json.dumps(backwards) == json.dumps(report(card))
+
+
+def test_plain_types_alone(load_card):
+    run = RUN | {"seconds": np.float64(2.5), "threads": (1, np.int64(2)), "root": Path("a"), "speed": math.inf}
+    run |= {"problems": ["lost \udc80 byte"]}
+
+    document = report(load_card(), run=run, notices=("one", "two"))
+
+    assert json.loads(json.dumps(document, allow_nan=False)) == document
+    assert document["run"]["threads"] == [1, 2]
+    assert (document["run"]["root"], document["run"]["speed"]) == ("a", None)
+    json.dumps(document, ensure_ascii=False).encode()
+
+
+# ------------------------------------------------------------------ what has no numbers
+
+SICK = evidence(STRENGTHS, (0.9,) * 4, status=("ok", "non-finite logits for 3 of 100 images", "raised Boom: no", "ok"))
+
+
+def test_an_errored_cell_shows_its_status_and_no_number(load_card):
+    document = report(load_card(), {"clean": CLEAN, "normal": SICK})
+
+    assert [bool(cell["metrics"]) for cell in cells(document)] == [True, False, False, True]
+    assert cells(document)[1]["status"] == "non-finite logits for 3 of 100 images"
+    shown = rows(document)
+    assert shown["0.2"] == ["0.2", "ERROR"]
+    assert shown["0.3"] == ["0.3", "ERROR"]
+    assert len(shown["0.1"]) == 8
+    text = "\n".join(tables.terminal(document))
+    assert "0.2: non-finite logits for 3 of 100 images." in text
+    assert "0.3: raised Boom: no." in text
+    for line in formats.FORMS[".md"](document).splitlines():
+        if line.startswith("| 0.2 "):
+            assert line.replace(" ", "") == "|0.2|||||||ERROR|"
+    for row in csv.DictReader(io.StringIO(formats.FORMS[".csv"](document))):
+        if row["strength"] == "0.2":
+            assert row["status"] == "non-finite logits for 3 of 100 images"
+            assert not any(row[key] for key in ("value", "low", "high", "n", "successes"))
+            assert row["outcome"] == "errored"
+
+
+def test_an_error_is_shown_where_nothing_is_claimed(load_card):
+    """A crash at a strength without a possible claim is still no number, and no "no claim possible"."""
+    sick = evidence(STRENGTHS, (0.9,) * 4, status=("ok", "ok", "ok", "raised Boom: no"))
+
+    assert rows(report(load_card(), {"normal": sick}, []))["0.4"] == ["0.4", "ERROR"]
+
+
+def test_a_rate_of_nothing_is_a_dash_with_its_reason(load_card):
+    found = evidence(STRENGTHS, (1,) * 4, classes=("cat", "dog"))
+    found = replace(found, classes=CLASSES)
+    card = load_card(
+        "[claims.normal]\n'precision[eel]' = [0.5, 0.5, 0.5, 0.5]\n'precision[cat]' = [0.5, 0.5, 0.5, 0.5]"
+    )
+    told = {"value": math.nan, "low": math.nan, "high": math.nan, "n": 0, "note": "the class has no predictions"}
+    outcomes = [outcome(card, i, "held" if i % 2 else "failed", **({} if i % 2 else told)) for i in range(8)]
+
+    document = report(card, {"normal": found}, outcomes)
+
+    numbers = cells(document)[0]["metrics"]["precision[eel]"]
+    assert (numbers["value"], numbers["low"], numbers["note"]) == (None, None, "the class has no predictions")
+    assert document["models"][0]["claims"][0]["numbers"]["note"] == "the class has no predictions"
+    text = "\n".join(tables.terminal(document))
+    assert re.search(r"normal 0\.1 +precision\[eel\] +— +FAILED", text)
+    assert "8 claims on other metrics: 4 held, the others:" in text
+    assert "precision[cat] " not in text.partition("other metrics")[2]
+    assert "precision[eel] at 0.1, 0.2, 0.3, 0.4: the class has no predictions." in text
+    assert r"| precision\[eel\] | —" in formats.FORMS[".md"](document)
+
+
+def test_a_class_that_the_data_do_not_have_has_its_reason_for_a_number(load_card):
+    """Whoever writes the card finds out at the end of a run, from the report, not from its traceback."""
+    card = load_card("[claims.clean]\n'precision[fox]' = 0.9")
+
+    document = report(card, {"clean": CLEAN}, [outcome(card, 0, "errored", "no class 'fox'")])
+
+    numbers = cells(document, "clean")[0]["metrics"]["precision[fox]"]
+    assert numbers["value"] is None
+    assert "'fox'" in numbers["note"]
+
+
+def test_without_evidence_the_claims_alone_speak(load_card):
+    card = load_card()
+    outcomes = judged(card, {"clean": CLEAN, "normal": NORMAL})
+
+    document = report(card, {"clean": CLEAN, "normal": None}, outcomes)
+
+    assert cells(document)[0]["metrics"].keys() == {"accuracy", "precision"}
+    assert cells(document)[0]["metrics"]["accuracy"] == cells(report(card))[0]["metrics"]["accuracy"]
+    assert document["models"][0]["sweeps"][1]["evidence"] is None
+    assert rows(document)["0.1"] == ["0.1", ".900 [.826, .945] ≥.85", ".903 ≥.85", "ok"]
+    assert "The evidence was not kept: the table shows what the claims measured." in list(tables.terminal(document))
+    assert report(card, {}, outcomes)["models"][0]["data"] == {"name": "ten digits", "n": 100, "fingerprint": None}
+
+
+def test_a_sweep_without_any_number_is_a_sentence(load_card):
+    card = load_card()
+    skipped = [outcome(card, i, "skipped", "no digits; get it with: fetch digits") for i in range(8)]
+
+    document = report(card, {}, skipped)
+
+    lines = list(tables.terminal(document))
+    assert "normal (bound 1.0): no numbers; 6 claims skipped, 2 claims no claim possible" in lines
+    assert len(lines) < 8
+    assert document["models"][0]["data"]["n"] is None
+
+
+# ------------------------------------------------------------------ verdict and counts
+
+
+@pytest.mark.parametrize("fate", OUTCOMES)
+def test_one_outcome_decides(load_card, fate):
+    card = load_card("[claims.clean]\naccuracy = 0.9\nrecall = 0.9")
+
+    document = report(card, {"clean": CLEAN}, [outcome(card, 0), outcome(card, 1, fate)])
+
+    expected = {"held": "passed", "skipped": "partial"}.get(fate, "failed")
+    assert document["verdict"] == expected
+    assert document["counts"]["claims"] == 2
+
+
+@pytest.mark.parametrize(
+    ("fates", "run", "expected"),
+    [
+        (("held", "held"), {"complete": False}, "partial"),
+        (("held",), {}, "partial"),  # the other claim was not selected
+        (("held", "held"), {"problems": ["a worker died"]}, "failed"),
+        (("skipped", "skipped"), {"problems": ["all skipped"]}, "failed"),
+        (("skipped", "skipped"), {}, "failed"),
+        ((), {}, "failed"),
+    ],
+)
+def test_nothing_is_green_by_absence(load_card, fates, run, expected):
+    card = load_card("[claims.clean]\naccuracy = 0.9\nrecall = 0.9")
+
+    document = report(card, {"clean": CLEAN}, [outcome(card, i, f) for i, f in enumerate(fates)], run=RUN | run)
+
+    assert document["verdict"] == expected
+    if "problems" not in run and expected == "failed":
+        assert document["run"]["problems"] == ["no claim ran"]
+
+
+def test_a_run_without_models_is_red():
+    assert build([], RUN, [])["verdict"] == "failed"
+    assert list(tables.terminal(build([], RUN, []))) == []
+
+
+def test_counts_add_up(load_card):
+    fates = ["held", "failed", "errored", "refused", "skipped", "never ran", "skipped"]  # one claim is not selected
+    results = []
+    for name in ("one", "two"):
+        card = load_card(name=name)
+        outcomes = [outcome(card, i, fate, f"reason {i % 2}") for i, fate in enumerate(fates)]
+        results.append(ModelResult(card, {}, outcomes))
+
+    counts = build(results, RUN, [])["counts"]
+
+    assert counts["claims"] == 16
+    assert counts["not selected"] == 2
+    for key in ("claims", "not selected", *OUTCOMES):
+        assert counts[key] == sum(model[key] for model in counts["models"])
+    assert sum(counts[key] for key in ("not selected", *OUTCOMES)) == counts["claims"]
+    assert sum(skip["claims"] for skip in counts["skips"]) == counts["skipped"] == 4
+    assert counts["skips"][0] == {"model": "one", "reason": "reason 0", "claims": 2}
+
+
+def test_red_is_everything_but_held_and_skipped():
+    assert {*RED, "held", "skipped"} == set(OUTCOMES)
+    assert verdict(dict.fromkeys((*OUTCOMES, "not selected"), 0), RUN) == "passed"
+
+
+# ------------------------------------------------------------------ tables
+
+
+def test_picture(load_card):
+    """The table in the documentation is the one that is made."""
+    document = report(load_card(), {"clean": CLEAN, "normal": SICK})
+
+    shown = "\n".join([*tables.terminal(document), *tables.summary(document)])
+
+    assert f"```text\n{shown}\n```" in PAGE.read_text(encoding="utf-8"), shown
+
+
+def test_marks(load_card):
+    card = load_card()
+    outcomes = [outcome(card, i, fate) for i, fate in enumerate(["held", "held", "held", "failed", "refused"])]
+
+    shown = rows(report(card, outcomes=outcomes))
+
+    assert {name: row[-1] for name, row in shown.items() if name in ("clean", *STRENGTHS)} == {
+        "clean": "ok",
+        "0.1": "FAILED",  # the worse of two
+        "0.2": "refused",
+        "0.3": "not selected",
+        "0.4": "no claim possible",
+    }
+    assert shown["0.3"][2] == ".550 [.452, .644]"  # a threshold that was not tried is not shown
+
+
+def test_a_missed_threshold_is_seen_to_be_missed(load_card):
+    """0.8496 is 0.850 in three decimals, and would look as if it had reached 0.85."""
+    found = evidence(STRENGTHS, (0.8496, 0.8, 0.7, 0.1), n=2500)
+
+    shown = rows(report(load_card(), {"clean": CLEAN, "normal": found}))
+
+    assert shown["0.1"][2].startswith(".8496 [")
+    assert shown["0.1"][2].endswith("<.85")
+    assert shown["0.2"][2].endswith("≥.8")
+    assert shown["clean"][6] == ".505 >.5"
+
+
+@pytest.mark.parametrize("width", [100, 80, 60, 30])
+def test_nothing_is_wider_than_the_terminal(load_card, width):
+    thresholds = "[claims.normal]\n" + "".join(
+        f"{metric} = [0.8543, 0.8012, 0.6034, 'no claim possible']\n" for metric in ("accuracy", "precision", "recall")
+    )
+    document = report(load_card(thresholds, description="x" * 300), {"clean": CLEAN, "normal": NORMAL})
+
+    lines = list(tables.terminal(document, width))
+
+    assert max(map(len, lines)) <= width
+    text = " ".join(" ".join(lines).split())
+    assert ("No room here for loss" in text) == (width < 100)
+    if width >= 60:
+        assert ".8012" in text  # what is claimed goes last
+        assert "no claim possible" in text
+    if width == 100:
+        assert all(len(line.split("  ")) > 7 for line in lines if line.startswith("0."))
+
+
+def test_what_is_claimed_is_left_out_last(load_card):
+    document = report(load_card("[claims.normal]\nloss = [0.9, 0.9, 0.9, 0.9]"), {"normal": NORMAL})
+
+    text = "\n".join(tables.terminal(document, 60))
+
+    assert "≤.9" in text
+    assert "No room here for F1, SNR dB, recall" in text
+
+
+def test_the_clean_row_comes_first_and_once(load_card):
+    first = [line.split()[0] for line in tables.terminal(report(load_card())) if line[:1].isalnum() and "  " in line]
+
+    assert first == ["V", "clean", *STRENGTHS]
+
+
+def test_a_doubt_is_a_sentence(load_card):
+    doubtful = evidence(("0",), (0.97,), doubts=["non-deterministic forward", "labels look shuffled"])
+    document = report(load_card(), {"clean": doubtful, "normal": NORMAL})
+
+    for text in ("\n".join(tables.terminal(document, 500)), formats.FORMS[".md"](document)):
+        assert "Doubt: non-deterministic forward: two clean passes over the same images gave different logits" in text
+        assert "Doubt: labels look shuffled." in text
+
+
+def test_notes_are_shown_below(load_card):
+    noted = evidence(STRENGTHS, (0.9,) * 4, notes={"0.3": "ratio not reached for 2 images"})
+
+    assert "0.3: ratio not reached for 2 images." in list(tables.terminal(report(load_card(), {"normal": noted}, [])))
+
+
+# ------------------------------------------------------------------ summary
+
+
+def summary(document):
+    lines = list(tables.summary(document))
+    assert 2 <= len(lines) <= 6
+    return lines
+
+
+def test_a_green_run_names_its_closest_claim(load_card):
+    card = load_card("[claims.normal]\naccuracy = [0.7, 0.7, 0.5, 0.37]\nloss = [0.9, 0.9, 0.9, 0.9]")
+
+    found = {"normal": NORMAL}
+    held = [replace(o, outcome="held") for o in judged(card, found)]
+
+    assert summary(report(card, found, held)) == [
+        "passed: 8 claims on 1 model: all held",
+        "closest to its threshold: mlp:normal:0.4:loss, 0.8772 where at most 0.9 is claimed",
+    ]
+
+
+def test_what_is_red_says_what_to_do(load_card):
+    lines = summary(report(load_card()))
+
+    assert lines[0] == "FAILED: 8 claims on 1 model: 5 held, 3 failed"
+    assert lines[-1].startswith("next: pytest 'suites/test_noise.py::test_noise[mlp:clean:0:loss]' ")
+
+
+@pytest.mark.parametrize("fate", RED)
+def test_every_red_outcome_has_a_next_step(load_card, fate):
+    card = load_card("[claims.clean]\naccuracy = 0.9")
+    document = report(card, {}, [outcome(card, 0, fate)])
+
+    assert summary(document)[-1].startswith("next: pytest ")
+    assert summary(document)[0] == f"FAILED: 1 claim on 1 model: 1 {fate}"
+
+
+def test_a_summary_stays_short(load_card):
+    results = []
+    for i in range(9):
+        card = load_card("[claims.clean]\naccuracy = 0.9", name=f"mlp{i}")
+        results.append(ModelResult(card, {}, [outcome(card, 0, "skipped", "no MNIST\nget it with: robustness data")]))
+    document = build(results, RUN | {"problems": ["all 9 claims were skipped", "b"]}, [f"notice {i}" for i in range(5)])
+
+    lines = summary(document)
+
+    assert lines[0] == "FAILED: 9 claims on 9 models: 9 skipped"
+    assert lines[1] == "red because: all 9 claims were skipped; b"
+    assert lines[2] == "mlp0: 1 claim skipped: no MNIST get it with: robustness data"
+    assert lines[4] == "and 12 more skips and notices, in the report's files"
+    page = formats.FORMS[".md"](document)
+    assert all(f"mlp{i}: 1 claim skipped" in page for i in range(9))
+    assert all(f"notice {i}" in page for i in range(5))
+
+
+# ------------------------------------------------------------------ files
+
+HOSTILE = r"a|b<script>alert(1)</script> `_*{x}%&#$~^\ " + "x" * 300
+
+
+def hostile(load_card):
+    sweep = r"=s|<b>_{"
+    claimed = CLAIMS.replace("claims.normal", f"claims.'{sweep}'") + "'recall[d|<i>g]' = [0.5, 0.5, 0.5, 0.5]\n"
+    card = load_card(claimed, name=HOSTILE, sweep=sweep, description=HOSTILE)
+    bad = "-new\nline | \x1b[31m<img src=x onerror=y>\u202e" + "y" * 300
+    sick = evidence(STRENGTHS, (0.9,) * 4, status=("ok", bad, "ok", "ok"), notes={"0.1": bad}, doubts=[bad])
+    sick = replace(sick, classes=("cat", "d|<i>g", "eel"))
+    sick.provenance["images"]["name"] = bad
+    outcomes = [outcome(card, i, "failed", bad) for i in range(12)]
+    return report(card, {"clean": CLEAN, sweep: sick}, outcomes, run=RUN | {"problems": [bad]}, notices=[bad])
+
+
+def test_markdown_numbers_are_the_documents(load_card):
+    document = report(load_card())
+    found = {"clean": cells(document, "clean")[0]} | {cell["strength"]: cell for cell in cells(document)}
+
+    table = [line.split("|")[1:-1] for line in formats.FORMS[".md"](document).splitlines() if line.startswith("|")]
+    header, body = [entry.strip() for entry in table[0]], table[2:]
+
+    assert header == ["V", "SNR dB", "accuracy", "precision", "recall", "F1", "loss", "verdict"]
+    assert [row[0].strip() for row in body] == ["clean", *STRENGTHS]
+    for row in body:
+        cell = found[row[0].strip()]
+        for metric, entry in zip(("accuracy", "precision", "recall", "f1", "loss"), row[2:-1], strict=True):
+            numbers = cell["metrics"][metric]
+            parts = [float(part) for part in re.findall(r"[\d.]+", entry)]
+            assert parts[:3] == pytest.approx([numbers[key] for key in ("value", "low", "high")], abs=5.1e-5)
+            threshold = cell["claims"].get(metric, {}).get("threshold")
+            assert parts[3:] == ([] if threshold is None else [threshold])
+
+
+@pytest.mark.parametrize("make", [lambda load: report(load()), hostile])
+def test_csv_is_the_document(load_card, make):
+    document = make(load_card)
+
+    text = formats.FORMS[".csv"](document)
+
+    assert text.splitlines()[0] == (
+        "model,scale,data,images,seed,device,sweep,kind,unit,strength,status,"
+        "metric,value,low,high,method,n,successes,note,bound,threshold,outcome"
+    )
+    found = iter(csv.DictReader(io.StringIO(text, newline="")))
+    for sweep in document["models"][0]["sweeps"]:
+        for cell in sweep["cells"]:
+            for metric in dict.fromkeys((*cell["metrics"], *cell["claims"])):
+                row = next(found)
+                assert row["model"] == document["models"][0]["name"]
+                assert row["sweep"].removeprefix("'") == sweep["name"]
+                assert (row["strength"], row["metric"]) == (cell["strength"], metric)
+                assert row["status"].removeprefix("'") == cell["status"]
+                for key, value in {**cell["metrics"].get(metric, {}), **cell["claims"].get(metric, {})}.items():
+                    assert row[key] == ("" if value is None else str(value))
+                assert not any(value[:1] in ("=", "@", "+") for value in row.values())
+    assert next(found, None) is None
+
+
+def test_hostile_names_break_no_markdown(load_card):
+    page = formats.FORMS[".md"](hostile(load_card))
+
+    assert not re.search("<(?!!)", page)
+    assert "\x1b" not in page
+    assert "\u202e" not in page
+    table = [line for line in page.splitlines() if line.startswith("|")]
+    assert [len(re.findall(r"(?<!\\)\|", line)) for line in table] == [9] * 7 + [6] * 6
+    for line in page.splitlines():
+        assert re.match(r"$|#{1,3} |- |\||\*|Run: ", line), line
+
+
+def test_hostile_names_break_no_terminal(load_card):
+    document = hostile(load_card)
+
+    lines = [*tables.terminal(document), *tables.summary(document)]
+
+    assert all(line.isprintable() for line in lines)
+
+
+def test_hostile_names_break_no_latex(load_card):
+    text = formats.FORMS[".tex"](hostile(load_card))
+
+    bare = re.sub(r"\\[&%$#_{}\\]|\\ensuremath\{[<>]\}", "", text)
+    depth = 0
+    for character in bare:
+        depth += {"{": 1, "}": -1}.get(character, 0)
+        assert depth >= 0
+    assert depth == 0
+    lines = bare.splitlines()
+    assert lines[0].startswith("%")
+    assert not any(set(line) & set("%$#_^~<>") for line in lines[1:])
+    assert {line.count("&") for line in lines if "&" in line} == {7}
+    assert set(re.findall(r"\\([a-z]+)", "\n".join(lines[1:]))) <= {
+        *("begin", "end", "centering", "caption", "label", "toprule", "midrule", "bottomrule", "ensuremath"),
+        *("geq", "leq", "textbackslash", "textasciitilde", "textasciicircum"),
+    }
+    assert not set("≥≤ε") & set(text)
+
+
+def test_every_table_says_what_it_was_measured_on(load_card):
+    document = report(load_card())
+    origin = "ten digits, n = 100, seed 3, cpu-avx2, smoke scale"
+
+    assert f"mlp on {origin}" in list(tables.terminal(document))
+    assert formats.FORMS[".md"](document).count(f"*mlp on {origin}; ") == 1
+    assert origin in formats.FORMS[".tex"](document)
+    for row in csv.DictReader(io.StringIO(formats.FORMS[".csv"](document))):
+        said = [row[key] for key in ("data", "images", "seed", "device", "scale")]
+        assert said == ["ten digits", "100", "3", "cpu-avx2", "smoke"]
+
+
+def test_json_is_the_document(load_card, tmp_path):
+    document = hostile(load_card)
+    path = tmp_path / "new" / "folder" / "report.JSON"
+
+    formats.write(document, path)
+
+    assert json.loads(path.read_text(encoding="utf-8")) == document
+
+
+@pytest.mark.parametrize("name", ["report.pdf", "report", ".md/", "folder.json", "file.txt/report.md"])
+def test_what_cannot_be_written_is_said_before_the_run(tmp_path, name):
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "file.txt").touch()
+
+    with pytest.raises(RobustnessError, match=r"\.md, \.json, \.csv, \.tex, got|a folder"):
+        formats.check(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", formats.FORMS)
+@pytest.mark.parametrize("step", [(os, "fsync"), (Path, "replace")], ids=["writing", "renaming"])
+def test_written_whole_or_not_at_all(load_card, tmp_path, monkeypatch, suffix, step):
+    path = tmp_path / f"report{suffix}"
+    path.write_text("the last one")
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*step, full)
+        with pytest.raises(RobustnessError, match="No space left on device"):
+            formats.write(report(load_card()), path)
+
+    assert path.read_text() == "the last one"
+    assert not list(tmp_path.glob(".writing*"))
+
+    formats.write(report(load_card()), path)
+
+    assert "mlp" in path.read_text(encoding="utf-8")
+
+
+def test_others_may_read_it_and_a_link_stays_one(load_card, tmp_path):
+    """CI collects reports as another user than the one that ran; a temporary file is for its owner alone."""
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "latest.md"
+    link.symlink_to(tmp_path / "there" / "report.md")
+    before = os.umask(0o022)
+    try:
+        formats.write(report(load_card()), link)
+    finally:
+        os.umask(before)
+
+    assert link.is_symlink()
+    assert stat.S_IMODE((tmp_path / "there" / "report.md").stat().st_mode) == 0o644
+
+
+def test_reports_import_nothing_slow():
+    code = (
+        "import sys; from robustness.reporting import document, formats, tables;"
+        "d = document.build([], {'complete': True, 'problems': []}, []);"
+        "[form(d) for form in formats.FORMS.values()];"
+        "print(sorted({'torch', 'sklearn', 'scipy', 'tabulate', 'pytest'} & set(sys.modules)))"
+    )
+
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+# ------------------------------------------------------------------ documentation
+
+
+def paths(value, place=""):
+    """Name every place of a document as docs/report.md does; `*` stands for keys that a run chooses."""
+    if isinstance(value, list):
+        for each in value:
+            yield from paths(each, f"{place}[]")
+    elif isinstance(value, dict):
+        chosen = re.search(r"(cells\[\]\.(metrics|claims)|parameters|versions)$", place)
+        for key, each in value.items():
+            yield from paths(each, f"{place}{'.' * bool(place)}{'*' if chosen else key}")
+    if place and not isinstance(value, list | dict):
+        yield place
+
+
+def test_the_page_describes_every_key_and_no_other(load_card):
+    card = load_card()
+    outcomes = judged(card, {"clean": CLEAN, "normal": NORMAL})
+    outcomes[0] = replace(outcomes[0], outcome="skipped")
+    doubtful = evidence(("0",), (0.97,), doubts=["a doubt"])
+    run = RUN | {"problems": ["a problem"]}
+    document = report(card, {"clean": doubtful, "normal": NORMAL}, outcomes, run=run, notices=["a notice"])
+
+    schema = PAGE.read_text(encoding="utf-8").partition("## The JSON")[2]
+    rows = [line for line in schema.splitlines() if line.startswith("| `")]
+
+    assert {re.findall("`(.+?)`", row)[0] for row in rows} == set(paths(document))

@@ -1,0 +1,282 @@
+"""Which files stand behind a module: found from the text, named relative to the project, never by importing."""
+
+import sys
+import textwrap
+
+import helpers
+import pytest
+
+from robustness import sources
+from robustness.sources import Closure, changed, defines, file_hash, find, hashes, installed, versions
+
+
+@pytest.fixture
+def closure(tmp_path):
+    """Write files; give a function that tells the closure of a module of them."""
+
+    def write(**files):
+        for name, text in files.items():
+            path = tmp_path / f"{name}.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(textwrap.dedent(text))
+
+    def of(*modules):
+        return Closure(modules, [str(tmp_path), *sys.path])
+
+    of.write = write
+    of.root = tmp_path
+    return of
+
+
+EXPLODES = "raise SystemExit('was imported')\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("import other", {"other"}),
+        ("import other as o, third", {"other", "third"}),
+        ("import pack.deep.leaf", {"pack", "pack.deep", "pack.deep.leaf"}),
+        ("from pack.deep import leaf", {"pack", "pack.deep", "pack.deep.leaf"}),
+        ("from pack.deep.leaf import value", {"pack", "pack.deep", "pack.deep.leaf"}),
+        ("from pack import *", {"pack"}),
+        ("def f():\n    import other", {"other"}),
+        ("class C:\n    def f(self):\n        from pack import side", {"pack", "pack.side"}),
+        ("try:\n    import other\nexcept ImportError:\n    import third", {"other", "third"}),
+        ("if False:\n    import other", {"other"}),
+        ("async def f():\n    import other", {"other"}),
+        ("x = lambda: __import__('other')", set()),
+        ("# import other\n'import third'", set()),
+        ("import not_there, not_there.either\nfrom not_there import nothing", set()),
+        ("import os, json, sys, collections.abc, xml.dom\nfrom concurrent import futures", set()),
+    ],
+)
+def test_imports_wherever_they_stand(closure, text, found):
+    closure.write(
+        **{"main": text, "other": "", "third": "", "pack/__init__": "", "pack/side": "", "pack/deep/__init__": "",
+           "pack/deep/leaf": "value = 1"},
+    )  # fmt: skip
+    assert set(closure("main").files) == {"main"} | found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("from . import c", {"p.a.b.c"}),
+        ("from .c import x", {"p.a.b.c"}),
+        ("from .. import c", {"p.a.c"}),
+        ("from ..c import x", {"p.a.c"}),
+        ("from ... import c", {"p.c"}),
+        ("from ...c import x", {"p.c"}),
+        ("from ...other.c import x", {"p.other", "p.other.c"}),
+        ("from .... import c", set()),
+        ("from . import *", set()),
+    ],
+)
+@pytest.mark.parametrize("inside", ["p/a/b/m", "p/a/b/__init__"])
+def test_relative_imports_up_to_three_levels(closure, text, found, inside):
+    packages = ["p", "p.a", "p.a.b"]
+    closure.write(
+        **{f"{folder}/__init__": "" for folder in ("p", "p/a", "p/a/b", "p/other")},
+        **{f"{folder}/c": "" for folder in ("p", "p/a", "p/a/b", "p/other")},
+        c=EXPLODES,
+    )
+    closure.write(**{inside: text})
+    module = "p.a.b" if inside.endswith("__init__") else "p.a.b.m"
+    assert set(closure(module).files) == {*packages, module} | found
+
+
+def test_everything_behind_it_and_nothing_else(closure):
+    closure.write(
+        main="from net import layers", unrelated="import main",
+        **{"net/__init__": "from .blocks import Block", "net/layers": "import helper", "net/blocks": "", "helper": ""},
+    )  # fmt: skip
+    assert set(closure("main").files) == {"main", "net", "net.layers", "net.blocks", "helper"}
+
+
+def test_packages_above_a_folder_without_init_count(closure):
+    """Importing ``top.middle.leaf`` runs top/__init__.py though middle has none."""
+    closure.write(
+        **{"main": "import top.middle.leaf", "top/__init__": "import other", "top/middle/leaf": "", "other": ""}
+    )
+    assert set(closure("main").files) == {"main", "top", "top.middle.leaf", "other"}
+
+
+def test_namespaces_in_namespaces(closure):
+    closure.write(
+        **{"main": "from space.inner import leaf", "space/inner/leaf": "from . import twin", "space/inner/twin": ""}
+    )
+    assert set(closure("main").files) == {"main", "space.inner.leaf", "space.inner.twin"}
+    assert find("space.inner.leaf", [str(closure.root)]) == closure.root / "space/inner/leaf.py"
+    assert find("space.inner", [str(closure.root)]) is None
+    assert find("space.other.leaf", [str(closure.root)]) is None
+
+
+def test_circles_end(closure):
+    closure.write(
+        a="import b, a",
+        b="from c import x",
+        c="def f():\n    import a",
+        **{"p/__init__": "from p import q", "p/q": "import p"},
+    )
+    assert set(closure("a").files) == {"a", "b", "c"}
+    assert set(closure("p").files) == {"p", "p.q"}
+
+
+def test_long_chains_end(closure):
+    closure.write(**{f"m{i}": f"import m{i + 1}" for i in range(250)})
+    assert len(closure("m0").files) == 250
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"def f(:\n", b"\xff\xfe nothing", b"import other\0", b"(" * 500 + b")" * 500, b"x = '\\d'\nimport other\n"],
+)
+def test_a_file_that_is_not_python_is_listed_itself(closure, content):
+    """It may never be imported; if it is, importing it says what is wrong. Nor are warnings about it ours to raise."""
+    closure.write(main="try:\n    import bad\nexcept Exception:\n    import good", good="", other="")
+    (closure.root / "bad.py").write_bytes(content)
+    assert {"main", "bad", "good"} <= set(closure("main").files) <= {"main", "bad", "good", "other"}
+
+
+def test_nothing_is_imported(closure):
+    closure.write(main="import other", other=EXPLODES, **{"pack/__init__": EXPLODES, "pack/leaf": EXPLODES})
+    before = set(sys.modules)
+    assert set(closure("main", "pack.leaf").files) == {"main", "other", "pack", "pack.leaf"}
+    assert set(sys.modules) == before
+
+
+def test_installed_modules_are_named_and_not_followed(closure):
+    site = closure.root / "lib" / "site-packages"
+    closure.write(
+        main="import numpy as np\nfrom torch.nn import functional\nimport far.away",
+        **{
+            "lib/site-packages/far/__init__": "import hidden",
+            "lib/site-packages/far/away": "import hidden",
+            "hidden": "",
+        },
+    )
+    found = Closure(["main"], [str(closure.root), str(site), *sys.path])
+    assert set(found.files) == {"main"}
+    assert found.packages == {"numpy", "torch", "far"}
+    assert installed(site / "far" / "away.py")
+    assert not installed(closure.root / "main.py")
+
+
+def test_the_harness_is_not_listed(closure):
+    """Its version is that of its semantics."""
+    closure.write(
+        main="from robustness.draws import Purpose\nimport robustness\nimport robustness_of_mine", robustness_of_mine=""
+    )
+    assert set(closure("main").files) == {"main", "robustness_of_mine"}
+    assert closure("main").packages == set()
+
+
+def test_a_file_of_the_project_hides_one_of_python(closure):
+    """The project comes first on the path, so this is what is imported, unless Python's was before."""
+    closure.write(main="import this, antigravity", this="x = 1")
+    assert set(closure("main").files) == {"main", "this"}
+
+
+@pytest.mark.parametrize(
+    ("text", "by_name"),
+    [
+        ("import importlib", True),
+        ("from importlib import import_module", True),
+        ("__import__('x')", True),
+        ("def f():\n    exec('import x')", True),
+        ("import pkgutil", True),
+        ("model.eval()\nself.exec = 1", False),
+        ("from . import importlib", False),
+        ("import torch", False),
+    ],
+)
+def test_importing_by_name_is_noticed(closure, text, by_name):
+    closure.write(main="import other", other=text)
+    assert closure("main").by_name is by_name
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("def net(): ...", True),
+        ("async def net(): ...", True),
+        ("class net: ...", True),
+        ("net = 1", True),
+        ("net: int = 1", True),
+        ("other, (net, *rest) = 1, (2, 3)", True),
+        ("from elsewhere import net", True),
+        ("from elsewhere import other as net", True),
+        ("import net", True),
+        ("import net.inner", True),
+        ("if x:\n    pass\nelse:\n    def net(): ...", True),
+        ("try:\n    import x\nexcept ImportError:\n    net = None", True),
+        ("try:\n    pass\nfinally:\n    net = None", True),
+        ("with x:\n    net = 1", True),
+        ("for i in x:\n    net = 1", True),
+        ("match x:\n    case 1:\n        net = 1", True),
+        ("from elsewhere import *", True),
+        ("def __getattr__(name): ...", True),
+        ("def f():\n    net = 1", False),
+        ("class C:\n    net = 1", False),
+        ("x.net = 1", False),
+        ("import other as x, net as y", False),
+        ("# net", False),
+        ("", False),
+    ],
+)
+def test_names_at_the_top_level(tmp_path, text, known):
+    file = tmp_path / "m.py"
+    file.write_text(text)
+    assert defines(file, "net") is known
+
+
+@pytest.mark.parametrize("content", [b"def", b"\xff", b"x = 1\0"])
+def test_names_of_a_file_that_is_not_python(tmp_path, content):
+    file = tmp_path / "m.py"
+    file.write_bytes(content)
+    with pytest.raises(SyntaxError):
+        defines(file, "net")
+
+
+def test_a_project_that_moved_has_the_same_names_and_hashes(tmp_path):
+    told = []
+    for home in ("here", "there/deep"):
+        root = tmp_path / home
+        helpers.project(root, **{"package.__init__": "", "package.net": "from . import part", "package.part": "x = 1"})
+        closure = Closure(["package.net"], [str(root), *sys.path])
+        told.append(hashes(closure.files.values(), root))
+    assert told[0] == told[1]
+    assert list(told[0]) == ["package/__init__.py", "package/net.py", "package/part.py"]
+
+
+def test_changes_are_named_and_files_elsewhere_by_their_path(tmp_path):
+    home, far = tmp_path / "home", tmp_path / "far.py"
+    (home / "sub").mkdir(parents=True)
+    for file in (home / "a.py", home / "sub" / "b.py", far):
+        file.write_text("x = 1")
+    recorded = hashes([far, home / "sub" / "b.py", home / "a.py"], home)
+    assert set(recorded) == {"a.py", "sub/b.py", str(far)}
+    assert changed(recorded, home) == []
+    (home / "a.py").write_text("x = 2")
+    (home / "sub" / "b.py").unlink()
+    (home / "sub" / "b.py").mkdir()
+    far.unlink()
+    assert set(changed(recorded, home)) == set(recorded)
+
+
+def test_hashes_are_of_the_content(tmp_path):
+    import hashlib
+
+    file = tmp_path / "m.py"
+    file.write_bytes(b"x = 1\r\n")
+    assert file_hash(file) == hashlib.sha256(b"x = 1\r\n").hexdigest()
+
+
+def test_versions_are_those_of_the_distributions():
+    from importlib.metadata import version
+
+    found = versions({"sklearn", "numpy", "no_such_package"})
+    assert found == {name: version(name) for name in ("numpy", "torch", "scikit-learn")}
+    assert sources.other_versions(found) == []
+    assert sources.other_versions({**found, "numpy": "0", "gone": "1"}) == ["numpy", "gone"]

@@ -1,0 +1,423 @@
+"""The store: whole files or none, one process at a time, and nothing believed that has changed."""
+
+import errno
+import json
+import os
+import pickle
+import signal
+import tempfile
+import threading
+from pathlib import Path
+
+import helpers
+import numpy as np
+import pytest
+
+from robustness import sources, store
+from robustness.errors import StoreError, SweepError
+from robustness.evidence import OK, OUTCOMES, Evidence
+from robustness.store import Store, canonical
+
+KEY = "ab" + "0" * 62
+
+
+def evidence(seed=0, **provenance):
+    outcomes = {name: np.full((1, 2), seed, np.float32) for name in OUTCOMES}
+    return Evidence(
+        labels=np.zeros(2, np.int32), classes=("a", "b"), strengths=("0",), status=provenance.pop("status", (OK,)),
+        provenance={"key": KEY, "label": "tiny:clean", "sources": {}, "distributions": {}, **provenance}, **outcomes,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """A store, and a function that puts evidence into it."""
+    kept = Store(tmp_path / "store", run="this")
+
+    def put(**provenance):
+        kept.write(kept.path("evidence", KEY), evidence(**provenance).to_bytes())
+        return kept.evidence(KEY, tmp_path)
+
+    kept.put = put
+    return kept
+
+
+def files(folder):
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+# What is believed
+
+
+def test_evidence_is_found_by_its_key(kept, tmp_path):
+    assert kept.evidence(KEY, tmp_path) == (None, "")
+    found, reason = kept.put(seed=3)
+    assert reason == ""
+    assert found.digest == evidence(seed=3).digest
+    assert kept.evidence("cd" + KEY[2:], tmp_path) == (None, "")
+
+
+def test_a_file_under_a_wrong_name_is_not_believed(kept, tmp_path):
+    kept.put()
+    other = "cd" + KEY[2:]
+    kept.write(kept.path("evidence", other), kept.path("evidence", KEY).read_bytes())
+    found, reason = kept.evidence(other, tmp_path)
+    assert found is None
+    assert reason.endswith("holds the evidence of another key")
+
+
+@pytest.mark.parametrize("content", [b"", b"torn", pickle.dumps({"key": KEY}), evidence().to_bytes()[:-1]])
+def test_a_file_that_is_no_evidence_is_not_believed(kept, tmp_path, content):
+    path = kept.path("evidence", KEY)
+    kept.write(path, content)
+    found, reason = kept.evidence(KEY, tmp_path)
+    assert found is None
+    assert reason == f"{path}: not an evidence file (torn or foreign)"
+
+
+def test_a_folder_in_its_place_is_not_believed(kept, tmp_path):
+    kept.path("evidence", KEY).mkdir(parents=True)
+    found, reason = kept.evidence(KEY, tmp_path)
+    assert found is None
+    assert "Is a directory" in reason
+
+
+def test_evidence_is_believed_while_its_sources_are_what_they_were(kept, tmp_path):
+    near, far = tmp_path / "models" / "net.py", tmp_path / "far.py"
+    near.parent.mkdir()
+    for file in (near, far):
+        file.write_text("x = 1")
+    listed = {"models/net.py": sources.file_hash(near), str(far): sources.file_hash(far)}
+    assert kept.put(sources=listed)[1] == ""
+    stat = near.stat()
+    near.write_text("x = 2")
+    os.utime(near, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # same time, same size: the content counts
+    assert kept.evidence(KEY, tmp_path) == (None, "evidence of tiny:clean is older than models/net.py")
+    near.unlink()
+    far.write_text("x = 3")
+    assert kept.evidence(KEY, tmp_path) == (None, f"evidence of tiny:clean is older than {far}, models/net.py")
+    near.write_text("x = 1")
+    far.write_text("x = 1")
+    assert kept.evidence(KEY, tmp_path)[1] == ""
+
+
+def test_evidence_is_believed_while_distributions_have_the_same_versions(kept):
+    assert kept.put(distributions=sources.versions([]))[1] == ""
+    due = "evidence of tiny:clean was made with another version of"
+    assert kept.put(distributions={"numpy": "0.1", "torch": sources.versions([])["torch"]}) == (None, f"{due} numpy")
+    assert kept.put(distributions={"no-such-thing": "1"}) == (None, f"{due} no-such-thing")
+
+
+def test_failed_evidence_is_believed_in_its_own_run_only(kept):
+    assert kept.put(status=("raised RuntimeError: x",), run="this")[1] == ""
+    for run in ({"run": "other"}, {}):
+        assert kept.put(status=("raised E",), **run) == (None, "code failed when evidence of tiny:clean was made")
+    assert kept.put(status=("non-finite logits for 1 of 2 images",), run="other")[1] == "", "no code failed there"
+
+
+def test_entries_are_listed_with_those_that_cannot_be_read(kept, tmp_path):
+    kept.put()
+    torn = kept.path("evidence", "aa" + KEY[2:])
+    kept.write(torn, b"torn")
+    (first, error), (second, found) = kept.entries()
+    assert (first, second) == (torn, kept.path("evidence", KEY))
+    assert isinstance(error, StoreError)
+    assert str(torn) in str(error)
+    assert found.digest == evidence().digest
+    for path, _ in list(kept.entries()):
+        kept.remove(path)
+        kept.remove(path)
+    assert list(kept.entries()) == []
+
+
+# Writing
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class FullDisk:
+    """A temporary file that takes half of what it is given."""
+
+    def __init__(self, **options):
+        self.stream = open(options["dir"] / ".writing-half", "wb")  # noqa: PTH123, SIM115
+        self.name = self.stream.name
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stream.close()
+
+    def write(self, content):
+        self.stream.write(content[: len(content) // 2])
+        full()
+
+
+@pytest.mark.parametrize("where", ["write", "fsync", "replace"])
+@pytest.mark.parametrize("before", [None, b"what was there"])
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch, where, before):
+    path = tmp_path / "store" / "evidence" / "ab" / "file"
+    if before:
+        Store(tmp_path / "store").write(path, before)
+    match where:
+        case "write":
+            monkeypatch.setattr(tempfile, "NamedTemporaryFile", FullDisk)
+        case "fsync":
+            monkeypatch.setattr(os, "fsync", full)
+        case "replace":
+            monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(StoreError, match=r"file could not be written \(No space left on device\).*make room"):
+        Store(tmp_path / "store").write(path, b"new" * 1000)
+    assert files(tmp_path) == (["file"] if before else [])
+    assert not before or path.read_bytes() == before
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Store(tmp_path).write(tmp_path / "file", b"content")
+    assert files(tmp_path) == []
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from robustness.store import Store
+store, path = Store(Path(sys.argv[1])), Path(sys.argv[2])
+content = Path(sys.argv[3]).read_bytes()
+for _ in range(60):
+    store.write(path, content)
+"""
+
+
+def test_a_file_that_two_processes_write_is_always_whole(tmp_path):
+    path, contents = tmp_path / "evidence", []
+    for seed in (1, 2):
+        contents.append(evidence(seed, filler="x" * 100_000 * seed).to_bytes())
+        (tmp_path / f"content{seed}").write_bytes(contents[-1])
+    writers = [helpers.start(WRITER, tmp_path, path, tmp_path / f"content{seed}") for seed in (1, 2)]
+    seen = 0
+    while any(writer.poll() is None for writer in writers):
+        if path.exists():
+            assert path.read_bytes() in contents
+            seen += 1
+    for writer in writers:
+        _, errors = writer.communicate()
+        assert writer.returncode == 0, errors
+    assert seen
+    assert files(tmp_path) == ["content1", "content2", "evidence"]
+
+
+# One at a time
+
+
+COUNTER = """
+import sys, time
+from pathlib import Path
+from robustness.store import Store
+store, log = Store(Path(sys.argv[1]), run="one"), Path(sys.argv[1]) / "log"
+for _ in range(25):
+    with store.alone("it", "counting"):
+        number = int(log.read_text() or 0) if log.exists() else 0
+        time.sleep(0.002)
+        log.write_text(str(number + 1))
+"""
+
+
+def test_two_processes_are_never_inside_together(tmp_path):
+    processes = [helpers.start(COUNTER, tmp_path) for _ in range(2)]
+    for process in processes:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+    assert (tmp_path / "log").read_text() == "50"
+    assert files(tmp_path / "attempts") == []
+
+
+def test_who_waits_says_what_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "PATIENCE", 0.05)
+    said, order, inside, finish = [], [], threading.Event(), threading.Event()
+
+    def first():
+        with Store(tmp_path, run="one").alone("it", "training tiny"):
+            inside.set()
+            finish.wait(10)
+            order.append("first")
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    inside.wait(10)
+
+    def say(message):
+        said.append(message)
+        finish.set()
+
+    with Store(tmp_path, run="one", say=say).alone("it", "training tiny"):
+        order.append("second")
+    thread.join()
+    assert said[0] == "waiting for another process: training tiny"
+    assert order == ["first", "second"]
+
+
+def test_other_things_need_not_wait(tmp_path):
+    said = []
+    with Store(tmp_path, say=said.append).alone("it", "x"), Store(tmp_path, say=said.append).alone("other", "y"):
+        assert files(tmp_path / "attempts") == ["it.json", "other.json"]
+    assert said == []
+
+
+def test_an_error_inside_is_the_caller_s_and_leaves_no_marker(tmp_path):
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), Store(tmp_path, run="one").alone("it", "x"):
+            1 / len(files(tmp_path / "attempts")[1:])
+    assert files(tmp_path / "attempts") == []
+
+
+DIES = """
+import sys, time
+from pathlib import Path
+from robustness.store import Store
+with Store(Path(sys.argv[1]), run="one").alone("it", "sweeping tiny:normal"):
+    print("inside", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def dead(tmp_path):
+    """A store in which a process of run "one" was killed while it held the lock; its number."""
+    process = helpers.start(DIES, tmp_path)
+    assert process.stdout.readline() == "inside\n"
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    return process.pid
+
+
+def test_what_killed_a_process_is_not_tried_again_in_its_run(tmp_path, dead):
+    for _ in range(2):
+        with (
+            pytest.raises(SweepError, match=f"process {dead} of this run died while sweeping tiny:normal; it is not"),
+            Store(tmp_path, run="one").alone("it", "sweeping tiny:normal"),
+        ):
+            pytest.fail("tried again")
+    with Store(tmp_path, run="one").alone("other", "sweeping tiny:uniform"):
+        pass
+
+
+def test_another_run_tries_again(tmp_path, dead):
+    with Store(tmp_path, run="two").alone("it", "sweeping tiny:normal"):
+        marker = json.loads((tmp_path / "attempts" / "it.json").read_text())
+        assert (marker["run"], marker["pid"]) == ("two", os.getpid())
+    with Store(tmp_path, run="one").alone("it", "sweeping tiny:normal"):
+        pass  # somebody has shown that it can be done
+
+
+def test_who_waited_for_a_process_that_dies_does_not_die_the_same_way(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "PATIENCE", 0.05)
+    process = helpers.start(DIES, tmp_path)
+    assert process.stdout.readline() == "inside\n"
+    with (
+        pytest.raises(SweepError, match=f"process {process.pid} of this run died"),
+        Store(tmp_path, run="one", say=lambda _: process.kill()).alone("it", "x"),
+    ):
+        pytest.fail("tried again")
+    process.communicate()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null", '{"run": "one"', "{}", '"one"'])
+def test_a_torn_marker_is_passed_over(tmp_path, content):
+    (tmp_path / "attempts").mkdir()
+    (tmp_path / "attempts" / "it.json").write_text(content)
+    with Store(tmp_path, run="one").alone("it", "x"):
+        pass
+
+
+def test_a_store_that_cannot_be_written_serves_readers(tmp_path):
+    """A file stands where the folder should be: nobody can write there, not even root."""
+    (tmp_path / "file").touch()
+    inside, told = [], Store(tmp_path / "file" / "store", run="one")
+    with told.alone("it", "x"):
+        inside.append(1)
+    with pytest.raises(KeyError), told.alone("it", "x"):
+        raise KeyError
+    assert inside == [1]
+    with pytest.raises(StoreError, match=r"could not be written \(Not a directory\).*--robustness-store"):
+        told.write(told.path("evidence", KEY), b"")
+    found, _ = told.evidence(KEY, tmp_path)
+    assert found is None
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_the_right_to_write_serves_readers(kept, tmp_path):
+    kept.put(seed=2)
+    folders = [kept.root, *(path for path in kept.root.rglob("*") if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        with kept.alone("it", "x"):
+            assert kept.evidence(KEY, tmp_path)[1] == ""
+        with pytest.raises(StoreError, match="Permission denied"):
+            kept.write(kept.path("evidence", KEY), b"")
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+
+
+def test_a_file_system_without_locks_serves_readers(tmp_path, monkeypatch):
+    def unsupported(*_, **__):
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(store.FileLock, "acquire", unsupported)
+    with Store(tmp_path).alone("it", "x"):
+        pass
+
+
+def test_what_is_said_of_waiting_may_fail_without_letting_two_in(tmp_path, monkeypatch):
+    """A closed terminal is no reason to go on without the lock."""
+    monkeypatch.setattr(store, "PATIENCE", 0.01)
+
+    def closed(_):
+        raise BrokenPipeError
+
+    held = threading.Event()
+    release = threading.Event()
+
+    def hold():
+        with Store(tmp_path).alone("it", "x"):
+            held.set()
+            release.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(10)
+    try:
+        with pytest.raises(BrokenPipeError), Store(tmp_path, say=closed).alone("it", "x"):
+            pytest.fail("two inside")
+    finally:
+        release.set()
+        thread.join()
+
+
+# Names
+
+
+def test_runs_have_names_of_their_own(tmp_path):
+    assert Store(tmp_path).run != Store(tmp_path).run
+
+
+def test_descriptions_are_the_same_bytes_whatever_their_order():
+    assert canonical({"a": 1, "b": {"c": 1, "d": [0.1]}}) == canonical({"b": {"d": [0.1], "c": 1}, "a": 1})
+    different = [{"a": 1}, {"a": 1.0}, {"a": "1"}, {"a": True}, {"a": None}, {"a": [1]}, {"b": 1}]
+    assert len({canonical(value) for value in different}) == len(different)
+    with pytest.raises(ValueError, match="JSON"):
+        canonical({"a": float("nan")})
+
+
+def test_reading_the_store_needs_no_torch():
+    code = "import sys; import robustness.store; print([m for m in ('torch', 'scipy', 'sklearn') if m in sys.modules])"
+    assert helpers.run(code) == "[]\n"

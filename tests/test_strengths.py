@@ -1,0 +1,239 @@
+"""Strengths: numbers, drawn numbers, and ratios in dB that hold after clipping."""
+
+import math
+from typing import ClassVar
+
+import helpers
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from scipy import stats
+from torch import nn
+
+from robustness.datasets import from_arrays
+from robustness.draws import Purpose, generator
+from robustness.evidence import OK
+from robustness.perturbations import Clean, Normal, Uniform
+from robustness.strengths import Spread, at_ratio, check, name, signal_to_noise_ratio
+from robustness.sweep import sweep
+
+
+class Recorder(nn.Module):
+    """A linear classifier that keeps what it is shown, in the lists of its class: copies share them."""
+
+    seen: ClassVar[list[torch.Tensor]] = []
+
+    def __init__(self, features, classes):
+        super().__init__()
+        self.linear = nn.Linear(features, classes)
+
+    def forward(self, inputs):
+        self.seen.append(inputs.clone())
+        return self.linear(inputs.flatten(1))
+
+
+def decibels(inputs, perturbed):
+    """The ratio as the formula has it, in float64."""
+    inputs, delta = inputs.reshape(len(inputs), -1), (perturbed - inputs).reshape(len(inputs), -1)
+    return 20 * np.log10(np.linalg.norm(inputs, axis=1) / np.linalg.norm(delta, axis=1))
+
+
+def test_a_spread_draws_its_share_of_clean_images_and_the_rest_uniformly():
+    spread = Spread(uniform=(0.1, 0.5), clean=0.3)
+    drawn = spread.draw(generator(0, Purpose.STRENGTH), 20_000)
+    clean = drawn == 0
+    assert drawn.dtype == np.float32
+    assert stats.binomtest(int(clean.sum()), len(drawn), 0.3).pvalue > 1e-4
+    assert stats.kstest(drawn[~clean], stats.uniform(0.1, 0.4).cdf).pvalue > 1e-4
+    assert len(np.unique(drawn[~clean])) > 0.99 * (~clean).sum(), "every image has its own"
+
+
+@given(size=st.integers(1, 1000), clean=st.sampled_from([0.0, 0.5]))
+def test_an_image_keeps_its_strength_when_others_follow(size, clean):
+    spread = Spread(uniform=(0, 0.5), clean=clean)
+    whole = spread.draw(generator(1, Purpose.STRENGTH), 1000)
+    assert np.array_equal(spread.draw(generator(1, Purpose.STRENGTH), size), whole[:size])
+
+
+def test_a_sweep_gives_every_image_its_own_strength_whatever_the_batch():
+    images, spread = helpers.images(1203), Spread(uniform=(0, 0.5), clean=0.5)
+    chosen = [0.25, spread]
+    small, large = (
+        sweep(helpers.linear(images), images, Uniform(), chosen, batch_size=size, seed=5) for size in (70, 500)
+    )
+    assert small.strengths == ("0.25", "U(0,0.5)+0.5clean")
+    assert np.array_equal(small.drawn, large.drawn)
+    assert (small.drawn[0] == np.float32(0.25)).all()
+    due = [spread.draw(generator(5, Purpose.STRENGTH, chunk), size) for chunk, size in enumerate((1000, 203))]
+    assert np.array_equal(small.drawn[1], np.concatenate(due))
+    assert np.isinf(small.snr[1][small.drawn[1] == 0]).all(), "strength 0 is the image as it is"
+    assert np.isfinite(small.snr[1][small.drawn[1] > 0.01]).all()
+
+
+def test_a_spread_of_two_equal_ends_is_the_number():
+    """The strength reaches the image that it was drawn for."""
+    images = helpers.images(30)
+    narrow = Spread(uniform=(0.3, 0.3 + 1e-6))
+    model = helpers.linear(images)
+    drawn, number = (sweep(model, images, Normal(), [chosen], batch_size=8) for chosen in (narrow, 0.3))
+    assert np.allclose(drawn.loss, number.loss, atol=1e-4)
+    assert np.allclose(drawn.snr, number.snr, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("strength", "due"),
+    [
+        (0.1 + 0.2, "0.3"),
+        (1.0, "1"),
+        (0, "0"),
+        (-0.0, "0"),
+        (1e-7, "1e-07"),
+        (8 / 255, "0.0313725"),
+        (Spread(uniform=(0, 0.5)), "U(0,0.5)"),
+        (Spread(uniform=(0.1, 1), clean=0.25), "U(0.1,1)+0.25clean"),
+    ],
+)
+def test_names(strength, due):
+    assert name(strength) == due
+
+
+@pytest.mark.parametrize(
+    ("strengths", "unit", "message"),
+    [
+        ([], "native", "`strengths` must name at least one strength, got none"),
+        ([0.1, 1.01], "native", r"must lie in \[0, 1\], got 1.01; V is a fraction of the pixel range"),
+        ([-0.1], "native", r"must lie in \[0, 1\], got -0.1"),
+        ([math.nan], "native", "got nan"),
+        ([math.inf], "snr", r"must lie in \[-60, 200\], got inf; dB"),
+        ([201], "snr", "got 201; dB"),
+        ([Spread(uniform=(0.5, 1.5))], "native", "got 1.5"),
+        ([Spread(uniform=(-math.inf, 0))], "native", "got -inf"),
+        ([0.1, 0.2, 0.1], "native", "must differ from each other, got 0.1 more than once"),
+        ([0.1, 0.1 + 1e-9], "native", "got 0.1 more than once"),
+        ([0.0, -0.0], "native", "got 0 more than once"),
+        ([Spread(uniform=(20, 40), clean=0.5)], "snr", "`clean` of strengths in dB must be 0"),
+    ],
+)
+def test_strengths_that_cannot_be(strengths, unit, message):
+    with pytest.raises(ValueError, match=message):
+        check(strengths, Normal(), unit)
+
+
+def test_strengths_that_can_be_come_back_in_their_order():
+    chosen = (1.0, 0.0, Spread(uniform=(0, 1)))
+    assert check(list(chosen), Normal()) == chosen
+    assert check([0], Clean()) == (0,)
+    with pytest.raises(ValueError, match=r"must lie in \[0, 0\], got 0.1"):
+        check([0.1], Clean())
+
+
+@pytest.mark.parametrize(
+    "table", [{"uniform": [0.5, 0.5]}, {"uniform": [0.5, 0.1]}, {"uniform": [0, math.nan]}]
+    + [{"uniform": [0, 1], "clean": value} for value in (1, -0.1, math.nan)] + [{"uniform": [0, 1], "share": 0.5}],
+)  # fmt: skip
+def test_spreads_that_cannot_be(table):
+    with pytest.raises(ValidationError):
+        Spread.model_validate(table)
+
+
+def test_the_ratio_is_twenty_times_the_logarithm_of_the_norms():
+    random = np.random.default_rng(0)
+    inputs, perturbed = (random.random((6, 3, 5, 5), dtype=np.float32) for _ in range(2))
+    got = signal_to_noise_ratio(torch.from_numpy(inputs), torch.from_numpy(perturbed))
+    assert np.allclose(got, decibels(inputs.astype(float), perturbed.astype(float)), atol=1e-4)
+
+
+def test_ratios_without_signal_or_noise():
+    inputs = torch.tensor([0.0, 0.0, 0.5]).view(3, 1, 1, 1)
+    perturbed = torch.tensor([0.0, 0.5, 0.5]).view(3, 1, 1, 1)
+    assert signal_to_noise_ratio(inputs, perturbed).tolist() == [math.inf, -math.inf, math.inf]
+
+
+@pytest.mark.parametrize("perturbation", [Normal(), Normal(bound=1.0), Uniform()], ids=repr)
+def test_evidence_has_the_ratio_asked_for_after_clipping(perturbation):
+    """On real digits more than half of the noise is clipped away: scaling by the norms alone misses by 3 dB."""
+    images, asked = helpers.digits(), [3.0, 10.0, 25.0, 50.0]
+    Recorder.seen.clear()
+    model = Recorder(784, 10)
+
+    evidence = sweep(model, images, perturbation, asked, unit="snr", batch_size=len(images), threads=1)
+
+    assert evidence.status == (OK,) * 4
+    assert evidence.provenance["notes"] == {}
+    inputs = images.batch(0, len(images)).astype(float)
+    for row, (due, perturbed) in enumerate(zip(asked, Recorder.seen[-4:], strict=True)):
+        shown = decibels(inputs, perturbed.numpy().astype(float))
+        assert np.abs(shown - due).max() <= 0.0101
+        assert np.abs(evidence.snr[row] - shown).max() <= 1e-3
+        assert perturbed.min() >= 0
+        assert perturbed.max() <= 1
+
+
+def test_where_nothing_clips_the_scale_is_that_of_the_norms():
+    inputs = torch.full((4, 1, 5, 5), 0.5)
+    direction = torch.from_numpy(Normal().draw(generator(0, Purpose.NOISE), (4, 1, 5, 5)))
+    scale = inputs.flatten(1).norm(dim=1) / direction.flatten(1).norm(dim=1) / 10 ** (40 / 20)
+
+    def perturb(strength, out):
+        return torch.addcmul(inputs, direction, torch.as_tensor(strength), out=out).clamp_(0, 1)
+
+    perturbed, reached = at_ratio(perturb, inputs, 40.0, torch.empty_like(inputs))
+
+    assert reached.all()
+    assert torch.allclose(perturbed, inputs + direction * scale.view(-1, 1, 1, 1), atol=1e-6)
+
+
+@settings(deadline=None, max_examples=30)
+@given(asked=st.lists(st.floats(5, 90), min_size=3, max_size=3), seed=st.integers(0, 1000))
+def test_every_image_has_a_ratio_of_its_own(asked, seed):
+    random = np.random.default_rng(seed)
+    inputs = torch.from_numpy(random.random((3, 1, 8, 8), dtype=np.float32))
+    direction = torch.from_numpy(random.standard_normal((3, 1, 8, 8), dtype=np.float32))
+
+    def perturb(strength, out):
+        return torch.addcmul(inputs, direction, torch.as_tensor(strength), out=out).clamp_(0, 1)
+
+    perturbed, reached = at_ratio(perturb, inputs, torch.tensor(asked).view(3, 1, 1, 1), torch.empty_like(inputs))
+
+    assert reached.all()
+    assert np.abs(decibels(inputs.double().numpy(), perturbed.double().numpy()) - asked).max() <= 0.0101
+
+
+def test_a_drawn_ratio_is_reached_image_by_image():
+    images = helpers.digits()
+    spread = Spread(uniform=(10, 40))
+    evidence = sweep(helpers.linear(images), images, Normal(), [spread], unit="snr", batch_size=7)
+    assert evidence.status == (OK,)
+    assert np.abs(evidence.snr - evidence.drawn).max() <= 0.0101
+
+
+def test_a_ratio_that_clipping_forbids_fails_the_cell():
+    """No change within [0, 1] is thirty times as large as a digit."""
+    images = helpers.digits()
+    evidence = sweep(helpers.linear(images), images, Normal(), [-30.0, 20.0], unit="snr")
+    assert evidence.status == ("the ratio cannot be reached within [0, 1] for 30 of 30 images (100.0%)", OK)
+    assert not evidence.failed
+    assert list(evidence.provenance["notes"]) == ["-30"]
+
+
+@pytest.mark.parametrize(("black", "held"), [(1, True), (2, False)])
+def test_up_to_one_image_in_a_hundred_may_miss_its_ratio(black, held):
+    """A black image has no ratio but minus infinity."""
+    pixels = np.random.default_rng(0).integers(50, 200, (100, 4, 4), dtype=np.uint8)
+    pixels[5 : 5 + black] = 0
+    images = from_arrays(pixels, np.arange(100) % 3)
+    evidence = sweep(helpers.linear(images), images, Uniform(), [20.0], unit="snr", batch_size=30)
+    assert (evidence.status[0] == OK) is held
+    assert evidence.provenance["notes"] == {"20": f"ratio not reached for {black} of 100 images"}
+    assert (np.abs(evidence.snr[0] - 20) > 0.0101).sum() == black
+
+
+def test_zero_decibels_are_noise_as_strong_as_the_image():
+    pixels = np.random.default_rng(0).integers(20, 100, (20, 8, 8), dtype=np.uint8)
+    images = from_arrays(pixels, np.arange(20) % 3)
+    evidence = sweep(helpers.linear(images), images, Normal(), [0.0], unit="snr")
+    assert evidence.status == (OK,)
+    assert np.abs(evidence.snr).max() <= 0.0101

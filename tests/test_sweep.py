@@ -1,0 +1,404 @@
+"""The numbers of a sweep: against closed forms, bare loops and scikit-learn, whatever the batch and the threads."""
+
+import threading
+import time
+from pathlib import Path
+
+import helpers
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import log_loss
+from torch import nn
+from torch.nn import functional as F
+
+from robustness.batches import interleaved
+from robustness.datasets import from_arrays
+from robustness.draws import CHUNK, Purpose, generator
+from robustness.evidence import OK, SEMANTICS
+from robustness.modules import state_hash
+from robustness.perturbations import Clean, Normal, Uniform
+from robustness.sweep import sweep
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return helpers.digits(30)
+
+
+@pytest.fixture(scope="module")
+def perceptron():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 32), nn.ReLU(), nn.Linear(32, 10))
+
+
+class one_thread:
+    """Compute with one torch thread, as the sweep does."""
+
+    def __enter__(self):
+        self.before = torch.get_num_threads()
+        torch.set_num_threads(1)
+
+    def __exit__(self, *_):
+        torch.set_num_threads(self.before)
+
+
+def bare_loop(module, images, perturbation, strengths, *, seed, batch_size):
+    """The sweep in a dozen lines, without anything that makes it honest."""
+    rows = []
+    noise = np.concatenate(
+        [
+            perturbation.draw(generator(seed, Purpose.NOISE, chunk), (min(CHUNK, len(images) - start), *images.shape))
+            for chunk, start in enumerate(range(0, len(images), CHUNK))
+        ]
+    )
+    with torch.inference_mode(), one_thread():
+        for strength in strengths:
+            logits = []
+            for start in range(0, len(images), batch_size):
+                inputs = torch.from_numpy(images.batch(start, min(start + batch_size, len(images))))
+                drawn = torch.from_numpy(noise[start : start + batch_size])
+                logits.append(module(torch.add(inputs, drawn, alpha=strength).clamp(0, 1)))
+            rows.append(torch.cat(logits))
+    return torch.stack(rows)
+
+
+def test_a_linear_model_in_closed_form():
+    """Two classes, one difference of weights: every image changes sides where the margin says."""
+    images = helpers.images(500, shape=(3, 3), classes=2)
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(9, 2))
+    strengths = [0.0, 0.1, 0.5, 1.0]
+
+    evidence = sweep(model, images, Normal(), strengths, seed=11)
+
+    pixels = images.pixels.reshape(500, 9) / 255
+    noise = np.random.Generator(np.random.Philox(np.random.SeedSequence([11, 1, 0])))
+    noise = noise.standard_normal((500, 9), dtype=np.float32).astype(float)
+    weight, bias = (p.detach().double().numpy() for p in model[1].parameters())
+    for row, strength in enumerate(strengths):
+        perturbed = np.clip(pixels + strength * noise, 0, 1)
+        margin = perturbed @ (weight[1] - weight[0]) + bias[1] - bias[0]
+        clear = np.abs(margin) > 1e-5
+        assert clear.mean() > 0.99
+        assert np.array_equal(evidence.predictions[row][clear], (margin > 0)[clear])
+        second = 1 / (1 + np.exp(-margin))
+        assert np.allclose(evidence.confidence[row], np.maximum(second, 1 - second), atol=1e-5)
+        true = np.where(images.labels == 1, second, 1 - second)
+        assert np.allclose(evidence.true_probability[row], true, atol=1e-5)
+        assert np.allclose(evidence.loss[row], -np.log(true), atol=1e-4)
+        with np.errstate(divide="ignore"):
+            snr = 20 * np.log10(np.linalg.norm(pixels, axis=1) / np.linalg.norm(perturbed - pixels, axis=1))
+        assert np.allclose(evidence.snr[row], snr, atol=1e-3)
+
+
+@pytest.mark.parametrize("perturbation", [Normal(bound=1.0), Normal(), Uniform()], ids=repr)
+def test_equals_a_bare_loop(digits, perceptron, perturbation):
+    """Bit for bit at the same batch size, of which 300 is a multiple; in every decision at another one."""
+    strengths = [0.0, 0.3, 0.9]
+    logits = bare_loop(perceptron, digits, perturbation, strengths, seed=2, batch_size=100)
+    same = sweep(perceptron, digits, perturbation, strengths, seed=2, batch_size=100, threads=1, probabilities=True)
+    other = sweep(perceptron, digits, perturbation, strengths, seed=2, batch_size=7, threads=1)
+
+    with one_thread():  # and softmax in the same batches
+        softmax = torch.stack([torch.cat([part.log_softmax(1) for part in row.split(100)]) for row in logits])
+    true = softmax.gather(2, torch.from_numpy(digits.labels.copy()).expand(3, -1)[..., None]).squeeze(2)
+    assert np.array_equal(same.predictions, logits.argmax(2))
+    assert np.array_equal(other.predictions, logits.argmax(2))
+    assert np.array_equal(same.loss, -true)
+    assert np.array_equal(same.true_probability, true.exp())
+    assert np.array_equal(same.probabilities, softmax.exp())
+    assert np.array_equal(same.confidence, softmax.exp().amax(2))
+    assert np.allclose(other.loss, -true, atol=1e-5)
+
+
+def test_probabilities_and_losses_against_scikit_learn(digits, perceptron):
+    evidence = sweep(perceptron, digits, Normal(), [0.4], probabilities=True)
+    (probabilities,) = evidence.probabilities.astype(float)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)  # scikit-learn wants sums of one in float64
+    assert np.isclose(evidence.loss.mean(), log_loss(digits.labels, probabilities, labels=range(10)), atol=1e-5)
+    assert np.allclose(evidence.probabilities.sum(axis=2), 1, atol=1e-5)
+    assert np.array_equal(evidence.probabilities.argmax(axis=2), evidence.predictions)
+    assert np.allclose(evidence.probabilities.max(axis=2), evidence.confidence)
+    every = np.arange(len(digits))
+    assert np.array_equal(evidence.probabilities[0, every, digits.labels], evidence.true_probability[0])
+    assert np.array_equal(evidence.labels, digits.labels)
+    assert sweep(perceptron, digits, Normal(), [0.4]).probabilities is None
+
+
+def test_a_decision_is_that_of_the_logits_though_probabilities_tie():
+    class Near(nn.Module):
+        def forward(self, inputs):
+            return torch.tensor([0.0, 1e-9, -1.0]).expand(len(inputs), 3)
+
+    evidence = sweep(Near(), helpers.images(5), Clean(), [0])
+    assert (evidence.predictions == 1).all()
+    assert torch.tensor([0.0, 1e-9, -1.0]).log_softmax(0).argmax() == 0, "else this shows nothing"
+
+
+class Keeps(nn.Module):
+    """Keeps activations on itself and reads them back later, as many networks do."""
+
+    def __init__(self, features):
+        super().__init__()
+        self.linear = nn.Linear(features, 8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, inputs):
+        self.hidden = self.linear(inputs.flatten(1))
+        time.sleep(0.001)
+        self.hidden = self.hidden.relu()
+        time.sleep(0.001)
+        return self.head(self.hidden)
+
+
+class Hooked(Keeps):
+    """A hook that closes over the module: in a copy it would write to the original."""
+
+    def __init__(self, features):
+        super().__init__(features)
+        self.linear.register_forward_hook(lambda _, __, output: setattr(self, "hidden", output))
+
+    def forward(self, inputs):
+        self.linear(inputs.flatten(1))
+        time.sleep(0.001)
+        return self.head(self.hidden.relu())
+
+
+class Uncopied(Keeps):
+    """One that refuses to be copied."""
+
+    def __deepcopy__(self, memo):
+        raise TypeError("no copies")
+
+
+@pytest.mark.parametrize("make", [Keeps, Hooked, Uncopied], ids=lambda make: make.__name__)
+def test_threads_do_not_change_a_bit(make):
+    """2,345 images: no multiple of the batch, the batch none of the chunk."""
+    images = helpers.images(2345)
+    torch.manual_seed(0)
+    model = make(16)
+    digests = {
+        sweep(model, images, Normal(), [0.1, 0.7], batch_size=130, threads=threads).digest for threads in (1, 2, 3)
+    }
+    assert len(digests) == 1
+
+
+def test_a_convolution_with_batch_norm_and_dropout_in_training():
+    """The statistics are those of training, dropout is off, whatever the threads; frozen layers stay frozen."""
+    images = helpers.images(1100, shape=(4, 4, 4))
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(4, 6, 2),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.BatchNorm2d(6),
+        nn.Flatten(),
+        nn.Linear(54, 3),
+    )
+    model(torch.rand(64, 4, 4, 4))
+    model[4].eval()
+    before = state_hash(model)
+
+    digests = {sweep(model, images, Uniform(), [0.2], batch_size=300, threads=t).digest for t in (1, 2)}
+
+    assert [m.training for m in model] == [True, True, True, True, False, True, True]
+    assert state_hash(model) == before
+    model.eval()
+    assert {sweep(model, images, Uniform(), [0.2], batch_size=300).digest} == digests
+    logits = bare_loop(model, images, Uniform(), [0.2], seed=0, batch_size=100)
+    evidence = sweep(model, images, Uniform(), [0.2])
+    assert np.array_equal(evidence.predictions, logits.argmax(2))
+
+
+def test_one_image():
+    images = helpers.images(1)
+    model = helpers.linear(images)
+    evidence = sweep(model, images, Normal(), [0.0, 0.5], threads=3)
+    assert evidence.status == (OK, OK)
+    assert evidence.loss.shape == (2, 1)
+    expected = F.cross_entropy(model(torch.from_numpy(images.batch(0, 1))), torch.from_numpy(images.labels.copy()))
+    assert np.isclose(evidence.loss[0, 0], expected.item(), atol=1e-6)
+
+
+def test_an_image_is_decided_alike_when_others_follow():
+    images = helpers.images(1700)
+    model = helpers.linear(images)
+    few = sweep(model, images.select(np.arange(1234), "few"), Normal(), [0.3], batch_size=200)
+    many = sweep(model, images, Normal(), [0.3], batch_size=200)
+    assert np.array_equal(few.predictions[0], many.predictions[0, :1234])
+    assert np.array_equal(few.loss[0, :1200], many.loss[0, :1200])
+
+
+def test_seeds_differ_and_strengths_do_not_depend_on_each_other():
+    images = helpers.images(50)
+    model = helpers.linear(images)
+    one = sweep(model, images, Normal(), [0.3, 0.9])
+    assert sweep(model, images, Normal(), [0.3, 0.9]).digest == one.digest
+    assert sweep(model, images, Normal(), [0.3, 0.9], seed=1).digest != one.digest
+    assert np.array_equal(sweep(model, images, Normal(), [0.9]).loss[0], one.loss[1])
+
+
+def test_clean_is_every_perturbation_at_zero():
+    images = helpers.images(50)
+    model = helpers.linear(images)
+    clean, none = sweep(model, images, Clean(), [0]), sweep(model, images, Normal(), [0])
+    assert clean.digest == none.digest
+    assert np.isinf(clean.snr).all()
+
+
+def test_colour_comes_channels_first():
+    """A model that looks at one pixel of one channel."""
+    pixels = np.zeros((3, 2, 4, 3), np.uint8)
+    pixels[1, 1, 2, 0] = pixels[2, 0, 3, 2] = 255
+
+    class Looks(nn.Module):
+        def forward(self, inputs):
+            assert inputs.shape[1:] == (3, 2, 4)
+            return torch.stack([torch.full((len(inputs),), 0.5), inputs[:, 0, 1, 2], inputs[:, 2, 0, 3]], 1)
+
+    assert sweep(Looks(), from_arrays(pixels, [0, 1, 2]), Clean(), [0]).predictions.tolist() == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize(
+    "first", [nn.ReLU(inplace=True), nn.Hardtanh(0.2, 0.7, inplace=True), nn.Threshold(0.5, 0, True)]
+)
+def test_a_model_may_edit_its_input(first):
+    images = helpers.images(600)
+    before = images.pixels.copy()
+    torch.manual_seed(0)
+    rest = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    harmless = copy_without_inplace(first)
+    for perturbation, strengths in ((Clean(), [0]), (Normal(), [0.1, 0.4, 0.9])):
+        edits, keeps = (
+            sweep(nn.Sequential(layer, rest), images, perturbation, strengths, batch_size=250)
+            for layer in (first, harmless)
+        )
+        assert edits.digest == keeps.digest
+    assert np.array_equal(images.pixels, before)
+
+
+def copy_without_inplace(layer):
+    import copy
+
+    other = copy.deepcopy(layer)
+    other.inplace = False
+    return other
+
+
+def test_labels_are_out_of_reach():
+    """A perturbation that edits what it is given must not change the data."""
+
+    class Careless(Normal):
+        def direction(self, batch):
+            batch.labels.zero_()
+            return batch.drawn
+
+    images = helpers.images(20)
+    before = images.labels.copy()
+    sweep(helpers.linear(images), images, Careless(), [0.1], batch_size=10)
+    assert np.array_equal(images.labels, before)
+
+
+def test_progress_is_told_from_here_up_to_the_last_image():
+    images, told = helpers.images(1234), []
+    sweep(
+        helpers.linear(images), images, Normal(), [0.1, 0.2], batch_size=100, threads=2,
+        progress=lambda *numbers: told.append((*numbers, threading.current_thread())),
+    )  # fmt: skip
+    done, totals, threads = zip(*told, strict=True)
+    assert set(totals) == {1234}
+    assert set(threads) == {threading.current_thread()}
+    assert list(done) == sorted(set(done))
+    assert done[-1] == 1234
+    assert len(done) == 13
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_the_number_of_torch_threads_stays(number):
+    images, before = helpers.images(10), torch.get_num_threads()
+
+    counted = []
+
+    class Reports(nn.Linear):
+        def forward(self, inputs):
+            counted.append(torch.get_num_threads())
+            return super().forward(inputs.flatten(1))
+
+    torch.set_num_threads(number)
+    try:
+        sweep(Reports(16, 3), images, Clean(), [0])
+        assert torch.get_num_threads() == number
+        assert set(counted) == {1}
+        with pytest.raises(ValueError, match="strengths"):
+            sweep(Reports(16, 3), images, Clean(), [1])
+        assert torch.get_num_threads() == number
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_what_the_caller_set_for_speed_does_not_reach_the_numbers():
+    """Weights below 1e-38 count, also after a training that flushed them to zero in this thread."""
+    images = helpers.images(10)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3, bias=False))
+    with torch.no_grad():
+        model[1].weight.mul_(1e-39)
+    due = sweep(model, images, Clean(), [0])
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot")
+    try:
+        with torch.inference_mode():
+            assert sweep(model, images, Clean(), [0]).digest == due.digest
+    finally:
+        torch.set_flush_denormal(False)
+    assert len(np.unique(due.predictions)) > 1
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"batch_size": -5}, {"threads": 0}])
+def test_sizes_that_would_sweep_nothing_are_refused(wrong):
+    images, ((name, value),) = helpers.images(5), wrong.items()
+    with pytest.raises(ValueError, match=f"`{name}` must be at least 1, got {value}"):
+        sweep(helpers.linear(images), images, Clean(), [0], **wrong)
+
+
+def test_how_it_came_about_is_written_down():
+    images = helpers.images(30)
+    model = helpers.linear(images)
+    told = sweep(model, images, Normal(bound=1.0), [0.5], seed=3, batch_size=10).provenance
+    assert told["perturbation"] == {"kind": "normal", "bound": 1.0}
+    assert (told["seed"], told["batch_size"], told["unit"], told["dtype"]) == (3, 10, "native", "float32")
+    assert told["images"] == {"name": "images", "n": 30, "fingerprint": images.fingerprint}
+    assert told["state"] == state_hash(model)
+    assert told["semantics"] == SEMANTICS
+    assert told["device"].startswith("cpu-")
+    assert told["versions"]["torch"] == torch.__version__
+    assert told["doubts"] == []
+    assert told["seconds"] > 0
+
+
+@pytest.mark.parametrize("total", [1, 999, 1000, 2345])
+@pytest.mark.parametrize("batch_size", [7, 500, 1000, 1500])
+@pytest.mark.parametrize("abreast", [1, 3])
+def test_batches_cover_every_image_once_and_no_two_chunks(total, batch_size, abreast):
+    batches = list(interleaved(total, batch_size, abreast))
+    assert sorted(i for batch in batches for i in range(*batch)) == list(range(total))
+    assert all(start // CHUNK == (stop - 1) // CHUNK and stop - start <= batch_size for start, stop in batches)
+    assert len({(start // CHUNK) for start, _ in batches[:abreast]}) == min(abreast, -(-total // CHUNK))
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the resident memory from /proc")
+def test_memory_is_that_of_the_evidence():
+    """20,000 images are 63 MB as floats, and their noise as much; neither is ever held."""
+    count = 20_000
+    images = from_arrays(np.zeros((count, 28, 28), np.uint8), np.arange(count) % 10)
+    model = helpers.linear(images)
+    sweep(model, images.select(np.arange(2000), "first"), Normal(), [0.1])  # what every sweep needs once
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+    before, seen = resident(), []
+    evidence = sweep(model, images, Normal(), [0.1, 0.2], threads=2, progress=lambda *_: seen.append(resident()))
+    arrays = sum(array.nbytes for array in evidence._arrays().values()) / 2**20
+    assert max(seen) - before < arrays + 25

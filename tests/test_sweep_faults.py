@@ -1,0 +1,240 @@
+"""Models that fail: a crash or a NaN is never robustness, and leaves no trace on the model."""
+
+import re
+import time
+
+import helpers
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from robustness.batches import run
+from robustness.datasets import from_arrays
+from robustness.errors import ModelError
+from robustness.evidence import OK
+from robustness.perturbations import Clean, Normal
+from robustness.sweep import sweep
+
+STRENGTHS = [0.1, 0.5, 1.0]
+
+
+class Spoils(nn.Module):
+    """Linear, until the top left pixel of an image is white; then ``how`` decides what becomes of that image."""
+
+    def __init__(self, how, features=16, classes=3):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear, self.how = nn.Linear(features, classes), how
+
+    def forward(self, inputs):
+        logits = self.linear(inputs.flatten(1))
+        white = inputs[:, 0, 0, 0] >= 1
+        return self.how(logits, white) if white.any() else logits
+
+
+def dark(count=200):
+    """Images whose top left pixel is 0.65: noise of 0.1 hardly ever makes it white."""
+    images = helpers.images(count)
+    pixels = images.pixels.copy()
+    pixels[:, 0, 0] = 166
+    return from_arrays(pixels, images.labels, images.classes)
+
+
+def white_at(images, strength):
+    """Which images that noise makes white."""
+    from robustness.draws import Purpose, generator
+
+    drawn = Normal().draw(generator(0, Purpose.NOISE), (len(images), *images.shape))[:, 0, 0, 0]
+    return np.float32(166 / 255) + np.float32(strength) * drawn >= 1
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("which", ["one logit", "every logit"])
+def test_logits_that_are_no_numbers_fail_their_cells_alone(value, which):
+    def spoil(logits, white):
+        logits = logits.clone()
+        logits[white, 0 if which == "one logit" else slice(None)] = value
+        return logits
+
+    images = dark()
+    healthy = sweep(Spoils(lambda logits, white: logits), images, Normal(), STRENGTHS, batch_size=60)
+    evidence = sweep(Spoils(spoil), images, Normal(), STRENGTHS, batch_size=60, probabilities=True)
+
+    assert not evidence.failed, "no code failed: the evidence may be kept"
+    for row, strength in enumerate(STRENGTHS):
+        white = white_at(images, strength)
+        assert np.array_equal(evidence.predictions[row], np.where(white, -1, healthy.predictions[row]))
+        for name in ("loss", "confidence", "true_probability"):
+            array = getattr(evidence, name)[row]
+            assert np.isnan(array[white]).all()
+            assert np.array_equal(array[~white], getattr(healthy, name)[row][~white])
+        assert np.isnan(evidence.probabilities[row][white]).all()
+        assert np.isfinite(evidence.probabilities[row][~white]).all()
+        due = f"non-finite logits for {white.sum()} of 200 images ({white.mean():.1%})" if white.any() else OK
+        assert evidence.status[row] == due
+    assert evidence.status[0] == OK != evidence.status[2]
+
+
+def test_a_model_that_always_gives_nan_is_no_doubt_of_its_determinism():
+    images = helpers.images(10)
+    model = nn.Sequential(helpers.linear(images), nn.Threshold(torch.inf, torch.nan))
+    evidence = sweep(model, images, Clean(), [0])
+    assert evidence.status == ("non-finite logits for 10 of 10 images (100.0%)",)
+    assert evidence.provenance["doubts"] == []
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_model_that_raises_fails_its_cells_alone_and_says_the_same_in_any_order(threads):
+    def raises(logits, white):
+        raise RuntimeError(f"{int(white.sum())} white images\nand a second line")
+
+    images = dark(1500)
+    evidence = sweep(Spoils(raises), images, Normal(), [0.01, 1.0], batch_size=40, threads=threads)
+
+    first = white_at(images.select(np.arange(1000), ""), 1.0)[:40].sum()
+    assert evidence.status == (OK, f"raised RuntimeError: {first} white images")
+    assert evidence.failed
+    assert (evidence.predictions[1] == -1).all()
+    assert all(np.isnan(getattr(evidence, name)[1]).all() for name in ("loss", "confidence", "true_probability", "snr"))
+    healthy = sweep(Spoils(lambda logits, white: logits), images, Normal(), [0.01], batch_size=40)
+    assert np.array_equal(evidence.loss[0], healthy.loss[0])
+
+
+@pytest.mark.parametrize("perturbation", [Clean(), Normal()], ids=repr)
+def test_a_model_that_always_raises_is_not_asked_for_every_batch(perturbation):
+    asked = []
+
+    class Raises(nn.Module):
+        def forward(self, inputs):
+            asked.append(len(inputs))
+            raise ZeroDivisionError
+
+    strengths = [0.0] if isinstance(perturbation, Clean) else STRENGTHS
+    evidence = sweep(Raises(), helpers.images(1000), perturbation, strengths, batch_size=10, threads=1)
+    assert evidence.status == ("raised ZeroDivisionError: no message",) * len(strengths)
+    assert len(asked) <= 3 + len(strengths)
+    assert evidence.provenance["doubts"] == []
+
+
+def test_a_perturbation_that_raises_fails_every_cell():
+    class Broken(Normal):
+        def direction(self, batch):
+            raise LookupError("no direction")
+
+    images = helpers.images(30)
+    evidence = sweep(helpers.linear(images), images, Broken(), STRENGTHS, batch_size=10)
+    assert evidence.status == ("raised LookupError: no direction",) * 3
+
+
+@pytest.mark.parametrize(
+    ("outputs", "got"),
+    [
+        (lambda inputs: torch.zeros(len(inputs), 4), "(10, 4)"),
+        (lambda inputs: torch.zeros(len(inputs)), "(10,)"),
+        (lambda inputs: torch.zeros(1, 3), "(1, 3)"),
+        (lambda inputs: (torch.zeros(len(inputs), 3),), "tuple"),
+        (lambda inputs: {"logits": torch.zeros(len(inputs), 3)}, "dict"),
+        (lambda inputs: None, "NoneType"),
+    ],
+)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_outputs_that_do_not_fit_are_an_error_that_names_both(outputs, got, threads):
+    class Wrong(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.BatchNorm1d(2)
+
+        def forward(self, inputs):
+            return outputs(inputs)
+
+    model = Wrong().train()
+    with pytest.raises(
+        ModelError, match=re.escape(f"(images, outputs) = (10, 3) for the 3 classes of images, got {got}")
+    ):
+        sweep(model, helpers.images(45), Normal(), [0.1], batch_size=10, threads=threads)
+    assert all(m.training for m in model.modules())
+
+
+def test_outputs_that_do_not_fit_at_one_strength_are_an_error_too():
+    images = dark()
+    before = torch.get_num_threads()
+    with pytest.raises(ModelError, match="got"):
+        sweep(Spoils(lambda logits, white: logits[:, :2]), images, Normal(), STRENGTHS, batch_size=60, threads=2)
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_forward_that_is_not_deterministic_is_a_doubt(threads):
+    """Dropout that ignores evaluation mode."""
+
+    class Forgets(nn.Dropout):
+        def train(self, mode=True):
+            return super().train(True)
+
+    images = helpers.images(300)
+    model = nn.Sequential(Forgets(0.5), helpers.linear(images))
+    doubts = sweep(model, images, Clean(), [0], batch_size=50, threads=threads).provenance["doubts"]
+    assert doubts == ["non-deterministic forward"]
+    assert sweep(model[1], images, Clean(), [0], threads=threads).provenance["doubts"] == []
+
+
+def test_a_model_that_counts_its_calls_is_found_out():
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, inputs):
+            self.calls += 1
+            return inputs.flatten(1)[:, :3] + self.calls
+
+    model = Counts()
+    assert sweep(model, helpers.images(20), Clean(), [0]).provenance["doubts"] == ["non-deterministic forward"]
+    assert model.calls == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_whatever_happens_the_model_leaves_as_it_came(threads):
+    """What test_modules shows of `undisturbed`, through the sweep, when it returns, fails and raises."""
+
+    class Marks(Spoils):
+        def forward(self, inputs):
+            self.seen = inputs
+            return super().forward(inputs)
+
+    def wrong(logits, white):
+        return logits[:, :1]
+
+    def raises(logits, white):
+        raise RuntimeError
+
+    for how in (lambda logits, white: logits, raises, wrong):
+        model = Marks(how)
+        model.linear.weight.requires_grad_(False)
+        model.linear.bias.grad = gradient = torch.ones(3)
+        try:
+            sweep(model, dark(), Normal(), STRENGTHS, batch_size=60, threads=threads)
+        except ModelError:
+            assert how is wrong
+        assert model.training
+        assert model.linear.training
+        assert not model.linear.weight.requires_grad
+        assert model.linear.bias.requires_grad
+        assert model.linear.bias.grad is gradient
+        assert torch.equal(gradient, torch.ones(3))
+        assert not hasattr(model, "seen")
+
+
+def test_progress_that_raises_ends_the_sweep_at_once():
+    """The user interrupts: what is not begun is not done."""
+    done = []
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    before = torch.get_num_threads()
+    with pytest.raises(KeyboardInterrupt):
+        run(lambda model, start, stop: done.append(time.sleep(0.01)), [nn.Identity()], 100, 1, "cpu", interrupted)
+    assert len(done) < 90
+    assert torch.get_num_threads() == before
