@@ -14,8 +14,9 @@ import tomlkit
 from tomlkit import TOMLDocument
 
 from robustness import cards
-from robustness.cards import NO_CLAIM, Card, CardFile
+from robustness.cards import Card
 from robustness.errors import CardError
+from robustness.schema import NO_CLAIM, CardFile
 
 Rows = Mapping[str, Sequence[float | None]]
 """Metric → one threshold a strength; None where no claim is possible."""

@@ -2,191 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
-import re
+import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    NonNegativeInt,
-    PositiveInt,
-    SerializeAsAny,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import ValidationError
 
-from robustness import metrics, sources, strengths
-from robustness.datasets.spec import DataSpec
-from robustness.decisions import Argmax
+from robustness import sources, strengths
 from robustness.errors import CardError
-from robustness.perturbations import KINDS, Clean, Perturbation
-from robustness.strengths import Strength, Unit
-
-NO_CLAIM = "no claim possible"
-"""Stands where no honest threshold is above what a classifier gets that knows nothing."""
+from robustness.perturbations import Clean, Perturbation
+from robustness.schema import CardFile, sentence
 
 PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "tox.ini", "pytest.ini", ".git")
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def _name(value: str) -> str:
-    if not value or set(value) & set(":[]") or not value.isprintable() or value != value.strip():
-        raise ValueError("must be printable text without any of : [ ]")
-    return value
-
-
-Name = Annotated[str, AfterValidator(_name)]
-
-
-def _callable(value: str) -> str:
-    if not re.fullmatch(r"\w+(\.\w+)*:\w+", value):
-        raise ValueError("must be 'module:callable'")
-    return value
-
-
-CallableName = Annotated[str, AfterValidator(_callable)]
-
-
-class ModelTable(_Table):
-    """``[model]``: an importable factory, its arguments, and the file of its weights."""
-
-    factory: CallableName
-    arguments: dict[str, Any] = {}
-    weights: str | None = None
-    decision: Argmax = Argmax()
-
-
-class RecipeTable(_Table):
-    """``[recipe]``: an importable callable that trains the factory's model, and all that its outcome depends on."""
-
-    callable: CallableName
-    arguments: dict[str, Any] = {}
-    seed: NonNegativeInt = 0
-    threads: PositiveInt = 1
-    starts: Literal["when needed", "by command"] = "when needed"
-
-
-class SweepTable(_Table):
-    """``[sweeps.NAME]``: a perturbation with its parameters, and the strengths it is swept over."""
-
-    perturbation: SerializeAsAny[Perturbation]
-    strengths: tuple[Strength, ...]
-    unit: Unit = "native"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _flat(cls, table: Any) -> Any:
-        """In a card the perturbation's parameters stand beside the strengths."""
-        if not isinstance(table, Mapping) or "perturbation" in table:
-            return table
-        own = {key: value for key, value in table.items() if key in ("strengths", "unit")}
-        parameters = {key: value for key, value in table.items() if key not in own}
-        kinds = [kind for kind in KINDS if kind != "clean"]
-        if (kind := parameters.get("kind")) not in kinds:
-            raise ValueError(f"`kind` must be one of {', '.join(kinds)}, got {kind!r}{_nearest(kind, kinds)}")
-        allowed = list(KINDS[kind].model_fields)
-        for key in parameters:
-            if key not in allowed:
-                known = [*allowed, "strengths", "unit"]
-                raise ValueError(f"unknown key {key!r}; allowed: {', '.join(known)}{_nearest(key, known)}")
-        return own | {"perturbation": KINDS[kind].model_validate(parameters)}
-
-    @model_validator(mode="after")
-    def _possible(self) -> SweepTable:
-        strengths.check(self.strengths, self.perturbation, self.unit)
-        return self
-
-
-Threshold = float | Literal["no claim possible"]
-
-
-class ClaimTable(_Table):
-    """``[claims.NAME]``: for each metric one threshold a strength; ``strengths`` if not all of the sweep's."""
-
-    strengths: tuple[Strength, ...] | None = None
-    thresholds: dict[str, tuple[Threshold, ...]]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _flat(cls, table: Any) -> Any:
-        if not isinstance(table, Mapping) or "thresholds" in table:
-            return table
-        rows = {key: value for key, value in table.items() if key != "strengths"}
-        rows = {key: value if isinstance(value, list) else [value] for key, value in rows.items()}
-        return {"thresholds": rows} | ({"strengths": table["strengths"]} if "strengths" in table else {})
-
-    @field_validator("thresholds")
-    @classmethod
-    def _metrics(cls, thresholds: dict[str, tuple[Threshold, ...]]) -> dict[str, tuple[Threshold, ...]]:
-        for metric, row in thresholds.items():
-            # A class is looked up when the data are there; its name may hold anything.
-            name = metrics.parse(metric.partition("[")[0] if metric.endswith("]") else metric, 1).name
-            if not metrics.METRICS[name].claimable:
-                raise ValueError(f"`{metric}` cannot be claimed")
-            for threshold in row:
-                rate = metrics.METRICS[name].better == "higher"
-                if not isinstance(threshold, str) and not (0 < threshold and (threshold <= 1 or not rate)):
-                    raise ValueError(
-                        f"thresholds of `{metric}` must lie in (0, 1], got {threshold:g}: "
-                        "a claim that cannot fail, or never hold, is refused"
-                    )
-        return thresholds
-
-
-class CardFile(_Table):
-    """The whole file."""
-
-    name: Name
-    description: str = ""
-    paper: str | None = None
-    scale: Literal["smoke", "short", "full"] = "full"
-    model: ModelTable
-    recipe: RecipeTable | None = None
-    data: DataSpec
-    sweeps: dict[Name, SweepTable] = {}
-    claims: dict[str, ClaimTable] = {}
-    thresholds: dict[str, Any] = {}
-
-    @model_validator(mode="after")
-    def _fitting(self) -> CardFile:
-        if "clean" in self.sweeps:
-            raise ValueError("sweeps.clean: the clean pass belongs to every card; remove the table")
-        for name, table in self.claims.items():
-            known = ["clean", *self.sweeps]
-            if name not in known:
-                raise ValueError(f"claims.{name}: no such sweep; allowed: {', '.join(known)}{_nearest(name, known)}")
-            due = [strengths.name(s) for s in self.strengths_of(name)]
-            got = due if table.strengths is None else [strengths.name(s) for s in table.strengths]
-            if other := [s for s in got if s not in due]:
-                raise ValueError(f"claims.{name}.strengths: {', '.join(other)} not swept; allowed: {', '.join(due)}")
-            if all(metric.startswith("recall[") for metric in table.thresholds):
-                raise ValueError(
-                    f"claims.{name}: recall of single classes alone is met by a constant classifier; "
-                    "claim accuracy or a macro average beside it"
-                )
-            for metric, row in table.thresholds.items():
-                if len(row) != len(got):
-                    raise ValueError(
-                        f"claims.{name}.{metric}: must hold one threshold a strength ({len(got)}), got {len(row)}"
-                    )
-        if self.model.weights is None and self.recipe is None:
-            raise ValueError("a card needs model.weights, or a [recipe] that makes them; got neither")
-        return self
-
-    def strengths_of(self, sweep: str) -> tuple[Strength, ...]:
-        """Give the strengths of a sweep by its name; "clean" has strength 0 alone."""
-        return (0.0,) if sweep == "clean" else self.sweeps[sweep].strengths
 
 
 @dataclass(frozen=True)
@@ -268,15 +99,13 @@ def load(path: Path) -> Card:
     try:
         card = Card(CardFile.model_validate(table), path)
     except ValidationError as error:
-        problems = [_sentence(dict(e), table) for e in error.errors()]
+        problems = [sentence(dict(e), table) for e in error.errors()]
         raise CardError("\n  ".join([f"{path}: {len(problems)} problem(s) in this card", *problems])) from error
     _check_importable(card)
     return card
 
 
 def _check_importable(card: Card) -> None:
-    import sys
-
     named = {"model.factory": card.file.model.factory}
     if card.file.recipe:
         named["recipe.callable"] = card.file.recipe.callable
@@ -295,37 +124,3 @@ def _check_importable(card: Card) -> None:
                 raise CardError(f"{card.path}: {key} = {value!r}: {file} cannot be read: {error}") from error
             if not known:
                 raise CardError(f"{card.path}: {key} = {value!r}: {file} defines no {attribute!r} at its top level")
-
-
-def _nearest(value: object, known: list[str]) -> str:
-    near = difflib.get_close_matches(str(value), known, 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _sentence(error: dict[str, Any], table: Mapping[str, Any]) -> str:
-    """Say one problem: key, value, what is allowed."""
-    place = ".".join(str(part) for part in error["loc"])
-    message = error["msg"].removeprefix("Value error, ")
-    value = error["input"]
-    if error["type"] == "extra_forbidden":
-        known = _allowed(error["loc"][:-1])
-        return f"{place} = {value!r}: unknown key; allowed: {', '.join(known)}{_nearest(error['loc'][-1], known)}"
-    if error["type"] == "missing":
-        return f"{place}: missing; it must be given"
-    if isinstance(value, (dict, list)) or value is table:
-        return f"{place}: {message}" if place else message
-    return f"{place} = {value!r}: {message}"
-
-
-def _allowed(place: tuple[Any, ...]) -> list[str]:
-    """Give the keys that the table at a place may have."""
-    model: Any = CardFile
-    for part in place:
-        fields = getattr(model, "model_fields", {})
-        if part not in fields:
-            break
-        model = fields[part].annotation
-        for inner in getattr(model, "__args__", ()):
-            if isinstance(inner, type) and issubclass(inner, BaseModel):
-                model = inner
-    return list(getattr(model, "model_fields", {}))

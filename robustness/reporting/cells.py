@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from robustness import claims, metrics, strengths
-from robustness.cards import NO_CLAIM, Card
+from robustness.cards import Card
 from robustness.evidence import OK, Evidence
 from robustness.metrics import Measurement
 from robustness.reporting.plain import plain, settled
+from robustness.schema import NO_CLAIM
 
 if TYPE_CHECKING:
     from robustness.reporting.document import ClaimOutcome

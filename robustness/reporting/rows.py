@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from robustness.cards import NO_CLAIM
 from robustness.evidence import OK
 from robustness.reporting.cells import NOT_KEPT
 from robustness.reporting.plain import one_line
+from robustness.schema import NO_CLAIM
 
 COLUMNS = {
     "snr": "SNR dB",
