@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import json
+import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
-    NonNegativeInt,
+    Field,
     PositiveInt,
     SerializeAsAny,
+    Strict,
     field_validator,
     model_validator,
 )
@@ -50,11 +53,23 @@ def _callable(value: str) -> str:
 CallableName = Annotated[str, AfterValidator(_callable)]
 
 
+def _hashable(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"must hold text, finite numbers, truth values, lists and tables only: {error}") from None
+    return value
+
+
+Arguments = Annotated[dict[str, Any], AfterValidator(_hashable)]
+"""Keyword arguments; part of what keys are hashes of."""
+
+
 class ModelTable(_Table):
     """``[model]``: an importable factory, its arguments, and the file of its weights."""
 
     factory: CallableName
-    arguments: dict[str, Any] = {}
+    arguments: Arguments = {}
     weights: str | None = None
     decision: Argmax = Argmax()
 
@@ -63,8 +78,8 @@ class RecipeTable(_Table):
     """``[recipe]``: an importable callable that trains the factory's model, and all that its outcome depends on."""
 
     callable: CallableName
-    arguments: dict[str, Any] = {}
-    seed: NonNegativeInt = 0
+    arguments: Arguments = {}
+    seed: Annotated[int, Strict(), Field(ge=0, lt=2**32)] = 0
     threads: PositiveInt = 1
     starts: Literal["when needed", "by command"] = "when needed"
 
@@ -80,7 +95,7 @@ class SweepTable(_Table):
     @classmethod
     def _flat(cls, table: Any) -> Any:
         """In a card the perturbation's parameters stand beside the strengths."""
-        if not isinstance(table, Mapping) or "perturbation" in table:
+        if not isinstance(table, Mapping):
             return table
         own = {key: value for key, value in table.items() if key in ("strengths", "unit")}
         parameters = {key: value for key, value in table.items() if key not in own}
@@ -100,7 +115,7 @@ class SweepTable(_Table):
         return self
 
 
-Threshold = float | Literal["no claim possible"]
+Threshold = Annotated[float, Strict()] | Literal["no claim possible"]
 
 
 class ClaimTable(_Table):
@@ -112,7 +127,7 @@ class ClaimTable(_Table):
     @model_validator(mode="before")
     @classmethod
     def _flat(cls, table: Any) -> Any:
-        if not isinstance(table, Mapping) or "thresholds" in table:
+        if not isinstance(table, Mapping):
             return table
         rows = {key: value for key, value in table.items() if key != "strengths"}
         rows = {key: value if isinstance(value, list) else [value] for key, value in rows.items()}
@@ -123,14 +138,19 @@ class ClaimTable(_Table):
     def _metrics(cls, thresholds: dict[str, tuple[Threshold, ...]]) -> dict[str, tuple[Threshold, ...]]:
         for metric, row in thresholds.items():
             # A class is looked up when the data are there; its name may hold anything.
-            name = metrics.parse(metric.partition("[")[0] if metric.endswith("]") else metric, 1).name
+            bare, bracket, label = metric.partition("[")
+            name = metrics.parse(bare if metric.endswith("]") else metric, 1).name
             if not metrics.METRICS[name].claimable:
                 raise ValueError(f"`{metric}` cannot be claimed")
+            if bracket and (label == "]" or not metrics.METRICS[name].takes_class):
+                raise ValueError(
+                    f"`{metric}` names no class of a metric that has one; write {name}, or precision[CLASS]"
+                )
             for threshold in row:
                 rate = metrics.METRICS[name].better == "higher"
-                if not isinstance(threshold, str) and not (0 < threshold and (threshold <= 1 or not rate)):
+                if not isinstance(threshold, str) and not (0 < threshold <= 1 if rate else 0 < threshold < math.inf):
                     raise ValueError(
-                        f"thresholds of `{metric}` must lie in (0, 1], got {threshold:g}: "
+                        f"thresholds of `{metric}` must lie in (0, {'1]' if rate else '∞)'}, got {threshold:g}: "
                         "a claim that cannot fail, or never hold, is refused"
                     )
         return thresholds
@@ -160,6 +180,8 @@ class CardFile(_Table):
                 raise ValueError(f"claims.{name}: no such sweep; allowed: {', '.join(known)}{_nearest(name, known)}")
             due = [strengths.name(s) for s in self.strengths_of(name)]
             got = due if table.strengths is None else [strengths.name(s) for s in table.strengths]
+            if repeated := sorted({s for s in got if got.count(s) > 1}):
+                raise ValueError(f"claims.{name}.strengths: {', '.join(repeated)} stands there more than once")
             if other := [s for s in got if s not in due]:
                 raise ValueError(f"claims.{name}.strengths: {', '.join(other)} not swept; allowed: {', '.join(due)}")
             if all(metric.startswith("recall[") for metric in table.thresholds):
@@ -188,7 +210,7 @@ def _nearest(value: object, known: list[str]) -> str:
 
 def sentence(error: dict[str, Any], table: Mapping[str, Any]) -> str:
     """Say one problem: key, value, what is allowed."""
-    place = ".".join(str(part) for part in error["loc"])
+    place = ".".join(_place(error["loc"], table))
     message = error["msg"].removeprefix("Value error, ")
     value = error["input"]
     if error["type"] == "extra_forbidden":
@@ -196,20 +218,48 @@ def sentence(error: dict[str, Any], table: Mapping[str, Any]) -> str:
         return f"{place} = {value!r}: unknown key; allowed: {', '.join(known)}{_nearest(error['loc'][-1], known)}"
     if error["type"] == "missing":
         return f"{place}: missing; it must be given"
+    if error["type"] == "union_tag_invalid":
+        tags = re.findall(r"'([^']+)'", str(error["ctx"]["expected_tags"]))
+        tag = error["ctx"]["tag"]
+        return f"{place}.kind = {tag!r}: allowed: {', '.join(tags)}{_nearest(tag, tags)}"
     if isinstance(value, (dict, list)) or value is table:
         return f"{place}: {message}" if place else message
     return f"{place} = {value!r}: {message}"
 
 
-def _allowed(place: tuple[Any, ...]) -> list[str]:
+def _place(location: tuple[Any, ...], table: Any) -> list[str]:
+    """Give the keys that lead to a place in the file, without the names of tables that pydantic puts between them."""
+    keys = []
+    for i, part in enumerate(location):
+        try:
+            table = table[part]
+        except (KeyError, IndexError, TypeError):
+            if i < len(location) - 1:
+                continue
+        keys.append(str(part))
+    return keys
+
+
+def _allowed(location: tuple[Any, ...]) -> list[str]:
     """Give the keys that the table at a place may have."""
-    model: Any = CardFile
-    for part in place:
-        fields = getattr(model, "model_fields", {})
-        if part not in fields:
-            break
-        model = fields[part].annotation
-        for inner in getattr(model, "__args__", ()):
-            if isinstance(inner, type) and issubclass(inner, BaseModel):
-                model = inner
-    return list(getattr(model, "model_fields", {}))
+    models: list[type[BaseModel]] = [CardFile]
+    for part in location:
+        fields = [model.model_fields[part].annotation for model in models if part in model.model_fields]
+        named = [
+            model
+            for model in models
+            if part in (model.__name__, getattr(model.model_fields.get("kind"), "default", None))
+        ]
+        models = [inner for field in fields for inner in _tables(field)] or named or models
+    return list(dict.fromkeys(key for model in models for key in model.model_fields))
+
+
+def _kind(model: type[BaseModel]) -> Any:
+    return model.model_fields["kind"].default if "kind" in model.model_fields else None
+
+
+def _tables(annotation: Any) -> list[type[BaseModel]]:
+    """Give the tables that an annotation names, wherever in it."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [table for part in get_args(annotation) for table in _tables(part)]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
 
 from robustness.perturbations.base import Perturb, Perturbation
 
@@ -58,7 +58,7 @@ class Spread(BaseModel):
         return values.astype(np.float32)
 
 
-Strength = float | Spread
+Strength = Annotated[float, Strict()] | Spread
 
 
 def name(strength: Strength) -> str:

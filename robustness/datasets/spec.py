@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -119,7 +120,9 @@ class DataSpec(_Table):
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in DATASETS:
-            raise ValueError(f"`name` must be one of {', '.join(DATASETS)}, got {name!r}")
+            near = difflib.get_close_matches(name, DATASETS, 1)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"`name` must be one of {', '.join(DATASETS)}, got {name!r}{meant}")
         return name
 
     @field_validator("file")
