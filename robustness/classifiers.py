@@ -30,9 +30,8 @@ class Loaded:
 
 @contextmanager
 def on_path(project: Path) -> Iterator[None]:
-    """Have a card's project folder on ``sys.path``; it stays there, for imports that come later."""
-    if str(project) not in sys.path:
-        sys.path.insert(0, str(project))
+    """Have a card's project folder first on ``sys.path``; it stays there, for imports that come later."""
+    sys.path[:] = [str(project), *(entry for entry in sys.path if entry != str(project))]
     importlib.invalidate_caches()
     yield
 
@@ -73,7 +72,6 @@ def built(card: Card) -> nn.Module:
             module = factory(**card.file.model.arguments)
         except Exception as error:  # the factory is the user's code
             raise ModelError(f"{card.path}: {name} raised {type(error).__name__}: {error}") from error
-    _refuse_strangers(card, name)  # the factory may have imported more
     if not isinstance(module, nn.Module):
         raise ModelError(f"{card.path}: {name} must return a torch.nn.Module, got {type(module).__name__}")
     return module

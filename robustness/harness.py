@@ -18,6 +18,7 @@ from robustness.datasets.images import Images
 from robustness.errors import DataMissing, ModelError, StoreError, SweepError
 from robustness.evidence import SEMANTICS, Evidence
 from robustness.store import Store, canonical
+from robustness.strengths import Strength
 
 if TYPE_CHECKING:
     from robustness.classifiers import Loaded
@@ -167,8 +168,7 @@ class Harness:
         """Describe by content everything that evidence depends on; its hash is the key. Needs no torch."""
         images = self.images(card)
         table = card.file.sweeps.get(sweep)
-        # Strength 0 is the clean entry's, which all sweeps share.
-        swept = [s for s in card.file.strengths_of(sweep) if s != 0] or [0.0]
+        swept = _swept_strengths(card, sweep)
         return {
             "semantics": SEMANTICS,
             "factory": card.file.model.factory,
@@ -252,7 +252,7 @@ class Harness:
                 loaded.module,
                 self.images(card),
                 card.perturbation(sweep),
-                [s for s in card.file.strengths_of(sweep) if s != 0] or [0.0],
+                _swept_strengths(card, sweep),
                 unit=table.unit if table else "native",
                 seed=self.seed,
                 device=self.device,
@@ -286,6 +286,14 @@ class Harness:
         """Note what a reader of the run must know, once."""
         if message not in self.notices:
             self.notices.append(message)
+
+
+def _swept_strengths(card: Card, sweep: str) -> list[Strength]:
+    """Give a sweep's strengths without 0, which is the clean entry's that all sweeps share; 0 dB is another thing."""
+    table = card.file.sweeps.get(sweep)
+    if table is None or table.unit != "native":
+        return list(card.file.strengths_of(sweep))
+    return [strength for strength in table.strengths if strength != 0] or [0.0]
 
 
 def recipe_hash(card: Card, images: Images) -> str:

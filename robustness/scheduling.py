@@ -27,6 +27,19 @@ class SweepScheduling(LoadScopeScheduling):  # type: ignore[misc]
         claim = claim_of(nodeid, self._sweeps)
         return nodeid if claim is None else self._sweeps[claim]
 
+    def _reschedule(self, node: WorkerController) -> None:
+        """
+        Give a worker tests until it has two, or tell it that there are no more.
+
+        A worker begins a test only when it knows the next one. LoadScopeScheduling gives one that replaces a dead
+        worker a single scope: were that a single test, it and the controller would wait for each other forever.
+        """
+        if node not in self.registered_collections:  # it is given work once it has told what it collected
+            return
+        super()._reschedule(node)
+        while not node.shutting_down and self._pending_of(self.assigned_work[node]) < 2:
+            super()._reschedule(node)
+
     def remove_node(self, node: WorkerController) -> str | None:
         """
         Give the test that the node died of, and queue the others again.
@@ -37,8 +50,6 @@ class SweepScheduling(LoadScopeScheduling):  # type: ignore[misc]
         died_of: str | None = next((test for unit in units.values() for test, done in unit.items() if not done), None)
         if died_of is not None:
             next(unit for unit in units.values() if died_of in unit)[died_of] = True
-        # A unit with nothing left to run would be handed to a worker that then never asks for more.
-        self.assigned_work[node] = {scope: unit for scope, unit in units.items() if not all(unit.values())}
         super().remove_node(node)
         return died_of
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -198,7 +199,7 @@ class Project:
         """Run pytest; in this process, which has torch already, unless workers or ``apart`` ask for one of its own."""
         how = self.pytester.runpytest_inprocess
         if apart or "-n2" in arguments:
-            how = self.pytester.runpytest_subprocess
+            how = partial(self.pytester.runpytest_subprocess, timeout=120)
         report = self.root / "report.json"
         report.unlink(missing_ok=True)
         started = time.monotonic()

@@ -202,6 +202,16 @@ def test_nor_may_their_helpers_have_one_name(tmp_path, where):
         load(tmp_path / "second", source, shared_name="width = 2")
 
 
+def test_a_project_finds_its_own_helpers_whichever_was_loaded_last(tmp_path):
+    """Both folders are on the path, and the first one's comes before the second's by then."""
+    late = PLAIN.replace("    return nn.S", "    from helper_of_both import width\n    return nn.S")
+    load(tmp_path / "second")
+    load(tmp_path / "first", helper_of_both="width = 1")
+    assert "helper_of_both.py" in load(tmp_path / "second", late, helper_of_both="width = 2").sources
+    assert sys.modules["helper_of_both"].width == 2
+    assert sys.path.count(str(tmp_path / "second")) == 1
+
+
 def test_nor_their_packages(tmp_path):
     """The second package has a module that the first has not: say why it is not found."""
     made = [

@@ -264,7 +264,7 @@ def full(monkeypatch, kind: str) -> None:
     """Have the disk full for one kind of the store's files."""
 
     def fsync(descriptor: int) -> None:
-        if f"/{kind}/" in os.readlink(f"/proc/self/fd/{descriptor}"):
+        if f"/{kind}/" in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(store, "os", types.SimpleNamespace(**{**vars(os), "fsync": fsync}))

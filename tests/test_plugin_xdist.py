@@ -1,12 +1,15 @@
 """The plugin under pytest-xdist: who runs what, what the controller knows, and the same evidence as without."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from plugin_project import CARD, HOOK, IDS
 
 from robustness import hardware, plugin
-from robustness.scheduling import claim_of
+from robustness.scheduling import SweepScheduling, claim_of
 
 RECORDER = f"""{HOOK}
 import os
@@ -180,3 +183,80 @@ def test_claim_of(within, due, around):
 
 def test_claim_of_without_brackets():
     assert claim_of("suites/test_noise.py::test_noise", {"a:n:0.1:recall[3]"}) is None
+
+
+class Worker:
+    """As xdist's: it begins a test only when it knows the next one, or that there is none."""
+
+    def __init__(self, number: int) -> None:
+        self.gateway = SimpleNamespace(id=f"gw{number}")
+        self.collected = self.shutting_down = False
+        self.queue: list[int] = []
+
+    def send_runtest_some(self, indices: list[int]) -> None:
+        assert self.collected
+        assert not self.shutting_down
+        self.queue += indices
+
+    def shutdown(self) -> None:
+        self.shutting_down = True
+
+    @property
+    def can_go_on(self) -> bool:
+        return not self.collected or self.shutting_down or len(self.queue) > 1
+
+
+class Controller:
+    """As xdist's: it tells the scheduler what its workers do, and replaces those that die."""
+
+    def __init__(self, scheduler: SweepScheduling, tests: list[str], count: int) -> None:
+        self.scheduler, self.tests = scheduler, tests
+        self.workers: list[Worker] = []
+        self.told: list[str] = []
+        self.deaths = 0
+        for _ in range(count):
+            self.add()
+
+    def add(self) -> None:
+        self.workers.append(Worker(len(self.workers) + self.deaths))
+        self.scheduler.add_node(self.workers[-1])
+
+    def step(self, worker: Worker, dies: bool) -> None:
+        """Let a worker do what comes next: collect, run a test or die of it, or leave."""
+        if not worker.collected:
+            worker.collected = True
+            self.scheduler.add_node_collection(worker, self.tests)
+            if self.scheduler.collection_is_completed:
+                self.scheduler.schedule()
+        elif not worker.queue:
+            self.workers.remove(worker)
+            assert worker not in self.scheduler.nodes or self.scheduler.remove_node(worker) is None
+        else:
+            test = worker.queue.pop(0)
+            self.told.append(self.tests[test])
+            if dies:
+                self.deaths += 1
+                self.workers.remove(worker)
+                assert self.scheduler.remove_node(worker) == self.tests[test]
+                self.add()
+            else:
+                self.scheduler.mark_test_complete(worker, test)
+        if self.scheduler.tests_finished:
+            for other in self.workers:
+                other.shutdown()
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data(), sizes=st.lists(st.integers(1, 4), max_size=6), others=st.integers(0, 5), count=st.integers(1, 4))
+def test_scheduling_however_workers_die(data, sizes, others, count):
+    """Catches: tests lost, told twice or run again after a death; worker and controller that wait for each other."""
+    sweeps = {f"m:s{i}:{j}:accuracy": f"m:s{i}" for i, size in enumerate(sizes) for j in range(size)}
+    tests = [*(f"suites/test_noise.py::test[{claim}]" for claim in sweeps), *(f"t.py::t{i}" for i in range(others))]
+    option = SimpleNamespace(loadscopereorder=True, tx=["popen"] * count)
+    config = SimpleNamespace(getvalue=lambda name: option.tx, option=option)
+    controller = Controller(SweepScheduling(config, None, sweeps), tests, count)
+    while able := [worker for worker in controller.workers if worker.can_go_on]:
+        dies = controller.deaths < 4 and data.draw(st.booleans())
+        controller.step(data.draw(st.sampled_from(able)), dies)
+    assert controller.workers == []
+    assert sorted(controller.told) == sorted(tests)

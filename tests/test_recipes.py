@@ -220,12 +220,12 @@ def test_a_factory_that_fails_is_not_the_recipe_s_fault(tmp_path):
 
 
 def test_a_recipe_computes_with_the_threads_that_its_card_names(tmp_path):
-    card = helpers.CARD.replace('recipe"', 'recipe"\nthreads = 2')
+    card = helpers.CARD.replace('recipe"', 'recipe"\nthreads = 5')
     source = helpers.MODULE.replace("job.report(1, 1)", "import torch; job.report(torch.get_num_threads(), 9)")
     told, before = [], torch.get_num_threads()
     card = cards.load(helpers.project(tmp_path, source, card))
     recipes.train(card, helpers.digits(), Job(0, progress=lambda *numbers: told.append(numbers)), {})
-    assert told == [(2, 9)]
+    assert told == [(5, 9)]
     assert torch.get_num_threads() == before
 
 

@@ -139,6 +139,14 @@ def test_a_file_that_is_not_python_is_listed_itself(closure, content):
     assert {"main", "bad", "good"} <= set(closure("main").files) <= {"main", "bad", "good", "other"}
 
 
+def test_what_python_warns_of_does_not_hide_what_is_read(closure):
+    """Where warnings are errors, a backslash too many would otherwise be a file that is not Python."""
+    closure.write(main="pattern = '\\d'\nimport other", other="")
+    assert "'\\d'" in (closure.root / "main.py").read_text()
+    assert set(closure("main").files) == {"main", "other"}
+    assert defines(closure.root / "main.py", "pattern")
+
+
 def test_nothing_is_imported(closure):
     closure.write(main="import other", other=EXPLODES, **{"pack/__init__": EXPLODES, "pack/leaf": EXPLODES})
     before = set(sys.modules)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import helpers
@@ -178,9 +179,12 @@ def test_threads_do_not_change_a_bit(make):
     images = helpers.images(2345)
     torch.manual_seed(0)
     model = make(16)
-    digests = {
-        sweep(model, images, Normal(), [0.1, 0.7], batch_size=130, threads=threads).digest for threads in (1, 2, 3)
-    }
+    swept = [sweep(model, images, Normal(), [0.1, 0.7], batch_size=130, threads=threads) for threads in (1, 2, 3)]
+    digests = {evidence.digest for evidence in swept}
+    assert swept[0].status == (OK, OK)
+    assert np.array_equal(
+        swept[0].predictions, bare_loop(model, images, Normal(), [0.1, 0.7], seed=0, batch_size=500).argmax(2)
+    )
     assert len(digests) == 1
 
 
@@ -330,6 +334,8 @@ def test_the_number_of_torch_threads_stays(number):
     try:
         sweep(Reports(16, 3), images, Clean(), [0])
         assert torch.get_num_threads() == number
+        with ThreadPoolExecutor(1) as pool:  # and of threads that begin later
+            assert pool.submit(torch.get_num_threads).result() == number
         assert set(counted) == {1}
         with pytest.raises(ValueError, match="strengths"):
             sweep(Reports(16, 3), images, Clean(), [1])

@@ -1,0 +1,47 @@
+"""The benchmarks at a size that takes seconds: they run, and pytest-benchmark keeps their times; none is asserted."""
+
+import numpy as np
+import pytest
+
+from benchmarks import startup
+from benchmarks import sweep as noise
+from models.mlp import mlp
+from robustness.datasets.images import from_arrays
+from robustness.perturbations import Normal
+from robustness.sweep import sweep
+
+COUNT = 2000
+
+
+@pytest.fixture(scope="module")
+def images():
+    pixels = np.random.default_rng(0).integers(0, 256, (COUNT, 28, 28), dtype=np.uint8)
+    return from_arrays(pixels, np.arange(COUNT) % 10)
+
+
+@pytest.fixture(scope="module")
+def module():
+    return mlp().eval()
+
+
+def test_noise_sweep(benchmark, module, images):
+    """Eleven amplitudes, with all that evidence holds."""
+    evidence = benchmark.pedantic(
+        sweep, (module, images, Normal(bound=1.0), noise.AMPLITUDES), rounds=3, warmup_rounds=1
+    )
+    benchmark.extra_info["images_per_second"] = COUNT * len(noise.AMPLITUDES) / benchmark.stats["mean"]
+    assert set(evidence.status) == {"ok"}
+
+
+def test_bare_loop(benchmark, module, images):
+    """The same draws and forwards, and nothing else; it decides the same."""
+    predictions = benchmark.pedantic(noise.bare_loop, (module, images, 500), rounds=3, warmup_rounds=1)
+    evidence = sweep(module, images, Normal(bound=1.0), noise.AMPLITUDES)
+    assert (predictions == evidence.predictions).mean() > 0.999  # threads may differ in a last bit
+
+
+def test_scripts_measure_what_they_print():
+    rows, ratio = noise.compare(count=1000, repeats=1)
+    assert len(rows) == len(noise.BATCH_SIZES) + 1
+    assert ratio > 0
+    assert all(value > 0 for value in startup.compare(repeats=1).values())
