@@ -143,8 +143,7 @@ class Session:
             return
         if key := numbers.get("evidence"):
             self.keys[claim.model, claim.sweep] = key
-        told = {"successes": None, **numbers} if "value" in numbers else dict(numbers)
-        self.outcomes[nodeid] = ClaimOutcome(claim, outcome, message, told, nodeid)  # type: ignore[arg-type]
+        self.outcomes[nodeid] = ClaimOutcome(claim, outcome, message, dict(numbers), nodeid)  # type: ignore[arg-type]
 
     @property
     def notices(self) -> list[str]:
@@ -195,7 +194,7 @@ class Session:
             for sweep, key in judged.items():
                 found[sweep] = self.harness.kept(card, sweep, key)
             # Every sweep has made the clean entry, claimed or not.
-            if judged and "clean" not in judged:
+            if any(found.values()) and "clean" not in judged:
                 clean = self.harness.kept(card, "clean", self.harness.key(card, "clean"))
                 found |= {} if clean is None else {"clean": clean}
         return found

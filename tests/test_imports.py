@@ -2,11 +2,12 @@
 
 import json
 
+import helpers
 import pytest
 from plugin_project import HOOK
 
 HEAVY = {"torch", "torchvision", "sklearn", "scipy", "matplotlib", "hypothesis", "pandas", "tqdm", "tomlkit"}
-NEEDED_BY_SUITES = {"numpy", "pydantic", "safetensors", "filelock", "platformdirs", "tabulate"}
+NEEDED_BY_SUITES = {"numpy", "pydantic", "safetensors", "filelock", "tabulate"}
 
 NO_HYPOTHESIS = ("-p", "no:hypothesispytest")
 """Its plugin imports all of it when the summary is printed."""
@@ -23,7 +24,7 @@ def pytest_unconfigure(config):
 """
 
 
-def imported(project, *arguments, process="main") -> set[str]:
+def imported(project, process="main") -> set[str]:
     """Give the top-level packages that a run of pytest in its own process has imported."""
     return {name.partition(".")[0] for name in (project.root / f"modules-{process}").read_text().split()}
 
@@ -67,7 +68,4 @@ def test_warm_run(project):
 def test_modules_of_a_warm_run(modules):
     """Catches: an import at the top of a module, before a run shows it."""
     code = f"import sys, json, {modules}; print(json.dumps(sorted({{m.partition('.')[0] for m in sys.modules}})))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
-    )
-    assert set(json.loads(done.stdout)) & HEAVY == set()
+    assert set(json.loads(helpers.run(code))) & HEAVY == set()

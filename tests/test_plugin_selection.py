@@ -64,7 +64,8 @@ def test_cards_by_path(project, given):
 def test_card_of_the_hook_by_path(project):
     """Catches: comparing a resolved path with one that is not."""
     (project.root / "link").symlink_to("models")
-    run = project.fill().run("suites", "--robustness-card=link/tiny.toml")
+    project.edit(project.root / "conftest.py", ('models"', 'link"'))
+    run = project.fill().run("suites", "--robustness-card=models/tiny.toml")
     assert (run.ret, models(run)) == (0, ["tiny"])
 
 

@@ -10,6 +10,7 @@ from plugin_project import CARD, HOOK, IDS
 
 from robustness import hardware, plugin
 from robustness.scheduling import SweepScheduling, claim_of
+from robustness.store import Store
 
 RECORDER = f"""{HOOK}
 import os
@@ -32,9 +33,11 @@ def worker(record_property, worker_id):
 def test_warm(project):
     """
     Catches: claims on one sweep spread over workers, a report by each worker, another order or other numbers than
-    with -n 0, properties lost on their way, a header for each worker.
+    with -n 0, properties and notices lost on their way, a header for each worker.
     """
     project.fill().write("conftest.py", RECORDER).edit(project.card, ("loss = 2.0", "loss = 0.1"))
+    torn = next(path for path, e in Store(project.store).entries() if e.provenance["label"] == "tiny:uniform")
+    torn.write_bytes(b"")
     run = project.plain("suites", "-n2", "-v", "--junitxml=junit.xml")
     assert run.ret == 1
     report = json.loads((project.root / "latest.json").read_text())
@@ -42,6 +45,7 @@ def test_warm(project):
     assert [claim["nodeid"] for claim in claims] == IDS
     assert [claim["outcome"] for claim in claims] == ["held", "failed"] + ["held"] * 5
     assert (report["run"]["workers"], report["run"]["complete"]) == (2, True)
+    assert report["notices"] == [f"{torn}: not an evidence file (torn or foreign); swept again"]
     cases = project.junit()
     workers = {}
     for claim in claims:
@@ -87,21 +91,24 @@ def test_other():
 
 
 def test_mixed(project):
-    """Catches: claims beside other parameters unknown to the controller; skips and failures lost between processes."""
+    """
+    Catches: claims that the controller does not know, beside other parameters or with names that pytest escapes;
+    skips and failures lost between processes.
+    """
     far = CARD.replace('name = "digits"', 'name = "array"\nfile = "far.npz"')
-    far = far.replace('split = { kind = "balanced", per_class = 20 }', "").replace('"tiny"', '"far-tiny"', 1)
+    far = far.replace('split = { kind = "balanced", per_class = 20 }', "").replace('"tiny"', '"größe-tiny"', 1)
     project.fill().write("models/far.toml", far).write("test_mine.py", MIXED)
-    run = project.run("test_mine.py", "-n2", "--robustness-model=tiny", "--robustness-model=far-tiny")
+    run = project.run("test_mine.py", "-n2", "--robustness-model=tiny", "--robustness-model=größe-tiny")
     assert run.ret == 1
     assert "3 passed" not in run.out
     assert run.outcomes == {
         "tiny:clean:0:accuracy": "held",
         "tiny:clean:0:loss": "never ran",
-        "far-tiny:clean:0:accuracy": "skipped",
-        "far-tiny:clean:0:loss": "never ran",
+        "größe-tiny:clean:0:accuracy": "skipped",
+        "größe-tiny:clean:0:loss": "never ran",
     }
     assert "the test passed without `claim.check(evidence)`" in run.messages
-    assert "far-tiny: 1 claim skipped: no far.npz in" in run.summary
+    assert "größe-tiny: 1 claim skipped: no far.npz in" in run.summary
     assert "red because: 2 of 4 claims never ran" in run.summary
 
 
@@ -170,6 +177,7 @@ def test_workers_by_gpus(project, monkeypatch, arguments, cards, due):
         ("a:n:0.1:recall", None),
         ("a:n:0.1:recall[33]", None),
         ("NOTSET", None),
+        ("gr\\xf6\\xdfe:n:0.1:recall-fast", "größe:n:0.1:recall"),
     ],
 )
 @pytest.mark.parametrize(
@@ -177,7 +185,7 @@ def test_workers_by_gpus(project, monkeypatch, arguments, cards, due):
 )
 def test_claim_of(within, due, around):
     """Catches: a name that is another's beginning or end, brackets elsewhere in the id."""
-    known = {"a:n:0.1:recall[3]": 1, "b-a:n:0.1:recall[3]": 2}
+    known = {"a:n:0.1:recall[3]": 1, "b-a:n:0.1:recall[3]": 2, "größe:n:0.1:recall": 3}
     assert claim_of(around.format(within), known) == due
 
 

@@ -145,7 +145,8 @@ def test_ci_runs_the_commands_of_the_readme(tox, ci_steps):
     assert (suites, tests) == (ci_steps["suites"], ci_steps["tests"])
     assert "pip install -c constraints.txt -e . && " + tox["testenv:suites"]["commands"] == suites + " {posargs}"
     assert suites.endswith(" && " + ci_steps["suites-again"])
-    assert [*ci_steps][-4:] == ["tests", "suites", "suites-again", "bench"]
+    always = [name for name in ci_steps if name != "mnist"]  # which needs real data
+    assert always[-4:] == ["tests", "suites", "suites-again", "bench"]
 
 
 # The wheel

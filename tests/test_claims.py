@@ -1,0 +1,185 @@
+"""Verdicts: on evidence made by hand, where the right answer can be counted."""
+
+import math
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from robustness import claims
+from robustness.cards import Claim
+from robustness.evidence import Evidence
+
+FLOATS = ("confidence", "true_probability", "loss", "snr")
+CLASSES = ("cat", "dog", "eel, and more")
+
+
+def evidence(labels, predictions, *, loss=0.5, status="ok", strength="0.3") -> Evidence:
+    labels = np.asarray(labels, np.int32)
+    floats = np.full((1, len(labels)), loss, np.float32)
+    return Evidence(
+        labels=labels,
+        classes=CLASSES,
+        strengths=(strength,),
+        predictions=np.asarray([predictions], np.int32),
+        confidence=floats,
+        true_probability=floats,
+        loss=floats,
+        snr=floats,
+        status=(status,),
+        provenance={"key": "k", "seed": 7, "device": "cpu-avx2", "images": {"name": "pets test"}},
+    )
+
+
+def claim(metric="accuracy", threshold=0.5, **other) -> Claim:
+    given = {"model": "m, and n", "sweep": "normal", "strength": "0.3", "family": "noise"} | other
+    return Claim(metric=metric, threshold=threshold, **given)
+
+
+TEN = [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
+EIGHT_RIGHT = [0, 0, 0, 0, 1, 1, 0, 2, 2, 1]
+
+
+def test_held_and_failed():
+    """Catches: a threshold that itself fails, an interval compared instead of the value, a shortfall rounded down."""
+    some = evidence(TEN, EIGHT_RIGHT)
+    held = claims.judge(claim(threshold=0.8), some)
+    assert (held.outcome, held.held, held.measured.value) == ("held", True, 0.8)
+    assert held.message == (
+        "m, and n under normal at 0.3: accuracy is 0.8000 [0.490, 0.943] (8 of 10 images, 95 % Wilson), "
+        "and its card claims at least 0.8"
+    )
+    failed = claims.judge(claim(threshold=0.81), some)
+    assert (failed.outcome, failed.held) == ("failed", False)
+    assert failed.message == (
+        "m, and n under normal at 0.3: accuracy is 0.8000 [0.490, 0.943] (8 of 10 images, 95 % Wilson), "
+        "but its card claims at least 0.81: 1 image short"
+    )
+    assert claims.judge(claim(threshold=1.0), some).message.endswith(": 2 images short")
+
+
+@given(right=st.integers(0, 10), threshold=st.floats(0.41, 1))
+def test_shortfall_is_what_it_takes(right, threshold):
+    """Catches: one image too many or too few, at any threshold."""
+    predictions = [label if i < right else (label + 1) % 3 for i, label in enumerate(TEN)]
+    verdict = claims.judge(claim(threshold=threshold), evidence(TEN, predictions))
+    assert verdict.held == (right / 10 >= threshold)
+    if not verdict.held:
+        short = int(re.search(r"(\d+) images? short", verdict.message).group(1))
+        assert (right + short) / 10 >= threshold > (right + short - 1) / 10
+
+
+def test_upper_bound():
+    some = evidence(TEN, EIGHT_RIGHT, loss=0.5)
+    assert claims.judge(claim("loss", 0.5), some).held
+    failed = claims.judge(claim("loss", 0.4), some)
+    assert failed.outcome == "failed"
+    assert failed.message.endswith("but its card claims at most 0.4")
+
+
+def test_infinite_loss():
+    """Catches: infinity that no bound rules out."""
+    assert claims.judge(claim("loss", 0.5), evidence(TEN, EIGHT_RIGHT, loss=math.inf)).outcome == "failed"
+
+
+@pytest.mark.parametrize(
+    ("metric", "threshold", "outcome"),
+    [
+        ("accuracy", 0.4, "refused"),  # the share of the largest class
+        ("accuracy", 0.41, "held"),
+        ("recall", 1 / 3, "refused"),
+        ("recall", 0.34, "held"),
+        ("loss", 1.0888, "held"),
+        ("loss", 1.0890, "refused"),  # the entropy of the classes' shares
+    ],
+)
+def test_refused_at_what_ignorance_gets(metric, threshold, outcome):
+    """Catches: a bound at the floor held, or refused in the wrong direction."""
+    verdict = claims.judge(claim(metric, threshold), evidence(TEN, EIGHT_RIGHT))
+    assert verdict.outcome == outcome
+    if outcome == "refused":
+        assert ("lower the threshold" if metric == "loss" else "raise the threshold") in verdict.message
+
+
+def test_refused_even_if_not_kept():
+    """Catches: a claim that says nothing called failed, so that its author mends the model."""
+    wrong = evidence(TEN, [(label + 1) % 3 for label in TEN])
+    assert claims.judge(claim(threshold=0.3), wrong).outcome == "refused"
+
+
+@pytest.mark.parametrize(
+    ("metric", "labels", "predictions"),
+    [
+        ("precision[dog]", [0, 0, 1, 1], [0, 0, 0, 2]),
+        ("recall[eel, and more]", [0, 0, 1, 1], [0, 0, 1, 2]),
+        ("f1[eel, and more]", [0, 0, 1, 1], [0, 0, 1, 1]),
+    ],
+)
+def test_a_rate_of_nothing_fails(metric, labels, predictions):
+    """Catches: 0/0 held, refused with a floor of NaN, or shown as a number."""
+    verdict = claims.judge(claim(metric, 0.5), evidence(labels, predictions))
+    assert verdict.outcome == "failed"
+    assert f"{metric} is — (" in verdict.message
+    assert "nan" not in verdict.message
+    assert verdict.message.endswith(", but its card claims at least 0.5")
+
+
+def test_an_errored_cell_is_never_held():
+    """Catches: the numbers of a cell that has none; a floor or a threshold looked at first."""
+    some = evidence(TEN, TEN, status="non-finite logits for 1 of 10 images (10.0%)")
+    for threshold in (0.1, 0.5):
+        verdict = claims.judge(claim(threshold=threshold), some)
+        assert (verdict.outcome, verdict.measured) == ("errored", None)
+        assert verdict.message == (
+            "m, and n under normal at 0.3: the cell has no numbers: non-finite logits for 1 of 10 images (10.0%)"
+        )
+
+
+def test_a_class_that_is_not_there():
+    """Catches: an exception instead of a verdict."""
+    verdict = claims.judge(claim("recall[cow]", 0.5), evidence(TEN, TEN))
+    assert (verdict.outcome, verdict.measured) == ("errored", None)
+    assert "recall[cow]" in verdict.message
+
+
+def test_a_strength_that_is_not_there():
+    with pytest.raises(KeyError, match=r"must be one of 0\.3, got 0\.4"):
+        claims.judge(claim(strength="0.4"), evidence(TEN, TEN))
+
+
+def test_one_matrix_for_all_metrics_of_a_cell_but_not_for_two():
+    """Catches: a cache that takes one evidence, or one strength, for another."""
+    some = evidence(TEN, EIGHT_RIGHT)
+    two = replace(
+        some,
+        strengths=("0.3", "0.6"),
+        status=("ok", "ok"),
+        **{
+            name: np.repeat(getattr(some, name), 2, axis=0)
+            for name in ("confidence", "true_probability", "loss", "snr")
+        },
+        predictions=np.array([EIGHT_RIGHT, [0] * 10], np.int32),
+    )
+    assert claims.measure(some, "0.3", "accuracy").value == 0.8
+    assert claims.measure(two, "0.3", "accuracy").value == 0.8
+    assert claims.measure(two, "0.6", "accuracy").value == 0.4
+    assert claims.measure(two, "0.6", "recall[dog]").value == 0
+
+
+def test_properties_travel():
+    """Catches: NumPy's numbers, which execnet refuses; None, which XML would spell out; a number left at home."""
+    some = evidence(TEN, EIGHT_RIGHT)
+    for metric in ("accuracy", "precision", "recall[dog]", "f1", "loss", "balanced_accuracy"):
+        found = claims.properties(claims.judge(claim(metric, 0.5), some), some)
+        assert {type(value) for value in found.values()} <= {str, int, float}, found
+        assert found["outcome"] in ("held", "failed")
+        assert (found["seed"], found["device"], found["data"], found["evidence"]) == (7, "cpu-avx2", "pets test", "k")
+        assert found["low"] <= found["value"] <= found["high"]
+        assert ("successes" in found) == (metric in ("accuracy", "recall[dog]"))
+    errored = evidence(TEN, TEN, status="raised")
+    found = claims.properties(claims.judge(claim(), errored), errored)
+    assert found["outcome"] == "errored"
+    assert "value" not in found

@@ -1,0 +1,257 @@
+"""The harness as a library: what is made once, what a key depends on, and what a failure costs."""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import helpers
+import numpy as np
+import pytest
+
+from robustness import cards
+from robustness.errors import DataMissing, ModelError, SweepError, TrainingError
+from robustness.harness import Harness, data_root, store_root
+from robustness.store import Store
+
+SOURCE = """
+from pathlib import Path
+from torch import nn
+
+def log(name):
+    with Path(__file__).with_name(name).open("a") as stream:
+        stream.write("x")
+
+def factory(scale=1.0, broken=False):
+    log("modules")
+    if broken:
+        raise RuntimeError("no luck")
+    class Scaled(nn.Sequential):
+        def forward(self, inputs):
+            return scale * super().forward(inputs)
+    return Scaled(nn.Flatten(), nn.Linear(784, 10))
+
+def recipe(module, images, job, fails=False):
+    log("trainings")
+    if fails:
+        raise RuntimeError("no luck")
+    return module
+"""
+CARD = (
+    helpers.CARD.replace("strengths = [0.2, 0.8]", "strengths = [0.0, 0.2, 0.8]")
+    + """
+[sweeps.uniform]
+kind = "uniform"
+strengths = [0.5]
+"""
+)
+
+
+@pytest.fixture(autouse=True)
+def _path():
+    before = list(sys.path)
+    yield
+    sys.path[:] = before
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    """A card's file; its project logs every training and every module that is built."""
+    return helpers.project(tmp_path / "project", SOURCE, CARD)
+
+
+def harness(path: Path, **settings) -> Harness:
+    root = path.parents[2]
+    return Harness(Store(root / "store"), root / "data", threads=1, **settings)
+
+
+def edited(path: Path, old: str, new: str, name: str = "edited.toml") -> cards.Card:
+    text = path.read_text()
+    assert old in text
+    other = path.with_name(name)
+    other.write_text(text.replace(old, new, 1))
+    return cards.load(other)
+
+
+def logged(path: Path, name: str) -> int:
+    log = path.parents[1] / name
+    return len(log.read_text()) if log.exists() else 0
+
+
+def test_everything_is_made_once(path):
+    """Catches: a training a sweep, a module a sweep, a clean pass for every sweep."""
+    made, card = harness(path), cards.load(path)
+    first = {sweep: made.evidence(card, sweep) for sweep in ("normal", "clean", "uniform")}
+    assert first["normal"].strengths == ("0", "0.2", "0.8")
+    assert first["uniform"].strengths == ("0.5",)
+    assert np.array_equal(first["normal"].predictions[0], first["clean"].predictions[0])
+    assert made.evidence(card, "uniform") is first["uniform"]
+    assert (logged(path, "trainings"), logged(path, "modules")) == (1, 2)
+    entries = dict(made.store.entries())
+    assert sorted(e.provenance["label"] for e in entries.values()) == ["tiny:clean", "tiny:normal", "tiny:uniform"]
+    again = harness(path)
+    assert {sweep: again.evidence(card, sweep).digest for sweep in first} == {s: e.digest for s, e in first.items()}
+    assert (logged(path, "trainings"), logged(path, "modules")) == (1, 2)
+    assert again.notices == made.notices == []
+
+
+def test_key_of_another_place_and_name(path, tmp_path):
+    """Catches: a card's name, its path or the store's in the key: evidence that is lost when a project moves."""
+    made = harness(path)
+    key = made.key(cards.load(path), "normal")
+    assert made.key(edited(path, 'name = "tiny"', 'name = "other"'), "normal") == key
+    made.evidence(cards.load(path), "normal")
+    shutil.copytree(path.parents[1], tmp_path / "elsewhere" / "project")
+    shutil.copytree(made.store.root, tmp_path / "elsewhere" / "store")
+    moved = tmp_path / "elsewhere" / "project" / "models" / "tiny.toml"
+    there = harness(moved)
+    assert there.key(cards.load(moved), "normal") == key
+    there.evidence(cards.load(moved), "normal")
+    assert there.notices == []
+    assert (logged(moved, "trainings"), logged(moved, "modules")) == (1, 2)  # as they were copied
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('kind = "normal"', 'kind = "normal"\nbound = 1.0'),
+        ('kind = "normal"', 'kind = "uniform"'),
+        ("[0.0, 0.2, 0.8]", "[0.0, 0.2, 0.7]"),
+        ("[0.0, 0.2, 0.8]", "[0.0, 0.8, 0.2]"),
+        ("[0.0, 0.2, 0.8]", "[0.2]"),
+        ('kind = "normal"', 'kind = "normal"\nunit = "snr"'),
+        ("per_class = 3", "per_class = 4"),
+        ("per_class = 3", "per_class = 3, seed = 1"),
+        ("[recipe]\n", "[recipe]\nseed = 1\n"),
+        ("[recipe]\n", "[recipe]\narguments = { fails = false }\n"),
+        ("[model]\n", "[model]\narguments = { scale = 2.0 }\n"),
+    ],
+)
+def test_key_of_other_content(path, old, new):
+    """Catches: evidence of one thing believed for another."""
+    made = harness(path)
+    first, second = cards.load(path), edited(path, old, new)
+    if "[recipe]\narguments" in new:  # other arguments that train the same weights are the same evidence
+        assert made.key(first, "normal") == made.key(second, "normal")
+        assert logged(path, "trainings") == 2
+    else:
+        assert made.key(first, "normal") != made.key(second, "normal")
+    assert made.key(first, "normal") != made.key(first, "clean")
+
+
+def test_key_of_another_seed(path):
+    card = cards.load(path)
+    assert harness(path).key(card, "normal") != harness(path, seed=1).key(card, "normal")
+
+
+def test_cards_that_share_weights(path):
+    """Catches: modules by the file of their weights alone: one card's numbers under another's name."""
+    made, card = harness(path), cards.load(path)
+    other = edited(path, "[model]\n", "[model]\narguments = { scale = -1.0 }\n")
+    weights = made.weights(card)
+    for each in (card, other):
+        text = each.path.read_text()
+        shutil.copy(weights, path.with_name("shared.safetensors"))
+        each.path.write_text(text.replace("[model]\n", '[model]\nweights = "shared.safetensors"\n'))
+    card, other = cards.load(card.path), cards.load(other.path)
+    assert made.weights(card) == made.weights(other)
+    assert made.classifier(card).module is not made.classifier(other).module
+    ours, theirs = made.evidence(card), made.evidence(other)
+    assert not np.array_equal(ours.predictions, theirs.predictions)
+
+
+def test_seeds_of_one_card(path):
+    """Catches: weights by the card's path alone."""
+    made, card = harness(path), cards.load(path)
+    files = {made.weights(card.reseeded(seed)) for seed in (0, 1, 2)}
+    assert len(files) == 3
+    assert made.classifier(card.reseeded(1)).module is not made.classifier(card.reseeded(2)).module
+
+
+@pytest.mark.parametrize(
+    ("table", "argument", "error", "log", "times"),
+    [("recipe", "fails", TrainingError, "trainings", 1), ("model", "broken", ModelError, "trainings", 0)],
+)
+def test_training_that_fails_is_not_tried_again(path, table, argument, error, log, times):
+    """Catches: an hour's training that failed begun anew for every claim, and another sentence the second time."""
+    made = harness(path)
+    card = edited(path, f"[{table}]\n", f"[{table}]\narguments = {{ {argument} = true }}\n")
+    said = set()
+    for sweep in ("clean", "normal", "normal", "uniform"):
+        with pytest.raises(error, match="no luck") as caught:
+            made.evidence(card, sweep)
+        said.add(str(caught.value))
+    assert len(said) == 1
+    assert logged(path, log) == times
+    assert logged(path, "modules") == 1
+
+
+def test_factory_that_fails_is_not_tried_again(path):
+    made = harness(path)
+    weights = made.weights(cards.load(path))
+    shutil.copy(weights, path.with_name("shared.safetensors"))
+    new = '[model]\nweights = "shared.safetensors"\narguments = { broken = true }\n'
+    card = edited(path, "[model]\n", new)
+    built = logged(path, "modules")
+    for sweep in ("clean", "normal", "normal", "uniform"):
+        with pytest.raises(ModelError, match="no luck"):
+            made.evidence(card, sweep)
+    assert logged(path, "modules") == built + 1
+
+
+def test_data_that_come_later(path):
+    """Catches: missing data remembered as a failure."""
+    text = re.sub(r"name = \"digits\"\nsplit = .*", 'name = "array"\nfile = "far.npz"', path.read_text())
+    path.write_text(text)
+    made, card = harness(path), cards.load(path)
+    with pytest.raises(DataMissing, match=r"no far\.npz"):
+        made.evidence(card)
+    made.data_root.mkdir()
+    pixels, labels = np.zeros((10, 28, 28), np.uint8), np.arange(10)
+    np.savez(made.data_root / "far.npz", train_x=pixels, train_y=labels, test_x=pixels, test_y=labels)
+    assert made.evidence(card).status == ("ok",)
+
+
+def test_unknown_sweep(path):
+    with pytest.raises(SweepError, match="tiny has no sweep 'nromal'; its card has clean, normal, uniform"):
+        harness(path).evidence(cards.load(path), "nromal")
+
+
+def test_kept_makes_nothing(path):
+    """Catches: a report that sweeps."""
+    made, card = harness(path), cards.load(path)
+    key = made.key(card, "normal")
+    assert made.kept(card, "normal", key) is None
+    assert list(made.store.entries()) == []
+    made.evidence(card, "normal")
+    other = harness(path)
+    assert other.kept(card, "normal", key).digest == made.evidence(card, "normal").digest
+    assert other.kept(card, "normal", key).strengths == ("0", "0.2", "0.8")
+    assert logged(path, "modules") == 2
+
+
+def test_by_command(path):
+    """Catches: a training that only its command may start, started by a run; one that its command cannot start."""
+    made, card = harness(path), edited(path, "[recipe]\n", '[recipe]\nstarts = "by command"\n')
+    with pytest.raises(DataMissing, match="get it with: robustness train tiny"):
+        made.evidence(card)
+    assert logged(path, "trainings") == 0
+    made.trained(card, by_command=True)
+    assert made.evidence(card).status == ("ok",)
+
+
+def test_notices_once(path):
+    made = harness(path)
+    for _ in range(3):
+        made.notice("something")
+    assert made.notices == ["something"]
+
+
+@pytest.mark.parametrize(("root", "name"), [(store_root, "ROBUSTNESS_STORE"), (data_root, "ROBUSTNESS_DATA")])
+def test_roots(root, name):
+    """Catches: the environment before what was given, an empty variable taken for the current folder, `~` kept."""
+    assert root("given", {name: "other"}) == Path("given")
+    assert root(None, {name: "other"}) == Path("other")
+    assert root("~/x", {}) == Path.home() / "x"
+    assert root(None, {name: ""}) == root(None, {})
+    assert root(None, {}).is_absolute()

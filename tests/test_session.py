@@ -1,0 +1,180 @@
+"""The state of a run: what is accounted for how, and when a run may not be called green."""
+
+import itertools
+import shutil
+from pathlib import Path
+
+import pytest
+from plugin_project import CARD
+
+from robustness import hardware, session
+from robustness.errors import RobustnessError
+from robustness.reporting.document import OUTCOMES
+from robustness.session import Options, Session
+
+
+@pytest.fixture
+def run(project) -> Session:
+    """A session on the tiny project, whose evidence is there, with every claim planned once."""
+    project.fill()
+    made = Session(Options(handed=(project.root / "models",), store=str(project.store)))
+    made.plan((f"t.py::t[{name}]", name) for name in made.claims)
+    return made
+
+
+def hear(run: Session, claim: str, outcome: str, **numbers) -> None:
+    run.hear(f"t.py::t[{claim}]", outcome, numbers, f"it {outcome}")
+
+
+CLAIM = "tiny:normal:0.3:accuracy"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"seed": -1}, r"`seed` must lie in \[0, 2\*\*32\), got -1"),
+        ({"seed": 2**32}, "`seed`"),
+        ({"device": "gpu"}, "`device` must be cpu, cuda, cuda:N or auto, got 'gpu'"),
+        ({"device": "cuda:"}, "`device`"),
+        ({"device": "cuda:-1"}, "`device`"),
+        ({"device": "cpu:0"}, "`device`"),
+        ({"device": "cuda:2"}, r"`device` = 'cuda:2': this machine has 0 GPU\(s\) that torch can use"),
+    ],
+)
+def test_options_that_cannot_be(given, said, monkeypatch):
+    monkeypatch.setattr(hardware, "gpus", lambda: 2)
+    monkeypatch.setattr(session, "_torch_gpus", lambda: 0)
+    with pytest.raises(RobustnessError, match=said):
+        Options(**given).check()
+
+
+def test_options_that_can_be(monkeypatch):
+    """Catches: torch asked although the driver lists enough, or not asked where it lists none."""
+    asked = []
+    monkeypatch.setattr(hardware, "gpus", lambda: 2)
+    monkeypatch.setattr(session, "_torch_gpus", lambda: asked.append(1) or 4)
+    for device in ("cpu", "auto", "cuda", "cuda:1"):
+        Options(device=device, seed=2**32 - 1).check()
+    assert asked == []
+    Options(device="cuda:3").check()
+    assert asked != []
+
+
+def test_planned_and_never_heard(run):
+    """Catches: a claim that nobody reported left out, or held."""
+    assert {outcome.outcome for outcome in run.all_outcomes()} == {"never ran"}
+    assert len(run.all_outcomes()) == 7
+    assert run.problems() == ["7 of 7 claims never ran, tiny:clean:0:accuracy among them"]
+    for name in run.claims:
+        hear(run, name, "held")
+    assert run.problems() == []
+
+
+@pytest.mark.parametrize("red", ["failed", "errored", "refused"])
+def test_a_failure_goes_before_what_was_said_first(run, red):
+    """Catches: a crash after a check forgotten; a later word that makes a red claim green."""
+    for first, second in ((red, "held"), ("held", red), (red, "skipped"), ("skipped", red)):
+        run.outcomes.clear()
+        hear(run, CLAIM, first)
+        hear(run, CLAIM, second)
+        assert run.outcomes[f"t.py::t[{CLAIM}]"].outcome == red
+
+
+def test_tests_that_nobody_planned(run):
+    """Catches: a claim that counts although it is no test of this run."""
+    run.hear("t.py::other", "failed", {}, "no")
+    assert run.outcomes == {}
+    run.plan([("t.py::stranger[x:y:0:accuracy]", "x:y:0:accuracy")])
+    assert len(run.planned) == 7
+
+
+def test_the_worst_of_several_tests_on_a_claim(run):
+    """Catches: the first or the last test's word, or one claim counted twice."""
+    words = ("held", "skipped", "failed", "errored", "refused")
+    for i, (first, second) in enumerate(itertools.permutations(words, 2)):
+        both = Session(run.options)
+        nodeids = [f"t.py::a{i}", f"t.py::b{i}"]
+        both.plan((nodeid, CLAIM) for nodeid in nodeids)
+        for nodeid, outcome in zip(nodeids, (first, second), strict=True):
+            both.hear(nodeid, outcome, {}, outcome)
+        (counted,) = both.all_outcomes()
+        worst = first if session.WORST_FIRST.index(first) < session.WORST_FIRST.index(second) else second
+        assert counted.outcome == worst
+    assert session.WORST_FIRST[-2:] == ("skipped", "held")
+    assert sorted(session.WORST_FIRST) == sorted(OUTCOMES)
+
+
+def test_one_of_two_tests_on_a_claim_never_ran(run):
+    both = Session(run.options)
+    both.plan([("t.py::a", CLAIM), ("t.py::b", CLAIM)])
+    both.hear("t.py::b", "held", {}, "")
+    assert both.problems() == [f"1 of 1 claims never ran, {CLAIM} among them"]
+
+
+def test_problems_of_who_asked_for_what(project):
+    """Catches: a run of somebody's own tests red for want of claims; one of the suites green for it."""
+    empty = Session(Options())
+    assert empty.problems() == []
+    empty.asked.add("card")
+    assert empty.problems() == [
+        "no card is selected; name models with --robustness-model or cards with --robustness-card"
+    ]
+    some = Session(Options(handed=(project.card,)))
+    some.asked.add("card")
+    assert some.problems() == []
+    some.asked.add("claim")
+    assert some.problems()[0].startswith("no claim was run")
+
+
+def test_all_skipped(run):
+    for name in run.claims:
+        hear(run, name, "skipped")
+    assert run.problems() == ["all 7 claims were skipped"]
+    hear(run, CLAIM, "failed")
+    assert run.problems() == []
+
+
+def test_document_of_what_was_not_kept(run, project):
+    """Catches: a report that fails, sweeps or trains where the store has lost what the claims were judged on."""
+    keys = {sweep: run.harness.key(run.cards[0], sweep) for sweep in ("normal", "uniform")}
+    kept = Session(run.options)
+    for each in (run, kept):
+        for name, claim in each.claims.items():
+            each.plan([(f"t.py::t[{name}]", name)])
+            hear(
+                each, name, "held", evidence=keys.get(claim.sweep), value=0.9, low=0.8, high=1.0, n=200, method="wilson"
+            )
+    shown = kept.document(complete=True)["models"][0]
+    assert [sweep["evidence"] is not None for sweep in shown["sweeps"]] == [True] * 3
+    shutil.rmtree(project.store)
+    lost = Session(run.options, planned=run.planned, outcomes=run.outcomes, keys=run.keys, asked=run.asked)
+    document = lost.document(complete=True)
+    assert document["verdict"] == "passed"
+    assert [sweep["evidence"] for sweep in document["models"][0]["sweeps"]] == [None] * 3
+    assert project.logged("passes") == project.logged("trainings") == []
+
+
+def test_notices_of_all(run):
+    """Catches: a worker's notices lost, or told once for each worker."""
+    run.heard += ["from a worker", "from both", "from both"]
+    run.harness.notice("from both")
+    run.harness.notice("own")
+    assert run.notices == ["from a worker", "from both", "own"]
+
+
+def test_lent_module(run):
+    """Catches: the module that is swept in the hands of tests; one that is loaded for each of them."""
+    card = run.cards[0]
+    lent = run.classifier(card)
+    assert lent is run.classifier(card)
+    assert lent is not run.harness.classifier(card).module
+    assert not lent.training
+
+
+def test_header_names_all(project):
+    project.write("models/other.toml", CARD.replace('"tiny"', '"other"', 1))
+    made = Session(Options(handed=(project.root / "models",), store="/my/store", data="/my/data", seed=4, device="cpu"))
+    first, second = made.header()
+    assert "models other (digits, smoke), tiny (digits, smoke); device cpu, seed 4, pytest-robustness" in first
+    assert "torch " in first
+    assert second == f"robustness: store {Path('/my/store')}, data root {Path('/my/data')}"
