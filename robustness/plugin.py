@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -99,11 +99,11 @@ def session_of(config: pytest.Config) -> Session:
 
         worker = getattr(config, "workerinput", {})
         hook = config.pluginmanager.hook
-        handed = [path for paths in hook.pytest_robustness_models(config=config) for path in paths]
+        handed = _from_root(config, hook.pytest_robustness_models(config=config))
         cards = config.getoption("robustness_card")
         cards = cards or [_ini_folder(config) / path for path in config.getini("robustness_card") or ()]
         options = Options(
-            handed=tuple(map(Path, handed)),
+            handed=tuple(handed),
             named=tuple(Path(path).resolve() for path in cards),
             models=tuple(option(config, "model") or ()),
             data=_folder(config, "data"),
@@ -127,6 +127,12 @@ def session_of(config: pytest.Config) -> Session:
 
         config.stash[SESSION] = Session(options, say, lambda what: bar(f"robustness: {what}", aside))
     return config.stash[SESSION]
+
+
+def _from_root(config: pytest.Config, found: Iterable[Any]) -> Iterator[Path]:
+    """Give the paths that hooks name, one or several each; they start from the root folder."""
+    for paths in found:
+        yield from (config.rootpath / path for path in ([paths] if isinstance(paths, str | Path) else paths))
 
 
 def _ini_folder(config: pytest.Config) -> Path:
@@ -440,7 +446,7 @@ def _report_files(config: pytest.Config) -> list[Path]:
     if not named:
         named = [_ini_folder(config) / path for path in config.getini("robustness_report") or ()]
     if not named:
-        named = [path for paths in config.pluginmanager.hook.pytest_robustness_reports(config=config) for path in paths]
+        named = list(_from_root(config, config.pluginmanager.hook.pytest_robustness_reports(config=config)))
     return named
 
 

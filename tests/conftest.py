@@ -36,6 +36,7 @@ def project(pytester, monkeypatch, warm_store) -> Iterator[Project]:
     """The tiny project, with an empty store; `fill` fills it."""
     monkeypatch.setenv("ROBUSTNESS_STORE", str(pytester.path / "store"))
     monkeypatch.setenv("ROBUSTNESS_DATA", str(pytester.path / "data"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # the stored evidence is a CPU's
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # a file rewritten within a second would be read from its cache
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)

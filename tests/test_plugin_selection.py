@@ -61,6 +61,17 @@ def test_cards_by_path(project, given):
     assert (run.ret, models(run)) == (0, ["tiny"])
 
 
+@pytest.mark.parametrize("given", ["'models'", "['models/tiny.toml']", "config.rootpath / 'models'"])
+def test_what_hooks_give(project, monkeypatch, given):
+    """Catches: a path alone taken letter by letter, paths that start where pytest was called."""
+    text = f"def pytest_robustness_models(config): return {given}\n"
+    project.fill().write("conftest.py", text + "def pytest_robustness_reports(config): return 'own.json'\n")
+    monkeypatch.chdir(project.root / "suites")
+    run = project.plain("-k", "loss")
+    assert run.ret == 0
+    assert json.loads((project.root / "own.json").read_text())["counts"]["held"] == 1
+
+
 def test_card_of_the_hook_by_path(project):
     """Catches: comparing a resolved path with one that is not."""
     (project.root / "link").symlink_to("models")
