@@ -6,7 +6,7 @@ import re
 import pytest
 from plugin_project import CARD, IDS
 
-from robustness.plugin import OPTIONS
+from robustness.settings import OPTIONS
 
 ARRAY = CARD.replace('name = "digits"', 'name = "array"\nfile = "far.npz"').replace(
     'split = { kind = "balanced", per_class = 20 }', ""
@@ -164,6 +164,16 @@ def test_the_command_line_goes_before_the_ini(project):
     assert (run.ret, models(run), run.report["run"]["seed"]) == (0, ["tiny"], 0)
     assert not (project.root / "own.json").exists()
     assert project.entries() == project.entries(of=project.warm)  # seed 0 was there
+
+
+def test_folders_from_option_environment_and_ini(project):
+    """Catches: another order than the documented one."""
+    project.write("pyproject.toml", '[tool.pytest.ini_options]\nrobustness_data = "ini"\nrobustness_store = "ini"\n')
+    look = ("suites", "--collect-only")
+    environment = f"store {project.store}, data root {project.root / 'data'}"  # which the fixture has set
+    assert environment in project.plain(*look).out
+    given = project.plain(*look, "--robustness-store=mine", "--robustness-data=yours").out
+    assert "store mine, data root yours" in given
 
 
 def test_seed_reaches_the_draws(project):

@@ -497,7 +497,7 @@ def test_what_is_red_says_what_to_do(load_card):
     lines = summary(report(load_card()))
 
     assert lines[0] == "FAILED: 8 claims on 1 model: 5 held, 3 failed"
-    assert lines[-1].startswith("next: pytest 'suites/test_noise.py::test_noise[mlp:clean:0:loss]' ")
+    assert lines[-1] == "next: the same command with --lf runs what failed alone"
 
 
 @pytest.mark.parametrize("fate", RED)
@@ -505,7 +505,13 @@ def test_every_red_outcome_has_a_next_step(load_card, fate):
     card = load_card("[claims.clean]\naccuracy = 0.9")
     document = report(card, {}, [outcome(card, 0, fate)])
 
-    assert summary(document)[-1].startswith("next: pytest ")
+    said = {
+        "refused": f"raise the threshold of {card.name}:clean:0:accuracy ",
+        "failed": "--lf",
+        "errored": "--lf -n 0",
+    }
+    assert summary(document)[-1].startswith("next: ")
+    assert said.get(fate, "-n 0") in summary(document)[-1]
     assert summary(document)[0] == f"FAILED: 1 claim on 1 model: 1 {fate}"
 
 

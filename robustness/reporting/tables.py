@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -182,11 +181,9 @@ def _next(document: Plain) -> Iterator[str]:
 def _repair(claim: Plain | None) -> str:
     if claim is None:
         return "get what is missing, or choose other models with --robustness-model"
-    again = one_line(f"pytest {shlex.quote(claim['nodeid'])}")
-    model = shlex.quote(claim["id"].partition(":")[0])
     return {
-        "failed": f"{again} runs the first alone; where the change is meant, robustness renew {model} accepts it",
-        "refused": f"{again} says what a classifier that knows nothing gets; raise that threshold in the card",
-        "errored": f"{again} shows the first error alone",
-        "never ran": f"{again} runs the first in this process; -n 0 shows where a worker died",
+        "failed": "the same command with --lf runs what failed alone",
+        "refused": one_line(f'raise the threshold of {claim["id"]} in its card, or write "no claim possible" there'),
+        "errored": "the same command with --lf -n 0 shows the errors alone",
+        "never ran": "the same command with -n 0 shows where a worker died",
     }[str(claim["outcome"])]

@@ -1,0 +1,135 @@
+"""The fixtures `card`, `classifier`, `sweep` and `claim`, and the tests that are made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+
+from robustness.settings import is_worker, session_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from robustness.cards import Card, Claim
+    from robustness.evidence import Evidence
+    from robustness.session import Session
+
+T = TypeVar("T")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make one test per claim (or card) of the selected cards."""
+    wanted = next((name for name in ("claim", "card") if _is_ours(metafunc.definition, name)), None)
+    if wanted is None:
+        return
+    from robustness.errors import RobustnessError
+
+    session = session_of(metafunc.config)
+    session.asked.add(wanted)
+    try:
+        cards, every = session.cards, session.claims
+    except RobustnessError as error:
+        first, session.unreadable = not session.unreadable, str(error)
+        if first and not is_worker(metafunc.config):  # said once: not in every module, nor by every worker
+            raise _red(error) from None
+        cards, every = [], {}
+    if wanted == "claim":
+        claims = [claim for claim in every.values() if _holds(metafunc.definition, claim)]
+        metafunc.parametrize("claim", claims, ids=[claim.id for claim in claims], indirect=True)
+    else:
+        metafunc.parametrize("card", cards, ids=[card.name for card in cards], indirect=True)
+
+
+def _is_ours(definition: Any, name: str) -> bool:
+    """Say whether a test gets this fixture from here: others may call theirs so, or parametrize an argument."""
+    for found in reversed(definition._fixtureinfo.name2fixturedefs.get(name, ())):
+        if getattr(found.func, "__module__", None) == __name__:
+            return True
+        if name not in found.argnames:  # one that does ask for it extends it
+            return False
+    return False
+
+
+def _holds(definition: pytest.Item, claim: Claim) -> bool:
+    known = vars(claim)
+    for mark in definition.iter_markers("claims"):
+        if other := [*map(repr, mark.args), *(key for key in mark.kwargs if key not in known)]:
+            raise pytest.fail.Exception(
+                f"{definition.nodeid}: the marker `claims` takes {', '.join(f'{key}=...' for key in known)}; "
+                f"got {', '.join(other)}",
+                pytrace=False,
+            )
+        if any(known[key] != value for key, value in mark.kwargs.items()):
+            return False
+    return True
+
+
+def _red(error: Exception) -> BaseException:
+    """Give what fails a test (or a module) with the sentence of an expected error alone."""
+    return pytest.fail.Exception(str(error), pytrace=False)
+
+
+@pytest.fixture
+def card(request: pytest.FixtureRequest) -> Card:
+    """A selected model's card; beside `claim`, the card that claims it."""
+    if hasattr(request, "param"):
+        return request.param  # type: ignore[no-any-return]
+    return request.getfixturevalue("claim").card  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def classifier(request: pytest.FixtureRequest, card: Card) -> nn.Module:
+    """The card's module with its weights, in evaluation mode; loaded once a process, and not the one that is swept."""
+    return _told(request.config, lambda: session_of(request.config).classifier(card))
+
+
+@pytest.fixture
+def sweep(request: pytest.FixtureRequest, card: Card) -> Callable[[str], Evidence]:
+    """Give the evidence of one of the card's sweeps by its name, or of "clean"."""
+    harness = session_of(request.config).harness
+
+    def evidence(name: str = "clean") -> Evidence:
+        return _told(request.config, lambda: harness.evidence(card, name))
+
+    return evidence
+
+
+@pytest.fixture
+def claim(request: pytest.FixtureRequest) -> ClaimCheck:
+    """One claim of a selected card; `claim.check(evidence)` holds the model to it."""
+    return ClaimCheck(request.node, session_of(request.config), request.param)
+
+
+class ClaimCheck:
+    """A claim under test: its `card`, `sweep`, `strength`, `metric`, `threshold`, and `check`."""
+
+    def __init__(self, node: pytest.Item, session: Session, claim: Claim) -> None:
+        self._node = node
+        self._claim = claim
+        self.card = session.card(claim.model)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._claim, name)
+
+    def check(self, evidence: Evidence) -> None:
+        """Judge the claim, note the numbers on the test, and fail with a sentence where it is not held."""
+        from robustness import claims
+
+        verdict = claims.judge(self._claim, evidence)
+        self._node.user_properties += claims.properties(verdict, evidence).items()
+        if not verdict.held:
+            pytest.fail(verdict.message, pytrace=False)
+
+
+def _told(config: pytest.Config, make: Callable[[], T]) -> T:
+    """Make something; skip where data are missing (an error when strict), fail with a sentence where it cannot be."""
+    from robustness.errors import DataMissing, RobustnessError
+
+    try:
+        return make()
+    except RobustnessError as error:
+        if isinstance(error, DataMissing) and not session_of(config).options.strict:
+            raise pytest.skip.Exception(str(error)) from None
+        raise _red(error) from None

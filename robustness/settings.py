@@ -1,0 +1,137 @@
+"""What the user asked for: options, their ini twins, and the state of the run that they make."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from robustness.session import Session
+
+SESSION = pytest.StashKey["Session"]()
+
+OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
+    ("model", {"action": "append", "metavar": "NAME"}, "run this model's card (repeatable); default: embedded data"),
+    ("card", {"action": "append", "metavar": "FILE"}, "also run this card, or all cards of this folder (repeatable)"),
+    ("data", {"metavar": "DIR"}, "the folder that holds the data sets (also: ROBUSTNESS_DATA)"),
+    ("store", {"metavar": "DIR"}, "the folder that keeps evidence and trained weights (also: ROBUSTNESS_STORE)"),
+    ("device", {"metavar": "DEVICE"}, "cpu, cuda, cuda:N or auto (default): a GPU if there is one"),
+    ("seed", {"type": int, "metavar": "N"}, "the seed of all draws (default 0)"),
+    ("report", {"action": "append", "metavar": "FILE"}, "write the report here: .md, .json, .csv or .tex (repeatable)"),
+    ("strict", {"action": "store_true"}, "missing data or weights are errors, not skips"),
+)
+
+
+def option(config: pytest.Config, name: str) -> Any:
+    """Give an option's value: from the command line, else from the ini file."""
+    given = config.getoption(f"robustness_{name}")
+    return config.getini(f"robustness_{name}") if given is None else given
+
+
+def session_of(config: pytest.Config) -> Session:
+    """Give the state of this run, made when it is first needed."""
+    if SESSION not in config.stash:
+        from robustness.errors import RobustnessError
+        from robustness.progress import bar
+        from robustness.session import Options, Session
+
+        worker = getattr(config, "workerinput", {})
+        hook = config.pluginmanager.hook
+        handed = _from_root(config, hook.pytest_robustness_models(config=config))
+        cards = config.getoption("robustness_card")
+        cards = cards or [ini_folder(config) / path for path in config.getini("robustness_card") or ()]
+        options = Options(
+            handed=tuple(handed),
+            named=tuple(Path(path).resolve() for path in cards),
+            models=tuple(option(config, "model") or ()),
+            data=_folder(config, "data"),
+            store=_folder(config, "store"),
+            device=option(config, "device") or "auto",
+            seed=_integer(option(config, "seed"), "seed"),
+            strict=bool(option(config, "strict")),
+            workers=int(worker.get("workercount", 0) or _xdist_workers(config)),
+            worker=int(re.sub(r"\D", "", worker.get("workerid", "")) or 0),
+            run=worker.get("testrunuid"),
+        )
+        try:
+            options.check()
+        except RobustnessError as error:
+            raise pytest.UsageError(str(error)) from None
+        aside = partial(_aside, config)
+
+        def say(message: str) -> None:
+            with aside():
+                sys.stderr.write(f"robustness: {message}\n")
+
+        config.stash[SESSION] = Session(options, say, lambda what: bar(f"robustness: {what}", aside))
+    return config.stash[SESSION]
+
+
+def _from_root(config: pytest.Config, found: Iterable[Any]) -> Iterator[Path]:
+    """Give the paths that hooks name, one or several each; they start from the root folder."""
+    for paths in found:
+        yield from (config.rootpath / path for path in ([paths] if isinstance(paths, str | Path) else paths))
+
+
+def ini_folder(config: pytest.Config) -> Path:
+    """Give the folder that paths in the ini file start from, wherever pytest was called."""
+    return config.rootpath if config.inipath is None else config.inipath.parent
+
+
+def _folder(config: pytest.Config, name: str) -> str | None:
+    """Give a folder from the command line, or from the ini file; the environment goes before the latter."""
+    given: str | None = config.getoption(f"robustness_{name}")
+    if given or os.environ.get(f"ROBUSTNESS_{name.upper()}"):
+        return given
+    named = config.getini(f"robustness_{name}")
+    return str(ini_folder(config) / Path(named).expanduser()) if named else None
+
+
+def _integer(given: Any, name: str) -> int:
+    try:
+        return int(given or 0)
+    except ValueError:
+        raise pytest.UsageError(f"robustness_{name} must be a whole number, got {given!r}") from None
+
+
+def _xdist_workers(config: pytest.Config) -> int:
+    return max(1, len(getattr(config.option, "tx", None) or ()))
+
+
+@contextmanager
+def _aside(config: pytest.Config) -> Iterator[None]:
+    """Write past pytest's capture; a worker's standard error is the terminal's."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    if capture is None:
+        yield
+        return
+    with capture.global_and_fixture_disabled():
+        yield
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Say whether this process is one of xdist's workers."""
+    return hasattr(config, "workerinput")
+
+
+def has_cards(config: pytest.Config) -> bool:
+    """Say whether anybody has handed over models: else none of this run is the plugin's business."""
+    return bool(config.pluginmanager.hook.pytest_robustness_models.get_hookimpls() or option(config, "card"))
+
+
+def report_files(config: pytest.Config) -> list[Path]:
+    """Give the files that the report goes to: by option, else by ini file, else by hook."""
+    named = [config.invocation_params.dir / path for path in config.getoption("robustness_report") or ()]
+    if not named:
+        named = [ini_folder(config) / path for path in config.getini("robustness_report") or ()]
+    if not named:
+        named = list(_from_root(config, config.pluginmanager.hook.pytest_robustness_reports(config=config)))
+    return named
