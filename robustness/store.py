@@ -90,8 +90,9 @@ class Store:
         """
         Do one thing in one process of however many run; the others wait and say what for.
 
-        While it is done a marker lies in the store. One that is found with the lock free was left by a
-        process that died: in the same run SweepError is raised, for whoever tried again would die the same way.
+        While it is done a marker lies in the store, and stays where it failed. One that is found with the lock
+        free says that a process has died or failed at it: in the same run SweepError is raised, for whoever
+        tried again would end the same way.
         """
         lock = self._acquired(name, what)
         if lock is None:
@@ -99,14 +100,18 @@ class Store:
             return
         try:
             marker = self.root / "attempts" / f"{name}.json"
-            self._refuse_if_died(marker, what)
-            with contextlib.suppress(StoreError):
-                self.write(marker, json.dumps({"run": self.run, "pid": os.getpid(), "what": what}).encode())
+            self._refuse_if_tried(marker, what)
+            self._mark(marker)
             try:
                 yield
-            finally:
-                with contextlib.suppress(OSError):
-                    marker.unlink(missing_ok=True)
+            except Exception as error:
+                self._mark(marker, failed=str(error) or type(error).__name__)
+                raise
+            except BaseException:  # Ctrl-C is nobody's failure
+                marker.unlink(missing_ok=True)
+                raise
+            with contextlib.suppress(OSError):
+                marker.unlink(missing_ok=True)
         finally:
             lock.release()
 
@@ -125,16 +130,24 @@ class Store:
             except (OSError, NotImplementedError):  # the latter: a file system without locks
                 return None
 
-    def _refuse_if_died(self, marker: Path, what: str) -> None:
+    def _mark(self, marker: Path, **more: str) -> None:
+        with contextlib.suppress(StoreError):  # a full disk loses the warning to others, and nothing else
+            self.write(marker, json.dumps({"run": self.run, "pid": os.getpid(), **more}).encode())
+
+    def _refuse_if_tried(self, marker: Path, what: str) -> None:
         try:
             left = json.loads(marker.read_bytes())
         except (OSError, ValueError):
             return
-        if isinstance(left, dict) and left.get("run") == self.run and left.get("pid") != os.getpid():
-            raise SweepError(
-                f"process {left.get('pid')} of this run died while {what}; it is not tried again in this run "
-                "(out of memory? a crash in the model's native code?)"
-            )
+        if not isinstance(left, dict) or left.get("run") != self.run or left.get("pid") == os.getpid():
+            return
+        again = "it is not tried again in this run"
+        if "failed" in left:
+            raise SweepError(f"process {left['pid']} of this run failed while {what}; {again}: {left['failed']}")
+        raise SweepError(
+            f"process {left.get('pid')} of this run died while {what}; {again} "
+            "(out of memory? a crash in the model's native code?)"
+        )
 
     def entries(self, kind: str = "evidence") -> Iterator[tuple[Path, Evidence | StoreError]]:
         """Give every entry of a kind, in the order of their keys, or why it cannot be read."""

@@ -270,10 +270,41 @@ def test_other_things_need_not_wait(tmp_path):
     assert said == []
 
 
-def test_an_error_inside_is_the_caller_s_and_leaves_no_marker(tmp_path):
+def test_an_error_inside_is_the_caller_s_who_may_try_again(tmp_path):
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), Store(tmp_path, run="one").alone("it", "x"):
             1 / len(files(tmp_path / "attempts")[1:])
+    with Store(tmp_path, run="one").alone("it", "x"):
+        pass
+    assert files(tmp_path / "attempts") == []
+
+
+FAILS = """
+import sys
+from pathlib import Path
+from robustness.store import Store
+try:
+    with Store(Path(sys.argv[1]), run="one").alone("it", "x"):
+        raise ValueError("boom")
+except ValueError:
+    print("failed")
+"""
+
+
+def test_what_failed_in_another_process_is_not_tried_again_in_this_run(tmp_path):
+    """Each worker would train, and fail, anew."""
+    assert helpers.run(FAILS, tmp_path) == "failed\n"
+    refused = r"process \d+ of this run failed while sweeping; it is not tried again in this run: boom"
+    with pytest.raises(SweepError, match=refused), Store(tmp_path, run="one").alone("it", "sweeping"):
+        pytest.fail("tried again")
+    with Store(tmp_path, run="two").alone("it", "sweeping"):
+        pass
+    assert files(tmp_path / "attempts") == []
+
+
+def test_an_interruption_is_nobody_s_failure(tmp_path):
+    with pytest.raises(KeyboardInterrupt), Store(tmp_path, run="one").alone("it", "x"):
+        raise KeyboardInterrupt
     assert files(tmp_path / "attempts") == []
 
 
