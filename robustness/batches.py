@@ -7,12 +7,15 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from itertools import zip_longest
 from queue import SimpleQueue
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from robustness.draws import CHUNK
+
+M = TypeVar("M", bound=nn.Module)
 
 Progress = Callable[[int, int], None]
 """Called with the images done and all images."""
@@ -74,15 +77,15 @@ def workers(size: int, device: str) -> Iterator[ThreadPoolExecutor]:
 
 
 def run(
-    work: Callable[[nn.Module, int, int], None],
-    models: list[nn.Module],
+    work: Callable[[M, int, int], None],
+    models: list[M],
     total: int,
     batch_size: int,
     device: str,
     progress: Progress | None = None,
 ) -> None:
     """Call ``work(model, start, stop)`` for every batch, as many at once as there are models."""
-    free: SimpleQueue[nn.Module] = SimpleQueue()
+    free: SimpleQueue[M] = SimpleQueue()
     for model in models:
         free.put(model)
 

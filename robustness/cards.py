@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from robustness import sources, strengths
+from robustness.datasets.spec import DataSpec
 from robustness.errors import CardError
 from robustness.perturbations import Clean, Perturbation
 from robustness.schema import CardFile, sentence
@@ -30,6 +31,8 @@ class Claim:
     metric: str
     threshold: float
     family: str
+    clean_accuracy: float | None = None
+    """What clean accuracy must be for an upper bound to count."""
 
     @property
     def id(self) -> str:
@@ -43,6 +46,8 @@ class Card:
 
     file: CardFile
     path: Path
+    tested_on: DataSpec | None = None
+    """Other data than its own that it is swept on, where it serves as the source of another card's sweep."""
 
     @property
     def name(self) -> str:
@@ -75,15 +80,29 @@ class Card:
         """Give a sweep's perturbation by the sweep's name."""
         return Clean() if sweep == "clean" else self.file.sweeps[sweep].perturbation
 
+    def source(self, sweep: str) -> Path | None:
+        """Give the file of the card that a sweep's examples are made on; None where that is the swept model."""
+        made_on = self.perturbation(sweep).made_on
+        return None if made_on is None else self.path.parent / made_on
+
+    def attacked_for(self, other: Card, sweep: str) -> Card:
+        """Give this card as the source of another's sweep: attacked itself, at the same strengths, on its images."""
+        table = other.file.sweeps[sweep]
+        own = table.perturbation.model_copy(update={"source": None})
+        sweeps = {sweep: table.model_copy(update={"perturbation": own})}
+        return Card(self.file.model_copy(update={"sweeps": sweeps, "claims": {}}), self.path, other.file.data)
+
     def claims(self) -> Iterator[Claim]:
         """Give every claim in the order of the file."""
         for sweep, table in self.file.claims.items():
             chosen = table.strengths if table.strengths is not None else self.file.strengths_of(sweep)
-            family = self.perturbation(sweep).family
+            perturbation = self.perturbation(sweep)
+            family = perturbation.family if perturbation.made_on is None else "transfer"
+            clean = self.file.clean_accuracy
             for i, strength in enumerate(chosen):
                 for metric, row in table.thresholds.items():
                     if not isinstance(threshold := row[i], str):
-                        yield Claim(self.name, sweep, strengths.name(strength), metric, threshold, family)
+                        yield Claim(self.name, sweep, strengths.name(strength), metric, threshold, family, clean)
 
 
 def load(path: Path) -> Card:

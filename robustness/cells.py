@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from robustness import strengths as strengths_
 from robustness.batches import padded, workers
 from robustness.datasets.images import Images
-from robustness.decisions import Argmax
+from robustness.decisions import Decision
 from robustness.draws import CHUNK, ChunkedDraws, Purpose, generator
-from robustness.errors import ModelError
-from robustness.outcomes import Outcomes
+from robustness.errors import MissingLibrary, ModelError
+from robustness.outcomes import UNREACHED, Outcomes
 from robustness.perturbations import Batch, Perturb, Perturbation
 from robustness.strengths import Spread, Strength, Unit
 
@@ -30,7 +30,10 @@ class Cells:
     seed: int
     device: str
     batch_size: int
-    decision: Argmax
+    decision: Decision
+    source_decision: Decision
+    directions: np.ndarray | None = None
+    """A direction for every image, made before, where there is one."""
     draws: ChunkedDraws = field(init=False)
 
     def __post_init__(self) -> None:
@@ -52,53 +55,56 @@ class Cells:
                 part[:] = strength.draw(draws, len(part)) if isinstance(strength, Spread) else strength
         return rows
 
-    def batch(self, model: nn.Module, start: int, stop: int, outcomes: Outcomes) -> None:
+    def batch(self, models: nn.ModuleDict, start: int, stop: int, outcomes: Outcomes) -> None:
         """Sweep one batch over all strengths; what the user's code raises is an error of a cell."""
         cells = [i for i in range(len(self.strengths)) if not outcomes.settled(i, start)]
         if not cells:
             return
-        drawn = self.draws.rows(start, stop)
-        batch = Batch(
-            model,
-            self._padded(self.images.batch(start, stop)),
-            self._padded(self.images.labels[start:stop]),
-            self._padded(drawn) if drawn.size else None,
-        )
+        batch = self.prepared(models, start, stop)
         try:
             perturb = self.perturbation.prepare(batch)
-        except ModelError:
+        except (ModelError, MissingLibrary):
             raise
         except Exception as error:  # preparing may run the model; without it no cell has numbers
             for i in cells:
                 outcomes.fail(i, start, error)
             return
-        out = torch.empty_like(batch.inputs)
+        shared, out = batch.take_counts(), torch.empty_like(batch.inputs)
         for i in cells:
             try:
                 self._cell(batch, perturb, i, slice(start, stop), out, outcomes)
-            except ModelError:
+            except (ModelError, MissingLibrary):
                 raise
             except Exception as error:  # anything that the model raises is an error of this cell
                 outcomes.fail(i, start, error)
+            outcomes.count(i, shared)
+            outcomes.count(i, batch.take_counts())
+
+    def prepared(self, models: nn.ModuleDict, start: int, stop: int) -> Batch:
+        """Give some images with all that a perturbation of them needs."""
+        others = dict(models.items())
+        drawn = self.draws.rows(start, stop)
+        return Batch(
+            models["classifier"],
+            self._padded(self.images.batch(start, stop)),
+            self._padded(self.images.labels[start:stop]),
+            self._padded(drawn) if drawn.size else None,
+            size=stop - start,
+            source=others.get("source"),
+            decision=self.source_decision,
+            generator=others.get("generator"),
+            made=None if self.directions is None else self._padded(self.directions[start:stop]).float(),
+        )
 
     def _cell(self, batch: Batch, perturb: Perturb, i: int, rows: slice, out: Tensor, outcomes: Outcomes) -> None:
         """Decide one batch at one strength."""
         n = rows.stop - rows.start
         with torch.no_grad():
-            strength: float | Tensor
-            if isinstance(chosen := self.strengths[i], Spread):
-                assert outcomes.drawn is not None
-                strength = self._padded(outcomes.drawn[i, rows]).view(-1, *(1,) * (out.dim() - 1))
-            else:
-                strength = chosen
-            if self.unit == "snr":
-                perturbed, reached = strengths_.at_ratio(perturb, batch.inputs, strength, out)
-                outcomes.unreached(i, n - int(reached[:n].sum()))
-            else:
-                perturbed = perturb(strength, out)
+            perturbed = self._perturbed(batch, perturb, i, rows, out, outcomes)
             snr = strengths_.signal_to_noise_ratio(batch.inputs, perturbed)[:n]
         with torch.inference_mode():
-            logits = self.logits(batch.classifier, perturbed)[:n]
+            given = batch.clean_logits if self.strengths[i] == 0 and self.unit == "native" else None
+            logits = self.checked(self._output(batch.classifier, perturbed) if given is None else given)[:n]
             log_probabilities = self.decision.log_probabilities(logits)
             predictions = self.decision.predictions(logits)
             true, predicted = (
@@ -107,6 +113,8 @@ class Cells:
             floats = {"confidence": predicted.exp(), "true_probability": true.exp(), "loss": -true, "snr": snr}
             if "probabilities" in outcomes.floats:
                 floats["probabilities"] = log_probabilities.exp()
+            if (passed := self.decision.log_passed(logits)) is not None:
+                floats["attack_probability"] = -torch.expm1(passed)
             outcomes.record(
                 i,
                 rows,
@@ -115,12 +123,40 @@ class Cells:
                 {name: values.cpu().numpy() for name, values in floats.items()},
             )
 
+    def _perturbed(
+        self, batch: Batch, perturb: Perturb, i: int, rows: slice, out: Tensor, outcomes: Outcomes
+    ) -> Tensor:
+        """Give a batch at one strength."""
+        strength: float | Tensor
+        if isinstance(chosen := self.strengths[i], Spread):
+            assert outcomes.drawn is not None
+            strength = self._padded(outcomes.drawn[i, rows]).view(-1, *(1,) * (out.dim() - 1))
+        else:
+            strength = chosen
+        if self.unit == "native":
+            return perturb(strength, out)
+        perturbed, reached = strengths_.at_ratio(perturb, batch.inputs, strength, out)
+        batch.count(UNREACHED, ~reached)
+        return perturbed
+
     def _padded(self, array: np.ndarray) -> Tensor:
         return padded(array, self.batch_size, self.device)
 
-    def logits(self, model: nn.Module, perturbed: Tensor) -> Tensor:
+    def _output(self, model: nn.Module, perturbed: Tensor) -> Tensor:
+        """Give what a model says; ModelError where it computes in another type than the images come in."""
+        try:
+            return model(perturbed)  # type: ignore[no-any-return]
+        except RuntimeError as error:
+            other = {str(p.dtype) for p in model.parameters() if p.is_floating_point() and p.dtype != perturbed.dtype}
+            if other and "dtype" in str(error):
+                raise ModelError(
+                    f"the classifier must take float32 images, got one with parameters of {', '.join(sorted(other))}: "
+                    f"call module.float() in its factory, or convert the images in its forward ({error})"
+                ) from error
+            raise
+
+    def checked(self, logits: Tensor) -> Tensor:
         """Give a model's outputs; ModelError where they are not one number an output that the decision needs."""
-        logits = model(perturbed)
         due = (self.batch_size, self.decision.outputs(len(self.images.classes)))
         if not isinstance(logits, Tensor) or tuple(logits.shape) != due:
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -139,7 +175,7 @@ class Cells:
             inputs = self._padded(self.images.batch(0, min(self.batch_size, len(self.images)))).flip(0)
             with torch.inference_mode():
                 try:
-                    return self.logits(model, inputs).clone()
+                    return self.checked(self._output(model, inputs)).clone()
                 except ModelError:
                     raise
                 except Exception:  # the sweep will run into it, and say so

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
-from robustness import metrics
+from robustness import comparisons, metrics
 from robustness.cards import Claim
 from robustness.confusion import Matrix, confusion_matrix
 from robustness.evidence import OK, Evidence
@@ -40,8 +40,10 @@ def _matrix(evidence: Evidence, row: int) -> Matrix:
 
 def measure(evidence: Evidence, strength: str, metric: str) -> Measurement:
     """Measure a metric at one strength; the confusion matrix is made once for all metrics of a cell."""
-    row = evidence.index(strength)
-    if metrics.parse(metric, evidence.classes).kind.rate is None:
+    row, kind = evidence.index(strength), metrics.parse(metric, evidence.classes).kind
+    if kind.compares:
+        return comparisons.measure(metric, evidence, row)
+    if kind.rate is None:
         return metrics.measure(
             metric,
             evidence.labels,
@@ -67,12 +69,15 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
         measured = measure(evidence, claim.strength, claim.metric)
     except MetricError as error:  # a class that these data do not have
         return Verdict(claim, "errored", f"{_where(claim)}: {error}")
-    higher = metrics.parse(claim.metric, evidence.classes).kind.better == "higher"
+    kind = metrics.parse(claim.metric, evidence.classes).kind
+    higher = kind.better == "higher"
     bound = "at least" if higher else "at most"
     found = f"{_where(claim)}: {claim.metric} is {describe(measured)}"
     promise = f"its card claims {bound} {claim.threshold:g}"
     if math.isnan(measured.value):
         return Verdict(claim, "failed", f"{found}, but {promise}", measured)
+    if kind.compares and (broken := _unconditional(claim, evidence)):
+        return Verdict(claim, "failed", f"{found}, but {broken}", measured)
     least = floor(claim.metric, evidence.labels, evidence.classes)
     if math.isnan(least.value) or (claim.threshold <= least.value if higher else claim.threshold >= least.value):
         return Verdict(
@@ -87,6 +92,16 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
     if kept:
         return Verdict(claim, "held", f"{found}, and {promise}", measured)
     return Verdict(claim, "failed", f"{found}, but {promise}{_missing(claim, measured)}", measured)
+
+
+def _unconditional(claim: Claim, evidence: Evidence) -> str:
+    """Say why an upper bound does not count: without clean accuracy a constant classifier would keep it."""
+    if claim.clean_accuracy is None or evidence.clean is None:
+        return "an upper bound holds only together with a claim of clean accuracy, and its card makes none"
+    clean = measure(evidence.clean, "0", "accuracy").value
+    if clean >= claim.clean_accuracy:
+        return ""
+    return f"that counts only with a clean accuracy of at least {claim.clean_accuracy:g}, which is {clean:.4f}"
 
 
 def properties(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:

@@ -1,23 +1,46 @@
-"""What a system says after its logits: a class per image."""
+"""What a system says after its logits: a class per image and, where it can tell, whether the image was attacked."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Argmax(BaseModel):
-    """The class of the largest logit; the logits are one a class."""
+class Decision(BaseModel, ABC):
+    """How logits are read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: str
+
+    @abstractmethod
+    def outputs(self, classes: int) -> int:
+        """Give the number of outputs that a model for ``classes`` classes must have."""
+
+    @abstractmethod
+    def log_probabilities(self, logits: Tensor) -> Tensor:
+        """Give the logarithm of each class's probability, (N, classes)."""
+
+    def predictions(self, logits: Tensor) -> Tensor:
+        """Give the class of each image, (N,)."""
+        return self.log_probabilities(logits).argmax(1)
+
+    def log_passed(self, logits: Tensor) -> Tensor | None:
+        """Give log(1 − p), (N,), p the probability that the image was attacked; None where it is not told."""
+        return None
+
+
+class Argmax(Decision):
+    """The class of the largest logit; the logits are one a class."""
+
     kind: Literal["argmax"] = "argmax"
 
     def outputs(self, classes: int) -> int:
-        """Give the number of outputs that a model for ``classes`` classes must have."""
+        """Give one output a class."""
         return classes
 
     def predictions(self, logits: Tensor) -> Tensor:
@@ -27,3 +50,73 @@ class Argmax(BaseModel):
     def log_probabilities(self, logits: Tensor) -> Tensor:
         """Give the logarithm of each class's probability, (N, classes)."""
         return logits.log_softmax(1)
+
+
+class Filtering(Decision):
+    """A decision that discards an image whose attack probability is above ``threshold``."""
+
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+    @abstractmethod
+    def log_passed(self, logits: Tensor) -> Tensor:
+        """Give log(1 − p), (N,), p the probability that the image was attacked."""
+
+
+class Null(Filtering):
+    """
+    NULL labelling (Hosseini et al. 2017): one output more, the last, for attacked images.
+
+    Attack probability F[N+1]; class probabilities F[i] / (1 − F[N+1]).
+
+    >>> import torch
+    >>> logits = torch.tensor([[0.6, 0.2, 0.2]]).log()
+    >>> round(1 - Null().log_passed(logits).exp().item(), 4), Null().predictions(logits).item()
+    (0.2, 0)
+    """
+
+    kind: Literal["null"] = "null"
+
+    def outputs(self, classes: int) -> int:
+        """Give one output a class, and one for attacked images."""
+        return classes + 1
+
+    def log_probabilities(self, logits: Tensor) -> Tensor:
+        """Give the logarithm of F[i] / (1 − F[N+1])."""
+        return logits[:, :-1].log_softmax(1)
+
+    def log_passed(self, logits: Tensor) -> Tensor:
+        """Give log(1 − F[N+1]), from the other outputs, so that it does not round to 0."""
+        return logits[:, :-1].logsumexp(1) - logits.logsumexp(1)
+
+
+class TwoN(Filtering):
+    """
+    2N labelling: a second output for each class, for its attacked images.
+
+    Attack probability F[N+1] + … + F[2N]; class probabilities F[i] + F[N+i].
+
+    >>> import torch
+    >>> logits = torch.tensor([[0.1, 0.2, 0.6, 0.1]]).log()
+    >>> round(1 - TwoN().log_passed(logits).exp().item(), 4), TwoN().predictions(logits).item()
+    (0.7, 0)
+    """
+
+    kind: Literal["2n"] = "2n"
+
+    def outputs(self, classes: int) -> int:
+        """Give two outputs a class."""
+        return 2 * classes
+
+    def log_probabilities(self, logits: Tensor) -> Tensor:
+        """Give the logarithm of F[i] + F[N+i]."""
+        probabilities = logits.log_softmax(1)
+        half = logits.shape[1] // 2
+        return probabilities[:, :half].logaddexp(probabilities[:, half:])
+
+    def log_passed(self, logits: Tensor) -> Tensor:
+        """Give the logarithm of F[1] + … + F[N]."""
+        return logits[:, : logits.shape[1] // 2].logsumexp(1) - logits.logsumexp(1)
+
+
+AnyDecision = Annotated[Argmax | Null | TwoN, Field(discriminator="kind")]
+"""What a card's ``model.decision`` may be."""

@@ -40,5 +40,13 @@ class SweepError(RobustnessError):
     """A sweep that could not be made."""
 
 
+class GradientError(RobustnessError):
+    """An attack by gradient on a model that has none to give."""
+
+
+class MissingLibrary(RobustnessError):
+    """A library that a perturbation needs and that is not installed; the extra that installs it."""
+
+
 class StoreError(RobustnessError):
     """A file of the store that is torn, foreign or changed, and therefore not believed."""

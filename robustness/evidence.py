@@ -32,7 +32,10 @@ class Evidence:
     ``labels`` (N,); ``predictions``, ``confidence`` (probability of the predicted class),
     ``true_probability``, ``loss`` (cross-entropy) and ``snr`` (dB) are (S, N);
     ``probabilities`` (S, N, K) and ``drawn`` (the strength of each image, (S, N)) where there are any.
-    ``status`` says of each strength "ok" or why it has no numbers.
+    ``attack_probability`` (S, N) where the decision has one.
+    ``status`` says of each strength "ok" or why it has no numbers. ``clean`` is the same model's evidence without a
+    perturbation, ``source`` that of the model the examples were made on, at the same strengths, on the same images;
+    they are put beside it for metrics that compare, and are no part of it.
     """
 
     labels: np.ndarray
@@ -47,6 +50,9 @@ class Evidence:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     probabilities: np.ndarray | None = None
     drawn: np.ndarray | None = None
+    attack_probability: np.ndarray | None = None
+    clean: Evidence | None = None
+    source: Evidence | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -72,7 +78,7 @@ class Evidence:
         return digest.hexdigest()
 
     def _arrays(self) -> dict[str, np.ndarray]:
-        names = ("labels", *OUTCOMES, "probabilities", "drawn")
+        names = ("labels", *OUTCOMES, "probabilities", "drawn", "attack_probability")
         return {name: array for name in names if (array := getattr(self, name)) is not None}
 
     def with_clean(self, clean: Evidence, strengths: tuple[str, ...]) -> Evidence:
@@ -86,10 +92,16 @@ class Evidence:
             drawn = np.stack([np.zeros(len(e), np.float32) if e.drawn is None else e.drawn[i] for e, i in rows])
         both = self.probabilities is not None and clean.probabilities is not None
         probabilities = np.stack([e.probabilities[i] for e, i in rows if e.probabilities is not None]) if both else None
-        status = tuple(e.status[i] for e, i in rows)
+        told = [e.attack_probability[i] for e, i in rows if e.attack_probability is not None]
         return replace(
-            self, strengths=strengths, status=status, drawn=drawn, probabilities=probabilities, **outcomes
-        )  # fmt: skip
+            self,
+            strengths=strengths,
+            status=tuple(e.status[i] for e, i in rows),
+            drawn=drawn,
+            probabilities=probabilities,
+            attack_probability=np.stack(told) if len(told) == len(rows) else None,
+            **outcomes,
+        )
 
     def to_bytes(self) -> bytes:
         """Write as safetensors: arrays, and a header with provenance and a checksum of both."""
@@ -118,7 +130,7 @@ class Evidence:
         try:
             size = int.from_bytes(content[:8], "little")
             head = json.loads(content[8 : 8 + size])["__metadata__"]
-            arrays = safetensors.numpy.load(content)
+            arrays: dict[str, Any] = safetensors.numpy.load(content)
             if head["format"] != FORMAT:
                 raise StoreError(f"evidence of another format ({head['format']})")
             evidence = cls(

@@ -6,13 +6,13 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import platformdirs
 
-from robustness import datasets, hardware, sources, strengths, weights
+from robustness import aids, cards, datasets, hardware, sources, strengths, weights
 from robustness.cards import Card
 from robustness.datasets.images import Images
 from robustness.errors import DataMissing, ModelError, StoreError, SweepError
@@ -21,6 +21,8 @@ from robustness.store import Store, canonical
 from robustness.strengths import Strength
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from robustness.classifiers import Loaded
 
 CACHE = "pytest-robustness"
@@ -71,11 +73,14 @@ class Harness:
     _hashes: dict[Path, str] = field(default_factory=dict)
     _loaded: dict[tuple[Path, Path], Loaded] = field(default_factory=dict)
     _evidence: dict[str, Evidence] = field(default_factory=dict)
+    _compared: dict[tuple[str, tuple[str, ...]], Evidence] = field(default_factory=dict)
+    _sources: dict[Path, Card] = field(default_factory=dict)
+    _findings: dict[str, dict[str, Any]] = field(default_factory=dict)
     _failures: dict[str, Exception] = field(default_factory=dict)
 
     def images(self, card: Card, part: Literal["train", "test"] = "test") -> Images:
         """Give the images that a card is tested (or trained) on; DataMissing where they are not on this machine."""
-        spec = card.file.data
+        spec = card.file.data if part == "train" or card.tested_on is None else card.tested_on
         key = (spec.model_dump_json(), part)
         if key not in self._images:
             self._images[key] = datasets.load(
@@ -168,22 +173,41 @@ class Harness:
         """Describe by content everything that evidence depends on; its hash is the key. Needs no torch."""
         images = self.images(card)
         table = card.file.sweeps.get(sweep)
-        swept = _swept_strengths(card, sweep)
+        perturbation = card.perturbation(sweep)
+        source = self.source(card, sweep)
+        attacked = card if source is None else source
         return {
             "semantics": SEMANTICS,
-            "factory": card.file.model.factory,
-            "arguments": card.file.model.arguments,
-            "decision": card.file.model.decision.model_dump(),
-            "weights": self._weights_hash(self.weights(card)),
+            **self.model(card),
+            **({} if source is None else {"source": self.model(source)}),
+            **({"generator": aids.generator_key(self, attacked, perturbation)} if perturbation.family == "gan" else {}),
             "images": images.fingerprint,
-            "perturbation": card.perturbation(sweep).model_dump(),
-            "strengths": [s if isinstance(s, int | float) else s.model_dump() for s in swept],
+            "perturbation": perturbation.model_dump(exclude={"source"}),
+            "strengths": [s if isinstance(s, int | float) else s.model_dump() for s in _swept_strengths(card, sweep)],
             "unit": table.unit if table else "native",
             "seed": self.seed,
             "device": hardware.device_kind(self.device),
             "dtype": "float32",
             "batch_size": hardware.batch_size(images.shape, self.device),
         }
+
+    def model(self, card: Card) -> dict[str, Any]:
+        """Describe a card's model by content."""
+        return {
+            "factory": card.file.model.factory,
+            "arguments": card.file.model.arguments,
+            "decision": card.file.model.decision.model_dump(),
+            "weights": self._weights_hash(self.weights(card)),
+        }
+
+    def source(self, card: Card, sweep: str) -> Card | None:
+        """Give the card that a sweep's examples are made on, attacked itself at the same strengths on its images."""
+        path = card.source(sweep)
+        if path is None:
+            return None
+        if path not in self._sources:
+            self._sources[path] = cards.load(path)
+        return self._sources[path].attacked_for(card, sweep)
 
     def _weights_hash(self, file: Path) -> str:
         """Hash a file once a run: what one run says is about one state of the weights."""
@@ -205,18 +229,40 @@ class Harness:
         if key not in self._evidence:
             with self._once(f"evidence-{key}"):
                 self._evidence[key] = self._stored(card, key) or self._made(card, sweep, subject, key)
-        evidence = self._evidence[key]
         wanted = tuple(strengths.name(s) for s in card.file.strengths_of(sweep))
-        return evidence if evidence.strengths == wanted else evidence.with_clean(self.evidence(card), wanted)
+        if (key, wanted) not in self._compared:
+            beside = self._beside(card, sweep, self._evidence[key], wanted, self.evidence)
+            assert beside is not None
+            self._compared[key, wanted] = beside
+        return self._compared[key, wanted]
 
     def kept(self, card: Card, sweep: str, key: str) -> Evidence | None:
         """Give evidence that this run has made or believed, by its key; never make any."""
         evidence = self._evidence.get(key) or self.store.evidence(key, card.project)[0]
         wanted = tuple(strengths.name(s) for s in card.file.strengths_of(sweep))
-        if evidence is None or evidence.strengths == wanted:
+
+        def get(of: Card, name: str) -> Evidence | None:
+            return self.kept(of, name, self.key(of, name))
+
+        return None if evidence is None else self._beside(card, sweep, evidence, wanted, get)
+
+    def _beside(
+        self,
+        card: Card,
+        sweep: str,
+        evidence: Evidence,
+        wanted: tuple[str, ...],
+        get: Callable[[Card, str], Evidence | None],
+    ) -> Evidence | None:
+        """Give evidence of the wanted strengths, with what it is compared with beside it."""
+        if sweep == "clean":
             return evidence
-        clean = self.kept(card, "clean", self.key(card, "clean"))
-        return None if clean is None else evidence.with_clean(clean, wanted)
+        clean, source = get(card, "clean"), self.source(card, sweep)
+        attacked = None if source is None else get(source, sweep)
+        if clean is None or (source is not None and attacked is None):
+            return None
+        complete = evidence if evidence.strengths == wanted else evidence.with_clean(clean, wanted)
+        return replace(complete, clean=clean, source=attacked)
 
     def _stored(self, card: Card, key: str) -> Evidence | None:
         evidence, reason = self.store.evidence(key, card.project)
@@ -228,6 +274,8 @@ class Harness:
         label = f"{card.name}:{sweep}"
         if sweep != "clean":
             self.evidence(card)  # what every sweep is compared with, and where doubts are looked for
+        if (source := self.source(card, sweep)) is not None:
+            self.evidence(source, sweep)
         with self.store.alone(f"evidence-{key}", f"sweeping {label}"):
             before = len(self.notices)
             if (evidence := self._stored(card, key)) is not None:
@@ -241,12 +289,11 @@ class Harness:
             return evidence
 
     def _swept(self, card: Card, sweep: str, subject: dict[str, Any], key: str, label: str) -> Evidence:
-        from dataclasses import replace
-
         from robustness.sweep import sweep as run
 
         loaded = self.classifier(card)
         table = card.file.sweeps.get(sweep)
+        made = aids.made(self, card, sweep)
         with self.progress(f"sweeping {label}") as progress:
             evidence = run(
                 loaded.module,
@@ -260,16 +307,58 @@ class Harness:
                 threads=self.threads,
                 decision=card.file.model.decision,
                 progress=progress,
+                **made.given,
             )
         found = {
             "key": key,
             "label": label,
             "subject": subject,
             "run": self.store.run,
-            "sources": loaded.sources,
-            "distributions": loaded.distributions,
+            "sources": {**loaded.sources, **made.sources},
+            "distributions": {**loaded.distributions, **made.distributions},
         }
         return replace(evidence, provenance={**evidence.provenance, **found})
+
+    def findings(
+        self, card: Card, what: str, parameters: Mapping[str, Any], make: Callable[[nn.Module, Images], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """
+        Give what is found of a card's model on its test images: a document from the store, or made now.
+
+        ``make(classifier, images)`` gives plain values that depend on the model, the images and ``parameters`` alone.
+        """
+        about = {"semantics": SEMANTICS, "what": what, "parameters": parameters, **self.model(card)}
+        about |= {"images": self.images(card).fingerprint, "device": hardware.device_kind(self.device)}
+        key, label = hashlib.sha256(canonical(about)).hexdigest(), f"{card.name}:{what}"
+        if key in self._findings:
+            return self._findings[key]
+        with self._once(f"findings-{key}"):
+            found, reason = self.store.findings(key, card.project)
+            if found is None:
+                if reason:
+                    self.notice(f"{reason}; looked for again")
+                with self.store.alone(f"findings-{key}", f"looking for {what} of {card.name}"):
+                    found, _ = self.store.findings(key, card.project)  # somebody else may have been first
+                    found = found or self._found(card, label, key, make)
+        self._findings[key] = found["result"]
+        return self._findings[key]
+
+    def _found(
+        self, card: Card, label: str, key: str, make: Callable[[nn.Module, Images], dict[str, Any]]
+    ) -> dict[str, Any]:
+        loaded = self.classifier(card)
+        found = {
+            "key": key,
+            "label": label,
+            "sources": loaded.sources,
+            "distributions": loaded.distributions,
+            "result": make(loaded.module, self.images(card)),
+        }
+        try:
+            self.store.write_findings(key, found)
+        except StoreError as error:
+            self.notice(f"{label} was not kept: {error}")
+        return found
 
     @contextmanager
     def _once(self, key: str) -> Iterator[None]:

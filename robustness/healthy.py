@@ -35,7 +35,8 @@ def cells(card: Card) -> tuple[Cell, ...]:
     for sweep in ("clean", *card.file.sweeps):
         table = card.file.claims.get(sweep)
         listed = table.strengths if table and table.strengths is not None else card.file.strengths_of(sweep)
-        chosen = METRICS if table is None else table.thresholds
+        compared = () if card.perturbation(sweep).made_on is None else ("transferability",)
+        chosen = (*METRICS, *compared) if table is None else table.thresholds
         found += [Cell(sweep, strengths.name(strength), metric) for metric in chosen for strength in listed]
     return tuple(found)
 
@@ -68,7 +69,7 @@ def derive(harness: Harness, card: Card, table: np.ndarray, seeds: Sequence[int]
             [kind.better == "higher" for kind in kinds],
             [limits[cell.metric] for cell in each],
             # Rates move by an image or more, and loss by anything.
-            [0.0 if kind.rate is None else 1 / len(images) for kind in kinds],
+            [1 / len(images) if kind.rate or kind.compares else 0.0 for kind in kinds],
         )
     except thresholds.NotHealthy as error:
         raise TrainingError(

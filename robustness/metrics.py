@@ -43,6 +43,8 @@ class MetricKind:
     better: Literal["higher", "lower"] = "higher"
     claimable: bool = True
     takes_class: bool = False
+    compares: bool = False
+    """Whether it needs more evidence than the sweep's own; a constant classifier scores 0 on all of these."""
 
 
 METRICS: dict[str, MetricKind] = {
@@ -55,6 +57,19 @@ METRICS: dict[str, MetricKind] = {
     "recall_micro": MetricKind("recall over all images together, equal to accuracy", rates.accuracy),
     "f1_micro": MetricKind("F1 over all images together, equal to accuracy", rates.accuracy),
     "loss": MetricKind("mean cross-entropy of an image, in nats", better="lower"),
+    "attack_success_rate": MetricKind(
+        "share of the images predicted right without the perturbation that are predicted wrong under it",
+        better="lower",
+        compares=True,
+    ),
+    "transferability": MetricKind(
+        "share of the examples that mislead their source which mislead this model too (docs/attacks.md)",
+        better="lower",
+        compares=True,
+    ),
+    "transferability_filtered": MetricKind(
+        "transferability where an image that the decision discards misleads nobody", better="lower", compares=True
+    ),
     "snr": MetricKind("mean signal-to-noise ratio of the changed images, in dB", claimable=False),
 }
 
@@ -80,7 +95,8 @@ def parse(metric: str, classes: Classes) -> Metric:
     >>> parse("acuracy", 10)
     Traceback (most recent call last):
     robustness.metrics.MetricError: `metric` must be one of accuracy, balanced_accuracy, precision, precision[CLASS], \
-recall, recall[CLASS], f1, f1[CLASS], precision_micro, recall_micro, f1_micro, loss, snr; got 'acuracy'; \
+recall, recall[CLASS], f1, f1[CLASS], precision_micro, recall_micro, f1_micro, loss, attack_success_rate, \
+transferability, transferability_filtered, snr; got 'acuracy'; \
 did you mean 'accuracy'?
     """
     match = re.fullmatch(r"(\w+)(?:\[(.*)\])?", metric)
@@ -128,6 +144,8 @@ def measure(
     2
     """
     name = parse(metric, classes).name
+    if METRICS[name].compares:
+        raise MetricError(f"`{name}` compares several pieces of evidence; call comparisons.measure")
     if METRICS[name].rate is None:
         return _mean(name, {"loss": loss, "snr": snr}[name], len(np.asarray(labels)), confidence)
     matrix = confusion_matrix(labels, predictions, count_classes(classes))

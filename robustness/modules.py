@@ -6,15 +6,17 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
 from robustness.weights import checksum
 
+M = TypeVar("M", bound=nn.Module)
+
 
 @contextmanager
-def undisturbed(module: nn.Module, device: str = "cpu") -> Iterator[nn.Module]:
+def undisturbed(module: M, device: str = "cpu") -> Iterator[M]:
     """
     Lend a module in evaluation mode on a device; afterwards every mode, gradient, buffer and flag is as it was.
 
@@ -55,7 +57,7 @@ def _refill(changed: dict[Any, Any], before: dict[Any, Any]) -> None:
     changed.update(before)
 
 
-def replicas(module: nn.Module, count: int) -> list[nn.Module]:
+def replicas(module: M, count: int) -> list[M]:
     """
     Give modules that threads can run side by side: they share the parameters and nothing else.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,26 +12,44 @@ import numpy as np
 from robustness.datasets.images import Images
 from robustness.evidence import OK, RAISED, Evidence
 
-UNREACHED_SHARE = 0.01
-"""Above this share of images at which a strength cannot be had, its cell errors."""
+UNREACHED = "unreached ratios"
+
+SENTENCES = {
+    UNREACHED: "the ratio cannot be reached within [0, 1] for",
+    "non-finite gradients": "non-finite gradients for",
+    "zero gradients": "no gradient (neither cross-entropy's nor the margin's) for",
+    "margin gradients": "the margin's gradient was taken, for cross-entropy's is zero, for",
+}
+"""What is counted, and how it is said."""
+
+SHARES = {UNREACHED: 0.01, "zero gradients": 0.01, "non-finite gradients": 0.0}
+"""Above these shares of the images a cell errors; what stands in none is only noted."""
 
 
 class Outcomes:
     """The outcomes of all images at all strengths; a cell, one strength on all images, is ok or says why not."""
 
     def __init__(
-        self, images: Images, strengths: tuple[str, ...], *, drawn: np.ndarray | None, probabilities: bool
+        self,
+        images: Images,
+        strengths: tuple[str, ...],
+        *,
+        drawn: np.ndarray | None,
+        probabilities: bool,
+        attack_probability: bool = False,
     ) -> None:
         shape, classes = (len(strengths), len(images)), images.classes
         self.images, self.strengths, self.drawn = images, strengths, drawn
         self.predictions = np.full(shape, -1, np.int32)
-        self.floats = {
+        self.floats: dict[str, np.ndarray] = {
             name: np.full(shape, np.nan, np.float32) for name in ("confidence", "true_probability", "loss", "snr")
         }
         if probabilities:
             self.floats["probabilities"] = np.full((*shape, len(classes)), np.nan, np.float32)
+        if attack_probability:
+            self.floats["attack_probability"] = np.full(shape, np.nan, np.float32)
         self._non_finite = [0] * len(strengths)
-        self._unreached = [0] * len(strengths)
+        self._counts: list[Counter[str]] = [Counter() for _ in strengths]
         self._raised: dict[int, tuple[int, str]] = {}
         self._lock = threading.Lock()
 
@@ -46,10 +65,10 @@ class Outcomes:
         with self._lock:
             self._non_finite[cell] += len(finite) - int(finite.sum())
 
-    def unreached(self, cell: int, count: int) -> None:
-        """Count images at which the ratio could not be had."""
+    def count(self, cell: int, counts: Mapping[str, int]) -> None:
+        """Count images of which something must be said."""
         with self._lock:
-            self._unreached[cell] += count
+            self._counts[cell].update(counts)
 
     def fail(self, cell: int, start: int, error: Exception) -> None:
         """Note what code raised. Of several batches the first in the data's order counts, however threads ran."""
@@ -72,10 +91,14 @@ class Outcomes:
             return RAISED + self._raised[cell][1]
         if bad := self._non_finite[cell]:
             return f"non-finite logits for {bad} of {total} images ({bad / total:.1%})"
-        missed = self._unreached[cell]
-        if missed > UNREACHED_SHARE * total:
-            return f"the ratio cannot be reached within [0, 1] for {missed} of {total} images ({missed / total:.1%})"
+        for what, share in SHARES.items():
+            if self._counts[cell][what] > share * total:
+                return self._counted(cell, what)
         return OK
+
+    def _counted(self, cell: int, what: str) -> str:
+        count, total = self._counts[cell][what], len(self.images)
+        return f"{SENTENCES.get(what, f'{what}:')} {count} of {total} images ({count / total:.1%})"
 
     def evidence(self, provenance: Mapping[str, Any]) -> Evidence:
         """Give what was recorded; a cell whose code failed keeps no numbers."""
@@ -84,10 +107,11 @@ class Outcomes:
             for array in self.floats.values():
                 array[cell] = np.nan
         notes = {
-            strength: f"ratio not reached for {missed} of {len(self.images)} images"
-            for strength, missed in zip(self.strengths, self._unreached, strict=True)
-            if missed
+            strength: "; ".join(self._counted(cell, what) for what in sorted(counts) if counts[what])
+            for cell, (strength, counts) in enumerate(zip(self.strengths, self._counts, strict=True))
+            if counts.total()
         }
+        floats: dict[str, Any] = self.floats
         return Evidence(
             labels=self.images.labels.astype(np.int32),
             classes=self.images.classes,
@@ -96,7 +120,7 @@ class Outcomes:
             predictions=self.predictions,
             drawn=self.drawn,
             provenance={**provenance, "notes": notes},
-            **self.floats,
+            **floats,
         )
 
 

@@ -23,7 +23,7 @@ from pydantic import (
 
 from robustness import metrics, strengths
 from robustness.datasets.spec import DataSpec
-from robustness.decisions import Argmax
+from robustness.decisions import AnyDecision, Argmax
 from robustness.perturbations import KINDS, Perturbation
 from robustness.strengths import Strength, Unit
 
@@ -71,7 +71,7 @@ class ModelTable(_Table):
     factory: CallableName
     arguments: Arguments = {}
     weights: str | None = None
-    decision: Argmax = Argmax()
+    decision: AnyDecision = Argmax()
 
 
 class RecipeTable(_Table):
@@ -147,10 +147,13 @@ class ClaimTable(_Table):
                     f"`{metric}` names no class of a metric that has one; write {name}, or precision[CLASS]"
                 )
             for threshold in row:
-                rate = metrics.METRICS[name].better == "higher"
-                if not isinstance(threshold, str) and not (0 < threshold <= 1 if rate else 0 < threshold < math.inf):
+                kind = metrics.METRICS[name]
+                most = 1.0 if kind.better == "higher" or kind.compares else math.inf
+                open_end = kind.better == "lower"
+                if not isinstance(threshold, str) and not (0 < threshold < most or (threshold == 1 and not open_end)):
                     raise ValueError(
-                        f"thresholds of `{metric}` must lie in (0, {'1]' if rate else '∞)'}, got {threshold:g}: "
+                        f"thresholds of `{metric}` must lie in (0, {'∞' if most > 1 else 1}{')' if open_end else ']'}, "
+                        f"got {threshold:g}: "
                         "a claim that cannot fail, or never hold, is refused"
                     )
         return thresholds
@@ -189,6 +192,7 @@ class CardFile(_Table):
                     f"claims.{name}: recall of single classes alone is met by a constant classifier; "
                     "claim accuracy or a macro average beside it"
                 )
+            self._check_compared(name, table)
             for metric, row in table.thresholds.items():
                 if len(row) != len(got):
                     raise ValueError(
@@ -197,6 +201,27 @@ class CardFile(_Table):
         if self.model.weights is None and self.recipe is None:
             raise ValueError("a card needs model.weights, or a [recipe] that makes them; got neither")
         return self
+
+    def _check_compared(self, sweep: str, table: ClaimTable) -> None:
+        """Refuse upper bounds that a constant classifier would keep, and transfer from nowhere."""
+        compared = [metric for metric in table.thresholds if getattr(metrics.METRICS.get(metric), "compares", False)]
+        if compared and self.clean_accuracy is None:
+            raise ValueError(
+                f"claims.{sweep}.{compared[0]}: an upper bound holds only together with clean accuracy, for a "
+                "constant classifier scores 0; claim accuracy under claims.clean"
+            )
+        transfer = [metric for metric in compared if metric != "attack_success_rate"]
+        if transfer and (sweep == "clean" or self.sweeps[sweep].perturbation.made_on is None):
+            raise ValueError(
+                f"claims.{sweep}.{transfer[0]}: needs examples made on another model; name its card in "
+                f"sweeps.{sweep}.source"
+            )
+
+    @property
+    def clean_accuracy(self) -> float | None:
+        """The clean accuracy that the card claims, if it does."""
+        row = self.claims["clean"].thresholds.get("accuracy", ()) if "clean" in self.claims else ()
+        return next((threshold for threshold in row if not isinstance(threshold, str)), None)
 
     def strengths_of(self, sweep: str) -> tuple[Strength, ...]:
         """Give the strengths of a sweep by its name; "clean" has strength 0 alone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import tempfile
@@ -34,9 +35,9 @@ class Store:
         self.run = run or uuid.uuid4().hex
         self.say = say or (lambda message: None)
 
-    def path(self, kind: str, key: str) -> Path:
-        """Give where an entry lies: ``evidence`` or ``weights``."""
-        return self.root / kind / key[:2] / f"{key}.safetensors"
+    def path(self, kind: str, key: str, suffix: str = "safetensors") -> Path:
+        """Give where an entry lies: ``evidence``, ``weights``, ``generators``, ``directions`` or ``findings``."""
+        return self.root / kind / key[:2] / f"{key}.{suffix}"
 
     def evidence(self, key: str, project: Path) -> tuple[Evidence | None, str]:
         """
@@ -53,15 +54,40 @@ class Store:
         except (OSError, StoreError) as error:
             return None, f"{path}: {error}"
         found = evidence.provenance
+        reason = self._older(found, key, project, "evidence of")
+        if not reason and evidence.failed and found.get("run") != self.run:
+            reason = f"code failed when evidence of {found.get('label')} was made"
+        return (None, reason) if reason else (evidence, "")
+
+    def findings(self, key: str, project: Path) -> tuple[dict[str, Any] | None, str]:
+        """Give a document of a key if it can be believed; else None and why not ("" where there is none)."""
+        path = self.path("findings", key, "json")
+        try:
+            found = json.loads(path.read_bytes())
+            intact = found.pop("checksum") == hashlib.sha256(canonical(found)).hexdigest()
+        except FileNotFoundError:
+            return None, ""
+        except (OSError, ValueError, AttributeError, KeyError) as error:
+            return None, f"{path}: not a document of the store (torn or foreign): {error}"
+        if not intact:
+            return None, f"{path}: its checksum does not fit its content (changed or damaged)"
+        reason = self._older(found, key, project, "what was found of")
+        return (None, reason) if reason else (found, "")
+
+    def write_findings(self, key: str, found: Mapping[str, Any]) -> None:
+        """Keep a document; what is read back has a checksum less."""
+        whole = {**found, "checksum": hashlib.sha256(canonical(found)).hexdigest()}
+        self.write(self.path("findings", key, "json"), canonical(whole))
+
+    def _older(self, found: Mapping[str, Any], key: str, project: Path, what: str) -> str:
+        """Say why an entry is not believed: it is another key's, or of other code."""
         if found.get("key") != key:
-            return None, f"{path}: holds the evidence of another key"
+            return f"{self.path('evidence', key)}: holds the evidence of another key"
         if other := sources.changed(found.get("sources", {}), project):
-            return None, f"evidence of {found.get('label')} is older than {', '.join(other)}"
+            return f"{what} {found.get('label')} is older than {', '.join(other)}"
         if other := sources.other_versions(found.get("distributions", {})):
-            return None, f"evidence of {found.get('label')} was made with another version of {', '.join(other)}"
-        if evidence.failed and found.get("run") != self.run:
-            return None, f"code failed when evidence of {found.get('label')} was made"
-        return evidence, ""
+            return f"{what} {found.get('label')} was made with another version of {', '.join(other)}"
+        return ""
 
     def write(self, path: Path, content: bytes) -> None:
         """Write a file whole or not at all; StoreError where the disk does not take it."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
 
-from robustness.perturbations.base import Perturb, Perturbation
+from robustness.perturbations.base import Perturb, Perturbation, Step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,11 +83,16 @@ def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit 
     """
     if not strengths:
         raise ValueError("`strengths` must name at least one strength, got none")
+    if unit == "snr" and not isinstance(perturbation, Step):
+        raise ValueError(
+            f"`unit` of {perturbation.kind} must be native, got snr: how much it changes an image need not grow with "
+            "its strength, so a ratio cannot be looked for; only noise, fgsm and gan have one"
+        )
     low, high = perturbation.strength_range if unit == "native" else (-60.0, 200.0)
     for strength in strengths:
         for value in strength.uniform if isinstance(strength, Spread) else (strength,):
             if not (math.isfinite(value) and low <= value <= high):
-                what = f"{perturbation.strength_name} is a fraction of the pixel range" if unit == "native" else "dB"
+                what = f"{perturbation.strength_name} {perturbation.meaning}" if unit == "native" else "dB"
                 raise ValueError(
                     f"`strengths` of {perturbation.kind} must lie in [{low:g}, {high:g}], got {value:g}; {what}"
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -15,11 +16,11 @@ from robustness import strengths as strengths_
 from robustness.batches import Progress
 from robustness.cells import Cells
 from robustness.datasets.images import Images
-from robustness.decisions import Argmax
+from robustness.decisions import Argmax, Decision, Filtering
 from robustness.evidence import SEMANTICS, Evidence
 from robustness.modules import replicas, state_hash, undisturbed
 from robustness.outcomes import Outcomes
-from robustness.perturbations import Clean, Perturbation
+from robustness.perturbations import Clean, Perturbation, Step
 from robustness.strengths import Strength, Unit
 
 
@@ -34,7 +35,11 @@ def sweep(
     device: str = "cpu",
     batch_size: int | None = None,
     threads: int | None = None,
-    decision: Argmax | None = None,
+    decision: Decision | None = None,
+    source: nn.Module | None = None,
+    source_decision: Decision | None = None,
+    generator: nn.Module | None = None,
+    directions: np.ndarray | None = None,
     probabilities: bool = False,
     progress: Progress | None = None,
 ) -> Evidence:
@@ -43,7 +48,9 @@ def sweep(
 
     ``classifier`` maps images in [0, 1], (N, C, H, W), to logits (N, classes). On CPUs every batch has the
     same size (the last is padded), is computed with one torch thread, and ``threads`` of them run side by
-    side: the outcome depends on neither. A cell that fails has a status that says why; nothing is raised
+    side: the outcome depends on neither. ``source`` is another model that the examples are made on (transfer), with
+    ``source_decision``; ``generator`` the network of a gan; ``directions`` (N, C, H, W) what they are made of, where
+    that was made before. A cell that fails has a status that says why; nothing is raised
     for it. ModelError where the outputs do not fit the classes; ValueError where a strength cannot be.
 
     >>> from robustness.datasets.images import from_arrays
@@ -58,15 +65,33 @@ def sweep(
         if value is not None and value < 1:
             raise ValueError(f"`{name}` must be at least 1, got {value}; leave it out for what suits the machine")
     batch_size = batch_size or hardware.batch_size(images.shape, device)
-    threads = 1 if device != "cpu" else threads or hardware.cores()
+    threads = 1 if device != "cpu" or not perturbation.side_by_side else threads or hardware.cores()
     decision = decision or Argmax()
-    cells = Cells(images, perturbation, strengths, unit, seed, device, batch_size, decision)
+    cells = Cells(
+        images,
+        perturbation,
+        strengths,
+        unit,
+        seed,
+        device,
+        batch_size,
+        decision,
+        source_decision or (Argmax() if source else decision),
+        directions,
+    )
     names = tuple(strengths_.name(strength) for strength in strengths)
-    outcomes = Outcomes(images, names, drawn=cells.drawn_strengths(), probabilities=probabilities)
+    outcomes = Outcomes(
+        images,
+        names,
+        drawn=cells.drawn_strengths(),
+        probabilities=probabilities,
+        attack_probability=isinstance(decision, Filtering),
+    )
     started = time.perf_counter()
-    with undisturbed(classifier, device) as lent:
+    together = _together(classifier, source, generator)
+    with undisturbed(together, device) as lent:
         models = replicas(lent, min(threads, batches.count(len(images), batch_size)))
-        deterministic, replicated = cells.compared(lent, models[0])
+        deterministic, replicated = cells.compared(lent["classifier"], models[0]["classifier"])
         batches.run(
             lambda model, start, stop: cells.batch(model, start, stop, outcomes),
             models if replicated else [lent],
@@ -75,7 +100,7 @@ def sweep(
             device,
             progress,
         )
-        state = state_hash(lent)
+        state = state_hash(lent["classifier"])
     seconds = time.perf_counter() - started
     return outcomes.evidence(
         {
@@ -97,3 +122,45 @@ def sweep(
             "images_per_second": round(len(images) * len(strengths) / seconds, 1),
         }
     )
+
+
+def directions(
+    module: nn.Module,
+    images: Images,
+    perturbation: Step,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    batch_size: int | None = None,
+    threads: int | None = None,
+    decision: Decision | None = None,
+    progress: Progress | None = None,
+) -> tuple[np.ndarray, dict[str, int]]:
+    """
+    Give the signs that a step takes on a model, (N, C, H, W) int8, and what was counted (see `gradients`).
+
+    Made once, they serve a sweep over any number of other models: `sweep(..., source=module, directions=signs)`.
+    """
+    batch_size = batch_size or hardware.batch_size(images.shape, device)
+    threads = 1 if device != "cpu" else threads or hardware.cores()
+    cells = Cells(
+        images, perturbation, (0.0,), "native", seed, device, batch_size, decision or Argmax(), decision or Argmax()
+    )
+    signs = np.empty((len(images), *images.shape), np.int8)
+    counted: Counter[str] = Counter()
+    with undisturbed(_together(module, None, None), device) as lent:
+        models = replicas(lent, min(threads, batches.count(len(images), batch_size)))
+
+        def work(each: nn.ModuleDict, start: int, stop: int) -> None:
+            batch = cells.prepared(each, start, stop)
+            signs[start:stop] = perturbation.direction(batch)[: stop - start].to(torch.int8).cpu().numpy()
+            counted.update(batch.take_counts())
+
+        batches.run(work, models, len(images), batch_size, device, progress)
+    return signs, dict(counted)
+
+
+def _together(classifier: nn.Module, source: nn.Module | None, generator: nn.Module | None) -> nn.ModuleDict:
+    """Put what runs in a sweep into one module, so that a thread has its own copy of all of it."""
+    others = {"source": source, "generator": generator}
+    return nn.ModuleDict({"classifier": classifier} | {name: other for name, other in others.items() if other})

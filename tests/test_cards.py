@@ -115,16 +115,16 @@ WRONG = {
     "unknown split": (replaced('"balanced"', '"balancd"'), r"data\.split\.kind = 'balancd'.*'balanced'"),
     "unknown kind": (
         replaced('"normal"', '"nromal"'),
-        r"sweeps\.normal: `kind` must be one of normal, uniform, got 'nromal'; did you mean 'normal'",
+        r"sweeps\.normal: `kind` must be one of normal, uniform, .*, got 'nromal'; did you mean 'normal'",
     ),
-    "no kind": (replaced('kind = "normal"\n', ""), r"sweeps\.normal: `kind` must be one of normal, uniform, got None"),
+    "no kind": (replaced('kind = "normal"\n', ""), r"sweeps\.normal: `kind` must be one of normal, uniform, .*, got None"),
     "clean is no sweep": (
         replaced("[sweeps.normal]", "[sweeps.clean]"),
         r"sweeps\.clean: the clean pass belongs to every card",
     ),
     "clean is no kind": (
         replaced('kind = "normal"', 'kind = "clean"'),
-        "`kind` must be one of normal, uniform, got 'clean'",
+        "`kind` must be one of normal, uniform, .*, got 'clean'",
     ),
     "bound": (after('kind = "normal"', "bound = -1"), r"sweeps\.normal\.bound = -1: .*greater than 0"),
     "strength out of range": (

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import nn
 
+from robustness.decisions import Argmax, Null
 from robustness.draws import Purpose, generator
 from robustness.modules import state_hash
 from robustness.perturbations import KINDS, Batch, Clean, Normal, Uniform
@@ -26,14 +27,24 @@ def batch_of(perturbation, seed, count=5):
     random = np.random.default_rng(seed)
     inputs = np.clip(random.uniform(-0.5, 1.5, (count, 2, 3, 4)), 0, 1).astype(np.float32)
     drawn = perturbation.draw(generator(seed, Purpose.NOISE), inputs.shape)
-    classifier = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(24), nn.Linear(24, 3))
-    labels = torch.from_numpy(random.integers(0, 3, count))
-    return Batch(classifier, torch.from_numpy(inputs), labels, None if drawn is None else torch.from_numpy(drawn))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        classifier = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(24), nn.Linear(24, 3)).eval()
+        generator_network = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), nn.Tanh())
+    return Batch(
+        classifier,
+        torch.from_numpy(inputs),
+        torch.from_numpy(random.integers(0, 2, count)),
+        None if drawn is None else torch.from_numpy(drawn),
+        decision=Null() if perturbation.kind == "adaptive" else Argmax(),
+        generator=generator_network if perturbation.family == "gan" else None,
+    )
 
 
 def strength_of(perturbation, share):
     low, high = perturbation.strength_range
-    return low + share * (high - low)
+    strength = low + share * (min(high, 24) - low)
+    return float(round(strength)) if perturbation.kind == "stg" else strength
 
 
 @EVERY
@@ -53,7 +64,7 @@ def test_the_result_is_an_image_and_nothing_else_changes(perturbation, seed, sha
     assert torch.equal(batch.inputs, inputs)
     assert drawn is None or torch.equal(batch.drawn, drawn)
     assert state_hash(batch.classifier) == state
-    assert batch.classifier.training
+    assert not any(module.training for module in batch.classifier.modules())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in batch.classifier.parameters())
 
 
@@ -144,7 +155,7 @@ def test_noise_that_was_not_drawn_is_said():
 def test_kinds_are_listed_by_their_own_name():
     assert {name: kind().kind for name, kind in KINDS.items()} == {name: name for name in KINDS}
     for kind in KINDS.values():
-        low, high = kind.strength_range
+        low, high = kind().strength_range
         assert low <= 0 <= high
         assert kind.strength_name
 

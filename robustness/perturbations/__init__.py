@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from robustness.perturbations.base import Batch, Perturb, Perturbation, Step
 from robustness.perturbations.clean import Clean
+from robustness.perturbations.fgsm import FGSM
+from robustness.perturbations.iterated import IFGSM, PGD, Adaptive
 from robustness.perturbations.noise import Normal, Uniform
 
 KINDS: dict[str, type[Perturbation]] = {
     "clean": Clean,
     "normal": Normal,
     "uniform": Uniform,
+    "fgsm": FGSM,
+    "ifgsm": IFGSM,
+    "pgd": PGD,
+    "adaptive": Adaptive,
 }
 
-__all__ = ["KINDS", "Batch", "Clean", "Normal", "Perturb", "Perturbation", "Step", "Uniform"]
+__all__ = [
+    "FGSM", "IFGSM", "KINDS", "PGD", "Adaptive", "Batch", "Clean", "Normal", "Perturb", "Perturbation", "Step",
+    "Uniform",
+]  # fmt: skip

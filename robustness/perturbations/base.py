@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
+
+from robustness.decisions import Argmax, Decision
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -17,14 +19,42 @@ Perturb = Callable[["float | Tensor", "Tensor"], "Tensor"]
 """Writes the images perturbed at a strength (one number, or one an image) into a buffer and returns it."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Batch:
-    """The images at work: ``inputs`` (N, C, H, W) in [0, 1], their ``labels``, the model, and what was drawn."""
+    """
+    The images at work: ``inputs`` (N, C, H, W) in [0, 1], their ``labels``, the model, and what was drawn.
+
+    ``source`` is another model that the examples are made on, if they are not made on the classifier, ``decision``
+    how the logits of the model that is attacked are read. The first ``size`` rows are images, the rest is padding.
+    ``made`` is a direction that was made before, ``generator`` a generative network, where there is one.
+    """
 
     classifier: nn.Module
     inputs: Tensor
     labels: Tensor
-    drawn: Tensor | None
+    drawn: Tensor | None = None
+    size: int | None = None
+    source: nn.Module | None = None
+    decision: Decision = field(default_factory=Argmax)
+    made: Tensor | None = None
+    generator: nn.Module | None = None
+    clean_logits: Tensor | None = None
+    """The logits of the unperturbed images, once something has needed them."""
+    counted: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def attacked(self) -> nn.Module:
+        """The model whose gradients are taken."""
+        return self.classifier if self.source is None else self.source
+
+    def count(self, what: str, images: Tensor) -> None:
+        """Count the images for which a boolean (N,) is true; padding does not count."""
+        self.counted[what] = self.counted.get(what, 0) + int(images[: self.size].sum())
+
+    def take_counts(self) -> dict[str, int]:
+        """Give what was counted since the last call."""
+        taken, self.counted = self.counted, {}
+        return taken
 
 
 class Perturbation(BaseModel, ABC):
@@ -38,8 +68,25 @@ class Perturbation(BaseModel, ABC):
 
     kind: str
     family: ClassVar[str]
-    strength_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    limits: ClassVar[tuple[float, float]] = (0.0, 1.0)
     strength_name: ClassVar[str]
+    meaning: ClassVar[str] = "is a fraction of the pixel range"
+    side_by_side: ClassVar[bool] = True
+    """Whether several threads may perturb at once."""
+
+    @property
+    def strength_range(self) -> tuple[float, float]:
+        """The least and the largest strength."""
+        return self.limits
+
+    @property
+    def made_on(self) -> str | None:
+        """The card of the model that this is made on, relative to the card that names it; None for the swept one."""
+        return None
+
+    def distributions(self) -> set[str]:
+        """Name the top-level modules of other libraries that it computes with."""
+        return set()
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray | None:
         """Draw what one chunk of images needs, (images, C, H, W), or nothing."""
@@ -53,6 +100,11 @@ class Perturbation(BaseModel, ABC):
 class Step(Perturbation):
     """A step of ``strength`` along a direction that all strengths share, clipped to [0, 1]."""
 
+    @property
+    def signed(self) -> bool:
+        """Whether its direction is made of signs alone, and can be kept as such."""
+        return False
+
     @abstractmethod
     def direction(self, batch: Batch) -> Tensor:
         """Give the direction, shaped as the inputs."""
@@ -61,7 +113,7 @@ class Step(Perturbation):
         """Compute the direction once; each strength then costs one multiply-add and a clip."""
         import torch
 
-        direction = self.direction(batch)
+        direction = self.direction(batch) if batch.made is None else batch.made
 
         def perturb(strength: float | Tensor, out: Tensor) -> Tensor:
             if isinstance(strength, torch.Tensor):

@@ -12,7 +12,7 @@ class Clean(Perturbation):
 
     kind: Literal["clean"] = "clean"
     family: ClassVar[str] = "clean"
-    strength_range: ClassVar[tuple[float, float]] = (0.0, 0.0)
+    limits: ClassVar[tuple[float, float]] = (0.0, 0.0)
     strength_name: ClassVar[str] = "-"
 
     def prepare(self, batch: Batch) -> Perturb:

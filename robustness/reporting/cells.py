@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 SHOWN = ("snr", "accuracy", "precision", "recall", "f1", "loss")
 """Measured in every cell, claimed or not."""
 
+NOISES = ("clean", "normal", "uniform")
+
 NUMBERS = ("value", "low", "high", "method", "n", "successes", "note")
 
 NOT_KEPT = "evidence not kept"
@@ -111,10 +113,16 @@ def _cell(
     else:
         status = evidence.status[evidence.index(strength)]
         note = evidence.provenance.get("notes", {}).get(strength, "")
-        wanted = dict.fromkeys((*SHOWN, *promised)) if status == OK else {}
+        wanted = dict.fromkeys((*SHOWN, *_compared(evidence), *promised)) if status == OK else {}
         found = {plain(metric): _measured(evidence, strength, metric) for metric in wanted}
     held = {plain(metric): _promise(metric, threshold, mine[metric]) for metric, threshold in promised.items()}
     return {"strength": strength, "status": plain(status), "note": plain(note), "metrics": found, "claims": held}
+
+
+def _compared(evidence: Evidence) -> list[str]:
+    """Name what can be measured of evidence beside which there is other evidence."""
+    attacked = evidence.clean is not None and evidence.provenance.get("perturbation", {}).get("kind") not in NOISES
+    return [*(["attack_success_rate"] * attacked), *(["transferability"] * (evidence.source is not None))]
 
 
 def _promise(metric: str, threshold: float | str, outcome: ClaimOutcome | None) -> dict[str, Any]:

@@ -1,0 +1,114 @@
+"""What a sweep needs beside the model and its images: the source of a transfer, directions made on it, a generator."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from robustness import hardware, sources
+from robustness.errors import SweepError
+from robustness.evidence import SEMANTICS
+from robustness.perturbations import Perturbation, Step
+from robustness.store import canonical
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from robustness.cards import Card
+    from robustness.harness import Harness
+
+
+@dataclass(frozen=True)
+class Made:
+    """Arguments of a sweep, and the sources and distributions behind them."""
+
+    given: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    distributions: dict[str, str] = field(default_factory=dict)
+
+
+def made(harness: Harness, card: Card, sweep: str) -> Made:
+    """Give what one of a card's sweeps needs, from the store or made now."""
+    perturbation, source = card.perturbation(sweep), harness.source(card, sweep)
+    given: dict[str, Any] = {}
+    found = Made(given, distributions=sources.versions(perturbation.distributions()))
+    if source is not None:
+        loaded = harness.classifier(source)
+        found = Made(given, loaded.sources, {**loaded.distributions, **found.distributions})
+        given |= {"source": loaded.module, "source_decision": source.file.model.decision}
+        if isinstance(perturbation, Step) and perturbation.signed:
+            given["directions"] = directions(harness, source, sweep)
+    if perturbation.family == "gan":
+        given["generator"] = generator(harness, card if source is None else source, perturbation)
+    return found
+
+
+def generator_key(harness: Harness, card: Card, perturbation: Perturbation) -> str:
+    """Give the key of the generator that is fitted to a card's model: all that its weights depend on."""
+    about = {
+        **harness.model(card),
+        "perturbation": perturbation.model_dump(exclude={"source"}),
+        "images": harness.images(card, "train").fingerprint,
+        "seed": harness.seed,
+        "code": sources.file_hash(Path(__file__).with_name("generators.py")),
+    }
+    return hashlib.sha256(canonical(about)).hexdigest()
+
+
+def generator(harness: Harness, card: Card, perturbation: Perturbation) -> nn.Module:
+    """Give the generator that is fitted to a card's model: from the store, or fitted now, in one process of all."""
+    from robustness import generators, recipes
+    from robustness.modules import state_hash
+    from robustness.perturbations.gan import AdvGAN
+
+    assert isinstance(perturbation, AdvGAN)
+    key = generator_key(harness, card, perturbation)
+    path = harness.store.path("generators", key)
+    images, target = harness.images(card, "train"), harness.classifier(card).module
+    what = f"fitting a generator to {card.name}"
+    if not path.is_file():
+        with harness.store.alone(f"generator-{key}", what), harness.progress(what) as progress:
+            if not path.is_file():
+                checkpoint = harness.store.root / "checkpoints" / f"{key}.pt"
+                job = recipes.Job(harness.seed, checkpoint, progress, harness.notices, harness.store)
+                fitted = generators.fit(target, images, perturbation, job)
+                harness.store.write(path, generators.save(fitted, perturbation, state_hash(target)))
+                checkpoint.unlink(missing_ok=True)
+    return generators.load(path, perturbation, images.shape, state_hash(target))
+
+
+def directions(harness: Harness, source: Card, sweep: str) -> np.ndarray:
+    """Give the signs, (N, C, H, W) int8, of an attack on a source: from the store, or made now."""
+    from robustness import weights
+    from robustness.sweep import directions as make
+
+    images, perturbation = harness.images(source), source.perturbation(sweep)
+    assert isinstance(perturbation, Step)
+    about = {
+        "semantics": SEMANTICS,
+        **harness.model(source),
+        "perturbation": perturbation.model_dump(),
+        "images": images.fingerprint,
+        "seed": harness.seed,
+        "device": hardware.device_kind(harness.device),
+        "batch_size": hardware.batch_size(images.shape, harness.device),
+    }
+    key = hashlib.sha256(canonical(about)).hexdigest()
+    path = harness.store.path("directions", key)
+    if path.is_file() and weights.metadata(path).get("key") == key:
+        return weights.read(path)["directions"].numpy()
+    loaded = harness.classifier(source)
+    with harness.progress(f"making directions on {source.name}") as progress:
+        found, counted = make(
+            loaded.module, images, perturbation, seed=harness.seed, device=harness.device, threads=harness.threads,
+            decision=source.file.model.decision, progress=progress,
+        )  # fmt: skip
+    if any(counted.get(what) for what in ("non-finite gradients",)):
+        raise SweepError(f"{source.name} has non-finite gradients; nothing can be made on it")
+    import torch
+
+    harness.store.write(path, weights.to_bytes({"directions": torch.from_numpy(found)}, {"key": key}))
+    return found

@@ -1,0 +1,73 @@
+"""Metrics that compare an image's outcomes: before and after, on one model and on another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustness.evidence import OK, Evidence
+from robustness.metrics import Measurement, MetricError
+from robustness.statistics import Interval, wilson
+
+Flags = NDArray[np.bool_]
+
+
+def measure(metric: str, evidence: Evidence, row: int) -> Measurement:
+    """Measure a metric that compares evidence with what stands beside it; MetricError where that is missing."""
+    hit, among, nothing = COMPARED[metric](evidence, row)
+    n, successes = int(among.sum()), int((hit & among).sum())
+    if not n:
+        return Measurement(metric, math.nan, Interval(math.nan, math.nan), "wilson", 0, None, nothing)
+    return Measurement(metric, successes / n, wilson(successes, n), "wilson", n, successes)
+
+
+def misled(evidence: Evidence, row: int) -> Flags:
+    """Say which images are adversarial, (N,): predicted right without the perturbation, and wrong under it."""
+    clean = _beside(evidence.clean, "clean evidence")
+    right: Flags = clean.predictions[0] == evidence.labels
+    wrong: Flags = evidence.predictions[row] != evidence.labels
+    return right & wrong
+
+
+def discarded(evidence: Evidence, row: int) -> Flags:
+    """Say which images the decision's filter discards, (N,): attack probability above its threshold."""
+    if evidence.attack_probability is None:
+        raise MetricError(
+            "`metric` needs a decision with an attack probability, got one that has none; measure it without _filtered"
+        )
+    return np.asarray(evidence.attack_probability[row] > evidence.provenance["decision"]["threshold"])
+
+
+def _success(evidence: Evidence, row: int) -> tuple[Flags, Flags, str]:
+    clean = _beside(evidence.clean, "clean evidence")
+    return misled(evidence, row), clean.predictions[0] == evidence.labels, "no image is predicted right to begin with"
+
+
+def _transfer(evidence: Evidence, row: int) -> tuple[Flags, Flags, str]:
+    source = _beside(evidence.source, "evidence of the model that its examples were made on")
+    at = source.index(evidence.strengths[row])
+    if source.status[at] != OK:
+        raise MetricError(f"the source has no numbers at {evidence.strengths[row]}: {source.status[at]}")
+    return misled(evidence, row), misled(source, at), "no example misleads the source"
+
+
+def _filtered(evidence: Evidence, row: int) -> tuple[Flags, Flags, str]:
+    hit, among, nothing = _transfer(evidence, row)
+    return hit & ~discarded(evidence, row), among, nothing
+
+
+COMPARED: dict[str, Callable[[Evidence, int], tuple[Flags, Flags, str]]] = {
+    "attack_success_rate": _success,
+    "transferability": _transfer,
+    "transferability_filtered": _filtered,
+}
+"""By metric: which images count, among which, and why there may be none of the latter."""
+
+
+def _beside(evidence: Evidence | None, what: str) -> Evidence:
+    if evidence is None:
+        raise MetricError(f"the metric compares, and needs {what} beside the sweep's, got none")
+    return evidence

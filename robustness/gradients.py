@@ -1,0 +1,130 @@
+"""Gradients of an attacker's objective with respect to the images, and with respect to nothing else."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from robustness.decisions import Argmax, Decision
+from robustness.errors import GradientError
+from robustness.perturbations.attack import Loss
+from robustness.perturbations.base import Batch
+
+ZERO, NON_FINITE, MARGIN = "zero gradients", "non-finite gradients", "margin gradients"
+"""What is counted of a sweep: images without any gradient, with one that is no number, with the margin's instead."""
+
+
+def outputs(module: nn.Module, inputs: Tensor) -> Tensor:
+    """Give a module's logits, (N, outputs), in float32."""
+    logits = module(inputs)
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(inputs):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise GradientError(f"the attacked model must give logits of shape (images, outputs), got {got}")
+    return logits.float()
+
+
+def objective(
+    logits: Tensor, labels: Tensor, loss: Loss, targets: Tensor | None = None, decision: Decision | None = None
+) -> Tensor:
+    """
+    Give what an attacker raises, (N,): the loss of the true class, or less the loss of the target.
+
+    ``margin`` is the largest other log-probability less the true one's: it has a gradient where cross-entropy's
+    has underflowed. ``adaptive`` is cross-entropy plus log(1 − p), p the probability that the image was attacked:
+    it misleads the classifier and its detector together (docs/attacks.md).
+
+    >>> objective(torch.tensor([[3.0, 1.0, 0.0]]), torch.tensor([0]), "margin").item()
+    -2.0
+    """
+    decision = decision or Argmax()
+    # The logits themselves where they are the decision's: their difference is that of the logarithms, unrounded.
+    plain = isinstance(decision, Argmax)
+    chosen = labels if targets is None else targets
+    sign = 1 if targets is None else -1
+    if loss == "margin":
+        scores = logits if plain else decision.log_probabilities(logits)
+        own = scores.gather(1, chosen[:, None]).squeeze(1)
+        others = scores.scatter(1, chosen[:, None], -torch.inf).amax(1)
+        return sign * (others - own)
+    if plain:
+        value = sign * F.cross_entropy(logits, chosen, reduction="none")
+    else:
+        value = -sign * decision.log_probabilities(logits).gather(1, chosen[:, None]).squeeze(1)
+    if loss == "adaptive":
+        passed = decision.log_passed(logits)
+        if passed is None:
+            raise GradientError(
+                'loss = "adaptive" needs a decision with an attack probability, got one that has none '
+                f"({decision.kind}); use cross_entropy or margin"
+            )
+        value = value + passed
+    return value
+
+
+def gradient(
+    module: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    loss: Loss = "cross_entropy",
+    targets: Tensor | None = None,
+    decision: Decision | None = None,
+) -> tuple[Tensor, Tensor]:
+    """
+    Give the gradient of the summed objective, shaped as ``inputs``, and the logits; parameters are not touched.
+
+    GradientError where the logits do not depend on the images in a way that can be differentiated.
+    """
+    with torch.enable_grad():
+        leaf = inputs.detach().requires_grad_()
+        logits = outputs(module, _entered(leaf))
+        return _differentiated(objective(logits, labels, loss, targets, decision), leaf), logits.detach()
+
+
+def swept(
+    batch: Batch, inputs: Tensor | None = None, *, loss: Loss = "cross_entropy", targets: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """
+    Give the gradient for a sweep, and the logits: `gradient`, with what it must not pass over in silence counted.
+
+    Where cross-entropy's gradient is exactly zero, the margin's of the same forward is taken. Gradients that are
+    not finite become zero: a sign of NaN would look like an image that nothing could change.
+    """
+    inputs = batch.inputs if inputs is None else inputs
+    with torch.enable_grad():
+        leaf = inputs.detach().requires_grad_()
+        logits = outputs(batch.attacked, _entered(leaf))
+        value = objective(logits, batch.labels, loss, targets, batch.decision)
+        found = _differentiated(value, leaf, keep=loss != "margin")
+        size = found.flatten(1).abs().amax(1)
+        if loss != "margin" and bool((zero := size == 0).any()):
+            value = objective(logits, batch.labels, "margin", targets, batch.decision)[zero].sum()
+            margin = _differentiated(value, leaf)
+            found = torch.where(zero.view(-1, *(1,) * (found.dim() - 1)), margin, found)
+            size = found.flatten(1).abs().amax(1)
+            batch.count(MARGIN, zero & (size != 0))
+    if bool((bad := ~size.isfinite()).any()):
+        batch.count(NON_FINITE, bad)
+        found = found.masked_fill(bad.view(-1, *(1,) * (found.dim() - 1)), 0)
+    if bool((zero := size == 0).any()):
+        batch.count(ZERO, zero)
+    return found, logits.detach()
+
+
+def _entered(leaf: Tensor) -> Tensor:
+    """Let a model that edits its input in place do so on a copy: autograd refuses it on a leaf."""
+    return leaf.clone()
+
+
+def _differentiated(value: Tensor, leaf: Tensor, keep: bool = False) -> Tensor:
+    if not value.requires_grad:
+        raise GradientError(
+            "the model's outputs do not depend on the images differentiably (a step, an argmax, a detach, NumPy?); "
+            "noise, natural changes and examples made on another model work, attacks by gradient do not"
+        )
+    try:
+        (found,) = torch.autograd.grad(value.sum(), leaf, retain_graph=keep, allow_unused=True)
+    except NotImplementedError as error:
+        raise GradientError(f"a part of the model has no derivative: {error}") from error
+    return torch.zeros_like(leaf) if found is None else found

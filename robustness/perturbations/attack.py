@@ -1,0 +1,60 @@
+"""What the attacks have in common: whom they are made on, towards which class, and by which loss."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, Strict
+
+from robustness.perturbations.base import Batch, Perturbation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Norm = Literal["linf", "l2"]
+Loss = Literal["cross_entropy", "margin", "adaptive"]
+
+
+class Attack(Perturbation):
+    """A perturbation that is made on a model: the swept one, or for transfer the one of another card."""
+
+    source: str | None = None
+
+    @property
+    def made_on(self) -> str | None:
+        """The card of the model that this is made on; None for the swept one."""
+        return self.source
+
+
+class GradientAttack(Attack):
+    """
+    An attack by the gradient of a loss with respect to the images.
+
+    Untargeted, the loss of the true label is raised. With ``target``, that of one class is lowered: its index, or
+    ``least_likely`` or ``runner_up`` (the likeliest wrong class) of each clean image by the attacked model.
+    """
+
+    loss: Loss = "cross_entropy"
+    target: Annotated[int, Strict(), Field(ge=0)] | Literal["least_likely", "runner_up"] | None = None
+
+    def targets(self, batch: Batch) -> Tensor | None:
+        """Give the class that each image is to be taken for, (N,), None without a target; ValueError out of range."""
+        import torch
+
+        from robustness.gradients import outputs
+
+        if self.target is None:
+            return None
+        with torch.no_grad():
+            scores = batch.decision.log_probabilities(outputs(batch.attacked, batch.inputs))
+        if isinstance(self.target, int):
+            if self.target >= scores.shape[1]:
+                raise ValueError(
+                    f"`target` must be one of the classes 0 to {scores.shape[1] - 1}, got {self.target}; "
+                    "give the index of a class that the model knows"
+                )
+            return torch.full_like(batch.labels, self.target)
+        wrong = torch.nn.functional.one_hot(batch.labels, scores.shape[1]).bool()
+        if self.target == "runner_up":
+            return scores.masked_fill(wrong, -torch.inf).argmax(1)
+        return scores.masked_fill(wrong, torch.inf).argmin(1)

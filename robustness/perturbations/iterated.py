@@ -1,0 +1,238 @@
+"""Many small gradient steps inside a ball: I-FGSM (Kurakin et al. 2017), PGD (Madry et al. 2018), adaptive PGD."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, PositiveInt, model_validator
+
+from robustness.perturbations.attack import GradientAttack, Loss, Norm
+from robustness.perturbations.base import Batch, Perturb
+from robustness.perturbations.fgsm import steepest
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def pgd(
+    classifier: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    epsilon: float,
+    step_size: float,
+    steps: int,
+    norm: Norm = "linf",
+    start: Tensor | None = None,
+    loss: Loss = "cross_entropy",
+    targets: Tensor | None = None,
+) -> Tensor:
+    """
+    Give projected gradient descent's last iterate (Madry et al. 2018, section 2.1): no restarts, nothing left out.
+
+    ``inputs`` (N, C, H, W) in [0, 1]; ``start`` is added to them first. After every step the change is brought back
+    into the ball of radius ``epsilon`` (L∞ or L2), and the images into [0, 1]. Without a start, and with
+    ``step_size = epsilon / steps``, this is I-FGSM.
+
+    >>> import torch
+    >>> linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 2, bias=False))
+    >>> _ = linear[1].weight.data.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    >>> half, label = torch.full((1, 1, 1, 2), 0.5), torch.tensor([0])
+    >>> pgd(linear, half, label, epsilon=0.25, step_size=0.25, steps=3).flatten().tolist()
+    [0.25, 0.75]
+    """
+    from robustness.gradients import gradient
+
+    step = Steps(inputs, epsilon, step_size, norm)
+    perturbed = inputs if start is None else step.inside(inputs + start)
+    for _ in range(steps):
+        perturbed = step.along(perturbed, gradient(classifier, perturbed, labels, loss=loss, targets=targets)[0])
+    return perturbed
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Steps of one length inside a ball around some images; radius and length may differ from image to image."""
+
+    inputs: Tensor
+    epsilon: float | Tensor
+    step_size: float | Tensor
+    norm: Norm
+
+    def along(self, perturbed: Tensor, gradient: Tensor) -> Tensor:
+        """Go one step along a gradient, and back into the ball."""
+        return self.inside(perturbed + self.step_size * steepest(gradient, self.norm))
+
+    def inside(self, perturbed: Tensor) -> Tensor:
+        """Give the nearest image in the ball, then the nearest in [0, 1]."""
+        import torch
+
+        delta = perturbed - self.inputs
+        if self.norm == "linf":
+            delta = torch.clamp(delta, torch.as_tensor(-self.epsilon), torch.as_tensor(self.epsilon))
+        else:
+            length = torch.linalg.vector_norm(delta.flatten(1), dim=1).view(-1, *(1,) * (delta.dim() - 1))
+            delta = delta * torch.clamp(self.epsilon / torch.where(length > 0, length, 1), max=1)
+        return (self.inputs + delta).clamp(0, 1)
+
+
+class Iterated(GradientAttack):
+    """What the iterated attacks share: ``steps`` steps of ``relative_step`` times the budget."""
+
+    norm: Norm = "linf"
+    steps: PositiveInt = 10
+    family: ClassVar[str] = "attack"
+    strength_name: ClassVar[str] = "ε"
+
+    @property
+    def strength_range(self) -> tuple[float, float]:
+        """The least and the largest ε."""
+        return self.limits if self.norm == "linf" else (0.0, float("inf"))
+
+    def step(self) -> float:
+        """Give the length of a step, as a share of the budget."""
+        return 1 / self.steps
+
+    def starts(self, batch: Batch) -> list[Tensor | None]:
+        """Give where each run begins, as a change in the unit ball; None is the image itself."""
+        return [None]
+
+    def prepare(self, batch: Batch) -> Perturb:
+        """Compute the first gradient once, where all strengths begin at the image itself."""
+        from robustness.gradients import swept
+
+        targets, starts = self.targets(batch), self.starts(batch)
+
+        def ascent(perturbed: Tensor) -> tuple[Tensor, Tensor]:
+            return swept(batch, perturbed, loss=self.loss, targets=targets)
+
+        first = None
+        if starts[0] is None:
+            first = swept(batch, loss=self.loss, targets=targets)
+            if batch.source is None:
+                batch.clean_logits = first[1]
+
+        def perturb(strength: float | Tensor, out: Tensor) -> Tensor:
+            step = Steps(batch.inputs, strength, self.step() * strength, self.norm)
+            return out.copy_(self.run(batch, step, Course(starts, first, ascent, targets)))
+
+        return perturb
+
+    def run(self, batch: Batch, step: Steps, course: Course) -> Tensor:
+        """Give the last iterate of the only run."""
+        perturbed = course.begin(step, course.starts[0])
+        for i in range(self.steps):
+            perturbed = step.along(perturbed, course.ascent(i, perturbed)[0])
+        return perturbed
+
+
+@dataclass(frozen=True)
+class Course:
+    """Where the runs of a batch begin, the gradient at the images themselves if all begin there, and at any other."""
+
+    starts: list[Tensor | None]
+    first: tuple[Tensor, Tensor] | None
+    gradient: Callable[[Tensor], tuple[Tensor, Tensor]]
+    targets: Tensor | None
+
+    def begin(self, step: Steps, start: Tensor | None) -> Tensor:
+        """Give the images that a run begins with."""
+        return step.inputs if start is None else step.inside(step.inputs + step.epsilon * start)
+
+    def ascent(self, i: int, perturbed: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the gradient of step i, and the logits."""
+        return self.first if i == 0 and self.first is not None else self.gradient(perturbed)
+
+
+class IFGSM(Iterated):
+    """
+    I-FGSM: steps of ε/steps from the image itself.
+
+    >>> IFGSM(steps=20).step()
+    0.05
+    """
+
+    kind: Literal["ifgsm"] = "ifgsm"
+
+
+class PGD(Iterated):
+    """
+    PGD from random starts; of several ``restarts`` each image keeps the one with the largest loss, fooled before not.
+
+    With ``worst_case`` an image that is misled at any step stays there, and a batch of which all are is done: for
+    worst-case accuracy. Without it every image gets all steps, which accuracy at ε asks for.
+
+    >>> PGD(steps=40, relative_step=0.1).step()
+    0.1
+    """
+
+    kind: Literal["pgd"] = "pgd"
+    relative_step: Positive = 0.25
+    random_start: bool = True
+    restarts: PositiveInt = 1
+    worst_case: bool = False
+
+    @model_validator(mode="after")
+    def _differing(self) -> PGD:
+        if self.restarts > 1 and not self.random_start:
+            raise ValueError(
+                f"`restarts` must be 1 without a random start, got {self.restarts}: all of them would be the same"
+            )
+        return self
+
+    def step(self) -> float:
+        """Give the length of a step, as a share of the budget."""
+        return self.relative_step
+
+    def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray | None:
+        """Draw a point of the unit ball for every image and restart, uniformly, (images, restarts, C, H, W)."""
+        if not self.random_start:
+            return None
+        full = (shape[0], self.restarts, *shape[1:])
+        if self.norm == "linf":
+            return 2 * generator.random(full, dtype=np.float32) - 1
+        # The first d of d + 2 coordinates of a point on the sphere are uniform in the ball of d dimensions.
+        points = generator.standard_normal((*full[:2], int(np.prod(shape[1:])) + 2), dtype=np.float32)
+        points /= np.linalg.norm(points, axis=2, keepdims=True)
+        return np.ascontiguousarray(points[..., :-2]).reshape(full)
+
+    def starts(self, batch: Batch) -> list[Tensor | None]:
+        """Give where each run begins."""
+        if not self.random_start:
+            return [None]
+        if batch.drawn is None:
+            raise ValueError("`batch.drawn` must hold the random starts, got None; sweep() draws them")
+        return list(batch.drawn.unbind(1))
+
+    def run(self, batch: Batch, step: Steps, course: Course) -> Tensor:
+        """Give each image's worst iterate: of the last ones, or with ``worst_case`` of all."""
+        if self.restarts == 1 and not self.worst_case:
+            return super().run(batch, step, course)
+        from robustness.perturbations.worst import Worst
+
+        worst = Worst(batch, self.loss, course.targets)
+        for start in course.starts:
+            perturbed = course.begin(step, start)
+            for i in range(self.steps):
+                gradient, logits = course.ascent(i, perturbed)
+                if self.worst_case and worst.keep(perturbed, logits, freeze=True):
+                    return worst.images
+                perturbed = step.along(perturbed, gradient)
+            worst.keep(perturbed, freeze=self.worst_case)
+        return worst.images
+
+
+class Adaptive(PGD):
+    """
+    PGD against a model that can tell attacked images: its loss also pushes the attack probability down.
+
+    The decision must have an attack probability (``null``, ``2n``), else the sweep's cells error and say so.
+    """
+
+    kind: Literal["adaptive"] = "adaptive"  # type: ignore[assignment]
+    loss: Literal["adaptive"] = "adaptive"
