@@ -169,21 +169,25 @@ class Cells:
 
     def compared(self, module: nn.Module, replica: nn.Module) -> tuple[bool, bool]:
         """Run some images twice through a module and once through its replica; say which outputs are the same."""
-
-        def outputs(model: nn.Module) -> Tensor | None:
-            # In another order than in the sweep: what a model remembers of its last images must not match.
-            inputs = self._padded(self.images.batch(0, min(self.batch_size, len(self.images)))).flip(0)
-            with torch.inference_mode():
-                try:
-                    return self.checked(self._output(model, inputs)).clone()
-                except ModelError:
-                    raise
-                except Exception:  # the sweep will run into it, and say so
-                    return None
-
         with workers(1, self.device) as pool:
-            first, again, other = pool.map(outputs, (module, module, replica))
+            first, again, other = pool.map(self._probe, (module, module, replica))
         return _same(first, again), _same(first, other)
+
+    def works(self, models: nn.ModuleDict) -> bool:
+        """Say whether the models that run in a sweep take some images without raising."""
+        return all(self._probe(model) is not None for name, model in models.items() if name != "generator")
+
+    def _probe(self, model: nn.Module) -> Tensor | None:
+        """Run some images through a model; None where it raises: the sweep will run into it, and say so."""
+        # In another order than in the sweep: what a model remembers of its last images must not match.
+        inputs = self._padded(self.images.batch(0, min(self.batch_size, len(self.images)))).flip(0)
+        with torch.inference_mode():
+            try:
+                return self.checked(self._output(model, inputs)).clone()
+            except ModelError:
+                raise
+            except Exception:  # the model's own code
+                return None
 
 
 def _same(first: Tensor | None, second: Tensor | None) -> bool:

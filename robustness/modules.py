@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from robustness.weights import checksum
@@ -73,6 +74,22 @@ def replicas(module: M, count: int) -> list[M]:
         return [copy.deepcopy(module, dict(shared)) for _ in range(count)]
     except Exception:  # copying runs the module's own code, which may raise anything
         return [module]
+
+
+def channels_last(module: nn.Module, works: Callable[[], bool]) -> bool:
+    """
+    Lay out a module's convolutions channels-last, some twice as fast on CPUs and GPUs; say whether that was done.
+
+    One without convolutions, or with which ``works()`` does not work then (a `view` of what is not contiguous),
+    is left as it was.
+    """
+    if not any(isinstance(each, nn.Conv2d) for each in module.modules()):
+        return False
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if works():
+        return True
+    module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return False
 
 
 def state_hash(module: nn.Module) -> str:

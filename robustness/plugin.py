@@ -37,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "claims(family=..., metric=...): which of the selected cards' claims a test that uses `claim` holds"
     )
+    config.addinivalue_line("markers", "timing: times attacks; runs only when asked for, with `-m timing -n 0`")
     if not is_worker(config):
         _check_options(config)
     config.pluginmanager.register(fixtures, "robustness-fixtures")

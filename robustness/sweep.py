@@ -18,7 +18,7 @@ from robustness.cells import Cells
 from robustness.datasets.images import Images
 from robustness.decisions import Argmax, Decision, Filtering
 from robustness.evidence import SEMANTICS, Evidence
-from robustness.modules import replicas, state_hash, undisturbed
+from robustness.modules import channels_last, replicas, state_hash, undisturbed
 from robustness.outcomes import Outcomes
 from robustness.perturbations import Clean, Perturbation, Step
 from robustness.strengths import Strength, Unit
@@ -90,6 +90,8 @@ def sweep(
     started = time.perf_counter()
     together = _together(classifier, source, generator)
     with undisturbed(together, device) as lent:
+        state = state_hash(lent["classifier"])
+        laid_out = channels_last(lent, lambda: cells.works(lent))
         models = replicas(lent, min(threads, batches.count(len(images), batch_size)))
         deterministic, replicated = cells.compared(lent["classifier"], models[0]["classifier"])
         batches.run(
@@ -100,7 +102,6 @@ def sweep(
             device,
             progress,
         )
-        state = state_hash(lent["classifier"])
     seconds = time.perf_counter() - started
     return outcomes.evidence(
         {
@@ -110,6 +111,7 @@ def sweep(
             "device": hardware.device_kind(device),
             "dtype": "float32",
             "batch_size": batch_size,
+            "memory_format": "channels last" if laid_out else "contiguous",
             "semantics": SEMANTICS,
             "images": {"name": images.name, "n": len(images), "fingerprint": images.fingerprint},
             "state": state,
@@ -149,6 +151,7 @@ def directions(
     signs = np.empty((len(images), *images.shape), np.int8)
     counted: Counter[str] = Counter()
     with undisturbed(_together(module, None, None), device) as lent:
+        channels_last(lent, lambda: cells.works(lent))
         models = replicas(lent, min(threads, batches.count(len(images), batch_size)))
 
         def work(each: nn.ModuleDict, start: int, stop: int) -> None:
