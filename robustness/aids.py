@@ -74,10 +74,10 @@ def generator(harness: Harness, card: Card, perturbation: Perturbation) -> nn.Mo
             if not path.is_file():
                 checkpoint = harness.store.root / "checkpoints" / f"{key}.pt"
                 job = recipes.Job(harness.seed, checkpoint, progress, harness.notices, harness.store)
-                fitted = generators.fit(target, images, perturbation, job)
-                harness.store.write(path, generators.save(fitted, perturbation, state_hash(target)))
+                fitted = generators.fit(target, images, perturbation, job, card.file.model.decision)
+                harness.store.write(path, generators.save(fitted, state_hash(target)))
                 checkpoint.unlink(missing_ok=True)
-    return generators.load(path, perturbation, images.shape, state_hash(target))
+    return generators.load(path, perturbation, images.shape[0], state_hash(target))
 
 
 def directions(harness: Harness, source: Card, sweep: str) -> np.ndarray:

@@ -42,6 +42,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("card", cards, ids=[card.name for card in cards], indirect=True)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the suites of which no selected card claims anything, rather than skip each."""
+    empty = [item for item in items if _is_empty(item)]
+    if empty and len(empty) < len(items):  # with nothing else the skip says why nothing ran
+        items[:] = [item for item in items if item not in empty]
+        config.hook.pytest_deselected(items=empty)
+
+
+def _is_empty(item: pytest.Item) -> bool:
+    params = getattr(getattr(item, "callspec", None), "params", {})
+    return item.name.endswith("[NOTSET]") and any(name in params and _is_ours(item, name) for name in ("claim", "card"))
+
+
 def _is_ours(definition: Any, name: str) -> bool:
     """Say whether a test gets this fixture from here: others may call theirs so, or parametrize an argument."""
     for found in reversed(definition._fixtureinfo.name2fixturedefs.get(name, ())):

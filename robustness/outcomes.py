@@ -17,12 +17,13 @@ UNREACHED = "unreached ratios"
 SENTENCES = {
     UNREACHED: "the ratio cannot be reached within [0, 1] for",
     "non-finite gradients": "non-finite gradients for",
+    "non-finite perturbations": "the generator gives no numbers for",
     "zero gradients": "no gradient (neither cross-entropy's nor the margin's) for",
     "margin gradients": "the margin's gradient was taken, for cross-entropy's is zero, for",
 }
 """What is counted, and how it is said."""
 
-SHARES = {UNREACHED: 0.01, "zero gradients": 0.01, "non-finite gradients": 0.0}
+SHARES = {UNREACHED: 0.01, "zero gradients": 0.01, "non-finite gradients": 0.0, "non-finite perturbations": 0.0}
 """Above these shares of the images a cell errors; what stands in none is only noted."""
 
 

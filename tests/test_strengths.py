@@ -227,7 +227,8 @@ def test_up_to_one_image_in_a_hundred_may_miss_its_ratio(black, held):
     images = from_arrays(pixels, np.arange(100) % 3)
     evidence = sweep(helpers.linear(images), images, Uniform(), [20.0], unit="snr", batch_size=30)
     assert (evidence.status[0] == OK) is held
-    assert evidence.provenance["notes"] == {"20": f"ratio not reached for {black} of 100 images"}
+    said = f"the ratio cannot be reached within [0, 1] for {black} of 100 images ({black}.0%)"
+    assert evidence.provenance["notes"] == {"20": said}
     assert (np.abs(evidence.snr[0] - 20) > 0.0101).sum() == black
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from robustness.perturbations.base import Batch, Perturb, Perturbation, Step
 from robustness.perturbations.clean import Clean
 from robustness.perturbations.fgsm import FGSM
+from robustness.perturbations.gan import AdvGAN
 from robustness.perturbations.iterated import IFGSM, PGD, Adaptive
 from robustness.perturbations.noise import Normal, Uniform
 
@@ -16,9 +17,21 @@ KINDS: dict[str, type[Perturbation]] = {
     "ifgsm": IFGSM,
     "pgd": PGD,
     "adaptive": Adaptive,
+    "gan": AdvGAN,
 }
 
 __all__ = [
-    "FGSM", "IFGSM", "KINDS", "PGD", "Adaptive", "Batch", "Clean", "Normal", "Perturb", "Perturbation", "Step",
+    "FGSM",
+    "IFGSM",
+    "KINDS",
+    "PGD",
+    "Adaptive",
+    "AdvGAN",
+    "Batch",
+    "Clean",
+    "Normal",
+    "Perturb",
+    "Perturbation",
+    "Step",
     "Uniform",
-]  # fmt: skip
+]
