@@ -79,7 +79,7 @@ def gradient(
     with torch.enable_grad():
         leaf = inputs.detach().requires_grad_()
         logits = outputs(module, _entered(leaf))
-        return _differentiated(objective(logits, labels, loss, targets, decision), leaf), logits.detach()
+        return differentiated(objective(logits, labels, loss, targets, decision), leaf), logits.detach()
 
 
 def swept(
@@ -96,11 +96,11 @@ def swept(
         leaf = inputs.detach().requires_grad_()
         logits = outputs(batch.attacked, _entered(leaf))
         value = objective(logits, batch.labels, loss, targets, batch.decision)
-        found = _differentiated(value, leaf, keep=loss != "margin")
+        found = differentiated(value, leaf, keep=loss != "margin")
         size = found.flatten(1).abs().amax(1)
         if loss != "margin" and bool((zero := size == 0).any()):
             value = objective(logits, batch.labels, "margin", targets, batch.decision)[zero].sum()
-            margin = _differentiated(value, leaf)
+            margin = differentiated(value, leaf)
             found = torch.where(zero.view(-1, *(1,) * (found.dim() - 1)), margin, found)
             size = found.flatten(1).abs().amax(1)
             batch.count(MARGIN, zero & (size != 0))
@@ -117,7 +117,8 @@ def _entered(leaf: Tensor) -> Tensor:
     return leaf.clone()
 
 
-def _differentiated(value: Tensor, leaf: Tensor, keep: bool = False) -> Tensor:
+def differentiated(value: Tensor, leaf: Tensor, keep: bool = False) -> Tensor:
+    """Give the gradient of the sum of values; GradientError where there is none to be had."""
     if not value.requires_grad:
         raise GradientError(
             "the model's outputs do not depend on the images differentiably (a step, an argmax, a detach, NumPy?); "

@@ -7,7 +7,9 @@ from robustness.perturbations.clean import Clean
 from robustness.perturbations.fgsm import FGSM
 from robustness.perturbations.gan import AdvGAN
 from robustness.perturbations.iterated import IFGSM, PGD, Adaptive
+from robustness.perturbations.natural import Blur, Brightness, Contrast, Rotation, Shift
 from robustness.perturbations.noise import Normal, Uniform
+from robustness.perturbations.sparse import STG
 
 KINDS: dict[str, type[Perturbation]] = {
     "clean": Clean,
@@ -18,6 +20,12 @@ KINDS: dict[str, type[Perturbation]] = {
     "pgd": PGD,
     "adaptive": Adaptive,
     "gan": AdvGAN,
+    "stg": STG,
+    "brightness": Brightness,
+    "contrast": Contrast,
+    "rotation": Rotation,
+    "shift": Shift,
+    "blur": Blur,
 }
 
 __all__ = [
@@ -25,13 +33,19 @@ __all__ = [
     "IFGSM",
     "KINDS",
     "PGD",
+    "STG",
     "Adaptive",
     "AdvGAN",
     "Batch",
+    "Blur",
+    "Brightness",
     "Clean",
+    "Contrast",
     "Normal",
     "Perturb",
     "Perturbation",
+    "Rotation",
+    "Shift",
     "Step",
     "Uniform",
 ]

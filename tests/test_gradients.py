@@ -1,0 +1,283 @@
+"""The attacker's objective and its gradient: against finite differences of formulas written out in float64."""
+
+import helpers
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from robustness.decisions import Argmax, Null, TwoN
+from robustness.draws import Purpose, generator
+from robustness.errors import GradientError
+from robustness.gradients import MARGIN, NON_FINITE, ZERO, gradient, objective, swept
+from robustness.perturbations import FGSM, PGD, Adaptive, Batch
+from robustness.perturbations.fgsm import fgsm
+
+FEATURES, CLASSES = 8, 3
+DECISIONS = {"argmax": Argmax(), "null": Null(), "2n": TwoN()}
+
+
+def network(decision, seed=0, scale=1.0):
+    """A small smooth network with the outputs that a decision needs."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        last = nn.Linear(16, decision.outputs(CLASSES))
+        with torch.no_grad():
+            last.weight.mul_(scale)
+        return nn.Sequential(nn.Flatten(), nn.Linear(FEATURES, 16), nn.Tanh(), last).eval()
+
+
+def some(count=6, seed=1):
+    random = np.random.default_rng(seed)
+    inputs = torch.from_numpy(random.uniform(0.2, 0.8, (count, 1, 2, 4)).astype(np.float32))
+    return inputs, torch.from_numpy(random.integers(0, CLASSES, count))
+
+
+def forward(module, flat):
+    """The network again, in NumPy and float64."""
+    first, last = module[1], module[3]
+    hidden = np.tanh(flat @ first.weight.detach().double().numpy().T + first.bias.detach().double().numpy())
+    return hidden @ last.weight.detach().double().numpy().T + last.bias.detach().double().numpy()
+
+
+def probabilities(logits, kind):
+    """Class probabilities and the attack probability, from the papers' formulas."""
+    f = np.exp(logits - logits.max(axis=1, keepdims=True))
+    f /= f.sum(axis=1, keepdims=True)
+    if kind == "null":
+        return f[:, :-1] / (1 - f[:, -1:]), f[:, -1]
+    if kind == "2n":
+        return f[:, :CLASSES] + f[:, CLASSES:], f[:, CLASSES:].sum(axis=1)
+    return f, None
+
+
+def value(logits, labels, loss, kind, targets):
+    """What an attacker raises, (N,), naively."""
+    classes, attacked = probabilities(logits, kind)
+    chosen, sign = (labels, 1) if targets is None else (targets, -1)
+    every = np.arange(len(logits))
+    own = np.log(classes[every, chosen])
+    if loss == "margin":
+        others = np.log(classes)
+        others[every, chosen] = -np.inf
+        return sign * (others.max(axis=1) - own)
+    return -sign * own + (np.log(1 - attacked) if loss == "adaptive" else 0)
+
+
+def differences(module, inputs, labels, loss, kind, targets, step=1e-5):
+    """Central finite differences of the sum, shaped as the inputs."""
+    flat = inputs.flatten(1).double().numpy()
+    found = np.empty_like(flat)
+    for i in range(flat.shape[1]):
+        moved = np.zeros(flat.shape[1])
+        moved[i] = step
+        up, down = (value(forward(module, flat + sign * moved), labels, loss, kind, targets) for sign in (1, -1))
+        found[:, i] = (up - down) / (2 * step)
+    return found.reshape(inputs.shape)
+
+
+CASES = [
+    (loss, kind)
+    for loss in ("cross_entropy", "margin", "adaptive")
+    for kind in DECISIONS
+    if not (loss == "adaptive" and kind == "argmax")
+]
+
+
+@pytest.mark.parametrize("targeted", [False, True], ids=["untargeted", "targeted"])
+@pytest.mark.parametrize(("loss", "kind"), CASES)
+def test_gradients_are_those_of_the_formulas(loss, kind, targeted):
+    """Catches: a sign, a mean for a sum, the outputs' cross-entropy for the decision's, log p for log(1 − p)."""
+    module, (inputs, labels) = network(DECISIONS[kind], scale=3), some()
+    targets = (labels + 1) % CLASSES if targeted else None
+    found, logits = gradient(module, inputs, labels, loss=loss, targets=targets, decision=DECISIONS[kind])
+    assert np.allclose(logits, forward(module, inputs.flatten(1).double().numpy()), atol=1e-5)
+    numbers = None if targets is None else targets.numpy()
+    due = differences(module, inputs, labels.numpy(), loss, kind, numbers)
+    assert np.abs(due).max() > 0.1
+    assert np.allclose(found, due, atol=1e-5 + 1e-4 * np.abs(due).max())
+    raised = objective(logits, labels, loss, targets, DECISIONS[kind])
+    assert np.allclose(raised, value(logits.double().numpy(), labels.numpy(), loss, kind, numbers), atol=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "margin"])
+def test_an_image_s_gradient_does_not_depend_on_how_many_there_are(loss):
+    """Catches: a mean over the batch: other gradients, and where they are small other zeros."""
+    module, (inputs, labels) = network(Argmax()), some()
+    together, _ = gradient(module, inputs, labels, loss=loss)
+    for i in range(len(inputs)):
+        alone, _ = gradient(module, inputs[i : i + 1], labels[i : i + 1], loss=loss)
+        assert torch.allclose(alone[0], together[i], atol=1e-7)
+
+
+def test_nothing_but_the_images_has_a_gradient_and_nothing_is_left_on_them():
+    """Catches: backward(), which adds to what an optimizer is about to use."""
+    module, (inputs, labels) = network(Argmax()), some()
+    module[1].weight.requires_grad_(False)
+    module[3].bias.grad = kept = torch.ones(CLASSES)
+    before = inputs.clone()
+    with torch.no_grad():
+        found, logits = gradient(module, inputs, labels)
+    assert torch.equal(inputs, before)
+    assert not inputs.requires_grad
+    assert inputs.grad is None
+    assert not found.requires_grad
+    assert not logits.requires_grad
+    assert module[3].bias.grad is kept
+    assert torch.equal(kept, torch.ones(CLASSES))
+    assert [p.requires_grad for p in module.parameters()] == [False, True, True, True]
+    assert all(p.grad is None for p in module.parameters() if p is not module[3].bias)
+
+
+class Planted(nn.Module):
+    """Two classes, w·x; the first pixel says what goes wrong: 1 saturates, 2 is flat, 3 is NaN, 4 infinite."""
+
+    weight = torch.tensor([0.0, 1.0, -2.0, 0.5])
+
+    def forward(self, inputs):
+        flat = inputs.flatten(1)
+        kind, score = (flat[:, :1] * 10).round(), flat @ self.weight[:, None]
+        score = torch.where(kind == 1, (score - 10) * 1e3, score)
+        score = torch.where(kind == 2, torch.zeros_like(score), score)
+        score = torch.where(kind == 3, score * torch.nan, score)
+        score = torch.where(kind == 4, (score - score.detach()).abs().sqrt(), score)
+        return torch.cat([-score / 2, score / 2], 1)
+
+
+def planted(kinds):
+    inputs = torch.full((len(kinds), 1, 2, 2), 0.5)
+    inputs[:, 0, 0, 0] = torch.tensor(kinds) / 10
+    return inputs, torch.zeros(len(kinds), dtype=torch.long)
+
+
+def test_what_a_sweep_must_not_pass_over_in_silence_is_counted():
+    """Catches: a margin gradient for the wrong rows, a NaN that stays or is not counted, padding that counts."""
+    inputs, labels = planted([0, 1, 1, 2, 3, 4, 4, 0, 1, 2, 3])
+    batch = Batch(Planted(), inputs, labels, size=8)
+    found, logits = swept(batch)
+    direction = found.flatten(1).sign()
+    assert batch.take_counts() == {MARGIN: 2, ZERO: 4, NON_FINITE: 3}
+    assert batch.take_counts() == {}
+    along = Planted.weight.sign()
+    due = torch.stack([along, along, along, *[torch.zeros(4)] * 4, along, along, *[torch.zeros(4)] * 2])
+    assert torch.equal(direction, due)
+    assert torch.allclose(found[0].flatten(), Planted.weight * logits[0].softmax(0)[1], atol=1e-6)
+    assert torch.allclose(found[1].flatten(), Planted.weight * 1e3), "the margin's, of the same forward"
+    assert found.isfinite().all()
+
+
+def test_the_function_does_just_what_the_libraries_do():
+    """The margin is a sweep's: `gradient` gives the zero and the NaN of the loss that was asked for."""
+    inputs, labels = planted([0, 1, 2, 3])
+    found = gradient(Planted(), inputs, labels)[0].flatten(1)
+    assert (found[1:3] == 0).all()
+    assert found[3].isnan().any()
+    assert (gradient(Planted(), inputs, labels, loss="margin")[0].flatten(1)[1] != 0).any()
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "margin"])
+def test_where_nothing_is_wrong_a_sweep_has_the_same_gradient(loss):
+    module, (inputs, labels) = network(Argmax()), some()
+    batch = Batch(module, inputs, labels)
+    assert torch.equal(swept(batch, loss=loss)[0], gradient(module, inputs, labels, loss=loss)[0])
+    assert batch.take_counts() == {}
+
+
+def test_examples_for_a_transfer_are_those_of_the_source():
+    module, source, (inputs, labels) = network(Argmax()), network(Argmax(), seed=5), some()
+    assert torch.equal(
+        swept(Batch(module, inputs, labels, source=source))[0], gradient(source, inputs, labels)[0]
+    )
+
+
+class Detached(nn.Module):
+    """Cuts the images off from what follows; its parameters still have a gradient."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.linear, self.how = nn.Linear(FEATURES, CLASSES), how
+
+    def forward(self, inputs):
+        return self.linear(self.how(inputs.flatten(1)))
+
+
+class Steps(nn.Module):
+    def forward(self, inputs):
+        return nn.functional.one_hot((inputs.flatten(1)[:, :CLASSES]).argmax(1), CLASSES).float()
+
+
+def without_gradients(flat):
+    with torch.no_grad():
+        return flat * 2
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        Steps(),
+        Detached(torch.Tensor.detach),
+        Detached(torch.Tensor.detach).requires_grad_(False),
+        Detached(without_gradients),
+        Detached(lambda flat: torch.from_numpy(flat.detach().numpy() * 2)),
+    ],
+    ids=["one-hot", "detach", "detach, frozen", "no_grad", "NumPy"],
+)
+def test_a_model_that_cannot_be_differentiated_is_said(module):
+    """Catches: a gradient of zeros: images that nothing seems to change."""
+    inputs, labels = some()
+    with pytest.raises(GradientError, match="do not depend on the images differentiably"):
+        fgsm(module, inputs, labels, epsilon=0.1)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "got"),
+    [
+        (lambda inputs: inputs.sum((1, 2, 3)), r"\(6,\)"),
+        (lambda inputs: inputs, r"\(6, 1, 2, 4\)"),
+        (lambda inputs: inputs.flatten(1)[:1], r"\(1, 8\)"),
+        (lambda inputs: (inputs.flatten(1),), "tuple"),
+    ],
+)
+def test_outputs_that_are_no_logits_are_said(outputs, got):
+    class Wrong(nn.Module):
+        def forward(self, inputs):
+            return outputs(inputs)
+
+    with pytest.raises(GradientError, match=rf"must give logits of shape \(images, outputs\), got {got}"):
+        gradient(Wrong(), *some())
+
+
+@pytest.mark.parametrize("attack", [Adaptive(), FGSM(loss="adaptive"), PGD(loss="adaptive")], ids=repr)
+def test_the_adaptive_loss_of_a_decision_without_an_attack_probability_is_said(attack):
+    """Catches: plain PGD under the name of the adaptive one."""
+    inputs, labels = some()
+    drawn = attack.draw(generator(0, Purpose.NOISE), tuple(inputs.shape))
+    batch = Batch(network(Argmax()), inputs, labels, None if drawn is None else torch.from_numpy(drawn))
+    with pytest.raises(GradientError, match="needs a decision with an attack probability, got one that has none"):
+        attack.prepare(batch)(0.1, torch.empty_like(inputs))
+
+
+@pytest.mark.parametrize("kind", ["null", "2n"])
+def test_the_adaptive_attack_looks_less_like_one_than_plain_pgd(kind):
+    """Catches: the attack probability pushed up, or left out of the loss."""
+    decision, (inputs, labels) = DECISIONS[kind], some(40)
+    module = network(decision, scale=6)
+    seen = {}
+    for attack in (PGD(random_start=False), Adaptive(random_start=False)):
+        batch = Batch(module, inputs, labels, decision=decision)
+        with torch.no_grad():
+            perturbed = attack.prepare(batch)(0.2, torch.empty_like(inputs))
+            seen[attack.kind] = probabilities(forward(module, perturbed.flatten(1).double().numpy()), kind)[1]
+    clean = probabilities(forward(module, inputs.flatten(1).double().numpy()), kind)[1]
+    assert seen["adaptive"].mean() < seen["pgd"].mean() - 0.05
+    assert seen["adaptive"].mean() < clean.mean()
+
+
+def test_an_attack_inside_inference_mode_is_the_same():
+    """A caller's mode must not decide: the user's own evaluation often runs in it."""
+    images = helpers.images(20)
+    model = helpers.linear(images).eval()
+    inputs, labels = torch.from_numpy(images.batch(0, 20)), torch.from_numpy(images.labels.copy())
+    due = fgsm(model, inputs, labels, epsilon=0.1)
+    with torch.inference_mode():
+        assert torch.equal(fgsm(model, inputs, labels, epsilon=0.1), due)
