@@ -1,9 +1,10 @@
 """
-The noise sweep against a bare loop that does only what cannot be left out.
+Sweeps against what does only what cannot be left out, and against other libraries where they are installed.
 
-    python -m benchmarks.sweep [--images 10000] [--repeats 5] [--check]
+    python -m benchmarks.sweep [noise|fgsm|pgd ...] [--model mlp|vgg19] [--device cpu] [--repeats 5] [--check]
 
-Both run in one process, in turn; the ratio of each pair is what counts, for the machine's speed drifts.
+All contestants run in one process, in turn; the ratio of each pair is what counts, for the machine's speed drifts.
+`tox -e oracles -- python -m benchmarks.sweep fgsm pgd` has the other libraries.
 """
 
 from __future__ import annotations
@@ -11,88 +12,197 @@ from __future__ import annotations
 import argparse
 import resource
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from tabulate import tabulate
 
+from benchmarks import peers
+from benchmarks.vgg import vgg19
 from models.mlp import mlp
 from robustness.datasets.images import Images, from_arrays
 from robustness.draws import CHUNK, Purpose, generator
-from robustness.perturbations import Normal
+from robustness.perturbations import FGSM, PGD, Normal
 from robustness.sweep import sweep
 
 AMPLITUDES = [round(0.1 * i, 1) for i in range(11)]
-BATCH_SIZES = (125, 250, 500, 1000)
-BOUND = 1.15
+EPSILONS = [round(0.03 * i, 2) for i in range(11)]
+BATCH_SIZES = {"mlp": (125, 250, 500, 1000), "vgg19": (16, 32, 64, 125)}
+SHAPES = {"mlp": (28, 28), "vgg19": (32, 32, 3)}
+STEPS = 10
+OURS = "sweep, with probabilities, loss and SNR"
+
+Times = dict[str, list[float]]
 
 
-def bare_loop(module: torch.nn.Module, images: Images, batch_size: int) -> np.ndarray:
+class Bound(NamedTuple):
+    """A ratio, over what, and what it must not exceed."""
+
+    what: str
+    ratio: float
+    most: float
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.ratio:.3f} (median over pairs; bound {self.most:.3g})"
+
+
+def bare_loop(module: torch.nn.Module, images: Images, batch_size: int, device: str = "cpu") -> np.ndarray:
     """Give the predicted classes, (11, N): the same draws, clipping, forwards and argmax, and nothing else."""
     predictions = np.empty((len(AMPLITUDES), len(images)), np.int64)
     for chunk, first in enumerate(range(0, len(images), CHUNK)):
         size = min(CHUNK, len(images) - first)
         drawn = generator(0, Purpose.NOISE, chunk).standard_normal((size, *images.shape), dtype=np.float32)
-        noise = torch.from_numpy(drawn).clamp_(-1, 1)
+        noise = torch.from_numpy(drawn).clamp_(-1, 1).to(device)
         for start in range(0, size, batch_size):
             stop = min(start + batch_size, size)
-            inputs = torch.from_numpy(images.batch(first + start, first + stop))
+            inputs = torch.from_numpy(images.batch(first + start, first + stop)).to(device)
             with torch.inference_mode():
                 for i, amplitude in enumerate(AMPLITUDES):
                     logits = module(torch.add(inputs, noise[start:stop], alpha=amplitude).clamp_(0, 1))
-                    predictions[i, first + start : first + stop] = logits.argmax(1).numpy()
+                    predictions[i, first + start : first + stop] = logits.argmax(1).cpu().numpy()
     return predictions
 
 
-def seconds(call: Callable[[], object]) -> float:
-    """Time one call."""
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
-
-
-def compare(count: int, repeats: int) -> tuple[list[list[object]], float]:
-    """Give a row per contestant, and the median over the pairs of sweep / bare loop at its best batch size."""
-    pixels = np.random.default_rng(0).integers(0, 256, (count, 28, 28), dtype=np.uint8)
-    images = from_arrays(pixels, np.arange(count) % 10)
-    module = mlp().eval()
-    contestants: dict[str, Callable[[], object]] = {
-        f"bare loop, batch {size}, {torch.get_num_threads()} threads": lambda size=size: bare_loop(module, images, size)
-        for size in BATCH_SIZES
+def contestants(what: str, model: str, images: Images, device: str) -> dict[str, Callable[[], object]]:
+    """Give what runs against each other: ours, the least that must be done at several batch sizes, and the peers."""
+    torch.manual_seed(0)
+    module = {"mlp": mlp, "vgg19": vgg19}[model]().eval().to(device)
+    sizes = BATCH_SIZES[model] if device == "cpu" else (1000,)
+    perturbation = {"noise": Normal(bound=1.0), "fgsm": FGSM(), "pgd": PGD(steps=STEPS, random_start=False)}[what]
+    strengths = AMPLITUDES if what == "noise" else EPSILONS
+    found: dict[str, Callable[[], object]] = {
+        OURS: lambda: sweep(module, images, perturbation, strengths, device=device)
     }
-    ours = "sweep, with probabilities, loss and SNR"
-    contestants[ours] = lambda: sweep(module, images, Normal(bound=1.0), AMPLITUDES)
-    for call in contestants.values():
-        call()  # warm-up
-    times = {name: [seconds(call) for _ in range(1)] for name, call in contestants.items()}
-    for _ in range(repeats - 1):
-        for name, call in contestants.items():
-            times[name].append(seconds(call))
+    if what == "noise":
+        for size in sizes:
+            found[f"bare loop, batch {size}"] = lambda size=size: bare_loop(module, images, size, device)
+    if what == "fgsm":
+        for size in sizes:
+            found[f"floor, batch {size}"] = lambda size=size: peers.floor(module, images, strengths, size, device)
+    if what != "noise":
+        for name, attacked in peers.installed(1 if what == "fgsm" else STEPS).items():
+            size = {"mlp": 500, "vgg19": 64}[model] if device == "cpu" else 1000
+            found[name] = lambda attacked=attacked, size=size: attacked(module, images, strengths, size, device)
+    return found
+
+
+def timed(each: dict[str, Callable[[], object]], repeats: int, device: str) -> Times:
+    """Time all of them in turn, after a warm-up."""
+    times: Times = {name: [] for name in each}
+    for i in range(repeats + 1):
+        for name, call in each.items():
+            started = time.perf_counter()
+            call()
+            if device != "cpu":
+                torch.cuda.synchronize()
+            if i:
+                times[name].append(time.perf_counter() - started)
+    return times
+
+
+def ratio(times: Times, one: str, other: str) -> float:
+    """Give the median over the pairs of one's time by the other's."""
+    return statistics.median(a / b for a, b in zip(times[one], times[other], strict=True))
+
+
+def best(times: Times, names: Sequence[str]) -> str:
+    """Give the fastest of some, by the median."""
+    return min(names, key=lambda name: statistics.median(times[name]))
+
+
+def bounds(what: str, times: Times) -> list[Bound]:
+    """Compare ours with the best of each kind."""
+    least = [name for name in times if name.startswith(("floor", "bare loop"))]
+    libraries = [name for name in times if name in peers.PEERS]
+    found = []
+    if least:
+        most = 1.15 if what == "noise" else 0.97
+        found.append(Bound("sweep / " + best(times, least), ratio(times, OURS, best(times, least)), most))
+    if libraries:
+        most = 1 / 2.6 if what == "fgsm" else 1.0
+        found.append(Bound("sweep / " + best(times, libraries), ratio(times, OURS, best(times, libraries)), most))
+    return found
+
+
+def images_for(model: str, count: int) -> Images:
+    """Give random images, for what is timed does not depend on them."""
+    pixels = np.random.default_rng(0).integers(0, 256, (count, *SHAPES[model]), dtype=np.uint8)
+    return from_arrays(pixels, np.arange(count) % 10)
+
+
+def peak(arguments: argparse.Namespace, what: str, model: str, name: str) -> float:
+    """Give the peak memory in MiB of a process that runs one contestant once."""
+    options = ["--model", model, "--device", arguments.device, "--images", str(arguments.images or "")]
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.sweep", what, *options[:4], "--alone", name]
+    if arguments.images:
+        command += options[4:]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def alone(arguments: argparse.Namespace) -> int:
+    """Run one contestant once, and print this process's peak memory in MiB."""
+    model = arguments.model[0]
+    images = images_for(model, arguments.images or DEFAULT[model])
+    contestants(arguments.what[0], model, images, arguments.device)[arguments.alone]()
+    if arguments.device != "cpu":
+        print(torch.cuda.max_memory_allocated() / 2**20)
+    else:
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    return 0
+
+
+DEFAULT = {"mlp": 10_000, "vgg19": 500}
+
+
+def compare(arguments: argparse.Namespace, what: str, model: str) -> list[Bound]:
+    """Print the table of one contest, and give its bounds."""
+    images = images_for(model, arguments.images or DEFAULT[model])
+    times = timed(contestants(what, model, images, arguments.device), arguments.repeats, arguments.device)
     medians = {name: statistics.median(values) for name, values in times.items()}
-    best = min((name for name in medians if name != ours), key=medians.__getitem__)
-    ratio = statistics.median(a / b for a, b in zip(times[ours], times[best], strict=True))
-    rows: list[list[object]] = [
-        [name, round(medians[name], 3), round(medians[name] / medians[best], 2)] for name in contestants
+    memory = {name: peak(arguments, what, model, name) for name in times} if arguments.memory else {}
+    print(
+        f"\n{what}, {model}, {len(images)} random images, 11 strengths, {arguments.repeats} runs, {arguments.device}, "
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+    )
+    rows = [
+        [name, f"{median:.3f}", f"{median / medians[OURS]:.2f}", *([f"{memory[name]:.0f}"] if memory else [])]
+        for name, median in medians.items()
     ]
-    return rows, ratio
+    headers = ["", "median seconds", "of the sweep", *(["peak MiB"] if memory else [])]
+    print(tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True))
+    found = bounds(what, times)
+    libraries = [name for name in times if name in peers.PEERS]
+    if memory and libraries:
+        found.append(
+            Bound("peak memory / least of the libraries'", memory[OURS] / min(map(memory.get, libraries)), 1.0)
+        )
+    print("\n".join(map(str, found)))
+    return found
 
 
 def main() -> int:
-    """Print the table; with --check, exit 1 where the bound is missed."""
+    """Print the tables; with --check, exit 1 where a bound is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("what", nargs="*", default=["noise", "fgsm"], help="noise, fgsm, pgd (default: noise fgsm)")
+    parser.add_argument("--model", action="append", choices=sorted(SHAPES), help="default: mlp; repeatable")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--images", type=int)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--check", action="store_true", help=f"fail above {BOUND} times the bare loop")
+    parser.add_argument("--memory", action="store_true", help="also the peak memory of each, in processes of their own")
+    parser.add_argument("--check", action="store_true", help="fail above a bound")
+    parser.add_argument("--alone", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    rows, ratio = compare(arguments.images, arguments.repeats)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{arguments.images} random 28x28 images, MLP 784-512-512-10, 11 amplitudes, {arguments.repeats} runs, cpu")
-    print(tabulate(rows, headers=["", "median seconds", "of the best bare loop"], tablefmt="github"))
-    print(f"sweep / best bare loop: {ratio:.3f} (median over pairs; bound {BOUND}); peak memory {peak:.0f} MiB")
-    return int(arguments.check and ratio > BOUND)
+    arguments.model = arguments.model or ["mlp"]
+    if arguments.alone:
+        return alone(arguments)
+    found = [bound for what in arguments.what for model in arguments.model for bound in compare(arguments, what, model)]
+    return int(arguments.check and any(bound.ratio > bound.most for bound in found))
 
 
 if __name__ == "__main__":

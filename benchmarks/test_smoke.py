@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from benchmarks import startup
+from benchmarks import peers, startup
 from benchmarks import sweep as noise
 from models.mlp import mlp
 from robustness.datasets.images import from_arrays
-from robustness.perturbations import Normal
+from robustness.perturbations import FGSM, Normal
 from robustness.sweep import sweep
 
 COUNT = 2000
@@ -40,8 +40,19 @@ def test_bare_loop(benchmark, module, images):
     assert (predictions == evidence.predictions).mean() > 0.999  # threads may differ in a last bit
 
 
-def test_scripts_measure_what_they_print():
-    rows, ratio = noise.compare(count=1000, repeats=1)
-    assert len(rows) == len(noise.BATCH_SIZES) + 1
-    assert ratio > 0
+@pytest.mark.parametrize("what", ["noise", "fgsm", "pgd"])
+def test_scripts_measure_what_they_print(what, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["sweep", what, "--images", "500", "--repeats", "1"])
+    assert noise.main() == 0
+    assert noise.OURS in capsys.readouterr().out
+
+
+def test_the_floor_decides_what_the_sweep_decides(module, images):
+    """Catches: a benchmark that compares different work."""
+    evidence = sweep(module, images, FGSM(), noise.EPSILONS)
+    due = peers.floor(module, images, noise.EPSILONS, 500, "cpu")
+    assert (due == evidence.predictions).mean() > 0.999
+
+
+def test_startup():
     assert all(value > 0 for value in startup.compare(repeats=1).values())

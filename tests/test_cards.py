@@ -117,7 +117,10 @@ WRONG = {
         replaced('"normal"', '"nromal"'),
         r"sweeps\.normal: `kind` must be one of normal, uniform, .*, got 'nromal'; did you mean 'normal'",
     ),
-    "no kind": (replaced('kind = "normal"\n', ""), r"sweeps\.normal: `kind` must be one of normal, uniform, .*, got None"),
+    "no kind": (
+        replaced('kind = "normal"\n', ""),
+        r"sweeps\.normal: `kind` must be one of normal, uniform, .*, got None",
+    ),
     "clean is no sweep": (
         replaced("[sweeps.normal]", "[sweeps.clean]"),
         r"sweeps\.clean: the clean pass belongs to every card",

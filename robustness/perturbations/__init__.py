@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from robustness.perturbations.base import Batch, Perturb, Perturbation, Step
 from robustness.perturbations.clean import Clean
+from robustness.perturbations.external import External
 from robustness.perturbations.fgsm import FGSM
 from robustness.perturbations.gan import AdvGAN
 from robustness.perturbations.iterated import IFGSM, PGD, Adaptive
@@ -26,6 +27,7 @@ KINDS: dict[str, type[Perturbation]] = {
     "rotation": Rotation,
     "shift": Shift,
     "blur": Blur,
+    "external": External,
 }
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "Brightness",
     "Clean",
     "Contrast",
+    "External",
     "Normal",
     "Perturb",
     "Perturbation",

@@ -88,7 +88,7 @@ class Rotation(Natural):
 
 
 class Shift(Natural):
-    """A move by pixels towards ``angle`` (degrees, 0 is right, 90 up); what enters is black, between pixels bilinear."""
+    """A move by pixels towards ``angle`` (degrees: 0 right, 90 up); what enters is black, between pixels bilinear."""
 
     kind: Literal["shift"] = "shift"
     angle: Annotated[float, Field(allow_inf_nan=False)] = 0.0

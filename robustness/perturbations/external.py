@@ -1,0 +1,147 @@
+"""Any attack of foolbox, torchattacks or ART, by name and arguments, where that library is installed."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import AfterValidator, Field
+
+from robustness.errors import MissingLibrary
+from robustness.perturbations.attack import Attack
+from robustness.perturbations.base import Batch, Perturb
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Library = Literal["foolbox", "torchattacks", "art"]
+MODULES: dict[str, str] = {
+    "foolbox": "foolbox.attacks",
+    "torchattacks": "torchattacks",
+    "art": "art.attacks.evasion",
+}
+Made = Callable[["float", "Tensor"], "Tensor"]
+
+
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    import json
+
+    json.dumps(value, allow_nan=False)
+    return value
+
+
+class External(Attack):
+    """
+    Another library's attack, as it is: ``attack`` is the name of its class, ``arguments`` what that takes.
+
+    The strength is the budget: foolbox's ``epsilons``, else the argument called ``budget`` (``eps``). What comes back
+    is clipped to [0, 1]. Random attacks are seeded by the sweep's draws; they run in one thread, for these libraries
+    draw from the state that a process shares.
+
+    >>> External(library="torchattacks", attack="FGSM").strength_range
+    (0.0, inf)
+    """
+
+    kind: Literal["external"] = "external"
+    library: Library
+    attack: str
+    arguments: Annotated[dict[str, Any], AfterValidator(_plain)] = Field(default_factory=dict)
+    budget: str = "eps"
+    family: ClassVar[str] = "attack"
+    limits: ClassVar[tuple[float, float]] = (0.0, float("inf"))
+    strength_name: ClassVar[str] = "ε"
+    meaning: ClassVar[str] = "is the budget that the library takes"
+    side_by_side: ClassVar[bool] = False
+
+    def distributions(self) -> set[str]:
+        """Name the library, whose version is part of what the evidence depends on."""
+        return {self.library}
+
+    def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Draw a number an image; the first of a batch seeds it."""
+        return generator.integers(0, 2**24, (shape[0], 1)).astype(np.float32)
+
+    def prepare(self, batch: Batch) -> Perturb:
+        """Build the attack a strength, for most take their budget when they are built."""
+        import torch
+
+        from robustness import randomness
+
+        make = {"foolbox": _foolbox, "torchattacks": _torchattacks, "art": _art}[self.library]
+        made = make(self, batch, self._found())
+        seed = 0 if batch.drawn is None else int(batch.drawn.flatten()[0])
+
+        def perturb(strength: float | Tensor, out: Tensor) -> Tensor:
+            if isinstance(strength, torch.Tensor):
+                raise ValueError("`strengths` of external must be numbers for all images, got one an image; list them")
+            if strength == 0:
+                return out.copy_(batch.inputs)
+            with randomness.own(seed), torch.enable_grad():
+                found = made(strength, batch.inputs.clone()).detach().to(out)
+            if found.shape != out.shape:
+                raise ValueError(
+                    f"{self.library}.{self.attack} gave {tuple(found.shape)}, not images {tuple(out.shape)}"
+                )
+            batch.count("non-finite perturbations", ~found.flatten(1).isfinite().all(1))
+            return torch.clamp(found.nan_to_num(0.0), 0, 1, out=out)
+
+        return perturb
+
+    def _found(self) -> Callable[..., Any]:
+        """Find the attack's class; MissingLibrary names the extra, ValueError the nearest name."""
+        import robustness._torchvision  # the libraries import torchvision, which needs help beside a CPU-only torch
+
+        try:
+            _ = robustness._torchvision.torchvision
+            module = importlib.import_module(MODULES[self.library])
+        except ImportError as error:
+            raise MissingLibrary(
+                f"the perturbation {self.library}.{self.attack} needs {self.library}, which cannot be imported "
+                f'({error}); pip install "pytest-robustness[oracles]"'
+            ) from error
+        if callable(found := getattr(module, self.attack, None)):
+            return found  # type: ignore[no-any-return]
+        near = difflib.get_close_matches(self.attack, dir(module), 1)
+        raise ValueError(
+            f"`attack` must be a class of {MODULES[self.library]}, got {self.attack!r}"
+            + (f"; did you mean {near[0]!r}?" if near else "")
+        )
+
+
+def _foolbox(about: External, batch: Batch, attack: Callable[..., Any]) -> Made:
+    import foolbox
+
+    model = foolbox.PyTorchModel(batch.attacked, bounds=(0, 1), device=batch.inputs.device)
+    built = attack(**about.arguments)
+    return lambda epsilon, inputs: built(model, inputs, batch.labels, epsilons=epsilon)[1]
+
+
+def _torchattacks(about: External, batch: Batch, attack: Callable[..., Any]) -> Made:
+    return lambda epsilon, inputs: attack(batch.attacked, **{about.budget: epsilon}, **about.arguments)(
+        inputs, batch.labels
+    )
+
+
+def _art(about: External, batch: Batch, attack: Callable[..., Any]) -> Made:
+    import torch
+    from art.estimators.classification import PyTorchClassifier
+
+    with torch.no_grad():
+        outputs = batch.attacked(batch.inputs).shape[1]
+    classifier = PyTorchClassifier(
+        model=batch.attacked,
+        loss=torch.nn.CrossEntropyLoss(),
+        input_shape=tuple(batch.inputs.shape[1:]),
+        nb_classes=outputs,
+        clip_values=(0, 1),
+        device_type="cpu" if batch.inputs.device.type == "cpu" else "gpu",
+    )
+
+    def made(epsilon: float, inputs: Tensor) -> Tensor:
+        built = attack(classifier, **{about.budget: epsilon}, **about.arguments)
+        return torch.from_numpy(built.generate(inputs.cpu().numpy(), batch.labels.cpu().numpy()))
+
+    return made

@@ -1,0 +1,541 @@
+"""Examples made on one model and shown to another: against hand counts and a bare loop, through cards and the store."""
+
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import helpers
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from robustness import cards, claims
+from robustness.aids import directions
+from robustness.cards import Claim
+from robustness.comparisons import discarded, measure, misled
+from robustness.decisions import Null
+from robustness.errors import CardError, RobustnessError
+from robustness.evidence import OK, Evidence
+from robustness.harness import Harness
+from robustness.perturbations import FGSM, IFGSM, PGD, Normal
+from robustness.perturbations.fgsm import fgsm
+from robustness.store import Store
+from robustness.sweep import directions as make_directions
+from robustness.sweep import sweep
+
+SOURCE = """
+import torch
+from torch import nn
+
+class Broken(nn.Module):
+    def forward(self, inputs):
+        return (inputs - inputs.detach()).sqrt()
+
+class Flat(nn.Module):
+    def forward(self, inputs):
+        return inputs.round()
+
+def factory(outputs=10, scale=1.0, before="", conv=False):
+    class Scaled(nn.Sequential):
+        def forward(self, inputs):
+            return scale * super().forward(inputs)
+    first = {"": [], "broken": [Broken()], "flat": [Flat()]}[before]
+    first += [nn.Conv2d(1, 1, 1, bias=False)] if conv else []
+    return Scaled(*first, nn.Flatten(), nn.Linear(784, outputs))
+
+def recipe(module, images, job, power=1.0):
+    pixels = torch.from_numpy(images.batch(0, len(images)).reshape(len(images), -1))
+    labels = torch.from_numpy(images.labels.copy())
+    with torch.no_grad():
+        for each in module:
+            if isinstance(each, nn.Conv2d):
+                each.weight.fill_(1.0)
+        last = module[-1]
+        last.weight.zero_()
+        last.bias.zero_()
+        for i in range(10):
+            mean = pixels[labels == i].mean(0) ** power
+            last.weight[i], last.bias[i] = mean, -(mean ** 2).sum() / 2
+        if last.out_features == 11:
+            last.weight[10] = pixels.mean(0)
+            last.bias[10] = -last.weight[10] @ pixels.mean(0) + last.bias[:10].mean() + 60
+    return module
+"""
+
+STRENGTHS = [0.02, 0.1, 0.3]
+
+
+@pytest.fixture(autouse=True)
+def _path():
+    before = list(sys.path)
+    yield
+    sys.path[:] = before
+
+
+def text(name="tiny", model="", power=1.0, sweep="far", kind="fgsm", source="other.toml", strengths=STRENGTHS, more=""):
+    """A card's text; ``source`` None for a white-box sweep."""
+    return f"""
+name = "{name}"
+
+[model]
+factory = "MODULE:factory"
+{model}
+
+[recipe]
+callable = "MODULE:recipe"
+arguments = {{ power = {power} }}
+
+[data]
+name = "digits"
+split = {{ kind = "balanced", per_class = 8 }}
+
+[sweeps.{sweep}]
+kind = "{kind}"
+{f'source = "{source}"' if source else ""}
+strengths = {strengths}
+{more}"""
+
+
+def pair(folder, target=None, source=None) -> Path:
+    """A project with two cards: tiny.toml, whose sweep ``far`` is made on other.toml."""
+    path = helpers.project(folder, SOURCE, "{module}")
+    module, target = path.read_text(), target or text()
+    path.write_text(target.replace("MODULE", module))
+    other = source or text("other", power=3.0, sweep="near", source=None)
+    path.with_name("other.toml").write_text(other.replace("MODULE", module))
+    return path
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return pair(tmp_path / "project")
+
+
+def harness(path: Path, **settings) -> Harness:
+    root = path.parents[2]
+    return Harness(Store(root / "store"), root / "data", threads=1, **settings)
+
+
+def rewritten(path: Path, old: str, new: str) -> None:
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+def tensors(images):
+    return torch.from_numpy(images.batch(0, len(images))), torch.from_numpy(images.labels.copy())
+
+
+def decided(module, inputs):
+    with torch.no_grad():
+        return module(inputs).argmax(1).numpy()
+
+
+def test_evidence_is_the_target_s_on_examples_made_on_the_source(path):
+    """Image by image. Catches: white-box examples, the source's decisions, the target's labels of the source."""
+    made, card, other = harness(path), cards.load(path), cards.load(path.with_name("other.toml"))
+    evidence = made.evidence(card, "far")
+    target, source = made.classifier(card).module, made.classifier(other).module
+    inputs, labels = tensors(made.images(card))
+    assert evidence.status == (OK,) * 3
+    clean = decided(target, inputs)
+    assert (clean == labels.numpy()).mean() > 0.6
+    for row, strength in enumerate(STRENGTHS):
+        examples = fgsm(source, inputs, labels, epsilon=strength)
+        assert np.array_equal(evidence.predictions[row], decided(target, examples))
+        assert np.array_equal(evidence.source.predictions[row], decided(source, examples))
+    white = decided(target, fgsm(target, inputs, labels, epsilon=0.1))
+    assert not np.array_equal(evidence.predictions[1], white), "else this shows nothing"
+    assert np.array_equal(evidence.clean.predictions[0], clean)
+    assert np.array_equal(evidence.source.clean.predictions[0], decided(source, inputs))
+
+
+@pytest.mark.parametrize("attack", [FGSM(norm="l2"), IFGSM(steps=3), PGD(steps=3, restarts=2), FGSM()], ids=repr)
+def test_every_attack_can_be_made_on_another_model(attack):
+    """At equal batches the target sees just what the source's own sweep made of the images."""
+    images = helpers.images(50)
+    target, source = helpers.linear(images), helpers.linear(images, seed=3)
+    seen = {}
+
+    class Looks(nn.Module):
+        def __init__(self, inner, name):
+            super().__init__()
+            self.inner, self.name = inner, name
+
+        def forward(self, inputs):
+            if not inputs.requires_grad:
+                seen.setdefault(self.name, []).append(inputs.clone())
+            return self.inner(inputs)
+
+        def __deepcopy__(self, memo):
+            return self
+
+    sweep(Looks(source, "alone"), images, attack, [0.1], batch_size=50, threads=1)
+    evidence = sweep(Looks(target, "target"), images, attack, [0.1], batch_size=50, threads=1, source=source)
+    assert torch.equal(seen["alone"][-1], seen["target"][-1])
+    assert np.array_equal(evidence.predictions[0], decided(target, seen["alone"][-1]))
+
+
+def test_directions_are_the_signs_of_the_source_s_gradient(path):
+    """Catches: another order of images, signs of the target, an int8 that has lost its zeros."""
+    made, card = harness(path), cards.load(path)
+    source = made.source(card, "far")
+    kept = directions(made, source, "far")
+    images, module = made.images(card), made.classifier(source).module
+    inputs, labels = tensors(images)
+    leaf = inputs.clone().requires_grad_()
+    nn.functional.cross_entropy(module(leaf), labels, reduction="sum").backward()
+    assert kept.dtype == np.int8
+    assert np.array_equal(kept, leaf.grad.sign().numpy())
+    assert set(np.unique(kept)) == {-1, 0, 1}, "black corners have a gradient of zero"
+    assert np.array_equal(directions(harness(path), source, "far"), kept), "from the store"
+    module.zero_grad()
+
+
+def test_directions_made_before_give_the_same_evidence():
+    images = helpers.images(1100)
+    target, source = helpers.linear(images), helpers.linear(images, seed=3)
+    signs, counted = make_directions(source, images, FGSM(), threads=2)
+    assert counted == {}
+    due = sweep(target, images, FGSM(), [0.1, 0.4], source=source)
+    assert sweep(target, images, FGSM(), [0.1, 0.4], source=source, directions=signs).digest == due.digest
+
+
+def test_the_key_depends_on_what_the_source_is_and_not_on_its_name(path):
+    """Catches: a path in the key (nothing is shared between machines), a source left out of it (stale evidence)."""
+    card = cards.load(path)
+    key = harness(path).key(card, "far")
+    other = path.with_name("other.toml")
+    rewritten(other, 'name = "other"', 'name = "renamed"')
+    other.rename(path.with_name("elsewhere.toml"))
+    rewritten(path, "other.toml", "elsewhere.toml")
+    rewritten(path, 'name = "tiny"', 'name = "small"')
+    rewritten(path, "[sweeps.far]", "[sweeps.afar]")
+    assert harness(path).key(cards.load(path), "afar") == key
+    rewritten(path.with_name("elsewhere.toml"), "power = 3.0", "power = 2.0")
+    assert harness(path).key(cards.load(path), "afar") != key
+    rewritten(path.with_name("elsewhere.toml"), "power = 2.0", "power = 3.0")
+    rewritten(path.with_name("elsewhere.toml"), ':factory"', ':factory"\narguments = { scale = 2.0 }')
+    assert harness(path).key(cards.load(path), "afar") != key
+
+
+def test_the_key_is_not_that_of_the_white_box_attack(path):
+    made = harness(path)
+    key = made.key(cards.load(path), "far")
+    rewritten(path, 'source = "other.toml"\n', "")
+    assert made.key(cards.load(path), "far") != key
+
+
+def test_the_source_s_evidence_is_that_of_its_own_sweep(path):
+    """Catches: the source attacked anew for each target: one entry serves its own card and all that name it."""
+    made, card, other = harness(path), cards.load(path), cards.load(path.with_name("other.toml"))
+    beside = made.evidence(card, "far").source
+    labels = sorted(e.provenance["label"] for _, e in made.store.entries())
+    assert labels == ["other:clean", "other:far", "tiny:clean", "tiny:far"]
+    own = made.evidence(other, "near")
+    assert own.digest == beside.digest
+    assert len(list(made.store.entries())) == 4
+    assert made.notices == []
+
+
+def test_a_warm_run_makes_nothing(path):
+    """Catches: evidence that is not believed because the source's files are looked for in another place."""
+    first = harness(path).evidence(cards.load(path), "far")
+    again = harness(path)
+    assert again.evidence(cards.load(path), "far").digest == first.digest
+    assert again._loaded == {}
+    assert again.notices == []
+
+
+def test_a_source_of_another_project(tmp_path):
+    """Its modules lie elsewhere: warm evidence must be believed, and no longer when its code has changed."""
+    far = pair(tmp_path / "far", source=text("distant", power=3.0, sweep="near", source=None))
+    path = pair(tmp_path / "project", target=text(source="../../far/models/other.toml"))
+    first = harness(path).evidence(cards.load(path), "far")
+    assert first.status == (OK,) * 3
+    again = harness(path)
+    assert again.evidence(cards.load(path), "far").digest == first.digest
+    assert (again.notices, again._loaded) == ([], {})
+    (module,) = far.parents[1].glob("tiny_*.py")
+    module.write_text(module.read_text() + "\nCHANGED = True\n")
+    changed = harness(path)
+    changed.evidence(cards.load(path), "far")
+    assert any("is older than" in notice or "changed" in notice for notice in changed.notices)
+
+
+def evidence(labels, clean, under, *, strength="0.1", status=OK, attack=None, threshold=0.5) -> Evidence:
+    """Evidence at one strength, written down by hand."""
+
+    def of(predictions, name, attacked=None):
+        floats = np.full((1, len(labels)), 0.5, np.float32)
+        told = None if attacked is None else np.asarray([attacked], np.float32)
+        return Evidence(
+            labels=np.asarray(labels, np.int32), classes=("a", "b", "c"), strengths=(name,),
+            predictions=np.asarray([predictions], np.int32), confidence=floats, true_probability=floats, loss=floats,
+            snr=floats, status=(status,) if name == strength else (OK,), attack_probability=told,
+            provenance={"decision": {"kind": "null", "threshold": threshold}},
+        )  # fmt: skip
+
+    return replace(of(under, strength, attack), clean=of(clean, "0"))
+
+
+#        both  not  source  only    target  right  wrong  wrong
+#        fall  b    wrong   target  wrong   both   clean  at 0
+LABELS = [0, 0, 1, 1, 2, 2, 0, 1]
+SOURCE_CLEAN = [0, 0, 2, 1, 2, 2, 0, 1]
+SOURCE_UNDER = [1, 2, 0, 1, 0, 2, 1, 0]
+TARGET_CLEAN = [0, 0, 1, 1, 1, 2, 0, 1]
+TARGET_UNDER = [2, 0, 0, 0, 1, 2, 1, 2]
+ATTACK = [0.9, 0.0, 0.9, 0.9, 0.0, 0.0, 0.5, 0.4999]
+
+
+def counted(**more):
+    source = evidence(LABELS, SOURCE_CLEAN, SOURCE_UNDER)
+    return replace(evidence(LABELS, TARGET_CLEAN, TARGET_UNDER, **more), source=source)
+
+
+def test_transferability_is_counted_as_the_paper_says():
+    """Xa: images 0, 1, 4, 6, 7 mislead the source; of them 0, 6, 7 the target too (4 was wrong to begin with)."""
+    both = counted(attack=ATTACK)
+    assert np.flatnonzero(misled(both.source, 0)).tolist() == [0, 1, 4, 6, 7]
+    assert np.flatnonzero(misled(both, 0)).tolist() == [0, 2, 3, 6, 7]
+    found = measure("transferability", both, 0)
+    assert (found.successes, found.n, found.value) == (3, 5, 0.6)
+    assert np.flatnonzero(discarded(both, 0)).tolist() == [0, 2, 3], "above the threshold, not at it"
+    filtered = measure("transferability_filtered", both, 0)
+    assert (filtered.successes, filtered.n, filtered.value) == (2, 5, 0.4)
+    success = measure("attack_success_rate", both, 0)
+    assert (success.successes, success.n) == (5, 7)
+
+
+def test_another_threshold_filters_otherwise():
+    filtered = measure("transferability_filtered", counted(attack=ATTACK, threshold=0.45), 0)
+    assert (filtered.successes, filtered.n) == (0, 5)
+
+
+def test_a_sweep_s_transferability_equals_a_hand_count(path):
+    """From the models themselves, filtered and not, with a NULL decision on the target."""
+    path = pair(path.parents[2] / "second", text(model='decision = { kind = "null" }\narguments = { outputs = 11 }'))
+    made, card = harness(path), cards.load(path)
+    both = made.evidence(card, "far")
+    target, source = made.classifier(card).module, made.classifier(made.source(card, "far")).module
+    inputs, labels = tensors(made.images(card))
+    truth = labels.numpy()
+    shares = []
+    for strength in STRENGTHS:
+        examples = fgsm(source, inputs, labels, epsilon=strength)
+        on_source = (decided(source, inputs) == truth) & (decided(source, examples) != truth)
+        with torch.no_grad():
+            f = target(examples).double().softmax(1).numpy()
+            before = target(inputs).double().softmax(1).numpy()[:, :-1].argmax(1)
+        on_target = (before == truth) & (f[:, :-1].argmax(1) != truth)
+        for name, hit in (("", on_target), ("_filtered", on_target & (f[:, -1] <= 0.5))):
+            found = claims.measure(both, f"{strength:g}", f"transferability{name}")
+            assert (found.successes, found.n) == ((hit & on_source).sum(), on_source.sum())
+            shares.append(found.value)
+    assert 0 < shares[2] < 1
+    assert shares[3] < shares[2] or shares[5] < shares[4], "else the filter shows nothing"
+    assert both.attack_probability.shape == (3, len(truth))
+
+
+def test_a_source_without_a_misleading_example_keeps_no_claim():
+    """0/0 is not 0: an attack that fails on its own model says nothing of another."""
+    source = evidence(LABELS, SOURCE_CLEAN, SOURCE_CLEAN)
+    nothing = replace(evidence(LABELS, TARGET_CLEAN, TARGET_UNDER), source=source)
+    verdict = claims.judge(claim(), nothing)
+    assert verdict.outcome == "failed"
+    assert "no example misleads the source" in verdict.message
+
+
+def claim(metric="transferability", threshold=0.9, clean=0.5) -> Claim:
+    return Claim("tiny", "far", "0.1", metric, threshold, "transfer", clean)
+
+
+def test_an_upper_bound_holds_only_with_the_clean_accuracy_that_its_card_claims():
+    """Target right on 7 of 8. Catches: a constant classifier that nothing transfers to."""
+    assert claims.judge(claim(clean=0.875), counted()).held
+    verdict = claims.judge(claim(clean=0.9), counted())
+    assert verdict.outcome == "failed"
+    assert "counts only with a clean accuracy of at least 0.9, which is 0.8750" in verdict.message
+    assert claims.judge(claim(clean=None), counted()).outcome == "failed"
+    assert claims.judge(claim(threshold=0.6), counted()).held
+    assert claims.judge(claim(threshold=0.59), counted()).outcome == "failed"
+
+
+def test_a_clean_accuracy_that_a_constant_classifier_has_does_not_count():
+    """It is right on 3 of 8 and nothing misleads it there: claiming 0.3 of clean accuracy must not make that robust."""
+    constant = replace(counted(), predictions=np.zeros((1, 8), np.int32))
+    constant = replace(constant, clean=replace(constant.clean, predictions=np.zeros((1, 8), np.int32)))
+    assert claims.measure(constant, "0.1", "transferability").value == 0
+    assert not claims.judge(claim(clean=0.3), constant).held
+
+
+def test_a_threshold_of_one_is_refused():
+    assert claims.judge(claim(threshold=1.0), counted()).outcome == "refused"
+
+
+def test_a_source_whose_cell_has_no_numbers_is_an_error():
+    """Catches: an attack that raised counted as one that misled nobody."""
+    source = evidence(LABELS, SOURCE_CLEAN, [-1] * 8, status="raised RuntimeError: no memory")
+    verdict = claims.judge(claim(), replace(counted(), source=source))
+    assert verdict.outcome == "errored"
+    assert "the source has no numbers at 0.1: raised RuntimeError: no memory" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("metric", "lacking", "said"),
+    [
+        ("transferability", {"source": None}, "evidence of the model that its examples were made on"),
+        ("transferability", {"clean": None}, "clean evidence"),
+        ("transferability_filtered", {}, "needs a decision with an attack probability"),
+    ],
+)
+def test_what_is_missing_beside_is_an_error(metric, lacking, said):
+    verdict = claims.judge(claim(metric), replace(counted(), **lacking))
+    assert verdict.outcome == "errored"
+    assert said in verdict.message
+
+
+CLEAN = "\n[claims.clean]\naccuracy = 0.5\n"
+
+
+@pytest.mark.parametrize("metric", ["transferability", "transferability_filtered", "attack_success_rate"])
+@pytest.mark.parametrize("threshold", ["0.0", "1.0", "1.5", "-0.1", "nan", "inf"])
+def test_cards_refuse_bounds_that_cannot_fail_or_never_hold(tmp_path, metric, threshold):
+    more = CLEAN + f"\n[claims.far]\n{metric} = [0.5, {threshold}, 0.5]\n"
+    with pytest.raises(CardError, match=rf"thresholds of `{metric}` must lie in \(0, 1\), got"):
+        cards.load(pair(tmp_path / "project", text(more=more)))
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (
+            {"source": None, "more": CLEAN + "\n[claims.far]\ntransferability = [0.5, 0.5, 0.5]\n"},
+            "claims.far.transferability: needs examples made on another model; name its card in sweeps.far.source",
+        ),
+        (
+            {"more": "\n[claims.far]\ntransferability = [0.5, 0.5, 0.5]\n"},
+            "claims.far.transferability: an upper bound holds only together with clean accuracy",
+        ),
+        (
+            {"source": None, "more": "\n[claims.far]\nattack_success_rate = [0.5, 0.5, 0.5]\n"},
+            "claims.far.attack_success_rate: an upper bound holds only together with clean accuracy",
+        ),
+        (
+            {"more": CLEAN.replace("0.5", '"no claim possible"') + "[claims.far]\ntransferability = [0.5, 0.5, 0.5]"},
+            "claims.far.transferability: an upper bound holds only together with clean accuracy",
+        ),
+        (
+            {"more": "\n[claims.clean]\naccuracy = 0.5\ntransferability = 0.5\n"},
+            "claims.clean.transferability: needs examples made on another model",
+        ),
+        ({"kind": "normal"}, "unknown key 'source'"),
+        ({"kind": "fgsm", "strengths": [0.1, 1.5]}, "`strengths` of fgsm must lie in [0, 1], got 1.5"),
+    ],
+)
+def test_cards_say_what_a_transfer_lacks(tmp_path, made, said):
+    with pytest.raises(CardError, match=re.escape(said)):
+        cards.load(pair(tmp_path / "project", text(**made)))
+
+
+def test_claims_of_a_transfer_have_a_family_of_their_own_and_the_clean_accuracy(tmp_path):
+    more = CLEAN + "\n[claims.far]\ntransferability = [0.5, 0.6, 0.7]\n"
+    card = cards.load(pair(tmp_path / "project", text(more=more)))
+    found = [c for c in card.claims() if c.sweep == "far"]
+    assert [(c.strength, c.threshold, c.family, c.clean_accuracy) for c in found] == [
+        ("0.02", 0.5, "transfer", 0.5), ("0.1", 0.6, "transfer", 0.5), ("0.3", 0.7, "transfer", 0.5),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("broken", ["missing", "unreadable", "folder", "wrong key"])
+def test_a_source_card_that_cannot_be_read_is_said(path, broken):
+    other = path.with_name("other.toml")
+    other.unlink()
+    if broken == "folder":
+        other.mkdir()
+    elif broken != "missing":
+        other.write_text("name = [" if broken == "unreadable" else 'name = "other"\nweigths = 1\n')
+    made = harness(path)
+    for _ in range(2):
+        with pytest.raises(CardError, match=r"other\.toml: .*(not a readable TOML file|problem\(s\) in this card)"):
+            made.evidence(cards.load(path), "far")
+    assert made.evidence(cards.load(path)).status == (OK,), "the card's other evidence does not need it"
+
+
+def test_a_source_with_other_classes_is_an_error(tmp_path):
+    source = text("other", model="arguments = { outputs = 11 }", power=3.0, sweep="near", source=None)
+    path = pair(tmp_path / "project", source=source)
+    with pytest.raises(RobustnessError, match=r"\(images, outputs\) = .*10\) for the 10 classes .*got .*11\)"):
+        harness(path).evidence(cards.load(path), "far")
+
+
+@pytest.mark.parametrize("kind", ["fgsm", "ifgsm"])
+def test_a_source_whose_gradients_are_no_numbers_is_an_error(tmp_path, kind):
+    """Catches: NaN made into int8 zeros: examples that are the clean images, and a target that looks robust."""
+    source = text("other", model='arguments = { before = "broken" }', sweep="near", source=None)
+    path = pair(tmp_path / "project", text(kind=kind), source)
+    refused(path, "non-finite gradients")
+
+
+@pytest.mark.parametrize("kind", ["fgsm", "ifgsm"])
+def test_a_source_without_any_gradient_is_an_error(tmp_path, kind):
+    """Catches: an accuracy under transfer that is the clean one, and held."""
+    source = text("other", model='arguments = { before = "flat" }', sweep="near", source=None)
+    path = pair(tmp_path / "project", text(kind=kind), source)
+    refused(path, "no gradient")
+
+
+def refused(path, said):
+    """The evidence raises, or every cell says why: in the run that makes it and in one that finds it."""
+    for _ in range(2):
+        try:
+            statuses = harness(path).evidence(cards.load(path), "far").status
+        except RobustnessError as error:
+            statuses = (str(error),)
+        assert all(said in status for status in statuses), statuses
+
+
+@pytest.mark.parametrize("conv", [False, True], ids=["linear", "convolution"])
+def test_the_source_of_a_filtering_model_may_have_another_decision(tmp_path, conv):
+    """The substitute has N outputs, the defended model N + 1: what the papers on transfer measure."""
+    written = "true" if conv else "false"
+    target = text(model=f'decision = {{ kind = "null" }}\narguments = {{ outputs = 11, conv = {written} }}')
+    path = pair(tmp_path / "project", target)
+    made, card = harness(path), cards.load(path)
+    assert made.evidence(card, "far").status == (OK,) * 3
+    assert made.evidence(card, "far").attack_probability is not None
+    assert made.evidence(card, "far").source.attack_probability is None
+
+
+def test_convolutions_may_differ_in_their_outputs_too():
+    """Catches: the source held to the number of outputs that the target's decision needs."""
+    images = helpers.images(20, shape=(6, 6))
+
+    def net(outputs):
+        torch.manual_seed(outputs)
+        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, outputs))
+
+    evidence = sweep(net(4), images, PGD(steps=2), [0.1], source=net(3), decision=Null())
+    assert evidence.status == (OK,)
+    assert sweep(net(3), images, FGSM(), [0.1], source=net(4), source_decision=Null()).status == (OK,)
+
+
+def test_a_source_that_has_a_length_of_zero_is_still_the_source():
+    """Catches: `if source`, which asks a container how much it holds."""
+
+    class Empty(nn.Sequential):
+        def forward(self, inputs):
+            return torch.stack([inputs.mean((1, 2, 3)), -inputs.mean((1, 2, 3)), inputs[:, 0, 0, 0] * 0], 1)
+
+    images = helpers.images(30)
+    model = helpers.linear(images)
+    signs, _ = make_directions(Empty(), images, FGSM())
+    due = sweep(model, images, FGSM(), [0.2], source=helpers.linear(images, seed=1), directions=signs)
+    assert sweep(model, images, FGSM(), [0.2], source=Empty()).digest == due.digest
+
+
+def test_noise_is_made_on_nobody():
+    assert Normal().made_on is None
+    assert FGSM(source="a.toml").made_on == "a.toml"
