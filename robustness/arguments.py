@@ -35,6 +35,10 @@ def parser() -> argparse.ArgumentParser:
         )
     for command in (commands.choices[name] for name in ("run", "train", "renew")):
         command.add_argument("models", nargs="*", metavar="MODEL", help="model names (default: those on embedded data)")
+    replay = _add(commands, "replay", "show again what a perturbation that a search found does to an image")
+    replay.add_argument("models", nargs=1, metavar="MODEL", help="the model's name")
+    replay.add_argument("row", metavar="ROW", type=_whole(0, 2**63), help="the number of the test image")
+    replay.add_argument("description", metavar="DESCRIPTION", help="the perturbation, as the failed test printed it")
     data = _add(commands, "data", "get a data set").add_subparsers(metavar="NAME", required=True)
     mnist = _add(data, "mnist", "download MNIST and hold it to the published sums", command="data mnist")
     mnist.add_argument("--root", metavar="DIR", type=Path, help="the folder to bring it to (default: as --data)")

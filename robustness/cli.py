@@ -114,6 +114,38 @@ def _mnist(options: Namespace) -> int:
     return 0
 
 
+def _replay(options: Namespace) -> int:
+    from robustness import described, search
+
+    harness = _harness(options)
+
+    def one(card: Card) -> int:
+        images, table = harness.images(card), card.file.search
+        budget = table.budget if table else None
+        if not options.row < len(images):
+            raise RobustnessError(f"`row` must be one of the {len(images)} test images, got {options.row}")
+        try:
+            before, after = search.replay(
+                harness.classifier(card).module,
+                images,
+                options.row,
+                options.description,
+                budget,
+                card.file.model.decision,
+            )
+        except ValueError as error:
+            raise RobustnessError(f"`description` must be one that a search printed: {error}") from error
+        names = images.classes
+        label = names[images.labels[options.row]]
+        print(
+            f"{card.name}: image {options.row} of {images.name} ({label}) is {names[before]}, and {names[after]} under "
+            f"{described.read(options.description)}"
+        )
+        return 0
+
+    return _each(options, harness, one)
+
+
 def _list(options: Namespace) -> int:
     from robustness import listing, selection
 
@@ -147,6 +179,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "run": _run,
     "train": _train,
     "renew": _renew,
+    "replay": _replay,
     "data mnist": _mnist,
     "evidence list": _list,
     "evidence show": _show,

@@ -19,6 +19,7 @@ class Purpose(IntEnum):
     STRENGTH = 2
     SPLIT = 3
     ORDER = 4
+    DESCRIBED = 5
 
 
 def generator(seed: int, purpose: Purpose, chunk: int = 0) -> np.random.Generator:

@@ -325,10 +325,13 @@ class Harness:
         """
         Give what is found of a card's model on its test images: a document from the store, or made now.
 
-        ``make(classifier, images)`` gives plain values that depend on the model, the images and ``parameters`` alone.
+        ``make(classifier, images)`` gives plain values that depend on the model, the images and ``parameters`` alone,
+        and on the code of the module of the harness that is called ``what``.
         """
         about = {"semantics": SEMANTICS, "what": what, "parameters": parameters, **self.model(card)}
         about |= {"images": self.images(card).fingerprint, "device": hardware.device_kind(self.device)}
+        if (code := Path(__file__).with_name(f"{what}.py")).is_file():
+            about["code"] = sources.file_hash(code)
         key, label = hashlib.sha256(canonical(about)).hexdigest(), f"{card.name}:{what}"
         if key in self._findings:
             return self._findings[key]

@@ -24,6 +24,7 @@ from pydantic import (
 from robustness import metrics, strengths
 from robustness.datasets.spec import DataSpec
 from robustness.decisions import AnyDecision, Argmax
+from robustness.described import Budget
 from robustness.perturbations import KINDS, Perturbation
 from robustness.strengths import Strength, Unit
 
@@ -159,6 +160,16 @@ class ClaimTable(_Table):
         return thresholds
 
 
+class SearchTable(_Table):
+    """``[search]``: within which budget perturbations are looked for, on what, and how many images may be flipped."""
+
+    budget: Budget = Budget()
+    images: PositiveInt = 20
+    sure: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    examples: PositiveInt = 60
+    flip_rate: Annotated[float, Strict(), Field(gt=0, lt=1)]
+
+
 class CardFile(_Table):
     """The whole file."""
 
@@ -171,6 +182,7 @@ class CardFile(_Table):
     data: DataSpec
     sweeps: dict[Name, SweepTable] = {}
     claims: dict[str, ClaimTable] = {}
+    search: SearchTable | None = None
     thresholds: dict[str, Any] = {}
 
     @model_validator(mode="after")
@@ -200,6 +212,15 @@ class CardFile(_Table):
                     )
         if self.model.weights is None and self.recipe is None:
             raise ValueError("a card needs model.weights, or a [recipe] that makes them; got neither")
+        return self
+
+    @model_validator(mode="after")
+    def _conditional(self) -> CardFile:
+        if self.search is not None and self.clean_accuracy is None:
+            raise ValueError(
+                "search.flip_rate: an upper bound holds only together with clean accuracy, for a constant classifier "
+                "is never flipped; claim accuracy under claims.clean"
+            )
         return self
 
     def _check_compared(self, sweep: str, table: ClaimTable) -> None:

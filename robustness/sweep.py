@@ -88,8 +88,7 @@ def sweep(
         attack_probability=isinstance(decision, Filtering),
     )
     started = time.perf_counter()
-    together = _together(classifier, source, generator)
-    with undisturbed(together, device) as lent:
+    with undisturbed(together(classifier, source, generator), device) as lent:
         state = state_hash(lent["classifier"])
         laid_out = channels_last(lent, lambda: cells.works(lent))
         models = replicas(lent, min(threads, batches.count(len(images), batch_size)))
@@ -150,7 +149,7 @@ def directions(
     )
     signs = np.empty((len(images), *images.shape), np.int8)
     counted: Counter[str] = Counter()
-    with undisturbed(_together(module, None, None), device) as lent:
+    with undisturbed(together(module, None, None), device) as lent:
         channels_last(lent, lambda: cells.works(lent))
         models = replicas(lent, min(threads, batches.count(len(images), batch_size)))
 
@@ -163,7 +162,7 @@ def directions(
     return signs, dict(counted)
 
 
-def _together(classifier: nn.Module, source: nn.Module | None, generator: nn.Module | None) -> nn.ModuleDict:
+def together(classifier: nn.Module, source: nn.Module | None, generator: nn.Module | None) -> nn.ModuleDict:
     """Put what runs in a sweep into one module, so that a thread has its own copy of all of it."""
     others = {"source": source, "generator": generator}
     return nn.ModuleDict({"classifier": classifier} | {name: other for name, other in others.items() if other})

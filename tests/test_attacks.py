@@ -15,6 +15,7 @@ from robustness.evidence import OK
 from robustness.perturbations import FGSM, IFGSM, PGD, Adaptive, Batch, Clean
 from robustness.perturbations.fgsm import fgsm
 from robustness.perturbations.iterated import pgd
+from robustness.perturbations.worst import Worst
 from robustness.strengths import Spread
 from robustness.sweep import sweep
 
@@ -320,6 +321,22 @@ def test_an_image_that_comes_back_to_the_right_side_was_misled(norm):
         assert standing(Band(), labels, perturbed)[0].tolist() == due
     assert torch.equal(perturbed[2], inputs[2])
     assert torch.allclose(perturbed[0].mean(), torch.tensor(0.545), atol=1e-4)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_an_iterate_that_misleads_is_worse_than_one_of_larger_loss_that_does_not(order):
+    """Log 3 against log 2: three classes that tie lose more than two of which the wrong one leads."""
+    inputs, labels = torch.zeros(1, 1, 3, 4), torch.tensor([0])
+    iterates = [torch.full_like(inputs, 0.1), torch.full_like(inputs, 0.2)]
+    logits = torch.tensor([[[1.0, 0.99, 0.99]], [[0.0, 0.1, -9.0]]])
+    losses = F.cross_entropy(logits[:, 0], torch.tensor([0, 0]), reduction="none")
+    assert losses[0] > losses[1]
+    for freeze in (False, True):
+        worst = Worst(Batch(nn.Identity(), inputs, labels), "cross_entropy", None)
+        said = [worst.keep(iterates[i], logits[i], freeze=freeze) for i in order]
+        assert torch.equal(worst.images, iterates[1])
+        assert said[-1]
+        assert said[0] == (order[0] == 1)
 
 
 class Counting:

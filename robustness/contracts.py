@@ -1,0 +1,128 @@
+"""What every perturbation of a card must keep, tried on its model: ball, box, identity, determinism, no trace."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import TYPE_CHECKING
+
+import torch
+from hypothesis import HealthCheck, Phase, find, settings
+from hypothesis import strategies as st
+from hypothesis.errors import NoSuchExample
+from torch import Tensor
+
+from robustness import aids
+from robustness.cells import Cells
+from robustness.decisions import Argmax
+from robustness.modules import state_hash, undisturbed
+from robustness.perturbations import STG, AdvGAN, Normal, Perturbation, Uniform
+from robustness.sweep import together
+
+if TYPE_CHECKING:
+    from robustness.cards import Card
+    from robustness.harness import Harness
+
+CONTRACTS = ("inside [0, 1]", "inside its ball", "identity at strength 0", "deterministic", "leaves no trace")
+SLACK = 1e-5
+COUNT, EXAMPLES = 16, 8
+
+
+def broken(harness: Harness, card: Card, sweep: str) -> dict[str, str]:
+    """
+    Look with Hypothesis for a strength and a seed at which a sweep's perturbation breaks a contract.
+
+    Gives one sentence for each contract that is broken; on the first 16 test images.
+    """
+    found: dict[str, str] = {}
+    tried = _Tried(harness, card, sweep)
+    for contract in CONTRACTS:
+
+        def breaks(case: tuple[float, int], contract: str = contract) -> bool:
+            return bool(tried.breaks(contract, *case))
+
+        cases = st.tuples(tried.strengths(), st.integers(0, 1000))
+        quiet = settings(
+            max_examples=EXAMPLES,
+            database=None,
+            deadline=None,
+            phases=(Phase.generate, Phase.shrink),
+            suppress_health_check=list(HealthCheck),
+        )
+        try:
+            strength, seed = find(cases, breaks, settings=quiet, random=random.Random(0))
+        except NoSuchExample:
+            continue
+        found[contract] = f"at strength {strength:g} with seed {seed}: {tried.breaks(contract, strength, seed)}"
+    return found
+
+
+class _Tried:
+    """One perturbation on a few images, at any strength and seed."""
+
+    def __init__(self, harness: Harness, card: Card, sweep: str) -> None:
+        images = harness.images(card)
+        self._images = images.select(list(range(min(COUNT, len(images)))), images.name)
+        self._perturbation, self._device = card.perturbation(sweep), harness.device
+        given = aids.made(harness, card, sweep).given
+        directions = given.get("directions")
+        self._directions = None if directions is None else directions[:COUNT]
+        self._source_decision = given.get("source_decision") or card.file.model.decision
+        self._decision = card.file.model.decision
+        self._modules = together(harness.classifier(card).module, given.get("source"), given.get("generator"))
+
+    def strengths(self) -> st.SearchStrategy[float]:
+        """Draw strengths that the perturbation takes."""
+        low, high = self._perturbation.strength_range
+        if isinstance(self._perturbation, STG):
+            return st.integers(0, 20).map(float)
+        return st.floats(max(low, -10.0), min(high, 10.0), width=32)
+
+    def breaks(self, contract: str, strength: float, seed: int) -> str:
+        """Say how a contract is broken; nothing where it is kept."""
+        if contract == "leaves no trace":
+            before = state_hash(self._modules), [m.training for m in self._modules.modules()]
+            self._perturbed(strength, seed)
+            after = state_hash(self._modules), [m.training for m in self._modules.modules()]
+            left = [name for name, p in self._modules.named_parameters() if p.grad is not None]
+            return "weights, buffers or modes changed" if before != after else ", ".join(left)
+        inputs, perturbed = self._perturbed(0.0 if contract.startswith("identity") else strength, seed)
+        if contract == "deterministic":
+            again = self._perturbed(strength, seed)[1]
+            return "" if torch.equal(perturbed, again) else "the same seed gave other images"
+        if contract == "inside [0, 1]":
+            outside = not bool(((perturbed >= 0) & (perturbed <= 1)).all())
+            return f"values from {perturbed.min():g} to {perturbed.max():g}" if outside else ""
+        if contract == "identity at strength 0":
+            return "" if torch.equal(inputs, perturbed) else "the images changed"
+        size, radius = _size(self._perturbation, perturbed - inputs), _radius(self._perturbation, strength)
+        return f"changed by {size:g}, more than {radius:g}" if size > radius * (1 + SLACK) + SLACK else ""
+
+    def _perturbed(self, strength: float, seed: int) -> tuple[Tensor, Tensor]:
+        size = len(self._images)
+        cells = Cells(
+            self._images, self._perturbation, (strength,), "native", seed, self._device, size,
+            self._decision or Argmax(), self._source_decision, self._directions,
+        )  # fmt: skip
+        with undisturbed(self._modules, self._device) as lent:
+            batch = cells.prepared(lent, 0, size)
+            perturb = self._perturbation.prepare(batch)
+            with torch.no_grad():
+                return batch.inputs, perturb(strength, torch.empty_like(batch.inputs))
+
+
+def _radius(perturbation: Perturbation, strength: float) -> float:
+    """Give the radius of the ball that a strength stands for; infinite where it stands for none."""
+    if isinstance(perturbation, Normal):
+        return math.inf if perturbation.bound is None else strength * perturbation.bound
+    return strength if isinstance(perturbation, Uniform | AdvGAN | STG) or hasattr(perturbation, "norm") else math.inf
+
+
+def _size(perturbation: Perturbation, delta: Tensor) -> float:
+    """Give the largest change of an image, in the norm of the perturbation's budget."""
+    flat = delta.flatten(1)
+    if isinstance(perturbation, STG):
+        return float((flat != 0).sum(1).max())
+    if getattr(perturbation, "norm", "linf") == "l2":
+        return float(torch.linalg.vector_norm(flat, dim=1).max())
+    return float(flat.abs().max())

@@ -1,0 +1,85 @@
+"""What perturbations must keep on a card's model, and the search for what flips images that the model was sure of."""
+
+import secrets
+import shlex
+
+import pytest
+
+from robustness.profiles import SCALES
+from robustness.settings import report_files, session_of
+
+
+@pytest.fixture
+def harness(request):
+    """What makes evidence in this process."""
+    return session_of(request.config).harness
+
+
+def test_contracts(card, harness):
+    """Every perturbation of the card stays in its ball and box, is the identity at 0, repeats, and leaves no trace."""
+    if not card.file.sweeps:
+        pytest.skip(f"{card.name} sweeps nothing")
+
+    def look(module, images):
+        from robustness import contracts
+
+        return {name: contracts.broken(harness, card, name) for name in card.file.sweeps}
+
+    about = {name: harness.subject(card, name) for name in card.file.sweeps}
+    found = harness.findings(card, "contracts", about, look)
+    lines = [f"{name}: {contract} {how}" for name, broken in found.items() for contract, how in broken.items()]
+    if lines:
+        pytest.fail(f"{card.name} breaks {len(lines)} contract(s):\n  " + "\n  ".join(lines), pytrace=False)
+
+
+def test_search(card, harness, request):
+    """No more of the images that the model is sure of are flipped than its card says."""
+    table = card.file.search
+    if table is None:
+        pytest.skip(f"{card.name} has no [search] table; docs/properties.md says what one holds")
+
+    def look(module, images):
+        from robustness import search
+
+        return search.search(
+            module, images, table.budget, count=table.images, sure=table.sure, examples=examples, seed=seed,
+            decision=card.file.model.decision,
+        )  # fmt: skip
+
+    profile = request.config.getoption("--hypothesis-profile", None)
+    examples = max(1, round(table.examples * SCALES.get(profile, 1.0)))
+    seed = secrets.randbelow(2**31) if profile == "robustness-thorough" else harness.seed
+    about = table.model_dump(exclude={"flip_rate"}) | {"examples": examples, "seed": seed}
+    found = harness.findings(card, "search", about, look)
+    request.node.user_properties += [("flip_rate", found["flip_rate"]), ("images", len(found["images"]))]
+    if not found["images"]:
+        pytest.fail(f"{card.name} is sure of no image that it is right on; there is nothing to flip", pytrace=False)
+    clean = harness.evidence(card)
+    accuracy = float((clean.predictions[0] == clean.labels).mean())
+    if accuracy < card.file.clean_accuracy:
+        pytest.fail(
+            f"{card.name}: a flip rate counts only with a clean accuracy of at least {card.file.clean_accuracy:g}, "
+            f"which is {accuracy:.4f}",
+            pytrace=False,
+        )
+    if found["flip_rate"] > table.flip_rate:
+        pytest.fail(_told(card, harness, request.config, table, found), pytrace=False)
+
+
+def _told(card, harness, config, table, found):
+    """Say what was found, where the pictures are, and how to see one again."""
+    from robustness import search
+
+    folder = next((path.parent for path in report_files(config)), config.rootpath / "reports") / "flips"
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [
+        f"{card.name}: {len(found['found'])} of {len(found['images'])} images that it was sure of are flipped within "
+        f"{table.budget.norm} {table.budget.size:g}; its card claims at most {table.flip_rate:g}"
+    ]
+    for one in found["found"][:5]:
+        file = folder / f"{card.name}-{one['row']}.png"
+        pair = search.pair_of(harness.images(card), one["row"], one["description"], table.budget)
+        file.write_bytes(search.png(pair))
+        lines.append(f"image {one['row']} ({one['label']} → {one['after']}): {one['sentence']}; {file}")
+        lines.append(f"  again: robustness replay {card.name} {one['row']} {shlex.quote(one['description'])}")
+    return "\n  ".join(lines)

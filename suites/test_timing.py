@@ -1,0 +1,112 @@
+"""
+How fast each model's images are swept: noise, FGSM, PGD-10 and a GAN, timed by pytest-benchmark (docs/timing.md).
+
+Runs when asked for, `pytest suites/ -m timing -n 0`; else the module is skipped as one and imports no torch.
+"""
+
+import re
+from collections import Counter
+
+import pytest
+
+from robustness import aids, hardware
+from robustness.errors import DataMissing
+from robustness.perturbations import FGSM, PGD, AdvGAN, Normal
+from robustness.settings import is_worker, session_of
+
+IMAGES = 1000
+SWEEPS = {
+    "noise": (Normal(), (0.1, 0.2, 0.3, 0.4, 0.5)),
+    "fgsm": (FGSM(), (0.02, 0.05, 0.1, 0.2, 0.3)),
+    "pgd-10": (PGD(steps=10), (0.1,)),
+    "gan": (AdvGAN(), (0.05, 0.1, 0.15, 0.2, 0.3)),
+}
+
+
+def pytest_generate_tests(metafunc):
+    """Skip the module unless it was asked for; else time on the CPU and, where there is one, on the GPU."""
+    config = metafunc.config
+    if not re.search(r"(?<!not )\btiming\b", config.getoption("markexpr")):
+        pytest.skip("timing runs only when asked for: add -m timing -n 0", allow_module_level=True)
+    if is_worker(config):
+        pytest.skip("nothing can be timed beside xdist's other workers: add -n 0", allow_module_level=True)
+    asked = session_of(config).options.device
+    devices = sorted({hardware.worker_device(asked, 0)} | ({"cpu"} if asked == "auto" else set()))
+    metafunc.parametrize("device", devices, ids=[device.partition(":")[0] for device in devices])
+
+
+@pytest.mark.timing
+@pytest.mark.parametrize("kind", SWEEPS)
+def test_timing(card, kind, device, classifier, benchmark, request):
+    """Time one sweep after a warm-up; it must succeed, however long it takes."""
+    import torch
+
+    from robustness.sweep import sweep
+
+    session = session_of(request.config)
+    perturbation, strengths = SWEEPS[kind]
+    if kind == "gan":  # the card's own, where it has one: its generator is in the store
+        own = [table.perturbation for table in card.file.sweeps.values()]
+        perturbation = next((p for p in own if isinstance(p, AdvGAN) and p.made_on is None), perturbation)
+    try:
+        images = session.harness.images(card)
+        generator = aids.generator(session.harness, card, perturbation) if kind == "gan" else None
+    except DataMissing as error:
+        if session.options.strict:
+            raise
+        pytest.skip(str(error))
+    given = {"seed": session.harness.seed, "device": device, "threads": session.harness.threads}
+    given |= {"decision": card.file.model.decision, "generator": generator}
+
+    def swept(count, **other):
+        some = images.select(range(count), images.name)
+        evidence = sweep(classifier, some, perturbation, strengths, **{**given, **other})
+        if device != "cpu":
+            torch.cuda.synchronize(device)
+        return evidence
+
+    where, count = device.partition(":")[0], min(IMAGES, len(images))
+    passes = _passes({"forward": classifier, "generator": generator}, swept)
+    benchmark.group = f"{kind} on {where}"
+    # Runs are compared by this name: a node id changes with the place that the suites are installed at.
+    benchmark.name = benchmark.fullname = f"{card.name}:{kind}:{where}"
+    benchmark.params = {"model": card.name, "perturbation": kind, "device": where}
+    rounds = request.config.getoption("benchmark_min_rounds")
+    evidence = benchmark.pedantic(swept, args=(count,), rounds=rounds, warmup_rounds=1)
+    assert set(evidence.status) == {"ok"}, f"{card.name}: what was timed has failed: {evidence.status}"
+    benchmark.extra_info |= {
+        "model": card.name,
+        "data": images.name,
+        "images": count,
+        "perturbation": perturbation.model_dump(),
+        "strengths": strengths,
+        "passes_per_image": {name: calls / len(strengths) for name, calls in passes.items()},
+        "device": hardware.device_kind(device),
+        "threads": given["threads"] if device == "cpu" else 1,
+        "batch_size": evidence.provenance["batch_size"],
+        "torch": torch.__version__,
+    }
+    if benchmark.enabled:  # an image is one image at one strength, as in evidence
+        benchmark.extra_info["images_per_second"] = round(count * len(strengths) / benchmark.stats["median"], 1)
+
+
+def _passes(modules, swept):
+    """Count the passes of one batch: of two less those of one, so that a sweep's trials of the model drop out."""
+    return _calls(modules, swept, 4) - _calls(modules, swept, 2)
+
+
+def _calls(modules, swept, count):
+    """Count what a sweep of some images, two a batch, calls: each module's forwards, and the backwards."""
+    calls = Counter()
+
+    def hook(name, output):
+        calls[name] += 1
+        if getattr(output, "requires_grad", False):
+            output.register_hook(lambda gradient: calls.update(backward=1))
+
+    modules = {name: module for name, module in modules.items() if module is not None}
+    hooks = [m.register_forward_hook(lambda _, __, output, n=n: hook(n, output)) for n, m in modules.items()]
+    swept(count, batch_size=2, threads=1)
+    for each in hooks:
+        each.remove()
+    return calls

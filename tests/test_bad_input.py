@@ -1,0 +1,480 @@
+"""What attacks meet in the wild: a clear error or the right answer, and never "not fooled" for want of an attack."""
+
+import re
+
+import helpers
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from robustness.datasets import from_arrays
+from robustness.decisions import Null
+from robustness.errors import ModelError
+from robustness.evidence import OK
+from robustness.modules import state_hash
+from robustness.perturbations import FGSM, IFGSM, PGD, Adaptive, Clean, Normal
+from robustness.perturbations.fgsm import fgsm
+from robustness.perturbations.iterated import pgd
+from robustness.sweep import sweep
+
+ATTACKS = [FGSM(), FGSM(norm="l2"), FGSM(loss="margin"), IFGSM(steps=3), PGD(steps=3), PGD(steps=3, restarts=2)]
+ATTACKS += [PGD(steps=3, worst_case=True), PGD(steps=3, norm="l2")]
+IDS = ["fgsm", "fgsm-l2", "fgsm-margin", "ifgsm", "pgd", "pgd-restarts", "pgd-worst", "pgd-l2"]
+EVERY = pytest.mark.parametrize("attack", ATTACKS, ids=IDS)
+FEW = pytest.mark.parametrize("attack", ATTACKS[::3], ids=IDS[::3])
+
+
+class Marked(nn.Module):
+    """Linear; ``how`` decides what becomes of the logits of an image whose top left pixel is marked, i.e. light."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+        self.linear = nn.Linear(15, 3)
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.linspace(-1, 1, 45).sin().view(3, 15))
+
+    def forward(self, inputs):
+        flat = inputs.flatten(1)
+        logits = self.linear(flat[:, 1:])
+        changed = [self.how(row) if first > 0.5 else row for row, first in zip(logits, flat[:, 0], strict=True)]
+        return torch.stack(changed)
+
+
+def some(count=100, marked=0):
+    """Images whose top left pixel is black, but white in the first ``marked``; the model's own classes as labels."""
+    pixels = helpers.images(count).pixels.copy()
+    pixels[:, 0, 0] = 0
+    pixels[:marked, 0, 0] = 255
+    with torch.no_grad():
+        inputs = torch.from_numpy(pixels[:, None].astype(np.float32) / 255)
+        labels = Marked(lambda row: row)(inputs).argmax(1).numpy()
+    return from_arrays(pixels, labels, ("a", "b", "c"))
+
+
+def nan_gradient(row):
+    """The same logits, whose gradient is 0·inf."""
+    return row + (row - row.detach()).sqrt()
+
+
+def infinite_gradient(row):
+    return row + (row - row.detach()).abs().pow(0.5)
+
+
+@FEW
+@pytest.mark.parametrize("how", [nan_gradient, infinite_gradient], ids=["nan", "infinite"])
+def test_one_gradient_that_is_no_number_fails_the_cell(attack, how):
+    """One image of 400. Catches: a sign of NaN, a step of zero: an image that nothing seems to change."""
+    images = some(400, marked=1)
+    evidence = sweep(Marked(how), images, attack, [0.05, 0.1], batch_size=150)
+    for status in evidence.status:
+        assert re.fullmatch(r"non-finite gradients for \d+ of 400 images \(.*\)", status)
+        assert int(re.search(r"for (\d+) of", status).group(1)) == 1, "images, not steps"
+    assert sweep(Marked(how), images, Normal(), [0.05]).status == (OK,)
+
+
+def zero_gradient(row):
+    return row.detach() + 0 * row
+
+
+@FEW
+@pytest.mark.parametrize(("marked", "due"), [(4, OK), (5, "5 of 400 images (1.2%)"), (400, "400 of 400")])
+def test_images_without_any_gradient_stay_as_they_are_and_are_counted(attack, marked, due):
+    """Up to 1 % is said, above it the cell errors. Catches: an image counted once a step, or once a strength."""
+    images = some(400, marked)
+    evidence = sweep(Marked(zero_gradient), images, attack, [0.03, 0.06], batch_size=150)
+    for strength, status in zip(evidence.strengths, evidence.status, strict=True):
+        if due == OK:
+            assert status == OK
+            note = evidence.provenance["notes"][strength]
+            assert note == f"no gradient (neither cross-entropy's nor the margin's) for {marked} of 400 images " + (
+                f"({marked / 400:.1%})"
+            )
+        else:
+            assert status.startswith("no gradient (neither cross-entropy's nor the margin's) for " + due)
+    if isinstance(attack, FGSM):
+        assert np.isinf(evidence.snr[:, :marked]).all()
+        assert np.isfinite(evidence.snr[:, marked:]).all()
+
+
+@pytest.mark.parametrize("attack", ATTACKS[:5], ids=IDS[:5])
+def test_logits_times_ten_thousand_are_attacked_just_as_well(attack):
+    """Two classes: both losses point the same way. Catches: cross-entropy's underflow taken for robustness."""
+    pixels = helpers.images(300).pixels
+    random = np.random.default_rng(0)
+    weight = random.normal(size=16)
+    scores = pixels.reshape(300, 16) / 255 @ weight
+    weight, scores = torch.from_numpy(weight).float(), scores - np.median(scores)
+    images = from_arrays(pixels, (scores > 0).astype(int), ("a", "b"))
+    bias = float(np.median(pixels.reshape(300, 16) / 255 @ weight.double().numpy()))
+
+    class Scaled(nn.Module):
+        def __init__(self, scale):
+            super().__init__()
+            self.scale = scale
+
+        def forward(self, inputs):
+            score = inputs.flatten(1) @ weight - bias
+            return torch.stack([-score, score], 1) * self.scale
+
+    due = sweep(Scaled(1.0), images, attack, [0.02, 0.05, 0.1, 0.3])
+    evidence = sweep(Scaled(1e4), images, attack, [0.02, 0.05, 0.1, 0.3])
+    assert evidence.status == due.status == (OK,) * 4
+    assert (due.predictions != evidence.predictions).mean() < 0.002
+    assert 0.02 < (due.predictions[0] != images.labels).mean() < (due.predictions[2] != images.labels).mean()
+    assert np.isfinite(evidence.loss).all()
+    if attack.loss == "cross_entropy":
+        note = evidence.provenance["notes"]["0.02"]
+        count = int(re.search(r"cross-entropy's is zero, for (\d+) of 300", note).group(1))
+        assert 100 < count <= 300
+
+
+def mixed(dropout=0.5):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(dropout), nn.BatchNorm2d(4), nn.Flatten(),
+        nn.Linear(36, 3),
+    )  # fmt: skip
+    model(torch.rand(64, 1, 4, 4))
+    return model
+
+
+@EVERY
+def test_a_model_in_training_is_attacked_as_it_will_be_used_and_given_back_as_it_was(attack):
+    """Batch norm by its running statistics, dropout off; a frozen layer, parameter and gradient stay as they were."""
+    images, model = helpers.images(60), mixed()
+    model[4].eval()
+    model[0].weight.requires_grad_(False)
+    model[6].bias.grad = kept = torch.ones(3)
+    state = state_hash(model)
+
+    evidence = sweep(model, images, attack, [0.1], batch_size=25)
+
+    assert [m.training for m in model] == [True, True, True, True, False, True, True]
+    assert not model.training or model.training is True
+    assert state_hash(model) == state
+    assert [p.requires_grad for p in model.parameters()] == [False] + [True] * (len(list(model.parameters())) - 1)
+    assert model[6].bias.grad is kept
+    assert torch.equal(kept, torch.ones(3))
+    assert all(p.grad is None for p in model.parameters() if p is not model[6].bias)
+    assert model[0].weight.is_contiguous()
+    model.eval()
+    again = sweep(model, images, attack, [0.1], batch_size=25)
+    assert again.digest == evidence.digest
+    assert not any(m.training for m in model.modules())
+
+
+def test_a_source_in_training_comes_back_as_it_was_too():
+    images, source = helpers.images(60), mixed()
+    source[4].eval()
+    state = state_hash(source)
+    sweep(helpers.linear(images), images, PGD(steps=2), [0.1], source=source, batch_size=25)
+    assert [m.training for m in source] == [True, True, True, True, False, True, True]
+    assert state_hash(source) == state
+
+
+class Half(nn.Module):
+    """Takes float32 and computes in half, as a served model does."""
+
+    def __init__(self, inner, dtype):
+        super().__init__()
+        self.inner, self.dtype = inner.to(dtype), dtype
+
+    def forward(self, inputs):
+        return self.inner(inputs.to(self.dtype))
+
+
+@FEW
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_inside_works_and_bare_it_is_said(attack, dtype):
+    """Catches: a type error as the status of a cell, or as an image that is not fooled; losses rounded to half."""
+    images = helpers.images(40)
+    full = helpers.linear(images)
+    due = sweep(full, images, attack, [0.1], batch_size=20)
+    evidence = sweep(Half(helpers.linear(images), dtype), images, attack, [0.1], batch_size=20)
+    assert evidence.status == (OK,)
+    assert (evidence.predictions == due.predictions).mean() > 0.9
+    assert np.allclose(evidence.loss, due.loss, atol=0.1)
+    with pytest.raises(ModelError, match=rf"must take float32 images, got one with parameters of {dtype}.*float\(\)"):
+        sweep(helpers.linear(images).to(dtype), images, attack, [0.1], batch_size=20)
+
+
+def test_a_bare_half_precision_source_is_said():
+    images = helpers.images(40)
+    source = helpers.linear(images).half()
+    for attack in (FGSM(), PGD(steps=2)):
+        with pytest.raises(ModelError, match=r"float32 images, got one with parameters of torch\.float16"):
+            sweep(helpers.linear(images), images, attack, [0.1], source=source)
+
+
+@EVERY
+@pytest.mark.parametrize("classes", [2, 1000])
+def test_two_classes_and_a_thousand(attack, classes):
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (40, 4, 4), dtype=np.uint8)
+    images = from_arrays(pixels, random.integers(0, classes, 40), tuple(str(i) for i in range(classes)))
+    evidence = sweep(helpers.linear(images), images, attack, [0.0, 0.3], batch_size=16)
+    assert evidence.status == (OK, OK)
+    assert (evidence.loss[1] >= evidence.loss[0] - 1e-5).all() or attack.kind == "pgd", (
+        "random starts may lose a little"
+    )
+    assert evidence.loss[1].mean() > evidence.loss[0].mean() + 0.01
+
+
+@EVERY
+def test_black_and_white_images_stay_in_the_box(attack):
+    """Pixels of exactly 0 and 1 can only be changed inwards."""
+    random = np.random.default_rng(0)
+    images = from_arrays(255 * random.integers(0, 2, (30, 4, 4), dtype=np.uint8), np.arange(30) % 3, ("a", "b", "c"))
+    seen = []
+
+    class Looks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = helpers.linear(images)
+
+        def forward(self, inputs):
+            seen.append(inputs.detach().clone())
+            return self.inner(inputs)
+
+        def __deepcopy__(self, memo):
+            return self
+
+    evidence = sweep(Looks(), images, attack, [0.25, 1.0], batch_size=30, threads=1)
+    assert evidence.status == (OK, OK)
+    assert all(((each >= 0) & (each <= 1)).all() for each in seen)
+    if attack.kind == "fgsm" and attack.norm == "linf":
+        inputs = torch.from_numpy(images.batch(0, 30))
+        assert set((seen[-2] - inputs).abs().unique().tolist()) == {0.0, 0.25}
+        assert set(seen[-1].unique().tolist()) == {0.0, 1.0}
+
+
+@EVERY
+def test_a_batch_of_one(attack):
+    """Alone, in batches of one, and among others: the same decision."""
+    images = helpers.images(8)
+    model = helpers.linear(images)
+    together = sweep(model, images, attack, [0.1])
+    ones = sweep(model, images, attack, [0.1], batch_size=1)
+    alone = sweep(model, images.select(np.arange(1), "first"), attack, [0.1])
+    assert np.array_equal(ones.predictions, together.predictions)
+    assert np.allclose(ones.loss, together.loss, atol=1e-5)
+    assert alone.status == ones.status == (OK,)
+    assert np.allclose(alone.loss[0, 0], together.loss[0, 0], atol=1e-5)
+
+
+@EVERY
+def test_strengths_in_any_order_and_none_twice(attack):
+    images = helpers.images(30)
+    model = helpers.linear(images)
+    due = sweep(model, images, attack, [0.0, 0.1, 0.3])
+    mixed = sweep(model, images, attack, [0.3, 0.0, 0.1])
+    assert mixed.strengths == ("0.3", "0", "0.1")
+    for row, name in enumerate(mixed.strengths):
+        assert np.array_equal(mixed.predictions[row], due.predictions[due.index(name)])
+        assert np.array_equal(mixed.loss[row], due.loss[due.index(name)])
+    for repeated in ([0.1, 0.3, 0.1], [0.0, -0.0], [0.1, 0.1 + 1e-9]):
+        with pytest.raises(ValueError, match="`strengths` must differ from each other, got"):
+            sweep(model, images, attack, repeated)
+
+
+@EVERY
+@pytest.mark.parametrize("strength", [1.0000001, 8.0, -0.1, float("nan"), float("inf")])
+def test_an_epsilon_that_cannot_be_is_said(attack, strength):
+    """Above 1 only an L2 length can be; 8 is what somebody writes who means 8/255."""
+    images = helpers.images(10)
+    if attack.norm == "l2" and strength > 1 and np.isfinite(strength):
+        assert sweep(helpers.linear(images), images, attack, [strength]).status == (OK,)
+        return
+    with pytest.raises(ValueError, match=rf"`strengths` of {attack.kind} must lie in \[0, (1|inf)\], got"):
+        sweep(helpers.linear(images), images, attack, [0.1, strength])
+
+
+def test_the_functions_take_an_epsilon_above_one_for_the_whole_box():
+    images = helpers.images(10)
+    model = helpers.linear(images)
+    inputs, labels = torch.from_numpy(images.batch(0, 10)), torch.from_numpy(images.labels.copy())
+    due = fgsm(model, inputs, labels, epsilon=1.0)
+    assert set(due.unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(fgsm(model, inputs, labels, epsilon=5.0), due)
+    assert torch.equal(pgd(model, inputs, labels, epsilon=5.0, step_size=5.0, steps=1), due)
+
+
+@pytest.mark.parametrize("attack", [FGSM(target=3), IFGSM(target=99, steps=2), PGD(target=3, steps=2)], ids=repr)
+def test_a_target_that_is_no_class_is_an_error_of_the_cell(attack):
+    images = helpers.images(30)
+    evidence = sweep(helpers.linear(images), images, attack, [0.1, 0.2])
+    said = f"`target` must be one of the classes 0 to 2, got {attack.target}; give the index of a class"
+    assert all(said in status for status in evidence.status)
+    assert (evidence.predictions == -1).all()
+
+
+def test_the_class_for_attacked_images_is_no_target():
+    """A NULL model has an output more, and no class more."""
+    images = helpers.images(30)
+    model = helpers.linear(helpers.images(1, classes=4))
+    for target, said in ((2, OK), (3, "`target` must be one of the classes 0 to 2, got 3")):
+        assert said in sweep(model, images, FGSM(target=target), [0.1], decision=Null()).status[0]
+
+
+@pytest.mark.parametrize("target", [-1, 1.5, True, "last", "3"])
+def test_a_target_that_is_no_index_is_refused(target):
+    with pytest.raises(ValidationError, match="target"):
+        FGSM(target=target)
+
+
+@pytest.mark.parametrize("which", [3, -1])
+def test_labels_and_targets_out_of_range_raise_in_the_functions(which):
+    images = helpers.images(5)
+    model, inputs = helpers.linear(images), torch.from_numpy(images.batch(0, 5))
+    good, bad = torch.zeros(5, dtype=torch.long), torch.full((5,), which)
+    for loss in ("cross_entropy", "margin"):
+        with pytest.raises((IndexError, RuntimeError, ValueError)):
+            fgsm(model, inputs, good, epsilon=0.1, targets=bad, loss=loss)
+        with pytest.raises((IndexError, RuntimeError, ValueError)):
+            fgsm(model, inputs, bad, epsilon=0.1, loss=loss)
+
+
+class Steps(nn.Module):
+    """A decision tree of sorts: nothing to differentiate."""
+
+    def forward(self, inputs):
+        flat = inputs.flatten(1)
+        return nn.functional.one_hot((flat[:, 0] > 0.5).long() + (flat[:, 5] > 0.7).long(), 3).float()
+
+
+class Cut(nn.Module):
+    """Cuts the images off from a part that has parameters, and so a gradient of its own."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.linear = how, nn.Linear(16, 3)
+
+    def forward(self, inputs):
+        return self.linear(self.how(inputs.flatten(1)))
+
+
+def by_numpy(flat):
+    return torch.from_numpy(np.sqrt(flat.detach().numpy()))
+
+
+UNDIFFERENTIABLE = {"steps": Steps(), "detach": Cut(torch.Tensor.detach), "NumPy": Cut(by_numpy)}
+
+
+@pytest.mark.parametrize("model", UNDIFFERENTIABLE.values(), ids=UNDIFFERENTIABLE)
+@FEW
+def test_a_model_without_derivatives_says_so_under_attacks_by_gradient(model, attack):
+    images = helpers.images(60)
+    evidence = sweep(model, images, attack, [0.1, 0.2], batch_size=25)
+    assert all("do not depend on the images differentiably" in status for status in evidence.status)
+    assert "noise, natural changes and examples made on another model work" in evidence.status[0]
+    assert (evidence.predictions == -1).all()
+
+
+@pytest.mark.parametrize("model", UNDIFFERENTIABLE.values(), ids=UNDIFFERENTIABLE)
+def test_noise_and_transfer_work_on_a_model_without_derivatives(model):
+    images = helpers.images(60)
+    source = helpers.linear(images)
+    assert sweep(model, images, Clean(), [0]).status == (OK,)
+    assert sweep(model, images, Normal(), [0.1, 0.3]).status == (OK, OK)
+    inputs, labels = torch.from_numpy(images.batch(0, 60)), torch.from_numpy(images.labels.copy())
+    for attack in (FGSM(), PGD(steps=2)):
+        assert sweep(model, images, attack, [0.1], source=source).status == (OK,)
+    evidence = sweep(model, images, FGSM(), [0.2], source=source)
+    with torch.no_grad():
+        due = model(fgsm(source, inputs, labels, epsilon=0.2)).argmax(1)
+    assert np.array_equal(evidence.predictions[0], due)
+
+
+@FEW
+def test_rounding_has_a_derivative_of_zero_and_that_is_said_too(attack):
+    class Rounds(nn.Module):
+        def forward(self, inputs):
+            return (inputs.flatten(1)[:, :3] * 4).round()
+
+    status = sweep(Rounds(), helpers.images(60), attack, [0.1]).status[0]
+    assert status == "no gradient (neither cross-entropy's nor the margin's) for 60 of 60 images (100.0%)"
+
+
+@EVERY
+def test_a_model_that_raises_under_attack_is_an_error_of_the_cell(attack):
+    """Catches: an exception taken for an image that could not be fooled."""
+
+    class Raises(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(16, 3)
+
+        def forward(self, inputs):
+            if inputs.requires_grad:
+                raise MemoryError("no room for a graph")
+            return self.linear(inputs.flatten(1))
+
+    images = helpers.images(60)
+    evidence = sweep(Raises(), images, attack, [0.1, 0.2], batch_size=25)
+    assert evidence.status == ("raised MemoryError: no room for a graph",) * 2
+    assert (evidence.predictions == -1).all()
+    assert evidence.failed
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        FGSM(),
+        IFGSM(steps=3),
+        PGD(steps=1, relative_step=2.0),
+        PGD(steps=1, relative_step=2.0, restarts=2),
+        PGD(steps=1, relative_step=2.0, worst_case=True),
+        PGD(steps=1, relative_step=2.0, restarts=2, worst_case=True),
+    ],
+    ids=["fgsm", "ifgsm", "pgd", "pgd-restarts", "pgd-worst", "pgd-both"],
+)
+def test_logits_that_are_no_numbers_only_under_attack_fail_their_cell(attack):
+    """NaN where all pixels have moved by ε. Catches: of several iterates the one kept that the model could decide."""
+
+    class Far(nn.Module):
+        def __init__(self, images):
+            super().__init__()
+            self.linear = nn.Linear(16, 3)
+            self.linear.bias.data[0] = 9.0
+            self.register_buffer("clean", torch.from_numpy(images.batch(0, len(images))).flatten(1))
+
+        def forward(self, inputs):
+            flat = inputs.flatten(1)
+            far = torch.cdist(flat, self.clean).amin(1) > 0.18
+            return self.linear(flat).masked_fill(far[:, None], torch.nan)
+
+    images = from_arrays(helpers.images(20).pixels // 2 + 64, np.zeros(20, int), ("a", "b", "c"))
+    status = sweep(Far(images), images, attack, [0.05]).status[0]
+    assert status.startswith(("non-finite logits for 20 of 20", "non-finite gradients for 20 of 20")), status
+
+
+def test_an_adaptive_attack_without_anything_to_adapt_to_is_an_error_of_the_cell():
+    images = helpers.images(20)
+    evidence = sweep(helpers.linear(images), images, Adaptive(), [0.1])
+    assert 'loss = "adaptive" needs a decision with an attack probability, got one that has none' in evidence.status[0]
+
+
+def test_a_sweep_inside_inference_mode_is_the_same():
+    images = helpers.images(20)
+    model = helpers.linear(images)
+    due = [sweep(model, images, attack, [0.1]).digest for attack in ATTACKS]
+    with torch.inference_mode():
+        assert [sweep(model, images, attack, [0.1]).digest for attack in ATTACKS] == due
+
+
+def test_labels_that_the_images_cannot_mislead_stay_wrong():
+    """All images of one class, and a model that never says it: attacked, and as wrong as before."""
+    images = from_arrays(helpers.images(20).pixels, np.full(20, 2), ("a", "b", "c"))
+
+    class Never(nn.Module):
+        def forward(self, inputs):
+            flat = inputs.flatten(1)
+            return torch.stack([flat[:, 0], flat[:, 1], flat[:, 2] - 9], 1)
+
+    for attack in ATTACKS:
+        evidence = sweep(Never(), images, attack, [0.1])
+        assert evidence.status == (OK,)
+        assert (evidence.predictions != 2).all()
