@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustness import hardware, sources
-from robustness.errors import SweepError
+from robustness.errors import ModelError, StoreError, SweepError
 from robustness.evidence import SEMANTICS
+from robustness.outcomes import SENTENCES, SHARES
 from robustness.perturbations import Perturbation, Step
 from robustness.store import canonical
 
@@ -37,7 +40,9 @@ def made(harness: Harness, card: Card, sweep: str) -> Made:
     found = Made(given, distributions=sources.versions(perturbation.distributions()))
     if source is not None:
         loaded = harness.classifier(source)
-        found = Made(given, loaded.sources, {**loaded.distributions, **found.distributions})
+        # Evidence lists files relative to the project of the card that is swept.
+        behind = {str(source.project / name): digest for name, digest in loaded.sources.items()}
+        found = Made(given, behind, {**loaded.distributions, **found.distributions})
         given |= {"source": loaded.module, "source_decision": source.file.model.decision}
         if isinstance(perturbation, Step) and perturbation.signed:
             given["directions"] = directions(harness, source, sweep)
@@ -48,8 +53,11 @@ def made(harness: Harness, card: Card, sweep: str) -> Made:
 
 def generator_key(harness: Harness, card: Card, perturbation: Perturbation) -> str:
     """Give the key of the generator that is fitted to a card's model: all that its weights depend on."""
+    factory = card.file.model.factory.partition(":")[0]
+    behind = sources.Closure([factory], [str(card.project), *sys.path])
     about = {
         **harness.model(card),
+        "sources": sources.hashes(behind.files.values(), card.project),
         "perturbation": perturbation.model_dump(exclude={"source"}),
         "images": harness.images(card, "train").fingerprint,
         "seed": harness.seed,
@@ -87,9 +95,12 @@ def directions(harness: Harness, source: Card, sweep: str) -> np.ndarray:
 
     images, perturbation = harness.images(source), source.perturbation(sweep)
     assert isinstance(perturbation, Step)
+    loaded = harness.classifier(source)
     about = {
         "semantics": SEMANTICS,
         **harness.model(source),
+        "sources": loaded.sources,
+        "distributions": loaded.distributions,
         "perturbation": perturbation.model_dump(),
         "images": images.fingerprint,
         "seed": harness.seed,
@@ -98,17 +109,33 @@ def directions(harness: Harness, source: Card, sweep: str) -> np.ndarray:
     }
     key = hashlib.sha256(canonical(about)).hexdigest()
     path = harness.store.path("directions", key)
-    if path.is_file() and weights.metadata(path).get("key") == key:
-        return weights.read(path)["directions"].numpy()
-    loaded = harness.classifier(source)
+    if path.is_file():
+        try:
+            return _usable(
+                weights.read(path)["directions"].numpy(), json.loads(weights.metadata(path)["counted"]), source
+            )
+        except (ModelError, KeyError) as error:
+            harness.notice(f"{path}: {error}; made again")
     with harness.progress(f"making directions on {source.name}") as progress:
         found, counted = make(
             loaded.module, images, perturbation, seed=harness.seed, device=harness.device, threads=harness.threads,
             decision=source.file.model.decision, progress=progress,
         )  # fmt: skip
-    if any(counted.get(what) for what in ("non-finite gradients",)):
-        raise SweepError(f"{source.name} has non-finite gradients; nothing can be made on it")
     import torch
 
-    harness.store.write(path, weights.to_bytes({"directions": torch.from_numpy(found)}, {"key": key}))
+    content = weights.to_bytes({"directions": torch.from_numpy(found)}, {"counted": json.dumps(counted)})
+    try:
+        harness.store.write(path, content)
+    except StoreError as error:
+        harness.notice(f"directions made on {source.name} were not kept: {error}")
+    return _usable(found, counted, source)
+
+
+def _usable(found: np.ndarray, counted: dict[str, int], source: Card) -> np.ndarray:
+    """Give directions; SweepError where too many images have none, for these would look like no transfer."""
+    for what, share in SHARES.items():
+        if counted.get(what, 0) > share * len(found):
+            raise SweepError(
+                f"nothing can be made on {source.name}: {SENTENCES[what]} {counted[what]} of {len(found)} images"
+            )
     return found

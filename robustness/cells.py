@@ -66,19 +66,22 @@ class Cells:
         except (ModelError, MissingLibrary):
             raise
         except Exception as error:  # preparing may run the model; without it no cell has numbers
+            _refuse_other_type(batch.attacked, batch.inputs, error)
             for i in cells:
                 outcomes.fail(i, start, error)
             return
-        shared, out = batch.take_counts(), torch.empty_like(batch.inputs)
+        shared, out = batch.take_marks(), torch.empty_like(batch.inputs)
         for i in cells:
             try:
                 self._cell(batch, perturb, i, slice(start, stop), out, outcomes)
             except (ModelError, MissingLibrary):
                 raise
             except Exception as error:  # anything that the model raises is an error of this cell
+                _refuse_other_type(batch.attacked, batch.inputs, error)
                 outcomes.fail(i, start, error)
-            outcomes.count(i, shared)
-            outcomes.count(i, batch.take_counts())
+            for what, marked in shared.items():
+                batch.count(what, marked)
+            outcomes.count(i, {what: int(marked.sum()) for what, marked in batch.take_marks().items()})
 
     def prepared(self, models: nn.ModuleDict, start: int, stop: int) -> Batch:
         """Give some images with all that a perturbation of them needs."""
@@ -147,12 +150,7 @@ class Cells:
         try:
             return model(perturbed)  # type: ignore[no-any-return]
         except RuntimeError as error:
-            other = {str(p.dtype) for p in model.parameters() if p.is_floating_point() and p.dtype != perturbed.dtype}
-            if other and "dtype" in str(error):
-                raise ModelError(
-                    f"the classifier must take float32 images, got one with parameters of {', '.join(sorted(other))}: "
-                    f"call module.float() in its factory, or convert the images in its forward ({error})"
-                ) from error
+            _refuse_other_type(model, perturbed, error)
             raise
 
     def checked(self, logits: Tensor) -> Tensor:
@@ -175,15 +173,23 @@ class Cells:
 
     def works(self, models: nn.ModuleDict) -> bool:
         """Say whether the models that run in a sweep take some images without raising."""
-        return all(self._probe(model) is not None for name, model in models.items() if name != "generator")
+        if self._probe(models["classifier"]) is None:
+            return False
+        try:
+            with torch.inference_mode():
+                return "source" not in models or self._output(models["source"], self._some()) is not None
+        except Exception:  # the model's own code
+            return False
+
+    def _some(self) -> Tensor:
+        # In another order than in the sweep: what a model remembers of its last images must not match.
+        return self._padded(self.images.batch(0, min(self.batch_size, len(self.images)))).flip(0)
 
     def _probe(self, model: nn.Module) -> Tensor | None:
         """Run some images through a model; None where it raises: the sweep will run into it, and say so."""
-        # In another order than in the sweep: what a model remembers of its last images must not match.
-        inputs = self._padded(self.images.batch(0, min(self.batch_size, len(self.images)))).flip(0)
         with torch.inference_mode():
             try:
-                return self.checked(self._output(model, inputs)).clone()
+                return self.checked(self._output(model, self._some())).clone()
             except ModelError:
                 raise
             except Exception:  # the model's own code
@@ -194,3 +200,13 @@ def _same(first: Tensor | None, second: Tensor | None) -> bool:
     if first is None or second is None:
         return first is second
     return torch.allclose(first, second, rtol=0, atol=0, equal_nan=True)
+
+
+def _refuse_other_type(model: nn.Module, inputs: Tensor, error: Exception) -> None:
+    """Say what to do about a model that raised because it computes in another type than the images come in."""
+    other = {str(p.dtype) for p in model.parameters() if p.is_floating_point() and p.dtype != inputs.dtype}
+    if other and isinstance(error, RuntimeError) and ("dtype" in str(error) or "type" in str(error)):
+        raise ModelError(
+            f"the classifier must take float32 images, got one with parameters of {', '.join(sorted(other))}: "
+            f"call module.float() in its factory, or convert the images in its forward ({error})"
+        ) from error

@@ -98,6 +98,12 @@ def _unconditional(claim: Claim, evidence: Evidence) -> str:
     """Say why an upper bound does not count: without clean accuracy a constant classifier would keep it."""
     if claim.clean_accuracy is None or evidence.clean is None:
         return "an upper bound holds only together with a claim of clean accuracy, and its card makes none"
+    least = floor("accuracy", evidence.labels, evidence.classes).value
+    if claim.clean_accuracy <= least:
+        return (
+            f"that counts only together with a clean accuracy that says something, and the {claim.clean_accuracy:g} "
+            f"that its card claims is no more than the {least:.4g} of a classifier that knows nothing"
+        )
     clean = measure(evidence.clean, "0", "accuracy").value
     if clean >= claim.clean_accuracy:
         return ""

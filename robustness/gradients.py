@@ -14,6 +14,11 @@ from robustness.perturbations.base import Batch
 ZERO, NON_FINITE, MARGIN = "zero gradients", "non-finite gradients", "margin gradients"
 """What is counted of a sweep: images without any gradient, with one that is no number, with the margin's instead."""
 
+NOT_DIFFERENTIABLE = (
+    "the model's outputs do not depend on the images differentiably (a step, an argmax, a detach, NumPy?); "
+    "noise, natural changes and examples made on another model work, attacks by gradient do not"
+)
+
 
 def outputs(module: nn.Module, inputs: Tensor) -> Tensor:
     """Give a module's logits, (N, outputs), in float32."""
@@ -76,8 +81,8 @@ def gradient(
 
     GradientError where the logits do not depend on the images in a way that can be differentiated.
     """
-    with torch.enable_grad():
-        leaf = inputs.detach().requires_grad_()
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf, labels = _apart(inputs).requires_grad_(), _apart(labels)
         logits = outputs(module, _entered(leaf))
         return differentiated(objective(logits, labels, loss, targets, decision), leaf), logits.detach()
 
@@ -112,6 +117,11 @@ def swept(
     return found, logits.detach()
 
 
+def _apart(values: Tensor) -> Tensor:
+    """Give a tensor that autograd takes; one that was made under inference mode must be copied."""
+    return values.clone() if values.is_inference() else values.detach()
+
+
 def _entered(leaf: Tensor) -> Tensor:
     """Let a model that edits its input in place do so on a copy: autograd refuses it on a leaf."""
     return leaf.clone()
@@ -120,12 +130,11 @@ def _entered(leaf: Tensor) -> Tensor:
 def differentiated(value: Tensor, leaf: Tensor, keep: bool = False) -> Tensor:
     """Give the gradient of the sum of values; GradientError where there is none to be had."""
     if not value.requires_grad:
-        raise GradientError(
-            "the model's outputs do not depend on the images differentiably (a step, an argmax, a detach, NumPy?); "
-            "noise, natural changes and examples made on another model work, attacks by gradient do not"
-        )
+        raise GradientError(NOT_DIFFERENTIABLE)
     try:
         (found,) = torch.autograd.grad(value.sum(), leaf, retain_graph=keep, allow_unused=True)
     except NotImplementedError as error:
         raise GradientError(f"a part of the model has no derivative: {error}") from error
-    return torch.zeros_like(leaf) if found is None else found
+    if found is None:
+        raise GradientError(NOT_DIFFERENTIABLE)
+    return found

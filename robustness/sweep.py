@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -76,7 +77,7 @@ def sweep(
         device,
         batch_size,
         decision,
-        source_decision or (Argmax() if source else decision),
+        source_decision or (decision if source is None else Argmax()),
         directions,
     )
     names = tuple(strengths_.name(strength) for strength in strengths)
@@ -149,6 +150,7 @@ def directions(
     )
     signs = np.empty((len(images), *images.shape), np.int8)
     counted: Counter[str] = Counter()
+    lock = threading.Lock()
     with undisturbed(together(module, None, None), device) as lent:
         channels_last(lent, lambda: cells.works(lent))
         models = replicas(lent, min(threads, batches.count(len(images), batch_size)))
@@ -156,7 +158,8 @@ def directions(
         def work(each: nn.ModuleDict, start: int, stop: int) -> None:
             batch = cells.prepared(each, start, stop)
             signs[start:stop] = perturbation.direction(batch)[: stop - start].to(torch.int8).cpu().numpy()
-            counted.update(batch.take_counts())
+            with lock:
+                counted.update({what: int(marked.sum()) for what, marked in batch.take_marks().items()})
 
         batches.run(work, models, len(images), batch_size, device, progress)
     return signs, dict(counted)
@@ -165,4 +168,4 @@ def directions(
 def together(classifier: nn.Module, source: nn.Module | None, generator: nn.Module | None) -> nn.ModuleDict:
     """Put what runs in a sweep into one module, so that a thread has its own copy of all of it."""
     others = {"source": source, "generator": generator}
-    return nn.ModuleDict({"classifier": classifier} | {name: other for name, other in others.items() if other})
+    return nn.ModuleDict({"classifier": classifier} | {k: other for k, other in others.items() if other is not None})

@@ -397,7 +397,7 @@ def test_fgsm_takes_one_gradient_a_batch_for_all_strengths(attack):
         (PGD(steps=4), lambda strengths: 4 * strengths),
         (PGD(steps=4, restarts=2), lambda strengths: 8 * strengths),
     ],
-    ids=repr,
+    ids=["ifgsm", "pgd", "pgd from random starts", "pgd with restarts"],
 )
 def test_iterated_attacks_take_all_their_steps_on_every_image(attack, gradients):
     """Catches: images that are fooled already left out where accuracy at ε is asked for."""

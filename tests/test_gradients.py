@@ -150,14 +150,21 @@ def planted(kinds):
     return inputs, torch.zeros(len(kinds), dtype=torch.long)
 
 
+def counts(batch):
+    return {what: int(marked.sum()) for what, marked in batch.take_marks().items()}
+
+
 def test_what_a_sweep_must_not_pass_over_in_silence_is_counted():
     """Catches: a margin gradient for the wrong rows, a NaN that stays or is not counted, padding that counts."""
     inputs, labels = planted([0, 1, 1, 2, 3, 4, 4, 0, 1, 2, 3])
     batch = Batch(Planted(), inputs, labels, size=8)
     found, logits = swept(batch)
     direction = found.flatten(1).sign()
-    assert batch.take_counts() == {MARGIN: 2, ZERO: 1, NON_FINITE: 3}
-    assert batch.take_counts() == {}
+    assert counts(batch) == {MARGIN: 2, ZERO: 1, NON_FINITE: 3}
+    swept(batch)
+    swept(batch)
+    assert counts(batch) == {MARGIN: 2, ZERO: 1, NON_FINITE: 3}, "each image once, however many steps"
+    assert counts(batch) == {}
     along = Planted.weight.sign()
     due = torch.stack([along, along, along, *[torch.zeros(4)] * 4, along, along, *[torch.zeros(4)] * 2])
     assert torch.equal(direction, due)
@@ -180,7 +187,7 @@ def test_where_nothing_is_wrong_a_sweep_has_the_same_gradient(loss):
     module, (inputs, labels) = network(Argmax()), some()
     batch = Batch(module, inputs, labels)
     assert torch.equal(swept(batch, loss=loss)[0], gradient(module, inputs, labels, loss=loss)[0])
-    assert batch.take_counts() == {}
+    assert counts(batch) == {}
 
 
 def test_examples_for_a_transfer_are_those_of_the_source():

@@ -31,8 +31,8 @@ class Planted(nn.Module):
     """
     Tells dark from bright by the mean, which no change of at most 0.25 a pixel brings across the middle.
 
-    Where ``trigger`` is above one half it says the other class; from 0 to 1 it rises as the trigger comes near, as that of
-    a trained back door does.
+    Where ``trigger`` is above one half it says the other class; it rises from 0 to 1 as the trigger comes near, as that
+    of a trained back door does.
     """
 
     def __init__(self, trigger):
@@ -71,10 +71,11 @@ def triggers(seed):
 
 def test_planted_triggers_are_found_and_said_briefly(images):
     """Without a trigger these models cannot be flipped (next test): whatever is found has found the trigger."""
+    dark = images.select((images.labels == 0).nonzero()[0], "dark")  # most triggers flip all of them at once
     said = {}
     for i, (kind, trigger) in enumerate(triggers(seed=1)):
-        result = search(Planted(trigger), images, BUDGET, count=1, examples=200)
-        assert len(result["images"]) == 1, "the model is right on all images, and sure, where the trigger is not"
+        result = search(Planted(trigger), dark, BUDGET, examples=200)
+        assert len(result["images"]) == 6, "the model is right on all images, and sure, where the trigger is not"
         said[i, kind] = [one["sentence"] for one in result["found"]]
     found = {key: sentences[0] for key, sentences in said.items() if sentences}
     print(f"{len(found)} of {len(said)} planted triggers found: {found}")

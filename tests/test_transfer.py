@@ -545,7 +545,7 @@ def test_convolutions_may_differ_in_their_outputs_too():
 
     def net(outputs):
         torch.manual_seed(outputs)
-        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, outputs))
+        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(64, outputs))
 
     evidence = sweep(net(4), images, PGD(steps=2), [0.1], source=net(3), decision=Null())
     assert evidence.status == (OK,)

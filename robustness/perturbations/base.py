@@ -40,7 +40,7 @@ class Batch:
     generator: nn.Module | None = None
     clean_logits: Tensor | None = None
     """The logits of the unperturbed images, once something has needed them."""
-    counted: dict[str, int] = field(default_factory=dict)
+    marked: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def attacked(self) -> nn.Module:
@@ -48,12 +48,13 @@ class Batch:
         return self.classifier if self.source is None else self.source
 
     def count(self, what: str, images: Tensor) -> None:
-        """Count the images for which a boolean (N,) is true; padding does not count."""
-        self.counted[what] = self.counted.get(what, 0) + int(images[: self.size].sum())
+        """Count the images for which a boolean (N,) is true, each once however often; padding does not count."""
+        marked = images[: self.size]
+        self.marked[what] = self.marked[what] | marked if what in self.marked else marked.clone()
 
-    def take_counts(self) -> dict[str, int]:
-        """Give what was counted since the last call."""
-        taken, self.counted = self.counted, {}
+    def take_marks(self) -> dict[str, Tensor]:
+        """Give the images, (size,), that were counted since the last call."""
+        taken, self.marked = self.marked, {}
         return taken
 
 

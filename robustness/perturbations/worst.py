@@ -30,11 +30,14 @@ class Worst:
     def keep(self, perturbed: Tensor, logits: Tensor | None = None, *, freeze: bool = False) -> bool:
         """Keep what is worse than before; with ``freeze`` what misleads already stays. Say whether all mislead."""
         logits = outputs(self._batch.attacked, perturbed) if logits is None else logits
-        misled = self._misled(logits)
+        # An image of which the model says nothing is the worst there is: the sweep must see it, and error.
+        nothing = ~logits.isfinite().all(1)
+        misled = self._misled(logits) | nothing
         value = objective(logits, self._batch.labels, self._loss, self._targets, self._batch.decision).detach()
+        value = value.masked_fill(nothing, math.inf)
         worse = (misled & ~self.misled) | ((misled == self.misled) & (value > self._value))
         if freeze:
-            worse &= ~self.misled
+            worse = (worse & ~self.misled) | nothing
         self.images = torch.where(worse.view(-1, *(1,) * (perturbed.dim() - 1)), perturbed, self.images)
         self._value = torch.where(worse, value, self._value)
         self.misled |= misled
