@@ -30,8 +30,11 @@ class Listener:
         """Note which claims are to run."""
         if SESSION not in self._config.stash:
             return
+        run = session_of(self._config)
+        if session.items and all(item.get_closest_marker("timing") for item in session.items):
+            run.asked.discard("claim")  # timing was asked for, and nothing else
         params = ((item.nodeid, getattr(getattr(item, "callspec", None), "params", {})) for item in session.items)
-        session_of(self._config).plan_params((nodeid, given.get("claim")) for nodeid, given in params)
+        run.plan_params((nodeid, given.get("claim")) for nodeid, given in params)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:

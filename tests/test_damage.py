@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from reports import damage as report
-from robustness import cards, claims, classifiers, damage
+from robustness import cards, classifiers, damage
 from robustness.errors import DataMissing
 from robustness.harness import Harness, data_root
 from robustness.store import Store
@@ -28,8 +28,7 @@ def module(harness):
 
 
 def verdicts(harness, module):
-    evidence = report.evidence_of(harness, CARD, module)
-    return [claims.judge(claim, evidence[claim.sweep]) for claim in CARD.claims()]
+    return report.judged(CARD, report.evidence_of(harness, CARD, module))
 
 
 def test_the_shipped_weights_keep_every_claim(harness, module):
@@ -63,12 +62,11 @@ def test_every_shipped_card_goes_red_in_every_group_without_training(harness, pa
         pytest.skip(str(error))
 
     untrained = damage.reinitialised(classifiers.built(card).eval())
-    evidence = report.evidence_of(harness, card, untrained)
-    found = [claims.judge(claim, evidence[claim.sweep]) for claim in card.claims()]
+    found = report.judged(card, report.evidence_of(harness, card, untrained))
 
     groups = {(v.claim.sweep, v.claim.metric) for v in found}
     assert {(v.claim.sweep, v.claim.metric) for v in found if v.outcome == "failed"} == groups
-    assert len(groups) == 9
+    assert len(groups) >= 12
 
 
 def test_a_red_claim_says_what_was_measured_and_how_much_is_missing(harness, module):

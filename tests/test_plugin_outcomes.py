@@ -287,7 +287,8 @@ def test_junit_carries_the_numbers(project):
     project.fill().edit(project.card, ("loss = 2.0", "loss = 0.1"))
     run = project.run(ALL, "--junitxml=junit.xml")
     cases = project.junit()
-    assert list(cases) == [nodeid.partition("::")[2] for nodeid in IDS]
+    ran = [name for name, (fate, _) in cases.items() if fate != "skipped"]  # the timing suite is skipped as one
+    assert ran == [nodeid.partition("::")[2] for nodeid in IDS]
     for claim in run.claims:
         fate, properties = cases[claim["nodeid"].partition("::")[2]]
         assert fate == {"held": "passed", "failed": "failure"}[claim["outcome"]]
