@@ -112,7 +112,7 @@ class Step:
 
 def ladder(classes: int) -> Iterator[Step]:
     """Give every kind of damage in rising levels, ending with weights that know nothing."""
-    for deviations in (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0):
+    for deviations in (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.2):
         yield Step("weight noise", f"{deviations:g} deviations", partial(noised, deviations=deviations))
     for share in (0.3, 0.5, 0.7, 0.8, 0.85, 0.9):
         yield Step("pruned", f"{share:.0%} of the weights", partial(pruned, share=share))

@@ -38,7 +38,7 @@ def test_the_shipped_weights_keep_every_claim(harness, module):
 @pytest.mark.parametrize(
     "step",
     [
-        pytest.param(lambda m: damage.noised(m, 1.0), id="noise of 1 deviation"),
+        pytest.param(lambda m: damage.noised(m, 1.2), id="noise of 1.2 deviations"),
         pytest.param(lambda m: damage.pruned(m, 0.9), id="pruned to a tenth"),
         pytest.param(lambda m: damage.shifted_labels(m, 10), id="labels shifted"),
         pytest.param(lambda m: damage.wrong_normalisation(m, 0.5, 0.5), id="normalised wrongly"),
