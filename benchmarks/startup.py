@@ -64,7 +64,9 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     found = compare(arguments.repeats)
-    print(f"digits-mlp and digits-cnn, 238 claims, {os.cpu_count()} cores, median of {arguments.repeats} runs (cold: one)")
+    print(
+        f"digits-mlp and digits-cnn, 238 claims, {os.cpu_count()} cores, median of {arguments.repeats} runs (cold: one)"
+    )
     print(tabulate([[name, round(value, 2)] for name, value in found.items()], ["", "seconds"], tablefmt="github"))
     return 0
 

@@ -116,8 +116,8 @@ card is held against what is left; below it stands how often a model without fau
 `python -m reports.damage` makes this page anew.
 
 {document["model"]} on {document["data"]}, n = {document["n"]}, seed {document["seed"]}, {document["device"]}, \
-{document["scale"]} scale. A group is a sweep and a metric; sweeps by a generator are left out, for it would have to be \
-fitted to each damaged model anew.
+{document["scale"]} scale. A group is a sweep and a metric; sweeps by a generator are left out, for it would have to \
+be fitted to each damaged model anew.
 
 {tabulate(table, headers, tablefmt="github")}
 
