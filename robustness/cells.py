@@ -70,10 +70,10 @@ class Cells:
             for i in cells:
                 outcomes.fail(i, start, error)
             return
-        shared, out = batch.take_marks(), torch.empty_like(batch.inputs)
+        shared, out, signal = batch.take_marks(), torch.empty_like(batch.inputs), strengths_.signal_of(batch.inputs)
         for i in cells:
             try:
-                self._cell(batch, perturb, i, slice(start, stop), out, outcomes)
+                self._cell(batch, perturb, i, slice(start, stop), out, signal, outcomes)
             except (ModelError, MissingLibrary):
                 raise
             except Exception as error:  # anything that the model raises is an error of this cell
@@ -99,12 +99,14 @@ class Cells:
             made=None if self.directions is None else self._padded(self.directions[start:stop]).float(),
         )
 
-    def _cell(self, batch: Batch, perturb: Perturb, i: int, rows: slice, out: Tensor, outcomes: Outcomes) -> None:
+    def _cell(
+        self, batch: Batch, perturb: Perturb, i: int, rows: slice, out: Tensor, signal: Tensor, outcomes: Outcomes
+    ) -> None:
         """Decide one batch at one strength."""
         n = rows.stop - rows.start
         with torch.no_grad():
             perturbed = self._perturbed(batch, perturb, i, rows, out, outcomes)
-            snr = strengths_.signal_to_noise_ratio(batch.inputs, perturbed)[:n]
+            snr = strengths_.signal_to_noise_ratio(batch.inputs, perturbed, signal)[:n]
         with torch.inference_mode():
             given = batch.clean_logits if self.strengths[i] == 0 and self.unit == "native" else None
             logits = self.checked(self._output(batch.classifier, perturbed) if given is None else given)[:n]

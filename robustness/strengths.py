@@ -104,11 +104,23 @@ def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit 
     return tuple(strengths)
 
 
-def signal_to_noise_ratio(inputs: Tensor, perturbed: Tensor) -> Tensor:
-    """Give 20·log10(‖x‖₂/‖δ‖₂) in dB for each image: inf where nothing changed, −inf where the image is zero."""
+def signal_of(inputs: Tensor) -> Tensor:
+    """Give ‖x‖₂ of each image, (N,)."""
     import torch
 
-    signal = torch.linalg.vector_norm(inputs.flatten(1), dim=1)
+    found: Tensor = torch.linalg.vector_norm(inputs.flatten(1), dim=1)
+    return found
+
+
+def signal_to_noise_ratio(inputs: Tensor, perturbed: Tensor, signal: Tensor | None = None) -> Tensor:
+    """
+    Give 20·log10(‖x‖₂/‖δ‖₂) in dB for each image: inf where nothing changed, −inf where the image is zero.
+
+    ``signal`` is ‖x‖₂ where it is known already: it is the same for all strengths.
+    """
+    import torch
+
+    signal = signal_of(inputs) if signal is None else signal
     noise = torch.linalg.vector_norm((perturbed - inputs).flatten(1), dim=1)
     # An unchanged image has an infinite ratio even where it is black: 0/0 would say nan.
     return torch.where(noise == 0, torch.inf, 20 * torch.log10(signal / noise))
