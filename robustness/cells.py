@@ -15,8 +15,11 @@ from robustness.decisions import Decision
 from robustness.draws import CHUNK, ChunkedDraws, Purpose, generator
 from robustness.errors import MissingLibrary, ModelError
 from robustness.outcomes import UNREACHED, Outcomes
-from robustness.perturbations import Batch, Perturb, Perturbation
+from robustness.perturbations import Batch, Perturb, Perturbation, Step
 from robustness.strengths import Spread, Strength, Unit
+
+PROBE = 32
+"""Images on which a model is tried before a sweep."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,11 @@ class Cells:
             for i in cells:
                 outcomes.fail(i, start, error)
             return
-        shared, out, signal = batch.take_marks(), torch.empty_like(batch.inputs), strengths_.signal_of(batch.inputs)
+        shared, scratch, cleared = batch.take_marks(), self._scratch(batch), []
         for i in cells:
             try:
-                self._cell(batch, perturb, i, slice(start, stop), out, signal, outcomes)
+                self._cell(batch, perturb, i, slice(start, stop), scratch, outcomes)
+                cleared.append(i)
             except (ModelError, MissingLibrary):
                 raise
             except Exception as error:  # anything that the model raises is an error of this cell
@@ -82,6 +86,8 @@ class Cells:
             for what, marked in shared.items():
                 batch.count(what, marked)
             outcomes.count(i, {what: int(marked.sum()) for what, marked in batch.take_marks().items()})
+        if cleared:
+            self._decide(batch.labels, cleared, slice(start, stop), scratch, outcomes)
 
     def prepared(self, models: nn.ModuleDict, start: int, stop: int) -> Batch:
         """Give some images with all that a perturbation of them needs."""
@@ -99,34 +105,59 @@ class Cells:
             made=None if self.directions is None else self._padded(self.directions[start:stop]).float(),
         )
 
-    def _cell(
-        self, batch: Batch, perturb: Perturb, i: int, rows: slice, out: Tensor, signal: Tensor, outcomes: Outcomes
-    ) -> None:
-        """Decide one batch at one strength."""
-        n = rows.stop - rows.start
+    def _cell(self, batch: Batch, perturb: Perturb, i: int, rows: slice, scratch: Scratch, outcomes: Outcomes) -> None:
+        """Perturb a batch to one strength, and keep the model's logits and the size of the perturbation."""
+        if batch.clean_logits is not None and self.strengths[i] == 0 and self.unit == "native":
+            scratch.logits[i] = self.checked(batch.clean_logits)
+            scratch.noise[i] = 0
+            return
         with torch.no_grad():
-            perturbed = self._perturbed(batch, perturb, i, rows, out, outcomes)
-            snr = strengths_.signal_to_noise_ratio(batch.inputs, perturbed, signal)[:n]
+            perturbed = self._perturbed(batch, perturb, i, rows, scratch.out, outcomes)
+            if not scratch.measured:
+                scratch.noise[i] = strengths_.size(perturbed - batch.inputs)
+        with torch.inference_mode():  # copied: a model may give a view of the buffer, or one of its own again and again
+            scratch.logits[i] = self.checked(self._output(batch.classifier, perturbed))
+
+    def _decide(self, labels: Tensor, cells: list[int], rows: slice, scratch: Scratch, outcomes: Outcomes) -> None:
+        """Write down what the logits of several cells say: all at once, for there are many small steps in it."""
+        n = rows.stop - rows.start
         with torch.inference_mode():
-            given = batch.clean_logits if self.strengths[i] == 0 and self.unit == "native" else None
-            logits = self.checked(self._output(batch.classifier, perturbed) if given is None else given)[:n]
+            kept = cells if len(cells) < len(self.strengths) else slice(None)
+            logits = scratch.logits[kept]
             log_probabilities = self.decision.log_probabilities(logits)
             predictions = self.decision.predictions(logits)
             true, predicted = (
-                log_probabilities.gather(1, classes[:, None]).squeeze(1) for classes in (batch.labels[:n], predictions)
+                log_probabilities.gather(-1, classes[..., None]).squeeze(-1)
+                for classes in (labels.expand_as(predictions), predictions)
             )
-            floats = {"confidence": predicted.exp(), "true_probability": true.exp(), "loss": -true, "snr": snr}
+            floats = {
+                "confidence": predicted.exp(),
+                "true_probability": true.exp(),
+                "loss": -true,
+                "snr": strengths_.decibels(scratch.signal, scratch.noise[kept]),
+            }
             if "probabilities" in outcomes.floats:
                 floats["probabilities"] = log_probabilities.exp()
             if (passed := self.decision.log_passed(logits)) is not None:
                 floats["attack_probability"] = -torch.expm1(passed)
-            outcomes.record(
-                i,
-                rows,
-                predictions.cpu().numpy(),
-                logits.isfinite().all(1).cpu().numpy(),
-                {name: values.cpu().numpy() for name, values in floats.items()},
-            )
+            # The sum of all is quick, and finite only where each is; it says nothing of which is not.
+            whole = bool(logits.sum().isfinite())
+            finite = torch.ones_like(predictions, dtype=torch.bool) if whole else logits.isfinite().all(-1)
+            told = {name: values[:, :n].cpu().numpy() for name, values in floats.items()}
+            outcomes.record(cells, rows, predictions[:, :n].cpu().numpy(), finite[:, :n].cpu().numpy(), told)
+
+    def _scratch(self, batch: Batch) -> Scratch:
+        """Give what the cells of a batch share; where one table has the sizes of all perturbations, they are in it."""
+        count, outputs = len(self.strengths), self.decision.outputs(len(self.images.classes))
+        out, noise = torch.empty_like(batch.inputs), batch.inputs.new_empty(count, self.batch_size)
+        sizes = [strength for strength in self.strengths if not isinstance(strength, Spread)]
+        step = isinstance(self.perturbation, Step) and self.perturbation.signed and self.unit == "native"
+        measured = step and len(sizes) == count and self.images.pixels.dtype == np.uint8
+        if measured:
+            assert batch.made is not None
+            noise = strengths_.distances(batch.inputs, batch.made, sizes)
+        logits = batch.inputs.new_empty(count, self.batch_size, outputs)
+        return Scratch(out, strengths_.size(batch.inputs), noise, measured, logits)
 
     def _perturbed(
         self, batch: Batch, perturb: Perturb, i: int, rows: slice, out: Tensor, outcomes: Outcomes
@@ -155,9 +186,9 @@ class Cells:
             _refuse_other_type(model, perturbed, error)
             raise
 
-    def checked(self, logits: Tensor) -> Tensor:
+    def checked(self, logits: Tensor, size: int | None = None) -> Tensor:
         """Give a model's outputs; ModelError where they are not one number an output that the decision needs."""
-        due = (self.batch_size, self.decision.outputs(len(self.images.classes)))
+        due = (size or self.batch_size, self.decision.outputs(len(self.images.classes)))
         if not isinstance(logits, Tensor) or tuple(logits.shape) != due:
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ModelError(
@@ -185,17 +216,38 @@ class Cells:
 
     def _some(self) -> Tensor:
         # In another order than in the sweep: what a model remembers of its last images must not match.
-        return self._padded(self.images.batch(0, min(self.batch_size, len(self.images)))).flip(0)
+        return (
+            torch.from_numpy(self.images.batch(0, min(PROBE, self.batch_size, len(self.images))))
+            .to(self.device)
+            .flip(0)
+        )
 
     def _probe(self, model: nn.Module) -> Tensor | None:
         """Run some images through a model; None where it raises: the sweep will run into it, and say so."""
         with torch.inference_mode():
             try:
-                return self.checked(self._output(model, self._some())).clone()
+                some = self._some()
+                return self.checked(self._output(model, some), len(some)).clone()
             except ModelError:
                 raise
             except Exception:  # the model's own code
                 return None
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """
+    What the cells of a batch share: a buffer for its images, and the images' sizes.
+
+    ``noise`` (strengths, N) has the sizes of the perturbations, ``measured`` before any is made or cell by cell;
+    ``logits`` is (strengths, N, outputs).
+    """
+
+    out: Tensor
+    signal: Tensor
+    noise: Tensor
+    measured: bool
+    logits: Tensor
 
 
 def _same(first: Tensor | None, second: Tensor | None) -> bool:

@@ -20,6 +20,7 @@ class Purpose(IntEnum):
     SPLIT = 3
     ORDER = 4
     DESCRIBED = 5
+    DOUBTED = 6
 
 
 def generator(seed: int, purpose: Purpose, chunk: int = 0) -> np.random.Generator:

@@ -110,6 +110,21 @@ def sweep(request: pytest.FixtureRequest, card: Card) -> Callable[[str], Evidenc
 
 
 @pytest.fixture
+def findings(request: pytest.FixtureRequest, card: Card) -> Callable[..., dict[str, Any]]:
+    """
+    Give what is found of the card's model: `findings(what, parameters, make)`, from the store or made now.
+
+    ``parameters`` is called for what the findings depend on beside the model and its images, see `Harness.findings`.
+    """
+    harness = session_of(request.config).harness
+
+    def found(what: str, parameters: Callable[[], Any], make: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+        return _told(request.config, lambda: harness.findings(card, what, parameters(), make))
+
+    return found
+
+
+@pytest.fixture
 def claim(request: pytest.FixtureRequest) -> ClaimCheck:
     """One claim of a selected card; `claim.check(evidence)` holds the model to it."""
     return ClaimCheck(request.node, session_of(request.config), request.param)

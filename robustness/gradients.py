@@ -102,12 +102,12 @@ def swept(
         logits = outputs(batch.attacked, _entered(leaf))
         value = objective(logits, batch.labels, loss, targets, batch.decision)
         found = differentiated(value, leaf, keep=loss != "margin")
-        size = found.flatten(1).abs().amax(1)
+        size = _size(found)
         if loss != "margin" and bool((zero := size == 0).any()):
             value = objective(logits, batch.labels, "margin", targets, batch.decision)[zero].sum()
             margin = differentiated(value, leaf)
             found = torch.where(zero.view(-1, *(1,) * (found.dim() - 1)), margin, found)
-            size = found.flatten(1).abs().amax(1)
+            size = _size(found)
             batch.count(MARGIN, zero & (size != 0))
     if bool((bad := ~size.isfinite()).any()):
         batch.count(NON_FINITE, bad)
@@ -115,6 +115,11 @@ def swept(
     if bool((zero := size == 0).any()):
         batch.count(ZERO, zero)
     return found, logits.detach()
+
+
+def _size(gradient: Tensor) -> Tensor:
+    """Give the largest entry of each image's gradient, (N,): NaN where any is."""
+    return gradient.flatten(1).abs().amax(1)
 
 
 def _apart(values: Tensor) -> Tensor:

@@ -330,8 +330,10 @@ class Harness:
         """
         about = {"semantics": SEMANTICS, "what": what, "parameters": parameters, **self.model(card)}
         about |= {"images": self.images(card).fingerprint, "device": hardware.device_kind(self.device)}
-        if (code := Path(__file__).with_name(f"{what}.py")).is_file():
-            about["code"] = sources.file_hash(code)
+        beside = Path(__file__).parent
+        code = [file for file in (beside / f"{what}.py", *sorted((beside / what).glob("*.py"))) if file.is_file()]
+        if code:
+            about["code"] = {file.name: sources.file_hash(file) for file in code}
         key, label = hashlib.sha256(canonical(about)).hexdigest(), f"{card.name}:{what}"
         if key in self._findings:
             return self._findings[key]

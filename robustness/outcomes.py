@@ -55,16 +55,22 @@ class Outcomes:
         self._lock = threading.Lock()
 
     def record(
-        self, cell: int, rows: slice, predictions: np.ndarray, finite: np.ndarray, floats: Mapping[str, np.ndarray]
+        self,
+        cells: list[int],
+        rows: slice,
+        predictions: np.ndarray,
+        finite: np.ndarray,
+        floats: Mapping[str, np.ndarray],
     ) -> None:
-        """Write what one batch gave; images whose logits are not ``finite`` keep no decision."""
-        self.predictions[cell, rows] = np.where(finite, predictions, -1)
+        """Write what one batch gave, (cells, n); images whose logits are not ``finite`` keep no decision."""
+        self.predictions[cells, rows] = np.where(finite, predictions, -1)
         for name, values in floats.items():
-            self.floats[name][cell, rows] = values
             if name != "snr" and not finite.all():
-                self.floats[name][cell, rows][~finite] = np.nan
+                values = np.where(finite.reshape(finite.shape + (1,) * (values.ndim - 2)), values, np.nan)
+            self.floats[name][cells, rows] = values
         with self._lock:
-            self._non_finite[cell] += len(finite) - int(finite.sum())
+            for cell, bad in zip(cells, (~finite).sum(1).tolist(), strict=True):
+                self._non_finite[cell] += bad
 
     def count(self, cell: int, counts: Mapping[str, int]) -> None:
         """Count images of which something must be said."""

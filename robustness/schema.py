@@ -25,6 +25,7 @@ from robustness import metrics, strengths
 from robustness.datasets.spec import DataSpec
 from robustness.decisions import AnyDecision, Argmax
 from robustness.described import Budget
+from robustness.doubts import DOUBTS
 from robustness.perturbations import KINDS, Perturbation
 from robustness.strengths import Strength, Unit
 
@@ -183,6 +184,7 @@ class CardFile(_Table):
     sweeps: dict[Name, SweepTable] = {}
     claims: dict[str, ClaimTable] = {}
     search: SearchTable | None = None
+    doubts: dict[str, str] = {}
     thresholds: dict[str, Any] = {}
 
     @model_validator(mode="after")
@@ -221,6 +223,15 @@ class CardFile(_Table):
                 "search.flip_rate: an upper bound holds only together with clean accuracy, for a constant classifier "
                 "is never flipped; claim accuracy under claims.clean"
             )
+        for name, reason in self.doubts.items():
+            if name not in DOUBTS:
+                raise ValueError(
+                    f"doubts: no such doubt: {name}; known: {', '.join(DOUBTS)}{_nearest(name, list(DOUBTS))}"
+                )
+            if not reason.strip():
+                raise ValueError(
+                    f"doubts.{name}: must say why the card's numbers are believed all the same, got nothing"
+                )
         return self
 
     def _check_compared(self, sweep: str, table: ClaimTable) -> None:

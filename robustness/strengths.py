@@ -104,29 +104,50 @@ def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit 
     return tuple(strengths)
 
 
-def signal_of(inputs: Tensor) -> Tensor:
+def signal_to_noise_ratio(inputs: Tensor, perturbed: Tensor) -> Tensor:
+    """Give 20·log10(‖x‖₂/‖δ‖₂) in dB for each image: inf where nothing changed, −inf where the image is zero."""
+    return decibels(size(inputs), size(perturbed - inputs))
+
+
+def size(images: Tensor) -> Tensor:
     """Give ‖x‖₂ of each image, (N,)."""
     import torch
 
-    found: Tensor = torch.linalg.vector_norm(inputs.flatten(1), dim=1)
+    found: Tensor = torch.linalg.vector_norm(images.flatten(1), dim=1)
     return found
 
 
-def signal_to_noise_ratio(inputs: Tensor, perturbed: Tensor, signal: Tensor | None = None) -> Tensor:
+def distances(inputs: Tensor, signs: Tensor, sizes: Sequence[float]) -> Tensor:
     """
-    Give 20·log10(‖x‖₂/‖δ‖₂) in dB for each image: inf where nothing changed, −inf where the image is zero.
+    Give ‖clip(x + s·signs) − x‖₂ of each 8-bit image for each size s, (sizes, N), without making any of them.
 
-    ``signal`` is ‖x‖₂ where it is known already: it is the same for all strengths.
+    A pixel that may change by r changes by min(s, r). There are only 256 levels of r, so that one table holds
+    all the squares, and one pass over the pixels adds them up for all sizes.
+
+    >>> import torch
+    >>> image, signs = torch.tensor([[[[1.0, 0.2, 0.0]]]]), torch.tensor([[[[1.0, -1.0, 0.0]]]])
+    >>> distances(image, signs, [0.1, 0.5]).flatten().round(decimals=4).tolist()
+    [0.1, 0.2]
     """
     import torch
 
-    signal = signal_of(inputs) if signal is None else signal
-    noise = torch.linalg.vector_norm((perturbed - inputs).flatten(1), dim=1)
+    # 2·255·(½ − x)·sign is odd between −255 and 255, 0 where the sign is 0; half of it and 127.5 are the levels of r.
+    index = torch.sub(255, inputs, alpha=510).mul_(signs).add_(255.5).flatten(1).int()
+    room = torch.arange(511, device=inputs.device) / 510
+    room[255] = 0
+    squares = torch.minimum(room[:, None], torch.tensor(sizes, device=inputs.device)).square()
+    return torch.nn.functional.embedding_bag(index, squares, mode="sum").sqrt().t()
+
+
+def decibels(signal: Tensor, noise: Tensor) -> Tensor:
+    """Give 20·log10(signal/noise), sizes both."""
+    import torch
+
     # An unchanged image has an infinite ratio even where it is black: 0/0 would say nan.
     return torch.where(noise == 0, torch.inf, 20 * torch.log10(signal / noise))
 
 
-def at_ratio(perturb: Perturb, inputs: Tensor, decibels: float | Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
+def at_ratio(perturb: Perturb, inputs: Tensor, ratio: float | Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
     """
     Perturb each image so that what is left after clipping has the ratio asked for; say where it cannot be had.
 
@@ -136,7 +157,7 @@ def at_ratio(perturb: Perturb, inputs: Tensor, decibels: float | Tensor, out: Te
     """
     import torch
 
-    asked = torch.as_tensor(decibels, dtype=inputs.dtype, device=inputs.device).flatten().expand(len(inputs))
+    asked = torch.as_tensor(ratio, dtype=inputs.dtype, device=inputs.device).flatten().expand(len(inputs))
     shape = (-1,) + (1,) * (inputs.dim() - 1)
     low = torch.zeros(len(inputs), dtype=inputs.dtype, device=inputs.device)
     high = torch.full_like(low, 2.0**-20)

@@ -15,7 +15,7 @@ def harness(request):
     return session_of(request.config).harness
 
 
-def test_contracts(card, harness):
+def test_contracts(card, harness, findings):
     """Every perturbation of the card stays in its ball and box, is the identity at 0, repeats, and leaves no trace."""
     if not card.file.sweeps:
         pytest.skip(f"{card.name} sweeps nothing")
@@ -25,14 +25,13 @@ def test_contracts(card, harness):
 
         return {name: contracts.broken(harness, card, name) for name in card.file.sweeps}
 
-    about = {name: harness.subject(card, name) for name in card.file.sweeps}
-    found = harness.findings(card, "contracts", about, look)
+    found = findings("contracts", lambda: {name: harness.subject(card, name) for name in card.file.sweeps}, look)
     lines = [f"{name}: {contract} {how}" for name, broken in found.items() for contract, how in broken.items()]
     if lines:
         pytest.fail(f"{card.name} breaks {len(lines)} contract(s):\n  " + "\n  ".join(lines), pytrace=False)
 
 
-def test_search(card, harness, request):
+def test_search(card, harness, findings, request):
     """No more of the images that the model is sure of are flipped than its card says."""
     table = card.file.search
     if table is None:
@@ -50,7 +49,7 @@ def test_search(card, harness, request):
     examples = max(1, round(table.examples * SCALES.get(profile, 1.0)))
     seed = secrets.randbelow(2**31) if profile == "robustness-thorough" else harness.seed
     about = table.model_dump(exclude={"flip_rate"}) | {"examples": examples, "seed": seed}
-    found = harness.findings(card, "search", about, look)
+    found = findings("search", lambda: about, look)
     request.node.user_properties += [("flip_rate", found["flip_rate"]), ("images", len(found["images"]))]
     if not found["images"]:
         pytest.fail(f"{card.name} is sure of no image that it is right on; there is nothing to flip", pytrace=False)

@@ -26,7 +26,7 @@ class Batch:
 
     ``source`` is another model that the examples are made on, if they are not made on the classifier, ``decision``
     how the logits of the model that is attacked are read. The first ``size`` rows are images, the rest is padding.
-    ``made`` is a direction that was made before, ``generator`` a generative network, where there is one.
+    ``made`` is the direction of a step, made before or now, ``generator`` a generative network, if there is one.
     """
 
     classifier: nn.Module
@@ -114,7 +114,9 @@ class Step(Perturbation):
         """Compute the direction once; each strength then costs one multiply-add and a clip."""
         import torch
 
-        direction = self.direction(batch) if batch.made is None else batch.made
+        if batch.made is None:
+            batch.made = self.direction(batch)
+        direction = batch.made
 
         def perturb(strength: float | Tensor, out: Tensor) -> Tensor:
             if isinstance(strength, torch.Tensor):

@@ -6,15 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from robustness.doubts import DOUBTS
 from robustness.evidence import OK
 from robustness.reporting.cells import NOT_KEPT
 from robustness.reporting.plain import count, one_line
 from robustness.reporting.rows import COLUMNS, DASH, NAME, named_cells
-
-DOUBTS = {
-    "non-deterministic forward": "two clean passes over the same images gave different logits, so that no number here "
-    "can be had again; look for dropout, batch norm in training mode, or a random layer",
-}
 
 Plain = Mapping[str, Any]
 
@@ -83,7 +79,7 @@ def _notes(cells: list[tuple[str, Plain]]) -> dict[str, dict[str, str]]:
 def doubts(model: Plain) -> Iterator[str]:
     """Give a sentence for every reason not to believe a model's numbers."""
     for doubt in model["doubts"]:
-        yield one_line(f"Doubt: {doubt}{_after(': ', DOUBTS.get(doubt, ''))}.")
+        yield one_line(f"Doubt: {doubt}{_after(': ', str(DOUBTS.get(doubt, '')))}.")
 
 
 def not_run(model: Plain) -> Iterator[str]:

@@ -1,0 +1,72 @@
+"""What makes a robustness number unbelievable: what each doubt means, and what to try. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Doubt(NamedTuple):
+    """A reason not to believe a number: why it matters, and what to try."""
+
+    why: str
+    repair: str
+
+    def __str__(self) -> str:
+        return f"{self.why}; {self.repair}"
+
+
+DOUBTS = {
+    "zero gradients": Doubt(
+        "where cross-entropy's gradient is exactly zero an attack by gradient stands still, and standing still looks "
+        "like robustness",
+        "take the model's logits before softmax, sigmoid or rounding, lower their scale, or attack by the margin",
+    ),
+    "non-finite gradients": Doubt(
+        "a sign of NaN moves nothing, so that an image which breaks the model counts as one that resists",
+        "look for a square root or a logarithm at 0, a division by a norm, and overflow in half precision",
+    ),
+    "saturated cross-entropy": Doubt(
+        "where the probability of the true class rounds to 1, its part of the gradient is lost in float32, and FGSM "
+        "and PGD step along the other classes alone",
+        'attack with loss = "margin", or lower the scale of the logits',
+    ),
+    "noise beats FGSM": Doubt(
+        "no random direction should mislead more than the gradient's at the same size: the gradient points nowhere",
+        "look for a random or quantising layer or a wrong normalisation; attack through a smoothed copy (BPDA, EOT)",
+    ),
+    "PGD weaker than FGSM": Doubt(
+        "ten steps should find what one does; the loss surface is masked, or the step is of the wrong size",
+        "try more and smaller steps, random starts, the margin loss; plot the loss along the steps",
+    ),
+    "boundless budget survived": Doubt(
+        "with every image in reach a model must lose nearly all; what is left was not found, rather than not there",
+        "attack with the margin loss, more steps and restarts, and look at the gradients of the images that are left",
+    ),
+    "transfer beats white-box": Doubt(
+        "who sees the model should do better than who sees another one; the model's own gradients are masked",
+        "believe the transferred examples, and mend the white-box attack until it is stronger",
+    ),
+    "loss does not rise": Doubt(
+        "steps along the gradient should raise the loss; an attack that does not is none",
+        "try smaller steps, look for randomness in the forward pass and for gradients that are replaced by others",
+    ),
+    "non-deterministic forward": Doubt(
+        "two clean passes over the same images gave different logits, so that no number here can be had again",
+        "look for dropout, batch norm in training mode, or a random layer",
+    ),
+    "depends on the batch": Doubt(
+        "what is said of an image depends on those beside it, so that accuracy depends on how they are grouped",
+        "look for batch statistics that are used in evaluation mode, and for a softmax over the wrong dimension",
+    ),
+    "probabilities for logits": Doubt(
+        "cross-entropy takes the softmax of the outputs, and that of probabilities is nearly flat: gradients are "
+        "small, confidences wrong",
+        "give the classifier without its last softmax",
+    ),
+    "misses planted examples": Doubt(
+        "adversarial examples were put there by refitting the last layer (Zimmermann et al. 2022), and the attack does "
+        "not find them; nor will it find those of the model",
+        "take more or smaller steps, restarts, or the margin loss, until it finds at least 95 %",
+    ),
+}
+"""By name; docs/doubts.md says how each is looked for."""

@@ -1,0 +1,190 @@
+"""Each doubt is raised by a model that was broken in just that way, and none by the same model unbroken."""
+
+import re
+import subprocess
+import sys
+
+import helpers
+import pytest
+import torch
+from torch import nn
+
+from robustness import cards, doubts
+from robustness.doubts.look import look
+from robustness.errors import CardError
+from robustness.modules import state_hash
+
+EPSILON = 0.2
+SUITE = helpers.ROOT / "suites" / "test_doubts.py"
+
+
+@pytest.fixture(scope="module")
+def healthy() -> nn.Module:
+    """A perceptron that knows its digits."""
+    images = helpers.digits(30)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 10))
+        inputs, labels = torch.from_numpy(images.batch(0, len(images))), torch.from_numpy(images.labels.copy())
+        optimizer = torch.optim.Adam(model.parameters(), 0.01)
+        for _ in range(60):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(inputs), labels).backward()
+            optimizer.step()
+    optimizer.zero_grad()
+    return model.eval()
+
+
+class Around(nn.Module):
+    """A model with something before and after it."""
+
+    def __init__(self, model, before=lambda inputs: inputs, after=lambda logits: logits):
+        super().__init__()
+        self.model, self.before, self.after = model, before, after
+
+    def forward(self, inputs):
+        return self.after(self.model(self.before(inputs)))
+
+
+class Backwards(torch.autograd.Function):
+    """Passes what it is given, and the gradient with the wrong sign where ``wrong`` says so."""
+
+    @staticmethod
+    def forward(inputs, wrong):
+        return inputs.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        (ctx.wrong,) = (inputs[1](inputs[0]),)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return -gradient if ctx.wrong else gradient, None
+
+
+def backwards(wrong):
+    return lambda inputs: Backwards.apply(inputs, wrong)
+
+
+def off_grid(inputs):
+    """Say whether some pixel is none of the 256 levels: whether the images were perturbed before."""
+    return bool(((inputs * 255).round() / 255 - inputs).abs().max() > 1e-6)
+
+
+def noisy(logits):
+    return logits + 1e-4 * torch.randn_like(logits)
+
+
+BROKEN = {
+    "zero gradients": {"before": lambda x: x + (x.round() - x.detach()) - x},
+    "non-finite gradients": {"after": lambda logits: logits + (logits * 0).sqrt()},
+    "saturated cross-entropy": {"after": lambda logits: logits * 4},
+    "noise beats FGSM": {"before": backwards(lambda x: True)},
+    "PGD weaker than FGSM": {"before": backwards(off_grid)},
+    "boundless budget survived": {"before": backwards(lambda x: True)},
+    "loss does not rise": {"before": backwards(lambda x: True)},
+    "non-deterministic forward": {"after": noisy},
+    "depends on the batch": {"after": lambda logits: logits - logits.mean(0)},
+    "probabilities for logits": {"after": lambda logits: logits.softmax(1)},
+    "misses planted examples": {"before": backwards(lambda x: True)},
+}
+
+
+def doubted(model, epsilon=EPSILON, **given):
+    found = look(model, helpers.digits(30), epsilon=epsilon, **given)
+    return {name for name, one in found.items() if one["doubted"]}, found
+
+
+def test_a_healthy_model_raises_none(healthy):
+    before = state_hash(healthy)
+    raised, found = doubted(healthy, source=Around(healthy))
+    assert raised == set()
+    assert set(found) == set(doubts.DOUBTS)
+    assert all(one["doubted"] is False for one in found.values()), found
+    assert state_hash(healthy) == before
+    assert all(p.grad is None for p in healthy.parameters())
+    assert look(healthy, helpers.digits(30), epsilon=EPSILON, source=Around(healthy)) == found
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_model_raises_its_doubt(healthy, name):
+    raised, found = doubted(Around(healthy, **BROKEN[name]), 0.6 if name == "noise beats FGSM" else EPSILON)
+    assert name in raised, found[name]
+
+
+def test_what_is_seen_has_numbers(healthy):
+    _, found = doubted(Around(healthy, after=lambda logits: logits.softmax(1)))
+    assert found["probabilities for logits"]["seen"].endswith("with sums from 1 to 1")
+    _, found = doubted(Around(healthy, before=lambda x: x.round()))
+    assert found["zero gradients"]["seen"] == "cross-entropy's gradient is zero for 100 of 100 images"
+
+
+def test_transfer_beats_white_box(healthy):
+    """Catches: the two taken for each other, and a source that is attacked on its own decisions."""
+    masked = Around(healthy, before=backwards(lambda x: True))
+    assert "transfer beats white-box" in doubted(masked, source=healthy)[0]
+    assert "transfer beats white-box" not in doubted(healthy, source=masked)[0]
+    _, alone = doubted(healthy)
+    assert alone["transfer beats white-box"] == {"seen": "not looked for: no other model is named", "doubted": None}
+
+
+def test_without_gradients_only_the_forward_is_looked_at(healthy):
+    """Catches: a model that no gradient attack can be made on and that is cleared of what such attacks show."""
+
+    def constant(inputs):
+        return torch.from_numpy(inputs.detach().numpy().copy())
+
+    _, found = doubted(Around(healthy, before=constant))
+    told = {name for name, one in found.items() if one["doubted"] is not None}
+    forward = {"non-deterministic forward", "depends on the batch", "probabilities for logits"}
+    assert told <= forward | {"misses planted examples"}
+    assert "do not depend on the images differentiably" in found["zero gradients"]["seen"]
+
+
+CARD = helpers.CARD.replace("[sweeps.normal]", '[sweeps.fgsm]\nkind = "fgsm"\nstrengths = [0.1]\n\n[sweeps.normal]')
+SOFTMAX = helpers.MODULE.replace("nn.Linear(784, classes))", "nn.Linear(784, classes), nn.Softmax(1))")
+
+
+def suite(card, *arguments):
+    command = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", card.parents[1], SUITE, "-q", "-rs"]
+    return subprocess.run(
+        [*command, "--robustness-card", card, "--robustness-model", "tiny", "-p", "no:cacheprovider", *arguments],
+        cwd=card.parents[1], capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+def test_the_suite_says_what_was_seen_why_it_matters_and_what_to_try(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBUSTNESS_STORE", str(tmp_path / "store"))
+    card = helpers.project(tmp_path, SOFTMAX, CARD)
+    run = suite(card, "-k", "probabilities")
+    assert run.returncode == 1, run.stdout
+    assert "tiny: probabilities for logits" in run.stdout
+    assert "seen: outputs from 0" in run.stdout
+    assert "why it matters: cross-entropy takes the softmax of the outputs" in run.stdout
+    assert "to try: give the classifier without its last softmax (docs/doubts.md)" in run.stdout
+    kept = sorted((tmp_path / "store").rglob("*.json"))
+    again = suite(card)
+    assert "probabilities for logits" in again.stdout
+    assert "tiny, transfer beats white-box: not looked for: no other model is named" in again.stdout
+    assert sorted((tmp_path / "store").rglob("*.json")) == kept
+
+
+def test_a_doubt_that_the_card_knows_is_said_and_not_red(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBUSTNESS_STORE", str(tmp_path / "store"))
+    known = CARD + '\n[doubts]\n"probabilities for logits" = "as it was sold to us"\n'
+    run = suite(helpers.project(tmp_path, SOFTMAX, known), "-k", "probabilities", "-rx")
+    assert run.returncode == 0, run.stdout
+    assert "1 xfailed" in run.stdout
+    assert "its card: as it was sold to us" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ('"probability for logits" = "why not"', "did you mean 'probabilities for logits'?"),
+        ('"probabilities for logits" = " "', "must say why the card's numbers are believed all the same"),
+    ],
+)
+def test_a_card_cannot_wave_doubts_away(tmp_path, table, said):
+    with pytest.raises(CardError, match=re.escape(said)):
+        cards.load(helpers.project(tmp_path, card=f"{CARD}\n[doubts]\n{table}\n"))

@@ -1,0 +1,150 @@
+"""Planted examples: where they lie, what finds them, and what must not count as finding."""
+
+import helpers
+import pytest
+import torch
+from torch import nn
+
+from robustness.doubts.planted import plant, strength
+from robustness.errors import ModelError
+from robustness.modules import state_hash
+from robustness.perturbations import PGD, Batch
+from robustness.perturbations.iterated import pgd
+
+EPSILON, COUNT = 0.1, 100
+
+
+@pytest.fixture(scope="module")
+def model():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(1, 8, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(1352, 128), nn.ReLU(), nn.Linear(128, 10)
+        ).eval()
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    return torch.from_numpy(helpers.digits(30).batch(0, COUNT))
+
+
+@pytest.fixture(scope="module")
+def planted(model, inputs):
+    return plant(model, inputs, epsilon=EPSILON)
+
+
+def steps(count, size=0.25):
+    def attack(module, inputs, labels):
+        return pgd(module, inputs, labels, epsilon=EPSILON, step_size=size * EPSILON, steps=count)
+
+    return attack
+
+
+def test_examples_lie_where_they_were_planted(model, inputs, planted):
+    """Catches: examples outside the ball or the box, on the wrong side, and neighbours that are taken for them."""
+    assert len(planted.inputs) >= 0.95 * COUNT
+    assert torch.equal(planted.inputs, inputs[: len(planted.inputs)])
+    moved = planted.examples - planted.inputs
+    assert moved.abs().max() <= EPSILON + 1e-6
+    assert planted.examples.min() >= 0
+    assert planted.examples.max() <= 1
+    free = (planted.inputs > EPSILON) & (planted.inputs < 1 - EPSILON)  # not clipped: these moved all the way
+    assert torch.allclose(moved.abs()[free], torch.tensor(EPSILON), atol=1e-6)
+    classes = planted.module(planted.examples).argmax(1), planted.module(planted.inputs).argmax(1)
+    assert (classes[0] == 1).all()
+    assert (classes[1] == 0).all()
+    near = (planted.inputs + 0.9 * EPSILON * (2 * torch.rand_like(planted.inputs) - 1)).clamp(0, 1)
+    assert (planted.module(near).argmax(1) == 0).float().mean() > 0.9
+
+
+def test_logits_keep_the_models_own_scale(model, inputs, planted):
+    """Catches: planting that mends a model whose logits are too large for cross-entropy."""
+    first, second = model(inputs).topk(2, 1).values.T
+    logits = planted.module(planted.inputs)
+    assert torch.allclose(logits[:, 0] - logits[:, 1], (first - second)[: len(logits)], rtol=0.01, atol=2e-3)
+
+
+def test_pgd_finds_nearly_all_and_chance_few(planted):
+    said = strength(planted, steps(20))
+    assert said["found"] >= 0.95 * said["planted"]
+    assert said["by chance"] < 0.3 * said["planted"]
+
+
+def test_the_sweeps_own_pgd_finds_them_too(planted):
+    def attack(module, inputs, labels):
+        with torch.no_grad():
+            return PGD(steps=20, random_start=False).prepare(Batch(module, inputs, labels))(
+                EPSILON, torch.empty_like(inputs)
+            )
+
+    said = strength(planted, attack)
+    assert said["found"] >= 0.95 * said["planted"]
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        lambda module, inputs, labels: inputs,
+        steps(1, 0.01),
+        lambda module, inputs, labels: 2 * inputs - steps(20)(module, inputs, labels),  # down the loss
+        lambda module, inputs, labels: torch.full_like(inputs, torch.nan),
+    ],
+    ids=["none", "a hundredth of a step", "the wrong way", "no numbers"],
+)
+def test_weak_attacks_miss_them(planted, attack):
+    assert strength(planted, attack, tries=1)["found"] <= 0.05 * COUNT
+
+
+def test_what_leaves_the_ball_has_found_nothing(planted):
+    """Catches: an attack with twice the budget that passes as a strong one."""
+
+    def attack(module, inputs, labels):
+        return pgd(module, inputs, labels, epsilon=2 * EPSILON, step_size=EPSILON / 2, steps=20)
+
+    assert strength(planted, attack, tries=1)["found"] == 0
+
+
+def test_the_model_is_left_as_it_is(model, inputs):
+    before = state_hash(model)
+    made = plant(model, inputs[:3], epsilon=EPSILON)
+    strength(made, steps(2), tries=1)
+    assert state_hash(model) == before
+    assert not any(module._forward_pre_hooks for module in model.modules())
+    assert isinstance(model[-1], nn.Linear)
+
+
+def test_the_same_seed_plants_the_same(model, inputs):
+    one, same, other = (plant(model, inputs[:3], epsilon=EPSILON, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(one.examples, same.examples)
+    assert not torch.equal(one.examples, other.examples)
+
+
+def test_an_attack_that_leaves_images_out_is_told(planted):
+    with pytest.raises(ValueError, match="an attack under test must leave no image out"):
+        strength(planted, lambda module, inputs, labels: module(inputs[:2]))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(nn.Conv2d(1, 10, 28), nn.Flatten()),
+        nn.Linear(28, 10),
+    ],
+    ids=["no linear layer", "not on flat features"],
+)
+def test_a_model_without_a_last_linear_layer_is_told(model, inputs):
+    with pytest.raises(ModelError, match="a model that ends in a linear layer"):
+        plant(model, inputs[:2], epsilon=EPSILON)
+
+
+def test_features_that_tell_nothing_apart(inputs):
+    class Blind(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = nn.Linear(784, 10)
+
+        def forward(self, inputs):
+            return self.last(0 * inputs.flatten(1))
+
+    with pytest.raises(ModelError, match="features that tell a perturbed image from its neighbours"):
+        plant(Blind(), inputs[:2], epsilon=EPSILON)
