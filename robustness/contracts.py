@@ -13,6 +13,7 @@ from hypothesis.errors import NoSuchExample
 from torch import Tensor
 
 from robustness import aids
+from robustness.batches import one_thread
 from robustness.cells import Cells
 from robustness.decisions import Argmax
 from robustness.modules import state_hash, undisturbed
@@ -50,7 +51,8 @@ def broken(harness: Harness, card: Card, sweep: str) -> dict[str, str]:
             suppress_health_check=list(HealthCheck),
         )
         try:
-            strength, seed = find(cases, breaks, settings=quiet, random=random.Random(0))
+            with one_thread():
+                strength, seed = find(cases, breaks, settings=quiet, random=random.Random(0))
         except NoSuchExample:
             continue
         found[contract] = f"at strength {strength:g} with seed {seed}: {tried.breaks(contract, strength, seed)}"

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, find, settings, target
 from hypothesis.errors import NoSuchExample
 from torch import nn
 
-from robustness.batches import Progress
+from robustness.batches import Progress, one_thread
 from robustness.datasets.images import Images
 from robustness.decisions import Argmax, Decision
 from robustness.described import Budget, Description, read
@@ -39,7 +39,7 @@ def search(
     drawn perturbations; what flips any is shrunk, its images are done, and the search goes on with the others.
     The same arguments find the same.
     """
-    with undisturbed(classifier) as model:
+    with one_thread(), undisturbed(classifier) as model:
         look = _Look(model, images, budget, decision or Argmax(), count, sure)
         tried, left = len(look.rows), np.arange(len(look.rows))
         found: list[dict[str, Any]] = []
@@ -67,7 +67,7 @@ def replay(
 ) -> tuple[int, int]:
     """Give the class of an image before and after a described perturbation."""
     pair = pair_of(images, row, text, budget)
-    with undisturbed(classifier) as model, torch.inference_mode():
+    with one_thread(), undisturbed(classifier) as model, torch.inference_mode():
         before, after = (decision or Argmax()).predictions(model(torch.from_numpy(pair)).float()).tolist()
     return before, after
 

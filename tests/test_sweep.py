@@ -33,17 +33,6 @@ def perceptron():
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 32), nn.ReLU(), nn.Linear(32, 10))
 
 
-class one_thread:
-    """Compute with one torch thread, as the sweep does."""
-
-    def __enter__(self):
-        self.before = torch.get_num_threads()
-        torch.set_num_threads(1)
-
-    def __exit__(self, *_):
-        torch.set_num_threads(self.before)
-
-
 def bare_loop(module, images, perturbation, strengths, *, seed, batch_size):
     """The sweep in a dozen lines, without anything that makes it honest."""
     rows = []

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustness.batches import one_thread
 from robustness.datasets.images import Images
 from robustness.decisions import Argmax, Decision
 from robustness.doubts import planted
@@ -60,7 +61,7 @@ def look(
     True
     """
     count = min(count, len(images))
-    with undisturbed(together(classifier, source, None), device) as lent:
+    with one_thread(), undisturbed(together(classifier, source, None), device) as lent:
         trial = _Trial(
             lent["classifier"],
             torch.from_numpy(images.batch(0, count)).to(device),
