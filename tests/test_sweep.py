@@ -13,7 +13,7 @@ from sklearn.metrics import log_loss
 from torch import nn
 from torch.nn import functional as F
 
-from robustness.batches import interleaved
+from robustness.batches import interleaved, one_thread
 from robustness.datasets import from_arrays
 from robustness.draws import CHUNK, Purpose, generator
 from robustness.evidence import OK, SEMANTICS
