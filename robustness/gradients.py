@@ -79,8 +79,12 @@ def gradient(
     """
     Give the gradient of the summed objective, shaped as ``inputs``, and the logits; parameters are not touched.
 
-    GradientError where the logits do not depend on the images in a way that can be differentiated.
+    GradientError where the logits do not depend on the images in a way that can be differentiated; ValueError for a
+    label below 0, which torch's cross-entropy would pass over.
     """
+    for name, classes in (("labels", labels), ("targets", targets)):
+        if classes is not None and len(classes) and int(classes.min()) < 0:
+            raise ValueError(f"`{name}` must be classes, from 0 on, got {int(classes.min())}; give each image one")
     with torch.inference_mode(False), torch.enable_grad():
         leaf, labels = _apart(inputs).requires_grad_(), _apart(labels)
         logits = outputs(module, _entered(leaf))

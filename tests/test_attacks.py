@@ -1,5 +1,6 @@
 """Attacks where the answer is known: on linear models in closed form, and what all of them promise."""
 
+import helpers
 import numpy as np
 import pytest
 import torch
@@ -506,3 +507,22 @@ def test_restarts_that_would_all_be_the_same_are_refused(kind):
 def test_random_starts_that_were_not_drawn_are_said():
     with pytest.raises(ValueError, match=r"`batch\.drawn` must hold the random starts, got None"):
         PGD().prepare(Batch(perceptron(), *grey()))
+
+
+@pytest.mark.parametrize("wrong", [{"epsilon": -0.1}, {"step_size": -0.1}, {"steps": -1}, {"epsilon": float("nan")}])
+def test_pgd_takes_no_size_below_zero(wrong):
+    images = helpers.images(4)
+    inputs, labels = torch.from_numpy(images.batch(0, 4)), torch.from_numpy(images.labels.copy())
+    (name,) = wrong
+    with pytest.raises(ValueError, match=f"`{name}` must be at least 0, got"):
+        pgd(helpers.linear(images), inputs, labels, **{"epsilon": 0.1, "step_size": 0.1, "steps": 2, **wrong})
+
+
+@pytest.mark.parametrize("attack", [fgsm, lambda *given, **more: pgd(*given, step_size=0.1, steps=1, **more)])
+def test_a_label_that_cross_entropy_would_pass_over_is_told(attack):
+    """Catches: an image that comes back unchanged, as one that cannot be attacked would."""
+    images = helpers.images(4)
+    inputs, labels = torch.from_numpy(images.batch(0, 4)), torch.from_numpy(images.labels.copy())
+    labels[2] = -100
+    with pytest.raises(ValueError, match="`labels` must be classes, from 0 on, got -100"):
+        attack(helpers.linear(images), inputs, labels, epsilon=0.1)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from robustness.modules import replicas, state_hash, undisturbed
+from robustness.modules import channels_last, replicas, state_hash, undisturbed
 
 
 class Marked(nn.Module):
@@ -193,3 +193,47 @@ def test_a_module_comes_back_from_another_device():
     on_cpu, on_gpu = (sweep(module, images, Normal(), [0.1, 0.5], device=device) for device in ("cpu", "cuda"))
     assert [(p.data_ptr(), p.device) for p in module.parameters()] == before
     assert (abs(on_cpu.loss - on_gpu.loss) < 1e-4).all()
+
+
+def test_convolutions_on_small_maps_keep_their_layout():
+    """Catches: a small map laid out channels-last (twice as slow), other outputs, and a layout or hook left behind."""
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.MaxPool2d(4), nn.Conv2d(16, 8, 3, padding=1), nn.Flatten()
+    )
+    inputs = torch.rand(4, 3, 16, 16)
+    before = module(inputs)
+    seen = []
+    module[2].register_forward_hook(lambda _, given, output: seen.append(output.is_contiguous()))
+    with undisturbed(module) as lent:
+        assert channels_last(lent, lambda: lent(inputs) is not None)
+        seen.clear()
+        assert torch.allclose(lent(inputs), before, atol=1e-5)
+        assert seen == [True]
+        assert lent[0].weight.is_contiguous(memory_format=torch.channels_last)
+        assert not lent[0].weight.is_contiguous()
+        assert lent[2].weight.is_contiguous()
+    assert module[0].weight.is_contiguous()
+    assert not any(each._forward_pre_hooks for each in module)
+
+
+def test_a_model_that_cannot_be_laid_out_is_left_as_it_was():
+    class Viewing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convolution = nn.Conv2d(3, 4, 3)
+
+        def forward(self, inputs):
+            return self.convolution(inputs).view(len(inputs), -1)
+
+    module, inputs = Viewing(), torch.rand(2, 3, 12, 12)
+
+    def works():
+        try:
+            return module(inputs) is not None
+        except RuntimeError:
+            return False
+
+    assert not channels_last(module, works)
+    assert works()
+    assert module.convolution.weight.is_contiguous()

@@ -16,8 +16,8 @@ from torch import nn
 from robustness.datasets import from_arrays
 from robustness.draws import Purpose, generator
 from robustness.evidence import OK
-from robustness.perturbations import Clean, Normal, Uniform
-from robustness.strengths import Spread, at_ratio, check, name, signal_to_noise_ratio
+from robustness.perturbations import FGSM, Clean, Normal, Uniform
+from robustness.strengths import Spread, at_ratio, check, distances, name, signal_to_noise_ratio
 from robustness.sweep import sweep
 
 
@@ -150,6 +150,32 @@ def test_ratios_without_signal_or_noise():
     inputs = torch.tensor([0.0, 0.0, 0.5]).view(3, 1, 1, 1)
     perturbed = torch.tensor([0.0, 0.5, 0.5]).view(3, 1, 1, 1)
     assert signal_to_noise_ratio(inputs, perturbed).tolist() == [math.inf, -math.inf, math.inf]
+
+
+def test_the_table_of_distances_is_what_clipping_leaves():
+    """Catches: a level too many or too few, a sign of 0 that moves, signs mixed up."""
+    random = np.random.default_rng(0)
+    inputs = torch.from_numpy(random.integers(0, 256, (7, 3, 6, 5))).float() / 255
+    inputs[0], inputs[1] = 0, 1
+    signs = torch.from_numpy(random.integers(-1, 2, tuple(inputs.shape))).float()
+    signs[2] = 0
+    sizes = [0, 1 / 255, 0.03, 8 / 255, 0.5, 1]
+    changes = torch.stack([(inputs + size * signs).clamp(0, 1) - inputs for size in sizes]).double()
+    got = distances(inputs, signs, sizes)
+    assert got.shape == (6, 7)
+    assert torch.allclose(got.double(), changes.flatten(2).norm(dim=2), rtol=1e-5, atol=1e-6)
+    assert got[:, 2].eq(0).all()
+
+
+def test_evidence_has_the_same_ratios_with_and_without_the_table():
+    """8-bit images have the table; the same ones as floats have none."""
+    images = helpers.images(20)
+    floats = from_arrays(images.pixels / np.float32(255), images.labels, images.classes)
+    model, sizes = helpers.linear(images), [0.0, 0.02, 0.3, 1.0]
+    one, other = (sweep(model, each, FGSM(), sizes) for each in (images, floats))
+    assert np.array_equal(one.predictions, other.predictions)
+    assert np.isinf(one.snr[0]).all()
+    assert np.allclose(one.snr, other.snr, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("perturbation", [Normal(), Normal(bound=1.0), Uniform()], ids=repr)

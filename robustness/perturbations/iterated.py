@@ -37,7 +37,7 @@ def pgd(
 
     ``inputs`` (N, C, H, W) in [0, 1]; ``start`` is added to them first. After every step the change is brought back
     into the ball of radius ``epsilon`` (L∞ or L2), and the images into [0, 1]. Without a start, and with
-    ``step_size = epsilon / steps``, this is I-FGSM.
+    ``step_size = epsilon / steps``, this is I-FGSM. ValueError for a size below 0.
 
     >>> import torch
     >>> linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 2, bias=False))
@@ -48,6 +48,9 @@ def pgd(
     """
     from robustness.gradients import gradient
 
+    for name, value in (("epsilon", epsilon), ("step_size", step_size), ("steps", steps)):
+        if not value >= 0:
+            raise ValueError(f"`{name}` must be at least 0, got {value}; a budget and its steps are sizes")
     step = Steps(inputs, epsilon, step_size, norm)
     perturbed = inputs if start is None else step.inside(inputs + start)
     for _ in range(steps):
