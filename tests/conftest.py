@@ -1,5 +1,6 @@
 """Fixtures of the plugin's tests: a tiny project that runs in a process of its own, or in this one."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ from robustness.harness import Harness
 from robustness.store import Store
 
 pytest_plugins = ["pytester"]
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores: torch's threads would only wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
