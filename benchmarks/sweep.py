@@ -10,12 +10,13 @@ All contestants run in one process, in turn; the ratio of each pair is what coun
 from __future__ import annotations
 
 import argparse
-import resource
+import re
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -32,8 +33,9 @@ from robustness.sweep import sweep
 
 AMPLITUDES = [round(0.1 * i, 1) for i in range(11)]
 EPSILONS = [round(0.03 * i, 2) for i in range(11)]
-BATCH_SIZES = {"mlp": (125, 250, 500, 1000), "vgg19": (16, 32, 64, 125)}
+BATCH_SIZES = {"mlp": (125, 250, 500, 1000), "vgg19": (25, 50, 125)}
 SHAPES = {"mlp": (28, 28), "vgg19": (32, 32, 3)}
+STRENGTHS = {"noise": AMPLITUDES, "fgsm": EPSILONS, "pgd": EPSILONS[::5]}  # each strength of PGD is a run of its own
 STEPS = 10
 OURS = "sweep, with probabilities, loss and SNR"
 
@@ -74,7 +76,7 @@ def contestants(what: str, model: str, images: Images, device: str) -> dict[str,
     module = {"mlp": mlp, "vgg19": vgg19}[model]().eval().to(device)
     sizes = BATCH_SIZES[model] if device == "cpu" else (1000,)
     perturbation = {"noise": Normal(bound=1.0), "fgsm": FGSM(), "pgd": PGD(steps=STEPS, random_start=False)}[what]
-    strengths = AMPLITUDES if what == "noise" else EPSILONS
+    strengths = STRENGTHS[what]
     found: dict[str, Callable[[], object]] = {
         OURS: lambda: sweep(module, images, perturbation, strengths, device=device)
     }
@@ -86,7 +88,7 @@ def contestants(what: str, model: str, images: Images, device: str) -> dict[str,
             found[f"floor, batch {size}"] = lambda size=size: peers.floor(module, images, strengths, size, device)
     if what != "noise":
         for name, attacked in peers.installed(1 if what == "fgsm" else STEPS).items():
-            size = {"mlp": 500, "vgg19": 64}[model] if device == "cpu" else 1000
+            size = {"mlp": 500, "vgg19": 125}[model] if device == "cpu" else 1000
             found[name] = lambda attacked=attacked, size=size: attacked(module, images, strengths, size, device)
     return found
 
@@ -96,6 +98,7 @@ def timed(each: dict[str, Callable[[], object]], repeats: int, device: str) -> T
     times: Times = {name: [] for name in each}
     for i in range(repeats + 1):
         for name, call in each.items():
+            time.sleep(0.3)  # the threads of the one before spin for a while when their work is done
             started = time.perf_counter()
             call()
             if device != "cpu":
@@ -153,11 +156,13 @@ def alone(arguments: argparse.Namespace) -> int:
     if arguments.device != "cpu":
         print(torch.cuda.max_memory_allocated() / 2**20)
     else:
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        # ru_maxrss would be this process's parent's where that was larger: it survives fork and exec.
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        print(int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024)  # type: ignore[index]
     return 0
 
 
-DEFAULT = {"mlp": 10_000, "vgg19": 500}
+DEFAULT = {"mlp": 10_000, "vgg19": 250}
 
 
 def compare(arguments: argparse.Namespace, what: str, model: str) -> list[Bound]:
@@ -167,8 +172,8 @@ def compare(arguments: argparse.Namespace, what: str, model: str) -> list[Bound]
     medians = {name: statistics.median(values) for name, values in times.items()}
     memory = {name: peak(arguments, what, model, name) for name in times} if arguments.memory else {}
     print(
-        f"\n{what}, {model}, {len(images)} random images, 11 strengths, {arguments.repeats} runs, {arguments.device}, "
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+        f"\n{what}, {model}, {len(images)} random images, {len(STRENGTHS[what])} strengths, {arguments.repeats} runs, "
+        f"{arguments.device}, torch {torch.__version__}, {torch.get_num_threads()} threads"
     )
     rows = [
         [name, f"{median:.3f}", f"{median / medians[OURS]:.2f}", *([f"{memory[name]:.0f}"] if memory else [])]

@@ -105,7 +105,6 @@ def directions(harness: Harness, source: Card, sweep: str) -> np.ndarray:
         "images": images.fingerprint,
         "seed": harness.seed,
         "device": hardware.device_kind(harness.device),
-        "batch_size": hardware.batch_size(images.shape, harness.device),
     }
     key = hashlib.sha256(canonical(about)).hexdigest()
     path = harness.store.path("directions", key)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robustness import strengths as strengths_
-from robustness.batches import padded, workers
+from robustness.batches import one_thread, padded
 from robustness.datasets.images import Images
 from robustness.decisions import Decision
 from robustness.draws import CHUNK, ChunkedDraws, Purpose, generator
@@ -200,8 +200,8 @@ class Cells:
 
     def compared(self, module: nn.Module, replica: nn.Module) -> tuple[bool, bool]:
         """Run some images twice through a module and once through its replica; say which outputs are the same."""
-        with workers(1, self.device) as pool:
-            first, again, other = pool.map(self._probe, (module, module, replica))
+        with one_thread():
+            first, again, other = map(self._probe, (module, module, replica))
         return _same(first, again), _same(first, other)
 
     def works(self, models: nn.ModuleDict) -> bool:

@@ -105,10 +105,13 @@ def swept(
         leaf = inputs.detach().requires_grad_()
         logits = outputs(batch.attacked, _entered(leaf))
         value = objective(logits, batch.labels, loss, targets, batch.decision)
-        found = differentiated(value, leaf, keep=loss != "margin")
+        # What is kept of the forward for a second gradient costs memory and time: it is where a loss has rounded to 0.
+        kept = loss != "margin" and bool((value == 0).any())
+        found = differentiated(value, leaf, keep=kept)
         size = _size(found)
         if loss != "margin" and bool((zero := size == 0).any()):
-            value = objective(logits, batch.labels, "margin", targets, batch.decision)[zero].sum()
+            again = logits if kept else outputs(batch.attacked, _entered(leaf))
+            value = objective(again, batch.labels, "margin", targets, batch.decision)[zero].sum()
             margin = differentiated(value, leaf)
             found = torch.where(zero.view(-1, *(1,) * (found.dim() - 1)), margin, found)
             size = _size(found)

@@ -188,7 +188,6 @@ class Harness:
             "seed": self.seed,
             "device": hardware.device_kind(self.device),
             "dtype": "float32",
-            "batch_size": hardware.batch_size(images.shape, self.device),
         }
 
     def model(self, card: Card) -> dict[str, Any]:
@@ -303,7 +302,6 @@ class Harness:
                 unit=table.unit if table else "native",
                 seed=self.seed,
                 device=self.device,
-                batch_size=subject["batch_size"],
                 threads=self.threads,
                 decision=card.file.model.decision,
                 progress=progress,

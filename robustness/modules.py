@@ -21,7 +21,8 @@ def undisturbed(module: M, device: str = "cpu") -> Iterator[M]:
     """
     Lend a module in evaluation mode on a device; afterwards every mode, gradient, buffer and flag is as it was.
 
-    So is what its ``forward`` sets on it. Gradients are out of reach meanwhile, so that none can be added to.
+    So is what its ``forward`` sets on it. Gradients are out of reach meanwhile, and parameters ask for none: an attack
+    differentiates with respect to the images alone, and nothing is kept for more.
 
     >>> module = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout())
     >>> _ = module[0].eval()  # a frozen batch norm inside a model in training
@@ -38,6 +39,7 @@ def undisturbed(module: M, device: str = "cpu") -> Iterator[M]:
     try:
         for parameter, *_ in parameters:
             parameter.grad = None
+            parameter.requires_grad_(False)
         yield module.to(device).eval()
     finally:
         for buffer, value in values:
@@ -80,6 +82,11 @@ SMALL = 64
 """Pixels of a map below which convolutions are slower channels-last, on CPUs: twice at 2x2 with 512 channels."""
 
 
+def convolutional(module: nn.Module) -> bool:
+    """Say whether a module has convolutions."""
+    return any(isinstance(each, nn.Conv2d) for each in module.modules())
+
+
 def channels_last(module: nn.Module, works: Callable[[], bool]) -> bool:
     """
     Lay out a module's convolutions channels-last, some twice as fast on CPUs and GPUs; say whether that was done.
@@ -87,8 +94,7 @@ def channels_last(module: nn.Module, works: Callable[[], bool]) -> bool:
     Those on small maps keep their layout. One without convolutions, or with which ``works()`` does not work then (a
     `view` of what is not contiguous), is left as it was. For a module that is lent (`undisturbed`).
     """
-    convolutions = [each for each in module.modules() if isinstance(each, nn.Conv2d)]
-    if not convolutions:
+    if not convolutional(module):
         return False
     small: set[nn.Module] = set()
 
@@ -96,7 +102,7 @@ def channels_last(module: nn.Module, works: Callable[[], bool]) -> bool:
         if given[0].shape[-2:].numel() < SMALL:
             small.add(each)
 
-    hooks = [each.register_forward_pre_hook(look) for each in convolutions]
+    hooks = [each.register_forward_pre_hook(look) for each in module.modules() if isinstance(each, nn.Conv2d)]
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     fine = works()
     for hook in hooks:

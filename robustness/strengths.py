@@ -126,7 +126,7 @@ def distances(inputs: Tensor, signs: Tensor, sizes: Sequence[float]) -> Tensor:
 
     >>> import torch
     >>> image, signs = torch.tensor([[[[1.0, 0.2, 0.0]]]]), torch.tensor([[[[1.0, -1.0, 0.0]]]])
-    >>> distances(image, signs, [0.1, 0.5]).flatten().round(decimals=4).tolist()
+    >>> [round(distance, 4) for distance in distances(image, signs, [0.1, 0.5]).flatten().tolist()]
     [0.1, 0.2]
     """
     import torch

@@ -19,7 +19,7 @@ from robustness.cells import Cells
 from robustness.datasets.images import Images
 from robustness.decisions import Argmax, Decision, Filtering
 from robustness.evidence import SEMANTICS, Evidence
-from robustness.modules import channels_last, replicas, state_hash, undisturbed
+from robustness.modules import channels_last, convolutional, replicas, state_hash, undisturbed
 from robustness.outcomes import Outcomes
 from robustness.perturbations import Clean, Perturbation, Step
 from robustness.strengths import Strength, Unit
@@ -65,7 +65,8 @@ def sweep(
     for name, value in (("batch_size", batch_size), ("threads", threads)):
         if value is not None and value < 1:
             raise ValueError(f"`{name}` must be at least 1, got {value}; leave it out for what suits the machine")
-    batch_size = batch_size or hardware.batch_size(images.shape, device)
+    modules = together(classifier, source, generator)
+    batch_size = batch_size or hardware.batch_size(images.shape, device, len(images), convolutional(modules))
     threads = 1 if device != "cpu" or not perturbation.side_by_side else threads or hardware.cores()
     decision = decision or Argmax()
     cells = Cells(
@@ -89,7 +90,7 @@ def sweep(
         attack_probability=isinstance(decision, Filtering),
     )
     started = time.perf_counter()
-    with undisturbed(together(classifier, source, generator), device) as lent:
+    with undisturbed(modules, device) as lent:
         state = state_hash(lent["classifier"])
         laid_out = channels_last(lent, lambda: cells.works(lent))
         models = replicas(lent, min(threads, batches.count(len(images), batch_size)))
@@ -143,7 +144,7 @@ def directions(
 
     Made once, they serve a sweep over any number of other models: `sweep(..., source=module, directions=signs)`.
     """
-    batch_size = batch_size or hardware.batch_size(images.shape, device)
+    batch_size = batch_size or hardware.batch_size(images.shape, device, len(images), convolutional(module))
     threads = 1 if device != "cpu" else threads or hardware.cores()
     cells = Cells(
         images, perturbation, (0.0,), "native", seed, device, batch_size, decision or Argmax(), decision or Argmax()
