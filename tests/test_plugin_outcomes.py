@@ -83,7 +83,8 @@ def test_a_class_that_the_data_do_not_have(project):
 def test_non_finite_logits(project):
     """Catches: a NaN counted as an answer; other strengths lost with the one that failed."""
     project.on_forward(
-        "bad = inputs[:, 0, :, 0].mean(1) > 0.38; logits[bad] = float('nan'); [log('bad') for _ in range(int(bad.sum()))]"
+        "bad = inputs[:, 0, :, 0].mean(1) > 0.38; logits[bad] = float('nan')\n"
+        "        [log('bad') for _ in range(int(bad.sum()))]"
     )
     run = project.run(ALL, "-k", "normal")
     assert run.ret == 1
