@@ -88,7 +88,7 @@ def contestants(what: str, model: str, images: Images, device: str) -> dict[str,
             found[f"floor, batch {size}"] = lambda size=size: peers.floor(module, images, strengths, size, device)
     if what != "noise":
         for name, attacked in peers.installed(1 if what == "fgsm" else STEPS).items():
-            size = {"mlp": 500, "vgg19": 125}[model] if device == "cpu" else 1000
+            size = {"mlp": 1000, "vgg19": 125}[model] if device == "cpu" else 1000
             found[name] = lambda attacked=attacked, size=size: attacked(module, images, strengths, size, device)
     return found
 
