@@ -33,7 +33,9 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--workers", metavar="N", type=_whole(1, 1000), help="trainings side by side (default: cores)"
         )
-    for command in (commands.choices[name] for name in ("run", "train", "renew")):
+    transfer = _add(commands, "transfer", "attack each model with examples made on each other: the matrix of transfer")
+    transfer.add_argument("--sweep", metavar="NAME", default="fgsm", help="an attack of the cards (default: fgsm)")
+    for command in (commands.choices[name] for name in ("run", "train", "renew", "transfer")):
         command.add_argument("models", nargs="*", metavar="MODEL", help="model names (default: those on embedded data)")
     replay = _add(commands, "replay", "show again what a perturbation that a search found does to an image")
     replay.add_argument("models", nargs=1, metavar="MODEL", help="the model's name")

@@ -90,7 +90,8 @@ class Card:
         table = other.file.sweeps[sweep]
         own = table.perturbation.model_copy(update={"source": None})
         sweeps = {sweep: table.model_copy(update={"perturbation": own})}
-        return Card(self.file.model_copy(update={"sweeps": sweeps, "claims": {}}), self.path, other.file.data)
+        file = self.file.model_copy(update={"sweeps": sweeps, "claims": {}})
+        return Card(file, self.path, other.tested_on or other.file.data)
 
     def claims(self) -> Iterator[Claim]:
         """Give every claim in the order of the file."""

@@ -106,6 +106,16 @@ def _renew(options: Namespace) -> int:
     return _each(options, harness, one)
 
 
+def _transfer(options: Namespace) -> int:
+    from robustness import transfer
+
+    harness = _harness(options)
+    crossed = transfer.matrix(harness, _chosen(options), options.sweep)
+    _printed(transfer.described(crossed, options.sweep))
+    _noted(harness)
+    return RED if transfer.errored(crossed) else 0
+
+
 def _mnist(options: Namespace) -> int:
     from robustness.datasets import mnist
     from robustness.harness import data_root
@@ -179,6 +189,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "run": _run,
     "train": _train,
     "renew": _renew,
+    "transfer": _transfer,
     "replay": _replay,
     "data mnist": _mnist,
     "evidence list": _list,
@@ -189,6 +200,18 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
 
 def _each(options: Namespace, harness: Harness, one: Callable[[Card], int]) -> int:
     """Do one thing for every selected card; what goes wrong with one is told and does not stop the others."""
+    code = 0
+    for card in _chosen(options):
+        try:
+            code = max(code, one(card))
+        except RobustnessError as error:
+            _say(str(error))
+            code = ERROR
+        _noted(harness)
+    return code
+
+
+def _chosen(options: Namespace) -> list[Card]:
     from robustness import selection
 
     named = options.card is not None
@@ -196,16 +219,12 @@ def _each(options: Namespace, harness: Harness, one: Callable[[Card], int]) -> i
     chosen = selection.select([] if named else folders, folders if named else [], options.models)
     if not chosen:
         raise CardError("no card is selected: name models of the cards in models/, or give cards with --card FILE")
-    code = 0
-    for card in chosen:
-        try:
-            code = max(code, one(card))
-        except RobustnessError as error:
-            _say(str(error))
-            code = ERROR
-        while harness.notices:
-            _say(f"note: {harness.notices.pop(0)}")
-    return code
+    return chosen
+
+
+def _noted(harness: Harness) -> None:
+    while harness.notices:
+        _say(f"note: {harness.notices.pop(0)}")
 
 
 def _card_folders(options: Namespace) -> list[Path]:
