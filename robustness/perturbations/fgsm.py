@@ -40,12 +40,12 @@ def fgsm(
     return (inputs + epsilon * steepest(found, norm)).clamp(0, 1)
 
 
-def steepest(gradient: Tensor, norm: Norm) -> Tensor:
-    """Give the step of length 1 in a norm along which a linear function with this gradient grows most."""
+def steepest(gradient: Tensor, norm: Norm, out: Tensor | None = None) -> Tensor:
+    """Give the step of length 1 in a norm along which a linear function with this gradient grows most; signs in ``out``."""
     import torch
 
     if norm == "linf":
-        return gradient.sign()
+        return torch.sign(gradient, out=out)
     # Squares of gradients below 1e-22 would be zero: the largest entry is divided out first.
     scale = gradient.flatten(1).abs().amax(1).view(-1, *(1,) * (gradient.dim() - 1))
     scaled = gradient / torch.where(scale > 0, scale, 1)
@@ -84,4 +84,4 @@ class FGSM(GradientAttack, Step):
         found, logits = swept(batch, loss=self.loss, targets=targets)
         if batch.attacked is batch.classifier:
             batch.clean_logits = logits
-        return steepest(found, self.norm)
+        return steepest(found, self.norm, out=found)
