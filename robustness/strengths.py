@@ -136,7 +136,7 @@ def distances(inputs: Tensor, signs: Tensor, sizes: Sequence[float]) -> Tensor:
     room[255] = 0
     squares = torch.minimum(room[:, None], torch.tensor(sizes, device=inputs.device)).square()
     found = inputs.new_empty(len(inputs), len(sizes))
-    for some, here, to in zip(inputs.split(TOGETHER), signs.split(TOGETHER), found.split(TOGETHER), strict=True):
+    for some, here, to in zip(*(torch.split(each, TOGETHER) for each in (inputs, signs, found)), strict=True):
         index = torch.sub(255, some, alpha=510).mul_(here).add_(255.5).flatten(1).int()
         torch.sqrt(torch.nn.functional.embedding_bag(index, squares, mode="sum"), out=to)
     return found.t()

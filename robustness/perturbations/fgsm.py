@@ -41,7 +41,11 @@ def fgsm(
 
 
 def steepest(gradient: Tensor, norm: Norm, out: Tensor | None = None) -> Tensor:
-    """Give the step of length 1 in a norm along which a linear function with this gradient grows most; signs in ``out``."""
+    """
+    Give the step of length 1 in a norm along which a linear function with this gradient grows most.
+
+    Signs are written into ``out``, where there is one.
+    """
     import torch
 
     if norm == "linf":
