@@ -170,7 +170,7 @@ def compare(arguments: argparse.Namespace, what: str, model: str) -> list[Bound]
     images = images_for(model, arguments.images or DEFAULT[model])
     times = timed(contestants(what, model, images, arguments.device), arguments.repeats, arguments.device)
     medians = {name: statistics.median(values) for name, values in times.items()}
-    runs = range(min(arguments.repeats, 3) if arguments.memory else 0)
+    runs = range(arguments.repeats if arguments.memory else 0)
     memory = {name: statistics.median(peak(arguments, what, model, name) for _ in runs) for name in times if runs}
     print(
         f"\n{what}, {model}, {len(images)} random images, {len(STRENGTHS[what])} strengths, {arguments.repeats} runs, "

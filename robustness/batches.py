@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
+from functools import cache
 from itertools import zip_longest
 from queue import SimpleQueue
 from typing import TypeVar
@@ -59,24 +61,6 @@ def padded(array: np.ndarray, batch_size: int, device: str) -> Tensor:
 
 
 @contextmanager
-def workers(size: int, device: str) -> Iterator[ThreadPoolExecutor]:
-    """Give a pool whose threads compute with one torch thread each on a CPU; the caller's number stays."""
-
-    def begin() -> None:
-        if device == "cpu":
-            torch.set_num_threads(1)  # holds for the thread that calls it, and for threads that begin later
-            torch.set_flush_denormal(False)  # inherited from the caller, who may have trained with it
-
-    before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(size, initializer=begin)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)
-
-
-@contextmanager
 def one_thread() -> Iterator[None]:
     """Compute with one torch thread meanwhile: small steps are faster so, and their last bits the same everywhere."""
     before = torch.get_num_threads()
@@ -95,12 +79,19 @@ def run(
     device: str,
     progress: Progress | None = None,
 ) -> None:
-    """Call ``work(model, start, stop)`` for every batch, as many at once as there are models."""
+    """
+    Call ``work(model, start, stop)`` for every batch, as many at once as there are models.
+
+    On a CPU each computes with one torch thread; the caller's number stays.
+    """
     free: SimpleQueue[M] = SimpleQueue()
     for model in models:
         free.put(model)
 
     def one(start: int, stop: int) -> int:
+        if device == "cpu":
+            torch.set_num_threads(1)  # holds for the thread that calls it; for parts of torch, until the next call
+            torch.set_flush_denormal(False)  # inherited from the caller, who may have trained with it
         model = free.get()
         try:
             work(model, start, stop)
@@ -108,10 +99,25 @@ def run(
             free.put(model)
         return stop - start
 
-    with workers(len(models), device) as pool:
-        futures = [pool.submit(one, *batch) for batch in interleaved(total, batch_size, abreast=len(models))]
-        done = 0
+    before, pool, done = torch.get_num_threads(), _threads(len(models)), 0
+    futures = [pool.submit(one, *batch) for batch in interleaved(total, batch_size, abreast=len(models))]
+    try:
         for future in as_completed(futures):
             done += future.result()
             if progress:
                 progress(done, total)
+    finally:
+        for future in futures:
+            future.cancel()
+        wait(futures)
+        torch.set_num_threads(before)
+
+
+@cache
+def _threads(size: int) -> ThreadPoolExecutor:
+    """Give threads that are kept: the first batch of a new one waits for its memory, a third of its time again."""
+    return ThreadPoolExecutor(size, thread_name_prefix="sweep")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.cache_clear)  # a forked process has none of its parent's threads

@@ -16,7 +16,8 @@ from robustness import sources, strengths
 from robustness.datasets.spec import DataSpec
 from robustness.errors import CardError
 from robustness.perturbations import Clean, Perturbation
-from robustness.schema import CardFile, sentence
+from robustness.problems import sentence
+from robustness.schema import CardFile
 
 PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "tox.ini", "pytest.ini", ".git")
 
@@ -119,7 +120,7 @@ def load(path: Path) -> Card:
     try:
         card = Card(CardFile.model_validate(table), path)
     except ValidationError as error:
-        problems = [sentence(dict(e), table) for e in error.errors()]
+        problems = [sentence(dict(e), table, CardFile) for e in error.errors()]
         raise CardError("\n  ".join([f"{path}: {len(problems)} problem(s) in this card", *problems])) from error
     _check_importable(card)
     return card

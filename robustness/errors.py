@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class RobustnessError(Exception):
     """The base of every error that the harness raises on purpose."""
@@ -50,3 +52,17 @@ class MissingLibrary(RobustnessError):
 
 class StoreError(RobustnessError):
     """A file of the store that is torn, foreign or changed, and therefore not believed."""
+
+
+def nearest(value: object, known: Iterable[str]) -> str:
+    """
+    Say which known word may have been meant, if one comes near; the case of letters does not count.
+
+    >>> nearest("FSGM", ["fgsm", "pgd"])
+    "; did you mean 'fgsm'?"
+    """
+    import difflib
+
+    folded = {name.casefold(): name for name in known}
+    match = difflib.get_close_matches(str(value).casefold(), folded, 1)
+    return f"; did you mean {folded[match[0]]!r}?" if match else ""

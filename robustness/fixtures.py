@@ -114,12 +114,14 @@ def findings(request: pytest.FixtureRequest, card: Card) -> Callable[..., dict[s
     """
     Give what is found of the card's model: `findings(what, parameters, make)`, from the store or made now.
 
-    ``parameters`` is called for what the findings depend on beside the model and its images, see `Harness.findings`.
+    ``parameters`` is called for what the findings depend on beside the model and its images, see `robustness.findings`.
     """
+    from robustness import findings as kept
+
     harness = session_of(request.config).harness
 
     def found(what: str, parameters: Callable[[], Any], make: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-        return _told(request.config, lambda: harness.findings(card, what, parameters(), make))
+        return _told(request.config, lambda: kept.findings(harness, card, what, parameters(), make))
 
     return found
 

@@ -126,7 +126,8 @@ def swept(
 
 def _size(gradient: Tensor) -> Tensor:
     """Give the largest entry of each image's gradient, (N,): NaN where any is."""
-    return gradient.flatten(1).abs().amax(1)
+    flat = gradient.flatten(1)
+    return torch.maximum(flat.amax(1), -flat.amin(1))
 
 
 def _apart(values: Tensor) -> Tensor:

@@ -12,17 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import platformdirs
 
-from robustness import aids, cards, datasets, hardware, sources, strengths, weights
+from robustness import aids, cards, datasets, hardware, strengths, trained, weights
 from robustness.cards import Card
 from robustness.datasets.images import Images
-from robustness.errors import DataMissing, ModelError, StoreError, SweepError
+from robustness.errors import StoreError, SweepError
 from robustness.evidence import SEMANTICS, Evidence
 from robustness.store import Store, canonical
 from robustness.strengths import Strength
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from robustness.classifiers import Loaded
 
 CACHE = "pytest-robustness"
@@ -75,7 +73,8 @@ class Harness:
     _evidence: dict[str, Evidence] = field(default_factory=dict)
     _compared: dict[tuple[str, tuple[str, ...]], Evidence] = field(default_factory=dict)
     _sources: dict[Path, Card] = field(default_factory=dict)
-    _findings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    found: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Findings of this run, by their keys (`robustness.findings`)."""
     _failures: dict[str, Exception] = field(default_factory=dict)
 
     def images(self, card: Card, part: Literal["train", "test"] = "test") -> Images:
@@ -94,69 +93,8 @@ class Harness:
             f"{card.path}\n{card.file.model_dump_json(include={'model', 'recipe', 'data'})}"  # one card has many seeds
         )
         if key not in self._weights:
-            own = card.weights
-            if own is not None and own.is_file():
-                self._notice_age(card, own)
-            elif card.file.recipe is None:
-                raise ModelError(f"{card.path}: model.weights = {card.file.model.weights!r}: there is no such file")
-            self._weights[key] = own if own is not None and own.is_file() else self.trained(card)
+            self._weights[key] = trained.of_card(self, card)
         return self._weights[key]
-
-    def is_older(self, card: Card) -> bool:
-        """Say whether a card's committed weights were made by another recipe, or other data, than it names now."""
-        if card.file.recipe is None or card.weights is None or not card.weights.is_file():
-            return False
-        said = weights.metadata(card.weights).get("recipe")
-        return said is not None and said != recipe_hash(card, self.images(card, "train"))
-
-    def _notice_age(self, card: Card, own: Path) -> None:
-        try:
-            older = self.is_older(card)
-        except DataMissing:
-            return
-        if older:
-            self.notice(
-                f"{own} is older than its recipe (code, arguments or data have changed since); "
-                f"`robustness renew {card.name}` makes weights and thresholds anew"
-            )
-
-    def trained(self, card: Card, *, by_command: bool = False) -> Path:
-        """Give the weights that a card's recipe makes: from the store, or trained now, in one process of all."""
-        assert card.file.recipe is not None
-        images = self.images(card, "train")
-        key = recipe_hash(card, images)
-        path = self.store.path("weights", key)
-        if self._intact(path):
-            return path
-        if card.file.recipe.starts == "by command" and not by_command:
-            raise DataMissing(f"{card.name}: its weights are not trained", command=f"robustness train {card.name}")
-        what = f"training {card.name} (seed {card.file.recipe.seed})"
-        with self._once(f"weights-{key}"), self.store.alone(f"weights-{key}", what):
-            if not self._intact(path):
-                self._train(card, images, key, path, what)
-        return path
-
-    def _train(self, card: Card, images: Images, key: str, path: Path, what: str) -> None:
-        from robustness import recipes
-
-        assert card.file.recipe is not None
-        checkpoint = self.store.root / "checkpoints" / f"{key}.pt"
-        with self.progress(what) as progress:
-            job = recipes.Job(card.file.recipe.seed, checkpoint, progress, self.notices, self.store)
-            about = {"recipe": key, "model": card.name, "seed": str(job.seed), "data": images.name}
-            content = recipes.train(card, images, job, about)
-        self.store.write(path, content)
-        checkpoint.unlink(missing_ok=True)
-
-    def _intact(self, path: Path) -> bool:
-        if not path.is_file():
-            return False
-        try:
-            weights.verify(path)
-        except ModelError as error:
-            self.notice(f"{error}; trained again")
-            return False
-        return True
 
     def classifier(self, card: Card) -> Loaded:
         """Give a card's module with its weights, loaded once."""
@@ -165,7 +103,7 @@ class Harness:
         if key not in self._loaded:
             from robustness import classifiers
 
-            with self._once(f"module-{key}"):
+            with self.once(f"module-{key}"):
                 self._loaded[key] = classifiers.load(card, file)
         return self._loaded[key]
 
@@ -226,7 +164,7 @@ class Harness:
         subject = self.subject(card, sweep)
         key = hashlib.sha256(canonical(subject)).hexdigest()
         if key not in self._evidence:
-            with self._once(f"evidence-{key}"):
+            with self.once(f"evidence-{key}"):
                 self._evidence[key] = self._stored(card, key) or self._made(card, sweep, subject, key)
         wanted = tuple(strengths.name(s) for s in card.file.strengths_of(sweep))
         if (key, wanted) not in self._compared:
@@ -317,54 +255,8 @@ class Harness:
         }
         return replace(evidence, provenance={**evidence.provenance, **found})
 
-    def findings(
-        self, card: Card, what: str, parameters: Mapping[str, Any], make: Callable[[nn.Module, Images], dict[str, Any]]
-    ) -> dict[str, Any]:
-        """
-        Give what is found of a card's model on its test images: a document from the store, or made now.
-
-        ``make(classifier, images)`` gives plain values that depend on the model, the images and ``parameters`` alone,
-        and on the code of the module of the harness that is called ``what``.
-        """
-        about = {"semantics": SEMANTICS, "what": what, "parameters": parameters, **self.model(card)}
-        about |= {"images": self.images(card).fingerprint, "device": hardware.device_kind(self.device)}
-        beside = Path(__file__).parent
-        code = [file for file in (beside / f"{what}.py", *sorted((beside / what).glob("*.py"))) if file.is_file()]
-        if code:
-            about["code"] = {file.name: sources.file_hash(file) for file in code}
-        key, label = hashlib.sha256(canonical(about)).hexdigest(), f"{card.name}:{what}"
-        if key in self._findings:
-            return self._findings[key]
-        with self._once(f"findings-{key}"):
-            found, reason = self.store.findings(key, card.project)
-            if found is None:
-                if reason:
-                    self.notice(f"{reason}; looked for again")
-                with self.store.alone(f"findings-{key}", f"looking for {what} of {card.name}"):
-                    found, _ = self.store.findings(key, card.project)  # somebody else may have been first
-                    found = found or self._found(card, label, key, make)
-        self._findings[key] = found["result"]
-        return self._findings[key]
-
-    def _found(
-        self, card: Card, label: str, key: str, make: Callable[[nn.Module, Images], dict[str, Any]]
-    ) -> dict[str, Any]:
-        loaded = self.classifier(card)
-        found = {
-            "key": key,
-            "label": label,
-            "sources": loaded.sources,
-            "distributions": loaded.distributions,
-            "result": make(loaded.module, self.images(card)),
-        }
-        try:
-            self.store.write_findings(key, found)
-        except StoreError as error:
-            self.notice(f"{label} was not kept: {error}")
-        return found
-
     @contextmanager
-    def _once(self, key: str) -> Iterator[None]:
+    def once(self, key: str) -> Iterator[None]:
         """Do something that is not tried again in this run: where it failed, it fails at once with the same error."""
         if key in self._failures:
             raise self._failures[key].with_traceback(None)
@@ -386,26 +278,3 @@ def _swept_strengths(card: Card, sweep: str) -> list[Strength]:
     if table is None or table.unit != "native":
         return list(card.file.strengths_of(sweep))
     return [strength for strength in table.strengths if strength != 0] or [0.0]
-
-
-def recipe_hash(card: Card, images: Images) -> str:
-    """
-    Give the hash of everything that trained weights depend on.
-
-    Factory, recipe, their arguments and source files, the seed, the number of threads (results differ with it
-    by far more than in the last bits), and the content of the training images. Found by reading files.
-    """
-    import sys
-
-    recipe = card.file.recipe
-    assert recipe is not None
-    modules = [name.partition(":")[0] for name in (card.file.model.factory, recipe.callable)]
-    closure = sources.Closure(modules, [str(card.project), *sys.path])
-    about = {
-        "factory": card.file.model.factory,
-        "factory_arguments": card.file.model.arguments,
-        "recipe": recipe.model_dump(exclude={"starts"}),
-        "images": images.fingerprint,
-        "sources": sources.hashes(closure.files.values(), card.project),
-    }
-    return hashlib.sha256(canonical(about)).hexdigest()

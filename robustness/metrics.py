@@ -6,7 +6,6 @@ A bare `precision`, `recall` or `f1` is the macro average; ``precision[3]`` or `
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from robustness import rates
 from robustness.confusion import Matrix, confusion_matrix
-from robustness.errors import RobustnessError
+from robustness.errors import RobustnessError, nearest
 from robustness.statistics import Interval, delta, mean_interval, wilson
 
 Classes = int | Sequence[str]
@@ -104,7 +103,7 @@ did you mean 'accuracy'?
     if name not in METRICS or (label is not None and not METRICS[name].takes_class):
         allowed = [form for key, kind in METRICS.items() for form in (key, f"{key}[CLASS]")[: 1 + kind.takes_class]]
         plain = re.sub(r"[\W_]+", "_", name.partition("[")[0].strip().lower())  # as "Balanced accuracy", "f1-score"
-        near = _nearest(re.sub("_(macro|score)$", "", plain), list(METRICS))
+        near = nearest(re.sub("_(macro|score)$", "", plain), list(METRICS))
         raise MetricError(f"`metric` must be one of {', '.join(allowed)}; got {metric!r}{near}")
     return Metric(name, None if label is None else _class_index(metric, label, classes))
 
@@ -260,12 +259,5 @@ def _class_index(metric: str, label: str, classes: Classes) -> int:
     known = ", ".join(map(repr, names[:12])) + ", …" * (len(names) > 12)
     raise MetricError(
         f"`{metric}` must name a class by index, 0 to {count - 1}{f', or by name, {known}' if names else ''}; "
-        f"got {label!r}{_nearest(label, names)}"
+        f"got {label!r}{nearest(label, names)}"
     )
-
-
-def _nearest(text: str, known: list[str]) -> str:
-    """Suggest what may have been meant, if anything comes near; the case of letters does not count."""
-    folded = {name.casefold(): name for name in known}
-    match = difflib.get_close_matches(text.casefold(), folded, n=1)
-    return f"; did you mean {folded[match[0]]!r}?" if match else ""

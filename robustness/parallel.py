@@ -16,8 +16,9 @@ from typing import Any
 from robustness import hardware, weights
 from robustness.cards import Card
 from robustness.errors import ModelError, RobustnessError, TrainingError
-from robustness.harness import Harness, Progress, no_progress, recipe_hash
+from robustness.harness import Harness, Progress, no_progress
 from robustness.store import Store
+from robustness.trained import by_recipe, recipe_hash
 
 GLANCE = 0.2
 """Seconds between two looks at how far the trainings are."""
@@ -83,7 +84,7 @@ def _one_by_one(
     for i, card in enumerate(cards):
         here.progress = _sharing(parts, i, show) if show else progress
         with _telling(card):
-            made.append(here.trained(card, by_command=True))
+            made.append(by_recipe(here, card, by_command=True))
         parts[i] = 1.0
     return made
 
@@ -189,6 +190,6 @@ def _end_with_parent() -> None:
 def _train(i: int, card: Card) -> tuple[Path, list[str]]:
     root, run, data_root, parts = _settings
     harness = Harness(Store(root, run), data_root, progress=_sharing(parts, i))
-    path = harness.trained(card, by_command=True)
+    path = by_recipe(harness, card, by_command=True)
     parts[i] = 1.0
     return path, harness.notices

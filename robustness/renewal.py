@@ -17,10 +17,11 @@ from robustness import cardfile, claims, hardware, healthy, weights
 from robustness.cards import Card
 from robustness.claims import Verdict
 from robustness.errors import TrainingError
-from robustness.harness import Harness, recipe_hash
+from robustness.harness import Harness
 from robustness.parallel import train_many
 from robustness.store import canonical
 from robustness.thresholds import Thresholds
+from robustness.trained import is_older, recipe_hash
 
 HEALTHY, FRESH = 1000, 2000
 """The first seed of the trainings that thresholds are made from, and of those that try them."""
@@ -88,7 +89,7 @@ class Renewal:
             return ""
         if not self.card.weights.is_file():
             return f"{self.card.weights} was missing"
-        if self.harness.is_older(self.card):
+        if is_older(self.harness, self.card):
             return f"{self.card.weights} was older than its recipe"
         return f"{self.card.weights} was to be renewed" if self.force else ""
 

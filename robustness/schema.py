@@ -1,13 +1,12 @@
-"""The tables of a model card: every key, what it may hold, and the sentence where it holds something else."""
+"""The tables of a model card: every key, and what it may hold."""
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -26,6 +25,7 @@ from robustness.datasets.spec import DataSpec
 from robustness.decisions import AnyDecision, Argmax
 from robustness.described import Budget
 from robustness.doubts import DOUBTS
+from robustness.errors import nearest
 from robustness.perturbations import KINDS, Perturbation
 from robustness.strengths import Strength, Unit
 
@@ -103,12 +103,12 @@ class SweepTable(_Table):
         parameters = {key: value for key, value in table.items() if key not in own}
         kinds = [kind for kind in KINDS if kind != "clean"]
         if (kind := parameters.get("kind")) not in kinds:
-            raise ValueError(f"`kind` must be one of {', '.join(kinds)}, got {kind!r}{_nearest(kind, kinds)}")
+            raise ValueError(f"`kind` must be one of {', '.join(kinds)}, got {kind!r}{nearest(kind, kinds)}")
         allowed = list(KINDS[kind].model_fields)
         for key in parameters:
             if key not in allowed:
                 known = [*allowed, "strengths", "unit"]
-                raise ValueError(f"unknown key {key!r}; allowed: {', '.join(known)}{_nearest(key, known)}")
+                raise ValueError(f"unknown key {key!r}; allowed: {', '.join(known)}{nearest(key, known)}")
         return own | {"perturbation": KINDS[kind].model_validate(parameters)}
 
     @model_validator(mode="after")
@@ -194,7 +194,7 @@ class CardFile(_Table):
         for name, table in self.claims.items():
             known = ["clean", *self.sweeps]
             if name not in known:
-                raise ValueError(f"claims.{name}: no such sweep; allowed: {', '.join(known)}{_nearest(name, known)}")
+                raise ValueError(f"claims.{name}: no such sweep; allowed: {', '.join(known)}{nearest(name, known)}")
             due = [strengths.name(s) for s in self.strengths_of(name)]
             got = due if table.strengths is None else [strengths.name(s) for s in table.strengths]
             if repeated := sorted({s for s in got if got.count(s) > 1}):
@@ -226,7 +226,7 @@ class CardFile(_Table):
         for name, reason in self.doubts.items():
             if name not in DOUBTS:
                 raise ValueError(
-                    f"doubts: no such doubt: {name}; known: {', '.join(DOUBTS)}{_nearest(name, list(DOUBTS))}"
+                    f"doubts: no such doubt: {name}; known: {', '.join(DOUBTS)}{nearest(name, list(DOUBTS))}"
                 )
             if not reason.strip():
                 raise ValueError(
@@ -258,65 +258,3 @@ class CardFile(_Table):
     def strengths_of(self, sweep: str) -> tuple[Strength, ...]:
         """Give the strengths of a sweep by its name; "clean" has strength 0 alone."""
         return (0.0,) if sweep == "clean" else self.sweeps[sweep].strengths
-
-
-def _nearest(value: object, known: list[str]) -> str:
-    near = difflib.get_close_matches(str(value), known, 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def sentence(error: dict[str, Any], table: Mapping[str, Any]) -> str:
-    """Say one problem: key, value, what is allowed."""
-    place = ".".join(_place(error["loc"], table))
-    message = error["msg"].removeprefix("Value error, ")
-    value = error["input"]
-    if error["type"] == "extra_forbidden":
-        known = _allowed(error["loc"][:-1])
-        return f"{place} = {value!r}: unknown key; allowed: {', '.join(known)}{_nearest(error['loc'][-1], known)}"
-    if error["type"] == "missing":
-        return f"{place}: missing; it must be given"
-    if error["type"] == "union_tag_invalid":
-        tags = re.findall(r"'([^']+)'", str(error["ctx"]["expected_tags"]))
-        tag = error["ctx"]["tag"]
-        return f"{place}.kind = {tag!r}: allowed: {', '.join(tags)}{_nearest(tag, tags)}"
-    if isinstance(value, (dict, list)) or value is table:
-        return f"{place}: {message}" if place else message
-    return f"{place} = {value!r}: {message}"
-
-
-def _place(location: tuple[Any, ...], table: Any) -> list[str]:
-    """Give the keys that lead to a place in the file, without the names of tables that pydantic puts between them."""
-    keys = []
-    for i, part in enumerate(location):
-        try:
-            table = table[part]
-        except (KeyError, IndexError, TypeError):
-            if i < len(location) - 1:
-                continue
-        keys.append(str(part))
-    return keys
-
-
-def _allowed(location: tuple[Any, ...]) -> list[str]:
-    """Give the keys that the table at a place may have."""
-    models: list[type[BaseModel]] = [CardFile]
-    for part in location:
-        fields = [model.model_fields[part].annotation for model in models if part in model.model_fields]
-        named = [
-            model
-            for model in models
-            if part in (model.__name__, getattr(model.model_fields.get("kind"), "default", None))
-        ]
-        models = [inner for field in fields for inner in _tables(field)] or named or models
-    return list(dict.fromkeys(key for model in models for key in model.model_fields))
-
-
-def _kind(model: type[BaseModel]) -> Any:
-    return model.model_fields["kind"].default if "kind" in model.model_fields else None
-
-
-def _tables(annotation: Any) -> list[type[BaseModel]]:
-    """Give the tables that an annotation names, wherever in it."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [table for part in get_args(annotation) for table in _tables(part)]

@@ -12,6 +12,7 @@ from robustness import cli, inventory
 from robustness.arguments import parser
 from robustness.datasets import mnist
 from robustness.store import Store
+from robustness.trained import by_recipe
 
 
 @pytest.fixture
@@ -149,7 +150,7 @@ def test_train_fills_the_store(project, call):
     assert not project.weights.exists()
     call("train")
     assert project.trained() == [5, 7, 0]
-    assert project.harness.trained(project.card.reseeded(7)).is_file()
+    assert by_recipe(project.harness, project.card.reseeded(7)).is_file()
     assert project.trained() == [5, 7, 0]
 
 

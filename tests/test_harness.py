@@ -13,6 +13,7 @@ from robustness import cards
 from robustness.errors import DataMissing, ModelError, SweepError, TrainingError
 from robustness.harness import Harness, data_root, store_root
 from robustness.store import Store
+from robustness.trained import by_recipe
 
 SOURCE = """
 from pathlib import Path
@@ -236,7 +237,7 @@ def test_by_command(path):
     with pytest.raises(DataMissing, match="get it with: robustness train tiny"):
         made.evidence(card)
     assert logged(path, "trainings") == 0
-    made.trained(card, by_command=True)
+    by_recipe(made, card, by_command=True)
     assert made.evidence(card).status == ("ok",)
 
 

@@ -10,9 +10,9 @@ import tiny_project
 
 from robustness import cardfile, healthy, parallel, weights
 from robustness.errors import CardError, TrainingError
-from robustness.harness import recipe_hash
 from robustness.renewal import Renewal
 from robustness.schema import NO_CLAIM
+from robustness.trained import recipe_hash
 
 SEEDS = list(range(1000, 1008))
 

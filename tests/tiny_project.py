@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import helpers
+
 from robustness import cards
 from robustness.cards import Card
 from robustness.harness import Harness
 from robustness.store import Store
-
-NUMBERS = itertools.count()
 
 MODULE = """
 from pathlib import Path
@@ -125,12 +124,8 @@ def failing_training(i: int, card: Card) -> tuple[Path, list[str]]:
 
 def make(root: Path, **special: str) -> Project:
     """Make a project; ``seed1003="spoiled"`` and the like make a training special."""
-    # One process keeps a module of one name only.
-    project = Project(root, f"tiny_{os.getpid()}_{next(NUMBERS)}")
-    (root / "pyproject.toml").touch()
-    project.source.write_text(MODULE)
-    project.path.parent.mkdir()
     arguments = {"trained": str(root / "trained"), **special}
     listed = ", ".join(f'{key} = "{value}"' for key, value in arguments.items())
-    project.path.write_text(CARD.format(module=project.module, arguments=listed))
-    return project
+    helpers.project(root, MODULE, CARD.replace("{arguments}", listed))
+    (module,) = (file.stem for file in root.glob("tiny_*.py"))
+    return Project(root, module)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from robustness.datasets import arrays, digits, mnist, splits
 from robustness.datasets.images import Images
+from robustness.errors import nearest
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,7 @@ class DataSpec(_Table):
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in DATASETS:
-            near = difflib.get_close_matches(name, DATASETS, 1)
-            meant = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"`name` must be one of {', '.join(DATASETS)}, got {name!r}{meant}")
+            raise ValueError(f"`name` must be one of {', '.join(DATASETS)}, got {name!r}{nearest(name, DATASETS)}")
         return name
 
     @field_validator("file")

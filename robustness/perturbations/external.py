@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import AfterValidator, Field
 
-from robustness.errors import MissingLibrary
+from robustness.errors import MissingLibrary, nearest
 from robustness.perturbations.attack import Attack
 from robustness.perturbations.base import Batch, Perturb
 
@@ -104,10 +103,9 @@ class External(Attack):
             ) from error
         if callable(found := getattr(module, self.attack, None)):
             return found  # type: ignore[no-any-return]
-        near = difflib.get_close_matches(self.attack, dir(module), 1)
         raise ValueError(
             f"`attack` must be a class of {MODULES[self.library]}, got {self.attack!r}"
-            + (f"; did you mean {near[0]!r}?" if near else "")
+            + nearest(self.attack, dir(module))
         )
 
 
