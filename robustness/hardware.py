@@ -68,19 +68,17 @@ def worker_device(device: str, worker: int) -> str:
     return device
 
 
-def batch_size(shape: tuple[int, int, int], device: str, count: int = 10_000, convolutional: bool = True) -> int:
+def batch_size(shape: tuple[int, int, int], device: str, count: int = 10_000, most: int = 2**20) -> int:
     """
-    Give the largest divisor of a chunk whose images fit a core's cache, at most half of them; on a GPU a whole chunk.
+    Give the largest divisor of a chunk that takes ``most`` bytes of images, at most half of them; on a GPU a chunk.
 
-    Twice as many without convolutions, whose maps are many times as large as the images; products of matrices gain.
-
-    >>> batch_size((1, 28, 28), "cpu"), batch_size((1, 28, 28), "cpu", convolutional=False)
-    (500, 1000)
-    >>> batch_size((3, 224, 224), "cpu"), batch_size((1, 28, 28), "cpu", count=600)
-    (8, 250)
+    >>> batch_size((1, 28, 28), "cpu"), batch_size((1, 28, 28), "cpu", most=2**22)
+    (250, 1000)
+    >>> batch_size((3, 224, 224), "cpu"), batch_size((1, 28, 28), "cpu", count=300)
+    (8, 125)
     """
     if device != "cpu":
         return 1000
-    image_bytes, most = 4 * math.prod(shape), 2**21 if convolutional else 2**22
+    image_bytes = 4 * math.prod(shape)
     sizes = (1000, 500, 250, 125, 100, 50, 25, 20, 10, 8)
     return next((size for size in sizes if size * image_bytes <= most and size <= count / 2), sizes[-1])

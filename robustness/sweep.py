@@ -66,7 +66,7 @@ def sweep(
         if value is not None and value < 1:
             raise ValueError(f"`{name}` must be at least 1, got {value}; leave it out for what suits the machine")
     modules = together(classifier, source, generator)
-    batch_size = batch_size or hardware.batch_size(images.shape, device, len(images), convolutional(modules))
+    batch_size = batch_size or fitting(images, perturbation, modules, device)
     threads = 1 if device != "cpu" or not perturbation.side_by_side else threads or hardware.cores()
     decision = decision or Argmax()
     cells = Cells(
@@ -127,6 +127,17 @@ def sweep(
     )
 
 
+def fitting(images: Images, perturbation: Perturbation, module: nn.Module, device: str) -> int:
+    """
+    Choose the size of batches by what is faster, and needs no more memory than one thread with larger ones.
+
+    Maps of convolutions are many times as large as the images; attacks of many steps keep a few copies of them; what
+    is left gains by larger products of matrices.
+    """
+    light = 2**22 if isinstance(perturbation, Step) else 2**21
+    return hardware.batch_size(images.shape, device, len(images), 2**20 if convolutional(module) else light)
+
+
 def directions(
     module: nn.Module,
     images: Images,
@@ -144,7 +155,7 @@ def directions(
 
     Made once, they serve a sweep over any number of other models: `sweep(..., source=module, directions=signs)`.
     """
-    batch_size = batch_size or hardware.batch_size(images.shape, device, len(images), convolutional(module))
+    batch_size = batch_size or fitting(images, perturbation, module, device)
     threads = 1 if device != "cpu" else threads or hardware.cores()
     cells = Cells(
         images, perturbation, (0.0,), "native", seed, device, batch_size, decision or Argmax(), decision or Argmax()

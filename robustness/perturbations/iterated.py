@@ -54,7 +54,8 @@ def pgd(
     step = Steps(inputs, epsilon, step_size, norm)
     perturbed = inputs if start is None else step.inside(inputs + start)
     for _ in range(steps):
-        perturbed = step.along(perturbed, gradient(classifier, perturbed, labels, loss=loss, targets=targets)[0])
+        found, _ = gradient(classifier, perturbed, labels, loss=loss, targets=targets)
+        perturbed = step.along(perturbed, found, spend=True)
     return perturbed
 
 
@@ -67,21 +68,28 @@ class Steps:
     step_size: float | Tensor
     norm: Norm
 
-    def along(self, perturbed: Tensor, gradient: Tensor) -> Tensor:
-        """Go one step along a gradient, and back into the ball."""
-        return self.inside(perturbed + self.step_size * steepest(gradient, self.norm))
+    def along(self, perturbed: Tensor, gradient: Tensor, *, out: Tensor | None = None, spend: bool = False) -> Tensor:
+        """Go one step along a gradient, and back into the ball; ``spend`` the gradient's own memory on the way."""
+        import torch
+
+        step = steepest(gradient, self.norm, out=gradient if spend else None).mul_(self.step_size)
+        return self._inside(torch.add(perturbed, step, out=step if out is None else out))
 
     def inside(self, perturbed: Tensor) -> Tensor:
         """Give the nearest image in the ball, then the nearest in [0, 1]."""
+        return self._inside(perturbed.clone())
+
+    def _inside(self, moved: Tensor) -> Tensor:
+        """Do so in place: a step is made of many passes over memory, and little arithmetic."""
         import torch
 
-        delta = perturbed - self.inputs
+        delta = moved.sub_(self.inputs)
         if self.norm == "linf":
-            delta = torch.clamp(delta, torch.as_tensor(-self.epsilon), torch.as_tensor(self.epsilon))
+            delta.clamp_(torch.as_tensor(-self.epsilon), torch.as_tensor(self.epsilon))
         else:
             length = torch.linalg.vector_norm(delta.flatten(1), dim=1).view(-1, *(1,) * (delta.dim() - 1))
-            delta = delta * torch.clamp(self.epsilon / torch.where(length > 0, length, 1), max=1)
-        return (self.inputs + delta).clamp(0, 1)
+            delta.mul_(torch.clamp(self.epsilon / torch.where(length > 0, length, 1), max=1))
+        return delta.add_(self.inputs).clamp_(0, 1)
 
 
 class Iterated(GradientAttack):
@@ -122,15 +130,15 @@ class Iterated(GradientAttack):
 
         def perturb(strength: float | Tensor, out: Tensor) -> Tensor:
             step = Steps(batch.inputs, strength, self.step() * strength, self.norm)
-            return out.copy_(self.run(batch, step, Course(starts, first, ascent, targets)))
+            return self.run(batch, step, Course(starts, first, ascent, targets), out)
 
         return perturb
 
-    def run(self, batch: Batch, step: Steps, course: Course) -> Tensor:
-        """Give the last iterate of the only run."""
+    def run(self, batch: Batch, step: Steps, course: Course, out: Tensor) -> Tensor:
+        """Give the last iterate of the only run, in ``out``."""
         perturbed = course.begin(step, course.starts[0])
         for i in range(self.steps):
-            perturbed = step.along(perturbed, course.ascent(i, perturbed)[0])
+            perturbed = course.along(i, step, perturbed, course.ascent(i, perturbed)[0], out)
         return perturbed
 
 
@@ -150,6 +158,10 @@ class Course:
     def ascent(self, i: int, perturbed: Tensor) -> tuple[Tensor, Tensor]:
         """Give the gradient of step i, and the logits."""
         return self.first if i == 0 and self.first is not None else self.gradient(perturbed)
+
+    def along(self, i: int, step: Steps, perturbed: Tensor, gradient: Tensor, out: Tensor) -> Tensor:
+        """Go step i into ``out``; the first gradient is spared, for all strengths begin with it."""
+        return step.along(perturbed, gradient, out=out, spend=i > 0 or self.first is None)
 
 
 class IFGSM(Iterated):
@@ -212,10 +224,10 @@ class PGD(Iterated):
             raise ValueError("`batch.drawn` must hold the random starts, got None; sweep() draws them")
         return list(batch.drawn.unbind(1))
 
-    def run(self, batch: Batch, step: Steps, course: Course) -> Tensor:
+    def run(self, batch: Batch, step: Steps, course: Course, out: Tensor) -> Tensor:
         """Give each image's worst iterate: of the last ones, or with ``worst_case`` of all."""
         if self.restarts == 1 and not self.worst_case:
-            return super().run(batch, step, course)
+            return super().run(batch, step, course, out)
         from robustness.perturbations.worst import Worst
 
         worst = Worst(batch, self.loss, course.targets)
@@ -224,10 +236,10 @@ class PGD(Iterated):
             for i in range(self.steps):
                 gradient, logits = course.ascent(i, perturbed)
                 if self.worst_case and worst.keep(perturbed, logits, freeze=True):
-                    return worst.images
-                perturbed = step.along(perturbed, gradient)
+                    return out.copy_(worst.images)
+                perturbed = course.along(i, step, perturbed, gradient, out)
             worst.keep(perturbed, freeze=self.worst_case)
-        return worst.images
+        return out.copy_(worst.images)
 
 
 class Adaptive(PGD):
