@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from robustness import sources, strengths
+from robustness import metrics, sources, strengths
 from robustness.datasets.spec import DataSpec
 from robustness.errors import CardError
 from robustness.perturbations import Clean, Perturbation
@@ -32,8 +32,8 @@ class Claim:
     metric: str
     threshold: float
     family: str
-    clean_accuracy: float | None = None
-    """What clean accuracy must be for an upper bound to count."""
+    clean: tuple[tuple[str, float], ...] = ()
+    """What the card claims of the clean images, metric and least value: some claims count only together with it."""
 
     @property
     def id(self) -> str:
@@ -100,11 +100,13 @@ class Card:
             chosen = table.strengths if table.strengths is not None else self.file.strengths_of(sweep)
             perturbation = self.perturbation(sweep)
             family = perturbation.family if perturbation.made_on is None else "transfer"
-            clean = self.file.clean_accuracy
+            clean = tuple(self.file.clean.items())
             for i, strength in enumerate(chosen):
                 for metric, row in table.thresholds.items():
                     if not isinstance(threshold := row[i], str):
-                        yield Claim(self.name, sweep, strengths.name(strength), metric, threshold, family, clean)
+                        kind = metrics.METRICS[metric.partition("[")[0]]
+                        held_by = kind.family or family
+                        yield Claim(self.name, sweep, strengths.name(strength), metric, threshold, held_by, clean)
 
 
 def load(path: Path) -> Card:

@@ -14,6 +14,7 @@ from robustness.datasets.images import Images
 from robustness.decisions import Decision
 from robustness.draws import CHUNK, ChunkedDraws, Purpose, generator
 from robustness.errors import MissingLibrary, ModelError
+from robustness.modules import convolutional
 from robustness.outcomes import UNREACHED, Outcomes
 from robustness.perturbations import Batch, Perturb, Perturbation, Step
 from robustness.strengths import Spread, Strength, Unit
@@ -92,6 +93,8 @@ class Cells:
     def prepared(self, models: nn.ModuleDict, start: int, stop: int) -> Batch:
         """Give some images with all that a perturbation of them needs."""
         others = dict(models.items())
+        attacked = others.get("source", models["classifier"])
+        heavy = self.device == "cpu" and convolutional(attacked)
         drawn = self.draws.rows(start, stop)
         return Batch(
             models["classifier"],
@@ -103,6 +106,7 @@ class Cells:
             decision=self.source_decision,
             generator=others.get("generator"),
             made=None if self.directions is None else self._padded(self.directions[start:stop]).float(),
+            at_once=-(-self.batch_size // 2) if heavy else None,
         )
 
     def _cell(self, batch: Batch, perturb: Perturb, i: int, rows: slice, scratch: Scratch, outcomes: Outcomes) -> None:

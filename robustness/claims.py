@@ -76,7 +76,7 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
     promise = f"its card claims {bound} {claim.threshold:g}"
     if math.isnan(measured.value):
         return Verdict(claim, "failed", f"{found}, but {promise}", measured)
-    if kind.compares and (broken := _unconditional(claim, evidence)):
+    if kind.beside and (broken := _unconditional(claim, kind.beside, evidence)):
         return Verdict(claim, "failed", f"{found}, but {broken}", measured)
     least = floor(claim.metric, evidence.labels, evidence.classes)
     if math.isnan(least.value) or (claim.threshold <= least.value if higher else claim.threshold >= least.value):
@@ -94,20 +94,23 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
     return Verdict(claim, "failed", f"{found}, but {promise}{_missing(claim, measured)}", measured)
 
 
-def _unconditional(claim: Claim, evidence: Evidence) -> str:
-    """Say why an upper bound does not count: without clean accuracy a constant classifier would keep it."""
-    if claim.clean_accuracy is None or evidence.clean is None:
-        return "an upper bound holds only together with a claim of clean accuracy, and its card makes none"
-    least = floor("accuracy", evidence.labels, evidence.classes).value
-    if claim.clean_accuracy <= least:
-        return (
-            f"that counts only together with a clean accuracy that says something, and the {claim.clean_accuracy:g} "
-            f"that its card claims is no more than the {least:.4g} of a classifier that knows nothing"
-        )
-    clean = measure(evidence.clean, "0", "accuracy").value
-    if clean >= claim.clean_accuracy:
-        return ""
-    return f"that counts only with a clean accuracy of at least {claim.clean_accuracy:g}, which is {clean:.4f}"
+def _unconditional(claim: Claim, beside: tuple[str, ...], evidence: Evidence) -> str:
+    """Say why a claim does not count: a classifier that knows nothing, or discards everything, would keep it."""
+    clean, claimed = evidence.clean or evidence, dict(claim.clean)
+    for metric in beside:
+        what = f"clean {metric}"
+        if metric not in claimed:
+            return f"that counts only together with a claim of {what}, and its card makes none"
+        least = floor(metric, evidence.labels, evidence.classes).value
+        if claimed[metric] <= least:
+            return (
+                f"that counts only together with a {what} that says something, and the {claimed[metric]:g} "
+                f"that its card claims is no more than the {least:.4g} of a classifier that knows nothing"
+            )
+        found = measure(clean, "0", metric).value
+        if not found >= claimed[metric]:
+            return f"that counts only with a {what} of at least {claimed[metric]:g}, which is {found:.4f}"
+    return ""
 
 
 def properties(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:
@@ -152,7 +155,9 @@ def describe(measured: Measurement) -> str:
     if math.isnan(measured.value):
         return f"— ({measured.note or 'nothing to measure'})"
     counted = f"{measured.successes} of {measured.n}" if measured.successes is not None else f"n = {measured.n}"
-    method = {"wilson": "Wilson", "delta": "delta method", "normal": "normal"}[measured.method]
+    method = {"wilson": "Wilson", "delta": "delta method", "normal": "normal", "delong": "DeLong"}.get(
+        measured.method, measured.method
+    )
     note = f"; {measured.note}" if measured.note else ""
     low, high = measured.interval
     return f"{measured.value:.4f} [{low:.3f}, {high:.3f}] ({counted} images, 95 % {method}{note})"

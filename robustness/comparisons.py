@@ -8,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from robustness import curves, detection
+from robustness.detection import discarded
 from robustness.evidence import OK, Evidence
 from robustness.metrics import Measurement, MetricError
 from robustness.statistics import Interval, wilson
@@ -17,6 +19,10 @@ Flags = NDArray[np.bool_]
 
 def measure(metric: str, evidence: Evidence, row: int) -> Measurement:
     """Measure a metric that compares evidence with what stands beside it; MetricError where that is missing."""
+    if metric in MEASURED:
+        return MEASURED[metric](evidence, row, _beside(evidence.clean, "clean evidence"))
+    if metric.removesuffix(curves.AFTER) in curves.SHAPES:
+        return curves.measure(metric, evidence, row, _beside(evidence.clean, "clean evidence"))
     hit, among, nothing = COMPARED[metric](evidence, row)
     n, successes = int(among.sum()), int((hit & among).sum())
     if not n:
@@ -30,15 +36,6 @@ def misled(evidence: Evidence, row: int) -> Flags:
     right: Flags = clean.predictions[0] == evidence.labels
     wrong: Flags = evidence.predictions[row] != evidence.labels
     return right & wrong
-
-
-def discarded(evidence: Evidence, row: int) -> Flags:
-    """Say which images the decision's filter discards, (N,): attack probability above its threshold."""
-    if evidence.attack_probability is None:
-        raise MetricError(
-            "`metric` needs a decision with an attack probability, got one that has none; measure it without _filtered"
-        )
-    return np.asarray(evidence.attack_probability[row] > evidence.provenance["decision"]["threshold"])
 
 
 def _success(evidence: Evidence, row: int) -> tuple[Flags, Flags, str]:
@@ -63,8 +60,15 @@ COMPARED: dict[str, Callable[[Evidence, int], tuple[Flags, Flags, str]]] = {
     "attack_success_rate": _success,
     "transferability": _transfer,
     "transferability_filtered": _filtered,
+    **detection.COUNTED,
 }
 """By metric: which images count, among which, and why there may be none of the latter."""
+
+MEASURED: dict[str, Callable[[Evidence, int, Evidence], Measurement]] = {
+    "detection_precision": detection.precision,
+    "detection_auc": detection.auc,
+}
+"""By metric: what measures it on evidence and clean evidence."""
 
 
 def _beside(evidence: Evidence | None, what: str) -> Evidence:

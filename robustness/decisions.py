@@ -119,5 +119,34 @@ class TwoN(Filtering):
         return logits[..., : logits.shape[-1] // 2].logsumexp(-1) - logits.logsumexp(-1)
 
 
-AnyDecision = Annotated[Argmax | Null | TwoN, Field(discriminator="kind")]
+class Bin(Filtering):
+    """
+    A classifier beside a detector of attacks: one logit a class, then the detector's two, clean and attacked.
+
+    >>> import torch
+    >>> logits = torch.tensor([[0.6, 0.4, 0.3, 0.7]]).log()
+    >>> round(1 - Bin().log_passed(logits).exp().item(), 4), Bin().predictions(logits).item()
+    (0.7, 0)
+    """
+
+    kind: Literal["bin"] = "bin"
+
+    def outputs(self, classes: int) -> int:
+        """Give one output a class, and two for the detector."""
+        return classes + 2
+
+    def predictions(self, logits: Tensor) -> Tensor:
+        """Give the class of each image, (N,): from the logits, as for a classifier alone."""
+        return logits[..., :-2].argmax(-1)
+
+    def log_probabilities(self, logits: Tensor) -> Tensor:
+        """Give the logarithm of each class's probability by the classifier."""
+        return logits[..., :-2].log_softmax(-1)
+
+    def log_passed(self, logits: Tensor) -> Tensor:
+        """Give the logarithm of the detector's probability of clean."""
+        return logits[..., -2:].log_softmax(-1)[..., 0]
+
+
+AnyDecision = Annotated[Argmax | Null | TwoN | Bin, Field(discriminator="kind")]
 """What a card's ``model.decision`` may be."""

@@ -21,6 +21,8 @@ class Purpose(IntEnum):
     ORDER = 4
     DESCRIBED = 5
     DOUBTED = 6
+    TRAINING = 7
+    VALIDATION = 8
 
 
 def generator(seed: int, purpose: Purpose, chunk: int = 0) -> np.random.Generator:

@@ -49,8 +49,9 @@ def floor(metric: str, labels: ArrayLike, classes: Classes) -> Floor:
         raise MetricError(
             f"`metric` must be one that a card may claim, got {metric!r}; it says nothing of a classifier"
         )
-    if parsed.kind.compares:  # nothing is above 1, and it is the card's clean accuracy that ignorance fails
-        return Floor(1.0, 1.0, 1.0)
+    if parsed.kind.compares:
+        least = parsed.kind.ignorance
+        return floor("accuracy", labels, classes) if least is None else Floor(least, least, least)
     if not images.any():
         return Floor(math.nan, math.nan, math.nan)
     if parsed.kind.rate is None:

@@ -98,30 +98,52 @@ def swept(
     Give the gradient for a sweep, and the logits: `gradient`, with what it must not pass over in silence counted.
 
     Where cross-entropy's gradient is exactly zero, the margin's of the same forward is taken. Gradients that are
-    not finite become zero: a sign of NaN would look like an image that nothing could change.
+    not finite become zero: a sign of NaN would look like an image that nothing could change. ``batch.at_once`` images
+    are differentiated at once: what a forward keeps for its gradient is most of a sweep's memory.
     """
     inputs = batch.inputs if inputs is None else inputs
+    size = batch.at_once or len(inputs)
+    parts = [slice(start, start + size) for start in range(0, len(inputs), size)]
+    found = [
+        _swept(batch, inputs[some], batch.labels[some], loss, None if targets is None else targets[some])
+        for some in parts
+    ]
+    for what in dict.fromkeys(what for *_, marks in found for what in marks):
+        none = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)
+        batch.count(
+            what, torch.cat([marks.get(what, none[some]) for some, (*_, marks) in zip(parts, found, strict=True)])
+        )
+    if len(found) == 1:
+        return found[0][:2]
+    return torch.cat([each[0] for each in found]), torch.cat([each[1] for each in found])
+
+
+def _swept(
+    batch: Batch, inputs: Tensor, labels: Tensor, loss: Loss, targets: Tensor | None
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Give gradient and logits of some images, and which of them are to be counted as what."""
+    marks = {}
     with torch.enable_grad():
         leaf = inputs.detach().requires_grad_()
         logits = outputs(batch.attacked, _entered(leaf))
-        value = objective(logits, batch.labels, loss, targets, batch.decision)
+        value = objective(logits, labels, loss, targets, batch.decision)
         # What is kept of the forward for a second gradient costs memory and time: it is where a loss has rounded to 0.
         kept = loss != "margin" and bool((value == 0).any())
         found = differentiated(value, leaf, keep=kept)
         size = _size(found)
         if loss != "margin" and bool((zero := size == 0).any()):
             again = logits if kept else outputs(batch.attacked, _entered(leaf))
-            value = objective(again, batch.labels, "margin", targets, batch.decision)[zero].sum()
+            value = objective(again, labels, "margin", targets, batch.decision)[zero].sum()
             margin = differentiated(value, leaf)
             found = torch.where(zero.view(-1, *(1,) * (found.dim() - 1)), margin, found)
             size = _size(found)
-            batch.count(MARGIN, zero & (size != 0))
+            marks[MARGIN] = zero & (size != 0)
     if bool((bad := ~size.isfinite()).any()):
-        batch.count(NON_FINITE, bad)
+        marks[NON_FINITE] = bad
         found = found.masked_fill(bad.view(-1, *(1,) * (found.dim() - 1)), 0)
     if bool((zero := size == 0).any()):
-        batch.count(ZERO, zero)
-    return found, logits.detach()
+        marks[ZERO] = zero
+    return found, logits.detach(), marks
 
 
 def _size(gradient: Tensor) -> Tensor:

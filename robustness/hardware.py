@@ -68,12 +68,12 @@ def worker_device(device: str, worker: int) -> str:
     return device
 
 
-def batch_size(shape: tuple[int, int, int], device: str, count: int = 10_000, most: int = 2**20) -> int:
+def batch_size(shape: tuple[int, int, int], device: str, count: int = 10_000, most: int = 2**21) -> int:
     """
     Give the largest divisor of a chunk that takes ``most`` bytes of images, at most half of them; on a GPU a chunk.
 
     >>> batch_size((1, 28, 28), "cpu"), batch_size((1, 28, 28), "cpu", most=2**22)
-    (250, 1000)
+    (500, 1000)
     >>> batch_size((3, 224, 224), "cpu"), batch_size((1, 28, 28), "cpu", count=300)
     (8, 125)
     """

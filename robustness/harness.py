@@ -134,7 +134,7 @@ class Harness:
             "factory": card.file.model.factory,
             "arguments": card.file.model.arguments,
             "decision": card.file.model.decision.model_dump(),
-            "weights": self._weights_hash(self.weights(card)),
+            "weights": self.weights_hash(card),
         }
 
     def source(self, card: Card, sweep: str) -> Card | None:
@@ -146,8 +146,9 @@ class Harness:
             self._sources[path] = cards.load(path)
         return self._sources[path].attacked_for(card, sweep)
 
-    def _weights_hash(self, file: Path) -> str:
-        """Hash a file once a run: what one run says is about one state of the weights."""
+    def weights_hash(self, card: Card) -> str:
+        """Hash a card's weights, once a run: what one run says is about one state of them."""
+        file = self.weights(card)
         if file not in self._hashes:
             self._hashes[file] = weights.content_hash(file)
         return self._hashes[file]

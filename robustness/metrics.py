@@ -43,8 +43,26 @@ class MetricKind:
     claimable: bool = True
     takes_class: bool = False
     compares: bool = False
-    """Whether it needs more evidence than the sweep's own; a constant classifier scores 0 on all of these."""
+    """Whether it needs more than predictions and labels: other evidence, or an attack probability."""
+    ignorance: float | None = 1.0
+    """Of one that compares: what one who knows nothing gets at best; None where it is that of accuracy."""
+    beside: tuple[str, ...] = ()
+    """The metrics of the clean images that a claim on it counts only together with."""
+    filters: bool = False
+    """Whether it needs a decision with an attack probability."""
+    shape: bool = False
+    """Whether it is of the accuracies at several strengths."""
 
+    @property
+    def family(self) -> str | None:
+        """The family of a claim on it, where that is not its perturbation's."""
+        return "detection" if self.filters or self.shape else None
+
+
+RIGHT = ("accuracy",)
+"""A constant classifier, which nothing can mislead, has none of it."""
+KEPT = ("accuracy", "kept")
+"""One that discards everything keeps nothing."""
 
 METRICS: dict[str, MetricKind] = {
     "accuracy": MetricKind("share of images predicted right", rates.accuracy),
@@ -60,14 +78,96 @@ METRICS: dict[str, MetricKind] = {
         "share of the images predicted right without the perturbation that are predicted wrong under it",
         better="lower",
         compares=True,
+        beside=RIGHT,
     ),
     "transferability": MetricKind(
         "share of the examples that mislead their source which mislead this model too (docs/attacks.md)",
         better="lower",
         compares=True,
+        beside=RIGHT,
     ),
     "transferability_filtered": MetricKind(
-        "transferability where an image that the decision discards misleads nobody", better="lower", compares=True
+        "transferability where an image that the decision discards misleads nobody",
+        better="lower",
+        compares=True,
+        beside=KEPT,
+        filters=True,
+    ),
+    "accuracy_filtered": MetricKind(
+        "share of the images that are kept which are predicted right",
+        compares=True,
+        ignorance=None,
+        beside=KEPT,
+        filters=True,
+    ),
+    "kept": MetricKind(
+        "share of the images that are not discarded", compares=True, ignorance=0.0, beside=RIGHT, filters=True
+    ),
+    "discarded": MetricKind(
+        "share of the images that are discarded: the detector's recall",
+        compares=True,
+        ignorance=0.0,
+        beside=KEPT,
+        filters=True,
+    ),
+    "undetected_wrong": MetricKind(
+        "share of the images that are kept and predicted wrong",
+        better="lower",
+        compares=True,
+        beside=KEPT,
+        filters=True,
+    ),
+    "detection_precision": MetricKind(
+        "share of perturbed images among what is discarded of as many clean ones",
+        compares=True,
+        ignorance=0.5,
+        filters=True,
+    ),
+    "detection_auc": MetricKind(
+        "area under the detector's ROC curve, perturbed against clean images",
+        compares=True,
+        ignorance=0.5,
+        filters=True,
+    ),
+    "sensitivity": MetricKind(
+        "largest |Δaccuracy/Δstrength| between neighbours up to this strength",
+        better="lower",
+        compares=True,
+        ignorance=math.inf,
+        shape=True,
+        beside=RIGHT,
+    ),
+    "deviation": MetricKind(
+        "standard deviation of the accuracies up to this strength",
+        better="lower",
+        compares=True,
+        ignorance=0.5,
+        shape=True,
+        beside=RIGHT,
+    ),
+    "range": MetricKind(
+        "largest less least accuracy up to this strength", better="lower", compares=True, shape=True, beside=RIGHT
+    ),
+    "sensitivity_filtered": MetricKind(
+        "sensitivity of the accuracy after filtering",
+        better="lower",
+        compares=True,
+        ignorance=math.inf,
+        shape=True,
+        beside=KEPT,
+        filters=True,
+    ),
+    "deviation_filtered": MetricKind(
+        "deviation of the accuracy after filtering",
+        better="lower",
+        compares=True,
+        ignorance=0.5,
+        shape=True,
+        beside=KEPT,
+        filters=True,
+    ),
+    "range_filtered": MetricKind(
+        "range of the accuracy after filtering", better="lower", compares=True, shape=True, beside=KEPT, filters=True
     ),
     "snr": MetricKind("mean signal-to-noise ratio of the changed images, in dB", claimable=False),
 }
@@ -95,8 +195,9 @@ def parse(metric: str, classes: Classes) -> Metric:
     Traceback (most recent call last):
     robustness.metrics.MetricError: `metric` must be one of accuracy, balanced_accuracy, precision, precision[CLASS], \
 recall, recall[CLASS], f1, f1[CLASS], precision_micro, recall_micro, f1_micro, loss, attack_success_rate, \
-transferability, transferability_filtered, snr; got 'acuracy'; \
-did you mean 'accuracy'?
+transferability, transferability_filtered, accuracy_filtered, kept, discarded, undetected_wrong, detection_precision, \
+detection_auc, sensitivity, deviation, range, sensitivity_filtered, deviation_filtered, range_filtered, snr; \
+got 'acuracy'; did you mean 'accuracy'?
     """
     match = re.fullmatch(r"(\w+)(?:\[(.*)\])?", metric)
     name, label = match.groups() if match else (metric, None)
@@ -120,7 +221,7 @@ class Measurement:
     metric: str
     value: float
     interval: Interval
-    method: Literal["wilson", "delta", "normal"]
+    method: Literal["wilson", "delta", "normal", "delong", "influence"]
     n: int
     successes: int | None = None
     note: str = ""

@@ -68,7 +68,7 @@ def stored(harness: Harness, card: Card) -> Path | None:
     """Give the file of the weights that a card's recipe makes if the store has it whole; train nothing."""
     if card.file.recipe is None:
         raise TrainingError(f"{card.path}: the card names no [recipe], so there is nothing to train it by")
-    path = harness.store.path("weights", recipe_hash(card, harness.images(card, "train")))
+    path = harness.store.path("weights", recipe_hash(harness, card))
     try:
         weights.verify(path)
     except ModelError:

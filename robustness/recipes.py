@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,7 +32,12 @@ class Recipe(Protocol):
 
 @dataclass
 class Job:
-    """What a recipe is given: its seed, a place for checkpoints, and somebody who wants to know how far it is."""
+    """
+    What a recipe is given: its seed, a place for checkpoints, and somebody who wants to know how far it is.
+
+    ``needs`` are the trained modules of the cards that the recipe needs, by its names for them; ``log`` is the file
+    that its rows go to; ``key`` says which recipe a checkpoint belongs to.
+    """
 
     seed: int
     checkpoint: Path | None = None
@@ -39,6 +45,10 @@ class Job:
     notices: list[str] = field(default_factory=list)
     store: Store | None = None
     resumed: bool = False
+    device: str = "cpu"
+    needs: Mapping[str, nn.Module] = field(default_factory=dict)
+    log: Path | None = None
+    key: str = ""
 
     def resume(self) -> dict[str, Any] | None:
         """
@@ -50,7 +60,16 @@ class Job:
             return None
         try:
             saved = torch.load(io.BytesIO(self.checkpoint.read_bytes()), weights_only=True)
-            state = dict(saved["state"])
+            state, key = dict(saved["state"]), saved.get("key", "")
+        except Exception as error:  # torn, or foreign: the parsers raise many kinds
+            self._notice(f"{self.checkpoint} cannot be read ({type(error).__name__}); trained from the start")
+            return None
+        if key != self.key:
+            raise TrainingError(
+                f"{self.checkpoint}: the checkpoint must be of the recipe {self.key[:12] or 'that is trained'}, "
+                f"got one of {key[:12] or 'another'}; remove it to train from the start"
+            )
+        try:
             randomness.restore(saved["randomness"])
         except Exception as error:  # torn, or foreign: the parsers raise many kinds
             self._notice(f"{self.checkpoint} cannot be read ({type(error).__name__}); trained from the start")
@@ -63,11 +82,24 @@ class Job:
         if self.checkpoint is None or self.store is None:
             return
         buffer = io.BytesIO()
-        torch.save({"state": dict(state), "randomness": randomness.state()}, buffer)
+        torch.save({"state": dict(state), "randomness": randomness.state(), "key": self.key}, buffer)
         try:
             self.store.write(self.checkpoint, buffer.getvalue())
         except StoreError as error:
             self._notice(f"training goes on without a checkpoint: {error}")
+
+    def write_log(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Write all rows so far, of one training, as a table (CSV): a resumed training repeats none."""
+        if self.log is None or self.store is None or not rows:
+            return
+        text = io.StringIO()
+        table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+        try:
+            self.store.write(self.log, text.getvalue().encode())
+        except StoreError as error:
+            self._notice(f"training goes on without a log: {error}")
 
     def _notice(self, message: str) -> None:
         if message not in self.notices:

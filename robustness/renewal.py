@@ -75,7 +75,7 @@ class Renewal:
         """The hash of all that the card's own training depends on."""
         if self.card.file.recipe is None:
             raise TrainingError(f"{self.card.path}: the card names no [recipe], so nothing of it can be made anew")
-        return recipe_hash(self.card, self.harness.images(self.card, "train"))
+        return recipe_hash(self.harness, self.card)
 
     @cached_property
     def tested(self) -> str:

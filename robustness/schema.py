@@ -22,7 +22,7 @@ from pydantic import (
 
 from robustness import metrics, strengths
 from robustness.datasets.spec import DataSpec
-from robustness.decisions import AnyDecision, Argmax
+from robustness.decisions import AnyDecision, Argmax, Filtering
 from robustness.described import Budget
 from robustness.doubts import DOUBTS
 from robustness.errors import nearest
@@ -31,6 +31,13 @@ from robustness.strengths import Strength, Unit
 
 NO_CLAIM = "no claim possible"
 """Stands where no honest threshold is above what a classifier gets that knows nothing."""
+
+
+IGNORANT = {
+    "accuracy": "a constant classifier scores 0",
+    "kept": "a decision that discards everything is never misled",
+}
+"""What would keep a claim that stands alone."""
 
 
 class _Table(BaseModel):
@@ -83,6 +90,7 @@ class RecipeTable(_Table):
     arguments: Arguments = {}
     seed: Annotated[int, Strict(), Field(ge=0, lt=2**32)] = 0
     threads: PositiveInt = 1
+    needs: dict[Name, str] = {}
     starts: Literal["when needed", "by command"] = "when needed"
 
 
@@ -150,7 +158,7 @@ class ClaimTable(_Table):
                 )
             for threshold in row:
                 kind = metrics.METRICS[name]
-                most = 1.0 if kind.better == "higher" or kind.compares else math.inf
+                most = 1.0 if kind.better == "higher" or (kind.compares and kind.ignorance != math.inf) else math.inf
                 open_end = kind.better == "lower"
                 if not isinstance(threshold, str) and not (0 < threshold < most or (threshold == 1 and not open_end)):
                     raise ValueError(
@@ -223,6 +231,13 @@ class CardFile(_Table):
                 "search.flip_rate: an upper bound holds only together with clean accuracy, for a constant classifier "
                 "is never flipped; claim accuracy under claims.clean"
             )
+        claimed = {metric for table in self.claims.values() for metric in table.thresholds}
+        told = {name for name, kind in metrics.METRICS.items() if kind.filters} - {"kept"}
+        if "kept" in claimed and not claimed & told:
+            raise ValueError(
+                "claims.clean.kept: alone it is met by a decision that never discards; claim discarded or "
+                "detection_auc under some perturbation beside it"
+            )
         for name, reason in self.doubts.items():
             if name not in DOUBTS:
                 raise ValueError(
@@ -235,14 +250,21 @@ class CardFile(_Table):
         return self
 
     def _check_compared(self, sweep: str, table: ClaimTable) -> None:
-        """Refuse upper bounds that a constant classifier would keep, and transfer from nowhere."""
-        compared = [metric for metric in table.thresholds if getattr(metrics.METRICS.get(metric), "compares", False)]
-        if compared and self.clean_accuracy is None:
-            raise ValueError(
-                f"claims.{sweep}.{compared[0]}: an upper bound holds only together with clean accuracy, for a "
-                "constant classifier scores 0; claim accuracy under claims.clean"
-            )
-        transfer = [metric for metric in compared if metric != "attack_success_rate"]
+        """Refuse what one who knows nothing would keep, filtering without a filter, and transfer from nowhere."""
+        compared = [metric for metric in table.thresholds if metric in metrics.METRICS]
+        for metric in compared:
+            for due in metrics.METRICS[metric].beside:
+                if due not in self.clean and (sweep, metric) != ("clean", due):
+                    raise ValueError(
+                        f"claims.{sweep}.{metric}: holds only together with a claim of clean {due}, for "
+                        f"{IGNORANT[due]}; claim {due} under claims.clean"
+                    )
+            if metrics.METRICS[metric].filters and not isinstance(self.model.decision, Filtering):
+                raise ValueError(
+                    f"claims.{sweep}.{metric}: needs a decision that can tell an attack, got "
+                    f"{self.model.decision.kind}; name null, 2n or bin in model.decision"
+                )
+        transfer = [metric for metric in compared if metric.startswith("transferability")]
         if transfer and (sweep == "clean" or self.sweeps[sweep].perturbation.made_on is None):
             raise ValueError(
                 f"claims.{sweep}.{transfer[0]}: needs examples made on another model; name its card in "
@@ -252,8 +274,13 @@ class CardFile(_Table):
     @property
     def clean_accuracy(self) -> float | None:
         """The clean accuracy that the card claims, if it does."""
-        row = self.claims["clean"].thresholds.get("accuracy", ()) if "clean" in self.claims else ()
-        return next((threshold for threshold in row if not isinstance(threshold, str)), None)
+        return self.clean.get("accuracy")
+
+    @property
+    def clean(self) -> dict[str, float]:
+        """What the card claims of the clean images, by metric."""
+        rows = self.claims["clean"].thresholds if "clean" in self.claims else {}
+        return {metric: row[0] for metric, row in rows.items() if row and not isinstance(row[0], str)}
 
     def strengths_of(self, sweep: str) -> tuple[Strength, ...]:
         """Give the strengths of a sweep by its name; "clean" has strength 0 alone."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustness import sources, weights
-from robustness.errors import DataMissing, ModelError
+from robustness import cards, sources, weights
+from robustness.errors import CardError, DataMissing, ModelError
 from robustness.store import canonical
 
 if TYPE_CHECKING:
     from robustness.cards import Card
-    from robustness.datasets.images import Images
     from robustness.harness import Harness
 
 
@@ -31,8 +31,7 @@ def of_card(harness: Harness, card: Card) -> Path:
 def by_recipe(harness: Harness, card: Card, *, by_command: bool = False) -> Path:
     """Give the weights that a card's recipe makes: from the store, or trained now."""
     assert card.file.recipe is not None
-    images = harness.images(card, "train")
-    key = recipe_hash(card, images)
+    key = recipe_hash(harness, card)
     path = harness.store.path("weights", key)
     if _intact(harness, path):
         return path
@@ -41,7 +40,7 @@ def by_recipe(harness: Harness, card: Card, *, by_command: bool = False) -> Path
     what = f"training {card.name} (seed {card.file.recipe.seed})"
     with harness.once(f"weights-{key}"), harness.store.alone(f"weights-{key}", what):
         if not _intact(harness, path):
-            _train(harness, card, images, key, what)
+            _train(harness, card, key, what)
     return path
 
 
@@ -50,37 +49,65 @@ def is_older(harness: Harness, card: Card) -> bool:
     if card.file.recipe is None or card.weights is None or not card.weights.is_file():
         return False
     said = weights.metadata(card.weights).get("recipe")
-    return said is not None and said != recipe_hash(card, harness.images(card, "train"))
+    return said is not None and said != recipe_hash(harness, card)
 
 
-def recipe_hash(card: Card, images: Images) -> str:
+def recipe_hash(harness: Harness, card: Card, behind: tuple[Path, ...] = ()) -> str:
     """
     Give the hash of everything that trained weights depend on.
 
     Factory, recipe, their arguments and source files, the seed, the number of threads (results differ with it
-    by far more than in the last bits), and the content of the training images. Found by reading files.
+    by far more than in the last bits), the content of the training images, and of the models that the recipe needs.
+    Found by reading files. CardError where cards need each other in a circle; ``behind`` are those that led here.
     """
-    recipe = card.file.recipe
+    recipe, here = card.file.recipe, card.path.resolve()
     assert recipe is not None
+    if here in behind:
+        circle = " needs ".join(str(path) for path in (*behind[behind.index(here) :], here))
+        raise CardError(f"recipe.needs: a model cannot be needed for its own training: {circle}")
     modules = [name.partition(":")[0] for name in (card.file.model.factory, recipe.callable)]
     closure = sources.Closure(modules, [str(card.project), *sys.path])
     about = {
         "factory": card.file.model.factory,
         "factory_arguments": card.file.model.arguments,
-        "recipe": recipe.model_dump(exclude={"starts"}),
-        "images": images.fingerprint,
+        "recipe": recipe.model_dump(exclude={"starts", "needs"}),
+        "images": harness.images(card, "train").fingerprint,
         "sources": sources.hashes(closure.files.values(), card.project),
     }
+    if others := needed(card):
+        about["needs"] = {name: _content(harness, other, (*behind, here)) for name, other in others.items()}
     return hashlib.sha256(canonical(about)).hexdigest()
 
 
-def _train(harness: Harness, card: Card, images: Images, key: str, what: str) -> None:
+def needed(card: Card) -> dict[str, Card]:
+    """Give the cards of the models that a card's recipe needs, by its names for them."""
+    recipe = card.file.recipe
+    return {name: cards.load(card.path.parent / path) for name, path in (recipe.needs if recipe else {}).items()}
+
+
+def _content(harness: Harness, card: Card, behind: tuple[Path, ...]) -> dict[str, object]:
+    """Describe a needed model: by its own weights, or by the recipe that they will come from; nothing is trained."""
+    own = card.weights
+    made = own is None or not own.is_file()
+    return {
+        "factory": card.file.model.factory,
+        "arguments": card.file.model.arguments,
+        "weights": recipe_hash(harness, card, behind) if made and card.file.recipe else harness.weights_hash(card),
+    }
+
+
+def _train(harness: Harness, card: Card, key: str, what: str) -> None:
     from robustness import recipes
 
     assert card.file.recipe is not None
+    images = harness.images(card, "train")
+    needs = {name: copy.deepcopy(harness.classifier(other).module) for name, other in needed(card).items()}
     checkpoint = harness.store.root / "checkpoints" / f"{key}.pt"
     with harness.progress(what) as progress:
-        job = recipes.Job(card.file.recipe.seed, checkpoint, progress, harness.notices, harness.store)
+        job = recipes.Job(
+            card.file.recipe.seed, checkpoint, progress, harness.notices, harness.store, device=harness.device,
+            needs=needs, log=harness.store.path("logs", key, "csv"), key=key,
+        )  # fmt: skip
         about = {"recipe": key, "model": card.name, "seed": str(job.seed), "data": images.name}
         content = recipes.train(card, images, job, about)
     harness.store.write(harness.store.path("weights", key), content)

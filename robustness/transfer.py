@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from robustness import claims, comparisons, strengths
 from robustness.cards import Card
+from robustness.detection import discarded
 from robustness.errors import ModelError, SweepError
 from robustness.evidence import OK, Evidence
 from robustness.harness import Harness
@@ -104,7 +105,7 @@ def _cell(evidence: Evidence | str, strength: str, metric: str, *, white: bool) 
     if white:
         found = comparisons.misled(evidence, row)
         if metric == METRICS[1]:
-            found = found & ~comparisons.discarded(evidence, row)
+            found = found & ~discarded(evidence, row)
         return f"white-box: {int(found.sum())} misled"
     measured = claims.measure(evidence, strength, metric)
     if not measured.n:

@@ -196,6 +196,26 @@ def test_mnist_joined_and_held_out(tiny):
     assert sorted([*train.rows, *test.rows]) == list(range(7))
 
 
+def test_a_fold_that_is_tested_on_the_official_part(tiny):
+    """Catches: training on more than the fold's side, testing on the side that was left out."""
+    split = {"kind": "balanced", "per_class": 1}
+    spec = {"name": "mnist", "split": split, "test": "given"}
+    ys = np.array([0, 0, 5, 5, 5], np.uint8)
+    (tiny / "MNIST" / "raw" / "train-labels-idx1-ubyte").write_bytes(idx(ys))
+    official, fold = get("test", tiny, **spec), get("train", tiny, **spec)
+    assert official.fingerprint == get("test", tiny, name="mnist").fingerprint
+    assert fold.fingerprint == get("train", tiny, name="mnist", split=split).fingerprint
+
+
+def test_some_of_the_test_images(tiny):
+    few = get("test", tiny, name="mnist", tested=2)
+    assert (few.name, len(few)) == ("2 of mnist test", 2)
+    assert len(get("train", tiny, name="mnist", tested=2)) == 5
+    for wrong in (1, 3):
+        with pytest.raises(DataError, match=f"`tested` must be at least one of each of 2 classes .* got {wrong}"):
+            get("test", tiny, name="mnist", tested=wrong)
+
+
 def test_missing_mnist_names_the_command(tiny):
     with pytest.raises(DataMissing) as error:
         get(root=Path("/some where"), name="mnist")
@@ -329,6 +349,7 @@ def test_download_asks_torchvision(published, tmp_path, monkeypatch):
         ({"name": "mnist", "split": {"kind": "stratified", "share": 20.0}}, "less than 1"),
         ({"name": "mnist", "split": {"kind": "stratified", "share": 0.2, "seed": -1}}, "greater than or equal to 0"),
         ({"name": "mnist", "split": {"kind": "folds", "k": 5, "fold": 5}}, "`fold` must lie in 0..4 for `k`=5, got 5"),
+        ({"name": "mnist", "test": "given"}, "`test` = 'given' needs a split of the training part"),
         ({"name": "mnist", "split": {"kind": "grouped", "share": 0.2}}, "`groups` must name the array"),
         (
             {"name": "array", "file": "a.npz", "groups": "g", "split": {"kind": "stratified", "share": 0.2}},

@@ -152,7 +152,7 @@ def test_cards_accept_them(tmp_path, written, decision):
 @pytest.mark.parametrize(
     ("written", "said"),
     [
-        ('{ kind = "nul" }', "model.decision.kind = 'nul': allowed: argmax, null, 2n; did you mean 'null'?"),
+        ('{ kind = "nul" }', "model.decision.kind = 'nul': allowed: argmax, null, 2n, bin; did you mean 'null'?"),
         ('{ kind = "null", threshold = 1.0 }', "model.decision.threshold = 1.0: Input should be less than 1"),
         ('{ kind = "argmax", threshold = 0.5 }', "model.decision.threshold = 0.5: unknown key"),
     ],

@@ -97,10 +97,26 @@ def test_large_data_sets_do_not_underflow():
     assert found.guess == pytest.approx(0.1, abs=1e-4)
 
 
-@pytest.mark.parametrize("metric", [name for name, kind in METRICS.items() if kind.claimable])
+@pytest.mark.parametrize("metric", [name for name, kind in METRICS.items() if kind.claimable and not kind.compares])
 def test_one_class_alone_is_always_right(metric):
     found = floor(metric, [0, 0], 1)
     assert found == ((0, 0, 0) if metric == "loss" else (1, 1, 1))
+
+
+def test_what_one_who_knows_nothing_gets_of_metrics_that_compare():
+    """Catches: a detector's coin toss called a claim, an accuracy after filtering that a constant classifier has."""
+    labels = [0, 1, 1, 1]
+    due = {
+        "transferability": 1,
+        "undetected_wrong": 1,
+        "kept": 0,
+        "discarded": 0,
+        "detection_auc": 0.5,
+        "deviation": 0.5,
+    }
+    assert {metric: floor(metric, labels, 2).value for metric in due} == due
+    assert floor("accuracy_filtered", labels, 2) == floor("accuracy", labels, 2)
+    assert floor("sensitivity", labels, 2).value == math.inf
 
 
 def test_what_cannot_be_claimed_has_no_floor():

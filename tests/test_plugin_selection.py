@@ -287,8 +287,7 @@ def test_fixtures_without_any_claim(project):
         ("def test_mine(sweep): sweep('normall')", "tiny has no sweep 'normall'; its card has clean, normal, uniform"),
         (
             "import pytest\n@pytest.mark.claims(famly='noise')\ndef test_mine(claim): pass",
-            "takes model=..., sweep=..., strength=..., metric=..., threshold=..., family=..., clean_accuracy=...; "
-            "got famly",
+            "takes model=..., sweep=..., strength=..., metric=..., threshold=..., family=..., clean=...; got famly",
         ),
         ("import pytest\n@pytest.mark.claims('noise')\ndef test_mine(claim): pass", "got 'noise'"),
     ],

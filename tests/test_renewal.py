@@ -35,7 +35,7 @@ def test_renewal_from_nothing(project):
     assert not renewed.broken
     assert project.trained() == [0, *SEEDS, 2000, 2001]
     made = weights.metadata(project.weights)
-    assert made["recipe"] == said["recipe"] == recipe_hash(card, project.harness.images(card, "train"))
+    assert made["recipe"] == said["recipe"] == recipe_hash(project.harness, card)
     assert said["seeds"] == "1000-1007"
     assert said["left_out_red"] == "0 of 8"
     assert said["fresh_red"] in {f"{n} of 2 (seeds 2000-2001)" for n in range(3)}

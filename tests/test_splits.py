@@ -182,3 +182,18 @@ LABELS = [0, 0, 0, 0, 1, 1, 1, 1]
 def test_splits_that_cannot_be_made_are_refused(split, message):
     with pytest.raises(DataError, match=message):
         split()
+
+
+@pytest.mark.parametrize("count", [3, 10, 41, 99, 100])
+def test_some_of_every_class_alike(count):
+    """Catches: a class left out, a count that is missed by rounding, the first images of every class."""
+    labels = np.repeat([0, 1, 2], [80, 18, 2])
+    rows = splits.some(labels, count)
+    found = np.bincount(labels[rows], minlength=3)
+    assert len(rows) == len(set(rows.tolist())) == count == found.sum()
+    assert (np.diff(rows) > 0).all()
+    assert all(
+        abs(got - max(due, 1)) < 1.5 for got, due in zip(found, np.array([0.8, 0.18, 0.02]) * count, strict=True)
+    )
+    if count == 41:
+        assert rows[0] != 0 or rows[1] != 1 or rows[2] != 2

@@ -243,3 +243,48 @@ def test_progress_that_raises_ends_the_sweep_at_once():
         run(lambda model, start, stop: done.append(time.sleep(0.01)), [nn.Identity()], 100, 1, "cpu", interrupted)
     assert len(done) < 90
     assert torch.get_num_threads() == before
+
+
+def test_threads_are_kept_and_a_forked_process_has_its_own():
+    """Catches: a child that waits for ever for its parent's threads; threads that are begun for every sweep."""
+    code = """
+import os, sys, threading, warnings
+sys.path.insert(0, "tests")
+import helpers
+from robustness.perturbations import Normal
+from robustness.sweep import sweep
+images = helpers.images(2000)
+model = helpers.linear(images)
+def run():
+    digest = sweep(model, images, Normal(), [0.1], threads=2).digest
+    return digest, {thread.ident for thread in threading.enumerate()}
+first, again = run(), run()
+print(first == again, len(first[1]))
+sys.stdout.flush()
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    child = os.fork()
+if child == 0:
+    os._exit(0 if run()[0] == first[0] else 9)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert helpers.run(code).split() == ["True", "3", "0"]
+
+
+def test_after_a_failure_the_threads_serve_the_next_sweep():
+    """Catches: batches of a sweep that ended at once, still at work, or still to come, in the next."""
+    seen = []
+
+    def work(model, start, stop):
+        seen.append(start)
+        if start == 0:
+            raise KeyError("ends all")
+        time.sleep(0.01)
+
+    with pytest.raises(KeyError):
+        run(work, ["a", "b"], 60, 1, "cpu")
+    count = len(seen)
+    time.sleep(0.05)
+    assert len(seen) == count < 60
+    run(lambda *batch: seen.append(batch), ["a", "b"], 10, 1, "cpu")
+    assert len(seen) == count + 10

@@ -14,8 +14,9 @@ from torch import nn
 from robustness import cards, claims
 from robustness.aids import directions
 from robustness.cards import Claim
-from robustness.comparisons import discarded, measure, misled
+from robustness.comparisons import measure, misled
 from robustness.decisions import Null
+from robustness.detection import discarded
 from robustness.errors import CardError, RobustnessError
 from robustness.evidence import OK, Evidence
 from robustness.harness import Harness
@@ -379,7 +380,7 @@ def test_a_source_without_a_misleading_example_keeps_no_claim():
 
 
 def claim(metric="transferability", threshold=0.9, clean=0.5) -> Claim:
-    return Claim("tiny", "far", "0.1", metric, threshold, "transfer", clean)
+    return Claim("tiny", "far", "0.1", metric, threshold, "transfer", (("accuracy", clean),) if clean else ())
 
 
 def test_an_upper_bound_holds_only_with_the_clean_accuracy_that_its_card_claims():
@@ -447,15 +448,15 @@ def test_cards_refuse_bounds_that_cannot_fail_or_never_hold(tmp_path, metric, th
         ),
         (
             {"more": "\n[claims.far]\ntransferability = [0.5, 0.5, 0.5]\n"},
-            "claims.far.transferability: an upper bound holds only together with clean accuracy",
+            "claims.far.transferability: holds only together with a claim of clean accuracy",
         ),
         (
             {"source": None, "more": "\n[claims.far]\nattack_success_rate = [0.5, 0.5, 0.5]\n"},
-            "claims.far.attack_success_rate: an upper bound holds only together with clean accuracy",
+            "claims.far.attack_success_rate: holds only together with a claim of clean accuracy",
         ),
         (
             {"more": CLEAN.replace("0.5", '"no claim possible"') + "[claims.far]\ntransferability = [0.5, 0.5, 0.5]"},
-            "claims.far.transferability: an upper bound holds only together with clean accuracy",
+            "claims.far.transferability: holds only together with a claim of clean accuracy",
         ),
         (
             {"more": "\n[claims.clean]\naccuracy = 0.5\ntransferability = 0.5\n"},
@@ -474,8 +475,9 @@ def test_claims_of_a_transfer_have_a_family_of_their_own_and_the_clean_accuracy(
     more = CLEAN + "\n[claims.far]\ntransferability = [0.5, 0.6, 0.7]\n"
     card = cards.load(pair(tmp_path / "project", text(more=more)))
     found = [c for c in card.claims() if c.sweep == "far"]
-    assert [(c.strength, c.threshold, c.family, c.clean_accuracy) for c in found] == [
-        ("0.02", 0.5, "transfer", 0.5), ("0.1", 0.6, "transfer", 0.5), ("0.3", 0.7, "transfer", 0.5),
+    assert [(c.strength, c.threshold, c.family, dict(c.clean)) for c in found] == [
+        ("0.02", 0.5, "transfer", {"accuracy": 0.5}), ("0.1", 0.6, "transfer", {"accuracy": 0.5}),
+        ("0.3", 0.7, "transfer", {"accuracy": 0.5}),
     ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from robustness.datasets import splits
 from robustness.datasets.images import Images, from_arrays
 from robustness.datasets.spec import DATASETS, DataSet, DataSpec, Given
 from robustness.errors import DataError
@@ -35,8 +36,22 @@ def load(
     """
     if part not in ("train", "test"):
         raise DataError(f"`part` must be 'train' or 'test', got {part!r}")
+    images = _side(spec, part, root, cache, progress)
+    if part == "train" or spec.tested is None:
+        return images
+    if not len(np.unique(images.labels)) <= spec.tested <= len(images):
+        raise DataError(
+            f"`tested` must be at least one of each of {len(np.unique(images.labels))} classes and at most the "
+            f"{len(images)} of {images.name}, got {spec.tested}"
+        )
+    return images.select(splits.some(images.labels, spec.tested), f"{spec.tested} of {images.name}")
+
+
+def _side(
+    spec: DataSpec, part: Literal["train", "test"], root: Path, cache: Path, progress: Callable[[str], None] | None
+) -> Images:
     parts = DATASETS[spec.name].parts(spec=spec, root=root, cache=cache, progress=progress)
-    if isinstance(spec.split, Given):
+    if isinstance(spec.split, Given) or (part == "test" and spec.test == "given"):
         if part not in parts:
             raise DataError(
                 f"`split` must be other than 'given' for {parts['all'].name}, which has no test part of its own; "

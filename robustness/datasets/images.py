@@ -94,12 +94,16 @@ class Images:
             groups=None if self.groups is None else self.groups[chosen],
         )
 
-    def batch(self, start: int, stop: int) -> npt.NDArray[np.float32]:
-        """Give images ``start`` to ``stop`` as float32 in [0, 1], (n, C, H, W); no others are read."""
+    def stored(self, start: int, stop: int) -> Array:
+        """Give images ``start`` to ``stop`` as they are kept, bytes or floats, (n, C, H, W); no others are read."""
         if not 0 <= start <= stop:
             raise DataError(f"{self.name}: `start` and `stop` must be 0 <= start <= stop, got {start} and {stop}")
         stored = self._stored(start, stop)
-        stored = stored[:, None] if stored.ndim == 3 else stored.transpose(0, 3, 1, 2)
+        return stored[:, None] if stored.ndim == 3 else stored.transpose(0, 3, 1, 2)
+
+    def batch(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Give images ``start`` to ``stop`` as float32 in [0, 1], (n, C, H, W); no others are read."""
+        stored = self.stored(start, stop)
         if stored.dtype != np.uint8:
             return np.array(stored, np.float32, order="C")
         return np.divide(stored, np.float32(255), dtype=np.float32, order="C")

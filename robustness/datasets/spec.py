@@ -106,6 +106,9 @@ class DataSpec(_Table):
     """
     Images by name, and what of them is for training and for testing.
 
+    With ``test`` = "given" the data set's own test part is tested on, instead of the side that the split leaves for
+    that; ``tested`` takes so many of the test images, of every class alike.
+
     >>> DataSpec(name="digits", split=Balanced(per_class=30)).embedded
     True
     """
@@ -114,6 +117,8 @@ class DataSpec(_Table):
     file: str | None = None
     groups: str | None = None
     of: Literal["train", "test", "all"] = "train"
+    test: Literal["split", "given"] = "split"
+    tested: Annotated[int, Field(ge=1)] | None = None
     split: Annotated[Given | Balanced | Stratified | Grouped | Folds, Field(discriminator="kind")] = Given()
 
     @field_validator("name")
@@ -142,6 +147,11 @@ class DataSpec(_Table):
             raise ValueError(f"`file` and `groups` must be left out for {self.name!r}, whose files are known")
         if kind == "given" and self.of != "train":
             raise ValueError(f"`of` must be left out where the split is 'given' and divides nothing, got {self.of!r}")
+        if self.test == "given" and (kind == "given" or self.of != "train"):
+            raise ValueError(
+                "`test` = 'given' needs a split of the training part, whose other side is then left out, "
+                f"got the split {kind!r} of {self.of!r}"
+            )
         if kind == "grouped" and self.groups is None:
             raise ValueError("`groups` must name the array that the split 'grouped' goes by")
         if kind in ("balanced", "stratified") and self.groups is not None:

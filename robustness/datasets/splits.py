@@ -83,6 +83,25 @@ def folds(labels: npt.ArrayLike, k: int, seed: int, groups: npt.ArrayLike | None
     ]
 
 
+def some(labels: npt.ArrayLike, count: int, seed: int = 0) -> Indices:
+    """
+    Choose some images, of every class alike: as many of each as its share, at least one, drawn with the seed.
+
+    >>> some([0, 0, 0, 0, 1, 1], 3).tolist()
+    [1, 3, 5]
+    """
+    labels = np.asarray(labels)
+    classes, counts = np.unique(labels, return_counts=True)
+    exact = counts * (count / len(labels))
+    due = np.maximum(np.floor(exact).astype(np.int64), 1)
+    while due.sum() != count:  # the largest remainders get what is left; what the smallest classes got is taken back
+        step = 1 if due.sum() < count else -1
+        due[np.argmax(np.where(due + step >= 1, step * (exact - due), -np.inf))] += step
+    order = np.argsort(generator(seed, Purpose.SPLIT).bit_generator.random_raw(len(labels)), kind="stable")
+    chosen = [order[labels[order] == label][:size] for label, size in zip(classes, due, strict=True)]
+    return np.sort(np.concatenate(chosen))
+
+
 def _draw(labels: Indices, share: float, seed: int, what: str) -> Indices:
     """Draw a share of the labelled things, of every class alike."""
     if not 0 < share < 1:

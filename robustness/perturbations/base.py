@@ -40,6 +40,8 @@ class Batch:
     generator: nn.Module | None = None
     clean_logits: Tensor | None = None
     """The logits of the unperturbed images, once something has needed them."""
+    at_once: int | None = None
+    """How many images are differentiated together; None for all."""
     marked: dict[str, Tensor] = field(default_factory=dict)
 
     @property

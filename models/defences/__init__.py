@@ -1,0 +1,1 @@
+"""The defences: one file each, each a recipe over the one training loop (`models.loop`)."""

@@ -1,0 +1,199 @@
+"""The training loop of all the papers' classifiers: one device, exact resume, early stopping, a log."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.objectives import Minibatch, Objective
+from robustness.datasets.images import Images
+from robustness.datasets.splits import grouped, stratified
+from robustness.draws import Purpose, generator
+from robustness.errors import TrainingError
+from robustness.recipes import Job
+
+
+@dataclass(frozen=True)
+class Plan:
+    """
+    What every training decides, whatever it is trained for.
+
+    ``held_out`` is the share of the images (of whole groups, where there are groups) by which the best epoch is
+    chosen; after ``patience`` epochs without a better one training stops. ``flip`` mirrors half of the images,
+    ``shift`` moves each by up to so many pixels.
+    """
+
+    epochs: int
+    batch_size: int = 128
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    learning_rate: float = 0.1
+    weight_decay: float = 5e-4
+    schedule: Literal["cosine", "constant"] = "cosine"
+    held_out: float = 0.1
+    patience: int | None = None
+    flip: bool = False
+    shift: int = 0
+
+    def optimizer_for(self, module: nn.Module) -> torch.optim.Optimizer:
+        """Give the optimizer; SGD with Nesterov's momentum of 0.9."""
+        settings: dict[str, Any] = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
+        if self.optimizer == "sgd":
+            return torch.optim.SGD(module.parameters(), momentum=0.9, nesterov=True, **settings)
+        kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
+        return kind(module.parameters(), fused=True, **settings)
+
+    def rate(self, done: float) -> float:
+        """Give the learning rate when a share of the training is done."""
+        return self.learning_rate * (0.5 * (1 + math.cos(math.pi * done)) if self.schedule == "cosine" else 1.0)
+
+
+def train(module: nn.Module, images: Images, job: Job, objective: Objective, plan: Plan) -> nn.Module:
+    """
+    Train a module in place and give it back with the weights of its best epoch, on the CPU, in evaluation mode.
+
+    All draws depend on the seed, the epoch and the batch alone, so that a training that was interrupted gives the same
+    weights. TrainingError where the loss is not finite; the checkpoint of the last good epoch stays.
+    """
+    module.to(job.device)
+    objective.to(job.device)
+    data = Data(images, job, plan)
+    optimizer = plan.optimizer_for(module)
+    state: dict[str, Any] = {"epochs": 0, "best": math.inf, "since": 0, "rows": [], "weights": {}}
+    if saved := job.resume():
+        module.load_state_dict(saved.pop("module"))
+        optimizer.load_state_dict(saved.pop("optimizer"))
+        state |= saved
+    torch.set_flush_denormal(True)
+    try:
+        while state["epochs"] < plan.epochs and (plan.patience is None or state["since"] <= plan.patience):
+            _epoch(module, objective, data, optimizer, job, state)
+            job.write_log(state["rows"])
+            job.save({"module": module.state_dict(), "optimizer": optimizer.state_dict(), **state})
+    finally:
+        torch.set_flush_denormal(False)
+    if state["weights"]:
+        module.load_state_dict(state["weights"])
+    return module.to("cpu").eval()
+
+
+def _epoch(
+    module: nn.Module,
+    objective: Objective,
+    data: Data,
+    optimizer: torch.optim.Optimizer,
+    job: Job,
+    state: dict[str, Any],
+) -> None:
+    epoch, plan = state["epochs"], data.plan
+    module.train()
+    total, batches = torch.zeros((), device=job.device), data.count
+    for i, batch in enumerate(data.training(epoch)):
+        for group in optimizer.param_groups:
+            group["lr"] = plan.rate((epoch + i / batches) / plan.epochs)
+        optimizer.zero_grad(set_to_none=True)
+        total += objective.step(module, batch)
+        optimizer.step()
+        if i % 20 == 0:
+            job.report(epoch * batches + i, plan.epochs * batches)
+    loss = total.item() / batches
+    row = {"epoch": epoch + 1, "learning_rate": f"{plan.rate(epoch / plan.epochs):.6g}", "loss": f"{loss:.6g}"}
+    module.eval()
+    row |= (held := _held_out(module, objective, data))
+    score = float(held.get("held_out_loss", -epoch))
+    if not (math.isfinite(loss) and math.isfinite(score)):
+        raise TrainingError(
+            f"the loss became {loss} in epoch {epoch + 1}, {score} on held-out images; "
+            f"{_last_good(job, epoch)}; try a smaller learning_rate"
+        )
+    if better := score < state["best"]:
+        state["best"], state["weights"] = score, copy.deepcopy(module.state_dict())
+    state["since"] = 0 if better or not objective.settled(epoch) else state["since"] + 1
+    if not objective.settled(epoch):  # what is trained for still changes: later losses are not to be compared
+        state["best"], state["weights"] = math.inf, {}
+    state["rows"].append(row)
+    state["epochs"] = epoch + 1
+
+
+def _held_out(module: nn.Module, objective: Objective, data: Data) -> dict[str, str]:
+    found: list[tuple[float, float, int]] = []
+    for batch in data.validation():
+        loss, right = objective.judge(module, batch)
+        found.append((float(loss), float(right), len(batch.labels)))
+    if not found:
+        return {}
+    losses, rights, sizes = map(np.asarray, zip(*found, strict=True))
+    return {
+        "held_out_loss": f"{float((losses * sizes).sum() / sizes.sum()):.6g}",
+        "held_out_accuracy": f"{float((rights * sizes).sum() / sizes.sum()):.4f}",
+    }
+
+
+def _last_good(job: Job, epoch: int) -> str:
+    if job.checkpoint is None or not epoch:
+        return "no epoch was finished before"
+    return f"epoch {epoch} was the last good one and is kept in {job.checkpoint}"
+
+
+class Data:
+    """Images on the device, in the order and with the changes that the seed and the epoch decide."""
+
+    def __init__(self, images: Images, job: Job, plan: Plan) -> None:
+        self.plan, self._seed, self._device = plan, job.seed, job.device
+        # As bytes, where they are: a quarter of the memory, and the same values.
+        self._pixels = torch.from_numpy(np.array(images.stored(0, len(images)), order="C")).to(job.device)
+        self._labels = torch.from_numpy(images.labels.astype(np.int64)).to(job.device)
+        self._train, self._held_out = _divided(images, plan.held_out, job.seed)
+        self.count = math.ceil(len(self._train) / plan.batch_size)
+
+    def training(self, epoch: int) -> Iterator[Minibatch]:
+        """Give the batches of an epoch."""
+        order = self._train[generator(self._seed, Purpose.ORDER, epoch).permutation(len(self._train))]
+        for i in range(self.count):
+            draws = generator(self._seed, Purpose.TRAINING, epoch * self.count + i)
+            rows = order[i * self.plan.batch_size : (i + 1) * self.plan.batch_size]
+            yield self._batch(rows, draws, epoch, augment=True)
+
+    def validation(self) -> Iterator[Minibatch]:
+        """Give the held-out images: the same draws each time, so that epochs can be compared."""
+        for i, start in enumerate(range(0, len(self._held_out), 500)):
+            draws = generator(self._seed, Purpose.VALIDATION, i)
+            yield self._batch(self._held_out[start : start + 500], draws, self.plan.epochs, augment=False)
+
+    def _batch(self, rows: np.ndarray, draws: np.random.Generator, epoch: int, *, augment: bool) -> Minibatch:
+        index = torch.from_numpy(rows).to(self._device)
+        inputs = self._pixels[index].float() / (255 if self._pixels.dtype == torch.uint8 else 1)
+        if augment:
+            inputs = _augmented(inputs, self.plan, draws)
+        return Minibatch(inputs, self._labels[index], index, draws, epoch)
+
+
+def _divided(images: Images, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    if not share:
+        return np.arange(len(images)), np.arange(0)
+    if images.groups is not None:
+        return grouped(images.labels, images.groups, share, seed)
+    return stratified(images.labels, share, seed)
+
+
+def _augmented(inputs: Tensor, plan: Plan, draws: np.random.Generator) -> Tensor:
+    """Mirror half of the images and move each by whole pixels; what comes in at an edge is the edge's own value."""
+    if plan.flip:
+        mirrored = torch.from_numpy(draws.random(len(inputs)) < 0.5).to(inputs.device)
+        inputs = torch.where(mirrored.view(-1, 1, 1, 1), inputs.flip(3), inputs)
+    if plan.shift:
+        n, _, height, width = inputs.shape
+        moves = torch.from_numpy(draws.integers(0, 2 * plan.shift + 1, (2, n))).to(inputs.device)
+        padded = nn.functional.pad(inputs, (plan.shift,) * 4, mode="replicate")
+        rows = (moves[0, :, None] + torch.arange(height, device=inputs.device))[:, None, :, None]
+        columns = (moves[1, :, None] + torch.arange(width, device=inputs.device))[:, None, None, :]
+        first = torch.arange(n, device=inputs.device).view(-1, 1, 1, 1)
+        channels = torch.arange(inputs.shape[1], device=inputs.device).view(1, -1, 1, 1)
+        inputs = padded[first, channels, rows, columns]
+    return inputs

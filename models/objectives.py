@@ -1,0 +1,82 @@
+"""What a training makes small: the interface of the defences, and plain cross-entropy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from robustness.decisions import Argmax, Decision
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """Images (N, C, H, W) in [0, 1], labels (N,), their rows in the training set, draws of its own, the epoch."""
+
+    inputs: Tensor
+    labels: Tensor
+    rows: Tensor
+    draws: np.random.Generator
+    epoch: int
+
+
+class Objective:
+    """A loss over a minibatch; a defence changes `loss`, or `step` where one backward pass does not do."""
+
+    decision: Decision = Argmax()
+
+    def loss(self, module: nn.Module, batch: Minibatch) -> Tensor:
+        """Give the mean loss of a minibatch; may differentiate the module with respect to images on the way."""
+        raise NotImplementedError
+
+    def step(self, module: nn.Module, batch: Minibatch) -> Tensor:
+        """Add the loss's gradient to the parameters, and give the loss without one."""
+        value = self.loss(module, batch)
+        value.backward()  # type: ignore[no-untyped-call]
+        return value.detach()
+
+    def judge(self, module: nn.Module, batch: Minibatch) -> tuple[Tensor, Tensor]:
+        """Give loss and clean accuracy of held-out images, by a module in evaluation mode."""
+        with torch.no_grad():
+            right = (self.decision.predictions(module(batch.inputs)) == batch.labels).float().mean()
+        return self.loss(module, batch).detach(), right
+
+    def settled(self, epoch: int) -> bool:
+        """Say whether the loss of an epoch can be compared with later ones."""
+        return True
+
+    def to(self, device: str) -> None:
+        """Move what the loss needs to a device."""
+
+
+class Plain(Objective):
+    """
+    Cross-entropy of the true class, with ``right`` on it and the rest shared by the others.
+
+    With a ``temperature`` T the logits are divided by it, as in distillation, and the loss multiplied: its gradient
+    by the logits would otherwise be T times as small, and the same learning rate too low.
+    """
+
+    def __init__(self, right: float = 1.0, temperature: float = 1.0) -> None:
+        self.right, self.temperature = right, temperature
+
+    def loss(self, module: nn.Module, batch: Minibatch) -> Tensor:
+        """Give the mean cross-entropy."""
+        logits = module(batch.inputs) / self.temperature
+        classes = logits.shape[1]
+        # torch's smoothing s gives the right class 1 − s + s/K.
+        smoothing = (1 - self.right) * classes / (classes - 1)
+        return self.temperature * F.cross_entropy(logits, batch.labels, label_smoothing=smoothing)
+
+
+def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """
+    Give the mean of −Σ target·log softmax(logits); targets (N, outputs) sum to 1.
+
+    >>> round(soft_cross_entropy(torch.zeros(1, 4), torch.full((1, 4), 0.25)).item(), 4)
+    1.3863
+    """
+    return -(targets * logits.log_softmax(1)).sum(1).mean()

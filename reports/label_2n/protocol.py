@@ -1,0 +1,178 @@
+"""What the label-2n paper does, as cards: a substitute; for every fold each defence, alone and beside a detector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+
+CURVE = [0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5]
+"""ε of the curves; 0 is the clean pass that every card has."""
+MIXED = {"uniform": [0.0, 0.5], "clean": 0.5}
+SMALL = [round(size / 255, 4) for size in (2, 4, 8, 16)]
+"""ε of the attacks of many steps: where they are mostly not caught."""
+FEW = 1000
+"""Test images of a fold for the attacks of many steps."""
+FILTERED = ("plain", "adv", "cdaec", "distill")
+"""Those that cannot tell an attack, and get the detector BIN beside them."""
+SYSTEMS = ("plain+bin", "adv+bin", "null", "2n", "cdaec+bin", "distill+bin")
+"""What is evaluated: each gives its accuracy without the filter and with it."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set: its file, the array of its groups, the network's shape, and how its images may be augmented."""
+
+    file: str
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    groups: str | None = None
+    augment: Mapping[str, Any] = field(default_factory=dict)
+
+    def data(self, split: Mapping[str, Any]) -> dict[str, Any]:
+        """Give a card's ``[data]``."""
+        groups = {} if self.groups is None else {"groups": self.groups}
+        return {"name": "array", "file": self.file, **groups, "split": dict(split)}
+
+
+SOURCES = {
+    "cifar10": Source(
+        "cifar10.npz.xz", 10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), augment={"flip": True, "shift": 4}
+    ),
+    # A mirrored sign may be another sign.
+    "gtsrb": Source("gtsrb32.npz.xz", 43, (0.34, 0.31, 0.32), (0.28, 0.27, 0.28), "train_track", {"shift": 2}),
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of the paper's protocol a run does."""
+
+    name: str
+    width: float
+    folds: int
+    plan: Mapping[str, Any]
+    clean_share: float = 0.25
+    """Of NULL's epochs, those on clean images alone."""
+
+
+SCALES = {
+    "short": Scale("short", 0.125, 3, {"epochs": 12, "learning_rate": 0.1}),
+    "full": Scale("full", 1.0, 5, {"epochs": 200, "learning_rate": 0.1, "patience": 30}),
+}
+
+
+def cards(source: str, scale: Scale, folds: range | None = None) -> dict[str, dict[str, Any]]:
+    """Give every card of a data set as a table, by name: first what others need."""
+    about = SOURCES[source]
+    made = {f"{source}-substitute": _card(about, scale, f"{source}-substitute", "plain", {"kind": "given"})}
+    for fold in folds or range(scale.folds):
+        split = {"kind": "folds", "k": scale.folds, "fold": fold}
+        made |= _fold(about, scale, f"{source}-{fold}", split)
+    return made
+
+
+def _fold(about: Source, scale: Scale, name: str, split: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for kind in ("plain", "adv", "null", "2n", "teacher", "bin", "cdaec", "distill"):
+        yield f"{name}-{kind}", _card(about, scale, f"{name}-{kind}", kind, split, name)
+    for kind in FILTERED:
+        yield f"{name}-{kind}+bin", _card(about, scale, f"{name}-{kind}+bin", f"{kind}+bin", split, name)
+
+
+FACTORIES = {"cdaec": "models.systems:denoised", "cdaec+bin": "models.systems:denoised_and_filtered"}
+RECIPES = {
+    "plain": ("models.defences.plain:fit", {}, {}),
+    "adv": ("models.defences.adversarial:fit", {}, {}),
+    "null": ("models.defences.null:fit", {}, {}),
+    "2n": ("models.defences.twon:fit", {}, {}),
+    "teacher": ("models.defences.plain:fit", {"temperature": 20.0}, {}),
+    "distill": ("models.defences.distillation:fit", {"temperature": 20.0}, {"teacher": "teacher"}),
+    "bin": ("models.defences.detector:fit", {}, {"attacked": "plain"}),
+    "cdaec": ("models.defences.denoising:fit", {}, {"classifier": "plain"}),
+}
+
+
+def _card(
+    about: Source, scale: Scale, name: str, kind: str, split: Mapping[str, Any], fold: str = ""
+) -> dict[str, Any]:
+    alone, _, filtered = kind.partition("+")
+    arguments: dict[str, Any] = {"width": scale.width, "mean": list(about.mean), "std": list(about.std)}
+    arguments["outputs"] = {"null": about.classes + 1, "2n": 2 * about.classes, "bin": 2}.get(kind, about.classes)
+    if kind == "bin":
+        arguments["depth"] = 16
+    if filtered:
+        factory = FACTORIES.get(kind, "models.systems:filtered")
+        recipe: dict[str, Any] = {"callable": "models.defences.detector:join"}
+        needs = {"classifier": alone, "detector": "bin"}
+    else:
+        factory = FACTORIES.get(kind, "models.vgg:vgg")
+        callable_, own, needs = RECIPES[kind]
+        plan = {**scale.plan, **about.augment, **own}
+        if kind == "null":
+            plan["clean_epochs"] = round(scale.clean_share * scale.plan["epochs"])
+        recipe = {"callable": callable_, "arguments": plan, "starts": "by command"}
+    decision = {"null": "null", "2n": "2n"}.get(kind, "bin" if filtered else "argmax")
+    found: dict[str, Any] = {
+        "name": name,
+        "scale": scale.name,
+        "paper": "label-2n",
+        "model": {"factory": factory, "arguments": arguments, "decision": {"kind": decision}},
+        "recipe": recipe,
+        "data": about.data(split),
+    }
+    if needs:
+        found["recipe"]["needs"] = {role: f"{fold}-{other}.toml" for role, other in needs.items()}
+    return found
+
+
+def evaluated(trained: Mapping[str, Mapping[str, Any]], source: str) -> dict[str, dict[str, Any]]:
+    """
+    Give the systems of some folds with the sweeps that they are judged by, three cards each.
+
+    On the fold's own held-out images (``@fold``) what the paper does: examples made on the substitute, as a curve and
+    mixed. On the official test set the same (``@official``). On a few of the fold's images attacks on the system
+    itself (``@few``).
+    """
+    made = {}
+    for name, table in trained.items():
+        if name.partition("-")[2].partition("-")[2] not in SYSTEMS:
+            continue
+        box = {"kind": "fgsm", "source": f"{source}-substitute.toml"}
+        black = {"curve": {**box, "strengths": CURVE}, "mixed": {**box, "strengths": [MIXED]}}
+        for suffix, data, sweeps in (
+            ("@fold", {}, black),
+            ("@official", {"test": "given"}, black),
+            ("@few", {"tested": FEW}, _white()),
+        ):
+            made[name + suffix] = {
+                **table, "name": name + suffix, "data": {**table["data"], **data}, "sweeps": sweeps
+            }  # fmt: skip
+    return made
+
+
+def _white() -> dict[str, Any]:
+    """Give the attacks on the system itself, of one step and of twenty, that do and do not care about the detector."""
+    steps = {"steps": 20, "relative_step": 0.1, "random_start": False, "strengths": SMALL}
+    one = {**steps, "steps": 1, "relative_step": 1.0}
+    return {
+        "fgsm": {"kind": "fgsm", "strengths": [*SMALL, 0.1, 0.3]},
+        "pgd": {"kind": "pgd", **steps},
+        "adaptive-1": {"kind": "adaptive", **one},
+        "adaptive-20": {"kind": "adaptive", **steps},
+    }
+
+
+def write(tables: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, Path]:
+    """Write cards as files, which name each other; those that are there and the same stay as they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {}
+    for name, table in tables.items():
+        paths[name] = folder / f"{name}.toml"
+        text = tomlkit.dumps(table)
+        if not paths[name].is_file() or paths[name].read_text(encoding="utf-8") != text:
+            paths[name].write_text(text, encoding="utf-8")
+    return paths

@@ -1,0 +1,39 @@
+"""What filtering does to accuracy, by the paper's formulas (label-2n, section 4)."""
+
+from __future__ import annotations
+
+
+def before(original: float, attacked: float, share: float) -> float:
+    """
+    Give the accuracy without a filter, of ``share`` perturbed inputs.
+
+    >>> before(0.9, 0.5, share=0.5)
+    0.7
+    """
+    return original * (1 - share) + attacked * share
+
+
+def after(original: float, attacked: float, share: float, recall_clean: float, missed: float) -> float:
+    """
+    Give the accuracy on what passes: ``recall_clean`` of the clean inputs and ``missed`` (R̄) of the perturbed ones.
+
+    ZeroDivisionError where nothing passes.
+
+    >>> round(after(0.9, 0.5, share=0.5, recall_clean=1.0, missed=0.25), 4)
+    0.82
+    """
+    clean, perturbed = recall_clean * (1 - share), missed * share
+    return (original * clean + attacked * perturbed) / (clean + perturbed)
+
+
+def constant_ratio(accuracy: float, attacked: float, next_attacked: float) -> float:
+    """
+    Give r_X = R̄(i+1)/R̄(i) at which the accuracy after filtering stays what it is from one strength to the next.
+
+    ``accuracy`` is that after filtering, ``attacked`` and ``next_attacked`` are those on perturbed inputs.
+
+    >>> constant_ratio(0.9, 0.5, 0.5)
+    1.0
+    """
+    fallen = next_attacked / attacked
+    return (accuracy - attacked) / (accuracy - fallen * attacked)

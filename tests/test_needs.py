@@ -1,0 +1,108 @@
+"""Recipes that need other trained models: trained first, once, and part of what the weights depend on."""
+
+import sys
+
+import helpers
+import pytest
+import torch
+
+from robustness import cards, trained
+from robustness.errors import CardError
+from robustness.harness import Harness
+from robustness.store import Store
+
+MODULE = """
+import torch
+from torch import nn
+
+def factory(outputs=10):
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, outputs))
+
+def teach(module, images, job, value=1.0):
+    nn.init.constant_(module[1].weight, value + job.seed)
+    return module
+
+def learn(module, images, job):
+    with torch.no_grad():
+        module[1].weight.copy_(2 * job.needs["teacher"][1].weight)
+        job.needs["teacher"][1].weight.zero_()  # no recipe may reach the needed model itself
+    return module
+"""
+
+
+@pytest.fixture(autouse=True)
+def _path():
+    before = list(sys.path)
+    yield
+    sys.path[:] = before
+
+
+@pytest.fixture
+def student(tmp_path):
+    """A student's card beside its teacher's."""
+    path = helpers.project(tmp_path / "project", MODULE, helpers.CARD.replace(":recipe", ":teach"))
+    path = path.rename(path.with_name("teacher.toml"))
+    text = path.read_text().replace(":teach", ":learn").replace('"tiny"', '"student"')
+    other = path.with_name("student.toml")
+    other.write_text(text.replace("[data]", 'needs = { teacher = "teacher.toml" }\n\n[data]'))
+    return other
+
+
+def harness(path, store="store"):
+    return Harness(Store(path.parents[2] / store), path.parents[2] / "data", threads=1)
+
+
+def edited(path, old, new):
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+def test_the_needed_model_is_trained_and_handed_over(student):
+    """Catches: an untrained teacher, a teacher that a student may change."""
+    made, card = harness(student), cards.load(student)
+    weight = made.classifier(card).module[1].weight
+    assert torch.equal(weight, torch.full_like(weight, 2.0))
+    teacher = made.classifier(trained.needed(card)["teacher"]).module
+    assert torch.equal(teacher[1].weight, torch.full_like(weight, 1.0))
+
+
+def test_weights_depend_on_what_the_needed_ones_depend_on(student):
+    """Nothing is trained to tell. Catches: a student that stays when its teacher has changed; names in the hash."""
+    made, teacher = harness(student), student.with_name("teacher.toml")
+
+    def key():
+        return trained.recipe_hash(made, cards.load(student))
+
+    before = key()
+    edited(teacher, '"tiny"', '"renamed"')
+    assert key() == before
+    edited(teacher, "[data]", "arguments = { value = 3.0 }\n\n[data]")
+    changed = key()
+    assert changed != before
+    edited(teacher, "value = 3.0", "value = 1.0")
+    edited(teacher, "per_class = 3", "per_class = 4")
+    assert key() not in (before, changed)
+    assert not (made.store.root / "weights").exists()
+
+
+def test_committed_weights_of_the_needed_model_count(student):
+    """Catches: a recipe that is no longer what made the teacher's weights taken for them."""
+    made, teacher = harness(student), student.with_name("teacher.toml")
+    file = made.weights(cards.load(teacher))
+    teacher.with_name("teacher.safetensors").write_bytes(file.read_bytes())
+    edited(teacher, "[recipe]", 'weights = "teacher.safetensors"\n\n[recipe]')
+    before = trained.recipe_hash(made, cards.load(student))
+    edited(teacher, "[data]", "arguments = { value = 3.0 }\n\n[data]")
+    assert trained.recipe_hash(harness(student), cards.load(student)) == before
+
+
+def test_models_that_need_each_other_are_refused(student):
+    edited(student.with_name("teacher.toml"), "[data]", 'needs = { student = "student.toml" }\n\n[data]')
+    with pytest.raises(CardError, match=r"cannot be needed for its own training: .*student.toml needs .*teacher.toml"):
+        harness(student).weights(cards.load(student))
+
+
+def test_a_needed_card_that_is_not_there(student):
+    student.with_name("teacher.toml").unlink()
+    with pytest.raises(CardError, match=r"teacher.toml: not a readable TOML file"):
+        harness(student).weights(cards.load(student))
