@@ -30,14 +30,19 @@ def outputs(module: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def objective(
-    logits: Tensor, labels: Tensor, loss: Loss, targets: Tensor | None = None, decision: Decision | None = None
+    logits: Tensor,
+    labels: Tensor,
+    loss: Loss,
+    targets: Tensor | None = None,
+    decision: Decision | None = None,
+    weight: float = 1.0,
 ) -> Tensor:
     """
     Give what an attacker raises, (N,): the loss of the true class, or less the loss of the target.
 
     ``margin`` is the largest other log-probability less the true one's: it has a gradient where cross-entropy's
-    has underflowed. ``adaptive`` is cross-entropy plus log(1 − p), p the probability that the image was attacked:
-    it misleads the classifier and its detector together (docs/attacks.md).
+    has underflowed. ``adaptive`` is cross-entropy plus ``weight``·log(1 − p), p the probability that the image was
+    attacked: it misleads the classifier and its detector together (docs/attacks.md).
 
     >>> objective(torch.tensor([[3.0, 1.0, 0.0]]), torch.tensor([0]), "margin").item()
     -2.0
@@ -63,7 +68,7 @@ def objective(
                 'loss = "adaptive" needs a decision with an attack probability, got one that has none '
                 f"({decision.kind}); use cross_entropy or margin"
             )
-        value = value + passed
+        value = value + weight * passed
     return value
 
 
@@ -92,7 +97,12 @@ def gradient(
 
 
 def swept(
-    batch: Batch, inputs: Tensor | None = None, *, loss: Loss = "cross_entropy", targets: Tensor | None = None
+    batch: Batch,
+    inputs: Tensor | None = None,
+    *,
+    loss: Loss = "cross_entropy",
+    targets: Tensor | None = None,
+    weight: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """
     Give the gradient for a sweep, and the logits: `gradient`, with what it must not pass over in silence counted.
@@ -105,7 +115,7 @@ def swept(
     size = batch.at_once or len(inputs)
     parts = [slice(start, start + size) for start in range(0, len(inputs), size)]
     found = [
-        _swept(batch, inputs[some], batch.labels[some], loss, None if targets is None else targets[some])
+        _swept(batch, inputs[some], batch.labels[some], loss, None if targets is None else targets[some], weight)
         for some in parts
     ]
     for what in dict.fromkeys(what for *_, marks in found for what in marks):
@@ -119,14 +129,14 @@ def swept(
 
 
 def _swept(
-    batch: Batch, inputs: Tensor, labels: Tensor, loss: Loss, targets: Tensor | None
+    batch: Batch, inputs: Tensor, labels: Tensor, loss: Loss, targets: Tensor | None, weight: float
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Give gradient and logits of some images, and which of them are to be counted as what."""
     marks = {}
     with torch.enable_grad():
         leaf = inputs.detach().requires_grad_()
         logits = outputs(batch.attacked, _entered(leaf))
-        value = objective(logits, labels, loss, targets, batch.decision)
+        value = objective(logits, labels, loss, targets, batch.decision, weight)
         # What is kept of the forward for a second gradient costs memory and time: it is where a loss has rounded to 0.
         kept = loss != "margin" and bool((value == 0).any())
         found = differentiated(value, leaf, keep=kept)

@@ -277,6 +277,28 @@ def test_the_adaptive_attack_looks_less_like_one_than_plain_pgd(kind):
     assert seen["adaptive"] < odds(module, inputs, kind)
 
 
+@pytest.mark.parametrize("kind", ["null", "2n"])
+@pytest.mark.parametrize("steps", [1, 10])
+def test_an_adaptive_attack_of_several_weights_is_never_worse_than_plain_pgd(kind, steps):
+    """Undetected and wrong, image by image. Catches: the last run kept, a weight that reaches no gradient."""
+    decision, (inputs, labels) = DECISIONS[kind], some(60)
+    module = network(decision, scale=6)
+
+    def undetected(attack):
+        batch = Batch(module, inputs, labels, decision=decision)
+        with torch.no_grad():
+            logits = module(attack.prepare(batch)(0.02, torch.empty_like(inputs)))
+            passed = decision.log_passed(logits).exp() >= 1 - decision.threshold
+            return passed & (decision.predictions(logits) != labels)
+
+    settings = {"steps": steps, "random_start": False}
+    plain, several = undetected(PGD(**settings)), undetected(Adaptive(weights=(0.0, 0.1, 1.0, 10.0), **settings))
+    each = [undetected(Adaptive(weights=(weight, weight), **settings)) for weight in (0.0, 0.1, 1.0, 10.0)]
+    assert torch.equal(each[0], plain)
+    assert torch.equal(several, torch.stack(each).any(0))
+    assert (kind, steps) != ("null", 10) or several.sum() > plain.sum(), "else this shows nothing"
+
+
 def odds(module, inputs, kind):
     """The mean odds of having been attacked."""
     attacked = probabilities(forward(module, inputs.flatten(1).double().numpy()), kind)[1]

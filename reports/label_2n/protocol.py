@@ -14,6 +14,8 @@ CURVE = [0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5]
 MIXED = {"uniform": [0.0, 0.5], "clean": 0.5}
 SMALL = [round(size / 255, 4) for size in (2, 4, 8, 16)]
 """ε of the attacks of many steps: where they are mostly not caught."""
+WEIGHTS = [0.0, 0.1, 1.0, 10.0]
+"""Of the attack probability in the adaptive attack: the best is kept for each image."""
 FEW = 1000
 """Test images of a fold for the attacks of many steps."""
 FILTERED = ("plain", "adv", "cdaec", "distill")
@@ -161,8 +163,8 @@ def _white() -> dict[str, Any]:
     return {
         "fgsm": {"kind": "fgsm", "strengths": [*SMALL, 0.1, 0.3]},
         "pgd": {"kind": "pgd", **steps},
-        "adaptive-1": {"kind": "adaptive", **one},
-        "adaptive-20": {"kind": "adaptive", **steps},
+        "adaptive-1": {"kind": "adaptive", **one, "weights": WEIGHTS},
+        "adaptive-20": {"kind": "adaptive", **steps, "weights": WEIGHTS},
     }
 
 

@@ -16,6 +16,8 @@ from robustness.perturbations.fgsm import steepest
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from robustness.perturbations.worst import Worst
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -231,23 +233,46 @@ class PGD(Iterated):
         from robustness.perturbations.worst import Worst
 
         worst = Worst(batch, self.loss, course.targets)
+        self.runs(step, course, out, worst)
+        return out.copy_(worst.images)
+
+    def runs(self, step: Steps, course: Course, out: Tensor, worst: Worst) -> None:
+        """Run from every start, and show what came of it to ``worst``."""
         for start in course.starts:
             perturbed = course.begin(step, start)
             for i in range(self.steps):
                 gradient, logits = course.ascent(i, perturbed)
                 if self.worst_case and worst.keep(perturbed, logits, freeze=True):
-                    return out.copy_(worst.images)
+                    return
                 perturbed = course.along(i, step, perturbed, gradient, out)
             worst.keep(perturbed, freeze=self.worst_case)
-        return out.copy_(worst.images)
 
 
 class Adaptive(PGD):
     """
     PGD against a model that can tell attacked images: its loss also pushes the attack probability down.
 
-    The decision must have an attack probability (``null``, ``2n``), else the sweep's cells error and say so.
+    Of several ``weights`` of log(1 − p) beside the cross-entropy each image keeps the run that misleads undetected, if
+    any does; with 0 among them it does no worse than PGD. The decision must have an attack probability (``null``,
+    ``2n``, ``bin``), else the sweep's cells error and say so.
     """
 
     kind: Literal["adaptive"] = "adaptive"  # type: ignore[assignment]
     loss: Literal["adaptive"] = "adaptive"
+    weights: Annotated[tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...], Field(min_length=1)] = (1.0,)
+
+    def run(self, batch: Batch, step: Steps, course: Course, out: Tensor) -> Tensor:
+        """Give each image's worst iterate of a run for each weight of the attack probability."""
+        if self.weights == (1.0,):
+            return super().run(batch, step, course, out)
+        from robustness.gradients import swept
+        from robustness.perturbations.worst import Worst
+
+        worst = Worst(batch, self.loss, course.targets)
+        for weight in self.weights:
+
+            def ascent(perturbed: Tensor, weight: float = weight) -> tuple[Tensor, Tensor]:
+                return swept(batch, perturbed, loss="adaptive", targets=course.targets, weight=weight)
+
+            self.runs(step, Course(course.starts, None, ascent, course.targets), out, worst)
+        return out.copy_(worst.images)

@@ -1,0 +1,178 @@
+"""The claims of label-2n, each with the criterion that decides it, written before any run was looked at."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from reports.label_2n.comparing import compared
+
+Row = Mapping[str, Any]
+Outcome = Literal["reproduced", "not reproduced", "not testable at this scale"]
+DEFENCES = {"adv+bin": "ADV", "null": "NULL", "2n": "2N", "cdaec+bin": "CDAEC", "distill+bin": "DISTILL"}
+"""The five of the paper, by the systems that carry them; `plain+bin` is no defence."""
+STRONG = 0.3
+"""ε above which nothing was seen in training."""
+FOLDS = 5
+"""What the paper's tests have; with fewer they have little power."""
+
+
+class Verdict(NamedTuple):
+    """What the paper says, whether it came out so, and the numbers that say so."""
+
+    claim: str
+    outcome: Outcome
+    numbers: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The rows of one data set, by the means over its folds."""
+
+    source: str
+    rows: Sequence[Row]
+
+    def folds(self, system: str, sweep: str, metric: str, strength: str | None = None) -> list[float]:
+        """Give a number of every fold, in their order, on the folds' own images; NaN where there is none."""
+        found = {}
+        for row in self.rows:
+            cell = (row["system"], row["sweep"], row["images"])
+            if cell == (system, sweep, "fold") and strength in (None, row["strength"]):
+                value = row.get(metric)
+                found[row["fold"]] = math.nan if value is None else float(value)
+        return [found[fold] for fold in sorted(found)]
+
+    def mean(self, system: str, sweep: str, metric: str, strength: str | None = None) -> float:
+        """Give the mean over the folds; NaN where any has none."""
+        values = self.folds(system, sweep, metric, strength)
+        return sum(values) / len(values) if values else math.nan
+
+    def curve(self, system: str, metric: str, above: float = -1.0) -> list[float]:
+        """Give the means over the folds at every ε above one, in their order."""
+        names = {row["strength"] for row in self.rows if row["sweep"] == "curve"}
+        chosen = sorted((name for name in names if float(name) > above), key=float)
+        return [self.mean(system, "curve", metric, name) for name in chosen]
+
+
+def _decided(claim: str, values: Mapping[str, float], holds: bool) -> Verdict:
+    numbers = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+    known = all(math.isfinite(value) for value in values.values())
+    return Verdict(claim, "reproduced" if known and holds else "not reproduced", numbers)
+
+
+def _each(measured: Measured, number: Callable[[str], float]) -> dict[str, float]:
+    return {name: number(system) for system, name in DEFENCES.items()}
+
+
+def filtering_gains(measured: Measured) -> Verdict:
+    """Half of the images perturbed: every defence gains, ADV less than half of what the others gain on average."""
+    gains = _each(
+        measured,
+        lambda s: measured.mean(s, "mixed", "accuracy_filtered") - measured.mean(s, "mixed", "accuracy"),
+    )
+    others = [gain for name, gain in gains.items() if name != "ADV"]
+    holds = min(gains.values()) > 0 and gains["ADV"] < 0.5 * sum(others) / len(others)
+    return _decided("filtering raises the accuracy of all defences, of ADV much less", gains, holds)
+
+
+def null_is_flat(measured: Measured) -> Verdict:
+    """NULL's accuracy after filtering varies by at most 0.05 from ε 0.05 on."""
+    curve = measured.curve("null", "accuracy_filtered", above=0.04)
+    spread = max(curve) - min(curve) if curve else math.nan
+    return _decided("NULL is flat over ε", {"range from ε 0.05": spread}, spread <= 0.05)
+
+
+def attack_probability_rises(measured: Measured) -> Verdict:
+    """2N's mean attack probability rises over at least the first half of the curve."""
+    curve = [measured.mean("2n", "clean", "attack_probability"), *measured.curve("2n", "attack_probability")]
+    rising = 0
+    for before, after in itertools.pairwise(curve):
+        if not after > before:
+            break
+        rising += 1
+    values = {"clean": curve[0], "at the last ε": curve[-1], "rising steps": float(rising)}
+    return _decided("2N's mean attack probability rises with ε over a long range", values, rising >= len(curve) // 2)
+
+
+def constant_after_filtering(measured: Measured) -> Verdict:
+    """2N's accuracy after filtering varies by at most 0.1 over all ε, clean included."""
+    found = {"range": measured.mean("2n", "shape", "range_filtered")}
+    return _decided("2N's accuracy with filtering is nearly constant over ε", found, found["range"] <= 0.1)
+
+
+def lowest(shape: str) -> Callable[[Measured], Verdict]:
+    """Of the five defences 2N has the lowest of a shape, after filtering."""
+
+    def decide(measured: Measured) -> Verdict:
+        found = _each(measured, lambda s: measured.mean(s, "shape", f"{shape}_filtered"))
+        rest = min(value for name, value in found.items() if name != "2N")
+        return _decided(f"{shape} of the accuracy over ε is lowest for 2N", found, found["2N"] < rest)
+
+    return decide
+
+
+def best_mean_accuracy(measured: Measured) -> Verdict:
+    """Half of the images perturbed, filtered: 2N is best; on CIFAR-10 NULL is ahead, by at most 0.02."""
+    found = _each(measured, lambda s: measured.mean(s, "mixed", "accuracy_filtered"))
+    best = max(found, key=lambda name: found[name])
+    if measured.source == "cifar10":
+        holds = best == "NULL" and found["NULL"] - found["2N"] <= 0.02
+        return _decided("NULL has the best mean accuracy, 1 % ahead of 2N", found, holds)
+    return _decided("2N has the best mean accuracy", found, best == "2N")
+
+
+def best_beyond_training(measured: Measured) -> Verdict:
+    """For ε above 0.3 2N has the best mean accuracy after filtering."""
+
+    def mean(system: str) -> float:
+        curve = measured.curve(system, "accuracy_filtered", above=STRONG)
+        return sum(curve) / len(curve) if curve else math.nan
+
+    found = _each(measured, mean)
+    return _decided("for ε above 0.3 2N is best", found, max(found, key=lambda name: found[name]) == "2N")
+
+
+def hardly_transfers(measured: Measured) -> Verdict:
+    """2N's filtered transferability is below 0.02 on average, and a half of the paper's factor below its rival's."""
+    rival, factor = {"gtsrb": ("null", 5.0), "cifar10": ("distill+bin", 3.0)}[measured.source]
+
+    def mean(system: str) -> float:
+        curve = measured.curve(system, "transferability_filtered")
+        return sum(curve) / len(curve) if curve else math.nan
+
+    found = {"2N": mean("2n"), DEFENCES[rival]: mean(rival)}
+    holds = found["2N"] < 0.02 and found[DEFENCES[rival]] >= 0.5 * factor * found["2N"]
+    text = f"filtered transferability of 2N is almost zero, about {factor:g} times below {DEFENCES[rival]}'s"
+    return _decided(text, found, holds)
+
+
+def differences(measured: Measured) -> Verdict:
+    """All pairs of defences differ in mean accuracy (Welch, p < 0.05), but NULL and 2N on CIFAR-10."""
+    folds = {name: measured.folds(system, "mixed", "accuracy_filtered") for system, name in DEFENCES.items()}
+    found = {
+        f"{a} and {b}": compared(folds[a], folds[b]).means for a, b in itertools.combinations(DEFENCES.values(), 2)
+    }
+    alike = {"NULL and 2N"} if measured.source == "cifar10" else set()
+    holds = all((p >= 0.05) == (pair in alike) for pair, p in found.items())
+    verdict = _decided("all pairs differ, but NULL and 2N on CIFAR-10" if alike else "all pairs differ", found, holds)
+    few = min(map(len, folds.values()), default=0) < FOLDS
+    return verdict._replace(outcome="not testable at this scale") if few else verdict
+
+
+CLAIMS: tuple[Callable[[Measured], Verdict], ...] = (
+    filtering_gains,
+    null_is_flat,
+    attack_probability_rises,
+    constant_after_filtering,
+    lowest("sensitivity"),
+    lowest("deviation"),
+    lowest("range"),
+    best_mean_accuracy,
+    best_beyond_training,
+    hardly_transfers,
+    differences,
+)
+"""In the order of the paper."""
