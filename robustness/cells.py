@@ -19,8 +19,10 @@ from robustness.outcomes import UNREACHED, Outcomes
 from robustness.perturbations import Batch, Perturb, Perturbation, Step
 from robustness.strengths import Spread, Strength, Unit
 
-PROBE = 32
-"""Images on which a model is tried before a sweep."""
+PROBE = 8
+"""Images on which a model is tried before a sweep: each costs several passes, and says the same as any other."""
+PARTS = 5
+"""In how many parts a batch is differentiated on a CPU, of a module with convolutions: it keeps all their maps."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class Cells:
             decision=self.source_decision,
             generator=others.get("generator"),
             made=None if self.directions is None else self._padded(self.directions[start:stop]).float(),
-            at_once=-(-self.batch_size // 2) if heavy else None,
+            at_once=-(-self.batch_size // PARTS) if heavy else None,
         )
 
     def _cell(self, batch: Batch, perturb: Perturb, i: int, rows: slice, scratch: Scratch, outcomes: Outcomes) -> None:

@@ -154,6 +154,22 @@ def counts(batch):
     return {what: int(marked.sum()) for what, marked in batch.take_marks().items()}
 
 
+@pytest.mark.parametrize("at_once", [1, 3, 4, 11, 50])
+@pytest.mark.parametrize("target", [False, True])
+def test_a_batch_in_parts_is_the_same(at_once, target):
+    """Catches: targets or labels of another part, marks of one part on the rows of the next, a part left out."""
+    inputs, labels = planted([0, 1, 1, 2, 3, 4, 4, 0, 1, 2, 3])
+    labels[1::2] = 1
+    given = {"targets": 1 - labels} if target else {}
+    whole, parts = Batch(Planted(), inputs, labels, size=10), Batch(Planted(), inputs, labels, size=10, at_once=at_once)
+    due, found = swept(whole, **given), swept(parts, **given)
+    assert torch.equal(found[0], due[0])
+    assert torch.equal(found[1].nan_to_num(7.0), due[1].nan_to_num(7.0))
+    marks, expected = parts.take_marks(), whole.take_marks()
+    assert marks.keys() == expected.keys() == {MARGIN, ZERO, NON_FINITE}
+    assert all(torch.equal(marks[what], expected[what]) for what in marks)
+
+
 def test_what_a_sweep_must_not_pass_over_in_silence_is_counted():
     """Catches: a margin gradient for the wrong rows, a NaN that stays or is not counted, padding that counts."""
     inputs, labels = planted([0, 1, 1, 2, 3, 4, 4, 0, 1, 2, 3])

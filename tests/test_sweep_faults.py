@@ -135,8 +135,8 @@ def test_a_perturbation_that_raises_fails_every_cell():
 @pytest.mark.parametrize(
     ("outputs", "got"),
     [
-        (lambda inputs: torch.zeros(len(inputs), 4), "(10, 4)"),
-        (lambda inputs: torch.zeros(len(inputs)), "(10,)"),
+        (lambda inputs: torch.zeros(len(inputs), 4), "(8, 4)"),
+        (lambda inputs: torch.zeros(len(inputs)), "(8,)"),
         (lambda inputs: torch.zeros(1, 3), "(1, 3)"),
         (lambda inputs: (torch.zeros(len(inputs), 3),), "tuple"),
         (lambda inputs: {"logits": torch.zeros(len(inputs), 3)}, "dict"),
@@ -155,7 +155,7 @@ def test_outputs_that_do_not_fit_are_an_error_that_names_both(outputs, got, thre
 
     model = Wrong().train()
     with pytest.raises(
-        ModelError, match=re.escape(f"(images, outputs) = (10, 3) for the 3 classes of images, got {got}")
+        ModelError, match=re.escape(f"(images, outputs) = (8, 3) for the 3 classes of images, got {got}")
     ):
         sweep(model, helpers.images(45), Normal(), [0.1], batch_size=10, threads=threads)
     assert all(m.training for m in model.modules())
