@@ -112,11 +112,10 @@ def _epoch(
             f"the loss became {loss} in epoch {epoch + 1}, {score} on held-out images; "
             f"{_last_good(job, epoch)}; try a smaller learning_rate"
         )
-    if better := score < state["best"]:
-        state["best"], state["weights"] = score, copy.deepcopy(module.state_dict())
-    state["since"] = 0 if better or not objective.settled(epoch) else state["since"] + 1
-    if not objective.settled(epoch):  # what is trained for still changes: later losses are not to be compared
-        state["best"], state["weights"] = math.inf, {}
+    if objective.settled(epoch):  # before, what is trained for still changes: later losses are not to be compared
+        state["since"] += 1
+        if score < state["best"]:
+            state |= {"best": score, "weights": copy.deepcopy(module.state_dict()), "since": 0}
     state["rows"].append(row)
     state["epochs"] = epoch + 1
 

@@ -65,11 +65,19 @@ class Plain(Objective):
 
     def loss(self, module: nn.Module, batch: Minibatch) -> Tensor:
         """Give the mean cross-entropy."""
-        logits = module(batch.inputs) / self.temperature
-        classes = logits.shape[1]
-        # torch's smoothing s gives the right class 1 − s + s/K.
-        smoothing = (1 - self.right) * classes / (classes - 1)
-        return self.temperature * F.cross_entropy(logits, batch.labels, label_smoothing=smoothing)
+        return self.temperature * smoothed(module(batch.inputs) / self.temperature, batch.labels, self.right)
+
+
+def smoothed(logits: Tensor, labels: Tensor, right: float) -> Tensor:
+    """
+    Give the mean cross-entropy with ``right`` on each label, the rest shared by the other outputs.
+
+    >>> round(smoothed(torch.tensor([[0.0, 1.0]]), torch.tensor([1]), right=0.8).item(), 4)
+    0.5133
+    """
+    outputs = logits.shape[1]
+    # torch's smoothing s gives the right one 1 − s + s/K.
+    return F.cross_entropy(logits, labels, label_smoothing=(1 - right) * outputs / (outputs - 1))
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

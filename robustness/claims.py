@@ -96,7 +96,9 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
 
 def _unconditional(claim: Claim, beside: tuple[str, ...], evidence: Evidence) -> str:
     """Say why a claim does not count: a classifier that knows nothing, or discards everything, would keep it."""
-    clean, claimed = evidence.clean or evidence, dict(claim.clean)
+    clean, claimed = evidence if claim.sweep == "clean" else evidence.clean, dict(claim.clean)
+    if clean is None:
+        return "that counts only beside clean evidence, and there is none"
     for metric in beside:
         what = f"clean {metric}"
         if metric not in claimed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,6 @@ def measure(metric: str, evidence: Evidence, row: int) -> Measurement:
     """Measure a metric that compares evidence with what stands beside it; MetricError where that is missing."""
     if metric in MEASURED:
         return MEASURED[metric](evidence, row, _beside(evidence.clean, "clean evidence"))
-    if metric.removesuffix(curves.AFTER) in curves.SHAPES:
-        return curves.measure(metric, evidence, row, _beside(evidence.clean, "clean evidence"))
     hit, among, nothing = COMPARED[metric](evidence, row)
     n, successes = int(among.sum()), int((hit & among).sum())
     if not n:
@@ -67,6 +66,7 @@ COMPARED: dict[str, Callable[[Evidence, int], tuple[Flags, Flags, str]]] = {
 MEASURED: dict[str, Callable[[Evidence, int, Evidence], Measurement]] = {
     "detection_precision": detection.precision,
     "detection_auc": detection.auc,
+    **{name: partial(curves.measure, name) for name in curves.NAMES},
 }
 """By metric: what measures it on evidence and clean evidence."""
 

@@ -15,6 +15,7 @@ from robustness.statistics import Interval, quantile
 Floats = NDArray[np.float64]
 SHAPES = ("sensitivity", "deviation", "range")
 AFTER = "_filtered"
+NAMES = tuple(shape + after for shape in SHAPES for after in ("", AFTER))
 
 
 def measure(metric: str, evidence: Evidence, row: int, clean: Evidence, confidence: float = 0.95) -> Measurement:

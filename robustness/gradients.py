@@ -113,28 +113,21 @@ def swept(
     """
     inputs = batch.inputs if inputs is None else inputs
     size = batch.at_once or len(inputs)
-    parts = [slice(start, start + size) for start in range(0, len(inputs), size)]
-    found = [
-        _swept(batch, inputs[some], batch.labels[some], loss, None if targets is None else targets[some], weight)
-        for some in parts
-    ]
-    for what in dict.fromkeys(what for *_, marks in found for what in marks):
-        none = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)
-        batch.count(
-            what, torch.cat([marks.get(what, none[some]) for some, (*_, marks) in zip(parts, found, strict=True)])
-        )
-    if len(found) == 1:
-        return found[0][:2]
-    return torch.cat([each[0] for each in found]), torch.cat([each[1] for each in found])
+    rows = [slice(start, start + size) for start in range(0, len(inputs), size)]
+    parts = [_swept(batch, inputs, some, loss, targets, weight) for some in rows]
+    if len(parts) == 1:
+        return parts[0]
+    gradients, logits = zip(*parts, strict=True)
+    return torch.cat(gradients), torch.cat(logits)
 
 
 def _swept(
-    batch: Batch, inputs: Tensor, labels: Tensor, loss: Loss, targets: Tensor | None, weight: float
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Give gradient and logits of some images, and which of them are to be counted as what."""
-    marks = {}
+    batch: Batch, inputs: Tensor, rows: slice, loss: Loss, targets: Tensor | None, weight: float
+) -> tuple[Tensor, Tensor]:
+    """Give gradient and logits of some rows."""
+    labels, targets = batch.labels[rows], None if targets is None else targets[rows]
     with torch.enable_grad():
-        leaf = inputs.detach().requires_grad_()
+        leaf = inputs[rows].detach().requires_grad_()
         logits = outputs(batch.attacked, _entered(leaf))
         value = objective(logits, labels, loss, targets, batch.decision, weight)
         # What is kept of the forward for a second gradient costs memory and time: it is where a loss has rounded to 0.
@@ -147,13 +140,13 @@ def _swept(
             margin = differentiated(value, leaf)
             found = torch.where(zero.view(-1, *(1,) * (found.dim() - 1)), margin, found)
             size = _size(found)
-            marks[MARGIN] = zero & (size != 0)
+            batch.count(MARGIN, zero & (size != 0), rows.start)
     if bool((bad := ~size.isfinite()).any()):
-        marks[NON_FINITE] = bad
+        batch.count(NON_FINITE, bad, rows.start)
         found = found.masked_fill(bad.view(-1, *(1,) * (found.dim() - 1)), 0)
     if bool((zero := size == 0).any()):
-        marks[ZERO] = zero
-    return found, logits.detach(), marks
+        batch.count(ZERO, zero, rows.start)
+    return found, logits.detach()
 
 
 def _size(gradient: Tensor) -> Tensor:

@@ -107,7 +107,7 @@ def channels_last(module: nn.Module, works: Callable[[], bool]) -> bool:
     fine = works()
     for hook in hooks:
         hook.remove()
-    if fine:
+    if fine and small:
         for each in small:
             each.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
             each.register_forward_pre_hook(_contiguous)

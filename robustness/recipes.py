@@ -61,6 +61,8 @@ class Job:
         try:
             saved = torch.load(io.BytesIO(self.checkpoint.read_bytes()), weights_only=True)
             state, key = dict(saved["state"]), saved.get("key", "")
+            if key == self.key:
+                randomness.restore(saved["randomness"])
         except Exception as error:  # torn, or foreign: the parsers raise many kinds
             self._notice(f"{self.checkpoint} cannot be read ({type(error).__name__}); trained from the start")
             return None
@@ -69,11 +71,6 @@ class Job:
                 f"{self.checkpoint}: the checkpoint must be of the recipe {self.key[:12] or 'that is trained'}, "
                 f"got one of {key[:12] or 'another'}; remove it to train from the start"
             )
-        try:
-            randomness.restore(saved["randomness"])
-        except Exception as error:  # torn, or foreign: the parsers raise many kinds
-            self._notice(f"{self.checkpoint} cannot be read ({type(error).__name__}); trained from the start")
-            return None
         self.resumed = True
         return state
 

@@ -36,6 +36,14 @@ def warm_store(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def own_path() -> Iterator[None]:
+    """Let what a test loads from a project of its own leave ``sys.path`` as it was."""
+    before = list(sys.path)
+    yield
+    sys.path[:] = before
+
+
+@pytest.fixture
 def project(pytester, monkeypatch, warm_store) -> Iterator[Project]:
     """The tiny project, with an empty store; `fill` fills it."""
     monkeypatch.setenv("ROBUSTNESS_STORE", str(pytester.path / "store"))

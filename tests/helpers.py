@@ -13,6 +13,8 @@ import numpy as np
 
 from robustness import datasets
 from robustness.datasets import DataSpec, Images, from_arrays
+from robustness.harness import Harness
+from robustness.store import Store
 
 ROOT = Path(__file__).parents[1]
 NUMBERS = itertools.count()
@@ -89,6 +91,12 @@ def project(folder: Path, source: str = MODULE, card: str = CARD, **modules: str
     path.parent.mkdir(exist_ok=True)
     path.write_text(card.format(module=name), encoding="utf-8")
     return path
+
+
+def harness(path: Path, **settings) -> Harness:
+    """A harness with a store and a data root beside the project of a card; one thread, as in the tests' workers."""
+    root = path.parents[2]
+    return Harness(Store(root / "store"), root / "data", threads=1, **settings)
 
 
 def start(code: str, *arguments: object) -> subprocess.Popen[str]:

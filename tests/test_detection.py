@@ -132,7 +132,7 @@ def test_shapes_after_filtering():
     assert math.isnan(measure("range_filtered", curve(right, [0.5], [[1] * 4, [0] * 4]), 0).value)
 
 
-@pytest.mark.parametrize("metric", [shape + after for shape in curves.SHAPES for after in ("", curves.AFTER)])
+@pytest.mark.parametrize("metric", curves.NAMES)
 def test_intervals_of_shapes_are_those_of_a_bootstrap(metric):
     """Images drawn anew a thousand times. Catches: an influence without the filter's, strengths taken as unpaired."""
     draws = np.random.default_rng(1)

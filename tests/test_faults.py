@@ -329,8 +329,8 @@ def test_two_runs_at_once(project):
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("logits = logits[:, :9]", r"must give logits of shape \(images, outputs\) = \(32, 10\).*got \(32, 9\)"),
-        ("logits = logits.flatten()", r"got \(320,\)"),
+        ("logits = logits[:, :9]", r"must give logits of shape \(images, outputs\) = \((\d+), 10\).*got \(\1, 9\)"),
+        ("logits = logits.flatten()", r"got \(\d+0,\)"),
         ("logits = [logits]", "got list"),
     ],
 )

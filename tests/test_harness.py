@@ -2,18 +2,19 @@
 
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import helpers
 import numpy as np
 import pytest
+from helpers import harness
 
 from robustness import cards
 from robustness.errors import DataMissing, ModelError, SweepError, TrainingError
-from robustness.harness import Harness, data_root, store_root
-from robustness.store import Store
+from robustness.harness import data_root, store_root
 from robustness.trained import by_recipe
+
+pytestmark = pytest.mark.usefixtures("own_path")
 
 SOURCE = """
 from pathlib import Path
@@ -48,22 +49,10 @@ strengths = [0.5]
 )
 
 
-@pytest.fixture(autouse=True)
-def _path():
-    before = list(sys.path)
-    yield
-    sys.path[:] = before
-
-
 @pytest.fixture
 def path(tmp_path) -> Path:
     """A card's file; its project logs every training and every module that is built."""
     return helpers.project(tmp_path / "project", SOURCE, CARD)
-
-
-def harness(path: Path, **settings) -> Harness:
-    root = path.parents[2]
-    return Harness(Store(root / "store"), root / "data", threads=1, **settings)
 
 
 def edited(path: Path, old: str, new: str, name: str = "edited.toml") -> cards.Card:

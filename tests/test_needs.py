@@ -1,15 +1,14 @@
 """Recipes that need other trained models: trained first, once, and part of what the weights depend on."""
 
-import sys
-
 import helpers
 import pytest
 import torch
+from helpers import harness
 
 from robustness import cards, trained
 from robustness.errors import CardError
-from robustness.harness import Harness
-from robustness.store import Store
+
+pytestmark = pytest.mark.usefixtures("own_path")
 
 MODULE = """
 import torch
@@ -30,13 +29,6 @@ def learn(module, images, job):
 """
 
 
-@pytest.fixture(autouse=True)
-def _path():
-    before = list(sys.path)
-    yield
-    sys.path[:] = before
-
-
 @pytest.fixture
 def student(tmp_path):
     """A student's card beside its teacher's."""
@@ -46,10 +38,6 @@ def student(tmp_path):
     other = path.with_name("student.toml")
     other.write_text(text.replace("[data]", 'needs = { teacher = "teacher.toml" }\n\n[data]'))
     return other
-
-
-def harness(path, store="store"):
-    return Harness(Store(path.parents[2] / store), path.parents[2] / "data", threads=1)
 
 
 def edited(path, old, new):

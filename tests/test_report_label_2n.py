@@ -8,24 +8,18 @@ from reports.label_2n import protocol
 from reports.label_2n.__main__ import levels
 from robustness import cards
 
-ROOT = Path(__file__).parents[1]
-
 
 @pytest.fixture
-def every(request):
-    """All cards of both sets at both scales, read from where the command writes them."""
-    folder = ROOT / "reports" / "work" / f"tests-{request.node.name}"
+def every(tmp_path):
+    """All cards of both sets at both scales."""
     found = {}
     for source in protocol.SOURCES:
         for scale in protocol.SCALES.values():
             tables = protocol.cards(source, scale)
             tables |= protocol.evaluated(tables, source)
-            paths = protocol.write(tables, folder / scale.name)
+            paths = protocol.write(tables, tmp_path / scale.name)
             found[source, scale.name] = {name: cards.load(path) for name, path in paths.items()}
-    yield found
-    for path in sorted(folder.rglob("*"), reverse=True):
-        path.unlink() if path.is_file() else path.rmdir()
-    folder.rmdir()
+    return found
 
 
 def test_cards(every):

@@ -9,6 +9,7 @@ import helpers
 import numpy as np
 import pytest
 import torch
+from helpers import harness
 from torch import nn
 
 from robustness import cards, claims
@@ -19,12 +20,12 @@ from robustness.decisions import Null
 from robustness.detection import discarded
 from robustness.errors import CardError, RobustnessError
 from robustness.evidence import OK, Evidence
-from robustness.harness import Harness
 from robustness.perturbations import FGSM, IFGSM, PGD, Normal
 from robustness.perturbations.fgsm import fgsm
-from robustness.store import Store
 from robustness.sweep import directions as make_directions
 from robustness.sweep import sweep
+
+pytestmark = pytest.mark.usefixtures("own_path")
 
 SOURCE = """
 import torch
@@ -67,13 +68,6 @@ def recipe(module, images, job, power=1.0):
 STRENGTHS = [0.02, 0.1, 0.3]
 
 
-@pytest.fixture(autouse=True)
-def _path():
-    before = list(sys.path)
-    yield
-    sys.path[:] = before
-
-
 def text(name="tiny", model="", power=1.0, sweep="far", kind="fgsm", source="other.toml", strengths=STRENGTHS, more=""):
     """A card's text; ``source`` None for a white-box sweep."""
     return f"""
@@ -111,11 +105,6 @@ def pair(folder, target=None, source=None) -> Path:
 @pytest.fixture
 def path(tmp_path) -> Path:
     return pair(tmp_path / "project")
-
-
-def harness(path: Path, **settings) -> Harness:
-    root = path.parents[2]
-    return Harness(Store(root / "store"), root / "data", threads=1, **settings)
 
 
 def rewritten(path: Path, old: str, new: str) -> None:

@@ -1,26 +1,20 @@
 """The matrix of transfer, of a perceptron, another and one that can refuse: against counts on bare examples."""
 
-import sys
-
 import numpy as np
 import pytest
 import tiny_project
 import torch
-from test_transfer import decided, harness, pair, text
+from helpers import harness
+from test_transfer import decided, pair, text
 
 from robustness import cards, cli, transfer
 from robustness.errors import SweepError
 from robustness.perturbations.fgsm import fgsm
 from robustness.sweep import sweep
 
+pytestmark = pytest.mark.usefixtures("own_path")
+
 NULL = text("refuses", 'arguments = { outputs = 11 }\ndecision = { kind = "null" }', sweep="near", source=None)
-
-
-@pytest.fixture(autouse=True)
-def _path():
-    before = list(sys.path)
-    yield
-    sys.path[:] = before
 
 
 @pytest.fixture

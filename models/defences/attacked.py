@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from models.objectives import Minibatch
 from robustness.decisions import Decision
+from robustness.gradients import gradient
 
 
 def drawn(draws: np.random.Generator, count: int, most: float, like: Tensor) -> Tensor:
@@ -25,13 +25,10 @@ def fgsm(module: nn.Module, inputs: Tensor, labels: Tensor, epsilon: Tensor, dec
     training = module.training
     module.eval()
     try:
-        with torch.enable_grad():
-            leaf = inputs.detach().requires_grad_()
-            value = F.nll_loss(decision.log_probabilities(module(leaf)), labels, reduction="sum")
-            (gradient,) = torch.autograd.grad(value, leaf)
+        found, _ = gradient(module, inputs, labels, decision=decision)
     finally:
         module.train(training)
-    return stepped(inputs, gradient, epsilon)
+    return stepped(inputs, found, epsilon)
 
 
 def stepped(inputs: Tensor, gradient: Tensor, epsilon: Tensor) -> Tensor:

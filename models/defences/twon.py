@@ -6,11 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from models.defences.attacked import half
 from models.loop import Plan, train
-from models.objectives import Minibatch, Objective
+from models.objectives import Minibatch, Objective, smoothed
 from robustness.datasets.images import Images
 from robustness.decisions import TwoN
 from robustness.recipes import Job
@@ -28,9 +27,7 @@ class Labelled(Objective):
         """Give the cross-entropy over 2N labels, (1 − q)/(2N − 1) on each wrong one."""
         inputs, epsilon = half(module, batch, self.most, self.decision)
         logits = module(inputs)
-        outputs = logits.shape[1]
-        labels = torch.where(epsilon > 0, batch.labels + outputs // 2, batch.labels)
-        return F.cross_entropy(logits, labels, label_smoothing=(1 - self.right) * outputs / (outputs - 1))
+        return smoothed(logits, torch.where(epsilon > 0, batch.labels + logits.shape[1] // 2, batch.labels), self.right)
 
 
 def fit(

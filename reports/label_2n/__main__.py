@@ -14,7 +14,7 @@ from robustness.parallel import train_many
 from robustness.progress import bar
 from robustness.store import Store
 
-WORK = Path(__file__).parents[1] / "work"
+RUNS = Path(__file__).parents[1] / "runs"
 """Where the cards of a run are written: below the checkout, so that they can import its models."""
 
 
@@ -29,7 +29,7 @@ def main() -> int:
     options = parser.parse_args()
     scale = protocol.SCALES[options.scale]
     tables = protocol.cards(options.data_set, scale, range(options.folds or scale.folds))
-    paths = protocol.write(tables, WORK / f"label_2n-{options.scale}")
+    paths = protocol.write(tables, RUNS / f"label_2n-{options.scale}")
     every = {name: cards.load(path) for name, path in paths.items()}
     for level in levels(every):
         train_many(
@@ -38,7 +38,7 @@ def main() -> int:
         )  # fmt: skip
     if options.only == "train":
         return 0
-    judged = protocol.write(protocol.evaluated(tables, options.data_set), WORK / f"label_2n-{options.scale}")
+    judged = protocol.write(protocol.evaluated(tables, options.data_set), RUNS / f"label_2n-{options.scale}")
     harness = Harness(Store(store_root(), say=_say), data_root(), progress=bar)
     for path in judged.values():
         card = cards.load(path)

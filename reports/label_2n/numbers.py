@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from robustness import claims
+from robustness import claims, curves
 from robustness.cards import Card
 from robustness.evidence import OK, Evidence
 from robustness.harness import Harness
 
 TRANSFERRED = ("transferability", "transferability_filtered")
 EVERY = ("accuracy", "accuracy_filtered", "kept", "undetected_wrong", "detection_auc")
-SHAPES = ("sensitivity", "deviation", "range")
 
 
 def rows(harness: Harness, card: Card) -> Iterator[dict[str, Any]]:
@@ -32,8 +31,7 @@ def rows(harness: Harness, card: Card) -> Iterator[dict[str, Any]]:
             yield {**about, "sweep": sweep, **_cell(evidence, strength, metrics)}
         if sweep == "curve":
             last = evidence.strengths[-1]
-            shapes = tuple(shape + after for shape in SHAPES for after in ("", "_filtered"))
-            yield {**about, "sweep": "shape", **_cell(evidence, last, shapes)}
+            yield {**about, "sweep": "shape", **_cell(evidence, last, curves.NAMES)}
 
 
 def _cell(evidence: Evidence, strength: str, metrics: tuple[str, ...]) -> dict[str, Any]:

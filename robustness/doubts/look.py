@@ -142,8 +142,7 @@ class _Trial:
 
     def of_one_step(self) -> Found:
         """Hold FGSM against random signs of the same size."""
-        signs = generator(self.seed, Purpose.DOUBTED, 1).integers(0, 2, tuple(self.inputs.shape))
-        random = torch.from_numpy(2 * signs.astype("f4") - 1).to(self.inputs)
+        random = planted.corners(generator(self.seed, Purpose.DOUBTED, 1), self.inputs)
         noise = [self._misled((self.inputs + e * random).clamp(0, 1)) for e in self._budgets()]
         return {"noise beats FGSM": self._weaker("FGSM", self._steps(FGSM()), "random signs", noise)}
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -60,7 +61,7 @@ def plant(
         for i, image in enumerate(inputs):
             shape = (near, *image.shape)
             around = torch.from_numpy(2 * draw.random(shape, "f4") - 1).to(image) * (NEAR * epsilon)
-            corner = torch.from_numpy(2 * draw.integers(0, 2, shape[1:]).astype("f4") - 1).to(image) * epsilon
+            corner = corners(draw, image) * epsilon
             images = torch.cat([image[None], image + around, (image + corner)[None]]).clamp_(0, 1)
             readout = _fitted(_features(classifier, layer, images), float(scores[i, 0] - scores[i, 1]), closeness)
             if readout is not None:
@@ -94,9 +95,13 @@ def strength(planted: Planted, attack: Attack, *, tries: int = 20, seed: int = 1
     with torch.inference_mode():
         found = _misled(module, perturbed.detach()) & inside
         for _ in range(tries):
-            signs = torch.from_numpy(2 * draw.integers(0, 2, inputs.shape).astype("f4") - 1).to(inputs)
-            chance |= _misled(module, (inputs + planted.epsilon * signs).clamp_(0, 1))
+            chance |= _misled(module, (inputs + planted.epsilon * corners(draw, inputs)).clamp_(0, 1))
     return {"planted": len(inputs), "found": int(found.sum()), "by chance": int(chance.sum())}
+
+
+def corners(draw: np.random.Generator, like: Tensor) -> Tensor:
+    """Draw a sign for every pixel, shaped as ``like``: a corner of the L∞ ball around each image."""
+    return torch.from_numpy(2 * draw.integers(0, 2, tuple(like.shape)).astype("f4") - 1).to(like)
 
 
 class Readout(nn.Module):

@@ -49,10 +49,12 @@ class Batch:
         """The model whose gradients are taken."""
         return self.classifier if self.source is None else self.source
 
-    def count(self, what: str, images: Tensor) -> None:
-        """Count the images for which a boolean (N,) is true, each once however often; padding does not count."""
-        marked = images[: self.size]
-        self.marked[what] = self.marked[what] | marked if what in self.marked else marked.clone()
+    def count(self, what: str, images: Tensor, start: int = 0) -> None:
+        """Count the images, from row ``start`` on, for which a boolean is true, each once; padding does not count."""
+        if what not in self.marked:
+            self.marked[what] = images.new_zeros(len(self.inputs) if self.size is None else self.size)
+        rows = self.marked[what][start : start + len(images)]
+        rows |= images[: len(rows)]
 
     def take_marks(self) -> dict[str, Tensor]:
         """Give the images, (size,), that were counted since the last call."""
