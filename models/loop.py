@@ -61,7 +61,8 @@ def train(module: nn.Module, images: Images, job: Job, objective: Objective, pla
     All draws depend on the seed, the epoch and the batch alone, so that a training that was interrupted gives the same
     weights. TrainingError where the loss is not finite; the checkpoint of the last good epoch stays.
     """
-    module.to(job.device)
+    # Convolutions of few channels train a third faster with the channels innermost.
+    module.to(job.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch documents it
     objective.to(job.device)
     data = Data(images, job, plan)
     optimizer = plan.optimizer_for(module)
@@ -80,7 +81,8 @@ def train(module: nn.Module, images: Images, job: Job, objective: Objective, pla
         torch.set_flush_denormal(False)
     if state["weights"]:
         module.load_state_dict(state["weights"])
-    return module.to("cpu").eval()
+    module.to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return module.eval()
 
 
 def _epoch(

@@ -46,7 +46,7 @@ SOURCES = {
         "cifar10.npz.xz", 10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), augment={"flip": True, "shift": 4}
     ),
     # A mirrored sign may be another sign.
-    "gtsrb": Source("gtsrb32.npz.xz", 43, (0.34, 0.31, 0.32), (0.28, 0.27, 0.28), "train_track", {"shift": 2}),
+    "gtsrb": Source("gtsrb32.npz.xz", 43, (0.290, 0.264, 0.274), (0.260, 0.251, 0.257), "train_track", {"shift": 2}),
 }
 
 
@@ -63,7 +63,7 @@ class Scale:
 
 
 SCALES = {
-    "short": Scale("short", 0.125, 3, {"epochs": 12, "learning_rate": 0.1}),
+    "short": Scale("short", 0.125, 3, {"epochs": 8, "learning_rate": 0.1}),
     "full": Scale("full", 1.0, 5, {"epochs": 200, "learning_rate": 0.1, "patience": 30}),
 }
 
