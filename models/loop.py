@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from models.objectives import Minibatch, Objective
 from robustness.datasets.images import Images
-from robustness.datasets.splits import grouped, stratified
+from robustness.datasets.splits import held_out
 from robustness.draws import Purpose, generator
 from robustness.errors import TrainingError
 from robustness.recipes import Job
@@ -178,9 +178,7 @@ class Data:
 def _divided(images: Images, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     if not share:
         return np.arange(len(images)), np.arange(0)
-    if images.groups is not None:
-        return grouped(images.labels, images.groups, share, seed)
-    return stratified(images.labels, share, seed)
+    return held_out(images.labels, images.groups, share, seed)
 
 
 def _augmented(inputs: Tensor, plan: Plan, draws: np.random.Generator) -> Tensor:

@@ -135,11 +135,26 @@ def test_folds_keep_groups_whole(k, seed):
     assert np.array_equal(np.sort(np.concatenate([test for _, test in made])), np.arange(240))
 
 
+@settings(deadline=None, max_examples=30)
+@given(grouped_labels(), SEEDS, st.sampled_from([0.05, 0.3]))
+def test_held_out_has_every_class_and_no_part_of_a_group(case, seed, share):
+    """Catches: a rare class missing where the share of its groups is less than one; a group torn apart."""
+    labels, groups = case
+    train, test = splits.held_out(labels, groups, share, seed)
+
+    assert_sides(labels, train, test)
+    assert not set(groups[train]) & set(groups[test])
+    assert set(labels[train]) == set(labels[test]) == set(labels)
+    assert len(set(groups[test])) == max(round(len(set(groups)) * share), len(set(labels)))
+
+
 def test_seeds_give_other_rows():
     labels, groups = np.arange(200) % 4, np.arange(200) // 2
     for split in (
         lambda seed: splits.stratified(labels, 0.3, seed)[1],
         lambda seed: splits.grouped(labels, groups, 0.3, seed)[1],
+        lambda seed: splits.held_out(labels, groups, 0.3, seed)[1],
+        lambda seed: splits.held_out(labels, None, 0.3, seed)[1],
         lambda seed: splits.folds(labels, 3, seed)[0][1],
         lambda seed: splits.folds(labels, 3, seed, groups)[0][1],
     ):
@@ -172,6 +187,8 @@ LABELS = [0, 0, 0, 0, 1, 1, 1, 1]
         (lambda: splits.grouped(LABELS, [1, 2], 0.5, 0), "`groups` must be one for each of 8 images, got 2"),
         (lambda: splits.grouped(LABELS, LABELS, 0.5, 0), "cannot be drawn from 2 groups"),
         (lambda: splits.grouped(LABELS, [0, 1, 2, 3, 0, 0, 4, 4], 1.5, 0), "between 0 and 1"),
+        (lambda: splits.held_out(LABELS, None, 1.0, 0), "`share` must lie between 0 and 1, got 1"),
+        (lambda: splits.held_out(LABELS, [0, 0, 1, 1, 2, 2, 2, 2], 0.2, 0), "class 1 is not in train"),
         (lambda: splits.folds(LABELS, 1, 0), r"`k` must be at least 2 and .* got 1"),
         (lambda: splits.folds([*LABELS, 2], 2, 0), r"size of the smallest class \(class 2 has 1\), got 2"),
         (lambda: splits.folds(LABELS, 5, 0), r"size of the smallest class \(class 0 has 4\), got 5"),

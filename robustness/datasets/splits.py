@@ -54,11 +54,28 @@ def grouped(labels: npt.ArrayLike, groups: npt.ArrayLike | None, share: float, s
     """
     labels = np.asarray(labels)
     codes = _codes(labels, groups)
-    votes = np.zeros((codes.max() + 1, labels.max() + 1), np.int64)
-    np.add.at(votes, (codes, labels), 1)
-    chosen = _draw(votes.argmax(axis=1), share, seed, "groups")
+    chosen = _draw(_voted(labels, codes), share, seed, "groups")
     split = _sides(np.flatnonzero(np.isin(codes, chosen)), len(labels))
     return _complete(labels, split, f"`share`={share} of the groups")
+
+
+def held_out(labels: npt.ArrayLike, groups: npt.ArrayLike | None, share: float, seed: int) -> Split:
+    """
+    Hold out a share of the images, or of whole groups, of every class alike and at least one of each.
+
+    For choosing an epoch, where a rare class that is there with more than its share does no harm.
+
+    >>> held_out([0] * 8 + [1] * 2, None, 0.2, 0)[1].tolist()
+    [7, 8]
+    """
+    labels = np.asarray(labels)
+    codes = np.arange(len(labels)) if groups is None else _codes(labels, groups)
+    voted = _voted(labels, codes)
+    if not 0 < share < 1:
+        raise DataError(f"`share` must lie between 0 and 1, got {share:g}; it is the part that is held out, as 0.1")
+    chosen = some(voted, max(round(share * len(voted)), len(np.unique(voted))), seed)
+    split = _sides(np.flatnonzero(np.isin(codes, chosen)), len(labels))
+    return _complete(labels, split, f"held-out `share`={share}")
 
 
 def folds(labels: npt.ArrayLike, k: int, seed: int, groups: npt.ArrayLike | None = None) -> list[Split]:
@@ -117,6 +134,13 @@ def _draw(labels: Indices, share: float, seed: int, what: str) -> Indices:
             "Take another share."
         ) from error
     return np.asarray(test, np.int64)
+
+
+def _voted(labels: Indices, codes: Indices) -> Indices:
+    """Give each group's most frequent class."""
+    votes = np.zeros((codes.max() + 1, labels.max() + 1), np.int64)
+    np.add.at(votes, (codes, labels), 1)
+    return np.asarray(votes.argmax(axis=1), np.int64)
 
 
 def _codes(labels: Indices, groups: npt.ArrayLike | None) -> Indices:
