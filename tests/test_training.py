@@ -11,13 +11,26 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.autoencoder import Autoencoder, Denoised
-from models.defences import adversarial, attacked, denoising, detector, distillation, null, plain, twon
+from models.defences import (
+    adversarial,
+    attacked,
+    denoising,
+    detector,
+    distillation,
+    null,
+    null_sparse,
+    plain,
+    stored,
+    twon,
+)
 from models.loop import Data, Plan, train
 from models.objectives import Minibatch, Objective, Plain
 from robustness.datasets.images import Images
 from robustness.decisions import Argmax, Null, TwoN
 from robustness.draws import Purpose, generator
 from robustness.errors import TrainingError
+from robustness.perturbations.base import Batch
+from robustness.perturbations.sparse import STG
 from robustness.recipes import Job
 from robustness.store import Store
 
@@ -252,6 +265,75 @@ def test_null_labels():
     assert clean.item() == pytest.approx(-(shares * module(batch.inputs).log_softmax(1)).sum(1).mean().item(), rel=1e-5)
 
 
+def test_sparse_null_labels():
+    """Catches: a budget shared by the batch, sizes of the budget for those of the attack, its ECDF turned round."""
+    module, batch = smooth(4).float(), minibatch(epoch=2)
+    known = torch.tensor([5, 1, 3, 3])
+    got = null_sparse.Sparse(known, 0.8, 6, 2).loss(module, batch)
+
+    draws = minibatch().draws
+    chosen = draws.permutation(12)[:6]
+    budgets = draws.integers(1, 7, 6)
+    inputs, f = batch.inputs.clone(), torch.zeros(12)
+    for row, budget in zip(chosen.tolist(), budgets.tolist(), strict=True):
+        one = slice(row, row + 1)
+        path = STG().prepare(Batch(module.eval(), batch.inputs[one], batch.labels[one], decision=Null()))
+        inputs[one] = path(float(budget), torch.empty_like(inputs[one]))
+        size = int((inputs[one] != batch.inputs[one]).sum())
+        assert size <= budget
+        f[row] = sum(value <= size for value in known.tolist()) / 4 if size else 0.0
+    assert 0 < f.sum() < 6
+    due = null.targets(batch.labels, f, 0.8, 3)
+    assert got.item() == pytest.approx(-(due * module(inputs).log_softmax(1)).sum(1).mean().item(), rel=1e-5)
+    early = null_sparse.Sparse(known, 0.8, 6, 3).loss(module, minibatch(epoch=2))
+    assert early.item() == pytest.approx(null.Nulled(0.8, 0.3, 3).loss(module, minibatch(epoch=2)).item())
+
+
+def test_sparse_sizes_are_those_of_the_held_out_images(tmp_path):
+    """Catches: sizes of images that are wrong already, training on all where some are asked for."""
+    digits = helpers.digits(20)
+    classifier = helpers.linear(digits).eval()
+    needed = null_sparse.sizes(classifier, digits, 4)
+    pixels = torch.from_numpy(digits.batch(0, len(digits)))
+    right = classifier(pixels).argmax(1).numpy() == digits.labels
+    assert 0 < len(needed) <= right.sum() < len(digits)
+    assert needed.max() == 4  # what a linear model needs more for stops here
+    assert needed.min() >= 1
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(784, 11))
+    made = replace(job(tmp_path), needs={"attacked": classifier})
+    null_sparse.fit(module, digits, made, features=3, count=60, clean_epochs=1, **QUICK)
+    assert (tmp_path / "log.csv").read_text().count("\n") == 5
+    blind = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    blind[1].weight.data.zero_()
+    blind[1].bias.data.copy_(torch.eye(10)[3])
+    with pytest.raises(TrainingError, match="got one where no attack changed any of 20 images"):
+        null_sparse.sizes(blind, digits.select(np.flatnonzero(digits.labels != 3)[:20], "others"), 4)
+
+
+@pytest.mark.parametrize("kind", ["fgsm", "noise"])
+def test_stored_examples_are_trained_on_beside_the_images(tmp_path, kind):
+    """Catches: an example beside another image's label, one made anew in each epoch, a share that is not kept."""
+    classifier = smooth(seed=1).float()
+    rows = np.arange(0, 60, 4)
+    given = replace(job(tmp_path), needs={"attacked": classifier})
+    made = stored.examples(kind, IMAGES, rows, 0.1, given, batch_size=4)
+    clean = torch.from_numpy(IMAGES.batch(0, 60))
+    distance = (made - clean[rows]).abs().flatten(1).amax(1)
+    assert bool((distance <= 0.1 + 1e-6).all())
+    assert bool((distance > 0.05).all())
+    if kind == "fgsm":
+        labels = torch.from_numpy(IMAGES.labels[rows].astype(np.int64))
+        leaf = clean[rows].requires_grad_()
+        (slope,) = torch.autograd.grad(F.cross_entropy(classifier(leaf), labels, reduction="sum"), leaf)
+        torch.testing.assert_close(made, (clean[rows] + 0.1 * slope.sign()).clamp(0, 1))
+    objective, module, batch = stored.Stored(rows, made, 60), smooth().float(), minibatch()
+    both = torch.cat([batch.inputs, made[:3]])  # rows 0, 4 and 8 of the first twelve
+    due = F.cross_entropy(module(both), torch.cat([batch.labels, batch.labels[[0, 4, 8]]]))
+    assert objective.loss(module, batch).item() == pytest.approx(due.item(), rel=1e-6)
+    stored.fit(smooth(seed=3).float(), IMAGES, given, kind=kind, share=0.25, **QUICK)
+
+
 def test_smoothing_and_temperature():
     module, batch = smooth().float(), minibatch()
     logits = module(batch.inputs)
@@ -326,6 +408,8 @@ NEEDS = [
     (distillation.fit, smooth, r"`needs` must name a teacher, got none"),
     (detector.fit, smooth, r"`needs` must name the attacked classifier, got none"),
     (denoising.fit, smooth, r"`needs` must name the classifier behind the autoencoder.* got none for a Sequential"),
+    (null_sparse.fit, smooth, r"`needs` must name the attacked classifier, got none"),
+    (stored.fit, smooth, r"`needs` must name the attacked classifier, got none"),
     (detector.join, smooth, r"`needs` must name a classifier and a detector.* got none for a Sequential"),
 ]
 

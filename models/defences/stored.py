@@ -1,0 +1,87 @@
+"""Augmentation by stored examples: FGSM or noise, made once on another classifier and trained on beside the images."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.defences.attacked import fgsm
+from models.loop import Plan, train
+from models.objectives import Minibatch, Objective
+from robustness.datasets.images import Images
+from robustness.datasets.splits import some
+from robustness.decisions import Argmax
+from robustness.draws import Purpose, generator
+from robustness.errors import TrainingError
+from robustness.recipes import Job
+
+
+class Stored(Objective):
+    """Cross-entropy of a minibatch's images and of the stored examples of those that have one."""
+
+    def __init__(self, rows: np.ndarray, examples: Tensor, count: int) -> None:
+        self.examples = examples
+        self.place = torch.full((count,), -1)
+        self.place[torch.from_numpy(rows)] = torch.arange(len(rows))
+
+    def loss(self, module: nn.Module, batch: Minibatch) -> Tensor:
+        """Give the mean over both."""
+        place = self.place[batch.rows]
+        has = place >= 0
+        inputs = torch.cat([batch.inputs, self.examples[place[has]]])
+        return F.cross_entropy(module(inputs), torch.cat([batch.labels, batch.labels[has]]))
+
+    def to(self, device: str) -> None:
+        """Move the examples."""
+        self.examples, self.place = self.examples.to(device), self.place.to(device)
+
+
+def noisy(inputs: Tensor, epsilon: float, draws: np.random.Generator) -> Tensor:
+    """Give x + U(−ε, ε), clipped to [0, 1]."""
+    noise = torch.from_numpy(draws.uniform(-epsilon, epsilon, tuple(inputs.shape)).astype("f4"))
+    return (inputs + noise).clamp_(0, 1)
+
+
+def examples(
+    kind: Literal["fgsm", "noise"], images: Images, rows: np.ndarray, epsilon: float, job: Job, batch_size: int = 100
+) -> Tensor:
+    """Make the example of each chosen image, (rows, C, H, W); FGSM on the classifier that the recipe needs."""
+    chosen, made = images.select(rows, f"some of {images.name}"), []
+    for i, start in enumerate(range(0, len(chosen), batch_size)):
+        inputs = torch.from_numpy(chosen.batch(start, start + batch_size))
+        if kind == "noise":
+            made.append(noisy(inputs, epsilon, generator(job.seed, Purpose.TRAINING, i)))
+            continue
+        labels = torch.from_numpy(chosen.labels[start : start + batch_size].astype(np.int64))
+        made.append(fgsm(job.needs["attacked"], inputs, labels, torch.full((len(inputs),), epsilon), Argmax()))
+    return torch.cat(made)
+
+
+def fit(
+    module: nn.Module,
+    images: Images,
+    job: Job,
+    *,
+    kind: Literal["fgsm", "noise"] = "fgsm",
+    share: float = 1.0,
+    epsilon: float = 0.03,
+    **plan: Any,
+) -> nn.Module:
+    """
+    Train on the images and on an example of a ``share`` of them, at ``epsilon`` in units of the pixel range.
+
+    FGSM needs the classifier that it is made on: ``needs = { attacked = "classifier.toml" }``.
+    """
+    if not 0 < share <= 1:
+        raise TrainingError(f"`share` must be above 0 and at most 1, got {share:g}; 0.25 adds a quarter of the images")
+    if kind == "fgsm" and "attacked" not in job.needs:
+        raise TrainingError(
+            f"`needs` must name the attacked classifier, got {', '.join(job.needs) or 'none'}; add its card's file"
+        )
+    rows = some(images.labels, max(round(share * len(images)), len(images.classes)), job.seed)
+    objective = Stored(rows, examples(kind, images, rows, epsilon, job), len(images))
+    return train(module, images, job, objective, Plan(**plan))
