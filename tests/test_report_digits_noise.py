@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn
 
-from reports import digits_noise
-from reports import digits_noise_numbers as numbers
-from reports import digits_noise_page as page
-from reports import digits_noise_published as published
-from reports import digits_noise_run as run
+from reports.digits_noise import __main__ as digits_noise
+from reports.digits_noise import numbers, page, published, run
+from reports.writing import dumped, inserted
 from robustness import cards
 from robustness.errors import CardError, RobustnessError
 from robustness.perturbations import Normal
@@ -264,7 +262,7 @@ def test_tables_follow_from_the_counts_and_the_page_from_the_file(smoke):
 def consistent(file, markdown):
     """Nothing in a result is older than the counts in it, nothing on the page than the result."""
     result = json.loads(file.read_text(encoding="utf-8"))
-    assert digits_noise.dumped(result) == file.read_text(encoding="utf-8")
+    assert dumped(result) == file.read_text(encoding="utf-8")
     assert numbers.derive(result["counts"]) == result["tables"]
     assert page.report(result) == markdown.read_text(encoding="utf-8")
 
@@ -370,7 +368,7 @@ def test_other_amplitudes_are_refused(tmp_path):
 
 def test_page_without_marks_is_refused():
     with pytest.raises(RobustnessError, match="measured: begin"):
-        page.inserted("# no marks", {})
+        inserted("# no marks", page.MODULE, "")
 
 
 # The result at full scale
@@ -410,5 +408,5 @@ def test_committed_curve_lies_within_the_limit(committed):
 def test_committed_tables_and_pages_follow_from_the_counts(committed):
     consistent(digits_noise.OUTPUT / "digits_noise.json", digits_noise.OUTPUT / "digits_noise.md")
     text = digits_noise.DOCS.read_text(encoding="utf-8")
-    assert page.inserted(text, committed) == text
+    assert inserted(text, page.MODULE, page.body(committed)) == text
     assert page.verdict(committed).endswith(": held")

@@ -50,13 +50,18 @@ def main() -> int:
 
 def levels(every: dict[str, Card]) -> list[list[str]]:
     """Give the names in the order of what they need: each level needs earlier ones alone."""
-    left, done, found = dict(every), set(), []
+    left, found = dict(every), []
+    done: set[str] = set()
     while left:
-        ready = [name for name, card in left.items() if {Path(p).stem for p in card.file.recipe.needs.values()} <= done]
+        ready = [name for name, card in left.items() if _needed(card) <= done]
         found.append(ready)
         done |= set(ready)
         left = {name: card for name, card in left.items() if name not in done}
     return found
+
+
+def _needed(card: Card) -> set[str]:
+    return {Path(path).stem for path in card.file.recipe.needs.values()} if card.file.recipe else set()
 
 
 def _say(message: str) -> None:

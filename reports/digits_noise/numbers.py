@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from reports import digits_noise_published as published
+from reports.digits_noise import published
 from robustness.confusion import Matrix, attractors, concentration, confusion_groups
 from robustness.metrics import measure_matrix
 

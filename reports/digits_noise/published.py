@@ -12,7 +12,7 @@ import numpy as np
 
 from robustness.confusion import Matrix
 
-FILE = Path(__file__).parent / "published" / "digits_noise.toml"
+FILE = Path(__file__).parents[1] / "published" / "digits_noise.toml"
 
 DIGIT = 0
 """The digit whose precision, recall and F1 the paper prints as if they were the system's."""

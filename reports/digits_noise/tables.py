@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from tabulate import tabulate
-
-from reports import digits_noise_published as published
-from reports.digits_noise_numbers import METRICS, READINGS
+from reports.digits_noise import published
+from reports.digits_noise.numbers import METRICS, READINGS
+from reports.writing import number, spread, table
 
 NAMES = {"f1[0]": "F1[0]", "precision": "precision, macro", "recall": "recall, macro", "f1": "F1, macro"}
 COLUMNS = {"full": "measured", "short": "short run", "smoke": "smoke run"}
@@ -26,34 +25,12 @@ def sections(result: Result) -> list[str]:
     return [*found, _by_epochs(result)]
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Write a Markdown table; cells stand as they are given."""
-    return str(tabulate(rows, heads, tablefmt="github", disable_numparse=True))
-
-
-def spread(summary: Mapping[str, Any], places: int = 4) -> str:
-    """
-    Write mean ± deviation; values that do not exist are counted.
-
-    >>> spread({"mean": 0.5, "deviation": 0.25, "values": [0.25, None, 0.75]})
-    '0.5000 ± 0.2500 (2 of 3)'
-    """
-    known = sum(value is not None for value in summary["values"])
-    deviation = "" if summary["deviation"] is None else f" ± {_number(summary['deviation'], places)}"
-    missing = "" if known == len(summary["values"]) else f" ({known} of {len(summary['values'])})"
-    return _number(summary["mean"], places) + deviation + missing
-
-
-def _number(value: float | None, places: int = 4) -> str:
-    return "–" if value is None else f"{value:.{places}f}"
-
-
 def _clean(result: Result) -> str:
     """Table 3."""
     measured, kinds = result["tables"]["clean_by_epochs"], ("published", COLUMNS[result["scale"]])
     rows = []
     for metric in METRICS:
-        pairs = [(_number(published.after(int(e)).get(metric)), spread(measured[e][metric])) for e in measured]
+        pairs = [(number(published.after(int(e)).get(metric)), spread(measured[e][metric])) for e in measured]
         rows.append([NAMES.get(metric, metric), *(cell for pair in pairs for cell in pair)])
     heads = ["metric", *(f"{kind}, {e} ep." for e in measured for kind in kinds)]
     return (
@@ -84,7 +61,7 @@ def _noise(result: Result) -> str:
     for i, v in enumerate(result["V"]):
         row = [f"{v:.1f}"]
         for metric, curve in published.curves().items():
-            known = _number(curve[i])
+            known = number(curve[i])
             row += [f"*{known}*" if metric.startswith("recall") and i >= printed else known, spread(noise[metric][i])]
         rows.append(row)
     kinds = ("published", COLUMNS[result["scale"]])
@@ -101,8 +78,8 @@ def _fits(result: Result) -> str:
     rows = []
     for metric, fit in result["tables"]["fit"].items():
         most = fit["largest"]
-        at = [f"{most['V']:.1f}", _number(most["published"]), _number(most["measured"])] if most else ["–"] * 3
-        rows.append([NAMES.get(metric, metric), _number(fit["mean"]), *at, _number(most and most["deviations"], 1)])
+        at = [f"{most['V']:.1f}", number(most["published"]), number(most["measured"])] if most else ["–"] * 3
+        rows.append([NAMES.get(metric, metric), number(fit["mean"]), *at, number(most and most["deviations"], 1)])
     return table(
         ["metric", "mean distance", "farthest at V", "published", COLUMNS[result["scale"]], "deviations"], rows
     )
@@ -116,12 +93,12 @@ def _readings(result: Result) -> str:
         bounded, *others = (curves[reading][i] for reading in READINGS)
         off, deviation = curve[i] - bounded["mean"], bounded["deviation"]
         apart = [f"{off:+.4f}", f"{off / deviation:+.1f}" if deviation else "–"]
-        rows.append([f"{v:.1f}", _number(curve[i]), spread(bounded), *apart, *map(spread, others)])
+        rows.append([f"{v:.1f}", number(curve[i]), spread(bounded), *apart, *map(spread, others)])
     distances = result["tables"]["distance"]
     lines = []
     for reading, words in READINGS.items():
         of_mean, alone = distances[reading]["of_mean"], distances[reading]["of_seeds"]["values"]
-        lines.append([f"`{reading}`: {words}", _number(of_mean), f"{min(alone):.4f} to {max(alone):.4f}"])
+        lines.append([f"`{reading}`: {words}", number(of_mean), f"{min(alone):.4f} to {max(alone):.4f}"])
     seeds = len(result["provenance"]["seeds"])
     error = max((point["deviation"] or 0.0) for point in curves["bounded"]) / math.sqrt(seeds)
     return (

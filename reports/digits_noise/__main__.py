@@ -12,20 +12,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from reports import digits_noise_page as page
-from reports.digits_noise_run import CARD, EPOCHS, SEEDS, measure, scale
+from reports.digits_noise import page
+from reports.digits_noise.run import CARD, EPOCHS, SEEDS, measure, scale
+from reports.writing import dumped, inserted
 from robustness import cards, hardware
 from robustness.errors import CardError, RobustnessError
 from robustness.harness import data_root, store_root
 from robustness.store import Store
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 OUTPUT = ROOT / "reports" / "measured"
 DOCS = ROOT / "docs" / "papers" / "digits-noise.md"
 
@@ -48,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = json.loads((output / "digits_noise.json").read_text(encoding="utf-8"))
         (output / "digits_noise.md").write_text(page.report(result), encoding="utf-8")
         if output.resolve() == OUTPUT:
-            DOCS.write_text(page.inserted(DOCS.read_text(encoding="utf-8"), result), encoding="utf-8")
+            DOCS.write_text(
+                inserted(DOCS.read_text(encoding="utf-8"), "reports.digits_noise", page.body(result)), encoding="utf-8"
+            )
     except (RobustnessError, OSError) as error:
         _say(f"error: {error}")
         return 2
@@ -81,24 +82,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--card", metavar="FILE", type=Path, default=CARD, help="default models/mnist-mlp.toml")
     parser.add_argument("--render", action="store_true", help="run nothing, make the Markdown anew from the JSON")
     return parser
-
-
-def dumped(result: Mapping[str, Any]) -> str:
-    """
-    Write a result so that a person can read it and a diff is short: innermost lists are on one line.
-
-    >>> print(dumped({"matrix": [[1, 2], [3, 4]]}), end="")
-    {
-      "matrix": [
-        [1, 2],
-        [3, 4]
-      ]
-    }
-    """
-    text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
-    # No string holds a line break, so that only lists match.
-    innermost = re.compile(r"\[\n\s+([^][{}]*?)\n\s+\]")
-    return innermost.sub(lambda found: "[" + re.sub(r",\n\s+", ", ", found[1]) + "]", text) + "\n"
 
 
 if __name__ == "__main__":

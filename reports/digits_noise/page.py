@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from reports import digits_noise_published as published
-from reports.digits_noise_tables import Result, sections, table
-from robustness.errors import RobustnessError
+from reports.digits_noise import published
+from reports.digits_noise.tables import Result, sections
+from reports.writing import table
 
-BEGIN = "<!-- measured: begin; written by `python -m reports.digits_noise`, edit nothing here -->"
-END = "<!-- measured: end -->"
-
+MODULE = "reports.digits_noise"
+"""What makes the page anew."""
 SCALES = {
     "full": "Scale **full**: the paper's classifier, data, epochs and amplitudes.",
     "short": "Scale **short**: the paper's classifier and data, but fewer or other seeds or epochs. "
@@ -21,15 +20,6 @@ SCALES = {
 def report(result: Result) -> str:
     """Give the whole page of a result."""
     return f"# digits-noise, scale {result['scale']}\n\n{body(result)}"
-
-
-def inserted(text: str, result: Result) -> str:
-    """Put a result's tables between the two marks of a page, in place of what is there."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise RobustnessError(f"the page must hold the lines\n{BEGIN}\n{END}\nbetween which the tables go")
-    return f"{before}{BEGIN}\n\n{body(result)}\n{END}{after}"
 
 
 def verdict(result: Result) -> str:

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 import robustness
-from reports import digits_noise_numbers as numbers
-from reports import digits_noise_published as published
+from reports.digits_noise import numbers, published
 from robustness import cards, hardware, sources, weights
 from robustness.cards import Card
 from robustness.confusion import confusion_matrix
@@ -27,7 +26,7 @@ from robustness.perturbations import Normal
 from robustness.progress import bar
 from robustness.store import Store
 
-CARD = Path(__file__).parents[1] / "models" / "mnist-mlp.toml"
+CARD = Path(__file__).parents[2] / "models" / "mnist-mlp.toml"
 FORMAT = "pytest-robustness/report/digits-noise/1"
 SEEDS = (0, 1, 2, 3, 4)
 EPOCHS = (1, 5, 10)

@@ -1,0 +1,1 @@
+"""The paper digits-noise: its numbers, tables and page."""

@@ -1,0 +1,73 @@
+"""What the pages of all papers are written with: tables, numbers, the result file, tables put into a page."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+from robustness.errors import RobustnessError
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Write a Markdown table; cells stand as they are given."""
+    return str(tabulate(rows, heads, tablefmt="github", disable_numparse=True))
+
+
+def spread(summary: Mapping[str, Any], places: int = 4) -> str:
+    """
+    Write mean ± deviation; values that do not exist are counted.
+
+    >>> spread({"mean": 0.5, "deviation": 0.25, "values": [0.25, None, 0.75]})
+    '0.5000 ± 0.2500 (2 of 3)'
+    """
+    known = sum(value is not None for value in summary["values"])
+    deviation = "" if summary["deviation"] is None else f" ± {number(summary['deviation'], places)}"
+    missing = "" if known == len(summary["values"]) else f" ({known} of {len(summary['values'])})"
+    return number(summary["mean"], places) + deviation + missing
+
+
+def number(value: float | None, places: int = 4) -> str:
+    """
+    Write a number, or a dash where there is none.
+
+    >>> number(0.5), number(None)
+    ('0.5000', '–')
+    """
+    return "–" if value is None else f"{value:.{places}f}"
+
+
+def dumped(result: Mapping[str, Any]) -> str:
+    """
+    Write a result so that a person can read it and a diff is short: innermost lists are on one line.
+
+    >>> print(dumped({"matrix": [[1, 2], [3, 4]]}), end="")
+    {
+      "matrix": [
+        [1, 2],
+        [3, 4]
+      ]
+    }
+    """
+    text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
+    # No string holds a line break, so that only lists match.
+    innermost = re.compile(r"\[\n\s+([^][{}]*?)\n\s+\]")
+    return innermost.sub(lambda found: "[" + re.sub(r",\n\s+", ", ", found[1]) + "]", text) + "\n"
+
+
+def inserted(text: str, module: str, body: str) -> str:
+    """
+    Put what a module wrote between its two marks of a page, in place of what is there.
+
+    RobustnessError where the page lacks the marks.
+    """
+    begin = f"<!-- measured: begin; written by `python -m {module}`, edit nothing here -->"
+    end = "<!-- measured: end -->"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise RobustnessError(f"the page must hold the lines\n{begin}\n{end}\nbetween which the tables go")
+    return f"{before}{begin}\n\n{body}\n{end}{after}"
