@@ -25,7 +25,7 @@ def every(tmp_path):
 def test_cards(every):
     """Catches: outputs that do not fit a decision, mirrored signs, folds torn by image, a width of another scale."""
     assert {key: len(found) for key, found in every.items()} == {
-        (source, scale): 1 + folds * (8 + 4 + 3 * 6)
+        (source, scale): 1 + folds * (9 + 4 + 3 * 7)
         for source in ("cifar10", "gtsrb")
         for scale, folds in (("short", 3), ("full", 5))
     }
@@ -54,7 +54,8 @@ def test_evaluation(every):
             assert table.strengths
         assert (card.file.data.tested == 1000) == name.endswith("@few")
         assert (card.file.data.test == "given") == name.endswith("@official")
-    assert [len(found[f"gtsrb-1-2n{suffix}"].file.sweeps) for suffix in ("@fold", "@official", "@few")] == [2, 2, 4]
+    assert [len(found[f"gtsrb-1-2n{suffix}"].file.sweeps) for suffix in ("@fold", "@official", "@few")] == [2, 1, 4]
+    assert [len(found[f"gtsrb-1-{system}@few"].file.sweeps) for system in ("null", "null-stg", "adv+bin")] == [5, 5, 4]
 
 
 def test_what_others_need_comes_first(every):

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import robustness
+from reports import running
 from reports.digits_noise import numbers, published
-from robustness import cards, hardware, sources, weights
+from robustness import cards, sources
 from robustness.cards import Card
 from robustness.confusion import confusion_matrix
 from robustness.datasets import mnist
@@ -43,7 +40,9 @@ def measure(
     tasks = [(seed, e) for e in sorted(epochs, reverse=True) for seed in seeds]
     variants_ = [card.reseeded(seed, epochs=e) for seed, e in tasks]
     files = train_many(variants_, store.root, data, workers, say=say, progress=bar)
-    trained = [{"seed": seed, "epochs": e, **_training(file)} for (seed, e), file in zip(tasks, files, strict=True)]
+    trained = [
+        {"seed": seed, "epochs": e, **running.training(file)} for (seed, e), file in zip(tasks, files, strict=True)
+    ]
     trained_in = time.perf_counter() - began
     counts, sweeps = [], []
     harness = Harness(store, data, progress=bar)
@@ -69,13 +68,6 @@ def measure(
         "tables": numbers.derive(counts),
         "counts": counts,
     }
-
-
-def _training(file: Path) -> dict[str, Any]:
-    """Give what a weights file says of its making; a training that was interrupted has no time."""
-    told = weights.metadata(file)
-    seconds = float(told["seconds"]) if told.get("seconds") else None
-    return {"recipe": told["recipe"], "weights": told["checksum"], "seconds": seconds}
 
 
 def scale(card: Card, data: Path, seeds: Sequence[int], epochs: Sequence[int]) -> str:
@@ -119,17 +111,7 @@ def _swept(harness: Harness, card: Card, sweep: str) -> tuple[list[list[list[int
     """Give a confusion matrix for each V, clean first, and where they come from."""
     parts = {"clean": harness.evidence(card), sweep: harness.evidence(card, sweep)}
     matrices = [m for name, part in parts.items() for m in _counted(card, name, part)]
-    about = {
-        name: {
-            "key": part.provenance["key"],
-            "digest": part.digest,
-            "seconds": part.provenance["seconds"],
-            "in_this_run": part.provenance["run"] == harness.store.run,
-            "doubts": part.provenance["doubts"],
-        }
-        for name, part in parts.items()
-    }
-    return matrices, {"evidence": about}
+    return matrices, {"evidence": {name: running.swept(part, harness.store.run) for name, part in parts.items()}}
 
 
 def _counted(card: Card, sweep: str, evidence: Evidence) -> list[list[list[int]]]:
@@ -150,24 +132,15 @@ def _provenance(
     recipe = card.file.recipe
     assert recipe is not None
     return {
-        "made": datetime.now(UTC).date().isoformat(),
         "model": {"name": card.name, "factory": card.file.model.factory, "recipe": recipe.callable},
         "data": {
-            "name": tested.name,
-            "n": len(tested),
+            **running.images(tested),
             "per_class": np.bincount(tested.labels, minlength=len(tested.classes)).tolist(),
-            "fingerprint": tested.fingerprint,
-            "trained_on": {"name": trained.name, "n": len(trained), "fingerprint": trained.fingerprint},
+            "trained_on": running.images(trained),
         },
         "seeds": list(seeds),
         "epochs": list(epochs),
         "noise_seed": harness.seed,
-        "device": hardware.device_kind(harness.device),
-        "cores": hardware.cores(),
         "trainings_at_once": workers,
-        "versions": {
-            "python": platform.python_version(),
-            "pytest-robustness": robustness.__version__,
-            **{name: version(name) for name in ("torch", "numpy")},
-        },
+        **running.machine(harness),
     }

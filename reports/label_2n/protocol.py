@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,17 @@ import tomlkit
 CURVE = [0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5]
 """ε of the curves; 0 is the clean pass that every card has."""
 MIXED = {"uniform": [0.0, 0.5], "clean": 0.5}
-SMALL = [round(size / 255, 4) for size in (2, 4, 8, 16)]
+SMALL = [round(size / 255, 4) for size in (2, 4, 8)]
 """ε of the attacks of many steps: where they are mostly not caught."""
-WEIGHTS = [0.0, 0.1, 1.0, 10.0]
+FEATURES = [1, 5, 20]
+"""Of the attack that changes few features, on the systems trained with such or their like."""
+WEIGHTS = [0.0, 1.0, 10.0]
 """Of the attack probability in the adaptive attack: the best is kept for each image."""
 FEW = 1000
 """Test images of a fold for the attacks of many steps."""
 FILTERED = ("plain", "adv", "cdaec", "distill")
 """Those that cannot tell an attack, and get the detector BIN beside them."""
-SYSTEMS = ("plain+bin", "adv+bin", "null", "2n", "cdaec+bin", "distill+bin")
+SYSTEMS = ("plain+bin", "adv+bin", "null", "null-stg", "2n", "cdaec+bin", "distill+bin")
 """What is evaluated: each gives its accuracy without the filter and with it."""
 
 
@@ -58,14 +60,22 @@ class Scale:
     width: float
     folds: int
     plan: Mapping[str, Any]
+    sparse: Mapping[str, Any]
+    """How NULL's original form differs, whose every attack costs as many passes as features."""
     clean_share: float = 0.25
     """Of NULL's epochs, those on clean images alone."""
 
 
 SCALES = {
-    "short": Scale("short", 0.125, 3, {"epochs": 8, "learning_rate": 0.1}),
-    "full": Scale("full", 1.0, 5, {"epochs": 200, "learning_rate": 0.1, "patience": 30}),
-}
+    "short": Scale(
+        "short", 0.125, 3, {"epochs": 8, "learning_rate": 0.1},
+        sparse={"count": 5000, "features": 20, "epochs": 40, "clean_epochs": 30},
+    ),
+    "full": Scale(
+        "full", 1.0, 5, {"epochs": 200, "learning_rate": 0.1, "patience": 30},
+        sparse={"features": 100, "clean_epochs": 150},
+    ),
+}  # fmt: skip
 
 
 def cards(source: str, scale: Scale, folds: range | None = None) -> dict[str, dict[str, Any]]:
@@ -79,17 +89,25 @@ def cards(source: str, scale: Scale, folds: range | None = None) -> dict[str, di
 
 
 def _fold(about: Source, scale: Scale, name: str, split: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for kind in ("plain", "adv", "null", "2n", "teacher", "bin", "cdaec", "distill"):
+    for kind in ("plain", "adv", "null", "null-stg", "2n", "teacher", "bin", "cdaec", "distill"):
         yield f"{name}-{kind}", _card(about, scale, f"{name}-{kind}", kind, split, name)
     for kind in FILTERED:
         yield f"{name}-{kind}+bin", _card(about, scale, f"{name}-{kind}+bin", f"{kind}+bin", split, name)
 
 
+OUTPUTS: dict[str, Callable[[int], int]] = {
+    "null": lambda classes: classes + 1,
+    "null-stg": lambda classes: classes + 1,
+    "2n": lambda classes: 2 * classes,
+    "bin": lambda classes: 2,
+}
+DECISIONS = {"null": "null", "null-stg": "null", "2n": "2n"}
 FACTORIES = {"cdaec": "models.systems:denoised", "cdaec+bin": "models.systems:denoised_and_filtered"}
 RECIPES = {
     "plain": ("models.defences.plain:fit", {}, {}),
     "adv": ("models.defences.adversarial:fit", {}, {}),
     "null": ("models.defences.null:fit", {}, {}),
+    "null-stg": ("models.defences.null_sparse:fit", {}, {"attacked": "plain"}),
     "2n": ("models.defences.twon:fit", {}, {}),
     "teacher": ("models.defences.plain:fit", {"temperature": 20.0}, {}),
     "distill": ("models.defences.distillation:fit", {"temperature": 20.0}, {"teacher": "teacher"}),
@@ -103,7 +121,7 @@ def _card(
 ) -> dict[str, Any]:
     alone, _, filtered = kind.partition("+")
     arguments: dict[str, Any] = {"width": scale.width, "mean": list(about.mean), "std": list(about.std)}
-    arguments["outputs"] = {"null": about.classes + 1, "2n": 2 * about.classes, "bin": 2}.get(kind, about.classes)
+    arguments["outputs"] = OUTPUTS[kind](about.classes) if kind in OUTPUTS else about.classes
     if kind == "bin":
         arguments["depth"] = 16
     if filtered:
@@ -116,8 +134,10 @@ def _card(
         plan = {**scale.plan, **about.augment, **own}
         if kind == "null":
             plan["clean_epochs"] = round(scale.clean_share * scale.plan["epochs"])
+        if kind == "null-stg":
+            plan |= scale.sparse
         recipe = {"callable": callable_, "arguments": plan, "starts": "by command"}
-    decision = {"null": "null", "2n": "2n"}.get(kind, "bin" if filtered else "argmax")
+    decision = DECISIONS.get(kind, "bin" if filtered else "argmax")
     found: dict[str, Any] = {
         "name": name,
         "scale": scale.name,
@@ -136,19 +156,20 @@ def evaluated(trained: Mapping[str, Mapping[str, Any]], source: str) -> dict[str
     Give the systems of some folds with the sweeps that they are judged by, three cards each.
 
     On the fold's own held-out images (``@fold``) what the paper does: examples made on the substitute, as a curve and
-    mixed. On the official test set the same (``@official``). On a few of the fold's images attacks on the system
+    mixed. Mixed on the official test set too (``@official``). On a few of the fold's images attacks on the system
     itself (``@few``).
     """
     made = {}
     for name, table in trained.items():
-        if name.partition("-")[2].partition("-")[2] not in SYSTEMS:
+        system = name.partition("-")[2].partition("-")[2]
+        if system not in SYSTEMS:
             continue
         box = {"kind": "fgsm", "source": f"{source}-substitute.toml"}
-        black = {"curve": {**box, "strengths": CURVE}, "mixed": {**box, "strengths": [MIXED]}}
+        mixed = {"mixed": {**box, "strengths": [MIXED]}}
         for suffix, data, sweeps in (
-            ("@fold", {}, black),
-            ("@official", {"test": "given"}, black),
-            ("@few", {"tested": FEW}, _white()),
+            ("@fold", {}, {"curve": {**box, "strengths": CURVE}, **mixed}),
+            ("@official", {"test": "given"}, mixed),
+            ("@few", {"tested": FEW}, _white(sparse=system.startswith("null"))),
         ):
             made[name + suffix] = {
                 **table, "name": name + suffix, "data": {**table["data"], **data}, "sweeps": sweeps
@@ -156,8 +177,9 @@ def evaluated(trained: Mapping[str, Mapping[str, Any]], source: str) -> dict[str
     return made
 
 
-def _white() -> dict[str, Any]:
+def _white(*, sparse: bool) -> dict[str, Any]:
     """Give the attacks on the system itself, of one step and of twenty, that do and do not care about the detector."""
+    few = {"stg": {"kind": "stg", "strengths": FEATURES}} if sparse else {}
     steps = {"steps": 20, "relative_step": 0.1, "random_start": False, "strengths": SMALL}
     one = {**steps, "steps": 1, "relative_step": 1.0}
     return {
@@ -165,6 +187,7 @@ def _white() -> dict[str, Any]:
         "pgd": {"kind": "pgd", **steps},
         "adaptive-1": {"kind": "adaptive", **one, "weights": WEIGHTS},
         "adaptive-20": {"kind": "adaptive", **steps, "weights": WEIGHTS},
+        **few,
     }
 
 
