@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +17,24 @@ from robustness.errors import RobustnessError
 def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Write a Markdown table; cells stand as they are given."""
     return str(tabulate(rows, heads, tablefmt="github", disable_numparse=True))
+
+
+def summary(values: Iterable[float]) -> dict[str, Any]:
+    """
+    Give values with their mean and sample standard deviation; a value that does not exist (NaN) is null, and left out.
+
+    >>> summary([0.25, 0.75])
+    {'mean': 0.5, 'deviation': 0.353553, 'values': [0.25, 0.75]}
+    >>> summary([math.nan])
+    {'mean': None, 'deviation': None, 'values': [None]}
+    """
+    shown = [None if math.isnan(value) else round(value, 6) for value in values]
+    known = [value for value in shown if value is not None]
+    return {
+        "mean": round(statistics.fmean(known), 6) if known else None,
+        "deviation": round(statistics.stdev(known), 6) if len(known) > 1 else None,
+        "values": shown,
+    }
 
 
 def spread(summary: Mapping[str, Any], places: int = 4) -> str:

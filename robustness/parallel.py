@@ -33,6 +33,7 @@ def train_many(
     say: Callable[[str], None] | None = None,
     progress: Progress = no_progress,
     what: str = "",
+    device: str = "cpu",
 ) -> list[Path]:
     """
     Train each card by its recipe, unless the store has its weights, and give the files in the order of the cards.
@@ -41,7 +42,7 @@ def train_many(
     is done here. They are spawned, so a script that calls this needs ``if __name__ == "__main__":``. The first failure
     ends all and is raised, TrainingError or what the recipe met; what was finished is in the store.
     """
-    here = Harness(Store(store, say=say), data_root)
+    here = Harness(Store(store, say=say), data_root, device)
     found = [stored(here, card) for card in cards]
     missing = [i for i, path in enumerate(found) if path is None]
     if missing:
@@ -116,7 +117,7 @@ def _side_by_side(
     # No lock: every training writes its own number only, and a process that is killed can hold none.
     parts = spawn.RawArray("d", len(cards))
     others = set(multiprocessing.active_children())
-    settings = (here.store.root, here.store.run, here.data_root, parts)
+    settings = (here.store.root, here.store.run, here.data_root, here.device, parts)
     pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin, initargs=settings)
     try:
         futures = [pool.submit(_train, i, card) for i, card in enumerate(cards)]
@@ -188,8 +189,8 @@ def _end_with_parent() -> None:
 
 
 def _train(i: int, card: Card) -> tuple[Path, list[str]]:
-    root, run, data_root, parts = _settings
-    harness = Harness(Store(root, run), data_root, progress=_sharing(parts, i))
+    root, run, data_root, device, parts = _settings
+    harness = Harness(Store(root, run), data_root, device, progress=_sharing(parts, i))
     path = by_recipe(harness, card, by_command=True)
     parts[i] = 1.0
     return path, harness.notices

@@ -9,7 +9,8 @@ import scipy.stats
 
 from reports.label_2n import protocol
 from reports.label_2n.comparing import compared
-from reports.label_2n.criteria import CLAIMS, DEFENCES, Measured
+from reports.label_2n.criteria import CLAIMS, DEFENCES
+from reports.label_2n.numbers import Measured
 
 PAPER = {
     # system: accuracy without and with the filter, how much it falls over ε, filtered transferability, gain at random

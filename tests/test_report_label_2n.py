@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from reports.label_2n import protocol
-from reports.label_2n.__main__ import levels
+from reports.label_2n.measure import levels
 from robustness import cards
 
 

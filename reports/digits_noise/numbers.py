@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from reports.digits_noise import published
+from reports.writing import summary
 from robustness.confusion import Matrix, attractors, concentration, confusion_groups
 from robustness.metrics import measure_matrix
 
@@ -83,24 +83,6 @@ def _fit(measured: Sequence[Mapping[str, Any]], curve: Sequence[float]) -> dict[
             "measured": measured[i]["mean"],
             "deviations": round(largest / deviation, 1) if deviation else None,
         },
-    }
-
-
-def summary(values: Iterable[float]) -> dict[str, Any]:
-    """
-    Give values with their mean and sample standard deviation; a value that does not exist (NaN) is null, and left out.
-
-    >>> summary([0.25, 0.75])
-    {'mean': 0.5, 'deviation': 0.353553, 'values': [0.25, 0.75]}
-    >>> summary([math.nan])
-    {'mean': None, 'deviation': None, 'values': [None]}
-    """
-    shown = [None if math.isnan(value) else round(value, 6) for value in values]
-    known = [value for value in shown if value is not None]
-    return {
-        "mean": round(statistics.fmean(known), 6) if known else None,
-        "deviation": round(statistics.stdev(known), 6) if len(known) > 1 else None,
-        "values": shown,
     }
 
 

@@ -1,67 +1,95 @@
-"""Train, sweep and report: `python -m reports.label_2n --data-set cifar10 --scale short`; interrupted, it goes on."""
+"""
+The paper label-2n rebuilt: train, sweep, and write its tables, figures and what came of its claims.
+
+    python -m reports.label_2n --data-set gtsrb --scale short
+
+trains the substitute and every defence of every fold, first what others need, and sweeps each system. All of it is
+kept in the store: interrupted anywhere, the same command goes on from where it was. ``label_2n_gtsrb_short.json`` is
+the result; ``docs/papers/label-2n.md`` and the figures are made from all results alone.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from reports.label_2n import protocol
-from robustness import cards, listing
-from robustness.cards import Card
+from reports.label_2n import figures, measure, page, protocol
+from reports.writing import dumped, inserted
+from robustness.errors import RobustnessError
 from robustness.harness import Harness, data_root, store_root
-from robustness.parallel import train_many
 from robustness.progress import bar
 from robustness.store import Store
 
-RUNS = Path(__file__).parents[1] / "runs"
+ROOT = Path(__file__).parents[2]
+RUNS = ROOT / "reports" / "runs"
 """Where the cards of a run are written: below the checkout, so that they can import its models."""
+OUTPUT = ROOT / "reports" / "measured"
+DOCS = ROOT / "docs" / "papers"
 
 
-def main() -> int:
-    """Run the protocol."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data-set", choices=sorted(protocol.SOURCES), required=True)
-    parser.add_argument("--scale", choices=sorted(protocol.SCALES), default="short")
-    parser.add_argument("--folds", type=int, help="only the first so many")
-    parser.add_argument("--workers", type=int)
-    parser.add_argument("--only", choices=["train"], help="stop after this step")
-    options = parser.parse_args()
-    scale = protocol.SCALES[options.scale]
-    tables = protocol.cards(options.data_set, scale, range(options.folds or scale.folds))
-    paths = protocol.write(tables, RUNS / f"label_2n-{options.scale}")
-    every = {name: cards.load(path) for name, path in paths.items()}
-    for level in levels(every):
-        train_many(
-            [every[name] for name in level], store_root(), data_root(), options.workers, say=_say, progress=bar,
-            what=f"training {options.data_set}, {len(level)} of {len(every)} models",
-        )  # fmt: skip
-    if options.only == "train":
-        return 0
-    judged = protocol.write(protocol.evaluated(tables, options.data_set), RUNS / f"label_2n-{options.scale}")
-    harness = Harness(Store(store_root(), say=_say), data_root(), progress=bar)
-    for path in judged.values():
-        card = cards.load(path)
-        for sweep in ("clean", *card.file.sweeps):
-            for line in listing.swept(f"{card.name}:{sweep}", harness.evidence(card, sweep), harness.store.run):
-                _say(line)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 2 where it cannot, with the reason."""
+    given = _parser().parse_args(arguments)
+    output = given.output or OUTPUT
+    try:
+        if not given.render and not _measured(given, output):
+            return 0
+        written = render(output, DOCS if output.resolve() == OUTPUT else output)
+    except (RobustnessError, OSError) as error:
+        _say(f"error: {error}")
+        return 2
+    print("\n".join(f"written: {file}" for file in written))
     return 0
 
 
-def levels(every: dict[str, Card]) -> list[list[str]]:
-    """Give the names in the order of what they need: each level needs earlier ones alone."""
-    left, found = dict(every), []
-    done: set[str] = set()
-    while left:
-        ready = [name for name, card in left.items() if _needed(card) <= done]
-        found.append(ready)
-        done |= set(ready)
-        left = {name: card for name, card in left.items() if name not in done}
-    return found
+def _measured(given: argparse.Namespace, output: Path) -> bool:
+    """Train, and sweep unless only training was asked for; say whether there is a result."""
+    scale = protocol.SCALES[given.scale]
+    folder = RUNS / f"label_2n-{scale.name}"
+    tables = protocol.cards(given.data_set, scale, range(given.folds or scale.folds))
+    harness = Harness(
+        Store(store_root(given.store), say=_say), data_root(given.data), device=given.device, progress=bar
+    )
+    trained = measure.train(tables, folder, harness, given.workers, _say)
+    if given.only == "train":
+        return False
+    result = measure.result(tables, trained, given.data_set, scale, folder, harness, _say)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / f"label_2n_{given.data_set}_{scale.name}.json").write_text(dumped(result), encoding="utf-8")
+    print(f"{given.data_set}, {scale.name}: {page.verdicts(result)}")
+    return True
 
 
-def _needed(card: Card) -> set[str]:
-    return {Path(path).stem for path in card.file.recipe.needs.values()} if card.file.recipe else set()
+def render(output: Path, docs: Path) -> list[Path]:
+    """Write figures and page anew from all results in a folder."""
+    results = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(output.glob("label_2n_*.json"))]
+    written = []
+    for result in results:
+        written += figures.draw(page.measured(result), result["scale"], docs / "figures")
+    file = docs / "label-2n.md"
+    text = page.body(results)
+    if docs == DOCS:
+        text = inserted(file.read_text(encoding="utf-8"), page.MODULE, text)
+    file.write_text(text, encoding="utf-8")
+    return [*written, file]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m reports.label_2n", description=(__doc__ or "").split("\n")[1])
+    parser.add_argument("--data-set", choices=sorted(protocol.SOURCES), default="gtsrb")
+    parser.add_argument("--scale", choices=sorted(protocol.SCALES), default="short")
+    parser.add_argument("--folds", type=int, metavar="N", help="only the first so many")
+    parser.add_argument("--data", metavar="DIR", help="data root (ROBUSTNESS_DATA, else the user's cache)")
+    parser.add_argument("--store", metavar="DIR", help="weights and evidence (ROBUSTNESS_STORE, else the user's cache)")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument("--workers", type=int, metavar="N", help="trainings at once (default: the cores)")
+    parser.add_argument("--only", choices=["train"], help="stop after this step")
+    parser.add_argument("--output", metavar="DIR", type=Path, help="where the result goes (default reports/measured)")
+    parser.add_argument("--render", action="store_true", help="run nothing, make page and figures anew from the JSON")
+    return parser
 
 
 def _say(message: str) -> None:

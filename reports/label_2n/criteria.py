@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
 
 from reports.label_2n.comparing import compared
+from reports.label_2n.numbers import Measured
 
-Row = Mapping[str, Any]
 Outcome = Literal["reproduced", "not reproduced", "not testable at this scale"]
 DEFENCES = {"adv+bin": "ADV", "null": "NULL", "2n": "2N", "cdaec+bin": "CDAEC", "distill+bin": "DISTILL"}
 """The five of the paper, by the systems that carry them; `plain+bin` is no defence."""
@@ -26,35 +25,6 @@ class Verdict(NamedTuple):
     claim: str
     outcome: Outcome
     numbers: str
-
-
-@dataclass(frozen=True)
-class Measured:
-    """The rows of one data set, by the means over its folds."""
-
-    source: str
-    rows: Sequence[Row]
-
-    def folds(self, system: str, sweep: str, metric: str, strength: str | None = None) -> list[float]:
-        """Give a number of every fold, in their order, on the folds' own images; NaN where there is none."""
-        found = {}
-        for row in self.rows:
-            cell = (row["system"], row["sweep"], row["images"])
-            if cell == (system, sweep, "fold") and strength in (None, row["strength"]):
-                value = row.get(metric)
-                found[row["fold"]] = math.nan if value is None else float(value)
-        return [found[fold] for fold in sorted(found)]
-
-    def mean(self, system: str, sweep: str, metric: str, strength: str | None = None) -> float:
-        """Give the mean over the folds; NaN where any has none."""
-        values = self.folds(system, sweep, metric, strength)
-        return sum(values) / len(values) if values else math.nan
-
-    def curve(self, system: str, metric: str, above: float = -1.0) -> list[float]:
-        """Give the means over the folds at every ε above one, in their order."""
-        names = {row["strength"] for row in self.rows if row["sweep"] == "curve"}
-        chosen = sorted((name for name in names if float(name) > above), key=float)
-        return [self.mean(system, "curve", metric, name) for name in chosen]
 
 
 def _decided(claim: str, values: Mapping[str, float], holds: bool) -> Verdict:

@@ -15,7 +15,6 @@ from robustness.cards import Card
 from robustness.harness import Harness
 from robustness.parallel import train_many
 from robustness.progress import bar
-from robustness.store import Store
 from robustness.trained import recipe_hash
 
 FORMAT = "pytest-robustness/report/label-2n/1"
@@ -31,7 +30,7 @@ def train(tables: Mapping[str, Any], folder: Path, harness: Harness, workers: in
         what = f"training {len(told) + 1} to {len(told) + len(level)} of {len(every)} models"
         files = train_many(
             [every[name] for name in level], harness.store.root, harness.data_root, workers, say=say, progress=bar,
-            what=what,
+            what=what, device=harness.device,
         )  # fmt: skip
         for name, file in zip(level, files, strict=True):
             log = harness.store.path("logs", recipe_hash(harness, every[name]), "csv")
@@ -98,5 +97,3 @@ def unpacked(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     [{'n': 3, 'kept': None}, {'n': 4, 'kept': 0.5}]
     """
     return [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
-
-

@@ -1,9 +1,10 @@
-"""From evidence to the numbers that the tables, figures and claims of label-2n are made of: one row a cell."""
+"""The numbers that the tables, figures and claims of label-2n are made of: from evidence one row a cell, and back."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from robustness.cards import Card
 from robustness.evidence import OK, Evidence
 from robustness.harness import Harness
 
+Row = Mapping[str, Any]
 TRANSFERRED = ("transferability", "transferability_filtered")
 EVERY = ("accuracy", "accuracy_filtered", "kept", "undetected_wrong", "detection_auc")
 
@@ -45,3 +47,41 @@ def _cell(evidence: Evidence, strength: str, metrics: tuple[str, ...]) -> dict[s
     if evidence.attack_probability is not None:
         found["attack_probability"] = round(float(np.mean(evidence.attack_probability[row])), 6)
     return found
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The rows of one data set, by the means over its folds."""
+
+    source: str
+    rows: Sequence[Row]
+
+    def folds(
+        self, system: str, sweep: str, metric: str, strength: str | None = None, images: str = "fold"
+    ) -> list[float]:
+        """Give a number of every fold, in their order, on some ``images``; NaN where there is none."""
+        found = {}
+        for row in self.rows:
+            cell = (row["system"], row["sweep"], row["images"])
+            if cell == (system, sweep, images) and strength in (None, row["strength"]):
+                value = row.get(metric)
+                found[row["fold"]] = math.nan if value is None else float(value)
+        return [found[fold] for fold in sorted(found)]
+
+    def mean(self, system: str, sweep: str, metric: str, strength: str | None = None, images: str = "fold") -> float:
+        """Give the mean over the folds; NaN where any has none."""
+        values = self.folds(system, sweep, metric, strength, images)
+        return sum(values) / len(values) if values else math.nan
+
+    def curve(self, system: str, metric: str, above: float = -1.0) -> list[float]:
+        """Give the means over the folds at every ε above one, in their order."""
+        return [self.mean(system, "curve", metric, name) for name in self.strengths("curve") if float(name) > above]
+
+    def strengths(self, sweep: str) -> list[str]:
+        """Give the strengths of a sweep, in their order."""
+        return sorted({row["strength"] for row in self.rows if row["sweep"] == sweep}, key=float)
+
+    def over_curve(self, system: str, metric: str, above: float = -1.0) -> list[float]:
+        """Give each fold's mean over every ε above one; NaN where any is missing."""
+        curves = [self.folds(system, "curve", metric, name) for name in self.strengths("curve") if float(name) > above]
+        return [sum(of_fold) / len(of_fold) for of_fold in zip(*curves, strict=True)]

@@ -1,0 +1,94 @@
+"""What is left of label-2n's claims when the attacker sees the defence, and whether the attack was strong enough."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from reports.label_2n.numbers import Measured
+from reports.label_2n.tables import NAMES, systems
+
+ATTACKS = ("fgsm", "pgd", "adaptive-1", "adaptive-20")
+
+
+class Survival(NamedTuple):
+    """A claim under an attack on the system itself, whether it survives there, and the numbers that say so."""
+
+    claim: str
+    attack: str
+    survives: bool | None
+    """None where it was not measured."""
+    numbers: str
+
+
+def survivals(measured: Measured) -> Iterator[Survival]:
+    """Give each claim under each attack."""
+    for attack in ATTACKS:
+        yield _constant(measured, attack)
+        yield _misleads_nobody(measured, attack)
+        yield _best(measured, attack)
+
+
+def _constant(measured: Measured, attack: str) -> Survival:
+    """Accuracy after filtering varies by at most 0.1, as in the black box, and half of the images pass everywhere."""
+    names = measured.strengths(attack)
+    cells = [("clean", "0"), *((attack, name) for name in names)]
+    accuracy = [measured.mean("2n", sweep, "accuracy_filtered", e, "few") for sweep, e in cells]
+    kept = [measured.mean("2n", sweep, "kept", e, "few") for sweep, e in cells]
+    spread, least = max(accuracy) - min(accuracy), min(kept)
+    survives = _known(names, *accuracy, *kept, spread <= 0.1 and least >= 0.5)
+    said = f"range {spread:.4f}, least kept {least:.4f}"
+    return Survival("2N's accuracy with filtering is nearly constant over ε", attack, survives, said)
+
+
+def _misleads_nobody(measured: Measured, attack: str) -> Survival:
+    """At every ε at most 0.02 more images are undetected and wrong than without an attack."""
+    names = measured.strengths(attack)
+    clean = _clean_wrong(measured, "2n")
+    found = {name: measured.mean("2n", attack, "undetected_wrong", name, "few") for name in names}
+    survives = _known(names, clean, *found.values(), all(value <= clean + 0.02 for value in found.values()))
+    said = ", ".join([f"clean {clean:.4f}", *(f"ε {name} {value:.4f}" for name, value in found.items())])
+    return Survival("almost no attacked image misleads 2N undetected", attack, survives, said)
+
+
+def _best(measured: Measured, attack: str) -> Survival:
+    """At the largest ε of the attack 2N has the fewest images undetected and wrong of all systems."""
+    names = measured.strengths(attack)
+    last = names[-1] if names else ""
+    found = {s: measured.mean(s, attack, "undetected_wrong", last, "few") for s in systems(measured)}
+    rest = min((value for system, value in found.items() if system != "2n"), default=math.nan)
+    own = found.get("2n", math.nan)
+    said = ", ".join(f"{NAMES[system]} {value:.4f}" for system, value in found.items())
+    survives = _known(names, *found.values(), own < rest)
+    return Survival(f"2N is misled least of all systems (ε {last})", attack, survives, said)
+
+
+def _clean_wrong(measured: Measured, system: str) -> float:
+    kept = measured.mean(system, "clean", "kept", "0", "few")
+    return kept * (1 - measured.mean(system, "clean", "accuracy_filtered", "0", "few"))
+
+
+def _known(names: list[str], *values: float | bool) -> bool | None:
+    """Give the last value, unless one is missing or nothing was measured."""
+    *numbers, holds = values
+    return bool(holds) if names and all(map(math.isfinite, numbers)) else None
+
+
+def too_weak(measured: Measured) -> list[str]:
+    """Say where the adaptive attack did worse than the plain one on the same images: it must search better there."""
+    found = []
+    for system in systems(measured):
+        for strong, plain in (("adaptive-20", "pgd"), ("adaptive-1", "fgsm")):
+            for strength in measured.strengths(strong):
+                pairs = zip(
+                    measured.folds(system, strong, "undetected_wrong", strength, "few"),
+                    measured.folds(system, plain, "undetected_wrong", strength, "few"),
+                    strict=True,
+                )
+                found += [
+                    f"{NAMES[system]}, ε {strength}: {strong} {one:.4f}, {plain} {other:.4f}"
+                    for one, other in pairs
+                    if one < other
+                ]
+    return found

@@ -1,0 +1,64 @@
+"""Figures 6 to 9 of label-2n: accuracy and transferability over ε, the folds' mean with bars to their extremes."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from reports.label_2n.numbers import Measured
+from reports.label_2n.tables import NAMES, systems
+
+NUMBERS = {("cifar10", "accuracy"): 6, ("gtsrb", "accuracy"): 7, ("cifar10", "transferability"): 8}
+NUMBERS["gtsrb", "transferability"] = 9
+WHAT = {"accuracy": "accuracy", "transferability": "transferability |Xb|/|Xa|"}
+
+
+def names(source: str, scale: str) -> dict[str, str]:
+    """
+    Give the file of each figure.
+
+    >>> names("gtsrb", "short")["accuracy"]
+    'label-2n-gtsrb-short-accuracy.svg'
+    """
+    return {metric: f"label-2n-{source}-{scale}-{metric}.svg" for metric in WHAT}
+
+
+def draw(measured: Measured, scale: str, folder: Path) -> list[Path]:
+    """Draw both figures of a data set, without a filter on the left and with it on the right; SVG, always the same."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    with rc_context({"svg.hashsalt": "label-2n", "font.size": 9}):
+        for metric, name in names(measured.source, scale).items():
+            figure = Figure(figsize=(9, 3.6), layout="constrained")
+            left, right = figure.subplots(1, 2, sharey=True)
+            for axes, after in ((left, ""), (right, "_filtered")):
+                _lines(axes, measured, metric + after)
+                axes.set(xlabel="ε", title="with filter" if after else "without filter", ylim=(0, 1.02))
+                axes.grid(alpha=0.3)
+            left.set_ylabel(WHAT[metric])
+            figure.legend(*left.get_legend_handles_labels(), loc="outside right center", frameon=False)
+            made.append(folder / name)
+            FigureCanvasSVG(figure).print_svg(made[-1], metadata={"Date": None})  # type: ignore[no-untyped-call]
+    return made
+
+
+def _lines(axes: object, measured: Measured, metric: str) -> None:
+    for i, system in enumerate(systems(measured)):
+        cells = [("curve", strength) for strength in measured.strengths("curve")]
+        if metric.startswith("accuracy"):
+            cells = [("clean", "0"), *cells]
+        folds = [(float(e), measured.folds(system, sweep, metric, e)) for sweep, e in cells]
+        known = [(e, values) for e, values in folds if values and not any(map(math.isnan, values))]
+        if not known:
+            continue
+        means = [sum(values) / len(values) for _, values in known]
+        below = [mean - min(values) for mean, (_, values) in zip(means, known, strict=True)]
+        above = [max(values) - mean for mean, (_, values) in zip(means, known, strict=True)]
+        axes.errorbar(  # type: ignore[attr-defined]
+            [e for e, _ in known], means, yerr=(below, above), label=NAMES[system], color=f"C{i}",
+            marker="osv^D<>"[i], markersize=3, linewidth=1.2, elinewidth=0.8, capsize=2,
+        )  # fmt: skip

@@ -1,0 +1,106 @@
+"""The page of label-2n, made from its result files alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reports.label_2n import figures
+from reports.label_2n.beyond import survivals, too_weak
+from reports.label_2n.criteria import CLAIMS
+from reports.label_2n.measure import unpacked
+from reports.label_2n.numbers import Measured
+from reports.label_2n.tables import NAMES, sections, systems
+from reports.writing import spread, summary, table
+
+MODULE = "reports.label_2n"
+TITLES = {"cifar10": "CIFAR-10", "gtsrb": "GTSRB"}
+Result = Mapping[str, Any]
+
+
+def measured(result: Result) -> Measured:
+    """Give the rows of a result."""
+    return Measured(result["source"], unpacked(result))
+
+
+def body(results: Sequence[Result], images: str = "figures/") -> str:
+    """Give everything below the heading of the page, one part a data set."""
+    if not results:
+        return "Nothing has been measured yet.\n"
+    return "\n\n".join(part for result in results for part in _parts(result, images)) + "\n"
+
+
+def verdicts(result: Result) -> str:
+    """Count what came of the claims."""
+    counts = Counter(decide(measured(result)).outcome for decide in CLAIMS)
+    return ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+
+
+def _parts(result: Result, images: str) -> list[str]:
+    numbers, title = measured(result), TITLES[result["source"]]
+    drawn = figures.names(result["source"], result["scale"])
+    shown = [
+        f"## Figure {figures.NUMBERS[result['source'], metric]}: {metric} over ε\n\nExamples made on the substitute; "
+        f"means of the folds, bars to the least and the largest.\n\n![{metric} over ε]({images}{name})"
+        for metric, name in drawn.items()
+    ]
+    parts = [_what(result), _claims(numbers), _beyond(numbers), *sections(numbers), *shown, _origin(result)]
+    return [part.replace("## ", f"## {title}: ", 1) if part.startswith("## ") else part for part in parts]
+
+
+def _what(result: Result) -> str:
+    folds, due, plan = result["folds"], result["folds_of_the_protocol"], result["plan"]
+    sizes = Counter(about["n"] for name, about in result["provenance"]["data"].items() if name.endswith("@fold"))
+    few = "" if folds >= due else f" (of {due} that the protocol has at this scale)"
+    scaled = "" if result["scale"] == "full" else " **It is not the result that is compared with the paper's numbers.**"
+    return (
+        f"## what was measured\n\nScale **{result['scale']}**: VGG at {result['width']:g} of the paper's width, "
+        f"{plan['epochs']} epochs, {folds} folds{few}, tested on {' or '.join(f'{n:,}' for n in sizes)} held-out "
+        f"images each, seed 0; attacks on the systems themselves on 1,000 of them.{scaled}\nNumbers are means ± "
+        f"standard deviations over the folds. {verdicts(result).capitalize()}."
+    )
+
+
+def _claims(numbers: Measured) -> str:
+    rows = [decide(numbers) for decide in CLAIMS]
+    return "## the paper's claims\n\nEach by a criterion that was written before the run.\n\n" + table(
+        ["claim", "", "numbers"], [[row.claim, f"**{row.outcome}**", row.numbers] for row in rows]
+    )
+
+
+def _beyond(numbers: Measured) -> str:
+    said = {True: "survives", False: "falls", None: "not measured"}
+    rows = [[row.claim, row.attack, f"**{said[row.survives]}**", row.numbers] for row in survivals(numbers)]
+    weak = too_weak(numbers)
+    doubt = f"\n\n**The adaptive attack is too weak here:** {'; '.join(weak)}." if weak else ""
+    return (
+        "## what survives an attacker who sees the defence\n\nExamples made on the system itself; the adaptive attacks "
+        "also push the attack probability down, and keep for each image the run that misleads undetected.\n\n"
+    ) + table(["claim", "attack", "", "numbers"], rows) + doubt  # fmt: skip
+
+
+def _origin(result: Result) -> str:
+    told, models = result["provenance"], result["models"]
+    versions = ", ".join(f"{name} {number}" for name, number in told["versions"].items())
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for name, about in models.items():
+        kinds.setdefault(name.split("-", 2)[-1] if name.count("-") > 1 else "substitute", []).append(about)
+    rows = []
+    for kind, those in kinds.items():
+        cells = [[float("nan") if about[key] is None else about[key] for about in those] for key in ("seconds",)]
+        held = [about["held_out_accuracy"] for about in those if about["held_out_accuracy"] is not None]
+        rows.append([kind, len(those), spread(summary(cells[0]), 0), spread(summary(held)) if held else "–"])
+    doubts = sorted({doubt for about in result["evidence"].values() for doubt in about["doubts"]})
+    said = f" **Doubts:** {'; '.join(doubts)}." if doubts else ""
+    return (
+        f"## where this comes from\n\nMade {told['made']} by `python -m reports.label_2n --data-set {result['source']} "
+        f"--scale {result['scale']}` on {told['device']}, {told['cores']} cores; {versions}. Sweeping took "
+        f"{told['sweeping']:.0f} s of the last run. The result file holds every number by fold, the hashes of all "
+        f"{len(models)} models, and key and digest of all evidence.{said}\n\n"
+    ) + table(["model", "trained", "seconds each", "accuracy on held-out images"], rows)
+
+
+def names(result: Result) -> list[str]:
+    """Give the systems of a result as tables call them."""
+    return [NAMES[system] for system in systems(measured(result))]

@@ -1,0 +1,163 @@
+"""The tables of label-2n as Markdown: in the paper's form, then what the paper did not do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from reports.label_2n.comparing import compared
+from reports.label_2n.criteria import STRONG
+from reports.label_2n.numbers import Measured
+from reports.writing import number, spread, summary, table
+
+NAMES = {
+    "plain+bin": "undefended",
+    "adv+bin": "ADV",
+    "null": "NULL",
+    "null-stg": "NULL, sparse",
+    "2n": "2N",
+    "cdaec+bin": "CDAEC",
+    "distill+bin": "DISTILL",
+}
+"""Systems as they are called in tables; all but NULL and 2N have the detector BIN beside them."""
+PUBLISHED = {("cifar10", "null"): 0.2523}
+"""Table 6: the only p-value that the text still has."""
+KEPT = ("0.02", "0.05", "0.1", "0.3", "0.5")
+"""ε at which the share of images that pass is shown."""
+
+
+def sections(measured: Measured) -> Iterator[str]:
+    """Give every table, those of the paper by its numbers."""
+    yield _clean(measured)
+    yield _shapes(measured)
+    yield _means(measured)
+    yield _transfer(measured)
+    yield _differences(measured, 6, "accuracy after filtering, half of the images perturbed", "mixed")
+    yield _differences(measured, 7, "filtered transferability, mean over ε", "curve")
+    yield _kept(measured)
+    for sweep, said in WHITE.items():
+        yield _white(measured, sweep, said)
+
+
+def systems(measured: Measured) -> list[str]:
+    """Give the systems that were measured, in the order of the tables."""
+    there = {row["system"] for row in measured.rows}
+    return [system for system in NAMES if system in there]
+
+
+def _spread(values: Sequence[float]) -> str:
+    return spread(summary(values)) if values else "–"
+
+
+def _by_system(measured: Measured, heads: Sequence[str], cells: dict[str, list[list[float]]]) -> str:
+    return table(["", *heads], [[NAMES[system], *map(_spread, cells[system])] for system in systems(measured)])
+
+
+def _clean(measured: Measured) -> str:
+    metrics = ("accuracy", "accuracy_filtered", "kept")
+    cells = {
+        s: [measured.folds(s, "clean", m, images=where) for where in ("fold", "official") for m in metrics]
+        for s in systems(measured)
+    }
+    heads = [f"{m}, {where}" for where in ("fold", "official test") for m in ("accuracy", "filtered", "kept")]
+    return "## Clean images\n\nOf each fold's held-out part, and of the official test set.\n\n" + _by_system(
+        measured, heads, cells
+    )
+
+
+def _shapes(measured: Measured) -> str:
+    shapes = [shape + after for shape in ("sensitivity", "deviation", "range") for after in ("", "_filtered")]
+    cells = {s: [measured.folds(s, "shape", shape) for shape in shapes] for s in systems(measured)}
+    heads = [shape.replace("_filtered", ", filtered") for shape in shapes]
+    return (
+        "## Table 3: how sensitive accuracy is to ε\n\nLargest |Δaccuracy/Δε| between neighbours, standard deviation "
+        "and range over ε from 0 to 0.5, examples made on the substitute.\n\n"
+    ) + _by_system(measured, heads, cells)
+
+
+def _means(measured: Measured) -> str:
+    cells = {
+        s: [
+            *(measured.folds(s, "mixed", m) for m in ("accuracy", "accuracy_filtered")),
+            *(measured.over_curve(s, m, above=STRONG) for m in ("accuracy", "accuracy_filtered")),
+            measured.folds(s, "mixed", "accuracy_filtered", images="official"),
+        ]
+        for s in systems(measured)
+    }
+    heads = ["overall", "overall, filtered", f"ε > {STRONG:g}", f"ε > {STRONG:g}, filtered", "official test, filtered"]
+    return (
+        "## Table 4: mean accuracy\n\nOverall: half of the images perturbed, ε ~ U(0, 0.5). "
+        f"ε > {STRONG:g}: all perturbed, stronger than anything seen in training.\n\n"
+    ) + _by_system(measured, heads, cells)
+
+
+def _transfer(measured: Measured) -> str:
+    metrics = ("transferability", "transferability_filtered")
+    cells = {s: [measured.over_curve(s, metric) for metric in metrics] for s in systems(measured)}
+    return (
+        "## Table 5: transferability\n\n|Xb|/|Xa|, mean over ε from 0.02 to 0.5; filtered, an image that is discarded "
+        "misleads nobody.\n\n" + _by_system(measured, ["transferability", "filtered"], cells)
+    )
+
+
+def _values(measured: Measured, system: str, sweep: str) -> list[float]:
+    if sweep == "mixed":
+        return measured.folds(system, sweep, "accuracy_filtered")
+    return measured.over_curve(system, "transferability_filtered")
+
+
+def _differences(measured: Measured, number_: int, of: str, sweep: str) -> str:
+    rows, own = [], _values(measured, "2n", sweep)
+    for system in systems(measured):
+        if system != "2n":
+            other = _values(measured, system, sweep)
+            found = compared(own, other)
+            p = PUBLISHED.get((measured.source, system)) if sweep == "mixed" else None
+            mean = sum(own) / len(own) - sum(other) / len(other) if own and other else math.nan
+            rows.append([NAMES[system], *map(_number, (mean, found.variances, found.means)), number(p)])
+    folds = len(own)
+    few = f" **With {folds} folds these tests have little power.**" if folds < 5 else ""
+    heads = ["2N against", "2N's mean is higher by", "F-test, p", "Welch, p", "Welch, p published"]
+    return f"## Table {number_}: tests of {of}\n\nTwo-sided, n = {folds} folds.{few}\n\n" + table(heads, rows)
+
+
+def _number(value: float) -> str:
+    return number(None if math.isnan(value) else value)
+
+
+def _kept(measured: Measured) -> str:
+    cells = {
+        s: [
+            measured.folds(s, "clean", "kept"),
+            *(measured.folds(s, "curve", "kept", strength) for strength in KEPT),
+            *(measured.folds(s, "curve", "detection_auc", strength) for strength in ("0.02", "0.1")),
+        ]
+        for s in systems(measured)
+    }
+    heads = ["kept, clean", *(f"kept, ε {e}" for e in KEPT), "AUC, ε 0.02", "AUC, ε 0.1"]
+    return (
+        "## What the filter keeps and tells\n\nAccuracy after filtering means nothing where nothing is kept. Share of "
+        "images that pass, examples made on the substitute; area under the detector's ROC curve.\n\n"
+    ) + _by_system(measured, heads, cells)
+
+
+WHITE = {
+    "fgsm": "FGSM on the system itself",
+    "pgd": "20 steps of PGD on the system itself",
+    "adaptive-1": "one step that also evades the detector",
+    "adaptive-20": "20 steps that also evade the detector",
+    "stg": "few features changed (STG): ε is their number",
+}
+
+
+def _white(measured: Measured, sweep: str, said: str) -> str:
+    metrics = ("accuracy", "accuracy_filtered", "kept", "undetected_wrong")
+    rows = []
+    for system in systems(measured):
+        for strength in measured.strengths(sweep):
+            values = [measured.folds(system, sweep, metric, strength, images="few") for metric in metrics]
+            if any(values):
+                rows.append([NAMES[system], strength, *map(_spread, values)])
+    return f"## White box: {said}\n\n" + table(
+        ["", "ε", "accuracy", "accuracy, filtered", "kept", "undetected and wrong"], rows
+    )
