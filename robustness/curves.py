@@ -29,17 +29,22 @@ def measure(metric: str, evidence: Evidence, row: int, clean: Evidence, confiden
     sizes, cells = _curve(evidence, row, clean)
     found = [_accuracy(of, at, filtered=metric.endswith(AFTER)) for of, at in cells]
     accuracies, influences = (np.stack([pair[i] for pair in found]) for i in (0, 1))
-    name = metric.removesuffix(AFTER)
     if np.isnan(accuracies).any():
         return Measurement(metric, math.nan, Interval(math.nan, math.nan), "influence", 0, None, "nothing is kept")
-    value, weights = _shape(name, np.asarray(sizes), accuracies)
+    value, weights = shape(metric.removesuffix(AFTER), np.asarray(sizes), accuracies)
     spread = (weights[:, None] * influences).sum(0)
     half = quantile(confidence) * float(spread.std(ddof=1)) / math.sqrt(len(spread))
     return Measurement(metric, value, Interval(max(value - half, 0.0), value + half), "influence", len(spread))
 
 
-def _shape(name: str, sizes: Floats, accuracies: Floats) -> tuple[float, Floats]:
-    """Give a number and its slope by each accuracy."""
+def shape(name: str, sizes: Floats, accuracies: Floats) -> tuple[float, Floats]:
+    """
+    Give a shape of a curve, and its slope by each accuracy.
+
+    >>> value, slope = shape("sensitivity", np.array([0.0, 0.1, 0.3]), np.array([0.9, 0.8, 0.8]))
+    >>> round(value, 6), slope.round(6).tolist()
+    (1.0, [10.0, -10.0, 0.0])
+    """
     weights = np.zeros(len(sizes))
     if name == "sensitivity":
         slopes = np.diff(accuracies) / np.diff(sizes)

@@ -8,6 +8,7 @@ import pytest
 import scipy.stats
 
 from reports.label_2n import protocol
+from reports.label_2n.beyond import survivals, too_weak
 from reports.label_2n.comparing import compared
 from reports.label_2n.criteria import CLAIMS, DEFENCES
 from reports.label_2n.numbers import Measured
@@ -39,7 +40,8 @@ def rows(source="gtsrb", table=PAPER, folds=5, seed=0):
         for i, size in enumerate(protocol.CURVE):
             share = i / (len(protocol.CURVE) - 1)
             yield {
-                **about, "sweep": "curve", "strength": f"{size:g}", "accuracy_filtered": kept - fall * share + noise,
+                **about, "sweep": "curve", "strength": f"{size:g}",
+                "half_accuracy_filtered": kept - fall * share + noise,
                 "attack_probability": 0.1 + 0.08 * i, "transferability_filtered": transfer,
             }  # fmt: skip
         shapes = {"sensitivity_filtered": 3 * fall, "deviation_filtered": fall / 3, "range_filtered": fall}
@@ -79,7 +81,8 @@ def test_rows_that_are_missing_do_not_reproduce_it():
     left = [
         row for row in rows() if not (row["system"] == "cdaec+bin" and row["fold"] == 1 and row["sweep"] == "shape")
     ]
-    broken = [{**row, "accuracy_filtered": None} if row["system"] == "adv+bin" else row for row in left]
+    lost = {"accuracy_filtered": None, "half_accuracy_filtered": None}
+    broken = [{**row, **lost} if row["system"] == "adv+bin" else row for row in left]
     found = [decide(Measured("gtsrb", broken)).outcome for decide in CLAIMS]
     assert found[0] == found[7] == "not reproduced"
     assert [decide(Measured("gtsrb", [])).outcome for decide in CLAIMS].count("reproduced") == 0
@@ -103,3 +106,47 @@ def test_tests_are_scipy_s():
 
 def test_every_defence_is_one_of_the_protocol():
     assert set(DEFENCES) <= set(protocol.SYSTEMS)
+
+
+ATTACKS = {"fgsm": 0.02, "pgd": 0.3, "adaptive-1": 0.03, "adaptive": 0.4}
+
+
+def white(wrong=ATTACKS, systems=("2n", "null"), best="2n"):
+    """Attacks on the systems themselves: how many more are undetected and wrong, for all but the best twice as many."""
+    for fold, system in itertools.product(range(3), systems):
+        about = {"source": "gtsrb", "fold": fold, "system": system, "images": "few"}
+        yield {**about, "sweep": "clean", "strength": "0", "kept": 1.0, "accuracy_filtered": 0.95}
+        for sweep, more in wrong.items():
+            for strength in ("0.0078", "0.0314"):
+                value = 0.05 + more * (1 if system == best else 2)
+                filtered = 0.95 - value / 2
+                yield {
+                    **about, "sweep": sweep, "strength": strength, "undetected_wrong": value,
+                    "half_accuracy_filtered": filtered,
+                }  # fmt: skip
+
+
+def test_what_survives():
+    """Catches: clean errors that count as the attack's, a range without the clean images, the worst taken for best."""
+    found = {(s.claim[:20], s.attack): s.survives for s in survivals(Measured("gtsrb", list(white())))}
+    for name, due in {
+        "2N's accuracy with f": {"fgsm": True, "pgd": False, "adaptive-1": True, "adaptive": False},
+        "almost no attacked i": {"fgsm": True, "pgd": False, "adaptive-1": False, "adaptive": False},
+        "2N is misled least o": dict.fromkeys(ATTACKS, True),
+    }.items():
+        assert {attack: found[name, attack] for attack in ATTACKS} == due
+    other = list(survivals(Measured("gtsrb", list(white(best="null")))))
+    assert [s.survives for s in other if "least of all" in s.claim] == [False] * 4
+
+
+def test_what_was_not_measured_neither_survives_nor_falls():
+    assert {s.survives for s in survivals(Measured("gtsrb", []))} == {None}
+    broken = [{**row, "undetected_wrong": None, "half_accuracy_filtered": None} for row in white()]
+    assert {s.survives for s in survivals(Measured("gtsrb", broken))} == {None}
+
+
+def test_an_adaptive_attack_that_does_worse_than_the_plain_one_is_said():
+    assert too_weak(Measured("gtsrb", list(white()))) == []
+    weak = list(white({**ATTACKS, "adaptive": 0.29}))
+    assert len(too_weak(Measured("gtsrb", weak))) == 2 * 2 * 3  # systems, strengths, folds
+    assert too_weak(Measured("gtsrb", weak))[0] == "NULL, ε 0.0078: adaptive 0.6300, pgd 0.6500"

@@ -1,22 +1,30 @@
 """The label-2n protocol as cards: read as any card, in an order in which each finds what it needs."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from reports.label_2n import protocol
-from reports.label_2n.measure import levels
+from reports.label_2n import figures, page, protocol
+from reports.label_2n.__main__ import DOCS, OUTPUT, ROOT, main
+from reports.label_2n.beyond import too_weak
+from reports.label_2n.measure import levels, unpacked
+from reports.label_2n.numbers import Measured
+from reports.label_2n.tables import NAMES
+from reports.writing import inserted
 from robustness import cards
+from robustness.store import Store
 
 
 @pytest.fixture
 def every(tmp_path):
     """All cards of both sets at both scales."""
     found = {}
-    for source in protocol.SOURCES:
-        for scale in protocol.SCALES.values():
+    for source in ("cifar10", "gtsrb"):
+        for scale in (protocol.SCALES["short"], protocol.SCALES["full"]):
             tables = protocol.cards(source, scale)
-            tables |= protocol.evaluated(tables, source)
+            tables |= protocol.evaluated(tables, source, scale)
             paths = protocol.write(tables, tmp_path / scale.name)
             found[source, scale.name] = {name: cards.load(path) for name, path in paths.items()}
     return found
@@ -75,3 +83,112 @@ def test_cards_that_are_the_same_stay(tmp_path):
     before = {path: path.stat().st_mtime_ns for path in paths.values()}
     protocol.write(tables, tmp_path)
     assert {path: path.stat().st_mtime_ns for path in paths.values()} == before
+
+
+# The whole protocol, on digits and small networks
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """Where the store and the result of one fold are."""
+    folder = tmp_path_factory.mktemp("label-2n")
+    assert command(folder) == 0
+    return folder
+
+
+def command(folder, *more):
+    places = ["--store", str(folder / "store"), "--output", str(folder / "out")]
+    return main(["--data-set", "digits", "--scale", "smoke", "--folds", "1", "--workers", "1", *places, *more])
+
+
+def read(folder):
+    return json.loads((folder / "out/label_2n_digits_smoke.json").read_text(encoding="utf-8"))
+
+
+def test_every_system_is_measured(smoke):
+    """Catches: a system or a sweep left out, a strength that failed and is silent."""
+    rows = unpacked(read(smoke))
+    assert {row["system"] for row in rows} == set(protocol.SYSTEMS)
+    for system in protocol.SYSTEMS:
+        sweeps = {(row["sweep"], row["images"]) for row in rows if row["system"] == system}
+        due = {("clean", "fold"), ("curve", "fold"), ("mixed", "fold"), ("shape", "fold"), ("clean", "few")}
+        due |= {(sweep, "few") for sweep in ("fgsm", "pgd", "adaptive-1", "adaptive")}
+        assert sweeps == due | ({("stg", "few")} if system.startswith("null") else set())
+    assert {row["status"] for row in rows} == {"ok", None}  # none for shapes
+    assert not too_weak(Measured("digits", rows))
+
+
+def test_numbers_are_those_of_the_evidence(smoke):
+    """Against counts of our own. Catches: accuracy of all for that of the kept, clean images that count twice."""
+    result = read(smoke)
+    store = Store(smoke / "store")
+
+    def evidence(sweep):
+        found, reason = store.evidence(result["evidence"][f"digits-0-2n@fold:{sweep}"]["key"], ROOT)
+        assert not reason
+        return found
+
+    clean, curve = evidence("clean"), evidence("curve")
+    rows = {
+        row["strength"]: row
+        for row in unpacked(result)
+        if (row["system"], row["sweep"], row["images"]) == ("2n", "curve", "fold")
+    }
+    assert len(rows) == len(protocol.CURVE)
+    was_right, was_kept = clean.predictions[0] == clean.labels, clean.attack_probability[0] <= 0.5
+    for i, strength in enumerate(curve.strengths):
+        right, kept = curve.predictions[i] == curve.labels, curve.attack_probability[i] <= 0.5
+        row = rows[strength]
+        assert row["accuracy"] == pytest.approx(right.mean(), abs=1e-6)
+        assert row["kept"] == pytest.approx(kept.mean(), abs=1e-6)
+        assert row["undetected_wrong"] == pytest.approx((kept & ~right).mean(), abs=1e-6)
+        if kept.any():
+            assert row["accuracy_filtered"] == pytest.approx(right[kept].mean(), abs=1e-6)
+        both_right, both_kept = np.concatenate([was_right, right]), np.concatenate([was_kept, kept])
+        assert row["half_accuracy"] == pytest.approx(both_right.mean(), abs=2e-6)
+        assert row["half_accuracy_filtered"] == pytest.approx(both_right[both_kept].mean(), abs=2e-6)
+
+
+def test_a_second_run_takes_everything_from_the_store(smoke, capsys):
+    """Catches: cards, keys or training that differ from run to run."""
+    first = read(smoke)
+    assert command(smoke) == 0
+    assert "not reproduced" in capsys.readouterr().out
+    again = read(smoke)
+    assert not any(about["in_this_run"] for about in again["evidence"].values())
+    assert {name: about["digest"] for name, about in again["evidence"].items()} == {
+        name: about["digest"] for name, about in first["evidence"].items()
+    }
+    assert again["rows"] == first["rows"]
+    assert again["models"] == first["models"]
+
+
+def test_the_page_and_figures_are_made_from_the_file_alone(smoke):
+    out = smoke / "out"
+    before = {path: path.read_bytes() for path in (*out.glob("*.md"), *out.glob("figures/*.svg"))}
+    assert len(before) == 3
+    for path in before:
+        path.unlink()
+    assert main(["--render", "--output", str(out)]) == 0
+    assert {path: path.read_bytes() for path in before} == before
+    text = (out / "label-2n.md").read_text(encoding="utf-8")
+    assert "Scale **smoke**" in text
+    assert "**It is not the result that is compared with the paper's numbers.**" in text
+    assert "1 folds (of 2" in text
+    for name in NAMES.values():
+        assert f"| {name} " in text
+
+
+def test_what_is_committed_is_shown_as_it_is():
+    """Catches: a page that was edited by hand, or made before the results that lie beside it."""
+    results = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(OUTPUT.glob("label_2n_*.json"))]
+    page_ = (DOCS / "label-2n.md").read_text(encoding="utf-8")
+    assert inserted(page_, page.MODULE, page.body(results)) == page_
+    for result in results:
+        for name in figures.names(result["source"], result["scale"]).values():
+            assert (DOCS / "figures" / name).is_file()
+
+
+def test_errors_are_one_sentence(tmp_path, capsys):
+    assert main(["--data-set", "gtsrb", "--data", str(tmp_path), "--store", str(tmp_path / "store")]) == 2
+    assert "gtsrb32.npz.xz" in capsys.readouterr().err

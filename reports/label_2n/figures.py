@@ -8,19 +8,21 @@ from pathlib import Path
 from reports.label_2n.numbers import Measured
 from reports.label_2n.tables import NAMES, systems
 
-NUMBERS = {("cifar10", "accuracy"): 6, ("gtsrb", "accuracy"): 7, ("cifar10", "transferability"): 8}
-NUMBERS["gtsrb", "transferability"] = 9
-WHAT = {"accuracy": "accuracy", "transferability": "transferability |Xb|/|Xa|"}
+NUMBERS = {
+    ("cifar10", "half_accuracy"): "Figure 6", ("gtsrb", "half_accuracy"): "Figure 7",
+    ("cifar10", "transferability"): "Figure 8", ("gtsrb", "transferability"): "Figure 9",
+}  # fmt: skip
+WHAT = {"half_accuracy": "accuracy, half perturbed", "transferability": "transferability |Xb|/|Xa|"}
 
 
 def names(source: str, scale: str) -> dict[str, str]:
     """
     Give the file of each figure.
 
-    >>> names("gtsrb", "short")["accuracy"]
+    >>> names("gtsrb", "short")["half_accuracy"]
     'label-2n-gtsrb-short-accuracy.svg'
     """
-    return {metric: f"label-2n-{source}-{scale}-{metric}.svg" for metric in WHAT}
+    return {metric: f"label-2n-{source}-{scale}-{metric.removeprefix('half_')}.svg" for metric in WHAT}
 
 
 def draw(measured: Measured, scale: str, folder: Path) -> list[Path]:
@@ -49,9 +51,9 @@ def draw(measured: Measured, scale: str, folder: Path) -> list[Path]:
 def _lines(axes: object, measured: Measured, metric: str) -> None:
     for i, system in enumerate(systems(measured)):
         cells = [("curve", strength) for strength in measured.strengths("curve")]
-        if metric.startswith("accuracy"):
-            cells = [("clean", "0"), *cells]
         folds = [(float(e), measured.folds(system, sweep, metric, e)) for sweep, e in cells]
+        if metric.startswith("half_"):
+            folds.insert(0, (0.0, measured.folds(system, "clean", metric.removeprefix("half_"))))
         known = [(e, values) for e, values in folds if values and not any(map(math.isnan, values))]
         if not known:
             continue

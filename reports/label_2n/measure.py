@@ -60,7 +60,7 @@ def result(
 ) -> dict[str, Any]:  # fmt: skip
     """Sweep every system, and give all numbers with where they come from, as they go into the JSON file."""
     began = time.perf_counter()
-    paths = protocol.write(protocol.evaluated(tables, source), folder)
+    paths = protocol.write(protocol.evaluated(tables, source, scale), folder)
     rows, evidence, data = [], {}, {}
     for i, (name, path) in enumerate(paths.items()):
         say(f"{name} ({i + 1} of {len(paths)})")
@@ -81,6 +81,8 @@ def result(
         "folds_of_the_protocol": scale.folds,
         "width": scale.width,
         "plan": dict(scale.plan),
+        "few": scale.few,
+        "steps": scale.steps,
         "provenance": {**running.machine(harness), "sweeping": round(time.perf_counter() - began, 1), "data": data},
         "models": trained,
         "evidence": evidence,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from reports.label_2n.theory import after, before
 from robustness import claims, curves
 from robustness.cards import Card
 from robustness.evidence import OK, Evidence
@@ -24,16 +25,18 @@ def rows(harness: Harness, card: Card) -> Iterator[dict[str, Any]]:
     name, _, images = card.name.partition("@")
     source, fold, system = name.split("-", 2)
     about = {"source": source, "fold": int(fold), "system": system, "images": images}
-    clean = harness.evidence(card)
-    yield {**about, "sweep": "clean", **_cell(clean, "0", ("accuracy", "accuracy_filtered", "kept"))}
+    clean = _cell(harness.evidence(card), "0", ("accuracy", "accuracy_filtered", "kept"))
+    yield {**about, "sweep": "clean", **clean}
     for sweep in card.file.sweeps:
         evidence = harness.evidence(card, sweep)
         metrics = (*EVERY, *(TRANSFERRED if evidence.source is not None else ()))
-        for strength in evidence.strengths:
-            yield {**about, "sweep": sweep, **_cell(evidence, strength, metrics)}
+        cells = [_cell(evidence, strength, metrics) for strength in evidence.strengths]
+        if sweep != "mixed":
+            cells = [cell | _half(clean, cell) for cell in cells]
+        for cell in cells:
+            yield {**about, "sweep": sweep, **cell}
         if sweep == "curve":
-            last = evidence.strengths[-1]
-            yield {**about, "sweep": "shape", **_cell(evidence, last, curves.NAMES)}
+            yield {**about, "sweep": "shape", "strength": evidence.strengths[-1], **_shapes(clean, cells)}
 
 
 def _cell(evidence: Evidence, strength: str, metrics: tuple[str, ...]) -> dict[str, Any]:
@@ -46,6 +49,33 @@ def _cell(evidence: Evidence, strength: str, metrics: tuple[str, ...]) -> dict[s
         found[metric] = None if math.isnan(value) else round(value, 6)
     if evidence.attack_probability is not None:
         found["attack_probability"] = round(float(np.mean(evidence.attack_probability[row])), 6)
+    return found
+
+
+def _half(clean: Row, cell: Row) -> dict[str, Any]:
+    """
+    Give the accuracies where half of the images are perturbed, as in the paper: every image counts both ways.
+
+    A share of p = 1/2 is theirs by section 4's formulas, exactly, for what goes in is what was kept.
+    """
+    if cell["status"] != OK or clean["status"] != OK:
+        return {}
+    found: dict[str, Any] = {"half_accuracy": round(before(clean["accuracy"], cell["accuracy"], 0.5), 6)}
+    if clean["kept"] + cell["kept"] > 0:
+        accuracies = (clean["accuracy_filtered"] or 0.0, cell["accuracy_filtered"] or 0.0)
+        found["half_accuracy_filtered"] = round(after(*accuracies, 0.5, clean["kept"], cell["kept"]), 6)
+    return found
+
+
+def _shapes(clean: Row, cells: Sequence[Row]) -> dict[str, Any]:
+    """Give sensitivity, deviation and range of both accuracies of half perturbed images, from ε 0 on."""
+    found: dict[str, Any] = {}
+    sizes = np.array([0.0, *(float(cell["strength"]) for cell in cells)])
+    for after_, metric in (("", "accuracy"), (curves.AFTER, "accuracy_filtered")):
+        values = [clean.get(metric), *(cell.get(f"half_{metric}") for cell in cells)]
+        if None not in values:
+            accuracies = np.array(values, float)
+            found |= {f"{name}{after_}": round(curves.shape(name, sizes, accuracies)[0], 6) for name in curves.SHAPES}
     return found
 
 

@@ -15,7 +15,7 @@ from reports.label_2n.tables import NAMES, sections, systems
 from reports.writing import spread, summary, table
 
 MODULE = "reports.label_2n"
-TITLES = {"cifar10": "CIFAR-10", "gtsrb": "GTSRB"}
+TITLES = {"cifar10": "CIFAR-10", "gtsrb": "GTSRB", "digits": "digits"}
 Result = Mapping[str, Any]
 
 
@@ -39,14 +39,18 @@ def verdicts(result: Result) -> str:
 
 def _parts(result: Result, images: str) -> list[str]:
     numbers, title = measured(result), TITLES[result["source"]]
-    drawn = figures.names(result["source"], result["scale"])
-    shown = [
-        f"## Figure {figures.NUMBERS[result['source'], metric]}: {metric} over ε\n\nExamples made on the substitute; "
-        f"means of the folds, bars to the least and the largest.\n\n![{metric} over ε]({images}{name})"
-        for metric, name in drawn.items()
-    ]
-    parts = [_what(result), _claims(numbers), _beyond(numbers), *sections(numbers), *shown, _origin(result)]
-    return [part.replace("## ", f"## {title}: ", 1) if part.startswith("## ") else part for part in parts]
+    parts = [_what(result), _claims(numbers), _beyond(numbers), *sections(numbers)]
+    parts += [_shown(result, *figure, images) for figure in figures.names(result["source"], result["scale"]).items()]
+    return [part.replace("## ", f"## {title}: ", 1) for part in (*parts, _origin(result))]
+
+
+def _shown(result: Result, metric: str, name: str, images: str) -> str:
+    number = figures.NUMBERS.get((result["source"], metric), "Figure")
+    metric = figures.WHAT[metric]
+    return (
+        f"## {number}: {metric} over ε\n\nExamples made on the substitute; means of the folds, bars to the least and "
+        f"the largest.\n\n![{metric} over ε]({images}{name})"
+    )
 
 
 def _what(result: Result) -> str:
@@ -54,11 +58,12 @@ def _what(result: Result) -> str:
     sizes = Counter(about["n"] for name, about in result["provenance"]["data"].items() if name.endswith("@fold"))
     few = "" if folds >= due else f" (of {due} that the protocol has at this scale)"
     scaled = "" if result["scale"] == "full" else " **It is not the result that is compared with the paper's numbers.**"
+    tested = " or ".join(f"{n:,}" for n in sizes)
     return (
-        f"## what was measured\n\nScale **{result['scale']}**: VGG at {result['width']:g} of the paper's width, "
-        f"{plan['epochs']} epochs, {folds} folds{few}, tested on {' or '.join(f'{n:,}' for n in sizes)} held-out "
-        f"images each, seed 0; attacks on the systems themselves on 1,000 of them.{scaled}\nNumbers are means ± "
-        f"standard deviations over the folds. {verdicts(result).capitalize()}."
+        f"## what was measured\n\nScale **{result['scale']}**: networks at width {result['width']:g} (1 is the "
+        f"paper's), {plan['epochs']} epochs, {folds} folds{few}, tested on {tested} held-out images each, seed 0; "
+        f"attacks on the systems themselves, of up to {result['steps']} steps, on {result['few']:,} of them.{scaled}\n"
+        f"Numbers are means ± standard deviations over the folds. {verdicts(result).capitalize()}."
     )
 
 

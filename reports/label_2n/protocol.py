@@ -18,8 +18,6 @@ FEATURES = [1, 5, 20]
 """Of the attack that changes few features, on the systems trained with such or their like."""
 WEIGHTS = [0.0, 1.0, 10.0]
 """Of the attack probability in the adaptive attack: the best is kept for each image."""
-FEW = 1000
-"""Test images of a fold for the attacks of many steps."""
 FILTERED = ("plain", "adv", "cdaec", "distill")
 """Those that cannot tell an attack, and get the detector BIN beside them."""
 SYSTEMS = ("plain+bin", "adv+bin", "null", "null-stg", "2n", "cdaec+bin", "distill+bin")
@@ -28,17 +26,28 @@ SYSTEMS = ("plain+bin", "adv+bin", "null", "null-stg", "2n", "cdaec+bin", "disti
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: its file, the array of its groups, the network's shape, and how its images may be augmented."""
+    """
+    A data set: its file, the array of its groups, the network's shape, and how its images may be augmented.
 
-    file: str
+    ``network`` is the factory of all classifiers, ``detector`` what it is called with for BIN, ``systems`` the module
+    of the factories of what is made of several. A set without an official test set is evaluated on its folds alone.
+    """
+
+    file: str | None
     classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     groups: str | None = None
     augment: Mapping[str, Any] = field(default_factory=dict)
+    network: str = "models.vgg:vgg"
+    detector: Mapping[str, Any] = field(default_factory=lambda: {"depth": 16})
+    systems: str = "models.systems"
+    official: bool = True
 
     def data(self, split: Mapping[str, Any]) -> dict[str, Any]:
         """Give a card's ``[data]``."""
+        if self.file is None:
+            return {"name": "digits", "split": dict(split)}
         groups = {} if self.groups is None else {"groups": self.groups}
         return {"name": "array", "file": self.file, **groups, "split": dict(split)}
 
@@ -49,6 +58,9 @@ SOURCES = {
     ),
     # A mirrored sign may be another sign.
     "gtsrb": Source("gtsrb32.npz.xz", 43, (0.290, 0.264, 0.274), (0.260, 0.251, 0.257), "train_track", {"shift": 2}),
+    "digits": Source(
+        None, 10, (0.3,), (0.35,), network="models.small:small", detector={}, systems="models.small", official=False
+    ),
 }
 
 
@@ -62,11 +74,19 @@ class Scale:
     plan: Mapping[str, Any]
     sparse: Mapping[str, Any]
     """How NULL's original form differs, whose every attack costs as many passes as features."""
+    few: int = 1000
+    """Test images of a fold for the attacks of many steps."""
+    steps: int = 20
+    """Of those."""
     clean_share: float = 0.25
     """Of NULL's epochs, those on clean images alone."""
 
 
 SCALES = {
+    "smoke": Scale(
+        "smoke", 0.5, 2, {"epochs": 3, "learning_rate": 0.02, "batch_size": 32},
+        sparse={"count": 200, "features": 3, "epochs": 3, "clean_epochs": 2}, few=40, steps=3,
+    ),
     "short": Scale(
         "short", 0.125, 3, {"epochs": 8, "learning_rate": 0.1},
         sparse={"count": 5000, "features": 20, "epochs": 40, "clean_epochs": 30},
@@ -81,7 +101,8 @@ SCALES = {
 def cards(source: str, scale: Scale, folds: range | None = None) -> dict[str, dict[str, Any]]:
     """Give every card of a data set as a table, by name: first what others need."""
     about = SOURCES[source]
-    made = {f"{source}-substitute": _card(about, scale, f"{source}-substitute", "plain", {"kind": "given"})}
+    whole = {"kind": "given"} if about.official else {"kind": "stratified", "share": 0.2}
+    made = {f"{source}-substitute": _card(about, scale, f"{source}-substitute", "plain", whole)}
     for fold in folds or range(scale.folds):
         split = {"kind": "folds", "k": scale.folds, "fold": fold}
         made |= _fold(about, scale, f"{source}-{fold}", split)
@@ -102,7 +123,7 @@ OUTPUTS: dict[str, Callable[[int], int]] = {
     "bin": lambda classes: 2,
 }
 DECISIONS = {"null": "null", "null-stg": "null", "2n": "2n"}
-FACTORIES = {"cdaec": "models.systems:denoised", "cdaec+bin": "models.systems:denoised_and_filtered"}
+FACTORIES = {"cdaec": "denoised", "cdaec+bin": "denoised_and_filtered"}
 RECIPES = {
     "plain": ("models.defences.plain:fit", {}, {}),
     "adv": ("models.defences.adversarial:fit", {}, {}),
@@ -123,13 +144,13 @@ def _card(
     arguments: dict[str, Any] = {"width": scale.width, "mean": list(about.mean), "std": list(about.std)}
     arguments["outputs"] = OUTPUTS[kind](about.classes) if kind in OUTPUTS else about.classes
     if kind == "bin":
-        arguments["depth"] = 16
+        arguments |= about.detector
     if filtered:
-        factory = FACTORIES.get(kind, "models.systems:filtered")
+        factory = f"{about.systems}:{FACTORIES.get(kind, 'filtered')}"
         recipe: dict[str, Any] = {"callable": "models.defences.detector:join"}
         needs = {"classifier": alone, "detector": "bin"}
     else:
-        factory = FACTORIES.get(kind, "models.vgg:vgg")
+        factory = f"{about.systems}:{FACTORIES[kind]}" if kind in FACTORIES else about.network
         callable_, own, needs = RECIPES[kind]
         plan = {**scale.plan, **about.augment, **own}
         if kind == "null":
@@ -151,7 +172,7 @@ def _card(
     return found
 
 
-def evaluated(trained: Mapping[str, Mapping[str, Any]], source: str) -> dict[str, dict[str, Any]]:
+def evaluated(trained: Mapping[str, Mapping[str, Any]], source: str, scale: Scale) -> dict[str, dict[str, Any]]:
     """
     Give the systems of some folds with the sweeps that they are judged by, three cards each.
 
@@ -169,24 +190,26 @@ def evaluated(trained: Mapping[str, Mapping[str, Any]], source: str) -> dict[str
         for suffix, data, sweeps in (
             ("@fold", {}, {"curve": {**box, "strengths": CURVE}, **mixed}),
             ("@official", {"test": "given"}, mixed),
-            ("@few", {"tested": FEW}, _white(sparse=system.startswith("null"))),
+            ("@few", {"tested": scale.few}, _white(scale.steps, sparse=system.startswith("null"))),
         ):
+            if suffix == "@official" and not SOURCES[source].official:
+                continue
             made[name + suffix] = {
                 **table, "name": name + suffix, "data": {**table["data"], **data}, "sweeps": sweeps
             }  # fmt: skip
     return made
 
 
-def _white(*, sparse: bool) -> dict[str, Any]:
-    """Give the attacks on the system itself, of one step and of twenty, that do and do not care about the detector."""
+def _white(count: int, *, sparse: bool) -> dict[str, Any]:
+    """Give the attacks on the system itself, of one step and of many, that do and do not care about the detector."""
     few = {"stg": {"kind": "stg", "strengths": FEATURES}} if sparse else {}
-    steps = {"steps": 20, "relative_step": 0.1, "random_start": False, "strengths": SMALL}
+    steps = {"steps": count, "relative_step": 2 / count, "random_start": False, "strengths": SMALL}
     one = {**steps, "steps": 1, "relative_step": 1.0}
     return {
         "fgsm": {"kind": "fgsm", "strengths": [*SMALL, 0.1, 0.3]},
         "pgd": {"kind": "pgd", **steps},
         "adaptive-1": {"kind": "adaptive", **one, "weights": WEIGHTS},
-        "adaptive-20": {"kind": "adaptive", **steps, "weights": WEIGHTS},
+        "adaptive": {"kind": "adaptive", **steps, "weights": WEIGHTS},
         **few,
     }
 
