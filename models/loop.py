@@ -26,8 +26,8 @@ class Plan:
     What every training decides, whatever it is trained for.
 
     ``held_out`` is the share of the images (of whole groups, where there are groups) by which the best epoch is
-    chosen; after ``patience`` epochs without a better one training stops. ``flip`` mirrors half of the images,
-    ``shift`` moves each by up to so many pixels.
+    chosen; after ``patience`` epochs without a better one training stops. Over the share ``warmup`` of the training the
+    rate rises from a twentieth. ``flip`` mirrors half of the images, ``shift`` moves each by up to so many pixels.
     """
 
     epochs: int
@@ -36,6 +36,7 @@ class Plan:
     learning_rate: float = 0.1
     weight_decay: float = 5e-4
     schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: float = 0.0
     held_out: float = 0.1
     patience: int | None = None
     flip: bool = False
@@ -50,8 +51,18 @@ class Plan:
         return kind(module.parameters(), fused=True, **settings)
 
     def rate(self, done: float) -> float:
-        """Give the learning rate when a share of the training is done."""
-        return self.learning_rate * (0.5 * (1 + math.cos(math.pi * done)) if self.schedule == "cosine" else 1.0)
+        """
+        Give the learning rate when a share of the training is done.
+
+        >>> plan = Plan(10, learning_rate=1.0, warmup=0.2)
+        >>> [round(plan.rate(done), 3) for done in (0.0, 0.1, 0.2, 0.6, 1.0)]
+        [0.05, 0.525, 1.0, 0.5, 0.0]
+        """
+        if done < self.warmup:
+            return self.learning_rate * (0.05 + 0.95 * done / self.warmup)
+        if self.schedule == "constant":
+            return self.learning_rate
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (done - self.warmup) / (1 - self.warmup)))
 
 
 def train(module: nn.Module, images: Images, job: Job, objective: Objective, plan: Plan) -> nn.Module:

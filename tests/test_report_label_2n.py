@@ -1,6 +1,7 @@
 """The label-2n protocol as cards: read as any card, in an order in which each finds what it needs."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -89,16 +90,23 @@ def test_cards_that_are_the_same_stay(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    """Where the store and the result of one fold are."""
+def store(tmp_path_factory):
+    """The folder of a store that xdist's workers share: what one of them makes the others wait for."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "label-2n-store"
+
+
+@pytest.fixture(scope="module")
+def smoke(store, tmp_path_factory):
+    """Where the result of one fold is."""
     folder = tmp_path_factory.mktemp("label-2n")
-    assert command(folder) == 0
+    assert command(store, folder) == 0
     return folder
 
 
-def command(folder, *more):
-    places = ["--store", str(folder / "store"), "--output", str(folder / "out")]
-    return main(["--data-set", "digits", "--scale", "smoke", "--folds", "1", "--workers", "1", *places, *more])
+def command(store, folder):
+    places = ["--store", str(store), "--output", str(folder / "out")]
+    return main(["--data-set", "digits", "--scale", "smoke", "--folds", "1", "--workers", "1", *places])
 
 
 def read(folder):
@@ -118,13 +126,12 @@ def test_every_system_is_measured(smoke):
     assert not too_weak(Measured("digits", rows))
 
 
-def test_numbers_are_those_of_the_evidence(smoke):
+def test_numbers_are_those_of_the_evidence(store, smoke):
     """Against counts of our own. Catches: accuracy of all for that of the kept, clean images that count twice."""
     result = read(smoke)
-    store = Store(smoke / "store")
 
     def evidence(sweep):
-        found, reason = store.evidence(result["evidence"][f"digits-0-2n@fold:{sweep}"]["key"], ROOT)
+        found, reason = Store(store).evidence(result["evidence"][f"digits-0-2n@fold:{sweep}"]["key"], ROOT)
         assert not reason
         return found
 
@@ -149,10 +156,10 @@ def test_numbers_are_those_of_the_evidence(smoke):
         assert row["half_accuracy_filtered"] == pytest.approx(both_right[both_kept].mean(), abs=2e-6)
 
 
-def test_a_second_run_takes_everything_from_the_store(smoke, capsys):
+def test_a_second_run_takes_everything_from_the_store(store, smoke, capsys):
     """Catches: cards, keys or training that differ from run to run."""
     first = read(smoke)
-    assert command(smoke) == 0
+    assert command(store, smoke) == 0
     assert "not reproduced" in capsys.readouterr().out
     again = read(smoke)
     assert not any(about["in_this_run"] for about in again["evidence"].values())

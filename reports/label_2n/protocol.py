@@ -38,7 +38,8 @@ class Source:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     groups: str | None = None
-    augment: Mapping[str, Any] = field(default_factory=dict)
+    flip: bool = False
+    shift: int = 0
     network: str = "models.vgg:vgg"
     detector: Mapping[str, Any] = field(default_factory=lambda: {"depth": 16})
     systems: str = "models.systems"
@@ -53,11 +54,9 @@ class Source:
 
 
 SOURCES = {
-    "cifar10": Source(
-        "cifar10.npz.xz", 10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), augment={"flip": True, "shift": 4}
-    ),
+    "cifar10": Source("cifar10.npz.xz", 10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), flip=True, shift=4),
     # A mirrored sign may be another sign.
-    "gtsrb": Source("gtsrb32.npz.xz", 43, (0.290, 0.264, 0.274), (0.260, 0.251, 0.257), "train_track", {"shift": 2}),
+    "gtsrb": Source("gtsrb32.npz.xz", 43, (0.290, 0.264, 0.274), (0.260, 0.251, 0.257), "train_track", shift=2),
     "digits": Source(
         None, 10, (0.3,), (0.35,), network="models.small:small", detector={}, systems="models.small", official=False
     ),
@@ -78,6 +77,8 @@ class Scale:
     """Test images of a fold for the attacks of many steps."""
     steps: int = 20
     """Of those."""
+    shifts: bool = True
+    """Whether images move by some pixels in training, which few epochs of a narrow network do not make up for."""
     clean_share: float = 0.25
     """Of NULL's epochs, those on clean images alone."""
 
@@ -88,11 +89,11 @@ SCALES = {
         sparse={"count": 200, "features": 3, "epochs": 3, "clean_epochs": 2}, few=40, steps=3,
     ),
     "short": Scale(
-        "short", 0.125, 3, {"epochs": 8, "learning_rate": 0.1},
+        "short", 0.125, 3, {"epochs": 8, "learning_rate": 0.02, "warmup": 0.25}, shifts=False,
         sparse={"count": 5000, "features": 20, "epochs": 40, "clean_epochs": 30},
     ),
     "full": Scale(
-        "full", 1.0, 5, {"epochs": 200, "learning_rate": 0.1, "patience": 30},
+        "full", 1.0, 5, {"epochs": 200, "learning_rate": 0.1, "warmup": 0.05, "patience": 30},
         sparse={"features": 100, "clean_epochs": 150},
     ),
 }  # fmt: skip
@@ -124,7 +125,9 @@ OUTPUTS: dict[str, Callable[[int], int]] = {
 }
 DECISIONS = {"null": "null", "null-stg": "null", "2n": "2n"}
 FACTORIES = {"cdaec": "denoised", "cdaec+bin": "denoised_and_filtered"}
-RECIPES = {
+DENOISING: dict[str, Any] = {"optimizer": "adam", "learning_rate": 0.002, "weight_decay": 0.0}
+"""A squared error's gradient is far smaller than a cross-entropy's; Adam does not mind."""
+RECIPES: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
     "plain": ("models.defences.plain:fit", {}, {}),
     "adv": ("models.defences.adversarial:fit", {}, {}),
     "null": ("models.defences.null:fit", {}, {}),
@@ -133,7 +136,7 @@ RECIPES = {
     "teacher": ("models.defences.plain:fit", {"temperature": 20.0}, {}),
     "distill": ("models.defences.distillation:fit", {"temperature": 20.0}, {"teacher": "teacher"}),
     "bin": ("models.defences.detector:fit", {}, {"attacked": "plain"}),
-    "cdaec": ("models.defences.denoising:fit", {}, {"classifier": "plain"}),
+    "cdaec": ("models.defences.denoising:fit", DENOISING, {"classifier": "plain"}),
 }
 
 
@@ -152,7 +155,9 @@ def _card(
     else:
         factory = f"{about.systems}:{FACTORIES[kind]}" if kind in FACTORIES else about.network
         callable_, own, needs = RECIPES[kind]
-        plan = {**scale.plan, **about.augment, **own}
+        plan = {**scale.plan, **({"flip": True} if about.flip else {}), **own}
+        if scale.shifts and about.shift:
+            plan["shift"] = about.shift
         if kind == "null":
             plan["clean_epochs"] = round(scale.clean_share * scale.plan["epochs"])
         if kind == "null-stg":
