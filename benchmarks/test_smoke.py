@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import peers, startup
+from benchmarks import peers, startup, training
 from benchmarks import sweep as noise
 from models.mlp import mlp
 from robustness.datasets.images import from_arrays
@@ -56,3 +56,11 @@ def test_the_floor_decides_what_the_sweep_decides(module, images):
 
 def test_startup():
     assert all(value > 0 for value in startup.compare(repeats=1).values())
+
+
+def test_training_costs(capsys):
+    """Catches: a defence that the benchmark no longer trains."""
+    found = training.compare(0.05, batches=1, repeats=1, device="cpu")
+    assert [bound.most for bound in found] == [2.8, 1.8, 1.8]
+    assert all(bound.ratio > 0 for bound in found)
+    assert "images a second" in capsys.readouterr().out
