@@ -1,19 +1,49 @@
-"""What a paper's result file says of where its numbers come from: machine, versions, trainings, evidence."""
+"""Running a paper: cards written, models trained in order, and what a result file says of where numbers come from."""
 
 from __future__ import annotations
 
+import argparse
 import csv
 import platform
+import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import tomlkit
+
 import robustness
 from robustness import hardware, weights
+from robustness.cards import Card
 from robustness.datasets.images import Images
 from robustness.evidence import Evidence
-from robustness.harness import Harness
+from robustness.harness import Harness, data_root, store_root
+from robustness.parallel import train_many
+from robustness.progress import bar
+from robustness.store import Store
+from robustness.trained import recipe_hash
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Give a paper's command the options that all have."""
+    parser.add_argument("--data", metavar="DIR", help="data root (ROBUSTNESS_DATA, else the user's cache)")
+    parser.add_argument("--store", metavar="DIR", help="weights and evidence (ROBUSTNESS_STORE, else the user's cache)")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument("--workers", type=int, metavar="N", help="trainings at once (default: the cores)")
+    parser.add_argument("--output", metavar="DIR", type=Path, help="where the result goes (default reports/measured)")
+    parser.add_argument("--render", action="store_true", help="run nothing, make the page anew from the JSON")
+
+
+def harness_for(given: argparse.Namespace) -> Harness:
+    """Give what the options name."""
+    return Harness(Store(store_root(given.store), say=say), data_root(given.data), device=given.device, progress=bar)
+
+
+def say(message: str) -> None:
+    """Say what a person waits for, beside what the command prints."""
+    print(message, file=sys.stderr, flush=True)
 
 
 def machine(harness: Harness) -> dict[str, Any]:
@@ -62,3 +92,46 @@ def swept(evidence: Evidence, run: str) -> dict[str, Any]:
         "in_this_run": told["run"] == run,
         "doubts": told["doubts"],
     }
+
+
+def train(every: Mapping[str, Card], harness: Harness, workers: int | None) -> dict[str, Any]:
+    """Train every model, first those that others need; give what each says of its training."""
+    told: dict[str, Any] = {}
+    for level in levels(every):
+        what = f"training {len(told) + 1} to {len(told) + len(level)} of {len(every)} models"
+        files = train_many(
+            [every[name] for name in level], harness.store.root, harness.data_root, workers, say=say, progress=bar,
+            what=what, device=harness.device,
+        )  # fmt: skip
+        for name, file in zip(level, files, strict=True):
+            log = harness.store.path("logs", recipe_hash(harness, every[name]), "csv")
+            told[name] = training(file, log)
+    return told
+
+
+def levels(every: Mapping[str, Card]) -> list[list[str]]:
+    """Give the names in the order of what they need: each level needs earlier ones alone."""
+    left, found = dict(every), []
+    done: set[str] = set()
+    while left:
+        ready = [name for name, card in left.items() if _needed(card) <= done]
+        found.append(ready)
+        done |= set(ready)
+        left = {name: card for name, card in left.items() if name not in done}
+    return found
+
+
+def _needed(card: Card) -> set[str]:
+    return {Path(path).stem for path in card.file.recipe.needs.values()} if card.file.recipe else set()
+
+
+def write(tables: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, Path]:
+    """Write cards as files, which name each other; those that are there and the same stay as they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {}
+    for name, table in tables.items():
+        paths[name] = folder / f"{name}.toml"
+        text = tomlkit.dumps(table)
+        if not paths[name].is_file() or paths[name].read_text(encoding="utf-8") != text:
+            paths[name].write_text(text, encoding="utf-8")
+    return paths

@@ -10,9 +10,10 @@ import pytest
 from reports.label_2n import figures, page, protocol
 from reports.label_2n.__main__ import DOCS, OUTPUT, ROOT, main
 from reports.label_2n.beyond import too_weak
-from reports.label_2n.measure import levels, unpacked
+from reports.label_2n.measure import unpacked
 from reports.label_2n.numbers import Measured
 from reports.label_2n.tables import NAMES
+from reports.running import levels, write
 from reports.writing import inserted
 from robustness import cards
 from robustness.store import Store
@@ -26,7 +27,7 @@ def every(tmp_path):
         for scale in (protocol.SCALES["short"], protocol.SCALES["full"]):
             tables = protocol.cards(source, scale)
             tables |= protocol.evaluated(tables, source, scale)
-            paths = protocol.write(tables, tmp_path / scale.name)
+            paths = write(tables, tmp_path / scale.name)
             found[source, scale.name] = {name: cards.load(path) for name, path in paths.items()}
     return found
 
@@ -80,9 +81,9 @@ def test_what_others_need_comes_first(every):
 def test_cards_that_are_the_same_stay(tmp_path):
     """Catches: cards that are new to the second run."""
     tables = protocol.cards("cifar10", protocol.SCALES["short"], range(1))
-    paths = protocol.write(tables, tmp_path)
+    paths = write(tables, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in paths.values()}
-    protocol.write(tables, tmp_path)
+    write(tables, tmp_path)
     assert {path: path.stat().st_mtime_ns for path in paths.values()} == before
 
 

@@ -16,12 +16,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from reports import running
 from reports.label_2n import figures, measure, page, protocol
 from reports.writing import dumped, inserted
+from robustness import cards
 from robustness.errors import RobustnessError
-from robustness.harness import Harness, data_root, store_root
-from robustness.progress import bar
-from robustness.store import Store
 
 ROOT = Path(__file__).parents[2]
 RUNS = ROOT / "reports" / "runs"
@@ -39,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         written = render(output, DOCS if output.resolve() == OUTPUT else output)
     except (RobustnessError, OSError) as error:
-        _say(f"error: {error}")
+        running.say(f"error: {error}")
         return 2
     print("\n".join(f"written: {file}" for file in written))
     return 0
@@ -50,13 +49,12 @@ def _measured(given: argparse.Namespace, output: Path) -> bool:
     scale = protocol.SCALES[given.scale]
     folder = RUNS / f"label_2n-{scale.name}"
     tables = protocol.cards(given.data_set, scale, range(given.folds or scale.folds))
-    harness = Harness(
-        Store(store_root(given.store), say=_say), data_root(given.data), device=given.device, progress=bar
-    )
-    trained = measure.train(tables, folder, harness, given.workers, _say)
+    harness = running.harness_for(given)
+    every = {name: cards.load(path) for name, path in running.write(tables, folder).items()}
+    trained = running.train(every, harness, given.workers)
     if given.only == "train":
         return False
-    result = measure.result(tables, trained, given.data_set, scale, folder, harness, _say)
+    result = measure.result(tables, trained, given.data_set, scale, folder, harness)
     output.mkdir(parents=True, exist_ok=True)
     (output / f"label_2n_{given.data_set}_{scale.name}.json").write_text(dumped(result), encoding="utf-8")
     print(f"{given.data_set}, {scale.name}: {page.verdicts(result)}")
@@ -82,18 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data-set", choices=sorted(protocol.SOURCES), default="gtsrb")
     parser.add_argument("--scale", choices=sorted(protocol.SCALES), default="short")
     parser.add_argument("--folds", type=int, metavar="N", help="only the first so many")
-    parser.add_argument("--data", metavar="DIR", help="data root (ROBUSTNESS_DATA, else the user's cache)")
-    parser.add_argument("--store", metavar="DIR", help="weights and evidence (ROBUSTNESS_STORE, else the user's cache)")
-    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
-    parser.add_argument("--workers", type=int, metavar="N", help="trainings at once (default: the cores)")
     parser.add_argument("--only", choices=["train"], help="stop after this step")
-    parser.add_argument("--output", metavar="DIR", type=Path, help="where the result goes (default reports/measured)")
-    parser.add_argument("--render", action="store_true", help="run nothing, make page and figures anew from the JSON")
+    running.add_options(parser)
     return parser
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

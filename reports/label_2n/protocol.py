@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-import tomlkit
 
 CURVE = [0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5]
 """ε of the curves; 0 is the clean pass that every card has."""
@@ -217,15 +214,3 @@ def _white(count: int, *, sparse: bool) -> dict[str, Any]:
         "adaptive": {"kind": "adaptive", **steps, "weights": WEIGHTS},
         **few,
     }
-
-
-def write(tables: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, Path]:
-    """Write cards as files, which name each other; those that are there and the same stay as they are."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = {}
-    for name, table in tables.items():
-        paths[name] = folder / f"{name}.toml"
-        text = tomlkit.dumps(table)
-        if not paths[name].is_file() or paths[name].read_text(encoding="utf-8") != text:
-            paths[name].write_text(text, encoding="utf-8")
-    return paths
