@@ -24,8 +24,8 @@ import torch
 from tabulate import tabulate
 
 from benchmarks import peers
-from benchmarks.vgg import vgg19
 from models.mlp import mlp
+from models.vgg import vgg
 from robustness.datasets.images import Images, from_arrays
 from robustness.draws import CHUNK, Purpose, generator
 from robustness.perturbations import FGSM, PGD, Normal
@@ -73,7 +73,7 @@ def bare_loop(module: torch.nn.Module, images: Images, batch_size: int, device: 
 def contestants(what: str, model: str, images: Images, device: str) -> dict[str, Callable[[], object]]:
     """Give what runs against each other: ours, the least that must be done at several batch sizes, and the peers."""
     torch.manual_seed(0)
-    module = {"mlp": mlp, "vgg19": vgg19}[model]().eval().to(device)
+    module = {"mlp": mlp, "vgg19": vgg}[model]().eval().to(device)
     sizes = BATCH_SIZES[model] if device == "cpu" else (1000,)
     perturbation = {"noise": Normal(bound=1.0), "fgsm": FGSM(), "pgd": PGD(steps=STEPS, random_start=False)}[what]
     strengths = STRENGTHS[what]
@@ -162,7 +162,7 @@ def alone(arguments: argparse.Namespace) -> int:
     return 0
 
 
-DEFAULT = {"mlp": 10_000, "vgg19": 250}
+DEFAULT = {"mlp": 10_000, "vgg19": 300}
 
 
 def compare(arguments: argparse.Namespace, what: str, model: str) -> list[Bound]:

@@ -21,7 +21,7 @@ from robustness.strengths import Spread, Strength, Unit
 
 PROBE = 8
 """Images on which a model is tried before a sweep: each costs several passes, and says the same as any other."""
-PARTS = 5
+PARTS = 2
 """In how many parts a batch is differentiated on a CPU, of a module with convolutions: it keeps all their maps."""
 
 

@@ -134,8 +134,10 @@ def fitting(images: Images, perturbation: Perturbation, module: nn.Module, devic
     Maps of convolutions are many times as large as the images; attacks of many steps keep a few copies of them; what
     is left gains by larger products of matrices.
     """
-    light = isinstance(perturbation, Step) and not convolutional(module)
-    return hardware.batch_size(images.shape, device, len(images), 2**22 if light else 2**21)
+    most = 2**22 if isinstance(perturbation, Step) else 2**21
+    if convolutional(module):
+        most = 2**20
+    return hardware.batch_size(images.shape, device, len(images), most)
 
 
 def directions(
