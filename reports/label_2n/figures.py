@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 from reports.label_2n.numbers import Measured
 from reports.label_2n.tables import NAMES, systems
@@ -28,7 +29,6 @@ def names(source: str, scale: str) -> dict[str, str]:
 def draw(measured: Measured, scale: str, folder: Path) -> list[Path]:
     """Draw both figures of a data set, without a filter on the left and with it on the right; SVG, always the same."""
     from matplotlib import rc_context
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,11 +44,11 @@ def draw(measured: Measured, scale: str, folder: Path) -> list[Path]:
             left.set_ylabel(WHAT[metric])
             figure.legend(*left.get_legend_handles_labels(), loc="outside right center", frameon=False)
             made.append(folder / name)
-            FigureCanvasSVG(figure).print_svg(made[-1], metadata={"Date": None})  # type: ignore[no-untyped-call]
+            figure.savefig(made[-1], format="svg", metadata={"Date": None})
     return made
 
 
-def _lines(axes: object, measured: Measured, metric: str) -> None:
+def _lines(axes: Any, measured: Measured, metric: str) -> None:
     for i, system in enumerate(systems(measured)):
         cells = [("curve", strength) for strength in measured.strengths("curve")]
         folds = [(float(e), measured.folds(system, sweep, metric, e)) for sweep, e in cells]
@@ -60,7 +60,7 @@ def _lines(axes: object, measured: Measured, metric: str) -> None:
         means = [sum(values) / len(values) for _, values in known]
         below = [mean - min(values) for mean, (_, values) in zip(means, known, strict=True)]
         above = [max(values) - mean for mean, (_, values) in zip(means, known, strict=True)]
-        axes.errorbar(  # type: ignore[attr-defined]
+        axes.errorbar(
             [e for e, _ in known], means, yerr=(below, above), label=NAMES[system], color=f"C{i}",
             marker="osv^D<>"[i], markersize=3, linewidth=1.2, elinewidth=0.8, capsize=2,
         )  # fmt: skip
