@@ -35,15 +35,17 @@ def evidence_of(harness: Harness, card: Card, module: nn.Module) -> dict[str, Ev
     """
     Sweep a module, which is not the card's own, over the card's sweeps.
 
-    All but those by a generator: it would have to be fitted to each damaged module anew.
+    Those that the card claims something about, but for those by a generator: it would have to be fitted to each
+    damaged module anew.
     """
-    images = harness.images(card)
+    images, claimed = harness.images(card), {claim.sweep for claim in card.claims()}
     found: dict[str, Evidence] = {}
-    for name in ("clean", *card.file.sweeps):
+    for name in ("clean", *(name for name in card.file.sweeps if name in claimed)):
         if card.perturbation(name).family == "gan":
             continue
         unit = card.file.sweeps[name].unit if name != "clean" else "native"
         given = {"seed": harness.seed, **aids.made(harness, card, name).given}
+        given["decision"] = card.file.model.decision
         evidence = sweep(module, images, card.perturbation(name), card.file.strengths_of(name), unit=unit, **given)
         source = harness.source(card, name)
         attacked = None if source is None else harness.evidence(source, name)
