@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,8 @@ class Card:
     path: Path
     tested_on: DataSpec | None = None
     """Other data than its own that it is swept on, where it serves as the source of another card's sweep."""
+    seeded: int | None = None
+    """The seed that it was trained anew from, and with it the models that its recipe needs."""
 
     @property
     def name(self) -> str:
@@ -69,13 +71,17 @@ class Card:
         return None if self.file.model.weights is None else self.path.parent / self.file.model.weights
 
     def reseeded(self, seed: int, **arguments: Any) -> Card:
-        """Give the same card with weights trained anew from another seed (and other recipe arguments)."""
+        """
+        Give the same card with weights trained anew from another seed (and other recipe arguments).
+
+        The models that its recipe needs are trained anew from that seed too, but those that have weights of their own.
+        """
         assert self.file.recipe is not None
         recipe = self.file.recipe.model_copy(
             update={"seed": seed, "arguments": {**self.file.recipe.arguments, **arguments}}
         )
         model = self.file.model.model_copy(update={"weights": None})
-        return Card(self.file.model_copy(update={"recipe": recipe, "model": model}), self.path)
+        return replace(self, file=self.file.model_copy(update={"recipe": recipe, "model": model}), seeded=seed)
 
     def perturbation(self, sweep: str) -> Perturbation:
         """Give a sweep's perturbation by the sweep's name."""
@@ -92,7 +98,7 @@ class Card:
         own = table.perturbation.model_copy(update={"source": None})
         sweeps = {sweep: table.model_copy(update={"perturbation": own})}
         file = self.file.model_copy(update={"sweeps": sweeps, "claims": {}})
-        return Card(file, self.path, other.tested_on or other.file.data)
+        return replace(self, file=file, tested_on=other.tested_on or other.file.data)
 
     def claims(self) -> Iterator[Claim]:
         """Give every claim in the order of the file."""

@@ -80,9 +80,14 @@ def recipe_hash(harness: Harness, card: Card, behind: tuple[Path, ...] = ()) -> 
 
 
 def needed(card: Card) -> dict[str, Card]:
-    """Give the cards of the models that a card's recipe needs, by its names for them."""
+    """Give the cards of the models that a card's recipe needs, by its names for them; reseeded as the card is."""
     recipe = card.file.recipe
-    return {name: cards.load(card.path.parent / path) for name, path in (recipe.needs if recipe else {}).items()}
+    others = {name: cards.load(card.path.parent / path) for name, path in (recipe.needs if recipe else {}).items()}
+    if card.seeded is None:
+        return others
+    # What was trained once and is shipped is given, as the training images are; all else varies with the seed.
+    anew = (name for name, other in others.items() if other.file.recipe and other.weights is None)
+    return others | {name: others[name].reseeded(card.seeded) for name in anew}
 
 
 def _content(harness: Harness, card: Card, behind: tuple[Path, ...]) -> dict[str, object]:

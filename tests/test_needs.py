@@ -94,3 +94,21 @@ def test_a_needed_card_that_is_not_there(student):
     student.with_name("teacher.toml").unlink()
     with pytest.raises(CardError, match=r"teacher.toml: not a readable TOML file"):
         harness(student).weights(cards.load(student))
+
+
+def test_a_system_trained_anew_has_its_parts_trained_anew(student):
+    """Catches: healthy trainings of a system that all share one teacher, and so claim less spread than there is."""
+    made, card = harness(student), cards.load(student)
+    weights = {seed: made.classifier(card.reseeded(seed)).module[1].weight for seed in (3, 4)}
+    for seed, weight in weights.items():
+        assert torch.equal(weight, torch.full_like(weight, 2.0 * (1 + seed)))
+    assert trained.recipe_hash(made, card.reseeded(3)) != trained.recipe_hash(made, card.reseeded(4))
+
+
+def test_weights_that_are_given_are_not_trained_anew(student):
+    """As the training images are: catches a student whose shipped teacher is not the one that it is trained on."""
+    made, teacher = harness(student), student.with_name("teacher.toml")
+    teacher.with_name("teacher.safetensors").write_bytes(made.weights(cards.load(teacher)).read_bytes())
+    edited(teacher, "[recipe]", 'weights = "teacher.safetensors"\n\n[recipe]')
+    weight = harness(student).classifier(cards.load(student).reseeded(5)).module[1].weight
+    assert torch.equal(weight, torch.full_like(weight, 2.0))

@@ -16,7 +16,7 @@ from robustness.store import Store
 
 FIT = """
 from models.mlp import mlp
-from models.training import fit
+from models.defences import plain
 from torch import nn
 
 def factory():

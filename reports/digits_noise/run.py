@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def variants(card: Card) -> dict[str, tuple[Card, str]]:
     if sweeps["normal"].perturbation != bounded:
         raise CardError(f"{card.path}: sweeps.normal: must be bounded at 1, the reading that is taken for the paper's")
     free = sweeps["normal"].model_copy(update={"perturbation": Normal()})
-    unbounded = Card(card.file.model_copy(update={"sweeps": {**sweeps, "normal": free}}), card.path)
+    unbounded = replace(card, file=card.file.model_copy(update={"sweeps": {**sweeps, "normal": free}}))
     return {"bounded": (card, "normal"), "unbounded": (unbounded, "normal"), "uniform": (card, "uniform")}
 
 

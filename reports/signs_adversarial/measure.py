@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from reports import running
@@ -48,7 +49,7 @@ def result(pair: Mapping[str, Card], few: int, harness: Harness, workers: int | 
 def swept(card: Card, few: int, harness: Harness) -> Iterator[tuple[str, int, Evidence]]:
     """Give every sweep of a card with the number of images: PGD's on a few of them."""
     data = card.file.data.model_copy(update={"tested": min(few, len(harness.images(card)))})
-    smaller = Card(card.file.model_copy(update={"data": data}), card.path)
+    smaller = replace(card, file=card.file.model_copy(update={"data": data}))
     for sweep in ("clean", *card.file.sweeps):
         of = smaller if sweep == "pgd" else card
         found = harness.evidence(of, sweep)
