@@ -121,4 +121,4 @@ def _origin(result: Result) -> str:
     return (
         f"## Where this comes from\n\nMade {told['made']} by `python -m {MODULE}` on {told['device']}, {told['cores']} "
         f"cores; {versions}. The result file holds key and digest of all evidence.{said}\n\n"
-    ) + table(["model", "epochs", "accuracy on held-out tracks", "seconds"], rows)
+    ) + table(["model", "epochs", "accuracy on held-out tracks", "seconds", "weights"], rows)
