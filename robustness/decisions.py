@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -57,6 +58,11 @@ class Filtering(Decision):
     """A decision that discards an image whose attack probability is above ``threshold``."""
 
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+    @property
+    def log_threshold(self) -> float:
+        """The least log(1 − p) of an image that is kept."""
+        return math.log1p(-self.threshold)
 
     @abstractmethod
     def log_passed(self, logits: Tensor) -> Tensor:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robustness.decisions import Argmax, Decision
+from robustness.decisions import Argmax, Decision, Filtering
 from robustness.errors import GradientError
-from robustness.perturbations.attack import Loss
+from robustness.perturbations.attack import EVADING, Loss
 from robustness.perturbations.base import Batch
 
 ZERO, NON_FINITE, MARGIN = "zero gradients", "non-finite gradients", "margin gradients"
@@ -42,7 +42,9 @@ def objective(
 
     ``margin`` is the largest other log-probability less the true one's: it has a gradient where cross-entropy's
     has underflowed. ``adaptive`` is cross-entropy plus ``weight``·log(1 − p), p the probability that the image was
-    attacked: it misleads the classifier and its detector together (docs/attacks.md).
+    attacked: it misleads the classifier and its detector together. ``selective`` is the margin plus
+    ``weight``·log(1 − p), and of these only what is not reached yet: a sum spends most steps on what is
+    (docs/attacks.md).
 
     >>> objective(torch.tensor([[3.0, 1.0, 0.0]]), torch.tensor([0]), "margin").item()
     -2.0
@@ -52,24 +54,29 @@ def objective(
     plain = isinstance(decision, Argmax)
     chosen = labels if targets is None else targets
     sign = 1 if targets is None else -1
-    if loss == "margin":
+    if loss in ("margin", "selective"):
         scores = logits if plain else decision.log_probabilities(logits)
         own = scores.gather(1, chosen[:, None]).squeeze(1)
         others = scores.scatter(1, chosen[:, None], -torch.inf).amax(1)
-        return sign * (others - own)
-    if plain:
+        value = sign * (others - own)
+    elif plain:
         value = sign * F.cross_entropy(logits, chosen, reduction="none")
     else:
         value = -sign * decision.log_probabilities(logits).gather(1, chosen[:, None]).squeeze(1)
+    if loss not in EVADING:
+        return value
+    passed = decision.log_passed(logits)
+    if passed is None or not isinstance(decision, Filtering):
+        raise GradientError(
+            f'loss = "{loss}" needs a decision with an attack probability, got one that has none '
+            f"({decision.kind}); use cross_entropy or margin"
+        )
     if loss == "adaptive":
-        passed = decision.log_passed(logits)
-        if passed is None:
-            raise GradientError(
-                'loss = "adaptive" needs a decision with an attack probability, got one that has none '
-                f"({decision.kind}); use cross_entropy or margin"
-            )
-        value = value + weight * passed
-    return value
+        return value + weight * passed
+    misleads, undetected = value > 0, passed >= decision.log_threshold
+    # What is reached already is left out, unless both are: then both may grow.
+    apart = misleads != undetected
+    return value.masked_fill(misleads & apart, 0) + weight * passed.masked_fill(undetected & apart, 0)
 
 
 def gradient(

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from robustness.decisions import Argmax, Null, TwoN
+from robustness.decisions import Argmax, Bin, Null, TwoN
 from robustness.draws import Purpose, generator
 from robustness.errors import GradientError
 from robustness.gradients import MARGIN, NON_FINITE, ZERO, gradient, objective, swept
 from robustness.perturbations import FGSM, PGD, Adaptive, Batch
+from robustness.perturbations.attack import EVADING
 from robustness.perturbations.fgsm import fgsm
 
 FEATURES, CLASSES = 8, 3
@@ -57,10 +58,14 @@ def value(logits, labels, loss, kind, targets):
     chosen, sign = (labels, 1) if targets is None else (targets, -1)
     every = np.arange(len(logits))
     own = np.log(classes[every, chosen])
-    if loss == "margin":
+    if loss in ("margin", "selective"):
         others = np.log(classes)
         others[every, chosen] = -np.inf
-        return sign * (others.max(axis=1) - own)
+        margin = sign * (others.max(axis=1) - own)
+        if loss == "margin":
+            return margin
+        each = zip(margin, np.log(1 - attacked), attacked <= 0.5, strict=True)
+        return np.array([m + p if (m > 0) == kept else p if m > 0 else m for m, p, kept in each])
     return -sign * own + (np.log(1 - attacked) if loss == "adaptive" else 0)
 
 
@@ -78,9 +83,9 @@ def differences(module, inputs, labels, loss, kind, targets, step=1e-5):
 
 CASES = [
     (loss, kind)
-    for loss in ("cross_entropy", "margin", "adaptive")
+    for loss in ("cross_entropy", "margin", "adaptive", "selective")
     for kind in DECISIONS
-    if not (loss == "adaptive" and kind == "argmax")
+    if not (loss in EVADING and kind == "argmax")
 ]
 
 
@@ -284,7 +289,7 @@ def test_the_adaptive_attack_looks_less_like_one_than_plain_pgd(kind):
     decision, (inputs, labels) = DECISIONS[kind], some(40)
     module = network(decision, scale=6)
     seen = {}
-    for attack in (PGD(random_start=False), Adaptive(random_start=False)):
+    for attack in (PGD(random_start=False), Adaptive(random_start=False, weights=(10.0,))):
         batch = Batch(module, inputs, labels, decision=decision)
         with torch.no_grad():
             perturbed = attack.prepare(batch)(0.2, torch.empty_like(inputs))
@@ -296,7 +301,7 @@ def test_the_adaptive_attack_looks_less_like_one_than_plain_pgd(kind):
 @pytest.mark.parametrize("kind", ["null", "2n"])
 @pytest.mark.parametrize("steps", [1, 10])
 def test_an_adaptive_attack_of_several_weights_is_never_worse_than_plain_pgd(kind, steps):
-    """Undetected and wrong, image by image. Catches: the last run kept, a weight that reaches no gradient."""
+    """Undetected and wrong, image by image. Catches: the last run kept, a last iterate worse than one before."""
     decision, (inputs, labels) = DECISIONS[kind], some(60)
     module = network(decision, scale=6)
 
@@ -309,10 +314,37 @@ def test_an_adaptive_attack_of_several_weights_is_never_worse_than_plain_pgd(kin
 
     settings = {"steps": steps, "random_start": False}
     plain, several = undetected(PGD(**settings)), undetected(Adaptive(weights=(0.0, 0.1, 1.0, 10.0), **settings))
-    each = [undetected(Adaptive(weights=(weight, weight), **settings)) for weight in (0.0, 0.1, 1.0, 10.0)]
-    assert torch.equal(each[0], plain)
+    each = [undetected(Adaptive(weights=(weight,), **settings)) for weight in (0.0, 0.1, 1.0, 10.0)]
+    assert not (plain & ~each[0]).any()
     assert torch.equal(several, torch.stack(each).any(0))
     assert (kind, steps) != ("null", 10) or several.sum() > plain.sum(), "else this shows nothing"
+
+
+def test_the_adaptive_attack_finds_what_no_step_along_the_sum_finds():
+    """
+    The class turns where δ0 + δ1 > 0.1, the detector fires where δ0 > 0.05: in a ball of 0.2 there is room for both.
+
+    The classifier's slope is 100 times the detector's, so that the sum sees one of them alone. Catches: an attack that
+    is too weak, and calls robust what it cannot find.
+    """
+    module = nn.Sequential(nn.Flatten(), nn.Linear(2, 4))
+    with torch.no_grad():
+        module[1].weight.copy_(torch.tensor([[0.0, 0.0], [100.0, 100.0], [0.0, 0.0], [1.0, 0.0]]))
+        module[1].bias.copy_(torch.tensor([0.0, -110.0, 0.0, -0.55]))
+    inputs, decision = torch.full((3, 1, 1, 2), 0.5), Bin()
+    settings = {"steps": 20, "relative_step": 0.1, "random_start": False}
+
+    def found(attack):
+        batch = Batch(module, inputs, torch.zeros(3, dtype=torch.long), decision=decision)
+        with torch.no_grad():
+            return attack.prepare(batch)(0.2, torch.empty_like(inputs)).sub(inputs).flatten(1)
+
+    weak = found(PGD(loss="adaptive", worst_case=True, **settings))
+    assert not ((weak.sum(1) > 0.1) & (weak[:, 0] <= 0.05)).any()
+    strong = found(Adaptive(weights=(1.0,), **settings))
+    assert (strong.sum(1) > 0.1).all()
+    assert (strong[:, 0] <= 0.05 + 1e-6).all()
+    assert strong.abs().max() <= 0.2 + 1e-6
 
 
 def odds(module, inputs, kind):

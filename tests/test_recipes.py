@@ -16,7 +16,7 @@ from robustness.store import Store
 
 FIT = """
 from models.mlp import mlp
-from models.defences import plain
+from models.training import fit
 from torch import nn
 
 def factory():

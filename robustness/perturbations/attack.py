@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Norm = Literal["linf", "l2"]
-Loss = Literal["cross_entropy", "margin", "adaptive"]
+Loss = Literal["cross_entropy", "margin", "adaptive", "selective"]
+EVADING = ("adaptive", "selective")
+"""Those for a decision that can tell an attack: under them only what also stays undetected misleads."""
 
 
 class Attack(Perturbation):

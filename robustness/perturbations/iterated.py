@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
@@ -121,7 +121,7 @@ class Iterated(GradientAttack):
 
         targets, starts = self.targets(batch), self.starts(batch)
 
-        def ascent(perturbed: Tensor) -> tuple[Tensor, Tensor]:
+        def ascent(perturbed: Tensor, i: int) -> tuple[Tensor, Tensor]:
             return swept(batch, perturbed, loss=self.loss, targets=targets)
 
         first = None
@@ -146,12 +146,17 @@ class Iterated(GradientAttack):
 
 @dataclass(frozen=True)
 class Course:
-    """Where the runs of a batch begin, the gradient at the images themselves if all begin there, and at any other."""
+    """
+    Where the runs of a batch begin, the gradient at the images themselves if all begin there, and at any other.
+
+    ``length`` says how many of the usual steps step i is as long as; all are as long as one where there is none.
+    """
 
     starts: list[Tensor | None]
     first: tuple[Tensor, Tensor] | None
-    gradient: Callable[[Tensor], tuple[Tensor, Tensor]]
+    gradient: Callable[[Tensor, int], tuple[Tensor, Tensor]]
     targets: Tensor | None
+    length: Callable[[int], float] | None = None
 
     def begin(self, step: Steps, start: Tensor | None) -> Tensor:
         """Give the images that a run begins with."""
@@ -159,10 +164,12 @@ class Course:
 
     def ascent(self, i: int, perturbed: Tensor) -> tuple[Tensor, Tensor]:
         """Give the gradient of step i, and the logits."""
-        return self.first if i == 0 and self.first is not None else self.gradient(perturbed)
+        return self.first if i == 0 and self.first is not None else self.gradient(perturbed, i)
 
     def along(self, i: int, step: Steps, perturbed: Tensor, gradient: Tensor, out: Tensor) -> Tensor:
         """Go step i into ``out``; the first gradient is spared, for all strengths begin with it."""
+        if self.length is not None:
+            step = replace(step, step_size=step.step_size * self.length(i))
         return step.along(perturbed, gradient, out=out, spend=i > 0 or self.first is None)
 
 
@@ -250,29 +257,36 @@ class PGD(Iterated):
 
 class Adaptive(PGD):
     """
-    PGD against a model that can tell attacked images: its loss also pushes the attack probability down.
+    PGD against a model that can tell attacked images: it must mislead the classifier and stay undetected.
 
-    Of several ``weights`` of log(1 − p) beside the cross-entropy each image keeps the run that misleads undetected, if
-    any does; with 0 among them it does no worse than PGD. The decision must have an attack probability (``null``,
-    ``2n``, ``bin``), else the sweep's cells error and say so.
+    One run for each of the ``weights`` of log(1 − p); an image stays at its first iterate, of all runs, that does
+    both. A weight of 0 is plain PGD: with it the attack is never weaker. Any other run begins with the weighted sum,
+    goes on with what of the two is not reached yet (`objective`: ``selective``), and shortens its steps to none: near
+    both borders long ones lose one while they gain the other. The decision must have an attack probability
+    (``null``, ``2n``, ``bin``), else the sweep's cells error and say so.
     """
 
     kind: Literal["adaptive"] = "adaptive"  # type: ignore[assignment]
     loss: Literal["adaptive"] = "adaptive"
-    weights: Annotated[tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...], Field(min_length=1)] = (1.0,)
+    worst_case: Literal[True] = True
+    weights: Annotated[tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...], Field(min_length=1)] = (0.0, 1.0)
 
     def run(self, batch: Batch, step: Steps, course: Course, out: Tensor) -> Tensor:
         """Give each image's worst iterate of a run for each weight of the attack probability."""
-        if self.weights == (1.0,):
-            return super().run(batch, step, course, out)
         from robustness.gradients import swept
         from robustness.perturbations.worst import Worst
 
         worst = Worst(batch, self.loss, course.targets)
         for weight in self.weights:
 
-            def ascent(perturbed: Tensor, weight: float = weight) -> tuple[Tensor, Tensor]:
-                return swept(batch, perturbed, loss="adaptive", targets=course.targets, weight=weight)
+            def ascent(perturbed: Tensor, i: int, weight: float = weight) -> tuple[Tensor, Tensor]:
+                loss: Loss = "selective" if i and weight else "adaptive"
+                return swept(batch, perturbed, loss=loss, targets=course.targets, weight=weight)
 
-            self.runs(step, Course(course.starts, None, ascent, course.targets), out, worst)
+            length = self.length if weight else None
+            self.runs(step, Course(course.starts, None, ascent, course.targets, length), out, worst)
         return out.copy_(worst.images)
+
+    def length(self, i: int) -> float:
+        """Give the length of step i of a run that evades, in steps of PGD: twice one, then less and less."""
+        return 2 * (1 - i / self.steps)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robustness.decisions import Filtering
 from robustness.gradients import objective, outputs
-from robustness.perturbations.attack import Loss
+from robustness.perturbations.attack import EVADING, Loss
 from robustness.perturbations.base import Batch
 
 
@@ -17,8 +17,8 @@ class Worst:
     """
     Keeps for each image the iterate that misleads, and among those that do (or do not) the one of largest loss.
 
-    ``images`` (N, C, H, W) begin as the unperturbed ones. Under the adaptive loss an image misleads only if its
-    attack probability also stays below the filter's threshold.
+    ``images`` (N, C, H, W) begin as the unperturbed ones. Under a loss that evades a detector an image misleads only
+    if its attack probability also stays below the filter's threshold.
     """
 
     def __init__(self, batch: Batch, loss: Loss, targets: Tensor | None) -> None:
@@ -47,7 +47,6 @@ class Worst:
         decision = self._batch.decision
         predictions = decision.predictions(logits)
         misled = predictions != self._batch.labels if self._targets is None else predictions == self._targets
-        if self._loss == "adaptive" and isinstance(decision, Filtering):
-            passed = decision.log_passed(logits)
-            misled &= passed >= math.log1p(-decision.threshold)
+        if self._loss in EVADING and isinstance(decision, Filtering):
+            misled &= decision.log_passed(logits) >= decision.log_threshold
         return misled
