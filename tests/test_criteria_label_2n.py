@@ -147,6 +147,14 @@ def test_what_was_not_measured_neither_survives_nor_falls():
 
 def test_an_adaptive_attack_that_does_worse_than_the_plain_one_is_said():
     assert too_weak(Measured("gtsrb", list(white()))) == []
-    weak = list(white({**ATTACKS, "adaptive": 0.29}))
-    assert len(too_weak(Measured("gtsrb", weak))) == 2 * 2 * 3  # systems, strengths, folds
-    assert too_weak(Measured("gtsrb", weak))[0] == "NULL, ε 0.0078: adaptive 0.6300, pgd 0.6500"
+    weak = too_weak(Measured("gtsrb", list(white({**ATTACKS, "adaptive": 0.29}))))
+    assert len(weak) == 2 * 2 * 3  # systems, strengths, folds
+    assert weak[0] == "NULL: adaptive at ε 0.0078 0.6300, pgd at 0.0078 0.6500"
+
+
+def test_an_adaptive_attack_that_does_worse_in_a_larger_ball_is_said():
+    rows = list(white(systems=("2n",)))
+    for row in rows:
+        if (row["sweep"], row["strength"], row["fold"]) == ("adaptive", "0.0314", 1):
+            row["undetected_wrong"] = 0.44
+    assert too_weak(Measured("gtsrb", rows)) == ["2N: adaptive at ε 0.0314 0.4400, adaptive at 0.0078 0.4500"]

@@ -81,7 +81,7 @@ def _beyond(numbers: Measured) -> str:
     doubt = f"\n\n**The adaptive attack is too weak here:** {'; '.join(weak)}." if weak else ""
     return (
         "## what survives an attacker who sees the defence\n\nExamples made on the system itself; the adaptive attacks "
-        "also push the attack probability down, and keep for each image the run that misleads undetected.\n\n"
+        "must also stay undetected: an image stays at the first iterate that misleads and is not discarded.\n\n"
     ) + table(["claim", "attack", "", "numbers"], rows) + doubt  # fmt: skip
 
 
