@@ -113,7 +113,7 @@ class Cells:
 
     def _cell(self, batch: Batch, perturb: Perturb, i: int, rows: slice, scratch: Scratch, outcomes: Outcomes) -> None:
         """Perturb a batch to one strength, and keep the model's logits and the size of the perturbation."""
-        if batch.clean_logits is not None and self.strengths[i] == 0 and self.unit == "native":
+        if batch.clean_logits is not None and self.strengths[i] == 0 and self.unit != "snr":
             scratch.logits[i] = self.checked(batch.clean_logits)
             scratch.noise[i] = 0
             return
@@ -177,6 +177,8 @@ class Cells:
             strength = chosen
         if self.unit == "native":
             return perturb(strength, out)
+        if self.unit == "std":
+            return perturb(strength * strengths_.deviations(batch.inputs), out)
         perturbed, reached = strengths_.at_ratio(perturb, batch.inputs, strength, out)
         batch.count(UNREACHED, ~reached)
         return perturbed

@@ -14,8 +14,11 @@ from robustness.perturbations.base import Perturb, Perturbation, Step
 if TYPE_CHECKING:
     from torch import Tensor
 
-Unit = Literal["native", "snr"]
-"""``native``: the perturbation's own number (V, ε, k). ``snr``: dB, 20·log10(‖x‖₂/‖δ‖₂), for each image."""
+Unit = Literal["native", "snr", "std"]
+"""
+``native``: the perturbation's own number (V, ε, k). ``snr``: dB, 20·log10(‖x‖₂/‖δ‖₂), for each image. ``std``: the own
+number in standard deviations of the image's pixels, which is what a model sees that standardises each image.
+"""
 
 SNR_TOLERANCE = 0.01
 """How far in dB an image's ratio may lie from the one asked for."""
@@ -88,11 +91,15 @@ def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit 
             f"`unit` of {perturbation.kind} must be native, got snr: how much it changes an image need not grow with "
             "its strength, so a ratio cannot be looked for; only noise, fgsm and gan have one"
         )
-    low, high = perturbation.strength_range if unit == "native" else (-60.0, 200.0)
+    if unit == "std" and not perturbation.scalable:
+        raise ValueError(
+            f"`unit` of {perturbation.kind} must be native, got std: its strength does not say how far pixels move"
+        )
+    low, high = perturbation.strength_range if unit != "snr" else (-60.0, 200.0)
     for strength in strengths:
         for value in strength.uniform if isinstance(strength, Spread) else (strength,):
             if not (math.isfinite(value) and low <= value <= high):
-                what = f"{perturbation.strength_name} {perturbation.meaning}" if unit == "native" else "dB"
+                what = f"{perturbation.strength_name} {perturbation.meaning}" if unit != "snr" else "dB"
                 raise ValueError(
                     f"`strengths` of {perturbation.kind} must lie in [{low:g}, {high:g}], got {value:g}; {what}"
                 )
@@ -107,6 +114,17 @@ def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit 
 def signal_to_noise_ratio(inputs: Tensor, perturbed: Tensor) -> Tensor:
     """Give 20·log10(‖x‖₂/‖δ‖₂) in dB for each image: inf where nothing changed, −inf where the image is zero."""
     return decibels(size(inputs), size(perturbed - inputs))
+
+
+def deviations(images: Tensor) -> Tensor:
+    """
+    Give the standard deviation of each image's pixels, all channels together, shaped to multiply images with.
+
+    >>> import torch
+    >>> deviations(torch.tensor([[[[0.25, 0.75]]]])).tolist()
+    [[[[0.25]]]]
+    """
+    return images.flatten(1).std(1, correction=0).view(-1, *(1,) * (images.dim() - 1))
 
 
 def size(images: Tensor) -> Tensor:

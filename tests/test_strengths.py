@@ -16,7 +16,7 @@ from torch import nn
 from robustness.datasets import from_arrays
 from robustness.draws import Purpose, generator
 from robustness.evidence import OK
-from robustness.perturbations import FGSM, Clean, Normal, Uniform
+from robustness.perturbations import FGSM, PGD, Blur, Clean, Normal, Uniform
 from robustness.strengths import Spread, at_ratio, check, distances, name, signal_to_noise_ratio
 from robustness.sweep import sweep
 
@@ -264,3 +264,66 @@ def test_zero_decibels_are_noise_as_strong_as_the_image():
     evidence = sweep(helpers.linear(images), images, Normal(), [0.0], unit="snr")
     assert evidence.status == (OK,)
     assert np.abs(evidence.snr).max() <= 0.0101
+
+
+class Standardised(nn.Module):
+    """A linear classifier of standardised images that keeps what it makes of them."""
+
+    seen: ClassVar[list[torch.Tensor]] = []
+
+    def __init__(self, features, classes):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(features, classes)
+
+    def forward(self, inputs):
+        flat = inputs.flatten(1)
+        self.seen.append(inputs.detach().clone())
+        return self.linear((flat - flat.mean(1, keepdim=True)) / flat.std(1, correction=0, keepdim=True))
+
+
+def grey(count=9, size=6):
+    """Images that nothing clips, of very different contrast."""
+    drawn = np.random.default_rng(0)
+    pixels = 0.5 + drawn.uniform(-1, 1, (count, size, size)) * np.linspace(0.02, 0.3, count).reshape(-1, 1, 1)
+    return from_arrays(pixels.astype(np.float32), np.arange(count) % 3, ("a", "b", "c"), name="grey")
+
+
+@pytest.mark.parametrize(
+    "perturbation",
+    [FGSM(), PGD(random_start=False, steps=4), Normal(), Uniform(), FGSM(norm="l2")],
+    ids=lambda given: f"{given.kind}-{getattr(given, 'norm', '')}",
+)
+def test_strengths_in_standard_deviations_are_those_of_each_image(perturbation):
+    """Image by image as alone with its own ε. Catches: one deviation for the batch, the unbiased one, padding's."""
+    images, asked = grey(), [0.05, 0.1]
+    model = Standardised(36, 3).eval()
+    together = sweep(model, images, perturbation, asked, unit="std", batch_size=4, threads=1)
+    assert together.status == (OK, OK)
+    inputs = images.batch(0, len(images))
+    for i, image in enumerate(inputs):
+        deviation = float(np.std(image))
+        alone = sweep(model, images, perturbation, [each * deviation for each in asked], batch_size=4, threads=1)
+        assert np.allclose(together.loss[:, i], alone.loss[:, i], atol=1e-5)
+        assert np.allclose(together.snr[:, i], alone.snr[:, i], atol=1e-3)
+
+
+def test_a_network_that_standardises_sees_epsilon_itself():
+    """What the eyes-parseval paper calls ε. Catches: ε in pixels, some seven times as hard on such crops."""
+    images = grey()
+    Standardised.seen.clear()
+    sweep(Standardised(36, 3).eval(), images, FGSM(), [0.05], unit="std", batch_size=len(images), threads=1)
+    inputs, perturbed = images.batch(0, len(images)), Standardised.seen[-1].numpy()
+    deviation = inputs.reshape(len(inputs), -1).std(axis=1)
+    moved = np.abs(perturbed - inputs).reshape(len(inputs), -1) / deviation[:, None]
+    assert np.allclose(moved, 0.05, atol=1e-5)
+
+
+def test_no_strength_leaves_images_as_they_are_in_deviations_too():
+    evidence = sweep(helpers.linear(grey()), grey(), FGSM(), [0.0, 0.1], unit="std")
+    assert np.isinf(evidence.snr[0]).all()
+
+
+def test_what_does_not_move_pixels_by_its_strength_has_no_deviations():
+    with pytest.raises(ValueError, match=r"`unit` of blur must be native, got std: its strength does not say how far"):
+        check([0.5], Blur(), "std")

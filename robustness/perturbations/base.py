@@ -76,6 +76,8 @@ class Perturbation(BaseModel, ABC):
     limits: ClassVar[tuple[float, float]] = (0.0, 1.0)
     strength_name: ClassVar[str]
     meaning: ClassVar[str] = "is a fraction of the pixel range"
+    scalable: ClassVar[bool] = False
+    """Whether a strength is how far pixels move, so that it may be another one for each image."""
     side_by_side: ClassVar[bool] = True
     """Whether several threads may perturb at once."""
 
@@ -104,6 +106,8 @@ class Perturbation(BaseModel, ABC):
 
 class Step(Perturbation):
     """A step of ``strength`` along a direction that all strengths share, clipped to [0, 1]."""
+
+    scalable: ClassVar[bool] = True
 
     @property
     def signed(self) -> bool:

@@ -101,6 +101,7 @@ class Iterated(GradientAttack):
     steps: PositiveInt = 10
     family: ClassVar[str] = "attack"
     strength_name: ClassVar[str] = "ε"
+    scalable: ClassVar[bool] = True
 
     @property
     def strength_range(self) -> tuple[float, float]:

@@ -101,7 +101,8 @@ PRINT = Style(3)
 def grid(model: Plain, sweep: Plain, style: Style, without: Collection[str] = ()) -> tuple[list[str], list[list[str]]]:
     """Give the header and the rows of a sweep's table; a row has numbers only where its cell has."""
     columns = [metric for metric in COLUMNS if metric not in without]
-    strength = "dB" if sweep["unit"] == "snr" else sweep["strength_name"]
+    own: str = sweep["strength_name"]
+    strength = {"snr": "dB", "std": f"{own} / std"}.get(sweep["unit"], own)
     rows = [
         [one_line(name, NAME), *(style.entry(cell, metric) for metric in columns), mark(cell)]
         for name, cell in named_cells(model, sweep)
