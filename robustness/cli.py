@@ -124,6 +124,13 @@ def _mnist(options: Namespace) -> int:
     return 0
 
 
+def _crops(options: Namespace) -> int:
+    from robustness.datasets import crops
+
+    crops.write(options.source, options.target, options.size, options.subjects, print)
+    return 0
+
+
 def _replay(options: Namespace) -> int:
     from robustness import described, search
 
@@ -192,6 +199,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "transfer": _transfer,
     "replay": _replay,
     "data mnist": _mnist,
+    "data crops": _crops,
     "evidence list": _list,
     "evidence show": _show,
     "evidence prune": _prune,

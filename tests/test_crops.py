@@ -1,0 +1,161 @@
+"""Crops in folders and in lists of records, as an array file that a card can name."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from robustness import datasets
+from robustness.cli import main
+from robustness.datasets import crops
+from robustness.datasets.spec import DataSpec
+from robustness.errors import DataError
+
+
+def pictures(folder, counts, size=8):
+    """Folders of grey PNGs, each of one shade of its own, in an order that is not that of their names."""
+    shade = 0
+    for name, count in counts.items():
+        (folder / name).mkdir(parents=True)
+        for i in reversed(range(count)):
+            shade += 1
+            Image.new("L", (size, size), shade).save(folder / name / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def eyes(tmp_path):
+    return pictures(tmp_path / "eyes", {"open": 3, "closed": 2})
+
+
+def test_a_folder_becomes_an_array_file_that_a_card_can_name(eyes, tmp_path, capsys):
+    subjects = tmp_path / "subjects.csv"
+    people = {"open/0.png": "b", "open/1.png": "a", "open/2.png": "a", "closed/0.png": "b", "closed/1.png": "c"}
+    subjects.write_text("".join(f"{name},{person}\n" for name, person in people.items()))
+    target = tmp_path / "eyes.npz"
+    assert main(["data", "crops", str(eyes), str(target), "--size", "4", "--subjects", str(subjects)]) == 0
+    assert "5 crops of 3 persons: 2 closed, 3 open" in capsys.readouterr().out
+    held = np.load(target)
+    assert held["x"].shape == (5, 4, 4)
+    assert held["classes"].tolist() == ["closed", "open"]
+    assert held["y"].tolist() == [0, 0, 1, 1, 1]
+    assert held["x"][:, 0, 0].tolist() == [5, 4, 3, 2, 1], "each image with its own label and person"
+    assert held["subject"].tolist() == [1, 2, 1, 0, 0]
+    split = {"kind": "grouped", "share": 0.4}
+    spec = DataSpec.model_validate(
+        {"name": "array", "file": "eyes.npz", "groups": "subject", "of": "all", "split": split}
+    )
+    with pytest.raises(DataError, match="every class"):  # three persons are too few, and the card's loader says so
+        datasets.load(spec, "test", root=tmp_path, cache=tmp_path / "cache")
+
+
+def test_without_persons_there_is_no_subject(eyes, tmp_path):
+    crops.write(eyes, tmp_path / "eyes.npz", 8, None, print)
+    assert sorted(np.load(tmp_path / "eyes.npz").files) == ["classes", "x", "y"]
+
+
+def records(as_mapping):
+    drawn = np.random.default_rng(0)
+    rows = [(drawn.normal(size=(8, 8)), label, person) for label, person in (("open", 7), ("closed", 7), ("open", 9))]
+    return [dict(zip(("crop", "label", "person"), row, strict=True)) for row in rows] if as_mapping else rows
+
+
+@pytest.mark.parametrize("as_mapping", [False, True])
+@pytest.mark.parametrize("form", ["npy", "pkl"])
+def test_records_keep_what_a_standardising_model_sees(as_mapping, form, tmp_path):
+    """Catches: one range for all crops, labels or persons of another row."""
+    rows, file = records(as_mapping), tmp_path / f"records.{form}"
+    if form == "pkl":
+        file.write_bytes(pickle.dumps(rows))
+    else:
+        np.save(file, np.array(rows, dtype=object), allow_pickle=True)
+    held = crops.from_records(file, 8)
+    assert held["classes"].tolist() == ["closed", "open"]
+    assert held["y"].tolist() == [1, 0, 1]
+    assert held["subject"].tolist() == [0, 0, 1]
+    for found, (crop, _, _) in zip(held["x"].astype(float), records(False), strict=True):
+        due = (crop - crop.mean()) / crop.std()
+        assert np.allclose((found - found.mean()) / found.std(), due, atol=0.02)
+
+
+class Runs:
+    def __reduce__(self):
+        return os.system, ("touch ran",)
+
+
+@pytest.mark.parametrize("form", ["npy", "pkl"])
+def test_a_pickle_that_would_run_code_is_refused(form, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / f"evil.{form}"
+    if form == "pkl":
+        file.write_bytes(pickle.dumps([Runs()]))
+    else:
+        np.save(file, np.array([Runs()], dtype=object), allow_pickle=True)
+    with pytest.raises(
+        DataError, match=r"cannot be read as a list of records: it asks for \w+\.system, which could run"
+    ):
+        crops.from_records(file, 8)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_class_without_images(eyes, tmp_path):
+    (eyes / "squinting").mkdir()
+    with pytest.raises(DataError, match=r"squinting holds no image"):
+        crops.write(eyes, tmp_path / "eyes.npz", 8, None, print)
+    assert not (tmp_path / "eyes.npz").exists()
+
+
+def test_one_class_alone(tmp_path):
+    with pytest.raises(DataError, match="a folder for each of two classes or more, it holds 1"):
+        crops.from_folder(pictures(tmp_path / "one", {"open": 2}), 8)
+
+
+def test_an_image_that_cannot_be_read_is_named_and_nothing_written(eyes, tmp_path):
+    (eyes / "open" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")
+    with pytest.raises(DataError, match=r"open/1.png cannot be read as an image"):
+        crops.write(eyes, tmp_path / "eyes.npz", 8, None, print)
+    assert not list(tmp_path.glob("*eyes.npz*"))
+
+
+def test_what_is_there_is_not_overwritten(eyes, tmp_path):
+    target = tmp_path / "eyes.npz"
+    target.write_bytes(b"mine")
+    with pytest.raises(DataError, match="exists already"):
+        crops.write(eyes, target, 8, None, print)
+    assert target.read_bytes() == b"mine"
+    with pytest.raises(DataError, match=r"must end in .npz, as a card's file does, got .*eyes.npy"):
+        crops.write(eyes, tmp_path / "eyes.npy", 8, None, print)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("open/0.png,a\n", "4 are missing: closed/0.png"),
+        ("open/0.png,a\nopen/0.png,b\n", "names two persons for open/0.png: a and b"),
+        ("open/0.png\n", "must have two columns, image and person"),
+    ],
+)
+def test_persons_that_are_not_clear(eyes, tmp_path, text, said):
+    subjects = tmp_path / "subjects.csv"
+    subjects.write_text(text)
+    with pytest.raises(DataError, match=said):
+        crops.from_folder(eyes, 8, subjects)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([], "it is empty"),
+        ({"crop": 1}, "it is a dict"),
+        ([(np.zeros((8, 8)), 1)], "record 0 must be of crop, label and person"),
+        ([(np.zeros((8, 8)), 1, 1), (np.zeros((8, 8, 3)), 1, 1)], "record 1 must be grey"),
+        ([(np.full((8, 8), np.nan), 1, 1)], "record 0 must be grey, of finite numbers"),
+    ],
+)
+def test_records_that_are_none(rows, said, tmp_path):
+    file = tmp_path / "records.pkl"
+    file.write_bytes(pickle.dumps(rows))
+    with pytest.raises(DataError, match=said):
+        crops.from_records(file, 8)
