@@ -64,3 +64,11 @@ def test_training_costs(capsys):
     assert [bound.most for bound in found] == [2.8, 1.8, 1.8]
     assert all(bound.ratio > 0 for bound in found)
     assert "images a second" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("most", "code"), [(1e9, 0), (1e-9, 1)])
+def test_a_missed_bound_is_red_where_asked(monkeypatch, most, code):
+    """Catches: a check that never fails, or that fails to run."""
+    monkeypatch.setattr(training, "compare", lambda *_: [noise.Bound("a / b", 1.0, most)])
+    assert training.main([]) == 0
+    assert training.main(["--check"]) == code
