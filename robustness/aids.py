@@ -85,7 +85,7 @@ def generator(harness: Harness, card: Card, perturbation: Perturbation) -> nn.Mo
                 fitted = generators.fit(target, images, perturbation, job, card.file.model.decision)
                 harness.store.write(path, generators.save(fitted, state_hash(target)))
                 checkpoint.unlink(missing_ok=True)
-    return generators.load(path, perturbation, images.shape[0], state_hash(target))
+    return generators.load(path, perturbation, images, state_hash(target))
 
 
 def directions(harness: Harness, source: Card, sweep: str) -> np.ndarray:

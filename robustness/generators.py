@@ -15,8 +15,9 @@ from robustness.datasets.images import Images
 from robustness.decisions import Argmax, Decision
 from robustness.draws import Purpose, generator
 from robustness.errors import ModelError, TrainingError
-from robustness.gradients import objective
+from robustness.gradients import objective, outputs
 from robustness.modules import channels_last, undisturbed
+from robustness.perturbations.attack import runner_up
 from robustness.perturbations.gan import AdvGAN
 from robustness.recipes import Job
 
@@ -26,10 +27,11 @@ class Generator(nn.Module):
     Maps images (N, C, H, W) to perturbations in [-1, 1] of the same shape, whatever H and W are.
 
     It works at half and a quarter of the resolution: four pixels are four channels there (as fast on a CPU as it
-    gets), so every pixel of the perturbation is still its own.
+    gets), so every pixel of the perturbation is still its own. With ``classes`` it is also given the class that each
+    image is to be taken for.
     """
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, channels: int, width: int, classes: int = 0) -> None:
         super().__init__()
         self.enter = nn.Conv2d(4 * channels, width, 3, padding=1)
         self.down = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
@@ -37,13 +39,18 @@ class Generator(nn.Module):
         self.up = nn.Conv2d(2 * width, width, 3, padding=1)
         self.leave = nn.Conv2d(width, 4 * channels, 3, padding=1)
         self.gain = nn.Parameter(torch.ones(()))
+        self.aim = nn.Embedding(classes, 2 * width) if classes else None
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Give G(x)."""
+    def forward(self, inputs: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Give G(x), or G(x, t)."""
         height, width = inputs.shape[-2:]
         whole = F.pad(inputs, (0, -width % 4, 0, -height % 4))
         fine = F.relu(self.enter(F.pixel_unshuffle(whole, 2)))
         coarse = F.relu(self.down(fine))
+        if self.aim is not None:
+            if targets is None:
+                raise ValueError("`targets` must be given to a generator of x and t, got None")
+            coarse = coarse + self.aim(targets)[..., None, None]
         for block in self.middle:
             coarse = coarse + F.relu(block(coarse))
         fine = fine + F.relu(self.up(F.interpolate(coarse, scale_factor=2)))
@@ -87,7 +94,7 @@ def fit(
 def _fitted(target: nn.Module, images: Images, about: AdvGAN, job: Job, decision: Decision) -> Generator:
     channels, some = images.shape[0], torch.from_numpy(images.batch(0, 1))
     channels_last(target, lambda: _works(target, some))
-    forger, expert = Generator(channels, about.width), discriminator(channels, about.width)
+    forger, expert = _generator(images, about), discriminator(channels, about.width)
     modules: dict[str, nn.Module] = {"generator": forger, "discriminator": expert}
     for module in modules.values():  # twice as fast on CPUs
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -110,6 +117,15 @@ def _fitted(target: nn.Module, images: Images, about: AdvGAN, job: Job, decision
     return forger.eval()
 
 
+def _generator(images: Images, about: AdvGAN) -> Generator:
+    return Generator(images.shape[0], about.width, len(images.classes) if about.conditional else 0)
+
+
+def _aims(target: nn.Module, inputs: Tensor, labels: Tensor, decision: Decision) -> Tensor:
+    with torch.no_grad():
+        return runner_up(decision.log_probabilities(outputs(target, inputs)), labels)
+
+
 def _works(module: nn.Module, inputs: Tensor) -> bool:
     try:
         module(inputs)
@@ -129,7 +145,8 @@ def _step(
     labels: Tensor,
 ) -> Tensor:
     """Take one step of the discriminator and one of the generator; give the generator's loss."""
-    made = forger(inputs)
+    aims = _aims(target, inputs, labels, decision) if about.conditional else None
+    made = forger(inputs) if aims is None else forger(inputs, aims)
     perturbed = (inputs + about.bound * made).clamp(0, 1)
     real, forged = expert(inputs), expert(perturbed.detach())
     verdict = F.softplus(-real).mean() + F.softplus(forged).mean()
@@ -137,7 +154,7 @@ def _step(
     verdict.backward()  # type: ignore[no-untyped-call]
     optimizers["discriminator"].step()
     # An image is misled enough once another class leads by one: more would cost the others.
-    margin = objective(target(perturbed).float(), labels, "margin", None, decision)
+    margin = objective(target(perturbed).float(), labels, "margin", aims, decision)
     size = (made.flatten(1).square().mean(1) + 1e-12).sqrt()
     loss = F.relu(1 - margin).mean() + about.realism * F.softplus(-expert(perturbed)).mean()
     loss = loss + about.hinge * F.relu(size / about.rms - 1).mean()
@@ -180,7 +197,7 @@ def save(fitted: Generator, target: str) -> bytes:
     return weights.to_bytes(fitted.state_dict(), {"target": target})
 
 
-def load(path: Path, perturbation: AdvGAN, channels: int, target: str) -> Generator:
+def load(path: Path, perturbation: AdvGAN, images: Images, target: str) -> Generator:
     """Read a generator; ModelError where it is torn, of another shape, or was fitted to another model."""
     state = weights.read(path)
     said = weights.metadata(path).get("target")
@@ -189,6 +206,6 @@ def load(path: Path, perturbation: AdvGAN, channels: int, target: str) -> Genera
             f"{path}: this generator was fitted to another model ({(said or 'unnamed')[:12]}…) than the one that is "
             f"attacked ({target[:12]}…); fit one to this model, or name the other's card as source"
         )
-    found = Generator(channels, perturbation.width)
+    found = _generator(images, perturbation)
     weights.put(found, state, path)
     return found.eval()

@@ -10,7 +10,7 @@ from robustness.datasets.images import from_arrays
 from robustness.errors import ModelError, TrainingError
 from robustness.evidence import OK
 from robustness.modules import state_hash
-from robustness.perturbations import AdvGAN
+from robustness.perturbations import AdvGAN, ConditionalGAN
 from robustness.recipes import Job
 from robustness.store import Store
 from robustness.sweep import sweep
@@ -105,14 +105,14 @@ def test_a_generator_of_another_model_is_refused(tmp_path):
     fitted = generators.fit(model, images(), AdvGAN(steps=2, batch_size=10, width=4), Job(0))
     path.write_bytes(generators.save(fitted, state_hash(model)))
     about = AdvGAN(width=4)
-    assert same(generators.load(path, about, 1, state_hash(model)), fitted)
+    assert same(generators.load(path, about, images(), state_hash(model)), fitted)
     with pytest.raises(ModelError, match="fitted to another model"):
-        generators.load(path, about, 1, state_hash(other))
+        generators.load(path, about, images(), state_hash(other))
     with pytest.raises(ModelError, match="another architecture"):
-        generators.load(path, about, 3, state_hash(model))
+        generators.load(path, about, images((8, 8, 3)), state_hash(model))
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ModelError):
-        generators.load(path, about, 1, state_hash(model))
+        generators.load(path, about, images(), state_hash(model))
 
 
 def test_no_generator_is_said():
@@ -136,3 +136,53 @@ def test_a_target_that_gives_no_numbers_ends_the_fit():
 
     with pytest.raises(TrainingError, match="loss became nan"):
         generators.fit(Broken(), images(), SHORT, Job(0))
+
+
+def test_a_generator_of_x_and_t_takes_images_where_it_is_told():
+    """Asked for either wrong class of three it goes there. Catches: a class that reaches no layer, or the wrong one."""
+    random = np.random.default_rng(1)
+    grey = from_arrays(random.integers(100, 156, (90, 8, 8), dtype=np.uint8), np.arange(90) % 3)
+    model = linear()
+    about = ConditionalGAN(steps=300, batch_size=30, width=8, bound=0.3, realism=0.0)
+    fitted = generators.fit(model, grey, about, Job(0))
+    inputs = torch.from_numpy(grey.batch(0, 90))
+    with torch.no_grad():
+        clean = model(inputs)
+        for target in range(3):
+            aims = torch.full((90,), target)
+            moved = model((inputs + 0.3 * fitted(inputs, aims)).clamp(0, 1)) - clean
+            others = [other for other in range(3) if other != target]
+            assert (moved[:, target] > moved[:, others].amax(1)).float().mean() > 0.9
+
+
+def test_a_sweep_aims_at_the_likeliest_wrong_class_of_the_attacked_model():
+    """Catches: the likeliest class, which may be the true one, and that of the swept model in a transfer."""
+    some, source, swept = images(), linear(seed=0), linear(seed=1)
+
+    seen = []
+
+    class Told(nn.Module):
+        def forward(self, inputs, targets):
+            seen.append(targets)
+            return torch.zeros_like(inputs)
+
+    sweep(swept, some, ConditionalGAN(), [0.1], generator=Told(), source=source, batch_size=60, threads=1)
+    with torch.no_grad():
+        logits = source(torch.from_numpy(some.batch(0, 60)))
+    due = [
+        max((c for c in range(3) if c != label), key=row.__getitem__)
+        for row, label in zip(logits.tolist(), some.labels, strict=True)
+    ]
+    assert seen[0].tolist() == due
+
+
+def test_a_generator_of_x_and_t_is_read_back_and_is_no_other(tmp_path):
+    model, about = linear(), ConditionalGAN(steps=2, batch_size=10, width=4)
+    fitted = generators.fit(model, images(), about, Job(0))
+    path = tmp_path / "generator.safetensors"
+    path.write_bytes(generators.save(fitted, state_hash(model)))
+    assert same(generators.load(path, about, images(), state_hash(model)), fitted)
+    with pytest.raises(ModelError, match="another architecture"):
+        generators.load(path, AdvGAN(width=4), images(), state_hash(model))
+    with pytest.raises(ValueError, match="`targets` must be given to a generator of x and t, got None"):
+        fitted(torch.zeros(1, 1, 8, 8))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import nn
 
+from robustness import generators
 from robustness.decisions import Argmax, Null
 from robustness.draws import Purpose, generator
 from robustness.modules import state_hash
@@ -30,7 +31,8 @@ def batch_of(perturbation, seed, count=5):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         classifier = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(24), nn.Linear(24, 3)).eval()
-        generator_network = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), nn.Tanh())
+        classes = 3 if getattr(perturbation, "conditional", False) else 0
+        generator_network = generators.Generator(2, 2, classes).eval()
     return Batch(
         classifier,
         torch.from_numpy(inputs),

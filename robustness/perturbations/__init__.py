@@ -6,7 +6,7 @@ from robustness.perturbations.base import Batch, Perturb, Perturbation, Step
 from robustness.perturbations.clean import Clean
 from robustness.perturbations.external import External
 from robustness.perturbations.fgsm import FGSM
-from robustness.perturbations.gan import AdvGAN
+from robustness.perturbations.gan import AdvGAN, ConditionalGAN
 from robustness.perturbations.iterated import IFGSM, PGD, Adaptive
 from robustness.perturbations.natural import Blur, Brightness, Contrast, Rotation, Shift
 from robustness.perturbations.noise import Normal, Uniform
@@ -21,6 +21,7 @@ KINDS: dict[str, type[Perturbation]] = {
     "pgd": PGD,
     "adaptive": Adaptive,
     "gan": AdvGAN,
+    "conditional-gan": ConditionalGAN,
     "stg": STG,
     "brightness": Brightness,
     "contrast": Contrast,
@@ -42,6 +43,7 @@ __all__ = [
     "Blur",
     "Brightness",
     "Clean",
+    "ConditionalGAN",
     "Contrast",
     "External",
     "Normal",

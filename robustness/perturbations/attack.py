@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, Strict
@@ -56,7 +57,17 @@ class GradientAttack(Attack):
                     "give the index of a class that the model knows"
                 )
             return torch.full_like(batch.labels, self.target)
-        wrong = torch.nn.functional.one_hot(batch.labels, scores.shape[1]).bool()
         if self.target == "runner_up":
-            return scores.masked_fill(wrong, -torch.inf).argmax(1)
-        return scores.masked_fill(wrong, torch.inf).argmin(1)
+            return runner_up(scores, batch.labels)
+        return scores.scatter(1, batch.labels[:, None], torch.inf).argmin(1)
+
+
+def runner_up(scores: Tensor, labels: Tensor) -> Tensor:
+    """
+    Give the likeliest wrong class of each image, (N,).
+
+    >>> import torch
+    >>> runner_up(torch.tensor([[0.5, 0.2, 0.3]]), torch.tensor([0])).tolist()
+    [2]
+    """
+    return scores.scatter(1, labels[:, None], -math.inf).argmax(1)

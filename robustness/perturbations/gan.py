@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field, PositiveInt
 
 from robustness.errors import ModelError
-from robustness.perturbations.attack import Attack
+from robustness.perturbations.attack import Attack, runner_up
 from robustness.perturbations.base import Batch, Step
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class AdvGAN(Attack, Step):
     realism: Weight = 0.05
     hinge: Weight = 0.05
     rms: Annotated[float, Field(gt=0, le=1)] = 0.8
+    conditional: ClassVar[bool] = False
+    """Whether G is given the class that each image is to be taken for."""
     family: ClassVar[str] = "gan"
     strength_name: ClassVar[str] = "k"
     meaning: ClassVar[str] = "is the largest change of a pixel, as a fraction of the pixel range"
@@ -52,7 +54,7 @@ class AdvGAN(Attack, Step):
                 "sweep() takes it as generator=robustness.generators.fit(...)"
             )
         with torch.no_grad():
-            made: Tensor = batch.generator(batch.inputs)
+            made: Tensor = batch.generator(batch.inputs, *self._aims(batch))
         if made.shape != batch.inputs.shape:
             raise ModelError(
                 f"the generator must give perturbations of shape {tuple(batch.inputs.shape)}, got "
@@ -60,3 +62,22 @@ class AdvGAN(Attack, Step):
             )
         batch.count("non-finite perturbations", ~made.flatten(1).isfinite().all(1))
         return made.nan_to_num(0.0)
+
+    def _aims(self, batch: Batch) -> list[Tensor]:
+        from robustness.gradients import outputs
+
+        if not self.conditional:
+            return []
+        return [runner_up(batch.decision.log_probabilities(outputs(batch.attacked, batch.inputs)), batch.labels)]
+
+
+class ConditionalGAN(AdvGAN):
+    """
+    x + k·G(x, t), t being the likeliest wrong class of each image by the attacked model (hybrid-gan).
+
+    >>> ConditionalGAN().kind
+    'conditional-gan'
+    """
+
+    kind: Literal["conditional-gan"] = "conditional-gan"  # type: ignore[assignment]
+    conditional: ClassVar[bool] = True
