@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from models.objectives import Minibatch, Objective
+from models.parseval import constrained
 from robustness.datasets.images import Images
 from robustness.datasets.splits import held_out
 from robustness.draws import Purpose, generator
@@ -27,7 +28,9 @@ class Plan:
 
     ``held_out`` is the share of the images (of whole groups, where there are groups) by which the best epoch is
     chosen; after ``patience`` epochs without a better one training stops. Over the share ``warmup`` of the training the
-    rate rises from a twentieth. ``flip`` mirrors half of the images, ``shift`` moves each by up to so many pixels.
+    rate rises from a twentieth. Every ``period`` epochs the schedule ``steps`` divides it by ten, and ``restarts``
+    begins its cosine anew. ``flip`` mirrors half of the images, and half upside down too where it is "both"; ``shift``
+    moves each by up to so many pixels. ``beta`` makes it the training of a Parseval network (`constrain_`).
     """
 
     epochs: int
@@ -35,20 +38,25 @@ class Plan:
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     learning_rate: float = 0.1
     weight_decay: float = 5e-4
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "constant", "steps", "restarts"] = "cosine"
+    period: int = 10
     warmup: float = 0.0
     held_out: float = 0.1
     patience: int | None = None
-    flip: bool = False
+    flip: bool | Literal["both"] = False
     shift: int = 0
+    beta: float = 0.0
 
     def optimizer_for(self, module: nn.Module) -> torch.optim.Optimizer:
         """Give the optimizer; SGD with Nesterov's momentum of 0.9."""
         settings: dict[str, Any] = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
+        made: torch.optim.Optimizer
         if self.optimizer == "sgd":
-            return torch.optim.SGD(module.parameters(), momentum=0.9, nesterov=True, **settings)
-        kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
-        return kind(module.parameters(), fused=True, **settings)
+            made = torch.optim.SGD(module.parameters(), momentum=0.9, nesterov=True, **settings)
+        else:
+            kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
+            made = kind(module.parameters(), fused=True, **settings)
+        return constrained(made, module, self.beta) if self.beta else made
 
     def rate(self, done: float) -> float:
         """
@@ -57,11 +65,21 @@ class Plan:
         >>> plan = Plan(10, learning_rate=1.0, warmup=0.2)
         >>> [round(plan.rate(done), 3) for done in (0.0, 0.1, 0.2, 0.6, 1.0)]
         [0.05, 0.525, 1.0, 0.5, 0.0]
+        >>> [round(Plan(20, schedule="steps", learning_rate=1.0).rate(done), 3) for done in (0.0, 0.499, 0.5)]
+        [1.0, 1.0, 0.1]
+        >>> [round(Plan(20, schedule="restarts", learning_rate=1.0).rate(done), 3) for done in (0.0, 0.25, 0.5)]
+        [1.0, 0.5, 1.0]
         """
         if done < self.warmup:
             return self.learning_rate * (0.05 + 0.95 * done / self.warmup)
         if self.schedule == "constant":
             return self.learning_rate
+        # Rounded: a share of epochs times their number may fall short of the whole number that it is.
+        periods, within = divmod(round(done * self.epochs, 6), self.period)
+        if self.schedule == "steps":
+            return self.learning_rate * float(0.1**periods)
+        if self.schedule == "restarts":
+            return self.learning_rate * 0.5 * (1 + math.cos(math.pi * within / self.period))
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (done - self.warmup) / (1 - self.warmup)))
 
 
@@ -113,17 +131,18 @@ def _epoch(
         optimizer.zero_grad(set_to_none=True)
         total += objective.step(module, batch)
         optimizer.step()
-        if i % 20 == 0:
-            job.report(epoch * batches + i, plan.epochs * batches)
+        if i % 20 == 0 or i + 1 == batches:
+            job.report(epoch * batches + i + 1, plan.epochs * batches)
     loss = total.item() / batches
     row = {"epoch": epoch + 1, "learning_rate": f"{plan.rate(epoch / plan.epochs):.6g}", "loss": f"{loss:.6g}"}
     module.eval()
     row |= (held := _held_out(module, objective, data))
     score = float(held.get("held_out_loss", -epoch))
     if not (math.isfinite(loss) and math.isfinite(score)):
+        beside = f", {score} on held-out images" if held else ""
         raise TrainingError(
-            f"the loss became {loss} in epoch {epoch + 1}, {score} on held-out images; "
-            f"{_last_good(job, epoch)}; try a smaller learning_rate"
+            f"the loss became {loss} in epoch {epoch + 1}{beside}; {_last_good(job, epoch)}; "
+            "try a smaller learning_rate"
         )
     if objective.settled(epoch):  # before, what is trained for still changes: later losses are not to be compared
         state["since"] += 1
@@ -194,9 +213,9 @@ def _divided(images: Images, share: float, seed: int) -> tuple[np.ndarray, np.nd
 
 def _augmented(inputs: Tensor, plan: Plan, draws: np.random.Generator) -> Tensor:
     """Mirror half of the images and move each by whole pixels; what comes in at an edge is the edge's own value."""
-    if plan.flip:
+    for axis in (3, 2) if plan.flip == "both" else (3,) if plan.flip else ():
         mirrored = torch.from_numpy(draws.random(len(inputs)) < 0.5).to(inputs.device)
-        inputs = torch.where(mirrored.view(-1, 1, 1, 1), inputs.flip(3), inputs)
+        inputs = torch.where(mirrored.view(-1, 1, 1, 1), inputs.flip(axis), inputs)
     if plan.shift:
         n, _, height, width = inputs.shape
         moves = torch.from_numpy(draws.integers(0, 2 * plan.shift + 1, (2, n))).to(inputs.device)

@@ -1,6 +1,7 @@
 """The training loop and the defences: against sums by hand, plain autograd, and a run that nothing interrupted."""
 
 import csv
+import itertools
 from dataclasses import replace
 
 import helpers
@@ -17,6 +18,7 @@ from models.defences import (
     denoising,
     detector,
     distillation,
+    listed,
     null,
     null_sparse,
     plain,
@@ -25,6 +27,7 @@ from models.defences import (
 )
 from models.loop import Data, Plan, train
 from models.objectives import Minibatch, Objective, Plain
+from models.parseval import orthogonal_
 from robustness.datasets.images import Images
 from robustness.decisions import Argmax, Null, TwoN
 from robustness.draws import Purpose, generator
@@ -309,6 +312,69 @@ def test_sparse_sizes_are_those_of_the_held_out_images(tmp_path):
     blind[1].bias.data.copy_(torch.eye(10)[3])
     with pytest.raises(TrainingError, match="got one where no attack changed any of 20 images"):
         null_sparse.sizes(blind, digits.select(np.flatnonzero(digits.labels != 3)[:20], "others"), 4)
+
+
+def test_steps_divide_the_rate_by_ten_and_restarts_begin_anew():
+    """Catches: an epoch that begins the next period a batch late, by rounding."""
+    steps, restarts = (Plan(50, schedule=s, learning_rate=1.0, period=10) for s in ("steps", "restarts"))
+    for batches in (7, 391):
+        for epoch in range(50):
+            first, last = epoch / 50, (epoch + (batches - 1) / batches) / 50
+            assert steps.rate(first) == steps.rate(last) == pytest.approx(0.1 ** (epoch // 10))
+            assert restarts.rate(first) == pytest.approx(0.5 * (1 + np.cos(np.pi * (epoch % 10) / 10)))
+
+
+def test_images_are_mirrored_both_ways_where_asked(tmp_path):
+    """A quarter of each: catches one draw for both axes, and a label that does not follow."""
+    plan = Plan(1, batch_size=len(IMAGES), flip="both", held_out=0.0)
+    (batch,) = Data(IMAGES, job(tmp_path), plan).training(0)
+    found = []
+    for row, inputs in zip(batch.rows.tolist(), batch.inputs, strict=True):
+        clean = torch.from_numpy(IMAGES.batch(row, row + 1))[0]
+        ways = {(a, b): clean.flip([axis for axis, on in ((1, a), (2, b)) if on]) for a in (0, 1) for b in (0, 1)}
+        found.append(next(way for way, image in ways.items() if torch.equal(image, inputs)))
+    assert {found.count(way) > 5 for way in itertools.product((0, 1), repeat=2)} == {True}
+
+
+def test_a_parseval_plan_keeps_weights_near_tight_frames(tmp_path):
+    """Catches: a constraint that is forgotten by one optimizer, or after an interruption."""
+
+    def far(beta, optimizer):
+        (tmp_path / f"{beta}{optimizer}").mkdir()
+        module = network()
+        orthogonal_(module)
+        plan = Plan(**QUICK | {"optimizer": optimizer, "beta": beta, "weight_decay": 0.0})
+        train(module, IMAGES, job(tmp_path / f"{beta}{optimizer}"), Plain(), plan)
+        values = torch.linalg.svdvals(module[0].weight.detach().flatten(1))
+        return (values - 1).abs().max().item()
+
+    for optimizer in ("sgd", "adam", "adamw"):
+        assert far(0.3, optimizer) < 0.5 * far(0.0, optimizer)
+
+
+def test_half_of_a_batch_is_attacked_with_sizes_of_a_list(tmp_path):
+    """Catches: ε in pixels for ε in deviations, all images attacked, one ε for a batch, a label that moves."""
+    module, batch, seen = smooth().float(), minibatch(count=40), []
+    module.register_forward_hook(lambda module, args, found: seen.append(args[0].detach()))
+    objective = listed.Listed((0.01, 0.1))
+    loss = objective.loss(module, batch)
+    shown = seen[-1]
+    assert loss.item() == pytest.approx(F.cross_entropy(module(shown), batch.labels).item())
+    moved = (shown - batch.inputs).abs().flatten(1).amax(1) / batch.inputs.flatten(1).std(1, correction=0)
+    assert int((moved > 0).sum()) == 20
+    sizes = moved[moved > 0].round(decimals=4).unique()
+    assert sizes.tolist() == pytest.approx([0.01, 0.1], rel=1e-3)
+    listed.fit(smooth().float(), IMAGES, job(tmp_path), **QUICK)
+    with pytest.raises(ValueError, match=r"`epsilons` must name at least one size above 0, got \[0.0\]"):
+        listed.fit(smooth().float(), IMAGES, job(tmp_path), epsilons=[0.0], **QUICK)
+
+
+def test_stored_examples_in_deviations_of_each_image(tmp_path):
+    rows, given = np.arange(0, 60, 4), replace(job(tmp_path), needs={"attacked": smooth(seed=1).float()})
+    made = stored.examples("fgsm", IMAGES, rows, 0.05, given, unit="std", batch_size=4)
+    clean = torch.from_numpy(IMAGES.batch(0, 60))[rows]
+    moved = (made - clean).abs().flatten(1).amax(1)
+    assert torch.allclose(moved, 0.05 * clean.flatten(1).std(1, correction=0), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["fgsm", "noise"])

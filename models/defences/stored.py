@@ -18,6 +18,7 @@ from robustness.decisions import Argmax
 from robustness.draws import Purpose, generator
 from robustness.errors import TrainingError
 from robustness.recipes import Job
+from robustness.strengths import deviations
 
 
 class Stored(Objective):
@@ -40,24 +41,31 @@ class Stored(Objective):
         self.examples, self.place = self.examples.to(device), self.place.to(device)
 
 
-def noisy(inputs: Tensor, epsilon: float, draws: np.random.Generator) -> Tensor:
-    """Give x + U(−ε, ε), clipped to [0, 1]."""
-    noise = torch.from_numpy(draws.uniform(-epsilon, epsilon, tuple(inputs.shape)).astype("f4"))
-    return (inputs + noise).clamp_(0, 1)
+def noisy(inputs: Tensor, epsilon: Tensor, draws: np.random.Generator) -> Tensor:
+    """Give x + U(−ε, ε), clipped to [0, 1], with an ε (N,) for each image."""
+    noise = torch.from_numpy(draws.uniform(-1, 1, tuple(inputs.shape)).astype("f4"))
+    return torch.addcmul(inputs, noise, epsilon.view(-1, 1, 1, 1)).clamp_(0, 1)
 
 
 def examples(
-    kind: Literal["fgsm", "noise"], images: Images, rows: np.ndarray, epsilon: float, job: Job, batch_size: int = 100
+    kind: Literal["fgsm", "noise"],
+    images: Images,
+    rows: np.ndarray,
+    epsilon: float,
+    job: Job,
+    unit: Literal["native", "std"] = "native",
+    batch_size: int = 100,
 ) -> Tensor:
     """Make the example of each chosen image, (rows, C, H, W); FGSM on the classifier that the recipe needs."""
     chosen, made = images.select(rows, f"some of {images.name}"), []
     for i, start in enumerate(range(0, len(chosen), batch_size)):
         inputs = torch.from_numpy(chosen.batch(start, start + batch_size))
+        sizes = epsilon * (deviations(inputs).flatten() if unit == "std" else torch.ones(len(inputs)))
         if kind == "noise":
-            made.append(noisy(inputs, epsilon, generator(job.seed, Purpose.TRAINING, i)))
+            made.append(noisy(inputs, sizes, generator(job.seed, Purpose.TRAINING, i)))
             continue
         labels = torch.from_numpy(chosen.labels[start : start + batch_size].astype(np.int64))
-        made.append(fgsm(job.needs["attacked"], inputs, labels, torch.full((len(inputs),), epsilon), Argmax()))
+        made.append(fgsm(job.needs["attacked"], inputs, labels, sizes, Argmax()))
     return torch.cat(made)
 
 
@@ -69,10 +77,12 @@ def fit(
     kind: Literal["fgsm", "noise"] = "fgsm",
     share: float = 1.0,
     epsilon: float = 0.03,
+    unit: Literal["native", "std"] = "native",
     **plan: Any,
 ) -> nn.Module:
     """
-    Train on the images and on an example of a ``share`` of them, at ``epsilon`` in units of the pixel range.
+    Train on the images and on an example of a ``share`` of them, at ``epsilon`` in units of the pixel range, or with
+    ``unit`` "std" in standard deviations of each image.
 
     FGSM needs the classifier that it is made on: ``needs = { attacked = "classifier.toml" }``.
     """
@@ -83,5 +93,5 @@ def fit(
             f"`needs` must name the attacked classifier, got {', '.join(job.needs) or 'none'}; add its card's file"
         )
     rows = some(images.labels, max(round(share * len(images)), len(images.classes)), job.seed)
-    objective = Stored(rows, examples(kind, images, rows, epsilon, job), len(images))
+    objective = Stored(rows, examples(kind, images, rows, epsilon, job, unit), len(images))
     return train(module, images, job, objective, Plan(**plan))
