@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness import curves, detection
+from robustness import areas, curves, detection
 from robustness.detection import discarded
 from robustness.evidence import OK, Evidence
 from robustness.metrics import Measurement, MetricError
@@ -20,6 +20,8 @@ Flags = NDArray[np.bool_]
 
 def measure(metric: str, evidence: Evidence, row: int) -> Measurement:
     """Measure a metric that compares evidence with what stands beside it; MetricError where that is missing."""
+    if metric in ALONE:
+        return ALONE[metric](evidence, row)
     if metric in MEASURED:
         return MEASURED[metric](evidence, row, _beside(evidence.clean, "clean evidence"))
     hit, among, nothing = COMPARED[metric](evidence, row)
@@ -69,6 +71,10 @@ MEASURED: dict[str, Callable[[Evidence, int, Evidence], Measurement]] = {
     **{name: partial(curves.measure, name) for name in curves.NAMES},
 }
 """By metric: what measures it on evidence and clean evidence."""
+
+
+ALONE: dict[str, Callable[[Evidence, int], Measurement]] = {"roc_auc": areas.micro}
+"""By metric: what measures it on evidence that holds more than predictions."""
 
 
 def _beside(evidence: Evidence | None, what: str) -> Evidence:

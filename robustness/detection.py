@@ -8,9 +8,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from robustness.areas import delong, within
 from robustness.evidence import Evidence
 from robustness.metrics import Measurement, MetricError
-from robustness.statistics import UNKNOWN, Interval, quantile, wilson
+from robustness.statistics import wilson
 
 Flags = NDArray[np.bool_]
 Counted = tuple[Flags, Flags, str]
@@ -79,25 +80,4 @@ def auc(evidence: Evidence, row: int, clean: Evidence, confidence: float = 0.95)
     The interval is DeLong's (1988), of two unpaired samples; n counts both.
     """
     value, variance = delong(scores(evidence, row), scores(clean, 0))
-    half = quantile(confidence) * math.sqrt(variance)
-    interval = Interval(max(value - half, 0.0), min(value + half, 1.0)) if half else UNKNOWN
-    return Measurement("detection_auc", value, interval, "delong", 2 * len(evidence))
-
-
-def delong(positive: NDArray[np.float32], negative: NDArray[np.float32]) -> tuple[float, float]:
-    """
-    Give the area under the ROC curve and its variance from the two samples' scores.
-
-    >>> delong(np.float32([0.9, 0.5]), np.float32([0.5, 0.1]))[0]
-    0.875
-    """
-    higher, lower = _placements(positive, negative), 1 - _placements(negative, positive)
-    variance = sum(float(v.var(ddof=1)) / len(v) if len(v) > 1 else 0.0 for v in (higher, lower))
-    return float(higher.mean()), variance
-
-
-def _placements(values: NDArray[np.float32], among: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Give, of each value, the share of others that it exceeds, ties counting half."""
-    ordered = np.sort(among)
-    below, upto = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
-    return (below + upto) / (2 * len(among))
+    return Measurement("detection_auc", value, within(value, variance, confidence), "delong", 2 * len(evidence))

@@ -126,6 +126,8 @@ class Harness:
             "seed": self.seed,
             "device": hardware.device_kind(self.device),
             "dtype": "float32",
+            # What cards without it always had as a key stays their key.
+            **({"probabilities": True} if card.file.probabilities else {}),
         }
 
     def model(self, card: Card) -> dict[str, Any]:
@@ -243,6 +245,7 @@ class Harness:
                 device=self.device,
                 threads=self.threads,
                 decision=card.file.model.decision,
+                probabilities=card.file.probabilities,
                 progress=progress,
                 **made.given,
             )

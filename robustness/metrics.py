@@ -50,6 +50,8 @@ class MetricKind:
     """The metrics of the clean images that a claim on it counts only together with."""
     filters: bool = False
     """Whether it needs a decision with an attack probability."""
+    probabilities: bool = False
+    """Whether it needs the probability of every class."""
     shape: bool = False
     """Whether it is of the accuracies at several strengths."""
 
@@ -73,6 +75,12 @@ METRICS: dict[str, MetricKind] = {
     "precision_micro": MetricKind("precision over all predictions together, equal to accuracy", rates.accuracy),
     "recall_micro": MetricKind("recall over all images together, equal to accuracy", rates.accuracy),
     "f1_micro": MetricKind("F1 over all images together, equal to accuracy", rates.accuracy),
+    "roc_auc": MetricKind(
+        "area under the ROC curve of every class against the rest, all together (micro-averaged)",
+        compares=True,
+        ignorance=0.5,
+        probabilities=True,
+    ),
     "loss": MetricKind("mean cross-entropy of an image, in nats", better="lower"),
     "attack_success_rate": MetricKind(
         "share of the images predicted right without the perturbation that are predicted wrong under it",
@@ -194,7 +202,7 @@ def parse(metric: str, classes: Classes) -> Metric:
     >>> parse("acuracy", 10)
     Traceback (most recent call last):
     robustness.metrics.MetricError: `metric` must be one of accuracy, balanced_accuracy, precision, precision[CLASS], \
-recall, recall[CLASS], f1, f1[CLASS], precision_micro, recall_micro, f1_micro, loss, attack_success_rate, \
+recall, recall[CLASS], f1, f1[CLASS], precision_micro, recall_micro, f1_micro, roc_auc, loss, attack_success_rate, \
 transferability, transferability_filtered, accuracy_filtered, kept, discarded, undetected_wrong, detection_precision, \
 detection_auc, sensitivity, deviation, range, sensitivity_filtered, deviation_filtered, range_filtered, snr; \
 got 'acuracy'; did you mean 'accuracy'?

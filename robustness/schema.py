@@ -189,6 +189,7 @@ class CardFile(_Table):
     model: ModelTable
     recipe: RecipeTable | None = None
     data: DataSpec
+    probabilities: bool = False
     sweeps: dict[Name, SweepTable] = {}
     claims: dict[str, ClaimTable] = {}
     search: SearchTable | None = None
@@ -263,6 +264,11 @@ class CardFile(_Table):
                 raise ValueError(
                     f"claims.{sweep}.{metric}: needs a decision that can tell an attack, got "
                     f"{self.model.decision.kind}; name null, 2n or bin in model.decision"
+                )
+            if metrics.METRICS[metric].probabilities and not self.probabilities:
+                raise ValueError(
+                    f"claims.{sweep}.{metric}: needs the probability of every class in the evidence; "
+                    "write probabilities = true at the top of the card"
                 )
         transfer = [metric for metric in compared if metric.startswith("transferability")]
         if transfer and (sweep == "clean" or self.sweeps[sweep].perturbation.made_on is None):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from reports.comparing import compared
 from reports.label_2n import protocol
 from reports.label_2n.beyond import survivals, too_weak
-from reports.label_2n.comparing import compared
 from reports.label_2n.criteria import CLAIMS, DEFENCES
 from reports.label_2n.numbers import Measured
 
@@ -90,7 +90,7 @@ def test_rows_that_are_missing_do_not_reproduce_it():
 
 def test_few_folds_decide_no_differences():
     """Three folds have little power: the last claim is said to be not testable, whatever came out."""
-    assert outcomes(folds=3)[-1] == "not testable at this scale"
+    assert outcomes(folds=3)[-1] == "not testable here"
 
 
 def test_tests_are_scipy_s():

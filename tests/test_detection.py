@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from test_transfer import evidence
 
 from reports.label_2n import theory
-from robustness import cards, claims, curves, detection
+from robustness import areas, cards, claims, curves
 from robustness.cards import Claim
 from robustness.comparisons import measure
 from robustness.errors import CardError
@@ -79,7 +79,7 @@ SCORES = st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0]), min_size=2, 
 def test_auc_is_scikit_learn_s_and_its_variance_delong_s(positive, negative):
     """Ties count half. Catches: the two samples swapped, ties lost or won, a variance by n instead of n − 1."""
     one, other = np.float32(positive), np.float32(negative)
-    value, variance = detection.delong(one, other)
+    value, variance = areas.delong(one, other)
     truth = [1] * len(one) + [0] * len(other)
     assert value == pytest.approx(roc_auc_score(truth, np.concatenate([one, other])))
     kernel = (one[:, None] > other).astype(float) + 0.5 * (one[:, None] == other)

@@ -10,9 +10,9 @@ import pytest
 from reports.label_2n import figures, page, protocol
 from reports.label_2n.__main__ import DOCS, OUTPUT, ROOT, main
 from reports.label_2n.beyond import too_weak
-from reports.label_2n.measure import unpacked
 from reports.label_2n.numbers import Measured
 from reports.label_2n.tables import NAMES
+from reports.rows import unpacked
 from reports.running import levels, write
 from reports.writing import inserted
 from robustness import cards

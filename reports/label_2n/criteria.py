@@ -8,33 +8,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from collections.abc import Callable
 
-from reports.label_2n.comparing import compared
+from reports.comparing import compared
 from reports.label_2n.numbers import Measured
+from reports.verdicts import Verdict, decided
 
-Outcome = Literal["reproduced", "not reproduced", "not testable at this scale"]
 DEFENCES = {"adv+bin": "ADV", "null": "NULL", "2n": "2N", "cdaec+bin": "CDAEC", "distill+bin": "DISTILL"}
 """The five of the paper, by the systems that carry them; `plain+bin` is no defence."""
 STRONG = 0.3
 """ε above which nothing was seen in training."""
 FOLDS = 5
 """What the paper's tests have; with fewer they have little power."""
-
-
-class Verdict(NamedTuple):
-    """What the paper says, whether it came out so, and the numbers that say so."""
-
-    claim: str
-    outcome: Outcome
-    numbers: str
-
-
-def _decided(claim: str, values: Mapping[str, float], holds: bool) -> Verdict:
-    numbers = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
-    known = all(math.isfinite(value) for value in values.values())
-    return Verdict(claim, "reproduced" if known and holds else "not reproduced", numbers)
 
 
 def _each(measured: Measured, number: Callable[[str], float]) -> dict[str, float]:
@@ -49,14 +34,14 @@ def filtering_gains(measured: Measured) -> Verdict:
     )
     others = [gain for name, gain in gains.items() if name != "ADV"]
     holds = min(gains.values()) > 0 and gains["ADV"] < 0.5 * sum(others) / len(others)
-    return _decided("filtering raises the accuracy of all defences, of ADV much less", gains, holds)
+    return decided("filtering raises the accuracy of all defences, of ADV much less", gains, holds)
 
 
 def null_is_flat(measured: Measured) -> Verdict:
     """NULL's accuracy after filtering varies by at most 0.05 from ε 0.05 on."""
     curve = measured.curve("null", "half_accuracy_filtered", above=0.04)
     spread = max(curve) - min(curve) if curve else math.nan
-    return _decided("NULL is flat over ε", {"range from ε 0.05": spread}, spread <= 0.05)
+    return decided("NULL is flat over ε", {"range from ε 0.05": spread}, spread <= 0.05)
 
 
 def attack_probability_rises(measured: Measured) -> Verdict:
@@ -68,13 +53,13 @@ def attack_probability_rises(measured: Measured) -> Verdict:
             break
         rising += 1
     values = {"clean": curve[0], "at the last ε": curve[-1], "rising steps": float(rising)}
-    return _decided("2N's mean attack probability rises with ε over a long range", values, rising >= len(curve) // 2)
+    return decided("2N's mean attack probability rises with ε over a long range", values, rising >= len(curve) // 2)
 
 
 def constant_after_filtering(measured: Measured) -> Verdict:
     """2N's accuracy after filtering varies by at most 0.1 over all ε, clean included."""
     found = {"range": measured.mean("2n", "shape", "range_filtered")}
-    return _decided("2N's accuracy with filtering is nearly constant over ε", found, found["range"] <= 0.1)
+    return decided("2N's accuracy with filtering is nearly constant over ε", found, found["range"] <= 0.1)
 
 
 def lowest(shape: str) -> Callable[[Measured], Verdict]:
@@ -83,7 +68,7 @@ def lowest(shape: str) -> Callable[[Measured], Verdict]:
     def decide(measured: Measured) -> Verdict:
         found = _each(measured, lambda s: measured.mean(s, "shape", f"{shape}_filtered"))
         rest = min(value for name, value in found.items() if name != "2N")
-        return _decided(f"{shape} of the accuracy over ε is lowest for 2N", found, found["2N"] < rest)
+        return decided(f"{shape} of the accuracy over ε is lowest for 2N", found, found["2N"] < rest)
 
     return decide
 
@@ -94,8 +79,8 @@ def best_mean_accuracy(measured: Measured) -> Verdict:
     best = max(found, key=lambda name: found[name])
     if measured.source == "cifar10":
         holds = best == "NULL" and found["NULL"] - found["2N"] <= 0.02
-        return _decided("NULL has the best mean accuracy, 1 % ahead of 2N", found, holds)
-    return _decided("2N has the best mean accuracy", found, best == "2N")
+        return decided("NULL has the best mean accuracy, 1 % ahead of 2N", found, holds)
+    return decided("2N has the best mean accuracy", found, best == "2N")
 
 
 def best_beyond_training(measured: Measured) -> Verdict:
@@ -106,7 +91,7 @@ def best_beyond_training(measured: Measured) -> Verdict:
         return sum(curve) / len(curve) if curve else math.nan
 
     found = _each(measured, mean)
-    return _decided("for ε above 0.3 2N is best", found, max(found, key=lambda name: found[name]) == "2N")
+    return decided("for ε above 0.3 2N is best", found, max(found, key=lambda name: found[name]) == "2N")
 
 
 def hardly_transfers(measured: Measured) -> Verdict:
@@ -120,7 +105,7 @@ def hardly_transfers(measured: Measured) -> Verdict:
     found = {"2N": mean("2n"), DEFENCES[rival]: mean(rival)}
     holds = found["2N"] < 0.02 and found[DEFENCES[rival]] >= 0.5 * factor * found["2N"]
     text = f"filtered transferability of 2N is almost zero, about {factor:g} times below {DEFENCES[rival]}'s"
-    return _decided(text, found, holds)
+    return decided(text, found, holds)
 
 
 def differences(measured: Measured) -> Verdict:
@@ -131,9 +116,9 @@ def differences(measured: Measured) -> Verdict:
     }
     alike = {"NULL and 2N"} if measured.source == "cifar10" else set()
     holds = all((p >= 0.05) == (pair in alike) for pair, p in found.items())
-    verdict = _decided("all pairs differ, but NULL and 2N on CIFAR-10" if alike else "all pairs differ", found, holds)
-    few = min(map(len, folds.values()), default=0) < FOLDS
-    return verdict._replace(outcome="not testable at this scale") if few else verdict
+    enough = min(map(len, folds.values()), default=0) >= FOLDS
+    claim = "all pairs differ, but NULL and 2N on CIFAR-10" if alike else "all pairs differ"
+    return decided(claim, found, holds, testable=enough)
 
 
 CLAIMS: tuple[Callable[[Measured], Verdict], ...] = (

@@ -10,6 +10,7 @@ from typing import Any
 from reports import running
 from reports.label_2n import numbers, protocol
 from reports.label_2n.protocol import Scale
+from reports.rows import packed
 from robustness import cards
 from robustness.harness import Harness
 
@@ -32,7 +33,6 @@ def result(
         data[f"{card.name.split('-')[1]}@{name.partition('@')[2]}"] = running.images(harness.images(card))
     for notice in harness.notices:
         running.say(notice)
-    columns = list(dict.fromkeys(key for row in rows for key in row))
     return {
         "format": FORMAT,
         "paper": "label-2n",
@@ -47,16 +47,5 @@ def result(
         "provenance": {**running.machine(harness), "sweeping": round(time.perf_counter() - began, 1), "data": data},
         "models": trained,
         "evidence": evidence,
-        "columns": columns,
-        "rows": [[row.get(column) for column in columns] for row in rows],
+        **packed(rows),
     }
-
-
-def unpacked(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """
-    Give the rows of a result by their columns' names, without what is missing.
-
-    >>> unpacked({"columns": ["n", "kept"], "rows": [[3, None], [4, 0.5]]})
-    [{'n': 3, 'kept': None}, {'n': 4, 'kept': 0.5}]
-    """
-    return [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]

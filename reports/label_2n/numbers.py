@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from reports import rows as rows_
 from reports.label_2n.theory import after, before
+from reports.rows import Row
 from robustness import claims, curves
 from robustness.cards import Card
 from robustness.evidence import OK, Evidence
 from robustness.harness import Harness
 
-Row = Mapping[str, Any]
 TRANSFERRED = ("transferability", "transferability_filtered")
 EVERY = ("accuracy", "accuracy_filtered", "kept", "undetected_wrong", "detection_auc")
 
@@ -79,37 +79,12 @@ def _shapes(clean: Row, cells: Sequence[Row]) -> dict[str, Any]:
     return found
 
 
-@dataclass(frozen=True)
-class Measured:
-    """The rows of one data set, by the means over its folds."""
-
-    source: str
-    rows: Sequence[Row]
-
-    def folds(
-        self, system: str, sweep: str, metric: str, strength: str | None = None, images: str = "fold"
-    ) -> list[float]:
-        """Give a number of every fold, in their order, on some ``images``; NaN where there is none."""
-        found = {}
-        for row in self.rows:
-            cell = (row["system"], row["sweep"], row["images"])
-            if cell == (system, sweep, images) and strength in (None, row["strength"]):
-                value = row.get(metric)
-                found[row["fold"]] = math.nan if value is None else float(value)
-        return [found[fold] for fold in sorted(found)]
-
-    def mean(self, system: str, sweep: str, metric: str, strength: str | None = None, images: str = "fold") -> float:
-        """Give the mean over the folds; NaN where any has none."""
-        values = self.folds(system, sweep, metric, strength, images)
-        return sum(values) / len(values) if values else math.nan
+class Measured(rows_.Measured):
+    """The rows of one data set, with its curve over ε."""
 
     def curve(self, system: str, metric: str, above: float = -1.0) -> list[float]:
         """Give the means over the folds at every ε above one, in their order."""
         return [self.mean(system, "curve", metric, name) for name in self.strengths("curve") if float(name) > above]
-
-    def strengths(self, sweep: str) -> list[str]:
-        """Give the strengths of a sweep, in their order."""
-        return sorted({row["strength"] for row in self.rows if row["sweep"] == sweep}, key=float)
 
     def over_curve(self, system: str, metric: str, above: float = -1.0) -> list[float]:
         """Give each fold's mean over every ε above one; NaN where any is missing."""

@@ -9,9 +9,10 @@ from typing import Any
 from reports.label_2n import figures
 from reports.label_2n.beyond import survivals, too_weak
 from reports.label_2n.criteria import CLAIMS
-from reports.label_2n.measure import unpacked
 from reports.label_2n.numbers import Measured
 from reports.label_2n.tables import NAMES, sections, systems
+from reports.rows import unpacked
+from reports.verdicts import listed
 from reports.writing import spread, summary, table
 
 MODULE = "reports.label_2n"
@@ -68,10 +69,8 @@ def _what(result: Result) -> str:
 
 
 def _claims(numbers: Measured) -> str:
-    rows = [decide(numbers) for decide in CLAIMS]
-    return "## the paper's claims\n\nEach by a criterion that was written before the run.\n\n" + table(
-        ["claim", "", "numbers"], [[row.claim, f"**{row.outcome}**", row.numbers] for row in rows]
-    )
+    verdicts = listed(decide(numbers) for decide in CLAIMS)
+    return f"## the paper's claims\n\nEach by a criterion that was written before the run.\n\n{verdicts}"
 
 
 def _beyond(numbers: Measured) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from reports.label_2n.comparing import compared
+from reports.comparing import compared
 from reports.label_2n.criteria import STRONG
 from reports.label_2n.numbers import Measured
 from reports.writing import number, spread, summary, table

@@ -1,4 +1,4 @@
-"""Whether two systems differ over the folds: an F-test of equal variances, then Welch's t-test (label-2n)."""
+"""Whether two systems differ over the folds: an F-test of equal variances, then Welch's t-test."""
 
 from __future__ import annotations
 

@@ -1,0 +1,82 @@
+"""The micro-averaged area under the ROC curve, and its interval, of images that are independent of each other."""
+
+import helpers
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from robustness import areas, cards, claims
+from robustness.errors import CardError
+from robustness.metrics import MetricError
+from robustness.perturbations import Normal
+from robustness.sweep import sweep
+
+
+def drawn(seed, count, classes, places=6):
+    """Probabilities that know something, rounded so that there are ties."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, classes, count)
+    logits = random.normal(size=(count, classes)) + 1.2 * np.eye(classes)[labels]
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return np.float32(np.round(shares, places)), labels
+
+
+@given(st.integers(0, 2**16), st.integers(2, 60), st.integers(2, 5), st.sampled_from([1, 6]))
+def test_it_is_scikit_learn_s_over_all_classes_together(seed, count, classes, places):
+    """Catches: a macro average, ties won or lost, a class against another instead of the rest."""
+    probabilities, labels = drawn(seed, count, classes, places)
+    value, _ = areas.clustered(probabilities, labels)
+    due = roc_auc_score(np.eye(classes)[labels].ravel(), probabilities.ravel())
+    assert value == pytest.approx(due, abs=1e-9)
+
+
+@pytest.mark.parametrize("classes", [2, 4, 10])
+def test_its_variance_is_that_of_drawing_images_again(classes):
+    """Catches: an interval that takes an image's scores for independent: a third too narrow with two classes."""
+    probabilities, labels = drawn(1, 300, classes)
+    _, variance = areas.clustered(probabilities, labels)
+    random = np.random.default_rng(0)
+    values = []
+    for _ in range(600):
+        rows = random.integers(0, len(labels), len(labels))
+        values.append(areas.clustered(probabilities[rows], labels[rows])[0])
+    assert np.sqrt(variance) == pytest.approx(np.std(values), rel=0.12)
+
+
+@pytest.mark.usefixtures("own_path")
+def test_a_card_that_asks_for_them_has_probabilities_in_all_its_evidence(tmp_path):
+    """Catches: evidence of a card without them served to one with them, and clean evidence that lacks them."""
+    path = helpers.project(tmp_path / "project")
+    without = helpers.harness(path).evidence(cards.load(path), "normal")
+    assert without.probabilities is None
+    path.write_text(path.read_text().replace('name = "tiny"', 'name = "tiny"\nprobabilities = true', 1))
+    made, card = helpers.harness(path), cards.load(path)
+    for name in ("clean", "normal"):
+        evidence = made.evidence(card, name)
+        assert evidence.probabilities is not None
+        assert np.allclose(evidence.probabilities.sum(axis=2), 1, atol=1e-5)
+    again = helpers.harness(path).evidence(card, "normal")
+    assert np.array_equal(again.probabilities, evidence.probabilities), "kept with it"
+
+
+def test_a_card_that_keeps_no_probabilities_cannot_claim_it(tmp_path):
+    text = helpers.CARD + "\n[claims.clean]\naccuracy = [0.5]\nroc_auc = [0.9]\n"
+    with pytest.raises(
+        CardError, match=r"claims\.clean\.roc_auc: needs the probability of every class in the evidence"
+    ):
+        cards.load(helpers.project(tmp_path / "without", "", text))
+
+
+def test_evidence_without_probabilities_has_none():
+    images = helpers.images(20)
+    without, having = (
+        sweep(helpers.linear(images), images, Normal(), [0.1], probabilities=kept) for kept in (False, True)
+    )
+    with pytest.raises(MetricError, match="`roc_auc` needs the probability of every class, got evidence without"):
+        claims.measure(without, "0.1", "roc_auc")
+    measured = claims.measure(having, "0.1", "roc_auc")
+    due = roc_auc_score(np.eye(len(images.classes))[images.labels].ravel(), having.probabilities[0].ravel())
+    assert measured.value == pytest.approx(due)
+    assert measured.interval.low < due < measured.interval.high
