@@ -21,7 +21,7 @@ def signs(
     std: float | Sequence[float] = 0.27,
 ) -> nn.Sequential:
     """
-    Give logits, (N, ``outputs``), for images in [0, 1], (N, ``channels``, ``size``, ``size``); size a multiple of 8.
+    Give logits, (N, ``outputs``), for images in [0, 1], (N, ``channels``, ``size``, ``size``) of 8 pixels or more.
 
     The document names the kinds of layers and prints no sizes: three blocks and one hidden layer are ours.
 
@@ -29,8 +29,8 @@ def signs(
     >>> signs().eval()(torch.zeros(2, 3, 32, 32)).shape
     torch.Size([2, 43])
     """
-    if size % 8:
-        raise ValueError(f"`size` must be a multiple of 8, got {size}; resize the images")
+    if size < 8:
+        raise ValueError(f"`size` must be at least 8, got {size}: three poolings leave nothing of less")
     layers: list[nn.Module] = [Normalise(mean, std, channels)]
     fan_in = channels
     for full in WIDTHS:

@@ -1,0 +1,78 @@
+"""Accuracy over signal-to-noise ratios, and micro-averaged ROC curves over a logarithmic axis; SVG, always the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reports.eyes_parseval.criteria import published
+from reports.eyes_parseval.measure import POINTS
+from reports.eyes_parseval.protocol import SYSTEMS
+from reports.rows import Measured, unpacked
+
+TITLES = {"snr": "accuracy over the signal-to-noise ratio", "roc": "ROC curves at 33 dB"}
+
+
+def names(source: str, scale: str) -> dict[str, str]:
+    """
+    Give the file of each figure by what it shows.
+
+    >>> list(names("eyes", "short").values())
+    ['eyes-parseval-eyes-short-snr.svg', 'eyes-parseval-eyes-short-roc.svg']
+    """
+    return {title: f"eyes-parseval-{source}-{scale}-{kind}.svg" for kind, title in TITLES.items()}
+
+
+def draw(result: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Draw both figures of a result: as published on the left, each system attacked itself on the right."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    with rc_context({"svg.hashsalt": "eyes-parseval", "font.size": 9}):
+        for lines, name in zip((_ratios, _curves), names(result["source"], result["scale"]).values(), strict=True):
+            figure = Figure(figsize=(10, 3.8), layout="constrained")
+            left, right = figure.subplots(1, 2, sharey=True)
+            lines(left, result, published)
+            lines(right, result, lambda _: "fgsm-snr")
+            left.set_title("examples made on whom the report made them")
+            right.set_title("examples made on the system itself")
+            for axes in (left, right):
+                axes.grid(alpha=0.3)
+            figure.legend(*left.get_legend_handles_labels(), loc="outside right center", frameon=False)
+            made.append(folder / name)
+            figure.savefig(made[-1], format="svg", metadata={"Date": None})
+    return made
+
+
+def _ratios(axes: Any, result: Mapping[str, Any], sweep: Callable[[str], str]) -> None:
+    measured = Measured(result["source"], unpacked(result))
+    for i, system in enumerate(SYSTEMS):
+        folds = [
+            (float(ratio), measured.folds(system, sweep(system), "accuracy", ratio))
+            for ratio in measured.strengths(sweep(system))
+        ]
+        known = [(ratio, values) for ratio, values in folds if values and not any(map(math.isnan, values))]
+        if known:
+            means = [sum(values) / len(values) for _, values in known]
+            below = [mean - min(values) for mean, (_, values) in zip(means, known, strict=True)]
+            above = [max(values) - mean for mean, (_, values) in zip(means, known, strict=True)]
+            axes.errorbar([ratio for ratio, _ in known], means, yerr=(below, above), label=system, color=f"C{i}",
+                          marker="osv^D<>p"[i], markersize=3, linewidth=1.2, elinewidth=0.8, capsize=2)  # fmt: skip
+    axes.set(xlabel="SNR in dB", ylabel="accuracy")
+
+
+def _curves(axes: Any, result: Mapping[str, Any], sweep: Callable[[str], str]) -> None:
+    for i, system in enumerate(SYSTEMS):
+        rates = [
+            curve["rates"] for curve in result["curves"]
+            if (curve["system"], curve["sweep"]) == (system, sweep(system)) and curve["strength"] == "33"
+        ]  # fmt: skip
+        if rates:
+            axes.plot(POINTS, np.mean(rates, axis=0), label=system, color=f"C{i}", linewidth=1.2)
+    axes.set(xlabel="false-positive rate", ylabel="true-positive rate", xscale="log")

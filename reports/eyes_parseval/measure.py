@@ -1,0 +1,81 @@
+"""Train and sweep for eyes-parseval: everything that its tables, figures and claims are made of, as one result."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from reports import running
+from reports.eyes_parseval.protocol import SOURCES, Scale
+from reports.rows import packed
+from robustness import claims, metrics
+from robustness.cards import Card
+from robustness.evidence import OK, Evidence
+from robustness.harness import Harness
+
+FORMAT = "pytest-robustness/report/eyes-parseval/1"
+METRICS = ("accuracy", "precision", "recall", "roc_auc", "snr")
+POINTS = np.logspace(-4, 0, 41)
+"""False-positive rates at which curves are kept: the report draws them on a logarithmic axis."""
+CURVES = {("clean", "0"), ("fgsm-snr", "33"), ("twin-snr", "33")}
+"""Sweep and strength of the cells that have a curve."""
+
+
+def result(cards: Mapping[str, Card], trained: Mapping[str, Any], source: str, scale: Scale, harness: Harness) -> Any:
+    """Sweep every system, and give all numbers with where they come from, as they go into the JSON file."""
+    began = time.perf_counter()
+    rows, curves, evidence, data = [], [], {}, {}
+    for i, (name, card) in enumerate(cards.items()):
+        running.say(f"{name} ({i + 1} of {len(cards)})")
+        for sweep in ("clean", *card.file.sweeps):
+            found = harness.evidence(card, sweep)
+            rows += list(_rows(name, sweep, found))
+            curves += list(_curves(name, sweep, found))
+            evidence[f"{name}:{sweep}"] = running.swept(found, harness.store.run)
+        data[name.split("-")[1]] = running.images(harness.images(card))
+    for notice in harness.notices:
+        running.say(notice)
+    return {
+        "format": FORMAT,
+        "paper": "eyes-parseval",
+        "scale": scale.name,
+        "source": source,
+        "about": SOURCES[source].about,
+        "folds": len({row["fold"] for row in rows}),
+        "folds_of_the_protocol": scale.folds,
+        "plan": {"epochs": scale.epochs, "period": scale.period, "k": scale.k, "depth": scale.depth},
+        "provenance": {**running.machine(harness), "sweeping": round(time.perf_counter() - began, 1), "data": data},
+        "models": dict(trained),
+        "evidence": evidence,
+        "curves": curves,
+        **packed(rows),
+    }
+
+
+def _about(name: str) -> dict[str, Any]:
+    source, fold, system = name.split("-", 2)
+    return {"source": source, "fold": int(fold), "system": system, "images": "fold"}
+
+
+def _rows(name: str, sweep: str, evidence: Evidence) -> Iterator[dict[str, Any]]:
+    compared = () if evidence.source is None else ("transferability",)
+    for strength, status in zip(evidence.strengths, evidence.status, strict=True):
+        row = {**_about(name), "sweep": sweep, "strength": strength, "status": status, "n": len(evidence)}
+        for metric in (*METRICS, *compared) if status == OK else ():
+            value = claims.measure(evidence, strength, metric).value
+            row[metric] = round(value, 6) if math.isfinite(value) else None
+        yield row
+
+
+def _curves(name: str, sweep: str, evidence: Evidence) -> Iterator[dict[str, Any]]:
+    """Give the micro-averaged ROC curve of some cells, at rates that all share."""
+    for row, strength in enumerate(evidence.strengths):
+        if (sweep, strength) in CURVES and evidence.status[row] == OK and evidence.probabilities is not None:
+            true = np.eye(len(evidence.classes), dtype=bool)[evidence.labels]
+            found = metrics.roc_curve(true.ravel(), evidence.probabilities[row].ravel())
+            rates = np.interp(POINTS, found.false_positive_rates, found.true_positive_rates)
+            yield {**_about(name), "sweep": sweep, "strength": strength, "rates": [round(float(r), 4) for r in rates]}

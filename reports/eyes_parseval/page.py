@@ -1,0 +1,183 @@
+"""The page of eyes-parseval, made from its result files alone; published numbers beside measured ones."""
+
+from __future__ import annotations
+
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from reports.comparing import compared
+from reports.eyes_parseval import figures
+from reports.eyes_parseval.criteria import CLAIMS, drops, published
+from reports.eyes_parseval.protocol import EPSILONS, EXAMPLES, SHARES, SYSTEMS, TWINS, augmented
+from reports.rows import Measured, unpacked
+from reports.verdicts import listed
+from reports.writing import number, spread, summary, table
+
+MODULE = "reports.eyes_parseval"
+NAMES = {
+    "parseval": "Parseval", "wrn": "ResNet (WRN-16-1)", "parseval-adv": "Parseval, adversarial",
+    "wrn-adv": "ResNet, adversarial", "cnn": "CNN", "cnn-wd": "CNN, weight decay",
+    "cnn-wd-adv": "CNN, weight decay + adversarial", "cnn-orth": "CNN, orthogonality",
+}  # fmt: skip
+Result = Mapping[str, Any]
+
+
+@cache
+def printed() -> Mapping[str, Any]:
+    """Read what was published."""
+    file = Path(__file__).parents[1] / "published" / "eyes_parseval.toml"
+    return tomllib.loads(file.read_text(encoding="utf-8"))
+
+
+def measured(result: Result) -> Measured:
+    """Give the rows of a result."""
+    return Measured(result["source"], unpacked(result))
+
+
+def body(results: Sequence[Result], images: str = "figures/") -> str:
+    """Give everything below the heading of the page, one part a result."""
+    if not results:
+        return "Nothing has been measured yet.\n"
+    return "\n\n".join(part for result in results for part in _parts(result, images)) + "\n"
+
+
+def verdicts(result: Result) -> str:
+    """Count what came of the claims."""
+    counts = Counter(decide(measured(result)).outcome for decide in CLAIMS)
+    return ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+
+
+def _parts(result: Result, images: str) -> Iterator[str]:
+    numbers, title = measured(result), result["source"]
+    parts = [_what(result), _claims(numbers), _accuracy(numbers), _lost(numbers), _sizes(numbers), _beside(numbers)]
+    parts += [_approach(numbers), _figures(result, images), _origin(result)]
+    return (part.replace("## ", f"## {title}: ", 1) for part in parts)
+
+
+def _what(result: Result) -> str:
+    sizes = sorted({about["n"] for about in result["provenance"]["data"].values()})
+    plan = result["plan"]
+    return (
+        f"## what was measured\n\nScale **{result['scale']}**: {result['folds']} of {result['folds_of_the_protocol']} "
+        f"folds, {plan['epochs']} epochs, tested on {sizes[0]:,} to {sizes[-1]:,} held-out crops each, seed 0, "
+        f"{result['provenance']['device']}. **Data: {result['about']}.** Published accuracies are of other crops and "
+        "four classes; only the order of the models and what they lose over ratios may be compared.\nNumbers are means "
+        f"± standard deviations over the folds. {verdicts(result).capitalize()}."
+    )
+
+
+def _claims(numbers: Measured) -> str:
+    verdicts = listed(decide(numbers) for decide in CLAIMS)
+    return f"## the report's claims\n\nEach by a criterion that was written before the run.\n\n{verdicts}"
+
+
+def _spread(values: Sequence[float]) -> str:
+    return spread(summary(values), 3) if values else "–"
+
+
+def _attacker(system: str, sweep: str) -> str:
+    return f"made on the {NAMES[TWINS[system]]}" if sweep == "twin-snr" else "made on itself"
+
+
+def _accuracy(numbers: Measured) -> str:
+    """Table 8 and 10, every row with who attacks whom."""
+    ratios, rows = [str(ratio) for ratio in printed()["ratios"]], []
+    for system in SYSTEMS:
+        for sweep in dict.fromkeys((published(system), "fgsm-snr")):
+            cells = [numbers.folds(system, "clean", "accuracy")]
+            cells += [numbers.folds(system, sweep, "accuracy", ratio) for ratio in ratios]
+            rows.append([NAMES[system], _attacker(system, sweep), "measured", *map(_spread, cells)])
+            if sweep == published(system):
+                there = [number(value, 3) for value in printed()["table_8"][system]]
+                rows.append(["", "", "published", *there])
+    heads = ["model", "FGSM examples", "", "clean", *(f"{ratio} dB" for ratio in ratios)]
+    return "## tables 8 and 10: accuracy under FGSM by signal-to-noise ratio\n\n" + table(heads, rows)
+
+
+def _lost(numbers: Measured) -> str:
+    rows = []
+    for system in SYSTEMS:
+        there = printed()["table_8"][system]
+        own, white = drops(numbers, system, published(system)), drops(numbers, system, "fgsm-snr")
+        rows.append([NAMES[system], _spread(own), f"{there[1] - there[4]:.3f}", _spread(white)])
+    tests = []
+    for kind, sweep in (("wrn", "fgsm-snr"), ("parseval", "fgsm-snr")):
+        for other in (published(f"{kind}-adv"), "fgsm-snr"):
+            p = compared(drops(numbers, f"{kind}-adv", other), drops(numbers, kind, sweep)).means
+            tests.append(
+                f"{NAMES[f'{kind}-adv']} ({_attacker(f'{kind}-adv', other)}) against {NAMES[kind]}: p = {p:.2g}"
+            )
+    return (
+        "## what is lost from 50 to 33 dB\n\n"
+        + table(["model", "as published", "there", "made on itself"], rows)
+        + f"\n\nWelch's test over folds: {'; '.join(tests)}."
+    )
+
+
+def _sizes(numbers: Measured) -> str:
+    rows = [
+        [NAMES[system], what, *(_spread(numbers.folds(system, sweep, "accuracy", f"{e:g}")) for e in EPSILONS)]
+        for system in SYSTEMS
+        for sweep, what in (("fgsm", "FGSM on itself"), ("noise", "uniform noise"))
+    ]
+    heads = ["model", "", *(f"ε {epsilon:g}" for epsilon in EPSILONS)]
+    return "## accuracy by ε, in standard deviations of each crop\n\n" + table(heads, rows)
+
+
+def _beside(numbers: Measured) -> str:
+    rows = []
+    for system in SYSTEMS:
+        for sweep, ratio in (("clean", "0"), (published(system), "33")):
+            cells = [numbers.folds(system, sweep, m, ratio) for m in ("accuracy", "precision", "recall", "roc_auc")]
+            moved = numbers.folds(system, sweep, "transferability", ratio) if sweep == "twin-snr" else []
+            what = "clean" if sweep == "clean" else f"33 dB, {_attacker(system, sweep)}"
+            rows.append([NAMES[system], what, *map(_spread, cells), _spread(moved)])
+    heads = ["model", "", "accuracy", "precision", "recall", "ROC AUC", "transferability"]
+    return (
+        "## precision, recall, ROC AUC and transferability\n\nPrecision and recall are macro averages, ROC AUC is "
+        "micro-averaged.\n\n"
+    ) + table(heads, rows)
+
+
+def _approach(numbers: Measured) -> str:
+    there = {(e, share): row for e, rows in printed()["approach_1"].items() for share, *row in rows}
+    rows = []
+    for epsilon in EPSILONS:
+        for share in SHARES:
+            systems = [augmented(kind, epsilon, share) for kind in EXAMPLES]
+            clean = [numbers.folds(system, "clean", "accuracy") for system in systems]
+            if any(clean):
+                attacked = numbers.folds(systems[0], "fgsm", "accuracy", f"{epsilon:g}")
+                pairs = zip(map(_spread, (*clean, attacked)), there[f"{epsilon:g}", round(100 * share)], strict=True)
+                rows.append(
+                    [f"{epsilon:g}", f"{share:.0%}", *(cell for own, p in pairs for cell in (own, number(p, 3)))]
+                )
+    heads = ["ε", "share", "FGSM-augmented", "there", "noise-augmented", "there", "FGSM-augmented, attacked", "there"]
+    plain = _spread(numbers.folds("wrn", "clean", "accuracy"))
+    return (
+        "## approach 1: trained on stored examples too\n\nAccuracy on clean crops, and under FGSM of the same ε on "
+        f"the network itself. Without examples: {plain} (there 0.696).\n\n"
+    ) + table(heads, rows)
+
+
+def _figures(result: Result, images: str) -> str:
+    shown = [f"![{what}]({images}{name})" for what, name in figures.names(result["source"], result["scale"]).items()]
+    return "## figures\n\nMeans of the folds; bars to the least and the largest.\n\n" + "\n\n".join(shown)
+
+
+def _origin(result: Result) -> str:
+    told, models = result["provenance"], result["models"]
+    versions = ", ".join(f"{name} {value}" for name, value in told["versions"].items())
+    seconds = sum(about["seconds"] or 0 for about in models.values())
+    doubts = sorted({doubt for about in result["evidence"].values() for doubt in about["doubts"]})
+    said = f" **Doubts:** {'; '.join(doubts)}." if doubts else ""
+    return (
+        f"## where this comes from\n\nMade {told['made']} by `python -m {MODULE} --data-set {result['source']} --scale "
+        f"{result['scale']}` on {told['device']}, {told['cores']} cores; {versions}. {len(models)} trainings took "
+        f"{seconds:,.0f} s of one core, sweeping {told['sweeping']:,.0f} s of the last run. The result file holds "
+        f"every number by fold, the hashes of all models, and key and digest of all evidence.{said}"
+    )

@@ -1,0 +1,162 @@
+"""eyes-parseval at smoke scale: the whole command, its numbers against counts of our own, and its claims."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+from sklearn.metrics import precision_score, roc_auc_score
+
+from reports.eyes_parseval import page, protocol
+from reports.eyes_parseval.__main__ import DOCS, OUTPUT, main
+from reports.eyes_parseval.criteria import CLAIMS, drops, published
+from reports.rows import Measured, unpacked
+from robustness.evidence import Evidence
+from robustness.store import Store
+
+COMMAND = ["--data-set", "digits", "--scale", "smoke", "--folds", "1", "--workers", "1"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The whole command on one fold of embedded digits; its output folder and store."""
+    root = tmp_path_factory.mktemp("eyes")
+    arguments = [*COMMAND, "--output", str(root / "out"), "--store", str(root / "store")]
+    assert main(arguments) == 0
+    return root, arguments
+
+
+def result(run):
+    return json.loads((run[0] / "out" / "eyes_parseval_digits_smoke.json").read_text(encoding="utf-8"))
+
+
+def evidence(run, name):
+    return Evidence.load(Store(run[0] / "store").path("evidence", result(run)["evidence"][name]["key"]))
+
+
+def test_numbers_are_those_of_the_evidence(run):
+    """Against scikit-learn. Catches: a row of another system or strength, micro for macro averages and back."""
+    rows = unpacked(result(run))
+    for system, sweep in (("wrn", "fgsm"), ("parseval-adv", "twin-snr"), ("cnn", "noise-snr")):
+        found = evidence(run, f"digits-0-{system}:{sweep}")
+        for i, strength in enumerate(found.strengths):
+            (row,) = (r for r in rows if (r["system"], r["sweep"], r["strength"]) == (system, sweep, strength))
+            labels, predictions = found.labels, found.predictions[i]
+            assert row["accuracy"] == pytest.approx(np.mean(labels == predictions), abs=1e-6)
+            due = precision_score(labels, predictions, average="macro", zero_division=0)
+            assert row["precision"] == pytest.approx(due, abs=1e-6) or row["precision"] is None
+            true = np.eye(10)[labels]
+            assert row["roc_auc"] == pytest.approx(
+                roc_auc_score(true.ravel(), found.probabilities[i].ravel()), abs=1e-5
+            )
+            if sweep.endswith("snr"):
+                assert np.abs(found.snr[i] - float(strength)).max() < 0.02
+
+
+def test_every_system_has_its_rows_and_the_defended_ones_their_twin_s(run):
+    rows = unpacked(result(run))
+    systems = [*protocol.SYSTEMS, "wrn+fgsm-0.03-100", "wrn+noise-0.03-100"]
+    assert {row["system"] for row in rows} == set(systems)
+    for system in systems:
+        sweeps = {row["sweep"] for row in rows if row["system"] == system}
+        assert ("twin-snr" in sweeps) == (system in protocol.TWINS)
+        assert {"clean", "fgsm", "fgsm-snr", "noise", "noise-snr"} <= sweeps
+    card = (run[0] / "out" / "eyes-parseval.md").read_text(encoding="utf-8")
+    assert "made on the ResNet (WRN-16-1)" in card
+    assert "not testable here" in card
+
+
+def test_a_second_run_makes_nothing_anew_and_the_page_comes_from_the_file_alone(run):
+    root, arguments = run
+    store = {path: path.stat().st_mtime_ns for path in (root / "store").rglob("*") if path.suffix == ".safetensors"}
+    before = (root / "out" / "eyes-parseval.md").read_bytes()
+    figures = {path: path.read_bytes() for path in (root / "out" / "figures").glob("*.svg")}
+    assert len(figures) == 2
+    assert main(arguments) == 0
+    kept = {path: path.stat().st_mtime_ns for path in (root / "store").rglob("*") if path.suffix == ".safetensors"}
+    assert kept == store
+    assert main(["--render", "--output", str(root / "out")]) == 0
+    strip = [line for line in before.decode().splitlines() if "sweeping" not in line]
+    after = (root / "out" / "eyes-parseval.md").read_text(encoding="utf-8")
+    assert [line for line in after.splitlines() if "sweeping" not in line] == strip
+    assert {path: path.read_bytes() for path in figures} == figures
+
+
+def rows_as_published(order=protocol.SYSTEMS, noise=0.002, folds=10, seed=0):
+    """Rows whose accuracies are the published ones, for systems in this order, with some noise from fold to fold."""
+    drawn = np.random.default_rng(seed)
+    there = page.printed()
+    for fold, (system, like) in itertools.product(range(folds), zip(protocol.SYSTEMS, order, strict=True)):
+        about = {"source": "eyes", "fold": fold, "system": system, "images": "fold"}
+        clean, *attacked = (value + noise * drawn.normal() for value in there["table_8"][like])
+        yield {**about, "sweep": "clean", "strength": "0", "accuracy": clean}
+        for sweep in ("fgsm-snr", "twin-snr", "noise-snr"):
+            for ratio, value in zip(there["ratios"], attacked, strict=True):
+                yield {**about, "sweep": sweep, "strength": str(ratio), "accuracy": value}
+    for fold, kind, epsilon in itertools.product(range(3), protocol.EXAMPLES, (0.003, 0.03)):
+        system = protocol.augmented(kind, epsilon, 1.0)
+        about = {"source": "eyes", "fold": fold, "system": system, "images": "fold"}
+        yield {**about, "sweep": "clean", "strength": "0", "accuracy": 0.74}
+
+
+def outcomes(rows):
+    return [decide(Measured("eyes", list(rows))).outcome for decide in CLAIMS]
+
+
+def test_the_published_numbers_reproduce_the_claims():
+    assert set(outcomes(rows_as_published())) == {"reproduced"}
+
+
+def test_permuted_systems_do_not():
+    """The defended rows given to the undefended, and Parseval's to the plain. Catches: a criterion of any order."""
+    order = ("wrn-adv", "parseval-adv", "wrn", "parseval", "cnn-wd-adv", "cnn-wd", "cnn", "cnn-orth")
+    found = outcomes(rows_as_published(order))
+    assert found[:7] == ["not reproduced"] * 7
+    assert found[8] == "not reproduced"
+
+
+def test_random_numbers_do_not():
+    for seed in range(5):
+        drawn = np.random.default_rng(seed)
+        rows = [{**row, "accuracy": drawn.uniform(0, 1)} for row in rows_as_published()]
+        found = outcomes(rows)
+        assert found[:4] == ["not reproduced"] * 4
+        assert found.count("reproduced") <= 6
+
+
+def test_one_fold_cannot_be_tested_and_a_missing_number_reproduces_nothing():
+    assert outcomes(rows_as_published(folds=1)).count("not testable here") == 6
+    assert "reproduced" not in outcomes({**row, "accuracy": None} for row in rows_as_published())
+
+
+def test_what_is_lost_is_compared_by_welch_s_test():
+    measured = Measured("eyes", list(rows_as_published(noise=0.02)))
+    plain, trained = drops(measured, "wrn", "fgsm-snr"), drops(measured, "wrn-adv", "twin-snr")
+    assert (published("wrn"), published("wrn-adv")) == ("fgsm-snr", "twin-snr")
+    p = scipy.stats.ttest_ind(trained, plain, equal_var=False).pvalue
+    assert f"p {p:.4f}" in CLAIMS[0](measured).numbers
+    assert not math.isnan(p)
+
+
+def test_the_whole_grid_is_twenty_cells_of_two_kinds():
+    tables = protocol.cards("eyes", protocol.whole(protocol.SCALES["short"]))
+    made = [name for name in tables if "+" in name]
+    assert len(made) == 3 * 20 * 2
+    assert len(tables) == 10 * 8 + len(made)
+    assert len([name for name in protocol.cards("eyes", protocol.SCALES["short"]) if "+" in name]) == 3 * 4 * 2
+
+
+def test_what_is_committed_is_shown_as_it_is():
+    from reports.writing import inserted
+
+    results = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(OUTPUT.glob("eyes_parseval_*.json"))]
+    text = (DOCS / "eyes-parseval.md").read_text(encoding="utf-8")
+    assert inserted(text, page.MODULE, page.body(results)) == text
+
+
+def test_errors_are_one_sentence(tmp_path, capsys):
+    arguments = ["--data-set", "eyes", "--data", str(tmp_path), "--store", str(tmp_path / "store")]
+    assert main([*arguments, "--output", str(tmp_path / "out")]) == 2
+    assert "eyes32.npz" in capsys.readouterr().err
