@@ -358,3 +358,19 @@ def test_arrays_that_are_no_images_are_refused(tmp_path, cache, arrays, message)
 def test_a_missing_file_is_missing_data(tmp_path, cache):
     with pytest.raises(DataMissing, match=r"no gone\.npz in .* does not exist"):
         get(tmp_path / "gone.npz", cache)
+
+
+def test_other_labels_of_the_same_images(tmp_path, cache):
+    """Catches: the names of the other labels' classes, labels of the other part, and classes of the usual ones."""
+    other = {**SPLIT, "train_kind": np.arange(12) % 2, "test_kind": np.array([1, 1, 0, 0, 1, 0])}
+    file = write(tmp_path / "hybrid.npz", {**other, "kind_classes": np.array(["real", "adversarial"])})
+    images = get(file, cache, labels="kind")
+    assert images.labels.tolist() == [1, 1, 0, 0, 1, 0]
+    assert images.classes == ("real", "adversarial")
+    assert get(file, cache, part="train", labels="kind").labels.tolist() == [0, 1] * 6
+    assert get(file, cache).labels.tolist() == [0, 1, 0, 1, 0, 1]
+    assert get(file, cache, labels="kind").fingerprint != get(file, cache).fingerprint
+    with pytest.raises(
+        DataError, match=r"`labels` must name an array of .*hybrid.npz, got 'sort'; it holds kind_classes"
+    ):
+        get(file, cache, labels="sort")

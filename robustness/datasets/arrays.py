@@ -29,10 +29,12 @@ def parts(
     file = root / str(spec.file)
     if not file.is_file():
         raise DataMissing(f"no {spec.file} in {root}: {file} does not exist; put it there, or name another data root")
-    return read(unpacked.arrays(file, cache, progress), file, groups=spec.groups)
+    return read(unpacked.arrays(file, cache, progress), file, groups=spec.groups, labels=spec.labels)
 
 
-def read(arrays: Mapping[str, Array], file: Path, *, groups: str | None = None) -> Mapping[str, Images]:
+def read(
+    arrays: Mapping[str, Array], file: Path, *, groups: str | None = None, labels: str | None = None
+) -> Mapping[str, Images]:
     """
     Make images of the arrays of a file.
 
@@ -49,29 +51,33 @@ def read(arrays: Mapping[str, Array], file: Path, *, groups: str | None = None) 
             f"{file} must hold train_x, train_y, test_x and test_y, or x and y instead; it holds {_listed(arrays)}"
         )
     title = file.name.split(".npz")[0]
+    layout = {part: (x, y if labels is None else _array_of(part, labels)) for part, (x, y) in layouts[0].items()}
+    if any(y not in arrays for _, y in layout.values()):
+        raise DataError(f"`labels` must name an array of {file}, got {labels!r}; it holds {_listed(arrays)}")
+    names = "classes" if labels is None else f"{labels}_classes"
     try:
-        classes = checks.class_names(arrays.get("classes"), *(arrays[y] for _, y in layouts[0].values()))
+        classes = checks.class_names(arrays.get(names), *(arrays[y] for _, y in layout.values()))
     except DataError as error:
         raise DataError(f"{title}: {error}") from None
     found = {}
-    for part, (x, y) in layouts[0].items():
+    for part, (x, y) in layout.items():
         name = title if part == "all" else f"{title} {part}"
-        found[part] = Images(name, arrays[x], arrays[y], classes, groups=arrays.get(_group_array(part, groups)))
+        found[part] = Images(name, arrays[x], arrays[y], classes, groups=arrays.get(_array_of(part, groups)))
     if groups is not None and all(images.groups is None for images in found.values()):
         raise DataError(f"`groups` must name an array of {file}, got {groups!r}; it holds {_listed(arrays)}")
     return found
 
 
-def _group_array(part: str, groups: str | None) -> str:
+def _array_of(part: str, name: str | None) -> str:
     """
-    Give the name of one part's groups; those of the other part are called alike.
+    Give the name of one part's array, of groups or labels; that of the other part is called alike.
 
-    >>> _group_array("test", "train_track"), _group_array("all", "group")
+    >>> _array_of("test", "train_track"), _array_of("all", "group")
     ('test_track', 'group')
     """
-    if groups is None or part == "all":
-        return groups or ""
-    return f"{part}_{groups.removeprefix('train_').removeprefix('test_')}"
+    if name is None or part == "all":
+        return name or ""
+    return f"{part}_{name.removeprefix('train_').removeprefix('test_')}"
 
 
 def _listed(arrays: Mapping[str, Array]) -> str:

@@ -106,7 +106,8 @@ class DataSpec(_Table):
     """
     Images by name, and what of them is for training and for testing.
 
-    With ``test`` = "given" the data set's own test part is tested on, instead of the side that the split leaves for
+    ``labels`` names other labels of an array file than its own: "kind" are ``train_kind`` and ``test_kind``, or
+    ``kind``, with ``kind_classes``. With ``test`` = "given" the data set's own test part is tested on, instead of the side that the split leaves for
     that; ``tested`` takes so many of the test images, of every class alike.
 
     >>> DataSpec(name="digits", split=Balanced(per_class=30)).embedded
@@ -116,6 +117,7 @@ class DataSpec(_Table):
     name: str
     file: str | None = None
     groups: str | None = None
+    labels: str | None = None
     of: Literal["train", "test", "all"] = "train"
     test: Literal["split", "given"] = "split"
     tested: Annotated[int, Field(ge=1)] | None = None
@@ -143,8 +145,8 @@ class DataSpec(_Table):
         from_file, kind = DATASETS[self.name].from_file, self.split.kind
         if from_file and self.file is None:
             raise ValueError(f"`file` must be given for {self.name!r}, relative to the data root")
-        if not from_file and (self.file or self.groups):
-            raise ValueError(f"`file` and `groups` must be left out for {self.name!r}, whose files are known")
+        if not from_file and (self.file or self.groups or self.labels):
+            raise ValueError(f"`file`, `groups` and `labels` must be left out for {self.name!r}, whose files are known")
         if kind == "given" and self.of != "train":
             raise ValueError(f"`of` must be left out where the split is 'given' and divides nothing, got {self.of!r}")
         if self.test == "given" and (kind == "given" or self.of != "train"):

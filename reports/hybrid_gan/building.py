@@ -1,0 +1,211 @@
+"""Hybrid sets: every source image as it is, and its adversarial twin by the generator of one of several targets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robustness.datasets.checks import Array, Indices
+from robustness.datasets.images import Images
+from robustness.decisions import Argmax
+from robustness.draws import Purpose, generator
+from robustness.errors import DataError
+from robustness.gradients import outputs
+from robustness.perturbations.attack import runner_up
+
+KINDS = ("real", "adversarial")
+"""By label, and by folder where pictures are written."""
+STRENGTHS = tuple(round(0.01 * step, 2) for step in range(1, 11))
+"""k in the order in which they are tried."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A classifier that is attacked, and the generator that was fitted to it."""
+
+    name: str
+    classifier: nn.Module
+    generator: nn.Module
+    key: str
+    """Of weights and generator, by content."""
+
+
+@dataclass(frozen=True)
+class Forged:
+    """Adversarial images of some sources: (N, H, W, C) bytes, the k of each, and whether it misled its target."""
+
+    pixels: Array
+    strengths: Array
+    fooled: Array
+
+
+def divided(labels: Array, counts: Sequence[int], seed: int) -> tuple[Indices, Indices]:
+    """
+    Draw ``counts`` rows of each class for the hybrid set; the rest is for the targets and their generators.
+
+    >>> rest, chosen = divided(np.array([0, 0, 0, 1, 1, 1]), [2, 1], seed=0)
+    >>> sorted([*rest, *chosen]), len(chosen)
+    ([0, 1, 2, 3, 4, 5], 3)
+    """
+    there = np.bincount(labels, minlength=len(counts))
+    for label, (has, wanted) in enumerate(zip(there, counts, strict=True)):
+        if not 0 < wanted < has:
+            raise DataError(
+                f"`counts` must leave images of every class on both sides, got {wanted} of class {label}, "
+                f"which has {has}"
+            )
+    order = np.argsort(generator(seed, Purpose.SPLIT).bit_generator.random_raw(len(labels)), kind="stable")
+    chosen = np.concatenate([order[labels[order] == label][:count] for label, count in enumerate(counts)])
+    rest = np.setdiff1d(np.arange(len(labels)), chosen)
+    return rest, np.sort(chosen)
+
+
+def stored(images: Tensor) -> Tensor:
+    """Give images as they are after being kept as bytes: every image of a set goes through this, real ones too."""
+    return (images * 255).round().clamp(0, 255) / 255
+
+
+def forged(target: Target, images: Images, strengths: Sequence[float] = STRENGTHS, batch_size: int = 200) -> Forged:
+    """
+    Perturb every image towards the likeliest wrong class with the smallest k that misleads the target, as bytes.
+
+    Where none does the largest k is kept, and said. DataError for a k that is not above 0, and for a generator whose
+    output is no number.
+    """
+    if not strengths or min(strengths) <= 0:
+        raise DataError(
+            f"`strengths` must be above 0, got {list(strengths)}: at 0 an adversarial image is the real one"
+        )
+    parts = [
+        _forged(target, *_batch(images, start, batch_size), sorted(strengths))
+        for start in range(0, len(images), batch_size)
+    ]
+    pixels, found, fooled = (torch.cat(columns) for columns in zip(*parts, strict=True))
+    return Forged(
+        np.ascontiguousarray((pixels * 255).round().byte().numpy().transpose(0, 2, 3, 1)), found.numpy(), fooled.numpy()
+    )
+
+
+def _batch(images: Images, start: int, size: int) -> tuple[Tensor, Tensor]:
+    stop = min(start + size, len(images))
+    return torch.from_numpy(images.batch(start, stop)), torch.from_numpy(images.labels[start:stop].astype(np.int64))
+
+
+@torch.no_grad()
+def _forged(
+    target: Target, inputs: Tensor, labels: Tensor, strengths: Sequence[float]
+) -> tuple[Tensor, Tensor, Tensor]:
+    aims = runner_up(Argmax().log_probabilities(outputs(target.classifier, inputs)), labels)
+    direction = target.generator(inputs, aims)
+    if bad := int((~direction.flatten(1).isfinite().all(1)).sum()):
+        raise DataError(
+            f"the generator of {target.name} gave no numbers for {bad} of {len(inputs)} images; fit it again"
+        )
+    made, used = inputs.clone(), torch.zeros(len(inputs))
+    fooled = torch.zeros(len(inputs), dtype=torch.bool)
+    for strength in strengths:
+        open_ = ~fooled
+        made[open_] = stored((inputs[open_] + strength * direction[open_]).clamp(0, 1))
+        used[open_] = strength
+        fooled[open_] = target.classifier(made[open_]).argmax(1) != labels[open_]
+        if bool(fooled.all()):
+            break
+    return made, used, fooled
+
+
+def write(
+    parts: Mapping[str, Images], sources: Mapping[str, Indices], targets: Sequence[Target], file: Path,
+    strengths: Sequence[float] = STRENGTHS, seed: int = 0,
+) -> dict[str, int]:  # fmt: skip
+    """
+    Write the hybrid set of some images, "train" and "test", as an array file; give the counts of what it holds.
+
+    ``sources`` are the images' rows in their data set. Every image is there twice, real and adversarial, one after the
+    other; the targets take turns in an order that the seed decides. What one target has made is kept beside the file
+    until all is there, so that an interrupted build goes on; the file itself appears whole or not at all.
+    """
+    arrays: dict[str, Any] = {"classes": np.array(next(iter(parts.values())).classes), "kind_classes": np.array(KINDS)}
+    pieces = []
+    for part, images in parts.items():
+        turns = generator(seed, Purpose.SPLIT, 1).permutation(len(images)) % len(targets)
+        pixels = np.repeat(_bytes(images), 2, axis=0)
+        strength, fooled = np.zeros(2 * len(images), np.float32), np.zeros(2 * len(images), bool)
+        for number, target in enumerate(targets):
+            rows = np.flatnonzero(turns == number)
+            if len(rows):
+                piece = _piece(target, images.select(rows, f"{images.name} for {target.name}"), strengths, file)
+                pieces.append(piece)
+                with np.load(piece) as made:
+                    places = 2 * rows + 1
+                    pixels[places], strength[places], fooled[places] = made["pixels"], made["strengths"], made["fooled"]
+        by = np.stack([np.full(len(images), -1), turns], axis=1).ravel()
+        arrays |= {
+            f"{part}_x": pixels,
+            f"{part}_y": np.repeat(images.labels, 2),
+            f"{part}_kind": np.tile([0, 1], len(images)),
+            f"{part}_source": np.repeat(sources[part], 2),
+            f"{part}_target": by,
+            f"{part}_k": strength,
+            f"{part}_fooled": fooled,
+        }
+    arrays["targets"] = np.array([target.name for target in targets])
+    _save(file, arrays)
+    for piece in set(pieces):
+        piece.unlink()
+    return {name: int(value.sum()) for name, value in arrays.items() if name.endswith("_fooled")} | {
+        f"{part}_images": 2 * len(images) for part, images in parts.items()
+    }
+
+
+def _bytes(images: Images) -> Array:
+    inputs = stored(torch.from_numpy(images.batch(0, len(images))))
+    return np.ascontiguousarray((inputs * 255).round().byte().numpy().transpose(0, 2, 3, 1))
+
+
+def _piece(target: Target, images: Images, strengths: Sequence[float], file: Path) -> Path:
+    """Give the file of what a target makes of some images; made now if it is not there."""
+    about = [target.key, images.fingerprint, list(strengths)]
+    digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+    piece = file.with_name(f".{file.name}.{target.name}.{digest}.npz")
+    if not piece.is_file():
+        found = forged(target, images, strengths)
+        _save(piece, {"pixels": found.pixels, "strengths": found.strengths, "fooled": found.fooled})
+    return piece
+
+
+def _save(file: Path, arrays: Mapping[str, Any]) -> None:
+    """Write an array file so that it is there whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        with beside.open("wb") as stream:
+            np.savez_compressed(stream, **dict[str, Any](arrays))
+        beside.replace(file)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def pictures(file: Path, folder: Path) -> int:
+    """Write an array file's images as PNGs, ``PART/CLASS/0`` for real ones and ``1`` for adversarial; count them."""
+    from PIL import Image
+
+    count = 0
+    with np.load(file) as held:
+        classes = held["classes"].tolist()
+        for part in ("train", "test"):
+            every = zip(held[f"{part}_x"], held[f"{part}_y"], held[f"{part}_kind"], held[f"{part}_source"], strict=True)
+            for pixels, label, kind, source in every:
+                path = folder / part / str(classes[label]) / str(int(kind)) / f"{source}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels.squeeze()).save(path)
+                count += 1
+    return count
