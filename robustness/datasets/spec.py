@@ -107,8 +107,8 @@ class DataSpec(_Table):
     Images by name, and what of them is for training and for testing.
 
     ``labels`` names other labels of an array file than its own: "kind" are ``train_kind`` and ``test_kind``, or
-    ``kind``, with ``kind_classes``. With ``test`` = "given" the data set's own test part is tested on, instead of the side that the split leaves for
-    that; ``tested`` takes so many of the test images, of every class alike.
+    ``kind``, with ``kind_classes``. With ``test`` = "given" the data set's own test part is tested on, instead of the
+    side that the split leaves for that; ``tested`` takes so many of the test images, of every class alike.
 
     >>> DataSpec(name="digits", split=Balanced(per_class=30)).embedded
     True
