@@ -1,0 +1,118 @@
+"""What the hybrid-gan paper does, as cards: targets, the four classifiers with both heads, and their clean twins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+COUNTS = {
+    "airplane": 2000, "automobile": 1669, "bird": 2028, "cat": 2019, "deer": 2200, "dog": 2031, "frog": 2081,
+    "horse": 2257, "ship": 2032, "truck": 2439,
+}  # fmt: skip
+"""Table 1: training images of each class, of either kind."""
+VALIDATION, TEST = 500, 500
+"""Of each class, of either kind."""
+NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "vgg19_bn": ("models.vgg:vgg", {"depth": 19}),
+    "shufflenet": ("models.large:shufflenet", {}),
+    "repvgg_a2": ("models.repvgg:repvgg", {}),
+    "resnet50": ("models.large:resnet50", {}),
+    "mobilenet": ("models.large:mobilenet", {}),
+}
+"""The paper's four, and a fifth target of ours."""
+CLASSIFIERS = ("vgg19_bn", "shufflenet", "repvgg_a2", "resnet50")
+HEADS = ("classify", "detect")
+MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
+EPSILONS = [0.0078, 0.0157, 0.0314, 0.05, 0.1]
+STREAMS = (0.03, 0.05, 0.10)
+"""Shares of adversarial images in the contaminated streams."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of the protocol a run does."""
+
+    name: str
+    width: float
+    epochs: int
+    part: float
+    """Of the counts of table 1."""
+    generator: Mapping[str, Any]
+    batch_size: int = 100
+
+    def counts(self, extra: int = 0) -> list[int]:
+        """Give the source images of each class for training, with those by which the epoch is chosen."""
+        return [max(2, round(self.part * (count + extra))) for count in COUNTS.values()]
+
+
+SCALES = {
+    "smoke": Scale("smoke", 1 / 16, 2, 0.01, {"steps": 30, "width": 4, "batch_size": 20, "bound": 0.1}, batch_size=20),
+    "short": Scale("short", 0.25, 10, 1.0, {"steps": 800, "width": 16, "bound": 0.1}),
+    "full": Scale("full", 1.0, 99, 1.0, {"steps": 4000, "width": 32, "bound": 0.1}),
+}
+
+
+def targets(source: str, scale: Scale, file: str) -> dict[str, dict[str, Any]]:
+    """Give the cards of the five targets, trained on what the hybrid set leaves."""
+    return {f"{source}-target-{name}": _card(f"{source}-target-{name}", name, scale, file) for name in NETWORKS}
+
+
+def trained(source: str, scale: Scale, hybrid: str, real: str) -> dict[str, dict[str, Any]]:
+    """Give the cards of the four classifiers with both heads on the hybrid set, and on its real half alone."""
+    made = {}
+    for name in CLASSIFIERS:
+        for head in HEADS:
+            made[f"{source}-{head}-{name}"] = _card(f"{source}-{head}-{name}", name, scale, hybrid, head)
+        made[f"{source}-clean-{name}"] = _card(f"{source}-clean-{name}", name, scale, real)
+    return made
+
+
+def attacked(cards: Mapping[str, Mapping[str, Any]], source: str, real: str, scale: Scale) -> Iterator[tuple[str, Any]]:
+    """
+    Give each classifier and detector on the real test images alone, with the sweeps that it is judged by.
+
+    ``own`` is the generator that the hybrid set was made with, fitted to the target of the same architecture; ``anew``
+    one that is fitted to the swept model itself; FGSM is made on the swept model, for a detector on the target.
+    """
+    for name, table in cards.items():
+        head, network = name.split("-")[1:]
+        target = f"{source}-target-{network}.toml"
+        gan = {"kind": "conditional-gan", **scale.generator, "strengths": EPSILONS}
+        sweeps: dict[str, Any] = {
+            "own": {**gan, "source": target},
+            "fgsm": {"kind": "fgsm", "strengths": EPSILONS, **({"source": target} if head == "detect" else {})},
+            "noise": {"kind": "uniform", "strengths": EPSILONS},
+        }
+        if head != "detect":
+            sweeps["anew"] = gan
+        data = {"name": "array", "file": real}
+        yield f"{name}@real", {**table, "name": f"{name}@real", "test": data, "sweeps": sweeps}
+
+
+def _card(name: str, network: str, scale: Scale, file: str, head: str = "classify") -> dict[str, Any]:
+    factory, arguments = NETWORKS[network]
+    data: dict[str, Any] = {"name": "array", "file": file}
+    if head == "detect":
+        data["labels"] = "kind"
+    return {
+        "name": name,
+        "scale": scale.name,
+        "paper": "hybrid-gan",
+        "probabilities": True,
+        "model": {
+            "factory": factory,
+            "arguments": {
+                **arguments, "width": scale.width, "mean": MEAN, "std": STD, "outputs": 2 if head == "detect" else 10
+            },
+        },
+        "recipe": {
+            "callable": "models.defences.plain:fit",
+            "arguments": {
+                "epochs": scale.epochs, "batch_size": scale.batch_size, "optimizer": "adamw", "learning_rate": 1e-3,
+                "weight_decay": 5e-4, "schedule": "restarts", "period": max(1, scale.epochs // 3), "flip": True,
+            },
+            "starts": "by command",
+        },
+        "data": data,
+    }  # fmt: skip
