@@ -158,7 +158,7 @@ def write(
             f"{part}_fooled": fooled,
         }
     arrays["targets"] = np.array([target.name for target in targets])
-    _save(file, arrays)
+    save(file, arrays)
     for piece in set(pieces):
         piece.unlink()
     return {name: int(value.sum()) for name, value in arrays.items() if name.endswith("_fooled")} | {
@@ -178,11 +178,11 @@ def _piece(target: Target, images: Images, strengths: Sequence[float], file: Pat
     piece = file.with_name(f".{file.name}.{target.name}.{digest}.npz")
     if not piece.is_file():
         found = forged(target, images, strengths)
-        _save(piece, {"pixels": found.pixels, "strengths": found.strengths, "fooled": found.fooled})
+        save(piece, {"pixels": found.pixels, "strengths": found.strengths, "fooled": found.fooled})
     return piece
 
 
-def _save(file: Path, arrays: Mapping[str, Any]) -> None:
+def save(file: Path, arrays: Mapping[str, Any]) -> None:
     """Write an array file so that it is there whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(f".{file.name}.{os.getpid()}.part")

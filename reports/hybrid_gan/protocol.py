@@ -58,41 +58,79 @@ def targets(source: str, scale: Scale, file: str) -> dict[str, dict[str, Any]]:
     return {f"{source}-target-{name}": _card(f"{source}-target-{name}", name, scale, file) for name in NETWORKS}
 
 
+SOURCE = "train_source"
+"""The array by which an image and its twin stay on one side when the epoch is chosen."""
+
+
 def trained(source: str, scale: Scale, hybrid: str, real: str) -> dict[str, dict[str, Any]]:
     """Give the cards of the four classifiers with both heads on the hybrid set, and on its real half alone."""
     made = {}
     for name in CLASSIFIERS:
         for head in HEADS:
-            made[f"{source}-{head}-{name}"] = _card(f"{source}-{head}-{name}", name, scale, hybrid, head)
+            made[f"{source}-{head}-{name}"] = _card(f"{source}-{head}-{name}", name, scale, hybrid, head, SOURCE)
         made[f"{source}-clean-{name}"] = _card(f"{source}-clean-{name}", name, scale, real)
     return made
 
 
-def attacked(cards: Mapping[str, Mapping[str, Any]], source: str, real: str, scale: Scale) -> Iterator[tuple[str, Any]]:
+def attacked(
+    cards: Mapping[str, Mapping[str, Any]], source: str, hybrid: str, real: str, scale: Scale
+) -> Iterator[tuple[str, Any]]:
     """
-    Give each classifier and detector on the real test images alone, with the sweeps that it is judged by.
+    Give each model on the hybrid set's test images, and with the sweeps that it is judged by on the real ones alone.
 
     ``own`` is the generator that the hybrid set was made with, fitted to the target of the same architecture; ``anew``
-    one that is fitted to the swept model itself; FGSM is made on the swept model, for a detector on the target.
+    one that is fitted to the swept model itself. A detector is tested on images that were made before (`probes`): its
+    own labels say nothing to an attack on classes.
     """
     for name, table in cards.items():
         head, network = name.split("-")[1:]
+        if head == "detect":
+            yield from _detecting(name, table, network, hybrid)
+            continue
         target = f"{source}-target-{network}.toml"
         gan = {"kind": "conditional-gan", **scale.generator, "strengths": EPSILONS}
         sweeps: dict[str, Any] = {
             "own": {**gan, "source": target},
-            "fgsm": {"kind": "fgsm", "strengths": EPSILONS, **({"source": target} if head == "detect" else {})},
+            "fgsm": {"kind": "fgsm", "strengths": EPSILONS},
             "noise": {"kind": "uniform", "strengths": EPSILONS},
+            "anew": gan,
         }
-        if head != "detect":
-            sweeps["anew"] = gan
-        data = {"name": "array", "file": real}
-        yield f"{name}@real", {**table, "name": f"{name}@real", "test": data, "sweeps": sweeps}
+        recipe = {"callable": "models.defences.given:fit", "needs": {"trained": f"{name}.toml"}}
+        for where, file, judged in (("hybrid", hybrid, {}), ("real", real, sweeps)):
+            made = {**table, "name": f"{name}@{where}", "recipe": recipe, "sweeps": judged}
+            yield f"{name}@{where}", {**made, "data": {**_without_groups(table["data"]), "file": file}}
 
 
-def _card(name: str, network: str, scale: Scale, file: str, head: str = "classify") -> dict[str, Any]:
+def _without_groups(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if key != "groups"}
+
+
+def probes(network: str) -> str:
+    """Name the file of what a detector is tested on beside the hybrid set."""
+    return f"probes-{network}.npz"
+
+
+def _detecting(name: str, table: Mapping[str, Any], network: str, hybrid: str) -> Iterator[tuple[str, Any]]:
+    recipe = {"callable": "models.defences.given:fit", "needs": {"trained": f"{name}.toml"}}
+    for where, file in (("hybrid", hybrid), ("probes", probes(network))):
+        made = {**table, "name": f"{name}@{where}", "recipe": recipe}
+        yield f"{name}@{where}", {**made, "data": {**_without_groups(table["data"]), "file": file}}
+
+
+def undefended(cards: Mapping[str, Mapping[str, Any]], scale: Scale) -> dict[str, dict[str, Any]]:
+    """Give the targets with the generator that was fitted to each, and with FGSM."""
+    sweeps = {
+        "own": {"kind": "conditional-gan", **scale.generator, "strengths": EPSILONS},
+        "fgsm": {"kind": "fgsm", "strengths": EPSILONS},
+    }
+    return {f"{name}@targets": {**table, "name": f"{name}@targets", "sweeps": sweeps} for name, table in cards.items()}
+
+
+def _card(
+    name: str, network: str, scale: Scale, file: str, head: str = "classify", groups: str | None = None
+) -> dict[str, Any]:
     factory, arguments = NETWORKS[network]
-    data: dict[str, Any] = {"name": "array", "file": file}
+    data: dict[str, Any] = {"name": "array", "file": file, **({"groups": groups} if groups else {})}
     if head == "detect":
         data["labels"] = "kind"
     return {

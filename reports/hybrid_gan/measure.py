@@ -1,0 +1,151 @@
+"""Train, build and sweep for hybrid-gan: everything that its tables and claims are made of, as one result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reports import running
+from reports.hybrid_gan import data, protocol
+from reports.hybrid_gan.building import KINDS, Target
+from reports.hybrid_gan.protocol import Scale
+from reports.hybrid_gan.streams import drawn
+from reports.rows import packed
+from robustness import aids, cards, claims
+from robustness.cards import Card
+from robustness.confusion import confusion_matrix
+from robustness.evidence import OK, Evidence
+from robustness.harness import Harness
+from robustness.metrics import measure_matrix
+from robustness.modules import state_hash
+from robustness.perturbations import ConditionalGAN
+from robustness.progress import bar
+from robustness.statistics import wilson
+
+FORMAT = "pytest-robustness/report/hybrid-gan/1"
+EPSILON = 8 / 255
+"""Of the FGSM examples that detectors are shown."""
+ANOTHER = 1
+"""The seed of the generators that no hybrid set was made with."""
+
+
+def result(source: str, scale: Scale, folder: Path, harness: Harness, workers: int | None) -> dict[str, Any]:
+    """Do everything, in order; what is there already is not made again."""
+    began = time.perf_counter()
+    found = data.images(source, harness.data_root, harness.store.root)
+    rows = data.sources(found, scale)
+    root = folder / "data"
+    data.write_targets(found, rows, root)
+    inside = Harness(harness.store, root, device=harness.device, seed=harness.seed, progress=bar)
+    targets = _cards(protocol.targets(source, scale, data.TARGETS), folder)
+    models = running.train(targets, inside, workers)
+    fitted = [_target(inside, card, scale) for card in targets.values()]
+    counts = data.write_hybrid(found, rows, fitted, root)
+    tables = protocol.trained(source, scale, data.HYBRID, data.REAL)
+    models |= running.train(_cards(tables, folder), inside, workers)
+    other = Harness(harness.store, root, device=harness.device, seed=ANOTHER, progress=bar)
+    hidden = found["test"].select(rows["test"][1], "test of the hybrid set")
+    for own in fitted:
+        network = own.name.rpartition("-")[2]
+        if network in protocol.CLASSIFIERS:
+            another = _target(other, targets[own.name], scale)
+            data.write_probes(hidden, own, another, EPSILON, root / protocol.probes(network))
+    judged = _cards(dict(protocol.attacked(tables, source, data.HYBRID, data.REAL, scale)), folder)
+    attacked = _cards(protocol.undefended(protocol.targets(source, scale, data.TARGETS), scale), folder)
+    kinds = np.load(root / data.HYBRID)["test_kind"]
+    cells, streams, evidence = [], [], {}
+    for name, card in {**attacked, **judged}.items():
+        for seed in (harness.seed, ANOTHER) if _has_generator(card) else (harness.seed,):
+            made = inside if seed == harness.seed else other
+            for sweep in ("clean", *card.file.sweeps):
+                if seed == harness.seed or sweep == "own":
+                    running.say(f"{name}: {sweep}" + (", another generator" if seed != harness.seed else ""))
+                    told = made.evidence(card, sweep)
+                    cells += list(_cells(name, sweep if seed == harness.seed else "another", told, kinds))
+                    evidence[f"{name}:{sweep}:{seed}"] = running.swept(told, harness.store.run)
+                    if name.endswith("@probes"):
+                        cells += list(_probed(name, told, len(hidden)))
+                    if name.endswith("@hybrid"):
+                        right = told.predictions[0] == told.labels
+                        streams += [{"model": name.removesuffix("@hybrid"), **row} for row in drawn(right, kinds)]
+    for notice in inside.notices:
+        running.say(notice)
+    return {
+        "format": FORMAT,
+        "paper": "hybrid-gan",
+        "scale": scale.name,
+        "source": source,
+        "width": scale.width,
+        "epochs": scale.epochs,
+        "hybrid": counts,
+        "provenance": {
+            **running.machine(harness), "took": round(time.perf_counter() - began, 1),
+            "data": {part: running.images(images) for part, images in found.items()},
+        },
+        "models": models,
+        "streams": streams,
+        "evidence": evidence,
+        **packed(cells),
+    }  # fmt: skip
+
+
+def _cards(tables: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, Card]:
+    return {name: cards.load(path) for name, path in running.write(tables, folder).items()}
+
+
+def _has_generator(card: Card) -> bool:
+    return "own" in card.file.sweeps
+
+
+def _target(harness: Harness, card: Card, scale: Scale) -> Target:
+    perturbation = ConditionalGAN.model_validate({"kind": "conditional-gan", **scale.generator})
+    running.say(f"the generator of {card.name}")
+    fitted = aids.generator(harness, card, perturbation)
+    module = harness.classifier(card).module
+    return Target(card.name, module, fitted, f"{state_hash(module)}{state_hash(fitted)}")
+
+
+def _cells(name: str, sweep: str, evidence: Evidence, kinds: np.ndarray) -> Iterator[dict[str, Any]]:
+    """Give every cell: of all images, and on the hybrid set of the real and of the adversarial ones apart."""
+    model, _, images = name.partition("@")
+    mixed = images == "hybrid"
+    for row, (strength, status) in enumerate(zip(evidence.strengths, evidence.status, strict=True)):
+        about = {"model": model, "images": images, "sweep": sweep, "strength": strength, "status": status}
+        if status != OK:
+            yield {**about, "kind": "all", "n": len(evidence)}
+            continue
+        for kind, of in (("all", None), *(((k, i) for i, k in enumerate(KINDS)) if mixed else ())):
+            chosen = np.full(len(evidence), True) if of is None else kinds == of
+            yield {**about, "kind": kind, **_numbers(evidence, row, chosen)}
+
+
+def _probed(name: str, evidence: Evidence, each: int) -> Iterator[dict[str, Any]]:
+    """Give the share that a detector takes for adversarial, of each kind of probe."""
+    for place, what in enumerate(data.PROBES):
+        called = int((evidence.predictions[0][place * each : (place + 1) * each] == 1).sum())
+        low, high = wilson(called, each)
+        about = {"model": name.partition("@")[0], "images": "probes", "sweep": "clean", "strength": "0", "kind": what}
+        found = {"called_adversarial": round(called / each, 6), "low": round(low, 6), "high": round(high, 6)}
+        yield {**about, "status": OK, "n": each, **found}
+
+
+def _numbers(evidence: Evidence, row: int, chosen: np.ndarray) -> dict[str, Any]:
+    labels, predictions = evidence.labels[chosen], evidence.predictions[row][chosen]
+    matrix = confusion_matrix(labels, predictions, len(evidence.classes))
+    right = int((labels == predictions).sum())
+    low, high = wilson(right, len(labels))
+    found: dict[str, Any] = {"n": len(labels), "accuracy": round(right / len(labels), 6)}
+    for metric in ("precision", "recall"):
+        value = measure_matrix(metric, matrix, evidence.classes).value
+        found[metric] = None if np.isnan(value) else round(value, 6)
+    found |= {"low": round(low, 6), "high": round(high, 6)}
+    if chosen.all() and evidence.probabilities is not None and len(set(labels.tolist())) > 1:
+        found["roc_auc"] = round(claims.measure(evidence, evidence.strengths[row], "roc_auc").value, 6)
+    finite = evidence.snr[row][chosen]
+    finite = finite[np.isfinite(finite)]
+    found["snr"] = round(float(finite.mean()), 3) if len(finite) else None
+    return found
