@@ -1,0 +1,181 @@
+"""The page of hybrid-gan, made from its result files alone; published numbers beside measured ones."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from reports.hybrid_gan.criteria import CLAIMS, Found
+from reports.hybrid_gan.data import PROBES
+from reports.hybrid_gan.protocol import CLASSIFIERS, NETWORKS, STREAMS
+from reports.rows import unpacked
+from reports.verdicts import listed
+from reports.writing import number, table
+
+MODULE = "reports.hybrid_gan"
+Result = Mapping[str, Any]
+SWEEPS = {
+    "own": "the generator of the set", "another": "a generator with another seed", "fgsm": "FGSM on itself",
+    "anew": "a generator fitted to itself", "noise": "uniform noise",
+}  # fmt: skip
+
+
+@cache
+def printed() -> Mapping[str, Any]:
+    """Read what was published."""
+    file = Path(__file__).parents[1] / "published" / "hybrid_gan.toml"
+    return tomllib.loads(file.read_text(encoding="utf-8"))
+
+
+def found(result: Result) -> Found:
+    """Give the rows of a result."""
+    return Found(result["source"], unpacked(result), result["streams"])
+
+
+def body(results: Sequence[Result]) -> str:
+    """Give everything below the heading of the page, one part a result."""
+    if not results:
+        return "Nothing has been measured yet.\n"
+    return "\n\n".join(part for result in results for part in _parts(result)) + "\n"
+
+
+def verdicts(result: Result) -> str:
+    """Count what came of the claims."""
+    counts = Counter(decide(found(result)).outcome for decide in CLAIMS)
+    return ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+
+
+def _parts(result: Result) -> Iterator[str]:
+    numbers = found(result)
+    parts = [_what(result), _claims(numbers), _targets(numbers), _trained(numbers), _probes(numbers)]
+    parts += [_streams(numbers), _lost(numbers), _origin(result)]
+    return (part.replace("## ", f"## {result['source']}: ", 1) for part in parts)
+
+
+def _what(result: Result) -> str:
+    hybrid = result["hybrid"]
+    return (
+        f"## what was measured\n\nScale **{result['scale']}**: networks at width {result['width']:g} (1 is the "
+        f"original's), {result['epochs']} epochs, trained from scratch: the published networks were pre-trained, and "
+        f"such weights are not to be had here. The hybrid set has {hybrid['train kind']:,} real images and as many "
+        f"adversarial ones for training (of which {hybrid['train fooled']:,} mislead their target), "
+        f"{hybrid['test kind']:,} of either kind for testing ({hybrid['test fooled']:,}); seed 0, "
+        f"{result['provenance']['device']}. In brackets the 95 % interval, by Wilson's formula. "
+        f"{verdicts(result).capitalize()}."
+    )
+
+
+def _claims(numbers: Found) -> str:
+    verdicts = listed(decide(numbers) for decide in CLAIMS)
+    return f"## the paper's claims\n\nEach by a criterion that was written before the run.\n\n{verdicts}"
+
+
+def _shown(numbers: Found, model: str, images: str, metric: str = "accuracy", **more: str) -> str:
+    value, low, high = (numbers.value(model, images, metric=name, **more) for name in (metric, "low", "high"))
+    return "–" if math.isnan(value) else f"{value:.4f} [{low:.3f}, {high:.3f}]"
+
+
+def _targets(numbers: Found) -> str:
+    names = numbers.strengths("own")
+    rows = []
+    for name in NETWORKS:
+        clean = _shown(numbers, f"target-{name}", "targets")
+        for sweep in ("own", "another", "fgsm"):
+            cells = [_shown(numbers, f"target-{name}", "targets", sweep=sweep, strength=k) for k in names]
+            rows.append([name, SWEEPS[sweep].replace("of the set", "fitted to it"), clean, *cells])
+    heads = ["undefended target", "", "clean", *(f"k or ε {name}" for name in names)]
+    return "## what the generators do to the undefended targets\n\n" + table(heads, rows)
+
+
+def _trained(numbers: Found) -> str:
+    """Table 2, with both heads."""
+    rows = []
+    for name in CLASSIFIERS:
+        for head, what in (("classify", "ten classes"), ("detect", "real or adversarial"), ("clean", "without hybrid")):
+            cells = [_shown(numbers, f"{head}-{name}", "hybrid", kind=kind) for kind in ("all", "real", "adversarial")]
+            more = [numbers.value(f"{head}-{name}", "hybrid", metric=m) for m in ("precision", "recall", "roc_auc")]
+            rows.append([name, what, *cells, *("–" if math.isnan(value) else f"{value:.4f}" for value in more)])
+        there = printed()["trained"][name]
+        rows.append(["", "published", f"{there[3]:.1f} %", "", "", f"{there[4]:.1f} %", f"{there[5]:.1f} %", ""])
+    heads = ["model", "head", "accuracy", "on real", "on adversarial", "precision", "recall", "ROC AUC"]
+    return (
+        "## tables 2 to 5: on the hybrid test set\n\nThe paper speaks of ten classes and of telling real from "
+        "adversarial; its table may show either.\n\n"
+    ) + table(heads, rows)
+
+
+def _probes(numbers: Found) -> str:
+    rows = [
+        [
+            name,
+            *(_shown(numbers, f"detect-{name}", "probes", metric="called_adversarial", kind=what) for what in PROBES),
+        ]
+        for name in CLASSIFIERS
+    ]
+    return (
+        "## what a detector takes for adversarial\n\nReal images and noise should not be, the others should; all went "
+        "through the same rounding to bytes.\n\n"
+    ) + table(["detector", *PROBES], rows)
+
+
+def _streams(numbers: Found) -> str:
+    rows = []
+    for name in CLASSIFIERS:
+        for place, share in enumerate(STREAMS):
+            there = printed()["streams"][name][place]
+            for stream in numbers.streams:
+                if (stream["model"], stream["share"]) == (f"{numbers.source}-classify-{name}", share):
+                    cells = [
+                        f"{stream[f'mean_{kind}']:.4f} [{stream[f'low_{kind}']:.3f}, {stream[f'high_{kind}']:.3f}], "
+                        f"{stream[f'least_{kind}']:.3f} to {stream[f'largest_{kind}']:.3f}"
+                        for kind in ("real", "adversarial")
+                    ]
+                    published = [number(value / 100, 4) for value in there]
+                    rows.append([name, f"{share:.0%}", cells[0], published[0], cells[1], published[1]])
+    return (
+        "## contaminated streams\n\nTen classes; the mean of 200 streams of 1,000 images, in brackets the interval of "
+        "one such stream, and the least and the largest of all. At 3 % thirty images carry the adversarial column.\n\n"
+    ) + table(["model", "adversarial", "on real", "there", "on adversarial", "there"], rows)
+
+
+def _lost(numbers: Found) -> str:
+    rows = []
+    for name in CLASSIFIERS:
+        for kind, what in (("classify", "hybrid"), ("clean", "real alone")):
+            lost = [numbers.lost(f"{kind}-{name}", sweep) for sweep in SWEEPS]
+            clean = _shown(numbers, f"{kind}-{name}", "real")
+            rows.append([name, what, clean, *("–" if math.isnan(value) else f"{value:.4f}" for value in lost)])
+    parts = []
+    for sweep, what in SWEEPS.items():
+        names = numbers.strengths(sweep)
+        each = [
+            [name, trained, *(_shown(numbers, f"{kind}-{name}", "real", sweep=sweep, strength=k) for k in names)]
+            for name in CLASSIFIERS
+            for kind, trained in (("classify", "hybrid"), ("clean", "real alone"))
+        ]
+        parts.append(f"**{what}**\n\n" + table(["model", "trained on", *names], each))
+    return (
+        "## what is lost of the clean accuracy, on average over the strengths\n\n"
+        + table(["model", "trained on", "clean", *SWEEPS.values()], rows)
+        + "\n\nAccuracy at every strength:\n\n"
+        + "\n\n".join(parts)
+    )
+
+
+def _origin(result: Result) -> str:
+    told, models = result["provenance"], result["models"]
+    versions = ", ".join(f"{name} {value}" for name, value in told["versions"].items())
+    doubts = sorted({doubt for about in result["evidence"].values() for doubt in about["doubts"]})
+    said = f" **Doubts:** {'; '.join(doubts)}." if doubts else ""
+    seconds = sum(about["seconds"] or 0 for about in models.values())
+    return (
+        f"## where this comes from\n\nMade {told['made']} by `python -m {MODULE} --data-set {result['source']} --scale "
+        f"{result['scale']}` on {told['device']}, {told['cores']} cores; {versions}. {len(models)} trainings took "
+        f"{seconds:,.0f} s of one core. The result file holds every number, the hashes of all models, and key and "
+        f"digest of all evidence.{said}"
+    )
