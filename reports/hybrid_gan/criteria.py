@@ -38,14 +38,15 @@ class Found:
                 return math.nan if found is None else float(found)
         return math.nan
 
-    def strengths(self, sweep: str) -> list[str]:
-        """Give the strengths of a sweep, in their order."""
-        return sorted({row["strength"] for row in self.rows if row["sweep"] == sweep}, key=float)
+    def strengths(self, sweep: str, images: str) -> list[str]:
+        """Give the strengths of a sweep over some images, in their order."""
+        there = {row["strength"] for row in self.rows if (row["sweep"], row["images"]) == (sweep, images)}
+        return sorted(there, key=float)
 
     def lost(self, model: str, sweep: str) -> float:
         """Give what of its clean accuracy a model loses under a sweep, on average over the strengths."""
         clean = self.value(model, "real")
-        under = [self.value(model, "real", sweep=sweep, strength=name) for name in self.strengths(sweep)]
+        under = [self.value(model, "real", sweep=sweep, strength=name) for name in self.strengths(sweep, "real")]
         return clean - sum(under) / len(under) if under else math.nan
 
 
@@ -57,7 +58,7 @@ def detected(found: Found) -> Verdict:
 
 def fooled(found: Found) -> Verdict:
     """The generator of each target brings it below 20 % within L∞ 0.1."""
-    within = [name for name in found.strengths("own") if float(name) <= LARGEST + 1e-9]
+    within = [name for name in found.strengths("own", "targets") if float(name) <= LARGEST + 1e-9]
     values = {
         name: min((found.value(f"target-{name}", "targets", sweep="own", strength=k) for k in within), default=math.nan)
         for name in NETWORKS

@@ -81,7 +81,7 @@ def _shown(numbers: Found, model: str, images: str, metric: str = "accuracy", **
 
 
 def _targets(numbers: Found) -> str:
-    names = numbers.strengths("own")
+    names = numbers.strengths("own", "targets")
     rows = []
     for name in NETWORKS:
         clean = _shown(numbers, f"target-{name}", "targets")
@@ -152,7 +152,7 @@ def _lost(numbers: Found) -> str:
             rows.append([name, what, clean, *("–" if math.isnan(value) else f"{value:.4f}" for value in lost)])
     parts = []
     for sweep, what in SWEEPS.items():
-        names = numbers.strengths(sweep)
+        names = numbers.strengths(sweep, "real")
         each = [
             [name, trained, *(_shown(numbers, f"{kind}-{name}", "real", sweep=sweep, strength=k) for k in names)]
             for name in CLASSIFIERS
