@@ -128,6 +128,24 @@ def swept(
     return torch.cat(gradients), torch.cat(logits)
 
 
+def of_rows(
+    batch: Batch,
+    inputs: Tensor,
+    rows: Tensor | None,
+    *,
+    loss: Loss,
+    targets: Tensor | None = None,
+    weight: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Give `swept` of the images of some rows, (len(rows), C, H, W); of all where none are named."""
+    if rows is None:
+        return swept(batch, inputs, loss=loss, targets=targets, weight=weight)
+    some = batch.some(rows)
+    found = swept(some, inputs, loss=loss, targets=None if targets is None else targets[rows], weight=weight)
+    batch.counted(some, rows)
+    return found
+
+
 def _swept(
     batch: Batch, inputs: Tensor, rows: slice, loss: Loss, targets: Tensor | None, weight: float
 ) -> tuple[Tensor, Tensor]:

@@ -332,12 +332,30 @@ def test_an_iterate_that_misleads_is_worse_than_one_of_larger_loss_that_does_not
     logits = torch.tensor([[[1.0, 0.99, 0.99]], [[0.0, 0.1, -9.0]]])
     losses = F.cross_entropy(logits[:, 0], torch.tensor([0, 0]), reduction="none")
     assert losses[0] > losses[1]
-    for freeze in (False, True):
-        worst = Worst(Batch(nn.Identity(), inputs, labels), "cross_entropy", None)
-        said = [worst.keep(iterates[i], logits[i], freeze=freeze) for i in order]
-        assert torch.equal(worst.images, iterates[1])
-        assert said[-1]
-        assert said[0] == (order[0] == 1)
+    worst, open_ = Worst(Batch(nn.Identity(), inputs, labels), "cross_entropy", None), []
+    for i in order:
+        worst.keep(iterates[i], logits[i])
+        open_.append(len(worst.open))
+    assert torch.equal(worst.images, iterates[1])
+    assert open_ == ([1, 0] if order == (0, 1) else [0, 0])
+
+
+def test_images_that_are_misled_are_left_out_of_the_rest_of_the_run():
+    """What it finds is what each image alone gets; padding costs nothing. Catches: a row taken for another."""
+    images = thirty()
+    attack = PGD(steps=8, relative_step=0.3, random_start=False, worst_case=True)
+    module = perceptron(scale=10)
+    with torch.no_grad():
+        inputs, labels = torch.from_numpy(images.batch(0, 30)), torch.from_numpy(images.labels.copy())
+        together = attack.prepare(Batch(module, inputs, labels))(0.1, torch.empty_like(inputs))
+        padded = Batch(module, torch.cat([inputs, inputs[:2]]), torch.cat([labels, labels[:2]]), size=30)
+        beside = attack.prepare(padded)(0.1, torch.empty_like(padded.inputs))[:30]
+        for i in range(30):
+            alone = Batch(module, inputs[i : i + 1], labels[i : i + 1])
+            due = attack.prepare(alone)(0.1, torch.empty_like(inputs[:1]))
+            assert torch.allclose(together[i], due[0], atol=1e-6)
+            assert torch.allclose(beside[i], due[0], atol=1e-6)
+    assert not torch.equal(together, inputs)
 
 
 class Counting:

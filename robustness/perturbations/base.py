@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -55,6 +55,20 @@ class Batch:
             self.marked[what] = images.new_zeros(len(self.inputs) if self.size is None else self.size)
         rows = self.marked[what][start : start + len(images)]
         rows |= images[: len(rows)]
+
+    def some(self, rows: Tensor) -> Batch:
+        """Give some of the images as a batch of its own; what is counted there is to be handed back (`counted`)."""
+        return replace(
+            self, inputs=self.inputs[rows], labels=self.labels[rows], size=None, drawn=None, made=None,
+            clean_logits=None, marked={},
+        )  # fmt: skip
+
+    def counted(self, some: Batch, rows: Tensor) -> None:
+        """Count what was counted of some rows."""
+        for what, marked in some.take_marks().items():
+            images = marked.new_zeros(len(self.inputs))
+            images[rows] = marked
+            self.count(what, images)
 
     def take_marks(self) -> dict[str, Tensor]:
         """Give the images, (size,), that were counted since the last call."""

@@ -77,6 +77,16 @@ class Steps:
         step = steepest(gradient, self.norm, out=gradient if spend else None).mul_(self.step_size)
         return self._inside(torch.add(perturbed, step, out=step if out is None else out))
 
+    def of(self, rows: Tensor) -> Steps:
+        """Give the steps of some images."""
+        import torch
+
+        epsilon, size = (
+            value[rows] if isinstance(value, torch.Tensor) and value.dim() else value
+            for value in (self.epsilon, self.step_size)
+        )
+        return Steps(self.inputs[rows], epsilon, size, self.norm)
+
     def inside(self, perturbed: Tensor) -> Tensor:
         """Give the nearest image in the ball, then the nearest in [0, 1]."""
         return self._inside(perturbed.clone())
@@ -118,12 +128,12 @@ class Iterated(GradientAttack):
 
     def prepare(self, batch: Batch) -> Perturb:
         """Compute the first gradient once, where all strengths begin at the image itself."""
-        from robustness.gradients import swept
+        from robustness.gradients import of_rows, swept
 
         targets, starts = self.targets(batch), self.starts(batch)
 
-        def ascent(perturbed: Tensor, i: int) -> tuple[Tensor, Tensor]:
-            return swept(batch, perturbed, loss=self.loss, targets=targets)
+        def ascent(perturbed: Tensor, i: int, rows: Tensor | None) -> tuple[Tensor, Tensor]:
+            return of_rows(batch, perturbed, rows, loss=self.loss, targets=targets)
 
         first = None
         if starts[0] is None:
@@ -155,7 +165,7 @@ class Course:
 
     starts: list[Tensor | None]
     first: tuple[Tensor, Tensor] | None
-    gradient: Callable[[Tensor, int], tuple[Tensor, Tensor]]
+    gradient: Callable[[Tensor, int, Tensor | None], tuple[Tensor, Tensor]]
     targets: Tensor | None
     length: Callable[[int], float] | None = None
 
@@ -163,11 +173,13 @@ class Course:
         """Give the images that a run begins with."""
         return step.inputs if start is None else step.inside(step.inputs + step.epsilon * start)
 
-    def ascent(self, i: int, perturbed: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the gradient of step i, and the logits."""
-        return self.first if i == 0 and self.first is not None else self.gradient(perturbed, i)
+    def ascent(self, i: int, perturbed: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Give the gradient of step i, and the logits, of all images or of some."""
+        if i or self.first is None:
+            return self.gradient(perturbed, i, rows)
+        return self.first if rows is None else (self.first[0][rows], self.first[1][rows])
 
-    def along(self, i: int, step: Steps, perturbed: Tensor, gradient: Tensor, out: Tensor) -> Tensor:
+    def along(self, i: int, step: Steps, perturbed: Tensor, gradient: Tensor, out: Tensor | None = None) -> Tensor:
         """Go step i into ``out``; the first gradient is spared, for all strengths begin with it."""
         if self.length is not None:
             step = replace(step, step_size=step.step_size * self.length(i))
@@ -247,13 +259,28 @@ class PGD(Iterated):
     def runs(self, step: Steps, course: Course, out: Tensor, worst: Worst) -> None:
         """Run from every start, and show what came of it to ``worst``."""
         for start in course.starts:
+            if self.worst_case:
+                self._until_misled(step, course, start, worst)
+                continue
             perturbed = course.begin(step, start)
             for i in range(self.steps):
-                gradient, logits = course.ascent(i, perturbed)
-                if self.worst_case and worst.keep(perturbed, logits, freeze=True):
-                    return
-                perturbed = course.along(i, step, perturbed, gradient, out)
-            worst.keep(perturbed, freeze=self.worst_case)
+                perturbed = course.along(i, step, perturbed, course.ascent(i, perturbed)[0], out)
+            worst.keep(perturbed)
+
+    def _until_misled(self, step: Steps, course: Course, start: Tensor | None, worst: Worst) -> None:
+        """Show every iterate to ``worst``, and go on with the images that are not misled alone."""
+        rows = worst.open
+        perturbed = course.begin(step, start)[rows]
+        for i in range(self.steps):
+            if not len(rows):
+                return
+            gradient, logits = course.ascent(i, perturbed, rows)
+            worst.keep(perturbed, logits, rows)
+            left = ~worst.misled[rows]
+            rows = rows[left]
+            perturbed = course.along(i, step.of(rows), perturbed[left], gradient[left])
+        if len(rows):
+            worst.keep(perturbed, rows=rows)
 
 
 class Adaptive(PGD):
@@ -274,15 +301,15 @@ class Adaptive(PGD):
 
     def run(self, batch: Batch, step: Steps, course: Course, out: Tensor) -> Tensor:
         """Give each image's worst iterate of a run for each weight of the attack probability."""
-        from robustness.gradients import swept
+        from robustness.gradients import of_rows
         from robustness.perturbations.worst import Worst
 
         worst = Worst(batch, self.loss, course.targets)
         for weight in self.weights:
 
-            def ascent(perturbed: Tensor, i: int, weight: float = weight) -> tuple[Tensor, Tensor]:
+            def ascent(perturbed: Tensor, i: int, rows: Tensor | None, weight: float = weight) -> tuple[Tensor, Tensor]:
                 loss: Loss = "selective" if i and weight else "adaptive"
-                return swept(batch, perturbed, loss=loss, targets=course.targets, weight=weight)
+                return of_rows(batch, perturbed, rows, loss=loss, targets=course.targets, weight=weight)
 
             length = self.length if weight else None
             self.runs(step, Course(course.starts, None, ascent, course.targets, length), out, worst)

@@ -27,26 +27,32 @@ class Worst:
         self._value = torch.full((len(self.images),), -math.inf, device=self.images.device)
         self.misled = torch.zeros(len(self.images), dtype=torch.bool, device=self.images.device)
 
-    def keep(self, perturbed: Tensor, logits: Tensor | None = None, *, freeze: bool = False) -> bool:
-        """Keep what is worse than before; with ``freeze`` what misleads already stays. Say whether all mislead."""
+    @property
+    def open(self) -> Tensor:
+        """The rows of the images that are not misled yet, without padding."""
+        size = len(self.images) if self._batch.size is None else self._batch.size
+        return (~self.misled[:size]).nonzero().flatten()
+
+    def keep(self, perturbed: Tensor, logits: Tensor | None = None, rows: Tensor | None = None) -> None:
+        """Keep what is worse than before, of all images or of some ``rows``."""
+        rows = torch.arange(len(self.images), device=self.images.device) if rows is None else rows
         logits = outputs(self._batch.attacked, perturbed) if logits is None else logits
         # An image of which the model says nothing is the worst there is: the sweep must see it, and error.
         nothing = ~logits.isfinite().all(1)
-        misled = self._misled(logits) | nothing
-        value = objective(logits, self._batch.labels, self._loss, self._targets, self._batch.decision).detach()
+        labels, targets = self._batch.labels[rows], None if self._targets is None else self._targets[rows]
+        misled = self._misled(logits, labels, targets) | nothing
+        value = objective(logits, labels, self._loss, targets, self._batch.decision).detach()
         value = value.masked_fill(nothing, math.inf)
-        worse = (misled & ~self.misled) | ((misled == self.misled) & (value > self._value))
-        if freeze:
-            worse = (worse & ~self.misled) | nothing
-        self.images = torch.where(worse.view(-1, *(1,) * (perturbed.dim() - 1)), perturbed, self.images)
-        self._value = torch.where(worse, value, self._value)
-        self.misled |= misled
-        return bool(self.misled.all())
+        before = self.misled[rows]
+        worse = (misled & ~before) | ((misled == before) & (value > self._value[rows]))
+        self.images[rows[worse]] = perturbed[worse]
+        self._value[rows[worse]] = value[worse]
+        self.misled[rows] = before | misled
 
-    def _misled(self, logits: Tensor) -> Tensor:
+    def _misled(self, logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
         decision = self._batch.decision
         predictions = decision.predictions(logits)
-        misled = predictions != self._batch.labels if self._targets is None else predictions == self._targets
+        misled = predictions != labels if targets is None else predictions == targets
         if self._loss in EVADING and isinstance(decision, Filtering):
             misled &= decision.log_passed(logits) >= decision.log_threshold
         return misled
