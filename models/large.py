@@ -13,8 +13,6 @@ from robustness._torchvision import models as zoo
 Stem = Literal["small", "imagenet"]
 """``imagenet`` is the original's, which leaves a 32x32 image 1x1 in the last stage; ``small`` is usual at 32x32."""
 Numbers = float | Sequence[float]
-
-
 Original: Any = zoo.resnet.Bottleneck
 
 
@@ -66,7 +64,7 @@ def resnet50(
         network.conv1 = nn.Conv2d(channels, first, 7, 2, padding=3, bias=False)
     nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
     network.bn1 = nn.BatchNorm2d(first)
-    network.fc = nn.Linear(block.expansion * scaled(512, width), outputs)  # type: ignore[attr-defined]
+    network.fc = nn.Linear(Bottleneck.expansion * scaled(512, width), outputs)
     return nn.Sequential(Normalise(mean, std, channels), network)
 
 

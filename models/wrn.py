@@ -68,7 +68,8 @@ def wrn(
     Give logits, (N, ``outputs``), for images in [0, 1], (N, ``channels``, H, W), H and W multiples of 4.
 
     WRN-``depth``-``k``: three groups of 16k, 32k and 64k channels. A Parseval network is ``orthogonal`` at first, has
-    ``add`` "convex" (or "sigmoid"), and is trained by `models.defences.parseval`. Images are standardised one by one.
+    ``add`` "convex" (or "sigmoid"), and is constrained by its optimizer (`models.parseval.constrained`). Images are
+    standardised one by one.
 
     >>> import torch
     >>> wrn().eval()(torch.zeros(2, 1, 32, 32)).shape

@@ -68,7 +68,7 @@ class Cells:
             return
         batch = self.prepared(models, start, stop)
         try:
-            perturb = self.perturbation.prepare(batch)
+            perturb = strengths_.in_unit(self.unit, self.perturbation.prepare(batch), batch.inputs)
         except (ModelError, MissingLibrary):
             raise
         except Exception as error:  # preparing may run the model; without it no cell has numbers
@@ -175,10 +175,8 @@ class Cells:
             strength = self._padded(outcomes.drawn[i, rows]).view(-1, *(1,) * (out.dim() - 1))
         else:
             strength = chosen
-        if self.unit == "native":
+        if self.unit != "snr":
             return perturb(strength, out)
-        if self.unit == "std":
-            return perturb(strength * strengths_.deviations(batch.inputs), out)
         perturbed, reached = strengths_.at_ratio(perturb, batch.inputs, strength, out)
         batch.count(UNREACHED, ~reached)
         return perturbed

@@ -15,9 +15,9 @@ from robustness.datasets.images import Images
 from robustness.decisions import Argmax, Decision
 from robustness.draws import Purpose, generator
 from robustness.errors import ModelError, TrainingError
-from robustness.gradients import objective, outputs
+from robustness.gradients import objective
 from robustness.modules import channels_last, undisturbed
-from robustness.perturbations.attack import runner_up
+from robustness.perturbations.attack import likeliest_wrong
 from robustness.perturbations.gan import AdvGAN
 from robustness.recipes import Job
 
@@ -121,11 +121,6 @@ def _generator(images: Images, about: AdvGAN) -> Generator:
     return Generator(images.shape[0], about.width, len(images.classes) if about.conditional else 0)
 
 
-def _aims(target: nn.Module, inputs: Tensor, labels: Tensor, decision: Decision) -> Tensor:
-    with torch.no_grad():
-        return runner_up(decision.log_probabilities(outputs(target, inputs)), labels)
-
-
 def _works(module: nn.Module, inputs: Tensor) -> bool:
     try:
         module(inputs)
@@ -145,8 +140,8 @@ def _step(
     labels: Tensor,
 ) -> Tensor:
     """Take one step of the discriminator and one of the generator; give the generator's loss."""
-    aims = _aims(target, inputs, labels, decision) if about.conditional else None
-    made = forger(inputs) if aims is None else forger(inputs, aims)
+    aims = likeliest_wrong(target, inputs, labels, decision) if about.conditional else None
+    made = forger(inputs, aims)
     perturbed = (inputs + about.bound * made).clamp(0, 1)
     real, forged = expert(inputs), expert(perturbed.detach())
     verdict = F.softplus(-real).mean() + F.softplus(forged).mean()

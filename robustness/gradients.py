@@ -65,12 +65,12 @@ def objective(
         value = -sign * decision.log_probabilities(logits).gather(1, chosen[:, None]).squeeze(1)
     if loss not in EVADING:
         return value
-    passed = decision.log_passed(logits)
-    if passed is None or not isinstance(decision, Filtering):
+    if not isinstance(decision, Filtering):
         raise GradientError(
             f'loss = "{loss}" needs a decision with an attack probability, got one that has none '
             f"({decision.kind}); use cross_entropy or margin"
         )
+    passed = decision.log_passed(logits)
     if loss == "adaptive":
         return value + weight * passed
     misleads, undetected = value > 0, passed >= decision.log_threshold

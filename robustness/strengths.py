@@ -127,6 +127,14 @@ def deviations(images: Tensor) -> Tensor:
     return images.flatten(1).std(1, correction=0).view(-1, *(1,) * (images.dim() - 1))
 
 
+def in_unit(unit: Unit, perturb: Perturb, inputs: Tensor) -> Perturb:
+    """Give what takes a strength in a unit; deviations are computed once for all strengths, ratios for each anew."""
+    if unit != "std":
+        return perturb
+    each = deviations(inputs)
+    return lambda strength, out: perturb(strength * each, out)
+
+
 def size(images: Tensor) -> Tensor:
     """Give ‖x‖₂ of each image, (N,)."""
     import torch

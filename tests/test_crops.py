@@ -159,3 +159,10 @@ def test_records_that_are_none(rows, said, tmp_path):
     file.write_bytes(pickle.dumps(rows))
     with pytest.raises(DataError, match=said):
         crops.from_records(file, 8)
+
+
+def test_folders_in_a_class_s_folder_are_of_that_class(eyes):
+    """Catches: the folder that an image lies in taken for its class."""
+    (eyes / "open" / "left").mkdir()
+    Image.new("L", (8, 8), 9).save(eyes / "open" / "left" / "a.png")
+    assert crops.from_folder(eyes, 8)["y"].tolist() == [0, 0, 1, 1, 1, 1]

@@ -13,10 +13,6 @@ from models.repvgg import Block, plain, repvgg
 from robustness._torchvision import models as zoo
 
 
-def shapes(module):
-    return [(tuple(parameter.shape)) for parameter in module.parameters()]
-
-
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [

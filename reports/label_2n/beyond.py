@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import NamedTuple
 
 from reports.label_2n.numbers import Measured
@@ -81,20 +81,16 @@ def too_weak(measured: Measured) -> list[str]:
     On the same images it must not do worse than the plain attack, and that of many steps not worse than itself at a
     smaller ε, whose examples lie in the larger ball too.
     """
+    names = measured.strengths("adaptive")
+    pairs = [(("adaptive-1", name), ("fgsm", name)) for name in measured.strengths("adaptive-1")]
+    pairs += [(("adaptive", name), ("pgd", name)) for name in names]
+    pairs += [(("adaptive", larger), ("adaptive", smaller)) for smaller, larger in pairwise(names)]
     found = []
-    for system in systems(measured):
-
-        def wrong(attack: str, strength: str, system: str = system) -> list[float]:
-            return measured.folds(system, attack, "undetected_wrong", strength, "few")
-
-        names = measured.strengths("adaptive")
-        pairs = [(("adaptive-1", name), ("fgsm", name)) for name in measured.strengths("adaptive-1")]
-        pairs += [(("adaptive", name), ("pgd", name)) for name in names]
-        pairs += [(("adaptive", larger), ("adaptive", smaller)) for smaller, larger in pairwise(names)]
-        for strong, weak in pairs:
-            found += [
-                f"{NAMES[system]}: {strong[0]} at ε {strong[1]} {one:.4f}, {weak[0]} at {weak[1]} {other:.4f}"
-                for one, other in zip(wrong(*strong), wrong(*weak), strict=True)
-                if one < other
-            ]
+    for system, (strong, weak) in product(systems(measured), pairs):
+        wrong = [measured.folds(system, sweep, "undetected_wrong", at, "few") for sweep, at in (strong, weak)]
+        found += [
+            f"{NAMES[system]}: {strong[0]} at ε {strong[1]} {one:.4f}, {weak[0]} at {weak[1]} {other:.4f}"
+            for one, other in zip(*wrong, strict=True)
+            if one < other
+        ]
     return found

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from robustness.cardfile import replace
 from robustness.datasets.checks import Array
 from robustness.errors import DataError
 
@@ -37,13 +38,9 @@ def write(source: Path, target: Path, size: int, subjects: Path | None, say: Cal
     if target.exists():
         raise DataError(f"{target} exists already; remove it, or name another file")
     found: dict[str, Any] = dict(from_folder(source, size, subjects) if source.is_dir() else from_records(source, size))
-    beside = target.with_name(f".{target.name}.part")
-    try:
-        with beside.open("wb") as file:
-            np.savez_compressed(file, **found)
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
+    content = io.BytesIO()
+    np.savez_compressed(content, **found)
+    replace(target, content.getvalue())
     counts = np.bincount(found["y"], minlength=len(found["classes"]))
     each = ", ".join(f"{count:,} {name}" for name, count in zip(found["classes"], counts, strict=True))
     people = f" of {len(np.unique(found['subject'])):,} persons" if "subject" in found else ""
@@ -53,12 +50,13 @@ def write(source: Path, target: Path, size: int, subjects: Path | None, say: Cal
 def from_folder(folder: Path, size: int, subjects: Path | None = None) -> Mapping[str, Array]:
     """Read a folder with a folder of images for each class."""
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    files = [(path, classes.index(path.parent.name)) for name in classes for path in _images(folder / name)]
     if len(classes) < 2:
         raise DataError(f"{folder} must hold a folder for each of two classes or more, it holds {len(classes)}")
-    for index, name in enumerate(classes):
-        if all(label != index for _, label in files):
+    files: list[tuple[Path, int]] = []
+    for label, name in enumerate(classes):
+        if not (there := _images(folder / name)):
             raise DataError(f"{folder / name} holds no image ({', '.join(KINDS)}); remove it, or put some there")
+        files += [(path, label) for path in there]
     found = {
         "x": np.stack([_decoded(path, size) for path, _ in files]),
         "y": np.array([label for _, label in files]),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, Strict
 
+from robustness.decisions import Decision
 from robustness.perturbations.base import Batch, Perturbation
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 Norm = Literal["linf", "l2"]
 Loss = Literal["cross_entropy", "margin", "adaptive", "selective"]
@@ -48,6 +48,8 @@ class GradientAttack(Attack):
 
         if self.target is None:
             return None
+        if self.target == "runner_up":
+            return likeliest_wrong(batch.attacked, batch.inputs, batch.labels, batch.decision)
         with torch.no_grad():
             scores = batch.decision.log_probabilities(outputs(batch.attacked, batch.inputs))
         if isinstance(self.target, int):
@@ -57,17 +59,23 @@ class GradientAttack(Attack):
                     "give the index of a class that the model knows"
                 )
             return torch.full_like(batch.labels, self.target)
-        if self.target == "runner_up":
-            return runner_up(scores, batch.labels)
         return scores.scatter(1, batch.labels[:, None], torch.inf).argmin(1)
 
 
-def runner_up(scores: Tensor, labels: Tensor) -> Tensor:
+def likeliest_wrong(classifier: nn.Module, inputs: Tensor, labels: Tensor, decision: Decision) -> Tensor:
     """
-    Give the likeliest wrong class of each image, (N,).
+    Give the likeliest wrong class of each image by a model and its decision, (N,).
 
     >>> import torch
-    >>> runner_up(torch.tensor([[0.5, 0.2, 0.3]]), torch.tensor([0])).tolist()
+    >>> from robustness.decisions import Argmax
+    >>> scores = torch.tensor([[0.5, 0.2, 0.3]])
+    >>> likeliest_wrong(torch.nn.Identity(), scores, torch.tensor([0]), Argmax()).tolist()
     [2]
     """
-    return scores.scatter(1, labels[:, None], -math.inf).argmax(1)
+    import torch
+
+    from robustness.gradients import outputs
+
+    with torch.no_grad():
+        scores = decision.log_probabilities(outputs(classifier, inputs))
+    return scores.scatter(1, labels[:, None], -torch.inf).argmax(1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field, PositiveInt
 
 from robustness.errors import ModelError
-from robustness.perturbations.attack import Attack, runner_up
+from robustness.perturbations.attack import Attack, likeliest_wrong
 from robustness.perturbations.base import Batch, Step
 
 if TYPE_CHECKING:
@@ -53,8 +53,9 @@ class AdvGAN(Attack, Step):
                 "a gan needs a generator that was fitted to the model, got None; a card's sweep fits one, "
                 "sweep() takes it as generator=robustness.generators.fit(...)"
             )
+        aims = [likeliest_wrong(batch.attacked, batch.inputs, batch.labels, batch.decision)] if self.conditional else []
         with torch.no_grad():
-            made: Tensor = batch.generator(batch.inputs, *self._aims(batch))
+            made: Tensor = batch.generator(batch.inputs, *aims)
         if made.shape != batch.inputs.shape:
             raise ModelError(
                 f"the generator must give perturbations of shape {tuple(batch.inputs.shape)}, got "
@@ -62,13 +63,6 @@ class AdvGAN(Attack, Step):
             )
         batch.count("non-finite perturbations", ~made.flatten(1).isfinite().all(1))
         return made.nan_to_num(0.0)
-
-    def _aims(self, batch: Batch) -> list[Tensor]:
-        from robustness.gradients import outputs
-
-        if not self.conditional:
-            return []
-        return [runner_up(batch.decision.log_probabilities(outputs(batch.attacked, batch.inputs)), batch.labels)]
 
 
 class ConditionalGAN(AdvGAN):
