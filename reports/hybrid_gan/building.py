@@ -19,8 +19,7 @@ from robustness.datasets.images import Images
 from robustness.decisions import Argmax
 from robustness.draws import Purpose, generator
 from robustness.errors import DataError
-from robustness.gradients import outputs
-from robustness.perturbations.attack import runner_up
+from robustness.perturbations.attack import likeliest_wrong
 
 KINDS = ("real", "adversarial")
 """By label, and by folder where pictures are written."""
@@ -104,7 +103,7 @@ def _batch(images: Images, start: int, size: int) -> tuple[Tensor, Tensor]:
 def _forged(
     target: Target, inputs: Tensor, labels: Tensor, strengths: Sequence[float]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    aims = runner_up(Argmax().log_probabilities(outputs(target.classifier, inputs)), labels)
+    aims = likeliest_wrong(target.classifier, inputs, labels, Argmax())
     direction = target.generator(inputs, aims)
     if bad := int((~direction.flatten(1).isfinite().all(1)).sum()):
         raise DataError(
