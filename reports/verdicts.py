@@ -28,7 +28,9 @@ def decided(claim: str, values: Mapping[str, float], holds: bool, *, testable: b
     >>> decided("b is larger", {"a": 0.25, "b": math.nan}, True).outcome
     'not reproduced'
     """
-    numbers = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+    numbers = ", ".join(
+        f"{name} {value}" if isinstance(value, int) else f"{name} {value:.4f}" for name, value in values.items()
+    )
     known = all(math.isfinite(value) for value in values.values())
     outcome: Outcome = "reproduced" if known and holds else "not reproduced"
     return Verdict(claim, outcome if testable else "not testable here", numbers)

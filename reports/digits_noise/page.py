@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from reports.digits_noise import published
+from reports.digits_noise import criteria, published
 from reports.digits_noise.tables import Result, sections
+from reports.verdicts import listed
 from reports.writing import table
 
 MODULE = "reports.digits_noise"
@@ -35,7 +36,7 @@ def verdict(result: Result) -> str:
 
 def body(result: Result) -> str:
     """Give everything but the title."""
-    parts = [_what(result), *_doubts(result), *sections(result), _contradictions(), _origin(result)]
+    parts = [_what(result), *_doubts(result), _claims(result), *sections(result), _contradictions(), _origin(result)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -54,6 +55,10 @@ def _doubts(result: Result) -> list[str]:
     """Say what speaks against the numbers, if anything does."""
     found = {doubt for sweep in result["sweeps"] for part in sweep["evidence"].values() for doubt in part["doubts"]}
     return [f"**Doubts:** {'; '.join(sorted(found))}."] if found else []
+
+
+def _claims(result: Result) -> str:
+    return f"## What the paper says, and what came of it\n\n{listed(criteria.verdicts(result))}"
 
 
 def _contradictions() -> str:
