@@ -1,16 +1,23 @@
 """hybrid-gan: its criteria on made numbers, its streams against binomials, and its data."""
 
 import itertools
+import json
 import math
 
 import numpy as np
 import pytest
+from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from reports.hybrid_gan import data, page, protocol
+from reports.hybrid_gan.__main__ import main
 from reports.hybrid_gan.criteria import CLAIMS, Found
 from reports.hybrid_gan.protocol import CLASSIFIERS, NETWORKS, SCALES
 from reports.hybrid_gan.streams import drawn
+from reports.rows import unpacked
 from robustness.cards import load
+from robustness.evidence import Evidence
+from robustness.store import Store
 
 SWEEPS = ("own", "another", "fgsm", "anew")
 
@@ -125,3 +132,93 @@ def test_every_card_can_be_read(tmp_path):
 
 def test_a_page_without_results_says_so():
     assert page.body([]) == "Nothing has been measured yet.\n"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The whole command on embedded digits, all networks tiny; its folder, arguments and result."""
+    root = tmp_path_factory.mktemp("hybrid")
+    arguments = [
+        "--data-set",
+        "digits",
+        "--scale",
+        "smoke",
+        "--output",
+        str(root / "out"),
+        "--work",
+        str(root / "work"),
+    ]
+    arguments += ["--store", str(root / "store"), "--workers", "1"]
+    assert main([*arguments, "--pictures", str(root / "pictures")]) == 0
+    result = json.loads((root / "out" / "hybrid_gan_digits_smoke.json").read_text(encoding="utf-8"))
+    return root, arguments, result
+
+
+def evidence(run, name):
+    path = Store(run[0] / "store").path("evidence", run[2]["evidence"][name]["key"])
+    return Evidence.from_bytes(path.read_bytes())
+
+
+def array_file(run, name):
+    return np.load(run[0] / "work" / "hybrid_gan-digits-smoke" / "data" / name)
+
+
+def test_numbers_are_those_of_the_evidence_by_kind(run):
+    """Catches: real and adversarial exchanged, rates of the whole set in every row, an area of ten classes for two."""
+    kinds = array_file(run, data.HYBRID)["test_kind"]
+    numbers = Found("digits", unpacked(run[2]), run[2]["streams"])
+    for name in CLASSIFIERS:
+        for head in protocol.HEADS:
+            found = evidence(run, f"digits-{head}-{name}@hybrid:clean")
+            right = found.predictions[0] == found.labels
+            for kind, chosen in (("all", kinds >= 0), ("real", kinds == 0), ("adversarial", kinds == 1)):
+                assert numbers.value(f"{head}-{name}", "hybrid", kind=kind) == pytest.approx(right[chosen].mean())
+        area = roc_auc_score(np.eye(2)[kinds].ravel(), found.probabilities[0].ravel())
+        assert numbers.value(f"detect-{name}", "hybrid", metric="roc_auc") == pytest.approx(area, abs=1e-5)
+        assert found.labels.tolist() == kinds.tolist()
+        probed = evidence(run, f"digits-detect-{name}@probes:clean")
+        what = array_file(run, protocol.probes(name))["test_what"]
+        for place, probe in enumerate(data.PROBES):
+            share = (probed.predictions[0][what == place] == 1).mean()
+            called = numbers.value(f"detect-{name}", "probes", metric="called_adversarial", kind=probe)
+            assert called == pytest.approx(share, abs=1e-6)
+
+
+def test_every_sweep_has_its_rows_and_the_generators_differ(run):
+    cells = {(row["model"], row["images"], row["sweep"]) for row in unpacked(run[2])}
+    for name in NETWORKS:
+        assert {(f"digits-target-{name}", "targets", sweep) for sweep in ("clean", "own", "another", "fgsm")} <= cells
+    for name, kind, sweep in itertools.product(CLASSIFIERS, ("classify", "clean"), ("clean", "noise", *SWEEPS)):
+        assert (f"digits-{kind}-{name}", "real", sweep) in cells
+    same = [
+        np.array_equal(*(evidence(run, f"digits-target-{name}@targets:{sweep}").snr for sweep in ("own", "another")))
+        for name in NETWORKS
+    ]
+    assert not any(same)
+
+
+def test_the_set_is_written_as_pictures_too(run):
+    with array_file(run, data.HYBRID) as held:
+        first, source = held["train_x"][:2], held["train_source"][0]
+        label, images = held["classes"][held["train_y"][0]], len(held["train_x"]) + len(held["test_x"])
+    folder = run[0] / "pictures"
+    assert len(list(folder.rglob("*.png"))) == images
+    for kind in (0, 1):
+        shown = np.asarray(Image.open(folder / "train" / str(label) / str(kind) / f"{source}.png"))
+        assert np.array_equal(shown, first[kind])
+
+
+def test_a_second_run_makes_nothing_anew_and_gives_the_same_page(run):
+    root, arguments, _ = run
+    files = list((root / "store").rglob("*.safetensors"))
+    files += list((root / "work").rglob("hybrid.npz"))
+    before = {path: path.stat().st_mtime_ns for path in files}
+    page_before = (root / "out" / "hybrid-gan.md").read_text(encoding="utf-8").splitlines()
+    assert main(arguments) == 0
+    assert {path: path.stat().st_mtime_ns for path in files} == before
+    assert len(list((root / "store").rglob("*.safetensors"))) + 1 == len(files)
+    assert main(["--render", "--output", str(root / "out")]) == 0
+    after = (root / "out" / "hybrid-gan.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in after if not line.startswith("Made ")] == [
+        line for line in page_before if not line.startswith("Made ")
+    ]

@@ -36,43 +36,28 @@ ANOTHER = 1
 def result(source: str, scale: Scale, folder: Path, harness: Harness, workers: int | None) -> dict[str, Any]:
     """Do everything, in order; what is there already is not made again."""
     began = time.perf_counter()
+    root = folder / "data"
+    first, other = (
+        Harness(harness.store, root, device=harness.device, seed=seed, progress=bar) for seed in (harness.seed, ANOTHER)
+    )
     found = data.images(source, harness.data_root, harness.store.root)
     rows = data.sources(found, scale)
-    root = folder / "data"
     data.write_targets(found, rows, root)
-    inside = Harness(harness.store, root, device=harness.device, seed=harness.seed, progress=bar)
     targets = _cards(protocol.targets(source, scale, data.TARGETS), folder)
-    models = running.train(targets, inside, workers)
-    fitted = [_target(inside, card, scale) for card in targets.values()]
+    models = running.train(targets, first, workers)
+    fitted = [_target(first, card, scale) for card in targets.values()]
     counts = data.write_hybrid(found, rows, fitted, root)
     tables = protocol.trained(source, scale, data.HYBRID, data.REAL)
-    models |= running.train(_cards(tables, folder), inside, workers)
-    other = Harness(harness.store, root, device=harness.device, seed=ANOTHER, progress=bar)
+    models |= running.train(_cards(tables, folder), first, workers)
     hidden = found["test"].select(rows["test"][1], "test of the hybrid set")
     for own in fitted:
-        network = own.name.rpartition("-")[2]
-        if network in protocol.CLASSIFIERS:
+        if (network := own.name.rpartition("-")[2]) in protocol.CLASSIFIERS:
             another = _target(other, targets[own.name], scale)
             data.write_probes(hidden, own, another, EPSILON, root / protocol.probes(network))
-    judged = _cards(dict(protocol.attacked(tables, source, data.HYBRID, data.REAL, scale)), folder)
-    attacked = _cards(protocol.undefended(protocol.targets(source, scale, data.TARGETS), scale), folder)
-    kinds = np.load(root / data.HYBRID)["test_kind"]
-    cells, streams, evidence = [], [], {}
-    for name, card in {**attacked, **judged}.items():
-        for seed in (harness.seed, ANOTHER) if _has_generator(card) else (harness.seed,):
-            made = inside if seed == harness.seed else other
-            for sweep in ("clean", *card.file.sweeps):
-                if seed == harness.seed or sweep == "own":
-                    running.say(f"{name}: {sweep}" + (", another generator" if seed != harness.seed else ""))
-                    told = made.evidence(card, sweep)
-                    cells += list(_cells(name, sweep if seed == harness.seed else "another", told, kinds))
-                    evidence[f"{name}:{sweep}:{seed}"] = running.swept(told, harness.store.run)
-                    if name.endswith("@probes"):
-                        cells += list(_probed(name, told, len(hidden)))
-                    if name.endswith("@hybrid"):
-                        right = told.predictions[0] == told.labels
-                        streams += [{"model": name.removesuffix("@hybrid"), **row} for row in drawn(right, kinds)]
-    for notice in inside.notices:
+    attacked = protocol.undefended(protocol.targets(source, scale, data.TARGETS), scale)
+    judged = dict(protocol.attacked(tables, source, data.HYBRID, data.REAL, scale))
+    cells, streams, evidence = _swept(_cards({**attacked, **judged}, folder), first, other, root)
+    for notice in first.notices:
         running.say(notice)
     return {
         "format": FORMAT,
@@ -93,12 +78,36 @@ def result(source: str, scale: Scale, folder: Path, harness: Harness, workers: i
     }  # fmt: skip
 
 
+def _swept(
+    judged: Mapping[str, Card], first: Harness, other: Harness, root: Path
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
+    """Give the cells of every card's sweeps, the contaminated streams, and where all evidence comes from."""
+    kinds = np.load(root / data.HYBRID)["test_kind"]
+    cells, streams, origins = [], [], {}
+    for name, card in judged.items():
+        for harness, sweep, called in _jobs(card, first, other):
+            running.say(f"{name}: {called}")
+            told = harness.evidence(card, sweep)
+            cells += list(_cells(name, called, told, kinds))
+            origins[f"{name}:{called}"] = running.swept(told, harness.store.run)
+            if name.endswith("@probes"):
+                cells += list(_probed(name, told))
+            if name.endswith("@hybrid"):
+                right = told.predictions[0] == told.labels
+                streams += [{"model": name.removesuffix("@hybrid"), **row} for row in drawn(right, kinds)]
+    return cells, streams, origins
+
+
+def _jobs(card: Card, first: Harness, other: Harness) -> Iterator[tuple[Harness, str, str]]:
+    """Give a card's sweeps with the names of their rows, and its ``own`` with the generator of another seed."""
+    for sweep in ("clean", *card.file.sweeps):
+        yield first, sweep, sweep
+    if "own" in card.file.sweeps:
+        yield other, "own", "another"
+
+
 def _cards(tables: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, Card]:
     return {name: cards.load(path) for name, path in running.write(tables, folder).items()}
-
-
-def _has_generator(card: Card) -> bool:
-    return "own" in card.file.sweeps
 
 
 def _target(harness: Harness, card: Card, scale: Scale) -> Target:
@@ -123,8 +132,9 @@ def _cells(name: str, sweep: str, evidence: Evidence, kinds: np.ndarray) -> Iter
             yield {**about, "kind": kind, **_numbers(evidence, row, chosen)}
 
 
-def _probed(name: str, evidence: Evidence, each: int) -> Iterator[dict[str, Any]]:
+def _probed(name: str, evidence: Evidence) -> Iterator[dict[str, Any]]:
     """Give the share that a detector takes for adversarial, of each kind of probe."""
+    each = len(evidence) // len(data.PROBES)
     for place, what in enumerate(data.PROBES):
         called = int((evidence.predictions[0][place * each : (place + 1) * each] == 1).sum())
         low, high = wilson(called, each)
