@@ -41,5 +41,6 @@ def vgg(
             # Batch norm takes the mean away again, and with it a bias of the convolution.
             layers += [nn.Conv2d(fan_in, fan_out, 3, padding=1, bias=False), nn.BatchNorm2d(fan_out), nn.ReLU()]
             fan_in = fan_out
-        layers.append(nn.MaxPool2d(2))
+        # At 32x32 no stage has an odd side; smaller images keep a pixel to the end.
+        layers.append(nn.MaxPool2d(2, ceil_mode=True))
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(fan_in, outputs))
