@@ -118,7 +118,7 @@ class Cells:
             scratch.noise[i] = 0
             return
         with torch.no_grad():
-            perturbed = self._perturbed(batch, perturb, i, rows, scratch.out, outcomes)
+            perturbed = self.perturbed(batch, perturb, i, rows, scratch.out, outcomes.drawn)
             if not scratch.measured:
                 scratch.noise[i] = strengths_.size(perturbed - batch.inputs)
         with torch.inference_mode():  # copied: a model may give a view of the buffer, or one of its own again and again
@@ -165,14 +165,14 @@ class Cells:
         logits = batch.inputs.new_empty(count, self.batch_size, outputs)
         return Scratch(out, strengths_.size(batch.inputs), noise, measured, logits)
 
-    def _perturbed(
-        self, batch: Batch, perturb: Perturb, i: int, rows: slice, out: Tensor, outcomes: Outcomes
+    def perturbed(
+        self, batch: Batch, perturb: Perturb, i: int, rows: slice, out: Tensor, drawn: np.ndarray | None
     ) -> Tensor:
-        """Give a batch at one strength."""
+        """Give a batch at one strength, written to ``out``; ``drawn`` are the strengths of all images, if any is."""
         strength: float | Tensor
         if isinstance(chosen := self.strengths[i], Spread):
-            assert outcomes.drawn is not None
-            strength = self._padded(outcomes.drawn[i, rows]).view(-1, *(1,) * (out.dim() - 1))
+            assert drawn is not None
+            strength = self._padded(drawn[i, rows]).view(-1, *(1,) * (out.dim() - 1))
         else:
             strength = chosen
         if self.unit != "snr":

@@ -9,6 +9,7 @@ import pytest
 import scipy.stats
 from sklearn.metrics import precision_score, roc_auc_score
 
+from reports import strips
 from reports.eyes_parseval import page, protocol
 from reports.eyes_parseval.__main__ import DOCS, OUTPUT, main
 from reports.eyes_parseval.criteria import CLAIMS, drops, published
@@ -56,6 +57,22 @@ def test_numbers_are_those_of_the_evidence(run):
                 assert np.abs(found.snr[i] - float(strength)).max() < 0.02
 
 
+def test_strips_are_images_of_the_evidence(run):
+    """Catches: the strip of another system, strengths out of order, a wrong answer shown as right."""
+    drawn = (run[0] / "out" / "figures" / "eyes-parseval-digits-smoke-strips.svg").read_text(encoding="utf-8")
+    wrong = 0
+    for kept in result(run)["strips"]:
+        found = evidence(run, f"digits-0-{kept['title']}:fgsm-snr")
+        shown = strips.pixels(kept)
+        assert kept["strengths"] == list(found.strengths)
+        assert kept["said"][1:] == [str(label) for label in found.predictions[:, 0]]
+        # The strongest alone: of bytes, smaller ones are rounded away.
+        ratio = 20 * np.log10(np.linalg.norm(shown[0]) / np.linalg.norm(shown[-1] - shown[0]))
+        assert ratio == pytest.approx(found.snr[-1, 0], abs=1)
+        wrong += sum(said != kept["true"] for said in kept["said"])
+    assert drawn.count("(wrong)") == wrong
+
+
 def test_every_system_has_its_rows_and_the_defended_ones_their_twin_s(run):
     rows = unpacked(result(run))
     systems = [*protocol.SYSTEMS, "wrn+fgsm-0.03-100", "wrn+noise-0.03-100"]
@@ -74,7 +91,7 @@ def test_a_second_run_makes_nothing_anew_and_the_page_comes_from_the_file_alone(
     store = {path: path.stat().st_mtime_ns for path in (root / "store").rglob("*") if path.suffix == ".safetensors"}
     before = (root / "out" / "eyes-parseval.md").read_bytes()
     figures = {path: path.read_bytes() for path in (root / "out" / "figures").glob("*.svg")}
-    assert len(figures) == 2
+    assert len(figures) == 3
     assert main(arguments) == 0
     kept = {path: path.stat().st_mtime_ns for path in (root / "store").rglob("*") if path.suffix == ".safetensors"}
     assert kept == store

@@ -13,29 +13,35 @@ from reports.eyes_parseval.criteria import published
 from reports.eyes_parseval.measure import POINTS
 from reports.eyes_parseval.protocol import SYSTEMS
 from reports.rows import Measured, unpacked
+from reports.strips import draw as draw_strips
 
-TITLES = {"snr": "accuracy over the signal-to-noise ratio", "roc": "ROC curves at 33 dB"}
+TITLES = {
+    "snr": "accuracy over the signal-to-noise ratio",
+    "roc": "ROC curves at 33 dB",
+    "strips": "FGSM on four systems: above, the perturbation, magnified ten times; below, the image and what it is taken for",
+}
 
 
 def names(source: str, scale: str) -> dict[str, str]:
     """
     Give the file of each figure by what it shows.
 
-    >>> list(names("eyes", "short").values())
+    >>> list(names("eyes", "short").values())[:2]
     ['eyes-parseval-eyes-short-snr.svg', 'eyes-parseval-eyes-short-roc.svg']
     """
     return {title: f"eyes-parseval-{source}-{scale}-{kind}.svg" for kind, title in TITLES.items()}
 
 
 def draw(result: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Draw both figures of a result: as published on the left, each system attacked itself on the right."""
+    """Draw the figures of a result; curves as published on the left, of each system attacked itself on the right."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     folder.mkdir(parents=True, exist_ok=True)
     made = []
     with rc_context({"svg.hashsalt": "eyes-parseval", "font.size": 9}):
-        for lines, name in zip((_ratios, _curves), names(result["source"], result["scale"]).values(), strict=True):
+        *curves, strips = names(result["source"], result["scale"]).values()
+        for lines, name in zip((_ratios, _curves), curves, strict=True):
             figure = Figure(figsize=(10, 3.8), layout="constrained")
             left, right = figure.subplots(1, 2, sharey=True)
             lines(left, result, published)
@@ -47,7 +53,7 @@ def draw(result: Mapping[str, Any], folder: Path) -> list[Path]:
             figure.legend(*left.get_legend_handles_labels(), loc="outside right center", frameon=False)
             made.append(folder / name)
             figure.savefig(made[-1], format="svg", metadata={"Date": None})
-    return made
+    return [*made, draw_strips(result["strips"], folder / strips, "dB")]
 
 
 def _ratios(axes: Any, result: Mapping[str, Any], sweep: Callable[[str], str]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from reports import running
 from reports.eyes_parseval.protocol import SOURCES, Scale
 from reports.rows import packed
+from reports.strips import strip
 from robustness import claims, metrics
 from robustness.cards import Card
 from robustness.evidence import OK, Evidence
@@ -23,6 +24,8 @@ POINTS = np.logspace(-4, 0, 41)
 """False-positive rates at which curves are kept: the report draws them on a logarithmic axis."""
 CURVES = {("clean", "0"), ("fgsm-snr", "33"), ("twin-snr", "33")}
 """Sweep and strength of the cells that have a curve."""
+SHOWN = ("wrn", "parseval", "wrn-adv", "parseval-adv")
+"""Systems of the first fold whose images are shown."""
 
 
 def result(cards: Mapping[str, Card], trained: Mapping[str, Any], source: str, scale: Scale, harness: Harness) -> Any:
@@ -37,6 +40,7 @@ def result(cards: Mapping[str, Card], trained: Mapping[str, Any], source: str, s
             curves += list(_curves(name, sweep, found))
             evidence[f"{name}:{sweep}"] = running.swept(found, harness.store.run)
         data[name.split("-")[1]] = running.images(harness.images(card))
+    first = next(iter(cards)).rpartition("-")[0]
     for notice in harness.notices:
         running.say(notice)
     return {
@@ -52,6 +56,7 @@ def result(cards: Mapping[str, Card], trained: Mapping[str, Any], source: str, s
         "models": dict(trained),
         "evidence": evidence,
         "curves": curves,
+        "strips": [strip(harness, cards[f"{first}-{system}"], "fgsm-snr", system) for system in SHOWN],
         **packed(rows),
     }
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from reports import running
 from reports.hybrid_gan import building, data, measure, page, protocol
+from reports.strips import draw
 from reports.writing import dumped, inserted
 from robustness.errors import RobustnessError
 
@@ -36,11 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if not given.render:
             _measure(given, output)
-        file = render(output, DOCS if output.resolve() == OUTPUT else output)
+        written = render(output, DOCS if output.resolve() == OUTPUT else output)
     except (RobustnessError, OSError) as error:
         running.say(f"error: {error}")
         return 2
-    print(f"written: {file}")
+    print("\n".join(f"written: {file}" for file in written))
     return 0
 
 
@@ -55,15 +56,16 @@ def _measure(given: argparse.Namespace, output: Path) -> None:
         print(f"{building.pictures(folder / 'data' / data.HYBRID, given.pictures):,} pictures in {given.pictures}")
 
 
-def render(output: Path, docs: Path) -> Path:
-    """Write the page anew from all results in a folder."""
+def render(output: Path, docs: Path) -> list[Path]:
+    """Write pictures and page anew from all results in a folder."""
     results = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(output.glob("hybrid_gan_*.json"))]
+    written = [draw(result["strips"], docs / "figures" / page.figure(result), "") for result in results]
     file = docs / "hybrid-gan.md"
     text = page.body(results)
     if docs == DOCS:
         text = inserted(file.read_text(encoding="utf-8"), page.MODULE, text)
     file.write_text(text, encoding="utf-8")
-    return file
+    return [*written, file]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,6 +15,7 @@ from reports.hybrid_gan.building import KINDS, Target
 from reports.hybrid_gan.protocol import Scale
 from reports.hybrid_gan.streams import drawn
 from reports.rows import packed
+from reports.strips import strip
 from robustness import aids, cards, claims
 from robustness.cards import Card
 from robustness.confusion import confusion_matrix
@@ -56,7 +57,8 @@ def result(source: str, scale: Scale, folder: Path, harness: Harness, workers: i
             data.write_probes(hidden, own, another, EPSILON, root / protocol.probes(network))
     attacked = protocol.undefended(protocol.targets(source, scale, data.TARGETS), scale)
     judged = dict(protocol.attacked(tables, source, data.HYBRID, data.REAL, scale))
-    cells, streams, evidence = _swept(_cards({**attacked, **judged}, folder), first, other, root)
+    shown = _cards({**attacked, **judged}, folder)
+    cells, streams, evidence = _swept(shown, first, other, root)
     for notice in first.notices:
         running.say(notice)
     return {
@@ -74,6 +76,7 @@ def result(source: str, scale: Scale, folder: Path, harness: Harness, workers: i
         "models": models,
         "streams": streams,
         "evidence": evidence,
+        "strips": [strip(first, shown[f"{name}@targets"], "own", name.rpartition("-")[2]) for name in targets],
         **packed(cells),
     }  # fmt: skip
 

@@ -37,11 +37,21 @@ def found(result: Result) -> Found:
     return Found(result["source"], unpacked(result), result["streams"])
 
 
-def body(results: Sequence[Result]) -> str:
+def figure(result: Result) -> str:
+    """
+    Name the file of a result's picture strips.
+
+    >>> figure({"source": "cifar10", "scale": "short"})
+    'hybrid-gan-cifar10-short-strips.svg'
+    """
+    return f"hybrid-gan-{result['source']}-{result['scale']}-strips.svg"
+
+
+def body(results: Sequence[Result], images: str = "figures/") -> str:
     """Give everything below the heading of the page, one part a result."""
     if not results:
         return "Nothing has been measured yet.\n"
-    return "\n\n".join(part for result in results for part in _parts(result)) + "\n"
+    return "\n\n".join(part for result in results for part in _parts(result, images)) + "\n"
 
 
 def verdicts(result: Result) -> str:
@@ -50,10 +60,14 @@ def verdicts(result: Result) -> str:
     return ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
 
 
-def _parts(result: Result) -> Iterator[str]:
+def _parts(result: Result, images: str) -> Iterator[str]:
     numbers = found(result)
     parts = [_what(result), _claims(numbers), _targets(numbers), _trained(numbers), _probes(numbers)]
-    parts += [_streams(numbers), _lost(numbers), _origin(result)]
+    strips = (
+        "## the generators over k\n\nAn image of the test set and each target: above, the perturbation ten times as "
+        f"large; below, what the target says.\n\n![perturbations over k]({images}{figure(result)})"
+    )
+    parts += [_streams(numbers), _lost(numbers), strips, _origin(result)]
     return (part.replace("## ", f"## {result['source']}: ", 1) for part in parts)
 
 

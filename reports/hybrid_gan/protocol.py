@@ -47,7 +47,7 @@ class Scale:
 
 
 SCALES = {
-    "smoke": Scale("smoke", 1 / 16, 2, 0.01, {"steps": 30, "width": 4, "batch_size": 20, "bound": 0.1}, batch_size=20),
+    "smoke": Scale("smoke", 1 / 16, 1, 0.01, {"steps": 10, "width": 4, "batch_size": 20, "bound": 0.1}, batch_size=20),
     "short": Scale("short", 0.25, 10, 1.0, {"steps": 800, "width": 16, "bound": 0.1}),
     "full": Scale("full", 1.0, 99, 1.0, {"steps": 4000, "width": 32, "bound": 0.1}),
 }
