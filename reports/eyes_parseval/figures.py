@@ -18,7 +18,7 @@ from reports.strips import draw as draw_strips
 TITLES = {
     "snr": "accuracy over the signal-to-noise ratio",
     "roc": "ROC curves at 33 dB",
-    "strips": "FGSM on four systems: above, the perturbation, magnified ten times; below, the image and what it is taken for",
+    "strips": "FGSM on four systems: above, the perturbation, magnified; below, the image and what it is taken for",
 }
 
 
