@@ -22,7 +22,10 @@ def strip(harness: Harness, card: Card, sweep: str, title: str, row: int = 0) ->
     """Give one image of a sweep with what the model says of it, as goes into a result file; pixels as bytes."""
     found = examples(harness, card, sweep, [row])
     evidence, classes = found.evidence, harness.images(card).classes
-    pixels = (np.concatenate([found.clean, found.perturbed[:, 0]]) * 255).round().astype(np.uint8)
+    perturbed = found.perturbed[:, 0]
+    # The perturbations apart: as bytes the small ones would be gone.
+    every = np.concatenate([found.clean, perturbed, magnified(perturbed - found.clean)])
+    pixels = (every * 255).round().astype(np.uint8)
     assert evidence.clean is not None
     said = [evidence.clean.predictions[0, row], *evidence.predictions[:, row]]
     return {
@@ -36,19 +39,19 @@ def strip(harness: Harness, card: Card, sweep: str, title: str, row: int = 0) ->
 
 
 def pixels(kept: Strip) -> np.ndarray:
-    """Give a strip's images, (1 + strengths, H, W, 3 or 1), in [0, 1]."""
+    """Give a strip's images, the clean one first, then its magnified perturbations, (1 + 2·strengths, H, W, C)."""
     flat = np.frombuffer(zlib.decompress(base64.b64decode(kept["pixels"])), np.uint8)
     return flat.reshape(kept["shape"]).transpose(0, 2, 3, 1) / np.float32(255)
 
 
-def magnified(images: np.ndarray) -> np.ndarray:
+def magnified(change: np.ndarray) -> np.ndarray:
     """
-    Give the perturbations of a strip ten times as large around grey, (strengths, H, W, C).
+    Give perturbations ten times as large around grey.
 
-    >>> magnified(np.array([[[[0.5]]], [[[0.52]]], [[[1.0]]]])).ravel().round(2).tolist()
-    [0.7, 1.0]
+    >>> magnified(np.array([0.0, 0.02, -0.5])).round(2).tolist()
+    [0.5, 0.7, 0.0]
     """
-    grown: np.ndarray = np.clip(0.5 + MAGNIFIED * (images[1:] - images[0]), 0, 1)
+    grown: np.ndarray = np.clip(0.5 + MAGNIFIED * change, 0, 1)
     return grown
 
 
@@ -65,12 +68,12 @@ def draw(strips: Sequence[Strip], file: Path, unit: str) -> Path:
         for axes in grid.flat:
             axes.axis("off")
         for number, kept in enumerate(strips):
-            images = pixels(kept)
+            images, count = pixels(kept), 1 + len(kept["strengths"])
             above, below = grid[2 * number], grid[2 * number + 1]
             above[0].text(0.5, 0.3, f"{kept['title']}\n{kept['true']}", ha="center", va="center")
-            for axes, change, strength in zip(above[1:], magnified(images), kept["strengths"], strict=False):
+            for axes, change, strength in zip(above[1:], images[count:], kept["strengths"], strict=False):
                 _show(axes, change, f"{strength} {unit}".strip())
-            for axes, image, said in zip(below, images, kept["said"], strict=False):
+            for axes, image, said in zip(below, images[:count], kept["said"], strict=False):
                 _show(axes, image, said if said == kept["true"] else f"{said} (wrong)")
         figure.savefig(file, format="svg", metadata={"Date": None})
     return file

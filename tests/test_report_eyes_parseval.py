@@ -63,12 +63,15 @@ def test_strips_are_images_of_the_evidence(run):
     wrong = 0
     for kept in result(run)["strips"]:
         found = evidence(run, f"digits-0-{kept['title']}:fgsm-snr")
-        shown = strips.pixels(kept)
+        clean, *shown = strips.pixels(kept)
+        count = len(found.strengths)
         assert kept["strengths"] == list(found.strengths)
         assert kept["said"][1:] == [str(label) for label in found.predictions[:, 0]]
-        # The strongest alone: of bytes, smaller ones are rounded away.
-        ratio = 20 * np.log10(np.linalg.norm(shown[0]) / np.linalg.norm(shown[-1] - shown[0]))
+        # The strongest alone: of bytes, smaller ones are rounded away; magnified they are not.
+        ratio = 20 * np.log10(np.linalg.norm(clean) / np.linalg.norm(shown[count - 1] - clean))
         assert ratio == pytest.approx(found.snr[-1, 0], abs=1)
+        sizes = [np.linalg.norm(each - 0.5) / strips.MAGNIFIED for each in shown[count:]]
+        assert [20 * np.log10(np.linalg.norm(clean) / size) for size in sizes] == pytest.approx(found.snr[:, 0], abs=1)
         wrong += sum(said != kept["true"] for said in kept["said"])
     assert drawn.count("(wrong)") == wrong
 
