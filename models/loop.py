@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -17,8 +17,13 @@ from models.parseval import constrained
 from robustness.datasets.images import Images
 from robustness.datasets.splits import held_out
 from robustness.draws import Purpose, generator
-from robustness.errors import TrainingError
+from robustness.errors import TrainingError, nearest
 from robustness.recipes import Job
+
+Optimizer = Literal["sgd", "adam", "adamw"]
+Schedule = Literal["cosine", "constant", "steps", "restarts"]
+Flip = Literal[False, True, "both"]
+CHOICES = {"optimizer": Optimizer, "schedule": Schedule, "flip": Flip}
 
 
 @dataclass(frozen=True)
@@ -35,17 +40,24 @@ class Plan:
 
     epochs: int
     batch_size: int = 128
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    optimizer: Optimizer = "sgd"
     learning_rate: float = 0.1
     weight_decay: float = 5e-4
-    schedule: Literal["cosine", "constant", "steps", "restarts"] = "cosine"
+    schedule: Schedule = "cosine"
     period: int = 10
     warmup: float = 0.0
     held_out: float = 0.1
     patience: int | None = None
-    flip: bool | Literal["both"] = False
+    flip: Flip = False
     shift: int = 0
     beta: float = 0.0
+
+    def __post_init__(self) -> None:
+        # Cards come without types, and a misspelt word would do something else without a word.
+        for name, choice in CHOICES.items():
+            known = [str(word) for word in get_args(choice)]
+            if (value := str(getattr(self, name))) not in known:
+                raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {value!r}{nearest(value, known)}")
 
     def optimizer_for(self, module: nn.Module) -> torch.optim.Optimizer:
         """Give the optimizer; SGD with Nesterov's momentum of 0.9."""
@@ -200,9 +212,8 @@ class Data:
     def _batch(self, rows: np.ndarray, draws: np.random.Generator, epoch: int, *, augment: bool) -> Minibatch:
         index = torch.from_numpy(rows).to(self._device)
         inputs = self._pixels[index].float() / (255 if self._pixels.dtype == torch.uint8 else 1)
-        if augment:
-            inputs = _augmented(inputs, self.plan, draws)
-        return Minibatch(inputs, self._labels[index], index, draws, epoch)
+        alter = altering(self.plan, inputs, draws) if augment else _as_it_is
+        return Minibatch(alter(inputs), self._labels[index], index, draws, epoch, alter)
 
 
 def _divided(images: Images, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -211,18 +222,34 @@ def _divided(images: Images, share: float, seed: int) -> tuple[np.ndarray, np.nd
     return held_out(images.labels, images.groups, share, seed)
 
 
-def _augmented(inputs: Tensor, plan: Plan, draws: np.random.Generator) -> Tensor:
-    """Mirror half of the images and move each by whole pixels; what comes in at an edge is the edge's own value."""
-    for axis in (3, 2) if plan.flip == "both" else (3,) if plan.flip else ():
-        mirrored = torch.from_numpy(draws.random(len(inputs)) < 0.5).to(inputs.device)
-        inputs = torch.where(mirrored.view(-1, 1, 1, 1), inputs.flip(axis), inputs)
-    if plan.shift:
-        n, _, height, width = inputs.shape
-        moves = torch.from_numpy(draws.integers(0, 2 * plan.shift + 1, (2, n))).to(inputs.device)
-        padded = nn.functional.pad(inputs, (plan.shift,) * 4, mode="replicate")
-        rows = (moves[0, :, None] + torch.arange(height, device=inputs.device))[:, None, :, None]
-        columns = (moves[1, :, None] + torch.arange(width, device=inputs.device))[:, None, None, :]
-        first = torch.arange(n, device=inputs.device).view(-1, 1, 1, 1)
-        channels = torch.arange(inputs.shape[1], device=inputs.device).view(1, -1, 1, 1)
-        inputs = padded[first, channels, rows, columns]
-    return inputs
+def altering(plan: Plan, inputs: Tensor, draws: np.random.Generator) -> Callable[[Tensor], Tensor]:
+    """
+    Draw how a minibatch is augmented, and give what does that to its images, or to others of their shape.
+
+    Half are mirrored, and each is moved by whole pixels; what comes in at an edge is the edge's own value.
+    """
+    n, channels, height, width = inputs.shape
+
+    def drawn(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(inputs.device)
+
+    axes = (3, 2) if plan.flip == "both" else (3,) if plan.flip else ()
+    mirrored = [(axis, drawn(draws.random(n) < 0.5).view(-1, 1, 1, 1)) for axis in axes]
+    moves = drawn(draws.integers(0, 2 * plan.shift + 1, (2, n))) if plan.shift else None
+
+    def alter(images: Tensor) -> Tensor:
+        for axis, chosen in mirrored:
+            images = torch.where(chosen, images.flip(axis), images)
+        if moves is None:
+            return images
+        padded = nn.functional.pad(images, (plan.shift,) * 4, mode="replicate")
+        rows = (moves[0, :, None] + torch.arange(height, device=images.device))[:, None, :, None]
+        columns = (moves[1, :, None] + torch.arange(width, device=images.device))[:, None, None, :]
+        first = torch.arange(n, device=images.device).view(-1, 1, 1, 1)
+        return padded[first, torch.arange(channels, device=images.device).view(1, -1, 1, 1), rows, columns]
+
+    return alter
+
+
+def _as_it_is(images: Tensor) -> Tensor:
+    return images

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ class Minibatch:
     rows: Tensor
     draws: np.random.Generator
     epoch: int
+    alter: Callable[[Tensor], Tensor] = field(default=lambda images: images)
+    """Augments other images of these rows, (N, C, H, W), as the inputs were."""
 
 
 class Objective:

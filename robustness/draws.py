@@ -23,6 +23,7 @@ class Purpose(IntEnum):
     DOUBTED = 6
     TRAINING = 7
     VALIDATION = 8
+    EXAMPLES = 9
 
 
 def generator(seed: int, purpose: Purpose, chunk: int = 0) -> np.random.Generator:

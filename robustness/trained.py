@@ -74,6 +74,8 @@ def recipe_hash(harness: Harness, card: Card, behind: tuple[Path, ...] = ()) -> 
         "images": harness.images(card, "train").fingerprint,
         "sources": sources.hashes(closure.files.values(), card.project),
     }
+    if (groups := harness.images(card, "train").groups) is not None:  # by which images are held out together
+        about["groups"] = hashlib.sha256(repr(groups.tolist()).encode()).hexdigest()
     if others := needed(card):
         about["needs"] = {name: _content(harness, other, (*behind, here)) for name, other in others.items()}
     return hashlib.sha256(canonical(about)).hexdigest()

@@ -336,6 +336,30 @@ def test_images_are_mirrored_both_ways_where_asked(tmp_path):
     assert {found.count(way) > 5 for way in itertools.product((0, 1), repeat=2)} == {True}
 
 
+def test_other_images_are_augmented_as_the_batch_s_own(tmp_path):
+    """Catches: draws of their own, one axis left out, the shift forgotten."""
+    plan = Plan(1, batch_size=len(IMAGES), flip="both", shift=2, held_out=0.0)
+    (batch,) = Data(IMAGES, job(tmp_path), plan).training(0)
+    clean = torch.from_numpy(IMAGES.batch(0, len(IMAGES)))[batch.rows]
+    assert torch.equal(batch.alter(clean), batch.inputs)
+    assert torch.equal(batch.alter(1 - clean), 1 - batch.inputs)
+    assert not torch.equal(clean, batch.inputs)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"schedule": "step"}, "`schedule` must be one of cosine, constant, steps, restarts, got 'step'; did you mean"),
+        ({"flip": "Both"}, "`flip` must be one of False, True, both, got 'Both'; did you mean 'both'"),
+        ({"optimizer": "adamW"}, "`optimizer` must be one of sgd, adam, adamw, got 'adamW'"),
+    ],
+)
+def test_a_misspelt_word_of_the_plan_is_refused(given, said):
+    """A card has no types: 'step' was a cosine, and 'Both' one axis."""
+    with pytest.raises(ValueError, match=said):
+        Plan(1, **given)
+
+
 def test_a_parseval_plan_keeps_weights_near_tight_frames(tmp_path):
     """Catches: a constraint that is forgotten by one optimizer, or after an interruption."""
 
@@ -367,6 +391,20 @@ def test_half_of_a_batch_is_attacked_with_sizes_of_a_list(tmp_path):
     listed.fit(smooth().float(), IMAGES, job(tmp_path), **QUICK)
     with pytest.raises(ValueError, match=r"`epsilons` must name at least one size above 0, got \[0.0\]"):
         listed.fit(smooth().float(), IMAGES, job(tmp_path), epsilons=[0.0], **QUICK)
+
+
+def test_stored_examples_are_augmented_as_their_images_are(tmp_path):
+    """With ε near 0 an example is its image: clean and stored must have the same loss under flips and shifts."""
+    rows = np.arange(0, len(IMAGES), 2)
+    made = stored.examples("noise", IMAGES, rows, 1e-9, job(tmp_path))
+    objective, module = stored.Stored(rows, made, len(IMAGES)), smooth().float()
+    plan = Plan(1, batch_size=20, flip="both", shift=2, held_out=0.0)
+    for batch in Data(IMAGES, job(tmp_path), plan).training(0):
+        has = torch.isin(batch.rows, torch.from_numpy(rows))
+        twice = torch.cat([batch.inputs, batch.inputs[has]]), torch.cat([batch.labels, batch.labels[has]])
+        assert objective.loss(module, batch).item() == pytest.approx(F.cross_entropy(module(twice[0]), twice[1]).item())
+    with pytest.raises(TrainingError, match="`kind` must be one of fgsm, noise, got 'nosie'"):
+        stored.fit(module, IMAGES, job(tmp_path), kind="nosie", epochs=1)
 
 
 def test_stored_examples_in_deviations_of_each_image(tmp_path):

@@ -22,7 +22,7 @@ from robustness.strengths import deviations
 
 
 class Stored(Objective):
-    """Cross-entropy of a minibatch's images and of the stored examples of those that have one."""
+    """Cross-entropy of a minibatch's images and of the stored examples of those that have one, augmented alike."""
 
     def __init__(self, rows: np.ndarray, examples: Tensor, count: int) -> None:
         self.examples = examples
@@ -33,7 +33,9 @@ class Stored(Objective):
         """Give the mean over both."""
         place = self.place[batch.rows]
         has = place >= 0
-        inputs = torch.cat([batch.inputs, self.examples[place[has]]])
+        stored = torch.zeros_like(batch.inputs)
+        stored[has] = self.examples[place[has]]
+        inputs = torch.cat([batch.inputs, batch.alter(stored)[has]])
         return F.cross_entropy(module(inputs), torch.cat([batch.labels, batch.labels[has]]))
 
     def to(self, device: str) -> None:
@@ -62,7 +64,7 @@ def examples(
         inputs = torch.from_numpy(chosen.batch(start, start + batch_size))
         sizes = epsilon * (deviations(inputs).flatten() if unit == "std" else torch.ones(len(inputs)))
         if kind == "noise":
-            made.append(noisy(inputs, sizes, generator(job.seed, Purpose.TRAINING, i)))
+            made.append(noisy(inputs, sizes, generator(job.seed, Purpose.EXAMPLES, i)))
             continue
         labels = torch.from_numpy(chosen.labels[start : start + batch_size].astype(np.int64))
         made.append(fgsm(job.needs["attacked"], inputs, labels, sizes, Argmax()))
@@ -88,6 +90,9 @@ def fit(
     """
     if not 0 < share <= 1:
         raise TrainingError(f"`share` must be above 0 and at most 1, got {share:g}; 0.25 adds a quarter of the images")
+    for name, value, known in (("kind", kind, ("fgsm", "noise")), ("unit", unit, ("native", "std"))):
+        if value not in known:
+            raise TrainingError(f"`{name}` must be one of {', '.join(known)}, got {value!r}")
     if kind == "fgsm" and "attacked" not in job.needs:
         raise TrainingError(
             f"`needs` must name the attacked classifier, got {', '.join(job.needs) or 'none'}; add its card's file"
