@@ -113,7 +113,7 @@ class Cells:
 
     def _cell(self, batch: Batch, perturb: Perturb, i: int, rows: slice, scratch: Scratch, outcomes: Outcomes) -> None:
         """Perturb a batch to one strength, and keep the model's logits and the size of the perturbation."""
-        if batch.clean_logits is not None and self.strengths[i] == 0 and self.unit != "snr":
+        if batch.clean_logits is not None and self.strengths[i] == 0 and self.unit not in strengths_.RATIOS:
             scratch.logits[i] = self.checked(batch.clean_logits)
             scratch.noise[i] = 0
             return
@@ -175,9 +175,10 @@ class Cells:
             strength = self._padded(drawn[i, rows]).view(-1, *(1,) * (out.dim() - 1))
         else:
             strength = chosen
-        if self.unit != "snr":
+        if self.unit not in strengths_.RATIOS:
             return perturb(strength, out)
-        perturbed, reached = strengths_.at_ratio(perturb, batch.inputs, strength, out)
+        asked = strengths_.ratio(self.unit, batch.inputs, strength)
+        perturbed, reached = strengths_.at_ratio(perturb, batch.inputs, asked, out)
         batch.count(UNREACHED, ~reached)
         return perturbed
 

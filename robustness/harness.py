@@ -279,6 +279,6 @@ class Harness:
 def _swept_strengths(card: Card, sweep: str) -> list[Strength]:
     """Give a sweep's strengths without 0, which is the clean entry's that all sweeps share; 0 dB is another thing."""
     table = card.file.sweeps.get(sweep)
-    if table is None or table.unit == "snr":
+    if table is None or table.unit in strengths.RATIOS:
         return list(card.file.strengths_of(sweep))
     return [strength for strength in table.strengths if strength != 0] or [0.0]

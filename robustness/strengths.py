@@ -14,11 +14,14 @@ from robustness.perturbations.base import Perturb, Perturbation, Step
 if TYPE_CHECKING:
     from torch import Tensor
 
-Unit = Literal["native", "snr", "std"]
+Unit = Literal["native", "snr", "snr-std", "std"]
 """
-``native``: the perturbation's own number (V, ε, k). ``snr``: dB, 20·log10(‖x‖₂/‖δ‖₂), for each image. ``std``: the own
-number in standard deviations of the image's pixels, which is what a model sees that standardises each image.
+``native``: the perturbation's own number (V, ε, k). ``snr``: dB, 20·log10(‖x‖₂/‖δ‖₂), for each image. For a model that
+standardises each image, what it sees: ``snr-std``, the same of x without its mean, and ``std``, the own number in
+standard deviations of the image's pixels.
 """
+RATIOS = ("snr", "snr-std")
+"""Units in which 0 is not the clean image."""
 
 SNR_TOLERANCE = 0.01
 """How far in dB an image's ratio may lie from the one asked for."""
@@ -86,24 +89,24 @@ def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit 
     """
     if not strengths:
         raise ValueError("`strengths` must name at least one strength, got none")
-    if unit == "snr" and not isinstance(perturbation, Step):
+    if unit in RATIOS and not isinstance(perturbation, Step):
         raise ValueError(
-            f"`unit` of {perturbation.kind} must be native, got snr: how much it changes an image need not grow with "
-            "its strength, so a ratio cannot be looked for; only noise, fgsm and gan have one"
+            f"`unit` of {perturbation.kind} must be native, got {unit}: how much it changes an image need not grow "
+            "with its strength, so a ratio cannot be looked for; only noise, fgsm and gan have one"
         )
     if unit == "std" and not perturbation.scalable:
         raise ValueError(
             f"`unit` of {perturbation.kind} must be native, got std: its strength does not say how far pixels move"
         )
-    low, high = perturbation.strength_range if unit != "snr" else (-60.0, 200.0)
+    low, high = perturbation.strength_range if unit not in RATIOS else (-60.0, 200.0)
     for strength in strengths:
         for value in strength.uniform if isinstance(strength, Spread) else (strength,):
             if not (math.isfinite(value) and low <= value <= high):
-                what = f"{perturbation.strength_name} {perturbation.meaning}" if unit != "snr" else "dB"
+                what = f"{perturbation.strength_name} {perturbation.meaning}" if unit not in RATIOS else "dB"
                 raise ValueError(
                     f"`strengths` of {perturbation.kind} must lie in [{low:g}, {high:g}], got {value:g}; {what}"
                 )
-    if unit == "snr" and any(isinstance(strength, Spread) and strength.clean for strength in strengths):
+    if unit in RATIOS and any(isinstance(strength, Spread) and strength.clean for strength in strengths):
         raise ValueError("`clean` of strengths in dB must be 0: a clean image has no ratio; sweep the clean ones apart")
     names = [name(strength) for strength in strengths]
     if repeated := sorted({n for n in names if names.count(n) > 1}):
@@ -133,6 +136,25 @@ def in_unit(unit: Unit, perturb: Perturb, inputs: Tensor) -> Perturb:
         return perturb
     each = deviations(inputs)
     return lambda strength, out: perturb(strength * each, out)
+
+
+def ratio(unit: Unit, inputs: Tensor, asked: float | Tensor) -> Tensor:
+    """
+    Give the ratio of the pixels, (N,) in dB, that a ratio in a unit comes to for each image.
+
+    An image of one grey has no contrast: of it none can be reached.
+
+    >>> import torch
+    >>> image = torch.tensor([[[[0.5, 0.7]]]])  # √(0.5² + 0.7²) = 0.860, without its mean 0.141: 15.7 dB less
+    >>> round(ratio("snr-std", image, 20.0).item(), 1)
+    35.7
+    """
+    import torch
+
+    found = torch.as_tensor(asked, dtype=inputs.dtype, device=inputs.device).flatten().expand(len(inputs))
+    if unit == "snr":
+        return found
+    return found + decibels(size(inputs), size(inputs - inputs.flatten(1).mean(1).view(-1, *(1,) * (inputs.dim() - 1))))
 
 
 def size(images: Tensor) -> Tensor:

@@ -144,7 +144,10 @@ WRONG = {
         replaced("[0.2, 0.8]", "[{ uniform = [0.5, 0.1] }]"),
         r"`uniform` must be \[low, high\] with low < high, got \[0\.5, 0\.1\]",
     ),
-    "unit": (after('kind = "normal"', 'unit = "dB"'), r"sweeps\.normal\.unit = 'dB': .*'native', 'snr' or 'std'"),
+    "unit": (
+        after('kind = "normal"', 'unit = "dB"'),
+        r"sweeps\.normal\.unit = 'dB': .*'snr', 'snr-std' or 'std'",
+    ),
     "decision": (
         after('factory = "{module}:factory"', 'decision = { kind = "argmx" }'),
         r"model\.decision\.kind = 'argmx'",

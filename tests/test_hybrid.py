@@ -1,5 +1,7 @@
 """Hybrid sets: which images they are made of, what is recorded of each, and what an interruption leaves."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -95,7 +97,7 @@ def test_a_set_holds_each_image_and_its_twin_with_what_was_done(tmp_path):
         with torch.no_grad():
             wrong = attacked.classifier(inputs[rows]).argmax(1).numpy() != held["train_y"][1::2][rows]
         assert np.array_equal(wrong, held["train_fooled"][1::2][rows])
-    assert counts["train_fooled"] == held["train_fooled"].sum()
+    assert counts["train fooled"] == held["train_fooled"].sum()
     assert held["kind_classes"].tolist() == ["real", "adversarial"]
     assert held["targets"].tolist() == ["a", "b"]
     assert [path.name for path in tmp_path.iterdir()] == ["hybrid.npz"]
@@ -135,6 +137,18 @@ def test_an_interrupted_build_goes_on_and_leaves_no_half_written_set(tmp_path, m
     assert {name: np.load(file)[name].tolist() for name in np.load(file).files} == {
         name: np.load(whole)[name].tolist() for name in np.load(whole).files
     }
+
+
+def test_a_set_stays_while_its_targets_do_and_is_made_anew_for_others(tmp_path, monkeypatch):
+    """Catches: a set that is believed because it is there, after a target was trained again."""
+    file, counts, _ = built(tmp_path, [target(0, "a")])
+    before = file.read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(building, "forged", None)  # must not be needed
+        assert built(tmp_path, [target(0, "a")])[1] == counts
+    assert file.read_bytes() == before
+    built(tmp_path, [target(1, "a")])
+    assert not np.array_equal(np.load(file)["train_x"], np.load(io.BytesIO(before))["train_x"])
 
 
 def test_k_of_zero_is_refused():

@@ -6,24 +6,32 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from reports.hybrid_gan import data, page, protocol
+from reports.hybrid_gan import pairs as twins
 from reports.hybrid_gan.__main__ import main
 from reports.hybrid_gan.criteria import CLAIMS, Found
 from reports.hybrid_gan.protocol import CLASSIFIERS, NETWORKS, SCALES
 from reports.hybrid_gan.streams import drawn
 from reports.rows import unpacked
 from robustness.cards import load
+from robustness.datasets.splits import held_out
 from robustness.evidence import Evidence
+from robustness.harness import Harness
 from robustness.store import Store
 
 SWEEPS = ("own", "another", "fgsm", "anew")
 
 
-def rows(better=0.3, detect=0.97, target=0.1, best="resnet50"):
-    """Numbers as the paper would like them: hybrid training loses ``better`` less, the best network is named."""
+def numbers(detect=None, target=None, best="resnet50", loses=None, clean=None, gap=None):
+    """
+    Numbers as the paper would like them: one network, sweep or stream is changed at a time.
+
+    ``detect``, ``target`` and ``clean`` are accuracies by network, ``loses`` intervals, ``gap`` differences of streams.
+    """
 
     def row(model, images, accuracy, sweep="clean", strength="0", kind="all"):
         return {
@@ -31,57 +39,110 @@ def rows(better=0.3, detect=0.97, target=0.1, best="resnet50"):
             "accuracy": accuracy,
         }  # fmt: skip
 
+    rows = []
     for name in NETWORKS:
-        for strength, accuracy in (("0.05", 0.5), ("0.1", target), ("0.2", 0.0)):
-            yield row(f"target-{name}", "targets", accuracy, "own", strength)
+        for strength, accuracy in (("0.05", 0.5), ("0.1", (target or {}).get(name, 0.1)), ("0.2", 0.0)):
+            rows.append(row(f"target-{name}", "targets", accuracy, "own", strength))
     for name in CLASSIFIERS:
-        yield row(f"detect-{name}", "hybrid", detect)
-        yield row(f"classify-{name}", "hybrid", 0.95 if name == best else 0.9, kind="real")
-        for kind, lost in (("classify", 0.1), ("clean", 0.1 + better)):
-            yield row(f"{kind}-{name}", "real", 0.9)
-            for sweep, strength in itertools.product(SWEEPS, ("0.05", "0.1")):
-                yield row(f"{kind}-{name}", "real", 0.9 - lost * (2 if strength == "0.1" else 1), sweep, strength)
-
-
-def streams(gap=0.02):
-    return [
-        {"model": f"cifar10-classify-{name}", "share": share, "mean_real": 0.95, "mean_adversarial": 0.95 - gap}
+        rows.append(row(f"detect-{name}", "hybrid", (detect or {}).get(name, 0.97)))
+        rows.append(row(f"classify-{name}", "hybrid", 0.95 if name == best else 0.9, kind="real"))
+        rows += [row(f"classify-{name}", "real", (clean or {}).get(name, 0.9)), row(f"clean-{name}", "real", 0.92)]
+    pairs = []
+    for name, sweep in itertools.product(CLASSIFIERS, SWEEPS):
+        low, difference, high = (loses or {}).get((name, sweep), (0.1, 0.2, 0.3))
+        pairs.append({"network": name, "sweep": sweep, "difference": difference, "low": low, "high": high})
+    streams = [
+        {"model": f"cifar10-classify-{name}", "share": share, "mean_real": 0.95}
+        | {"mean_adversarial": 0.95 - (gap or {}).get((name, share), 0.02)}
         for name in CLASSIFIERS
         for share in protocol.STREAMS
     ]
+    return rows, streams, pairs
 
 
-def outcomes(some=None, gap=0.02, **changes):
-    found = Found("cifar10", list(rows(**changes)) if some is None else some, streams(gap))
-    return [decide(found).outcome == "reproduced" for decide in CLAIMS]
+def outcomes(some=None, source="cifar10", scale="full", **changes):
+    found = Found(source, *(some or numbers(**changes)), scale)
+    return [decide(found).outcome for decide in CLAIMS]
+
+
+OWN, ANOTHER, ITSELF, ANEW = range(5, 9)
 
 
 @pytest.mark.parametrize(
     ("changes", "broken"),
     [
-        ({}, []),
-        ({"target": 0.25}, [0]),
-        ({"detect": 0.94}, [1]),
-        ({"gap": 0.1}, [2]),
-        ({"best": "shufflenet"}, [3]),
-        ({"better": -0.01}, [4, 5, 6, 7]),
+        ({}, None),
+        ({"target": {"mobilenet": 0.25}}, 0),
+        ({"detect": {"repvgg_a2": 0.94}}, 1),
+        ({"gap": {("shufflenet", 0.05): 0.06}}, 3),
+        ({"gap": {("vgg19_bn", 0.10): -0.06}}, 3),
+        ({"best": "shufflenet"}, 4),
+        ({"loses": {("vgg19_bn", "own"): (-0.01, 0.1, 0.2)}}, OWN),
+        ({"loses": {("resnet50", "another"): (-0.01, 0.1, 0.2)}}, ANOTHER),
+        ({"loses": {("shufflenet", "fgsm"): (-0.3, -0.2, -0.1)}}, ITSELF),
+        ({"loses": {("repvgg_a2", "anew"): (0.0, 0.1, 0.2)}}, ANEW),
     ],
 )
 def test_each_claim_depends_on_its_own_numbers(changes, broken):
-    """Catches: a k beyond the bound that counts, one network for all, the two trainings exchanged."""
-    assert [place for place, held in enumerate(outcomes(**changes)) if not held] == broken
+    """One network each. Catches: any for all, a k beyond the bound that counts, one sweep's numbers for another's."""
+    found = outcomes(**changes)
+    assert found.pop(2) == "not testable here", "pre-trained weights are out of reach"
+    places = [place + (place >= 2) for place, outcome in enumerate(found) if outcome != "reproduced"]
+    assert places == ([] if broken is None else [broken])
+
+
+def test_a_network_that_knows_nothing_is_not_protected():
+    """It loses nothing. Catches: what is lost alone, without clean accuracy beside it."""
+    found = outcomes(clean={"vgg19_bn": 0.1})
+    assert [found[place] for place in (OWN, ANOTHER, ITSELF, ANEW)] == ["not reproduced"] * 4
 
 
 def test_what_was_not_measured_reproduces_nothing():
-    assert not any(outcomes([{**row, "accuracy": None} for row in rows()])[:2])
-    assert not any(outcomes([])[:2] + outcomes([])[3:])
+    rows, streams, pairs = numbers()
+    assert "reproduced" not in outcomes(([{**row, "accuracy": None} for row in rows], [], []))
+    assert "reproduced" not in outcomes(([], [], []))
+    assert outcomes((rows, streams[1:], pairs))[3] == "not reproduced", "a stream that is missing is not one that holds"
     assert math.isnan(Found("cifar10", [], []).value("target-vgg19_bn", "targets"))
+
+
+def test_reduced_runs_and_other_data_cannot_test_what_they_cannot():
+    """At a part of the width no level can be compared; which twin loses less can."""
+    short = outcomes(scale="short")
+    assert [place for place, outcome in enumerate(short) if outcome != "not testable here"] == [
+        3,
+        OWN,
+        ANOTHER,
+        ITSELF,
+        ANEW,
+    ]
+    assert set(outcomes(scale="smoke")) | set(outcomes(source="digits")) == {"not testable here"}
 
 
 def test_random_numbers_reproduce_little():
     for seed in range(5):
         drawn_ = np.random.default_rng(seed)
-        assert sum(outcomes([{**row, "accuracy": drawn_.uniform()} for row in rows()], gap=0.3)) <= 2
+        rows, streams, pairs = numbers()
+        rows = [{**row, "accuracy": drawn_.uniform()} for row in rows]
+        streams = [{**stream, "mean_adversarial": drawn_.uniform()} for stream in streams]
+        pairs = [{**pair, "low": drawn_.uniform(-1, 1)} for pair in pairs]
+        assert outcomes((rows, streams, pairs)).count("reproduced") <= 2
+
+
+def test_twins_are_compared_image_by_image():
+    """Against scipy's paired interval. Catches: means of two samples, a sweep's clean images that are another's."""
+    drawn_ = np.random.default_rng(0)
+    every = {
+        (f"{kind}-{name}", "fgsm"): drawn_.choice([0.0, 0.5, 1.0], 400, p=p)
+        for name in CLASSIFIERS
+        for kind, p in (("classify", [0.6, 0.3, 0.1]), ("clean", [0.3, 0.3, 0.4]))
+    }
+    found = {pair["network"]: pair for pair in twins.pairs(every)}
+    for name in CLASSIFIERS:
+        less = every[f"clean-{name}", "fgsm"] - every[f"classify-{name}", "fgsm"]
+        due = scipy.stats.norm.interval(0.95, less.mean(), less.std(ddof=1) / 20)
+        assert found[name]["difference"] == pytest.approx(less.mean(), abs=1e-6)
+        assert (found[name]["low"], found[name]["high"]) == pytest.approx(due, abs=2e-3)
+    assert list(twins.pairs({("classify-resnet50", "own"): np.zeros(3)})) == [], "there is no twin to compare with"
 
 
 def test_streams_have_the_share_and_the_interval_of_one_stream():
@@ -163,10 +224,35 @@ def array_file(run, name):
     return np.load(run[0] / "work" / "hybrid_gan-digits-smoke" / "data" / name)
 
 
+def test_no_image_of_the_hybrid_set_was_seen_by_targets_or_is_there_twice(run):
+    """By content, in the files that are trained on. Catches: rows of one part taken in another, twins torn apart."""
+    targets, hybrid = array_file(run, data.TARGETS), array_file(run, data.HYBRID)
+    seen = {part: {image.tobytes() for image in targets[f"{part}_x"]} for part in ("train", "test")}
+    real = {part: [image.tobytes() for image in hybrid[f"{part}_x"][::2]] for part in ("train", "test")}
+    everything = [seen["train"], seen["test"], set(real["train"]), set(real["test"])]
+    for one, other in itertools.combinations(everything, 2):
+        assert not one & other
+    assert len(set(real["train"])) == len(real["train"])
+    card = load(run[0] / "work" / "hybrid_gan-digits-smoke" / "digits-detect-resnet50.toml")
+    images = Harness(Store(run[0] / "store"), run[0] / "work" / "hybrid_gan-digits-smoke" / "data").images(
+        card, "train"
+    )
+    assert images.groups is not None
+    train, held = held_out(images.labels, images.groups, protocol.HELD_OUT, 0)
+    assert not set(hybrid["train_source"][train]) & set(hybrid["train_source"][held])
+
+
 def test_numbers_are_those_of_the_evidence_by_kind(run):
     """Catches: real and adversarial exchanged, rates of the whole set in every row, an area of ten classes for two."""
     kinds = array_file(run, data.HYBRID)["test_kind"]
     numbers = Found("digits", unpacked(run[2]), run[2]["streams"])
+    for pair in run[2]["pairs"]:
+        assert pair["difference"] == pytest.approx(
+            numbers.lost(f"clean-{pair['network']}", pair["sweep"])
+            - numbers.lost(f"classify-{pair['network']}", pair["sweep"]),
+            abs=1e-5,
+        )
+    assert len(run[2]["pairs"]) == len(CLASSIFIERS) * 5
     for name in CLASSIFIERS:
         for head in protocol.HEADS:
             found = evidence(run, f"digits-{head}-{name}@hybrid:clean")

@@ -228,6 +228,26 @@ def test_every_image_has_a_ratio_of_its_own(asked, seed):
     assert np.abs(decibels(inputs.double().numpy(), perturbed.double().numpy()) - asked).max() <= 0.0101
 
 
+def test_a_ratio_without_the_mean_is_that_of_standardised_images():
+    """Against images that are standardised here. Catches: the mean as signal, deviations of the whole batch."""
+    images = helpers.images(count=6, shape=(8, 8))
+    module = helpers.linear(images)
+    found = sweep(module, images, FGSM(), [40.0, 25.0], unit="snr-std")
+    assert found.status == (OK, OK)
+    pixels = images.batch(0, 6).reshape(6, -1).astype(float)
+    deviation = pixels.std(axis=1)
+    noise = np.linalg.norm(pixels, axis=1) / 10 ** (found.snr / 20)
+    standardised = (pixels - pixels.mean(axis=1, keepdims=True)) / deviation[:, None]
+    due = 20 * np.log10(np.linalg.norm(standardised, axis=1) / (noise / deviation))
+    assert np.abs(due - np.array([[40.0], [25.0]])).max() <= 0.0101
+
+
+def test_an_image_of_one_grey_has_no_ratio_to_its_contrast():
+    images = from_arrays(np.full((2, 4, 4), 128, np.uint8), [0, 1])
+    found = sweep(helpers.linear(images), images, FGSM(), [40.0], unit="snr-std")
+    assert "ratio" in found.status[0]
+
+
 def test_a_drawn_ratio_is_reached_image_by_image():
     images = helpers.digits()
     spread = Spread(uniform=(10, 40))

@@ -19,7 +19,7 @@ from robustness.evidence import OK, Evidence
 from robustness.harness import Harness
 
 FORMAT = "pytest-robustness/report/eyes-parseval/1"
-METRICS = ("accuracy", "precision", "recall", "roc_auc", "snr")
+METRICS = ("accuracy", "precision", "recall", "roc_auc")
 POINTS = np.logspace(-4, 0, 41)
 """False-positive rates at which curves are kept: the report draws them on a logarithmic axis."""
 CURVES = {("clean", "0"), ("fgsm-snr", "33"), ("twin-snr", "33")}

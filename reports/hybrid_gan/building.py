@@ -130,39 +130,64 @@ def write(
 
     ``sources`` are the images' rows in their data set. Every image is there twice, real and adversarial, one after the
     other; the targets take turns in an order that the seed decides. What one target has made is kept beside the file
-    until all is there, so that an interrupted build goes on; the file itself appears whole or not at all.
+    until all is there, so that an interrupted build goes on; the file itself appears whole or not at all. One that was
+    made of the same by the same targets stays.
     """
-    arrays: dict[str, Any] = {"classes": np.array(next(iter(parts.values())).classes), "kind_classes": np.array(KINDS)}
-    pieces = []
+    made_of = _digest(
+        [target.key for target in targets], [part.fingerprint for part in parts.values()],
+        [rows.tolist() for rows in sources.values()], list(strengths), seed,
+    )  # fmt: skip
+    if file.is_file():
+        with np.load(file) as held:
+            if str(held.get("made_of")) == made_of:
+                return _counts(held)
+    arrays: dict[str, Any] = {
+        "made_of": np.array(made_of),
+        "classes": np.array(next(iter(parts.values())).classes),
+        "kind_classes": np.array(KINDS),
+        "targets": np.array([target.name for target in targets]),
+    }
     for part, images in parts.items():
         turns = generator(seed, Purpose.SPLIT, 1).permutation(len(images)) % len(targets)
-        pixels = np.repeat(_bytes(images), 2, axis=0)
-        strength, fooled = np.zeros(2 * len(images), np.float32), np.zeros(2 * len(images), bool)
-        for number, target in enumerate(targets):
-            rows = np.flatnonzero(turns == number)
-            if len(rows):
-                piece = _piece(target, images.select(rows, f"{images.name} for {target.name}"), strengths, file)
-                pieces.append(piece)
-                with np.load(piece) as made:
-                    places = 2 * rows + 1
-                    pixels[places], strength[places], fooled[places] = made["pixels"], made["strengths"], made["fooled"]
-        by = np.stack([np.full(len(images), -1), turns], axis=1).ravel()
-        arrays |= {
-            f"{part}_x": pixels,
-            f"{part}_y": np.repeat(images.labels, 2),
-            f"{part}_kind": np.tile([0, 1], len(images)),
-            f"{part}_source": np.repeat(sources[part], 2),
-            f"{part}_target": by,
-            f"{part}_k": strength,
-            f"{part}_fooled": fooled,
-        }
-    arrays["targets"] = np.array([target.name for target in targets])
+        columns = _both(images, turns, targets, strengths, file) | {"source": np.repeat(sources[part], 2)}
+        arrays |= {f"{part}_{name}": column for name, column in columns.items()}
     save(file, arrays)
-    for piece in set(pieces):
+    for piece in file.parent.glob(f".{file.name}.*.npz"):
         piece.unlink()
-    return {name: int(value.sum()) for name, value in arrays.items() if name.endswith("_fooled")} | {
-        f"{part}_images": 2 * len(images) for part, images in parts.items()
+    return _counts(arrays)
+
+
+def _both(
+    images: Images, turns: Array, targets: Sequence[Target], strengths: Sequence[float], file: Path
+) -> dict[str, Array]:
+    """Give every image as it is and as the target whose turn it is makes it, with what is recorded of it."""
+    pixels = np.repeat(_bytes(images), 2, axis=0)
+    strength, fooled = np.zeros(2 * len(images), np.float32), np.zeros(2 * len(images), bool)
+    for number, target in enumerate(targets):
+        rows = np.flatnonzero(turns == number)
+        if len(rows):
+            piece = _piece(target, images.select(rows, f"{images.name} for {target.name}"), strengths, file)
+            with np.load(piece) as made:
+                places = 2 * rows + 1
+                pixels[places], strength[places], fooled[places] = made["pixels"], made["strengths"], made["fooled"]
+    return {
+        "x": pixels,
+        "y": np.repeat(images.labels, 2),
+        "kind": np.tile([0, 1], len(images)),
+        "target": np.stack([np.full(len(images), -1), turns], axis=1).ravel(),
+        "k": strength,
+        "fooled": fooled,
     }
+
+
+def _counts(arrays: Mapping[str, Any]) -> dict[str, int]:
+    """Count the adversarial images of each part, and those of them that mislead their target."""
+    names = [f"{part} {name}" for part in ("train", "test") for name in ("kind", "fooled")]
+    return {name: int(arrays[name.replace(" ", "_")].sum()) for name in names}
+
+
+def _digest(*about: Any) -> str:
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
 
 def _bytes(images: Images) -> Array:
@@ -172,8 +197,7 @@ def _bytes(images: Images) -> Array:
 
 def _piece(target: Target, images: Images, strengths: Sequence[float], file: Path) -> Path:
     """Give the file of what a target makes of some images; made now if it is not there."""
-    about = [target.key, images.fingerprint, list(strengths)]
-    digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+    digest = _digest(target.key, images.fingerprint, list(strengths))[:16]
     piece = file.with_name(f".{file.name}.{target.name}.{digest}.npz")
     if not piece.is_file():
         found = forged(target, images, strengths)

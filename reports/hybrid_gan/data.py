@@ -17,7 +17,9 @@ from robustness.datasets import DataSpec
 from robustness.datasets.checks import Array, Indices
 from robustness.datasets.images import Images, from_arrays
 from robustness.draws import Purpose, generator
+from robustness.modules import undisturbed
 from robustness.perturbations.fgsm import fgsm
+from robustness.strengths import at_ratio, signal_to_noise_ratio
 
 TARGETS, HYBRID, REAL = "targets.npz", "hybrid.npz", "real.npz"
 """In the folder that is a run's data root."""
@@ -57,11 +59,9 @@ def write_hybrid(
     """Write the hybrid set, unless it is there, and its real half; give the counts of what it holds."""
     parts = {part: found[part].select(rows[part][1], f"{part} of the hybrid set") for part in ("train", "test")}
     file = folder / HYBRID
-    if not file.is_file():
-        building.write(parts, {part: rows[part][1] for part in parts}, targets, file)
+    counts = building.write(parts, {part: rows[part][1] for part in parts}, targets, file)
     with np.load(file) as held:
         real = {part: (held[f"{part}_x"][::2], held[f"{part}_y"][::2]) for part in parts}
-        counts = {f"{part} {name}": int(held[f"{part}_{name}"].sum()) for part in parts for name in ("kind", "fooled")}
     _write(folder / REAL, real, parts)
     return counts
 
@@ -75,11 +75,10 @@ def write_probes(images: Images, own: Target, another: Target, epsilon: float, f
     inputs = torch.from_numpy(images.batch(0, len(images)))
     labels = torch.from_numpy(images.labels.astype(np.int64))
     made = [torch.from_numpy(_unit(forged(target, images).pixels)) for target in (own, another)]
-    attacked = fgsm(own.classifier, inputs, labels, epsilon=epsilon)
-    noise = torch.from_numpy(generator(seed, Purpose.NOISE).standard_normal(inputs.shape, dtype=np.float32))
-    size = (made[0] - inputs).flatten(1).norm(dim=1) / noise.flatten(1).norm(dim=1)
-    noisy = (inputs + size.view(-1, 1, 1, 1) * noise).clamp(0, 1)
-    every = [building.stored(each) for each in (inputs, *made, attacked, noisy)]
+    with undisturbed(own.classifier) as target:
+        batches = [slice(start, start + 100) for start in range(0, len(inputs), 100)]
+        attacked = torch.cat([fgsm(target, inputs[rows], labels[rows], epsilon=epsilon) for rows in batches])
+    every = [building.stored(each) for each in (inputs, *made, attacked, _noisy(inputs, made[0], seed))]
     pixels = np.concatenate([_pixel_bytes(each) for each in every])
     what = np.repeat(np.arange(len(PROBES)), len(images))
     kinds = np.isin(what, (1, 2, 3)).astype(np.int64)
@@ -88,6 +87,16 @@ def write_probes(images: Images, own: Target, another: Target, epsilon: float, f
         arrays |= {f"{part}_x": pixels[some], f"{part}_kind": kinds[some]}
         arrays |= {f"{part}_y": np.tile(images.labels, len(PROBES))[some]}
     building.save(file, arrays)
+
+
+def _noisy(inputs: Tensor, made: Tensor, seed: int) -> Tensor:
+    """Give normal noise on images, after clipping as large as what was made of them."""
+    noise = torch.from_numpy(generator(seed, Purpose.EXAMPLES).standard_normal(inputs.shape, dtype=np.float32))
+
+    def perturb(strength: float | Tensor, out: Tensor) -> Tensor:
+        return torch.addcmul(inputs, noise, torch.as_tensor(strength), out=out).clamp_(0, 1)
+
+    return at_ratio(perturb, inputs, signal_to_noise_ratio(inputs, made), torch.empty_like(inputs))[0]
 
 
 def _pixel_bytes(images: Tensor) -> Array:
@@ -102,9 +111,7 @@ def _write(file: Path, parts: Mapping[str, tuple[Array, Array]], images: Mapping
     arrays = {"classes": np.array(next(iter(images.values())).classes)}
     for part, (pixels, labels) in parts.items():
         arrays |= {f"{part}_x": pixels, f"{part}_y": labels}
-        # A detector that is asked about real images alone.
-        arrays |= {f"{part}_kind": np.zeros(len(labels), np.int64)}
-    building.save(file, {**arrays, "kind_classes": np.array(building.KINDS)})
+    building.save(file, arrays)
     return file
 
 

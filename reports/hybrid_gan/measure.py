@@ -12,6 +12,7 @@ import numpy as np
 from reports import running
 from reports.hybrid_gan import data, protocol
 from reports.hybrid_gan.building import KINDS, Target
+from reports.hybrid_gan.pairs import losses, pairs
 from reports.hybrid_gan.protocol import Scale
 from reports.hybrid_gan.streams import drawn
 from reports.rows import packed
@@ -58,7 +59,7 @@ def result(source: str, scale: Scale, folder: Path, harness: Harness, workers: i
     attacked = protocol.undefended(protocol.targets(source, scale, data.TARGETS), scale)
     judged = dict(protocol.attacked(tables, source, data.HYBRID, data.REAL, scale))
     shown = _cards({**attacked, **judged}, folder)
-    cells, streams, evidence = _swept(shown, first, other, root)
+    swept = _swept(shown, first, other, root)
     for notice in first.notices:
         running.say(notice)
     return {
@@ -74,31 +75,29 @@ def result(source: str, scale: Scale, folder: Path, harness: Harness, workers: i
             "data": {part: running.images(images) for part, images in found.items()},
         },
         "models": models,
-        "streams": streams,
-        "evidence": evidence,
         "strips": [strip(first, shown[f"{name}@targets"], "own", name.rpartition("-")[2]) for name in targets],
-        **packed(cells),
+        **swept,
     }  # fmt: skip
 
 
-def _swept(
-    judged: Mapping[str, Card], first: Harness, other: Harness, root: Path
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
-    """Give the cells of every card's sweeps, the contaminated streams, and where all evidence comes from."""
+def _swept(judged: Mapping[str, Card], first: Harness, other: Harness, root: Path) -> dict[str, Any]:
+    """Give the cells of every card's sweeps, pairs of twins, contaminated streams, and where evidence comes from."""
     kinds = np.load(root / data.HYBRID)["test_kind"]
-    cells, streams, origins = [], [], {}
+    cells, streams, origins, lost = [], [], {}, {}
     for name, card in judged.items():
+        model, _, images = name.partition("@")
         for harness, sweep, called in _jobs(card, first, other):
             running.say(f"{name}: {called}")
             told = harness.evidence(card, sweep)
             cells += list(_cells(name, called, told, kinds))
             origins[f"{name}:{called}"] = running.swept(told, harness.store.run)
-            if name.endswith("@probes"):
+            if images == "probes":
                 cells += list(_probed(name, told))
-            if name.endswith("@hybrid"):
-                right = told.predictions[0] == told.labels
-                streams += [{"model": name.removesuffix("@hybrid"), **row} for row in drawn(right, kinds)]
-    return cells, streams, origins
+            if images == "hybrid":
+                streams += [{"model": model, **row} for row in drawn(told.predictions[0] == told.labels, kinds)]
+            if images == "real" and called != "clean":
+                lost[model.partition("-")[2], called] = losses(told)
+    return {"streams": streams, "pairs": list(pairs(lost)), "evidence": origins, **packed(cells)}
 
 
 def _jobs(card: Card, first: Harness, other: Harness) -> Iterator[tuple[Harness, str, str]]:

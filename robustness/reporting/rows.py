@@ -102,7 +102,7 @@ def grid(model: Plain, sweep: Plain, style: Style, without: Collection[str] = ()
     """Give the header and the rows of a sweep's table; a row has numbers only where its cell has."""
     columns = [metric for metric in COLUMNS if metric not in without]
     own: str = sweep["strength_name"]
-    strength = {"snr": "dB", "std": f"{own} / std"}.get(sweep["unit"], own)
+    strength = {"snr": "dB", "snr-std": "dB / std", "std": f"{own} / std"}.get(sweep["unit"], own)
     rows = [
         [one_line(name, NAME), *(style.entry(cell, metric) for metric in columns), mark(cell)]
         for name, cell in named_cells(model, sweep)

@@ -39,6 +39,7 @@ def title(sweep: Plain) -> str:
     about = [] if sweep["kind"] == sweep["name"] else [sweep["kind"]]
     about += [f"{key} {value}" for key, value in sweep["parameters"].items() if value is not None]
     about += ["strengths are signal-to-noise ratios"] * (sweep["unit"] == "snr")
+    about += ["strengths are ratios of each image's contrast to the noise"] * (sweep["unit"] == "snr-std")
     about += ["strengths are in standard deviations of each image"] * (sweep["unit"] == "std")
     return one_line(f"{sweep['name']} ({', '.join(about)})" if about else sweep["name"])
 
