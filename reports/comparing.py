@@ -34,3 +34,20 @@ def compared(one: Sequence[float], other: Sequence[float]) -> Compared:
         return Compared(math.nan, math.nan)
     ratio = stats.f(len(first) - 1, len(second) - 1).cdf(spread[0] / spread[1])
     return Compared(float(2 * min(ratio, 1 - ratio)), float(stats.ttest_ind(first, second, equal_var=False).pvalue))
+
+
+def paired(one: Sequence[float], other: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """
+    Give the t interval of the mean difference of two systems that share folds; NaN where there are fewer than two.
+
+    >>> low, high = paired([0.90, 0.91, 0.92], [0.80, 0.82, 0.81])
+    >>> round(low, 3), round(high, 3)
+    (0.075, 0.125)
+    """
+    from scipy import stats
+
+    less = np.asarray(one, float) - np.asarray(other, float)
+    if len(less) < 2:
+        return math.nan, math.nan
+    half = stats.t.ppf((1 + confidence) / 2, len(less) - 1) * less.std(ddof=1) / math.sqrt(len(less))
+    return float(less.mean() - half), float(less.mean() + half)

@@ -16,6 +16,7 @@ class Measured:
 
     source: str
     rows: Sequence[Row]
+    scale: str = "full"
 
     def folds(
         self, system: str, sweep: str, metric: str, strength: str | None = None, images: str = "fold"

@@ -14,7 +14,7 @@ from robustness.statistics import UNKNOWN, Interval, quantile
 
 def micro(evidence: Evidence, row: int, confidence: float = 0.95) -> Measurement:
     """
-    Measure the micro-averaged area: how probably an image's true class has a higher probability than any wrong one.
+    Measure the micro-averaged area: how probably an image's true class scores higher than a wrong one of any image.
 
     Of all images together, ties counting half: every class against the rest, in one curve. An image's scores belong
     together, so that the interval is that of one number an image (Obuchowski 1997). MetricError where the evidence has

@@ -49,6 +49,9 @@ def floor(metric: str, labels: ArrayLike, classes: Classes) -> Floor:
         raise MetricError(
             f"`metric` must be one that a card may claim, got {metric!r}; it says nothing of a classifier"
         )
+    if parsed.kind.probabilities and images.any():
+        constant = _constant_area(images / images.sum())
+        return Floor(max(constant, 0.5), constant, 0.5)
     if parsed.kind.compares:
         least = parsed.kind.ignorance
         return floor("accuracy", labels, classes) if least is None else Floor(least, least, least)
@@ -64,6 +67,18 @@ def floor(metric: str, labels: ArrayLike, classes: Classes) -> Floor:
     constant, guess = parsed.kind.rate(matrix, parsed.label).value, _guess(parsed, images)
     favoured = parsed.name == "recall" and parsed.label is not None
     return Floor(guess if favoured else max(constant, guess), constant, guess)
+
+
+def _constant_area(shares: NDArray[np.float64]) -> float:
+    """
+    Give the micro-averaged area of one who gives every image the labels' own shares as its probabilities.
+
+    >>> _constant_area(np.array([0.25, 0.75])), _constant_area(np.array([0.5, 0.5]))
+    (0.75, 0.5)
+    """
+    wrong = (1 - shares) / (len(shares) - 1)
+    above = (shares[:, None] > shares) + 0.5 * (shares[:, None] == shares)
+    return float(shares @ above @ wrong)
 
 
 def _guess(metric: Metric, images: NDArray[np.int64]) -> float:

@@ -37,6 +37,16 @@ def test_constant_is_the_best_of_all_constants(labels, metric):
     assert found.value == max(found.constant, found.guess)
 
 
+@pytest.mark.parametrize("labels", [[0, 1, 1, 1], [0, 0, 1, 1, 2], [2, 2, 2, 2], [0, 1, 2]])
+def test_area_of_constant_probabilities(labels):
+    """Through scikit-learn, of one who gives every image the labels' shares. Catches: one half where it is more."""
+    shares = np.bincount(labels, minlength=3) / len(labels)
+    due = sklearn.roc_auc_score(np.eye(3)[labels].ravel(), np.tile(shares, len(labels)))
+    found = floor("roc_auc", labels, 3)
+    assert found.constant == pytest.approx(due, abs=1e-12)
+    assert found.value == max(found.constant, 0.5)
+
+
 @pytest.mark.parametrize("labels", [[0, 0, 1, 2], [1, 1, 1, 0, 0], [2]])
 @pytest.mark.parametrize(
     "metric", [*AVERAGES, *(f"{name}[{c}]" for name in ("precision", "recall", "f1") for c in (0, 1))]

@@ -21,7 +21,7 @@ from reports import running
 from reports.eyes_parseval import figures, measure, page, protocol
 from reports.writing import dumped, inserted
 from robustness import cards
-from robustness.errors import RobustnessError
+from robustness.errors import CardError, RobustnessError
 
 ROOT = Path(__file__).parents[2]
 RUNS = ROOT / "reports" / "runs"
@@ -47,16 +47,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measure(given: argparse.Namespace, output: Path) -> None:
     scale = protocol.SCALES[given.scale]
-    tables = protocol.cards(
-        given.data_set, protocol.whole(scale) if given.grid else scale, range(given.folds or scale.folds)
-    )
+    target = output / f"eyes_parseval_{given.data_set}_{scale.name}.json"
+    folds = given.folds or scale.folds
+    if target.is_file() and (held := json.loads(target.read_text(encoding="utf-8"))["folds"]) > folds:
+        raise CardError(f"{target} holds {held} folds; `--folds {folds}` needs an `--output` of its own")
+    tables = protocol.cards(given.data_set, protocol.whole(scale) if given.grid else scale, range(folds))
     harness = running.harness_for(given)
     files = running.write(tables, RUNS / f"eyes_parseval-{scale.name}")
     every = {name: cards.load(path) for name, path in files.items()}
     trained = running.train(every, harness, given.workers)
     result = measure.result(every, trained, given.data_set, scale, harness)
     output.mkdir(parents=True, exist_ok=True)
-    (output / f"eyes_parseval_{given.data_set}_{scale.name}.json").write_text(dumped(result), encoding="utf-8")
+    target.write_text(dumped(result), encoding="utf-8")
     print(f"{given.data_set}, {scale.name}: {page.verdicts(result)}")
 
 

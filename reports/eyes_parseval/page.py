@@ -35,7 +35,7 @@ def printed() -> Mapping[str, Any]:
 
 def measured(result: Result) -> Measured:
     """Give the rows of a result."""
-    return Measured(result["source"], unpacked(result))
+    return Measured(result["source"], unpacked(result), result["scale"])
 
 
 def body(results: Sequence[Result], images: str = "figures/") -> str:
@@ -145,22 +145,24 @@ def _beside(numbers: Measured) -> str:
 
 def _approach(numbers: Measured) -> str:
     there = {(e, share): row for e, rows in printed()["approach_1"].items() for share, *row in rows}
-    rows = []
+    rows: list[list[str]] = []
+    count = 0
     for epsilon in EPSILONS:
         for share in SHARES:
             systems = [augmented(kind, epsilon, share) for kind in EXAMPLES]
             clean = [numbers.folds(system, "clean", "accuracy") for system in systems]
             if any(clean):
+                count = max(count, *map(len, clean))
                 attacked = numbers.folds(systems[0], "fgsm", "accuracy", f"{epsilon:g}")
                 pairs = zip(map(_spread, (*clean, attacked)), there[f"{epsilon:g}", round(100 * share)], strict=True)
                 rows.append(
                     [f"{epsilon:g}", f"{share:.0%}", *(cell for own, p in pairs for cell in (own, number(p, 3)))]
                 )
     heads = ["ε", "share", "FGSM-augmented", "there", "noise-augmented", "there", "FGSM-augmented, attacked", "there"]
-    plain = _spread(numbers.folds("wrn", "clean", "accuracy"))
+    plain = _spread(numbers.folds("wrn", "clean", "accuracy")[:count])
     return (
         "## approach 1: trained on stored examples too\n\nAccuracy on clean crops, and under FGSM of the same ε on "
-        f"the network itself. Without examples: {plain} (there 0.696).\n\n"
+        f"the network itself, over {count} folds. Without examples, over the same: {plain} (there 0.696).\n\n"
     ) + table(heads, rows)
 
 
