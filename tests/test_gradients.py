@@ -320,6 +320,47 @@ def test_an_adaptive_attack_of_several_weights_is_never_worse_than_plain_pgd(kin
     assert (kind, steps) != ("null", 10) or several.sum() > plain.sum(), "else this shows nothing"
 
 
+def test_with_smaller_radii_a_larger_ball_holds_what_a_smaller_one_did():
+    """Image by image. Catches: a radius that scales the ball and not the steps, one radius instead of all."""
+    decision, (inputs, labels) = DECISIONS["null"], some(80)
+    module = network(decision, scale=6)
+
+    def undetected(epsilon, radii):
+        batch = Batch(module, inputs, labels, decision=decision)
+        attack = Adaptive(weights=(0.0, 1.0), steps=4, random_start=False, radii=radii)
+        with torch.no_grad():
+            perturbed = attack.prepare(batch)(epsilon, torch.empty_like(inputs))
+            assert (perturbed - inputs).abs().max() <= epsilon + 1e-6
+            logits = module(perturbed)
+            return (decision.log_passed(logits) >= decision.log_threshold) & (decision.predictions(logits) != labels)
+
+    for epsilon in (0.02, 0.05, 0.1, 0.3):
+        small = undetected(epsilon / 2, (1.0,))
+        assert torch.equal(undetected(epsilon, (1.0, 0.5)), undetected(epsilon, (1.0,)) | small)
+    assert small.any()
+
+
+class Pocket(nn.Module):
+    """Wrong where the first pixel is 0.05 to 0.1 above one half, and nowhere else; the detector is always silent."""
+
+    def forward(self, inputs):
+        wrong = 100 * (0.025 - (inputs.flatten(1)[:, :1] - 0.575).abs())
+        return torch.cat([torch.zeros_like(wrong), wrong, torch.ones_like(wrong), -torch.ones_like(wrong)], 1)
+
+
+def test_smaller_radii_find_what_long_steps_pass_by():
+    inputs = torch.full((2, 1, 1, 2), 0.5)
+
+    def found(radii):
+        batch = Batch(Pocket(), inputs, torch.zeros(2, dtype=torch.long), decision=Bin())
+        attack = Adaptive(steps=1, relative_step=1.0, random_start=False, radii=radii)
+        with torch.no_grad():
+            return Pocket()(attack.prepare(batch)(0.3, torch.empty_like(inputs)))[:, 1] > 0
+
+    assert not found((1.0,)).any()
+    assert found((1.0, 0.25)).all()
+
+
 def test_the_adaptive_attack_finds_what_no_step_along_the_sum_finds():
     """
     The class turns where δ0 + δ1 > 0.1, the detector fires where δ0 > 0.05: in a ball of 0.2 there is room for both.

@@ -15,6 +15,8 @@ FEATURES = [1, 5, 20]
 """Of the attack that changes few features, on the systems trained with such or their like."""
 WEIGHTS = [0.0, 1.0, 10.0]
 """Of the attack probability in the adaptive attack: the best is kept for each image."""
+RADII = [1.0, 0.5, 0.25]
+"""Of its balls, in ε: the strengths double each time, so that what is found at one is looked for at the next."""
 FILTERED = ("plain", "adv", "cdaec", "distill")
 """Those that cannot tell an attack, and get the detector BIN beside them."""
 SYSTEMS = ("plain+bin", "adv+bin", "null", "null-stg", "2n", "cdaec+bin", "distill+bin")
@@ -211,6 +213,6 @@ def _white(count: int, *, sparse: bool) -> dict[str, Any]:
         "fgsm": {"kind": "fgsm", "strengths": [*SMALL, 0.1, 0.3]},
         "pgd": {"kind": "pgd", **steps},
         "adaptive-1": {"kind": "adaptive", **one, "weights": WEIGHTS},
-        "adaptive": {"kind": "adaptive", **steps, "weights": WEIGHTS},
+        "adaptive": {"kind": "adaptive", **steps, "weights": WEIGHTS, "radii": RADII},
         **few,
     }

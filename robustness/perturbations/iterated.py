@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
@@ -290,29 +291,32 @@ class Adaptive(PGD):
     One run for each of the ``weights`` of log(1 − p); an image stays at its first iterate, of all runs, that does
     both. A weight of 0 is plain PGD: with it the attack is never weaker. Any other run begins with the weighted sum,
     goes on with what of the two is not reached yet (`objective`: ``selective``), and shortens its steps to none: near
-    both borders long ones lose one while they gain the other. The decision must have an attack probability
-    (``null``, ``2n``, ``bin``), else the sweep's cells error and say so.
+    both borders long ones lose one while they gain the other. With ``radii`` below 1, shares of ε, images that are
+    still open are tried again in smaller balls: what evades there is in the large one too, and long steps pass it by.
+    The decision must have an attack probability (``null``, ``2n``, ``bin``), else the sweep's cells error and say so.
     """
 
     kind: Literal["adaptive"] = "adaptive"  # type: ignore[assignment]
     loss: Literal["adaptive"] = "adaptive"
     worst_case: Literal[True] = True
     weights: Annotated[tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...], Field(min_length=1)] = (0.0, 1.0)
+    radii: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (1.0,)
 
     def run(self, batch: Batch, step: Steps, course: Course, out: Tensor) -> Tensor:
-        """Give each image's worst iterate of a run for each weight of the attack probability."""
+        """Give each image's worst iterate of a run for each radius, and weight of the attack probability."""
         from robustness.gradients import of_rows
         from robustness.perturbations.worst import Worst
 
         worst = Worst(batch, self.loss, course.targets)
-        for weight in self.weights:
+        for radius, weight in product(self.radii, self.weights):
 
             def ascent(perturbed: Tensor, i: int, rows: Tensor | None, weight: float = weight) -> tuple[Tensor, Tensor]:
                 loss: Loss = "selective" if i and weight else "adaptive"
                 return of_rows(batch, perturbed, rows, loss=loss, targets=course.targets, weight=weight)
 
             length = self.length if weight else None
-            self.runs(step, Course(course.starts, None, ascent, course.targets, length), out, worst)
+            within = replace(step, epsilon=radius * step.epsilon, step_size=radius * step.step_size)
+            self.runs(within, Course(course.starts, None, ascent, course.targets, length), out, worst)
         return out.copy_(worst.images)
 
     def length(self, i: int) -> float:
