@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports.label_2n import figures, page, protocol
+from reports.label_2n import causes, figures, page, protocol
 from reports.label_2n.__main__ import DOCS, OUTPUT, ROOT, main
 from reports.label_2n.beyond import too_weak
 from reports.label_2n.numbers import Measured
@@ -187,11 +187,34 @@ def test_the_page_and_figures_are_made_from_the_file_alone(smoke):
         assert f"| {name} " in text
 
 
+def test_causes_are_looked_for_on_the_same_fold(store, smoke):
+    """Against the result and counts of our own. Catches: another fold, a threshold for all, one variant twice."""
+    places = ["--store", str(store), "--output", str(smoke / "out"), "--workers", "1"]
+    assert causes.main(["--data-set", "digits", "--scale", "smoke", *places]) == 0
+    found = json.loads((smoke / "out/causes_label_2n_digits_smoke.json").read_text(encoding="utf-8"))
+    assert list(found["variants"]) == list(protocol.VARIANTS)
+    assert len({about["digest"] for about in found["evidence"].values()}) == len(protocol.VARIANTS)
+    shapes = {row["system"]: row for row in unpacked(read(smoke)) if row["sweep"] == "shape"}
+    for system in ("2n", "plain+bin"):
+        due = shapes[system].get("sensitivity_filtered")
+        assert found["variants"][system]["at_half"]["sensitivity"] == pytest.approx(due, abs=1e-4)
+    for variant, numbers in found["variants"].items():
+        told, reason = Store(store).evidence(found["evidence"][variant]["key"], ROOT)
+        assert not reason
+        assert numbers["alike"]["kept"][0] == pytest.approx(0.99, abs=1.5 / len(told))
+        kept = (told.attack_probability[0] <= numbers["threshold"]).mean()
+        assert numbers["alike"]["kept"][1] == pytest.approx(kept, abs=1e-3)
+    assert main(["--render", "--output", str(smoke / "out")]) == 0
+    text = (smoke / "out" / "label-2n.md").read_text(encoding="utf-8")
+    assert all(f"| {words} " in text for words in protocol.VARIANTS.values())
+
+
 def test_what_is_committed_is_shown_as_it_is():
     """Catches: a page that was edited by hand, or made before the results that lie beside it."""
     results = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(OUTPUT.glob("label_2n_*.json"))]
     page_ = (DOCS / "label-2n.md").read_text(encoding="utf-8")
-    assert inserted(page_, page.MODULE, page.body(results)) == page_
+    why = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(OUTPUT.glob("causes_label_2n_*.json"))]
+    assert inserted(page_, page.MODULE, page.body(results, causes=why)) == page_
     for result in results:
         for name in figures.names(result["source"], result["scale"]).values():
             assert (DOCS / "figures" / name).is_file()

@@ -68,7 +68,8 @@ def render(output: Path, docs: Path) -> list[Path]:
     for result in results:
         written += figures.draw(page.measured(result), result["scale"], docs / "figures")
     file = docs / "label-2n.md"
-    text = page.body(results)
+    causes = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(output.glob("causes_label_2n_*.json"))]
+    text = page.body(results, causes=causes)
     if docs == DOCS:
         text = inserted(file.read_text(encoding="utf-8"), page.MODULE, text)
     file.write_text(text, encoding="utf-8")

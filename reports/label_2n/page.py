@@ -10,10 +10,11 @@ from reports.label_2n import figures
 from reports.label_2n.beyond import survivals, too_weak
 from reports.label_2n.criteria import CLAIMS
 from reports.label_2n.numbers import Measured
+from reports.label_2n.protocol import VARIANTS
 from reports.label_2n.tables import NAMES, sections, systems
 from reports.rows import unpacked
 from reports.verdicts import listed
-from reports.writing import spread, summary, table
+from reports.writing import number, spread, summary, table
 
 MODULE = "reports.label_2n"
 TITLES = {"cifar10": "CIFAR-10", "gtsrb": "GTSRB", "digits": "digits"}
@@ -25,11 +26,15 @@ def measured(result: Result) -> Measured:
     return Measured(result["source"], unpacked(result))
 
 
-def body(results: Sequence[Result], images: str = "figures/") -> str:
-    """Give everything below the heading of the page, one part a data set."""
+def body(results: Sequence[Result], images: str = "figures/", causes: Sequence[Result] = ()) -> str:
+    """Give everything below the heading of the page, one part a data set, with the causes that were looked for."""
     if not results:
         return "Nothing has been measured yet.\n"
-    return "\n\n".join(part for result in results for part in _parts(result, images)) + "\n"
+    why = {(cause["source"], cause["scale"]): cause for cause in causes}
+    parts = [
+        part for result in results for part in _parts(result, images, why.get((result["source"], result["scale"])))
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def verdicts(result: Result) -> str:
@@ -38,9 +43,10 @@ def verdicts(result: Result) -> str:
     return ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
 
 
-def _parts(result: Result, images: str) -> list[str]:
+def _parts(result: Result, images: str, cause: Result | None) -> list[str]:
     numbers, title = measured(result), TITLES[result["source"]]
-    parts = [_what(result), _claims(numbers), _beyond(numbers), *sections(numbers)]
+    parts = [_what(result), _claims(numbers), *([] if cause is None else [_why(cause)]), _beyond(numbers)]
+    parts += sections(numbers)
     parts += [_shown(result, *figure, images) for figure in figures.names(result["source"], result["scale"]).items()]
     return [part.replace("## ", f"## {title}: ", 1) for part in (*parts, _origin(result))]
 
@@ -71,6 +77,28 @@ def _what(result: Result) -> str:
 def _claims(numbers: Measured) -> str:
     verdicts = listed(decide(numbers) for decide in CLAIMS)
     return f"## the paper's claims\n\nEach by a criterion that was written before the run.\n\n{verdicts}"
+
+
+def _why(cause: Result) -> str:
+    """Show the variants by which the causes of 2N's sensitivity were looked for."""
+    strengths = [f"{strength:g}" for strength in cause["strengths"][:3]]
+    rows = []
+    for variant, found in cause["variants"].items():
+        areas = [number(found["areas"][strength], 3) for strength in strengths]
+        half, alike = found["at_half"], found["alike"]
+        cells = [number(half["sensitivity"], 3), number(half["kept"][0], 3), number(half["kept"][1], 3)]
+        cells += [number(alike["sensitivity"], 3), number(alike["kept"][1], 3)]
+        rows.append([VARIANTS[variant], *areas, *cells])
+    heads = ["trained", *(f"AUC, ε {strength}" for strength in strengths)]
+    heads += ["sensitivity at 0.5", "kept, clean", f"kept, ε {strengths[0]}"]
+    heads += ["sensitivity at 1 % false alarms", f"kept there, ε {strengths[0]}"]
+    told = cause["provenance"]
+    return (
+        f"## why 2N is not the least sensitive\n\nThe first fold alone, {told['data']['n']:,} images, examples made on "
+        "the substitute; half of the images perturbed. The areas know no threshold; the last two columns have each "
+        f"system's own, at which it discards one clean image in a hundred. Made {told['made']} by "
+        f"`python -m reports.label_2n.causes --data-set {cause['source']} --scale {cause['scale']}`.\n\n"
+    ) + table(heads, rows)
 
 
 def _beyond(numbers: Measured) -> str:

@@ -22,6 +22,16 @@ FILTERED = ("plain", "adv", "cdaec", "distill")
 SYSTEMS = ("plain+bin", "adv+bin", "null", "null-stg", "2n", "cdaec+bin", "distill+bin")
 """What is evaluated: each gives its accuracy without the filter and with it."""
 
+VARIANTS = {
+    "2n": "2N, as measured",
+    "2n-long": "2N, three times the epochs",
+    "2n-sharp": "2N without smoothing",
+    "2n-elsewhere": "2N, trained on examples of the undefended network",
+    "plain+bin": "BIN, as measured: trained on examples of the undefended network",
+    "plain+bin-on-2n": "BIN, trained on examples of 2N",
+}
+"""Systems of the first fold by which the causes of 2N's sensitivity are looked for."""
+
 
 @dataclass(frozen=True)
 class Source:

@@ -1,0 +1,182 @@
+"""
+Why 2N's filter tells less than a detector: one fold, with 2N and BIN trained otherwise.
+
+    python -m reports.label_2n.causes --data-set gtsrb --scale short
+
+trains the variants beside what the first fold of `python -m reports.label_2n` has trained, sweeps the substitute's
+examples over ε, and writes ``causes_label_2n_SET_SCALE.json``, from which the page has its table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from models.defences.attacked import half
+from models.defences.twon import Labelled
+from models.loop import Plan, train
+from models.objectives import Minibatch, smoothed
+from reports import running
+from reports.label_2n import protocol
+from reports.label_2n.__main__ import OUTPUT, RUNS
+from reports.writing import dumped
+from robustness import cards, claims, curves
+from robustness.cards import Card
+from robustness.datasets.images import Images
+from robustness.decisions import Argmax
+from robustness.errors import RobustnessError
+from robustness.evidence import Evidence
+from robustness.harness import Harness
+from robustness.recipes import Job
+
+FORMAT = "pytest-robustness/report/label-2n-causes/1"
+FALSE_ALARMS = 0.01
+"""Share of clean images that a threshold may discard where systems are compared at one."""
+
+
+class Elsewhere(Labelled):
+    """2N with its examples made on another, trained network."""
+
+    def __init__(self, attacked: nn.Module, right: float, most: float) -> None:
+        super().__init__(right, most)
+        self.attacked = attacked.eval().requires_grad_(False)
+
+    def loss(self, module: nn.Module, batch: Minibatch) -> Tensor:
+        """Give the cross-entropy over 2N labels."""
+        inputs, epsilon = half(self.attacked, batch, self.most, Argmax())
+        logits = module(inputs)
+        labels = batch.labels + (epsilon > 0) * (logits.shape[1] // 2)
+        return smoothed(logits, labels, self.right)
+
+    def to(self, device: str) -> None:
+        """Move the attacked network."""
+        self.attacked.to(device)
+
+
+def fit(module: nn.Module, images: Images, job: Job, *, right: float = 0.8, epsilon: float = 0.3, **plan: Any) -> Any:
+    """Train 2N on examples made on another network: ``needs = { attacked = "classifier.toml" }``."""
+    return train(module, images, job, Elsewhere(job.needs["attacked"], right, epsilon), Plan(**plan))
+
+
+def tables(source: str, scale: protocol.Scale) -> dict[str, dict[str, Any]]:
+    """Give the cards of the first fold, and those of the variants."""
+    fold = f"{source}-0"
+    made = protocol.cards(source, scale, range(1))
+    two, detector, joined = (made[f"{fold}-{kind}"] for kind in ("2n", "bin", "plain+bin"))
+    made[f"{fold}-2n-long"] = _changed(two, "2n-long", fold, epochs=3 * scale.plan["epochs"])
+    made[f"{fold}-2n-sharp"] = _changed(two, "2n-sharp", fold, right=1.0)
+    elsewhere = _changed(two, "2n-elsewhere", fold)
+    elsewhere["recipe"] |= {"callable": "reports.label_2n.causes:fit", "needs": {"attacked": f"{fold}-plain.toml"}}
+    made[f"{fold}-2n-elsewhere"] = elsewhere
+    on = _changed(detector, "bin-on-2n", fold)
+    on["recipe"]["needs"] = {"attacked": f"{fold}-2n.toml"}
+    made[f"{fold}-bin-on-2n"] = on
+    beside = _changed(joined, "plain+bin-on-2n", fold)
+    beside["recipe"]["needs"] = {"classifier": f"{fold}-plain.toml", "detector": f"{fold}-bin-on-2n.toml"}
+    made[f"{fold}-plain+bin-on-2n"] = beside
+    return made
+
+
+def _changed(table: Mapping[str, Any], name: str, fold: str, **arguments: Any) -> dict[str, Any]:
+    recipe = dict(table["recipe"])
+    if arguments:
+        recipe["arguments"] = {**recipe["arguments"], **arguments}
+    return {**table, "name": f"{fold}-{name}", "recipe": recipe}
+
+
+def numbers(evidence: Evidence) -> dict[str, Any]:
+    """Give sensitivity with the filter, at 0.5 and where one clean image in a hundred is discarded, and the areas."""
+    before = evidence.clean
+    assert before is not None
+    assert before.attack_probability is not None
+    assert evidence.attack_probability is not None
+    clean, predictions = before.attack_probability[0], (before.predictions[0], *evidence.predictions)
+    alike = float(np.quantile(clean, 1 - FALSE_ALARMS))
+    found: dict[str, Any] = {"threshold": round(alike, 6)}
+    for name, threshold in (("at_half", 0.5), ("alike", alike)):
+        kept = [clean <= threshold, *(row <= threshold for row in evidence.attack_probability)]
+        right = [row == evidence.labels for row in predictions]
+        halves = [_filtered(right[0], kept[0], *pair) for pair in zip(right, kept, strict=True)]
+        sizes = np.array([0.0, *map(float, evidence.strengths)])
+        shape = curves.shape("sensitivity", sizes, np.array(halves))[0] if None not in halves else None
+        found[name] = {
+            "sensitivity": None if shape is None else round(float(shape), 6),
+            "kept": [round(float(share.mean()), 6) for share in kept],
+        }
+    found["areas"] = {
+        strength: round(claims.measure(evidence, strength, "detection_auc").value, 6) for strength in evidence.strengths
+    }
+    return found
+
+
+def _filtered(clean: np.ndarray, clean_kept: np.ndarray, right: np.ndarray, kept: np.ndarray) -> float | None:
+    """Give the accuracy after filtering where half of the images are perturbed; None where none is kept."""
+    count = int(clean_kept.sum() + kept.sum())
+    return float((clean[clean_kept].sum() + right[kept].sum()) / count) if count else None
+
+
+def measured(source: str, scale: protocol.Scale, harness: Harness, workers: int | None) -> dict[str, Any]:
+    """Train what is not there yet, sweep the variants, and give the numbers."""
+    every, folder = tables(source, scale), RUNS / f"label_2n-{scale.name}"
+    due = _needed(every, [f"{source}-0-{variant}" for variant in protocol.VARIANTS]) | {f"{source}-substitute"}
+    chosen = {name: table for name, table in every.items() if name in due}
+    loaded = {name: cards.load(path) for name, path in running.write(chosen, folder).items()}
+    models = running.train(loaded, harness, workers)
+    curve = {"kind": "fgsm", "source": f"{source}-substitute.toml", "strengths": protocol.CURVE}
+    rows, evidence = {}, {}
+    for variant in protocol.VARIANTS:
+        table = {**every[f"{source}-0-{variant}"], "name": f"{source}-0-{variant}@why", "sweeps": {"curve": curve}}
+        (path,) = running.write({table["name"]: table}, folder).values()
+        card: Card = cards.load(path)
+        running.say(card.name)
+        told = harness.evidence(card, "curve")
+        rows[variant], evidence[variant] = numbers(told), running.swept(told, harness.store.run)
+    return {
+        "format": FORMAT,
+        "source": source,
+        "scale": scale.name,
+        "provenance": running.machine(harness) | {"data": running.images(harness.images(card))},
+        "strengths": protocol.CURVE,
+        "variants": rows,
+        "models": models,
+        "evidence": evidence,
+    }
+
+
+def _needed(every: Mapping[str, Any], names: Sequence[str]) -> set[str]:
+    """Give these names, and all that they are made of."""
+    found = set(names)
+    for name in names:
+        others = [path.removesuffix(".toml") for path in every[name]["recipe"].get("needs", {}).values()]
+        found |= _needed(every, others)
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 2 where it cannot, with the reason."""
+    parser = argparse.ArgumentParser(
+        prog="python -m reports.label_2n.causes", description=(__doc__ or "").split("\n")[1]
+    )
+    parser.add_argument("--data-set", choices=sorted(protocol.SOURCES), default="gtsrb")
+    parser.add_argument("--scale", choices=sorted(protocol.SCALES), default="short")
+    running.add_options(parser)
+    given = parser.parse_args(arguments)
+    file = (given.output or OUTPUT) / f"causes_label_2n_{given.data_set}_{given.scale}.json"
+    try:
+        found = measured(given.data_set, protocol.SCALES[given.scale], running.harness_for(given), given.workers)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(dumped(found), encoding="utf-8")
+    except (RobustnessError, OSError) as error:
+        running.say(f"error: {error}")
+        return 2
+    print(f"written: {file}; next: python -m reports.label_2n --render, which shows it")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
