@@ -210,7 +210,9 @@ def run(tmp_path_factory):
         str(root / "work"),
     ]
     arguments += ["--store", str(root / "store"), "--workers", "1"]
-    assert main([*arguments, "--pictures", str(root / "pictures")]) == 0
+    assert main([*arguments, "--only", "set", "--pictures", str(root / "pictures")]) == 0
+    assert not (root / "out").exists()
+    assert main(arguments) == 0
     result = json.loads((root / "out" / "hybrid_gan_digits_smoke.json").read_text(encoding="utf-8"))
     return root, arguments, result
 
@@ -297,12 +299,13 @@ def test_the_set_is_written_as_pictures_too(run):
 def test_a_second_run_makes_nothing_anew_and_gives_the_same_page(run):
     root, arguments, _ = run
     files = list((root / "store").rglob("*.safetensors"))
-    files += list((root / "work").rglob("hybrid.npz"))
+    files += (kept := [*(root / "work").rglob("hybrid.npz"), *(root / "work").rglob("probes-*.npz")])
+    assert len(kept) == 1 + len(CLASSIFIERS)
     before = {path: path.stat().st_mtime_ns for path in files}
     page_before = (root / "out" / "hybrid-gan.md").read_text(encoding="utf-8").splitlines()
     assert main(arguments) == 0
     assert {path: path.stat().st_mtime_ns for path in files} == before
-    assert len(list((root / "store").rglob("*.safetensors"))) + 1 == len(files)
+    assert len(list((root / "store").rglob("*.safetensors"))) + len(kept) == len(files)
     assert main(["--render", "--output", str(root / "out")]) == 0
     after = (root / "out" / "hybrid-gan.md").read_text(encoding="utf-8").splitlines()
     assert [line for line in after if not line.startswith("Made ")] == [

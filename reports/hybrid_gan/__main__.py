@@ -6,7 +6,7 @@ The paper hybrid-gan rebuilt: targets, generators, the hybrid set, classifiers a
 trains five targets and fits a generator to each, builds the hybrid set, trains four networks on it with either head and
 on its real half alone, and sweeps all. Interrupted anywhere, the same command goes on from where it was.
 ``hybrid_gan_cifar10_short.json`` is the result; ``docs/papers/hybrid-gan.md`` is made from all results alone.
-``--pictures DIR`` writes the hybrid set as folders of PNGs too.
+``--only set`` stops at the hybrid set, ``--pictures DIR`` writes it as folders of PNGs too.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     output = given.output or OUTPUT
     try:
-        if not given.render:
-            _measure(given, output)
+        if not given.render and not _measured(given, output):
+            return 0
         written = render(output, DOCS if output.resolve() == OUTPUT else output)
     except (RobustnessError, OSError) as error:
         running.say(f"error: {error}")
@@ -45,15 +45,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _measure(given: argparse.Namespace, output: Path) -> None:
+def _measured(given: argparse.Namespace, output: Path) -> bool:
+    """Build the set, and judge networks that are trained on it unless only the set was asked for; say which."""
     scale, folder = protocol.SCALES[given.scale], (given.work or RUNS) / f"hybrid_gan-{given.data_set}-{given.scale}"
-    result = measure.result(given.data_set, scale, folder, running.harness_for(given), given.workers)
+    harness = running.harness_for(given)
+    built = measure.build(given.data_set, scale, folder, harness, given.workers)
+    print(f"the hybrid set: {built.root / data.HYBRID}")
+    if given.pictures:
+        print(f"{building.pictures(built.root / data.HYBRID, given.pictures):,} pictures in {given.pictures}")
+    if given.only == "set":
+        return False
+    result = measure.result(built, harness, given.workers)
     output.mkdir(parents=True, exist_ok=True)
     (output / f"hybrid_gan_{given.data_set}_{scale.name}.json").write_text(dumped(result), encoding="utf-8")
     print(f"{given.data_set}, {scale.name}: {page.verdicts(result)}")
-    print(f"the hybrid set: {folder / 'data' / data.HYBRID}")
-    if given.pictures:
-        print(f"{building.pictures(folder / 'data' / data.HYBRID, given.pictures):,} pictures in {given.pictures}")
+    return True
 
 
 def render(output: Path, docs: Path) -> list[Path]:
@@ -72,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m {page.MODULE}", description=(__doc__ or "").split("\n")[1])
     parser.add_argument("--data-set", choices=data.SOURCES, default="cifar10")
     parser.add_argument("--scale", choices=sorted(protocol.SCALES), default="short")
+    parser.add_argument("--only", choices=["set"], help="stop when the hybrid set is there")
     parser.add_argument("--pictures", metavar="DIR", type=Path, help="write the hybrid set as folders of PNGs too")
     parser.add_argument("--work", metavar="DIR", type=Path, help="where cards and sets are written (reports/runs)")
     running.add_options(parser)

@@ -133,14 +133,13 @@ def write(
     until all is there, so that an interrupted build goes on; the file itself appears whole or not at all. One that was
     made of the same by the same targets stays.
     """
-    made_of = _digest(
+    made_of = digest(
         [target.key for target in targets], [part.fingerprint for part in parts.values()],
         [rows.tolist() for rows in sources.values()], list(strengths), seed,
     )  # fmt: skip
-    if file.is_file():
+    if holds(file, made_of):
         with np.load(file) as held:
-            if str(held.get("made_of")) == made_of:
-                return _counts(held)
+            return _counts(held)
     arrays: dict[str, Any] = {
         "made_of": np.array(made_of),
         "classes": np.array(next(iter(parts.values())).classes),
@@ -186,7 +185,16 @@ def _counts(arrays: Mapping[str, Any]) -> dict[str, int]:
     return {name: int(arrays[name.replace(" ", "_")].sum()) for name in names}
 
 
-def _digest(*about: Any) -> str:
+def holds(file: Path, made_of: str) -> bool:
+    """Say whether an array file is there and says that it was made of this."""
+    if not file.is_file():
+        return False
+    with np.load(file) as held:
+        return str(held.get("made_of")) == made_of
+
+
+def digest(*about: Any) -> str:
+    """Hash all that an array file is made of."""
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
 
@@ -197,8 +205,8 @@ def _bytes(images: Images) -> Array:
 
 def _piece(target: Target, images: Images, strengths: Sequence[float], file: Path) -> Path:
     """Give the file of what a target makes of some images; made now if it is not there."""
-    digest = _digest(target.key, images.fingerprint, list(strengths))[:16]
-    piece = file.with_name(f".{file.name}.{target.name}.{digest}.npz")
+    made_of = digest(target.key, images.fingerprint, list(strengths))[:16]
+    piece = file.with_name(f".{file.name}.{target.name}.{made_of}.npz")
     if not piece.is_file():
         found = forged(target, images, strengths)
         save(piece, {"pixels": found.pixels, "strengths": found.strengths, "fooled": found.fooled})

@@ -71,7 +71,10 @@ PROBES = ("real", "own generator", "another generator", "FGSM", "noise of the sa
 
 
 def write_probes(images: Images, own: Target, another: Target, epsilon: float, file: Path, seed: int = 0) -> None:
-    """Write real images as they are and in four ways perturbed, as bytes all of them."""
+    """Write real images as they are and in four ways perturbed, as bytes all of them; a file that holds them stays."""
+    made_of = building.digest(own.key, another.key, epsilon, images.fingerprint, seed)
+    if building.holds(file, made_of):
+        return
     inputs = torch.from_numpy(images.batch(0, len(images)))
     labels = torch.from_numpy(images.labels.astype(np.int64))
     made = [torch.from_numpy(_unit(forged(target, images).pixels)) for target in (own, another)]
@@ -83,6 +86,7 @@ def write_probes(images: Images, own: Target, another: Target, epsilon: float, f
     what = np.repeat(np.arange(len(PROBES)), len(images))
     kinds = np.isin(what, (1, 2, 3)).astype(np.int64)
     arrays = {"kind_classes": np.array(building.KINDS), "test_what": what, "classes": np.array(images.classes)}
+    arrays["made_of"] = np.array(made_of)
     for part, some in (("train", slice(0, None, len(images))), ("test", slice(None))):
         arrays |= {f"{part}_x": pixels[some], f"{part}_kind": kinds[some]}
         arrays |= {f"{part}_y": np.tile(images.labels, len(PROBES))[some]}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from reports.strips import strip
 from robustness import aids, cards, claims
 from robustness.cards import Card
 from robustness.confusion import confusion_matrix
+from robustness.datasets.checks import Indices
+from robustness.datasets.images import Images
 from robustness.evidence import OK, Evidence
 from robustness.harness import Harness
 from robustness.metrics import measure_matrix
@@ -35,31 +38,56 @@ ANOTHER = 1
 """The seed of the generators that no hybrid set was made with."""
 
 
-def result(source: str, scale: Scale, folder: Path, harness: Harness, workers: int | None) -> dict[str, Any]:
-    """Do everything, in order; what is there already is not made again."""
-    began = time.perf_counter()
-    root = folder / "data"
-    first, other = (
-        Harness(harness.store, root, device=harness.device, seed=seed, progress=bar) for seed in (harness.seed, ANOTHER)
-    )
+@dataclass(frozen=True)
+class Built:
+    """A hybrid set with its targets: where it lies, what of its source it was made of, and what was trained for it."""
+
+    source: str
+    scale: Scale
+    folder: Path
+    found: Mapping[str, Images]
+    rows: Mapping[str, tuple[Indices, Indices]]
+    cards: Mapping[str, Card]
+    """Of the targets."""
+    targets: Sequence[Target]
+    models: Mapping[str, Any]
+    counts: Mapping[str, int]
+
+    @property
+    def root(self) -> Path:
+        """The data root of the run's cards."""
+        return self.folder / "data"
+
+
+def _inside(harness: Harness, folder: Path, seed: int) -> Harness:
+    return Harness(harness.store, folder / "data", device=harness.device, seed=seed, progress=bar)
+
+
+def build(source: str, scale: Scale, folder: Path, harness: Harness, workers: int | None) -> Built:
+    """Train the targets, fit a generator to each, and write the hybrid set; what is there already is not made again."""
+    inside, root = _inside(harness, folder, harness.seed), folder / "data"
     found = data.images(source, harness.data_root, harness.store.root)
     rows = data.sources(found, scale)
     data.write_targets(found, rows, root)
     targets = _cards(protocol.targets(source, scale, data.TARGETS), folder)
-    models = running.train(targets, first, workers)
-    fitted = [_target(first, card, scale) for card in targets.values()]
+    models = running.train(targets, inside, workers)
+    fitted = [_target(inside, card, scale) for card in targets.values()]
     counts = data.write_hybrid(found, rows, fitted, root)
+    return Built(source, scale, folder, found, rows, targets, fitted, models, counts)
+
+
+def result(built: Built, harness: Harness, workers: int | None) -> dict[str, Any]:
+    """Train the networks on a hybrid set, and judge them and the targets; what is there already is not made again."""
+    began = time.perf_counter()
+    source, scale, folder = built.source, built.scale, built.folder
+    first, other = (_inside(harness, folder, seed) for seed in (harness.seed, ANOTHER))
     tables = protocol.trained(source, scale, data.HYBRID, data.REAL)
-    models |= running.train(_cards(tables, folder), first, workers)
-    hidden = found["test"].select(rows["test"][1], "test of the hybrid set")
-    for own in fitted:
-        if (network := own.name.rpartition("-")[2]) in protocol.CLASSIFIERS:
-            another = _target(other, targets[own.name], scale)
-            data.write_probes(hidden, own, another, EPSILON, root / protocol.probes(network))
+    models = {**built.models, **running.train(_cards(tables, folder), first, workers)}
+    _write_probes(built, other)
     attacked = protocol.undefended(protocol.targets(source, scale, data.TARGETS), scale)
     judged = dict(protocol.attacked(tables, source, data.HYBRID, data.REAL, scale))
     shown = _cards({**attacked, **judged}, folder)
-    swept = _swept(shown, first, other, root)
+    swept = _swept(shown, first, other, built.root)
     for notice in first.notices:
         running.say(notice)
     return {
@@ -69,15 +97,24 @@ def result(source: str, scale: Scale, folder: Path, harness: Harness, workers: i
         "source": source,
         "width": scale.width,
         "epochs": scale.epochs,
-        "hybrid": counts,
+        "hybrid": dict(built.counts),
         "provenance": {
             **running.machine(harness), "took": round(time.perf_counter() - began, 1),
-            "data": {part: running.images(images) for part, images in found.items()},
+            "data": {part: running.images(images) for part, images in built.found.items()},
         },
         "models": models,
-        "strips": [strip(first, shown[f"{name}@targets"], "own", name.rpartition("-")[2]) for name in targets],
+        "strips": [strip(first, shown[f"{name}@targets"], "own", name.rpartition("-")[2]) for name in built.cards],
         **swept,
     }  # fmt: skip
+
+
+def _write_probes(built: Built, other: Harness) -> None:
+    """Write what detectors are tested on beside the hybrid set, unless it is there."""
+    hidden = built.found["test"].select(built.rows["test"][1], "test of the hybrid set")
+    for own in built.targets:
+        if (network := own.name.rpartition("-")[2]) in protocol.CLASSIFIERS:
+            another = _target(other, built.cards[own.name], built.scale)
+            data.write_probes(hidden, own, another, EPSILON, built.root / protocol.probes(network))
 
 
 def _swept(judged: Mapping[str, Card], first: Harness, other: Harness, root: Path) -> dict[str, Any]:
