@@ -75,8 +75,7 @@ def _claims(numbers: Measured) -> str:
 
 
 def _beyond(numbers: Measured) -> str:
-    said = {True: "survives", False: "falls", None: "not measured"}
-    rows = [[row.claim, row.attack, f"**{said[row.survives]}**", row.numbers] for row in survivals(numbers)]
+    rows = [[row.claim, row.attack, f"**{row.outcome}**", row.numbers] for row in survivals(numbers)]
     weak = too_weak(numbers)
     doubt = f"\n\n**The adaptive attack is too weak here:** {'; '.join(weak)}." if weak else ""
     return (
