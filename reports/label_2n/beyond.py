@@ -11,8 +11,6 @@ from reports.label_2n.numbers import Measured
 from reports.label_2n.tables import NAMES, systems
 
 ATTACKS = ("fgsm", "pgd", "adaptive-1", "adaptive")
-
-
 Outcome = Literal["survives", "falls", "not measured", "not shown"]
 
 
