@@ -67,7 +67,7 @@ def images(of: Images) -> dict[str, Any]:
 
 def training(file: Path, log: Path | None = None) -> dict[str, Any]:
     """
-    Give what a weights file says of its making, and the log of the best epoch; what is not known is None.
+    Give what a weights file says of its making, and the end of its log; what is not known is None.
 
     A training that was interrupted has no time.
     """
@@ -78,8 +78,8 @@ def training(file: Path, log: Path | None = None) -> dict[str, Any]:
         return found
     rows = list(csv.DictReader(log.read_text(encoding="utf-8").splitlines())) if log.is_file() else []
     last = rows[-1] if rows else {}
-    accuracy = last.get("held_out_accuracy")
-    return found | {"epochs": len(rows) or None, "held_out_accuracy": float(accuracy) if accuracy else None}
+    numbers = {name: float(last[name]) if last.get(name) else None for name in ("loss", "held_out_accuracy")}
+    return found | {"epochs": len(rows) or None, **numbers}
 
 
 def swept(evidence: Evidence, run: str) -> dict[str, Any]:

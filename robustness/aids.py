@@ -62,6 +62,7 @@ def generator_key(harness: Harness, card: Card, perturbation: Perturbation) -> s
         "images": harness.images(card, "train").fingerprint,
         "seed": harness.seed,
         "code": sources.file_hash(Path(__file__).with_name("generators.py")),
+        **({} if harness.device == "cpu" else {"device": hardware.device_kind(harness.device)}),
     }
     return hashlib.sha256(canonical(about)).hexdigest()
 
@@ -81,7 +82,9 @@ def generator(harness: Harness, card: Card, perturbation: Perturbation) -> nn.Mo
         with harness.store.alone(f"generator-{key}", what), harness.progress(what) as progress:
             if not path.is_file():
                 checkpoint = harness.store.root / "checkpoints" / f"{key}.pt"
-                job = recipes.Job(harness.seed, checkpoint, progress, harness.notices, harness.store)
+                job = recipes.Job(
+                    harness.seed, checkpoint, progress, harness.notices, harness.store, device=harness.device
+                )  # fmt: skip
                 fitted = generators.fit(target, images, perturbation, job, card.file.model.decision)
                 harness.store.write(path, generators.save(fitted, state_hash(target)))
                 checkpoint.unlink(missing_ok=True)

@@ -79,25 +79,25 @@ def fit(
     """
     Fit a generator to a classifier, which stays frozen and as it was; interrupted, the next call goes on.
 
-    The same seed gives the same generator on the same machine: it is computed in one thread, with a random
-    state of its own. TrainingError where the loss is not finite.
+    The same seed gives the same generator on the same machine: it is computed on the job's device, on CPUs in one
+    thread, with a random state of its own. TrainingError where the loss is not finite.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with randomness.own(job.seed), undisturbed(classifier) as target:
+        with randomness.own(job.seed), undisturbed(classifier, job.device) as target:
             return _fitted(target, images, perturbation, job, decision or Argmax())
     finally:
         torch.set_num_threads(threads)
 
 
 def _fitted(target: nn.Module, images: Images, about: AdvGAN, job: Job, decision: Decision) -> Generator:
-    channels, some = images.shape[0], torch.from_numpy(images.batch(0, 1))
+    channels, some = images.shape[0], torch.from_numpy(images.batch(0, 1)).to(job.device)
     channels_last(target, lambda: _works(target, some))
     forger, expert = _generator(images, about), discriminator(channels, about.width)
     modules: dict[str, nn.Module] = {"generator": forger, "discriminator": expert}
     for module in modules.values():  # twice as fast on CPUs
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module.to(job.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizers = {
         name: torch.optim.Adam(m.parameters(), lr=about.learning_rate, fused=True) for name, m in modules.items()
     }
@@ -105,7 +105,8 @@ def _fitted(target: nn.Module, images: Images, about: AdvGAN, job: Job, decision
     for step, (inputs, labels) in enumerate(_batches(images, about, job.seed)):
         if step < done:
             continue
-        loss = _step(target, about, decision, forger, expert, optimizers, inputs, labels)
+        batch = inputs.to(job.device), labels.to(job.device)
+        loss = _step(target, about, decision, forger, expert, optimizers, *batch)
         if (step + 1) % 50 == 0 or step + 1 == about.steps:
             if not math.isfinite(value := loss.item()):
                 raise TrainingError(
@@ -114,7 +115,7 @@ def _fitted(target: nn.Module, images: Images, about: AdvGAN, job: Job, decision
             job.report(step + 1, about.steps)
             if step + 1 < about.steps:
                 job.save(_state(step + 1, modules, optimizers))
-    return forger.eval()
+    return forger.cpu().eval()
 
 
 def _generator(images: Images, about: AdvGAN) -> Generator:

@@ -117,6 +117,34 @@ def test_a_second_run_makes_nothing_anew_and_the_page_comes_from_the_file_alone(
     assert {path: path.read_bytes() for path in figures} == figures
 
 
+def test_fewer_folds_do_not_replace_more(run, capsys):
+    """Catches: a trial of one fold that overwrites the result of ten."""
+    root, arguments = run
+    target = root / "out" / "eyes_parseval_digits_smoke.json"
+    before = target.read_bytes()
+    target.write_text(json.dumps({**json.loads(before), "folds": 2}), encoding="utf-8")
+    assert main(arguments) == 2
+    assert "holds 2 folds; `--folds 1` needs an `--output` of its own" in capsys.readouterr().err
+    assert json.loads(target.read_text(encoding="utf-8"))["folds"] == 2
+    target.write_bytes(before)
+
+
+def test_approach_1_shows_every_network_under_both_attacks(run):
+    """Catches: a column of the other examples or of another sweep."""
+    numbers = page.measured(result(run))
+    (line,) = (
+        line
+        for line in (run[0] / "out" / "eyes-parseval.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| 0.03") and line.count("|") == 7 and "100%" in line
+    )
+    due = [
+        f"{numbers.mean(f'wrn+{kind}-0.03-100', sweep, 'accuracy', '0.03'):.3f}"
+        for kind in protocol.EXAMPLES
+        for sweep in ("fgsm", "noise")
+    ]
+    assert [cell.split()[0] for cell in line.split("|")[3:7]] == due
+
+
 def rows_as_published(order=protocol.SYSTEMS, noise=0.002, folds=10, seed=0, **changed):
     """
     Rows whose accuracies are the published ones, for systems in this order, with some noise from fold to fold.

@@ -177,6 +177,16 @@ def test_the_counts_are_those_of_table_1():
     assert SCALES["full"].counts() == list(protocol.COUNTS.values())
 
 
+def test_networks_train_for_the_published_epochs_and_clean_twins_for_as_many_updates():
+    every = protocol.trained("cifar10", SCALES["full"], data.HYBRID, data.REAL)
+    epochs = {name.removeprefix("cifar10-"): card["recipe"]["arguments"]["epochs"] for name, card in every.items()}
+    assert {name: epochs[f"classify-{name}"] for name in protocol.CLASSIFIERS} == {
+        name: page.printed()["trained"][name][0] for name in protocol.CLASSIFIERS
+    }
+    assert epochs["clean-vgg19_bn"] == 2 * 53
+    assert epochs["clean-resnet50"] == 2 * 99
+
+
 def test_every_card_can_be_read(tmp_path):
     import tomlkit
 

@@ -6,6 +6,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -144,26 +145,36 @@ def _beside(numbers: Measured) -> str:
 
 
 def _approach(numbers: Measured) -> str:
+    """Approach 1: what was published beside what was measured, and every network under both kinds of attack."""
     there = {(e, share): row for e, rows in printed()["approach_1"].items() for share, *row in rows}
-    rows: list[list[str]] = []
-    count = 0
-    for epsilon in EPSILONS:
-        for share in SHARES:
-            systems = [augmented(kind, epsilon, share) for kind in EXAMPLES]
-            clean = [numbers.folds(system, "clean", "accuracy") for system in systems]
-            if any(clean):
-                count = max(count, *map(len, clean))
-                attacked = numbers.folds(systems[0], "fgsm", "accuracy", f"{epsilon:g}")
-                pairs = zip(map(_spread, (*clean, attacked)), there[f"{epsilon:g}", round(100 * share)], strict=True)
-                rows.append(
-                    [f"{epsilon:g}", f"{share:.0%}", *(cell for own, p in pairs for cell in (own, number(p, 3)))]
-                )
+    trained = [cell for cell in product([f"{e:g}" for e in EPSILONS], SHARES) if _folds_of(numbers, *cell)]
+    count = max((_folds_of(numbers, *cell) for cell in trained), default=0)
+    rows, beyond = [], []
+    for epsilon, share in trained:
+        systems = [augmented(kind, float(epsilon), share) for kind in EXAMPLES]
+        clean = [numbers.folds(system, "clean", "accuracy") for system in systems]
+        under = [numbers.folds(system, sweep, "accuracy", epsilon) for system in systems for sweep in EXAMPLES]
+        pairs = zip(map(_spread, (*clean, under[0])), there[epsilon, round(100 * share)], strict=True)
+        rows.append([epsilon, f"{share:.0%}", *(cell for own, p in pairs for cell in (own, number(p, 3)))])
+        beyond.append([epsilon, f"{share:.0%}", *map(_spread, under)])
+    for epsilon in dict.fromkeys(epsilon for epsilon, _ in trained):
+        without = [_spread(numbers.folds("wrn", sweep, "accuracy", epsilon)[:count]) for sweep in EXAMPLES]
+        beyond.append([epsilon, "none", *without, "", ""])
     heads = ["ε", "share", "FGSM-augmented", "there", "noise-augmented", "there", "FGSM-augmented, attacked", "there"]
+    each = [f"{kind}-augmented, {under}" for kind in ("FGSM", "noise") for under in ("under FGSM", "under noise")]
     plain = _spread(numbers.folds("wrn", "clean", "accuracy")[:count])
     return (
         "## approach 1: trained on stored examples too\n\nAccuracy on clean crops, and under FGSM of the same ε on "
         f"the network itself, over {count} folds. Without examples, over the same: {plain} (there 0.696).\n\n"
-    ) + table(heads, rows)
+        + table(heads, rows)
+        + "\n\nEach under FGSM on itself and under uniform noise, of the ε that it was trained with:\n\n"
+        + table(["ε", "share", *each], beyond)
+    )
+
+
+def _folds_of(numbers: Measured, epsilon: str, share: float) -> int:
+    """Count the folds in which a cell of approach 1 was trained."""
+    return max(len(numbers.folds(augmented(kind, float(epsilon), share), "clean", "accuracy")) for kind in EXAMPLES)
 
 
 def _figures(result: Result, images: str) -> str:

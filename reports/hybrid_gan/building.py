@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from robustness.datasets.images import Images
 from robustness.decisions import Argmax
 from robustness.draws import Purpose, generator
 from robustness.errors import DataError
+from robustness.modules import undisturbed
 from robustness.perturbations.attack import likeliest_wrong
 
 KINDS = ("real", "adversarial")
@@ -36,6 +38,13 @@ class Target:
     generator: nn.Module
     key: str
     """Of weights and generator, by content."""
+    device: str = "cpu"
+
+    @contextmanager
+    def lent(self) -> Iterator[tuple[nn.Module, nn.Module]]:
+        """Lend classifier and generator on the device; afterwards both are as they were."""
+        with undisturbed(self.classifier, self.device) as classifier, undisturbed(self.generator, self.device) as made:
+            yield classifier, made
 
 
 @dataclass(frozen=True)
@@ -84,10 +93,12 @@ def forged(target: Target, images: Images, strengths: Sequence[float] = STRENGTH
         raise DataError(
             f"`strengths` must be above 0, got {list(strengths)}: at 0 an adversarial image is the real one"
         )
-    parts = [
-        _forged(target, *_batch(images, start, batch_size), sorted(strengths))
-        for start in range(0, len(images), batch_size)
-    ]
+    with target.lent() as (classifier, making):
+        lent = replace(target, classifier=classifier, generator=making)
+        parts = [
+            _forged(lent, *_batch(images, start, batch_size), sorted(strengths))
+            for start in range(0, len(images), batch_size)
+        ]
     pixels, found, fooled = (torch.cat(columns) for columns in zip(*parts, strict=True))
     return Forged(
         np.ascontiguousarray((pixels * 255).round().byte().numpy().transpose(0, 2, 3, 1)), found.numpy(), fooled.numpy()
@@ -103,14 +114,15 @@ def _batch(images: Images, start: int, size: int) -> tuple[Tensor, Tensor]:
 def _forged(
     target: Target, inputs: Tensor, labels: Tensor, strengths: Sequence[float]
 ) -> tuple[Tensor, Tensor, Tensor]:
+    inputs, labels = inputs.to(target.device), labels.to(target.device)
     aims = likeliest_wrong(target.classifier, inputs, labels, Argmax())
     direction = target.generator(inputs, aims)
     if bad := int((~direction.flatten(1).isfinite().all(1)).sum()):
         raise DataError(
             f"the generator of {target.name} gave no numbers for {bad} of {len(inputs)} images; fit it again"
         )
-    made, used = inputs.clone(), torch.zeros(len(inputs))
-    fooled = torch.zeros(len(inputs), dtype=torch.bool)
+    made, used = inputs.clone(), torch.zeros(len(inputs), device=target.device)
+    fooled = torch.zeros(len(inputs), dtype=torch.bool, device=target.device)
     for strength in strengths:
         open_ = ~fooled
         made[open_] = stored((inputs[open_] + strength * direction[open_]).clamp(0, 1))
@@ -118,7 +130,7 @@ def _forged(
         fooled[open_] = target.classifier(made[open_]).argmax(1) != labels[open_]
         if bool(fooled.all()):
             break
-    return made, used, fooled
+    return made.cpu(), used.cpu(), fooled.cpu()
 
 
 def write(

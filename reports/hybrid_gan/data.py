@@ -78,9 +78,7 @@ def write_probes(images: Images, own: Target, another: Target, epsilon: float, f
     inputs = torch.from_numpy(images.batch(0, len(images)))
     labels = torch.from_numpy(images.labels.astype(np.int64))
     made = [torch.from_numpy(_unit(forged(target, images).pixels)) for target in (own, another)]
-    with undisturbed(own.classifier) as target:
-        batches = [slice(start, start + 100) for start in range(0, len(inputs), 100)]
-        attacked = torch.cat([fgsm(target, inputs[rows], labels[rows], epsilon=epsilon) for rows in batches])
+    attacked = _attacked(own, inputs, labels, epsilon)
     every = [building.stored(each) for each in (inputs, *made, attacked, _noisy(inputs, made[0], seed))]
     pixels = np.concatenate([_pixel_bytes(each) for each in every])
     what = np.repeat(np.arange(len(PROBES)), len(images))
@@ -91,6 +89,13 @@ def write_probes(images: Images, own: Target, another: Target, epsilon: float, f
         arrays |= {f"{part}_x": pixels[some], f"{part}_kind": kinds[some]}
         arrays |= {f"{part}_y": np.tile(images.labels, len(PROBES))[some]}
     building.save(file, arrays)
+
+
+def _attacked(own: Target, inputs: Tensor, labels: Tensor, epsilon: float) -> Tensor:
+    batches = [slice(start, start + 100) for start in range(0, len(inputs), 100)]
+    with undisturbed(own.classifier, own.device) as target:
+        made = [fgsm(target, *(t[rows].to(own.device) for t in (inputs, labels)), epsilon=epsilon) for rows in batches]
+    return torch.cat(made).cpu()
 
 
 def _noisy(inputs: Tensor, made: Tensor, seed: int) -> Tensor:

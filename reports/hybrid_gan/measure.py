@@ -154,7 +154,7 @@ def _target(harness: Harness, card: Card, scale: Scale) -> Target:
     running.say(f"the generator of {card.name}")
     fitted = aids.generator(harness, card, perturbation)
     module = harness.classifier(card).module
-    return Target(card.name, module, fitted, f"{state_hash(module)}{state_hash(fitted)}")
+    return Target(card.name, module, fitted, f"{state_hash(module)}{state_hash(fitted)}", harness.device)
 
 
 def _cells(name: str, sweep: str, evidence: Evidence, kinds: np.ndarray) -> Iterator[dict[str, Any]]:

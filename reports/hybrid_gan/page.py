@@ -62,7 +62,7 @@ def verdicts(result: Result) -> str:
 
 def _parts(result: Result, images: str) -> Iterator[str]:
     numbers = found(result)
-    parts = [_what(result), _claims(numbers), _targets(numbers), _trained(numbers), _probes(numbers)]
+    parts = [_what(result), _claims(numbers), _targets(numbers), _trained(numbers, result), _probes(numbers)]
     strips = (
         "## the generators over k\n\nAn image of the test set and each target: above, the perturbation ten times as "
         f"large; below, what the target says.\n\n![perturbations over k]({images}{figure(result)})"
@@ -106,21 +106,27 @@ def _targets(numbers: Found) -> str:
     return "## what the generators do to the undefended targets\n\n" + table(heads, rows)
 
 
-def _trained(numbers: Found) -> str:
+def _trained(numbers: Found, result: Result) -> str:
     """Table 2, with both heads."""
     rows = []
     for name in CLASSIFIERS:
         for head, what in (("classify", "ten classes"), ("detect", "real or adversarial"), ("clean", "without hybrid")):
+            told = result["models"][f"{result['source']}-{head}-{name}"]
+            training = ["–" if told[key] is None else f"{told[key]:g}" for key in ("epochs", "loss")]
+            training.append(number(told["held_out_accuracy"], 4))
             cells = [_shown(numbers, f"{head}-{name}", "hybrid", kind=kind) for kind in ("all", "real", "adversarial")]
             more = [numbers.value(f"{head}-{name}", "hybrid", metric=m) for m in ("precision", "recall", "roc_auc")]
-            rows.append([name, what, *cells, *("–" if math.isnan(value) else f"{value:.4f}" for value in more)])
-        there = printed()["trained"][name]
-        rows.append(["", "published", f"{there[3]:.1f} %", "", "", f"{there[4]:.1f} %", f"{there[5]:.1f} %", ""])
-    heads = ["model", "head", "accuracy", "on real", "on adversarial", "precision", "recall", "ROC AUC"]
+            cells += ["–" if math.isnan(value) else f"{value:.4f}" for value in more]
+            rows.append([name, what, *training, *cells])
+        epochs, loss, accuracy, *there = printed()["trained"][name]
+        shown = [f"{value:.1f} %" for value in there]
+        rows.append(["", "published", f"{epochs}", f"{loss:g}", f"{accuracy} %", shown[0], "", "", *shown[1:], ""])
+    heads = ["model", "head", "epochs", "loss", "held-out accuracy", "accuracy", "on real", "on adversarial"]
     return (
         "## table 2: on the hybrid test set\n\nThe paper speaks of ten classes and of telling real from "
-        "adversarial; its table may show either.\n\n"
-    ) + table(heads, rows)
+        "adversarial; its table may show either. Loss is that of the last epoch in training, held-out accuracy that "
+        "of the images by which the epoch is chosen; the published column beside it is accuracy in training.\n\n"
+    ) + table([*heads, "precision", "recall", "ROC AUC"], rows)
 
 
 def _probes(numbers: Found) -> str:
