@@ -369,6 +369,7 @@ def test_other_labels_of_the_same_images(tmp_path, cache):
     assert images.classes == ("real", "adversarial")
     assert get(file, cache, part="train", labels="kind").labels.tolist() == [0, 1] * 6
     assert get(file, cache).labels.tolist() == [0, 1, 0, 1, 0, 1]
+    assert get(file, cache, labels="train_kind").classes == ("real", "adversarial")
     assert get(file, cache, labels="kind").fingerprint != get(file, cache).fingerprint
     with pytest.raises(DataError, match=r"`labels` must name an array of .*hybrid.npz, got 'sort'; it holds kind_"):
         get(file, cache, labels="sort")

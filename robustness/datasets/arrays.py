@@ -54,7 +54,7 @@ def read(
     layout = {part: (x, y if labels is None else _array_of(part, labels)) for part, (x, y) in layouts[0].items()}
     if any(y not in arrays for _, y in layout.values()):
         raise DataError(f"`labels` must name an array of {file}, got {labels!r}; it holds {_listed(arrays)}")
-    names = "classes" if labels is None else f"{labels}_classes"
+    names = "classes" if labels is None else f"{_bare(labels)}_classes"
     try:
         classes = checks.class_names(arrays.get(names), *(arrays[y] for _, y in layout.values()))
     except DataError as error:
@@ -77,7 +77,11 @@ def _array_of(part: str, name: str | None) -> str:
     """
     if name is None or part == "all":
         return name or ""
-    return f"{part}_{name.removeprefix('train_').removeprefix('test_')}"
+    return f"{part}_{_bare(name)}"
+
+
+def _bare(name: str) -> str:
+    return name.removeprefix("train_").removeprefix("test_")
 
 
 def _listed(arrays: Mapping[str, Array]) -> str:
