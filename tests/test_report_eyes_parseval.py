@@ -79,11 +79,13 @@ def test_strips_are_images_of_the_evidence(run):
         count = len(found.strengths)
         assert kept["strengths"] == list(found.strengths)
         assert kept["said"][1:] == [str(label) for label in found.predictions[:, 0]]
-        # The strongest alone: of bytes, smaller ones are rounded away; magnified they are not.
+        # In bytes one and a half levels become two, and smaller perturbations are rounded away unless magnified.
         ratio = 20 * np.log10(np.linalg.norm(clean) / np.linalg.norm(shown[count - 1] - clean))
-        assert ratio == pytest.approx(found.snr[-1, 0], abs=1)
+        assert ratio == pytest.approx(found.snr[-1, 0], abs=3)
         sizes = [np.linalg.norm(each - 0.5) / strips.MAGNIFIED for each in shown[count:]]
-        assert [20 * np.log10(np.linalg.norm(clean) / size) for size in sizes] == pytest.approx(found.snr[:, 0], abs=1)
+        ratios = [20 * np.log10(np.linalg.norm(clean) / size) for size in sizes]
+        assert ratios == pytest.approx(found.snr[:, 0].tolist(), abs=3)
+        assert ratios[-1] == pytest.approx(found.snr[-1, 0], abs=0.5)
         wrong += sum(said != kept["true"] for said in kept["said"])
     assert drawn.count("(wrong)") == wrong
 

@@ -258,8 +258,9 @@ model = helpers.linear(images)
 def run():
     digest = sweep(model, images, Normal(), [0.1], threads=2).digest
     return digest, {thread.ident for thread in threading.enumerate()}
-first, again = run(), run()
-print(first == again, len(first[1]))
+first, *others = [run() for _ in range(5)]
+last = others[-1]  # a thread begins when the others are at work: maybe in the second sweep
+print(all(digest == first[0] for digest, _ in others), first[1] <= last[1] and len(last[1]) <= 3)
 sys.stdout.flush()
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -268,7 +269,7 @@ if child == 0:
     os._exit(0 if run()[0] == first[0] else 9)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-    assert helpers.run(code).split() == ["True", "3", "0"]
+    assert helpers.run(code).split() == ["True", "True", "0"]
 
 
 def test_after_a_failure_the_threads_serve_the_next_sweep():

@@ -61,7 +61,7 @@ def divided(labels: Array, counts: Sequence[int], seed: int) -> tuple[Indices, I
     Draw ``counts`` rows of each class for the hybrid set; the rest is for the targets and their generators.
 
     >>> rest, chosen = divided(np.array([0, 0, 0, 1, 1, 1]), [2, 1], seed=0)
-    >>> sorted([*rest, *chosen]), len(chosen)
+    >>> sorted(rest.tolist() + chosen.tolist()), len(chosen)
     ([0, 1, 2, 3, 4, 5], 3)
     """
     there = np.bincount(labels, minlength=len(counts))
