@@ -9,9 +9,10 @@ import pytest
 import scipy.stats
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
 
-from reports import strips
+from reports import folds, strips
+from reports.commands import DOCS, OUTPUT, RUNS
 from reports.eyes_parseval import page, protocol
-from reports.eyes_parseval.__main__ import DOCS, OUTPUT, RUNS, main
+from reports.eyes_parseval.__main__ import main
 from reports.eyes_parseval.criteria import CLAIMS, drops, published
 from reports.rows import Measured, unpacked
 from robustness import cards
@@ -32,7 +33,7 @@ def run(tmp_path_factory):
 
 
 def result(run):
-    return json.loads((run[0] / "out" / "eyes_parseval_digits_smoke.json").read_text(encoding="utf-8"))
+    return json.loads((run[0] / "out" / "eyes_parseval_digits_smoke_0.json").read_text(encoding="utf-8"))
 
 
 def evidence(run, name):
@@ -109,6 +110,7 @@ def test_a_second_run_makes_nothing_anew_and_the_page_comes_from_the_file_alone(
     before = (root / "out" / "eyes-parseval.md").read_bytes()
     figures = {path: path.read_bytes() for path in (root / "out" / "figures").glob("*.svg")}
     assert len(figures) == 3
+    (root / "out" / "eyes_parseval_digits_smoke_0.json").unlink()
     assert main(arguments) == 0
     kept = {path: path.stat().st_mtime_ns for path in (root / "store").rglob("*") if path.suffix == ".safetensors"}
     assert kept == store
@@ -119,16 +121,20 @@ def test_a_second_run_makes_nothing_anew_and_the_page_comes_from_the_file_alone(
     assert {path: path.read_bytes() for path in figures} == figures
 
 
-def test_fewer_folds_do_not_replace_more(run, capsys):
-    """Catches: a trial of one fold that overwrites the result of ten."""
+def test_fewer_folds_do_not_replace_more(run):
+    """Catches: a trial of one fold that overwrites the result of two."""
     root, arguments = run
-    target = root / "out" / "eyes_parseval_digits_smoke.json"
-    before = target.read_bytes()
-    target.write_text(json.dumps({**json.loads(before), "folds": 2}), encoding="utf-8")
-    assert main(arguments) == 2
-    assert "holds 2 folds; `--folds 1` needs an `--output` of its own" in capsys.readouterr().err
-    assert json.loads(target.read_text(encoding="utf-8"))["folds"] == 2
-    target.write_bytes(before)
+    more = root / "out" / "eyes_parseval_digits_smoke_1.json"
+    second = result(run) | {"fold": 1, "columns": ["fold", "system"], "rows": [[1, "wrn"]], "curves": []}
+    more.write_text(json.dumps(second), encoding="utf-8")
+    try:
+        assert main(arguments) == 0
+        (found,) = folds.results(root / "out", "eyes_parseval")
+        assert found["folds"] == 2
+        assert {row["fold"] for row in unpacked(found)} == {0, 1}
+        assert found["curves"] == result(run)["curves"]
+    finally:
+        more.unlink()
 
 
 def test_approach_1_shows_every_network_under_both_attacks(run):
@@ -265,7 +271,7 @@ def test_the_whole_grid_is_twenty_cells_of_two_kinds():
 def test_what_is_committed_is_shown_as_it_is():
     from reports.writing import inserted
 
-    results = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(OUTPUT.glob("eyes_parseval_*.json"))]
+    results = folds.results(OUTPUT, "eyes_parseval")
     text = (DOCS / "eyes-parseval.md").read_text(encoding="utf-8")
     assert inserted(text, page.MODULE, page.body(results)) == text
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reports import folds
+from reports.commands import DOCS, OUTPUT, ROOT, loaded
 from reports.label_2n import causes, figures, page, protocol
-from reports.label_2n.__main__ import DOCS, OUTPUT, ROOT, main
+from reports.label_2n.__main__ import main
 from reports.label_2n.beyond import too_weak
 from reports.label_2n.numbers import Measured
 from reports.label_2n.tables import NAMES
@@ -16,6 +18,7 @@ from reports.rows import unpacked
 from reports.running import levels, write
 from reports.writing import inserted
 from robustness import cards
+from robustness.harness import Harness
 from robustness.store import Store
 
 
@@ -111,7 +114,7 @@ def command(store, folder):
 
 
 def read(folder):
-    return json.loads((folder / "out/label_2n_digits_smoke.json").read_text(encoding="utf-8"))
+    return json.loads((folder / "out/label_2n_digits_smoke_0.json").read_text(encoding="utf-8"))
 
 
 def test_every_system_is_measured(smoke):
@@ -160,6 +163,7 @@ def test_numbers_are_those_of_the_evidence(store, smoke):
 def test_a_second_run_takes_everything_from_the_store(store, smoke, capsys):
     """Catches: cards, keys or training that differ from run to run."""
     first = read(smoke)
+    (smoke / "out/label_2n_digits_smoke_0.json").unlink()
     assert command(store, smoke) == 0
     assert "not reproduced" in capsys.readouterr().out
     again = read(smoke)
@@ -169,6 +173,47 @@ def test_a_second_run_takes_everything_from_the_store(store, smoke, capsys):
     }
     assert again["rows"] == first["rows"]
     assert again["models"] == first["models"]
+
+
+def test_a_fold_whose_file_stands_is_not_measured_again(smoke, tmp_path, capsys):
+    """With an empty store. Catches: folds that only a store remembers, a file that outlives a change of its recipe."""
+    file = smoke / "out/label_2n_digits_smoke_0.json"
+    before = file.read_bytes()
+    assert command(tmp_path, smoke) == 0
+    assert "fold 1 is measured" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert file.read_bytes() == before
+
+    tables = protocol.cards("digits", protocol.SCALES["smoke"], range(1))
+    here = Harness(Store(tmp_path), tmp_path)
+
+    def made_of(changed):
+        found = protocol.evaluated({**tables, **changed}, "digits", protocol.SCALES["smoke"])
+        return folds.made_of(here, loaded({**tables, **changed, **found}, tmp_path / "cards" / str(len(changed))))
+
+    substitute = tables["digits-substitute"]
+    arguments = {**substitute["recipe"]["arguments"], "epochs": 4}
+    other = {"digits-substitute": {**substitute, "recipe": {**substitute["recipe"], "arguments": arguments}}}
+    assert made_of({}) == made_of({})
+    assert made_of({}) != made_of(other)
+
+
+def test_folds_are_one_result():
+    """Each fold from another machine. Catches: a fold lost or counted twice, a device that is not said."""
+    result = folds.results(OUTPUT, "label_2n")[-1]
+    parts = [
+        json.loads(file.read_text(encoding="utf-8")) for file in sorted(OUTPUT.glob("label_2n_gtsrb_short_*.json"))
+    ]
+    assert result["folds"] == len(parts) == 3
+    assert sorted(row["fold"] for row in unpacked(result)) == sorted(
+        row["fold"] for part in parts for row in unpacked(part)
+    )
+    assert len(result["models"]) == 40
+    told = {**parts[1], "provenance": {**parts[1]["provenance"], "device": "cuda:H200", "made": "2026-12-24"}}
+    other = folds.merged([parts[0], told])
+    assert other["folds"] == 2
+    assert other["provenance"]["device"] == "cpu-avx512f and cuda:H200"
+    assert {row["fold"] for row in unpacked(other)} == {0, 1}
 
 
 def test_the_page_and_figures_are_made_from_the_file_alone(smoke):
@@ -211,7 +256,7 @@ def test_causes_are_looked_for_on_the_same_fold(store, smoke):
 
 def test_what_is_committed_is_shown_as_it_is():
     """Catches: a page that was edited by hand, or made before the results that lie beside it."""
-    results = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(OUTPUT.glob("label_2n_*.json"))]
+    results = folds.results(OUTPUT, "label_2n")
     page_ = (DOCS / "label-2n.md").read_text(encoding="utf-8")
     why = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(OUTPUT.glob("causes_label_2n_*.json"))]
     assert inserted(page_, page.MODULE, page.body(results, causes=why)) == page_

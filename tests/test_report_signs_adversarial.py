@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from reports.commands import DOCS, OUTPUT, ROOT
 from reports.signs_adversarial import page
-from reports.signs_adversarial.__main__ import DOCS, OUTPUT, ROOT, main
+from reports.signs_adversarial.__main__ import main
 from reports.writing import inserted
 from robustness.store import Store
 
@@ -116,7 +117,7 @@ def test_what_is_committed_is_shown_as_it_is():
     file = OUTPUT / "signs_adversarial.json"
     if not file.is_file():
         pytest.skip("no result is committed yet")
-    text = DOCS.read_text(encoding="utf-8")
+    text = (DOCS / "signs-adversarial.md").read_text(encoding="utf-8")
     body = page.body(json.loads(file.read_text(encoding="utf-8")))
     assert inserted(text, page.MODULE, body) == text
 

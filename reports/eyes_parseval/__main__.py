@@ -3,8 +3,9 @@ The report eyes-parseval rebuilt: train, sweep, and write its tables, figures an
 
     python -m reports.eyes_parseval --data-set eyes --scale short
 
-trains eight networks a fold and those of approach 1, and sweeps each. All of it is kept in the store: interrupted
-anywhere, the same command goes on from where it was. ``eyes_parseval_eyes_short.json`` is the result;
+trains, fold by fold, eight networks and those of approach 1, and sweeps each. All of it is kept in the store:
+interrupted anywhere, the same command goes on from where it was. ``eyes_parseval_eyes_short_0.json`` is the result of
+the first fold; a fold whose file stands is not measured again, also where the store is another.
 ``docs/papers/eyes-parseval.md`` and the figures are made from all results alone. ``--grid`` trains approach 1's whole
 grid.
 """
@@ -12,66 +13,52 @@ grid.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reports import running
+from reports import commands, folds, running
 from reports.eyes_parseval import figures, measure, page, protocol
-from reports.writing import dumped, inserted
-from robustness import cards
-from robustness.errors import CardError, RobustnessError
-
-ROOT = Path(__file__).parents[2]
-RUNS = ROOT / "reports" / "runs"
-"""Where the cards of a run are written: below the checkout, so that they can import its models."""
-OUTPUT = ROOT / "reports" / "measured"
-DOCS = ROOT / "docs" / "papers"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 2 where it cannot, with the reason."""
     given = _parser().parse_args(arguments)
-    output = given.output or OUTPUT
-    try:
-        if not given.render:
-            _measure(given, output)
-        written = render(output, DOCS if output.resolve() == OUTPUT else output)
-    except (RobustnessError, OSError) as error:
-        running.say(f"error: {error}")
-        return 2
-    print("\n".join(f"written: {file}" for file in written))
-    return 0
+    return commands.answered(lambda: _made(given))
+
+
+def _made(given: argparse.Namespace) -> list[Path]:
+    output = given.output or commands.OUTPUT
+    if not given.render:
+        _measure(given, output)
+    return render(output)
 
 
 def _measure(given: argparse.Namespace, output: Path) -> None:
-    scale = protocol.SCALES[given.scale]
-    target = output / f"eyes_parseval_{given.data_set}_{scale.name}.json"
-    folds = given.folds or scale.folds
-    if target.is_file() and (held := json.loads(target.read_text(encoding="utf-8"))["folds"]) > folds:
-        raise CardError(f"{target} holds {held} folds; `--folds {folds}` needs an `--output` of its own")
-    tables = protocol.cards(given.data_set, protocol.whole(scale) if given.grid else scale, range(folds))
-    harness = running.harness_for(given)
-    files = running.write(tables, RUNS / f"eyes_parseval-{scale.name}")
-    every = {name: cards.load(path) for name, path in files.items()}
-    trained = running.train(every, harness, given.workers)
-    result = measure.result(every, trained, given.data_set, scale, harness)
-    output.mkdir(parents=True, exist_ok=True)
-    target.write_text(dumped(result), encoding="utf-8")
-    print(f"{given.data_set}, {scale.name}: {page.verdicts(result)}")
+    scale, harness = protocol.SCALES[given.scale], running.harness_for(given)
+    if given.grid:
+        scale = protocol.whole(scale)
+    for fold in range(given.folds or scale.folds):
+        tables = protocol.cards(given.data_set, scale, range(fold, fold + 1))
+        every = commands.loaded(tables, commands.RUNS / f"eyes_parseval-{scale.name}")
+        target = folds.path(output, "eyes_parseval", given.data_set, scale.name, fold)
+        made_of = folds.made_of(harness, every)
+        if folds.holds(target, made_of):
+            running.say(f"fold {fold + 1} is measured: {target}")
+            continue
+        trained = running.train(every, harness, given.workers)
+        found = measure.result(every, trained, given.data_set, scale, harness)
+        commands.keep(target, {**found, "fold": fold, "made_of": made_of})
 
 
-def render(output: Path, docs: Path) -> list[Path]:
+def render(output: Path) -> list[Path]:
     """Write figures and page anew from all results in a folder."""
-    results = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(output.glob("eyes_parseval_*.json"))]
-    written = [file for result in results for file in figures.draw(result, docs / "figures")]
-    file = docs / "eyes-parseval.md"
-    text = page.body(results)
-    if docs == DOCS:
-        text = inserted(file.read_text(encoding="utf-8"), page.MODULE, text)
-    file.write_text(text, encoding="utf-8")
-    return [*written, file]
+    results = folds.results(output, "eyes_parseval")
+    written = []
+    for result in results:
+        print(f"{result['source']}, {result['scale']}: {page.verdicts(result)}")
+        written += figures.draw(result, commands.pages(output) / "figures")
+    return [*written, commands.write_page("eyes-parseval.md", page.MODULE, page.body(results), output)]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -25,11 +25,11 @@ POINTS = np.logspace(-4, 0, 41)
 CURVES = {("clean", "0"), ("fgsm-snr", "33"), ("twin-snr", "33")}
 """Sweep and strength of the cells that have a curve."""
 SHOWN = ("wrn", "parseval", "wrn-adv", "parseval-adv")
-"""Systems of the first fold whose images are shown."""
+"""Systems whose images are shown, of the first fold."""
 
 
 def result(cards: Mapping[str, Card], trained: Mapping[str, Any], source: str, scale: Scale, harness: Harness) -> Any:
-    """Sweep every system, and give all numbers with where they come from, as they go into the JSON file."""
+    """Sweep every system of a fold, and give all numbers with where they come from, as they go into its file."""
     began = time.perf_counter()
     rows, curves, evidence, data = [], [], {}, {}
     for i, (name, card) in enumerate(cards.items()):
@@ -49,7 +49,6 @@ def result(cards: Mapping[str, Card], trained: Mapping[str, Any], source: str, s
         "scale": scale.name,
         "source": source,
         "about": SOURCES[source].about,
-        "folds": len({row["fold"] for row in rows}),
         "folds_of_the_protocol": scale.folds,
         "plan": {"epochs": scale.epochs, "period": scale.period, "k": scale.k, "depth": scale.depth},
         "provenance": {**running.machine(harness), "sweeping": round(time.perf_counter() - began, 1), "data": data},

@@ -191,6 +191,6 @@ def _origin(result: Result) -> str:
     return (
         f"## where this comes from\n\nMade {told['made']} by `python -m {MODULE} --data-set {result['source']} --scale "
         f"{result['scale']}` on {told['device']}, {told['cores']} cores; {versions}. {len(models)} trainings took "
-        f"{seconds:,.0f} s of one core, sweeping {told['sweeping']:,.0f} s of the last run. The result file holds "
-        f"every number by fold, the hashes of all models, and key and digest of all evidence.{said}"
+        f"{seconds:,.0f} s of one core, sweeping {told['sweeping']:,.0f} s of the last runs. The result files "
+        f"hold every number by fold, the hashes of all models, and key and digest of all evidence.{said}"
     )

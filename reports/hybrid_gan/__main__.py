@@ -17,37 +17,26 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reports import running
+from reports import commands, running
 from reports.hybrid_gan import building, data, measure, page, protocol
 from reports.strips import draw
-from reports.writing import dumped, inserted
-from robustness.errors import RobustnessError
-
-ROOT = Path(__file__).parents[2]
-RUNS = ROOT / "reports" / "runs"
-"""Where cards and sets of a run are written: below the checkout, so that they can import its models."""
-OUTPUT = ROOT / "reports" / "measured"
-DOCS = ROOT / "docs" / "papers"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 2 where it cannot, with the reason."""
     given = _parser().parse_args(arguments)
-    output = given.output or OUTPUT
-    try:
-        if not given.render and not _measured(given, output):
-            return 0
-        written = render(output, DOCS if output.resolve() == OUTPUT else output)
-    except (RobustnessError, OSError) as error:
-        running.say(f"error: {error}")
-        return 2
-    print("\n".join(f"written: {file}" for file in written))
-    return 0
+    return commands.answered(lambda: _made(given))
+
+
+def _made(given: argparse.Namespace) -> list[Path]:
+    output = given.output or commands.OUTPUT
+    return render(output) if given.render or _measured(given, output) else []
 
 
 def _measured(given: argparse.Namespace, output: Path) -> bool:
     """Build the set, and judge networks that are trained on it unless only the set was asked for; say which."""
-    scale, folder = protocol.SCALES[given.scale], (given.work or RUNS) / f"hybrid_gan-{given.data_set}-{given.scale}"
+    scale = protocol.SCALES[given.scale]
+    folder = (given.work or commands.RUNS) / f"hybrid_gan-{given.data_set}-{scale.name}"
     harness = running.harness_for(given)
     built = measure.build(given.data_set, scale, folder, harness, given.workers)
     print(f"the hybrid set: {built.root / data.HYBRID}")
@@ -56,22 +45,17 @@ def _measured(given: argparse.Namespace, output: Path) -> bool:
     if given.only == "set":
         return False
     result = measure.result(built, harness, given.workers)
-    output.mkdir(parents=True, exist_ok=True)
-    (output / f"hybrid_gan_{given.data_set}_{scale.name}.json").write_text(dumped(result), encoding="utf-8")
+    commands.keep(output / f"hybrid_gan_{given.data_set}_{scale.name}.json", result)
     print(f"{given.data_set}, {scale.name}: {page.verdicts(result)}")
     return True
 
 
-def render(output: Path, docs: Path) -> list[Path]:
+def render(output: Path) -> list[Path]:
     """Write pictures and page anew from all results in a folder."""
     results = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(output.glob("hybrid_gan_*.json"))]
-    written = [draw(result["strips"], docs / "figures" / page.figure(result), "") for result in results]
-    file = docs / "hybrid-gan.md"
-    text = page.body(results)
-    if docs == DOCS:
-        text = inserted(file.read_text(encoding="utf-8"), page.MODULE, text)
-    file.write_text(text, encoding="utf-8")
-    return [*written, file]
+    figures = commands.pages(output) / "figures"
+    written = [draw(result["strips"], figures / page.figure(result), "") for result in results]
+    return [*written, commands.write_page("hybrid-gan.md", page.MODULE, page.body(results), output)]
 
 
 def _parser() -> argparse.ArgumentParser:

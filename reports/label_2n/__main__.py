@@ -3,9 +3,10 @@ The paper label-2n rebuilt: train, sweep, and write its tables, figures and what
 
     python -m reports.label_2n --data-set gtsrb --scale short
 
-trains the substitute and every defence of every fold, first what others need, and sweeps each system. All of it is
-kept in the store: interrupted anywhere, the same command goes on from where it was. ``label_2n_gtsrb_short.json`` is
-the result; ``docs/papers/label-2n.md`` and the figures are made from all results alone.
+trains, fold by fold, the substitute and every defence, first what others need, and sweeps each system. All of it is
+kept in the store: interrupted anywhere, the same command goes on from where it was. ``label_2n_gtsrb_short_0.json`` is
+the result of the first fold; a fold whose file stands is not measured again, also where the store is another.
+``docs/papers/label-2n.md`` and the figures are made from all results alone.
 """
 
 from __future__ import annotations
@@ -16,64 +17,53 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reports import running
+from reports import commands, folds, running
 from reports.label_2n import figures, measure, page, protocol
-from reports.writing import dumped, inserted
-from robustness import cards
-from robustness.errors import RobustnessError
-
-ROOT = Path(__file__).parents[2]
-RUNS = ROOT / "reports" / "runs"
-"""Where the cards of a run are written: below the checkout, so that they can import its models."""
-OUTPUT = ROOT / "reports" / "measured"
-DOCS = ROOT / "docs" / "papers"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 2 where it cannot, with the reason."""
     given = _parser().parse_args(arguments)
-    output = given.output or OUTPUT
-    try:
-        if not given.render and not _measured(given, output):
-            return 0
-        written = render(output, DOCS if output.resolve() == OUTPUT else output)
-    except (RobustnessError, OSError) as error:
-        running.say(f"error: {error}")
-        return 2
-    print("\n".join(f"written: {file}" for file in written))
-    return 0
+    return commands.answered(lambda: _made(given))
 
 
-def _measured(given: argparse.Namespace, output: Path) -> bool:
-    """Train, and sweep unless only training was asked for; say whether there is a result."""
-    scale = protocol.SCALES[given.scale]
-    folder = RUNS / f"label_2n-{scale.name}"
-    tables = protocol.cards(given.data_set, scale, range(given.folds or scale.folds))
-    harness = running.harness_for(given)
-    every = {name: cards.load(path) for name, path in running.write(tables, folder).items()}
-    trained = running.train(every, harness, given.workers)
-    if given.only == "train":
-        return False
-    result = measure.result(tables, trained, given.data_set, scale, folder, harness)
-    output.mkdir(parents=True, exist_ok=True)
-    (output / f"label_2n_{given.data_set}_{scale.name}.json").write_text(dumped(result), encoding="utf-8")
-    print(f"{given.data_set}, {scale.name}: {page.verdicts(result)}")
-    return True
+def _made(given: argparse.Namespace) -> list[Path]:
+    output = given.output or commands.OUTPUT
+    if not given.render:
+        _measure(given, output)
+        if given.only == "train":
+            return []
+    return render(output)
 
 
-def render(output: Path, docs: Path) -> list[Path]:
+def _measure(given: argparse.Namespace, output: Path) -> None:
+    """Train fold by fold, and sweep unless only training was asked for."""
+    scale, harness = protocol.SCALES[given.scale], running.harness_for(given)
+    folder = commands.RUNS / f"label_2n-{scale.name}"
+    for fold in range(given.folds or scale.folds):
+        tables = protocol.cards(given.data_set, scale, range(fold, fold + 1))
+        every = commands.loaded(tables, folder)
+        swept = commands.loaded(protocol.evaluated(tables, given.data_set, scale), folder)
+        target = folds.path(output, "label_2n", given.data_set, scale.name, fold)
+        made_of = folds.made_of(harness, swept)
+        if folds.holds(target, made_of):
+            running.say(f"fold {fold + 1} is measured: {target}")
+            continue
+        trained = running.train(every, harness, given.workers)
+        if given.only != "train":
+            found = measure.result(swept, trained, given.data_set, scale, harness)
+            commands.keep(target, {**found, "fold": fold, "made_of": made_of})
+
+
+def render(output: Path) -> list[Path]:
     """Write figures and page anew from all results in a folder."""
-    results = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(output.glob("label_2n_*.json"))]
+    results = folds.results(output, "label_2n")
+    causes = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(output.glob("causes_label_2n_*.json"))]
     written = []
     for result in results:
-        written += figures.draw(page.measured(result), result["scale"], docs / "figures")
-    file = docs / "label-2n.md"
-    causes = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(output.glob("causes_label_2n_*.json"))]
-    text = page.body(results, causes=causes)
-    if docs == DOCS:
-        text = inserted(file.read_text(encoding="utf-8"), page.MODULE, text)
-    file.write_text(text, encoding="utf-8")
-    return [*written, file]
+        print(f"{result['source']}, {result['scale']}: {page.verdicts(result)}")
+        written += figures.draw(page.measured(result), result["scale"], commands.pages(output) / "figures")
+    return [*written, commands.write_page("label-2n.md", page.MODULE, page.body(results, causes=causes), output)]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,15 +22,11 @@ from models.defences.attacked import half
 from models.defences.twon import Labelled
 from models.loop import Plan, train
 from models.objectives import Minibatch, smoothed
-from reports import running
+from reports import commands, running
 from reports.label_2n import protocol
-from reports.label_2n.__main__ import OUTPUT, RUNS
-from reports.writing import dumped
-from robustness import cards, claims, curves
-from robustness.cards import Card
+from robustness import claims, curves
 from robustness.datasets.images import Images
 from robustness.decisions import Argmax
-from robustness.errors import RobustnessError
 from robustness.evidence import Evidence
 from robustness.harness import Harness
 from robustness.recipes import Job
@@ -122,17 +119,15 @@ def _filtered(clean: np.ndarray, clean_kept: np.ndarray, right: np.ndarray, kept
 
 def measured(source: str, scale: protocol.Scale, harness: Harness, workers: int | None) -> dict[str, Any]:
     """Train what is not there yet, sweep the variants, and give the numbers."""
-    every, folder = tables(source, scale), RUNS / f"label_2n-{scale.name}"
+    every, folder = tables(source, scale), commands.RUNS / f"label_2n-{scale.name}"
     due = _needed(every, [f"{source}-0-{variant}" for variant in protocol.VARIANTS]) | {f"{source}-substitute"}
     chosen = {name: table for name, table in every.items() if name in due}
-    loaded = {name: cards.load(path) for name, path in running.write(chosen, folder).items()}
-    models = running.train(loaded, harness, workers)
+    models = running.train(commands.loaded(chosen, folder), harness, workers)
     curve = {"kind": "fgsm", "source": f"{source}-substitute.toml", "strengths": protocol.CURVE}
     rows, evidence = {}, {}
     for variant in protocol.VARIANTS:
         table = {**every[f"{source}-0-{variant}"], "name": f"{source}-0-{variant}@why", "sweeps": {"curve": curve}}
-        (path,) = running.write({table["name"]: table}, folder).values()
-        card: Card = cards.load(path)
+        (card,) = commands.loaded({table["name"]: table}, folder).values()
         running.say(card.name)
         told = harness.evidence(card, "curve")
         rows[variant], evidence[variant] = numbers(told), running.swept(told, harness.store.run)
@@ -166,16 +161,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scale", choices=sorted(protocol.SCALES), default="short")
     running.add_options(parser)
     given = parser.parse_args(arguments)
-    file = (given.output or OUTPUT) / f"causes_label_2n_{given.data_set}_{given.scale}.json"
-    try:
-        found = measured(given.data_set, protocol.SCALES[given.scale], running.harness_for(given), given.workers)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(dumped(found), encoding="utf-8")
-    except (RobustnessError, OSError) as error:
-        running.say(f"error: {error}")
-        return 2
-    print(f"written: {file}; next: python -m reports.label_2n --render, which shows it")
-    return 0
+    return commands.answered(lambda: _made(given))
+
+
+def _made(given: argparse.Namespace) -> list[Path]:
+    file = (given.output or commands.OUTPUT) / f"causes_label_2n_{given.data_set}_{given.scale}.json"
+    found = measured(given.data_set, protocol.SCALES[given.scale], running.harness_for(given), given.workers)
+    commands.keep(file, found)
+    running.say("next: python -m reports.label_2n --render, which shows it")
+    return [file]
 
 
 if __name__ == "__main__":

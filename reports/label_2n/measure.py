@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from reports import running
-from reports.label_2n import numbers, protocol
+from reports.label_2n import numbers
 from reports.label_2n.protocol import Scale
 from reports.rows import packed
-from robustness import cards
+from robustness.cards import Card
 from robustness.harness import Harness
 
 FORMAT = "pytest-robustness/report/label-2n/1"
 
 
 def result(
-    tables: Mapping[str, Any], trained: Mapping[str, Any], source: str, scale: Scale, folder: Path, harness: Harness
+    cards: Mapping[str, Card], trained: Mapping[str, Any], source: str, scale: Scale, harness: Harness
 ) -> dict[str, Any]:  # fmt: skip
-    """Sweep every system, and give all numbers with where they come from, as they go into the JSON file."""
+    """Sweep every system of a fold, and give all numbers with where they come from, as they go into its file."""
     began = time.perf_counter()
-    paths = running.write(protocol.evaluated(tables, source, scale), folder)
     rows, evidence, data = [], {}, {}
-    for i, (name, path) in enumerate(paths.items()):
-        running.say(f"{name} ({i + 1} of {len(paths)})")
-        card = cards.load(path)
+    for i, (name, card) in enumerate(cards.items()):
+        running.say(f"{name} ({i + 1} of {len(cards)})")
         rows += list(numbers.rows(harness, card))
         for sweep in ("clean", *card.file.sweeps):
             evidence[f"{name}:{sweep}"] = running.swept(harness.evidence(card, sweep), harness.store.run)
@@ -38,7 +35,6 @@ def result(
         "paper": "label-2n",
         "scale": scale.name,
         "source": source,
-        "folds": len({row["fold"] for row in rows}),
         "folds_of_the_protocol": scale.folds,
         "width": scale.width,
         "plan": dict(scale.plan),

@@ -127,8 +127,8 @@ def _origin(result: Result) -> str:
     return (
         f"## where this comes from\n\nMade {told['made']} by `python -m reports.label_2n --data-set {result['source']} "
         f"--scale {result['scale']}` on {told['device']}, {told['cores']} cores; {versions}. Sweeping took "
-        f"{told['sweeping']:.0f} s of the last run. The result file holds every number by fold, the hashes of all "
-        f"{len(models)} models, and key and digest of all evidence.{said}\n\n"
+        f"{told['sweeping']:.0f} s of the last runs. The result files hold every number by fold, the hashes of "
+        f"all {len(models)} models, and key and digest of all evidence.{said}\n\n"
     ) + table(["model", "trained", "seconds each", "accuracy on held-out images"], rows)
 
 

@@ -15,38 +15,27 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reports import running
+from reports import commands, running
 from reports.signs_adversarial import measure, page
-from reports.writing import dumped, inserted
 from robustness import cards
-from robustness.errors import RobustnessError
 
-ROOT = Path(__file__).parents[2]
-OUTPUT = ROOT / "reports" / "measured"
-DOCS = ROOT / "docs" / "papers" / "signs-adversarial.md"
-MODELS = ROOT / "models"
+MODELS = commands.ROOT / "models"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 2 where it cannot, with the reason."""
     given = _parser().parse_args(arguments)
-    output = given.output or OUTPUT
+    return commands.answered(lambda: _made(given))
+
+
+def _made(given: argparse.Namespace) -> list[Path]:
+    output = given.output or commands.OUTPUT
     file = output / "signs_adversarial.json"
-    try:
-        if not given.render:
-            pair = {measure.BEFORE: cards.load(given.before), measure.AFTER: cards.load(given.after)}
-            result = measure.result(pair, given.few, running.harness_for(given), given.workers)
-            output.mkdir(parents=True, exist_ok=True)
-            file.write_text(dumped(result), encoding="utf-8")
-        body = page.body(json.loads(file.read_text(encoding="utf-8")))
-        docs = DOCS if output.resolve() == OUTPUT else output / "signs-adversarial.md"
-        text = inserted(DOCS.read_text(encoding="utf-8"), page.MODULE, body) if docs == DOCS else body
-        docs.write_text(text, encoding="utf-8")
-    except (RobustnessError, OSError) as error:
-        running.say(f"error: {error}")
-        return 2
-    print(f"written: {file}\nwritten: {docs}")
-    return 0
+    if not given.render:
+        pair = {measure.BEFORE: cards.load(given.before), measure.AFTER: cards.load(given.after)}
+        commands.keep(file, measure.result(pair, given.few, running.harness_for(given), given.workers))
+    body = page.body(json.loads(file.read_text(encoding="utf-8")))
+    return [file, commands.write_page("signs-adversarial.md", page.MODULE, body, output)]
 
 
 def _parser() -> argparse.ArgumentParser:

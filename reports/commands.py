@@ -1,0 +1,56 @@
+"""What the commands of the papers share: where results and pages lie, how a run ends, how a page is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from reports import running
+from reports.writing import dumped, inserted
+from robustness import cards
+from robustness.cards import Card
+from robustness.errors import RobustnessError
+
+ROOT = Path(__file__).parents[1]
+RUNS = ROOT / "reports" / "runs"
+"""Where cards and sets of a run are written: below the checkout, so that they can import its models."""
+OUTPUT = ROOT / "reports" / "measured"
+"""The results that are committed, and that the pages of the documentation are made from."""
+DOCS = ROOT / "docs" / "papers"
+
+
+def answered(do: Callable[[], Iterable[Path]]) -> int:
+    """Do what a command is for and name the files that it wrote; 2 where it cannot, with the reason."""
+    try:
+        written = list(do())
+    except (RobustnessError, OSError) as error:
+        running.say(f"error: {error}")
+        return 2
+    for file in written:
+        print(f"written: {file}")
+    return 0
+
+
+def loaded(tables: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, Card]:
+    """Write tables as cards into a folder, and read them."""
+    return {name: cards.load(path) for name, path in running.write(tables, folder).items()}
+
+
+def keep(file: Path, result: Mapping[str, Any]) -> None:
+    """Write a result."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(dumped(result), encoding="utf-8")
+
+
+def pages(output: Path) -> Path:
+    """Give where the page of results in a folder goes: of those that are committed, the documentation."""
+    return DOCS if output.resolve() == OUTPUT else output
+
+
+def write_page(name: str, module: str, body: str, output: Path) -> Path:
+    """Write a page: in the documentation between its marks, elsewhere alone; give its file."""
+    file = pages(output) / name
+    text = inserted(file.read_text(encoding="utf-8"), module, body) if file.parent == DOCS else body
+    file.write_text(text, encoding="utf-8")
+    return file

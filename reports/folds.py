@@ -1,0 +1,97 @@
+"""
+The folds of a result, a file each: one that was measured before, or elsewhere, is not measured again.
+
+A store holds weights and evidence, and is gone with its machine; the file of a fold says what it was made of, and
+stands as long as that is the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from reports.rows import packed, unpacked
+from robustness import hardware
+from robustness.cards import Card
+from robustness.evidence import SEMANTICS
+from robustness.harness import Harness
+from robustness.store import canonical
+from robustness.trained import recipe_hash
+
+Result = Mapping[str, Any]
+JOINED = ("curves",)
+"""Lists of a result to which every fold adds."""
+
+
+def path(output: Path, paper: str, source: str, scale: str, fold: int) -> Path:
+    """Give the file of one fold."""
+    return output / f"{paper}_{source}_{scale}_{fold}.json"
+
+
+def made_of(harness: Harness, cards: Mapping[str, Card]) -> str:
+    """Hash everything that a fold's numbers depend on: its models' recipes, sweeps, images, and the kind of device."""
+    about = {
+        name: {
+            "card": card.file.model_dump(mode="json"),
+            "recipe": recipe_hash(harness, card),
+            "images": harness.images(card).fingerprint,
+            "sources": {
+                sweep: recipe_hash(harness, source)
+                for sweep in card.file.sweeps
+                if (source := harness.source(card, sweep)) is not None
+            },
+        }
+        for name, card in cards.items()
+    }
+    device = hardware.device_kind(harness.device)
+    return hashlib.sha256(canonical({"semantics": SEMANTICS, "device": device, "cards": about})).hexdigest()
+
+
+def holds(file: Path, made_of: str) -> bool:
+    """Say whether a file has the numbers of a fold."""
+    return file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("made_of") == made_of
+
+
+def results(output: Path, paper: str) -> list[dict[str, Any]]:
+    """Give the results of a paper that a folder has, the folds of one data set and scale as one."""
+    parts = [json.loads(file.read_text(encoding="utf-8")) for file in output.glob(f"{paper}_*.json")]
+    parts.sort(key=lambda part: (part["source"], part["scale"], part["fold"]))
+    return [merged(list(of_one)) for _, of_one in groupby(parts, lambda part: (part["source"], part["scale"]))]
+
+
+def merged(parts: Sequence[Result]) -> dict[str, Any]:
+    """Give the folds of one data set and scale as one result."""
+    told = [part["provenance"] for part in parts]
+    versions = {name: _said(each["versions"][name] for each in told) for name in told[0]["versions"]}
+    provenance = {
+        **{name: _said(each[name] for each in told) for name in ("made", "device", "cores")},
+        "versions": versions,
+        "sweeping": sum(each["sweeping"] for each in told),
+        "data": _all(each["data"] for each in told),
+    }
+    return {
+        **parts[0],
+        "folds": len(parts),
+        "provenance": provenance,
+        **{name: _all(part[name] for part in parts) for name in ("models", "evidence")},
+        **{name: [each for part in parts for each in part[name]] for name in JOINED if name in parts[0]},
+        **packed([row for part in parts for row in unpacked(part)]),
+    }
+
+
+def _said(values: Iterable[Any]) -> str:
+    """
+    Say what each fold says, once.
+
+    >>> _said(["2.13.0", "2.13.0"]), _said(["2026-11-21", "2026-11-22", "2026-11-21"])
+    ('2.13.0', '2026-11-21 and 2026-11-22')
+    """
+    return " and ".join(dict.fromkeys(map(str, values)))
+
+
+def _all(tables: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: value for table in tables for name, value in table.items()}
