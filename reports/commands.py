@@ -8,7 +8,7 @@ from typing import Any
 
 from reports import running
 from reports.writing import dumped, inserted
-from robustness import cards
+from robustness import atomic, cards
 from robustness.cards import Card
 from robustness.errors import RobustnessError
 
@@ -38,9 +38,9 @@ def loaded(tables: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, C
 
 
 def keep(file: Path, result: Mapping[str, Any]) -> None:
-    """Write a result."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(dumped(result), encoding="utf-8")
+    """Write a result whole: hours of work are in the one that it replaces."""
+    with atomic.writing(file) as stream:
+        stream.write(dumped(result).encode())
 
 
 def pages(output: Path) -> Path:

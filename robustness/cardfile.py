@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +10,7 @@ from typing import Any
 import tomlkit
 from tomlkit import TOMLDocument
 
-from robustness import cards
+from robustness import atomic, cards
 from robustness.cards import Card
 from robustness.errors import CardError
 from robustness.schema import NO_CLAIM, CardFile
@@ -84,27 +81,11 @@ def with_claims(text: str, claims: Mapping[str, Rows], about: Mapping[str, Any])
 
 def replace(path: Path, content: bytes) -> None:
     """Replace a file, or what a link names, whole or not at all; its permissions stay. CardError if it cannot be."""
-    path, temporary = path.resolve(), None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as stream:
-            temporary = Path(stream.name)
+        with atomic.writing(path) as stream:
             stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.chmod(path.stat().st_mode & 0o7777 if path.exists() else 0o666 & ~_umask())
-        temporary.replace(path)
     except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
         raise CardError(f"{path} could not be written ({error.strerror or error}) and is as it was") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)  # it can be read only by setting it
-    os.umask(mask)
-    return mask
 
 
 def _lines(rows: Rows) -> str:

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from robustness import sources
+from robustness import atomic, sources
 from robustness.errors import StoreError, SweepError
 from robustness.evidence import Evidence
 
@@ -91,25 +90,14 @@ class Store:
 
     def write(self, path: Path, content: bytes) -> None:
         """Write a file whole or not at all; StoreError where the disk does not take it."""
-        temporary = None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".writing-", delete=False) as stream:
-                temporary = Path(stream.name)
+            with atomic.writing(path) as stream:
                 stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-            temporary = None
         except OSError as error:
             raise StoreError(
                 f"{path} could not be written ({error.strerror or error}), nothing was left there; "
                 "make room, or name another folder with --robustness-store or ROBUSTNESS_STORE"
             ) from error
-        finally:
-            if temporary is not None:  # also where the user interrupted
-                with contextlib.suppress(OSError):
-                    temporary.unlink()
 
     @contextlib.contextmanager
     def alone(self, name: str, what: str) -> Iterator[None]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from plugin_project import CARD, IDS
 
-from robustness import store, weights
+from robustness import atomic, store, weights
 
 ONCE = """
         if {where}:
@@ -267,7 +267,7 @@ def full(monkeypatch, kind: str) -> None:
         if f"/{kind}/" in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(store, "os", types.SimpleNamespace(**{**vars(os), "fsync": fsync}))
+    monkeypatch.setattr(atomic, "os", types.SimpleNamespace(**{**vars(os), "fsync": fsync}))
 
 
 def test_disk_full_for_evidence(project, monkeypatch):

@@ -1,11 +1,11 @@
 """The store: whole files or none, one process at a time, and nothing believed that has changed."""
 
 import errno
+import io
 import json
 import os
 import pickle
 import signal
-import tempfile
 import threading
 from pathlib import Path
 
@@ -137,21 +137,11 @@ def full(*_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-class FullDisk:
-    """A temporary file that takes half of what it is given."""
-
-    def __init__(self, **options):
-        self.stream = open(options["dir"] / ".writing-half", "wb")  # noqa: PTH123, SIM115
-        self.name = self.stream.name
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.stream.close()
+class FullDisk(io.FileIO):
+    """A file that takes half of what it is given."""
 
     def write(self, content):
-        self.stream.write(content[: len(content) // 2])
+        super().write(content[: len(content) // 2])
         full()
 
 
@@ -163,7 +153,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch, where, before)
         Store(tmp_path / "store").write(path, before)
     match where:
         case "write":
-            monkeypatch.setattr(tempfile, "NamedTemporaryFile", FullDisk)
+            monkeypatch.setattr(Path, "open", lambda path, mode: FullDisk(path, mode))
         case "fsync":
             monkeypatch.setattr(os, "fsync", full)
         case "replace":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robustness import atomic
 from robustness.datasets.checks import Array, Indices
 from robustness.datasets.images import Images
 from robustness.decisions import Argmax
@@ -227,14 +227,8 @@ def _piece(target: Target, images: Images, strengths: Sequence[float], file: Pat
 
 def save(file: Path, arrays: Mapping[str, Any]) -> None:
     """Write an array file so that it is there whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as stream:
-            np.savez_compressed(stream, **dict[str, Any](arrays))
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)
+    with atomic.writing(file) as stream:
+        np.savez_compressed(stream, **dict[str, Any](arrays))
 
 
 def pictures(file: Path, folder: Path) -> int:

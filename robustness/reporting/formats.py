@@ -6,13 +6,12 @@ import csv
 import io
 import json
 import math
-import os
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from robustness import atomic
 from robustness.errors import RobustnessError
 from robustness.reporting.cells import NUMBERS
 from robustness.reporting.pages import latex_tables, markdown_page
@@ -104,18 +103,10 @@ def write(document: Plain, path: Path) -> None:
     """Write the document in the form of the file's suffix; ReportError where the disk does not take it."""
     check(path)
     content = FORMS[path.suffix.lower()](document).encode()
-    target = path.resolve()  # a link stays one
-    temporary = target.parent / f".writing-{uuid.uuid4().hex}"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as stream:
+        with atomic.writing(path) as stream:
             stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(target)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise ReportError(
             f"{path} could not be written ({error.strerror or error}), what was there before is as it was; "
             "make room, or name another file with --robustness-report"
