@@ -72,6 +72,7 @@ class _Tried:
         self._source_decision = given.get("source_decision") or card.file.model.decision
         self._decision = card.file.model.decision
         self._modules = together(harness.classifier(card).module, given.get("source"), given.get("generator"))
+        self._kept: dict[tuple[float, int], tuple[Tensor, Tensor, str]] = {}
 
     def strengths(self) -> st.SearchStrategy[float]:
         """Draw strengths that the perturbation takes."""
@@ -82,13 +83,9 @@ class _Tried:
 
     def breaks(self, contract: str, strength: float, seed: int) -> str:
         """Say how a contract is broken; nothing where it is kept."""
+        inputs, perturbed, left = self._once(0.0 if contract.startswith("identity") else strength, seed)
         if contract == "leaves no trace":
-            before = state_hash(self._modules), [m.training for m in self._modules.modules()]
-            self._perturbed(strength, seed)
-            after = state_hash(self._modules), [m.training for m in self._modules.modules()]
-            left = [name for name, p in self._modules.named_parameters() if p.grad is not None]
-            return "weights, buffers or modes changed" if before != after else ", ".join(left)
-        inputs, perturbed = self._perturbed(0.0 if contract.startswith("identity") else strength, seed)
+            return left
         if contract == "deterministic":
             again = self._perturbed(strength, seed)[1]
             return "" if torch.equal(perturbed, again) else "the same seed gave other images"
@@ -99,6 +96,17 @@ class _Tried:
             return "" if torch.equal(inputs, perturbed) else "the images changed"
         size, radius = _size(self._perturbation, perturbed - inputs), _radius(self._perturbation, strength)
         return f"changed by {size:g}, more than {radius:g}" if size > radius * (1 + SLACK) + SLACK else ""
+
+    def _once(self, strength: float, seed: int) -> tuple[Tensor, Tensor, str]:
+        """Perturb, and say what was left behind; once for all contracts, which are tried at the same cases."""
+        if (strength, seed) not in self._kept:
+            before = state_hash(self._modules), [m.training for m in self._modules.modules()]
+            inputs, perturbed = self._perturbed(strength, seed)
+            after = state_hash(self._modules), [m.training for m in self._modules.modules()]
+            left = [name for name, p in self._modules.named_parameters() if p.grad is not None]
+            said = "weights, buffers or modes changed" if before != after else ", ".join(left)
+            self._kept[strength, seed] = inputs, perturbed, said
+        return self._kept[strength, seed]
 
     def _perturbed(self, strength: float, seed: int) -> tuple[Tensor, Tensor]:
         size = len(self._images)

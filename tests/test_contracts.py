@@ -1,0 +1,64 @@
+"""The contracts of perturbations: what breaks one is found, by its name, and what keeps them all is left alone."""
+
+import helpers
+import pytest
+import torch
+
+from robustness import cards, contracts
+from robustness.perturbations import Uniform
+
+CARD = helpers.CARD.replace("normal", "uniform")
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """A harness and a card with a sweep of uniform noise."""
+    path = helpers.project(tmp_path / "project", card=CARD)
+    return helpers.harness(path), cards.load(path)
+
+
+def broken(sweep, monkeypatch, perturb):
+    """Look for what a perturbation breaks that does this with (module, inputs, strength)."""
+    harness, card = sweep
+    module = harness.classifier(card).module
+
+    def prepare(self, batch):
+        return lambda strength, out: out.copy_(perturb(module, batch.inputs, strength))
+
+    monkeypatch.setattr(Uniform, "prepare", prepare)
+    return contracts.broken(harness, card, "uniform")
+
+
+def test_what_keeps_all_is_left_alone(sweep, monkeypatch):
+    assert contracts.broken(*sweep, "uniform") == {}
+    assert broken(sweep, monkeypatch, lambda module, inputs, strength: (inputs + strength).clamp(0, 1)) == {}
+
+
+def drawn(module, inputs, strength):
+    """Noise of a generator that nobody seeds."""
+    return (inputs + strength * torch.rand(inputs.shape)).clamp(0, 1)
+
+
+def trained(module, inputs, strength):
+    """A perturbation that nudges the weights."""
+    with torch.no_grad():
+        next(module.parameters()).add_(1e-3)
+    return inputs
+
+
+@pytest.mark.parametrize(
+    ("perturb", "contract"),
+    [
+        (lambda module, inputs, strength: inputs - strength, "inside [0, 1]"),
+        (lambda module, inputs, strength: (inputs + 1.5 * strength).clamp(0, 1), "inside its ball"),
+        (lambda module, inputs, strength: (inputs + max(strength, 1e-3)).clamp(0, 1), "identity at strength 0"),
+        (drawn, "deterministic"),
+        (trained, "leaves no trace"),
+    ],
+)
+def test_what_breaks_one_is_found(sweep, monkeypatch, perturb, contract):
+    """Catches: a contract that is never tried, a case whose first outcome is taken for the second."""
+    found = broken(sweep, monkeypatch, perturb)
+    assert contract in found
+    assert set(found) <= {contract, "inside its ball"}
+    assert "at strength" in found[contract]
