@@ -15,7 +15,7 @@ import platformdirs
 from robustness import aids, cards, datasets, hardware, strengths, trained, weights
 from robustness.cards import Card
 from robustness.datasets.images import Images
-from robustness.errors import StoreError, SweepError
+from robustness.errors import DataError, StoreError, SweepError
 from robustness.evidence import SEMANTICS, Evidence
 from robustness.store import Store, canonical
 from robustness.strengths import Strength
@@ -80,12 +80,17 @@ class Harness:
     def images(self, card: Card, part: Literal["train", "test"] = "test") -> Images:
         """Give the images that a card is tested (or trained) on; DataMissing where they are not on this machine."""
         spec = card.file.data if part == "train" or card.tested_on is None else card.tested_on
-        key = (spec.model_dump_json(), part)
+        root = (card.data_root if spec is card.file.data else card.tested_root) or self.data_root
+        key = (f"{root}\n{spec.model_dump_json()}", part)
         if key not in self._images:
-            self._images[key] = datasets.load(
-                spec, part, root=self.data_root, cache=self.store.root, progress=self.store.say
+            self._images[key] = datasets.load(spec, part, root=root, cache=self.store.root, progress=self.store.say)
+        found = self._images[key]
+        if card.file.shape is not None and found.shape != card.file.shape:
+            raise DataError(
+                f"{card.path}: shape = {list(card.file.shape)}: must be that of {found.name}, {list(found.shape)} "
+                "(channels, height, width); a profile's strengths depend on it"
             )
-        return self._images[key]
+        return found
 
     def weights(self, card: Card) -> Path:
         """Give the file of a card's weights: its own, else those that its recipe made or makes now."""
