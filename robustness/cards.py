@@ -17,7 +17,7 @@ from robustness.datasets.spec import DataSpec
 from robustness.errors import CardError
 from robustness.perturbations import Clean, Perturbation
 from robustness.problems import sentence
-from robustness.schema import CardFile
+from robustness.schema import CardFile, SweepTable
 
 PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "tox.ini", "pytest.ini", ".git")
 
@@ -97,6 +97,15 @@ class Card:
     def perturbation(self, sweep: str) -> Perturbation:
         """Give a sweep's perturbation by the sweep's name."""
         return Clean() if sweep == "clean" else self.file.sweeps[sweep].perturbation
+
+    def with_sweep(self, name: str, table: Mapping[str, Any]) -> Card:
+        """Give the same card with another sweep, of a table as a card holds it; CardError where that cannot be."""
+        try:
+            sweep = SweepTable.model_validate(table)
+        except ValidationError as error:
+            problems = [sentence(dict(e), table, SweepTable) for e in error.errors()]
+            raise CardError("\n  ".join([f"{len(problems)} problem(s) in this sweep", *problems])) from error
+        return replace(self, file=self.file.model_copy(update={"sweeps": {**self.file.sweeps, name: sweep}}))
 
     def source(self, sweep: str) -> Path | None:
         """Give the file of the card that a sweep's examples are made on; None where that is the swept model."""

@@ -6,17 +6,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from robustness import claims, sweep_profiles
-from robustness.cardfile import claims_table
 from robustness.cards import Card
+from robustness.errors import CardError
 from robustness.evidence import OK, Evidence
+from robustness.problems import sentence
 from robustness.project import profiles
-from robustness.schema import CardFile
+from robustness.schema import Name, SweepTable
 from robustness.thresholds import limit
 
 MARGIN = 0.01
 """What a suggested claim lies below the interval's lower end: a retraining moves accuracy by more than its interval."""
 PLACES = 1000
+
+_SWEEPS: TypeAdapter[dict[str, SweepTable]] = TypeAdapter(dict[Name, SweepTable])
 
 MEASURED, NEVER = "measured", "never ran"
 
@@ -60,7 +65,8 @@ class Measuring:
         every = {m.id: self.outcomes.get(node, (NEVER, ""))[0] for node, m in self.planned.items()}
         for fate in (NEVER, "skipped", "errored"):
             if named := [name for name, outcome in every.items() if outcome == fate]:
-                yield f"{len(named)} of {len(every)} sweeps {'' if fate == NEVER else 'were '}{fate}, {named[0]} among them"
+                said = fate if fate == NEVER else f"were {fate}"
+                yield f"{len(named)} of {len(every)} sweeps {said}, {named[0]} among them"
 
 
 def measured(card: Card, profile: str | None, shape: sweep_profiles.Shape) -> Card:
@@ -68,10 +74,13 @@ def measured(card: Card, profile: str | None, shape: sweep_profiles.Shape) -> Ca
     given: dict[str, Any] = {"claims": {}, "search": None}
     if profile is not None:
         sweeps = sweep_profiles.sweeps(profile, shape, profiles(card.project))
-        table = card.file.model_dump(include={"name", "model", "recipe", "data"}, exclude_none=True) | {
-            "sweeps": sweeps
-        }
-        given["sweeps"] = CardFile.model_validate(table).sweeps
+        try:
+            given["sweeps"] = _SWEEPS.validate_python(sweeps)
+        except ValidationError as error:
+            problems = [sentence(dict(e), sweeps, SweepTable) for e in error.errors()]
+            raise CardError(
+                "\n  ".join([f"{len(problems)} problem(s) in the profile {profile!r}", *problems])
+            ) from error
     return replace(card, file=card.file.model_copy(update=given), measured=True)
 
 
@@ -87,6 +96,8 @@ def suggested(evidence: Mapping[str, Evidence | None]) -> str:
     Where that is not beyond what a classifier that knows nothing may get by luck, no claim is possible; a sweep of
     which none is, or some cell has no numbers, is left out.
     """
+    from robustness.cardfile import claims_table
+
     tables = []
     for sweep, found in evidence.items():
         if found is None or set(found.status) != {OK}:

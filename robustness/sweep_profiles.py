@@ -117,6 +117,8 @@ def sweeps(name: str, shape: Shape, own: Mapping[str, Any] | None = None) -> Swe
                 f"tool.robustness.profiles.{name} must hold a table for each sweep, as in "
                 f'[tool.robustness.profiles.{name}.noise] kind = "normal", strengths = [0.1], got {table!r}'
             )
+        if "clean" in table:
+            raise CardError(f"tool.robustness.profiles.{name}.clean: the clean pass is part of every sweep; remove it")
         return {sweep: dict(each) for sweep, each in table.items()}
     if name not in PROFILES:
         known = list(dict.fromkeys([*PROFILES, *own]))

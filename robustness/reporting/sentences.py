@@ -24,8 +24,9 @@ def origin(model: Plain) -> str:
     'digits test, n = 600, seed 0, cpu-avx2, smoke scale'
     """
     n = DASH if model["data"]["n"] is None else f"{model['data']['n']:,}"
+    weights = f", weights {model['candidate']}" if model.get("candidate") else ""
     return one_line(
-        f"{model['data']['name']}, n = {n}, seed {model['seed']}, {model['device']}, {model['scale']} scale"
+        f"{model['data']['name']}, n = {n}, seed {model['seed']}, {model['device']}, {model['scale']} scale{weights}"
     )
 
 
