@@ -99,7 +99,19 @@ class Harness:
         )
         if key not in self._weights:
             self._weights[key] = trained.of_card(self, card)
+            self._notice_outside(card)
         return self._weights[key]
+
+    def _notice_outside(self, card: Card) -> None:
+        """Say where a card's own weights lie outside of its project; what was named by option was meant so."""
+        own, project = card.weights, card.project.resolve()
+        if own is None or card.candidate is not None or card.root is not None or not own.is_file():
+            return
+        if not own.resolve().is_relative_to(project):
+            self.notice(
+                f"{card.name}: model.weights = {card.file.model.weights!r} lie outside of its project {project}, in "
+                f"{own.resolve()}; nobody who checks out the project has them"
+            )
 
     def classifier(self, card: Card) -> Loaded:
         """Give a card's module with its weights, loaded once."""
@@ -110,6 +122,8 @@ class Harness:
 
             with self.once(f"module-{key}"):
                 self._loaded[key] = classifiers.load(card, file)
+            for notice in self._loaded[key].notices:
+                self.notice(f"{card.name}: {notice}")
         return self._loaded[key]
 
     def subject(self, card: Card, sweep: str) -> dict[str, Any]:
@@ -253,6 +267,11 @@ class Harness:
                 probabilities=card.file.probabilities,
                 progress=progress,
                 **made.given,
+            )
+        if (asked := evidence.provenance.get("out_of_memory_at")) is not None:
+            size = evidence.provenance["batch_size"]
+            self.notice(
+                f"memory ran out sweeping {label} in batches of {asked} images; it was swept in batches of {size}"
             )
         found = {
             "key": key,
