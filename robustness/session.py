@@ -243,7 +243,11 @@ class Session:
         """Say what is about to be tested."""
         options = self.options
         about = ", ".join(f"{name} {version}" for name, version in versions().items() if name != "pytest")
-        models = ", ".join(f"{card.name} ({card.file.data.name}, {card.file.scale})" for card in self.cards)
+        models = ", ".join(
+            f"{card.name} ({card.file.data.name}, {card.file.scale}"
+            f"{'' if card.candidate is None else f', weights {card.candidate}'})"
+            for card in self.cards
+        )
         return [
             f"robustness: models {models or 'none'}; device {hardware.worker_device(options.device, 0)}, "
             f"seed {options.seed}, {about}",
