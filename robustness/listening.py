@@ -42,14 +42,15 @@ class Listener:
         if not has_cards(self._config):
             return
         from robustness.errors import RobustnessError
-        from robustness.scheduling import claim_of
+        from robustness.scheduling import claim_of, parameters
 
         run = session_of(self._config)
         with suppress(RobustnessError):  # cards that cannot be read: the workers' collection fails with the reason
             found = ((nodeid, claim_of(nodeid, run.claims)) for nodeid in ids)
             run.plan((nodeid, claim) for nodeid, claim in found if claim is not None)
-            each = ((nodeid, claim_of(nodeid, run.measurable)) for nodeid in ids)
-            run.plan_params((nodeid, run.measurable[name]) for nodeid, name in each if name is not None)
+            # pytest escapes what is not ASCII.
+            shown = {name.encode("unicode_escape").decode(): each for name, each in run.measurable.items()}
+            run.plan_params((nodeid, shown.get(parameters(nodeid))) for nodeid in ids)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note what came of a test that holds a claim."""
