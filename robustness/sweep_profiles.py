@@ -44,7 +44,7 @@ def _blurs(shape: Shape) -> list[float]:
     ([1.0, 2.0, 4.0, 6.0], [0.5, 0.75, 1.0, 1.5])
     """
     side = min(shape[1:])
-    return [0.5, 0.75, 1.0, 1.5] if side < SMALL else [round(min(50.0, s * side / 224), 3) for s in (1, 2, 4, 6)]
+    return [0.5, 0.75, 1.0, 1.5] if side < SMALL else [round(s * min(side, 1800) / 224, 3) for s in (1, 2, 4, 6)]
 
 
 def _default(shape: Shape) -> Sweeps:
@@ -87,7 +87,7 @@ def _thorough(shape: Shape) -> Sweeps:
         "pgd-margin": {**pgd, "loss": "margin", "strengths": budgets},
         "pgd-l2": {**pgd, "norm": "l2", "strengths": [round(step * side / 32, 3) for step in (0.25, 0.5, 1.0)]},
         "rotation": {"kind": "rotation", "strengths": [-30.0, -15.0, 15.0, 30.0]},
-        "shift": {"kind": "shift", "strengths": [float(max(1, round(side * part))) for part in (0.05, 0.1, 0.2)]},
+        "shift": {"kind": "shift", "strengths": list(dict.fromkeys(max(1.0, side // part) for part in (20, 10, 5)))},
     }
 
 
