@@ -18,6 +18,9 @@ from robustness.errors import CardError, nearest
 FORMS = {".npz": "array", ".npz.xz": "array", ".parquet": "parquet"}
 """What a file of images is, by how its name ends; a folder is one of "folder"."""
 
+SPLITS = {"digits": {"split": {"kind": "balanced", "per_class": 60}}}
+"""Of data sets that have no test part of their own."""
+
 
 @dataclass(frozen=True)
 class Draft:
@@ -63,7 +66,7 @@ class Draft:
         """Name a data set that is known, or a file or folder: beside the card where it lies below it."""
         given = str(self.dataset)
         if given in DATASETS and not DATASETS[given].from_file:
-            return {"name": given}
+            return {"name": given, **SPLITS.get(given, {})}
         path = self.folder / Path(given).expanduser()
         if not path.exists() and self.data is not None and (self.data / given).exists():
             path = self.data / given
