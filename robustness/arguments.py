@@ -51,8 +51,62 @@ def parser() -> argparse.ArgumentParser:
     crops.add_argument("target", metavar="TO.npz", type=Path, help="the file to write")
     crops.add_argument("--size", metavar="N", type=_whole(1, 4096), default=32, help="its side in pixels (32)")
     crops.add_argument("--subjects", metavar="FILE", type=Path, help="CSV of image and person, for a folder")
+    _add_starting(commands)
     _add_evidence(commands)
     return whole
+
+
+def _add_starting(commands: Any) -> None:
+    """Describe the commands for a model that is new here."""
+    init = _add(commands, "init", "write a card for a model: from options, or from answers on a terminal")
+    check = _add(commands, "check", "look a model over in seconds: what it gives, how fast, and what to mend")
+    for command in (init, check):
+        command.add_argument("--factory", metavar="MODULE:CALLABLE", help="what gives the model")
+        command.add_argument("--argument", metavar="KEY=VALUE", action="append", help="of the factory (repeatable)")
+        command.add_argument("--weights", metavar="FILE", help="its weights")
+        command.add_argument("--dataset", metavar="FILE", help="the labelled images to test on")
+        command.add_argument("--name", metavar="NAME", help="what to call it (default: as its weights)")
+        command.add_argument("--images", metavar="N", type=_whole(1, 2**31), help="test on so many images")
+    init.add_argument("--profile", metavar="NAME", default="default", help="the sweeps that it gets (default)")
+    init.add_argument("--claims", action="store_true", help="measure it, and claim what it keeps now")
+    init.add_argument("--output", metavar="FILE", help="the file to write (default: NAME.toml)")
+    init.add_argument("--force", action="store_true", help="write over a file that is there")
+    check.add_argument("models", nargs="*", metavar="MODEL", help="models of cards, or files of cards")
+    check.add_argument(
+        "--margin",
+        metavar="M",
+        type=_share,
+        default=0.02,
+        help="name the images that 95 %% of accuracy ± M takes (0.02)",
+    )
+    profiles = _add(commands, "profiles", "list the sweeps of every profile, with the passes that they take")
+    profiles.add_argument(
+        "--shape", metavar="C,H,W", type=_shape, default=(1, 28, 28), help="of the images (default: 1,28,28)"
+    )
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    """
+    Read the shape of images.
+
+    >>> _shape("3,224,224")
+    (3, 224, 224)
+    """
+    size, parts = _whole(1, 2**16), text.split(",")
+    if len(parts) != 3:
+        raise argparse.ArgumentTypeError(f"must be channels, height and width, as 3,224,224, got {text!r}")
+    channels, height, width = (size(part.strip()) for part in parts)
+    return channels, height, width
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0.001 <= share < 0.5:
+        raise argparse.ArgumentTypeError(f"must be a share from 0.001 to 0.5, as 0.02 for two points, got {text!r}")
+    return share
 
 
 def _add_evidence(commands: Any) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from robustness.draws import CHUNK
 
 M = TypeVar("M", bound=nn.Module)
+T = TypeVar("T")
 
 Progress = Callable[[int, int], None]
 """Called with the images done and all images."""
@@ -111,6 +112,42 @@ def run(
             future.cancel()
         wait(futures)
         torch.set_num_threads(before)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """
+    Say whether an error means that there is no memory left, on a GPU or for torch's CPU tensors.
+
+    >>> out_of_memory(torch.OutOfMemoryError()), out_of_memory(RuntimeError("shapes do not match"))
+    (True, False)
+    """
+    full = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return full or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
+def halving(work: Callable[[int], T], batch_size: int) -> tuple[T, int]:
+    """
+    Call ``work(batch_size)``, anew with half of it as often as memory runs out; give its result and the last size.
+
+    Draws do not depend on the size of batches, so that less memory costs time alone.
+
+    >>> def work(size):
+    ...     if size > 30:
+    ...         raise torch.OutOfMemoryError
+    ...     return "done"
+    >>> halving(work, 100)
+    ('done', 25)
+    """
+    while True:
+        try:
+            return work(batch_size), batch_size
+        except Exception as error:
+            if batch_size == 1 or not out_of_memory(error):
+                raise
+        # Outside of the handler: the error's traceback holds what fills the memory.
+        batch_size //= 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 @cache

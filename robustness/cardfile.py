@@ -32,7 +32,7 @@ def write_claims(card: Card, claims: Mapping[str, Rows], about: Mapping[str, Any
     new = with_claims(text, claims, about)
     try:
         table = tomllib.loads(new)
-        CardFile.model_validate(table)
+        CardFile.model_validate(cards.with_profile(table, card.path, card.root))
         if _untouched(table) != _untouched(tomllib.loads(text)):
             raise ValueError("another table would change")
     except ValueError as error:  # which TOML's and pydantic's errors are
@@ -64,7 +64,7 @@ def with_claims(text: str, claims: Mapping[str, Rows], about: Mapping[str, Any])
     for sweep, rows in claims.items():
         there = document.get("claims", {}).get(sweep)
         if there is None:
-            new.append(f"[claims.{tomlkit.key(sweep).as_string()}]\n" + _lines(rows))
+            new.append(claims_table(sweep, rows))
         else:
             _put(there, tomlkit.parse(_lines(rows)))
     provenance = "".join(f"{key} = {tomlkit.item(value).as_string()}\n" for key, value in about.items())
@@ -77,6 +77,18 @@ def with_claims(text: str, claims: Mapping[str, Rows], about: Mapping[str, Any])
         new.append("[thresholds]\n" + provenance)
     # New tables are text below the others': tomlkit would put some of them in the middle of those.
     return "\n".join([document.as_string().rstrip("\n") + "\n", *new])
+
+
+def claims_table(sweep: str, rows: Rows) -> str:
+    """
+    Write the table of one sweep's claims.
+
+    >>> print(claims_table("clean", {"accuracy": [0.9]}))
+    [claims.clean]
+    accuracy = [0.9000]
+    <BLANKLINE>
+    """
+    return f"[claims.{tomlkit.key(sweep).as_string()}]\n{_lines(rows)}"
 
 
 def replace(path: Path, content: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +12,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from robustness import metrics, sources, strengths
+from robustness import metrics, project, sources, strengths, sweep_profiles
 from robustness.datasets.spec import DataSpec
 from robustness.errors import CardError
 from robustness.perturbations import Clean, Perturbation
 from robustness.problems import sentence
-from robustness.schema import CardFile
+from robustness.schema import CardFile, SweepTable
 
 PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "tox.ini", "pytest.ini", ".git")
 
@@ -49,8 +49,16 @@ class Card:
     path: Path
     tested_on: DataSpec | None = None
     """Other data than its own that it is swept on, where it serves as the source of another card's sweep."""
+    tested_root: Path | None = None
+    """The folder that these lie in, where the other card names them beside itself."""
     seeded: int | None = None
     """The seed that it was trained anew from, and with it the models that its recipe needs."""
+    root: Path | None = None
+    """The project, where it is not the one that the card's file lies in."""
+    candidate: Path | None = None
+    """Other weights than its own that it is judged with."""
+    measured: bool = False
+    """Whether its sweeps alone were asked for, and no claim."""
 
     @property
     def name(self) -> str:
@@ -60,10 +68,13 @@ class Card:
     @cached_property
     def project(self) -> Path:
         """The folder from which the card's modules are imported: the nearest that looks like a project's root."""
-        for folder in self.path.resolve().parents:
-            if any((folder / name).exists() for name in PROJECT_FILES):
-                return folder
-        return self.path.resolve().parent
+        return self.root or _project(self.path)
+
+    @property
+    def data_root(self) -> Path | None:
+        """The folder that its data lie in, where it names them beside itself, as ``./images.npz``; else None."""
+        named = getattr(self.file.data, "file", None) or getattr(self.file.data, "folder", None)
+        return self.path.parent if isinstance(named, str) and named.startswith("./") else None
 
     @property
     def weights(self) -> Path | None:
@@ -87,6 +98,15 @@ class Card:
         """Give a sweep's perturbation by the sweep's name."""
         return Clean() if sweep == "clean" else self.file.sweeps[sweep].perturbation
 
+    def with_sweep(self, name: str, table: Mapping[str, Any]) -> Card:
+        """Give the same card with another sweep, of a table as a card holds it; CardError where that cannot be."""
+        try:
+            sweep = SweepTable.model_validate(table)
+        except ValidationError as error:
+            problems = [sentence(dict(e), table, SweepTable) for e in error.errors()]
+            raise CardError("\n  ".join([f"{len(problems)} problem(s) in this sweep", *problems])) from error
+        return replace(self, file=self.file.model_copy(update={"sweeps": {**self.file.sweeps, name: sweep}}))
+
     def source(self, sweep: str) -> Path | None:
         """Give the file of the card that a sweep's examples are made on; None where that is the swept model."""
         made_on = self.perturbation(sweep).made_on
@@ -98,7 +118,8 @@ class Card:
         own = table.perturbation.model_copy(update={"source": None})
         sweeps = {sweep: table.model_copy(update={"perturbation": own})}
         file = self.file.model_copy(update={"sweeps": sweeps, "claims": {}})
-        return replace(self, file=file, tested_on=other.tested_on or other.file.data)
+        root = other.tested_root if other.tested_on else other.data_root
+        return replace(self, file=file, tested_on=other.tested_on or other.file.data, tested_root=root)
 
     def claims(self) -> Iterator[Claim]:
         """Give every claim in the order of the file."""
@@ -115,6 +136,14 @@ class Card:
                         yield Claim(self.name, sweep, strengths.name(strength), metric, threshold, held_by, clean)
 
 
+def _project(path: Path) -> Path:
+    """Give the nearest folder above a file that looks like a project's root, or the one that it lies in."""
+    for folder in path.resolve().parents:
+        if any((folder / name).exists() for name in PROJECT_FILES):
+            return folder
+    return path.resolve().parent
+
+
 def load(path: Path) -> Card:
     """
     Read and check a card without importing anything that it names.
@@ -125,13 +154,42 @@ def load(path: Path) -> Card:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CardError(f"{path}: not a readable TOML file: {error}") from error
+    return of_table(table, path)
+
+
+def of_table(table: Mapping[str, Any], path: Path, root: Path | None = None) -> Card:
+    """
+    Check what a card holds; ``path`` is where it lies, or would lie, ``root`` its project where that is known.
+
+    CardError as of `load`.
+    """
+    whole = with_profile(table, path, root)
     try:
-        card = Card(CardFile.model_validate(table), path)
+        card = Card(CardFile.model_validate(whole), path, root=root)
     except ValidationError as error:
-        problems = [sentence(dict(e), table, CardFile) for e in error.errors()]
+        problems = [sentence(dict(e), whole, CardFile) for e in error.errors()]
         raise CardError("\n  ".join([f"{path}: {len(problems)} problem(s) in this card", *problems])) from error
     _check_importable(card)
     return card
+
+
+def with_profile(table: Mapping[str, Any], path: Path, root: Path | None = None) -> dict[str, Any]:
+    """Give a card's table with the sweeps of the profile that it names beside its own, which go before them."""
+    name, own = table.get("profile"), table.get("sweeps", {})
+    if not isinstance(name, str) or not isinstance(own, Mapping):
+        return dict(table)  # nothing to do, or for the schema to refuse
+    data = table.get("data", {}).get("name") if isinstance(table.get("data"), Mapping) else None
+    shape = table.get("shape") or sweep_profiles.SHAPES.get(str(data))
+    if not (isinstance(shape, list | tuple) and len(shape) == 3 and all(isinstance(n, int) and n > 0 for n in shape)):
+        raise CardError(
+            f"{path}: profile = {name!r}: its strengths depend on the size of the images; "
+            f"add shape = [channels, height, width], got {shape!r}"
+        )
+    try:
+        sweeps = sweep_profiles.sweeps(name, tuple(shape), project.profiles(root or _project(path)))  # type: ignore[arg-type]
+    except CardError as error:
+        raise CardError(f"{path}: {error}") from None
+    return {**table, "sweeps": {**sweeps, **own}}
 
 
 def _check_importable(card: Card) -> None:

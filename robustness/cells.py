@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robustness import strengths as strengths_
-from robustness.batches import one_thread, padded
+from robustness.batches import one_thread, out_of_memory, padded
 from robustness.datasets.images import Images
 from robustness.decisions import Decision
 from robustness.draws import CHUNK, ChunkedDraws, Purpose, generator
@@ -72,6 +72,7 @@ class Cells:
         except (ModelError, MissingLibrary):
             raise
         except Exception as error:  # preparing may run the model; without it no cell has numbers
+            self._refuse_full(error)
             _refuse_other_type(batch.attacked, batch.inputs, error)
             for i in cells:
                 outcomes.fail(i, start, error)
@@ -84,6 +85,7 @@ class Cells:
             except (ModelError, MissingLibrary):
                 raise
             except Exception as error:  # anything that the model raises is an error of this cell
+                self._refuse_full(error)
                 _refuse_other_type(batch.attacked, batch.inputs, error)
                 outcomes.fail(i, start, error)
             for what, marked in shared.items():
@@ -91,6 +93,11 @@ class Cells:
             outcomes.count(i, {what: int(marked.sum()) for what, marked in batch.take_marks().items()})
         if cleared:
             self._decide(batch.labels, cleared, slice(start, stop), scratch, outcomes)
+
+    def _refuse_full(self, error: Exception) -> None:
+        """Give up a batch for which there is no memory; of a single image that is an error of its cell."""
+        if out_of_memory(error) and self.batch_size > 1:
+            raise error
 
     def prepared(self, models: nn.ModuleDict, start: int, stop: int) -> Batch:
         """Give some images with all that a perturbation of them needs."""

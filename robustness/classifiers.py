@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustness import sources, weights
+from robustness import factories, sources, weights
 from robustness.cards import Card
 from robustness.errors import ModelError
 
@@ -26,6 +26,8 @@ class Loaded:
     module: nn.Module
     sources: dict[str, str]
     distributions: dict[str, str]
+    notices: tuple[str, ...] = ()
+    """What a reader of the run must know of how it was loaded."""
 
 
 @contextmanager
@@ -63,15 +65,23 @@ def _refuse_strangers(card: Card, name: str) -> None:
             )
 
 
-def built(card: Card) -> nn.Module:
-    """Call a card's factory; its weights are random."""
-    name = card.file.model.factory
-    with on_path(card.project):
+def built(card: Card, notices: list[str] | None = None) -> nn.Module:
+    """Call a card's factory; its weights are random. What it prints is noted in ``notices``."""
+    name, arguments = card.file.model.factory, card.file.model.arguments
+    what = f"{card.path}: {name}"
+
+    def make() -> Any:
         factory = import_callable(card, name)
+        factories.refuse_arguments(what, factory, arguments)
         try:
-            module = factory(**card.file.model.arguments)
+            return factory(**arguments)
         except Exception as error:  # the factory is the user's code
-            raise ModelError(f"{card.path}: {name} raised {type(error).__name__}: {error}") from error
+            raise ModelError(f"{what} raised {type(error).__name__}: {error}") from error
+
+    with on_path(card.project):
+        module, printed = factories.called(what, make)
+    if printed and notices is not None:
+        notices.append(f"{name} printed {len(printed.splitlines())} line(s) while it was called: {printed[:200]}")
     if not isinstance(module, nn.Module):
         raise ModelError(f"{card.path}: {name} must return a torch.nn.Module, got {type(module).__name__}")
     return module
@@ -80,14 +90,16 @@ def built(card: Card) -> nn.Module:
 def load(card: Card, weights_file: Path) -> Loaded:
     """Build a card's module, in evaluation mode on the CPU, with the weights of a file in it."""
     before = set(sys.modules)
+    notices: list[str] = []
     with torch.random.fork_rng(devices=[]):
-        module = built(card)
+        module = built(card, notices)
     weights.put(module, weights.read(weights_file), weights_file)
     closure = _closure(card, sorted(set(sys.modules) - before))
     return Loaded(
         module.eval(),
         sources.hashes(closure.files.values(), card.project),
         sources.versions(closure.packages),
+        tuple(notices),
     )
 
 

@@ -163,6 +163,37 @@ def _replay(options: Namespace) -> int:
     return _each(options, harness, one)
 
 
+def _init(options: Namespace) -> int:
+    from robustness import starting
+
+    return _printed(starting.initialised(options, _harness(options)))
+
+
+def _check(options: Namespace) -> int:
+    from robustness import checking, starting
+
+    harness, code = _harness(options), 0
+    if options.factory or options.dataset:
+        chosen = [starting.draft(options).card()]
+    else:
+        files = [name for name in options.models if name.endswith(".toml")]
+        options.card = (options.card or []) + files or None
+        options.models = [name for name in options.models if name not in files]
+        chosen = _chosen(options)
+    for card in chosen:
+        lines, fine = checking.checked(harness, card, options.margin, options.images)
+        _printed(lines)
+        code = max(code, 0 if fine else RED)
+        _noted(harness)
+    return code
+
+
+def _profiles(options: Namespace) -> int:
+    from robustness import starting
+
+    return _printed(starting.listed(options.shape, Path.cwd()))
+
+
 def _list(options: Namespace) -> int:
     from robustness import listing, selection
 
@@ -198,6 +229,9 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "renew": _renew,
     "transfer": _transfer,
     "replay": _replay,
+    "init": _init,
+    "check": _check,
+    "profiles": _profiles,
     "data mnist": _mnist,
     "data crops": _crops,
     "evidence list": _list,
@@ -222,8 +256,8 @@ def _each(options: Namespace, harness: Harness, one: Callable[[Card], int]) -> i
 def _chosen(options: Namespace) -> list[Card]:
     from robustness import selection
 
-    named = options.card is not None
     folders = _card_folders(options)
+    named = options.card is not None or folders != [MODELS.resolve()]
     chosen = selection.select([] if named else folders, folders if named else [], options.models)
     if not chosen:
         raise CardError("no card is selected: name models of the cards in models/, or give cards with --card FILE")
@@ -236,8 +270,15 @@ def _noted(harness: Harness) -> None:
 
 
 def _card_folders(options: Namespace) -> list[Path]:
-    given = [Path(path) for path in options.card or ([MODELS] if MODELS.is_dir() else [])]
-    return [path.resolve() for path in given]
+    """Give the cards that are named, else those of the project's pyproject.toml, else the folder of cards."""
+    from robustness import project
+
+    if options.card:
+        return [Path(path).resolve() for path in options.card]
+    root = project.root_of(Path.cwd())
+    if root is not None and (found := project.cards(root)):
+        return [path.resolve() for path in found]
+    return [MODELS.resolve()] if MODELS.is_dir() else []
 
 
 def _harness(options: Namespace) -> Harness:

@@ -1,8 +1,8 @@
-"""The fixtures `card`, `classifier`, `sweep` and `claim`, and the tests that are made of them."""
+"""The fixtures `card`, `classifier`, `sweep`, `claim` and `measured`, and the tests that are made of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
@@ -14,14 +14,18 @@ if TYPE_CHECKING:
 
     from robustness.cards import Card, Claim
     from robustness.evidence import Evidence
+    from robustness.measuring import Measurable
     from robustness.session import Session
 
 T = TypeVar("T")
 
+TAKEN = ("claim", "measured", "card")
+"""Fixtures that a test is made of, one a claim, a sweep or a card; each that comes later follows from those before."""
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make one test per claim (or card) of the selected cards."""
-    wanted = next((name for name in ("claim", "card") if _is_ours(metafunc.definition, name)), None)
+    """Make one test per claim (or card, or sweep that is measured alone) of the selected cards."""
+    wanted = next((name for name in TAKEN if _is_ours(metafunc.definition, name)), None)
     if wanted is None:
         return
     from robustness.errors import RobustnessError
@@ -29,15 +33,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     session = session_of(metafunc.config)
     session.asked.add(wanted)
     try:
-        cards, every = session.cards, session.claims
+        cards, every, sweeps = session.cards, session.claims, session.measurable
     except RobustnessError as error:
         first, session.unreadable = not session.unreadable, str(error)
         if first and not is_worker(metafunc.config):  # said once: not in every module, nor by every worker
             raise _red(error) from None
-        cards, every = [], {}
+        cards, every, sweeps = [], {}, {}
     if wanted == "claim":
         claims = [claim for claim in every.values() if _holds(metafunc.definition, claim)]
         metafunc.parametrize("claim", claims, ids=[claim.id for claim in claims], indirect=True)
+    elif wanted == "measured":
+        metafunc.parametrize("measured", list(sweeps.values()), ids=list(sweeps), indirect=True)
     else:
         metafunc.parametrize("card", cards, ids=[card.name for card in cards], indirect=True)
 
@@ -52,7 +58,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _is_empty(item: pytest.Item) -> bool:
     params = getattr(getattr(item, "callspec", None), "params", {})
-    return item.name.endswith("[NOTSET]") and any(name in params and _is_ours(item, name) for name in ("claim", "card"))
+    return item.name.endswith("[NOTSET]") and any(name in params and _is_ours(item, name) for name in TAKEN)
 
 
 def _is_ours(definition: Any, name: str) -> bool:
@@ -86,9 +92,11 @@ def _red(error: Exception) -> BaseException:
 
 @pytest.fixture
 def card(request: pytest.FixtureRequest) -> Card:
-    """A selected model's card; beside `claim`, the card that claims it."""
+    """A selected model's card; beside `claim` or `measured`, the card that it is of."""
     if hasattr(request, "param"):
         return request.param  # type: ignore[no-any-return]
+    if "measured" in request.fixturenames:
+        return request.getfixturevalue("measured").card  # type: ignore[no-any-return]
     return request.getfixturevalue("claim").card  # type: ignore[no-any-return]
 
 
@@ -99,12 +107,14 @@ def classifier(request: pytest.FixtureRequest, card: Card) -> nn.Module:
 
 
 @pytest.fixture
-def sweep(request: pytest.FixtureRequest, card: Card) -> Callable[[str], Evidence]:
-    """Give the evidence of one of the card's sweeps by its name, or of "clean"."""
+def sweep(request: pytest.FixtureRequest, card: Card) -> Callable[..., Evidence]:
+    """Give the evidence of one of the card's sweeps by its name, of "clean", or of a table as a card would hold it."""
     harness = session_of(request.config).harness
 
-    def evidence(name: str = "clean") -> Evidence:
-        return _told(request.config, lambda: harness.evidence(card, name))
+    def evidence(name: str | Mapping[str, Any] = "clean") -> Evidence:
+        if isinstance(name, str):
+            return _told(request.config, lambda: harness.evidence(card, name))
+        return _told(request.config, lambda: harness.evidence(card.with_sweep("own", name), "own"))
 
     return evidence
 
@@ -130,6 +140,30 @@ def findings(request: pytest.FixtureRequest, card: Card) -> Callable[..., dict[s
 def claim(request: pytest.FixtureRequest) -> ClaimCheck:
     """One claim of a selected card; `claim.check(evidence)` holds the model to it."""
     return ClaimCheck(request.node, session_of(request.config), request.param)
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> MeasuredCheck:
+    """One sweep that was asked for without claims; `measured.check(evidence)` says whether it has numbers."""
+    return MeasuredCheck(request.node, session_of(request.config), request.param)
+
+
+class MeasuredCheck:
+    """A sweep under test: its `card`, the name of its `sweep`, and `check`."""
+
+    def __init__(self, node: pytest.Item, session: Session, measurable: Measurable) -> None:
+        self._node = node
+        self.card, self.sweep = session.card(measurable.model), measurable.sweep
+
+    def check(self, evidence: Evidence) -> None:
+        """Note where the evidence is kept, and fail where a strength has no numbers."""
+        from robustness.measuring import failed_cells
+
+        failed = failed_cells(evidence)
+        about = {"model": self.card.name, "sweep": self.sweep, "evidence": evidence.provenance.get("key", "")}
+        self._node.user_properties += (about | {"outcome": "errored" if failed else "measured"}).items()
+        if failed:
+            pytest.fail(f"{self.card.name} under {self.sweep} has no numbers " + "; ".join(failed), pytrace=False)
 
 
 class ClaimCheck:

@@ -15,7 +15,7 @@ import platformdirs
 from robustness import aids, cards, datasets, hardware, strengths, trained, weights
 from robustness.cards import Card
 from robustness.datasets.images import Images
-from robustness.errors import StoreError, SweepError
+from robustness.errors import DataError, StoreError, SweepError
 from robustness.evidence import SEMANTICS, Evidence
 from robustness.store import Store, canonical
 from robustness.strengths import Strength
@@ -80,12 +80,17 @@ class Harness:
     def images(self, card: Card, part: Literal["train", "test"] = "test") -> Images:
         """Give the images that a card is tested (or trained) on; DataMissing where they are not on this machine."""
         spec = card.file.data if part == "train" or card.tested_on is None else card.tested_on
-        key = (spec.model_dump_json(), part)
+        root = (card.data_root if spec is card.file.data else card.tested_root) or self.data_root
+        key = (f"{root}\n{spec.model_dump_json()}", part)
         if key not in self._images:
-            self._images[key] = datasets.load(
-                spec, part, root=self.data_root, cache=self.store.root, progress=self.store.say
+            self._images[key] = datasets.load(spec, part, root=root, cache=self.store.root, progress=self.store.say)
+        found = self._images[key]
+        if card.file.shape is not None and found.shape != card.file.shape:
+            raise DataError(
+                f"{card.path}: shape = {list(card.file.shape)}: must be that of {found.name}, {list(found.shape)} "
+                "(channels, height, width); a profile's strengths depend on it"
             )
-        return self._images[key]
+        return found
 
     def weights(self, card: Card) -> Path:
         """Give the file of a card's weights: its own, else those that its recipe made or makes now."""
@@ -94,7 +99,19 @@ class Harness:
         )
         if key not in self._weights:
             self._weights[key] = trained.of_card(self, card)
+            self._notice_outside(card)
         return self._weights[key]
+
+    def _notice_outside(self, card: Card) -> None:
+        """Say where a card's own weights lie outside of its project; what was named by option was meant so."""
+        own, project = card.weights, card.project.resolve()
+        if own is None or card.candidate is not None or card.root is not None or not own.is_file():
+            return
+        if not own.resolve().is_relative_to(project):
+            self.notice(
+                f"{card.name}: model.weights = {card.file.model.weights!r} lie outside of its project {project}, in "
+                f"{own.resolve()}; nobody who checks out the project has them"
+            )
 
     def classifier(self, card: Card) -> Loaded:
         """Give a card's module with its weights, loaded once."""
@@ -105,6 +122,8 @@ class Harness:
 
             with self.once(f"module-{key}"):
                 self._loaded[key] = classifiers.load(card, file)
+            for notice in self._loaded[key].notices:
+                self.notice(f"{card.name}: {notice}")
         return self._loaded[key]
 
     def subject(self, card: Card, sweep: str) -> dict[str, Any]:
@@ -248,6 +267,11 @@ class Harness:
                 probabilities=card.file.probabilities,
                 progress=progress,
                 **made.given,
+            )
+        if (asked := evidence.provenance.get("out_of_memory_at")) is not None:
+            size = evidence.provenance["batch_size"]
+            self.notice(
+                f"memory ran out sweeping {label} in batches of {asked} images; it was swept in batches of {size}"
             )
         found = {
             "key": key,

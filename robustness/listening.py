@@ -34,7 +34,7 @@ class Listener:
         if session.items and all(item.get_closest_marker("timing") for item in session.items):
             run.asked.discard("claim")  # timing was asked for, and nothing else
         params = ((item.nodeid, getattr(getattr(item, "callspec", None), "params", {})) for item in session.items)
-        run.plan_params((nodeid, given.get("claim")) for nodeid, given in params)
+        run.plan_params((nodeid, given.get("claim") or given.get("measured")) for nodeid, given in params)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
@@ -42,21 +42,30 @@ class Listener:
         if not has_cards(self._config):
             return
         from robustness.errors import RobustnessError
-        from robustness.scheduling import claim_of
+        from robustness.scheduling import claim_of, parameters
 
         run = session_of(self._config)
         with suppress(RobustnessError):  # cards that cannot be read: the workers' collection fails with the reason
             found = ((nodeid, claim_of(nodeid, run.claims)) for nodeid in ids)
             run.plan((nodeid, claim) for nodeid, claim in found if claim is not None)
+            # pytest escapes what is not ASCII.
+            shown = {name.encode("unicode_escape").decode(): each for name, each in run.measurable.items()}
+            run.plan_params((nodeid, shown.get(parameters(nodeid))) for nodeid in ids)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note what came of a test that holds a claim."""
         if SESSION not in self._config.stash:
             return
         session = session_of(self._config)
-        if report.nodeid not in session.planned or (report.when != "call" and report.passed):
+        measured = report.nodeid in session.measuring.planned
+        if not (measured or report.nodeid in session.planned) or (report.when != "call" and report.passed):
             return
         numbers = dict(report.user_properties)
+        if measured:
+            fate = "skipped" if report.skipped else str(numbers.get("outcome", "never ran"))
+            fate = fate if report.passed or report.skipped else "errored"
+            session.hear_measured(report.nodeid, fate, numbers, "" if report.passed else _reason(report))
+            return
         if report.passed:
             outcome = str(numbers.get("outcome", "never ran"))
             message = str(numbers.get("message", "the test passed without `claim.check(evidence)`"))
@@ -111,7 +120,7 @@ class Listener:
             if terminalreporter.verbosity >= 0:
                 for line in tables.terminal(document):
                     terminalreporter.write_line(line)
-            for line in tables.summary(document):
+            for line in (*tables.summary(document), *tables.suggestions(document)):
                 terminalreporter.write_line(line)
         for line in lines:
             terminalreporter.write_line(line)
@@ -144,14 +153,14 @@ def _finish(config: pytest.Config, session: pytest.Session, run: Session) -> Non
             config.stash[REPORTS] = [run.unreadable]
         return
     problems = run.problems()
-    if not run.planned and not problems:
+    if not run.planned and not run.measuring.planned and not problems:
         return
     if problems and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     complete = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
     document = config.stash[DOCUMENT] = run.document(complete=complete)
     written = config.stash[REPORTS] = []
-    for path in report_files(config) if run.planned else ():
+    for path in report_files(config) if run.planned or run.measuring.planned else ():
         try:
             formats.write(document, path)
             written.append(f"report: {os.path.relpath(path, config.invocation_params.dir)}")

@@ -54,9 +54,10 @@ def _check_options(config: pytest.Config) -> None:
 
             for path in report_files(config):
                 formats.check(path)
-        if has_cards(config) and any(option(config, name) for name in ("seed", "device")):
+        if has_cards(config) and any(option(config, name) for name in ("seed", "device", "images")):
             session_of(config)
-        if has_cards(config) and any(config.getoption(f"robustness_{name}") for name in ("model", "card")):
+        named = ("model", "card", "weights", "factory", "dataset", "profile")
+        if has_cards(config) and any(config.getoption(f"robustness_{name}") for name in named):
             _ = session_of(config).cards
     except RobustnessError as error:
         raise pytest.UsageError(str(error)) from None

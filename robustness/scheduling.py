@@ -54,6 +54,17 @@ class SweepScheduling(LoadScopeScheduling):  # type: ignore[misc]
         return died_of
 
 
+def parameters(nodeid: str) -> str:
+    """
+    Give what stands in the brackets of a test's id.
+
+    >>> parameters("suites[1]/test_noise.py::test_noise[mlp:normal:0.3:recall[3]]@sweep")
+    'mlp:normal:0.3:recall[3]'
+    """
+    # Folders may have brackets too; what follows the last one is a mark of xdist's.
+    return nodeid.partition("::")[2].partition("[")[2].rpartition("]")[0]
+
+
 def claim_of(nodeid: str, known: Collection[str]) -> str | None:
     """
     Give the claim that a test's id names in its brackets, alone or beside other parameters; None where none is known.
@@ -63,8 +74,7 @@ def claim_of(nodeid: str, known: Collection[str]) -> str | None:
     >>> claim_of("test_mine.py::test_mine[fast-mlp:normal:0.3:accuracy-2]", {"mlp:normal:0.3:accuracy"})
     'mlp:normal:0.3:accuracy'
     """
-    # Folders may have brackets too; what follows the last one is a mark of xdist's.
-    within = nodeid.partition("::")[2].partition("[")[2].rpartition("]")[0]
+    within = parameters(nodeid)
     if within in known:
         return within
     if within.count(":") < 3:  # most tests of other suites: no need to look through all claims

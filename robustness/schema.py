@@ -189,6 +189,8 @@ class CardFile(_Table):
     model: ModelTable
     recipe: RecipeTable | None = None
     data: DataSpec
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
+    profile: str | None = None
     probabilities: bool = False
     sweeps: dict[Name, SweepTable] = {}
     claims: dict[str, ClaimTable] = {}

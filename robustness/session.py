@@ -12,16 +12,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustness import hardware, selection
+from robustness import hardware, measuring, selection
 from robustness.cards import Card, Claim
 from robustness.errors import RobustnessError
 from robustness.evidence import Evidence
 from robustness.harness import Harness, data_root, no_progress, store_root
+from robustness.measuring import Measurable, Measuring
 from robustness.reporting.document import RED, ClaimOutcome, ModelResult, build
 from robustness.store import Store
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from robustness.drafts import Draft
 
 WORST_FIRST = (*RED, "skipped", "held")
 VERSIONS = ("pytest-robustness", "torch", "numpy", "pytest")
@@ -42,11 +45,19 @@ class Options:
     workers: int = 1
     worker: int = 0
     run: str | None = None
+    draft: Draft | None = None
+    profile: str | None = None
+    weights: tuple[str, ...] = ()
+    images: int | None = None
+    folder: Path = Path()
+    """Where pytest was called: what the command line names starts there."""
 
     def check(self) -> None:
         """Refuse a seed or a device that cannot be; RobustnessError says what can."""
         if not 0 <= self.seed < 2**32:
             raise RobustnessError(f"`seed` must lie in [0, 2**32), got {self.seed}; leave it out for 0")
+        if self.images is not None and self.images < 1:
+            raise RobustnessError(f"`images` must be at least 1, got {self.images}; leave it out for all test images")
         kind, _, number = self.device.partition(":")
         if self.device not in ("auto", "cpu", "cuda") and not (kind == "cuda" and number.isdecimal()):
             raise RobustnessError(f"`device` must be cpu, cuda, cuda:N or auto, got {self.device!r}")
@@ -79,6 +90,7 @@ class Session:
     asked: set[str] = field(default_factory=set)
     unreadable: str = ""
     planned: dict[str, Claim] = field(default_factory=dict)
+    measuring: Measuring = field(default_factory=Measuring)
     outcomes: dict[str, ClaimOutcome] = field(default_factory=dict)
     keys: dict[tuple[str, str], str] = field(default_factory=dict)
     heard: list[str] = field(default_factory=list)
@@ -88,12 +100,17 @@ class Session:
     @cached_property
     def cards(self) -> list[Card]:
         """The selected cards; CardError where they cannot be read."""
-        return selection.select(self.options.handed, self.options.named, self.options.models)
+        return selection.taken(self.options, self.harness)
 
     @cached_property
     def claims(self) -> dict[str, Claim]:
         """Every claim of the selected cards, by id."""
         return {claim.id: claim for card in self.cards for claim in card.claims()}
+
+    @cached_property
+    def measurable(self) -> dict[str, Measurable]:
+        """Every sweep of the selected cards that is measured alone, by id."""
+        return {each.id: each for each in measuring.measurable(self.cards)}
 
     @cached_property
     def harness(self) -> Harness:
@@ -128,8 +145,17 @@ class Session:
                 self.asked.add("claim")
 
     def plan_params(self, params: Iterable[tuple[str, object]]) -> None:
-        """Take note of the tests whose parameter is a claim; others may call theirs so."""
-        self.plan((nodeid, claim.id) for nodeid, claim in params if isinstance(claim, Claim))
+        """Take note of the tests whose parameter is a claim, or a sweep to measure; others may call theirs so."""
+        given = list(params)
+        self.plan((nodeid, claim.id) for nodeid, claim in given if isinstance(claim, Claim))
+        self.measuring.planned |= {nodeid: each for nodeid, each in given if isinstance(each, Measurable)}
+
+    def hear_measured(self, nodeid: str, outcome: str, numbers: Mapping[str, Any], message: str) -> None:
+        """Take note of what came of a sweep that is measured."""
+        planned = self.measuring.planned[nodeid]
+        if key := numbers.get("evidence"):
+            self.keys[planned.model, planned.sweep] = key
+        self.measuring.hear(nodeid, outcome, message)
 
     def hear(self, nodeid: str, outcome: str, numbers: Mapping[str, Any], message: str) -> None:
         """Take note of what came of a planned test; the first word on it stands, unless a failure follows."""
@@ -167,10 +193,10 @@ class Session:
             return []
         if not self.cards:
             return ["no card is selected; name models with --robustness-model or cards with --robustness-card"]
-        if not self.planned and "claim" in self.asked:
+        found = list(self.measuring.problems())
+        if not self.planned and "claim" in self.asked and not self.measuring.planned:
             return ["no claim was run: none of the selected tests holds a claim of the selected cards"]
         outcomes = self.all_outcomes()
-        found = []
         if never := [o for o in outcomes if o.outcome == "never ran"]:
             found.append(f"{len(never)} of {len(outcomes)} claims never ran, {never[0].claim.id} among them")
         if outcomes and all(outcome.outcome == "skipped" for outcome in outcomes):
@@ -180,11 +206,13 @@ class Session:
     def document(self, *, complete: bool) -> dict[str, Any]:
         """Give the report of the run."""
         outcomes = self.all_outcomes()
-        results = [
-            ModelResult(card, self._evidence(card), [o for o in outcomes if o.claim.model == card.name])
-            for card in self.cards
-            if any(o.claim.model == card.name for o in outcomes)
-        ]
+        results = []
+        for card in self.cards:
+            mine = [outcome for outcome in outcomes if outcome.claim.model == card.name]
+            if mine or self.measuring.of(card.name):
+                evidence = self._evidence(card)
+                claims = measuring.suggested(evidence) if card.measured else ""
+                results.append(ModelResult(card, evidence, mine, self.measuring.of(card.name), claims))
         return build(results, self._about(complete), self.notices)
 
     def _evidence(self, card: Card) -> dict[str, Evidence | None]:
@@ -215,7 +243,11 @@ class Session:
         """Say what is about to be tested."""
         options = self.options
         about = ", ".join(f"{name} {version}" for name, version in versions().items() if name != "pytest")
-        models = ", ".join(f"{card.name} ({card.file.data.name}, {card.file.scale})" for card in self.cards)
+        models = ", ".join(
+            f"{card.name} ({card.file.data.name}, {card.file.scale}"
+            f"{'' if card.candidate is None else f', weights {card.candidate}'})"
+            for card in self.cards
+        )
         return [
             f"robustness: models {models or 'none'}; device {hardware.worker_device(options.device, 0)}, "
             f"seed {options.seed}, {about}",

@@ -13,14 +13,32 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from robustness import project
+
 if TYPE_CHECKING:
+    from robustness.drafts import Draft
     from robustness.session import Session
 
 SESSION = pytest.StashKey["Session"]()
+NAMED = pytest.StashKey[bool]()
 
 OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("model", {"action": "append", "metavar": "NAME"}, "run this model's card (repeatable); default: embedded data"),
     ("card", {"action": "append", "metavar": "FILE"}, "also run this card, or all cards of this folder (repeatable)"),
+    ("factory", {"metavar": "MODULE:CALLABLE"}, "measure the model that this gives, without a card"),
+    ("argument", {"action": "append", "metavar": "KEY=VALUE"}, "a keyword argument of this factory (repeatable)"),
+    ("dataset", {"metavar": "FILE"}, "the labelled images that this model is measured on"),
+    (
+        "weights",
+        {"action": "append", "metavar": "FILE"},
+        "judge these weights: FILE, or NAME=FILE of several models",
+    ),
+    (
+        "profile",
+        {"metavar": "NAME"},
+        "measure the sweeps of this profile, claiming nothing: quick, default, …",
+    ),
+    ("images", {"type": int, "metavar": "N"}, "test on so many images, of every class alike"),
     ("data", {"metavar": "DIR"}, "the folder that holds the data sets (also: ROBUSTNESS_DATA)"),
     ("store", {"metavar": "DIR"}, "the folder that keeps evidence and trained weights (also: ROBUSTNESS_STORE)"),
     ("device", {"metavar": "DEVICE"}, "cpu, cuda, cuda:N or auto (default): a GPU if there is one"),
@@ -48,9 +66,18 @@ def session_of(config: pytest.Config) -> Session:
         handed = _from_root(config, hook.pytest_robustness_models(config=config))
         cards = config.getoption("robustness_card")
         cards = cards or [ini_folder(config) / path for path in config.getini("robustness_card") or ()]
+        try:
+            cards = cards or project.cards(config.rootpath)
+        except RobustnessError as error:
+            raise pytest.UsageError(str(error)) from None
         options = Options(
             handed=tuple(handed),
             named=tuple(Path(path).resolve() for path in cards),
+            draft=_draft(config),
+            profile=option(config, "profile"),
+            weights=tuple(option(config, "weights") or ()),
+            images=None if option(config, "images") is None else _integer(option(config, "images"), "images"),
+            folder=_start(config, "weights"),
             models=tuple(option(config, "model") or ()),
             data=_folder(config, "data"),
             store=_folder(config, "store"),
@@ -73,6 +100,35 @@ def session_of(config: pytest.Config) -> Session:
 
         config.stash[SESSION] = Session(options, say, lambda what: bar(f"robustness: {what}", aside))
     return config.stash[SESSION]
+
+
+def _draft(config: pytest.Config) -> Draft | None:
+    """Give the model that options describe in place of a card; what is missing is said when its card is made."""
+    if not (option(config, "factory") or option(config, "dataset")):
+        return None
+    from robustness.drafts import Draft
+    from robustness.harness import data_root
+
+    weights = option(config, "weights") or [None]
+    given = [name for name in ("card", "model") if config.getoption(f"robustness_{name}")]
+    if given or len(weights) > 1:
+        raise pytest.UsageError(
+            f"--robustness-{given[0] if given else 'weights'}: a model without a card (--robustness-factory) is the "
+            "only one of its run, with one file of weights; `robustness init` writes cards for several"
+        )
+    return Draft(
+        _start(config, "factory"),
+        option(config, "factory"),
+        tuple(option(config, "argument") or ()),
+        weights[0],
+        option(config, "dataset"),
+        data=data_root(_folder(config, "data")),
+    )
+
+
+def _start(config: pytest.Config, name: str) -> Path:
+    """Give the folder that an option's paths start from: where pytest was called, or where the ini file is."""
+    return config.invocation_params.dir if config.getoption(f"robustness_{name}") else ini_folder(config)
 
 
 def _from_root(config: pytest.Config, found: Iterable[Any]) -> Iterator[Path]:
@@ -124,7 +180,21 @@ def is_worker(config: pytest.Config) -> bool:
 
 def has_cards(config: pytest.Config) -> bool:
     """Say whether anybody has handed over models: else none of this run is the plugin's business."""
-    return bool(config.pluginmanager.hook.pytest_robustness_models.get_hookimpls() or option(config, "card"))
+    if config.pluginmanager.hook.pytest_robustness_models.get_hookimpls():
+        return True
+    return any(option(config, name) for name in ("card", "factory", "dataset")) or bool(_of_project(config))
+
+
+def _of_project(config: pytest.Config) -> bool:
+    """Say whether the project names cards; where its table cannot be read, it does: asking for them says why."""
+    if NAMED not in config.stash:
+        from robustness.errors import RobustnessError
+
+        try:
+            config.stash[NAMED] = bool(project.settings(config.rootpath).get("models"))
+        except RobustnessError:
+            config.stash[NAMED] = True
+    return config.stash[NAMED]
 
 
 def report_files(config: pytest.Config) -> list[Path]:

@@ -123,6 +123,35 @@ def shortfall(successes: SupportsIndex, n: SupportsIndex, threshold: float) -> i
     return max(needed - successes, 0)
 
 
+def half_width(rate: float, n: SupportsIndex, confidence: float = 0.95) -> float:
+    """
+    Give half the width of Wilson's interval around a rate on n images.
+
+    >>> round(half_width(0.5, 100), 4), round(half_width(0.9, 1000), 4)
+    (0.0962, 0.0186)
+    """
+    low, high = _score(rate * operator.index(n), operator.index(n), quantile(confidence))
+    return (high - low) / 2
+
+
+def images_for(margin: float, rate: float, confidence: float = 0.95) -> int:
+    """
+    Give the fewest images with which Wilson's interval around a rate is no wider than ± a margin.
+
+    >>> images_for(0.05, 0.5), images_for(0.01, 0.9)
+    (381, 3461)
+    """
+    if not 0 < margin < 0.5:
+        raise ValueError(f"`margin` must lie between 0 and 0.5, got {margin:g}; write 0.02 for two points")
+    low, high = 0, 1  # of no images nothing is known; more images never widen the interval
+    while half_width(rate, high, confidence) > margin:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if half_width(rate, middle, confidence) > margin else (low, middle)
+    return high
+
+
 def _score(successes: float, n: float, z: float) -> Interval:
     """Solve |rate − successes / n| = z·√(rate·(1 − rate) / n) for the rate; the counts may be fractions."""
     centre = successes + z * z / 2

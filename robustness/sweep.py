@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -49,7 +50,8 @@ def sweep(
 
     ``classifier`` maps images in [0, 1], (N, C, H, W), to logits (N, classes). On CPUs every batch has the
     same size (the last is padded), is computed with one torch thread, and ``threads`` of them run side by
-    side: the outcome depends on neither. ``source`` is another model that the examples are made on (transfer), with
+    side: the outcome depends on neither. Where memory runs out all is swept anew in batches of half the size, and the
+    evidence says so. ``source`` is another model that the examples are made on (transfer), with
     ``source_decision``; ``generator`` the network of a gan; ``directions`` (N, C, H, W) what they are made of, where
     that was made before. A cell that fails has a status that says why; nothing is raised
     for it. ModelError where the outputs do not fit the classes; ValueError where a strength cannot be.
@@ -66,7 +68,7 @@ def sweep(
         if value is not None and value < 1:
             raise ValueError(f"`{name}` must be at least 1, got {value}; leave it out for what suits the machine")
     modules = together(classifier, source, generator)
-    batch_size = batch_size or fitting(images, perturbation, modules, device)
+    asked = batch_size or fitting(images, perturbation, modules, device)
     threads = 1 if device != "cpu" or not perturbation.side_by_side else threads or hardware.cores()
     decision = decision or Argmax()
     cells = Cells(
@@ -76,32 +78,39 @@ def sweep(
         unit,
         seed,
         device,
-        batch_size,
+        asked,
         decision,
         source_decision or (decision if source is None else Argmax()),
         directions,
     )
     names = tuple(strengths_.name(strength) for strength in strengths)
-    outcomes = Outcomes(
-        images,
-        names,
-        drawn=cells.drawn_strengths(),
-        probabilities=probabilities,
-        attack_probability=isinstance(decision, Filtering),
-    )
-    started = time.perf_counter()
-    with undisturbed(modules, device) as lent:
-        state = state_hash(lent["classifier"])
-        laid_out = channels_last(lent, lambda: cells.works(lent))
-        models = replicas(lent, min(threads, batches.count(len(images), batch_size)))
+
+    def attempt(cells: Cells, lent: nn.ModuleDict) -> tuple[Outcomes, bool]:
+        outcomes = Outcomes(
+            images,
+            names,
+            drawn=cells.drawn_strengths(),
+            probabilities=probabilities,
+            attack_probability=isinstance(cells.decision, Filtering),
+        )
+        models = replicas(lent, min(threads, batches.count(len(images), cells.batch_size)))
         deterministic, replicated = cells.compared(lent["classifier"], models[0]["classifier"])
         batches.run(
             lambda model, start, stop: cells.batch(model, start, stop, outcomes),
             models if replicated else [lent],
             len(images),
-            batch_size,
+            cells.batch_size,
             device,
             progress,
+        )
+        return outcomes, deterministic
+
+    started = time.perf_counter()
+    with undisturbed(modules, device) as lent:
+        state = state_hash(lent["classifier"])
+        laid_out = channels_last(lent, lambda: cells.works(lent))
+        (outcomes, deterministic), used = batches.halving(
+            lambda size: attempt(replace(cells, batch_size=size), lent), asked
         )
     seconds = time.perf_counter() - started
     return outcomes.evidence(
@@ -111,7 +120,8 @@ def sweep(
             "seed": seed,
             "device": hardware.device_kind(device),
             "dtype": "float32",
-            "batch_size": batch_size,
+            "batch_size": used,
+            **({"out_of_memory_at": asked} if used < asked else {}),
             "memory_format": "channels last" if laid_out else "contiguous",
             "semantics": SEMANTICS,
             "images": {"name": images.name, "n": len(images), "fingerprint": images.fingerprint},
@@ -157,17 +167,18 @@ def directions(
 
     Made once, they serve a sweep over any number of other models: `sweep(..., source=module, directions=signs)`.
     """
-    batch_size = batch_size or fitting(images, perturbation, module, device)
+    asked = batch_size or fitting(images, perturbation, module, device)
     threads = 1 if device != "cpu" else threads or hardware.cores()
     cells = Cells(
-        images, perturbation, (0.0,), "native", seed, device, batch_size, decision or Argmax(), decision or Argmax()
+        images, perturbation, (0.0,), "native", seed, device, asked, decision or Argmax(), decision or Argmax()
     )
     signs = np.empty((len(images), *images.shape), np.int8)
     counted: Counter[str] = Counter()
     lock = threading.Lock()
-    with undisturbed(together(module, None, None), device) as lent:
-        channels_last(lent, lambda: cells.works(lent))
-        models = replicas(lent, min(threads, batches.count(len(images), batch_size)))
+
+    def attempt(cells: Cells, lent: nn.ModuleDict) -> None:
+        counted.clear()
+        models = replicas(lent, min(threads, batches.count(len(images), cells.batch_size)))
 
         def work(each: nn.ModuleDict, start: int, stop: int) -> None:
             batch = cells.prepared(each, start, stop)
@@ -175,7 +186,11 @@ def directions(
             with lock:
                 counted.update({what: int(marked.sum()) for what, marked in batch.take_marks().items()})
 
-        batches.run(work, models, len(images), batch_size, device, progress)
+        batches.run(work, models, len(images), cells.batch_size, device, progress)
+
+    with undisturbed(together(module, None, None), device) as lent:
+        channels_last(lent, lambda: cells.works(lent))
+        batches.halving(lambda size: attempt(replace(cells, batch_size=size), lent), asked)
     return signs, dict(counted)
 
 

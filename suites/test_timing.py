@@ -5,7 +5,6 @@ Runs when asked for, `pytest suites/ -m timing -n 0`; else the module is skipped
 """
 
 import re
-from collections import Counter
 
 import pytest
 
@@ -41,6 +40,7 @@ def test_timing(card, kind, device, classifier, benchmark, request):
     """Time one sweep after a warm-up; it must succeed, however long it takes."""
     import torch
 
+    from robustness.passes import per_image
     from robustness.sweep import sweep
 
     session = session_of(request.config)
@@ -66,7 +66,7 @@ def test_timing(card, kind, device, classifier, benchmark, request):
         return evidence
 
     where, count = device.partition(":")[0], min(IMAGES, len(images))
-    passes = _passes({"forward": classifier, "generator": generator}, swept)
+    passes = per_image({"forward": classifier, "generator": generator}, swept)
     benchmark.group = f"{kind} on {where}"
     # Runs are compared by this name: a node id changes with the place that the suites are installed at.
     benchmark.name = benchmark.fullname = f"{card.name}:{kind}:{where}"
@@ -88,25 +88,3 @@ def test_timing(card, kind, device, classifier, benchmark, request):
     }
     if benchmark.enabled:  # an image is one image at one strength, as in evidence
         benchmark.extra_info["images_per_second"] = round(count * len(strengths) / benchmark.stats["median"], 1)
-
-
-def _passes(modules, swept):
-    """Count the passes of one batch: of two less those of one, so that a sweep's trials of the model drop out."""
-    return _calls(modules, swept, 4) - _calls(modules, swept, 2)
-
-
-def _calls(modules, swept, count):
-    """Count what a sweep of some images, two a batch, calls: each module's forwards, and the backwards."""
-    calls = Counter()
-
-    def hook(name, output):
-        calls[name] += 1
-        if getattr(output, "requires_grad", False):
-            output.register_hook(lambda gradient: calls.update(backward=1))
-
-    modules = {name: module for name, module in modules.items() if module is not None}
-    hooks = [m.register_forward_hook(lambda _, __, output, n=n: hook(n, output)) for n, m in modules.items()]
-    swept(count, batch_size=2, threads=1)
-    for each in hooks:
-        each.remove()
-    return calls

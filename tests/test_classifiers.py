@@ -69,7 +69,7 @@ def test_arguments_reach_the_factory(tmp_path):
         (PLAIN + "\ndel factory", "has no callable 'factory'"),
         (PLAIN + "\nfactory = 3", "has no callable 'factory'"),
         (PLAIN.replace("return nn", "raise ValueError('no')\n    return nn"), "factory raised ValueError: no"),
-        (PLAIN.replace("classes=10", "classes"), "factory raised TypeError"),
+        (PLAIN.replace("classes=10", "classes"), r"missing a required argument: 'classes'; it takes \(classes\)"),
         (PLAIN.replace("return nn.S", "nn.S"), r"must return a torch\.nn\.Module, got NoneType"),
         (PLAIN.replace("return nn.S", "return nn.Linear\n    nn.S"), r"must return a torch\.nn\.Module, got type"),
     ],

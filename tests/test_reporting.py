@@ -577,7 +577,7 @@ def test_csv_is_the_document(load_card, make):
 
     assert text.splitlines()[0] == (
         "model,scale,data,images,seed,device,sweep,kind,unit,strength,status,"
-        "metric,value,low,high,method,n,successes,note,bound,threshold,outcome"
+        "metric,value,low,high,method,n,successes,note,bound,threshold,outcome,candidate"
     )
     found = iter(csv.DictReader(io.StringIO(text, newline="")))
     for sweep in document["models"][0]["sweeps"]:

@@ -52,10 +52,14 @@ def _side(
 ) -> Images:
     parts = DATASETS[spec.name].parts(spec=spec, root=root, cache=cache, progress=progress)
     if isinstance(spec.split, Given) or (part == "test" and spec.test == "given"):
+        if part == "test" and spec.of == "all" and "all" in parts:
+            return parts["all"]
+        if part not in parts and "all" not in parts:
+            raise DataError(f"{next(iter(parts.values())).name} comes without a {part} part; add {part}_x and {part}_y")
         if part not in parts:
             raise DataError(
                 f"`split` must be other than 'given' for {parts['all'].name}, which has no test part of its own; "
-                "use balanced, stratified, grouped (with `groups`) or folds"
+                'use balanced, stratified, grouped (with `groups`) or folds, or of = "all" to test on all of it'
             )
         return parts[part]
     pool = _pool(parts, spec.of)

@@ -1,4 +1,4 @@
-"""Images from an ``.npz`` file: ``train_x, train_y, test_x, test_y``, or ``x, y`` for a set that is not split."""
+"""Images from an ``.npz`` file: ``train_x, train_y, test_x, test_y``, the last two alone, or ``x, y`` for one part."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SPLIT = {"train": ("train_x", "train_y"), "test": ("test_x", "test_y")}
 UNSPLIT = {"all": ("x", "y")}
+TESTED = {"test": ("test_x", "test_y")}
 
 
 def parts(
@@ -46,6 +47,8 @@ def read(
     layouts = [
         layout for layout in (SPLIT, UNSPLIT) if all(name in arrays for pair in layout.values() for name in pair)
     ]
+    if not layouts and all(name in arrays for name in TESTED["test"]):
+        layouts = [TESTED]  # of a model that is not trained here
     if len(layouts) != 1:
         raise DataError(
             f"{file} must hold train_x, train_y, test_x and test_y, or x and y instead; it holds {_listed(arrays)}"

@@ -108,7 +108,8 @@ class DataSpec(_Table):
 
     ``labels`` names other labels of an array file than its own: "kind" are ``train_kind`` and ``test_kind``, or
     ``kind``, with ``kind_classes``. With ``test`` = "given" the data set's own test part is tested on, instead of the
-    side that the split leaves for that; ``tested`` takes so many of the test images, of every class alike.
+    side that the split leaves for that; ``of`` = "all" without a split tests on all of a file that is not split;
+    ``tested`` takes so many of the test images, of every class alike.
 
     >>> DataSpec(name="digits", split=Balanced(per_class=30)).embedded
     True
@@ -147,7 +148,7 @@ class DataSpec(_Table):
             raise ValueError(f"`file` must be given for {self.name!r}, relative to the data root")
         if not from_file and (self.file or self.groups or self.labels):
             raise ValueError(f"`file`, `groups` and `labels` must be left out for {self.name!r}, whose files are known")
-        if kind == "given" and self.of != "train":
+        if kind == "given" and self.of != "train" and not (self.of == "all" and from_file):
             raise ValueError(f"`of` must be left out where the split is 'given' and divides nothing, got {self.of!r}")
         if self.test == "given" and (kind == "given" or self.of != "train"):
             raise ValueError(

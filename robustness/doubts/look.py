@@ -46,9 +46,12 @@ def look(
     count: int = 100,
     seed: int = 0,
     device: str = "cpu",
+    attacked: bool = True,
 ) -> Found:
     """
     Look for every doubt on the first ``count`` images, at budgets up to ``epsilon`` (L∞).
+
+    With ``attacked`` false, for those alone that a few passes show: of the forward pass and of its gradients.
 
     ``attacks`` are those whose strength is tested on planted examples (default: PGD with 20 steps), ``source`` is
     another model, for transfer. Gives plain values by doubt: what was ``seen``, and whether it is ``doubted``.
@@ -82,6 +85,8 @@ def look(
             "misses planted examples": lambda: trial.of_attacks(tested),
         }
         for name, each in looks.items():
+            if not (attacked or name == "zero gradients"):
+                continue
             try:
                 found |= each()
             except (GradientError, ModelError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from robustness.cards import Card, Claim
@@ -42,6 +42,10 @@ class ModelResult:
     card: Card
     evidence: Mapping[str, Evidence | None]
     outcomes: Sequence[ClaimOutcome]
+    measured: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """What came of sweeps that were asked for without claims, by name: "measured", or what else and why."""
+    suggested: str = ""
+    """Claims that these would suggest, as TOML."""
 
 
 def build(models: Sequence[ModelResult], run: Mapping[str, Any], notices: Sequence[str]) -> dict[str, Any]:
@@ -53,7 +57,8 @@ def build(models: Sequence[ModelResult], run: Mapping[str, Any], notices: Sequen
     """
     counts = _counts(models)
     problems = list(run["problems"])
-    if not problems and not any(counts[o] for o in OUTCOMES if o not in ("skipped", "never ran")):
+    ran = (*(o for o in OUTCOMES if o not in ("skipped", "never ran")), "measured")
+    if not problems and not any(counts[fate] for fate in ran):
         problems = ["no claim ran"]
     about = plain({**run, "problems": problems})
     return {
@@ -70,6 +75,8 @@ def verdict(counts: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     """
     Give "failed" for anything red, "partial" where what ran held but not all claims ran, else "passed".
 
+    "measured" where nothing was claimed, and sweeps were asked for without claims.
+
     >>> counts = {"held": 3, "failed": 0, "errored": 0, "refused": 0, "skipped": 1, "never ran": 0, "not selected": 0}
     >>> verdict(counts, {"complete": True, "problems": []}), verdict(counts | {"refused": 1}, {"problems": []})
     ('partial', 'failed')
@@ -78,7 +85,7 @@ def verdict(counts: Mapping[str, Any], run: Mapping[str, Any]) -> str:
         return "failed"
     if not run["complete"] or counts["skipped"] or counts["not selected"]:
         return "partial"
-    return "passed"
+    return "measured" if counts.get("measured") and not counts["claims"] else "passed"
 
 
 def _counts(models: Sequence[ModelResult]) -> dict[str, Any]:
@@ -90,7 +97,7 @@ def _counts(models: Sequence[ModelResult]) -> dict[str, Any]:
         if outcome.outcome == "skipped"
     )
     return {
-        **{key: sum(row[key] for row in each) for key in ("claims", *OUTCOMES, "not selected")},
+        **{key: sum(row[key] for row in each) for key in ("claims", *OUTCOMES, "not selected", "measured")},
         "models": each,
         "skips": [{"model": model, "reason": reason, "claims": n} for (model, reason), n in skips.items()],
     }
@@ -101,7 +108,16 @@ def _tally(result: ModelResult) -> dict[str, int]:
     tally = Counter(outcome.outcome for outcome in result.outcomes)
     asked = {outcome.claim.id for outcome in result.outcomes}
     others = sum(claim.id not in asked for claim in result.card.claims())
-    return {"claims": tally.total() + others, **{o: tally[o] for o in OUTCOMES}, "not selected": others}
+    return {
+        "claims": tally.total() + others,
+        **{o: tally[o] for o in OUTCOMES},
+        "not selected": others,
+        "measured": _measured(result),
+    }
+
+
+def _measured(result: ModelResult) -> int:
+    return sum(outcome == "measured" for outcome, _ in result.measured.values())
 
 
 def _model(result: ModelResult, run: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,7 +125,7 @@ def _model(result: ModelResult, run: Mapping[str, Any]) -> dict[str, Any]:
     place = {claim.id: i for i, claim in enumerate(card.claims())}
     outcomes = sorted(result.outcomes, key=lambda outcome: place.get(outcome.claim.id, len(place)))
     by_cell = {(o.claim.sweep, o.claim.strength, o.claim.metric): o for o in outcomes}
-    judged = {outcome.claim.sweep for outcome in outcomes}
+    judged = {outcome.claim.sweep for outcome in outcomes} | set(result.measured)
     names = ["clean", *card.file.sweeps]
     taken = [name for name in names if name in judged or name in result.evidence]
     return {
@@ -117,6 +133,8 @@ def _model(result: ModelResult, run: Mapping[str, Any]) -> dict[str, Any]:
         "description": plain(card.file.description),
         "paper": plain(card.file.paper),
         "scale": card.file.scale,
+        "candidate": None if card.candidate is None else plain(str(card.candidate)),
+        "suggested": plain(result.suggested),
         **_origin(result, run),
         "not_run": [name for name in names if name not in taken],
         "sweeps": [plain(sweep_entry(card, name, result.evidence.get(name), by_cell)) for name in taken],

@@ -20,7 +20,7 @@ Plain = Mapping[str, Any]
 
 HEADER = (
     *("model", "scale", "data", "images", "seed", "device", "sweep", "kind", "unit", "strength", "status"),
-    *("metric", *NUMBERS, "bound", "threshold", "outcome"),
+    *("metric", *NUMBERS, "bound", "threshold", "outcome", "candidate"),
 )
 """Of the CSV; new columns are added at the end."""
 
@@ -46,7 +46,7 @@ def csv_text(document: Plain) -> str:
 
 def _rows(document: Plain) -> Iterator[dict[str, Any]]:
     for model in document["models"]:
-        about = {"model": model["name"], **{key: model[key] for key in ("scale", "seed", "device")}}
+        about = {"model": model["name"], **{key: model[key] for key in ("scale", "seed", "device", "candidate")}}
         about |= {"data": model["data"]["name"], "images": model["data"]["n"]}
         for sweep in model["sweeps"]:
             swept = {"sweep": sweep["name"], "kind": sweep["kind"], "unit": sweep["unit"]}

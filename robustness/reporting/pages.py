@@ -63,6 +63,10 @@ def _markdown_model(model: Plain) -> Iterator[str]:
         yield from (f"- {markdown(said)}" for said in remarks(model, sweep))
         yield ""
     yield from _markdown_others(model)
+    if model["suggested"]:
+        yield from (f"### {markdown(model['name'])}: what it may claim", "", "For its card, as measured here:", "")
+        yield from (f"    {line}".rstrip() for line in model["suggested"].splitlines())
+        yield ""
     red = [claim for claim in model["claims"] if claim["outcome"] not in ("held", "skipped")]
     if red:
         yield from (f"### {markdown(model['name'])}: claims that are not held", "")

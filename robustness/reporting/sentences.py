@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePath
 from typing import Any
 
 from robustness.doubts import DOUBTS
@@ -24,8 +25,9 @@ def origin(model: Plain) -> str:
     'digits test, n = 600, seed 0, cpu-avx2, smoke scale'
     """
     n = DASH if model["data"]["n"] is None else f"{model['data']['n']:,}"
+    weights = f", weights {PurePath(model['candidate']).name}" if model.get("candidate") else ""
     return one_line(
-        f"{model['data']['name']}, n = {n}, seed {model['seed']}, {model['device']}, {model['scale']} scale"
+        f"{model['data']['name']}, n = {n}, seed {model['seed']}, {model['device']}, {model['scale']} scale{weights}"
     )
 
 

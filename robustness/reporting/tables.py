@@ -153,11 +153,27 @@ def summary(document: Plain, limit: int | None = SUMMARY) -> Iterator[str]:
 
 
 def _verdict(verdict: str, counts: Plain) -> str:
+    if verdict == "measured":
+        sweeps = count(counts["measured"], "sweep")
+        return f"measured: {sweeps} on {count(len(counts['models']), 'model')}; nothing was claimed, so nothing is held"
     total = f"{count(counts['claims'], 'claim')} on {count(len(counts['models']), 'model')}"
     if verdict == "passed":
         return f"passed: {total}: {'it' if counts['claims'] == 1 else 'all'} held"
     fates = ", ".join(f"{counts[fate]:,} {fate}" for fate in (*OUTCOMES, "not selected") if counts[fate])
     return f"{'FAILED' if verdict == 'failed' else verdict}: {total}{': ' if fates else ''}{fates}"
+
+
+def suggestions(document: Plain) -> Iterator[str]:
+    """Give the claims that measured sweeps suggest, as TOML to paste into a card; a model with doubts has them said."""
+    doubted = any(notice.startswith("doubt: ") for notice in document["notices"])
+    for model in document["models"]:
+        if model["suggested"]:
+            yield ""
+            yield one_line(f"What {model['name']} may claim, 0.01 below the lower ends of the intervals, for its card:")
+            if doubted:
+                yield "(Doubts stand against these numbers: settle them first.)"
+            yield ""
+            yield from (one_line(line) for line in model["suggested"].splitlines())
 
 
 def _next(document: Plain) -> Iterator[str]:
@@ -166,6 +182,8 @@ def _next(document: Plain) -> Iterator[str]:
     if document["verdict"] == "failed":
         red = next((claim for claim in claims for outcome in RED if claim["outcome"] == outcome), None)
         yield f"next: {_repair(red)}"
+    elif document["verdict"] == "measured":
+        yield "next: robustness init writes a card; what it claims is held from then on"
     elif document["verdict"] == "partial":
         yield "next: run what was skipped, not selected or interrupted; until then this answers for a part only"
     else:

@@ -1,0 +1,185 @@
+"""Looking a model over in seconds: what it gives, whether it can be believed, how fast it is, and what to mend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from robustness import claims
+from robustness.datasets import splits
+from robustness.doubts import DOUBTS
+from robustness.doubts.look import look
+from robustness.errors import ModelError
+from robustness.evidence import OK
+from robustness.modules import state_hash, undisturbed
+from robustness.perturbations import Clean
+from robustness.statistics import images_for
+from robustness.sweep import sweep
+from robustness.thresholds import limit
+
+if TYPE_CHECKING:
+    from robustness.cards import Card
+    from robustness.datasets.images import Images
+    from robustness.harness import Harness
+
+FEW, SOME = 32, 500
+"""Images on which behaviour is looked at, and on which accuracy and speed are measured."""
+
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet's training images: what most models in colour are given."""
+
+
+class Row(NamedTuple):
+    """One thing that was looked at: whether it is fine (None: it could not be looked at), what was seen, a repair."""
+
+    name: str
+    fine: bool | None
+    seen: str
+    repair: str = ""
+
+
+def checked(harness: Harness, card: Card, margin: float = 0.02, count: int | None = None) -> tuple[Iterator[str], bool]:
+    """
+    Look a card's model over; give lines to show, and whether nothing is to mend.
+
+    ``margin`` is half the width of the accuracy's interval for which a number of images is named, ``count`` the images
+    that accuracy is measured on. RobustnessError where model or data cannot be loaded.
+    """
+    images, module = harness.images(card), harness.classifier(card).module
+    rows: list[Row] = []
+    for each in (_behaviour, _doubts):
+        try:
+            rows += each(harness, card, module, _few(images, FEW))
+        except Exception as error:  # the model's own code
+            rows.append(Row("forward pass", False, f"raised {type(error).__name__}: {error}", "run it on these images"))
+            return _told(card, images, rows), False
+    rows += _accuracy(harness, card, module, _few(images, count or SOME), len(images), margin)
+    return _told(card, images, rows), all(row.fine is not False for row in rows)
+
+
+def _few(images: Images, count: int) -> Images:
+    """Take some images, of every class alike."""
+    classes = len(set(images.labels.tolist()))
+    if max(count, classes) >= len(images):
+        return images
+    return images.select(splits.some(images.labels, max(count, classes)), images.name)
+
+
+def _behaviour(harness: Harness, card: Card, module: nn.Module, images: Images) -> list[Row]:
+    """Pass images through once: outputs, modes, buffers, and the images themselves afterwards."""
+    due = (len(images), card.file.model.decision.outputs(len(images.classes)))
+    with undisturbed(module, harness.device) as lent, torch.inference_mode():
+        inputs = torch.from_numpy(images.batch(0, len(images))).to(harness.device)
+        before, given = state_hash(lent), inputs.clone()
+        logits = lent(given)
+        modes, state = [type(m).__name__ for m in lent.modules() if m.training], state_hash(lent)
+        if not isinstance(logits, Tensor):
+            raise ModelError(f"the model must give a tensor of logits, got {type(logits).__name__}")
+        finite = bool(logits.isfinite().all())
+        edited = not torch.equal(inputs, given)
+    return [
+        Row("images", True, f"{images.shape}, values from {float(inputs.min()):.3g} to {float(inputs.max()):.3g}"),
+        Row(
+            "outputs", tuple(logits.shape) == due and finite,
+            f"shape {tuple(logits.shape)}, {due} for {len(images.classes)} classes ({card.file.model.decision.kind}); "
+            f"values from {float(logits.min()):.3g} to {float(logits.max()):.3g}",
+            "give one logit an image and class, all of them numbers",
+        ),
+        Row(
+            "mode", not modes, f"in training mode after a pass: {', '.join(modes[:5]) or 'nothing'}",
+            "its forward must not call train()",
+        ),
+        Row(
+            "buffers", before == state, "changed by a pass" if before != state else "as they were after a pass",
+            "its forward must not count or average in evaluation mode",
+        ),
+        Row(
+            "its input", not edited, "edited in place" if edited else "left as it was",
+            "copy it first, or use operations without a trailing underscore; an attack would step from edited images",
+        ),
+    ]  # fmt: skip
+
+
+def _doubts(harness: Harness, card: Card, module: nn.Module, images: Images) -> list[Row]:
+    """Look for the doubts that a few passes show."""
+    found = look(
+        module, images, decision=card.file.model.decision, seed=harness.seed, device=harness.device, attacked=False
+    )
+    rows = []
+    for name, said in found.items():
+        fine = None if said["doubted"] is None else not said["doubted"]
+        rows.append(Row(name, fine, said["seen"], str(DOUBTS[name].repair)))
+    return rows
+
+
+def _accuracy(
+    harness: Harness, card: Card, module: nn.Module, images: Images, there: int, margin: float
+) -> Iterator[Row]:
+    """Measure accuracy and speed on the images as they are; where it is no better than guessing, try other ranges."""
+    decision = card.file.model.decision
+    evidence = sweep(module, images, Clean(), [0.0], seed=harness.seed, device=harness.device, decision=decision)
+    if evidence.status[0] != OK:
+        yield Row("clean accuracy", False, evidence.status[0], "see what its forward gives for these images")
+        return
+    measured = claims.measure(evidence, "0", "accuracy")
+    due = limit("accuracy", images.labels, images.classes)
+    yield Row(
+        "clean accuracy", measured.value > due, claims.describe(measured) + f"; knowing nothing gives up to {due:.3f}",
+        _other_range(harness, card, module, images, measured.value)
+        or "look at the order of the classes, at the weights, and at the normalisation",
+    )  # fmt: skip
+    yield Row("speed", True, f"{evidence.provenance['images_per_second']:,.0f} images a second, forward")
+    wanted = images_for(margin, measured.value)
+    yield Row(
+        "how many images", True if wanted <= there else None,
+        f"accuracy to ± {margin:g} (95 %) takes {wanted:,}, and there are {there:,}",
+        f"with these it is known to ± {_known(measured):.3f}; test on more, or claim with a wider margin",
+    )  # fmt: skip
+
+
+def _known(measured: claims.Measurement) -> float:
+    low, high = measured.interval
+    return (high - low) / 2
+
+
+def _other_range(harness: Harness, card: Card, module: nn.Module, images: Images, accuracy: float) -> str:
+    """Say of a model that gets more right when images come in another range that this is what it expects."""
+    with undisturbed(module, harness.device) as lent, torch.inference_mode():
+        inputs = torch.from_numpy(images.batch(0, min(len(images), 100))).to(harness.device)
+        labels = torch.from_numpy(images.labels[: len(inputs)].copy()).to(harness.device)
+        best, name = max((_right(lent, card, change(inputs), labels), name) for name, change in _ranges(inputs))
+    if best <= accuracy + 3 * math.sqrt(0.25 / len(inputs)):
+        return ""
+    return f"it gets {best:.0%} of images right {name}: let its first layer do that to images in [0, 1]"
+
+
+def _ranges(inputs: Tensor) -> list[tuple[str, Callable[[Tensor], Tensor]]]:
+    found: list[tuple[str, Callable[[Tensor], Tensor]]] = [
+        ("from 0 to 255", lambda x: x * 255),
+        ("from -1 to 1", lambda x: 2 * x - 1),
+        ("with light and dark exchanged", lambda x: 1 - x),
+    ]
+    if inputs.shape[1] == 3:
+        mean, deviation = (inputs.new_tensor(values).view(1, 3, 1, 1) for values in (MEAN, DEVIATION))
+        found.append(("standardised as ImageNet's", lambda x: (x - mean) / deviation))
+    return found
+
+
+def _right(module: nn.Module, card: Card, inputs: Tensor, labels: Tensor) -> float:
+    predictions = card.file.model.decision.predictions(module(inputs).float())
+    return float((predictions == labels).float().mean())
+
+
+def _told(card: Card, images: Images, rows: list[Row]) -> Iterator[str]:
+    mark = {True: "ok  ", False: "MEND", None: "—   "}
+    yield f"{card.name} on {images.name}, {len(images):,} images, {len(images.classes)} classes"
+    for row in rows:
+        yield f"  {mark[row.fine]}  {row.name}: {row.seen}"
+        if row.fine is not True and row.repair:
+            yield f"        {row.repair}"
+    wrong = sum(row.fine is False for row in rows)
+    yield f"  {wrong or 'nothing'} to mend"

@@ -1,0 +1,136 @@
+"""A card that is made of options: for a run without any file, and for `robustness init`, which writes it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robustness import cards
+from robustness.cards import Card
+from robustness.datasets import DATASETS
+from robustness.errors import CardError, nearest
+
+FORMS = {".npz": "array", ".npz.xz": "array", ".parquet": "parquet"}
+"""What a file of images is, by how its name ends; a folder is one of "folder"."""
+
+SPLITS = {"digits": {"split": {"kind": "balanced", "per_class": 60}}}
+"""Of data sets that have no test part of their own."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What options say of a model; paths start from ``folder``, where the card lies or would lie."""
+
+    folder: Path
+    factory: str | None = None
+    arguments: tuple[str, ...] = ()
+    weights: str | None = None
+    dataset: str | None = None
+    profile: str = "default"
+    name: str | None = None
+    data: Path | None = None
+    """The data root, where the data set may lie too."""
+
+    def table(self) -> dict[str, Any]:
+        """
+        Give the card's table, without sweeps; CardError names the option that is missing or wrong.
+
+        >>> Draft(Path("."), "nets:Net", ("classes=3",), dataset="digits").table()["model"]
+        {'factory': 'nets:Net', 'arguments': {'classes': 3}}
+        """
+        for name, value, as_ in (("factory", self.factory, "nets:Net"), ("dataset", self.dataset, "test.npz")):
+            if not value:
+                raise CardError(f"`{name}` must be given for a model without a card, as --robustness-{name} {as_}")
+        model: dict[str, Any] = {"factory": self.factory}
+        if self.arguments:
+            model["arguments"] = arguments(self.arguments)
+        if self.weights:
+            file = self.folder / Path(self.weights).expanduser()
+            if not file.exists():
+                raise CardError(f"`weights` must be a file, got {self.weights!r}: {file} does not exist")
+            model["weights"] = _relative(file, self.folder)
+        return {"name": self.name or self._name(), "model": model, "data": self._data()}
+
+    def _name(self) -> str:
+        """Call the model by its weights, else by what makes it."""
+        module, _, called = str(self.factory).rpartition(":")
+        named = Path(self.weights).stem if self.weights else Path(called).name or module
+        return re.sub(r"[:\[\]\s]+|[^\x20-\x7e]", "-", named).strip("-") or "model"
+
+    def _data(self) -> dict[str, Any]:
+        """Name a data set that is known, or a file or folder: beside the card where it lies below it."""
+        given = str(self.dataset)
+        if given in DATASETS and not DATASETS[given].from_file:
+            return {"name": given, **SPLITS.get(given, {})}
+        path = self.folder / Path(given).expanduser()
+        if not path.exists() and self.data is not None and (self.data / given).exists():
+            path = self.data / given
+        if not path.exists():
+            known = [name for name, each in DATASETS.items() if not each.from_file]
+            raise CardError(
+                f"`dataset` must be a file or a folder, or one of {', '.join(known)}, got {given!r}: {path} does not "
+                f"exist{nearest(given, known)}"
+            )
+        form = "folder" if path.is_dir() else next((f for end, f in FORMS.items() if path.name.endswith(end)), None)
+        if form not in DATASETS:
+            raise CardError(f"`dataset` must be an .npz file of images and labels, got {path}")
+        whole = {"of": "all"} if form == "array" and _unsplit(path) else {}
+        return {"name": form, "folder" if form == "folder" else "file": self._place(path), **whole}
+
+    def _place(self, path: Path) -> str:
+        """Write where data lie: below the card's folder, or below the data root."""
+        for folder, mark in ((self.folder, "./"), (self.data, "")):
+            if folder is not None and path.resolve().is_relative_to(folder.resolve()):
+                return mark + path.resolve().relative_to(folder.resolve()).as_posix()
+        raise CardError(
+            f"`dataset` must lie below {self.folder} or below the data root, got {path}; name its folder as the data "
+            f"root (--robustness-data {path.parent}, of the command robustness --data)"
+        )
+
+    @property
+    def path(self) -> Path:
+        """Where the card would lie."""
+        return self.folder / f"{self.name or self._name()}.toml"
+
+    def card(self) -> Card:
+        """Give the card itself, without sweeps or claims; its modules are imported from its folder."""
+        return cards.of_table(self.table(), self.path, self.folder.resolve())
+
+
+def arguments(given: Sequence[str]) -> dict[str, Any]:
+    """
+    Read keyword arguments, KEY=VALUE each; a value is TOML's, else text.
+
+    >>> arguments(["width=16", "norm=batch", "sizes=[1, 2]"])
+    {'width': 16, 'norm': 'batch', 'sizes': [1, 2]}
+    """
+    found = {}
+    for each in given:
+        key, sign, value = each.partition("=")
+        if not sign or not key.strip().isidentifier():
+            raise CardError(f"`argument` must be KEY=VALUE, as classes=10, got {each!r}")
+        try:
+            found[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[key.strip()] = value.strip()
+    return found
+
+
+def _unsplit(path: Path) -> bool:
+    """Say whether an .npz file holds one part alone, ``x`` and ``y``: then all of it is tested on."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "x.npy" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False  # reading it will say what is wrong
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """Write a path from a folder on, where it lies below it."""
+    absolute, base = path.resolve(), folder.resolve()
+    return (absolute.relative_to(base) if absolute.is_relative_to(base) else absolute).as_posix()

@@ -1,0 +1,96 @@
+"""Calling somebody else's factory: what it prints is kept apart, and it may neither hang nor end the run."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import os
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from robustness.errors import ModelError
+
+T = TypeVar("T")
+
+LIMIT = 300.0
+"""Seconds that importing and calling a factory may take, unless ROBUSTNESS_FACTORY_SECONDS says otherwise."""
+
+
+def seconds(environment: Mapping[str, str] = os.environ) -> float:
+    """
+    Give the time limit; ModelError where the environment's is no number of seconds.
+
+    >>> seconds({}), seconds({"ROBUSTNESS_FACTORY_SECONDS": "5"})
+    (300.0, 5.0)
+    """
+    given = environment.get("ROBUSTNESS_FACTORY_SECONDS") or str(LIMIT)
+    try:
+        limit = float(given)
+    except ValueError:
+        limit = -1.0
+    if not 0 < limit < threading.TIMEOUT_MAX:
+        raise ModelError(f"ROBUSTNESS_FACTORY_SECONDS must be a number of seconds above 0, got {given!r}")
+    return limit
+
+
+def called(what: str, make: Callable[[], T]) -> tuple[T, str]:
+    """
+    Give what a user's code makes, and what it printed meanwhile; ModelError where it exits, or takes too long.
+
+    It runs in a thread of its own: one that hangs cannot be ended, only left behind. What it raises is raised here.
+
+    >>> called("nets:net", lambda: print("hello") or 3)
+    (3, 'hello')
+    """
+    outcome: list[T] = []
+    errors: list[BaseException] = []
+    printed = io.StringIO()
+
+    def run() -> None:
+        try:
+            outcome.append(make())
+        except BaseException as error:  # SystemExit too, which would end this thread alone, in silence
+            errors.append(error)
+
+    thread, limit = threading.Thread(target=run, name=f"calling {what}", daemon=True), seconds()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        thread.start()
+        thread.join(limit)
+    if thread.is_alive():
+        raise ModelError(
+            f"{what} has not come back after {limit:g} seconds; does it wait for input, a download or a lock? "
+            "ROBUSTNESS_FACTORY_SECONDS allows for more"
+        )
+    if errors:
+        if isinstance(errors[0], SystemExit):
+            raise ModelError(
+                f"{what} called sys.exit({errors[0].code!r}); a factory must return its module: keep what is a program "
+                'below `if __name__ == "__main__":`'
+            ) from errors[0]
+        raise errors[0]
+    return outcome[0], printed.getvalue().strip()
+
+
+def refuse_arguments(what: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """
+    Refuse arguments that a factory does not take, before it is called; ModelError names them and what it takes.
+
+    >>> refuse_arguments("nets:net", lambda classes, width=8: None, {"width": 4})  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    robustness.errors.ModelError: nets:net cannot be called: missing a required argument: 'classes'; ...
+    """
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):  # some built-in callables have none
+        return
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        given = ", ".join(f"{key} = {value!r}" for key, value in arguments.items()) or "nothing"
+        raise ModelError(
+            f"{what} cannot be called: {error}; it takes {signature} and is given {given}: put its arguments into "
+            "[model.arguments] of the card, or --robustness-argument KEY=VALUE"
+        ) from None

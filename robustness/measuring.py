@@ -1,0 +1,119 @@
+"""Sweeps that were asked for without claims: what came of each, and the claims that they would suggest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from robustness import claims, sweep_profiles
+from robustness.cards import Card
+from robustness.errors import CardError
+from robustness.evidence import OK, Evidence
+from robustness.problems import sentence
+from robustness.project import profiles
+from robustness.schema import Name, SweepTable
+from robustness.thresholds import limit
+
+MARGIN = 0.01
+"""What a suggested claim lies below the interval's lower end: a retraining moves accuracy by more than its interval."""
+PLACES = 1000
+
+_SWEEPS: TypeAdapter[dict[str, SweepTable]] = TypeAdapter(dict[Name, SweepTable])
+
+MEASURED, NEVER = "measured", "never ran"
+
+
+@dataclass(frozen=True)
+class Measurable:
+    """One sweep of a card that is measured, and held to nothing."""
+
+    model: str
+    sweep: str
+
+    @property
+    def id(self) -> str:
+        """How test ids call it."""
+        return f"{self.model}:{self.sweep}"
+
+
+@dataclass
+class Measuring:
+    """What is to be measured, by test id, and what was heard of it: "measured", "errored", "skipped", and why."""
+
+    planned: dict[str, Measurable] = field(default_factory=dict)
+    outcomes: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def hear(self, nodeid: str, outcome: str, message: str) -> None:
+        """Take note of what came of one; a failure stands, whatever follows."""
+        if self.outcomes.get(nodeid, ("", ""))[0] != "errored":
+            self.outcomes[nodeid] = (outcome, message)
+
+    def of(self, model: str) -> dict[str, tuple[str, str]]:
+        """Give what came of a model's sweeps, by name."""
+        found = {
+            m.sweep: self.outcomes.get(node, (NEVER, "no worker reported it"))
+            for node, m in self.planned.items()
+            if m.model == model
+        }
+        return found
+
+    def problems(self) -> Iterator[str]:
+        """Say why what was measured may not be called so."""
+        every = {m.id: self.outcomes.get(node, (NEVER, ""))[0] for node, m in self.planned.items()}
+        for fate in (NEVER, "skipped", "errored"):
+            if named := [name for name, outcome in every.items() if outcome == fate]:
+                said = fate if fate == NEVER else f"were {fate}"
+                yield f"{len(named)} of {len(every)} sweeps {said}, {named[0]} among them"
+
+
+def measured(card: Card, profile: str | None, shape: sweep_profiles.Shape) -> Card:
+    """Give a card as one that is measured alone: without claims, and with the sweeps of a profile for its images."""
+    given: dict[str, Any] = {"claims": {}, "search": None}
+    if profile is not None:
+        sweeps = sweep_profiles.sweeps(profile, shape, profiles(card.project))
+        try:
+            given["sweeps"] = _SWEEPS.validate_python(sweeps)
+        except ValidationError as error:
+            problems = [sentence(dict(e), sweeps, SweepTable) for e in error.errors()]
+            raise CardError(
+                "\n  ".join([f"{len(problems)} problem(s) in the profile {profile!r}", *problems])
+            ) from error
+    return replace(card, file=card.file.model_copy(update=given), measured=True)
+
+
+def measurable(cards: Iterable[Card]) -> list[Measurable]:
+    """Give every sweep of the cards that are measured alone, the clean pass first."""
+    return [Measurable(card.name, sweep) for card in cards if card.measured for sweep in ("clean", *card.file.sweeps)]
+
+
+def suggested(evidence: Mapping[str, Evidence | None]) -> str:
+    """
+    Give claims of accuracy as TOML, by sweep: the lower end of each 95 % interval less a margin, rounded down.
+
+    Where that is not beyond what a classifier that knows nothing may get by luck, no claim is possible; a sweep of
+    which none is, or some cell has no numbers, is left out.
+    """
+    from robustness.cardfile import claims_table
+
+    tables = []
+    for sweep, found in evidence.items():
+        if found is None or set(found.status) != {OK}:
+            continue
+        row = [_threshold(found, strength) for strength in found.strengths]
+        if any(threshold is not None for threshold in row):
+            tables.append(claims_table(sweep, {"accuracy": row}))
+    return "\n".join(tables)
+
+
+def _threshold(evidence: Evidence, strength: str) -> float | None:
+    low = claims.measure(evidence, strength, "accuracy").interval.low
+    threshold = int((low - MARGIN) * PLACES) / PLACES
+    return threshold if threshold > limit("accuracy", evidence.labels, evidence.classes) else None
+
+
+def failed_cells(evidence: Evidence) -> Sequence[str]:
+    """Give a sentence for each strength that has no numbers."""
+    return [f"at {s}: {status}" for s, status in zip(evidence.strengths, evidence.status, strict=True) if status != OK]

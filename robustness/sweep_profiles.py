@@ -1,0 +1,126 @@
+"""Profiles: named sets of sweeps, at strengths that fit the size of the images. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from robustness.errors import CardError, nearest
+
+Shape = tuple[int, int, int]
+"""Channels, height and width."""
+Sweeps = dict[str, dict[str, Any]]
+"""Tables as in a card, by the sweep's name."""
+
+SHAPES: dict[str, Shape] = {"digits": (1, 28, 28), "mnist": (1, 28, 28)}
+"""Of data sets whose images have one; a card on other data says it where it names a profile."""
+
+SMALL = 64
+"""Images with a shorter side below this are small."""
+
+
+def _budgets(shape: Shape) -> list[float]:
+    """
+    Give the L∞ budgets that the field reports: 0.05 to 0.3 on small grey images, 2 to 16 of 255 on small ones in
+    colour, half a level to 4 levels on larger ones.
+
+    >>> _budgets((3, 32, 32)), _budgets((3, 224, 224))
+    ([0.0078, 0.0157, 0.0314, 0.0627], [0.002, 0.0039, 0.0078, 0.0157])
+    """
+    if min(shape[1:]) < SMALL and shape[0] == 1:
+        return [0.05, 0.1, 0.2, 0.3]
+    return [round(levels / 255, 4) for levels in ((2, 4, 8, 16) if min(shape[1:]) < SMALL else (0.5, 1, 2, 4))]
+
+
+def _noise(shape: Shape) -> list[float]:
+    return [0.1, 0.2, 0.3, 0.4, 0.5] if shape[0] == 1 and min(shape[1:]) < SMALL else [0.02, 0.05, 0.1, 0.2, 0.3]
+
+
+def _blurs(shape: Shape) -> list[float]:
+    """
+    Give deviations in pixels: those of ImageNet-C on 224 pixels, in proportion on others, larger on small images.
+
+    >>> _blurs((3, 224, 224)), _blurs((1, 28, 28))
+    ([1.0, 2.0, 4.0, 6.0], [0.5, 0.75, 1.0, 1.5])
+    """
+    side = min(shape[1:])
+    return [0.5, 0.75, 1.0, 1.5] if side < SMALL else [round(s * min(side, 1800) / 224, 3) for s in (1, 2, 4, 6)]
+
+
+def _default(shape: Shape) -> Sweeps:
+    return {
+        "normal": {"kind": "normal", "strengths": _noise(shape)},
+        "uniform": {"kind": "uniform", "strengths": _noise(shape)},
+        "fgsm": {"kind": "fgsm", "strengths": _budgets(shape)},
+        "pgd": {"kind": "pgd", "steps": 10, "strengths": _budgets(shape)},
+        "brightness": {"kind": "brightness", "strengths": [-0.3, -0.15, 0.15, 0.3]},
+        "contrast": {"kind": "contrast", "strengths": [-0.6, -0.3, 0.5, 1.0]},
+        "blur": {"kind": "blur", "strengths": _blurs(shape)},
+    }
+
+
+def _quick(shape: Shape) -> Sweeps:
+    return {
+        "normal": {"kind": "normal", "strengths": _noise(shape)[:3]},
+        "fgsm": {"kind": "fgsm", "strengths": _budgets(shape)[:3]},
+        "pgd": {"kind": "pgd", "steps": 5, "strengths": _budgets(shape)[1:2]},
+        "brightness": {"kind": "brightness", "strengths": [-0.15, 0.15]},
+        "blur": {"kind": "blur", "strengths": _blurs(shape)[1:2]},
+    }
+
+
+def _paper(shape: Shape) -> Sweeps:
+    """Give what the papers sweep on small images, whatever the size: the noise of digits-noise, and FGSM."""
+    tenths = [n / 10 for n in range(1, 11)]
+    return {
+        "normal": {"kind": "normal", "bound": 1.0, "strengths": tenths},
+        "uniform": {"kind": "uniform", "strengths": tenths},
+        "fgsm": {"kind": "fgsm", "strengths": [0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3]},
+    }
+
+
+def _thorough(shape: Shape) -> Sweeps:
+    pgd = {"kind": "pgd", "steps": 40, "relative_step": 0.1, "restarts": 5}
+    budgets, side = _budgets(shape), min(shape[1:])
+    return _default(shape) | {
+        "pgd": {**pgd, "strengths": budgets},
+        "pgd-margin": {**pgd, "loss": "margin", "strengths": budgets},
+        "pgd-l2": {**pgd, "norm": "l2", "strengths": [round(step * side / 32, 3) for step in (0.25, 0.5, 1.0)]},
+        "rotation": {"kind": "rotation", "strengths": [-30.0, -15.0, 15.0, 30.0]},
+        "shift": {"kind": "shift", "strengths": list(dict.fromkeys(max(1.0, side // part) for part in (20, 10, 5)))},
+    }
+
+
+PROFILES: dict[str, Callable[[Shape], Sweeps]] = {
+    "default": _default,
+    "quick": _quick,
+    "paper": _paper,
+    "thorough": _thorough,
+}
+"""To add a profile: a function of the images' shape, and a line here; a project's own stand in its pyproject.toml."""
+
+
+def sweeps(name: str, shape: Shape, own: Mapping[str, Any] | None = None) -> Sweeps:
+    """
+    Give the sweeps of a profile for images of a shape; a project's ``own`` go before those that come with it.
+
+    CardError where there is no such profile. What its tables hold is checked where a card is.
+
+    >>> list(sweeps("quick", (1, 28, 28)))
+    ['normal', 'fgsm', 'pgd', 'brightness', 'blur']
+    """
+    own = own or {}
+    if name in own:
+        table = own[name]
+        if not isinstance(table, Mapping) or not table or not all(isinstance(each, Mapping) for each in table.values()):
+            raise CardError(
+                f"tool.robustness.profiles.{name} must hold a table for each sweep, as in "
+                f'[tool.robustness.profiles.{name}.noise] kind = "normal", strengths = [0.1], got {table!r}'
+            )
+        if "clean" in table:
+            raise CardError(f"tool.robustness.profiles.{name}.clean: the clean pass is part of every sweep; remove it")
+        return {sweep: dict(each) for sweep, each in table.items()}
+    if name not in PROFILES:
+        known = list(dict.fromkeys([*PROFILES, *own]))
+        raise CardError(f"profile = {name!r}: no such profile; known: {', '.join(known)}{nearest(name, known)}")
+    return PROFILES[name](shape)

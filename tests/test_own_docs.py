@@ -1,0 +1,127 @@
+"""The page on one's own model holds: every block of it is run as it stands, in an empty folder, from the wheel."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import helpers
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+
+PAGE = (helpers.ROOT / "docs" / "own-model.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r'^```(\w+)(?: title="([^"]*)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+COMMON = "The model"
+WAYS = ["No file at all", "A card", "A hook", "Fixtures"]
+
+
+def blocks(section):
+    """Give language, title and text of the blocks under a heading."""
+    text = re.split(r"^## ", PAGE, flags=re.MULTILINE)
+    (found,) = (part for part in text if part.startswith(f"{section}\n"))
+    return [match.groups() for match in BLOCK.finditer(found)]
+
+
+def lines(text):
+    return [line for line in text.splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The contents of the wheel, which alone has `robustness.suites`, before all else on the path."""
+    folder = tmp_path_factory.mktemp("wheel")
+    (wheel,) = WheelBuilder(str(helpers.ROOT)).build(directory=str(folder), versions=["standard"])
+    zipfile.ZipFile(wheel).extractall(folder / "site")
+    return folder / "site"
+
+
+@pytest.fixture(scope="module")
+def run(installed, tmp_path_factory):
+    """Run a section's blocks in a folder: files are written, commands run; give what each command said."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "ROBUSTNESS_"))}
+    environment |= {
+        "PYTHONPATH": str(installed),
+        "ROBUSTNESS_STORE": str(tmp_path_factory.mktemp("store")),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    programs = {"python": [], "pytest": ["-m", "pytest"], "robustness": ["-m", "robustness.cli"]}
+
+    def command(line, folder, red):
+        program, *words = line.split()
+        whole = [sys.executable, *programs[program], *words]
+        done = subprocess.run(whole, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == (1 if red else 0), f"{line}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def section(name, folder):
+        said = []
+        for language, title, text in blocks(name):
+            if language == "sh":
+                said += [command(line, folder, (title or "").startswith("red")) for line in lines(text)]
+            else:
+                (folder / title).write_text(text)
+        return said
+
+    return section
+
+
+@pytest.fixture(scope="module")
+def trained(run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own")
+    run(COMMON, folder)
+    return folder
+
+
+@pytest.fixture
+def folder(trained, tmp_path):
+    """A copy of the folder that has the model, and nothing else."""
+    return shutil.copytree(trained, tmp_path / "own")
+
+
+def test_the_page_has_the_ways_and_no_block_is_left_out():
+    """Catches: a section that is renamed, or a new one whose blocks nobody runs."""
+    shown = {"Profiles": ["toml"]}
+    sections = {part.partition("\n")[0]: part for part in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]}
+    for name, text in sections.items():
+        found = [language for language, *_ in BLOCK.findall(text)]
+        assert bool(found) == (name in [COMMON, *WAYS, *shown])
+        assert len(found) == text.count("\n```") / 2
+    assert [language for language, *_ in blocks("Profiles")] == shown["Profiles"]
+
+
+def test_no_file_at_all(run, folder):
+    """Catches: claims made up for a model that nobody claimed anything of, tables missing, files left behind."""
+    before = {path.name for path in folder.iterdir()}
+    checked, measured = run("No file at all", folder)
+    assert "nothing to mend" in checked
+    assert "measured: 6 sweeps on 1 model; nothing was claimed" in measured
+    for title in ("normal", "fgsm", "pgd", "brightness", "blur"):
+        assert f"[claims.{title}]" in measured
+        assert re.search(rf"^{title}\b", measured, re.MULTILINE)
+    left = {path.name for path in folder.iterdir()} - before
+    assert {name for name in left if not name.startswith(".")} <= {"__pycache__"}
+
+
+def test_a_card_from_nothing_to_the_first_red_claim(run, folder):
+    """Catches: an easy page that takes many steps; a candidate that is not what is judged, or not named."""
+    *_, held, again, _, weak = run("A card", folder)
+    for out in (held, again):
+        assert re.search(r"passed: \d+ claims on 1 model: all held", out)
+    assert re.search(r"FAILED: \d+ claims on 1 model: .*\d+ failed", weak)
+    assert "weights weak.safetensors" in weak.partition("= robustness =")[2]
+    steps = [line for language, _, text in blocks("A card") for line in lines(text)]
+    assert len(steps) <= 10
+
+
+def test_a_hook(run, folder):
+    """Catches: a conftest beside no tests that is not read, cards on data beside them that are left out."""
+    out = run("A hook", folder)[-1]
+    assert re.search(r"passed: \d+ claims on 1 model: all held", out)
+
+
+def test_fixtures(run, folder):
+    """Catches: a sweep of a table refused, a test a claim that is none."""
+    out = run("Fixtures", folder)[-1]
+    assert "5 passed" in out  # three claims under noise
