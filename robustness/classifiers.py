@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +14,24 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustness import sources, weights
+from robustness import adapting, checkpoints, libraries, sources
+from robustness.adapters import Adapted, refuse_several_inputs, take_logits
 from robustness.cards import Card
 from robustness.errors import ModelError
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A module with the source files (path → hash) and distributions (name → version) that loading it used."""
+    """
+    A module with the source files (path → hash) and distributions (name → version) that loading it used.
+
+    ``notes`` say what was done to the model or its weights, for whoever reads the run.
+    """
 
     module: nn.Module
     sources: dict[str, str]
     distributions: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -64,8 +70,11 @@ def _refuse_strangers(card: Card, name: str) -> None:
 
 
 def built(card: Card) -> nn.Module:
-    """Call a card's factory; its weights are random."""
-    name = card.file.model.factory
+    """Call a card's factory; its weights are random, unless it is an exported file."""
+    name, of = card.file.model.factory, card.file.model.by_name
+    if of is not None:
+        with _named(card):
+            return adapting.by_name(card)
     with on_path(card.project):
         factory = import_callable(card, name)
         try:
@@ -77,18 +86,55 @@ def built(card: Card) -> nn.Module:
     return module
 
 
-def load(card: Card, weights_file: Path) -> Loaded:
-    """Build a card's module, in evaluation mode on the CPU, with the weights of a file in it."""
-    before = set(sys.modules)
-    with torch.random.fork_rng(devices=[]):
-        module = built(card)
-    weights.put(module, weights.read(weights_file), weights_file)
+def untrained(card: Card, classes: Sequence[str]) -> nn.Module:
+    """Build what a recipe trains: the factory's module, behind its normalisation where the card has any."""
+    module = built(card)
+    if not adapting.needed(card, module):
+        return module
+    with _named(card):
+        return adapting.adapted(card, module, classes)[0]
+
+
+def inner(module: nn.Module) -> nn.Module:
+    """Give the module whose weights are read and written: the one that was adapted, where it was."""
+    return module.model if isinstance(module, Adapted) else module
+
+
+def load(card: Card, weights_file: Path, classes: Sequence[str] = ()) -> Loaded:
+    """
+    Build a card's module, in evaluation mode on the CPU, with the weights of a file in it.
+
+    ``classes`` are the data's, for a model that may have its own.
+    """
+    of, before = card.file.model.by_name, set(sys.modules)
+    with _named(card), torch.random.fork_rng(devices=[]):
+        module, notes = adapting.with_weights(card, weights_file) if of else (built(card), [])
+        if of is None:
+            notes = checkpoints.put(module, weights_file, card.file.model.entry)
+        refuse_several_inputs(module, card.file.model.factory)
+        if adapting.needed(card, module):
+            module, more = adapting.adapted(card, module, classes)
+            notes += more
+        else:
+            module.register_forward_hook(take_logits)
+    if of is not None:  # of a library all that counts is its version
+        return Loaded(module.eval(), {}, sources.versions({libraries.PACKAGES[of]}), tuple(notes))
     closure = _closure(card, sorted(set(sys.modules) - before))
     return Loaded(
         module.eval(),
         sources.hashes(closure.files.values(), card.project),
         sources.versions(closure.packages),
+        tuple(notes),
     )
+
+
+@contextmanager
+def _named(card: Card) -> Iterator[None]:
+    """Have errors name the card that they are of."""
+    try:
+        yield
+    except ModelError as error:
+        raise error if str(card.path) in str(error) else ModelError(f"{card.path}: {error}") from error
 
 
 def _closure(card: Card, new: list[str]) -> sources.Closure:

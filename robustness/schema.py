@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PositiveInt,
     SerializeAsAny,
@@ -20,12 +16,13 @@ from pydantic import (
     model_validator,
 )
 
-from robustness import metrics, strengths
+from robustness import libraries, metrics, strengths
 from robustness.datasets.spec import DataSpec
-from robustness.decisions import AnyDecision, Argmax, Filtering
+from robustness.decisions import Filtering
 from robustness.described import Budget
 from robustness.doubts import DOUBTS
 from robustness.errors import nearest
+from robustness.model_table import Arguments, CallableName, ModelTable, Table
 from robustness.perturbations import KINDS, Perturbation
 from robustness.strengths import Strength, Unit
 
@@ -40,10 +37,6 @@ IGNORANT = {
 """What would keep a claim that stands alone."""
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 def _name(value: str) -> str:
     if not value or set(value) & set(":[]") or not value.isprintable() or value != value.strip():
         raise ValueError("must be printable text without any of : [ ]")
@@ -53,37 +46,7 @@ def _name(value: str) -> str:
 Name = Annotated[str, AfterValidator(_name)]
 
 
-def _callable(value: str) -> str:
-    if not re.fullmatch(r"\w+(\.\w+)*:\w+", value):
-        raise ValueError("must be 'module:callable'")
-    return value
-
-
-CallableName = Annotated[str, AfterValidator(_callable)]
-
-
-def _hashable(value: dict[str, Any]) -> dict[str, Any]:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"must hold text, finite numbers, truth values, lists and tables only: {error}") from None
-    return value
-
-
-Arguments = Annotated[dict[str, Any], AfterValidator(_hashable)]
-"""Keyword arguments; part of what keys are hashes of."""
-
-
-class ModelTable(_Table):
-    """``[model]``: an importable factory, its arguments, and the file of its weights."""
-
-    factory: CallableName
-    arguments: Arguments = {}
-    weights: str | None = None
-    decision: AnyDecision = Argmax()
-
-
-class RecipeTable(_Table):
+class RecipeTable(Table):
     """``[recipe]``: an importable callable that trains the factory's model, and all that its outcome depends on."""
 
     callable: CallableName
@@ -94,7 +57,7 @@ class RecipeTable(_Table):
     starts: Literal["when needed", "by command"] = "when needed"
 
 
-class SweepTable(_Table):
+class SweepTable(Table):
     """``[sweeps.NAME]``: a perturbation with its parameters, and the strengths it is swept over."""
 
     perturbation: SerializeAsAny[Perturbation]
@@ -128,7 +91,7 @@ class SweepTable(_Table):
 Threshold = Annotated[float, Strict()] | Literal["no claim possible"]
 
 
-class ClaimTable(_Table):
+class ClaimTable(Table):
     """``[claims.NAME]``: for each metric one threshold a strength; ``strengths`` if not all of the sweep's."""
 
     strengths: tuple[Strength, ...] | None = None
@@ -169,7 +132,7 @@ class ClaimTable(_Table):
         return thresholds
 
 
-class SearchTable(_Table):
+class SearchTable(Table):
     """``[search]``: within which budget perturbations are looked for, on what, and how many images may be flipped."""
 
     budget: Budget = Budget()
@@ -179,7 +142,7 @@ class SearchTable(_Table):
     flip_rate: Annotated[float, Strict(), Field(gt=0, lt=1)]
 
 
-class CardFile(_Table):
+class CardFile(Table):
     """The whole file."""
 
     name: Name
@@ -221,8 +184,20 @@ class CardFile(_Table):
                     raise ValueError(
                         f"claims.{name}.{metric}: must hold one threshold a strength ({len(got)}), got {len(row)}"
                     )
-        if self.model.weights is None and self.recipe is None:
-            raise ValueError("a card needs model.weights, or a [recipe] that makes them; got neither")
+        return self
+
+    @model_validator(mode="after")
+    def _weighted(self) -> CardFile:
+        if (of := self.model.by_name) in libraries.BRINGING:
+            if self.recipe is not None:
+                raise ValueError(f"recipe: {of}: brings its weights; to train, take a factory that makes a module")
+        elif self.model.weights is None and self.recipe is None and self.model.seed is None:
+            raise ValueError(
+                "a card needs model.weights, or a [recipe] that makes them; got neither (random weights are asked for "
+                "by model.seed)"
+            )
+        if self.model.seed is not None and self.recipe is not None:
+            raise ValueError("model.seed: asks for random weights, and a [recipe] makes trained ones; remove one")
         return self
 
     @model_validator(mode="after")
