@@ -43,7 +43,7 @@ def matched(
     the model does not know.
 
     >>> matched(["dog", "cat"], ("cat", "dog", "fish"), [], 3)
-    (((1,), (0,)), '2 of the model's 3 classes count, matched by name')
+    (((1,), (0,)), "2 of the model's 3 classes count, matched by name")
     >>> matched(["pet"], {"pet": ("cat", 1)}, [("cat",), ("dog",)], 2)[0]
     ((0, 1),)
     """

@@ -14,12 +14,6 @@ from robustness.decisions import AnyDecision, Argmax
 from robustness.preprocessing import Choice
 
 
-class Table(BaseModel):
-    """A table of a card: nothing else may stand in it, and it stays as it was read."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 def _callable(value: str) -> str:
     if not re.fullmatch(r"\w+(\.\w+)*:\w+", value):
         raise ValueError("must be 'module:callable'")
@@ -52,7 +46,7 @@ Arguments = Annotated[dict[str, Any], AfterValidator(_hashable)]
 """Keyword arguments; part of what keys are hashes of."""
 
 
-class ModelTable(Table):
+class ModelTable(BaseModel):
     """
     ``[model]``: an importable factory or one by name, its arguments, and the file of its weights.
 
@@ -61,6 +55,8 @@ class ModelTable(Table):
     >>> ModelTable(factory="timm:resnet18", seed=0).by_name
     'timm'
     """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     factory: FactoryName
     arguments: Arguments = {}

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
+    ConfigDict,
     Field,
     PositiveInt,
     SerializeAsAny,
@@ -22,7 +24,7 @@ from robustness.decisions import Filtering
 from robustness.described import Budget
 from robustness.doubts import DOUBTS
 from robustness.errors import nearest
-from robustness.model_table import Arguments, CallableName, ModelTable, Table
+from robustness.model_table import Arguments, CallableName, ModelTable
 from robustness.perturbations import KINDS, Perturbation
 from robustness.strengths import Strength, Unit
 
@@ -37,6 +39,10 @@ IGNORANT = {
 """What would keep a claim that stands alone."""
 
 
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
 def _name(value: str) -> str:
     if not value or set(value) & set(":[]") or not value.isprintable() or value != value.strip():
         raise ValueError("must be printable text without any of : [ ]")
@@ -46,7 +52,7 @@ def _name(value: str) -> str:
 Name = Annotated[str, AfterValidator(_name)]
 
 
-class RecipeTable(Table):
+class RecipeTable(_Table):
     """``[recipe]``: an importable callable that trains the factory's model, and all that its outcome depends on."""
 
     callable: CallableName
@@ -57,7 +63,7 @@ class RecipeTable(Table):
     starts: Literal["when needed", "by command"] = "when needed"
 
 
-class SweepTable(Table):
+class SweepTable(_Table):
     """``[sweeps.NAME]``: a perturbation with its parameters, and the strengths it is swept over."""
 
     perturbation: SerializeAsAny[Perturbation]
@@ -91,7 +97,7 @@ class SweepTable(Table):
 Threshold = Annotated[float, Strict()] | Literal["no claim possible"]
 
 
-class ClaimTable(Table):
+class ClaimTable(_Table):
     """``[claims.NAME]``: for each metric one threshold a strength; ``strengths`` if not all of the sweep's."""
 
     strengths: tuple[Strength, ...] | None = None
@@ -132,7 +138,7 @@ class ClaimTable(Table):
         return thresholds
 
 
-class SearchTable(Table):
+class SearchTable(_Table):
     """``[search]``: within which budget perturbations are looked for, on what, and how many images may be flipped."""
 
     budget: Budget = Budget()
@@ -142,7 +148,7 @@ class SearchTable(Table):
     flip_rate: Annotated[float, Strict(), Field(gt=0, lt=1)]
 
 
-class CardFile(Table):
+class CardFile(_Table):
     """The whole file."""
 
     name: Name
