@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Tag, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Tag, model_validator
 
 from robustness import libraries
 from robustness.errors import ModelError
@@ -15,31 +15,34 @@ from robustness.errors import ModelError
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Channels = Annotated[tuple[float, ...], BeforeValidator(_listed)]
+
+
 class Normalisation(BaseModel):
     """
     Mean and standard deviation of every channel, in fractions of the pixel range; one number serves all channels.
 
-    >>> Normalisation(mean=(0.5,), std=(0.25,)).said
+    >>> Normalisation(mean=0.5, std=0.25).said
     'mean 0.5, std 0.25'
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: Channels
+    std: Channels
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        values = (*self.mean, *self.std)
-        if (
-            not self.mean
-            or len(self.mean) != len(self.std)
-            or not all(map(math.isfinite, values))
-            or min(self.std) <= 0
-        ):
+        mean, std = self.mean, self.std
+        # In this form NaN fails too.
+        if not mean or len(mean) != len(std) or not all(0 <= m <= 1 for m in mean) or not all(0 < s < 1e3 for s in std):
             raise ValueError(
-                "`mean` and `std` must be as many finite numbers each, std above 0, "
-                f"got {list(self.mean)} and {list(self.std)}; in fractions of the pixel range, as [0.485, 0.456, 0.406]"
+                f"`mean` and `std` must be as many numbers each, mean in [0, 1] and std above 0, got {list(mean)} and "
+                f"{list(std)}; they are fractions of the pixel range: divide those of bytes by 255"
             )
         return self
 
