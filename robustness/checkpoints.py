@@ -74,22 +74,26 @@ def renamed(state: Mapping[str, Tensor], own: Iterable[str]) -> tuple[dict[str, 
     Leave out what all names begin with, where more of them are the module's own without it; say what was left out.
 
     >>> renamed({"module.weight": 1, "module.bias": 2}, ["weight", "bias"])
-    ({'weight': 1, 'bias': 2}, ['the prefix `module.` of all names was left out'])
+    ({'weight': 1, 'bias': 2}, ['left out of all names: `module.`'])
     """
     known, names = set(own), list(state)
-    best, most, left_out, gone = names, _hits(names, known), "", ""
+    best, most = names, _hits(names, known)
+    left_out: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
     if any(COMPILED in name for name in names) and not any(COMPILED in name for name in known):
-        names, gone = [name.replace(COMPILED, "") for name in names], COMPILED
+        names, gone = [name.replace(COMPILED, "") for name in names], (COMPILED,)
     while True:
         if _hits(names, known) > most:
             best, most, left_out = names, _hits(names, known), gone
         prefix = next((each for each in PREFIXES if names and all(name.startswith(each) for name in names)), None)
         if prefix is None:
             break
-        names, gone = [name.removeprefix(prefix) for name in names], gone + prefix
+        names, gone = [name.removeprefix(prefix) for name in names], (*gone, prefix)
     if not left_out or len(set(best)) < len(best):
         return dict(state), []
-    return dict(zip(best, state.values(), strict=True)), [f"the prefix `{left_out}` of all names was left out"]
+    return dict(zip(best, state.values(), strict=True)), [
+        f"left out of all names: {', '.join(f'`{each}`' for each in left_out)}"
+    ]
 
 
 def _hits(names: Iterable[str], known: set[str]) -> int:

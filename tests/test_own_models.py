@@ -257,7 +257,7 @@ REFUSED = {
     "std 0": (['factory = "net:Net"', "preprocessing = { mean = [0.5], std = [0.0] }", "seed = 0"], "std above 0"),
     "lengths": (['factory = "net:Net"', "preprocessing = { mean = [0.5], std = [1, 2] }", "seed = 0"], "as many"),
     "bytes": (['factory = "net:Net"', "preprocessing = { mean = 123.7, std = 58 }", "seed = 0"], "bytes by 255"),
-    "no numbers": (['factory = "net:Net"', "preprocessing = { mean = [], std = [nan] }", "seed = 0"], "as many numbers"),
+    "no numbers": (['factory = "net:Net"', "preprocessing = { mean = [], std = [nan] }", "seed = 0"], "as many num"),
     "two channels": (['factory = "net:Net"', "channels = 2", "seed = 0"], "channels = 2: "),
     "layout": (['factory = "net:Net"', 'layout = "CHW"', "seed = 0"], "'NCHW' or 'NHWC'"),
     "no file": (['factory = "onnx:gone.onnx"'], "there is no file"),
