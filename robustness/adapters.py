@@ -161,7 +161,8 @@ def take_logits(_: nn.Module, given: Any, found: Any) -> Tensor | None:
 def refuse_several_inputs(module: nn.Module, what: str) -> None:
     """Raise ModelError where a forward needs more than images: there is nothing to give it."""
     if isinstance(module, torch.jit.ScriptModule):
-        due = [a.name for a in module.forward.schema.arguments[1:] if not a.has_default_value()]
+        arguments = module.forward.schema.arguments[1:]  # type: ignore[attr-defined]
+        due = [a.name for a in arguments if not a.has_default_value()]
     else:
         try:
             parameters = inspect.signature(module.forward).parameters.values()

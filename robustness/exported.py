@@ -57,8 +57,8 @@ class Onnx(nn.Module):
                 f"{file}: a classifier must take images alone, got the inputs "
                 f"{', '.join(each.name for each in given)}; export a model that takes one"
             )
-        self.half = given[0].type == "tensor(float16)"
-        if not self.half and given[0].type != "tensor(float)":
+        self.takes_half = given[0].type == "tensor(float16)"
+        if not self.takes_half and given[0].type != "tensor(float)":
             raise ModelError(f"{file}: its input must be floats, got {given[0].type}; export it with float32 images")
         self.input = given[0].name
         self.at_once = given[0].shape[0] if given[0].shape and isinstance(given[0].shape[0], int) else None
@@ -78,6 +78,6 @@ class Onnx(nn.Module):
         count = len(inputs)
         if self.at_once and count < size:  # a file that was exported for one size of batch takes no other
             inputs = torch.cat([inputs, inputs[-1:].expand(size - count, *inputs.shape[1:])])
-        images = inputs.detach().cpu().to(torch.float16 if self.half else torch.float32).contiguous().numpy()
+        images = inputs.detach().cpu().to(torch.float16 if self.takes_half else torch.float32).contiguous().numpy()
         found = self.session.run(self.names, {self.input: images})
         return {name: torch.from_numpy(value)[:count] for name, value in zip(self.names, found, strict=True)}

@@ -34,7 +34,7 @@ def read(folder: Path) -> Preprocessing | None:
         mean, std = _normalised(about)
         resize, size, crop, beyond = _resized(about)
         source = f"{file.name} of {folder.name}" + (f" ({beyond})" if beyond else "")
-        pillow = PILLOW.get(int(about.get("resample") if about.get("resample") is not None else 2), "another one")
+        pillow = PILLOW.get(int(2 if (given := about.get("resample")) is None else given), "another one")
         return Preprocessing(
             resize=resize, size=size, crop=crop, interpolation=interpolation(pillow, source),
             mean=mean, std=std, source=source,

@@ -387,6 +387,30 @@ def test_a_model_of_several_inputs_is_refused_before_it_runs(tmp_path):
         harness(tmp_path).classifier(made)
 
 
+RECIPE = """
+import torch
+
+def train(module, images, job):
+    inputs = torch.from_numpy(images.batch(0, 4))
+    with torch.no_grad():
+        module.model.last.weight[:] = (inputs - 0.5).flatten(1)[:1] / 0.25
+        assert torch.allclose(module(inputs[:1])[0, 0] - module.model.last.bias[0],
+                              module.model.last.weight[0].square().sum())
+    return module
+"""
+
+
+def test_a_recipe_trains_behind_the_normalisation_and_keeps_the_models_own_weights(tmp_path):
+    """Catches: a model that is trained on other images than it is tested on, and weights that do not fit it again."""
+    made = card(tmp_path, 'factory = "trained_net:Net"', "preprocessing = { mean = 0.5, std = 0.25 }", "[recipe]",
+                'callable = "trained_recipe:train"', trained_net=NET, trained_recipe=RECIPE)  # fmt: skip
+    of = harness(tmp_path)
+    model = of.classifier(made).module
+    assert list(inner(model).state_dict()) == ["last.weight", "last.bias"]
+    first = torch.from_numpy(of.images(made, "train").batch(0, 1))
+    torch.testing.assert_close(inner(model).last.weight[0].detach(), ((first - 0.5) / 0.25).flatten())
+
+
 def test_grey_for_colour_and_colour_for_grey():
     """Catches: channels that are summed, or of which one is taken. Pillow's conversion is the oracle."""
     grey = torch.rand(2, 1, 3, 3)
