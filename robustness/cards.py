@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from robustness import metrics, project, sources, strengths, sweep_profiles
+from robustness import libraries, metrics, project, sources, strengths, sweep_profiles
 from robustness.datasets.spec import DataSpec
 from robustness.errors import CardError
 from robustness.perturbations import Clean, Perturbation
@@ -78,8 +78,24 @@ class Card:
 
     @property
     def weights(self) -> Path | None:
-        """The file of the weights that the card names."""
-        return None if self.file.model.weights is None else self.path.parent / self.file.model.weights
+        """The file of the weights that the card names, or that its factory brings."""
+        model = self.file.model
+        if model.weights is not None:
+            return self.path.parent / model.weights
+        return libraries.brought(model.factory, self.path.parent) if model.seed is None else None
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What the card's model is but for its weights, by content: a factory by name without the place of its file."""
+        model = self.file.model
+        files = {file.name: sources.file_hash(file) for file in libraries.described_by(model.factory, self.path.parent)}
+        return {
+            "factory": model.by_name if model.by_name in libraries.BRINGING else model.factory,
+            "arguments": model.arguments,
+            # What cards without it always had as a key stays their key.
+            **({"adaptation": model.adaptation} if model.adaptation else {}),
+            **({"files": files} if files else {}),
+        }
 
     def reseeded(self, seed: int, **arguments: Any) -> Card:
         """
@@ -193,7 +209,15 @@ def with_profile(table: Mapping[str, Any], path: Path, root: Path | None = None)
 
 
 def _check_importable(card: Card) -> None:
-    named = {"model.factory": card.file.model.factory}
+    model = card.file.model
+    named = {"model.factory": model.factory} if model.by_name is None else {}
+    if model.by_name is not None:
+        package = libraries.PACKAGES[model.by_name]
+        reason = libraries.problem(model.factory, model.arguments, card.path.parent)
+        if not reason and sources.find(package, sys.path) is None:
+            reason = f"needs {package}, which is not installed; {libraries.install(package)}"
+        if reason:
+            raise CardError(f"{card.path}: model.factory = {model.factory!r}: {reason}")
     if card.file.recipe:
         named["recipe.callable"] = card.file.recipe.callable
     for key, value in named.items():

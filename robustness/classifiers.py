@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +14,25 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustness import factories, sources, weights
+from robustness import adapting, checkpoints, factories, libraries, sources
+from robustness.adapters import Adapted, refuse_several_inputs, take_logits
 from robustness.cards import Card
 from robustness.errors import ModelError
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A module with the source files (path → hash) and distributions (name → version) that loading it used."""
+    """
+    A module with the source files (path → hash) and distributions (name → version) that loading it used.
+
+    ``notes`` say what was done to the model or its weights, for whoever reads the run.
+    """
 
     module: nn.Module
     sources: dict[str, str]
     distributions: dict[str, str]
+    notes: tuple[str, ...] = ()
+    """What stands around the model, and what was seen through in its checkpoint: kept with its evidence."""
     notices: tuple[str, ...] = ()
     """What a reader of the run must know of how it was loaded."""
 
@@ -66,7 +73,14 @@ def _refuse_strangers(card: Card, name: str) -> None:
 
 
 def built(card: Card, notices: list[str] | None = None) -> nn.Module:
-    """Call a card's factory; its weights are random. What it prints is noted in ``notices``."""
+    """
+    Call a card's factory; its weights are random, unless it is an exported file.
+
+    What the factory prints is noted in ``notices``.
+    """
+    if card.file.model.by_name is not None:
+        with _named(card):
+            return adapting.by_name(card)
     name, arguments = card.file.model.factory, card.file.model.arguments
     what = f"{card.path}: {name}"
 
@@ -87,20 +101,57 @@ def built(card: Card, notices: list[str] | None = None) -> nn.Module:
     return module
 
 
-def load(card: Card, weights_file: Path) -> Loaded:
-    """Build a card's module, in evaluation mode on the CPU, with the weights of a file in it."""
-    before = set(sys.modules)
+def untrained(card: Card, classes: Sequence[str]) -> nn.Module:
+    """Build what a recipe trains: the factory's module, behind its normalisation where the card has any."""
+    module = built(card)
+    if not adapting.needed(card, module):
+        return module
+    with _named(card):
+        return adapting.adapted(card, module, classes)[0]
+
+
+def inner(module: nn.Module) -> nn.Module:
+    """Give the module whose weights are read and written: the one that was adapted, where it was."""
+    return module.model if isinstance(module, Adapted) else module
+
+
+def load(card: Card, weights_file: Path, classes: Sequence[str] = ()) -> Loaded:
+    """
+    Build a card's module, in evaluation mode on the CPU, with the weights of a file in it.
+
+    ``classes`` are the data's, for a model that may have its own.
+    """
+    of, before = card.file.model.by_name, set(sys.modules)
     notices: list[str] = []
-    with torch.random.fork_rng(devices=[]):
-        module = built(card, notices)
-    weights.put(module, weights.read(weights_file), weights_file)
+    with _named(card), torch.random.fork_rng(devices=[]):
+        module, notes = adapting.with_weights(card, weights_file) if of else (built(card, notices), [])
+        if of is None:
+            notes = checkpoints.put(module, weights_file, card.file.model.entry)
+        refuse_several_inputs(module, card.file.model.factory)
+        if adapting.needed(card, module):
+            module, more = adapting.adapted(card, module, classes)
+            notes += more
+        else:
+            module.register_forward_hook(take_logits)
+    if of is not None:  # of a library all that counts is its version
+        return Loaded(module.eval(), {}, sources.versions({libraries.PACKAGES[of]}), tuple(notes))
     closure = _closure(card, sorted(set(sys.modules) - before))
     return Loaded(
         module.eval(),
         sources.hashes(closure.files.values(), card.project),
         sources.versions(closure.packages),
+        tuple(notes),
         tuple(notices),
     )
+
+
+@contextmanager
+def _named(card: Card) -> Iterator[None]:
+    """Have errors name the card that they are of."""
+    try:
+        yield
+    except ModelError as error:
+        raise error if str(card.path) in str(error) else ModelError(f"{card.path}: {error}") from error
 
 
 def _closure(card: Card, new: list[str]) -> sources.Closure:

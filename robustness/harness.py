@@ -69,7 +69,7 @@ class Harness:
     _images: dict[tuple[str, str], Images] = field(default_factory=dict)
     _weights: dict[str, Path] = field(default_factory=dict)
     _hashes: dict[Path, str] = field(default_factory=dict)
-    _loaded: dict[tuple[Path, Path], Loaded] = field(default_factory=dict)
+    _loaded: dict[tuple[Path, Path, tuple[str, ...]], Loaded] = field(default_factory=dict)
     _evidence: dict[str, Evidence] = field(default_factory=dict)
     _compared: dict[tuple[str, tuple[str, ...]], Evidence] = field(default_factory=dict)
     _sources: dict[Path, Card] = field(default_factory=dict)
@@ -115,16 +115,21 @@ class Harness:
 
     def classifier(self, card: Card) -> Loaded:
         """Give a card's module with its weights, loaded once."""
-        file = self.weights(card)
-        key = (card.path, file)  # cards may share a file of weights and differ in what they make of it
+        file, classes = self.weights(card), self.classes(card)
+        key = (card.path, file, classes)  # cards may share a file of weights and differ in what they make of it
         if key not in self._loaded:
             from robustness import classifiers
 
             with self.once(f"module-{key}"):
-                self._loaded[key] = classifiers.load(card, file)
+                self._loaded[key] = classifiers.load(card, file, classes)
             for notice in self._loaded[key].notices:
                 self.notice(f"{card.name}: {notice}")
         return self._loaded[key]
+
+    def classes(self, card: Card) -> tuple[str, ...]:
+        """Give the data's classes, where the card's model may have its own; else none, and no image is read."""
+        model = card.file.model
+        return self.images(card).classes if model.classes is not None or model.by_name is not None else ()
 
     def subject(self, card: Card, sweep: str) -> dict[str, Any]:
         """Describe by content everything that evidence depends on; its hash is the key. Needs no torch."""
@@ -152,8 +157,7 @@ class Harness:
     def model(self, card: Card) -> dict[str, Any]:
         """Describe a card's model by content."""
         return {
-            "factory": card.file.model.factory,
-            "arguments": card.file.model.arguments,
+            **card.described,
             "decision": card.file.model.decision.model_dump(),
             "weights": self.weights_hash(card),
         }
@@ -188,6 +192,8 @@ class Harness:
         if key not in self._evidence:
             with self.once(f"evidence-{key}"):
                 self._evidence[key] = self._stored(card, key) or self._made(card, sweep, subject, key)
+            for note in self._evidence[key].provenance.get("model", []):
+                self.notice(f"{card.name}: {note}")
         wanted = tuple(strengths.name(s) for s in card.file.strengths_of(sweep))
         if (key, wanted) not in self._compared:
             beside = self._beside(card, sweep, self._evidence[key], wanted, self.evidence)
@@ -278,6 +284,7 @@ class Harness:
             "label": label,
             "subject": subject,
             "run": self.store.run,
+            "model": loaded.notes,
             "sources": {**loaded.sources, **made.sources},
             "distributions": {**loaded.distributions, **made.distributions},
         }

@@ -15,7 +15,7 @@ from torch import nn
 
 from robustness import randomness, weights
 from robustness.cards import Card
-from robustness.classifiers import built, import_callable, on_path
+from robustness.classifiers import import_callable, inner, on_path, untrained
 from robustness.datasets.images import Images
 from robustness.errors import RobustnessError, StoreError, TrainingError
 from robustness.store import Store
@@ -125,7 +125,7 @@ def train(card: Card, images: Images, job: Job, about: Mapping[str, str]) -> byt
     started = time.perf_counter()
     try:
         with randomness.own(job.seed):
-            module = call(built(card), images, job, **recipe.arguments)
+            module = call(untrained(card, images.classes), images, job, **recipe.arguments)
     except RobustnessError:
         raise
     except Exception as error:  # somebody's training code, which may raise anything
@@ -138,7 +138,7 @@ def train(card: Card, images: Images, job: Job, about: Mapping[str, str]) -> byt
         raise TrainingError(
             f"{card.name}: {recipe.callable} must return the trained module, got {type(module).__name__}"
         )
-    state = module.state_dict()
+    state = inner(module).state_dict()
     if bad := [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]:
         raise TrainingError(f"{card.name}: training gave non-finite weights in {', '.join(bad[:5])}")
     # Of one that was interrupted only the rest is known.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -20,12 +18,13 @@ from pydantic import (
     model_validator,
 )
 
-from robustness import metrics, strengths
+from robustness import libraries, metrics, strengths
 from robustness.datasets.spec import DataSpec
-from robustness.decisions import AnyDecision, Argmax, Filtering
+from robustness.decisions import Filtering
 from robustness.described import Budget
 from robustness.doubts import DOUBTS
 from robustness.errors import nearest
+from robustness.model_table import Arguments, CallableName, ModelTable
 from robustness.perturbations import KINDS, Perturbation
 from robustness.strengths import Strength, Unit
 
@@ -51,36 +50,6 @@ def _name(value: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_name)]
-
-
-def _callable(value: str) -> str:
-    if not re.fullmatch(r"\w+(\.\w+)*:\w+", value):
-        raise ValueError("must be 'module:callable'")
-    return value
-
-
-CallableName = Annotated[str, AfterValidator(_callable)]
-
-
-def _hashable(value: dict[str, Any]) -> dict[str, Any]:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"must hold text, finite numbers, truth values, lists and tables only: {error}") from None
-    return value
-
-
-Arguments = Annotated[dict[str, Any], AfterValidator(_hashable)]
-"""Keyword arguments; part of what keys are hashes of."""
-
-
-class ModelTable(_Table):
-    """``[model]``: an importable factory, its arguments, and the file of its weights."""
-
-    factory: CallableName
-    arguments: Arguments = {}
-    weights: str | None = None
-    decision: AnyDecision = Argmax()
 
 
 class RecipeTable(_Table):
@@ -223,8 +192,20 @@ class CardFile(_Table):
                     raise ValueError(
                         f"claims.{name}.{metric}: must hold one threshold a strength ({len(got)}), got {len(row)}"
                     )
-        if self.model.weights is None and self.recipe is None:
-            raise ValueError("a card needs model.weights, or a [recipe] that makes them; got neither")
+        return self
+
+    @model_validator(mode="after")
+    def _weighted(self) -> CardFile:
+        if (of := self.model.by_name) in libraries.BRINGING:
+            if self.recipe is not None:
+                raise ValueError(f"recipe: {of}: brings its weights; to train, take a factory that makes a module")
+        elif self.model.weights is None and self.recipe is None and self.model.seed is None:
+            raise ValueError(
+                "a card needs model.weights, or a [recipe] that makes them; got neither (random weights are asked for "
+                "by model.seed)"
+            )
+        if self.model.seed is not None and self.recipe is not None:
+            raise ValueError("model.seed: asks for random weights, and a [recipe] makes trained ones; remove one")
         return self
 
     @model_validator(mode="after")

@@ -130,7 +130,9 @@ class Session:
         if card.name not in self._lent:
             from robustness import classifiers
 
-            self._lent[card.name] = classifiers.load(card, self.harness.weights(card)).module
+            self._lent[card.name] = classifiers.load(
+                card, self.harness.weights(card), self.harness.classes(card)
+            ).module
         return self._lent[card.name]
 
     def card(self, name: str) -> Card:

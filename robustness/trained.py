@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustness import cards, sources, weights
+from robustness import cards, libraries, sources, weights
 from robustness.errors import CardError, DataMissing, ModelError
 from robustness.store import canonical
 
@@ -23,9 +23,42 @@ def of_card(harness: Harness, card: Card) -> Path:
     if own is not None and own.is_file():
         _notice_age(harness, card, own)
         return own
+    if card.file.model.seed is not None:
+        return random(harness, card)
     if card.file.recipe is None:
+        if own is None:
+            raise ModelError(
+                f"{card.path}: model.factory = {card.file.model.factory!r}: the folder has no weights; it needs one of "
+                f"{', '.join(libraries.WEIGHTS)}"
+            )
         raise ModelError(f"{card.path}: model.weights = {card.file.model.weights!r}: there is no such file")
     return by_recipe(harness, card)
+
+
+def random(harness: Harness, card: Card) -> Path:
+    """Give the random weights that a card's factory makes from its seed: from the store, or made now."""
+    model = card.file.model
+    factory = model.factory.partition(":")[0]
+    closure = sources.Closure([libraries.PACKAGES.get(factory, factory)], [str(card.project), *sys.path])
+    about = {
+        **card.described,
+        "seed": model.seed,
+        "sources": sources.hashes(closure.files.values(), card.project),
+        "distributions": sources.versions(closure.packages),
+    }
+    key = hashlib.sha256(canonical(about)).hexdigest()
+    path = harness.store.path("weights", key)
+    harness.notice(f"{card.name}: its weights are random (seed {model.seed}), as the card says")
+    if not _intact(harness, path):
+        what = f"making random weights of {card.name}"
+        with harness.once(f"weights-{key}"), harness.store.alone(f"weights-{key}", what):
+            from robustness import classifiers, randomness
+
+            assert model.seed is not None
+            with randomness.own(model.seed):
+                state = classifiers.built(card).state_dict()
+            harness.store.write(path, weights.to_bytes(state, {"seed": str(model.seed)}))
+    return path
 
 
 def by_recipe(harness: Harness, card: Card, *, by_command: bool = False) -> Path:
@@ -70,6 +103,7 @@ def recipe_hash(harness: Harness, card: Card, behind: tuple[Path, ...] = ()) -> 
     about = {
         "factory": card.file.model.factory,
         "factory_arguments": card.file.model.arguments,
+        **({"adaptation": adaptation} if (adaptation := card.file.model.adaptation) else {}),
         "recipe": recipe.model_dump(exclude={"starts", "needs"}),
         "images": harness.images(card, "train").fingerprint,
         "sources": sources.hashes(closure.files.values(), card.project),
@@ -97,8 +131,7 @@ def _content(harness: Harness, card: Card, behind: tuple[Path, ...]) -> dict[str
     own = card.weights
     made = own is None or not own.is_file()
     return {
-        "factory": card.file.model.factory,
-        "arguments": card.file.model.arguments,
+        **card.described,
         "weights": recipe_hash(harness, card, behind) if made and card.file.recipe else harness.weights_hash(card),
     }
 

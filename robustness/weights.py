@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from robustness import formats
 from robustness.errors import ModelError
 from robustness.sources import file_hash
 
@@ -55,24 +57,39 @@ def read(path: Path) -> dict[str, Tensor]:
     """
     import torch
 
+    state = raw(path)
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ModelError(f"{path}: must hold tensors by name, got {type(state).__name__}; save module.state_dict()")
+    check(path, state)
+    return state
+
+
+def raw(path: Path) -> Any:
+    """Read what a file holds, whatever it is, without executing code; ModelError where that cannot be."""
+    import torch
+
     if not path.is_file():
         raise ModelError(f"{path}: there is no such weights file")
+    if repair := formats.whole_model(path):
+        raise ModelError(f"{path}: {repair}")
     try:
         if path.suffix == ".safetensors":
             import safetensors.torch
 
-            state = safetensors.torch.load(path.read_bytes())
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            return safetensors.torch.load(path.read_bytes())
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the parsers raise many kinds; to the user it is one
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        if called := re.search(r"GLOBAL (\S+)", str(error)):
+            reason = f"it calls {called[1]} when it is loaded; save module.state_dict() alone, best as safetensors"
         raise ModelError(f"{path}: cannot be read without executing code, or is torn: {reason}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ModelError(f"{path}: must hold tensors by name, got {type(state).__name__}; save module.state_dict()")
+
+
+def check(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Raise ModelError where the tensors of a file do not fit the checksum that it has, if it has one."""
     said = metadata(path).get("checksum")
     if said is not None and said != checksum(state):
         raise ModelError(f"{path}: its tensors do not fit its checksum (damaged, or edited after it was written)")
-    return state
 
 
 def verify(path: Path) -> None:
@@ -92,6 +109,9 @@ def content_hash(path: Path) -> str:
 
     What stands beside the tensors does not count, nor their order, which differs each time they are written.
     """
+    if formats.is_index(path):
+        parts = {file.name: content_hash(file) for file in formats.shards(path) if file.is_file()}
+        return hashlib.sha256(json.dumps([file_hash(path), parts], sort_keys=True).encode()).hexdigest()
     try:
         return _stored(path)
     except ModelError:  # another format, or torn: loading it will say so
@@ -120,14 +140,24 @@ def put(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
         for name in own
         if name in state and state[name].shape != own[name].shape
     ]
-    if missing or unexpected or misshapen:
-        kinds = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
-        listed = "; ".join(f"{kind}: {_five(names)}" for kind, names in kinds.items() if names)
-        raise ModelError(f"{path}: these are weights of another architecture: {listed}")
+    refuse_others(path, missing, unexpected, misshapen)
     module.load_state_dict(dict(state))
 
 
-def _five(names: list[str]) -> str:
+def refuse_others(path: Path, missing: list[str], unexpected: list[str], misshapen: list[str]) -> None:
+    """Raise ModelError that lists what makes weights those of another architecture, five of each kind."""
+    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
+    if listed := "; ".join(f"{kind}: {five(names)}" for kind, names in kinds.items() if names):
+        raise ModelError(f"{path}: these are weights of another architecture: {listed}")
+
+
+def five(names: list[str]) -> str:
+    """
+    List the first five, and say how many more there are.
+
+    >>> five(list("abcdefg"))
+    'a, b, c, d, e and 2 more'
+    """
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 

@@ -86,7 +86,7 @@ WRONG = {
     ),
     "unknown model key": (
         after('factory = "{module}:factory"', 'wieghts = "x"'),
-        r"model\.wieghts = 'x': unknown key; allowed: factory, arguments, weights, decision; did you mean 'weights'",
+        r"model\.wieghts = 'x': unknown key; allowed: factory, arguments, weights, .*; did you mean 'weights'",
     ),
     "unknown recipe key": (
         after('callable = "{module}:recipe"', "sead = 3"),

@@ -5,11 +5,14 @@ import subprocess
 import sys
 
 import helpers
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from robustness import cards, doubts
+from robustness.datasets import from_arrays
+from robustness.doubts import permuted
 from robustness.doubts.look import look
 from robustness.errors import CardError
 from robustness.modules import state_hash
@@ -87,6 +90,7 @@ BROKEN = {
     "depends on the batch": {"after": lambda logits: logits - logits.mean(0)},
     "probabilities for logits": {"after": lambda logits: logits.softmax(1)},
     "misses planted examples": {"before": backwards(lambda x: True)},
+    "permuted classes": {"after": lambda logits: logits.roll(1, 1)},
 }
 
 
@@ -119,6 +123,51 @@ def test_what_is_seen_has_numbers(healthy):
     assert found["zero gradients"]["seen"] == "cross-entropy's gradient is zero for 100 of 100 images"
 
 
+def test_a_permutation_is_named(healthy):
+    """Catches: the two sides taken for each other (its 1 is 0, for logits moved up by one), or none named."""
+    raised, found = doubted(Around(healthy, after=lambda logits: logits.roll(1, 1)))
+    assert "permuted classes" in raised
+    assert ": its 0 is the data's 9, its 1 is the data's 0, its 2 is the data's 1," in found["permuted classes"]["seen"]
+    assert found["permuted classes"]["seen"].endswith(" and 5 more")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_untrained_model_is_no_permuted_one(seed):
+    """Catches: a permutation fitted to the images that it is counted on, which explains anything."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 32), nn.ReLU(), nn.Linear(32, 10))
+    assert "permuted classes" not in doubted(model)[0]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_nor_is_one_that_always_says_the_same(share):
+    """Catches: the largest class taken for knowledge, where a permutation gives it to a constant classifier."""
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 4, 4), dtype=np.uint8)
+    images = from_arrays(pixels, (np.arange(200) >= share * 200).astype(int))
+
+    def says(inputs):
+        return np.ones(len(inputs), np.int64)
+
+    assert permuted.look(says, images, 100, 0)["doubted"] is False
+
+
+def test_a_permutation_of_many_classes_is_looked_for_on_more_images():
+    """Catches: 100 images of 100 classes, in which every permutation is as good as any; and images class by class."""
+    labels = np.repeat(np.arange(100), 10)
+    images = from_arrays(labels.astype(np.uint8)[:, None, None], labels)
+    asked = []
+
+    def says(inputs):
+        asked.append(len(inputs))
+        return ((inputs[:, 0, 0, 0] * 255).round().astype(np.int64) + 50) % 100
+
+    found = permuted.look(says, images, 100, 0)
+    assert found["doubted"], found
+    assert sum(asked) == 100 + 800
+    few = images.select(np.arange(0, 1000, 5), "some")
+    assert permuted.look(says, few, 100, 0)["doubted"] is None
+
+
 def test_transfer_beats_white_box(healthy):
     """Catches: the two taken for each other, and a source that is attacked on its own decisions."""
     masked = Around(healthy, before=backwards(lambda x: True))
@@ -136,7 +185,7 @@ def test_without_gradients_only_the_forward_is_looked_at(healthy):
 
     _, found = doubted(Around(healthy, before=constant))
     told = {name for name, one in found.items() if one["doubted"] is not None}
-    forward = {"non-deterministic forward", "depends on the batch", "probabilities for logits"}
+    forward = {"non-deterministic forward", "depends on the batch", "probabilities for logits", "permuted classes"}
     assert told <= forward | {"misses planted examples"}
     assert "do not depend on the images differentiably" in found["zero gradients"]["seen"]
 

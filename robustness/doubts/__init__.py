@@ -68,5 +68,10 @@ DOUBTS = {
         "not find them; nor will it find those of the model",
         "take more or smaller steps, restarts, or the margin loss, until it finds at least 95 %",
     ),
+    "permuted classes": Doubt(
+        "a model whose classes stand in another order than the data's is right as often as by chance, clean and "
+        "attacked, whatever it knows",
+        "give the model's classes in their order, or which is which, in [model.classes] of the card",
+    ),
 }
 """By name; docs/doubts.md says how each is looked for."""

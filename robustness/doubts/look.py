@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robustness.batches import one_thread
 from robustness.datasets.images import Images
 from robustness.decisions import Argmax, Decision
-from robustness.doubts import planted
+from robustness.doubts import permuted, planted
 from robustness.draws import Purpose, generator
 from robustness.errors import GradientError, ModelError
 from robustness.gradients import gradient
@@ -83,6 +85,7 @@ def look(
             "loss does not rise": trial.of_the_loss,
             "boundless budget survived": trial.boundless,
             "misses planted examples": lambda: trial.of_attacks(tested),
+            "permuted classes": lambda: {"permuted classes": permuted.look(trial.predicted, images, count, seed)},
         }
         for name, each in looks.items():
             if not (attacked or name == "zero gradients"):
@@ -231,9 +234,15 @@ class _Trial:
         return None if drawn is None else torch.from_numpy(drawn).to(self.inputs)
 
     def _misled(self, images: Tensor) -> float:
+        return float((self._predictions(images) != self.labels).float().mean())
+
+    def predicted(self, images: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Give the classes that the model says of images, (N, C, H, W)."""
+        return self._predictions(torch.from_numpy(images).to(self.inputs)).cpu().numpy()
+
+    def _predictions(self, images: Tensor) -> Tensor:
         with torch.inference_mode():
-            predictions = self.decision.predictions(self.model(images).float())
-        return float((predictions != self.labels).float().mean())
+            return self.decision.predictions(self.model(images).float())
 
     def _of(self, count: int) -> str:
         return f"{count} of {len(self.inputs)} images"

@@ -1,0 +1,75 @@
+"""Makers of models as they are found: a card for a factory by name, a tiny Hugging Face folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from robustness import cards, libraries
+from robustness.cards import Card
+from robustness.datasets import Images
+from robustness.harness import Harness
+from robustness.store import Store
+
+CARD = """\
+name = "found"
+
+[model]
+{model}
+
+[data]
+name = "digits"
+split = {{ kind = "balanced", per_class = 2 }}
+
+[sweeps.fgsm]
+kind = "fgsm"
+strengths = [0.1]
+
+[sweeps.normal]
+kind = "normal"
+strengths = [0.1]
+"""
+
+
+def card(root: Path, *lines: str, **files: str) -> Card:
+    """Write a card whose table ``[model]`` has these lines, beside modules by name, and read it."""
+    (root / "models").mkdir(parents=True, exist_ok=True)
+    (root / "pyproject.toml").touch()
+    for name, text in files.items():
+        (root / f"{name}.py").write_text(text)
+    path = root / "models" / "found.toml"
+    path.write_text(CARD.format(model="\n".join(lines)))
+    return cards.load(path)
+
+
+def harness(root: Path, images: Images | None = None, of: Card | None = None) -> Harness:
+    """Give a harness beside a card's project, which has these images for the card."""
+    made = Harness(Store(root / "store"), root / "data", threads=1)
+    if images is not None and of is not None:
+        made._images[of.file.data.model_dump_json(), "test"] = images
+    return made
+
+
+def vit_folder(folder: Path, labels: list[str] | None = None, **processor: object) -> Path:
+    """Have transformers write a vision transformer of 28×28 colour images, and its image processor."""
+    transformers = libraries.imported("transformers")
+    config = transformers.ViTConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=28, patch_size=7,
+        num_labels=len(labels) if labels else 10, **({"id2label": dict(enumerate(labels))} if labels else {}),
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = transformers.ViTForImageClassification(config)
+        for each in model.parameters():  # as they come the logits are all but equal
+            each.data += 0.2 * torch.randn(each.shape)
+    model.save_pretrained(folder)
+    about = {"size": {"height": 28, "width": 28}, "image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.3, 0.4]}
+    transformers.ViTImageProcessor(**{**about, **processor}).save_pretrained(folder)
+    return folder
+
+
+def edit(file: Path, **values: object) -> None:
+    """Change some values of a JSON file."""
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))

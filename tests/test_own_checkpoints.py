@@ -1,0 +1,300 @@
+"""Checkpoints as trainings leave them: sharded, nested, with prefixes, in half precision; models that are a file."""
+
+import json
+import warnings
+from argparse import Namespace
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from found_models import card, harness
+from torch import nn
+
+from robustness import checkpoints, weights
+from robustness.doubts.look import look
+from robustness.errors import ModelError
+from robustness.modules import replicas, undisturbed
+
+
+@pytest.fixture(autouse=True)
+def path_as_it_was(own_path):
+    """Leave sys.path as it was."""
+
+
+def net(seed=0):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+
+
+STATE = net(1).state_dict()
+OTHER = net(2).state_dict()
+
+
+def saved(path, what):
+    torch.save(what, path)
+    return path
+
+
+def prefixed(prefix, state=STATE):
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+FORMS = {
+    "plain": (STATE, []),
+    "state_dict": ({"state_dict": STATE, "epoch": 3, "optimizer": {"lr": 0.1}}, ["took the entry `state_dict`"]),
+    "model": ({"model": STATE, "args": {"depth": 3}}, ["took the entry `model`"]),
+    "model_state_dict": ({"model_state_dict": STATE, "optimizer_state_dict": {"state": {}}},
+                         ["took the entry `model_state_dict`"]),
+    "averaged first": ({"state_dict": OTHER, "state_dict_ema": STATE},
+                       ["took the entry `state_dict_ema` (also there: state_dict)"]),
+    "ema of a wrapper": ({"ema": {"module": STATE, "decay": 0.99}, "model": OTHER},
+                         ["took the entry `ema` (also there: model)", "took the entry `module`"]),
+    "parallel": (prefixed("module."), ["left out of all names: `module.`"]),
+    "compiled": (prefixed("_orig_mod."), ["left out of all names: `_orig_mod.`"]),
+    "both": (prefixed("module._orig_mod."), ["left out of all names: `_orig_mod.`, `module.`"]),
+    "lightning": ({"state_dict": prefixed("model."), "epoch": 1}, ["entry `state_dict`", "names: `model.`"]),
+    "two prefixes": (prefixed("module.model."), ["left out of all names: `module.`, `model.`"]),
+    "half": ({name: tensor.half() for name, tensor in STATE.items()}, ["weights of float16 are computed with in fl"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("found", "notes"), FORMS.values(), ids=FORMS)
+def test_every_form_gives_the_same_weights_and_says_what_was_done(tmp_path, found, notes):
+    """Catches: weights that stay as they were initialised, the raw ones for the averaged, and a silent choice."""
+    module = net()
+    said = checkpoints.put(module, saved(tmp_path / "w.pt", found))
+    assert len(said) == len(notes)
+    assert all(note in each for note, each in zip(notes, said, strict=True)), said
+    for name, tensor in module.state_dict().items():
+        assert tensor.dtype == torch.float32
+        torch.testing.assert_close(tensor, STATE[name], rtol=0, atol=1e-3 if "float16" in str(notes) else 0)
+
+
+def test_a_card_names_the_entry(tmp_path):
+    """Catches: an order of entries that nobody can overrule."""
+    source = "from torch import nn\n\ndef Net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
+    (tmp_path / "models").mkdir()
+    saved(tmp_path / "models" / "w.pt", {"state_dict": STATE, "state_dict_ema": OTHER})
+    lines = ['factory = "entry_net:Net"', 'weights = "w.pt"']
+    made = card(tmp_path, *lines, 'entry = "state_dict"', entry_net=source)
+    of = harness(tmp_path)
+    assert torch.equal(of.classifier(made).module.state_dict()["1.weight"], STATE["1.weight"])
+    assert of.evidence(made).status == ("ok",)
+    assert "found: w.pt: took the entry `state_dict`" in of.notices
+    plain = card(tmp_path, *lines)
+    assert harness(tmp_path).key(plain, "clean") != of.key(made, "clean")
+    made = card(tmp_path, *lines, 'entry = "state_dikt"')
+    with pytest.raises(
+        ModelError, match=r"model\.entry = 'state_dikt': allowed: .*did you mean 'state_dict'"
+    ) as caught:
+        harness(tmp_path).classifier(made)
+    assert str(made.path) in str(caught.value)
+
+
+def test_prefixes_that_the_module_has_itself_stay():
+    """Catches: names that are made to fit worse than they did."""
+    module = nn.ModuleDict({"module": nn.Linear(2, 2)})
+    state, said = checkpoints.renamed(module.state_dict(), module.state_dict())
+    assert (list(state), said) == (["module.weight", "module.bias"], [])
+
+
+@pytest.mark.parametrize(
+    "found",
+    [{"epoch": 3}, {"state_dict": {}}, {"state_dict": 3}, [STATE], {"model": {"model": {"model": {"model": STATE}}}}],
+)
+def test_where_no_weights_are_found(tmp_path, found):
+    with pytest.raises(ModelError, match=r"w\.pt: must hold tensors by name"):
+        checkpoints.put(net(), saved(tmp_path / "w.pt", found))
+
+
+def test_weights_of_another_architecture_are_listed_without_their_prefix(tmp_path):
+    """Catches: a list of every key as missing and every key as unexpected, for one that is misshapen."""
+    state = {**prefixed("module."), "module.1.bias": torch.zeros(3)}
+    with pytest.raises(ModelError, match=r"another architecture: of another shape: 1\.bias \(3,\) instead of \(10,\)$"):
+        checkpoints.put(net(), saved(tmp_path / "w.pt", state))
+
+
+def test_what_would_be_run_is_named(tmp_path):
+    """Catches: torch's advice to load the file all the same."""
+    path = saved(tmp_path / "w.pt", {"state_dict": STATE, "args": Namespace(depth=3)})
+    with pytest.raises(ModelError, match=r"it calls argparse\.Namespace when it is loaded; save module\.state_dict"):
+        checkpoints.put(net(), path)
+
+
+# Shards
+
+
+@pytest.fixture
+def index(tmp_path):
+    for i, (name, tensor) in enumerate(STATE.items()):
+        (tmp_path / f"part{i}.safetensors").write_bytes(safetensors.torch.save({name: tensor}))
+    placed = {name: f"part{i}.safetensors" for i, name in enumerate(STATE)}
+    path = tmp_path / "model.safetensors.index.json"
+    path.write_text(json.dumps({"metadata": {}, "weight_map": placed}))
+    return path
+
+
+def test_shards_are_put_together(index):
+    module = net()
+    assert checkpoints.put(module, index) == ["model.safetensors.index.json: read 2 shards"]
+    assert all(torch.equal(tensor, STATE[name]) for name, tensor in module.state_dict().items())
+
+
+def test_the_content_of_shards_is_that_of_their_files(index):
+    """Catches: evidence that is believed although a shard was exchanged, whose index stays as it was."""
+    before = weights.content_hash(index)
+    assert weights.content_hash(index) == before
+    part = index.with_name("part1.safetensors")
+    part.write_bytes(safetensors.torch.save({"1.bias": torch.zeros(10)}))
+    assert weights.content_hash(index) != before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not an index of shards"),
+        ("[]", "not an index of shards"),
+        ('{"weight_map": {"1.bias": "../w.safetensors"}}', "must be a file beside it"),
+        ('{"weight_map": {"1.bias": "/etc/passwd"}}', "must be a file beside it"),
+        ('{"weight_map": {"1.bias": 3}}', "not an index of shards"),
+        ('{"weight_map": {"1.bias": "gone.safetensors"}}', r"gone\.safetensors: there is no such weights file"),
+        ('{"weight_map": {"1.bias": "part0.safetensors"}}', r"says that it holds 1\.bias, which it does not"),
+        ('{"weight_map": {"1.bias": "part1.safetensors"}}', r"another architecture: missing: 1\.weight$"),
+    ],
+)
+def test_an_index_that_cannot_be(index, text, message):
+    index.write_text(text)
+    with pytest.raises(ModelError, match=message):
+        checkpoints.put(net(), index)
+
+
+# Models that are a file
+
+
+@pytest.fixture
+def script(tmp_path):
+    (tmp_path / "models").mkdir()
+    path = tmp_path / "models" / "net.pt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(net(1).eval(), torch.rand(2, 1, 28, 28)).save(path)
+    return path
+
+
+def onnx_file(path, module, batch="n", inputs=1, half=False):
+    """Write an ONNX file of a linear layer by hand: torch's exporter needs seconds and warns."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from onnx import TensorProto, helper, numpy_helper
+
+    kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
+    state = {name: tensor.half() if half else tensor for name, tensor in module.state_dict().items()}
+    nodes = [
+        helper.make_node("Flatten", ["images"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "1.weight", "1.bias"], ["logits"], transB=1),
+    ]
+    given = [helper.make_tensor_value_info(n, kind, [batch, 1, 28, 28]) for n in ("images", "tokens")[:inputs]]
+    graph = helper.make_graph(
+        nodes, "net", given, [helper.make_tensor_value_info("logits", kind, [batch, 10])],
+        [numpy_helper.from_array(tensor.numpy(), name) for name, tensor in state.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    path.parent.mkdir(exist_ok=True)
+    onnx.save(model, path)
+    return path
+
+
+def test_a_torchscript_file_is_swept_as_its_module_is(tmp_path, script):
+    """Catches: a file that runs but gives no gradients, or other ones."""
+    source = "from torch import nn\n\ndef Net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
+    of = harness(tmp_path)
+    made = card(tmp_path, 'factory = "torchscript:net.pt"')
+    got = of.evidence(made, "fgsm")
+    saved(tmp_path / "models" / "w.pt", STATE)
+    due = of.evidence(card(tmp_path, 'factory = "script_net:Net"', 'weights = "w.pt"', script_net=source), "fgsm")
+    assert got.status == due.status == ("ok",)
+    np.testing.assert_allclose(got.loss, due.loss, rtol=1e-4)
+
+
+def test_a_torchscript_file_leaves_as_it_came_and_runs_in_several_threads(tmp_path, script):
+    """Catches: a module whose copies share what they should not, or that is left asking for no gradients."""
+    of = harness(tmp_path)
+    made = card(tmp_path, 'factory = "torchscript:net.pt"')
+    module = of.classifier(made).module
+    inputs = torch.rand(3, 1, 28, 28)
+    with undisturbed(module) as lent, torch.inference_mode():
+        first, *others = [each(inputs) for each in replicas(lent, 3)]
+    assert all(torch.equal(first, other) for other in others)
+    torch.testing.assert_close(first, net(1)(inputs).detach())
+    assert all(p.requires_grad for p in module.parameters())
+
+
+def test_an_onnx_file_is_a_black_box(tmp_path):
+    """Catches: noise that needs gradients, a gradient attack that stands still and so looks like robustness."""
+    onnx_file(tmp_path / "models" / "net.onnx", net(1))
+    of, made = harness(tmp_path), card(tmp_path, 'factory = "onnx:net.onnx"')
+    clean, noisy, attacked = (of.evidence(made, name) for name in ("clean", "normal", "fgsm"))
+    assert clean.status == noisy.status == ("ok",)
+    assert attacked.status[0].startswith("raised GradientError: net.onnx is an ONNX file, which onnxruntime runs with")
+    assert (attacked.predictions == -1).all()
+    inputs = torch.from_numpy(of.images(made).batch(0, 20))
+    assert clean.predictions[0].tolist() == net(1)(inputs).argmax(1).tolist()
+    found = look(of.classifier(made).module, of.images(made), count=20)
+    assert "not looked for: net.onnx is an ONNX file" in found["zero gradients"]["seen"]
+    assert found["depends on the batch"]["doubted"] is False
+
+
+def test_an_onnx_file_of_one_size_of_batch_takes_all(tmp_path):
+    """Catches: images of a last batch that are lost, or that the padding is taken for."""
+    onnx_file(tmp_path / "models" / "net.onnx", net(1), batch=3)
+    made = card(tmp_path, 'factory = "onnx:net.onnx"')
+    inputs = torch.rand(7, 1, 28, 28)
+    with torch.inference_mode():
+        got = harness(tmp_path).classifier(made).module(inputs)
+        torch.testing.assert_close(got, net(1)(inputs))
+
+
+def test_an_onnx_file_in_half_precision(tmp_path):
+    onnx_file(tmp_path / "models" / "net.onnx", net(1), half=True)
+    made = card(tmp_path, 'factory = "onnx:net.onnx"')
+    inputs = torch.rand(2, 1, 28, 28)
+    with torch.inference_mode():
+        got = harness(tmp_path).classifier(made).module(inputs)
+        torch.testing.assert_close(got, net(1)(inputs), rtol=0, atol=0.01)
+
+
+def test_other_weights_are_other_evidence_wherever_the_file_lies(tmp_path):
+    """Catches: a key that has the file's name in it, or that has nothing of its content."""
+    onnx_file(tmp_path / "models" / "one.onnx", net(1))
+    onnx_file(tmp_path / "models" / "same.onnx", net(1))
+    onnx_file(tmp_path / "models" / "other.onnx", net(2))
+    made = [card(tmp_path, f'factory = "onnx:{name}.onnx"') for name in ("one", "same", "other")]
+    one, same, other = (harness(tmp_path).key(each, "clean") for each in made)
+    assert one == same != other
+    candidate = card(tmp_path, 'factory = "onnx:one.onnx"', 'weights = "other.onnx"')
+    assert harness(tmp_path).key(candidate, "clean") == other
+
+
+def test_a_file_of_several_inputs_or_of_nothing_is_refused(tmp_path, script):
+    onnx_file(tmp_path / "models" / "two.onnx", net(1), inputs=2)
+    with pytest.raises(ModelError, match="must take images alone, got the inputs images, tokens"):
+        harness(tmp_path).classifier(card(tmp_path, 'factory = "onnx:two.onnx"'))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(nn.Bilinear(2, 2, 2)).save(tmp_path / "models" / "two.pt")
+    with pytest.raises(ModelError, match="must take images alone, got a model whose forward needs input1, input2"):
+        harness(tmp_path).classifier(card(tmp_path, 'factory = "torchscript:two.pt"'))
+    for kind, message in (("onnx", "not an ONNX file that onnxruntime can"), ("torchscript", "not a TorchScript file")):
+        (tmp_path / "models" / "torn").write_bytes(script.read_bytes()[:99])
+        with pytest.raises(ModelError, match=message):
+            harness(tmp_path).classifier(card(tmp_path, f'factory = "{kind}:torn"'))
+
+
+@pytest.mark.parametrize(("name", "factory"), [("net.pt", "torchscript:net.pt"), ("net.onnx", "onnx:net.onnx")])
+def test_a_whole_model_for_weights_says_what_to_write(tmp_path, script, name, factory):
+    """Catches: a file that is called torn although it is whole."""
+    onnx_file(tmp_path / "models" / "net.onnx", net(1))
+    with pytest.raises(ModelError, match=f'is a whole model; write factory = "{factory}"'):
+        checkpoints.put(net(), tmp_path / "models" / name)

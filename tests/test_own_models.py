@@ -1,0 +1,451 @@
+"""Models as they are found: factories by name, what their libraries do to images, what they take and give."""
+
+import found_models
+import helpers
+import numpy as np
+import pytest
+import torch
+from found_models import card, harness, vit_folder
+from PIL import Image
+from torch import nn
+
+from robustness import cards, libraries
+from robustness.adapters import Adapted, in_channels, logits_of
+from robustness.classifiers import inner
+from robustness.datasets import from_arrays
+from robustness.errors import CardError, MissingLibrary, ModelError
+from robustness.preprocessing import Normalisation, images_table, of_library
+
+
+@pytest.fixture(autouse=True)
+def path_as_it_was(own_path):
+    """Leave sys.path as it was."""
+
+
+@pytest.fixture
+def transformers():
+    """The library, imported after torchvision's operators are declared."""
+    pytest.importorskip("transformers")
+    return libraries.imported("transformers")
+
+
+@pytest.fixture
+def timm():
+    """The library, imported after torchvision's operators are declared."""
+    pytest.importorskip("timm")
+    return libraries.imported("timm")
+
+
+def colours(count=6, size=28):
+    """Random colour images as bytes, (N, H, W, 3)."""
+    return np.random.default_rng(1).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+
+
+# Hugging Face folders
+
+
+@pytest.mark.parametrize(
+    "processor",
+    [
+        {},
+        {"do_normalize": False},
+        {"rescale_factor": 1 / 127.5, "image_mean": [1.0, 0.9, 0.8]},
+        {"do_rescale": False, "image_mean": [120.0, 110.0, 100.0], "image_std": [60.0, 50.0, 40.0]},
+    ],
+    ids=["usual", "not normalised", "rescaled otherwise", "not rescaled"],
+)
+def test_a_folder_gives_the_logits_of_the_librarys_own_pipeline(tmp_path, transformers, processor):
+    """Catches: another mean, std or scale, channels in another order, weights that were not loaded."""
+    folder = vit_folder(tmp_path / "models" / "vit", **processor)
+    made = card(tmp_path, 'factory = "hf:vit"')
+    images = from_arrays(colours(), [0, 1, 2, 3, 4, 9], tuple("abcdefghij"))
+    model = harness(tmp_path, images, made).classifier(made).module
+    pipeline = transformers.pipeline(
+        "image-classification",
+        model=transformers.AutoModelForImageClassification.from_pretrained(folder),
+        image_processor=transformers.AutoImageProcessor.from_pretrained(folder),
+        device="cpu",
+    )
+    pictures = [Image.fromarray(picture) for picture in images.pixels]
+    due = [
+        {each["label"]: each["score"] for each in scores}
+        for scores in pipeline(pictures, top_k=10, function_to_apply="none")
+    ]
+    with torch.inference_mode():
+        got = model(torch.from_numpy(images.batch(0, 6)))
+    due = torch.tensor([[scores[f"LABEL_{i}"] for i in range(10)] for scores in due])
+    assert due.std() > 0.1, "else any logits would do"
+    torch.testing.assert_close(got, due, rtol=0, atol=1e-5)
+
+
+def test_a_folder_with_other_weights_is_other_evidence_wherever_it_lies(tmp_path, transformers):
+    """Catches: a key that has the folder's place in it, or that misses what its image processor says."""
+    made = [vit_folder(tmp_path / home / "models" / name) for home, name in (("one", "vit"), ("other", "moved"))]
+    one, other = (
+        card(tmp_path / home, f'factory = "hf:{folder.name}"')
+        for home, folder in zip(("one", "other"), made, strict=True)
+    )
+    first = harness(tmp_path / "one").model(one)
+    assert harness(tmp_path / "other").model(other) == first
+    found_models.edit(made[1] / "preprocessor_config.json", image_mean=[0.1, 0.1, 0.1])
+    assert harness(tmp_path / "other").model(other) != first
+
+
+def test_a_folder_of_another_architecture_is_refused(tmp_path, transformers):
+    """Catches: a head that transformers makes anew at random, and says in a log that nobody reads."""
+    folder = vit_folder(tmp_path / "models" / "vit")
+    found_models.edit(folder / "config.json", hidden_size=32, num_hidden_layers=3)
+    made = card(tmp_path, 'factory = "hf:vit"')
+    with pytest.raises(ModelError, match=r"weights of another architecture: missing: .* of another shape: ") as caught:
+        harness(tmp_path).classifier(made)
+    assert "instead of" in str(caught.value)
+    assert str(made.path) in str(caught.value)
+
+
+def test_a_folder_whose_weights_or_processor_are_gone(tmp_path, transformers):
+    """Catches: weights that are left as they were initialised, and images that are not normalised at all."""
+    folder = vit_folder(tmp_path / "models" / "vit")
+    made = card(tmp_path, 'factory = "hf:vit"')
+    (folder / "preprocessor_config.json").unlink()
+    with pytest.raises(ModelError, match=r"nothing says how images are normalised .* mean = \[\.\.\.\]"):
+        harness(tmp_path).classifier(made)
+    card(tmp_path, 'factory = "hf:vit"', 'preprocessing = "none"')
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"the folder has no weights; it needs one of model\.safetensors"):
+        harness(tmp_path).classifier(made)
+    (folder / "config.json").unlink()
+    with pytest.raises(CardError, match=r"must be a folder with a config\.json"):
+        card(tmp_path, 'factory = "hf:vit"')
+
+
+def test_code_in_a_folder_is_not_run(tmp_path, transformers):
+    """Catches: trust in whoever wrote the folder."""
+    folder = vit_folder(tmp_path / "models" / "vit")
+    (folder / "bomb.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Config: ...\nclass Model: ...\n")
+    found_models.edit(
+        folder / "config.json",
+        model_type="unheard of",
+        auto_map={"AutoConfig": "bomb.Config", "AutoModelForImageClassification": "bomb.Model"},
+    )
+    made = card(tmp_path, 'factory = "hf:vit"')
+    with pytest.raises(ModelError, match="transformers cannot make a classifier"):
+        harness(tmp_path).classifier(made)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("about", "due"),
+    [
+        ({"size": {"height": 40, "width": 32}}, {"size": [40, 32], "crop": "none", "interpolation": "bilinear"}),
+        ({"resample": 3, "do_resize": False}, {"interpolation": "bicubic"}),
+        (
+            {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 40}, "do_center_crop": True,
+             "crop_size": {"height": 32, "width": 32}, "resample": 3},
+            {"resize": 40, "size": [32, 32], "crop": "center", "interpolation": "bicubic"},
+        ),
+        (
+            {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 35}, "crop_pct": 0.875},
+            {"resize": 40, "size": [35, 35], "crop": "center", "interpolation": "bilinear"},
+        ),
+    ],
+    ids=["squashed", "left as they are", "cropped", "by a share"],
+)  # fmt: skip
+def test_what_a_processor_does_to_pixels_is_what_the_table_says(tmp_path, transformers, about, due):
+    """Catches: sides taken for each other; a table after which images have another size than the library's have."""
+    folder = vit_folder(tmp_path / "vit")
+    found_models.edit(folder / "preprocessor_config.json", **about)
+    table = images_table(of_library("hf:vit", folder=tmp_path))
+    assert table == due
+    processor = transformers.AutoImageProcessor.from_pretrained(folder)
+    got = processor(Image.fromarray(colours(1, 50)[0]), return_tensors="np")["pixel_values"].shape[2:]
+    assert got == tuple(table.get("size", (50, 50)))
+
+
+def test_what_a_table_cannot_say_is_said(tmp_path, transformers):
+    """Catches: an interpolation or a crop that is left out in silence."""
+    folder = vit_folder(tmp_path / "vit")
+    found_models.edit(folder / "preprocessor_config.json", resample=4)
+    with pytest.raises(ModelError, match="its interpolation must be one of nearest, bilinear, bicubic, lanczos"):
+        of_library("hf:vit", folder=tmp_path)
+    crop = {"do_center_crop": True, "crop_size": {"height": 20, "width": 20}, "resample": 2}
+    found_models.edit(folder / "preprocessor_config.json", **crop)
+    assert "it then crops 20×20" in of_library("hf:vit", folder=tmp_path).source
+    (folder / "preprocessor_config.json").write_text("[1")
+    with pytest.raises(ModelError, match="not an image processor that can be read"):
+        of_library("hf:vit", folder=tmp_path)
+
+
+# timm and torchvision
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "efficientnet_b0", "mixer_b16_224"])
+def test_what_timm_does_to_images(timm, name):
+    """Catches: a crop share taken for a size; mean and std of another model. timm's own transform is the oracle."""
+    found = of_library(f"timm:{name}")
+    config = timm.data.resolve_data_config({}, pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
+    resize, crop, *_, normalise = timm.data.create_transform(**config).transforms
+    assert (found.resize, list(found.size)) == (resize.size, list(crop.size))
+    assert found.interpolation == resize.interpolation.value
+    np.testing.assert_allclose([found.mean, found.std], [normalise.mean, normalise.std])
+
+
+@pytest.mark.parametrize("name", ["resnet50", "inception_v3", "vit_b_16", "efficientnet_v2_s"])
+def test_what_torchvision_does_to_images(name):
+    """Catches: the sizes of other weights. The transform itself, on one picture, is the oracle for all but a crop."""
+    from robustness._torchvision import models
+
+    found = of_library(f"torchvision:{name}")
+    transform = models.get_model_weights(name).DEFAULT.transforms()
+    picture = Image.fromarray(colours(1, found.resize)[0]).crop((0, 0, found.resize, found.resize))
+    top, left = ((found.resize - side + 1) // 2 for side in found.size)
+    pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None] / 255
+    cropped = pixels[:, :, top : top + found.size[0], left : left + found.size[1]]
+    got = Adapted(nn.Identity(), normalisation=found.normalisation).normalise(cropped)
+    torch.testing.assert_close(got[0], transform(picture))
+
+
+def test_a_model_of_the_users_own_has_no_library():
+    assert of_library("mypackage.models:Net") is None
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_random_weights_of_a_library_are_those_of_the_seed(tmp_path, library):
+    """Catches: weights that differ each time, a seed that does not count, images that are not normalised."""
+    pytest.importorskip(library)
+    lines = [f'factory = "{library}:resnet18"', "arguments = { num_classes = 10 }"]
+    made = card(tmp_path, *lines, "seed = 3")
+    of = harness(tmp_path)
+    first = of.classifier(made).module
+    assert of.notices == ["found: its weights are random (seed 3), as the card says"]
+    again = harness(tmp_path / "again").classifier(made).module
+    other = harness(tmp_path).classifier(card(tmp_path, *lines, "seed = 4")).module
+    values = [inner(module).state_dict()["conv1.weight"] for module in (first, again, other)]
+    assert torch.equal(values[0], values[1])
+    assert not torch.equal(values[0], values[2])
+    inputs = torch.rand(2, 1, 32, 32)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    with torch.inference_mode():
+        due = inner(first)((inputs.expand(-1, 3, -1, -1) - mean) / std)
+        torch.testing.assert_close(first(inputs), due)
+
+
+def test_a_sweep_of_a_librarys_model_says_what_was_done(tmp_path):
+    """Catches: normalisation that no reader of the run is told of; a warm run that does not say it."""
+    made = card(tmp_path, 'factory = "torchvision:shufflenet_v2_x0_5"', "arguments = { num_classes = 10 }", "seed = 0")
+    for _ in range(2):
+        of = harness(tmp_path)
+        assert of.evidence(made, "fgsm").status == ("ok",)
+        (said,) = [notice for notice in of.notices if "normalised" in notice]
+        assert "mean 0.485, 0.456, 0.406, std 0.229, 0.224, 0.225" in said
+        assert "ShuffleNet_V2_X0_5_Weights" in said
+        assert "resize 256, size [224, 224], crop center, interpolation bilinear" in said
+
+
+REFUSED = {
+    "pretrained": (['factory = "timm:resnet18"', "arguments = { pretrained = true }", "seed = 0"],
+                   r"arguments\.pretrained = True: nothing is downloaded"),
+    "weights": (['factory = "torchvision:resnet18"', 'arguments = { weights = "DEFAULT" }', "seed = 0"],
+                r"arguments\.weights = 'DEFAULT': nothing is downloaded"),
+    "from the hub": (['factory = "timm:hf_hub:timm/resnet18"', "seed = 0"], "must name a model that timm builds"),
+    "a folder by timm": (['factory = "timm:local-dir:/tmp"', "seed = 0"], "must name a model that timm builds"),
+    "no name": (['factory = "timm:"', "seed = 0"], "must name a model after the colon"),
+    "no weights": (['factory = "torchvision:resnet18"'], r"a card needs model\.weights.*asked for by model\.seed"),
+    "weights twice": (['factory = "torchvision:resnet18"', 'weights = "w.pt"', "seed = 1"], "leave one of them out"),
+    "entry of nothing": (['factory = "torchvision:resnet18"', "seed = 1", 'entry = "ema"'], "entry: names what is"),
+    "no library": (['factory = "net:Net"', 'preprocessing = "library"', "seed = 0"], "only timm, torchvision, hf say"),
+    "a word": (['factory = "net:Net"', 'preprocessing = "imagenet"', "seed = 0"], "'library' or 'none'"),
+    "std 0": (['factory = "net:Net"', "preprocessing = { mean = [0.5], std = [0.0] }", "seed = 0"], "std above 0"),
+    "lengths": (['factory = "net:Net"', "preprocessing = { mean = [0.5], std = [1, 2] }", "seed = 0"], "as many"),
+    "bytes": (['factory = "net:Net"', "preprocessing = { mean = 123.7, std = 58 }", "seed = 0"], "bytes by 255"),
+    "no numbers": (['factory = "net:Net"', "preprocessing = { mean = [], std = [nan] }", "seed = 0"], "as many num"),
+    "two channels": (['factory = "net:Net"', "channels = 2", "seed = 0"], "channels = 2: "),
+    "layout": (['factory = "net:Net"', 'layout = "CHW"', "seed = 0"], "'NCHW' or 'NHWC'"),
+    "no file": (['factory = "onnx:gone.onnx"'], "there is no file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("lines", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_card_that_asks_for_what_cannot_be(tmp_path, lines, message):
+    with pytest.raises(CardError, match=message) as caught:
+        card(tmp_path, *lines, net="def Net(): ...")
+    assert "1 problem(s)" in str(caught.value) or "model.factory" in str(caught.value)
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_a_model_that_a_library_has_not(tmp_path, library):
+    pytest.importorskip(library)
+    made = card(tmp_path, f'factory = "{library}:resnet81"', "seed = 0")
+    with pytest.raises(ModelError, match=f"{library} has no classifier 'resnet81'; did you mean 'resnet.*nothing is d"):
+        harness(tmp_path).classifier(made)
+    made = card(tmp_path, f'factory = "{library}:resnet18"', "seed = 0", "arguments = { depth = 3 }")
+    with pytest.raises(ModelError, match=f"{library}:resnet18 raised TypeError"):
+        harness(tmp_path).classifier(made)
+
+
+def test_a_library_that_is_not_installed_is_named_with_its_extra(tmp_path, monkeypatch):
+    """Catches: an ImportError out of the middle, and an extra of another name."""
+    monkeypatch.setattr(libraries.importlib, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
+    with pytest.raises(MissingLibrary, match=r'needs onnxruntime.*pip install "pytest-robustness\[onnx\]"'):
+        libraries.imported("onnxruntime")
+    monkeypatch.setattr(cards.sources, "find", lambda *_: None)
+    with pytest.raises(CardError, match=r'not installed; pip install "pytest-robustness\[timm\]"'):
+        card(tmp_path, 'factory = "timm:resnet18"', "seed = 0")
+
+
+# What a model takes and gives
+
+
+class Result:
+    """What a library of no dictionaries gives."""
+
+    def __init__(self, logits):
+        self.logits = logits
+
+
+@pytest.mark.parametrize(
+    ("given", "output"),
+    [
+        (lambda x: x, None),
+        (lambda x: (x, x * 0), None),
+        (lambda x: [x, "auxiliary"], None),
+        (Result, None),
+        (lambda x: {"logits": x, "features": x * 0}, None),
+        (lambda x: {"out": x}, None),
+        (lambda x: {"a": x * 0, "b": x}, "b"),
+        (lambda x: (x * 0, x), 1),
+        (Result, "logits"),
+    ],
+)
+def test_outputs_in_every_form(given, output):
+    logits = torch.rand(2, 3)
+    assert torch.equal(logits_of(given(logits), output), logits)
+
+
+@pytest.mark.parametrize(
+    ("given", "output", "message"),
+    [
+        ({"a": torch.zeros(1), "b": torch.zeros(1)}, None, r"with the entries a, b; say in model\.output"),
+        ({"a": torch.zeros(1)}, "c", r"model\.output = 'c': the model gives dict with a, not that"),
+        ((torch.zeros(1),), 1, r"model\.output = 1: the model gives tuple, not that"),
+        ({"a": 3}, "a", r"model\.output = 'a' must be the logits, got int"),
+        (3.5, None, "must give a tensor, .* got float"),
+        ((), None, "must give a tensor, .* got tuple"),
+    ],
+)
+def test_outputs_that_are_none(given, output, message):
+    with pytest.raises(ModelError, match=message):
+        logits_of(given, output)
+
+
+NET = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, gives="tuple", axis=1):
+        super().__init__()
+        self.gives, self.axis = gives, axis
+        self.last = nn.Linear(784, 10)
+    def forward(self, images):
+        assert images.shape[self.axis] == 1, images.shape
+        logits = self.last(images.flatten(1))
+        return {"tuple": (logits, images), "table": {"main": logits, "auxiliary": -logits}}[self.gives]
+
+class Two(Net):
+    def forward(self, images, tokens): ...
+"""
+
+
+def test_a_models_tuple_is_swept_without_a_word_in_the_card(tmp_path):
+    """Catches: outputs taken in the clean pass and not in the attack's."""
+    made = card(tmp_path, 'factory = "tuple_net:Net"', "seed = 0", tuple_net=NET)
+    of = harness(tmp_path)
+    assert of.evidence(made).status == of.evidence(made, "fgsm").status == ("ok",)
+
+
+def test_a_card_names_the_entry_the_layout_and_the_normalisation(tmp_path):
+    """Catches: the other entry (whose predictions are the least likely classes), channels that stay first."""
+    lines = ['factory = "table_net:Net"', "seed = 0", 'arguments = { gives = "table", axis = 3 }', 'layout = "NHWC"']
+    lines += ["preprocessing = { mean = [0.5], std = [0.25] }"]
+    made = card(tmp_path, *lines, 'output = "main"', table_net=NET)
+    of = harness(tmp_path)
+    evidence, model = of.evidence(made, "fgsm"), of.classifier(made).module
+    assert evidence.status == ("ok",)
+    assert "found: normalised in its first layer by mean 0.5, std 0.25, as the card says" in of.notices
+    inputs = torch.from_numpy(of.images(made).batch(0, 20))
+    with torch.inference_mode():
+        due = inner(model).last((inputs.flatten(1) - 0.5) / 0.25).argmax(1)
+    assert of.evidence(made).predictions[0].tolist() == due.tolist()
+    unnamed = card(tmp_path, *lines, table_net=NET)
+    with pytest.raises(ModelError, match=r"entries main, auxiliary; say in model\.output"):
+        harness(tmp_path).evidence(unnamed)
+
+
+def test_a_model_of_several_inputs_is_refused_before_it_runs(tmp_path):
+    made = card(tmp_path, 'factory = "two_net:Two"', "seed = 0", two_net=NET)
+    with pytest.raises(ModelError, match=r"two_net:Two: a classifier must take images alone, .* needs images, tokens;"):
+        harness(tmp_path).classifier(made)
+
+
+RECIPE = """
+import torch
+
+def train(module, images, job):
+    inputs = torch.from_numpy(images.batch(0, 4))
+    with torch.no_grad():
+        module.model.last.weight[:] = (inputs - 0.5).flatten(1)[:1] / 0.25
+        assert torch.allclose(module(inputs[:1])[0, 0] - module.model.last.bias[0],
+                              module.model.last.weight[0].square().sum())
+    return module
+"""
+
+
+def test_a_recipe_trains_behind_the_normalisation_and_keeps_the_models_own_weights(tmp_path):
+    """Catches: a model that is trained on other images than it is tested on, and weights that do not fit it again."""
+    made = card(tmp_path, 'factory = "trained_net:Net"', "preprocessing = { mean = 0.5, std = 0.25 }", "[recipe]",
+                'callable = "trained_recipe:train"', trained_net=NET, trained_recipe=RECIPE)  # fmt: skip
+    of = harness(tmp_path)
+    model = of.classifier(made).module
+    assert list(inner(model).state_dict()) == ["last.weight", "last.bias"]
+    first = torch.from_numpy(of.images(made, "train").batch(0, 1))
+    torch.testing.assert_close(inner(model).last.weight[0].detach(), ((first - 0.5) / 0.25).flatten())
+
+
+def test_grey_for_colour_and_colour_for_grey():
+    """Catches: channels that are summed, or of which one is taken. Pillow's conversion is the oracle."""
+    grey = torch.rand(2, 1, 3, 3)
+    assert torch.equal(in_channels(grey, 3), torch.cat([grey] * 3, 1))
+    assert in_channels(grey, 1) is grey
+    assert in_channels(grey, None) is grey
+    pixels = colours(1)
+    due = np.asarray(Image.fromarray(pixels[0]).convert("L"))
+    got = in_channels(torch.from_numpy(pixels).permute(0, 3, 1, 2).float(), 1)[0, 0]
+    np.testing.assert_allclose(got.numpy(), due, atol=0.6)
+    with pytest.raises(ModelError, match="takes images of 3 channels, got 4"):
+        in_channels(torch.rand(1, 4, 2, 2), 3)
+
+
+def test_a_mean_of_other_channels_is_said():
+    model = Adapted(nn.Flatten(), normalisation=Normalisation(mean=(0.1, 0.2, 0.3), std=(1, 1, 1)))
+    with pytest.raises(ModelError, match=r"of 3 channels, the images have 1; .* model\.channels"):
+        model(torch.zeros(1, 1, 2, 2))
+
+
+def test_what_stands_around_a_model_leaves_it_and_its_images_alone():
+    """Catches: normalisation in place, whose images the next strength would begin with; weights under other names."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    model = Adapted(net, normalisation=Normalisation(mean=(0.5,), std=(0.5,)), channels=3)
+    inputs = torch.rand(2, 1, 2, 2)
+    before = inputs.clone()
+    model(inputs.requires_grad_()).sum().backward()
+    assert torch.equal(inputs.detach(), before)
+    assert inputs.grad is not None
+    assert list(inner(model).state_dict()) == ["1.weight", "1.bias"]
+
+
+def test_loading_a_card_imports_none_of_the_libraries():
+    code = (
+        "import sys; from robustness import cards, preprocessing, checkpoints\n"
+        "print([name for name in ('torch', 'timm', 'transformers', 'onnxruntime') if name in sys.modules])"
+    )
+    assert helpers.run(code) == "[]\n"
