@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from found_models import card, harness, vit_folder
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustness import libraries
@@ -77,6 +77,7 @@ def test_one_name_with_markup_pipes_and_300_characters_is_like_any_other():
     assert matched(odd[::-1], tuple(odd), [], 2)[0] == ((1,), (0,))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 9))
 def test_probabilities_of_several_outputs_are_summed(seed, outputs):
     """Catches: the largest, the sum or the mean of logits. By hand: probabilities, summed, of the chosen outputs."""
