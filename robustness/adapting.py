@@ -57,9 +57,13 @@ def adapted(card: Card, module: nn.Module, wanted: Sequence[str]) -> tuple[Adapt
     """
     model = card.file.model
     normalisation, notes = _normalisation(card)
-    groups = None
+    groups, outputs = None, _outputs(card, module)
+    if outputs == 0:
+        raise ModelError(
+            f"model.factory = {model.factory!r}: it gives features, it has no classes; write "
+            "arguments = { num_classes = ... } and name weights with that many"
+        )
     if wanted and isinstance(model.decision, Argmax):
-        outputs = _outputs(card, module)
         names = libraries.class_names(model.by_name, module, outputs) if outputs else []
         groups, said = classes.matched(wanted, model.classes, names, outputs)
         notes += [said] if said else []
@@ -69,7 +73,7 @@ def adapted(card: Card, module: nn.Module, wanted: Sequence[str]) -> tuple[Adapt
         channels=channels,
         normalisation=normalisation,
         layout=model.layout,
-        keyword="pixel_values" if model.by_name == "hf" else None,
+        keyword=str(module.main_input_name) if model.by_name == "hf" else None,
         output=model.output,
         groups=groups,
     )

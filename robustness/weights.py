@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,7 +142,10 @@ def put(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
         if name in state and state[name].shape != own[name].shape
     ]
     refuse_others(path, missing, unexpected, misshapen)
-    module.load_state_dict(dict(state))
+    given = OrderedDict(state)
+    # The versions of its layers, which some ask for: files do not keep them, and the names are those of today's.
+    given._metadata = own._metadata  # type: ignore[attr-defined]
+    module.load_state_dict(given)
 
 
 def refuse_others(path: Path, missing: list[str], unexpected: list[str], misshapen: list[str]) -> None:

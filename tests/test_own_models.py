@@ -282,6 +282,13 @@ def test_a_model_that_a_library_has_not(tmp_path, library):
         harness(tmp_path).classifier(made)
 
 
+def test_a_model_without_classes_is_refused(tmp_path, timm):
+    """Catches: features that are taken for the classes of data which happen to be as many."""
+    made = card(tmp_path, 'factory = "timm:resnet18"', "seed = 0", "arguments = { num_classes = 0 }")
+    with pytest.raises(ModelError, match=r"it gives features, it has no classes; write arguments = \{ num_classes"):
+        harness(tmp_path).classifier(made)
+
+
 def test_a_library_that_is_not_installed_is_named_with_its_extra(tmp_path, monkeypatch):
     """Catches: an ImportError out of the middle, and an extra of another name."""
     monkeypatch.setattr(libraries.importlib, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
