@@ -54,7 +54,7 @@ def _check_options(config: pytest.Config) -> None:
 
             for path in report_files(config):
                 formats.check(path)
-        if has_cards(config) and any(option(config, name) for name in ("seed", "device", "images")):
+        if has_cards(config) and any(option(config, name) is not None for name in ("seed", "device", "images")):
             session_of(config)
         named = ("model", "card", "weights", "factory", "dataset", "profile")
         if has_cards(config) and any(config.getoption(f"robustness_{name}") for name in named):

@@ -12,12 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustness import hardware, measuring, selection
+from robustness import hardware, selection
 from robustness.cards import Card, Claim
 from robustness.errors import RobustnessError
 from robustness.evidence import Evidence
 from robustness.harness import Harness, data_root, no_progress, store_root
-from robustness.measuring import Measurable, Measuring
+from robustness.measuring import Measurable, Measuring, measurable, suggested
 from robustness.reporting.document import RED, ClaimOutcome, ModelResult, build
 from robustness.store import Store
 
@@ -110,7 +110,7 @@ class Session:
     @cached_property
     def measurable(self) -> dict[str, Measurable]:
         """Every sweep of the selected cards that is measured alone, by id."""
-        return {each.id: each for each in measuring.measurable(self.cards)}
+        return {each.id: each for each in measurable(self.cards)}
 
     @cached_property
     def harness(self) -> Harness:
@@ -213,7 +213,7 @@ class Session:
             mine = [outcome for outcome in outcomes if outcome.claim.model == card.name]
             if mine or self.measuring.of(card.name):
                 evidence = self._evidence(card)
-                claims = measuring.suggested(evidence) if card.measured else ""
+                claims = suggested(evidence) if card.measured else ""
                 results.append(ModelResult(card, evidence, mine, self.measuring.of(card.name), claims))
         return build(results, self._about(complete), self.notices)
 
