@@ -34,7 +34,8 @@ class Verdict:
 
 
 @lru_cache(maxsize=256)
-def _matrix(evidence: Evidence, row: int) -> Matrix:
+def matrix(evidence: Evidence, row: int) -> Matrix:
+    """Count a cell's images of each class by prediction, (K, K), once for all that asks for it."""
     return confusion_matrix(evidence.labels, evidence.predictions[row], len(evidence.classes))
 
 
@@ -52,7 +53,7 @@ def measure(evidence: Evidence, strength: str, metric: str) -> Measurement:
             loss=evidence.loss[row],
             snr=evidence.snr[row],
         )
-    return metrics.measure_matrix(metric, _matrix(evidence, row), evidence.classes)
+    return metrics.measure_matrix(metric, matrix(evidence, row), evidence.classes)
 
 
 def judge(claim: Claim, evidence: Evidence) -> Verdict:
