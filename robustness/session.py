@@ -143,8 +143,11 @@ class Session:
 
     def plan_gates(self, nodeids: Iterable[tuple[str, str]]) -> None:
         """Take note of the tests that are to hold a gate, as (test id, the gate's id)."""
+        named = [(nodeid, gate) for nodeid, gate in nodeids if gate.endswith(":gate")]
+        if not named:  # cards that cannot be read have no gates
+            return
         known = {gate_id(card): card.name for card in self.cards if card.file.gate is not None}
-        for nodeid, gate in nodeids:
+        for nodeid, gate in named:
             if gate in known and nodeid not in self.gates:
                 self.gates[nodeid] = GateOutcome(known[gate], "never ran", "no worker reported it", {})
                 self.asked.add("gate")
