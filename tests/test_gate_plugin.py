@@ -233,7 +233,7 @@ def test_the_page_describes_every_key_of_a_gate(gated):
 def test_compare_shows_two_runs(gated, capsys):
     """Catches: flips the wrong way round; unlike runs shown side by side."""
     (gated.root / "report.json").rename(gated.root / "first.json")
-    damage(gated, "inputs * 0.2 + 0.6").run("suites")
+    gated.edit(gated.net, ("-(means**2).sum(1) / 2", "-(means**2).sum(1) / 4")).run("suites")  # other weights
     capsys.readouterr()
     assert main(["compare", "first.json", "report.json"]) == 0
     row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("clean:0:accuracy"))
@@ -255,7 +255,7 @@ def test_a_warm_gate_needs_neither_torch_nor_scipy(gated):
     ask(gated)
     gated.write(
         "suites/test_zz.py",
-        "import sys\n\ndef test_zz():\n    assert not {'torch', 'scipy', 'sklearn', 'statsmodels'} & set(sys.modules)\n",
+        "import sys\n\ndef test_zz():\n    assert not {'torch', 'scipy', 'sklearn'} & set(sys.modules)\n",
     )
     run = gated.plain(GATE, "suites/test_zz.py", "-p", "no:hypothesispytest", apart=True)
     assert run.ret == 0, run.out

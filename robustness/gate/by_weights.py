@@ -41,7 +41,7 @@ def hold(
     fates = [row["verdict"] for row in rows]
     if all(fate == "waived" for fate in fates):
         raise GateError("every cell is waived: nothing is left to hold the model to")
-    equal, met = _equals(cells, drops, gate.alpha, waived), len(cells) - fates.count("waived")
+    equal, met = passes_if_equal(cells, drops, gate.alpha, waived), len(cells) - fates.count("waived")
     table = {"cells": rows, "passes_if_equal": equal}
     if worse := [row for row in rows if row["verdict"] == "failed"]:
         worst = max(worse, key=lambda row: float(row["drop"] - row["margin"]))
@@ -115,7 +115,7 @@ def _bounds(drops: Sequence[Drop], margin: Any, alpha: float) -> tuple[Any, Any,
     return np.where(counted, low, seen - z * error), np.where(counted, high, seen + z * error), over
 
 
-def _equals(cells: Sequence[Cell], drops: Sequence[Drop], alpha: float, waived: Mapping[str, str]) -> float:
+def passes_if_equal(cells: Sequence[Cell], drops: Sequence[Drop], alpha: float, waived: Mapping[str, str]) -> float:
     """Give how often an equal model passes: images exchanged where they are counted, a bound below for the others."""
     pairs = [(cell, drop) for cell, drop in zip(cells, drops, strict=True) if str(cell) not in waived]
     counted = [(cell, drop.changes, drop.n) for cell, drop in pairs if drop.changes is not None]

@@ -10,7 +10,7 @@ from typing import Any
 from robustness.errors import RobustnessError
 from robustness.evidence import Evidence
 from robustness.gate import accept, paired, protocol
-from robustness.gate.differences import GateError
+from robustness.gate.differences import GateError, gateable
 from robustness.gate.differences import paired as drop_of
 from robustness.reporting.plain import one_line
 from robustness.reporting.rows import DASH, NAME
@@ -87,7 +87,7 @@ def _kept(store: Store, sweep: Plain) -> Evidence | None:
 def _by_image(kept: list[Evidence | None], strength: str, metric: str) -> list[str]:
     """Give interval, flips and McNemar's p-value of a cell; nothing where a metric or the store does not allow it."""
     one, other = kept
-    if one is None or other is None:
+    if one is None or other is None or not gateable(metric):
         return [""] * 4
     try:
         drop = drop_of(metric, one, other, strength)

@@ -84,6 +84,8 @@ def paired(metric: str, baseline: Evidence, candidate: Evidence, strength: str) 
     Where both count the same images the changes are counted; else each image's influence on the two rates is taken.
     GateError where a rate has no denominator.
     """
+    if not gateable(metric):
+        raise GateError(f"{metric}: is not of classes and of what is discarded; a gate can hold it to nothing")
     kind = metrics.parse(metric, candidate.classes).kind
     sign = 1 if kind.better == "higher" else -1
     was, now = (_counts(metric, evidence, evidence.index(strength)) for evidence in (baseline, candidate))
