@@ -95,11 +95,10 @@ def paired(metric: str, baseline: Evidence, candidate: Evidence, strength: str) 
             raise GateError(f"{metric} at {strength}: there is no image to count; leave the metric out of [gate]")
         changes = np.where(among, sign * (was[0].astype(np.int8) - now[0].astype(np.int8)), 0).astype(np.int8)
         return Drop(float(was[0][among].mean()), float(now[0][among].mean()), sign, n, changes)
-    rates, influences = zip(*(_influence(metric, e, strength) for e in (baseline, candidate)), strict=True)
+    rates, influences, steepest = zip(*(_influence(metric, e, strength) for e in (baseline, candidate)), strict=True)
     moved = influences[0] - influences[1]
     # Images that differ in nothing are no certainty: as if one more differed by all that one can.
-    most = max(float(np.abs(influence).max()) for influence in influences)
-    error = math.sqrt(float(((moved - moved.mean()) ** 2).sum()) + most**2) / len(moved)
+    error = math.sqrt(float(((moved - moved.mean()) ** 2).sum()) + max(steepest) ** 2) / len(moved)
     return Drop(rates[0], rates[1], sign, len(moved), None, error)
 
 
@@ -114,8 +113,8 @@ def _counts(metric: str, evidence: Evidence, row: int) -> tuple[NDArray[np.bool_
     return (right, evidence.labels == label) if name == "recall" and label is not None else None
 
 
-def _influence(metric: str, evidence: Evidence, strength: str) -> tuple[float, Floats]:
-    """Give a rate and how much each image moves it, (N,), of mean zero."""
+def _influence(metric: str, evidence: Evidence, strength: str) -> tuple[float, Floats, float]:
+    """Give a rate, how much each image moves it, (N,), of mean zero, and how much one could at most."""
     row = evidence.index(strength)
     counted = _counts(metric, evidence, row)
     if counted is not None:
@@ -123,7 +122,7 @@ def _influence(metric: str, evidence: Evidence, strength: str) -> tuple[float, F
         share, rate = float(among.mean()), math.nan
         if share:
             rate = float((hit & among).mean()) / share
-            return rate, (hit & among).astype(np.float64) / share - among * (rate / share)
+            return rate, (hit & among).astype(np.float64) / share - among * (rate / share), 1 / share
     else:
         name, label = metrics.parse(metric, evidence.classes)
         rule = metrics.METRICS[name].rate
@@ -132,7 +131,7 @@ def _influence(metric: str, evidence: Evidence, strength: str) -> tuple[float, F
         rate, _, _, gradient, _ = rule(matrix, label)
         if gradient is not None and not math.isnan(rate):
             slopes = gradient[evidence.labels, evidence.predictions[row]]
-            return rate, slopes - slopes.mean()
+            return rate, slopes - slopes.mean(), float(np.abs(gradient - slopes.mean()).max())
     raise GateError(f"{metric} at {strength}: there is nothing to divide by; leave the metric out of [gate]")
 
 

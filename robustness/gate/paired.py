@@ -126,7 +126,7 @@ def mcnemar(losses: ArrayLike, gains: ArrayLike) -> Floats:
     both = np.asarray(losses, dtype=np.int64) + np.asarray(gains, dtype=np.int64)
     logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, int(both.max(initial=0)) + 1)))])
     tails = [
-        math.fsum(np.exp(logs[m] - logs[: k + 1] - logs[m - np.arange(k + 1)] - m * math.log(2)))
+        float(np.exp(logs[m] - logs[: k + 1] - logs[m - np.arange(k + 1)] - m * math.log(2)).sum())
         for k, m in zip(fewer.ravel(), both.ravel(), strict=True)
     ]
     return np.minimum(2 * np.array(tails), 1.0).reshape(both.shape)
