@@ -52,6 +52,9 @@ def parser() -> argparse.ArgumentParser:
     crops.add_argument("--size", metavar="N", type=_whole(1, 4096), default=32, help="its side in pixels (32)")
     crops.add_argument("--subjects", metavar="FILE", type=Path, help="CSV of image and person, for a folder")
     _add_starting(commands)
+    _add_baseline(commands)
+    compare = _add(commands, "compare", "show two runs side by side, from their JSON reports")
+    compare.add_argument("runs", nargs=2, metavar="RUN.json", type=Path, help="what --robustness-report wrote")
     _add_evidence(commands)
     return whole
 
@@ -107,6 +110,17 @@ def _share(text: str) -> float:
     if not 0.001 <= share < 0.5:
         raise argparse.ArgumentTypeError(f"must be a share from 0.001 to 0.5, as 0.02 for two points, got {text!r}")
     return share
+
+
+def _add_baseline(commands: Any) -> None:
+    actions = _add(commands, "baseline", "keep accepted models, which retrained ones are held against")
+    actions = actions.add_subparsers(metavar="ACTION", required=True)
+    accept = _add(actions, "accept", "make runs, or retrainings, the baseline of a model", command="baseline accept")
+    accept.add_argument("runs", nargs="*", metavar="RUN.json", type=Path, help="what --robustness-report wrote")
+    accept.add_argument("--model", metavar="NAME", required=True, help="the model's name in them")
+    accept.add_argument("--seeds", metavar="A,B,...", type=_seeds, help="instead: train by its recipe from these seeds")
+    accept.add_argument("--workers", metavar="N", type=_whole(1, 1000), help="trainings side by side (default: cores)")
+    accept.add_argument("--to", metavar="FILE", type=Path, help="the baseline to write (default: as its card says)")
 
 
 def _add_evidence(commands: Any) -> None:

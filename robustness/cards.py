@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from robustness import libraries, metrics, project, sources, strengths, sweep_profiles
 from robustness.datasets.spec import DataSpec
 from robustness.errors import CardError
+from robustness.gate.tables import WaiverTable
 from robustness.perturbations import Clean, Perturbation
 from robustness.problems import sentence
 from robustness.schema import CardFile, SweepTable
@@ -96,6 +97,23 @@ class Card:
             **({"adaptation": model.adaptation} if model.adaptation else {}),
             **({"files": files} if files else {}),
         }
+
+    @property
+    def baseline(self) -> Path:
+        """The file of the card's baseline: as its [gate] names it, else in baselines/ beside the card."""
+        named = self.file.gate.baseline if self.file.gate else None
+        return self.path.parent / (named or f"baselines/{self.name}.json")
+
+    @property
+    def gated_sweeps(self) -> tuple[str, ...]:
+        """The sweeps that the card's gate reads: those that it names, else all."""
+        named = self.file.gate.sweeps if self.file.gate else None
+        return ("clean", *self.file.sweeps) if named is None else named
+
+    def waiver(self, claim: Claim) -> WaiverTable | None:
+        """Give the waiver of a claim, if one is in force."""
+        named = f"{claim.sweep}:{claim.strength}:{claim.metric}"
+        return next((w for w in self.file.waivers if w.claim == named and not w.expired), None)
 
     def reseeded(self, seed: int, **arguments: Any) -> Card:
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -34,7 +34,8 @@ class Verdict:
 
 
 @lru_cache(maxsize=256)
-def _matrix(evidence: Evidence, row: int) -> Matrix:
+def matrix(evidence: Evidence, row: int) -> Matrix:
+    """Count a cell's images of each class by prediction, (K, K), once for all that asks for it."""
     return confusion_matrix(evidence.labels, evidence.predictions[row], len(evidence.classes))
 
 
@@ -52,7 +53,7 @@ def measure(evidence: Evidence, strength: str, metric: str) -> Measurement:
             loss=evidence.loss[row],
             snr=evidence.snr[row],
         )
-    return metrics.measure_matrix(metric, _matrix(evidence, row), evidence.classes)
+    return metrics.measure_matrix(metric, matrix(evidence, row), evidence.classes)
 
 
 def judge(claim: Claim, evidence: Evidence) -> Verdict:
@@ -89,9 +90,18 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
             measured,
         )
     kept = measured.value >= claim.threshold if higher else measured.value <= claim.threshold
+    measured = _unsure(measured, claim.threshold)
     if kept:
         return Verdict(claim, "held", f"{found}, and {promise}", measured)
     return Verdict(claim, "failed", f"{found}, but {promise}{_missing(claim, measured)}", measured)
+
+
+def _unsure(measured: Measurement, threshold: float) -> Measurement:
+    """Note that other images of the same kind might well have been on the other side of the threshold."""
+    if not measured.interval.low <= threshold <= measured.interval.high:
+        return measured
+    note = "its threshold lies inside the interval"
+    return replace(measured, note=f"{measured.note}; {note}" if measured.note else note)
 
 
 def _unconditional(claim: Claim, beside: tuple[str, ...], evidence: Evidence) -> str:

@@ -217,6 +217,32 @@ def _prune(options: Namespace) -> int:
     return _printed(listing.pruned(store, chosen, only_say=options.dry_run))
 
 
+def _accept(options: Namespace) -> int:
+    from robustness import healthy
+    from robustness.gate import accept
+
+    if bool(options.runs) == bool(options.seeds):
+        raise RobustnessError("baseline accept takes either reports of runs (RUN.json), or --seeds to train from")
+    if options.runs and options.to:
+        store = _store(options)
+        accepted = [accept.of_run(path, options.model, store) for path in options.runs]
+        return _printed(accept.accept(options.to, options.model, accepted, store))
+    options.models = [options.model]
+    harness, card = _harness(options), _chosen(options)[0]
+    if options.runs:
+        accepted = [accept.of_run(path, card.name, harness.store) for path in options.runs]
+    else:
+        accept.train(card, options.seeds, harness, options.workers)
+        accepted = [accept.of_seed(healthy.anew(harness), card, seed) for seed in options.seeds]
+    return _printed(accept.accept(options.to or card.baseline, card.name, accepted, harness.store))
+
+
+def _compare(options: Namespace) -> int:
+    from robustness.gate import compare
+
+    return _printed(compare.compared(*options.runs, _store(options)))
+
+
 def _printed(lines: Iterable[str]) -> int:
     for line in lines:
         print(line, flush=True)
@@ -234,6 +260,8 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "profiles": _profiles,
     "data mnist": _mnist,
     "data crops": _crops,
+    "baseline accept": _accept,
+    "compare": _compare,
     "evidence list": _list,
     "evidence show": _show,
     "evidence prune": _prune,

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-TAKEN = ("claim", "measured", "card")
-"""Fixtures that a test is made of, one a claim, a sweep or a card; each that comes later follows from those before."""
+TAKEN = ("claim", "measured", "gate", "card")
+"""Fixtures that a test is made of: one a claim, sweep, gate or card; a later one follows from those before."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make one test per claim (or card, or sweep that is measured alone) of the selected cards."""
+    """Make one test per claim (or card, gate, or sweep that is measured alone) of the selected cards."""
     wanted = next((name for name in TAKEN if _is_ours(metafunc.definition, name)), None)
     if wanted is None:
         return
@@ -44,6 +44,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("claim", claims, ids=[claim.id for claim in claims], indirect=True)
     elif wanted == "measured":
         metafunc.parametrize("measured", list(sweeps.values()), ids=list(sweeps), indirect=True)
+    elif wanted == "gate":
+        from robustness.session import gate_id
+
+        gated = [card for card in cards if card.file.gate is not None]
+        metafunc.parametrize("gate", gated, ids=[gate_id(card) for card in gated], indirect=True)
     else:
         metafunc.parametrize("card", cards, ids=[card.name for card in cards], indirect=True)
 
@@ -92,11 +97,12 @@ def _red(error: Exception) -> BaseException:
 
 @pytest.fixture
 def card(request: pytest.FixtureRequest) -> Card:
-    """A selected model's card; beside `claim` or `measured`, the card that it is of."""
+    """A selected model's card; beside `claim`, `measured` or `gate`, the card that it is of."""
     if hasattr(request, "param"):
         return request.param  # type: ignore[no-any-return]
-    if "measured" in request.fixturenames:
-        return request.getfixturevalue("measured").card  # type: ignore[no-any-return]
+    for name in ("measured", "gate"):
+        if name in request.fixturenames:
+            return request.getfixturevalue(name).card  # type: ignore[no-any-return]
     return request.getfixturevalue("claim").card  # type: ignore[no-any-return]
 
 
@@ -182,9 +188,45 @@ class ClaimCheck:
         from robustness import claims
 
         verdict = claims.judge(self._claim, evidence)
-        self._node.user_properties += claims.properties(verdict, evidence).items()
+        told = claims.properties(verdict, evidence)
+        waiver = self.card.waiver(self._claim) if verdict.outcome == "failed" else None
+        if waiver is not None:
+            told |= {"outcome": "waived", "message": f"{verdict.message}; {waiver}"}
+        self._node.user_properties += told.items()
+        if waiver is not None:
+            pytest.xfail(told["message"])
         if not verdict.held:
             pytest.fail(verdict.message, pytrace=False)
+
+
+@pytest.fixture
+def gate(request: pytest.FixtureRequest) -> GateCheck:
+    """The gate of a selected card that asks for one; `gate.check()` holds the model to its baseline."""
+    return GateCheck(request.node, session_of(request.config), request.param)
+
+
+class GateCheck:
+    """A gate under test: its `card`, and `check`."""
+
+    def __init__(self, node: pytest.Item, session: Session, card: Card) -> None:
+        self._node = node
+        self._session = session
+        self.card = card
+
+    def check(self, sweep: Callable[[str], Evidence]) -> None:
+        """Decide by all evidence, note the table on the test, and fail with a sentence where it is not passed."""
+        from robustness.gate.decision import decide
+        from robustness.reporting.plain import plain
+        from robustness.store import canonical
+
+        decision = decide(self.card, sweep)
+        told = {"model": self.card.name, "outcome": decision.outcome, "message": decision.message}
+        told["gate"] = canonical(plain(decision.table)).decode()
+        self._node.user_properties += told.items()
+        if decision.outcome == "inconclusive" and not self._session.options.undecided_is_red:
+            self._session.harness.notice(decision.message)
+        elif decision.outcome != "passed":
+            pytest.fail(decision.message, pytrace=False)
 
 
 def _told(config: pytest.Config, make: Callable[[], T]) -> T:

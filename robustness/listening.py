@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from robustness.session import Session
 
 REPORTS = pytest.StashKey[list[str]]()
+UNDECIDED = 10
+"""The exit code of a run that is red only because gates decide nothing; pytest's own end at 5."""
 DOCUMENT = pytest.StashKey[dict[str, Any]]()
 
 
@@ -30,11 +33,16 @@ class Listener:
         """Note which claims are to run."""
         if SESSION not in self._config.stash:
             return
+        from robustness.cards import Card
+        from robustness.session import gate_id
+
         run = session_of(self._config)
         if session.items and all(item.get_closest_marker("timing") for item in session.items):
             run.asked.discard("claim")  # timing was asked for, and nothing else
         params = ((item.nodeid, getattr(getattr(item, "callspec", None), "params", {})) for item in session.items)
-        run.plan_params((nodeid, given.get("claim") or given.get("measured")) for nodeid, given in params)
+        given = list(params)
+        run.plan_params((nodeid, each.get("claim") or each.get("measured")) for nodeid, each in given)
+        run.plan_gates((nodeid, gate_id(each["gate"])) for nodeid, each in given if isinstance(each.get("gate"), Card))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
@@ -51,12 +59,15 @@ class Listener:
             # pytest escapes what is not ASCII.
             shown = {name.encode("unicode_escape").decode(): each for name, each in run.measurable.items()}
             run.plan_params((nodeid, shown.get(parameters(nodeid))) for nodeid in ids)
+            run.plan_gates((nodeid, nodeid.rpartition("[")[2].removesuffix("]")) for nodeid in ids)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note what came of a test that holds a claim."""
         if SESSION not in self._config.stash:
             return
         session = session_of(self._config)
+        if report.nodeid in session.gates and (report.when == "call" or not report.passed):
+            _hear_gate(session, report)
         measured = report.nodeid in session.measuring.planned
         if not (measured or report.nodeid in session.planned) or (report.when != "call" and report.passed):
             return
@@ -70,7 +81,8 @@ class Listener:
             outcome = str(numbers.get("outcome", "never ran"))
             message = str(numbers.get("message", "the test passed without `claim.check(evidence)`"))
         elif report.skipped:
-            outcome, message = "skipped", _reason(report)
+            waived = numbers.get("outcome") == "waived"
+            outcome, message = ("waived", str(numbers["message"])) if waived else ("skipped", _reason(report))
         else:
             outcome = str(numbers.get("outcome", "errored"))
             outcome = "errored" if outcome == "held" else outcome
@@ -137,6 +149,20 @@ def _spare_hypothesis(config: pytest.Config) -> None:
         config.pluginmanager.unregister(name="hypothesispytest")
 
 
+def _hear_gate(session: Session, report: pytest.TestReport) -> None:
+    """Note what came of a gate: in the words of its test, or why that could not say any."""
+    told = dict(report.user_properties)
+    if report.skipped:
+        outcome, message = "skipped", _reason(report)
+    elif "outcome" in told:
+        outcome, message = str(told["outcome"]), str(told["message"])
+        outcome = "errored" if report.failed and outcome == "passed" else outcome
+    else:
+        outcome = "errored" if report.failed else "never ran"
+        message = _reason(report) if report.failed else "the test passed without `gate.check(sweep)`"
+    session.hear_gate(report.nodeid, outcome, message, json.loads(str(told.get("gate", "{}"))))
+
+
 def _reason(report: pytest.TestReport) -> str:
     if isinstance(report.longrepr, tuple):
         return str(report.longrepr[2]).removeprefix("Skipped: ")
@@ -153,14 +179,17 @@ def _finish(config: pytest.Config, session: pytest.Session, run: Session) -> Non
             config.stash[REPORTS] = [run.unreadable]
         return
     problems = run.problems()
-    if not run.planned and not run.measuring.planned and not problems:
+    if not (run.planned or run.measuring.planned or run.gates or problems):
         return
+    undecided = len(run.undecided())
+    if session.exitstatus == pytest.ExitCode.TESTS_FAILED and session.testsfailed == undecided > 0 and not problems:
+        session.exitstatus = UNDECIDED
     if problems and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    complete = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    complete = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, UNDECIDED)
     document = config.stash[DOCUMENT] = run.document(complete=complete)
     written = config.stash[REPORTS] = []
-    for path in report_files(config) if run.planned or run.measuring.planned else ():
+    for path in report_files(config) if run.planned or run.measuring.planned or run.gates else ():
         try:
             formats.write(document, path)
             written.append(f"report: {os.path.relpath(path, config.invocation_params.dir)}")

@@ -24,6 +24,8 @@ from robustness.decisions import Filtering
 from robustness.described import Budget
 from robustness.doubts import DOUBTS
 from robustness.errors import nearest
+from robustness.gate import checks
+from robustness.gate.tables import GateTable, WaiverTable
 from robustness.model_table import Arguments, CallableName, ModelTable
 from robustness.perturbations import KINDS, Perturbation
 from robustness.strengths import Strength, Unit
@@ -166,6 +168,8 @@ class CardFile(_Table):
     search: SearchTable | None = None
     doubts: dict[str, str] = {}
     thresholds: dict[str, Any] = {}
+    gate: GateTable | None = None
+    waivers: tuple[WaiverTable, ...] = ()
 
     @model_validator(mode="after")
     def _fitting(self) -> CardFile:
@@ -231,6 +235,11 @@ class CardFile(_Table):
                 raise ValueError(
                     f"doubts.{name}: must say why the card's numbers are believed all the same, got nothing"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _gated(self) -> CardFile:
+        checks.check(self)
         return self
 
     def _check_compared(self, sweep: str, table: ClaimTable) -> None:

@@ -18,7 +18,7 @@ from robustness.errors import RobustnessError
 from robustness.evidence import Evidence
 from robustness.harness import Harness, data_root, no_progress, store_root
 from robustness.measuring import Measurable, Measuring, measurable, suggested
-from robustness.reporting.document import RED, ClaimOutcome, ModelResult, build
+from robustness.reporting.document import RED, ClaimOutcome, GateOutcome, ModelResult, build
 from robustness.store import Store
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from robustness.drafts import Draft
 
-WORST_FIRST = (*RED, "skipped", "held")
+WORST_FIRST = (*RED, "waived", "skipped", "held")
 VERSIONS = ("pytest-robustness", "torch", "numpy", "pytest")
 
 
@@ -42,6 +42,7 @@ class Options:
     device: str = "auto"
     seed: int = 0
     strict: bool = False
+    inconclusive: str | None = None
     workers: int = 1
     worker: int = 0
     run: str | None = None
@@ -58,6 +59,8 @@ class Options:
             raise RobustnessError(f"`seed` must lie in [0, 2**32), got {self.seed}; leave it out for 0")
         if self.images is not None and self.images < 1:
             raise RobustnessError(f"`images` must be at least 1, got {self.images}; leave it out for all test images")
+        if self.inconclusive not in (None, "red", "warning"):
+            raise RobustnessError(f"`inconclusive` must be red or warning, got {self.inconclusive!r}")
         kind, _, number = self.device.partition(":")
         if self.device not in ("auto", "cpu", "cuda") and not (kind == "cuda" and number.isdecimal()):
             raise RobustnessError(f"`device` must be cpu, cuda, cuda:N or auto, got {self.device!r}")
@@ -66,6 +69,11 @@ class Options:
                 f"`device` = {self.device!r}: this machine has {_torch_gpus()} GPU(s) that torch can use; "
                 "take cpu, or auto for what there is"
             )
+
+    @property
+    def undecided_is_red(self) -> bool:
+        """Whether a gate that decides nothing fails its test."""
+        return self.strict if self.inconclusive is None else self.inconclusive == "red"
 
 
 def _torch_gpus() -> int:
@@ -80,7 +88,7 @@ class Session:
     """
     The state of a run, in the process that tests and, under xdist, in the one that only listens.
 
-    ``asked`` holds which of "claim" and "card" the collected tests take, ``unreadable`` why there are no cards
+    ``asked`` holds which of "claim", "card" and "gate" the collected tests take, ``unreadable`` why there are no cards
     for them; ``planned`` maps test ids to claims, ``outcomes`` what was heard of them.
     """
 
@@ -92,6 +100,8 @@ class Session:
     planned: dict[str, Claim] = field(default_factory=dict)
     measuring: Measuring = field(default_factory=Measuring)
     outcomes: dict[str, ClaimOutcome] = field(default_factory=dict)
+    gates: dict[str, GateOutcome] = field(default_factory=dict)
+    """By test id: what came of each gate that was planned."""
     keys: dict[tuple[str, str], str] = field(default_factory=dict)
     heard: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.time)
@@ -159,6 +169,25 @@ class Session:
             self.keys[planned.model, planned.sweep] = key
         self.measuring.hear(nodeid, outcome, message)
 
+    def plan_gates(self, nodeids: Iterable[tuple[str, str]]) -> None:
+        """Take note of the tests that are to hold a gate, as (test id, the gate's id)."""
+        named = [(nodeid, gate) for nodeid, gate in nodeids if gate.endswith(":gate")]
+        if not named:  # cards that cannot be read have no gates
+            return
+        known = {gate_id(card): card.name for card in self.cards if card.file.gate is not None}
+        for nodeid, gate in named:
+            if gate in known and nodeid not in self.gates:
+                self.gates[nodeid] = GateOutcome(known[gate], "never ran", "no worker reported it", {})
+                self.asked.add("gate")
+
+    def hear_gate(self, nodeid: str, outcome: str, message: str, table: Mapping[str, Any]) -> None:
+        """Take note of what came of a planned gate; a red word on it stands."""
+        before = self.gates[nodeid]
+        for sweep, key in table.get("evidence", {}).items():
+            self.keys.setdefault((before.model, sweep), key)
+        if before.outcome not in ("failed", "errored"):
+            self.gates[nodeid] = GateOutcome(before.model, outcome, message, table)  # type: ignore[arg-type]
+
     def hear(self, nodeid: str, outcome: str, numbers: Mapping[str, Any], message: str) -> None:
         """Take note of what came of a planned test; the first word on it stands, unless a failure follows."""
         claim = self.planned.get(nodeid)
@@ -196,25 +225,41 @@ class Session:
         if not self.cards:
             return ["no card is selected; name models with --robustness-model or cards with --robustness-card"]
         found = list(self.measuring.problems())
-        if not self.planned and "claim" in self.asked and not self.measuring.planned:
+        if "claim" in self.asked and not (self.planned or self.measuring.planned or self.gates):
             return ["no claim was run: none of the selected tests holds a claim of the selected cards"]
+        if not self.gates and self.asked == {"gate"}:
+            return ["no gate was run: no selected card has a [gate] table; docs/gate.md says what one holds"]
         outcomes = self.all_outcomes()
+        found += [
+            f"{card.name}: the {waiver.place} is no longer {waiver}" for card in self.cards
+            for waiver in card.file.waivers if waiver.expired
+        ]  # fmt: skip
+        if never := [gate.model for gate in self.gates.values() if gate.outcome == "never ran"]:
+            found.append(f"the gate of {', '.join(never)} never ran")
+        if self.gates and all(gate.outcome == "skipped" for gate in self.gates.values()) and not outcomes:
+            found.append("all gates were skipped")
         if never := [o for o in outcomes if o.outcome == "never ran"]:
             found.append(f"{len(never)} of {len(outcomes)} claims never ran, {never[0].claim.id} among them")
         if outcomes and all(outcome.outcome == "skipped" for outcome in outcomes):
             found.append(f"all {len(outcomes)} claims were skipped")
         return found
 
+    def undecided(self) -> list[str]:
+        """Say which gates decided nothing, where that is red."""
+        gates = [gate.model for gate in self.gates.values() if gate.outcome == "inconclusive"]
+        return [f"the gate of {name} decides nothing" for name in gates if self.options.undecided_is_red]
+
     def document(self, *, complete: bool) -> dict[str, Any]:
         """Give the report of the run."""
-        outcomes = self.all_outcomes()
+        outcomes, gates = self.all_outcomes(), {gate.model: gate for gate in self.gates.values()}
         results = []
         for card in self.cards:
             mine = [outcome for outcome in outcomes if outcome.claim.model == card.name]
-            if mine or self.measuring.of(card.name):
+            if mine or self.measuring.of(card.name) or card.name in gates:
                 evidence = self._evidence(card)
                 claims = suggested(evidence) if card.measured else ""
-                results.append(ModelResult(card, evidence, mine, self.measuring.of(card.name), claims))
+                measured = self.measuring.of(card.name)
+                results.append(ModelResult(card, evidence, mine, gates.get(card.name), measured, claims))
         return build(results, self._about(complete), self.notices)
 
     def _evidence(self, card: Card) -> dict[str, Evidence | None]:
@@ -238,7 +283,7 @@ class Session:
             "seed": self.options.seed,
             "workers": self.options.workers,
             "complete": complete,
-            "problems": self.problems(),
+            "problems": [*self.problems(), *self.undecided()],
         }
 
     def header(self) -> Sequence[str]:
@@ -255,6 +300,11 @@ class Session:
             f"seed {options.seed}, {about}",
             f"robustness: store {store_root(options.store)}, data root {data_root(options.data)}",
         ]
+
+
+def gate_id(card: Card) -> str:
+    """Give what a gate's test is called by; no claim and no model is called so."""
+    return f"{card.name}:gate"
 
 
 def versions() -> dict[str, str]:

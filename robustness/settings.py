@@ -44,7 +44,8 @@ OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("device", {"metavar": "DEVICE"}, "cpu, cuda, cuda:N or auto (default): a GPU if there is one"),
     ("seed", {"type": int, "metavar": "N"}, "the seed of all draws (default 0)"),
     ("report", {"action": "append", "metavar": "FILE"}, "write the report here: .md, .json, .csv or .tex (repeatable)"),
-    ("strict", {"action": "store_true"}, "missing data or weights are errors, not skips"),
+    ("strict", {"action": "store_true"}, "missing data or weights are errors, not skips; an undecided gate is red"),
+    ("inconclusive", {"metavar": "FATE"}, "a gate that decides nothing: red or warning (default: red where strict)"),
 )
 
 
@@ -84,6 +85,7 @@ def session_of(config: pytest.Config) -> Session:
             device=option(config, "device") or "auto",
             seed=_integer(option(config, "seed"), "seed"),
             strict=bool(option(config, "strict")),
+            inconclusive=option(config, "inconclusive"),
             workers=int(worker.get("workercount", 0) or _xdist_workers(config)),
             worker=int(re.sub(r"\D", "", worker.get("workerid", "")) or 0),
             run=worker.get("testrunuid"),

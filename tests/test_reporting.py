@@ -328,7 +328,7 @@ def test_one_outcome_decides(load_card, fate):
 
     document = report(card, {"clean": CLEAN}, [outcome(card, 0), outcome(card, 1, fate)])
 
-    expected = {"held": "passed", "skipped": "partial"}.get(fate, "failed")
+    expected = {"held": "passed", "waived": "passed", "skipped": "partial"}.get(fate, "failed")
     assert document["verdict"] == expected
     assert document["counts"]["claims"] == 2
 
@@ -378,8 +378,8 @@ def test_counts_add_up(load_card):
     assert counts["skips"][0] == {"model": "one", "reason": "reason 0", "claims": 2}
 
 
-def test_red_is_everything_but_held_and_skipped():
-    assert {*RED, "held", "skipped"} == set(OUTCOMES)
+def test_red_is_everything_but_held_waived_and_skipped():
+    assert {*RED, "held", "waived", "skipped"} == set(OUTCOMES)
     assert verdict(dict.fromkeys((*OUTCOMES, "not selected"), 0), RUN) == "passed"
 
 
@@ -729,7 +729,8 @@ def paths(value, place=""):
 
 
 def test_the_page_describes_every_key_and_no_other(load_card):
-    card = load_card()
+    waiver = '[[waivers]]\nclaim = "clean:0:loss"\nowner = "eve"\nreason = "known"\nexpires = 2999-01-01\n'
+    card = load_card(CLAIMS + waiver)
     outcomes = judged(card, {"clean": CLEAN, "normal": NORMAL})
     outcomes[0] = replace(outcomes[0], outcome="skipped")
     doubtful = evidence(("0",), (0.97,), doubts=["a doubt"])

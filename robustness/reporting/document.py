@@ -14,9 +14,13 @@ from robustness.reporting.plain import plain
 
 FORMAT = "pytest-robustness/report/1"
 
-Outcome = Literal["held", "failed", "errored", "refused", "skipped", "never ran"]
+Outcome = Literal["held", "failed", "errored", "refused", "waived", "skipped", "never ran"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 RED = ("failed", "errored", "refused", "never ran")
+
+GateFate = Literal["passed", "failed", "inconclusive", "errored", "skipped", "never ran"]
+UNRUN = ("skipped", "never ran")
+GATE_FATES: tuple[GateFate, ...] = get_args(GateFate)
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,23 @@ class ClaimOutcome:
 
 
 @dataclass(frozen=True)
+class GateOutcome:
+    """What came of one model's gate: the sentence of its test, and its table (docs/gate.md)."""
+
+    model: str
+    outcome: GateFate
+    message: str
+    table: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class ModelResult:
-    """What came of one card: ``evidence`` by sweep ("clean" too; None where it was not kept), and its claims."""
+    """What came of a card: ``evidence`` by sweep ("clean" too; None where it was not kept), its claims, its gate."""
 
     card: Card
     evidence: Mapping[str, Evidence | None]
     outcomes: Sequence[ClaimOutcome]
+    gate: GateOutcome | None = None
     measured: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """What came of sweeps that were asked for without claims, by name: "measured", or what else and why."""
     suggested: str = ""
@@ -53,12 +68,13 @@ def build(models: Sequence[ModelResult], run: Mapping[str, Any], notices: Sequen
     Make the document of a run, in the order of the cards whatever order tests ended in.
 
     ``run`` says at least whether the run is ``complete``, and which ``problems`` make it red although no
-    claim failed; a document without any claim that ran has a problem in any case.
+    claim failed; a document without any claim or gate that ran has a problem in any case.
     """
     counts = _counts(models)
     problems = list(run["problems"])
-    ran = (*(o for o in OUTCOMES if o not in ("skipped", "never ran")), "measured")
-    if not problems and not any(counts[fate] for fate in ran):
+    ran = (*(o for o in OUTCOMES if o not in UNRUN), "measured")
+    gated = any(n for fate, n in counts["gates"].items() if fate not in UNRUN)
+    if not problems and not gated and not any(counts[fate] for fate in ran):
         problems = ["no claim ran"]
     about = plain({**run, "problems": problems})
     return {
@@ -73,7 +89,7 @@ def build(models: Sequence[ModelResult], run: Mapping[str, Any], notices: Sequen
 
 def verdict(counts: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     """
-    Give "failed" for anything red, "partial" where what ran held but not all claims ran, else "passed".
+    Give "failed" for anything red, "partial" where what ran held but not all did or a gate is open, else "passed".
 
     "measured" where nothing was claimed, and sweeps were asked for without claims.
 
@@ -81,9 +97,11 @@ def verdict(counts: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     >>> verdict(counts, {"complete": True, "problems": []}), verdict(counts | {"refused": 1}, {"problems": []})
     ('partial', 'failed')
     """
-    if run["problems"] or any(counts[outcome] for outcome in RED):
+    gates = counts.get("gates", {})
+    if run["problems"] or any(counts[outcome] for outcome in RED) or any(gates.get(fate) for fate in RED):
         return "failed"
-    if not run["complete"] or counts["skipped"] or counts["not selected"]:
+    open_gates = gates.get("inconclusive") or gates.get("skipped")
+    if not run["complete"] or counts["skipped"] or counts["not selected"] or open_gates:
         return "partial"
     return "measured" if counts.get("measured") and not counts["claims"] else "passed"
 
@@ -98,6 +116,7 @@ def _counts(models: Sequence[ModelResult]) -> dict[str, Any]:
     )
     return {
         **{key: sum(row[key] for row in each) for key in ("claims", *OUTCOMES, "not selected", "measured")},
+        "gates": {fate: sum(r.gate is not None and r.gate.outcome == fate for r in models) for fate in GATE_FATES},
         "models": each,
         "skips": [{"model": model, "reason": reason, "claims": n} for (model, reason), n in skips.items()],
     }
@@ -139,7 +158,18 @@ def _model(result: ModelResult, run: Mapping[str, Any]) -> dict[str, Any]:
         "not_run": [name for name in names if name not in taken],
         "sweeps": [plain(sweep_entry(card, name, result.evidence.get(name), by_cell)) for name in taken],
         "claims": [claim_entry(outcome) for outcome in outcomes],
+        "gate": _gate(result.gate),
+        "waivers": [
+            {**plain(waiver.model_dump()), "expires": str(waiver.expires), "expired": waiver.expired}
+            for waiver in card.file.waivers
+        ],
     }
+
+
+def _gate(gate: GateOutcome | None) -> dict[str, Any] | None:
+    if gate is None:
+        return None
+    return {"outcome": gate.outcome, "message": plain(gate.message), "table": plain(gate.table)}
 
 
 def _origin(result: ModelResult, run: Mapping[str, Any]) -> dict[str, Any]:

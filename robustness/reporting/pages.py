@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from robustness.reporting.gates import gate_grid, gate_sentences, waiver_sentences
 from robustness.reporting.plain import latex, markdown
 from robustness.reporting.rows import MARKS, NAME, PAGE, PRINT, grid, has_numbers, shown_sweeps
 from robustness.reporting.sentences import doubts, not_run, origin, remarks, title, without_numbers
@@ -67,6 +68,7 @@ def _markdown_model(model: Plain) -> Iterator[str]:
         yield from (f"### {markdown(model['name'])}: what it may claim", "", "For its card, as measured here:", "")
         yield from (f"    {line}".rstrip() for line in model["suggested"].splitlines())
         yield ""
+    yield from _markdown_gate(model)
     red = [claim for claim in model["claims"] if claim["outcome"] not in ("held", "skipped")]
     if red:
         yield from (f"### {markdown(model['name'])}: claims that are not held", "")
@@ -74,6 +76,19 @@ def _markdown_model(model: Plain) -> Iterator[str]:
             said = markdown(claim["message"], MESSAGE)
             yield f"- **{MARKS[claim['outcome']]}** {markdown(claim['id'])}: {said}"
         yield ""
+
+
+def _markdown_gate(model: Plain) -> Iterator[str]:
+    said = [*gate_sentences(model), *waiver_sentences(model)]
+    if not said:
+        return
+    yield from (f"### {markdown(model['name'])}: gate and waivers", "")
+    header, rows = gate_grid(model, every=True)
+    if rows:
+        yield from _markdown_table(header, [[markdown(entry) for entry in row] for row in rows])
+        yield ""
+    yield from (f"- {markdown(sentence)}" for sentence in said)
+    yield ""
 
 
 def _markdown_others(model: Plain) -> Iterator[str]:

@@ -27,6 +27,7 @@ MARKS = {
     "never ran": "never ran",
     "failed": "FAILED",
     "refused": "refused",
+    "waived": "waived",
     "skipped": "skipped",
     "held": "ok",
     "not selected": "not selected",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from robustness.reporting.document import OUTCOMES, RED
+from robustness.reporting.gates import gate_counts, gate_grid, gate_sentences, waiver_sentences
 from robustness.reporting.plain import count, one_line
 from robustness.reporting.rows import COLUMNS, DASH, MARKS, NAME, TERMINAL, grid, has_numbers, mark, shown_sweeps
 from robustness.reporting.sentences import doubts, not_run, origin, remarks, title, without_numbers
@@ -16,6 +17,9 @@ BARE = re.compile(f"[-+.e0-9]*|{DASH}")
 
 REMARKS = 4
 """Below a table; the report's files hold them all."""
+
+REDS = 12
+"""Cells of a gate that did not pass, in a terminal."""
 
 SUMMARY = 6
 """Lines of a summary at most."""
@@ -48,7 +52,12 @@ def _model(model: Plain, width: int) -> Iterator[str]:
         for sentence in said:
             yield from _wrapped(sentence, width)
     yield from _others(model, width)
-    for sentence in (*doubts(model), *not_run(model)):
+    header, rows = gate_grid(model, every=False)
+    if rows:
+        yield from ("", f"gate of {one_line(model['name'], NAME)}", *table(header, rows[:REDS]))
+    if len(rows) > REDS:
+        yield f"And {len(rows) - REDS} more, in the report's files."
+    for sentence in (*gate_sentences(model), *waiver_sentences(model), *doubts(model), *not_run(model)):
         yield ""
         yield from _wrapped(sentence, width)
     yield ""
@@ -157,10 +166,15 @@ def _verdict(verdict: str, counts: Plain) -> str:
         sweeps = count(counts["measured"], "sweep")
         return f"measured: {sweeps} on {count(len(counts['models']), 'model')}; nothing was claimed, so nothing is held"
     total = f"{count(counts['claims'], 'claim')} on {count(len(counts['models']), 'model')}"
-    if verdict == "passed":
-        return f"passed: {total}: {'it' if counts['claims'] == 1 else 'all'} held"
+    gates = _and(gate_counts(counts))
+    if verdict == "passed" and counts["held"] == counts["claims"]:
+        return f"passed: {total}: {'it' if counts['claims'] == 1 else 'all'} held{gates}"
     fates = ", ".join(f"{counts[fate]:,} {fate}" for fate in (*OUTCOMES, "not selected") if counts[fate])
-    return f"{'FAILED' if verdict == 'failed' else verdict}: {total}{': ' if fates else ''}{fates}"
+    return f"{'FAILED' if verdict == 'failed' else verdict}: {total}{': ' if fates else ''}{fates}{gates}"
+
+
+def _and(said: str) -> str:
+    return f"; {said}" if said else ""
 
 
 def suggestions(document: Plain) -> Iterator[str]:
@@ -181,13 +195,14 @@ def _next(document: Plain) -> Iterator[str]:
     claims = [claim for model in document["models"] for claim in model["claims"]]
     if document["verdict"] == "failed":
         red = next((claim for claim in claims for outcome in RED if claim["outcome"] == outcome), None)
-        yield f"next: {_repair(red)}"
+        gated = any((model.get("gate") or {}).get("outcome") in (*RED, "inconclusive") for model in document["models"])
+        yield f"next: {_repair(red)}" if red or not gated else "next: see the gate above, and docs/gate.md"
     elif document["verdict"] == "measured":
         yield "next: robustness init writes a card; what it claims is held from then on"
     elif document["verdict"] == "partial":
         yield "next: run what was skipped, not selected or interrupted; until then this answers for a part only"
     else:
-        near = [claim for claim in claims if claim["numbers"].get("value") is not None]
+        near = [claim for claim in claims if claim["outcome"] == "held" and claim["numbers"].get("value") is not None]
         if near:
             closest = min(near, key=lambda c: abs(c["numbers"]["value"] - c["threshold"]) / c["threshold"])
             yield one_line(

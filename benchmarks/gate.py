@@ -1,0 +1,186 @@
+"""
+How often the release gate errs: counted out exactly, and simulated with outcomes that are correlated over cells.
+
+    python -m benchmarks.gate [exact] [weights] [recipe] [seconds] [--pairs 2000]
+
+The tables of docs/gate.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+
+import numpy as np
+from scipy.special import gammaln, ndtri
+from tabulate import tabulate
+
+from robustness.gate import by_weights, paired, recipe
+from robustness.gate.differences import Cell, Drop
+
+ALPHA = 0.05
+MARGIN = 0.02
+CELLS = 11
+BEYOND = 0.02
+"""The drop beyond the margin that should be caught."""
+
+
+def plain(losses, gains, n, drop):
+    """Score as Tango published it, without corrections."""
+    linear = (2 * n - losses + gains) * drop - losses - gains
+    gained = (np.sqrt(linear**2 + 8 * n * gains * drop * (1 - drop)) - linear) / (4 * n)
+    return (losses - gains - n * drop) / np.sqrt(np.maximum(n * (2 * gained + drop - drop**2), 1e-300))
+
+
+def outcomes(n, lost, gained):
+    """Give all counts of losses and gains that may be met, and their probabilities, of n images."""
+    most = [int(n * p + 9 * math.sqrt(n * p + 1) + 9) for p in (lost, gained)]
+    b, c = np.arange(min(most[0], n) + 1)[:, None], np.arange(min(most[1], n) + 1)[None]
+    rest = np.maximum(n - b - c, 0)
+    logs = gammaln(n + 1) - gammaln(b + 1) - gammaln(c + 1) - gammaln(rest + 1)
+    logs = logs + b * math.log(lost) + c * math.log(gained) + rest * math.log(1 - lost - gained)
+    return b, c, np.where(b + c <= n, np.exp(logs), 0.0)
+
+
+def levels(n, drop, gained, alpha):
+    """Give how often one cell fails and passes at a true drop that is the margin: ours, and plain Tango's."""
+    b, c, probability = outcomes(n, drop + gained, gained)
+    z = paired.normal_quantile(alpha)
+    ours = [side * paired.score(b, c, n, drop, side) > z for side in (1.0, -1.0)]
+    published = [side * plain(b, c, n, drop) > z for side in (1.0, -1.0)]
+    return [float((probability * rejected).sum()) for rejected in (*ours, *published)]
+
+
+def exact() -> str:
+    """Count out the worst of all settings by α: 5 % of one cell, and what Holm leaves one of 25 and of 1,000."""
+    rows = []
+    for tests in (1, 25, 1000):
+        alpha = ALPHA / tests
+        found = [
+            levels(n, drop, gained, alpha)
+            for n in (200, 600, 2000, 10_000)
+            for drop in (0.005, 0.01, 0.02, 0.05)
+            for gained in (0.0005, 0.002, 0.01, 0.03, 0.1)
+        ]
+        worst = np.max(found, axis=0) / alpha
+        rows.append([f"{alpha:g}", *(f"{worst[i]:.2f} α" for i in (0, 1, 2, 3))])
+    header = ["α of a cell", "fails, at most", "passes, at most", "as published: fails", "as published: passes"]
+    return tabulate(rows, header, tablefmt="github", disable_numparse=True)
+
+
+def counts(draws, pairs, n, lost, gained, correlation):
+    """Draw losses and gains of many pairs of models, (pairs, cells) twice; `lost` and `gained` are (cells,)."""
+    low, high = ndtri(lost).astype(np.float32), -ndtri(gained).astype(np.float32)
+    own, shared = math.sqrt(1 - correlation), math.sqrt(correlation)
+    losses, gains = np.empty((2, pairs, len(lost)), np.int64)
+    for pair in range(pairs):
+        latent = own * draws.standard_normal((n, len(lost)), np.float32)
+        latent += shared * draws.standard_normal((n, 1), np.float32)
+        losses[pair], gains[pair] = (latent < low).sum(0), (latent > high).sum(0)
+    return losses, gains
+
+
+def fates(losses, gains, n, margin=MARGIN, alpha=ALPHA):
+    """Say of each pair whether its gate passes and whether it fails, (pairs,) twice."""
+    tests = losses.shape[1]
+    passed = (-paired.score(losses, gains, n, margin, -1.0) >= paired.normal_quantile(alpha)).all(axis=1)
+    # Holm's first step is Bonferroni's: it decides whether any cell fails.
+    failed = (paired.score(losses, gains, n, margin, 1.0) >= paired.normal_quantile(alpha / tests)).any(axis=1)
+    return passed, failed
+
+
+SETTINGS = [
+    *((n, discordance, 0.8) for n in (600, 2000, 10_000) for discordance in (0.03, 0.08, 0.14)),
+    (10_000, 0.2, 0.8), (2000, 0.08, 0.0), (2000, 0.08, 0.97),
+]  # fmt: skip
+
+
+def weights(pairs: int, settings=SETTINGS) -> str:
+    """Simulate the gate of weights: its errors, and its power."""
+    draws, rows = np.random.default_rng(0), []
+    for n, discordance, correlation in settings:
+
+        def drawn(drops, n=n, discordance=discordance, correlation=correlation):
+            drop = np.broadcast_to(drops, CELLS)
+            lost = np.maximum((discordance + drop) / 2, drop + 1e-4)
+            return fates(*counts(draws, pairs, n, lost, lost - drop, correlation), n)
+
+        one = np.zeros(CELLS)
+        one[0] = MARGIN
+        equal = drawn(np.full(CELLS, 1e-9))
+        at_margin, single, beyond = drawn(np.full(CELLS, MARGIN)), drawn(one + 1e-9), drawn(MARGIN + BEYOND)
+        shown = [equal[0], equal[1], at_margin[1], single[0], beyond[1]]
+        rows.append([n, f"{discordance:.0%}", correlation, *(f"{np.mean(each):.1%}" for each in shown)])
+    at = "drop at the margin"
+    header = ["images", "discordance", "correlation", "P(pass \\| equal)", "P(fail \\| equal)",
+              f"P(fail \\| {at})", f"P(pass \\| {at})", "P(fail \\| 2 points beyond)"]  # fmt: skip
+    return tabulate(rows, header, tablefmt="github", disable_numparse=True)
+
+
+def retrainings(draws, k, summaries, correlation, *, outliers):
+    """Draw k + 1 summaries, (k + 1, summaries), the candidate first; one training in ten may be an outlier."""
+    values = math.sqrt(1 - correlation) * draws.standard_normal((k + 1, summaries))
+    values += math.sqrt(correlation) * draws.standard_normal((k + 1, 1))
+    return values * (1 + 2 * (draws.random((k + 1, 1)) < 0.1) * outliers)
+
+
+def by_recipe(pairs: int, summaries: int = 8) -> str:
+    """Simulate the gate of a recipe: healthy candidates, and ones that lack two and four standard deviations."""
+    draws, rows = np.random.default_rng(0), []
+    for k in (5, 10, 19, 39):
+        for correlation in (0.0, 0.8):
+            for outliers in (False, True):
+                found = {lacking: np.zeros(2) for lacking in (0, 2, 4)}
+                for _ in range(pairs):
+                    values = retrainings(draws, k, summaries, correlation, outliers=outliers)
+                    for lacking, failed in found.items():
+                        candidate, accepted = values[0] - lacking, values[1:]
+                        failed += (
+                            (candidate < recipe.t_bounds(accepted, ALPHA)).any(),
+                            recipe.rank_p(accepted, candidate) <= ALPHA * (1 + 1e-12),
+                        )
+                decides = int(recipe.carries(k, ALPHA))
+                shown = [found[0][0], found[0][1], *(found[lacking][decides] for lacking in (2, 4))]
+                rates = [f"{each / pairs:.1%}" for each in shown]
+                rates[1] = rates[1] if decides else "cannot decide"
+                rows.append([k, correlation, "with outliers" if outliers else "normal", *rates])
+    header = ["k", "correlation", "seeds", "P(t bound fails \\| healthy)", "P(rank fails \\| healthy)",
+              "caught 2 σ lower in all", "caught 4 σ lower in all"]  # fmt: skip
+    return tabulate(rows, header, tablefmt="github", disable_numparse=True)
+
+
+def seconds(cells: int = 1000, n: int = 10_000) -> str:
+    """Time the statistics of a gate of weights, from changes to the table."""
+    draws = np.random.default_rng(0)
+    changes = draws.choice(np.array([-1, 0, 1], np.int8), p=[0.05, 0.9, 0.05], size=(cells, n))
+    drops = [Drop(0.9, 0.9, 1, n, row) for row in changes]
+    names = [Cell("normal", str(number), "accuracy", MARGIN) for number in range(cells)]
+    started = time.perf_counter()
+    by_weights.judge(names, drops, ALPHA, {})
+    by_weights.passes_if_equal(names, drops, ALPHA, {})
+    return f"{cells:,} cells of {n:,} images: {time.perf_counter() - started:.2f} s"
+
+
+def main(given: list[str] | None = None) -> int:
+    """Print the tables that are asked for, all if none is."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    tables = {
+        "exact": lambda pairs: exact(),
+        "weights": weights,
+        "recipe": by_recipe,
+        "seconds": lambda pairs: seconds(),
+    }
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"of {', '.join(tables)}")
+    parser.add_argument("--pairs", type=int, default=2000, help="drawn for each row (2000)")
+    arguments = parser.parse_args(given)
+    if unknown := set(arguments.tables) - set(tables):
+        parser.error(f"no such table: {', '.join(sorted(unknown))}; there are {', '.join(tables)}")
+    for name in arguments.tables or tables:
+        print(tables[name](arguments.pairs), end="\n\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

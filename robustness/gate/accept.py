@@ -1,0 +1,143 @@
+"""`robustness baseline accept`: runs, or retrainings by the card's recipe, become the baseline of a model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from robustness.cards import Card
+from robustness.errors import StoreError
+from robustness.evidence import OK, Evidence
+from robustness.gate import baseline, protocol
+from robustness.gate.baseline import Accepted
+from robustness.gate.differences import GateError
+from robustness.harness import Harness
+from robustness.reporting.document import FORMAT
+from robustness.store import Store
+
+
+def document(path: Path) -> dict[str, Any]:
+    """Read the JSON report of a run; GateError where it is none, or not whole."""
+    repair = "give the file that --robustness-report FILE.json wrote, once the run has ended"
+    try:
+        found = json.loads(path.read_bytes())
+        if found["format"] != FORMAT:
+            raise GateError(f"{path}: a report of another format ({found['format']}); run the suites again")
+        return dict(found)
+    except OSError as error:
+        raise GateError(f"{path}: could not be read ({error.strerror}); {repair}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise GateError(f"{path}: not the report of a run (torn or foreign); {repair}") from error
+
+
+def model_of(found: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
+    """Give what a run's report says of one model; GateError where the run was without it."""
+    known = {model["name"]: model for model in found["models"]}
+    if name not in known:
+        raise GateError(f"{path}: the run has no model {name!r}; it has {', '.join(known) or 'none'}")
+    chosen: Mapping[str, Any] = known[name]
+    return chosen
+
+
+def of_run(path: Path, name: str, store: Store) -> Accepted:
+    """Give what one model decided in a run, as its report names it; GateError where that is not all there."""
+    found = document(path)
+    if not found["run"].get("complete"):
+        raise GateError(f"{path}: the run did not end, or is still going on; accept it when it has")
+    model = model_of(found, name, path)
+    swept = {}
+    for sweep in sorted(model["sweeps"], key=lambda each: bool(each["name"] != "clean")):
+        wanted = tuple(cell["strength"] for cell in sweep["cells"])
+        swept[sweep["name"]] = _believed(store, f"{path}: {sweep['name']}", sweep["evidence"], wanted, swept)
+    run = {key: found["run"].get(key) for key in ("started", "versions")}
+    about = {"weights": model["weights"], "device": model["device"], "verdict": found["verdict"], **run}
+    return Accepted(about, swept)
+
+
+def _believed(
+    store: Store, where: str, named: Mapping[str, Any] | None, wanted: Sequence[str], swept: Mapping[str, Evidence]
+) -> Evidence:
+    """Give the evidence that a report names, if it is still what the run saw, bit for bit."""
+    again = "run the suites again, with the same --robustness-store, and accept that run"
+    if named is None:
+        raise GateError(f"{where}: the run kept no evidence; {again}")
+    path = store.path("evidence", str(named["key"]))
+    try:
+        evidence = Evidence.from_bytes(path.read_bytes())
+    except (OSError, StoreError) as error:
+        raise GateError(f"{where}: its evidence {path} is not to be had ({error}); {again}") from error
+    if evidence.strengths != tuple(wanted) and "clean" in swept:
+        evidence = evidence.with_clean(swept["clean"], tuple(wanted))
+    if evidence.digest != named["digest"]:
+        raise GateError(f"{where}: its evidence {path} is not what the run saw, it was made anew since; {again}")
+    return evidence
+
+
+def train(card: Card, seeds: Sequence[int], harness: Harness, workers: int | None) -> None:
+    """Train a card's model from several seeds side by side, where the store has not got them."""
+    from robustness.parallel import train_many
+    from robustness.progress import bar
+
+    if card.file.recipe is None:
+        raise GateError(f"{card.path}: --seeds trains by the card's [recipe], and it has none; accept runs instead")
+    every = [card.reseeded(seed) for seed in seeds]
+    what = f"training {card.name}"
+    train_many(every, harness.store.root, harness.data_root, workers, say=harness.store.say, progress=bar, what=what)
+
+
+def of_seed(harness: Harness, card: Card, seed: int) -> Accepted:
+    """Train a card's model from another seed (or find that training in the store) and sweep it."""
+    own = card.reseeded(seed)
+    swept = {sweep: harness.evidence(own, sweep) for sweep in ("clean", *card.file.sweeps)}
+    clean = swept["clean"].provenance
+    about = {"weights": harness.weights_hash(own), "device": clean.get("device"), "seed": seed}
+    return Accepted(about, swept)
+
+
+def accept(path: Path, name: str, accepted: Sequence[Accepted], store: Store) -> Iterator[str]:
+    """Keep accepted models as the baseline at `path`, and say what was done; GateError where nothing is written."""
+    _check(name, accepted)
+    lock = hashlib.sha256(str(path.resolve()).encode()).hexdigest()
+    with store.alone(f"baseline-{lock}", f"accepting a baseline of {name}"):
+        before = path.exists()
+        baseline.write(path, name, accepted)
+    first = accepted[0]
+    images, cells = len(next(iter(first.swept.values()))), sum(len(e.strengths) for e in first.swept.values())
+    yield (
+        f"{name}: {len(accepted)} accepted model(s), {cells} cells of {images} images, "
+        f"{'replace' if before else 'are'} the baseline {path}"
+    )
+    for one in accepted:
+        if one.about.get("verdict", "passed") != "passed":
+            yield f"note: the run of weights {str(one.about['weights'])[:12]} is {one.about['verdict']}, and accepted"
+    yield "next: commit it with its .npz, ask for a [gate] in the card, and pytest suites/"
+
+
+def _check(name: str, accepted: Sequence[Accepted]) -> None:
+    """Refuse what cannot be a baseline: nothing, nothing with numbers, the same twice, unlike ones."""
+    if not accepted or not any(one.swept for one in accepted):
+        raise GateError(f"{name}: there is no cell to accept; give the report of a run that swept something")
+    for one in accepted:
+        if not any(status == OK for evidence in one.swept.values() for status in evidence.status):
+            why = next(status for evidence in one.swept.values() for status in evidence.status)
+            raise GateError(f"{name}: no cell of weights {one.about['weights']} has numbers ({why}); mend the model")
+    weights = [one.about["weights"] for one in accepted]
+    if twice := sorted({str(each) for each in weights if weights.count(each) > 1}):
+        raise GateError(
+            f"{name}: weights {', '.join(twice)} are there more than once; a model counts once, train from other seeds"
+        )
+    first = protocol.of_evidence(accepted[0].swept) | _architecture(accepted[0])
+    for number, one in enumerate(accepted[1:], 2):
+        if unlike := protocol.differences(first, protocol.of_evidence(one.swept) | _architecture(one)):
+            raise GateError(
+                f"{name}: the first model and number {number} were not swept alike:\n  " + "\n  ".join(unlike)
+            )
+
+
+def _architecture(one: Accepted) -> dict[str, Any]:
+    """Give what accepted models must share with each other, and a candidate need not: several are one recipe's."""
+    subject = next(iter(one.swept.values())).provenance["subject"]
+    return {"model": {key: subject[key] for key in ("factory", "arguments", "decision")}}

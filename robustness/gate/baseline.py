@@ -1,0 +1,187 @@
+"""Baselines: what accepted models decided, as a small file that people review and a packed one of every image."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustness.errors import StoreError
+from robustness.evidence import OK, Evidence
+from robustness.gate import protocol
+from robustness.gate.differences import GateError
+from robustness.store import Store, canonical
+
+FORMAT = "pytest-robustness/baseline/1"
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """One accepted model: what is known of it, and its evidence by sweep, "clean" among it."""
+
+    about: Mapping[str, Any]
+    swept: Mapping[str, Evidence]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """
+    Accepted models of one name, all swept alike.
+
+    ``predictions`` and, where the decision can discard, ``discarded`` are (models, cells, N), cells in the order of the
+    protocol's sweeps and their strengths.
+    """
+
+    model: str
+    protocol: Mapping[str, Any]
+    accepted: Sequence[Mapping[str, Any]]
+    status: Mapping[str, Mapping[str, str]]
+    labels: NDArray[np.int32]
+    predictions: NDArray[np.int32]
+    discarded: NDArray[np.bool_] | None = None
+
+    def evidence(self, which: int, sweep: str, beside: Evidence) -> Evidence:
+        """Give what an accepted model decided in one sweep, as evidence; `beside` has the source of a transfer."""
+        names, start = self.protocol["sweeps"], 0
+        for name in sorted(names):
+            strengths = tuple(names[name]["strengths"])
+            if name == sweep:
+                break
+            start += len(strengths)
+        rows = slice(start, start + len(strengths))
+        unknown = np.full((len(strengths), len(self.labels)), np.nan, np.float32)
+        told = None if self.discarded is None else self.discarded[which, rows].astype(np.float32)
+        return Evidence(
+            self.labels, tuple(self.protocol["data"]["classes"]), strengths, self.predictions[which, rows],
+            unknown, unknown, unknown, unknown, tuple(self.status[sweep][strength] for strength in strengths),
+            {"decision": {"threshold": 0.5}},
+            attack_probability=told,
+            clean=None if sweep == "clean" or "clean" not in names else self.evidence(which, "clean", beside),
+            source=beside.source,
+        )  # fmt: skip
+
+
+def write(path: Path, model: str, accepted: Sequence[Accepted]) -> None:
+    """Write a baseline whole or not at all: first what it is packed in, which then takes effect with the JSON."""
+    kept = sorted(accepted, key=lambda one: str(one.about["weights"]))
+    how = protocol.of_evidence(kept[0].swept)
+    packed = _packed(kept, how)
+    file = f"{path.stem}.{hashlib.sha256(packed).hexdigest()[:16]}.npz"
+    document = {
+        "format": FORMAT,
+        "model": model,
+        "protocol": how,
+        "status": {name: _joined_status(kept, name) for name in how["sweeps"]},
+        "accepted": [dict(one.about) for one in kept],
+        "right": _right(kept, how),
+        "outcomes": {"file": file, "sha256": hashlib.sha256(packed).hexdigest()},
+    }
+    document["checksum"] = hashlib.sha256(canonical(document)).hexdigest()
+    lines = re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", _on_one_line, json.dumps(document, indent=1, ensure_ascii=False))
+    store = Store(path.parent)
+    try:
+        store.write(path.parent / file, packed)
+        store.write(path, f"{lines}\n".encode())
+    except StoreError as error:
+        raise GateError(
+            f"{path} could not be written ({error.__cause__}), what was there before is as it was; make room, or name "
+            "another file with --to"
+        ) from error
+    for old in path.parent.glob(f"{path.stem}.{'[0-9a-f]' * 16}.npz"):
+        if old.name != file:
+            old.unlink(missing_ok=True)
+
+
+def read(path: Path) -> Baseline:
+    """Read a baseline; GateError where there is none, or it is not as the command wrote it."""
+    repair = "take it from version control again, or make it anew with `robustness baseline accept`"
+    try:
+        document = json.loads(path.read_bytes())
+        found = document.pop("checksum")
+        if document["format"] != FORMAT:
+            raise GateError(f"{path}: a baseline of another format ({document['format']}); {repair}")
+        if found != hashlib.sha256(canonical(document)).hexdigest():
+            raise GateError(f"{path}: its checksum does not fit its content, it was edited or damaged; {repair}")
+        packed = (path.parent / document["outcomes"]["file"]).read_bytes()
+        if hashlib.sha256(packed).hexdigest() != document["outcomes"]["sha256"]:
+            raise GateError(f"{path.parent / document['outcomes']['file']}: is not what {path.name} names; {repair}")
+        return _unpacked(document, packed)
+    except OSError as error:
+        raise GateError(f"{error.filename or path}: could not be read ({error.strerror}); {repair}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise GateError(f"{path}: not a baseline (torn or foreign); {repair}") from error
+
+
+def _packed(kept: Sequence[Accepted], how: Mapping[str, Any]) -> bytes:
+    """Pack by how far each prediction lies from the label: mostly nothing, which takes next to no room."""
+    first = next(iter(kept[0].swept.values()))
+    classes = len(first.classes)
+    small = np.uint8 if classes < 255 else np.int32
+    predictions = np.stack([np.concatenate([one.swept[name].predictions for name in how["sweeps"]]) for one in kept])
+    missing = predictions < 0
+    shifts = np.where(missing, classes, (predictions - first.labels) % classes).astype(small)
+    arrays: dict[str, Any] = {"labels": first.labels.astype(np.int32), "shifts": shifts}
+    if all(e.attack_probability is not None for one in kept for e in one.swept.values()):
+        from robustness.detection import discarded
+
+        flags = [
+            np.stack([discarded(one.swept[name], row) for name in how["sweeps"] for row in _rows(one.swept[name])])
+            for one in kept
+        ]
+        arrays["discarded"] = np.stack(flags)
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)
+    return stream.getvalue()
+
+
+def _unpacked(document: Mapping[str, Any], packed: bytes) -> Baseline:
+    with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
+        labels, shifts = arrays["labels"], arrays["shifts"].astype(np.int32)
+        discarded = arrays.get("discarded")
+    classes = len(document["protocol"]["data"]["classes"])
+    predictions = np.where(shifts == classes, -1, (shifts + labels) % classes).astype(np.int32)
+    return Baseline(
+        document["model"],
+        document["protocol"],
+        document["accepted"],
+        document["status"],
+        labels,
+        predictions,
+        discarded,
+    )
+
+
+def _rows(evidence: Evidence) -> range:
+    return range(len(evidence.strengths))
+
+
+def _joined_status(kept: Sequence[Accepted], sweep: str) -> dict[str, str]:
+    """Give a cell's status: ok where all accepted models have numbers, else why the first has none."""
+    each = [one.swept[sweep] for one in kept]
+    return {
+        strength: next((e.status[row] for e in each if e.status[row] != OK), OK)
+        for row, strength in enumerate(each[0].strengths)
+    }
+
+
+def _right(kept: Sequence[Accepted], how: Mapping[str, Any]) -> dict[str, dict[str, list[int]]]:
+    """Count the images that are predicted right, of each accepted model, by sweep and strength."""
+    return {
+        name: {
+            strength: [int((one.swept[name].predictions[row] == one.swept[name].labels).sum()) for one in kept]
+            for row, strength in enumerate(kept[0].swept[name].strengths)
+        }
+        for name in how["sweeps"]
+    }
+
+
+def _on_one_line(match: re.Match[str]) -> str:
+    return "[" + re.sub(r"\s*\n\s*", " ", match[1]) + "]"

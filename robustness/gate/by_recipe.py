@@ -1,0 +1,132 @@
+"""Is this retraining within what retraining explains? Its summaries, held against those of the accepted ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustness import metrics
+from robustness.evidence import Evidence
+from robustness.gate import recipe
+from robustness.gate.baseline import Baseline
+from robustness.gate.differences import Cell, GateError, rate
+from robustness.gate.tables import GateTable
+
+Floats = NDArray[np.float64]
+
+
+def hold(
+    gate: GateTable, kept: Baseline, swept: Mapping[str, Evidence], cells: Sequence[Cell], waived: Mapping[str, str]
+) -> tuple[Any, str, dict[str, Any]]:
+    """
+    Hold a retraining against the accepted ones, by clean value and mean over a sweep's strengths of each metric.
+
+    Where there are accepted retrainings enough to carry α, the rank of the largest standardised shortfall decides,
+    which assumes only that an undamaged retraining might change places with any. Below that the t bound does, and is
+    called approximate; with fewer than five nothing is decided.
+    """
+    groups = summaries(cells)
+    names = [name for name in groups if name not in waived]
+    if not names:
+        raise GateError("every summary is waived: nothing is left to hold the model to")
+    ours, theirs = values(groups, kept, swept)
+    rows = _rows(list(groups), ours, theirs, waived)
+    free = [name in names for name in groups]
+    k, alpha, images = len(theirs), gate.alpha, len(kept.labels)
+    judged = [row for row in rows if row["verdict"] != "waived"]
+    bounds = recipe.t_bounds(theirs[:, free], alpha, 1 / images) if k > 1 else np.full(sum(free), math.nan)
+    by_rank = recipe.carries(k, alpha)
+    p = recipe.rank_p(theirs[:, free], ours[free]) if k > 1 else None
+    drops = theirs[:, free].mean(axis=0) - bounds
+    caught = recipe.caught_by_rank(theirs[:, free], alpha) if by_rank else drops
+    for row, bound, caught_from in zip(judged, bounds, caught, strict=True):
+        below = bool(row["sign"] * row["candidate"] < bound)
+        row |= {"bound": _plain(row["sign"] * bound), "caught_from": _plain(caught_from)}
+        row["verdict"] = "inconclusive" if k < recipe.ENOUGH else "below" if below else "within"
+    table = {"cells": rows, "rank_p": p, "decided_by": "rank" if by_rank else "t bound", "k": k}
+    if k < recipe.ENOUGH:
+        return (
+            "inconclusive",
+            f"decides nothing: its baseline holds {k} accepted retraining(s), and {recipe.ENOUGH} are the least; "
+            f"{math.ceil(1 / alpha - 1e-9) - 1} let the rank decide",
+            table,
+        )
+    worst = min(
+        judged, key=lambda row: float(row["sign"] * (row["candidate"] - row["mean"]) / max(row["spread"], 1e-9))
+    )
+    usual = f"{worst['mean']:.4f} ± {worst['spread']:.4f}"
+    seen = f"{worst['cell']} is {worst['candidate']:.4f} where {k} accepted have {usual}"
+    if by_rank:
+        assert p is not None
+        failed, how = (
+            p <= alpha * (1 + 1e-12),
+            f"by rank, p = {p:.3f} of {k + 1}; an undamaged one fails at most {alpha:.0%}",
+        )
+    else:
+        failed = any(row["verdict"] == "below" for row in judged)
+        how = f"by the t bound, approximate with {k}: {alpha:.0%} of undamaged ones fail, at small k up to twice that"
+    if failed:
+        return "failed", f"failed: worse than retraining explains ({how}); furthest off, {seen}", table
+    return "passed", f"passed: within what retraining explains ({how}); furthest off, {seen}", table
+
+
+def summaries(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """
+    Group cells by what is summed up: the clean value, and the mean over each sweep's strengths, of each metric.
+
+    >>> list(summaries([Cell("clean", "0", "accuracy", 0), Cell("fgsm", "0.1", "accuracy", 0)]))
+    ['clean:0:accuracy', 'fgsm:mean:accuracy']
+    """
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        strength = cell.strength if cell.sweep == "clean" else "mean"
+        found.setdefault(f"{cell.sweep}:{strength}:{cell.metric}", []).append(cell)
+    return found
+
+
+def values(
+    groups: Mapping[str, Sequence[Cell]], kept: Baseline, swept: Mapping[str, Evidence]
+) -> tuple[Floats, Floats]:
+    """Give the candidate's summaries, (summaries,), and those of the accepted, (k, summaries); more is better."""
+
+    def of(get: Mapping[str, Evidence]) -> list[float]:
+        return [
+            _sign(cells[0].metric) * math.fsum(rate(c.metric, get[c.sweep], c.strength) for c in cells) / len(cells)
+            for cells in groups.values()
+        ]
+
+    theirs = [
+        of({name: kept.evidence(which, name, evidence) for name, evidence in swept.items()})
+        for which in range(len(kept.accepted))
+    ]
+    return np.array(of(swept)), np.array(theirs)
+
+
+def _sign(metric: str) -> int:
+    return 1 if metrics.METRICS[metric.partition("[")[0]].better == "higher" else -1
+
+
+def _rows(names: Sequence[str], ours: Floats, theirs: Floats, waived: Mapping[str, str]) -> list[dict[str, Any]]:
+    spread = theirs.std(axis=0, ddof=1) if len(theirs) > 1 else np.full(len(names), math.nan)
+    return [
+        {
+            "cell": name,
+            "sign": (sign := _sign(name.split(":", 2)[2])),
+            "candidate": float(sign * ours[i]),
+            "mean": float(sign * theirs[:, i].mean()),
+            "least": float((sign * theirs[:, i]).min()),
+            "most": float((sign * theirs[:, i]).max()),
+            "spread": _plain(spread[i]),
+            "verdict": "waived" if name in waived else "",
+            "waiver": waived.get(name),
+        }
+        for i, name in enumerate(names)
+    ]
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,102 @@
+"""`robustness compare`: two runs side by side, from their reports; image by image where the store has the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from robustness.errors import RobustnessError
+from robustness.evidence import Evidence
+from robustness.gate import accept, paired, protocol
+from robustness.gate.differences import GateError, gateable
+from robustness.gate.differences import paired as drop_of
+from robustness.reporting.plain import one_line
+from robustness.reporting.rows import DASH, NAME
+from robustness.reporting.tables import table
+from robustness.store import Store
+
+HEADER = ["cell", "first", "second", "difference", "[90 %]", "lost", "gained", "McNemar p"]
+
+Plain = Mapping[str, Any]
+
+
+def compared(first: Path, second: Path, store: Store) -> Iterator[str]:
+    """
+    Give the lines that show two runs side by side; GateError, with every difference, where they were not run alike.
+
+    Models are met by name, or, where each run has one, with each other.
+    """
+    documents = [accept.document(path) for path in (first, second)]
+    for path, found in zip((first, second), documents, strict=True):
+        yield one_line(f"{path}: {found['verdict']}, {found['run'].get('started', 'at an unknown time')}")
+    pairs, alone = _pairs(*documents)
+    if not pairs:
+        raise GateError(f"{first} and {second} have no model in common: there is nothing to compare")
+    unlike = [
+        f"{one['name']}: {difference}"
+        for one, other in pairs
+        for difference in protocol.differences(protocol.of_report(one), protocol.of_report(other))
+    ]
+    if unlike:
+        raise GateError("the two runs were not measured alike (the first's first):\n  " + "\n  ".join(unlike))
+    for one, other in pairs:
+        names = dict.fromkeys((one["name"], other["name"]))
+        yield from ("", one_line(f"{' and '.join(names)} on {one['data']['name']}, n = {one['data']['n']}"), "")
+        yield from table(HEADER, list(_rows(one, other, store)))
+    if alone:
+        yield from ("", one_line(f"in one run only: {', '.join(alone)}"))
+
+
+def _pairs(first: Plain, second: Plain) -> tuple[list[tuple[Plain, Plain]], list[str]]:
+    one, other = ({model["name"]: model for model in found["models"]} for found in (first, second))
+    if len(one) == len(other) == 1:
+        return [(*one.values(), *other.values())], []  # type: ignore[list-item]
+    return [(one[name], other[name]) for name in one if name in other], sorted(set(one) ^ set(other))
+
+
+def _rows(one: Plain, other: Plain, store: Store) -> Iterator[list[str]]:
+    others = {sweep["name"]: sweep for sweep in other["sweeps"]}
+    for was in one["sweeps"]:
+        now = others[was["name"]]
+        kept = [_kept(store, sweep) for sweep in (was, now)]
+        for before, after in zip(was["cells"], now["cells"], strict=True):
+            shown = [metric for metric in before["metrics"] if metric == "accuracy" or metric in before["claims"]]
+            for metric in shown or ["accuracy"]:
+                name = one_line(f"{was['name']}:{before['strength']}:{metric}", NAME)
+                values = [cell["metrics"].get(metric, {}).get("value") for cell in (before, after)]
+                if None in values:
+                    gone = [DASH if v is None else f"{v:.4f}" for v in values]
+                    status = next((c["status"] for c in (before, after) if c["status"] != "ok"), "")
+                    yield [name, *gone, one_line(status, NAME) or DASH, "", "", "", ""]
+                    continue
+                moved = [f"{value:.4f}" for value in values] + [f"{values[1] - values[0]:+.4f}"]
+                yield [name, *moved, *_by_image(kept, before["strength"], metric)]
+
+
+def _kept(store: Store, sweep: Plain) -> Evidence | None:
+    """Give the evidence that a report names, if the store still has it as the run saw it."""
+    with suppress(RobustnessError, OSError, KeyError, TypeError):
+        found = Evidence.from_bytes(store.path("evidence", str(sweep["evidence"]["key"])).read_bytes())
+        if found.digest == sweep["evidence"]["digest"]:
+            return found
+    return None
+
+
+def _by_image(kept: list[Evidence | None], strength: str, metric: str) -> list[str]:
+    """Give interval, flips and McNemar's p-value of a cell; nothing where a metric or the store does not allow it."""
+    one, other = kept
+    if one is None or other is None or not gateable(metric):
+        return [""] * 4
+    try:
+        drop = drop_of(metric, one, other, strength)
+    except (RobustnessError, KeyError):
+        return [""] * 4
+    if drop.changes is None:
+        return [""] * 4
+    lost, gained = int((drop.changes > 0).sum()), int((drop.changes < 0).sum())
+    low, high = paired.interval([lost], [gained], [drop.n])
+    ends = sorted(-drop.sign * end for end in (low[0], high[0]))
+    p = paired.mcnemar([lost], [gained])[0]
+    return [f"[{ends[0]:+.4f}, {ends[1]:+.4f}]", str(lost), str(gained), f"{p:.3g}"]

@@ -1,0 +1,130 @@
+"""
+Is a retraining within what retraining explains? Summaries of accepted retrainings, (k, summaries), and of one more.
+
+A retraining is worse where its summary is smaller.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+ENOUGH = 5
+"""Accepted retrainings; with fewer nothing is decided."""
+
+
+def t_quantile(alpha: float, freedom: int) -> float:
+    """
+    Give what Student's t with `freedom` degrees exceeds with probability `alpha`, at most a half.
+
+    >>> round(t_quantile(0.05, 4), 4), round(t_quantile(0.025, 19), 4)
+    (2.1318, 2.093)
+    """
+    low, high = 0.0, 1.0
+    while t_tail(high, freedom) > alpha:
+        high *= 2
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if t_tail(middle, freedom) > alpha else (low, middle)
+    return (low + high) / 2
+
+
+def t_tail(t: float, freedom: int) -> float:
+    """
+    Give the probability that Student's t with a whole number of degrees of freedom is at least `t`, 0 or more.
+
+    Abramowitz and Stegun 26.7.3 and 26.7.4: a finite sum in the angle whose tangent is t / √freedom.
+
+    >>> round(t_tail(2.776445, 4), 6), round(t_tail(0.0, 7), 6)
+    (0.025, 0.5)
+    """
+    angle = math.atan2(math.sqrt(freedom), t)  # of the tail: its sine and cosine change places
+    sine, cosine, odd = math.cos(angle), math.sin(angle), freedom % 2
+    term, total = (cosine if odd else 1.0), 0.0
+    for step in range(2 if odd else 1, freedom, 2):
+        total += term
+        term *= cosine**2 * step / (step + 1)
+    if odd:
+        return (angle - sine * total) / math.pi
+    return (1 - sine * total) / 2
+
+
+def t_bounds(accepted: Floats, alpha: float, least: float = 0.0) -> Floats:
+    """
+    Give the one-sided prediction bound of each summary for one more retraining, (summaries,).
+
+    α is shared over the summaries (Bonferroni). `least` is the smallest spread that is believed, as of one image: five
+    retrainings that agree by chance must not refuse a sixth that differs in one.
+
+    >>> t_bounds(np.array([[0.97], [0.98], [0.96], [0.97], [0.97]]), 0.05).round(4).tolist()
+    [0.9535]
+    """
+    k, summaries = accepted.shape
+    spread = np.maximum(accepted.std(axis=0, ddof=1), least)
+    bounds: Floats = accepted.mean(axis=0) - t_quantile(alpha / summaries, k - 1) * spread * math.sqrt(1 + 1 / k)
+    return bounds
+
+
+def shortfalls(values: Floats) -> Floats:
+    """
+    Give how far each of k + 1 retrainings lies below their mean at worst, in standard deviations, (k + 1,).
+
+    Mean and deviation are of all, the candidate included, so that any two may change places: a p-value by rank assumes
+    that alone. A summary that is the same for all says nothing.
+
+    >>> shortfalls(np.array([[0.9, 0.5], [0.8, 0.5], [0.7, 0.5]])).tolist()
+    [0.0, 0.0, 1.0]
+    """
+    below, spread = values.mean(axis=0) - values, values.std(axis=0, ddof=1)
+    same = spread <= 1e-12
+    found: Floats = np.where(same, 0.0, below / np.where(same, 1.0, spread)).max(axis=1).round(9)
+    return np.maximum(found, 0.0)
+
+
+def rank_p(accepted: Floats, candidate: Floats) -> float:
+    """
+    Give the share of k + 1 retrainings that are at least as far off as the candidate, which counts itself.
+
+    >>> rank_p(np.linspace(0.9, 0.99, 19)[:, None], np.array([0.8]))
+    0.05
+    """
+    found = shortfalls(np.vstack([candidate, accepted]))
+    return float((found >= found[0]).mean())
+
+
+def carries(k: int, alpha: float) -> bool:
+    """
+    Say whether a rank among k + 1 can be as small as `alpha` at all.
+
+    >>> carries(19, 0.05), carries(18, 0.05)
+    (True, False)
+    """
+    return 1 <= alpha * (k + 1) * (1 + 1e-12)
+
+
+def caught_by_rank(accepted: Floats, alpha: float) -> Floats:
+    """
+    Give the drop below the accepted mean, in one summary alone, from which the rank fails, (summaries,); NaN for never.
+
+    >>> caught_by_rank(np.linspace(0.9, 0.99, 19)[:, None], 0.05).round(3).tolist()
+    [0.045]
+    """
+    centre, drops = accepted.mean(axis=0), np.empty(accepted.shape[1])
+    for summary in range(accepted.shape[1]):
+
+        def fails(drop: float, at: int = summary) -> bool:
+            return rank_p(accepted, centre - drop * (np.arange(len(centre)) == at)) <= alpha * (1 + 1e-12)
+
+        low, high = 0.0, 1.0
+        if not fails(high):
+            drops[summary] = math.nan
+            continue
+        for _ in range(30):
+            middle = (low + high) / 2
+            low, high = (low, middle) if fails(middle) else (middle, high)
+        drops[summary] = high
+    return drops
