@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -90,18 +90,12 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
             measured,
         )
     kept = measured.value >= claim.threshold if higher else measured.value <= claim.threshold
-    measured = _unsure(measured, claim.threshold)
+    # Other images of the same kind might well have been on the other side.
+    inside = measured.interval.low <= claim.threshold <= measured.interval.high
+    unsure = " (the threshold lies inside the interval)" if inside else ""
     if kept:
-        return Verdict(claim, "held", f"{found}, and {promise}", measured)
-    return Verdict(claim, "failed", f"{found}, but {promise}{_missing(claim, measured)}", measured)
-
-
-def _unsure(measured: Measurement, threshold: float) -> Measurement:
-    """Note that other images of the same kind might well have been on the other side of the threshold."""
-    if not measured.interval.low <= threshold <= measured.interval.high:
-        return measured
-    note = "its threshold lies inside the interval"
-    return replace(measured, note=f"{measured.note}; {note}" if measured.note else note)
+        return Verdict(claim, "held", f"{found}, and {promise}{unsure}", measured)
+    return Verdict(claim, "failed", f"{found}, but {promise}{unsure}{_missing(claim, measured)}", measured)
 
 
 def _unconditional(claim: Claim, beside: tuple[str, ...], evidence: Evidence) -> str:

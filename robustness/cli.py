@@ -240,7 +240,7 @@ def _accept(options: Namespace) -> int:
 def _compare(options: Namespace) -> int:
     from robustness.gate import compare
 
-    return _printed(compare.compared(*options.runs, _store(options)))
+    return _printed(compare.compared(options.runs[0], options.runs[1], _store(options)))
 
 
 def _printed(lines: Iterable[str]) -> int:

@@ -234,8 +234,8 @@ class Session:
             f"{card.name}: the {waiver.place} is no longer {waiver}" for card in self.cards
             for waiver in card.file.waivers if waiver.expired
         ]  # fmt: skip
-        if never := [gate.model for gate in self.gates.values() if gate.outcome == "never ran"]:
-            found.append(f"the gate of {', '.join(never)} never ran")
+        if unheard := [gate.model for gate in self.gates.values() if gate.outcome == "never ran"]:
+            found.append(f"the gate of {', '.join(unheard)} never ran")
         if self.gates and all(gate.outcome == "skipped" for gate in self.gates.values()) and not outcomes:
             found.append("all gates were skipped")
         if never := [o for o in outcomes if o.outcome == "never ran"]:

@@ -1,4 +1,4 @@
-"""Weights that a card's recipe makes: by content of code, arguments and data, once, in one process of all."""
+"""Weights that a card's recipe or seed makes: by content of code, arguments and data, once, in one process of all."""
 
 from __future__ import annotations
 

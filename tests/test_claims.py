@@ -50,15 +50,15 @@ def test_held_and_failed():
     assert (held.outcome, held.held, held.measured.value) == ("held", True, 0.8)
     assert held.message == (
         "m, and n under normal at 0.3: accuracy is 0.8000 [0.490, 0.943] (8 of 10 images, 95 % Wilson), "
-        "and its card claims at least 0.8"
+        "and its card claims at least 0.8 (the threshold lies inside the interval)"
     )
     failed = claims.judge(claim(threshold=0.81), some)
     assert (failed.outcome, failed.held) == ("failed", False)
     assert failed.message == (
         "m, and n under normal at 0.3: accuracy is 0.8000 [0.490, 0.943] (8 of 10 images, 95 % Wilson), "
-        "but its card claims at least 0.81: 1 image short"
+        "but its card claims at least 0.81 (the threshold lies inside the interval): 1 image short"
     )
-    assert claims.judge(claim(threshold=1.0), some).message.endswith(": 2 images short")
+    assert claims.judge(claim(threshold=1.0), some).message.endswith("at least 1: 2 images short")
 
 
 @given(right=st.integers(0, 10), threshold=st.floats(0.41, 1))

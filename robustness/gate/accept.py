@@ -48,7 +48,7 @@ def of_run(path: Path, name: str, store: Store) -> Accepted:
     if not found["run"].get("complete"):
         raise GateError(f"{path}: the run did not end, or is still going on; accept it when it has")
     model = model_of(found, name, path)
-    swept = {}
+    swept: dict[str, Evidence] = {}
     for sweep in sorted(model["sweeps"], key=lambda each: bool(each["name"] != "clean")):
         wanted = tuple(cell["strength"] for cell in sweep["cells"])
         swept[sweep["name"]] = _believed(store, f"{path}: {sweep['name']}", sweep["evidence"], wanted, swept)

@@ -52,7 +52,7 @@ def compared(first: Path, second: Path, store: Store) -> Iterator[str]:
 def _pairs(first: Plain, second: Plain) -> tuple[list[tuple[Plain, Plain]], list[str]]:
     one, other = ({model["name"]: model for model in found["models"]} for found in (first, second))
     if len(one) == len(other) == 1:
-        return [(*one.values(), *other.values())], []  # type: ignore[list-item]
+        return [(*one.values(), *other.values())], []
     return [(one[name], other[name]) for name in one if name in other], sorted(set(one) ^ set(other))
 
 

@@ -110,7 +110,8 @@ def interval(losses: ArrayLike, gains: ArrayLike, n: ArrayLike, alpha: float = 0
             middle = (near + far) / 2
             rejected = side * score(b, c, total, middle, side) > z
             near, far = np.where(rejected, near, middle), np.where(rejected, middle, far)
-        return (near + far) / 2
+        found: Floats = (near + far) / 2
+        return found
 
     return end(1.0), end(-1.0)
 
@@ -129,7 +130,8 @@ def mcnemar(losses: ArrayLike, gains: ArrayLike) -> Floats:
         float(np.exp(logs[m] - logs[: k + 1] - logs[m - np.arange(k + 1)] - m * math.log(2)).sum())
         for k, m in zip(fewer.ravel(), both.ravel(), strict=True)
     ]
-    return np.minimum(2 * np.array(tails), 1.0).reshape(both.shape)
+    p: Floats = np.minimum(2 * np.array(tails), 1.0).reshape(both.shape)
+    return p
 
 
 def holm(p_values: ArrayLike) -> Floats:
