@@ -49,6 +49,8 @@ class Card:
     path: Path
     tested_on: DataSpec | None = None
     """Other data than its own that it is swept on, where it serves as the source of another card's sweep."""
+    tested_beside: Path = Path()
+    """The folder of the card whose data these are."""
     seeded: int | None = None
     """The seed that it was trained anew from, and with it the models that its recipe needs."""
 
@@ -98,7 +100,8 @@ class Card:
         own = table.perturbation.model_copy(update={"source": None})
         sweeps = {sweep: table.model_copy(update={"perturbation": own})}
         file = self.file.model_copy(update={"sweeps": sweeps, "claims": {}})
-        return replace(self, file=file, tested_on=other.tested_on or other.file.data)
+        beside = other.path.parent if other.tested_on is None else other.tested_beside
+        return replace(self, file=file, tested_on=other.tested_on or other.file.data, tested_beside=beside)
 
     def claims(self) -> Iterator[Claim]:
         """Give every claim in the order of the file."""

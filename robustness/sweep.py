@@ -102,6 +102,7 @@ def sweep(
             batch_size,
             device,
             progress,
+            images.prefetch,
         )
     seconds = time.perf_counter() - started
     return outcomes.evidence(
@@ -175,7 +176,7 @@ def directions(
             with lock:
                 counted.update({what: int(marked.sum()) for what, marked in batch.take_marks().items()})
 
-        batches.run(work, models, len(images), batch_size, device, progress)
+        batches.run(work, models, len(images), batch_size, device, progress, images.prefetch)
     return signs, dict(counted)
 
 
