@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -18,8 +19,8 @@ class Reader:
         self.read = []
 
     def __call__(self, path):
-        self.read.append(path.name)
-        return path.read_text()
+        self.read.append(Path(path).name)
+        return Path(path).read_text()
 
 
 @pytest.fixture
@@ -34,7 +35,11 @@ def ask(files, tmp_path, *, later=LATER, version="1"):
     """What is found, and which files were read for it; by a clock that runs ahead, so that the files are old."""
     reader = Reader()
     found = manifest.remembered(
-        files, tmp_path / "kept" / "index.json", reader, version, now=lambda: time.time_ns() + later
+        {name: str(path) for name, path in files.items()},
+        tmp_path / "kept" / "index.json",
+        reader,
+        version,
+        now=lambda: time.time_ns() + later,
     )
     return found, sorted(reader.read)
 

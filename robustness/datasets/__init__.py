@@ -12,7 +12,8 @@ from robustness.datasets import splits
 from robustness.datasets.checks import Array
 from robustness.datasets.encoded import Encoded, joined
 from robustness.datasets.images import Images, from_arrays
-from robustness.datasets.spec import DATASETS, DataSet, DataSpec, Given
+from robustness.datasets.spec import DATASETS, DataSet, DataSpec
+from robustness.datasets.splitting import Given
 from robustness.errors import DataError
 
 __all__ = ["DATASETS", "DataSet", "DataSpec", "Images", "from_arrays", "load", "sample"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -145,7 +146,7 @@ class Images:
         return self.pixels[start:stop] if self.rows is None else self.pixels[self.rows[start:stop]]
 
     def _blocks(self) -> Iterator[Array]:
-        step = max(1, BLOCK // self.pixels[0].nbytes)
+        step = max(1, BLOCK // (math.prod(self.shape) * self.pixels.dtype.itemsize))
         for start in range(0, len(self), step):
             yield self._stored(start, start + step)
 
@@ -160,6 +161,10 @@ class Parts(Mapping[str, Images]):
         if part not in self._read:
             self._read[part] = self._made[part]()
         return self._read[part]
+
+    def __contains__(self, part: object) -> bool:
+        """Say whether there is such a part, without reading it."""
+        return part in self._made
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._made)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,9 +29,9 @@ Known = dict[str, tuple[list[int], Any]]
 
 
 def remembered(
-    files: Mapping[str, Path],
+    files: Mapping[str, str],
     index: Path,
-    look: Callable[[Path], Any],
+    look: Callable[[str], Any],
     version: str,
     progress: Progress | None = None,
     *,
@@ -58,7 +59,7 @@ def remembered(
 
 def hashes(files: Sequence[Path], cache: Path, progress: Progress | None = None) -> list[str]:
     """Give the SHA-256 of files in one folder, from its index where they are the same."""
-    named = {str(file): file for file in files}
+    named = {str(file): str(file) for file in files}
     found = remembered(named, index_of(files[0].parent, cache, "sums"), _sha256, "1", progress)
     return [found[name] for name in named]
 
@@ -91,8 +92,8 @@ def each(work: Callable[[T], Any], things: Sequence[T], what: str, progress: Pro
         say(f"{what}, {min(start + AT_ONCE, len(things)):,} of {len(things):,}")
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
+def _sha256(file: str) -> str:
+    with Path(file).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -105,15 +106,16 @@ def _kept(file: Path, version: str) -> list[Any]:
         return []
 
 
-def _stat(path: Path) -> list[int]:
+def _stat(path: str) -> list[int]:
+    # Not by Path: thousands of them would be made and thrown away.
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116
     except OSError:
         return []
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
-def _older(files: Mapping[str, Path], stats: Mapping[str, list[int]], known: Known) -> list[str]:
+def _older(files: Mapping[str, str], stats: Mapping[str, list[int]], known: Known) -> list[str]:
     return [name for name in files if not stats[name] or name not in known or known[name][0] != stats[name]]
 
 

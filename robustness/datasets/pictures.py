@@ -37,16 +37,16 @@ class Files:
 
     def looks(self, cache: Path, progress: Progress | None) -> list[Look]:
         """Look at all of them, once in their life."""
-        paths = {name: self.folder / name for name in self.names}
+        paths = {name: f"{self.folder}/{name}" for name in self.names}
         found = manifest.remembered(
             paths, manifest.index_of(self.folder, cache, "pictures"), _look, decoding_.version(), progress
         )
         return [Look(*found[name]) for name in self.names]
 
 
-def _look(path: Path) -> Look:
+def _look(path: str) -> Look:
     try:
-        return look(path.read_bytes())
+        return look(Path(path).read_bytes())
     except OSError as error:
         return Look("", 0, 0, "", 1, 1, f"it cannot be read: {error.strerror or error}")
 

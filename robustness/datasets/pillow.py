@@ -31,7 +31,7 @@ def opened(content: bytes | memoryview) -> Iterator[Image.Image]:
     Traceback (most recent call last):
     robustness.errors.DataError: it is no whole picture that Pillow can read
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with quiet(), Image.open(io.BytesIO(content)) as image:
@@ -47,7 +47,7 @@ def opened(content: bytes | memoryview) -> Iterator[Image.Image]:
     except Image.DecompressionBombError as error:
         raise DataError(f"it is too large to be decoded: {_first_line(error)}") from error
     except Exception as error:  # what decoders raise for damaged files is of many kinds
-        unknown = isinstance(error, Image.UnidentifiedImageError) or not str(error)
+        unknown = isinstance(error, UnidentifiedImageError) or not str(error)
         why = "" if unknown else f" ({_first_line(error)})"
         raise DataError(f"it is no whole picture that Pillow can read{why}") from error
 

@@ -105,13 +105,12 @@ def _channels_last(pixels: Array, name: str) -> Array:
 
 def _files(made: Any) -> tuple[list[str], Array] | None:
     """Give a set's files and labels, under the names that torchvision's sets have for them."""
-    for name in ("samples", "_samples", "imgs"):
+    for name in ("samples", "_samples"):
         if samples := getattr(made, name, None):
-            paths, labels = zip(*samples, strict=True)
-            return [str(path) for path in paths], np.asarray(labels)
+            return [str(path) for path, _ in samples], np.asarray([label for _, label in samples])
     for name in ("_image_files", "_images"):
-        if paths := getattr(made, name, None):
-            return [str(path) for path in paths], np.asarray(made._labels)
+        if files := getattr(made, name, None):
+            return [str(path) for path in files], np.asarray(made._labels)
     return None
 
 
