@@ -77,10 +77,12 @@ def test_what_is_prefetched_is_decoded_once():
 def test_what_is_prefetched_and_never_read_is_dropped(monkeypatch):
     """Catches: batches that a failed sweep leaves behind, kept for ever."""
     _, images = counted()
-    monkeypatch.setattr(encoded_, "cores", lambda: 1)
+    monkeypatch.setattr(encoded_, "AHEAD", 4 * 16 * 16 * 3)
     for i in range(12):
         images.prefetch(i, i + 1)
     assert len(images.pixels._begun) == 4
+    images.prefetch(0, 12)
+    assert len(images.pixels._begun) == 1, "one batch is begun, however large"
 
 
 def test_a_sweep_is_that_of_the_same_images_in_memory_and_reads_each_once_a_sweep():

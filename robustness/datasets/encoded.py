@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import threading
 from collections import OrderedDict
@@ -18,6 +19,10 @@ from robustness.datasets.checks import Array, Indices
 from robustness.datasets.decoding import Decoding, decode
 from robustness.errors import DataError
 from robustness.hardware import cores
+
+
+AHEAD = 2**29
+"""Bytes of decoded pictures that wait to be asked for, at most, but for one batch."""
 
 
 class Source(Protocol):
@@ -72,7 +77,8 @@ class Encoded:
         with self._lock:
             if chosen.tobytes() not in self._begun:
                 self._begun[chosen.tobytes()] = self._begin(chosen)
-            while len(self._begun) > 2 * cores() + 2:
+            most = AHEAD // math.prod(self.shape[1:])
+            while len(self._begun) > 1 and sum(map(len, self._begun.values())) > most:
                 self._begun.popitem(last=False)
 
     def hashed(self, rows: Indices | None) -> str:
