@@ -20,7 +20,6 @@ from robustness.datasets.decoding import Decoding, decode
 from robustness.errors import DataError
 from robustness.hardware import cores
 
-
 AHEAD = 2**29
 """Bytes of decoded pictures that wait to be asked for, at most, but for one batch."""
 
