@@ -1,9 +1,11 @@
 """The benchmarks at a size that takes seconds: they run, and pytest-benchmark keeps their times; none is asserted."""
 
+import functools
+
 import numpy as np
 import pytest
 
-from benchmarks import peers, startup, training
+from benchmarks import folder, peers, startup, training
 from benchmarks import sweep as noise
 from models.mlp import mlp
 from robustness.datasets.images import from_arrays
@@ -72,3 +74,15 @@ def test_a_missed_bound_is_red_where_asked(monkeypatch, most, code):
     monkeypatch.setattr(training, "compare", lambda *_: [noise.Bound("a / b", 1.0, most)])
     assert training.main([]) == 0
     assert training.main(["--check"]) == code
+
+
+def test_a_folder_beside_memory(capsys, monkeypatch):
+    """Catches: a benchmark that sweeps other images than it says, or that no longer runs."""
+    small = functools.partial(folder.resnet50, width=0.05)
+    monkeypatch.setattr(folder, "resnet50", small)
+    monkeypatch.setattr(folder, "peak", lambda where, what, device: {"folder": 3000.0, "model": 1000.0}[what])
+    monkeypatch.setattr(folder.time, "sleep", lambda seconds: None)
+    memory, time = folder.compare(folder.CLASSES, 1, "cpu")
+    assert memory.ratio == pytest.approx(2.097152)
+    assert (memory.held, time.most) == (False, 1.10)
+    assert folder.FOLDER in capsys.readouterr().out

@@ -79,17 +79,24 @@ def run(
     batch_size: int,
     device: str,
     progress: Progress | None = None,
+    prefetch: Callable[[int, int], None] = lambda start, stop: None,
 ) -> None:
     """
     Call ``work(model, start, stop)`` for every batch, as many at once as there are models.
 
-    On a CPU each computes with one torch thread; the caller's number stays.
+    ``prefetch(start, stop)`` is called while as many batches are still before that one. On a CPU each computes with
+    one torch thread; the caller's number stays.
     """
     free: SimpleQueue[M] = SimpleQueue()
     for model in models:
         free.put(model)
 
-    def one(start: int, stop: int) -> int:
+    abreast, every = len(models), list(interleaved(total, batch_size, abreast=len(models)))
+
+    def one(i: int) -> int:
+        start, stop = every[i]
+        if i + abreast < len(every):
+            prefetch(*every[i + abreast])
         if device == "cpu":
             torch.set_num_threads(1)  # holds for the thread that calls it; for parts of torch, until the next call
             torch.set_flush_denormal(False)  # inherited from the caller, who may have trained with it
@@ -100,8 +107,10 @@ def run(
             free.put(model)
         return stop - start
 
-    before, pool, done = torch.get_num_threads(), _threads(len(models)), 0
-    futures = [pool.submit(one, *batch) for batch in interleaved(total, batch_size, abreast=len(models))]
+    before, pool, done = torch.get_num_threads(), _threads(abreast), 0
+    for batch in every[:abreast]:
+        prefetch(*batch)
+    futures = [pool.submit(one, i) for i in range(len(every))]
     try:
         for future in as_completed(futures):
             done += future.result()

@@ -50,8 +50,8 @@ class Card:
     path: Path
     tested_on: DataSpec | None = None
     """Other data than its own that it is swept on, where it serves as the source of another card's sweep."""
-    tested_root: Path | None = None
-    """The folder that these lie in, where the other card names them beside itself."""
+    tested_beside: Path = Path()
+    """The folder of the card whose data these are."""
     seeded: int | None = None
     """The seed that it was trained anew from, and with it the models that its recipe needs."""
     root: Path | None = None
@@ -70,12 +70,6 @@ class Card:
     def project(self) -> Path:
         """The folder from which the card's modules are imported: the nearest that looks like a project's root."""
         return self.root or _project(self.path)
-
-    @property
-    def data_root(self) -> Path | None:
-        """The folder that its data lie in, where it names them beside itself, as ``./images.npz``; else None."""
-        named = getattr(self.file.data, "file", None) or getattr(self.file.data, "folder", None)
-        return self.path.parent if isinstance(named, str) and named.startswith("./") else None
 
     @property
     def weights(self) -> Path | None:
@@ -152,8 +146,8 @@ class Card:
         own = table.perturbation.model_copy(update={"source": None})
         sweeps = {sweep: table.model_copy(update={"perturbation": own})}
         file = self.file.model_copy(update={"sweeps": sweeps, "claims": {}})
-        root = other.tested_root if other.tested_on else other.data_root
-        return replace(self, file=file, tested_on=other.tested_on or other.file.data, tested_root=root)
+        beside = other.path.parent if other.tested_on is None else other.tested_beside
+        return replace(self, file=file, tested_on=other.tested_on or other.file.data, tested_beside=beside)
 
     def claims(self) -> Iterator[Claim]:
         """Give every claim in the order of the file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -45,9 +46,14 @@ class Cells:
     def __post_init__(self) -> None:
         object.__setattr__(self, "draws", ChunkedDraws(self._draw, len(self.images)))
 
-    def _draw(self, chunk: int, size: int) -> np.ndarray:
-        drawn = self.perturbation.draw(generator(self.seed, Purpose.NOISE, chunk), (size, *self.images.shape))
-        return np.empty((size, 0), np.float32) if drawn is None else drawn
+    def _draw(self, chunk: int) -> Callable[[int], np.ndarray]:
+        numbers = generator(self.seed, Purpose.NOISE, chunk)
+
+        def rows(size: int) -> np.ndarray:
+            drawn = self.perturbation.draw(numbers, (size, *self.images.shape))
+            return np.empty((size, 0), np.float32) if drawn is None else drawn
+
+        return rows
 
     def drawn_strengths(self) -> np.ndarray | None:
         """Give the strength of every image, (strengths, N), where any is drawn."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tomllib
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,10 @@ from robustness.datasets import DATASETS
 from robustness.errors import CardError, nearest
 
 FORMS = {".npz": "array", ".npz.xz": "array", ".parquet": "parquet"}
-"""What a file of images is, by how its name ends; a folder is one of "folder"."""
+"""What a file of images is, by how its name ends."""
+
+SAVED = ("dataset_info.json", "dataset_dict.json")
+"""What Hugging Face's ``save_to_disk`` leaves in a folder."""
 
 SPLITS = {"digits": {"split": {"kind": "balanced", "per_class": 60}}}
 """Of data sets that have no test part of their own."""
@@ -65,22 +67,30 @@ class Draft:
     def _data(self) -> dict[str, Any]:
         """Name a data set that is known, or a file or folder: beside the card where it lies below it."""
         given = str(self.dataset)
-        if given in DATASETS and not DATASETS[given].from_file:
+        known = [name for name, each in DATASETS.items() if not each.needs]
+        if given in known or given.startswith("torchvision:"):
             return {"name": given, **SPLITS.get(given, {})}
         path = self.folder / Path(given).expanduser()
         if not path.exists() and self.data is not None and (self.data / given).exists():
             path = self.data / given
         if not path.exists():
-            known = [name for name, each in DATASETS.items() if not each.from_file]
             raise CardError(
                 f"`dataset` must be a file or a folder, or one of {', '.join(known)}, got {given!r}: {path} does not "
                 f"exist{nearest(given, known)}"
             )
-        form = "folder" if path.is_dir() else next((f for end, f in FORMS.items() if path.name.endswith(end)), None)
-        if form not in DATASETS:
-            raise CardError(f"`dataset` must be an .npz file of images and labels, got {path}")
-        whole = {"of": "all"} if form == "array" and _unsplit(path) else {}
-        return {"name": form, "folder" if form == "folder" else "file": self._place(path), **whole}
+        form = _form(path)
+        images = self._images() if "images" in DATASETS[form].takes else {}
+        return {"name": form, "folder" if path.is_dir() else "file": self._place(path), **images}
+
+    def _images(self) -> dict[str, Any]:
+        """Say how pictures are brought to the size that the model's library brings them to, where it says so."""
+        from robustness import libraries, preprocessing
+
+        if libraries.kind(str(self.factory)) is None:
+            return {}
+        found = preprocessing.of_library(str(self.factory), arguments(self.arguments), folder=self.folder)
+        table = preprocessing.images_table(found) if found else {}
+        return {"images": table} if table else {}
 
     def _place(self, path: Path) -> str:
         """Write where data lie: below the card's folder, or below the data root."""
@@ -121,13 +131,16 @@ def arguments(given: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _unsplit(path: Path) -> bool:
-    """Say whether an .npz file holds one part alone, ``x`` and ``y``: then all of it is tested on."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return "x.npy" in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
-        return False  # reading it will say what is wrong
+def _form(path: Path) -> str:
+    """Tell what a file or folder of images is, by its name or by what lies in it; CardError where it is nothing."""
+    if path.is_dir():
+        if any((path / name).exists() for name in SAVED):
+            return "huggingface"
+        return "parquet" if any(path.glob("*.parquet")) else "folder"
+    form = next((form for end, form in FORMS.items() if path.name.endswith(end)), None)
+    if form is None:
+        raise CardError(f"`dataset` must be a folder or a file of {', '.join(FORMS)}, got {path}")
+    return form
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -42,29 +42,65 @@ def generator(seed: int, purpose: Purpose, chunk: int = 0) -> np.random.Generato
 
 class ChunkedDraws:
     """
-    Rows of chunk-wise draws, made when the first batch of a chunk needs them and dropped after the last.
+    Rows of chunk-wise draws, made in the order of the chunk when they are first needed and dropped when they are given.
 
-    Threads may ask for any rows in any order; the memory held is that of the chunks at work.
+    ``begin(chunk)`` gives what draws the next so many rows of a chunk; in parts they are the same as at once. Threads
+    may ask for any rows in any order; the memory held is that of rows that were skipped.
     """
 
-    def __init__(self, draw: Callable[[int, int], np.ndarray], total: int) -> None:
-        self._draw = draw
+    def __init__(self, begin: Callable[[int], Callable[[int], np.ndarray]], total: int) -> None:
+        self._begin = begin
         self._total = total
         self._lock = threading.Lock()
-        self._chunk_locks: dict[int, threading.Lock] = {}
-        self._chunks: dict[int, tuple[np.ndarray, int]] = {}
+        self._chunks: dict[int, _Chunk] = {}
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Give rows ``start`` to ``stop`` of one chunk; each row is asked for once."""
-        chunk, offset = divmod(start, CHUNK)
-        size = min(CHUNK, self._total - chunk * CHUNK)
+        number, offset = divmod(start, CHUNK)
         with self._lock:
-            lock = self._chunk_locks.setdefault(chunk, threading.Lock())
-        with lock:
-            values, left = self._chunks.get(chunk) or (self._draw(chunk, size), size)
-            left -= stop - start
-            if left > 0:
-                self._chunks[chunk] = (values, left)
-            else:
-                self._chunks.pop(chunk, None)
-        return values[offset : offset + stop - start]
+            if number not in self._chunks:
+                size = min(CHUNK, self._total - number * CHUNK)
+                self._chunks[number] = _Chunk(self._begin(number), size)
+            chunk = self._chunks[number]
+        with chunk.lock:
+            rows = chunk.rows(offset, offset + stop - start)
+            if not chunk.left:
+                with self._lock:
+                    del self._chunks[number]
+        return rows
+
+
+class _Chunk:
+    """The rows of one chunk: how many are drawn, and those of them that nobody has asked for."""
+
+    def __init__(self, draw: Callable[[int], np.ndarray], size: int) -> None:
+        self.lock = threading.Lock()
+        self.left = size
+        self._draw = draw
+        self._drawn = 0
+        self._skipped: list[tuple[int, np.ndarray]] = []
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        self.left -= stop - start
+        found = []
+        if start < self._drawn:
+            found = [self._taken(start, min(stop, self._drawn))]
+        elif start > self._drawn:
+            self._skipped.append((self._drawn, self._draw(start - self._drawn)))
+        if stop > self._drawn:
+            found.append(self._draw(stop - max(start, self._drawn)))
+            self._drawn = stop
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def _taken(self, start: int, stop: int) -> np.ndarray:
+        """Take rows out of those that were skipped; what is left before and after them is kept, and no more than it."""
+        taken, kept = [], []
+        for first, rows in self._skipped:
+            low, high = max(start - first, 0), min(stop - first, len(rows))
+            if low >= high:
+                kept.append((first, rows))
+                continue
+            taken.append(rows[low:high])
+            kept += [(first + at, part.copy()) for at, part in ((0, rows[:low]), (high, rows[high:])) if len(part)]
+        self._skipped = kept
+        return np.concatenate(taken)

@@ -66,7 +66,7 @@ class Harness:
     threads: int | None = None
     progress: Progress = no_progress
     notices: list[str] = field(default_factory=list)
-    _images: dict[tuple[str, str], Images] = field(default_factory=dict)
+    _images: dict[tuple[str, str, Path | None], Images] = field(default_factory=dict)
     _weights: dict[str, Path] = field(default_factory=dict)
     _hashes: dict[Path, str] = field(default_factory=dict)
     _loaded: dict[tuple[Path, Path, tuple[str, ...]], Loaded] = field(default_factory=dict)
@@ -80,10 +80,14 @@ class Harness:
     def images(self, card: Card, part: Literal["train", "test"] = "test") -> Images:
         """Give the images that a card is tested (or trained) on; DataMissing where they are not on this machine."""
         spec = card.file.data if part == "train" or card.tested_on is None else card.tested_on
-        root = (card.data_root if spec is card.file.data else card.tested_root) or self.data_root
-        key = (f"{root}\n{spec.model_dump_json()}", part)
+        beside = card.path.parent if spec is card.file.data else card.tested_beside
+        key = (spec.model_dump_json(), part, beside if spec.beside_card else None)
         if key not in self._images:
-            self._images[key] = datasets.load(spec, part, root=root, cache=self.store.root, progress=self.store.say)
+            self._images[key] = datasets.load(
+                spec, part, root=self.data_root, cache=self.store.root, beside=beside, progress=self.store.say
+            )
+            for note in self._images[key].notes:
+                self.notice(note)
         found = self._images[key]
         if card.file.shape is not None and found.shape != card.file.shape:
             raise DataError(
@@ -286,7 +290,7 @@ class Harness:
             "run": self.store.run,
             "model": loaded.notes,
             "sources": {**loaded.sources, **made.sources},
-            "distributions": {**loaded.distributions, **made.distributions},
+            "distributions": {**loaded.distributions, **made.distributions, **self.images(card).distributions},
         }
         return replace(evidence, provenance={**evidence.provenance, **found})
 

@@ -49,7 +49,7 @@ def select(handed: Sequence[Path], named: Sequence[Path], models: Sequence[str])
         raise CardError(f"no model is called {', '.join(unknown)}; known: {', '.join(known) or 'none'}")
     if models:
         return [known[name] for name in dict.fromkeys(models)]
-    return [*always, *(card for card in offered if card.file.data.embedded or card.data_root)]
+    return [*always, *(card for card in offered if card.file.data.embedded or card.file.data.beside_card)]
 
 
 def taken(options: Options, harness: Harness) -> list[Card]:
@@ -65,7 +65,7 @@ def taken(options: Options, harness: Harness) -> list[Card]:
         chosen = with_weights(chosen, options.weights, options.folder)
     if options.images is not None:
         chosen = [on_few(card, options.images) for card in chosen]
-        known = half_width(0.5, options.images)
+        known = half_width(options.images, 0.5)
         harness.notice(f"tested on {options.images} images: a rate is known to ± {known:.3f} at worst (95 %)")
     if options.draft is not None or options.profile is not None:
         from robustness.measuring import measured

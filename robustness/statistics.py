@@ -50,6 +50,39 @@ def wilson(successes: SupportsIndex, n: SupportsIndex, confidence: float = 0.95)
     return _score(successes, n, z)
 
 
+def half_width(n: int, rate: float, confidence: float = 0.95) -> float:
+    """
+    Say how precisely `n` images tell a rate: half the width of Wilson's interval where the share observed is `rate`.
+
+    >>> print(f"{half_width(1000, 0.9):.4f}")
+    0.0186
+    """
+    if n < 1:
+        raise ValueError(f"`n` must be at least 1, got {n}; no images tell nothing")
+    if not 0 <= rate <= 1:
+        raise ValueError(f"`rate` must lie in [0, 1], got {rate:g}; write 0.9 for 90 %")
+    low, high = _score(rate * n, n, quantile(confidence))
+    return (high - low) / 2
+
+
+def images_for(margin: float, rate: float, confidence: float = 0.95) -> int:
+    """
+    Say how many images tell a rate to within ± `margin`: the fewest whose `half_width` is at most that.
+
+    >>> images_for(0.02, 0.9)
+    868
+    """
+    if not 0 < margin < 1:
+        raise ValueError(f"`margin` must lie between 0 and 1, got {margin:g}; write 0.02 for ± 2 points")
+    low, high = 0, 1
+    while half_width(high, rate, confidence) > margin:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if half_width(middle, rate, confidence) > margin else (low, middle)
+    return high
+
+
 def delta(counts: NDArray[Any], gradient: NDArray[Any], estimate: float, confidence: float = 0.95) -> Interval:
     """
     Bound a rate that is a smooth function of the cell probabilities p of a multinomial sample by the delta method.
@@ -121,35 +154,6 @@ def shortfall(successes: SupportsIndex, n: SupportsIndex, threshold: float) -> i
     while needed / n < threshold:
         needed += 1
     return max(needed - successes, 0)
-
-
-def half_width(rate: float, n: SupportsIndex, confidence: float = 0.95) -> float:
-    """
-    Give half the width of Wilson's interval around a rate on n images.
-
-    >>> round(half_width(0.5, 100), 4), round(half_width(0.9, 1000), 4)
-    (0.0962, 0.0186)
-    """
-    low, high = _score(rate * operator.index(n), operator.index(n), quantile(confidence))
-    return (high - low) / 2
-
-
-def images_for(margin: float, rate: float, confidence: float = 0.95) -> int:
-    """
-    Give the fewest images with which Wilson's interval around a rate is no wider than ± a margin.
-
-    >>> images_for(0.05, 0.5), images_for(0.01, 0.9)
-    (381, 3461)
-    """
-    if not 0 < margin < 0.5:
-        raise ValueError(f"`margin` must lie between 0 and 0.5, got {margin:g}; write 0.02 for two points")
-    low, high = 0, 1  # of no images nothing is known; more images never widen the interval
-    while half_width(rate, high, confidence) > margin:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if half_width(rate, middle, confidence) > margin else (low, middle)
-    return high
 
 
 def _score(successes: float, n: float, z: float) -> Interval:

@@ -102,6 +102,7 @@ def sweep(
             cells.batch_size,
             device,
             progress,
+            images.prefetch,
         )
         return outcomes, deterministic
 
@@ -186,7 +187,7 @@ def directions(
             with lock:
                 counted.update({what: int(marked.sum()) for what, marked in batch.take_marks().items()})
 
-        batches.run(work, models, len(images), cells.batch_size, device, progress)
+        batches.run(work, models, len(images), cells.batch_size, device, progress, images.prefetch)
 
     with undisturbed(together(module, None, None), device) as lent:
         channels_last(lent, lambda: cells.works(lent))

@@ -48,7 +48,7 @@ def harness(root: Path, images: Images | None = None, of: Card | None = None) ->
     """Give a harness beside a card's project, which has these images for the card."""
     made = Harness(Store(root / "store"), root / "data", threads=1)
     if images is not None and of is not None:
-        made._images[f"{made.data_root}\n{of.file.data.model_dump_json()}", "test"] = images
+        made._images[of.file.data.model_dump_json(), "test", None] = images
     return made
 
 

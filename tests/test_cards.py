@@ -110,7 +110,7 @@ WRONG = {
     ),
     "unknown data": (
         replaced('"digits"', '"digit"'),
-        r"data\.name = 'digit': `name` must be one of digits, mnist, array, got 'digit'",
+        r"data\.name = 'digit': `name` must be one of digits, mnist, array, folder, .* got 'digit'",
     ),
     "unknown split": (replaced('"balanced"', '"balancd"'), r"data\.split\.kind = 'balancd'.*'balanced'"),
     "unknown kind": (

@@ -334,13 +334,16 @@ def test_download_asks_torchvision(published, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"name": "minst"}, "`name` must be one of digits, mnist, array, got 'minst'"),
+        (
+            {"name": "minst"},
+            "`name` must be one of digits, mnist, array, folder, .*, got 'minst'; did you mean 'mnist'",
+        ),
         ({"name": "mnist", "spilt": {}}, "Extra inputs are not permitted"),
         ({"name": "array"}, "`file` must be given for 'array'"),
-        ({"name": "mnist", "file": "a.npz"}, "`file`, `groups` and `labels` must be left out for 'mnist'"),
-        ({"name": "digits", "groups": "g"}, "`file`, `groups` and `labels` must be left out for 'digits'"),
-        ({"name": "array", "file": "/data/a.npz"}, "relative to the data root, got '/data/a.npz'"),
-        ({"name": "array", "file": "../a.npz"}, "relative to the data root, got"),
+        ({"name": "mnist", "file": "a.npz"}, "`file` must be left out for 'mnist'"),
+        ({"name": "digits", "groups": "g", "images": {}}, "`groups` and `images` must be left out for 'digits'"),
+        ({"name": "array", "file": "/data/a.npz"}, "relative to the data root, .* got '/data/a.npz'"),
+        ({"name": "array", "file": "../a.npz"}, "relative to the data root, .* got"),
         ({"name": "array", "file": "a.csv"}, "`file` must be an .npz or .npz.xz file"),
         ({"name": "mnist", "of": "all"}, "`of` must be left out where the split is 'given'"),
         ({"name": "mnist", "of": "both"}, "'train', 'test' or 'all'"),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from robustness.statistics import delta, mean_interval, quantile, shortfall, wilson
+from robustness.statistics import delta, half_width, images_for, mean_interval, quantile, shortfall, wilson
 
 CONFIDENCES = st.sampled_from([0.5, 0.9, 0.95, 0.99])
 
@@ -159,3 +159,34 @@ def test_shortfall_of_nothing_is_refused(n, threshold, named):
 
 def test_quantile_is_two_sided():
     assert quantile(0.95) == pytest.approx(stats.norm.ppf(0.975), abs=1e-12)
+
+
+@given(n=st.integers(1, 5000), data=st.data())
+def test_half_of_wilsons_width(n, data):
+    """Catches: the whole width, or another interval's; counts may be fractions here."""
+    successes = data.draw(st.integers(0, n))
+    low, high = wilson(successes, n)
+    assert half_width(n, successes / n) == pytest.approx((high - low) / 2, abs=1e-12)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5, 0.93, 1.0])
+@pytest.mark.parametrize("margin", [0.005, 0.02, 0.1, 0.9])
+def test_the_fewest_images_for_a_margin(rate, margin):
+    """Catches: a count that is off by one, or that the search never reaches."""
+    n = images_for(margin, rate)
+    assert half_width(n, rate) <= margin
+    assert n == 1 or half_width(n - 1, rate) > margin
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: half_width(0, 0.5), "`n` must be at least 1, got 0"),
+        (lambda: half_width(10, 90), "`rate` must lie in .*, got 90; write 0.9"),
+        (lambda: images_for(2, 0.5), "`margin` must lie between 0 and 1, got 2; write 0.02"),
+        (lambda: images_for(0, 0.5), "`margin` must lie between"),
+    ],
+)
+def test_precision_of_nothing_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

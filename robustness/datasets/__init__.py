@@ -9,11 +9,14 @@ from typing import Literal
 import numpy as np
 
 from robustness.datasets import splits
+from robustness.datasets.checks import Array
+from robustness.datasets.encoded import Encoded, joined
 from robustness.datasets.images import Images, from_arrays
-from robustness.datasets.spec import DATASETS, DataSet, DataSpec, Given
+from robustness.datasets.spec import DATASETS, DataSet, DataSpec
+from robustness.datasets.splitting import Given
 from robustness.errors import DataError
 
-__all__ = ["DATASETS", "DataSet", "DataSpec", "Images", "from_arrays", "load"]
+__all__ = ["DATASETS", "DataSet", "DataSpec", "Images", "from_arrays", "load", "sample"]
 
 
 def load(
@@ -22,12 +25,14 @@ def load(
     *,
     root: Path,
     cache: Path,
+    beside: Path = Path(),
     progress: Callable[[str], None] | None = None,
 ) -> Images:
     """
     Give the images that a card trains or tests on.
 
-    ``root`` holds the data sets, ``cache`` what is unpacked of them; ``progress`` is told what takes long. Only what
+    ``root`` holds the data sets, but those that lie ``beside`` the card; ``cache`` holds what is unpacked of them, and
+    what is known of files; ``progress`` is told what takes long. Only what
     is read in batches comes into memory, unless both official parts are joined (``of = "all"``).
 
     >>> spec = DataSpec.model_validate({"name": "digits", "split": {"kind": "balanced", "per_class": 30}})
@@ -36,32 +41,42 @@ def load(
     """
     if part not in ("train", "test"):
         raise DataError(f"`part` must be 'train' or 'test', got {part!r}")
-    images = _side(spec, part, root, cache, progress)
-    if part == "train" or spec.tested is None:
-        return images
-    if not len(np.unique(images.labels)) <= spec.tested <= len(images):
+    images = _side(spec, part, beside if spec.beside_card else root, cache, progress)
+    return images if part == "train" or spec.tested is None else sample(images, spec.tested)
+
+
+def sample(images: Images, count: int, seed: int = 0) -> Images:
+    """
+    Take some of the images, of every class as many as its share and at least one, drawn with the seed.
+
+    >>> len(sample(from_arrays(np.zeros((6, 2, 2)), [0, 0, 0, 0, 1, 1]), 3))
+    3
+    """
+    classes = len(np.unique(images.labels))
+    if not classes <= count <= len(images):
         raise DataError(
-            f"`tested` must be at least one of each of {len(np.unique(images.labels))} classes and at most the "
-            f"{len(images)} of {images.name}, got {spec.tested}"
+            f"`tested` must be at least one of each of {classes} classes and at most the {len(images)} of "
+            f"{images.name}, got {count}"
         )
-    return images.select(splits.some(images.labels, spec.tested), f"{spec.tested} of {images.name}")
+    return images.select(splits.some(images.labels, count, seed), f"{count} of {images.name}")
 
 
 def _side(
     spec: DataSpec, part: Literal["train", "test"], root: Path, cache: Path, progress: Callable[[str], None] | None
 ) -> Images:
-    parts = DATASETS[spec.name].parts(spec=spec, root=root, cache=cache, progress=progress)
+    parts = spec.source.parts(spec=spec, root=root, cache=cache, progress=progress)
     if isinstance(spec.split, Given) or (part == "test" and spec.test == "given"):
-        if part == "test" and spec.of == "all" and "all" in parts:
-            return parts["all"]
-        if part not in parts and "all" not in parts:
-            raise DataError(f"{next(iter(parts.values())).name} comes without a {part} part; add {part}_x and {part}_y")
-        if part not in parts:
+        # Images that somebody has found, in one part, are to test on; who trains must say on which of them.
+        alone = "all" in parts and part == "test" and not spec.embedded and isinstance(spec.split, Given)
+        if part not in parts and not alone:
+            only = next(iter(parts))
             raise DataError(
-                f"`split` must be other than 'given' for {parts['all'].name}, which has no test part of its own; "
-                'use balanced, stratified, grouped (with `groups`) or folds, or of = "all" to test on all of it'
+                f"`split` must be other than 'given' for {parts[only].name}, which has no {part} part of its own; "
+                "use balanced, stratified, grouped (with `groups`) or folds"
+                if only == "all"
+                else f"{parts[only].name} has no {part} part beside it; put one there"
             )
-        return parts[part]
+        return parts["all" if alone else part]
     pool = _pool(parts, spec.of)
     if spec.groups is not None and pool.groups is None:
         raise DataError(
@@ -79,6 +94,11 @@ def _pool(parts: Mapping[str, Images], of: str) -> Images:
         if of == "test":
             raise DataError(f"`of` must be left out for {parts['all'].name}, which has no parts of its own, got 'test'")
         return parts["all"]
+    due = ("train", "test") if of == "all" else (of,)
+    if missing := [part for part in due if part not in parts]:
+        raise DataError(
+            f"`of` = {of!r} needs a {missing[0]} part, which {', '.join(parts)} is alone without; put one beside it"
+        )
     return _joined(parts["train"], parts["test"]) if of == "all" else parts[of]
 
 
@@ -88,11 +108,17 @@ def _joined(train: Images, test: Images) -> Images:
             f"`of` = 'all' needs parts of one type and shape, but {train.name} is {train.pixels.dtype} "
             f"{train.pixels.shape} and {test.name} is {test.pixels.dtype} {test.pixels.shape}"
         )
+    if isinstance(train.pixels, Encoded) and isinstance(test.pixels, Encoded):
+        pixels: Array | Encoded = joined(train.pixels, test.pixels)
+    else:
+        pixels = np.concatenate([np.asarray(train.pixels), np.asarray(test.pixels)])
     grouped = train.groups is not None and test.groups is not None
     return Images(
         train.name.removesuffix(" train"),
-        np.concatenate([train.pixels, test.pixels]),
+        pixels,
         np.concatenate([train.labels, test.labels]),
         train.classes,
         groups=np.concatenate([train.groups, test.groups]) if grouped else None,
+        notes=(*train.notes, *test.notes),
+        distributions=train.distributions,
     )

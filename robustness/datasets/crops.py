@@ -13,9 +13,10 @@ import numpy as np
 
 from robustness.cardfile import replace
 from robustness.datasets.checks import Array
+from robustness.datasets.decoding import Decoding, decode
+from robustness.datasets.folder import KINDS
 from robustness.errors import DataError
 
-KINDS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".webp")
 HARMLESS = {
     *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
     *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
@@ -97,12 +98,9 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _decoded(path: Path, size: int) -> Array:
-    from PIL import Image
-
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("L").resize((size, size), Image.Resampling.BILINEAR))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return decode(path.read_bytes(), Decoding(mode="L", size=(size, size), crop="none"))
+    except (OSError, DataError) as error:
         raise DataError(f"{path} cannot be read as an image: {error}") from error
 
 

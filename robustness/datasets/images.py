@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from robustness.datasets import checks
 from robustness.datasets.checks import Array, Indices
+from robustness.datasets.encoded import Encoded
 from robustness.errors import DataError
 
 BLOCK = 2**22
@@ -26,8 +28,9 @@ class Images:
     Labelled images that stay as they are stored until a batch of them is read.
 
     ``pixels`` is the whole source, channels last: (N, H, W) or (N, H, W, C), uint8, or floats in [0, 1]; often a
-    memory map. ``rows`` says which of its images belong (None: all). ``labels`` and ``groups`` are those of the images
-    that belong, in their order.
+    memory map, or pictures that are decoded when they are read. ``rows`` says which of its images belong (None: all).
+    ``labels`` and ``groups`` are those of the images that belong, in their order. ``notes`` say what was done with
+    pictures as they were found, ``distributions`` whose versions the pixels depend on.
 
     >>> images = Images("spots", np.array([[[0]], [[51]], [[255]]], np.uint8), [0, 0, 1], ("dark", "bright"))
     >>> len(images), images.shape, images.labels.tolist()
@@ -37,11 +40,13 @@ class Images:
     """
 
     name: str
-    pixels: Array = field(repr=False)
+    pixels: Array | Encoded = field(repr=False)
     labels: Indices = field(repr=False)
     classes: tuple[str, ...]
     rows: Indices | None = field(default=None, repr=False)
     groups: Array | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = field(default=(), repr=False)
+    distributions: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         try:
@@ -50,7 +55,9 @@ class Images:
             raise DataError(f"{self.name}: {error}") from None
 
     def _check(self) -> None:
-        self._keep(pixels=checks.pixels(self.pixels), classes=checks.class_names(self.classes))
+        if not isinstance(self.pixels, Encoded):
+            self._keep(pixels=checks.pixels(self.pixels))
+        self._keep(classes=checks.class_names(self.classes))
         if self.rows is not None:
             self._keep(rows=checks.rows(self.rows, len(self.pixels)))
         self._keep(labels=checks.labels(self.labels, len(self), self.classes))
@@ -108,14 +115,25 @@ class Images:
             return np.array(stored, np.float32, order="C")
         return np.divide(stored, np.float32(255), dtype=np.float32, order="C")
 
+    def prefetch(self, start: int, stop: int) -> None:
+        """Begin to decode images that are soon asked for by these very numbers; does nothing where all are decoded."""
+        if isinstance(self.pixels, Encoded):
+            self.pixels.prefetch(slice(start, stop) if self.rows is None else self.rows[start:stop])
+
     @cached_property
     def fingerprint(self) -> str:
         """
         The SHA-256 of what is in the images, their labels and the class names.
 
         Neither the name, the file, the groups nor the way in which the rows were selected counts. One channel is the
-        same as none.
+        same as none. Of pictures that are decoded when they are read it is their bytes, and how they are decoded.
         """
+        if isinstance(self.pixels, Encoded):
+            about = ["pictures 1", len(self), *self.shape, self.pixels.decoding.settings, self.classes]
+            digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode() + b"\n")
+            digest.update(self.pixels.hashed(self.rows).encode())
+            digest.update(self.labels.astype("<i8").data)
+            return digest.hexdigest()
         little_endian = self.pixels.dtype.newbyteorder("<")
         header = ["images 1", len(self), *self.shape, little_endian.str, self.classes]
         digest = hashlib.sha256(json.dumps(header).encode() + b"\n")
@@ -128,9 +146,31 @@ class Images:
         return self.pixels[start:stop] if self.rows is None else self.pixels[self.rows[start:stop]]
 
     def _blocks(self) -> Iterator[Array]:
-        step = max(1, BLOCK // self.pixels[0].nbytes)
+        step = max(1, BLOCK // (math.prod(self.shape) * self.pixels.dtype.itemsize))
         for start in range(0, len(self), step):
             yield self._stored(start, start + step)
+
+
+class Parts(Mapping[str, Images]):
+    """The parts of a data set, each read when it is first asked for: a test needs no look at what is trained on."""
+
+    def __init__(self, made: Mapping[str, Callable[[], Images]]) -> None:
+        self._made, self._read = made, dict[str, Images]()
+
+    def __getitem__(self, part: str) -> Images:
+        if part not in self._read:
+            self._read[part] = self._made[part]()
+        return self._read[part]
+
+    def __contains__(self, part: object) -> bool:
+        """Say whether there is such a part, without reading it."""
+        return part in self._made
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)
 
 
 def from_arrays(

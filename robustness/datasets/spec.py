@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
-from robustness.datasets import arrays, digits, mnist, splits
+from robustness.datasets import arrays, digits, folder, huggingface, mnist, parquet, vision
+from robustness.datasets.decoding import Decoding
 from robustness.datasets.images import Images
+from robustness.datasets.splitting import Balanced, Folds, Given, Grouped, Stratified, Table
 from robustness.errors import nearest
 
 
@@ -20,96 +28,33 @@ class DataSet:
 
     parts: Callable[..., Mapping[str, Images]]
     embedded: bool = False  # comes with the installation: no data root, no download
-    from_file: bool = False  # the card names a file
+    needs: tuple[str, ...] = ()  # keys of which the card must give one
+    takes: tuple[str, ...] = ()  # keys that it may give too
+    suffixes: tuple[str, ...] = ()  # of its file
 
 
+TABLE = ("labels", "groups", "images")
 DATASETS = {
     "digits": DataSet(digits.parts, embedded=True),
     "mnist": DataSet(mnist.parts),
-    "array": DataSet(arrays.parts, from_file=True),
+    "array": DataSet(arrays.parts, needs=("file",), takes=("groups", "labels"), suffixes=(".npz", ".npz.xz")),
+    "folder": DataSet(folder.parts, needs=("folder",), takes=("images",)),
+    "parquet": DataSet(parquet.parts, needs=("file", "folder"), takes=TABLE, suffixes=(".parquet",)),
+    "huggingface": DataSet(huggingface.parts, needs=("folder",), takes=TABLE),
+    "torchvision:SET": DataSet(vision.parts, takes=("folder", "images")),
 }
 """To add a data set: its file, and a line here."""
+KEYS = ("file", "folder", "groups", "images", "labels")
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-
-
-class Given(_Table):
-    """The data set's own train and test part."""
-
-    kind: Literal["given"] = "given"
-
-
-class Balanced(_Table):
-    """``per_class`` test images of every class."""
-
-    kind: Literal["balanced"] = "balanced"
-    per_class: Annotated[int, Field(ge=1)]
-    seed: Seed = 0
-
-    def rows(self, images: Images) -> splits.Split:
-        """Give the rows to train and to test on."""
-        return splits.balanced(images.labels, self.per_class, self.seed)
-
-
-class Stratified(_Table):
-    """A share of the images for testing, of every class alike."""
-
-    kind: Literal["stratified"] = "stratified"
-    share: Share
-    seed: Seed = 0
-
-    def rows(self, images: Images) -> splits.Split:
-        """Give the rows to train and to test on."""
-        return splits.stratified(images.labels, self.share, self.seed)
-
-
-class Grouped(_Table):
-    """A share of the groups for testing."""
-
-    kind: Literal["grouped"] = "grouped"
-    share: Share
-    seed: Seed = 0
-
-    def rows(self, images: Images) -> splits.Split:
-        """Give the rows to train and to test on."""
-        return splits.grouped(images.labels, images.groups, self.share, self.seed)
-
-
-class Folds(_Table):
-    """Fold ``fold`` of ``k``, counted from 0, for testing; where there are groups, they stay whole."""
-
-    kind: Literal["folds"] = "folds"
-    k: Annotated[int, Field(ge=2)]
-    fold: Annotated[int, Field(ge=0)]
-    seed: Seed = 0
-
-    @model_validator(mode="after")
-    def _fold_exists(self) -> Self:
-        if self.fold >= self.k:
-            raise ValueError(
-                f"`fold` must lie in 0..{self.k - 1} for `k`={self.k}, got {self.fold}; folds count from 0"
-            )
-        return self
-
-    def rows(self, images: Images) -> splits.Split:
-        """Give the rows to train and to test on."""
-        return splits.folds(images.labels, self.k, self.seed, images.groups)[self.fold]
-
-
-class DataSpec(_Table):
+class DataSpec(Table):
     """
     Images by name, and what of them is for training and for testing.
 
     ``labels`` names other labels of an array file than its own: "kind" are ``train_kind`` and ``test_kind``, or
     ``kind``, with ``kind_classes``. With ``test`` = "given" the data set's own test part is tested on, instead of the
-    side that the split leaves for that; ``of`` = "all" without a split tests on all of a file that is not split;
-    ``tested`` takes so many of the test images, of every class alike.
+    side that the split leaves for that; ``tested`` takes so many of the test images, of every class alike. ``file`` and
+    ``folder`` lie below the data root, or beside the card where they begin with ``./``.
 
     >>> DataSpec(name="digits", split=Balanced(per_class=30)).embedded
     True
@@ -117,6 +62,7 @@ class DataSpec(_Table):
 
     name: str
     file: str | None = None
+    folder: str | None = None
     groups: str | None = None
     labels: str | None = None
     of: Literal["train", "test", "all"] = "train"
@@ -124,31 +70,43 @@ class DataSpec(_Table):
     tested: Annotated[int, Field(ge=1)] | None = None
     split: Annotated[Given | Balanced | Stratified | Grouped | Folds, Field(discriminator="kind")] = Given()
 
+    images: Decoding | None = None
+
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in DATASETS:
+        if _source(name) not in DATASETS or name == "torchvision:SET":
             raise ValueError(f"`name` must be one of {', '.join(DATASETS)}, got {name!r}{nearest(name, DATASETS)}")
         return name
 
-    @field_validator("file")
+    @field_validator("file", "folder")
     @classmethod
-    def _below_the_root(cls, file: str | None) -> str | None:
-        if file is None:
+    def _below_the_root(cls, value: str | None) -> str | None:
+        if value is None:
             return None
-        path = PurePosixPath(file)
-        if path.is_absolute() or ".." in path.parts or "\\" in file or not file.endswith((".npz", ".npz.xz")):
-            raise ValueError(f"`file` must be an .npz or .npz.xz file, relative to the data root, got {file!r}")
-        return file
+        path = PurePosixPath(value)
+        if path.is_absolute() or ".." in path.parts or "\\" in value or "\0" in value or not value:
+            raise ValueError(
+                "`file` and `folder` must be relative to the data root, or to the card where they begin with ./ , "
+                f"got {value!r}"
+            )
+        return value
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        from_file, kind = DATASETS[self.name].from_file, self.split.kind
-        if from_file and self.file is None:
-            raise ValueError(f"`file` must be given for {self.name!r}, relative to the data root")
-        if not from_file and (self.file or self.groups or self.labels):
-            raise ValueError(f"`file`, `groups` and `labels` must be left out for {self.name!r}, whose files are known")
-        if kind == "given" and self.of != "train" and not (self.of == "all" and from_file):
+        of, kind = self.source, self.split.kind
+        given = [key for key in KEYS if getattr(self, key) is not None]
+        if other := [f"`{key}`" for key in given if key not in of.needs + of.takes]:
+            raise ValueError(f"{' and '.join(other)} must be left out for {self.name!r}")
+        if of.needs and len(set(of.needs) & set(given)) != 1:
+            raise ValueError(
+                f"{' or '.join(f'`{key}`' for key in of.needs)} must be given for {self.name!r}, relative to the data "
+                "root, or to the card where it begins with ./"
+            )
+        if self.file is not None and not self.file.endswith(of.suffixes):
+            kinds = " or ".join(of.suffixes)
+            raise ValueError(f"`file` must be an {kinds} file for {self.name!r}, got {self.file!r}")
+        if kind == "given" and self.of != "train":
             raise ValueError(f"`of` must be left out where the split is 'given' and divides nothing, got {self.of!r}")
         if self.test == "given" and (kind == "given" or self.of != "train"):
             raise ValueError(
@@ -164,6 +122,31 @@ class DataSpec(_Table):
         return self
 
     @property
+    def source(self) -> DataSet:
+        """Where the images come from."""
+        return DATASETS[_source(self.name)]
+
+    @property
     def embedded(self) -> bool:
         """Whether the images come with the installation, so that a run needs no data root."""
-        return DATASETS[self.name].embedded
+        return self.source.embedded
+
+    @property
+    def beside_card(self) -> bool:
+        """Whether the file or folder lies beside the card, not below the data root."""
+        return str(self.file or self.folder).startswith("./")
+
+    @property
+    def decoding(self) -> Decoding:
+        """How pictures are decoded."""
+        return self.images or Decoding()
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the keys that cards had not always: what was hashed of a card that has none stays the same."""
+        found: dict[str, Any] = written(self)
+        return {key: value for key, value in found.items() if value is not None or key not in ("folder", "images")}
+
+
+def _source(name: str) -> str:
+    return "torchvision:SET" if name.startswith(vision.PREFIX) else name

@@ -37,7 +37,7 @@ def arrays(file: Path, cache: Path, progress: Progress | None = None) -> Mapping
 
     The folder is named by the SHA-256 of the file, which is taken anew each time: another file is another folder.
     """
-    say = _Patient(progress)
+    say = Patient(progress)
     try:
         digest = _sha256(file)[:32]
         folder = cache / "arrays" / digest
@@ -45,7 +45,7 @@ def arrays(file: Path, cache: Path, progress: Progress | None = None) -> Mapping
         if found is not None:
             return found
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(folder.with_suffix(".lock"), file, say):
+        with lock(folder.with_suffix(".lock"), f"unpacks {file.name}", say):
             found = _read(folder)  # another process may just have made it
             if found is None:
                 _unpack(file, folder, say)
@@ -80,7 +80,7 @@ def _read(folder: Path) -> dict[str, Array] | None:
     return found
 
 
-def _unpack(file: Path, folder: Path, say: _Patient) -> None:
+def _unpack(file: Path, folder: Path, say: Patient) -> None:
     """Unpack beside ``folder`` and rename; the caller holds the lock, so what a killed process left may go."""
     for leftover in folder.parent.glob(f".{folder.name}-*"):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -141,7 +141,7 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-class _Patient:
+class Patient:
     """Pass on what is said, once every two seconds."""
 
     def __init__(self, progress: Progress | None) -> None:
@@ -149,16 +149,17 @@ class _Patient:
         self._last = time.monotonic()
 
     def __call__(self, text: str) -> None:
+        """Say it, if it is time."""
         if self._progress is not None and time.monotonic() - self._last >= PATIENCE:
             self._last = time.monotonic()
             self._progress(text)
 
 
-def _lock(path: Path, file: Path, say: _Patient) -> Any:
-    """Let one process unpack, so that eight workers do not write the same arrays eight times."""
-    lock = FileLock(path)
+def lock(path: Path, what: str, say: Progress) -> Any:
+    """Let one process do it, so that eight workers do not write the same arrays eight times."""
+    held = FileLock(path)
     while True:
         try:
-            return lock.acquire(timeout=PATIENCE)
+            return held.acquire(timeout=PATIENCE)
         except Timeout:
-            say(f"waiting for another process that unpacks {file.name}")
+            say(f"waiting for another process that {what}")

@@ -110,7 +110,7 @@ class Perturbation(BaseModel, ABC):
         return set()
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray | None:
-        """Draw what one chunk of images needs, (images, C, H, W), or nothing."""
+        """Draw what some images of a chunk need, (images, C, H, W), or nothing: in parts the same as at once."""
         return None
 
     @abstractmethod

@@ -1,0 +1,152 @@
+"""A folder of pictures with a folder for each class, or with such folders for training and for testing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from robustness.datasets import pictures
+from robustness.datasets.decoding import Decoding
+from robustness.datasets.images import Images, Parts
+from robustness.datasets.pictures import Files, shown, some
+from robustness.datasets.unpacked import Progress
+from robustness.errors import DataError, DataMissing
+
+if TYPE_CHECKING:
+    from robustness.datasets.spec import DataSpec
+
+KINDS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+TESTS = ("test", "val", "validation", "valid")
+"""What a folder for testing may be called; where there are several the first of these is tested on."""
+PARTS = ("train", *TESTS)
+
+
+def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None = None) -> Mapping[str, Images]:
+    """
+    Give the parts of the folder that ``spec`` names: train and test, or all.
+
+    Classes are sorted by their folders' names; pictures may lie below these at any depth. What begins with a dot, and
+    what is no picture by its name, is passed over.
+    """
+    top = existing(root, str(spec.folder))
+    decoding, title = spec.decoding, top.name or str(top)
+    names = {path.name for path in _folders(top)}
+    if not names or not names <= set(PARTS):
+        return Parts({"all": partial(_part, title, top, None, decoding, cache, progress)})
+    found: dict[str, Callable[[], Images]] = {}
+    classes = None
+    if "train" in names:
+        classes = tuple(path.name for path in _folders(top / "train"))
+        found["train"] = partial(_part, f"{title} train", top / "train", None, decoding, cache, progress)
+    if tests := [name for name in TESTS if name in names]:
+        found["test"] = partial(_part, f"{title} {tests[0]}", top / tests[0], classes, decoding, cache, progress)
+    return Parts(found)
+
+
+def existing(root: Path, folder: str) -> Path:
+    """Give a folder below a root; DataMissing where there is none, DataError where it is no folder."""
+    path = Path(os.path.normpath((root / folder).absolute()))
+    if not path.exists():
+        raise DataMissing(f"no {folder} in {root}: {path} does not exist; put it there, or name another folder")
+    if not path.is_dir():
+        raise DataError(f"`folder` must be a folder, got the file {path}; for an .npz or .parquet file name `file`")
+    return path
+
+
+def _part(
+    title: str, top: Path, classes: tuple[str, ...] | None, decoding: Decoding, cache: Path, progress: Progress | None
+) -> Images:
+    """Give the pictures of a folder that has one for each class; ``classes`` are those of the training part."""
+    if stray := [entry.name for entry in _visible(top) if entry.name.lower().endswith(KINDS) and entry.is_file()]:
+        listed = some(range(len(stray)), lambda i: shown(stray[i]))
+        raise DataError(
+            f"{top} must hold a folder for each class and pictures in these alone, but {len(stray):,} lie beside "
+            f"them: {listed}; move them"
+        )
+    found = [path.name for path in _folders(top)]
+    _check_classes(top, found, classes)
+    known = tuple(found) if classes is None else classes
+    names: list[str] = []
+    labels: list[int] = []
+    for name in found:
+        there = sorted(_pictures(top, name, decoding.follow_links))
+        if not there:
+            raise DataError(
+                f"{top}: the folder of class {shown(name)} holds no picture ({', '.join(KINDS)}); "
+                "remove it, or put some there"
+            )
+        names += there
+        labels += [known.index(name)] * len(there)
+    files = Files(top, names)
+    return pictures.images(title, files, files.looks(cache, progress), np.array(labels), known, decoding)
+
+
+def _check_classes(top: Path, found: list[str], classes: tuple[str, ...] | None) -> None:
+    if len(found) < 2:
+        one = f", {shown(found[0])}" if found else ""
+        raise DataError(
+            f"{top} must hold a folder for each of two classes or more, it holds {len(found)}{one}; "
+            "is the folder above it meant, or one in it?"
+        )
+    for name in found:
+        if not name.isprintable() or name != name.strip():
+            raise DataError(f"{top}: names of classes must be printable text, got {shown(name)}; rename that folder")
+    folded: dict[str, str] = {}
+    for name in found:
+        if (other := folded.setdefault(name.casefold(), name)) != name:
+            raise DataError(
+                f"{top}: classes must differ by more than capital letters, got {shown(other)} and {shown(name)}; "
+                "join the two folders, or rename one"
+            )
+    if classes is not None and (unknown := [name for name in found if name not in classes]):
+        listed = some(range(len(unknown)), lambda i: shown(unknown[i]))
+        raise DataError(
+            f"{top}: classes must be among those of the training part, but {len(unknown):,} are not: {listed}; "
+            "rename or remove their folders"
+        )
+
+
+def _visible(folder: str | Path) -> list[os.DirEntry[str]]:
+    """Give what is in a folder, in order; entries know what they are without being asked one by one."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((e for e in entries if not e.name.startswith((".", "__MACOSX"))), key=lambda e: e.name)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror or error}; may it be listed?") from error
+
+
+def _folders(folder: Path) -> list[os.DirEntry[str]]:
+    return [entry for entry in _visible(folder) if entry.is_dir()]
+
+
+def _pictures(top: Path, name: str, follow: bool) -> Iterator[str]:
+    """Give the pictures below a class's folder, relative to ``top``; links that lead out of it are refused."""
+    _check_link(top, name, follow)
+    waiting, been = [name], set()
+    while waiting:
+        below = waiting.pop()
+        if (place := (top / below).resolve()) in been:  # a link to a folder that holds it
+            continue
+        been.add(place)
+        for entry in _visible(top / below):
+            path = f"{below}/{entry.name}"
+            if entry.is_symlink():
+                _check_link(top, path, follow)
+            if entry.is_dir():
+                waiting.append(path)
+            elif entry.name.lower().endswith(KINDS):
+                yield path
+
+
+def _check_link(top: Path, name: str, follow: bool) -> None:
+    target = (top / name).resolve()
+    if not follow and not target.is_relative_to(top.resolve()):
+        raise DataError(
+            f"{top}: {shown(name)} is a link to {target}, which lies outside; put the pictures themselves there, or "
+            "say `follow_links` = true in [data.images]"
+        )

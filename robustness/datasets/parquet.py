@@ -1,0 +1,137 @@
+"""Pictures in the rows of Parquet files, which are brought once to a form that can be mapped to memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from robustness.datasets import folder, manifest, pictures, tables
+from robustness.datasets.images import Images, Parts
+from robustness.datasets.unpacked import Patient, Progress, lock
+from robustness.errors import DataError, DataMissing, MissingLibrary
+
+if TYPE_CHECKING:
+    from robustness.datasets.spec import DataSpec
+
+AT_ONCE = 64
+"""Rows in memory at once while a file is brought to the other form."""
+
+
+def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None = None) -> Mapping[str, Images]:
+    """
+    Give the parts of a folder of Parquet files, told by how these are called, or one file as all.
+
+    ``train-00000-of-00002.parquet`` belongs to the training part; where no file is called so, all files are one part.
+    """
+    if spec.file is not None:
+        file = root / spec.file
+        if not file.is_file():
+            raise DataMissing(f"no {spec.file} in {root}: {file} does not exist; put it there, or name another")
+        return Parts({"all": partial(_part, file.stem, [file], spec, cache, progress)})
+    top = folder.existing(root, str(spec.folder))
+    files = sorted(top.rglob("*.parquet"))
+    if not files:
+        raise DataError(f"{top} must hold .parquet files, it holds none; name the folder that does")
+    called = [file.name.split("-")[0].split(".")[0] for file in files]
+    found = tables.chosen(called)
+    if not found:
+        return Parts({"all": partial(_part, top.name, files, spec, cache, progress)})
+    of = {part: [file for file, name in zip(files, called, strict=True) if name == its] for part, its in found.items()}
+    return Parts({p: partial(_part, f"{top.name} {found[p]}", of[p], spec, cache, progress) for p in found})
+
+
+class _Mapped(tables.Rows):
+    """Pictures in an Arrow file that is mapped to memory."""
+
+    def __init__(self, file: Path) -> None:
+        import pyarrow as pa
+
+        self._column = pa.ipc.open_file(pa.memory_map(str(file))).read_all().column(0)
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def read(self, place: int) -> bytes | memoryview:
+        buffer = self._column[place].as_buffer()
+        return b"" if buffer is None else memoryview(buffer)
+
+
+def _part(title: str, files: Sequence[Path], spec: DataSpec, cache: Path, progress: Progress | None) -> Images:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingLibrary('data of kind "parquet" need pyarrow; pip install "pytest-robustness[parquet]"') from error
+    digests = manifest.hashes(files, cache, progress)
+    decoding = spec.decoding
+    try:
+        schema = pq.read_schema(files[0])
+        picture = tables.column(title, "`column` of [data.images]", decoding.column, tables.PICTURES, schema.names)
+        label = tables.column(title, "`labels`", spec.labels, tables.LABELS, schema.names)
+        beside = (
+            [label] if spec.groups is None else [label, tables.column(title, "`groups`", spec.groups, (), schema.names)]
+        )
+        rest = pa.concat_tables([pq.read_table(file, columns=beside, partitioning=None) for file in files])
+        key = hashlib.sha256("\n".join([picture, *digests]).encode()).hexdigest()[:32]
+        rows = _Mapped(_mapped(title, files, picture, cache / "parquet" / f"{key}.arrow", progress))
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise DataError(f"{title}: {files[0]} cannot be read as Parquet: {error}; get or write it again") from error
+    labels, classes = tables.labelled(title, rest.column(label).to_pylist(), _names(schema.metadata, label))
+    groups = None if spec.groups is None else np.array(rest.column(spec.groups).to_pylist())
+    looks = rows.looks(cache / "parquet" / f"{key}.json", progress)
+    return pictures.images(title, rows, looks, labels, classes, decoding, groups=groups, distributions=("pyarrow",))
+
+
+def _mapped(title: str, files: Sequence[Path], picture: str, target: Path, progress: Progress | None) -> Path:
+    """Write the pictures as one Arrow file, unless it is there; a few rows at a time, however long a file is."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if target.is_file():
+        return target
+    say, done = Patient(progress), 0
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        lock(target.with_suffix(".lock"), f"unpacks {title}", say),
+        tempfile.TemporaryDirectory(dir=target.parent) as made,
+    ):
+        scratch = Path(made) / target.name
+        with pa.ipc.new_file(str(scratch), pa.schema([("picture", pa.large_binary())])) as writer:
+            for file in files:
+                with pq.ParquetFile(file) as opened:
+                    for batch in opened.iter_batches(AT_ONCE, columns=[picture]):
+                        writer.write_batch(pa.record_batch([_bytes(title, picture, batch.column(0))], ["picture"]))
+                        say(f"unpacking {title}, {(done := done + len(batch)):,} rows")
+        scratch.replace(target)
+    return target
+
+
+def _bytes(title: str, name: str, column: Any) -> Any:
+    """Give a column of bytes, or of structures that have them, as bytes."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
+        column = pc.struct_field(column, "bytes")
+    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+        raise DataError(
+            f"{title}: the column {name!r} must hold pictures as bytes, or as {{bytes, path}}, got {column.type}; "
+            "name another in `column` of [data.images]"
+        )
+    return column.cast(pa.large_binary())
+
+
+def _names(metadata: Mapping[bytes, bytes] | None, label: str) -> list[str] | None:
+    """Give the names of the classes, where the file was written by Hugging Face's library and says them."""
+    try:
+        names = json.loads((metadata or {})[b"huggingface"])["info"]["features"][label]["names"]
+    except (KeyError, ValueError, TypeError):
+        return None
+    return names if isinstance(names, list) else None

@@ -1,0 +1,108 @@
+"""Tables with a picture and a label in each row: which columns, which classes, what the pictures are like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robustness.datasets import checks, manifest
+from robustness.datasets import decoding as decoding_
+from robustness.datasets.checks import Array
+from robustness.datasets.decoding import Look, look
+from robustness.datasets.encoded import Source
+from robustness.datasets.unpacked import Progress
+from robustness.errors import DataError
+
+PICTURES = ("image", "img", "picture", "jpg", "png", "bytes")
+LABELS = ("label", "labels", "fine_label", "class", "target", "y")
+"""Columns that are taken where none is named: the first of these that is there."""
+PARTS = {"train": "train", "test": "test", "validation": "test", "val": "test", "valid": "test"}
+"""What parts are called; of several for testing the first of these is taken."""
+
+
+def column(title: str, what: str, named: str | None, usual: Sequence[str], there: Sequence[str]) -> str:
+    """
+    Give the name of a column: the one asked for, else the usual one.
+
+    >>> column("pets", "`labels`", None, LABELS, ["img", "fine_label", "coarse_label"])
+    'fine_label'
+    """
+    found = named if named is not None else next((name for name in usual if name in there), None)
+    if found is None or found not in there:
+        asked = f", got {named!r}" if named is not None else ""
+        raise DataError(f"{title}: {what} must name a column{asked}; there are {', '.join(map(repr, there)) or 'none'}")
+    return found
+
+
+def labelled(title: str, values: Sequence[Any], names: Sequence[str] | None) -> tuple[Array, tuple[str, ...]]:
+    """
+    Give labels as numbers, and the names of the classes; texts are classes in the order of the alphabet.
+
+    >>> labelled("pets", ["dog", "cat", "dog"], None)
+    (array([1, 0, 1]), ('cat', 'dog'))
+    """
+    kinds = {type(value) for value in values}
+    if type(None) in kinds:
+        row = next(row for row, value in enumerate(values) if value is None)
+        raise DataError(f"{title}: every row must have a label, row {row} has none; label it, or remove it")
+    if kinds == {str}:
+        classes, numbers = np.unique(np.array(values), return_inverse=True)
+        return numbers, tuple(classes.tolist())
+    if kinds != {int}:
+        said = ", ".join(sorted(kind.__name__ for kind in kinds)) or "none"
+        raise DataError(
+            f"{title}: labels must be whole numbers or texts, got {said}; cast the column, or name another in `labels`"
+        )
+    numbers = np.array(values)
+    return numbers, checks.class_names(None if names is None else np.array(list(names)), numbers)
+
+
+def chosen(there: Sequence[str]) -> dict[str, str]:
+    """
+    Say which of the parts that a data set has is for training and which for testing; {} where none is told by name.
+
+    >>> chosen(["train", "validation", "extra"])
+    {'train': 'train', 'test': 'validation'}
+    """
+    found: dict[str, str] = {}
+    for name, part in PARTS.items():
+        if name in there:
+            found.setdefault(part, name)
+    return found
+
+
+class Rows(Source):
+    """Pictures that are a row each of a table."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def named(self, place: int) -> str:
+        """Say which picture it is."""
+        return f"row {place:,}"
+
+    def looks(self, file: Path, progress: Progress | None) -> list[Look]:
+        """Look at all of them, once for this content, which ``file`` is called by."""
+
+        def one(place: int) -> Look:
+            content = self.read(place)
+            return look(content) if len(content) else Look("", 0, 0, "", 1, 1, "the row holds no picture's bytes")
+
+        what = "looking at pictures for the first time"
+        return [Look(*each) for each in manifest.kept(file, decoding_.version(), one, len(self), what, progress)]
+
+
+def content(value: Any, title: str, name: str) -> bytes | memoryview:
+    """Give the bytes of a cell: bytes themselves, or a structure that has them."""
+    inner = value.get("bytes") if isinstance(value, dict) else value
+    if inner is None:
+        return b""
+    if not isinstance(inner, bytes | memoryview):
+        raise DataError(
+            f"{title}: the column {name!r} must hold pictures as bytes, or as {{bytes, path}}, got "
+            f"{type(inner).__name__}; name another in `column` of [data.images]"
+        )
+    return inner
