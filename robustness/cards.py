@@ -214,7 +214,7 @@ def with_profile(table: Mapping[str, Any], path: Path, root: Path | None = None)
             f"add shape = [channels, height, width], got {shape!r}"
         )
     try:
-        sweeps = sweep_profiles.sweeps(name, tuple(shape), project.profiles(root or _project(path)))  # type: ignore[arg-type]
+        sweeps = sweep_profiles.sweeps(name, tuple(shape), project.profiles(root or _project(path)))
     except CardError as error:
         raise CardError(f"{path}: {error}") from None
     return {**table, "sweeps": {**sweeps, **own}}

@@ -15,6 +15,7 @@ from robustness.doubts import DOUBTS
 from robustness.doubts.look import look
 from robustness.errors import ModelError
 from robustness.evidence import OK
+from robustness.metrics import Measurement
 from robustness.modules import state_hash, undisturbed
 from robustness.perturbations import Clean
 from robustness.statistics import images_for
@@ -141,7 +142,7 @@ def _accuracy(
     )  # fmt: skip
 
 
-def _known(measured: claims.Measurement) -> float:
+def _known(measured: Measurement) -> float:
     low, high = measured.interval
     return (high - low) / 2
 

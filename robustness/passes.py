@@ -34,7 +34,7 @@ def _calls(modules: Mapping[str, nn.Module | None], swept: Callable[..., Any], c
     def hook(name: str, output: Any) -> None:
         calls[name] += 1
         if isinstance(output, torch.Tensor) and output.requires_grad:
-            output.register_hook(lambda gradient: calls.update(backward=1))
+            output.register_hook(lambda gradient: calls.update(backward=1))  # type: ignore[no-untyped-call]
 
     hooks = [
         module.register_forward_hook(lambda _, __, output, n=name: hook(n, output))
