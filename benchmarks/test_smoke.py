@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 
-from benchmarks import folder, peers, startup, training
+from benchmarks import folder, gate, peers, startup, training
 from benchmarks import sweep as noise
 from models.mlp import mlp
 from robustness.datasets.images import from_arrays
@@ -54,6 +54,12 @@ def test_the_floor_decides_what_the_sweep_decides(module, images):
     evidence = sweep(module, images, FGSM(), noise.EPSILONS)
     due = peers.floor(module, images, noise.EPSILONS, 500, "cpu")
     assert (due == evidence.predictions).mean() > 0.999
+
+
+def test_gate():
+    """Catches: a benchmark of the gate that measures no rule that ships, or that fails to run."""
+    assert gate.seconds(20, 500).startswith("20 cells of 500 images")
+    assert "0.05" in gate.exact()
 
 
 def test_startup():

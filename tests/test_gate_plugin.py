@@ -51,7 +51,7 @@ def test_a_model_against_itself_passes(gated):
     assert {(cell["losses"], cell["gains"], cell["drop"], cell["mcnemar"]) for cell in gate["table"]["cells"]} == {
         (0, 0, 0.0, 1.0)
     }
-    assert gate["table"]["notes"] == ["the model is one of those accepted"]
+    assert gate["table"]["notes"] == ["its weights are those of an accepted model"]
     assert "1 gate: 1 passed" in run.summary
 
 
@@ -87,7 +87,7 @@ def test_inconclusive_is_a_setting(gated, options, code, verdict):
     assert run.report["verdict"] == verdict
     assert "an equal model passes in 0% of cases" in gate_of(run)["message"]
     needed = gate_of(run)["table"]["cells"][0]["images_needed"]
-    assert needed is None or needed >= 1
+    assert needed > 200  # more than there are
 
 
 def test_a_failure_beside_an_undecided_gate_is_a_failure(gated):

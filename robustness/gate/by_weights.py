@@ -71,15 +71,17 @@ def judge(
     adjusted = np.ones(len(cells))
     adjusted[free] = paired.holm(over[free])
     spread = np.array([drop.n * drop.error**2 + drop.drop**2 for drop in drops])
-    discordance = np.where(counted, (losses + gains) / n, spread)
+    # That no image differs does not say that none ever would: as if one more did.
+    discordance = np.where(counted, (losses + gains + 1) / n, spread)
     fates = np.where(adjusted <= alpha, "failed", np.where(high <= margin, "passed", "inconclusive"))
+    needed = power.images_needed(seen, margin, discordance, alpha)
     columns = {
         "drop": seen,
         "low": low,
         "high": high,
         "p_fail": adjusted,
         "mcnemar": np.where(counted, paired.mcnemar(losses, gains), math.nan),
-        "images_needed": power.images_needed(seen, margin, discordance, alpha),
+        "images_needed": np.where(fates == "inconclusive", np.maximum(needed, n + 1), needed),
         "smallest_drop": power.smallest_drop(margin, discordance, n, alpha, max(int(free.sum()), 1)),
     }
     return [

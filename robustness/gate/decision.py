@@ -117,7 +117,7 @@ def _notes(kept: Baseline, swept: Mapping[str, Evidence]) -> list[str]:
         notes.append(f"accepted on {', '.join(devices)}, measured now on {found.get('device')}")
     weights = found["subject"]["weights"]
     if weights in [one["weights"] for one in kept.accepted]:
-        notes.append("the model is one of those accepted")
+        notes.append("its weights are those of an accepted model")
     if bare := sum(status != OK for name in swept for status in kept.status[name].values()):
         notes.append(f"{bare} cell(s) without numbers in the baseline are not compared")
     return notes

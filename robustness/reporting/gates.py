@@ -8,18 +8,9 @@ from typing import Any
 from robustness.reporting.plain import count, one_line
 from robustness.reporting.rows import DASH, NAME
 
-WEIGHTS = [
-    "cell",
-    "baseline",
-    "now",
-    "drop [interval]",
-    "margin",
-    "lost",
-    "gained",
-    "McNemar p",
-    "sees",
-    "verdict",
-]
+WEIGHTS = ["cell", "verdict", "drop [interval]", "margin", "lost", "gained", "baseline", "now", "McNemar p", "sees"]
+NARROW = 8
+"""Columns that a terminal has room for."""
 RECIPE = ["summary", "accepted mean ± sd", "now", "bound", "sees", "verdict"]
 
 Plain = Mapping[str, Any]
@@ -36,19 +27,20 @@ def gate_grid(model: Plain, *, every: bool) -> tuple[list[str], list[list[str]]]
     if table.get("kind") == "recipe":
         return RECIPE, [_summary(cell) for cell in cells]
     shown = [cell for cell in cells if every or cell["verdict"] != "passed"]
-    return WEIGHTS, [_cell(cell) for cell in shown]
+    columns = len(WEIGHTS) if every else NARROW
+    return WEIGHTS[:columns], [_cell(cell)[:columns] for cell in shown]
 
 
 def _cell(cell: Plain) -> list[str]:
     return [
         one_line(cell["cell"], NAME),
-        *(_number(cell[key]) for key in ("baseline", "candidate")),
+        cell["verdict"],
         f"{_number(cell['drop'])} [{_number(cell['low'])}, {_number(cell['high'])}]",
         f"{cell['margin']:g}",
         *(DASH if cell[key] is None else str(cell[key]) for key in ("losses", "gains")),
+        *(_number(cell[key]) for key in ("baseline", "candidate")),
         DASH if cell["mcnemar"] is None else f"{cell['mcnemar']:.2g}",
         _number(cell["smallest_drop"]),
-        _verdict(cell),
     ]
 
 
@@ -59,13 +51,8 @@ def _summary(cell: Plain) -> list[str]:
         _number(cell["candidate"]),
         _number(cell.get("bound")),
         _number(cell.get("caught_from")),
-        _verdict(cell),
+        cell["verdict"],
     ]
-
-
-def _verdict(cell: Plain) -> str:
-    needed = cell.get("images_needed")
-    return f"{cell['verdict']}: {needed:,} images" if cell["verdict"] == "inconclusive" and needed else cell["verdict"]
 
 
 def _number(value: float | None) -> str:

@@ -169,7 +169,7 @@ def _verdict(verdict: str, counts: Plain) -> str:
     gates = _and(gate_counts(counts))
     if verdict == "passed" and counts["held"] == counts["claims"]:
         return f"passed: {total}: {'it' if counts['claims'] == 1 else 'all'} held{gates}"
-    fates = ", ".join(f"{counts[fate]:,} {fate}" for fate in (*OUTCOMES, "not selected") if counts[fate])
+    fates = ", ".join(f"{counts[fate]:,} {fate}" for fate in (*OUTCOMES, "not selected") if counts.get(fate))
     return f"{'FAILED' if verdict == 'failed' else verdict}: {total}{': ' if fates else ''}{fates}{gates}"
 
 
