@@ -1,4 +1,4 @@
-"""The document as a file: JSON, Markdown, CSV or LaTeX by the file's suffix, written whole or not at all."""
+"""The document as a file: HTML, JSON, Markdown, CSV or LaTeX by the file's suffix, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -72,7 +72,15 @@ def _inert(value: Any) -> Any:
     return f"'{value}"
 
 
+def html_text(document: Plain) -> str:
+    """Write the page; what makes it is imported only by who asks for it."""
+    from robustness.reporting.web.page import html_page
+
+    return html_page(document)
+
+
 FORMS: dict[str, Callable[[Plain], str]] = {
+    ".html": html_text,
     ".md": markdown_page,
     ".json": json_text,
     ".csv": csv_text,
@@ -88,7 +96,7 @@ def check(path: Path) -> None:
     >>> check(Path("report.pdf"))
     Traceback (most recent call last):
         ...
-    robustness.reporting.formats.ReportError: a report's file must end in one of .md, .json, .csv, .tex, got report.pdf
+    robustness.reporting.formats.ReportError: a report's file must end in one of .html, .md, .json, .csv, .tex, got report.pdf
     """
     if path.suffix.lower() not in FORMS:
         raise ReportError(f"a report's file must end in one of {', '.join(FORMS)}, got {path}")
