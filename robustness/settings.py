@@ -28,7 +28,7 @@ OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
     (
         "report",
         {"action": "append", "metavar": "FILE"},
-        "write the report here: .html, .md, .json, .csv or .tex (repeatable)",
+        "write the report here: .html, .md, .json, .csv, .tex (repeatable)",
     ),
     ("strict", {"action": "store_true"}, "missing data or weights are errors, not skips"),
 )

@@ -88,15 +88,18 @@ FORMS: dict[str, Callable[[Plain], str]] = {
 }
 """By suffix. To add a form: a function of the document, and a line here."""
 
+ILLUSTRATED = ".html"
+"""The form that shows pictures; where it is asked for, the other forms of the same run have them too."""
+
 
 def check(path: Path) -> None:
     """
     Say before a run if a report could not be written there.
 
-    >>> check(Path("report.pdf"))
+    >>> check(Path("a.x"))
     Traceback (most recent call last):
         ...
-    robustness.reporting.formats.ReportError: a report's file must end in one of .html, .md, .json, .csv, .tex, got report.pdf
+    robustness.reporting.formats.ReportError: a report's file must end in one of .html, .md, .json, .csv, .tex, got a.x
     """
     if path.suffix.lower() not in FORMS:
         raise ReportError(f"a report's file must end in one of {', '.join(FORMS)}, got {path}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from robustness.reporting.plain import one_line
@@ -149,7 +150,7 @@ def _places(names: Sequence[str], unit: str) -> list[float]:
     [48.0, 144.66666666666666, 338.0]
     """
     sizes = [_size("0" if name == "clean" else name) for name in names]
-    if unit not in ("native", "std") or any(b <= a for a, b in zip(sizes, sizes[1:], strict=False)):
+    if unit not in ("native", "std") or any(b <= a for a, b in pairwise(sizes)):
         sizes = list(range(len(names)))
     if not all(map(math.isfinite, sizes)):
         sizes = list(range(len(names)))
