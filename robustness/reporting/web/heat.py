@@ -103,21 +103,17 @@ def _attack(sweep: Plain) -> str:
 def _matrix(
     made: Mapping[tuple[str, str], Plain], own: Mapping[str, Plain], strength: str, metric: str, kind: str
 ) -> Iterator[tuple[str, Heat]]:
-    sources = list(dict.fromkeys(source for source, _ in made))
-    targets = list(dict.fromkeys(target for _, target in made))
-    targets += [name for name in sources if name not in targets and name in own]
-    rows, any_number = [], False
-    for source in sources:
-        entries = []
-        for target in targets:
-            if source == target:
-                entries.append(_entry(own.get(target), strength, "attack_success_rate", "itself: "))
-                continue
-            entries.append(_entry(made.get((source, target)), strength, metric))
-            any_number |= entries[-1].value is not None
-        rows.append((source, entries))
-    if any_number:
-        yield f"{metric} of {kind} at {strength}", Heat("made on \\ seen by", targets, rows)
+    told = {pair: entry for pair, s in made.items() if (entry := _entry(s, strength, metric)).value is not None}
+    if not told:
+        return
+    sources = list(dict.fromkeys(source for source, _ in told))
+    targets = list(dict.fromkeys(target for _, target in told))
+    if metric == TRANSFER[0]:
+        targets += [name for name in sources if name not in targets and name in own]
+        for name in sources:
+            told[name, name] = _entry(own.get(name), strength, "attack_success_rate", "itself: ")
+    rows = [(source, [told.get((source, target), Shade(None, "")) for target in targets]) for source in sources]
+    yield f"{metric} of {kind} at {strength}", Heat("made on \\ seen by", targets, rows)
 
 
 def _entry(sweep: Plain | None, strength: str, metric: str, before: str = "") -> Shade:

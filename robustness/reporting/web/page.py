@@ -51,6 +51,7 @@ def _environment() -> Environment:
         "frame": curves,
         "grid": lambda model, sweep: grid(model, sweep, PAGE),
         "inside": inside,
+        "short": one_line,
         "shown_sweeps": shown_sweeps,
         "transfers": heat.transfers,
     }
