@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import peers, startup, training
+from benchmarks import peers, report, startup, training
 from benchmarks import sweep as noise
 from models.mlp import mlp
 from robustness.datasets.images import from_arrays
@@ -52,6 +52,15 @@ def test_the_floor_decides_what_the_sweep_decides(module, images):
     evidence = sweep(module, images, FGSM(), noise.EPSILONS)
     due = peers.floor(module, images, noise.EPSILONS, 500, "cpu")
     assert (due == evidence.predictions).mean() > 0.999
+
+
+def test_report(tmp_path, monkeypatch):
+    """Catches: a page without the pictures whose cost the benchmark is to show."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(report, "KINDS", {"normal": 0.08, "fgsm": 0.02})
+    _, size, images = report.measure(1, tmp_path)
+    assert images == 2 * 4 * 3
+    assert size < report.BYTES
 
 
 def test_startup():

@@ -235,6 +235,37 @@ def test_pictures_are_the_images(shape):
     assert np.abs(read - due).mean() < (0.06 if step > 1 else 0.003)
 
 
+def test_a_report_has_room_for_so_many_pictures(load_card, monkeypatch):
+    """Catches: a file that grows with every sweep; pictures left out without a word."""
+    document = made.report(load_card(), {"clean": made.CLEAN, "normal": beside(made.NORMAL)})
+    document["models"][0]["sweeps"] *= 2
+    tried = []
+
+    def fill(entries, *given):
+        tried.append(entries)
+        return 10
+
+    monkeypatch.setattr(pictures, "_fill", fill)
+    monkeypatch.setattr(pictures, "ROOM", 10)
+    pictures.add(document, None, [])
+
+    assert len(tried) == 1
+    assert document["notices"] == ["no pictures of mlp under normal, nor of what follows: those before fill 0 MiB"]
+
+
+def test_ctrl_c_among_the_pictures_loses_no_report(load_card, monkeypatch):
+    document = made.report(load_card(), {"clean": made.CLEAN, "normal": beside(made.NORMAL)})
+
+    def interrupted(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pictures, "_fill", interrupted)
+    pictures.add(document, None, [])
+
+    assert document["notices"] == ["no pictures of mlp under normal, nor of what follows: interrupted"]
+    assert page(document)
+
+
 def crossed(document, models):
     """Make a document of several models attacked by each other; of (source, target) the value."""
     some = document["models"][0]

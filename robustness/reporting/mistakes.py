@@ -38,8 +38,8 @@ def confusion(evidence: Evidence) -> dict[str, Any] | None:
     if not measured:
         return None
     right = {i: float((evidence.predictions[i] == evidence.labels).mean()) for i in measured}
-    clean = evidence.clean
-    start = float((clean.predictions[0] == clean.labels).mean()) if _usable(clean) else right[measured[0]]
+    clean = _clean(evidence)
+    start = right[measured[0]] if clean is None else float((clean.predictions[0] == clean.labels).mean())
     half = (start + min(right.values())) / 2
     row = next((i for i in measured if right[i] <= half), min(right, key=right.__getitem__))
     matrix = confusion_matrix(evidence.labels, evidence.predictions[row], len(evidence.classes))
@@ -67,8 +67,8 @@ def gallery(evidence: Evidence) -> list[dict[str, Any]]:
     All are of one batch, so that making them again costs one. Where none is misled, it is the first image at the
     last strength. ``pictures`` is null until somebody makes them.
     """
-    clean, measured = evidence.clean, [i for i, status in enumerate(evidence.status) if status == OK]
-    if clean is None or not _usable(clean) or not measured or not len(evidence):
+    clean, measured = _clean(evidence), [i for i, status in enumerate(evidence.status) if status == OK]
+    if clean is None or not measured or not len(evidence):
         return []
     wrong = evidence.predictions[measured] != evidence.labels
     wrong &= clean.predictions[0] == evidence.labels
@@ -101,5 +101,6 @@ def _said(evidence: Evidence, image: int, row: int) -> dict[str, Any]:
     return {"class": plain(evidence.classes[label]), "probability": plain(evidence.confidence[row, image])}
 
 
-def _usable(clean: Evidence | None) -> bool:
-    return clean is not None and clean.status[0] == OK
+def _clean(evidence: Evidence) -> Evidence | None:
+    """Give the evidence without a perturbation, where there is any with numbers."""
+    return evidence.clean if evidence.clean is not None and evidence.clean.status[0] == OK else None

@@ -44,6 +44,7 @@ def _environment() -> Environment:
     found.globals |= {
         "MARKS": MARKS,
         "RED": RED,
+        "REDS": [MARKS[outcome] for outcome in RED],
         "VERDICTS": VERDICTS,
         "attractors": heat.attractors,
         "confusion": heat.confusion,

@@ -78,10 +78,11 @@ def _fill(entries: list[dict[str, Any]], harness: Harness, card: Card | None, sw
 
     evidence = believed(harness, card, sweep)
     assert card is not None
-    found = examples(harness, card, sweep["name"], [entry["image"] for entry in entries])
+    at = sorted({evidence.index(entry["strength"]) for entry in entries})
+    found = examples(harness, card, sweep["name"], [entry["image"] for entry in entries], at)
     size = 0
     for i, entry in enumerate(entries):
-        clean, perturbed = found.clean[i], found.perturbed[evidence.index(entry["strength"]), i]
+        clean, perturbed = found.clean[i], found.perturbed[at.index(evidence.index(entry["strength"])), i]
         times = magnification(perturbed - clean)
         shown = {
             "clean": clean,
