@@ -4,19 +4,23 @@ import copy
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 import test_reporting as made
 from sklearn.metrics import confusion_matrix
 
+from robustness.harness import Harness
 from robustness.reporting import formats, mistakes
 from robustness.reporting.document import RED, ClaimOutcome, ModelResult, build
 from robustness.reporting.web import heat, pictures
 from robustness.reporting.web.curves import BOTTOM, TOP, curves
+from robustness.store import Store
 
 load_card = made.load_card
 page = formats.FORMS[".html"]
+NOTHING = Harness(Store(Path()), Path())
 VOID = {"meta", "img", "line", "rect", "path", "circle", "polyline", "polygon", "br"}
 
 
@@ -247,7 +251,7 @@ def test_a_report_has_room_for_so_many_pictures(load_card, monkeypatch):
 
     monkeypatch.setattr(pictures, "_fill", fill)
     monkeypatch.setattr(pictures, "ROOM", 10)
-    pictures.add(document, None, [])
+    pictures.add(document, NOTHING, [])
 
     assert len(tried) == 1
     assert document["notices"] == ["no pictures of mlp under normal, nor of what follows: those before fill 0 MiB"]
@@ -260,7 +264,7 @@ def test_ctrl_c_among_the_pictures_loses_no_report(load_card, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pictures, "_fill", interrupted)
-    pictures.add(document, None, [])
+    pictures.add(document, NOTHING, [])
 
     assert document["notices"] == ["no pictures of mlp under normal, nor of what follows: interrupted"]
     assert page(document)

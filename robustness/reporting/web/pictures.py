@@ -14,6 +14,7 @@ from robustness.cards import Card
 from robustness.errors import StoreError
 from robustness.evidence import Evidence
 from robustness.harness import Harness
+from robustness.reporting.plain import plain
 
 ROOM = 9 * 2**20
 """Bytes of all pictures of a report, which is to stay below 15 MB."""
@@ -32,22 +33,27 @@ def add(document: dict[str, Any], harness: Harness, chosen: Sequence[Card]) -> N
     goes wrong with one sweep leaves the others, and the report, as they are; so does Ctrl-C.
     """
     known, left = {card.name: card for card in chosen}, ROOM
-    for model in document["models"]:
-        for sweep in model["sweeps"]:
-            entries = [entry for entry in sweep["gallery"] if not entry["pictures"]]
-            if not entries:
-                continue
-            at = f"no pictures of {model['name']} under {sweep['name']}"
+    due = [
+        (model["name"], sweep, entries)
+        for model in document["models"]
+        for sweep in model["sweeps"]
+        if (entries := [entry for entry in sweep["gallery"] if not entry["pictures"]])
+    ]
+    with harness.progress("making the pictures of the report") as progress:
+        for done, (name, sweep, entries) in enumerate(due):
+            at = f"no pictures of {name} under {sweep['name']}"
             if left <= 0:
                 document["notices"].append(f"{at}, nor of what follows: those before fill {ROOM >> 20} MiB")
                 return
             try:
-                left -= _fill(entries, harness, known.get(model["name"]), sweep)
+                left -= _fill(entries, harness, known.get(name), sweep)
             except KeyboardInterrupt:
                 document["notices"].append(f"{at}, nor of what follows: interrupted")
                 return
             except Exception as error:  # a model's own code may raise anything
-                document["notices"].append(f"{at}: {error or type(error).__name__}")
+                document["notices"].append(f"{at}: {plain(str(error)) or type(error).__name__}")
+            if progress is not None:
+                progress(done + 1, len(due))
 
 
 def believed(harness: Harness, card: Card | None, sweep: Mapping[str, Any]) -> Evidence:

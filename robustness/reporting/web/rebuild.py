@@ -36,9 +36,9 @@ def rebuild(paths: Sequence[Path], output: Path | None, harness: Harness, folder
         formats.check(target)
         if target.resolve() == path.resolve():
             raise formats.ReportError(f"--output must be another file than the run, got {target}")
+    chosen, notices = _cards(folders)
     for path, target in zip(paths, targets, strict=True):
         document = read(path)
-        chosen, notices = _cards(folders)
         document["notices"] += notices
         _hold_to_evidence(document, harness, {card.name: card for card in chosen}, path)
         pictures.add(document, harness, chosen)
