@@ -120,6 +120,17 @@ def test_no_line_leads_over_a_strength_without_a_number(load_card):
     assert Tree(page(document)).of("path", **{"class": "cross"})
 
 
+def test_what_was_not_asked_for_is_no_failure(load_card):
+    """Catches: a cross, as for a crash, where a metric is claimed at other strengths alone."""
+    model = report(load_card)["models"][0]
+    del model["sweeps"][0]["cells"][0]["metrics"]["precision"]
+
+    precision = curves(model, model["sweeps"][1])[1]
+
+    assert [point.strength for point in precision.points] == list(made.STRENGTHS)
+    assert [name for _, name in precision.across] == ["clean", *made.STRENGTHS]
+
+
 def test_a_baseline_is_drawn_where_the_document_has_one(load_card):
     """Catches: the accepted model's number drawn at another strength, or not at all."""
     document = report(load_card)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from robustness.evidence import OK
+from robustness.reporting.cells import NOT_KEPT
 from robustness.reporting.plain import one_line
 from robustness.reporting.rows import mark, named_cells
 
@@ -105,6 +107,8 @@ def _curve(metric: str, cells: Sequence[tuple[str, Plain]], sweep: Plain) -> Cur
 
     points, bound = [], "at least"
     for (name, cell), x in zip(cells, places, strict=True):
+        if metric not in cell["metrics"] and cell["status"] in (OK, NOT_KEPT):
+            continue  # nobody asked for it there, which is no failure
         found, claim = cell["metrics"].get(metric, {}), cell["claims"].get(metric, {})
         bound = claim.get("bound", bound)
         low, high = (height(found.get(end)) for end in ("low", "high"))
