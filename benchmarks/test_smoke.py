@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 
-from benchmarks import folder, gate, peers, startup, training
+from benchmarks import folder, gate, peers, report, startup, training
 from benchmarks import sweep as noise
 from models.mlp import mlp
 from robustness.datasets.images import from_arrays
@@ -60,6 +60,15 @@ def test_gate():
     """Catches: a benchmark of the gate that measures no rule that ships, or that fails to run."""
     assert gate.seconds(20, 500).startswith("20 cells of 500 images")
     assert "0.05" in gate.exact()
+
+
+def test_report(tmp_path, monkeypatch):
+    """Catches: a page without the pictures whose cost the benchmark is to show."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(report, "KINDS", {"normal": 0.08, "fgsm": 0.02})
+    _, size, images = report.measure(1, tmp_path)
+    assert images == 2 * 4 * 3
+    assert size < report.BYTES
 
 
 def test_startup():

@@ -37,6 +37,11 @@ def parser() -> argparse.ArgumentParser:
     transfer.add_argument("--sweep", metavar="NAME", default="fgsm", help="an attack of the cards (default: fgsm)")
     for command in (commands.choices[name] for name in ("run", "train", "renew", "transfer")):
         command.add_argument("models", nargs="*", metavar="MODEL", help="model names (default: those on embedded data)")
+    report = _add(commands, "report", "write the report of runs that are over, from their JSON and stored evidence")
+    report.add_argument("runs", nargs="+", type=Path, metavar="RUN.json", help="what --robustness-report RUN.json left")
+    report.add_argument(
+        "--output", type=Path, metavar="FILE", help="where to, by suffix .html, .md, … (default: RUN.html beside it)"
+    )
     replay = _add(commands, "replay", "show again what a perturbation that a search found does to an image")
     replay.add_argument("models", nargs=1, metavar="MODEL", help="the model's name")
     replay.add_argument("row", metavar="ROW", type=_whole(0, 2**63), help="the number of the test image")

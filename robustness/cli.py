@@ -116,6 +116,15 @@ def _transfer(options: Namespace) -> int:
     return RED if transfer.errored(crossed) else 0
 
 
+def _report(options: Namespace) -> int:
+    from robustness.reporting.web import rebuild
+
+    harness = _harness(options)
+    written = rebuild.rebuild(options.runs, options.output, harness, _card_folders(options))
+    _noted(harness)
+    return _printed(f"report: {path}" for path in written)
+
+
 def _mnist(options: Namespace) -> int:
     from robustness.datasets import mnist
     from robustness.harness import data_root
@@ -254,6 +263,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "train": _train,
     "renew": _renew,
     "transfer": _transfer,
+    "report": _report,
     "replay": _replay,
     "init": _init,
     "check": _check,

@@ -30,9 +30,11 @@ class Examples:
     evidence: Evidence
 
 
-def examples(harness: Harness, card: Card, sweep: str, rows: Sequence[int]) -> Examples:
+def examples(
+    harness: Harness, card: Card, sweep: str, rows: Sequence[int], at: Sequence[int] | None = None
+) -> Examples:
     """
-    Make the images of one of a card's sweeps again, for some rows of its data.
+    Make the images of one of a card's sweeps again, for some rows of its data; ``at`` some of its strengths alone.
 
     Each is computed in the batch in which it was swept, and so is bit for bit what the evidence speaks of.
     IndexError for a row that the data do not have.
@@ -60,16 +62,17 @@ def examples(harness: Harness, card: Card, sweep: str, rows: Sequence[int]) -> E
         given.get("directions"),
     )
     models = together(harness.classifier(card).module, given.get("source"), given.get("generator"))
-    perturbed = np.empty((len(cells.strengths), len(rows), *images.shape), np.float32)
+    at = range(len(cells.strengths)) if at is None else at
+    perturbed = np.empty((len(at), len(rows), *images.shape), np.float32)
     for start, stop in interleaved(len(images), cells.batch_size):
         if of := {place: row - start for place, row in enumerate(rows) if start <= row < stop}:
-            perturbed[:, list(of)] = _batch(cells, models, start, stop)[:, list(of.values())]
+            perturbed[:, list(of)] = _batch(cells, models, start, stop, at)[:, list(of.values())]
     clean = np.concatenate([images.batch(row, row + 1) for row in rows])
     return Examples(tuple(rows), clean, perturbed, evidence)
 
 
-def _batch(cells: Cells, models: nn.ModuleDict, start: int, stop: int) -> np.ndarray:
-    """Give one batch of a sweep at every strength, (strengths, batch, C, H, W)."""
+def _batch(cells: Cells, models: nn.ModuleDict, start: int, stop: int, at: Sequence[int]) -> np.ndarray:
+    """Give one batch of a sweep at the strengths ``at``, (strengths, batch, C, H, W)."""
     import torch
 
     from robustness.batches import one_thread
@@ -81,7 +84,7 @@ def _batch(cells: Cells, models: nn.ModuleDict, start: int, stop: int) -> np.nda
         perturb = strengths_.in_unit(cells.unit, cells.perturbation.prepare(batch), batch.inputs)
         drawn, out = cells.drawn_strengths(), torch.empty_like(batch.inputs)
         made = []
-        for i in range(len(cells.strengths)):
+        for i in at:
             with torch.no_grad():
                 made.append(cells.perturbed(batch, perturb, i, slice(start, stop), out, drawn).cpu().numpy().copy())
     return np.stack(made)

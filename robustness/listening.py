@@ -189,7 +189,10 @@ def _finish(config: pytest.Config, session: pytest.Session, run: Session) -> Non
     complete = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, UNDECIDED)
     document = config.stash[DOCUMENT] = run.document(complete=complete)
     written = config.stash[REPORTS] = []
-    for path in report_files(config) if run.planned or run.measuring.planned or run.gates else ():
+    files = report_files(config) if run.planned or run.measuring.planned or run.gates else []
+    if complete and any(path.suffix.lower() == formats.ILLUSTRATED for path in files):
+        run.illustrate(document)
+    for path in files:
         try:
             formats.write(document, path)
             written.append(f"report: {os.path.relpath(path, config.invocation_params.dir)}")

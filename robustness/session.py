@@ -262,6 +262,12 @@ class Session:
                 results.append(ModelResult(card, evidence, mine, gates.get(card.name), measured, claims))
         return build(results, self._about(complete), self.notices)
 
+    def illustrate(self, document: dict[str, Any]) -> None:
+        """Put the pictures of the gallery into the report; what keeps one from being made is a notice in it."""
+        from robustness.reporting.web import pictures
+
+        pictures.add(document, self.harness, self.cards)
+
     def _evidence(self, card: Card) -> dict[str, Evidence | None]:
         judged = {sweep: key for (name, sweep), key in self.keys.items() if name == card.name}
         found: dict[str, Evidence | None] = dict.fromkeys(judged)

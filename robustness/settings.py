@@ -43,7 +43,11 @@ OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("store", {"metavar": "DIR"}, "the folder that keeps evidence and trained weights (also: ROBUSTNESS_STORE)"),
     ("device", {"metavar": "DEVICE"}, "cpu, cuda, cuda:N or auto (default): a GPU if there is one"),
     ("seed", {"type": int, "metavar": "N"}, "the seed of all draws (default 0)"),
-    ("report", {"action": "append", "metavar": "FILE"}, "write the report here: .md, .json, .csv or .tex (repeatable)"),
+    (
+        "report",
+        {"action": "append", "metavar": "FILE"},
+        "write the report here: .html, .md, .json, .csv, .tex (repeatable)",
+    ),
     ("strict", {"action": "store_true"}, "missing data or weights are errors, not skips; an undecided gate is red"),
     ("inconclusive", {"metavar": "FATE"}, "a gate that decides nothing: red or warning (default: red where strict)"),
 )

@@ -107,6 +107,15 @@ def test_examples_are_what_was_swept(path, sweep):
     assert ratios == pytest.approx(evidence.snr[:, ROWS], abs=1e-3)
 
 
+@pytest.mark.parametrize("sweep", ["drawn", "std", "snr", "far"])
+def test_some_strengths_alone_are_the_same(path, sweep):
+    """Catches: an image that depends on which strengths were made before it."""
+    made, card = helpers.harness(path), cards.load(path)
+    whole = examples(made, card, sweep, ROWS).perturbed
+    last = len(whole) - 1
+    assert np.array_equal(examples(made, card, sweep, ROWS, [last]).perturbed, whole[[last]])
+
+
 def test_rows_that_are_not_there_are_refused(path):
     with pytest.raises(
         IndexError, match=re.escape("`rows` must lie in 0 to 1199, the images of digits test, got [1200, -1]")

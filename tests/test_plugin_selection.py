@@ -89,7 +89,7 @@ def test_card_of_the_hook_by_path(project):
         ("--robustness-seed=x", "invalid int value"),
         ("--robustness-device=tpu", "`device` must be cpu, cuda, cuda:N or auto, got 'tpu'"),
         ("--robustness-device=cuda:99", "this machine has"),
-        ("--robustness-report=report.pdf", "must end in one of .md, .json, .csv, .tex, got"),
+        ("--robustness-report=report.pdf", "must end in one of .html, .md, .json, .csv, .tex, got"),
         ("--robustness-report=models/", "must end in one of"),
     ],
 )

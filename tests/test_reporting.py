@@ -735,7 +735,10 @@ def test_the_page_describes_every_key_and_no_other(load_card):
     outcomes[0] = replace(outcomes[0], outcome="skipped")
     doubtful = evidence(("0",), (0.97,), doubts=["a doubt"])
     run = RUN | {"problems": ["a problem"]}
-    document = report(card, {"clean": doubtful, "normal": NORMAL}, outcomes, run=run, notices=["a notice"])
+    # As in a run, where each sweep has the clean pass beside it.
+    beside = replace(NORMAL, clean=doubtful)
+    card.file.doubts["zero gradients"] = "a reason"
+    document = report(card, {"clean": doubtful, "normal": beside}, outcomes, run=run, notices=["a notice"])
 
     schema = PAGE.read_text(encoding="utf-8").partition("## The JSON")[2]
     rows = [line for line in schema.splitlines() if line.startswith("| `")]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from robustness import claims, metrics, strengths
+from robustness import cards, claims, metrics, strengths
 from robustness.cards import Card
+from robustness.errors import CardError
 from robustness.evidence import OK, Evidence
 from robustness.metrics import Measurement
+from robustness.reporting import mistakes
 from robustness.reporting.plain import plain, settled
 from robustness.schema import NO_CLAIM
 
@@ -42,8 +44,11 @@ def sweep_entry(card: Card, name: str, evidence: Evidence | None, outcomes: Outc
         "parameters": plain(perturbation.model_dump(exclude={"kind"})),
         "unit": table.unit if table else "native",
         "strength_name": perturbation.strength_name,
+        "source": _source(card, name),
         "evidence": None if evidence is None else _origin(evidence),
         "cells": [_cell(evidence, name, strength, promised.get(strength, {}), outcomes) for strength in names],
+        "confusion": None if evidence is None else mistakes.confusion(evidence),
+        "gallery": [] if evidence is None else mistakes.gallery(evidence),
     }
 
 
@@ -93,6 +98,17 @@ def _promised(card: Card, sweep: str) -> dict[str, dict[str, float | str]]:
     }
 
 
+def _source(card: Card, sweep: str) -> str | None:
+    """Name the model that a sweep's examples are made on; None for the swept one."""
+    path = card.source(sweep)
+    if path is None:
+        return None
+    try:
+        return str(plain(cards.load(path).name))
+    except CardError:  # its claims have said so
+        return str(plain(path.stem))
+
+
 def _origin(evidence: Evidence) -> dict[str, Any]:
     found = evidence.provenance
     told = {key: plain(found.get(key)) for key in ("key", "started", "seconds", "images_per_second")}
@@ -105,6 +121,7 @@ def _cell(
     """Measure one strength; a cell that has no numbers holds its status alone, beside what was claimed."""
     mine = {metric: outcomes.get((sweep, strength, metric)) for metric in promised}
     found: dict[str, Any] = {}
+    drawn: list[dict[str, Any]] = []
     if evidence is None:
         status, note = NOT_KEPT, ""
         found = {plain(metric): numbers for metric, o in mine.items() if o is not None and (numbers := told(o))}
@@ -115,8 +132,10 @@ def _cell(
         note = evidence.provenance.get("notes", {}).get(strength, "")
         wanted = dict.fromkeys((*SHOWN, *_compared(evidence), *promised)) if status == OK else {}
         found = {plain(metric): _measured(evidence, strength, metric) for metric in wanted}
+        drawn = mistakes.attractors(evidence, evidence.index(strength)) if status == OK else []
     held = {plain(metric): _promise(metric, threshold, mine[metric]) for metric, threshold in promised.items()}
-    return {"strength": strength, "status": plain(status), "note": plain(note), "metrics": found, "claims": held}
+    said = {"strength": strength, "status": plain(status), "note": plain(note)}
+    return {**said, "metrics": found, "claims": held, "attractors": drawn}
 
 
 def _compared(evidence: Evidence) -> list[str]:

@@ -1,4 +1,4 @@
-"""The document as a file: JSON, Markdown, CSV or LaTeX by the file's suffix, written whole or not at all."""
+"""The document as a file: HTML, JSON, Markdown, CSV or LaTeX by the file's suffix, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -72,7 +72,15 @@ def _inert(value: Any) -> Any:
     return f"'{value}"
 
 
+def html_text(document: Plain) -> str:
+    """Write the page; what makes it is imported only by who asks for it."""
+    from robustness.reporting.web.page import html_page
+
+    return html_page(document)
+
+
 FORMS: dict[str, Callable[[Plain], str]] = {
+    ".html": html_text,
     ".md": markdown_page,
     ".json": json_text,
     ".csv": csv_text,
@@ -80,15 +88,18 @@ FORMS: dict[str, Callable[[Plain], str]] = {
 }
 """By suffix. To add a form: a function of the document, and a line here."""
 
+ILLUSTRATED = ".html"
+"""The form that shows pictures; where it is asked for, the other forms of the same run have them too."""
+
 
 def check(path: Path) -> None:
     """
     Say before a run if a report could not be written there.
 
-    >>> check(Path("report.pdf"))
+    >>> check(Path("a.x"))
     Traceback (most recent call last):
         ...
-    robustness.reporting.formats.ReportError: a report's file must end in one of .md, .json, .csv, .tex, got report.pdf
+    robustness.reporting.formats.ReportError: a report's file must end in one of .html, .md, .json, .csv, .tex, got a.x
     """
     if path.suffix.lower() not in FORMS:
         raise ReportError(f"a report's file must end in one of {', '.join(FORMS)}, got {path}")

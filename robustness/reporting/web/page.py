@@ -1,0 +1,81 @@
+"""The document as a page: what the templates are given, and the text that they make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from robustness.reporting.document import RED
+from robustness.reporting.gates import gate_grid, gate_sentences, waiver_sentences
+from robustness.reporting.plain import count, one_line
+from robustness.reporting.rows import MARKS, PAGE, grid, has_numbers, shown_sweeps
+from robustness.reporting.sentences import doubts, not_run, origin, remarks, title, without_numbers
+from robustness.reporting.tables import summary
+from robustness.reporting.web import curves, heat
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+Plain = Mapping[str, Any]
+
+VERDICTS = {"passed": "✓", "failed": "✗", "partial": "◐", "measured": "○"}
+"""A sign beside the word; any other verdict has that of one that is not green."""
+
+
+def html_page(document: Plain) -> str:
+    """Write the whole report as one HTML page that needs nothing beside it."""
+    return _environment().get_template("page.html").render(document=document)
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    found = Environment(
+        loader=PackageLoader("robustness.reporting.web"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+    )
+    for function in (count, doubts, not_run, origin, remarks, title, without_numbers, summary, has_numbers):
+        found.globals[function.__name__] = function
+    found.globals |= {
+        "MARKS": MARKS,
+        "RED": RED,
+        "REDS": [MARKS[outcome] for outcome in RED],
+        "VERDICTS": VERDICTS,
+        "attractors": heat.attractors,
+        "confusion": heat.confusion,
+        "curves": curves.curves,
+        "frame": curves,
+        "gate_grid": gate_grid,
+        "gate_sentences": gate_sentences,
+        "waiver_sentences": waiver_sentences,
+        "grid": lambda model, sweep: grid(model, sweep, PAGE),
+        "inside": inside,
+        "short": one_line,
+        "shown_sweeps": shown_sweeps,
+        "transfers": heat.transfers,
+    }
+    return found
+
+
+def _shown(value: Any) -> Any:
+    """Put what is shown on one line of printable characters; the template's own text is left as it is."""
+    if value is None:
+        return ""
+    return one_line(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
+def inside(claim: Plain) -> bool:
+    """
+    Say whether a claim's threshold lies inside the interval of what was measured.
+
+    >>> inside({"threshold": 0.9, "numbers": {"low": 0.85, "high": 0.93}})
+    True
+    """
+    low, high = claim["numbers"].get("low"), claim["numbers"].get("high")
+    return low is not None and high is not None and low < claim["threshold"] < high
