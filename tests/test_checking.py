@@ -81,7 +81,7 @@ def test_a_sound_model_has_nothing_to_mend(check):
         ("pass", "logits = (logits * 1e4).detach() + 0 * logits", "zero gradients", "logits before softmax"),
         ("pass", "logits = logits[:, :9]", "outputs", "give one logit an image and class"),
         ("pass", "logits = logits * torch.nan", "outputs", "all of them numbers"),
-        ("pass", "return {'logits': logits}", "forward pass", "must give a tensor of logits, got dict"),
+        ("pass", "return {'a': logits, 'b': logits}", "forward pass", "output"),
         ("raise ValueError('boom')", "pass", "forward pass", "raised ValueError: boom"),
         ("inputs = inputs / 255", "logits = logits - self.bias + self.bias", "clean accuracy", "from 0 to 255"),
     ],

@@ -51,7 +51,7 @@ def test_a_draft_is_the_card_that_its_table_would_be(folder):
     """Catches: paths that start elsewhere, data below a data root that nobody named."""
     card = draft(folder).card()
     assert (card.name, card.weights, card.project) == ("w", folder / "w.safetensors", folder)
-    assert (card.file.data.name, card.file.data.file, card.data_root) == ("array", "./test.npz", folder)
+    assert (card.file.data.name, card.file.data.file, card.file.data.beside_card) == ("array", "./test.npz", True)
     images = helpers.harness(folder / "made" / "models" / "x.toml").images(card)
     assert np.array_equal(images.labels, helpers.digits(6).labels)
 
@@ -77,8 +77,11 @@ def test_its_modules_are_its_folders_whatever_lies_above(folder):
         ({"weights": "gone.pt"}, "`weights` must be a file, got 'gone.pt'"),
         ({"weights": None}, "a card needs model.weights"),
         ({"dataset": "digit"}, "did you mean 'digits'?"),
-        ({"dataset": "gone.npz"}, "`dataset` must be a file or a folder, or one of digits, mnist, got 'gone.npz'"),
-        ({"dataset": "w.safetensors"}, "must be an .npz file"),
+        (
+            {"dataset": "gone.npz"},
+            "`dataset` must be a file or a folder, or one of digits, mnist, torchvision:SET, got 'gone.npz'",
+        ),
+        ({"dataset": "w.safetensors"}, "must be a folder or a file of .npz, .npz.xz, .parquet"),
         ({"arguments": ("classes",)}, "`argument` must be KEY=VALUE, as classes=10, got 'classes'"),
         ({"arguments": ("1st=2",)}, "`argument` must be KEY=VALUE"),
         ({"name": "a:b"}, "must be printable text without any of : [ ]"),
@@ -96,7 +99,7 @@ def test_data_below_the_data_root_and_elsewhere(folder, tmp_path_factory):
     (folder / "test.npz").rename(root / "sub" / "far.npz")
     for given in ("sub/far.npz", str(root / "sub" / "far.npz")):
         card = draft(folder, dataset=given, data=root).card()
-        assert (card.file.data.file, card.data_root) == ("sub/far.npz", None)
+        assert (card.file.data.file, card.file.data.beside_card) == ("sub/far.npz", False)
     with pytest.raises(CardError, match=r"name its folder as the data root \(--robustness-data .*sub"):
         draft(folder, dataset=str(root / "sub" / "far.npz")).card()
 
@@ -106,13 +109,12 @@ def test_a_file_of_one_part_is_tested_on_whole(folder):
     digits = helpers.digits(6)
     np.savez(folder / "test.npz", x=digits.stored(0, 60)[:, 0], y=digits.labels)
     card = draft(folder).card()
-    assert card.file.data.of == "all"
     assert len(helpers.harness(folder / "made" / "models" / "x.toml").images(card)) == 60
 
 
 def test_a_file_without_a_training_part_says_so(folder):
     """Catches: a KeyError where a recipe asks for images that are not there."""
-    with pytest.raises(Exception, match=r"test test comes without a train part; add train_x and train_y"):
+    with pytest.raises(Exception, match=r"test test has no train part beside it; put one there"):
         helpers.harness(folder / "made" / "models" / "x.toml").images(draft(folder).card(), "train")
 
 

@@ -141,8 +141,8 @@ def gate(strength="0.3"):
     """A gate of weights as the document has it: one cell of the first noise, whose accepted accuracy was one half."""
     cell = {
         "cell": f"normal:{strength}:accuracy", "sweep": "normal", "strength": strength, "metric": "accuracy",
-        "margin": 0.01, "baseline": 0.5, "candidate": 0.4375, "drop": 0.0625, "low": 0.031, "high": 0.0942, "losses": 30,
-        "gains": 5, "mcnemar": 0.0001, "smallest_drop": 0.02, "verdict": "failed",
+        "margin": 0.01, "baseline": 0.5, "candidate": 0.4375, "drop": 0.0625, "low": 0.031, "high": 0.0942,
+        "losses": 30, "gains": 5, "mcnemar": 0.0001, "smallest_drop": 0.02, "verdict": "failed",
     }  # fmt: skip
     table = {"kind": "weights", "cells": [cell], "notes": ["a note"], "passes_if_equal": 0.87}
     return {"outcome": "failed", "message": "at worst normal is worse", "table": table}

@@ -93,7 +93,7 @@ def curves(model: Plain, sweep: Plain) -> list[Curve]:
         if claim.get("threshold") is not None
     ]
     return [
-        _curve(metric, cells, sweep, _accepted(model, sweep["sweep"], metric))
+        _curve(metric, cells, sweep, _accepted(model, sweep["name"], metric))
         for metric in dict.fromkeys(("accuracy", *claimed))
         if any(cell["metrics"].get(metric, {}).get("value") is not None for _, cell in cells)
     ]
