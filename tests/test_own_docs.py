@@ -30,19 +30,31 @@ def lines(text):
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """The contents of the wheel, which alone has `robustness.suites`, before all else on the path."""
+    """
+    Where the wheel is, which alone has `robustness.suites`: the interpreter that has it, and its variables.
+
+    Its contents are put before all else on the path; with ROBUSTNESS_CLEAN=1 it is installed into an empty environment.
+    """
     folder = tmp_path_factory.mktemp("wheel")
     (wheel,) = WheelBuilder(str(helpers.ROOT)).build(directory=str(folder), versions=["standard"])
-    zipfile.ZipFile(wheel).extractall(folder / "site")
-    return folder / "site"
+    if not os.environ.get("ROBUSTNESS_CLEAN"):
+        zipfile.ZipFile(wheel).extractall(folder / "site")
+        return sys.executable, {"PYTHONPATH": str(folder / "site")}
+    subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
+    python = str(folder / "venv" / "bin" / "python")
+    constraints = str(helpers.ROOT / "constraints.txt")
+    subprocess.run([python, "-m", "pip", "install", "-q", "-c", constraints, wheel], check=True, cwd=folder)
+    return python, {}
 
 
 @pytest.fixture(scope="module")
 def run(installed, tmp_path_factory):
     """Run a section's blocks in a folder: files are written, commands run; give what each command said."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "ROBUSTNESS_"))}
+    python, variables = installed
+    ours = ("PYTEST_", "ROBUSTNESS_", "PYTHONPATH", "VIRTUAL_ENV")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     environment |= {
-        "PYTHONPATH": str(installed),
+        **variables,
         "ROBUSTNESS_STORE": str(tmp_path_factory.mktemp("store")),
         "CUDA_VISIBLE_DEVICES": "",
     }
@@ -50,7 +62,7 @@ def run(installed, tmp_path_factory):
 
     def command(line, folder, red):
         program, *words = line.split()
-        whole = [sys.executable, *programs[program], *words]
+        whole = [python, *programs[program], *words]
         done = subprocess.run(whole, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == (1 if red else 0), f"{line}\n{done.stdout}\n{done.stderr}"
         return done.stdout

@@ -55,14 +55,14 @@ def _misleads_nobody(measured: Measured, attack: str) -> Survival:
 
 
 def _best(measured: Measured, attack: str) -> Survival:
-    """At the largest ε of the attack 2N has the fewest images undetected and wrong of all systems."""
+    """At the largest ε of the attack 2N has the fewest images undetected and wrong, at least 0.02 below all others."""
     names = measured.strengths(attack)
     last = names[-1] if names else ""
     found = {s: measured.mean(s, attack, "undetected_wrong", last, "few") for s in systems(measured)}
     rest = min((value for system, value in found.items() if system != "2n"), default=math.nan)
     own = found.get("2n", math.nan)
     said = ", ".join(f"{NAMES[system]} {value:.4f}" for system, value in found.items())
-    survives = _known(names, *found.values(), own < rest)
+    survives = _known(names, *found.values(), round(rest - own, 6) >= 0.02)
     return Survival(f"2N is misled least of all systems (ε {last})", attack, survives, said)
 
 
