@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -36,7 +37,8 @@ def made_of(harness: Harness, cards: Mapping[str, Card]) -> str:
     """Hash everything that a fold's numbers depend on: its models' recipes, sweeps, images, and the kind of device."""
     about = {
         name: {
-            "card": card.file.model_dump(mode="json"),
+            # As it is written: keys that cards gain later change nothing here.
+            "card": tomllib.loads(card.path.read_text(encoding="utf-8")),
             "recipe": recipe_hash(harness, card),
             "images": harness.images(card).fingerprint,
             "sources": {

@@ -123,7 +123,7 @@ def load(card: Card, weights_file: Path, classes: Sequence[str] = ()) -> Loaded:
     """
     of, before = card.file.model.by_name, set(sys.modules)
     notices: list[str] = []
-    with _named(card), torch.random.fork_rng(devices=[]):
+    with _named(card, weights_file), torch.random.fork_rng(devices=[]):
         module, notes = adapting.with_weights(card, weights_file) if of else (built(card, notices), [])
         if of is None:
             notes = checkpoints.put(module, weights_file, card.file.model.entry)
@@ -146,12 +146,14 @@ def load(card: Card, weights_file: Path, classes: Sequence[str] = ()) -> Loaded:
 
 
 @contextmanager
-def _named(card: Card) -> Iterator[None]:
-    """Have errors name the card that they are of."""
+def _named(card: Card, *files: Path) -> Iterator[None]:
+    """Have errors name the card that they are of, unless they name it or one of its files."""
     try:
         yield
     except ModelError as error:
-        raise error if str(card.path) in str(error) else ModelError(f"{card.path}: {error}") from error
+        if any(str(path) in str(error) for path in (card.path, *files)):
+            raise
+        raise ModelError(f"{card.path}: {error}") from error
 
 
 def _closure(card: Card, new: list[str]) -> sources.Closure:

@@ -21,7 +21,7 @@ def clean_slate(monkeypatch):
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a file rewritten within a second is read anew
     yield
     for name in set(sys.modules) - before:
-        if not str(getattr(sys.modules[name], "__file__", "")).startswith(sys.prefix):
+        if not str(getattr(sys.modules[name], "__file__", "")).startswith((sys.prefix, sys.base_prefix)):
             del sys.modules[name]
 
 
