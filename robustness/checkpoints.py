@@ -59,7 +59,8 @@ def _nested(path: Path, found: Any, entry: str | None) -> tuple[str, list[str]]:
     keys = [key for key in NESTED if _holds(found.get(key))]
     if entry is not None:
         if not _holds(found.get(entry)):
-            raise ModelError(f"{path}: model.entry = {entry!r}: allowed: {', '.join(keys)}{nearest(entry, keys)}")
+            known = f"{', '.join(keys)}{nearest(entry, keys)}"
+            raise ModelError(f"model.entry = {entry!r}: allowed in {path.name}: {known}")
         return entry, []
     if not keys:
         raise ModelError(

@@ -87,7 +87,7 @@ def test_a_card_names_the_entry(tmp_path):
     assert harness(tmp_path).key(plain, "clean") != of.key(made, "clean")
     made = card(tmp_path, *lines, 'entry = "state_dikt"')
     with pytest.raises(
-        ModelError, match=r"model\.entry = 'state_dikt': allowed: .*did you mean 'state_dict'"
+        ModelError, match=r"model\.entry = 'state_dikt': allowed in w.pt: .*did you mean 'state_dict'"
     ) as caught:
         harness(tmp_path).classifier(made)
     assert str(made.path) in str(caught.value)
