@@ -15,8 +15,8 @@ from robustness.harness import Harness
 from robustness.store import Store
 
 pytest_plugins = ["pytester"]
-# A run inside this process forgets the modules that it was the first to import. Of `multiprocessing.heap`, imported above
-# for that, the package then keeps another copy than `sys.modules`, and nothing that uses it can be pickled any more.
+# A run inside this process forgets the modules that it was the first to import. Of `multiprocessing.heap`, imported
+# above for that, the package then keeps another copy than `sys.modules`, and nothing that uses it can be pickled.
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores: torch's threads would only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
