@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from reports import commands, running
 from reports.rows import packed, unpacked
 from robustness import hardware
 from robustness.cards import Card
@@ -56,6 +57,17 @@ def made_of(harness: Harness, cards: Mapping[str, Card]) -> str:
 def holds(file: Path, made_of: str) -> bool:
     """Say whether a file has the numbers of a fold."""
     return file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("made_of") == made_of
+
+
+def measure(
+    file: Path, fold: int, harness: Harness, cards: Mapping[str, Card], make: Callable[[], Result | None]
+) -> None:
+    """Make the result of a fold, which these cards are swept for, and keep it; one whose file stands is not made."""
+    made = made_of(harness, cards)
+    if holds(file, made):
+        running.say(f"fold {fold + 1} is measured: {file}")
+    elif (found := make()) is not None:
+        commands.keep(file, {**found, "fold": fold, "made_of": made})
 
 
 def results(output: Path, paper: str) -> list[dict[str, Any]]:

@@ -14,11 +14,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from reports import commands, folds, running
 from reports.eyes_parseval import figures, measure, page, protocol
+from robustness.cards import Card
+from robustness.harness import Harness
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,13 +46,12 @@ def _measure(given: argparse.Namespace, output: Path) -> None:
         tables = protocol.cards(given.data_set, scale, range(fold, fold + 1))
         every = commands.loaded(tables, commands.RUNS / f"eyes_parseval-{scale.name}")
         target = folds.path(output, "eyes_parseval", given.data_set, scale.name, fold)
-        made_of = folds.made_of(harness, every)
-        if folds.holds(target, made_of):
-            running.say(f"fold {fold + 1} is measured: {target}")
-            continue
-        trained = running.train(every, harness, given.workers)
-        found = measure.result(every, trained, given.data_set, scale, harness)
-        commands.keep(target, {**found, "fold": fold, "made_of": made_of})
+        folds.measure(target, fold, harness, every, partial(_result, given, every, scale, harness))
+
+
+def _result(given: argparse.Namespace, every: Mapping[str, Card], scale: protocol.Scale, harness: Harness) -> Any:
+    trained = running.train(every, harness, given.workers)
+    return measure.result(every, trained, given.data_set, scale, harness)
 
 
 def render(output: Path) -> list[Path]:

@@ -14,11 +14,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from reports import commands, folds, running
 from reports.label_2n import figures, measure, page, protocol
+from robustness.cards import Card
+from robustness.harness import Harness
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,14 +49,16 @@ def _measure(given: argparse.Namespace, output: Path) -> None:
         every = commands.loaded(tables, folder)
         swept = commands.loaded(protocol.evaluated(tables, given.data_set, scale), folder)
         target = folds.path(output, "label_2n", given.data_set, scale.name, fold)
-        made_of = folds.made_of(harness, swept)
-        if folds.holds(target, made_of):
-            running.say(f"fold {fold + 1} is measured: {target}")
-            continue
-        trained = running.train(every, harness, given.workers)
-        if given.only != "train":
-            found = measure.result(swept, trained, given.data_set, scale, harness)
-            commands.keep(target, {**found, "fold": fold, "made_of": made_of})
+        folds.measure(target, fold, harness, swept, partial(_result, given, every, swept, harness))
+
+
+def _result(
+    given: argparse.Namespace, every: Mapping[str, Card], swept: Mapping[str, Card], harness: Harness
+) -> dict[str, Any] | None:
+    trained = running.train(every, harness, given.workers)
+    if given.only == "train":
+        return None
+    return measure.result(swept, trained, given.data_set, protocol.SCALES[given.scale], harness)
 
 
 def render(output: Path) -> list[Path]:
