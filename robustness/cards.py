@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from robustness import libraries, metrics, project, sources, strengths, sweep_profiles
 from robustness.datasets.spec import DataSpec
@@ -131,8 +131,7 @@ class Card:
         try:
             sweep = SweepTable.model_validate(table)
         except ValidationError as error:
-            problems = [sentence(dict(e), table, SweepTable) for e in error.errors()]
-            raise CardError("\n  ".join([f"{len(problems)} problem(s) in this sweep", *problems])) from error
+            raise _refused("in this sweep", error, table, SweepTable) from error
         return replace(self, file=self.file.model_copy(update={"sweeps": {**self.file.sweeps, name: sweep}}))
 
     def source(self, sweep: str) -> Path | None:
@@ -162,6 +161,14 @@ class Card:
                         kind = metrics.METRICS[metric.partition("[")[0]]
                         held_by = kind.family or family
                         yield Claim(self.name, sweep, strengths.name(strength), metric, threshold, held_by, clean)
+
+
+def _refused(
+    where: str, error: ValidationError, table: Mapping[str, Any], root: type[BaseModel], before: str = ""
+) -> CardError:
+    """Say what is wrong with a table, a line a problem."""
+    problems = [sentence(dict(e), table, root) for e in error.errors()]
+    return CardError("\n  ".join([f"{before}{len(problems)} problem(s) {where}", *problems]))
 
 
 def _project(path: Path) -> Path:
@@ -195,8 +202,7 @@ def of_table(table: Mapping[str, Any], path: Path, root: Path | None = None) -> 
     try:
         card = Card(CardFile.model_validate(whole), path, root=root)
     except ValidationError as error:
-        problems = [sentence(dict(e), whole, CardFile) for e in error.errors()]
-        raise CardError("\n  ".join([f"{path}: {len(problems)} problem(s) in this card", *problems])) from error
+        raise _refused("in this card", error, whole, CardFile, f"{path}: ") from error
     _check_importable(card)
     return card
 

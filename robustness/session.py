@@ -255,10 +255,10 @@ class Session:
         results = []
         for card in self.cards:
             mine = [outcome for outcome in outcomes if outcome.claim.model == card.name]
-            if mine or self.measuring.of(card.name) or card.name in gates:
+            measured = self.measuring.of(card.name)
+            if mine or measured or card.name in gates:
                 evidence = self._evidence(card)
                 claims = suggested(evidence) if card.measured else ""
-                measured = self.measuring.of(card.name)
                 results.append(ModelResult(card, evidence, mine, gates.get(card.name), measured, claims))
         return build(results, self._about(complete), self.notices)
 
