@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from robustness.cards import Card
-from robustness.examples import examples
 from robustness.harness import Harness
+from robustness.sweep.examples import examples
 
 MAGNIFIED = 10
 Strip = Mapping[str, Any]

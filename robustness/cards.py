@@ -12,10 +12,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from robustness import libraries, metrics, project, sources, strengths, sweep_profiles
+from robustness import project, sources, strengths, sweep_profiles
 from robustness.datasets.spec import DataSpec
 from robustness.errors import CardError
+from robustness.found import libraries
 from robustness.gate.tables import WaiverTable
+from robustness.measures import metrics
 from robustness.perturbations import Clean, Perturbation
 from robustness.problems import sentence
 from robustness.schema import CardFile, SweepTable

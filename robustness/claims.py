@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
-from robustness import comparisons, metrics
 from robustness.cards import Claim
-from robustness.confusion import Matrix, confusion_matrix
 from robustness.evidence import OK, Evidence
-from robustness.floors import floor
-from robustness.metrics import Measurement, MetricError
-from robustness.statistics import shortfall
+from robustness.measures import comparisons, metrics
+from robustness.measures.confusion import Matrix, confusion_matrix
+from robustness.measures.floors import floor
+from robustness.measures.metrics import Measurement, MetricError
+from robustness.measures.statistics import shortfall
 
 Outcome = Literal["held", "failed", "errored", "refused"]
 
@@ -154,7 +154,7 @@ def describe(measured: Measurement) -> str:
     """
     Write a measurement with its interval and what it was measured on.
 
-    >>> from robustness.statistics import Interval
+    >>> from robustness.measures.statistics import Interval
     >>> describe(Measurement("accuracy", 0.94, Interval(0.918, 0.956), "wilson", 600, 564))
     '0.9400 [0.918, 0.956] (564 of 600 images, 95 % Wilson)'
     """

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustness import adapting, checkpoints, factories, libraries, sources
-from robustness.adapters import Adapted, refuse_several_inputs, take_logits
+from robustness import factories, sources
 from robustness.cards import Card
 from robustness.errors import ModelError
+from robustness.found import adapting, checkpoints, libraries
+from robustness.found.adapters import Adapted, refuse_several_inputs, take_logits
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ MODELS = Path("models")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if all is well, 1 if something is red or errored, 2 for what one sentence tells."""
-    from robustness.arguments import parser
+    from robustness.commands.arguments import parser
 
     options = parser().parse_args(arguments)
     try:
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: Namespace) -> int:
-    from robustness import listing
+    from robustness.commands import listing
 
     harness = _harness(options)
 
@@ -84,7 +84,7 @@ def _train(options: Namespace) -> int:
 
 
 def _renew(options: Namespace) -> int:
-    from robustness.renewal import Renewal
+    from robustness.commands.renewal import Renewal
 
     harness = _harness(options)
 
@@ -141,7 +141,7 @@ def _crops(options: Namespace) -> int:
 
 
 def _replay(options: Namespace) -> int:
-    from robustness import described, search
+    from robustness.properties import described, search
 
     harness = _harness(options)
 
@@ -173,13 +173,13 @@ def _replay(options: Namespace) -> int:
 
 
 def _init(options: Namespace) -> int:
-    from robustness import starting
+    from robustness.commands import starting
 
     return _printed(starting.initialised(options, _harness(options)))
 
 
 def _check(options: Namespace) -> int:
-    from robustness import checking, starting
+    from robustness.commands import checking, starting
 
     harness, code = _harness(options), 0
     if options.factory or options.dataset:
@@ -198,26 +198,27 @@ def _check(options: Namespace) -> int:
 
 
 def _profiles(options: Namespace) -> int:
-    from robustness import starting
+    from robustness.commands import starting
 
     return _printed(starting.listed(options.shape, Path.cwd()))
 
 
 def _list(options: Namespace) -> int:
-    from robustness import listing, selection
+    from robustness import selection
+    from robustness.commands import listing
 
     projects = listing.projects(selection.card_files(_card_folders(options)))
     return _printed(listing.listed(_store(options), projects, Path.cwd()))
 
 
 def _show(options: Namespace) -> int:
-    from robustness import inventory, listing
+    from robustness.commands import inventory, listing
 
     return _printed(listing.described(inventory.find(_store(options), options.key)))
 
 
 def _prune(options: Namespace) -> int:
-    from robustness import inventory, listing
+    from robustness.commands import inventory, listing
 
     if not (options.broken or options.all or options.older_than is not None):
         raise RobustnessError("evidence prune must be told what to remove: --broken, --older-than DAYS or --all")

@@ -84,7 +84,7 @@ class Draft:
 
     def _images(self) -> dict[str, Any]:
         """Say how pictures are brought to the size that the model's library brings them to, where it says so."""
-        from robustness import libraries, preprocessing
+        from robustness.found import libraries, preprocessing
 
         if libraries.kind(str(self.factory)) is None:
             return {}

@@ -28,12 +28,14 @@ def findings(harness: Harness, card: Card, what: str, parameters: Mapping[str, A
     Give what is found of a card's model on its test images: a document from the store, or made now.
 
     ``make(classifier, images)`` gives plain values that depend on the model, the images and ``parameters`` alone,
-    and on the code of the module (or package) of the harness that is called ``what``.
+    and on the code of the module of `robustness.properties`, or of the package, that is called ``what``.
     """
     about = {"semantics": SEMANTICS, "what": what, "parameters": parameters, **harness.model(card)}
     about |= {"images": harness.images(card).fingerprint, "device": hardware.device_kind(harness.device)}
-    beside = Path(__file__).parent
-    code = [file for file in (beside / f"{what}.py", *sorted((beside / what).glob("*.py"))) if file.is_file()]
+    here = Path(__file__).parent
+    code = [
+        file for file in (here / "properties" / f"{what}.py", *sorted((here / what).glob("*.py"))) if file.is_file()
+    ]
     if code:
         about["code"] = {file.name: sources.file_hash(file) for file in code}
     key, store = hashlib.sha256(canonical(about)).hexdigest(), harness.store

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robustness import claims, metrics, strengths, thresholds
+from robustness import claims, strengths, thresholds
 from robustness.cards import Card
 from robustness.errors import SweepError, TrainingError
 from robustness.evidence import OK, RAISED, Evidence
 from robustness.harness import Harness
+from robustness.measures import metrics
 
 METRICS = ("accuracy", "precision", "recall")
 """What is claimed of a sweep for which the card does not say it."""

@@ -18,16 +18,18 @@ from pydantic import (
     model_validator,
 )
 
-from robustness import libraries, metrics, strengths
+from robustness import strengths
 from robustness.datasets.spec import DataSpec
 from robustness.decisions import Filtering
-from robustness.described import Budget
 from robustness.doubts import DOUBTS
 from robustness.errors import nearest
+from robustness.found import libraries
+from robustness.found.model_table import Arguments, CallableName, ModelTable
 from robustness.gate import checks
 from robustness.gate.tables import GateTable, WaiverTable
-from robustness.model_table import Arguments, CallableName, ModelTable
+from robustness.measures import metrics
 from robustness.perturbations import KINDS, Perturbation
+from robustness.properties.described import Budget
 from robustness.strengths import Strength, Unit
 
 NO_CLAIM = "no claim possible"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from robustness import cards
 from robustness.cards import Card
 from robustness.errors import CardError
-from robustness.statistics import half_width
+from robustness.measures.statistics import half_width
 
 if TYPE_CHECKING:
     from robustness.harness import Harness

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robustness.errors import RobustnessError
-from robustness.floors import floor
-from robustness.metrics import Classes, Metric, count_classes, parse
+from robustness.measures.floors import floor
+from robustness.measures.metrics import Classes, Metric, count_classes, parse
 
 LEAST_C = 3.0
 MOST_C = 10.0

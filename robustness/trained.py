@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustness import cards, libraries, sources, weights
+from robustness import cards, sources, weights
 from robustness.errors import CardError, DataMissing, ModelError
+from robustness.found import libraries
 from robustness.store import canonical
 
 if TYPE_CHECKING:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from robustness import claims, comparisons, strengths
+from robustness import claims, strengths
 from robustness.cards import Card
-from robustness.detection import discarded
 from robustness.errors import ModelError, SweepError
 from robustness.evidence import OK, Evidence
 from robustness.harness import Harness
-from robustness.metrics import MetricError
+from robustness.measures import comparisons
+from robustness.measures.detection import discarded
+from robustness.measures.metrics import MetricError
 
 METRICS = ("transferability", "transferability_filtered")
 Crossed = dict[tuple[str, str], Evidence | str]

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustness import formats
 from robustness.errors import ModelError
+from robustness.found import formats
 from robustness.sources import file_hash
 
 if TYPE_CHECKING:

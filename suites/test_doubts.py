@@ -5,7 +5,7 @@ import pytest
 from robustness.doubts import DOUBTS
 from robustness.perturbations import FGSM
 from robustness.perturbations.iterated import Iterated
-from robustness.settings import session_of
+from robustness.plugin.settings import session_of
 
 EPSILON = 0.1
 """The largest budget that is tried where the card attacks with none."""

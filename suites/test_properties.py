@@ -5,8 +5,8 @@ import shlex
 
 import pytest
 
-from robustness.profiles import SCALES
-from robustness.settings import report_files, session_of
+from robustness.plugin.settings import report_files, session_of
+from robustness.properties.profiles import SCALES
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def test_contracts(card, harness, findings):
         pytest.skip(f"{card.name} sweeps nothing")
 
     def look(module, images):
-        from robustness import contracts
+        from robustness.properties import contracts
 
         return {name: contracts.broken(harness, card, name) for name in card.file.sweeps}
 
@@ -38,7 +38,7 @@ def test_search(card, harness, findings, request):
         pytest.skip(f"{card.name} has no [search] table; docs/properties.md says what one holds")
 
     def look(module, images):
-        from robustness import search
+        from robustness.properties import search
 
         return search.search(
             module, images, table.budget, count=table.images, sure=table.sure, examples=examples, seed=seed,
@@ -67,7 +67,7 @@ def test_search(card, harness, findings, request):
 
 def _told(card, harness, config, table, found):
     """Say what was found, where the pictures are, and how to see one again."""
-    from robustness import search
+    from robustness.properties import search
 
     folder = next((path.parent for path in report_files(config)), config.rootpath / "reports") / "flips"
     folder.mkdir(parents=True, exist_ok=True)

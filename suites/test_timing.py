@@ -11,7 +11,7 @@ import pytest
 from robustness import aids, hardware
 from robustness.errors import DataMissing
 from robustness.perturbations import FGSM, PGD, AdvGAN, Normal
-from robustness.settings import is_worker, session_of
+from robustness.plugin.settings import is_worker, session_of
 
 IMAGES = 1000
 SWEEPS = {

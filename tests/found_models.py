@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
-from robustness import cards, libraries
+from robustness import cards
 from robustness.cards import Card
 from robustness.datasets import Images
+from robustness.found import libraries
 from robustness.harness import Harness
 from robustness.store import Store
 

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from robustness import areas, cards, claims
+from robustness import cards, claims
 from robustness.errors import CardError
-from robustness.metrics import MetricError
+from robustness.measures import areas
+from robustness.measures.metrics import MetricError
 from robustness.perturbations import Normal
 from robustness.sweep import sweep
 

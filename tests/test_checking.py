@@ -10,8 +10,8 @@ from scipy.stats import norm
 from torch import nn
 
 from robustness import cards, cli, weights
-from robustness.checking import checked
-from robustness.statistics import half_width, images_for
+from robustness.commands.checking import checked
+from robustness.measures.statistics import half_width, images_for
 
 SOURCE = """
 import torch

@@ -8,8 +8,9 @@ import time
 import pytest
 import tiny_project
 
-from robustness import cli, inventory
-from robustness.arguments import parser
+from robustness import cli
+from robustness.commands import inventory
+from robustness.commands.arguments import parser
 from robustness.datasets import mnist
 from robustness.store import Store
 from robustness.trained import by_recipe

@@ -4,8 +4,9 @@ import helpers
 import pytest
 import torch
 
-from robustness import cards, contracts
+from robustness import cards
 from robustness.perturbations import Uniform
+from robustness.properties import contracts
 
 CARD = helpers.CARD.replace("normal", "uniform")
 

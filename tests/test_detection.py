@@ -12,12 +12,13 @@ from sklearn.metrics import roc_auc_score
 from test_transfer import evidence
 
 from reports.label_2n import theory
-from robustness import areas, cards, claims, curves
+from robustness import cards, claims
 from robustness.cards import Claim
-from robustness.comparisons import measure
 from robustness.errors import CardError
 from robustness.evidence import Evidence
-from robustness.metrics import MetricError
+from robustness.measures import areas, curves
+from robustness.measures.comparisons import measure
+from robustness.measures.metrics import MetricError
 
 LABELS = [0, 0, 0, 1, 1, 1, 2, 2]
 CLEAN = [0, 0, 0, 1, 1, 1, 2, 0]

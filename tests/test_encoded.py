@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 from picture_files import encoded, folder, get, picture
 
-from robustness import batches
 from robustness.datasets import encoded as encoded_
 from robustness.datasets import from_arrays, sample
 from robustness.datasets.decoding import Decoding, look
 from robustness.datasets.pictures import images as images_of
 from robustness.errors import DataError
 from robustness.perturbations import Normal
-from robustness.sweep import sweep
+from robustness.sweep import batches, sweep
 
 
 class Counted:

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 
-from robustness.confusion import confusion_matrix
-from robustness.floors import floor
-from robustness.metrics import METRICS, MetricError, measure, measure_matrix
+from robustness.measures.confusion import confusion_matrix
+from robustness.measures.floors import floor
+from robustness.measures.metrics import METRICS, MetricError, measure, measure_matrix
 
 AVERAGES = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "precision_micro", "recall_micro", "f1_micro")
 

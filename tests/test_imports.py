@@ -61,7 +61,7 @@ def test_warm_run(project):
     [
         "robustness.harness, robustness.claims, robustness.cards, robustness.session, robustness.selection",
         "robustness.reporting.formats, robustness.reporting.tables, robustness.reporting.document",
-        "robustness.scheduling",
+        "robustness.plugin.scheduling",
     ],
 )
 def test_modules_of_a_warm_run(modules):

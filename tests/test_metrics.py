@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 
-from robustness.confusion import confusion_matrix
 from robustness.errors import RobustnessError
-from robustness.metrics import METRICS, MetricError, measure, measure_matrix, parse, roc_auc, roc_curve
-from robustness.statistics import mean_interval, wilson
+from robustness.measures.confusion import confusion_matrix
+from robustness.measures.metrics import METRICS, MetricError, measure, measure_matrix, parse, roc_auc, roc_curve
+from robustness.measures.statistics import mean_interval, wilson
 
 AVERAGES = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "precision_micro", "recall_micro", "f1_micro")
 MACRO = ("precision", "recall", "f1", "balanced_accuracy")
@@ -352,6 +352,7 @@ def test_roc_refuses_what_is_no_score():
 
 def test_claims_are_checked_without_slow_imports():
     """Scikit-learn, scipy and torch take seconds each; a warm run asserts on stored evidence only."""
-    code = "import sys, robustness.floors; print(sorted({'torch', 'sklearn', 'scipy', 'pytest'} & set(sys.modules)))"
+    slow = {"torch", "sklearn", "scipy", "pytest"}
+    code = f"import sys, robustness.measures.floors; print(sorted({slow} & set(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"

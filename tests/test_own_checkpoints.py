@@ -11,9 +11,10 @@ import torch
 from found_models import card, harness
 from torch import nn
 
-from robustness import checkpoints, weights
+from robustness import weights
 from robustness.doubts.look import look
 from robustness.errors import ModelError
+from robustness.found import checkpoints
 from robustness.modules import replicas, undisturbed
 
 

@@ -9,12 +9,13 @@ from found_models import card, harness, vit_folder
 from PIL import Image
 from torch import nn
 
-from robustness import cards, libraries
-from robustness.adapters import Adapted, in_channels, logits_of
+from robustness import cards
 from robustness.classifiers import inner
 from robustness.datasets import from_arrays
 from robustness.errors import CardError, MissingLibrary, ModelError
-from robustness.preprocessing import Normalisation, images_table, of_library
+from robustness.found import libraries
+from robustness.found.adapters import Adapted, in_channels, logits_of
+from robustness.found.preprocessing import Normalisation, images_table, of_library
 
 
 @pytest.fixture(autouse=True)

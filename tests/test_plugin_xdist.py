@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from plugin_project import CARD, HOOK, IDS
 
 from robustness import hardware, plugin
-from robustness.scheduling import SweepScheduling, claim_of
+from robustness.plugin.scheduling import SweepScheduling, claim_of
 from robustness.store import Store
 
 RECORDER = f"""{HOOK}

@@ -9,8 +9,8 @@ import pytest
 import tiny_project
 
 from robustness import cardfile, healthy, parallel, weights
+from robustness.commands.renewal import Renewal
 from robustness.errors import CardError, TrainingError
-from robustness.renewal import Renewal
 from robustness.schema import NO_CLAIM
 from robustness.trained import recipe_hash
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from robustness.datasets.images import from_arrays
-from robustness.described import Budget, read
 from robustness.modules import state_hash
-from robustness.search import pair_of, png, replay, search
+from robustness.properties.described import Budget, read
+from robustness.properties.search import pair_of, png, replay, search
 
 SIDE = 8
 BUDGET = Budget(norm="linf", size=0.25)

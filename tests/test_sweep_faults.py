@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from robustness.batches import run
 from robustness.datasets import from_arrays
 from robustness.errors import ModelError
 from robustness.evidence import OK
 from robustness.perturbations import Clean, Normal
 from robustness.sweep import sweep
+from robustness.sweep.batches import run
 
 STRENGTHS = [0.1, 0.5, 1.0]
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robustness import metrics
-from robustness.floors import floor
+from robustness.measures import metrics
+from robustness.measures.floors import floor
 from robustness.thresholds import NotHealthy, Thresholds, derive, limit
 
 

@@ -15,11 +15,11 @@ from torch import nn
 from robustness import cards, claims
 from robustness.aids import directions
 from robustness.cards import Claim
-from robustness.comparisons import measure, misled
 from robustness.decisions import Null
-from robustness.detection import discarded
 from robustness.errors import CardError, RobustnessError
 from robustness.evidence import OK, Evidence
+from robustness.measures.comparisons import measure, misled
+from robustness.measures.detection import discarded
 from robustness.perturbations import FGSM, IFGSM, PGD, Normal
 from robustness.perturbations.fgsm import fgsm
 from robustness.sweep import directions as make_directions

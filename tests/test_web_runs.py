@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from robustness import cards, cli
-from robustness.examples import examples
 from robustness.harness import Harness
 from robustness.store import Store
+from robustness.sweep.examples import examples
 
 pytestmark = pytest.mark.usefixtures("own_path")
 
@@ -94,12 +94,12 @@ def test_a_model_that_fails_in_pictures_fails_nothing_else(project):
     """Catches: a report lost, or an exit code changed, by what is only to be looked at."""
     project.fill().edit(project.card, ("accuracy = 0.7", "accuracy = 0.7"))
     (project.root / "conftest.py").write_text(
-        (project.root / "conftest.py").read_text() + "\nimport robustness.examples\n"
+        (project.root / "conftest.py").read_text() + "\nfrom robustness.sweep import examples\n"
         "def pytest_sessionstart():\n"
         "    def broken(*given): raise RuntimeError('no <pictures> today')\n"
-        "    robustness.examples.examples, robustness.examples._kept = broken, robustness.examples.examples\n"
+        "    examples.examples, examples._kept = broken, examples.examples\n"
         "def pytest_unconfigure():\n"
-        "    robustness.examples.examples = robustness.examples._kept\n"
+        "    examples.examples = examples._kept\n"
     )
     run = project.plain(ALL, *BOTH)
     assert run.ret == 0

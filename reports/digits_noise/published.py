@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from robustness.confusion import Matrix
+from robustness.measures.confusion import Matrix
 
 FILE = Path(__file__).parents[1] / "published" / "digits_noise.toml"
 

@@ -14,11 +14,11 @@ from reports import running
 from reports.digits_noise import numbers, published
 from robustness import cards, sources
 from robustness.cards import Card
-from robustness.confusion import confusion_matrix
 from robustness.datasets import mnist
 from robustness.errors import CardError, SweepError
 from robustness.evidence import OK, Evidence
 from robustness.harness import Harness
+from robustness.measures.confusion import confusion_matrix
 from robustness.parallel import train_many
 from robustness.perturbations import Normal
 from robustness.progress import bar

@@ -13,10 +13,11 @@ from reports import running
 from reports.eyes_parseval.protocol import SOURCES, Scale
 from reports.rows import packed
 from reports.strips import strip
-from robustness import claims, metrics
+from robustness import claims
 from robustness.cards import Card
 from robustness.evidence import OK, Evidence
 from robustness.harness import Harness
+from robustness.measures import metrics
 
 FORMAT = "pytest-robustness/report/eyes-parseval/1"
 METRICS = ("accuracy", "precision", "recall", "roc_auc")

@@ -20,16 +20,16 @@ from reports.rows import packed
 from reports.strips import strip
 from robustness import aids, cards, claims
 from robustness.cards import Card
-from robustness.confusion import confusion_matrix
 from robustness.datasets.checks import Indices
 from robustness.datasets.images import Images
 from robustness.evidence import OK, Evidence
 from robustness.harness import Harness
-from robustness.metrics import measure_matrix
+from robustness.measures.confusion import confusion_matrix
+from robustness.measures.metrics import measure_matrix
+from robustness.measures.statistics import wilson
 from robustness.modules import state_hash
 from robustness.perturbations import ConditionalGAN
 from robustness.progress import bar
-from robustness.statistics import wilson
 
 FORMAT = "pytest-robustness/report/hybrid-gan/1"
 EPSILON = 8 / 255

@@ -9,7 +9,7 @@ import numpy as np
 
 from reports.hybrid_gan.protocol import CLASSIFIERS
 from robustness.evidence import Evidence
-from robustness.statistics import mean_interval
+from robustness.measures.statistics import mean_interval
 
 Losses = Mapping[tuple[str, str], np.ndarray]
 """By model (``HEAD-NETWORK``) and sweep."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from reports.hybrid_gan.protocol import STREAMS
 from robustness.draws import Purpose, generator
-from robustness.statistics import wilson
+from robustness.measures.statistics import wilson
 
 SIZE, DRAWS = 1000, 200
 

@@ -24,11 +24,12 @@ from models.loop import Plan, train
 from models.objectives import Minibatch, smoothed
 from reports import commands, running
 from reports.label_2n import protocol
-from robustness import claims, curves
+from robustness import claims
 from robustness.datasets.images import Images
 from robustness.decisions import Argmax
 from robustness.evidence import Evidence
 from robustness.harness import Harness
+from robustness.measures import curves
 from robustness.recipes import Job
 
 FORMAT = "pytest-robustness/report/label-2n-causes/1"

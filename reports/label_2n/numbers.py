@@ -11,10 +11,11 @@ import numpy as np
 from reports import rows as rows_
 from reports.label_2n.theory import after, before
 from reports.rows import Row
-from robustness import claims, curves
+from robustness import claims
 from robustness.cards import Card
 from robustness.evidence import OK, Evidence
 from robustness.harness import Harness
+from robustness.measures import curves
 
 TRANSFERRED = ("transferability", "transferability_filtered")
 EVERY = ("accuracy", "accuracy_filtered", "kept", "undetected_wrong", "detection_auc")

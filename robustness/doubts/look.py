@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from robustness.batches import one_thread
 from robustness.datasets.images import Images
 from robustness.decisions import Argmax, Decision
 from robustness.doubts import permuted, planted
@@ -23,6 +22,7 @@ from robustness.perturbations import FGSM, PGD, Batch, Perturbation
 from robustness.perturbations.fgsm import steepest
 from robustness.perturbations.iterated import Steps
 from robustness.sweep import together
+from robustness.sweep.batches import one_thread
 
 Found = dict[str, dict[str, Any]]
 """For each doubt what was seen, and whether that is a reason to doubt; None where it could not be looked for."""

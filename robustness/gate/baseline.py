@@ -130,7 +130,7 @@ def _packed(kept: Sequence[Accepted], how: Mapping[str, Any]) -> bytes:
     shifts = np.where(missing, classes, (predictions - first.labels) % classes).astype(small)
     arrays: dict[str, Any] = {"labels": first.labels.astype(np.int32), "shifts": shifts}
     if all(e.attack_probability is not None for one in kept for e in one.swept.values()):
-        from robustness.detection import discarded
+        from robustness.measures.detection import discarded
 
         flags = [
             np.stack([discarded(one.swept[name], row) for name in how["sweeps"] for row in _rows(one.swept[name])])

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness import metrics
 from robustness.evidence import Evidence
 from robustness.gate import recipe
 from robustness.gate.baseline import Baseline
 from robustness.gate.differences import Cell, GateError, rate
 from robustness.gate.tables import GateTable
+from robustness.measures import metrics
 
 Floats = NDArray[np.float64]
 

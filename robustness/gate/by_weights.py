@@ -14,7 +14,7 @@ from robustness.gate.baseline import Baseline
 from robustness.gate.differences import Cell, Drop, GateError
 from robustness.gate.differences import paired as drop_of
 from robustness.gate.tables import GateTable
-from robustness.statistics import wilson
+from robustness.measures.statistics import wilson
 
 Held = tuple[Any, str, dict[str, Any]]
 """The outcome, the sentence, and the table."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from robustness import metrics, strengths
+from robustness import strengths
 from robustness.decisions import Filtering
 from robustness.errors import nearest
+from robustness.measures import metrics
 
 if TYPE_CHECKING:
     from robustness.gate.tables import GateTable

@@ -12,7 +12,7 @@ from robustness.gate import baseline as baselines
 from robustness.gate import by_recipe, by_weights, protocol
 from robustness.gate.baseline import Baseline
 from robustness.gate.differences import Cell, GateError, applies
-from robustness.metrics import MetricError
+from robustness.measures.metrics import MetricError
 
 Outcome = Literal["passed", "failed", "inconclusive", "errored"]
 

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness import claims, comparisons, metrics
+from robustness import claims
 from robustness.errors import RobustnessError
 from robustness.evidence import Evidence
+from robustness.measures import comparisons, metrics
 
 Floats = NDArray[np.float64]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from robustness import cards, claims, metrics, strengths
+from robustness import cards, claims, strengths
 from robustness.cards import Card
 from robustness.errors import CardError
 from robustness.evidence import OK, Evidence
-from robustness.metrics import Measurement
+from robustness.measures import metrics
+from robustness.measures.metrics import Measurement
 from robustness.reporting import mistakes
 from robustness.reporting.plain import plain, settled
 from robustness.schema import NO_CLAIM

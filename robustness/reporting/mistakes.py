@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from robustness.confusion import Matrix, confusion_matrix
 from robustness.draws import CHUNK
 from robustness.evidence import OK, Evidence
+from robustness.measures.confusion import Matrix, confusion_matrix
 from robustness.reporting.plain import plain
 
 CLASSES = 20

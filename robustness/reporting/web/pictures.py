@@ -80,7 +80,7 @@ def _has_weights(harness: Harness, card: Card) -> bool:
 
 def _fill(entries: list[dict[str, Any]], harness: Harness, card: Card | None, sweep: Mapping[str, Any]) -> int:
     """Make the pictures of one sweep; give their size in bytes."""
-    from robustness.examples import examples
+    from robustness.sweep.examples import examples
 
     evidence = believed(harness, card, sweep)
     assert card is not None

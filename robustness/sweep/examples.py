@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from robustness.cards import Card
-    from robustness.cells import Cells
     from robustness.evidence import Evidence
     from robustness.harness import Harness
+    from robustness.sweep.cells import Cells
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,10 +39,10 @@ def examples(
     Each is computed in the batch in which it was swept, and so is bit for bit what the evidence speaks of.
     IndexError for a row that the data do not have.
     """
-    from robustness.batches import interleaved
-    from robustness.cells import Cells
     from robustness.decisions import Argmax
     from robustness.sweep import together
+    from robustness.sweep.batches import interleaved
+    from robustness.sweep.cells import Cells
 
     evidence, images = harness.evidence(card, sweep), harness.images(card)
     if bad := [row for row in rows if not 0 <= row < len(images)]:
@@ -75,8 +75,8 @@ def _batch(cells: Cells, models: nn.ModuleDict, start: int, stop: int, at: Seque
     """Give one batch of a sweep at the strengths ``at``, (strengths, batch, C, H, W)."""
     import torch
 
-    from robustness.batches import one_thread
     from robustness.modules import channels_last, undisturbed
+    from robustness.sweep.batches import one_thread
 
     with undisturbed(models, cells.device) as lent, one_thread():
         channels_last(lent, lambda: cells.works(lent))

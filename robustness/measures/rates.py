@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness.confusion import Matrix
+from robustness.measures.confusion import Matrix
 
 Floats = NDArray[np.float64]
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustness import formats, weights
+from robustness import weights
 from robustness.errors import ModelError, nearest
+from robustness.found import formats
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

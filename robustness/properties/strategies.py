@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from robustness.described import Box, Budget, Description, Move, Noise, Pixels, Tone, Waves
+from robustness.properties.described import Box, Budget, Description, Move, Noise, Pixels, Tone, Waves
 
 
 def amounts(most: float = 1.0) -> SearchStrategy[float]:

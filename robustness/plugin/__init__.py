@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from robustness import fixtures
-from robustness.listening import Listener
-from robustness.settings import OPTIONS, has_cards, is_worker, option, report_files, session_of
+from robustness.plugin import fixtures
+from robustness.plugin.listening import Listener
+from robustness.plugin.settings import OPTIONS, has_cards, is_worker, option, report_files, session_of
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     """Add the hooks by which a project hands over its models and reports."""
-    from robustness import hookspecs
+    from robustness.plugin import hookspecs
 
     pluginmanager.add_hookspecs(hookspecs)
 
@@ -86,7 +86,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         sweeps = {name: f"{claim.model}:{claim.sweep}" for name, claim in session_of(config).claims.items()}
     except RobustnessError:
         return None  # collection fails with the reason
-    from robustness.scheduling import SweepScheduling
+    from robustness.plugin.scheduling import SweepScheduling
 
     return SweepScheduling(config, log, sweeps) if sweeps else None
 

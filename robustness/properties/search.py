@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, Phase, find, settings, target
 from hypothesis.errors import NoSuchExample
 from torch import nn
 
-from robustness.batches import Progress, one_thread
 from robustness.datasets.images import Images
 from robustness.decisions import Argmax, Decision
-from robustness.described import Budget, Description, read
 from robustness.modules import undisturbed
-from robustness.strategies import perturbations
+from robustness.properties.described import Budget, Description, read
+from robustness.properties.strategies import perturbations
+from robustness.sweep.batches import Progress, one_thread
 
 
 def search(

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustness.classes import Groups
 from robustness.errors import ModelError
-from robustness.preprocessing import Normalisation
+from robustness.found.classes import Groups
+from robustness.found.preprocessing import Normalisation
 from robustness.weights import five
 
 LUMINANCE = (0.299, 0.587, 0.114)

@@ -15,10 +15,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robustness import rates
-from robustness.confusion import Matrix, confusion_matrix
 from robustness.errors import RobustnessError, nearest
-from robustness.statistics import Interval, delta, mean_interval, wilson
+from robustness.measures import rates
+from robustness.measures.confusion import Matrix, confusion_matrix
+from robustness.measures.statistics import Interval, delta, mean_interval, wilson
 
 Classes = int | Sequence[str]
 """How many classes there are, or their names in the order of their indices."""
@@ -201,9 +201,9 @@ def parse(metric: str, classes: Classes) -> Metric:
     Metric(name='recall', label=1)
     >>> parse("acuracy", 10)
     Traceback (most recent call last):
-    robustness.metrics.MetricError: `metric` must be one of accuracy, balanced_accuracy, precision, precision[CLASS], \
-recall, recall[CLASS], f1, f1[CLASS], precision_micro, recall_micro, f1_micro, roc_auc, loss, attack_success_rate, \
-transferability, transferability_filtered, accuracy_filtered, kept, discarded, undetected_wrong, detection_precision, \
+    robustness.measures.metrics.MetricError: `metric` must be one of accuracy, balanced_accuracy, precision, \
+precision[CLASS], recall, recall[CLASS], f1, f1[CLASS], precision_micro, recall_micro, f1_micro, roc_auc, loss, \
+attack_success_rate, transferability, transferability_filtered, accuracy_filtered, kept, discarded, undetected_wrong, detection_precision, \
 detection_auc, sensitivity, deviation, range, sensitivity_filtered, deviation_filtered, range_filtered, snr; \
 got 'acuracy'; did you mean 'accuracy'?
     """

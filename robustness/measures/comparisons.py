@@ -9,11 +9,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness import areas, curves, detection
-from robustness.detection import discarded
 from robustness.evidence import OK, Evidence
-from robustness.metrics import Measurement, MetricError
-from robustness.statistics import Interval, wilson
+from robustness.measures import areas, curves, detection
+from robustness.measures.detection import discarded
+from robustness.measures.metrics import Measurement, MetricError
+from robustness.measures.statistics import Interval, wilson
 
 Flags = NDArray[np.bool_]
 

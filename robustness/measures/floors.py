@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robustness.confusion import confusion_matrix
-from robustness.metrics import Classes, Metric, MetricError, count_classes, parse
+from robustness.measures.confusion import confusion_matrix
+from robustness.measures.metrics import Classes, Metric, MetricError, count_classes, parse
 
 
 class Floor(NamedTuple):

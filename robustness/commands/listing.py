@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from robustness import cards, claims
+from robustness.commands.inventory import SHORT, Entry, entries
 from robustness.errors import CardError, StoreError
 from robustness.evidence import OK, Evidence
-from robustness.inventory import SHORT, Entry, entries
 from robustness.store import Store
 
 

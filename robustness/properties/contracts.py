@@ -13,12 +13,12 @@ from hypothesis.errors import NoSuchExample
 from torch import Tensor
 
 from robustness import aids
-from robustness.batches import one_thread
-from robustness.cells import Cells
 from robustness.decisions import Argmax
 from robustness.modules import state_hash, undisturbed
 from robustness.perturbations import STG, AdvGAN, Normal, Perturbation, Uniform
 from robustness.sweep import together
+from robustness.sweep.batches import one_thread
+from robustness.sweep.cells import Cells
 
 if TYPE_CHECKING:
     from robustness.cards import Card

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from robustness import checkpoints, classes, exported, libraries, preprocessing
-from robustness.adapters import Adapted
 from robustness.cards import Card
 from robustness.decisions import Argmax
 from robustness.errors import ModelError
-from robustness.preprocessing import Normalisation
+from robustness.found import checkpoints, classes, exported, libraries, preprocessing
+from robustness.found.adapters import Adapted
+from robustness.found.preprocessing import Normalisation
 
 
 def by_name(card: Card) -> nn.Module:

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Tag, model_validator
 
-from robustness import libraries
 from robustness.errors import ModelError
+from robustness.found import libraries
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
@@ -114,7 +114,7 @@ def of_library(
     if kind == "torchvision":
         return _torchvision(name)
     if kind == "hf":
-        from robustness import image_processors
+        from robustness.found import image_processors
 
         return image_processors.read(folder / name)
     return None

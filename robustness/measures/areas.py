@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustness.evidence import Evidence
-from robustness.metrics import Measurement, MetricError
-from robustness.statistics import UNKNOWN, Interval, quantile
+from robustness.measures.metrics import Measurement, MetricError
+from robustness.measures.statistics import UNKNOWN, Interval, quantile
 
 
 def micro(evidence: Evidence, row: int, confidence: float = 0.95) -> Measurement:

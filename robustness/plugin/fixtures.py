@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from robustness.settings import is_worker, session_of
+from robustness.plugin.settings import is_worker, session_of
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from robustness import libraries
 from robustness.errors import ModelError
-from robustness.preprocessing import Interpolation, Preprocessing, interpolation
+from robustness.found import libraries
+from robustness.found.preprocessing import Interpolation, Preprocessing, interpolation
 
 PILLOW: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 """How Hugging Face writes interpolations: as Pillow's numbers."""

@@ -15,10 +15,10 @@ from robustness.doubts import DOUBTS
 from robustness.doubts.look import look
 from robustness.errors import ModelError
 from robustness.evidence import OK
-from robustness.metrics import Measurement
+from robustness.measures.metrics import Measurement
+from robustness.measures.statistics import images_for
 from robustness.modules import state_hash, undisturbed
 from robustness.perturbations import Clean
-from robustness.statistics import images_for
 from robustness.sweep import sweep
 from robustness.thresholds import limit
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from robustness.settings import SESSION, has_cards, is_worker, report_files, session_of
+from robustness.plugin.settings import SESSION, has_cards, is_worker, report_files, session_of
 
 if TYPE_CHECKING:
     from robustness.session import Session
@@ -50,7 +50,7 @@ class Listener:
         if not has_cards(self._config):
             return
         from robustness.errors import RobustnessError
-        from robustness.scheduling import claim_of, parameters
+        from robustness.plugin.scheduling import claim_of, parameters
 
         run = session_of(self._config)
         with suppress(RobustnessError):  # cards that cannot be read: the workers' collection fails with the reason

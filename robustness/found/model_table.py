@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
 
-from robustness import libraries
-from robustness.classes import Classes
 from robustness.decisions import AnyDecision, Argmax
-from robustness.preprocessing import Choice
+from robustness.found import libraries
+from robustness.found.classes import Classes
+from robustness.found.preprocessing import Choice
 
 
 def _callable(value: str) -> str:

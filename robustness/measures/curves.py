@@ -7,10 +7,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness.detection import discarded
 from robustness.evidence import OK, Evidence
-from robustness.metrics import Measurement, MetricError
-from robustness.statistics import Interval, quantile
+from robustness.measures.detection import discarded
+from robustness.measures.metrics import Measurement, MetricError
+from robustness.measures.statistics import Interval, quantile
 
 Floats = NDArray[np.float64]
 SHAPES = ("sensitivity", "deviation", "range")

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness.areas import delong, within
 from robustness.evidence import Evidence
-from robustness.metrics import Measurement, MetricError
-from robustness.statistics import wilson
+from robustness.measures.areas import delong, within
+from robustness.measures.metrics import Measurement, MetricError
+from robustness.measures.statistics import wilson
 
 Flags = NDArray[np.bool_]
 Counted = tuple[Flags, Flags, str]

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustness import libraries
 from robustness.errors import GradientError, ModelError
+from robustness.found import libraries
 
 NO_GRADIENTS = (
     "{file} is an ONNX file, which onnxruntime runs without gradients; noise, natural changes and examples made on "

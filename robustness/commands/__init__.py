@@ -1,0 +1,1 @@
+"""What the command `robustness` does, a file a group."""

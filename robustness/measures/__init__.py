@@ -1,0 +1,1 @@
+"""Numbers from evidence: metrics, their intervals, and what they are read beside."""
