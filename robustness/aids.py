@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from robustness import hardware, sources
 from robustness.errors import ModelError, StoreError, SweepError
 from robustness.evidence import SEMANTICS
+from robustness.outcomes import SENTENCES, SHARES
 from robustness.perturbations import Perturbation, Step
 from robustness.store import canonical
-from robustness.sweep.outcomes import SENTENCES, SHARES
 
 if TYPE_CHECKING:
     import numpy as np

@@ -281,8 +281,8 @@ def test_prune_leaves_weights_and_all_that_links_lead_to(project, swept, tmp_pat
     assert precious.read_bytes() == b"precious"
     assert list((tmp_path / "store" / "weights").glob("*/*.safetensors"))
     folder.rename(tmp_path / "moved")
-    (tmp_path / "moved" / "cd").mkdir()
-    (tmp_path / "moved" / "cd" / "cd.safetensors").touch()
+    (tmp_path / "moved" / "own").mkdir()
+    (tmp_path / "moved" / "own" / "cd.safetensors").touch()
     folder.symlink_to(tmp_path / "moved")
     swept("evidence", "prune", "--all")
-    assert (tmp_path / "moved" / "cd" / "cd.safetensors").exists()
+    assert (tmp_path / "moved" / "own" / "cd.safetensors").exists()

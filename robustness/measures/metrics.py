@@ -204,8 +204,8 @@ def parse(metric: str, classes: Classes) -> Metric:
     robustness.measures.metrics.MetricError: `metric` must be one of accuracy, balanced_accuracy, precision, \
 precision[CLASS], recall, recall[CLASS], f1, f1[CLASS], precision_micro, recall_micro, f1_micro, roc_auc, loss, \
 attack_success_rate, transferability, transferability_filtered, accuracy_filtered, kept, discarded, \
-undetected_wrong, detection_precision, detection_auc, sensitivity, deviation, range, sensitivity_filtered, deviation_filtered, range_filtered, snr; \
-got 'acuracy'; did you mean 'accuracy'?
+undetected_wrong, detection_precision, detection_auc, sensitivity, deviation, range, sensitivity_filtered, \
+deviation_filtered, range_filtered, snr; got 'acuracy'; did you mean 'accuracy'?
     """
     match = re.fullmatch(r"(\w+)(?:\[(.*)\])?", metric)
     name, label = match.groups() if match else (metric, None)

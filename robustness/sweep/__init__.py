@@ -19,12 +19,12 @@ from robustness.datasets.images import Images
 from robustness.decisions import Argmax, Decision, Filtering
 from robustness.evidence import SEMANTICS, Evidence
 from robustness.modules import channels_last, convolutional, replicas, state_hash, undisturbed
+from robustness.outcomes import Outcomes
 from robustness.perturbations import Clean, Perturbation, Step
 from robustness.strengths import Strength, Unit
 from robustness.sweep import batches
 from robustness.sweep.batches import Progress
 from robustness.sweep.cells import Cells
-from robustness.sweep.outcomes import Outcomes
 
 
 def sweep(

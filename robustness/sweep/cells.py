@@ -15,10 +15,10 @@ from robustness.decisions import Decision
 from robustness.draws import CHUNK, ChunkedDraws, Purpose, generator
 from robustness.errors import MissingLibrary, ModelError
 from robustness.modules import convolutional
+from robustness.outcomes import UNREACHED, Outcomes
 from robustness.perturbations import Batch, Perturb, Perturbation, Step
 from robustness.strengths import Spread, Strength, Unit
 from robustness.sweep.batches import one_thread, out_of_memory, padded
-from robustness.sweep.outcomes import UNREACHED, Outcomes
 
 PROBE = 8
 """Images on which a model is tried before a sweep: each costs several passes, and says the same as any other."""
