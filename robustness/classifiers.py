@@ -116,11 +116,13 @@ def inner(module: nn.Module) -> nn.Module:
     return module.model if isinstance(module, Adapted) else module
 
 
-def load(card: Card, weights_file: Path, classes: Sequence[str] = ()) -> Loaded:
+def load(
+    card: Card, weights_file: Path, classes: Sequence[str] = (), shape: tuple[int, int, int] | None = None
+) -> Loaded:
     """
     Build a card's module, in evaluation mode on the CPU, with the weights of a file in it.
 
-    ``classes`` are the data's, for a model that may have its own.
+    ``classes`` and ``shape`` are the data's, for a model that may have its own.
     """
     of, before = card.file.model.by_name, set(sys.modules)
     notices: list[str] = []
@@ -130,7 +132,7 @@ def load(card: Card, weights_file: Path, classes: Sequence[str] = ()) -> Loaded:
             notes = checkpoints.put(module, weights_file, card.file.model.entry)
         refuse_several_inputs(module, card.file.model.factory)
         if adapting.needed(card, module):
-            module, more = adapting.adapted(card, module, classes)
+            module, more = adapting.adapted(card, module, classes, shape)
             notes += more
         else:
             module.register_forward_hook(take_logits)

@@ -69,7 +69,7 @@ class Harness:
     _images: dict[tuple[str, str, Path | None], Images] = field(default_factory=dict)
     _weights: dict[str, Path] = field(default_factory=dict)
     _hashes: dict[Path, str] = field(default_factory=dict)
-    _loaded: dict[tuple[Path, Path, tuple[str, ...]], Loaded] = field(default_factory=dict)
+    _loaded: dict[tuple[Any, ...], Loaded] = field(default_factory=dict)
     _evidence: dict[str, Evidence] = field(default_factory=dict)
     _compared: dict[tuple[str, tuple[str, ...]], Evidence] = field(default_factory=dict)
     _sources: dict[Path, Card] = field(default_factory=dict)
@@ -119,13 +119,13 @@ class Harness:
 
     def classifier(self, card: Card) -> Loaded:
         """Give a card's module with its weights, loaded once."""
-        file, classes = self.weights(card), self.classes(card)
-        key = (card.path, file, classes)  # cards may share a file of weights and differ in what they make of it
+        file, classes, shape = self.weights(card), self.classes(card), self.shape(card)
+        key = (card.path, file, classes, shape)  # cards may share a file of weights and differ in what they make of it
         if key not in self._loaded:
             from robustness import classifiers
 
             with self.once(f"module-{key}"):
-                self._loaded[key] = classifiers.load(card, file, classes)
+                self._loaded[key] = classifiers.load(card, file, classes, shape)
             for notice in self._loaded[key].notices:
                 self.notice(f"{card.name}: {notice}")
         return self._loaded[key]
@@ -134,6 +134,10 @@ class Harness:
         """Give the data's classes, where the card's model may have its own; else none, and no image is read."""
         model = card.file.model
         return self.images(card).classes if model.classes is not None or model.by_name is not None else ()
+
+    def shape(self, card: Card) -> tuple[int, int, int] | None:
+        """Give the shape of the data's images, where the card's model may have a size of its own."""
+        return self.images(card).shape if card.file.model.by_name is not None else None
 
     def subject(self, card: Card, sweep: str) -> dict[str, Any]:
         """Describe by content everything that evidence depends on; its hash is the key. Needs no torch."""

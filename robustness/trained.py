@@ -38,28 +38,32 @@ def of_card(harness: Harness, card: Card) -> Path:
 
 def random(harness: Harness, card: Card) -> Path:
     """Give the random weights that a card's factory makes from its seed: from the store, or made now."""
-    model = card.file.model
-    factory = model.factory.partition(":")[0]
-    closure = sources.Closure([libraries.PACKAGES.get(factory, factory)], [str(card.project), *sys.path])
-    about = {
-        **card.described,
-        "seed": model.seed,
-        "sources": sources.hashes(closure.files.values(), card.project),
-        "distributions": sources.versions(closure.packages),
-    }
-    key = hashlib.sha256(canonical(about)).hexdigest()
+    key, seed = random_hash(card), card.file.model.seed
     path = harness.store.path("weights", key)
-    harness.notice(f"{card.name}: its weights are random (seed {model.seed}), as the card says")
+    harness.notice(f"{card.name}: its weights are random (seed {seed}), as the card says")
     if not _intact(harness, path):
         what = f"making random weights of {card.name}"
         with harness.once(f"weights-{key}"), harness.store.alone(f"weights-{key}", what):
             from robustness import classifiers, randomness
 
-            assert model.seed is not None
-            with randomness.own(model.seed):
+            assert seed is not None
+            with randomness.own(seed):
                 state = classifiers.built(card).state_dict()
-            harness.store.write(path, weights.to_bytes(state, {"seed": str(model.seed)}))
+            harness.store.write(path, weights.to_bytes(state, {"seed": str(seed)}))
     return path
+
+
+def random_hash(card: Card) -> str:
+    """Give the hash of everything that random weights depend on."""
+    factory = card.file.model.factory.partition(":")[0]
+    closure = sources.Closure([libraries.PACKAGES.get(factory, factory)], [str(card.project), *sys.path])
+    about = {
+        **card.described,
+        "seed": card.file.model.seed,
+        "sources": sources.hashes(closure.files.values(), card.project),
+        "distributions": sources.versions(closure.packages),
+    }
+    return hashlib.sha256(canonical(about)).hexdigest()
 
 
 def by_recipe(harness: Harness, card: Card, *, by_command: bool = False) -> Path:

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections import OrderedDict
 
 import helpers
 import numpy as np
@@ -129,6 +130,17 @@ def test_a_permutation_is_named(healthy):
     assert "permuted classes" in raised
     assert ": its 0 is the data's 9, its 1 is the data's 0, its 2 is the data's 1," in found["permuted classes"]["seen"]
     assert found["permuted classes"]["seen"].endswith(" and 5 more")
+
+
+def test_a_head_that_was_never_trained_is_named():
+    """Catches: zero gradients of a library's blank head (vit_b_16, mixer) told as if some layer hid them."""
+    model = nn.Sequential(OrderedDict(flat=nn.Flatten(), body=nn.Linear(784, 8), head=nn.Linear(8, 10)))
+    told = look(model, helpers.digits(2), attacked=False)["zero gradients"]
+    assert "weights" not in told["seen"]
+    nn.init.zeros_(model.head.weight)
+    told = look(model, helpers.digits(2), attacked=False)["zero gradients"]
+    assert told["doubted"]
+    assert told["seen"].endswith("20 of 20 images; all weights of head are zero, which were never trained")
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -13,7 +13,7 @@ from robustness import cards
 from robustness.classifiers import inner
 from robustness.datasets import from_arrays
 from robustness.errors import CardError, MissingLibrary, ModelError
-from robustness.found import libraries
+from robustness.found import adapting, libraries
 from robustness.found.adapters import Adapted, in_channels, logits_of
 from robustness.found.preprocessing import Normalisation, images_table, of_library
 
@@ -240,6 +240,15 @@ def test_a_sweep_of_a_librarys_model_says_what_was_done(tmp_path):
         assert "mean 0.485, 0.456, 0.406, std 0.229, 0.224, 0.225" in said
         assert "ShuffleNet_V2_X0_5_Weights" in said
         assert "resize 256, size [224, 224], crop center, interpolation bilinear" in said
+        assert any("its images are 28×28 pixels, its library's 224×224 pixels" in notice for notice in of.notices)
+
+
+@pytest.mark.parametrize(("shape", "count"), [((3, 224, 224), 0), ((1, 224, 224), 0), ((3, 224, 160), 1)])
+def test_images_of_another_size_than_the_librarys_are_said(tmp_path, shape, count):
+    """Catches: a notice about every model, about channels, or about one side alone that differs."""
+    made = card(tmp_path, 'factory = "torchvision:resnet18"', "seed = 0")
+    notes = adapting.adapted(made, nn.Identity(), (), shape)[1]
+    assert sum("its images are" in note for note in notes) == count
 
 
 REFUSED = {

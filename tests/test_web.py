@@ -6,11 +6,13 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import found_models
 import numpy as np
 import pytest
 import test_reporting as made
 from sklearn.metrics import confusion_matrix
 
+from robustness.errors import StoreError
 from robustness.harness import Harness
 from robustness.reporting import formats, mistakes
 from robustness.reporting.document import RED, ClaimOutcome, ModelResult, build
@@ -499,3 +501,16 @@ def test_two_claims_on_one_cell(load_card):
 
     red = text.partition("What is not held")[2].partition("</section>")[0]
     assert [red.count(f"message {i}") for i in range(8)] == [1] * 8
+
+
+def test_pictures_of_a_model_with_random_weights(tmp_path):
+    """Catches: pictures that a card with a seed never gets, and advice to train what has no recipe."""
+    net = "from torch import nn\ndef Net(): return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))"
+    card = found_models.card(tmp_path, 'factory = "net_of_pictures:Net"', "seed = 0", net_of_pictures=net)
+    harness = found_models.harness(tmp_path)
+    evidence = harness.evidence(card, "normal")
+    said = {"name": "normal", "evidence": {"key": harness.key(card, "normal"), "digest": evidence.digest}}
+    assert pictures.believed(harness, card, said).digest == evidence.digest
+    harness.weights(card).unlink()
+    with pytest.raises(StoreError, match=f"random weights are not in this store; a run of the suites with {card.path}"):
+        pictures.believed(harness, card, said)

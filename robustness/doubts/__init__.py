@@ -19,7 +19,8 @@ DOUBTS = {
     "zero gradients": Doubt(
         "where cross-entropy's gradient is exactly zero an attack by gradient stands still, and standing still looks "
         "like robustness",
-        "take the model's logits before softmax, sigmoid or rounding, lower their scale, or attack by the margin",
+        "take the model's logits before softmax, sigmoid or rounding, lower their scale, or attack by the margin; "
+        "train a layer whose weights are all zero",
     ),
     "non-finite gradients": Doubt(
         "a sign of NaN moves nothing, so that an image which breaks the model counts as one that resists",

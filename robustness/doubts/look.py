@@ -23,6 +23,7 @@ from robustness.perturbations.fgsm import steepest
 from robustness.perturbations.iterated import Steps
 from robustness.sweep import together
 from robustness.sweep.batches import one_thread
+from robustness.weights import five
 
 Found = dict[str, dict[str, Any]]
 """For each doubt what was seen, and whether that is a reason to doubt; None where it could not be looked for."""
@@ -141,12 +142,22 @@ class _Trial:
         plain, margin = (self._steps(FGSM(loss=loss)) for loss in ("cross_entropy", "margin"))
         told = self._weaker("FGSM by cross-entropy", plain, "by the margin", margin)
         return {
-            "zero gradients": _said(zero > FEW * len(size), f"cross-entropy's gradient is zero for {self._of(zero)}"),
+            "zero gradients": _said(
+                zero > FEW * len(size), f"cross-entropy's gradient is zero for {self._of(zero)}{self._blank(zero)}"
+            ),
             "non-finite gradients": _said(broken > 0, f"gradients that are no numbers for {self._of(broken)}"),
             "saturated cross-entropy": _said(
                 sure > FEW * len(size) and told["doubted"], f"p(true) rounds to 1 for {self._of(sure)}; {told['seen']}"
             ),
         }
+
+    def _blank(self, zero: int) -> str:
+        """Name layers that let nothing through, as the heads that some libraries leave for a training to fill."""
+        blank = [
+            name for name, module in self.model.named_modules()
+            if isinstance(weight := getattr(module, "weight", None), Tensor) and weight.dim() > 1 and not weight.any()
+        ]  # fmt: skip
+        return f"; all weights of {five(blank)} are zero, which were never trained" if zero and blank else ""
 
     def of_one_step(self) -> Found:
         """Hold FGSM against random signs of the same size."""

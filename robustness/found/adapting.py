@@ -49,14 +49,17 @@ def needed(card: Card, module: nn.Module) -> bool:
     return bool(model.by_name or set(model.adaptation) - {"entry"} or isinstance(module, torch.jit.ScriptModule))
 
 
-def adapted(card: Card, module: nn.Module, wanted: Sequence[str]) -> tuple[Adapted, list[str]]:
+def adapted(
+    card: Card, module: nn.Module, wanted: Sequence[str], shape: tuple[int, int, int] | None = None
+) -> tuple[Adapted, list[str]]:
     """
     Give a card's module with what it needs around it, and what a report must say of that.
 
-    ``wanted`` are the data's classes; without any, the module's outputs stay as they are.
+    ``wanted`` are the data's classes; without any, the module's outputs stay as they are. ``shape`` is that of the
+    data's images, where they are known.
     """
     model = card.file.model
-    normalisation, notes = _normalisation(card)
+    normalisation, notes = _normalisation(card, shape)
     groups, outputs = None, _outputs(card, module)
     if outputs == 0:
         raise ModelError(
@@ -80,7 +83,7 @@ def adapted(card: Card, module: nn.Module, wanted: Sequence[str]) -> tuple[Adapt
     return whole, notes
 
 
-def _normalisation(card: Card) -> tuple[Normalisation | None, list[str]]:
+def _normalisation(card: Card, shape: tuple[int, int, int] | None) -> tuple[Normalisation | None, list[str]]:
     """Give what the first layer does, and say it beside what is left to the data."""
     model = card.file.model
     chosen = model.preprocessing or ("library" if model.by_name in libraries.PREPROCESSING else "none")
@@ -95,10 +98,26 @@ def _normalisation(card: Card) -> tuple[Normalisation | None, list[str]]:
             'write [model] preprocessing = { mean = [...], std = [...] }, or "none"'
         )
     table = ", ".join(f"{key} {value}" for key, value in preprocessing.images_table(found).items())
-    return found.normalisation, [
+    notes = [
         f"normalised in its first layer by {found.normalisation.said} ({found.source}); resizing is left to the data "
         f"([data.images]), by the same source {table}"
     ]
+    if shape is not None and found.size not in (None, shape[1:]):
+        notes.append(
+            f"its images are {_size(shape[1:])}, its library's {_size(found.size)} ({found.source}): weights that were "
+            "trained at the one size may do worse at the other; [data.images] brings pictures to a size"
+        )
+    return found.normalisation, notes
+
+
+def _size(size: tuple[int, ...] | None) -> str:
+    """
+    Write height and width.
+
+    >>> _size((224, 160))
+    '224×160 pixels'
+    """
+    return "×".join(map(str, size or ())) + " pixels"
 
 
 def _outputs(card: Card, module: nn.Module) -> int | None:

@@ -64,8 +64,9 @@ def believed(harness: Harness, card: Card | None, sweep: Mapping[str, Any]) -> E
     source = harness.source(card, name) if name in card.file.sweeps else None
     if name != "clean" and name not in card.file.sweeps:
         raise StoreError(f"its card has no such sweep; it has {', '.join(card.file.sweeps)}")
-    if not all(_has_weights(harness, each) for each in (card, source) if each is not None):
-        raise StoreError(f"its weights are not trained; make them with: robustness train {card.name}")
+    for each in (card, source):
+        if each is not None and not _has_weights(harness, each):
+            raise StoreError(_without_weights(each))
     found = harness.kept(card, name, said["key"]) if harness.key(card, name) == said["key"] else None
     if found is None or found.digest != said["digest"]:
         raise StoreError("card, weights, data or code have changed since, or its evidence is not in this store")
@@ -75,7 +76,18 @@ def believed(harness: Harness, card: Card | None, sweep: Mapping[str, Any]) -> E
 def _has_weights(harness: Harness, card: Card) -> bool:
     if card.weights is not None and card.weights.is_file():
         return True
+    if card.file.model.seed is not None:
+        return harness.store.path("weights", trained.random_hash(card)).is_file()
     return card.file.recipe is not None and harness.store.path("weights", trained.recipe_hash(harness, card)).is_file()
+
+
+def _without_weights(card: Card) -> str:
+    """Say that the weights of a card are not there, and what makes them."""
+    if card.file.model.seed is not None:
+        return f"its random weights are not in this store; a run of the suites with {card.path} makes them"
+    if card.file.recipe is None:
+        return f"the file of its weights is gone: {card.weights or card.file.model.factory}"
+    return f"its weights are not trained; make them with: robustness train {card.name}"
 
 
 def _fill(entries: list[dict[str, Any]], harness: Harness, card: Card | None, sweep: Mapping[str, Any]) -> int:
