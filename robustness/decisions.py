@@ -58,6 +58,7 @@ class Filtering(Decision):
     """A decision that discards an image whose attack probability is above ``threshold``."""
 
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """The attack probability above which an image is discarded."""
 
     @property
     def log_threshold(self) -> float:

@@ -60,19 +60,31 @@ class RecipeTable(_Table):
     """``[recipe]``: an importable callable that trains the factory's model, and all that its outcome depends on."""
 
     callable: CallableName
+    """``module:callable``, called as ``callable(module, images, job, **arguments)``; gives the trained module."""
     arguments: Arguments = {}
+    """Keyword arguments of the callable."""
     seed: Annotated[int, Strict(), Field(ge=0, lt=2**32)] = 0
+    """Of all that is random in the training."""
     threads: PositiveInt = 1
+    """Torch's threads while it trains: another number may give other weights."""
     needs: dict[Name, str] = {}
+    """Cards whose trained models the recipe is given as ``job.needs``, by name; part of the weights' hash."""
     starts: Literal["when needed", "by command"] = "when needed"
+    """Whether a run may start the training, or ``robustness train NAME`` alone."""
 
 
 class SweepTable(_Table):
     """``[sweeps.NAME]``: a perturbation with its parameters, and the strengths it is swept over."""
 
     perturbation: SerializeAsAny[Perturbation]
+    """``kind`` and the parameters of a perturbation, beside the strengths in the same table."""
     strengths: tuple[Strength, ...]
+    """Numbers, or tables that draw one for each image."""
     unit: Unit = "native"
+    """
+    Of the strengths: ``native`` (V, ε, …), ``snr`` for ratios in dB that are reached after clipping, ``snr-std`` for
+    the same without each image's mean, ``std`` for standard deviations of each image's pixels.
+    """
 
     @model_validator(mode="before")
     @classmethod
@@ -105,7 +117,9 @@ class ClaimTable(_Table):
     """``[claims.NAME]``: for each metric one threshold a strength; ``strengths`` if not all of the sweep's."""
 
     strengths: tuple[Strength, ...] | None = None
+    """If not all of the sweep's strengths are claimed."""
     thresholds: dict[str, tuple[Threshold, ...]]
+    """``METRIC = [threshold, …]``, one a strength; "no claim possible" where none can be made."""
 
     @model_validator(mode="before")
     @classmethod
@@ -146,32 +160,54 @@ class SearchTable(_Table):
     """``[search]``: within which budget perturbations are looked for, on what, and how many images may be flipped."""
 
     budget: Budget = Budget()
+    """How far a perturbation may go."""
     images: PositiveInt = 20
+    """The first so many that the model is right on and sure of."""
     sure: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """The confidence that counts as sure."""
     examples: PositiveInt = 60
+    """Perturbations drawn for each image that is searched around."""
     flip_rate: Annotated[float, Strict(), Field(gt=0, lt=1)]
+    """The largest share of the images that may be flipped."""
 
 
 class CardFile(_Table):
     """The whole file."""
 
     name: Name
+    """How ids and reports call the model; none of ``: [ ]``."""
     description: str = ""
+    """Shown in reports."""
     paper: str | None = None
+    """The paper that the model belongs to; shown in reports."""
     scale: Literal["smoke", "short", "full"] = "full"
+    """How training and data compare with the real thing: what every number is labelled with."""
     model: ModelTable
+    """What the model is."""
     recipe: RecipeTable | None = None
+    """What trains it."""
     data: DataSpec
+    """Which images, and what of them is tested on."""
     shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
+    """``[channels, height, width]`` of its images, which are held against it."""
     profile: str | None = None
+    """Sweeps beside those of the card, by the name of a profile."""
     probabilities: bool = False
+    """Whether evidence keeps the probability of every class of every image, 4 bytes each; ``roc_auc`` needs them."""
     sweeps: dict[Name, SweepTable] = {}
+    """``[sweeps.NAME]``: what is swept."""
     claims: dict[str, ClaimTable] = {}
+    """``[claims.NAME]``: what the model promises under the sweep NAME, or on ``clean`` images."""
     search: SearchTable | None = None
+    """The search for perturbations that flip an image."""
     doubts: dict[str, str] = {}
+    """Doubts that are known and lived with, each with the reason."""
     thresholds: dict[str, Any] = {}
+    """Where generated thresholds come from; written by ``robustness renew``."""
     gate: GateTable | None = None
+    """How a retrained model is held against accepted ones."""
     waivers: tuple[WaiverTable, ...] = ()
+    """``[[waivers]]``: claims, or cells of the gate, that may fail until a day."""
 
     @model_validator(mode="after")
     def _fitting(self) -> CardFile:

@@ -41,7 +41,9 @@ class Spread(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     uniform: tuple[float, float]
+    """The least and the largest strength that an image may draw."""
     clean: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The share of images that get strength 0."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Spread:

@@ -38,14 +38,23 @@ class Decoding(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     resize: Side | None = None
+    """The shorter side, in pixels."""
     size: Annotated[tuple[Side, Side], Strict(False)] | None = None
+    """Height and width, cut out of the middle or brought to."""
     crop: Literal["center", "none"] = "center"
+    """``center`` cuts them out of the middle, ``none`` brings the whole picture to them."""
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    """Between pixels, when a picture is resized."""
     mode: Literal["RGB", "L"] = "RGB"
+    """Colour or grey."""
     exif: Literal["ignore", "apply"] = "ignore"
+    """``apply`` turns pictures as their cameras were held."""
     column: str | None = None
+    """Of a table that has several: the one that holds the pictures."""
     skip_unreadable: bool = False
+    """Whether pictures that cannot be read are left out, counted and named, and no error."""
     follow_links: bool = False
+    """Whether links that lead out of the folder are followed."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

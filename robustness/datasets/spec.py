@@ -61,16 +61,26 @@ class DataSpec(Table):
     """
 
     name: str
+    """Which set."""
     file: str | None = None
+    """Below the data root, or beside the card where it begins with ``./``."""
     folder: str | None = None
+    """The same, of a folder."""
     groups: str | None = None
+    """The array or column that says which images belong together."""
     labels: str | None = None
+    """Other labels of an array file or table than its own, by name."""
     of: Literal["train", "test", "all"] = "train"
+    """What the split divides."""
     test: Literal["split", "given"] = "split"
+    """``given``: test on the data set's own test part, and train on the split's training side."""
     tested: Annotated[int, Field(ge=1)] | None = None
+    """Test on so many of the test images, of every class alike."""
     split: Annotated[Given | Balanced | Stratified | Grouped | Folds, Field(discriminator="kind")] = Given()
+    """How training and test images are told apart."""
 
     images: Decoding | None = None
+    """How pictures are decoded, and which are taken."""
 
     @field_validator("name")
     @classmethod

@@ -31,7 +31,9 @@ class Balanced(Table):
 
     kind: Literal["balanced"] = "balanced"
     per_class: Annotated[int, Field(ge=1)]
+    """Test images of every class."""
     seed: Seed = 0
+    """Of the draw."""
 
     def rows(self, images: Images) -> splits.Split:
         """Give the rows to train and to test on."""
@@ -43,7 +45,9 @@ class Stratified(Table):
 
     kind: Literal["stratified"] = "stratified"
     share: Share
+    """Of the images that are tested on."""
     seed: Seed = 0
+    """Of the draw."""
 
     def rows(self, images: Images) -> splits.Split:
         """Give the rows to train and to test on."""
@@ -55,7 +59,9 @@ class Grouped(Table):
 
     kind: Literal["grouped"] = "grouped"
     share: Share
+    """Of the groups that are tested on."""
     seed: Seed = 0
+    """Of the draw."""
 
     def rows(self, images: Images) -> splits.Split:
         """Give the rows to train and to test on."""
@@ -67,8 +73,11 @@ class Folds(Table):
 
     kind: Literal["folds"] = "folds"
     k: Annotated[int, Field(ge=2)]
+    """How many folds."""
     fold: Annotated[int, Field(ge=0)]
+    """Which of them is tested on, from 0."""
     seed: Seed = 0
+    """Of the draw."""
 
     @model_validator(mode="after")
     def _fold_exists(self) -> Self:

@@ -59,16 +59,30 @@ class ModelTable(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     factory: FactoryName
+    """
+    ``module:callable`` that gives a ``torch.nn.Module`` from images in [0, 1], (N, C, H, W), to logits; or one by name:
+    ``timm:``, ``torchvision:``, ``hf:``, ``torchscript:``, ``onnx:``.
+    """
     arguments: Arguments = {}
+    """Keyword arguments of the factory."""
     weights: str | None = None
+    """By the card: ``.safetensors``, the ``.index.json`` of shards, or what ``torch.load(weights_only=True)`` reads."""
     entry: str | None = None
+    """Which entry of a nested checkpoint."""
     seed: Annotated[int, Strict(), Field(ge=0, lt=2**32)] | None = None
+    """Random weights, from this seed, instead of a file."""
     decision: AnyDecision = Argmax()
+    """How logits are read."""
     preprocessing: Choice | None = None
+    """What it was trained to be given, made its first layer: ``library``, ``none``, or a table of mean and std."""
     channels: Literal[1, 3] | None = None
+    """What the model takes: grey images are repeated, colour becomes its luminance."""
     layout: Literal["NCHW", "NHWC"] = "NCHW"
+    """``NHWC`` for a model that takes channels last."""
     output: Annotated[str, Strict()] | Annotated[int, Strict(), Field(ge=0)] | None = None
+    """Which entry of a dictionary, attribute of an object or place in a tuple holds the logits."""
     classes: Classes | None = None
+    """Which output is which class of the data: ``index``, the names of all outputs, or a table of classes."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> ModelTable:

@@ -33,7 +33,9 @@ class Normalisation(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     mean: Channels
+    """Of every channel, in fractions of the pixel range; one number serves all."""
     std: Channels
+    """The standard deviation, the same way."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

@@ -30,12 +30,19 @@ class GateTable(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["weights", "recipe"]
+    """``weights``: these weights against those; ``recipe``: is this retraining within what retraining explains?"""
     baseline: str | None = None
+    """The file of accepted models, from the card's folder; else in ``baselines/`` beside it."""
     alpha: Annotated[float, Strict(), Field(gt=0, lt=0.5)] = 0.05
+    """The rate of error that is bounded."""
     margin: Share | None = None
+    """Of a gate of weights: the drop that is accepted in every cell."""
     margins: dict[str, tuple[Share, ...]] = {}
+    """For single sweeps: one margin a strength."""
     metrics: tuple[str, ...] = ("accuracy",)
+    """What is compared."""
     sweeps: tuple[str, ...] | None = None
+    """Which sweeps count; all if not given."""
 
     @model_validator(mode="after")
     def _fitting(self) -> GateTable:
@@ -56,10 +63,15 @@ class WaiverTable(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     claim: str | None = None
+    """The claim, as SWEEP:STRENGTH:METRIC."""
     cell: str | None = None
+    """Or the gate's cell, as SWEEP:STRENGTH:METRIC."""
     owner: Said
+    """By whose word."""
     reason: Said
+    """Why it is shipped all the same."""
     expires: datetime.date
+    """The last day."""
 
     @model_validator(mode="after")
     def _one(self) -> WaiverTable:

@@ -22,6 +22,7 @@ class Attack(Perturbation):
     """A perturbation that is made on a model: the swept one, or for transfer the one of another card."""
 
     source: str | None = None
+    """The card of the model that the examples are made on, from this card's folder; left out: the swept one."""
 
     @property
     def made_on(self) -> str | None:
@@ -38,7 +39,12 @@ class GradientAttack(Attack):
     """
 
     loss: Loss = "cross_entropy"
+    """
+    What is raised: ``margin`` is the largest other score less the true one; ``adaptive`` and ``selective`` also ask to
+    stay undetected.
+    """
     target: Annotated[int, Strict(), Field(ge=0)] | Literal["least_likely", "runner_up"] | None = None
+    """The class that images are to be taken for: an index, ``least_likely`` or ``runner_up``; left out: any other."""
 
     def targets(self, batch: Batch) -> Tensor | None:
         """Give the class that each image is to be taken for, (N,), None without a target; ValueError out of range."""

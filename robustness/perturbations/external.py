@@ -46,9 +46,13 @@ class External(Attack):
 
     kind: Literal["external"] = "external"
     library: Library
+    """Whose attack."""
     attack: str
+    """The name of its class."""
     arguments: Annotated[dict[str, Any], AfterValidator(_plain)] = Field(default_factory=dict)
+    """What that takes."""
     budget: str = "eps"
+    """What it calls its budget, which the strength is."""
     family: ClassVar[str] = "attack"
     limits: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     strength_name: ClassVar[str] = "ε"

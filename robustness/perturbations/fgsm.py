@@ -67,6 +67,7 @@ class FGSM(GradientAttack, Step):
 
     kind: Literal["fgsm"] = "fgsm"
     norm: Norm = "linf"
+    """In which steps have length ε."""
     family: ClassVar[str] = "fgsm"
     strength_name: ClassVar[str] = "ε"
 

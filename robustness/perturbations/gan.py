@@ -31,13 +31,21 @@ class AdvGAN(Attack, Step):
 
     kind: Literal["gan"] = "gan"
     bound: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """The k that the generator is fitted at."""
     steps: PositiveInt = 200
+    """Of its fitting."""
     batch_size: PositiveInt = 64
+    """Images in each of them."""
     learning_rate: Positive = 2e-3
+    """Of generator and discriminator."""
     width: PositiveInt = 8
+    """Channels of the generator's first layer."""
     realism: Weight = 0.05
+    """The weight of the discriminator's loss."""
     hinge: Weight = 0.05
+    """The weight of the loss on size."""
     rms: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """The root mean square of G(x) above which size costs."""
     conditional: ClassVar[bool] = False
     """Whether G is given the class that each image is to be taken for."""
     family: ClassVar[str] = "gan"

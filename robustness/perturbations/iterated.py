@@ -109,7 +109,9 @@ class Iterated(GradientAttack):
     """What the iterated attacks share: ``steps`` steps of ``relative_step`` times the budget."""
 
     norm: Norm = "linf"
+    """In which the ball around an image has radius ε."""
     steps: PositiveInt = 10
+    """Of the gradient, for every strength."""
     family: ClassVar[str] = "attack"
     strength_name: ClassVar[str] = "ε"
     scalable: ClassVar[bool] = True
@@ -211,9 +213,13 @@ class PGD(Iterated):
 
     kind: Literal["pgd"] = "pgd"
     relative_step: Positive = 0.25
+    """The length of a step, as a share of ε."""
     random_start: bool = True
+    """Whether a run begins at a random point of the ball, or at the image."""
     restarts: PositiveInt = 1
+    """Runs, of which the worst image each is kept."""
     worst_case: bool = False
+    """Whether an image stays at its first misleading step: worst-case accuracy, another number."""
 
     @model_validator(mode="after")
     def _differing(self) -> PGD:
@@ -298,9 +304,13 @@ class Adaptive(PGD):
 
     kind: Literal["adaptive"] = "adaptive"  # type: ignore[assignment]
     loss: Literal["adaptive"] = "adaptive"
+    """Always that the classifier is misled and the attack undetected."""
     worst_case: Literal[True] = True
+    """Always so: an image stays at its first iterate that does both."""
     weights: Annotated[tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...], Field(min_length=1)] = (0.0, 1.0)
+    """Of log(1 − p), one a run; 0 is plain PGD."""
     radii: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (1.0,)
+    """Shares of ε: balls in which images that are still open are tried too."""
 
     def run(self, batch: Batch, step: Steps, course: Course, out: Tensor) -> Tensor:
         """Give each image's worst iterate of a run for each radius, and weight of the attack probability."""

@@ -92,6 +92,7 @@ class Shift(Natural):
 
     kind: Literal["shift"] = "shift"
     angle: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    """The direction in degrees: 0 is right, 90 up."""
     limits: ClassVar[tuple[float, float]] = (0.0, math.inf)
     strength_name: ClassVar[str] = "px"
     meaning: ClassVar[str] = "is a distance in pixels"

@@ -39,6 +39,7 @@ class Normal(Noise):
 
     kind: Literal["normal"] = "normal"
     bound: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """R is clamped to ± this."""
     strength_name: ClassVar[str] = "V"
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

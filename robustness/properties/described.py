@@ -22,7 +22,9 @@ class Budget(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     norm: Literal["linf", "l2", "l0"] = "linf"
+    """How size is measured."""
     size: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
+    """The most that a perturbation may have: fractions of the pixel range, or for l0 features."""
 
     def kept(self, images: np.ndarray, changed: np.ndarray) -> np.ndarray:
         """Bring changed images (N, C, H, W) into the ball around the images, then into [0, 1]."""

@@ -1,0 +1,22 @@
+"""Pages that are made from the program itself whenever the documentation is built, so that they cannot grow old."""
+
+from __future__ import annotations
+
+import reference_card
+import reference_commands
+import reference_options
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+PAGES = {
+    "reference/commands.md": reference_commands.page,
+    "reference/options.md": reference_options.page,
+    "reference/card.md": reference_card.page,
+}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages to those that lie in `docs/`."""
+    for path, page in PAGES.items():
+        files.append(File.generated(config, path, content=page()))
+    return files
