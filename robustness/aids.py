@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from robustness import hardware, sources
 from robustness.errors import ModelError, StoreError, SweepError
 from robustness.evidence import SEMANTICS
+from robustness.kept import Kept
 from robustness.outcomes import SENTENCES, SHARES
 from robustness.perturbations import Perturbation, Step
 from robustness.store import canonical
@@ -118,16 +119,18 @@ def directions(harness: Harness, source: Card, sweep: str) -> np.ndarray:
             )
         except (ModelError, KeyError) as error:
             harness.notice(f"{path}: {error}; made again")
+    kept = Kept(harness.store, key, source.project, notice=harness.notice)
     with harness.progress(f"making directions on {source.name}") as progress:
         found, counted = make(
             loaded.module, images, perturbation, seed=harness.seed, device=harness.device, threads=harness.threads,
-            decision=source.file.model.decision, progress=progress,
+            decision=source.file.model.decision, progress=progress, kept=kept,
         )  # fmt: skip
     import torch
 
     content = weights.to_bytes({"directions": torch.from_numpy(found)}, {"counted": json.dumps(counted)})
     try:
         harness.store.write(path, content)
+        kept.remove()
     except StoreError as error:
         harness.notice(f"directions made on {source.name} were not kept: {error}")
     return _usable(found, counted, source)

@@ -11,11 +11,12 @@ from typing import IO
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[IO[bytes]]:
+def writing(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
     """
     Give a stream whose bytes become a file, or what a link names, when all of them are written; permissions stay.
 
     Whatever ends it earlier leaves the file as it was, and nothing beside it. OSError where the disk does not take it.
+    One that is not ``durable`` may be torn where the machine itself stops: for files that say whether they are whole.
     """
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,7 +25,8 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
         with temporary.open("xb") as stream:
             yield stream
             stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                os.fsync(stream.fileno())
         if path.exists():
             temporary.chmod(path.stat().st_mode & 0o7777)
         temporary.replace(path)

@@ -17,6 +17,7 @@ from robustness.cards import Card
 from robustness.datasets.images import Images
 from robustness.errors import DataError, StoreError, SweepError
 from robustness.evidence import SEMANTICS, Evidence
+from robustness.kept import Kept
 from robustness.store import Store, canonical
 from robustness.strengths import Strength
 
@@ -254,12 +255,7 @@ class Harness:
             if (evidence := self._stored(card, key)) is not None:
                 return evidence  # somebody else made it while we waited
             del self.notices[before:]  # the reason was said before the lock
-            evidence = self._swept(card, sweep, subject, key, label)
-            try:
-                self.store.write(self.store.path("evidence", key), evidence.to_bytes())
-            except StoreError as error:
-                self.notice(f"evidence of {label} was not kept: {error}")
-            return evidence
+            return self._swept(card, sweep, subject, key, label)
 
     def _swept(self, card: Card, sweep: str, subject: dict[str, Any], key: str, label: str) -> Evidence:
         from robustness.sweep import sweep as run
@@ -267,6 +263,11 @@ class Harness:
         loaded = self.classifier(card)
         table = card.file.sweeps.get(sweep)
         made = aids.made(self, card, sweep)
+        behind = {
+            "sources": {**loaded.sources, **made.sources},
+            "distributions": {**loaded.distributions, **made.distributions, **self.images(card).distributions},
+        }
+        kept = Kept(self.store, key, card.project, behind=behind, notice=self.notice)
         with self.progress(f"sweeping {label}") as progress:
             evidence = run(
                 loaded.module,
@@ -280,6 +281,7 @@ class Harness:
                 decision=card.file.model.decision,
                 probabilities=card.file.probabilities,
                 progress=progress,
+                kept=kept,
                 **made.given,
             )
         if (asked := evidence.provenance.get("out_of_memory_at")) is not None:
@@ -288,15 +290,15 @@ class Harness:
                 f"memory ran out sweeping {label} in batches of {asked} images; it was swept in batches of {size}"
             )
         found = {
-            "key": key,
-            "label": label,
-            "subject": subject,
-            "run": self.store.run,
-            "model": loaded.notes,
-            "sources": {**loaded.sources, **made.sources},
-            "distributions": {**loaded.distributions, **made.distributions, **self.images(card).distributions},
-        }
-        return replace(evidence, provenance={**evidence.provenance, **found})
+            "key": key, "label": label, "subject": subject, "run": self.store.run, "model": loaded.notes, **behind,
+        }  # fmt: skip
+        evidence = replace(evidence, provenance={**evidence.provenance, **found})
+        try:
+            self.store.write(self.store.path("evidence", key), evidence.to_bytes())
+            kept.remove()
+        except StoreError as error:
+            self.notice(f"evidence of {label} was not kept: {error}")
+        return evidence
 
     @contextmanager
     def once(self, key: str) -> Iterator[None]:

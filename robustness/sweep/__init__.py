@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,13 +16,15 @@ from torch import nn
 from robustness import hardware
 from robustness import strengths as strengths_
 from robustness.datasets.images import Images
-from robustness.decisions import Argmax, Decision, Filtering
+from robustness.decisions import Argmax, Decision
+from robustness.draws import CHUNK
 from robustness.evidence import SEMANTICS, Evidence
-from robustness.modules import channels_last, convolutional, replicas, state_hash, undisturbed
+from robustness.kept import Kept, Part
+from robustness.modules import convolutional, state_hash
 from robustness.outcomes import Outcomes
 from robustness.perturbations import Clean, Perturbation, Step
 from robustness.strengths import Strength, Unit
-from robustness.sweep import batches
+from robustness.sweep import batches, chunks
 from robustness.sweep.batches import Progress
 from robustness.sweep.cells import Cells
 
@@ -45,6 +47,7 @@ def sweep(
     directions: np.ndarray | None = None,
     probabilities: bool = False,
     progress: Progress | None = None,
+    kept: Kept | None = None,
 ) -> Evidence:
     """
     Perturb every image at every strength and record what the classifier decides.
@@ -54,8 +57,9 @@ def sweep(
     side: the outcome depends on neither. Where memory runs out all is swept anew in batches of half the size, and the
     evidence says so. ``source`` is another model that the examples are made on (transfer), with
     ``source_decision``; ``generator`` the network of a gan; ``directions`` (N, C, H, W) what they are made of, where
-    that was made before. A cell that fails has a status that says why; nothing is raised
-    for it. ModelError where the outputs do not fit the classes; ValueError where a strength cannot be.
+    that was made before. Chunks of images that are ``kept`` already are taken over, and those that are finished are put
+    there. A cell that fails has a status that says why; nothing is raised for it. ModelError where the outputs do not
+    fit the classes; ValueError where a strength cannot be.
 
     >>> from robustness.datasets.images import from_arrays
     >>> from robustness.perturbations import Normal
@@ -72,49 +76,25 @@ def sweep(
     asked = batch_size or fitting(images, perturbation, modules, device)
     threads = 1 if device != "cpu" or not perturbation.side_by_side else threads or hardware.cores()
     decision = decision or Argmax()
-    cells = Cells(
-        images,
-        perturbation,
-        strengths,
-        unit,
-        seed,
-        device,
-        asked,
-        decision,
-        source_decision or (decision if source is None else Argmax()),
-        directions,
-    )
-    names = tuple(strengths_.name(strength) for strength in strengths)
+    attacked_by = source_decision or (decision if source is None else Argmax())
+    state, started = state_hash(classifier), time.perf_counter()
 
-    def attempt(cells: Cells, lent: nn.ModuleDict) -> tuple[Outcomes, bool]:
-        outcomes = Outcomes(
-            images,
-            names,
-            drawn=cells.drawn_strengths(),
-            probabilities=probabilities,
-            attack_probability=isinstance(cells.decision, Filtering),
-        )
-        models = replicas(lent, min(threads, batches.count(len(images), cells.batch_size)))
-        deterministic, replicated = cells.compared(lent["classifier"], models[0]["classifier"])
-        batches.run(
-            lambda model, start, stop: cells.batch(model, start, stop, outcomes),
-            models if replicated else [lent],
-            len(images),
-            cells.batch_size,
-            device,
-            progress,
-            images.prefetch,
-        )
-        return outcomes, deterministic
+    def attempt(size: int) -> tuple[Outcomes, list[Mapping[str, Any]]]:
+        cells = Cells(images, perturbation, strengths, unit, seed, device, size, decision, attacked_by, directions)
+        outcomes, told = chunks.outcomes_of(cells, probabilities=probabilities), list[Mapping[str, Any]]()
 
-    started = time.perf_counter()
-    with undisturbed(modules, device) as lent:
-        state = state_hash(lent["classifier"])
-        laid_out = channels_last(lent, lambda: cells.works(lent))
-        (outcomes, deterministic), used = batches.halving(
-            lambda size: attempt(replace(cells, batch_size=size), lent), asked
-        )
+        def take(part: Part) -> None:
+            outcomes.take(part)
+            told.append(part.told)
+
+        if wanted := chunks.taken(kept, chunks.count(images), size, take):
+            keep = chunks.nowhere if kept is None else kept.put
+            told.append(chunks.swept(cells, modules, outcomes, wanted, threads, progress, keep))
+        return outcomes, told
+
+    (outcomes, told), used = batches.halving(attempt, kept.batch_size(asked) if kept else asked)
     seconds = time.perf_counter() - started
+    repeatable = all(each["deterministic"] for each in told)
     return outcomes.evidence(
         {
             "perturbation": perturbation.model_dump(),
@@ -124,14 +104,14 @@ def sweep(
             "dtype": "float32",
             "batch_size": used,
             **({"out_of_memory_at": asked} if used < asked else {}),
-            "memory_format": "channels last" if laid_out else "contiguous",
+            "memory_format": told[0]["memory_format"],
             "semantics": SEMANTICS,
             "images": {"name": images.name, "n": len(images), "fingerprint": images.fingerprint},
             "state": state,
             "decision": decision.model_dump(),
             "versions": {"torch": torch.__version__, "numpy": np.__version__},
             # Said once a classifier: every card has clean evidence.
-            "doubts": [] if deterministic or not isinstance(perturbation, Clean) else ["non-deterministic forward"],
+            "doubts": [] if repeatable or not isinstance(perturbation, Clean) else ["non-deterministic forward"],
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(seconds, 3),
             "images_per_second": round(len(images) * len(strengths) / seconds, 1),
@@ -163,36 +143,39 @@ def directions(
     threads: int | None = None,
     decision: Decision | None = None,
     progress: Progress | None = None,
+    kept: Kept | None = None,
 ) -> tuple[np.ndarray, dict[str, int]]:
     """
     Give the signs that a step takes on a model, (N, C, H, W) int8, and what was counted (see `gradients`).
 
     Made once, they serve a sweep over any number of other models: `sweep(..., source=module, directions=signs)`.
     """
+    modules = together(module, None, None)
     asked = batch_size or fitting(images, perturbation, module, device)
     threads = 1 if device != "cpu" else threads or hardware.cores()
-    cells = Cells(
-        images, perturbation, (0.0,), "native", seed, device, asked, decision or Argmax(), decision or Argmax()
-    )
+    decision = decision or Argmax()
     signs = np.empty((len(images), *images.shape), np.int8)
     counted: Counter[str] = Counter()
     lock = threading.Lock()
 
-    def attempt(cells: Cells, lent: nn.ModuleDict) -> None:
+    def take(part: Part) -> None:
+        start = part.chunk * CHUNK
+        signs[start : start + CHUNK] = part.arrays["directions"]
+        with lock:
+            counted.update(part.told["counted"])
+
+    def keep(part: Part) -> None:
+        take(part)
+        if kept is not None:
+            kept.put(part)
+
+    def attempt(size: int) -> None:
         counted.clear()
-        models = replicas(lent, min(threads, batches.count(len(images), cells.batch_size)))
+        cells = Cells(images, perturbation, (0.0,), "native", seed, device, size, decision, decision)
+        if wanted := chunks.taken(kept, chunks.count(images), size, take):
+            chunks.directed(cells, modules, wanted, threads, progress, keep)
 
-        def work(each: nn.ModuleDict, start: int, stop: int) -> None:
-            batch = cells.prepared(each, start, stop)
-            signs[start:stop] = perturbation.direction(batch)[: stop - start].to(torch.int8).cpu().numpy()
-            with lock:
-                counted.update({what: int(marked.sum()) for what, marked in batch.take_marks().items()})
-
-        batches.run(work, models, len(images), cells.batch_size, device, progress, images.prefetch)
-
-    with undisturbed(together(module, None, None), device) as lent:
-        channels_last(lent, lambda: cells.works(lent))
-        batches.halving(lambda size: attempt(replace(cells, batch_size=size), lent), asked)
+    batches.halving(attempt, kept.batch_size(asked) if kept else asked)
     return signs, dict(counted)
 
 

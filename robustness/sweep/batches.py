@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from functools import cache
@@ -24,9 +24,11 @@ Progress = Callable[[int, int], None]
 """Called with the images done and all images."""
 
 
-def interleaved(total: int, batch_size: int, abreast: int = 1) -> Iterator[tuple[int, int]]:
+def interleaved(
+    total: int, batch_size: int, abreast: int = 1, wanted: Sequence[int] | None = None
+) -> Iterator[tuple[int, int]]:
     """
-    Give (start, stop) of every batch; none reaches over the end of a chunk of draws.
+    Give (start, stop) of every batch, or of the ``wanted`` chunks of draws; none reaches over the end of a chunk.
 
     Of ``abreast`` chunks the batches take turns, so that as many threads draw side by side.
 
@@ -35,16 +37,16 @@ def interleaved(total: int, batch_size: int, abreast: int = 1) -> Iterator[tuple
     """
     chunks = [
         [(s, min(s + batch_size, start + CHUNK, total)) for s in range(start, min(start + CHUNK, total), batch_size)]
-        for start in range(0, total, CHUNK)
+        for start in (range(0, total, CHUNK) if wanted is None else [CHUNK * chunk for chunk in wanted])
     ]
     for i in range(0, len(chunks), abreast):
         for row in zip_longest(*chunks[i : i + abreast]):
             yield from (batch for batch in row if batch)
 
 
-def count(total: int, batch_size: int) -> int:
+def count(total: int, batch_size: int, wanted: Sequence[int] | None = None) -> int:
     """Give the number of batches."""
-    return sum(1 for _ in interleaved(total, batch_size))
+    return sum(1 for _ in interleaved(total, batch_size, wanted=wanted))
 
 
 def padded(array: np.ndarray, batch_size: int, device: str) -> Tensor:
@@ -80,9 +82,10 @@ def run(
     device: str,
     progress: Progress | None = None,
     prefetch: Callable[[int, int], None] = lambda start, stop: None,
+    wanted: Sequence[int] | None = None,
 ) -> None:
     """
-    Call ``work(model, start, stop)`` for every batch, as many at once as there are models.
+    Call ``work(model, start, stop)`` for every batch of the ``wanted`` chunks, as many at once as there are models.
 
     ``prefetch(start, stop)`` is called while as many batches are still before that one. On a CPU each computes with
     one torch thread; the caller's number stays.
@@ -91,7 +94,7 @@ def run(
     for model in models:
         free.put(model)
 
-    abreast, every = len(models), list(interleaved(total, batch_size, abreast=len(models)))
+    abreast, every = len(models), list(interleaved(total, batch_size, len(models), wanted))
 
     def one(i: int) -> int:
         start, stop = every[i]
@@ -107,7 +110,8 @@ def run(
             free.put(model)
         return stop - start
 
-    before, pool, done = torch.get_num_threads(), _threads(abreast), 0
+    before, pool = torch.get_num_threads(), _threads(abreast)
+    done = total - sum(stop - start for start, stop in every)
     for batch in every[:abreast]:
         prefetch(*batch)
     futures = [pool.submit(one, i) for i in range(len(every))]

@@ -41,13 +41,15 @@ class Cells:
     source_decision: Decision
     directions: np.ndarray | None = None
     """A direction for every image, made before, where there is one."""
+    first: int = 0
+    """The number of the images' first chunk, where they are some chunks of more."""
     draws: ChunkedDraws = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "draws", ChunkedDraws(self._draw, len(self.images)))
 
     def _draw(self, chunk: int) -> Callable[[int], np.ndarray]:
-        numbers = generator(self.seed, Purpose.NOISE, chunk)
+        numbers = generator(self.seed, Purpose.NOISE, self.first + chunk)
 
         def rows(size: int) -> np.ndarray:
             drawn = self.perturbation.draw(numbers, (size, *self.images.shape))
@@ -63,7 +65,7 @@ class Cells:
         for row, strength in zip(rows, self.strengths, strict=True):
             for chunk, start in enumerate(range(0, len(row), CHUNK)):
                 part = row[start : start + CHUNK]
-                draws = generator(self.seed, Purpose.STRENGTH, chunk)
+                draws = generator(self.seed, Purpose.STRENGTH, self.first + chunk)
                 part[:] = strength.draw(draws, len(part)) if isinstance(strength, Spread) else strength
         return rows
 
@@ -96,7 +98,7 @@ class Cells:
                 outcomes.fail(i, start, error)
             for what, marked in shared.items():
                 batch.count(what, marked)
-            outcomes.count(i, {what: int(marked.sum()) for what, marked in batch.take_marks().items()})
+            outcomes.count(i, start, {what: int(marked.sum()) for what, marked in batch.take_marks().items()})
         if cleared:
             self._decide(batch.labels, cleared, slice(start, stop), scratch, outcomes)
 

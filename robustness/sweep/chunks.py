@@ -1,0 +1,155 @@
+"""The work of a sweep: chunks of its images in threads side by side, each told as soon as it is finished."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from robustness import strengths as strengths_
+from robustness.datasets.images import Images
+from robustness.decisions import Filtering
+from robustness.draws import CHUNK
+from robustness.kept import Kept, Part
+from robustness.modules import channels_last, replicas, undisturbed
+from robustness.outcomes import Outcomes
+from robustness.perturbations import Step
+from robustness.sweep import batches
+from robustness.sweep.batches import Progress
+from robustness.sweep.cells import Cells
+
+Keep = Callable[[Part], None]
+
+
+def count(images: Images) -> int:
+    """Give the number of chunks."""
+    return -(-len(images) // CHUNK)
+
+
+def nowhere(part: Part) -> None:
+    """Keep nothing."""
+
+
+def outcomes_of(cells: Cells, *, probabilities: bool) -> Outcomes:
+    """Give what the outcomes of these cells are written to."""
+    return Outcomes(
+        cells.images,
+        tuple(strengths_.name(strength) for strength in cells.strengths),
+        drawn=cells.drawn_strengths(),
+        probabilities=probabilities,
+        attack_probability=isinstance(cells.decision, Filtering),
+        first=cells.first,
+    )
+
+
+def swept(
+    cells: Cells,
+    modules: nn.ModuleDict,
+    outcomes: Outcomes,
+    wanted: Sequence[int],
+    threads: int,
+    progress: Progress | None = None,
+    keep: Keep = nowhere,
+) -> dict[str, Any]:
+    """
+    Sweep the ``wanted`` chunks, and give each to ``keep`` when all its batches are done.
+
+    What is given back, and told with each chunk, is how it was swept: the batches' size, the memory format, and
+    whether the classifier says the same of the same images.
+    """
+    with undisturbed(modules, cells.device) as lent:
+        laid_out = channels_last(lent, lambda: cells.works(lent))
+        models = replicas(lent, min(threads, batches.count(len(cells.images), cells.batch_size, wanted)))
+        deterministic, replicated = cells.compared(lent["classifier"], models[0]["classifier"])
+        told = {
+            "batch_size": cells.batch_size,
+            "memory_format": "channels last" if laid_out else "contiguous",
+            "deterministic": deterministic,
+        }
+
+        def finished(chunk: int) -> None:
+            if (part := outcomes.part(chunk, told)) is not None:
+                keep(part)
+
+        _run(
+            cells,
+            models if replicated else [lent],
+            wanted,
+            lambda model, start, stop: cells.batch(model, start, stop, outcomes),
+            finished,
+            progress,
+        )
+    return told
+
+
+def directed(
+    cells: Cells,
+    modules: nn.ModuleDict,
+    wanted: Sequence[int],
+    threads: int,
+    progress: Progress | None = None,
+    keep: Keep = nowhere,
+) -> None:
+    """Make the signs of a step for the ``wanted`` chunks, and give each to ``keep`` when all its batches are done."""
+    perturbation, images = cells.perturbation, cells.images
+    assert isinstance(perturbation, Step)
+    signs = {
+        chunk: np.empty((min(CHUNK, len(images) - chunk * CHUNK), *images.shape), np.int8) for chunk in wanted
+    }  # fmt: skip
+    counted = {chunk: Counter[str]() for chunk in wanted}
+    lock = threading.Lock()
+
+    def work(model: nn.ModuleDict, start: int, stop: int) -> None:
+        batch, chunk = cells.prepared(model, start, stop), start // CHUNK
+        made = perturbation.direction(batch)[: stop - start].to(torch.int8).cpu().numpy()
+        signs[chunk][start - chunk * CHUNK : stop - chunk * CHUNK] = made
+        with lock:
+            counted[chunk].update({what: int(marked.sum()) for what, marked in batch.take_marks().items()})
+
+    def finished(chunk: int) -> None:
+        told = {"batch_size": cells.batch_size, "counted": dict(counted[chunk])}
+        keep(Part(cells.first + chunk, {"directions": signs.pop(chunk)}, told))
+
+    with undisturbed(modules, cells.device) as lent:
+        channels_last(lent, lambda: cells.works(lent))
+        models = replicas(lent, min(threads, batches.count(len(images), cells.batch_size, wanted)))
+        _run(cells, models, wanted, work, finished, progress)
+
+
+def _run(
+    cells: Cells,
+    models: list[nn.ModuleDict],
+    wanted: Sequence[int],
+    work: Callable[[nn.ModuleDict, int, int], None],
+    finished: Callable[[int], None],
+    progress: Progress | None,
+) -> None:
+    total, lock = len(cells.images), threading.Lock()
+    left = Counter(start // CHUNK for start, _ in batches.interleaved(total, cells.batch_size, wanted=wanted))
+
+    def one(model: nn.ModuleDict, start: int, stop: int) -> None:
+        work(model, start, stop)
+        with lock:
+            left[start // CHUNK] -= 1
+            done = not left[start // CHUNK]
+        if done:
+            finished(start // CHUNK)
+
+    batches.run(one, models, total, cells.batch_size, cells.device, progress, cells.images.prefetch, wanted)
+
+
+def taken(kept: Kept | None, count: int, batch_size: int, take: Callable[[Part], None]) -> list[int]:
+    """Take over the finished chunks that were swept in batches of this size; give the numbers of the others."""
+    wanted = []
+    for chunk in range(count):
+        part = None if kept is None else kept.get(chunk)
+        if part is None or part.batch_size != batch_size:
+            wanted.append(chunk)
+        else:
+            take(part)
+    return wanted

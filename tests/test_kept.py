@@ -1,0 +1,258 @@
+"""Finished chunks: a sweep that was cut off goes on from them, and decides what it would have decided."""
+
+import helpers
+import numpy as np
+import pytest
+import torch
+from test_memory import Crowded
+from torch import nn
+
+from robustness import kept, sources
+from robustness.draws import CHUNK
+from robustness.errors import StoreError
+from robustness.evidence import RAISED
+from robustness.kept import Kept, Part
+from robustness.perturbations import FGSM, Clean, Normal
+from robustness.store import Store
+from robustness.strengths import Spread
+from robustness.sweep import directions, sweep
+
+KEY = "ab" + "0" * 62
+COUNT = 3 * CHUNK + 345
+
+
+@pytest.fixture(scope="module")
+def images():
+    return helpers.images(COUNT, shape=(2, 2))
+
+
+@pytest.fixture
+def keeping(tmp_path):
+    """Give what keeps the chunks of one sweep, as a run sees it, each written at once."""
+
+    (tmp_path / "net.py").write_text("as it was")
+    behind = {"sources": sources.hashes([tmp_path / "net.py"], tmp_path), "distributions": sources.versions([])}
+
+    def make(run="this", notices=None):
+        notice = (lambda message: None) if notices is None else notices.append
+        return Kept(Store(tmp_path / "store", run), KEY, tmp_path, behind=behind, every=0, notice=notice)
+
+    return make
+
+
+class CutOff(nn.Module):
+    """Linear; ends the process's work, as Ctrl-C would, once it has seen so many images."""
+
+    def __init__(self, images, after):
+        super().__init__()
+        self.linear, seen = helpers.linear(images), []
+        self.seen = lambda: sum(seen)
+
+        def look(_, given):  # a thread's copy of the module has the very same function
+            seen.append(len(given[0]))
+            if sum(seen) > after:
+                raise KeyboardInterrupt
+
+        self.register_forward_pre_hook(look)
+
+    def forward(self, inputs):
+        return self.linear(inputs)
+
+
+def cut_off(images, perturbation, strengths, kept, after, **given):
+    with pytest.raises(KeyboardInterrupt):
+        sweep(CutOff(images, after), images, perturbation, strengths, batch_size=100, threads=1, kept=kept, **given)
+
+
+@pytest.mark.parametrize(
+    ("perturbation", "strengths", "passes"),
+    [(Normal(), [0.1, 0.4], 2), (FGSM(), [0.1, 0.2], 3), (Normal(), [Spread(uniform=(0.1, 0.5)), 0.3], 2)],
+    ids=["normal", "fgsm", "drawn"],
+)
+def test_it_goes_on_from_what_is_finished(images, keeping, perturbation, strengths, passes):
+    """Catches: a chunk swept twice or never, other draws for what is left, numbers that a chunk's file loses."""
+    given = {"batch_size": 100, "threads": 1, "probabilities": True}
+    due = sweep(CutOff(images, 10**9), images, perturbation, strengths, **given)
+    cut_off(images, perturbation, strengths, keeping(), 2 * CHUNK * passes + 300, probabilities=True)
+    finished = sorted(int(path.stem) for path in keeping().folder.iterdir())
+    assert finished == [0, 1]
+    again, told = CutOff(images, 10**9), []
+    found = sweep(again, images, perturbation, strengths, kept=keeping(), progress=lambda *n: told.append(n), **given)
+    assert found.digest == due.digest
+    assert again.seen() < 0.5 * COUNT * passes
+    assert told[0][0] == 2 * CHUNK + 100
+    assert told[-1] == (COUNT, COUNT)
+    assert found.provenance["notes"] == due.provenance["notes"]
+
+
+def test_threads_and_a_second_cut(images, keeping):
+    """Catches: a chunk told as finished while a batch of it still runs."""
+    due = sweep(helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100)
+    for after in (1500, 2900):
+        with pytest.raises(KeyboardInterrupt):
+            sweep(
+                CutOff(images, after), images, Normal(), [0.1, 0.4], batch_size=100, threads=3, kept=keeping()
+            )  # fmt: skip
+    found = sweep(helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100, threads=2, kept=keeping())
+    assert found.digest == due.digest
+
+
+@pytest.mark.parametrize("how", ["torn", "changed", "of another chunk", "of other code"])
+def test_a_chunk_that_is_not_what_it_was_is_swept_again(images, keeping, tmp_path, how):
+    """Catches: a damaged file, one under another's name, or one of a model since changed, taken for finished."""
+    due = sweep(helpers.linear(images), images, Normal(), [0.1], batch_size=100)
+    cut_off(images, Normal(), [0.1], keeping(), after=2 * CHUNK + 300)
+    first, second = (keeping().folder / f"{chunk}.safetensors" for chunk in (0, 1))
+    content, notices = bytearray(first.read_bytes()), []
+    if how == "torn":
+        first.write_bytes(content[:-1])
+    elif how == "changed":
+        content[-1] ^= 1
+        first.write_bytes(content)
+    elif how == "of another chunk":
+        first.write_bytes(second.read_bytes())
+    elif how == "of other code":
+        (tmp_path / "net.py").write_text("as it is")
+    again = CutOff(images, 10**9)
+    found = sweep(again, images, Normal(), [0.1], batch_size=100, kept=keeping(notices=notices))
+    assert found.digest == due.digest
+    swept = COUNT - (0 if how == "of other code" else CHUNK)
+    assert swept <= again.seen() < swept + 300
+    said = {"torn": "torn or foreign", "changed": "does not fit", "of other code": "older than net.py"}.get(how)
+    assert [said in notice and notice.endswith("; swept again") for notice in set(notices)] == [True] * (
+        said is not None
+    )
+
+
+def test_what_failed_is_tried_again_by_the_next_run(images, keeping):
+    """Catches: a cell that failed once kept as failed, or cells skipped behind a failure kept as if they had run."""
+
+    class Failing(nn.Module):
+        def __init__(self, calls):
+            super().__init__()
+            self.linear, self.calls, self.count = helpers.linear(images), calls, 0
+
+        def forward(self, inputs):
+            self.count += 1
+            if self.count in self.calls:
+                raise ValueError("no luck")
+            return self.linear(inputs)
+
+    due = sweep(helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100)
+    found = sweep(Failing({40}), images, Normal(), [0.1, 0.4], batch_size=100, threads=1, kept=keeping())
+    assert [status.startswith(RAISED) for status in found.status].count(True) == 1
+    assert sorted(int(path.stem) for path in keeping().folder.iterdir()) == [0, 1]
+    part = keeping().get(1)
+    assert part.failed
+    assert keeping(run="next").get(1) is None
+    again = sweep(helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100, kept=keeping(run="next"))
+    assert again.digest == due.digest
+
+
+def test_it_goes_on_in_batches_for_which_there_is_memory(images, keeping):
+    """Catches: chunks of two batch sizes in one evidence, memory that must run out once more in every run."""
+    due = sweep(Crowded(images, 10**9), images, Normal(), [0.1], batch_size=50)
+    model, sizes = Crowded(images, 60), []
+    model.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    sweep(model, images, Normal(), [0.1], batch_size=100, threads=1, kept=keeping())
+    (keeping().folder / "2.safetensors").unlink()
+    sizes.clear()
+    found = sweep(model, images, Normal(), [0.1], batch_size=100, threads=1, kept=keeping())
+    assert found.digest == due.digest
+    assert (found.provenance["batch_size"], found.provenance["out_of_memory_at"]) == (50, 100)
+    assert set(sizes) <= {8, 50}
+    assert sizes.count(50) == CHUNK // 50
+
+
+def test_directions_too(images, keeping):
+    """Catches: images counted twice, or not at all, in what is taken over."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    torch.nn.init.zeros_(model[1].weight)  # no gradient: every image is counted
+    due, counted = directions(model, images, FGSM(), batch_size=100)
+    directions(model, images, FGSM(), batch_size=100, kept=keeping())
+    (keeping().folder / "1.safetensors").unlink()
+    found, other = directions(model, images, FGSM(), batch_size=100, kept=keeping())
+    assert np.array_equal(found, due)
+    assert other == counted
+    assert COUNT in counted.values()
+
+
+def test_what_is_over_soon_is_not_written(images, tmp_path):
+    """Catches: a file a chunk for sweeps that take less time than writing it is worth."""
+    few = Kept(Store(tmp_path / "store"), KEY, tmp_path)
+    sweep(helpers.linear(images), images, Clean(), [0], kept=few)
+    assert kept.EVERY >= 1
+    assert not few.folder.exists()
+
+
+def test_a_part_is_read_as_it_was_written():
+    part = Part(3, {"predictions": np.arange(4, dtype=np.int32)[None]}, {"batch_size": 2, "counts": [{"what": 1}]})
+    again, about = Part.from_bytes(part.to_bytes({"key": KEY}))
+    assert (again.chunk, again.told, again.batch_size, again.failed) == (3, part.told, 2, False)
+    assert about == {"key": KEY}
+    assert np.array_equal(again.arrays["predictions"], part.arrays["predictions"])
+    for content in (b"", b"torn", part.to_bytes({})[:-3]):
+        with pytest.raises(StoreError, match="torn or foreign"):
+            Part.from_bytes(content)
+
+
+NET = """
+import os, signal
+from pathlib import Path
+from torch import nn
+
+class Net(nn.Linear):
+    def forward(self, inputs):
+        log = Path(__file__).with_name("seen")
+        seen = len(inputs) + (int(log.read_text()) if log.exists() else 0)
+        log.write_text(str(seen))
+        if seen > 4500 and not Path(__file__).with_name("again").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(inputs.flatten(1))
+
+def factory():
+    return Net(4, 3)
+
+"""
+SWEEPING = """
+from robustness import cards, kept
+from robustness.harness import Harness
+from robustness.store import Store
+from pathlib import Path
+import sys
+kept.EVERY = 0
+card = cards.load(Path(sys.argv[1]))
+harness = Harness(Store(Path(sys.argv[2])), Path("none"), threads=1)
+print(harness.evidence(card, "normal").digest)
+"""
+
+
+def test_a_killed_process(tmp_path):
+    """Killed by the system in the second sweep. Catches: chunks that only an orderly end keeps; chunks left behind."""
+    pixels = np.random.default_rng(0).integers(0, 256, (3000, 2, 2), dtype=np.uint8)
+    card = """
+name = "tiny"
+[model]
+factory = "{module}:factory"
+seed = 1
+[data]
+name = "array"
+file = "./images.npz"
+[sweeps.normal]
+kind = "normal"
+strengths = [0.2]
+"""
+    path = helpers.project(tmp_path / "project", NET, card)
+    np.savez(path.with_name("images.npz"), test_x=pixels, test_y=np.arange(3000) % 3)
+    store = tmp_path / "store"
+    process = helpers.start(SWEEPING, path, store)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == -9, errors
+    chunks = sorted((store / "chunks").glob("??/*/*.safetensors"))
+    assert [chunk.stem for chunk in chunks] == ["0"]
+    (path.parents[1] / "again").touch()
+    (path.parents[1] / "seen").write_text("0")
+    digest = helpers.run(SWEEPING, path, store).strip()
+    assert int((path.parents[1] / "seen").read_text()) < 2500
+    assert not list((store / "chunks").glob("??/*"))
+    assert digest == helpers.run(SWEEPING, path, tmp_path / "other").strip()
