@@ -1,0 +1,82 @@
+"""The numbers of the page on statistics are those of other libraries, and its sentences follow from them."""
+
+import ast
+
+import helpers
+import numpy as np
+import pages
+import pytest
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
+
+PAGE = helpers.ROOT / "docs" / "statistics.md"
+ALPHA = 0.05
+
+
+@pytest.fixture(scope="module")
+def page():
+    """What the page computes and shows: names, and each shown value by the text of its expression."""
+    names, shown = {}, {}
+    for block in pages.blocks(PAGE):
+        assert block.language == "python", block.place
+        for text, said, got in pages.evaluate(block, names):
+            assert got == said, f"{block.place}: {text}"
+            shown[text] = ast.literal_eval(said)
+    return names, shown
+
+
+def beginning(page, start):
+    (found,) = (value for text, value in page[1].items() if text.startswith(start))
+    return found
+
+
+def test_every_block_shows_a_result(page):
+    """Catches: blocks that compute and show nothing, which no reader could check."""
+    assert len(page[1]) >= len(pages.blocks(PAGE))
+
+
+@pytest.mark.parametrize(("successes", "n"), [(575, 600), (600, 600)])
+def test_the_intervals_are_wilsons(page, successes, n):
+    """Catches: another interval under that name; statsmodels is the oracle."""
+    oracle = proportion_confint(successes, n, method="wilson")
+    assert beginning(page, f"[round(end, 4) for end in wilson({successes}, {n})]") == pytest.approx(oracle, abs=6e-5)
+
+
+def test_mcnemar_is_exact(page):
+    """Catches: the approximation by χ², a one-sided p-value; scipy's binomial test is the oracle."""
+    oracle = [stats.binomtest(10, 35).pvalue, stats.binomtest(100, 215).pvalue]
+    assert beginning(page, "mcnemar(") == pytest.approx(oracle, abs=6e-5)
+
+
+def test_the_three_models_come_to_what_the_page_says(page):
+    """Catches: an example that no longer passes, fails or stays open as the sentence below it says."""
+    below, above = beginning(page, "within(lost, gained"), beginning(page, "exceeds(lost, gained")
+    assert [p <= ALPHA for p in below] == [True, False, False]
+    assert [p <= ALPHA for p in above] == [False, False, True]
+    assert beginning(page, "within([250]")[0] <= ALPHA
+    low, high = beginning(page, "[round(float(end[0]), 4)")
+    assert 0 < low < 0.015 < high
+
+
+def test_holm_multiplies_as_the_page_says(page):
+    """Catches: Bonferroni's factor for all, or none."""
+    assert beginning(page, "holm(") == pytest.approx([30 * 0.001, 29 * 0.004, 28 * 0.03])
+    assert beginning(page, "round(1 - 0.95") == round(1 - (1 - ALPHA) ** 30, 2)
+
+
+def test_fewer_differences_pass_more_often(page):
+    """Catches: the two shares of the example changed over, or both as good as certain."""
+    several, few = beginning(page, "[passes_of_equals(")
+    assert several < 0.9 < few
+
+
+def test_the_bounds_of_retrainings_are_students(page):
+    """Catches: the standard error of a mean in place of one more, α not shared; scipy's t is the oracle."""
+    accepted = page[0]["accepted"]
+    for some, shown in zip((accepted[:5], accepted), beginning(page, "(t_bounds("), strict=True):
+        k = len(some)
+        far = stats.t.ppf(1 - ALPHA / 2, k - 1) * some.std(axis=0, ddof=1) * np.sqrt(1 + 1 / k)
+        assert shown == pytest.approx(some.mean(axis=0) - far, abs=6e-4)
+    healthy, low = beginning(page, "(rank_p(")
+    assert healthy > ALPHA
+    assert low == pytest.approx(ALPHA)
