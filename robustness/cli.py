@@ -26,8 +26,11 @@ MODELS = Path("models")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if all is well, 1 if something is red or errored, 2 for what one sentence tells."""
     from robustness.commands.arguments import parser
+    from robustness.commands.run import split
 
-    options = parser().parse_args(arguments)
+    given, behind = split(sys.argv[1:] if arguments is None else arguments)
+    options = parser().parse_args(given)
+    options.pytest = behind
     try:
         code = COMMANDS[options.command](options)
         sys.stdout.flush()
@@ -46,6 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: Namespace) -> int:
+    from robustness.commands import run
+
+    run.start(options)
+
+
+def _sweep(options: Namespace) -> int:
     from robustness.commands import listing
 
     harness = _harness(options)
@@ -261,6 +270,7 @@ def _printed(lines: Iterable[str]) -> int:
 
 COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "run": _run,
+    "sweep": _sweep,
     "train": _train,
     "renew": _renew,
     "transfer": _transfer,

@@ -12,13 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustness import hardware, selection
+from robustness import hardware, selection, shards
 from robustness.cards import Card, Claim
 from robustness.errors import RobustnessError
 from robustness.evidence import Evidence
 from robustness.harness import Harness, data_root, no_progress, store_root
 from robustness.measuring import Measurable, Measuring, measurable, suggested
 from robustness.reporting.document import RED, ClaimOutcome, GateOutcome, ModelResult, build
+from robustness.reporting.plain import one_line
 from robustness.store import Store
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ class Options:
     workers: int = 1
     worker: int = 0
     run: str | None = None
+    shard: str | None = None
+    chosen: tuple[str, str] = ("", "")
+    """Which tests pytest was asked for, by keyword and by marker."""
     draft: Draft | None = None
     profile: str | None = None
     weights: tuple[str, ...] = ()
@@ -59,6 +63,8 @@ class Options:
             raise RobustnessError(f"`seed` must lie in [0, 2**32), got {self.seed}; leave it out for 0")
         if self.images is not None and self.images < 1:
             raise RobustnessError(f"`images` must be at least 1, got {self.images}; leave it out for all test images")
+        if self.shard is not None:
+            shards.parse(self.shard)
         if self.inconclusive not in (None, "red", "warning"):
             raise RobustnessError(f"`inconclusive` must be red or warning, got {self.inconclusive!r}")
         kind, _, number = self.device.partition(":")
@@ -69,6 +75,12 @@ class Options:
                 f"`device` = {self.device!r}: this machine has {_torch_gpus()} GPU(s) that torch can use; "
                 "take cpu, or auto for what there is"
             )
+
+    def common(self) -> dict[str, Any]:
+        """Give what all shards of a run must have been asked alike, in plain types."""
+        keyword, markers = self.chosen
+        asked = {name: getattr(self, name) for name in ("seed", "strict", "profile", "images")}
+        return asked | {"undecided is red": self.undecided_is_red, "-k": keyword, "-m": markers}
 
     @property
     def undecided_is_red(self) -> bool:
@@ -102,6 +114,8 @@ class Session:
     outcomes: dict[str, ClaimOutcome] = field(default_factory=dict)
     gates: dict[str, GateOutcome] = field(default_factory=dict)
     """By test id: what came of each gate that was planned."""
+    others: dict[str, str] = field(default_factory=dict)
+    """By test id: why a test of a card failed that holds none of its claims, as one of a doubt."""
     keys: dict[tuple[str, str], str] = field(default_factory=dict)
     heard: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.time)
@@ -109,8 +123,23 @@ class Session:
 
     @cached_property
     def cards(self) -> list[Card]:
-        """The selected cards; CardError where they cannot be read."""
+        """The selected cards, of a shard those that are its own; CardError where they cannot be read."""
+        if self.shard is None:
+            return self.selected
+        own = {each["name"] for each in self.shard["models"] if each["shard"] == self.shard["number"]}
+        return [card for card in self.selected if card.name in own]
+
+    @cached_property
+    def selected(self) -> list[Card]:
+        """The selected cards of all shards."""
         return selection.taken(self.options, self.harness)
+
+    @cached_property
+    def shard(self) -> dict[str, Any] | None:
+        """How the run is divided, and which part this is; None where it is whole."""
+        if self.options.shard is None:
+            return None
+        return shards.plan(self.selected, shards.parse(self.options.shard), self.options.common())
 
     @cached_property
     def claims(self) -> dict[str, Claim]:
@@ -202,6 +231,11 @@ class Session:
             self.keys[claim.model, claim.sweep] = key
         self.outcomes[nodeid] = ClaimOutcome(claim, outcome, message, dict(numbers), nodeid)  # type: ignore[arg-type]
 
+    def hear_other(self, nodeid: str, message: str) -> None:
+        """Take note of a failed test of a card; what holds a claim, a gate or a sweep has its own words."""
+        if not (nodeid in self.planned or nodeid in self.gates or nodeid in self.measuring.planned):
+            self.others.setdefault(nodeid, one_line(message, 200))
+
     @property
     def notices(self) -> list[str]:
         """What a reader must know, from this process and from all workers."""
@@ -236,6 +270,7 @@ class Session:
         ]  # fmt: skip
         if unheard := [gate.model for gate in self.gates.values() if gate.outcome == "never ran"]:
             found.append(f"the gate of {', '.join(unheard)} never ran")
+        found += [f"{nodeid} failed: {message}" for nodeid, message in self.others.items()]
         if self.gates and all(gate.outcome == "skipped" for gate in self.gates.values()) and not outcomes:
             found.append("all gates were skipped")
         if never := [o for o in outcomes if o.outcome == "never ran"]:
@@ -249,8 +284,8 @@ class Session:
         gates = [gate.model for gate in self.gates.values() if gate.outcome == "inconclusive"]
         return [f"the gate of {name} decides nothing" for name in gates if self.options.undecided_is_red]
 
-    def document(self, *, complete: bool) -> dict[str, Any]:
-        """Give the report of the run."""
+    def document(self, *, complete: bool, code: int) -> dict[str, Any]:
+        """Give the report of the run, which ends with this exit code."""
         outcomes, gates = self.all_outcomes(), {gate.model: gate for gate in self.gates.values()}
         results = []
         for card in self.cards:
@@ -260,7 +295,7 @@ class Session:
                 evidence = self._evidence(card)
                 claims = suggested(evidence) if card.measured else ""
                 results.append(ModelResult(card, evidence, mine, gates.get(card.name), measured, claims))
-        return build(results, self._about(complete), self.notices)
+        return build(results, self._about(complete, code), self.notices)
 
     def illustrate(self, document: dict[str, Any]) -> None:
         """Put the pictures of the gallery into the report; what keeps one from being made is a notice in it."""
@@ -280,7 +315,7 @@ class Session:
                 found |= {} if clean is None else {"clean": clean}
         return found
 
-    def _about(self, complete: bool) -> dict[str, Any]:
+    def _about(self, complete: bool, code: int) -> dict[str, Any]:
         return {
             "started": datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds"),
             "seconds": round(time.time() - self.started, 1),
@@ -288,7 +323,9 @@ class Session:
             "device": hardware.worker_device(self.options.device, 0),
             "seed": self.options.seed,
             "workers": self.options.workers,
+            "shard": self.shard,
             "complete": complete,
+            "exit": code,
             "problems": [*self.problems(), *self.undecided()],
         }
 
@@ -301,8 +338,9 @@ class Session:
             f"{'' if card.candidate is None else f', weights {card.candidate}'})"
             for card in self.cards
         )
+        part = "" if options.shard is None else f"shard {options.shard}, "
         return [
-            f"robustness: models {models or 'none'}; device {hardware.worker_device(options.device, 0)}, "
+            f"robustness: {part}models {models or 'none'}; device {hardware.worker_device(options.device, 0)}, "
             f"seed {options.seed}, {about}",
             f"robustness: store {store_root(options.store)}, data root {data_root(options.data)}",
         ]

@@ -38,7 +38,7 @@ def call(project, capsys):
 @pytest.fixture
 def swept(call):
     """A store with the evidence of both sweeps, and the way to call the command."""
-    assert call("run")[0] == 0
+    assert call("sweep")[0] == 0
     return call
 
 
@@ -74,14 +74,14 @@ def test_mistaken_lines_are_refused(line):
 
 
 def test_run_makes_evidence_then_finds_it(project, call):
-    code, out, _ = call("run")
+    code, out, _ = call("sweep")
     clean, normal, last = out.splitlines()
     assert code == 0
     assert clean.startswith("tiny:clean  key ")
     assert "n 200  strengths 0.2, 0.9  made in" in normal
     assert "none errored" in normal
     assert str(project.root / "store") in last
-    code, out, _ = call("run", "tiny")
+    code, out, _ = call("sweep", "tiny")
     assert code == 0
     assert out.count("found, made in") == 2
     assert project.trained() == [0]
@@ -92,7 +92,7 @@ def test_run_makes_evidence_then_finds_it(project, call):
 def test_run_with_a_cell_that_errors_is_red(project, call):
     """Where noise of 0.9 turns the corner white the module gives infinity, and 0.2 cannot."""
     project.edit('factory"  # mine', 'factory"\narguments = { nan_above = 0.99 }')
-    code, out, _ = call("run")
+    code, out, _ = call("sweep")
     assert code == 1
     assert "1 errored" in out
     assert "  at 0.9: non-finite logits" in out
@@ -102,20 +102,20 @@ def test_one_bad_card_does_not_stop_the_others(project, call):
     other = project.path.with_name("absent.toml")
     text = project.path.read_text().replace('"tiny"', '"absent"').replace('name = "digits"', 'name = "mnist"')
     other.write_text(text.replace("tiny.safetensors", "absent.safetensors"))
-    code, out, err = call("run", "absent", "tiny")
+    code, out, err = call("sweep", "absent", "tiny")
     assert code == 2
     assert "tiny:normal" in out
     assert err.startswith("robustness: no MNIST in ")
     assert "Traceback" not in err
-    assert call("run")[0] == 0  # a plain run takes the cards on embedded data alone
+    assert call("sweep")[0] == 0  # a plain run takes the cards on embedded data alone
 
 
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("run nobody", "no model is called nobody"),
-        ("run --card elsewhere.toml", "no such card"),
-        ("run --device cuda", "there is no GPU"),
+        ("sweep nobody", "no model is called nobody"),
+        ("sweep --card elsewhere.toml", "no such card"),
+        ("sweep --device cuda", "there is no GPU"),
         ("evidence show 00", "no evidence in"),
         ("evidence prune", "must be told what to remove"),
     ],
@@ -132,7 +132,7 @@ def test_what_goes_wrong_is_one_sentence(call, line, told, monkeypatch):
 def test_without_any_card_it_is_said(call, monkeypatch, tmp_path):
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    code, _, err = call("run")
+    code, _, err = call("sweep")
     assert code == 2
     assert "no card is selected" in err
 
@@ -140,7 +140,7 @@ def test_without_any_card_it_is_said(call, monkeypatch, tmp_path):
 def test_cards_can_be_named_from_anywhere(project, call, monkeypatch, tmp_path):
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    assert call("run", "--card", project.path)[0] == 0
+    assert call("sweep", "--card", project.path)[0] == 0
 
 
 def test_train_fills_the_store(project, call):
@@ -189,8 +189,8 @@ def test_interruption_ends_in_a_sentence(project, call, monkeypatch):
     def interrupted(options):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(cli.COMMANDS, "run", interrupted)
-    code, _, err = call("run")
+    monkeypatch.setitem(cli.COMMANDS, "sweep", interrupted)
+    code, _, err = call("sweep")
     assert code == 130
     assert str(project.root / "store") in err
     assert "goes on" in err

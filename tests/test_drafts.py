@@ -296,5 +296,5 @@ def test_the_command_takes_the_projects_cards_from_folders_below_it(folder, call
     written(folder, 'models = ["w.toml"]')
     (folder / "below").mkdir()
     monkeypatch.chdir(folder / "below")
-    assert cli.main(["run"]) == 0
+    assert cli.main(["sweep"]) == 0
     assert "w:fgsm" in capsys.readouterr().out

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from robustness.cli import main
-from robustness.plugin.listening import UNDECIDED
+from robustness.reporting.document import UNDECIDED
 
 GATE = "suites/test_regression.py"
 WEIGHTS = '\n[gate]\nkind = "weights"\nmargin = 0.05\n'

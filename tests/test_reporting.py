@@ -721,7 +721,7 @@ def paths(value, place=""):
         for each in value:
             yield from paths(each, f"{place}[]")
     elif isinstance(value, dict):
-        chosen = re.search(r"(cells\[\]\.(metrics|claims)|parameters|versions)$", place)
+        chosen = re.search(r"(cells\[\]\.(metrics|claims)|parameters|versions|asked)$", place)
         for key, each in value.items():
             yield from paths(each, f"{place}{'.' * bool(place)}{'*' if chosen else key}")
     if place and not isinstance(value, list | dict):
@@ -734,7 +734,10 @@ def test_the_page_describes_every_key_and_no_other(load_card):
     outcomes = judged(card, {"clean": CLEAN, "normal": NORMAL})
     outcomes[0] = replace(outcomes[0], outcome="skipped")
     doubtful = evidence(("0",), (0.97,), doubts=["a doubt"])
-    run = RUN | {"problems": ["a problem"]}
+    part = {"number": 1, "started": "", "seconds": 1.0, "device": "cpu", "workers": 1, "complete": True, "exit": 0}
+    models = [{"name": "mlp", "card": "", "cost": 1, "shard": 1}]
+    shard = {"number": 1, "of": 1, "plan": "", "asked": {"seed": 0}, "models": models}
+    run = RUN | {"problems": ["a problem"], "exit": 1, "shard": shard, "shards": [part]}
     # As in a run, where each sweep has the clean pass beside it.
     beside = replace(NORMAL, clean=doubtful)
     card.file.doubts["zero gradients"] = "a reason"

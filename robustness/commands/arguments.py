@@ -20,7 +20,11 @@ def parser() -> argparse.ArgumentParser:
     """
     whole = argparse.ArgumentParser("robustness", description=DESCRIPTION, parents=[_common()])
     commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add(commands, "run", "fill the store with the evidence of all sweeps; finished ones are found, not made again")
+    run = _add(commands, "run", "run the suites; what stands behind -- is for pytest, as in: -- -n auto -k noise")
+    run.add_argument("--shard", metavar="I/N", help="the I-th of N parts of the models alone, for `robustness merge`")
+    run.add_argument("--report", metavar="FILE", action="append", help="write the report here, by suffix (repeatable)")
+    run.add_argument("--strict", action="store_true", help="missing data and undecided gates are red")
+    _add(commands, "sweep", "fill the store with the evidence of all sweeps, judging none; finished ones are found")
     train = _add(commands, "train", "train models by their recipes into the store")
     train.add_argument("--seeds", metavar="A,B,...", type=_seeds, help="with these seeds instead of the card's own")
     renew = _add(commands, "renew", "make weights and thresholds anew where they no longer fit the recipe")
@@ -35,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
         )
     transfer = _add(commands, "transfer", "attack each model with examples made on each other: the matrix of transfer")
     transfer.add_argument("--sweep", metavar="NAME", default="fgsm", help="an attack of the cards (default: fgsm)")
-    for command in (commands.choices[name] for name in ("run", "train", "renew", "transfer")):
+    for command in (commands.choices[name] for name in ("run", "sweep", "train", "renew", "transfer")):
         command.add_argument("models", nargs="*", metavar="MODEL", help="model names (default: those on embedded data)")
     report = _add(commands, "report", "write the report of runs that are over, from their JSON and stored evidence")
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN.json", help="what --robustness-report RUN.json left")

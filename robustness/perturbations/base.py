@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -112,6 +112,10 @@ class Perturbation(BaseModel, ABC):
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray | None:
         """Draw what some images of a chunk need, (images, C, H, W), or nothing: in parts the same as at once."""
         return None
+
+    def gradients(self, strengths: Sequence[object]) -> int:
+        """Say about how many gradients of an image its sweep takes, to plan by; what is counted is `passes`'."""
+        return 0
 
     @abstractmethod
     def prepare(self, batch: Batch) -> Perturb:

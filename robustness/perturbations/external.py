@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -66,6 +66,11 @@ class External(Attack):
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Draw a number an image; the first of a batch seeds it."""
         return generator.integers(0, 2**24, (shape[0], 1)).astype(np.float32)
+
+    def gradients(self, strengths: Sequence[object]) -> int:
+        """As many as ``steps`` or ``max_iter`` of its arguments say, at each strength."""
+        steps = self.arguments.get("steps", self.arguments.get("max_iter", 1))
+        return len(strengths) * (steps if isinstance(steps, int) else 1)
 
     def prepare(self, batch: Batch) -> Perturb:
         """Build the attack a strength, for most take their budget when they are built."""

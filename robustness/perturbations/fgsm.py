@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from robustness.perturbations.attack import GradientAttack, Loss, Norm
@@ -80,6 +81,10 @@ class FGSM(GradientAttack, Step):
     def signed(self) -> bool:
         """Whether its direction is made of signs alone."""
         return self.norm == "linf"
+
+    def gradients(self, strengths: Sequence[object]) -> int:
+        """All strengths share one."""
+        return 1
 
     def direction(self, batch: Batch) -> Tensor:
         """Give the sign of the gradient, or the gradient of length 1."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -121,6 +121,10 @@ class Iterated(GradientAttack):
         """The least and the largest ε."""
         return self.limits if self.norm == "linf" else (0.0, float("inf"))
 
+    def gradients(self, strengths: Sequence[object]) -> int:
+        """One a step, at each strength."""
+        return self.steps * len(strengths)
+
     def step(self) -> float:
         """Give the length of a step, as a share of the budget."""
         return 1 / self.steps
@@ -233,6 +237,10 @@ class PGD(Iterated):
         """Give the length of a step, as a share of the budget."""
         return self.relative_step
 
+    def gradients(self, strengths: Sequence[object]) -> int:
+        """One a step, in each run."""
+        return super().gradients(strengths) * self.restarts
+
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray | None:
         """Draw a point of the unit ball for every image and restart, uniformly, (images, restarts, C, H, W)."""
         if not self.random_start:
@@ -328,6 +336,10 @@ class Adaptive(PGD):
             within = replace(step, epsilon=radius * step.epsilon, step_size=radius * step.step_size)
             self.runs(within, Course(course.starts, None, ascent, course.targets, length), out, worst)
         return out.copy_(worst.images)
+
+    def gradients(self, strengths: Sequence[object]) -> int:
+        """One a step, in each run."""
+        return super().gradients(strengths) * len(self.radii) * len(self.weights)
 
     def length(self, i: int) -> float:
         """Give the length of step i of a run that evades, in steps of PGD: twice one, then less and less."""

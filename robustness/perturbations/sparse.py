@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from robustness.perturbations.attack import Attack
@@ -45,6 +46,10 @@ class STG(Attack):
     limits: ClassVar[tuple[float, float]] = (0.0, math.inf)
     strength_name: ClassVar[str] = "features"
     meaning: ClassVar[str] = "is a number of features"
+
+    def gradients(self, strengths: Sequence[object]) -> int:
+        """One a feature, at most as many as the largest number of them."""
+        return int(max((s for s in strengths if isinstance(s, int | float)), default=1))
 
     def prepare(self, batch: Batch) -> Perturb:
         """Begin a path at each image; strengths go along it as far as they may."""

@@ -54,9 +54,11 @@ def _check_options(config: pytest.Config) -> None:
 
             for path in report_files(config):
                 formats.check(path)
-        if has_cards(config) and any(option(config, name) is not None for name in ("seed", "device", "images")):
+        if has_cards(config) and any(
+            option(config, name) is not None for name in ("seed", "device", "images", "shard")
+        ):
             session_of(config)
-        named = ("model", "card", "weights", "factory", "dataset", "profile")
+        named = ("model", "card", "weights", "factory", "dataset", "profile", "shard")
         if has_cards(config) and any(config.getoption(f"robustness_{name}") for name in named):
             _ = session_of(config).cards
     except RobustnessError as error:

@@ -99,6 +99,7 @@ def _red(error: Exception) -> BaseException:
 def card(request: pytest.FixtureRequest) -> Card:
     """A selected model's card; beside `claim`, `measured` or `gate`, the card that it is of."""
     if hasattr(request, "param"):
+        request.node.user_properties.append(("card", request.param.name))
         return request.param  # type: ignore[no-any-return]
     for name in ("measured", "gate"):
         if name in request.fixturenames:

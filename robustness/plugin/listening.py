@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from robustness.session import Session
 
 REPORTS = pytest.StashKey[list[str]]()
-UNDECIDED = 10
-"""The exit code of a run that is red only because gates decide nothing; pytest's own end at 5."""
 DOCUMENT = pytest.StashKey[dict[str, Any]]()
 
 
@@ -69,6 +67,8 @@ class Listener:
         if report.nodeid in session.gates and (report.when == "call" or not report.passed):
             _hear_gate(session, report)
         measured = report.nodeid in session.measuring.planned
+        if report.failed and "card" in dict(report.user_properties):
+            session.hear_other(report.nodeid, _reason(report))
         if not (measured or report.nodeid in session.planned) or (report.when != "call" and report.passed):
             return
         numbers = dict(report.user_properties)
@@ -172,6 +172,7 @@ def _reason(report: pytest.TestReport) -> str:
 def _finish(config: pytest.Config, session: pytest.Session, run: Session) -> None:
     from robustness.errors import RobustnessError
     from robustness.reporting import formats
+    from robustness.reporting.document import UNDECIDED
 
     if run.unreadable:
         if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):  # else collection said it
@@ -187,7 +188,7 @@ def _finish(config: pytest.Config, session: pytest.Session, run: Session) -> Non
     if problems and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     complete = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, UNDECIDED)
-    document = config.stash[DOCUMENT] = run.document(complete=complete)
+    document = config.stash[DOCUMENT] = run.document(complete=complete, code=int(session.exitstatus))
     written = config.stash[REPORTS] = []
     files = report_files(config) if run.planned or run.measuring.planned or run.gates else []
     if complete and any(path.suffix.lower() == formats.ILLUSTRATED for path in files):

@@ -48,6 +48,7 @@ OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
         {"action": "append", "metavar": "FILE"},
         "write the report here: .html, .md, .json, .csv, .tex (repeatable)",
     ),
+    ("shard", {"metavar": "I/N"}, "run the I-th of N parts of the models, for `robustness merge` (docs/ci.md)"),
     ("strict", {"action": "store_true"}, "missing data or weights are errors, not skips; an undecided gate is red"),
     ("inconclusive", {"metavar": "FATE"}, "a gate that decides nothing: red or warning (default: red where strict)"),
 )
@@ -90,6 +91,8 @@ def session_of(config: pytest.Config) -> Session:
             seed=_integer(option(config, "seed"), "seed"),
             strict=bool(option(config, "strict")),
             inconclusive=option(config, "inconclusive"),
+            shard=option(config, "shard"),
+            chosen=(config.option.keyword, config.option.markexpr),
             workers=int(worker.get("workercount", 0) or _xdist_workers(config)),
             worker=int(re.sub(r"\D", "", worker.get("workerid", "")) or 0),
             run=worker.get("testrunuid"),

@@ -19,6 +19,8 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 RED = ("failed", "errored", "refused", "never ran")
 
 GateFate = Literal["passed", "failed", "inconclusive", "errored", "skipped", "never ran"]
+UNDECIDED = 10
+"""The exit code of a run that is red only because gates decide nothing; pytest's own end at 5."""
 UNRUN = ("skipped", "never ran")
 GATE_FATES: tuple[GateFate, ...] = get_args(GateFate)
 
