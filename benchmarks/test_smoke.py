@@ -1,15 +1,21 @@
 """The benchmarks at a size that takes seconds: they run, and pytest-benchmark keeps their times; none is asserted."""
 
 import functools
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import folder, gate, peers, report, startup, training
+from benchmarks import folder, gate, peers, report, retrainings, startup, training
 from benchmarks import sweep as noise
 from models.mlp import mlp
+from robustness import cards
 from robustness.datasets.images import from_arrays
+from robustness.gate.baseline import Accepted
+from robustness.harness import Harness, data_root, store_root
 from robustness.perturbations import FGSM, Normal
+from robustness.store import Store
 from robustness.sweep import sweep
 
 COUNT = 2000
@@ -60,6 +66,41 @@ def test_gate():
     """Catches: a benchmark of the gate that measures no rule that ships, or that fails to run."""
     assert gate.seconds(20, 500).startswith("20 cells of 500 images")
     assert "0.05" in gate.exact()
+
+
+def test_retrainings_of_one_rate_differ_by_chance_alone():
+    """Catches: verdicts under the wrong heading, a candidate among those it is held to, damage that is not held."""
+    harness = Harness(Store(store_root()), data_root())
+    card = cards.load(Path(__file__).parents[1] / "models" / "digits-mlp.toml")
+    told = {name: harness.evidence(card, name) for name in retrainings.SWEEPS}
+
+    def errs(share, seed):
+        draws = np.random.default_rng(seed)
+        missed = {name: draws.random(e.predictions.shape) < share for name, e in told.items()}
+        return {
+            name: replace(e, predictions=np.where(missed[name], (e.labels + 1) % 10, e.labels).astype(np.int32))
+            for name, e in told.items()
+        }
+
+    models = [Accepted({"weights": f"{seed}"}, errs(0.05, seed)) for seed in range(7)]
+    broken = {"half": errs(0.5, 99)}
+    lines = [row.split("|")[1:-1] for row in retrainings.of_weights(models, broken).split("\n")[2:]]
+    rows = [[cell.strip() for cell in line] for line in lines]
+    table = {(row[0], row[1]): row[2:] for row in rows}
+    assert table["half", "clean normal fgsm"] == ["1", "0", "0", "1"]
+    assert table["the same weights", "clean normal fgsm"] == ["7", "7", "0", "0"]
+    assert table["healthy, of another seed", "clean"][3] == "0", "alike to a point, and two are accepted"
+    healthy, half = (row.split("|")[1:-1] for row in retrainings.of_recipe(models, broken).split("\n")[2:])
+    assert [cell.strip() for cell in half[1:]] == ["1", "0", "0", "1", "100.0% of 1,000", "100.0% of 1,000"]
+    last = float(healthy[-1].split("%")[0])
+    assert 12 < last < 22, "one of six that may change places is last one time in six"
+
+
+def test_latent_correlation():
+    """Catches: a correlation of outcomes given for that of what lies behind them, which is larger."""
+    draws = np.random.default_rng(0).multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], 100_000) < -1.5
+    assert retrainings.latent(*draws.T) == pytest.approx(0.6, abs=0.03)
+    assert np.corrcoef(*draws.T)[0, 1] < 0.4
 
 
 def test_report(tmp_path, monkeypatch):

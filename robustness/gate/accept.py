@@ -88,10 +88,14 @@ def train(card: Card, seeds: Sequence[int], harness: Harness, workers: int | Non
     train_many(every, harness.store.root, harness.data_root, workers, say=harness.store.say, progress=bar, what=what)
 
 
-def of_seed(harness: Harness, card: Card, seed: int) -> Accepted:
-    """Train a card's model from another seed (or find that training in the store) and sweep it."""
+def of_seed(harness: Harness, card: Card, seed: int, sweeps: Sequence[str] | None = None) -> Accepted:
+    """
+    Train a card's model from another seed (or find that training in the store) and sweep it.
+
+    All sweeps, unless some are named.
+    """
     own = card.reseeded(seed)
-    swept = {sweep: harness.evidence(own, sweep) for sweep in ("clean", *card.file.sweeps)}
+    swept = {sweep: harness.evidence(own, sweep) for sweep in sweeps or ("clean", *card.file.sweeps)}
     clean = swept["clean"].provenance
     about = {"weights": harness.weights_hash(own), "device": clean.get("device"), "seed": seed}
     return Accepted(about, swept)
