@@ -98,8 +98,23 @@ def test_changed_sweeps_renew_thresholds_alone(project):
     renew(project)
     project.edit("strengths = [0.2, 0.9]", "strengths = [0.1, 0.9]")
     (done,) = renew(project).done
-    assert "other images, sweeps or draws" in done
+    assert "other images, sweeps, draws or sources" in done
     assert project.trained() == [0, *SEEDS]
+
+
+def test_a_source_with_other_weights_renews_thresholds(project):
+    """Catches: thresholds that stay those under examples of a model that is not there any more."""
+    renew(project)
+    other = project.path.with_name("other.toml")
+    other.write_text(project.path.read_text().replace('"tiny"', '"other"').replace("tiny.safe", "other.safe"))
+    state = weights.read(project.weights)
+    other.with_suffix(".safetensors").write_bytes(weights.to_bytes(state, {}))
+    project.edit("[claims", '[sweeps.moved]\nkind = "fgsm"\nsource = "other.toml"\nstrengths = [0.1]\n\n[claims')
+    assert len(renew(project).done) == 1
+    assert renew(project).done == ()
+    moved = {name: value + 1 for name, value in state.items()}
+    other.with_suffix(".safetensors").write_bytes(weights.to_bytes(moved, {}))
+    assert "draws or sources" in renew(project).done[0]
 
 
 def test_claims_written_by_hand_stay(project):

@@ -79,10 +79,21 @@ class Renewal:
 
     @cached_property
     def tested(self) -> str:
-        """A hash of all that thresholds depend on besides the trainings: test images, sweeps, the seed of draws."""
+        """A hash of what thresholds depend on besides the trainings: test images, sweeps, their sources, the seed."""
         sweeps = {name: table.model_dump() for name, table in self.card.file.sweeps.items()}
         about = {"images": self.harness.images(self.card).fingerprint, "sweeps": sweeps, "seed": self.harness.seed}
+        if sources := {name: made for name in sweeps if (made := self._source(name))}:
+            about["sources"] = sources
         return hashlib.sha256(canonical(about)).hexdigest()
+
+    def _source(self, sweep: str) -> str | None:
+        """Hash the model that a transfer's examples are made on: its weights, else the recipe that will make them."""
+        source = self.harness.source(self.card, sweep)
+        if source is None:
+            return None
+        if source.weights is not None and source.weights.is_file():
+            return weights.content_hash(source.weights)
+        return recipe_hash(self.harness, source)
 
     def _weights_due(self) -> str:
         if not self.recipe or self.card.weights is None:
@@ -106,7 +117,7 @@ class Renewal:
         if said.get("recipe") != self.recipe:
             return "thresholds were made by another recipe"
         if said.get("tested") != self.tested:
-            return "thresholds were made on other images, sweeps or draws"
+            return "thresholds were made on other images, sweeps, draws or sources"
         if self.fresh and "fresh_red" not in said:
             return "thresholds had not been tried on fresh seeds"
         return "thresholds were to be renewed" if self.force else ""
