@@ -13,6 +13,7 @@ from robustness import cards
 from robustness.cards import Card
 from robustness.datasets import DATASETS
 from robustness.errors import CardError, nearest
+from robustness.found import libraries
 
 FORMS = {".npz": "array", ".npz.xz": "array", ".parquet": "parquet"}
 """What a file of images is, by how its name ends."""
@@ -84,7 +85,7 @@ class Draft:
 
     def _images(self) -> dict[str, Any]:
         """Say how pictures are brought to the size that the model's library brings them to, where it says so."""
-        from robustness.found import libraries, preprocessing
+        from robustness.found import preprocessing
 
         if libraries.kind(str(self.factory)) is None:
             return {}
@@ -109,7 +110,14 @@ class Draft:
 
     def card(self) -> Card:
         """Give the card itself, without sweeps or claims; its modules are imported from its folder."""
-        return cards.of_table(self.table(), self.path, self.folder.resolve())
+        table = self.table()
+        if not self.weights and libraries.kind(str(self.factory)) not in libraries.BRINGING:
+            bringing = " and ".join(f"{kind}:" for kind in libraries.BRINGING)
+            raise CardError(
+                f"`weights` must be given for {self.factory}, as --robustness-weights net.safetensors; {bringing} "
+                "bring theirs, and a card may ask for random ones by model.seed"
+            )
+        return cards.of_table(table, self.path, self.folder.resolve())
 
 
 def arguments(given: Sequence[str]) -> dict[str, Any]:

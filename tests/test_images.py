@@ -198,6 +198,7 @@ GOOD = np.zeros((2, 4, 4), np.uint8)
         (GOOD[:, :0], [0, 1], None, "at least one image of one pixel"),
         (GOOD, [0], None, "`labels` must be one for each of 2 images, got 1"),
         (GOOD, [0.0, 1.0], None, "`labels` must be integers .* got float64"),
+        (GOOD, ["cat", "dog"], None, "got <U3, which is text; number the classes: classes, labels = np.unique"),
         (GOOD, [True, False], None, "`labels` must be integers .* got bool"),
         (GOOD, [[0], [1]], None, r"`labels` must be integers .* shape \(2, 1\)"),
         (GOOD, [0, 2], ("a", "b"), "must lie in 0..1 for 2 classes, got 2 at index 1"),

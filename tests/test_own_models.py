@@ -240,7 +240,29 @@ def test_a_sweep_of_a_librarys_model_says_what_was_done(tmp_path):
         assert "mean 0.485, 0.456, 0.406, std 0.229, 0.224, 0.225" in said
         assert "ShuffleNet_V2_X0_5_Weights" in said
         assert "resize 256, size [224, 224], crop center, interpolation bilinear" in said
+        assert said.endswith("interpolation bilinear: its images are as they were kept")
         assert any("its images are 28×28 pixels, its library's 224×224 pixels" in notice for notice in of.notices)
+
+
+DONE = {
+    "so": ({"resize": 256, "size": [224, 224]}, "so it is done"),
+    "otherwise": ({"size": [224, 224]}, "done otherwise, size [224, 224], crop center, interpolation bilinear"),
+    "not": ({"mode": "L"}, "its images are as they were kept"),
+}
+
+
+@pytest.mark.parametrize("way", DONE)
+def test_the_report_says_whether_pictures_are_brought_to_size_as_the_library_does(tmp_path, way):
+    """Catches: a report that says what is due alone; another way to the same size taken for the library's."""
+    table, said = DONE[way]
+    made = cards.of_table(
+        {
+            "name": "found", "model": {"factory": "torchvision:shufflenet_v2_x0_5", "seed": 0},
+            "data": {"name": "folder", "folder": "./pictures", "images": table},
+        },
+        tmp_path / "found.toml",
+    )  # fmt: skip
+    assert adapting.adapted(made, nn.Identity(), ())[1][0].endswith(f": {said}")
 
 
 @pytest.mark.parametrize(("shape", "count"), [((3, 224, 224), 0), ((1, 224, 224), 0), ((3, 224, 160), 1)])
@@ -248,7 +270,7 @@ def test_images_of_another_size_than_the_librarys_are_said(tmp_path, shape, coun
     """Catches: a notice about every model, about channels, or about one side alone that differs."""
     made = card(tmp_path, 'factory = "torchvision:resnet18"', "seed = 0")
     notes = adapting.adapted(made, nn.Identity(), (), shape)[1]
-    assert sum("its images are" in note for note in notes) == count
+    assert sum("its library's" in note for note in notes) == count
 
 
 REFUSED = {

@@ -81,6 +81,11 @@ def rows(value: Any, count: int) -> Indices:
 def integers(value: Any) -> Array:
     """Give labels of any integer type as they are."""
     array: Array = np.asarray(value)
+    if array.dtype.kind in "USO":
+        raise DataError(
+            f"`labels` must be integers of shape (N,), got {array.dtype}, which is text; number the classes: "
+            "classes, labels = np.unique(labels, return_inverse=True)"
+        )
     if array.dtype.kind not in "iu" or array.ndim != 1:
         raise DataError(
             f"`labels` must be integers of shape (N,), got {array.dtype} of shape {array.shape}; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -100,7 +101,7 @@ def _normalisation(card: Card, shape: tuple[int, int, int] | None) -> tuple[Norm
     table = ", ".join(f"{key} {value}" for key, value in preprocessing.images_table(found).items())
     notes = [
         f"normalised in its first layer by {found.normalisation.said} ({found.source}); resizing is left to the data "
-        f"([data.images]), by the same source {table}"
+        f"([data.images]), by the same source {table}: {_done(card, preprocessing.images_table(found))}"
     ]
     if shape is not None and found.size not in (None, shape[1:]):
         notes.append(
@@ -108,6 +109,17 @@ def _normalisation(card: Card, shape: tuple[int, int, int] | None) -> tuple[Norm
             "trained at the one size may do worse at the other; [data.images] brings pictures to a size"
         )
     return found.normalisation, notes
+
+
+def _done(card: Card, due: dict[str, Any]) -> str:
+    """Say what a card's data do of the resizing that a library does."""
+    decoding = (card.tested_on or card.file.data).images
+    own = {} if decoding is None else decoding.model_dump(mode="json", include={*due, "resize", "size"})
+    if not any(own.get(key) for key in ("resize", "size")):
+        return "its images are as they were kept"
+    if own == {"resize": None, **due}:
+        return "so it is done"
+    return "done otherwise, " + ", ".join(f"{key} {value}" for key, value in own.items() if value is not None)
 
 
 def _size(size: tuple[int, ...] | None) -> str:
