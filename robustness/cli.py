@@ -134,6 +134,14 @@ def _report(options: Namespace) -> int:
     return _printed(f"report: {path}" for path in written)
 
 
+def _merge(options: Namespace) -> int:
+    from robustness.commands import merging
+
+    lines, code = merging.merged(options.runs, options.output)
+    _printed(lines)
+    return code
+
+
 def _mnist(options: Namespace) -> int:
     from robustness.datasets import mnist
     from robustness.harness import data_root
@@ -275,6 +283,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "renew": _renew,
     "transfer": _transfer,
     "report": _report,
+    "merge": _merge,
     "replay": _replay,
     "init": _init,
     "check": _check,

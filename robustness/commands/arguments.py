@@ -46,6 +46,17 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--output", type=Path, metavar="FILE", help="where to, by suffix .html, .md, … (default: RUN.html beside it)"
     )
+    merge = _add(commands, "merge", "make one report, verdict and exit code of the reports of all shards of a run")
+    merge.add_argument("runs", nargs="+", type=Path, metavar="SHARD.json", help="the report of each shard")
+    merge.add_argument(
+        "--output",
+        "-o",
+        type=Path,
+        metavar="FILE",
+        action="append",
+        required=True,
+        help="where to, by suffix (repeatable)",
+    )
     replay = _add(commands, "replay", "show again what a perturbation that a search found does to an image")
     replay.add_argument("models", nargs=1, metavar="MODEL", help="the model's name")
     replay.add_argument("row", metavar="ROW", type=_whole(0, 2**63), help="the number of the test image")

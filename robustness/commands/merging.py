@@ -1,0 +1,22 @@
+"""`robustness merge`: the reports of all shards of a run become one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from robustness.reporting import formats, merging, tables
+from robustness.reporting.web.rebuild import read
+
+
+def merged(paths: Sequence[Path], outputs: Sequence[Path]) -> tuple[list[str], int]:
+    """Write the merged report, and give what to say of it and the exit code; MergeError where nothing is written."""
+    for target in outputs:
+        formats.check(target)
+        if target.resolve() in (path.resolve() for path in paths):
+            raise formats.ReportError(f"--output must be another file than the shards, got {target}")
+    report = merging.merge([(str(path), read(path)) for path in paths])
+    code = report["run"]["exit"] = merging.exit_code(report)
+    for target in outputs:
+        formats.write(report, target)
+    return [*tables.summary(report), *(f"report: {target}" for target in outputs)], code
