@@ -244,6 +244,28 @@ def _prune(options: Namespace) -> int:
     return _printed(listing.pruned(store, chosen, only_say=options.dry_run))
 
 
+def _export(options: Namespace) -> int:
+    from robustness import archives
+
+    told = archives.export(_store(options), options.file, options.model or ())
+    for said in told.left:
+        _say(f"left out: {said}")
+    return _printed([f"exported {told} from {_store(options).root}, to {options.file} ({_size(options.file)})"])
+
+
+def _import(options: Namespace) -> int:
+    from robustness import archives
+
+    told = archives.bring(_store(options), options.file)
+    for said in told.left:
+        _say(said)
+    return _printed([f"imported {told} into {_store(options).root}; {told.there} were there already"])
+
+
+def _size(path: Path) -> str:
+    return f"{path.stat().st_size:,} bytes"
+
+
 def _accept(options: Namespace) -> int:
     from robustness import healthy
     from robustness.gate import accept
@@ -295,6 +317,8 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "evidence list": _list,
     "evidence show": _show,
     "evidence prune": _prune,
+    "evidence export": _export,
+    "evidence import": _import,
 }
 
 

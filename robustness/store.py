@@ -62,14 +62,11 @@ class Store:
         """Give a document of a key if it can be believed; else None and why not ("" where there is none)."""
         path = self.path("findings", key, "json")
         try:
-            found = json.loads(path.read_bytes())
-            intact = found.pop("checksum") == hashlib.sha256(canonical(found)).hexdigest()
+            found = document(path.read_bytes())
         except FileNotFoundError:
             return None, ""
-        except (OSError, ValueError, AttributeError, KeyError) as error:
-            return None, f"{path}: not a document of the store (torn or foreign): {error}"
-        if not intact:
-            return None, f"{path}: its checksum does not fit its content (changed or damaged)"
+        except (OSError, StoreError) as error:
+            return None, f"{path}: {error}"
         reason = self._older(found, key, project, "what was found of")
         return (None, reason) if reason else (found, "")
 
@@ -174,6 +171,18 @@ class Store:
     def remove(self, path: Path) -> None:
         """Remove one entry."""
         path.unlink(missing_ok=True)
+
+
+def document(content: bytes) -> dict[str, Any]:
+    """Read what `Store.write_findings` wrote; StoreError where it is torn, foreign or changed."""
+    try:
+        found: dict[str, Any] = json.loads(content)
+        intact = found.pop("checksum") == hashlib.sha256(canonical(found)).hexdigest()
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise StoreError(f"not a document of the store (torn or foreign): {error}") from error
+    if not intact:
+        raise StoreError("its checksum does not fit its content (changed or damaged)")
+    return found
 
 
 def canonical(value: Mapping[str, Any]) -> bytes:
