@@ -133,6 +133,7 @@ def _owner(kind: str, path: Path) -> str:
 def _manifest(archive: zipfile.ZipFile, source: Path) -> list[dict[str, Any]]:
     """Give what an archive says that it holds; ArchiveError where it holds anything else, or that elsewhere."""
     members = Counter(archive.namelist())
+    listed: list[dict[str, Any]]
     try:
         if archive.getinfo(MANIFEST).file_size > LIMIT:
             raise ValueError("its manifest is too large")
