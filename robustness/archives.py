@@ -160,9 +160,7 @@ def _staged(archive: zipfile.ZipFile, entry: dict[str, Any], staging: Path, sour
     path.parent.mkdir(parents=True, exist_ok=True)
     with archive.open(entry["path"]) as member, path.open("xb") as target:
         if _copied(member, target, entry["size"]) != entry["sha256"] or path.stat().st_size > entry["size"]:
-            raise ArchiveError(
-                f"{source}: {entry['path']} is not what the manifest says (changed); nothing was imported"
-            )
+            raise ArchiveError(f"{source}: {entry['path']} is not what its manifest says; nothing was imported")
     try:
         _owner(entry["path"].partition("/")[0], path)
     except RobustnessError as error:
