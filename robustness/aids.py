@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustness import hardware, sources
+from robustness import sources
 from robustness.errors import ModelError, StoreError, SweepError
 from robustness.evidence import SEMANTICS
 from robustness.kept import Kept
@@ -34,21 +34,27 @@ class Made:
     distributions: dict[str, str] = field(default_factory=dict)
 
 
+def behind(harness: Harness, card: Card, sweep: str) -> Made:
+    """Give the sources and distributions behind what one of a card's sweeps needs, and make nothing."""
+    perturbation, source = card.perturbation(sweep), harness.source(card, sweep)
+    versions = sources.versions(perturbation.distributions())
+    if source is None:
+        return Made(distributions=versions)
+    loaded = harness.classifier(source)
+    # Evidence lists files relative to the project of the card that is swept.
+    files = {str(source.project / name): digest for name, digest in loaded.sources.items()}
+    return Made(sources=files, distributions={**loaded.distributions, **versions})
+
+
 def made(harness: Harness, card: Card, sweep: str) -> Made:
     """Give what one of a card's sweeps needs, from the store or made now."""
-    perturbation, source = card.perturbation(sweep), harness.source(card, sweep)
-    given: dict[str, Any] = {}
-    found = Made(given, distributions=sources.versions(perturbation.distributions()))
+    perturbation, source, found = card.perturbation(sweep), harness.source(card, sweep), behind(harness, card, sweep)
     if source is not None:
-        loaded = harness.classifier(source)
-        # Evidence lists files relative to the project of the card that is swept.
-        behind = {str(source.project / name): digest for name, digest in loaded.sources.items()}
-        found = Made(given, behind, {**loaded.distributions, **found.distributions})
-        given |= {"source": loaded.module, "source_decision": source.file.model.decision}
+        found.given.update(source=harness.classifier(source).module, source_decision=source.file.model.decision)
         if isinstance(perturbation, Step) and perturbation.signed:
-            given["directions"] = directions(harness, source, sweep)
+            found.given["directions"] = directions(harness, source, sweep)
     if perturbation.family == "gan":
-        given["generator"] = generator(harness, card if source is None else source, perturbation)
+        found.given["generator"] = generator(harness, card if source is None else source, perturbation)
     return found
 
 
@@ -63,7 +69,7 @@ def generator_key(harness: Harness, card: Card, perturbation: Perturbation) -> s
         "images": harness.images(card, "train").fingerprint,
         "seed": harness.seed,
         "code": sources.file_hash(Path(__file__).with_name("generators.py")),
-        **({} if harness.device == "cpu" else {"device": hardware.device_kind(harness.device)}),
+        **({} if harness.device == "cpu" else {"device": harness.device_kind}),
     }
     return hashlib.sha256(canonical(about)).hexdigest()
 
@@ -92,38 +98,40 @@ def generator(harness: Harness, card: Card, perturbation: Perturbation) -> nn.Mo
     return generators.load(path, perturbation, images, state_hash(target))
 
 
-def directions(harness: Harness, source: Card, sweep: str) -> np.ndarray:
-    """Give the signs, (N, C, H, W) int8, of an attack on a source: from the store, or made now."""
-    from robustness import weights
-    from robustness.sweep import directions as make
-
-    images, perturbation = harness.images(source), source.perturbation(sweep)
-    assert isinstance(perturbation, Step)
+def directions_file(harness: Harness, source: Card, sweep: str) -> Path:
+    """Give the store's file of the signs of an attack on a source, made or not."""
     loaded = harness.classifier(source)
     about = {
         "semantics": SEMANTICS,
         **harness.model(source),
         "sources": loaded.sources,
         "distributions": loaded.distributions,
-        "perturbation": perturbation.model_dump(),
-        "images": images.fingerprint,
+        "perturbation": source.perturbation(sweep).model_dump(),
+        "images": harness.images(source).fingerprint,
         "seed": harness.seed,
-        "device": hardware.device_kind(harness.device),
+        "device": harness.device_kind,
     }
-    key = hashlib.sha256(canonical(about)).hexdigest()
-    path = harness.store.path("directions", key)
+    return harness.store.path("directions", hashlib.sha256(canonical(about)).hexdigest())
+
+
+def directions(harness: Harness, source: Card, sweep: str) -> np.ndarray:
+    """Give the signs, (N, C, H, W) int8, of an attack on a source: from the store, mapped to memory, or made now."""
+    from robustness import weights
+    from robustness.sweep import directions as make
+
+    images, perturbation = harness.images(source), source.perturbation(sweep)
+    assert isinstance(perturbation, Step)
+    loaded, path = harness.classifier(source), directions_file(harness, source, sweep)
     if path.is_file():
         try:
-            return _usable(
-                weights.read(path)["directions"].numpy(), json.loads(weights.metadata(path)["counted"]), source
-            )
+            return _usable(weights.mapped(path, "directions"), json.loads(weights.metadata(path)["counted"]), source)
         except (ModelError, KeyError) as error:
             harness.notice(f"{path}: {error}; made again")
-    kept = Kept(harness.store, key, source.project, notice=harness.notice)
+    kept = Kept(harness.store, path.stem, source.project, notice=harness.notice)
     with harness.progress(f"making directions on {source.name}") as progress:
         found, counted = make(
-            loaded.module, images, perturbation, seed=harness.seed, device=harness.device, threads=harness.threads,
-            decision=source.file.model.decision, progress=progress, kept=kept,
+            loaded.module, images, perturbation, seed=harness.seed, device=harness.sweeps_on, threads=harness.threads,
+            decision=source.file.model.decision, progress=progress, kept=kept, kind=harness.kind,
         )  # fmt: skip
     import torch
 

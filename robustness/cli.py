@@ -58,6 +58,11 @@ def _sweep(options: Namespace) -> int:
     from robustness.commands import listing
 
     harness = _harness(options)
+    if options.engine is not None:
+        from robustness import engines
+
+        wanted = [(card, sweep) for card in _chosen(options) for sweep in ("clean", *card.file.sweeps)]
+        engines.fill(harness, engines.parse(options.engine), wanted, options.device)
 
     def one(card: Card) -> int:
         errored = 0
@@ -369,6 +374,8 @@ def _harness(options: Namespace) -> Harness:
     from robustness.progress import bar
 
     device = hardware.worker_device(options.device, 0)
+    if getattr(options, "engine", None) is not None and not hardware.gpus():
+        device = "cpu"  # whether there is a GPU where the engine works, it says itself
     if device.startswith("cuda") and not hardware.gpus():
         raise ModelError(f"--device {options.device}: there is no GPU on this machine; leave it out, or take cpu")
     return Harness(_store(options), data_root(options.data), device, options.seed, progress=bar)

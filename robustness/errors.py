@@ -42,12 +42,20 @@ class SweepError(RobustnessError):
     """A sweep that could not be made."""
 
 
+class EngineError(RobustnessError):
+    """A cluster, or a way of working, that cannot be had as it was asked for, or that failed."""
+
+
 class GradientError(RobustnessError):
     """An attack by gradient on a model that has none to give."""
 
 
 class MissingLibrary(RobustnessError):
     """A library that a perturbation needs and that is not installed; the extra that installs it."""
+
+
+class Busy(RobustnessError):
+    """Something that another process is at, for whoever would rather not wait."""
 
 
 class StoreError(RobustnessError):

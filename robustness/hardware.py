@@ -54,6 +54,16 @@ def device_kind(device: str) -> str:
     return f"cpu-{next(found, platform.machine())}"
 
 
+def is_here(kind: str) -> bool:
+    """
+    Say whether this machine has a device of a kind.
+
+    >>> is_here(device_kind("cpu")), is_here("cpu-abacus")
+    (True, False)
+    """
+    return kind == device_kind("cpu") or (gpus() > 0 and kind == device_kind("cuda"))
+
+
 def worker_device(device: str, worker: int) -> str:
     """
     Give the device of one of several worker processes: on GPUs they take them in turn.

@@ -65,6 +65,8 @@ class Harness:
     device: str = "cpu"
     seed: int = 0
     threads: int | None = None
+    kind: str | None = None
+    """The kind of device that an engine makes evidence on; None: this process makes it, on its own."""
     progress: Progress = no_progress
     notices: list[str] = field(default_factory=list)
     _images: dict[tuple[str, str, Path | None], Images] = field(default_factory=dict)
@@ -77,6 +79,16 @@ class Harness:
     found: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Findings of this run, by their keys (`robustness.findings`)."""
     _failures: dict[str, Exception] = field(default_factory=dict)
+
+    @property
+    def device_kind(self) -> str:
+        """The kind of device that evidence is of."""
+        return self.kind or hardware.device_kind(self.device)
+
+    @property
+    def sweeps_on(self) -> str:
+        """The device that sweeps run on."""
+        return self.device if self.kind is None else self.kind.partition("-")[0]
 
     def images(self, card: Card, part: Literal["train", "test"] = "test") -> Images:
         """Give the images that a card is tested (or trained) on; DataMissing where they are not on this machine."""
@@ -154,10 +166,10 @@ class Harness:
             **({"generator": aids.generator_key(self, attacked, perturbation)} if perturbation.family == "gan" else {}),
             "images": images.fingerprint,
             "perturbation": perturbation.model_dump(exclude={"source"}),
-            "strengths": [s if isinstance(s, int | float) else s.model_dump() for s in _swept_strengths(card, sweep)],
+            "strengths": [s if isinstance(s, int | float) else s.model_dump() for s in swept_strengths(card, sweep)],
             "unit": table.unit if table else "native",
             "seed": self.seed,
-            "device": hardware.device_kind(self.device),
+            "device": self.device_kind,
             "dtype": "float32",
             # What cards without it always had as a key stays their key.
             **({"probabilities": True} if card.file.probabilities else {}),
@@ -200,7 +212,7 @@ class Harness:
         key = hashlib.sha256(canonical(subject)).hexdigest()
         if key not in self._evidence:
             with self.once(f"evidence-{key}"):
-                self._evidence[key] = self._stored(card, key) or self._made(card, sweep, subject, key)
+                self._evidence[key] = self.stored(card, key) or self._made(card, sweep, subject, key)
             for note in self._evidence[key].provenance.get("model", []):
                 self.notice(f"{card.name}: {note}")
         wanted = tuple(strengths.name(s) for s in card.file.strengths_of(sweep))
@@ -238,7 +250,8 @@ class Harness:
         complete = evidence if evidence.strengths == wanted else evidence.with_clean(clean, wanted)
         return replace(complete, clean=clean, source=attacked)
 
-    def _stored(self, card: Card, key: str) -> Evidence | None:
+    def stored(self, card: Card, key: str) -> Evidence | None:
+        """Give evidence that the store has and that is believed; a notice says why what is there is not."""
         evidence, reason = self.store.evidence(key, card.project)
         if reason:
             self.notice(f"{reason}; swept again")
@@ -252,36 +265,42 @@ class Harness:
             self.evidence(source, sweep)
         with self.store.alone(f"evidence-{key}", f"sweeping {label}"):
             before = len(self.notices)
-            if (evidence := self._stored(card, key)) is not None:
+            if (evidence := self.stored(card, key)) is not None:
                 return evidence  # somebody else made it while we waited
             del self.notices[before:]  # the reason was said before the lock
-            return self._swept(card, sweep, subject, key, label)
+            return self.swept(card, sweep, subject, key)
 
-    def _swept(self, card: Card, sweep: str, subject: dict[str, Any], key: str, label: str) -> Evidence:
+    def behind(self, card: Card, sweep: str) -> dict[str, dict[str, str]]:
+        """Give the source files and distributions that evidence is only believed with."""
+        loaded, more = self.classifier(card), aids.behind(self, card, sweep)
+        return {
+            "sources": {**loaded.sources, **more.sources},
+            "distributions": {**loaded.distributions, **more.distributions, **self.images(card).distributions},
+        }
+
+    def swept(self, card: Card, sweep: str, subject: dict[str, Any], key: str) -> Evidence:
+        """Sweep, going on from what is finished, and keep the evidence. For the one who makes it `alone`."""
         from robustness.sweep import sweep as run
 
-        loaded = self.classifier(card)
+        loaded, label, behind = self.classifier(card), f"{card.name}:{sweep}", self.behind(card, sweep)
         table = card.file.sweeps.get(sweep)
         made = aids.made(self, card, sweep)
-        behind = {
-            "sources": {**loaded.sources, **made.sources},
-            "distributions": {**loaded.distributions, **made.distributions, **self.images(card).distributions},
-        }
         kept = Kept(self.store, key, card.project, behind=behind, notice=self.notice)
         with self.progress(f"sweeping {label}") as progress:
             evidence = run(
                 loaded.module,
                 self.images(card),
                 card.perturbation(sweep),
-                _swept_strengths(card, sweep),
+                swept_strengths(card, sweep),
                 unit=table.unit if table else "native",
                 seed=self.seed,
-                device=self.device,
+                device=self.sweeps_on,
                 threads=self.threads,
                 decision=card.file.model.decision,
                 probabilities=card.file.probabilities,
                 progress=progress,
                 kept=kept,
+                kind=self.kind,
                 **made.given,
             )
         if (asked := evidence.provenance.get("out_of_memory_at")) is not None:
@@ -311,13 +330,17 @@ class Harness:
             self._failures[key] = error
             raise
 
+    def give_up(self, key: str, reason: str) -> None:
+        """Take note that evidence could not be made by others: in this run nobody tries again."""
+        self._failures[f"evidence-{key}"] = SweepError(reason)
+
     def notice(self, message: str) -> None:
         """Note what a reader of the run must know, once."""
         if message not in self.notices:
             self.notices.append(message)
 
 
-def _swept_strengths(card: Card, sweep: str) -> list[Strength]:
+def swept_strengths(card: Card, sweep: str) -> list[Strength]:
     """Give a sweep's strengths without 0, which is the clean entry's that all sweeps share; 0 dB is another thing."""
     table = card.file.sweeps.get(sweep)
     if table is None or table.unit in strengths.RATIOS:

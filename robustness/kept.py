@@ -155,17 +155,21 @@ class Kept:
                 return
             try:
                 for each in self._waiting:
-                    self._write(each)
-            except OSError as error:
-                self._notice(f"finished chunks were not kept in {self.folder}: {error.strerror or error}")
+                    self.write(each)
+            except StoreError as error:
+                self._notice(f"finished chunks were not kept: {error}")
             self._waiting.clear()
             self._written = time.monotonic()
 
-    def _write(self, part: Part) -> None:
-        told = {**part.told, "run": self._run} if part.failed else part.told
-        # Not forced to the disk: one that a power cut tears does not fit its checksum, and is swept again.
-        with atomic.writing(self._path(part.chunk), durable=False) as stream:
-            stream.write(Part(part.chunk, part.arrays, told).to_bytes(self._about))
+    def write(self, part: Part) -> None:
+        """Keep a finished chunk now; StoreError where the disk does not take it."""
+        told, path = {**part.told, "run": self._run} if part.failed else part.told, self._path(part.chunk)
+        try:
+            # Not forced to the disk: one that a power cut tears does not fit its checksum, and is swept again.
+            with atomic.writing(path, durable=False) as stream:
+                stream.write(Part(part.chunk, part.arrays, told).to_bytes(self._about))
+        except OSError as error:
+            raise StoreError(f"{path} could not be written ({error.strerror or error}); make room") from error
 
     def remove(self) -> None:
         """Remove all chunks: what they were kept for is whole."""

@@ -56,6 +56,9 @@ class Options:
     images: int | None = None
     folder: Path = Path()
     """Where pytest was called: what the command line names starts there."""
+    engine: str = "plain"
+    kind: str | None = None
+    """The kind of device that an engine has made evidence on, for workers of a run."""
 
     def check(self) -> None:
         """Refuse a seed or a device that cannot be; RobustnessError says what can."""
@@ -67,10 +70,19 @@ class Options:
             shards.parse(self.shard)
         if self.inconclusive not in (None, "red", "warning"):
             raise RobustnessError(f"`inconclusive` must be red or warning, got {self.inconclusive!r}")
+        if self.engine != "plain":
+            from robustness import engines
+
+            engines.parse(self.engine)
         kind, _, number = self.device.partition(":")
         if self.device not in ("auto", "cpu", "cuda") and not (kind == "cuda" and number.isdecimal()):
             raise RobustnessError(f"`device` must be cpu, cuda, cuda:N or auto, got {self.device!r}")
-        if kind == "cuda" and (due := int(number or 0)) >= hardware.gpus() and due >= _torch_gpus():
+        if (
+            self.engine == "plain"
+            and kind == "cuda"
+            and (due := int(number or 0)) >= hardware.gpus()
+            and due >= _torch_gpus()
+        ):
             raise RobustnessError(
                 f"`device` = {self.device!r}: this machine has {_torch_gpus()} GPU(s) that torch can use; "
                 "take cpu, or auto for what there is"
@@ -155,14 +167,39 @@ class Session:
     def harness(self) -> Harness:
         """What makes evidence in this process."""
         options = self.options
+        elsewhere = options.engine != "plain" and not hardware.gpus()
         return Harness(
             Store(store_root(options.store), options.run, self.say),
             data_root(options.data),
-            device=hardware.worker_device(options.device, options.worker),
+            device="cpu" if elsewhere else hardware.worker_device(options.device, options.worker),
             seed=options.seed,
             threads=max(1, hardware.cores() // options.workers),
+            kind=options.kind,
             progress=self.progress,
         )
+
+    def needed(self) -> list[tuple[Card, str]]:
+        """Give the sweeps that the selected cards need, whichever tests are to run."""
+        found = []
+        for card in self.cards:
+            sweeps = ["clean", *(card.file.sweeps if card.measured else card.file.claims)]
+            sweeps += card.gated_sweeps if card.file.gate is not None else ()
+            found += [(card, sweep) for sweep in dict.fromkeys(sweeps)]
+        return found
+
+    def planned_sweeps(self) -> list[tuple[Card, str]]:
+        """Give the sweeps that the planned tests need."""
+        every = [(claim.model, claim.sweep) for claim in self.planned.values()]
+        every += [(each.model, each.sweep) for each in self.measuring.planned.values()]
+        gates = [self.card(gate.model) for gate in self.gates.values()]
+        every += [(card.name, sweep) for card in gates for sweep in card.gated_sweeps]
+        return [(self.card(name), sweep) for name, sweep in dict.fromkeys(every)]
+
+    def fill(self, wanted: list[tuple[Card, str]]) -> None:
+        """Have the run's engine make what is missing of these sweeps; EngineError where it cannot."""
+        from robustness import engines
+
+        engines.fill(self.harness, engines.parse(self.options.engine), wanted, self.options.device)
 
     def classifier(self, card: Card) -> nn.Module:
         """Give a card's module for tests, loaded once; not the one that is swept: what tests do to it is theirs."""

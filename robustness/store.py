@@ -14,7 +14,7 @@ from typing import Any
 from filelock import BaseFileLock, FileLock, Timeout
 
 from robustness import atomic, sources
-from robustness.errors import StoreError, SweepError
+from robustness.errors import Busy, StoreError, SweepError
 from robustness.evidence import Evidence
 
 PATIENCE = 2.0
@@ -97,15 +97,15 @@ class Store:
             ) from error
 
     @contextlib.contextmanager
-    def alone(self, name: str, what: str) -> Iterator[None]:
+    def alone(self, name: str, what: str, *, wait: bool = True) -> Iterator[None]:
         """
-        Do one thing in one process of however many run; the others wait and say what for.
+        Do one thing in one process of however many run; the others wait and say what for, or get Busy at once.
 
         While it is done a marker lies in the store, and stays where it failed. One that is found with the lock
         free says that a process has died or failed at it: in the same run SweepError is raised, for whoever
         tried again would end the same way.
         """
-        lock = self._acquired(name, what)
+        lock = self._acquired(name, what, wait=wait)
         if lock is None:
             yield
             return
@@ -126,18 +126,20 @@ class Store:
         finally:
             lock.release()
 
-    def _acquired(self, name: str, what: str) -> BaseFileLock | None:
+    def _acquired(self, name: str, what: str, *, wait: bool) -> BaseFileLock | None:
         """Give the lock once it is ours; none for a store that cannot be written: it still serves readers."""
-        path, wait = self.root / "locks" / f"{name}.lock", PATIENCE
+        path, patience = self.root / "locks" / f"{name}.lock", PATIENCE if wait else 0.0
         lock = FileLock(path)
         while True:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                lock.acquire(timeout=wait)
+                lock.acquire(timeout=patience)
                 return lock
             except Timeout:
+                if not wait:
+                    raise Busy(f"another process is {what}") from None
                 self.say(f"waiting for another process: {what}")
-                wait = 15 * PATIENCE
+                patience = 15 * PATIENCE
             except (OSError, NotImplementedError):  # the latter: a file system without locks
                 return None
 

@@ -15,6 +15,7 @@ from robustness.found import formats
 from robustness.sources import file_hash
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor, nn
 
 DTYPES = {
@@ -63,6 +64,23 @@ def read(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path}: must hold tensors by name, got {type(state).__name__}; save module.state_dict()")
     check(path, state)
     return state
+
+
+def mapped(path: Path, name: str) -> np.ndarray:
+    """Give the one tensor of a safetensors file that this project wrote, int8, without holding it in memory."""
+    import numpy as np
+
+    try:
+        with path.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            about = json.loads(stream.read(min(size, 2**26)))[name]
+        shape = tuple(about["shape"])
+        found = np.memmap(path, np.int8, "r", 8 + size + about["data_offsets"][0], shape)
+    except Exception as error:  # whatever a torn file makes the parser say
+        raise ModelError(f"{path}: not a whole weights file (torn or foreign)") from error
+    if metadata(path).get("checksum") != _digest([(name, "int8", shape, found.data)]):
+        raise ModelError(f"{path}: its tensors do not fit its checksum (damaged, or edited after it was written)")
+    return found
 
 
 def raw(path: Path) -> Any:

@@ -85,6 +85,16 @@ def test_it_goes_on_from_what_is_finished(images, keeping, perturbation, strengt
     assert found.provenance["notes"] == due.provenance["notes"]
 
 
+def test_what_took_time_before_is_counted(images, keeping):
+    """Catches: evidence put together of finished chunks that says it was made in no time."""
+    cut_off(images, Normal(), [0.1], keeping(), after=CHUNK + 300)
+    part = keeping().get(0)
+    assert part.told["seconds"] > 0
+    keeping().write(Part(0, part.arrays, {**part.told, "seconds": 1000.0}))
+    found = sweep(helpers.linear(images), images, Normal(), [0.1], batch_size=100, kept=keeping())
+    assert found.provenance["seconds"] > 1000
+
+
 def test_threads_and_a_second_cut(images, keeping):
     """Catches: a chunk told as finished while a batch of it still runs."""
     due = sweep(helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100)

@@ -148,7 +148,7 @@ def test_ci_runs_the_commands_of_the_readme(tox, ci_steps):
     assert "pip install -c constraints.txt -e . && " + tox["testenv:suites"]["commands"] == suites + " {posargs}"
     assert suites.endswith(" && " + ci_steps["suites-again"])
     always = [name for name in ci_steps if not name.startswith("mnist")]  # which need real data
-    assert always[-6:] == ["tests", "own-model", "suites", "suites-again", "bench", "oracles"]
+    assert always[-7:] == ["tests", "own-model", "suites", "suites-again", "bench", "ray", "oracles"]
     assert "tox -qq -e oracles" in ci_steps["oracles"]
 
 

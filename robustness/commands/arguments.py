@@ -24,7 +24,13 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--shard", metavar="I/N", help="the I-th of N parts of the models alone, for `robustness merge`")
     run.add_argument("--report", metavar="FILE", action="append", help="write the report here, by suffix (repeatable)")
     run.add_argument("--strict", action="store_true", help="missing data and undecided gates are red")
-    _add(commands, "sweep", "fill the store with the evidence of all sweeps, judging none; finished ones are found")
+    sweep = _add(
+        commands, "sweep", "fill the store with the evidence of all sweeps, judging none; finished ones are found"
+    )
+    for command in (run, sweep):
+        command.add_argument(
+            "--engine", metavar="ENGINE", help="plain (default) or ray[=ADDRESS][,workers=N][,cores=N][,gpus=SHARE]"
+        )
     train = _add(commands, "train", "train models by their recipes into the store")
     train.add_argument("--seeds", metavar="A,B,...", type=_seeds, help="with these seeds instead of the card's own")
     renew = _add(commands, "renew", "make weights and thresholds anew where they no longer fit the recipe")

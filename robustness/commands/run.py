@@ -56,8 +56,12 @@ def pytest_options(options: Namespace) -> Iterator[str]:
         from robustness import shards
 
         shards.parse(options.shard)
+    if options.engine is not None:
+        from robustness import engines
+
+        engines.parse(options.engine)
     several = {"model": options.models, "card": options.card or (), "report": options.report or ()}
-    single = {name: getattr(options, name) for name in ("shard", "store", "data")}
+    single = {name: getattr(options, name) for name in ("shard", "engine", "store", "data")}
     single |= {"seed": options.seed or None, "device": None if options.device == "auto" else options.device}
     for name, values in several.items():
         yield from (f"--robustness-{name}={value}" for value in values)

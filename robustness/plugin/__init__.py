@@ -6,14 +6,18 @@ Loading it imports neither torch nor NumPy nor pydantic: whoever has it installe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from robustness.plugin import fixtures
 from robustness.plugin.listening import Listener
-from robustness.plugin.settings import OPTIONS, has_cards, is_worker, option, report_files, session_of
+from robustness.plugin.settings import OPTIONS, SESSION, has_cards, is_worker, option, report_files, session_of
+
+if TYPE_CHECKING:
+    from robustness.cards import Card
+    from robustness.session import Session
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,7 +59,7 @@ def _check_options(config: pytest.Config) -> None:
             for path in report_files(config):
                 formats.check(path)
         if has_cards(config) and any(
-            option(config, name) is not None for name in ("seed", "device", "images", "shard")
+            option(config, name) is not None for name in ("seed", "device", "images", "shard", "engine")
         ):
             session_of(config)
         named = ("model", "card", "weights", "factory", "dataset", "profile", "shard")
@@ -75,6 +79,44 @@ def pytest_report_header(config: pytest.Config) -> Sequence[str]:
         return session_of(config).header()
     except RobustnessError as error:
         return [f"robustness: {error}"]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Have an engine make what the cards need before xdist's workers begin: its controller collects nothing."""
+    config = session.config
+    if not is_worker(config) and getattr(config.option, "tx", None) and option(config, "engine") and has_cards(config):
+        _fill(config, lambda run: run.needed())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Have an engine make what the collected tests need, where they run in this process."""
+    config = session.config
+    if is_worker(config) or getattr(config.option, "tx", None) or config.option.collectonly or session.testsfailed:
+        return
+    if option(config, "engine") and SESSION in config.stash:
+        _fill(config, lambda run: run.planned_sweeps())
+
+
+def _fill(config: pytest.Config, wanted: Callable[[Session], list[tuple[Card, str]]]) -> None:
+    from robustness.errors import CardError, RobustnessError
+
+    try:
+        run = session_of(config)
+        run.fill(wanted(run))
+    except CardError:
+        return  # collection fails with the reason
+    except RobustnessError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of xdist's what kind of device the evidence is of, and which run it belongs to."""
+    if SESSION in node.config.stash and option(node.config, "engine"):
+        harness = session_of(node.config).harness
+        node.workerinput |= {"robustness_run": harness.store.run, "robustness_kind": harness.kind}
 
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)

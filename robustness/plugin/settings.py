@@ -44,6 +44,11 @@ OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("device", {"metavar": "DEVICE"}, "cpu, cuda, cuda:N or auto (default): a GPU if there is one"),
     ("seed", {"type": int, "metavar": "N"}, "the seed of all draws (default 0)"),
     (
+        "engine",
+        {"metavar": "ENGINE"},
+        "make missing evidence by ray[=ADDRESS][,workers=N][,cores=N][,gpus=SHARE] before tests run; default: plain",
+    ),
+    (
         "report",
         {"action": "append", "metavar": "FILE"},
         "write the report here: .html, .md, .json, .csv, .tex (repeatable)",
@@ -95,7 +100,9 @@ def session_of(config: pytest.Config) -> Session:
             chosen=(config.option.keyword, config.option.markexpr),
             workers=int(worker.get("workercount", 0) or _xdist_workers(config)),
             worker=int(re.sub(r"\D", "", worker.get("workerid", "")) or 0),
-            run=worker.get("testrunuid"),
+            run=worker.get("robustness_run") or worker.get("testrunuid"),
+            engine=option(config, "engine") or "plain",
+            kind=worker.get("robustness_kind"),
         )
         try:
             options.check()

@@ -18,6 +18,7 @@ from robustness import strengths as strengths_
 from robustness.datasets.images import Images
 from robustness.decisions import Argmax, Decision
 from robustness.draws import CHUNK
+from robustness.errors import SweepError
 from robustness.evidence import SEMANTICS, Evidence
 from robustness.kept import Kept, Part
 from robustness.modules import convolutional, state_hash
@@ -48,6 +49,7 @@ def sweep(
     probabilities: bool = False,
     progress: Progress | None = None,
     kept: Kept | None = None,
+    kind: str | None = None,
 ) -> Evidence:
     """
     Perturb every image at every strength and record what the classifier decides.
@@ -58,8 +60,9 @@ def sweep(
     evidence says so. ``source`` is another model that the examples are made on (transfer), with
     ``source_decision``; ``generator`` the network of a gan; ``directions`` (N, C, H, W) what they are made of, where
     that was made before. Chunks of images that are ``kept`` already are taken over, and those that are finished are put
-    there. A cell that fails has a status that says why; nothing is raised for it. ModelError where the outputs do not
-    fit the classes; ValueError where a strength cannot be.
+    there; ``kind`` is that of the device on which they were made, where that is elsewhere. A cell that fails has a
+    status that says why; nothing is raised for it. ModelError where the outputs do not fit the classes; ValueError
+    where a strength cannot be.
 
     >>> from robustness.datasets.images import from_arrays
     >>> from robustness.perturbations import Normal
@@ -88,19 +91,21 @@ def sweep(
             told.append(part.told)
 
         if wanted := chunks.taken(kept, chunks.count(images), size, take):
+            refuse_elsewhere(kind)
             keep = chunks.nowhere if kept is None else kept.put
             told.append(chunks.swept(cells, modules, outcomes, wanted, threads, progress, keep))
         return outcomes, told
 
     (outcomes, told), used = batches.halving(attempt, kept.batch_size(asked) if kept else asked)
-    seconds = time.perf_counter() - started
+    # Those that were finished before took their time too.
+    seconds = time.perf_counter() - started + sum(each.get("seconds", 0.0) for each in told)
     repeatable = all(each["deterministic"] for each in told)
     return outcomes.evidence(
         {
             "perturbation": perturbation.model_dump(),
             "unit": unit,
             "seed": seed,
-            "device": hardware.device_kind(device),
+            "device": kind or hardware.device_kind(device),
             "dtype": "float32",
             "batch_size": used,
             **({"out_of_memory_at": asked} if used < asked else {}),
@@ -144,6 +149,7 @@ def directions(
     decision: Decision | None = None,
     progress: Progress | None = None,
     kept: Kept | None = None,
+    kind: str | None = None,
 ) -> tuple[np.ndarray, dict[str, int]]:
     """
     Give the signs that a step takes on a model, (N, C, H, W) int8, and what was counted (see `gradients`).
@@ -173,10 +179,20 @@ def directions(
         counted.clear()
         cells = Cells(images, perturbation, (0.0,), "native", seed, device, size, decision, decision)
         if wanted := chunks.taken(kept, chunks.count(images), size, take):
+            refuse_elsewhere(kind)
             chunks.directed(cells, modules, wanted, threads, progress, keep)
 
     batches.halving(attempt, kept.batch_size(asked) if kept else asked)
     return signs, dict(counted)
+
+
+def refuse_elsewhere(kind: str | None) -> None:
+    """Raise SweepError where chunks are missing that only another machine can make: no evidence mixes devices."""
+    if kind is not None and not hardware.is_here(kind):
+        raise SweepError(
+            f"chunks are missing that were to be made on {kind}, which this machine does not have; see why the "
+            "engine did not make them, or run without it"
+        )
 
 
 def together(classifier: nn.Module, source: nn.Module | None, generator: nn.Module | None) -> nn.ModuleDict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -72,8 +73,8 @@ def swept(
             "deterministic": deterministic,
         }
 
-        def finished(chunk: int) -> None:
-            if (part := outcomes.part(chunk, told)) is not None:
+        def finished(chunk: int, seconds: float) -> None:
+            if (part := outcomes.part(chunk, {**told, "seconds": seconds})) is not None:
                 keep(part)
 
         _run(
@@ -111,7 +112,7 @@ def directed(
         with lock:
             counted[chunk].update({what: int(marked.sum()) for what, marked in batch.take_marks().items()})
 
-    def finished(chunk: int) -> None:
+    def finished(chunk: int, seconds: float) -> None:
         told = {"batch_size": cells.batch_size, "counted": dict(counted[chunk])}
         keep(Part(cells.first + chunk, {"directions": signs.pop(chunk)}, told))
 
@@ -126,19 +127,24 @@ def _run(
     models: list[nn.ModuleDict],
     wanted: Sequence[int],
     work: Callable[[nn.ModuleDict, int, int], None],
-    finished: Callable[[int], None],
+    finished: Callable[[int, float], None],
     progress: Progress | None,
 ) -> None:
-    total, lock = len(cells.images), threading.Lock()
+    """Call ``work`` for every batch, and ``finished`` for every chunk with the seconds since the one before."""
+    total, lock, last = len(cells.images), threading.Lock(), time.perf_counter()
     left = Counter(start // CHUNK for start, _ in batches.interleaved(total, cells.batch_size, wanted=wanted))
 
     def one(model: nn.ModuleDict, start: int, stop: int) -> None:
+        nonlocal last
         work(model, start, stop)
         with lock:
             left[start // CHUNK] -= 1
             done = not left[start // CHUNK]
+            now = time.perf_counter()
+            if done:
+                seconds, last = now - last, now
         if done:
-            finished(start // CHUNK)
+            finished(start // CHUNK, seconds)
 
     batches.run(one, models, total, cells.batch_size, cells.device, progress, cells.images.prefetch, wanted)
 

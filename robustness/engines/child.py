@@ -1,0 +1,138 @@
+"""Work in a process of its own, whose death is reported: some libraries end the process that they run in."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from robustness.engines import Filled, Job
+from robustness.errors import EngineError, RobustnessError
+
+if TYPE_CHECKING:
+    from robustness.harness import Progress
+
+PATIENCE = 20.0
+"""Seconds that the process has for ending once it was told to."""
+LINES = 5
+"""Lines of its log that an error shows."""
+
+Tell = Callable[[str, Any], None]
+
+
+def run(what: str, job: Job, say: Callable[[str], None], progress: Progress) -> Filled:
+    """
+    Call ``what(job, tell)`` (``module:callable``) in another process, and give what it told.
+
+    What that process prints is in a log below the store. EngineError where it dies.
+    """
+    log = job.store / "logs" / f"engine-{job.run}.log"
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.touch()
+    except OSError as error:
+        raise EngineError(
+            f"{job.store} cannot be written ({error.strerror or error}): an engine keeps what it makes in the store; "
+            "name another folder with --robustness-store or ROBUSTNESS_STORE"
+        ) from error
+    spawn = multiprocessing.get_context("spawn")  # a fork of a process that has used torch's threads may hang
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=_begin, args=(what, job, theirs, str(log)), daemon=False)
+    process.start()
+    theirs.close()
+    filled = Filled()
+    try:
+        with progress(f"sweeping by {job.engine.name}, images") as show:
+            while _hear(ours, filled, say, show):
+                pass
+        process.join(PATIENCE)
+    except EOFError:
+        process.join(PATIENCE)
+        raise EngineError(_died(job.engine.name, process.exitcode, log)) from None
+    finally:
+        _end(process)
+        ours.close()
+    log.unlink(missing_ok=True)
+    return filled
+
+
+def _hear(
+    ours: Connection, filled: Filled, say: Callable[[str], None], show: Callable[[int, int], None] | None
+) -> bool:
+    """Take one message, and say whether more will come; EOFError where the process is gone without its last word."""
+    try:
+        kind, told = ours.recv()
+    except OSError as error:
+        raise EOFError from error
+    if kind == "say":
+        say(told)
+    elif kind == "progress" and show:
+        show(*told)
+    elif kind == "kind":
+        filled.kind = told
+    elif kind == "notice":
+        filled.notices.append(told)
+    elif kind == "failed":
+        filled.failed[told[0]] = told[1]
+    elif kind == "refused":
+        raise EngineError(told)
+    return bool(kind != "over")
+
+
+def _end(process: Any) -> None:
+    if process.is_alive():
+        process.terminate()
+        process.join(PATIENCE)
+    if process.is_alive():
+        process.kill()
+    process.join()
+
+
+def _died(name: str, status: int | None, log: Path) -> str:
+    by = f"killed by {signal.Signals(-status).name}" if status is not None and status < 0 else f"exit status {status}"
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
+    last = "".join(f"\n  {line[:300]}" for line in lines[-LINES:])
+    return (
+        f"the process that drives {name} died ({by}): the cluster is gone, or it was killed; finished chunks are kept, "
+        f"and the same command goes on from them; its log is {log}{last}"
+    )
+
+
+def _begin(what: str, job: Job, theirs: Connection, log: str) -> None:
+    """Work in the process: it leaves Ctrl-C to its parent, ends when that has died, and prints to its log."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(target, stream)
+    module, _, name = what.partition(":")
+    lock = threading.Lock()
+
+    def tell(kind: str, told: Any = None) -> None:
+        with lock:
+            theirs.send((kind, told))
+
+    try:
+        getattr(importlib.import_module(module), name)(job, tell)
+        tell("over")
+    except RobustnessError as error:
+        tell("refused", str(error))
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

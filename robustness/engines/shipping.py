@@ -1,0 +1,118 @@
+"""A card's model as files named by content, and made again from them on a machine that shares no folder with this."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from robustness.cards import Card
+from robustness.found import formats
+from robustness.sources import file_hash
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from robustness.classifiers import Loaded
+
+PROJECT, BESIDE = "project", "beside"
+"""Where modules are unpacked, and where what lies beside the card and its weights are."""
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """
+    A model as a worker is told of it: its card, and the hash of each file by the place where it is unpacked.
+
+    Cards of one project are unpacked into one folder, ``project``: modules of one name must be one module.
+    """
+
+    card: Card
+    classes: tuple[str, ...]
+    weights: str
+    files: tuple[tuple[str, str], ...]
+    project: str
+
+    @property
+    def name(self) -> str:
+        """Names the model by content."""
+        about = (self.card.file.model_dump_json(include={"model"}), self.classes, self.weights, self.files)
+        return hashlib.sha256(repr(about).encode()).hexdigest()
+
+
+def packed(card: Card, weights: Path, loaded: Loaded, classes: Sequence[str]) -> tuple[Shipped, dict[str, Path]]:
+    """Give a loaded model as it is shipped, and where on this machine the file of each hash is."""
+    files = {**dict(_modules(card, loaded)), **dict(_beside(card, weights))}
+    hashes = {place: file_hash(file) for place, file in files.items()}
+    bare = card.file.model_copy(update={"claims": {}, "sweeps": {}})
+    shipped = Shipped(
+        Card(bare, card.path),
+        tuple(classes),
+        f"{BESIDE}/{_place(card, weights)}",
+        tuple(sorted(hashes.items())),
+        hashlib.sha256(str(card.project.resolve()).encode()).hexdigest()[:16],
+    )
+    return shipped, {hashes[place]: file for place, file in files.items()}
+
+
+def _modules(card: Card, loaded: Loaded) -> Iterator[tuple[str, Path]]:
+    """Give the project's files by the place that they are imported from, and by that in the project."""
+    by_file = {
+        str(file): name for name, module in list(sys.modules.items())
+        if name != "__main__" and (file := getattr(module, "__dict__", {}).get("__file__"))
+    }  # fmt: skip
+    for name in loaded.sources:
+        file = card.project / name
+        if not PurePosixPath(name).is_absolute():
+            yield f"{PROJECT}/{name}", file
+        if module := by_file.get(str(file)):
+            place = module.replace(".", "/")
+            yield f"{PROJECT}/{place}/__init__.py" if file.stem == "__init__" else f"{PROJECT}/{place}.py", file
+
+
+def _beside(card: Card, weights: Path) -> Iterator[tuple[str, Path]]:
+    """Give the file of the weights, the shards that it lists, and a library's folder."""
+    listed = [weights, *(formats.shards(weights) if formats.is_index(weights) else ())]
+    if card.file.model.by_name == "hf":
+        folder = card.path.parent / card.file.model.factory.partition(":")[2]
+        listed += sorted(file for file in folder.iterdir() if file.is_file() and file not in listed)
+    for file in listed:
+        yield f"{BESIDE}/{_place(card, file)}", file
+
+
+def _place(card: Card, file: Path) -> str:
+    """Give where a file lies seen from the card's folder; by its name alone where that is elsewhere."""
+    folder = card.path.parent.resolve()
+    return file.resolve().relative_to(folder).as_posix() if file.resolve().is_relative_to(folder) else file.name
+
+
+def unpacked(shipped: Shipped, get: Callable[[str], bytes]) -> nn.Module:
+    """Make a model of what was shipped; ``get`` gives a file's content by its hash. ModelError as of any loading."""
+    from robustness import classifiers
+
+    project, beside = _folder(shipped.project) / PROJECT, _folder(shipped.name) / BESIDE
+    for place, content in shipped.files:
+        first, _, rest = place.partition("/")
+        path = (project if first == PROJECT else beside) / rest
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(get(content))
+    beside.mkdir(parents=True, exist_ok=True)
+    project.mkdir(parents=True, exist_ok=True)
+    card = replace(shipped.card, path=beside / shipped.card.path.name, root=project)
+    weights = beside / shipped.weights.partition("/")[2]
+    return classifiers.load(card, weights, shipped.classes).module
+
+
+@cache
+def _root() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="robustness-", ignore_cleanup_errors=True)
+
+
+def _folder(name: str) -> Path:
+    return Path(_root().name) / name

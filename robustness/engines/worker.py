@@ -1,0 +1,151 @@
+"""What a worker of an engine does: one chunk of one sweep at a time, all strengths, with the models that it holds."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from robustness.datasets.images import Images
+from robustness.decisions import Decision
+from robustness.engines.shipping import Shipped, unpacked
+from robustness.kept import Part
+from robustness.perturbations import Perturbation
+from robustness.strengths import Strength, Unit
+
+if TYPE_CHECKING:
+    from torch import nn
+
+HELD = 4
+"""Models that a worker holds at once: sweeps of one model come one after the other, some with a source beside it."""
+
+Get = Callable[[str], Any]
+"""Gives what was shipped under a name."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One sweep, or the making of its directions, as a worker is told of it; its images come by chunks."""
+
+    directions: bool
+    classifier: Shipped
+    source: Shipped | None
+    generator: tuple[str, str] | None
+    """The name of a generator's file, and the hash of the model that it was fitted to."""
+    perturbation: Perturbation
+    strengths: tuple[Strength, ...]
+    unit: Unit
+    seed: int
+    device: str
+    batch_size: int
+    threads: int
+    decision: Decision
+    source_decision: Decision
+    probabilities: bool
+    images: str
+    """What the chunks of its images are shipped as; ``title`` is what the images are called."""
+    title: str
+    classes: tuple[str, ...]
+    made: str | None
+    """What the chunks of directions that were made before are called."""
+
+
+class Holder:
+    """Sweeps chunks by tasks, and holds the models of the last of them."""
+
+    def __init__(self, tasks: Mapping[int, Task], get: Get) -> None:
+        self._tasks, self._get = tasks, get
+        self._models: dict[str, nn.Module] = {}
+
+    def part(self, number: int, chunk: int) -> Part:
+        """Sweep one chunk; OutOfMemory and RobustnessError are the caller's to tell."""
+        from robustness.sweep import chunks, together
+        from robustness.sweep.cells import Cells
+
+        task = self._tasks[number]
+        pixels, labels = self._get(f"{task.images}:{chunk}")
+        images = Images(task.title, pixels, labels, task.classes)
+        made = None if task.made is None else self._get(f"{task.made}:{chunk}")
+        cells = Cells(
+            images, task.perturbation, task.strengths, task.unit, task.seed, task.device, task.batch_size,
+            task.decision, task.source_decision, made, first=chunk,
+        )  # fmt: skip
+        source = None if task.source is None else self._model(task.source)
+        modules = together(self._model(task.classifier), source, self._generator(task, images))
+        found: list[Part] = []
+        if task.directions:
+            chunks.directed(cells, modules, [0], task.threads, keep=found.append)
+        else:
+            outcomes = chunks.outcomes_of(cells, probabilities=task.probabilities)
+            chunks.swept(cells, modules, outcomes, [0], task.threads, keep=found.append)
+        (part,) = found
+        return part
+
+    def _model(self, shipped: Shipped) -> nn.Module:
+        if shipped.name not in self._models:
+            while len(self._models) >= HELD:
+                del self._models[next(iter(self._models))]
+            self._models[shipped.name] = unpacked(shipped, lambda name: bytes(self._get(name)))
+        self._models[shipped.name] = model = self._models.pop(shipped.name)  # the last one used comes last
+        return model
+
+    def _generator(self, task: Task, images: Images) -> nn.Module | None:
+        if task.generator is None:
+            return None
+        from robustness import generators
+        from robustness.perturbations.gan import AdvGAN
+
+        name, target = task.generator
+        assert isinstance(task.perturbation, AdvGAN)
+        if name not in self._models:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "generator.safetensors"
+                path.write_bytes(bytes(self._get(name)))
+                self._models[name] = generators.load(path, task.perturbation, images, target)
+        return self._models[name]
+
+
+def versions() -> dict[str, str]:
+    """Give what a number depends on beside what is shipped: to be the same wherever chunks of one sweep are made."""
+    import robustness
+
+    digest = hashlib.sha256()
+    root = Path(robustness.__file__).parent
+    for file in sorted(root.rglob("*.py")):
+        if "suites" not in file.parts:
+            digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    found = {"python": platform.python_version(), "pytest-robustness": f"{robustness.__version__}"}
+    found["its code"] = digest.hexdigest()[:12]
+    return found | {name: importlib.metadata.version(name) for name in ("torch", "numpy")}
+
+
+def one(holder: Holder, number: int, chunk: int) -> dict[str, Any]:
+    """Sweep one chunk and tell what came of it: the part, or an error, or that there was no memory for the batches."""
+    from robustness.errors import RobustnessError
+    from robustness.sweep.batches import out_of_memory
+
+    told: dict[str, Any] = {"task": number, "chunk": chunk, "content": b"", "error": "", "full": False}
+    try:
+        return told | {"content": holder.part(number, chunk).to_bytes({})}
+    except RobustnessError as error:
+        return told | {"error": str(error)}
+    except Exception as error:  # the user's code, and what runs it
+        if out_of_memory(error):
+            return told | {"full": True}
+        return told | {"error": f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}"}
+
+
+def blocks(images: Images, chunk: int) -> tuple[np.ndarray, np.ndarray]:
+    """Give one chunk of images as it is shipped: pixels as they are stored, channels last, and labels."""
+    from robustness.draws import CHUNK
+
+    start, stop = chunk * CHUNK, min((chunk + 1) * CHUNK, len(images))
+    stored = images.stored(start, stop).transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(stored), np.ascontiguousarray(images.labels[start:stop])

@@ -1,0 +1,194 @@
+"""What an engine has to make, executed here, in this process: rounds, failures, locks; no cluster is needed."""
+
+import pickle
+import threading
+from types import SimpleNamespace
+
+import helpers
+import numpy as np
+import pytest
+
+from robustness import cards
+from robustness.draws import CHUNK
+from robustness.engines import worker
+from robustness.engines.filling import Filling
+from robustness.errors import EngineError
+from robustness.harness import Harness
+from robustness.store import Store
+
+COUNT = 2 * CHUNK + 345
+CARD = """
+name = "tiny"
+[model]
+factory = "{module}:factory"
+seed = 1
+[data]
+name = "array"
+file = "./images.npz"
+[sweeps.normal]
+kind = "normal"
+strengths = [0.1, {{ uniform = [0.0, 0.5] }}]
+[sweeps.fgsm]
+kind = "fgsm"
+strengths = [0.05, 0.2]
+[sweeps.over]
+kind = "fgsm"
+source = "other.toml"
+strengths = [0.1]
+"""
+MODULE = """
+from torch import nn
+
+def factory():
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+"""
+
+
+@pytest.fixture
+def project(tmp_path, own_path):
+    """A card with sweeps of every way of working, and one that examples are made on."""
+    path = helpers.project(tmp_path / "project", MODULE, CARD)
+    other = path.with_name("other.toml")
+    other.write_text(
+        path.read_text().replace('"tiny"', '"other"').replace("seed = 1", "seed = 2").partition("[sweeps")[0]
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (COUNT, 4, 4), dtype=np.uint8)
+    np.savez(path.with_name("images.npz"), test_x=pixels, test_y=np.arange(COUNT) % 3)
+    card = cards.load(path)
+    return SimpleNamespace(
+        card=card,
+        wanted=[(card, sweep) for sweep in card.file.sweeps],
+        harness=lambda name="store", **more: Harness(Store(tmp_path / name, "this"), tmp_path, threads=1, **more),
+    )
+
+
+class Here:
+    """Executes tasks in this process, by what can be pickled; a unit for which ``told`` gives something is not made."""
+
+    def __init__(self, harness, monkeypatch, told=lambda task, chunk: None):
+        self.units, self.told = [], told
+
+        def unpacked(shipped, get):
+            assert dict(shipped.files)
+            for _, content in shipped.files:
+                assert isinstance(get(content), bytes)
+            return harness.classifier(cards.load(shipped.card.path)).module
+
+        monkeypatch.setattr(worker, "unpacked", unpacked)
+
+    def __call__(self, tasks, units, contents):
+        tasks = pickle.loads(pickle.dumps(tasks))
+        holder = worker.Holder(tasks, lambda name: pickle.loads(pickle.dumps(contents[name]())))
+        for number, chunk in units:
+            self.units.append((tasks[number], chunk))
+            told = worker.one(holder, number, chunk)
+            yield told | (self.told(tasks[number], chunk) or {})
+
+
+def digests(harness, wanted):
+    return {sweep: harness.evidence(card, sweep).digest for card, sweep in wanted}
+
+
+def test_it_is_what_a_plain_sweep_decides(project, monkeypatch):
+    """Catches: other draws in a worker, a transfer made on another model, directions made twice, chunks left behind."""
+    harness = project.harness()
+    here = Here(harness, monkeypatch)
+    filling = Filling(harness, here)
+    filling.run(project.wanted)
+    assert filling.failed == {}
+    assert harness.notices == [f"{name}: its weights are random (seed {seed}), as the card says" for name, seed in
+                               (("tiny", 1), ("other", 2))]  # fmt: skip
+    made = [(task.title, task.directions, task.perturbation.kind, task.source is not None) for task, _ in here.units]
+    assert len(made) == 3 * (2 + 3 + 1 + 1)  # clean twice; three sweeps; the source's own; its directions
+    assert sum(directions for _, directions, *_ in made) == 3
+    plain = project.harness("plain")
+    assert digests(project.harness(), project.wanted) == digests(plain, project.wanted)
+    stored = dict(harness.store.entries())
+    for path, evidence in plain.store.entries():
+        found = stored[harness.store.root / path.relative_to(plain.store.root)]
+        for name in ("key", "subject", "state", "batch_size", "memory_format", "device", "sources", "doubts", "notes"):
+            assert found.provenance[name] == evidence.provenance[name], name
+    assert not list(harness.store.root.glob("chunks/??/*"))
+    again = Here(harness, monkeypatch)
+    Filling(project.harness(), again).run(project.wanted)
+    assert again.units == []
+
+
+def test_it_goes_on_after_an_engine_that_died(project, monkeypatch):
+    """Catches: finished chunks made again, a sweep that is found half made called whole."""
+
+    def dies(task, chunk):
+        if task.perturbation.kind == "fgsm" and not task.directions and task.source is None and chunk == 1:
+            raise EngineError("the cluster is gone")
+
+    harness = project.harness()
+    here = Here(harness, monkeypatch, dies)
+    with pytest.raises(EngineError):
+        Filling(harness, here).run(project.wanted)
+    assert list(harness.store.root.glob("chunks/??/*/0.safetensors"))
+    before = len(here.units)
+    harness = project.harness()
+    harness.store.run = "next"
+    again = Here(harness, monkeypatch)
+    filling = Filling(harness, again)
+    filling.run(project.wanted)
+    assert filling.failed == {}
+    assert before - 1 + len(again.units) == 3 * 7
+    assert digests(harness, project.wanted) == digests(project.harness("plain"), project.wanted)
+
+
+def test_what_fails_stops_nothing_else(project, monkeypatch):
+    """Catches: one bad sweep that takes all with it, one made again without end, a failure that other workers miss."""
+    harness = project.harness()
+    here = Here(harness, monkeypatch, lambda task, chunk: {"error": "no luck"} if task.unit == "native"
+                and task.perturbation.kind == "normal" and chunk == 1 else None)  # fmt: skip
+    filling = Filling(harness, here)
+    filling.run(project.wanted)
+    assert list(filling.failed.values()) == ["tiny:normal: no luck"]
+    assert len(here.units) == 3 * 7
+    assert harness.stored(project.card, harness.key(project.card, "over")) is not None
+    (marker,) = harness.store.root.glob("attempts/evidence-*.json")
+    assert "no luck" in marker.read_text()
+
+
+def test_less_memory_means_smaller_batches(project, monkeypatch):
+    """Catches: chunks of two batch sizes in one evidence; a sweep given up where half of the batch would do."""
+
+    def full(task, chunk):
+        return {"full": True, "content": b""} if task.batch_size > 100 and task.perturbation.kind == "normal" else None
+
+    harness = project.harness()
+    Filling(harness, Here(harness, monkeypatch, full)).run([(project.card, "normal")])
+    evidence = harness.stored(project.card, harness.key(project.card, "normal"))
+    assert evidence.provenance["out_of_memory_at"] > evidence.provenance["batch_size"]
+    assert evidence.provenance["batch_size"] <= 100
+    assert set(evidence.status) == {"ok"}
+
+
+def test_two_drivers_on_one_store(project, monkeypatch):
+    """Catches: a sweep made by both, two that wait for each other, one that does not see what the other has made."""
+    said, release = [], threading.Event()
+    harness = project.harness()
+    harness.store.say = said.append
+    key = harness.key(project.card, "clean")
+    harness.classifier(project.card)
+
+    def other():
+        with Store(harness.store.root, "other").alone(f"evidence-{key}", "sweeping"):
+            release.wait(20)
+            plain = project.harness("plain")
+            path = plain.store.path("evidence", key)
+            plain.evidence(project.card, "clean")
+            harness.store.write(harness.store.path("evidence", key), path.read_bytes())
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    here = Here(harness, monkeypatch, lambda task, chunk: release.set())
+    try:
+        Filling(harness, here).run([(project.card, "normal")])
+    finally:
+        release.set()
+        thread.join()
+    assert {task.perturbation.kind for task, _ in here.units} == {"normal"}
+    assert said == ["waiting for another process: sweeping tiny:clean"]
+    assert harness.stored(project.card, harness.key(project.card, "clean")) is not None

@@ -1,0 +1,262 @@
+"""Sweeps on a real cluster of two nodes, and what can go wrong there: nothing is lost, and nothing counted twice."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import helpers
+import numpy as np
+import pytest
+
+from robustness import cards
+from robustness.draws import CHUNK
+from robustness.engines import fill, parse
+from robustness.engines.nodes import connected
+from robustness.errors import EngineError
+from robustness.evidence import RAISED
+from robustness.harness import Harness
+from robustness.store import Store
+
+pytest.importorskip("ray", reason='needs a cluster: pip install "pytest-robustness[ray]"')
+pytestmark = pytest.mark.filterwarnings("ignore")  # Ray leaves sockets and processes to the garbage collector
+
+COUNT = 5 * CHUNK + 345
+MODULE = """
+import os, signal, time
+from pathlib import Path
+from torch import nn
+from {module}_part import LAYERS
+
+HERE = Path("{here}")
+
+class Net(nn.Sequential):
+    def forward(self, inputs):
+        with (HERE / "passes").open("a") as stream:
+            stream.write(str(os.getpid()) + " " + str(len(inputs)) + "\\n")
+        noisy = bool((inputs * 255 % 1 > 1e-3).any() & (inputs * 255 % 1 < 1 - 1e-3).any())
+        if noisy:
+            time.sleep(float((HERE / "slow").read_text()) if (HERE / "slow").exists() else 0)
+            if inputs.flatten(1)[:, :2].mean() > 0.75:  # the marked chunk
+                {marked}
+        return super().forward(inputs)
+
+def factory():
+    return Net(*LAYERS())
+"""
+PART = """
+from torch import nn
+
+def LAYERS():
+    return [nn.Flatten(), nn.Linear(16, 3)]
+"""
+CARD = """
+name = "tiny"
+[model]
+factory = "{module}:factory"
+seed = 1
+[data]
+name = "array"
+file = "./images.npz"
+[sweeps.normal]
+kind = "normal"
+strengths = [0.1]
+[sweeps.fgsm]
+kind = "fgsm"
+strengths = [0.05, 0.2]
+[sweeps.over]
+kind = "fgsm"
+source = "other.toml"
+strengths = [0.1]
+"""
+
+
+def ray_processes() -> set[int]:
+    """Give the processes that are Ray's, of everybody."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if any(word in command for word in (b"raylet", b"gcs_server", b"ray::", b"ray/_private")):
+            found.add(int(folder.name))
+    return found
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A head, which sweeps too, and another node; after all tests no process of theirs is left."""
+    from ray.cluster_utils import Cluster
+
+    before = ray_processes()
+    made = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False},
+    )
+    made.other = made.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+    yield made
+    made.shutdown()
+    for _ in range(100):
+        if not (left := ray_processes() - before):
+            break
+        time.sleep(0.1)
+    assert left == set()
+
+
+@pytest.fixture
+def project(tmp_path, own_path):
+    """Make a project whose model logs its passes, and does something of its own at one chunk of noisy images."""
+
+    def make(marked="pass", shape=(4, 4), count=COUNT):
+        path = helpers.project(tmp_path / "project", "", CARD)
+        (source,) = path.parents[1].glob("tiny_*.py")
+        source.with_name(f"{source.stem}_part.py").write_text(PART.replace("16", str(int(np.prod(shape)))))
+        text = MODULE.replace("{module}", source.stem).replace("{here}", str(tmp_path)).replace("{marked}", marked)
+        source.write_text(text)
+        other = path.with_name("other.toml")
+        bare = path.read_text().partition("[sweeps")[0]
+        other.write_text(bare.replace('"tiny"', '"other"').replace("seed = 1", "seed = 2"))
+        pixels = np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
+        pixels[:, 0, :2] = 100
+        pixels[CHUNK : 2 * CHUNK, 0, :2] = 255
+        np.savez(path.with_name("images.npz"), test_x=pixels, test_y=np.arange(count) % 3)
+        card = cards.load(path)
+        return SimpleNamespace(
+            card=card,
+            here=tmp_path,
+            wanted=[(card, sweep) for sweep in card.file.sweeps],
+            passes=lambda: (tmp_path / "passes").read_text().split("\n")[:-1],
+            harness=lambda name="store", run=None: Harness(Store(tmp_path / name, run), tmp_path, threads=1),
+        )
+
+    return make
+
+
+def digests(harness, wanted):
+    return {sweep: harness.evidence(card, sweep).digest for card, sweep in wanted}
+
+
+def wait_for(what, seconds=240):
+    for _ in range(seconds * 20):
+        if what():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it never came")
+
+
+def chunks_of(project, name="store"):
+    return list((project.here / name / "chunks").glob("??/*/*.safetensors"))
+
+
+ONCE = """
+                try:
+                    (HERE / "died").touch(exist_ok=False)
+                except FileExistsError:
+                    pass
+                else:
+                    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_it_is_what_one_machine_decides_though_a_worker_dies(cluster, project):
+    """Catches: other bits than a plain sweep's, a chunk lost or made twice with its worker, a worker not replaced."""
+    made = project(marked=ONCE.strip())
+    harness = made.harness()
+    fill(harness, parse(f"ray={cluster.address}"), made.wanted, "auto")
+    assert harness.kind == made.harness().device_kind
+    workers = {line.split()[0] for line in made.passes()} - {str(os.getpid())}
+    assert len(workers) >= 2
+    found = digests(harness, made.wanted)
+    assert str(os.getpid()) not in {line.split()[0] for line in made.passes()}, "something was swept here"
+    assert found == digests(made.harness("plain"), made.wanted)
+    assert not chunks_of(made)
+    assert (made.here / "died").exists()
+
+
+def test_a_node_dies(cluster, project):
+    """Catches: chunks lost with their node, or what it had made counted twice."""
+    made = project()
+    (made.here / "slow").write_text("0.3")
+    due = made.harness()
+
+    def kill():
+        wait_for(lambda: chunks_of(made))
+        cluster.remove_node(cluster.other, allow_graceful=False)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    fill(due, parse(f"ray={cluster.address}"), made.wanted[:2], "cpu")
+    thread.join()
+    cluster.other = cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+    (made.here / "slow").unlink()
+    assert digests(due, made.wanted[:2]) == digests(made.harness("plain"), made.wanted[:2])
+
+
+def test_a_driver_dies_beside_another(cluster, project):
+    """Catches: finished chunks lost with their driver, its locks left, two drivers that make one thing twice."""
+    made = project()
+    (made.here / "slow").write_text("0.3")
+    engine, wanted, total = parse(f"ray={cluster.address},workers=1"), made.wanted[:1], COUNT // CHUNK + 1
+    errors: list[str] = []
+
+    def filled():
+        try:
+            fill(made.harness(), engine, wanted, "cpu")
+        except EngineError as error:
+            errors.append(str(error))
+
+    first, second = threading.Thread(target=filled), threading.Thread(target=filled)
+    first.start()
+    wait_for(lambda: len(chunks_of(made)) >= 2 and (made.here / "store" / "evidence").exists())
+    (driver,) = drivers()
+    second.start()
+    wait_for(lambda: len(drivers()) == 2)
+    os.kill(driver, signal.SIGKILL)
+    first.join()
+    kept = len(chunks_of(made))
+    second.join()
+    (error,) = errors
+    assert "killed by SIGKILL" in error
+    assert "finished chunks are kept" in error
+    swept = [line for line in made.passes() if int(line.split()[1]) > 8]
+    assert kept >= 2
+    assert len(swept) <= 2 * total + 2, "beside the clean pass and this one, what was under way when its driver died"
+    harness = made.harness()
+    assert digests(harness, wanted) == digests(made.harness("plain"), wanted)
+
+
+def drivers() -> list[int]:
+    """Give the processes of this one that drive clusters."""
+    children = (path.read_text().split() for path in Path(f"/proc/{os.getpid()}/task").glob("*/children"))
+    every = (int(pid) for pids in children for pid in pids)
+    return [pid for pid in every if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_an_exception_on_one_chunk(cluster, project):
+    """Catches: a user's error retried without end, one that takes other cells or sweeps with it."""
+    made = project(marked='raise ValueError("no luck with these")')
+    harness = made.harness()
+    fill(harness, parse(f"ray={cluster.address}"), made.wanted[1:2], "cpu")
+    evidence = harness.evidence(made.card, "fgsm")
+    assert set(evidence.status) == {f"{RAISED}ValueError: no luck with these"}
+    plain = made.harness("plain").evidence(made.card, "fgsm")
+    assert evidence.status == plain.status
+    assert evidence.digest == plain.digest
+
+
+def test_an_address_where_nothing_listens():
+    """Catches: minutes of silence."""
+    began = time.monotonic()
+    with pytest.raises(EngineError, match=r"nothing answers at 127\.0\.0\.1:1 "), connected(parse("ray=127.0.0.1:1")):
+        pass
+    assert time.monotonic() - began < 10
+
+
+def test_a_gpu_where_none_is(cluster, project):
+    """Catches: a run that waits for a GPU for ever."""
+    made = project()
+    with pytest.raises(EngineError, match="the cluster has no GPU"):
+        fill(made.harness(), parse(f"ray={cluster.address}"), made.wanted, "cuda")
