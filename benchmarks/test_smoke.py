@@ -1,13 +1,13 @@
 """The benchmarks at a size that takes seconds: they run, and pytest-benchmark keeps their times; none is asserted."""
 
-import functools
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import folder, gate, peers, report, retrainings, startup, training
+from benchmarks import architectures, folder, gate, peers, report, retrainings, startup, training
 from benchmarks import sweep as noise
 from models.mlp import mlp
 from robustness import cards
@@ -132,13 +132,57 @@ def test_a_missed_bound_is_red_where_asked(monkeypatch, most, code):
     assert training.main(["--check"]) == code
 
 
-def test_a_folder_beside_memory(capsys, monkeypatch):
-    """Catches: a benchmark that sweeps other images than it says, or that no longer runs."""
-    small = functools.partial(folder.resnet50, width=0.05)
-    monkeypatch.setattr(folder, "resnet50", small)
-    monkeypatch.setattr(folder, "peak", lambda where, what, device: {"folder": 3000.0, "model": 1000.0}[what])
-    monkeypatch.setattr(folder.time, "sleep", lambda seconds: None)
-    memory, time = folder.compare(folder.CLASSES, 1, "cpu")
+def test_a_folder(capsys):
+    """Catches: a benchmark that no longer runs, memory that is not the sweep's, threads whose time is not seen."""
+    memory, time = folder.compare(20, "cpu")
+    assert memory.held
+    assert time.ratio > 1
+    assert "20 JPEGs of 500 x 375, ResNet-50" in capsys.readouterr().out
+
+
+def test_what_a_folder_costs(monkeypatch):
+    """Catches: bytes for MiB, waiting that is forgotten, or that is shared among no threads."""
+    costs = {
+        "model": folder.Cost(1000.0, 10.0, 20.0, 0.0, 0.0, 2),
+        "folder": folder.Cost(3000.0, 10.0, 20.0, 1.0, 1.0, 2),
+    }
+    monkeypatch.setattr(folder, "aside", lambda where, what, device: costs[what])
+    monkeypatch.setattr(folder, "YOUNGEST", 0)
+    memory, time = folder.compare(len(folder.CLASSES), "cpu")
     assert memory.ratio == pytest.approx(2.097152)
-    assert (memory.held, time.most) == (False, 1.10)
-    assert folder.FOLDER in capsys.readouterr().out
+    assert time.ratio == pytest.approx(1 / 0.9)
+    assert (memory.held, time.held, time.most) == (False, False, 1.10)
+
+
+def test_an_architecture_and_one_without_classes(tmp_path, monkeypatch, capsys):
+    """Catches: a table that no sweep stands behind, results made again, a reason that is none, a stale page."""
+    names = ("timm:test_vit", "timm:eva02_tiny_patch14_224", "timm:no_such_net")
+    monkeypatch.setattr(architectures, "ARCHITECTURES", names)
+    monkeypatch.setattr(architectures, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(architectures, "PAGE", tmp_path / "page.md")
+    assert architectures.main([]) == 0
+    whole, features, unknown = json.loads(architectures.RESULTS.read_text())
+    assert (whole["numbers"], whole["cells"], whole["said"], whole["shape"]) == (11, 11, [], [3, 160, 160])
+    assert (features["cells"], unknown["cells"]) == (0, 0)
+    assert "it gives features, it has no classes; write arguments" in features["said"][0]
+    assert "timm has no classifier 'no_such_net'" in unknown["said"][0]
+    page = architectures.PAGE.read_text()
+    assert "3 of the 3 on its list were measured so far: 1 give numbers in every cell,\n0 in some, 2 in none" in page
+    capsys.readouterr()
+    monkeypatch.setattr(architectures, "measured", None)
+    assert architectures.main([]) == 0  # all of it stands
+
+
+def test_what_a_user_could_not_make_sense_of_is_red(tmp_path, monkeypatch):
+    """Catches: a library's traceback counted as a clear reason."""
+    monkeypatch.setattr(architectures, "_sweep", lambda *_: {}["no such key"])
+    result = architectures.measured("timm:resnet18", tmp_path)
+    assert (result["unclear"], result["said"]) == (True, ["KeyError: 'no such key'"])
+    monkeypatch.setattr(architectures, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(architectures, "PAGE", tmp_path / "page.md")
+    assert architectures.main(["timm:mixer_s32_224"]) == 1
+
+
+def test_the_page_of_architectures_is_that_of_its_results():
+    """Catches: a page that was edited by hand, or that a new result did not reach."""
+    assert architectures.PAGE.read_text(encoding="utf-8") == architectures.page([*architectures.read().values()])
