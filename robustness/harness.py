@@ -88,7 +88,8 @@ class Harness:
     @property
     def sweeps_on(self) -> str:
         """The device that sweeps run on."""
-        return self.device if self.kind is None else self.kind.partition("-")[0]
+        of = "" if self.kind is None else self.kind.partition("-")[0]
+        return self.device if self.device.startswith(of) else of
 
     def images(self, card: Card, part: Literal["train", "test"] = "test") -> Images:
         """Give the images that a card is tested (or trained) on; DataMissing where they are not on this machine."""

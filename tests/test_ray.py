@@ -15,7 +15,7 @@ from robustness import cards
 from robustness.draws import CHUNK
 from robustness.engines import fill, parse
 from robustness.engines.nodes import connected
-from robustness.errors import EngineError
+from robustness.errors import EngineError, SweepError
 from robustness.evidence import RAISED
 from robustness.harness import Harness
 from robustness.store import Store
@@ -247,6 +247,25 @@ def test_an_exception_on_one_chunk(cluster, project):
     assert evidence.digest == plain.digest
 
 
+def test_a_worker_that_dies_each_time(cluster, project):
+    """Catches: images that kill every worker tried without end, or taking the sweeps beside them with them."""
+    made = project(marked="os.kill(os.getpid(), signal.SIGKILL)")
+    harness = made.harness()
+    fill(harness, parse(f"ray={cluster.address}"), made.wanted[:1], "cpu")
+    assert set(harness.evidence(made.card).status) == {"ok"}
+    with pytest.raises(SweepError, match="tiny:normal: its worker died 3 times"):
+        harness.evidence(made.card, "normal")
+
+
+def test_more_images_than_the_object_store_holds(cluster, project):
+    """Catches: a full store that ends the run, or images that are lost from it."""
+    made = project(shape=(96, 96, 3), count=4 * CHUNK)
+    wanted = made.wanted[:1]
+    harness = made.harness()
+    fill(harness, parse(f"ray={cluster.address}"), wanted, "cpu")
+    assert digests(harness, wanted) == digests(made.harness("plain"), wanted)
+
+
 def test_an_address_where_nothing_listens():
     """Catches: minutes of silence."""
     began = time.monotonic()
@@ -260,3 +279,23 @@ def test_a_gpu_where_none_is(cluster, project):
     made = project()
     with pytest.raises(EngineError, match="the cluster has no GPU"):
         fill(made.harness(), parse(f"ray={cluster.address}"), made.wanted, "cuda")
+
+
+def test_the_cluster_is_gone(project):
+    """Catches: a test run that Ray ends with its driver, in silence; finished chunks lost with the cluster."""
+    from ray.cluster_utils import Cluster
+
+    made = project()
+    (made.here / "slow").write_text("0.3")
+    own = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+
+    def end():
+        wait_for(lambda: len(chunks_of(made)) >= 2)
+        own.shutdown()
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    with pytest.raises(EngineError, match="finished chunks are kept"):
+        fill(made.harness(), parse(f"ray={own.address}"), made.wanted[:1], "cpu")
+    thread.join()
+    assert chunks_of(made) or (made.here / "store/evidence").exists()

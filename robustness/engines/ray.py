@@ -13,7 +13,7 @@ from robustness.errors import EngineError, RobustnessError
 from robustness.harness import Harness
 from robustness.store import Store
 
-BEGUN = 4
+BEGUN = 3
 """How often a chunk is begun: a worker that dies of it takes others with it, while one that is killed is replaced."""
 
 Tell = Callable[..., None]

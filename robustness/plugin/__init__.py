@@ -85,7 +85,9 @@ def pytest_report_header(config: pytest.Config) -> Sequence[str]:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Have an engine make what the cards need before xdist's workers begin: its controller collects nothing."""
     config = session.config
-    if not is_worker(config) and getattr(config.option, "tx", None) and option(config, "engine") and has_cards(config):
+    if is_worker(config) or not getattr(config.option, "tx", None) or config.option.collectonly:
+        return
+    if option(config, "engine") and has_cards(config):
         _fill(config, lambda run: run.needed())
 
 

@@ -1,0 +1,130 @@
+"""
+What a cluster of Ray's costs and gives: two workers against one, and one against a plain sweep on one core.
+
+    python -m benchmarks.cluster [--chunks 20] [--workers 1 2] [--check]
+
+A convolutional network on random 32×32 images, one perturbation at five strengths, so many chunks of 1,000 images.
+Times are from the first chunk that is finished to the last: start-up aside. The plain sweep is confined to one core, in
+a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import numpy as np
+from tabulate import tabulate
+
+from robustness import cards
+from robustness.draws import CHUNK
+from robustness.engines import fill, parse
+from robustness.harness import Harness
+from robustness.store import Store
+
+TWO, PLAIN = 1.8, 1.1
+"""Two workers are at least so many times as fast as one; one takes at most so many times the plain sweep's time."""
+NET = """
+from torch import nn
+
+def net():
+    layers = [nn.Conv2d(3, 24, 3, padding=1), nn.ReLU(), nn.Conv2d(24, 24, 3, padding=1), nn.ReLU(), nn.MaxPool2d(4)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(24 * 64, 10))
+"""
+CARD = """
+name = "timed"
+[model]
+factory = "timed_net:net"
+seed = 0
+[data]
+name = "array"
+file = "./images.npz"
+[sweeps.normal]
+kind = "normal"
+strengths = [0.1, 0.2, 0.3, 0.4, 0.5]
+"""
+
+
+class Clock:
+    """A progress that notes when how many images were done."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[float, int]] = []
+
+    def __call__(self, what: str) -> AbstractContextManager[Callable[[int, int], None]]:
+        """Begin to note."""
+        return nullcontext(lambda done, total: self.seen.append((time.perf_counter(), done)))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds a chunk, start-up aside."""
+        (began, first), (ended, last) = self.seen[0], self.seen[-1]
+        return (ended - began) / (last - first) * CHUNK
+
+
+def project(folder: Path, chunks: int) -> Path:
+    """Write a card with its model and images; give its path."""
+    pixels = np.random.default_rng(0).integers(0, 256, (chunks * CHUNK, 32, 32, 3), dtype=np.uint8)
+    np.savez(folder / "images.npz", test_x=pixels, test_y=np.arange(len(pixels)) % 10)
+    (folder / "pyproject.toml").touch()
+    (folder / "timed_net.py").write_text(NET)
+    (folder / "card.toml").write_text(CARD)
+    return folder / "card.toml"
+
+
+def harness(path: Path, name: str, clock: Clock) -> Harness:
+    """Give a harness with a store of its own, in which the clean pass is there already."""
+    made = Harness(Store(path.parent / name), path.parent, threads=1)
+    made.evidence(cards.load(path))
+    made.progress = clock
+    return made
+
+
+def plain(path: Path) -> float:
+    """Sweep in this process, confined to one core."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    clock = Clock()
+    harness(path, "plain", clock).evidence(cards.load(path), "normal")
+    return clock.seconds
+
+
+def by_ray(path: Path, workers: int) -> float:
+    """Sweep on a cluster of this machine."""
+    clock = Clock()
+    card = cards.load(path)
+    fill(harness(path, f"ray-{workers}", clock), parse(f"ray,workers={workers}"), [(card, "normal")], "cpu")
+    return clock.seconds
+
+
+def main() -> int:
+    """Print the table; with ``--check`` fail where a bound is broken."""
+    parser = argparse.ArgumentParser("benchmarks.cluster")
+    parser.add_argument("--chunks", type=int, default=20)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--plain", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.plain:
+        print(plain(options.plain))
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        path = project(Path(folder), options.chunks)
+        command = [sys.executable, "-m", "benchmarks.cluster", "--plain", str(path)]
+        alone = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+        times = {workers: by_ray(path, workers) for workers in options.workers}
+    rows = [["plain, one core", alone, 1.0]]
+    rows += [[f"ray, {workers} worker(s)", seconds, alone / seconds] for workers, seconds in times.items()]
+    print(tabulate(rows, ["", "seconds a chunk", "times as fast"], tablefmt="github", floatfmt=".3f"))
+    broken = [1, 2] == options.workers and (times[1] / times[2] < TWO or times[1] / alone > PLAIN)
+    return int(options.check and broken)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

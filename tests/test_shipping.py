@@ -1,0 +1,100 @@
+"""A model that travels: made again where no folder is shared, and in a process that knows nothing of its project."""
+
+import os
+import pickle
+import subprocess
+import sys
+
+import helpers
+import pytest
+
+from robustness import cards, classifiers, weights
+from robustness.engines.shipping import packed
+from robustness.modules import state_hash
+
+NET = """
+from pathlib import Path
+from torch import nn
+from {package}.parts.layers import layers
+import {outside}
+
+def factory(width=3):
+    return nn.Sequential(*layers(width), nn.Linear(width, {outside}.CLASSES))
+"""
+LAYERS = "from torch import nn\ndef layers(width):\n    return [nn.Flatten(), nn.Linear(784, width)]\n"
+CARD = """
+name = "tiny"
+[model]
+factory = "{package}.net:factory"
+arguments = {{ width = 5 }}
+weights = "own/tiny.safetensors"
+[data]
+name = "digits"
+split = {{ kind = "balanced", per_class = 3 }}
+[claims.clean]
+accuracy = 0.5
+"""
+ELSEWHERE = """
+import pickle, sys
+from pathlib import Path
+from robustness.engines.shipping import unpacked
+from robustness.modules import state_hash
+
+shipped, contents = pickle.loads(Path(sys.argv[1]).read_bytes())
+module = unpacked(shipped, contents.__getitem__)
+assert not module.training
+print(state_hash(module), module[1].out_features)
+"""
+
+
+@pytest.fixture
+def made(tmp_path, own_path):
+    """A model in a package of a project, that imports from another folder, with weights beside its card."""
+    package, outside = (f"{name}_{os.getpid()}_{next(helpers.NUMBERS)}" for name in ("package", "outside"))
+    project, other = tmp_path / "project", tmp_path / "other"
+    texts = {
+        "net": NET.format(package=package, outside=outside),
+        "parts/layers": LAYERS,
+        "__init__": "",
+        "parts/__init__": "",
+    }
+    for name, text in texts.items():
+        path = project / package / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    other.mkdir()
+    (other / f"{outside}.py").write_text("CLASSES = 10\n")
+    sys.path.append(str(other))
+    (project / "pyproject.toml").touch()
+    card = project / "cards" / "tiny.toml"
+    (card.parent / "own").mkdir(parents=True)
+    card.write_text(CARD.format(package=package))
+    read = cards.load(card)
+    (card.parent / "own" / "tiny.safetensors").write_bytes(weights.to_bytes(classifiers.built(read).state_dict(), {}))
+    return read
+
+
+def test_it_is_the_same_model_elsewhere(made, tmp_path):
+    """Catches: a package's files or those of another folder left behind, weights not found, arguments lost."""
+    loaded = classifiers.load(made, made.weights)
+    shipped, files = packed(made, made.weights, loaded, ())
+    assert not shipped.card.file.claims
+    contents = {name: path.read_bytes() for name, path in files.items()}
+    (tmp_path / "shipped").write_bytes(pickle.dumps((shipped, contents)))
+    environment = {**os.environ, "PYTHONPATH": str(helpers.ROOT)}
+    command = [sys.executable, "-c", ELSEWHERE, str(tmp_path / "shipped")]
+    (tmp_path / "project").rename(tmp_path / "gone")
+    (tmp_path / "other").rename(tmp_path / "gone too")
+    done = subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [state_hash(loaded.module), "5"]
+
+
+def test_a_model_is_named_by_content(made):
+    """Catches: a worker that keeps an older model because the card is called the same."""
+    loaded = classifiers.load(made, made.weights)
+    before, _ = packed(made, made.weights, loaded, ())
+    assert packed(made, made.weights, loaded, ())[0].name == before.name
+    assert packed(made, made.weights, loaded, ("a", "b"))[0].name != before.name
+    made.weights.write_bytes(made.weights.read_bytes() + b" ")
+    assert packed(made, made.weights, loaded, ())[0].name != before.name
