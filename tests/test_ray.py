@@ -1,9 +1,12 @@
 """Sweeps on a real cluster of two nodes, and what can go wrong there: nothing is lost, and nothing counted twice."""
 
 import os
+import shutil
 import signal
+import subprocess
 import threading
 import time
+import venv
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -279,6 +282,34 @@ def test_a_gpu_where_none_is(cluster, project):
     made = project()
     with pytest.raises(EngineError, match="the cluster has no GPU"):
         fill(made.harness(), parse(f"ray={cluster.address}"), made.wanted, "cuda")
+
+
+def test_a_node_with_another_version(cluster, project, tmp_path, monkeypatch):
+    """A node of a second environment. Catches: evidence of two versions in one."""
+    monkeypatch.chdir(tmp_path)  # workers import from the driver's current folder first, where they have such a one
+    venv.create(tmp_path / "venv", symlinks=True)
+    (packages,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    import ray
+
+    (packages / "all.pth").write_text(str(Path(ray.__file__).parents[1]))
+    shutil.copytree(helpers.ROOT / "robustness", packages / "robustness", ignore=shutil.ignore_patterns("__pycache__"))
+    (packages / "robustness" / "__init__.py").write_text('"""Another one."""\n__version__ = "0.0.7"\n')
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [str(tmp_path / "venv/bin/python"), "-m", "ray.scripts.scripts", "start", "--block"]
+    command += [f"--address={cluster.address}", "--num-cpus=1", "--object-store-memory=80000000"]
+    node = subprocess.Popen(
+        command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for(lambda: sum(node["Alive"] for node in cluster.global_state.node_table()) == 3)
+        made = project()
+        with pytest.raises(EngineError, match=r"1 node\(s\) have other versions") as caught:
+            fill(made.harness(), parse(f"ray={cluster.address}"), made.wanted, "cpu")
+        assert "pytest-robustness 0.0.7 (here " in str(caught.value)
+    finally:
+        node.terminate()
+        node.wait(60)
+    wait_for(lambda: sum(node["Alive"] for node in cluster.global_state.node_table()) == 2)
 
 
 def test_the_cluster_is_gone(project):
