@@ -117,7 +117,7 @@ class Reader:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=300,
+            timeout=900,
         )
         wrong = f"{block.place}: {command}\nended with {done.returncode}, not {block.status}\n{done.stdout}"
         assert done.returncode == block.status, wrong

@@ -17,7 +17,7 @@ from robustness.schema import CardFile
 EVERY = [block for page in pages.pages() for block in pages.blocks(page)]
 SHOWN = {"text", "json", "yaml", "ini", "groovy", "csv", "html", "diff", "console"}
 """Languages of what is shown and not typed here."""
-TOOLS = {"pip", "tox", "git", "pre-commit", "mkdocs", "cp", "echo", "ls", "mkdir", "cat", "seq"}
+TOOLS = {"sed", "pip", "tox", "git", "pre-commit", "mkdocs", "cp", "echo", "ls", "mkdir", "cat", "seq"}
 """Programs beside our own that a page may call unmarked."""
 CARD = {
     "name": "shown",
@@ -44,7 +44,7 @@ def test_every_block_says_what_it_is_in():
     assert [f"{block.place}: {block.language!r}" for block in EVERY if block.language not in known] == []
     fences = sum(len(re.findall(r"^ *```", page.read_text(encoding="utf-8"), re.MULTILINE)) for page in pages.pages())
     assert fences == 2 * len(EVERY)
-    marks = sum(page.read_text(encoding="utf-8").count("<!-- not run:") for page in pages.pages())
+    marks = sum(page.read_text(encoding="utf-8").count("\n<!-- not run:") for page in pages.pages())
     assert marks == sum(block.reason is not None for block in EVERY)
 
 
@@ -132,8 +132,8 @@ def held(words, block):
     elif program == "python" and rest[0] == "-m":
         assert importlib.util.find_spec(rest[1]), block.place
     elif program == "python":
-        beside = {other.title.removesuffix(pages.ADDED) for other in EVERY if other.page == block.page}
-        assert rest[0] in beside or (helpers.ROOT / rest[0]).is_file(), f"{block.place}: no {rest[0]} on the page"
+        told = {other.title.removesuffix(pages.ADDED) for other in EVERY}  # pages go on where others end
+        assert rest[0] in told or (helpers.ROOT / rest[0]).is_file(), f"{block.place}: no page says what {rest[0]} is"
     else:
         assert program in TOOLS, (
             f"{block.place}: {program} is not known here: write <!-- not run: REASON --> before the block, "

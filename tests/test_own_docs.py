@@ -8,24 +8,21 @@ import sys
 import zipfile
 
 import helpers
+import pages
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
-PAGE = (helpers.ROOT / "docs" / "own-model.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r'^```(\w+)(?: title="([^"]*)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+PAGE = helpers.ROOT / "docs" / "own-model.md"
+BLOCKS = pages.blocks(PAGE)
 COMMON = "The model"
 WAYS = ["No file at all", "A card", "A hook", "Fixtures"]
 
 
-def blocks(section):
-    """Give language, title and text of the blocks under a heading."""
-    text = re.split(r"^## ", PAGE, flags=re.MULTILINE)
-    (found,) = (part for part in text if part.startswith(f"{section}\n"))
-    return [match.groups() for match in BLOCK.finditer(found)]
-
-
-def lines(text):
-    return [line for line in text.splitlines() if line.strip()]
+def under(section):
+    """Give the blocks under a heading."""
+    found = [block for block in BLOCKS if block.section == section]
+    assert found
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -49,34 +46,12 @@ def installed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(installed, tmp_path_factory):
-    """Run a section's blocks in a folder: files are written, commands run; give what each command said."""
+    """Do what a section says in a folder; give what each command said."""
+    if not shutil.which("bash"):
+        pytest.skip("no bash to type commands into")
     python, variables = installed
-    ours = ("PYTEST_", "ROBUSTNESS_", "PYTHONPATH", "VIRTUAL_ENV")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    environment |= {
-        **variables,
-        "ROBUSTNESS_STORE": str(tmp_path_factory.mktemp("store")),
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    programs = {"python": [], "pytest": ["-m", "pytest"], "robustness": ["-m", "robustness.cli"]}
-
-    def command(line, folder, red):
-        program, *words = line.split()
-        whole = [python, *programs[program], *words]
-        done = subprocess.run(whole, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == (1 if red else 0), f"{line}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
-
-    def section(name, folder):
-        said = []
-        for language, title, text in blocks(name):
-            if language == "sh":
-                said += [command(line, folder, (title or "").startswith("red")) for line in lines(text)]
-            else:
-                (folder / title).write_text(text)
-        return said
-
-    return section
+    environment = pages.environment(tmp_path_factory.mktemp("shell"), python, **variables)
+    return lambda name, folder: pages.Reader(folder, environment).follow(under(name))
 
 
 @pytest.fixture(scope="module")
@@ -94,13 +69,8 @@ def folder(trained, tmp_path):
 
 def test_the_page_has_the_ways_and_no_block_is_left_out():
     """Catches: a section that is renamed, or a new one whose blocks nobody runs."""
-    shown = {"Profiles": ["toml"]}
-    sections = {part.partition("\n")[0]: part for part in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]}
-    for name, text in sections.items():
-        found = [language for language, *_ in BLOCK.findall(text)]
-        assert bool(found) == (name in [COMMON, *WAYS, *shown])
-        assert len(found) == text.count("\n```") / 2
-    assert [language for language, *_ in blocks("Profiles")] == shown["Profiles"]
+    assert {block.section for block in BLOCKS} == {COMMON, *WAYS, "Profiles"}
+    assert [block.language for block in under("Profiles")] == ["toml"]
 
 
 def test_no_file_at_all(run, folder):
@@ -123,8 +93,7 @@ def test_a_card_from_nothing_to_the_first_red_claim(run, folder):
         assert re.search(r"passed: \d+ claims on 1 model: all held", out)
     assert re.search(r"FAILED: \d+ claims on 1 model: .*\d+ failed", weak)
     assert "weights weak.safetensors" in weak.partition("= robustness =")[2]
-    steps = [line for language, _, text in blocks("A card") for line in lines(text)]
-    assert len(steps) <= 10
+    assert sum(len(block.text.split("\n")) - 1 for block in under("A card")) <= 10
 
 
 def test_a_hook(run, folder):

@@ -1,0 +1,55 @@
+"""The tutorial and the pages for the three users hold: every step is done in their order, and said what they show."""
+
+import dataclasses
+import shutil
+import zipfile
+
+import helpers
+import pages
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+
+DOCS = helpers.ROOT / "docs"
+OWN, GATE, JUDGE, REVIEW = (
+    DOCS / f"{name}.md" for name in ("own-model", "gate-in-ci", "judge-a-retraining", "review-a-release")
+)
+
+pytestmark = pytest.mark.skipif(not shutil.which("bash"), reason="no bash to type commands into")
+
+
+def typed(page):
+    """The blocks of a page that are done: what is left is a table of a card that another page explains."""
+    return [block for block in pages.blocks(page) if block.title or block.language in ("sh", "text")]
+
+
+def test_the_tutorial(tmp_path):
+    """Catches: a step that a beginner cannot do, a gate that is green without a baseline or on a damaged model."""
+    folder = tmp_path / "checkout"
+    for name in ("models", "suites"):
+        shutil.copytree(helpers.ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("conftest.py", "pyproject.toml"):
+        shutil.copy(helpers.ROOT / name, folder / name)
+    pages.Reader(folder, pages.environment(tmp_path, PYTHONPATH=str(helpers.ROOT))).follow(typed(DOCS / "tutorial.md"))
+
+
+def test_the_pages_for_gate_keeper_trainer_and_reviewer(tmp_path):
+    """Catches: pages that do not go on where the one before ends, a weak model that passes, another's numbers."""
+    (wheel,) = WheelBuilder(str(helpers.ROOT)).build(directory=str(tmp_path / "wheel"), versions=["standard"])
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    folder = tmp_path / "own"
+    folder.mkdir()
+    reader = pages.Reader(folder, pages.environment(tmp_path, PYTHONPATH=str(tmp_path / "site")))
+    model = [block for block in pages.blocks(OWN) if block.section == "The model"]
+    card, named, *_ = [block for block in pages.blocks(OWN) if block.section == "A card"]
+    assert named.title == "pyproject.toml"
+    reader.follow([*model, dataclasses.replace(card, text=card.commands[0]), named])  # the second command comes again
+    for page in (GATE, JUDGE, REVIEW):
+        reader.follow(typed(page))
+    assert (folder / "review.html").stat().st_size > 10_000
+
+
+def test_readme_installs_as_the_tutorial_does():
+    """Catches: a tutorial that installs what the README no longer does."""
+    installs = [block.text.strip() for block in pages.blocks(DOCS / "tutorial.md") if block.section == "Install"]
+    (first, *_) = (block for block in pages.blocks(helpers.ROOT / "README.md") if block.language == "sh")
+    assert first.text.startswith(installs[0] + " && ")
