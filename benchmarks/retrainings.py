@@ -3,7 +3,7 @@ What both kinds of gate say of real retrainings: healthy ones held against each 
 
     python -m benchmarks.retrainings [--model mnist-mlp] [--retrainings 20] [--data DIR] [--store DIR]
 
-The last tables of docs/gate.md. Trainings and evidence of healthy seeds are kept in the store.
+The last tables of docs/gate.md. All trainings and all evidence are kept in the store.
 """
 
 from __future__ import annotations
@@ -16,18 +16,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import safetensors.torch
 from scipy.special import ndtri
 from scipy.stats import multivariate_normal
 from tabulate import tabulate
-from torch import nn
 
 from reports import running
-from reports.damage import evidence_of
-from robustness import cards, damage
+from robustness import cards
 from robustness.cards import Card
-from robustness.classifiers import inner, untrained
-from robustness.datasets.splits import some
+from robustness.damage.kinds import Damage
 from robustness.evidence import Evidence
 from robustness.gate import baseline, by_recipe, by_weights, recipe
 from robustness.gate.accept import of_seed, train
@@ -36,8 +32,7 @@ from robustness.gate.differences import Cell, paired
 from robustness.gate.tables import GateTable
 from robustness.harness import Harness
 from robustness.healthy import anew
-from robustness.recipes import Job
-from robustness.recipes import train as by_hand
+from robustness.trained import by_recipe as trained
 
 MARGIN, ALPHA = 0.02, 0.05
 FIRST = 1000
@@ -65,28 +60,12 @@ def healthy(harness: Harness, card: Card, count: int) -> list[Accepted]:
 
 def damaged(harness: Harness, card: Card) -> Iterator[tuple[str, Swept]]:
     """Damage the first training in ten graded ways, three of them by training it again on fewer images."""
-    whole = harness.classifier(card.reseeded(FIRST)).module
-    ways = [
-        *((f"weight noise, {d:g} deviations", damage.noised(whole, d)) for d in (0.2, 0.4, 0.8)),
-        *((f"{s:.0%} of the weights pruned", damage.pruned(whole, s)) for s in (0.7, 0.9)),
-        *((f"normalisation off by {m:g}", damage.wrong_normalisation(whole, m)) for m in (0.05, 0.2)),
-        *((f"trained on {s:.0%} of the images", fewer(harness, card, s)) for s in (0.5, 0.2, 0.05)),
-    ]
-    for name, module in ways:
-        running.say(f"sweeping: {name}")
-        swept = evidence_of(harness, card, module)
-        yield name, {sweep: swept[sweep] for sweep in SWEEPS}
-
-
-def fewer(harness: Harness, card: Card, share: float) -> nn.Module:
-    """Train a card's model on a part of its images, of every class alike."""
-    images = harness.images(card, "train")
-    part = images.select(some(images.labels, round(share * len(images))), f"{share:.0%} of {images.name}")
-    with harness.progress(f"training {card.name} on {len(part):,} images") as show:
-        state = by_hand(card.reseeded(FIRST), part, Job(FIRST, progress=show), {})
-    module = untrained(card, images.classes)
-    inner(module).load_state_dict(safetensors.torch.load(state))
-    return module.eval()
+    ways = {"noise": (0.2, 0.4, 0.8), "pruning": (0.7, 0.9), "normalisation": (0.05, 0.2), "data": (0.5, 0.2, 0.05)}
+    for damage in (Damage(kind, level) for kind, levels in ways.items() for level in levels):
+        one, of = card.reseeded(FIRST).damaged(damage), anew(harness)
+        running.say(f"sweeping: {damage}")
+        trained(of, one, by_command=True)
+        yield str(damage), {sweep: of.evidence(one, sweep) for sweep in SWEEPS}
 
 
 def kept(one: Sequence[Accepted], folder: Path) -> Baseline:

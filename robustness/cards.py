@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from robustness import project, sources, strengths, sweep_profiles
+from robustness.damage.kinds import Damage
 from robustness.datasets.spec import DataSpec
 from robustness.errors import CardError
 from robustness.found import libraries
@@ -62,6 +63,8 @@ class Card:
     """Other weights than its own that it is judged with."""
     measured: bool = False
     """Whether its sweeps alone were asked for, and no claim."""
+    damage: Damage | None = None
+    """What was done to its model on purpose."""
 
     @property
     def name(self) -> str:
@@ -92,6 +95,7 @@ class Card:
             # What cards without it always had as a key stays their key.
             **({"adaptation": model.adaptation} if model.adaptation else {}),
             **({"files": files} if files else {}),
+            **(self.damage.described if self.damage else {}),
         }
 
     @property
@@ -123,6 +127,11 @@ class Card:
         )
         model = self.file.model.model_copy(update={"weights": None})
         return replace(self, file=self.file.model_copy(update={"recipe": recipe, "model": model}), seeded=seed)
+
+    def damaged(self, damage: Damage) -> Card:
+        """Give the same card with its model damaged; trained anew from its own seed where it is its data that are."""
+        trained = self.file.recipe if damage.of.done == "training" else None
+        return replace(self.reseeded(trained.seed) if trained else self, damage=damage)
 
     def perturbation(self, sweep: str) -> Perturbation:
         """Give a sweep's perturbation by the sweep's name."""

@@ -79,10 +79,13 @@ def _sweep(options: Namespace) -> int:
 
 
 def _train(options: Namespace) -> int:
+    from robustness import cardfile
     from robustness.parallel import train_many
     from robustness.progress import bar
 
     harness = _harness(options)
+    if options.output and (len(options.seeds or "1") > 1 or len(_chosen(options)) > 1):
+        raise RobustnessError(f"--output {options.output} must be of one model and one seed; leave it out for several")
 
     def one(card: Card) -> int:
         every = [card.reseeded(seed) for seed in options.seeds or ()] if card.file.recipe else []
@@ -90,7 +93,10 @@ def _train(options: Namespace) -> int:
         paths = train_many(every or [card], root, harness.data_root, options.workers, say=_say, progress=bar, what=what)
         for path, seed in zip(paths, options.seeds or ["its own"], strict=True):
             print(f"{card.name} (seed {seed}): {path}")
-        if card.weights is not None:
+        if options.output:
+            cardfile.replace(options.output, paths[0].read_bytes())
+            print(f"written: {options.output}")
+        elif card.weights is not None:
             print(f"{card.name} is tested with {card.weights}, which is as it was: `robustness renew` writes it")
         return 0
 
@@ -291,6 +297,38 @@ def _accept(options: Namespace) -> int:
     return _printed(accept.accept(options.to or card.baseline, card.name, accepted, harness.store))
 
 
+def _mutate(options: Namespace) -> int:
+    from robustness import cardfile
+    from robustness.damage import keeping, mutation, telling
+    from robustness.damage.plan import Asked
+
+    for path in options.output or ():
+        telling.check(path)
+    given = [name for name, _ in options.damage or ()]
+    if twice := sorted({name for name in given if given.count(name) > 1}):
+        raise RobustnessError(f"--damage {twice[0]} must be given once; name several levels as {twice[0]}=LEVEL,LEVEL")
+    asked = Asked(
+        dict(options.damage) if options.damage else None, options.retrainings, options.all_levels, options.workers
+    )
+    harness, found = _harness(options), []
+
+    def one(card: Card) -> int:
+        found.append(mutation.mutated(harness, card, asked))
+        _printed(telling.lines(found[-1]))
+        if options.keep:
+            cardfile.replace(keeping.place(card), keeping.text(found[-1]).encode())
+            print(f"kept: {keeping.place(card)}")
+        return 0
+
+    code = _each(options, harness, one)
+    for path in options.output or ():
+        if code:
+            raise RobustnessError(f"{path} was not written, for not all that was asked for is there")
+        telling.write(path, found)
+        print(f"written: {path}")
+    return code
+
+
 def _compare(options: Namespace) -> int:
     from robustness.gate import compare
 
@@ -319,6 +357,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "data crops": _crops,
     "baseline accept": _accept,
     "compare": _compare,
+    "mutate": _mutate,
     "evidence list": _list,
     "evidence show": _show,
     "evidence prune": _prune,

@@ -24,6 +24,7 @@ class Purpose(IntEnum):
     TRAINING = 7
     VALIDATION = 8
     EXAMPLES = 9
+    DAMAGE = 10
 
 
 def generator(seed: int, purpose: Purpose, chunk: int = 0) -> np.random.Generator:

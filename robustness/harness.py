@@ -113,7 +113,8 @@ class Harness:
     def weights(self, card: Card) -> Path:
         """Give the file of a card's weights: its own, else those that its recipe made or makes now."""
         key = (
-            f"{card.path}\n{card.file.model_dump_json(include={'model', 'recipe', 'data'})}"  # one card has many seeds
+            f"{card.path}\n{card.damage}\n"
+            f"{card.file.model_dump_json(include={'model', 'recipe', 'data'})}"  # one card has many seeds
         )
         if key not in self._weights:
             self._weights[key] = trained.of_card(self, card)
@@ -134,15 +135,26 @@ class Harness:
     def classifier(self, card: Card) -> Loaded:
         """Give a card's module with its weights, loaded once."""
         file, classes, shape = self.weights(card), self.classes(card), self.shape(card)
-        key = (card.path, file, classes, shape)  # cards may share a file of weights and differ in what they make of it
+        # Cards may share a file of weights and differ in what they make of it.
+        key = (card.path, file, classes, shape, card.damage)
         if key not in self._loaded:
             from robustness import classifiers
 
             with self.once(f"module-{key}"):
-                self._loaded[key] = classifiers.load(card, file, classes, shape)
+                self._loaded[key] = self._spoilt(card, classifiers.load(card, file, classes, shape))
             for notice in self._loaded[key].notices:
                 self.notice(f"{card.name}: {notice}")
         return self._loaded[key]
+
+    def _spoilt(self, card: Card, loaded: Loaded) -> Loaded:
+        """Damage a model where its card was damaged."""
+        if card.damage is None:
+            return loaded
+        from robustness.damage import applying
+
+        classes = len(self.images(card).classes)
+        outputs = card.file.model.decision.outputs(classes)
+        return replace(loaded, module=applying.damaged(loaded.module, card.damage, classes, outputs))
 
     def classes(self, card: Card) -> tuple[str, ...]:
         """Give the data's classes, where the card's model may have its own; else none, and no image is read."""

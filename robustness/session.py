@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from robustness import hardware, selection, shards
 from robustness.cards import Card, Claim
+from robustness.damage import keeping
 from robustness.errors import RobustnessError
 from robustness.evidence import Evidence
 from robustness.harness import Harness, data_root, no_progress, store_root
@@ -331,7 +332,8 @@ class Session:
             if mine or measured or card.name in gates:
                 evidence = self._evidence(card)
                 claims = suggested(evidence) if card.measured else ""
-                results.append(ModelResult(card, evidence, mine, gates.get(card.name), measured, claims))
+                caught = self._caught(card, evidence)
+                results.append(ModelResult(card, evidence, mine, gates.get(card.name), measured, claims, caught))
         return build(results, self._about(complete, code), self.notices)
 
     def illustrate(self, document: dict[str, Any]) -> None:
@@ -351,6 +353,17 @@ class Session:
                 clean = self.harness.kept(card, "clean", self.harness.key(card, "clean"))
                 found |= {} if clean is None else {"clean": clean}
         return found
+
+    def _caught(self, card: Card, evidence: Mapping[str, Evidence | None]) -> dict[str, Any] | None:
+        """Give what damage to a card's own model is caught, where that was kept and still fits."""
+        found = next((each.provenance for each in evidence.values() if each is not None), None)
+        if found is None or card.candidate is not None or card.measured:
+            return None
+        subject = found["subject"]
+        kept, reason = keeping.kept(card, subject["weights"], subject["images"], subject["seed"])
+        if reason:
+            self.harness.notice(reason)
+        return keeping.summary(kept)
 
     def _about(self, complete: bool, code: int) -> dict[str, Any]:
         return {

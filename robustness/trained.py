@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robustness import cards, sources, weights
+from robustness.damage import training
 from robustness.errors import CardError, DataMissing, ModelError
 from robustness.found import libraries
 from robustness.store import canonical
@@ -110,10 +111,10 @@ def recipe_hash(harness: Harness, card: Card, behind: tuple[Path, ...] = ()) -> 
         "factory_arguments": card.file.model.arguments,
         **({"adaptation": adaptation} if (adaptation := card.file.model.adaptation) else {}),
         "recipe": recipe.model_dump(exclude={"starts", "needs"}),
-        "images": harness.images(card, "train").fingerprint,
+        "images": (images := training.learnt(harness.images(card, "train"), card.damage)).fingerprint,
         "sources": sources.hashes(closure.files.values(), card.project),
     }
-    if (groups := harness.images(card, "train").groups) is not None:  # by which images are held out together
+    if (groups := images.groups) is not None:  # by which images are held out together
         about["groups"] = hashlib.sha256(repr(groups.tolist()).encode()).hexdigest()
     if others := needed(card):
         about["needs"] = {name: _content(harness, other, (*behind, here)) for name, other in others.items()}
@@ -145,7 +146,7 @@ def _train(harness: Harness, card: Card, key: str, what: str) -> None:
     from robustness import recipes
 
     assert card.file.recipe is not None
-    images = harness.images(card, "train")
+    images = training.learnt(harness.images(card, "train"), card.damage)
     needs = {name: copy.deepcopy(harness.classifier(other).module) for name, other in needed(card).items()}
     checkpoint = harness.store.root / "checkpoints" / f"{key}.pt"
     with harness.progress(what) as progress:

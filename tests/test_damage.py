@@ -1,115 +1,205 @@
-"""The suites must go red: every kind of damage is caught from some step on, and the docs say which."""
+"""Damage to a module and to what it is trained on: what each kind does, by closed forms, and what it leaves alone."""
 
-import json
-from pathlib import Path
+import math
+import warnings
+from collections import Counter
 
+import found_models
+import helpers
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from reports import damage as report
-from robustness import cards, classifiers, damage
-from robustness.errors import DataMissing
-from robustness.harness import Harness, data_root
-from robustness.store import Store
+from robustness.damage import applying, kinds, training
+from robustness.damage.kinds import KINDS, Damage, DamageError
+from robustness.errors import ModelError
 
-ROOT = Path(__file__).parents[1]
-CARD = cards.load(ROOT / "models" / "digits-mlp.toml")
-MEASURED = json.loads((ROOT / "reports" / "measured" / "digits_mlp_damage.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def harness(tmp_path_factory):
-    return Harness(Store(tmp_path_factory.mktemp("store")), data_root())
+NOTHING = {"noise": 0, "pruning": 0, "rounding": 16, "classes": 1, "normalisation": 0, "layer": 0}
+"""The level of each kind at which there is no damage; sixteen bits are next to none."""
+AT = [pytest.param(name, id=name) for name in NOTHING]
 
 
-@pytest.fixture(scope="module")
-def module(harness):
-    return harness.classifier(CARD).module
+def network(outputs=4):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return nn.Sequential(
+            nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 5), nn.Linear(5, outputs)
+        ).eval()
 
 
-def verdicts(harness, module):
-    return report.judged(CARD, report.evidence_of(harness, CARD, module))
+def batch():
+    return torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(2))
 
 
-def test_the_shipped_weights_keep_every_claim(harness, module):
-    assert all(verdict.held for verdict in verdicts(harness, module))
+def spoilt(module, kind, level):
+    return applying.damaged(module, Damage(kind, level), classes=4, outputs=4)
 
 
-@pytest.mark.parametrize(
-    "step",
-    [
-        pytest.param(lambda m: damage.noised(m, 1.2), id="noise of 1.2 deviations"),
-        pytest.param(lambda m: damage.pruned(m, 0.9), id="pruned to a tenth"),
-        pytest.param(lambda m: damage.shifted_labels(m, 10), id="labels shifted"),
-        pytest.param(lambda m: damage.wrong_normalisation(m, 0.5, 0.5), id="normalised wrongly"),
-        pytest.param(damage.reinitialised, id="re-initialised"),
-    ],
-)
-def test_damage_turns_every_group_red(harness, module, step):
-    """A group whose thresholds are too low to fail would stay green under any of these."""
-    found = verdicts(harness, step(module))
-    groups = {(v.claim.sweep, v.claim.metric) for v in found}
-    red = {(v.claim.sweep, v.claim.metric) for v in found if v.outcome == "failed"}
-    assert red == groups
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "models").glob("*.toml")), ids=lambda path: path.stem)
-def test_every_shipped_card_goes_red_in_every_group_without_training(harness, path):
-    card = cards.load(path)
-    try:
-        harness.images(card)
-    except DataMissing as error:
-        pytest.skip(str(error))
-
-    untrained = damage.reinitialised(classifiers.built(card).eval())
-    found = report.judged(card, report.evidence_of(harness, card, untrained))
-
-    groups = {(v.claim.sweep, v.claim.metric) for v in found}
-    assert {(v.claim.sweep, v.claim.metric) for v in found if v.outcome == "failed"} == groups
-    assert len(groups) == len({(claim.sweep, claim.metric) for claim in card.claims()} - generated(card)) >= 1
-
-
-def generated(card):
-    """The groups of sweeps by a generator, which are not made for a damaged network."""
-    return {(c.sweep, c.metric) for c in card.claims() if card.perturbation(c.sweep).family == "gan"}
-
-
-def test_a_red_claim_says_what_was_measured_and_how_much_is_missing(harness, module):
-    shifted = damage.shifted_labels(module, 10)
-    verdict = next(v for v in verdicts(harness, shifted) if v.claim.id == "digits-mlp:clean:0:accuracy")
-    images = harness.images(CARD)
+@pytest.mark.parametrize("kind", AT)
+def test_the_least_level_does_nothing(kind):
+    """Catches: a kind that changes something beside its level, as by copying or by a draw that is always added."""
+    module, inputs = network(), batch()
     with torch.inference_mode():
-        right = int((shifted(torch.from_numpy(images.batch(0, 600))).argmax(1).numpy() == images.labels).sum())
-    threshold = verdict.claim.threshold
-
-    assert verdict.message.startswith(f"digits-mlp under clean at 0: accuracy is {right / 600:.4f} [")
-    assert f"({right} of 600 images, 95 % Wilson), but its card claims at least {threshold:g}: " in verdict.message
-    missing = int(verdict.message.rsplit(": ", 1)[1].split()[0])
-    assert (right + missing - 1) / 600 < threshold <= (right + missing) / 600
+        due, got = module(inputs), spoilt(module, kind, NOTHING[kind])(inputs)
+    assert torch.allclose(got, due, atol=1e-3 if kind == "rounding" else 0)
 
 
-def test_small_damage_is_let_through(harness, module):
-    """Thresholds allow for retraining: a tenth of a deviation is less than what another seed does."""
-    assert all(v.held for v in verdicts(harness, damage.noised(module, 0.1)))
-    assert all(v.held for v in verdicts(harness, damage.pruned(module, 0.5)))
-
-
-def test_damage_leaves_the_module_as_it_was(module):
+@pytest.mark.parametrize("kind", AT)
+def test_every_level_changes_a_copy_alone(kind):
+    """Catches: damage done in place, which the next level would be done on top of; a level without effect."""
+    module, inputs = network(), batch()
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    for step in damage.ladder(10):
-        step.apply(module)(torch.rand(2, 1, 28, 28))
+    with torch.inference_mode():
+        due = module(inputs)
+        for level in KINDS[kind].levels:
+            assert not torch.equal(spoilt(module, kind, level)(inputs), due)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
-def test_the_docs_show_what_was_measured_with_the_thresholds_of_the_card():
-    assert (ROOT / "docs" / "caught.md").read_text() == report.markdown(MEASURED)
-    assert MEASURED["thresholds"] == dict(CARD.file.thresholds)
-    assert MEASURED["rows"][0]["red"] == 0
-    last = {row["damage"]: len(row["red_groups"]) for row in MEASURED["rows"][1:]}
-    assert set(last.values()) == {MEASURED["rows"][0]["groups"]}
+def test_the_same_seed_draws_the_same_damage_and_another_another():
+    """Catches: draws from the process's own random state, which no store could keep."""
+    module = network()
+    first, torch_state = applying.noised(module, 0.5, 3), torch.get_rng_state()
+    again, other = applying.noised(module, 0.5, 3), applying.noised(module, 0.5, 4)
+    assert torch.equal(first[0].weight, again[0].weight)
+    assert not torch.equal(first[0].weight, other[0].weight)
+    assert torch.equal(torch.get_rng_state(), torch_state)
 
 
-def test_at_most_two_of_twenty_fresh_seeds_are_red():
-    red, _, total, _ = CARD.file.thresholds["fresh_red"].split(maxsplit=3)
-    assert int(total) == 20
-    assert int(red) <= 2
+def test_a_wrong_mean_moves_a_threshold_by_as_much():
+    """Catches: a mean added, or subtracted behind the first layer: of one pixel the accuracy is known."""
+    pixels = torch.linspace(0.005, 0.995, 100).view(-1, 1, 1, 1)
+    labels = (pixels.flatten() > 0.5).long()
+    module = nn.Sequential(nn.Flatten(), nn.Linear(1, 2))
+    module[1].weight.data, module[1].bias.data = torch.tensor([[0.0], [1.0]]), torch.tensor([0.0, -0.5])
+    for mean in KINDS["normalisation"].levels:
+        got = applying.wrong_normalisation(module, mean)(pixels).argmax(1)
+        assert (got == labels).float().mean().item() == pytest.approx(1 - mean)
+
+
+def test_permuted_classes_are_wrong_and_the_others_as_they_were():
+    """Catches: classes moved that were not to be, or a roll that leaves one in its place."""
+    logits = torch.eye(5)
+    for count in range(1, 6):
+        got = applying.permuted(nn.Identity(), count)(logits).argmax(1)
+        due = [(row + 1) % count if row < count else row for row in range(5)]
+        assert got.tolist() == due
+
+
+def test_rounding_to_so_many_bits():
+    """Catches: another scale, or one for all layers: values lie on a grid, at most half a step from where they were."""
+    module = network()
+    for bits in (2, 4, 8):
+        got = applying.rounded(module, bits)
+        for before, after in ((module[4].weight, got[4].weight), (module[0].weight, got[0].weight)):
+            step = before.abs().max() / (2 ** (bits - 1) - 1)
+            assert (after - before).abs().max() <= step / 2 * 1.0001
+            assert torch.allclose((after / step).round() * step, after)
+            assert len(after.unique()) <= 2**bits - 1
+        assert torch.equal(got[4].bias, module[4].bias)
+
+
+def test_pruning_takes_the_smallest_of_each_layer():
+    """Catches: the largest taken, or the smallest of all layers together."""
+    module = network()
+    got = applying.pruned(module, 0.25)
+    for index in (0, 4, 5):
+        before, after = module[index].weight.detach().abs().flatten(), got[index].weight.detach().flatten()
+        gone = after == 0
+        assert int(gone.sum()) == round(0.25 * before.numel())
+        assert before[gone].max() <= before[~gone].min()
+
+
+def test_the_last_layer_is_the_one_with_as_many_rows_as_outputs():
+    """Catches: the layer that was registered last taken for the last, as where a head stands before the body."""
+    module = nn.ModuleDict({"head": nn.Linear(5, 7), "body": nn.Linear(3, 5)})
+    got = applying.redrawn(module, 1.0, outputs=7)
+    assert not torch.equal(got["head"].weight, module["head"].weight)
+    assert not torch.equal(got["head"].bias, module["head"].bias)
+    assert torch.equal(got["body"].weight, module["body"].weight)
+    assert not torch.equal(applying.redrawn(module, 1.0, outputs=9)["body"].weight, module["body"].weight)
+
+
+def test_shifted_labels_are_so_many_and_off_by_one():
+    """Catches: labels drawn anew, of which some stay right; a last class that runs over; images that change."""
+    images = helpers.digits(per_class=10)
+    for share in (0.0, 0.2, 1.0):
+        got = training.learnt(images, Damage("labels", share))
+        moved = (got.labels - images.labels) % 10
+        assert Counter(moved.tolist()) == +Counter({1: round(share * 100), 0: 100 - round(share * 100)})
+        assert np.array_equal(got.batch(0, 100), images.batch(0, 100))
+        assert (got.fingerprint == images.fingerprint) == (share == 0)
+
+
+def test_fewer_images_are_of_every_class_alike():
+    """Catches: a class that is lost, or the first images taken, which may be of one class."""
+    images = helpers.digits(per_class=10)
+    assert np.bincount(training.learnt(images, Damage("data", 0.3)).labels).tolist() == [3] * 10
+    assert np.bincount(training.learnt(images, Damage("data", 0.001)).labels).tolist() == [1] * 10
+    assert training.learnt(images, Damage("data", 1.0)) is images
+    assert training.learnt(images, Damage("noise", 1.0)) is training.learnt(images, None) is images
+
+
+def test_an_exported_file_has_weights_or_says_that_it_has_none():
+    """Catches: a frozen file whose weights are constants called damaged, though nothing in it has changed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript
+        traced = torch.jit.trace(network(), batch())
+        frozen = torch.jit.freeze(traced)
+    assert not applying.impossible(traced, KINDS["noise"])
+    with torch.inference_mode():
+        assert not torch.equal(spoilt(traced, "layer", 1.0)(batch()), traced(batch()))
+    for kind in KINDS.values():
+        assert bool(applying.impossible(frozen, kind)) == (kind.done == "weights")
+    with torch.inference_mode():
+        assert torch.equal(spoilt(frozen, "classes", 4)(batch()), frozen(batch()).roll(1, dims=1))
+
+
+def test_a_model_that_cannot_be_copied_says_so():
+    """Catches: a traceback from copying, or damage done to the one that there is."""
+
+    class Whole(nn.Linear):
+        def __deepcopy__(self, memo):
+            raise RuntimeError("there is one of me")
+
+    with pytest.raises(ModelError, match="cannot be copied: RuntimeError: there is one of me"):
+        applying.noised(Whole(2, 2), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("nois", r"damage must be one of noise, pruning, .*, got 'nois'; did you mean 'noise'\?"),
+        ("", "damage must be one of"),
+        ("noise=-0.1", "a level of noise must be a number from 0 to 100, got '-0.1'; it means: noise of LEVEL dev"),
+        ("noise=much", "from 0 to 100, got 'much'"),
+        ("noise=nan", "got 'nan'"),
+        ("pruning=0.5,1.01", "from 0 to 1, got '1.01'"),
+        ("rounding=7.5", "a whole number from 2 to 16, got '7.5'"),
+        ("rounding=1", "a whole number from 2 to 16"),
+        ("noise=all", "got 'all'"),
+        ("data=0", "from 0.001 to 1, got '0'"),
+        ("classes=0", "a whole number from 1 to all"),
+        ("layer=", "got ''"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(text, said):
+    """Catches: a level that is clipped or ignored, or an unknown kind that is passed over."""
+    with pytest.raises(DamageError, match=said):
+        kinds.read(text)
+
+
+def test_a_damaged_card_is_another_model_and_only_then(own_path, tmp_path):
+    """Catches: evidence of a damaged model kept under the undamaged one's key, or one level's under another's."""
+    card = found_models.card(tmp_path, 'factory = "net:net"', "seed = 1", net=NET)
+    of = found_models.harness(tmp_path)
+    damage = [Damage("noise", 0.5), Damage("noise", 0.7), Damage("noise", 0.5, 1), Damage("classes", math.inf)]
+    keys = {of.key(card, "normal"), *(of.key(card.damaged(each), "normal") for each in damage)}
+    assert len(keys) == 1 + len(damage)
+    assert of.evidence(card).digest != of.evidence(card.damaged(damage[-1])).digest
+    right = of.evidence(card).predictions[0]
+    assert np.array_equal(of.evidence(card.damaged(damage[-1])).predictions[0], (right + 1) % 10)
+
+
+NET = "from torch import nn\n\n\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from robustness.damage import kinds
+
 DESCRIPTION = "Hold image classifiers to robustness thresholds: what the suites (pytest suites/) need, ahead of them."
 
 
@@ -33,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
         )
     train = _add(commands, "train", "train models by their recipes into the store")
     train.add_argument("--seeds", metavar="A,B,...", type=_seeds, help="with these seeds instead of the card's own")
+    train.add_argument("--output", metavar="FILE", type=Path, help="write them there too; of one model and seed")
     renew = _add(commands, "renew", "make weights and thresholds anew where they no longer fit the recipe")
     renew.add_argument("--seeds", metavar="N", type=_whole(5, 1000), help="healthy trainings (default: by their time)")
     renew.add_argument(
@@ -79,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
     crops.add_argument("--subjects", metavar="FILE", type=Path, help="CSV of image and person, for a folder")
     _add_starting(commands)
     _add_baseline(commands)
+    _add_mutate(commands)
     compare = _add(commands, "compare", "show two runs side by side, from their JSON reports")
     compare.add_argument("runs", nargs=2, metavar="RUN.json", type=Path, help="what --robustness-report wrote")
     _add_evidence(commands)
@@ -147,6 +151,41 @@ def _add_baseline(commands: Any) -> None:
     accept.add_argument("--seeds", metavar="A,B,...", type=_seeds, help="instead: train by its recipe from these seeds")
     accept.add_argument("--workers", metavar="N", type=_whole(1, 1000), help="trainings side by side (default: cores)")
     accept.add_argument("--to", metavar="FILE", type=Path, help="the baseline to write (default: as its card says)")
+
+
+def _add_mutate(commands: Any) -> None:
+    mutate = _add(commands, "mutate", "damage models on purpose, and show what their claims and gates catch of it")
+    mutate.add_argument("models", nargs="*", metavar="MODEL", help="model names (default: those on embedded data)")
+    mutate.add_argument(
+        "--damage", metavar="KIND[=LEVEL,...]", type=_damage, action="append",
+        help="this damage alone, at these levels (repeatable; default: all kinds at levels of their own; kinds: "
+        f"{', '.join(kinds.KINDS)})",
+    )  # fmt: skip
+    mutate.add_argument("--all-levels", action="store_true", help="all levels, and not from the worst to one uncaught")
+    mutate.add_argument(
+        "--retrainings", metavar="N", type=_whole(0, 1000), help="undamaged, of which none should be red (10)"
+    )
+    mutate.add_argument("--workers", metavar="N", type=_whole(1, 1000), help="trainings side by side (default: cores)")
+    mutate.add_argument(
+        "--keep", action="store_true", help="keep it in caught/ beside the card, where the reports of runs find it"
+    )
+    mutate.add_argument(
+        "--output", metavar="FILE", type=Path, action="append", help="a .json or .md file to write (repeatable)"
+    )
+
+
+def _damage(text: str) -> tuple[str, tuple[float, ...]]:
+    """
+    Read a kind of damage and its levels.
+
+    >>> _damage("noise=0.5,1")
+    ('noise', (0.5, 1.0))
+    """
+    try:
+        kind, levels = kinds.read(text)
+    except kinds.DamageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return kind.name, levels
 
 
 def _add_evidence(commands: Any) -> None:

@@ -90,12 +90,12 @@ def train(card: Card, seeds: Sequence[int], harness: Harness, workers: int | Non
 
 def of_seed(harness: Harness, card: Card, seed: int, sweeps: Sequence[str] | None = None) -> Accepted:
     """
-    Train a card's model from another seed (or find that training in the store) and sweep it.
+    Train a card's model from another seed (or find that training in the store) and sweep what its gate reads.
 
-    All sweeps, unless some are named.
+    Unless other sweeps are named; the clean images always.
     """
     own = card.reseeded(seed)
-    swept = {sweep: harness.evidence(own, sweep) for sweep in sweeps or ("clean", *card.file.sweeps)}
+    swept = {sweep: harness.evidence(own, sweep) for sweep in dict.fromkeys(("clean", *(sweeps or card.gated_sweeps)))}
     clean = swept["clean"].provenance
     about = {"weights": harness.weights_hash(own), "device": clean.get("device"), "seed": seed}
     return Accepted(about, swept)

@@ -63,6 +63,8 @@ class ModelResult:
     """What came of sweeps that were asked for without claims, by name: "measured", or what else and why."""
     suggested: str = ""
     """Claims that these would suggest, as TOML."""
+    caught: Mapping[str, Any] | None = None
+    """From which level on damage to it is caught (docs/caught.md), where that was kept beside its card."""
 
 
 def build(models: Sequence[ModelResult], run: Mapping[str, Any], notices: Sequence[str]) -> dict[str, Any]:
@@ -163,6 +165,7 @@ def _model(result: ModelResult, run: Mapping[str, Any]) -> dict[str, Any]:
         "sweeps": [plain(sweep_entry(card, name, result.evidence.get(name), by_cell)) for name in taken],
         "claims": [claim_entry(outcome) for outcome in outcomes],
         "gate": _gate(result.gate),
+        "caught": plain(result.caught),
         "waivers": [
             {**plain(waiver.model_dump()), "expires": str(waiver.expires), "expired": waiver.expired}
             for waiver in card.file.waivers

@@ -11,6 +11,7 @@ from robustness.reporting.rows import DASH, NAME
 WEIGHTS = ["cell", "verdict", "drop [interval]", "margin", "lost", "gained", "baseline", "now", "McNemar p", "sees"]
 NARROW = 8
 """Columns that a terminal has room for."""
+CAUGHT = ["damage done on purpose", "its claims catch it from", "its gate catches it from"]
 RECIPE = ["summary", "accepted mean ± sd", "now", "bound", "sees", "verdict"]
 
 Plain = Mapping[str, Any]
@@ -71,6 +72,24 @@ def gate_sentences(model: Plain) -> Iterator[str]:
         yield f"Gate: a model as good as the baseline passes in {table['passes_if_equal']:.0%} of cases."
     if bound := sum(cell["verdict"] == "passed" for cell in table.get("cells", [])):
         yield f"Gate: {count(bound, 'cell')} within the margin, in the report's files."
+
+
+def caught_grid(model: Plain) -> tuple[list[str], list[list[str]]]:
+    """Give header and rows of the damage that a model's claims and gate catch; no row where that is not known."""
+    damage = (model.get("caught") or {}).get("damage", [])
+    return CAUGHT, [
+        [one_line(d["title"]), *(one_line(d[by] or "not caught") for by in ("claims", "gate"))] for d in damage
+    ]
+
+
+def caught_sentences(model: Plain) -> Iterator[str]:
+    """Give how often a model without fault is called red."""
+    found = model.get("caught")
+    if found and found["retrainings"]:
+        yield (
+            f"False alarms: {found['false_alarms']['either']} of {found['retrainings']} undamaged retrainings are red "
+            f"({found['false_alarms']['claims']} by claims, {found['false_alarms']['gate']} by the gate)."
+        )
 
 
 def waiver_sentences(model: Plain) -> Iterator[str]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from robustness.reporting.gates import gate_grid, gate_sentences, waiver_sentences
+from robustness.reporting.gates import caught_grid, caught_sentences, gate_grid, gate_sentences, waiver_sentences
 from robustness.reporting.plain import latex, markdown
 from robustness.reporting.rows import MARKS, NAME, PAGE, PRINT, grid, has_numbers, shown_sweeps
 from robustness.reporting.sentences import doubts, not_run, origin, remarks, title, without_numbers
@@ -69,6 +69,7 @@ def _markdown_model(model: Plain) -> Iterator[str]:
         yield from (f"    {line}".rstrip() for line in model["suggested"].splitlines())
         yield ""
     yield from _markdown_gate(model)
+    yield from _markdown_caught(model)
     red = [claim for claim in model["claims"] if claim["outcome"] not in ("held", "skipped")]
     if red:
         yield from (f"### {markdown(model['name'])}: claims that are not held", "")
@@ -89,6 +90,14 @@ def _markdown_gate(model: Plain) -> Iterator[str]:
         yield ""
     yield from (f"- {markdown(sentence)}" for sentence in said)
     yield ""
+
+
+def _markdown_caught(model: Plain) -> Iterator[str]:
+    header, rows = caught_grid(model)
+    if rows:
+        yield from (f"### {markdown(model['name'])}: what damage is caught", "")
+        yield from _markdown_table(header, [[markdown(entry) for entry in row] for row in rows])
+        yield from ("", *(f"{markdown(sentence)}" for sentence in caught_sentences(model)), "")
 
 
 def _markdown_others(model: Plain) -> Iterator[str]:

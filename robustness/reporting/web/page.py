@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from robustness.reporting.document import RED
-from robustness.reporting.gates import gate_grid, gate_sentences, waiver_sentences
+from robustness.reporting.gates import caught_grid, caught_sentences, gate_grid, gate_sentences, waiver_sentences
 from robustness.reporting.plain import count, one_line
 from robustness.reporting.rows import MARKS, PAGE, grid, has_numbers, shown_sweeps
 from robustness.reporting.sentences import doubts, not_run, origin, remarks, title, without_numbers
@@ -48,6 +48,8 @@ def _environment() -> Environment:
         "REDS": [MARKS[outcome] for outcome in RED],
         "VERDICTS": VERDICTS,
         "attractors": heat.attractors,
+        "caught_grid": caught_grid,
+        "caught_sentences": caught_sentences,
         "confusion": heat.confusion,
         "curves": curves.curves,
         "frame": curves,

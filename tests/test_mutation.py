@@ -1,0 +1,308 @@
+"""What `robustness mutate` finds: on a project that trains in a moment, and on the cards that ship."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_project
+
+from robustness import cli, recipes
+from robustness.cards import load
+from robustness.damage import keeping, mutation, telling
+from robustness.damage.kinds import KINDS, DamageError
+from robustness.damage.mutation import caught, held, mutated
+from robustness.damage.plan import FIRST, Asked
+from robustness.errors import CardError, DataMissing, TrainingError
+from robustness.gate import accept
+from robustness.harness import Harness, data_root
+from robustness.store import Store
+
+ROOT = Path(__file__).parents[1]
+
+CLAIMS = "\n[claims.clean]\naccuracy = 0.8\n\n[claims.normal]\naccuracy = [0.5, 0.2]\n"
+GATE = '\n[gate]\nkind = "recipe"\n'
+NOTHING = {"noise": (0.0,), "pruning": (0.0,), "data": (1.0,), "labels": (0.0,), "classes": (1.0, np.inf)} | {
+    "normalisation": (0.0,), "layer": (0.0,),
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def path_as_it_was(own_path):
+    """Leave sys.path as it was."""
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Make a tiny project whose card claims something, trained; seeds may be special."""
+
+    def made(text=CLAIMS, **special):
+        project = tiny_project.make(tmp_path, **special)
+        project.path.write_text(project.path.read_text() + text)
+        project.weights.write_bytes(project.harness.weights(project.card).read_bytes())
+        return project
+
+    return made
+
+
+def mutate(project, retrainings=0, every=False, **damage):
+    return mutated(project.harness, project.card, Asked(damage or None, retrainings, every, 1))
+
+
+def of(found, kind):
+    (one,) = (each for each in found["damage"] if each["kind"] == kind)
+    return one
+
+
+def test_no_damage_is_not_caught_and_permuted_classes_are(make):
+    """Catches: damage beside the level, alarms out of nothing, accuracy that is taken of the undamaged model."""
+    project = make()
+    found = mutate(project, **NOTHING)
+    numbers = ("clean_accuracy", "red", "gate")
+    for each in found["damage"]:
+        row = each["rows"][-1]
+        assert [row[key] for key in numbers] == [found["undamaged"][key] for key in numbers]
+        assert not caught(row)
+    permuted = of(found, "classes")
+    assert permuted["caught_from"] == {"claims": str(KINDS["classes"].says.format(level="all")), "gate": None} | {
+        "either": "all classes one place on"
+    }
+    assert permuted["rows"][0]["first"].startswith("tiny under clean at 0: accuracy is 0.")
+    assert permuted["rows"][0]["clean_accuracy"] < 0.1
+    assert "its card claims at least 0.8" in permuted["rows"][0]["first"]
+
+
+def test_the_ladder_of_a_linear_model_is_its_closed_form(make):
+    """Catches: levels in the wrong order, a first level that is not the slightest of those from which on all is red."""
+    project = make("\n[claims.clean]\naccuracy = 0.5\n")
+    evidence = project.harness.evidence(project.card)
+    labels, predicted = evidence.labels, evidence.predictions[0]
+    due = {n: np.where(predicted < n, (predicted + 1) % n, predicted) == labels for n in range(1, 11)}
+    accuracy = {n: float(right.mean()) for n, right in due.items()}
+    assert sorted(accuracy.values(), reverse=True) == list(accuracy.values())
+
+    found = mutate(project, every=True, classes=tuple(map(float, due)))
+    rows = of(found, "classes")["rows"]
+    assert [row["clean_accuracy"] for row in rows] == pytest.approx([accuracy[n] for n in range(10, 0, -1)])
+    least = min(n for n in due if accuracy[n] < 0.5)
+    assert 2 < least < 10
+    assert of(found, "classes")["caught_from"]["claims"] == f"{least} classes one place on"
+    # From the worst down to the first that is not caught, unless all levels are asked for.
+    fewer = mutate(project, classes=tuple(map(float, due)))
+    assert len(of(fewer, "classes")["rows"]) == 10 - least + 2
+    assert of(fewer, "classes")["caught_from"] == of(found, "classes")["caught_from"]
+
+
+def test_what_is_kept_is_not_swept_or_trained_again(make, monkeypatch):
+    """Catches: a store that is passed by, so that an interrupted run begins anew."""
+    project = make()
+    asked = {"retrainings": 2, "noise": (1.0,), "labels": (0.4,)}
+    first = mutate(project, **asked)
+    trained = project.trained()
+
+    def no(*_, **__):
+        raise AssertionError("swept again")
+
+    monkeypatch.setattr("robustness.sweep.sweep", no)
+    assert mutate(project, **asked) == first
+    assert project.trained() == trained
+
+
+def test_false_alarms_are_the_retrainings_that_are_red(make):
+    """Catches: alarms counted among the damaged, or of the card's own seed; a spoiled seed among ten must be seen."""
+    project = make(**{f"seed{FIRST + 2}": "spoiled"})
+    found = mutate(project, retrainings=4, noise=(0.0,))
+    assert [row["seed"] for row in found["retrainings"]] == list(range(FIRST, FIRST + 4))
+    assert found["false_alarms"] == {"claims": 1, "gate": 0, "either": 1}
+    assert [row["seed"] for row in found["retrainings"] if row["red"]] == [FIRST + 2]
+    (line,) = (line for line in telling.lines(found) if line.startswith("False alarms"))
+    assert line.startswith(f"False alarms: 1 of 4 undamaged retrainings (seeds {FIRST}–{FIRST + 3}) are red")
+
+
+def test_a_gate_catches_and_its_accepted_seeds_are_no_retrainings(make):
+    """Catches: a gate that reads the undamaged model's evidence, or that judges the trainings it was made of."""
+    project = make(GATE)
+    harness, card = project.harness, project.card
+    seeds = [FIRST, FIRST + 1, FIRST + 2, 1, 2, 3]
+    list(accept.accept(card.baseline, "tiny", [accept.of_seed(harness, card, s) for s in seeds], harness.store))
+
+    found = mutate(project, retrainings=1, classes=(1.0, np.inf))
+    assert found["gate"] == {"kind": "recipe", "alpha": 0.05, "accepted": 6}
+    assert found["claims"] == 0
+    assert [row["gate"] for row in of(found, "classes")["rows"]] == ["failed", "passed"]
+    assert of(found, "classes")["caught_from"]["gate"] == "all classes one place on"
+    assert [row["seed"] for row in found["retrainings"]] == [FIRST + 3]
+
+
+def test_what_is_red_without_damage_is_left_out_and_said(make):
+    """Catches: damage credited with what is broken anyway; a gate without its baseline that stops the rest."""
+    project = make(CLAIMS.replace("[0.5, 0.2]", "[0.999, 0.2]") + GATE)
+    found = mutate(project, classes=(1.0, 10.0))
+    claim, gate = found["notes"]
+    assert claim == "1 claims are broken without any damage and left out, tiny:normal:0.2:accuracy among them"
+    assert "the gate is red without any damage and left out: tiny: its card asks for a gate" in gate
+    assert found["claims"] == 2
+    assert found["gate"] is None
+    assert of(found, "classes")["rows"][0]["red"] == 2
+
+    project.path.write_text(project.path.read_text().partition("\n[claims")[0] + "\n[claims.clean]\naccuracy = 0.999\n")
+    with pytest.raises(CardError, match="damage would show nothing: 1 claims are broken without any damage"):
+        mutate(project)
+
+
+def test_waived_claims_catch_nothing(make):
+    """Catches: a claim that may fail in the suites counted as one that would have been red."""
+    waiver = '\n[[waivers]]\nclaim = "clean:0:accuracy"\nowner = "eve"\nreason = "known"\nexpires = 2999-01-01\n'
+    project = make("\n[claims.clean]\naccuracy = 0.8\nprecision = 0.2\n" + waiver)
+    found = mutate(project, classes=(np.inf,))
+    assert of(found, "classes")["rows"][0]["red_groups"] == ["clean precision"]
+
+
+def test_a_card_without_claims_and_gate_is_refused(make):
+    """Catches: a table that is empty and green."""
+    project = make("")
+    with pytest.raises(CardError, match=r"nothing to hold damage to: no claim .* and no gate; write \[claims\]"):
+        mutate(project)
+
+
+def test_a_recipe_that_starts_by_command_or_fails_is_said(make, monkeypatch):
+    """Catches: hours of training that nobody asked for; one failed training that takes all others with it."""
+    project = make()
+    project.edit('callable = "', 'starts = "by command"\ncallable = "')
+    card = project.card
+    found = mutated(project.harness, card, Asked({"noise": (0.0,)}))
+    assert found["left_out"] == {"undamaged retrainings": "its recipe starts by command; ask for it by its name"}
+    train = recipes.train
+
+    def choosy(card, images, job, about):
+        if len(images) < 100:
+            raise TrainingError("too few images")
+        return train(card, images, job, about)
+
+    monkeypatch.setattr(recipes, "train", choosy)
+    found = mutated(project.harness, card, Asked({"data": (0.01, 1.0)}, 0, False, 1))
+    worst, whole = of(found, "data")["rows"]
+    assert worst["errored"] == "training tiny with seed 0: too few images"
+    assert whole["clean_accuracy"] == found["undamaged"]["clean_accuracy"]
+    assert any(line.startswith("Errored: fewer data, trained on 0.01") for line in telling.lines(found))
+
+
+def test_without_a_recipe_what_it_takes_is_left_out(make):
+    """Catches: a traceback, or rungs that are missing without a word."""
+    project = make()
+    text = project.path.read_text()
+    project.path.write_text(re.sub(r"\[recipe\].*?\n\n", "", text, flags=re.DOTALL))
+    found = mutated(project.harness, project.card, Asked({"data": (0.5,), "labels": (0.5,), "classes": (10.0,)}))
+    why = "the card has no [recipe] to train by"
+    assert found["left_out"] == {"fewer data": why, "shifted labels": why, "undamaged retrainings": why}
+    assert [each["kind"] for each in found["damage"]] == ["classes"]
+    shown = "\n".join(telling.lines(found))
+    for what in found["left_out"]:
+        assert f"Left out: {what}: {why}." in shown
+
+
+def test_too_many_classes_are_refused(make):
+    """Catches: a level beyond the classes that is taken for all of them."""
+    with pytest.raises(DamageError, match="a level of classes must be at most 10, which there are, got 11"):
+        mutate(make(), classes=(2.0, 11.0))
+
+
+def test_the_command_and_its_files(make, tmp_path, capsys):
+    """Catches: files that are not what was shown, or written although something errored; options without effect."""
+    project, page, whole = make(), tmp_path / "caught.md", tmp_path / "caught.json"
+    common = ["--store", str(tmp_path / "store"), "--card", str(project.path), "mutate", "tiny", "--retrainings", "0"]
+    assert cli.main([*common, "--damage", "classes=2,all", "--output", str(page), "--output", str(whole)]) == 0
+    out = capsys.readouterr().out
+    document = json.loads(whole.read_text())
+    assert document["format"] == keeping.FORMAT
+    assert page.read_text() == telling.page(document["models"])
+    for line in telling.lines(document["models"][0]):
+        assert line in out
+    assert "| permuted classes" in out
+    kept = page.read_text()
+    assert cli.main([*common, "--damage", "classes=11", "--output", str(page)]) == 2
+    assert "must be at most 10" in (said := capsys.readouterr().err)
+    assert "was not written" in said
+    assert page.read_text() == kept
+    assert cli.main([*common, "--damage", "noise", "--damage", "noise=1"]) == 2
+    assert "--damage noise must be given once" in capsys.readouterr().err
+    for bad, why in (("caught.txt", "must be a .json or .md file"), ("none/caught.md", "there is no folder")):
+        assert cli.main([*common, "--output", str(tmp_path / bad)]) == 2
+        assert why in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main([*common, "--damage", "nois"])
+    assert "did you mean 'noise'?" in capsys.readouterr().err
+
+
+def test_names_are_shown_as_they_are(make):
+    """Catches: a name that becomes markup, or ends a table's cell."""
+    found = mutate(make(), classes=(1.0,))
+    found |= {"model": "<b>a|b</b>", "data": "<script>", "notes": ["| <i>"]}
+    shown = telling.page([found])
+    for bad in ("<b>", "<script>", "<i>", "a|b"):
+        assert bad not in shown
+
+
+def test_what_is_kept_is_shown_until_something_changes(project):
+    """Catches: a page that shows what other weights, thresholds or a torn file say; one that shows nothing at all."""
+    project.fill()
+    common = ["--card", str(project.card), "mutate", "tiny", "--retrainings", "0", "--damage", "classes=1,all"]
+    assert cli.main([*common, "--keep"]) == 0
+    (kept,) = project.card.parent.glob("caught/tiny.json")
+    run = project.run("suites/test_clean.py", "--robustness-report=page.html", "--robustness-report=page.md")
+    assert run.report["models"][0]["caught"] == {
+        "damage": [{
+            "kind": "classes", "title": "permuted classes", "gate": None,
+            **dict.fromkeys(("claims", "either"), "all classes one place on"),
+        }],
+        "retrainings": 0,
+        "false_alarms": {"claims": 0, "gate": 0, "either": 0},
+    }  # fmt: skip
+    for page in ("page.html", "page.md"):
+        assert "all classes one place on" in (project.root / page).read_text()
+
+    held = kept.read_text()
+    for spoil in (
+        lambda: kept.write_text(held[:-20]),
+        lambda: project.write("models/tiny.toml", project.card.read_text().replace("loss = 2.0", "loss = 1.9")),
+    ):
+        kept.write_text(held)
+        spoil()
+        run = project.run("suites/test_clean.py", "--robustness-report=page.html")
+        assert run.report["models"][0]["caught"] is None
+        assert [note for note in run.report["notices"] if "robustness mutate tiny --keep" in note]
+        assert "all classes one place on" not in (project.root / "page.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def harness(tmp_path_factory):
+    return Harness(Store(tmp_path_factory.mktemp("store")), data_root())
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "models").glob("*.toml")), ids=lambda path: path.stem)
+def test_every_shipped_card_goes_red_in_every_group_without_training(harness, path):
+    """Catches: a group (a sweep and a metric) whose thresholds are too low to fail, and let random weights through."""
+    card = load(path)
+    try:
+        harness.images(card)
+    except DataMissing as error:
+        pytest.skip(str(error))
+    model = card.file.model.model_copy(update={"weights": None, "seed": 0})
+    ungated = card.file.model_copy(update={"gate": None})
+    random = replace(card, file=ungated.model_copy(update={"model": model, "recipe": None}))
+
+    of = held(harness, replace(card, file=ungated))
+    groups = {mutation.group(claim) for claim in of.claims}
+    assert set(of.row(random)["red_groups"]) == groups
+    generated = {mutation.group(claim) for claim in card.claims() if claim.sweep in of.left_out}
+    assert len(groups) == len({mutation.group(claim) for claim in card.claims()} - generated) >= 1
+
+
+@pytest.mark.parametrize("name", ["digits-mlp", "digits-cnn"])
+def test_at_most_a_fifth_of_twenty_fresh_seeds_are_red(name):
+    """Catches: thresholds that healthy trainings break: at the mean of the forty nearly all fresh ones would be red."""
+    red, _, total, _ = load(ROOT / "models" / f"{name}.toml").file.thresholds["fresh_red"].split(maxsplit=3)
+    assert int(total) == 20
+    assert int(red) <= 4
