@@ -74,6 +74,11 @@ def generator_key(harness: Harness, card: Card, perturbation: Perturbation) -> s
     return hashlib.sha256(canonical(about)).hexdigest()
 
 
+def generator_file(harness: Harness, card: Card, perturbation: Perturbation) -> Path:
+    """Give the store's file of the generator that is fitted to a card's model, made or not."""
+    return harness.store.path("generators", generator_key(harness, card, perturbation))
+
+
 def generator(harness: Harness, card: Card, perturbation: Perturbation) -> nn.Module:
     """Give the generator that is fitted to a card's model: from the store, or fitted now, in one process of all."""
     from robustness import generators, recipes
@@ -81,8 +86,8 @@ def generator(harness: Harness, card: Card, perturbation: Perturbation) -> nn.Mo
     from robustness.perturbations.gan import AdvGAN
 
     assert isinstance(perturbation, AdvGAN)
-    key = generator_key(harness, card, perturbation)
-    path = harness.store.path("generators", key)
+    path = generator_file(harness, card, perturbation)
+    key = path.stem
     images, target = harness.images(card, "train"), harness.classifier(card).module
     what = f"fitting a generator to {card.name}"
     if not path.is_file():

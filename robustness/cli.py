@@ -6,6 +6,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,6 +77,22 @@ def _sweep(options: Namespace) -> int:
     same = f" --robustness-store {options.store}" if options.store else ""
     print(f"evidence is kept in {harness.store.root}; next: pytest suites/{same}, which holds it to the claims")
     return code
+
+
+def _plan(options: Namespace) -> int:
+    from robustness import engines
+    from robustness.commands.plan import planned
+
+    engine = engines.parse(options.engine or "plain")
+    if options.workers is not None:
+        engine = replace(engine, workers=options.workers)
+    harness = _harness(options)
+    lines, wrong = planned(harness, _chosen(options), engine)
+    _printed(lines)
+    _noted(harness)
+    for message in wrong:
+        _say(message)
+    return ERROR if wrong else 0
 
 
 def _train(options: Namespace) -> int:
@@ -344,6 +361,7 @@ def _printed(lines: Iterable[str]) -> int:
 COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "run": _run,
     "sweep": _sweep,
+    "plan": _plan,
     "train": _train,
     "renew": _renew,
     "transfer": _transfer,

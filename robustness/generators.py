@@ -94,7 +94,7 @@ def fit(
 def _fitted(target: nn.Module, images: Images, about: AdvGAN, job: Job, decision: Decision) -> Generator:
     channels, some = images.shape[0], torch.from_numpy(images.batch(0, 1)).to(job.device)
     channels_last(target, lambda: _works(target, some))
-    forger, expert = _generator(images, about), discriminator(channels, about.width)
+    forger, expert = unfitted(images, about), discriminator(channels, about.width)
     modules: dict[str, nn.Module] = {"generator": forger, "discriminator": expert}
     for module in modules.values():  # twice as fast on CPUs
         module.to(job.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -118,7 +118,8 @@ def _fitted(target: nn.Module, images: Images, about: AdvGAN, job: Job, decision
     return forger.cpu().eval()
 
 
-def _generator(images: Images, about: AdvGAN) -> Generator:
+def unfitted(images: Images, about: AdvGAN) -> Generator:
+    """Give a generator for some images, as it is before it is fitted."""
     return Generator(images.shape[0], about.width, len(images.classes) if about.conditional else 0)
 
 
@@ -202,6 +203,6 @@ def load(path: Path, perturbation: AdvGAN, images: Images, target: str) -> Gener
             f"{path}: this generator was fitted to another model ({(said or 'unnamed')[:12]}…) than the one that is "
             f"attacked ({target[:12]}…); fit one to this model, or name the other's card as source"
         )
-    found = _generator(images, perturbation)
+    found = unfitted(images, perturbation)
     weights.put(found, state, path)
     return found.eval()

@@ -29,7 +29,9 @@ def parser() -> argparse.ArgumentParser:
     sweep = _add(
         commands, "sweep", "fill the store with the evidence of all sweeps, judging none; finished ones are found"
     )
-    for command in (run, sweep):
+    plan = _add(commands, "plan", "say what sweeps will cost: passes, evidence, memory and time, before they are made")
+    plan.add_argument("--workers", metavar="N", type=_whole(1, 10**6), help="of the engine (default: 1; ray: cores)")
+    for command in (run, sweep, plan):
         command.add_argument(
             "--engine", metavar="ENGINE", help="plain (default) or ray[=ADDRESS][,workers=N][,cores=N][,gpus=SHARE]"
         )
@@ -48,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         )
     transfer = _add(commands, "transfer", "attack each model with examples made on each other: the matrix of transfer")
     transfer.add_argument("--sweep", metavar="NAME", default="fgsm", help="an attack of the cards (default: fgsm)")
-    for command in (commands.choices[name] for name in ("run", "sweep", "train", "renew", "transfer")):
+    for command in (commands.choices[name] for name in ("run", "sweep", "plan", "train", "renew", "transfer")):
         command.add_argument("models", nargs="*", metavar="MODEL", help="model names (default: those on embedded data)")
     report = _add(commands, "report", "write the report of runs that are over, from their JSON and stored evidence")
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN.json", help="what --robustness-report RUN.json left")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from functools import cache
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -83,18 +83,20 @@ def run(
     progress: Progress | None = None,
     prefetch: Callable[[int, int], None] = lambda start, stop: None,
     wanted: Sequence[int] | None = None,
+    most: int | None = None,
 ) -> None:
     """
-    Call ``work(model, start, stop)`` for every batch of the ``wanted`` chunks, as many at once as there are models.
+    Call ``work(model, start, stop)`` for every batch of the ``wanted`` chunks, or for the ``most`` first of them.
 
-    ``prefetch(start, stop)`` is called while as many batches are still before that one. On a CPU each computes with
-    one torch thread; the caller's number stays.
+    As many are at work at once as there are models. ``prefetch(start, stop)`` is called while as many batches are
+    still before that one. On a CPU each computes with one torch thread; the caller's number stays.
     """
     free: SimpleQueue[M] = SimpleQueue()
     for model in models:
         free.put(model)
 
-    abreast, every = len(models), list(interleaved(total, batch_size, len(models), wanted))
+    abreast = len(models)
+    every = list(islice(interleaved(total, batch_size, abreast, wanted), most))
 
     def one(i: int) -> int:
         start, stop = every[i]
