@@ -170,6 +170,21 @@ def _merge(options: Namespace) -> int:
     return code
 
 
+def _annotate(options: Namespace) -> int:
+    from robustness.reporting import annotations
+    from robustness.reporting.web.rebuild import read
+
+    return _printed(line for path in options.runs for line in annotations.of(read(path)))
+
+
+def _check_cards(options: Namespace) -> int:
+    from robustness.commands import card_files
+
+    problems = [problem for path in options.files for problem in card_files.problems(path)]
+    _printed(problems)
+    return RED if problems else 0
+
+
 def _mnist(options: Namespace) -> int:
     from robustness.datasets import mnist
     from robustness.harness import data_root
@@ -367,6 +382,8 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "transfer": _transfer,
     "report": _report,
     "merge": _merge,
+    "annotate": _annotate,
+    "check-cards": _check_cards,
     "replay": _replay,
     "init": _init,
     "check": _check,

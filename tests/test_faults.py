@@ -100,8 +100,10 @@ def test_worker_killed_in_training(project, code):
 def test_interrupted(project):
     """Catches: an interrupted run's report that looks complete, a marker that blames a process which did not die."""
     project.on_forward("if noisy and not (HERE / 'again').exists(): raise KeyboardInterrupt")
-    run = project.run("suites", apart=True)
-    assert run.ret == pytest.ExitCode.INTERRUPTED
+    run = project.run("suites", "--robustness-report=report.html", "--robustness-report=report.md", apart=True)
+    assert run.ret == run.report["run"]["exit"] == pytest.ExitCode.INTERRUPTED
+    for said in (run.summary, *((project.root / f"report.{form}").read_text() for form in ("html", "md"))):
+        assert "This run was interrupted: the report is partial." in said
     assert not run.report["run"]["complete"]
     assert run.report["verdict"] == "failed"
     assert list(run.outcomes.values()) == ["held"] * 2 + ["never ran"] * 5

@@ -138,7 +138,15 @@ def test_nothing_is_written_where_nothing_is_merged(shards, tmp_path, capsys):
     torn.write_text((tmp_path / "2.json").read_text()[:500])
     edited = copy.deepcopy(shards[1][1]) | {"verdict": "failed"}
     (tmp_path / "edited.json").write_text(json.dumps(edited))
-    for second, said in (("torn.json", "not a readable"), ("edited.json", "edited"), ("none.json", "not a readable")):
+    hollow = copy.deepcopy(shards[1][1])
+    del hollow["run"]["shard"]["of"]
+    (tmp_path / "hollow.json").write_text(json.dumps(hollow))
+    for second, said in (
+        ("hollow.json", "not all are whole"),
+        ("torn.json", "not a readable"),
+        ("edited.json", "edited"),
+        ("none.json", "not a readable"),
+    ):
         assert cli.main(["merge", str(tmp_path / "1.json"), str(tmp_path / second), "-o", str(target)]) == 2
         assert said in capsys.readouterr().err
     assert cli.main(["merge", *(str(tmp_path / name) for name, _ in shards), "-o", str(tmp_path / "1.json")]) == 2

@@ -68,6 +68,10 @@ def parser() -> argparse.ArgumentParser:
         required=True,
         help="where to, by suffix (repeatable)",
     )
+    annotate = _add(commands, "annotate", "print what is red in a run as annotations of GitHub Actions")
+    annotate.add_argument("runs", nargs="+", type=Path, metavar="RUN.json", help="what --robustness-report wrote")
+    checked = _add(commands, "check-cards", "say what is wrong with card files, importing nothing that they name")
+    checked.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a card")
     replay = _add(commands, "replay", "show again what a perturbation that a search found does to an image")
     replay.add_argument("models", nargs=1, metavar="MODEL", help="the model's name")
     replay.add_argument("row", metavar="ROW", type=_whole(0, 2**63), help="the number of the test image")

@@ -15,7 +15,14 @@ def merged(paths: Sequence[Path], outputs: Sequence[Path]) -> tuple[list[str], i
         formats.check(target)
         if target.resolve() in (path.resolve() for path in paths):
             raise formats.ReportError(f"--output must be another file than the shards, got {target}")
-    report = merging.merge([(str(path), read(path)) for path in paths])
+    found = [(str(path), read(path)) for path in paths]
+    try:
+        report = merging.merge(found)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        named = ", ".join(name for name, _ in found)
+        raise merging.MergeError(
+            f"{named}: not all are whole reports (edited, or of an older version?): {error!r}"
+        ) from error
     code = report["run"]["exit"] = merging.exit_code(report)
     for target in outputs:
         formats.write(report, target)

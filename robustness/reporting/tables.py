@@ -149,12 +149,15 @@ def summary(document: Plain, limit: int | None = SUMMARY) -> Iterator[str]:
     """
     counts, problems = document["counts"], document["run"]["problems"]
     yield _verdict(document["verdict"], counts)
+    partial = not document["run"].get("complete", True)
+    if partial:
+        yield "This run was interrupted: the report is partial."
     if problems:
         yield f"red because: {one_line('; '.join(problems), 400)}"
     last = list(_next(document))
     said = [f"{s['model']}: {count(s['claims'], 'claim')} skipped: {s['reason']}" for s in counts["skips"]]
     said += [f"notice: {notice}" for notice in document["notices"]]
-    room = len(said) if limit is None else limit - 1 - bool(problems) - len(last)
+    room = len(said) if limit is None else limit - 1 - partial - bool(problems) - len(last)
     if len(said) > room:
         said[room - 1 :] = [f"and {len(said) - room + 1} more skips and notices, in the report's files"]
     yield from (one_line(line, 400) for line in said)

@@ -1,0 +1,35 @@
+"""`robustness check-cards`: what is wrong with cards, read as files; quick enough to run before each commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from robustness import cards
+from robustness.errors import CardError, RobustnessError
+
+
+def problems(path: Path) -> Iterator[str]:
+    """Say what would make a card's run red, as far as the files tell; no model is loaded, nothing imported."""
+    try:
+        card = cards.load(path)
+    except CardError as error:
+        yield str(error)
+        return
+    if not card.file.claims and card.file.gate is None:
+        yield f"{path}: claims nothing and asks for no gate, so that its run is red; write claims (robustness init)"
+    yield from (f"{path}: the {waiver.place} is no longer {waiver}" for waiver in card.file.waivers if waiver.expired)
+    if card.weights is not None and not card.weights.is_file() and card.file.recipe is None:
+        yield f"{path}: model.weights: there is no file {card.weights}; commit it, or write a [recipe]"
+    if card.file.gate is not None and not card.baseline.is_file():
+        yield (
+            f"{path}: asks for a gate, and there is no baseline {card.baseline}; make one of accepted runs: "
+            f"robustness baseline accept run.json --model {card.name}"
+        )
+    elif card.file.gate is not None:
+        from robustness.gate import baseline
+
+        try:
+            baseline.read(card.baseline)
+        except RobustnessError as error:
+            yield f"{path}: {error}"

@@ -1,0 +1,62 @@
+"""What is red in a run as GitHub Actions' workflow commands, which it shows beside the job and the commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from robustness.reporting.document import RED
+from robustness.reporting.plain import count
+
+SHOWN = 10
+"""Of a level: GitHub shows no more of one step."""
+
+Plain = Mapping[str, Any]
+
+
+def of(report: Plain) -> Iterator[str]:
+    """Give an error for all that is red, a warning for what is open; the last of too many counts the others."""
+    for level, found in (("error", list(_errors(report))), ("warning", list(_warnings(report)))):
+        shown = found if len(found) <= SHOWN else found[: SHOWN - 1]
+        yield from (command(level, title, message) for title, message in shown)
+        if left := len(found) - len(shown):
+            yield command(level, "robustness", f"and {count(left, level)} more, in the report")
+
+
+def _errors(report: Plain) -> Iterator[tuple[str, str]]:
+    for problem in report["run"]["problems"]:
+        yield "robustness", problem
+    for model in report["models"]:
+        gate = model.get("gate")
+        if gate is not None and gate["outcome"] in RED:
+            yield f"{model['name']}: gate {gate['outcome']}", gate["message"]
+    for model in report["models"]:
+        yield from ((f"{c['id']}: {c['outcome']}", c["message"]) for c in model["claims"] if c["outcome"] in RED)
+
+
+def _warnings(report: Plain) -> Iterator[tuple[str, str]]:
+    if not report["run"]["complete"]:
+        yield "robustness", "the run was interrupted: the report is partial"
+    for model in report["models"]:
+        gate = model.get("gate")
+        if gate is not None and gate["outcome"] == "inconclusive":
+            yield f"{model['name']}: gate inconclusive", gate["message"]
+        yield from ((f"{c['id']}: waived", c["message"]) for c in model["claims"] if c["outcome"] == "waived")
+    for skip in report["counts"]["skips"]:
+        yield f"{skip['model']}: {count(skip['claims'], 'claim')} skipped", skip["reason"]
+
+
+def command(level: str, title: str, message: str) -> str:
+    r"""
+    Write one workflow command; what would end it, or begin another, is escaped as GitHub does.
+
+    >>> command("error", "a:b", "50 %\n::error::no")
+    '::error title=a%3Ab::50 %25%0A::error::no'
+    """
+    return f"::{level} title={_escaped(title, ':,')}::{_escaped(message)}"
+
+
+def _escaped(text: str, more: str = "") -> str:
+    for character in f"%\r\n{more}":
+        text = text.replace(character, f"%{ord(character):02X}")
+    return text
