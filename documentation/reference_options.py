@@ -59,13 +59,24 @@ def given() -> dict[str, str]:
     return {name: " ".join((inspect.getdoc(value) or "").split("\n\n")[0].split()) for name, value in found.items()}
 
 
+def plain(text: str) -> str:
+    """
+    Keep Markdown from taking brackets for a link.
+
+    >>> plain("ray[=ADDRESS][,workers=N]")
+    'ray&#91;=ADDRESS&#93;&#91;,workers=N&#93;'
+    """
+    return text.replace("[", "&#91;").replace("]", "&#93;")
+
+
 def page() -> str:
     """Write the page."""
     told = heard()
     options = [
-        f"| `{' '.join([name, s.get('metavar', '')]).strip()}` | {s['help']} |" for name, s in told.options.items()
+        f"| `{' '.join([name, s.get('metavar', '')]).strip()}` | {plain(s['help'])} |"
+        for name, s in told.options.items()
     ]
-    settings = [f"| `{name}` | {kind} | {text} |" for name, (kind, text) in told.settings.items()]
+    settings = [f"| `{name}` | {kind} | {plain(text)} |" for name, (kind, text) in told.settings.items()]
     variables = [f"| `{name}` | {text} |" for name, text in ENVIRONMENT.items()]
     asked = [f"| `{name}` | {text} |" for name, text in given().items()]
     return "\n".join(

@@ -1,6 +1,7 @@
 """The pages made from the program say everything that it takes: commands, options, settings, keys of a card."""
 
 import doctest
+import html
 import re
 import sys
 
@@ -58,7 +59,7 @@ def test_every_option_of_pytest_has_a_sentence_and_is_shown():
         assert sentence(settings["help"]), name
         assert f"| `{name}" in page
     for name, (kind, text) in told.settings.items():
-        assert f"| `{name}` | {kind} | {text} |" in page
+        assert f"| `{name}` | {kind} | {text} |" in html.unescape(page)
 
 
 def test_every_variable_of_the_environment_is_shown():
