@@ -115,6 +115,7 @@ def directions_file(harness: Harness, source: Card, sweep: str) -> Path:
         "images": harness.images(source).fingerprint,
         "seed": harness.seed,
         "device": harness.device_kind,
+        **({} if harness.dtype == "float32" else {"dtype": harness.dtype}),
     }
     return harness.store.path("directions", hashlib.sha256(canonical(about)).hexdigest())
 
@@ -137,6 +138,7 @@ def directions(harness: Harness, source: Card, sweep: str) -> np.ndarray:
         found, counted = make(
             loaded.module, images, perturbation, seed=harness.seed, device=harness.sweeps_on, threads=harness.threads,
             decision=source.file.model.decision, progress=progress, kept=kept, kind=harness.kind,
+            dtype=harness.dtype,
         )  # fmt: skip
     import torch
 

@@ -132,7 +132,7 @@ def properties(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:
         "message": verdict.message,
         "data": found.get("images", {}).get("name", ""),
         "seed": found.get("seed"),
-        "device": found.get("device", ""),
+        "device": evidence.machine,
         "evidence": found.get("key", ""),
     }
     if (measured := verdict.measured) is None:

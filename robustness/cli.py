@@ -443,7 +443,7 @@ def _card_folders(options: Namespace) -> list[Path]:
 
 
 def _harness(options: Namespace) -> Harness:
-    from robustness import hardware
+    from robustness import hardware, precision
     from robustness.harness import Harness, data_root
     from robustness.progress import bar
 
@@ -452,7 +452,9 @@ def _harness(options: Namespace) -> Harness:
         device = "cpu"  # whether there is a GPU where the engine works, it says itself
     if device.startswith("cuda") and not hardware.gpus():
         raise ModelError(f"--device {options.device}: there is no GPU on this machine; leave it out, or take cpu")
-    return Harness(_store(options), data_root(options.data), device, options.seed, progress=bar)
+    dtype = getattr(options, "dtype", "float32")
+    precision.check(dtype, device if getattr(options, "engine", None) is None else None)
+    return Harness(_store(options), data_root(options.data), device, options.seed, progress=bar, dtype=dtype)
 
 
 def _store(options: Namespace) -> Store:

@@ -64,6 +64,12 @@ class Evidence:
         return self.strengths.index(strength)
 
     @property
+    def machine(self) -> str:
+        """The kind of device that it is from, with the precision where that is not float32."""
+        device, dtype = self.provenance.get("device", ""), self.provenance.get("dtype", "float32")
+        return str(device) if dtype == "float32" else f"{device} in {dtype}"
+
+    @property
     def failed(self) -> bool:
         """Whether code failed at some strength."""
         return any(status.startswith(RAISED) for status in self.status)

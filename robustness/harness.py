@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import platformdirs
 
-from robustness import aids, cards, datasets, hardware, strengths, trained, weights
+from robustness import aids, cards, datasets, hardware, precision, strengths, trained, weights
 from robustness.cards import Card
 from robustness.datasets.images import Images
 from robustness.errors import DataError, StoreError, SweepError
@@ -68,6 +68,7 @@ class Harness:
     kind: str | None = None
     """The kind of device that an engine makes evidence on; None: this process makes it, on its own."""
     progress: Progress = no_progress
+    dtype: str = "float32"
     notices: list[str] = field(default_factory=list)
     _images: dict[tuple[str, str, Path | None], Images] = field(default_factory=dict)
     _weights: dict[str, Path] = field(default_factory=dict)
@@ -183,7 +184,9 @@ class Harness:
             "unit": table.unit if table else "native",
             "seed": self.seed,
             "device": self.device_kind,
-            "dtype": "float32",
+            "dtype": self.dtype,
+            # Before, float32 on a GPU had TF32's products in convolutions, which is torch's default.
+            **({} if self.device_kind.startswith("cpu") else {"products": precision.PRODUCTS[self.dtype]}),
             # What cards without it always had as a key stays their key.
             **({"probabilities": True} if card.file.probabilities else {}),
         }
@@ -314,6 +317,7 @@ class Harness:
                 progress=progress,
                 kept=kept,
                 kind=self.kind,
+                dtype=self.dtype,
                 **made.given,
             )
         if (asked := evidence.provenance.get("out_of_memory_at")) is not None:

@@ -113,4 +113,4 @@ def _row(harness: Harness, card: Card, which: str) -> list[float]:
 
 def anew(harness: Harness) -> Harness:
     """Give a harness with the same settings that holds nothing: forty models need not lie in memory at once."""
-    return Harness(harness.store, harness.data_root, harness.device, harness.seed, harness.threads)
+    return Harness(harness.store, harness.data_root, harness.device, harness.seed, harness.threads, dtype=harness.dtype)

@@ -125,3 +125,18 @@ def state_hash(module: nn.Module) -> str:
     """Give the sha256 over names and values of all parameters and buffers."""
     named = chain(module.named_parameters(), module.named_buffers())
     return checksum({name: value.detach().cpu() for name, value in named})
+
+
+class Bfloat16(nn.Module):
+    """A module whose products are computed in bfloat16, and the rest as torch's autocast holds for sound."""
+
+    def __init__(self, module: nn.Module, device: str) -> None:
+        super().__init__()
+        self.module, self.device = module, device
+
+    def forward(self, inputs: Tensor) -> Any:
+        """Give what the module gives, logits in float32."""
+        # Weights are not kept in bfloat16 from pass to pass: a cache would outlive a change of them.
+        with torch.autocast(self.device, torch.bfloat16, cache_enabled=False):
+            found = self.module(inputs)
+        return found.float() if isinstance(found, Tensor) else found

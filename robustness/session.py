@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustness import hardware, selection, shards
+from robustness import hardware, precision, selection, shards
 from robustness.cards import Card, Claim
 from robustness.damage import keeping
 from robustness.errors import RobustnessError
@@ -42,6 +42,7 @@ class Options:
     data: str | None = None
     store: str | None = None
     device: str = "auto"
+    dtype: str = "float32"
     seed: int = 0
     strict: bool = False
     inconclusive: str | None = None
@@ -88,11 +89,14 @@ class Options:
                 f"`device` = {self.device!r}: this machine has {_torch_gpus()} GPU(s) that torch can use; "
                 "take cpu, or auto for what there is"
             )
+        here = hardware.worker_device(self.device, self.worker) if self.engine == "plain" else None
+        precision.check(self.dtype, here)
 
     def common(self) -> dict[str, Any]:
         """Give what all shards of a run must have been asked alike, in plain types."""
         keyword, markers = self.chosen
         asked = {name: getattr(self, name) for name in ("seed", "strict", "profile", "images")}
+        asked |= {} if self.dtype == "float32" else {"dtype": self.dtype}
         return asked | {"undecided is red": self.undecided_is_red, "-k": keyword, "-m": markers}
 
     @property
@@ -174,6 +178,7 @@ class Session:
             data_root(options.data),
             device="cpu" if elsewhere else hardware.worker_device(options.device, options.worker),
             seed=options.seed,
+            dtype=options.dtype,
             threads=max(1, hardware.cores() // options.workers),
             kind=options.kind,
             progress=self.progress,

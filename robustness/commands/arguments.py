@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from robustness.damage import kinds
+from robustness.precision import DTYPES
 
 DESCRIPTION = "Hold image classifiers to robustness thresholds: what the suites (pytest suites/) need, ahead of them."
 
@@ -52,6 +53,10 @@ def parser() -> argparse.ArgumentParser:
     transfer.add_argument("--sweep", metavar="NAME", default="fgsm", help="an attack of the cards (default: fgsm)")
     for command in (commands.choices[name] for name in ("run", "sweep", "plan", "train", "renew", "transfer")):
         command.add_argument("models", nargs="*", metavar="MODEL", help="model names (default: those on embedded data)")
+    for command in (commands.choices[name] for name in ("run", "sweep", "plan", "transfer")):
+        command.add_argument(
+            "--dtype", metavar="DTYPE", choices=DTYPES, default="float32", help="float32 (default), tf32 or bf16"
+        )
     report = _add(commands, "report", "write the report of runs that are over, from their JSON and stored evidence")
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN.json", help="what --robustness-report RUN.json left")
     report.add_argument(

@@ -53,7 +53,7 @@ def _row(store: Store, entry: Entry, projects: Mapping[str, Path], default: Path
         "sweep": sweep,
         "strengths": few(evidence.strengths),
         "n": len(evidence),
-        "device": said.get("device", ""),
+        "device": evidence.machine,
         "seed": said.get("seed", ""),
         "made": str(said.get("started", ""))[:16].replace("T", " "),
         "size": _size(entry),

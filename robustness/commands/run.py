@@ -63,6 +63,7 @@ def pytest_options(options: Namespace) -> Iterator[str]:
     several = {"model": options.models, "card": options.card or (), "report": options.report or ()}
     single = {name: getattr(options, name) for name in ("shard", "engine", "store", "data")}
     single |= {"seed": options.seed or None, "device": None if options.device == "auto" else options.device}
+    single |= {"dtype": None if options.dtype == "float32" else options.dtype}
     for name, values in several.items():
         yield from (f"--robustness-{name}={value}" for value in values)
     yield from (f"--robustness-{name}={value}" for name, value in single.items() if value is not None)

@@ -80,6 +80,7 @@ class Job:
     device: str
     seed: int
     threads: int | None = None
+    dtype: str = "float32"
 
 
 @dataclass
@@ -103,7 +104,9 @@ def fill(harness: Harness, engine: Engine, wanted: Sequence[tuple[Card, str]], d
     from robustness.engines.child import run
 
     store = harness.store
-    job = Job(engine, wanted, store.root, store.run, harness.data_root, device, harness.seed, harness.threads)
+    job = Job(
+        engine, wanted, store.root, store.run, harness.data_root, device, harness.seed, harness.threads, harness.dtype
+    )
     filled = run("robustness.engines.ray:drive", job, store.say, harness.progress)
     harness.kind = filled.kind
     for notice in filled.notices:

@@ -251,6 +251,7 @@ class Filling:
             seed=harness.seed,
             device=self._device,
             batch_size=item.size,
+            dtype=harness.dtype,
             threads=self._cores if self._device == "cpu" and (perturbation.side_by_side or item.directions) else 1,
             decision=decision,
             source_decision=decision if source is None else source.file.model.decision,

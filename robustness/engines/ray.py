@@ -32,7 +32,7 @@ def drive(job: Job, tell: Tell) -> None:
         own = "cpu" if device == "cpu" or not hardware.gpus() else device
         harness = Harness(
             Store(job.store, job.run, lambda text: tell("say", text)),
-            job.data_root, own, job.seed, job.threads, kind=kind,
+            job.data_root, own, job.seed, job.threads, kind=kind, dtype=job.dtype,
         )  # fmt: skip
         filling = Filling(
             harness,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from robustness import precision
 from robustness.datasets.images import Images
 from robustness.decisions import Decision
 from robustness.engines.shipping import Shipped, unpacked
@@ -45,6 +46,7 @@ class Task:
     seed: int
     device: str
     batch_size: int
+    dtype: str
     threads: int
     decision: Decision
     source_decision: Decision
@@ -70,6 +72,7 @@ class Holder:
         from robustness.sweep.cells import Cells
 
         task = self._tasks[number]
+        precision.check(task.dtype, task.device)
         pixels, labels = self._get(f"{task.images}:{chunk}")
         images = Images(task.title, pixels, labels, task.classes)
         made = None if task.made is None else self._get(f"{task.made}:{chunk}")
@@ -79,12 +82,14 @@ class Holder:
         )  # fmt: skip
         source = None if task.source is None else self._model(task.source)
         modules = together(self._model(task.classifier), source, self._generator(task, images))
+        modules = precision.computing(modules, task.dtype, task.device)
         found: list[Part] = []
-        if task.directions:
-            chunks.directed(cells, modules, [0], task.threads, keep=found.append)
-        else:
-            outcomes = chunks.outcomes_of(cells, probabilities=task.probabilities)
-            chunks.swept(cells, modules, outcomes, [0], task.threads, keep=found.append)
+        with precision.products(task.dtype, task.device):
+            if task.directions:
+                chunks.directed(cells, modules, [0], task.threads, keep=found.append)
+            else:
+                outcomes = chunks.outcomes_of(cells, probabilities=task.probabilities)
+                chunks.swept(cells, modules, outcomes, [0], task.threads, keep=found.append)
         (part,) = found
         return part
 

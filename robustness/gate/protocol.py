@@ -33,6 +33,8 @@ def of_evidence(swept: Mapping[str, Evidence]) -> dict[str, Any]:
         },
         "seed": about["seed"],
         "semantics": about["semantics"],
+        # What baselines without it always had stays theirs.
+        **({} if (dtype := about.get("dtype", "float32")) == "float32" else {"dtype": dtype}),
         "sweeps": {name: _sweep(evidence) for name, evidence in sorted(swept.items())},
     }
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from robustness import aids, classifiers, generators, hardware, randomness
+from robustness import aids, classifiers, generators, hardware, precision, randomness
 from robustness.cards import Card
 from robustness.datasets.images import Images
 from robustness.errors import ModelError
@@ -40,7 +40,8 @@ class Planner:
         chosen = [item for item in items.needed(self.harness, card) if self._is_new(item)]
         missing = [item for item in chosen if item.stored is None]
         made: list[Cost] = []
-        memory = calibration.memory(lambda: made.extend(map(self._cost, missing)), self.harness.device)
+        with precision.products(self.harness.dtype, self.harness.device):
+            memory = calibration.memory(lambda: made.extend(map(self._cost, missing)), self.harness.device)
         behind = {one.name: one for item in missing for one in (item.card, self._source(item)) if one is not None}
         images = self.harness.images(card)
         sent = sum(map(self._weights, behind.values()))
@@ -136,8 +137,10 @@ class Planner:
         if (*about, True) not in self._paces and (*about, gradient) not in self._paces:
             decision = card.file.model.decision
             try:
+                modules = together(self._module(card), None, None)
+                modules = precision.computing(modules, self.harness.dtype, self.harness.device)
                 self._paces[*about, gradient] = calibration.pace(
-                    self._module(card), images, decision,
+                    modules["classifier"], images, decision,
                     device=self.harness.device, batch_size=size, abreast=abreast, gradient=gradient,
                 )  # fmt: skip
             except ModelError as error:

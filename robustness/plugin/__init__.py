@@ -59,7 +59,7 @@ def _check_options(config: pytest.Config) -> None:
             for path in report_files(config):
                 formats.check(path)
         if has_cards(config) and any(
-            option(config, name) is not None for name in ("seed", "device", "images", "shard", "engine")
+            option(config, name) is not None for name in ("seed", "device", "dtype", "images", "shard", "engine")
         ):
             session_of(config)
         named = ("model", "card", "weights", "factory", "dataset", "profile", "shard")

@@ -42,6 +42,7 @@ OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("data", {"metavar": "DIR"}, "the folder that holds the data sets (also: ROBUSTNESS_DATA)"),
     ("store", {"metavar": "DIR"}, "the folder that keeps evidence and trained weights (also: ROBUSTNESS_STORE)"),
     ("device", {"metavar": "DEVICE"}, "cpu, cuda, cuda:N or auto (default): a GPU if there is one"),
+    ("dtype", {"metavar": "DTYPE"}, "precision of the models: float32 (default), bf16, or tf32 on a GPU"),
     ("seed", {"type": int, "metavar": "N"}, "the seed of all draws (default 0)"),
     (
         "engine",
@@ -93,6 +94,7 @@ def session_of(config: pytest.Config) -> Session:
             data=_folder(config, "data"),
             store=_folder(config, "store"),
             device=option(config, "device") or "auto",
+            dtype=option(config, "dtype") or "float32",
             seed=_integer(option(config, "seed"), "seed"),
             strict=bool(option(config, "strict")),
             inconclusive=option(config, "inconclusive"),

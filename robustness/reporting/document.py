@@ -193,7 +193,7 @@ def _origin(result: ModelResult, run: Mapping[str, Any]) -> dict[str, Any]:
             "fingerprint": plain(images.get("fingerprint")),
         },
         "weights": plain(found.get("subject", {}).get("weights")),
-        "device": plain(found.get("device") or told.get("device") or run.get("device")),
+        "device": plain((kept[0].machine if kept else "") or told.get("device") or run.get("device")),
         "seed": plain(found.get("seed", told.get("seed", run.get("seed")))),
         "doubts": list(dict.fromkeys(plain(d) for evidence in kept for d in evidence.provenance.get("doubts", []))),
     }

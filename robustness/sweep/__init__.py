@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from robustness import hardware
+from robustness import hardware, precision
 from robustness import strengths as strengths_
 from robustness.datasets.images import Images
 from robustness.decisions import Argmax, Decision
@@ -25,7 +25,7 @@ from robustness.modules import convolutional, state_hash
 from robustness.outcomes import Outcomes
 from robustness.perturbations import Clean, Perturbation, Step
 from robustness.strengths import Strength, Unit
-from robustness.sweep import batches, chunks
+from robustness.sweep import batches, chunks, differing
 from robustness.sweep.batches import Progress
 from robustness.sweep.cells import Cells
 
@@ -50,6 +50,8 @@ def sweep(
     progress: Progress | None = None,
     kept: Kept | None = None,
     kind: str | None = None,
+    dtype: str = "float32",
+    beside_float32: bool = True,
 ) -> Evidence:
     """
     Perturb every image at every strength and record what the classifier decides.
@@ -60,9 +62,10 @@ def sweep(
     evidence says so. ``source`` is another model that the examples are made on (transfer), with
     ``source_decision``; ``generator`` the network of a gan; ``directions`` (N, C, H, W) what they are made of, where
     that was made before. Chunks of images that are ``kept`` already are taken over, and those that are finished are put
-    there; ``kind`` is that of the device on which they were made, where that is elsewhere. A cell that fails has a
-    status that says why; nothing is raised for it. ModelError where the outputs do not fit the classes; ValueError
-    where a strength cannot be.
+    there; ``kind`` is that of the device on which they were made, where that is elsewhere. In another ``dtype`` the
+    models compute otherwise (`robustness.precision`), and how many images of a sample are decided otherwise than in
+    float32 is noted, unless ``beside_float32`` is false. A cell that fails has a status that says why; nothing is
+    raised for it. ModelError where the outputs do not fit the classes; ValueError where a strength cannot be.
 
     >>> from robustness.datasets.images import from_arrays
     >>> from robustness.perturbations import Normal
@@ -75,7 +78,9 @@ def sweep(
     for name, value in (("batch_size", batch_size), ("threads", threads)):
         if value is not None and value < 1:
             raise ValueError(f"`{name}` must be at least 1, got {value}; leave it out for what suits the machine")
-    modules = together(classifier, source, generator)
+    precision.check(dtype, device if kind is None else None)
+    plain = together(classifier, source, generator)
+    modules = precision.computing(plain, dtype, device)
     asked = batch_size or fitting(images, perturbation, modules, device)
     threads = 1 if device != "cpu" or not perturbation.side_by_side else threads or hardware.cores()
     decision = decision or Argmax()
@@ -93,20 +98,21 @@ def sweep(
         if wanted := chunks.taken(kept, chunks.count(images), size, take):
             refuse_elsewhere(kind)
             keep = chunks.nowhere if kept is None else kept.put
-            told.append(chunks.swept(cells, modules, outcomes, wanted, threads, progress, keep))
+            with precision.products(dtype, device):
+                told.append(chunks.swept(cells, modules, outcomes, wanted, threads, progress, keep))
         return outcomes, told
 
     (outcomes, told), used = batches.halving(attempt, kept.batch_size(asked) if kept else asked)
     # Those that were finished before took their time too.
     seconds = time.perf_counter() - started + sum(each.get("seconds", 0.0) for each in told)
     repeatable = all(each["deterministic"] for each in told)
-    return outcomes.evidence(
+    found = outcomes.evidence(
         {
             "perturbation": perturbation.model_dump(),
             "unit": unit,
             "seed": seed,
             "device": kind or hardware.device_kind(device),
-            "dtype": "float32",
+            "dtype": dtype,
             "batch_size": used,
             **({"out_of_memory_at": asked} if used < asked else {}),
             "memory_format": told[0]["memory_format"],
@@ -122,6 +128,10 @@ def sweep(
             "images_per_second": round(len(images) * len(strengths) / seconds, 1),
         }
     )
+    if dtype == "float32" or not beside_float32 or not (kind is None or hardware.is_here(kind)):
+        return found
+    cells = Cells(images, perturbation, strengths, unit, seed, device, used, decision, attacked_by, directions)
+    return differing.noted(found, cells, plain, threads)
 
 
 def fitting(images: Images, perturbation: Perturbation, module: nn.Module, device: str) -> int:
@@ -150,13 +160,15 @@ def directions(
     progress: Progress | None = None,
     kept: Kept | None = None,
     kind: str | None = None,
+    dtype: str = "float32",
 ) -> tuple[np.ndarray, dict[str, int]]:
     """
     Give the signs that a step takes on a model, (N, C, H, W) int8, and what was counted (see `gradients`).
 
     Made once, they serve a sweep over any number of other models: `sweep(..., source=module, directions=signs)`.
     """
-    modules = together(module, None, None)
+    precision.check(dtype, device if kind is None else None)
+    modules = precision.computing(together(module, None, None), dtype, device)
     asked = batch_size or fitting(images, perturbation, module, device)
     threads = 1 if device != "cpu" else threads or hardware.cores()
     decision = decision or Argmax()
@@ -180,7 +192,8 @@ def directions(
         cells = Cells(images, perturbation, (0.0,), "native", seed, device, size, decision, decision)
         if wanted := chunks.taken(kept, chunks.count(images), size, take):
             refuse_elsewhere(kind)
-            chunks.directed(cells, modules, wanted, threads, progress, keep)
+            with precision.products(dtype, device):
+                chunks.directed(cells, modules, wanted, threads, progress, keep)
 
     batches.halving(attempt, kept.batch_size(asked) if kept else asked)
     return signs, dict(counted)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from robustness import aids
+from robustness import aids, precision
 from robustness import strengths as strengths_
 
 if TYPE_CHECKING:
@@ -62,23 +62,24 @@ def examples(
         given.get("directions"),
     )
     models = together(harness.classifier(card).module, given.get("source"), given.get("generator"))
+    models = precision.computing(models, harness.dtype, harness.device)
     at = range(len(cells.strengths)) if at is None else at
     perturbed = np.empty((len(at), len(rows), *images.shape), np.float32)
     for start, stop in interleaved(len(images), cells.batch_size):
         if of := {place: row - start for place, row in enumerate(rows) if start <= row < stop}:
-            perturbed[:, list(of)] = _batch(cells, models, start, stop, at)[:, list(of.values())]
+            perturbed[:, list(of)] = _batch(cells, models, start, stop, at, harness.dtype)[:, list(of.values())]
     clean = np.concatenate([images.batch(row, row + 1) for row in rows])
     return Examples(tuple(rows), clean, perturbed, evidence)
 
 
-def _batch(cells: Cells, models: nn.ModuleDict, start: int, stop: int, at: Sequence[int]) -> np.ndarray:
+def _batch(cells: Cells, models: nn.ModuleDict, start: int, stop: int, at: Sequence[int], dtype: str) -> np.ndarray:
     """Give one batch of a sweep at the strengths ``at``, (strengths, batch, C, H, W)."""
     import torch
 
     from robustness.modules import channels_last, undisturbed
     from robustness.sweep.batches import one_thread
 
-    with undisturbed(models, cells.device) as lent, one_thread():
+    with precision.products(dtype, cells.device), undisturbed(models, cells.device) as lent, one_thread():
         channels_last(lent, lambda: cells.works(lent))
         batch = cells.prepared(lent, start, stop)
         perturb = strengths_.in_unit(cells.unit, cells.perturbation.prepare(batch), batch.inputs)
