@@ -484,7 +484,7 @@ def test_what_stands_around_a_model_leaves_it_and_its_images_alone():
 
 def test_loading_a_card_imports_none_of_the_libraries():
     code = (
-        "import sys; from robustness import cards, preprocessing, checkpoints\n"
+        "import sys; from robustness import cards; from robustness.found import preprocessing, checkpoints\n"
         "print([name for name in ('torch', 'timm', 'transformers', 'onnxruntime') if name in sys.modules])"
     )
     assert helpers.run(code) == "[]\n"

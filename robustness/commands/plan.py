@@ -110,7 +110,7 @@ def span(seconds: float) -> str:
     """
     Write a length of time.
 
-    >>> span(0.04), span(12.3), span(75), span(7300), span(9e5)
+    >>> span(0.04), span(12.3), span(75), span(7320), span(9e5)
     ('0.04 s', '12.3 s', '1 min 15 s', '2 h 02 min', '10 d 10 h')
     """
     if seconds < 1:

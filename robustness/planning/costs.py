@@ -104,7 +104,7 @@ def makespan(seconds: Iterable[float], workers: int) -> float:
     Give when the last worker is done, where each takes the next piece of work once it is free.
 
     >>> makespan([3, 1, 1, 1], 2), makespan([2.0, 2.0], 1)
-    (3, 4.0)
+    (3.0, 4.0)
     """
     busy = [0.0] * workers
     for piece in seconds:
