@@ -1,4 +1,4 @@
-"""The page on the gate holds: what it does to the shipped perceptron is done as it stands, in a copy of the checkout."""
+"""The page on the gate holds: what it does to the shipped perceptron is done as it stands, in a copy of a checkout."""
 
 import shutil
 

@@ -306,3 +306,19 @@ def test_at_most_a_fifth_of_twenty_fresh_seeds_are_red(name):
     red, _, total, _ = load(ROOT / "models" / f"{name}.toml").file.thresholds["fresh_red"].split(maxsplit=3)
     assert int(total) == 20
     assert int(red) <= 4
+
+
+def test_the_docs_show_what_is_kept_and_it_is_of_the_cards_as_they_are():
+    """Catches: a page, or reports, that tell what other weights, thresholds or baselines caught."""
+    kept = []
+    for name in ("digits-mlp",):
+        card = load(ROOT / "models" / f"{name}.toml")
+        of = Harness(Store(Path("none")), data_root())
+        found, reason = keeping.kept(card, of.weights_hash(card), of.images(card).fingerprint, 0)
+        assert reason == ""
+        kept.append(found)
+    assert (ROOT / "docs" / "caught.md").read_text() == telling.page(kept)
+    for found in kept:
+        assert found["undamaged"]["red"] == 0
+        assert found["gate"]["accepted"] >= 19
+        assert all(each["caught_from"]["claims"] and each["caught_from"]["gate"] for each in found["damage"])
