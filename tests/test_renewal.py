@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny_project
 
-from robustness import cardfile, healthy, parallel, weights
+from robustness import cardfile, cli, healthy, parallel, weights
 from robustness.commands.renewal import Renewal
 from robustness.errors import CardError, TrainingError
 from robustness.schema import NO_CLAIM
@@ -298,3 +298,24 @@ def test_progress_of_many_is_one_and_reaches_the_end(project):
     assert seen == sorted(seen)
     assert seen[0] < 0.1
     assert seen[-1] == 1
+
+
+def test_trained_weights_are_written_where_one_asks_for_them(project, capsys):
+    """Catches: weights of another seed, or of the last of several, in the file that was asked for."""
+    file = project.root / "retrained.safetensors"
+    common = [
+        "--store",
+        str(project.root / "store"),
+        "--card",
+        str(project.path),
+        "train",
+        "tiny",
+        "--output",
+        str(file),
+    ]
+    assert cli.main([*common, "--seeds", "5"]) == 0
+    assert file.read_bytes() == project.harness.weights(project.card.reseeded(5)).read_bytes()
+    assert project.trained() == [5]
+    assert cli.main([*common, "--seeds", "5,6"]) == 2
+    assert "must be of one model and one seed" in capsys.readouterr().err
+    assert project.trained() == [5]
