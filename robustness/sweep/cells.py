@@ -18,6 +18,7 @@ from robustness.modules import convolutional
 from robustness.outcomes import UNREACHED, Outcomes
 from robustness.perturbations import Batch, Perturb, Perturbation, Step
 from robustness.strengths import Spread, Strength, Unit
+from robustness.sweep.ahead import Ahead, Host
 from robustness.sweep.batches import one_thread, out_of_memory, padded
 
 PROBE = 8
@@ -44,8 +45,10 @@ class Cells:
     first: int = 0
     """The number of the images' first chunk, where they are some chunks of more."""
     draws: ChunkedDraws = field(init=False)
+    ahead: Ahead = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "ahead", Ahead(self._host))
         object.__setattr__(self, "draws", ChunkedDraws(self._draw, len(self.images)))
 
     def _draw(self, chunk: int) -> Callable[[int], np.ndarray]:
@@ -73,6 +76,7 @@ class Cells:
         """Sweep one batch over all strengths; what the user's code raises is an error of a cell."""
         cells = [i for i in range(len(self.strengths)) if not outcomes.settled(i, start)]
         if not cells:
+            self.ahead.drop(start)
             return
         batch = self.prepared(models, start, stop)
         try:
@@ -112,19 +116,49 @@ class Cells:
         others = dict(models.items())
         attacked = others.get("source", models["classifier"])
         heavy = self.device == "cpu" and convolutional(attacked)
-        drawn = self.draws.rows(start, stop)
+        host = self.ahead.take(start, stop)
         return Batch(
             models["classifier"],
-            self._padded(self.images.batch(start, stop)),
-            self._padded(self.images.labels[start:stop]),
-            self._padded(drawn) if drawn.size else None,
+            self._moved(host.inputs),
+            self._moved(host.labels),
+            None if host.drawn is None else self._moved(host.drawn),
             size=stop - start,
             source=others.get("source"),
             decision=self.source_decision,
             generator=others.get("generator"),
-            made=None if self.directions is None else self._padded(self.directions[start:stop]).float(),
+            made=None if host.made is None else self._moved(host.made).float(),
             at_once=-(-self.batch_size // PARTS) if heavy else None,
         )
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, non_blocking=True)
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether reading and drawing go on beside the device that computes; on a CPU they would take its cores."""
+        return self.device != "cpu"
+
+    def prefetch(self, start: int, stop: int) -> None:
+        """Begin what the processor has to do for a batch that is soon asked for."""
+        self.images.prefetch(start, stop)
+        if self.reads_ahead:
+            self.ahead.begin(start, stop)
+
+    def _host(self, start: int, stop: int) -> Host:
+        """Read and draw what a batch needs, padded to the size of the others."""
+        drawn = self.draws.rows(start, stop)
+        made = None if self.directions is None else self.directions[start:stop]
+
+        def whole(array: np.ndarray) -> Tensor:
+            return padded(array, self.batch_size, "cpu")
+
+        found = Host(
+            whole(self.images.batch(start, stop)),
+            whole(self.images.labels[start:stop]),
+            whole(drawn) if drawn.size else None,
+            None if made is None else whole(made),
+        )
+        return found.pinned() if self.device.startswith("cuda") else found
 
     def _cell(self, batch: Batch, perturb: Perturb, i: int, rows: slice, scratch: Scratch, outcomes: Outcomes) -> None:
         """Perturb a batch to one strength, and keep the model's logits and the size of the perturbation."""

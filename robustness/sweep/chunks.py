@@ -146,7 +146,7 @@ def _run(
         if done:
             finished(start // CHUNK, seconds)
 
-    batches.run(one, models, total, cells.batch_size, cells.device, progress, cells.images.prefetch, wanted)
+    batches.run(one, models, total, cells.batch_size, cells.device, progress, cells.prefetch, wanted)
 
 
 def taken(kept: Kept | None, count: int, batch_size: int, take: Callable[[Part], None]) -> list[int]:
