@@ -1,5 +1,6 @@
 """Pictures that stay encoded until they are read: in threads, ahead of time, never others than were looked at."""
 
+import sys
 import time
 import tracemalloc
 
@@ -123,6 +124,26 @@ def test_the_next_batch_is_decoded_while_one_is_computed():
     batches.run(work, [nn.Identity()], 12, 4, "cpu", None, images.prefetch)
     assert ahead == [True, True, True]
     assert sorted(source.read_places) == list(range(12))
+
+
+def test_a_batch_that_another_thread_has_taken_is_not_begun_any_more():
+    """Catches: threads that overtake each other, and what is decoded then for nobody and kept."""
+    from torch import nn
+
+    taken, late = set(), []
+
+    def prefetch(start, stop):
+        if start in taken:
+            late.append(start)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads overtake each other often then: a dozen times without the lock
+    try:
+        batches.run(lambda module, start, stop: taken.add(start), [nn.Identity()] * 2, 40_000, 4, "cpu", None, prefetch)
+    finally:
+        sys.setswitchinterval(before)
+    assert len(taken) == 10_000
+    assert not late
 
 
 def test_memory_does_not_grow_with_the_number_of_images():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
@@ -97,11 +98,15 @@ def run(
 
     abreast = len(models)
     every = list(islice(interleaved(total, batch_size, abreast, wanted), most))
+    started: set[int] = set()
+    starting = threading.Lock()
 
     def one(i: int) -> int:
         start, stop = every[i]
-        if i + abreast < len(every):
-            prefetch(*every[i + abreast])
+        with starting:  # another thread may be past that batch already: begun then, it would be made for nobody
+            started.add(i)
+            if i + abreast < len(every) and i + abreast not in started:
+                prefetch(*every[i + abreast])
         if device == "cpu":
             torch.set_num_threads(1)  # holds for the thread that calls it; for parts of torch, until the next call
             torch.set_flush_denormal(False)  # inherited from the caller, who may have trained with it
