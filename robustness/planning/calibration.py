@@ -31,8 +31,8 @@ from robustness.sweep.cells import Cells
 
 ENOUGH = 0.4
 """Seconds after which a measurement has had runs enough."""
-LEAST, RUNS = 2, 6
-"""Batches that every thread works on in a run, and the most runs beside the one that warms the threads."""
+RUNS = 8
+"""The most runs, of one batch a thread, beside the one that warms the threads: of large models one takes seconds."""
 
 Work = Callable[[nn.ModuleDict, int, int], float]
 """Works on one batch, and gives the seconds of what is timed."""
@@ -203,7 +203,7 @@ def _free(images: Images, decision: Decision, name: str, seen: list[tuple[str, i
 def _runs(anew: Callable[[], Work], models: list[nn.ModuleDict], images: Images, batch_size: int, device: str) -> Runs:
     """Work on batches until there are enough; a first run warms the threads and is left out."""
     times, spent, count = list[float](), 0.0, 0
-    abreast, most = len(models), LEAST * len(models)
+    abreast = len(models)
     for run in range(1 + RUNS):
         work, found = anew(), list[float]()
 
@@ -211,7 +211,7 @@ def _runs(anew: Callable[[], Work], models: list[nn.ModuleDict], images: Images,
             found.append(work(model, start, stop))
 
         before = _clock(device)()
-        batches.run(one, models, len(images), batch_size, device, prefetch=images.prefetch, most=most)
+        batches.run(one, models, len(images), batch_size, device, prefetch=images.prefetch, most=abreast)
         if run:
             spent, count, times = spent + _clock(device)() - before, count + len(found), times + found
         if run and spent > ENOUGH:
