@@ -9,6 +9,7 @@ import pytest
 
 from robustness import cards, cli, hardware
 from robustness.commands.plan import planned
+from robustness.decisions import Argmax
 from robustness.engines import Engine
 from robustness.planning import calibration
 from robustness.planning.calibration import Pace, Rest, memory
@@ -159,6 +160,21 @@ def test_the_sum_is_put_together_from_its_parts(tmp_path, monkeypatch):
     monkeypatch.setattr(calibration, "rest", lambda *_, **__: rest)
     plan = Planner(helpers.harness(path)).plan(cards.load(path))
     assert {cost.batch for cost in plan.made} == {0.5 + 2 * 10 + 10 * 35}
+
+
+@pytest.mark.parametrize("abreast", [1, 3])
+def test_a_run_that_is_timed_is_one_batch_a_thread(monkeypatch, abreast):
+    """Catches: a plan that takes longer for a large model than it must; a thread that is left out."""
+    images, passes, seen = helpers.images(40), list[int](), Counter()
+    module = helpers.linear(images)
+    module.register_forward_hook(lambda *_: passes.append(1))
+    monkeypatch.setattr(calibration, "ENOUGH", math.inf)
+    for runs in (1, 2, 4):
+        monkeypatch.setattr(calibration, "RUNS", runs)
+        passes.clear()
+        calibration.pace(module, images, Argmax(), device="cpu", batch_size=4, abreast=abreast, gradient=False)
+        seen[runs] = len(passes)
+    assert (seen[2] - seen[1], seen[4] - seen[2]) == (abreast, 2 * abreast)
 
 
 def test_memory_is_the_peak_of_the_work():
