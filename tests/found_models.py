@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
 from robustness import cards
 from robustness.cards import Card
 from robustness.datasets import Images
+from robustness.errors import MissingLibrary
 from robustness.found import libraries
 from robustness.harness import Harness
 from robustness.store import Store
@@ -32,6 +35,14 @@ strengths = [0.1]
 kind = "normal"
 strengths = [0.1]
 """
+
+
+def library(package: str) -> Any:
+    """Import a library as cards do, whatever was imported before; skip the test where it is missing."""
+    try:
+        return libraries.imported(package)
+    except MissingLibrary as missing:
+        pytest.skip(str(missing))
 
 
 def card(root: Path, *lines: str, **files: str) -> Card:
