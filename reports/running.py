@@ -7,16 +7,18 @@ import csv
 import platform
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tomlkit
 
 import robustness
-from robustness import hardware, weights
+from robustness import engines, hardware, weights
 from robustness.cards import Card
+from robustness.commands.arguments import ENGINE
 from robustness.datasets.images import Images
 from robustness.evidence import Evidence
 from robustness.harness import Harness, data_root, store_root
@@ -32,13 +34,28 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", metavar="DIR", help="weights and evidence (ROBUSTNESS_STORE, else the user's cache)")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--workers", type=int, metavar="N", help="trainings at once (default: the cores)")
+    parser.add_argument("--engine", metavar="ENGINE", type=engines.parse, default=engines.Engine(), help=ENGINE)
     parser.add_argument("--output", metavar="DIR", type=Path, help="where the result goes (default reports/measured)")
     parser.add_argument("--render", action="store_true", help="run nothing, make the page anew from the JSON")
 
 
 def harness_for(given: argparse.Namespace) -> Harness:
     """Give what the options name."""
-    return Harness(Store(store_root(given.store), say=say), data_root(given.data), device=given.device, progress=bar)
+    # Whether there is a GPU where an engine works, it says itself.
+    device = given.device if given.engine.name == "plain" or hardware.gpus() else "cpu"
+    return Harness(Store(store_root(given.store), say=say), data_root(given.data), device=device, progress=bar)
+
+
+def work(given: argparse.Namespace) -> Work:
+    """Give who trains and sweeps, as the options say it."""
+    return Work(replace(given.engine, workers=given.workers or given.engine.workers), given.device)
+
+
+class Work(NamedTuple):
+    """Who trains and sweeps: an engine, and its workers' device."""
+
+    engine: engines.Engine = engines.Engine()
+    device: str = "cpu"
 
 
 def say(message: str) -> None:
@@ -94,19 +111,25 @@ def swept(evidence: Evidence, run: str) -> dict[str, Any]:
     }
 
 
-def train(every: Mapping[str, Card], harness: Harness, workers: int | None) -> dict[str, Any]:
+def train(every: Mapping[str, Card], harness: Harness, work: Work) -> dict[str, Any]:
     """Train every model, first those that others need; give what each says of its training."""
     told: dict[str, Any] = {}
     for level in levels(every):
         what = f"training {len(told) + 1} to {len(told) + len(level)} of {len(every)} models"
         files = train_many(
-            [every[name] for name in level], harness.store.root, harness.data_root, workers, say=say, progress=bar,
-            what=what, device=harness.device,
+            [every[name] for name in level], harness.store.root, harness.data_root, work.engine.workers, say=say,
+            progress=bar, what=what, device=work.device, engine=work.engine,
         )  # fmt: skip
         for name, file in zip(level, files, strict=True):
             log = harness.store.path("logs", recipe_hash(harness, every[name]), "csv")
             told[name] = training(file, log)
     return told
+
+
+def sweep(every: Mapping[str, Card], harness: Harness, work: Work) -> None:
+    """Have an engine other than plain make the evidence of all sweeps; the plain one makes each when it is read."""
+    wanted = [(card, sweep) for card in every.values() for sweep in ("clean", *card.file.sweeps)]
+    engines.fill(harness, work.engine, wanted, work.device)
 
 
 def levels(every: Mapping[str, Card]) -> list[list[str]]:

@@ -96,18 +96,21 @@ def _plan(options: Namespace) -> int:
 
 
 def _train(options: Namespace) -> int:
-    from robustness import cardfile
+    from robustness import cardfile, engines
     from robustness.parallel import train_many
     from robustness.progress import bar
 
-    harness = _harness(options)
+    harness, engine = _harness(options), engines.parse(options.engine or "plain")
     if options.output and (len(options.seeds or "1") > 1 or len(_chosen(options)) > 1):
         raise RobustnessError(f"--output {options.output} must be of one model and one seed; leave it out for several")
 
     def one(card: Card) -> int:
         every = [card.reseeded(seed) for seed in options.seeds or ()] if card.file.recipe else []
         root, what = harness.store.root, f"training {card.name}"
-        paths = train_many(every or [card], root, harness.data_root, options.workers, say=_say, progress=bar, what=what)
+        paths = train_many(
+            every or [card], root, harness.data_root, options.workers, say=_say, progress=bar, what=what,
+            device=options.device if options.engine else harness.device, engine=engine,
+        )  # fmt: skip
         for path, seed in zip(paths, options.seeds or ["its own"], strict=True):
             print(f"{card.name} (seed {seed}): {path}")
         if options.output:

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from robustness import hardware, weights
+from robustness import engines, hardware, weights
 from robustness.cards import Card
+from robustness.engines import Engine
 from robustness.errors import ModelError, RobustnessError, TrainingError
 from robustness.harness import Harness, Progress, no_progress
 from robustness.store import Store
@@ -34,25 +35,32 @@ def train_many(
     progress: Progress = no_progress,
     what: str = "",
     device: str = "cpu",
+    engine: Engine | None = None,
 ) -> list[Path]:
     """
     Train each card by its recipe, unless the store has its weights, and give the files in the order of the cards.
 
     ``workers`` processes work side by side (default: as many as the cores carry); with one, or one card to train, it
     is done here. They are spawned, so a script that calls this needs ``if __name__ == "__main__":``. The first failure
-    ends all and is raised, TrainingError or what the recipe met; what was finished is in the store.
+    ends all and is raised, TrainingError or what the recipe met; what was finished is in the store. Another ``engine``
+    than plain trains them on its own workers instead.
     """
-    here = Harness(Store(store, say=say), data_root, device)
+    plain = engine is None or engine.name == "plain"
+    here = Harness(Store(store, say=say), data_root, device if plain else "cpu")
     found = [stored(here, card) for card in cards]
     missing = [i for i, path in enumerate(found) if path is None]
     if missing:
         many = len(missing) > 1
         with progress(f"{what or 'training'}, percent of {len(missing)} models") if many else no_progress("") as show:
-            workers = min(workers or workers_for(cards), len(missing))
-            if workers > 1:
-                made = _side_by_side([cards[i] for i in missing], here, workers, show)
+            left = [cards[i] for i in missing]
+            workers = min(workers or workers_for(cards), len(left))
+            if engine is not None and not plain:
+                engines.train(here, engine, left, device, show)
+                made = [stored(here, card) for card in left]
+            elif workers > 1:
+                made = [*_side_by_side(left, here, workers, show)]
             else:
-                made = _one_by_one([cards[i] for i in missing], here, show, no_progress if many else progress)
+                made = [*_one_by_one(left, here, show, no_progress if many else progress)]
         for i, path in zip(missing, made, strict=True):
             found[i] = path
     for notice in here.notices:

@@ -16,7 +16,9 @@ from robustness.store import canonical
 
 if TYPE_CHECKING:
     from robustness.cards import Card
+    from robustness.datasets.images import Images
     from robustness.harness import Harness
+    from robustness.store import Store
 
 
 def of_card(harness: Harness, card: Card) -> Path:
@@ -42,7 +44,7 @@ def random(harness: Harness, card: Card) -> Path:
     key, seed = random_hash(card), card.file.model.seed
     path = harness.store.path("weights", key)
     harness.notice(f"{card.name}: its weights are random (seed {seed}), as the card says")
-    if not _intact(harness, path):
+    if not intact(harness, path):
         what = f"making random weights of {card.name}"
         with harness.once(f"weights-{key}"), harness.store.alone(f"weights-{key}", what):
             from robustness import classifiers, randomness
@@ -72,13 +74,13 @@ def by_recipe(harness: Harness, card: Card, *, by_command: bool = False) -> Path
     assert card.file.recipe is not None
     key = recipe_hash(harness, card)
     path = harness.store.path("weights", key)
-    if _intact(harness, path):
+    if intact(harness, path):
         return path
     if card.file.recipe.starts == "by command" and not by_command:
         raise DataMissing(f"{card.name}: its weights are not trained", command=f"robustness train {card.name}")
     what = f"training {card.name} (seed {card.file.recipe.seed})"
     with harness.once(f"weights-{key}"), harness.store.alone(f"weights-{key}", what):
-        if not _intact(harness, path):
+        if not intact(harness, path):
             _train(harness, card, key, what)
     return path
 
@@ -148,19 +150,30 @@ def _train(harness: Harness, card: Card, key: str, what: str) -> None:
     assert card.file.recipe is not None
     images = training.learnt(harness.images(card, "train"), card.damage)
     needs = {name: copy.deepcopy(harness.classifier(other).module) for name, other in needed(card).items()}
-    checkpoint = harness.store.root / "checkpoints" / f"{key}.pt"
+    kept = checkpoint(harness.store, key)
     with harness.progress(what) as progress:
         job = recipes.Job(
-            card.file.recipe.seed, checkpoint, progress, harness.notices, harness.store, device=harness.device,
+            card.file.recipe.seed, kept, progress, harness.notices, harness.store, device=harness.device,
             needs=needs, log=harness.store.path("logs", key, "csv"), key=key,
         )  # fmt: skip
-        about = {"recipe": key, "model": card.name, "seed": str(job.seed), "data": images.name}
-        content = recipes.train(card, images, job, about)
+        content = recipes.train(card, images, job, told_of(card, key, images))
     harness.store.write(harness.store.path("weights", key), content)
-    checkpoint.unlink(missing_ok=True)
+    kept.unlink(missing_ok=True)
 
 
-def _intact(harness: Harness, path: Path) -> bool:
+def checkpoint(store: Store, key: str) -> Path:
+    """Give where a training leaves what it goes on from."""
+    return store.root / "checkpoints" / f"{key}.pt"
+
+
+def told_of(card: Card, key: str, images: Images) -> dict[str, str]:
+    """Give what a file of weights says of its making."""
+    assert card.file.recipe is not None
+    return {"recipe": key, "model": card.name, "seed": str(card.file.recipe.seed), "data": images.name}
+
+
+def intact(harness: Harness, path: Path) -> bool:
+    """Say whether a file of weights is there and whole; of a damaged one a notice says that it is made again."""
     if not path.is_file():
         return False
     try:

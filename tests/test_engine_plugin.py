@@ -9,7 +9,6 @@ from plugin_project import HOOK
 from robustness import engines
 from robustness.engines import Engine, Job, child, parse
 from robustness.errors import EngineError
-from robustness.harness import no_progress
 
 STANDS_IN = """
 import os
@@ -106,13 +105,13 @@ def test_engines_that_can_be():
 
 @pytest.fixture
 def job(tmp_path):
-    return Job(Engine("ray"), [], tmp_path, "this", tmp_path, "cpu", 0)
+    return Job(Engine("ray"), tmp_path, "this", tmp_path, "cpu")
 
 
 def test_what_a_child_tells_is_heard(job):
     """Catches: a last word that is lost, a log that is left where nothing went wrong."""
     said = []
-    filled = child.run("child_jobs:tells", job, said.append, no_progress)
+    filled = child.run("child_jobs:tells", job, said.append)
     assert said == ["waiting"]
     assert (filled.kind, filled.notices, filled.failed) == ("cpu-abacus", ["look"], {"key": "no luck"})
     assert not list((job.store / "logs").iterdir())
@@ -121,7 +120,7 @@ def test_what_a_child_tells_is_heard(job):
 @pytest.mark.parametrize(
     ("what", "said"),
     [
-        ("exits", r"died \(exit status 3\): .* finished chunks are kept(.|\n)*  the last line"),
+        ("exits", r"died \(exit status 3\): .* what was finished is kept(.|\n)*  the last line"),
         ("is_killed", r"died \(killed by SIGKILL\)"),
         ("raises", r"died \(exit status 1\)(.|\n)*ValueError: no luck"),
         ("refuses", "^nothing answers$"),
@@ -130,7 +129,7 @@ def test_what_a_child_tells_is_heard(job):
 def test_the_death_of_a_child_is_reported(job, what, said):
     """Catches: a run that waits for a process that is gone, or takes its end for success."""
     with pytest.raises(EngineError, match=said):
-        child.run(f"child_jobs:{what}", job, print, no_progress)
+        child.run(f"child_jobs:{what}", job, print)
 
 
 def test_a_child_ends_with_whoever_started_it(job):
@@ -142,7 +141,7 @@ def test_a_child_ends_with_whoever_started_it(job):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        child.run("child_jobs:waits", job, said, no_progress)
+        child.run("child_jobs:waits", job, said)
     with pytest.raises(ProcessLookupError):
         os.kill(pids[0], signal.SIGTERM)
 
@@ -150,4 +149,4 @@ def test_a_child_ends_with_whoever_started_it(job):
 def test_a_store_that_cannot_be_written(job):
     (job.store / "logs").touch()
     with pytest.raises(EngineError, match="cannot be written"):
-        child.run("child_jobs:tells", job, print, no_progress)
+        child.run("child_jobs:tells", job, print)

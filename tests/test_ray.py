@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import helpers
 import numpy as np
 import pytest
+from ray_nodes import two_nodes, wait_for
 
 from robustness import cards
 from robustness.draws import CHUNK
@@ -76,37 +77,10 @@ strengths = [0.1]
 """
 
 
-def ray_processes() -> set[int]:
-    """Give the processes that are Ray's, of everybody."""
-    found = set()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (folder / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if any(word in command for word in (b"raylet", b"gcs_server", b"ray::", b"ray/_private")):
-            found.add(int(folder.name))
-    return found
-
-
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    """A head, which sweeps too, and another node; after all tests no process of theirs is left."""
-    from ray.cluster_utils import Cluster
-
-    before = ray_processes()
-    made = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False},
-    )
-    made.other = made.add_node(num_cpus=1, object_store_memory=80 * 2**20)
-    yield made
-    made.shutdown()
-    for _ in range(100):
-        if not (left := ray_processes() - before):
-            break
-        time.sleep(0.1)
-    assert left == set()
+def cluster():
+    with two_nodes() as nodes:
+        yield nodes
 
 
 @pytest.fixture
@@ -140,14 +114,6 @@ def project(tmp_path, own_path):
 
 def digests(harness, wanted):
     return {sweep: harness.evidence(card, sweep).digest for card, sweep in wanted}
-
-
-def wait_for(what, seconds=240):
-    for _ in range(seconds * 20):
-        if what():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it never came")
 
 
 def chunks_of(project, name="store"):
@@ -223,7 +189,7 @@ def test_a_driver_dies_beside_another(cluster, project):
     second.join()
     (error,) = errors
     assert "killed by SIGKILL" in error
-    assert "finished chunks are kept" in error
+    assert "what was finished is kept" in error
     swept = [line for line in made.passes() if int(line.split()[1]) > 8]
     assert kept >= 2
     assert len(swept) <= 2 * total + 2, "beside the clean pass and this one, what was under way when its driver died"
@@ -326,7 +292,7 @@ def test_the_cluster_is_gone(project):
 
     thread = threading.Thread(target=end)
     thread.start()
-    with pytest.raises(EngineError, match="finished chunks are kept"):
+    with pytest.raises(EngineError, match="what was finished is kept"):
         fill(made.harness(), parse(f"ray={own.address}"), made.wanted[:1], "cpu")
     thread.join()
     assert chunks_of(made) or (made.here / "store/evidence").exists()

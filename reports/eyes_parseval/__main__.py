@@ -50,7 +50,9 @@ def _measure(given: argparse.Namespace, output: Path) -> None:
 
 
 def _result(given: argparse.Namespace, every: Mapping[str, Card], scale: protocol.Scale, harness: Harness) -> Any:
-    trained = running.train(every, harness, given.workers)
+    work = running.work(given)
+    trained = running.train(every, harness, work)
+    running.sweep(every, harness, work)
     return measure.result(every, trained, given.data_set, scale, harness)
 
 

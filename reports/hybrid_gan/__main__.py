@@ -38,13 +38,13 @@ def _measured(given: argparse.Namespace, output: Path) -> bool:
     scale = protocol.SCALES[given.scale]
     folder = (given.work or commands.RUNS) / f"hybrid_gan-{given.data_set}-{scale.name}"
     harness = running.harness_for(given)
-    built = measure.build(given.data_set, scale, folder, harness, given.workers)
+    built = measure.build(given.data_set, scale, folder, harness, running.work(given))
     print(f"the hybrid set: {built.root / data.HYBRID}")
     if given.pictures:
         print(f"{building.pictures(built.root / data.HYBRID, given.pictures):,} pictures in {given.pictures}")
     if given.only == "set":
         return False
-    result = measure.result(built, harness, given.workers)
+    result = measure.result(built, harness, running.work(given))
     commands.keep(output / f"hybrid_gan_{given.data_set}_{scale.name}.json", result)
     print(f"{given.data_set}, {scale.name}: {page.verdicts(result)}")
     return True

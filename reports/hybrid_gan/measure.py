@@ -63,26 +63,26 @@ def _inside(harness: Harness, folder: Path, seed: int) -> Harness:
     return Harness(harness.store, folder / "data", device=harness.device, seed=seed, progress=bar)
 
 
-def build(source: str, scale: Scale, folder: Path, harness: Harness, workers: int | None) -> Built:
+def build(source: str, scale: Scale, folder: Path, harness: Harness, work: running.Work) -> Built:
     """Train the targets, fit a generator to each, and write the hybrid set; what is there already is not made again."""
     inside, root = _inside(harness, folder, harness.seed), folder / "data"
     found = data.images(source, harness.data_root, harness.store.root)
     rows = data.sources(found, scale)
     data.write_targets(found, rows, root)
     targets = _cards(protocol.targets(source, scale, data.TARGETS), folder)
-    models = running.train(targets, inside, workers)
+    models = running.train(targets, inside, work)
     fitted = [_target(inside, card, scale) for card in targets.values()]
     counts = data.write_hybrid(found, rows, fitted, root)
     return Built(source, scale, folder, found, rows, targets, fitted, models, counts)
 
 
-def result(built: Built, harness: Harness, workers: int | None) -> dict[str, Any]:
+def result(built: Built, harness: Harness, work: running.Work) -> dict[str, Any]:
     """Train the networks on a hybrid set, and judge them and the targets; what is there already is not made again."""
     began = time.perf_counter()
     source, scale, folder = built.source, built.scale, built.folder
     first, other = (_inside(harness, folder, seed) for seed in (harness.seed, ANOTHER))
     tables = protocol.trained(source, scale, data.HYBRID, data.REAL)
-    models = {**built.models, **running.train(_cards(tables, folder), first, workers)}
+    models = {**built.models, **running.train(_cards(tables, folder), first, work)}
     _write_probes(built, other)
     attacked = protocol.undefended(protocol.targets(source, scale, data.TARGETS), scale)
     judged = dict(protocol.attacked(tables, source, data.HYBRID, data.REAL, scale))

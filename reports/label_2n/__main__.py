@@ -55,9 +55,11 @@ def _measure(given: argparse.Namespace, output: Path) -> None:
 def _result(
     given: argparse.Namespace, every: Mapping[str, Card], swept: Mapping[str, Card], harness: Harness
 ) -> dict[str, Any] | None:
-    trained = running.train(every, harness, given.workers)
+    work = running.work(given)
+    trained = running.train(every, harness, work)
     if given.only == "train":
         return None
+    running.sweep(swept, harness, work)
     return measure.result(swept, trained, given.data_set, protocol.SCALES[given.scale], harness)
 
 

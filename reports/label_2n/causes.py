@@ -118,12 +118,12 @@ def _filtered(clean: np.ndarray, clean_kept: np.ndarray, right: np.ndarray, kept
     return float((clean[clean_kept].sum() + right[kept].sum()) / count) if count else None
 
 
-def measured(source: str, scale: protocol.Scale, harness: Harness, workers: int | None) -> dict[str, Any]:
+def measured(source: str, scale: protocol.Scale, harness: Harness, work: running.Work) -> dict[str, Any]:
     """Train what is not there yet, sweep the variants, and give the numbers."""
     every, folder = tables(source, scale), commands.RUNS / f"label_2n-{scale.name}"
     due = _needed(every, [f"{source}-0-{variant}" for variant in protocol.VARIANTS]) | {f"{source}-substitute"}
     chosen = {name: table for name, table in every.items() if name in due}
-    models = running.train(commands.loaded(chosen, folder), harness, workers)
+    models = running.train(commands.loaded(chosen, folder), harness, work)
     curve = {"kind": "fgsm", "source": f"{source}-substitute.toml", "strengths": protocol.CURVE}
     rows, evidence = {}, {}
     for variant in protocol.VARIANTS:
@@ -167,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _made(given: argparse.Namespace) -> list[Path]:
     file = (given.output or commands.OUTPUT) / f"causes_label_2n_{given.data_set}_{given.scale}.json"
-    found = measured(given.data_set, protocol.SCALES[given.scale], running.harness_for(given), given.workers)
+    found = measured(given.data_set, protocol.SCALES[given.scale], running.harness_for(given), running.work(given))
     commands.keep(file, found)
     running.say("next: python -m reports.label_2n --render, which shows it")
     return [file]

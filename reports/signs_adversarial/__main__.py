@@ -33,7 +33,7 @@ def _made(given: argparse.Namespace) -> list[Path]:
     file = output / "signs_adversarial.json"
     if not given.render:
         pair = {measure.BEFORE: cards.load(given.before), measure.AFTER: cards.load(given.after)}
-        commands.keep(file, measure.result(pair, given.few, running.harness_for(given), given.workers))
+        commands.keep(file, measure.result(pair, given.few, running.harness_for(given), running.work(given)))
     body = page.body(json.loads(file.read_text(encoding="utf-8")))
     return [file, commands.write_page("signs-adversarial.md", page.MODULE, body, output)]
 

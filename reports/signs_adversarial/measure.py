@@ -17,10 +17,10 @@ BEFORE, AFTER = "before", "after"
 """Adversarial training; the roles of the two cards."""
 
 
-def result(pair: Mapping[str, Card], few: int, harness: Harness, workers: int | None) -> dict[str, Any]:
+def result(pair: Mapping[str, Card], few: int, harness: Harness, work: running.Work) -> dict[str, Any]:
     """Train and sweep both; ``few`` test images are attacked by many steps, all by one."""
     named = {card.name: card for card in pair.values()}
-    models = running.train(named, harness, workers)
+    models = running.train(named, harness, work)
     rows, evidence = [], {}
     for role, card in pair.items():
         for sweep, images, found in swept(card, few, harness):

@@ -1,4 +1,4 @@
-"""Where evidence that is missing is made: in the process that asks for it (plain), or on a cluster (ray)."""
+"""Where evidence and weights that are missing are made: in the process that asks (plain), or on a cluster (ray)."""
 
 from __future__ import annotations
 
@@ -69,18 +69,30 @@ def parse(text: str) -> Engine:
 
 @dataclass(frozen=True)
 class Job:
-    """What an engine is to make, and with what."""
+    """What an engine's process is told: the engine, where to put what it makes, and where data lie."""
 
     engine: Engine
-    wanted: Sequence[tuple[Card, str]]
-    """Cards and the names of their sweeps."""
     store: Path
     run: str
     data_root: Path
     device: str
+
+
+@dataclass(frozen=True)
+class Sweeps(Job):
+    """Sweeps that are to be made: cards and the names of their sweeps."""
+
+    wanted: Sequence[tuple[Card, str]]
     seed: int
     threads: int | None = None
     dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Trainings(Job):
+    """Models that are to be trained, none of which needs another of them."""
+
+    cards: Sequence[Card]
 
 
 @dataclass
@@ -104,12 +116,34 @@ def fill(harness: Harness, engine: Engine, wanted: Sequence[tuple[Card, str]], d
     from robustness.engines.child import run
 
     store = harness.store
-    job = Job(
-        engine, wanted, store.root, store.run, harness.data_root, device, harness.seed, harness.threads, harness.dtype
+    job = Sweeps(
+        engine, store.root, store.run, harness.data_root, device, wanted, harness.seed, harness.threads, harness.dtype
     )
-    filled = run("robustness.engines.ray:drive", job, store.say, harness.progress)
+    with harness.progress(f"sweeping by {engine.name}, images") as show:
+        filled = run("robustness.engines.ray:drive", job, store.say, show)
     harness.kind = filled.kind
     for notice in filled.notices:
         harness.notice(notice)
     for key, reason in filled.failed.items():
         harness.give_up(key, reason)
+
+
+def train(
+    harness: Harness,
+    engine: Engine,
+    cards: Sequence[Card],
+    device: str,
+    show: Callable[[int, int], None] | None = None,
+) -> None:
+    """
+    Have an engine other than plain train models by their recipes, side by side, and put them in a harness's store.
+
+    What models need must be there, and stays where it is. ``show`` is told how far all are, in percent. The first that
+    fails ends all and is raised as EngineError; what was finished, and the checkpoints of the others, are kept.
+    """
+    from robustness.engines.child import run
+
+    store = harness.store
+    job = Trainings(engine, store.root, store.run, harness.data_root, device, cards)
+    for notice in run("robustness.engines.training:drive", job, store.say, show).notices:
+        harness.notice(notice)

@@ -12,13 +12,10 @@ import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from robustness.engines import Filled, Job
 from robustness.errors import EngineError, RobustnessError
-
-if TYPE_CHECKING:
-    from robustness.harness import Progress
 
 PATIENCE = 20.0
 """Seconds that the process has for ending once it was told to."""
@@ -28,9 +25,9 @@ LINES = 5
 Tell = Callable[[str, Any], None]
 
 
-def run(what: str, job: Job, say: Callable[[str], None], progress: Progress) -> Filled:
+def run(what: str, job: Job, say: Callable[[str], None], show: Callable[[int, int], None] | None = None) -> Filled:
     """
-    Call ``what(job, tell)`` (``module:callable``) in another process, and give what it told.
+    Call ``what(job, tell)`` (``module:callable``) in another process, and give what it told; ``show`` how far it is.
 
     What that process prints is in a log below the store. EngineError where it dies.
     """
@@ -50,9 +47,8 @@ def run(what: str, job: Job, say: Callable[[str], None], progress: Progress) -> 
     theirs.close()
     filled = Filled()
     try:
-        with progress(f"sweeping by {job.engine.name}, images") as show:
-            while _hear(ours, filled, say, show):
-                pass
+        while _hear(ours, filled, say, show):
+            pass
         process.join(PATIENCE)
     except EOFError:
         process.join(PATIENCE)
@@ -101,8 +97,8 @@ def _died(name: str, status: int | None, log: Path) -> str:
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
     last = "".join(f"\n  {line[:300]}" for line in lines[-LINES:])
     return (
-        f"the process that drives {name} died ({by}): the cluster is gone, or it was killed; finished chunks are kept, "
-        f"and the same command goes on from them; its log is {log}{last}"
+        f"the process that drives {name} died ({by}): the cluster is gone, or it was killed; what was finished is "
+        f"kept, and the same command goes on from there; its log is {log}{last}"
     )
 
 

@@ -115,6 +115,14 @@ def kind_of(engine: Engine, device: str) -> str:
     return str(next(iter(kinds.values())))
 
 
+def here() -> Any:
+    """Give Ray's word for the driver's own node, which is there as long as the run is."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
 def _kind_here(device: str) -> str:
     return hardware.device_kind(device)
 

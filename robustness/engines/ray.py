@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from robustness import hardware
-from robustness.engines import Engine, Job, nodes, worker
+from robustness.engines import Engine, Sweeps, nodes, worker
 from robustness.engines.filling import Contents, Filling
 from robustness.engines.worker import Holder, Task
 from robustness.errors import EngineError, RobustnessError
@@ -19,7 +19,7 @@ BEGUN = 3
 Tell = Callable[..., None]
 
 
-def drive(job: Job, tell: Tell) -> None:
+def drive(job: Sweeps, tell: Tell) -> None:
     """Make what a job wants on a cluster; the process that calls this is Ray's driver, and may be ended by Ray."""
     engine = job.engine
     with nodes.connected(engine):
@@ -67,8 +67,8 @@ class Cluster:
             raise
         except Exception as error:  # Ray's own kinds; what the user's code raises comes as a row
             raise EngineError(
-                f"Ray ended the sweeps ({nodes.in_a_line(error)}); finished chunks are kept, and the same "
-                "command goes on from them"
+                f"Ray ended the sweeps ({nodes.in_a_line(error)}); what was finished is kept, and the same "
+                "command goes on from there"
             ) from error
 
     def _swept(self, tasks: Mapping[int, Task], units: Sequence[tuple[int, int]], contents: Contents) -> Any:
@@ -121,7 +121,6 @@ class Actor:
 def _begun() -> Any:
     """Give an actor on the driver's own node, which is there as long as the run is."""
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     class Begun:
         """Counts how often each chunk was begun."""
@@ -133,5 +132,4 @@ def _begun() -> Any:
             self._times[number, chunk] = self._times.get((number, chunk), 0) + 1
             return self._times[number, chunk]
 
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(Begun).options(num_cpus=0, scheduling_strategy=here).remote()
+    return ray.remote(Begun).options(num_cpus=0, scheduling_strategy=nodes.here()).remote()

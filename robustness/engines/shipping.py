@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from robustness import sources
 from robustness.cards import Card
 from robustness.found import formats
-from robustness.sources import file_hash
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,37 +47,51 @@ class Shipped:
 
 def packed(card: Card, weights: Path, loaded: Loaded, classes: Sequence[str]) -> tuple[Shipped, dict[str, Path]]:
     """Give a loaded model as it is shipped, and where on this machine the file of each hash is."""
-    files = {**dict(_modules(card, loaded)), **dict(_beside(card, weights))}
-    hashes = {place: file_hash(file) for place, file in files.items()}
+    by_file = {
+        str(file): name for name, module in list(sys.modules.items())
+        if name != "__main__" and (file := getattr(module, "__dict__", {}).get("__file__"))
+    }  # fmt: skip
+    modules = {file: by_file.get(str(file)) for file in (card.project / name for name in loaded.sources)}
+    return _packed(card, modules, classes, weights)
+
+
+def untrained(card: Card, classes: Sequence[str]) -> tuple[Shipped, dict[str, Path]]:
+    """Give a card as it is shipped to be trained by its recipe; its project's files are told from their text."""
+    assert card.file.recipe is not None
+    named = [name.partition(":")[0] for name in (card.file.model.factory, card.file.recipe.callable)]
+    closure = sources.Closure(named, [str(card.project), *sys.path])
+    return _packed(card, {file: name for name, file in closure.files.items()}, classes)
+
+
+def _packed(
+    card: Card, modules: Mapping[Path, str | None], classes: Sequence[str], weights: Path | None = None
+) -> tuple[Shipped, dict[str, Path]]:
+    files = {**dict(_modules(card, modules)), **dict(_beside(card, weights))}
+    hashes = {place: sources.file_hash(file) for place, file in files.items()}
     bare = card.file.model_copy(update={"claims": {}, "sweeps": {}})
     shipped = Shipped(
         Card(bare, card.path),
         tuple(classes),
-        f"{BESIDE}/{_place(card, weights)}",
+        f"{BESIDE}/{_place(card, weights)}" if weights else "",
         tuple(sorted(hashes.items())),
         hashlib.sha256(str(card.project.resolve()).encode()).hexdigest()[:16],
     )
     return shipped, {hashes[place]: file for place, file in files.items()}
 
 
-def _modules(card: Card, loaded: Loaded) -> Iterator[tuple[str, Path]]:
+def _modules(card: Card, modules: Mapping[Path, str | None]) -> Iterator[tuple[str, Path]]:
     """Give the project's files by the place that they are imported from, and by that in the project."""
-    by_file = {
-        str(file): name for name, module in list(sys.modules.items())
-        if name != "__main__" and (file := getattr(module, "__dict__", {}).get("__file__"))
-    }  # fmt: skip
-    for name in loaded.sources:
-        file = card.project / name
-        if not PurePosixPath(name).is_absolute():
-            yield f"{PROJECT}/{name}", file
-        if module := by_file.get(str(file)):
+    for file, module in modules.items():
+        if file.is_relative_to(card.project):
+            yield f"{PROJECT}/{file.relative_to(card.project).as_posix()}", file
+        if module:
             place = module.replace(".", "/")
             yield f"{PROJECT}/{place}/__init__.py" if file.stem == "__init__" else f"{PROJECT}/{place}.py", file
 
 
-def _beside(card: Card, weights: Path) -> Iterator[tuple[str, Path]]:
+def _beside(card: Card, weights: Path | None) -> Iterator[tuple[str, Path]]:
     """Give the file of the weights, the shards that it lists, and a library's folder."""
-    listed = [weights, *(formats.shards(weights) if formats.is_index(weights) else ())]
+    listed = [weights, *(formats.shards(weights) if formats.is_index(weights) else ())] if weights else []
     if card.file.model.by_name == "hf":
         folder = card.path.parent / card.file.model.factory.partition(":")[2]
         listed += sorted(file for file in folder.iterdir() if file.is_file() and file not in listed)
@@ -95,6 +109,12 @@ def unpacked(shipped: Shipped, get: Callable[[str], bytes]) -> nn.Module:
     """Make a model of what was shipped; ``get`` gives a file's content by its hash. ModelError as of any loading."""
     from robustness import classifiers
 
+    card = laid_out(shipped, get)
+    return classifiers.load(card, card.path.parent / shipped.weights.partition("/")[2], shipped.classes).module
+
+
+def laid_out(shipped: Shipped, get: Callable[[str], bytes]) -> Card:
+    """Write the files of what was shipped, and give its card as it lies beside them."""
     project, beside = _folder(shipped.project) / PROJECT, _folder(shipped.name) / BESIDE
     for place, content in shipped.files:
         first, _, rest = place.partition("/")
@@ -104,9 +124,7 @@ def unpacked(shipped: Shipped, get: Callable[[str], bytes]) -> nn.Module:
             path.write_bytes(get(content))
     beside.mkdir(parents=True, exist_ok=True)
     project.mkdir(parents=True, exist_ok=True)
-    card = replace(shipped.card, path=beside / shipped.card.path.name, root=project)
-    weights = beside / shipped.weights.partition("/")[2]
-    return classifiers.load(card, weights, shipped.classes).module
+    return replace(shipped.card, path=beside / shipped.card.path.name, root=project)
 
 
 @cache
