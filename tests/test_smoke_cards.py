@@ -1,0 +1,108 @@
+"""The cards on the embedded digits: together they exercise the networks of two papers and every perturbation."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.parseval import Convex, weights
+from models.repvgg import Block, plain
+from reports.eyes_parseval import protocol as eyes
+from reports.hybrid_gan import protocol as hybrid
+from robustness import cards
+from robustness.harness import Harness, data_root
+from robustness.perturbations import KINDS
+from robustness.store import Store
+
+MODELS = Path(__file__).parents[1] / "models"
+SMOKE = {card.name: card for card in map(cards.load, sorted(MODELS.glob("*.toml"))) if card.file.scale == "smoke"}
+PARSEVAL = ["digits-parseval", "digits-parseval-adv"]
+
+
+@pytest.fixture(scope="module")
+def harness(tmp_path_factory):
+    return Harness(Store(tmp_path_factory.mktemp("store")), data_root())
+
+
+def described(tables):
+    """Give factory and recipe of every card of a protocol."""
+    return {(table["model"]["factory"], table["recipe"]["callable"]) for table in tables.values()}
+
+
+def test_the_cards_have_every_network_of_the_two_papers():
+    """Catches: a network that only its report would ever run."""
+    scale = eyes.SCALES["smoke"]
+    factories = {factory for factory, _ in described(eyes.cards("digits", scale, range(1)))}
+    factories |= {factory for factory, _ in hybrid.NETWORKS.values()}
+    assert factories <= {card.file.model.factory for card in SMOKE.values()}
+
+
+def test_the_cards_have_every_training_of_the_two_papers_systems():
+    """Catches: a defence without a card; a Parseval network that is never constrained."""
+    shipped = {
+        (
+            card.file.model.factory,
+            card.file.recipe.callable,
+            "convex" in card.file.model.arguments.values(),
+            bool(card.file.recipe.arguments.get("beta")),
+        )
+        for card in SMOKE.values()
+    }
+    tables = eyes.cards("digits", eyes.SCALES["smoke"], range(1)).values()
+    wanted = {
+        (
+            table["model"]["factory"],
+            table["recipe"]["callable"],
+            "convex" in table["model"]["arguments"].values(),
+            bool(table["recipe"]["arguments"].get("beta")),
+        )
+        for table in tables
+        if table["model"]["factory"] == "models.wrn:wrn"
+    }
+    assert wanted <= shipped
+
+
+def test_the_cards_sweep_every_perturbation_that_comes_with_the_harness():
+    """Catches: a kind of perturbation that no suite ever runs; attacks of other libraries need these libraries."""
+    swept = {sweep.perturbation.kind for card in SMOKE.values() for sweep in card.file.sweeps.values()}
+    assert set(KINDS) - swept == {"clean", "external"}
+
+
+def test_all_committed_weights_together_are_small():
+    """Catches: a checkout that grows by a network at full width."""
+    sizes = {file.name: file.stat().st_size for file in (MODELS / "weights").iterdir()}
+    assert {f"{name}.safetensors" for name in SMOKE} <= set(sizes)
+    assert sum(sizes.values()) < 10_000_000
+
+
+@pytest.mark.parametrize("name", PARSEVAL)
+def test_the_committed_parseval_networks_are_constrained(harness, name):
+    """Catches: sums that are not convex, weights that were drawn as in a plain network: β = 0.001 would not mend them."""
+    module = harness.classifier(SMOKE[name]).module
+    for layer in module.modules():
+        if isinstance(layer, Convex):
+            assert layer.coefficients.min() >= 0
+            assert layer.coefficients.sum().item() == pytest.approx(1, abs=1e-6)
+
+    def apart(network):
+        found = [torch.linalg.svdvals(weight.flatten(1)) for weight in weights(network)]
+        return (torch.cat(found) - 1).abs().mean().item()
+
+    plain = (apart(harness.classifier(SMOKE[name]).module) for name in ("digits-wrn", "digits-wrn-adv"))
+    assert apart(module) < 2 / 3 * min(plain)
+
+
+def test_the_committed_repvgg_decides_alike_as_plain_convolutions(harness):
+    """Catches: a re-parameterisation that holds for drawn weights alone; a block that is left as it was."""
+    card = SMOKE["digits-repvgg"]
+    module, images = harness.classifier(card).module, harness.images(card)
+    deployed = plain(module)
+    assert not any(isinstance(layer, Block) for layer in deployed.modules())
+    inputs = torch.from_numpy(images.batch(0, len(images)))
+    with torch.inference_mode():
+        before, after = module(inputs), deployed(inputs)
+    # Sums are taken in another order: no more than float32 leaves open.
+    assert torch.allclose(after, before, atol=1e-3 * before.abs().max().item())
+    settled = before.topk(2).values.diff().abs().flatten() > 1e-2
+    assert settled.float().mean() > 0.99
+    assert torch.equal(after.argmax(1)[settled], before.argmax(1)[settled])
