@@ -54,8 +54,9 @@ class Draft:
             model["arguments"] = arguments(self.arguments)
         if self.weights:
             file = self.folder / Path(self.weights).expanduser()
-            if not file.exists():
-                raise CardError(f"`weights` must be a file, got {self.weights!r}: {file} does not exist")
+            if not file.is_file():
+                what = "is none" if file.exists() else "does not exist"
+                raise CardError(f"`weights` must be a file, got {self.weights!r}: {file} {what}")
             model["weights"] = _relative(file, self.folder)
         return {"name": self.name or self._name(), "model": model, "data": self._data()}
 
@@ -100,7 +101,7 @@ class Draft:
                 return mark + path.resolve().relative_to(folder.resolve()).as_posix()
         raise CardError(
             f"`dataset` must lie below {self.folder} or below the data root, got {path}; name its folder as the data "
-            f"root (--robustness-data {path.parent}, of the command robustness --data)"
+            f"root (--robustness-data {path.resolve().parent}, of the command robustness --data)"
         )
 
     @property
@@ -117,7 +118,9 @@ class Draft:
                 f"`weights` must be given for {self.factory}, as --robustness-weights net.safetensors; {bringing} "
                 "bring theirs, and a card may ask for random ones by model.seed"
             )
-        return cards.of_table(table, self.path, self.folder.resolve())
+        # Errors name the card, and nobody should look for a file that is not there.
+        called = self.folder / f"{table['name']} (of options)"
+        return cards.of_table(table, called, self.folder.resolve())
 
 
 def arguments(given: Sequence[str]) -> dict[str, Any]:

@@ -74,3 +74,24 @@ def nearest(value: object, known: Iterable[str]) -> str:
     folded = {name.casefold(): name for name in known}
     match = difflib.get_close_matches(str(value).casefold(), folded, 1)
     return f"; did you mean {folded[match[0]]!r}?" if match else ""
+
+
+def shown(name: str) -> str:
+    r"""
+    Write a name so that it is one line of text, whatever it holds.
+
+    >>> shown("cat/two\nlines.png")
+    "'cat/two\\nlines.png'"
+    """
+    quoted = repr(name)
+    return quoted if len(quoted) <= 160 else f"{quoted[:100]}…{quoted[-50:]}"
+
+
+def plain(name: str) -> str:
+    """
+    Give a name as it is where that is short and one line of text, and as ``shown`` where it is not.
+
+    >>> plain("layer.0.weight"), len(plain("x" * 300))
+    ('layer.0.weight', 151)
+    """
+    return name if name.isprintable() and len(name) <= 160 else shown(name)

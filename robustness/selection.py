@@ -86,8 +86,9 @@ def with_weights(chosen: Sequence[Card], given: Sequence[str], folder: Path) -> 
     for each in given:
         name, file = _named(each, list(found), folder)
         path = folder / Path(file).expanduser()
-        if not path.exists():
-            raise CardError(f"`weights` of {name} must be a file, got {file!r}: {path} does not exist")
+        if not path.is_file():
+            what = "is none" if path.exists() else "does not exist"
+            raise CardError(f"`weights` of {name} must be a file, got {file!r}: {path} {what}")
         if name in taken:
             raise CardError(f"`weights` of {name} are named twice, the second time as {file!r}; judge one at a time")
         taken.add(name)

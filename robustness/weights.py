@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustness.errors import ModelError
+from robustness.errors import ModelError, plain
 from robustness.found import formats
 from robustness.sources import file_hash
 
@@ -96,12 +97,22 @@ def raw(path: Path) -> Any:
             import safetensors.torch
 
             return safetensors.torch.load(path.read_bytes())
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of pickles that are refused then
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the parsers raise many kinds; to the user it is one
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        if called := re.search(r"GLOBAL (\S+)", str(error)):
-            reason = f"it calls {called[1]} when it is loaded; save module.state_dict() alone, best as safetensors"
-        raise ModelError(f"{path}: cannot be read without executing code, or is torn: {reason}") from error
+        raise ModelError(f"{path}: cannot be read without executing code, or is torn: {_why(path, error)}") from error
+
+
+def _why(path: Path, error: Exception) -> str:
+    """Say why a file was not read: what it would call, where it would, and never torch's advice to let it."""
+    repair = "save module.state_dict() alone, best as safetensors"
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    if called := found[1] if found else formats.called(path):
+        return f"it calls {called} when it is loaded; {repair}"
+    if "weights_only" in str(error):
+        return f"it holds no tensors by name that torch.save wrote; {repair}"
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
 
 def check(path: Path, state: Mapping[str, Tensor]) -> None:
@@ -180,7 +191,7 @@ def five(names: list[str]) -> str:
     >>> five(list("abcdefg"))
     'a, b, c, d, e and 2 more'
     """
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return ", ".join(plain(name) for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> str:

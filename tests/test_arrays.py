@@ -339,8 +339,8 @@ def test_waiting_for_another_process_is_said(packed, cache, monkeypatch):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({}, "must hold train_x, .* it holds no array"),
-        ({"x": UNSPLIT["x"]}, "must hold train_x, train_y, test_x and test_y, or x and y instead; it holds x"),
+        ({}, r"must hold test_x and test_y \(train_x and train_y too, .* it holds no array"),
+        ({"x": UNSPLIT["x"]}, r"to train on\), or x and y instead; it holds x"),
         (SPLIT | UNSPLIT, "or x and y instead; it holds classes, group"),
         (UNSPLIT | {"y": UNSPLIT["y"] + 0.5}, "set: `labels` must be integers"),
         (UNSPLIT | {"y": UNSPLIT["y"][:-1]}, "set: `labels` must be one for each of 8 images, got 7"),

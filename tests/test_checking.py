@@ -83,6 +83,10 @@ def test_a_sound_model_has_nothing_to_mend(check):
         ("pass", "logits = logits * torch.nan", "outputs", "all of them numbers"),
         ("pass", "return {'a': logits, 'b': logits}", "forward pass", "output"),
         ("raise ValueError('boom')", "pass", "forward pass", "raised ValueError: boom"),
+        ("assert inputs.shape[3] == 1", "pass", "forward pass", "images of shape (N, 1, 28, 28), float32 in [0, 1]"),
+        ("self.half()", "pass", "forward pass", "one with parameters of torch.float16: call module.float()"),
+        ("pass", "logits = logits.squeeze()", "forward pass", "for one image alone, as for many, got (10,)"),
+        ("pass", "logits = logits.roll(1, 1)", "permuted classes", "its 1 is the data's 0"),
         ("inputs = inputs / 255", "logits = logits - self.bias + self.bias", "clean accuracy", "from 0 to 255"),
     ],
 )  # fmt: skip
@@ -92,6 +96,25 @@ def test_each_defect_is_told(check, before, after, due, said):
     assert not fine
     assert due in wrong
     assert said in text
+
+
+@pytest.mark.parametrize("after", ["logits = logits * torch.nan", "logits = logits.argmax(1)"])
+def test_what_cannot_be_looked_at_is_no_further_defect(check, after):
+    """Catches: outputs that are no logits told as random ones too, or by what raised on the way."""
+    wrong, _, text = check(after=after)
+    assert wrong == {"outputs"}
+    assert text.count("MEND") == 1
+
+
+def test_what_was_done_to_a_model_is_said(tmp_path, own_path):
+    """Catches: a check of other weights or other images than its reader thinks of."""
+    source = "from torch import nn\n\ndef factory():\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
+    path = helpers.project(tmp_path, source, CARD.replace("w.safetensors", "w.pt"))
+    state = {f"module.1.{name}": value for name, value in nn.Linear(784, 10).state_dict().items()}
+    torch.save({"epoch": 1, "ema": state}, path.parent / "w.pt")
+    text = "\n".join(checked(helpers.harness(path), cards.load(path))[0])
+    assert "as it was found: w.pt: took the entry `ema`" in text
+    assert "as it was found: left out of all names: `module.`" in text
 
 
 def test_accuracy_is_of_the_images_that_were_asked_for(check):

@@ -56,6 +56,12 @@ def test_a_draft_is_the_card_that_its_table_would_be(folder):
     assert np.array_equal(images.labels, helpers.digits(6).labels)
 
 
+def test_an_error_names_no_card_that_nobody_wrote(folder):
+    """Catches: a reader who looks for net.toml, which is not there."""
+    with pytest.raises(CardError, match=r"w \(of options\): model\.factory = 'no_such_module:net'"):
+        draft(folder, factory="no_such_module:net").card()
+
+
 def test_its_modules_are_its_folders_whatever_lies_above(folder):
     """Catches: a parent that looks like a project's root, as one under version control does."""
     (folder / ".git").mkdir()
@@ -75,6 +81,7 @@ def test_its_modules_are_its_folders_whatever_lies_above(folder):
         ({"factory": "nets"}, "must be 'module:callable'"),
         ({"factory": "no_such_module:net"}, "there is no module 'no_such_module' below"),
         ({"weights": "gone.pt"}, "`weights` must be a file, got 'gone.pt'"),
+        ({"weights": "."}, "is none"),
         ({"weights": None}, "`weights` must be given for tiny_"),
         ({"dataset": "digit"}, "did you mean 'digits'?"),
         (
@@ -100,8 +107,10 @@ def test_data_below_the_data_root_and_elsewhere(folder, tmp_path_factory):
     for given in ("sub/far.npz", str(root / "sub" / "far.npz")):
         card = draft(folder, dataset=given, data=root).card()
         assert (card.file.data.file, card.file.data.beside_card) == ("sub/far.npz", False)
-    with pytest.raises(CardError, match=r"name its folder as the data root \(--robustness-data .*sub"):
-        draft(folder, dataset=str(root / "sub" / "far.npz")).card()
+    for way in (root / "sub" / "far.npz", root / "sub" / "deeper" / ".." / "far.npz"):
+        (root / "sub" / "deeper").mkdir(exist_ok=True)
+        with pytest.raises(CardError, match=rf"as the data root \(--robustness-data {re.escape(str(root / 'sub'))},"):
+            draft(folder, dataset=str(way)).card()
 
 
 def test_a_file_of_one_part_is_tested_on_whole(folder):

@@ -1,6 +1,8 @@
 """Checkpoints as trainings leave them: sharded, nested, with prefixes, in half precision; models that are a file."""
 
 import json
+import os
+import pickle
 import warnings
 from argparse import Namespace
 
@@ -122,6 +124,44 @@ def test_what_would_be_run_is_named(tmp_path):
     path = saved(tmp_path / "w.pt", {"state_dict": STATE, "args": Namespace(depth=3)})
     with pytest.raises(ModelError, match=r"it calls argparse\.Namespace when it is loaded; save module\.state_dict"):
         checkpoints.put(net(), path)
+
+
+class Runs:
+    """What would make a file, if it were loaded."""
+
+    def __reduce__(self):
+        return os.mkdir, ("ran",)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_a_bare_pickle_is_refused_by_what_it_would_call(tmp_path, monkeypatch, protocol):
+    """Catches: torch's advice to load it all the same, a warning in place of an error; and that it is loaded."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.pkl").write_bytes(pickle.dumps({"state_dict": Runs()}, protocol))
+    with pytest.raises(
+        ModelError, match=r"it calls (posix|nt)\.mkdir when it is loaded; save module\.state_dict"
+    ) as caught:
+        checkpoints.put(net(), tmp_path / "w.pkl")
+    assert "weights_only" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no pickle at all", b"\x80\x04 torn", b"import torch\n"])
+def test_a_file_that_is_none_of_tensors(tmp_path, content):
+    """Catches: torch's advice to load whatever it is all the same."""
+    (tmp_path / "w.pt").write_bytes(content)
+    with pytest.raises(ModelError, match=r"w\.pt: cannot be read without executing code, or is torn") as caught:
+        checkpoints.put(net(), tmp_path / "w.pt")
+    assert "weights_only" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_names_of_weights_are_listed_in_one_line(tmp_path):
+    """Catches: an error whose lines are a stranger's, or of which nobody sees the end."""
+    path = saved(tmp_path / "w.pt", {**STATE, "two\nlines" * 50: STATE["1.bias"]})
+    with pytest.raises(ModelError, match=r"unexpected: 'two\\nlines.*….*'$") as caught:
+        checkpoints.put(net(), path)
+    assert len(str(caught.value)) < 400 + len(str(path))
 
 
 def test_a_model_whose_layers_have_versions_takes_a_file_without(tmp_path):

@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robustness import claims
 from robustness.datasets import splits
-from robustness.doubts import DOUBTS
+from robustness.doubts import DOUBTS, permuted
 from robustness.doubts.look import look
 from robustness.errors import ModelError
 from robustness.evidence import OK
@@ -20,6 +22,7 @@ from robustness.measures.statistics import images_for
 from robustness.modules import state_hash, undisturbed
 from robustness.perturbations import Clean
 from robustness.sweep import sweep
+from robustness.sweep.cells import refuse_other_type
 from robustness.thresholds import limit
 
 if TYPE_CHECKING:
@@ -27,8 +30,11 @@ if TYPE_CHECKING:
     from robustness.datasets.images import Images
     from robustness.harness import Harness
 
-FEW, SOME = 32, 500
-"""Images on which behaviour is looked at, and on which accuracy and speed are measured."""
+FEW, SOME, AT_ONCE = 32, 500, 100
+"""Images whose behaviour is looked at; whose accuracy and speed are measured; of a pass that looks for an order."""
+
+NEEDED = ("outputs", "forward pass")
+"""What the rest cannot be looked at without."""
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's training images: what most models in colour are given."""
@@ -50,16 +56,30 @@ def checked(harness: Harness, card: Card, margin: float = 0.02, count: int | Non
     ``margin`` is half the width of the accuracy's interval for which a number of images is named, ``count`` the images
     that accuracy is measured on. RobustnessError where model or data cannot be loaded.
     """
-    images, module = harness.images(card), harness.classifier(card).module
-    rows: list[Row] = []
+    images, loaded = harness.images(card), harness.classifier(card)
+    rows, module = [Row("as it was found", True, note) for note in loaded.notes], loaded.module
     for each in (_behaviour, _doubts):
         try:
             rows += each(harness, card, module, _few(images, FEW))
         except Exception as error:  # the model's own code
-            rows.append(Row("forward pass", False, f"raised {type(error).__name__}: {error}", "run it on these images"))
+            rows.append(_raised(error, images))
+        if any(row.name in NEEDED and not row.fine for row in rows):
             return _told(card, images, rows), False
     rows += _accuracy(harness, card, module, _few(images, count or SOME), len(images), margin)
+    rows += _order(harness, card, module, images, rows)
     return _told(card, images, rows), all(row.fine is not False for row in rows)
+
+
+def _raised(error: Exception, images: Images) -> Row:
+    """Say what a forward pass raised; our own errors say what to do themselves."""
+    shape = "(N, {}, {}, {})".format(*images.shape)
+    repair = (
+        f"it is given images of shape {shape}, float32 in [0, 1]; what it takes otherwise is said in a card's [model]: "
+        "channels, layout, preprocessing"
+    )
+    if isinstance(error, ModelError):
+        return Row("forward pass", False, str(error))
+    return Row("forward pass", False, f"raised {type(error).__name__}: {error}", repair)
 
 
 def _few(images: Images, count: int) -> Images:
@@ -76,7 +96,11 @@ def _behaviour(harness: Harness, card: Card, module: nn.Module, images: Images) 
     with undisturbed(module, harness.device) as lent, torch.inference_mode():
         inputs = torch.from_numpy(images.batch(0, len(images))).to(harness.device)
         before, given = state_hash(lent), inputs.clone()
-        logits = lent(given)
+        try:
+            logits = lent(given)
+        except RuntimeError as error:
+            refuse_other_type(lent, inputs, error)
+            raise
         modes, state = [type(m).__name__ for m in lent.modules() if m.training], state_hash(lent)
         if not isinstance(logits, Tensor):
             raise ModelError(f"the model must give a tensor of logits, got {type(logits).__name__}")
@@ -88,7 +112,8 @@ def _behaviour(harness: Harness, card: Card, module: nn.Module, images: Images) 
             "outputs", tuple(logits.shape) == due and finite,
             f"shape {tuple(logits.shape)}, {due} for {len(images.classes)} classes ({card.file.model.decision.kind}); "
             f"values from {float(logits.min()):.3g} to {float(logits.max()):.3g}",
-            "give one logit an image and class, all of them numbers",
+            "give one logit an image and class, all of them numbers; an array file whose last classes have no images "
+            "names all of them in `classes`",
         ),
         Row(
             "mode", not modes, f"in training mode after a pass: {', '.join(modes[:5]) or 'nothing'}",
@@ -140,6 +165,21 @@ def _accuracy(
         f"accuracy to ± {margin:g} (95 %) takes {wanted:,}, and there are {there:,}",
         f"with these it is known to ± {_known(measured):.3f}; test on more, or claim with a wider margin",
     )  # fmt: skip
+
+
+def _order(harness: Harness, card: Card, module: nn.Module, images: Images, rows: list[Row]) -> Iterator[Row]:
+    """Where accuracy is no better than guessing, say whether a permutation of the classes would explain it."""
+    if all(row.fine is not False for row in rows if row.name == "clean accuracy"):
+        return
+    with undisturbed(module, harness.device) as lent, torch.inference_mode():
+
+        def predict(some: NDArray[np.float32]) -> NDArray[np.int64]:
+            logits = lent(torch.from_numpy(some).to(harness.device)).float()
+            return card.file.model.decision.predictions(logits).cpu().numpy()
+
+        said = permuted.look(predict, images, min(AT_ONCE, len(images)), harness.seed)
+    fine = None if said["doubted"] is None else not said["doubted"]
+    yield Row("permuted classes", fine, said["seen"], "" if fine is None else DOUBTS["permuted classes"].repair)
 
 
 def _known(measured: Measurement) -> float:

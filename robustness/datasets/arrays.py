@@ -51,7 +51,8 @@ def read(
         layouts = [TESTED]  # of a model that is not trained here
     if len(layouts) != 1:
         raise DataError(
-            f"{file} must hold train_x, train_y, test_x and test_y, or x and y instead; it holds {_listed(arrays)}"
+            f"{file} must hold test_x and test_y (train_x and train_y too, to train on), or x and y instead; "
+            f"it holds {_listed(arrays)}"
         )
     title = file.name.split(".npz")[0]
     layout = {part: (x, y if labels is None else _array_of(part, labels)) for part, (x, y) in layouts[0].items()}

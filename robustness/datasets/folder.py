@@ -13,9 +13,9 @@ import numpy as np
 from robustness.datasets import pictures
 from robustness.datasets.decoding import Decoding
 from robustness.datasets.images import Images, Parts
-from robustness.datasets.pictures import Files, shown, some
+from robustness.datasets.pictures import Files, some
 from robustness.datasets.unpacked import Progress
-from robustness.errors import DataError, DataMissing
+from robustness.errors import DataError, DataMissing, shown
 
 if TYPE_CHECKING:
     from robustness.datasets.spec import DataSpec

@@ -15,7 +15,7 @@ from robustness.datasets.decoding import Decoding, Look, look
 from robustness.datasets.encoded import Encoded, Source
 from robustness.datasets.images import Images
 from robustness.datasets.unpacked import Progress
-from robustness.errors import DataError
+from robustness.errors import DataError, shown
 
 NAMED = 3
 """Pictures that are named where more are counted."""
@@ -157,14 +157,3 @@ def _at(source: Source, places: Array, i: int) -> str:
 def some(found: Sequence[int], named: Callable[[int], str]) -> str:
     """Name the first of many."""
     return ", ".join(named(each) for each in found[:NAMED]) + (", …" if len(found) > NAMED else "")
-
-
-def shown(name: str) -> str:
-    r"""
-    Write a name so that it is one line of text, whatever it holds.
-
-    >>> shown("cat/two\nlines.png")
-    "'cat/two\\nlines.png'"
-    """
-    quoted = repr(name)
-    return quoted if len(quoted) <= 160 else f"{quoted[:100]}…{quoted[-50:]}"

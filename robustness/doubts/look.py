@@ -115,8 +115,13 @@ class _Trial:
         """Pass images through the model: again, one by one, and look at what comes out."""
         with torch.inference_mode():
             logits, again = self.model(self.inputs).float(), self.model(self.inputs).float()
-            alone = torch.cat([self.model(one).float() for one in self.inputs[:ALONE, None]])
-        other = int((logits != again).any(1).sum())
+            each = [self.model(one).float() for one in self.inputs[:ALONE, None]]
+        if odd := [tuple(one.shape) for one in each if one.shape != logits[:1].shape]:
+            raise ModelError(
+                f"the classifier must give logits of shape {tuple(logits[:1].shape)} for one image alone, as for many, "
+                f"got {odd[0]}; let its forward keep the first dimension: squeeze(0) and squeeze() drop it"
+            )
+        alone, other = torch.cat(each), int((logits != again).any(1).sum())
         together_, scale = logits[:ALONE], max(1.0, float(logits.abs().max()))
         apart = float((together_ - alone).abs().max())
         sums = logits.sum(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickletools
 import zipfile
 from pathlib import Path, PurePath
 
@@ -36,4 +37,24 @@ def whole_model(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             if any(name.endswith("/constants.pkl") for name in archive.namelist()):
                 return f'a TorchScript file is a whole model; write factory = "torchscript:{path.name}"'
+    return ""
+
+
+def called(path: Path) -> str:
+    """
+    Give the first thing that a bare pickle would call, told without loading it; nothing for other files.
+
+    Only its opcodes are read: the names that the last two strings before a STACK_GLOBAL give, or a GLOBAL's own.
+    """
+    strings: list[str] = []
+    try:
+        for opcode, argument, _ in pickletools.genops(path.read_bytes()):
+            if opcode.name == "GLOBAL":
+                return str(argument).replace(" ", ".")
+            if opcode.name == "STACK_GLOBAL" and len(strings) > 1:
+                return ".".join(strings[-2:])
+            if isinstance(argument, str):
+                strings.append(argument)
+    except Exception:  # whatever the file holds: it is no pickle, and then it calls nothing
+        return ""
     return ""

@@ -53,7 +53,9 @@ def problem(factory: str, arguments: Mapping[str, Any], folder: Path) -> str:
         if not re.fullmatch(r"[\w.]+", name):
             return f"must name a model that {of} builds, as {of}:resnet18, got {name!r}; nothing is downloaded"
     if of == "hf" and not (folder / name / "config.json").is_file():
-        return f"{folder / name} must be a folder with a config.json, as save_pretrained writes it"
+        return (
+            f"{folder / name} must be a folder with a config.json, as save_pretrained writes it; nothing is downloaded"
+        )
     if of in ("onnx", "torchscript") and not (folder / name).is_file():
         return f"there is no file {folder / name}"
     return ""

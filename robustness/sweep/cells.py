@@ -85,7 +85,7 @@ class Cells:
             raise
         except Exception as error:  # preparing may run the model; without it no cell has numbers
             self._refuse_full(error)
-            _refuse_other_type(batch.attacked, batch.inputs, error)
+            refuse_other_type(batch.attacked, batch.inputs, error)
             for i in cells:
                 outcomes.fail(i, start, error)
             return
@@ -98,7 +98,7 @@ class Cells:
                 raise
             except Exception as error:  # anything that the model raises is an error of this cell
                 self._refuse_full(error)
-                _refuse_other_type(batch.attacked, batch.inputs, error)
+                refuse_other_type(batch.attacked, batch.inputs, error)
                 outcomes.fail(i, start, error)
             for what, marked in shared.items():
                 batch.count(what, marked)
@@ -239,7 +239,7 @@ class Cells:
         try:
             return model(perturbed)  # type: ignore[no-any-return]
         except RuntimeError as error:
-            _refuse_other_type(model, perturbed, error)
+            refuse_other_type(model, perturbed, error)
             raise
 
     def checked(self, logits: Tensor, size: int | None = None) -> Tensor:
@@ -250,7 +250,7 @@ class Cells:
             raise ModelError(
                 f"the classifier must give logits of shape (images, outputs) = {due} for the "
                 f"{len(self.images.classes)} classes of {self.images.name}, got {got}; "
-                "check the number of outputs, or the classes of the data"
+                "check the number of outputs, or the classes of the data (an array file may name them all in `classes`)"
             )
         return logits.float()
 
@@ -312,7 +312,7 @@ def _same(first: Tensor | None, second: Tensor | None) -> bool:
     return torch.allclose(first, second, rtol=0, atol=0, equal_nan=True)
 
 
-def _refuse_other_type(model: nn.Module, inputs: Tensor, error: Exception) -> None:
+def refuse_other_type(model: nn.Module, inputs: Tensor, error: Exception) -> None:
     """Say what to do about a model that raised because it computes in another type than the images come in."""
     other = {str(p.dtype) for p in model.parameters() if p.is_floating_point() and p.dtype != inputs.dtype}
     if other and isinstance(error, RuntimeError) and ("dtype" in str(error) or "type" in str(error)):
