@@ -77,7 +77,7 @@ def test_all_committed_weights_together_are_small():
 
 @pytest.mark.parametrize("name", PARSEVAL)
 def test_the_committed_parseval_networks_are_constrained(harness, name):
-    """Catches: sums that are not convex, weights that were drawn as in a plain network: β = 0.001 would not mend them."""
+    """Catches: sums that are not convex, weights that were drawn as a plain network's: β = 0.001 does not mend them."""
     module = harness.classifier(SMOKE[name]).module
     for layer in module.modules():
         if isinstance(layer, Convex):
