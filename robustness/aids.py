@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from robustness import sources
 from robustness.errors import ModelError, StoreError, SweepError
@@ -18,7 +21,6 @@ from robustness.perturbations import Perturbation, Step
 from robustness.store import canonical
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import nn
 
     from robustness.cards import Card
@@ -122,32 +124,40 @@ def directions_file(harness: Harness, source: Card, sweep: str) -> Path:
 
 def directions(harness: Harness, source: Card, sweep: str) -> np.ndarray:
     """Give the signs, (N, C, H, W) int8, of an attack on a source: from the store, mapped to memory, or made now."""
-    from robustness import weights
-    from robustness.sweep import directions as make
+    from robustness import mapped, weights
+    from robustness.sweep import signs
 
     images, perturbation = harness.images(source), source.perturbation(sweep)
     assert isinstance(perturbation, Step)
     loaded, path = harness.classifier(source), directions_file(harness, source, sweep)
     if path.is_file():
         try:
-            return _usable(weights.mapped(path, "directions"), json.loads(weights.metadata(path)["counted"]), source)
+            return _usable(mapped.read(path, "directions"), json.loads(weights.metadata(path)["counted"]), source)
         except (ModelError, KeyError) as error:
             harness.notice(f"{path}: {error}; made again")
     kept = Kept(harness.store, path.stem, source.project, notice=harness.notice)
-    with harness.progress(f"making directions on {source.name}") as progress:
-        found, counted = make(
-            loaded.module, images, perturbation, seed=harness.seed, device=harness.sweeps_on, threads=harness.threads,
-            decision=source.file.model.decision, progress=progress, kept=kept, kind=harness.kind,
-            dtype=harness.dtype,
-        )  # fmt: skip
-    import torch
+    shape = (len(images), *images.shape)
 
-    content = weights.to_bytes({"directions": torch.from_numpy(found)}, {"counted": json.dumps(counted)})
+    def make(put: Callable[[int, np.ndarray], None]) -> dict[str, int]:
+        with harness.progress(f"making directions on {source.name}") as progress:
+            return signs(
+                loaded.module, images, perturbation, put, seed=harness.seed, device=harness.sweeps_on,
+                threads=harness.threads, decision=source.file.model.decision, progress=progress, kept=kept,
+                kind=harness.kind, dtype=harness.dtype,
+            )  # fmt: skip
+
     try:
-        harness.store.write(path, content)
-        kept.remove()
+        with harness.store.writing(path) as stream:
+            written = mapped.Written(stream, "directions", shape)
+            counted = make(written.put)
+            written.finish({"counted": json.dumps(counted)})
     except StoreError as error:
-        harness.notice(f"directions made on {source.name} were not kept: {error}")
+        harness.notice(f"directions made on {source.name} are not kept: {error}")
+    else:
+        kept.remove()
+        return _usable(mapped.read(path, "directions"), counted, source)
+    found = np.empty(shape, np.int8)
+    counted = make(lambda start, rows: found.__setitem__(slice(start, start + len(rows)), rows))
     return _usable(found, counted, source)
 
 

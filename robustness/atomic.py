@@ -22,7 +22,7 @@ def writing(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".writing-{uuid.uuid4().hex}"
     try:
-        with temporary.open("xb") as stream:
+        with temporary.open("x+b") as stream:
             yield stream
             stream.flush()
             if durable:

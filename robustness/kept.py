@@ -23,6 +23,8 @@ from robustness.store import Store
 FORMAT = "pytest-robustness/chunk/1"
 EVERY = 2.0
 """Seconds between two writings: a sweep that takes less writes none, and one that dies loses no more than that."""
+WAITING = 2**22
+"""Bytes that wait for the next writing at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,10 +150,11 @@ class Kept:
         return min(sizes)
 
     def put(self, part: Part) -> None:
-        """Keep a finished chunk: with those that wait, once some time has passed since the last were written."""
+        """Keep a finished chunk: with those that wait, once these are large or the last were written some time ago."""
         with self._lock:
             self._waiting.append(part)
-            if time.monotonic() - self._written < self._every:
+            waiting = sum(array.nbytes for each in self._waiting for array in each.arrays.values())
+            if time.monotonic() - self._written < self._every and waiting < WAITING:
                 return
             try:
                 for each in self._waiting:

@@ -9,7 +9,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from filelock import BaseFileLock, FileLock, Timeout
 
@@ -87,9 +87,15 @@ class Store:
 
     def write(self, path: Path, content: bytes) -> None:
         """Write a file whole or not at all; StoreError where the disk does not take it."""
+        with self.writing(path) as stream:
+            stream.write(content)
+
+    @contextlib.contextmanager
+    def writing(self, path: Path) -> Iterator[IO[bytes]]:
+        """Give a stream whose bytes become a file when all are written; StoreError where the disk does not take it."""
         try:
             with atomic.writing(path) as stream:
-                stream.write(content)
+                yield stream
         except OSError as error:
             raise StoreError(
                 f"{path} could not be written ({error.strerror or error}), nothing was left there; "

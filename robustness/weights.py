@@ -16,7 +16,6 @@ from robustness.found import formats
 from robustness.sources import file_hash
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor, nn
 
 DTYPES = {
@@ -65,23 +64,6 @@ def read(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path}: must hold tensors by name, got {type(state).__name__}; save module.state_dict()")
     check(path, state)
     return state
-
-
-def mapped(path: Path, name: str) -> np.ndarray:
-    """Give the one tensor of a safetensors file that this project wrote, int8, without holding it in memory."""
-    import numpy as np
-
-    try:
-        with path.open("rb") as stream:
-            size = int.from_bytes(stream.read(8), "little")
-            about = json.loads(stream.read(min(size, 2**26)))[name]
-        shape = tuple(about["shape"])
-        found = np.memmap(path, np.int8, "r", 8 + size + about["data_offsets"][0], shape)
-    except Exception as error:  # whatever a torn file makes the parser say
-        raise ModelError(f"{path}: not a whole weights file (torn or foreign)") from error
-    if metadata(path).get("checksum") != _digest([(name, "int8", shape, found.data)]):
-        raise ModelError(f"{path}: its tensors do not fit its checksum (damaged, or edited after it was written)")
-    return found
 
 
 def raw(path: Path) -> Any:
@@ -153,7 +135,7 @@ def _stored(path: Path) -> str:
 
     try:
         tensors = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
-        return _digest(
+        return digest(
             (name, DTYPES[about["dtype"]], tuple(about["shape"]), about["data"]) for name, about in sorted(tensors)
         )
     except Exception as error:  # the parser raises many kinds
@@ -204,7 +186,7 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
     """
     import torch
 
-    return _digest(
+    return digest(
         (
             name,
             str(tensor.dtype).removeprefix("torch."),
@@ -215,9 +197,10 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
     )
 
 
-def _digest(tensors: Iterable[tuple[str, str, tuple[int, ...], bytes | bytearray | memoryview]]) -> str:
-    digest = hashlib.sha256()
+def digest(tensors: Iterable[tuple[str, str, tuple[int, ...], bytes | bytearray | memoryview]]) -> str:
+    """Hash names, types, shapes and bytes of tensors, in this order."""
+    found = hashlib.sha256()
     for name, dtype, shape, data in tensors:
-        digest.update(f"{name}{dtype}{shape}".encode())
-        digest.update(data)
-    return digest.hexdigest()
+        found.update(f"{name}{dtype}{shape}".encode())
+        found.update(data)
+    return found.hexdigest()

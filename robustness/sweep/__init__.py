@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -148,9 +148,26 @@ def fitting(images: Images, perturbation: Perturbation, module: nn.Module, devic
 
 
 def directions(
+    module: nn.Module, images: Images, perturbation: Step, **settings: Any
+) -> tuple[np.ndarray, dict[str, int]]:
+    """
+    Give the signs that a step takes on a model, (N, C, H, W) int8, and what was counted; settings as of `signs`.
+
+    Made once, they serve a sweep over any number of other models: `sweep(..., source=module, directions=signs)`.
+    """
+    made = np.empty((len(images), *images.shape), np.int8)
+
+    def put(start: int, rows: np.ndarray) -> None:
+        made[start : start + len(rows)] = rows
+
+    return made, signs(module, images, perturbation, put, **settings)
+
+
+def signs(
     module: nn.Module,
     images: Images,
     perturbation: Step,
+    put: Callable[[int, np.ndarray], None],
     *,
     seed: int = 0,
     device: str = "cpu",
@@ -161,24 +178,22 @@ def directions(
     kept: Kept | None = None,
     kind: str | None = None,
     dtype: str = "float32",
-) -> tuple[np.ndarray, dict[str, int]]:
+) -> dict[str, int]:
     """
-    Give the signs that a step takes on a model, (N, C, H, W) int8, and what was counted (see `gradients`).
+    Make the signs that a step takes on a model, and give what was counted (see `gradients`).
 
-    Made once, they serve a sweep over any number of other models: `sweep(..., source=module, directions=signs)`.
+    ``put`` gets them as they are made, in any order, from any thread: a first image's number, and int8 (n, C, H, W).
     """
     precision.check(dtype, device if kind is None else None)
     modules = precision.computing(together(module, None, None), dtype, device)
     asked = batch_size or fitting(images, perturbation, module, device)
     threads = 1 if device != "cpu" else threads or hardware.cores()
     decision = decision or Argmax()
-    signs = np.empty((len(images), *images.shape), np.int8)
     counted: Counter[str] = Counter()
     lock = threading.Lock()
 
     def take(part: Part) -> None:
-        start = part.chunk * CHUNK
-        signs[start : start + CHUNK] = part.arrays["directions"]
+        put(part.chunk * CHUNK, part.arrays["directions"])
         with lock:
             counted.update(part.told["counted"])
 
@@ -196,7 +211,7 @@ def directions(
                 chunks.directed(cells, modules, wanted, threads, progress, keep)
 
     batches.halving(attempt, kept.batch_size(asked) if kept else asked)
-    return signs, dict(counted)
+    return dict(counted)
 
 
 def refuse_elsewhere(kind: str | None) -> None:

@@ -99,17 +99,17 @@ def directed(
     """Make the signs of a step for the ``wanted`` chunks, and give each to ``keep`` when all its batches are done."""
     perturbation, images = cells.perturbation, cells.images
     assert isinstance(perturbation, Step)
-    signs = {
-        chunk: np.empty((min(CHUNK, len(images) - chunk * CHUNK), *images.shape), np.int8) for chunk in wanted
-    }  # fmt: skip
+    signs: dict[int, np.ndarray] = {}
     counted = {chunk: Counter[str]() for chunk in wanted}
     lock = threading.Lock()
 
     def work(model: nn.ModuleDict, start: int, stop: int) -> None:
         batch, chunk = cells.prepared(model, start, stop), start // CHUNK
         made = perturbation.direction(batch)[: stop - start].to(torch.int8).cpu().numpy()
-        signs[chunk][start - chunk * CHUNK : stop - chunk * CHUNK] = made
         with lock:
+            if chunk not in signs:  # only those that are under way are in memory
+                signs[chunk] = np.empty((min(CHUNK, len(images) - chunk * CHUNK), *images.shape), np.int8)
+            signs[chunk][start - chunk * CHUNK : stop - chunk * CHUNK] = made
             counted[chunk].update({what: int(marked.sum()) for what, marked in batch.take_marks().items()})
 
     def finished(chunk: int, seconds: float) -> None:

@@ -1,0 +1,118 @@
+"""Directions on disk: a file as any other of its format, and memory that does not grow with the number of images."""
+
+import tracemalloc
+
+import helpers
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from robustness import aids, cards, mapped, weights
+from robustness.errors import ModelError
+from robustness.store import Store
+
+SIGNS = np.random.default_rng(0).integers(-1, 2, (7, 2, 3, 1)).astype(np.int8)
+
+
+def written(path, rows=((4, 7), (0, 4))):
+    with Store(path.parent).writing(path) as stream:
+        made = mapped.Written(stream, "signs", SIGNS.shape)
+        for start, stop in rows:
+            made.put(start, SIGNS[start:stop])
+        made.finish({"counted": "{}"})
+    return path
+
+
+def test_it_is_a_file_of_the_format(tmp_path):
+    """Catches: rows at other places than they were put, a header that other readers do not take, no checksum."""
+    path = written(tmp_path / "signs.safetensors")
+    assert np.array_equal(mapped.read(path, "signs"), SIGNS)
+    assert np.array_equal(safetensors.numpy.load_file(path)["signs"], SIGNS)
+    assert weights.metadata(path)["counted"] == "{}"
+    weights.verify(path)
+
+
+def test_what_is_damaged_is_not_read(tmp_path):
+    path = written(tmp_path / "signs.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match="do not fit its checksum"):
+        mapped.read(path, "signs")
+    path.write_bytes(content[:-3])
+    with pytest.raises(ModelError, match="torn or foreign"):
+        mapped.read(path, "signs")
+
+
+def test_a_file_that_was_cut_off_is_not_there(tmp_path):
+    """Catches: half the directions under the name of all."""
+
+    class Cut(Exception):
+        pass
+
+    def cut():
+        with Store(tmp_path).writing(tmp_path / "signs.safetensors") as stream:
+            mapped.Written(stream, "signs", SIGNS.shape).put(0, SIGNS)
+            raise Cut
+
+    with pytest.raises(Cut):
+        cut()
+    assert list(tmp_path.iterdir()) == []
+
+
+CARD = """
+name = "tiny"
+[model]
+factory = "{module}:factory"
+seed = 1
+[data]
+name = "array"
+file = "./images.npz"
+[sweeps.far]
+kind = "fgsm"
+source = "tiny.toml"
+strengths = [0.1]
+"""
+MODULE = """
+from torch import nn
+def factory():
+    return nn.Sequential(nn.Flatten(), nn.Linear(48 * 48, 3))
+"""
+
+
+@pytest.fixture
+def source(tmp_path, own_path):
+    path = helpers.project(tmp_path / "project", MODULE, CARD)
+    pixels = np.random.default_rng(0).integers(0, 256, (12_000, 48, 48), dtype=np.uint8)
+    np.savez(path.with_name("images.npz"), test_x=pixels, test_y=np.arange(len(pixels)) % 3)
+    return helpers.harness(path), cards.load(path)
+
+
+def test_memory_does_not_grow_with_the_number_of_images(source):
+    """Catches: all directions in memory at once, 28 MB here, or a file's bytes beside them."""
+    harness, card = source
+    harness.classifier(card), harness.images(card).fingerprint
+    tracemalloc.start()
+    try:
+        found = aids.directions(harness, card, "far")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found.shape == (12_000, 1, 48, 48)
+    assert peak < 14e6
+
+
+def test_a_store_without_room_costs_the_file_and_no_direction(source, monkeypatch):
+    """Catches: a sweep that fails for what it could do without."""
+    harness, card = source
+    due = aids.directions(harness, card, "far").copy()
+    for file in (harness.store.root / "directions").rglob("*.safetensors"):
+        file.unlink()
+
+    def full(self, start, rows):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(mapped.Written, "put", full)
+    assert np.array_equal(aids.directions(harness, card, "far"), due)
+    assert any("are not kept" in notice and "No space left" in notice for notice in harness.notices)
+    assert not list((harness.store.root / "directions").rglob("*.safetensors"))
