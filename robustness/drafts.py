@@ -25,6 +25,10 @@ SPLITS = {"digits": {"split": {"kind": "balanced", "per_class": 60}}}
 """Of data sets that have no test part of their own."""
 
 
+LONGEST = 50
+"""Characters of a model's name in that of its card's file; four bytes each, folders take 255."""
+
+
 @dataclass(frozen=True)
 class Draft:
     """What options say of a model; paths start from ``folder``, where the card lies or would lie."""
@@ -107,7 +111,8 @@ class Draft:
     @property
     def path(self) -> Path:
         """Where the card would lie."""
-        return self.folder / f"{self.name or self._name()}.toml"
+        name = re.sub(r"[/\\]|^\.+", "-", self.name or self._name())  # a name may hold what leads elsewhere
+        return self.folder / f"{name[:LONGEST]}.toml"
 
     def card(self) -> Card:
         """Give the card itself, without sweeps or claims; its modules are imported from its folder."""
@@ -119,7 +124,7 @@ class Draft:
                 "bring theirs, and a card may ask for random ones by model.seed"
             )
         # Errors name the card, and nobody should look for a file that is not there.
-        called = self.folder / f"{table['name']} (of options)"
+        called = self.path.with_name(f"{self.path.stem} (of options)")
         return cards.of_table(table, called, self.folder.resolve())
 
 

@@ -303,6 +303,12 @@ class Session:
             return ["no card is selected; name models with --robustness-model or cards with --robustness-card"]
         found = list(self.measuring.problems())
         if "claim" in self.asked and not (self.planned or self.measuring.planned or self.gates):
+            if not any(card.file.claims for card in self.cards):
+                names = one_line(", ".join(card.name for card in self.cards), 60)
+                return [
+                    f"no claim was run: nothing is claimed of {names}; `robustness init --claims` writes a card with "
+                    "what a model may claim, and --robustness-profile NAME measures it without claims"
+                ]
             return ["no claim was run: none of the selected tests holds a claim of the selected cards"]
         if not self.gates and self.asked == {"gate"}:
             return ["no gate was run: no selected card has a [gate] table; docs/gate.md says what one holds"]

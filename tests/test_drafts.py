@@ -1,5 +1,6 @@
 """A model of options: its card, the card that `init` writes, candidates' weights, the cards that a project names."""
 
+import os
 import re
 import sys
 import tomllib
@@ -60,6 +61,15 @@ def test_an_error_names_no_card_that_nobody_wrote(folder):
     """Catches: a reader who looks for net.toml, which is not there."""
     with pytest.raises(CardError, match=r"w \(of options\): model\.factory = 'no_such_module:net'"):
         draft(folder, factory="no_such_module:net").card()
+
+
+@pytest.mark.parametrize("name", ["../out", "a/b", "...", "é" * 300])
+def test_a_name_is_no_path(folder, name):
+    """Catches: a card, or data that lie beside it, looked for where the model's name leads."""
+    made = draft(folder, name=name)
+    assert made.path.parent == folder
+    assert len(os.fsencode(made.path.name)) < 255
+    assert len(helpers.harness(folder / "made" / "models" / "x.toml").images(made.card())) == 60
 
 
 def test_its_modules_are_its_folders_whatever_lies_above(folder):

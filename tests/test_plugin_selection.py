@@ -72,6 +72,32 @@ def test_what_hooks_give(project, monkeypatch, given):
     assert json.loads((project.root / "own.json").read_text())["counts"]["held"] == 1
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return 3", "pytest_robustness_models must give paths, as text or Path, got 3"),
+        ("return ['models', None]", "pytest_robustness_models must give paths, as text or Path, got None"),
+        ("raise ValueError('boom')", "pytest_robustness_models raised ValueError: boom ("),
+    ],
+)
+@pytest.mark.parametrize("quiet", [True, False])
+def test_hooks_that_cannot_be(project, body, said, quiet):
+    """Catches: a traceback through the plugin for every module of the suites."""
+    project.write("conftest.py", f"def pytest_robustness_models(config):\n    {body}\n")
+    run = project.run("suites", *["-q"] * quiet)
+    assert run.ret == (pytest.ExitCode.INTERRUPTED if quiet else pytest.ExitCode.USAGE_ERROR)
+    assert sum(said in line for line in (run.out + run.err).splitlines()) == 1
+    assert "Traceback" not in (run.out + run.err)
+
+
+def test_a_project_table_that_cannot_be_is_said_once(project):
+    """Catches: one error a module where pytest is quiet, and so makes no header that would say it."""
+    project.write("pyproject.toml", '[tool.robustness]\nmodels = "net.toml"\n')
+    run = project.run("suites", "-q")
+    assert run.ret == pytest.ExitCode.INTERRUPTED
+    assert run.out.count("tool.robustness.models must be a list of paths") == 1
+
+
 def test_card_of_the_hook_by_path(project):
     """Catches: comparing a resolved path with one that is not."""
     (project.root / "link").symlink_to("models")

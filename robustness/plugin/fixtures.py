@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+SAID = pytest.StashKey[bool]()
+"""Whether it was said that what the project asks for cannot be."""
+
 TAKEN = ("claim", "measured", "gate", "card")
 """Fixtures that a test is made of: one a claim, sweep, gate or card; a later one follows from those before."""
 
@@ -30,7 +33,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     from robustness.errors import RobustnessError
 
-    session = session_of(metafunc.config)
+    try:
+        session = session_of(metafunc.config)
+    except pytest.UsageError as error:  # quiet runs make no header that would have said it
+        first, metafunc.config.stash[SAID] = SAID not in metafunc.config.stash, True
+        if first and not is_worker(metafunc.config):
+            raise _red(error) from None
+        metafunc.parametrize(wanted, [], indirect=True)
+        return
     session.asked.add(wanted)
     try:
         cards, every, sweeps = session.cards, session.claims, session.measurable

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+import traceback
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -74,8 +75,7 @@ def session_of(config: pytest.Config) -> Session:
         from robustness.session import Options, Session
 
         worker = getattr(config, "workerinput", {})
-        hook = config.pluginmanager.hook
-        handed = _from_root(config, hook.pytest_robustness_models(config=config))
+        handed = _from_root(config, "pytest_robustness_models")
         cards = config.getoption("robustness_card")
         cards = cards or [ini_folder(config) / path for path in config.getini("robustness_card") or ()]
         try:
@@ -149,10 +149,20 @@ def _start(config: pytest.Config, name: str) -> Path:
     return config.invocation_params.dir if config.getoption(f"robustness_{name}") else ini_folder(config)
 
 
-def _from_root(config: pytest.Config, found: Iterable[Any]) -> Iterator[Path]:
-    """Give the paths that hooks name, one or several each; they start from the root folder."""
-    for paths in found:
-        yield from (config.rootpath / path for path in ([paths] if isinstance(paths, str | Path) else paths))
+def _from_root(config: pytest.Config, hook: str) -> Iterator[Path]:
+    """Give the paths that a hook's implementations name, one or several each; they start from the root folder."""
+    try:
+        found = getattr(config.pluginmanager.hook, hook)(config=config)
+    except Exception as error:  # of whoever wrote it
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise pytest.UsageError(
+            f"{hook} raised {type(error).__name__}: {error} ({place.filename}:{place.lineno})"
+        ) from error
+    for given in found:
+        paths = list(given) if isinstance(given, list | tuple | set | Iterator) else [given]
+        if wrong := [path for path in paths if not isinstance(path, str | Path)]:
+            raise pytest.UsageError(f"{hook} must give paths, as text or Path, got {wrong[0]!r}")
+        yield from (config.rootpath / path for path in paths)
 
 
 def ini_folder(config: pytest.Config) -> Path:
@@ -221,5 +231,5 @@ def report_files(config: pytest.Config) -> list[Path]:
     if not named:
         named = [ini_folder(config) / path for path in config.getini("robustness_report") or ()]
     if not named:
-        named = list(_from_root(config, config.pluginmanager.hook.pytest_robustness_reports(config=config)))
+        named = list(_from_root(config, "pytest_robustness_reports"))
     return named
