@@ -199,6 +199,25 @@ def test_a_sweep_of_a_table(project):
     assert "Traceback" not in run.out
 
 
+CROSSED = """
+import pytest
+
+@pytest.mark.parametrize("name", ["clean", "normal"])
+def test_mine(claim, sweep, name):
+    claim.check(sweep(name))
+"""
+
+
+def test_a_claim_is_held_to_its_own_sweep_alone(project):
+    """Catches: a claim on noise held by clean images; a strength that the other sweep lacks told by a traceback."""
+    run = project.fill().write("test_mine.py", CROSSED).run("test_mine.py")
+    assert run.ret == 1
+    said = "tiny:normal:0.3:accuracy: `check` must be given the claim's own evidence, sweep(claim.sweep), got that of "
+    assert f"{said}tiny:clean" in run.out
+    assert "KeyError" not in run.out
+    assert "9 failed, 5 passed" in run.out
+
+
 def test_the_report_is_json_with_a_list_of_claims_for_each_model(project, draft):
     """Catches: names that break the page: a sweep's name may hold what Markdown reads."""
     project.write(

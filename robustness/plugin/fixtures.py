@@ -188,6 +188,7 @@ class ClaimCheck:
 
     def __init__(self, node: pytest.Item, session: Session, claim: Claim) -> None:
         self._node = node
+        self._session = session
         self._claim = claim
         self.card = session.card(claim.model)
 
@@ -198,6 +199,7 @@ class ClaimCheck:
         """Judge the claim, note the numbers on the test, and fail with a sentence where it is not held."""
         from robustness import claims
 
+        self._refuse_other(evidence)
         verdict = claims.judge(self._claim, evidence)
         told = claims.properties(verdict, evidence)
         waiver = self.card.waiver(self._claim) if verdict.outcome == "failed" else None
@@ -208,6 +210,16 @@ class ClaimCheck:
             pytest.xfail(told["message"])
         if not verdict.held:
             pytest.fail(verdict.message, pytrace=False)
+
+    def _refuse_other(self, evidence: Evidence) -> None:
+        """Fail where evidence is kept as that of another sweep, which may well have the claim's strength too."""
+        due = self._session.harness.key(self.card, self._claim.sweep)
+        if evidence.provenance.get("key", due) != due:
+            pytest.fail(
+                f"{self._claim.id}: `check` must be given the claim's own evidence, sweep(claim.sweep), got that of "
+                f"{evidence.provenance.get('label')}; the marker claims(sweep=...) chooses the claims of one sweep",
+                pytrace=False,
+            )
 
 
 @pytest.fixture
