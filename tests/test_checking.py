@@ -1,5 +1,6 @@
 """`robustness check`: a sound model has nothing to mend; each planted defect is told by its own line, and no other."""
 
+import re
 import sys
 
 import helpers
@@ -10,7 +11,9 @@ from scipy.stats import norm
 from torch import nn
 
 from robustness import cards, cli, weights
+from robustness.commands import checking
 from robustness.commands.checking import checked
+from robustness.datasets import from_arrays
 from robustness.measures.statistics import half_width, images_for
 
 SOURCE = """
@@ -115,6 +118,24 @@ def test_what_was_done_to_a_model_is_said(tmp_path, own_path):
     text = "\n".join(checked(helpers.harness(path), cards.load(path))[0])
     assert "as it was found: w.pt: took the entry `ema`" in text
     assert "as it was found: left out of all names: `module.`" in text
+
+
+def test_a_slow_model_is_looked_over_in_seconds(check, monkeypatch):
+    """Catches: minutes for a large network on a processor; fewer images than somebody asked for."""
+    monkeypatch.setattr("robustness.commands.checking.SECONDS", 0.1)
+    slow = "import time; time.sleep(0.002 * len(inputs))"
+    _, _, text = check(slow)
+    assert "shape (8, 10)" in text
+    assert 8 <= int(re.search(r"\d+ of (\d+) images, 95 % Wilson", text)[1]) <= 50
+    assert "of 60 images, 95 % Wilson" in check(slow, count=60)[2]
+
+
+def test_as_many_images_whatever_the_number_of_classes():
+    """Catches: a thousand images of a thousand classes passed through at once where 32 were to be looked at."""
+    images = from_arrays(np.zeros((3000, 1, 1), np.uint8), np.arange(3000) % 1000)
+    few = checking._few(images, 32)
+    assert len(few) == 32
+    assert len(set(few.labels.tolist())) > 16
 
 
 def test_accuracy_is_of_the_images_that_were_asked_for(check):

@@ -180,6 +180,24 @@ def test_a_permutation_of_many_classes_is_looked_for_on_more_images():
     assert permuted.look(says, few, 100, 0)["doubted"] is None
 
 
+def test_large_images_take_little_memory():
+    """Catches: hundreds of large images passed through at once, or differentiated: gigabytes for a usual network."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.AvgPool2d(56), nn.Flatten(), nn.Linear(48, 3))
+    passed, kept = [], []
+
+    def note(module, given):
+        (kept if torch.is_grad_enabled() else passed).append(len(given[0]))
+
+    model.register_forward_pre_hook(note)
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 224, 224, 3), dtype=np.uint8)
+    found = look(model, from_arrays(pixels, np.arange(60) % 3))
+    assert "of 16 images" in found["zero gradients"]["seen"]
+    assert "of 60 images" in found["permuted classes"]["seen"]  # of 16 chance alone would explain all
+    assert max(passed) <= 16
+    assert max(kept) <= 16
+
+
 def test_transfer_beats_white_box(healthy):
     """Catches: the two taken for each other, and a source that is attacked on its own decisions."""
     masked = Around(healthy, before=backwards(lambda x: True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,8 +31,11 @@ if TYPE_CHECKING:
     from robustness.datasets.images import Images
     from robustness.harness import Harness
 
-FEW, SOME, AT_ONCE = 32, 500, 100
-"""Images whose behaviour is looked at; whose accuracy and speed are measured; of a pass that looks for an order."""
+FEW, LEAST, SOME, AT_ONCE = 32, 8, 500, 100
+"""Images: whose behaviour is looked at, and of a slow model; whose accuracy is measured; of a pass for their order."""
+
+SECONDS, PASSES = 10.0, 20
+"""What looking at behaviour, and measuring accuracy, may take each; the passes of an image that behaviour takes."""
 
 NEEDED = ("outputs", "forward pass")
 """What the rest cannot be looked at without."""
@@ -58,15 +62,18 @@ def checked(harness: Harness, card: Card, margin: float = 0.02, count: int | Non
     """
     images, loaded = harness.images(card), harness.classifier(card)
     rows, module = [Row("as it was found", True, note) for note in loaded.notes], loaded.module
+    pace = _pace(harness, module, _few(images, LEAST))
+    few = _few(images, max(LEAST, min(FEW, int(SECONDS / pace / PASSES))))
     for each in (_behaviour, _doubts):
         try:
-            rows += each(harness, card, module, _few(images, FEW))
+            rows += each(harness, card, module, few)
         except Exception as error:  # the model's own code
             rows.append(_raised(error, images))
         if any(row.name in NEEDED and not row.fine for row in rows):
             return _told(card, images, rows), False
-    rows += _accuracy(harness, card, module, _few(images, count or SOME), len(images), margin)
-    rows += _order(harness, card, module, images, rows)
+    some = _few(images, count or max(LEAST, min(SOME, int(SECONDS / pace))))
+    rows += _accuracy(harness, card, module, some, len(images), margin)
+    rows += _order(harness, card, module, some if SECONDS / pace < SOME else images, rows)
     return _told(card, images, rows), all(row.fine is not False for row in rows)
 
 
@@ -83,11 +90,25 @@ def _raised(error: Exception, images: Images) -> Row:
 
 
 def _few(images: Images, count: int) -> Images:
-    """Take some images, of every class alike."""
-    classes = len(set(images.labels.tolist()))
-    if max(count, classes) >= len(images):
+    """Take some images, of every class alike; spread over all where there are more classes than that."""
+    if count >= len(images):
         return images
-    return images.select(splits.some(images.labels, max(count, classes)), images.name)
+    if len(set(images.labels.tolist())) <= count:
+        return images.select(splits.some(images.labels, count), images.name)
+    return images.select(np.linspace(0, len(images) - 1, count).round().astype(np.int64), images.name)
+
+
+def _pace(harness: Harness, module: nn.Module, images: Images) -> float:
+    """Give the seconds that a model takes for an image; 0.001 where it raises, which is looked into later on."""
+    with undisturbed(module, harness.device) as lent, torch.inference_mode():
+        inputs = torch.from_numpy(images.batch(0, len(images))).to(harness.device)
+        try:
+            lent(inputs.clone())  # the first pass is slower
+            began = time.perf_counter()
+            lent(inputs.clone()).cpu()
+        except Exception:  # the model's own code
+            return 0.001
+    return max(1e-6, (time.perf_counter() - began) / len(images))
 
 
 def _behaviour(harness: Harness, card: Card, module: nn.Module, images: Images) -> list[Row]:

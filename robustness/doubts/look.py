@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,16 @@ Found = dict[str, dict[str, Any]]
 """For each doubt what was seen, and whether that is a reason to doubt; None where it could not be looked for."""
 
 SLACK = 0.02
-"""A share of the images: what is weaker by less may be so by chance."""
+"""A share of the images: what is weaker by less, or on one image alone, may be so by chance."""
 FEW = 0.01
 SPARED = 0.05
 PLANTED, ENOUGH, CHANCE = 40, 0.95, 0.5
 ALONE = 16
 STEPS = 10
+COUNT, LEAST, ROOM = 100, 16, 2**23
+"""Images that are looked at: as many as take so many bytes as floats, so that large ones take minutes, not hours."""
+AT_ONCE = 2**22
+"""Bytes of images that are differentiated at once: what a forward keeps for its gradient is many times that."""
 
 
 def look(
@@ -46,13 +51,13 @@ def look(
     decision: Decision | None = None,
     source: nn.Module | None = None,
     source_decision: Decision | None = None,
-    count: int = 100,
+    count: int | None = None,
     seed: int = 0,
     device: str = "cpu",
     attacked: bool = True,
 ) -> Found:
     """
-    Look for every doubt on the first ``count`` images, at budgets up to ``epsilon`` (L∞).
+    Look for every doubt on the first ``count`` images (100, of large ones fewer), at budgets up to ``epsilon`` (L∞).
 
     With ``attacked`` false, for those alone that a few passes show: of the forward pass and of its gradients.
 
@@ -66,7 +71,7 @@ def look(
     >>> found["probabilities for logits"]["doubted"]
     True
     """
-    count = min(count, len(images))
+    forward, count = min(count or COUNT, len(images)), min(count or _affordable(images), len(images))
     with one_thread(), undisturbed(together(classifier, source, None), device) as lent:
         trial = _Trial(
             lent["classifier"],
@@ -86,7 +91,7 @@ def look(
             "loss does not rise": trial.of_the_loss,
             "boundless budget survived": trial.boundless,
             "misses planted examples": lambda: trial.of_attacks(tested),
-            "permuted classes": lambda: {"permuted classes": permuted.look(trial.predicted, images, count, seed)},
+            "permuted classes": lambda: {"permuted classes": permuted.look(trial.predicted, images, forward, seed)},
         }
         for name, each in looks.items():
             if not (attacked or name == "zero gradients"):
@@ -96,6 +101,15 @@ def look(
             except (GradientError, ModelError) as error:
                 found[name] = {"seen": f"not looked for: {error}", "doubted": None}
     return found
+
+
+def _affordable(images: Images) -> int:
+    """Give how many images are looked at where nobody says."""
+    return min(COUNT, max(LEAST, ROOM // _bytes(images.shape)))
+
+
+def _bytes(shape: Sequence[int]) -> int:
+    return 4 * prod(shape)
 
 
 def _said(doubted: bool, seen: str) -> dict[str, Any]:
@@ -110,6 +124,7 @@ class _Trial:
     ) -> None:
         self.model, self.inputs, self.labels = model, inputs, labels
         self.decision, self.epsilon, self.seed = decision, epsilon, seed
+        self.at_once = max(1, AT_ONCE // _bytes(inputs.shape[1:]))
 
     def of_the_forward(self) -> Found:
         """Pass images through the model: again, one by one, and look at what comes out."""
@@ -140,7 +155,7 @@ class _Trial:
 
     def of_gradients(self) -> Found:
         """Look at cross-entropy's gradients themselves, and at probabilities that round to 1."""
-        found, logits = gradient(self.model, self.inputs, self.labels, decision=self.decision)
+        found, logits = self._gradient(self.inputs)
         size = found.flatten(1).abs().amax(1)
         zero, broken = int((size == 0).sum()), int((~size.isfinite()).sum())
         sure = int((self.decision.log_probabilities(logits).gather(1, self.labels[:, None]) == 0).sum())
@@ -187,7 +202,7 @@ class _Trial:
         """Go in small steps along the gradient, and look at the mean loss."""
         step, images, losses = Steps(self.inputs, self.epsilon, self.epsilon / STEPS, "linf"), self.inputs, []
         for _ in range(STEPS + 1):
-            found, logits = gradient(self.model, images, self.labels, decision=self.decision)
+            found, logits = self._gradient(images)
             losses.append(float(-self.decision.log_probabilities(logits).gather(1, self.labels[:, None]).mean()))
             images = step.along(images, steepest(found, "linf"))
         falls = sum(not after >= before - 0.01 * abs(before) for before, after in pairwise(losses))
@@ -225,11 +240,19 @@ class _Trial:
             return {"misses planted examples": {"seen": f"not looked for: too easy to find: {seen}", "doubted": None}}
         return {"misses planted examples": _said(weak, seen)}
 
+    def _gradient(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Give cross-entropy's gradient and the logits of some images, a few of them at once."""
+        parts = [
+            gradient(self.model, some, labels, decision=self.decision)
+            for some, labels in zip(images.split(self.at_once), self.labels.split(self.at_once), strict=True)
+        ]
+        return torch.cat([found for found, _ in parts]), torch.cat([logits for _, logits in parts])
+
     def _weaker(self, one: str, mine: list[float], other: str, theirs: list[float]) -> dict[str, Any]:
         """Say whether what should be stronger misleads fewer at some budget."""
         worst = max(range(len(mine)), key=lambda i: theirs[i] - mine[i])
         seen = f"at ε {self._budgets()[worst]:g} {one} misleads {mine[worst]:.1%}, {other} {theirs[worst]:.1%}"
-        return _said(theirs[worst] > mine[worst] + SLACK, seen)
+        return _said(theirs[worst] > mine[worst] + max(SLACK, 1 / len(self.inputs)) + 1e-9, seen)
 
     def _budgets(self) -> tuple[float, ...]:
         return self.epsilon / 4, self.epsilon / 2, self.epsilon
@@ -242,7 +265,9 @@ class _Trial:
         other, decision = source or (None, self.decision)
         drawn = self._drawn(attack, len(self.inputs))
         return _perturbed(
-            Batch(self.model, self.inputs, self.labels, drawn, source=other, decision=decision), attack, size
+            Batch(self.model, self.inputs, self.labels, drawn, source=other, decision=decision, at_once=self.at_once),
+            attack,
+            size,
         )
 
     def _drawn(self, attack: Perturbation, count: int) -> Tensor | None:
@@ -254,7 +279,8 @@ class _Trial:
 
     def predicted(self, images: NDArray[np.float32]) -> NDArray[np.int64]:
         """Give the classes that the model says of images, (N, C, H, W)."""
-        return self._predictions(torch.from_numpy(images).to(self.inputs)).cpu().numpy()
+        parts = torch.from_numpy(images).split(max(1, ROOM // _bytes(images.shape[1:])))
+        return torch.cat([self._predictions(part.to(self.inputs)) for part in parts]).cpu().numpy()
 
     def _predictions(self, images: Tensor) -> Tensor:
         with torch.inference_mode():

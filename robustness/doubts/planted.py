@@ -21,7 +21,8 @@ NEAR = 0.95
 """Within this share of the budget no example is planted."""
 RIDGE = 1.0
 """Of the mean variance: with less, one feature that nothing near turns on decides, and any corner turns it on."""
-CHUNK = 500
+ROOM = 2**23
+"""Bytes of images that pass at once where features alone are asked for."""
 
 
 @dataclass(frozen=True)
@@ -160,8 +161,8 @@ def _features(classifier: nn.Module, layer: nn.Linear, images: Tensor) -> Tensor
     taken: list[Tensor] = []
     hook = layer.register_forward_pre_hook(lambda _, given: taken.append(given[0].float()))
     try:
-        for start in range(0, len(images), CHUNK):
-            classifier(images[start : start + CHUNK])
+        for some in images.split(max(1, ROOM // (4 * images[0].numel()))):
+            classifier(some)
     finally:
         hook.remove()
     return torch.cat(taken)
