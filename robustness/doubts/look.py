@@ -244,7 +244,7 @@ class _Trial:
         """Give cross-entropy's gradient and the logits of some images, a few of them at once."""
         parts = [
             gradient(self.model, some, labels, decision=self.decision)
-            for some, labels in zip(images.split(self.at_once), self.labels.split(self.at_once), strict=True)
+            for some, labels in zip(*(torch.split(each, self.at_once) for each in (images, self.labels)), strict=True)
         ]
         return torch.cat([found for found, _ in parts]), torch.cat([logits for _, logits in parts])
 
@@ -279,7 +279,7 @@ class _Trial:
 
     def predicted(self, images: NDArray[np.float32]) -> NDArray[np.int64]:
         """Give the classes that the model says of images, (N, C, H, W)."""
-        parts = torch.from_numpy(images).split(max(1, ROOM // _bytes(images.shape[1:])))
+        parts = torch.split(torch.from_numpy(images), max(1, ROOM // _bytes(images.shape[1:])))
         return torch.cat([self._predictions(part.to(self.inputs)) for part in parts]).cpu().numpy()
 
     def _predictions(self, images: Tensor) -> Tensor:

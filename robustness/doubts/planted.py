@@ -161,7 +161,7 @@ def _features(classifier: nn.Module, layer: nn.Linear, images: Tensor) -> Tensor
     taken: list[Tensor] = []
     hook = layer.register_forward_pre_hook(lambda _, given: taken.append(given[0].float()))
     try:
-        for some in images.split(max(1, ROOM // (4 * images[0].numel()))):
+        for some in torch.split(images, max(1, ROOM // (4 * images[0].numel()))):
             classifier(some)
     finally:
         hook.remove()
