@@ -130,7 +130,8 @@ def page(results: Sequence[Result]) -> str:
     """Give the page that shows all results."""
     complete = sum(result["numbers"] == result["cells"] > 0 for result in results)
     partly = sum(0 < result["numbers"] < result["cells"] for result in results)
-    none = len(results) - complete - partly
+    none, every = len(results) - complete - partly, len(ARCHITECTURES)
+    said = f"All {every}" if len(results) == every else f"{len(results)} of the {every}"
     rows = [
         [
             f"`{result['factory']}`",
@@ -150,9 +151,9 @@ def page(results: Sequence[Result]) -> str:
 Does a model work here that was not written for it? `python -m benchmarks.architectures` puts architectures of timm
 and torchvision through the profile `{PROFILE}` ([your own model](own-model.md#profiles)), with random weights:
 {IMAGES} JPEGs of two classes of ImageNet, brought to the size, and by the way, that the library names.
-{len(results)} of the {len(ARCHITECTURES)} on its list were measured so far: {complete} give numbers in every cell,
-{partly} in some, {none} in none; what has none, or not in every cell, says why in the last column. Of random weights
-the numbers mean nothing, and are left out.
+{said} on its list were measured: {complete} give numbers in every cell, {partly} in some, {none} in none.
+What has none, or not in every cell, says why in the last column. Of random weights the numbers mean nothing, and are
+left out.
 
 {table}
 

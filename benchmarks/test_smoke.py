@@ -167,10 +167,19 @@ def test_an_architecture_and_one_without_classes(tmp_path, monkeypatch, capsys):
     assert "it gives features, it has no classes; write arguments" in features["said"][0]
     assert "timm has no classifier 'no_such_net'" in unknown["said"][0]
     page = architectures.PAGE.read_text()
-    assert "3 of the 3 on its list were measured so far: 1 give numbers in every cell,\n0 in some, 2 in none" in page
+    assert "All 3 on its list were measured: 1 give numbers in every cell, 0 in some, 2 in none." in page
+    assert "2 of the 3 on its list were measured:" in architectures.page([whole, features])
     capsys.readouterr()
     monkeypatch.setattr(architectures, "measured", None)
     assert architectures.main([]) == 0  # all of it stands
+
+
+def test_the_page_of_architectures_shows_what_is_kept():
+    """Catches: a page of other results than those that lie beside the benchmark."""
+    kept = architectures.read()
+    assert architectures.PAGE.read_text() == architectures.page(
+        [kept[n] for n in architectures.ARCHITECTURES if n in kept]
+    )
 
 
 def test_what_a_user_could_not_make_sense_of_is_red(tmp_path, monkeypatch):
