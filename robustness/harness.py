@@ -128,8 +128,10 @@ class Harness:
         if own is None or card.candidate is not None or card.root is not None or not own.is_file():
             return
         if not own.resolve().is_relative_to(project):
+            model = card.file.model
+            of = f"weights = {model.weights!r}" if model.weights else f"factory = {model.factory!r}: its weights"
             self.notice(
-                f"{card.name}: model.weights = {card.file.model.weights!r} lie outside of its project {project}, in "
+                f"{card.name}: model.{of} lie outside of its project {project}, in "
                 f"{own.resolve()}; nobody who checks out the project has them"
             )
 

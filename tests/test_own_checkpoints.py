@@ -13,7 +13,7 @@ import torch
 from found_models import card, harness
 from torch import nn
 
-from robustness import weights
+from robustness import cards, weights
 from robustness.doubts.look import look
 from robustness.errors import ModelError
 from robustness.found import checkpoints
@@ -296,6 +296,36 @@ def test_an_onnx_file_is_a_black_box(tmp_path):
     found = look(of.classifier(made).module, of.images(made), count=20)
     assert "not looked for: net.onnx is an ONNX file" in found["zero gradients"]["seen"]
     assert found["depends on the batch"]["doubted"] is False
+
+
+def test_natural_changes_and_transfer_work_on_an_onnx_file(tmp_path):
+    """Catches: a gradient asked of the file where it is the target alone, examples that are the clean images."""
+    onnx_file(tmp_path / "models" / "net.onnx", net(1))
+    made = card(tmp_path, 'factory = "onnx:net.onnx"')
+    torch.save(STATE, tmp_path / "models" / "w.pt")
+    other = made.path.read_text().replace('"found"', '"other"', 1)
+    other = other.replace('factory = "onnx:net.onnx"', 'factory = "source_net:Net"\nweights = "w.pt"')
+    (tmp_path / "models" / "other.toml").write_text(other)
+    source = "from torch import nn\n\ndef Net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
+    (tmp_path / "source_net.py").write_text(source)
+    of = harness(tmp_path)
+    bright = of.evidence(made.with_sweep("own", {"kind": "brightness", "strengths": [0.3]}), "own")
+    crossed = {"kind": "fgsm", "strengths": [0.1], "source": "other.toml"}
+    moved = of.evidence(made.with_sweep("own", crossed), "own")
+    assert bright.status == moved.status == ("ok",)
+    itself = of.evidence(cards.load(tmp_path / "models" / "other.toml"), "fgsm")
+    assert (moved.predictions == itself.predictions).all()  # for the file holds the source's weights
+
+
+def test_an_onnx_file_outside_of_the_project_is_said(tmp_path):
+    """Catches: a notice about the card's weights, of which it names none."""
+    (tmp_path / "models").mkdir()
+    onnx_file(tmp_path / "models" / "net.onnx", net(1))
+    inner = tmp_path / "inner"
+    made = card(inner, 'factory = "onnx:../../models/net.onnx"')
+    of = harness(inner)
+    of.weights(made)
+    assert any("model.factory = 'onnx:../../models/net.onnx': its weights lie outside of its" in n for n in of.notices)
 
 
 def test_an_onnx_file_of_one_size_of_batch_takes_all(tmp_path):
