@@ -305,19 +305,6 @@ def roc_curve(positive: ArrayLike, scores: ArrayLike) -> RocCurve:
     return RocCurve(*curve(truth, numbers))
 
 
-def roc_auc(positive: ArrayLike, scores: ArrayLike) -> float:
-    """
-    Give the probability that a positive image scores above another; ties count half, NaN where one kind is missing.
-
-    >>> roc_auc([False, True, True], [0.5, 0.5, 0.9])
-    0.75
-    """
-    from sklearn.metrics import roc_auc_score
-
-    truth, numbers = _binary(positive, scores)
-    return float(roc_auc_score(truth, numbers)) if truth.any() and not truth.all() else math.nan
-
-
 def _binary(positive: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     truth, numbers = np.asarray(positive), np.asarray(scores, dtype=np.float64)
     if truth.shape != numbers.shape or truth.ndim != 1 or not np.isin(truth, (0, 1)).all():
