@@ -1,5 +1,5 @@
 """
-The folds of a result, a file each: one that was measured before, or elsewhere, is not measured again.
+The folds of a result, or its other parts, a file each: one that was measured, here or elsewhere, is not measured again.
 
 A store holds weights and evidence, and is gone with its machine; the file of a fold says what it was made of, and
 stands as long as that is the same.
@@ -25,12 +25,12 @@ from robustness.store import canonical
 from robustness.trained import recipe_hash
 
 Result = Mapping[str, Any]
-JOINED = ("curves",)
+JOINED = ("curves", "streams", "pairs")
 """Lists of a result to which every fold adds."""
 
 
-def path(output: Path, paper: str, source: str, scale: str, fold: int) -> Path:
-    """Give the file of one fold."""
+def path(output: Path, paper: str, source: str, scale: str, fold: int | str) -> Path:
+    """Give the file of one fold, or of another part that a result has."""
     return output / f"{paper}_{source}_{scale}_{fold}.json"
 
 
@@ -67,7 +67,12 @@ def measure(
     if holds(file, made):
         running.say(f"fold {fold + 1} is measured: {file}")
     elif (found := make()) is not None:
-        commands.keep(file, {**found, "fold": fold, "made_of": made})
+        keep(file, fold, made, found)
+
+
+def keep(file: Path, fold: int, made_of: str, found: Result) -> None:
+    """Write the result of a fold, with what it was made of."""
+    commands.keep(file, {**found, "fold": fold, "made_of": made_of})
 
 
 def results(output: Path, paper: str) -> list[dict[str, Any]]:

@@ -58,6 +58,11 @@ class Work(NamedTuple):
     device: str = "cpu"
 
 
+def abreast(work: Work) -> int:
+    """Give how many trainings go on side by side: on a cluster as many as there are, for its room is not known here."""
+    return work.engine.workers or (hardware.cores() if work.engine.name == "plain" else sys.maxsize)
+
+
 def say(message: str) -> None:
     """Say what a person waits for, beside what the command prints."""
     print(message, file=sys.stderr, flush=True)

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,13 +11,16 @@ import scipy.stats
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from reports.hybrid_gan import data, page, protocol
+from reports import folds
+from reports.commands import DOCS, OUTPUT
+from reports.hybrid_gan import built, data, measure, page, parts, protocol
 from reports.hybrid_gan import pairs as twins
 from reports.hybrid_gan.__main__ import main
 from reports.hybrid_gan.criteria import CLAIMS, Found
 from reports.hybrid_gan.protocol import CLASSIFIERS, NETWORKS, SCALES
 from reports.hybrid_gan.streams import drawn
 from reports.rows import unpacked
+from reports.writing import inserted
 from robustness.cards import load
 from robustness.datasets.splits import held_out
 from robustness.evidence import Evidence
@@ -223,8 +227,13 @@ def run(tmp_path_factory):
     assert main([*arguments, "--only", "set", "--pictures", str(root / "pictures")]) == 0
     assert not (root / "out").exists()
     assert main(arguments) == 0
-    result = json.loads((root / "out" / "hybrid_gan_digits_smoke.json").read_text(encoding="utf-8"))
+    (result,) = folds.results(root / "out", "hybrid_gan")
     return root, arguments, result
+
+
+def kept(root):
+    """The result files, by their parts."""
+    return {file.stem.removeprefix("hybrid_gan_digits_smoke_"): file for file in (root / "out").glob("*.json")}
 
 
 def evidence(run, name):
@@ -306,18 +315,81 @@ def test_the_set_is_written_as_pictures_too(run):
         assert np.array_equal(shown, first[kind])
 
 
-def test_a_second_run_makes_nothing_anew_and_gives_the_same_page(run):
+def test_a_second_run_makes_nothing_anew_and_gives_the_same_page(run, tmp_path, capsys):
+    """In another store. Catches: parts that are measured again where the store is lost; a page of other numbers."""
     root, arguments, _ = run
-    files = list((root / "store").rglob("*.safetensors"))
-    files += (kept := [*(root / "work").rglob("hybrid.npz"), *(root / "work").rglob("probes-*.npz")])
-    assert len(kept) == 1 + len(CLASSIFIERS)
-    before = {path: path.stat().st_mtime_ns for path in files}
-    page_before = (root / "out" / "hybrid-gan.md").read_text(encoding="utf-8").splitlines()
+    assert list(parts.parts("digits")) == sorted(kept(root), key=list(parts.parts("digits")).index)
+    files = [*kept(root).values(), *(root / "out").glob("*.md"), *(root / "work").rglob("hybrid.npz")]
+    before = {path: path.read_bytes() for path in files}
+    arguments = [str(tmp_path) if word == str(root / "store") else word for word in arguments]
     assert main(arguments) == 0
-    assert {path: path.stat().st_mtime_ns for path in files} == before
-    assert len(list((root / "store").rglob("*.safetensors"))) + len(kept) == len(files)
+    assert capsys.readouterr().err.count("is measured") == 9
+    assert {path: path.read_bytes() for path in files} == before
+    assert not list(tmp_path.rglob("*.safetensors"))
     assert main(["--render", "--output", str(root / "out")]) == 0
-    after = (root / "out" / "hybrid-gan.md").read_text(encoding="utf-8").splitlines()
-    assert [line for line in after if not line.startswith("Made ")] == [
-        line for line in page_before if not line.startswith("Made ")
-    ]
+    assert {path: path.read_bytes() for path in files} == before
+
+
+def test_a_run_that_was_cut_off_has_its_finished_parts(run, tmp_path, monkeypatch, capsys):
+    """Cut off in the third. Catches: one file of all at the end; a part made twice, or of another network's numbers."""
+    root, arguments, whole = run
+    out = tmp_path / "out"
+    arguments = [str(out) if word == str(root / "out") else word for word in arguments]
+    made = []
+
+    def stopping(built, part, *others):
+        made.append(part)
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return measured(built, part, *others)
+
+    measured = measure.result
+    monkeypatch.setattr(measure, "result", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        main(arguments)
+    assert sorted(file.name for file in out.iterdir()) == [
+        "hybrid_gan_digits_smoke_targets.json", "hybrid_gan_digits_smoke_vgg19_bn.json"
+    ]  # fmt: skip
+    assert main(["--render", "--output", str(out)]) == 0
+    text = (out / "hybrid-gan.md").read_text(encoding="utf-8")
+    assert "Not measured yet: shufflenet, repvgg_a2, resnet50, detect-vgg19_bn, detect-shufflenet" in text
+    assert "Decided when every part is measured." in text
+    assert "nan" not in text.split("## digits: table 2")[1]
+    assert main(arguments) == 0
+    assert made == ["targets", "vgg19_bn", "shufflenet", *list(parts.parts("digits"))[2:]]
+    (found,) = folds.results(out, "hybrid_gan")
+    same = ("columns", "rows", "streams", "pairs", "strips", "hybrid", "epochs")
+    assert {name: found[name] for name in same} == {name: whole[name] for name in same}
+    assert "hybrid sets" not in (out / "hybrid-gan.md").read_text(encoding="utf-8")
+    other = json.loads((part := out / "hybrid_gan_digits_smoke_resnet50.json").read_text(encoding="utf-8"))
+    other["provenance"]["data"]["set of resnet50"]["fingerprint"] = "of another machine's targets"
+    part.write_text(json.dumps(other), encoding="utf-8")
+    assert "The parts were measured on 2 hybrid sets." in page.body(folds.results(out, "hybrid_gan"))
+
+
+def test_parts_are_of_their_recipes_images_and_builder(run, tmp_path, monkeypatch):
+    """Catches: files that are believed after a recipe, the images, a sweep or the code that builds the set changed."""
+    harness = Harness(Store(tmp_path), tmp_path)
+
+    def made_of(scale=SCALES["smoke"]):
+        return parts.made_of(built.begin("digits", scale, tmp_path / "work", harness), harness)
+
+    now = made_of()
+    assert now == made_of() == json.loads(kept(run[0])["resnet50"].read_text(encoding="utf-8"))["made_of"]
+    found = {now, made_of(replace(SCALES["smoke"], epochs=2)), made_of(replace(SCALES["smoke"], part=0.012))}
+    found.add(made_of(replace(SCALES["smoke"], generator={**SCALES["smoke"].generator, "steps": 11})))
+    with monkeypatch.context() as patched:
+        patched.setattr(protocol, "EPSILONS", [0.05])
+        found.add(made_of())
+    with monkeypatch.context() as patched:
+        patched.setattr(parts, "file_hash", lambda _: "other text")
+        found.add(made_of())
+    assert len(found) == 6
+
+
+def test_what_is_committed_is_shown_as_it_is():
+    """Catches: a page that was edited by hand, or made before the results that lie beside it."""
+    text = (DOCS / "hybrid-gan.md").read_text(encoding="utf-8")
+    results = folds.results(OUTPUT, "hybrid_gan")
+    assert inserted(text, page.MODULE, page.body(results)) == text
+    assert all((DOCS / "figures" / page.figure(result)).is_file() for result in results)

@@ -4,21 +4,21 @@ The paper hybrid-gan rebuilt: targets, generators, the hybrid set, classifiers a
     python -m reports.hybrid_gan --data-set cifar10 --scale short
 
 trains five targets and fits a generator to each, builds the hybrid set, trains four networks on it with either head and
-on its real half alone, and sweeps all. Interrupted anywhere, the same command goes on from where it was.
-``hybrid_gan_cifar10_short.json`` is the result; ``docs/papers/hybrid-gan.md`` is made from all results alone.
+on its real half alone, and sweeps all. All of it is kept in the store: interrupted anywhere, the same command goes on
+from where it was. ``hybrid_gan_cifar10_short_targets.json`` is the result of one part; a part whose file stands is not
+measured again, also where the store is another. ``docs/papers/hybrid-gan.md`` is made from all results alone.
 ``--only set`` stops at the hybrid set, ``--pictures DIR`` writes it as folders of PNGs too.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reports import commands, running
-from reports.hybrid_gan import building, data, measure, page, protocol
+from reports import commands, folds, running
+from reports.hybrid_gan import building, built, data, measure, page, parts, protocol
 from reports.strips import draw
 
 
@@ -30,31 +30,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _made(given: argparse.Namespace) -> list[Path]:
     output = given.output or commands.OUTPUT
-    return render(output) if given.render or _measured(given, output) else []
+    if not given.render:
+        _measure(given, output)
+        if given.only == "set":
+            return []
+    return render(output)
 
 
-def _measured(given: argparse.Namespace, output: Path) -> bool:
-    """Build the set, and judge networks that are trained on it unless only the set was asked for; say which."""
-    scale = protocol.SCALES[given.scale]
+def _measure(given: argparse.Namespace, output: Path) -> None:
+    """Build the set, and judge networks that are trained on it unless only the set was asked for."""
+    scale, harness, work = protocol.SCALES[given.scale], running.harness_for(given), running.work(given)
     folder = (given.work or commands.RUNS) / f"hybrid_gan-{given.data_set}-{scale.name}"
-    harness = running.harness_for(given)
-    built = measure.build(given.data_set, scale, folder, harness, running.work(given))
-    print(f"the hybrid set: {built.root / data.HYBRID}")
+    begun = built.begin(given.data_set, scale, folder, harness)
+    every = parts.parts(given.data_set)
+    files = {part: folds.path(output, "hybrid_gan", given.data_set, scale.name, part) for part in every}
+    made_of = parts.made_of(begun, harness)
+    missing = [part for part, file in files.items() if not folds.holds(file, made_of)]
+    for part in every if given.only != "set" else ():
+        if part not in missing:
+            running.say(f"{part} is measured: {files[part]}")
+    if given.only == "set" or given.pictures or missing:
+        made = built.build(begun, harness, work)
+        print(f"the hybrid set: {begun.root / data.HYBRID}")
     if given.pictures:
-        print(f"{building.pictures(built.root / data.HYBRID, given.pictures):,} pictures in {given.pictures}")
+        print(f"{building.pictures(begun.root / data.HYBRID, given.pictures):,} pictures in {given.pictures}")
     if given.only == "set":
-        return False
-    result = measure.result(built, harness, running.work(given))
-    commands.keep(output / f"hybrid_gan_{given.data_set}_{scale.name}.json", result)
-    print(f"{given.data_set}, {scale.name}: {page.verdicts(result)}")
-    return True
+        return
+    trainings = {part: [name for name in every[part] if part != parts.TARGETS] for part in missing}
+    for group in parts.groups(trainings, running.abreast(work)):
+        trained = measure.train(made, [name for part in group for name in every[part]], harness, work)
+        for part in group:
+            found = measure.result(made, part, every[part], trained, harness)
+            folds.keep(files[part], list(every).index(part), made_of, found)
 
 
 def render(output: Path) -> list[Path]:
     """Write pictures and page anew from all results in a folder."""
-    results = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(output.glob("hybrid_gan_*.json"))]
+    results = folds.results(output, "hybrid_gan")
     figures = commands.pages(output) / "figures"
-    written = [draw(result["strips"], figures / page.figure(result), "") for result in results]
+    for result in results:
+        print(f"{result['source']}, {result['scale']}: {page.verdicts(result)}")
+    written = [draw(result["strips"], figures / page.figure(result), "") for result in results if result["strips"]]
     return [*written, commands.write_page("hybrid-gan.md", page.MODULE, page.body(results), output)]
 
 

@@ -41,10 +41,10 @@ class Target:
     device: str = "cpu"
 
     @contextmanager
-    def lent(self) -> Iterator[tuple[nn.Module, nn.Module]]:
-        """Lend classifier and generator on the device; afterwards both are as they were."""
+    def lent(self) -> Iterator[Target]:
+        """Lend it with classifier and generator on the device; afterwards both are as they were."""
         with undisturbed(self.classifier, self.device) as classifier, undisturbed(self.generator, self.device) as made:
-            yield classifier, made
+            yield replace(self, classifier=classifier, generator=made)
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,7 @@ def forged(target: Target, images: Images, strengths: Sequence[float] = STRENGTH
         raise DataError(
             f"`strengths` must be above 0, got {list(strengths)}: at 0 an adversarial image is the real one"
         )
-    with target.lent() as (classifier, making):
-        lent = replace(target, classifier=classifier, generator=making)
+    with target.lent() as lent:
         parts = [
             _forged(lent, *_batch(images, start, batch_size), sorted(strengths))
             for start in range(0, len(images), batch_size)

@@ -17,7 +17,6 @@ from robustness.datasets import DataSpec
 from robustness.datasets.checks import Array, Indices
 from robustness.datasets.images import Images, from_arrays
 from robustness.draws import Purpose, generator
-from robustness.modules import undisturbed
 from robustness.perturbations.fgsm import fgsm
 from robustness.strengths import at_ratio, signal_to_noise_ratio
 
@@ -54,16 +53,16 @@ def write_targets(found: Mapping[str, Images], rows: Mapping[str, tuple[Indices,
 
 
 def write_hybrid(
-    found: Mapping[str, Images], rows: Mapping[str, tuple[Indices, Indices]], targets: Sequence[Target], folder: Path
-) -> dict[str, int]:
-    """Write the hybrid set, unless it is there, and its real half; give the counts of what it holds."""
-    parts = {part: found[part].select(rows[part][1], f"{part} of the hybrid set") for part in ("train", "test")}
+    parts: Mapping[str, Images], rows: Mapping[str, tuple[Indices, Indices]], targets: Sequence[Target], folder: Path
+) -> tuple[dict[str, int], str]:
+    """Write the hybrid set of some images, unless it is there, and its real half; give its counts and its digest."""
     file = folder / HYBRID
     counts = building.write(parts, {part: rows[part][1] for part in parts}, targets, file)
     with np.load(file) as held:
         real = {part: (held[f"{part}_x"][::2], held[f"{part}_y"][::2]) for part in parts}
+        made_of = str(held["made_of"])
     _write(folder / REAL, real, parts)
-    return counts
+    return counts, made_of
 
 
 PROBES = ("real", "own generator", "another generator", "FGSM", "noise of the same norm")
@@ -93,8 +92,11 @@ def write_probes(images: Images, own: Target, another: Target, epsilon: float, f
 
 def _attacked(own: Target, inputs: Tensor, labels: Tensor, epsilon: float) -> Tensor:
     batches = [slice(start, start + 100) for start in range(0, len(inputs), 100)]
-    with undisturbed(own.classifier, own.device) as target:
-        made = [fgsm(target, *(t[rows].to(own.device) for t in (inputs, labels)), epsilon=epsilon) for rows in batches]
+    with own.lent() as lent:
+        made = [
+            fgsm(lent.classifier, *(each[rows].to(own.device) for each in (inputs, labels)), epsilon=epsilon)
+            for rows in batches
+        ]
     return torch.cat(made).cpu()
 
 

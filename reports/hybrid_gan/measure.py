@@ -1,120 +1,79 @@
-"""Train, build and sweep for hybrid-gan: everything that its tables and claims are made of, as one result."""
+"""Train and sweep for hybrid-gan: everything that its tables and claims are made of, part by part."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from reports import running
+from reports import commands, running
 from reports.hybrid_gan import data, protocol
-from reports.hybrid_gan.building import KINDS, Target
+from reports.hybrid_gan.building import KINDS
+from reports.hybrid_gan.built import ANOTHER, Begun, Built, write_probes
 from reports.hybrid_gan.pairs import losses, pairs
-from reports.hybrid_gan.protocol import Scale
 from reports.hybrid_gan.streams import drawn
 from reports.rows import packed
 from reports.strips import strip
-from robustness import aids, cards, claims
+from robustness import claims
 from robustness.cards import Card
-from robustness.datasets.checks import Indices
-from robustness.datasets.images import Images
 from robustness.evidence import OK, Evidence
 from robustness.harness import Harness
 from robustness.measures.confusion import confusion_matrix
 from robustness.measures.metrics import measure_matrix
 from robustness.measures.statistics import wilson
-from robustness.modules import state_hash
-from robustness.perturbations import ConditionalGAN
-from robustness.progress import bar
 
 FORMAT = "pytest-robustness/report/hybrid-gan/1"
-EPSILON = 8 / 255
-"""Of the FGSM examples that detectors are shown."""
-ANOTHER = 1
-"""The seed of the generators that no hybrid set was made with."""
 
 
-@dataclass(frozen=True)
-class Built:
-    """A hybrid set with its targets: where it lies, what of its source it was made of, and what was trained for it."""
-
-    source: str
-    scale: Scale
-    folder: Path
-    found: Mapping[str, Images]
-    rows: Mapping[str, tuple[Indices, Indices]]
-    cards: Mapping[str, Card]
-    """Of the targets."""
-    targets: Sequence[Target]
-    models: Mapping[str, Any]
-    counts: Mapping[str, int]
-
-    @property
-    def root(self) -> Path:
-        """The data root of the run's cards."""
-        return self.folder / "data"
+def train(built: Built, names: Sequence[str], harness: Harness, work: running.Work) -> dict[str, Any]:
+    """Train some networks, targets among them, unless they are there; give what each says of its training."""
+    of = built.of
+    every = {**protocol.targets(of.source, of.scale, data.TARGETS), **_tables(of)}
+    cards = commands.loaded({name: every[name] for name in names}, of.folder)
+    return running.train(cards, of.harness(harness), work)
 
 
-def _inside(harness: Harness, folder: Path, seed: int) -> Harness:
-    return Harness(harness.store, folder / "data", device=harness.device, seed=seed, progress=bar)
-
-
-def build(source: str, scale: Scale, folder: Path, harness: Harness, work: running.Work) -> Built:
-    """Train the targets, fit a generator to each, and write the hybrid set; what is there already is not made again."""
-    inside, root = _inside(harness, folder, harness.seed), folder / "data"
-    found = data.images(source, harness.data_root, harness.store.root)
-    rows = data.sources(found, scale)
-    data.write_targets(found, rows, root)
-    targets = _cards(protocol.targets(source, scale, data.TARGETS), folder)
-    models = running.train(targets, inside, work)
-    fitted = [_target(inside, card, scale) for card in targets.values()]
-    counts = data.write_hybrid(found, rows, fitted, root)
-    return Built(source, scale, folder, found, rows, targets, fitted, models, counts)
-
-
-def result(built: Built, harness: Harness, work: running.Work) -> dict[str, Any]:
-    """Train the networks on a hybrid set, and judge them and the targets; what is there already is not made again."""
+def result(built: Built, part: str, names: Sequence[str], told: Mapping[str, Any], harness: Harness) -> dict[str, Any]:
+    """Sweep the networks of a part, and give all numbers with where they come from, as they go into its file."""
     began = time.perf_counter()
-    source, scale, folder = built.source, built.scale, built.folder
-    first, other = (_inside(harness, folder, seed) for seed in (harness.seed, ANOTHER))
-    tables = protocol.trained(source, scale, data.HYBRID, data.REAL)
-    models = {**built.models, **running.train(_cards(tables, folder), first, work)}
-    _write_probes(built, other)
-    attacked = protocol.undefended(protocol.targets(source, scale, data.TARGETS), scale)
-    judged = dict(protocol.attacked(tables, source, data.HYBRID, data.REAL, scale))
-    shown = _cards({**attacked, **judged}, folder)
-    swept = _swept(shown, first, other, built.root)
+    of = built.of
+    first, other = of.harness(harness), of.harness(harness, ANOTHER)
+    targets = protocol.targets(of.source, of.scale, data.TARGETS)
+    undefended = protocol.undefended({name: targets[name] for name in names if name in targets}, of.scale)
+    trained = {name: table for name, table in _tables(of).items() if name in names}
+    attacked = dict(protocol.attacked(trained, of.source, data.HYBRID, data.REAL, of.scale))
+    shown = commands.loaded({**undefended, **attacked}, of.folder)
+    for name in shown:
+        if name.endswith("@probes"):
+            write_probes(built, name.partition("@")[0].rpartition("-")[2], harness)
+    swept = _swept(shown, first, other, of.root)
     for notice in first.notices:
         running.say(notice)
+    hybrid = {"name": "the hybrid set", "n": 2 * built.counts["test kind"], "fingerprint": built.made_of}
     return {
         "format": FORMAT,
         "paper": "hybrid-gan",
-        "scale": scale.name,
-        "source": source,
-        "width": scale.width,
-        "epochs": scale.epochs,
+        "scale": of.scale.name,
+        "source": of.source,
+        "width": of.scale.width,
+        "epochs": {name: protocol.epochs(of.scale, name) for name in protocol.NETWORKS},
         "hybrid": dict(built.counts),
         "provenance": {
-            **running.machine(harness), "took": round(time.perf_counter() - began, 1),
-            "data": {part: running.images(images) for part, images in built.found.items()},
+            **running.machine(harness),
+            "sweeping": round(time.perf_counter() - began, 1),
+            "data": {**{name: running.images(images) for name, images in of.found.items()}, f"set of {part}": hybrid},
         },
-        "models": models,
-        "strips": [strip(first, shown[f"{name}@targets"], "own", name.rpartition("-")[2]) for name in built.cards],
+        "models": {name: told[name] for name in names},
+        "strips": [strip(first, shown[name], "own", name.partition("@")[0].rpartition("-")[2]) for name in undefended],
         **swept,
-    }  # fmt: skip
+    }
 
 
-def _write_probes(built: Built, other: Harness) -> None:
-    """Write what detectors are tested on beside the hybrid set, unless it is there."""
-    hidden = built.found["test"].select(built.rows["test"][1], "test of the hybrid set")
-    for own in built.targets:
-        if (network := own.name.rpartition("-")[2]) in protocol.CLASSIFIERS:
-            another = _target(other, built.cards[own.name], built.scale)
-            data.write_probes(hidden, own, another, EPSILON, built.root / protocol.probes(network))
+def _tables(of: Begun) -> dict[str, dict[str, Any]]:
+    return protocol.trained(of.source, of.scale, data.HYBRID, data.REAL)
 
 
 def _swept(judged: Mapping[str, Card], first: Harness, other: Harness, root: Path) -> dict[str, Any]:
@@ -143,18 +102,6 @@ def _jobs(card: Card, first: Harness, other: Harness) -> Iterator[tuple[Harness,
         yield first, sweep, sweep
     if "own" in card.file.sweeps:
         yield other, "own", "another"
-
-
-def _cards(tables: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, Card]:
-    return {name: cards.load(path) for name, path in running.write(tables, folder).items()}
-
-
-def _target(harness: Harness, card: Card, scale: Scale) -> Target:
-    perturbation = ConditionalGAN.model_validate({"kind": "conditional-gan", **scale.generator})
-    running.say(f"the generator of {card.name}")
-    fitted = aids.generator(harness, card, perturbation)
-    module = harness.classifier(card).module
-    return Target(card.name, module, fitted, f"{state_hash(module)}{state_hash(fitted)}", harness.device)
 
 
 def _cells(name: str, sweep: str, evidence: Evidence, kinds: np.ndarray) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from reports.hybrid_gan.criteria import CLAIMS, Found
 from reports.hybrid_gan.data import PROBES
+from reports.hybrid_gan.parts import parts
 from reports.hybrid_gan.protocol import CLASSIFIERS, NETWORKS, STREAMS
 from reports.rows import unpacked
 from reports.verdicts import listed
@@ -55,36 +56,64 @@ def body(results: Sequence[Result], images: str = "figures/") -> str:
 
 
 def verdicts(result: Result) -> str:
-    """Count what came of the claims."""
+    """Count what came of the claims, or say which parts nothing can be said of yet."""
+    if missing := _missing(result):
+        return f"not measured yet: {', '.join(missing)}"
     counts = Counter(decide(found(result)).outcome for decide in CLAIMS)
     return ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
 
 
 def _parts(result: Result, images: str) -> Iterator[str]:
     numbers = found(result)
-    parts = [_what(result), _claims(numbers), _targets(numbers), _trained(numbers, result), _probes(numbers)]
+    every = [_what(result), _claims(numbers, result), _targets(numbers), _trained(numbers, result), _probes(numbers)]
     strips = (
         "## the generators over k\n\nAn image of the test set and each target: above, the perturbation ten times as "
         f"large; below, what the target says.\n\n![perturbations over k]({images}{figure(result)})"
     )
-    parts += [_streams(numbers), _lost(numbers), strips, _origin(result)]
-    return (part.replace("## ", f"## {result['source']}: ", 1) for part in parts)
+    every += [_streams(numbers), _lost(numbers), *([strips] if result["strips"] else []), _origin(result)]
+    return (part.replace("## ", f"## {result['source']}: ", 1) for part in every)
 
 
 def _what(result: Result) -> str:
     hybrid = result["hybrid"]
     return (
         f"## what was measured\n\nScale **{result['scale']}**: networks at width {result['width']:g} (1 is the "
-        f"original's), {result['epochs']} epochs, trained from scratch: the published networks were pre-trained, and "
+        f"original's), {_epochs(result)}, trained from scratch: the published networks were pre-trained, and "
         f"such weights are not to be had here. The hybrid set has {hybrid['train kind']:,} real images and as many "
         f"adversarial ones for training (of which {hybrid['train fooled']:,} mislead their target), "
         f"{hybrid['test kind']:,} of either kind for testing ({hybrid['test fooled']:,}); seed 0, "
         f"{result['provenance']['device']}. In brackets the 95 % interval, by Wilson's formula. "
         f"{verdicts(result).capitalize()}."
+        + (f" The parts were measured on {sets} hybrid sets." if (sets := _sets(result)) > 1 else "")
     )
 
 
-def _claims(numbers: Found) -> str:
+def _epochs(result: Result) -> str:
+    """
+    Say how long the networks were trained.
+
+    >>> _epochs({"epochs": {"vgg19_bn": 53, "resnet50": 99}})
+    '99 epochs (vgg19_bn 53; twins that see real images alone twice as many)'
+    """
+    most = max(result["epochs"].values())
+    other = ", ".join(f"{name} {epochs}" for name, epochs in result["epochs"].items() if epochs != most)
+    return f"{most} epochs ({other}{'; ' if other else ''}twins that see real images alone twice as many)"
+
+
+def _missing(result: Result) -> list[str]:
+    """Give the parts that are not measured yet."""
+    return [part for part, names in parts(result["source"]).items() if not set(names) <= set(result["models"])]
+
+
+def _sets(result: Result) -> int:
+    """Count the hybrid sets that the parts were measured on: targets may come out otherwise on another machine."""
+    told = result["provenance"]["data"]
+    return len({told[f"set of {part}"]["fingerprint"] for part in parts(result["source"]) if f"set of {part}" in told})
+
+
+def _claims(numbers: Found, result: Result) -> str:
+    if _missing(result):
+        return "## the paper's claims\n\nDecided when every part is measured."
     verdicts = listed(decide(numbers) for decide in CLAIMS)
     return f"## the paper's claims\n\nEach by a criterion that was written before the run.\n\n{verdicts}"
 
@@ -111,9 +140,9 @@ def _trained(numbers: Found, result: Result) -> str:
     rows = []
     for name in CLASSIFIERS:
         for head, what in (("classify", "ten classes"), ("detect", "real or adversarial"), ("clean", "without hybrid")):
-            told = result["models"][f"{result['source']}-{head}-{name}"]
-            training = ["–" if told[key] is None else f"{told[key]:g}" for key in ("epochs", "loss")]
-            training.append(number(told["held_out_accuracy"], 4))
+            told = result["models"].get(f"{result['source']}-{head}-{name}", {})
+            training = ["–" if told.get(key) is None else f"{told[key]:g}" for key in ("epochs", "loss")]
+            training.append(number(told.get("held_out_accuracy"), 4))
             cells = [_shown(numbers, f"{head}-{name}", "hybrid", kind=kind) for kind in ("all", "real", "adversarial")]
             more = [numbers.value(f"{head}-{name}", "hybrid", metric=m) for m in ("precision", "recall", "roc_auc")]
             cells += ["–" if math.isnan(value) else f"{value:.4f}" for value in more]
@@ -171,11 +200,8 @@ def _lost(numbers: Found) -> str:
             lost = [numbers.lost(f"{kind}-{name}", sweep) for sweep in SWEEPS]
             clean = _shown(numbers, f"{kind}-{name}", "real")
             rows.append([name, what, clean, *("–" if math.isnan(value) else f"{value:.4f}" for value in lost)])
-        less = [numbers.pair(name, sweep) for sweep in SWEEPS]
-        rows.append(
-            [name, "loses less by", "", *(f"{p['difference']:.4f} [{p['low']:.3f}, {p['high']:.3f}]" for p in less)]
-        )
-    parts = []
+        rows.append([name, "loses less by", "", *(_pair(numbers, name, sweep) for sweep in SWEEPS)])
+    tables = []
     for sweep, what in SWEEPS.items():
         names = numbers.strengths(sweep, "real")
         each = [
@@ -183,14 +209,20 @@ def _lost(numbers: Found) -> str:
             for name in CLASSIFIERS
             for kind, trained in (("classify", "hybrid"), ("clean", "real alone"))
         ]
-        parts.append(f"**{what}**\n\n" + table(["model", "trained on", *names], each))
+        tables.append(f"**{what}**\n\n" + table(["model", "trained on", *names], each))
     return (
         "## what is lost of the clean accuracy, on average over the strengths\n\nTwins are trained for as many "
         "updates; the interval of the difference is over the images, which both saw.\n\n"
         + table(["model", "trained on", "clean", *SWEEPS.values()], rows)
         + "\n\nAccuracy at every strength:\n\n"
-        + "\n\n".join(parts)
+        + "\n\n".join(tables)
     )
+
+
+def _pair(numbers: Found, network: str, sweep: str) -> str:
+    pair = numbers.pair(network, sweep)
+    shown = f"{pair['difference']:.4f} [{pair['low']:.3f}, {pair['high']:.3f}]"
+    return "–" if math.isnan(pair["difference"]) else shown
 
 
 def _origin(result: Result) -> str:

@@ -57,6 +57,11 @@ SCALES = {
 }
 
 
+def epochs(scale: Scale, network: str) -> int:
+    """Give for how many epochs a network is trained."""
+    return min(scale.epochs, STOPPED.get(network, scale.epochs))
+
+
 def targets(source: str, scale: Scale, file: str) -> dict[str, dict[str, Any]]:
     """Give the cards of the five targets, trained on what the hybrid set leaves."""
     return {f"{source}-target-{name}": _card(f"{source}-target-{name}", name, scale, file) for name in NETWORKS}
@@ -141,7 +146,7 @@ def _card(
     passes: int = 1,
 ) -> dict[str, Any]:
     factory, arguments = NETWORKS[network]
-    epochs = passes * min(scale.epochs, STOPPED.get(network, scale.epochs))
+    length = passes * epochs(scale, network)
     data: dict[str, Any] = {"name": "array", "file": file, **({"groups": groups} if groups else {})}
     if head == "detect":
         data["labels"] = "kind"
@@ -159,8 +164,8 @@ def _card(
         "recipe": {
             "callable": "models.defences.plain:fit",
             "arguments": {
-                "epochs": epochs, "batch_size": scale.batch_size, "optimizer": "adamw", "learning_rate": 1e-3,
-                "weight_decay": 5e-4, "schedule": "restarts", "period": max(1, epochs // 3), "flip": True,
+                "epochs": length, "batch_size": scale.batch_size, "optimizer": "adamw", "learning_rate": 1e-3,
+                "weight_decay": 5e-4, "schedule": "restarts", "period": max(1, length // 3), "flip": True,
                 "held_out": HELD_OUT,
             },
             "starts": "by command",

@@ -1,0 +1,98 @@
+"""What comes before any network sees a hybrid set: its source images, the targets, their generators, the set itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reports import commands, running
+from reports.hybrid_gan import data, protocol
+from reports.hybrid_gan.building import Target
+from reports.hybrid_gan.protocol import Scale
+from robustness import aids
+from robustness.cards import Card
+from robustness.datasets.checks import Indices
+from robustness.datasets.images import Images
+from robustness.harness import Harness
+from robustness.modules import state_hash
+from robustness.perturbations import ConditionalGAN
+from robustness.progress import bar
+
+EPSILON = 8 / 255
+"""Of the FGSM examples that detectors are shown."""
+ANOTHER = 1
+"""The seed of the generators that no hybrid set was made with."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The images of a run, divided: what targets are trained on is written, the rest is for the hybrid set."""
+
+    source: str
+    scale: Scale
+    folder: Path
+    found: Mapping[str, Images]
+    rows: Mapping[str, tuple[Indices, Indices]]
+
+    @property
+    def root(self) -> Path:
+        """The data root of the run's cards."""
+        return self.folder / "data"
+
+    def harness(self, of: Harness, seed: int = 0) -> Harness:
+        """Give a harness that finds the run's array files."""
+        return Harness(of.store, self.root, device=of.device, seed=seed, progress=bar)
+
+    def hidden(self, part: str) -> Images:
+        """Give the images of a part that the hybrid set is made of."""
+        return self.found[part].select(self.rows[part][1], f"{part} of the hybrid set")
+
+
+@dataclass(frozen=True)
+class Built:
+    """A hybrid set, and the targets that it was made with."""
+
+    of: Begun
+    cards: Mapping[str, Card]
+    """Of the targets."""
+    targets: Sequence[Target]
+    counts: Mapping[str, int]
+    made_of: str
+    """The digest of all that the set is made of."""
+
+
+def begin(source: str, scale: Scale, folder: Path, harness: Harness) -> Begun:
+    """Divide the images of a source, and write what the targets are trained on."""
+    found = data.images(source, harness.data_root, harness.store.root)
+    begun = Begun(source, scale, folder, found, data.sources(found, scale))
+    data.write_targets(begun.found, begun.rows, begun.root)
+    return begun
+
+
+def build(begun: Begun, harness: Harness, work: running.Work) -> Built:
+    """Train the targets, fit a generator to each, and write the hybrid set; what is there already is not made again."""
+    inside = begun.harness(harness)
+    cards = commands.loaded(protocol.targets(begun.source, begun.scale, data.TARGETS), begun.folder)
+    running.train(cards, inside, work)
+    fitted = [_target(inside, card, begun.scale) for card in cards.values()]
+    counts, made_of = data.write_hybrid(
+        {part: begun.hidden(part) for part in begun.found}, begun.rows, fitted, begun.root
+    )
+    return Built(begun, cards, fitted, counts, made_of)
+
+
+def write_probes(built: Built, network: str, harness: Harness) -> None:
+    """Write what a detector is tested on beside the hybrid set, unless it is there."""
+    begun = built.of
+    (own,) = (target for target in built.targets if target.name.endswith(f"-{network}"))
+    another = _target(begun.harness(harness, ANOTHER), built.cards[own.name], begun.scale)
+    data.write_probes(begun.hidden("test"), own, another, EPSILON, begun.root / protocol.probes(network))
+
+
+def _target(harness: Harness, card: Card, scale: Scale) -> Target:
+    perturbation = ConditionalGAN.model_validate({"kind": "conditional-gan", **scale.generator})
+    running.say(f"the generator of {card.name}")
+    fitted = aids.generator(harness, card, perturbation)
+    module = harness.classifier(card).module
+    return Target(card.name, module, fitted, f"{state_hash(module)}{state_hash(fitted)}", harness.device)
