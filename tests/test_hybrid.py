@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from reports.hybrid_gan import building
+from reports.hybrid_gan import building, data
 from reports.hybrid_gan.building import Target, divided, forged, write
 from robustness.datasets.images import from_arrays
 from robustness.errors import DataError
@@ -149,6 +149,24 @@ def test_a_set_stays_while_its_targets_do_and_is_made_anew_for_others(tmp_path, 
     assert file.read_bytes() == before
     built(tmp_path, [target(1, "a")])
     assert not np.array_equal(np.load(file)["train_x"], np.load(io.BytesIO(before))["train_x"])
+
+
+def test_probes_are_what_they_are_called(tmp_path):
+    """Catches: noise of another size than the forged images', another ε, probes out of order, one that is not bytes."""
+    some, own, another = images(), target(0, "own"), target(1, "another")
+    data.write_probes(some, own, another, 0.05, tmp_path / "probes.npz")
+    held = np.load(tmp_path / "probes.npz")
+    assert held["test_x"].dtype == np.uint8
+    assert held["test_kind"].reshape(5, 30).tolist() == [[kind] * 30 for kind in (0, 1, 1, 1, 0)]
+    assert held["test_y"].tolist() == some.labels.tolist() * 5
+    real, made, other, attacked, noisy = held["test_x"].reshape(5, 30, -1).astype(float)
+    assert np.array_equal(real, some.pixels.reshape(30, -1))
+    assert np.array_equal(made, forged(own, some).pixels.reshape(30, -1))
+    assert np.array_equal(other, forged(another, some).pixels.reshape(30, -1))
+    assert np.abs(np.abs(attacked - real) - 255 * 0.05).max() <= 0.5, "no pixel is near black or white"
+    sizes = [np.linalg.norm(images_ - real, axis=1) for images_ in (made, noisy)]
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.05)
+    assert abs(np.corrcoef((made - real).ravel(), (noisy - real).ravel())[0, 1]) < 0.1
 
 
 def test_k_of_zero_is_refused():

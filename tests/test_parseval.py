@@ -1,5 +1,7 @@
 """Parseval networks: what the constraint does to weights and sums, and what it does to distances."""
 
+from functools import partial
+
 import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from models.eyes import cnn
 from models.parseval import Convex, constrain_, constrained, orthogonal_, simplex, tighten_, weights
 from models.wrn import Standardise, wrn
 
@@ -172,3 +175,23 @@ def test_an_image_without_contrast_is_zero_and_has_a_gradient():
     found.sum().backward()
     assert torch.allclose(found, torch.zeros_like(found), atol=0.01)
     assert bool(flat.grad.isfinite().all())
+
+
+@pytest.mark.parametrize("make", [partial(wrn, 10), cnn])
+def test_each_crop_is_standardised_by_itself_unless_that_is_left_out(make):
+    """Flatter crops are the same. Catches: a mean of the batch or of one channel, an option without effect."""
+    torch.manual_seed(0)
+    network, crops = make(channels=2, outputs=2).eval(), torch.rand(4, 2, 32, 32)
+    flatter = crops * torch.tensor([0.3, 0.5, 0.7, 0.9])[:, None, None, None] + 0.05
+    with torch.inference_mode():
+        assert torch.allclose(network(flatter), network(crops), atol=1e-4)
+        assert not torch.allclose(network(crops * torch.tensor([1.0, 0.5])[:, None, None]), network(crops), atol=1e-3)
+        raw = wrn(10, channels=2, standardise=False).eval()
+        assert not torch.allclose(raw(flatter), raw(crops), atol=1e-3)
+
+
+def test_the_cnn_for_eyes_has_three_blocks():
+    """Catches: a pooling or a batch norm that one block lacks; normalisation by numbers of all crops."""
+    layers = [type(layer) for layer in cnn()]
+    assert layers[:-4] == [Standardise, *3 * [nn.Conv2d, nn.ReLU, nn.MaxPool2d, nn.BatchNorm2d]]
+    assert layers[-4:] == [nn.Flatten, nn.Linear, nn.ReLU, nn.Linear]
