@@ -127,7 +127,9 @@ def test_a_slow_model_is_looked_over_in_seconds(check, monkeypatch):
     _, _, text = check(slow)
     assert "shape (8, 10)" in text
     assert 8 <= int(re.search(r"\d+ of (\d+) images, 95 % Wilson", text)[1]) <= 50
+    assert "forward; --images N measures the accuracy on more of them" in text
     assert "of 60 images, 95 % Wilson" in check(slow, count=60)[2]
+    assert "--images" not in check()[2]
 
 
 def test_as_many_images_whatever_the_number_of_classes():

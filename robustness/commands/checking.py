@@ -179,7 +179,8 @@ def _accuracy(
         _other_range(harness, card, module, images, measured.value)
         or "look at the order of the classes, at the weights, and at the normalisation",
     )  # fmt: skip
-    yield Row("speed", True, f"{evidence.provenance['images_per_second']:,.0f} images a second, forward")
+    few = "; --images N measures the accuracy on more of them" if len(images) < min(SOME, there) else ""
+    yield Row("speed", True, f"{evidence.provenance['images_per_second']:,.0f} images a second, forward{few}")
     wanted = images_for(margin, measured.value)
     yield Row(
         "how many images", True if wanted <= there else None,
