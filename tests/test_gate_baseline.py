@@ -138,6 +138,20 @@ def test_a_filter_is_kept(card, swept):
     assert ((again.attack_probability > 0.5) == (told[1].attack_probability > 0.7)).all()
 
 
+def test_what_is_left_to_do_is_said(tmp_path, card, swept, harness):
+    """Catches: advice to ask for a gate where the card has one, none where it looks at another file."""
+    there, elsewhere = card.baseline, tmp_path / "elsewhere.json"
+
+    def last(path, *known):
+        return list(accept.accept(path, "tiny", accepted(swept, 1), harness.store, *known))[-1]
+
+    assert "ask for a [gate] in the card, and pytest" in last(there, card)
+    assert "name it as `baseline` in the card's [gate], and pytest" in last(elsewhere)
+    asking = gated(card)
+    assert last(there, asking) == "next: commit it with its .npz, and pytest suites/"
+    assert "name it as `baseline` in the card's [gate], and pytest" in last(elsewhere, asking)
+
+
 # ------------------------------------------------------------------ what is refused
 
 

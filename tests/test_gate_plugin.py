@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from robustness.cli import main
+from robustness.evidence import Evidence
 from robustness.reporting.document import UNDECIDED
+from robustness.store import Store
 
 GATE = "suites/test_regression.py"
 WEIGHTS = '\n[gate]\nkind = "weights"\nmargin = 0.05\n'
@@ -33,6 +35,12 @@ def damage(project, code):
     return project.edit(project.net, ("logits = super().forward(inputs)", f"logits = super().forward({code})"))
 
 
+def clean_predictions(project):
+    """Read the clean evidence that the last report names."""
+    found = json.loads((project.root / "report.json").read_text())["models"][0]["sweeps"][0]["evidence"]
+    return Evidence.from_bytes(Store(project.store).path("evidence", found["key"]).read_bytes())
+
+
 def gate_of(run):
     return run.report["models"][0]["gate"]
 
@@ -56,8 +64,10 @@ def test_a_model_against_itself_passes(gated):
 
 
 def test_a_damaged_model_fails(gated):
-    """Catches: a gate that reads the baseline's numbers twice, or the signs the wrong way round."""
+    """Catches: a gate that reads the baseline's numbers twice, or the signs the wrong way round; images not lost."""
+    was = clean_predictions(gated)
     run = damage(ask(gated), "inputs * 0.2 + 0.6").run(GATE)
+    now = clean_predictions(gated)
 
     assert run.ret == 1
     gate = gate_of(run)
@@ -66,6 +76,13 @@ def test_a_damaged_model_fails(gated):
     assert worst["losses"] > worst["gains"]
     assert worst["drop"] == pytest.approx((worst["losses"] - worst["gains"]) / worst["n"])
     assert f"at worst {worst['cell']}" in gate["message"]
+    clean = gate["table"]["cells"][0]
+    labels = was.labels
+    right, wrong = was.predictions[0] == labels, now.predictions[0] == labels
+    assert clean["losses"] == (right & ~wrong).sum() > len(clean["lost"])
+    assert clean["lost"] == np.flatnonzero(right & ~wrong)[: len(clean["lost"])].tolist()
+    assert clean["gained"] == np.flatnonzero(~right & wrong).tolist()[: len(clean["gained"])]
+    assert f"Gate: lost in {worst['cell']}: images {worst['lost'][0]}, " in run.out
     assert {sweep["name"] for sweep in run.report["models"][0]["sweeps"]} == {"clean", "normal", "uniform"}
 
 

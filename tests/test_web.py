@@ -144,7 +144,8 @@ def gate(strength="0.3"):
     cell = {
         "cell": f"normal:{strength}:accuracy", "sweep": "normal", "strength": strength, "metric": "accuracy",
         "margin": 0.01, "baseline": 0.5, "candidate": 0.4375, "drop": 0.0625, "low": 0.031, "high": 0.0942,
-        "losses": 30, "gains": 5, "mcnemar": 0.0001, "smallest_drop": 0.02, "verdict": "failed",
+        "losses": 30, "gains": 5, "lost": [4, 17], "gained": [8], "mcnemar": 0.0001, "smallest_drop": 0.02,
+        "images_needed": 1234, "verdict": "failed",
     }  # fmt: skip
     table = {"kind": "weights", "cells": [cell], "notes": ["a note"], "passes_if_equal": 0.87}
     return {"outcome": "failed", "message": "at worst normal is worse", "table": table}
@@ -389,6 +390,8 @@ def test_waivers_and_gates_are_shown(load_card):
     assert "Gate: at worst normal is worse." in text
     assert "passes in 87% of cases" in text
     assert "0.0625 [0.0310, 0.0942]" in text
+    assert f"Gate: lost in {model['gate']['table']['cells'][0]['cell']}: images 4, 17, …, counted from 0." in text
+    assert "1,234 images" in text
 
 
 # ------------------------------------------------------------------ text from elsewhere

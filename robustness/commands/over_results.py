@@ -66,7 +66,7 @@ def accept(options: Namespace) -> int:
     else:
         accept.train(card, options.seeds, harness, options.workers)
         accepted = [accept.of_seed(healthy.anew(harness), card, seed) for seed in options.seeds]
-    return given.printed(accept.accept(options.to or card.baseline, card.name, accepted, harness.store))
+    return given.printed(accept.accept(options.to or card.baseline, card.name, accepted, harness.store, card))
 
 
 def compare(options: Namespace) -> int:

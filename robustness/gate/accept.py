@@ -101,8 +101,14 @@ def of_seed(harness: Harness, card: Card, seed: int, sweeps: Sequence[str] | Non
     return Accepted(about, swept)
 
 
-def accept(path: Path, name: str, accepted: Sequence[Accepted], store: Store) -> Iterator[str]:
-    """Keep accepted models as the baseline at `path`, and say what was done; GateError where nothing is written."""
+def accept(
+    path: Path, name: str, accepted: Sequence[Accepted], store: Store, card: Card | None = None
+) -> Iterator[str]:
+    """
+    Keep accepted models as the baseline at `path`, and say what was done; GateError where nothing is written.
+
+    With the model's card it is said what that still lacks.
+    """
     _check(name, accepted)
     lock = hashlib.sha256(str(path.resolve()).encode()).hexdigest()
     with store.alone(f"baseline-{lock}", f"accepting a baseline of {name}"):
@@ -117,7 +123,16 @@ def accept(path: Path, name: str, accepted: Sequence[Accepted], store: Store) ->
     for one in accepted:
         if one.about.get("verdict", "passed") != "passed":
             yield f"note: the run of weights {str(one.about['weights'])[:12]} is {one.about['verdict']}, and accepted"
-    yield "next: commit it with its .npz, ask for a [gate] in the card, and pytest suites/"
+    yield f"next: commit it with its .npz, {_lacking(path, card)}pytest suites/"
+
+
+def _lacking(path: Path, card: Card | None) -> str:
+    """Say what a card's gate needs to read a baseline: nothing, where it asks for one and looks here."""
+    if card is not None and card.file.gate is None and path == card.baseline:
+        return "ask for a [gate] in the card, and "
+    if card is None or path.resolve() != card.baseline.resolve():
+        return "name it as `baseline` in the card's [gate], and "
+    return "and "
 
 
 def _check(name: str, accepted: Sequence[Accepted]) -> None:

@@ -18,6 +18,8 @@ from robustness.measures.statistics import wilson
 
 Held = tuple[Any, str, dict[str, Any]]
 """The outcome, the sentence, and the table."""
+LISTED = 20
+"""Images that a row names of those that it lost, and of those that it gained."""
 
 
 def hold(
@@ -91,6 +93,7 @@ def judge(
             "baseline_interval": _wilson(drop.baseline, drop), "candidate_interval": _wilson(drop.candidate, drop),
             "method": "paired score" if counted[i] else "delta",
             "losses": int(losses[i]) if counted[i] else None, "gains": int(gains[i]) if counted[i] else None,
+            "lost": _which(drop, 1), "gained": _which(drop, -1),
             **{name: _plain(values[i], whole=name == "images_needed") for name, values in columns.items()},
             "verdict": str(fates[i]) if free[i] else "waived",
             "waiver": waived.get(str(cell)),
@@ -128,6 +131,11 @@ def passes_if_equal(cells: Sequence[Cell], drops: Sequence[Drop], alpha: float, 
         passes = power.passes_of_equals(np.stack([changes for _, changes, _ in counted]), n, margin, alpha)
     missed = float(paired.upper_tail(np.array(others) - paired.normal_quantile(alpha)).sum())
     return max(passes - missed, 0.0)
+
+
+def _which(drop: Drop, change: int) -> list[int] | None:
+    """Give the places of the first images that changed one way, in the tested split."""
+    return None if drop.changes is None else np.flatnonzero(drop.changes == change)[:LISTED].tolist()
 
 
 def _wilson(rate: float, drop: Drop) -> list[float] | None:

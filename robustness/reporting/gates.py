@@ -8,9 +8,10 @@ from typing import Any
 from robustness.reporting.plain import count, one_line
 from robustness.reporting.rows import DASH, NAME
 
-WEIGHTS = ["cell", "verdict", "drop [interval]", "margin", "lost", "gained", "baseline", "now", "McNemar p", "sees"]
-NARROW = 8
+WEIGHTS = ["cell", "verdict", "drop [interval]", "margin", "lost", "gained", "baseline", "now"]
+NARROW = len(WEIGHTS)
 """Columns that a terminal has room for."""
+WEIGHTS += ["McNemar p", "sees", "decides with"]
 CAUGHT = ["damage done on purpose", "its claims catch it from", "its gate catches it from"]
 RECIPE = ["summary", "accepted mean ± sd", "now", "bound", "sees", "verdict"]
 
@@ -42,6 +43,7 @@ def _cell(cell: Plain) -> list[str]:
         *(_number(cell[key]) for key in ("baseline", "candidate")),
         DASH if cell["mcnemar"] is None else f"{cell['mcnemar']:.2g}",
         _number(cell["smallest_drop"]),
+        DASH if cell.get("images_needed") is None else f"{cell['images_needed']:,} images",
     ]
 
 
@@ -70,6 +72,10 @@ def gate_sentences(model: Plain) -> Iterator[str]:
     yield from (f"Gate: {one_line(note)}." for note in table.get("notes", []))
     if table.get("passes_if_equal") is not None:
         yield f"Gate: a model as good as the baseline passes in {table['passes_if_equal']:.0%} of cases."
+    if worse := [cell for cell in table.get("cells", []) if cell["verdict"] == "failed" and cell.get("lost")]:
+        worst = max(worse, key=lambda cell: float(cell["drop"] - cell["margin"]))
+        which, more = ", ".join(map(str, worst["lost"])), ", …" * (worst["losses"] > len(worst["lost"]))
+        yield f"Gate: lost in {one_line(worst['cell'], NAME)}: images {which}{more}, counted from 0."
     if bound := sum(cell["verdict"] == "passed" for cell in table.get("cells", [])):
         yield f"Gate: {count(bound, 'cell')} within the margin, in the report's files."
 
