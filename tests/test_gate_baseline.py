@@ -7,13 +7,14 @@ from dataclasses import replace
 import helpers
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from robustness import cards
 from robustness.evidence import Evidence
 from robustness.gate import accept, baseline
 from robustness.gate.baseline import Accepted
 from robustness.gate.decision import decide
-from robustness.gate.differences import GateError
+from robustness.gate.differences import GateError, rate
 from robustness.store import Store
 
 CARD = helpers.CARD.replace("per_class = 3", "per_class = 20")
@@ -136,6 +137,53 @@ def test_a_filter_is_kept(card, swept):
     baseline.write(card.baseline, "tiny", [Accepted({"weights": "w"}, dict(zip(swept, told, strict=True)))])
     again = baseline.read(card.baseline).evidence(0, "normal", told[1])
     assert ((again.attack_probability > 0.5) == (told[1].attack_probability > 0.7)).all()
+
+
+def test_scores_are_kept_where_a_gate_takes_them(card, swept):
+    """Catches: scores rounded on the way, which ties what was told apart; another model's or cell's; a fixed bound."""
+    random, labels = np.random.default_rng(0), next(iter(swept.values())).labels
+    told = {
+        name: replace(
+            evidence,
+            attack_probability=random.random(evidence.predictions.shape, np.float32),
+            probabilities=random.random((*evidence.predictions.shape, 10), np.float32),
+            provenance={**evidence.provenance, "decision": {"threshold": 0.7}},
+        )
+        for name, evidence in swept.items()
+    }
+    baseline.write(card.baseline, "tiny", [Accepted({"weights": "w"}, told)], ("accuracy", "detection_auc", "roc_auc"))
+    again = baseline.read(card.baseline).evidence(0, "normal", told["normal"])
+    assert (again.attack_probability == told["normal"].attack_probability).all()
+    assert (again.probabilities == told["normal"].probabilities).all()
+    assert again.provenance["decision"]["threshold"] == 0.7
+    whole = replace(told["normal"], clean=told["clean"])
+    for metric in ("detection_auc", "roc_auc", "detection_precision"):
+        assert rate(metric, again, "0.8") == pytest.approx(rate(metric, whole, "0.8"), abs=1e-12)
+    truth = np.repeat([1, 0], len(labels))
+    scores = np.concatenate([told["normal"].attack_probability[1], told["clean"].attack_probability[0]])
+    assert rate("detection_auc", again, "0.8") == pytest.approx(roc_auc_score(truth, scores))
+    with pytest.raises(GateError, match="every image's probabilities, and the run kept none"):
+        baseline.write(card.baseline, "tiny", accepted(swept, 1), ("roc_auc",))
+
+
+def test_areas_are_gated(tmp_path, card):
+    """Catches: a baseline from before the card asked, that is a traceback, or passes by what it lacks."""
+    text = card.path.read_text().replace("name = ", "probabilities = true\nname = ", 1)
+    card.path.write_text(text + GATE.format(kind="weights", more='margin = 0.02\nmetrics = ["roc_auc"]\n'))
+    card = cards.load(card.path)
+    harness = helpers.harness(card.path)
+    sure = {name: harness.evidence(card, name) for name in ("clean", "normal")}
+    right = np.eye(10, dtype=np.float32)[sure["clean"].labels]
+    swept = {name: replace(e, probabilities=np.stack([right] * len(e.strengths))) for name, e in sure.items()}
+    one = [Accepted({"weights": "w0", "device": "cpu"}, swept)]
+    list(accept.accept(card.baseline, "tiny", one, harness.store))
+    assert "was accepted without what roc_auc takes; accept it again" in decide(card, swept.__getitem__).message
+    list(accept.accept(card.baseline, "tiny", one, harness.store, card))
+    decision = decide(card, swept.__getitem__)
+    assert decision.outcome == "passed"
+    assert {(row["method"], row["drop"], row["losses"]) for row in decision.table["cells"]} == {("delong", 0.0, None)}
+    wrong = {name: replace(e, probabilities=1 - e.probabilities) for name, e in swept.items()}
+    assert decide(card, wrong.__getitem__).outcome == "failed"
 
 
 def test_what_is_left_to_do_is_said(tmp_path, card, swept, harness):

@@ -41,6 +41,7 @@ def test_a_gate_reads_everything_where_it_names_nothing(tmp_path):
         (RECIPE + 'metrics = ["loss"]\n', "got 'loss'"),
         (RECIPE + 'metrics = ["acuracy"]\n', "did you mean 'accuracy'?"),
         (RECIPE + 'metrics = ["kept"]\n', "needs a decision that can tell an attack, got argmax"),
+        (RECIPE + 'metrics = ["roc_auc"]\n', "write probabilities = true in the card"),
         (RECIPE + "sweeps = []\n", "`sweeps` must name sweeps"),
         (RECIPE + 'sweeps = ["fgsm"]\n', "no such sweep: fgsm; allowed: clean, normal"),
         (RECIPE + "margn = 1\n", "unknown key"),

@@ -202,6 +202,62 @@ def test_the_delta_methods_error_is_the_bootstraps(metric):
     assert found.error == pytest.approx(spread, rel=0.15)
 
 
+def scored(random, quality, hard):
+    """Evidence of one cell whose scores know as much as `quality`, and are of images that are `hard` to tell."""
+    labels = np.arange(len(hard)) % 3
+    shares = np.exp(quality * np.eye(3)[labels] * (1 - hard)[:, None] + random.normal(size=(len(hard), 3)))
+    attack = np.float32(np.round(quality * 0.2 + hard / 2 + random.normal(0, 0.3, len(hard)), 1))  # with ties
+    clean = np.float32(np.round(hard / 2 + random.normal(0, 0.3, len(hard)), 1))
+    told = np.float32(shares / shares.sum(axis=1, keepdims=True))
+    predictions = told.argmax(axis=1)
+    return decided(
+        predictions, labels, probabilities=told[None], attack_probability=attack[None],
+        clean=decided(predictions, labels, attack_probability=clean[None]),
+    )  # fmt: skip
+
+
+def resampled(evidence, rows):
+    """The same evidence of other images."""
+    clean = evidence.clean
+    return decided(
+        evidence.predictions[0, rows], evidence.labels[rows], probabilities=evidence.probabilities[:, rows],
+        attack_probability=evidence.attack_probability[:, rows],
+        clean=decided(
+            clean.predictions[0, rows], clean.labels[rows], attack_probability=clean.attack_probability[:, rows]
+        ),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("metric", "method"), [("detection_auc", "delong"), ("roc_auc", "delong"), ("detection_precision", "delta")]
+)
+def test_the_error_of_what_is_scored_is_the_bootstraps(metric, method):
+    """Catches: two models, or an image's clean and perturbed score, taken for independent; an area upside down."""
+    draws, n = np.random.default_rng(9), 600
+    hard = draws.random(n)
+    was, now = scored(draws, 2.0, hard), scored(draws, 1.5, hard)
+    found = differences.paired(metric, was, now, "0.1")
+    value = {name: claims.measure(each, "0.1", metric).value for name, each in (("was", was), ("now", now))}
+    assert (found.baseline, found.candidate) == (pytest.approx(value["was"]), pytest.approx(value["now"]))
+    assert found.drop > 0
+    assert (found.method, found.n, found.changes) == (method, n, None)
+    samples = [draws.integers(0, n, n) for _ in range(300)]
+    drops = [differences.paired(metric, *(resampled(each, rows) for each in (was, now)), "0.1") for rows in samples]
+    assert found.error == pytest.approx(np.std([each.drop for each in drops]), rel=0.15)
+    same = differences.paired(metric, was, was, "0.1")
+    assert same.drop == 0
+    assert 0 < same.error < 3 / n
+
+
+def test_a_detector_that_never_fires_has_no_precision():
+    """Catches: 0/0 as a number, or a traceback."""
+    never = np.zeros((1, 3), np.float32)
+    one = decided([0, 1, 2], [0, 1, 2], attack_probability=never)
+    one = decided([0, 1, 2], [0, 1, 2], attack_probability=never, clean=one)
+    with pytest.raises(GateError, match="nothing to divide by"):
+        differences.paired("detection_precision", one, one, "0.1")
+
+
 def test_the_same_predictions_are_no_certainty():
     """Catches: an interval of no width, by which any margin passes on three images."""
     same = decided([0, 1, 2], [0, 1, 2])

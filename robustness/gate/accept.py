@@ -107,13 +107,13 @@ def accept(
     """
     Keep accepted models as the baseline at `path`, and say what was done; GateError where nothing is written.
 
-    With the model's card it is said what that still lacks.
+    With the model's card what its gate takes is kept, and it is said what that still lacks.
     """
     _check(name, accepted)
     lock = hashlib.sha256(str(path.resolve()).encode()).hexdigest()
     with store.alone(f"baseline-{lock}", f"accepting a baseline of {name}"):
         before = path.exists()
-        baseline.write(path, name, accepted)
+        baseline.write(path, name, accepted, card.file.gate.metrics if card and card.file.gate else ())
     first = accepted[0]
     images, cells = len(next(iter(first.swept.values()))), sum(len(e.strengths) for e in first.swept.values())
     yield (

@@ -6,8 +6,8 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class Baseline:
     Accepted models of one name, all swept alike.
 
     ``predictions`` and, where the decision can discard, ``discarded`` are (models, cells, N), cells in the order of the
-    protocol's sweeps and their strengths.
+    protocol's sweeps and their strengths. So are ``scores``, by their name in evidence, where areas are gated.
     """
 
     model: str
@@ -47,6 +47,7 @@ class Baseline:
     labels: NDArray[np.int32]
     predictions: NDArray[np.int32]
     discarded: NDArray[np.bool_] | None = None
+    scores: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def evidence(self, which: int, sweep: str, beside: Evidence) -> Evidence:
         """Give what an accepted model decided in one sweep, as evidence; `beside` has the source of a transfer."""
@@ -58,22 +59,34 @@ class Baseline:
             start += len(strengths)
         rows = slice(start, start + len(strengths))
         unknown = np.full((len(strengths), len(self.labels)), np.nan, np.float32)
-        told = None if self.discarded is None else self.discarded[which, rows].astype(np.float32)
+        told, threshold = None if self.discarded is None else self.discarded[which, rows].astype(np.float32), 0.5
+        if "attack_probability" in self.scores:
+            told, threshold = self.scores["attack_probability"][which, rows], float(self.scores["threshold"][which])
+        probabilities = self.scores.get("probabilities")
         return Evidence(
             self.labels, tuple(self.protocol["data"]["classes"]), strengths, self.predictions[which, rows],
             unknown, unknown, unknown, unknown, tuple(self.status[sweep][strength] for strength in strengths),
-            {"decision": {"threshold": 0.5}},
+            {"decision": {"threshold": threshold}},
             attack_probability=told,
+            probabilities=None if probabilities is None else probabilities[which, rows],
             clean=None if sweep == "clean" or "clean" not in names else self.evidence(which, "clean", beside),
             source=beside.source,
         )  # fmt: skip
 
 
-def write(path: Path, model: str, accepted: Sequence[Accepted]) -> None:
-    """Write a baseline whole or not at all: first what it is packed in, which then takes effect with the JSON."""
+SCORES = {"detection_auc": "attack_probability", "roc_auc": "probabilities"}
+"""By metric: what of evidence it takes beside predictions, at four bytes a number; the others need none of it."""
+
+
+def write(path: Path, model: str, accepted: Sequence[Accepted], metrics: Sequence[str] = ()) -> None:
+    """
+    Write a baseline whole or not at all: first what it is packed in, which then takes effect with the JSON.
+
+    Scores are kept for the `metrics` that are made of them.
+    """
     kept = sorted(accepted, key=lambda one: str(one.about["weights"]))
     how = protocol.of_evidence(kept[0].swept)
-    packed = _packed(kept, how)
+    packed = _packed(kept, how, metrics)
     file = f"{path.stem}.{hashlib.sha256(packed).hexdigest()[:16]}.npz"
     document = {
         "format": FORMAT,
@@ -120,7 +133,7 @@ def read(path: Path) -> Baseline:
         raise GateError(f"{path}: not a baseline (torn or foreign); {repair}") from error
 
 
-def _packed(kept: Sequence[Accepted], how: Mapping[str, Any]) -> bytes:
+def _packed(kept: Sequence[Accepted], how: Mapping[str, Any], metrics: Sequence[str]) -> bytes:
     """Pack by how far each prediction lies from the label: mostly nothing, which takes next to no room."""
     first = next(iter(kept[0].swept.values()))
     classes = len(first.classes)
@@ -129,6 +142,7 @@ def _packed(kept: Sequence[Accepted], how: Mapping[str, Any]) -> bytes:
     missing = predictions < 0
     shifts = np.where(missing, classes, (predictions - first.labels) % classes).astype(small)
     arrays: dict[str, Any] = {"labels": first.labels.astype(np.int32), "shifts": shifts}
+    arrays |= _scores(kept, how, {SCORES[metric] for metric in metrics if metric in SCORES})
     if all(e.attack_probability is not None for one in kept for e in one.swept.values()):
         from robustness.measures.detection import discarded
 
@@ -142,10 +156,26 @@ def _packed(kept: Sequence[Accepted], how: Mapping[str, Any]) -> bytes:
     return stream.getvalue()
 
 
+def _scores(kept: Sequence[Accepted], how: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in names:
+        every = [[getattr(one.swept[sweep], name) for sweep in how["sweeps"]] for one in kept]
+        if any(each is None for one in every for each in one):
+            raise GateError(
+                f"the card gates what takes every image's {name}, and the run kept none; run the suites again"
+            )
+        found[name] = np.stack([np.concatenate(one) for one in every]).astype(np.float32)
+    if "attack_probability" in names:
+        told = [next(iter(one.swept.values())).provenance["decision"]["threshold"] for one in kept]
+        found["threshold"] = np.array(told, np.float64)
+    return found
+
+
 def _unpacked(document: Mapping[str, Any], packed: bytes) -> Baseline:
     with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
         labels, shifts = arrays["labels"], arrays["shifts"].astype(np.int32)
         discarded = arrays.get("discarded")
+        scores = {name: arrays[name] for name in (*SCORES.values(), "threshold") if name in arrays}
     classes = len(document["protocol"]["data"]["classes"])
     predictions = np.where(shifts == classes, -1, (shifts + labels) % classes).astype(np.int32)
     return Baseline(
@@ -156,6 +186,7 @@ def _unpacked(document: Mapping[str, Any], packed: bytes) -> Baseline:
         labels,
         predictions,
         discarded,
+        scores,
     )
 
 

@@ -91,7 +91,7 @@ def judge(
             "cell": str(cell), "sweep": cell.sweep, "strength": cell.strength, "metric": cell.metric,
             "margin": cell.margin, "n": drop.n, "baseline": drop.baseline, "candidate": drop.candidate,
             "baseline_interval": _wilson(drop.baseline, drop), "candidate_interval": _wilson(drop.candidate, drop),
-            "method": "paired score" if counted[i] else "delta",
+            "method": drop.method,
             "losses": int(losses[i]) if counted[i] else None, "gains": int(gains[i]) if counted[i] else None,
             "lost": _which(drop, 1), "gained": _which(drop, -1),
             **{name: _plain(values[i], whole=name == "images_needed") for name, values in columns.items()},

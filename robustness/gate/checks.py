@@ -53,6 +53,8 @@ def _check_gate(card: CardFile, gate: GateTable) -> None:
             raise ValueError(
                 f"gate.metrics: {metric} needs a decision that can tell an attack, got {card.model.decision.kind}"
             )
+        if metrics.METRICS[metric.partition("[")[0]].probabilities and not card.probabilities:
+            raise ValueError(f"gate.metrics: {metric} needs every class's; write probabilities = true in the card")
 
 
 def _claims(card: CardFile) -> Iterator[str]:

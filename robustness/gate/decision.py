@@ -60,6 +60,13 @@ def _baseline(card: Card) -> Baseline:
     kept = baselines.read(path)
     if kept.model != card.name:
         raise GateError(f"{path}: is the baseline of {kept.model}; name another in gate.baseline")
+    assert card.file.gate is not None
+    for metric in card.file.gate.metrics:
+        if metric in baselines.SCORES and baselines.SCORES[metric] not in kept.scores:
+            raise GateError(
+                f"{path}: was accepted without what {metric} takes; accept it again, now that the card asks for it: "
+                f"robustness baseline accept run.json --model {card.name}"
+            )
     return kept
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from robustness import claims
 from robustness.errors import RobustnessError
 from robustness.evidence import Evidence
-from robustness.measures import comparisons, metrics
+from robustness.measures import areas, comparisons, detection, metrics
 
 Floats = NDArray[np.float64]
 
@@ -37,7 +38,8 @@ class Drop(NamedTuple):
     How much worse a candidate is than the baseline in one cell.
 
     `changes`, (N,), is 1 where an image is lost, −1 where it is gained, among the `n` that the metric counts; None for
-    a metric that counts no images, whose `error` is the standard error of the drop. `sign` is −1 where less is better.
+    a metric that counts no images, whose `error` is the standard error of the drop, by the `method` that is named.
+    `sign` is −1 where less is better.
     """
 
     baseline: float
@@ -46,6 +48,7 @@ class Drop(NamedTuple):
     n: int
     changes: NDArray[np.int8] | None
     error: float = math.nan
+    method: str = "paired score"
 
     @property
     def drop(self) -> float:
@@ -57,13 +60,14 @@ class Drop(NamedTuple):
 
 def gateable(metric: str) -> bool:
     """
-    Say whether a gate can hold a metric: it follows from classes and from what is discarded, image by image.
+    Say whether a gate can hold a metric: it follows from classes, scores and what is discarded, image by image.
 
-    >>> gateable("recall[3]"), gateable("kept"), gateable("loss"), gateable("acuracy")
+    >>> gateable("recall[3]"), gateable("detection_auc"), gateable("loss"), gateable("acuracy")
     (True, True, False, False)
     """
     name = metric.partition("[")[0]
-    return name in metrics.METRICS and (metrics.METRICS[name].rate is not None or name in comparisons.COMPARED)
+    counted = name in comparisons.COMPARED or name in SCORED
+    return name in metrics.METRICS and (metrics.METRICS[name].rate is not None or counted)
 
 
 def applies(metric: str, sweep: str, *, transferred: bool) -> bool:
@@ -75,7 +79,7 @@ def applies(metric: str, sweep: str, *, transferred: bool) -> bool:
     """
     if metric.startswith("transferability"):
         return transferred
-    return sweep != "clean" or metric != "attack_success_rate"
+    return sweep != "clean" or metric not in ("attack_success_rate", "detection_auc", "detection_precision")
 
 
 def paired(metric: str, baseline: Evidence, candidate: Evidence, strength: str) -> Drop:
@@ -86,7 +90,7 @@ def paired(metric: str, baseline: Evidence, candidate: Evidence, strength: str) 
     GateError where a rate has no denominator.
     """
     if not gateable(metric):
-        raise GateError(f"{metric}: is not of classes and of what is discarded; a gate can hold it to nothing")
+        raise GateError(f"{metric}: is not of classes, scores or what is discarded; a gate can hold it to nothing")
     kind = metrics.parse(metric, candidate.classes).kind
     sign = 1 if kind.better == "higher" else -1
     was, now = (_counts(metric, evidence, evidence.index(strength)) for evidence in (baseline, candidate))
@@ -100,7 +104,8 @@ def paired(metric: str, baseline: Evidence, candidate: Evidence, strength: str) 
     moved = influences[0] - influences[1]
     # Images that differ in nothing are no certainty: as if one more differed by all that one can.
     error = math.sqrt(float(((moved - moved.mean()) ** 2).sum()) + max(steepest) ** 2) / len(moved)
-    return Drop(rates[0], rates[1], sign, len(moved), None, error)
+    method = "delong" if metric in ("detection_auc", "roc_auc") else "delta"
+    return Drop(rates[0], rates[1], sign, len(moved), None, error, method)
 
 
 def _counts(metric: str, evidence: Evidence, row: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
@@ -118,7 +123,11 @@ def _influence(metric: str, evidence: Evidence, strength: str) -> tuple[float, F
     """Give a rate, how much each image moves it, (N,), of mean zero, and how much one could at most."""
     row = evidence.index(strength)
     counted = _counts(metric, evidence, row)
-    if counted is not None:
+    if metric in SCORED:
+        rate, moved, steepest = SCORED[metric](evidence, row)
+        if not math.isnan(rate):
+            return rate, moved, steepest
+    elif counted is not None:
         hit, among = counted
         share, rate = float(among.mean()), math.nan
         if share:
@@ -134,6 +143,35 @@ def _influence(metric: str, evidence: Evidence, strength: str) -> tuple[float, F
             slopes = gradient[evidence.labels, evidence.predictions[row]]
             return rate, slopes - slopes.mean(), float(np.abs(gradient - slopes.mean()).max())
     raise GateError(f"{metric} at {strength}: there is nothing to divide by; leave the metric out of [gate]")
+
+
+def _detector_area(evidence: Evidence, row: int) -> tuple[float, Floats, float]:
+    beside = comparisons.beside(evidence.clean, "clean evidence")
+    value, moved = areas.by_image(detection.scores(evidence, row), detection.scores(beside, 0))
+    return value, moved, 2.0  # both of an image's scores count, each from no other's side to all others'
+
+
+def _class_area(evidence: Evidence, row: int) -> tuple[float, Floats, float]:
+    value, moved = areas.of_classes(areas.probabilities(evidence)[row], evidence.labels)
+    return value, moved, 2.0
+
+
+def _detector_precision(evidence: Evidence, row: int) -> tuple[float, Floats, float]:
+    beside = comparisons.beside(evidence.clean, "clean evidence")
+    hits, false = detection.discarded(evidence, row).astype(np.float64), detection.discarded(beside, 0)
+    share = float((hits + false).mean())
+    if not share:
+        return math.nan, hits, math.nan
+    value = float(hits.mean()) / share
+    return value, (hits - value * (hits + false)) / share, 1 / share
+
+
+SCORED: dict[str, Callable[[Evidence, int], tuple[float, Floats, float]]] = {
+    "detection_auc": _detector_area,
+    "detection_precision": _detector_precision,
+    "roc_auc": _class_area,
+}
+"""By metric: a rate, how much each image moves it, (N,), of mean zero, and how much one could at most."""
 
 
 def rate(metric: str, evidence: Evidence, strength: str) -> float:

@@ -20,29 +20,51 @@ def micro(evidence: Evidence, row: int, confidence: float = 0.95) -> Measurement
     together, so that the interval is that of one number an image (Obuchowski 1997). MetricError where the evidence has
     no probabilities.
     """
+    value, variance = clustered(probabilities(evidence)[row], evidence.labels)
+    return Measurement("roc_auc", value, within(value, variance, confidence), "influence", len(evidence))
+
+
+def probabilities(evidence: Evidence) -> NDArray[np.float32]:
+    """Give the probability of every class, (S, N, K); MetricError where the evidence has none."""
     if evidence.probabilities is None:
         raise MetricError(
             "`roc_auc` needs the probability of every class, got evidence without; "
             "write probabilities = true in the card"
         )
-    value, variance = clustered(evidence.probabilities[row], evidence.labels)
-    return Measurement("roc_auc", value, within(value, variance, confidence), "influence", len(evidence))
+    found: NDArray[np.float32] = evidence.probabilities
+    return found
 
 
-def clustered(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
+def clustered(given: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
     """
     Give the micro-averaged area under the ROC curve and its variance, images being independent.
 
     >>> clustered(np.float32([[0.9, 0.1], [0.4, 0.6]]), np.array([0, 1]))[0]
     1.0
     """
-    true = np.eye(probabilities.shape[1], dtype=bool)[labels]
-    positive, negative = probabilities[true], probabilities[~true]
+    value, spread = of_classes(given, labels)
+    return value, float(spread.var(ddof=1)) / len(labels) if len(labels) > 1 else 0.0
+
+
+def of_classes(given: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, NDArray[np.float64]]:
+    """Give the micro-averaged area, and how much each image moves it, (N,)."""
+    true = np.eye(given.shape[1], dtype=bool)[labels]
+    return by_image(given[true], given[~true])
+
+
+def by_image(positive: NDArray[np.float32], negative: NDArray[np.float32]) -> tuple[float, NDArray[np.float64]]:
+    """
+    Give the area under the ROC curve and how much each image moves it, (N,), of mean zero: DeLong's components.
+
+    Every image has one positive score, (N,), and one or more negative ones, an image's after another's.
+
+    >>> by_image(np.float32([0.9, 0.5]), np.float32([0.1, 0.5]))
+    (0.875, array([ 0.25, -0.25]))
+    """
     own = _placements(positive, negative)
     value = float(own.mean())
-    others = 1 - _placements(negative, positive).reshape(len(labels), -1).mean(axis=1)
-    spread = (own - value) + (others - value)
-    return value, float(spread.var(ddof=1)) / len(labels) if len(labels) > 1 else 0.0
+    others = 1 - _placements(negative, positive).reshape(len(positive), -1).mean(axis=1)
+    return value, (own - value) + (others - value)
 
 
 def within(value: float, variance: float, confidence: float) -> Interval:
