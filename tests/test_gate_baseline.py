@@ -416,6 +416,13 @@ def test_a_retraining_is_held_against_the_accepted(card, swept, count, share, ou
         for e in (one.swept["normal"] for one in accepted(swept, count))
     ]
     assert rows["normal:mean:accuracy"]["mean"] == pytest.approx(np.mean(theirs))
+    drawn = [row for row in decision.table["strengths"] if row["sweep"] == "normal"]
+    assert [row["strength"] for row in drawn] == ["0.2", "0.8"]
+    assert np.mean([row["mean"] for row in drawn]) == pytest.approx(np.mean(theirs))
+    assert all(row["least"] <= row["mean"] <= row["most"] for row in drawn)
+    assert drawn[1]["least"] == min(
+        (e.predictions[1] == e.labels).mean() for e in (one.swept["normal"] for one in accepted(swept, count))
+    )
 
 
 def test_an_accepted_retraining_passes_its_own_gate(card, swept):

@@ -243,7 +243,12 @@ def test_the_page_describes_every_key_of_a_gate(gated):
     page = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8").partition("## In the JSON")[2]
     described = {re.findall("`(.+?)`", row)[0] for row in page.splitlines() if row.startswith("| `")}
     table = gate_of(ask(gated).run(GATE))["table"]
-    recipe = {"mean", "least", "most", "spread", "bound", "caught_from", "sign"} | {"rank_p", "decided_by", "k"}
+    recipe = {"mean", "least", "most", "spread", "bound", "caught_from", "sign"} | {
+        "rank_p",
+        "decided_by",
+        "k",
+        "strengths",
+    }
     assert described == {*table, *table["cells"][0], *recipe}
 
 

@@ -23,7 +23,7 @@ from robustness.store import Store
 load_card = made.load_card
 page = formats.FORMS[".html"]
 NOTHING = Harness(Store(Path()), Path())
-VOID = {"meta", "img", "line", "rect", "path", "circle", "polyline", "polygon", "br"}
+VOID = {"meta", "img", "line", "rect", "path", "circle", "polyline", "polygon", "br", "wbr"}
 
 
 class Tree(HTMLParser):
@@ -162,6 +162,21 @@ def test_a_baseline_is_drawn_where_the_document_has_one(load_card):
     middle = pytest.approx((TOP + BOTTOM) / 2)
     assert [point.baseline for point in accuracy.points] == [None, None, middle, None, None]
     assert len(Tree(page(document)).of("path", **{"class": "diamond"})) == 1
+
+
+def test_the_mean_of_accepted_retrainings_is_drawn(load_card):
+    """Catches: a gate of a recipe whose curves show no baseline; another sweep's or metric's."""
+    document = report(load_card)
+    strength = document["models"][0]["sweeps"][1]["cells"][1]["strength"]
+    row = {"sweep": "normal", "strength": strength, "metric": "accuracy", "mean": 0.5, "least": 0.4, "most": 0.6}
+    strengths = [row, row | {"sweep": "uniform", "mean": 0.1}, row | {"metric": "recall", "mean": 0.2}]
+    table = {"kind": "recipe", "cells": [], "strengths": strengths}
+    document["models"][0]["gate"] = {"outcome": "passed", "message": "fine", "table": table}
+
+    accuracy = curves(document["models"][0], document["models"][0]["sweeps"][1])[0]
+
+    middle = pytest.approx((TOP + BOTTOM) / 2)
+    assert [point.baseline for point in accuracy.points] == [None, None, middle, None, None]
 
 
 def test_confusion_is_scikit_learns():

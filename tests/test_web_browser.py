@@ -1,5 +1,7 @@
 """The HTML report in a headless Chromium: it says nothing to the console, asks nobody, and fits a phone."""
 
+import json
+
 import browser
 import pytest
 import test_reporting as made
@@ -32,6 +34,7 @@ def file(load_card, tmp_path, request):
         document["models"][0]["name"] = document["counts"]["models"][0]["name"] = LONG
     path = tmp_path / "report.html"
     formats.write(document, path)
+    formats.write(document, path.with_suffix(".json"))
     return path
 
 
@@ -72,6 +75,31 @@ def test_plots_and_pictures_are_there(shown, file):
     pictures = shown.value("[...document.images].map(e => e.naturalWidth)")
     assert pictures
     assert set(pictures) == {8}
+
+
+def test_numbers_are_the_jsons(shown, file):
+    """Catches: a number on the page that the JSON beside it does not have, or one that takes no room there."""
+    shown.width(1280)
+    shown.media()
+    shown.open(file)
+    told = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))["models"]
+    due = [
+        [claim["threshold"], *(claim["numbers"].get(key) for key in ("value", "low", "high"))]
+        for model in told
+        for claim in model["claims"]
+    ]
+    found = [[None if value is None else float(value) for value in row] for row in shown.value(CLAIMED)]
+    assert len(found) > 5
+    assert found == due
+    points = shown.value("[...document.querySelectorAll('.curve .point')].map(e => e.dataset.value)")
+    values = {m["value"] for model in told for s in model["sweeps"] for c in s["cells"] for m in c["metrics"].values()}
+    assert {float(value) for value in points if value != "None"} <= values
+
+
+CLAIMED = """[...document.querySelectorAll('[data-claim]')].map(r => ['threshold', 'value', 'low', 'high'].map(name => {
+    const found = r.querySelector('data.' + name);
+    return found && found.getBoundingClientRect().width > 0 ? found.value : null;
+}))"""
 
 
 def test_dark_and_light_are_readable(shown, file):

@@ -33,7 +33,8 @@ def hold(
     names = [name for name in groups if name not in waived]
     if not names:
         raise GateError("every summary is waived: nothing is left to hold the model to")
-    ours, theirs = values(groups, kept, swept)
+    own, others = rates(groups, kept, swept)
+    ours, theirs = summed(groups, own), summed(groups, others)
     rows = _rows(list(groups), ours, theirs, waived)
     free = [name in names for name in groups]
     k, alpha, images = len(theirs), gate.alpha, len(kept.labels)
@@ -48,6 +49,7 @@ def hold(
         row |= {"bound": _plain(row["sign"] * bound), "caught_from": _plain(caught_from)}
         row["verdict"] = "inconclusive" if k < recipe.ENOUGH else "below" if below else "within"
     table = {"cells": rows, "rank_p": p, "decided_by": "rank" if by_rank else "t bound", "k": k}
+    table["strengths"] = _strengths(groups, others)
     if k < recipe.ENOUGH:
         return (
             "inconclusive",
@@ -88,22 +90,36 @@ def summaries(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     return found
 
 
-def values(
-    groups: Mapping[str, Sequence[Cell]], kept: Baseline, swept: Mapping[str, Evidence]
-) -> tuple[Floats, Floats]:
-    """Give the candidate's summaries, (summaries,), and those of the accepted, (k, summaries); more is better."""
+def rates(groups: Mapping[str, Sequence[Cell]], kept: Baseline, swept: Mapping[str, Evidence]) -> tuple[Floats, Floats]:
+    """Give the groups' cells of the candidate, (cells,), and of the accepted, (k, cells); more is better."""
 
     def of(get: Mapping[str, Evidence]) -> list[float]:
-        return [
-            _sign(cells[0].metric) * math.fsum(rate(c.metric, get[c.sweep], c.strength) for c in cells) / len(cells)
-            for cells in groups.values()
-        ]
+        cells = [cell for group in groups.values() for cell in group]
+        return [_sign(c.metric) * rate(c.metric, get[c.sweep], c.strength) for c in cells]
 
     theirs = [
         of({name: kept.evidence(which, name, evidence) for name, evidence in swept.items()})
         for which in range(len(kept.accepted))
     ]
     return np.array(of(swept)), np.array(theirs)
+
+
+def summed(groups: Mapping[str, Sequence[Cell]], found: Floats) -> Floats:
+    """Sum cells up, (..., cells), to the mean of each group, (..., summaries)."""
+    ends = np.cumsum([len(group) for group in groups.values()])[:-1]
+    return np.stack([part.mean(axis=-1) for part in np.split(found, ends, axis=-1)], axis=-1)
+
+
+def _strengths(groups: Mapping[str, Sequence[Cell]], theirs: Floats) -> list[dict[str, Any]]:
+    """Give what the accepted have at each strength, for curves to be drawn beside."""
+    cells = [cell for group in groups.values() for cell in group]
+    found = zip(cells, theirs.mean(axis=0), theirs.min(axis=0), theirs.max(axis=0), strict=True)
+    return [
+        {"sweep": cell.sweep, "strength": cell.strength, "metric": cell.metric, "mean": float(sign * mean),
+         "least": float(min(sign * low, sign * high)), "most": float(max(sign * low, sign * high))}
+        for cell, mean, low, high in found
+        for sign in [_sign(cell.metric)]
+    ]  # fmt: skip
 
 
 def _sign(metric: str) -> int:

@@ -13,7 +13,7 @@ NARROW = len(WEIGHTS)
 """Columns that a terminal has room for."""
 WEIGHTS += ["McNemar p", "sees", "decides with"]
 CAUGHT = ["damage done on purpose", "its claims catch it from", "its gate catches it from"]
-RECIPE = ["summary", "accepted mean ± sd", "now", "bound", "sees", "verdict"]
+RECIPE = ["summary", "verdict", "accepted mean ± sd", "now", "bound", "sees"]
 
 Plain = Mapping[str, Any]
 
@@ -50,11 +50,11 @@ def _cell(cell: Plain) -> list[str]:
 def _summary(cell: Plain) -> list[str]:
     return [
         one_line(cell["cell"], NAME),
+        cell["verdict"],
         f"{_number(cell['mean'])} ± {_number(cell['spread'])}",
         _number(cell["candidate"]),
         _number(cell.get("bound")),
         _number(cell.get("caught_from")),
-        cell["verdict"],
     ]
 
 

@@ -133,12 +133,13 @@ def _values(cell: Plain, metric: str) -> Iterator[float]:
 
 
 def _accepted(model: Plain, sweep: str, metric: str) -> dict[str, float]:
-    """Give what the accepted model had at each strength, where a gate of weights has compared it."""
+    """Give what the baseline has at each strength, where a gate has compared it: of several models their mean."""
     table = (model.get("gate") or {}).get("table") or {}
+    recipe = table.get("kind") == "recipe"
     return {
-        CLEAN if cell["sweep"] == CLEAN else cell["strength"]: float(cell["baseline"])
-        for cell in table.get("cells", [])
-        if cell.get("baseline") is not None and cell["sweep"] in (CLEAN, sweep) and cell["metric"] == metric
+        CLEAN if cell["sweep"] == CLEAN else cell["strength"]: float(cell["mean" if recipe else "baseline"])
+        for cell in table.get("strengths" if recipe else "cells", [])
+        if cell["sweep"] in (CLEAN, sweep) and cell["metric"] == metric
     }
 
 
