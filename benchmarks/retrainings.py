@@ -1,26 +1,30 @@
 """
 What both kinds of gate say of real retrainings: healthy ones held against each other, and damaged ones.
 
-    python -m benchmarks.retrainings [--model mnist-mlp] [--retrainings 20] [--data DIR] [--store DIR]
+    python -m benchmarks.retrainings [--model mnist-mlp] [--retrainings 20] [--data DIR] [--store DIR] [--render]
 
-The last tables of docs/gate.md. All trainings and all evidence are kept in the store.
+Writes results/retrainings.json, which `benchmarks.gate` draws its outcomes by, and a section of docs/gate.md. All
+trainings and all evidence are kept in the store.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from scipy.special import ndtri
 from scipy.stats import multivariate_normal
-from tabulate import tabulate
 
-from reports import running
+from benchmarks import retrained_page
+from reports import running, writing
 from robustness import cards
 from robustness.cards import Card
 from robustness.damage.kinds import Damage
@@ -35,12 +39,18 @@ from robustness.healthy import anew
 from robustness.trained import by_recipe as trained
 
 MARGIN, ALPHA = 0.02, 0.05
+WIDE = 0.05
+"""A margin that is wider than most would accept."""
+HEALTHY = "healthy, of another seed"
 FIRST = 1000
 """The first seed: those that `robustness renew` makes thresholds of come first."""
 SWEEPS = ("clean", "normal", "fgsm")
 SMALL = 5
 """Accepted retrainings of the small baselines."""
 DRAWS = 1000
+
+RESULT = Path(__file__).with_name("results") / "retrainings.json"
+PAGE = Path(__file__).parents[1] / "docs" / "gate.md"
 
 Swept = Mapping[str, Evidence]
 
@@ -80,46 +90,51 @@ def cells(swept: Swept) -> list[Cell]:
     return [Cell(sweep, strength, "accuracy", MARGIN) for sweep in SWEEPS for strength in swept[sweep].strengths]
 
 
-def verdicts(kind: str, accepted: Sequence[Accepted], candidates: Sequence[Swept], sweeps: Sequence[str]) -> list[str]:
+def verdicts(
+    kind: str, accepted: Sequence[Accepted], candidates: Sequence[Swept], sweeps: Sequence[str], margin: float = MARGIN
+) -> list[str]:
     """Say what a gate says of each candidate."""
-    gate = GateTable(kind=kind, margin=MARGIN if kind == "weights" else None, alpha=ALPHA)
+    gate = GateTable(kind=kind, margin=margin if kind == "weights" else None, alpha=ALPHA)
     hold = by_weights.hold if kind == "weights" else by_recipe.hold
     with TemporaryDirectory() as folder:
         held = kept(accepted, Path(folder))
-    chosen = [cell for cell in cells(candidates[0]) if cell.sweep in sweeps]
+    chosen = [cell._replace(margin=margin) for cell in cells(candidates[0]) if cell.sweep in sweeps]
     return [str(hold(gate, held, {n: swept[n] for n in sweeps}, chosen, {})[0]) for swept in candidates]
 
 
-def of_weights(models: Sequence[Accepted], broken: Mapping[str, Swept]) -> str:
+def of_weights(models: Sequence[Accepted], broken: Mapping[str, Swept]) -> list[dict[str, Any]]:
     """Hold every healthy retraining against every other, image by image, and what is damaged against its own."""
     rows = []
-    for sweeps in (("clean",), SWEEPS):
+
+    def row(candidate: str, sweeps: Sequence[str], margin: float, found: Counter[str]) -> None:
+        rows.append({"candidate": candidate, "sweeps": [*sweeps], "margin": margin, **_shares(found)})
+
+    for sweeps, margin in ((("clean",), MARGIN), (SWEEPS, MARGIN), (SWEEPS, WIDE)):
         found: Counter[str] = Counter()
         for i, one in enumerate(models):
-            found.update(verdicts("weights", [one], [m.swept for j, m in enumerate(models) if j != i], sweeps))
-        rows.append(["healthy, of another seed", " ".join(sweeps), *_shares(found)])
-    rows.append(["the same weights", " ".join(SWEEPS), *_shares(Counter(
-        verdict for one in models for verdict in verdicts("weights", [one], [one.swept], SWEEPS)
-    ))])  # fmt: skip
+            others = [m.swept for j, m in enumerate(models) if j != i]
+            found.update(verdicts("weights", [one], others, sweeps, margin))
+        row(HEALTHY, sweeps, margin, found)
+    same = (verdict for one in models for verdict in verdicts("weights", [one], [one.swept], SWEEPS))
+    row("the same weights", SWEEPS, MARGIN, Counter(same))
     for name, swept in broken.items():
-        for sweeps in (("clean",), SWEEPS):
-            rows.append([name, " ".join(sweeps), *_shares(Counter(verdicts("weights", [models[0]], [swept], sweeps)))])
-    return _table(["candidate", "sweeps", "n", "passed", "inconclusive", "failed"], rows)
+        for sweeps, margin in ((("clean",), MARGIN), (SWEEPS, MARGIN), (SWEEPS, WIDE)):
+            row(name, sweeps, margin, Counter(verdicts("weights", [models[0]], [swept], sweeps, margin)))
+    return rows
 
 
-def of_recipe(models: Sequence[Accepted], broken: Mapping[str, Swept]) -> str:
+def of_recipe(models: Sequence[Accepted], broken: Mapping[str, Swept]) -> list[dict[str, Any]]:
     """Hold each retraining, and what is damaged, against the others as accepted retrainings: all, and five of them."""
     out: Counter[str] = Counter()
     for i, one in enumerate(models):
         out.update(verdicts("recipe", [m for j, m in enumerate(models) if j != i], [one.swept], SWEEPS))
     values, n = summaries(models, [m.swept for m in models]), len(models[0].swept["clean"])
-    rows = [["healthy", *_shares(out), *small(values, values, n, healthy=True)]]
+    rows = [{"candidate": HEALTHY, **_shares(out), **small(values, values, n, healthy=True)}]
     for name, swept in broken.items():
         found = Counter(verdicts("recipe", models[1:], [swept], SWEEPS))
-        rows.append([name, *_shares(found), *small(summaries(models, [swept]), values, n, healthy=False)])
-    header = ["candidate", "n", "passed", "inconclusive", "failed",
-              f"k = {SMALL}: t bound fails", f"k = {SMALL}: rank p is 1/{SMALL + 1}"]  # fmt: skip
-    return _table(header, rows)
+        few = small(summaries(models, [swept]), values, n, healthy=False)
+        rows.append({"candidate": name, **_shares(found), **few})
+    return rows
 
 
 def summaries(models: Sequence[Accepted], candidates: Sequence[Swept]) -> np.ndarray:
@@ -127,12 +142,12 @@ def summaries(models: Sequence[Accepted], candidates: Sequence[Swept]) -> np.nda
     with TemporaryDirectory() as folder:
         held = kept(models[:1], Path(folder))
     groups = by_recipe.summaries(cells(candidates[0]))
-    return np.array([by_recipe.values(groups, held, swept)[0] for swept in candidates])
+    return np.array([by_recipe.summed(groups, by_recipe.rates(groups, held, swept)[0]) for swept in candidates])
 
 
-def small(candidates: np.ndarray, values: np.ndarray, n: int, *, healthy: bool) -> list[str]:
+def small(candidates: np.ndarray, values: np.ndarray, n: int, *, healthy: bool) -> dict[str, Any]:
     """Draw small baselines, and give how often the t bound fails, and how often the rank is the last."""
-    draws, found = np.random.default_rng(0), np.zeros(2)
+    draws, found = np.random.default_rng(0), np.zeros(2, np.int64)
     for _ in range(DRAWS):
         order = draws.permutation(len(values) if healthy else np.arange(1, len(values)))
         accepted, candidate = values[order[:SMALL]], values[order[SMALL]] if healthy else candidates[0]
@@ -140,41 +155,47 @@ def small(candidates: np.ndarray, values: np.ndarray, n: int, *, healthy: bool) 
             bool((candidate < recipe.t_bounds(accepted, ALPHA, 1 / n)).any()),
             recipe.rank_p(accepted, candidate) < 1.5 / (SMALL + 1),
         )
-    return [f"{share:.1%} of {DRAWS:,}" for share in found / DRAWS]
+    return {"draws": DRAWS, "t_bound_fails": int(found[0]), "rank_is_last": int(found[1])}
 
 
-def correlations(models: Sequence[Accepted]) -> str:
+def correlations(models: Sequence[Accepted]) -> dict[str, Any]:
     """
-    Estimate what the simulation is given: how many images differ, and how outcomes go together over strengths.
+    Estimate what the simulation is given: how many images differ in each cell, and how outcomes go together.
 
-    A pair of neighbouring seeds each; "lost in both" of two strengths is put back to the correlation of two normal
-    numbers of which each is below its threshold as often.
+    A pair of neighbouring seeds each; "lost in both" of two cells is put back to the correlation of two normal numbers
+    of which each is below its threshold as often. Two cells in which too few images are lost have that of most others.
     """
-    shares, found = {name: [] for name in SWEEPS}, {name: [] for name in SWEEPS}
+    where = cells(models[0].swept)
+    shares, found = [], []
     for one, other in zip(models[::2], models[1::2], strict=False):
-        for sweep in SWEEPS:
-            strengths = one.swept[sweep].strengths
-            changed = [paired("accuracy", one.swept[sweep], other.swept[sweep], s).changes for s in strengths]
-            lost = np.array([change == 1 for change in changed])
-            shares[sweep] += [float(np.mean(change != 0)) for change in changed]
-            found[sweep] += [latent(lost[i], lost[j]) for i in range(len(lost)) for j in range(i)]
-    rows = []
-    for sweep in SWEEPS:
-        between = np.array([value for value in found[sweep] if not np.isnan(value)])
-        told = [f"{np.quantile(between, q):.2f}" for q in (0.1, 0.5, 0.9)] if len(between) else ["–"] * 3
-        rows.append([sweep, f"{min(shares[sweep]):.1%} to {max(shares[sweep]):.1%}", *told])
-    return _table(
-        ["sweep", "images that differ", "correlation: a tenth below", "half below", "nine tenths below"], rows
-    )
+        changed = [paired("accuracy", one.swept[c.sweep], other.swept[c.sweep], c.strength).changes for c in where]
+        lost = np.array([change == 1 for change in changed])
+        shares.append([float(np.mean(change != 0)) for change in changed])
+        matrix = np.eye(len(where))
+        for i, j in zip(*np.triu_indices(len(where), 1), strict=True):
+            matrix[i, j] = matrix[j, i] = latent(lost[i], lost[j])
+        found.append(matrix)
+    with warnings.catch_warnings(action="ignore"):  # a pair of cells of which no two models tell anything
+        known = np.nanmean(np.array(found), axis=0)
+    values = summaries(models, [model.swept for model in models])
+    return {
+        "cells": [f"{cell.sweep}:{cell.strength}" for cell in where],
+        "discordance": np.mean(shares, axis=0).round(5).tolist(),
+        "correlation": np.where(np.isnan(known), np.nanmedian(known), known).round(4).tolist(),
+        "summaries": list(by_recipe.summaries(where)),
+        "means": values.mean(axis=0).round(5).tolist(),
+        "deviations": values.std(axis=0, ddof=1).round(5).tolist(),
+        "correlation_of_summaries": np.corrcoef(values.T).round(4).tolist(),
+    }
 
 
 def latent(first: np.ndarray, second: np.ndarray) -> float:
     """
     Give the correlation of two normal numbers that are below their thresholds as often, alone and together.
 
-    NaN where too few are to say anything. A tetrachoric correlation, by bisection.
+    NaN where too few are to say anything: five in both, were there none. A tetrachoric correlation, by bisection.
     """
-    if min(first.sum(), second.sum()) < 20:
+    if first.sum() * second.sum() / len(first) < 5:
         return float("nan")
     at, both, low, high = ndtri([first.mean(), second.mean()]), float((first & second).mean()), -0.99, 0.99
     for _ in range(14):
@@ -184,33 +205,36 @@ def latent(first: np.ndarray, second: np.ndarray) -> float:
     return (low + high) / 2
 
 
-def _shares(found: Counter[str]) -> list[str]:
-    total = sum(found.values())
-    return [f"{total}", *(f"{found[verdict]}" for verdict in ("passed", "inconclusive", "failed"))]
+def _shares(found: Counter[str]) -> dict[str, int]:
+    return {verdict: found[verdict] for verdict in ("passed", "inconclusive", "failed")}
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    return tabulate(rows, header, tablefmt="github", disable_numparse=True)
+def measure(harness: Harness, card: Card, count: int) -> dict[str, Any]:
+    """Train, sweep and hold: all that the page tells."""
+    models = healthy(harness, card, count)
+    broken, images = dict(damaged(harness, card)), harness.images(card)
+    running.say("holding the gates")
+    return {
+        "model": card.name, "data": images.name, "images": len(images), "alpha": ALPHA, "small": SMALL,
+        "seeds": [FIRST, FIRST + len(models) - 1], **running.machine(harness),
+        "outcomes": correlations(models), "weights": of_weights(models, broken), "recipe": of_recipe(models, broken),
+    }  # fmt: skip
 
 
 def main(given: list[str] | None = None) -> int:
-    """Train, sweep, and print the tables."""
+    """Train, sweep, hold, and write the result and the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="mnist-mlp", help="a card in models/ (mnist-mlp)")
     parser.add_argument("--retrainings", type=int, default=20, help="healthy ones (20)")
     running.add_options(parser)
     arguments = parser.parse_args(given)
-    harness = running.harness_for(arguments)
-    card = cards.load(Path(__file__).parents[1] / "models" / f"{arguments.model}.toml")
-    models = healthy(harness, card, arguments.retrainings)
-    made, images = running.machine(harness), harness.images(card)
-    seeds = f"seeds {FIRST} to {FIRST + len(models) - 1}"
-    print(f"{card.name} on {images.name}, n = {len(images):,}, {len(models)} retrainings ({seeds}), margin {MARGIN:g},")
-    print(f"α = {ALPHA:g}, made {made['made']} on {made['device']}, torch {made['versions']['torch']}", end="\n\n")
-    print(correlations(models), end="\n\n")
-    broken = dict(damaged(harness, card))
-    print(of_weights(models, broken), end="\n\n")
-    print(of_recipe(models, broken))
+    if not arguments.render:
+        harness = running.harness_for(arguments)
+        card = cards.load(Path(__file__).parents[1] / "models" / f"{arguments.model}.toml")
+        RESULT.write_text(writing.dumped(measure(harness, card, arguments.retrainings)), encoding="utf-8")
+    body = retrained_page.body(json.loads(RESULT.read_text(encoding="utf-8")))
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(writing.inserted(page, "benchmarks.retrainings", body), encoding="utf-8")
     return 0
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import architectures, folder, gate, peers, report, retrainings, startup, training
+from benchmarks import architectures, folder, gate, peers, report, retrained_page, retrainings, startup, training
 from benchmarks import sweep as noise
 from models.mlp import mlp
+from reports import writing
 from robustness import cards
 from robustness.datasets.images import from_arrays
 from robustness.gate.baseline import Accepted
@@ -64,8 +65,28 @@ def test_the_floor_decides_what_the_sweep_decides(module, images):
 
 def test_gate():
     """Catches: a benchmark of the gate that measures no rule that ships, or that fails to run."""
-    assert gate.seconds(20, 500).startswith("20 cells of 500 images")
+    assert gate.took() < gate.SECONDS
     assert "0.05" in gate.exact()
+
+
+@pytest.mark.parametrize(("took", "code"), [(0.9, 0), (1.1, 1)])
+def test_slow_statistics_are_red_where_asked(monkeypatch, took, code):
+    """Catches: a check that never fails."""
+    monkeypatch.setattr(gate, "seconds", lambda: took)
+    assert gate.main(["--check"]) == code
+
+
+def test_simulated_outcomes_have_the_correlation_that_they_are_given():
+    """Catches: a factor that is turned round; an estimate that is no correlation and gives other variances."""
+    draws = np.random.default_rng(0)
+    given = np.array([[1, 0.9, -0.2], [0.9, 1, 0.3], [-0.2, 0.3, 1]])
+    for correlation, due in ((0.6, np.full((3, 3), 0.6)), (given, given), (0.0, np.eye(3))):
+        found = np.corrcoef((draws.standard_normal((200_000, 3)) @ gate.together(correlation, 3)).T)
+        assert found == pytest.approx(due + np.eye(3) * (1 - due), abs=0.06)
+    impossible = np.array([[1, 0.9, 0.9], [0.9, 1, -0.9], [0.9, -0.9, 1]])
+    assert (draws.standard_normal((100_000, 3)) @ gate.together(impossible, 3)).std(axis=0) == pytest.approx(
+        1, abs=0.02
+    )
 
 
 def test_retrainings_of_one_rate_differ_by_chance_alone():
@@ -84,16 +105,39 @@ def test_retrainings_of_one_rate_differ_by_chance_alone():
 
     models = [Accepted({"weights": f"{seed}"}, errs(0.05, seed)) for seed in range(7)]
     broken = {"half": errs(0.5, 99)}
-    lines = [row.split("|")[1:-1] for row in retrainings.of_weights(models, broken).split("\n")[2:]]
-    rows = [[cell.strip() for cell in line] for line in lines]
-    table = {(row[0], row[1]): row[2:] for row in rows}
-    assert table["half", "clean normal fgsm"] == ["1", "0", "0", "1"]
-    assert table["the same weights", "clean normal fgsm"] == ["7", "7", "0", "0"]
-    assert table["healthy, of another seed", "clean"][3] == "0", "alike to a point, and two are accepted"
-    healthy, half = (row.split("|")[1:-1] for row in retrainings.of_recipe(models, broken).split("\n")[2:])
-    assert [cell.strip() for cell in half[1:]] == ["1", "0", "0", "1", "100.0% of 1,000", "100.0% of 1,000"]
-    last = float(healthy[-1].split("%")[0])
-    assert 12 < last < 22, "one of six that may change places is last one time in six"
+    weights, recipe = retrainings.of_weights(models, broken), retrainings.of_recipe(models, broken)
+    table = {
+        (row["candidate"], len(row["sweeps"]), row["margin"]): [row[v] for v in ("passed", "inconclusive", "failed")]
+        for row in weights
+    }
+    assert table["half", 3, 0.02] == [0, 0, 1]
+    assert table["the same weights", 3, 0.02] == [7, 0, 0]
+    assert sum(table[retrainings.HEALTHY, 1, 0.02]) == 7 * 6
+    assert table[retrainings.HEALTHY, 1, 0.02][2] == 0, "alike to a point, and two are accepted"
+    assert table[retrainings.HEALTHY, 3, 0.05][0] >= table[retrainings.HEALTHY, 3, 0.02][0]
+    healthy, half = recipe
+    assert [half[key] for key in ("passed", "inconclusive", "failed")] == [0, 0, 1]
+    assert half["t_bound_fails"] == half["rank_is_last"] == half["draws"] == 1000
+    assert 120 < healthy["rank_is_last"] < 220, "one of six that may change places is last one time in six"
+
+    told = {"seeds": [0, 6], "small": 5, "weights": weights, "recipe": recipe}
+    errors = [[cell.strip() for cell in row.split("|")[1:-1]] for row in retrained_page.errors(told).split("\n")[2:]]
+    assert errors[0][1:2] == ["0 of 42"]
+    assert [row[3:] for row in errors[:4]] == [["1 of 1", "0", "0"]] * 4
+    assert [row[3:] for row in errors[4:]] == [["1,000 of 1,000", "0", "0"]] * 2
+    found = retrainings.correlations(models)
+    assert len(found["discordance"]) == len(found["cells"]) == len(found["correlation"])
+    assert found["discordance"][0] == pytest.approx(2 * 0.05 * 0.95, abs=0.03)
+
+
+def test_the_page_of_retrainings_is_that_of_its_results():
+    """Catches: a section that was edited by hand, or that a new result did not reach; fewer than the page speaks of."""
+    found = json.loads(retrainings.RESULT.read_text(encoding="utf-8"))
+    page = retrainings.PAGE.read_text(encoding="utf-8")
+    assert writing.inserted(page, "benchmarks.retrainings", retrained_page.body(found)) == page
+    healthy = found["weights"][0]
+    assert healthy["passed"] + healthy["inconclusive"] + healthy["failed"] == 380
+    assert len({row["candidate"] for row in found["recipe"]}) == 11
 
 
 def test_latent_correlation():
