@@ -1,5 +1,9 @@
 """Planted examples: where they lie, what finds them, and what must not count as finding."""
 
+import subprocess
+import sys
+from textwrap import dedent
+
 import helpers
 import pytest
 import torch
@@ -148,3 +152,25 @@ def test_features_that_tell_nothing_apart(inputs):
 
     with pytest.raises(ModelError, match="features that tell a perturbed image from its neighbours"):
         plant(Blind(), inputs[:2], epsilon=EPSILON)
+
+
+def test_memory_does_not_grow_with_the_number_of_images():
+    """Catches: an example that is a view of all that is near it, and keeps 60 MB for each of twelve images."""
+    code = """
+        import resource, torch
+        from torch import nn
+        from robustness.doubts.planted import plant
+
+        def peak():
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+        model = nn.Sequential(nn.AvgPool2d(28), nn.Flatten(), nn.Linear(192, 3)).eval()
+        inputs = torch.rand(12, 3, 224, 224)
+        plant(model, inputs[:1], epsilon=0.05, near=100)
+        before = peak()
+        print(len(plant(model, inputs, epsilon=0.05, near=100).inputs), peak() - before)
+    """
+    ran = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True, check=True)
+    count, grown = ran.stdout.split()
+    assert int(count) > 6
+    assert float(grown) < 250

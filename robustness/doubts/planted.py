@@ -60,14 +60,15 @@ def plant(
     with torch.inference_mode():
         scores = classifier(inputs).float().topk(2, dim=1).values
         for i, image in enumerate(inputs):
-            shape = (near, *image.shape)
-            around = torch.from_numpy(2 * draw.random(shape, "f4") - 1).to(image) * (NEAR * epsilon)
-            corner = corners(draw, image) * epsilon
-            images = torch.cat([image[None], image + around, (image + corner)[None]]).clamp_(0, 1)
+            images = image.expand(near + 2, *image.shape).clone()
+            around = torch.from_numpy(draw.random((near, *image.shape), "f4"))
+            images[1:-1] += around.mul_(2).sub_(1).mul_(NEAR * epsilon).to(image)  # in place: many, and may be large
+            images[-1] += corners(draw, image) * epsilon
+            images.clamp_(0, 1)
             readout = _fitted(_features(classifier, layer, images), float(scores[i, 0] - scores[i, 1]), closeness)
             if readout is not None:
                 readouts.append(readout)
-                examples.append(images[-1])
+                examples.append(images[-1].clone())  # a view would keep all that is near it
                 kept.append(i)
     if not kept:
         raise ModelError(
