@@ -311,7 +311,7 @@ def test_at_most_a_fifth_of_twenty_fresh_seeds_are_red(name):
 def test_the_docs_show_what_is_kept_and_it_is_of_the_cards_as_they_are():
     """Catches: a page, or reports, that tell what other weights, thresholds or baselines caught."""
     kept = []
-    for name in ("digits-mlp",):
+    for name in ("digits-mlp", "digits-cnn"):
         card = load(ROOT / "models" / f"{name}.toml")
         of = Harness(Store(Path("none")), data_root())
         found, reason = keeping.kept(card, of.weights_hash(card), of.images(card).fingerprint, 0)
