@@ -303,7 +303,7 @@ class Session:
             return ["no card is selected; name models with --robustness-model or cards with --robustness-card"]
         found = list(self.measuring.problems())
         if "claim" in self.asked and not (self.planned or self.measuring.planned or self.gates):
-            if not any(card.file.claims for card in self.cards):
+            if not any(card.file.claims or card.measured for card in self.cards):
                 names = one_line(", ".join(card.name for card in self.cards), 60)
                 return [
                     f"no claim was run: nothing is claimed of {names}; `robustness init --claims` writes a card with "
