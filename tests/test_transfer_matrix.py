@@ -8,6 +8,7 @@ from helpers import harness
 from test_transfer import decided, pair, text
 
 from robustness import cards, cli, transfer
+from robustness.commands import given
 from robustness.errors import SweepError
 from robustness.perturbations.fgsm import fgsm
 from robustness.sweep import sweep
@@ -145,5 +146,5 @@ def test_command(project, capsys, monkeypatch):
     ]
     assert cli.main(["transfer", "tiny", "other", "--sweep", "near", *options]) == 0
     assert "transferability at 0.3" in capsys.readouterr().out
-    assert cli.main(["transfer", "tiny", "other", "--sweep", "far", *options]) == cli.ERROR
+    assert cli.main(["transfer", "tiny", "other", "--sweep", "far", *options]) == given.ERROR
     assert "must be one of near" in capsys.readouterr().err
