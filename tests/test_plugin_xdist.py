@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from plugin_project import CARD, HOOK, IDS
 
 from robustness import hardware, plugin
-from robustness.plugin.scheduling import SweepScheduling, claim_of
+from robustness.doubts import DOUBTS
+from robustness.plugin.scheduling import SweepScheduling, claim_of, looked_for
 from robustness.store import Store
 
 RECORDER = f"""{HOOK}
@@ -187,6 +188,15 @@ def test_claim_of(within, due, around):
     """Catches: a name that is another's beginning or end, brackets elsewhere in the id."""
     known = {"a:n:0.1:recall[3]": 1, "b-a:n:0.1:recall[3]": 2, "größe:n:0.1:recall": 3}
     assert claim_of(around.format(within), known) == due
+
+
+def test_the_doubts_of_a_model_are_for_one_worker():
+    """Catches: a worker that waits while another looks at the model, or one that looks at all models alone."""
+    ids = [f"suites/test_doubts.py::test_doubts[{model}-{doubt}]" for model in ("mlp", "fast-mlp") for doubt in DOUBTS]
+    assert len({looked_for(nodeid) for nodeid in ids}) == 2
+    assert len({looked_for(nodeid) for nodeid in ids[: len(DOUBTS)]}) == 1
+    others = ["t.py::test[mlp-1]", "t.py::test[mlp-2]", "t.py::test"]
+    assert [looked_for(nodeid) for nodeid in others] == others
 
 
 def test_claim_of_without_brackets():

@@ -1,4 +1,4 @@
-"""Under xdist: all claims on one sweep go to one worker, and a test whose worker died is not run again."""
+"""Under xdist: what one sweep or one look is for goes to one worker; a test whose worker died is not run again."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from xdist.scheduler import LoadScopeScheduling
 
+from robustness.doubts import DOUBTS
+
 if TYPE_CHECKING:
     import pytest
     from xdist.workermanage import WorkerController
@@ -14,7 +16,8 @@ if TYPE_CHECKING:
 
 class SweepScheduling(LoadScopeScheduling):  # type: ignore[misc]
     """
-    Scopes are sweeps; every item that is no claim is a scope of its own, as xdist's default scheduling has it.
+    Scopes are sweeps, and the doubts of a model, which one look answers: on another worker they would wait for it.
+    Every other item is a scope of its own, as xdist's default scheduling has it.
 
     ``sweeps`` maps the ids of the selected cards' claims to the sweep that they are claims on.
     """
@@ -25,7 +28,7 @@ class SweepScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         claim = claim_of(nodeid, self._sweeps)
-        return nodeid if claim is None else self._sweeps[claim]
+        return looked_for(nodeid) if claim is None else self._sweeps[claim]
 
     def _reschedule(self, node: WorkerController) -> None:
         """
@@ -63,6 +66,18 @@ def parameters(nodeid: str) -> str:
     """
     # Folders may have brackets too; what follows the last one is a mark of xdist's.
     return nodeid.partition("::")[2].partition("[")[2].rpartition("]")[0]
+
+
+def looked_for(nodeid: str) -> str:
+    """
+    Give what all doubts of one model have in common in the ids of their tests; of another test its id.
+
+    >>> looked_for("suites/test_doubts.py::test_doubts[fast-mlp-zero gradients]")
+    'suites/test_doubts.py::test_doubts[fast-mlp'
+    >>> looked_for("suites/test_properties.py::test_contracts[mlp]")
+    'suites/test_properties.py::test_contracts[mlp]'
+    """
+    return next((nodeid.removesuffix(end) for doubt in DOUBTS if nodeid.endswith(end := f"-{doubt}]")), nodeid)
 
 
 def claim_of(nodeid: str, known: Collection[str]) -> str | None:
