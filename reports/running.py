@@ -34,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", metavar="DIR", help="weights and evidence (ROBUSTNESS_STORE, else the user's cache)")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--workers", type=int, metavar="N", help="trainings at once (default: the cores)")
-    parser.add_argument("--engine", metavar="ENGINE", type=engines.parse, default=engines.Engine(), help=ENGINE)
+    parser.add_argument("--engine", metavar="ENGINE", default="plain", help=ENGINE)
     parser.add_argument("--output", metavar="DIR", type=Path, help="where the result goes (default reports/measured)")
     parser.add_argument("--render", action="store_true", help="run nothing, make the page anew from the JSON")
 
@@ -42,13 +42,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def harness_for(given: argparse.Namespace) -> Harness:
     """Give what the options name."""
     # Whether there is a GPU where an engine works, it says itself.
-    device = given.device if given.engine.name == "plain" or hardware.gpus() else "cpu"
+    device = given.device if work(given).engine.name == "plain" or hardware.gpus() else "cpu"
     return Harness(Store(store_root(given.store), say=say), data_root(given.data), device=device, progress=bar)
-
-
-def work(given: argparse.Namespace) -> Work:
-    """Give who trains and sweeps, as the options say it."""
-    return Work(replace(given.engine, workers=given.workers or given.engine.workers), given.device)
 
 
 class Work(NamedTuple):
@@ -56,6 +51,12 @@ class Work(NamedTuple):
 
     engine: engines.Engine = engines.Engine()
     device: str = "cpu"
+
+
+def work(given: argparse.Namespace) -> Work:
+    """Give who trains and sweeps, as the options say it; EngineError where that cannot be."""
+    engine = engines.parse(given.engine)
+    return Work(replace(engine, workers=given.workers or engine.workers), given.device)
 
 
 def abreast(work: Work) -> int:

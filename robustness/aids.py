@@ -5,12 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from robustness import sources
 from robustness.errors import ModelError, StoreError, SweepError
@@ -21,6 +18,7 @@ from robustness.perturbations import Perturbation, Step
 from robustness.store import canonical
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
     from robustness.cards import Card
@@ -95,7 +93,7 @@ def generator(harness: Harness, card: Card, perturbation: Perturbation) -> nn.Mo
     if not path.is_file():
         with harness.store.alone(f"generator-{key}", what), harness.progress(what) as progress:
             if not path.is_file():
-                checkpoint = harness.store.root / "checkpoints" / f"{key}.pt"
+                checkpoint = harness.store.checkpoint(key)
                 job = recipes.Job(
                     harness.seed, checkpoint, progress, harness.notices, harness.store, device=harness.device
                 )  # fmt: skip
@@ -125,6 +123,7 @@ def directions_file(harness: Harness, source: Card, sweep: str) -> Path:
 def directions(harness: Harness, source: Card, sweep: str) -> np.ndarray:
     """Give the signs, (N, C, H, W) int8, of an attack on a source: from the store, mapped to memory, or made now."""
     from robustness import mapped, weights
+    from robustness.sweep import directions as in_memory
     from robustness.sweep import signs
 
     images, perturbation = harness.images(source), source.perturbation(sweep)
@@ -136,29 +135,22 @@ def directions(harness: Harness, source: Card, sweep: str) -> np.ndarray:
         except (ModelError, KeyError) as error:
             harness.notice(f"{path}: {error}; made again")
     kept = Kept(harness.store, path.stem, source.project, notice=harness.notice)
-    shape = (len(images), *images.shape)
-
-    def make(put: Callable[[int, np.ndarray], None]) -> dict[str, int]:
-        with harness.progress(f"making directions on {source.name}") as progress:
-            return signs(
-                loaded.module, images, perturbation, put, seed=harness.seed, device=harness.sweeps_on,
-                threads=harness.threads, decision=source.file.model.decision, progress=progress, kept=kept,
-                kind=harness.kind, dtype=harness.dtype,
-            )  # fmt: skip
-
-    try:
-        with harness.store.writing(path) as stream:
-            written = mapped.Written(stream, "directions", shape)
-            counted = make(written.put)
-            written.finish({"counted": json.dumps(counted)})
-    except StoreError as error:
-        harness.notice(f"directions made on {source.name} are not kept: {error}")
-    else:
-        kept.remove()
-        return _usable(mapped.read(path, "directions"), counted, source)
-    found = np.empty(shape, np.int8)
-    counted = make(lambda start, rows: found.__setitem__(slice(start, start + len(rows)), rows))
-    return _usable(found, counted, source)
+    with harness.progress(f"making directions on {source.name}") as progress:
+        about: dict[str, Any] = {
+            "seed": harness.seed, "device": harness.sweeps_on, "threads": harness.threads,
+            "decision": source.file.model.decision, "progress": progress, "kept": kept, "kind": harness.kind,
+            "dtype": harness.dtype,
+        }  # fmt: skip
+        try:
+            with harness.store.writing(path) as stream:
+                written = mapped.Written(stream, "directions", (len(images), *images.shape))
+                counted = signs(loaded.module, images, perturbation, written.put, **about)
+                written.finish({"counted": json.dumps(counted)})
+        except StoreError as error:
+            harness.notice(f"directions made on {source.name} are not kept: {error}")
+            return _usable(*in_memory(loaded.module, images, perturbation, **about), source)
+    kept.remove()
+    return _usable(mapped.read(path, "directions"), counted, source)
 
 
 def _usable(found: np.ndarray, counted: dict[str, int], source: Card) -> np.ndarray:

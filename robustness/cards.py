@@ -190,6 +190,13 @@ def _project(path: Path) -> Path:
     return path.resolve().parent
 
 
+def refuse_no_file(path: Path, said: str, what: str) -> None:
+    """Raise CardError where what was named on a command line is no file."""
+    if not path.is_file():
+        why = "is none" if path.exists() else "does not exist"
+        raise CardError(f"{what} must be a file, got {said!r}: {path} {why}")
+
+
 def load(path: Path) -> Card:
     """
     Read and check a card without importing anything that it names.

@@ -58,9 +58,7 @@ class Draft:
             model["arguments"] = arguments(self.arguments)
         if self.weights:
             file = self.folder / Path(self.weights).expanduser()
-            if not file.is_file():
-                what = "is none" if file.exists() else "does not exist"
-                raise CardError(f"`weights` must be a file, got {self.weights!r}: {file} {what}")
+            cards.refuse_no_file(file, self.weights, "`weights`")
             model["weights"] = _relative(file, self.folder)
         return {"name": self.name or self._name(), "model": model, "data": self._data()}
 

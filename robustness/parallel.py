@@ -19,7 +19,7 @@ from robustness.engines import Engine
 from robustness.errors import ModelError, RobustnessError, TrainingError
 from robustness.harness import Harness, Progress, no_progress
 from robustness.store import Store
-from robustness.trained import by_recipe, recipe_hash
+from robustness.trained import by_recipe, named, recipe_hash
 
 GLANCE = 0.2
 """Seconds between two looks at how far the trainings are."""
@@ -167,7 +167,7 @@ def _outcome(future: Future[tuple[Path, list[str]]], card: Card) -> tuple[Path, 
 @contextmanager
 def _telling(card: Card) -> Iterator[None]:
     """Say which training it was that failed, in one sentence, whatever a process raised."""
-    which = f"training {card.name} with seed {card.file.recipe.seed if card.file.recipe else None}"
+    which = named(card)
     try:
         yield
     except TrainingError as error:

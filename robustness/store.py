@@ -38,6 +38,10 @@ class Store:
         """Give where an entry lies: ``evidence``, ``weights``, ``generators``, ``directions`` or ``findings``."""
         return self.root / kind / key[:2] / f"{key}.{suffix}"
 
+    def checkpoint(self, key: str) -> Path:
+        """Give where a training, or the fitting of a generator, leaves what it goes on from."""
+        return self.root / "checkpoints" / f"{key}.pt"
+
     def evidence(self, key: str, project: Path) -> tuple[Evidence | None, str]:
         """
         Give the evidence of a key if it can be believed; else None and why not ("" where there is none).

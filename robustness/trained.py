@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from robustness.cards import Card
     from robustness.datasets.images import Images
     from robustness.harness import Harness
-    from robustness.store import Store
 
 
 def of_card(harness: Harness, card: Card) -> Path:
@@ -150,7 +149,7 @@ def _train(harness: Harness, card: Card, key: str, what: str) -> None:
     assert card.file.recipe is not None
     images = training.learnt(harness.images(card, "train"), card.damage)
     needs = {name: copy.deepcopy(harness.classifier(other).module) for name, other in needed(card).items()}
-    kept = checkpoint(harness.store, key)
+    kept = harness.store.checkpoint(key)
     with harness.progress(what) as progress:
         job = recipes.Job(
             card.file.recipe.seed, kept, progress, harness.notices, harness.store, device=harness.device,
@@ -161,9 +160,9 @@ def _train(harness: Harness, card: Card, key: str, what: str) -> None:
     kept.unlink(missing_ok=True)
 
 
-def checkpoint(store: Store, key: str) -> Path:
-    """Give where a training leaves what it goes on from."""
-    return store.root / "checkpoints" / f"{key}.pt"
+def named(card: Card) -> str:
+    """Say which training it is, where one has failed."""
+    return f"training {card.name} with seed {card.file.recipe.seed if card.file.recipe else None}"
 
 
 def told_of(card: Card, key: str, images: Images) -> dict[str, str]:

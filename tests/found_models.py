@@ -37,7 +37,7 @@ strengths = [0.1]
 """
 
 
-def library(package: str) -> Any:
+def imported(package: str) -> Any:
     """Import a library as cards do, whatever was imported before; skip the test where it is missing."""
     try:
         return libraries.imported(package)

@@ -103,7 +103,7 @@ def test_single_outputs_are_passed_on_bit_for_bit():
 
 def test_a_folders_own_classes_are_matched_in_a_sweep(tmp_path):
     """Catches: outputs in the model's order for labels in the data's; a subset that is judged on all ten."""
-    found_models.library("transformers")
+    found_models.imported("transformers")
     names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     vit_folder(tmp_path / "models" / "vit", labels=names)
     made = card(tmp_path, 'factory = "hf:vit"')
@@ -130,7 +130,7 @@ def test_a_folders_own_classes_are_matched_in_a_sweep(tmp_path):
 @pytest.mark.parametrize("library", ["timm", "torchvision"])
 def test_imagenets_classes_by_name_and_by_wordnet_id(library):
     """Catches: a list in another order. The first and the last class are known, and so is where the cats stand."""
-    found_models.library("timm")
+    found_models.imported("timm")
     names = libraries.class_names(library, torch.nn.Identity(), 1000)
     assert len(names) == 1000
     assert matched(["n01440764", "tabby", "n15075141"], None, names, 1000)[0] == ((0,), (281,), (999,))

@@ -26,13 +26,13 @@ def path_as_it_was(own_path):
 @pytest.fixture
 def transformers():
     """The library, imported after torchvision's operators are declared."""
-    return found_models.library("transformers")
+    return found_models.imported("transformers")
 
 
 @pytest.fixture
 def timm():
     """The library, imported after torchvision's operators are declared."""
-    return found_models.library("timm")
+    return found_models.imported("timm")
 
 
 def colours(count=6, size=28):
@@ -210,7 +210,7 @@ def test_a_model_of_the_users_own_has_no_library():
 @pytest.mark.parametrize("library", ["timm", "torchvision"])
 def test_random_weights_of_a_library_are_those_of_the_seed(tmp_path, library):
     """Catches: weights that differ each time, a seed that does not count, images that are not normalised."""
-    found_models.library(library)
+    found_models.imported(library)
     lines = [f'factory = "{library}:resnet18"', "arguments = { num_classes = 10 }"]
     made = card(tmp_path, *lines, "seed = 3")
     of = harness(tmp_path)
@@ -303,7 +303,7 @@ def test_a_card_that_asks_for_what_cannot_be(tmp_path, lines, message):
 
 @pytest.mark.parametrize("library", ["timm", "torchvision"])
 def test_a_model_that_a_library_has_not(tmp_path, library):
-    found_models.library(library)
+    found_models.imported(library)
     made = card(tmp_path, f'factory = "{library}:resnet81"', "seed = 0")
     with pytest.raises(ModelError, match=f"{library} has no classifier 'resnet81'; did you mean 'resnet.*nothing is d"):
         harness(tmp_path).classifier(made)

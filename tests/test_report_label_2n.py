@@ -268,3 +268,9 @@ def test_what_is_committed_is_shown_as_it_is():
 def test_errors_are_one_sentence(tmp_path, capsys):
     assert main(["--data-set", "gtsrb", "--data", str(tmp_path), "--store", str(tmp_path / "store")]) == 2
     assert "gtsrb32.npz.xz" in capsys.readouterr().err
+
+
+def test_an_engine_that_cannot_be_is_one_sentence(tmp_path, capsys):
+    """Catches: a traceback of the parser's, for its own kinds of errors are all that it turns into a sentence."""
+    assert main(["--data-set", "digits", "--scale", "smoke", "--engine", "rays", "--output", str(tmp_path)]) == 2
+    assert "`engine` must be plain or ray[=ADDRESS], got 'rays'" in capsys.readouterr().err

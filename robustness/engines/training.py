@@ -24,12 +24,13 @@ GLANCE = 0.5
 """Seconds between two looks at how far trainings are, and between two words of one about it."""
 AGAIN = 3
 """How often a training is begun again where its worker or its node died."""
+KEPT = "what was finished, and the last checkpoint of the others, is kept, and the same command goes on from there"
 
 Tell = Callable[..., None]
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Training:
     """One training as a worker is told of it: its model, what that needs, and what its images are shipped as."""
 
     model: Shipped
@@ -57,20 +58,20 @@ def drive(job: Trainings, tell: Tell) -> None:
         nodes.kind_of(job.engine, device)  # refuses nodes that are unlike
         harness = Harness(Store(job.store, job.run, lambda text: tell("say", text)), job.data_root)
         try:
-            _Class(harness, job.engine, device, tell).teach(job.cards)
+            _Cluster(harness, job.engine, device, tell).train(job.cards)
         finally:
             for notice in harness.notices:
                 tell("notice", notice)
 
 
-class _Class:
+class _Cluster:
     """Trains cards side by side on workers of a cluster, and keeps what comes of each."""
 
     def __init__(self, harness: Harness, engine: Engine, device: str, tell: Tell) -> None:
         self._harness, self._engine, self._device, self._tell = harness, engine, device, tell
         self._shipped: dict[str, Any] = {}
 
-    def teach(self, cards: Any) -> None:
+    def train(self, cards: Any) -> None:
         """Train each, unless the store has it by now; the first that fails ends all."""
         import ray
 
@@ -104,10 +105,11 @@ class _Class:
         import ray
 
         assert card.file.recipe is not None
-        lesson = self._lesson(card, key)
+        training = self._training(card, key)
         most = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
         # What a task is given in a list is not fetched before it begins: it asks for what it has not got yet.
-        names = {lesson.images, *(name for each in (lesson.model, *lesson.needs.values()) for _, name in each.files)}
+        models = (training.model, *training.needs.values())
+        names = {training.images, *(name for each in models for _, name in each.files)}
         return (
             ray.remote(_taught)
             .options(
@@ -116,10 +118,10 @@ class _Class:
                 max_retries=AGAIN,
                 retry_exceptions=False,
             )
-            .remote(lesson, {name: self._shipped[name] for name in names}, desk)
+            .remote(training, {name: self._shipped[name] for name in names}, desk)
         )
 
-    def _lesson(self, card: Card, key: str) -> Lesson:
+    def _training(self, card: Card, key: str) -> Training:
         harness = self._harness
         images = damage.learnt(harness.images(card, "train"), card.damage)
         self._ship(images.fingerprint, lambda: plain(images))
@@ -130,7 +132,7 @@ class _Class:
             files |= more
         for name, path in files.items():
             self._ship(name, path.read_bytes)
-        return Lesson(model, needs, images.fingerprint, key, self._device, trained.told_of(card, key, images))
+        return Training(model, needs, images.fingerprint, key, self._device, trained.told_of(card, key, images))
 
     def _ship(self, name: str, make: Callable[[], Any]) -> None:
         import ray
@@ -142,7 +144,7 @@ class _Class:
         """Put the weights that a training gave in the store; EngineError where it gave none."""
         import ray
 
-        which = f"training {card.name} with seed {card.file.recipe.seed if card.file.recipe else None}"
+        which = trained.named(card)
         try:
             told: Told = ray.get(reference)
         except Exception as error:  # Ray's own kinds; what the user's code raises is told
@@ -152,10 +154,7 @@ class _Class:
         if told.error:
             raise EngineError(f"{which}: {told.error}; {KEPT}")
         self._harness.store.write(self._harness.store.path("weights", key), told.content)
-        trained.checkpoint(self._harness.store, key).unlink(missing_ok=True)
-
-
-KEPT = "what was finished, and the last checkpoint of the others, is kept, and the same command goes on from there"
+        self._harness.store.checkpoint(key).unlink(missing_ok=True)
 
 
 def plain(images: Images) -> Images:
@@ -181,11 +180,11 @@ def _desk(root: Path, keys: list[str]) -> Any:
             self._parts[key] = part
 
         def read(self, key: str) -> bytes | None:
-            path = trained.checkpoint(self._store, key)
+            path = self._store.checkpoint(key)
             return path.read_bytes() if path.is_file() else None
 
         def write(self, key: str, kind: str, content: bytes) -> str:
-            path = trained.checkpoint(self._store, key) if kind == "pt" else self._store.path("logs", key, kind)
+            path = self._store.checkpoint(key) if kind == "pt" else self._store.path("logs", key, kind)
             try:
                 self._store.write(path, content)
             except StoreError as error:
@@ -213,7 +212,7 @@ class _Away(Store):
             raise StoreError(error)
 
 
-def _taught(lesson: Lesson, shipped: Mapping[str, Any], desk: Any) -> Told:
+def _taught(training: Training, shipped: Mapping[str, Any], desk: Any) -> Told:
     """Train by a recipe, from the last checkpoint on where there is one."""
     import ray
 
@@ -222,16 +221,18 @@ def _taught(lesson: Lesson, shipped: Mapping[str, Any], desk: Any) -> Told:
 
     with tempfile.TemporaryDirectory(prefix="robustness-") as name:
         folder = Path(name)
+        recipe = training.model.card.file.recipe
+        assert recipe is not None
         job = recipes.Job(
-            lesson.model.card.file.recipe.seed if lesson.model.card.file.recipe else 0,
-            folder / "checkpoint.pt", _reporting(lesson.key, desk), store=_Away(folder, lesson.key, desk),
-            device=lesson.device, log=folder / "log.csv", key=lesson.key,
+            recipe.seed,
+            folder / "checkpoint.pt", _reporting(training.key, desk), store=_Away(folder, training.key, desk),
+            device=training.device, log=folder / "log.csv", key=training.key,
         )  # fmt: skip
-        if (kept := ray.get(desk.read.remote(lesson.key))) is not None:
+        if (kept := ray.get(desk.read.remote(training.key))) is not None:
             (folder / "checkpoint.pt").write_bytes(kept)
         try:
-            job.needs = {name: unpacked(model, get) for name, model in lesson.needs.items()}
-            content = recipes.train(laid_out(lesson.model, get), get(lesson.images), job, lesson.about)
+            job.needs = {name: unpacked(model, get) for name, model in training.needs.items()}
+            content = recipes.train(laid_out(training.model, get), get(training.images), job, training.about)
         except RobustnessError as error:
             return Told(b"", job.notices, str(error))
     return Told(content, job.notices, "")

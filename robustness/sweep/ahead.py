@@ -21,7 +21,8 @@ class Host(NamedTuple):
 
     def pinned(self) -> Host:
         """Give it in memory that a GPU reads by itself, so that nobody waits while it does."""
-        return Host(*(None if tensor is None else tensor.pin_memory() for tensor in self))  # type: ignore[arg-type]
+        drawn, made = (None if tensor is None else tensor.pin_memory() for tensor in (self.drawn, self.made))
+        return Host(self.inputs.pin_memory(), self.labels.pin_memory(), drawn, made)
 
 
 class Ahead:
