@@ -14,7 +14,7 @@ from robustness.measures.statistics import half_width
 
 if TYPE_CHECKING:
     from robustness.harness import Harness
-    from robustness.session import Options
+    from robustness.options import Options
 
 
 def card_files(given: Iterable[Path]) -> list[Path]:

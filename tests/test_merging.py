@@ -7,9 +7,10 @@ import pytest
 from plugin_project import CARD
 
 from robustness import cli
+from robustness.options import Options
 from robustness.reporting import merging
 from robustness.reporting.merging import MergeError
-from robustness.session import Options, Session
+from robustness.session import Session
 
 NAMES = ("tiny", "other")
 

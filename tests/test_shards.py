@@ -12,7 +12,8 @@ from plugin_project import CARD
 from robustness import cards, cli, shards
 from robustness.commands import run
 from robustness.errors import RobustnessError
-from robustness.session import Options, Session
+from robustness.options import Options
+from robustness.session import Session
 from robustness.shards import Shard
 
 

@@ -71,8 +71,9 @@ def session_of(config: pytest.Config) -> Session:
     """Give the state of this run, made when it is first needed."""
     if SESSION not in config.stash:
         from robustness.errors import RobustnessError
+        from robustness.options import Options
         from robustness.progress import bar
-        from robustness.session import Options, Session
+        from robustness.session import Session
 
         worker = getattr(config, "workerinput", {})
         handed = _from_root(config, "pytest_robustness_models")
