@@ -4,8 +4,8 @@ What a cluster of Ray's costs and gives: two workers against one, and one agains
     python -m benchmarks.cluster [--chunks 20] [--workers 1 2] [--check]
 
 A convolutional network on random 32×32 images, one perturbation at five strengths, so many chunks of 1,000 images.
-Times are from the first chunk that is finished to the last: start-up aside. The plain sweep is confined to one core, in
-a process of its own.
+Times are from the first chunk that is finished to the last: start-up aside. Plain sweeps are confined to one core, in
+processes of their own; several side by side, which share nothing, are what this machine itself gives.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from robustness import cards
+from robustness import cards, hardware
 from robustness.draws import CHUNK
 from robustness.engines import fill, parse
 from robustness.harness import Harness
@@ -87,12 +87,22 @@ def harness(path: Path, name: str, clock: Clock) -> Harness:
     return made
 
 
-def plain(path: Path) -> float:
+def plain(path: Path, core: int) -> float:
     """Sweep in this process, confined to one core."""
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[core]})
     clock = Clock()
-    harness(path, "plain", clock).evidence(cards.load(path), "normal")
+    harness(path, f"plain-{core}", clock).evidence(cards.load(path), "normal")
     return clock.seconds
+
+
+def side_by_side(path: Path, count: int) -> float:
+    """Sweep all images in each of so many processes, a core each; give the seconds a chunk of all together."""
+    command = [sys.executable, "-m", "benchmarks.cluster", "--plain", str(path), "--core"]
+    started = [subprocess.Popen([*command, str(core)], stdout=subprocess.PIPE, text=True) for core in range(count)]
+    said = [each.communicate()[0] for each in started]
+    if any(each.returncode for each in started):
+        raise SystemExit("a plain sweep failed")
+    return 1 / sum(1 / float(text.split()[-1]) for text in said)
 
 
 def by_ray(path: Path, workers: int) -> float:
@@ -110,16 +120,18 @@ def main() -> int:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--plain", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--core", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.plain:
-        print(plain(options.plain))
+        print(plain(options.plain, options.core))
         return 0
     with tempfile.TemporaryDirectory() as folder:
         path = project(Path(folder), options.chunks)
-        command = [sys.executable, "-m", "benchmarks.cluster", "--plain", str(path)]
-        alone = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+        cores = [count for count in options.workers if count <= hardware.cores()]
+        bare = {count: side_by_side(path, count) for count in dict.fromkeys((1, *cores))}
         times = {workers: by_ray(path, workers) for workers in options.workers}
-    rows = [["plain, one core", alone, 1.0]]
+    alone = bare[1]
+    rows = [[f"plain, {count} core(s)", seconds, alone / seconds] for count, seconds in bare.items()]
     rows += [[f"ray, {workers} worker(s)", seconds, alone / seconds] for workers, seconds in times.items()]
     print(tabulate(rows, ["", "seconds a chunk", "times as fast"], tablefmt="github", floatfmt=".3f"))
     broken = [1, 2] == options.workers and (times[1] / times[2] < TWO or times[1] / alone > PLAIN)
