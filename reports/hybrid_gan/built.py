@@ -90,9 +90,14 @@ def write_probes(built: Built, network: str, harness: Harness) -> None:
     data.write_probes(begun.hidden("test"), own, another, EPSILON, begun.root / protocol.probes(network))
 
 
-def _target(harness: Harness, card: Card, scale: Scale) -> Target:
-    perturbation = ConditionalGAN.model_validate({"kind": "conditional-gan", **scale.generator})
+def target(harness: Harness, card: Card, perturbation: ConditionalGAN) -> Target:
+    """Fit a generator to a trained target, or take the one that was fitted; give both."""
     running.say(f"the generator of {card.name}")
     fitted = aids.generator(harness, card, perturbation)
     module = harness.classifier(card).module
     return Target(card.name, module, fitted, f"{state_hash(module)}{state_hash(fitted)}", harness.device)
+
+
+def _target(harness: Harness, card: Card, scale: Scale) -> Target:
+    perturbation = ConditionalGAN.model_validate({"kind": "conditional-gan", **scale.generator})
+    return target(harness, card, perturbation)
