@@ -132,9 +132,15 @@ def train(every: Mapping[str, Card], harness: Harness, work: Work) -> dict[str, 
     return told
 
 
-def sweep(every: Mapping[str, Card], harness: Harness, work: Work) -> None:
-    """Have an engine other than plain make the evidence of all sweeps; the plain one makes each when it is read."""
-    wanted = [(card, sweep) for card in every.values() for sweep in ("clean", *card.file.sweeps)]
+def sweep(every: Mapping[str, Card], harness: Harness, work: Work, only: str | None = None) -> None:
+    """
+    Have an engine other than plain make the evidence of all sweeps; the plain one makes each when it is read.
+
+    ``only`` names one sweep, of the cards that have it.
+    """
+    wanted = [
+        (card, sweep) for card in every.values() for sweep in ("clean", *card.file.sweeps) if only in (None, sweep)
+    ]  # fmt: skip
     engines.fill(harness, work.engine, wanted, work.device)
 
 

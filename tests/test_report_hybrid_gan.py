@@ -21,6 +21,7 @@ from reports.hybrid_gan.protocol import CLASSIFIERS, NETWORKS, SCALES
 from reports.hybrid_gan.streams import drawn
 from reports.rows import unpacked
 from reports.writing import inserted
+from robustness import engines
 from robustness.cards import load
 from robustness.datasets.splits import held_out
 from robustness.evidence import Evidence
@@ -365,6 +366,20 @@ def test_a_run_that_was_cut_off_has_its_finished_parts(run, tmp_path, monkeypatc
     other["provenance"]["data"]["set of resnet50"]["fingerprint"] = "of another machine's targets"
     part.write_text(json.dumps(other), encoding="utf-8")
     assert "The parts were measured on 2 hybrid sets." in page.body(folds.results(out, "hybrid_gan"))
+
+
+def test_an_engine_is_asked_for_all_that_is_swept(run, tmp_path, monkeypatch):
+    """Catches: sweeps that the driver of a cluster makes by itself, those with the generator of another seed first."""
+    root, arguments, whole = run
+    asked = []
+
+    def fill(harness, engine, wanted, device):
+        asked.extend((engine.name, f"{card.name}:{'another' if harness.seed else sweep}") for card, sweep in wanted)
+
+    monkeypatch.setattr(engines, "fill", fill)
+    arguments = [str(tmp_path) if word == str(root / "out") else word for word in arguments]
+    assert main([*arguments, "--engine", "ray"]) == 0
+    assert sorted(asked) == sorted(("ray", name) for name in whole["evidence"])
 
 
 def test_parts_are_of_their_recipes_images_and_builder(run, tmp_path, monkeypatch):

@@ -60,7 +60,7 @@ def _measure(given: argparse.Namespace, output: Path) -> None:
     for group in parts.groups(trainings, running.abreast(work)):
         trained = measure.train(made, [name for part in group for name in every[part]], harness, work)
         for part in group:
-            found = measure.result(made, part, every[part], trained, harness)
+            found = measure.result(made, part, every[part], trained, harness, work)
             folds.keep(files[part], list(every).index(part), made_of, found)
 
 

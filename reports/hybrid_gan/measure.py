@@ -16,6 +16,7 @@ from reports.hybrid_gan.built import ANOTHER, Begun, Built, write_probes
 from reports.hybrid_gan.pairs import losses, pairs
 from reports.hybrid_gan.streams import drawn
 from reports.rows import packed
+from reports.running import Work
 from reports.strips import strip
 from robustness import claims
 from robustness.cards import Card
@@ -26,9 +27,11 @@ from robustness.measures.metrics import measure_matrix
 from robustness.measures.statistics import wilson
 
 FORMAT = "pytest-robustness/report/hybrid-gan/1"
+ANEW = "own"
+"""The sweep that is made with the generator of another seed too."""
 
 
-def train(built: Built, names: Sequence[str], harness: Harness, work: running.Work) -> dict[str, Any]:
+def train(built: Built, names: Sequence[str], harness: Harness, work: Work) -> dict[str, Any]:
     """Train some networks, targets among them, unless they are there; give what each says of its training."""
     of = built.of
     every = {**protocol.targets(of.source, of.scale, data.TARGETS), **_tables(of)}
@@ -36,7 +39,9 @@ def train(built: Built, names: Sequence[str], harness: Harness, work: running.Wo
     return running.train(cards, of.harness(harness), work)
 
 
-def result(built: Built, part: str, names: Sequence[str], told: Mapping[str, Any], harness: Harness) -> dict[str, Any]:
+def result(
+    built: Built, part: str, names: Sequence[str], told: Mapping[str, Any], harness: Harness, work: Work
+) -> dict[str, Any]:
     """Sweep the networks of a part, and give all numbers with where they come from, as they go into its file."""
     began = time.perf_counter()
     of = built.of
@@ -49,6 +54,8 @@ def result(built: Built, part: str, names: Sequence[str], told: Mapping[str, Any
     for name in shown:
         if name.endswith("@probes"):
             write_probes(built, name.partition("@")[0].rpartition("-")[2], harness)
+    running.sweep(shown, first, work)
+    running.sweep(shown, other, work, ANEW)
     swept = _swept(shown, first, other, of.root)
     for notice in first.notices:
         running.say(notice)
@@ -100,8 +107,8 @@ def _jobs(card: Card, first: Harness, other: Harness) -> Iterator[tuple[Harness,
     """Give a card's sweeps with the names of their rows, and its ``own`` with the generator of another seed."""
     for sweep in ("clean", *card.file.sweeps):
         yield first, sweep, sweep
-    if "own" in card.file.sweeps:
-        yield other, "own", "another"
+    if ANEW in card.file.sweeps:
+        yield other, ANEW, "another"
 
 
 def _cells(name: str, sweep: str, evidence: Evidence, kinds: np.ndarray) -> Iterator[dict[str, Any]]:
