@@ -167,28 +167,34 @@ def test_less_memory_means_smaller_batches(project, monkeypatch):
 
 def test_two_drivers_on_one_store(project, monkeypatch):
     """Catches: a sweep made by both, two that wait for each other, one that does not see what the other has made."""
-    said, release = [], threading.Event()
+    said, held, release = [], threading.Event(), threading.Event()
     harness = project.harness()
-    harness.store.say = said.append
     key = harness.key(project.card, "clean")
     harness.classifier(project.card)
 
+    def say(message):
+        said.append((message, len(here.units)))
+        release.set()
+
     def other():
         with Store(harness.store.root, "other").alone(f"evidence-{key}", "sweeping"):
-            release.wait(20)
+            held.set()
+            release.wait(60)
             plain = project.harness("plain")
             path = plain.store.path("evidence", key)
             plain.evidence(project.card, "clean")
             harness.store.write(harness.store.path("evidence", key), path.read_bytes())
 
+    here = Here(harness, monkeypatch)
+    harness.store.say = say
     thread = threading.Thread(target=other)
     thread.start()
-    here = Here(harness, monkeypatch, lambda task, chunk: release.set())
+    assert held.wait(60)
     try:
         Filling(harness, here).run([(project.card, "normal")])
     finally:
         release.set()
         thread.join()
     assert {task.perturbation.kind for task, _ in here.units} == {"normal"}
-    assert said == ["waiting for another process: sweeping tiny:clean"]
+    assert said == [("waiting for another process: sweeping tiny:clean", len(here.units))], "waited with work left"
     assert harness.stored(project.card, harness.key(project.card, "clean")) is not None
