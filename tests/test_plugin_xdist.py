@@ -67,7 +67,7 @@ def test_cold(project):
     Catches: evidence that depends on the number of workers, a sweep or a training made twice, one that waits in
     silence. The reference was made by the library, without pytest.
     """
-    run = project.in_training("time.sleep(4)").run("suites", "-n2")
+    run = project.in_training("time.sleep(8)").run("suites", "-n2")
     assert run.ret == 0
     assert set(run.outcomes.values()) == {"held"}
     assert project.evidence() == project.evidence(of=project.warm)

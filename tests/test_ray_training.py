@@ -41,7 +41,8 @@ def fit(module, images, job, beside=False):
     for epoch in range(before["epoch"], {epochs}):
         with (HERE / f"epochs-{{job.seed}}").open("a") as stream:
             stream.write(f"{{os.getpid()}} {{epoch}}\\n")
-        time.sleep(float((HERE / "slow").read_text()) if (HERE / "slow").exists() else 0)
+        while epoch == 3 and (HERE / f"hold-{{job.seed}}").exists():
+            time.sleep(0.05)
         if (HERE / "wrong").exists() and beside:
             raise ValueError("no luck")
         with torch.no_grad():
@@ -96,11 +97,15 @@ def project(tmp_path, own_path):
         harness = Harness(Store(tmp_path / store), tmp_path, threads=1)
         return [state_hash(harness.classifier(card).module) for card, _ in zip(some, files, strict=True)]
 
+    def epochs(seed):
+        file = tmp_path / f"epochs-{seed}"
+        return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+
     return SimpleNamespace(
         here=tmp_path,
         cards=every,
         trained=trained,
-        epochs=lambda seed: [line.split() for line in (tmp_path / f"epochs-{seed}").read_text().splitlines()],
+        epochs=epochs,
         key=lambda card: recipe_hash(Harness(Store(tmp_path / "store"), tmp_path), card),
     )
 
@@ -109,20 +114,23 @@ def test_weights_are_those_of_one_machine_though_a_worker_dies(cluster, project)
     """Catches: other weights than a training's here, epochs lost with a worker, a needed model trained elsewhere."""
     engine = parse(f"ray={cluster.address}")
     assert project.trained(project.cards[:1], engine)
-    (project.here / "slow").write_text("0.5")
+    hold = project.here / "hold-2"
+    hold.touch()
 
     def kill():
-        wait_for(lambda: (project.here / "epochs-2").exists() and len(project.epochs(2)) == 4)
-        os.kill(int(project.epochs(2)[-1][0]), signal.SIGKILL)
+        try:
+            wait_for(lambda: project.epochs(3) and len(project.epochs(2)) == 4)
+            os.kill(int(project.epochs(2)[-1][0]), signal.SIGKILL)
+        finally:
+            hold.unlink()
 
     thread = threading.Thread(target=kill)
     thread.start()
     found = project.trained(project.cards, engine)
     thread.join()
-    (project.here / "slow").unlink()
     workers = {seed: {pid for pid, _ in project.epochs(seed)} for seed in (1, 2, 3)}
     assert len(workers[2]) == 2, "what died was begun again"
-    assert not workers[2] & workers[3], "side by side"
+    assert project.epochs(2)[0][0] not in workers[3], "side by side"
     assert str(os.getpid()) not in set().union(*workers.values())
     assert [epoch for _, epoch in project.epochs(2)] == ["0", "1", "2", "3", "3", "4", "5"]
     logs = Store(project.here / "store").path("logs", project.key(project.cards[1]), "csv")
@@ -148,20 +156,22 @@ def test_the_driver_dies_and_another_goes_on(cluster, project):
     from test_ray import drivers
 
     engine, some = parse(f"ray={cluster.address}"), project.cards[:1]
-    (project.here / "slow").write_text("0.5")
-    file = project.here / "epochs-1"
+    hold = project.here / "hold-1"
+    hold.touch()
 
     def kill():
-        wait_for(lambda: file.exists() and len(project.epochs(1)) == 4)
-        (driver,) = drivers()
-        os.kill(driver, signal.SIGKILL)
+        try:
+            wait_for(lambda: len(project.epochs(1)) == 4)
+            (driver,) = drivers()
+            os.kill(driver, signal.SIGKILL)
+        finally:
+            hold.unlink()
 
     thread = threading.Thread(target=kill)
     thread.start()
     with pytest.raises(EngineError, match="killed by SIGKILL"):
         project.trained(some, engine)
     thread.join()
-    (project.here / "slow").unlink()
     found = project.trained(some, engine)
     assert [epoch for _, epoch in project.epochs(1)].count("0") == 1
     assert found == project.trained(some, store="plain")
