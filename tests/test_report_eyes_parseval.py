@@ -70,6 +70,23 @@ def test_numbers_are_those_of_the_evidence(run):
                 assert np.abs(found.snr[i] - contrast() - float(strength)).max() < 0.02
 
 
+def test_curves_are_those_of_the_evidence(run):
+    """By counting at every threshold. Catches: rates of the wrong axis, cell or system, points off the curve."""
+    curves = result(run)["curves"]
+    assert {(curve["sweep"], curve["strength"]) for curve in curves} == {
+        ("clean", "0"), ("fgsm-snr", "33"), ("twin-snr", "33"),
+    }  # fmt: skip
+    for curve in curves:
+        found = evidence(run, f"digits-0-{curve['system']}:{curve['sweep']}")
+        scores = found.probabilities[found.strengths.index(curve["strength"])].ravel()
+        true = np.eye(10)[found.labels].ravel() == 1
+        counted = [(np.mean(scores[~true] >= t), np.mean(scores[true] >= t)) for t in np.unique(scores)]
+        false_alarms, caught = np.array([*counted, (0, 0)]).T
+        for at, rate in zip(np.logspace(-4, 0, 41), curve["rates"], strict=True):
+            assert rate >= caught[false_alarms <= at + 1e-12].max() - 1e-4
+            assert rate <= caught[false_alarms >= at - 1e-12].min() + 1e-4
+
+
 def test_strips_are_images_of_the_evidence(run):
     """Catches: the strip of another system, strengths out of order, a wrong answer shown as right."""
     drawn = (run[0] / "out" / "figures" / "eyes-parseval-digits-smoke-strips.svg").read_text(encoding="utf-8")
