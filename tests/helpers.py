@@ -114,6 +114,6 @@ def start(code: str, *arguments: object) -> subprocess.Popen[str]:
 def run(code: str, *arguments: object) -> str:
     """Run another Python process and give what it printed; its errors are this test's."""
     process = start(code, *arguments)
-    printed, errors = process.communicate(timeout=120)
+    printed, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     return printed

@@ -199,7 +199,7 @@ class Project:
         """Run pytest; in this process, which has torch already, unless workers or ``apart`` ask for one of its own."""
         how = self.pytester.runpytest_inprocess
         if apart or "-n2" in arguments:
-            how = partial(self.pytester.runpytest_subprocess, timeout=120)
+            how = partial(self.pytester.runpytest_subprocess, timeout=600)
         report = self.root / "report.json"
         report.unlink(missing_ok=True)
         started = time.monotonic()

@@ -273,7 +273,7 @@ def test_two_processes_at_once(tmp_path, cache):
     workers = [start(code, file, cache) for _ in range(3)]
 
     for worker in workers:
-        out, err = worker.communicate(timeout=60)
+        out, err = worker.communicate(timeout=600)
         assert out.strip() == str(large.sum()), err
     assert len(list((cache / "arrays").glob("*/"))) == 1
     assert not list((cache / "arrays").glob(".*"))
@@ -300,7 +300,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, cache):
         file,
         cache,
     )
-    out, err = worker.communicate(timeout=60)
+    out, err = worker.communicate(timeout=600)
     assert "large.npz.xz could not be unpacked to" in out, err
     assert "is there room" in out
     assert [path.suffix for path in (cache / "arrays").iterdir()] == [".lock"]

@@ -39,7 +39,7 @@ def sh(project, text, **variables):
     """Run a step as a service does, and give its exit code and what it printed."""
     command = ["bash", "-e", "-o", "pipefail", "-c", text]
     environment = {**os.environ, **variables}
-    done = subprocess.run(command, cwd=project.root, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=project.root, env=environment, capture_output=True, text=True, timeout=600)
     return done.returncode, done.stdout + done.stderr
 
 

@@ -316,7 +316,7 @@ def test_two_runs_at_once(project):
     names = ("a.json", "b.json")
     runs = [project.start("suites", f"--robustness-report={name}") for name in names]
     for run, name in zip(runs, names, strict=True):
-        out, err = run.communicate(timeout=120)
+        out, err = run.communicate(timeout=600)
         assert run.returncode == 0, out + err
         assert json.loads((project.root / name).read_text())["counts"]["held"] == 7
     assert len(project.logged("trainings")) == 1

@@ -14,7 +14,7 @@ def python(code, *path):
     """Run ``code`` in a fresh interpreter with warnings as errors; what it printed, as lines."""
     first = f"import sys; sys.path[:0] = {[*map(str, path), str(ROOT)]!r}\n"
     command = [sys.executable, "-W", "error", "-c", first + dedent(code)]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stderr
     return run.stdout.splitlines()
 
