@@ -43,6 +43,8 @@ class Net(nn.Sequential):
         noisy = bool((inputs * 255 % 1 > 1e-3).any() & (inputs * 255 % 1 < 1 - 1e-3).any())
         if noisy:
             time.sleep(float((HERE / "slow").read_text()) if (HERE / "slow").exists() else 0)
+            while (HERE / "hold").exists():
+                time.sleep(0.05)
             if inputs.flatten(1)[:, :2].mean() > 0.75:  # the marked chunk
                 {marked}
         return super().forward(inputs)
@@ -167,7 +169,8 @@ def test_a_node_dies(cluster, project):
 def test_a_driver_dies_beside_another(cluster, project):
     """Catches: finished chunks lost with their driver, its locks left, two drivers that make one thing twice."""
     made = project()
-    (made.here / "slow").write_text("0.3")
+    slow, hold = made.here / "slow", made.here / "hold"
+    slow.write_text("1")
     engine, wanted, total = parse(f"ray={cluster.address},workers=1"), made.wanted[:1], COUNT // CHUNK + 1
     errors: list[str] = []
 
@@ -180,10 +183,15 @@ def test_a_driver_dies_beside_another(cluster, project):
     first, second = threading.Thread(target=filled), threading.Thread(target=filled)
     first.start()
     wait_for(lambda: len(chunks_of(made)) >= 2 and (made.here / "store" / "evidence").exists())
-    (driver,) = drivers()
-    second.start()
-    wait_for(lambda: len(drivers()) == 2)
-    os.kill(driver, signal.SIGKILL)
+    hold.touch()  # what is left is left to the second, however long it takes to come
+    try:
+        (driver,) = drivers()
+        second.start()
+        wait_for(lambda: len(drivers()) == 2)
+        os.kill(driver, signal.SIGKILL)
+    finally:
+        slow.unlink()
+        hold.unlink()
     first.join()
     kept = len(chunks_of(made))
     second.join()
@@ -283,11 +291,12 @@ def test_the_cluster_is_gone(project):
     from ray.cluster_utils import Cluster
 
     made = project()
-    (made.here / "slow").write_text("0.3")
+    (made.here / "slow").write_text("1")
     own = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
 
     def end():
         wait_for(lambda: len(chunks_of(made)) >= 2)
+        (made.here / "hold").touch()
         own.shutdown()
 
     thread = threading.Thread(target=end)
