@@ -122,11 +122,11 @@ def by_ray(path: Path, workers: int, turn: int) -> float:
 
 def main() -> int:
     """Print the table; with ``--check`` fail where a bound is broken."""
-    parser = argparse.ArgumentParser("benchmarks.cluster")
-    parser.add_argument("--chunks", type=int, default=20)
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--check", action="store_true")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--chunks", type=int, default=20, help="of 1,000 images each")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="how many of Ray's, of a thread each")
+    parser.add_argument("--rounds", type=int, default=3, help="of which medians are shown")
+    parser.add_argument("--check", action="store_true", help=f"fail below {TWO} by two, or above {PLAIN} by one")
     parser.add_argument("--plain", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--core", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -120,7 +120,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", choices=sorted(MODELS), help="default: all; repeatable")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--check", action="store_true", help=f"fail where a plan is off by more than {OFF:.0%}")
+    parser.add_argument("--check", action="store_true", help=f"fail where a plan is off by more than {OFF * 100:g} %%")
     arguments = parser.parse_args(given)
     ratios = compare(arguments.model or list(MODELS), arguments.repeats)
     wrong = {name: ratio for name, ratio in ratios.items() if not abs(ratio - 1) <= OFF}

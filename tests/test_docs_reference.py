@@ -2,6 +2,7 @@
 
 import doctest
 import html
+import importlib
 import re
 import sys
 
@@ -21,6 +22,13 @@ import reference_options  # noqa: E402
 sys.path.remove(str(DOCUMENTATION))
 
 COMMANDS = {name: (text, below) for name, text, below in reference_commands.commands()}
+ASKED = sorted(
+    ".".join(path.relative_to(helpers.ROOT).with_suffix("").parts)
+    for folder in ("benchmarks", "reports")
+    for path in (helpers.ROOT / folder).rglob("*.py")
+    if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
+)
+"""Benchmarks and reports that are commands."""
 
 
 def sentence(text):
@@ -47,6 +55,16 @@ def test_a_command_and_all_its_options_have_a_sentence_and_are_shown(name):
         called = action.option_strings or [action.metavar or action.dest]
         assert sentence(action.help) or action.help in ("everything",), (name, called)
         assert all(each in section for each in called), (name, called)
+
+
+@pytest.mark.parametrize("module", ASKED)
+def test_a_benchmark_s_or_report_s_command_explains_itself(module, monkeypatch, capsys):
+    """Catches: a percent sign that argparse takes for a format; a command that works where it is asked how."""
+    monkeypatch.setattr("sys.argv", [module, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(module).main()
+    assert ended.value.code == 0
+    assert "usage: " in capsys.readouterr().out
 
 
 def test_every_option_of_pytest_has_a_sentence_and_is_shown():
