@@ -17,6 +17,8 @@ from robustness.harness import Harness
 from robustness.store import Store
 
 ROOT = Path(__file__).parents[1]
+LIMIT = 600
+"""Seconds after which a process of a test is given up: only one that hangs takes so long, on a busy machine too."""
 NUMBERS = itertools.count()
 
 MODULE = """
@@ -114,6 +116,6 @@ def start(code: str, *arguments: object) -> subprocess.Popen[str]:
 def run(code: str, *arguments: object) -> str:
     """Run another Python process and give what it printed; its errors are this test's."""
     process = start(code, *arguments)
-    printed, errors = process.communicate(timeout=600)
+    printed, errors = process.communicate(timeout=LIMIT)
     assert process.returncode == 0, errors
     return printed

@@ -14,10 +14,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from helpers import LIMIT, ROOT
 
 from robustness.store import Store
-
-ROOT = Path(__file__).parents[1]
 
 NET = '''
 import os, signal, sys, time
@@ -199,7 +198,7 @@ class Project:
         """Run pytest; in this process, which has torch already, unless workers or ``apart`` ask for one of its own."""
         how = self.pytester.runpytest_inprocess
         if apart or "-n2" in arguments:
-            how = partial(self.pytester.runpytest_subprocess, timeout=600)
+            how = partial(self.pytester.runpytest_subprocess, timeout=LIMIT)
         report = self.root / "report.json"
         report.unlink(missing_ok=True)
         started = time.monotonic()

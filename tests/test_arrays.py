@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import LIMIT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -273,7 +274,7 @@ def test_two_processes_at_once(tmp_path, cache):
     workers = [start(code, file, cache) for _ in range(3)]
 
     for worker in workers:
-        out, err = worker.communicate(timeout=600)
+        out, err = worker.communicate(timeout=LIMIT)
         assert out.strip() == str(large.sum()), err
     assert len(list((cache / "arrays").glob("*/"))) == 1
     assert not list((cache / "arrays").glob(".*"))
@@ -300,7 +301,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, cache):
         file,
         cache,
     )
-    out, err = worker.communicate(timeout=600)
+    out, err = worker.communicate(timeout=LIMIT)
     assert "large.npz.xz could not be unpacked to" in out, err
     assert "is there room" in out
     assert [path.suffix for path in (cache / "arrays").iterdir()] == [".lock"]

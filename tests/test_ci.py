@@ -11,7 +11,7 @@ from pathlib import Path
 import pages
 import pytest
 import yaml
-from helpers import ROOT
+from helpers import LIMIT, ROOT
 from plugin_project import CARD
 
 from robustness import cli
@@ -39,7 +39,7 @@ def sh(project, text, **variables):
     """Run a step as a service does, and give its exit code and what it printed."""
     command = ["bash", "-e", "-o", "pipefail", "-c", text]
     environment = {**os.environ, **variables}
-    done = subprocess.run(command, cwd=project.root, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, cwd=project.root, env=environment, capture_output=True, text=True, timeout=LIMIT)
     return done.returncode, done.stdout + done.stderr
 
 

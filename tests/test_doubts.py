@@ -228,7 +228,7 @@ def suite(card, *arguments):
     command = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", card.parents[1], SUITE, "-q", "-rs"]
     return subprocess.run(
         [*command, "--robustness-card", card, "--robustness-model", "tiny", "-p", "no:cacheprovider", *arguments],
-        cwd=card.parents[1], capture_output=True, text=True, timeout=600,
+        cwd=card.parents[1], capture_output=True, text=True, timeout=helpers.LIMIT,
     )  # fmt: skip
 
 

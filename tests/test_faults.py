@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import LIMIT
 from plugin_project import CARD, IDS
 
 from robustness import atomic, store, weights
@@ -316,7 +317,7 @@ def test_two_runs_at_once(project):
     names = ("a.json", "b.json")
     runs = [project.start("suites", f"--robustness-report={name}") for name in names]
     for run, name in zip(runs, names, strict=True):
-        out, err = run.communicate(timeout=600)
+        out, err = run.communicate(timeout=LIMIT)
         assert run.returncode == 0, out + err
         assert json.loads((project.root / name).read_text())["counts"]["held"] == 7
     assert len(project.logged("trainings")) == 1

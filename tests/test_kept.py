@@ -256,7 +256,7 @@ strengths = [0.2]
     np.savez(path.with_name("images.npz"), test_x=pixels, test_y=np.arange(3000) % 3)
     store = tmp_path / "store"
     process = helpers.start(SWEEPING, path, store)
-    _, errors = process.communicate(timeout=600)
+    _, errors = process.communicate(timeout=helpers.LIMIT)
     assert process.returncode == -9, errors
     chunks = sorted((store / "chunks").glob("??/*/*.safetensors"))
     assert [chunk.stem for chunk in chunks] == ["0"]

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import helpers
@@ -110,24 +111,39 @@ def project(tmp_path, own_path):
     )
 
 
+@contextmanager
+def killed(hold, ready, process):
+    """Hold a training at its fourth epoch, and let it go once all was ready and a process was killed."""
+
+    def kill():
+        try:
+            wait_for(ready)
+            os.kill(process(), signal.SIGKILL)
+        finally:
+            hold.unlink()
+
+    hold.touch()
+    thread = threading.Thread(target=kill)
+    thread.start()
+    yield
+    thread.join()
+
+
+def only(found):
+    (one,) = found
+    return one
+
+
 def test_weights_are_those_of_one_machine_though_a_worker_dies(cluster, project):
     """Catches: other weights than a training's here, epochs lost with a worker, a needed model trained elsewhere."""
     engine = parse(f"ray={cluster.address}")
     assert project.trained(project.cards[:1], engine)
-    hold = project.here / "hold-2"
-    hold.touch()
-
-    def kill():
-        try:
-            wait_for(lambda: project.epochs(3) and len(project.epochs(2)) == 4)
-            os.kill(int(project.epochs(2)[-1][0]), signal.SIGKILL)
-        finally:
-            hold.unlink()
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    found = project.trained(project.cards, engine)
-    thread.join()
+    with killed(
+        project.here / "hold-2",
+        lambda: project.epochs(3) and len(project.epochs(2)) == 4,
+        lambda: int(project.epochs(2)[-1][0]),
+    ):
+        found = project.trained(project.cards, engine)
     workers = {seed: {pid for pid, _ in project.epochs(seed)} for seed in (1, 2, 3)}
     assert len(workers[2]) == 2, "what died was begun again"
     assert project.epochs(2)[0][0] not in workers[3], "side by side"
@@ -156,22 +172,11 @@ def test_the_driver_dies_and_another_goes_on(cluster, project):
     from test_ray import drivers
 
     engine, some = parse(f"ray={cluster.address}"), project.cards[:1]
-    hold = project.here / "hold-1"
-    hold.touch()
-
-    def kill():
-        try:
-            wait_for(lambda: len(project.epochs(1)) == 4)
-            (driver,) = drivers()
-            os.kill(driver, signal.SIGKILL)
-        finally:
-            hold.unlink()
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    with pytest.raises(EngineError, match="killed by SIGKILL"):
+    with (
+        killed(project.here / "hold-1", lambda: len(project.epochs(1)) == 4, lambda: only(drivers())),
+        pytest.raises(EngineError, match="killed by SIGKILL"),
+    ):
         project.trained(some, engine)
-    thread.join()
     found = project.trained(some, engine)
     assert [epoch for _, epoch in project.epochs(1)].count("0") == 1
     assert found == project.trained(some, store="plain")

@@ -85,7 +85,7 @@ def test_it_is_the_same_model_elsewhere(made, tmp_path):
     command = [sys.executable, "-c", ELSEWHERE, str(tmp_path / "shipped")]
     (tmp_path / "project").rename(tmp_path / "gone")
     (tmp_path / "other").rename(tmp_path / "gone too")
-    done = subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, timeout=helpers.LIMIT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [state_hash(loaded.module), "5"]
 

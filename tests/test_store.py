@@ -222,7 +222,7 @@ for _ in range(25):
 def test_two_processes_are_never_inside_together(tmp_path):
     processes = [helpers.start(COUNTER, tmp_path) for _ in range(2)]
     for process in processes:
-        _, errors = process.communicate(timeout=600)
+        _, errors = process.communicate(timeout=helpers.LIMIT)
         assert process.returncode == 0, errors
     assert (tmp_path / "log").read_text() == "50"
     assert files(tmp_path / "attempts") == []

@@ -2,19 +2,17 @@
 
 import subprocess
 import sys
-from pathlib import Path
 from textwrap import dedent
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
+from helpers import LIMIT, ROOT
 
 
 def python(code, *path):
     """Run ``code`` in a fresh interpreter with warnings as errors; what it printed, as lines."""
     first = f"import sys; sys.path[:0] = {[*map(str, path), str(ROOT)]!r}\n"
     command = [sys.executable, "-W", "error", "-c", first + dedent(code)]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
     assert run.returncode == 0, run.stderr
     return run.stdout.splitlines()
 
