@@ -94,9 +94,10 @@ def _why(cause: Result) -> str:
     heads += ["sensitivity at 1 % false alarms", f"kept there, ε {strengths[0]}"]
     told = cause["provenance"]
     return (
-        f"## why 2N is not the least sensitive\n\nThe first fold alone, {told['data']['n']:,} images, examples made on "
-        "the substitute; half of the images perturbed. The areas know no threshold; the last two columns have each "
-        f"system's own, at which it discards one clean image in a hundred. Made {told['made']} by "
+        f"## why 2N is not the least sensitive\n\nScale **{cause['scale']}**, the first fold alone, "
+        f"{told['data']['n']:,} images, seed 0, {told['device']}; examples made on the substitute; half of the images "
+        "perturbed. The areas know no threshold; the last two columns have each system's own, at which it discards "
+        f"one clean image in a hundred. Made {told['made']} by "
         f"`python -m reports.label_2n.causes --data-set {cause['source']} --scale {cause['scale']}`.\n\n"
     ) + table(heads, rows)
 
