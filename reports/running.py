@@ -6,7 +6,7 @@ import argparse
 import csv
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,7 +22,8 @@ from robustness.commands.arguments import ENGINE
 from robustness.datasets.images import Images
 from robustness.evidence import Evidence
 from robustness.harness import Harness, data_root, store_root
-from robustness.parallel import train_many
+from robustness.parallel import fit_many, train_many
+from robustness.perturbations import Perturbation
 from robustness.progress import bar
 from robustness.store import Store
 from robustness.trained import recipe_hash
@@ -33,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="DIR", help="data root (ROBUSTNESS_DATA, else the user's cache)")
     parser.add_argument("--store", metavar="DIR", help="weights and evidence (ROBUSTNESS_STORE, else the user's cache)")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
-    parser.add_argument("--workers", type=int, metavar="N", help="trainings at once (default: the cores)")
+    parser.add_argument("--workers", type=int, metavar="N", help="trainings, or fittings, at once (default: the cores)")
     parser.add_argument("--engine", metavar="ENGINE", default="plain", help=ENGINE)
     parser.add_argument("--output", metavar="DIR", type=Path, help="where the result goes (default reports/measured)")
     parser.add_argument("--render", action="store_true", help="run nothing, make the page anew from the JSON")
@@ -136,12 +137,19 @@ def sweep(every: Mapping[str, Card], harness: Harness, work: Work, only: str | N
     """
     Have an engine other than plain make the evidence of all sweeps; the plain one makes each when it is read.
 
-    ``only`` names one sweep, of the cards that have it.
+    The generators that they need are fitted before. ``only`` names one sweep, of the cards that have it.
     """
     wanted = [
         (card, sweep) for card in every.values() for sweep in ("clean", *card.file.sweeps) if only in (None, sweep)
     ]  # fmt: skip
+    made = [(card, sweep) for card, sweep in wanted if card.perturbation(sweep).family == "gan"]
+    fit([(harness.source(card, sweep) or card, card.perturbation(sweep)) for card, sweep in made], harness, work)
     engines.fill(harness, work.engine, wanted, work.device)
+
+
+def fit(wanted: Sequence[tuple[Card, Perturbation]], harness: Harness, work: Work) -> None:
+    """Fit generators to trained models, on this machine whatever the engine."""
+    fit_many(wanted, harness, work.engine.workers if work.engine.name == "plain" else None)
 
 
 def levels(every: Mapping[str, Card]) -> list[list[str]]:

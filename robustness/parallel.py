@@ -1,28 +1,54 @@
-"""Several trainings side by side, each in a process and one thread of its own, all kept in one store."""
+"""Several trainings, or fittings of generators, side by side."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from robustness import engines, hardware, weights
+from robustness import aids, engines, hardware, weights
 from robustness.cards import Card
 from robustness.engines import Engine
-from robustness.errors import ModelError, RobustnessError, TrainingError
+from robustness.errors import ModelError, TrainingError
 from robustness.harness import Harness, Progress, no_progress
+from robustness.perturbations import Perturbation
+from robustness.processes import one_by_one, side_by_side
 from robustness.store import Store
 from robustness.trained import by_recipe, named, recipe_hash
 
-GLANCE = 0.2
-"""Seconds between two looks at how far the trainings are."""
+
+@dataclass(frozen=True)
+class Training:
+    """A model that its recipe trains."""
+
+    card: Card
+
+    @property
+    def name(self) -> str:
+        """Say which training it is."""
+        return named(self.card)
+
+    def __call__(self, harness: Harness) -> Path:
+        """Train it unless the store has its weights, and give their file."""
+        return by_recipe(harness, self.card, by_command=True)
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """A generator that is fitted to a card's model, which is there."""
+
+    card: Card
+    perturbation: Perturbation
+
+    @property
+    def name(self) -> str:
+        """Say which generator it is."""
+        return f"fitting a generator to {self.card.name}"
+
+    def __call__(self, harness: Harness) -> Path:
+        """Fit it with the harness's seed unless the store has it, and give its file."""
+        aids.generator(harness, self.card, self.perturbation)
+        return aids.generator_file(harness, self.card, self.perturbation)
 
 
 def train_many(
@@ -53,19 +79,36 @@ def train_many(
         many = len(missing) > 1
         with progress(f"{what or 'training'}, percent of {len(missing)} models") if many else no_progress("") as show:
             left = [cards[i] for i in missing]
+            tasks = [Training(card) for card in left]
             workers = min(workers or workers_for(cards), len(left))
             if engine is not None and not plain:
                 engines.train(here, engine, left, device, show)
                 made = [stored(here, card) for card in left]
             elif workers > 1:
-                made = [*_side_by_side(left, here, workers, show)]
+                made = [*side_by_side(tasks, here, workers, show)]
             else:
-                made = [*_one_by_one(left, here, show, no_progress if many else progress)]
+                made = [*one_by_one(tasks, here, show, no_progress if many else progress)]
         for i, path in zip(missing, made, strict=True):
             found[i] = path
     for notice in here.notices:
         here.store.say(notice)
     return [path for path in found if path is not None]
+
+
+def fit_many(wanted: Sequence[tuple[Card, Perturbation]], harness: Harness, workers: int | None = None) -> None:
+    """
+    Fit generators to trained models, by card and perturbation, unless the store has them.
+
+    ``workers`` and failures are as with `train_many`; on a GPU they follow each other, each in the whole of it.
+    """
+    files = {aids.generator_file(harness, card, about): Fitting(card, about) for card, about in wanted}
+    left = [task for file, task in files.items() if not file.is_file()]
+    workers = min(workers or hardware.cores(), len(left)) if harness.device == "cpu" else 1
+    if workers > 1:
+        with harness.progress(f"fitting, percent of {len(left)} generators") as show:
+            side_by_side(left, harness, workers, show)
+    else:
+        one_by_one(left, harness, None, harness.progress)
 
 
 def workers_for(cards: Sequence[Card]) -> int:
@@ -83,122 +126,3 @@ def stored(harness: Harness, card: Card) -> Path | None:
     except ModelError:
         return None
     return path
-
-
-def _one_by_one(
-    cards: Sequence[Card], here: Harness, show: Callable[[int, int], None] | None, progress: Progress
-) -> list[Path]:
-    parts = [0.0] * len(cards)
-    made = []
-    for i, card in enumerate(cards):
-        here.progress = _sharing(parts, i, show) if show else progress
-        with _telling(card):
-            made.append(by_recipe(here, card, by_command=True))
-        parts[i] = 1.0
-    return made
-
-
-def _sharing(parts: Any, i: int, show: Callable[[int, int], None] | None = None) -> Progress:
-    """Give a progress that keeps the share that is done of one training among others."""
-
-    def report(done: int, total: int) -> None:
-        parts[i] = done / max(total, 1)
-        if show:
-            show(_percent(parts), 100)
-
-    @contextmanager
-    def begin(what: str) -> Iterator[Callable[[int, int], None]]:
-        yield report
-
-    return begin
-
-
-def _percent(parts: Any) -> int:
-    return int(100 * sum(parts) / len(parts))
-
-
-def _side_by_side(
-    cards: Sequence[Card], here: Harness, workers: int, show: Callable[[int, int], None] | None
-) -> list[Path]:
-    """Train in spawned processes (a fork of a process that has used torch's threads may hang)."""
-    spawn = multiprocessing.get_context("spawn")
-    # No lock: every training writes its own number only, and a process that is killed can hold none.
-    parts = spawn.RawArray("d", len(cards))
-    others = set(multiprocessing.active_children())
-    settings = (here.store.root, here.store.run, here.data_root, here.device, parts)
-    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin, initargs=settings)
-    try:
-        futures = [pool.submit(_train, i, card) for i, card in enumerate(cards)]
-        pending: set[Future[tuple[Path, list[str]]]] = set(futures)
-        while pending and not any(map(_failed, futures)):
-            pending = wait(pending, timeout=GLANCE, return_when=FIRST_EXCEPTION).not_done
-            if show:
-                show(_percent(parts), 100)
-        in_turn = sorted(range(len(cards)), key=lambda i: not _failed(futures[i]))  # a failure first
-        made = {i: _outcome(futures[i], cards[i]) for i in in_turn}
-    except BaseException:
-        # The executor waits for what runs, which may take minutes: what was asked to end ends now.
-        for process in set(multiprocessing.active_children()) - others:
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-    for _, notices in made.values():
-        for notice in notices:
-            here.notice(notice)
-    return [made[i][0] for i in range(len(cards))]
-
-
-def _failed(future: Future[Any]) -> bool:
-    return future.done() and future.exception() is not None
-
-
-def _outcome(future: Future[tuple[Path, list[str]]], card: Card) -> tuple[Path, list[str]]:
-    with _telling(card):
-        try:
-            return future.result()
-        except BrokenProcessPool as error:
-            raise TrainingError(
-                "its process, or one beside it, died (out of memory? killed?); what is finished is kept, "
-                "and the same command goes on"
-            ) from error
-
-
-@contextmanager
-def _telling(card: Card) -> Iterator[None]:
-    """Say which training it was that failed, in one sentence, whatever a process raised."""
-    which = named(card)
-    try:
-        yield
-    except TrainingError as error:
-        raise TrainingError(f"{which}: {error}") from error
-    except RobustnessError:
-        raise
-    except Exception as error:
-        raise TrainingError(f"{which} raised {type(error).__name__}: {error}") from error
-
-
-_settings: tuple[Any, ...] = ()
-
-
-def _begin(*settings: Any) -> None:
-    """Prepare a worker: it leaves Ctrl-C to its parent, and ends when that has died."""
-    global _settings
-    _settings = settings
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _train(i: int, card: Card) -> tuple[Path, list[str]]:
-    root, run, data_root, device, parts = _settings
-    harness = Harness(Store(root, run), data_root, device, progress=_sharing(parts, i))
-    path = by_recipe(harness, card, by_command=True)
-    parts[i] = 1.0
-    return path, harness.notices

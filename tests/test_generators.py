@@ -2,18 +2,22 @@
 
 import numpy as np
 import pytest
+import tiny_project
 import torch
 from torch import nn
 
-from robustness import generators
+from robustness import aids, generators
 from robustness.datasets.images import from_arrays
 from robustness.errors import ModelError, TrainingError
 from robustness.evidence import OK
+from robustness.harness import Harness, no_progress
 from robustness.modules import state_hash
+from robustness.parallel import fit_many, train_many
 from robustness.perturbations import AdvGAN, ConditionalGAN
 from robustness.recipes import Job
 from robustness.store import Store
 from robustness.sweep import sweep
+from robustness.weights import content_hash
 
 SHORT = AdvGAN(steps=60, batch_size=20, width=4)
 
@@ -186,3 +190,29 @@ def test_a_generator_of_x_and_t_is_read_back_and_is_no_other(tmp_path):
         generators.load(path, AdvGAN(width=4), images(), state_hash(model))
     with pytest.raises(ValueError, match="`targets` must be given to a generator of x and t, got None"):
         fitted(torch.zeros(1, 1, 8, 8))
+
+
+def test_side_by_side_they_are_those_of_one_by_one(tmp_path):
+    """Catches: another seed in a worker, the generator of another model, one that its sweep does not find."""
+    project = tiny_project.make(tmp_path)
+    project.edit('kind = "normal"', 'kind = "gan"\nsteps = 20\nbatch_size = 20\nwidth = 4')
+    cards = [project.card.reseeded(seed) for seed in (1, 2)]
+    fitted, said = {}, []
+
+    def progress(what):
+        said.append(what)
+        return no_progress(what)
+
+    for workers in (1, 2):
+        harness = Harness(Store(tmp_path / f"{workers}"), tmp_path, seed=7, progress=progress)
+        train_many(cards, harness.store.root, tmp_path, 1)
+        wanted = [(card, card.perturbation("normal")) for card in cards]
+        fit_many([*wanted, *wanted], harness, workers)
+        fitted[workers] = [content_hash(aids.generator_file(harness, *of)) for of in wanted]
+        for card in cards:
+            assert harness.evidence(card, "normal").status == (OK, OK)
+    assert fitted[1] == fitted[2]
+    assert fitted[1][0] != fitted[1][1]
+    assert [what for what in said if "fitting" in what] == [
+        *("fitting a generator to tiny" for _ in cards), "fitting, percent of 2 generators",
+    ]  # fmt: skip

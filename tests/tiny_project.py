@@ -13,6 +13,7 @@ import helpers
 from robustness import cards
 from robustness.cards import Card
 from robustness.harness import Harness
+from robustness.parallel import Training
 from robustness.store import Store
 
 MODULE = """
@@ -110,10 +111,11 @@ class Project:
         self.path.write_text(text.replace(old, new, 1))
 
 
-def failing_training(i: int, card: Card) -> tuple[Path, list[str]]:
+def failing_training(i: int, task: Training) -> tuple[Path, list[str]]:
     """Stand in for a training in a process of its own, without the seconds that torch's import takes there."""
-    assert card.file.recipe is not None
-    match card.file.recipe.arguments[f"seed{card.file.recipe.seed}"]:
+    recipe = task.card.file.recipe
+    assert recipe is not None
+    match recipe.arguments[f"seed{recipe.seed}"]:
         case "raises":
             raise ValueError("no luck")
         case "dies":

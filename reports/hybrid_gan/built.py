@@ -75,6 +75,7 @@ def build(begun: Begun, harness: Harness, work: running.Work) -> Built:
     inside = begun.harness(harness)
     cards = commands.loaded(protocol.targets(begun.source, begun.scale, data.TARGETS), begun.folder)
     running.train(cards, inside, work)
+    running.fit([(card, _generator(begun.scale)) for card in cards.values()], inside, work)
     fitted = [_target(inside, card, begun.scale) for card in cards.values()]
     counts, made_of = data.write_hybrid(
         {part: begun.hidden(part) for part in begun.found}, begun.rows, fitted, begun.root
@@ -99,5 +100,8 @@ def target(harness: Harness, card: Card, perturbation: ConditionalGAN) -> Target
 
 
 def _target(harness: Harness, card: Card, scale: Scale) -> Target:
-    perturbation = ConditionalGAN.model_validate({"kind": "conditional-gan", **scale.generator})
-    return target(harness, card, perturbation)
+    return target(harness, card, _generator(scale))
+
+
+def _generator(scale: Scale) -> ConditionalGAN:
+    return ConditionalGAN.model_validate({"kind": "conditional-gan", **scale.generator})

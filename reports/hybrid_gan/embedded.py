@@ -19,6 +19,7 @@ from reports.hybrid_gan import building, built
 from reports.hybrid_gan.building import Target
 from robustness import cards
 from robustness.harness import Harness
+from robustness.parallel import fit_many
 from robustness.perturbations import ConditionalGAN
 
 TARGETS = ("digits-vgg19", "digits-shufflenet", "digits-repvgg", "digits-resnet50", "digits-mobilenet")
@@ -48,6 +49,7 @@ def write(harness: Harness, file: Path) -> Path:
     rows = {"train": train, "test": test}
     parts = {part: images.select(some, f"{part} of the hybrid digits") for part, some in rows.items()}
     file.parent.mkdir(parents=True, exist_ok=True)
+    fit_many([(card, card.perturbation("gan")) for card in every.values()], harness)
     targets = [_target(harness, card) for card in every.values()]
     counts = building.write(parts, rows, targets, file, STRENGTHS, harness.seed)
     running.say(", ".join(f"{what}: {count}" for what, count in counts.items()))
