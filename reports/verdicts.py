@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from reports.writing import table
 
-Outcome = Literal["reproduced", "not reproduced", "not testable here"]
+Outcome = Literal["reproduced", "not reproduced", "not testable here", "not measured yet"]
 
 
 class Verdict(NamedTuple):

@@ -69,7 +69,7 @@ def render(output: Path) -> list[Path]:
     results = folds.results(output, "hybrid_gan")
     figures = commands.pages(output) / "figures"
     for result in results:
-        print(f"{result['source']}, {result['scale']}: {page.verdicts(result)}")
+        print(f"{result['source']}, {result['scale']}: {page.summary(result)}")
     written = [draw(result["strips"], figures / page.figure(result), "") for result in results if result["strips"]]
     return [*written, commands.write_page("hybrid-gan.md", page.MODULE, page.body(results), output)]
 

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from reports.hybrid_gan.criteria import CLAIMS, Found
+from reports.hybrid_gan.criteria import Found, verdicts
 from reports.hybrid_gan.data import PROBES
 from reports.hybrid_gan.parts import parts
 from reports.hybrid_gan.protocol import CLASSIFIERS, NETWORKS, STREAMS
@@ -55,12 +55,12 @@ def body(results: Sequence[Result], images: str = "figures/") -> str:
     return "\n\n".join(part for result in results for part in _parts(result, images)) + "\n"
 
 
-def verdicts(result: Result) -> str:
-    """Count what came of the claims, or say which parts nothing can be said of yet."""
-    if missing := _missing(result):
-        return f"not measured yet: {', '.join(missing)}"
-    counts = Counter(decide(found(result)).outcome for decide in CLAIMS)
-    return ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+def summary(result: Result) -> str:
+    """Count what came of the claims, and name the parts that are not there yet."""
+    missing = _missing(result)
+    counts = Counter(verdict.outcome for verdict in verdicts(found(result), missing))
+    told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    return f"{told}; parts not measured yet: {', '.join(missing)}" if missing else told
 
 
 def _parts(result: Result, images: str) -> Iterator[str]:
@@ -83,7 +83,7 @@ def _what(result: Result) -> str:
         f"adversarial ones for training (of which {hybrid['train fooled']:,} mislead their target), "
         f"{hybrid['test kind']:,} of either kind for testing ({hybrid['test fooled']:,}); seed 0, "
         f"{result['provenance']['device']}. In brackets the 95 % interval, by Wilson's formula. "
-        f"{verdicts(result).capitalize()}."
+        f"Claims: {summary(result)}."
         + (f" The parts were measured on {sets} hybrid sets." if (sets := _sets(result)) > 1 else "")
     )
 
@@ -112,10 +112,8 @@ def _sets(result: Result) -> int:
 
 
 def _claims(numbers: Found, result: Result) -> str:
-    if _missing(result):
-        return "## the paper's claims\n\nDecided when every part is measured."
-    verdicts = listed(decide(numbers) for decide in CLAIMS)
-    return f"## the paper's claims\n\nEach by a criterion that was written before the run.\n\n{verdicts}"
+    told = listed(verdicts(numbers, _missing(result)))
+    return f"## the paper's claims\n\nEach by a criterion that was written before the run.\n\n{told}"
 
 
 def _shown(numbers: Found, model: str, images: str, metric: str = "accuracy", **more: str) -> str:
