@@ -318,6 +318,19 @@ def test_every_sweep_has_its_rows_and_the_generators_differ(run):
     assert not any(same)
 
 
+def test_the_page_says_how_much_more_accurate_a_network_is_than_its_twin(run):
+    """From the evidence. Catches: what is lost for what is left, which flatters who has little; twins exchanged."""
+    lines = [line for line in page.body([run[2]]).splitlines() if "| more accurate by" in line]
+    for name, line in zip(CLASSIFIERS, lines, strict=True):
+        every = [
+            [evidence(run, f"digits-{kind}-{name}@real:{sweep}") for kind in ("classify", "clean")]
+            for sweep in ("clean", *page.SWEEPS)
+        ]
+        due = [np.subtract(*((of.predictions == of.labels).mean() for of in pair)) for pair in every]
+        assert [float(cell) for cell in line.split("|")[3:-1]] == pytest.approx(due, abs=1e-4)
+        assert name in line
+
+
 def test_the_set_is_written_as_pictures_too(run):
     with array_file(run, data.HYBRID) as held:
         first, source = held["train_x"][:2], held["train_source"][0]
