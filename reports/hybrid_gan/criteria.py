@@ -111,7 +111,8 @@ def loses_less(sweep: str, what: str) -> Callable[[Found], Verdict]:
         holds = all(pairs[name]["low"] > 0 and hybrid >= twin - AS_GOOD for name, (hybrid, twin) in clean.items())
         bounds = ("", "difference"), (" from", "low"), (" to", "high")
         values = {f"{name}{word}": pair[key] for name, pair in pairs.items() for word, key in bounds}
-        return decided(f"training on the hybrid set protects against {what}", values, holds, testable=found.relative)
+        claim = f"trained on the hybrid set, each loses less of its clean accuracy under {what}"
+        return decided(claim, values, holds, testable=found.relative)
 
     return decide
 
