@@ -65,11 +65,14 @@ class Found:
         there = {row["strength"] for row in self.rows if (row["sweep"], row["images"]) == (sweep, images)}
         return sorted(there, key=float)
 
+    def under(self, model: str, sweep: str) -> float:
+        """Give the accuracy of a model on real images under a sweep, on average over the strengths."""
+        every = [self.value(model, "real", sweep=sweep, strength=name) for name in self.strengths(sweep, "real")]
+        return sum(every) / len(every) if every else math.nan
+
     def lost(self, model: str, sweep: str) -> float:
         """Give what of its clean accuracy a model loses under a sweep, on average over the strengths."""
-        clean = self.value(model, "real")
-        under = [self.value(model, "real", sweep=sweep, strength=name) for name in self.strengths(sweep, "real")]
-        return clean - sum(under) / len(under) if under else math.nan
+        return self.value(model, "real") - self.under(model, sweep)
 
 
 def detected(found: Found) -> Verdict:

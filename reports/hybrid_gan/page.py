@@ -227,10 +227,11 @@ def _pair(numbers: Found, network: str, sweep: str) -> str:
 
 def _gains(numbers: Found, network: str) -> list[str]:
     """Give how much more accurate a network is than its twin: on clean images, and on average over each sweep."""
-    kinds = ("classify", "clean")
-    hybrid, twin = (numbers.value(f"{kind}-{network}", "real") for kind in kinds)
-    lost = {sweep: [numbers.lost(f"{kind}-{network}", sweep) for kind in kinds] for sweep in SWEEPS}
-    gains = [hybrid - twin, *(hybrid - twin + theirs - own for own, theirs in lost.values())]
+    means = [
+        [numbers.value(model, "real"), *(numbers.under(model, sweep) for sweep in SWEEPS)]
+        for model in (f"classify-{network}", f"clean-{network}")
+    ]
+    gains = [hybrid - twin for hybrid, twin in zip(*means, strict=True)]
     return ["–" if math.isnan(gain) else f"{gain:+.4f}" for gain in gains]
 
 
