@@ -63,6 +63,27 @@ def test_a_model_against_itself_passes(gated):
     assert "1 gate: 1 passed" in run.summary
 
 
+@pytest.mark.parametrize("kind", [TIGHT, '\n[gate]\nkind = "recipe"\n'])
+def test_an_accepted_model_passes_by_identity_on_forty_images(project, kind):
+    """Catches: the accepted file itself called inconclusive, exit code 10, because the images are few."""
+    project.edit(project.card, ("per_class = 20", "per_class = 4"))
+    project.run("suites")
+    assert main(["baseline", "accept", "report.json", "--model", "tiny"]) == 0
+    run = ask(project, kind).run(GATE, "--robustness-strict")
+    assert run.ret == 0, run.out
+    assert "passed by identity" in gate_of(run)["message"]
+    assert {cell["verdict"] for cell in gate_of(run)["table"]["cells"]} <= {"passed", "within"}
+
+
+def test_the_same_weights_in_other_code_are_no_identity(gated):
+    """Catches: a damaged model that passes because its file of weights is the accepted one."""
+    run = damage(ask(gated), "inputs * 0.2 + 0.6").run(GATE)
+    weights = [one["weights"] for one in gate_of(run)["table"]["baseline"]["models"]]
+    assert run.report["models"][0]["weights"] in weights
+    assert gate_of(run)["outcome"] == "failed"
+    assert "decide otherwise" in gate_of(run)["table"]["notes"][0]
+
+
 def test_a_damaged_model_fails(gated):
     """Catches: a gate that reads the baseline's numbers twice, or the signs the wrong way round; images not lost."""
     was = clean_predictions(gated)
@@ -97,7 +118,7 @@ def test_a_damaged_model_fails(gated):
 )
 def test_inconclusive_is_a_setting(gated, options, code, verdict):
     """Catches: a test set too small to say anything that is called green, or red like a failure."""
-    run = ask(gated, TIGHT).run(GATE, *options)
+    run = damage(ask(gated, TIGHT), "inputs * 0.9").run(GATE, *options)  # two or three images are decided otherwise
 
     assert run.ret == code
     assert gate_of(run)["outcome"] == "inconclusive"

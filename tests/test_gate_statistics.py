@@ -150,6 +150,57 @@ def test_the_images_needed_decide_so_often():
     assert power.images_needed(0.02, 0.02, 0.06) == math.inf
 
 
+SAMPLES = 3000
+MISS = 4 * math.sqrt(0.8 * 0.2 / SAMPLES)
+"""Four standard errors of a simulated rate of 80 %."""
+
+
+@pytest.mark.parametrize("margin", [0.005, 0.02, 0.1])
+@pytest.mark.parametrize("tests", [1, 30])
+def test_what_is_promised_at_80_per_cent_is_decided_so_often(margin, tests):
+    """Catches: a formula without continuity, skewness or the variance at the margin (it decided in 3 to 80 of 100)."""
+    draws = np.random.default_rng(3)
+
+    def rate(drop, discordance, n, level):
+        lost = (discordance + drop) / 2
+        b, c, _ = draws.multinomial(n, [lost, max(lost - drop, 0), 1 - max(discordance, drop)], SAMPLES).T
+        p = paired.exceeds(b, c, n, margin) if drop > margin else paired.within(b, c, n, margin)
+        return (p <= level).mean()
+
+    for discordance in (0.002, 0.01, 0.03, 0.1, 0.3):
+        for drop in (-0.01, 0.0, 0.3 * margin, 1.8 * margin, 5 * margin):
+            if abs(drop) <= discordance:
+                n = int(power.images_needed(drop, margin, discordance, tests=tests))
+                level = 0.05 / tests if drop > margin else 0.05
+                assert rate(drop, discordance, n, level) > power.POWER - MISS, (drop, discordance, n)
+        for n in (100, 1000, 20_000):
+            if (drop := float(power.smallest_drop(margin, discordance, n, 0.05, tests))) < 1:
+                assert rate(drop, max(discordance, drop), n, 0.05 / tests) > power.POWER - MISS, (drop, discordance, n)
+
+
+@pytest.mark.parametrize(
+    ("counts", "n"),
+    [
+        ([(70, 60)], 1000),
+        ([(60, 60), (62, 50), (40, 45), (90, 90)], 1000),
+        ([(75, 25), (30, 30), (30, 30)], 2000),  # one beyond its margin
+        ([(12, 10)] * 10, 300),
+    ],
+)
+def test_the_images_that_are_said_decide_the_whole_gate(counts, n):
+    """Catches: the number of one cell said of a gate that takes all its cells together, or Holm's steps left out."""
+    margins, drops = [0.02] * len(counts), [Drop(0.9, 0.9 - (b - c) / n, 1, n, changes(b, c, n)) for b, c in counts]
+    assert "inconclusive" in judged(*counts, n=n)
+    images = math.ceil(by_weights.images_needed(margins, drops, 0.05, n))
+    draws, decides, many = np.random.default_rng(5), 0, 400
+    seen = [draws.multinomial(images, [b / n, c / n, 1 - (b + c) / n], many).T[:2] for b, c in counts]
+    b, c = (np.stack([one[i] for one in seen], axis=1) for i in (0, 1))
+    for i in range(many):
+        failed = (paired.holm(paired.exceeds(b[i], c[i], images, 0.02)) <= 0.05).any()
+        decides += failed or (paired.within(b[i], c[i], images, 0.02) <= 0.05).all()
+    assert decides / many > power.POWER - 4 * math.sqrt(0.16 / many)
+
+
 @pytest.mark.parametrize("correlated", [True, False])
 def test_an_equal_model_passes_so_often(correlated):
     """Catches: cells that are exchanged one by one, as if they were independent; eight that are one pass as one."""

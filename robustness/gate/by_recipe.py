@@ -20,14 +20,20 @@ Floats = NDArray[np.float64]
 
 
 def hold(
-    gate: GateTable, kept: Baseline, swept: Mapping[str, Evidence], cells: Sequence[Cell], waived: Mapping[str, str]
+    gate: GateTable,
+    kept: Baseline,
+    swept: Mapping[str, Evidence],
+    cells: Sequence[Cell],
+    waived: Mapping[str, str],
+    same: int | None = None,
 ) -> tuple[Any, str, dict[str, Any]]:
     """
     Hold a retraining against the accepted ones, by clean value and mean over a sweep's strengths of each metric.
 
     Where there are accepted retrainings enough to carry α, the rank of the largest standardised shortfall decides,
     which assumes only that an undamaged retraining might change places with any. Below that the t bound does, and is
-    called approximate; with fewer than five nothing is decided.
+    called approximate; with fewer than five nothing is decided. An accepted model itself, the `same` as that of this
+    number, passes by identity.
     """
     groups = summaries(cells)
     names = [name for name in groups if name not in waived]
@@ -48,8 +54,13 @@ def hold(
         below = bool(row["sign"] * row["candidate"] < bound)
         row |= {"bound": _plain(row["sign"] * bound), "caught_from": _plain(caught_from)}
         row["verdict"] = "inconclusive" if k < recipe.ENOUGH else "below" if below else "within"
+        if same is not None:
+            row["verdict"] = "within"
     table = {"cells": rows, "rank_p": p, "decided_by": "rank" if by_rank else "t bound", "k": k}
     table["strengths"] = _strengths(groups, others)
+    if same is not None:
+        how = f"this is accepted model {same + 1} of {k}: the same weights, which decide every image as they did"
+        return "passed", f"passed by identity: {how}", table | {"decided_by": "identity"}
     if k < recipe.ENOUGH:
         return (
             "inconclusive",

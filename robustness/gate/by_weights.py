@@ -23,10 +23,17 @@ LISTED = 20
 
 
 def hold(
-    gate: GateTable, kept: Baseline, swept: Mapping[str, Evidence], cells: Sequence[Cell], waived: Mapping[str, str]
+    gate: GateTable,
+    kept: Baseline,
+    swept: Mapping[str, Evidence],
+    cells: Sequence[Cell],
+    waived: Mapping[str, str],
+    same: int | None = None,
 ) -> Held:
     """
     Hold a model against the one accepted one.
+
+    If it is the `same` model, every cell passes by identity, however few the images are.
 
     Passed where in every cell the upper bound of the drop is within the margin: α bounds a false pass, uncorrected, for
     all cells must show it. Failed where in one the drop is shown to exceed it, by Holm's steps over the cells: α bounds
@@ -39,7 +46,7 @@ def hold(
         )
     was = {name: kept.evidence(0, name, evidence) for name, evidence in swept.items()}
     drops = [drop_of(cell.metric, was[cell.sweep], swept[cell.sweep], cell.strength) for cell in cells]
-    rows = judge(cells, drops, gate.alpha, waived)
+    rows = judge(cells, drops, gate.alpha, waived, same=same is not None)
     fates = [row["verdict"] for row in rows]
     if all(fate == "waived" for fate in fates):
         raise GateError("every cell is waived: nothing is left to hold the model to")
@@ -48,23 +55,65 @@ def hold(
     if worse := [row for row in rows if row["verdict"] == "failed"]:
         worst = max(worse, key=lambda row: float(row["drop"] - row["margin"]))
         return "failed", f"failed: {len(worse)} of {met} cells are worse beyond their margin; {_said(worst)}", table
+    if same is not None:
+        how = f"these are the accepted weights, and in all {met} cells they decide every image as they did"
+        return "passed", f"passed by identity: {how}", table
     if "inconclusive" not in fates:
         bounded = f"a drop of a margin passes at most {gate.alpha:.0%} of the time"
         return "passed", f"passed: in all {met} cells the drop is within its margin ({bounded})", table
-    needed = [row["images_needed"] for row in rows if row["verdict"] == "inconclusive"]
-    most = f"{max(needed):,} images" if None not in needed else "no number of images (one drop is its margin)"
+    left = [(cell, drop) for cell, drop in zip(cells, drops, strict=True) if str(cell) not in waived]
+    images = len(kept.labels)
+    needed = images_needed([cell.margin for cell, _ in left], [drop for _, drop in left], gate.alpha, images)
+    many = "no number of images would decide (one drop is its margin)"
+    if math.isfinite(needed):
+        many = f"{max(needed, images + 1):,.0f} images would decide in at least {power.POWER:.0%} of cases"
     return (
         "inconclusive",
-        f"decides nothing: {len(needed)} of {met} cells show neither; were the rates as seen, {most} would decide, and "
-        f"with these {max(row['n'] for row in rows):,} an equal model passes in {equal:.0%} of cases",
+        f"decides nothing: {fates.count('inconclusive')} of {met} cells show neither; were the rates as seen, {many}, "
+        f"and with these {images:,} an equal model passes in {equal:.0%} of cases",
         table,
     )
 
 
+def images_needed(margins: Sequence[float], drops: Sequence[Drop], alpha: float, images: int) -> float:
+    """
+    Return how many test images decide the whole gate with at least 80 % probability if the true rates are those seen.
+
+    One cell that is shown to exceed its margin decides. If no drop exceeds its margin, all cells must be shown to be
+    within theirs: the probability to miss that is shared over the cells.
+    """
+    margin, tests = np.array(margins), len(drops)
+    scale = np.array([images / drop.n for drop in drops])  # a metric may count some of the images alone
+    beyond = np.array([drop.drop for drop in drops]) > margin
+    if beyond.any():
+        return float((_needed(drops, margin, alpha, tests) * scale)[beyond].min())
+    return float((_needed(drops, margin, alpha, tests, 1 - (1 - power.POWER) / tests) * scale).max())
+
+
+def _needed(drops: Sequence[Drop], margin: Any, alpha: float, tests: int, chance: float = power.POWER) -> Any:
+    """Return how many images, as the metric counts them, decide each cell with at least probability `chance`."""
+    seen, losses, gains, counted = _arrays(drops)
+    n, error = np.array([drop.n for drop in drops]), np.array([drop.error for drop in drops])
+    by_count = power.images_needed(seen, margin, _discordance(losses, gains, n), alpha, chance, tests)
+    z = np.where(seen > margin, paired.normal_quantile(alpha / tests), paired.normal_quantile(alpha))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        by_delta = np.ceil(n * ((z + paired.normal_quantile(1 - chance)) * error / (margin - seen)) ** 2)
+    return np.where(counted, by_count, by_delta)
+
+
+def _discordance(losses: Any, gains: Any, n: Any) -> Any:
+    """Return the share of images that differ. That none does is no proof that none ever would: one more is added."""
+    return np.minimum((losses + gains + 1) / n, 1.0)
+
+
 def judge(
-    cells: Sequence[Cell], drops: Sequence[Drop], alpha: float, waived: Mapping[str, str]
+    cells: Sequence[Cell], drops: Sequence[Drop], alpha: float, waived: Mapping[str, str], *, same: bool = False
 ) -> list[dict[str, Any]]:
-    """Give the table, a row a cell; waived cells are neither failed nor counted."""
+    """
+    Return the table, a row a cell; waived cells are neither failed nor counted.
+
+    Cells of the `same` model pass by identity: their drop is 0, and no interval is about it.
+    """
     free = np.array([str(cell) not in waived for cell in cells])
     n = np.array([drop.n for drop in drops])
     margin = np.array([cell.margin for cell in cells])
@@ -72,11 +121,15 @@ def judge(
     low, high, over = _bounds(drops, margin, alpha)
     adjusted = np.ones(len(cells))
     adjusted[free] = paired.holm(over[free])
-    spread = np.array([drop.n * drop.error**2 + drop.drop**2 for drop in drops])
-    # That no image differs does not say that none ever would: as if one more did.
-    discordance = np.where(counted, (losses + gains + 1) / n, spread)
+    tests = max(int(free.sum()), 1)
     fates = np.where(adjusted <= alpha, "failed", np.where(high <= margin, "passed", "inconclusive"))
-    needed = power.images_needed(seen, margin, discordance, alpha)
+    needed = _needed(drops, margin, alpha, tests)
+    error = np.array([drop.error for drop in drops])
+    by_delta = margin + (paired.normal_quantile(alpha / tests) + paired.normal_quantile(1 - power.POWER)) * error
+    by_count = power.smallest_drop(margin, _discordance(losses, gains, n), n, alpha, tests)
+    if same:
+        low, high, adjusted = np.zeros(len(cells)), np.zeros(len(cells)), np.ones(len(cells))
+        fates, needed = np.full(len(cells), "passed"), np.full(len(cells), math.nan)
     columns = {
         "drop": seen,
         "low": low,
@@ -84,14 +137,14 @@ def judge(
         "p_fail": adjusted,
         "mcnemar": np.where(counted, paired.mcnemar(losses, gains), math.nan),
         "images_needed": np.where(fates == "inconclusive", np.maximum(needed, n + 1), needed),
-        "smallest_drop": power.smallest_drop(margin, discordance, n, alpha, max(int(free.sum()), 1)),
+        "smallest_drop": np.where(counted, by_count, by_delta),
     }
     return [
         {
             "cell": str(cell), "sweep": cell.sweep, "strength": cell.strength, "metric": cell.metric,
             "margin": cell.margin, "n": drop.n, "baseline": drop.baseline, "candidate": drop.candidate,
             "baseline_interval": _wilson(drop.baseline, drop), "candidate_interval": _wilson(drop.candidate, drop),
-            "method": drop.method,
+            "method": "identity" if same else drop.method,
             "losses": int(losses[i]) if counted[i] else None, "gains": int(gains[i]) if counted[i] else None,
             "lost": _which(drop, 1), "gained": _which(drop, -1),
             **{name: _plain(values[i], whole=name == "images_needed") for name, values in columns.items()},

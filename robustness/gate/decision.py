@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 from robustness.cards import Card
 from robustness.evidence import OK, Evidence
 from robustness.gate import baseline as baselines
 from robustness.gate import by_recipe, by_weights, protocol
 from robustness.gate.baseline import Baseline
 from robustness.gate.differences import Cell, GateError, applies
+from robustness.measures import detection
 from robustness.measures.metrics import MetricError
 
 Outcome = Literal["passed", "failed", "inconclusive", "errored"]
@@ -41,10 +44,12 @@ def decide(card: Card, get: Callable[[str], Evidence]) -> Decision:
         cells = _cells(card, kept, swept)
         waived = {w.cell: str(w) for w in card.file.waivers if w.cell is not None and not w.expired}
         hold = by_weights.hold if gate.kind == "weights" else by_recipe.hold
-        outcome, said, table = hold(gate, kept, swept, cells, waived)
+        same = _identical(kept, swept, cells)
+        outcome, said, table = hold(gate, kept, swept, cells, waived, same)
     except (GateError, MetricError) as error:
         return Decision("errored", f"{card.name}: {error}")
-    about = {"kind": gate.kind, "alpha": gate.alpha, "baseline": _about(kept), "notes": _notes(kept, swept)}
+    about: dict[str, Any] = {"kind": gate.kind, "alpha": gate.alpha, "baseline": _about(kept)}
+    about["notes"] = _notes(kept, swept, same=same is not None)
     about["evidence"] = {name: evidence.provenance.get("key") for name, evidence in swept.items()}
     return Decision(outcome, f"{card.name}: the gate of its {gate.kind} {said}", {**about, **table})
 
@@ -107,6 +112,33 @@ def _cells(card: Card, kept: Baseline, swept: Mapping[str, Evidence]) -> list[Ce
     return found
 
 
+def _identical(kept: Baseline, swept: Mapping[str, Evidence], cells: Sequence[Cell]) -> int | None:
+    """
+    Return the number of the accepted model that this one is: the same weights, and the same decision on every image.
+
+    The weights alone are not enough: other code, or another device, may make another model of them.
+    """
+    weights = next(iter(swept.values())).provenance["subject"]["weights"]
+    for which, one in enumerate(kept.accepted):
+        if one["weights"] == weights:
+            was = {name: kept.evidence(which, name, evidence) for name, evidence in swept.items()}
+            if all(_decides_alike(cell, was[cell.sweep], swept[cell.sweep]) for cell in cells):
+                return which
+    return None
+
+
+def _decides_alike(cell: Cell, was: Evidence, now: Evidence) -> bool:
+    """Say whether a cell's classes, what is discarded, and the scores that the baseline holds are the same."""
+    before, after = was.index(cell.strength), now.index(cell.strength)
+    alike = np.array_equal(was.predictions[before], now.predictions[after])
+    if was.attack_probability is not None and now.attack_probability is not None:
+        alike &= np.array_equal(detection.discarded(was, before), detection.discarded(now, after))
+    name = baselines.SCORES.get(cell.metric)
+    if name is not None:
+        alike &= np.array_equal(getattr(was, name)[before], getattr(now, name)[after])
+    return alike
+
+
 def _margin(margin: float | None, margins: Mapping[str, Sequence[float]], sweep: str, row: int) -> float:
     return margins[sweep][row] if sweep in margins else margin or 0.0
 
@@ -115,7 +147,7 @@ def _about(kept: Baseline) -> dict[str, Any]:
     return {"accepted": len(kept.accepted), "models": [dict(one) for one in kept.accepted]}
 
 
-def _notes(kept: Baseline, swept: Mapping[str, Evidence]) -> list[str]:
+def _notes(kept: Baseline, swept: Mapping[str, Evidence], *, same: bool) -> list[str]:
     """Say what a reader should know and no comparison refuses."""
     found = next(iter(swept.values())).provenance
     notes = []
@@ -124,7 +156,8 @@ def _notes(kept: Baseline, swept: Mapping[str, Evidence]) -> list[str]:
         notes.append(f"accepted on {', '.join(devices)}, measured now on {found.get('device')}")
     weights = found["subject"]["weights"]
     if weights in [one["weights"] for one in kept.accepted]:
-        notes.append("its weights are those of an accepted model")
+        other = "" if same else ", and decide otherwise: other code, another device or other versions"
+        notes.append(f"its weights are those of an accepted model{other}")
     if bare := sum(status != OK for name in swept for status in kept.status[name].values()):
         notes.append(f"{bare} cell(s) without numbers in the baseline are not compared")
     return notes
