@@ -89,15 +89,18 @@ def measurable(cards: Iterable[Card]) -> list[Measurable]:
     return [Measurable(card.name, sweep) for card in cards if card.measured for sweep in ("clean", *card.file.sweeps)]
 
 
-def suggested(evidence: Mapping[str, Evidence | None]) -> str:
+def suggested(evidence: Mapping[str, Evidence | None], doubted: Sequence[str] = ()) -> str:
     """
-    Give claims of accuracy as TOML, by sweep: the lower end of each 95 % interval less a margin, rounded down.
+    Return claims of accuracy as TOML, by sweep: the lower end of each 95 % interval less a margin, rounded down.
 
+    None at all while some doubt stands against the numbers, or could not be looked for.
     Where that is not beyond what a classifier that knows nothing may get by luck, no claim is possible; a sweep of
     which none is, or some cell has no numbers, is left out.
     """
     from robustness.cardfile import claims_table
 
+    if doubted:
+        return ""
     tables = []
     for sweep, found in evidence.items():
         if found is None or set(found.status) != {OK}:

@@ -52,6 +52,8 @@ class Session:
     """By test id: what came of each gate that was planned."""
     others: dict[str, str] = field(default_factory=dict)
     """By test id: why a test of a card failed that holds none of its claims, as one of a doubt."""
+    doubted: dict[str, list[str]] = field(default_factory=dict)
+    """By model: the doubts that were raised, or could not be looked for."""
     keys: dict[tuple[str, str], str] = field(default_factory=dict)
     heard: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.time)
@@ -261,9 +263,12 @@ class Session:
             measured = self.measuring.of(card.name)
             if mine or measured or card.name in gates:
                 evidence = self._evidence(card)
-                claims = suggested(evidence) if card.measured else ""
+                doubted = self._doubted(card, evidence)
+                claims = suggested(evidence, doubted) if card.measured else ""
                 caught = self._caught(card, evidence)
-                results.append(ModelResult(card, evidence, mine, gates.get(card.name), measured, claims, caught))
+                results.append(
+                    ModelResult(card, evidence, mine, gates.get(card.name), measured, claims, caught, doubted)
+                )
         return build(results, self._about(complete, code), self.notices)
 
     def illustrate(self, document: dict[str, Any]) -> None:
@@ -283,6 +288,12 @@ class Session:
                 clean = self.harness.kept(card, "clean", self.harness.key(card, "clean"))
                 found |= {} if clean is None else {"clean": clean}
         return found
+
+    def _doubted(self, card: Card, evidence: Mapping[str, Evidence | None]) -> list[str]:
+        """Return the open doubts of a card: those whose tests failed, and those that its sweeps have raised."""
+        swept = (doubt for each in evidence.values() if each for doubt in each.provenance.get("doubts", []))
+        open_ = dict.fromkeys([*self.doubted.get(card.name, []), *swept])
+        return [doubt for doubt in open_ if doubt not in card.file.doubts]
 
     def _caught(self, card: Card, evidence: Mapping[str, Evidence | None]) -> dict[str, Any] | None:
         """Give what damage to a card's own model is caught, where that was kept and still fits."""

@@ -50,19 +50,21 @@ def test_doubts(card, doubt, findings, request):
             "seed": harness.seed,
         }
 
-    found = findings("doubts", about, look)[doubt]
-    request.node.user_properties.append(("seen", found["seen"]))
-    if found["doubted"] is None:
-        pytest.skip(f"{card.name}, {doubt}: {found['seen']}")
-    if not found["doubted"]:
+    answer = findings("doubts", about, look)[doubt]
+    request.node.user_properties.append(("seen", answer["seen"]))
+    if answer.get("broken"):
+        pytest.fail(f"{card.name}: {doubt} {answer['seen']}", pytrace=False)
+    if answer["doubted"] is None:
+        pytest.skip(f"{card.name}, {doubt}: {answer['seen']}")
+    if not answer["doubted"]:
         return
-    said = f"{card.name}: {doubt}: {found['seen']}"
+    said = f"{card.name}: {doubt}: {answer['seen']}"
     if known := card.file.doubts.get(doubt):
         harness.notice(f"known doubt: {said} (its card: {known})")
         pytest.xfail(f"{said}; its card: {known}")
     harness.notice(f"doubt: {said}")
     pytest.fail(
-        f"{card.name}: {doubt}\n  seen: {found['seen']}\n  why it matters: {DOUBTS[doubt].why}\n"
+        f"{card.name}: {doubt}\n  seen: {answer['seen']}\n  why it matters: {DOUBTS[doubt].why}\n"
         f"  to try: {DOUBTS[doubt].repair} (docs/doubts.md)",
         pytrace=False,
     )

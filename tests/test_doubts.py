@@ -13,7 +13,7 @@ from torch import nn
 
 from robustness import cards, doubts
 from robustness.datasets import from_arrays
-from robustness.doubts import permuted
+from robustness.doubts import forward, permuted
 from robustness.doubts.look import look
 from robustness.errors import CardError
 from robustness.modules import state_hash
@@ -207,17 +207,73 @@ def test_transfer_beats_white_box(healthy):
     assert alone["transfer beats white-box"] == {"seen": "not looked for: no other model is named", "doubted": None}
 
 
-def test_without_gradients_only_the_forward_is_looked_at(healthy):
+@pytest.mark.parametrize("how", ["numpy", "no_grad"])
+def test_without_gradients_only_the_forward_is_looked_at(healthy, how):
     """Catches: a model that no gradient attack can be made on and that is cleared of what such attacks show."""
 
     def constant(inputs):
         return torch.from_numpy(inputs.detach().numpy().copy())
 
-    _, found = doubted(Around(healthy, before=constant))
+    model = Around(healthy, before=constant)
+    if how == "no_grad":
+        model = Around(healthy)
+        model.forward = torch.no_grad()(model.forward)
+    _, found = doubted(model)
     told = {name for name, one in found.items() if one["doubted"] is not None}
-    forward = {"non-deterministic forward", "depends on the batch", "probabilities for logits", "permuted classes"}
-    assert told <= forward | {"misses planted examples"}
+    assert told == {
+        "non-deterministic forward", "depends on the batch", "probabilities for logits", "permuted classes",
+    }  # fmt: skip
+    assert set(found) == set(doubts.DOUBTS)
+    assert not any("broken" in one for one in found.values()), found
     assert "do not depend on the images differentiably" in found["zero gradients"]["seen"]
+
+
+def test_a_doubt_that_breaks_takes_no_other_with_it(healthy, monkeypatch):
+    """Catches: a traceback for all; what was raised taken for a property of the model."""
+
+    def broken(trial):
+        raise KeyError("mean")
+
+    _, found = doubted(healthy)
+    monkeypatch.setattr(forward, "of_outputs", broken)
+    _, now = doubted(healthy)
+    assert now.pop("probabilities for logits") == {
+        "seen": "could not be looked for: KeyError: 'mean'", "doubted": None, "broken": True,
+    }  # fmt: skip
+    found.pop("probabilities for logits")
+    assert now == found
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        lambda logits: logits - torch.linspace(-1, 1, 10),  # log-priors
+        lambda logits: logits.masked_fill(torch.arange(10) > 9, -1e3),
+        lambda logits: torch.stack([logits, logits + torch.arange(10) / 100]).mean(0),  # heads
+        lambda logits: logits[:, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]],
+        lambda logits: logits.view(-1, 2, 5).flatten(1),
+        lambda logits: logits @ torch.eye(10),
+    ],
+)
+def test_what_comes_after_the_last_layer_may_have_the_shape_of_the_classes(healthy, after):
+    """Catches: a last layer of two outputs before a sum, a mask or an index over ten; no examples planted there."""
+    raised, found = doubted(Around(healthy, after=after), source=healthy)
+    assert raised == set()
+    assert all(one["doubted"] is False for one in found.values()), found
+
+
+def test_a_forward_that_raises_for_one_image_is_an_error_of_one_doubt(healthy):
+    """Catches: an error that skips a doubt, which then stands in nobody's way."""
+
+    def some(inputs):
+        if len(inputs) == 1 and not torch.is_grad_enabled():
+            raise ValueError("expected more than 1 value\nper channel")
+        return inputs
+
+    raised, found = doubted(Around(healthy, before=some))
+    broken = {name: one["seen"] for name, one in found.items() if one.get("broken")}
+    assert broken == {"depends on the batch": "could not be looked for: ValueError: expected more than 1 value"}
+    assert raised == set()
 
 
 CARD = helpers.CARD.replace("[sweeps.normal]", '[sweeps.fgsm]\nkind = "fgsm"\nstrengths = [0.1]\n\n[sweeps.normal]')

@@ -159,7 +159,7 @@ def _doubts(harness: Harness, card: Card, module: nn.Module, images: Images) -> 
     rows = []
     for name, said in found.items():
         fine = None if said["doubted"] is None else not said["doubted"]
-        rows.append(Row(name, fine, said["seen"], str(DOUBTS[name].repair)))
+        rows.append(Row(name, False if said.get("broken") else fine, said["seen"], str(DOUBTS[name].repair)))
     return rows
 
 

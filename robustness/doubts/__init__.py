@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -76,3 +77,18 @@ DOUBTS = {
     ),
 }
 """By name; docs/doubts.md says how each is looked for."""
+
+
+def doubt_of(nodeid: str, models: Iterable[str]) -> tuple[str, str] | None:
+    """
+    Return the model and the doubt that the id of a test names; None if it is no test of a doubt on these models.
+
+    >>> doubt_of("suites/test_doubts.py::test_doubts[fast-mlp-zero gradients]", ["mlp", "fast-mlp"])
+    ('fast-mlp', 'zero gradients')
+    """
+    if "::test_doubts[" not in nodeid:
+        return None
+    within = nodeid.partition("::test_doubts[")[2].rpartition("]")[0]
+    # pytest escapes what is not ASCII.
+    ids = {f"{model}-{doubt}".encode("unicode_escape").decode(): (model, doubt) for model in models for doubt in DOUBTS}
+    return ids.get(within)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +21,10 @@ RIDGE = 1.0
 """Of the mean variance: with less, one feature that nothing near turns on decides, and any corner turns it on."""
 ROOM = 2**23
 """Bytes of images that pass at once where features alone are asked for."""
+
+
+class CannotPlant(ModelError):
+    """A model, or features of its images, that no example can be planted in."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def plant(
 
     ``near`` random images within 0.95·ε are to stay in class 0 and one random corner of the ball to be in class 1;
     ``closeness`` says how near the boundary lies to that corner. An image whose corner the features cannot tell
-    apart is left out. ModelError where the model does not end in a linear layer.
+    apart is left out. CannotPlant, a ModelError, if the model does not end in a linear layer.
     """
     layer = _last_linear(classifier, inputs[:2])
     draw, readouts, kept, examples = generator(seed, Purpose.DOUBTED, 0), [], [], []
@@ -71,13 +73,13 @@ def plant(
                 examples.append(images[-1].clone())  # a view would keep all that is near it
                 kept.append(i)
     if not kept:
-        raise ModelError(
+        raise CannotPlant(
             "planting needs features that tell a perturbed image from its neighbours, but those of none of "
             f"{len(inputs)} images do at epsilon {epsilon:g}; take a larger one"
         )
     weights = torch.stack([weight for weight, _ in readouts]).to(inputs)
     biases = torch.stack([bias for _, bias in readouts]).to(inputs)
-    module = _with(classifier, layer, Readout(weights, biases))
+    module = Read(classifier, layer, Readout(weights, biases))
     return Planted(module, inputs[kept].clone(), torch.stack(examples).clone(), epsilon)
 
 
@@ -183,16 +185,30 @@ def _last_linear(classifier: nn.Module, inputs: Tensor) -> nn.Linear:
         for hook in hooks:
             hook.remove()
     if not called or called.count(called[-1]) > 1:
-        raise ModelError(
+        raise CannotPlant(
             "planting needs a model that ends in a linear layer (nn.Linear, on features of shape (N, features), run "
             "once a pass), got one without; attacks on it cannot be tried in this way"
         )
     return called[-1]
 
 
-def _with(classifier: nn.Module, layer: nn.Linear, readout: Readout) -> nn.Module:
-    """Give a copy of a model with another last layer; the other parameters are shared."""
-    shared: dict[int, Any] = {id(parameter): parameter for parameter in classifier.parameters()}
-    if classifier is layer:
-        return readout
-    return copy.deepcopy(classifier, {**shared, id(layer): readout})
+class Read(nn.Module):
+    """
+    A model with another last layer: what its own last one makes of the features, and all after it, is left out.
+
+    So a prior, a mask or a mean over classes that comes later meets no other number of outputs.
+    """
+
+    def __init__(self, classifier: nn.Module, layer: nn.Linear, readout: Readout) -> None:
+        super().__init__()
+        self.classifier, self.layer, self.readout = classifier, layer, readout
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the logits of the readout, (N, 2)."""
+        features: list[Tensor] = []
+        hook = self.layer.register_forward_pre_hook(lambda _, arguments: features.append(arguments[0].float()))
+        try:
+            self.classifier(inputs)
+        finally:
+            hook.remove()
+        return self.readout(features[-1])  # type: ignore[no-any-return]

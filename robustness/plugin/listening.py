@@ -66,6 +66,8 @@ class Listener:
         session = session_of(self._config)
         if report.nodeid in session.gates and (report.when == "call" or not report.passed):
             _hear_gate(session, report)
+        if report.failed:
+            _hear_doubt(session, report)
         measured = report.nodeid in session.measuring.planned
         if report.failed and "card" in dict(report.user_properties):
             session.hear_other(report.nodeid, _reason(report))
@@ -147,6 +149,16 @@ def _spare_hypothesis(config: pytest.Config) -> None:
     """
     if "hypothesis" not in sys.modules and config.pluginmanager.has_plugin("hypothesispytest"):
         config.pluginmanager.unregister(name="hypothesispytest")
+
+
+def _hear_doubt(session: Session, report: pytest.TestReport) -> None:
+    """Note a doubt that was raised, or could not be looked for; of a worker that died nothing but the id is known."""
+    from robustness.doubts import doubt_of
+    from robustness.errors import RobustnessError
+
+    with suppress(RobustnessError):  # cards that cannot be read have no doubts
+        if doubted := doubt_of(report.nodeid, [card.name for card in session.cards]):
+            session.doubted.setdefault(doubted[0], []).append(doubted[1])
 
 
 def _hear_gate(session: Session, report: pytest.TestReport) -> None:

@@ -65,6 +65,8 @@ class ModelResult:
     """Claims that these would suggest, as TOML."""
     caught: Mapping[str, Any] | None = None
     """From which level on damage to it is caught (docs/caught.md), where that was kept beside its card."""
+    doubted: Sequence[str] = ()
+    """The doubts that were raised, or could not be looked for."""
 
 
 def build(models: Sequence[ModelResult], run: Mapping[str, Any], notices: Sequence[str]) -> dict[str, Any]:
@@ -160,6 +162,7 @@ def _model(result: ModelResult, run: Mapping[str, Any]) -> dict[str, Any]:
         "candidate": None if card.candidate is None else plain(str(card.candidate)),
         "suggested": plain(result.suggested),
         **_origin(result, run),
+        "open_doubts": [plain(name) for name in result.doubted],
         "known_doubts": [{"doubt": plain(name), "reason": plain(said)} for name, said in card.file.doubts.items()],
         "not_run": [name for name in names if name not in taken],
         "sweeps": [plain(sweep_entry(card, name, result.evidence.get(name), by_cell)) for name in taken],

@@ -9,7 +9,7 @@ from typing import Any
 from robustness.reporting.gates import caught_grid, caught_sentences, gate_grid, gate_sentences, waiver_sentences
 from robustness.reporting.plain import latex, markdown
 from robustness.reporting.rows import MARKS, NAME, PAGE, PRINT, grid, has_numbers, shown_sweeps
-from robustness.reporting.sentences import doubts, not_run, origin, remarks, title, without_numbers
+from robustness.reporting.sentences import doubts, not_run, origin, remarks, standing, title, without_numbers
 from robustness.reporting.tables import other_claims, summary, verdict_on
 
 MESSAGE = 500
@@ -50,7 +50,7 @@ def _markdown_model(model: Plain) -> Iterator[str]:
     for name, value in (("weights", model["weights"]), ("test images", model["data"]["fingerprint"])):
         if value:
             yield f"- SHA-256 of the {name}: `{markdown(value)}`"
-    yield from (f"- **{markdown(said)}**" for said in doubts(model))
+    yield from (f"- **{markdown(said)}**" for said in (*doubts(model), *standing(model)))
     yield from (f"- {markdown(said)}" for said in not_run(model))
     yield ""
     for sweep in shown_sweeps(model):

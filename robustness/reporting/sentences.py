@@ -86,6 +86,15 @@ def doubts(model: Plain) -> Iterator[str]:
         yield one_line(f"Doubt: {doubt}{_after(': ', str(DOUBTS.get(doubt, '')))}.")
 
 
+def standing(model: Plain) -> Iterator[str]:
+    """Say which doubts stand against a model's numbers: raised in this run, or not to be looked for."""
+    if names := model["open_doubts"]:
+        yield one_line(
+            f"Doubts stand against these numbers of {model['name']}: {'; '.join(names)}. Settle them first "
+            "(docs/doubts.md); until then no claims are suggested."
+        )
+
+
 def not_run(model: Plain) -> Iterator[str]:
     """Say which of a card's sweeps were no part of the run."""
     if model["not_run"]:

@@ -10,7 +10,7 @@ from robustness.reporting.document import OUTCOMES, RED
 from robustness.reporting.gates import gate_counts, gate_grid, gate_sentences, waiver_sentences
 from robustness.reporting.plain import count, one_line
 from robustness.reporting.rows import COLUMNS, DASH, MARKS, NAME, TERMINAL, grid, has_numbers, mark, shown_sweeps
-from robustness.reporting.sentences import doubts, not_run, origin, remarks, title, without_numbers
+from robustness.reporting.sentences import doubts, not_run, origin, remarks, standing, title, without_numbers
 
 BARE = re.compile(f"[-+.e0-9]*|{DASH}")
 """An entry that is a number, or stands for one, and nothing else."""
@@ -181,14 +181,12 @@ def _and(said: str) -> str:
 
 
 def suggestions(document: Plain) -> Iterator[str]:
-    """Give the claims that measured sweeps suggest, as TOML to paste into a card; a model with doubts has them said."""
-    doubted = any(notice.startswith("doubt: ") for notice in document["notices"])
+    """Return the claims that measured sweeps suggest, as TOML to paste into a card; or the doubts that forbid any."""
     for model in document["models"]:
+        yield from standing(model)
         if model["suggested"]:
             yield ""
             yield one_line(f"What {model['name']} may claim, 0.01 below the lower ends of the intervals, for its card:")
-            if doubted:
-                yield "(Doubts stand against these numbers: settle them first.)"
             yield ""
             yield from (one_line(line) for line in model["suggested"].splitlines())
 

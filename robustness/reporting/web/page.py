@@ -10,7 +10,7 @@ from robustness.reporting.document import RED
 from robustness.reporting.gates import caught_grid, caught_sentences, gate_grid, gate_sentences, waiver_sentences
 from robustness.reporting.plain import count, one_line
 from robustness.reporting.rows import MARKS, PAGE, grid, has_numbers, shown_sweeps
-from robustness.reporting.sentences import doubts, not_run, origin, remarks, title, without_numbers
+from robustness.reporting.sentences import doubts, not_run, origin, remarks, standing, title, without_numbers
 from robustness.reporting.tables import summary
 from robustness.reporting.web import curves, heat
 
@@ -40,7 +40,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         finalize=_shown,
     )
-    for function in (count, doubts, not_run, origin, remarks, title, without_numbers, summary, has_numbers):
+    for function in (count, doubts, not_run, origin, remarks, standing, title, without_numbers, summary, has_numbers):
         found.globals[function.__name__] = function
     found.globals |= {
         "MARKS": MARKS,

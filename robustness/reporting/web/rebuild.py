@@ -60,6 +60,7 @@ def read(path: Path) -> dict[str, Any]:
         for model in document["models"]:
             model.setdefault("factory", None)
             model.setdefault("known_doubts", [])
+            model.setdefault("open_doubts", [])
             model.setdefault("caught", None)
             for sweep in model["sweeps"]:
                 for key, value in LATER.items():
