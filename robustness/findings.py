@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustness import hardware, sources
+from robustness import aids, hardware, sources
 from robustness.errors import StoreError
 from robustness.evidence import SEMANTICS
 from robustness.store import canonical
@@ -23,21 +24,25 @@ Found = dict[str, Any]
 Make = Callable[["nn.Module", "Images"], Found]
 
 
-def findings(harness: Harness, card: Card, what: str, parameters: Mapping[str, Any], make: Make) -> Found:
+def findings(
+    harness: Harness,
+    card: Card,
+    what: str,
+    parameters: Mapping[str, Any],
+    make: Make,
+    sweeps: Collection[str] | None = None,
+) -> Found:
     """
-    Give what is found of a card's model on its test images: a document from the store, or made now.
+    Return what was found of a card's model on its test images: a document from the store, or made now.
 
-    ``make(classifier, images)`` gives plain values that depend on the model, the images and ``parameters`` alone,
-    and on the code of the module of `robustness.properties`, or of the package, that is called ``what``.
+    ``make(classifier, images)`` returns plain values that depend on the model, the images, ``parameters`` and code
+    alone. All of that is in the key or checked before a document is believed: the source files of this package, the
+    project's files behind the model and behind the sources of ``sweeps`` (all of the card's if not given), and the
+    versions of the distributions that these and Hypothesis' strategies use.
     """
     about = {"semantics": SEMANTICS, "what": what, "parameters": parameters, **harness.model(card)}
     about |= {"images": harness.images(card).fingerprint, "device": hardware.device_kind(harness.device)}
-    here = Path(__file__).parent
-    code = [
-        file for file in (here / "properties" / f"{what}.py", *sorted((here / what).glob("*.py"))) if file.is_file()
-    ]
-    if code:
-        about["code"] = {file.name: sources.file_hash(file) for file in code}
+    about["code"] = package_hash()
     key, store = hashlib.sha256(canonical(about)).hexdigest(), harness.store
     if key not in harness.found:
         with harness.once(f"findings-{key}"):
@@ -47,18 +52,36 @@ def findings(harness: Harness, card: Card, what: str, parameters: Mapping[str, A
                     harness.notice(f"{reason}; looked for again")
                 with store.alone(f"findings-{key}", f"looking for {what} of {card.name}"):
                     kept, _ = store.findings(key, card.project)  # somebody else may have been first
-                    kept = kept or _made(harness, card, f"{card.name}:{what}", key, make)
+                    names = list(card.file.sweeps) if sweeps is None else sweeps
+                    kept = kept or _made(harness, card, f"{card.name}:{what}", key, make, names)
         harness.found[key] = kept["result"]
     return harness.found[key]
 
 
-def _made(harness: Harness, card: Card, label: str, key: str, make: Make) -> Found:
+@cache
+def package_hash(folder: Path = Path(__file__).parent) -> str:
+    """
+    Return the hash of this package's source files, read without importing any.
+
+    What a contract, a search or a doubt finds depends on the perturbation, the sweep and the gradients that it tries:
+    evidence has a version of its semantics for them, and these are what holds that version to its word.
+    """
+    files = {file.relative_to(folder).as_posix(): sources.file_hash(file) for file in sorted(folder.rglob("*.py"))}
+    return hashlib.sha256(canonical(files)).hexdigest()
+
+
+def _made(harness: Harness, card: Card, label: str, key: str, make: Make, sweeps: Collection[str]) -> Found:
     loaded = harness.classifier(card)
+    behind = [aids.behind(harness, card, sweep) for sweep in sweeps]
+    files, versions = dict(loaded.sources), {**loaded.distributions, **sources.versions(["hypothesis"])}
+    for each in behind:
+        files |= each.sources
+        versions |= each.distributions
     found = {
         "key": key,
         "label": label,
-        "sources": loaded.sources,
-        "distributions": loaded.distributions,
+        "sources": files,
+        "distributions": versions,
         "result": make(loaded.module, harness.images(card)),
     }
     try:

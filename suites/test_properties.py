@@ -49,7 +49,7 @@ def test_search(card, harness, findings, request):
     examples = max(1, round(table.examples * SCALES.get(profile, 1.0)))
     seed = secrets.randbelow(2**31) if profile == "robustness-thorough" else harness.seed
     about = table.model_dump(exclude={"flip_rate"}) | {"examples": examples, "seed": seed}
-    found = findings("search", lambda: about, look)
+    found = findings("search", lambda: about, look, sweeps=())
     request.node.user_properties += [("flip_rate", found["flip_rate"]), ("images", len(found["images"]))]
     if not found["images"]:
         pytest.fail(f"{card.name} is sure of no image that it is right on; there is nothing to flip", pytrace=False)

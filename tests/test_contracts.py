@@ -1,5 +1,11 @@
 """The contracts of perturbations: what breaks one is found, by its name, and what keeps them all is left alone."""
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import helpers
 import pytest
 import torch
@@ -63,3 +69,35 @@ def test_what_breaks_one_is_found(sweep, monkeypatch, perturb, contract):
     assert contract in found
     assert set(found) <= {contract, "inside its ball"}
     assert "at strength" in found[contract]
+
+
+def test_a_perturbation_that_breaks_later_is_found_with_a_warm_store(tmp_path):
+    """Catches: findings that are believed although the code of what was checked is another now."""
+    card = helpers.project(tmp_path / "project", card=helpers.CARD.replace('"normal"', '"fgsm"'))
+    shutil.copy(helpers.ROOT / "suites" / "test_properties.py", card.parent)
+    package = Path(contracts.__file__).parents[1]
+    copied = shutil.copytree(package, tmp_path / "site" / "robustness", ignore=shutil.ignore_patterns("__pycache__"))
+
+    def run():
+        told = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "test_properties.py::test_contracts", "-p", "no:cacheprovider",
+             "--robustness-card", card, "--robustness-store", tmp_path / "store"],
+            cwd=card.parent, env={**os.environ, "PYTHONPATH": str(copied.parent)}, capture_output=True, text=True,
+            timeout=helpers.LIMIT,
+        )  # fmt: skip
+        return told.returncode, told.stdout + told.stderr
+
+    assert run()[0] == 0
+    kept = list((tmp_path / "store" / "findings").rglob("*.json"))
+    assert len(kept) == 1
+    assert run()[0] == 0
+    assert list((tmp_path / "store" / "findings").rglob("*.json")) == kept  # believed: nothing was looked for again
+    fgsm = copied / "perturbations" / "fgsm.py"
+    text = fgsm.read_text()
+    assert "return steepest(found, self.norm, out=found)" in text
+    fgsm.write_text(
+        text.replace("return steepest(found, self.norm, out=found)", "return 1.3 * steepest(found, self.norm)")
+    )
+    code, said = run()
+    assert code == 1, said
+    assert "inside its ball" in said

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
@@ -139,16 +139,22 @@ def sweep(request: pytest.FixtureRequest, card: Card) -> Callable[..., Evidence]
 @pytest.fixture
 def findings(request: pytest.FixtureRequest, card: Card) -> Callable[..., dict[str, Any]]:
     """
-    Give what is found of the card's model: `findings(what, parameters, make)`, from the store or made now.
+    Return what is found of the card's model: `findings(what, parameters, make)`, from the store or made now.
 
-    ``parameters`` is called for what the findings depend on beside the model and its images, see `robustness.findings`.
+    ``parameters`` is called for what the findings depend on beside the model and its images; ``sweeps`` names the
+    card's sweeps that they try, all if not given. See `robustness.findings`.
     """
     from robustness import findings as kept
 
     harness = session_of(request.config).harness
 
-    def found(what: str, parameters: Callable[[], Any], make: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-        return _told(request.config, lambda: kept.findings(harness, card, what, parameters(), make))
+    def found(
+        what: str,
+        parameters: Callable[[], Any],
+        make: Callable[..., dict[str, Any]],
+        sweeps: Collection[str] | None = None,
+    ) -> dict[str, Any]:
+        return _told(request.config, lambda: kept.findings(harness, card, what, parameters(), make, sweeps))
 
     return found
 
