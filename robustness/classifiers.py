@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustness import factories, sources
+from robustness import factories, sources, weights
 from robustness.cards import Card
 from robustness.errors import ModelError
 from robustness.found import adapting, checkpoints, libraries
@@ -109,6 +109,32 @@ def untrained(card: Card, classes: Sequence[str]) -> nn.Module:
         return module
     with _named(card):
         return adapting.adapted(card, module, classes)[0]
+
+
+def give_shapes(module: nn.Module, shape: Callable[[], tuple[int, int, int]]) -> None:
+    """
+    Give lazy layers their shapes by a pass of two images of a shape, (C, H, W), that is asked for where there are any.
+
+    Raise ModelError where that pass does not get to them.
+    """
+    lazy = nn.modules.lazy.LazyModuleMixin
+    if not any(isinstance(each, lazy) for each in module.modules()):
+        return
+    was = {each: each.training for each in module.modules()}
+    with torch.no_grad():
+        try:
+            module.eval()(torch.zeros(2, *shape()))
+        except Exception as error:  # the model's own code
+            raise ModelError(
+                f"its lazy layers get their shapes from a forward pass, which raised {type(error).__name__} for images "
+                f"of shape (N, {', '.join(map(str, shape()))}): {error}"
+            ) from error
+    for each, training in was.items():
+        each.training = training
+    if left := [name for name, each in module.named_modules() if isinstance(each, lazy)]:
+        raise ModelError(
+            f"a forward pass must reach all lazy layers, to give them shapes, but not {weights.five(left)}"
+        )
 
 
 def inner(module: nn.Module) -> nn.Module:

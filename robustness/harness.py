@@ -144,7 +144,9 @@ class Harness:
             from robustness import classifiers
 
             with self.once(f"module-{key}"):
-                self._loaded[key] = self._spoilt(card, classifiers.load(card, file, classes, shape))
+                loaded = classifiers.load(card, file, classes, shape)
+                classifiers.give_shapes(loaded.module, lambda: self.images(card).shape)
+                self._loaded[key] = self._spoilt(card, loaded)
             for notice in self._loaded[key].notices:
                 self.notice(f"{card.name}: {notice}")
         return self._loaded[key]

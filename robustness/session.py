@@ -133,9 +133,9 @@ class Session:
         if card.name not in self._lent:
             from robustness import classifiers
 
-            self._lent[card.name] = classifiers.load(
-                card, self.harness.weights(card), self.harness.classes(card)
-            ).module
+            module = classifiers.load(card, self.harness.weights(card), self.harness.classes(card)).module
+            classifiers.give_shapes(module, lambda: self.harness.images(card).shape)
+            self._lent[card.name] = module
         return self._lent[card.name]
 
     def card(self, name: str) -> Card:

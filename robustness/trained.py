@@ -50,7 +50,9 @@ def random(harness: Harness, card: Card) -> Path:
 
             assert seed is not None
             with randomness.own(seed):
-                state = classifiers.built(card).state_dict()
+                module = classifiers.built(card)
+                classifiers.give_shapes(module, lambda: harness.images(card).shape)
+                state = module.state_dict()
             harness.store.write(path, weights.to_bytes(state, {"seed": str(seed)}))
     return path
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustness.errors import ModelError, plain
-from robustness.found import formats
+from robustness.found import formats, pickles
 from robustness.sources import file_hash
 
 if TYPE_CHECKING:
@@ -72,16 +72,21 @@ def raw(path: Path) -> Any:
 
     if not path.is_file():
         raise ModelError(f"{path}: there is no such weights file")
-    if repair := formats.whole_model(path):
-        raise ModelError(f"{path}: {repair}")
+    if problem := formats.mistaken_file(path) or formats.whole_model(path):
+        raise ModelError(f"{path}: {problem}")
     try:
         if path.suffix == ".safetensors":
             import safetensors.torch
 
             return safetensors.torch.load(path.read_bytes())
+        if path.suffix == ".npz":
+            import numpy as np
+
+            with np.load(path, allow_pickle=False) as arrays:
+                return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of pickles that are refused then
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return pickles.load(path)
     except Exception as error:  # the parsers raise many kinds; to the user it is one
         raise ModelError(f"{path}: cannot be read without executing code, or is torn: {_why(path, error)}") from error
 
@@ -147,16 +152,22 @@ def put(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     own = module.state_dict()
     missing = [name for name in own if name not in state]
     unexpected = [name for name in state if name not in own]
-    misshapen = [
-        f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
-        for name in own
-        if name in state and state[name].shape != own[name].shape
-    ]
-    refuse_others(path, missing, unexpected, misshapen)
+    refuse_others(path, missing, unexpected, misshapen(state, own))
     given = OrderedDict(state)
     # The versions of its layers, which some ask for: files do not keep them, and the names are those of today's.
     given._metadata = own._metadata  # type: ignore[attr-defined]
     module.load_state_dict(given)
+
+
+def misshapen(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """Say which tensors have another shape than a module's own of that name; lazy ones have none yet."""
+    from torch.nn.parameter import is_lazy
+
+    return [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in own.items()
+        if name in state and not is_lazy(tensor) and state[name].shape != tensor.shape
+    ]
 
 
 def refuse_others(path: Path, missing: list[str], unexpected: list[str], misshapen: list[str]) -> None:

@@ -1,116 +1,131 @@
-"""Checkpoints as they are found: sharded, nested in other things, with prefixed names; what was done is said."""
+"""Checkpoints as trainings leave them: nested, prefixed, with other things beside; what was done is said."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustness import weights
 from robustness.errors import ModelError, nearest
-from robustness.found import formats
+from robustness.found import formats, naming
+from robustness.found.naming import Fit
+from robustness.found.pickles import Placeholder
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-NESTED = (
-    "state_dict_ema", "model_ema", "ema_state_dict", "ema", "params_ema",
-    "state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params", "module",
-)  # fmt: skip
-"""Entries in which trainings keep weights, in the order in which they are taken: averaged ones first, as timm does."""
-PREFIXES = ("module.", "model.", "net.", "network.")
-"""What parallel, compiled and wrapped modules put before every name."""
-COMPILED = "_orig_mod."
 DEPTH = 3
+"""Keys, one in the other, under which tensors are looked for."""
+OPTIMIZER = {"state", "param_groups"}
+"""Entries of what an optimizer's state_dict() gives."""
+
+Table = tuple[tuple[str, ...], dict[str, "Tensor"], list[str]]
+"""Tensors by name, the keys that lead to them, and the names of what lies beside them."""
 
 
 def put(module: nn.Module, path: Path, entry: str | None = None) -> list[str]:
     """
-    Load a checkpoint into a module, and say what had to be done for that.
+    Load a checkpoint into a module, and return what had to be done for that.
 
-    ModelError where it cannot be read without executing code, or is of another architecture: keys that are missing,
-    unexpected and misshapen are listed.
+    Raise ModelError where it cannot be read without executing code, or is of another architecture: keys that are
+    missing, unexpected and misshapen are listed.
     """
-    state, notes = read(path, entry)
-    state, said = renamed(state, module.state_dict())
-    weights.put(module, state, path)
-    return [*notes, *said, *_cast(state, module.state_dict())]
+    content, notes = _content(path)
+    own = module.state_dict()
+    fit, said = _chosen(path, content, own, entry)
+    weights.refuse_others(path, fit.missing, fit.unexpected, fit.misshapen)
+    _refuse_apart(path, fit, own)
+    weights.put(module, {**own, **fit.state}, path)
+    return [*notes, *said, *fit.notes, *_cast(fit.state, module.state_dict())]
 
 
-def read(path: Path, entry: str | None = None) -> tuple[dict[str, Tensor], list[str]]:
-    """Give the tensors of a checkpoint by name, and what had to be done; ``entry`` names the one that is nested."""
-    found: Any = _shards(path) if formats.is_index(path) else weights.raw(path)
-    notes = [f"{path.name}: read {len(formats.shards(path))} shards"] if formats.is_index(path) else []
-    for _ in range(DEPTH):
-        if entry is None and _is_state(found):
-            break
-        key, others = _nested(path, found, entry)
-        notes.append(f"{path.name}: took the entry `{key}`" + (f" (also there: {', '.join(others)})" if others else ""))
-        found, entry = found[key], None
-    if not _is_state(found):
-        raise ModelError(f"{path}: must hold tensors by name, got {type(found).__name__}; save module.state_dict()")
-    weights.check(path, found)
-    return {str(name): value for name, value in found.items()}, notes
+def _content(path: Path) -> tuple[Any, list[str]]:
+    if formats.is_index(path):
+        return _shards(path), [f"{path.name}: read {len(formats.shards(path))} shards"]
+    return weights.raw(path), []
 
 
-def _nested(path: Path, found: Any, entry: str | None) -> tuple[str, list[str]]:
-    """Give the entry in which a training's file keeps weights, and the others that it might be."""
-    if not isinstance(found, Mapping):
-        raise ModelError(f"{path}: must hold tensors by name, got {type(found).__name__}; save module.state_dict()")
-    keys = [key for key in NESTED if _holds(found.get(key))]
+def _chosen(path: Path, content: Any, own: Mapping[str, Any], entry: str | None) -> tuple[Fit, list[str]]:
+    """Return the weights of a checkpoint that fit a module, or come nearest, and what to say of the choice."""
+    tables = [table for table in _tables(content) if table[1]]
+    fits = [fit for where, tensors, beside in tables for fit in naming.fits(where, tensors, own, beside)]
+    whole = [fit for fit in fits if fit.is_whole]
     if entry is not None:
-        if not _holds(found.get(entry)):
-            known = f"{', '.join(keys)}{nearest(entry, keys)}"
-            raise ModelError(f"model.entry = {entry!r}: allowed in {path.name}: {known}")
-        return entry, []
-    if not keys:
+        known = sorted({name for fit in whole or fits for name in fit.entries})
+        whole = [fit for fit in whole if entry in fit.entries]
+        fits = [fit for fit in fits if entry in fit.entries]
+        if not fits:
+            raise ModelError(
+                f"model.entry = {entry!r}: allowed in {path.name}: {', '.join(known) or 'none'}{nearest(entry, known)}"
+            )
+    if not any(fit.hits for fit in fits):
+        _refuse_what_holds_none(path, content, tables)
+    # Of those that are alike the first.
+    best = min(whole, key=lambda fit: fit.rank) if whole else max(fits, key=lambda fit: (fit.hits, -fit.rank))
+    others = [fit.title for fit in whole if fit is not best]
+    if best.is_whole and others and best.rank == naming.UNKNOWN:
         raise ModelError(
-            f"{path}: must hold tensors by name, or have them in one of {', '.join(NESTED)}, got the entries "
-            f"{_five(found)}; name another in model.entry, or save module.state_dict()"
+            f"{path}: the weights of several entries fit the model: {_five([best.title, *others])}; say which are "
+            f'meant by entry = "{best.title}" in the card\'s [model]'
         )
-    return keys[0], keys[1:]
+    weights.check(path, dict(next(tensors for where, tensors, _ in tables if where == best.where)))
+    return best, _said(path, best, others)
 
 
-def renamed(state: Mapping[str, Tensor], own: Iterable[str]) -> tuple[dict[str, Tensor], list[str]]:
-    """
-    Leave out what all names begin with, where more of them are the module's own without it; say what was left out.
-
-    >>> renamed({"module.weight": 1, "module.bias": 2}, ["weight", "bias"])
-    ({'weight': 1, 'bias': 2}, ['left out of all names: `module.`'])
-    """
-    known, names = set(own), list(state)
-    best, most = names, _hits(names, known)
-    left_out: tuple[str, ...] = ()
-    gone: tuple[str, ...] = ()
-    if any(COMPILED in name for name in names) and not any(COMPILED in name for name in known):
-        names, gone = [name.replace(COMPILED, "") for name in names], (COMPILED,)
-    while True:
-        if _hits(names, known) > most:
-            best, most, left_out = names, _hits(names, known), gone
-        prefix = next((each for each in PREFIXES if names and all(name.startswith(each) for name in names)), None)
-        if prefix is None:
-            break
-        names, gone = [name.removeprefix(prefix) for name in names], (*gone, prefix)
-    if not left_out or len(set(best)) < len(best):
-        return dict(state), []
-    return dict(zip(best, state.values(), strict=True)), [
-        f"left out of all names: {', '.join(f'`{each}`' for each in left_out)}"
-    ]
+def _said(path: Path, fit: Fit, others: list[str]) -> list[str]:
+    """Say which entry was taken, and which others could have been."""
+    taken = ".".join(fit.where) if fit.where and not others else fit.title
+    also = f" (also there: {', '.join(others)}; `entry` in the card's [model] takes another)" if others else ""
+    return [f"{path.name}: took the entry `{taken}`{also}"] if fit.where or others else []
 
 
-def _hits(names: Iterable[str], known: set[str]) -> int:
-    return sum(name in known for name in names)
+def _refuse_apart(path: Path, fit: Fit, own: Mapping[str, Any]) -> None:
+    """Raise ModelError where weights that are one tensor in the module are two in the file."""
+    for first, *others in naming.ties(own):
+        if other := [name for name in others if not fit.state[name].equal(fit.state[first])]:
+            raise ModelError(f"{path}: {_five([first, *other])} are one tensor in the model, and differ here")
 
 
-def _is_state(found: Any) -> bool:
+def _tables(content: Any, where: tuple[str, ...] = ()) -> Iterator[Table]:
+    """Yield all tensors by name, and what lies among them, with the keys that lead there."""
     import torch
 
-    return isinstance(found, Mapping) and all(isinstance(value, torch.Tensor) for value in found.values())
+    if not isinstance(content, Mapping):
+        return
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    nested = {str(name): value for name, value in content.items() if isinstance(value, Mapping)}
+    yield where, tensors, [str(name) for name in content if str(name) not in tensors and str(name) not in nested]
+    if len(where) < DEPTH:
+        for name, value in nested.items():
+            yield from _tables(value, (*where, name))
 
 
-def _holds(found: Any) -> bool:
-    """Say whether something is, or has in it, tensors by name."""
-    return isinstance(found, Mapping) and bool(found) and (_is_state(found) or any(key in found for key in NESTED))
+def _refuse_what_holds_none(path: Path, content: Any, tables: list[Table]) -> None:
+    """Raise ModelError where a file holds nothing that could be weights by name, and say what it is instead."""
+    must = f"{path}: must hold tensors by name"
+    inside = {"": content, **content} if isinstance(content, Mapping) else {"": content}
+    for key, value in inside.items():
+        if isinstance(value, Placeholder) and value.is_module:
+            taken = f"[{key!r}]" if key else ""
+            raise ModelError(
+                f"{must}, but {f'its entry {key!r}' if key else 'it'} is a whole pickled model ({value.stands_for}), "
+                "which only its own code can read; where you trust the file, write its weights by: python -c "
+                f"\"import torch; torch.save(torch.load('{path.name}', weights_only=False){taken}.state_dict(), "
+                f"'weights.pt')\""
+            )
+    if isinstance(content, Mapping) and set(content) >= OPTIMIZER:
+        raise ModelError(f"{must}, got an optimizer's state; save module.state_dict() of the model")
+    if not isinstance(content, Mapping):
+        kind = content.stands_for if isinstance(content, Placeholder) else type(content).__name__
+        raise ModelError(f"{must}, got {kind}; save module.state_dict()")
+    if any("numpy" in value.stands_for for value in content.values() if isinstance(value, Placeholder)):
+        raise ModelError(f"{must}, got NumPy's arrays; save tensors, or write them by numpy.savez as an .npz file")
+    if not any(where == () or naming.is_usual(where) for where, *_ in tables):
+        raise ModelError(
+            f"{must}, or have them in one of {', '.join(naming.NESTED)}, got the entries {_five(content)}; "
+            "name another in model.entry, or save module.state_dict()"
+        )
 
 
 def _shards(path: Path) -> dict[str, Tensor]:

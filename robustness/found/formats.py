@@ -1,4 +1,4 @@
-"""Files of weights told apart without torch: an index that lists shards, a file that is a whole model."""
+"""Files told apart without torch: shards' index, a whole model, and what lies in a file's place by mistake."""
 
 from __future__ import annotations
 
@@ -8,6 +8,29 @@ import zipfile
 from pathlib import Path, PurePath
 
 from robustness.errors import ModelError
+
+HEAD = 512
+"""Bytes by which files are told apart."""
+PAGE = "it is {}, as a server gives for a sign-in or an error; get the file itself"
+POINTER = "it is a {} pointer, not the file itself; get that by: {}"
+TEXTS = {
+    b"version https://git-lfs.github.com/spec/": POINTER.format("Git LFS", "git lfs pull"),
+    b"/annex/objects/": POINTER.format("git-annex", "git annex get"),
+    b"<!doctype html": PAGE.format("an HTML page"),
+    b"<html": PAGE.format("an HTML page"),
+    b"<head": PAGE.format("an HTML page"),
+    b"<?xml": PAGE.format("an XML document"),
+    b"{": PAGE.format("JSON text"),
+}
+MISTAKEN = TEXTS | {
+    b"\x1f\x8b": "it is packed by gzip; unpack it: gunzip",
+    b"BZh": "it is packed by bzip2; unpack it: bunzip2",
+    b"7z\xbc\xaf\x27\x1c": "it is a 7z archive; unpack it",
+    b"Rar!": "it is a RAR archive; unpack it",
+    b"\x89HDF": "it is an HDF5 file, as Keras and MATLAB write; convert it",
+    b"%PDF": "it is a PDF document",
+}
+"""What lies in a file's place by mistake, by how it begins; texts may be in capital letters, behind a mark or space."""
 
 
 def is_index(path: Path) -> bool:
@@ -27,6 +50,31 @@ def shards(path: Path) -> dict[Path, list[str]]:
         return found
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: not an index of shards: {type(error).__name__}: {error}") from error
+
+
+def mistaken(content: bytes | memoryview) -> str:
+    """
+    Say what a file is by its first bytes, where it is not what its name says; nothing of what may be right.
+
+    >>> mistaken(b"version https://git-lfs.github.com/spec/v1")
+    'it is a Git LFS pointer, not the file itself; get that by: git lfs pull'
+    """
+    head = bytes(content[:HEAD])
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not head:
+        return "it is empty; get or write it again"
+    return next((said for start, said in MISTAKEN.items() if (text if start in TEXTS else head).startswith(start)), "")
+
+
+def mistaken_file(path: Path) -> str:
+    """Say the same of a file; of an archive, also that it is cut off."""
+    with path.open("rb") as stream:
+        head = stream.read(HEAD)
+    if head.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path):
+        return "it is an archive that is cut off; get or write it again"
+    if head.startswith(b"PK\x03\x04") and path.suffix == ".safetensors":
+        return "it is no safetensors file, but what torch.save writes; call it .pt"
+    return mistaken(head)
 
 
 def whole_model(path: Path) -> str:
