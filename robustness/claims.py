@@ -80,6 +80,15 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
     if kind.beside and (broken := _unconditional(claim, kind.beside, evidence)):
         return Verdict(claim, "failed", f"{found}, but {broken}", measured)
     least = floor(claim.metric, evidence.labels, evidence.classes)
+    if not kind.has_chance:
+        return Verdict(
+            claim,
+            "refused",
+            f"{_where(claim)}: {claim.metric} of {bound} {claim.threshold:g} is no claim: it is not known what a "
+            f"classifier that knows nothing gets of {claim.metric}; the metric must bring it (MetricKind.guess, or "
+            "ignorance if it compares)",
+            measured,
+        )
     if math.isnan(least.value) or (claim.threshold <= least.value if higher else claim.threshold >= least.value):
         return Verdict(
             claim,

@@ -10,16 +10,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robustness.measures.confusion import confusion_matrix
-from robustness.measures.metrics import Classes, Metric, MetricError, count_classes, parse
+from robustness.measures.metrics import METRICS, Classes, Metric, MetricError, count_classes, parse
+
+MANY = 100
+"""Classes; of more, one constant classifier is tried per number of images that a class has."""
 
 
 class Floor(NamedTuple):
     """
-    The number that a claim has to beat, and the two that it comes from.
+    The number that a claim has to beat, and two that it comes from.
 
     `constant` is the best of the classifiers that give every image the same class, `guess` the expectation of one that
-    guesses uniformly at random, over the guesses for which the metric is defined. `value` is the better of the two:
-    the larger one, for loss the smaller. Of one class's recall it is `guess` alone: see `floor`.
+    guesses uniformly at random, over the guesses for which the metric is defined. `value` is the best of them and of
+    one that guesses each class as often as the labels have it: the largest, if less is better the smallest. Of one
+    class's recall it is `guess` alone: see `floor`. All are NaN if the metric does not say what a guess gets.
     """
 
     value: float
@@ -29,7 +33,7 @@ class Floor(NamedTuple):
 
 def floor(metric: str, labels: ArrayLike, classes: Classes) -> Floor:
     """
-    Compute what the best constant classifier and a uniform guess get on these labels, exactly.
+    Return what the best constant classifier and guesses get on these labels, exactly.
 
     For a class's precision and F1 the constant classifier of that class counts: it gets the class's share s, and
     2s / (1 + s). For a class's recall it gets 1, so that no bound could ever clear it; such a claim is kept honest by
@@ -49,24 +53,55 @@ def floor(metric: str, labels: ArrayLike, classes: Classes) -> Floor:
         raise MetricError(
             f"`metric` must be one that a card may claim, got {metric!r}; it says nothing of a classifier"
         )
+    if not parsed.kind.has_chance:
+        return Floor(math.nan, math.nan, math.nan)
     if parsed.kind.probabilities and images.any():
         constant = _constant_area(images / images.sum())
         return Floor(max(constant, 0.5), constant, 0.5)
     if parsed.kind.compares:
         least = parsed.kind.ignorance
-        return floor("accuracy", labels, classes) if least is None else Floor(least, least, least)
+        if isinstance(least, str):
+            return floor(least, labels, classes)
+        assert least is not None
+        return Floor(least, least, least)
     if not images.any():
         return Floor(math.nan, math.nan, math.nan)
-    if parsed.kind.rate is None:
-        share = images[images > 0] / images.sum()
-        constant, guess = max(float(-(share * np.log(share)).sum()), 0.0), math.log(count)
+    return _of_rate(parsed, tuple(images.tolist()))
+
+
+@lru_cache(maxsize=256)
+def _of_rate(metric: Metric, counts: tuple[int, ...]) -> Floor:
+    """Return the floor of what follows from a confusion matrix, or of loss; once for all claims on the same labels."""
+    images, kind, count = np.array(counts), metric.kind, len(counts)
+    share = images / images.sum()
+    if kind.rate is None:
+        some = share[share > 0]
+        constant, guess = max(float(-(some * np.log(some)).sum()), 0.0), math.log(count)
         return Floor(min(constant, guess), constant, guess)
-    matrix = np.zeros((count, count), dtype=np.int64)
-    # Every rate of a constant classifier grows with the share of its class: the commonest class is the best.
-    matrix[:, int(images.argmax()) if parsed.label is None else parsed.label] = images
-    constant, guess = parsed.kind.rate(matrix, parsed.label).value, _guess(parsed, images)
-    favoured = parsed.name == "recall" and parsed.label is not None
-    return Floor(guess if favoured else max(constant, guess), constant, guess)
+    best = np.nanmax if kind.better == "higher" else np.nanmin
+    favoured = metric.name == "recall" and metric.label is not None
+    assert kind.guess is not None
+    guess, frequent = (kind.guess(images, p, metric.label) for p in (np.full(count, 1 / count), share))
+    constants = [_constant(metric, images, label) for label in _constants(metric, images)]
+    constant = math.nan if np.isnan(constants).all() else float(best(constants))
+    every = [guess] if favoured else [constant, guess, frequent]
+    return Floor(math.nan if np.isnan(every).all() else float(best(every)), constant, guess)
+
+
+def _constants(metric: Metric, images: NDArray[np.int64]) -> list[int]:
+    """Return the classes whose constant classifiers may be the best: of one class's rate that class alone."""
+    if metric.label is not None:
+        return [metric.label]
+    return list(range(len(images))) if len(images) <= MANY else np.unique(images, return_index=True)[1].tolist()
+
+
+def _constant(metric: Metric, images: NDArray[np.int64], label: int) -> float:
+    """Return the rate of the classifier that takes every image for one class."""
+    matrix = np.zeros((len(images), len(images)), dtype=np.int64)
+    matrix[:, label] = images
+    rate = METRICS[metric.name].rate
+    assert rate is not None
+    return float(rate(matrix, metric.label).value)
 
 
 def _constant_area(shares: NDArray[np.float64]) -> float:
@@ -79,39 +114,3 @@ def _constant_area(shares: NDArray[np.float64]) -> float:
     wrong = (1 - shares) / (len(shares) - 1)
     above = (shares[:, None] > shares) + 0.5 * (shares[:, None] == shares)
     return float(shares @ above @ wrong)
-
-
-def _guess(metric: Metric, images: NDArray[np.int64]) -> float:
-    """Expect a rate of uniform guesses, given how many images each class has."""
-    classes, n, present = len(images), int(images.sum()), int((images > 0).sum())
-    share, label = images / n, metric.label
-    if metric.name == "recall":
-        if label is not None:
-            return 1 / classes if images[label] else math.nan
-        return present / classes**2
-    if metric.name == "precision":
-        # Given m predictions of a class, of which the class's share are right on average; none at all counts 0.
-        return float(share[label]) if label is not None else (1 - (1 - 1 / classes) ** n) / classes
-    if metric.name == "f1":
-        expected = [_guessed_f1(size, n, classes) for size in (images if label is None else images[[label]]).tolist()]
-        return math.fsum(expected) / len(expected)
-    return 1 / classes  # accuracy, which the micro averages are, and balanced accuracy
-
-
-def _guessed_f1(images: int, n: int, classes: int) -> float:
-    """Sum 2·(m·images/n) / (images + m) over the binomially many predictions m of the class."""
-    if classes == 1 or images == 0:
-        return float(images > 0)
-    m, chance = _binomial(n, classes)
-    return float((chance * 2 * m * images / n / (images + m)).sum())
-
-
-@lru_cache(maxsize=8)
-def _binomial(n: int, classes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give how many of n guesses may fall on one class, and the chance of each number; in logarithms, for large n."""
-    m = np.arange(n + 1.0)
-    factorial = np.concatenate([[0.0], np.cumsum(np.log(m[1:]))])
-    ways = factorial[n] - factorial - factorial[::-1]
-    chance = np.exp(ways - m * math.log(classes) + (n - m) * math.log1p(-1 / classes))
-    likely = chance > 1e-20
-    return m[likely], chance[likely]

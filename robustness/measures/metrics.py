@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robustness.errors import RobustnessError, nearest
-from robustness.measures import rates
+from robustness.measures import chance, rates
 from robustness.measures.confusion import Matrix, confusion_matrix
 from robustness.measures.statistics import Interval, delta, mean_interval, wilson
 
@@ -35,17 +35,24 @@ class MetricError(RobustnessError, ValueError):
 
 @dataclass(frozen=True)
 class MetricKind:
-    """What a metric is, whether a card may claim it, and how it follows from a confusion matrix, if it does."""
+    """
+    What a metric is, whether a card may claim it, and how it follows from a confusion matrix, if it does.
+
+    Each says what one who knows nothing gets: `guess` if it is a `rate`, `ignorance` if it `compares`. There is no
+    default: without it no claim on the metric is ever held.
+    """
 
     description: str
     rate: Callable[[Matrix, int | None], rates.Estimate] | None = None
+    guess: Callable[[NDArray[np.int64], NDArray[np.float64], int | None], float] | None = None
+    """Of a rate: what it is on average if images, (K,) a class, are given each class with these probabilities, (K,)."""
     better: Literal["higher", "lower"] = "higher"
     claimable: bool = True
     takes_class: bool = False
     compares: bool = False
     """Whether it needs more than predictions and labels: other evidence, or an attack probability."""
-    ignorance: float | None = 1.0
-    """Of one that compares: what one who knows nothing gets at best; None where it is that of accuracy."""
+    ignorance: float | Literal["accuracy"] | None = None
+    """Of one that compares: what one who knows nothing gets at best, as a number or as that of accuracy."""
     beside: tuple[str, ...] = ()
     """The metrics of the clean images that a claim on it counts only together with."""
     filters: bool = False
@@ -54,6 +61,13 @@ class MetricKind:
     """Whether it needs the probability of every class."""
     shape: bool = False
     """Whether it is of the accuracies at several strengths."""
+
+    @property
+    def has_chance(self) -> bool:
+        """Whether it is known what one who knows nothing gets: of loss and of areas under curves it follows."""
+        if self.compares and not self.probabilities:
+            return self.ignorance is not None
+        return self.rate is None or self.guess is not None
 
     @property
     def family(self) -> str | None:
@@ -67,14 +81,20 @@ KEPT = ("accuracy", "kept")
 """One that discards everything keeps nothing."""
 
 METRICS: dict[str, MetricKind] = {
-    "accuracy": MetricKind("share of images predicted right", rates.accuracy),
-    "balanced_accuracy": MetricKind("mean recall of the classes that have images", rates.balanced_accuracy),
-    "precision": MetricKind("share of a class's predictions that are right", rates.precision, takes_class=True),
-    "recall": MetricKind("share of a class's images predicted right", rates.recall, takes_class=True),
-    "f1": MetricKind("harmonic mean of a class's precision and recall", rates.f1, takes_class=True),
-    "precision_micro": MetricKind("precision over all predictions together, equal to accuracy", rates.accuracy),
-    "recall_micro": MetricKind("recall over all images together, equal to accuracy", rates.accuracy),
-    "f1_micro": MetricKind("F1 over all images together, equal to accuracy", rates.accuracy),
+    "accuracy": MetricKind("share of images predicted right", rates.accuracy, chance.accuracy),
+    "balanced_accuracy": MetricKind(
+        "mean recall of the classes that have images", rates.balanced_accuracy, chance.balanced_accuracy
+    ),
+    "precision": MetricKind(
+        "share of a class's predictions that are right", rates.precision, chance.precision, takes_class=True
+    ),
+    "recall": MetricKind("share of a class's images predicted right", rates.recall, chance.recall, takes_class=True),
+    "f1": MetricKind("harmonic mean of a class's precision and recall", rates.f1, chance.f1, takes_class=True),
+    "precision_micro": MetricKind(
+        "precision over all predictions together, equal to accuracy", rates.accuracy, chance.accuracy
+    ),
+    "recall_micro": MetricKind("recall over all images together, equal to accuracy", rates.accuracy, chance.accuracy),
+    "f1_micro": MetricKind("F1 over all images together, equal to accuracy", rates.accuracy, chance.accuracy),
     "roc_auc": MetricKind(
         "area under the ROC curve of every class against the rest, all together (micro-averaged)",
         compares=True,
@@ -86,25 +106,28 @@ METRICS: dict[str, MetricKind] = {
         "share of the images predicted right without the perturbation that are predicted wrong under it",
         better="lower",
         compares=True,
+        ignorance=1.0,
         beside=RIGHT,
     ),
     "transferability": MetricKind(
         "share of the examples that mislead their source which mislead this model too (docs/attacks.md)",
         better="lower",
         compares=True,
+        ignorance=1.0,
         beside=RIGHT,
     ),
     "transferability_filtered": MetricKind(
         "transferability where an image that the decision discards misleads nobody",
         better="lower",
         compares=True,
+        ignorance=1.0,
         beside=KEPT,
         filters=True,
     ),
     "accuracy_filtered": MetricKind(
         "share of the images that are kept which are predicted right",
         compares=True,
-        ignorance=None,
+        ignorance="accuracy",
         beside=KEPT,
         filters=True,
     ),
@@ -122,6 +145,7 @@ METRICS: dict[str, MetricKind] = {
         "share of the images that are kept and predicted wrong",
         better="lower",
         compares=True,
+        ignorance=1.0,
         beside=KEPT,
         filters=True,
     ),
@@ -154,7 +178,12 @@ METRICS: dict[str, MetricKind] = {
         beside=RIGHT,
     ),
     "range": MetricKind(
-        "largest less least accuracy up to this strength", better="lower", compares=True, shape=True, beside=RIGHT
+        "largest less least accuracy up to this strength",
+        better="lower",
+        compares=True,
+        ignorance=1.0,
+        shape=True,
+        beside=RIGHT,
     ),
     "sensitivity_filtered": MetricKind(
         "sensitivity of the accuracy after filtering",
@@ -175,7 +204,13 @@ METRICS: dict[str, MetricKind] = {
         filters=True,
     ),
     "range_filtered": MetricKind(
-        "range of the accuracy after filtering", better="lower", compares=True, shape=True, beside=KEPT, filters=True
+        "range of the accuracy after filtering",
+        better="lower",
+        compares=True,
+        ignorance=1.0,
+        shape=True,
+        beside=KEPT,
+        filters=True,
     ),
     "snr": MetricKind("mean signal-to-noise ratio of the changed images, in dB", claimable=False),
 }
