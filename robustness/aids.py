@@ -90,16 +90,16 @@ def generator(harness: Harness, card: Card, perturbation: Perturbation) -> nn.Mo
     key = path.stem
     images, target = harness.images(card, "train"), harness.classifier(card).module
     what = f"fitting a generator to {card.name}"
-    if not path.is_file():
+    if not harness.store.holds(path):
         with harness.store.alone(f"generator-{key}", what), harness.progress(what) as progress:
-            if not path.is_file():
+            if not harness.store.holds(path):
                 checkpoint = harness.store.checkpoint(key)
                 job = recipes.Job(
                     harness.seed, checkpoint, progress, harness.notices, harness.store, device=harness.device
                 )  # fmt: skip
                 fitted = generators.fit(target, images, perturbation, job, card.file.model.decision)
                 harness.store.write(path, generators.save(fitted, state_hash(target)))
-                checkpoint.unlink(missing_ok=True)
+                harness.store.remove(checkpoint)
     return generators.load(path, perturbation, images, state_hash(target))
 
 
@@ -129,7 +129,7 @@ def directions(harness: Harness, source: Card, sweep: str) -> np.ndarray:
     images, perturbation = harness.images(source), source.perturbation(sweep)
     assert isinstance(perturbation, Step)
     loaded, path = harness.classifier(source), directions_file(harness, source, sweep)
-    if path.is_file():
+    if harness.store.holds(path):
         try:
             return _usable(mapped.read(path, "directions"), json.loads(weights.metadata(path)["counted"]), source)
         except (ModelError, KeyError) as error:

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whenever a process ends."""
+"""Files that are there whole or not at all, whenever a process ends, and locks on them."""
 
 from __future__ import annotations
 
@@ -9,28 +9,60 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from filelock import FileLock
+
+from robustness import files
+
+BEGUN = ".writing-"
+"""What a file that is being written is called; one that an ended process left is litter."""
+
 
 @contextmanager
-def writing(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
+def writing(path: Path, *, durable: bool = True, below: Path | None = None) -> Iterator[IO[bytes]]:
     """
-    Give a stream whose bytes become a file, or what a link names, when all of them are written; permissions stay.
+    Return a stream whose bytes become a file when all of them are written; permissions stay.
 
-    Whatever ends it earlier leaves the file as it was, and nothing beside it. OSError where the disk does not take it.
-    One that is not ``durable`` may be torn where the machine itself stops: for files that say whether they are whole.
+    Whatever ends it earlier leaves the file as it was, and nothing beside it.
+
+    Args:
+        path: The file, or a link to it, which stays a link.
+        durable: Whether it is whole even where the machine itself stops; else it must say whether it is whole.
+        below: The folder of this program's own files that it lies in: there a link is replaced and never followed.
+
+    Raises:
+        OSError: The disk does not take it, or a folder between ``below`` and the file is a link.
     """
-    path = path.resolve()
+    if below is None:
+        path = path.resolve()
+    else:
+        files.check_no_link(path.parent, below)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".writing-{uuid.uuid4().hex}"
+    temporary = path.parent / f"{BEGUN}{uuid.uuid4().hex}"
     try:
         with temporary.open("x+b") as stream:
             yield stream
             stream.flush()
             if durable:
                 os.fsync(stream.fileno())
-        if path.exists():
+        if path.exists() and not path.is_symlink():
             temporary.chmod(path.stat().st_mode & 0o7777)
         temporary.replace(path)
     except BaseException:  # also where the user interrupted
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def lock(path: Path) -> FileLock:
+    """
+    Return a lock that a file is, to be acquired with a timeout.
+
+    One that is left behind by a dead process is free: on file systems that have no such locks there is none at all.
+
+    Raises:
+        OSError: When it is acquired, where the file system has no locks, or the file is a link.
+    """
+    try:
+        return FileLock(path, fallback_to_soft=False)
+    except TypeError:  # of an older filelock, which raises NotImplementedError there
+        return FileLock(path)

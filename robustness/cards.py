@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from robustness import project, sources, strengths, sweep_profiles
+from robustness import files, project, sources, strengths, sweep_profiles
 from robustness.damage.kinds import Damage
 from robustness.datasets.spec import DataSpec
 from robustness.errors import CardError
@@ -88,13 +87,14 @@ class Card:
     def described(self) -> dict[str, Any]:
         """What the card's model is but for its weights, by content: a factory by name without the place of its file."""
         model = self.file.model
-        files = {file.name: sources.file_hash(file) for file in libraries.described_by(model.factory, self.path.parent)}
+        beside = libraries.described_by(model.factory, self.path.parent)
+        read = {file.name: sources.file_hash(file) for file in beside}
         return {
             "factory": model.by_name if model.by_name in libraries.BRINGING else model.factory,
             "arguments": model.arguments,
             # What cards without it always had as a key stays their key.
             **({"adaptation": model.adaptation} if model.adaptation else {}),
-            **({"files": files} if files else {}),
+            **({"files": read} if read else {}),
             **(self.damage.described if self.damage else {}),
         }
 
@@ -102,7 +102,15 @@ class Card:
     def baseline(self) -> Path:
         """The file of the card's baseline: as its [gate] names it, else in baselines/ beside the card."""
         named = self.file.gate.baseline if self.file.gate else None
-        return self.path.parent / (named or f"baselines/{self.name}.json")
+        return self.path.parent / named if named else files.place(self.path.parent / "baselines", self.name, ".json")
+
+    def check_written(self, path: Path) -> None:
+        """Raise CardError where a file that the card names, and a command is to write, lies outside of its project."""
+        if not path.resolve().is_relative_to(self.project.resolve()):
+            raise CardError(
+                f"{self.path}: names {path}, which lies outside of its project {self.project}, and nothing is written "
+                "there; name a file of the project"
+            )
 
     @property
     def gated_sweeps(self) -> tuple[str, ...]:
@@ -204,8 +212,8 @@ def load(path: Path) -> Card:
     CardError names the file, every key that is wrong, its value, and what is allowed.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        table = files.parse_toml(files.read_bytes(path))
+    except (OSError, ValueError) as error:
         raise CardError(f"{path}: not a readable TOML file: {error}") from error
     return of_table(table, path)
 

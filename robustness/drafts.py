@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robustness import cards
+from robustness import cards, files
 from robustness.cards import Card
 from robustness.datasets import DATASETS
 from robustness.errors import CardError, nearest
@@ -23,10 +22,6 @@ SAVED = ("dataset_info.json", "dataset_dict.json")
 
 SPLITS = {"digits": {"split": {"kind": "balanced", "per_class": 60}}}
 """Of data sets that have no test part of their own."""
-
-
-LONGEST = 50
-"""Characters of a model's name in that of its card's file; four bytes each, folders take 255."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +61,7 @@ class Draft:
         """Call the model by its weights, else by what makes it."""
         module, _, called = str(self.factory).rpartition(":")
         named = Path(self.weights).stem if self.weights else Path(called).name or module
-        return re.sub(r"[:\[\]\s]+|[^\x20-\x7e]", "-", named).strip("-") or "model"
+        return files.as_name(named)
 
     def _data(self) -> dict[str, Any]:
         """Name a data set that is known, or a file or folder: beside the card where it lies below it."""
@@ -109,8 +104,7 @@ class Draft:
     @property
     def path(self) -> Path:
         """Where the card would lie."""
-        name = re.sub(r"[/\\]|^\.+", "-", self.name or self._name())  # a name may hold what leads elsewhere
-        return self.folder / f"{name[:LONGEST]}.toml"
+        return self.folder / f"{files.as_name(self.name or self._name())}.toml"
 
     def card(self) -> Card:
         """Give the card itself, without sweeps or claims; its modules are imported from its folder."""

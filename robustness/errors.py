@@ -76,9 +76,9 @@ def nearest(value: object, known: Iterable[str]) -> str:
     return f"; did you mean {folded[match[0]]!r}?" if match else ""
 
 
-def shown(name: str) -> str:
+def shown(name: object) -> str:
     r"""
-    Write a name so that it is one line of text, whatever it holds.
+    Write a name, or another value, so that it is one line of text, whatever it holds and however long it is.
 
     >>> shown("cat/two\nlines.png")
     "'cat/two\\nlines.png'"

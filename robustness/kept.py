@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from robustness import atomic, sources
+from robustness import atomic, files, sources
 from robustness.errors import StoreError
 from robustness.store import Store
 
@@ -97,6 +97,7 @@ class Kept:
         notice: Callable[[str], None] = lambda message: None,
     ) -> None:
         self.folder = store.root / "chunks" / key[:2] / key
+        self._store = store
         self._about = {"key": key, **(behind or {})}
         self._project = project
         self._reasons: dict[str, str] = {}
@@ -111,7 +112,7 @@ class Kept:
         """Give a finished chunk, if it can be believed."""
         path = self._path(chunk)
         try:
-            part, about = Part.from_bytes(path.read_bytes())
+            part, about = Part.from_bytes(self._store.read(path))
         except FileNotFoundError:
             return None
         except (OSError, StoreError) as error:
@@ -142,6 +143,8 @@ class Kept:
         """Give the size of batches to go on with: smaller than asked where memory ran out before."""
         sizes = [asked]
         for path in self.folder.glob("*.safetensors"):
+            if not self._store.holds(path):
+                continue
             with suppress(OSError, ValueError, KeyError, TypeError), path.open("rb") as stream:
                 length = int.from_bytes(stream.read(8), "little")
                 found = json.loads(json.loads(stream.read(min(length, 2**24)))["__metadata__"]["told"])
@@ -169,7 +172,7 @@ class Kept:
         told, path = {**part.told, "run": self._run} if part.failed else part.told, self._path(part.chunk)
         try:
             # Not forced to the disk: one that a power cut tears does not fit its checksum, and is swept again.
-            with atomic.writing(path, durable=False) as stream:
+            with atomic.writing(path, durable=False, below=self._store.root) as stream:
                 stream.write(Part(part.chunk, part.arrays, told).to_bytes(self._about))
         except OSError as error:
             raise StoreError(f"{path} could not be written ({error.strerror or error}); make room") from error
@@ -177,7 +180,9 @@ class Kept:
     def remove(self) -> None:
         """Remove all chunks: what they were kept for is whole."""
         self._waiting.clear()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):
+            files.check_no_link(self.folder, self._store.root)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _path(self, chunk: int) -> Path:
         return self.folder / f"{chunk}.safetensors"

@@ -102,7 +102,7 @@ def fit_many(wanted: Sequence[tuple[Card, Perturbation]], harness: Harness, work
     ``workers`` and failures are as with `train_many`; on a GPU they follow each other, each in the whole of it.
     """
     files = {aids.generator_file(harness, card, about): Fitting(card, about) for card, about in wanted}
-    left = [task for file, task in files.items() if not file.is_file()]
+    left = [task for file, task in files.items() if not harness.store.holds(file)]
     workers = min(workers or hardware.cores(), len(left)) if harness.device == "cpu" else 1
     if workers > 1:
         with harness.progress(f"fitting, percent of {len(left)} generators") as show:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from robustness.errors import nearest
+from robustness.errors import nearest, plain, shown
 
 
 def sentence(error: dict[str, Any], table: Mapping[str, Any], root: type[BaseModel]) -> str:
@@ -16,9 +16,10 @@ def sentence(error: dict[str, Any], table: Mapping[str, Any], root: type[BaseMod
     place = ".".join(_place(error["loc"], table))
     message = error["msg"].removeprefix("Value error, ")
     value = error["input"]
+    written = shown(value)
     if error["type"] == "extra_forbidden":
         known = _allowed(error["loc"][:-1], root)
-        return f"{place} = {value!r}: unknown key; allowed: {', '.join(known)}{nearest(error['loc'][-1], known)}"
+        return f"{place} = {written}: unknown key; allowed: {', '.join(known)}{nearest(error['loc'][-1], known)}"
     if error["type"] == "missing":
         return f"{place}: missing; it must be given"
     if error["type"] == "union_tag_invalid":
@@ -27,7 +28,7 @@ def sentence(error: dict[str, Any], table: Mapping[str, Any], root: type[BaseMod
         return f"{place}.kind = {tag!r}: allowed: {', '.join(tags)}{nearest(tag, tags)}"
     if isinstance(value, (dict, list)) or value is table:
         return f"{place}: {message}" if place else message
-    return f"{place} = {value!r}: {message}"
+    return f"{place} = {written}: {message}"
 
 
 def _place(location: tuple[Any, ...], table: Any) -> list[str]:
@@ -39,7 +40,7 @@ def _place(location: tuple[Any, ...], table: Any) -> list[str]:
         except (KeyError, IndexError, TypeError):
             if i < len(location) - 1:
                 continue
-        keys.append(str(part))
+        keys.append(plain(str(part)))
     return keys
 
 

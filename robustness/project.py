@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from robustness import files
 from robustness.errors import CardError, nearest
 
 KEYS = ("models", "profiles")
@@ -16,16 +16,17 @@ def settings(folder: Path) -> Mapping[str, Any]:
     """Give ``[tool.robustness]`` of a folder's pyproject.toml, {} where there is none; CardError for unknown keys."""
     file = folder / "pyproject.toml"
     try:
-        text = file.read_text(encoding="utf-8")
+        text = files.read_bytes(file)
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise CardError(f"{file}: not a readable TOML file: {error}") from error
-    if "robustness" not in text:  # nearly every project: it is not parsed again
+    if b"robustness" not in text:  # nearly every project: it is not parsed again
         return {}
     try:
-        found = tomllib.loads(text).get("tool", {}).get("robustness", {})
-    except tomllib.TOMLDecodeError as error:
+        tools = files.parse_toml(text).get("tool", {})
+        found = tools.get("robustness", {}) if isinstance(tools, dict) else {}
+    except ValueError as error:
         raise CardError(f"{file}: not a readable TOML file: {error}") from error
     if not isinstance(found, dict):
         raise CardError(f"{file}: tool.robustness must be a table, got {found!r}")

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from robustness import randomness, weights
+from robustness import files, randomness, weights
 from robustness.cards import Card
 from robustness.classifiers import import_callable, inner, on_path, untrained
 from robustness.datasets.images import Images
@@ -59,7 +59,7 @@ class Job:
         if self.checkpoint is None or not self.checkpoint.is_file():
             return None
         try:
-            saved = torch.load(io.BytesIO(self.checkpoint.read_bytes()), weights_only=True)
+            saved = torch.load(io.BytesIO(files.read_bytes(self.checkpoint, follow=False)), weights_only=True)
             state, key = dict(saved["state"]), saved.get("key", "")
             if key == self.key:
                 randomness.restore(saved["randomness"])

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from robustness import strengths
+from robustness import files, strengths
 from robustness.datasets.spec import DataSpec
 from robustness.decisions import Filtering
 from robustness.doubts import DOUBTS
@@ -48,12 +48,16 @@ class _Table(BaseModel):
 
 
 def _name(value: str) -> str:
-    if not value or set(value) & set(":[]") or not value.isprintable() or value != value.strip():
-        raise ValueError("must be printable text without any of : [ ]")
+    if not value or set(value) & set(":[]/\\") or not value.isprintable() or value != value.strip():
+        raise ValueError("must be printable text without any of : [ ] / \\")
+    if len(value) > files.LONGEST:
+        raise ValueError(f"must have at most {files.LONGEST} characters, got {len(value):,}")
     return value
 
 
 Name = Annotated[str, AfterValidator(_name)]
+ModelName = Annotated[str, AfterValidator(files.check_name)]
+"""A part of paths: of baselines, of pictures that a search leaves, of what was caught."""
 
 
 class RecipeTable(_Table):
@@ -174,8 +178,8 @@ class SearchTable(_Table):
 class CardFile(_Table):
     """The whole file."""
 
-    name: Name
-    """How ids and reports call the model; none of ``: [ ]``."""
+    name: ModelName
+    """How ids, reports and files call the model: letters, digits, ``.``, ``_`` and ``-``."""
     description: str = ""
     """Shown in reports."""
     paper: str | None = None

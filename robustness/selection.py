@@ -40,10 +40,12 @@ def select(handed: Sequence[Path], named: Sequence[Path], models: Sequence[str])
     taken = {card.path.resolve() for card in always}
     offered = [cards.load(file) for file in card_files(handed) if file.resolve() not in taken]
     known: dict[str, Card] = {}
+    folded: dict[str, Card] = {}
     for card in (*always, *offered):
-        if card.name in known:
-            other = known[card.name].path
-            raise CardError(f"{card.path}: name = {card.name!r} is also the name of {other}; rename one")
+        other = folded.setdefault(card.name.casefold(), card)
+        if other is not card:  # also where only capitals differ: some file systems keep both in one file
+            also = "is also the name" if other.name == card.name else f"differs by capitals alone from {other.name!r}"
+            raise CardError(f"{card.path}: name = {card.name!r} {also} of {other.path}; rename one")
         known[card.name] = card
     if unknown := [name for name in models if name not in known]:
         raise CardError(f"no model is called {', '.join(unknown)}; known: {', '.join(known) or 'none'}")

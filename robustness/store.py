@@ -6,19 +6,21 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import BaseFileLock, Timeout
 
-from robustness import atomic, sources
-from robustness.errors import Busy, StoreError, SweepError
+from robustness import atomic, files, sources
+from robustness.errors import Busy, StoreError, SweepError, shown
 from robustness.evidence import Evidence
 
 PATIENCE = 2.0
 """Seconds of waiting after which it is said what is being waited for."""
+KEY = re.compile(r"[\w-]+", re.ASCII)
 
 
 class Store:
@@ -36,11 +38,41 @@ class Store:
 
     def path(self, kind: str, key: str, suffix: str = "safetensors") -> Path:
         """Give where an entry lies: ``evidence``, ``weights``, ``generators``, ``directions`` or ``findings``."""
+        if not KEY.fullmatch(key):  # of a report, or an archive, that was edited
+            raise StoreError(f"a key must consist of letters and digits, got {shown(key)}")
         return self.root / kind / key[:2] / f"{key}.{suffix}"
+
+    def read(self, path: Path) -> bytes:
+        """
+        Return what a file of the store holds.
+
+        Raises:
+            FileNotFoundError: There is none.
+            StoreError: It, or a folder of the store that it lies in, is a link; or it cannot be read.
+        """
+        try:
+            files.check_no_link(path, self.root)
+            return files.read_bytes(path, follow=False)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StoreError(error.strerror or str(error)) from error
 
     def checkpoint(self, key: str) -> Path:
         """Give where a training, or the fitting of a generator, leaves what it goes on from."""
         return self.root / "checkpoints" / f"{key}.pt"
+
+    def holds(self, path: Path) -> bool:
+        """Return whether a file of the store is there; a link is not, and is said: it is never followed."""
+        try:
+            files.check_no_link(path, self.root)
+            files.check_regular(path, follow=False)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            self.say(f"{path} is not used: {error.strerror or error}")
+            return False
+        return True
 
     def evidence(self, key: str, project: Path) -> tuple[Evidence | None, str]:
         """
@@ -51,10 +83,10 @@ class Store:
         """
         path = self.path("evidence", key)
         try:
-            evidence = Evidence.from_bytes(path.read_bytes())
+            evidence = Evidence.from_bytes(self.read(path))
         except FileNotFoundError:
             return None, ""
-        except (OSError, StoreError) as error:
+        except StoreError as error:
             return None, f"{path}: {error}"
         found = evidence.provenance
         reason = self._older(found, key, project, "evidence of")
@@ -66,10 +98,10 @@ class Store:
         """Give a document of a key if it can be believed; else None and why not ("" where there is none)."""
         path = self.path("findings", key, "json")
         try:
-            found = document(path.read_bytes())
+            found = document(self.read(path))
         except FileNotFoundError:
             return None, ""
-        except (OSError, StoreError) as error:
+        except StoreError as error:
             return None, f"{path}: {error}"
         reason = self._older(found, key, project, "what was found of")
         return (None, reason) if reason else (found, "")
@@ -98,7 +130,7 @@ class Store:
     def writing(self, path: Path) -> Iterator[IO[bytes]]:
         """Give a stream whose bytes become a file when all are written; StoreError where the disk does not take it."""
         try:
-            with atomic.writing(path) as stream:
+            with atomic.writing(path, below=self.root) as stream:
                 yield stream
         except OSError as error:
             raise StoreError(
@@ -129,19 +161,19 @@ class Store:
                 self._mark(marker, failed=str(error) or type(error).__name__)
                 raise
             except BaseException:  # Ctrl-C is nobody's failure
-                marker.unlink(missing_ok=True)
+                self.remove(marker)
                 raise
-            with contextlib.suppress(OSError):
-                marker.unlink(missing_ok=True)
+            self.remove(marker)
         finally:
             lock.release()
 
     def _acquired(self, name: str, what: str, *, wait: bool) -> BaseFileLock | None:
         """Give the lock once it is ours; none for a store that cannot be written: it still serves readers."""
         path, patience = self.root / "locks" / f"{name}.lock", PATIENCE if wait else 0.0
-        lock = FileLock(path)
+        lock = atomic.lock(path)
         while True:
             try:
+                files.check_no_link(path, self.root)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 lock.acquire(timeout=patience)
                 return lock
@@ -159,8 +191,8 @@ class Store:
 
     def _refuse_if_tried(self, marker: Path, what: str) -> None:
         try:
-            left = json.loads(marker.read_bytes())
-        except (OSError, ValueError):
+            left = files.parse_json(self.read(marker))
+        except (OSError, StoreError, ValueError):
             return
         if not isinstance(left, dict) or left.get("run") != self.run or left.get("pid") == os.getpid():
             return
@@ -176,19 +208,21 @@ class Store:
         """Give every entry of a kind, in the order of their keys, or why it cannot be read."""
         for path in sorted((self.root / kind).glob("??/*.safetensors")):
             try:
-                yield path, Evidence.from_bytes(path.read_bytes())
+                yield path, Evidence.from_bytes(self.read(path))
             except (OSError, StoreError) as error:
                 yield path, StoreError(f"{path}: {error}")
 
     def remove(self, path: Path) -> None:
-        """Remove one entry."""
-        path.unlink(missing_ok=True)
+        """Remove one file of the store, or a link in its place; what cannot be removed stays."""
+        with contextlib.suppress(OSError):
+            files.check_no_link(path.parent, self.root)
+            path.unlink(missing_ok=True)
 
 
 def document(content: bytes) -> dict[str, Any]:
     """Read what `Store.write_findings` wrote; StoreError where it is torn, foreign or changed."""
     try:
-        found: dict[str, Any] = json.loads(content)
+        found: dict[str, Any] = files.parse_json(content)
         intact = found.pop("checksum") == hashlib.sha256(canonical(found)).hexdigest()
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise StoreError(f"not a document of the store (torn or foreign): {error}") from error

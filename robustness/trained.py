@@ -159,7 +159,7 @@ def _train(harness: Harness, card: Card, key: str, what: str) -> None:
         )  # fmt: skip
         content = recipes.train(card, images, job, told_of(card, key, images))
     harness.store.write(harness.store.path("weights", key), content)
-    kept.unlink(missing_ok=True)
+    harness.store.remove(kept)
 
 
 def named(card: Card) -> str:
@@ -175,7 +175,7 @@ def told_of(card: Card, key: str, images: Images) -> dict[str, str]:
 
 def intact(harness: Harness, path: Path) -> bool:
     """Say whether a file of weights is there and whole; of a damaged one a notice says that it is made again."""
-    if not path.is_file():
+    if not harness.store.holds(path):
         return False
     try:
         weights.verify(path)

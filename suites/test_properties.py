@@ -5,6 +5,7 @@ import shlex
 
 import pytest
 
+from robustness import files
 from robustness.plugin.settings import report_files, session_of
 from robustness.properties.profiles import SCALES
 
@@ -76,7 +77,7 @@ def _told(card, harness, config, table, found):
         f"{table.budget.norm} {table.budget.size:g}; its card claims at most {table.flip_rate:g}"
     ]
     for one in found["found"][:5]:
-        file = folder / f"{card.name}-{one['row']}.png"
+        file = files.place(folder, card.name, f"-{one['row']}.png")
         pair = search.pair_of(harness.images(card), one["row"], one["description"], table.budget)
         file.write_bytes(search.png(pair))
         lines.append(f"image {one['row']} ({one['label']} → {one['after']}): {one['sentence']}; {file}")

@@ -327,7 +327,7 @@ def test_waiting_for_another_process_is_said(packed, cache, monkeypatch):
     lock = cache / "arrays" / f"{unpacked._sha256(packed)[:32]}.lock"
     lock.parent.mkdir(parents=True)
     said = []
-    with unpacked.FileLock(lock) as held:
+    with unpacked.atomic.lock(lock) as held:
 
         def say(text):
             said.append(text)

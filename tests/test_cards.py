@@ -220,12 +220,25 @@ def test_a_mistake_is_told_with_file_key_value_and_what_is_allowed(tmp_path, car
     assert re.search(message, str(caught.value)), str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["a:b", "a[b", "a]b", "", " a", "a\\nb", "a\\u0000"])
+@pytest.mark.parametrize("name", ["a:b", "a[b", "a]b", "", " a", "a\\nb", "a\\u0000", "../x", "a\\\\b", "x" * 101])
 @pytest.mark.parametrize("where", ["name", "sweep"])
-def test_names_that_ids_could_not_hold(tmp_path, name, where):
+def test_names_that_ids_and_files_could_not_hold(tmp_path, name, where):
     card = replaced('"tiny"', f'"{name}"') if where == "name" else replaced("[sweeps.normal]", f'[sweeps."{name}"]')
-    with pytest.raises(CardError, match=r"must be printable text without any of : \[ \]"):
+    due = "consist of letters" if where == "name" else r"be printable text without any of : \[ \] /"
+    with pytest.raises(CardError, match=rf"must ({due}|have at most 100 characters, got 101)"):
         load(tmp_path, card)
+
+
+@pytest.mark.parametrize("name", [".", "..", ".hidden", "-rf", "a b", "größe", "nul", "COM1.x", "end.", "/tmp/x"])
+def test_names_of_models_are_those_of_files(tmp_path, name):
+    """Catches: a baseline, or a picture, written where a name leads, and one that another system cannot hold."""
+    with pytest.raises(CardError, match=r"name = .*: must (consist of letters|be a name that Windows)"):
+        load(tmp_path, replaced('"tiny"', f'"{name}"'))
+
+
+@pytest.mark.parametrize("name", ["digits-mlp", "v1.2_final", "0", "a" * 100])
+def test_usual_names_are_taken(tmp_path, name):
+    assert load(tmp_path, replaced('"tiny"', f'"{name}"')).name == name
 
 
 def test_every_mistake_is_told_at_once(tmp_path):

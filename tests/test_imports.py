@@ -41,6 +41,7 @@ def test_a_suite_of_somebody_elses(project):
     light = (
         "plugin",
         "errors",
+        "files",
         "project",
         *(f"plugin.{name}" for name in ("hookspecs", "fixtures", "listening", "settings")),
     )

@@ -79,7 +79,7 @@ def test_a_folder_in_its_place_is_not_believed(kept, tmp_path):
     kept.path("evidence", KEY).mkdir(parents=True)
     found, reason = kept.evidence(KEY, tmp_path)
     assert found is None
-    assert "Is a directory" in reason
+    assert "it is a folder" in reason
 
 
 def test_evidence_is_believed_while_its_sources_are_what_they_were(kept, tmp_path):
@@ -393,7 +393,7 @@ def test_a_file_system_without_locks_serves_readers(tmp_path, monkeypatch):
     def unsupported(*_, **__):
         raise NotImplementedError("FileSystem does not appear to support flock")
 
-    monkeypatch.setattr(store.FileLock, "acquire", unsupported)
+    monkeypatch.setattr(store.atomic.FileLock, "acquire", unsupported)
     with Store(tmp_path).alone("it", "x"):
         pass
 

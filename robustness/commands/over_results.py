@@ -61,6 +61,8 @@ def accept(options: Namespace) -> int:
         return given.printed(accept.accept(options.to, options.model, accepted, store))
     options.models = [options.model]
     harness, card = given.harness_of(options), given.chosen(options)[0]
+    if not options.to:
+        card.check_written(card.baseline)
     if options.runs:
         accepted = [accept.of_run(path, card.name, harness.store) for path in options.runs]
     else:

@@ -106,6 +106,7 @@ class Renewal:
 
     def _write_weights(self) -> str:
         assert self.card.weights is not None
+        self.card.check_written(self.card.weights)
         (made,) = self._train([self.card])
         cardfile.replace(self.card.weights, made.read_bytes())
         return "trained by its recipe and written"

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from robustness import files
 from robustness.store import canonical
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ FORMAT = "pytest-robustness/mutation/1"
 
 def place(card: Card) -> Path:
     """Give the file of what was caught of a card's damage."""
-    return card.path.parent / "caught" / f"{card.name}.json"
+    return files.place(card.path.parent / "caught", card.name, ".json")
 
 
 def about(card: Card, weights: str, images: str, seed: int) -> str:
@@ -48,7 +49,7 @@ def kept(card: Card, weights: str, images: str, seed: int) -> tuple[dict[str, An
     """Give what was kept if it is of this model, these data, claims and gate; else None, and why not if it is there."""
     path, again = place(card), f"make it anew with `robustness mutate {card.name} --keep`"
     try:
-        found = json.loads(path.read_bytes())
+        found = files.parse_json(files.read_bytes(path))
         if found["format"] == FORMAT and found["about"] == about(card, weights, images, seed):
             return dict(found), ""
     except FileNotFoundError:

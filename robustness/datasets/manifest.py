@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from robustness import atomic
+from robustness import atomic, files
 from robustness.datasets.encoded import pool
 from robustness.datasets.unpacked import Patient, Progress, lock
 
@@ -99,7 +99,7 @@ def _sha256(file: str) -> str:
 
 def _kept(file: Path, version: str) -> list[Any]:
     try:
-        found = json.loads(file.read_bytes())
+        found = json.loads(_content(file))
         right = found["form"] == FORM and found["version"] == version
         return list(found["values"]) if right else []
     except (OSError, ValueError, KeyError, TypeError):
@@ -122,7 +122,7 @@ def _older(files: Mapping[str, str], stats: Mapping[str, list[int]], known: Know
 def _read(index: Path, version: str) -> Known:
     """Give what can be believed: nothing of another form, nothing that may have changed right after it was seen."""
     try:
-        kept = json.loads(index.read_bytes())
+        kept = json.loads(_content(index))
         if kept["form"] != FORM or kept["version"] != version:
             return {}
         oldest = kept["taken"] - SLACK
@@ -135,9 +135,19 @@ def _read(index: Path, version: str) -> Known:
         return {}
 
 
+def _content(file: Path) -> bytes:
+    files.check_no_link(file, _store(file))
+    return files.read_bytes(file, follow=False)
+
+
+def _store(file: Path) -> Path:
+    """Return the folder that a file of what is known lies in: all of them lie in a folder of their kind in it."""
+    return file.parent.parent
+
+
 def _put(file: Path, content: Mapping[str, Any]) -> None:
     """Keep it for the next run; a folder that cannot be written costs that run the time, and nothing else."""
-    with contextlib.suppress(OSError), atomic.writing(file) as stream:
+    with contextlib.suppress(OSError), atomic.writing(file, below=_store(file)) as stream:
         stream.write(json.dumps(content, separators=(",", ":")).encode())
 
 
@@ -146,9 +156,8 @@ def _alone(index: Path, progress: Progress | None) -> Iterator[None]:
     """Let one process look, so that eight workers do not decode the same pictures eight times."""
     try:
         index.parent.mkdir(parents=True, exist_ok=True)
-        held = lock(index.with_suffix(".lock"), "looks at the same files", Patient(progress))
-    except (OSError, NotImplementedError):  # a folder that cannot be written, a file system without locks
+    except OSError:  # a folder that cannot be written
         yield
         return
-    with held:
+    with lock(index.with_suffix(".lock"), "looks at the same files", Patient(progress)):
         yield

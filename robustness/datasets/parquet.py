@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from robustness import files as files_
 from robustness.datasets import folder, manifest, pictures, tables
 from robustness.datasets.images import Images, Parts
 from robustness.datasets.unpacked import Patient, Progress, lock
@@ -94,6 +95,7 @@ def _mapped(title: str, files: Sequence[Path], picture: str, target: Path, progr
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    files_.check_no_link(target, target.parent.parent)
     if target.is_file():
         return target
     say, done = Patient(progress), 0

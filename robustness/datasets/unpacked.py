@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import lzma
@@ -11,13 +12,14 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
+from robustness import atomic, files
 from robustness.datasets.checks import Array
 from robustness.errors import DataError
 
@@ -41,14 +43,15 @@ def arrays(file: Path, cache: Path, progress: Progress | None = None) -> Mapping
     try:
         digest = _sha256(file)[:32]
         folder = cache / "arrays" / digest
+        files.check_no_link(folder, cache)
         found = _read(folder)
         if found is not None:
             return found
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with lock(folder.with_suffix(".lock"), f"unpacks {file.name}", say):
+        with lock(folder.with_suffix(".lock"), f"unpacks {file.name}", say) as alone:
             found = _read(folder)  # another process may just have made it
             if found is None:
-                _unpack(file, folder, say)
+                _unpack(file, folder, say, alone=alone)
                 found = _read(folder)
     except OSError as error:
         raise DataError(
@@ -72,6 +75,7 @@ def _read(folder: Path) -> dict[str, Array] | None:
         found: dict[str, Array] = {}
         for name, entry in index.items():
             path = folder / f"{name}.npy"
+            files.check_regular(path, follow=False)
             found[name] = np.load(path, mmap_mode="r", allow_pickle=False)
             if _entry(path, found[name]) != {key: entry[key] for key in ("bytes", "dtype", "shape")}:
                 return None
@@ -80,9 +84,9 @@ def _read(folder: Path) -> dict[str, Array] | None:
     return found
 
 
-def _unpack(file: Path, folder: Path, say: Patient) -> None:
-    """Unpack beside ``folder`` and rename; the caller holds the lock, so what a killed process left may go."""
-    for leftover in folder.parent.glob(f".{folder.name}-*"):
+def _unpack(file: Path, folder: Path, say: Patient, *, alone: bool) -> None:
+    """Unpack beside ``folder`` and rename; what a killed process left goes, if no other can be at it."""
+    for leftover in folder.parent.glob(f".{folder.name}-*") if alone else ():
         shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         archive, made = file, Path(scratch) / "made"
@@ -100,7 +104,11 @@ def _unpack(file: Path, folder: Path, say: Patient) -> None:
         (made / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
         if folder.exists():  # damaged, or the caller would not unpack; maps of it that are open stay valid
             folder.rename(Path(scratch) / "damaged")
-        made.rename(folder)
+        try:
+            made.rename(folder)
+        except OSError:
+            if alone or not folder.exists():
+                raise  # else another process, on a file system without locks, has just made the same
 
 
 def _extract(archive: Path, folder: Path, say: Progress, of: str) -> dict[str, Any]:
@@ -155,11 +163,25 @@ class Patient:
             self._progress(text)
 
 
-def lock(path: Path, what: str, say: Progress) -> Any:
-    """Let one process do it, so that eight workers do not write the same arrays eight times."""
-    held = FileLock(path)
+@contextlib.contextmanager
+def lock(path: Path, what: str, say: Progress) -> Iterator[bool]:
+    """
+    Let one process do it, so that eight workers do not write the same arrays eight times.
+
+    On a file system without locks each does it, and the last one's is as good as the first one's; False says so.
+    """
+    held = atomic.lock(path)
     while True:
         try:
-            return held.acquire(timeout=PATIENCE)
+            held.acquire(timeout=PATIENCE)
         except Timeout:
             say(f"waiting for another process that {what}")
+        except (OSError, NotImplementedError):
+            yield False
+            return
+        else:
+            break
+    try:
+        yield True
+    finally:
+        held.release()

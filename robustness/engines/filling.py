@@ -147,7 +147,7 @@ class Filling:
         if item.key in self.failed:
             return True
         if item.directions:
-            return self.harness.store.path("directions", item.key).is_file()
+            return self.harness.store.holds(self.harness.store.path("directions", item.key))
         return self.harness.stored(item.card, item.key) is not None
 
     def _round(self, items: list[Item]) -> list[Item]:

@@ -154,7 +154,7 @@ class _Cluster:
         if told.error:
             raise EngineError(f"{which}: {told.error}; {KEPT}")
         self._harness.store.write(self._harness.store.path("weights", key), told.content)
-        self._harness.store.checkpoint(key).unlink(missing_ok=True)
+        self._harness.store.remove(self._harness.store.checkpoint(key))
 
 
 def plain(images: Images) -> Images:

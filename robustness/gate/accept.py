@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from robustness import files
 from robustness.cards import Card
 from robustness.errors import StoreError
 from robustness.evidence import OK, Evidence
@@ -23,7 +23,7 @@ def document(path: Path) -> dict[str, Any]:
     """Read the JSON report of a run; GateError where it is none, or not whole."""
     repair = "give the file that --robustness-report FILE.json wrote, once the run has ended"
     try:
-        found = json.loads(path.read_bytes())
+        found = files.parse_json(files.read_bytes(path))
         if found["format"] != FORMAT:
             raise GateError(f"{path}: a report of another format ({found['format']}); run the suites again")
         return dict(found)
@@ -64,11 +64,11 @@ def _believed(
     again = "run the suites again, with the same --robustness-store, and accept that run"
     if named is None:
         raise GateError(f"{where}: the run kept no evidence; {again}")
-    path = store.path("evidence", str(named["key"]))
     try:
-        evidence = Evidence.from_bytes(path.read_bytes())
+        path = store.path("evidence", str(named["key"]))
+        evidence = Evidence.from_bytes(store.read(path))
     except (OSError, StoreError) as error:
-        raise GateError(f"{where}: its evidence {path} is not to be had ({error}); {again}") from error
+        raise GateError(f"{where}: its evidence {named['key']} is not to be had ({error}); {again}") from error
     if evidence.strengths != tuple(wanted) and "clean" in swept:
         evidence = evidence.with_clean(swept["clean"], tuple(wanted))
     if evidence.digest != named["digest"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import io
 import json
@@ -108,7 +109,7 @@ def write(path: Path, model: str, accepted: Sequence[Accepted], metrics: Sequenc
             f"{path} could not be written ({error.__cause__}), what was there before is as it was; make room, or name "
             "another file with --to"
         ) from error
-    for old in path.parent.glob(f"{path.stem}.{'[0-9a-f]' * 16}.npz"):
+    for old in path.parent.glob(f"{glob.escape(path.stem)}.{'[0-9a-f]' * 16}.npz"):
         if old.name != file:
             old.unlink(missing_ok=True)
 

@@ -78,7 +78,7 @@ def _rows(one: Plain, other: Plain, store: Store) -> Iterator[list[str]]:
 def _kept(store: Store, sweep: Plain) -> Evidence | None:
     """Give the evidence that a report names, if the store still has it as the run saw it."""
     with suppress(RobustnessError, OSError, KeyError, TypeError):
-        found = Evidence.from_bytes(store.path("evidence", str(sweep["evidence"]["key"])).read_bytes())
+        found = Evidence.from_bytes(store.read(store.path("evidence", str(sweep["evidence"]["key"]))))
         if found.digest == sweep["evidence"]["digest"]:
             return found
     return None

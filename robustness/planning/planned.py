@@ -70,7 +70,8 @@ class Planner:
         found = [f"{name} is not trained: `robustness train {name}` comes first" for name in untrained]
         perturbation = item.card.perturbation(item.sweep)
         if isinstance(perturbation, AdvGAN) and not (
-            attacked.name not in untrained and aids.generator_file(self.harness, attacked, perturbation).is_file()
+            attacked.name not in untrained
+            and self.harness.store.holds(aids.generator_file(self.harness, attacked, perturbation))
         ):
             found.append(f"the generator of {perturbation.kind} is fitted to {attacked.name} first")
         return found
@@ -161,7 +162,9 @@ class Planner:
 
     def _directed(self, source: Card, sweep: str) -> bool:
         """Say whether the directions of a transfer are in the store."""
-        return items.is_trained(self.harness, source) and aids.directions_file(self.harness, source, sweep).is_file()
+        return items.is_trained(self.harness, source) and self.harness.store.holds(
+            aids.directions_file(self.harness, source, sweep)
+        )
 
 
 def _signed(perturbation: Perturbation) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from robustness.plugin import fixtures
+from robustness.plugin import fixtures, settings
 from robustness.plugin.listening import Listener
 from robustness.plugin.settings import OPTIONS, SESSION, has_cards, is_worker, option, report_files, session_of
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options, each with an ini twin (``--robustness-model`` and ``robustness_model``)."""
     group = parser.getgroup("robustness", "robustness of image classifiers")
-    for name, settings, text in OPTIONS:
-        group.addoption(f"--robustness-{name}", default=None, help=text, **settings)
-        kind = {"append": "linelist", "store_true": "bool"}.get(settings.get("action", ""), "string")
+    for name, about, text in OPTIONS:
+        group.addoption(f"--robustness-{name}", default=None, help=text, **about)
+        kind = {"append": "linelist", "store_true": "bool"}.get(about.get("action", ""), "string")
         parser.addini(f"robustness_{name}", text, type=kind, default=None)  # type: ignore[arg-type]
 
 
@@ -34,6 +34,20 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     from robustness.plugin import hookspecs
 
     pluginmanager.add_hookspecs(hookspecs)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
+    """Leave nothing to do for a run that took an option's value for a folder of tests; it is read again."""
+    if settings.read_again(early_config):
+        args.clear()
+        early_config.known_args_namespace.noconftest = True
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | pytest.ExitCode | None:
+    """Run pytest on the command line as it was meant, where it was first read otherwise."""
+    return settings.main_again(config) if settings.REREAD in config.stash else None
 
 
 def pytest_configure(config: pytest.Config) -> None:

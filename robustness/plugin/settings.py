@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 SESSION = pytest.StashKey["Session"]()
 NAMED = pytest.StashKey[bool]()
+REREAD = pytest.StashKey[list[str]]()
 
 OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("model", {"action": "append", "metavar": "NAME"}, "run this model's card (repeatable); default: embedded data"),
@@ -59,6 +61,48 @@ OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("strict", {"action": "store_true"}, "missing data or weights are errors, not skips; an undecided gate is red"),
     ("inconclusive", {"metavar": "FATE"}, "a gate that decides nothing: red or warning (default: red where strict)"),
 )
+
+
+def joined(arguments: Sequence[str]) -> list[str]:
+    """
+    Return a command line with the values of this plugin's options joined to them by ``=``.
+
+    Pytest looks for its ini file before it knows the options of plugins: what stands behind one of these, and exists,
+    it takes for a folder of tests.
+
+    >>> joined(["--robustness-store", "tests", "--robustness-strict", "suites", "--", "--robustness-data", "x"])
+    ['--robustness-store=tests', '--robustness-strict', 'suites', '--', '--robustness-data', 'x']
+    """
+    valued = {f"--robustness-{name}" for name, settings, _ in OPTIONS if "metavar" in settings}
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    found: list[str] = []
+    for argument in arguments[:end]:
+        if found and found[-1] in valued and not argument.startswith("--"):
+            argument = f"{found.pop()}={argument}"
+        found.append(argument)
+    return [*found, *arguments[end:]]
+
+
+def read_again(config: pytest.Config) -> bool:
+    """Return whether pytest may have taken the value of an option for a folder of tests, and note how to read it."""
+    given = [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *config.invocation_params.args]
+    values = [argument.partition("=")[2] for argument in joined(given) if argument not in given]
+    if is_worker(config) or not any((config.invocation_params.dir / value.split("::")[0]).exists() for value in values):
+        return False
+    config.stash[REREAD] = joined(config.invocation_params.args)
+    return True
+
+
+def main_again(config: pytest.Config) -> int | pytest.ExitCode:
+    """Run pytest on the command line as `joined` writes it, in place of the run that read it otherwise."""
+    before = os.environ.get("PYTEST_ADDOPTS")
+    if before is not None:
+        os.environ["PYTEST_ADDOPTS"] = shlex.join(joined(shlex.split(before)))
+    try:
+        return pytest.main(config.stash[REREAD], config.invocation_params.plugins)
+    finally:
+        if before is not None:
+            os.environ["PYTEST_ADDOPTS"] = before
 
 
 def option(config: pytest.Config, name: str) -> Any:

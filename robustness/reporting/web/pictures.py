@@ -77,8 +77,9 @@ def _has_weights(harness: Harness, card: Card) -> bool:
     if card.weights is not None and card.weights.is_file():
         return True
     if card.file.model.seed is not None:
-        return harness.store.path("weights", trained.random_hash(card)).is_file()
-    return card.file.recipe is not None and harness.store.path("weights", trained.recipe_hash(harness, card)).is_file()
+        return harness.store.holds(harness.store.path("weights", trained.random_hash(card)))
+    recipe = card.file.recipe
+    return recipe is not None and harness.store.holds(harness.store.path("weights", trained.recipe_hash(harness, card)))
 
 
 def _without_weights(card: Card) -> str:
