@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 import uuid
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from robustness import atomic, weights
-from robustness.errors import RobustnessError, StoreError
+from robustness import atomic, files, weights
+from robustness.errors import RobustnessError, StoreError, shown
 from robustness.evidence import Evidence
 from robustness.store import Store, canonical, document
 
@@ -25,9 +25,10 @@ KINDS = {"evidence": "safetensors", "weights": "safetensors", "generators": "saf
 KINDS |= {"directions": "safetensors", "findings": "json"}
 MANIFEST = "manifest.json"
 MEMBER = re.compile(rf"({'|'.join(KINDS)})/([0-9a-f]{{2}})/(\2[0-9a-f]{{62}})\.(safetensors|json)", re.ASCII)
-LIMIT = 2**28
-"""Bytes that a manifest may have: a million entries."""
+LIMIT = 2**26
+"""Bytes that a manifest may have: a quarter of a million entries."""
 BLOCK = 2**20
+IMPORTING = ".importing-"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The date of every member: equal stores make equal archives, which a cache may be keyed by."""
 
@@ -88,16 +89,18 @@ def bring(store: Store, source: Path) -> Told:
 
     ArchiveError where a member is missing, foreign, changed or would lie elsewhere: then nothing is brought.
     """
-    staging = store.root / f".importing-{uuid.uuid4().hex}"
+    staging = store.root / f"{IMPORTING}{uuid.uuid4().hex}"
     told = Told()
     try:
+        files.check_regular(source)
         with zipfile.ZipFile(source) as archive:
             listed = _manifest(archive, source)
+            _check_room(store, sum(entry["size"] for entry in listed), source)
             for entry in listed:
                 _staged(archive, entry, staging, source)
         for entry in listed:
             _placed(store, staging, entry, told)
-    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ArchiveError(f"{source} could not be imported into {store.root}: {error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -137,7 +140,7 @@ def _manifest(archive: zipfile.ZipFile, source: Path) -> list[dict[str, Any]]:
     try:
         if archive.getinfo(MANIFEST).file_size > LIMIT:
             raise ValueError("its manifest is too large")
-        told = json.loads(archive.read(MANIFEST))
+        told = files.parse_json(archive.read(MANIFEST))
         if told["format"] != FORMAT:
             raise ValueError(f"its format must be {FORMAT}, got {told['format']!r}")
         listed = [{"path": str(e["path"]), "size": int(e["size"]), "sha256": str(e["sha256"])} for e in told["files"]]
@@ -145,13 +148,27 @@ def _manifest(archive: zipfile.ZipFile, source: Path) -> list[dict[str, Any]]:
         raise ArchiveError(f"{source}: not an archive of `robustness evidence export`: {error}") from error
     for entry in listed:
         if not (found := MEMBER.fullmatch(entry["path"])) or found[4] != KINDS[found[1]]:
-            raise ArchiveError(f"{source}: {entry['path']!r} is no place of a store; nothing was imported")
+            raise ArchiveError(f"{source}: {shown(entry['path'])} is no place of a store; nothing was imported")
     due = Counter([MANIFEST, *(entry["path"] for entry in listed)])
     if strange := sorted({*(members - due), *(due - members)}):
         raise ArchiveError(
-            f"{source}: holds other members than its manifest says, {strange[0]!r} among them; nothing was imported"
+            f"{source}: holds other members than its manifest says, {shown(strange[0])} among them; nothing was "
+            "imported"
         )
+    for entry in listed:
+        if entry["size"] != archive.getinfo(entry["path"]).file_size:
+            raise ArchiveError(f"{source}: {entry['path']} is not what its manifest says; nothing was imported")
     return listed
+
+
+def _check_room(store: Store, size: int, source: Path) -> None:
+    """Raise ArchiveError where a disk has no room for what an archive says it holds, before any of it is unpacked."""
+    there = next(folder for folder in (store.root, *store.root.absolute().parents) if folder.exists())
+    if size > (free := shutil.disk_usage(there).free):
+        raise ArchiveError(
+            f"{source} would take {size:,} bytes, and {store.root} has room for {free:,}; nothing was imported; "
+            "make room, or name another --store"
+        )
 
 
 def _staged(archive: zipfile.ZipFile, entry: dict[str, Any], staging: Path, source: Path) -> None:
@@ -170,7 +187,8 @@ def _staged(archive: zipfile.ZipFile, entry: dict[str, Any], staging: Path, sour
 def _placed(store: Store, staging: Path, entry: dict[str, Any], told: Told) -> None:
     """Move one entry into the store, unless a whole one is there."""
     kind, target = entry["path"].partition("/")[0], store.root / entry["path"]
-    if target.exists():
+    files.check_no_link(target.parent, store.root)
+    if store.holds(target):
         try:
             _owner(kind, target)
             told.there += 1

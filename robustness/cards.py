@@ -200,8 +200,7 @@ def _project(path: Path) -> Path:
 
 def refuse_no_file(path: Path, said: str, what: str) -> None:
     """Raise CardError where what was named on a command line is no file."""
-    if not path.is_file():
-        why = "is none" if path.exists() else "does not exist"
+    if why := files.missing(path):
         raise CardError(f"{what} must be a file, got {said!r}: {path} {why}")
 
 

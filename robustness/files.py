@@ -102,6 +102,22 @@ def check_regular(path: Path, *, follow: bool = True) -> None:
         raise OSError(errno.EINVAL, f"it is {kinds.get(stat.S_IFMT(mode), 'a device')}, and must be a file", str(path))
 
 
+def missing(path: Path) -> str:
+    """
+    Return why a path is no file that can be read, as a predicate; nothing where it is one.
+
+    >>> missing(Path("/no/such"))
+    'does not exist'
+    """
+    try:
+        check_regular(path)
+    except FileNotFoundError:
+        return "does not exist"
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+    return ""
+
+
 def check_no_link(path: Path, root: Path) -> None:
     """
     Raise OSError where a path, or a folder between it and ``root``, is a link; the root itself may be one.

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustness import cards, sources, weights
+from robustness import cards, files, sources, weights
 from robustness.damage import training
 from robustness.errors import CardError, DataMissing, ModelError
 from robustness.found import libraries
@@ -34,7 +34,9 @@ def of_card(harness: Harness, card: Card) -> Path:
                 f"{card.path}: model.factory = {card.file.model.factory!r}: the folder has no weights; it needs one of "
                 f"{', '.join(libraries.WEIGHTS)}"
             )
-        raise ModelError(f"{card.path}: model.weights = {card.file.model.weights!r}: there is no such file")
+        raise ModelError(
+            f"{card.path}: model.weights = {card.file.model.weights!r}: there is no such file: it {files.missing(own)}"
+        )
     return by_recipe(harness, card)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from robustness import files
 from robustness.errors import ModelError, plain
 from robustness.found import formats, pickles
 from robustness.sources import file_hash
@@ -70,8 +71,8 @@ def raw(path: Path) -> Any:
     """Read what a file holds, whatever it is, without executing code; ModelError where that cannot be."""
     import torch
 
-    if not path.is_file():
-        raise ModelError(f"{path}: there is no such weights file")
+    if why := files.missing(path):
+        raise ModelError(f"{path}: there is no such weights file: it {why}")
     if problem := formats.mistaken_file(path) or formats.whole_model(path):
         raise ModelError(f"{path}: {problem}")
     try:

@@ -22,6 +22,7 @@ from robustness.errors import RobustnessError
 from robustness.evidence import Evidence
 from robustness.reporting import formats, tables
 from robustness.reporting.document import OUTCOMES, RED, ClaimOutcome, ModelResult, build, verdict
+from robustness.reporting.plain import one_line
 
 PAGE = Path(__file__).parent.parent / "docs" / "report.md"
 CLASSES = ("cat", "dog", "eel")
@@ -535,13 +536,15 @@ def test_a_summary_stays_short(load_card):
 
 # ------------------------------------------------------------------ files
 
-HOSTILE = r"a|b<script>alert(1)</script> `_*{x}%&#$~^\ " + "x" * 300
+HOSTILE = r"a|b<script>alert(1)</script> `_*{x}%&#$~^\ @all ~~y~~ " + "x" * 300
 
 
 def hostile(load_card):
     sweep = r"=s|<b>_{"
     claimed = CLAIMS.replace("claims.normal", f"claims.'{sweep}'") + "'recall[d|<i>g]' = [0.5, 0.5, 0.5, 0.5]\n"
-    card = load_card(claimed, name=HOSTILE, sweep=sweep, description=HOSTILE)
+    card = load_card(claimed, sweep=sweep, description=HOSTILE)
+    # No card may be called so; a report may, that was edited.
+    card = replace(card, file=card.file.model_copy(update={"name": HOSTILE}))
     bad = "-new\nline | \x1b[31m<img src=x onerror=y>\u202e" + "y" * 300
     sick = evidence(STRENGTHS, (0.9,) * 4, status=("ok", bad, "ok", "ok"), notes={"0.1": bad}, doubts=[bad])
     sick = replace(sick, classes=("cat", "d|<i>g", "eel"))
@@ -584,14 +587,15 @@ def test_csv_is_the_document(load_card, make):
         for cell in sweep["cells"]:
             for metric in dict.fromkeys((*cell["metrics"], *cell["claims"])):
                 row = next(found)
-                assert row["model"] == document["models"][0]["name"]
+                assert row["model"] == one_line(document["models"][0]["name"])
                 assert row["sweep"].removeprefix("'") == sweep["name"]
                 assert (row["strength"], row["metric"]) == (cell["strength"], metric)
-                assert row["status"].removeprefix("'") == cell["status"]
+                assert row["status"].removeprefix("'") == one_line(cell["status"])
                 for key, value in {**cell["metrics"].get(metric, {}), **cell["claims"].get(metric, {})}.items():
-                    assert row[key] == ("" if value is None else str(value))
+                    assert row[key] == ("" if value is None else one_line(value))
                 assert not any(value[:1] in ("=", "@", "+") for value in row.values())
     assert next(found, None) is None
+    assert all(line.isprintable() for line in text.splitlines())
 
 
 def test_hostile_names_break_no_markdown(load_card):
@@ -600,6 +604,7 @@ def test_hostile_names_break_no_markdown(load_card):
     assert not re.search("<(?!!)", page)
     assert "\x1b" not in page
     assert "\u202e" not in page
+    assert not re.search(r"(?<!\\)[@$~]|@\w", page), "nobody is notified, nothing is crossed out or set as a formula"
     table = [line for line in page.splitlines() if line.startswith("|")]
     assert [len(re.findall(r"(?<!\\)\|", line)) for line in table] == [9] * 7 + [6] * 6
     for line in page.splitlines():

@@ -21,11 +21,18 @@ MODELS = Path("models")
 """The folder of cards, below the current one, that is taken where none is named."""
 
 
-def printed(lines: Iterable[str]) -> int:
-    """Print lines as they come, and say that all is well."""
+def printed(lines: Iterable[str], *, commands: bool = False) -> int:
+    """Print lines as they come, and say that all is well; ``commands`` where a CI is to act on them."""
     for line in lines:
-        print(line, flush=True)
+        print(line if commands else shown(line), flush=True)
     return 0
+
+
+def shown(text: str) -> str:
+    """Return text for a terminal: what names in it hold can neither steer it nor command a CI that reads along."""
+    from robustness.reporting.plain import terminal
+
+    return "\n".join(terminal(line) for line in text.split("\n"))
 
 
 def each(options: Namespace, harness: Harness, one: Callable[[Card], int]) -> int:
@@ -97,4 +104,4 @@ def store_of(options: Namespace) -> Store:
 
 def say(message: str) -> None:
     """Say something beside what the command prints."""
-    print(f"robustness: {message}", file=sys.stderr, flush=True)
+    print(shown(f"robustness: {message}"), file=sys.stderr, flush=True)

@@ -36,7 +36,7 @@ def annotate(options: Namespace) -> int:
     from robustness.reporting import annotations
     from robustness.reporting.web.rebuild import read
 
-    return given.printed(line for path in options.runs for line in annotations.of(read(path)))
+    return given.printed((line for path in options.runs for line in annotations.of(read(path))), commands=True)
 
 
 def check_cards(options: Namespace) -> int:

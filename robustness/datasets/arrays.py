@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from robustness import files
 from robustness.datasets import checks, unpacked
 from robustness.datasets.checks import Array
 from robustness.datasets.images import Images
@@ -28,8 +29,8 @@ def parts(
     ``classes`` in the file names the classes. Nothing in it is ever unpickled.
     """
     file = root / str(spec.file)
-    if not file.is_file():
-        raise DataMissing(f"no {spec.file} in {root}: {file} does not exist; put it there, or name another data root")
+    if why := files.missing(file):
+        raise DataMissing(f"no {spec.file} in {root}: {file} {why}; put it there, or name another data root")
     return read(unpacked.arrays(file, cache, progress), file, groups=spec.groups, labels=spec.labels)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from robustness import files
 from robustness.cardfile import replace
 from robustness.datasets.checks import Array
 from robustness.datasets.decoding import Decoding, decode
@@ -99,7 +100,7 @@ def _images(folder: Path) -> list[Path]:
 
 def _decoded(path: Path, size: int) -> Array:
     try:
-        return decode(path.read_bytes(), Decoding(mode="L", size=(size, size), crop="none"))
+        return decode(files.read_bytes(path), Decoding(mode="L", size=(size, size), crop="none"))
     except (OSError, DataError) as error:
         raise DataError(f"{path} cannot be read as an image: {error}") from error
 
@@ -111,7 +112,7 @@ def _resized(crop: Array, size: int) -> Array:
 
 
 def _subjects(file: Path) -> dict[str, str]:
-    rows = [row for row in csv.reader(io.StringIO(file.read_text(encoding="utf-8"))) if row]
+    rows = [row for row in csv.reader(io.StringIO(files.read_bytes(file).decode("utf-8-sig"))) if row]
     if wrong := [row for row in rows if len(row) != 2]:
         raise DataError(f"{file} must have two columns, image and person, got {wrong[0]}")
     found: dict[str, str] = {}
@@ -134,7 +135,7 @@ class _Harmless(pickle.Unpickler):
 
 def _loaded(file: Path) -> Iterable[Any]:
     try:
-        content = file.read_bytes()
+        content = files.read_bytes(file)
         if content[:6] == b"\x93NUMPY":
             stream = io.BytesIO(content)
             version = np.lib.format.read_magic(stream)

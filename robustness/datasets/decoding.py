@@ -114,7 +114,7 @@ def version() -> str:
     import PIL
     from PIL import Image, ImageFile
 
-    return f"1, Pillow {PIL.__version__}, {Image.MAX_IMAGE_PIXELS}, {ImageFile.LOAD_TRUNCATED_IMAGES}"
+    return f"2, Pillow {PIL.__version__}, {Image.MAX_IMAGE_PIXELS}, {ImageFile.LOAD_TRUNCATED_IMAGES}"
 
 
 def look(content: bytes | memoryview) -> Look:
@@ -152,8 +152,10 @@ def decode(content: bytes | memoryview, decoding: Decoding) -> Array:
     with opened(content) as image:
         image.load()
         turned = ImageOps.exif_transpose(image) if decoding.exif == "apply" else image
-        converted = turned.convert(decoding.mode)
-        resized = converted.resize(decoding.resized(*converted.size), Image.Resampling[decoding.interpolation.upper()])
+        wide, high = decoding.resized(*turned.size)
+        if wide * high > SIDE**2:  # a picture that is a thousand times as wide as it is high
+            raise DataError(f"it comes to {wide:,} x {high:,} pixels before it is cut, more than {SIDE**2:,}")
+        resized = turned.convert(decoding.mode).resize((wide, high), Image.Resampling[decoding.interpolation.upper()])
     if decoding.size is None:
         return np.asarray(resized)
     (high, wide), (width, height) = decoding.size, resized.size

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from robustness import files
 from robustness.datasets.checks import Array
 from robustness.datasets.images import Images
 from robustness.errors import DataError, DataMissing
@@ -31,10 +32,10 @@ def folder(root: Path) -> Path:
 
 def parts(*, root: Path, **_: object) -> Mapping[str, Images]:
     """Give the official 60,000 and 10,000 images; nothing is downloaded here."""
-    missing = [file for file in SUMS if not (folder(root) / file).is_file()]
-    if missing:
-        command = f"robustness data mnist --root {shlex.quote(str(root))}"
-        raise DataMissing(f"no MNIST in {root}: {folder(root) / missing[0]} does not exist", command=command)
+    for file in SUMS:
+        if why := files.missing(folder(root) / file):
+            command = f"robustness data mnist --root {shlex.quote(str(root))}"
+            raise DataMissing(f"no MNIST in {root}: {folder(root) / file} {why}", command=command)
     return {"train": _part(root, "train", "train"), "test": _part(root, "t10k", "test")}
 
 
@@ -92,7 +93,7 @@ def download(root: Path, say: Callable[[str], None], *, fetch: Callable[[Path], 
 
 
 def _hold_to_sum(where: Path, file: str) -> None:
-    found = hashlib.sha256((where / file).read_bytes()).hexdigest()
+    found = hashlib.sha256(files.read_bytes(where / file)).hexdigest()
     if found != SUMS[file]:
         raise DataError(f"{where / file} must have the SHA-256 {SUMS[file]}, it has {found}; {_AGAIN}")
 

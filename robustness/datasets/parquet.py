@@ -33,11 +33,13 @@ def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None 
     """
     if spec.file is not None:
         file = root / spec.file
-        if not file.is_file():
-            raise DataMissing(f"no {spec.file} in {root}: {file} does not exist; put it there, or name another")
+        if why := files_.missing(file):
+            raise DataMissing(f"no {spec.file} in {root}: {file} {why}; put it there, or name another")
         return Parts({"all": partial(_part, file.stem, [file], spec, cache, progress)})
     top = folder.existing(root, str(spec.folder))
     files = sorted(top.rglob("*.parquet"))
+    if bad := next((f"{file} {why}" for file in files if (why := files_.missing(file))), ""):
+        raise DataError(f"{top}: {bad}; mend it, or move it away")
     if not files:
         raise DataError(f"{top} must hold .parquet files, it holds none; name the folder that does")
     called = [file.name.split("-")[0].split(".")[0] for file in files]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from robustness import files
 from robustness.datasets import decoding as decoding_
 from robustness.datasets import manifest
 from robustness.datasets.checks import Array
@@ -29,7 +30,7 @@ class Files:
 
     def read(self, place: int) -> bytes:
         """Give one picture's bytes."""
-        return (self.folder / self.names[place]).read_bytes()
+        return files.read_bytes(self.folder / self.names[place])
 
     def named(self, place: int) -> str:
         """Say which picture it is."""
@@ -46,7 +47,7 @@ class Files:
 
 def _look(path: str) -> Look:
     try:
-        return look(Path(path).read_bytes())
+        return look(files.read_bytes(Path(path)))
     except OSError as error:
         return Look("", 0, 0, "", 1, 1, f"it cannot be read: {error.strerror or error}")
 

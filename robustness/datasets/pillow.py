@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 from robustness.errors import DataError
@@ -15,6 +16,9 @@ from robustness.errors import DataError
 if TYPE_CHECKING:
     from PIL import Image
 
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""What is read. Pillow knows more: PostScript is a program that it has Ghostscript run, whatever a file is called."""
+POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")
 EIGHT_BITS = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
 
 _quiet, _lock = 0, threading.Lock()
@@ -33,8 +37,10 @@ def opened(content: bytes | memoryview) -> Iterator[Image.Image]:
     """
     from PIL import Image, UnidentifiedImageError
 
+    if bytes(content[:4]) in POSTSCRIPT:
+        raise DataError(f"it is PostScript, a program, which is not run; convert it to one of {', '.join(FORMATS)}")
     try:
-        with quiet(), Image.open(io.BytesIO(content)) as image:
+        with quiet(), Image.open(io.BytesIO(content), formats=_formats()) as image:
             width, height = image.size
             most = Image.MAX_IMAGE_PIXELS
             if most is not None and width * height > most:
@@ -71,6 +77,16 @@ def quiet() -> Iterator[None]:
             _quiet -= 1
             if not _quiet and _FILTER in warnings.filters:
                 warnings.filters.remove(_FILTER)  # type: ignore[attr-defined]
+
+
+@cache
+def _formats() -> list[str]:
+    """Return those of the formats that are read which this Pillow was built with."""
+    from PIL import Image
+
+    with quiet():
+        Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def _first_line(error: Exception) -> str:

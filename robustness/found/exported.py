@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustness import files
 from robustness.errors import GradientError, ModelError
 from robustness.found import libraries
 
@@ -20,8 +21,8 @@ NO_GRADIENTS = (
 
 def load(kind: str, file: Path) -> nn.Module:
     """Give the module of an exported file, ``onnx`` or ``torchscript``; ModelError where it is no classifier's."""
-    if not file.is_file():
-        raise ModelError(f"{file}: there is no such file")
+    if why := files.missing(file):
+        raise ModelError(f"{file}: there is no such file: it {why}")
     return Onnx(file) if kind == "onnx" else _torchscript(file)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import pickletools
 import zipfile
 from pathlib import Path, PurePath
 
+from robustness import files
 from robustness.errors import ModelError
 
 HEAD = 512
@@ -41,7 +41,7 @@ def is_index(path: Path) -> bool:
 def shards(path: Path) -> dict[Path, list[str]]:
     """Give the files that an index lists, with the names in each; ModelError unless all lie beside it."""
     try:
-        placed = dict(json.loads(path.read_text(encoding="utf-8"))["weight_map"])
+        placed = dict(files.parse_json(files.read_bytes(path))["weight_map"])
         found: dict[Path, list[str]] = {}
         for name, file in placed.items():
             if PurePath(file).name != file:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from robustness import files
 from robustness.errors import ModelError
 from robustness.found import libraries
 from robustness.found.preprocessing import Interpolation, Preprocessing, interpolation
@@ -22,13 +22,13 @@ def read(folder: Path) -> Preprocessing | None:
     What it rescales by is part of mean and std, for images lie in [0, 1].
     """
     file = folder / "preprocessor_config.json"
-    if not file.is_file():
+    if not file.exists():
         return None
     libraries.imported("transformers")
     from transformers import AutoImageProcessor
 
     try:
-        written = json.loads(file.read_text(encoding="utf-8"))
+        written = files.parse_json(files.read_bytes(file))
         found = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         about = {**found.to_dict(), **written}
         mean, std = _normalised(about)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from robustness import files
 from robustness.errors import MissingLibrary, ModelError, nearest
 from robustness.weights import refuse_others
 
@@ -56,8 +56,8 @@ def problem(factory: str, arguments: Mapping[str, Any], folder: Path) -> str:
         return (
             f"{folder / name} must be a folder with a config.json, as save_pretrained writes it; nothing is downloaded"
         )
-    if of in ("onnx", "torchscript") and not (folder / name).is_file():
-        return f"there is no file {folder / name}"
+    if of in ("onnx", "torchscript") and (why := files.missing(folder / name)):
+        return f"there is no file {folder / name}: it {why}"
     return ""
 
 
@@ -133,7 +133,7 @@ def with_own_weights(folder: Path, arguments: Mapping[str, Any]) -> tuple[nn.Mod
     """Give the module of a Hugging Face folder with its weights in it, in float32; and say if they were not."""
     imported("transformers")
     module = _hugging_face(folder, arguments, with_weights=True)
-    about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    about = files.parse_json(files.read_bytes(folder / "config.json"))
     kept = about.get("dtype") or about.get("torch_dtype") or "float32"
     return module, [] if kept == "float32" else [f"weights of {kept} are computed with in float32"]
 

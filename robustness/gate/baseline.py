@@ -7,6 +7,8 @@ import hashlib
 import io
 import json
 import re
+import zipfile
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robustness import files
 from robustness.errors import StoreError
 from robustness.evidence import OK, Evidence
 from robustness.gate import protocol
@@ -22,6 +25,7 @@ from robustness.gate.differences import GateError
 from robustness.store import Store, canonical
 
 FORMAT = "pytest-robustness/baseline/1"
+PACK = re.compile(r"[^/\\]+\.[0-9a-f]{16}\.npz")
 
 
 @dataclass(frozen=True)
@@ -118,20 +122,46 @@ def read(path: Path) -> Baseline:
     """Read a baseline; GateError where there is none, or it is not as the command wrote it."""
     repair = "take it from version control again, or make it anew with `robustness baseline accept`"
     try:
-        document = json.loads(path.read_bytes())
+        document = files.parse_json(files.read_bytes(path))
         found = document.pop("checksum")
         if document["format"] != FORMAT:
             raise GateError(f"{path}: a baseline of another format ({document['format']}); {repair}")
         if found != hashlib.sha256(canonical(document)).hexdigest():
             raise GateError(f"{path}: its checksum does not fit its content, it was edited or damaged; {repair}")
-        packed = (path.parent / document["outcomes"]["file"]).read_bytes()
+        pack = document["outcomes"]["file"]
+        if not PACK.fullmatch(pack):
+            raise GateError(f"{path}: must name an .npz file beside it, got {pack!r}; {repair}")
+        packed = files.read_bytes(path.parent / pack)
         if hashlib.sha256(packed).hexdigest() != document["outcomes"]["sha256"]:
-            raise GateError(f"{path.parent / document['outcomes']['file']}: is not what {path.name} names; {repair}")
-        return _unpacked(document, packed)
+            raise GateError(f"{path.parent / pack}: is not what {path.name} names; {repair}")
+        baseline = _unpacked(document, packed)
+        if wrong := _unlike(document, baseline):
+            raise GateError(f"{path}: its {wrong} are not those of {pack}; {repair}")
+        return baseline
     except OSError as error:
         raise GateError(f"{error.filename or path}: could not be read ({error.strerror}); {repair}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, zipfile.BadZipFile, zlib.error) as error:
         raise GateError(f"{path}: not a baseline (torn or foreign); {repair}") from error
+
+
+def _unlike(document: Mapping[str, Any], baseline: Baseline) -> str:
+    """Return what of the reviewed file differs from the packed outcomes, whose numbers are what a gate takes."""
+    names, data = document["protocol"]["sweeps"], document["protocol"]["data"]
+    cells = [(name, strength) for name in sorted(names) for strength in names[name]["strengths"]]
+    shape, classes = (len(document["accepted"]), len(cells), data["images"]), len(data["classes"])
+    like: list[NDArray[Any]] = [baseline.predictions, *([] if baseline.discarded is None else [baseline.discarded])]
+    like += [baseline.scores[name] for name in SCORES.values() if name in baseline.scores]
+    if baseline.labels.shape != shape[2:] or any(each.shape[:3] != shape for each in like) or not shape[0]:
+        return "models, cells or images"
+    if hashlib.sha256(baseline.labels.astype("<i4").tobytes()).hexdigest() != data["labels"]:
+        return "labels"
+    if baseline.labels.min(initial=0) < 0 or baseline.labels.max(initial=0) >= classes:
+        return "classes"
+    if any(not isinstance(document["status"][name][strength], str) for name, strength in cells):
+        return "cells"
+    right = (baseline.predictions == baseline.labels).sum(2)
+    told = np.array([document["right"][name][strength] for name, strength in cells])
+    return "counts of right predictions" if told.shape != right.T.shape or (told != right.T).any() else ""
 
 
 def _packed(kept: Sequence[Accepted], how: Mapping[str, Any], metrics: Sequence[str]) -> bytes:
@@ -173,6 +203,13 @@ def _scores(kept: Sequence[Accepted], how: Mapping[str, Any], names: Collection[
 
 
 def _unpacked(document: Mapping[str, Any], packed: bytes) -> Baseline:
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        declared = sum(member.file_size for member in archive.infolist())
+    names, images = document["protocol"]["sweeps"], document["protocol"]["data"]["images"]
+    outcomes = len(document["accepted"]) * sum(len(each["strengths"]) for each in names.values()) * images
+    most = outcomes * (9 + 4 * len(document["protocol"]["data"]["classes"])) + 8 * images + 2**16
+    if declared > most:  # it would be unpacked into memory
+        raise ValueError(f"its pack would have {declared:,} bytes, and can have {most:,} at most")
     with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
         labels, shifts = arrays["labels"], arrays["shifts"].astype(np.int32)
         discarded = arrays.get("discarded")

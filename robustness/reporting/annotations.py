@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from robustness.reporting.document import RED
-from robustness.reporting.plain import count
+from robustness.reporting.plain import count, terminal
 
 SHOWN = 10
 """Of a level: GitHub shows no more of one step."""
@@ -59,4 +59,4 @@ def command(level: str, title: str, message: str) -> str:
 def _escaped(text: str, more: str = "") -> str:
     for character in f"%\r\n{more}":
         text = text.replace(character, f"%{ord(character):02X}")
-    return text
+    return terminal(text)

@@ -15,6 +15,7 @@ from robustness import atomic
 from robustness.errors import RobustnessError
 from robustness.reporting.cells import NUMBERS
 from robustness.reporting.pages import latex_tables, markdown_page
+from robustness.reporting.plain import one_line
 
 Plain = Mapping[str, Any]
 
@@ -23,6 +24,10 @@ HEADER = (
     *("metric", *NUMBERS, "bound", "threshold", "outcome", "candidate"),
 )
 """Of the CSV; new columns are added at the end."""
+
+
+FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a spreadsheet takes for the start of a formula, in both widths."""
 
 
 class ReportError(RobustnessError):
@@ -58,13 +63,18 @@ def _rows(document: Plain) -> Iterator[dict[str, Any]]:
 
 
 def _inert(value: Any) -> Any:
-    """
+    r"""
     Keep a spreadsheet from computing text: a quote before what it would take for a formula and is no number.
 
-    >>> _inert("=1+1"), _inert("-20"), _inert(0.5)
-    ("'=1+1", '-20', 0.5)
+    Control characters are written as code, and white space as one space.
+
+    >>> _inert("=1+1"), _inert("-20"), _inert(0.5), _inert("two\n lines")
+    ("'=1+1", '-20', 0.5, 'two lines')
     """
-    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+    if not isinstance(value, str):
+        return value
+    value = one_line(value)
+    if not value.startswith(FORMULA):
         return value
     with suppress(ValueError):
         if math.isfinite(float(value)):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from robustness import selection
+from robustness import files, selection
 from robustness.cards import Card
 from robustness.cards import load as load_card
 from robustness.errors import CardError, RobustnessError
@@ -49,7 +48,7 @@ def rebuild(paths: Sequence[Path], output: Path | None, harness: Harness, folder
 def read(path: Path) -> dict[str, Any]:
     """Read a run's JSON; ReportError where it is torn, of another format, or its verdict not that of its counts."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = files.parse_json(files.read_bytes(path))
     except (OSError, ValueError) as error:
         raise formats.ReportError(f"{path}: not a readable JSON report: {error}") from error
     found = document.get("format") if isinstance(document, dict) else None
