@@ -42,7 +42,7 @@ def behind(harness: Harness, card: Card, sweep: str) -> Made:
         return Made(distributions=versions)
     loaded = harness.classifier(source)
     # Evidence lists files relative to the project of the card that is swept.
-    files = {str(source.project / name): digest for name, digest in loaded.sources.items()}
+    files = {sources.absolute(name, source.project): digest for name, digest in loaded.behind.items()}
     return Made(sources=files, distributions={**loaded.distributions, **versions})
 
 
@@ -109,7 +109,7 @@ def directions_file(harness: Harness, source: Card, sweep: str) -> Path:
     about = {
         "semantics": SEMANTICS,
         **harness.model(source),
-        "sources": loaded.sources,
+        "sources": loaded.behind,
         "distributions": loaded.distributions,
         "perturbation": source.perturbation(sweep).model_dump(),
         "images": harness.images(source).fingerprint,

@@ -5,20 +5,21 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from robustness import factories, sources, weights
+from robustness import factories, reads, sources, weights
 from robustness.cards import Card
 from robustness.errors import ModelError
 from robustness.found import adapting, checkpoints, libraries
 from robustness.found.adapters import Adapted, refuse_several_inputs, take_logits
+from robustness.reads import Reads
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Loaded:
     """
     A module with the source files (path → hash) and distributions (name → version) that loading it used.
 
-    ``notes`` say what was done to the model or its weights, for whoever reads the run.
+    ``reads`` hears what else its code reads, then and whenever it runs; ``notes`` say what was done to the model or its
+    weights, for whoever reads the run.
     """
 
     module: nn.Module
@@ -36,6 +38,12 @@ class Loaded:
     """What stands around the model, and what was seen through in its checkpoint: kept with its evidence."""
     notices: tuple[str, ...] = ()
     """What a reader of the run must know of how it was loaded."""
+    reads: Reads = field(default_factory=Reads)
+
+    @property
+    def behind(self) -> dict[str, str]:
+        """The hash of every file that is known to stand behind the module now: sources, and what these have read."""
+        return {**self.reads.digests(), **self.sources}
 
 
 @contextmanager
@@ -86,10 +94,12 @@ def built(card: Card, notices: list[str] | None = None) -> nn.Module:
     what = f"{card.path}: {name}"
 
     def make() -> Any:
+        reads.announce()
         factory = import_callable(card, name)
         factories.refuse_arguments(what, factory, arguments)
         try:
-            return factory(**arguments)
+            with reads.calling():
+                return factory(**arguments)
         except Exception as error:  # the factory is the user's code
             raise ModelError(f"{what} raised {type(error).__name__}: {error}") from error
 
@@ -143,16 +153,22 @@ def inner(module: nn.Module) -> nn.Module:
 
 
 def load(
-    card: Card, weights_file: Path, classes: Sequence[str] = (), shape: tuple[int, int, int] | None = None
+    card: Card,
+    weights_file: Path,
+    classes: Sequence[str] = (),
+    shape: tuple[int, int, int] | None = None,
+    without: Sequence[Path] = (),
 ) -> Loaded:
     """
     Build a card's module, in evaluation mode on the CPU, with the weights of a file in it.
 
-    ``classes`` and ``shape`` are the data's, for a model that may have its own.
+    ``classes`` and ``shape`` are the data's, for a model that may have its own; files in ``without`` are known
+    otherwise, and not listed where the factory reads them.
     """
     of, before = card.file.model.by_name, set(sys.modules)
     notices: list[str] = []
-    with _named(card, weights_file), torch.random.fork_rng(devices=[]):
+    heard = Reads(card.project, [*without, *weights.all_files(weights_file)])
+    with _named(card, weights_file), torch.random.fork_rng(devices=[]), heard.listening():
         module, notes = adapting.with_weights(card, weights_file) if of else (built(card, notices), [])
         if of is None:
             notes = checkpoints.put(module, weights_file, card.file.model.entry)
@@ -165,13 +181,21 @@ def load(
     if of is not None:  # of a library all that counts is its version
         return Loaded(module.eval(), {}, sources.versions({libraries.PACKAGES[of]}), tuple(notes))
     closure = _closure(card, sorted(set(sys.modules) - before))
+    heard.add_imports_of(list(closure.files.values()))
+    listed = reads.as_imported(sources.hashes(closure.files.values(), card.project), card.project)
+    refuse_changed(listed, card.project)
     return Loaded(
-        module.eval(),
-        sources.hashes(closure.files.values(), card.project),
-        sources.versions(closure.packages),
-        tuple(notes),
-        tuple(notices),
-    )
+        module.eval(), listed, sources.versions(closure.packages), tuple(notes), tuple(notices), heard
+    )  # fmt: skip
+
+
+def refuse_changed(listed: Mapping[str, str], project: Path) -> None:
+    """Raise ModelError where files are others than they were when they were read: nobody knows what a number is of."""
+    if other := sources.changed(listed, project):
+        raise ModelError(
+            f"{', '.join(other)} {'has' if len(other) == 1 else 'have'} changed since this run read "
+            f"{'it' if len(other) == 1 else 'them'}; run again, when nothing writes there"
+        )
 
 
 @contextmanager

@@ -109,7 +109,7 @@ class Draft:
     def card(self) -> Card:
         """Give the card itself, without sweeps or claims; its modules are imported from its folder."""
         table = self.table()
-        if not self.weights and libraries.kind(str(self.factory)) not in libraries.BRINGING:
+        if not self.weights and libraries.kind(str(self.factory)) not in (None, *libraries.BRINGING):
             bringing = " and ".join(f"{kind}:" for kind in libraries.BRINGING)
             raise CardError(
                 f"`weights` must be given for {self.factory}, as --robustness-weights net.safetensors; {bringing} "

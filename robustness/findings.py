@@ -72,18 +72,15 @@ def package_hash(folder: Path = Path(__file__).parent) -> str:
 
 def _made(harness: Harness, card: Card, label: str, key: str, make: Make, sweeps: Collection[str]) -> Found:
     loaded = harness.classifier(card)
-    behind = [aids.behind(harness, card, sweep) for sweep in sweeps]
-    files, versions = dict(loaded.sources), {**loaded.distributions, **sources.versions(["hypothesis"])}
-    for each in behind:
+    with loaded.reads.listening():
+        result = make(loaded.module, harness.images(card))
+    files, versions = loaded.behind, {**loaded.distributions, **sources.versions(["hypothesis"])}
+    for each in (aids.behind(harness, card, sweep) for sweep in sweeps):
         files |= each.sources
         versions |= each.distributions
-    found = {
-        "key": key,
-        "label": label,
-        "sources": files,
-        "distributions": versions,
-        "result": make(loaded.module, harness.images(card)),
-    }
+    behind = {"sources": files, "distributions": versions}
+    harness.refuse_changed(card, "clean", behind)
+    found = {"key": key, "label": label, **behind, "result": result}
     try:
         harness.store.write_findings(key, found)
     except StoreError as error:

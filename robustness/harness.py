@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import platformdirs
 
-from robustness import aids, cards, datasets, hardware, precision, strengths, trained, weights
+from robustness import aids, cards, datasets, hardware, precision, reads, strengths, trained, weights
 from robustness.cards import Card
 from robustness.datasets.images import Images
-from robustness.errors import DataError, StoreError, SweepError
+from robustness.datasets.manifest import SLACK
+from robustness.errors import DataError, ModelError, StoreError, SweepError
 from robustness.evidence import SEMANTICS, Evidence
 from robustness.kept import Kept
 from robustness.store import Store, canonical
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from robustness.classifiers import Loaded
 
 CACHE = "pytest-robustness"
+AGAIN = "run again, when nothing writes there"
 
 
 class Progress(Protocol):
@@ -73,6 +76,7 @@ class Harness:
     _images: dict[tuple[str, str, Path | None], Images] = field(default_factory=dict)
     _weights: dict[str, Path] = field(default_factory=dict)
     _hashes: dict[Path, str] = field(default_factory=dict)
+    _signatures: dict[Path, tuple[list[list[int]], int]] = field(default_factory=dict)
     _loaded: dict[tuple[Any, ...], Loaded] = field(default_factory=dict)
     _evidence: dict[str, Evidence] = field(default_factory=dict)
     _compared: dict[tuple[str, tuple[str, ...]], Evidence] = field(default_factory=dict)
@@ -80,6 +84,9 @@ class Harness:
     found: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Findings of this run, by their keys (`robustness.findings`)."""
     _failures: dict[str, Exception] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        reads.install()
 
     @property
     def device_kind(self) -> str:
@@ -141,15 +148,42 @@ class Harness:
         # Cards may share a file of weights and differ in what they make of it.
         key = (card.path, file, classes, shape, card.damage)
         if key not in self._loaded:
-            from robustness import classifiers
-
             with self.once(f"module-{key}"):
-                loaded = classifiers.load(card, file, classes, shape)
-                classifiers.give_shapes(loaded.module, lambda: self.images(card).shape)
-                self._loaded[key] = self._spoilt(card, loaded)
+                self._loaded[key] = self._spoilt(card, self._read(card, file, classes, shape))
             for notice in self._loaded[key].notices:
                 self.notice(f"{card.name}: {notice}")
         return self._loaded[key]
+
+    def _read(self, card: Card, file: Path, classes: tuple[str, ...], shape: tuple[int, int, int] | None) -> Loaded:
+        """Load a module with the weights that its key is of, and no others."""
+        from robustness import classifiers
+
+        self._refuse_other_weights(card)
+        before = weights.signature(file)
+        loaded = classifiers.load(card, file, classes, shape, self.known_otherwise(card))
+        if weights.signature(file) != before:
+            raise ModelError(f"{card.name}: {file} changed while it was read; {AGAIN}")
+        classifiers.give_shapes(loaded.module, lambda: self.images(card).shape)
+        return loaded
+
+    def _refuse_other_weights(self, card: Card) -> None:
+        """Raise ModelError where a card's weights are no longer those of its key."""
+        file, due = self.weights(card), self.weights_hash(card)
+        signature, taken = self._signatures[file]
+        # Equal times say nothing where they are as young as the look itself: file systems count in steps.
+        same = weights.signature(file) == signature and all(max(each[1:3]) < taken - SLACK for each in signature)
+        if not same and weights.content_hash(file) != due:
+            raise ModelError(f"{card.name}: {file} has changed since this run read it; {AGAIN}")
+
+    def known_otherwise(self, card: Card) -> list[Path]:
+        """Give what is in keys by itself, wherever a factory reads it too: the data, and what the store holds."""
+        found = [self.store.root]
+        for spec, folder in ((card.file.data, card.path.parent), (card.tested_on, card.tested_beside)):
+            if spec is not None:
+                place = spec.file or spec.folder
+                found.append((folder if spec.beside_card else self.data_root) / place if place else self.data_root)
+        project = card.project.resolve()
+        return [path for path in found if not project.is_relative_to(path.resolve())]
 
     def _spoilt(self, card: Card, loaded: Loaded) -> Loaded:
         """Damage a model where its card was damaged."""
@@ -216,6 +250,7 @@ class Harness:
         """Hash a card's weights, once a run: what one run says is about one state of them."""
         file = self.weights(card)
         if file not in self._hashes:
+            self._signatures[file] = weights.signature(file), time.time_ns()
             self._hashes[file] = weights.content_hash(file)
         return self._hashes[file]
 
@@ -294,19 +329,36 @@ class Harness:
         """Give the source files and distributions that evidence is only believed with."""
         loaded, more = self.classifier(card), aids.behind(self, card, sweep)
         return {
-            "sources": {**loaded.sources, **more.sources},
+            "sources": {**loaded.behind, **more.sources},
             "distributions": {**loaded.distributions, **more.distributions, **self.images(card).distributions},
         }
+
+    @contextmanager
+    def listening(self, card: Card, sweep: str = "clean") -> Iterator[None]:
+        """Hear what the code of a model, and of the one that examples are made on, reads while it runs."""
+        source = self.source(card, sweep)
+        other = nullcontext() if source is None else self.classifier(source).reads.listening()
+        with self.classifier(card).reads.listening(), other:
+            yield
+
+    def refuse_changed(self, card: Card, sweep: str, behind: Mapping[str, Mapping[str, str]]) -> None:
+        """Raise ModelError where weights, or files behind the models of a sweep, changed while it ran."""
+        from robustness import classifiers
+
+        classifiers.refuse_changed(behind["sources"], card.project)
+        for each in (card, self.source(card, sweep)):
+            if each is not None:
+                self._refuse_other_weights(each)
 
     def swept(self, card: Card, sweep: str, subject: dict[str, Any], key: str) -> Evidence:
         """Sweep, going on from what is finished, and keep the evidence. For the one who makes it `alone`."""
         from robustness.sweep import sweep as run
 
-        loaded, label, behind = self.classifier(card), f"{card.name}:{sweep}", self.behind(card, sweep)
+        loaded, label = self.classifier(card), f"{card.name}:{sweep}"
         table = card.file.sweeps.get(sweep)
         made = aids.made(self, card, sweep)
-        kept = Kept(self.store, key, card.project, behind=behind, notice=self.notice)
-        with self.progress(f"sweeping {label}") as progress:
+        kept = Kept(self.store, key, card.project, behind=lambda: self.behind(card, sweep), notice=self.notice)
+        with self.progress(f"sweeping {label}") as progress, self.listening(card, sweep):
             evidence = run(
                 loaded.module,
                 self.images(card),
@@ -329,6 +381,8 @@ class Harness:
             self.notice(
                 f"memory ran out sweeping {label} in batches of {asked} images; it was swept in batches of {size}"
             )
+        behind = self.behind(card, sweep)
+        self.refuse_changed(card, sweep, behind)
         found = {
             "key": key, "label": label, "subject": subject, "run": self.store.run, "model": loaded.notes, **behind,
         }  # fmt: skip

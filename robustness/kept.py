@@ -81,9 +81,10 @@ class Kept:
     """
     The finished chunks of one sweep, kept in the store until its evidence is whole.
 
-    ``key`` is that of the evidence. A chunk is believed as evidence is: while the ``sources`` that it lists, relative
-    to the project, and the ``distributions`` are what they were; where code failed in it, in its own run only. One that
-    cannot be written is lost to the next run, and to nobody else.
+    ``key`` is that of the evidence; ``behind`` tells what is known to stand behind it when a chunk is written. A chunk
+    is believed as evidence is: while the ``sources`` that it lists, relative to the project, and the ``distributions``
+    are what they were; where code failed in it, in its own run only. One that cannot be written is lost to the next
+    run, and to nobody else.
     """
 
     def __init__(
@@ -92,13 +93,13 @@ class Kept:
         key: str,
         project: Path,
         *,
-        behind: Mapping[str, Mapping[str, str]] | None = None,
+        behind: Callable[[], Mapping[str, Mapping[str, str]]] = dict,
         every: float | None = None,
         notice: Callable[[str], None] = lambda message: None,
     ) -> None:
         self.folder = store.root / "chunks" / key[:2] / key
         self._store = store
-        self._about = {"key": key, **(behind or {})}
+        self._key, self._behind = key, behind
         self._project = project
         self._reasons: dict[str, str] = {}
         self._run = store.run
@@ -129,7 +130,7 @@ class Kept:
         """Say why a chunk is not believed: it is another key's, or of other code."""
         text = json.dumps(about, sort_keys=True)
         if text not in self._reasons:
-            if about.get("key") != self._about["key"]:
+            if about.get("key") != self._key:
                 self._reasons[text] = "are those of another key"
             elif other := sources.changed(about.get("sources", {}), self._project):
                 self._reasons[text] = f"are older than {', '.join(other)}"
@@ -173,7 +174,7 @@ class Kept:
         try:
             # Not forced to the disk: one that a power cut tears does not fit its checksum, and is swept again.
             with atomic.writing(path, durable=False, below=self._store.root) as stream:
-                stream.write(Part(part.chunk, part.arrays, told).to_bytes(self._about))
+                stream.write(Part(part.chunk, part.arrays, told).to_bytes({"key": self._key, **self._behind()}))
         except OSError as error:
             raise StoreError(f"{path} could not be written ({error.strerror or error}); make room") from error
 

@@ -245,10 +245,10 @@ class CardFile(_Table):
         if (of := self.model.by_name) in libraries.BRINGING:
             if self.recipe is not None:
                 raise ValueError(f"recipe: {of}: brings its weights; to train, take a factory that makes a module")
-        elif self.model.weights is None and self.recipe is None and self.model.seed is None:
+        elif of is not None and self.model.weights is None and self.recipe is None and self.model.seed is None:
             raise ValueError(
-                "a card needs model.weights, or a [recipe] that makes them; got neither (random weights are asked for "
-                "by model.seed)"
+                f"{of}: builds a model without weights, so a card needs model.weights, or a [recipe] that makes them; "
+                "got neither (random weights are asked for by model.seed)"
             )
         if self.model.seed is not None and self.recipe is not None:
             raise ValueError("model.seed: asks for random weights, and a [recipe] makes trained ones; remove one")

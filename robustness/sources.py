@@ -5,16 +5,21 @@ from __future__ import annotations
 import hashlib
 import importlib.machinery
 import importlib.metadata
+import json
+import os
 import sys
 import sysconfig
 from collections.abc import Iterable, Mapping
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from robustness import syntax
 
 OWN = "robustness"
 """Not listed: what the harness itself means by a sweep is the version of its semantics."""
+
+UNORDERED = {"", ".html", ".json", ".log", ".md", ".py", ".toml", ".txt", ".xml", ".yaml", ".yml"}
+"""Files of which the newest is no choice of a model's: what is written beside models in every run."""
 
 ALWAYS = ("numpy", "torch")
 """What every sweep computes with, whoever imports it."""
@@ -122,15 +127,45 @@ def _relative(file: Path, project: Path) -> str:
 
 
 def changed(recorded: Mapping[str, str], project: Path) -> list[str]:
-    """Name the recorded files whose content is another now, or that are gone."""
-    return [name for name, digest in recorded.items() if _hash_or_none(project / name) != digest]
+    """Name the recorded files and folders whose content is another now, or that are gone."""
+    return [name for name, due in recorded.items() if digest(project, name) != due]
 
 
-def _hash_or_none(file: Path) -> str | None:
+def digest(project: Path, name: str) -> str:
+    """
+    Hash a file, or the names in a folder where ``name`` ends in ``/``; "" where there is none.
+
+    Of files that end alike the newest is part of a folder's hash, for that is how a checkpoint is often chosen.
+    """
     try:
-        return file_hash(file)
+        return _listing(project / name) if name.endswith("/") else file_hash(project / name)
     except OSError:
-        return None
+        return ""
+
+
+def _listing(folder: Path) -> str:
+    newest: dict[str, tuple[int, str]] = {}
+    names = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name == "__pycache__":
+                continue
+            names.append(entry.name)
+            suffix = PurePath(entry.name).suffix
+            if suffix not in UNORDERED and entry.is_file():
+                newest[suffix] = max(newest.get(suffix, (0, "")), (entry.stat().st_mtime_ns, entry.name))
+    about = [sorted(names), sorted(name for _, name in newest.values())]
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()
+
+
+def absolute(name: str, project: Path) -> str:
+    """
+    Give a recorded name as it is told from any folder.
+
+    >>> absolute("runs/", Path("/nets")), absolute("/tmp/a", Path("/nets"))
+    ('/nets/runs/', '/tmp/a')
+    """
+    return f"{project / name}{'/' if name.endswith('/') else ''}"
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

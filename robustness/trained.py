@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from robustness import cards, files, sources, weights
 from robustness.damage import training
@@ -26,8 +28,8 @@ def of_card(harness: Harness, card: Card) -> Path:
     if own is not None and own.is_file():
         _notice_age(harness, card, own)
         return own
-    if card.file.model.seed is not None:
-        return random(harness, card)
+    if card.file.model.seed is not None or (own is None and card.file.recipe is None and not card.file.model.by_name):
+        return by_factory(harness, card)
     if card.file.recipe is None:
         if own is None:
             raise ModelError(
@@ -40,36 +42,100 @@ def of_card(harness: Harness, card: Card) -> Path:
     return by_recipe(harness, card)
 
 
-def random(harness: Harness, card: Card) -> Path:
-    """Give the random weights that a card's factory makes from its seed: from the store, or made now."""
-    key, seed = random_hash(card), card.file.model.seed
-    path = harness.store.path("weights", key)
-    harness.notice(f"{card.name}: its weights are random (seed {seed}), as the card says")
-    if not intact(harness, path):
-        what = f"making random weights of {card.name}"
-        with harness.once(f"weights-{key}"), harness.store.alone(f"weights-{key}", what):
-            from robustness import classifiers, randomness
+def by_factory(harness: Harness, card: Card) -> Path:
+    """
+    Give the weights that a card's factory makes, of its own or random ones: from the store, or made now.
 
-            assert seed is not None
-            with randomness.own(seed):
-                module = classifiers.built(card)
-                classifiers.give_shapes(module, lambda: harness.images(card).shape)
-                state = module.state_dict()
-            harness.store.write(path, weights.to_bytes(state, {"seed": str(seed)}))
+    What is kept is believed while all files that the factory read are as they were. Of a factory that was seen to read
+    none, and whose weights are not random, nobody can tell, so that it is called once in every run.
+    """
+    key = factory_hash(card)
+    path, what = harness.store.path("weights", key), f"making weights of {card.name}"
+    about = _as_made(harness, card, key, path)
+    if about is None or _unseen(about):
+        with harness.once(f"weights-{key}"), harness.store.alone(f"weights-{key}", what):
+            about = _as_made(harness, card, key, path)
+            if about is None or _unseen(about):
+                content, made = _called(harness, card, key)
+                if about is None or about["checksum"] != made["checksum"]:
+                    harness.store.write(path, content)
+                about = made
+    if about["random"]:
+        harness.notice(f"{card.name}: its weights are random (seed {card.file.model.seed}), as the card says")
     return path
 
 
-def random_hash(card: Card) -> str:
-    """Give the hash of everything that random weights depend on."""
-    factory = card.file.model.factory.partition(":")[0]
-    closure = sources.Closure([libraries.PACKAGES.get(factory, factory)], [str(card.project), *sys.path])
+def _unseen(about: Mapping[str, str]) -> bool:
+    return not about["random"] and about["reads"] == "{}"
+
+
+def _as_made(harness: Harness, card: Card, key: str, path: Path) -> dict[str, str] | None:
+    """Give what kept weights of a factory say of themselves, where they are whole and nothing behind them changed."""
+    if not intact(harness, path, key):
+        return None
+    about = weights.metadata(path)
+    if other := sources.changed(json.loads(about["reads"]), card.project):
+        harness.notice(f"{card.name}: {', '.join(other)} changed since its factory read it; its weights are taken anew")
+        return None
+    return about
+
+
+def _called(harness: Harness, card: Card, key: str) -> tuple[bytes, dict[str, str]]:
+    """Call a card's factory, and again from another seed: give its weights, and which of them the seed decides."""
+    from robustness import classifiers, randomness
+    from robustness.reads import Reads
+
+    model = card.file.model
+    seed = model.seed or 0
+
+    def state(of: int) -> dict[str, Any]:
+        with randomness.own(of):
+            module = classifiers.built(card)
+            classifiers.give_shapes(module, lambda: harness.images(card).shape)
+        try:
+            return {name: (value, weights.checksum({name: value})) for name, value in module.state_dict().items()}
+        except Exception as error:  # whatever a module keeps beside tensors
+            raise ModelError(
+                f"{card.path}: {model.factory} gives a module whose state cannot be kept as tensors by name: {error}"
+            ) from error
+
+    heard = Reads(card.project, harness.known_otherwise(card))
+    with heard.listening():
+        made = state(seed)
+        again = made if model.by_name else state(seed + 1)
+    differing = [name for name in {**made, **again} if made.get(name, ("", ""))[1] != again.get(name, ("", ""))[1]]
+    if differing and model.seed is None:
+        raise ModelError(
+            f"`weights` must be given for {model.factory}, as --robustness-weights net.safetensors or weights = "
+            f'"net.safetensors" in [model]: its factory gives random ones ({weights.five(differing)}); a card may ask '
+            "for these by model.seed"
+        )
+    random = bool(differing or model.by_name)
+    heard.add_imports_of(list(_closure(card).files.values()))
+    tensors = {name: value for name, (value, _) in made.items()}
+    about = {
+        "recipe": key, "model": card.name, "seed": str(model.seed), "random": "yes" if random else "",
+        "reads": json.dumps(heard.digests(), sort_keys=True), "checksum": weights.checksum(tensors),
+    }  # fmt: skip
+    return weights.to_bytes(tensors, about), about
+
+
+def factory_hash(card: Card) -> str:
+    """Give the hash of everything that weights which a factory makes depend on, but for the files that it reads."""
+    closure = _closure(card)
     about = {
         **card.described,
         "seed": card.file.model.seed,
         "sources": sources.hashes(closure.files.values(), card.project),
         "distributions": sources.versions(closure.packages),
+        "form": 2,
     }
     return hashlib.sha256(canonical(about)).hexdigest()
+
+
+def _closure(card: Card) -> sources.Closure:
+    factory = card.file.model.factory.partition(":")[0]
+    return sources.Closure([libraries.PACKAGES.get(factory, factory)], [str(card.project), *sys.path])
 
 
 def by_recipe(harness: Harness, card: Card, *, by_command: bool = False) -> Path:
@@ -77,13 +143,13 @@ def by_recipe(harness: Harness, card: Card, *, by_command: bool = False) -> Path
     assert card.file.recipe is not None
     key = recipe_hash(harness, card)
     path = harness.store.path("weights", key)
-    if intact(harness, path):
+    if intact(harness, path, key):
         return path
     if card.file.recipe.starts == "by command" and not by_command:
         raise DataMissing(f"{card.name}: its weights are not trained", command=f"robustness train {card.name}")
     what = f"training {card.name} (seed {card.file.recipe.seed})"
     with harness.once(f"weights-{key}"), harness.store.alone(f"weights-{key}", what):
-        if not intact(harness, path):
+        if not intact(harness, path, key):
             _train(harness, card, key, what)
     return path
 
@@ -175,14 +241,16 @@ def told_of(card: Card, key: str, images: Images) -> dict[str, str]:
     return {"recipe": key, "model": card.name, "seed": str(card.file.recipe.seed), "data": images.name}
 
 
-def intact(harness: Harness, path: Path) -> bool:
-    """Say whether a file of weights is there and whole; of a damaged one a notice says that it is made again."""
+def intact(harness: Harness, path: Path, key: str) -> bool:
+    """Say whether a file of weights is there, whole and the key's own; else a notice says that it is made again."""
     if not harness.store.holds(path):
         return False
     try:
         weights.verify(path)
+        if (said := weights.metadata(path).get("recipe")) != key:
+            raise ModelError(f"{path}: these are weights of another recipe ({(said or 'unnamed')[:12]})")
     except ModelError as error:
-        harness.notice(f"{error}; trained again")
+        harness.notice(f"{error}; made again")
         return False
     return True
 

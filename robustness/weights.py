@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustness import files
+from robustness.datasets import manifest
 from robustness.errors import ModelError, plain
 from robustness.found import formats, pickles
 from robustness.sources import file_hash
@@ -27,6 +28,10 @@ DTYPES = {
     "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz",
 }  # fmt: skip
 """What torch calls the types of a safetensors file."""
+
+
+WHOLE = {".safetensors", ".pt", ".pth", ".pt2", ".ckpt", ".bin", ".npz"}
+"""How files end that hold all of their tensors; any other may be ONNX, whose tensors may lie beside it."""
 
 
 def metadata(path: Path) -> dict[str, str]:
@@ -121,14 +126,29 @@ def verify(path: Path) -> None:
         raise ModelError(f"{path}: its tensors do not fit its checksum (damaged, or edited after it was written)")
 
 
+def all_files(path: Path) -> list[Path]:
+    """Give every file that weights lie in: the one that is named, and the shards or outside tensors that it names."""
+    if not path.is_file():
+        return [path]
+    if formats.is_index(path):
+        return [path, *formats.shards(path)]
+    return [path] if path.suffix in WHOLE else [path, *formats.outside(path)]
+
+
+def signature(path: Path) -> list[list[int]]:
+    """Give sizes, times of change and inodes of `all_files`: what is another where one was written or replaced."""
+    return [manifest.stat(str(file)) for file in all_files(path)]
+
+
 def content_hash(path: Path) -> str:
     """
     Give the hash of the tensors in a safetensors file, of the bytes of any other; without torch.
 
-    What stands beside the tensors does not count, nor their order, which differs each time they are written.
+    What stands beside the tensors does not count, nor their order, which differs each time they are written. Of
+    several files all count.
     """
-    if formats.is_index(path):
-        parts = {file.name: content_hash(file) for file in formats.shards(path) if file.is_file()}
+    if others := all_files(path)[1:]:
+        parts = {file.relative_to(path.parent).as_posix(): content_hash(file) for file in others if file.is_file()}
         return hashlib.sha256(json.dumps([file_hash(path), parts], sort_keys=True).encode()).hexdigest()
     try:
         return _stored(path)

@@ -93,7 +93,7 @@ def test_its_modules_are_its_folders_whatever_lies_above(folder):
         ({"factory": "no_such_module:net"}, "there is no module 'no_such_module' below"),
         ({"weights": "gone.pt"}, "`weights` must be a file, got 'gone.pt'"),
         ({"weights": "."}, "it is a folder, and must be a file"),
-        ({"weights": None}, "`weights` must be given for tiny_"),
+        ({"weights": None, "factory": "timm:resnet18"}, "`weights` must be given for timm:resnet18"),
         ({"dataset": "digit"}, "did you mean 'digits'?"),
         (
             {"dataset": "gone.npz"},

@@ -35,7 +35,7 @@ def keeping(tmp_path):
 
     def make(run="this", notices=None):
         notice = (lambda message: None) if notices is None else notices.append
-        return Kept(Store(tmp_path / "store", run), KEY, tmp_path, behind=behind, every=0, notice=notice)
+        return Kept(Store(tmp_path / "store", run), KEY, tmp_path, behind=lambda: behind, every=0, notice=notice)
 
     return make
 

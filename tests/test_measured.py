@@ -118,7 +118,7 @@ def test_a_card_without_claims_is_red_unless_a_profile_is_asked_for(project, wei
     [
         (["--robustness-factory=tiny_net:net"], "`dataset` must be given"),
         (["--robustness-dataset=digits"], "`factory` must be given"),
-        (["--robustness-factory=tiny_net:net", "--robustness-dataset=digits"], "`weights` must be given for tiny_net"),
+        (["--robustness-factory=timm:resnet18", "--robustness-dataset=digits"], "`weights` must be given for timm"),
         (
             ["--robustness-factory=no:net", "--robustness-dataset=digits", "--robustness-weights=w.safetensors"],
             "there is no module 'no'",

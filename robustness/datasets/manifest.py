@@ -43,7 +43,7 @@ def remembered(
     It is the same if its size, times of change and inode are, and if none of the times is younger than the index: what
     is written right after a look may have the same times as before. ``version`` names what else a look depends on.
     """
-    stats = {name: _stat(path) for name, path in files.items()}
+    stats = {name: stat(path) for name, path in files.items()}
     known = _read(index, version)
     if _older(files, stats, known):
         with _alone(index, progress):
@@ -106,7 +106,8 @@ def _kept(file: Path, version: str) -> list[Any]:
         return []
 
 
-def _stat(path: str) -> list[int]:
+def stat(path: str) -> list[int]:
+    """Give a file's size, times of change and inode; nothing where there is none."""
     # Not by Path: thousands of them would be made and thrown away.
     try:
         found = os.stat(path)  # noqa: PTH116

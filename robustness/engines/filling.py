@@ -108,8 +108,8 @@ class Filling:
     def _item(self, card: Card, sweep: str, key: str, *, directions: bool = False) -> Item:
         harness, images = self.harness, self.harness.images(card)
         label = f"{'directions on ' if directions else ''}{card.name}:{sweep}"
-        behind = None if directions else harness.behind(card, sweep)
-        kept = Kept(harness.store, key, card.project, behind=behind, notice=harness.notice)
+        behind = {} if directions else harness.behind(card, sweep)
+        kept = Kept(harness.store, key, card.project, behind=lambda: behind, notice=harness.notice)
         return Item(card, sweep, key, label, directions, kept, 0, chunks.count(images))
 
     def _rounds(self, items: list[Item]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 import pickletools
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from robustness import files
@@ -106,3 +108,83 @@ def called(path: Path) -> str:
     except Exception:  # whatever the file holds: it is no pickle, and then it calls nothing
         return ""
     return ""
+
+
+FIELDS: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "entry"},
+}
+"""Where tensors may lie in an ONNX file: the numbers of the fields that lead to them, by kind of message."""
+
+
+def outside(path: Path) -> list[Path]:
+    """
+    Give the files beside an ONNX file that hold its tensors; nothing for a file that is not ONNX.
+
+    ModelError where one is missing, or would lie outside of the folder.
+    """
+    with path.open("rb") as stream:
+        try:
+            content = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+        except (ValueError, OSError):  # empty, or a file system without maps
+            content = memoryview(path.read_bytes())
+    places: dict[str, None] = {}
+    try:
+        for entry in _entries(content, "model"):
+            about = {number: bytes(value) for number, value in _fields(entry)}
+            if about.get(1) == b"location":
+                places[about.get(2, b"").decode()] = None
+    except (ValueError, RecursionError):  # whoever runs it will say that it is torn
+        return []
+    for place in places:
+        if PurePath(place).is_absolute() or ".." in PurePath(place).parts or not PurePath(place).parts:
+            raise ModelError(f"{path}: it names {place!r} for its tensors, which does not lie below its folder")
+        if not (path.parent / place).is_file():
+            raise ModelError(f"{path}: its tensors lie in {place}, and there is no such file beside it")
+    return [path.parent / place for place in places]
+
+
+def _entries(content: memoryview, kind: str) -> Iterator[memoryview]:
+    """Give the entries that say where a tensor lies, wherever in a message they are."""
+    if kind == "entry":
+        yield content
+        return
+    for number, value in _fields(content):
+        if (inner := FIELDS[kind].get(number)) is not None:
+            yield from _entries(value, inner)
+
+
+def _fields(content: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Give the fields of a Protocol Buffers message that hold bytes; ValueError where it is none."""
+    at = 0
+    while at < len(content):
+        key, at = _number(content, at)
+        if key & 7 == 2:
+            size, at = _number(content, at)
+            if at + size > len(content):
+                raise ValueError("a field goes on after the end")
+            yield key >> 3, content[at : at + size]
+            at += size
+        elif key & 7 == 0:
+            _, at = _number(content, at)
+        elif key & 7 in (1, 5):
+            at += 8 if key & 7 == 1 else 4
+        else:
+            raise ValueError(f"a field of the wire type {key & 7}")
+
+
+def _number(content: memoryview, at: int) -> tuple[int, int]:
+    """Read a number of seven bits a byte; give it and where it ends."""
+    value = shift = 0
+    while at < len(content) and shift < 70:
+        byte = content[at]
+        value, at, shift = value | (byte & 127) << shift, at + 1, shift + 7
+        if byte < 128:
+            return value, at
+    raise ValueError("a number without an end")

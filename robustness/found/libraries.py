@@ -9,9 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustness import files
+from robustness import files, weights
 from robustness.errors import MissingLibrary, ModelError, nearest
-from robustness.weights import refuse_others
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,6 +25,8 @@ PREPROCESSING = ("timm", "torchvision", "hf")
 BRINGING = ("hf", "onnx", "torchscript")
 """Factories that name a folder or file with weights in it."""
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+UNREAD = ("trainer_state.json", "training_args.bin", "optimizer.bin", "scheduler.bin")
+"""What trainings leave in a folder for themselves."""
 DOWNLOADING = ("pretrained", "weights", "weights_backbone", "checkpoint_path", "pretrained_cfg_overlay")
 """Arguments by which the libraries fetch or read weights."""
 
@@ -73,9 +74,16 @@ def brought(factory: str, folder: Path) -> Path | None:
 
 def described_by(factory: str, folder: Path) -> list[Path]:
     """Give the files beside the weights that a factory by name reads."""
+    if kind(factory) != "hf":
+        return []
+    own = brought(factory, folder)
+    taken = [] if own is None else weights.all_files(own)
     place = folder / factory.partition(":")[2]
-    names = ("config.json", "preprocessor_config.json") if kind(factory) == "hf" else ()
-    return [place / name for name in names if (place / name).is_file()]
+    # Its library may read any of them, as config.json says.
+    return sorted(
+        file for end in ("*.json", "*.safetensors", "*.bin") for file in place.glob(end)
+        if file.is_file() and file not in taken and file.name not in UNREAD
+    )  # fmt: skip
 
 
 def install(package: str) -> str:
@@ -167,7 +175,7 @@ def _hugging_face(folder: Path, arguments: Mapping[str, Any], *, with_weights: b
         if shown:
             logging.enable_progress_bar()
     misshapen = [f"{key} {tuple(got)} instead of {tuple(due)}" for key, got, due in about["mismatched_keys"]]
-    refuse_others(folder, sorted(about["missing_keys"]), sorted(about["unexpected_keys"]), misshapen)
+    weights.refuse_others(folder, sorted(about["missing_keys"]), sorted(about["unexpected_keys"]), misshapen)
     return module  # type: ignore[no-any-return]
 
 

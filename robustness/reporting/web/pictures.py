@@ -76,8 +76,8 @@ def believed(harness: Harness, card: Card | None, sweep: Mapping[str, Any]) -> E
 def _has_weights(harness: Harness, card: Card) -> bool:
     if card.weights is not None and card.weights.is_file():
         return True
-    if card.file.model.seed is not None:
-        return harness.store.holds(harness.store.path("weights", trained.random_hash(card)))
+    if card.file.model.seed is not None or (card.weights is None and card.file.recipe is None):
+        return harness.store.holds(harness.store.path("weights", trained.factory_hash(card)))
     recipe = card.file.recipe
     return recipe is not None and harness.store.holds(harness.store.path("weights", trained.recipe_hash(harness, card)))
 
