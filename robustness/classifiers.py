@@ -170,7 +170,9 @@ def load(
     heard = Reads(card.project, [*without, *weights.all_files(weights_file)])
     with _named(card, weights_file), torch.random.fork_rng(devices=[]), heard.listening():
         module, notes = adapting.with_weights(card, weights_file) if of else (built(card, notices), [])
-        if of is None:
+        if of is None and card.weights is None and card.file.recipe is None:  # what the factory itself has made
+            weights.put(module, weights.read(weights_file), weights_file)
+        elif of is None:
             notes = checkpoints.put(module, weights_file, card.file.model.entry)
         refuse_several_inputs(module, card.file.model.factory)
         if adapting.needed(card, module):

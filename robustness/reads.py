@@ -134,7 +134,7 @@ def announce() -> None:
 
 def _announcing(real: Callable[..., Any]) -> Any:
     if isinstance(real, type) and real.__module__.startswith("onnxruntime"):  # others inherit from it
-        made = real.__init__
+        made = real.__init__  # type: ignore[misc]
 
         @functools.wraps(made)
         def announced(self: Any, given: Any, *args: Any, **options: Any) -> None:

@@ -105,7 +105,7 @@ WRONG = {
     "missing factory": (replaced('factory = "{module}:factory"', ""), r"model\.factory: missing"),
     "missing strengths": (replaced("strengths = [0.2, 0.8]", ""), r"sweeps\.normal\.strengths: missing"),
     "neither weights nor recipe": (
-        replaced('[recipe]\ncallable = "{module}:recipe"', ""),
+        replaced('[recipe]\ncallable = "{module}:recipe"', "").replace("{module}:factory", "timm:vgg11"),
         r"a card needs model\.weights, or a \[recipe\] that makes them; got neither",
     ),
     "unknown data": (

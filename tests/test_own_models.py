@@ -1,5 +1,8 @@
 """Models as they are found: factories by name, what their libraries do to images, what they take and give."""
 
+import contextlib
+import json
+
 import found_models
 import helpers
 import numpy as np
@@ -9,7 +12,7 @@ from found_models import card, harness, vit_folder
 from PIL import Image
 from torch import nn
 
-from robustness import cards
+from robustness import cards, weights
 from robustness.classifiers import inner
 from robustness.datasets import from_arrays
 from robustness.errors import CardError, MissingLibrary, ModelError
@@ -486,3 +489,108 @@ def test_loading_a_card_imports_none_of_the_libraries():
         "print([name for name in ('torch', 'timm', 'transformers', 'onnxruntime') if name in sys.modules])"
     )
     assert helpers.run(code) == "[]\n"
+
+
+def onnx_apart(folder, seed, *, location="net.data", part="graph", name="net.onnx"):
+    """Write a linear classifier whose tensors lie in a file beside the graph, or beside that of a branch in it."""
+    onnx = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper, numpy_helper
+
+    state = helpers.linear(helpers.digits(), seed).state_dict()
+    tensors = [numpy_helper.from_array(value.numpy(), key) for key, value in state.items()]
+    layer = [
+        helper.make_node("Flatten", ["images"], ["flat"], axis=1),
+        helper.make_node("Gemm", ["flat", "1.weight", "1.bias"], ["logits"], transB=1),
+    ]
+    taken = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 1, 28, 28])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 10])
+    if part == "branch":
+        both = helper.make_graph(layer, "branch", [], [logits], tensors)
+        always = helper.make_node("Constant", [], ["always"], value=numpy_helper.from_array(np.array(True)))
+        layer, tensors = (
+            [always, helper.make_node("If", ["always"], ["logits"], then_branch=both, else_branch=both)],
+            [],
+        )
+    elif part == "constant":
+        layer = [helper.make_node("Constant", [], [each.name], value=each) for each in tensors] + layer
+        tensors = []
+    model = helper.make_model(
+        helper.make_graph(layer, "net", [taken], [logits], tensors),
+        opset_imports=[helper.make_opsetid("", 17)], ir_version=8,
+    )  # fmt: skip
+    (folder / location).parent.mkdir(parents=True, exist_ok=True)
+    (folder / location).unlink(missing_ok=True)
+    from onnx import external_data_helper
+
+    external_data_helper.convert_model_to_external_data(
+        model, location=location, size_threshold=0, convert_attribute=True
+    )
+    onnx.save(model, folder / name)
+    return folder / name
+
+
+@pytest.mark.parametrize("location", ["net.data", "parts/net.bin"])
+@pytest.mark.parametrize("part", ["graph", "branch", "constant"])
+@pytest.mark.parametrize("name", ["net.onnx", "net.model"])
+def test_tensors_beside_an_onnx_file_are_its_weights(tmp_path, location, part, name):
+    """Catches: the same graph with other numbers beside it taken for the same model."""
+    file = onnx_apart(tmp_path, 0, location=location, part=part, name=name)
+    assert weights.files(file) == [file, tmp_path / location]
+    graph, first = file.read_bytes(), weights.content_hash(file)
+    onnx_apart(tmp_path, 1, location=location, part=part, name=name)
+    assert file.read_bytes() == graph
+    assert weights.content_hash(file) != first
+
+
+def test_an_onnx_file_without_its_tensors_or_with_some_from_elsewhere_is_refused(tmp_path):
+    """Catches: a hash of half a model; a file anywhere on the machine read for a model's."""
+    file = onnx_apart(tmp_path, 0)
+    content = file.read_bytes()
+    (tmp_path / "net.data").unlink()
+    with pytest.raises(ModelError, match=r"its tensors lie in net\.data, and there is no such file beside it"):
+        weights.content_hash(file)
+    for elsewhere in (b"/net.dat", b"../n.dat"):
+        file.write_bytes(content.replace(b"net.data", elsewhere))
+        with pytest.raises(ModelError, match="does not lie below its folder"):
+            weights.content_hash(file)
+
+
+def test_any_other_bytes_are_one_file(tmp_path):
+    """Catches: a torn or foreign file that the reader of fields crashes or hangs on."""
+    whole = onnx_apart(tmp_path, 0).read_bytes()
+    file, draws = tmp_path / "torn.onnx", np.random.default_rng(0)
+    (tmp_path / "net.data").unlink()
+    for length in range(len(whole)):
+        file.write_bytes(whole[:length])
+        with contextlib.suppress(ModelError):
+            assert weights.files(file) == [file]
+    for _ in range(500):
+        file.write_bytes(draws.bytes(int(draws.integers(0, 200))))
+        assert weights.files(file) == [file]
+
+
+def test_every_file_of_a_folder_that_its_library_may_read_is_in_the_key(tmp_path):
+    """Catches: other shards, or weights under a name that only config.json says, under the key of the first ones."""
+    folder = vit_folder(tmp_path / "vit")
+    (folder / "model.safetensors").rename(folder / "shard-1.safetensors")
+    from safetensors import safe_open
+
+    with safe_open(folder / "shard-1.safetensors", "pt") as file:
+        names = list(file.keys())
+    index = {"metadata": {}, "weight_map": dict.fromkeys(names, "shard-1.safetensors")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "README.md").write_text("a model")
+    (folder / "generation_config.json").write_text("{}")
+
+    def key():
+        of = card(tmp_path, 'factory = "hf:../vit"')
+        return json.dumps([of.described, weights.content_hash(of.weights)], sort_keys=True)
+
+    first, seen = key(), []
+    for name in sorted(path.name for path in folder.iterdir()):
+        path = folder / name
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if name.endswith("safetensors") else content + b" ")
+        seen += [name] if key() != first else []
+        path.write_bytes(content)
+    assert seen == sorted({path.name for path in folder.iterdir()} - {"README.md"})
