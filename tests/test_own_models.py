@@ -535,7 +535,7 @@ def onnx_apart(folder, seed, *, location="net.data", part="graph", name="net.onn
 def test_tensors_beside_an_onnx_file_are_its_weights(tmp_path, location, part, name):
     """Catches: the same graph with other numbers beside it taken for the same model."""
     file = onnx_apart(tmp_path, 0, location=location, part=part, name=name)
-    assert weights.files(file) == [file, tmp_path / location]
+    assert weights.all_files(file) == [file, tmp_path / location]
     graph, first = file.read_bytes(), weights.content_hash(file)
     onnx_apart(tmp_path, 1, location=location, part=part, name=name)
     assert file.read_bytes() == graph
@@ -563,10 +563,10 @@ def test_any_other_bytes_are_one_file(tmp_path):
     for length in range(len(whole)):
         file.write_bytes(whole[:length])
         with contextlib.suppress(ModelError):
-            assert weights.files(file) == [file]
+            assert weights.all_files(file) == [file]
     for _ in range(500):
         file.write_bytes(draws.bytes(int(draws.integers(0, 200))))
-        assert weights.files(file) == [file]
+        assert weights.all_files(file) == [file]
 
 
 def test_every_file_of_a_folder_that_its_library_may_read_is_in_the_key(tmp_path):
