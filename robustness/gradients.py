@@ -21,8 +21,8 @@ NOT_DIFFERENTIABLE = (
 
 
 def outputs(module: nn.Module, inputs: Tensor) -> Tensor:
-    """Give a module's logits, (N, outputs), in float32."""
-    logits = module(inputs)
+    """Return a module's logits, (N, outputs), in float32; it gets a copy, which it may edit or return."""
+    logits = module(inputs.clone())  # autograd refuses an edit of a leaf, and the sweep goes on with its images
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(inputs):
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise GradientError(f"the attacked model must give logits of shape (images, outputs), got {got}")
@@ -99,7 +99,7 @@ def gradient(
             raise ValueError(f"`{name}` must be classes, from 0 on, got {int(classes.min())}; give each image one")
     with torch.inference_mode(False), torch.enable_grad():
         leaf, labels = _apart(inputs).requires_grad_(), _apart(labels)
-        logits = outputs(module, _entered(leaf))
+        logits = outputs(module, leaf)
         return differentiated(objective(logits, labels, loss, targets, decision), leaf), logits.detach()
 
 
@@ -153,14 +153,14 @@ def _swept(
     labels, targets = batch.labels[rows], None if targets is None else targets[rows]
     with torch.enable_grad():
         leaf = inputs[rows].detach().requires_grad_()
-        logits = outputs(batch.attacked, _entered(leaf))
+        logits = outputs(batch.attacked, leaf)
         value = objective(logits, labels, loss, targets, batch.decision, weight)
         # What is kept of the forward for a second gradient costs memory and time: it is where a loss has rounded to 0.
         kept = loss != "margin" and bool((value == 0).any())
         found = differentiated(value, leaf, keep=kept)
         size = _size(found)
         if loss != "margin" and bool((zero := size == 0).any()):
-            again = logits if kept else outputs(batch.attacked, _entered(leaf))
+            again = logits if kept else outputs(batch.attacked, leaf)
             value = objective(again, labels, "margin", targets, batch.decision)[zero].sum()
             margin = differentiated(value, leaf)
             found = torch.where(zero.view(-1, *(1,) * (found.dim() - 1)), margin, found)
@@ -185,13 +185,13 @@ def _apart(values: Tensor) -> Tensor:
     return values.clone() if values.is_inference() else values.detach()
 
 
-def _entered(leaf: Tensor) -> Tensor:
-    """Let a model that edits its input in place do so on a copy: autograd refuses it on a leaf."""
-    return leaf.clone()
-
-
 def differentiated(value: Tensor, leaf: Tensor, keep: bool = False) -> Tensor:
-    """Give the gradient of the sum of values; GradientError where there is none to be had."""
+    """
+    Return the gradient of the sum of values, in memory of its own; GradientError where there is none to be had.
+
+    What autograd returns may be one number for many pixels (an expanded tensor), or a tensor that a derivative of the
+    model's own keeps: neither may be written into.
+    """
     if not value.requires_grad:
         raise GradientError(NOT_DIFFERENTIABLE)
     try:
@@ -200,4 +200,4 @@ def differentiated(value: Tensor, leaf: Tensor, keep: bool = False) -> Tensor:
         raise GradientError(f"a part of the model has no derivative: {error}") from error
     if found is None:
         raise GradientError(NOT_DIFFERENTIABLE)
-    return found
+    return found.clone()

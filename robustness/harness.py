@@ -376,6 +376,8 @@ class Harness:
                 dtype=self.dtype,
                 **made.given,
             )
+        if kept_state := evidence.provenance.get("keeps_state"):
+            self.notice(f"{card.name} keeps state between calls: {kept_state}; it is swept in one thread, in order")
         if (asked := evidence.provenance.get("out_of_memory_at")) is not None:
             size = evidence.provenance["batch_size"]
             self.notice(

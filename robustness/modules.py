@@ -22,7 +22,9 @@ def undisturbed(module: M, device: str = "cpu") -> Iterator[M]:
     Lend a module in evaluation mode on a device; afterwards every mode, gradient, buffer and flag is as it was.
 
     So is what its ``forward`` sets on it. Gradients are out of reach meanwhile, and parameters ask for none: an attack
-    differentiates with respect to the images alone, and nothing is kept for more.
+    differentiates with respect to the images alone, and nothing is kept for more. Torch's inference mode is off, for
+    good reason `no_grad` stands in its place in this package: a table that a model makes in its first pass and keeps
+    (positions, rotary embeddings, in attributes, closures or globals) could not be differentiated through later.
 
     >>> module = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout())
     >>> _ = module[0].eval()  # a frozen batch norm inside a model in training
@@ -40,7 +42,8 @@ def undisturbed(module: M, device: str = "cpu") -> Iterator[M]:
         for parameter, *_ in parameters:
             parameter.grad = None
             parameter.requires_grad_(False)
-        yield module.to(device).eval()
+        with torch.inference_mode(False):
+            yield module.to(device).eval()
     finally:
         for buffer, value in values:
             buffer.detach().copy_(value)
@@ -62,10 +65,11 @@ def _refill(changed: dict[Any, Any], before: dict[Any, Any]) -> None:
 
 def replicas(module: M, count: int) -> list[M]:
     """
-    Give modules that threads can run side by side: they share the parameters and nothing else.
+    Return modules that threads can run side by side: they share the parameters and nothing else that lies on them.
 
     A module may keep things on itself in ``forward``; two threads in one module would mix them up.
-    One that cannot be copied is given alone: fewer threads, the same numbers.
+    One that cannot be copied is returned alone: fewer threads, the same numbers. A copy may still write elsewhere (a
+    hook that holds the original, a global dictionary): `robustness.sweep.trials` finds out.
 
     >>> one, other = replicas(nn.Linear(2, 2), 2)
     >>> one is other, one.weight is other.weight
@@ -76,6 +80,19 @@ def replicas(module: M, count: int) -> list[M]:
         return [copy.deepcopy(module, dict(shared)) for _ in range(count)]
     except Exception:  # copying runs the module's own code, which may raise anything
         return [module]
+
+
+class Sparing(nn.Module):
+    """A module that is handed copies: what it edits in place, or returns, is nobody else's."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.train(module.training)
+
+    def forward(self, inputs: Tensor) -> Any:
+        """Return what the module returns for a copy of the images."""
+        return self.module(inputs.clone())
 
 
 SMALL = 64

@@ -10,7 +10,7 @@ from robustness.decisions import Argmax, Bin, Null, TwoN
 from robustness.draws import Purpose, generator
 from robustness.errors import GradientError
 from robustness.gradients import MARGIN, NON_FINITE, ZERO, gradient, objective, swept
-from robustness.perturbations import FGSM, PGD, Adaptive, Batch
+from robustness.perturbations import FGSM, PGD, STG, Adaptive, Batch
 from robustness.perturbations.attack import EVADING
 from robustness.perturbations.fgsm import fgsm
 
@@ -402,3 +402,111 @@ def test_an_attack_inside_inference_mode_is_the_same():
     due = fgsm(model, inputs, labels, epsilon=0.1)
     with torch.inference_mode():
         assert torch.equal(fgsm(model, inputs, labels, epsilon=0.1), due)
+
+
+class Brightness(nn.Module):
+    """Two logits of the images' sum: autograd returns one number an image, expanded to all pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor([[-1.0, 1.0]]))
+
+    def forward(self, inputs):
+        return self.scale * (inputs - 0.5).flatten(1).sum(1, keepdim=True)
+
+
+class Keeping(torch.autograd.Function):
+    """The sum, whose derivative is a tensor that is kept."""
+
+    ONES = torch.ones(40, 1, 4, 4)
+
+    @staticmethod
+    def forward(ctx, inputs):
+        return inputs.flatten(1).sum(1, keepdim=True)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        Keeping.ONES = Keeping.ONES * 0 + gradient.view(-1, 1, 1, 1)
+        return Keeping.ONES
+
+
+class Aliased(Brightness):
+    def forward(self, inputs):
+        return self.scale * (Keeping.apply(inputs) - 8)
+
+
+@pytest.mark.parametrize("make", [Brightness, Aliased])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_gradient_that_is_not_the_attackers_own_is_not_written_into(make, norm):
+    """Catches: a sign written into an expanded gradient, which torch refuses, or into a tensor of the model's own."""
+    from robustness.sweep import sweep
+
+    images = helpers.images(40, classes=2)
+    labels, inputs = images.labels, images.batch(0, 40)
+    pixels, step = 16, 0.1
+    slope = step if norm == "linf" else step / 4  # of a gradient of equal entries: each 1/sqrt(16) of its length
+    sums = (inputs + np.where(labels == 1, -slope, slope)[:, None, None, None]).clip(0, 1).reshape(40, pixels).sum(1)
+    due = (sums > pixels / 2).astype(int)
+    for attack in (FGSM(norm=norm), PGD(norm=norm, steps=5, random_start=False), PGD(norm=norm, steps=5)):
+        evidence = sweep(make(), images, attack, [step], batch_size=40)
+        assert evidence.status == ("ok",), attack
+        apart = abs(sums - pixels / 2) > 1e-3
+        if norm == "linf" or isinstance(attack, FGSM):
+            assert np.array_equal(evidence.predictions[0][apart], due[apart]), attack
+    if make is Aliased:
+        kept = Keeping.ONES
+        gradient(make(), *(torch.from_numpy(each.copy()) for each in (inputs, labels)))[0].fill_(9)
+        assert not (kept == 9).any()
+        assert not (Keeping.ONES == 9).any()
+
+
+class Editing(nn.Module):
+    """A linear model that edits its images in place, or hands them back."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, inputs):
+        return self.module(inputs.mul_(2).sub_(1))
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        FGSM(),
+        FGSM(target="runner_up"),
+        FGSM(target="least_likely"),
+        PGD(steps=3, restarts=2),
+        PGD(steps=3, worst_case=True, random_start=False),
+        STG(),
+    ],
+    ids=["fgsm", "runner-up", "least likely", "restarts", "worst case", "stg"],
+)
+def test_a_model_that_edits_its_images_gets_the_numbers_of_one_that_does_not(attack):
+    """Catches: edited images in an attack's memory, or in the batch that the next strength begins with."""
+    from robustness.sweep import sweep
+
+    class Sound(Editing):
+        def forward(self, inputs):
+            return self.module(inputs * 2 - 1)
+
+    images = helpers.images(60)
+    linear = helpers.linear(images)
+    strengths = [2, 4] if isinstance(attack, STG) else [0.05, 0.2]
+    edited, sound = (sweep(make(linear), images, attack, strengths, batch_size=30) for make in (Editing, Sound))
+    assert set(sound.status) == set(edited.status) == {"ok"}
+    for name in ("predictions", "loss", "snr"):
+        assert np.array_equal(getattr(edited, name), getattr(sound, name)), name
+
+
+def test_a_model_that_returns_its_images_keeps_them():
+    """Catches: logits that are a view of the buffer which the next strength writes to."""
+    from robustness.sweep import sweep
+
+    images = helpers.images(20, shape=(3, 1))
+    evidence = sweep(nn.Flatten(), images, FGSM(), [0.0, 0.3], batch_size=10)
+    inputs = images.batch(0, 20).reshape(20, 3)
+    assert np.array_equal(evidence.predictions[0], inputs.argmax(1))
+    assert set(evidence.status) == {"ok"}
+    assert (evidence.loss[1] >= evidence.loss[0] - 1e-6).all()

@@ -3,6 +3,7 @@
 import copy
 
 import helpers
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -237,3 +238,65 @@ def test_a_model_that_cannot_be_laid_out_is_left_as_it_was():
     assert not channels_last(module, works)
     assert works()
     assert module.convolution.weight.is_contiguous()
+
+
+TABLE = {}
+
+
+class Tabled(nn.Module):
+    """A model that makes a table in its first pass, and keeps it somewhere."""
+
+    def __init__(self, place):
+        super().__init__()
+        self.head, self.place, self.table, self.nested = nn.Linear(16, 3), place, None, {"tables": []}
+        closed = []
+
+        def in_closure(make):
+            closed or closed.append(make())
+            return closed[0]
+
+        self.in_closure = in_closure
+
+    def positions(self):
+        def make():
+            return torch.arange(16, dtype=torch.float32).cos()
+
+        if self.place == "attribute":
+            self.table = make() if self.table is None else self.table
+            return self.table
+        if self.place == "nested":
+            self.nested["tables"] or self.nested["tables"].append(make())
+            return self.nested["tables"][0]
+        return self.in_closure(make) if self.place == "closure" else TABLE.setdefault("positions", make())
+
+    def forward(self, inputs):
+        return self.head(inputs.flatten(1).tanh() * self.positions())
+
+
+@pytest.mark.parametrize("inference", [False, True], ids=["", "called in inference mode"])
+@pytest.mark.parametrize("place", ["attribute", "nested", "closure", "global"])
+def test_a_table_that_is_made_in_the_first_pass_can_be_differentiated_through(place, inference):
+    """Catches: inference mode around a model, whose tables no gradient may pass for ever after."""
+    from robustness.doubts.look import look
+    from robustness.gradients import gradient
+    from robustness.perturbations import FGSM, Clean
+    from robustness.sweep import sweep
+
+    TABLE.clear()
+    images = helpers.images(40)
+    inputs, labels = torch.from_numpy(images.batch(0, 40)), torch.from_numpy(images.labels.copy())
+    module = Tabled(place).eval()
+    with torch.inference_mode(inference):
+        look(module, images, attacked=False)
+        clean = sweep(module, images, Clean(), [0.0], batch_size=20)
+        evidence = sweep(module, images, FGSM(), [0.1], batch_size=20)
+    assert clean.status == evidence.status == ("ok",)
+    signs = gradient(module, inputs, labels)[0].sign()
+    due = (inputs + 0.1 * signs).clamp(0, 1)
+    assert np.array_equal(evidence.predictions[0], module(due).argmax(1).numpy())
+
+
+def test_nothing_here_runs_models_in_inference_mode():
+    """Catches: a new place that does, where a table that is made in it poisons what comes later."""
+    sources = (helpers.ROOT / "robustness").rglob("*.py")
+    assert [file.name for file in sources if "inference_mode()" in file.read_text(encoding="utf-8")] == []

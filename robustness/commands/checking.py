@@ -100,7 +100,7 @@ def _few(images: Images, count: int) -> Images:
 
 def _pace(harness: Harness, module: nn.Module, images: Images) -> float:
     """Give the seconds that a model takes for an image; 0.001 where it raises, which is looked into later on."""
-    with undisturbed(module, harness.device) as lent, torch.inference_mode():
+    with undisturbed(module, harness.device) as lent, torch.no_grad():
         inputs = torch.from_numpy(images.batch(0, len(images))).to(harness.device)
         try:
             lent(inputs.clone())  # the first pass is slower
@@ -114,7 +114,7 @@ def _pace(harness: Harness, module: nn.Module, images: Images) -> float:
 def _behaviour(harness: Harness, card: Card, module: nn.Module, images: Images) -> list[Row]:
     """Pass images through once: outputs, modes, buffers, and the images themselves afterwards."""
     due = (len(images), card.file.model.decision.outputs(len(images.classes)))
-    with undisturbed(module, harness.device) as lent, torch.inference_mode():
+    with undisturbed(module, harness.device) as lent, torch.no_grad():
         inputs = torch.from_numpy(images.batch(0, len(images))).to(harness.device)
         before, given = state_hash(lent), inputs.clone()
         try:
@@ -193,7 +193,7 @@ def _order(harness: Harness, card: Card, module: nn.Module, images: Images, rows
     """Where accuracy is no better than guessing, say whether a permutation of the classes would explain it."""
     if all(row.fine is not False for row in rows if row.name == "clean accuracy"):
         return
-    with undisturbed(module, harness.device) as lent, torch.inference_mode():
+    with undisturbed(module, harness.device) as lent, torch.no_grad():
 
         def predict(some: NDArray[np.float32]) -> NDArray[np.int64]:
             logits = lent(torch.from_numpy(some).to(harness.device)).float()
@@ -211,7 +211,7 @@ def _known(measured: Measurement) -> float:
 
 def _other_range(harness: Harness, card: Card, module: nn.Module, images: Images, accuracy: float) -> str:
     """Say of a model that gets more right when images come in another range that this is what it expects."""
-    with undisturbed(module, harness.device) as lent, torch.inference_mode():
+    with undisturbed(module, harness.device) as lent, torch.no_grad():
         inputs = torch.from_numpy(images.batch(0, min(len(images), 100))).to(harness.device)
         labels = torch.from_numpy(images.labels[: len(inputs)].copy()).to(harness.device)
         best, name = max((_right(lent, card, change(inputs), labels), name) for name, change in _ranges(inputs))

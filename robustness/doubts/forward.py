@@ -12,7 +12,7 @@ ALONE = 16
 def of_repetition(trial: Trial) -> Answers:
     """Pass the images twice."""
     logits = trial.logits
-    with torch.inference_mode():
+    with torch.no_grad():
         other = int((logits != trial.model(trial.inputs).float()).any(1).sum())
     return {"non-deterministic forward": answer(other > 0, f"other logits the second time for {trial.of(other)}")}
 
@@ -20,7 +20,7 @@ def of_repetition(trial: Trial) -> Answers:
 def of_the_batch(trial: Trial) -> Answers:
     """Pass images one by one, and beside others."""
     logits = trial.logits
-    with torch.inference_mode():
+    with torch.no_grad():
         each = [trial.model(one).float() for one in trial.inputs[:ALONE, None]]
     if odd := [tuple(one.shape) for one in each if one.shape != logits[:1].shape]:
         seen = (

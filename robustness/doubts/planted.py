@@ -59,7 +59,7 @@ def plant(
     """
     layer = _last_linear(classifier, inputs[:2])
     draw, readouts, kept, examples = generator(seed, Purpose.DOUBTED, 0), [], [], []
-    with torch.inference_mode():
+    with torch.no_grad():
         scores = classifier(inputs).float().topk(2, dim=1).values
         for i, image in enumerate(inputs):
             images = image.expand(near + 2, *image.shape).clone()
@@ -96,7 +96,7 @@ def strength(planted: Planted, attack: Attack, *, tries: int = 20, seed: int = 1
         (perturbed >= 0) & (perturbed <= 1)
     ).flatten(1).all(1)
     draw, chance = generator(seed, Purpose.DOUBTED, 0), torch.zeros_like(inside)
-    with torch.inference_mode():
+    with torch.no_grad():
         found = _misled(module, perturbed.detach()) & inside
         for _ in range(tries):
             chance |= _misled(module, (inputs + planted.epsilon * corners(draw, inputs)).clamp_(0, 1))
@@ -179,7 +179,7 @@ def _last_linear(classifier: nn.Module, inputs: Tensor) -> nn.Linear:
         m.register_forward_pre_hook(lambda m, given: called.append(m) if given[0].dim() == 2 else None) for m in linears
     ]
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             classifier(inputs)
     finally:
         for hook in hooks:

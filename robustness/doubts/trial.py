@@ -59,7 +59,7 @@ class Trial:
     @cached_property
     def logits(self) -> Tensor:
         """What the model says of the images as they are, (N, outputs), passed once."""
-        with torch.inference_mode():
+        with torch.no_grad():
             logits: Tensor = self.model(self.inputs).float().clone()
             return logits
 
@@ -106,7 +106,7 @@ class Trial:
 
     def predictions(self, images: Tensor) -> Tensor:
         """Return the classes that the model says of images, (N,)."""
-        with torch.inference_mode():
+        with torch.no_grad():
             return self.decision.predictions(self.model(images).float())
 
     def weaker(self, one: str, mine: list[float], other: str, theirs: list[float]) -> dict[str, Any]:

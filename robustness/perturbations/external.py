@@ -14,7 +14,7 @@ from robustness.perturbations.attack import Attack
 from robustness.perturbations.base import Batch, Perturb
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 Library = Literal["foolbox", "torchattacks", "art"]
 MODULES: dict[str, str] = {
@@ -77,9 +77,10 @@ class External(Attack):
         import torch
 
         from robustness import randomness
+        from robustness.modules import Sparing
 
         make = {"foolbox": _foolbox, "torchattacks": _torchattacks, "art": _art}[self.library]
-        made = make(self, batch, self._found())
+        made = make(self, Sparing(batch.attacked), batch, self._found())
         seed = 0 if batch.drawn is None else int(batch.drawn.flatten()[0])
 
         def perturb(strength: float | Tensor, out: Tensor) -> Tensor:
@@ -118,28 +119,26 @@ class External(Attack):
         )
 
 
-def _foolbox(about: External, batch: Batch, attack: Callable[..., Any]) -> Made:
+def _foolbox(about: External, model: nn.Module, batch: Batch, attack: Callable[..., Any]) -> Made:
     import foolbox
 
-    model = foolbox.PyTorchModel(batch.attacked, bounds=(0, 1), device=batch.inputs.device)
+    attacked = foolbox.PyTorchModel(model, bounds=(0, 1), device=batch.inputs.device)
     built = attack(**about.arguments)
-    return lambda epsilon, inputs: built(model, inputs, batch.labels, epsilons=epsilon)[1]
+    return lambda epsilon, inputs: built(attacked, inputs, batch.labels, epsilons=epsilon)[1]
 
 
-def _torchattacks(about: External, batch: Batch, attack: Callable[..., Any]) -> Made:
-    return lambda epsilon, inputs: attack(batch.attacked, **{about.budget: epsilon}, **about.arguments)(
-        inputs, batch.labels
-    )
+def _torchattacks(about: External, model: nn.Module, batch: Batch, attack: Callable[..., Any]) -> Made:
+    return lambda epsilon, inputs: attack(model, **{about.budget: epsilon}, **about.arguments)(inputs, batch.labels)
 
 
-def _art(about: External, batch: Batch, attack: Callable[..., Any]) -> Made:
+def _art(about: External, model: nn.Module, batch: Batch, attack: Callable[..., Any]) -> Made:
     import torch
     from art.estimators.classification import PyTorchClassifier
 
     with torch.no_grad():
-        outputs = batch.attacked(batch.inputs).shape[1]
+        outputs = model(batch.inputs).shape[1]
     classifier = PyTorchClassifier(
-        model=batch.attacked,
+        model=model,
         loss=torch.nn.CrossEntropyLoss(),
         input_shape=tuple(batch.inputs.shape[1:]),
         nb_classes=outputs,

@@ -57,7 +57,7 @@ class Path:
         batch = self._batch
         with torch.enable_grad():
             leaf = self._now.detach().requires_grad_()
-            logits = outputs(batch.attacked, leaf.clone())
+            logits = outputs(batch.attacked, leaf)
             scores = batch.decision.log_probabilities(logits)
             wrong = torch.ones_like(scores).scatter(1, batch.labels[:, None], 0)
             smooth = (scores * wrong).sum(1) / wrong.sum(1)

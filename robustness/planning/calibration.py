@@ -26,7 +26,7 @@ from robustness.modules import channels_last, replicas, state_hash, undisturbed
 from robustness.outcomes import Outcomes
 from robustness.perturbations import FGSM, Batch, Perturbation
 from robustness.strengths import Strength, Unit
-from robustness.sweep import batches, chunks, together
+from robustness.sweep import batches, chunks, together, trials
 from robustness.sweep.cells import Cells
 
 ENOUGH = 0.4
@@ -78,12 +78,11 @@ def pace(
     with undisturbed(together(module, None, None), device) as lent:
         state_hash(lent["classifier"])
         channels_last(lent, lambda: cells.works(lent))
-        models = replicas(lent, abreast)
-        cells.compared(lent["classifier"], models[0]["classifier"])
+        models = trials.tried(cells, lent, abreast).models
         start = clock() - started
 
         def forward(batch: Batch) -> None:
-            with torch.inference_mode():
+            with torch.no_grad():
                 cells.checked(batch.classifier(batch.inputs))
 
         def differentiate(batch: Batch) -> None:

@@ -67,7 +67,7 @@ def replay(
 ) -> tuple[int, int]:
     """Give the class of an image before and after a described perturbation."""
     pair = pair_of(images, row, text, budget)
-    with one_thread(), undisturbed(classifier) as model, torch.inference_mode():
+    with one_thread(), undisturbed(classifier) as model, torch.no_grad():
         before, after = (decision or Argmax()).predictions(model(torch.from_numpy(pair)).float()).tolist()
     return before, after
 
@@ -99,7 +99,7 @@ class _Look:
         self.shape = images.shape
 
     def _scores(self, inputs: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
+        with torch.no_grad():
             logits = self._model(torch.from_numpy(np.ascontiguousarray(inputs))).float()
             found: np.ndarray = self._decision.log_probabilities(logits).numpy()
         return found

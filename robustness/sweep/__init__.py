@@ -25,7 +25,7 @@ from robustness.modules import convolutional, state_hash
 from robustness.outcomes import Outcomes
 from robustness.perturbations import Clean, Perturbation, Step
 from robustness.strengths import Strength, Unit
-from robustness.sweep import batches, chunks, differing
+from robustness.sweep import batches, chunks, differing, trials
 from robustness.sweep.batches import Progress
 from robustness.sweep.cells import Cells
 
@@ -106,6 +106,8 @@ def sweep(
     # Those that were finished before took their time too.
     seconds = time.perf_counter() - started + sum(each.get("seconds", 0.0) for each in told)
     repeatable = all(each["deterministic"] for each in told)
+    state_kept = next((each["keeps_state"] for each in told if each.get("keeps_state")), "")
+    doubted = {"non-deterministic forward": not repeatable, trials.KEEPS_STATE: bool(state_kept)}
     found = outcomes.evidence(
         {
             "perturbation": perturbation.model_dump(),
@@ -122,7 +124,8 @@ def sweep(
             "decision": decision.model_dump(),
             "versions": {"torch": torch.__version__, "numpy": np.__version__},
             # Said once a classifier: every card has clean evidence.
-            "doubts": [] if repeatable or not isinstance(perturbation, Clean) else ["non-deterministic forward"],
+            "doubts": [name for name, seen in doubted.items() if seen] if isinstance(perturbation, Clean) else [],
+            **({"keeps_state": state_kept} if state_kept else {}),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(seconds, 3),
             "images_per_second": round(len(images) * len(strengths) / seconds, 1),

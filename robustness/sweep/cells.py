@@ -14,12 +14,13 @@ from robustness.datasets.images import Images
 from robustness.decisions import Decision
 from robustness.draws import CHUNK, ChunkedDraws, Purpose, generator
 from robustness.errors import MissingLibrary, ModelError
-from robustness.modules import convolutional
+from robustness.gradients import outputs
+from robustness.modules import convolutional, undisturbed
 from robustness.outcomes import UNREACHED, Outcomes
 from robustness.perturbations import Batch, Perturb, Perturbation, Step
 from robustness.strengths import Spread, Strength, Unit
 from robustness.sweep.ahead import Ahead, Host
-from robustness.sweep.batches import one_thread, out_of_memory, padded
+from robustness.sweep.batches import out_of_memory, padded
 
 PROBE = 8
 """Images on which a model is tried before a sweep: each costs several passes, and says the same as any other."""
@@ -170,13 +171,13 @@ class Cells:
             perturbed = self.perturbed(batch, perturb, i, rows, scratch.out, outcomes.drawn)
             if not scratch.measured:
                 scratch.noise[i] = strengths_.size(perturbed - batch.inputs)
-        with torch.inference_mode():  # copied: a model may give a view of the buffer, or one of its own again and again
+        with torch.no_grad():  # copied: a model may give a view of the buffer, or one of its own again and again
             scratch.logits[i] = self.checked(self._output(batch.classifier, perturbed))
 
     def _decide(self, labels: Tensor, cells: list[int], rows: slice, scratch: Scratch, outcomes: Outcomes) -> None:
         """Write down what the logits of several cells say: all at once, for there are many small steps in it."""
         n = rows.stop - rows.start
-        with torch.inference_mode():
+        with torch.no_grad():
             kept = cells if len(cells) < len(self.strengths) else slice(None)
             logits = scratch.logits[kept]
             log_probabilities = self.decision.log_probabilities(logits)
@@ -254,40 +255,48 @@ class Cells:
             )
         return logits.float()
 
-    def compared(self, module: nn.Module, replica: nn.Module) -> tuple[bool, bool]:
-        """Run some images twice through a module and once through its replica; say which outputs are the same."""
-        with one_thread():
-            first, again, other = map(self._probe, (module, module, replica))
-        return _same(first, again), _same(first, other)
-
     def works(self, models: nn.ModuleDict) -> bool:
-        """Say whether the models that run in a sweep take some images without raising."""
-        if self._probe(models["classifier"]) is None:
-            return False
+        """Return whether the models that run in a sweep take some images without raising; they stay as they were."""
+        with undisturbed(models, self.device) as lent:
+            return self.probed(lent, self.some()[0]) is not None
+
+    def some(self) -> tuple[Tensor, Tensor]:
+        """Return images to try a model on, and as many others: what it remembers of the first must not fit these."""
+        count = min(PROBE, self.batch_size, len(self.images))
+        start = min(count, len(self.images) - count)
+        # In another order than in the sweep, which begins with them.
+        first = torch.from_numpy(self.images.batch(0, count).copy()).to(self.device).flip(0)
+        others = torch.from_numpy(self.images.batch(start, start + count).copy()).to(self.device)
+        return first, 1 - first if bool((first == others).flatten(1).all(1).any()) else others
+
+    def probed(self, models: nn.ModuleDict, images: Tensor, gradient: bool = False) -> Tensor | None:
+        """
+        Return what the models that run in a sweep say of some images, (N, outputs), with ``gradient`` also its slope.
+
+        None where one raises: the sweep runs into it, and says so.
+        """
         try:
-            with torch.inference_mode():
-                return "source" not in models or self._output(models["source"], self._some()) is not None
+            with torch.inference_mode(False), torch.set_grad_enabled(gradient):
+                inputs = images.clone().requires_grad_(gradient)
+                said = [self.checked(self._output(models["classifier"], inputs.clone()), len(images))]
+                if "source" in models:
+                    said.append(outputs(models["source"], inputs))
+                found = torch.cat(said, 1)
+                if gradient and found.requires_grad:
+                    # Every output at a weight of its own: their plain sum is flat where they are probabilities.
+                    value = (found * torch.linspace(1, 2, found.shape[1]).to(found)).sum()
+                    (slope,) = torch.autograd.grad(value, inputs, allow_unused=True)
+                    found = found if slope is None else torch.cat([found, slope.flatten(1)], 1)
+                return found.detach().clone()
+        except ModelError:
+            raise
         except Exception:  # the model's own code
-            return False
+            return None
 
-    def _some(self) -> Tensor:
-        # In another order than in the sweep: what a model remembers of its last images must not match.
-        return (
-            torch.from_numpy(self.images.batch(0, min(PROBE, self.batch_size, len(self.images))))
-            .to(self.device)
-            .flip(0)
-        )
-
-    def _probe(self, model: nn.Module) -> Tensor | None:
-        """Run some images through a model; None where it raises: the sweep will run into it, and say so."""
-        with torch.inference_mode():
-            try:
-                some = self._some()
-                return self.checked(self._output(model, some), len(some)).clone()
-            except ModelError:
-                raise
-            except Exception:  # the model's own code
-                return None
+    @property
+    def differentiates(self) -> bool:
+        """Whether the perturbation takes gradients of a model."""
+        return self.directions is None and self.perturbation.gradients(self.strengths) > 0
 
 
 @dataclass(frozen=True)
@@ -304,12 +313,6 @@ class Scratch:
     noise: Tensor
     measured: bool
     logits: Tensor
-
-
-def _same(first: Tensor | None, second: Tensor | None) -> bool:
-    if first is None or second is None:
-        return first is second
-    return torch.allclose(first, second, rtol=0, atol=0, equal_nan=True)
 
 
 def refuse_other_type(model: nn.Module, inputs: Tensor, error: Exception) -> None:

@@ -17,10 +17,10 @@ from robustness.datasets.images import Images
 from robustness.decisions import Filtering
 from robustness.draws import CHUNK
 from robustness.kept import Kept, Part
-from robustness.modules import channels_last, replicas, undisturbed
+from robustness.modules import channels_last, undisturbed
 from robustness.outcomes import Outcomes
 from robustness.perturbations import Step
-from robustness.sweep import batches
+from robustness.sweep import batches, trials
 from robustness.sweep.batches import Progress
 from robustness.sweep.cells import Cells
 
@@ -60,17 +60,17 @@ def swept(
     """
     Sweep the ``wanted`` chunks, and give each to ``keep`` when all its batches are done.
 
-    What is given back, and told with each chunk, is how it was swept: the batches' size, the memory format, and
-    whether the classifier says the same of the same images.
+    What is returned, and told with each chunk, is how it was swept: the batches' size, the memory format, and
+    whether the models say the same of the same images, whatever they are asked of before and beside.
     """
     with undisturbed(modules, cells.device) as lent:
         laid_out = channels_last(lent, lambda: cells.works(lent))
-        models = replicas(lent, min(threads, batches.count(len(cells.images), cells.batch_size, wanted)))
-        deterministic, replicated = cells.compared(lent["classifier"], models[0]["classifier"])
+        tried = trials.tried(cells, lent, min(threads, batches.count(len(cells.images), cells.batch_size, wanted)))
         told = {
             "batch_size": cells.batch_size,
             "memory_format": "channels last" if laid_out else "contiguous",
-            "deterministic": deterministic,
+            "deterministic": tried.deterministic,
+            "keeps_state": tried.keeps_state,
         }
 
         def finished(chunk: int, seconds: float) -> None:
@@ -79,7 +79,7 @@ def swept(
 
         _run(
             cells,
-            models if replicated else [lent],
+            tried.models,
             wanted,
             lambda model, start, stop: cells.batch(model, start, stop, outcomes),
             finished,
@@ -118,8 +118,8 @@ def directed(
 
     with undisturbed(modules, cells.device) as lent:
         channels_last(lent, lambda: cells.works(lent))
-        models = replicas(lent, min(threads, batches.count(len(images), cells.batch_size, wanted)))
-        _run(cells, models, wanted, work, finished, progress)
+        tried = trials.tried(cells, lent, min(threads, batches.count(len(images), cells.batch_size, wanted)))
+        _run(cells, tried.models, wanted, work, finished, progress)
 
 
 def _run(

@@ -1,0 +1,281 @@
+"""Models whose copies are not their own: numbers stay those of plain PyTorch, and what they keep is named."""
+
+import functools
+import threading
+from types import SimpleNamespace
+
+import helpers
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from robustness.datasets import from_arrays
+from robustness.modules import undisturbed
+from robustness.perturbations import FGSM, Clean, Normal
+from robustness.sweep import sweep, trials
+from robustness.sweep.batches import padded
+
+SHARED = {}
+BATCH = 50
+
+
+class Body(nn.Module):
+    """Features whose last layer somebody listens to, and a head that is given them by somebody else."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(16, 24), nn.Tanh(), nn.Linear(24, 24), nn.Tanh())
+        self.head = nn.Linear(24, 3)
+
+
+class Closure(Body):
+    """A hook that holds the original: a copy of the model writes there."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = {}
+        self.body[4].register_forward_hook(lambda module, _, output: self.seen.update(last=output))
+
+    def forward(self, inputs):
+        self.body(inputs)
+        return self.head(self.seen["last"])
+
+
+class Global(Body):
+    """A hook that writes into a dictionary of its module's, which all copies share."""
+
+    def __init__(self):
+        super().__init__()
+        self.body[4].register_forward_hook(lambda module, _, output: SHARED.update(last=output))
+
+    def forward(self, inputs):
+        self.body(inputs)
+        return self.head(SHARED["last"])
+
+
+class OfTheClass(Body):
+    """A cache on the class: each line is one that another thread may come between."""
+
+    def forward(self, inputs):
+        OfTheClass.last = self.body(inputs)
+        features = type(self).last
+        return self.head(features)
+
+
+class Partial(Body):
+    """A function that is bound to an object outside of the tree of modules, by a closure."""
+
+    def __init__(self):
+        super().__init__()
+        place = SimpleNamespace()
+        self.keep = functools.partial(lambda value: setattr(place, "last", value))
+        self.kept = lambda: place.last
+
+    def forward(self, inputs):
+        self.keep(self.body(inputs))
+        return self.head(self.kept())
+
+
+class Outside(Body):
+    """A module that is no submodule, for it stands in a closure, and keeps its last images."""
+
+    def __init__(self):
+        super().__init__()
+        outside = Closure()
+        self.other = lambda inputs: outside(inputs)
+
+    def forward(self, inputs):
+        return self.head(self.body(inputs)) + self.other(inputs)
+
+
+class ByIdentity(Body):
+    """A cache by the model's identity, of its first images: copies begin with others."""
+
+    def forward(self, inputs):
+        return self.head(self.body(inputs) - _mean_of_the_first(id(self), Once(inputs)))
+
+
+class Once:
+    """Images that are no part of a cache's key."""
+
+    def __init__(self, inputs):
+        self.inputs = inputs
+
+    def __hash__(self):
+        return 0
+
+    def __eq__(self, other):
+        return True
+
+
+@functools.lru_cache(maxsize=None)  # noqa: UP033
+def _mean_of_the_first(_, once):
+    return once.inputs.mean()
+
+
+class Local(Body):
+    """What a thread keeps for itself is right at once, too."""
+
+    place = threading.local()
+
+    def forward(self, inputs):
+        Local.place.last = self.body(inputs)
+        return self.head(Local.place.last)
+
+
+def images():
+    return helpers.images(1200)
+
+
+def plain(module, data, strengths):
+    """The answers of plain PyTorch, one thread, batch after batch: predictions, (strengths, N)."""
+    from robustness.draws import Purpose, generator
+
+    rows = []
+    for chunk in range(0, len(data), 1000):
+        size = min(1000, len(data) - chunk)
+        noise = Normal().draw(generator(0, Purpose.NOISE, chunk // 1000), (size, *data.shape))
+        for start in range(0, size, BATCH):
+            inputs = torch.from_numpy(data.batch(chunk + start, chunk + min(start + BATCH, size)))
+            with torch.no_grad():
+                moved = [(inputs + v * torch.from_numpy(noise[start : start + BATCH])).clamp(0, 1) for v in strengths]
+                rows.append([module(each).argmax(1).numpy() for each in moved])
+    return np.concatenate([np.stack(row) for row in rows], 1)
+
+
+STRENGTHS = [0.1, 0.4]
+KEEPING = [Closure, Global, OfTheClass, Partial, Outside]
+
+
+@pytest.mark.parametrize("make", [*KEEPING, Local])
+def test_numbers_are_those_of_plain_pytorch(make):
+    """Catches: copies that write into the original, and threads that read each other's features."""
+    module = make().eval()
+    evidence = sweep(module, images(), Normal(), STRENGTHS, batch_size=BATCH, threads=4)
+    assert set(evidence.status) == {"ok"}
+    assert np.array_equal(evidence.predictions, plain(module, images(), STRENGTHS))
+
+
+@pytest.mark.parametrize("make", KEEPING)
+@pytest.mark.parametrize("threads", [1, 4])
+def test_what_is_shared_by_copies_is_named_whatever_the_number_of_threads(make, threads):
+    evidence = sweep(make().eval(), images(), Clean(), [0], batch_size=BATCH, threads=threads)
+    assert evidence.provenance["doubts"] == [trials.KEEPS_STATE]
+    assert evidence.provenance["keeps_state"] == trials.SHARES
+
+
+@pytest.mark.parametrize(
+    "make", [Local, Body, lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 3), nn.BatchNorm1d(3))]
+)
+def test_a_healthy_model_works_in_threads_and_is_not_doubted(make):
+    module = make()
+    if isinstance(module, Body) and not isinstance(module, Local):
+        module = nn.Sequential(module.body, module.head)
+    assert tried(module.eval(), 3)[1:] == (True, "")
+    assert len({id(each) for each in tried(module, 3).models}) == 3
+
+
+def tried(module, count=2, perturbation=None):
+    from robustness.decisions import Argmax
+    from robustness.sweep import together
+    from robustness.sweep.cells import Cells
+
+    cells = Cells(images(), perturbation or Clean(), (0.0,), "native", 0, "cpu", BATCH, Argmax(), Argmax())
+    with undisturbed(together(module, None, None)) as lent:
+        return trials.tried(cells, lent, count)
+
+
+class Remembers(Body):
+    """Answers that depend on the images before."""
+
+    def __init__(self):
+        super().__init__()
+        self.before = None
+
+    def forward(self, inputs):
+        features = self.body(inputs)
+        mean = features.mean() if self.before is None else self.before
+        self.before = features.mean()
+        return self.head(features - mean)
+
+
+def test_answers_that_depend_on_the_call_before_are_named():
+    assert tried(Remembers().eval()).keeps_state == trials.REMEMBERS
+
+
+def test_a_cache_of_the_first_images_by_identity_is_named():
+    """Catches: a copy that begins with the images which the model has just seen."""
+    assert tried(ByIdentity().eval()).keeps_state == trials.SHARES
+
+
+class Scaled(torch.autograd.Function):
+    """A gradient that depends on what the last forward of any copy left."""
+
+    @staticmethod
+    def forward(ctx, inputs):
+        SHARED["scale"] = inputs.detach().mean()
+        return inputs * 1
+
+    @staticmethod
+    def backward(ctx, gradient):
+        scale = SHARED["scale"]
+        return gradient * scale
+
+
+class SharedGradient(Body):
+    def forward(self, inputs):
+        return self.head(self.body(Scaled.apply(inputs)))
+
+
+def test_gradients_that_are_shared_by_copies_are_named():
+    """Catches: answers alone that are compared, where an attack takes gradients."""
+    module = SharedGradient().eval()
+    for _ in range(2):  # what was shown holds for the sweeps that follow
+        assert tried(module).keeps_state == ""
+        assert tried(module, perturbation=FGSM()).keeps_state == trials.SHARES
+
+
+def test_a_lock_around_a_forward_holds_nobody_up(monkeypatch):
+    """Catches: two threads that wait for each other, one at a line and one at the model's lock."""
+    monkeypatch.setattr(trials, "PATIENCE", 0.2)
+    lock = threading.Lock()
+
+    class Locked(Global):
+        def forward(self, inputs):
+            with lock:
+                return super().forward(inputs)
+
+    module = Locked().eval()
+    evidence = sweep(module, images(), Normal(), STRENGTHS, batch_size=BATCH, threads=4)
+    assert np.array_equal(evidence.predictions, plain(module, images(), STRENGTHS))
+
+
+def test_directions_are_of_the_model_itself():
+    """Catches: signs that are made by copies, which nobody compared."""
+    from robustness.gradients import gradient
+    from robustness.sweep import directions
+
+    module, data = Closure().eval(), images()
+    made, _ = directions(module, data, FGSM(), batch_size=BATCH, threads=4)
+    for start in range(0, len(data), BATCH):
+        rows = (
+            padded(data.batch(start, start + BATCH), BATCH, "cpu"),
+            torch.from_numpy(data.labels[start : start + BATCH].copy()),
+        )
+        assert np.array_equal(made[start : start + BATCH], gradient(module, *rows)[0].sign().numpy())
+
+
+def test_images_to_try_are_others_even_where_all_are_alike():
+    from robustness.decisions import Argmax
+    from robustness.sweep.cells import Cells
+
+    for data in (
+        from_arrays(np.full((30, 2, 2), 9, np.uint8), [0, 1] * 15),
+        from_arrays(np.zeros((1, 2, 2), np.uint8), [0]),
+    ):
+        cells = Cells(data, Clean(), (0.0,), "native", 0, "cpu", 10, Argmax(), Argmax())
+        first, others = cells.some()
+        assert first.shape == others.shape
+        assert bool((first != others).flatten(1).any(1).all())
