@@ -15,6 +15,7 @@ from robustness.gate import accept, baseline
 from robustness.gate.baseline import Accepted
 from robustness.gate.decision import decide
 from robustness.gate.differences import GateError, rate
+from robustness.reporting.document import OUTCOMES, verdict
 from robustness.store import Store
 
 CARD = helpers.CARD.replace("per_class = 3", "per_class = 20")
@@ -67,13 +68,17 @@ def report(tmp_path, card, harness, name="run.json", **run):
     for sweep in ("clean", "normal"):
         evidence = harness.evidence(card, sweep)
         about = {"key": evidence.provenance["key"], "digest": evidence.digest}
-        cells = [{"strength": strength} for strength in evidence.strengths]
+        cells = [{"strength": strength, "claims": {}} for strength in evidence.strengths]
         sweeps.append({"name": sweep, "evidence": about, "cells": cells})
-    model = {"name": "tiny", "sweeps": sweeps, "weights": harness.weights_hash(card), "device": "cpu"}
+    about = {"weights": harness.weights_hash(card), "device": "cpu", "claims": [], "gate": None}
+    model = {"name": "tiny", "sweeps": sweeps, **about}
+    none = dict.fromkeys(("claims", *OUTCOMES, "not selected", "measured"), 0)
+    counts = {**none, "gates": {}, "skips": [], "models": [{"name": "tiny", **none}]}
     document = {
-        "format": accept.FORMAT, "verdict": "passed", "models": [model],
-        "run": {"complete": True, "started": "2024-05-01T12:00:00+00:00", "versions": {}} | run,
+        "format": accept.FORMAT, "models": [model], "counts": counts,
+        "run": {"complete": True, "problems": [], "started": "2024-05-01T12:00:00+00:00", "versions": {}} | run,
     }  # fmt: skip
+    document["verdict"] = verdict(counts, document["run"])
     (tmp_path / name).write_text(json.dumps(document))
     return tmp_path / name
 

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import hashlib
 import io
 import json
 import math
@@ -23,6 +24,7 @@ from robustness.evidence import Evidence
 from robustness.reporting import formats, tables
 from robustness.reporting.document import OUTCOMES, RED, ClaimOutcome, ModelResult, build, verdict
 from robustness.reporting.plain import one_line
+from robustness.store import canonical
 
 PAGE = Path(__file__).parent.parent / "docs" / "report.md"
 CLASSES = ("cat", "dog", "eel")
@@ -657,7 +659,9 @@ def test_json_is_the_document(load_card, tmp_path):
 
     formats.write(document, path)
 
-    assert json.loads(path.read_text(encoding="utf-8")) == document
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert found.pop("checksum") == hashlib.sha256(canonical(document)).hexdigest()
+    assert found == document
 
 
 @pytest.mark.parametrize("name", ["report.pdf", "report", ".md/", "folder.json", "file.txt/report.md"])
@@ -751,4 +755,4 @@ def test_the_page_describes_every_key_and_no_other(load_card):
     schema = PAGE.read_text(encoding="utf-8").partition("## The JSON")[2]
     rows = [line for line in schema.splitlines() if line.startswith("| `")]
 
-    assert {re.findall("`(.+?)`", row)[0] for row in rows} == set(paths(document))
+    assert {re.findall("`(.+?)`", row)[0] for row in rows} == {"checksum", *paths(document)}

@@ -48,7 +48,9 @@ def call(capsys):
 
 
 def edited(project, change, name="run.json"):
+    """Edit a report, and leave out its checksum, as those of the first versions."""
     document = json.loads((project.root / "run.json").read_text())
+    del document["checksum"]
     change(document)
     (project.root / name).write_text(json.dumps(document))
 
@@ -185,11 +187,47 @@ def greener(document):
     document["counts"]["failed"], document["counts"]["held"] = 1, 6
 
 
+def worse(document):
+    """A red claim under a green head: what nobody notices who reads the first line."""
+    model = document["models"][0]
+    claim = next(c for c in model["claims"] if c["id"] == "tiny:normal:0.6:accuracy")
+    cell = next(cell for cell in model["sweeps"][1]["cells"] if cell["strength"] == "0.6")
+    claim["outcome"] = cell["claims"]["accuracy"]["outcome"] = "failed"
+
+
+def lucky(document):
+    claim = next(c for c in document["models"][0]["claims"] if c["id"] == "tiny:normal:0.6:accuracy")
+    claim["numbers"]["value"] = 0.1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [better, lambda document: document["notices"].append("x"), lambda document: document["run"].update(seed=7)],
+)
+@pytest.mark.parametrize("command", [["report"], ["annotate"], ["merge", "-o", "out.json"], ["compare", "whole.json"]])
+def test_a_report_that_was_edited_anywhere_is_refused(ran, call, change, command):
+    """Catches: a number or a sentence put into a report by hand that contradicts nothing else in it."""
+    document = json.loads((ran.root / "run.json").read_text())
+    (ran.root / "whole.json").write_text(json.dumps(document))
+    change(document)
+    (ran.root / "run.json").write_text(json.dumps(document))
+    first, *others = command
+    code, _, err = call(first, "run.json", *others)
+    assert code == 2
+    assert "its checksum does not fit its content" in err
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (better, "accuracy at 0.3 is 0.999, but "),
         (greener, "its verdict is 'passed', but its counts say 'failed'"),
+        (worse, "its counts of tiny are 7 held, but its claims say 6 held, 1 failed"),
+        (lucky, "tiny:normal:0.6:accuracy is held, but 0.1 is not at least 0.5"),
+        (lambda document: document["models"][0].update(gate={"outcome": "failed"}), "and its models' are 1 failed"),
+        (lambda document: document["counts"].update(claims=8), "it counts 8 claims as claims"),
+        (lambda document: document["counts"]["models"][0].update({"not selected": -1}), "and holds 7"),
+        (lambda document: document["counts"]["models"].clear(), "its counts are not of its models"),
         (
             lambda document: document.update(format="other/1"),
             "format must be pytest-robustness/report/1, got 'other/1'",

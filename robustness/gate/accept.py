@@ -15,6 +15,7 @@ from robustness.gate import baseline, protocol
 from robustness.gate.baseline import Accepted
 from robustness.gate.differences import GateError
 from robustness.harness import Harness
+from robustness.reporting import consistency
 from robustness.reporting.document import FORMAT
 from robustness.store import Store
 
@@ -26,10 +27,12 @@ def document(path: Path) -> dict[str, Any]:
         found = files.parse_json(files.read_bytes(path))
         if found["format"] != FORMAT:
             raise GateError(f"{path}: a report of another format ({found['format']}); run the suites again")
+        if wrong := list(consistency.contradictions(found)):
+            raise GateError(f"{path}: edited, or damaged: {'; '.join(wrong[:5])}; {repair}")
         return dict(found)
     except OSError as error:
         raise GateError(f"{path}: could not be read ({error.strerror}); {repair}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise GateError(f"{path}: not the report of a run (torn or foreign); {repair}") from error
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from robustness import atomic
 from robustness.errors import RobustnessError
+from robustness.reporting import consistency
 from robustness.reporting.cells import NUMBERS
 from robustness.reporting.pages import latex_tables, markdown_page
 from robustness.reporting.plain import one_line
@@ -35,8 +36,9 @@ class ReportError(RobustnessError):
 
 
 def json_text(document: Plain) -> str:
-    """Write the document itself."""
-    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    """Write the document itself, with a checksum over it."""
+    whole = {**document, "checksum": consistency.checksum(document)}
+    return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def csv_text(document: Plain) -> str:

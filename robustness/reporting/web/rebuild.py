@@ -11,9 +11,9 @@ from robustness.cards import Card
 from robustness.cards import load as load_card
 from robustness.errors import CardError, RobustnessError
 from robustness.harness import Harness
-from robustness.reporting import formats
+from robustness.reporting import consistency, formats
 from robustness.reporting.cells import sweep_entry
-from robustness.reporting.document import FORMAT, verdict
+from robustness.reporting.document import FORMAT
 from robustness.reporting.plain import plain
 from robustness.reporting.web import pictures
 
@@ -46,7 +46,7 @@ def rebuild(paths: Sequence[Path], output: Path | None, harness: Harness, folder
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read a run's JSON; ReportError where it is torn, of another format, or its verdict not that of its counts."""
+    """Read a run's JSON; ReportError where it is torn, of another format, or was edited."""
     try:
         document = files.parse_json(files.read_bytes(path))
     except (OSError, ValueError) as error:
@@ -55,7 +55,8 @@ def read(path: Path) -> dict[str, Any]:
     if found != FORMAT:
         raise formats.ReportError(f"{path}: format must be {FORMAT}, got {found!r}; give a file that a run has written")
     try:
-        due = verdict(document["counts"], document["run"])
+        wrong = list(consistency.contradictions(document))
+        document.pop("checksum", None)
         for model in document["models"]:
             model.setdefault("factory", None)
             model.setdefault("known_doubts", [])
@@ -64,10 +65,10 @@ def read(path: Path) -> dict[str, Any]:
             for sweep in model["sweeps"]:
                 for key, value in LATER.items():
                     sweep.setdefault(key, list(value) if isinstance(value, tuple) else value)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise formats.ReportError(f"{path}: not a whole report (edited?): {error!r}") from error
-    if document["verdict"] != due:
-        raise formats.ReportError(f"{path}: its verdict is {document['verdict']!r}, but its counts say {due!r}: edited")
+    if wrong:
+        raise formats.ReportError(f"{path}: edited, or damaged: {'; '.join(wrong[:5])}; run the suites again")
     return dict(document)
 
 
