@@ -98,7 +98,7 @@ def generator(harness: Harness, card: Card, perturbation: Perturbation) -> nn.Mo
                     harness.seed, checkpoint, progress, harness.notices, harness.store, device=harness.device
                 )  # fmt: skip
                 fitted = generators.fit(target, images, perturbation, job, card.file.model.decision)
-                harness.store.write(path, generators.save(fitted, state_hash(target)))
+                path = harness.store.keep(path, generators.save(fitted, state_hash(target)))
                 harness.store.remove(checkpoint)
     return generators.load(path, perturbation, images, state_hash(target))
 

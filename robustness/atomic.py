@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -51,6 +54,34 @@ def writing(path: Path, *, durable: bool = True, below: Path | None = None) -> I
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+ASIDE = "ROBUSTNESS_ASIDE"
+"""The folder of `aside`, for the processes that this one starts."""
+
+
+def aside() -> Path:
+    """
+    Return a folder that goes with this process and those that it starts: for what cannot be kept where it belongs.
+
+    Raises:
+        OSError: There is no place for temporary files.
+    """
+    if ASIDE not in os.environ:
+        folder = tempfile.mkdtemp(prefix="robustness-")
+        os.environ[ASIDE] = folder
+        atexit.register(_remove, folder, os.getpid())
+    return Path(os.environ[ASIDE])
+
+
+def is_aside(path: Path) -> bool:
+    """Return whether a path lies in the folder of `aside`."""
+    return ASIDE in os.environ and path.is_relative_to(os.environ[ASIDE])
+
+
+def _remove(folder: str, owner: int) -> None:
+    if os.getpid() == owner:  # and no process that it forked
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def lock(path: Path) -> FileLock:

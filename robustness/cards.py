@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from robustness import files, project, sources, strengths, sweep_profiles
 from robustness.damage.kinds import Damage
 from robustness.datasets.spec import DataSpec
-from robustness.errors import CardError
+from robustness.errors import CardError, shown
 from robustness.found import libraries
 from robustness.gate.tables import WaiverTable
 from robustness.measures import metrics
@@ -228,8 +228,22 @@ def of_table(table: Mapping[str, Any], path: Path, root: Path | None = None) -> 
         card = Card(CardFile.model_validate(whole), path, root=root)
     except ValidationError as error:
         raise _refused("in this card", error, whole, CardFile, f"{path}: ") from error
+    _check_paths(card)
     _check_importable(card)
     return card
+
+
+def _check_paths(card: Card) -> None:
+    """Raise CardError where a path that a card names is longer than file systems take."""
+    file = card.file
+    named = {"model.factory": file.model.factory, "model.weights": file.model.weights}
+    named |= {"data.file": file.data.file, "data.folder": file.data.folder}
+    named["gate.baseline"] = file.gate.baseline if file.gate else None
+    named |= {f"recipe.needs.{name}": path for name, path in (file.recipe.needs if file.recipe else {}).items()}
+    named |= {f"sweeps.{name}.source": table.perturbation.made_on for name, table in file.sweeps.items()}
+    for key, path in named.items():
+        if path is not None and (why := files.too_long(path)):
+            raise CardError(f"{card.path}: {key} = {shown(path)}: {why}")
 
 
 def with_profile(table: Mapping[str, Any], path: Path, root: Path | None = None) -> dict[str, Any]:

@@ -30,13 +30,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RobustnessError as error:
         given.say(str(error))
         return given.ERROR
+    except BrokenPipeError:  # the reader, as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
+    except OSError as error:
+        named = "" if error.filename is None else f"{error.filename}: "
+        given.say(f"{named}{error.strerror or error}")
+        return given.ERROR
     except KeyboardInterrupt:
         kept = given.store_of(options).root
         given.say(f"interrupted; what was finished is kept in {kept}, and the same command goes on from there")
         return INTERRUPTED
-    except BrokenPipeError:  # the reader, as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return UNREAD
 
 
 COMMANDS: dict[str, Callable[[Namespace], int]] = {

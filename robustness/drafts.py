@@ -52,7 +52,7 @@ class Draft:
         if self.arguments:
             model["arguments"] = arguments(self.arguments)
         if self.weights:
-            file = self.folder / Path(self.weights).expanduser()
+            file = self.folder / files.expanded(self.weights)
             cards.refuse_no_file(file, self.weights, "`weights`")
             model["weights"] = _relative(file, self.folder)
         return {"name": self.name or self._name(), "model": model, "data": self._data()}
@@ -69,7 +69,7 @@ class Draft:
         known = [name for name, each in DATASETS.items() if not each.needs]
         if given in known or given.startswith("torchvision:"):
             return {"name": given, **SPLITS.get(given, {})}
-        path = self.folder / Path(given).expanduser()
+        path = self.folder / files.expanded(given)
         if not path.exists() and self.data is not None and (self.data / given).exists():
             path = self.data / given
         if not path.exists():

@@ -11,6 +11,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from robustness.errors import RobustnessError, shown
+
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
 LONGEST = 100
 """Characters of a name: file systems take 255 bytes, and suffixes are added."""
@@ -116,6 +118,44 @@ def missing(path: Path) -> str:
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
     return ""
+
+
+def exists(path: Path) -> bool:
+    """Return whether there is anything by a name; not where no file system could hold it."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def expanded(path: str) -> Path:
+    """
+    Return a path with the home folder in place of ``~``.
+
+    Raises:
+        RobustnessError: There is no home folder, or a name in it is longer than file systems take.
+    """
+    if why := too_long(path):
+        raise RobustnessError(f"{shown(path)}: {why}")
+    try:
+        return Path(path).expanduser()
+    except (RuntimeError, KeyError):
+        raise RobustnessError(f"{shown(path)}: there is no home folder; write the whole path") from None
+
+
+def too_long(path: str) -> str:
+    """
+    Return why a path cannot be one, because of its length or a NUL; nothing where it can.
+
+    >>> too_long("x" * 300), too_long("a/b")
+    ('a name in it has 300 bytes, and file systems take 255', '')
+    """
+    longest = max(len(os.fsencode(part)) for part in re.split(r"[/\\]", path))
+    if longest > 255:
+        return f"a name in it has {longest:,} bytes, and file systems take 255"
+    if len(path) > 4096:
+        return f"it has {len(path):,} characters, and file systems take 4,096"
+    return "it has a NUL character" if "\0" in path else ""
 
 
 def check_no_link(path: Path, root: Path) -> None:

@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import platformdirs
 
-from robustness import aids, cards, datasets, hardware, precision, reads, strengths, trained, weights
+from robustness import (
+    aids,
+    atomic,
+    cards,
+    datasets,
+    files,
+    hardware,
+    precision,
+    reads,
+    strengths,
+    trained,
+    weights,
+)
 from robustness.cards import Card
 from robustness.datasets.images import Images
 from robustness.datasets.manifest import SLACK
@@ -45,13 +57,31 @@ def no_progress(what: str) -> AbstractContextManager[None]:
 def store_root(given: str | None = None, environment: Mapping[str, str] = os.environ) -> Path:
     """Give the store's folder: as given, else ``ROBUSTNESS_STORE``, else below the user's cache folder."""
     named = given or environment.get("ROBUSTNESS_STORE")
-    return Path(named).expanduser() if named else Path(platformdirs.user_cache_path(CACHE)) / "store"
+    return files.expanded(named) if named else _cache() / "store"
 
 
 def data_root(given: str | None = None, environment: Mapping[str, str] = os.environ) -> Path:
     """Give the data root: as given, else ``ROBUSTNESS_DATA``, else below the user's cache folder."""
     named = given or environment.get("ROBUSTNESS_DATA")
-    return Path(named).expanduser() if named else Path(platformdirs.user_cache_path(CACHE)) / "data"
+    return files.expanded(named) if named else _cache() / "data"
+
+
+def homeless(root: Path) -> str:
+    """Return what is to be said of a store that goes with this run; nothing of any other."""
+    if not atomic.is_aside(root):
+        return ""
+    return (
+        f"there is no home folder (HOME is not set): {root} goes with this run, and the next one sweeps again; name a "
+        "store with --robustness-store or ROBUSTNESS_STORE"
+    )
+
+
+def _cache() -> Path:
+    """Return the user's cache folder; of a user who has no home folder, one that goes with this run."""
+    try:
+        return Path(platformdirs.user_cache_path(CACHE))
+    except (RuntimeError, KeyError):  # no HOME, and no entry among the users
+        return atomic.aside()
 
 
 @dataclass

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustness import cards
+from robustness import cards, files
 from robustness.cards import Card
 from robustness.errors import CardError
 from robustness.measures.statistics import half_width
@@ -21,10 +21,10 @@ def card_files(given: Iterable[Path]) -> list[Path]:
     """Give the card files among files and folders, each once, in a stable order."""
     found: list[Path] = []
     for path in given:
-        if not path.exists():
+        if not files.exists(path):
             raise CardError(f"{path}: there is no such card; name a .toml file, or a folder that holds some")
-        files = sorted(path.glob("*.toml")) if path.is_dir() else [path]
-        found += [file for file in files if file not in found]
+        listed = sorted(path.glob("*.toml")) if path.is_dir() else [path]
+        found += [file for file in listed if file not in found]
     return found
 
 
@@ -87,7 +87,7 @@ def with_weights(chosen: Sequence[Card], given: Sequence[str], folder: Path) -> 
     found, taken = {card.name: card for card in chosen}, set()
     for each in given:
         name, file = _named(each, list(found), folder)
-        path = folder / Path(file).expanduser()
+        path = folder / files.expanded(file)
         cards.refuse_no_file(path, file, f"`weights` of {name}")
         if name in taken:
             raise CardError(f"`weights` of {name} are named twice, the second time as {file!r}; judge one at a time")

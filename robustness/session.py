@@ -16,7 +16,7 @@ from robustness.cards import Card, Claim
 from robustness.damage import keeping
 from robustness.errors import RobustnessError
 from robustness.evidence import Evidence
-from robustness.harness import Harness, data_root, no_progress, store_root
+from robustness.harness import Harness, data_root, homeless, no_progress, store_root
 from robustness.measuring import Measurable, Measuring, measurable, suggested
 from robustness.reporting.document import RED, ClaimOutcome, GateOutcome, ModelResult, build
 from robustness.reporting.plain import one_line
@@ -94,8 +94,9 @@ class Session:
         """What makes evidence in this process."""
         options = self.options
         elsewhere = options.engine != "plain" and not hardware.gpus()
+        root = store_root(options.store)
         return Harness(
-            Store(store_root(options.store), options.run, self.say),
+            Store(root, options.run, self.say),
             data_root(options.data),
             device="cpu" if elsewhere else hardware.worker_device(options.device, options.worker),
             seed=options.seed,
@@ -103,6 +104,7 @@ class Session:
             threads=max(1, hardware.cores() // options.workers),
             kind=options.kind,
             progress=self.progress,
+            notices=[said] if (said := homeless(root)) else [],
         )
 
     def needed(self) -> list[tuple[Card, str]]:

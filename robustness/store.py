@@ -126,11 +126,30 @@ class Store:
         with self.writing(path) as stream:
             stream.write(content)
 
+    def keep(self, path: Path, content: bytes) -> Path:
+        """
+        Write a file of the store and return where it lies: where the disk does not take it, beside, for this run.
+
+        Raises:
+            StoreError: No other place takes it either.
+        """
+        try:
+            self.write(path, content)
+        except StoreError as error:
+            self.say(f"kept for this run alone: {error}")
+            try:
+                path = atomic.aside() / path.relative_to(self.root)
+            except OSError:
+                raise error from None
+            self.write(path, content)
+        return path
+
     @contextlib.contextmanager
     def writing(self, path: Path) -> Iterator[IO[bytes]]:
         """Give a stream whose bytes become a file when all are written; StoreError where the disk does not take it."""
+        below = self.root if path.is_relative_to(self.root) else None
         try:
-            with atomic.writing(path, below=self.root) as stream:
+            with atomic.writing(path, below=below) as stream:
                 yield stream
         except OSError as error:
             raise StoreError(

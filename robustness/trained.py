@@ -58,7 +58,7 @@ def by_factory(harness: Harness, card: Card) -> Path:
             if about is None or _unseen(about):
                 content, made = _called(harness, card, key)
                 if about is None or about["checksum"] != made["checksum"]:
-                    harness.store.write(path, content)
+                    path = harness.store.keep(path, content)
                 about = made
     if about["random"]:
         harness.notice(f"{card.name}: its weights are random (seed {card.file.model.seed}), as the card says")
@@ -150,7 +150,7 @@ def by_recipe(harness: Harness, card: Card, *, by_command: bool = False) -> Path
     what = f"training {card.name} (seed {card.file.recipe.seed})"
     with harness.once(f"weights-{key}"), harness.store.alone(f"weights-{key}", what):
         if not intact(harness, path, key):
-            _train(harness, card, key, what)
+            path = _train(harness, card, key, what)
     return path
 
 
@@ -213,7 +213,7 @@ def _content(harness: Harness, card: Card, behind: tuple[Path, ...]) -> dict[str
     }
 
 
-def _train(harness: Harness, card: Card, key: str, what: str) -> None:
+def _train(harness: Harness, card: Card, key: str, what: str) -> Path:
     from robustness import recipes
 
     assert card.file.recipe is not None
@@ -226,8 +226,9 @@ def _train(harness: Harness, card: Card, key: str, what: str) -> None:
             needs=needs, log=harness.store.path("logs", key, "csv"), key=key,
         )  # fmt: skip
         content = recipes.train(card, images, job, told_of(card, key, images))
-    harness.store.write(harness.store.path("weights", key), content)
+    path = harness.store.keep(harness.store.path("weights", key), content)
     harness.store.remove(kept)
+    return path
 
 
 def named(card: Card) -> str:

@@ -96,10 +96,13 @@ def harness_of(options: Namespace) -> Harness:
 
 def store_of(options: Namespace) -> Store:
     """Give the store that is named."""
-    from robustness.harness import store_root
+    from robustness.harness import homeless, store_root
     from robustness.store import Store
 
-    return Store(store_root(options.store), say=say)
+    root = store_root(options.store)
+    if said := homeless(root):
+        say(said)
+    return Store(root, say=say)
 
 
 def say(message: str) -> None:

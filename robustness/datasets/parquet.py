@@ -15,7 +15,7 @@ import numpy as np
 from robustness import files as files_
 from robustness.datasets import folder, manifest, pictures, tables
 from robustness.datasets.images import Images, Parts
-from robustness.datasets.unpacked import Patient, Progress, lock
+from robustness.datasets.unpacked import Patient, Progress, kept_or_aside, lock
 from robustness.errors import DataError, DataMissing, MissingLibrary
 
 if TYPE_CHECKING:
@@ -83,7 +83,9 @@ def _part(title: str, files: Sequence[Path], spec: DataSpec, cache: Path, progre
         )
         rest = pa.concat_tables([pq.read_table(file, columns=beside, partitioning=None) for file in files])
         key = hashlib.sha256("\n".join([picture, *digests]).encode()).hexdigest()[:32]
-        rows = _Mapped(_mapped(title, files, picture, cache / "parquet" / f"{key}.arrow", progress))
+        name = f"parquet/{key}.arrow"
+        mapped = kept_or_aside(lambda to: _mapped(title, files, picture, to / name, progress), cache, title, progress)
+        rows = _Mapped(mapped)
     except (pa.ArrowException, OSError, KeyError) as error:
         raise DataError(f"{title}: {files[0]} cannot be read as Parquet: {error}; get or write it again") from error
     labels, classes = tables.labelled(title, rest.column(label).to_pylist(), _names(schema.metadata, label))

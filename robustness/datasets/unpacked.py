@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import lzma
@@ -14,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from filelock import Timeout
@@ -31,6 +32,7 @@ TORN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, No
 """What the standard library raises for archives that are cut off, damaged, encrypted or something else."""
 
 Progress = Callable[[str], None]
+T = TypeVar("T")
 
 
 def arrays(file: Path, cache: Path, progress: Progress | None = None) -> Mapping[str, Array]:
@@ -39,24 +41,45 @@ def arrays(file: Path, cache: Path, progress: Progress | None = None) -> Mapping
 
     The folder is named by the SHA-256 of the file, which is taken anew each time: another file is another folder.
     """
-    say = Patient(progress)
     try:
         digest = _sha256(file)[:32]
-        folder = cache / "arrays" / digest
-        files.check_no_link(folder, cache)
-        found = _read(folder)
-        if found is not None:
-            return found
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with lock(folder.with_suffix(".lock"), f"unpacks {file.name}", say) as alone:
-            found = _read(folder)  # another process may just have made it
-            if found is None:
-                _unpack(file, folder, say, alone=alone)
-                found = _read(folder)
+        files.check_no_link(cache / "arrays" / digest, cache)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
+    try:
+        return kept_or_aside(lambda root: _arrays(file, root / "arrays" / digest, progress), cache, file.name, progress)
     except OSError as error:
         raise DataError(
             f"{file} could not be unpacked to {cache}: {error}; is there room, may it be written?"
         ) from error
+
+
+def kept_or_aside(make: Callable[[Path], T], cache: Path, what: str, progress: Progress | None) -> T:
+    """
+    Return what is unpacked in the store; where that cannot be written, in a folder that goes with this run.
+
+    Raises:
+        OSError: Neither can be written, or what is unpacked cannot be read.
+    """
+    try:
+        return make(cache)
+    except OSError as error:
+        if progress is not None:
+            why = error.strerror or error
+            progress(f"{what} is unpacked for this run alone, for {cache} cannot be written ({why})")
+    return make(atomic.aside())
+
+
+def _arrays(file: Path, folder: Path, progress: Progress | None) -> dict[str, Array]:
+    say, found = Patient(progress), _read(folder)
+    if found is not None:
+        return found
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with lock(folder.with_suffix(".lock"), f"unpacks {file.name}", say) as alone:
+        found = _read(folder)  # another process may just have made it
+        if found is None:
+            _unpack(file, folder, say, alone=alone)
+            found = _read(folder)
     if found is None:
         raise DataError(f"{file} was unpacked to {folder}, which then changed; remove that folder")
     return found
@@ -96,6 +119,7 @@ def _unpack(file: Path, folder: Path, say: Patient, *, alone: bool) -> None:
                 archive = Path(scratch) / "archive.npz"
                 with lzma.open(file) as source, archive.open("wb") as target:
                     _copy(source, target, say, f"decompressing {file.name}")
+            _check_room(archive, made)
             index = _extract(archive, made, say, f"of {file.name}")
         except TORN as error:
             raise DataError(
@@ -109,6 +133,14 @@ def _unpack(file: Path, folder: Path, say: Patient, *, alone: bool) -> None:
         except OSError:
             if alone or not folder.exists():
                 raise  # else another process, on a file system without locks, has just made the same
+
+
+def _check_room(archive: Path, folder: Path) -> None:
+    """Raise OSError where a disk has no room for what an archive says it holds, before any of it is unpacked."""
+    with zipfile.ZipFile(archive) as opened:
+        size = sum(member.file_size for member in opened.infolist())
+    if size > (free := shutil.disk_usage(folder).free):
+        raise OSError(errno.ENOSPC, f"it would take {size:,} bytes, and there is room for {free:,}")
 
 
 def _extract(archive: Path, folder: Path, say: Progress, of: str) -> dict[str, Any]:

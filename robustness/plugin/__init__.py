@@ -81,6 +81,8 @@ def _check_options(config: pytest.Config) -> None:
             _ = session_of(config).cards
     except RobustnessError as error:
         raise pytest.UsageError(str(error)) from None
+    except OSError as error:  # of what an option names
+        raise pytest.UsageError(str(error)) from None
 
 
 def pytest_report_header(config: pytest.Config) -> Sequence[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from robustness import project
+from robustness import files, project
 
 if TYPE_CHECKING:
     from robustness.drafts import Draft
@@ -87,7 +87,7 @@ def read_again(config: pytest.Config) -> bool:
     """Return whether pytest may have taken the value of an option for a folder of tests, and note how to read it."""
     given = [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *config.invocation_params.args]
     values = [argument.partition("=")[2] for argument in joined(given) if argument not in given]
-    if is_worker(config) or not any((config.invocation_params.dir / value.split("::")[0]).exists() for value in values):
+    if is_worker(config) or not any(files.exists(config.invocation_params.dir / v.split("::")[0]) for v in values):
         return False
     config.stash[REREAD] = joined(config.invocation_params.args)
     return True
@@ -221,7 +221,7 @@ def _folder(config: pytest.Config, name: str) -> str | None:
     if given or os.environ.get(f"ROBUSTNESS_{name.upper()}"):
         return given
     named = config.getini(f"robustness_{name}")
-    return str(ini_folder(config) / Path(named).expanduser()) if named else None
+    return str(ini_folder(config) / files.expanded(named)) if named else None
 
 
 def _integer(given: Any, name: str) -> int:
