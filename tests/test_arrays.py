@@ -5,6 +5,7 @@ import json
 import lzma
 import os
 import pickle
+import re
 import resource
 import subprocess
 import sys

@@ -158,7 +158,7 @@ def test_damaged_in_the_store(project, kind, how):
     assert set(run.outcomes.values()) == {"held"}
     assert not trace.exists()
     assert project.evidence() == project.evidence(of=project.warm)
-    made, notices = ("swept", 3) if kind == "evidence" else ("trained", 1)
+    made, notices = ("swept", 3) if kind == "evidence" else ("made", 1)
     assert len(run.report["notices"]) == notices
     assert all(notice.endswith(f"; {made} again") and kind in notice for notice in run.report["notices"])
     assert f"notice: {run.report['notices'][0][:50]}" in run.summary
