@@ -54,6 +54,8 @@ class Card:
     """Other data than its own that it is swept on, where it serves as the source of another card's sweep."""
     tested_beside: Path = Path()
     """The folder of the card whose data these are."""
+    data_folder: Path | None = None
+    """The folder that its own data lie in, if an option named them elsewhere than beside the card."""
     seeded: int | None = None
     """The seed that it was trained anew from, and with it the models that its recipe needs."""
     root: Path | None = None
@@ -74,6 +76,11 @@ class Card:
     def project(self) -> Path:
         """The folder from which the card's modules are imported: the nearest that looks like a project's root."""
         return self.root or _project(self.path)
+
+    @property
+    def beside(self) -> Path:
+        """The folder that data lie in whose place begins with ``./``."""
+        return self.data_folder or self.path.parent
 
     @property
     def weights(self) -> Path | None:
@@ -164,7 +171,7 @@ class Card:
         own = table.perturbation.model_copy(update={"source": None})
         sweeps = {sweep: table.model_copy(update={"perturbation": own})}
         file = self.file.model_copy(update={"sweeps": sweeps, "claims": {}})
-        beside = other.path.parent if other.tested_on is None else other.tested_beside
+        beside = other.beside if other.tested_on is None else other.tested_beside
         return replace(self, file=file, tested_on=other.tested_on or other.file.data, tested_beside=beside)
 
     def claims(self) -> Iterator[Claim]:

@@ -26,6 +26,8 @@ class Verdict:
     outcome: Outcome
     message: str
     measured: Measurement | None = None
+    prerequisite: str = ""
+    """The claim that this one fell with: that of the clean images, which it counts only together with."""
 
     @property
     def held(self) -> bool:
@@ -77,8 +79,10 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
     promise = f"its card claims {bound} {claim.threshold:g}"
     if math.isnan(measured.value):
         return Verdict(claim, "failed", f"{found}, but {promise}", measured)
-    if kind.beside and (broken := _unconditional(claim, kind.beside, evidence)):
-        return Verdict(claim, "failed", f"{found}, but {broken}", measured)
+    if kind.beside:
+        broken, prerequisite = _unconditional(claim, kind.beside, evidence)
+        if broken:
+            return Verdict(claim, "failed", f"{found}, but {broken}", measured, prerequisite)
     least = floor(claim.metric, evidence.labels, evidence.classes)
     if not kind.has_chance:
         return Verdict(
@@ -107,25 +111,30 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
     return Verdict(claim, "failed", f"{found}, but {promise}{unsure}{_missing(claim, measured)}", measured)
 
 
-def _unconditional(claim: Claim, beside: tuple[str, ...], evidence: Evidence) -> str:
-    """Say why a claim does not count: a classifier that knows nothing, or discards everything, would keep it."""
+def _unconditional(claim: Claim, beside: tuple[str, ...], evidence: Evidence) -> tuple[str, str]:
+    """
+    Say why a claim does not count: a classifier that knows nothing, or discards everything, would keep it.
+
+    Where another claim is made and not kept, on which this one depends, its id stands beside the reason.
+    """
     clean, claimed = evidence if claim.sweep == "clean" else evidence.clean, dict(claim.clean)
     if clean is None:
-        return "that counts only beside clean evidence, and there is none"
+        return "that counts only beside clean evidence, and there is none", ""
     for metric in beside:
         what = f"clean {metric}"
         if metric not in claimed:
-            return f"that counts only together with a claim of {what}, and its card makes none"
+            return f"that counts only together with a claim of {what}, and its card makes none", ""
         least = floor(metric, evidence.labels, evidence.classes).value
         if claimed[metric] <= least:
             return (
                 f"that counts only together with a {what} that says something, and the {claimed[metric]:g} "
                 f"that its card claims is no more than the {least:.4g} of a classifier that knows nothing"
-            )
+            ), ""
         found = measure(clean, "0", metric).value
         if not found >= claimed[metric]:
-            return f"that counts only with a {what} of at least {claimed[metric]:g}, which is {found:.4f}"
-    return ""
+            said = f"that counts only with a {what} of at least {claimed[metric]:g}, which is {found:.4f}"
+            return said, f"{claim.model}:clean:0:{metric}"
+    return "", ""
 
 
 def properties(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:
@@ -143,6 +152,7 @@ def properties(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:
         "seed": found.get("seed"),
         "device": evidence.machine,
         "evidence": found.get("key", ""),
+        **({"prerequisite": verdict.prerequisite} if verdict.prerequisite else {}),
     }
     if (measured := verdict.measured) is None:
         return about

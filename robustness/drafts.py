@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,12 @@ class Draft:
     data: Path | None = None
     """The data root, where the data set may lie too."""
 
-    def table(self) -> dict[str, Any]:
+    def table(self, *, anywhere: bool = False) -> dict[str, Any]:
         """
-        Give the card's table, without sweeps; CardError names the option that is missing or wrong.
+        Return the card's table, without sweeps; CardError names the option that is missing or wrong.
+
+        A card can name data below its folder or the data root alone. If data may lie ``anywhere``, as for a run whose
+        option names them, the table names those elsewhere as if they lay beside the card: see `card`.
 
         >>> Draft(Path("."), "nets:Net", ("classes=3",), dataset="digits").table()["model"]
         {'factory': 'nets:Net', 'arguments': {'classes': 3}}
@@ -55,7 +58,7 @@ class Draft:
             file = self.folder / files.expanded(self.weights)
             cards.refuse_no_file(file, self.weights, "`weights`")
             model["weights"] = _relative(file, self.folder)
-        return {"name": self.name or self._name(), "model": model, "data": self._data()}
+        return {"name": self.name or self._name(), "model": model, "data": self._data(anywhere=anywhere)}
 
     def _name(self) -> str:
         """Call the model by its weights, else by what makes it."""
@@ -63,15 +66,13 @@ class Draft:
         named = Path(self.weights).stem if self.weights else Path(called).name or module
         return files.as_name(named)
 
-    def _data(self) -> dict[str, Any]:
+    def _data(self, *, anywhere: bool = False) -> dict[str, Any]:
         """Name a data set that is known, or a file or folder: beside the card where it lies below it."""
         given = str(self.dataset)
         known = [name for name, each in DATASETS.items() if not each.needs]
         if given in known or given.startswith("torchvision:"):
             return {"name": given, **SPLITS.get(given, {})}
-        path = self.folder / files.expanded(given)
-        if not path.exists() and self.data is not None and (self.data / given).exists():
-            path = self.data / given
+        path = self._path()
         if not path.exists():
             raise CardError(
                 f"`dataset` must be a file or a folder, or one of {', '.join(known)}, got {given!r}: {path} does not "
@@ -79,7 +80,14 @@ class Draft:
             )
         form = _form(path)
         images = self._images() if "images" in DATASETS[form].takes else {}
-        return {"name": form, "folder" if path.is_dir() else "file": self._place(path), **images}
+        place = self._place(path)
+        if place is None and not anywhere:
+            raise CardError(
+                f"`dataset` must lie below {self.folder} or below the data root for a card to name it, got {path}; "
+                f"name its folder as the data root (robustness --data {path.parent} init ..., and --robustness-data "
+                f"{path.parent} for runs)"
+            )
+        return {"name": form, "folder" if path.is_dir() else "file": place or f"./{path.name}", **images}
 
     def _images(self) -> dict[str, Any]:
         """Say how pictures are brought to the size that the model's library brings them to, where it says so."""
@@ -91,15 +99,25 @@ class Draft:
         table = preprocessing.images_table(found) if found else {}
         return {"images": table} if table else {}
 
-    def _place(self, path: Path) -> str:
-        """Write where data lie: below the card's folder, or below the data root."""
+    def _path(self) -> Path:
+        """Return the file or folder of images that is named: from the folder on, else from the data root on."""
+        given = files.expanded(str(self.dataset))
+        path = self.folder / given
+        if not path.exists() and self.data is not None and (self.data / given).exists():
+            path = self.data / given
+        return path.absolute()
+
+    def _place(self, path: Path) -> str | None:
+        """Write where data lie: below the card's folder, or below the data root; None if elsewhere."""
         for folder, mark in ((self.folder, "./"), (self.data, "")):
-            if folder is not None and path.resolve().is_relative_to(folder.resolve()):
-                return mark + path.resolve().relative_to(folder.resolve()).as_posix()
-        raise CardError(
-            f"`dataset` must lie below {self.folder} or below the data root, got {path}; name its folder as the data "
-            f"root (--robustness-data {path.resolve().parent}, of the command robustness --data)"
-        )
+            if folder is not None:
+                # As it is named first: a link in the folder may lead elsewhere.
+                named = path if ".." not in path.parts else path.parent.resolve() / path.name
+                for place in (named, path.resolve()):
+                    for top in (folder.absolute(), folder.resolve()):
+                        if place.is_relative_to(top):
+                            return mark + place.relative_to(top).as_posix()
+        return None
 
     @property
     def path(self) -> Path:
@@ -108,7 +126,7 @@ class Draft:
 
     def card(self) -> Card:
         """Give the card itself, without sweeps or claims; its modules are imported from its folder."""
-        table = self.table()
+        table = self.table(anywhere=True)
         if not self.weights and libraries.kind(str(self.factory)) not in (None, *libraries.BRINGING):
             bringing = " and ".join(f"{kind}:" for kind in libraries.BRINGING)
             raise CardError(
@@ -117,7 +135,9 @@ class Draft:
             )
         # Errors name the card, and nobody should look for a file that is not there.
         called = self.path.with_name(f"{self.path.stem} (of options)")
-        return cards.of_table(table, called, self.folder.resolve())
+        card = cards.of_table(table, called, self.folder.resolve())
+        path = self._path()
+        return replace(card, data_folder=path.parent) if path.exists() and self._place(path) is None else card
 
 
 def arguments(given: Sequence[str]) -> dict[str, Any]:

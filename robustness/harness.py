@@ -132,7 +132,7 @@ class Harness:
     def images(self, card: Card, part: Literal["train", "test"] = "test") -> Images:
         """Give the images that a card is tested (or trained) on; DataMissing where they are not on this machine."""
         spec = card.file.data if part == "train" or card.tested_on is None else card.tested_on
-        beside = card.path.parent if spec is card.file.data else card.tested_beside
+        beside = card.beside if spec is card.file.data else card.tested_beside
         key = (spec.model_dump_json(), part, beside if spec.beside_card else None)
         if key not in self._images:
             self._images[key] = datasets.load(

@@ -60,13 +60,13 @@ class Measuring:
         }
         return found
 
-    def problems(self) -> Iterator[str]:
-        """Say why what was measured may not be called so."""
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Return why what was measured may not be called so: the cause, and the sentence."""
         every = {m.id: self.outcomes.get(node, (NEVER, ""))[0] for node, m in self.planned.items()}
-        for fate in (NEVER, "skipped", "errored"):
+        for fate, cause in ((NEVER, NEVER), ("skipped", "skipped"), ("errored", "no numbers")):
             if named := [name for name, outcome in every.items() if outcome == fate]:
                 said = fate if fate == NEVER else f"were {fate}"
-                yield f"{len(named)} of {len(every)} sweeps {said}, {named[0]} among them"
+                yield cause, f"{len(named)} of {len(every)} sweeps {said}, {named[0]} among them"
 
 
 def measured(card: Card, profile: str | None, shape: sweep_profiles.Shape) -> Card:
@@ -85,8 +85,21 @@ def measured(card: Card, profile: str | None, shape: sweep_profiles.Shape) -> Ca
 
 
 def measurable(cards: Iterable[Card]) -> list[Measurable]:
-    """Give every sweep of the cards that are measured alone, the clean pass first."""
-    return [Measurable(card.name, sweep) for card in cards if card.measured for sweep in ("clean", *card.file.sweeps)]
+    """Return every sweep of the cards that is measured alone, the clean pass first."""
+    return [Measurable(card.name, sweep) for card in cards for sweep in unheld(card)]
+
+
+def unheld(card: Card) -> list[str]:
+    """
+    Return the sweeps of a card that are measured, and held to nothing.
+
+    All of them if nothing is claimed of the model, by a profile or by its card; else those of which the card says that
+    no claim is possible. A card with neither sweeps nor claims has none: a run of it is red.
+    """
+    held, file = {claim.sweep for claim in card.claims()}, card.file
+    if card.measured or (not held and (file.sweeps or file.claims)):
+        return ["clean", *file.sweeps]
+    return [sweep for sweep in file.claims if sweep not in held]
 
 
 def suggested(evidence: Mapping[str, Evidence | None], doubted: Sequence[str] = ()) -> str:

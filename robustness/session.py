@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from robustness import hardware, selection, shards
 from robustness.cards import Card, Claim
 from robustness.damage import keeping
+from robustness.doubts import doubt_of
 from robustness.errors import RobustnessError
 from robustness.evidence import Evidence
 from robustness.harness import Harness, data_root, homeless, no_progress, store_root
-from robustness.measuring import Measurable, Measuring, measurable, suggested
+from robustness.measuring import Measurable, Measuring, measurable, suggested, unheld
 from robustness.reporting.document import RED, ClaimOutcome, GateOutcome, ModelResult, build
 from robustness.reporting.plain import one_line
 from robustness.store import Store
@@ -111,7 +112,7 @@ class Session:
         """Give the sweeps that the selected cards need, whichever tests are to run."""
         found = []
         for card in self.cards:
-            sweeps = ["clean", *(card.file.sweeps if card.measured else card.file.claims)]
+            sweeps = ["clean", *unheld(card), *card.file.claims]
             sweeps += card.gated_sweeps if card.file.gate is not None else ()
             found += [(card, sweep) for sweep in dict.fromkeys(sweeps)]
         return found
@@ -219,37 +220,59 @@ class Session:
         return list(found.values())
 
     def problems(self) -> list[str]:
-        """Say why the run may not be called green although no test failed: nothing is green by absence."""
+        """Return why the run may not be called green although no test failed: nothing is green by absence."""
+        return [said for _, said in self.reasons()]
+
+    def reasons(self) -> list[tuple[str, str]]:
+        """Return each problem with its cause, which says what to do next (`robustness.reporting.advice`)."""
         if not self.asked:
             return []
         if not self.cards:
-            return ["no card is selected; name models with --robustness-model or cards with --robustness-card"]
-        found = list(self.measuring.problems())
+            said = "no card is selected; name models with --robustness-model or cards with --robustness-card"
+            return [("no card", said)]
         if "claim" in self.asked and not (self.planned or self.measuring.planned or self.gates):
-            if not any(card.file.claims or card.measured for card in self.cards):
-                names = one_line(", ".join(card.name for card in self.cards), 60)
-                return [
-                    f"no claim was run: nothing is claimed of {names}; `robustness init --claims` writes a card with "
-                    "what a model may claim, and --robustness-profile NAME measures it without claims"
-                ]
-            return ["no claim was run: none of the selected tests holds a claim of the selected cards"]
+            return [self._nothing_ran()]
         if not self.gates and self.asked == {"gate"}:
-            return ["no gate was run: no selected card has a [gate] table; docs/gate.md says what one holds"]
+            said = "no gate was run: no selected card has a [gate] table; docs/gate.md says what one holds"
+            return [("no gate", said)]
+        return [*self.measuring.problems(), *self._unclaimed(), *self._reasons()]
+
+    def _nothing_ran(self) -> tuple[str, str]:
+        """Return why no claim was run, by what the cards hold."""
+        if any(card.measured or list(card.claims()) for card in self.cards):
+            return (
+                "no test selected",
+                "no claim was run: none of the selected tests holds a claim of the selected cards",
+            )
+        names = one_line(", ".join(card.name for card in self.cards), 60)
+        said = f"no claim was run: nothing is claimed of {names}"
+        if self.measurable:
+            return "nothing claimed", f"{said}, and no selected test measures its sweeps"
+        return "nothing swept", f"{said}, and nothing is swept"
+
+    def _unclaimed(self) -> Iterator[tuple[str, str]]:
+        """Return the cards that hold a model to nothing: red for a CI, which asks by --robustness-strict."""
+        for card in self.cards:
+            if self.options.strict and not card.measured and not list(card.claims()) and card.file.gate is None:
+                yield "nothing claimed", f"nothing is claimed of {card.name}, and no gate holds it: red where strict"
+
+    def _reasons(self) -> Iterator[tuple[str, str]]:
         outcomes = self.all_outcomes()
-        found += [
-            f"{card.name}: the {waiver.place} is no longer {waiver}" for card in self.cards
-            for waiver in card.file.waivers if waiver.expired
-        ]  # fmt: skip
+        for card in self.cards:
+            for waiver in card.file.waivers:
+                if waiver.expired:
+                    yield "waiver expired", f"{card.name}: the {waiver.place} is no longer {waiver}"
         if unheard := [gate.model for gate in self.gates.values() if gate.outcome == "never ran"]:
-            found.append(f"the gate of {', '.join(unheard)} never ran")
-        found += [f"{nodeid} failed: {message}" for nodeid, message in self.others.items()]
+            yield "gate never ran", f"the gate of {', '.join(unheard)} never ran"
+        for nodeid, message in self.others.items():
+            doubted = doubt_of(nodeid, [card.name for card in self.cards])
+            yield ("doubt" if doubted else "other test"), f"{nodeid} failed: {message}"
         if self.gates and all(gate.outcome == "skipped" for gate in self.gates.values()) and not outcomes:
-            found.append("all gates were skipped")
+            yield "gate skipped", "all gates were skipped"
         if never := [o for o in outcomes if o.outcome == "never ran"]:
-            found.append(f"{len(never)} of {len(outcomes)} claims never ran, {never[0].claim.id} among them")
+            yield "never ran", f"{len(never)} of {len(outcomes)} claims never ran, {never[0].claim.id} among them"
         if outcomes and all(outcome.outcome == "skipped" for outcome in outcomes):
-            found.append(f"all {len(outcomes)} claims were skipped")
-        return found
+            yield "skipped", f"all {len(outcomes)} claims were skipped"
 
     def undecided(self) -> list[str]:
         """Say which gates decided nothing, where that is red."""
@@ -266,7 +289,7 @@ class Session:
             if mine or measured or card.name in gates:
                 evidence = self._evidence(card)
                 doubted = self._doubted(card, evidence)
-                claims = suggested(evidence, doubted) if card.measured else ""
+                claims = suggested(evidence, doubted) if not list(card.claims()) else ""
                 caught = self._caught(card, evidence)
                 results.append(
                     ModelResult(card, evidence, mine, gates.get(card.name), measured, claims, caught, doubted)
@@ -320,6 +343,7 @@ class Session:
             "complete": complete,
             "exit": code,
             "problems": [*self.problems(), *self.undecided()],
+            "causes": list(dict.fromkeys([cause for cause, _ in self.reasons()])),
         }
 
     def header(self) -> Sequence[str]:

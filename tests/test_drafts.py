@@ -14,6 +14,8 @@ import pytest
 from robustness import cards, cli, project, selection
 from robustness.drafts import Draft, arguments
 from robustness.errors import CardError
+from robustness.harness import Harness
+from robustness.store import Store
 from robustness.weights import to_bytes
 
 
@@ -118,10 +120,17 @@ def test_data_below_the_data_root_and_elsewhere(folder, tmp_path_factory):
     for given in ("sub/far.npz", str(root / "sub" / "far.npz")):
         card = draft(folder, dataset=given, data=root).card()
         assert (card.file.data.file, card.file.data.beside_card) == ("sub/far.npz", False)
-    for way in (root / "sub" / "far.npz", root / "sub" / "deeper" / ".." / "far.npz"):
-        (root / "sub" / "deeper").mkdir(exist_ok=True)
-        with pytest.raises(CardError, match=rf"as the data root \(--robustness-data {re.escape(str(root / 'sub'))},"):
-            draft(folder, dataset=str(way)).card()
+    (root / "sub" / "deeper").mkdir()
+    (folder / "link.npz").symlink_to(root / "sub" / "far.npz")
+    due = draft(folder, dataset="sub/far.npz", data=root).card()
+    near = os.path.relpath(root / "sub" / "far.npz", folder)
+    for way in (root / "sub" / "far.npz", root / "sub" / "deeper" / ".." / "far.npz", near, "link.npz"):
+        card = draft(folder, dataset=str(way)).card()
+        found = Harness(Store(folder / "store"), folder / "no data").images(card)
+        assert found.fingerprint == Harness(Store(folder / "store"), root).images(due).fingerprint
+    with pytest.raises(CardError, match=rf"robustness --data {re.escape(str(root / 'sub'))} init"):
+        draft(folder, dataset=str(root / "sub" / "far.npz")).table()  # a card could not say where they are
+    assert draft(folder, dataset="link.npz").table()["data"] == {"name": "array", "file": "./link.npz"}
 
 
 def test_a_file_of_one_part_is_tested_on_whole(folder):

@@ -147,6 +147,30 @@ def test_a_gate_without_a_baseline_fails_and_says_how_to_make_one(project):
     assert "robustness baseline accept run.json --model tiny" in gate_of(run)["message"]
 
 
+def test_what_a_gate_reads_is_swept_before_it_can_be_red(project):
+    """Catches: a gate of sweeps that nothing claims, whose baseline lacks them however often a run is accepted."""
+    text = project.card.read_text().partition("[claims.normal]")[0]
+    ask(project.fill()).write("models/tiny.toml", text + WEIGHTS)
+    first = project.run("suites")
+    assert first.ret == 1
+    assert "there is no baseline" in gate_of(first)["message"]
+    assert "next: do as the gate's message says" in first.summary
+    assert main(["baseline", "accept", "report.json", "--model", "tiny"]) == 0
+    second = project.run("suites")
+    assert (second.ret, gate_of(second)["outcome"]) == (0, "passed")
+    assert {cell["sweep"] for cell in gate_of(second)["table"]["cells"]} == {"clean", "normal", "uniform"}
+
+
+def test_a_baseline_without_a_gated_sweep_is_replaced_by_the_run_that_says_so(gated):
+    """Catches: run, accept, run for ever: the run that is refused must hold what is to be accepted."""
+    ask(gated)
+    gated.edit(gated.card, ("[claims.clean]", '[sweeps.new]\nkind = "uniform"\nstrengths = [0.2]\n\n[claims.clean]'))
+    run = gated.run("suites")
+    assert "sweeps.new" in gate_of(run)["message"]
+    assert main(["baseline", "accept", "report.json", "--model", "tiny"]) == 0
+    assert gated.run("suites").ret == 0
+
+
 def test_a_card_that_asks_for_none_is_not_gated(gated):
     run = gated.run("suites")
     assert run.ret == 0

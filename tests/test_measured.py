@@ -98,19 +98,72 @@ def test_none_of_it_run_is_red(draft):
     assert "no claim was run: none of the selected tests" in " ".join(run.out.split())
 
 
-def test_a_card_without_claims_is_red_unless_a_profile_is_asked_for(project, weights):
-    """Catches: a gate that holds nothing called measured; a profile that runs the card's own sweeps or claims too."""
-    text = project.card.read_text()
+def test_a_profile_runs_its_own_sweeps(project, weights):
+    """Catches: a profile that runs the card's own sweeps or claims too."""
     claimed = project.run("suites", "--robustness-profile=quick")
     assert (claimed.ret, claimed.report["verdict"], claimed.outcomes) == (0, "measured", {})
     assert [sweep["name"] for sweep in claimed.report["models"][0]["sweeps"]][1:] == [
         "normal", "fgsm", "pgd", "brightness", "blur",
     ]  # fmt: skip
-    project.card.write_text(text.partition("[claims.clean]")[0])
+
+
+NONE = '"no claim possible"'
+NOTHING = f"[claims.clean]\naccuracy = {NONE}\n\n[claims.normal]\naccuracy = [{NONE}, {NONE}]\n"
+
+
+@pytest.mark.parametrize("claims", ["", NOTHING])
+def test_a_card_that_claims_nothing_is_measured(project, weights, claims):
+    """Catches: sweeps that a card asks for and nobody makes; a healthy model that is red for want of claims."""
+    text = project.card.read_text().partition("[claims.clean]")[0]
+    project.card.write_text(text + claims)
+    run = project.run("suites")
+    assert (run.ret, run.report["verdict"]) == (0, "measured")
+    assert [sweep["name"] for sweep in run.report["models"][0]["sweeps"]] == ["clean", "normal", "uniform"]
+    assert "measured: 3 sweeps on 1 model; nothing was claimed, so nothing is held" in run.summary
+    assert "[claims.clean]" in run.report["models"][0]["suggested"]
+    assert "next: put what it may claim into a card" in run.summary
+    strict = project.run("suites", "--robustness-strict")
+    assert strict.ret == 1
+    assert "red because: nothing is claimed of tiny, and no gate holds it: red where strict" in strict.summary
+    assert "next: `pytest suites/` measures its sweeps and prints what it may claim" in strict.summary
+    noise = project.run("suites/test_noise.py")
+    assert noise.ret == 1
+    assert "no claim was run: nothing is claimed of tiny, and no selected test measures its sweeps" in noise.summary
+    project.on_forward("if noisy: raise ValueError('boom')")
+    broken = project.run("suites")
+    assert (broken.ret, broken.report["verdict"]) == (1, "failed")
+    assert "next: mend what has no numbers" in broken.summary
+
+
+def test_a_card_with_neither_sweeps_nor_claims_is_red(project, weights):
+    """Catches: green by absence."""
+    project.card.write_text(project.card.read_text().partition("[sweeps.normal]")[0])
     run = project.run("suites")
     assert run.ret == 1
-    assert "no claim was run: nothing is claimed of tiny; `robustness init --claims`" in " ".join(run.out.split())
-    assert project.run("suites", "--robustness-profile=quick").ret == 0
+    assert "no claim was run: nothing is claimed of tiny, and nothing is swept" in " ".join(run.out.split())
+    assert "next: `robustness init --claims` writes a card" in run.out
+
+
+def test_a_sweep_of_which_no_claim_is_possible_is_measured_beside_the_others(project, weights):
+    """Catches: a sweep left out of the run because its card says honestly that nothing can be claimed of it."""
+    project.edit(project.card, ("accuracy = [0.7, 0.5]", 'accuracy = ["no claim possible", "no claim possible"]'),
+                 ("precision = [0.7,", 'precision = ["no claim possible",'))  # fmt: skip
+    run = project.run("suites", "--robustness-strict")
+    assert (run.ret, run.report["verdict"]) == (0, "passed")
+    assert (run.report["counts"]["measured"], run.report["models"][0]["not_run"]) == (1, [])
+    assert "passed: 4 claims on 1 model: all held; 1 sweep measured, and held to nothing" in run.summary
+
+
+@pytest.mark.parametrize("quiet", ["-q", "-qq"])
+def test_quiet_runs_say_the_verdict(project, quiet):
+    """Catches: a run of which -q tells nothing but dots, green, measured and red."""
+    project.fill()
+    assert "passed: 7 claims on 1 model: all held" in project.run("suites", quiet).out
+    assert "partial: 7 claims" in project.run("suites/test_clean.py", quiet).out
+    assert "measured: 6 sweeps" in project.run("suites", quiet, "--robustness-profile=quick").out
+    assert "red because: no claim was run" in project.run("suites", quiet, "-k", "nothing").out
+    project.edit(project.card, ("accuracy = 0.8", "accuracy = 0.999"))
+    assert "FAILED: 7 claims on 1 model: 6 held, 1 failed" in project.run("suites", quiet).out
 
 
 @pytest.mark.parametrize(

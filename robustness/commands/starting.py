@@ -68,6 +68,11 @@ def initialised(options: Namespace, harness: Harness) -> Iterator[str]:
     cards.load(path)
     yield f"wrote {path.name}: {len(written.file.sweeps)} sweeps of the profile {options.profile}"
     yield f"next: pytest --pyargs robustness.suites --robustness-card {path.name}"
+    if not options.claims:
+        yield (
+            "it claims nothing yet: that run measures the model and prints what it may claim; the same command with "
+            "--claims --force writes that into the card"
+        )
 
 
 def _claims(card: Any, harness: Harness) -> str:

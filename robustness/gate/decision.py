@@ -37,9 +37,11 @@ def decide(card: Card, get: Callable[[str], Evidence]) -> Decision:
     """
     gate = card.file.gate
     assert gate is not None
+    # Swept before anything can be wrong with the baseline: a run that is red for want of one can be accepted as one.
+    swept = {name: get(name) for name in card.gated_sweeps}
+    keys = {name: evidence.provenance.get("key") for name, evidence in swept.items()}
     try:
         kept = _baseline(card)
-        swept = {name: get(name) for name in card.gated_sweeps}
         _refuse_unlike(card, kept, swept)
         cells = _cells(card, kept, swept)
         waived = {w.cell: str(w) for w in card.file.waivers if w.cell is not None and not w.expired}
@@ -47,10 +49,10 @@ def decide(card: Card, get: Callable[[str], Evidence]) -> Decision:
         same = _identical(kept, swept, cells)
         outcome, said, table = hold(gate, kept, swept, cells, waived, same)
     except (GateError, MetricError) as error:
-        return Decision("errored", f"{card.name}: {error}")
+        return Decision("errored", f"{card.name}: {error}", {"evidence": keys})
     about: dict[str, Any] = {"kind": gate.kind, "alpha": gate.alpha, "baseline": _about(kept)}
     about["notes"] = _notes(kept, swept, same=same is not None)
-    about["evidence"] = {name: evidence.provenance.get("key") for name, evidence in swept.items()}
+    about["evidence"] = keys
     return Decision(outcome, f"{card.name}: the gate of its {gate.kind} {said}", {**about, **table})
 
 

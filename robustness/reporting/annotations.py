@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from robustness.reporting.document import RED
+from robustness.reporting.outcomes import red_claims, with_it
 from robustness.reporting.plain import count, terminal
 
 SHOWN = 10
@@ -31,7 +32,9 @@ def _errors(report: Plain) -> Iterator[tuple[str, str]]:
         if gate is not None and gate["outcome"] in RED:
             yield f"{model['name']}: gate {gate['outcome']}", gate["message"]
     for model in report["models"]:
-        yield from ((f"{c['id']}: {c['outcome']}", c["message"]) for c in model["claims"] if c["outcome"] in RED)
+        for claim, fallen in red_claims(model):
+            more = f"; {with_it(model, fallen)}" if fallen else ""
+            yield f"{claim['id']}: {claim['outcome']}", f"{claim['message']}{more}"
 
 
 def _warnings(report: Plain) -> Iterator[tuple[str, str]]:

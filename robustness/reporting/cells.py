@@ -65,6 +65,7 @@ def claim_entry(outcome: ClaimOutcome) -> dict[str, Any]:
         "threshold": claim.threshold,
         "outcome": outcome.outcome,
         "message": plain(outcome.message),
+        "prerequisite": plain(outcome.numbers.get("prerequisite")),
         "numbers": told(outcome),
         "nodeid": plain(outcome.nodeid),
     }

@@ -82,7 +82,7 @@ def build(models: Sequence[ModelResult], run: Mapping[str, Any], notices: Sequen
     gated = any(n for fate, n in counts["gates"].items() if fate not in UNRUN)
     if not problems and not gated and not any(counts[fate] for fate in ran):
         problems = ["no claim ran"]
-    about = plain({**run, "problems": problems})
+    about = plain({"causes": [], **run, "problems": problems})
     return {
         "format": FORMAT,
         "verdict": verdict(counts, about),

@@ -136,6 +136,7 @@ def _run(every: Sequence[Plain]) -> dict[str, Any]:
         "complete": all(run["complete"] for run in every),
         "exit": None,
         "problems": [f"shard {run['shard']['number']}: {said}" for run in every for said in run["problems"]],
+        "causes": list(dict.fromkeys(cause for run in every for cause in run.get("causes", ()))),
     }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from robustness.reporting.gates import caught_grid, caught_sentences, gate_grid, gate_sentences, waiver_sentences
+from robustness.reporting.outcomes import red_claims, with_it
 from robustness.reporting.plain import latex, markdown
 from robustness.reporting.rows import MARKS, NAME, PAGE, PRINT, grid, has_numbers, shown_sweeps
 from robustness.reporting.sentences import doubts, not_run, origin, remarks, standing, title, without_numbers
@@ -70,12 +71,15 @@ def _markdown_model(model: Plain) -> Iterator[str]:
         yield ""
     yield from _markdown_gate(model)
     yield from _markdown_caught(model)
-    red = [claim for claim in model["claims"] if claim["outcome"] not in ("held", "skipped")]
-    if red:
+    found = red_claims(model)
+    found += [(claim, []) for claim in model["claims"] if claim["outcome"] == "waived"]
+    if found:
         yield from (f"### {markdown(model['name'])}: claims that are not held", "")
-        for claim in red:
+        for claim, fallen in found:
             said = markdown(claim["message"], MESSAGE)
             yield f"- **{MARKS[claim['outcome']]}** {markdown(claim['id'])}: {said}"
+            if fallen:
+                yield f"    - {markdown(with_it(model, fallen))}"
         yield ""
 
 

@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from robustness.reporting.document import OUTCOMES, RED
+from robustness.reporting import advice
+from robustness.reporting.document import OUTCOMES
 from robustness.reporting.gates import gate_counts, gate_grid, gate_sentences, waiver_sentences
+from robustness.reporting.outcomes import closest, fallen, within_noise
 from robustness.reporting.plain import count, one_line
 from robustness.reporting.rows import COLUMNS, DASH, MARKS, NAME, TERMINAL, grid, has_numbers, mark, shown_sweeps
 from robustness.reporting.sentences import doubts, not_run, origin, remarks, standing, title, without_numbers
@@ -57,7 +59,9 @@ def _model(model: Plain, width: int) -> Iterator[str]:
         yield from ("", f"gate of {one_line(model['name'], NAME)}", *table(header, rows[:REDS]))
     if len(rows) > REDS:
         yield f"And {len(rows) - REDS} more, in the report's files."
-    for sentence in (*gate_sentences(model), *waiver_sentences(model), *doubts(model), *not_run(model)):
+    for sentence in (
+        *fallen(model), *gate_sentences(model), *waiver_sentences(model), *doubts(model), *not_run(model)
+    ):  # fmt: skip
         yield ""
         yield from _wrapped(sentence, width)
     yield ""
@@ -108,7 +112,7 @@ def verdict_on(cell: Plain, metric: str) -> str:
 
 def _others(model: Plain, width: int) -> Iterator[str]:
     """Show the claims that have no column where they did not hold, and count them where they did."""
-    found = list(other_claims(model))
+    found = [each for each in other_claims(model) if each[3]["claims"][each[2]]["threshold"] is not None]
     rows = [
         [
             one_line(f"{sweep} {strength}", NAME),
@@ -145,7 +149,7 @@ def summary(document: Plain, limit: int | None = SUMMARY) -> Iterator[str]:
     FAILED: 1 claim on 1 model: 1 skipped
     red because: all 1 claims were skipped
     mlp: 1 claim skipped: no MNIST
-    next: get what is missing, or choose other models with --robustness-model
+    next: get what is missing, as the reason says, or choose other models with --robustness-model
     """
     counts, problems = document["counts"], document["run"]["problems"]
     yield _verdict(document["verdict"], counts)
@@ -154,10 +158,12 @@ def summary(document: Plain, limit: int | None = SUMMARY) -> Iterator[str]:
         yield "This run was interrupted: the report is partial."
     if problems:
         yield f"red because: {one_line('; '.join(problems), 400)}"
+    near = list(within_noise(document))
+    yield from near
     last = list(_next(document))
     said = [f"{s['model']}: {count(s['claims'], 'claim')} skipped: {s['reason']}" for s in counts["skips"]]
     said += [f"notice: {notice}" for notice in document["notices"]]
-    room = len(said) if limit is None else limit - 1 - partial - bool(problems) - len(last)
+    room = len(said) if limit is None else max(limit - 1 - partial - bool(problems) - len(near) - len(last), 1)
     if len(said) > room:
         said[room - 1 :] = [f"and {len(said) - room + 1} more skips and notices, in the report's files"]
     yield from (one_line(line, 400) for line in said)
@@ -170,6 +176,8 @@ def _verdict(verdict: str, counts: Plain) -> str:
         return f"measured: {sweeps} on {count(len(counts['models']), 'model')}; nothing was claimed, so nothing is held"
     total = f"{count(counts['claims'], 'claim')} on {count(len(counts['models']), 'model')}"
     gates = _and(gate_counts(counts))
+    if counts.get("measured"):
+        gates += f"; {count(counts['measured'], 'sweep')} measured, and held to nothing"
     if verdict == "passed" and counts["held"] == counts["claims"]:
         return f"passed: {total}: {'it' if counts['claims'] == 1 else 'all'} held{gates}"
     fates = ", ".join(f"{counts[fate]:,} {fate}" for fate in (*OUTCOMES, "not selected") if counts.get(fate))
@@ -193,31 +201,7 @@ def suggestions(document: Plain) -> Iterator[str]:
 
 def _next(document: Plain) -> Iterator[str]:
     """Say what to do; where all held, which claim came closest to failing."""
-    claims = [claim for model in document["models"] for claim in model["claims"]]
-    if document["verdict"] == "failed":
-        red = next((claim for claim in claims for outcome in RED if claim["outcome"] == outcome), None)
-        gated = any((model.get("gate") or {}).get("outcome") in (*RED, "inconclusive") for model in document["models"])
-        yield f"next: {_repair(red)}" if red or not gated else "next: see the gate above, and docs/gate.md"
-    elif document["verdict"] == "measured":
-        yield "next: robustness init writes a card; what it claims is held from then on"
-    elif document["verdict"] == "partial":
-        yield "next: run what was skipped, not selected or interrupted; until then this answers for a part only"
-    else:
-        near = [claim for claim in claims if claim["outcome"] == "held" and claim["numbers"].get("value") is not None]
-        if near:
-            closest = min(near, key=lambda c: abs(c["numbers"]["value"] - c["threshold"]) / c["threshold"])
-            yield one_line(
-                f"closest to its threshold: {closest['id']}, {closest['numbers']['value']:.4f} where "
-                f"{closest['bound']} {closest['threshold']:g} is claimed"
-            )
-
-
-def _repair(claim: Plain | None) -> str:
-    if claim is None:
-        return "get what is missing, or choose other models with --robustness-model"
-    return {
-        "failed": "the same command with --lf runs what failed alone",
-        "refused": one_line(f'raise the threshold of {claim["id"]} in its card, or write "no claim possible" there'),
-        "errored": "the same command with --lf -n 0 shows the errors alone",
-        "never ran": "the same command with -n 0 shows where a worker died",
-    }[str(claim["outcome"])]
+    if steps := list(advice.steps(document)):
+        yield f"next: {'; '.join(steps)}"
+    elif document["verdict"] == "passed" and (said := closest(document)):
+        yield said

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from robustness.reporting.document import RED
 from robustness.reporting.gates import caught_grid, caught_sentences, gate_grid, gate_sentences, waiver_sentences
+from robustness.reporting.outcomes import explained, inside, red_claims, with_it
 from robustness.reporting.plain import count, one_line
 from robustness.reporting.rows import MARKS, PAGE, grid, has_numbers, shown_sweeps
 from robustness.reporting.sentences import doubts, not_run, origin, remarks, standing, title, without_numbers
@@ -57,7 +58,10 @@ def _environment() -> Environment:
         "gate_sentences": gate_sentences,
         "waiver_sentences": waiver_sentences,
         "grid": lambda model, sweep: grid(model, sweep, PAGE),
+        "explained": explained,
         "inside": inside,
+        "red_claims": red_claims,
+        "with_it": with_it,
         "short": one_line,
         "shown_sweeps": shown_sweeps,
         "transfers": heat.transfers,
@@ -70,14 +74,3 @@ def _shown(value: Any) -> Any:
     if value is None:
         return ""
     return one_line(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
-
-
-def inside(claim: Plain) -> bool:
-    """
-    Say whether a claim's threshold lies inside the interval of what was measured.
-
-    >>> inside({"threshold": 0.9, "numbers": {"low": 0.85, "high": 0.93}})
-    True
-    """
-    low, high = claim["numbers"].get("low"), claim["numbers"].get("high")
-    return low is not None and high is not None and low < claim["threshold"] < high

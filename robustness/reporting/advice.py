@@ -1,0 +1,78 @@
+"""What to do next, by why a run is red or answers for a part only: each cause has a step of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from robustness.reporting.document import RED
+from robustness.reporting.plain import one_line
+
+Plain = Mapping[str, Any]
+
+STEPS = {
+    "no card": "name a card with --robustness-card FILE, or a model with --robustness-factory (docs/own-model.md)",
+    "no test selected": "leave out -k, -m and the names of single files: `pytest suites/` holds every claim",
+    "nothing claimed": "`pytest suites/` measures its sweeps and prints what it may claim; put that into the card",
+    "nothing swept": "`robustness init --claims` writes a card with sweeps and what the model keeps of them now",
+    "no gate": "put a [gate] into the card: docs/gate.md says what one holds",
+    "waiver expired": "take the waiver out of the card, or have its owner name another day",
+    "doubt": "settle the doubt: its test says what to try, and docs/doubts.md why it matters",
+    "other test": "the same command with --lf -n 0 shows the tests alone that failed beside the claims",
+    "skipped": "get what is missing, as the reason says, or choose other models with --robustness-model",
+    "never ran": "the same command with -n 0 shows where a worker died",
+    "no numbers": "mend what has no numbers: the same command with --lf -n 0 shows the errors alone",
+    "gate never ran": "the same command with -n 0 shows where the gate's worker died",
+    "gate skipped": "get what the gate's sweeps lack, as its reason says",
+    "gate failed": "see which cells are worse in the gate's table above; docs/gate.md says what a waiver takes",
+    "gate errored": "do as the gate's message says (docs/gate.md)",
+    "gate undecided": "test on as many images as the gate's message says, or accept a wider margin (docs/gate.md)",
+    "failed": "the same command with --lf runs what failed alone",
+    "errored": "the same command with --lf -n 0 shows the errors alone",
+    "refused": 'raise the threshold of {claim} in its card, or write "no claim possible" there',
+    "interrupted": "type the same command again: what is finished is kept",
+    "not selected": "run what was not selected too; until then this answers for a part only",
+    "measured": "put what it may claim into a card (`robustness init --claims` writes one): it is held from then on",
+    "nothing to claim": "nothing may be claimed of it: `robustness check` says what to mend",
+}
+"""By cause. A cause that has no step is an error in this program: a test goes through all of them."""
+
+GATES = {
+    "failed": "gate failed",
+    "errored": "gate errored",
+    "inconclusive": "gate undecided",
+    "never ran": "gate never ran",
+    "skipped": "gate skipped",
+}
+SAID = 2
+"""Steps that a summary names."""
+
+
+def steps(document: Plain) -> Iterator[str]:
+    """Return what to do next, for the first causes: of a red run those that make it red, else what is open."""
+    claims = [claim for model in document["models"] for claim in model["claims"]]
+    found = list(dict.fromkeys(causes(document)))
+    if not found and document["verdict"] == "failed":
+        found = ["skipped" if document["counts"]["skipped"] else "no test selected"]
+    for cause in found[:SAID]:
+        first = next((claim["id"] for claim in claims if claim["outcome"] == cause), "")
+        yield one_line(STEPS[cause].format(claim=first))
+
+
+def causes(document: Plain) -> Iterator[str]:
+    """Return why a run is not green, the most telling first; nothing if it is green."""
+    counts, run, verdict = document["counts"], document["run"], document["verdict"]
+    fates = {claim["outcome"] for model in document["models"] for claim in model["claims"]}
+    gates = [gate["outcome"] for model in document["models"] if (gate := model.get("gate")) is not None]
+    if verdict == "failed":
+        yield from (fate for fate in RED if fate in fates)
+        yield from (GATES[fate] for fate in GATES if fate in gates and fate in RED)
+        yield from run.get("causes", [])
+        yield from ["gate undecided"] * ("inconclusive" in gates)
+    elif verdict == "partial":
+        yield from ["interrupted"] * (not run["complete"])
+        yield from (GATES[fate] for fate in ("inconclusive", "skipped") if fate in gates)
+        yield from ["skipped"] * bool(counts["skipped"])
+        yield from ["not selected"] * bool(counts["not selected"])
+    elif verdict == "measured":
+        yield "measured" if any(model["suggested"] for model in document["models"]) else "nothing to claim"
