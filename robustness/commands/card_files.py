@@ -17,7 +17,10 @@ def problems(path: Path) -> Iterator[str]:
         yield str(error)
         return
     if not card.file.claims and card.file.gate is None:
-        yield f"{path}: claims nothing and asks for no gate: its run holds nothing, and is red where strict; write claims (robustness init)"
+        yield (
+            f"{path}: claims nothing and asks for no gate: its run holds nothing, and is red where strict; write "
+            "claims (robustness init)"
+        )
     yield from (f"{path}: the {waiver.place} is no longer {waiver}" for waiver in card.file.waivers if waiver.expired)
     if card.weights is not None and not card.weights.is_file() and card.file.recipe is None:
         yield f"{path}: model.weights: there is no file {card.weights}; commit it, or write a [recipe]"
