@@ -119,10 +119,14 @@ def test_no_card(project, hook):
 
 
 def test_a_card_without_claims(project):
+    """Catches: a card that neither sweeps nor claims called green; one that sweeps, red, or called passed."""
     project.edit(project.card, (CARD[CARD.index("[claims.clean]") :], ""))
     run = project.run(ALL)
+    assert (run.ret, run.report["verdict"]) == (0, "measured")
+    project.edit(project.card, (CARD[CARD.index("[sweeps.normal]") : CARD.index("[claims.clean]")], ""))
+    run = project.run(ALL)
     assert run.ret == 1
-    assert "red because: no claim was run" in run.summary
+    assert "red because: no claim was run: nothing is claimed of tiny, and nothing is swept" in run.summary
 
 
 def test_broken_card(project):
