@@ -8,6 +8,7 @@ import pytest
 from plugin_project import CARD
 
 from robustness.options import Options
+from robustness.reporting import tables
 from robustness.reporting.document import OUTCOMES
 from robustness.session import WORST_FIRST, Session
 
@@ -92,6 +93,42 @@ def test_problems_of_who_asked_for_what(project):
     assert some.problems() == []
     some.asked.add("claim")
     assert some.problems()[0].startswith("no claim was run")
+
+
+DOUBT = "suites/test_doubts.py::test_doubts[tiny-zero gradients]"
+NO_CLAIMS = CARD.partition("[claims.clean]")[0]
+
+
+@pytest.mark.parametrize(
+    ("card", "cause"),
+    [
+        ("", "no card"),
+        (CARD, "no test selected"),
+        (NO_CLAIMS, "nothing claimed"),
+        (NO_CLAIMS.partition("[sweeps.normal]")[0], "nothing swept"),
+    ],
+)
+def test_a_run_in_which_nothing_ran_says_why(project, card, cause):
+    """Catches: one advice for all, "get what is missing", where nothing is missing but a claim or a test."""
+    project.card.write_text(card) if card else project.card.unlink()
+    made = Session(Options(handed=(project.root / "models",), store=str(project.store)))
+    made.asked |= {"claim", "card"}
+    ((found, _),) = made.reasons()
+    assert found == cause
+
+
+def test_each_problem_has_its_cause(run):
+    """Catches: a doubt, a contract or a dead worker advised as if data were missing."""
+    for name in run.claims:
+        hear(run, name, "held")
+    assert run.reasons() == []
+    run.hear_other(DOUBT, "tiny: zero gradients")
+    run.hear_other("suites/test_properties.py::test_contracts[tiny]", "tiny breaks 1 contract(s)")
+    assert [cause for cause, _ in run.reasons()] == ["doubt", "other test"]
+    assert run.document(complete=True, code=1)["run"]["causes"] == ["doubt", "other test"]
+    run.outcomes.popitem()
+    assert [cause for cause, _ in run.reasons()][-1] == "never ran"
+    assert list(tables.summary(run.document(complete=True, code=1)))[-1].startswith("next: the same command with -n 0")
 
 
 def test_all_skipped(run):

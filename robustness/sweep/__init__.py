@@ -58,14 +58,16 @@ def sweep(
 
     ``classifier`` maps images in [0, 1], (N, C, H, W), to logits (N, classes). On CPUs every batch has the
     same size (the last is padded), is computed with one torch thread, and ``threads`` of them run side by
-    side: the outcome depends on neither. Where memory runs out all is swept anew in batches of half the size, and the
-    evidence says so. ``source`` is another model that the examples are made on (transfer), with
-    ``source_decision``; ``generator`` the network of a gan; ``directions`` (N, C, H, W) what they are made of, where
-    that was made before. Chunks of images that are ``kept`` already are taken over, and those that are finished are put
-    there; ``kind`` is that of the device on which they were made, where that is elsewhere. In another ``dtype`` the
-    models compute otherwise (`robustness.precision`), and how many images of a sample are decided otherwise than in
-    float32 is noted, unless ``beside_float32`` is false. A cell that fails has a status that says why; nothing is
-    raised for it. ModelError where the outputs do not fit the classes; ValueError where a strength cannot be.
+    side: the outcome does not depend on how many do. Another ``batch_size`` draws the same numbers, but may change the
+    last bits of logits (libraries compute other sizes in another order), and so a decision that is nearly even. Where
+    memory runs out all is swept anew in batches of half the size, and the evidence says so. ``source`` is another
+    model that the examples are made on (transfer), with ``source_decision``; ``generator`` the network of a gan;
+    ``directions`` (N, C, H, W) what they are made of, where that was made before. Chunks of images that are
+    ``kept`` already are taken over, and those that are finished are put there; ``kind`` is that of the device on
+    which they were made, where that is elsewhere. In another ``dtype`` the models compute otherwise
+    (`robustness.precision`), and how many images of a sample are decided otherwise than in float32 is noted, unless
+    ``beside_float32`` is false. A cell that fails has a status that says why; nothing is raised for it. ModelError
+    where the outputs do not fit the classes; ValueError where a strength cannot be.
 
     >>> from robustness.datasets.images import from_arrays
     >>> from robustness.perturbations import Normal
