@@ -90,17 +90,50 @@ def generator(harness: Harness, card: Card, perturbation: Perturbation) -> nn.Mo
     key = path.stem
     images, target = harness.images(card, "train"), harness.classifier(card).module
     what = f"fitting a generator to {card.name}"
-    if not harness.store.holds(path):
+
+    def fitted_before() -> nn.Module | None:
+        if not harness.store.holds(path):
+            return None
+        try:
+            refuse_other(harness, card, path)
+            return generators.load(path, perturbation, images, state_hash(target))
+        except ModelError as error:
+            harness.notice(f"{error}; fitted again")
+            return None
+
+    made = fitted_before()
+    if made is None:
         with harness.store.alone(f"generator-{key}", what), harness.progress(what) as progress:
-            if not harness.store.holds(path):
+            if (made := fitted_before()) is None:
                 checkpoint = harness.store.checkpoint(key)
                 job = recipes.Job(
                     harness.seed, checkpoint, progress, harness.notices, harness.store, device=harness.device
                 )  # fmt: skip
-                fitted = generators.fit(target, images, perturbation, job, card.file.model.decision)
-                path = harness.store.keep(path, generators.save(fitted, state_hash(target)))
+                with harness.listening(card):
+                    fitted = generators.fit(target, images, perturbation, job, card.file.model.decision)
+                content = generators.save(fitted, state_hash(target), told(harness, card, key))
+                path = harness.store.keep(path, content)
                 harness.store.remove(checkpoint)
-    return generators.load(path, perturbation, images, state_hash(target))
+                made = generators.load(path, perturbation, images, state_hash(target))
+    return made
+
+
+def told(harness: Harness, card: Card, key: str) -> dict[str, str]:
+    """Return what a file made for a model says of itself: its key, and what the model has read since it was loaded."""
+    loaded = harness.classifier(card)
+    later = {name: digest for name, digest in loaded.behind.items() if name not in loaded.sources}
+    return {"key": key, "reads": json.dumps(later)}
+
+
+def refuse_other(harness: Harness, card: Card, path: Path) -> None:
+    """Raise ModelError where a file in the store is another key's, or what its model read has changed since."""
+    from robustness import weights
+
+    about = weights.metadata(path)
+    if about.get("key") != path.stem:
+        raise ModelError(f"{path}: it was made for another key")
+    if other := sources.changed(json.loads(about["reads"]), card.project):
+        raise ModelError(f"{path}: it is older than {', '.join(other)}")
 
 
 def directions_file(harness: Harness, source: Card, sweep: str) -> Path:
@@ -109,7 +142,7 @@ def directions_file(harness: Harness, source: Card, sweep: str) -> Path:
     about = {
         "semantics": SEMANTICS,
         **harness.model(source),
-        "sources": loaded.behind,
+        "sources": loaded.sources,
         "distributions": loaded.distributions,
         "perturbation": source.perturbation(sweep).model_dump(),
         "images": harness.images(source).fingerprint,
@@ -131,9 +164,10 @@ def directions(harness: Harness, source: Card, sweep: str) -> np.ndarray:
     loaded, path = harness.classifier(source), directions_file(harness, source, sweep)
     if harness.store.holds(path):
         try:
+            refuse_other(harness, source, path)
             return _usable(mapped.read(path, "directions"), json.loads(weights.metadata(path)["counted"]), source)
-        except (ModelError, KeyError) as error:
-            harness.notice(f"{path}: {error}; made again")
+        except (ModelError, KeyError, ValueError) as error:
+            harness.notice(f"{error}; made again")
     kept = Kept(harness.store, path.stem, source.project, notice=harness.notice)
     with harness.progress(f"making directions on {source.name}") as progress:
         about: dict[str, Any] = {
@@ -144,8 +178,9 @@ def directions(harness: Harness, source: Card, sweep: str) -> np.ndarray:
         try:
             with harness.store.writing(path) as stream:
                 written = mapped.Written(stream, "directions", (len(images), *images.shape))
-                counted = signs(loaded.module, images, perturbation, written.put, **about)
-                written.finish({"counted": json.dumps(counted)})
+                with loaded.reads.listening():
+                    counted = signs(loaded.module, images, perturbation, written.put, **about)
+                written.finish({"counted": json.dumps(counted), **told(harness, source, path.stem)})
         except StoreError as error:
             harness.notice(f"directions made on {source.name} are not kept: {error}")
             return _usable(*in_memory(loaded.module, images, perturbation, **about), source)

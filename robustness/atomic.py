@@ -30,7 +30,8 @@ def writing(path: Path, *, durable: bool = True, below: Path | None = None) -> I
     Args:
         path: The file, or a link to it, which stays a link.
         durable: Whether it is whole even where the machine itself stops; else it must say whether it is whole.
-        below: The folder of this program's own files that it lies in: there a link is replaced and never followed.
+        below: The folder of this program's own files that it lies in: there a link is replaced and never followed,
+            and so is a folder in a file's place.
 
     Raises:
         OSError: The disk does not take it, or a folder between ``below`` and the file is a link.
@@ -39,6 +40,8 @@ def writing(path: Path, *, durable: bool = True, below: Path | None = None) -> I
         path = path.resolve()
     else:
         files.check_no_link(path.parent, below)
+        if path.parent != below and path.is_dir() and not path.is_symlink():  # what lies in folders of a kind is files
+            shutil.rmtree(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{BEGUN}{uuid.uuid4().hex}"
     try:

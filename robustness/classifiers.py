@@ -25,9 +25,9 @@ from robustness.reads import Reads
 @dataclass(frozen=True)
 class Loaded:
     """
-    A module with the source files (path → hash) and distributions (name → version) that loading it used.
+    A module with the files (path → hash) and distributions (name → version) that loading it used.
 
-    ``reads`` hears what else its code reads, then and whenever it runs; ``notes`` say what was done to the model or its
+    ``reads`` hears what else its code reads, whenever it runs; ``notes`` say what was done to the model or its
     weights, for whoever reads the run.
     """
 
@@ -185,6 +185,7 @@ def load(
     closure = _closure(card, sorted(set(sys.modules) - before))
     heard.add_imports_of(list(closure.files.values()))
     listed = reads.as_imported(sources.hashes(closure.files.values(), card.project), card.project)
+    listed = {**heard.digests(), **listed}
     refuse_changed(listed, card.project)
     return Loaded(
         module.eval(), listed, sources.versions(closure.packages), tuple(notes), tuple(notices), heard

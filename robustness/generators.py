@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -189,9 +189,9 @@ def _resumed(job: Job, modules: dict[str, nn.Module], optimizers: dict[str, torc
     return int(state["steps"])
 
 
-def save(fitted: Generator, target: str) -> bytes:
+def save(fitted: Generator, target: str, about: Mapping[str, str] | None = None) -> bytes:
     """Write a generator as safetensors; ``target`` is the hash (`modules.state_hash`) of the model it was fitted to."""
-    return weights.to_bytes(fitted.state_dict(), {"target": target})
+    return weights.to_bytes(fitted.state_dict(), {**(about or {}), "target": target})
 
 
 def load(path: Path, perturbation: AdvGAN, images: Images, target: str) -> Generator:

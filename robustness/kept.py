@@ -143,14 +143,11 @@ class Kept:
     def batch_size(self, asked: int) -> int:
         """Give the size of batches to go on with: smaller than asked where memory ran out before."""
         sizes = [asked]
-        for path in self.folder.glob("*.safetensors"):
-            if not self._store.holds(path):
-                continue
-            with suppress(OSError, ValueError, KeyError, TypeError), path.open("rb") as stream:
-                length = int.from_bytes(stream.read(8), "little")
-                found = json.loads(json.loads(stream.read(min(length, 2**24)))["__metadata__"]["told"])
-                if not self._older(found["about"]):
-                    sizes.append(int(found["told"]["batch_size"]))
+        for path in sorted(self.folder.glob("*.safetensors")):
+            with suppress(OSError, StoreError, ValueError, KeyError, TypeError):
+                part, about = Part.from_bytes(self._store.read(path))
+                if not self._older(about):
+                    sizes.append(part.batch_size)
         return min(sizes)
 
     def put(self, part: Part) -> None:

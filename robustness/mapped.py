@@ -10,7 +10,7 @@ from typing import IO
 
 import numpy as np
 
-from robustness.errors import ModelError
+from robustness.errors import ModelError, StoreError
 from robustness.weights import digest, metadata
 
 HEADER = 4096
@@ -53,6 +53,7 @@ class Written:
         told = {**about, "checksum": digest([(self._name, "int8", self._shape, rows.data)])}
         tensor = {"dtype": "I8", "shape": self._shape, "data_offsets": [0, size]}
         header = json.dumps({"__metadata__": told, self._name: tensor}).encode().ljust(HEADER - 8)
-        assert len(header) == HEADER - 8, "what stands in the header is short"
+        if len(header) != HEADER - 8:
+            raise StoreError(f"what it says of itself takes more than {HEADER} bytes")
         self._stream.seek(0)
         self._stream.write((HEADER - 8).to_bytes(8, "little") + header)

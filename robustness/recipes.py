@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,9 @@ from robustness.errors import RobustnessError, StoreError, TrainingError
 from robustness.store import Store
 
 __all__ = ["Job", "Recipe", "train"]
+
+DIGEST = 32
+"""Bytes before a checkpoint: the sha256 of the rest."""
 
 
 class Recipe(Protocol):
@@ -59,18 +63,19 @@ class Job:
         if self.checkpoint is None or not self.checkpoint.is_file():
             return None
         try:
-            saved = torch.load(io.BytesIO(files.read_bytes(self.checkpoint, follow=False)), weights_only=True)
+            content = files.read_bytes(self.checkpoint, follow=False)
+            due, content = content[:DIGEST], content[DIGEST:]  # torch does not look at the sums in its own files
+            if hashlib.sha256(content).digest() != due:
+                raise ValueError("its checksum does not fit its content")
+            saved = torch.load(io.BytesIO(content), weights_only=True)
             state, key = dict(saved["state"]), saved.get("key", "")
-            if key == self.key:
-                randomness.restore(saved["randomness"])
+            if key != self.key:
+                raise ValueError(f"it is of another recipe, {key[:12] or 'unnamed'}")
+            randomness.restore(saved["randomness"])
         except Exception as error:  # torn, or foreign: the parsers raise many kinds
-            self._notice(f"{self.checkpoint} cannot be read ({type(error).__name__}); trained from the start")
+            why = str(error) if type(error) is ValueError else type(error).__name__
+            self._notice(f"{self.checkpoint} cannot be read ({why}); trained from the start")
             return None
-        if key != self.key:
-            raise TrainingError(
-                f"{self.checkpoint}: the checkpoint must be of the recipe {self.key[:12] or 'that is trained'}, "
-                f"got one of {key[:12] or 'another'}; remove it to train from the start"
-            )
         self.resumed = True
         return state
 
@@ -81,7 +86,8 @@ class Job:
         buffer = io.BytesIO()
         torch.save({"state": dict(state), "randomness": randomness.state(), "key": self.key}, buffer)
         try:
-            self.store.write(self.checkpoint, buffer.getvalue())
+            content = buffer.getvalue()
+            self.store.write(self.checkpoint, hashlib.sha256(content).digest() + content)
         except StoreError as error:
             self._notice(f"training goes on without a checkpoint: {error}")
 

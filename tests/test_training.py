@@ -548,11 +548,14 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path, epoch):
         train(network(), IMAGES, job(tmp_path), Plain(), Plan(**QUICK))  # goes on from it
 
 
-def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
+def test_a_checkpoint_of_another_recipe_is_not_gone_on_from(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(network(), IMAGES, job(tmp_path, key="a" * 64), Interrupts(Plain(), 2), Plan(**QUICK))
-    with pytest.raises(TrainingError, match=r"checkpoint must be of the recipe b{12}, got one of a{12}; remove it"):
-        train(network(), IMAGES, job(tmp_path, key="b" * 64), Plain(), Plan(**QUICK))
+    other = job(tmp_path, key="b" * 64)
+    train(network(), IMAGES, other, Plain(), Plan(**QUICK))
+    assert not other.resumed
+    (notice,) = other.notices
+    assert "cannot be read (it is of another recipe, aaaaaaaaaaaa); trained from the start" in notice
 
 
 def test_plain_training_learns(tmp_path):

@@ -16,7 +16,7 @@ from robustness import cards, claims
 from robustness.aids import directions
 from robustness.cards import Claim
 from robustness.decisions import Null
-from robustness.errors import CardError, RobustnessError
+from robustness.errors import CardError, ModelError, RobustnessError
 from robustness.evidence import OK, Evidence
 from robustness.measures.comparisons import measure, misled
 from robustness.measures.detection import discarded
@@ -279,6 +279,9 @@ def test_a_source_of_another_project(tmp_path):
     assert (again.notices, again._loaded) == ([], {})
     (module,) = far.parents[1].glob("tiny_*.py")
     module.write_text(module.read_text() + "\nCHANGED = True\n")
+    with pytest.raises(ModelError, match="has changed since this run read it"):
+        harness(path).evidence(cards.load(path), "far")
+    del sys.modules[module.stem]  # as a new process has it
     changed = harness(path)
     changed.evidence(cards.load(path), "far")
     assert any("is older than" in notice or "changed" in notice for notice in changed.notices)

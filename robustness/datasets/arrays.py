@@ -64,10 +64,12 @@ def read(
         classes = checks.class_names(arrays.get(names), *(arrays[y] for _, y in layout.values()))
     except DataError as error:
         raise DataError(f"{title}: {error}") from None
-    found = {}
+    found, notes = {}, getattr(arrays, "notes", ())
     for part, (x, y) in layout.items():
         name = title if part == "all" else f"{title} {part}"
-        found[part] = Images(name, arrays[x], arrays[y], classes, groups=arrays.get(_array_of(part, groups)))
+        found[part] = Images(
+            name, arrays[x], arrays[y], classes, groups=arrays.get(_array_of(part, groups)), notes=notes
+        )
     if groups is not None and all(images.groups is None for images in found.values()):
         raise DataError(f"`groups` must name an array of {file}, got {groups!r}; it holds {_listed(arrays)}")
     return found

@@ -57,10 +57,12 @@ def remembered(
     return {name: known[name][1] for name in files}
 
 
-def hashes(files: Sequence[Path], cache: Path, progress: Progress | None = None) -> list[str]:
+def hashes(
+    files: Sequence[Path], cache: Path, progress: Progress | None = None, index: Path | None = None
+) -> list[str]:
     """Give the SHA-256 of files in one folder, from its index where they are the same."""
     named = {str(file): str(file) for file in files}
-    found = remembered(named, index_of(files[0].parent, cache, "sums"), _sha256, "1", progress)
+    found = remembered(named, index or index_of(files[0].parent, cache, "sums"), _sha256, "1", progress)
     return [found[name] for name in named]
 
 
@@ -99,7 +101,7 @@ def _sha256(file: str) -> str:
 
 def _kept(file: Path, version: str) -> list[Any]:
     try:
-        found = json.loads(_content(file))
+        found = _document(file)
         right = found["form"] == FORM and found["version"] == version
         return list(found["values"]) if right else []
     except (OSError, ValueError, KeyError, TypeError):
@@ -123,7 +125,7 @@ def _older(files: Mapping[str, str], stats: Mapping[str, list[int]], known: Know
 def _read(index: Path, version: str) -> Known:
     """Give what can be believed: nothing of another form, nothing that may have changed right after it was seen."""
     try:
-        kept = json.loads(_content(index))
+        kept = _document(index)
         if kept["form"] != FORM or kept["version"] != version:
             return {}
         oldest = kept["taken"] - SLACK
@@ -146,10 +148,22 @@ def _store(file: Path) -> Path:
     return file.parent.parent
 
 
+def _document(file: Path) -> dict[str, Any]:
+    """Return what `_put` wrote; ValueError where its sum does not fit it, and it is of no use."""
+    found: dict[str, Any] = json.loads(_content(file))
+    if found.pop("checksum", None) != _sum(found):
+        raise ValueError("damaged, or of an older version")
+    return found
+
+
+def _sum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def _put(file: Path, content: Mapping[str, Any]) -> None:
     """Keep it for the next run; a folder that cannot be written costs that run the time, and nothing else."""
     with contextlib.suppress(OSError), atomic.writing(file, below=_store(file)) as stream:
-        stream.write(json.dumps(content, separators=(",", ":")).encode())
+        stream.write(json.dumps({**content, "checksum": _sum(content)}, separators=(",", ":")).encode())
 
 
 @contextlib.contextmanager

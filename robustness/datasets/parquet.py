@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from robustness import atomic, sources
 from robustness import files as files_
 from robustness.datasets import folder, manifest, pictures, tables
 from robustness.datasets.images import Images, Parts
@@ -84,30 +85,43 @@ def _part(title: str, files: Sequence[Path], spec: DataSpec, cache: Path, progre
         rest = pa.concat_tables([pq.read_table(file, columns=beside, partitioning=None) for file in files])
         key = hashlib.sha256("\n".join([picture, *digests]).encode()).hexdigest()[:32]
         name = f"parquet/{key}.arrow"
-        mapped = kept_or_aside(lambda to: _mapped(title, files, picture, to / name, progress), cache, title, progress)
-        rows = _Mapped(mapped)
+        target, notes = kept_or_aside(
+            lambda to: _mapped(title, files, picture, to / name, progress), cache, title, progress
+        )
+        rows = _Mapped(target)
     except (pa.ArrowException, OSError, KeyError) as error:
         raise DataError(f"{title}: {files[0]} cannot be read as Parquet: {error}; get or write it again") from error
     labels, classes = tables.labelled(title, rest.column(label).to_pylist(), _names(schema.metadata, label))
     groups = None if spec.groups is None else np.array(rest.column(spec.groups).to_pylist())
     looks = rows.looks(cache / "parquet" / f"{key}.json", progress)
-    return pictures.images(title, rows, looks, labels, classes, decoding, groups=groups, distributions=("pyarrow",))
+    return pictures.images(
+        title, rows, looks, labels, classes, decoding, groups=groups, notes=notes, distributions=("pyarrow",)
+    )
 
 
-def _mapped(title: str, files: Sequence[Path], picture: str, target: Path, progress: Progress | None) -> Path:
-    """Write the pictures as one Arrow file, unless it is there; a few rows at a time, however long a file is."""
+def _mapped(
+    title: str, files: Sequence[Path], picture: str, target: Path, progress: Progress | None
+) -> tuple[Path, tuple[str, ...]]:
+    """
+    Write the pictures as one Arrow file, unless it is there as it was written; a few rows at a time.
+
+    Return the file, and what a reader of the run must know of it.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     files_.check_no_link(target, target.parent.parent)
-    if target.is_file():
-        return target
+    if _whole(target):
+        return target, ()
+    damaged = target.exists() and target.with_suffix(".sha256").exists()
     say, done = Patient(progress), 0
     target.parent.mkdir(parents=True, exist_ok=True)
     with (
         lock(target.with_suffix(".lock"), f"unpacks {title}", say),
         tempfile.TemporaryDirectory(dir=target.parent) as made,
     ):
+        if _whole(target):  # another process may just have made it
+            return target, ()
         scratch = Path(made) / target.name
         with pa.ipc.new_file(str(scratch), pa.schema([("picture", pa.large_binary())])) as writer:
             for file in files:
@@ -115,8 +129,24 @@ def _mapped(title: str, files: Sequence[Path], picture: str, target: Path, progr
                     for batch in opened.iter_batches(AT_ONCE, columns=[picture]):
                         writer.write_batch(pa.record_batch([_bytes(title, picture, batch.column(0))], ["picture"]))
                         say(f"unpacking {title}, {(done := done + len(batch)):,} rows")
+        digest = sources.file_hash(scratch)
+        if target.is_dir():
+            target.rename(Path(made) / "damaged")
         scratch.replace(target)
-    return target
+        with atomic.writing(target.with_suffix(".sha256"), below=target.parent.parent) as stream:
+            stream.write(digest.encode())
+    said = f"what the store held of {title} was damaged ({target}); its pictures were unpacked again"
+    return target, (said,) if damaged else ()
+
+
+def _whole(target: Path) -> bool:
+    """Say whether an Arrow file is as it was written, by its sum; unread where it has not been touched since."""
+    try:
+        files_.check_regular(target, follow=False)
+        due = target.with_suffix(".sha256").read_text()
+    except (OSError, ValueError):
+        return False
+    return manifest.hashes([target], target.parent, index=target.with_suffix(".sums.json")) == [due]
 
 
 def _bytes(title: str, name: str, column: Any) -> Any:

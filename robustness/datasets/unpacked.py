@@ -13,7 +13,7 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -35,11 +35,18 @@ Progress = Callable[[str], None]
 T = TypeVar("T")
 
 
-def arrays(file: Path, cache: Path, progress: Progress | None = None) -> Mapping[str, Array]:
+class Unpacked(dict[str, Array]):
+    """Arrays by name; ``notes`` say what a reader of the run must know of how they came about."""
+
+    notes: tuple[str, ...] = ()
+
+
+def arrays(file: Path, cache: Path, progress: Progress | None = None) -> Unpacked:
     """
     Give the arrays of an ``.npz`` or ``.npz.xz`` file as read-only memory maps, unpacked below ``cache`` if need be.
 
-    The folder is named by the SHA-256 of the file, which is taken anew each time: another file is another folder.
+    The folder is named by the SHA-256 of the file, which is taken anew each time: another file is another folder. What
+    lies there is held to the sums of its unpacking, and unpacked again where it does not fit them.
     """
     try:
         digest = _sha256(file)[:32]
@@ -70,8 +77,8 @@ def kept_or_aside(make: Callable[[Path], T], cache: Path, what: str, progress: P
     return make(atomic.aside())
 
 
-def _arrays(file: Path, folder: Path, progress: Progress | None) -> dict[str, Array]:
-    say, found = Patient(progress), _read(folder)
+def _arrays(file: Path, folder: Path, progress: Progress | None) -> Unpacked:
+    say, found, damaged = Patient(progress), _read(folder), folder.exists()
     if found is not None:
         return found
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -82,25 +89,21 @@ def _arrays(file: Path, folder: Path, progress: Progress | None) -> dict[str, Ar
             found = _read(folder)
     if found is None:
         raise DataError(f"{file} was unpacked to {folder}, which then changed; remove that folder")
+    if damaged:
+        found.notes = (f"what the store held of {file.name} was damaged ({folder}); it was unpacked again",)
     return found
 
 
-def _read(folder: Path) -> dict[str, Array] | None:
-    """
-    Open what was unpacked, or give None where it is not whole.
-
-    Names, sizes, types and shapes are compared, the bytes are not: who uses arrays as evidence takes the fingerprint
-    of what was selected, each run, so that changed bytes are other data and no old number is believed of them. The
-    sums in the index are for whoever then looks for what has changed.
-    """
+def _read(folder: Path) -> Unpacked | None:
+    """Open what was unpacked, or give None where it is not whole, or not as it was unpacked."""
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        found: dict[str, Array] = {}
+        found = Unpacked()
         for name, entry in index.items():
             path = folder / f"{name}.npy"
             files.check_regular(path, follow=False)
             found[name] = np.load(path, mmap_mode="r", allow_pickle=False)
-            if _entry(path, found[name]) != {key: entry[key] for key in ("bytes", "dtype", "shape")}:
+            if _entry(path, found[name]) | {"sha256": _sha256(path)} != entry:
                 return None
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
         return None
@@ -126,8 +129,10 @@ def _unpack(file: Path, folder: Path, say: Patient, *, alone: bool) -> None:
                 f"{file} must be a whole .npz or .npz.xz file, but: {error}; get or write it again"
             ) from error
         (made / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
-        if folder.exists():  # damaged, or the caller would not unpack; maps of it that are open stay valid
+        if folder.is_dir():  # damaged, or the caller would not unpack; maps of it that are open stay valid
             folder.rename(Path(scratch) / "damaged")
+        elif folder.exists():
+            folder.unlink()
         try:
             made.rename(folder)
         except OSError:
