@@ -83,7 +83,9 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
         broken, prerequisite = _unconditional(claim, kind.beside, evidence)
         if broken:
             return Verdict(claim, "failed", f"{found}, but {broken}", measured, prerequisite)
-    least = floor(claim.metric, evidence.labels, evidence.classes)
+    least = floor(claim.metric, evidence.labels, evidence.classes).value
+    if kind.rest_of:  # a filter that discards by chance has it, on clean images and on any others
+        least = max(least, round(1 - dict(claim.clean).get(kind.rest_of, 1.0), 9))
     if not kind.has_chance:
         return Verdict(
             claim,
@@ -93,12 +95,12 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
             "ignorance if it compares)",
             measured,
         )
-    if math.isnan(least.value) or (claim.threshold <= least.value if higher else claim.threshold >= least.value):
+    if math.isnan(least) or (claim.threshold <= least if higher else claim.threshold >= least):
         return Verdict(
             claim,
             "refused",
             f"{_where(claim)}: {claim.metric} of {bound} {claim.threshold:g} is no claim: a classifier that knows "
-            f"nothing gets {least.value:.4g} on these {len(evidence)} images; "
+            f"nothing gets {least:.4g} on these {len(evidence)} images; "
             f'{"raise" if higher else "lower"} the threshold, or write "no claim possible"',
             measured,
         )

@@ -261,3 +261,14 @@ def by_luck(verdict, metric, n):
     """Say whether a filter that tosses a fair coin would show as much."""
     least = {"detection_auc": 0.5, "detection_precision": 0.5}.get(metric)
     return least is not None and abs(verdict.measured.value - least) < 5 * math.sqrt(0.25 / n)
+
+
+@pytest.mark.parametrize(("bound", "outcome"), [(0.25, "refused"), (0.3, "refused"), (0.35, "held")])
+def test_a_filter_that_discards_by_chance_holds_no_claim_on_what_it_discards(bound, outcome):
+    """Catches: 0 as the chance level of a detector's recall, which one that discards three images in ten beats."""
+    random, labels = np.random.default_rng(13), np.arange(400) % 4
+    tell = [(random.random((1, 400)) < share).astype(float) for share in (0.25, 0.6)]
+    clean = made(labels, labels[None], tell[0])
+    evidence = made(labels, labels[None], tell[1], clean)
+    claim = Claim("m", "s", "0", "discarded", bound, "attack", (("accuracy", 0.9), ("kept", 0.7)))
+    assert claims.judge(claim, evidence).outcome == outcome

@@ -551,6 +551,7 @@ def test_what_fell_with_a_prerequisite_stands_under_it_once(load_card):
     assert "is claimed" in page
     assert "at most" not in page
     assert " ".join(tables.terminal(document, 500)).count(said) == 1
+    assert "4 claims on other metrics: 0 held, 4 fell with another claim." in list(tables.terminal(document))
     text = formats.FORMS[".md"](document)
     assert text.count("4 claims fell with it") == 1
     assert text.count("**FAILED**") == 1

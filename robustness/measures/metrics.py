@@ -53,6 +53,8 @@ class MetricKind:
     """Whether it needs more than predictions and labels: other evidence, or an attack probability."""
     ignorance: float | Literal["accuracy"] | None = None
     """Of one that compares: what one who knows nothing gets at best, as a number or as that of accuracy."""
+    rest_of: str = ""
+    """The metric of the clean images of which one who tells nothing apart gets what is left to 1."""
     beside: tuple[str, ...] = ()
     """The metrics of the clean images that a claim on it counts only together with."""
     filters: bool = False
@@ -138,6 +140,7 @@ METRICS: dict[str, MetricKind] = {
         "share of the images that are discarded: the detector's recall",
         compares=True,
         ignorance=0.0,
+        rest_of="kept",
         beside=KEPT,
         filters=True,
     ),

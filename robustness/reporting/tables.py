@@ -9,7 +9,7 @@ from typing import Any
 from robustness.reporting import advice
 from robustness.reporting.document import OUTCOMES
 from robustness.reporting.gates import gate_counts, gate_grid, gate_sentences, waiver_sentences
-from robustness.reporting.outcomes import closest, fallen, within_noise
+from robustness.reporting.outcomes import closest, fallen, red_claims, within_noise
 from robustness.reporting.plain import count, one_line
 from robustness.reporting.rows import COLUMNS, DASH, MARKS, NAME, TERMINAL, grid, has_numbers, mark, shown_sweeps
 from robustness.reporting.sentences import doubts, not_run, origin, remarks, standing, title, without_numbers
@@ -113,6 +113,8 @@ def verdict_on(cell: Plain, metric: str) -> str:
 def _others(model: Plain, width: int) -> Iterator[str]:
     """Show the claims that have no column where they did not hold, and count them where they did."""
     found = [each for each in other_claims(model) if each[3]["claims"][each[2]]["threshold"] is not None]
+    below = {claim["id"] for _, others in red_claims(model) for claim in others}
+    apart = [each for each in found if ":".join((model["name"], *each[:3])) not in below]
     rows = [
         [
             one_line(f"{sweep} {strength}", NAME),
@@ -120,14 +122,15 @@ def _others(model: Plain, width: int) -> Iterator[str]:
             TERMINAL.entry(cell, metric, interval=True),
             shown,
         ]
-        for sweep, strength, metric, cell in found
+        for sweep, strength, metric, cell in apart
         if (shown := verdict_on(cell, metric)) != MARKS["held"]
     ]
     if not found:
         return
-    held = len(found) - len(rows)
+    held, fell = len(apart) - len(rows), len(found) - len(apart)
+    beside = f", {fell} fell with another claim" if fell else ""
     yield ""
-    yield f"{count(len(found), 'claim')} on other metrics: {held} held{', the others:' if rows else '.'}"
+    yield f"{count(len(found), 'claim')} on other metrics: {held} held{beside}{', the others:' if rows else '.'}"
     if rows:
         yield from table(["at", "metric", "value [95 %]", "verdict"], rows)
 
