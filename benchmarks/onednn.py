@@ -149,7 +149,7 @@ def forked(shape: dict[str, Any], layout: str) -> list[str]:
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as stream:
-        *said, last = stream.read().splitlines() or [""]
+        *_, last = stream.read().splitlines() or [""]
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status:
         return [f"{last}: ended with {status}"]

@@ -18,6 +18,7 @@ from robustness.datasets.images import Images
 from robustness.datasets.splits import held_out
 from robustness.draws import Purpose, generator
 from robustness.errors import TrainingError, nearest
+from robustness.modules import lay_out
 from robustness.recipes import Job
 
 Optimizer = Literal["sgd", "adam", "adamw"]
@@ -103,7 +104,7 @@ def train(module: nn.Module, images: Images, job: Job, objective: Objective, pla
     weights. TrainingError where the loss is not finite; the checkpoint of the last good epoch stays.
     """
     # Convolutions of few channels train a third faster with the channels innermost.
-    module.to(job.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch documents it
+    hooks = lay_out(module.to(job.device))
     objective.to(job.device)
     data = Data(images, job, plan)
     optimizer = plan.optimizer_for(module)
@@ -120,6 +121,8 @@ def train(module: nn.Module, images: Images, job: Job, objective: Objective, pla
             job.save({"module": module.state_dict(), "optimizer": optimizer.state_dict(), **state})
     finally:
         torch.set_flush_denormal(False)
+        for hook in hooks:
+            hook.remove()
     if state["weights"]:
         module.load_state_dict(state["weights"])
     module.to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

@@ -16,7 +16,7 @@ from robustness.decisions import Argmax, Decision
 from robustness.draws import Purpose, generator
 from robustness.errors import ModelError, TrainingError
 from robustness.gradients import objective
-from robustness.modules import channels_last, undisturbed
+from robustness.modules import channels_last, lay_out, undisturbed
 from robustness.perturbations.attack import likeliest_wrong
 from robustness.perturbations.gan import AdvGAN
 from robustness.recipes import Job
@@ -97,7 +97,7 @@ def _fitted(target: nn.Module, images: Images, about: AdvGAN, job: Job, decision
     forger, expert = unfitted(images, about), discriminator(channels, about.width)
     modules: dict[str, nn.Module] = {"generator": forger, "discriminator": expert}
     for module in modules.values():  # twice as fast on CPUs
-        module.to(job.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        lay_out(module.to(job.device))
     optimizers = {
         name: torch.optim.Adam(m.parameters(), lr=about.learning_rate, fused=True) for name, m in modules.items()
     }

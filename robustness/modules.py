@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from robustness.weights import checksum
 
@@ -99,6 +101,10 @@ SMALL = 64
 """Pixels of a map below which convolutions are slower channels-last, on CPUs: twice at 2x2 with 512 channels."""
 
 
+BLOCK = 8
+"""Channels that oneDNN's kernels for AVX2 compute at once."""
+
+
 def convolutional(module: nn.Module) -> bool:
     """Say whether a module has convolutions."""
     return any(isinstance(each, nn.Conv2d) for each in module.modules())
@@ -120,22 +126,66 @@ def channels_last(module: nn.Module, works: Callable[[], bool]) -> bool:
             small.add(each)
 
     hooks = [each.register_forward_pre_hook(look) for each in module.modules() if isinstance(each, nn.Conv2d)]
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    hooks += lay_out(module)
     fine = works()
     for hook in hooks:
         hook.remove()
-    if fine and small:
-        for each in small:
-            each.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-            each.register_forward_pre_hook(_contiguous)
-        fine = works()
+    hooks = lay_out(module, small) if fine else []
+    fine = fine and (not small or works())
     if not fine:
+        for hook in hooks:
+            hook.remove()
         module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return fine
 
 
+def lay_out(module: nn.Module, apart: Collection[nn.Module] = ()) -> list[RemovableHandle]:
+    """
+    Lay out a module's convolutions channels-last, but for those ``apart`` and those that are not sound so.
+
+    Return the hooks that give the latter contiguous maps; remove them when the layout is no longer needed.
+    """
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch documents it
+    hooks = []
+    for each in module.modules():
+        if isinstance(each, nn.Conv2d) and (each in apart or not sound_channels_last(each)):
+            each.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            hooks.append(each.register_forward_pre_hook(_contiguous))
+    return hooks
+
+
+def sound_channels_last(convolution: nn.Conv2d) -> bool:
+    """
+    Say whether a convolution's gradients are computed soundly channels-last on this machine.
+
+    On x86-64 without AVX-512 oneDNN writes behind a buffer when it computes the weight gradient of a strided 1×1
+    convolution whose input channels are no multiple of 8 (`benchmarks/onednn.py` shows it): the process ends, or goes
+    on with wrong numbers. Output and input gradient are sound: a module that is not trained is not concerned.
+    """
+    weight = convolution.weight
+    return not (
+        weight.requires_grad
+        and weight.device.type == "cpu"
+        and convolution.kernel_size == (1, 1)
+        and convolution.stride != (1, 1)
+        and convolution.in_channels % BLOCK
+        and not _has_avx512()
+    )
+
+
+def _has_avx512() -> bool:
+    """Say whether oneDNN computes with AVX-512; it reads the environment once, and so may whoever limits it."""
+    limits = (os.environ.get(name) for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"))
+    limit = next((value.upper() for value in limits if value), "DEFAULT")
+    allowed = limit.startswith(("AVX512", "AVX10", "DEFAULT", "ALL"))
+    return allowed and torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
 def _contiguous(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return (given[0].contiguous(), *given[1:])
+    inputs = given[0].contiguous()
+    if inputs.shape[1] == 1:  # both layouts are contiguous then, and only a copy is sure to be laid out as the former
+        inputs = inputs.clone(memory_format=torch.contiguous_format)
+    return (inputs, *given[1:])
 
 
 def state_hash(module: nn.Module) -> str:
