@@ -1,4 +1,4 @@
-"""The page on one's own model holds: every block of it is run as it stands, in an empty folder, from the wheel."""
+"""The page on one's own model holds: every block of it is run as it stands, in an empty folder."""
 
 import os
 import re
@@ -14,6 +14,8 @@ from hatchling.builders.wheel import WheelBuilder
 
 PAGE = helpers.ROOT / "docs" / "own-model.md"
 BLOCKS = pages.blocks(PAGE)
+README = pages.blocks(helpers.ROOT / "README.md")[0].text.partition(" && ")[0]
+"""How the README installs."""
 COMMON = "The model"
 WAYS = ["No file at all", "A card", "A hook", "Fixtures"]
 
@@ -25,22 +27,27 @@ def under(section):
     return found
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory):
+@pytest.fixture(scope="module", params=["editable", "wheel"])
+def installed(request, tmp_path_factory):
     """
-    Where the wheel is, which alone has `robustness.suites`: the interpreter that has it, and its variables.
+    An installation as the README makes it, and one from the wheel: its interpreter, and variables.
 
-    Its contents are put before all else on the path; with ROBUSTNESS_CLEAN=1 it is installed into an empty environment.
+    What it brings is put before all else on the path; with ROBUSTNESS_CLEAN=1 it is made in an empty environment.
     """
-    folder = tmp_path_factory.mktemp("wheel")
+    editable = request.param == "editable"
+    folder = tmp_path_factory.mktemp(request.param)
+    if editable and not os.environ.get("ROBUSTNESS_CLEAN"):
+        return sys.executable, {"PYTHONPATH": str(helpers.ROOT)}
     (wheel,) = WheelBuilder(str(helpers.ROOT)).build(directory=str(folder), versions=["standard"])
     if not os.environ.get("ROBUSTNESS_CLEAN"):
         zipfile.ZipFile(wheel).extractall(folder / "site")
         return sys.executable, {"PYTHONPATH": str(folder / "site")}
     subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
     python = str(folder / "venv" / "bin" / "python")
-    constraints = str(helpers.ROOT / "constraints.txt")
-    subprocess.run([python, "-m", "pip", "install", "-q", "-c", constraints, wheel], check=True, cwd=folder)
+    command = README.split()
+    assert command[:4] == ["pip", "install", "-c", "constraints.txt"]
+    what = command[4:] if editable else [wheel]
+    subprocess.run([python, "-m", *command[:4], "-q", *what], check=True, cwd=helpers.ROOT)
     return python, {}
 
 

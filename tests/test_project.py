@@ -148,7 +148,7 @@ def test_ci_runs_the_commands_of_the_readme(tox, ci_steps):
     assert "pip install -c constraints.txt -e . && " + tox["testenv:suites"]["commands"] == suites + " {posargs}"
     assert suites.endswith(" && " + ci_steps["suites-again"])
     always = [name for name in ci_steps if not name.startswith("mnist")]  # which need real data
-    assert always[-7:] == ["tests", "own-model", "suites", "suites-again", "bench", "ray", "oracles"]
+    assert always[-8:] == ["tests", "processors", "own-model", "suites", "suites-again", "bench", "ray", "oracles"]
     assert "tox -qq -e oracles" in ci_steps["oracles"]
 
 
@@ -183,8 +183,8 @@ def test_wheel_holds_library_and_suites_unchanged(wheel, packed, folder):
 def test_wheel_holds_nothing_else(wheel):
     information = f"pytest_robustness-{robustness.__version__}.dist-info"
     expected = {f"robustness/{name}" for name in files(ROOT / "robustness")}
-    expected |= {f"robustness/suites/{name}" for name in files(ROOT / "suites")}
+    expected |= {f"robustness/suites/{name}" for name in files(ROOT / "suites")} | {"pytest_robustness.py"}
 
     assert {name for name in wheel if not name.startswith(f"{information}/")} == expected
     assert wheel[f"{information}/licenses/LICENSE"] == (ROOT / "LICENSE").read_bytes()
-    assert b"robustness = robustness.plugin" in wheel[f"{information}/entry_points.txt"]
+    assert b"robustness = pytest_robustness:plugin" in wheel[f"{information}/entry_points.txt"]

@@ -45,8 +45,7 @@ def suites() -> list[str]:
     if find_spec("robustness.suites") is not None:
         return ["--pyargs", "robustness.suites"]
     raise RobustnessError(
-        "there are no suites here: an editable installation has none of its own; run this in the checkout, or install "
-        "the wheel (pip install pytest-robustness)"
+        "the installation has no suites: install it anew (pip install --force-reinstall pytest-robustness)"
     )
 
 

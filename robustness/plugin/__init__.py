@@ -6,6 +6,7 @@ Loading it imports neither torch nor NumPy nor pydantic: whoever has it installe
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line("markers", "timing: times attacks; runs only when asked for, with `-m timing -n 0`")
     if not is_worker(config):
+        if "pytest_robustness" in sys.modules:  # else the plugin was named by its module, and nothing stood in the way
+            sys.modules["pytest_robustness"].check()
         _check_options(config)
     config.pluginmanager.register(fixtures, "robustness-fixtures")
     config.pluginmanager.register(Listener(config), "robustness-listener")
