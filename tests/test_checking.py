@@ -75,7 +75,7 @@ def test_a_sound_model_has_nothing_to_mend(check):
 @pytest.mark.parametrize(
     ("before", "after", "due", "said"),
     [
-        ("inputs.mul_(1.0).add_(0.01)", "pass", "its input", "edited in place"),
+        ("inputs.mul_(1.0).add_(0.01)", "pass", "edits its input", "32 of 32 images in place"),
         ("self.seen += 1", "pass", "buffers", "changed by a pass"),
         ("self.train()", "pass", "mode", "Net"),
         ("pass", "logits = logits + torch.rand_like(logits)", "non-deterministic forward", "dropout"),
@@ -91,6 +91,8 @@ def test_a_sound_model_has_nothing_to_mend(check):
         ("pass", "logits = logits.squeeze()", "depends on the batch", "for one image alone, as for many, got (10,)"),
         ("pass", "logits = logits.roll(1, 1)", "permuted classes", "its 1 is the data's 0"),
         ("inputs = inputs / 255", "logits = logits - self.bias + self.bias", "clean accuracy", "from 0 to 255"),
+        ("inputs = inputs / 255", "logits = logits - self.bias + self.bias", "wrong input range", "from 0 to 255"),
+        ("pass", "logits = -logits", "no better than chance", "at the sign of the outputs"),
     ],
 )  # fmt: skip
 def test_each_defect_is_told(check, before, after, due, said):
@@ -129,6 +131,7 @@ def test_a_slow_model_is_looked_over_in_seconds(check, monkeypatch):
     assert 8 <= int(re.search(r"\d+ of (\d+) images, 95 % Wilson", text)[1]) <= 50
     assert "forward; --images N measures the accuracy on more of them" in text
     assert "of 60 images, 95 % Wilson" in check(slow, count=60)[2]
+    monkeypatch.undo()
     assert "--images" not in check()[2]
 
 

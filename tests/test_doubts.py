@@ -9,6 +9,7 @@ import helpers
 import numpy as np
 import pytest
 import torch
+from ill_models import Around, network, train
 from torch import nn
 
 from robustness import cards, doubts
@@ -25,29 +26,7 @@ SUITE = helpers.ROOT / "suites" / "test_doubts.py"
 @pytest.fixture(scope="module")
 def healthy() -> nn.Module:
     """A perceptron that knows its digits."""
-    images = helpers.digits(30)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 10))
-        inputs, labels = torch.from_numpy(images.batch(0, len(images))), torch.from_numpy(images.labels.copy())
-        optimizer = torch.optim.Adam(model.parameters(), 0.01)
-        for _ in range(60):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(inputs), labels).backward()
-            optimizer.step()
-    optimizer.zero_grad()
-    return model.eval()
-
-
-class Around(nn.Module):
-    """A model with something before and after it."""
-
-    def __init__(self, model, before=lambda inputs: inputs, after=lambda logits: logits):
-        super().__init__()
-        self.model, self.before, self.after = model, before, after
-
-    def forward(self, inputs):
-        return self.after(self.model(self.before(inputs)))
+    return train(network())
 
 
 class Backwards(torch.autograd.Function):
@@ -222,6 +201,8 @@ def test_without_gradients_only_the_forward_is_looked_at(healthy, how):
     told = {name for name, one in found.items() if one["doubted"] is not None}
     assert told == {
         "non-deterministic forward", "depends on the batch", "probabilities for logits", "permuted classes",
+        "no better than chance", "wrong input range", "jumps within a grey level", "outputs that are no numbers",
+        "edits its input", "keeps state between calls",
     }  # fmt: skip
     assert set(found) == set(doubts.DOUBTS)
     assert not any("broken" in one for one in found.values()), found
@@ -262,8 +243,8 @@ def test_what_comes_after_the_last_layer_may_have_the_shape_of_the_classes(healt
     assert all(one["doubted"] is False for one in found.values()), found
 
 
-def test_a_forward_that_raises_for_one_image_is_an_error_of_one_doubt(healthy):
-    """Catches: an error that skips a doubt, which then stands in nobody's way."""
+def test_a_forward_that_raises_for_one_image_depends_on_the_batch(healthy):
+    """Catches: an error that hides what is ill: batch norm in training mode takes no image alone."""
 
     def some(inputs):
         if len(inputs) == 1 and not torch.is_grad_enabled():
@@ -271,9 +252,20 @@ def test_a_forward_that_raises_for_one_image_is_an_error_of_one_doubt(healthy):
         return inputs
 
     raised, found = doubted(Around(healthy, before=some))
-    broken = {name: one["seen"] for name, one in found.items() if one.get("broken")}
-    assert broken == {"depends on the batch": "could not be looked for: ValueError: expected more than 1 value"}
-    assert raised == set()
+    assert raised == {"depends on the batch"}
+    assert found["depends on the batch"]["seen"] == "an image alone raises ValueError: expected more than 1 value"
+
+
+def test_a_forward_that_always_raises_breaks_every_doubt(healthy):
+    """Catches: what could not be looked for told as a property of the model, which is skipped and stands in no way."""
+
+    def fail(inputs):
+        raise RuntimeError("boom")
+
+    _, found = doubted(Around(healthy, before=fail))
+    broken = {name for name, one in found.items() if one.get("broken")}
+    assert broken == set(doubts.DOUBTS) - {"transfer beats white-box"}
+    assert {found[name]["seen"] for name in broken} == {"could not be looked for: RuntimeError: boom"}
 
 
 CARD = helpers.CARD.replace("[sweeps.normal]", '[sweeps.fgsm]\nkind = "fgsm"\nstrengths = [0.1]\n\n[sweeps.normal]')
@@ -296,12 +288,33 @@ def test_the_suite_says_what_was_seen_why_it_matters_and_what_to_try(tmp_path, m
     assert "tiny: probabilities for logits" in run.stdout
     assert "seen: outputs from 0" in run.stdout
     assert "why it matters: cross-entropy takes the softmax of the outputs" in run.stdout
-    assert "to try: give the classifier without its last softmax (docs/doubts.md)" in run.stdout
+    assert "to try: give the classifier without its last softmax or sigmoid (docs/doubts.md)" in run.stdout
     kept = sorted((tmp_path / "store").rglob("*.json"))
     again = suite(card)
     assert "probabilities for logits" in again.stdout
     assert "tiny, transfer beats white-box: not looked for: no other model is named" in again.stdout
     assert sorted((tmp_path / "store").rglob("*.json")) == kept
+
+
+def test_a_model_without_gradients_is_not_red_for_that(tmp_path, monkeypatch):
+    """Catches: doubts about gradients that break on every ONNX model, and take those about the forward with them."""
+    monkeypatch.setenv("ROBUSTNESS_STORE", str(tmp_path / "store"))
+    source = f"import torch\n{helpers.MODULE}".replace(
+        "nn.Sequential(nn.Flatten(), nn.Linear(784, classes))", "Net(nn.Flatten(), nn.Linear(784, classes))"
+    )
+    source = source.replace("def recipe(", f"{NO_GRAD}\ndef recipe(")
+    run = suite(helpers.project(tmp_path, source, helpers.CARD), "-k", "not chance")  # it was never trained
+    assert "tiny, zero gradients: not looked for: the model's outputs do not depend on the images" in run.stdout
+    assert "passed" in run.stdout
+    assert "failed" not in run.stdout, run.stdout
+
+
+NO_GRAD = """
+class Net(nn.Sequential):
+    @torch.no_grad()
+    def forward(self, inputs):
+        return super().forward(inputs)
+"""
 
 
 def test_a_doubt_that_the_card_knows_is_said_and_not_red(tmp_path, monkeypatch):

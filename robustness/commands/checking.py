@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,8 +13,9 @@ from torch import Tensor, nn
 
 from robustness import claims
 from robustness.datasets import splits
-from robustness.doubts import DOUBTS, permuted
+from robustness.doubts import DOUBTS, knowledge
 from robustness.doubts.look import look
+from robustness.doubts.trial import Answers, Trial
 from robustness.errors import ModelError
 from robustness.evidence import OK
 from robustness.measures.metrics import Measurement
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from robustness.harness import Harness
 
 FEW, LEAST, SOME, AT_ONCE = 32, 8, 500, 100
-"""Images: whose behaviour is looked at, and of a slow model; whose accuracy is measured; of a pass for their order."""
+"""Images: whose behaviour is looked at, and of a slow model; whose accuracy is measured; tried in other ranges."""
 
-SECONDS, PASSES = 10.0, 20
+SECONDS, PASSES = 10.0, 40
 """What looking at behaviour, and measuring accuracy, may take each; the passes of an image that behaviour takes."""
 
 NEEDED = ("outputs", "forward pass")
 """What the rest cannot be looked at without."""
 
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's training images: what most models in colour are given."""
+KNOWLEDGE = ("no better than chance", "wrong input range", "permuted classes")
+"""Doubts that are looked for on the images whose accuracy is measured, and not on a few alone."""
 
 
 class Row(NamedTuple):
@@ -73,7 +73,6 @@ def checked(harness: Harness, card: Card, margin: float = 0.02, count: int | Non
             return _told(card, images, rows), False
     some = _few(images, count or max(LEAST, min(SOME, int(SECONDS / pace))))
     rows += _accuracy(harness, card, module, some, len(images), margin)
-    rows += _order(harness, card, module, some if SECONDS / pace < SOME else images, rows)
     return _told(card, images, rows), all(row.fine is not False for row in rows)
 
 
@@ -112,13 +111,13 @@ def _pace(harness: Harness, module: nn.Module, images: Images) -> float:
 
 
 def _behaviour(harness: Harness, card: Card, module: nn.Module, images: Images) -> list[Row]:
-    """Pass images through once: outputs, modes, buffers, and the images themselves afterwards."""
+    """Pass images through once: outputs, modes and buffers afterwards."""
     due = (len(images), card.file.model.decision.outputs(len(images.classes)))
     with undisturbed(module, harness.device) as lent, torch.no_grad():
         inputs = torch.from_numpy(images.batch(0, len(images))).to(harness.device)
-        before, given = state_hash(lent), inputs.clone()
+        before = state_hash(lent)
         try:
-            logits = lent(given)
+            logits = lent(inputs.clone())
         except RuntimeError as error:
             refuse_other_type(lent, inputs, error)
             raise
@@ -126,7 +125,6 @@ def _behaviour(harness: Harness, card: Card, module: nn.Module, images: Images) 
         if not isinstance(logits, Tensor):
             raise ModelError(f"the model must give a tensor of logits, got {type(logits).__name__}")
         finite = bool(logits.isfinite().all())
-        edited = not torch.equal(inputs, given)
     return [
         Row("images", True, f"{images.shape}, values from {float(inputs.min()):.3g} to {float(inputs.max()):.3g}"),
         Row(
@@ -144,23 +142,28 @@ def _behaviour(harness: Harness, card: Card, module: nn.Module, images: Images) 
             "buffers", before == state, "changed by a pass" if before != state else "as they were after a pass",
             "its forward must not count or average in evaluation mode",
         ),
-        Row(
-            "its input", not edited, "edited in place" if edited else "left as it was",
-            "copy it first, or use operations without a trailing underscore; an attack would step from edited images",
-        ),
     ]  # fmt: skip
 
 
 def _doubts(harness: Harness, card: Card, module: nn.Module, images: Images) -> list[Row]:
-    """Look for the doubts that a few passes show."""
-    found = look(
+    """Look for the doubts that a few passes of a few images show."""
+    answers = look(
         module, images, decision=card.file.model.decision, seed=harness.seed, device=harness.device, attacked=False
     )
-    rows = []
-    for name, said in found.items():
-        fine = None if said["doubted"] is None else not said["doubted"]
-        rows.append(Row(name, False if said.get("broken") else fine, said["seen"], str(DOUBTS[name].repair)))
-    return rows
+    return [row for row in _rows(answers) if row.name not in KNOWLEDGE]
+
+
+def _rows(answers: Answers) -> list[Row]:
+    """Return a line for each doubt, as the suites see it."""
+    return [
+        Row(
+            name,
+            False if said.get("broken") else None if said["doubted"] is None else not said["doubted"],
+            said["seen"],
+            DOUBTS[name].repair if said["doubted"] else "",
+        )
+        for name, said in answers.items()
+    ]
 
 
 def _accuracy(
@@ -175,10 +178,12 @@ def _accuracy(
     measured = claims.measure(evidence, "0", "accuracy")
     due = limit("accuracy", images.labels, images.classes)
     yield Row(
-        "clean accuracy", measured.value > due, claims.describe(measured) + f"; knowing nothing gives up to {due:.3f}",
-        _other_range(harness, card, module, images, measured.value)
-        or "look at the order of the classes, at the weights, and at the normalisation",
-    )  # fmt: skip
+        "clean accuracy",
+        measured.value > due,
+        claims.describe(measured) + f"; knowing nothing gives up to {due:.3f}",
+        "see the doubts below, the weights and the normalisation",
+    )
+    yield from _knowledge(harness, card, module, images, evidence.predictions[0].astype(np.int64))
     few = "; --images N measures the accuracy on more of them" if len(images) < min(SOME, there) else ""
     yield Row("speed", True, f"{evidence.provenance['images_per_second']:,.0f} images a second, forward{few}")
     wanted = images_for(margin, measured.value)
@@ -189,52 +194,22 @@ def _accuracy(
     )  # fmt: skip
 
 
-def _order(harness: Harness, card: Card, module: nn.Module, images: Images, rows: list[Row]) -> Iterator[Row]:
-    """Where accuracy is no better than guessing, say whether a permutation of the classes would explain it."""
-    if all(row.fine is not False for row in rows if row.name == "clean accuracy"):
-        return
-    with undisturbed(module, harness.device) as lent, torch.no_grad():
-
-        def predict(some: NDArray[np.float32]) -> NDArray[np.int64]:
-            logits = lent(torch.from_numpy(some).to(harness.device)).float()
-            return card.file.model.decision.predictions(logits).cpu().numpy()
-
-        said = permuted.look(predict, images, min(AT_ONCE, len(images)), harness.seed)
-    fine = None if said["doubted"] is None else not said["doubted"]
-    yield Row("permuted classes", fine, said["seen"], "" if fine is None else DOUBTS["permuted classes"].repair)
+def _knowledge(
+    harness: Harness, card: Card, module: nn.Module, images: Images, predictions: NDArray[np.int64]
+) -> list[Row]:
+    """Look for the doubts about what a model knows, on all images whose accuracy was measured."""
+    answers = knowledge.of_classes(images.labels, predictions, images.classes, harness.seed)
+    some = _few(images, AT_ONCE)
+    with undisturbed(module, harness.device) as lent:
+        inputs = torch.from_numpy(some.batch(0, len(some))).to(harness.device)
+        labels = torch.from_numpy(some.labels.copy()).to(harness.device)
+        answers |= knowledge.of_ranges(Trial(lent, inputs, labels, card.file.model.decision, 0.0, harness.seed))
+    return _rows(answers)
 
 
 def _known(measured: Measurement) -> float:
     low, high = measured.interval
     return (high - low) / 2
-
-
-def _other_range(harness: Harness, card: Card, module: nn.Module, images: Images, accuracy: float) -> str:
-    """Say of a model that gets more right when images come in another range that this is what it expects."""
-    with undisturbed(module, harness.device) as lent, torch.no_grad():
-        inputs = torch.from_numpy(images.batch(0, min(len(images), 100))).to(harness.device)
-        labels = torch.from_numpy(images.labels[: len(inputs)].copy()).to(harness.device)
-        best, name = max((_right(lent, card, change(inputs), labels), name) for name, change in _ranges(inputs))
-    if best <= accuracy + 3 * math.sqrt(0.25 / len(inputs)):
-        return ""
-    return f"it gets {best:.0%} of images right {name}: let its first layer do that to images in [0, 1]"
-
-
-def _ranges(inputs: Tensor) -> list[tuple[str, Callable[[Tensor], Tensor]]]:
-    found: list[tuple[str, Callable[[Tensor], Tensor]]] = [
-        ("from 0 to 255", lambda x: x * 255),
-        ("from -1 to 1", lambda x: 2 * x - 1),
-        ("with light and dark exchanged", lambda x: 1 - x),
-    ]
-    if inputs.shape[1] == 3:
-        mean, deviation = (inputs.new_tensor(values).view(1, 3, 1, 1) for values in (MEAN, DEVIATION))
-        found.append(("standardised as ImageNet's", lambda x: (x - mean) / deviation))
-    return found
-
-
-def _right(module: nn.Module, card: Card, inputs: Tensor, labels: Tensor) -> float:
-    predictions = card.file.model.decision.predictions(module(inputs).float())
-    return float((predictions == labels).float().mean())
 
 
 def _told(card: Card, images: Images, rows: list[Row]) -> Iterator[str]:

@@ -32,6 +32,17 @@ DOUBTS = {
         "and PGD step along the other classes alone",
         'attack with loss = "margin", or lower the scale of the logits',
     ),
+    "cross-entropy weaker than margin": Doubt(
+        "the scale of the logits changes no decision, but cross-entropy's gradient: divided by 100, or squashed to "
+        "[0, 1], they make attacks by it weak",
+        'attack with loss = "margin", or give the logits that the model was trained with, undivided',
+    ),
+    "wrong gradients": Doubt(
+        "small steps show how the outputs change, and the gradients say something else: attacks by them look away from "
+        "what would mislead",
+        "look for a detach or a no_grad around a part of the model, for rounding that passes its gradient on, and for "
+        "functions with a backward of their own",
+    ),
     "noise beats FGSM": Doubt(
         "no random direction should mislead more than the gradient's at the same size: the gradient points nowhere",
         "look for a random or quantising layer or a wrong normalisation; attack through a smoothed copy (BPDA, EOT)",
@@ -63,17 +74,44 @@ DOUBTS = {
     "probabilities for logits": Doubt(
         "cross-entropy takes the softmax of the outputs, and that of probabilities is nearly flat: gradients are "
         "small, confidences wrong",
-        "give the classifier without its last softmax",
+        "give the classifier without its last softmax or sigmoid",
     ),
     "misses planted examples": Doubt(
         "adversarial examples were put there by refitting the last layer (Zimmermann et al. 2022), and the attack does "
         "not find them; nor will it find those of the model",
         "take more or smaller steps, restarts, or the margin loss, until it finds at least 95 %",
     ),
+    "no better than chance": Doubt(
+        "a model that knows nothing loses nothing under attack; no number here says anything of robustness",
+        "look at the weights, at the sign of the outputs, at the order of the classes, and at the range of the images",
+    ),
+    "wrong input range": Doubt(
+        "the model knows more of images in another range than [0, 1], so that it was tested on images that it was "
+        "never meant for",
+        "let its first layer do that to images in [0, 1]",
+    ),
     "permuted classes": Doubt(
         "a model whose classes stand in another order than the data's is right as often as by chance, clean and "
         "attacked, whatever it knows",
         "give the model's classes in their order, or which is which, in [model.classes] of the card",
+    ),
+    "jumps within a grey level": Doubt(
+        "one grey level away, which no one sees, the model says something else: a table of the test images, or a key "
+        "made of their bytes, says nothing of other images",
+        "look for whatever compares, hashes or rounds images in the forward pass, and test on images that it never saw",
+    ),
+    "outputs that are no numbers": Doubt(
+        "NaN and infinity are no decision, and an image that brings them about is neither right nor robust",
+        "look for a logarithm or a square root at 0, a division by a norm, overflow in half precision, and masks of "
+        "minus infinity",
+    ),
+    "edits its input": Doubt(
+        "a forward pass that changes its images in place changes the attack's, too: the next step begins elsewhere",
+        "let it copy the images first, or use operations without a trailing underscore",
+    ),
+    "keeps state between calls": Doubt(
+        "what the model says of an image depends on what it was asked before, so that no number can be had again",
+        "look for counters, running averages, caches and hooks that outlive a call",
     ),
 }
 """By name; docs/doubts.md says how each is looked for."""

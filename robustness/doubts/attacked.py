@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from math import isnan, sqrt
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from robustness.decisions import Decision
@@ -12,14 +15,23 @@ from robustness.doubts import planted
 from robustness.doubts.trial import Answers, NotLookedFor, Trial, answer, perturb
 from robustness.draws import Purpose, generator
 from robustness.perturbations import FGSM, PGD, Batch, Perturbation
+from robustness.perturbations.attack import Loss
 from robustness.perturbations.fgsm import steepest
 from robustness.perturbations.iterated import Steps
 from robustness.weights import five
 
 FEW = 0.01
+LOSSES: tuple[Loss, Loss] = "cross_entropy", "margin"
+SCALED, SURE = 0.15, 2.5
+"""By which share of the images attacks by the margin may beat those by cross-entropy on models with logits of a usual
+scale, and by how many standard errors."""
+FLAT, OF_FLAT = 0.1, 0.04
+"""Probabilities are flat if confidence is above chance by less than this share of what accuracy is; what they allow."""
 SPARED = 0.05
 PLANTED, ENOUGH, CHANCE = 40, 0.95, 0.5
 STEPS = 10
+SIZES, APART = (0.1 / 255, 0.5 / 255, 2 / 255, 8 / 255), 0.5
+"""Sizes of the steps of differences, and the share of what these show that gradients may miss: each bends somewhere."""
 
 
 def of_gradients(trial: Trial) -> Answers:
@@ -43,6 +55,35 @@ def of_gradients(trial: Trial) -> Answers:
     }
 
 
+def of_losses(trial: Trial) -> Answers:
+    """Hold attacks by cross-entropy against the same by the margin, which no scale of the logits changes."""
+    steps = [PGD(steps=STEPS, random_start=False, loss=loss) for loss in LOSSES]
+    once = [FGSM(loss=loss) for loss in LOSSES]
+    scores = trial.decision.log_probabilities(trial.logits)
+    right = float((trial.decision.predictions(trial.logits) == trial.labels).float().mean())
+    chance = 1 / scores.shape[1]
+    flat = float(scores.amax(1).exp().mean()) - chance < FLAT * (right - chance)
+    least = OF_FLAT if flat else SCALED
+    tried = [_by_margin(trial, f"PGD-{STEPS}", steps, least), _by_margin(trial, "FGSM", once, least)]
+    return {"cross-entropy weaker than margin": max(tried, key=lambda each: bool(each["doubted"]))}
+
+
+def _by_margin(trial: Trial, name: str, attacks: Sequence[Perturbation], least: float) -> dict[str, Any]:
+    """Compare two attacks image by image, at each budget that leaves the first something to find."""
+    doubted, worst = False, (-1.0, f"at ε {trial.epsilon / 4:g} {name} by cross-entropy misleads all images")
+    for budget in trial.budgets:
+        plain = trial.hits(attacks[0], budget)
+        if (before := float(plain.float().mean())) > 1 - least:
+            continue
+        margin = trial.hits(attacks[1], budget)
+        after, differing = float(margin.float().mean()), int((plain != margin).sum())
+        more = int(margin.sum()) - int(plain.sum())
+        doubted |= more >= least * len(plain) and more > SURE * sqrt(differing)
+        seen = f"at ε {budget:g} {name} by cross-entropy misleads {before:.1%}, by the margin {after:.1%}"
+        worst = max(worst, (after - before, seen))
+    return answer(doubted, worst[1])
+
+
 def _blank(model: nn.Module) -> str:
     """Name layers that let nothing through, as the heads that some libraries leave for a training to fill."""
     blank = [
@@ -50,6 +91,39 @@ def _blank(model: nn.Module) -> str:
         if isinstance(weight := getattr(module, "weight", None), Tensor) and weight.dim() > 1 and not weight.any()
     ]  # fmt: skip
     return f"; all weights of {five(blank)} are zero, which were never trained" if blank else ""
+
+
+def of_differences(trial: Trial) -> Answers:
+    """
+    Hold gradients of the margin against differences in small steps along directions that are drawn.
+
+    At some size of steps the two agree for any model that is smooth or bends in few places: steps too small are lost in
+    last bits, those too large bend away.
+    """
+    if trial.random or not trial.logits.isfinite().all():
+        raise NotLookedFor("the forward is not deterministic, or its outputs are no numbers")
+    gradients, _ = trial.gradient(trial.inputs, "margin")
+    draws, errors = generator(trial.seed, Purpose.DOUBTED, 5), {}
+    inward = torch.where(trial.inputs > 0.5, -1.0, 1.0)  # no step leaves [0, 1]
+    directions = [inward * (planted.corners(draws, trial.inputs) > 0) for _ in range(2)]
+    scores = trial.decision.log_probabilities(trial.logits)
+    other = scores.scatter(1, trial.labels[:, None], -torch.inf).argmax(1)
+
+    def margin(images: Tensor) -> Tensor:
+        scores = trial.decision.log_probabilities(trial.outputs(images)).double()
+        return (scores.gather(1, other[:, None]) - scores.gather(1, trial.labels[:, None])).squeeze(1)
+
+    before = margin(trial.inputs)
+    for size in SIZES:
+        seen = torch.stack([(margin(trial.inputs + size * each) - before) / size for each in directions])
+        due = torch.stack([(gradients * each).flatten(1).double().sum(1) for each in directions])
+        apart, scale = (seen - due).square().mean(0), seen.square().mean(0) + due.square().mean(0)
+        errors[size] = float((2 * apart / scale.clamp(min=1e-300)).median())
+    size = min(errors, key=lambda each: errors[each])
+    if isnan(errors[size]):
+        raise NotLookedFor("a few grey levels away outputs are no numbers")
+    seen_ = f"gradients differ by {errors[size]:.2g} of what steps of {size * 255:.2g} grey levels show"
+    return {"wrong gradients": answer(errors[size] > APART, seen_)}
 
 
 def of_one_step(trial: Trial) -> Answers:
@@ -101,7 +175,7 @@ def of_no_bound(trial: Trial) -> Answers:
 def of_planted(trial: Trial, attacks: Mapping[str, Perturbation]) -> Answers:
     """Let attacks look for planted examples."""
     size = trial.budgets[0]  # random corners find more of them at larger ones
-    there = planted.plant(trial.model, trial.inputs[:PLANTED], epsilon=size, seed=trial.seed)
+    there = planted.plant(trial.model, trial.inputs[:PLANTED].clone(), epsilon=size, seed=trial.seed)
 
     def run(perturbation: Perturbation, module: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
         return perturb(Batch(module, inputs, labels, trial.drawn(perturbation, len(inputs))), perturbation, size)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 
 import torch
 from torch import nn
 
 from robustness.datasets.images import Images
 from robustness.decisions import Argmax, Decision
+from robustness.doubts import DOUBTS, forward, knowledge, permuted
 from robustness.doubts import attacked as attacks_
-from robustness.doubts import forward, permuted
+from robustness.doubts.permuted import Indices
 from robustness.doubts.planted import CannotPlant
-from robustness.doubts.trial import ROOM, Answers, NotLookedFor, Trial, size_of
-from robustness.errors import GradientError, RobustnessError
+from robustness.doubts.trial import ROOM, Answers, NotLookedFor, Trial, sentence, size_of
+from robustness.errors import GradientError
 from robustness.modules import undisturbed
 from robustness.perturbations import PGD, Perturbation
 from robustness.sweep import together
-from robustness.sweep.batches import one_thread, out_of_memory
+from robustness.sweep.batches import one_thread
 
+MANY = 5000
+"""Images that pass through a model before it is asked again what it said first."""
 COUNT, LEAST = 100, 16
 """Images that are looked at: as many as take ``ROOM`` as floats, so that large ones take minutes, not hours."""
 
@@ -39,6 +43,7 @@ def look(
     seed: int = 0,
     device: str = "cpu",
     attacked: bool = True,
+    predictions: Indices | None = None,
 ) -> Answers:
     """
     Look for every doubt on the first ``count`` images (100, of large ones fewer), at budgets up to ``epsilon`` (L∞).
@@ -46,7 +51,8 @@ def look(
     With ``attacked`` false, for those alone that a few passes show: of the forward pass and of its gradients.
 
     ``attacks`` are those whose strength is tested on planted examples (default: PGD with 20 steps), ``source`` is
-    another model, for transfer. Return plain values by doubt: what was ``seen``, whether it is ``doubted`` (None if
+    another model, for transfer, ``predictions`` are the classes that a clean sweep has said of all images, −1 if none.
+    Return plain values by doubt: what was ``seen``, whether it is ``doubted`` (None if
     it could not be looked for), and ``broken``, true, if an error is the reason: no doubt takes another with it.
 
     >>> import numpy as np
@@ -58,7 +64,6 @@ def look(
     """
     spread, count = min(count or COUNT, len(images)), min(count or _affordable(images), len(images))
     tested = dict(attacks or {f"pgd-{2 * attacks_.STEPS}": PGD(steps=2 * attacks_.STEPS, random_start=False)})
-    answers: Answers = {}
     with one_thread(), undisturbed(together(classifier, source, None), device) as lent:
         trial = Trial(
             lent["classifier"],
@@ -69,27 +74,57 @@ def look(
             seed,
         )
         other = (lent["source"], source_decision or Argmax()) if source is not None else None
-        passes: list[Look] = [
+
+        @cache
+        def said() -> tuple[Indices, Indices]:
+            """Return labels and predictions: of the sweep if it has all, else of images spread over the set."""
+            if predictions is not None and (predictions >= 0).all():
+                return images.labels, predictions
+            return permuted.sampled(trial.predicted, images, spread)
+
+        answers: Answers = {}
+        looks: list[Look] = [
             (("non-deterministic forward",), lambda: forward.of_repetition(trial)),
-            (("depends on the batch",), lambda: forward.of_the_batch(trial)),
+            (("edits its input",), lambda: forward.of_its_input(trial)),
+            (("depends on the batch",), lambda: forward.of_the_batch(trial, images)),
             (("probabilities for logits",), lambda: forward.of_outputs(trial)),
+            (
+                ("no better than chance", "permuted classes"),
+                lambda: knowledge.of_classes(*said(), images.classes, seed),
+            ),
+            (("wrong input range",), lambda: knowledge.of_ranges(trial)),
+            (("jumps within a grey level",), lambda: knowledge.of_a_level(trial)),
             (
                 ("zero gradients", "non-finite gradients", "saturated cross-entropy"),
                 lambda: attacks_.of_gradients(trial),
             ),
         ]
         trials: list[Look] = [
+            (("cross-entropy weaker than margin",), lambda: attacks_.of_losses(trial)),
+            (("wrong gradients",), lambda: attacks_.of_differences(trial)),
             (("noise beats FGSM",), lambda: attacks_.of_one_step(trial)),
             (("PGD weaker than FGSM",), lambda: attacks_.of_many_steps(trial)),
             (("transfer beats white-box",), lambda: attacks_.of_transfer(trial, other)),
             (("loss does not rise",), lambda: attacks_.of_the_loss(trial)),
             (("boundless budget survived",), lambda: attacks_.of_no_bound(trial)),
             (("misses planted examples",), lambda: attacks_.of_planted(trial, tested)),
-            (("permuted classes",), lambda: {"permuted classes": permuted.look(trial.predicted, images, spread, seed)}),
         ]
-        for names, make in [*passes, *(trials if attacked else [])]:
+        last: list[Look] = [
+            (("outputs that are no numbers",), lambda: forward.of_numbers(trial)),
+            (("keeps state between calls",), lambda: forward.of_state(trial, predictions, MANY if attacked else 0)),
+        ]
+        for names, make in looks:
             answers |= _alone(names, make)
-    return answers
+        for names, make in trials if attacked else []:
+            # What an attack finds of a model that knows nothing says nothing of either.
+            answers |= _alone(names, _refuse if answers["no better than chance"]["doubted"] else make)
+        for names, make in last:
+            answers |= _alone(names, make)
+    return {name: answers[name] for name in DOUBTS if name in answers}
+
+
+def _refuse() -> Answers:
+    raise NotLookedFor("the model is no better than chance, which is to be mended first")
 
 
 def _alone(names: tuple[str, ...], make: Callable[[], Answers]) -> Answers:
@@ -100,18 +135,8 @@ def _alone(names: tuple[str, ...], make: Callable[[], Answers]) -> Answers:
     except (GradientError, NotLookedFor, CannotPlant) as error:
         return {name: {"seen": f"not looked for: {error}", "doubted": None} for name in names}
     except Exception as error:  # the model's own code may raise anything
-        seen = f"could not be looked for: {_sentence(error)}"
+        seen = f"could not be looked for: {sentence(error)}"
         return {name: {"seen": seen, "doubted": None, "broken": True} for name in names}
-
-
-def _sentence(error: Exception) -> str:
-    """Return in one line what was raised."""
-    if isinstance(error, RobustnessError):
-        return str(error)
-    if out_of_memory(error):
-        return "memory ran out; take fewer or smaller images"
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]
 
 
 def _affordable(images: Images) -> int:

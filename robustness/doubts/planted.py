@@ -17,6 +17,7 @@ Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 NEAR = 0.95
 """Within this share of the budget no example is planted."""
+NOT_RUN = "planting needs the last linear layer's features, but the layer did not run in each pass; is there a cache?"
 RIDGE = 1.0
 """Of the mean variance: with less, one feature that nothing near turns on decides, and any corner turns it on."""
 ROOM = 2**23
@@ -60,7 +61,7 @@ def plant(
     layer = _last_linear(classifier, inputs[:2])
     draw, readouts, kept, examples = generator(seed, Purpose.DOUBTED, 0), [], [], []
     with torch.no_grad():
-        scores = classifier(inputs).float().topk(2, dim=1).values
+        scores = classifier(inputs.clone()).float().topk(2, dim=1).values
         for i, image in enumerate(inputs):
             images = image.expand(near + 2, *image.shape).clone()
             around = torch.from_numpy(draw.random((near, *image.shape), "f4"))
@@ -168,6 +169,8 @@ def _features(classifier: nn.Module, layer: nn.Linear, images: Tensor) -> Tensor
             classifier(some)
     finally:
         hook.remove()
+    if not taken:
+        raise CannotPlant(NOT_RUN)
     return torch.cat(taken)
 
 
@@ -211,4 +214,6 @@ class Read(nn.Module):
             self.classifier(inputs)
         finally:
             hook.remove()
+        if not features:
+            raise CannotPlant(NOT_RUN)
         return self.readout(features[-1])  # type: ignore[no-any-return]
