@@ -23,6 +23,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words, behind = split(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(words)
     options.pytest = behind
+    if arguments is not None or options.command == "run":  # which becomes pytest, and that has its run supervised
+        return _done(options)
+    from robustness import supervising
+
+    tell = supervising.supervised()
+    code = _done(options)
+    tell(str(code))
+    return code
+
+
+def _done(options: Namespace) -> int:
     try:
         code = COMMANDS[options.command](options)
         sys.stdout.flush()

@@ -7,12 +7,12 @@ Loading it imports neither torch nor NumPy nor pydantic: whoever has it installe
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from robustness.plugin import fixtures, settings
+from robustness.plugin import ending, fixtures, settings
 from robustness.plugin.listening import Listener
 from robustness.plugin.settings import OPTIONS, SESSION, has_cards, is_worker, option, report_files, session_of
 
@@ -43,12 +43,18 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
     if settings.read_again(early_config):
         args.clear()
         early_config.known_args_namespace.noconftest = True
+    else:
+        ending.supervise_early(early_config)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | pytest.ExitCode | None:
-    """Run pytest on the command line as it was meant, where it was first read otherwise."""
-    return settings.main_again(config) if settings.REREAD in config.stash else None
+    """Run pytest on the command line as it was meant, where it was first read otherwise; have the run supervised."""
+    if settings.REREAD in config.stash:
+        return settings.main_again(config)
+    if has_cards(config):
+        ending.supervise(config, config.option)
+    return None
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -104,10 +110,18 @@ def pytest_report_header(config: pytest.Config) -> Sequence[str]:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Have an engine make what the cards need before xdist's workers begin: its controller collects nothing."""
     config = session.config
+    ending.tell(config, "begun")
     if is_worker(config) or not getattr(config.option, "tx", None) or config.option.collectonly:
         return
     if option(config, "engine") and has_cards(config):
         _fill(config, lambda run: run.needed())
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """Tell the process that waits that the run is over, and how it went: what happens from now on cannot change it."""
+    yield
+    ending.tell(session.config, str(int(session.exitstatus)))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -155,13 +155,13 @@ def session_of(config: pytest.Config) -> Session:
             options.check()
         except RobustnessError as error:
             raise pytest.UsageError(str(error)) from None
-        aside = partial(_aside, config)
+        past = partial(aside, config)
 
         def say(message: str) -> None:
-            with aside():
+            with past():
                 sys.stderr.write(f"robustness: {message}\n")
 
-        config.stash[SESSION] = Session(options, say, lambda what: bar(f"robustness: {what}", aside))
+        config.stash[SESSION] = Session(options, say, lambda what: bar(f"robustness: {what}", past))
     return config.stash[SESSION]
 
 
@@ -236,7 +236,7 @@ def _xdist_workers(config: pytest.Config) -> int:
 
 
 @contextmanager
-def _aside(config: pytest.Config) -> Iterator[None]:
+def aside(config: pytest.Config) -> Iterator[None]:
     """Write past pytest's capture; a worker's standard error is the terminal's."""
     capture = config.pluginmanager.getplugin("capturemanager")
     if capture is None:
@@ -251,11 +251,15 @@ def is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
+CARDS = ("card", "factory", "dataset")
+"""Options, and entries of an ini file, that hand over models."""
+
+
 def has_cards(config: pytest.Config) -> bool:
     """Say whether anybody has handed over models: else none of this run is the plugin's business."""
     if config.pluginmanager.hook.pytest_robustness_models.get_hookimpls():
         return True
-    return any(option(config, name) for name in ("card", "factory", "dataset")) or bool(_of_project(config))
+    return any(option(config, name) for name in CARDS) or bool(_of_project(config))
 
 
 def _of_project(config: pytest.Config) -> bool:

@@ -1,0 +1,147 @@
+"""A parent that waits for a run and knows whether it came to its end: what models do may end their process at once."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import NoReturn
+
+Tell = Callable[[str], None]
+"""Tells that the run has ``begun``, or the exit status with which it is over; before that it is not believed to be."""
+
+AFTER = 60.0
+"""Seconds that a process may take for its end once its run is over: threads left behind may hold it for ever."""
+BEGUN = "begun"
+FORWARDED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+OF_THE_KERNEL = 0x80
+"""The code of a signal that a terminal sends: to all processes of its group, so that the run has got it too."""
+
+
+def supervised() -> Tell:
+    """
+    Go on in a child process, while this one waits for it and ends as it did: red, with a sentence, if it ended early.
+
+    Where a fork is not safe (other threads, a GPU in use) or not to be had, `os._exit` alone is watched. Torch must not
+    have computed anything yet.
+    """
+    if not _possible():
+        return _watched()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    reading, writing = os.pipe()
+    heard = {getattr(signal, name) for name in (*FORWARDED, "SIGCHLD")}
+    before, parent = signal.pthread_sigmask(signal.SIG_BLOCK, heard), os.getpid()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of other threads: `_possible` has looked
+        child = os.fork()
+    if child:
+        os.close(writing)
+        os.set_blocking(reading, False)
+        _end(*_waited(child, reading, heard))
+    os.close(reading)
+    _die_with(parent)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return partial(_told, writing, os.getpid())
+
+
+def _possible() -> bool:
+    if sys.platform != "linux" or threading.active_count() > 1:  # nothing else says who has sent a signal
+        return False
+    # OpenBLAS's threads, which NumPy starts, are ready for a fork; OpenMP's, which torch starts, are not.
+    return "torch" not in sys.modules or len(os.listdir("/proc/self/task")) == 1  # noqa: PTH208
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel end this process with its parent, as if they were one."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _told(writing: int, process: int, what: str) -> None:
+    if os.getpid() == process:  # a fork of this process speaks for itself
+        with contextlib.suppress(OSError):
+            os.write(writing, f"{what}\n".encode())
+
+
+def _waited(child: int, reading: int, heard: set[signal.Signals]) -> tuple[int, list[str]]:
+    """Pass signals on to a child until it ends; return how it did, and what it told."""
+    told, left = "", AFTER
+    while True:
+        about = signal.sigtimedwait(heard, 1.0)
+        if about is not None and about.si_signo != signal.SIGCHLD and about.si_code != OF_THE_KERNEL:
+            os.kill(child, about.si_signo)
+        ended, status = os.waitpid(child, os.WNOHANG)
+        with contextlib.suppress(BlockingIOError):
+            while some := os.read(reading, 4096):
+                told += some.decode()
+        lines = told.split()
+        if ended:
+            return os.waitstatus_to_exitcode(status), lines
+        if about is None and any(line != BEGUN for line in lines):
+            left -= 1.0
+            if left <= 0:
+                say("the run is over, but its process did not end: threads were left behind; it is ended")
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                return int(lines[-1]), lines
+
+
+def _end(code: int, told: list[str]) -> NoReturn:
+    """End as a run did that told how it went, or in red with a sentence."""
+    begun, over = BEGUN in told, [int(line) for line in told if line != BEGUN]
+    if over:
+        code = code or over[-1]
+    elif code < 0:
+        name = signal.Signals(-code).name
+        say(f"the run did not come to its end: its process was ended by {name}; {WHAT_ENDS}")
+    elif begun or not code:
+        code = code or 1
+        say(f"the run did not come to its end: its process left in the middle; {WHAT_ENDS}; exit status {code}")
+    if code < 0:
+        with contextlib.suppress(OSError, ValueError):
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+            if -code not in (signal.SIGKILL, signal.SIGSTOP):
+                signal.signal(-code, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {-code})
+            os.kill(os.getpid(), -code)
+        code = 128 - code
+    os._exit(code)
+
+
+WHAT_ENDS = (
+    "a model, its factory or what they import may have called os._exit, crashed in native code or used up the memory; "
+    "what was to follow was not tested, and a report of this name is an older run's"
+)
+
+
+def _watched() -> Tell:
+    """Let nothing leave this process by `os._exit` without a word, or with another status than its run had."""
+    leave, process, over = os._exit, os.getpid(), list[int]()
+
+    def watched(status: int) -> NoReturn:
+        if os.getpid() == process:  # forked processes end so, and may
+            if not over:
+                say(f"the run did not come to its end: something called os._exit({status}); {WHAT_ENDS}")
+            status = status or (over[-1] if over else 1)
+        leave(status)
+
+    os._exit = watched
+    return lambda what: over.append(int(what)) if what != BEGUN else None
+
+
+def say(message: str) -> None:
+    """Say something past all that may stand in for standard error."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"robustness: {message}\n".encode())
