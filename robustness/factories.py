@@ -7,6 +7,7 @@ import inspect
 import io
 import os
 import threading
+import unittest
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -69,8 +70,36 @@ def called(what: str, make: Callable[[], T]) -> tuple[T, str]:
                 f"{what} called sys.exit({errors[0].code!r}); a factory must return its module: keep what is a program "
                 'below `if __name__ == "__main__":`'
             ) from errors[0]
-        raise errors[0]
+        if isinstance(errors[0], ModelError) or not is_foreign(errors[0]):
+            raise errors[0]
+        raise ModelError(
+            f"{what} raised {described(errors[0])}; a factory must return its module: what skips or ends tests is for "
+            "tests"
+        ) from errors[0]
     return outcome[0], printed.getvalue().strip()
+
+
+def is_foreign(error: BaseException) -> bool:
+    """
+    Return whether an error is one that means something to whoever runs tests: skip, fail, exit, interrupt.
+
+    A model's code that raises one must not have a say in that.
+
+    >>> is_foreign(SystemExit(0)), is_foreign(unittest.SkipTest()), is_foreign(ValueError())
+    (True, True, False)
+    """
+    return not isinstance(error, Exception) or isinstance(error, unittest.SkipTest) or type(error).__name__ == "Exit"
+
+
+def described(error: BaseException) -> str:
+    """
+    Return an error's type and the first line of what it says.
+
+    >>> described(ValueError("no such file"))
+    'ValueError: no such file'
+    """
+    message = str(error).strip()
+    return f"{type(error).__name__}: {message.splitlines()[0] if message else 'no message'}"[:300]
 
 
 def refuse_arguments(what: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from robustness import factories
+from robustness.errors import ModelError
 from robustness.weights import checksum
 
 M = TypeVar("M", bound=nn.Module)
@@ -46,6 +48,15 @@ def undisturbed(module: M, device: str = "cpu") -> Iterator[M]:
             parameter.requires_grad_(False)
         with torch.inference_mode(False):
             yield module.to(device).eval()
+    except KeyboardInterrupt:  # of whoever runs this
+        raise
+    except BaseException as error:
+        if not factories.is_foreign(error):
+            raise
+        raise ModelError(
+            f"the model raised {factories.described(error)}; a forward pass must return logits: what skips or ends "
+            "tests is for tests"
+        ) from error
     finally:
         for buffer, value in values:
             buffer.detach().copy_(value)

@@ -12,6 +12,7 @@ import numpy as np
 from robustness.datasets.images import Images
 from robustness.draws import CHUNK
 from robustness.evidence import OK, RAISED, Evidence
+from robustness.factories import described
 from robustness.kept import Part
 
 UNREACHED = "unreached ratios"
@@ -84,11 +85,11 @@ class Outcomes:
         with self._lock:
             self._counts[start // CHUNK, cell].update(counts)
 
-    def fail(self, cell: int, start: int, error: Exception) -> None:
+    def fail(self, cell: int, start: int, error: BaseException) -> None:
         """Note what code raised. Of several batches the first in the data's order counts, however threads ran."""
         with self._lock:
             if not self.settled(cell, start):
-                self._raised[cell] = (start, _described(error))
+                self._raised[cell] = (start, described(error))
 
     def part(self, chunk: int, told: Mapping[str, Any]) -> Part | None:
         """Give what came of a finished chunk; None where a failure before it may have kept cells of it from running."""
@@ -176,8 +177,3 @@ class Outcomes:
             provenance={**provenance, "notes": notes},
             **floats,
         )
-
-
-def _described(error: Exception) -> str:
-    message = str(error).strip()
-    return f"{type(error).__name__}: {message.splitlines()[0] if message else 'no message'}"[:300]

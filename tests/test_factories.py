@@ -1,5 +1,6 @@
 """A factory that prints, hangs, exits or lacks arguments: a sentence each, and a run that goes on."""
 
+import contextlib
 import sys
 import time
 
@@ -104,3 +105,64 @@ def test_an_interruption_reaches_the_run(monkeypatch):
     monkeypatch.setattr("threading.Thread.join", interrupted)
     with pytest.raises(KeyboardInterrupt):
         factories.called("nets:net", lambda: time.sleep(0))
+
+
+FOREIGN = [
+    "import pytest; pytest.skip('no')",
+    "import pytest; pytest.xfail('no')",
+    "import pytest; pytest.exit('no', 0)",
+    "import unittest; raise unittest.SkipTest('no')",
+    "raise GeneratorExit",
+    "raise KeyboardInterrupt",
+]
+
+
+@pytest.mark.parametrize("code", FOREIGN)
+def test_what_is_for_tests_is_no_factorys(load, code):
+    """Catches: a factory that skips the test which it is asked for by, or ends the run."""
+    with pytest.raises(ModelError, match=r"raised (Skipped|XFailed|Exit|SkipTest|GeneratorExit|KeyboardInterrupt)"):
+        load(code)
+
+
+@pytest.mark.parametrize("code", FOREIGN[:5])
+def test_an_import_that_skips(tmp_path, own_path, code):
+    path = helpers.project(tmp_path, code + "\n" + helpers.MODULE)
+    with pytest.raises(ModelError, match=r"raised (Skipped|XFailed|Exit|SkipTest|GeneratorExit)"):
+        classifiers.built(cards.load(path))
+
+
+@pytest.mark.parametrize("code", [*FOREIGN, "import sys; sys.exit(0)"])
+def test_a_forward_that_skips_is_an_error_of_its_cells(code):
+    """Catches: a sweep that ends with what its model raised, in a thread or before."""
+    import torch
+    from torch import nn
+
+    from robustness.doubts.look import look
+    from robustness.errors import RobustnessError
+    from robustness.perturbations import FGSM, Clean
+    from robustness.sweep import sweep
+
+    class Skips(nn.Linear):
+        def forward(self, inputs):
+            exec(code)
+
+    images = helpers.images(30)
+    for attack in (Clean(), FGSM()):
+        if code == "raise KeyboardInterrupt":
+            continue  # before a sweep it cannot be told from the user's
+        evidence = sweep(Skips(16, 3), images, attack, [0.0])
+        assert evidence.status[0].startswith("raised "), code
+        assert evidence.failed
+
+    class Late(nn.Linear):
+        def forward(self, inputs):
+            if len(inputs) == 30:
+                exec(code)
+            return super().forward(inputs.flatten(1))
+
+    evidence = sweep(Late(16, 3), images, Clean(), [0.0], batch_size=30)
+    assert evidence.status[0].startswith("raised ")
+    if code != "raise KeyboardInterrupt":
+        with contextlib.suppress(RobustnessError):
+            assert any(each["doubted"] is None for each in look(Skips(16, 3), images).values())
+    assert torch.is_grad_enabled()

@@ -43,7 +43,7 @@ def test_a_suite_of_somebody_elses(project):
         "errors",
         "files",
         "project",
-        *(f"plugin.{name}" for name in ("hookspecs", "fixtures", "listening", "settings")),
+        *(f"plugin.{name}" for name in ("ending", "hookspecs", "fixtures", "listening", "settings")),
     )
     assert names <= {f"robustness.{name}" for name in light}
 

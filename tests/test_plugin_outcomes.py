@@ -322,3 +322,19 @@ def test_no_terminal(project):
     """Catches: a need for the terminal reporter."""
     run = project.fill().run(ALL, "-p", "no:terminal")
     assert (run.ret, len(run.outcomes)) == (0, 7)
+
+
+@pytest.mark.parametrize(
+    "code", ["import pytest; pytest.skip('no')", "import unittest; raise unittest.SkipTest('no')", "sys.exit(0)"]
+)
+@pytest.mark.parametrize("where", ["forward", "factory"])
+def test_a_model_that_skips_is_errored(project, code, where):
+    """Catches: a model whose claims count as skipped because its own code says so."""
+    if where == "forward":
+        project.on_forward(code)
+    else:
+        project.edit(project.net, ('log("modules")', code))
+    run = project.run("suites/test_clean.py")
+    assert run.ret == 1
+    assert set(run.outcomes.values()) == {"errored"} if where == "forward" else "skipped" not in run.outcomes.values()
+    assert all("raised" in message or "sys.exit" in message for message in run.messages)

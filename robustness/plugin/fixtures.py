@@ -268,3 +268,12 @@ def _told(config: pytest.Config, make: Callable[[], T]) -> T:
         if isinstance(error, DataMissing) and not session_of(config).options.strict:
             raise pytest.skip.Exception(str(error)) from None
         raise _red(error) from None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        from robustness.factories import described, is_foreign
+
+        if not is_foreign(error):
+            raise
+        said = f"a model's code raised {described(error)}: it has no say in which tests run; take it out of its forward"
+        raise _red(RuntimeError(said)) from None

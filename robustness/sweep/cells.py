@@ -84,7 +84,7 @@ class Cells:
             perturb = strengths_.in_unit(self.unit, self.perturbation.prepare(batch), batch.inputs)
         except (ModelError, MissingLibrary):
             raise
-        except Exception as error:  # preparing may run the model; without it no cell has numbers
+        except BaseException as error:  # preparing may run the model; without it no cell has numbers
             self._refuse_full(error)
             refuse_other_type(batch.attacked, batch.inputs, error)
             for i in cells:
@@ -97,7 +97,7 @@ class Cells:
                 cleared.append(i)
             except (ModelError, MissingLibrary):
                 raise
-            except Exception as error:  # anything that the model raises is an error of this cell
+            except BaseException as error:  # anything that the model raises, SystemExit too, is an error of this cell
                 self._refuse_full(error)
                 refuse_other_type(batch.attacked, batch.inputs, error)
                 outcomes.fail(i, start, error)
@@ -107,7 +107,7 @@ class Cells:
         if cleared:
             self._decide(batch.labels, cleared, slice(start, stop), scratch, outcomes)
 
-    def _refuse_full(self, error: Exception) -> None:
+    def _refuse_full(self, error: BaseException) -> None:
         """Give up a batch for which there is no memory; of a single image that is an error of its cell."""
         if out_of_memory(error) and self.batch_size > 1:
             raise error
@@ -288,9 +288,9 @@ class Cells:
                     (slope,) = torch.autograd.grad(value, inputs, allow_unused=True)
                     found = found if slope is None else torch.cat([found, slope.flatten(1)], 1)
                 return found.detach().clone()
-        except ModelError:
+        except (ModelError, KeyboardInterrupt):
             raise
-        except Exception:  # the model's own code
+        except BaseException:  # the model's own code
             return None
 
     @property
@@ -315,7 +315,7 @@ class Scratch:
     logits: Tensor
 
 
-def refuse_other_type(model: nn.Module, inputs: Tensor, error: Exception) -> None:
+def refuse_other_type(model: nn.Module, inputs: Tensor, error: BaseException) -> None:
     """Say what to do about a model that raised because it computes in another type than the images come in."""
     other = {str(p.dtype) for p in model.parameters() if p.is_floating_point() and p.dtype != inputs.dtype}
     if other and isinstance(error, RuntimeError) and ("dtype" in str(error) or "type" in str(error)):
