@@ -59,7 +59,7 @@ def writing(path: Path, *, durable: bool = True, below: Path | None = None) -> I
         raise
 
 
-ASIDE = "ROBUSTNESS_ASIDE"
+ASIDE = "_PYTEST_ROBUST_ASIDE"
 """The folder of `aside`, for the processes that this one starts."""
 
 

@@ -205,9 +205,13 @@ def _add_evidence(commands: Any) -> None:
     show = _add(actions, "show", "show everything about one entry", command="evidence show")
     show.add_argument("key", metavar="KEY", help="its key, or how that begins")
     prune = _add(actions, "prune", "remove evidence; it is swept again when it is needed", command="evidence prune")
-    prune.add_argument("--broken", action="store_true", help="what is torn or foreign")
+    prune.add_argument(
+        "--broken",
+        action="store_true",
+        help="what is torn or foreign, and what killed runs, imports and downloads left",
+    )
     prune.add_argument("--older-than", metavar="DAYS", type=_days, help="what was written longer ago")
-    prune.add_argument("--all", action="store_true", help="everything")
+    prune.add_argument("--all", action="store_true", help="all evidence, and what killed processes left")
     prune.add_argument("--dry-run", action="store_true", help="say what would go, and remove nothing")
     _add_moving(actions)
 

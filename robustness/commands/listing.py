@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from robustness import cards, claims
-from robustness.commands.inventory import SHORT, Entry, entries
+from robustness.commands.inventory import SHORT, Entry, Litter, entries
 from robustness.errors import CardError, StoreError
 from robustness.evidence import OK, Evidence
 from robustness.store import Store
@@ -98,14 +98,21 @@ def swept(label: str, evidence: Evidence, run: str) -> Iterator[str]:
     yield from (f"  at {strength}: {status}" for strength, status in errored.items())
 
 
-def pruned(store: Store, chosen: Sequence[Entry], *, only_say: bool = False) -> Iterator[str]:
-    """Remove entries, or only say so; a line each, and what that came to."""
+def pruned(
+    store: Store, chosen: Sequence[Entry], litter: Sequence[Litter] = (), *, only_say: bool = False
+) -> Iterator[str]:
+    """Remove entries and what killed processes left, or only say so; a line each, and what that came to."""
     for entry in chosen:
         if not only_say:
             entry.remove()
         yield f"{entry.key}  {entry.size:,} bytes"
-    size = sum(entry.size for entry in chosen)
-    yield f"{'would remove' if only_say else 'removed'} {len(chosen)} entries, {size:,} bytes, from {store.root}"
+    for left in litter:
+        if not only_say:
+            left.remove()
+        yield f"{left.path}  {left.size:,} bytes, {left.what}"
+    done, size = "would remove" if only_say else "removed", sum(each.size for each in (*chosen, *litter))
+    beside = f" and {len(litter)} that killed processes left" if litter else ""
+    yield f"{done} {len(chosen)} entries{beside}, {size:,} bytes, from {store.root}"
 
 
 def errors(evidence: Evidence) -> dict[str, str]:

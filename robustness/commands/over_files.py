@@ -43,14 +43,16 @@ def show(options: Namespace) -> int:
 
 
 def prune(options: Namespace) -> int:
-    """Remove evidence."""
+    """Remove evidence, and what killed processes left."""
     from robustness.commands import inventory, listing
+    from robustness.harness import data_root
 
     if not (options.broken or options.all or options.older_than is not None):
         raise RobustnessError("evidence prune must be told what to remove: --broken, --older-than DAYS or --all")
     store = given.store_of(options)
     chosen = inventory.to_prune(store, broken=options.broken, older_than=options.older_than, every=options.all)
-    return given.printed(listing.pruned(store, chosen, only_say=options.dry_run))
+    litter = inventory.litter(store, data_root(options.data)) if options.broken or options.all else []
+    return given.printed(listing.pruned(store, chosen, litter, only_say=options.dry_run))
 
 
 def export(options: Namespace) -> int:

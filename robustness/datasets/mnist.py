@@ -23,6 +23,8 @@ SUMS = {
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 CLASSES = tuple("0123456789")
+DOWNLOADING = ".download-"
+"""How the folder begins that files are brought to, until they are held to their sums."""
 
 
 def folder(root: Path) -> Path:
@@ -81,7 +83,7 @@ def download(root: Path, say: Callable[[str], None], *, fetch: Callable[[Path], 
         return
     try:
         folder(root).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as fetched:
+        with tempfile.TemporaryDirectory(prefix=DOWNLOADING, dir=root) as fetched:
             (fetch or _torchvision_fetch)(Path(fetched))
             for file in missing:
                 _hold_to_sum(folder(Path(fetched)), file)
