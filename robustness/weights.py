@@ -6,8 +6,9 @@ import hashlib
 import json
 import re
 import warnings
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+import zipfile
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,11 @@ def raw(path: Path) -> Any:
                 return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of pickles that are refused then
-            return pickles.load(path)
+            found = pickles.load(path)
+        check_records(path, _tensors(found))
+        return found
+    except ModelError:
+        raise
     except Exception as error:  # the parsers raise many kinds; to the user it is one
         raise ModelError(f"{path}: cannot be read without executing code, or is torn: {_why(path, error)}") from error
 
@@ -106,6 +111,41 @@ def _why(path: Path, error: Exception) -> str:
     if "weights_only" in str(error):
         return f"it holds no tensors by name that torch.save wrote; {repair}"
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+
+
+def _tensors(found: Any, depth: int = 8) -> Iterator[Tensor]:
+    """Give the tensors of a nested checkpoint."""
+    import torch
+
+    if isinstance(found, torch.Tensor):
+        yield found
+    elif depth and isinstance(found, dict | list | tuple):
+        for value in found.values() if isinstance(found, dict) else found:
+            yield from _tensors(value, depth - 1)
+
+
+def check_records(path: Path, tensors: Iterable[Tensor]) -> None:
+    """
+    Raise ModelError where an archive of torch's holds less of a tensor than this has.
+
+    PyTorch does not compare the two, and reads what happens to lie behind in memory.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        held = Counter(m.file_size for m in archive.infolist() if re.search(r"/(data|constants)/[^/]+$", m.filename))
+    storages: dict[int, int] = {}
+    for tensor in tensors:
+        if not _in_no_order(tensor) and tensor.device.type == "cpu":
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+    if any(size for size in (Counter(storages.values()) - held)):
+        raise ModelError(f"{path}: a tensor is larger than what the file holds of it (torn); get or write it again")
+
+
+def _in_no_order(tensor: Tensor) -> bool:
+    import torch
+
+    return tensor.is_nested or tensor.layout != torch.strided
 
 
 def check(path: Path, state: Mapping[str, Tensor]) -> None:
@@ -171,6 +211,9 @@ def _stored(path: Path) -> str:
 def put(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Load tensors into a module; ModelError lists what is missing, unexpected or of another shape."""
     own = module.state_dict()
+    for name, tensor in state.items():
+        if problem := _unusable(tensor, own.get(name)):
+            raise ModelError(f"{path}: {plain(name)} {problem}")
     missing = [name for name in own if name not in state]
     unexpected = [name for name in state if name not in own]
     refuse_others(path, missing, unexpected, misshapen(state, own))
@@ -178,6 +221,23 @@ def put(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     # The versions of its layers, which some ask for: files do not keep them, and the names are those of today's.
     given._metadata = own._metadata  # type: ignore[attr-defined]
     module.load_state_dict(given)
+
+
+def _unusable(tensor: Tensor, own: Tensor | None) -> str:
+    """Say why a tensor cannot be put in the place of the module's own; nothing where it can."""
+    from torch.nn.parameter import is_lazy
+
+    if tensor.is_meta:
+        return "has no values (it is on the device meta); save the model once it has its weights"
+    if tensor.is_quantized:
+        return "is quantised; save tensor.dequantize() in its place, or the model in float"
+    if _in_no_order(tensor):
+        return f"is {'nested' if tensor.is_nested else 'sparse'}; save tensor.to_dense() in its place"
+    if own is not None and not is_lazy(own) and own.is_floating_point() and not tensor.is_floating_point():
+        return (
+            f"is of {str(tensor.dtype).removeprefix('torch.')}, which are no weights of a model in float; save floats"
+        )
+    return ""
 
 
 def misshapen(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:

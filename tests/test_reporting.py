@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -69,16 +70,17 @@ RUN = {
 }
 
 
+def load_card_of(folder, claimed=CLAIMS, *, name="mlp", sweep="normal", description="a net"):
+    (folder / "pyproject.toml").touch()
+    (folder / "net.py").write_text("def net(): ...\n")
+    path = folder / "card.toml"
+    path.write_text(CARD.format(name=name, sweep=sweep, claims=claimed, description=description), encoding="utf-8")
+    return cards.load(path)
+
+
 @pytest.fixture
 def load_card(tmp_path):
-    def load(claimed=CLAIMS, *, name="mlp", sweep="normal", description="a net"):
-        (tmp_path / "pyproject.toml").touch()
-        (tmp_path / "net.py").write_text("def net(): ...\n")
-        path = tmp_path / "card.toml"
-        path.write_text(CARD.format(name=name, sweep=sweep, claims=claimed, description=description), encoding="utf-8")
-        return cards.load(path)
-
-    return load
+    return partial(load_card_of, tmp_path)
 
 
 def evidence(strengths, rights, *, status=None, classes=CLASSES, n=100, seed=1, **provenance):

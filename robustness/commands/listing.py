@@ -110,7 +110,7 @@ def pruned(
         if not only_say:
             left.remove()
         yield f"{left.path}  {left.size:,} bytes, {left.what}"
-    done, size = "would remove" if only_say else "removed", sum(each.size for each in (*chosen, *litter))
+    done, size = "would remove" if only_say else "removed", sum(e.size for e in chosen) + sum(e.size for e in litter)
     beside = f" and {len(litter)} that killed processes left" if litter else ""
     yield f"{done} {len(chosen)} entries{beside}, {size:,} bytes, from {store.root}"
 

@@ -13,6 +13,8 @@ from robustness.errors import DataError
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.int64]
 
+CLASSES = 10**6
+"""As many have names: a label beyond is damage, or no number of a class."""
 CHANNELS = 4
 """More in the last place is taken for rows or columns: images whose channels come first are refused."""
 
@@ -128,6 +130,10 @@ def class_names(value: Any, *label_arrays: Any) -> tuple[str, ...]:
     """
     if value is None:
         largest = max((int(integers(array).max(initial=0)) for array in label_arrays), default=0)
+        if largest >= CLASSES:
+            raise DataError(
+                f"`labels` must be class numbers from 0, below {CLASSES:,}, got {largest:,}; number them anew"
+            )
         return tuple(str(number) for number in range(largest + 1))
     array: Array = np.asarray(value)
     if array.ndim != 1 or array.dtype.kind != "U" or array.size == 0 or len(set(array.tolist())) < array.size:

@@ -14,7 +14,7 @@ from robustness.datasets.checks import Array
 from robustness.datasets.decoding import Look, look
 from robustness.datasets.encoded import Source
 from robustness.datasets.unpacked import Progress
-from robustness.errors import DataError
+from robustness.errors import DataError, shown
 
 PICTURES = ("image", "img", "picture", "jpg", "png", "bytes")
 LABELS = ("label", "labels", "fine_label", "class", "target", "y")
@@ -56,6 +56,8 @@ def labelled(title: str, values: Sequence[Any], names: Sequence[str] | None) -> 
         raise DataError(
             f"{title}: labels must be whole numbers or texts, got {said}; cast the column, or name another in `labels`"
         )
+    if names is not None and not all(isinstance(name, str) for name in names):
+        raise DataError(f"{title}: names of classes must be text, got {shown(list(names))}; write the data set anew")
     numbers = np.array(values)
     return numbers, checks.class_names(None if names is None else np.array(list(names)), numbers)
 

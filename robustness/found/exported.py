@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustness import files
+from robustness import files, weights
 from robustness.errors import GradientError, ModelError
 from robustness.found import libraries
 
@@ -34,6 +34,7 @@ def _torchscript(file: Path) -> nn.Module:
     except Exception as error:  # whatever the file holds
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise ModelError(f"{file}: not a TorchScript file that can be read: {reason}") from error
+    weights.check_records(file, module.state_dict().values())
     return module
 
 

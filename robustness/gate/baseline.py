@@ -210,10 +210,13 @@ def _unpacked(document: Mapping[str, Any], packed: bytes) -> Baseline:
     most = outcomes * (9 + 4 * len(document["protocol"]["data"]["classes"])) + 8 * images + 2**16
     if declared > most:  # it would be unpacked into memory
         raise ValueError(f"its pack would have {declared:,} bytes, and can have {most:,} at most")
-    with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
-        labels, shifts = arrays["labels"], arrays["shifts"].astype(np.int32)
-        discarded = arrays.get("discarded")
-        scores = {name: arrays[name] for name in (*SCORES.values(), "threshold") if name in arrays}
+    try:
+        with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
+            labels, shifts = arrays["labels"], arrays["shifts"].astype(np.int32)
+            discarded = arrays.get("discarded")
+            scores = {name: arrays[name] for name in (*SCORES.values(), "threshold") if name in arrays}
+    except Exception as error:  # whatever a torn file makes NumPy's parser of headers say
+        raise ValueError(f"its pack cannot be read: {error}") from error
     classes = len(document["protocol"]["data"]["classes"])
     predictions = np.where(shifts == classes, -1, (shifts + labels) % classes).astype(np.int32)
     return Baseline(

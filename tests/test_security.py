@@ -1,0 +1,421 @@
+"""What users hand over: nothing is executed, lies outside or is waited for; docs/security.md names the tests."""
+
+import ast
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import tempfile
+import warnings
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import found_models
+import helpers
+import numpy as np
+import picture_files
+import pytest
+import torch
+from PIL import Image
+from test_gate_baseline import accepted, card, gated, harness, swept  # noqa: F401  # fixtures
+from test_links import special  # noqa: F401  # a fixture
+from test_reporting import load_card, report  # noqa: F401  # a fixture
+from test_store import KEY, evidence
+from torch import nn
+
+from robustness import cards, cli, weights
+from robustness.commands import given
+from robustness.datasets import DataSpec, load, unpacked
+from robustness.datasets.decoding import Decoding, decode, look
+from robustness.errors import CardError, DataError, ModelError, RobustnessError
+from robustness.found import checkpoints, exported
+from robustness.gate import baseline
+from robustness.gate.differences import GateError
+from robustness.reporting import formats
+from robustness.reporting.web import rebuild
+from robustness.store import Store, canonical
+
+PAGE = helpers.ROOT / "docs" / "security.md"
+
+
+def test_each_row_of_the_page_names_a_test_that_is_there():
+    """Catches: a promise that nothing holds, and a test that was renamed away from its promise."""
+    rows = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    rows = [line for line in rows if not line.startswith(("| what |", "| where |", "| --- |"))]
+    assert len(rows) >= 30
+    for row in rows:
+        (found,) = re.findall(r"`(test_\w+\.py)::(test_\w+)` \|$", row) or [("", row)]
+        file, name = found
+        assert file, name
+        tree = ast.parse((helpers.ROOT / "tests" / file).read_text(encoding="utf-8"))
+        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, (file, name)
+
+
+# ------------------------------------------------------------------ nothing is executed
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n(PATH) (w) file closefile\nshowpage\n%%EOF\n"
+
+
+@pytest.mark.parametrize("start", [b"", b"\xc5\xd0\xd3\xc6" + b"\0" * 26])
+def test_a_postscript_picture_is_never_run(tmp_path, monkeypatch, start):
+    """Catches: Ghostscript started on a picture called x.png, in a folder, a table or a list of crops."""
+    trace = tmp_path / "trace"
+    (tmp_path / "bin").mkdir()
+    for name in ("gs", "gswin32c", "gswin64c"):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\ntouch {trace}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    top = picture_files.folder(tmp_path / "set")
+    (top / "cat" / "x.png").write_bytes(start + POSTSCRIPT.replace(b"PATH", str(trace).encode()))
+    with pytest.raises(DataError, match=r"'cat/x.png': it is PostScript, a program, which is not run"):
+        picture_files.get(top)
+    assert "PostScript" in look((top / "cat" / "x.png").read_bytes()).problem
+    assert not trace.exists()
+
+
+def test_formats_that_are_read_are_nine():
+    """Catches: a decoder of a rare format that a file chooses by its first bytes."""
+    for form in ("png", "jpeg", "gif", "bmp", "tiff", "webp", "ppm"):
+        image = picture_files.picture(1, (8, 8))
+        assert look(picture_files.encoded(image, form)).problem == ""
+    for form in ("pcx", "tga", "sgi", "ico", "dds", "eps", "pdf"):
+        stream = io.BytesIO()
+        picture_files.picture(1, (16, 16)).save(stream, form)
+        assert look(stream.getvalue()).problem
+
+
+def test_pictures_that_would_fill_the_memory():
+    """Catches: a picture of a line that is enlarged to billions of pixels, and one that declares as many."""
+    line = picture_files.encoded(Image.new("L", (60_000, 1)), "png")
+    with pytest.raises(
+        DataError, match=r"comes to 3,840,000 x 64 pixels|comes to [\d,]+ x [\d,]+ pixels before it is cut"
+    ):
+        decode(line, Decoding(resize=8192, size=(8, 8)))
+    declared = bytearray(picture_files.encoded(Image.new("L", (8, 8)), "bmp"))
+    declared[18:26] = (100_000).to_bytes(4, "little") * 2
+    assert "too large to be decoded" in look(bytes(declared)).problem
+
+
+class Writer(nn.Module):
+    """Writes a file when it is run: a TorchScript model can."""
+
+    def __init__(self, path: str):
+        super().__init__()
+        self.path = path
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1)[:, :10] + torch.from_file(self.path, True, 4).fill_(1.0).sum()
+
+
+@pytest.mark.parametrize("name", ["net.pt", "net.pth", "net.bin", "net.safetensors", "net.ckpt", "net"])
+def test_torchscript_runs_only_where_it_is_named(tmp_path, name):
+    """Catches: a program loaded, or run, because a file of weights looks like one."""
+    trace = tmp_path / "trace"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(Writer(str(trace)).eval()).save(str(tmp_path / "model.pt"))
+    shutil.copy(tmp_path / "model.pt", tmp_path / name)
+    for read in (weights.read, lambda path: checkpoints.put(nn.Linear(2, 2), path)):
+        with pytest.raises(ModelError, match=r"TorchScript file is a whole model|no safetensors file|executing code"):
+            read(tmp_path / name)
+    assert not trace.exists()
+    with pytest.raises(CardError, match="must be 'module:callable'"):
+        found_models.card(tmp_path / "c", f'factory = "{name}"', "seed = 0")
+    module = exported.load("torchscript", tmp_path / "model.pt")
+    assert not trace.exists()
+    module(torch.zeros(1, 1, 4, 4))
+    assert trace.exists(), "running a model trusts it, as the page says"
+
+
+def unlike(kind, weight):
+    """A weight in a form that no module of this kind computes with."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {
+            "sparse": lambda: weight.to_sparse(),
+            "csr": lambda: weight.to_sparse_csr(),
+            "meta": lambda: weight.to("meta"),
+            "quantised": lambda: torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8),
+            "int8": lambda: (weight * 10).to(torch.int8),
+            "complex64": lambda: weight.to(torch.complex64),
+        }[kind]()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["sparse", "csr", "meta", "quantised", "int8", "complex64"])
+def test_weights_in_another_form_are_one_sentence(tmp_path, kind):
+    """Catches: torch's paragraphs, and int8 codes that are computed with as if they were weights."""
+    module = nn.Linear(4, 3)
+    before = module.weight.detach().clone()
+    torch.save({"weight": unlike(kind, before), "bias": torch.zeros(3)}, tmp_path / "x.pt")
+    said = {"csr": "sparse", "meta": "has no values"}.get(kind, kind)
+    with pytest.raises(ModelError, match=rf"x\.pt: weight .*{said}"):
+        checkpoints.put(module, tmp_path / "x.pt")
+    assert torch.equal(module.weight, before)
+
+
+def shortened(path, target):
+    """Write an archive of torch's anew, whole in itself, with half of its largest tensor."""
+    with zipfile.ZipFile(path) as archive:
+        members = [(info.filename, archive.read(info)) for info in archive.infolist()]
+    largest = max((name for name, _ in members if "/data/" in name), key=lambda name: len(dict(members)[name]))
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, content in members:
+            archive.writestr(name, content[: len(content) // 2] if name == largest else content)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_tensor_is_no_larger_than_its_record(tmp_path):
+    """PyTorch reads past the end of a short record. Catches: weights that are whatever lay there in memory."""
+    state = nn.Linear(64, 10).state_dict()
+    torch.save({"state_dict": state, "n": [torch.ones(3)]}, tmp_path / "whole.pt")
+    checkpoints.put(nn.Linear(64, 10), tmp_path / "whole.pt")
+    torch.save({"weight": state["weight"].half()[:5].repeat(2, 1), "bias": state["bias"]}, tmp_path / "views.pt")
+    checkpoints.put(nn.Linear(64, 10), tmp_path / "views.pt")
+    shortened(tmp_path / "whole.pt", tmp_path / "short.pt")
+    with pytest.raises(ModelError, match=r"short\.pt: .*(larger than what the file holds|cannot be read)"):
+        checkpoints.put(nn.Linear(64, 10), tmp_path / "short.pt")
+    torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))).save(str(tmp_path / "ts.pt"))
+    exported.load("torchscript", tmp_path / "ts.pt")
+    shortened(tmp_path / "ts.pt", tmp_path / "short-ts.pt")
+    with pytest.raises(
+        ModelError, match=r"short-ts\.pt: .*(larger than what the file holds|cannot be read|can be read)"
+    ):
+        exported.load("torchscript", tmp_path / "short-ts.pt")
+
+
+# ------------------------------------------------------------------ nothing outside
+
+
+def test_commands_write_inside_the_project_alone(tmp_path, capsys):
+    """Catches: a card whose baseline or weights a command writes somewhere else."""
+    path = helpers.project(tmp_path / "p")
+    path.write_text(path.read_text() + '\n[gate]\nkind = "recipe"\nbaseline = "../../outside.json"\n')
+    one = cards.load(path)
+    with pytest.raises(CardError, match=r"outside\.json, which lies outside of its project"):
+        one.check_written(one.baseline)
+    one.check_written(path.parent.parent / "baselines" / "x.json")
+    arguments = ["baseline", "accept", "--model", "tiny", "--seeds", "0,1", "--card", str(path)]
+    assert cli.main([*arguments, "--store", str(tmp_path / "store")]) == 2
+    assert "which lies outside of its project" in capsys.readouterr().err
+    assert not (tmp_path / "outside.json").exists()
+
+
+def test_shards_lie_beside_their_index(tmp_path):
+    """Catches: an index of shards that has another folder's file read."""
+    (tmp_path / "x").mkdir()
+    for place in ("../a.safetensors", "/etc/passwd", "sub/a.safetensors", "..", ""):
+        (tmp_path / "x" / "m.index.json").write_text(json.dumps({"weight_map": {"w": place}}))
+        with pytest.raises(ModelError, match=r"must be a file beside it|no such weights file"):
+            checkpoints.put(nn.Linear(2, 2), tmp_path / "x" / "m.index.json")
+
+
+def test_keys_of_a_report_are_no_paths(tmp_path):
+    with pytest.raises(RobustnessError, match="must consist of letters and digits"):
+        Store(tmp_path).path("evidence", "../../../etc/passwd")
+
+
+def test_cards_that_differ_by_capitals_alone(tmp_path, capsys):
+    """Catches: two models in one file, where a file system does not tell capitals."""
+    path = helpers.project(tmp_path / "p")
+    path.with_name("b.toml").write_text(path.read_text().replace('"tiny"', '"Tiny"'))
+    assert cli.main(["sweep", "--card", str(path.parent), "--store", str(tmp_path / "store")]) == 2
+    assert "differs by capitals alone from" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------ sizes and counts
+
+
+def test_declared_sizes_are_held_to_the_room_there_is(tmp_path, monkeypatch):
+    """Catches: a small archive that fills the disk before it is refused."""
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", bytes(5_000_000))
+    usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(DataError, match="would take 5,000,000 bytes, and there is room for 1,000,000"):
+        unpacked.arrays(tmp_path / "bomb.npz", tmp_path / "cache")
+    assert sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*") if path.is_file()) == 0
+
+
+def test_an_archive_that_is_larger_than_the_disk(tmp_path, monkeypatch, capsys):
+    store = Store(tmp_path / "store")
+    store.write(store.path("evidence", KEY), evidence().to_bytes())
+    assert cli.main(["evidence", "export", str(tmp_path / "a.zip"), "--store", str(store.root)]) == 0
+    usage = shutil.disk_usage(tmp_path)._replace(free=10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    assert cli.main(["evidence", "import", str(tmp_path / "a.zip"), "--store", str(tmp_path / "other")]) == 2
+    assert "has room for 10; nothing was imported" in capsys.readouterr().err
+
+
+def forged(card, **changes):  # noqa: F811
+    """Change a baseline as somebody would who can compute its sum."""
+    document = json.loads(card.baseline.read_text())
+    document.pop("checksum")
+    for key, change in changes.items():
+        document[key] = change(document[key])
+    document["checksum"] = hashlib.sha256(canonical(document)).hexdigest()
+    card.baseline.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"right": lambda r: {**r, "clean": {"0": [n - 1 for n in r["clean"]["0"]]}}}, "counts of right predictions"),
+        ({"accepted": lambda a: [*a, *a]}, "models, cells or images"),
+        ({"protocol": lambda p: {**p, "data": {**p["data"], "images": 7}}}, "models, cells or images|not a baseline"),
+        ({"protocol": lambda p: {**p, "data": {**p["data"], "labels": "0" * 64}}}, "labels"),
+        ({"outcomes": lambda o: {**o, "file": "../" + o["file"]}}, "must name an .npz file beside it"),
+    ],
+)
+def test_counts_of_a_baseline_are_those_of_its_pack(card, swept, changes, said):  # noqa: F811
+    """Catches: a count that people review and approve, and a gate that takes another."""
+    card = gated(card)
+    baseline.write(card.baseline, "tiny", accepted(swept, 1))
+    baseline.read(card.baseline)
+    forged(card, **changes)
+    with pytest.raises(GateError, match=said):
+        baseline.read(card.baseline)
+
+
+def test_an_edited_report_is_refused(load_card, tmp_path):  # noqa: F811
+    formats.write(report(load_card()), tmp_path / "run.json")
+    text = (tmp_path / "run.json").read_text()
+    assert rebuild.read(tmp_path / "run.json")["verdict"] == "failed"
+    (tmp_path / "run.json").write_text(text.replace('"verdict": "failed"', '"verdict": "passed"', 1))
+    with pytest.raises(RobustnessError, match="edited"):
+        rebuild.read(tmp_path / "run.json")
+
+
+# ------------------------------------------------------------------ what is no file, too deep, too long, unreadable
+
+
+def run_on(path, kind, tmp_path):
+    """Have each reader of a kind of file read what lies in its place."""
+    place = {
+        "card": lambda: cards.load(path),
+        "weights": lambda: checkpoints.put(nn.Linear(2, 2), path),
+        "index": lambda: checkpoints.put(nn.Linear(2, 2), path),
+        "torchscript": lambda: exported.load("torchscript", path),
+        "array": lambda: loaded(path, name="array", file=f"./{path.name}"),
+        "parquet": lambda: loaded(path, name="parquet", file=f"./{path.name}"),
+        "picture": lambda: loaded(path.parents[1], name="folder", folder=f"./{path.parents[1].name}"),
+        "report": lambda: rebuild.read(path),
+        "baseline": lambda: baseline.read(path),
+    }
+    return place[kind]
+
+
+def loaded(path, **table):
+    spec = DataSpec.model_validate(table)
+    return load(spec, "test", root=path.parent, cache=path.parent / "cache", beside=path.parent)
+
+
+FILES = {
+    "card": "card.toml", "weights": "net.pt", "index": "m.index.json", "torchscript": "ts.pt", "array": "images.npz",
+    "parquet": "a.parquet", "picture": "set/cat/x.png", "report": "run.json", "baseline": "b.json",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ["pipe", "socket", "device", "folder"])
+@pytest.mark.parametrize("kind", FILES)
+def test_what_is_no_file_is_said(tmp_path, special, kind, what):  # noqa: F811
+    """Catches: a run that waits for a pipe for ever, fills the memory from a device, or ends in a traceback."""
+    if kind == "picture":
+        picture_files.folder(tmp_path / "set")
+    path = special(what, tmp_path / FILES[kind])
+    if (kind, what) == ("picture", "folder"):
+        assert len(loaded(tmp_path / "set", name="folder", folder="./set", images={"size": [8, 8]})) == 5
+        return
+    with pytest.raises(RobustnessError, match=r"it is a (pipe|socket|device|folder)|is a link to /dev/zero"):
+        run_on(path, kind, tmp_path)()
+
+
+DEEP = {"list": "[" * 2000 + "]" * 2000, "table": '{"x":' * 2000 + "1" + "}" * 2000}
+
+
+@pytest.mark.parametrize("kind", ["index", "report", "baseline"])
+@pytest.mark.parametrize("form", DEEP)
+def test_deep_json_is_one_sentence(tmp_path, kind, form):
+    (tmp_path / FILES[kind]).write_text(DEEP[form])
+    with pytest.raises(RobustnessError, match=r"nested more than 64 levels deep|not a baseline"):
+        run_on(tmp_path / FILES[kind], kind, tmp_path)()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"arguments = {{ x = {'[' * 200 + ']' * 200} }}",
+        f"arguments = {{ x = {'[' * 5000 + ']' * 5000} }}",
+        ".".join("a" * 500) + " = 1",
+        f"seed = {'9' * 5000}",
+        f'weights = "{"x" * 20_000}"',
+        f'weights = "{"x/" * 10_000}"',
+        'weights = "a\\u0000b"',
+        f"{'k' * 20_000} = 1",
+        f"entry = {{ {'x' * 20_000} = 1 }}",
+    ],
+)
+def test_cards_that_go_on_for_ever_are_one_sentence(tmp_path, line):
+    """Catches: a RecursionError, a ValueError of Python's own, a sentence of 20,000 characters."""
+    with pytest.raises(CardError) as caught:
+        found_models.card(tmp_path, 'factory = "net:factory"', line, net=helpers.MODULE)
+    assert len(str(caught.value)) < 3000
+
+
+@pytest.mark.parametrize(
+    "option", ["store", "data", "card", "weights", "report", "factory", "dataset", "model", "profile"]
+)
+@pytest.mark.parametrize("value", ["x" * 20_000, "a\nb", "~nobody-of-that-name/x"])
+def test_options_that_cannot_be_are_one_sentence(project, option, value):
+    run = project.plain(f"--robustness-{option}={value}", "suites", "--collect-only", "-q")
+    assert "Traceback" not in run.out + run.err
+    assert "INTERNALERROR" not in run.out + run.err
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may become another user")
+def test_an_unreadable_file_is_one_sentence():
+    """As another user, for root may read everything."""
+    code = """
+import os, sys
+from pathlib import Path
+from robustness import cards
+from robustness.errors import RobustnessError
+here = Path(sys.argv[1])
+(here / "x.toml").write_text('name = "a"')
+(here / "x.toml").chmod(0)
+os.setuid(54321)
+try:
+    cards.load(here / "x.toml")
+except RobustnessError as error:
+    print(error)
+"""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        assert helpers.run(code, folder).startswith(f"{folder}/x.toml: not a readable TOML file: ")
+        assert "Permission denied" in helpers.run(code, folder)
+
+
+# ------------------------------------------------------------------ what is printed
+
+
+def test_names_command_no_terminal_and_no_ci(tmp_path, capsys):
+    """Catches: a class called `::error`, or one that clears the screen, in what `evidence show` prints."""
+    store = Store(tmp_path)
+    bad = "\n::error title=x::y\r\x1b[2J##[set-output name=x]z\u202e"
+    one = evidence(label=f"tiny:{bad}", sources={bad: "0"}, notes={"::set-output name=a::b": bad})
+    store.write(
+        store.path("evidence", KEY),
+        replace(one, classes=(bad, "::warning::b"), predictions=np.zeros((1, 2), np.int32)).to_bytes(),
+    )
+    assert cli.main(["evidence", "show", KEY[:6], "--store", str(tmp_path)]) == 0
+    assert cli.main(["evidence", "list", "--store", str(tmp_path)]) == 0
+    given.say(bad)
+    said = capsys.readouterr()
+    for line in (said.out + said.err).split("\n"):
+        assert line.isprintable() or not line
+        assert not line.lstrip().startswith("::")
+        assert "##[" not in line
