@@ -94,7 +94,10 @@ def raw(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of pickles that are refused then
             found = pickles.load(path)
-        check_records(path, _tensors(found))
+        tensors = list(_tensors(found))
+        if any(tensor.is_nested for tensor in tensors):  # code that asks for its shape would raise
+            raise ModelError(f"{path}: holds a nested tensor, which is no weight; save floats")
+        check_records(path, tensors)
         return found
     except ModelError:
         raise
@@ -136,16 +139,16 @@ def check_records(path: Path, tensors: Iterable[Tensor]) -> None:
         held = Counter(m.file_size for m in archive.infolist() if re.search(r"/(data|constants)/[^/]+$", m.filename))
     storages: dict[int, int] = {}
     for tensor in tensors:
-        if not _in_no_order(tensor) and tensor.device.type == "cpu":
+        if not _is_sparse(tensor) and tensor.device.type == "cpu":
             storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
     if any(size for size in (Counter(storages.values()) - held)):
         raise ModelError(f"{path}: a tensor is larger than what the file holds of it (torn); get or write it again")
 
 
-def _in_no_order(tensor: Tensor) -> bool:
+def _is_sparse(tensor: Tensor) -> bool:
     import torch
 
-    return tensor.is_nested or tensor.layout != torch.strided
+    return tensor.layout != torch.strided
 
 
 def check(path: Path, state: Mapping[str, Tensor]) -> None:
@@ -231,12 +234,10 @@ def _unusable(tensor: Tensor, own: Tensor | None) -> str:
         return "has no values (it is on the device meta); save the model once it has its weights"
     if tensor.is_quantized:
         return "is quantised; save tensor.dequantize() in its place, or the model in float"
-    if _in_no_order(tensor):
-        return f"is {'nested' if tensor.is_nested else 'sparse'}; save tensor.to_dense() in its place"
+    if _is_sparse(tensor):
+        return "is sparse; save tensor.to_dense() in its place"
     if own is not None and not is_lazy(own) and own.is_floating_point() and not tensor.is_floating_point():
-        return (
-            f"is of {str(tensor.dtype).removeprefix('torch.')}, which are no weights of a model in float; save floats"
-        )
+        return f"is of {str(tensor.dtype).removeprefix('torch.')}, which are no weights in float; save floats"
     return ""
 
 

@@ -182,9 +182,7 @@ def test_a_tensor_is_no_larger_than_its_record(tmp_path):
     torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))).save(str(tmp_path / "ts.pt"))
     exported.load("torchscript", tmp_path / "ts.pt")
     shortened(tmp_path / "ts.pt", tmp_path / "short-ts.pt")
-    with pytest.raises(
-        ModelError, match=r"short-ts\.pt: .*(larger than what the file holds|cannot be read|can be read)"
-    ):
+    with pytest.raises(ModelError, match=r"short-ts\.pt: .*(larger than what the file|can be read)"):
         exported.load("torchscript", tmp_path / "short-ts.pt")
 
 
