@@ -27,6 +27,7 @@ from robustness import (
     weights,
 )
 from robustness.cards import Card
+from robustness.datasets import manifest
 from robustness.datasets.images import Images
 from robustness.datasets.manifest import SLACK
 from robustness.errors import DataError, ModelError, StoreError, SweepError
@@ -106,6 +107,7 @@ class Harness:
     _images: dict[tuple[str, str, Path | None], Images] = field(default_factory=dict)
     _weights: dict[str, Path] = field(default_factory=dict)
     _hashes: dict[Path, str] = field(default_factory=dict)
+    _mapped: dict[str, tuple[list[int], int]] = field(default_factory=dict)
     _signatures: dict[Path, tuple[list[list[int]], int]] = field(default_factory=dict)
     _loaded: dict[tuple[Any, ...], Loaded] = field(default_factory=dict)
     _evidence: dict[str, Evidence] = field(default_factory=dict)
@@ -138,6 +140,8 @@ class Harness:
             self._images[key] = datasets.load(
                 spec, part, root=self.data_root, cache=self.store.root, beside=beside, progress=self.store.say
             )
+            if (file := getattr(self._images[key].pixels, "filename", None)) is not None:
+                self._mapped.setdefault(str(file), (manifest.stat(str(file)), time.time_ns()))
             for note in self._images[key].notes:
                 self.notice(note)
         found = self._images[key]
@@ -376,9 +380,21 @@ class Harness:
         from robustness import classifiers
 
         classifiers.refuse_changed(behind["sources"], card.project)
+        self._refuse_other_pixels(card)
         for each in (card, self.source(card, sweep)):
             if each is not None:
                 self._refuse_other_weights(each)
+
+    def _refuse_other_pixels(self, card: Card) -> None:
+        """Raise DataError where the file that images are mapped from has been written since they were looked at."""
+        images = self.images(card)
+        file = getattr(images.pixels, "filename", None)
+        if str(file) not in self._mapped:  # in memory, or pictures that are each held to their own sum when read
+            return
+        signature, taken = self._mapped[str(file)]
+        touched = manifest.stat(str(file)) != signature or max(signature[1:3]) > taken - SLACK
+        if touched and replace(images).fingerprint != images.fingerprint:
+            raise DataError(f"{images.name}: {file} changed while this run read it; {AGAIN}")
 
     def swept(self, card: Card, sweep: str, subject: dict[str, Any], key: str) -> Evidence:
         """Sweep, going on from what is finished, and keep the evidence. For the one who makes it `alone`."""

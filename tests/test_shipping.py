@@ -98,3 +98,58 @@ def test_a_model_is_named_by_content(made):
     assert packed(made, made.weights, loaded, ("a", "b"))[0].name != before.name
     made.weights.write_bytes(made.weights.read_bytes() + b" ")
     assert packed(made, made.weights, loaded, ())[0].name != before.name
+
+
+def test_what_a_factory_reads_travels_too(tmp_path, own_path):
+    """Catches: a worker whose factory does not find its configuration, or builds something else for want of it."""
+    package = f"package_{os.getpid()}_{next(helpers.NUMBERS)}"
+    folder = tmp_path / "project" / "src" / package
+    folder.mkdir(parents=True)
+    (tmp_path / "project" / "pyproject.toml").touch()
+    (folder / "__init__.py").touch()
+    (folder / "net.py").write_text(READING)
+    (folder / "config").mkdir()
+    (folder / "config" / "net.json").write_text('{"width": 5}')
+    sys.path.append(str(tmp_path / "project" / "src"))
+    path = tmp_path / "project" / "tiny.toml"
+    path.write_text(CARD.format(package=package).replace("arguments = { width = 5 }\n", ""))
+    card = cards.load(path)
+    (tmp_path / "project" / "own").mkdir()
+    card.weights.write_bytes(weights.to_bytes(classifiers.built(card).state_dict(), {}))
+    loaded = classifiers.load(card, card.weights)
+    shipped, files = packed(card, card.weights, loaded, ())
+    contents = {name: path.read_bytes() for name, path in files.items()}
+    (tmp_path / "shipped").write_bytes(pickle.dumps((shipped, contents)))
+    (tmp_path / "project").rename(tmp_path / "gone")
+    assert helpers.run(ELSEWHERE, tmp_path / "shipped").split() == [state_hash(loaded.module), "5"]
+
+
+READING = """
+import json
+from pathlib import Path
+from torch import nn
+
+def factory():
+    (file,) = (Path(__file__).parent / "config").glob("*.json")
+    width = json.loads(file.read_text())["width"]
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, width), nn.Linear(width, 10))
+"""
+
+
+def test_tensors_beside_an_onnx_file_travel_to_their_place(tmp_path):
+    """Catches: a graph that arrives without its tensors, or with them where it does not look."""
+    from test_own_models import onnx_apart
+
+    onnx_apart(tmp_path, 0, location="parts/net.bin")
+    path = tmp_path / "tiny.toml"
+    path.write_text('name = "tiny"\n[model]\nfactory = "onnx:net.onnx"\n[data]\nname = "digits"\n'
+                    'split = { kind = "balanced", per_class = 3 }\n')  # fmt: skip
+    card = cards.load(path)
+    shipped, _ = packed(card, card.weights, classifiers.load(card, card.weights), ())
+    assert [place for place, _ in shipped.files] == ["beside/net.onnx", "beside/parts/net.bin"]
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    file = onnx_apart(other, 1, location="parts/net.bin")
+    shipped, _ = packed(card, file, classifiers.load(card, file), ())
+    assert shipped.weights == "beside/elsewhere/net.onnx"
+    assert [place for place, _ in shipped.files] == ["beside/elsewhere/net.onnx", "beside/elsewhere/parts/net.bin"]

@@ -16,7 +16,7 @@ from robustness import atomic, sources
 from robustness import files as files_
 from robustness.datasets import folder, manifest, pictures, tables
 from robustness.datasets.images import Images, Parts
-from robustness.datasets.unpacked import Patient, Progress, kept_or_aside, lock
+from robustness.datasets.unpacked import Patient, Progress, kept_or_aside, lock, refuse_other
 from robustness.errors import DataError, DataMissing, MissingLibrary
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _part(title: str, files: Sequence[Path], spec: DataSpec, cache: Path, progre
         key = hashlib.sha256("\n".join([picture, *digests]).encode()).hexdigest()[:32]
         name = f"parquet/{key}.arrow"
         target, notes = kept_or_aside(
-            lambda to: _mapped(title, files, picture, to / name, progress), cache, title, progress
+            lambda to: _mapped(title, files, digests, picture, to / name, progress), cache, title, progress
         )
         rows = _Mapped(target)
     except (pa.ArrowException, OSError, KeyError) as error:
@@ -100,7 +100,7 @@ def _part(title: str, files: Sequence[Path], spec: DataSpec, cache: Path, progre
 
 
 def _mapped(
-    title: str, files: Sequence[Path], picture: str, target: Path, progress: Progress | None
+    title: str, files: Sequence[Path], digests: Sequence[str], picture: str, target: Path, progress: Progress | None
 ) -> tuple[Path, tuple[str, ...]]:
     """
     Write the pictures as one Arrow file, unless it is there as it was written; a few rows at a time.
@@ -129,6 +129,8 @@ def _mapped(
                     for batch in opened.iter_batches(AT_ONCE, columns=[picture]):
                         writer.write_batch(pa.record_batch([_bytes(title, picture, batch.column(0))], ["picture"]))
                         say(f"unpacking {title}, {(done := done + len(batch)):,} rows")
+        for file, due in zip(files, digests, strict=True):
+            refuse_other(file, due)
         digest = sources.file_hash(scratch)
         if target.is_dir():
             target.rename(Path(made) / "damaged")

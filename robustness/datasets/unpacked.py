@@ -128,6 +128,7 @@ def _unpack(file: Path, folder: Path, say: Patient, *, alone: bool) -> None:
             raise DataError(
                 f"{file} must be a whole .npz or .npz.xz file, but: {error}; get or write it again"
             ) from error
+        refuse_other(file, folder.name)
         (made / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
         if folder.is_dir():  # damaged, or the caller would not unpack; maps of it that are open stay valid
             folder.rename(Path(scratch) / "damaged")
@@ -146,6 +147,12 @@ def _check_room(archive: Path, folder: Path) -> None:
         size = sum(member.file_size for member in opened.infolist())
     if size > (free := shutil.disk_usage(folder).free):
         raise OSError(errno.ENOSPC, f"it would take {size:,} bytes, and there is room for {free:,}")
+
+
+def refuse_other(file: Path, digest: str) -> None:
+    """Raise DataError where a file is no longer the one that the first letters of its SHA-256 were taken of."""
+    if not _sha256(file).startswith(digest):
+        raise DataError(f"{file} changed while it was read; run again, when nothing writes there")
 
 
 def _extract(archive: Path, folder: Path, say: Progress, of: str) -> dict[str, Any]:

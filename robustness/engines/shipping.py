@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from robustness import sources
 from robustness.cards import Card
-from robustness.found import formats
+from robustness.weights import all_files as weight_files
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,7 +51,9 @@ def packed(card: Card, weights: Path, loaded: Loaded, classes: Sequence[str]) ->
         str(file): name for name, module in list(sys.modules.items())
         if name != "__main__" and (file := getattr(module, "__dict__", {}).get("__file__"))
     }  # fmt: skip
-    modules = {file: by_file.get(str(file)) for file in (card.project / name for name in loaded.sources)}
+    # Folders are remade by what lies in them; what was looked for and not found is not there either.
+    there = [card.project / name for name, digest in loaded.behind.items() if digest and not name.endswith("/")]
+    modules = {file: by_file.get(str(file)) for file in there}
     return _packed(card, modules, classes, weights)
 
 
@@ -81,7 +83,12 @@ def _packed(
 
 def _modules(card: Card, modules: Mapping[Path, str | None]) -> Iterator[tuple[str, Path]]:
     """Give the project's files by the place that they are imported from, and by that in the project."""
+    roots = {_root_of(file, module) for file, module in modules.items() if module}
     for file, module in modules.items():
+        if not module:  # one that a module reads, from its own folder on
+            yield from (
+                (f"{PROJECT}/{file.relative_to(top).as_posix()}", file) for top in roots if file.is_relative_to(top)
+            )
         if file.is_relative_to(card.project):
             yield f"{PROJECT}/{file.relative_to(card.project).as_posix()}", file
         if module:
@@ -89,14 +96,22 @@ def _modules(card: Card, modules: Mapping[Path, str | None]) -> Iterator[tuple[s
             yield f"{PROJECT}/{place}/__init__.py" if file.stem == "__init__" else f"{PROJECT}/{place}.py", file
 
 
+def _root_of(file: Path, module: str) -> Path:
+    """Return the folder that a module's name starts from."""
+    depth = module.count(".") + (file.stem == "__init__")
+    return file.parents[depth]
+
+
 def _beside(card: Card, weights: Path | None) -> Iterator[tuple[str, Path]]:
-    """Give the file of the weights, the shards that it lists, and a library's folder."""
-    listed = [weights, *(formats.shards(weights) if formats.is_index(weights) else ())] if weights else []
+    """Give the file of the weights, those that it names, and a library's folder."""
+    listed = weight_files(weights) if weights else []
     if card.file.model.by_name == "hf":
         folder = card.path.parent / card.file.model.factory.partition(":")[2]
         listed += sorted(file for file in folder.iterdir() if file.is_file() and file not in listed)
     for file in listed:
-        yield f"{BESIDE}/{_place(card, file)}", file
+        named = weights is not None and file != weights and file.is_relative_to(weights.parent)
+        place = Path(_place(card, weights)).parent / file.relative_to(weights.parent) if named and weights else None
+        yield f"{BESIDE}/{place.as_posix() if place else _place(card, file)}", file
 
 
 def _place(card: Card, file: Path) -> str:
