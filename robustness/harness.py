@@ -140,8 +140,8 @@ class Harness:
             self._images[key] = datasets.load(
                 spec, part, root=self.data_root, cache=self.store.root, beside=beside, progress=self.store.say
             )
-            if (file := getattr(self._images[key].pixels, "filename", None)) is not None:
-                self._mapped.setdefault(str(file), (manifest.stat(str(file)), time.time_ns()))
+            if file := self._images[key].mapped_from:
+                self._mapped.setdefault(file, (manifest.stat(file), time.time_ns()))
             for note in self._images[key].notes:
                 self.notice(note)
         found = self._images[key]
@@ -388,11 +388,11 @@ class Harness:
     def _refuse_other_pixels(self, card: Card) -> None:
         """Raise DataError where the file that images are mapped from has been written since they were looked at."""
         images = self.images(card)
-        file = getattr(images.pixels, "filename", None)
-        if str(file) not in self._mapped:  # in memory, or pictures that are each held to their own sum when read
+        file = images.mapped_from
+        if file not in self._mapped:  # in memory, or pictures that are each held to their own sum when read
             return
-        signature, taken = self._mapped[str(file)]
-        touched = manifest.stat(str(file)) != signature or max(signature[1:3]) > taken - SLACK
+        signature, taken = self._mapped[file]
+        touched = manifest.stat(file) != signature or max(signature[1:3]) > taken - SLACK
         if touched and replace(images).fingerprint != images.fingerprint:
             raise DataError(f"{images.name}: {file} changed while this run read it; {AGAIN}")
 

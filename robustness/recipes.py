@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from robustness.cards import Card
 from robustness.classifiers import import_callable, inner, on_path, untrained
 from robustness.datasets.images import Images
 from robustness.errors import RobustnessError, StoreError, TrainingError
+from robustness.reads import Reads
 from robustness.store import Store
 
 __all__ = ["Job", "Recipe", "train"]
@@ -53,6 +55,8 @@ class Job:
     needs: Mapping[str, nn.Module] = field(default_factory=dict)
     log: Path | None = None
     key: str = ""
+    reads: Reads = field(default_factory=Reads)
+    """Hears which files the recipe reads."""
 
     def resume(self) -> dict[str, Any] | None:
         """
@@ -124,13 +128,13 @@ def train(card: Card, images: Images, job: Job, about: Mapping[str, str]) -> byt
     recipe = card.file.recipe
     if recipe is None:
         raise TrainingError(f"{card.path}: the card names no [recipe]")
-    with on_path(card.project):
+    with on_path(card.project), job.reads.listening():
         call: Recipe = import_callable(card, recipe.callable)
     threads = torch.get_num_threads()
     torch.set_num_threads(recipe.threads)
     started = time.perf_counter()
     try:
-        with randomness.own(job.seed):
+        with randomness.own(job.seed), job.reads.listening():
             module = call(untrained(card, images.classes), images, job, **recipe.arguments)
     except RobustnessError:
         raise
@@ -149,4 +153,5 @@ def train(card: Card, images: Images, job: Job, about: Mapping[str, str]) -> byt
         raise TrainingError(f"{card.name}: training gave non-finite weights in {', '.join(bad[:5])}")
     # Of one that was interrupted only the rest is known.
     seconds = {} if job.resumed else {"seconds": f"{time.perf_counter() - started:.1f}"}
-    return weights.to_bytes(state, {**about, **seconds})
+    heard = job.reads.digests()
+    return weights.to_bytes(state, {**about, **seconds, **({"reads": json.dumps(heard)} if heard else {})})

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from robustness import cards, files, sources, weights
 from robustness.damage import training
-from robustness.errors import CardError, DataMissing, ModelError
+from robustness.errors import CardError, DataMissing, ModelError, TrainingError
 from robustness.found import libraries
 from robustness.store import canonical
 
@@ -71,13 +71,7 @@ def _unseen(about: Mapping[str, str]) -> bool:
 
 def _as_made(harness: Harness, card: Card, key: str, path: Path) -> dict[str, str] | None:
     """Give what kept weights of a factory say of themselves, where they are whole and nothing behind them changed."""
-    if not intact(harness, path, key):
-        return None
-    about = weights.metadata(path)
-    if other := sources.changed(json.loads(about["reads"]), card.project):
-        harness.notice(f"{card.name}: {', '.join(other)} changed since its factory read it; its weights are taken anew")
-        return None
-    return about
+    return weights.metadata(path) if intact(harness, card, path, key) else None
 
 
 def _called(harness: Harness, card: Card, key: str) -> tuple[bytes, dict[str, str]]:
@@ -143,13 +137,13 @@ def by_recipe(harness: Harness, card: Card, *, by_command: bool = False) -> Path
     assert card.file.recipe is not None
     key = recipe_hash(harness, card)
     path = harness.store.path("weights", key)
-    if intact(harness, path, key):
+    if intact(harness, card, path, key):
         return path
     if card.file.recipe.starts == "by command" and not by_command:
         raise DataMissing(f"{card.name}: its weights are not trained", command=f"robustness train {card.name}")
     what = f"training {card.name} (seed {card.file.recipe.seed})"
     with harness.once(f"weights-{key}"), harness.store.alone(f"weights-{key}", what):
-        if not intact(harness, path, key):
+        if not intact(harness, card, path, key):
             path = _train(harness, card, key, what)
     return path
 
@@ -215,6 +209,7 @@ def _content(harness: Harness, card: Card, behind: tuple[Path, ...]) -> dict[str
 
 def _train(harness: Harness, card: Card, key: str, what: str) -> Path:
     from robustness import recipes
+    from robustness.reads import Reads
 
     assert card.file.recipe is not None
     images = training.learnt(harness.images(card, "train"), card.damage)
@@ -224,8 +219,11 @@ def _train(harness: Harness, card: Card, key: str, what: str) -> Path:
         job = recipes.Job(
             card.file.recipe.seed, kept, progress, harness.notices, harness.store, device=harness.device,
             needs=needs, log=harness.store.path("logs", key, "csv"), key=key,
+            reads=Reads(card.project, harness.known_otherwise(card)),
         )  # fmt: skip
         content = recipes.train(card, images, job, told_of(card, key, images))
+    if recipe_hash(harness, card) != key:
+        raise TrainingError(f"{card.name}: its recipe's code changed while it was trained; run again")
     path = harness.store.keep(harness.store.path("weights", key), content)
     harness.store.remove(kept)
     return path
@@ -242,14 +240,20 @@ def told_of(card: Card, key: str, images: Images) -> dict[str, str]:
     return {"recipe": key, "model": card.name, "seed": str(card.file.recipe.seed), "data": images.name}
 
 
-def intact(harness: Harness, path: Path, key: str) -> bool:
-    """Say whether a file of weights is there, whole and the key's own; else a notice says that it is made again."""
+def intact(harness: Harness, card: Card, path: Path, key: str) -> bool:
+    """
+    Say whether a file of weights is there, whole, the key's own, and no older than the files that its making read.
+
+    Else a notice says that it is made again.
+    """
     if not harness.store.holds(path):
         return False
     try:
         weights.verify(path)
         if (said := weights.metadata(path).get("recipe")) != key:
             raise ModelError(f"{path}: these are weights of another recipe ({(said or 'unnamed')[:12]})")
+        if other := sources.changed(json.loads(weights.metadata(path).get("reads", "{}")), card.project):
+            raise ModelError(f"{card.name}: its weights are older than {', '.join(other)}")
     except ModelError as error:
         harness.notice(f"{error}; made again")
         return False

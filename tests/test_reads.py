@@ -296,3 +296,19 @@ def test_nothing_is_heard_of_who_does_not_listen(tmp_path):
     (tmp_path / "c").write_text("c")
     assert set(one.digests()) == {"a", "b"}
     assert set(other.digests()) == {"a"}
+
+
+def test_what_a_recipe_reads_trains_anew(tmp_path):
+    """Catches: weights of an older configuration believed because the recipe's code is the same."""
+    body = "return net()\n\ndef recipe(module, images, job):\n    "
+    body += "module[1].bias.data[:] = json.loads((HERE / `fit.json`).read_text())[`bias`]\n    return module"
+    path = made(tmp_path, "", body)
+    module = path.read_text().partition('factory = "')[2].partition(":")[0]
+    path.write_text(path.read_text().replace("[data]", f'[recipe]\ncallable = "{module}:recipe"\n[data]'))
+    found = []
+    for bias in (1.0, 1.0, 2.0):
+        (tmp_path / "project" / "fit.json").write_text(json.dumps({"bias": bias}))
+        of = harness(path)
+        found.append((of.weights_hash(cards.load(path)), of.notices))
+    assert found[0][0] == found[1][0] != found[2][0]
+    assert [notices for _, notices in found] == [[], [], ["tiny: its weights are older than fit.json; made again"]]

@@ -87,6 +87,14 @@ class Images:
         """The share of the largest class: the accuracy of a classifier that always says it."""
         return float(np.bincount(self.labels).max() / len(self))
 
+    @property
+    def mapped_from(self) -> str:
+        """The file that the pixels are mapped from, so that who writes it changes them; "" where there is none."""
+        array: Any = self.pixels
+        while array is not None and not isinstance(array, np.memmap):
+            array = getattr(array, "base", None)
+        return "" if array is None else str(array.filename or "")
+
     def select(self, rows: npt.ArrayLike, name: str) -> Images:
         """Give some of these images; ``rows`` count from the first image of this set, in the order wanted."""
         try:
