@@ -207,7 +207,14 @@ class Session:
     def notices(self) -> list[str]:
         """What a reader must know, from this process and from all workers."""
         own = self.harness.notices if "harness" in self.__dict__ else []
-        return list(dict.fromkeys([*self.heard, *own]))
+        return list(dict.fromkeys([*self.heard, *own, *self._untested()]))
+
+    def _untested(self) -> list[str]:
+        """Say which cards no run of the suites tests; where it is all of them, the run is red."""
+        if "claim" not in self.asked or self.unreadable:
+            return []
+        empty = [card.name for card in self.cards if not (unheld(card) or list(card.claims()) or card.file.gate)]
+        return [f"{name}: its card neither sweeps nor claims anything: nothing of it was tested" for name in empty]
 
     def all_outcomes(self) -> list[ClaimOutcome]:
         """Give one outcome for every planned claim: of several tests' the worst, "never ran" where none was heard."""
@@ -252,8 +259,9 @@ class Session:
 
     def _unclaimed(self) -> Iterator[tuple[str, str]]:
         """Return the cards that hold a model to nothing: red for a CI, which asks by --robustness-strict."""
-        for card in self.cards:
-            if self.options.strict and not card.measured and not list(card.claims()) and card.file.gate is None:
+        asked = self.options.strict and "claim" in self.asked
+        for card in self.cards if asked else ():
+            if not card.measured and not list(card.claims()) and card.file.gate is None:
                 yield "nothing claimed", f"nothing is claimed of {card.name}, and no gate holds it: red where strict"
 
     def _reasons(self) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ import tomllib
 import numpy as np
 import pytest
 import safetensors.numpy
+from plugin_project import CARD
 
 HELD = ("suites", "--robustness-report=report.csv", "--robustness-report=report.md", "--robustness-report=report.json")
 
@@ -142,6 +143,10 @@ def test_a_card_with_neither_sweeps_nor_claims_is_red(project, weights):
     assert run.ret == 1
     assert "no claim was run: nothing is claimed of tiny, and nothing is swept" in " ".join(run.out.split())
     assert "next: `robustness init --claims` writes a card" in run.out
+    project.write("models/other.toml", CARD.replace('"tiny"', '"other"', 1))
+    both = project.run("suites")
+    assert both.ret == 0
+    assert "tiny: its card neither sweeps nor claims anything: nothing of it was tested" in both.summary
 
 
 def test_a_sweep_of_which_no_claim_is_possible_is_measured_beside_the_others(project, weights):
