@@ -213,8 +213,10 @@ class Session:
         """Say which cards no run of the suites tests; where it is all of them, the run is red."""
         if "claim" not in self.asked or self.unreadable:
             return []
-        empty = [card.name for card in self.cards if not (unheld(card) or list(card.claims()) or card.file.gate)]
-        return [f"{name}: its card neither sweeps nor claims anything: nothing of it was tested" for name in empty]
+        return [
+            f"{card.name}: its card neither sweeps nor claims anything: nothing of it was tested" for card in self.cards
+            if not unheld(card) and next(card.claims(), None) is None and card.file.gate is None
+        ]  # fmt: skip
 
     def all_outcomes(self) -> list[ClaimOutcome]:
         """Give one outcome for every planned claim: of several tests' the worst, "never ran" where none was heard."""
