@@ -93,23 +93,23 @@ def test_other():
 
 def test_mixed(project):
     """
-    Catches: claims that the controller does not know, beside other parameters or with names that pytest escapes;
+    Catches: claims that the controller does not know, beside other parameters or with hyphens in their names;
     skips and failures lost between processes.
     """
     far = CARD.replace('name = "digits"', 'name = "array"\nfile = "far.npz"')
-    far = far.replace('split = { kind = "balanced", per_class = 20 }', "").replace('"tiny"', '"größe-tiny"', 1)
+    far = far.replace('split = { kind = "balanced", per_class = 20 }', "").replace('"tiny"', '"far-tiny"', 1)
     project.fill().write("models/far.toml", far).write("test_mine.py", MIXED)
-    run = project.run("test_mine.py", "-n2", "--robustness-model=tiny", "--robustness-model=größe-tiny")
+    run = project.run("test_mine.py", "-n2", "--robustness-model=tiny", "--robustness-model=far-tiny")
     assert run.ret == 1
     assert "3 passed" not in run.out
     assert run.outcomes == {
         "tiny:clean:0:accuracy": "held",
         "tiny:clean:0:loss": "never ran",
-        "größe-tiny:clean:0:accuracy": "skipped",
-        "größe-tiny:clean:0:loss": "never ran",
+        "far-tiny:clean:0:accuracy": "skipped",
+        "far-tiny:clean:0:loss": "never ran",
     }
     assert "the test passed without `claim.check(evidence)`" in run.messages
-    assert "größe-tiny: 1 claim skipped: no far.npz in" in run.summary
+    assert "far-tiny: 1 claim skipped: no far.npz in" in run.summary
     assert "red because: 2 of 4 claims never ran" in run.summary
 
 
