@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+
+WORD = re.compile(r"\S{1000,}")
 
 
 class RobustnessError(Exception):
-    """The base of every error that the harness raises on purpose."""
+    """
+    The base of every error that the harness raises on purpose.
+
+    A value that goes on for a thousand characters is shown by its ends: a sentence is to be read.
+
+    >>> len(str(RobustnessError("`name` must be short, got " + "x" * 20_000)))
+    177
+    """
+
+    def __init__(self, *said: object) -> None:
+        super().__init__(*(WORD.sub(lambda found: f"{found[0][:100]}…{found[0][-50:]}", str(each)) for each in said))
 
 
 class CardError(RobustnessError):

@@ -135,12 +135,16 @@ def check_records(path: Path, tensors: Iterable[Tensor]) -> None:
     """
     if not zipfile.is_zipfile(path):
         return
-    with zipfile.ZipFile(path) as archive:
-        held = Counter(m.file_size for m in archive.infolist() if re.search(r"/(data|constants)/[^/]+$", m.filename))
     storages: dict[int, int] = {}
-    for tensor in tensors:
-        if not _is_sparse(tensor) and tensor.device.type == "cpu":
-            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+        for tensor in tensors:
+            if not _is_sparse(tensor) and tensor.device.type == "cpu":
+                storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+    except (RuntimeError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{path}: holds a tensor that has no values (torn); get or write it again") from error
+    held = Counter(m.file_size for m in members if re.search(r"/(data|constants)/[^/]+$", m.filename))
     if any(size for size in (Counter(storages.values()) - held)):
         raise ModelError(f"{path}: a tensor is larger than what the file holds of it (torn); get or write it again")
 

@@ -186,6 +186,27 @@ def test_a_tensor_is_no_larger_than_its_record(tmp_path):
         exported.load("torchscript", tmp_path / "short-ts.pt")
 
 
+def test_a_damaged_arrow_table_is_not_read(tmp_path):
+    """Arrow follows offsets without looking. Catches: a process that ends, or pixels of somebody else's memory."""
+    pytest.importorskip("datasets")
+    import fuzzed
+
+    fuzzed.write_huggingface(tmp_path)
+    (file,) = (tmp_path / "set").glob("*.arrow")
+    content = file.read_bytes()
+    sound = np.asarray(fuzzed._images(tmp_path, name="huggingface", folder="./set").pixels[np.arange(4)])
+    refused = 0
+    for start in range(0, len(content) - 8, 8):
+        damaged = content[:start] + (2**40 + 1).to_bytes(8, "little") + content[start + 8 :]
+        file.write_bytes(damaged)
+        try:
+            images = fuzzed._images(tmp_path, name="huggingface", folder="./set")
+            assert np.asarray(images.pixels[np.arange(len(images))]).shape[1:] == sound.shape[1:]
+        except DataError:
+            refused += 1
+    assert refused > 20
+
+
 # ------------------------------------------------------------------ nothing outside
 
 

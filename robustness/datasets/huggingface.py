@@ -61,6 +61,10 @@ class _Saved(tables.Rows):
 def _part(title: str, rows: Any, where: Path, spec: DataSpec, cache: Path, progress: Progress | None) -> Images:
     import datasets
 
+    try:
+        rows.data.validate(full=True)  # else a damaged offset has memory read that is none of the table's
+    except Exception as error:  # what Arrow says of damaged tables is of many kinds
+        raise DataError(f"{title}: a table of it is damaged ({error}); save it anew") from error
     there = list(rows.features)
     picture = tables.column(title, "`column` of [data.images]", spec.decoding.column, tables.PICTURES, there)
     label = tables.column(title, "`labels`", spec.labels, tables.LABELS, there)

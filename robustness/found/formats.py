@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from robustness import files
-from robustness.errors import ModelError
+from robustness.errors import ModelError, shown
 
 HEAD = 512
 """Bytes by which files are told apart."""
@@ -46,8 +46,8 @@ def shards(path: Path) -> dict[Path, list[str]]:
         placed = dict(files.parse_json(files.read_bytes(path))["weight_map"])
         found: dict[Path, list[str]] = {}
         for name, file in placed.items():
-            if PurePath(file).name != file:
-                raise ValueError(f"{file!r} must be a file beside it")
+            if PurePath(file).name != file or files.too_long(file):
+                raise ValueError(f"{shown(file)} must be a file beside it")
             found.setdefault(path.parent / file, []).append(name)
         return found
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -84,9 +84,13 @@ def whole_model(path: Path) -> str:
     if path.suffix == ".onnx":
         return f'an ONNX file is a whole model; write factory = "onnx:{path.name}"'
     if path.suffix != ".safetensors" and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
-                return f'a TorchScript file is a whole model; write factory = "torchscript:{path.name}"'
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except (zipfile.BadZipFile, NotImplementedError):
+            return "it is an archive that is torn; get or write it again"
+        if any(name.endswith("/constants.pkl") for name in names):
+            return f'a TorchScript file is a whole model; write factory = "torchscript:{path.name}"'
     return ""
 
 
