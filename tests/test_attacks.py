@@ -185,6 +185,55 @@ def test_pgd_is_its_definition(norm, targeted):
 
 
 @NORMS
+@pytest.mark.parametrize("worst_case", [False, True])
+def test_steps_of_a_linear_schedule_shorten_to_none(norm, worst_case):
+    """Against plain PyTorch. Catches: one length for all steps, a schedule that begins or ends a step off."""
+    module, (inputs, labels) = perceptron(scale=5), grey(low=0, high=1)
+    epsilon, steps, start = (
+        0.1,
+        5,
+        torch.from_numpy(weight_of(5, inputs.numel())).view(len(inputs), 1, *inputs.shape[1:]),
+    )
+    start = start / start.abs().max() / (1 if norm == "linf" else 12**0.5)
+    attack = PGD(norm=norm, steps=steps, relative_step=2.0, schedule="linear", worst_case=worst_case)
+    got = made(attack, Batch(module, inputs, labels, start), epsilon)
+
+    def project(x):
+        delta = x - inputs
+        length = delta.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        inside = delta.clamp(-epsilon, epsilon) if norm == "linf" else delta * (epsilon / length.clamp(min=epsilon))
+        return (inputs + inside).clamp(0, 1)
+
+    x, iterates = project(inputs + epsilon * start[:, 0]), []
+    for length in (2.0, 1.6, 1.2, 0.8, 0.4):
+        iterates.append(x)
+        x = x.detach().requires_grad_()
+        (ascent,) = torch.autograd.grad(F.cross_entropy(module(x), labels, reduction="sum"), x)
+        direction = ascent.sign() if norm == "linf" else F.normalize(ascent.flatten(1)).view_as(x)
+        x = project(x.detach() + length * epsilon * direction)
+    iterates.append(x)
+    if not worst_case:
+        assert torch.allclose(got, x, atol=1e-5)
+        return
+    misled = torch.stack([module(each).argmax(1) != labels for each in iterates])
+    assert 0 < misled.any(0).sum() < len(labels), "else this shows nothing"
+    for i in misled.any(0).nonzero().flatten().tolist():
+        assert torch.allclose(got[i], iterates[int(misled[:, i].int().argmax())][i], atol=1e-5), (
+            "the first that misleads"
+        )
+    assert torch.equal(module(got).argmax(1) != labels, misled.any(0))
+
+
+def test_a_schedule_that_is_constant_is_no_other_parameter():
+    """Catches: other keys, and other protocols of baselines, for the attacks that were there before schedules."""
+    assert "schedule" not in PGD().model_dump()
+    assert "schedule" not in PGD(schedule="constant").model_dump(exclude={"kind"})
+    table = PGD(schedule="linear").model_dump()
+    assert table["schedule"] == "linear"
+    assert PGD(**table) == PGD(schedule="linear")
+
+
+@NORMS
 def test_i_fgsm_is_pgd_with_steps_of_epsilon_over_steps(norm):
     module, (inputs, labels) = perceptron(), grey()
     due = pgd(module, inputs, labels, epsilon=0.2, step_size=0.05, steps=4, norm=norm)

@@ -32,7 +32,7 @@ def test_strengths_fit_the_images():
     assert max(large["pgd"]["strengths"]) == round(4 / 255, 4)
     assert max(large["blur"]["strengths"]) > 3 * max(small["blur"]["strengths"])
     assert list(small) == ["normal", "uniform", "fgsm", "pgd", "brightness", "contrast", "blur"]
-    assert small["pgd"]["steps"] == 10
+    assert (small["pgd"]["steps"], small["pgd"]["schedule"]) == (20, "linear")
 
 
 @pytest.mark.parametrize(
@@ -119,15 +119,15 @@ def listed(capsys, *arguments):
 
 def test_passes_are_those_of_the_arithmetic(capsys):
     """
-    A pass a strength; FGSM one forward and one backward more; PGD-k k of both for each strength.
+    A pass a strength; FGSM one forward and one backward more; PGD-k k of both for each strength, and a last look.
 
     Catches: trials of the model counted in, batches counted for images, restarts forgotten.
     """
     rows = listed(capsys)
     assert rows["quick", "normal"] == (3, 0)
     assert rows["quick", "fgsm"] == (3 + 1, 1)
-    assert rows["default", "pgd"] == (4 * 10 + 4, 4 * 10)
-    assert rows["quick", "in all"] == (16, 6)
+    assert rows["default", "pgd"] == (4 * (20 + 1) + 4, 4 * 20)
+    assert rows["quick", "in all"] == (32, 21)
 
 
 def test_a_projects_own_profiles_are_listed_and_their_mistakes_said(tmp_path, monkeypatch, capsys):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from robustness.perturbations.attack import GradientAttack, Loss, Norm
 from robustness.perturbations.base import Batch, Perturb
@@ -129,6 +129,10 @@ class Iterated(GradientAttack):
         """Give the length of a step, as a share of the budget."""
         return 1 / self.steps
 
+    def length(self, i: int) -> float:
+        """Return how many of these steps step i is as long as."""
+        return 1.0
+
     def starts(self, batch: Batch) -> list[Tensor | None]:
         """Give where each run begins, as a change in the unit ball; None is the image itself."""
         return [None]
@@ -150,7 +154,7 @@ class Iterated(GradientAttack):
 
         def perturb(strength: float | Tensor, out: Tensor) -> Tensor:
             step = Steps(batch.inputs, strength, self.step() * strength, self.norm)
-            return self.run(batch, step, Course(starts, first, ascent, targets), out)
+            return self.run(batch, step, Course(starts, first, ascent, targets, self.length), out)
 
         return perturb
 
@@ -167,14 +171,14 @@ class Course:
     """
     Where the runs of a batch begin, the gradient at the images themselves if all begin there, and at any other.
 
-    ``length`` says how many of the usual steps step i is as long as; all are as long as one where there is none.
+    ``length`` returns how many of the usual steps step i is as long as.
     """
 
     starts: list[Tensor | None]
     first: tuple[Tensor, Tensor] | None
     gradient: Callable[[Tensor, int, Tensor | None], tuple[Tensor, Tensor]]
     targets: Tensor | None
-    length: Callable[[int], float] | None = None
+    length: Callable[[int], float]
 
     def begin(self, step: Steps, start: Tensor | None) -> Tensor:
         """Give the images that a run begins with."""
@@ -188,8 +192,8 @@ class Course:
 
     def along(self, i: int, step: Steps, perturbed: Tensor, gradient: Tensor, out: Tensor | None = None) -> Tensor:
         """Go step i into ``out``; the first gradient is spared, for all strengths begin with it."""
-        if self.length is not None:
-            step = replace(step, step_size=step.step_size * self.length(i))
+        if (length := self.length(i)) != 1:
+            step = replace(step, step_size=step.step_size * length)
         return step.along(perturbed, gradient, out=out, spend=i > 0 or self.first is None)
 
 
@@ -209,15 +213,20 @@ class PGD(Iterated):
     PGD from random starts; of several ``restarts`` each image keeps the one with the largest loss, fooled before not.
 
     With ``worst_case`` an image that is misled at any step stays there, and a batch of which all are is done: for
-    worst-case accuracy. Without it every image gets all steps, which accuracy at ε asks for.
+    worst-case accuracy. Without it every image gets all steps, which accuracy at ε asks for. With ``schedule`` =
+    "linear" steps shorten: step i (from 0) has length ``relative_step``·ε·(1 − i/``steps``).
 
     >>> PGD(steps=40, relative_step=0.1).step()
     0.1
+    >>> [PGD(steps=4, schedule="linear").length(i) for i in range(4)]
+    [1.0, 0.75, 0.5, 0.25]
     """
 
     kind: Literal["pgd"] = "pgd"
     relative_step: Positive = 0.25
-    """The length of a step, as a share of ε."""
+    """The length of a step, or of the first of a linear schedule, as a share of ε."""
+    schedule: Literal["constant", "linear"] = "constant"
+    """How long the steps are: all alike, or from the first on ever shorter, down to none."""
     random_start: bool = True
     """Whether a run begins at a random point of the ball, or at the image."""
     restarts: PositiveInt = 1
@@ -236,6 +245,16 @@ class PGD(Iterated):
     def step(self) -> float:
         """Give the length of a step, as a share of the budget."""
         return self.relative_step
+
+    @model_serializer(mode="wrap")
+    def _table(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Return the parameters; without the schedule that all had before there was one, so that keys stay the same."""
+        table: dict[str, Any] = plain(self)
+        return {name: value for name, value in table.items() if (name, value) != ("schedule", "constant")}
+
+    def length(self, i: int) -> float:
+        """Return how many of the first step step i is as long as."""
+        return 1.0 if self.schedule == "constant" else 1 - i / self.steps
 
     def gradients(self, strengths: Sequence[object]) -> int:
         """One a step, in each run."""
@@ -332,7 +351,7 @@ class Adaptive(PGD):
                 loss: Loss = "selective" if i and weight else "adaptive"
                 return of_rows(batch, perturbed, rows, loss=loss, targets=course.targets, weight=weight)
 
-            length = self.length if weight else None
+            length = self.evading_length if weight else self.length
             within = replace(step, epsilon=radius * step.epsilon, step_size=radius * step.step_size)
             self.runs(within, Course(course.starts, None, ascent, course.targets, length), out, worst)
         return out.copy_(worst.images)
@@ -341,6 +360,6 @@ class Adaptive(PGD):
         """One a step, in each run."""
         return super().gradients(strengths) * len(self.radii) * len(self.weights)
 
-    def length(self, i: int) -> float:
+    def evading_length(self, i: int) -> float:
         """Give the length of step i of a run that evades, in steps of PGD: twice one, then less and less."""
         return 2 * (1 - i / self.steps)
