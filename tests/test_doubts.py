@@ -18,6 +18,9 @@ from robustness.doubts import forward, permuted
 from robustness.doubts.look import look
 from robustness.errors import CardError
 from robustness.modules import state_hash
+from robustness.perturbations import IFGSM
+from robustness.schema import SweepTable
+from robustness.sweep_profiles import PGD
 
 EPSILON = 0.2
 SUITE = helpers.ROOT / "suites" / "test_doubts.py"
@@ -74,8 +77,11 @@ BROKEN = {
 }
 
 
-def doubted(model, epsilon=EPSILON, **given):
-    found = look(model, helpers.digits(30), epsilon=epsilon, **given)
+ATTACKS = {"pgd": SweepTable.model_validate({**PGD, "strengths": [0.1]}).perturbation}
+
+
+def doubted(model, epsilon=EPSILON, attacks=ATTACKS, **given):
+    found = look(model, helpers.digits(30), epsilon=epsilon, attacks=attacks, **given)
     return {name for name, one in found.items() if one["doubted"]}, found
 
 
@@ -87,7 +93,7 @@ def test_a_healthy_model_raises_none(healthy):
     assert all(one["doubted"] is False for one in found.values()), found
     assert state_hash(healthy) == before
     assert all(p.grad is None for p in healthy.parameters())
-    assert look(healthy, helpers.digits(30), epsilon=EPSILON, source=Around(healthy)) == found
+    assert look(healthy, helpers.digits(30), epsilon=EPSILON, attacks=ATTACKS, source=Around(healthy)) == found
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -175,6 +181,42 @@ def test_large_images_take_little_memory():
     assert "of 60 images" in found["permuted classes"]["seen"]  # of 16 chance alone would explain all
     assert max(passed) <= 16
     assert max(kept) <= 16
+
+
+def test_a_weak_attack_is_named_and_not_the_model(healthy):
+    """Catches: the model blamed for its card's attack, one weak attack behind a strong one, no word of which it is."""
+    raised, found = doubted(healthy, attacks={**ATTACKS, "short": IFGSM(steps=1)})
+    assert raised == set(), "one step of ε is enough on a model that is all but linear"
+    raised, found = doubted(healthy, attacks={**ATTACKS, "short": Short()})
+    assert raised == {"weak attack", "attack weaker than FGSM"}
+    assert re.match(
+        r"attack `pgd` finds 40, attack `short` is too weak: it finds \d+ \(of 40", found["weak attack"]["seen"]
+    )
+    assert found["attack weaker than FGSM"]["seen"].startswith("at ε 0.2 attack `short` misleads")
+    assert "pgd-40 finds 40" in found["misses planted examples"]["seen"]
+
+
+class Short(IFGSM):
+    """Steps that sum to a tenth of the budget."""
+
+    def step(self):
+        return 0.1 / self.steps
+
+
+def test_attacks_on_a_model_that_hides_its_gradients_are_not_blamed(healthy):
+    raised, found = doubted(Around(healthy, before=backwards(lambda x: True)))
+    assert "misses planted examples" in raised
+    assert found["weak attack"] == {
+        "seen": "not looked for: a strong attack misses planted examples as well", "doubted": None,
+    }  # fmt: skip
+
+
+def test_without_an_attack_none_is_tested(healthy):
+    raised, found = doubted(healthy, attacks=None)
+    assert raised == set()
+    assert {name for name, one in found.items() if one["doubted"] is None} == {
+        "transfer beats white-box", "weak attack", "attack weaker than FGSM",
+    }  # fmt: skip
 
 
 def test_transfer_beats_white_box(healthy):

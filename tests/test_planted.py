@@ -5,15 +5,19 @@ import sys
 from textwrap import dedent
 
 import helpers
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from robustness import cards
 from robustness.doubts.planted import plant, strength
 from robustness.errors import ModelError
+from robustness.harness import Harness
 from robustness.modules import state_hash
-from robustness.perturbations import PGD, Batch
+from robustness.perturbations import PGD, Adaptive, Batch
 from robustness.perturbations.iterated import pgd
+from robustness.store import Store
 
 EPSILON, COUNT = 0.1, 100
 
@@ -35,6 +39,20 @@ def inputs():
 @pytest.fixture(scope="module")
 def planted(model, inputs):
     return plant(model, inputs, epsilon=EPSILON)
+
+
+def swept(perturbation, planted=None):
+    def attack(module, inputs, labels):
+        drawn = perturbation.draw(np.random.default_rng(0), tuple(inputs.shape))
+        batch = Batch(module, inputs, labels, None if drawn is None else torch.from_numpy(drawn))
+        if planted is not None:
+            batch.decision = planted.decision
+        with torch.no_grad():
+            return perturbation.prepare(batch)(
+                EPSILON if planted is None else planted.epsilon, torch.empty_like(inputs)
+            )
+
+    return attack
 
 
 def steps(count, size=0.25):
@@ -75,13 +93,7 @@ def test_pgd_finds_nearly_all_and_chance_few(planted):
 
 
 def test_the_sweeps_own_pgd_finds_them_too(planted):
-    def attack(module, inputs, labels):
-        with torch.no_grad():
-            return PGD(steps=20, random_start=False).prepare(Batch(module, inputs, labels))(
-                EPSILON, torch.empty_like(inputs)
-            )
-
-    said = strength(planted, attack)
+    said = strength(planted, swept(PGD(steps=20, random_start=False)))
     assert said["found"] >= 0.95 * said["planted"]
 
 
@@ -123,9 +135,59 @@ def test_the_same_seed_plants_the_same(model, inputs):
     assert not torch.equal(one.examples, other.examples)
 
 
-def test_an_attack_that_leaves_images_out_is_told(planted):
-    with pytest.raises(ValueError, match="an attack under test must leave no image out"):
-        strength(planted, lambda module, inputs, labels: module(inputs[:2]))
+def test_some_of_the_images_are_read_by_their_own_last_layers(planted):
+    """Catches: an attack that goes on with what resists alone, and is shown the readouts of other images."""
+    rows = torch.tensor([7, 2, 31, 2])
+    for images in (planted.inputs, planted.examples):
+        assert torch.allclose(planted.module(images[rows]), planted.module(images)[rows], atol=1e-4)
+
+
+def test_an_attack_that_stops_at_what_it_has_misled_finds_them(planted):
+    counts = strength(planted, swept(PGD(steps=20, random_start=False, worst_case=True)), tries=1)
+    assert counts["found"] >= 0.95 * counts["planted"]
+
+
+def test_examples_are_the_harder_the_nearer_the_boundary_lies(planted):
+    """The image keeps its logits; the example's are (1 − c) of the way on. Catches: a scale that moves with it."""
+    near, example = (planted.module.readout.scores[:, i] for i in (1, 2))
+    first = planted.module(planted.inputs)[:, 1]
+    reached = []
+    for closeness in (0.5, 0.9, 0.999):
+        harder = planted.at(closeness)
+        assert torch.allclose(harder.module(planted.inputs)[:, 1], first, rtol=1e-3, atol=1e-3)
+        logits = harder.module(planted.examples)[:, 1].double()
+        bound = near + closeness * (example - near)
+        due = -first.double() * (example - bound) / (bound - planted.module.readout.scores[:, 0])
+        assert torch.allclose(logits, due, rtol=0.02, atol=2e-3)
+        reached.append(logits)
+    assert (reached[0] > reached[1]).all()
+    assert (reached[1] > reached[2]).all()
+    with pytest.raises(ValueError, match="`closeness` must lie between 0 and 1, got 1"):
+        planted.at(1)
+
+
+def test_under_a_detector_examples_are_kept_and_what_it_discards_has_found_nothing(tmp_path):
+    """On a shipped model that tells attacks: examples lie where its own detector keeps them, and PGD is discarded."""
+    card = cards.load(helpers.ROOT / "models" / "digits-2n.toml")
+    harness = Harness(Store(tmp_path), tmp_path, threads=1)
+    module, decision = harness.classifier(card).module.eval(), card.file.model.decision
+    inputs = torch.from_numpy(harness.images(card).batch(0, 20))
+    there = plant(module, inputs, epsilon=0.05, decision=decision, closeness=0.5)
+    assert len(there.inputs) >= 10
+    with torch.no_grad():
+        passed = decision.log_passed(module(there.examples))
+        assert (passed >= decision.log_threshold).all()
+        logits = there.module(there.examples)
+    assert torch.allclose(there.decision.log_passed(logits), passed, atol=1e-3)
+    plain = PGD(steps=20, relative_step=2.0, schedule="linear", worst_case=True)
+    evading = Adaptive(steps=10, random_start=False)
+    found = {
+        (name, kept): strength(there, swept(attack, there), tries=1, evading=kept)["found"]
+        for name, attack in (("plain", plain), ("evading", evading)) for kept in (True, False)
+    }  # fmt: skip
+    assert found["evading", True] >= 0.95 * len(there.inputs)
+    assert found["plain", False] >= 0.95 * len(there.inputs)
+    assert found["plain", True] <= 0.7 * len(there.inputs)
 
 
 @pytest.mark.parametrize(

@@ -77,9 +77,22 @@ DOUBTS = {
         "give the classifier without its last softmax or sigmoid",
     ),
     "misses planted examples": Doubt(
-        "adversarial examples were put there by refitting the last layer (Zimmermann et al. 2022), and the attack does "
-        "not find them; nor will it find those of the model",
-        "take more or smaller steps, restarts, or the margin loss, until it finds at least 95 %",
+        "adversarial examples were put there by refitting the last layer (Zimmermann et al. 2022), and a strong attack "
+        "does not find them: the model hides its gradients, and its own adversarial examples will not be found either",
+        "look for what hides gradients before the last layer (a step, rounding, randomness, a wrong derivative); "
+        "attack through a smoothed copy (BPDA, EOT), or by examples made on another model",
+    ),
+    "weak attack": Doubt(
+        "the attack misses planted examples that a stronger one finds on this model: it is the attack that is too "
+        "weak, and accuracy under it is too high",
+        'in the card or profile, give the attack of that name steps = 20, relative_step = 2.0, schedule = "linear" and '
+        'worst_case = true; then more steps, restarts, or loss = "margin"',
+    ),
+    "attack weaker than FGSM": Doubt(
+        "many steps should mislead at least as many images as one does at the same ε: accuracy under the attack is too "
+        "high",
+        "in the card or profile, change the attack of that name: steps whose lengths sum to more than ε, more of them, "
+        "worst_case = true, or another loss",
     ),
     "no better than chance": Doubt(
         "a model that knows nothing loses nothing under attack; no number here says anything of robustness",

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustness.decisions import Decision
+from robustness.decisions import Decision, Filtering
 from robustness.doubts import planted
 from robustness.doubts.trial import Answers, NotLookedFor, Trial, answer, perturb
 from robustness.draws import Purpose, generator
-from robustness.perturbations import FGSM, PGD, Batch, Perturbation
-from robustness.perturbations.attack import Loss
+from robustness.perturbations import FGSM, PGD, Adaptive, Batch, Perturbation
+from robustness.perturbations.attack import EVADING, Loss
 from robustness.perturbations.fgsm import steepest
 from robustness.perturbations.iterated import Steps
 from robustness.weights import five
@@ -29,9 +29,15 @@ FLAT, OF_FLAT = 0.1, 0.04
 """Probabilities are flat if confidence is above chance by less than this share of what accuracy is; what they allow."""
 SPARED = 0.05
 PLANTED, ENOUGH, CHANCE = 40, 0.95, 0.5
+CLOSENESS = (0.5, 0.75, 0.9, 0.999)
+"""Where the boundary of planted examples lies, on the way to them: the examples get harder."""
+HALVINGS = 3
 STEPS = 10
 SIZES, APART = (0.1 / 255, 0.5 / 255, 2 / 255, 8 / 255), 0.5
 """Sizes of the steps of differences, and the share of what these show that gradients may miss: each bends somewhere."""
+STRONG = PGD(steps=4 * STEPS, relative_step=2.0, schedule="linear", worst_case=True)
+"""What finds all planted examples unless gradients are masked: on sound networks more than 40 steps of ε/10, thrice."""
+NO_ATTACK = "the card has no iterated attack of its own (L∞, native strengths)"
 
 
 def of_gradients(trial: Trial) -> Answers:
@@ -172,23 +178,85 @@ def of_no_bound(trial: Trial) -> Answers:
     return {"boundless budget survived": answer(left > SPARED, f"accuracy {left:.1%} under PGD-{4 * STEPS} at ε 1")}
 
 
+def of_own_attacks(trial: Trial, attacks: Mapping[str, Perturbation]) -> Answers:
+    """Hold the card's own attacks against FGSM."""
+    if not attacks:
+        raise NotLookedFor(NO_ATTACK)
+    few = trial.of_first(PLANTED)
+    each = [
+        few.weaker(
+            f"attack `{name}`", few.shares(attack, evading=_evades(attack)),
+            "FGSM", few.shares(FGSM(), evading=_evades(attack)),
+        )
+        for name, attack in attacks.items()
+    ]  # fmt: skip
+    said = [one for one in each if one["doubted"]] or each
+    return {"attack weaker than FGSM": answer(said[0]["doubted"], "; ".join(one["seen"] for one in said))}
+
+
 def of_planted(trial: Trial, attacks: Mapping[str, Perturbation]) -> Answers:
-    """Let attacks look for planted examples."""
-    size = trial.budgets[0]  # random corners find more of them at larger ones
-    there = planted.plant(trial.model, trial.inputs[:PLANTED].clone(), epsilon=size, seed=trial.seed)
+    """Let a strong attack look for planted examples, and the card's own for the hardest of which that one finds all."""
+    there = _planted(trial)
+    strong = Adaptive(steps=4 * STEPS) if isinstance(there.decision, Filtering) else STRONG
 
-    def run(perturbation: Perturbation, module: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
-        return perturb(Batch(module, inputs, labels, trial.drawn(perturbation, len(inputs))), perturbation, size)
+    def count(at: planted.Planted, attack: Perturbation) -> dict[str, int]:
+        def run(module: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+            drawn = trial.drawn(attack, len(inputs))
+            return perturb(
+                Batch(module, inputs, labels, drawn, decision=at.decision, at_once=trial.at_once), attack, at.epsilon
+            )
 
-    listed, weak = [], False
-    for name, perturbation in attacks.items():
-        counts = planted.strength(there, lambda *each, p=perturbation: run(p, *each))
-        listed.append(f"{name} finds {counts['found']}")
-        weak |= counts["found"] < ENOUGH * counts["planted"]
+        return planted.strength(at, run, evading=_evades(attack) or attack is strong)
+
+    tested: tuple[planted.Planted, dict[str, int]] | None = None
+    for closeness in CLOSENESS:
+        counts = count(at := there.at(closeness), strong)
+        if counts["by chance"] > CHANCE * counts["planted"]:
+            continue
+        if tested is None or counts["found"] == counts["planted"]:
+            tested = at, counts
+        if counts["found"] < counts["planted"]:
+            break
+    what = f"{len(there.inputs)} planted examples at ε {there.epsilon:g}"
+    if tested is None:
+        raise NotLookedFor(f"random corners find more than half of {what}: they are too easy to find")
+    at, counts = tested
     seen = (
-        f"of {counts['planted']} planted examples at ε {size:g} {', '.join(listed)}; "
-        f"random corners {counts['by chance']}"
+        f"of {what} {strong.kind}-{4 * STEPS} finds {counts['found']}, random corners {counts['by chance']} "
+        f"(boundary at {at.module.readout.closeness:g} of the way)"
     )
-    if counts["by chance"] > CHANCE * counts["planted"]:
-        raise NotLookedFor(f"too easy to find: {seen}")
-    return {"misses planted examples": answer(weak, seen)}
+    missed = counts["found"] < ENOUGH * counts["planted"]
+    answers = {"misses planted examples": answer(missed, seen)}
+    if missed or not attacks:
+        why = "a strong attack misses planted examples as well" if missed else NO_ATTACK
+        return {**answers, "weak attack": {"seen": f"not looked for: {why}", "doubted": None}}
+    found = {name: count(at, attack)["found"] for name, attack in attacks.items()}
+    weak = {name: each for name, each in found.items() if each < ENOUGH * counts["planted"]}
+    listed = ", ".join(
+        f"attack `{name}` {'is too weak: it ' if name in weak else ''}finds {each}" for name, each in found.items()
+    )
+    return {**answers, "weak attack": answer(bool(weak), f"{listed} ({seen})")}
+
+
+def _planted(trial: Trial) -> planted.Planted:
+    """Plant examples at the least budget; under a detector at less, until half of them have a corner that it keeps."""
+    few, size = trial.inputs[:PLANTED].clone(), trial.budgets[0]  # random corners find more of them at larger ones
+    sizes = [size / 2**i for i in range(HALVINGS + 1 if isinstance(trial.decision, Filtering) else 1)]
+    most: planted.Planted | None = None
+    for size in sizes:
+        try:
+            there = planted.plant(trial.model, few, epsilon=size, decision=trial.decision, seed=trial.seed)
+        except planted.CannotPlant:
+            if most is None and size == sizes[-1]:
+                raise
+            continue
+        if most is None or len(there.inputs) > len(most.inputs):
+            most = there
+        if 2 * len(there.inputs) >= len(few):
+            break
+    assert most is not None
+    return most
+
+
+def _evades(attack: Perturbation) -> bool:
+    return getattr(attack, "loss", None) in EVADING

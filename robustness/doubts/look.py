@@ -17,7 +17,7 @@ from robustness.doubts.planted import CannotPlant
 from robustness.doubts.trial import ROOM, Answers, NotLookedFor, Trial, sentence, size_of
 from robustness.errors import GradientError
 from robustness.modules import undisturbed
-from robustness.perturbations import PGD, Perturbation
+from robustness.perturbations import Perturbation
 from robustness.sweep import together
 from robustness.sweep.batches import one_thread
 
@@ -50,7 +50,7 @@ def look(
 
     With ``attacked`` false, for those alone that a few passes show: of the forward pass and of its gradients.
 
-    ``attacks`` are those whose strength is tested on planted examples (default: PGD with 20 steps), ``source`` is
+    ``attacks`` are those of a card, whose strength is tested on planted examples and against FGSM; ``source`` is
     another model, for transfer, ``predictions`` are the classes that a clean sweep has said of all images, −1 if none.
     Return plain values by doubt: what was ``seen``, whether it is ``doubted`` (None if
     it could not be looked for), and ``broken``, true, if an error is the reason: no doubt takes another with it.
@@ -63,7 +63,7 @@ def look(
     True
     """
     spread, count = min(count or COUNT, len(images)), min(count or _affordable(images), len(images))
-    tested = dict(attacks or {f"pgd-{2 * attacks_.STEPS}": PGD(steps=2 * attacks_.STEPS, random_start=False)})
+    tested = dict(attacks or {})
     with one_thread(), undisturbed(together(classifier, source, None), device) as lent:
         trial = Trial(
             lent["classifier"],
@@ -107,7 +107,8 @@ def look(
             (("transfer beats white-box",), lambda: attacks_.of_transfer(trial, other)),
             (("loss does not rise",), lambda: attacks_.of_the_loss(trial)),
             (("boundless budget survived",), lambda: attacks_.of_no_bound(trial)),
-            (("misses planted examples",), lambda: attacks_.of_planted(trial, tested)),
+            (("misses planted examples", "weak attack"), lambda: attacks_.of_planted(trial, tested)),
+            (("attack weaker than FGSM",), lambda: attacks_.of_own_attacks(trial, tested)),
         ]
         last: list[Look] = [
             (("outputs that are no numbers",), lambda: forward.of_numbers(trial)),

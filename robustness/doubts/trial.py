@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from robustness.decisions import Decision
+from robustness.decisions import Decision, Filtering
 from robustness.draws import Purpose, generator
 from robustness.errors import RobustnessError
 from robustness.gradients import gradient
@@ -113,15 +113,31 @@ class Trial:
         ]
         return torch.cat([each for each, _ in parts]), torch.cat([logits for _, logits in parts])
 
-    def shares(self, attack: Perturbation, source: tuple[nn.Module, Decision] | None = None) -> list[float]:
-        """Return the share of the images that an attack misleads at each budget."""
-        return [float(self.hits(attack, budget, source).float().mean()) for budget in self.budgets]
+    def of_first(self, count: int) -> Trial:
+        """Return the same on the first images alone."""
+        return Trial(self.model, self.inputs[:count], self.labels[:count], self.decision, self.epsilon, self.seed)
 
-    def hits(self, attack: Perturbation, size: float, source: tuple[nn.Module, Decision] | None = None) -> Tensor:
+    def shares(
+        self, attack: Perturbation, source: tuple[nn.Module, Decision] | None = None, *, evading: bool = False
+    ) -> list[float]:
+        """Return the share of the images that an attack misleads at each budget; ``evading``: and are not discarded."""
+        return [float(self.hits(attack, size, source, evading=evading).float().mean()) for size in self.budgets]
+
+    def hits(
+        self,
+        attack: Perturbation,
+        size: float,
+        source: tuple[nn.Module, Decision] | None = None,
+        *,
+        evading: bool = False,
+    ) -> Tensor:
         """Return which images an attack misleads, (N,); what has been tried is not tried again."""
-        key = f"{source is not None} {size} {attack.model_dump_json()}"
+        key = f"{source is not None} {evading} {size} {attack.model_dump_json()}"
         if key not in self._hits:
-            self._hits[key] = ~self.right(self.perturbed(attack, size, source))
+            images = self.perturbed(attack, size, source)
+            self._hits[key] = ~self.right(images)
+            if evading and isinstance(self.decision, Filtering):
+                self._hits[key] &= self.decision.log_passed(self.outputs(images)) >= self.decision.log_threshold
         return self._hits[key]
 
     def perturbed(self, attack: Perturbation, size: float, source: tuple[nn.Module, Decision] | None = None) -> Tensor:
