@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     VALIDATION = 8
     EXAMPLES = 9
     DAMAGE = 10
+    SEARCH = 11
 
 
 def generator(seed: int, purpose: Purpose, chunk: int = 0) -> np.random.Generator:

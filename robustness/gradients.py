@@ -13,6 +13,8 @@ from robustness.perturbations.base import Batch
 
 ZERO, NON_FINITE, MARGIN = "zero gradients", "non-finite gradients", "margin gradients"
 """What is counted of a sweep: images without any gradient, with one that is no number, with the margin's instead."""
+STUCK, SURVIVED = "zero gradients, stuck", "zero gradients, searched"
+"""And of those without any: images that are not misled yet, and those that a search without gradients left so."""
 
 NOT_DIFFERENTIABLE = (
     "the model's outputs do not depend on the images differentiably (a step, an argmax, a detach, NumPy?); "
@@ -77,6 +79,15 @@ def objective(
     # What is reached already is left out, unless both are: then both may grow.
     apart = misleads != undetected
     return value.masked_fill(misleads & apart, 0) + weight * passed.masked_fill(undetected & apart, 0)
+
+
+def misleads(logits: Tensor, labels: Tensor, targets: Tensor | None, decision: Decision, loss: Loss) -> Tensor:
+    """Return whether an attack has what it is to reach, (N,): another class, or its target's; ``adaptive``: kept."""
+    predictions = decision.predictions(logits)
+    misled = predictions != labels if targets is None else predictions == targets
+    if loss in EVADING and isinstance(decision, Filtering):
+        misled &= decision.log_passed(logits) >= decision.log_threshold
+    return misled
 
 
 def gradient(
@@ -171,6 +182,9 @@ def _swept(
         found = found.masked_fill(bad.view(-1, *(1,) * (found.dim() - 1)), 0)
     if bool((zero := size == 0).any()):
         batch.count(ZERO, zero, rows.start)
+        stuck = zero & ~misleads(logits.detach(), labels, targets, batch.decision, loss)  # the others need none
+        if bool(stuck.any()):
+            batch.count(STUCK, stuck, rows.start)
     return found, logits.detach()
 
 

@@ -22,12 +22,21 @@ SENTENCES = {
     "non-finite gradients": "non-finite gradients for",
     "non-finite perturbations": "the generator gives no numbers for",
     "zero gradients": "no gradient (neither cross-entropy's nor the margin's) for",
+    "zero gradients, stuck": "without a gradient, and still right, were",
+    "zero gradients, searched": "a search without gradients found nothing for",
     "margin gradients": "the margin's gradient was taken, for cross-entropy's is zero, for",
 }
 """What is counted, and how it is said."""
 
-SHARES = {UNREACHED: 0.01, "zero gradients": 0.01, "non-finite gradients": 0.0, "non-finite perturbations": 0.0}
-"""Above these shares of the images a cell errors; what stands in none is only noted."""
+SHARES = {
+    UNREACHED: 0.01,
+    "zero gradients": 0.5,
+    "zero gradients, stuck": 0.01,
+    "zero gradients, searched": 0.05,
+    "non-finite gradients": 0.0,
+    "non-finite perturbations": 0.0,
+}
+"""Above these shares of the images a cell errors; what stands in none is only noted. A search settles who is stuck."""
 
 
 class Outcomes:

@@ -9,7 +9,7 @@ from torch import nn
 from robustness.decisions import Argmax, Bin, Null, TwoN
 from robustness.draws import Purpose, generator
 from robustness.errors import GradientError
-from robustness.gradients import MARGIN, NON_FINITE, ZERO, gradient, objective, swept
+from robustness.gradients import MARGIN, NON_FINITE, STUCK, ZERO, gradient, objective, swept
 from robustness.perturbations import FGSM, PGD, STG, Adaptive, Batch
 from robustness.perturbations.attack import EVADING
 from robustness.perturbations.fgsm import fgsm
@@ -181,10 +181,10 @@ def test_what_a_sweep_must_not_pass_over_in_silence_is_counted():
     batch = Batch(Planted(), inputs, labels, size=8)
     found, logits = swept(batch)
     direction = found.flatten(1).sign()
-    assert counts(batch) == {MARGIN: 2, ZERO: 1, NON_FINITE: 3}
+    assert counts(batch) == {MARGIN: 2, ZERO: 1, STUCK: 1, NON_FINITE: 3}
     swept(batch)
     swept(batch)
-    assert counts(batch) == {MARGIN: 2, ZERO: 1, NON_FINITE: 3}, "each image once, however many steps"
+    assert counts(batch) == {MARGIN: 2, ZERO: 1, STUCK: 1, NON_FINITE: 3}, "each image once, however many steps"
     assert counts(batch) == {}
     along = Planted.weight.sign()
     due = torch.stack([along, along, along, *[torch.zeros(4)] * 4, along, along, *[torch.zeros(4)] * 2])

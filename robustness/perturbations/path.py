@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robustness.gradients import MARGIN, NON_FINITE, ZERO, differentiated, objective, outputs
+from robustness.gradients import MARGIN, NON_FINITE, STUCK, ZERO, differentiated, objective, outputs
 from robustness.perturbations.base import Batch
 
 
@@ -74,4 +74,5 @@ class Path:
         batch.count(NON_FINITE, bad & self._going)
         if not self._steps:  # later on a path may end where nothing is left to be done
             batch.count(ZERO, size == 0)
+            batch.count(STUCK, self._going & (size == 0))
         return found.masked_fill(bad[:, None], 0), logits.detach()

@@ -7,9 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from robustness.decisions import Filtering
-from robustness.gradients import objective, outputs
-from robustness.perturbations.attack import EVADING, Loss
+from robustness.gradients import misleads, objective, outputs
+from robustness.perturbations.attack import Loss
 from robustness.perturbations.base import Batch
 
 
@@ -40,7 +39,7 @@ class Worst:
         # An image of which the model says nothing is the worst there is: the sweep must see it, and error.
         nothing = ~logits.isfinite().all(1)
         labels, targets = self._batch.labels[rows], None if self._targets is None else self._targets[rows]
-        misled = self._misled(logits, labels, targets) | nothing
+        misled = misleads(logits, labels, targets, self._batch.decision, self._loss) | nothing
         value = objective(logits, labels, self._loss, targets, self._batch.decision).detach()
         value = value.masked_fill(nothing, math.inf)
         before = self.misled[rows]
@@ -48,11 +47,3 @@ class Worst:
         self.images[rows[worse]] = perturbed[worse]
         self._value[rows[worse]] = value[worse]
         self.misled[rows] = before | misled
-
-    def _misled(self, logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
-        decision = self._batch.decision
-        predictions = decision.predictions(logits)
-        misled = predictions != labels if targets is None else predictions == targets
-        if self._loss in EVADING and isinstance(decision, Filtering):
-            misled &= decision.log_passed(logits) >= decision.log_threshold
-        return misled

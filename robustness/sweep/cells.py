@@ -14,10 +14,12 @@ from robustness.datasets.images import Images
 from robustness.decisions import Decision
 from robustness.draws import CHUNK, ChunkedDraws, Purpose, generator
 from robustness.errors import MissingLibrary, ModelError
-from robustness.gradients import outputs
+from robustness.gradients import STUCK, SURVIVED, ZERO, misleads, outputs
 from robustness.modules import convolutional, undisturbed
 from robustness.outcomes import UNREACHED, Outcomes
-from robustness.perturbations import Batch, Perturb, Perturbation, Step
+from robustness.perturbations import FGSM, Batch, Perturb, Perturbation, Step
+from robustness.perturbations.iterated import Iterated
+from robustness.perturbations.random_search import Draw, search
 from robustness.strengths import Spread, Strength, Unit
 from robustness.sweep.ahead import Ahead, Host
 from robustness.sweep.batches import out_of_memory, padded
@@ -92,6 +94,8 @@ class Cells:
             return
         shared, scratch, cleared = batch.take_marks(), self._scratch(batch), []
         for i in cells:
+            for what, marked in shared.items():
+                batch.count(what, marked)
             try:
                 self._cell(batch, perturb, i, slice(start, stop), scratch, outcomes)
                 cleared.append(i)
@@ -101,8 +105,6 @@ class Cells:
                 self._refuse_full(error)
                 refuse_other_type(batch.attacked, batch.inputs, error)
                 outcomes.fail(i, start, error)
-            for what, marked in shared.items():
-                batch.count(what, marked)
             outcomes.count(i, start, {what: int(marked.sum()) for what, marked in batch.take_marks().items()})
         if cleared:
             self._decide(batch.labels, cleared, slice(start, stop), scratch, outcomes)
@@ -163,16 +165,50 @@ class Cells:
 
     def _cell(self, batch: Batch, perturb: Perturb, i: int, rows: slice, scratch: Scratch, outcomes: Outcomes) -> None:
         """Perturb a batch to one strength, and keep the model's logits and the size of the perturbation."""
+        if self.strengths[i] == 0 and self.unit not in strengths_.RATIOS:
+            for what in (ZERO, STUCK):  # nothing is perturbed
+                batch.marked.pop(what, None)
         if batch.clean_logits is not None and self.strengths[i] == 0 and self.unit not in strengths_.RATIOS:
             scratch.logits[i] = self.checked(batch.clean_logits)
             scratch.noise[i] = 0
             return
         with torch.no_grad():
             perturbed = self.perturbed(batch, perturb, i, rows, scratch.out, outcomes.drawn)
-            if not scratch.measured:
+            searched = self._search(batch, perturbed, i, rows, outcomes.drawn)
+            if searched or not scratch.measured:
                 scratch.noise[i] = strengths_.size(perturbed - batch.inputs)
         with torch.no_grad():  # copied: a model may give a view of the buffer, or one of its own again and again
             scratch.logits[i] = self.checked(self._output(batch.classifier, perturbed))
+
+    def _search(self, batch: Batch, perturbed: Tensor, i: int, rows: slice, drawn: np.ndarray | None) -> bool:
+        """
+        Search the images that gave no gradient without one, and write what misleads; return whether any was searched.
+
+        Of attacks in a ball, on the swept model itself: what others counted stays counted.
+        """
+        attack, stuck = self.perturbation, batch.marked.get(STUCK)
+        if (
+            stuck is None
+            or self.unit != "native"
+            or batch.source is not None
+            or not isinstance(attack, FGSM | Iterated)
+        ):
+            return False
+        left = batch.marked.pop(STUCK).nonzero().flatten()
+        targets = attack.targets(batch)
+        chosen = None if targets is None else targets[left]
+        logits = outputs(batch.classifier, perturbed[left])
+        left = left[~misleads(logits, batch.labels[left], chosen, batch.decision, attack.loss)]
+        if not len(left):
+            return False
+        first = self.first * CHUNK + rows.start
+        draws = [Draw(generator(self.seed, Purpose.SEARCH, first + row), self.images.shape) for row in left.tolist()]
+        images, misled = search(
+            batch, left, attack, attack.norm, self._strength(i, rows, drawn, perturbed.dim()), draws
+        )
+        perturbed[left[misled]] = images[misled]
+        batch.count(SURVIVED, torch.zeros_like(stuck).index_fill(0, left[~misled], True))
+        return True
 
     def _decide(self, labels: Tensor, cells: list[int], rows: slice, scratch: Scratch, outcomes: Outcomes) -> None:
         """Write down what the logits of several cells say: all at once, for there are many small steps in it."""
@@ -219,18 +255,20 @@ class Cells:
         self, batch: Batch, perturb: Perturb, i: int, rows: slice, out: Tensor, drawn: np.ndarray | None
     ) -> Tensor:
         """Give a batch at one strength, written to ``out``; ``drawn`` are the strengths of all images, if any is."""
-        strength: float | Tensor
-        if isinstance(chosen := self.strengths[i], Spread):
-            assert drawn is not None
-            strength = self._padded(drawn[i, rows]).view(-1, *(1,) * (out.dim() - 1))
-        else:
-            strength = chosen
+        strength = self._strength(i, rows, drawn, out.dim())
         if self.unit not in strengths_.RATIOS:
             return perturb(strength, out)
         asked = strengths_.ratio(self.unit, batch.inputs, strength)
         perturbed, reached = strengths_.at_ratio(perturb, batch.inputs, asked, out)
         batch.count(UNREACHED, ~reached)
         return perturbed
+
+    def _strength(self, i: int, rows: slice, drawn: np.ndarray | None, dimensions: int) -> float | Tensor:
+        """Return one strength, or that of each image of a batch, (N, 1, 1, 1)."""
+        if not isinstance(chosen := self.strengths[i], Spread):
+            return chosen
+        assert drawn is not None
+        return self._padded(drawn[i, rows]).view(-1, *(1,) * (dimensions - 1))
 
     def _padded(self, array: np.ndarray) -> Tensor:
         return padded(array, self.batch_size, self.device)
