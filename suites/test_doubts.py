@@ -16,6 +16,8 @@ def test_doubts(card, doubt, findings, request):
 
     answer = findings("doubts", lambda: of_card.about(harness, card), look)[doubt]
     request.node.user_properties.append(("seen", answer["seen"]))
+    if "notice" in answer:
+        harness.notice(f"{card.name}: {answer['notice']}")
     if answer.get("broken"):
         pytest.fail(f"{card.name}: {doubt} {answer['seen']}", pytrace=False)
     if answer["doubted"] is None:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from robustness.found.adapters import Adapted
+
 PER_CLASS = 30
 """Images of a class that the network is trained on, and as many others that it is tested on."""
 EPSILON = 0.2
@@ -166,6 +168,14 @@ class Ensemble(Around):
         return self.model(inputs) if torch.rand(()) < 0.5 else self.model(inputs * 0.9)
 
 
+class Heads(Around):
+    """A head that knows little, and the one that was trained."""
+
+    def forward(self, inputs):
+        logits = self.model(inputs)
+        return torch.cat([logits[:, :2], 0.01 * logits[:, 2:]], 1), logits
+
+
 def seeded(inputs: Tensor) -> Tensor:
     """Add noise that is drawn anew for every image, but the same for the same image."""
     noise = [
@@ -240,6 +250,8 @@ ILL = [
     ill("every image gets the same answer", CHANCE, after=lambda y: 0 * y + torch.arange(10.0)),
     ill("images are expected from 0 to 255", RANGE, before=lambda x: x / 255),
     ill("images are expected with light and dark exchanged", RANGE, before=lambda x: 1 - x),
+    Ill("the first of several outputs is taken, which is another head's", "another output knows more",
+        lambda model: Adapted(Heads(model))),
     ill("all classes are in another order", ORDER, after=lambda y: y.roll(1, 1)),
     ill("three classes are exchanged", ORDER, after=swapped(2, 5, 7)),
     ill("two classes are exchanged", ORDER, after=swapped(1, 8)),

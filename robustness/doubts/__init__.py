@@ -103,6 +103,10 @@ DOUBTS = {
         "never meant for",
         "let its first layer do that to images in [0, 1]",
     ),
+    "another output knows more": Doubt(
+        "of several outputs the first is taken for the logits if the card names none; another one is right more often",
+        "name the output that holds the logits in model.output of the card",
+    ),
     "permuted classes": Doubt(
         "a model whose classes stand in another order than the data's is right as often as by chance, clean and "
         "attacked, whatever it knows",

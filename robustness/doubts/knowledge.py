@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import sqrt
 from typing import Any
 
@@ -100,6 +100,44 @@ def ranges(inputs: Tensor) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
     if inputs.shape[1] == 3:
         mean, deviation = (inputs.new_tensor(values).view(1, 3, 1, 1) for values in (MEAN, DEVIATION))
         yield "standardised as ImageNet's", lambda x: (x - mean) / deviation
+
+
+def of_several(trial: Trial) -> Answers:
+    """Look whether another of several outputs knows more than the one that is taken for the logits."""
+    from robustness.found.adapters import Adapted, logits_of
+
+    model, name = trial.model, "another output knows more"
+    if not isinstance(model, Adapted) or model.output is not None:
+        return {name: answer(False, "the model gives one tensor, or its card says which")}
+    heard: list[Any] = []
+    hook = model.model.register_forward_hook(lambda _module, _inputs, outputs: heard.append(outputs))
+    try:
+        own = trial.decision.predictions(trial.outputs(trial.inputs)) == trial.labels
+    finally:
+        hook.remove()
+    entries = _entries(heard[-1])
+    if len(entries) < 2:
+        return {name: answer(False, "the model gives one tensor")}
+    logits, known, doubted = logits_of(heard[-1]), "", False
+    chosen = next(key for key, value in entries.items() if value is logits)
+    for key, value in entries.items():
+        if value is not logits and value.shape == logits.shape:
+            right = trial.decision.predictions(model.classes(value.float())) == trial.labels
+            known += f"; {key} {float(right.float().mean()):.0%}"
+            doubted |= gained(own, right)
+    shapes = ", ".join(f"{key} {tuple(value.shape)}" for key, value in entries.items())
+    taken = f"the model gives {len(entries)} tensors ({shapes}), of which {chosen} is taken for the logits"
+    said = answer(doubted, f"{taken}: {float(own.float().mean()):.0%} of images are right by it{known}")
+    return {name: said | {"notice": f"{taken}; another one is named by model.output"}}
+
+
+def _entries(outputs: Any) -> dict[str, Tensor]:
+    """Return the tensors among what a model gives, by name or place."""
+    if isinstance(outputs, Tensor):
+        return {"it": outputs}
+    parts = outputs if isinstance(outputs, Sequence) else ()
+    pairs = outputs.items() if isinstance(outputs, Mapping) else enumerate(parts)
+    return {f"[{key!r}]": value for key, value in pairs if isinstance(value, Tensor)}
 
 
 def gained(before: Tensor, after: Tensor) -> bool:

@@ -93,6 +93,7 @@ def look(
                 lambda: knowledge.of_classes(*said(), images.classes, seed),
             ),
             (("wrong input range",), lambda: knowledge.of_ranges(trial)),
+            (("another output knows more",), lambda: knowledge.of_several(trial)),
             (("jumps within a grey level",), lambda: knowledge.of_a_level(trial)),
             (
                 ("zero gradients", "non-finite gradients", "saturated cross-entropy"),

@@ -58,6 +58,20 @@ def look(harness: Harness, card: Card, module: nn.Module, images: Images) -> Ans
     )
 
 
+def standing(harness: Harness, card: Card) -> list[str]:
+    """Return the doubts that stand against a card's numbers: raised or broken, and not known to the card."""
+    from robustness.findings import findings
+
+    def make(module: nn.Module, images: Images) -> Answers:
+        return look(harness, card, module, images)
+
+    answers = findings(harness, card, "doubts", about(harness, card), make)
+    return [
+        name for name, answer in answers.items()
+        if (answer["doubted"] or answer.get("broken")) and name not in card.file.doubts
+    ]  # fmt: skip
+
+
 def _bounded(card: Card) -> Mapping[str, SweepTable]:
     """Return the card's own attacks by gradient, within an L∞ budget, on the model itself."""
     return {
