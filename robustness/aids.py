@@ -131,7 +131,7 @@ def refuse_other(harness: Harness, card: Card, path: Path) -> None:
 
     about = weights.metadata(path)
     if about.get("key") != path.stem:
-        raise ModelError(f"{path}: it was made for another key")
+        raise ModelError(f"{path}: it does not say that it was made for this key")
     if other := sources.changed(json.loads(about["reads"]), card.project):
         raise ModelError(f"{path}: it is older than {', '.join(other)}")
 

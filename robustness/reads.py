@@ -34,6 +34,8 @@ _imported: dict[str, str] = {}
 """The hash of each of a project's Python files when it was executed."""
 _lock = threading.RLock()
 _thread = threading.local()
+_calls = 0
+"""Factories that are being called: what a library's own thread reads meanwhile is theirs."""
 
 
 class Reads:
@@ -129,7 +131,10 @@ def announce() -> None:
     for module, name in NATIVE:
         of = sys.modules.get(module)
         if of is not None and not hasattr(real := getattr(of, name, None), "_announces") and callable(real):
-            setattr(of, name, _announcing(real))
+            announcing = _announcing(real)
+            for each in list(sys.modules.values()):  # whoever has taken it from there already
+                if getattr(each, "__dict__", {}).get(name) is real:
+                    setattr(each, name, announcing)
 
 
 def _announcing(real: Callable[..., Any]) -> Any:
@@ -162,11 +167,16 @@ def _announce(given: Any) -> None:
 @contextmanager
 def calling() -> Iterator[None]:
     """Count what installed packages read in this thread too: they are called for the project."""
+    global _calls
     before, _thread.calling = getattr(_thread, "calling", False), True
+    with _lock:
+        _calls += 1
     try:
         yield
     finally:
         _thread.calling = before
+        with _lock:
+            _calls -= 1
 
 
 def as_imported(hashes: Mapping[str, str], project: Path) -> dict[str, str]:
@@ -237,7 +247,7 @@ def _whose(frame: FrameType | None) -> list[str]:
         foreign = foreign or kind == "installed"
         frame = frame.f_back
     if frame is None:
-        return []
+        return [""] if foreign and _calls else []
     while frame is not None and _kind(frame.f_code.co_filename) != "own":
         if frame.f_code.co_name == "<module>" and _kind(frame.f_code.co_filename) == "project":
             return [frame.f_code.co_filename]

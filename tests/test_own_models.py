@@ -594,3 +594,17 @@ def test_every_file_of_a_folder_that_its_library_may_read_is_in_the_key(tmp_path
         seen += [name] if key() != first else []
         path.write_bytes(content)
     assert seen == sorted({path.name for path in folder.iterdir()} - {"README.md"})
+
+
+def test_other_tensors_beside_an_onnx_file_are_measured_anew(tmp_path):
+    """Catches: a model retrained badly that stays green, because its graph is the same."""
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "models").mkdir()
+    images = helpers.digits()
+    for seed in (0, 1):
+        onnx_apart(tmp_path / "models", seed)
+        of = card(tmp_path, 'factory = "onnx:net.onnx"')
+        found = harness(tmp_path, images, of).evidence(of).predictions[0]
+        with torch.inference_mode():
+            logits = helpers.linear(images, seed).eval()(torch.from_numpy(images.batch(0, len(images))))
+        assert np.array_equal(found, logits.argmax(1).numpy())

@@ -312,3 +312,15 @@ def test_what_a_recipe_reads_trains_anew(tmp_path):
         found.append((of.weights_hash(cards.load(path)), of.notices))
     assert found[0][0] == found[1][0] != found[2][0]
     assert [notices for _, notices in found] == [[], [], ["tiny: its weights are older than fit.json; made again"]]
+
+
+def test_a_library_reads_for_the_factory_that_calls_it(tmp_path):
+    """Catches: shards and configuration that a library opens, in native code or in threads of its own."""
+    from found_models import vit_folder
+
+    pytest.importorskip("transformers")
+    path = made(tmp_path, "", "import transformers\n    return transformers.AutoModelForImageClassification"
+                ".from_pretrained(HERE / `vit`)")  # fmt: skip
+    vit_folder(tmp_path / "project" / "vit")
+    listed = harness(path).classifier(cards.load(path)).sources
+    assert {"vit/config.json", "vit/model.safetensors"} <= set(listed)
