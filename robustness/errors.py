@@ -108,3 +108,18 @@ def plain(name: str) -> str:
     ('layer.0.weight', 151)
     """
     return name if name.isprintable() and len(name) <= 160 else shown(name)
+
+
+def printable(text: str) -> str:
+    r"""
+    Return text as it may be printed: no control characters, and no command to a CI that reads what is printed.
+
+    GitHub takes a line that begins with ``::``, and one with ``##[`` anywhere, for a command.
+
+    >>> printable("  two\x1b[31m\rred"), printable("a\n ::error::x"), printable("a ##[error]b")
+    ('  two\\x1b[31m\\rred', 'a\n : :error::x', 'a # #[error]b')
+    """
+    lines = (
+        "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in s) for s in text.split("\n")
+    )
+    return "\n".join(re.sub(r"^(\s*):(?=:)", r"\1: ", line) for line in lines).replace("##[", "# #[")

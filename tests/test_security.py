@@ -100,31 +100,31 @@ def test_pictures_that_would_fill_the_memory():
     assert "too large to be decoded" in look(bytes(declared)).problem
 
 
-class Writer(nn.Module):
-    """Writes a file when it is run: a TorchScript model can."""
-
-    def __init__(self, path: str):
-        super().__init__()
-        self.path = path
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.flatten(1)[:, :10] + torch.from_file(self.path, True, 4).fill_(1.0).sum()
-
-
-@pytest.mark.parametrize("name", ["net.pt", "net.pth", "net.bin", "net.safetensors", "net.ckpt", "net"])
-def test_torchscript_runs_only_where_it_is_named(tmp_path, name):
-    """Catches: a program loaded, or run, because a file of weights looks like one."""
-    trace = tmp_path / "trace"
+def writer(trace):
+    """A TorchScript module that writes a file when it is run: any may."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.script(Writer(str(trace)).eval()).save(str(tmp_path / "model.pt"))
-    shutil.copy(tmp_path / "model.pt", tmp_path / name)
-    for read in (weights.read, lambda path: checkpoints.put(nn.Linear(2, 2), path)):
-        with pytest.raises(ModelError, match=r"TorchScript file is a whole model|no safetensors file|executing code"):
-            read(tmp_path / name)
-    assert not trace.exists()
-    with pytest.raises(CardError, match="must be 'module:callable'"):
-        found_models.card(tmp_path / "c", f'factory = "{name}"', "seed = 0")
+        module = torch.jit.ScriptModule()
+    module.define(
+        "def forward(self, x: Tensor) -> Tensor:\n"
+        f"  return x.flatten(1)[:, :10] + torch.from_file({str(trace)!r}, True, 4).fill_(1.0).sum()\n"
+    )
+    return module
+
+
+def test_torchscript_runs_only_where_it_is_named(tmp_path):
+    """Catches: a program loaded, or run, because a file of weights looks like one."""
+    trace = tmp_path / "trace"
+    writer(trace).save(str(tmp_path / "model.pt"))  # once in this process: torch keeps what was defined
+    for i, name in enumerate(("net.pt", "net.pth", "net.bin", "net.safetensors", "net.ckpt", "net")):
+        shutil.copy(tmp_path / "model.pt", tmp_path / name)
+        for read in (weights.read, lambda path: checkpoints.put(nn.Linear(2, 2), path)):
+            with pytest.raises(
+                ModelError, match=r"TorchScript file is a whole model|no safetensors file|executing code"
+            ):
+                read(tmp_path / name)
+        with pytest.raises(CardError, match="must be 'module:callable'"):
+            found_models.card(tmp_path / f"c{i}", f'factory = "{name}"', "seed = 0")
     module = exported.load("torchscript", tmp_path / "model.pt")
     assert not trace.exists()
     module(torch.zeros(1, 1, 4, 4))
@@ -438,3 +438,13 @@ def test_names_command_no_terminal_and_no_ci(tmp_path, capsys):
         assert line.isprintable() or not line
         assert not line.lstrip().startswith("::")
         assert "##[" not in line
+
+
+def test_a_model_commands_no_ci(project):
+    """Catches: an error that a model chooses the text of, printed at the start of a line."""
+    project.edit(project.net, ('    log("modules")\n', '    raise ValueError("x\\n::error::stolen\\n##[group]y")\n'))
+    run = project.plain("suites")
+    assert run.ret == 1
+    assert "stolen" in run.out
+    lines = [line for line in (run.out + run.err).splitlines() if not line.startswith("E ")]
+    assert not [line for line in lines if line.lstrip().startswith("::") or "##[" in line]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustness.errors import CardError, ModelError, RobustnessError
+from robustness.errors import CardError, ModelError, RobustnessError, printable
 
 if TYPE_CHECKING:
     from robustness.cards import Card
@@ -24,15 +24,8 @@ MODELS = Path("models")
 def printed(lines: Iterable[str], *, commands: bool = False) -> int:
     """Print lines as they come, and say that all is well; ``commands`` where a CI is to act on them."""
     for line in lines:
-        print(line if commands else shown(line), flush=True)
+        print(line if commands else printable(line), flush=True)
     return 0
-
-
-def shown(text: str) -> str:
-    """Return text for a terminal: what names in it hold can neither steer it nor command a CI that reads along."""
-    from robustness.reporting.plain import terminal
-
-    return "\n".join(terminal(line) for line in text.split("\n"))
 
 
 def each(options: Namespace, harness: Harness, one: Callable[[Card], int]) -> int:
@@ -107,4 +100,4 @@ def store_of(options: Namespace) -> Store:
 
 def say(message: str) -> None:
     """Say something beside what the command prints."""
-    print(shown(f"robustness: {message}"), file=sys.stderr, flush=True)
+    print(printable(f"robustness: {message}"), file=sys.stderr, flush=True)

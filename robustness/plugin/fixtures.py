@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
+from robustness.errors import printable
 from robustness.plugin.settings import is_worker, session_of
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _holds(definition: pytest.Item, claim: Claim) -> bool:
 
 def _red(error: Exception) -> BaseException:
     """Give what fails a test (or a module) with the sentence of an expected error alone."""
-    return pytest.fail.Exception(str(error), pytrace=False)
+    return pytest.fail.Exception(printable(str(error)), pytrace=False)
 
 
 @pytest.fixture
@@ -215,7 +216,7 @@ class ClaimCheck:
         if waiver is not None:
             pytest.xfail(told["message"])
         if not verdict.held:
-            pytest.fail(verdict.message, pytrace=False)
+            pytest.fail(printable(verdict.message), pytrace=False)
 
     def _refuse_other(self, evidence: Evidence) -> None:
         """Fail where evidence is kept as that of another sweep, which may well have the claim's strength too."""
@@ -255,7 +256,7 @@ class GateCheck:
         if decision.outcome == "inconclusive" and not self._session.options.undecided_is_red:
             self._session.harness.notice(decision.message)
         elif decision.outcome != "passed":
-            pytest.fail(decision.message, pytrace=False)
+            pytest.fail(printable(decision.message), pytrace=False)
 
 
 def _told(config: pytest.Config, make: Callable[[], T]) -> T:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from robustness.errors import printable
 from robustness.plugin.settings import SESSION, has_cards, is_worker, report_files, session_of
 
 if TYPE_CHECKING:
@@ -133,11 +134,11 @@ class Listener:
         if document is not None:
             if terminalreporter.verbosity >= 0:
                 for line in tables.terminal(document):
-                    terminalreporter.write_line(line)
+                    terminalreporter.write_line(printable(line))
             for line in (*tables.summary(document), *tables.suggestions(document)):
-                terminalreporter.write_line(line)
+                terminalreporter.write_line(printable(line))
         for line in lines:
-            terminalreporter.write_line(line)
+            terminalreporter.write_line(printable(line))
 
 
 def _spare_hypothesis(config: pytest.Config) -> None:

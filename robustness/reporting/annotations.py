@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from robustness.errors import printable
 from robustness.reporting.document import RED
 from robustness.reporting.outcomes import red_claims, with_it
-from robustness.reporting.plain import count, terminal
+from robustness.reporting.plain import count
 
 SHOWN = 10
 """Of a level: GitHub shows no more of one step."""
@@ -62,4 +63,4 @@ def command(level: str, title: str, message: str) -> str:
 def _escaped(text: str, more: str = "") -> str:
     for character in f"%\r\n{more}":
         text = text.replace(character, f"%{ord(character):02X}")
-    return terminal(text)
+    return printable(text)

@@ -72,19 +72,6 @@ def one_line(text: object, limit: int | None = None) -> str:
     return shown if limit is None or len(shown) <= limit else shown[: limit - 1].rstrip() + "…"
 
 
-def terminal(line: str) -> str:
-    r"""
-    Return a line as it may be printed: no control characters, and no command to a CI that reads what is printed.
-
-    GitHub takes a line that begins with ``::``, and one with ``##[`` anywhere, for a command.
-
-    >>> terminal("  two\x1b[31m\rred"), terminal(" ::error::x"), terminal("a ##[error]b")
-    ('  two\\x1b[31m\\rred', ' : :error::x', 'a # #[error]b')
-    """
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-    return re.sub(r"^(\s*):(?=:)", r"\1: ", shown).replace("##[", "# #[")
-
-
 def markdown(text: object, limit: int | None = None) -> str:
     r"""
     Write text as Markdown that shows it as it is, in a table's cell too.
