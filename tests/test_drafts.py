@@ -32,7 +32,8 @@ def folder(tmp_path, monkeypatch, own_path):
     digits, model = helpers.digits(6), helpers.linear(helpers.digits(6))
     pixels = digits.stored(0, len(digits))[:, 0]
     means = np.stack([digits.batch(0, 60)[digits.labels == c].mean(0).ravel() for c in range(10)])
-    model[1].weight.data, model[1].bias.data = (helpers_tensor(v) for v in (means, -(means**2).sum(1) / 2))
+    # A fifth: of larger logits some probabilities round to 1, which is a doubt, and no claims are written then.
+    model[1].weight.data, model[1].bias.data = (helpers_tensor(v) for v in (means / 5, -(means**2).sum(1) / 10))
     (tmp_path / "w.safetensors").write_bytes(to_bytes(model.state_dict(), {}))
     np.savez(tmp_path / "test.npz", test_x=pixels, test_y=digits.labels)
     return tmp_path
@@ -177,7 +178,7 @@ def call(folder, capsys):
 def test_init_writes_a_card_that_loads_and_holds(folder, call):
     """Catches: TOML that is not what was swept, claims that its own evidence breaks."""
     code, out, err = call("--profile", "quick", "--claims")
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, ""), err
     assert "robustness-card w.toml" in out
     card = cards.load(folder / "w.toml")
     from robustness.claims import judge
@@ -186,6 +187,17 @@ def test_init_writes_a_card_that_loads_and_holds(folder, call):
     claims = list(card.claims())
     assert {claim.sweep for claim in claims} >= {"clean", "normal"}
     assert all(judge(claim, harness.evidence(card, claim.sweep)).held for claim in claims)
+
+
+def test_init_writes_no_claims_while_a_doubt_stands(folder, call):
+    """Catches: claims from numbers that no attack was fit to make, written without a word."""
+    (module,) = folder.glob("tiny_*.py")
+    module.write_text(module.read_text().replace("classes))", "classes), nn.Softmax(1))"))
+    code, _, err = call("--profile", "quick", "--claims")
+    assert code == 2
+    assert "no claims are written while doubts stand against its numbers: " in err
+    assert "probabilities for logits" in err
+    assert not (folder / "w.toml").exists()
 
 
 def test_init_loses_nothing(folder, call):

@@ -76,6 +76,7 @@ def initialised(options: Namespace, harness: Harness) -> Iterator[str]:
 
 
 def _claims(card: Any, harness: Harness) -> str:
+    from robustness.doubts import of_card
     from robustness.measuring import suggested
 
     found = {sweep: harness.evidence(card, sweep) for sweep in ("clean", *card.file.sweeps)}
@@ -83,6 +84,11 @@ def _claims(card: Any, harness: Harness) -> str:
         raise CardError(
             f"{card.name}: no claim is possible: its clean accuracy is no better than guessing; "
             "`robustness check` says what to mend"
+        )
+    if doubted := of_card.standing(harness, card):
+        raise CardError(
+            f"{card.name}: no claims are written while doubts stand against its numbers: {'; '.join(doubted)}; "
+            "docs/doubts.md says what to try, and without --claims the card is written as it is"
         )
     return text
 
