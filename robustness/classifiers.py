@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustness import factories, reads, sources, weights
+from robustness import factories, reads, sources, surroundings, weights
 from robustness.cards import Card
 from robustness.errors import ModelError
 from robustness.found import adapting, checkpoints, libraries
@@ -103,10 +103,16 @@ def built(card: Card, notices: list[str] | None = None) -> nn.Module:
         except Exception as error:  # the factory is the user's code
             raise ModelError(f"{what} raised {type(error).__name__}: {error}") from error
 
-    with on_path(card.project):
+    threads = surroundings.threads()
+    with on_path(card.project), surroundings.set_back() as changed:
         module, printed = factories.called(what, make)
-    if printed and notices is not None:
-        notices.append(f"{name} printed {len(printed.splitlines())} line(s) while it was called: {printed[:200]}")
+    if notices is not None:
+        if printed:
+            notices.append(f"{name} printed {len(printed.splitlines())} line(s) while it was called: {printed[:200]}")
+        if said := [each for each in changed if each != surroundings.ENVIRONMENT]:  # many libraries set variables
+            notices.append(f"{name} changed {', '.join(said)} of the whole process; that was set back after it")
+        if left := surroundings.left_behind(threads):
+            notices.append(f"{name} {left}")
     if not isinstance(module, nn.Module):
         raise ModelError(f"{card.path}: {name} must return a torch.nn.Module, got {type(module).__name__}")
     return module

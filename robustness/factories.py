@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import io
 import os
+import sys
 import threading
 import unittest
 from collections.abc import Callable, Mapping
@@ -19,20 +20,26 @@ LIMIT = 300.0
 """Seconds that importing and calling a factory may take, unless ROBUSTNESS_FACTORY_SECONDS says otherwise."""
 
 
-def seconds(environment: Mapping[str, str] = os.environ) -> float:
+say: Callable[[str], object] = lambda message: sys.stderr.write(f"robustness: {message}\n")
+"""Says how long is waited; pytest's plugin puts its own here, which writes past the capture."""
+
+
+def seconds(
+    environment: Mapping[str, str] = os.environ, name: str = "ROBUSTNESS_FACTORY_SECONDS", default: float = LIMIT
+) -> float:
     """
     Give the time limit; ModelError where the environment's is no number of seconds.
 
     >>> seconds({}), seconds({"ROBUSTNESS_FACTORY_SECONDS": "5"})
     (300.0, 5.0)
     """
-    given = environment.get("ROBUSTNESS_FACTORY_SECONDS") or str(LIMIT)
+    given = environment.get(name) or str(default)
     try:
         limit = float(given)
     except ValueError:
         limit = -1.0
     if not 0 < limit < threading.TIMEOUT_MAX:
-        raise ModelError(f"ROBUSTNESS_FACTORY_SECONDS must be a number of seconds above 0, got {given!r}")
+        raise ModelError(f"{name} must be a number of seconds above 0, got {given!r}")
     return limit
 
 

@@ -71,9 +71,12 @@ def package_hash(folder: Path = Path(__file__).parent) -> str:
 
 
 def _made(harness: Harness, card: Card, label: str, key: str, make: Make, sweeps: Collection[str]) -> Found:
+
+    from robustness.waiting import watched
+
     loaded = harness.classifier(card)
     with loaded.reads.listening():
-        result = make(loaded.module, harness.images(card))
+        result = watched(lambda: make(loaded.module, harness.images(card)))
     files, versions = loaded.behind, {**loaded.distributions, **sources.versions(["hypothesis"])}
     for each in (aids.behind(harness, card, sweep) for sweep in sweeps):
         files |= each.sources

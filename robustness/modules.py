@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from robustness import factories
+from robustness import factories, surroundings
 from robustness.errors import ModelError
 from robustness.weights import checksum
 
@@ -25,10 +25,11 @@ def undisturbed(module: M, device: str = "cpu") -> Iterator[M]:
     """
     Lend a module in evaluation mode on a device; afterwards every mode, gradient, buffer and flag is as it was.
 
-    So is what its ``forward`` sets on it. Gradients are out of reach meanwhile, and parameters ask for none: an attack
-    differentiates with respect to the images alone, and nothing is kept for more. Torch's inference mode is off, for
-    good reason `no_grad` stands in its place in this package: a table that a model makes in its first pass and keeps
-    (positions, rotary embeddings, in attributes, closures or globals) could not be differentiated through later.
+    So is what its ``forward`` sets on it, and of what the process has once (`robustness.surroundings`). Gradients are
+    out of reach meanwhile, and parameters ask for none: an attack differentiates with respect to the images alone, and
+    nothing is kept for more. Torch's inference mode is off, and `no_grad` stands in its place in this package: a table
+    that a model makes in its first pass and keeps (positions, rotary embeddings, in attributes, closures or globals)
+    could not be differentiated through later.
 
     >>> module = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout())
     >>> _ = module[0].eval()  # a frozen batch norm inside a model in training
@@ -46,7 +47,7 @@ def undisturbed(module: M, device: str = "cpu") -> Iterator[M]:
         for parameter, *_ in parameters:
             parameter.grad = None
             parameter.requires_grad_(False)
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), surroundings.set_back():
             yield module.to(device).eval()
     except KeyboardInterrupt:  # of whoever runs this
         raise

@@ -25,6 +25,7 @@ from robustness.perturbations import Clean
 from robustness.sweep import sweep
 from robustness.sweep.cells import refuse_other_type
 from robustness.thresholds import limit
+from robustness.waiting import watched
 
 if TYPE_CHECKING:
     from robustness.cards import Card
@@ -62,7 +63,7 @@ def checked(harness: Harness, card: Card, margin: float = 0.02, count: int | Non
     """
     images, loaded = harness.images(card), harness.classifier(card)
     rows, module = [Row("as it was found", True, note) for note in loaded.notes], loaded.module
-    pace = _pace(harness, module, _few(images, LEAST))
+    pace = watched(lambda: _pace(harness, module, _few(images, LEAST)))
     few = _few(images, max(LEAST, min(FEW, int(SECONDS / pace / PASSES))))
     for each in (_behaviour, _doubts):
         try:

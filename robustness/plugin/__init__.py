@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for name, about, text in OPTIONS:
         group.addoption(f"--robustness-{name}", default=None, help=text, **about)
         kind = {"append": "linelist", "store_true": "bool"}.get(about.get("action", ""), "string")
-        parser.addini(f"robustness_{name}", text, type=kind, default=None)  # type: ignore[arg-type]
+        parser.addini(f"robustness_{name.replace('-', '_')}", text, type=kind, default=None)  # type: ignore[arg-type]
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:

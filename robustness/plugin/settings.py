@@ -41,6 +41,11 @@ OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
         {"metavar": "NAME"},
         "measure the sweeps of this profile, claiming nothing: quick, default, …",
     ),
+    (
+        "forward-seconds",
+        {"metavar": "SECONDS"},
+        "how long one pass of a model over one batch may take (default 600; also: ROBUSTNESS_FORWARD_SECONDS)",
+    ),
     ("images", {"type": int, "metavar": "N"}, "test on so many images, of every class alike"),
     ("data", {"metavar": "DIR"}, "the folder that holds the data sets (also: ROBUSTNESS_DATA)"),
     ("store", {"metavar": "DIR"}, "the folder that keeps evidence and trained weights (also: ROBUSTNESS_STORE)"),
@@ -107,13 +112,15 @@ def main_again(config: pytest.Config) -> int | pytest.ExitCode:
 
 def option(config: pytest.Config, name: str) -> Any:
     """Give an option's value: from the command line, else from the ini file."""
-    given = config.getoption(f"robustness_{name}")
-    return config.getini(f"robustness_{name}") if given is None else given
+    name = f"robustness_{name.replace('-', '_')}"
+    given = config.getoption(name)
+    return config.getini(name) if given is None else given
 
 
 def session_of(config: pytest.Config) -> Session:
     """Give the state of this run, made when it is first needed."""
     if SESSION not in config.stash:
+        from robustness import factories
         from robustness.errors import RobustnessError
         from robustness.options import Options
         from robustness.progress import bar
@@ -152,6 +159,9 @@ def session_of(config: pytest.Config) -> Session:
             kind=worker.get("robustness_kind"),
         )
         try:
+            if (given := option(config, "forward-seconds")) is not None:  # workers and engines read it there
+                os.environ["ROBUSTNESS_FORWARD_SECONDS"] = str(given)
+            factories.seconds(os.environ, "ROBUSTNESS_FORWARD_SECONDS")
             options.check()
         except RobustnessError as error:
             raise pytest.UsageError(str(error)) from None
@@ -161,6 +171,7 @@ def session_of(config: pytest.Config) -> Session:
             with past():
                 sys.stderr.write(f"robustness: {message}\n")
 
+        factories.say = say
         config.stash[SESSION] = Session(options, say, lambda what: bar(f"robustness: {what}", past))
     return config.stash[SESSION]
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from itertools import islice, zip_longest
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robustness import surroundings, waiting
 from robustness.draws import CHUNK
+from robustness.errors import ModelError
 
 M = TypeVar("M", bound=nn.Module)
 T = TypeVar("T")
@@ -93,6 +95,7 @@ def run(
     still before that one. On a CPU each computes with one torch thread; the caller's number stays.
     """
     free: SimpleQueue[M] = SimpleQueue()
+    watch = waiting.Watch()
     for model in models:
         free.put(model)
 
@@ -112,7 +115,8 @@ def run(
             torch.set_flush_denormal(False)  # inherited from the caller, who may have trained with it
         model = free.get()
         try:
-            work(model, start, stop)
+            with surroundings.set_back(surroundings.OF_THREADS):  # this thread works for other models, too
+                work(model, start, stop)
         finally:
             free.put(model)
         return stop - start
@@ -123,15 +127,30 @@ def run(
         prefetch(*batch)
     futures = [pool.submit(one, i) for i in range(len(every))]
     try:
-        for future in as_completed(futures):
+        for future in _finished(futures, watch):
             done += future.result()
             if progress:
                 progress(done, total)
     finally:
         for future in futures:
             future.cancel()
-        wait(futures)
+        wait(futures, None if _threads(abreast) is pool else 0)
         torch.set_num_threads(before)
+
+
+def _finished(futures: list[Future[T]], watch: waiting.Watch) -> Iterator[Future[T]]:
+    """Give futures as they finish; threads in which a pass hangs are left behind, and sweeps that follow get others."""
+    pending = set(futures)
+    while pending:
+        finished, pending = wait(pending, watch.glance, FIRST_COMPLETED)
+        yield from finished
+        if finished:
+            continue
+        try:
+            watch.look()
+        except ModelError:
+            _threads.cache_clear()
+            raise
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -170,10 +189,29 @@ def halving(work: Callable[[int], T], batch_size: int) -> tuple[T, int]:
             torch.cuda.empty_cache()
 
 
+class Threads:
+    """Threads that work in turn on what is submitted; they hold no process that wants to end."""
+
+    def __init__(self, size: int) -> None:
+        self._work: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
+        for i in range(size):
+            threading.Thread(target=self._serve, name=f"sweep-{i}", daemon=True).start()
+
+    def submit(self, call: Callable[..., T], *arguments: Any) -> Future[T]:
+        """Have a call made by the next thread that is free."""
+        future = Future[T]()
+        self._work.put((future, partial(call, *arguments)))
+        return future
+
+    def _serve(self) -> None:
+        while True:
+            waiting.serve(*self._work.get())
+
+
 @cache
-def _threads(size: int) -> ThreadPoolExecutor:
-    """Give threads that are kept: the first batch of a new one waits for its memory, a third of its time again."""
-    return ThreadPoolExecutor(size, thread_name_prefix="sweep")
+def _threads(size: int) -> Threads:
+    """Return threads that are kept: the first batch of a new one waits for its memory, a third of its time again."""
+    return Threads(size)
 
 
 if hasattr(os, "register_at_fork"):

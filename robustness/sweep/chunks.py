@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from robustness import strengths as strengths_
+from robustness import waiting
 from robustness.datasets.images import Images
 from robustness.decisions import Filtering
 from robustness.draws import CHUNK
@@ -64,8 +65,9 @@ def swept(
     whether the models say the same of the same images, whatever they are asked of before and beside.
     """
     with undisturbed(modules, cells.device) as lent:
-        laid_out = channels_last(lent, lambda: cells.works(lent))
-        tried = trials.tried(cells, lent, min(threads, batches.count(len(cells.images), cells.batch_size, wanted)))
+        count_ = min(threads, batches.count(len(cells.images), cells.batch_size, wanted))
+        laid_out = channels_last(lent, lambda: waiting.watched(lambda: cells.works(lent)))
+        tried = waiting.watched(lambda: trials.tried(cells, lent, count_))
         told = {
             "batch_size": cells.batch_size,
             "memory_format": "channels last" if laid_out else "contiguous",
@@ -117,8 +119,9 @@ def directed(
         keep(Part(cells.first + chunk, {"directions": signs.pop(chunk)}, told))
 
     with undisturbed(modules, cells.device) as lent:
-        channels_last(lent, lambda: cells.works(lent))
-        tried = trials.tried(cells, lent, min(threads, batches.count(len(images), cells.batch_size, wanted)))
+        count_ = min(threads, batches.count(len(images), cells.batch_size, wanted))
+        channels_last(lent, lambda: waiting.watched(lambda: cells.works(lent)))
+        tried = waiting.watched(lambda: trials.tried(cells, lent, count_))
         _run(cells, tried.models, wanted, work, finished, progress)
 
 

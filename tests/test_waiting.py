@@ -1,0 +1,99 @@
+"""A forward that hangs is left behind, with a sentence, and the run goes on."""
+
+import threading
+
+import helpers
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from robustness import waiting
+from robustness.errors import ModelError
+from robustness.perturbations import FGSM, Clean
+from robustness.sweep import sweep
+
+SAID = r"has not come back after 1 seconds; does it wait for input, a download or a lock\?"
+
+
+@pytest.fixture(autouse=True)
+def limit(monkeypatch):
+    monkeypatch.setenv(waiting.VARIABLE, "1")
+
+
+@pytest.fixture
+def hold():
+    """What hangs until the test is over."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+class Hangs(nn.Linear):
+    """A linear model that waits in its forward, or backward, for batches of some size."""
+
+    def __init__(self, hold, size, backward=False):
+        super().__init__(16, 3)
+        self.stay, self.size, self.slow = lambda: hold.wait(), size, backward
+
+    def forward(self, inputs):
+        logits = super().forward(inputs.flatten(1))
+        if self.slow and logits.requires_grad:
+            logits.register_hook(lambda _: self.stay() and None)
+        elif not self.slow and len(inputs) == self.size:
+            self.stay()
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("size", "backward"), [(8, False), (20, False), (20, True)], ids=["trial", "batch", "gradient"]
+)
+def test_a_pass_that_hangs_is_left_behind(hold, size, backward):
+    """Catches: a run that waits for ever; a thread that hangs in the pool which the next model works in."""
+    images = helpers.images(60)
+    with pytest.raises(ModelError, match=SAID):
+        sweep(Hangs(hold, size, backward), images, FGSM() if backward else Clean(), [0.0], batch_size=20, threads=2)
+    sound = helpers.linear(images)
+    evidence = sweep(sound, images, Clean(), [0.0], batch_size=20, threads=2)
+    with torch.no_grad():
+        assert np.array_equal(evidence.predictions[0], sound(torch.from_numpy(images.batch(0, 60))).argmax(1).numpy())
+
+
+def test_many_short_passes_are_not_taken_for_a_long_one():
+    """Catches: a limit on a whole batch, whose attack takes many passes."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval()
+    inputs, over = torch.rand(8, 1, 4, 4), threading.Event()
+    threading.Timer(2.5, over.set).start()
+
+    def work():
+        while not over.is_set():
+            model(inputs)
+        return "done"
+
+    assert waiting.watched(work) == "done"
+
+
+def test_what_is_raised_comes_back():
+    with pytest.raises(LookupError, match="mine"):
+        waiting.watched(lambda: {}["mine"])
+
+
+def test_a_limit_that_cannot_be(monkeypatch):
+    monkeypatch.setenv(waiting.VARIABLE, "soon")
+    with pytest.raises(ModelError, match="ROBUSTNESS_FORWARD_SECONDS must be a number of seconds above 0, got 'soon'"):
+        waiting.watched(lambda: 3)
+
+
+def test_a_run_goes_on(project):
+    """The claims of a model that hangs are errored with the sentence, at once after the first, and the process ends."""
+    project.on_forward("time.sleep(3000)")
+    run = project.run("suites", "--robustness-forward-seconds=1", apart=True)
+    assert run.ret == 1
+    assert set(run.outcomes.values()) == {"errored"}
+    assert all("has not come back after 1 seconds" in message for message in run.messages)
+
+
+def test_the_option_is_checked(project):
+    run = project.fill().plain("suites", "--robustness-forward-seconds=never")
+    assert run.ret == 4
+    assert "ROBUSTNESS_FORWARD_SECONDS must be a number of seconds above 0, got 'never'" in run.err
