@@ -20,6 +20,7 @@ ENVIRONMENT = {
     "ROBUSTNESS_STORE": "the folder of evidence and weights; the option goes before it, and it before the ini file",
     "ROBUSTNESS_DATA": "the folder that holds the data sets; the same",
     "ROBUSTNESS_FACTORY_SECONDS": "how long a factory may take to give its model (300)",
+    "ROBUSTNESS_FORWARD_SECONDS": "how long one pass of a model over one batch may take (600)",
 }
 
 

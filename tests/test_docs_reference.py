@@ -70,7 +70,7 @@ def test_a_benchmark_s_or_report_s_command_explains_itself(module, monkeypatch, 
 def test_every_option_of_pytest_has_a_sentence_and_is_shown():
     """Catches: an option without help or without its ini twin, a page that leaves one out."""
     told, page = reference_options.heard(), reference_options.page()
-    assert {name.removeprefix("--robustness-") for name in told.options} == {
+    assert {name.removeprefix("--robustness-").replace("-", "_") for name in told.options} == {
         name.removeprefix("robustness_") for name in told.settings
     }
     for name, settings in told.options.items():
