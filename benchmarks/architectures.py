@@ -27,7 +27,7 @@ from typing import Any
 from tabulate import tabulate
 
 from benchmarks.folder import write
-from robustness import cards, hardware, measuring
+from robustness import cards, hardware, measuring, output
 from robustness.atomic import writing
 from robustness.drafts import Draft
 from robustness.errors import RobustnessError
@@ -190,4 +190,4 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(output.run(main))

@@ -26,7 +26,7 @@ from statistics import median
 import numpy as np
 from tabulate import tabulate
 
-from robustness import cards, hardware
+from robustness import cards, hardware, output
 from robustness.draws import CHUNK
 from robustness.engines import fill, parse
 from robustness.harness import Harness
@@ -152,4 +152,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(output.run(main))

@@ -35,7 +35,7 @@ from tabulate import tabulate
 
 from benchmarks.sweep import Bound
 from models.large import resnet50
-from robustness import hardware
+from robustness import hardware, output
 from robustness.datasets import DataSpec, Images, from_arrays, load
 from robustness.perturbations import Normal
 from robustness.progress import bar
@@ -216,4 +216,4 @@ def main(given: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(output.run(main))

@@ -20,6 +20,7 @@ import numpy as np
 from scipy.special import gammaln, ndtri
 from tabulate import tabulate
 
+from robustness import output
 from robustness.gate import by_weights, paired, recipe
 from robustness.gate.differences import Cell, Drop
 
@@ -233,4 +234,4 @@ def main(given: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(output.run(main))

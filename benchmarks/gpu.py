@@ -31,7 +31,7 @@ from tabulate import tabulate
 from benchmarks import peers
 from benchmarks.sweep import AMPLITUDES, EPSILONS
 from models.vgg import vgg
-from robustness import hardware, precision
+from robustness import hardware, output, precision
 from robustness.atomic import writing
 from robustness.datasets.images import Images, from_arrays
 from robustness.draws import CHUNK
@@ -249,4 +249,4 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(output.run(main))

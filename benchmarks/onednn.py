@@ -27,6 +27,8 @@ from typing import Any
 
 from tabulate import tabulate
 
+from robustness import output
+
 LAYOUTS = "contiguous", "channels-last", "ours"
 AXES = {
     "kernel": (1, 1, 3, 5, 7),
@@ -211,4 +213,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(output.run(main))

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tabulate import tabulate
 
-from robustness import cards, hardware
+from robustness import cards, hardware, output
 from robustness.cards import Card
 from robustness.harness import Harness
 from robustness.planning.planned import Planner
@@ -129,4 +129,4 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(output.run(main))

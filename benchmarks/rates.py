@@ -24,7 +24,7 @@ from tabulate import tabulate
 
 from benchmarks import folder
 from models.large import resnet50
-from robustness import hardware
+from robustness import hardware, output
 from robustness.commands.plan import size
 from robustness.datasets import from_arrays
 from robustness.decisions import Argmax
@@ -108,4 +108,4 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(output.run(main))

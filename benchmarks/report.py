@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from robustness import cards, claims
+from robustness import cards, claims, output
 from robustness.cards import Card
 from robustness.harness import Harness
 from robustness.reporting import formats
@@ -120,4 +120,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(output.run(main))

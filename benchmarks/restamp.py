@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from robustness import cardfile, cards, weights
+from robustness import cardfile, cards, output, weights
 from robustness.cards import Card
 from robustness.commands.renewal import Renewal
 from robustness.harness import Harness, data_root
@@ -122,4 +122,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(output.run(main))

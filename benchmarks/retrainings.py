@@ -25,7 +25,7 @@ from scipy.stats import multivariate_normal
 
 from benchmarks import retrained_page
 from reports import running, writing
-from robustness import cards
+from robustness import cards, output
 from robustness.cards import Card
 from robustness.damage.kinds import Damage
 from robustness.evidence import Evidence
@@ -239,4 +239,4 @@ def main(given: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(output.run(main))

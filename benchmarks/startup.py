@@ -19,6 +19,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from robustness import output
+
 ROOT = Path(__file__).parents[1]
 MODELS = "digits-mlp", "digits-cnn"
 SUITES = ["suites", *(f"--robustness-model={name}" for name in MODELS)]
@@ -72,4 +74,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(output.run(main))

@@ -26,6 +26,7 @@ from tabulate import tabulate
 from benchmarks import peers
 from models.mlp import mlp
 from models.vgg import vgg
+from robustness import output
 from robustness.datasets.images import Images, from_arrays
 from robustness.draws import CHUNK, Purpose, generator
 from robustness.perturbations import FGSM, PGD, Normal
@@ -217,4 +218,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(output.run(main))

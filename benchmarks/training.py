@@ -20,6 +20,7 @@ from tabulate import tabulate
 from benchmarks.sweep import Bound, images_for, ratio, timed
 from models.defences import adversarial, null, plain, twon
 from models.vgg import vgg
+from robustness import output
 from robustness.datasets.images import Images
 from robustness.recipes import Job
 
@@ -81,4 +82,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(output.run(main))

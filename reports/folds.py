@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 from reports import commands, running
 from reports.rows import packed, unpacked
-from robustness import hardware
+from robustness import files, hardware
 from robustness.cards import Card
 from robustness.evidence import SEMANTICS
 from robustness.harness import Harness
@@ -39,7 +38,7 @@ def made_of(harness: Harness, cards: Mapping[str, Card]) -> str:
     about = {
         name: {
             # As it is written: keys that cards gain later change nothing here.
-            "card": tomllib.loads(card.path.read_text(encoding="utf-8")),
+            "card": files.parse_toml(card.path.read_bytes()),
             "recipe": recipe_hash(harness, card),
             "images": harness.images(card).fingerprint,
             "sources": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ def write_claims(card: Card, claims: Mapping[str, Rows], about: Mapping[str, Any
     The file is replaced whole or not at all, and given back as it loads. CardError where it was changed since
     ``card`` was loaded, in anything but these tables, or where the new text would not load.
     """
-    text = card.path.read_bytes().decode()
+    content = card.path.read_bytes()
+    text = content.decode("utf-8-sig")
     if _others(cards.load(card.path)) != _others(card):
         raise CardError(f"{card.path} was changed while its thresholds were made; nothing was written, run it again")
     new = with_claims(text, claims, about)
@@ -40,7 +42,7 @@ def write_claims(card: Card, claims: Mapping[str, Rows], about: Mapping[str, Any
             f"{card.path}: its claims cannot be replaced in the way they are written ({error}); nothing was written; "
             "remove its [claims] and [thresholds] tables and run it again"
         ) from error
-    replace(card.path, new.encode())
+    replace(card.path, BOM_UTF8 * content.startswith(BOM_UTF8) + new.encode())
     return cards.load(card.path)
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 
+from robustness import output
 from robustness.commands import given, over_files, over_models, over_results
 from robustness.errors import RobustnessError
 
 # Each command imports what it needs: help does not wait for NumPy, nor a list of evidence for torch.
 
-INTERRUPTED, UNREAD = 130, 141
+INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if all is well, 1 if something is red or errored, 2 for what one sentence tells."""
+    return output.run(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     from robustness.commands.arguments import parser
     from robustness.commands.run import split
 
@@ -35,15 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _done(options: Namespace) -> int:
     try:
-        code = COMMANDS[options.command](options)
-        sys.stdout.flush()
-        return code
+        return COMMANDS[options.command](options)
     except RobustnessError as error:
         given.say(str(error))
         return given.ERROR
-    except BrokenPipeError:  # the reader, as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return UNREAD
+    except BrokenPipeError:
+        raise
     except OSError as error:
         named = "" if error.filename is None else f"{error.filename}: "
         given.say(f"{named}{error.strerror or error}")

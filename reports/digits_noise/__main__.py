@@ -19,7 +19,7 @@ from pathlib import Path
 from reports.digits_noise import page
 from reports.digits_noise.run import CARD, EPOCHS, SEEDS, measure, scale
 from reports.writing import dumped, inserted
-from robustness import cards, hardware
+from robustness import cards, hardware, output
 from robustness.errors import CardError, RobustnessError
 from robustness.harness import data_root, store_root
 from robustness.store import Store
@@ -85,4 +85,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(output.run(main))

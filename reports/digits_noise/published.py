@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from robustness import files
 from robustness.measures.confusion import Matrix
 
 FILE = Path(__file__).parents[1] / "published" / "digits_noise.toml"
@@ -21,7 +21,7 @@ DIGIT = 0
 @cache
 def load() -> Mapping[str, Any]:
     """Read the published values."""
-    return tomllib.loads(FILE.read_text(encoding="utf-8"))
+    return files.parse_toml(FILE.read_bytes())
 
 
 def confusion(epochs: int) -> Matrix:

@@ -21,6 +21,7 @@ from typing import Any
 
 from reports import commands, folds, running
 from reports.eyes_parseval import figures, measure, page, protocol
+from robustness import output
 from robustness.cards import Card
 from robustness.harness import Harness
 
@@ -77,4 +78,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(output.run(main))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -17,6 +16,7 @@ from reports.eyes_parseval.protocol import EPSILONS, EXAMPLES, SHARES, SYSTEMS, 
 from reports.rows import Measured, unpacked
 from reports.verdicts import listed
 from reports.writing import number, spread, summary, table
+from robustness import files
 
 MODULE = "reports.eyes_parseval"
 NAMES = {
@@ -31,7 +31,7 @@ Result = Mapping[str, Any]
 def printed() -> Mapping[str, Any]:
     """Read what was published."""
     file = Path(__file__).parents[1] / "published" / "eyes_parseval.toml"
-    return tomllib.loads(file.read_text(encoding="utf-8"))
+    return files.parse_toml(file.read_bytes())
 
 
 def measured(result: Result) -> Measured:

@@ -20,6 +20,7 @@ from pathlib import Path
 from reports import commands, folds, running
 from reports.hybrid_gan import building, built, data, measure, page, parts, protocol
 from reports.strips import draw
+from robustness import output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,4 +87,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(output.run(main))

@@ -17,7 +17,7 @@ from pathlib import Path
 from reports import commands, running
 from reports.hybrid_gan import building, built
 from reports.hybrid_gan.building import Target
-from robustness import cards
+from robustness import cards, output
 from robustness.harness import Harness
 from robustness.parallel import fit_many
 from robustness.perturbations import ConditionalGAN
@@ -63,4 +63,4 @@ def _target(harness: Harness, card: cards.Card) -> Target:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(output.run(main))

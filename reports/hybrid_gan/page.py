@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -17,6 +16,7 @@ from reports.hybrid_gan.protocol import CLASSIFIERS, NETWORKS, STREAMS
 from reports.rows import unpacked
 from reports.verdicts import listed
 from reports.writing import number, table
+from robustness import files
 
 MODULE = "reports.hybrid_gan"
 Result = Mapping[str, Any]
@@ -30,7 +30,7 @@ SWEEPS = {
 def printed() -> Mapping[str, Any]:
     """Read what was published."""
     file = Path(__file__).parents[1] / "published" / "hybrid_gan.toml"
-    return tomllib.loads(file.read_text(encoding="utf-8"))
+    return files.parse_toml(file.read_bytes())
 
 
 def found(result: Result) -> Found:

@@ -21,6 +21,7 @@ from typing import Any
 
 from reports import commands, folds, running
 from reports.label_2n import figures, measure, page, protocol
+from robustness import output
 from robustness.cards import Card
 from robustness.harness import Harness
 
@@ -85,4 +86,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(output.run(main))

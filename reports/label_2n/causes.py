@@ -24,7 +24,7 @@ from models.loop import Plan, train
 from models.objectives import Minibatch, smoothed
 from reports import commands, running
 from reports.label_2n import protocol
-from robustness import claims
+from robustness import claims, output
 from robustness.datasets.images import Images
 from robustness.decisions import Argmax
 from robustness.evidence import Evidence
@@ -174,4 +174,4 @@ def _made(given: argparse.Namespace) -> list[Path]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(output.run(main))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from reports import commands, running
 from reports.signs_adversarial import measure, page
-from robustness import cards
+from robustness import cards, output
 
 MODELS = commands.ROOT / "models"
 
@@ -48,4 +48,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(output.run(main))

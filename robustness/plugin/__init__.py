@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from robustness import output
 from robustness.plugin import ending, fixtures, settings
 from robustness.plugin.listening import Listener
 from robustness.plugin.settings import OPTIONS, SESSION, has_cards, is_worker, option, report_files, session_of
@@ -63,6 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "claims(family=..., metric=...): which of the selected cards' claims a test that uses `claim` holds"
     )
     config.addinivalue_line("markers", "timing: times attacks; runs only when asked for, with `-m timing -n 0`")
+    output.prepare()
     if not is_worker(config):
         if "pytest_robustness" in sys.modules:  # else the plugin was named by its module, and nothing stood in the way
             sys.modules["pytest_robustness"].check()
