@@ -163,6 +163,8 @@ def work(count: int, layout: str) -> int:
     import torch
     import torch.fx.experimental.symbolic_shapes  # a backward pass imports it: here, once, and not in every child
 
+    import robustness.modules  # noqa: F401
+
     torch.set_num_threads(1)
     for shape in shapes(count):
         print(json.dumps({"layout": layout, **shape, "wrong": forked(shape, layout)}), flush=True)

@@ -32,7 +32,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     from robustness import supervising
 
     tell = supervising.supervised()
-    code = _done(options)
+    code = output.run(lambda: _done(options))  # its end is told when all of it is written
     tell(str(code))
     return code
 
