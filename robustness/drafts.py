@@ -167,7 +167,10 @@ def _form(path: Path) -> str:
         return "parquet" if any(path.glob("*.parquet")) else "folder"
     form = next((form for end, form in FORMS.items() if path.name.endswith(end)), None)
     if form is None:
-        raise CardError(f"`dataset` must be a folder or a file of {', '.join(FORMS)}, got {path}")
+        raise CardError(
+            f"`dataset` must be a folder or a file of {', '.join(FORMS)}, got {path}; arrays become one by "
+            'np.savez("images.npz", test_x=images, test_y=labels), images as bytes or floats in [0, 1], (N, H, W, C)'
+        )
     return form
 
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from robustness import claims
 from robustness.datasets import splits
-from robustness.doubts import DOUBTS, knowledge
+from robustness.doubts import DOUBTS, data, knowledge
 from robustness.doubts.look import look
-from robustness.doubts.trial import Answers, Trial
+from robustness.doubts.trial import Answers, NotLookedFor, Trial
 from robustness.errors import ModelError
 from robustness.evidence import OK
 from robustness.measures.metrics import Measurement
@@ -23,7 +23,7 @@ from robustness.measures.statistics import images_for
 from robustness.modules import state_hash, undisturbed
 from robustness.perturbations import Clean
 from robustness.sweep import sweep
-from robustness.sweep.cells import refuse_other_type
+from robustness.sweep.cells import outputs_repair, refuse_other_type
 from robustness.thresholds import limit
 from robustness.waiting import watched
 
@@ -43,6 +43,8 @@ NEEDED = ("outputs", "forward pass")
 
 KNOWLEDGE = ("no better than chance", "wrong input range", "permuted classes")
 """Doubts that are looked for on the images whose accuracy is measured, and not on a few alone."""
+DIM, COPIES = "dim images", "tested on training images"
+"""Doubts that the images give."""
 
 
 class Row(NamedTuple):
@@ -73,7 +75,8 @@ def checked(harness: Harness, card: Card, margin: float = 0.02, count: int | Non
         if any(row.name in NEEDED and not row.fine for row in rows):
             return _told(card, images, rows), False
     some = _few(images, count or max(LEAST, min(SOME, int(SECONDS / pace))))
-    rows += _accuracy(harness, card, module, some, len(images), margin)
+    rows += _copies(harness, card, images)
+    rows += _accuracy(harness, card, module, some, len(images), margin, _are_dim(rows))
     return _told(card, images, rows), all(row.fine is not False for row in rows)
 
 
@@ -126,14 +129,15 @@ def _behaviour(harness: Harness, card: Card, module: nn.Module, images: Images) 
         if not isinstance(logits, Tensor):
             raise ModelError(f"the model must give a tensor of logits, got {type(logits).__name__}")
         finite = bool(logits.isfinite().all())
+    dim = data.of_range(inputs.cpu().numpy())[DIM]
     return [
-        Row("images", True, f"{images.shape}, values from {float(inputs.min()):.3g} to {float(inputs.max()):.3g}"),
+        Row("images", not dim["doubted"], f"{images.shape}, {dim['seen']}", DOUBTS[DIM].repair),
         Row(
             "outputs", tuple(logits.shape) == due and finite,
             f"shape {tuple(logits.shape)}, {due} for {len(images.classes)} classes ({card.file.model.decision.kind}); "
             f"values from {float(logits.min()):.3g} to {float(logits.max()):.3g}",
-            "give one logit an image and class, all of them numbers; an array file whose last classes have no images "
-            "names all of them in `classes`",
+            "give one logit an image and class, all of them numbers"
+            + ("" if tuple(logits.shape) == due else f": {outputs_repair(logits, due[1], images)}"),
         ),
         Row(
             "mode", not modes, f"in training mode after a pass: {', '.join(modes[:5]) or 'nothing'}",
@@ -151,7 +155,7 @@ def _doubts(harness: Harness, card: Card, module: nn.Module, images: Images) -> 
     answers = look(
         module, images, decision=card.file.model.decision, seed=harness.seed, device=harness.device, attacked=False
     )
-    return [row for row in _rows(answers) if row.name not in KNOWLEDGE]
+    return [row for row in _rows(answers) if row.name not in (*KNOWLEDGE, DIM)]
 
 
 def _rows(answers: Answers) -> list[Row]:
@@ -167,8 +171,21 @@ def _rows(answers: Answers) -> list[Row]:
     ]
 
 
+def _copies(harness: Harness, card: Card, images: Images) -> Iterator[Row]:
+    """Say how many of the images were trained on, as far as the data have a training part."""
+    try:
+        (said,) = data.of_copies(images, lambda: data.training_part(harness, card)).values()
+    except NotLookedFor:
+        return
+    yield Row(COPIES, not said["doubted"], said["seen"], DOUBTS[COPIES].repair)
+
+
+def _are_dim(rows: list[Row]) -> bool:
+    return any(row.name == "images" and not row.fine for row in rows)
+
+
 def _accuracy(
-    harness: Harness, card: Card, module: nn.Module, images: Images, there: int, margin: float
+    harness: Harness, card: Card, module: nn.Module, images: Images, there: int, margin: float, dim: bool
 ) -> Iterator[Row]:
     """Measure accuracy and speed on the images as they are; where it is no better than guessing, try other ranges."""
     decision = card.file.model.decision
@@ -182,9 +199,12 @@ def _accuracy(
         "clean accuracy",
         measured.value > due,
         claims.describe(measured) + f"; knowing nothing gives up to {due:.3f}",
-        "see the doubts below, the weights and the normalisation",
+        "mend the images first: of these nothing is known"
+        if dim
+        else "see the doubts below, the weights and the normalisation",
     )
-    yield from _knowledge(harness, card, module, images, evidence.predictions[0].astype(np.int64))
+    if not dim:  # advice for the model would make up for the images
+        yield from _knowledge(harness, card, module, images, evidence.predictions[0].astype(np.int64))
     few = "; --images N measures the accuracy on more of them" if len(images) < min(SOME, there) else ""
     yield Row("speed", True, f"{evidence.provenance['images_per_second']:,.0f} images a second, forward{few}")
     wanted = images_for(margin, measured.value)

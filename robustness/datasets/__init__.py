@@ -9,12 +9,12 @@ from typing import Literal
 import numpy as np
 
 from robustness.datasets import splits
-from robustness.datasets.checks import Array
+from robustness.datasets.checks import Array, Withheld
 from robustness.datasets.encoded import Encoded, joined
-from robustness.datasets.images import Images, from_arrays
+from robustness.datasets.images import TESTS, Images, from_arrays
 from robustness.datasets.spec import DATASETS, DataSet, DataSpec
 from robustness.datasets.splitting import Given
-from robustness.errors import DataError
+from robustness.errors import DataError, nearest
 
 __all__ = ["DATASETS", "DataSet", "DataSpec", "Images", "from_arrays", "load", "sample"]
 
@@ -65,10 +65,12 @@ def _side(
     spec: DataSpec, part: Literal["train", "test"], root: Path, cache: Path, progress: Callable[[str], None] | None
 ) -> Images:
     parts = spec.source.parts(spec=spec, root=root, cache=cache, progress=progress)
+    tested = _tested(spec, parts)
     if isinstance(spec.split, Given) or (part == "test" and spec.test == "given"):
         # Images that somebody has found, in one part, are to test on; who trains must say on which of them.
         alone = "all" in parts and part == "test" and not spec.embedded and isinstance(spec.split, Given)
-        if part not in parts and not alone:
+        name = "all" if alone else tested if part == "test" else "train"
+        if name not in parts:
             only = next(iter(parts))
             raise DataError(
                 f"`split` must be other than 'given' for {parts[only].name}, which has no {part} part of its own; "
@@ -76,8 +78,8 @@ def _side(
                 if only == "all"
                 else f"{parts[only].name} has no {part} part beside it; put one there"
             )
-        return parts["all" if alone else part]
-    pool = _pool(parts, spec.of)
+        return _part(parts, name)
+    pool = _pool(parts, spec.of, tested)
     if spec.groups is not None and pool.groups is None:
         raise DataError(
             f"`groups` must name an array for all of {pool.name}, got {spec.groups!r}, which another part has; "
@@ -88,18 +90,42 @@ def _side(
     return pool.select(train if part == "train" else test, name)
 
 
-def _pool(parts: Mapping[str, Images], of: str) -> Images:
+def _tested(spec: DataSpec, parts: Mapping[str, Images]) -> str:
+    """Return the name of the part that is tested on, where there are parts."""
+    if spec.part is not None and spec.part not in parts:
+        there = list(parts)
+        raise DataError(
+            "`part` must be left out for data that have no parts of their own, got "
+            f"{spec.part!r}; a folder or file alone is tested on as a whole"
+            if there == ["all"]
+            else f"`part` must be one of {', '.join(there)}, got {spec.part!r}{nearest(spec.part, there)}"
+        )
+    return spec.part or next((name for name in TESTS if name in parts), "test")
+
+
+def _part(parts: Mapping[str, Images], name: str) -> Images:
+    """Return a part; of one whose labels are withheld the error names the others."""
+    try:
+        return parts[name]
+    except Withheld as error:
+        others = [f'part = "{other}"' for other in parts if other not in (name, "train", "all")]
+        repair = f"take another part: {' or '.join(others)} in [data]" if others else "test on images with labels"
+        raise DataError(f"{error}; {repair}") from None
+
+
+def _pool(parts: Mapping[str, Images], of: str, tested: str) -> Images:
     """Give the images that a split divides."""
     if "all" in parts:
         if of == "test":
             raise DataError(f"`of` must be left out for {parts['all'].name}, which has no parts of its own, got 'test'")
         return parts["all"]
-    due = ("train", "test") if of == "all" else (of,)
-    if missing := [part for part in due if part not in parts]:
+    due = {"train": ["train"], "test": [tested], "all": ["train", tested]}[of]
+    if missing := [name for name in due if name not in parts]:
         raise DataError(
             f"`of` = {of!r} needs a {missing[0]} part, which {', '.join(parts)} is alone without; put one beside it"
         )
-    return _joined(parts["train"], parts["test"]) if of == "all" else parts[of]
+    found = [_part(parts, name) for name in due]
+    return _joined(*found) if len(found) == 2 else found[0]
 
 
 def _joined(train: Images, test: Images) -> Images:

@@ -1,23 +1,27 @@
-"""Images from an ``.npz`` file: ``train_x, train_y, test_x, test_y``, the last two alone, or ``x, y`` for one part."""
+"""Images from an ``.npz`` file: ``train_x, train_y, test_x, test_y``, the last two alone, or ``x, y``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robustness import files
 from robustness.datasets import checks, unpacked
 from robustness.datasets.checks import Array
-from robustness.datasets.images import Images
+from robustness.datasets.images import TESTS, Images, Parts
 from robustness.errors import DataError, DataMissing
 
 if TYPE_CHECKING:
     from robustness.datasets.spec import DataSpec
 
-SPLIT = {"train": ("train_x", "train_y"), "test": ("test_x", "test_y")}
-UNSPLIT = {"all": ("x", "y")}
-TESTED = {"test": ("test_x", "test_y")}
+PARTS = ("train", *TESTS)
+ROLES = {
+    "x": ("x", "image", "images", "img", "imgs", "pixels", "data", "inputs"),
+    "y": ("y", "label", "labels", "target", "targets"),
+}
+"""What arrays of images and of labels are called, beside the part that they are of: MedMNIST says ``val_images``."""
 
 
 def parts(
@@ -42,21 +46,13 @@ def read(
 
     >>> import numpy as np
     >>> eyes = {"x": np.zeros((3, 8, 8), np.uint8), "y": np.array([0, 1, 1]), "classes": np.array(["closed", "open"])}
-    >>> read(eyes, Path("eyes.npz"))
+    >>> dict(read(eyes, Path("eyes.npz")))
     {'all': Images(name='eyes', classes=('closed', 'open'))}
     """
-    layouts = [
-        layout for layout in (SPLIT, UNSPLIT) if all(name in arrays for pair in layout.values() for name in pair)
-    ]
-    if not layouts and all(name in arrays for name in TESTED["test"]):
-        layouts = [TESTED]  # of a model that is not trained here
-    if len(layouts) != 1:
-        raise DataError(
-            f"{file} must hold test_x and test_y (train_x and train_y too, to train on), or x and y instead; "
-            f"it holds {_listed(arrays)}"
-        )
+    layout = _layout(arrays, file)
     title = file.name.split(".npz")[0]
-    layout = {part: (x, y if labels is None else _array_of(part, labels)) for part, (x, y) in layouts[0].items()}
+    if labels is not None:
+        layout = {part: (x, _array_of(part, labels)) for part, (x, _) in layout.items()}
     if any(y not in arrays for _, y in layout.values()):
         raise DataError(f"`labels` must name an array of {file}, got {labels!r}; it holds {_listed(arrays)}")
     names = "classes" if labels is None else f"{_bare(labels)}_classes"
@@ -64,15 +60,52 @@ def read(
         classes = checks.class_names(arrays.get(names), *(arrays[y] for _, y in layout.values()))
     except DataError as error:
         raise DataError(f"{title}: {error}") from None
-    found, notes = {}, getattr(arrays, "notes", ())
+    found: dict[str, Callable[[], Images]] = {}
+    again = getattr(arrays, "notes", ())
     for part, (x, y) in layout.items():
         name = title if part == "all" else f"{title} {part}"
-        found[part] = Images(
-            name, arrays[x], arrays[y], classes, groups=arrays.get(_array_of(part, groups)), notes=notes
+        notes = () if names in arrays else checks.note_from_one(name, *(arrays[y] for _, y in layout.values()))
+        found[part] = partial(
+            Images, name, arrays[x], arrays[y], classes, groups=arrays.get(_array_of(part, groups)), notes=again + notes
         )
-    if groups is not None and all(images.groups is None for images in found.values()):
+    if groups is not None and not any(_array_of(part, groups) in arrays for part in layout):
         raise DataError(f"`groups` must name an array of {file}, got {groups!r}; it holds {_listed(arrays)}")
-    return found
+    return Parts(found)
+
+
+def _layout(arrays: Mapping[str, Array], file: Path) -> dict[str, tuple[str, str]]:
+    """Return the arrays of images and of labels of each part; DataError where there is nothing to test on, or two."""
+    roles: dict[tuple[str, str], str] = {}
+    twice = False
+    for name in sorted(arrays):
+        for role in _roles(name):
+            usual = "_".join(role) if role[0] != "all" else role[1]
+            twice |= role in roles and usual not in arrays
+            roles[role] = usual if usual in arrays else name
+    layout = {
+        part: (roles[part, "x"], roles[part, "y"])
+        for part in (*PARTS, "all")
+        if (part, "x") in roles and (part, "y") in roles
+    }
+    if twice or not set(layout) - {"train"} or ("all" in layout and len(layout) > 1):
+        raise DataError(
+            f"{file} must hold test_x and test_y (train_x and train_y too, to train on), or x and y instead; it holds "
+            f"{_listed(arrays)}"
+        )
+    return layout
+
+
+def _roles(name: str) -> Iterator[tuple[str, str]]:
+    """
+    Yield the part that an array is of by its name, and whether it holds images ("x") or labels ("y").
+
+    >>> [*_roles("test_images"), *_roles("y_train"), *_roles("group")]
+    [('test', 'x'), ('train', 'y')]
+    """
+    words = name.casefold().split("_")
+    part = next((word for word in words if word in PARTS), "all")
+    rest = "_".join(word for word in words if word != part)
+    yield from ((part, kind) for kind, called in ROLES.items() if rest in called)
 
 
 def _array_of(part: str, name: str | None) -> str:

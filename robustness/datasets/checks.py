@@ -30,9 +30,7 @@ got (2, 3, 32, 32); for channels first use pixels.transpose(0, 2, 3, 1)
     """
     array: Array = np.asarray(value)
     if array.dtype not in (np.uint8, np.float32, np.float64):
-        raise DataError(
-            f"`pixels` must be uint8, float32 or float64, got {array.dtype}; use uint8 in 0..255 or floats in [0, 1]"
-        )
+        raise DataError(f"`pixels` must be uint8, float32 or float64, got {array.dtype}; {_repair(array)}")
     shape = array.shape
     if array.ndim not in (3, 4) or (array.ndim == 4 and not 1 <= shape[3] <= CHANNELS):
         raise DataError(
@@ -44,6 +42,17 @@ got (2, 3, 32, 32); for channels first use pixels.transpose(0, 2, 3, 1)
     return array
 
 
+def _repair(array: Array) -> str:
+    """Say how pixels of a type that is not taken become floats in [0, 1], or bytes."""
+    if array.dtype in (np.bool_, np.float16):
+        return "use pixels.astype(np.float32)"
+    if array.dtype.kind in "iu" and array.size and array.min() >= 0:
+        if array.max() <= 255:
+            return "use pixels.astype(np.uint8) for values in 0..255"
+        return f"divide by the largest possible value: (pixels / {np.iinfo(array.dtype).max}).astype(np.float32)"
+    return "use uint8 in 0..255 or floats in [0, 1]"
+
+
 def unit_range(blocks: Iterable[Array]) -> None:
     """Refuse floats outside [0, 1]; a NaN is outside too."""
     start = 0
@@ -52,9 +61,14 @@ def unit_range(blocks: Iterable[Array]) -> None:
             image = int(np.argmin(((block >= 0) & (block <= 1)).reshape(len(block), -1).all(axis=1)))
             values = block[image].ravel()
             wrong = values[~((values >= 0) & (values <= 1))][0]
+            repair = (
+                "divide by the largest possible value"
+                if wrong > 1
+                else "undo their normalisation, as by (pixels + 1) / 2"
+            )
             raise DataError(
                 f"`pixels` of type {block.dtype} must lie in [0, 1], got {wrong:g} in image {start + image}; "
-                "divide by the largest possible value, and leave normalisation to the classifier's first layer"
+                f"{repair}, and leave normalisation to the classifier's first layer"
             )
         start += len(block)
 
@@ -80,20 +94,44 @@ def rows(value: Any, count: int) -> Indices:
     return array.astype(np.int64)
 
 
+class Withheld(DataError):
+    """Labels that are negative: of a part whose labels are withheld, or of images that nobody has labelled."""
+
+
 def integers(value: Any) -> Array:
-    """Give labels of any integer type as they are."""
+    """
+    Return labels of any integer type, (N,), as they are; of a column, (N, 1), its values.
+
+    >>> integers(np.array([[2], [0]]))
+    array([2, 0])
+    """
     array: Array = np.asarray(value)
     if array.dtype.kind in "USO":
         raise DataError(
             f"`labels` must be integers of shape (N,), got {array.dtype}, which is text; number the classes: "
             "classes, labels = np.unique(labels, return_inverse=True)"
         )
+    if array.dtype.kind in "iu" and array.ndim == 2 and array.shape[1] == 1:
+        return array[:, 0]
     if array.dtype.kind not in "iu" or array.ndim != 1:
         raise DataError(
-            f"`labels` must be integers of shape (N,), got {array.dtype} of shape {array.shape}; "
-            "use labels.ravel().astype(np.int64), or argmax(axis=1) of one-hot rows"
+            f"`labels` must be integers of shape (N,), got {array.dtype} of shape {array.shape}; {_one_class(array)}"
         )
     return array
+
+
+def _one_class(array: Array) -> str:
+    """Say how labels of another form come to one class an image, or that they do not."""
+    if array.ndim == 2 and array.dtype.kind in "iufb" and np.isin(array, (0, 1)).all():
+        if (array.sum(1) == 1).all():
+            return "they are one-hot rows: use labels.argmax(axis=1)"
+        return (
+            "they are several labels an image, which are not supported: a classifier here gives one class an image; "
+            "test on one of the labels, as labels[:, 0].astype(np.int64), with a model of two outputs"
+        )
+    if array.ndim == 1 and array.dtype.kind in "fb" and (array == np.round(array)).all():
+        return "use labels.astype(np.int64)"
+    return "give the number of one class an image"
 
 
 def labels(value: Any, count: int, classes: Sequence[str]) -> Indices:
@@ -101,13 +139,41 @@ def labels(value: Any, count: int, classes: Sequence[str]) -> Indices:
     array = integers(value)
     if len(array) != count:
         raise DataError(f"`labels` must be one for each of {count} images, got {len(array)}; is another part's meant?")
-    wrong = np.flatnonzero((array < 0) | (array >= len(classes)))
+    if unknown := int((array < 0).sum()):
+        row = int(np.argmax(array < 0))
+        raise Withheld(
+            f"`labels` are withheld: all {count:,} are negative, the first {array[row]}"
+            if unknown == count
+            else f"`labels` must be class numbers from 0, but {unknown:,} of {count:,} are negative, the first "
+            f"{array[row]} at index {row}, as where labels are missing; leave these images out"
+        )
+    if from_one(array) and array.max() == len(classes):
+        raise DataError(
+            f"`labels` must lie in 0..{len(classes) - 1} for {len(classes)} classes, got 1..{len(classes)}: labels "
+            "begin at 1; use labels - 1"
+        )
+    wrong = np.flatnonzero(array >= len(classes))
     if wrong.size:
         raise DataError(
             f"`labels` must lie in 0..{len(classes) - 1} for {len(classes)} classes, got {array[wrong[0]]} at index "
             f"{wrong[0]}; mend the label or name every class in `classes`"
         )
     return array.astype(np.int64)
+
+
+def from_one(*label_arrays: Any) -> bool:
+    """Say whether no label is 0, and some are 1: they may be counted from 1."""
+    return min((int(integers(array).min(initial=2)) for array in label_arrays), default=0) == 1
+
+
+def note_from_one(name: str, *label_arrays: Any) -> tuple[str, ...]:
+    """Return what to say of labels without names that may be counted from 1; nothing of others."""
+    if not from_one(*label_arrays):
+        return ()
+    most = max(int(integers(array).max()) for array in label_arrays)
+    return (
+        f"{name}: labels begin at 1, so that class 0 has no images; if they stand for {most} classes, use labels - 1",
+    )
 
 
 def groups(value: Any, count: int) -> Array:

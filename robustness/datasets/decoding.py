@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
 from robustness.datasets.checks import Array
 from robustness.datasets.pillow import opened
 from robustness.errors import DataError
+from robustness.found import formats
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -134,7 +135,7 @@ def look(content: bytes | memoryview) -> Look:
             image.load()
             return Look(digest, width, height, mode, frames, _orientation(image), "")
     except DataError as error:
-        return Look(digest, 0, 0, "", 1, 1, str(error))
+        return Look(digest, 0, 0, "", 1, 1, (len(content) and formats.mistaken(content)) or str(error))
 
 
 def decode(content: bytes | memoryview, decoding: Decoding) -> Array:

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from robustness.datasets import pictures
 from robustness.datasets.decoding import Decoding
-from robustness.datasets.images import Images, Parts
+from robustness.datasets.images import TESTS, Images, Parts
 from robustness.datasets.pictures import Files, some
 from robustness.datasets.unpacked import Progress
-from robustness.errors import DataError, DataMissing, shown
+from robustness.errors import DataError, DataMissing, plain, shown
 
 if TYPE_CHECKING:
     from robustness.datasets.spec import DataSpec
 
-KINDS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-TESTS = ("test", "val", "validation", "valid")
-"""What a folder for testing may be called; where there are several the first of these is tested on."""
+KINDS = (
+    ".avif", ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif",
+    ".tiff", ".webp",
+)  # fmt: skip
+LITTER = ("thumbs.db", "desktop.ini")
+"""Files that a file manager leaves, of which nothing is said."""
 PARTS = ("train", *TESTS)
 
 
@@ -30,22 +34,30 @@ def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None 
     """
     Give the parts of the folder that ``spec`` names: train and test, or all.
 
-    Classes are sorted by their folders' names; pictures may lie below these at any depth. What begins with a dot, and
-    what is no picture by its name, is passed over.
+    Classes are sorted by their folders' names; pictures may lie below these at any depth. What begins with a dot is
+    passed over; what is no picture by its name, too, and counted in a note.
     """
     top = existing(root, str(spec.folder))
     decoding, title = spec.decoding, top.name or str(top)
-    names = {path.name for path in _folders(top)}
-    if not names or not names <= set(PARTS):
+    names = [path.name for path in _folders(top)]
+    there = [name for name in names if name in PARTS or name == spec.part]
+    if {"train"} < set(there) and len(there) < len(names) and spec.part is None:
+        other = some([i for i, name in enumerate(names) if name not in there], lambda i: shown(names[i]))
+        raise DataError(
+            f"{top} must hold parts alone, or classes alone, but beside {' and '.join(there)} lies {other}; move it, "
+            f'or say which part is tested on, as `part` = "{next(name for name in TESTS if name in there)}" in [data]'
+        )
+    if not there or (len(there) < len(names) and spec.part is None):
         return Parts({"all": partial(_part, title, top, None, decoding, cache, progress)})
-    found: dict[str, Callable[[], Images]] = {}
-    classes = None
-    if "train" in names:
-        classes = tuple(path.name for path in _folders(top / "train"))
-        found["train"] = partial(_part, f"{title} train", top / "train", None, decoding, cache, progress)
-    if tests := [name for name in TESTS if name in names]:
-        found["test"] = partial(_part, f"{title} {tests[0]}", top / tests[0], classes, decoding, cache, progress)
-    return Parts(found)
+    classes = tuple(path.name for path in _folders(top / "train")) if "train" in there else None
+    return Parts(
+        {
+            name: partial(
+                _part, f"{title} {name}", top / name, None if name == "train" else classes, decoding, cache, progress
+            )
+            for name in sorted(there, key=lambda name: (*PARTS, name).index(name))
+        }
+    )
 
 
 def existing(root: Path, folder: str) -> Path:
@@ -73,17 +85,33 @@ def _part(
     known = tuple(found) if classes is None else classes
     names: list[str] = []
     labels: list[int] = []
+    empty: list[str] = []
+    passed = Counter[str]()
     for name in found:
-        there = sorted(_pictures(top, name, decoding.follow_links))
+        there = sorted(_pictures(top, name, decoding.follow_links, passed))
         if not there:
-            raise DataError(
-                f"{top}: the folder of class {shown(name)} holds no picture ({', '.join(KINDS)}); "
-                "remove it, or put some there"
-            )
+            empty.append(name)
         names += there
         labels += [known.index(name)] * len(there)
+    kinds = ", ".join(KINDS)
+    if not names:
+        raise DataError(
+            f"{top}: its folders of classes hold no picture ({kinds}); is the folder above meant, or below?"
+        )
+    notes: list[str] = []
+    if empty:
+        listed = some(range(len(empty)), lambda i: shown(empty[i]))
+        notes.append(
+            f"{title}: {len(empty):,} of {len(known):,} classes have no pictures, and count as classes: {listed}"
+        )
+    if passed:
+        listed = ", ".join(f"{kind} ({count:,})" for kind, count in passed.most_common(5))
+        notes.append(
+            f"{title}: {passed.total():,} files were passed over by their names: {listed}; pictures are {kinds}"
+        )
     files = Files(top, names)
-    return pictures.images(title, files, files.looks(cache, progress), np.array(labels), known, decoding)
+    looks = files.looks(cache, progress)
+    return pictures.images(title, files, looks, np.array(labels), known, decoding, notes=tuple(notes))
 
 
 def _check_classes(top: Path, found: list[str], classes: tuple[str, ...] | None) -> None:
@@ -124,8 +152,12 @@ def _folders(folder: Path) -> list[os.DirEntry[str]]:
     return [entry for entry in _visible(folder) if entry.is_dir()]
 
 
-def _pictures(top: Path, name: str, follow: bool) -> Iterator[str]:
-    """Give the pictures below a class's folder, relative to ``top``; links that lead out of it are refused."""
+def _pictures(top: Path, name: str, follow: bool, passed: Counter[str]) -> Iterator[str]:
+    """
+    Yield the pictures below a class's folder, relative to ``top``; links that lead out of it are refused.
+
+    What is no picture by its name is counted in ``passed``, by how the name ends.
+    """
     _check_link(top, name, follow)
     waiting, been = [name], set()
     while waiting:
@@ -141,6 +173,8 @@ def _pictures(top: Path, name: str, follow: bool) -> Iterator[str]:
                 waiting.append(path)
             elif entry.name.lower().endswith(KINDS):
                 yield path
+            elif entry.name.lower() not in LITTER:
+                passed[plain(PurePath(entry.name).suffix.lower()) or "no suffix"] += 1
 
 
 def _check_link(top: Path, name: str, follow: bool) -> None:

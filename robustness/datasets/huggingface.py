@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,12 +36,17 @@ def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None 
         ) from error
     if not isinstance(loaded, datasets.DatasetDict):
         return Parts({"all": partial(_part, top.name, loaded, top, spec, cache, progress)})
-    found = tables.chosen(list(loaded))
-    if not found:
+    if not tables.has_parts(list(loaded), spec.part):
         raise DataError(f"{top} must have a part train, test or validation, it has {', '.join(loaded) or 'none'}")
     return Parts(
-        {p: partial(_part, f"{top.name} {n}", loaded[n], top / n, spec, cache, progress) for p, n in found.items()}
-    )
+        {
+            name: partial(
+                _part, f"{top.name} {name}", rows, top / name, spec, cache, progress,
+                [other for part, other in loaded.items() if part != name],
+            )
+            for name, rows in loaded.items()
+        }
+    )  # fmt: skip
 
 
 class _Saved(tables.Rows):
@@ -58,7 +63,16 @@ class _Saved(tables.Rows):
         return tables.content(self._rows[place][self._name], self._title, self._name)
 
 
-def _part(title: str, rows: Any, where: Path, spec: DataSpec, cache: Path, progress: Progress | None) -> Images:
+def _part(
+    title: str,
+    rows: Any,
+    where: Path,
+    spec: DataSpec,
+    cache: Path,
+    progress: Progress | None,
+    others: Sequence[Any] = (),
+) -> Images:
+    """Return the pictures of a part; ``others`` are the other parts, which may have labels of more classes."""
     import datasets
 
     try:
@@ -77,12 +91,14 @@ def _part(title: str, rows: Any, where: Path, spec: DataSpec, cache: Path, progr
     digests = manifest.hashes(files, cache, progress)
     key = hashlib.sha256("\n".join([picture, str(len(rows)), *digests]).encode()).hexdigest()[:32]
     names = getattr(rows.features[label], "names", None)
-    labels, classes = tables.labelled(title, list(rows.select_columns([label])[:][label]), names)
+    more = [value for other in others if label in other.features for value in other.select_columns([label])[:][label]]
+    labels, classes, notes = tables.labelled(title, list(rows.select_columns([label])[:][label]), names, more)
     groups = None
     if spec.groups is not None:
         name = tables.column(title, "`groups`", spec.groups, (), there)
         groups = np.array(rows.select_columns([name])[:][name])
     looks = saved.looks(cache / "huggingface" / f"{key}.json", progress)
     return pictures.images(
-        title, saved, looks, labels, classes, spec.decoding, groups=groups, distributions=("datasets", "pyarrow")
-    )
+        title, saved, looks, labels, classes, spec.decoding, groups=groups, notes=notes,
+        distributions=("datasets", "pyarrow"),
+    )  # fmt: skip

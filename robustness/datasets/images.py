@@ -52,7 +52,7 @@ class Images:
         try:
             self._check()
         except DataError as error:
-            raise DataError(f"{self.name}: {error}") from None
+            raise type(error)(f"{self.name}: {error}") from None
 
     def _check(self) -> None:
         if not isinstance(self.pixels, Encoded):
@@ -150,6 +150,17 @@ class Images:
         digest.update(self.labels.astype("<i8").data)
         return digest.hexdigest()
 
+    @cached_property
+    def contents(self) -> list[str]:
+        """The hash of each image's bytes: of a picture as it is kept, of an array's image its pixels."""
+        if isinstance(self.pixels, Encoded):
+            return [
+                self.pixels.contents[row] for row in (range(len(self)) if self.rows is None else self.rows.tolist())
+            ]
+        return [
+            hashlib.sha256(np.ascontiguousarray(image).data).hexdigest() for block in self._blocks() for image in block
+        ]
+
     def _stored(self, start: int, stop: int) -> Array:
         return self.pixels[start:stop] if self.rows is None else self.pixels[self.rows[start:stop]]
 
@@ -157,6 +168,10 @@ class Images:
         step = max(1, BLOCK // (math.prod(self.shape) * self.pixels.dtype.itemsize))
         for start in range(0, len(self), step):
             yield self._stored(start, start + step)
+
+
+TESTS = ("test", "val", "validation", "valid")
+"""What the part that is tested on may be called, where the card names none: the first of these that is there."""
 
 
 class Parts(Mapping[str, Images]):

@@ -18,6 +18,7 @@ from robustness.datasets import folder, manifest, pictures, tables
 from robustness.datasets.images import Images, Parts
 from robustness.datasets.unpacked import Patient, Progress, kept_or_aside, lock, refuse_other
 from robustness.errors import DataError, DataMissing, MissingLibrary
+from robustness.found import formats
 
 if TYPE_CHECKING:
     from robustness.datasets.spec import DataSpec
@@ -44,11 +45,17 @@ def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None 
     if not files:
         raise DataError(f"{top} must hold .parquet files, it holds none; name the folder that does")
     called = [file.name.split("-")[0].split(".")[0] for file in files]
-    found = tables.chosen(called)
-    if not found:
+    if not tables.has_parts(called, spec.part):
         return Parts({"all": partial(_part, top.name, files, spec, cache, progress)})
-    of = {part: [file for file, name in zip(files, called, strict=True) if name == its] for part, its in found.items()}
-    return Parts({p: partial(_part, f"{top.name} {found[p]}", of[p], spec, cache, progress) for p in found})
+    of = {part: [file for file, name in zip(files, called, strict=True) if name == part] for part in sorted({*called})}
+    return Parts(
+        {
+            part: partial(
+                _part, f"{top.name} {part}", its, spec, cache, progress, [file for file in files if file not in its]
+            )
+            for part, its in of.items()
+        }
+    )
 
 
 class _Mapped(tables.Rows):
@@ -67,7 +74,15 @@ class _Mapped(tables.Rows):
         return b"" if buffer is None else memoryview(buffer)
 
 
-def _part(title: str, files: Sequence[Path], spec: DataSpec, cache: Path, progress: Progress | None) -> Images:
+def _part(
+    title: str,
+    files: Sequence[Path],
+    spec: DataSpec,
+    cache: Path,
+    progress: Progress | None,
+    others: Sequence[Path] = (),
+) -> Images:
+    """Return the pictures of some files; ``others`` are those of other parts, which may have labels of more classes."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -85,18 +100,32 @@ def _part(title: str, files: Sequence[Path], spec: DataSpec, cache: Path, progre
         rest = pa.concat_tables([pq.read_table(file, columns=beside, partitioning=None) for file in files])
         key = hashlib.sha256("\n".join([picture, *digests]).encode()).hexdigest()[:32]
         name = f"parquet/{key}.arrow"
-        target, notes = kept_or_aside(
+        target, again = kept_or_aside(
             lambda to: _mapped(title, files, digests, picture, to / name, progress), cache, title, progress
         )
         rows = _Mapped(target)
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise DataError(f"{title}: {files[0]} cannot be read as Parquet: {error}; get or write it again") from error
-    labels, classes = tables.labelled(title, rest.column(label).to_pylist(), _names(schema.metadata, label))
+        why = next((said for file in files if (said := formats.mistaken_file(file))), f"{error}; get or write it again")
+        raise DataError(f"{title}: {files[0]} cannot be read as Parquet: {why}") from error
+    names = _names(schema.metadata, label)
+    more = [] if names else [value for file in others for value in _labels(file, label)]
+    labels, classes, notes = tables.labelled(title, rest.column(label).to_pylist(), names, more)
     groups = None if spec.groups is None else np.array(rest.column(spec.groups).to_pylist())
     looks = rows.looks(cache / "parquet" / f"{key}.json", progress)
     return pictures.images(
-        title, rows, looks, labels, classes, decoding, groups=groups, notes=notes, distributions=("pyarrow",)
+        title, rows, looks, labels, classes, decoding, groups=groups, notes=again + notes, distributions=("pyarrow",)
     )
+
+
+def _labels(file: Path, label: str) -> list[Any]:
+    """Return the labels of another part, where they can be read: nobody has asked for the part itself."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(file, columns=[label], partitioning=None).column(label).to_pylist()  # type: ignore[no-any-return]
+    except (pa.ArrowException, OSError, KeyError):
+        return []
 
 
 def _mapped(

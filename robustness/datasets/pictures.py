@@ -142,13 +142,21 @@ def _unusual(name: str, source: Source, places: Array, looks: Sequence[Look], de
 
 
 def _twice(name: str, source: Source, places: Array, looks: Sequence[Look], labels: Array) -> tuple[str, ...]:
-    """Say which pictures have two labels: at least one of these is wrong."""
+    """Say which pictures are there twice; of those with two labels at least one is wrong."""
     first: dict[str, int] = {}
-    found = [i for i, each in enumerate(looks) if labels[first.setdefault(each.content, i)] != labels[i]]
-    if not found:
-        return ()
-    listed = some(found, lambda i: f"{_at(source, places, i)} as {_at(source, places, first[looks[i].content])}")
-    return (f"{name}: {len(found):,} of {len(looks):,} pictures are there with another label, byte for byte: {listed}",)
+    again = [i for i, each in enumerate(looks) if first.setdefault(each.content, i) != i]
+    other = [i for i in again if labels[first[looks[i].content]] != labels[i]]
+    notes = []
+    for found, what in (
+        (other, "there with another label"),
+        ([i for i in again if i not in set(other)], "there more than once"),
+    ):
+        if found:
+            listed = some(
+                found, lambda i: f"{_at(source, places, i)} as {_at(source, places, first[looks[i].content])}"
+            )
+            notes.append(f"{name}: {len(found):,} of {len(looks):,} pictures are {what}, byte for byte: {listed}")
+    return tuple(notes)
 
 
 def _at(source: Source, places: Array, i: int) -> str:

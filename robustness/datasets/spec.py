@@ -33,18 +33,18 @@ class DataSet:
     suffixes: tuple[str, ...] = ()  # of its file
 
 
-TABLE = ("labels", "groups", "images")
+TABLE = ("labels", "groups", "images", "part")
 DATASETS = {
     "digits": DataSet(digits.parts, embedded=True),
     "mnist": DataSet(mnist.parts),
-    "array": DataSet(arrays.parts, needs=("file",), takes=("groups", "labels"), suffixes=(".npz", ".npz.xz")),
-    "folder": DataSet(folder.parts, needs=("folder",), takes=("images",)),
+    "array": DataSet(arrays.parts, needs=("file",), takes=("groups", "labels", "part"), suffixes=(".npz", ".npz.xz")),
+    "folder": DataSet(folder.parts, needs=("folder",), takes=("images", "part")),
     "parquet": DataSet(parquet.parts, needs=("file", "folder"), takes=TABLE, suffixes=(".parquet",)),
     "huggingface": DataSet(huggingface.parts, needs=("folder",), takes=TABLE),
     "torchvision:SET": DataSet(vision.parts, takes=("folder", "images")),
 }
 """To add a data set: its file, and a line here."""
-KEYS = ("file", "folder", "groups", "images", "labels")
+KEYS = ("file", "folder", "groups", "images", "labels", "part")
 
 
 class DataSpec(Table):
@@ -53,8 +53,9 @@ class DataSpec(Table):
 
     ``labels`` names other labels of an array file than its own: "kind" are ``train_kind`` and ``test_kind``, or
     ``kind``, with ``kind_classes``. With ``test`` = "given" the data set's own test part is tested on, instead of the
-    side that the split leaves for that; ``tested`` takes so many of the test images, of every class alike. ``file`` and
-    ``folder`` lie below the data root, or beside the card where they begin with ``./``.
+    side that the split leaves for that; ``part`` names another part than ``test`` for it; ``tested`` takes so many of
+    the test images, of every class alike. ``file`` and ``folder`` lie below the data root, or beside the card where
+    they begin with ``./``.
 
     >>> DataSpec(name="digits", split=Balanced(per_class=30)).embedded
     True
@@ -70,6 +71,8 @@ class DataSpec(Table):
     """The array or column that says which images belong together."""
     labels: str | None = None
     """Other labels of an array file or table than its own, by name."""
+    part: str | None = None
+    """Which part is tested on, where there are several: ``validation``; else test, or what stands for it."""
     of: Literal["train", "test", "all"] = "train"
     """What the split divides."""
     test: Literal["split", "given"] = "split"
@@ -155,7 +158,9 @@ class DataSpec(Table):
     def _as_before(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out the keys that cards had not always: what was hashed of a card that has none stays the same."""
         found: dict[str, Any] = written(self)
-        return {key: value for key, value in found.items() if value is not None or key not in ("folder", "images")}
+        return {
+            key: value for key, value in found.items() if value is not None or key not in ("folder", "images", "part")
+        }
 
 
 def _source(name: str) -> str:

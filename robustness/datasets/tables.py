@@ -13,14 +13,13 @@ from robustness.datasets import decoding as decoding_
 from robustness.datasets.checks import Array
 from robustness.datasets.decoding import Look, look
 from robustness.datasets.encoded import Source
+from robustness.datasets.images import TESTS
 from robustness.datasets.unpacked import Progress
 from robustness.errors import DataError, shown
 
 PICTURES = ("image", "img", "picture", "jpg", "png", "bytes")
 LABELS = ("label", "labels", "fine_label", "class", "target", "y")
 """Columns that are taken where none is named: the first of these that is there."""
-PARTS = {"train": "train", "test": "test", "validation": "test", "val": "test", "valid": "test"}
-"""What parts are called; of several for testing the first of these is taken."""
 
 
 def column(title: str, what: str, named: str | None, usual: Sequence[str], there: Sequence[str]) -> str:
@@ -37,43 +36,46 @@ def column(title: str, what: str, named: str | None, usual: Sequence[str], there
     return found
 
 
-def labelled(title: str, values: Sequence[Any], names: Sequence[str] | None) -> tuple[Array, tuple[str, ...]]:
+def labelled(
+    title: str, values: Sequence[Any], names: Sequence[str] | None, others: Sequence[Any] = ()
+) -> tuple[Array, tuple[str, ...], tuple[str, ...]]:
     """
-    Give labels as numbers, and the names of the classes; texts are classes in the order of the alphabet.
+    Return labels as numbers, the names of the classes, and what to say; texts are classes in alphabetical order.
 
-    >>> labelled("pets", ["dog", "cat", "dog"], None)
-    (array([1, 0, 1]), ('cat', 'dog'))
+    ``others`` are the labels of other parts: their classes are those of this one, too.
+
+    >>> labelled("pets", ["dog", "cat", "dog"], None, ["ant"])
+    (array([2, 1, 2]), ('ant', 'cat', 'dog'), ())
     """
     kinds = {type(value) for value in values}
     if type(None) in kinds:
         row = next(row for row, value in enumerate(values) if value is None)
         raise DataError(f"{title}: every row must have a label, row {row} has none; label it, or remove it")
     if kinds == {str}:
-        classes, numbers = np.unique(np.array(values), return_inverse=True)
-        return numbers, tuple(classes.tolist())
+        classes = sorted({*values, *(value for value in others if isinstance(value, str))})
+        places = {name: place for place, name in enumerate(classes)}
+        return np.array([places[value] for value in values]), tuple(classes), ()
     if kinds != {int}:
         said = ", ".join(sorted(kind.__name__ for kind in kinds)) or "none"
+        several = "several labels an image are not supported" if list in kinds else "cast the column"
         raise DataError(
-            f"{title}: labels must be whole numbers or texts, got {said}; cast the column, or name another in `labels`"
+            f"{title}: labels must be whole numbers or texts, got {said}; {several}, or name another in `labels`"
         )
     if names is not None and not all(isinstance(name, str) for name in names):
         raise DataError(f"{title}: names of classes must be text, got {shown(list(names))}; write the data set anew")
-    numbers = np.array(values)
-    return numbers, checks.class_names(None if names is None else np.array(list(names)), numbers)
+    numbers, more = np.array(values), np.array([value for value in others if isinstance(value, int)], np.int64)
+    notes = () if names is not None else checks.note_from_one(title, numbers, more)
+    return numbers, checks.class_names(None if names is None else np.array(list(names)), numbers, more), notes
 
 
-def chosen(there: Sequence[str]) -> dict[str, str]:
+def has_parts(there: Sequence[str], part: str | None = None) -> bool:
     """
-    Say which of the parts that a data set has is for training and which for testing; {} where none is told by name.
+    Say whether names are those of parts, one for training or testing among them or the one that is asked for.
 
-    >>> chosen(["train", "validation", "extra"])
-    {'train': 'train', 'test': 'validation'}
+    >>> has_parts(["train", "validation", "extra"]), has_parts(["0001", "0002"])
+    (True, False)
     """
-    found: dict[str, str] = {}
-    for name, part in PARTS.items():
-        if name in there:
-            found.setdefault(part, name)
-    return found
+    return any(name in ("train", *TESTS, part) for name in there)
 
 
 class Rows(Source):

@@ -23,6 +23,7 @@ from filelock import Timeout
 from robustness import atomic, files
 from robustness.datasets.checks import Array
 from robustness.errors import DataError
+from robustness.found import formats
 
 PATIENCE = 2.0
 """Seconds without a word."""
@@ -125,9 +126,8 @@ def _unpack(file: Path, folder: Path, say: Patient, *, alone: bool) -> None:
             _check_room(archive, made)
             index = _extract(archive, made, say, f"of {file.name}")
         except TORN as error:
-            raise DataError(
-                f"{file} must be a whole .npz or .npz.xz file, but: {error}; get or write it again"
-            ) from error
+            why = formats.mistaken_file(file) or f"{error}; get or write it again"
+            raise DataError(f"{file} must be a whole .npz or .npz.xz file, but: {why}") from error
         refuse_other(file, folder.name)
         (made / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
         if folder.is_dir():  # damaged, or the caller would not unpack; maps of it that are open stay valid

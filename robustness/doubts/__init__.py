@@ -107,6 +107,15 @@ DOUBTS = {
         "of several outputs the first is taken for the logits if the card names none; another one is right more often",
         "name the output that holds the logits in model.output of the card",
     ),
+    "dim images": Doubt(
+        "every ε and every noise is a share of the range of images, of which these use hardly any: what is added to "
+        "them is many times what they show",
+        "mend the images, not the model: write 255 for 1 where bytes are 0 and 1, divide by 255 once alone",
+    ),
+    "tested on training images": Doubt(
+        "on what a model was trained on it is right because it remembers, and its numbers say nothing of other images",
+        "test on images that are not in the training part, by another `part` of [data] or by a split",
+    ),
     "permuted classes": Doubt(
         "a model whose classes stand in another order than the data's is right as often as by chance, clean and "
         "attacked, whatever it knows",

@@ -10,7 +10,7 @@ from torch import nn
 
 from robustness.datasets.images import Images
 from robustness.decisions import Argmax, Decision
-from robustness.doubts import DOUBTS, forward, knowledge, permuted
+from robustness.doubts import DOUBTS, data, forward, knowledge, permuted
 from robustness.doubts import attacked as attacks_
 from robustness.doubts.permuted import Indices
 from robustness.doubts.planted import CannotPlant
@@ -44,6 +44,7 @@ def look(
     device: str = "cpu",
     attacked: bool = True,
     predictions: Indices | None = None,
+    training: Callable[[], Images] | None = None,
 ) -> Answers:
     """
     Look for every doubt on the first ``count`` images (100, of large ones fewer), at budgets up to ``epsilon`` (L∞).
@@ -51,7 +52,8 @@ def look(
     With ``attacked`` false, for those alone that a few passes show: of the forward pass and of its gradients.
 
     ``attacks`` are those of a card, whose strength is tested on planted examples and against FGSM; ``source`` is
-    another model, for transfer, ``predictions`` are the classes that a clean sweep has said of all images, −1 if none.
+    another model, for transfer, ``predictions`` are the classes that a clean sweep has said of all images, −1 if none;
+    ``training`` returns the images that the model was trained on.
     Return plain values by doubt: what was ``seen``, whether it is ``doubted`` (None if
     it could not be looked for), and ``broken``, true, if an error is the reason: no doubt takes another with it.
 
@@ -84,6 +86,7 @@ def look(
 
         answers: Answers = {}
         looks: list[Look] = [
+            (("dim images",), lambda: data.of_range(trial.inputs.cpu().numpy())),
             (("non-deterministic forward",), lambda: forward.of_repetition(trial)),
             (("edits its input",), lambda: forward.of_its_input(trial)),
             (("depends on the batch",), lambda: forward.of_the_batch(trial, images)),
@@ -103,6 +106,7 @@ def look(
         trials: list[Look] = [
             (("cross-entropy weaker than margin",), lambda: attacks_.of_losses(trial)),
             (("wrong gradients",), lambda: attacks_.of_differences(trial)),
+            (("tested on training images",), lambda: data.of_copies(images, training)),
             (("noise beats FGSM",), lambda: attacks_.of_one_step(trial)),
             (("PGD weaker than FGSM",), lambda: attacks_.of_many_steps(trial)),
             (("transfer beats white-box",), lambda: attacks_.of_transfer(trial, other)),

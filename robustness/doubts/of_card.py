@@ -36,6 +36,7 @@ def about(harness: Harness, card: Card) -> dict[str, Any]:
 
 def look(harness: Harness, card: Card, module: nn.Module, images: Images) -> Answers:
     """Look for every doubt on a card's module, beside what its clean sweep has said."""
+    from robustness.doubts import data
     from robustness.doubts import look as looking
 
     source, clean = _source(harness, card), None
@@ -55,6 +56,7 @@ def look(harness: Harness, card: Card, module: nn.Module, images: Images) -> Ans
         seed=harness.seed,
         device=harness.device,
         predictions=clean,
+        training=lambda: data.training_part(harness, card),
     )
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robustness import strengths as strengths_
+from robustness.datasets import checks
 from robustness.datasets.images import Images
 from robustness.decisions import Decision
 from robustness.draws import CHUNK, ChunkedDraws, Purpose, generator
@@ -289,7 +290,7 @@ class Cells:
             raise ModelError(
                 f"the classifier must give logits of shape (images, outputs) = {due} for the "
                 f"{len(self.images.classes)} classes of {self.images.name}, got {got}; "
-                "check the number of outputs, or the classes of the data (an array file may name them all in `classes`)"
+                + outputs_repair(logits, due[1], self.images)
             )
         return logits.float()
 
@@ -351,6 +352,28 @@ class Scratch:
     noise: Tensor
     measured: bool
     logits: Tensor
+
+
+def outputs_repair(logits: object, due: int, images: Images) -> str:
+    """Say what to write where a model's outputs are not ``due`` numbers an image."""
+    if not isinstance(logits, Tensor):
+        return "give a tensor"
+    if due == 2 and logits.numel() == len(logits):
+        inside = bool((logits >= 0).all() and (logits <= 1).all())
+        return (
+            "one number an image is that of the second class: give two logits, by its forward or a factory around it: "
+            f"z = outputs.flatten(){'.logit()' if inside else ''}; return torch.stack([torch.zeros_like(z), z], 1)"
+            + ("; better without its last sigmoid" if inside else "")
+        )
+    more = int(logits.shape[1]) - due if logits.dim() == 2 else 0
+    if more == -1 and checks.from_one(images.labels):
+        return "no image has the label 0: labels begin at 1; use labels - 1"
+    if more > 0:
+        return (
+            "the data have images of some of the model's classes alone: name the classes of all its outputs, in their "
+            "order, as classes = [...] in the card's [model] (an array file may name them all in `classes`)"
+        )
+    return "check the number of outputs, or the classes of the data (an array file may name them all in `classes`)"
 
 
 def refuse_other_type(model: nn.Module, inputs: Tensor, error: BaseException) -> None:
