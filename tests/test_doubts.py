@@ -80,8 +80,13 @@ BROKEN = {
 ATTACKS = {"pgd": SweepTable.model_validate({**PGD, "strengths": [0.1]}).perturbation}
 
 
+def others():
+    """Images that are none of those that are looked at."""
+    return from_arrays(np.zeros((1, 28, 28), np.uint8), [0])
+
+
 def doubted(model, epsilon=EPSILON, attacks=ATTACKS, **given):
-    found = look(model, helpers.digits(30), epsilon=epsilon, attacks=attacks, **given)
+    found = look(model, helpers.digits(30), epsilon=epsilon, attacks=attacks, training=others, **given)
     return {name for name, one in found.items() if one["doubted"]}, found
 
 
@@ -93,7 +98,8 @@ def test_a_healthy_model_raises_none(healthy):
     assert all(one["doubted"] is False for one in found.values()), found
     assert state_hash(healthy) == before
     assert all(p.grad is None for p in healthy.parameters())
-    assert look(healthy, helpers.digits(30), epsilon=EPSILON, attacks=ATTACKS, source=Around(healthy)) == found
+    again = look(healthy, helpers.digits(30), epsilon=EPSILON, attacks=ATTACKS, source=Around(healthy), training=others)
+    assert again == found
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -245,6 +251,7 @@ def test_without_gradients_only_the_forward_is_looked_at(healthy, how):
         "non-deterministic forward", "depends on the batch", "probabilities for logits", "permuted classes",
         "no better than chance", "wrong input range", "jumps within a grey level", "outputs that are no numbers",
         "edits its input", "keeps state between calls", "another output knows more",
+        "dim images", "tested on training images",
     }  # fmt: skip
     assert set(found) == set(doubts.DOUBTS)
     assert not any("broken" in one for one in found.values()), found

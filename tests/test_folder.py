@@ -240,11 +240,6 @@ def test_a_truncated_jpeg_is_found_though_it_is_looked_at_small(pets):
         get(pets)
 
 
-def empty_class(top):
-    (top / "eel").mkdir()
-    (top / "eel" / "notes.txt").touch()
-
-
 def beside(top):
     picture(1).save(top / "stray.png")
 
@@ -252,14 +247,13 @@ def beside(top):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (empty_class, "the folder of class 'eel' holds no picture"),
         (beside, r"pictures in these alone, but 1 lie beside them: 'stray\.png'"),
         (lambda top: folder(top, {"Dog": [(30, 30)]}), "differ by more than capital letters, got 'Dog' and 'dog'"),
         (lambda top: folder(top, {"two\nlines": [(30, 30)]}), r"must be printable text, got 'two\\nlines'"),
         (lambda top: folder(top, {" ": [(30, 30)]}), "must be printable text, got ' '"),
         (lambda top: Path(os.fsdecode(os.fsencode(top) + b"/\xff")).mkdir(), r"must be printable text, got '\\udcff'"),
     ],
-    ids=["empty", "beside", "case", "newline", "blank", "bytes"],
+    ids=["beside", "case", "newline", "blank", "bytes"],
 )
 def test_folders_that_are_no_classes_are_refused(pets, spoil, message):
     spoil(pets)

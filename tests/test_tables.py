@@ -8,7 +8,7 @@ import pytest
 from picture_files import encoded, get, picture
 from PIL import Image
 
-from robustness.datasets import parquet, tables
+from robustness.datasets import parquet
 from robustness.errors import DataError, DataMissing, MissingLibrary
 
 pa = pytest.importorskip("pyarrow")
@@ -99,7 +99,7 @@ def test_class_names_that_hugging_face_wrote(tmp_path):
         ({"label": [float(each) for each in LABELS]}, "labels must be whole numbers or texts, got float; cast"),
         ({"label": [True, False] * 3}, "labels must be whole numbers or texts, got bool"),
         ({"label": [0, 1, None, 0, 1, 0]}, "every row must have a label, row 2 has none"),
-        ({"label": [0, 1, -1, 0, 1, 0]}, "`labels` must lie in 0..1 for 2 classes, got -1 at index 2"),
+        ({"label": [0, 1, -1, 0, 1, 0]}, "1 of 6 are negative, the first -1 at index 2, as where labels are missing"),
         ({"image": ["cat.png"] * 6}, r"'image' must hold pictures as bytes, or as {bytes, path}, got string"),
         ({"image": [*CONTENT[:5], None]}, "1 of 6 pictures cannot be used: row 5: the row holds no picture's bytes"),
         ({"image": [b"torn", *CONTENT[1:]]}, "1 of 6 pictures cannot be used: row 0: it is no whole picture"),
@@ -218,12 +218,6 @@ def test_a_column_that_holds_no_pictures(saved):
     datasets.Dataset.from_dict({"image": ["a.png", "b.png"], "label": [0, 1]}).save_to_disk(str(top))
     with pytest.raises(DataError, match="'image' must hold pictures as bytes"):
         read_saved(top)
-
-
-def test_parts_by_name():
-    assert tables.chosen(["test", "valid"]) == {"test": "test"}
-    assert tables.chosen(["valid", "val"]) == {"test": "val"}
-    assert tables.chosen(["all"]) == {}
 
 
 @pytest.mark.parametrize("name", ["parquet", "huggingface"])
