@@ -372,3 +372,50 @@ def test_a_whole_model_for_weights_says_what_to_write(tmp_path, script, name, fa
     onnx_file(tmp_path / "models" / "net.onnx", net(1))
     with pytest.raises(ModelError, match=f'is a whole model; write factory = "{factory}"'):
         checkpoints.put(net(), tmp_path / "models" / name)
+
+
+def exported(tmp_path, batch):
+    """Write a torch.export file of a net with batch norm, for batches of any size, of at most 8, or of 3."""
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own parts
+        torch.manual_seed(0)
+        made = nn.Sequential(nn.Conv2d(1, 2, 5, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(128, 10))
+        made(torch.rand(9, 1, 28, 28))
+        dimension = {"any": torch.export.Dim.DYNAMIC, "at most 8": torch.export.Dim("n", min=1, max=8), "of 3": None}
+        shapes = None if dimension[batch] is None else ({0: dimension[batch]},)
+        program = torch.export.export(made.eval(), (torch.rand(3, 1, 28, 28),), dynamic_shapes=shapes)
+        (tmp_path / "models").mkdir(exist_ok=True)
+        torch.export.save(program, tmp_path / "models" / "net.pt2")
+    return made
+
+
+@pytest.mark.parametrize("batch", ["any", "at most 8", "of 3"])
+def test_a_torch_export_file_is_swept_as_its_module_is(tmp_path, batch):
+    """Catches: a file that takes one size of batch alone, gives no gradients, or raises where its mode is set."""
+    due = exported(tmp_path, batch)
+    of, made = harness(tmp_path), card(tmp_path, 'factory = "torchexport:net.pt2"')
+    loaded = of.classifier(made)
+    assert bool([note for note in loaded.notes if "batches of 3 images" in note]) == (batch == "of 3")
+    for count in (1, 3, 7):
+        inputs, same = (torch.rand(count, 1, 28, 28, generator=torch.Generator().manual_seed(0)) for _ in range(2))
+        given, own = loaded.module(inputs.requires_grad_()), due(same.requires_grad_())
+        torch.testing.assert_close(given, own)
+        given.logsumexp(1).sum().backward()
+        own.logsumexp(1).sum().backward()
+        torch.testing.assert_close(inputs.grad, same.grad)
+    clean, attacked = of.evidence(made), of.evidence(made, "fgsm")
+    assert clean.status == attacked.status == ("ok",)
+    inputs = torch.from_numpy(of.images(made).batch(0, 20))
+    assert clean.predictions[0].tolist() == due(inputs).argmax(1).tolist()
+
+
+def test_a_torch_export_file_runs_only_where_it_is_named_so(tmp_path):
+    """Catches: a file that is run because of how its name ends."""
+    exported(tmp_path, "any")
+    with pytest.raises(
+        ModelError, match=r'torch\.export file is a whole model; write factory = "torchexport:net\.pt2"'
+    ):
+        checkpoints.put(net(), tmp_path / "models" / "net.pt2")
+    (tmp_path / "models" / "torn.pt2").write_bytes((tmp_path / "models" / "net.pt2").read_bytes()[:99])
+    with pytest.raises(ModelError, match=r"torn\.pt2: not a torch\.export file that can be read"):
+        harness(tmp_path).classifier(card(tmp_path, 'factory = "torchexport:torn.pt2"'))

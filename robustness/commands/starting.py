@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 QUESTIONS = {
     "factory": "what gives the model, module:callable",
-    "weights": "its weights, a file (empty: what hf:, onnx: or torchscript: brings)",
+    "weights": "its weights, a file (empty: what hf:, onnx:, torchscript: or torchexport: brings)",
     "dataset": "the images to test on, a file",
 }
 

@@ -21,7 +21,7 @@ def by_name(card: Card) -> nn.Module:
     """Make the module of a factory by name: with random weights, or those of an exported file."""
     model, folder = card.file.model, card.path.parent
     of, name = str(model.by_name), model.factory.partition(":")[2]
-    if of in ("onnx", "torchscript"):
+    if of in libraries.FILES:
         return exported.load(of, folder / name)
     return libraries.build(of, name, model.arguments, folder)
 
@@ -30,8 +30,9 @@ def with_weights(card: Card, file: Path) -> tuple[nn.Module, list[str]]:
     """Make the module of a factory by name with the weights of a file in it, in float32; and say what was done."""
     model, folder = card.file.model, card.path.parent
     of, name = str(model.by_name), model.factory.partition(":")[2]
-    if of in ("onnx", "torchscript"):
-        module, notes = exported.load(of, file), list[str]()
+    if of in libraries.FILES:
+        module = exported.load(of, file)
+        notes = exported.notes(module)
     elif of == "hf" and model.weights is None and model.seed is None:
         module, notes = libraries.with_own_weights(folder / name, model.arguments)
     else:

@@ -1,8 +1,9 @@
-"""Models that are a file, architecture and weights: TorchScript, and ONNX, which onnxruntime runs without gradients."""
+"""Models that are a file, architecture and weights: TorchScript, torch.export, and ONNX, which has no gradients."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,18 @@ NO_GRADIENTS = (
 
 
 def load(kind: str, file: Path) -> nn.Module:
-    """Give the module of an exported file, ``onnx`` or ``torchscript``; ModelError where it is no classifier's."""
+    """Return the module of an exported file, of a kind of ``libraries.FILES``; ModelError where there is none."""
     if why := files.missing(file):
         raise ModelError(f"{file}: there is no such file: it {why}")
-    return Onnx(file) if kind == "onnx" else _torchscript(file)
+    if kind == "torchscript":
+        return _torchscript(file)
+    return Onnx(file) if kind == "onnx" else Exported(file)
+
+
+def notes(module: nn.Module) -> list[str]:
+    """Return what to say of an exported file: for which batches it was made."""
+    size = module.at_once if isinstance(module, Onnx | Exported) else None
+    return [f"exported for batches of {size} images; smaller ones are filled up"] if size else []
 
 
 def _torchscript(file: Path) -> nn.Module:
@@ -36,6 +45,58 @@ def _torchscript(file: Path) -> nn.Module:
         raise ModelError(f"{file}: not a TorchScript file that can be read: {reason}") from error
     weights.check_records(file, module.state_dict().values())
     return module
+
+
+class Exported(nn.Module):
+    """A torch.export file as a module: images (N, C, H, W), float32, to what it gives, with gradients."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of torch's own parts, and of files that are none of its
+                program = torch.export.load(file)
+                self.graph = program.module()
+        except Exception as error:  # whatever the file holds
+            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+            raise ModelError(f"{file}: not a torch.export file that can be read: {reason}") from error
+        names = program.graph_signature.user_inputs
+        if len(names) != 1:
+            raise ModelError(
+                f"{file}: a classifier must take images alone, got the inputs {', '.join(map(str, names))}; "
+                "export a model that takes one"
+            )
+        size = next(node for node in program.graph.nodes if node.name == names[0]).meta["val"].shape[0]
+        self.at_once = size if isinstance(size, int) else None
+        """The one size of batches that it takes, if it was exported for one."""
+        limits = {} if isinstance(size, int) else {str(key): each for key, each in program.range_constraints.items()}
+        upper = getattr(limits.get(str(size)), "upper", None)
+        self.most = int(upper) if str(upper).isdecimal() else None
+        """The largest batch that it takes, if it was exported with a limit."""
+        for module in self.graph.modules():
+            module.training = False
+
+    def train(self, mode: bool = True) -> Exported:
+        """Take note of a mode, and no more: what is exported was exported in one."""
+        self.training = mode
+        return self
+
+    def forward(self, inputs: Tensor) -> Any:
+        """Run the program on batches of the size that it takes; of what it gives for each all are put together."""
+        count, size = len(inputs), self.at_once or self.most or len(inputs)
+        if self.at_once and count % size:
+            inputs = torch.cat([inputs, inputs[-1:].expand(-count % size, *inputs.shape[1:])])
+        parts = [self.graph(inputs[start : start + size]) for start in range(0, len(inputs), size)]
+        return parts[0] if len(parts) == 1 and len(inputs) == count else _joined(parts, count)
+
+
+def _joined(parts: Sequence[Any], count: int) -> Any:
+    """Return what was given for some batches as for one of so many images."""
+    if isinstance(parts[0], Tensor):
+        return torch.cat(list(parts))[:count]
+    if isinstance(parts[0], Mapping):
+        return {key: _joined([part[key] for part in parts], count) for key in parts[0]}
+    return [_joined(each, count) for each in zip(*parts, strict=True)]
 
 
 class Onnx(nn.Module):

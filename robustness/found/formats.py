@@ -89,6 +89,8 @@ def whole_model(path: Path) -> str:
                 names = archive.namelist()
         except (zipfile.BadZipFile, NotImplementedError):
             return "it is an archive that is torn; get or write it again"
+        if any(name.endswith((".json", "/archive_format")) and "models/" in name for name in names):
+            return f'a torch.export file is a whole model; write factory = "torchexport:{path.name}"'
         if any(name.endswith("/constants.pkl") for name in names):
             return f'a TorchScript file is a whole model; write factory = "torchscript:{path.name}"'
     return ""

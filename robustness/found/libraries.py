@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 
 PACKAGES = {
     "timm": "timm", "torchvision": "torchvision", "hf": "transformers", "onnx": "onnxruntime", "torchscript": "torch",
+    "torchexport": "torch",
 }  # fmt: skip
 """What stands before the colon of a factory by name, and the package that it needs."""
 EXTRAS = {"timm": "timm", "transformers": "transformers", "onnxruntime": "onnx"}
 PREPROCESSING = ("timm", "torchvision", "hf")
 """Factories whose libraries say what is done to images."""
-BRINGING = ("hf", "onnx", "torchscript")
+FILES = ("onnx", "torchscript", "torchexport")
+"""Factories that name a file with a whole model in it; such a file is run, so that only who names it so trusts it."""
+BRINGING = ("hf", *FILES)
 """Factories that name a folder or file with weights in it."""
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 UNREAD = ("trainer_state.json", "training_args.bin", "optimizer.bin", "scheduler.bin")
@@ -57,7 +60,7 @@ def problem(factory: str, arguments: Mapping[str, Any], folder: Path) -> str:
         return (
             f"{folder / name} must be a folder with a config.json, as save_pretrained writes it; nothing is downloaded"
         )
-    if of in ("onnx", "torchscript") and (why := files.missing(folder / name)):
+    if of in FILES and (why := files.missing(folder / name)):
         return f"there is no file {folder / name}: it {why}"
     return ""
 
@@ -65,7 +68,7 @@ def problem(factory: str, arguments: Mapping[str, Any], folder: Path) -> str:
 def brought(factory: str, folder: Path) -> Path | None:
     """Give the file of the weights that a factory by name brings: the exported file, or one of the folder."""
     of, place = kind(factory), folder / factory.partition(":")[2]
-    if of in ("onnx", "torchscript"):
+    if of in FILES:
         return place
     if of == "hf":
         return next((file for name in WEIGHTS if (file := place / name).is_file()), None)

@@ -61,7 +61,7 @@ class ModelTable(BaseModel):
     factory: FactoryName
     """
     ``module:callable`` that gives a ``torch.nn.Module`` from images in [0, 1], (N, C, H, W), to logits; or one by name:
-    ``timm:``, ``torchvision:``, ``hf:``, ``torchscript:``, ``onnx:``.
+    ``timm:``, ``torchvision:``, ``hf:``, ``torchscript:``, ``torchexport:``, ``onnx:``.
     """
     arguments: Arguments = {}
     """Keyword arguments of the factory."""
