@@ -70,8 +70,8 @@ class Exported(nn.Module):
         self.at_once = size if isinstance(size, int) else None
         """The one size of batches that it takes, if it was exported for one."""
         limits = {} if isinstance(size, int) else {str(key): each for key, each in program.range_constraints.items()}
-        upper = getattr(limits.get(str(size)), "upper", None)
-        self.most = int(upper) if str(upper).isdecimal() else None
+        upper = str(getattr(limits.get(str(size)), "upper", ""))
+        self.most = int(upper) if upper.isdecimal() else None
         """The largest batch that it takes, if it was exported with a limit."""
         for module in self.graph.modules():
             module.training = False
