@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import tomllib
 import warnings
@@ -502,8 +501,7 @@ def write_checkpoint(here: Path) -> None:
 
 
 def read_checkpoint(here: Path) -> str:
-    import torch
-
+    """It has a checksum: what is believed is what was written."""
     from robustness.recipes import Job
 
     job = Job(0, here / "x.pt", store=Store(here), key="k")
@@ -511,9 +509,10 @@ def read_checkpoint(here: Path) -> str:
     if state is None:
         assert job.notices
         return "not believed"
-    due = torch.load(here / "x.pt", weights_only=True)["state"]
-    assert state.keys() == due.keys()
-    return "same" if math.isfinite(float(state.get("step", 0) or 0)) else "other"
+    assert state["step"] == 3
+    for name, value in _state().items():
+        same(state["weights"][name].numpy(), value.numpy())
+    return "same"
 
 
 KINDS: dict[str, tuple[Callable[[Path], None], Callable[[Path], str]]] = {
