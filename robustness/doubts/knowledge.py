@@ -78,14 +78,19 @@ def _upper(share: float, size: float) -> float:
     return (centre + SURE * sqrt(share * (1 - share) / size + z2 / (4 * size**2))) / (1 + z2 / size)
 
 
+def _refuse_dim(trial: Trial) -> None:
+    """Raise NotLookedFor where it is the images that are to be mended, so that nothing is said against the model."""
+    if float(trial.inputs.max()) <= data.DIM:
+        raise NotLookedFor("the images use hardly any of their range, see *dim images*: these are what to mend")
+
+
 def of_ranges(trial: Trial) -> Answers:
     """Give the model its images in other ranges, and see whether it knows more of them."""
 
     def right(images: Tensor) -> Tensor:
         return trial.decision.predictions(trial.outputs(images)) == trial.labels
 
-    if float(trial.inputs.max()) <= data.DIM:
-        raise NotLookedFor("the images use hardly any of their range, see *dim images*: these are what to mend")
+    _refuse_dim(trial)
     own = right(trial.inputs)
     tried = [(right(change(trial.inputs)), name) for name, change in ranges(trial.inputs)]
     best, name = max(tried, key=lambda each: int(each[0].sum()))
@@ -157,6 +162,7 @@ def gained(before: Tensor, after: Tensor) -> bool:
 
 def of_a_level(trial: Trial) -> Answers:
     """Move every pixel by one grey level, which no one sees and a table of images does not hold."""
+    _refuse_dim(trial)
     if trial.random or not trial.logits.isfinite().all():
         raise NotLookedFor("the forward is not deterministic, or its outputs are no numbers")
     signs = corners(generator(trial.seed, Purpose.DOUBTED, 4), trial.inputs)
