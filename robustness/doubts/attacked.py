@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from robustness.decisions import Decision, Filtering
 from robustness.doubts import planted
-from robustness.doubts.trial import Answers, NotLookedFor, Trial, answer, perturb
+from robustness.doubts.trial import SLACK, Answers, NotLookedFor, Trial, answer, perturb
 from robustness.draws import Purpose, generator
 from robustness.perturbations import FGSM, PGD, Adaptive, Batch, Perturbation
 from robustness.perturbations.attack import EVADING, Loss
@@ -46,8 +46,7 @@ def of_gradients(trial: Trial) -> Answers:
     size = gradients.flatten(1).abs().amax(1)
     zero, broken = int((size == 0).sum()), int((~size.isfinite()).sum())
     sure = int((trial.decision.log_probabilities(logits).gather(1, trial.labels[:, None]) == 0).sum())
-    plain, margin = (trial.shares(FGSM(loss=loss)) for loss in ("cross_entropy", "margin"))
-    compared = trial.weaker("FGSM by cross-entropy", plain, "by the margin", margin)
+    compared = _by_margin(trial, "FGSM", [FGSM(loss=loss) for loss in LOSSES], SLACK)
     return {
         "zero gradients": answer(
             zero > FEW * len(size),
