@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import tomlkit
 
 import robustness
-from robustness import engines, hardware, weights
+from robustness import engines, files, hardware, weights
 from robustness.cards import Card
 from robustness.commands.arguments import ENGINE
 from robustness.datasets.images import Images
@@ -169,12 +169,16 @@ def _needed(card: Card) -> set[str]:
 
 
 def write(tables: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, Path]:
-    """Write cards as files, which name each other; those that are there and the same stay as they are."""
+    """
+    Write cards as files, which name each other; a file that is there and the same stays as it is.
+
+    A card's own name is its key, with what a name may not contain replaced.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths = {}
     for name, table in tables.items():
         paths[name] = folder / f"{name}.toml"
-        text = tomlkit.dumps(table)
+        text = tomlkit.dumps({**table, "name": files.as_name(name)})
         if not paths[name].is_file() or paths[name].read_text(encoding="utf-8") != text:
             paths[name].write_text(text, encoding="utf-8")
     return paths

@@ -20,7 +20,8 @@ class Probe:
         names = sys.argv[1].split(",")
         self.seen = {
             "root": str(config.rootpath), "ini": str(config.inipath), "args": config.args,
-            "mine": config.getoption("--mine"), "values": [config.getoption(f"robustness_{name}") for name in names],
+            "mine": config.getoption("--mine"),
+            "values": [config.getoption("robustness_" + name.replace("-", "_")) for name in names],
         }
     def pytest_sessionfinish(self):
         self.ran = True

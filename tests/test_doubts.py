@@ -313,7 +313,8 @@ def test_a_forward_that_always_raises_breaks_every_doubt(healthy):
 
     _, found = doubted(Around(healthy, before=fail))
     broken = {name for name, one in found.items() if one.get("broken")}
-    assert broken == set(doubts.DOUBTS) - {"transfer beats white-box", "another output knows more"}
+    of_images = {"dim images", "tested on training images"}  # no pass is needed to look at them
+    assert broken == set(doubts.DOUBTS) - {"transfer beats white-box", "another output knows more"} - of_images
     assert {found[name]["seen"] for name in broken} == {"could not be looked for: RuntimeError: boom"}
 
 

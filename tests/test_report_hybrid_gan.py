@@ -11,7 +11,7 @@ import scipy.stats
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from reports import folds
+from reports import folds, running
 from reports.commands import DOCS, OUTPUT
 from reports.hybrid_gan import built, data, measure, page, parts, protocol
 from reports.hybrid_gan import pairs as twins
@@ -206,15 +206,12 @@ def test_networks_train_for_the_published_epochs_and_clean_twins_for_as_many_upd
 
 
 def test_every_card_can_be_read(tmp_path):
-    import tomlkit
-
     targets = protocol.targets("cifar10", SCALES["short"], data.TARGETS)
     trained = protocol.trained("cifar10", SCALES["short"], data.HYBRID, data.REAL)
     judged = dict(protocol.attacked(trained, "cifar10", data.HYBRID, data.REAL, SCALES["short"]))
     every = {**targets, **trained, **judged, **protocol.undefended(targets, SCALES["short"])}
-    for name, table in every.items():
-        (tmp_path / f"{name}.toml").write_text(tomlkit.dumps(table), encoding="utf-8")
-        assert load(tmp_path / f"{name}.toml").name == name
+    named = [load(path).name for path in running.write(every, tmp_path).values()]
+    assert [name.replace("@", "-") for name in every] == named
     assert len(trained) == 12
     assert {"own", "fgsm", "noise", "anew"} == set(judged["cifar10-classify-vgg19_bn@real"]["sweeps"])
 
@@ -404,7 +401,7 @@ def test_an_engine_is_asked_for_all_that_is_swept(run, tmp_path, monkeypatch):
     monkeypatch.setattr(engines, "fill", fill)
     arguments = [str(tmp_path) if word == str(root / "out") else word for word in arguments]
     assert main([*arguments, "--engine", "ray"]) == 0
-    assert sorted(asked) == sorted(("ray", name) for name in whole["evidence"])
+    assert sorted(asked) == sorted(("ray", name.replace("@", "-")) for name in whole["evidence"])
 
 
 def test_parts_are_of_their_recipes_images_and_builder(run, tmp_path, monkeypatch):

@@ -140,7 +140,7 @@ def _card(
             arguments |= {"add": "convex", "orthogonal": True}
         model = {"factory": "models.wrn:wrn", "arguments": arguments}
     return {
-        "name": f"{fold}-{system}".replace("+", "-"),
+        "name": f"{fold}-{system}",
         "scale": scale.name,
         "paper": "eyes-parseval",
         "probabilities": True,

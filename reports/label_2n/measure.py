@@ -24,10 +24,10 @@ def result(
     rows, evidence, data = [], {}, {}
     for i, (name, card) in enumerate(cards.items()):
         running.say(f"{name} ({i + 1} of {len(cards)})")
-        rows += list(numbers.rows(harness, card))
+        rows += list(numbers.rows(harness, name, card))
         for sweep in ("clean", *card.file.sweeps):
             evidence[f"{name}:{sweep}"] = running.swept(harness.evidence(card, sweep), harness.store.run)
-        data[f"{card.name.split('-')[1]}@{name.partition('@')[2]}"] = running.images(harness.images(card))
+        data[f"{name.split('-')[1]}@{name.partition('@')[2]}"] = running.images(harness.images(card))
     for notice in harness.notices:
         running.say(notice)
     return {

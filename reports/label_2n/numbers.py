@@ -21,9 +21,9 @@ TRANSFERRED = ("transferability", "transferability_filtered")
 EVERY = ("accuracy", "accuracy_filtered", "kept", "undetected_wrong", "detection_auc")
 
 
-def rows(harness: Harness, card: Card) -> Iterator[dict[str, Any]]:
-    """Give every cell of a card: what was measured on it, None where there is nothing to measure."""
-    name, _, images = card.name.partition("@")
+def rows(harness: Harness, name: str, card: Card) -> Iterator[dict[str, Any]]:
+    """Return every cell of the card of this key: what was measured on it, None if there is nothing to measure."""
+    name, _, images = name.partition("@")
     source, fold, system = name.split("-", 2)
     about = {"source": source, "fold": int(fold), "system": system, "images": images}
     clean = _cell(harness.evidence(card), "0", ("accuracy", "accuracy_filtered", "kept"))
