@@ -13,6 +13,9 @@ from pathlib import Path
 INSTRUCTION_SETS = ("AVX512F", "AVX2", "ASIMD", "VSX", "VX")
 """Best first. Sums are ordered otherwise on each of them, so results differ in the last bits."""
 
+LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
+"""Environment variables that have oneDNN, or torch itself, compute with fewer instructions than the CPU has."""
+
 
 def cores() -> int:
     """Give the number of CPU cores that this process may use."""
@@ -50,8 +53,9 @@ def device_kind(device: str) -> str:
         return f"{device.split(':')[0]}-{torch.cuda.get_device_name(device)}"
     # NumPy detects these for its own dispatch; torch's detection agrees and would cost its import.
     features = importlib.import_module("numpy._core._multiarray_umath").__cpu_features__
-    found = (name.lower() for name in INSTRUCTION_SETS if features.get(name))
-    return f"cpu-{next(found, platform.machine())}"
+    best = next((name.lower() for name in INSTRUCTION_SETS if features.get(name)), platform.machine())
+    limits = dict.fromkeys(os.environ.get(name, "default").lower() for name in LIMITS)
+    return "-".join(["cpu", best, *(f"limited-to-{limit}" for limit in limits if limit not in ("", "default"))])
 
 
 def is_here(kind: str) -> bool:

@@ -12,13 +12,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.defences.plain import fit
+from robustness.hardware import LIMITS
 from robustness.modules import lay_out, sound_channels_last
 from robustness.perturbations import FGSM
 from robustness.recipes import Job
 from robustness.sweep import sweep
 
 IMAGES = helpers.images(40, (28, 28, 3), seed=1)
-LIMITS = "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY"
 
 
 class Network(nn.Module):
@@ -107,3 +107,16 @@ def test_both_are_right_without_avx512():
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 passed" in done.stdout
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_evidence_of_fewer_instructions_is_of_another_device(name):
+    """Catches: evidence with other last bits that is taken for that of the whole processor."""
+    command = [sys.executable, "-c", "from robustness.hardware import device_kind; print(device_kind('cpu'))"]
+    bare = {key: value for key, value in os.environ.items() if key not in LIMITS}
+    kinds = [
+        subprocess.run(command, env=bare | more, capture_output=True, text=True, check=True).stdout.strip()
+        for more in ({}, {name: "default"}, {name: "AVX2"})
+    ]
+    assert kinds[0] == kinds[1]
+    assert kinds[2] == f"{kinds[0]}-limited-to-avx2"
