@@ -69,14 +69,24 @@ def test_what_happens_after_the_end_changes_nothing(run, code, held, status):
     assert SENTENCE not in err
 
 
+CONTROLLER_ENDS = """
+import os
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):  # the environment would name the worker that this test runs on
+        config.pluginmanager.register(Ends())
+class Ends:
+    def pytest_runtest_logreport(self, report):
+        os._exit(0)
+"""
+
+
 def test_workers_and_their_controller(run, project):
     """Catches: a worker, or the process that hears all workers, that leaves with status 0."""
     got, out, _ = run("def test_it():\n    os._exit(0)\n", "-n", "2")
     assert got == 1
     assert "crashed" in out
     conftest = (project.root / "conftest.py").read_text()
-    ends = "import os\ndef pytest_runtest_logreport(report):\n    'PYTEST_XDIST_WORKER' in os.environ or os._exit(0)\n"
-    project.write("conftest.py", conftest + ends)
+    project.write("conftest.py", conftest + CONTROLLER_ENDS)
     got, _, err = run("def test_it():\n    pass\n", "-n", "2")
     assert got == 1
     assert SENTENCE in err
