@@ -46,7 +46,7 @@ def test_seeds_purposes_and_chunks_share_no_numbers():
 
 def test_purposes_are_numbered_once_and_for_all():
     numbers = {"NOISE": 1, "STRENGTH": 2, "SPLIT": 3, "ORDER": 4, "DESCRIBED": 5, "DOUBTED": 6}
-    numbers |= {"TRAINING": 7, "VALIDATION": 8, "EXAMPLES": 9, "DAMAGE": 10}
+    numbers |= {"TRAINING": 7, "VALIDATION": 8, "EXAMPLES": 9, "DAMAGE": 10, "SEARCH": 11}
     assert {purpose.name: purpose.value for purpose in Purpose} == numbers
 
 

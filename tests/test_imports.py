@@ -42,6 +42,7 @@ def test_a_suite_of_somebody_elses(project):
         "plugin",
         "errors",
         "files",
+        "output",
         "project",
         *(f"plugin.{name}" for name in ("ending", "hookspecs", "fixtures", "listening", "settings")),
     )

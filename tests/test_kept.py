@@ -1,5 +1,8 @@
 """Finished chunks: a sweep that was cut off goes on from them, and decides what it would have decided."""
 
+from contextlib import contextmanager
+from unittest.mock import patch
+
 import helpers
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from robustness.perturbations import FGSM, Clean, Normal
 from robustness.store import Store
 from robustness.strengths import Spread
 from robustness.sweep import directions, sweep
+from robustness.sweep.cells import Cells
 
 KEY = "ab" + "0" * 62
 COUNT = 3 * CHUNK + 345
@@ -40,28 +44,38 @@ def keeping(tmp_path):
     return make
 
 
-class CutOff(nn.Module):
-    """Linear; ends the process's work, as Ctrl-C would, once it has seen so many images."""
+class Counting(nn.Module):
+    """Linear; counts the images that it sees."""
 
-    def __init__(self, images, after):
+    def __init__(self, images):
         super().__init__()
         self.linear, seen = helpers.linear(images), []
         self.seen = lambda: sum(seen)
-
-        def look(_, given):  # a thread's copy of the module has the very same function
-            seen.append(len(given[0]))
-            if sum(seen) > after:
-                raise KeyboardInterrupt
-
-        self.register_forward_pre_hook(look)
+        # A thread's copy of the module has the very same function.
+        self.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
 
     def forward(self, inputs):
         return self.linear(inputs)
 
 
-def cut_off(images, perturbation, strengths, kept, after, **given):
-    with pytest.raises(KeyboardInterrupt):
-        sweep(CutOff(images, after), images, perturbation, strengths, batch_size=100, threads=1, kept=kept, **given)
+@contextmanager
+def interrupted(after):
+    """Interrupt a sweep, as Ctrl-C would, once it is through with so many images."""
+    batch, done = Cells.batch, []
+
+    def counted(self, models, start, stop, outcomes):
+        batch(self, models, start, stop, outcomes)
+        done.append(stop - start)
+        if sum(done) > after:
+            raise KeyboardInterrupt
+
+    with patch.object(Cells, "batch", counted), pytest.raises(KeyboardInterrupt):
+        yield
+
+
+def cut_off(images, perturbation, strengths, kept, after, **more):
+    with interrupted(after):
+        sweep(helpers.linear(images), images, perturbation, strengths, batch_size=100, threads=1, kept=kept, **more)
 
 
 @pytest.mark.parametrize(
@@ -72,11 +86,11 @@ def cut_off(images, perturbation, strengths, kept, after, **given):
 def test_it_goes_on_from_what_is_finished(images, keeping, perturbation, strengths, passes):
     """Catches: a chunk swept twice or never, other draws for what is left, numbers that a chunk's file loses."""
     given = {"batch_size": 100, "threads": 1, "probabilities": True}
-    due = sweep(CutOff(images, 10**9), images, perturbation, strengths, **given)
-    cut_off(images, perturbation, strengths, keeping(), 2 * CHUNK * passes + 300, probabilities=True)
+    due = sweep(Counting(images), images, perturbation, strengths, **given)
+    cut_off(images, perturbation, strengths, keeping(), 2 * CHUNK + 300, probabilities=True)
     finished = sorted(int(path.stem) for path in keeping().folder.iterdir())
     assert finished == [0, 1]
-    again, told = CutOff(images, 10**9), []
+    again, told = Counting(images), []
     found = sweep(again, images, perturbation, strengths, kept=keeping(), progress=lambda *n: told.append(n), **given)
     assert found.digest == due.digest
     assert again.seen() < 0.5 * COUNT * passes
@@ -98,11 +112,9 @@ def test_what_took_time_before_is_counted(images, keeping):
 def test_threads_and_a_second_cut(images, keeping):
     """Catches: a chunk told as finished while a batch of it still runs."""
     due = sweep(helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100)
-    for after in (1500, 2900):
-        with pytest.raises(KeyboardInterrupt):
-            sweep(
-                CutOff(images, after), images, Normal(), [0.1, 0.4], batch_size=100, threads=3, kept=keeping()
-            )  # fmt: skip
+    for after in (750, 1450):
+        with interrupted(after):
+            sweep(helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100, threads=3, kept=keeping())
     found = sweep(helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100, threads=2, kept=keeping())
     assert found.digest == due.digest
 
@@ -123,7 +135,7 @@ def test_a_chunk_that_is_not_what_it_was_is_swept_again(images, keeping, tmp_pat
         first.write_bytes(second.read_bytes())
     elif how == "of other code":
         (tmp_path / "net.py").write_text("as it is")
-    again = CutOff(images, 10**9)
+    again = Counting(images)
     found = sweep(again, images, Normal(), [0.1], batch_size=100, kept=keeping(notices=notices))
     assert found.digest == due.digest
     swept = COUNT - (0 if how == "of other code" else CHUNK)
