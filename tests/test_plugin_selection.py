@@ -223,7 +223,7 @@ def test_help_explains_every_option_and_its_twin(project):
     for name, _, explained in OPTIONS:
         assert f"--robustness-{name}" in text
         assert text.count(explained) == 2, name
-        assert f"robustness_{name} (" in text
+        assert f"robustness_{name.replace('-', '_')} (" in text
     assert "robustness of image classifiers:" in text
 
 
