@@ -44,10 +44,13 @@ def warm_store(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def own_path() -> Iterator[None]:
-    """Let what a test loads from a project of its own leave ``sys.path`` as it was."""
-    before = list(sys.path)
+    """Let what a test loads from a project of its own leave ``sys.path`` and the tiny project's module as they were."""
+    before, module = list(sys.path), sys.modules.pop("tiny_net", None)
     yield
     sys.path[:] = before
+    sys.modules.pop("tiny_net", None)
+    if module is not None:
+        sys.modules["tiny_net"] = module
 
 
 @pytest.fixture

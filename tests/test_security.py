@@ -112,6 +112,7 @@ def writer(trace):
     return module
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_torchscript_runs_only_where_it_is_named(tmp_path):
     """Catches: a program loaded, or run, because a file of weights looks like one."""
     trace = tmp_path / "trace"

@@ -28,8 +28,11 @@ SHARES = (
     "copies of it give other answers than it does itself: something outside of the copies (a hook that holds the "
     "original model, a global dictionary, a cache) is written in forward and read again"
 )
-PATIENCE = 2.0
-"""Seconds that one of two threads waits for the other at a line; a lock around a forward would hold both for ever."""
+PATIENCE = 10.0
+"""
+Seconds that one of two threads waits for the other at a line; a lock around a forward would hold both for ever. Much
+less is too little on a loaded machine, and threads that are no longer in step hide what they share.
+"""
 LINES = 5_000
 """Lines that two threads go through in step."""
 
