@@ -21,9 +21,12 @@ from robustness import sources
 LISTINGS = ("os.listdir", "os.scandir")
 NATIVE = (
     ("safetensors", "safe_open"), ("safetensors.torch", "safe_open"), ("safetensors.numpy", "safe_open"),
-    ("torch.jit", "load"), ("torch.export", "load"), ("torch", "from_file"), ("onnxruntime", "InferenceSession"),
+    ("torch.jit", "load"), ("torch.export", "load"), ("onnxruntime", "InferenceSession"),
 )  # fmt: skip
-"""Functions that read a file in native code, of which Python hears nothing: `announce` has them say so."""
+"""
+Functions that read a file in native code, of which Python hears nothing: `announce` has them say so. Not those that
+TorchScript compiles, as `torch.from_file`: it knows them by identity.
+"""
 SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/run", "/usr", "/lib", "/bin")
 PASSED_OVER = {"__pycache__", "site-packages", "dist-packages", ".git"}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import plugin_project
 import pytest
+import torch._dynamo  # noqa: F401  # see below
 from plugin_project import Project
 
 from robustness import cards
@@ -17,7 +18,8 @@ from robustness.store import Store
 
 pytest_plugins = ["pytester"]
 # A run inside this process forgets the modules that it was the first to import. Of `multiprocessing.heap`, imported
-# above for that, the package then keeps another copy than `sys.modules`, and nothing that uses it can be pickled.
+# above for that, the package then keeps another copy than `sys.modules`, and nothing that uses it can be pickled. Torch
+# imports its compiler at the first `manual_seed`, and cannot do so a second time.
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores: torch's threads would only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
