@@ -16,7 +16,7 @@ from torch import nn
 
 from robustness import factories, reads, sources, surroundings, weights
 from robustness.cards import Card
-from robustness.errors import ModelError
+from robustness.errors import AGAIN, ModelError
 from robustness.found import adapting, checkpoints, libraries
 from robustness.found.adapters import Adapted, refuse_several_inputs, take_logits
 from robustness.reads import Reads
@@ -203,7 +203,7 @@ def refuse_changed(listed: Mapping[str, str], project: Path) -> None:
     if other := sources.changed(listed, project):
         raise ModelError(
             f"{', '.join(other)} {'has' if len(other) == 1 else 'have'} changed since this run read "
-            f"{'it' if len(other) == 1 else 'them'}; run again, when nothing writes there"
+            f"{'it' if len(other) == 1 else 'them'}; {AGAIN}"
         )
 
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 
 WORD = re.compile(r"\S{1000,}")
+AGAIN = "run again, when nothing writes there"
+"""The repair of whatever was written while a run read it."""
 
 
 class RobustnessError(Exception):

@@ -29,8 +29,7 @@ from robustness import (
 from robustness.cards import Card
 from robustness.datasets import manifest
 from robustness.datasets.images import Images
-from robustness.datasets.manifest import SLACK
-from robustness.errors import DataError, ModelError, StoreError, SweepError
+from robustness.errors import AGAIN, DataError, ModelError, StoreError, SweepError
 from robustness.evidence import SEMANTICS, Evidence
 from robustness.kept import Kept
 from robustness.store import Store, canonical
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from robustness.classifiers import Loaded
 
 CACHE = "pytest-robustness"
-AGAIN = "run again, when nothing writes there"
 
 
 class Progress(Protocol):
@@ -204,8 +202,7 @@ class Harness:
         """Raise ModelError where a card's weights are no longer those of its key."""
         file, due = self.weights(card), self.weights_hash(card)
         signature, taken = self._signatures[file]
-        # Equal times say nothing where they are as young as the look itself: file systems count in steps.
-        same = weights.signature(file) == signature and all(max(each[1:3]) < taken - SLACK for each in signature)
+        same = weights.signature(file) == signature and all(manifest.is_settled(each, taken) for each in signature)
         if not same and weights.content_hash(file) != due:
             raise ModelError(f"{card.name}: {file} has changed since this run read it; {AGAIN}")
 
@@ -392,8 +389,8 @@ class Harness:
         if file not in self._mapped:  # in memory, or pictures that are each held to their own sum when read
             return
         signature, taken = self._mapped[file]
-        touched = manifest.stat(file) != signature or max(signature[1:3]) > taken - SLACK
-        if touched and replace(images).fingerprint != images.fingerprint:
+        same = manifest.stat(file) == signature and manifest.is_settled(signature, taken)
+        if not same and replace(images).fingerprint != images.fingerprint:
             raise DataError(f"{images.name}: {file} changed while this run read it; {AGAIN}")
 
     def swept(self, card: Card, sweep: str, subject: dict[str, Any], key: str) -> Evidence:

@@ -18,6 +18,7 @@ from helpers import LIMIT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from robustness import sources
 from robustness.datasets import DataSpec, load, unpacked
 from robustness.errors import DataError, DataMissing
 
@@ -330,7 +331,7 @@ def test_what_takes_long_says_so(packed, cache, monkeypatch):
 
 def test_waiting_for_another_process_is_said(packed, cache, monkeypatch):
     monkeypatch.setattr(unpacked, "PATIENCE", 0.05)
-    lock = cache / "arrays" / f"{unpacked._sha256(packed)[:32]}.lock"
+    lock = cache / "arrays" / f"{sources.file_hash(packed)[:32]}.lock"
     lock.parent.mkdir(parents=True)
     said = []
     with unpacked.atomic.lock(lock) as held:

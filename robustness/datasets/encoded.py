@@ -17,7 +17,7 @@ import numpy as np
 
 from robustness.datasets.checks import Array, Indices
 from robustness.datasets.decoding import Decoding, decode
-from robustness.errors import DataError
+from robustness.errors import AGAIN, DataError
 from robustness.hardware import cores
 
 AHEAD = 2**29
@@ -101,10 +101,7 @@ class Encoded:
         except OSError as error:
             raise DataError(f"{self.source.named(place)} cannot be read any more: {error}") from error
         if changed:
-            raise DataError(
-                f"{self.source.named(place)} has changed since this run looked at it; "
-                "run again, when nothing writes there"
-            )
+            raise DataError(f"{self.source.named(place)} has changed since this run looked at it; {AGAIN}")
         try:
             return decode(content, self.decoding)
         except DataError as error:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from robustness import atomic, files
 from robustness.datasets.encoded import pool
 from robustness.datasets.unpacked import Patient, Progress, lock
+from robustness.sources import file_hash
 
 T = TypeVar("T")
 
@@ -95,8 +96,7 @@ def each(work: Callable[[T], Any], things: Sequence[T], what: str, progress: Pro
 
 
 def _sha256(file: str) -> str:
-    with Path(file).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return file_hash(Path(file))
 
 
 def _kept(file: Path, version: str) -> list[Any]:
@@ -118,6 +118,15 @@ def stat(path: str) -> list[int]:
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
+def is_settled(stat: Sequence[int], taken: int) -> bool:
+    """
+    Return whether a file with this `stat`, taken at that time (nanoseconds), was last written long enough before.
+
+    File systems count times in steps: a file that is written again right after it was looked at may show the same ones.
+    """
+    return len(stat) == 4 and max(stat[1], stat[2]) < taken - SLACK
+
+
 def _older(files: Mapping[str, str], stats: Mapping[str, list[int]], known: Known) -> list[str]:
     return [name for name in files if not stats[name] or name not in known or known[name][0] != stats[name]]
 
@@ -128,12 +137,8 @@ def _read(index: Path, version: str) -> Known:
         kept = _document(index)
         if kept["form"] != FORM or kept["version"] != version:
             return {}
-        oldest = kept["taken"] - SLACK
-        return {
-            name: (stat, value)
-            for name, (stat, value) in kept["files"].items()
-            if len(stat) == 4 and max(stat[1], stat[2]) < oldest
-        }
+        taken = kept["taken"]
+        return {name: (stat, value) for name, (stat, value) in kept["files"].items() if is_settled(stat, taken)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 

@@ -22,8 +22,9 @@ from filelock import Timeout
 
 from robustness import atomic, files
 from robustness.datasets.checks import Array
-from robustness.errors import DataError
+from robustness.errors import AGAIN, DataError
 from robustness.found import formats
+from robustness.sources import file_hash
 
 PATIENCE = 2.0
 """Seconds without a word."""
@@ -50,7 +51,7 @@ def arrays(file: Path, cache: Path, progress: Progress | None = None) -> Unpacke
     lies there is held to the sums of its unpacking, and unpacked again where it does not fit them.
     """
     try:
-        digest = _sha256(file)[:32]
+        digest = file_hash(file)[:32]
         files.check_no_link(cache / "arrays" / digest, cache)
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
@@ -104,7 +105,7 @@ def _read(folder: Path) -> Unpacked | None:
             path = folder / f"{name}.npy"
             files.check_regular(path, follow=False)
             found[name] = np.load(path, mmap_mode="r", allow_pickle=False)
-            if _entry(path, found[name]) | {"sha256": _sha256(path)} != entry:
+            if _entry(path, found[name]) | {"sha256": file_hash(path)} != entry:
                 return None
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
         return None
@@ -151,8 +152,8 @@ def _check_room(archive: Path, folder: Path) -> None:
 
 def refuse_other(file: Path, digest: str) -> None:
     """Raise DataError where a file is no longer the one that the first letters of its SHA-256 were taken of."""
-    if not _sha256(file).startswith(digest):
-        raise DataError(f"{file} changed while it was read; run again, when nothing writes there")
+    if not file_hash(file).startswith(digest):
+        raise DataError(f"{file} changed while it was read; {AGAIN}")
 
 
 def _extract(archive: Path, folder: Path, say: Progress, of: str) -> dict[str, Any]:
@@ -186,11 +187,6 @@ def _copy(source: IO[bytes], target: IO[bytes], say: Progress, doing: str) -> st
         size += len(chunk)
         say(f"{doing}, {size >> 20} MB")
     return digest.hexdigest()
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class Patient:
