@@ -55,7 +55,7 @@ def raised(module: nn.Module, images: Images, profile: str) -> dict[str, str]:
 
 def healthy(options: argparse.Namespace) -> Iterator[tuple[str, nn.Module, Images]]:
     """Train and return undefended models, by name, and the images that they are looked at on."""
-    names = [*healthy_models.ARCHITECTURES, *(healthy_models.LIBRARY if options.library else ())]
+    names = [*healthy_models.ARCHITECTURES, *(healthy_models.LIBRARY if options.timm else ())]
     for name in names:
         if not options.only or name in options.only:
             with contextlib.redirect_stdout(io.StringIO()):
@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profiles", nargs="+", default=PROFILES, choices=PROFILES)
     parser.add_argument("--only", nargs="*", metavar="NAME", help="these models alone")
-    parser.add_argument("--library", action="store_true", help="those of timm, too")
+    parser.add_argument("--library", dest="timm", action="store_true", help="those of timm, too")
     parser.add_argument("--mnist", metavar="ROOT", type=Path, help="and five on MNIST, below this data root")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
