@@ -91,7 +91,7 @@ def watched(call: Callable[[], T]) -> T:
             watch.look()
         return future.result()
     except KeyboardInterrupt:
-        if thread.is_alive() and thread.ident is not None:  # it is told, too, and has a moment for it
+        if not future.done() and thread.ident is not None:  # it is told, too, and has a moment for it
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt)
             )

@@ -1,6 +1,7 @@
 """Models whose copies are not their own: numbers stay those of plain PyTorch, and what they keep is named."""
 
 import functools
+import gc
 import threading
 from types import SimpleNamespace
 
@@ -164,6 +165,27 @@ def test_what_is_shared_by_copies_is_named_whatever_the_number_of_threads(make, 
     evidence = sweep(make().eval(), images(), Clean(), [0], batch_size=BATCH, threads=threads)
     assert evidence.provenance["doubts"] == [trials.KEEPS_STATE]
     assert evidence.provenance["keeps_state"] == trials.SHARES
+
+
+@pytest.mark.parametrize("make", KEEPING)
+def test_copies_stay_in_step_beside_collections_of_garbage(make):
+    """Catches: lines that one of two threads runs alone (Hypothesis listens to collections), so that nothing shows."""
+
+    def listens(phase, info):
+        for _ in range(20):
+            info = dict(info)
+
+    before = gc.get_threshold()
+    gc.callbacks.append(listens)
+    try:
+        for threshold in range(20, 120, 10):
+            gc.set_threshold(threshold)
+            evidence = sweep(make().eval(), images(), Clean(), [0], batch_size=BATCH, threads=1)
+            assert evidence.provenance["doubts"] == [trials.KEEPS_STATE], threshold
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(listens)
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -90,14 +91,15 @@ def at_once(calls: Sequence[Callable[[], T]], *, in_step: bool = False) -> list[
     """
     Return what some calls return that are made at once, each in a thread of its own with one torch thread.
 
-    ``in_step`` nobody begins a line of Python outside of torch, or comes back from a module, before all others are
-    there: where one writes what another reads, that shows each time and not once in a thousand.
+    ``in_step`` nobody begins a line of Python outside of torch and the standard library, or comes back from a module,
+    before all others are there: where one writes what another reads, that shows each time and not once in a thousand.
 
     >>> at_once([lambda: 1, lambda: 2], in_step=True)
     [1, 2]
     """
     found: dict[int, T] = {}
     step = Step(len(calls))
+    collects = gc.isenabled()
 
     def run(i: int) -> None:
         torch.set_num_threads(1)
@@ -110,10 +112,16 @@ def at_once(calls: Sequence[Callable[[], T]], *, in_step: bool = False) -> list[
             step.over()
 
     threads = [threading.Thread(target=run, args=(i,), name="trial", daemon=True) for i in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    if in_step:  # what listens to collections (`gc.callbacks`) would run its lines in one of the threads alone
+        gc.disable()
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        if collects:
+            gc.enable()
     return [found[i] for i in range(len(calls))]
 
 
@@ -130,11 +138,12 @@ class Step:
             self._barrier.abort()
 
     def begin(self, frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
-        """Follow a frame that begins, if it is a module's call or lies outside of torch and this package."""
+        """Follow a frame that begins, if it is a module's call or lies outside of torch, this package and Python's."""
         if frame.f_code is _CALL:
             frame.f_trace_lines = False
             return self._at
-        return None if frame.f_code.co_filename.startswith(_OWN) else self._at
+        file = frame.f_code.co_filename
+        return None if file.startswith(_OWN) or (file.startswith(_PYTHON) and _INSTALLED not in file) else self._at
 
     def _at(self, frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
         self._left -= 1
@@ -151,7 +160,8 @@ class Step:
 
 
 _CALL = nn.Module._call_impl.__code__
-_OWN = (
-    *(f"{folder}{os.sep}" for folder in (Path(torch.__file__).parent, Path(__file__).parents[1])),
-    threading.__file__,
-)
+_OWN = tuple(f"{folder}{os.sep}" for folder in (Path(torch.__file__).parent, Path(__file__).parents[1]))
+# A warning that is given once, say, has its lines in the first thread alone.
+_PYTHON = (f"{Path(threading.__file__).parent}{os.sep}", "<frozen ")
+_INSTALLED = f"-packages{os.sep}"
+"""Ends the folder of what is installed (site-packages, dist-packages), which may lie in that of Python."""
