@@ -179,7 +179,8 @@ class Card:
         for sweep, table in self.file.claims.items():
             chosen = table.strengths if table.strengths is not None else self.file.strengths_of(sweep)
             perturbation = self.perturbation(sweep)
-            family = perturbation.family if perturbation.made_on is None else "transfer"
+            own = perturbation.made_on is None or perturbation.family == "noise"  # noise is made on no model
+            family = perturbation.family if own else "transfer"
             clean = tuple(self.file.clean.items())
             for i, strength in enumerate(chosen):
                 for metric, row in table.thresholds.items():

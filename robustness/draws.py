@@ -28,9 +28,9 @@ class Purpose(IntEnum):
     SEARCH = 11
 
 
-def generator(seed: int, purpose: Purpose, chunk: int = 0) -> np.random.Generator:
+def generator(seed: int, purpose: Purpose, chunk: int = 0, step: int = 0) -> np.random.Generator:
     """
-    Give NumPy's Philox for one chunk of one purpose.
+    Return NumPy's Philox for one chunk of one purpose; of draws that follow each other, for one ``step``.
 
     Philox is counter-based and has the same bits on every machine; torch.randn has not.
 
@@ -39,7 +39,9 @@ def generator(seed: int, purpose: Purpose, chunk: int = 0) -> np.random.Generato
     """
     if not 0 <= seed < 2**32:  # a longer seed would run into the words of purpose and chunk
         raise ValueError(f"`seed` must lie in [0, 2**32), got {seed}; take a smaller one")
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, int(purpose), chunk])))
+    return np.random.Generator(
+        np.random.Philox(np.random.SeedSequence([seed, int(purpose), chunk, *([step] if step else [])]))
+    )
 
 
 class ChunkedDraws:

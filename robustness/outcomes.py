@@ -24,6 +24,7 @@ SENTENCES = {
     "zero gradients": "no gradient (neither cross-entropy's nor the margin's) for",
     "zero gradients, stuck": "without a gradient, and still right, were",
     "zero gradients, searched": "a search without gradients found nothing for",
+    "images outside [0, 1]": "pixels lie outside [0, 1] of",
     "margin gradients": "the margin's gradient was taken, for cross-entropy's is zero, for",
 }
 """What is counted, and how it is said."""

@@ -100,6 +100,13 @@ def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit 
         raise ValueError(
             f"`unit` of {perturbation.kind} must be native, got std: its strength does not say how far pixels move"
         )
+    if getattr(perturbation, "accumulate", False) and (
+        unit != "native" or any(isinstance(s, Spread) for s in strengths)
+    ):
+        raise ValueError(
+            f"`accumulate` of {perturbation.kind} must be false for strengths in another unit or drawn per image: its "
+            "noise is added up over the sweep's own numbers"
+        )
     low, high = perturbation.strength_range if unit not in RATIOS else (-60.0, 200.0)
     for strength in strengths:
         for value in strength.uniform if isinstance(strength, Spread) else (strength,):

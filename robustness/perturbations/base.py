@@ -43,6 +43,8 @@ class Batch:
     at_once: int | None = None
     """How many images are differentiated together; None for all."""
     marked: dict[str, Tensor] = field(default_factory=dict)
+    strengths: Sequence[object] = ()
+    """All strengths of the sweep."""
 
     @property
     def attacked(self) -> nn.Module:
@@ -113,6 +115,14 @@ class Perturbation(BaseModel, ABC):
         """Draw what some images of a chunk need, (images, C, H, W), or nothing: in parts the same as at once."""
         return None
 
+    def draws(self, strengths: Sequence[object]) -> int:
+        """Return how often `draw` is called per image, each time with numbers of its own."""
+        return 1
+
+    def deviations(self, strengths: Sequence[object]) -> list[float] | None:
+        """Return the standard deviation of the noise at each strength, where the strength itself does not say it."""
+        return None
+
     def gradients(self, strengths: Sequence[object]) -> int:
         """Say about how many gradients of an image its sweep takes, to plan by; what is counted is `passes`'."""
         return 0
@@ -149,6 +159,10 @@ class Step(Perturbation):
                 torch.addcmul(batch.inputs, direction, strength, out=out)
             else:
                 torch.add(batch.inputs, direction, alpha=strength, out=out)
-            return out.clamp_(0, 1)
+            return self.bounded(batch, out)
 
         return perturb
+
+    def bounded(self, batch: Batch, perturbed: Tensor) -> Tensor:
+        """Clip perturbed images to [0, 1] in place."""
+        return perturbed.clamp_(0, 1)

@@ -90,6 +90,8 @@ class _Tried:
             again = self._perturbed(strength, seed)[1]
             return "" if torch.equal(perturbed, again) else "the same seed gave other images"
         if contract == "inside [0, 1]":
+            if not getattr(self._perturbation, "clip", True):  # the card says so
+                return ""
             outside = not bool(((perturbed >= 0) & (perturbed <= 1)).all())
             return f"values from {perturbed.min():g} to {perturbed.max():g}" if outside else ""
         if contract == "identity at strength 0":

@@ -37,7 +37,9 @@ def sweep_entry(card: Card, name: str, evidence: Evidence | None, outcomes: Outc
     perturbation = card.perturbation(name)
     table = card.file.sweeps.get(name)
     promised = _promised(card, name)
-    names = [strengths.name(strength) for strength in card.file.strengths_of(name)]
+    chosen = card.file.strengths_of(name)
+    names = [strengths.name(strength) for strength in chosen]
+    said = dict(zip(names, perturbation.deviations(chosen) or (), strict=False))
     return {
         "name": name,
         "kind": perturbation.kind,
@@ -47,7 +49,11 @@ def sweep_entry(card: Card, name: str, evidence: Evidence | None, outcomes: Outc
         "strength_name": perturbation.strength_name,
         "source": _source(card, name),
         "evidence": None if evidence is None else _origin(evidence),
-        "cells": [_cell(evidence, name, strength, promised.get(strength, {}), outcomes) for strength in names],
+        "cells": [
+            _cell(evidence, name, strength, promised.get(strength, {}), outcomes)
+            | ({"deviation": said[strength]} if strength in said else {})
+            for strength in names
+        ],
         "confusion": None if evidence is None else mistakes.confusion(evidence),
         "gallery": [] if evidence is None else mistakes.gallery(evidence),
     }

@@ -105,10 +105,21 @@ def grid(model: Plain, sweep: Plain, style: Style, without: Collection[str] = ()
     own: str = sweep["strength_name"]
     strength = {"snr": "dB", "snr-std": "dB / std", "std": f"{own} / std"}.get(sweep["unit"], own)
     rows = [
-        [one_line(name, NAME), *(style.entry(cell, metric) for metric in columns), mark(cell)]
+        [one_line(name, NAME) + _deviation(cell), *(style.entry(cell, metric) for metric in columns), mark(cell)]
         for name, cell in named_cells(model, sweep)
     ]
     return [strength, *(COLUMNS[metric] for metric in columns), "verdict"], rows
+
+
+def _deviation(cell: Plain) -> str:
+    """
+    Write the standard deviation of a cell's noise, where the strength does not say it.
+
+    >>> _deviation({"deviation": 0.37417})
+    ' (σ 0.374)'
+    """
+    deviation = cell.get("deviation")
+    return "" if deviation is None else f" (σ {deviation:.3f})"
 
 
 def shown_sweeps(model: Plain) -> list[Plain]:

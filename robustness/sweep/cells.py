@@ -56,11 +56,15 @@ class Cells:
         object.__setattr__(self, "draws", ChunkedDraws(self._draw, len(self.images)))
 
     def _draw(self, chunk: int) -> Callable[[int], np.ndarray]:
-        numbers = generator(self.seed, Purpose.NOISE, self.first + chunk)
+        count = self.perturbation.draws(self.strengths)
+        numbers = [generator(self.seed, Purpose.NOISE, self.first + chunk, step) for step in range(count)]
 
         def rows(size: int) -> np.ndarray:
-            drawn = self.perturbation.draw(numbers, (size, *self.images.shape))
-            return np.empty((size, 0), np.float32) if drawn is None else drawn
+            drawn = [self.perturbation.draw(each, (size, *self.images.shape)) for each in numbers]
+            arrays = [each for each in drawn if each is not None]
+            if not arrays:
+                return np.empty((size, 0), np.float32)
+            return arrays[0] if count == 1 else np.stack(arrays, 1)
 
         return rows
 
@@ -132,6 +136,7 @@ class Cells:
             generator=others.get("generator"),
             made=None if host.made is None else self._moved(host.made).float(),
             at_once=-(-self.batch_size // PARTS) if heavy else None,
+            strengths=self.strengths,
         )
 
     def _moved(self, tensor: Tensor) -> Tensor:
