@@ -201,7 +201,7 @@ def rows_as_published(order=protocol.SYSTEMS, noise=0.002, folds=10, seed=0, **c
         yield {**about, "sweep": "clean", "strength": "0", "accuracy": 0.74 + changed.get("stored", {}).get(kind, 0)}
 
 
-def outcomes(rows, source="eyes", scale="short"):
+def outcomes(rows, source="eyes", scale="full"):
     measured = Measured(source, list(rows), scale)
     return [decide(measured).outcome for decide in CLAIMS]
 

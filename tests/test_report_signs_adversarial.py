@@ -85,7 +85,10 @@ def numbers(before, after, plain, trained):
     rows = [("before", "clean", "0", before), ("after", "clean", "0", after)]
     rows += [(role, sweep, e, value) for sweep in ("fgsm", "pgd") for e in ("0.0314", "0.1")
              for role, value in (("before", plain), ("after", trained))]  # fmt: skip
-    return {"rows": [dict(zip(("role", "sweep", "strength", "accuracy"), row, strict=True)) for row in rows]}
+    return {
+        "scale": "full",
+        "rows": [dict(zip(("role", "sweep", "strength", "accuracy"), row, strict=True)) for row in rows],
+    }
 
 
 @pytest.mark.parametrize(
@@ -101,7 +104,7 @@ def numbers(before, after, plain, trained):
 )
 def test_verdicts(given, due):
     """Catches: the two roles exchanged, the largest ε for the usual one, a missing number that holds something."""
-    assert [verdict.holds for verdict in page.verdicts(numbers(*given))] == due
+    assert [verdict.outcome == "reproduced" for verdict in page.verdicts(numbers(*given))] == due
 
 
 def test_a_strength_that_failed_is_shown_as_such(smoke):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
 from reports.digits_noise import published
 from reports.digits_noise.numbers import LIMIT
-from reports.verdicts import Verdict, decided
+from reports.verdicts import Kind, Verdict, decided
 
 NEAR = 0.005
 """How far clean accuracy may lie from the printed one: three deviations over seeds and a little."""
@@ -18,10 +18,9 @@ DEVIATIONS = 2.0
 
 
 def verdicts(result: Mapping[str, Any]) -> list[Verdict]:
-    """Judge a result's tables; what is not the paper's run cannot test what the paper says."""
-    tables, testable = result["tables"], result["scale"] == "full"
-    found = (_clean(tables), _falls(tables), _zero(tables), _precision(tables), _collects(tables), _which(tables))
-    return [decided(*parts, testable=testable) for parts in found]
+    """Judge the tables of a result."""
+    tables, scale = result["tables"], result["scale"]
+    return [decided(*judge(tables), kind=kind, scale=scale) for judge, kind in CRITERIA.items()]
 
 
 Parts = tuple[str, Mapping[str, float], bool]
@@ -98,3 +97,13 @@ def _which(tables: Mapping[str, Any]) -> Parts:
         {"of the four, fewest": min(common), "most": max(common)},
         2 * sum(count >= 3 for count in common) > len(common),
     )
+
+
+CRITERIA: Mapping[Callable[[Mapping[str, Any]], Parts], Kind] = {
+    _clean: "level",
+    _falls: "level",
+    _zero: "level",
+    _precision: "ordering",
+    _collects: "level",
+    _which: "ordering",
+}

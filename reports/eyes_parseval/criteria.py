@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from reports.comparing import compared, paired
 from reports.eyes_parseval.protocol import TWINS, augmented
 from reports.rows import Measured
-from reports.verdicts import Verdict, decided
+from reports.verdicts import Kind, Verdict, decided
 
 FOLDS = 3
 """With fewer, tests over folds say nothing."""
@@ -44,11 +44,19 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
-def _decided(measured: Measured, claim: str, found: dict[str, float], holds: bool, *, testable: bool = True) -> Verdict:
-    """Give a verdict; crops of eyes, networks that were trained for long enough, and some folds can test a claim."""
+def _decided(
+    measured: Measured,
+    claim: str,
+    found: dict[str, float],
+    holds: bool,
+    *,
+    kind: Kind = "ordering",
+    testable: bool = True,
+) -> Verdict:
+    """Return a verdict; only crops of eyes and several folds can test a claim."""
     enough = len(measured.folds("wrn", "clean", "accuracy")) >= FOLDS
-    able = testable and enough and (measured.source, measured.scale) in (("eyes", "short"), ("eyes", "full"))
-    return decided(claim, found, holds, testable=able)
+    able = testable and enough and measured.source == "eyes"
+    return decided(claim, found, holds, kind=kind, scale=measured.scale, testable=able)
 
 
 def white_box(system: str) -> str:
@@ -115,7 +123,7 @@ def cheap(measured: Measured) -> Verdict:
         for name, system in PAIR.items()
     }
     holds = all(value <= MARGIN for value in found.values())
-    return _decided(measured, "adversarial training hardly costs clean accuracy", found, holds)
+    return _decided(measured, "adversarial training hardly costs clean accuracy", found, holds, kind="level")
 
 
 def cnn_order(made_on: Callable[[str], str], claim: str) -> Callable[[Measured], Verdict]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import product
@@ -14,7 +13,7 @@ from reports.eyes_parseval import figures
 from reports.eyes_parseval.criteria import CLAIMS, drops, published
 from reports.eyes_parseval.protocol import EPSILONS, EXAMPLES, SHARES, SYSTEMS, TWINS, augmented
 from reports.rows import Measured, unpacked
-from reports.verdicts import listed
+from reports.verdicts import counted, listed
 from reports.writing import number, spread, summary, table
 from robustness import files
 
@@ -47,9 +46,8 @@ def body(results: Sequence[Result], images: str = "figures/") -> str:
 
 
 def verdicts(result: Result) -> str:
-    """Count what came of the claims."""
-    counts = Counter(decide(measured(result)).outcome for decide in CLAIMS)
-    return ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    """Count the outcomes of the claims."""
+    return counted(decide(measured(result)) for decide in CLAIMS)
 
 
 def _parts(result: Result, images: str) -> Iterator[str]:
@@ -73,7 +71,7 @@ def _what(result: Result) -> str:
 
 def _claims(numbers: Measured) -> str:
     verdicts = listed(decide(numbers) for decide in CLAIMS)
-    return f"## the report's claims\n\nEach by a criterion that was written before the run.\n\n{verdicts}"
+    return f"## the report's claims\n\n{verdicts}"
 
 
 def _spread(values: Sequence[float]) -> str:

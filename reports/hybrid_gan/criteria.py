@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any
 
 from reports.hybrid_gan.protocol import CLASSIFIERS, NETWORKS, STREAMS
-from reports.verdicts import Outcome, Verdict, decided
+from reports.verdicts import Kind, Verdict, decided, pending
 
 DETECTED = 0.95
 FOOLED = 0.2
@@ -19,8 +19,6 @@ STREAM_GAP = 0.051
 """The largest difference between real and adversarial images in the published streams, rounded up."""
 AS_GOOD = 0.05
 """How far below its twin's a network's clean accuracy may be: one that knows nothing loses nothing."""
-RELATIVE = ("short", "full")
-"""Scales that can say whether one network loses less than another; levels need the full one."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +31,12 @@ class Found:
     pairs: Sequence[Mapping[str, Any]] = ()
     scale: str = "full"
 
-    @property
-    def levels(self) -> bool:
-        """Whether the run can say how high an accuracy is: the paper's networks on its data."""
-        return self.relative and self.scale == "full"
-
-    @property
-    def relative(self) -> bool:
-        """Whether the run can say which of two networks is better: on the paper's data, trained for long enough."""
-        return self.source == "cifar10" and self.scale in RELATIVE
+    def decided(
+        self, claim: str, values: Mapping[str, float], holds: bool, kind: Kind, *, testable: bool = True
+    ) -> Verdict:
+        """Return a verdict; only the paper's data can test a claim."""
+        able = testable and self.source == "cifar10"
+        return decided(claim, values, holds, kind=kind, scale=self.scale, testable=able)
 
     def pair(self, network: str, sweep: str) -> Mapping[str, Any]:
         """Give how much less of its accuracy a network loses than its clean twin, with the interval."""
@@ -79,13 +74,14 @@ def detected(found: Found) -> Verdict:
     """Every detector tells at least 95 % of the hybrid test set right."""
     values = {name: found.value(f"detect-{name}", "hybrid") for name in CLASSIFIERS}
     claim = "each network tells real from adversarial images (95 %)"
-    return decided(claim, values, min(values.values()) >= DETECTED, testable=found.levels)
+    return found.decided(claim, values, min(values.values()) >= DETECTED, "level")
 
 
 def classified(found: Found) -> Verdict:
     """Ten classes of the hybrid test set at 93.8 to 95.9 %: of networks that were pre-trained, which none here is."""
     values = {name: found.value(f"classify-{name}", "hybrid") for name in CLASSIFIERS}
-    return decided("pre-trained networks tell ten classes (93.8 to 95.9 %)", values, False, testable=False)
+    claim = "pre-trained networks tell ten classes (93.8 to 95.9 %)"
+    return found.decided(claim, values, False, "level", testable=False)
 
 
 def fooled(found: Found) -> Verdict:
@@ -96,7 +92,7 @@ def fooled(found: Found) -> Verdict:
         for name in NETWORKS
     }
     claim = "generators mislead the undefended targets (below 20 % at L∞ 0.1)"
-    return decided(claim, values, max(values.values()) < FOOLED, testable=found.levels)
+    return found.decided(claim, values, max(values.values()) < FOOLED, "level")
 
 
 def loses_less(sweep: str, what: str) -> Callable[[Found], Verdict]:
@@ -115,7 +111,7 @@ def loses_less(sweep: str, what: str) -> Callable[[Found], Verdict]:
         bounds = ("", "difference"), (" from", "low"), (" to", "high")
         values = {f"{name}{word}": pair[key] for name, pair in pairs.items() for word, key in bounds}
         claim = f"trained on the hybrid set, each loses less of its clean accuracy under {what}"
-        return decided(claim, values, holds, testable=found.relative)
+        return found.decided(claim, values, holds, "ordering")
 
     return decide
 
@@ -127,7 +123,7 @@ def streams_alike(found: Found) -> Verdict:
         of = [s for s in found.streams if (s["model"], s["share"]) == (f"{found.source}-classify-{name}", share)]
         gaps[f"{name}, {share:.0%}"] = of[0]["mean_real"] - of[0]["mean_adversarial"] if of else math.nan
     claim = "in contaminated streams adversarial images are told nearly as well as real ones"
-    return decided(claim, gaps, all(abs(gap) <= STREAM_GAP for gap in gaps.values()), testable=found.relative)
+    return found.decided(claim, gaps, all(abs(gap) <= STREAM_GAP for gap in gaps.values()), "level")
 
 
 def resnet_best(found: Found) -> Verdict:
@@ -135,7 +131,7 @@ def resnet_best(found: Found) -> Verdict:
     values = {name: found.value(f"classify-{name}", "hybrid", kind="real") for name in CLASSIFIERS}
     best = max(values, key=lambda name: values[name])
     claim = "ResNet-50 is best on real images (not so in its own tables)"
-    return decided(claim, values, best == "resnet50", testable=found.levels)
+    return found.decided(claim, values, best == "resnet50", "ordering")
 
 
 DETECTORS = tuple(f"detect-{name}" for name in CLASSIFIERS)
@@ -155,11 +151,4 @@ CLAIMS: Mapping[Callable[[Found], Verdict], tuple[str, ...]] = {
 
 def verdicts(found: Found, missing: Collection[str] = ()) -> list[Verdict]:
     """Decide every claim whose parts are there; what is not measured yet is neither reproduced nor not reproduced."""
-    made = []
-    for decide, needed in CLAIMS.items():
-        verdict, waits = decide(found), [part for part in needed if part in missing]
-        if waits:
-            outcome: Outcome = "not measured yet" if verdict.outcome != "not testable here" else verdict.outcome
-            verdict = verdict._replace(outcome=outcome, numbers=f"{', '.join(waits)} not measured yet")
-        made.append(verdict)
-    return made
+    return [pending(decide(found), [part for part in needed if part in missing]) for decide, needed in CLAIMS.items()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,7 +13,7 @@ from reports.hybrid_gan.data import PROBES
 from reports.hybrid_gan.parts import parts
 from reports.hybrid_gan.protocol import CLASSIFIERS, NETWORKS, STREAMS
 from reports.rows import unpacked
-from reports.verdicts import listed
+from reports.verdicts import counted, listed
 from reports.writing import number, table
 from robustness import files
 
@@ -58,8 +57,7 @@ def body(results: Sequence[Result], images: str = "figures/") -> str:
 def summary(result: Result) -> str:
     """Count what came of the claims, and name the parts that are not there yet."""
     missing = _missing(result)
-    counts = Counter(verdict.outcome for verdict in verdicts(found(result), missing))
-    told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    told = counted(verdicts(found(result), missing))
     return f"{told}; parts not measured yet: {', '.join(missing)}" if missing else told
 
 
@@ -113,7 +111,7 @@ def _sets(result: Result) -> int:
 
 def _claims(numbers: Found, result: Result) -> str:
     told = listed(verdicts(numbers, _missing(result)))
-    return f"## the paper's claims\n\nEach by a criterion that was written before the run.\n\n{told}"
+    return f"## the paper's claims\n\n{told}"
 
 
 def _shown(numbers: Found, model: str, images: str, metric: str = "accuracy", **more: str) -> str:

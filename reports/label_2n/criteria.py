@@ -34,14 +34,16 @@ def filtering_gains(measured: Measured) -> Verdict:
     )
     others = [gain for name, gain in gains.items() if name != "ADV"]
     holds = min(gains.values()) > 0 and gains["ADV"] < 0.5 * sum(others) / len(others)
-    return decided("filtering raises the accuracy of all defences, of ADV much less", gains, holds)
+    claim = "filtering raises the accuracy of all defences, of ADV much less"
+    return decided(claim, gains, holds, kind="ordering", scale=measured.scale)
 
 
 def null_is_flat(measured: Measured) -> Verdict:
     """NULL's accuracy after filtering varies by at most 0.05 from ε 0.05 on."""
     curve = measured.curve("null", "half_accuracy_filtered", above=0.04)
     spread = max(curve) - min(curve) if curve else math.nan
-    return decided("NULL is flat over ε", {"range from ε 0.05": spread}, spread <= 0.05)
+    found = {"range from ε 0.05": spread}
+    return decided("NULL is flat over ε", found, spread <= 0.05, kind="level", scale=measured.scale)
 
 
 def attack_probability_rises(measured: Measured) -> Verdict:
@@ -53,13 +55,15 @@ def attack_probability_rises(measured: Measured) -> Verdict:
             break
         rising += 1
     values = {"clean": curve[0], "at the last ε": curve[-1], "rising steps": float(rising)}
-    return decided("2N's mean attack probability rises with ε over a long range", values, rising >= len(curve) // 2)
+    claim, holds = "2N's mean attack probability rises with ε over a long range", rising >= len(curve) // 2
+    return decided(claim, values, holds, kind="ordering", scale=measured.scale)
 
 
 def constant_after_filtering(measured: Measured) -> Verdict:
     """2N's accuracy after filtering varies by at most 0.1 over all ε, clean included."""
     found = {"range": measured.mean("2n", "shape", "range_filtered")}
-    return decided("2N's accuracy with filtering is nearly constant over ε", found, found["range"] <= 0.1)
+    claim = "2N's accuracy with filtering is nearly constant over ε"
+    return decided(claim, found, found["range"] <= 0.1, kind="level", scale=measured.scale)
 
 
 def lowest(shape: str) -> Callable[[Measured], Verdict]:
@@ -68,7 +72,8 @@ def lowest(shape: str) -> Callable[[Measured], Verdict]:
     def decide(measured: Measured) -> Verdict:
         found = _each(measured, lambda s: measured.mean(s, "shape", f"{shape}_filtered"))
         rest = min(value for name, value in found.items() if name != "2N")
-        return decided(f"{shape} of the accuracy over ε is lowest for 2N", found, found["2N"] < rest)
+        claim = f"{shape} of the accuracy over ε is lowest for 2N"
+        return decided(claim, found, found["2N"] < rest, kind="ordering", scale=measured.scale)
 
     return decide
 
@@ -79,8 +84,9 @@ def best_mean_accuracy(measured: Measured) -> Verdict:
     best = max(found, key=lambda name: found[name])
     if measured.source == "cifar10":
         holds = best == "NULL" and found["NULL"] - found["2N"] <= 0.02
-        return decided("NULL has the best mean accuracy, 1 % ahead of 2N", found, holds)
-    return decided("2N has the best mean accuracy", found, best == "2N")
+        claim = "NULL has the best mean accuracy, 1 % ahead of 2N"
+        return decided(claim, found, holds, kind="level", scale=measured.scale)
+    return decided("2N has the best mean accuracy", found, best == "2N", kind="ordering", scale=measured.scale)
 
 
 def best_beyond_training(measured: Measured) -> Verdict:
@@ -91,7 +97,8 @@ def best_beyond_training(measured: Measured) -> Verdict:
         return sum(curve) / len(curve) if curve else math.nan
 
     found = _each(measured, mean)
-    return decided("for ε above 0.3 2N is best", found, max(found, key=lambda name: found[name]) == "2N")
+    holds = max(found, key=lambda name: found[name]) == "2N"
+    return decided("for ε above 0.3 2N is best", found, holds, kind="ordering", scale=measured.scale)
 
 
 def hardly_transfers(measured: Measured) -> Verdict:
@@ -105,7 +112,7 @@ def hardly_transfers(measured: Measured) -> Verdict:
     found = {"2N": mean("2n"), DEFENCES[rival]: mean(rival)}
     holds = found["2N"] < 0.02 and found[DEFENCES[rival]] >= 0.5 * factor * found["2N"]
     text = f"filtered transferability of 2N is almost zero, about {factor:g} times below {DEFENCES[rival]}'s"
-    return decided(text, found, holds)
+    return decided(text, found, holds, kind="level", scale=measured.scale)
 
 
 def differences(measured: Measured) -> Verdict:
@@ -118,7 +125,7 @@ def differences(measured: Measured) -> Verdict:
     holds = all((p >= 0.05) == (pair in alike) for pair, p in found.items())
     enough = min(map(len, folds.values()), default=0) >= FOLDS
     claim = "all pairs differ, but NULL and 2N on CIFAR-10" if alike else "all pairs differ"
-    return decided(claim, found, holds, testable=enough)
+    return decided(claim, found, holds, kind="ordering", scale=measured.scale, testable=enough)
 
 
 CLAIMS: tuple[Callable[[Measured], Verdict], ...] = (

@@ -13,7 +13,7 @@ from reports.label_2n.numbers import Measured
 from reports.label_2n.protocol import VARIANTS
 from reports.label_2n.tables import NAMES, sections, systems
 from reports.rows import unpacked
-from reports.verdicts import listed
+from reports.verdicts import counted, listed
 from reports.writing import number, spread, summary, table
 
 MODULE = "reports.label_2n"
@@ -23,7 +23,7 @@ Result = Mapping[str, Any]
 
 def measured(result: Result) -> Measured:
     """Give the rows of a result."""
-    return Measured(result["source"], unpacked(result))
+    return Measured(result["source"], unpacked(result), result["scale"])
 
 
 def body(results: Sequence[Result], images: str = "figures/", causes: Sequence[Result] = ()) -> str:
@@ -38,9 +38,8 @@ def body(results: Sequence[Result], images: str = "figures/", causes: Sequence[R
 
 
 def verdicts(result: Result) -> str:
-    """Count what came of the claims."""
-    counts = Counter(decide(measured(result)).outcome for decide in CLAIMS)
-    return ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    """Count the outcomes of the claims."""
+    return counted(decide(measured(result)) for decide in CLAIMS)
 
 
 def _parts(result: Result, images: str, cause: Result | None) -> list[str]:
@@ -76,7 +75,7 @@ def _what(result: Result) -> str:
 
 def _claims(numbers: Measured) -> str:
     verdicts = listed(decide(numbers) for decide in CLAIMS)
-    return f"## the paper's claims\n\nEach by a criterion that was written before the run.\n\n{verdicts}"
+    return f"## the paper's claims\n\n{verdicts}"
 
 
 def _why(cause: Result) -> str:

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+from reports.verdicts import Verdict, decided, listed
 from reports.writing import number, table
 
 MODULE = "reports.signs_adversarial"
 LIMIT = 8 / 255
 """The usual budget in L∞."""
 Result = Mapping[str, Any]
-
-
-class Verdict(NamedTuple):
-    """What is expected, whether it came out, and the numbers that say so."""
-
-    claim: str
-    holds: bool
-    numbers: str
 
 
 def accuracy(result: Result, role: str, sweep: str, strength: str = "0") -> float:
@@ -37,24 +30,38 @@ def strengths(result: Result, sweep: str) -> list[str]:
 
 def verdicts(result: Result) -> list[Verdict]:
     """
-    Decide what the document says; it prints no number, so these criteria are the project's.
+    Judge the project's criteria: the document prints no number.
 
     A number that is missing holds nothing.
     """
     before, after = (accuracy(result, role, "clean") for role in ("before", "after"))
+    scale = result["scale"]
     found = [
-        Verdict("the network reaches 95 % on the official test set", before >= 0.95, f"{before:.4f}"),
-        Verdict("adversarial training costs at most 3 points there", before - after <= 0.03, f"{after:.4f}"),
+        decided(
+            "the network reaches 95 % on the official test set",
+            {"before": before},
+            before >= 0.95,
+            kind="level",
+            scale=scale,
+        ),
+        decided(
+            "adversarial training costs at most 3 points there",
+            {"before": before, "after": after},
+            before - after <= 0.03,
+            kind="level",
+            scale=scale,
+        ),
     ]
     for sweep in ("fgsm", "pgd"):
         names = [name for name in strengths(result, sweep) if float(name) <= LIMIT + 1e-3]
         last = names[-1] if names else ""
         plain, trained = (accuracy(result, role, sweep, last) for role in ("before", "after"))
-        said = f"{plain:.4f} before, {trained:.4f} after"
-        found.append(Verdict(f"{sweep} at ε {last} halves the accuracy", plain <= 0.5 * before, said))
-        found.append(
-            Verdict(f"adversarial training wins back half of that ({sweep})", _back(before, plain, trained), said)
-        )
+        numbers = {"without attack": before, "before": plain, "after": trained}
+        for claim, holds in (
+            (f"{sweep} at ε {last} halves the accuracy", plain <= 0.5 * before),
+            (f"adversarial training wins back half of that ({sweep})", _back(before, plain, trained)),
+        ):
+            found.append(decided(claim, numbers, holds, kind="level", scale=scale))
     return found
 
 
@@ -77,8 +84,7 @@ def _what(result: Result) -> str:
 
 
 def _claims(result: Result) -> str:
-    rows = [[claim, f"**{'yes' if holds else 'no'}**", numbers] for claim, holds, numbers in verdicts(result)]
-    return "## What the document says\n\n" + table(["", "", "accuracy"], rows)
+    return "## The project's criteria\n\nThe document prints no number.\n\n" + listed(verdicts(result), own=True)
 
 
 def _accuracies(result: Result) -> str:
