@@ -1,17 +1,20 @@
 """Files that are written while a run reads them: what a number is of must be known, or there is no number."""
 
+import io
 import shutil
 import sys
 from pathlib import Path
 
 import helpers
 import numpy as np
+import PIL.Image
 import pytest
 from helpers import harness
 
 from robustness import cards, classifiers, weights
-from robustness.datasets import unpacked
-from robustness.errors import DataError, ModelError
+from robustness.datasets import load, parquet, unpacked
+from robustness.datasets.spec import DataSpec
+from robustness.errors import DataError, ModelError, TrainingError
 from robustness.findings import findings
 from robustness.harness import Harness
 from robustness.store import Store
@@ -161,3 +164,45 @@ def test_an_archive_that_is_replaced_while_it_is_unpacked(path, tmp_path, monkey
     with pytest.raises(DataError, match=r"test\.npz changed while it was read; run again"):
         unpacked.arrays(file, tmp_path / "cache")
     assert not list((tmp_path / "cache" / "arrays").glob("[!.]*/"))
+
+
+def test_a_recipe_that_is_edited_while_it_trains(tmp_path):
+    """Catches: weights of the old code under the hash of the new, or of the new under that of the old."""
+    source = helpers.MODULE.replace(
+        "    job.report(1, 1)\n",
+        "    import pathlib\n    with open(__file__, 'a') as file:\n        file.write('# edited')\n",
+    )
+    path = helpers.project(tmp_path / "project", source)
+    of = harness(path)
+    with pytest.raises(TrainingError, match="tiny: its recipe's code changed while it was trained; run again"):
+        of.weights(cards.load(path))
+    assert not list(of.store.root.rglob("weights/**/*.safetensors"))
+
+
+def test_a_table_that_is_replaced_while_it_is_unpacked(tmp_path, monkeypatch):
+    """Catches: new pictures kept under the hash of the old file."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    file, read = tmp_path / "rows.parquet", parquet._bytes
+
+    def write(seed):
+        pixels = np.random.default_rng(seed).integers(0, 256, (4, 8, 8), dtype=np.uint8)
+        pq.write_table(pa.table({"image": [png(each) for each in pixels], "label": [0, 1, 0, 1]}), f"{file}.new")
+        Path(f"{file}.new").replace(file)
+
+    def meanwhile(*given):
+        write(1)
+        return read(*given)
+
+    write(0)
+    monkeypatch.setattr(parquet, "_bytes", meanwhile)
+    spec = DataSpec.model_validate({"name": "parquet", "file": file.name})
+    with pytest.raises(DataError, match=r"rows\.parquet changed while it was read; run again"):
+        load(spec, "test", root=tmp_path, cache=tmp_path / "cache")
+    assert not list((tmp_path / "cache").rglob("*.arrow"))
+
+
+def png(pixels):
+    """The bytes of a grey picture."""
+    stream = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(stream, "png")
+    return stream.getvalue()
