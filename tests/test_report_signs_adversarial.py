@@ -1,130 +1,268 @@
-"""The signs-adversarial report on two small networks in the box, and its verdicts on made-up numbers."""
+"""The signs-adversarial report: the whole command on embedded digits, its criteria by hand, the committed result."""
 
+import itertools
 import json
+import math
 
 import numpy as np
 import pytest
+from sklearn.metrics import precision_score, recall_score
 
+from reports import folds
 from reports.commands import DOCS, OUTPUT, ROOT
-from reports.signs_adversarial import page
+from reports.rows import Measured, packed, unpacked
+from reports.signs_adversarial import page, protocol
 from reports.signs_adversarial.__main__ import main
+from reports.signs_adversarial.criteria import CRITERIA
 from reports.writing import inserted
+from robustness import files
+from robustness.evidence import Evidence
 from robustness.store import Store
 
-CARD = """
-name = "{name}"
-scale = "smoke"
-[model]
-factory = "models.small:small"
-arguments = {{ width = 0.5 }}
-[recipe]
-callable = "models.defences.{recipe}:fit"
-arguments = {{ epochs = 4, batch_size = 32, optimizer = "adamw", learning_rate = 0.003 }}
-[data]
-name = "digits"
-split = {{ kind = "balanced", per_class = 60 }}
-[sweeps.fgsm]
-kind = "fgsm"
-strengths = [0.0157, 0.0314, 0.1]
-[sweeps.pgd]
-kind = "pgd"
-steps = 3
-strengths = [0.0157, 0.0314]
-"""
+FILE = "signs_adversarial_digits_smoke_3.json"
 
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """Run the report on two networks; give the folder of the store and of the result."""
+    """Run the report on one seed; return the folder of the store and of the result."""
     folder = tmp_path_factory.mktemp("signs")
-    # Beside the shipped cards' project, so that `models` can be imported.
-    (folder / "models").symlink_to(ROOT / "models")
-    (folder / "pyproject.toml").write_text("", encoding="utf-8")
-    for name, recipe in (("before", "plain"), ("after", "adversarial")):
-        (folder / f"{name}.toml").write_text(CARD.format(name=f"digits-{name}", recipe=recipe), encoding="utf-8")
     assert command(folder) == 0
     return folder
 
 
 def command(folder, *more):
-    cards = [word for name in ("before", "after") for word in (f"--{name}", str(folder / f"{name}.toml"))]
     places = ["--store", str(folder / "store"), "--output", str(folder / "out")]
-    return main([*cards, *places, "--few", "50", "--workers", "1", *more])
+    return main(["--data-set", "digits", "--scale", "smoke", "--seeds", "3", *places, "--workers", "1", *more])
 
 
 def read(folder):
-    return json.loads((folder / "out/signs_adversarial.json").read_text(encoding="utf-8"))
+    return json.loads((folder / "out" / FILE).read_text(encoding="utf-8"))
+
+
+def swept(folder, key):
+    return Evidence.from_bytes(Store(folder / "store").path("evidence", key).read_bytes())
 
 
 def test_numbers_are_those_of_the_evidence(smoke):
-    """Catches: one network's numbers for the other's, PGD on all images or FGSM on a few."""
-    result = read(smoke)
+    """Against scikit-learn. Catches: another network's numbers, PGD on all images or FGSM on a few, micro averages."""
+    result, count = read(smoke), 0
     for key, about in result["evidence"].items():
         name, _, sweep = key.partition(":")
-        evidence, reason = Store(smoke / "store").evidence(about["key"], smoke)
-        assert not reason
-        assert len(evidence) == (50 if sweep == "pgd" else 600)
-        rows = [row for row in result["rows"] if (f"digits-{row['role']}", row["sweep"]) == (name, sweep)]
-        right = (evidence.predictions == evidence.labels).mean(1)
-        assert [row["accuracy"] for row in rows] == pytest.approx(list(right), abs=1e-6)
-        assert all(row["interval"][0] <= row["accuracy"] <= row["interval"][1] for row in rows)
+        evidence = swept(smoke, about["key"])
+        assert len(evidence) == (50 if sweep in ("pgd", "twin-pgd") else 600)
+        rows = [row for row in unpacked(result) if (f"digits-3-{row['system']}", row["sweep"]) == (name, sweep)]
         assert [row["strength"] for row in rows] == list(evidence.strengths)
+        for row, predictions in zip(rows, evidence.predictions, strict=True):
+            labels = evidence.labels
+            assert (row["fold"], row["n"]) == (3, len(labels))
+            assert row["accuracy"] == pytest.approx(np.mean(labels == predictions), abs=1e-6)
+            due = precision_score(labels, predictions, average="macro", zero_division=0)
+            assert row["precision"] == pytest.approx(due, abs=1e-6)
+            due = recall_score(labels, predictions, average="macro", zero_division=0)
+            assert row["recall"] == pytest.approx(due, abs=1e-6)
+            count += 1
+    assert count == len(unpacked(result)) == 3 * (1 + 2 * 6) + 2 * 2 * 6
 
 
-def test_the_page_says_what_was_measured(smoke):
+def test_the_twin_is_the_undefended_network_of_the_same_seed(smoke):
+    """By counting. Catches: examples of another seed's twin or of the network itself, |Xa| counted on other images."""
+    result = read(smoke)
+
+    def predictions(name):
+        evidence = swept(smoke, result["evidence"][name]["key"])
+        return evidence.labels, evidence.predictions
+
+    labels, clean_twin = predictions("digits-3-plain:clean")
+    _, twin = predictions("digits-3-plain:fgsm")
+    for system in ("fgsm", "pgd"):
+        _, clean = predictions(f"digits-3-{system}:clean")
+        _, moved = predictions(f"digits-3-{system}:twin-fgsm")
+        rows = [r for r in unpacked(result) if (r["system"], r["sweep"]) == (system, "twin-fgsm")]
+        for row, on_twin, on_it in zip(rows, twin, moved, strict=True):
+            misled = (clean_twin[0] == labels) & (on_twin != labels)
+            both = misled & (clean[0] == labels) & (on_it != labels)
+            due = both.sum() / misled.sum() if misled.any() else None
+            assert row.get("transferability") == (due if due is None else pytest.approx(due, abs=1e-6))
+
+
+def test_the_result_says_where_it_comes_from(smoke):
+    result = read(smoke)
+    about = result["provenance"]
+    assert (result["source"], result["scale"], result["seeds"]) == ("digits", "smoke", [3])
+    assert (about["data"]["tested on"]["n"], about["data"]["trained on"]["n"]) == (600, 1197)
+    assert about["device"].startswith("cpu")
+    assert {"python", "torch", "numpy", "pytest-robustness"} <= set(about["versions"])
+    assert set(result["models"]) == {f"digits-3-{system}" for system in ("plain", "fgsm", "pgd")}
+
+
+def test_the_page_says_what_was_measured(smoke, monkeypatch):
+    """Catches: a page of other numbers than the file's, a page that changes without a run, a run that is done twice."""
     text = (smoke / "out/signs-adversarial.md").read_text(encoding="utf-8")
-    assert "Scale **smoke**: tested on 600 images" in text
-    for row in read(smoke)["rows"]:
-        assert f"{row['accuracy']:.4f} [" in text
+    assert "tested on 600 images (50 of them under PGD)" in text
+    rows = unpacked(read(smoke))
+    for row in rows:
+        if row["sweep"] in ("clean", "fgsm", "pgd"):
+            assert f" {row['accuracy']:.3f} " in text
+    assert "16 not testable here" in text
+    assert (smoke / "out/figures/signs-adversarial-digits-smoke-accuracy.svg").is_file()
+    monkeypatch.setattr("reports.signs_adversarial.measure.result", None)
+    assert command(smoke) == 0
     assert command(smoke, "--render") == 0
     assert (smoke / "out/signs-adversarial.md").read_text(encoding="utf-8") == text
 
 
-def numbers(before, after, plain, trained):
-    """A result in which both attacks have the same effect at 8/255."""
-    rows = [("before", "clean", "0", before), ("after", "clean", "0", after)]
-    rows += [(role, sweep, e, value) for sweep in ("fgsm", "pgd") for e in ("0.0314", "0.1")
-             for role, value in (("before", plain), ("after", trained))]  # fmt: skip
-    return {
-        "scale": "full",
-        "rows": [dict(zip(("role", "sweep", "strength", "accuracy"), row, strict=True)) for row in rows],
+def test_seeds_are_one_result_with_their_spread(smoke, tmp_path):
+    """Catches: the last seed for all, a deviation of all values, a missing strength that is shown as a number."""
+    for seed, shift in ((3, 0.0), (5, 0.02)):
+        part = read(smoke)
+        rows = [{**row, "fold": seed, "accuracy": 0.5 + shift} for row in unpacked(part)]
+        if seed == 5:
+            last = rows[-1]
+            assert (last["system"], last["sweep"]) == ("pgd", "twin-pgd")
+            last |= {"accuracy": None, "status": "no gradient"}
+        (tmp_path / FILE.replace("_3", f"_{seed}")).write_text(
+            json.dumps({**part, "fold": seed, "seeds": [seed], **packed(rows)}), encoding="utf-8"
+        )
+    text = page.body(folds.results(tmp_path, "signs_adversarial"))
+    assert "seeds 3, 5;" in text
+    deviation = np.std([0.5, 0.52], ddof=1)
+    assert f"clean accuracy 0.510 ± {deviation:.3f}" in text
+    assert "0.500 (1 of 2)" in text
+    assert "PGD-7 training of seed 5 under twin-pgd at ε 0.1255: no gradient" in text
+
+
+def test_the_trainings_differ_in_their_attack_alone():
+    tables = protocol.cards("gtsrb", protocol.SCALES["full"], 1)
+    plain, fgsm, pgd = (tables[f"gtsrb-1-{system}"] for system in ("plain", "fgsm", "pgd"))
+    assert plain["model"] == fgsm["model"] == pgd["model"]
+    assert {table["recipe"]["seed"] for table in tables.values()} == {1}
+    assert pgd["recipe"]["arguments"] == fgsm["recipe"]["arguments"] | {"steps": 7}
+    assert fgsm["recipe"]["arguments"] == plain["recipe"]["arguments"] | {"epsilon": 0.0627}
+
+
+@pytest.mark.parametrize(("system", "shipped"), [("plain", "gtsrb-signs"), ("fgsm", "gtsrb-signs-adv")])
+def test_the_full_scale_trains_what_the_shipped_cards_train(system, shipped):
+    """Catches: a card that claims of another network than the page shows."""
+    card = files.parse_toml((ROOT / "models" / f"{shipped}.toml").read_bytes())
+    table = protocol.cards("gtsrb", protocol.SCALES["full"], 0)[f"gtsrb-0-{system}"]
+    assert table["recipe"] == card["recipe"] | {"seed": 0}
+    assert table["data"] == card["data"]
+    assert table["model"]["factory"] == card["model"]["factory"]
+    assert table["model"]["arguments"] == card["model"]["arguments"] | {"width": 1.0}
+    assert {name: table["sweeps"][name] for name in ("fgsm", "pgd")} == {
+        name: card["sweeps"][name] for name in ("fgsm", "pgd")
     }
 
 
+GOOD = {
+    # system, sweep: accuracy at 8/255
+    ("plain", "clean"): 0.97, ("fgsm", "clean"): 0.95, ("pgd", "clean"): 0.95,
+    ("plain", "fgsm"): 0.40, ("fgsm", "fgsm"): 0.78, ("pgd", "fgsm"): 0.77,
+    ("plain", "pgd"): 0.10, ("fgsm", "pgd"): 0.60, ("pgd", "pgd"): 0.70,
+    ("fgsm", "twin-fgsm"): 0.90, ("pgd", "twin-fgsm"): 0.91,
+    ("fgsm", "twin-pgd"): 0.92, ("pgd", "twin-pgd"): 0.93,
+}  # fmt: skip
+ORDERINGS = 7
+
+
+def judged(changed=(), *, source="gtsrb", scale="full", seeds=3, spread=0.002):
+    """Return the outcomes on made-up rows: at 8/255 the table's numbers, at the next strength all else."""
+    rows = []
+    for seed, ((system, sweep), value) in itertools.product(range(seeds), {**GOOD, **dict(changed)}.items()):
+        about = {"source": source, "fold": seed, "system": system, "images": "test", "sweep": sweep, "n": 1000}
+        strength = "0" if sweep == "clean" else "0.0314"
+        rows.append({**about, "strength": strength, "accuracy": value + spread * (seed - 1)})
+        rows.append({**about, "strength": "0.0627", "accuracy": 1 - value})
+    verdicts = [judge(Measured(source, rows, scale)) for judge in CRITERIA]
+    return [verdict.outcome for verdict in verdicts], verdicts
+
+
+def failing(changed):
+    return [verdict.claim for verdict in judged(changed)[1] if verdict.outcome != "reproduced"]
+
+
+def test_criteria_hold_where_they_should():
+    assert judged()[0] == ["reproduced"] * len(CRITERIA)
+
+
 @pytest.mark.parametrize(
-    ("given", "due"),
+    ("changed", "due"),
     [
-        ((0.97, 0.96, 0.30, 0.80), [True] * 6),
-        ((0.94, 0.93, 0.30, 0.80), [False, *[True] * 5]),
-        ((0.97, 0.90, 0.30, 0.80), [True, False, *[True] * 4]),
-        ((0.97, 0.96, 0.60, 0.90), [True, True, False, True, False, True]),
-        ((0.97, 0.96, 0.30, 0.40), [True, True, True, False, True, False]),
-        ((None, 0.96, 0.30, 0.80), [False] * 6),
+        ({("plain", "clean"): 0.94}, ["reaches 95 %"]),
+        ({("fgsm", "clean"): 0.93}, ["FGSM training costs"]),
+        ({("pgd", "clean"): 0.93}, ["PGD-7 training costs"]),
+        ({("plain", "fgsm"): 0.55}, ["FGSM at 8/255 halves"]),
+        ({("fgsm", "fgsm"): 0.66}, ["FGSM training wins back half of what FGSM"]),
+        ({("pgd", "fgsm"): 0.68, ("pgd", "pgd"): 0.65}, ["PGD-7 training wins back half of what FGSM"]),
+        ({("fgsm", "pgd"): 0.50}, ["FGSM training wins back half of what PGD"]),
+        ({("pgd", "twin-fgsm"): 0.75}, ["FGSM at 8/255 made on the undefended twin"]),
+        ({("fgsm", "twin-pgd"): 0.55}, ["PGD at 8/255 made on the undefended twin"]),
+        ({("fgsm", "fgsm"): 0.75, ("fgsm", "pgd"): 0.68, ("pgd", "fgsm"): 0.78}, ["from FGSM to PGD"]),
+        ({("plain", "fgsm"): 0.09}, ["PGD at 8/255 leaves less"]),
+        (
+            {("fgsm", "pgd"): 0.70, ("pgd", "pgd"): 0.60, ("fgsm", "fgsm"): 0.79, ("pgd", "fgsm"): 0.72},
+            ["under PGD at 8/255 PGD-7 training leaves more"],
+        ),
     ],
-)
-def test_verdicts(given, due):
-    """Catches: the two roles exchanged, the largest ε for the usual one, a missing number that holds something."""
-    assert [verdict.outcome == "reproduced" for verdict in page.verdicts(numbers(*given))] == due
+)  # fmt: skip
+def test_each_criterion_can_fail_alone(changed, due):
+    """Catches: networks or attacks exchanged, another strength than 8/255, a criterion that always holds."""
+    claims = failing(changed)
+    for part in due:
+        assert any(part in claim for claim in claims), claims
+    allowed = {"from FGSM to PGD", *due}
+    assert all(any(part in claim for part in allowed) for claim in claims), claims
 
 
-def test_a_strength_that_failed_is_shown_as_such(smoke):
-    result = read(smoke)
-    broken = next(row for row in result["rows"] if row["sweep"] == "pgd" and row["role"] == "after")
-    broken |= {"accuracy": None, "status": "no gradient"}
-    del broken["interval"]
-    assert "– (no gradient)" in page.body(result)
-    assert np.isnan(page.accuracy(result, "after", "pgd", broken["strength"]))
+def test_a_training_that_helps_in_the_mean_but_not_in_every_seed_does_not_hold():
+    changed = {("plain", "fgsm"): 0.40, ("fgsm", "fgsm"): 0.4001}
+    claims = failing(changed)
+    assert not any("in every seed" in claim for claim in claims)  # all seeds move alike
+    assert any("in every seed" in claim for claim in failing({("fgsm", "fgsm"): 0.3999}))
+
+
+def test_a_difference_within_the_spread_is_no_better_defence():
+    """Catches: a mean that is larger by less than the trainings differ."""
+    close = {("fgsm", "pgd"): 0.699}
+    assert any("PGD-7 training leaves more" in claim for claim in failing(close))
+
+
+@pytest.mark.parametrize("lacking", [{"source": "digits"}, {"scale": "smoke"}, {"scale": "smoke", "seeds": 1}])
+def test_what_cannot_test_the_criteria_tests_none(lacking):
+    assert judged(**lacking)[0] == ["not testable here"] * len(CRITERIA)
+
+
+def test_criteria_wait_for_the_seeds():
+    """Catches: a verdict on one training, which another seed may turn."""
+    outcomes, verdicts = judged(seeds=2)
+    assert outcomes == ["not measured yet"] * len(CRITERIA)
+    assert {verdict.numbers for verdict in verdicts} == {"1 of 3 seeds not measured yet"}
+    assert judged(seeds=4)[0] == ["reproduced"] * len(CRITERIA)
+
+
+def test_a_short_run_judges_orderings_alone():
+    outcomes, verdicts = judged(scale="short")
+    assert outcomes.count("reproduced") == ORDERINGS
+    assert all((verdict.kind == "ordering") == (verdict.outcome == "reproduced") for verdict in verdicts)
+
+
+@pytest.mark.parametrize("missing", sorted(GOOD))
+def test_a_missing_number_holds_nothing(missing):
+    before = set(failing({}))
+    assert set(failing({missing: math.nan})) > before
 
 
 def test_what_is_committed_is_shown_as_it_is():
-    file = OUTPUT / "signs_adversarial.json"
-    if not file.is_file():
-        pytest.skip("no result is committed yet")
+    results = folds.results(OUTPUT, "signs_adversarial")
     text = (DOCS / "signs-adversarial.md").read_text(encoding="utf-8")
-    body = page.body(json.loads(file.read_text(encoding="utf-8")))
-    assert inserted(text, page.MODULE, body) == text
+    assert inserted(text, page.MODULE, page.body(results)) == text
 
 
 def test_errors_are_one_sentence(tmp_path, capsys):
-    assert main(["--before", str(tmp_path / "none.toml"), "--store", str(tmp_path / "store")]) == 2
-    assert "none.toml" in capsys.readouterr().err
+    assert main(["--data", str(tmp_path), "--store", str(tmp_path / "store"), "--output", str(tmp_path)]) == 2
+    assert "gtsrb32.npz.xz" in capsys.readouterr().err
+    for seeds in ("-1", "one", ""):
+        with pytest.raises(SystemExit) as ended:
+            main([f"--seeds={seeds}"])
+        assert ended.value.code == 2
+        assert "--seeds" in capsys.readouterr().err

@@ -18,6 +18,7 @@ from models.defences import (
     denoising,
     detector,
     distillation,
+    iterated,
     listed,
     null,
     null_sparse,
@@ -96,10 +97,11 @@ class Interrupts(Objective):
     [
         (lambda: Plain(), 3),
         (lambda: adversarial.Adversarial(0.5, 0.3), 3),
+        (lambda: iterated.Iterated(0.5, 0.3, 2), 3),
         (lambda: twon.Labelled(0.8, 0.3), 6),
         (lambda: null.Nulled(0.8, 0.3, 2), 4),
     ],
-    ids=["plain", "adv", "2n", "null"],
+    ids=["plain", "adv", "iterated", "2n", "null"],
 )
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_an_interrupted_training_gives_the_same_weights(tmp_path, make, outputs, optimizer):
@@ -215,6 +217,50 @@ def test_alpha_loss_is_that_of_plain_autograd():
     for parameter, gradient in zip(module.parameters(), due_gradients, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-10, atol=1e-12)
     assert objective.loss(module, minibatch(dtype=torch.float64)).item() == pytest.approx(due.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("steps", [1, 7])
+def test_iterated_alpha_loss_is_that_of_plain_autograd(steps):
+    """Catches: a step of another length, no random start, examples outside the ball, a gradient through δ."""
+    objective, module = iterated.Iterated(0.3, 0.2, steps), smooth()
+    batch, draws = minibatch(dtype=torch.float64), generator(0, Purpose.TRAINING, 0)
+    epsilon = torch.from_numpy(0.2 * draws.random(12, "f4")).double().view(-1, 1, 1, 1)
+    start = torch.from_numpy(draws.random(tuple(batch.inputs.shape), "f4")).double()
+    moved = (batch.inputs + epsilon * (2 * start - 1)).clamp(0, 1)
+    for _ in range(steps):
+        leaf = moved.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(F.cross_entropy(module(leaf), batch.labels, reduction="sum"), leaf)
+        moved = moved + epsilon / 4 * slope.sign()
+        moved = torch.minimum(torch.maximum(moved, batch.inputs - epsilon), batch.inputs + epsilon).clamp(0, 1)
+    due = 0.3 * F.cross_entropy(module(batch.inputs), batch.labels) + 0.7 * F.cross_entropy(module(moved), batch.labels)
+    due_gradients = torch.autograd.grad(due, list(module.parameters()))
+    assert objective.step(module, minibatch(dtype=torch.float64)).item() == pytest.approx(due.item(), rel=1e-9)
+    for parameter, slope in zip(module.parameters(), due_gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, slope, rtol=1e-7, atol=1e-9)
+
+
+def test_iterated_attacks_teach_batch_norm_nothing():
+    """Catches: an attack in training mode, a mode that is not put back, after an error too."""
+    module = network(3).train()
+    before = bits(module)
+    images = iterated.Iterated(0.5, 0.1, 3).attacked(module, batch := minibatch())
+    assert bits(module) == before
+    assert module.training
+    assert images.min() >= 0
+    assert images.max() <= 1
+    moved = (images - batch.inputs).abs().amax((1, 2, 3))
+    assert 0 < moved.max() <= 0.1
+    with pytest.raises(ValueError, match="must be classes"):
+        iterated.Iterated(0.5, 0.1, 3).attacked(module, replace(batch, labels=batch.labels - 5))
+    assert module.training
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), [({"alpha": 1.0}, "alpha"), ({"alpha": -0.1}, "alpha"), ({"steps": 0}, "steps")]
+)
+def test_iterated_training_refuses_what_means_nothing(tmp_path, arguments, said):
+    with pytest.raises(ValueError, match=f"`{said}` must be"):
+        iterated.fit(network(), IMAGES, job(tmp_path), epochs=1, **arguments)
 
 
 def test_half_of_a_batch_is_attacked():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from reports.curves import line
 from reports.eyes_parseval.criteria import published
 from reports.eyes_parseval.measure import POINTS
 from reports.eyes_parseval.protocol import SYSTEMS
@@ -63,13 +63,7 @@ def _ratios(axes: Any, result: Mapping[str, Any], sweep: Callable[[str], str]) -
             (float(ratio), measured.folds(system, sweep(system), "accuracy", ratio))
             for ratio in measured.strengths(sweep(system))
         ]
-        known = [(ratio, values) for ratio, values in folds if values and not any(map(math.isnan, values))]
-        if known:
-            means = [sum(values) / len(values) for _, values in known]
-            below = [mean - min(values) for mean, (_, values) in zip(means, known, strict=True)]
-            above = [max(values) - mean for mean, (_, values) in zip(means, known, strict=True)]
-            axes.errorbar([ratio for ratio, _ in known], means, yerr=(below, above), label=system, color=f"C{i}",
-                          marker="osv^D<>p"[i], markersize=3, linewidth=1.2, elinewidth=0.8, capsize=2)  # fmt: skip
+        line(axes, folds, system, i)
     axes.set(xlabel="SNR in dB", ylabel="accuracy")
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
+from reports.curves import line
 from reports.label_2n.numbers import Measured
 from reports.label_2n.tables import NAMES, systems
 
@@ -54,13 +54,4 @@ def _lines(axes: Any, measured: Measured, metric: str) -> None:
         folds = [(float(e), measured.folds(system, sweep, metric, e)) for sweep, e in cells]
         if metric.startswith("half_"):
             folds.insert(0, (0.0, measured.folds(system, "clean", metric.removeprefix("half_"))))
-        known = [(e, values) for e, values in folds if values and not any(map(math.isnan, values))]
-        if not known:
-            continue
-        means = [sum(values) / len(values) for _, values in known]
-        below = [mean - min(values) for mean, (_, values) in zip(means, known, strict=True)]
-        above = [max(values) - mean for mean, (_, values) in zip(means, known, strict=True)]
-        axes.errorbar(
-            [e for e, _ in known], means, yerr=(below, above), label=NAMES[system], color=f"C{i}",
-            marker="osv^D<>"[i], markersize=3, linewidth=1.2, elinewidth=0.8, capsize=2,
-        )  # fmt: skip
+        line(axes, folds, NAMES[system], i)

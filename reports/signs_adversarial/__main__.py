@@ -1,50 +1,82 @@
 """
-The document signs-adversarial rebuilt: train, sweep, and write its table.
+The document signs-adversarial rebuilt: train, sweep, and write its tables and its figure.
 
     python -m reports.signs_adversarial
 
-trains `models/gtsrb-signs.toml` and its adversarially trained twin, sweeps both with FGSM and PGD, and writes
-``signs_adversarial.json`` and, from it alone, the tables in ``docs/papers/signs-adversarial.md``.
+trains, seed by seed, an undefended network and its twins by FGSM and by PGD training, and attacks each. All of it is
+kept in the store: interrupted anywhere, the same command goes on from where it was.
+``signs_adversarial_gtsrb_full_0.json`` is the result of seed 0; a seed whose file stands is not measured again, also
+where the store is another. ``docs/papers/signs-adversarial.md`` and the figure are made from all results alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from reports import commands, running
-from reports.signs_adversarial import measure, page
-from robustness import cards, output
+from reports import commands, folds, running
+from reports.signs_adversarial import figures, measure, page, protocol
+from robustness import output
+from robustness.cards import Card
+from robustness.harness import Harness
 
-MODELS = commands.ROOT / "models"
+PAPER = "signs_adversarial"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 2 where it cannot, with the reason."""
-    given = _parser().parse_args(arguments)
-    return commands.answered(lambda: _made(given))
+    options = _parser().parse_args(arguments)
+    return commands.answered(lambda: _do(options))
 
 
-def _made(given: argparse.Namespace) -> list[Path]:
-    output = given.output or commands.OUTPUT
-    file = output / "signs_adversarial.json"
-    if not given.render:
-        pair = {measure.BEFORE: cards.load(given.before), measure.AFTER: cards.load(given.after)}
-        commands.keep(file, measure.result(pair, given.few, running.harness_for(given), running.work(given)))
-    body = page.body(json.loads(file.read_text(encoding="utf-8")))
-    return [file, commands.write_page("signs-adversarial.md", page.MODULE, body, output)]
+def _do(options: argparse.Namespace) -> list[Path]:
+    output = options.output or commands.OUTPUT
+    if not options.render:
+        _measure(options, output)
+    return render(output)
+
+
+def _measure(options: argparse.Namespace, output: Path) -> None:
+    scale, harness = protocol.SCALES[options.scale], running.harness_for(options)
+    for seed in options.seeds:
+        tables = protocol.cards(options.data_set, scale, seed)
+        every = commands.loaded(tables, commands.RUNS / f"{PAPER}-{scale.name}")
+        target = folds.path(output, PAPER, options.data_set, scale.name, seed)
+        folds.measure(target, seed, harness, every, partial(_result, options, every, scale, harness))
+
+
+def _result(options: argparse.Namespace, every: Mapping[str, Card], scale: protocol.Scale, harness: Harness) -> Any:
+    work = running.work(options)
+    trained = running.train(every, harness, work)
+    running.sweep(every, harness, work)
+    return measure.result(every, trained, options.data_set, scale, harness)
+
+
+def render(output: Path) -> list[Path]:
+    """Write figure and page anew from all results in a folder."""
+    results = folds.results(output, PAPER)
+    drawn = [figures.draw(result, commands.pages(output) / "figures") for result in results]
+    return [*drawn, commands.write_page("signs-adversarial.md", page.MODULE, page.body(results), output)]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m {page.MODULE}", description=(__doc__ or "").split("\n")[1])
-    parser.add_argument("--before", metavar="FILE", type=Path, default=MODELS / "gtsrb-signs.toml", help="its card")
-    parser.add_argument("--after", metavar="FILE", type=Path, default=MODELS / "gtsrb-signs-adv.toml", help="its card")
-    parser.add_argument("--few", type=int, metavar="N", default=2000, help="images attacked by many steps (2000)")
+    parser.add_argument("--data-set", choices=sorted(protocol.SOURCES), default="gtsrb")
+    parser.add_argument("--scale", choices=sorted(protocol.SCALES), default="full")
+    parser.add_argument("--seeds", type=_seeds, default=protocol.SEEDS, help="of the trainings (default 0,1,2)")
     running.add_options(parser)
     return parser
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    seeds = sorted({int(part) for part in text.split(",")})
+    if seeds[0] < 0:
+        raise argparse.ArgumentTypeError(f"seeds must be at least 0, got {seeds[0]}")
+    return tuple(seeds)
 
 
 if __name__ == "__main__":

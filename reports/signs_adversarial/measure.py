@@ -1,65 +1,73 @@
-"""Train and sweep for signs-adversarial: both networks on clean and on attacked images, as one result."""
+"""Train and sweep for signs-adversarial: the networks of one seed on clean and on attacked images, as one result."""
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from reports import running
+from reports.rows import packed
+from reports.signs_adversarial.protocol import SOURCES, STEPS, Scale
 from robustness import claims
 from robustness.cards import Card
 from robustness.evidence import OK, Evidence
 from robustness.harness import Harness
 
-FORMAT = "pytest-robustness/report/signs-adversarial/1"
-BEFORE, AFTER = "before", "after"
-"""Adversarial training; the roles of the two cards."""
+FORMAT = "pytest-robustness/report/signs-adversarial/2"
+METRICS = ("accuracy", "precision", "recall")
 
 
-def result(pair: Mapping[str, Card], few: int, harness: Harness, work: running.Work) -> dict[str, Any]:
-    """Train and sweep both; ``few`` test images are attacked by many steps, all by one."""
-    named = {card.name: card for card in pair.values()}
-    models = running.train(named, harness, work)
+def result(cards: Mapping[str, Card], trained: Mapping[str, Any], source: str, scale: Scale, harness: Harness) -> Any:
+    """Sweep the networks of a seed, and return all numbers with where they come from, as they go into its file."""
+    began = time.perf_counter()
     rows, evidence = [], {}
-    for role, card in pair.items():
-        for sweep, images, found in swept(card, few, harness):
-            running.say(f"{card.name}: {sweep} on {images:,} images")
-            rows += [{"role": role, "sweep": sweep, **row} for row in _rows(found)]
-            evidence[f"{card.name}:{sweep}"] = running.swept(found, harness.store.run)
+    for name, card in cards.items():
+        running.say(name)
+        for sweep in ("clean", *card.file.sweeps):
+            swept = harness.evidence(fewer(card, sweep, scale.few, harness), sweep)
+            rows += list(_rows(name, sweep, swept))
+            evidence[f"{name}:{sweep}"] = running.swept(swept, harness.store.run)
     for notice in harness.notices:
         running.say(notice)
-    scales = {card.file.scale for card in pair.values()}
+    first = next(iter(cards.values()))
+    data = {"tested on": harness.images(first), "trained on": harness.images(first, "train")}
     return {
         "format": FORMAT,
         "paper": "signs-adversarial",
-        "scale": scales.pop() if len(scales) == 1 else "mixed",
+        "scale": scale.name,
+        "source": source,
+        "about": SOURCES[source].about,
+        "seeds": [rows[0]["fold"]],
+        "plan": {"epochs": scale.epochs, "width": scale.width, "few": scale.few, "steps": STEPS},
         "provenance": {
             **running.machine(harness),
-            "data": running.images(harness.images(pair[BEFORE])),
-            "trained_on": running.images(harness.images(pair[BEFORE], "train")),
+            "sweeping": round(time.perf_counter() - began, 1),
+            "data": {name: running.images(images) for name, images in data.items()},
         },
-        "cards": {role: {"name": card.name, "description": card.file.description} for role, card in pair.items()},
-        "models": models,
+        "models": dict(trained),
         "evidence": evidence,
-        "rows": rows,
+        **packed(rows),
     }
 
 
-def swept(card: Card, few: int, harness: Harness) -> Iterator[tuple[str, int, Evidence]]:
-    """Give every sweep of a card with the number of images: PGD's on a few of them."""
+def fewer(card: Card, sweep: str, few: int, harness: Harness) -> Card:
+    """Return the card as a sweep is done: attacks of many steps on a few of its images."""
+    if not sweep.endswith("pgd"):
+        return card
     data = card.file.data.model_copy(update={"tested": min(few, len(harness.images(card)))})
-    smaller = replace(card, file=card.file.model_copy(update={"data": data}))
-    for sweep in ("clean", *card.file.sweeps):
-        of = smaller if sweep == "pgd" else card
-        found = harness.evidence(of, sweep)
-        yield sweep, len(found), found
+    return replace(card, file=card.file.model_copy(update={"data": data}))
 
 
-def _rows(evidence: Evidence) -> Iterator[dict[str, Any]]:
+def _rows(name: str, sweep: str, evidence: Evidence) -> Iterator[dict[str, Any]]:
+    source, seed, system = name.split("-", 2)
+    about = {"source": source, "fold": int(seed), "system": system, "images": "test", "sweep": sweep}
+    compared = () if evidence.source is None else ("transferability",)
     for strength, status in zip(evidence.strengths, evidence.status, strict=True):
-        row: dict[str, Any] = {"strength": strength, "status": status, "n": len(evidence), "accuracy": None}
-        if status == OK:
-            found = claims.measure(evidence, strength, "accuracy")
-            row |= {"accuracy": round(found.value, 6), "interval": [round(bound, 6) for bound in found.interval]}
+        row = {**about, "strength": strength, "status": status, "n": len(evidence)}
+        for metric in (*METRICS, *compared) if status == OK else ():
+            value = claims.measure(evidence, strength, metric).value
+            row[metric] = round(value, 6) if math.isfinite(value) else None
         yield row
