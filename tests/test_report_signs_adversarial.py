@@ -49,7 +49,7 @@ def test_numbers_are_those_of_the_evidence(smoke):
     for key, about in result["evidence"].items():
         name, _, sweep = key.partition(":")
         evidence = swept(smoke, about["key"])
-        assert len(evidence) == (50 if sweep in ("pgd", "twin-pgd") else 600)
+        assert len(evidence) == (20 if sweep in ("pgd", "twin-pgd") else 600)
         rows = [row for row in unpacked(result) if (f"digits-3-{row['system']}", row["sweep"]) == (name, sweep)]
         assert [row["strength"] for row in rows] == list(evidence.strengths)
         for row, predictions in zip(rows, evidence.predictions, strict=True):
@@ -98,7 +98,7 @@ def test_the_result_says_where_it_comes_from(smoke):
 def test_the_page_says_what_was_measured(smoke, monkeypatch):
     """Catches: a page of other numbers than the file's, a page that changes without a run, a run that is done twice."""
     text = (smoke / "out/signs-adversarial.md").read_text(encoding="utf-8")
-    assert "tested on 600 images (50 of them under PGD)" in text
+    assert "tested on 600 images (20 of them under PGD)" in text
     rows = unpacked(read(smoke))
     for row in rows:
         if row["sweep"] in ("clean", "fgsm", "pgd"):

@@ -58,7 +58,7 @@ class Scale:
 
 
 SCALES = {
-    "smoke": Scale("smoke", epochs=2, few=50, width=0.25, plan={"batch_size": 32}),
+    "smoke": Scale("smoke", epochs=1, few=20, width=0.25, plan={"batch_size": 32}),
     "short": Scale("short", epochs=6, few=1000),
     "full": Scale("full", epochs=12, few=1000),
 }
