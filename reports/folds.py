@@ -94,6 +94,7 @@ def merged(parts: Sequence[Result]) -> dict[str, Any]:
     return {
         **parts[0],
         "folds": len(parts),
+        "seeds": sorted({seed for part in parts for seed in part["seeds"]}),
         "provenance": provenance,
         **{name: _all(part[name] for part in parts) for name in ("models", "evidence")},
         **{name: [each for part in parts for each in part[name]] for name in JOINED if name in parts[0]},

@@ -60,6 +60,17 @@ def number(value: float | None, places: int = 4) -> str:
     return "–" if value is None else f"{value:.{places}f}"
 
 
+def seeds(result: Mapping[str, Any]) -> str:
+    """
+    Return the seeds of a result in words.
+
+    >>> seeds({"seeds": [0]}), seeds({"seeds": [0, 1, 2]})
+    ('seed 0', 'seeds 0, 1, 2')
+    """
+    numbers = result["seeds"]
+    return f"seed{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+
+
 def dumped(result: Mapping[str, Any]) -> str:
     """
     Write a result so that a person can read it and a diff is short: innermost lists are on one line.

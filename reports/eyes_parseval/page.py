@@ -14,7 +14,7 @@ from reports.eyes_parseval.criteria import CLAIMS, drops, published
 from reports.eyes_parseval.protocol import EPSILONS, EXAMPLES, SHARES, SYSTEMS, TWINS, augmented
 from reports.rows import Measured, unpacked
 from reports.verdicts import counted, listed
-from reports.writing import number, spread, summary, table
+from reports.writing import number, seeds, spread, summary, table
 from robustness import files
 
 MODULE = "reports.eyes_parseval"
@@ -62,9 +62,10 @@ def _what(result: Result) -> str:
     plan = result["plan"]
     return (
         f"## what was measured\n\nScale **{result['scale']}**: {result['folds']} of {result['folds_of_the_protocol']} "
-        f"folds, {plan['epochs']} epochs, tested on {sizes[0]:,} to {sizes[-1]:,} held-out crops each, seed 0, "
-        f"{result['provenance']['device']}. **Data: {result['about']}.** Published accuracies are of other crops and "
-        "four classes; only the order of the models and what they lose over ratios may be compared.\nNumbers are means "
+        f"folds, {plan['epochs']} epochs, tested on {sizes[0]:,} to {sizes[-1]:,} held-out crops each, "
+        f"{seeds(result)}, {result['provenance']['device']}. **Data: {result['about']}.** Published "
+        "accuracies are of other crops and four classes; only the order of the models and what they lose over ratios "
+        "may be compared.\nNumbers are means "
         f"± standard deviations over the folds. {verdicts(result).capitalize()}."
     )
 

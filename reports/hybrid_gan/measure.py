@@ -65,6 +65,7 @@ def result(
         "paper": "hybrid-gan",
         "scale": of.scale.name,
         "source": of.source,
+        "seeds": [harness.seed],
         "width": of.scale.width,
         "epochs": {name: protocol.epochs(of.scale, name) for name in protocol.NETWORKS},
         "hybrid": dict(built.counts),

@@ -14,7 +14,7 @@ from reports.hybrid_gan.parts import parts
 from reports.hybrid_gan.protocol import CLASSIFIERS, NETWORKS, STREAMS
 from reports.rows import unpacked
 from reports.verdicts import counted, listed
-from reports.writing import number, table
+from reports.writing import number, seeds, table
 from robustness import files
 
 MODULE = "reports.hybrid_gan"
@@ -79,7 +79,7 @@ def _what(result: Result) -> str:
         f"original's), {_epochs(result)}, trained from scratch: the published networks were pre-trained, and "
         f"such weights are not to be had here. The hybrid set has {hybrid['train kind']:,} real images and as many "
         f"adversarial ones for training (of which {hybrid['train fooled']:,} mislead their target), "
-        f"{hybrid['test kind']:,} of either kind for testing ({hybrid['test fooled']:,}); seed 0, "
+        f"{hybrid['test kind']:,} of either kind for testing ({hybrid['test fooled']:,}); {seeds(result)}, "
         f"{result['provenance']['device']}. In brackets the 95 % interval, by Wilson's formula. "
         f"Claims: {summary(result)}."
         + (f" The parts were measured on {sets} hybrid sets." if (sets := _sets(result)) > 1 else "")

@@ -136,7 +136,11 @@ def measured(source: str, scale: protocol.Scale, harness: Harness, work: running
         "format": FORMAT,
         "source": source,
         "scale": scale.name,
-        "provenance": running.machine(harness) | {"data": running.images(harness.images(card))},
+        "seeds": [harness.seed],
+        "provenance": {
+            **running.machine(harness),
+            "data": running.images(harness.images(card)),
+        },
         "strengths": protocol.CURVE,
         "variants": rows,
         "models": models,

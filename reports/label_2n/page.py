@@ -14,7 +14,7 @@ from reports.label_2n.protocol import VARIANTS
 from reports.label_2n.tables import NAMES, sections, systems
 from reports.rows import unpacked
 from reports.verdicts import counted, listed
-from reports.writing import number, spread, summary, table
+from reports.writing import number, seeds, spread, summary, table
 
 MODULE = "reports.label_2n"
 TITLES = {"cifar10": "CIFAR-10", "gtsrb": "GTSRB", "digits": "digits"}
@@ -67,8 +67,9 @@ def _what(result: Result) -> str:
     tested = " or ".join(f"{n:,}" for n in sizes)
     return (
         f"## what was measured\n\nScale **{result['scale']}**: networks at width {result['width']:g} (1 is the "
-        f"paper's), {plan['epochs']} epochs, {folds} folds{few}, tested on {tested} held-out images each, seed 0; "
-        f"attacks on the systems themselves, of up to {result['steps']} steps, on {result['few']:,} of them.{scaled}\n"
+        f"paper's), {plan['epochs']} epochs, {folds} folds{few}, tested on {tested} held-out images each, "
+        f"{seeds(result)}; attacks on the systems themselves, of up to {result['steps']} steps, on {result['few']:,} "
+        f"of them.{scaled}\n"
         f"Numbers are means ± standard deviations over the folds. {verdicts(result).capitalize()}."
     )
 
@@ -94,9 +95,9 @@ def _why(cause: Result) -> str:
     told = cause["provenance"]
     return (
         f"## why 2N is not the least sensitive\n\nScale **{cause['scale']}**, the first fold alone, "
-        f"{told['data']['n']:,} images, seed 0, {told['device']}; examples made on the substitute; half of the images "
-        "perturbed. The areas know no threshold; the last two columns have each system's own, at which it discards "
-        f"one clean image in a hundred. Made {told['made']} by "
+        f"{told['data']['n']:,} images, {seeds(cause)}, {told['device']}; examples made on the substitute; half "
+        "of the images perturbed. The areas know no threshold; the last two columns have each system's own, at which "
+        f"it discards one clean image in a hundred. Made {told['made']} by "
         f"`python -m reports.label_2n.causes --data-set {cause['source']} --scale {cause['scale']}`.\n\n"
     ) + table(heads, rows)
 
