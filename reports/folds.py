@@ -24,7 +24,7 @@ from robustness.store import canonical
 from robustness.trained import recipe_hash
 
 Result = Mapping[str, Any]
-JOINED = ("curves", "streams", "pairs")
+JOINED = ("curves", "streams", "pairs", "runs")
 """Lists of a result to which every fold adds."""
 
 

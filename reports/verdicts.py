@@ -18,7 +18,7 @@ from reports.writing import table
 Kind = Literal["level", "ordering"]
 Outcome = Literal["reproduced", "not reproduced", "not testable here", "not measured yet"]
 # Kinds of criteria that a scale can judge. All other scales judge none: they check that the code runs.
-JUDGED: Mapping[str, Collection[str]] = {"full": ("level", "ordering"), "short": ("ordering",)}
+JUDGED: Mapping[str, Collection[str]] = {"full": ("level", "ordering"), "medium": ("ordering",), "short": ("ordering",)}
 RULE = (
     "Each criterion was written before the run. A *level* asks for a size, an *ordering* which number is larger or "
     "whether a curve rises or falls. At a scale below the paper's a level is not testable, an ordering is judged."

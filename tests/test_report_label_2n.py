@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from reports import folds
-from reports.commands import DOCS, OUTPUT, ROOT, loaded
-from reports.label_2n import causes, figures, page, protocol
+from reports.commands import DOCS, OUTPUT, ROOT, RUNS, loaded
+from reports.label_2n import alarms, causes, figures, page, protocol
 from reports.label_2n.__main__ import main
 from reports.label_2n.beyond import too_weak
-from reports.label_2n.numbers import Measured
-from reports.label_2n.tables import NAMES
+from reports.label_2n.numbers import ALARMS, HALF, OWN, READINGS, Reading, read, readings
+from reports.label_2n.tables import NAMES, TITLES
 from reports.rows import unpacked
 from reports.running import levels, write
 from reports.writing import inserted
@@ -21,39 +22,81 @@ from robustness import cards
 from robustness.harness import Harness
 from robustness.store import Store
 
+SETS = [(source, scale) for source in ("cifar10", "gtsrb") for scale in ("short", "medium", "full")]
+
 
 @pytest.fixture
 def every(tmp_path):
-    """All cards of both sets at both scales."""
+    """All cards of both sets at all scales but smoke."""
     found = {}
-    for source in ("cifar10", "gtsrb"):
-        for scale in (protocol.SCALES["short"], protocol.SCALES["full"]):
-            tables = protocol.cards(source, scale)
-            tables |= protocol.evaluated(tables, source, scale)
-            paths = write(tables, tmp_path / scale.name)
-            found[source, scale.name] = {name: cards.load(path) for name, path in paths.items()}
+    for source, name in SETS:
+        scale = protocol.scale(name, source)
+        tables = protocol.cards(source, scale)
+        tables |= protocol.evaluated(tables, source, scale)
+        paths = write(tables, tmp_path / name)
+        found[source, name] = {key: cards.load(path) for key, path in paths.items()}
     return found
 
 
 def test_cards(every):
     """Catches: outputs that do not fit a decision, mirrored signs, folds torn by image, a width of another scale."""
+    later = 9 + 1 + 3 + 4 + 3 + 3 * 7 + 3 * 2  # alone, autoencoder, more detectors; joined with either; evaluated
     assert {key: len(found) for key, found in every.items()} == {
-        (source, scale): 1 + folds * (9 + 4 + 3 * 7)
-        for source in ("cifar10", "gtsrb")
-        for scale, folds in (("short", 3), ("full", 5))
+        **{(source, "short"): 1 + 3 * (9 + 4 + 3 * 7) for source in ("cifar10", "gtsrb")},
+        **{(source, "full"): 1 + 5 * later for source in ("cifar10", "gtsrb")},
+        ("gtsrb", "medium"): 1 + 3 * later,
+        ("cifar10", "medium"): 1 + 2 * (later - 1 - 3),  # two seeds of a fold, without NULL's original form
     }
     for (source, scale), found in every.items():
         classes = {"cifar10": 10, "gtsrb": 43}[source]
         for name, card in found.items():
             model, plan = card.file.model, card.file.recipe.arguments
-            if not name.endswith("-bin"):
-                assert model.decision.outputs(classes) == model.arguments["outputs"] + 2 * name.partition("@")[
-                    0
-                ].endswith("+bin")
-            assert model.arguments["width"] == {"short": 0.125, "full": 1.0}[scale]
+            system = name.partition("@")[0].split("-", 2)[-1]
+            if system.partition("-")[0] == "bin":
+                assert (model.arguments["outputs"], model.arguments["depth"]) == (2, 16)
+            else:
+                beside = 2 * ("+" in system)
+                assert model.decision.outputs(classes) == model.arguments["outputs"] + beside
+            assert (
+                model.arguments["width"]
+                == ({"short": 0.125, "medium": {"cifar10": 0.25, "gtsrb": 0.125}[source], "full": 1.0}[scale])
+            )
             assert not (source == "gtsrb" and plan.get("flip"))
             assert card.file.data.groups == (None if source == "cifar10" else "train_track")
-            assert card.file.scale == scale
+            assert card.file.scale == ("full" if scale == "full" else "short")
+
+
+def test_all_systems_of_a_medium_run_train_for_as_long(every):
+    """Catches: a system with fewer epochs than the others, a seed that only some models of a run have."""
+    for source, epochs, runs in (("gtsrb", 24, [(0, 0), (1, 0), (2, 0)]), ("cifar10", 20, [(1, 0), (1, 1)])):
+        found = every[source, "medium"]
+        assert {card.file.recipe.arguments.get("epochs", epochs) for card in found.values()} == {epochs}
+        assert protocol.scale("medium", source).runs == runs
+        for number, (fold, seed) in enumerate(runs):
+            cards_ = [card for name, card in found.items() if name.startswith(f"{source}-{number}-")]
+            assert {(card.file.data.split.fold, card.file.recipe.seed) for card in cards_} == {(fold, seed)}
+
+
+def test_the_worst_fold_is_that_of_the_short_scale():
+    """Against the committed results."""
+    result = next(each for each in folds.results(OUTPUT, "label_2n") if (each["source"], each["scale"]) == WORST_OF)
+    accuracy = page.measured(result).folds("2n", "mixed", "accuracy_filtered")
+    assert protocol.WORST == int(np.argmin(accuracy))
+
+
+def test_whose_examples_detectors_are_trained_on(every):
+    """Catches: a second detector on the same examples, or beside another model than it was trained for."""
+    for source in ("cifar10", "gtsrb"):
+        needs = {name: card.file.recipe.needs for name, card in every[source, "medium"].items()}
+        for kind in ("adv", "cdaec", "distill"):
+            assert needs[f"{source}-1-bin-{kind}"] == {"attacked": f"{source}-1-{kind}.toml"}
+            own = {"classifier": f"{source}-1-{kind}.toml", "detector": f"{source}-1-bin-{kind}.toml"}
+            assert needs[f"{source}-1-{kind}+own"] == needs[f"{source}-1-{kind}+own@fold"] == own
+            assert needs[f"{source}-1-{kind}+bin"] == {**own, "detector": f"{source}-1-bin.toml"}
+        assert needs[f"{source}-1-cdaec"] == {
+            "denoised": f"{source}-1-denoiser.toml",
+            "attacked": f"{source}-1-plain.toml",
+        }
 
 
 def test_evaluation(every):
@@ -90,6 +133,8 @@ def test_cards_that_are_the_same_stay(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in paths.values()} == before
 
 
+WORST_OF = ("cifar10", "short")
+
 # The whole protocol, on digits and small networks
 
 
@@ -113,26 +158,93 @@ def command(store, folder):
     return main(["--data-set", "digits", "--scale", "smoke", "--folds", "1", "--workers", "1", *places])
 
 
-def read(folder):
+def read_(folder):
     return json.loads((folder / "out/label_2n_digits_smoke_0.json").read_text(encoding="utf-8"))
 
 
 def test_every_system_is_measured(smoke):
     """Catches: a system or a sweep left out, a strength that failed and is silent."""
-    rows = unpacked(read(smoke))
+    rows = unpacked(read_(smoke))
     assert {row["system"] for row in rows} == set(protocol.SYSTEMS)
     for system in protocol.SYSTEMS:
         sweeps = {(row["sweep"], row["images"]) for row in rows if row["system"] == system}
-        due = {("clean", "fold"), ("curve", "fold"), ("mixed", "fold"), ("shape", "fold"), ("clean", "few")}
-        due |= {(sweep, "few") for sweep in ("fgsm", "pgd", "adaptive-1", "adaptive")}
+        due = {("clean", "fold"), ("curve", "fold"), ("mixed", "fold"), ("shape", "fold")}
+        if not system.endswith("+own"):
+            due |= {(sweep, "few") for sweep in ("clean", "fgsm", "pgd", "adaptive-1", "adaptive")}
         assert sweeps == due | ({("stg", "few")} if system.startswith("null") else set())
     assert {row["status"] for row in rows} == {"ok", None}  # none for shapes
-    assert not too_weak(Measured("digits", rows))
+    assert not too_weak(read("digits", rows, "smoke"))
+
+
+def test_both_thresholds(store, smoke):
+    """
+    Against passes and counts of our own. Catches: a threshold of test images or of images that were trained on, the
+    other's numbers, clean images that are judged by the other threshold.
+    """
+    harness = Harness(Store(store), ROOT)
+    tables = protocol.cards("digits", protocol.SCALES["smoke"], range(1))
+    tables |= protocol.evaluated(tables, "digits", protocol.SCALES["smoke"])
+    swept = loaded(tables, RUNS / "label_2n-smoke")
+    rows = unpacked(read_(smoke))
+    for system in ("2n", "adv+own", "null"):
+        card = swept[f"digits-0-{system}@fold"]
+        images, test = alarms.validation(harness, card), harness.images(card)
+        assert len(images) == pytest.approx(0.1 * len(harness.images(card, "train")), abs=1)
+        assert not set(images.contents) & set(test.contents)
+        with torch.no_grad():
+            logits = harness.classifier(card).module(torch.from_numpy(images.batch(0, len(images)))).double()
+        p = {
+            "2n": lambda x: x.softmax(1)[:, 10:].sum(1),
+            "null": lambda x: x.softmax(1)[:, 10],
+            "adv+own": lambda x: x[:, 10:].softmax(1)[:, 1],
+        }[system](logits).numpy()
+        of = [row for row in rows if (row["system"], row["threshold"]) == (system, ALARMS)]
+        (limit,) = {row["limit"] for row in of}
+        assert (p > limit + 1e-6).mean() <= 0.01 < (p > limit - 1e-6).mean() + 1 / len(p)
+        curve = harness.evidence(card, "curve")
+        row = next(row for row in of if (row["sweep"], row["strength"]) == ("curve", "0.02"))
+        kept = curve.attack_probability[0] <= limit
+        right, was_right = curve.predictions[0] == curve.labels, curve.clean.predictions[0] == curve.labels
+        was_kept = curve.clean.attack_probability[0] <= limit
+        assert row["kept"] == pytest.approx(kept.mean(), abs=1e-6)
+        assert row["accuracy_filtered"] == pytest.approx(right[kept].mean(), abs=1e-6)
+        halves = np.concatenate([was_right[was_kept], right[kept]])
+        assert row["half_accuracy_filtered"] == pytest.approx(halves.mean(), abs=2e-6)
+        source = curve.source
+        xa = (source.clean.predictions[0] == curve.labels) & (source.predictions[0] != curve.labels)
+        assert row["transferability_filtered"] == pytest.approx(
+            (xa & was_right & ~right & kept).sum() / xa.sum(), abs=1e-6
+        )
+
+
+def test_readings_are_views_of_the_same_rows(smoke):
+    """Catches: a detector's rows under the other's name, both under one name, systems without a detector lost."""
+    rows = unpacked(read_(smoke))
+    assert readings(rows) == list(READINGS)
+    for threshold, examples in READINGS:
+        found = read("digits", rows, "smoke", Reading(threshold, examples))
+        assert {row["system"] for row in found.rows} == {s for s in protocol.SYSTEMS if "+own" not in s}
+        assert all(row["images"] != "few" or threshold == HALF for row in found.rows)
+        for shown, system in (("adv+bin", "adv"), ("plain+bin", "plain"), ("2n", "2n")):
+            taken = (
+                system
+                if system == "2n"
+                else "plain+bin"
+                if system == "plain"
+                else f"adv+{'own' if examples == OWN else 'bin'}"
+            )
+            due = [
+                row["kept"] for row in rows
+                if (row["system"], row["sweep"], row["images"]) == (taken, "curve", "fold")
+                and (row["threshold"] or HALF) == threshold and row["strength"] == "0.02"
+            ]  # fmt: skip
+            assert found.folds(shown, "curve", "kept", "0.02") == due
+    assert readings([{"system": "2n"}]) == [READINGS[0]]
 
 
 def test_numbers_are_those_of_the_evidence(store, smoke):
     """Against counts of our own. Catches: accuracy of all for that of the kept, clean images that count twice."""
-    result = read(smoke)
+    result = read_(smoke)
 
     def evidence(sweep):
         found, reason = Store(store).evidence(result["evidence"][f"digits-0-2n@fold:{sweep}"]["key"], ROOT)
@@ -143,7 +255,7 @@ def test_numbers_are_those_of_the_evidence(store, smoke):
     rows = {
         row["strength"]: row
         for row in unpacked(result)
-        if (row["system"], row["sweep"], row["images"]) == ("2n", "curve", "fold")
+        if (row["system"], row["sweep"], row["images"], row["threshold"]) == ("2n", "curve", "fold", None)
     }
     assert len(rows) == len(protocol.CURVE)
     was_right, was_kept = clean.predictions[0] == clean.labels, clean.attack_probability[0] <= 0.5
@@ -162,11 +274,11 @@ def test_numbers_are_those_of_the_evidence(store, smoke):
 
 def test_a_second_run_takes_everything_from_the_store(store, smoke, capsys):
     """Catches: cards, keys or training that differ from run to run."""
-    first = read(smoke)
+    first = read_(smoke)
     (smoke / "out/label_2n_digits_smoke_0.json").unlink()
     assert command(store, smoke) == 0
     assert "not testable here" in capsys.readouterr().out
-    again = read(smoke)
+    again = read_(smoke)
     assert not any(about["in_this_run"] for about in again["evidence"].values())
     assert {name: about["digest"] for name, about in again["evidence"].items()} == {
         name: about["digest"] for name, about in first["evidence"].items()
@@ -216,20 +328,22 @@ def test_folds_are_one_result():
     assert {row["fold"] for row in unpacked(other)} == {0, 1}
 
 
-def test_the_page_and_figures_are_made_from_the_file_alone(smoke):
+def test_the_pages_and_figures_are_made_from_the_file_alone(smoke):
     out = smoke / "out"
     before = {path: path.read_bytes() for path in (*out.glob("*.md"), *out.glob("figures/*.svg"))}
-    assert len(before) == 3
+    assert len(before) == 5 + 2
     for path in before:
         path.unlink()
     assert main(["--render", "--output", str(out)]) == 0
     assert {path: path.read_bytes() for path in before} == before
     text = (out / "label-2n.md").read_text(encoding="utf-8")
-    assert "Scale **smoke**" in text
-    assert "**It is not the result that is compared with the paper's numbers.**" in text
-    assert "1 folds (of 2" in text
+    assert "**digits, scale smoke** (networks at 0.5 of the paper's width, 3 epochs, fold 1 of 2, seed 0)" in text
     for name in NAMES.values():
         assert f"| {name} " in text
+        assert f"| {name} " in (out / "label-2n-attacked.md").read_text(encoding="utf-8")
+    more = (out / "label-2n-tables.md").read_text(encoding="utf-8")
+    for threshold, examples in READINGS:
+        assert f"threshold {threshold}, BIN on {examples}" in more
 
 
 def test_causes_are_looked_for_on_the_same_fold(store, smoke):
@@ -239,7 +353,7 @@ def test_causes_are_looked_for_on_the_same_fold(store, smoke):
     found = json.loads((smoke / "out/causes_label_2n_digits_smoke.json").read_text(encoding="utf-8"))
     assert list(found["variants"]) == list(protocol.VARIANTS)
     assert len({about["digest"] for about in found["evidence"].values()}) == len(protocol.VARIANTS)
-    shapes = {row["system"]: row for row in unpacked(read(smoke)) if row["sweep"] == "shape"}
+    shapes = {row["system"]: row for row in unpacked(read_(smoke)) if row["sweep"] == "shape" and not row["threshold"]}
     for system in ("2n", "plain+bin"):
         due = shapes[system].get("sensitivity_filtered")
         assert found["variants"][system]["at_half"]["sensitivity"] == pytest.approx(due, abs=1e-4)
@@ -250,19 +364,37 @@ def test_causes_are_looked_for_on_the_same_fold(store, smoke):
         kept = (told.attack_probability[0] <= numbers["threshold"]).mean()
         assert numbers["alike"]["kept"][1] == pytest.approx(kept, abs=1e-3)
     assert main(["--render", "--output", str(smoke / "out")]) == 0
-    text = (smoke / "out" / "label-2n.md").read_text(encoding="utf-8")
+    text = (smoke / "out" / "label-2n-causes.md").read_text(encoding="utf-8")
     assert all(f"| {words} " in text for words in protocol.VARIANTS.values())
 
 
 def test_what_is_committed_is_shown_as_it_is():
     """Catches: a page that was edited by hand, or made before the results that lie beside it."""
     results = folds.results(OUTPUT, "label_2n")
-    page_ = (DOCS / "label-2n.md").read_text(encoding="utf-8")
     why = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(OUTPUT.glob("causes_label_2n_*.json"))]
-    assert inserted(page_, page.MODULE, page.body(results, causes=why)) == page_
+    for name, body in page.bodies(results, why).items():
+        text = (DOCS / name).read_text(encoding="utf-8")
+        assert inserted(text, page.MODULE, body) == text
     for result in results:
         for name in figures.names(result["source"], result["scale"]).values():
             assert (DOCS / "figures" / name).is_file()
+
+
+def test_the_first_page_shows_the_largest_scale():
+    """Catches: a smaller scale beside a larger one of the same set, one that no page has, headings without a scale."""
+    short = [each for each in folds.results(OUTPUT, "label_2n") if each["scale"] == "short"]
+    medium = {**short[0], "scale": "medium", "plan": {**short[0]["plan"], "epochs": 20}}
+    of = [short[0], medium, short[1]]
+    made = page.bodies(of)
+    first, more = made["label-2n.md"], made["label-2n-tables.md"]
+    title, other = (TITLES[each["source"]] for each in (short[0], short[1]))
+    assert f"## {title}, scale medium: Table 3" in first
+    assert f"## {title}, scale short" not in first
+    assert f"## {other}, scale short: Table 3" in first
+    assert f"## {title}, scale short: Table 3" in more
+    assert f"## {other}, scale short: Table 3" not in more
+    headings = [line for text in made.values() for line in text.splitlines() if line.startswith("## ")]
+    assert all("scale" in line.lower() or line == "## At a glance" for line in headings)
 
 
 def test_errors_are_one_sentence(tmp_path, capsys):

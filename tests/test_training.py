@@ -15,6 +15,7 @@ from models.autoencoder import Autoencoder, Denoised
 from models.defences import (
     adversarial,
     attacked,
+    behind,
     denoising,
     detector,
     distillation,
@@ -544,6 +545,31 @@ def test_an_autoencoder_learns_to_take_an_attack_away(tmp_path):
     assert denoising.Denoising(classifier, 0.3).loss(module.autoencoder, batches[1]).item() == pytest.approx(left)
 
 
+def test_a_classifier_learns_what_an_autoencoder_gives(tmp_path):
+    """Catches: an autoencoder that is trained along, images that pass it by, an untrained one, clean images alone."""
+    digits = helpers.digits(20)
+    classifier, before = helpers.linear(digits).eval(), bits(helpers.linear(digits))
+    torch.manual_seed(0)
+    made = Denoised(Autoencoder(1, 0.25), helpers.linear(digits, seed=5)).eval()
+    module = Denoised(Autoencoder(1, 0.25), helpers.linear(digits, seed=6))
+    needs = {"denoised": made, "attacked": classifier}
+    autoencoder, untrained = bits(made.autoencoder), bits(module.classifier)
+    behind.fit(module, digits, replace(job(tmp_path), needs=needs), **QUICK)
+    assert bits(module.autoencoder) == autoencoder == bits(made.autoencoder)
+    assert bits(module.classifier) != untrained
+    assert bits(classifier) == before
+    clean, labels = torch.from_numpy(digits.batch(0, 200)), torch.from_numpy(digits.labels.astype(np.int64))
+    draws = [generator(0, Purpose.TRAINING, 0) for _ in range(2)]
+    batches = [Minibatch(clean, labels, torch.arange(200), draw, 0) for draw in draws]
+    inputs, epsilon = attacked.half(classifier, batches[0], 0.3, Argmax())
+    assert int((epsilon > 0).sum()) == 100
+    due = F.cross_entropy(module(inputs), labels).item()
+    objective = behind.Behind(made.autoencoder, classifier, 0.3)
+    assert objective.loss(module.classifier, batches[1]).item() == pytest.approx(due)
+    right = (module(clean).argmax(1) == labels).float().mean().item()
+    assert objective.judge(module.classifier, batches[1])[1].item() == pytest.approx(right)
+
+
 def test_joined(tmp_path):
     """Catches: one of the two left untrained, the order of the outputs."""
     classifier, watcher = smooth(seed=1).float(), network(2, seed=2).eval()
@@ -558,6 +584,7 @@ NEEDS = [
     (distillation.fit, smooth, r"`needs` must name a teacher, got none"),
     (detector.fit, smooth, r"`needs` must name the attacked classifier, got none"),
     (denoising.fit, smooth, r"`needs` must name the classifier behind the autoencoder.* got none for a Sequential"),
+    (behind.fit, smooth, r"`needs` must name the trained autoencoder .* got none for a Sequential"),
     (null_sparse.fit, smooth, r"`needs` must name the attacked classifier, got none"),
     (stored.fit, smooth, r"`needs` must name the attacked classifier, got none"),
     (detector.join, smooth, r"`needs` must name a classifier and a detector.* got none for a Sequential"),

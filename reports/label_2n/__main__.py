@@ -43,36 +43,37 @@ def _made(given: argparse.Namespace) -> list[Path]:
 
 def _measure(given: argparse.Namespace, output: Path) -> None:
     """Train fold by fold, and sweep unless only training was asked for."""
-    scale, harness = protocol.SCALES[given.scale], running.harness_for(given)
+    scale, harness = protocol.scale(given.scale, given.data_set), running.harness_for(given)
     folder = commands.RUNS / f"label_2n-{scale.name}"
-    for fold in range(given.folds or scale.folds):
-        tables = protocol.cards(given.data_set, scale, range(fold, fold + 1))
+    for number in range(len(scale.runs))[: given.folds]:
+        tables = protocol.cards(given.data_set, scale, range(number, number + 1))
         every = commands.loaded(tables, folder)
         swept = commands.loaded(protocol.evaluated(tables, given.data_set, scale), folder)
-        target = folds.path(output, "label_2n", given.data_set, scale.name, fold)
-        folds.measure(target, fold, harness, swept, partial(_result, given, every, swept, harness))
+        target = folds.path(output, "label_2n", given.data_set, scale.name, number)
+        folds.measure(target, number, harness, swept, partial(_result, given, number, every, swept, harness))
 
 
 def _result(
-    given: argparse.Namespace, every: Mapping[str, Card], swept: Mapping[str, Card], harness: Harness
+    given: argparse.Namespace, number: int, every: Mapping[str, Card], swept: Mapping[str, Card], harness: Harness
 ) -> dict[str, Any] | None:
     work = running.work(given)
     trained = running.train(every, harness, work)
     if given.only == "train":
         return None
     running.sweep(swept, harness, work)
-    return measure.result(swept, trained, given.data_set, protocol.SCALES[given.scale], harness)
+    return measure.result(swept, trained, given.data_set, protocol.scale(given.scale, given.data_set), number, harness)
 
 
 def render(output: Path) -> list[Path]:
-    """Write figures and page anew from all results in a folder."""
+    """Write figures and pages anew from all results in a folder."""
     results = folds.results(output, "label_2n")
     causes = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(output.glob("causes_label_2n_*.json"))]
     written = []
     for result in results:
         print(f"{result['source']}, {result['scale']}: {page.verdicts(result)}")
         written += figures.draw(page.measured(result), result["scale"], commands.pages(output) / "figures")
-    return [*written, commands.write_page("label-2n.md", page.MODULE, page.body(results, causes=causes), output)]
+    made = page.bodies(results, causes)
+    return [*written, *(commands.write_page(name, page.MODULE, body, output) for name, body in made.items())]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -33,8 +33,6 @@ from robustness.measures import curves
 from robustness.recipes import Job
 
 FORMAT = "pytest-robustness/report/label-2n-causes/1"
-FALSE_ALARMS = 0.01
-"""Share of clean images that a threshold may discard where systems are compared at one."""
 
 
 class Elsewhere(Labelled):
@@ -94,7 +92,7 @@ def numbers(evidence: Evidence) -> dict[str, Any]:
     assert before.attack_probability is not None
     assert evidence.attack_probability is not None
     clean, predictions = before.attack_probability[0], (before.predictions[0], *evidence.predictions)
-    alike = float(np.quantile(clean, 1 - FALSE_ALARMS))
+    alike = float(np.quantile(clean, 1 - protocol.FALSE_ALARMS))
     found: dict[str, Any] = {"threshold": round(alike, 6)}
     for name, threshold in (("at_half", 0.5), ("alike", alike)):
         kept = [clean <= threshold, *(row <= threshold for row in evidence.attack_probability)]
@@ -137,10 +135,7 @@ def measured(source: str, scale: protocol.Scale, harness: Harness, work: running
         "source": source,
         "scale": scale.name,
         "seeds": [harness.seed],
-        "provenance": {
-            **running.machine(harness),
-            "data": running.images(harness.images(card)),
-        },
+        "provenance": running.machine(harness) | {"data": running.images(harness.images(card))},
         "strengths": protocol.CURVE,
         "variants": rows,
         "models": models,
@@ -171,7 +166,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _made(given: argparse.Namespace) -> list[Path]:
     file = (given.output or commands.OUTPUT) / f"causes_label_2n_{given.data_set}_{given.scale}.json"
-    found = measured(given.data_set, protocol.SCALES[given.scale], running.harness_for(given), running.work(given))
+    found = measured(
+        given.data_set, protocol.scale(given.scale, given.data_set), running.harness_for(given), running.work(given)
+    )
     commands.keep(file, found)
     running.say("next: python -m reports.label_2n --render, which shows it")
     return [file]

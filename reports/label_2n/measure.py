@@ -17,10 +17,10 @@ FORMAT = "pytest-robustness/report/label-2n/1"
 
 
 def result(
-    cards: Mapping[str, Card], trained: Mapping[str, Any], source: str, scale: Scale, harness: Harness
+    cards: Mapping[str, Card], trained: Mapping[str, Any], source: str, scale: Scale, number: int, harness: Harness
 ) -> dict[str, Any]:  # fmt: skip
-    """Sweep every system of a fold, and give all numbers with where they come from, as they go into its file."""
-    began = time.perf_counter()
+    """Sweep every system of a run, and return all numbers with where they come from, as they go into its file."""
+    began, (fold, seed) = time.perf_counter(), scale.runs[number]
     rows, evidence, data = [], {}, {}
     for i, (name, card) in enumerate(cards.items()):
         running.say(f"{name} ({i + 1} of {len(cards)})")
@@ -35,17 +35,14 @@ def result(
         "paper": "label-2n",
         "scale": scale.name,
         "source": source,
-        "seeds": [harness.seed],
-        "folds_of_the_protocol": scale.folds,
+        "seeds": [seed],
+        "folds_of_the_protocol": len(scale.runs),
+        "runs": [{"fold": fold, "of": scale.folds, "seed": seed}],
         "width": scale.width,
         "plan": dict(scale.plan),
         "few": scale.few,
         "steps": scale.steps,
-        "provenance": {
-            **running.machine(harness),
-            "sweeping": round(time.perf_counter() - began, 1),
-            "data": data,
-        },
+        "provenance": {**running.machine(harness), "sweeping": round(time.perf_counter() - began, 1), "data": data},
         "models": trained,
         "evidence": evidence,
         **packed(rows),

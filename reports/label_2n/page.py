@@ -1,138 +1,112 @@
-"""The page of label-2n, made from its result files alone."""
+"""The pages of label-2n, made from its result files alone: one to read first, and its appendices."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from reports.label_2n import figures
-from reports.label_2n.beyond import survivals, too_weak
-from reports.label_2n.criteria import CLAIMS
-from reports.label_2n.numbers import Measured
-from reports.label_2n.protocol import VARIANTS
-from reports.label_2n.tables import NAMES, sections, systems
+from reports.label_2n import appendix, figures, tables
+from reports.label_2n.criteria import verdicts as judged
+from reports.label_2n.glance import glance
+from reports.label_2n.numbers import READINGS, Measured, Reading, read, readings
+from reports.label_2n.tables import TITLES
 from reports.rows import unpacked
 from reports.verdicts import counted, listed
-from reports.writing import number, seeds, spread, summary, table
 
 MODULE = "reports.label_2n"
-TITLES = {"cifar10": "CIFAR-10", "gtsrb": "GTSRB", "digits": "digits"}
 Result = Mapping[str, Any]
+SIZES = ("smoke", "short", "medium", "full")
+"""Scales, from the smallest."""
+NOTHING = "Nothing has been measured yet.\n"
 
 
-def measured(result: Result) -> Measured:
-    """Give the rows of a result."""
-    return Measured(result["source"], unpacked(result), result["scale"])
-
-
-def body(results: Sequence[Result], images: str = "figures/", causes: Sequence[Result] = ()) -> str:
-    """Give everything below the heading of the page, one part a data set, with the causes that were looked for."""
-    if not results:
-        return "Nothing has been measured yet.\n"
-    why = {(cause["source"], cause["scale"]): cause for cause in causes}
-    parts = [
-        part for result in results for part in _parts(result, images, why.get((result["source"], result["scale"])))
-    ]
-    return "\n\n".join(parts) + "\n"
+def measured(result: Result, reading: Reading = READINGS[0]) -> Measured:
+    """Return the rows of a result, as what the paper leaves open is read."""
+    return read(result["source"], unpacked(result), result["scale"], reading)
 
 
 def verdicts(result: Result) -> str:
     """Count the outcomes of the claims."""
-    return counted(decide(measured(result)) for decide in CLAIMS)
+    return counted(judged(measured(result)))
 
 
-def _parts(result: Result, images: str, cause: Result | None) -> list[str]:
-    numbers, title = measured(result), TITLES[result["source"]]
-    parts = [_what(result), _claims(numbers), *([] if cause is None else [_why(cause)]), _beyond(numbers)]
-    parts += sections(numbers)
-    parts += [_shown(result, *figure, images) for figure in figures.names(result["source"], result["scale"]).items()]
-    return [part.replace("## ", f"## {title}: ", 1) for part in (*parts, _origin(result))]
+def bodies(results: Sequence[Result], causes: Sequence[Result] = (), images: str = "figures/") -> dict[str, str]:
+    """Return what goes into each page by its file's name."""
+    every = [(result, measured(result)) for result in results]
+    made: dict[str, Iterator[str]] = {
+        "label-2n.md": _front(every, images),
+        "label-2n-tables.md": _tables(every, images),
+        "label-2n-attacked.md": _each(every, appendix.attacked),
+        "label-2n-causes.md": map(appendix.causes, causes),
+        "label-2n-protocol.md": iter([appendix.scales()]),
+    }
+    return {name: "\n\n".join(parts) + "\n" if (parts := list(found)) else NOTHING for name, found in made.items()}
 
 
-def _shown(result: Result, metric: str, name: str, images: str) -> str:
+def largest(every: Sequence[tuple[Result, Measured]]) -> list[tuple[Result, Measured]]:
+    """Return the result of the largest scale of each data set, in the order of the titles."""
+    of: dict[str, tuple[Result, Measured]] = {}
+    for result, numbers in sorted(every, key=lambda each: SIZES.index(each[1].scale)):
+        of[numbers.source] = (result, numbers)
+    return [of[source] for source in TITLES if source in of]
+
+
+def _front(every: Sequence[tuple[Result, Measured]], images: str) -> Iterator[str]:
+    if not every:
+        return
+    first = largest(every)
+    yield "## At a glance"
+    yield from glance(first)
+    for result, numbers in first:
+        yield _shown(result, numbers, "half_accuracy", images)
+    for result, numbers in first:
+        yield _titled(f"## the paper's claims\n\n{_reading(result)}{listed(judged(numbers))}", numbers)
+        yield from (_titled(part, numbers) for part in tables.main(numbers))
+
+
+def _tables(every: Sequence[tuple[Result, Measured]], images: str) -> Iterator[str]:
+    """Give what the first page leaves out, and all of the scales that a larger one has taken the place of there."""
+    first = [numbers for _, numbers in largest(every)]
+    for result, numbers in every:
+        if numbers not in first:
+            yield _shown(result, numbers, "half_accuracy", images)
+            yield _titled(f"## the paper's claims\n\n{_reading(result)}{listed(judged(numbers))}", numbers)
+            yield from (_titled(part, numbers) for part in tables.main(numbers))
+        yield _shown(result, numbers, "transferability", images)
+        yield from (_titled(part, numbers) for part in tables.more(numbers))
+        others = {reading: measured(result, reading) for reading in readings(unpacked(result))}
+        if len(others) > 1:
+            yield _titled(appendix.readings(others), numbers)
+        yield _titled(appendix.origin(result), numbers)
+
+
+def _each(
+    every: Sequence[tuple[Result, Measured]], parts: Callable[[Result, Measured], Iterator[str]]
+) -> Iterator[str]:
+    for result, numbers in every:
+        yield from (_titled(part, numbers) for part in parts(result, numbers))
+
+
+def _titled(part: str, numbers: Measured) -> str:
+    return part.replace("## ", f"## {TITLES[numbers.source]}, scale {numbers.scale}: ", 1)
+
+
+def _reading(result: Result) -> str:
+    """Say which reading a table shows, where there are others."""
+    if len(readings(unpacked(result))) == 1:
+        return ""
+    threshold, examples = READINGS[0]
+    return (
+        f"Threshold of the filter {threshold}; BIN trained on examples of {examples}. The appendix has the other "
+        "readings.\n\n"
+    )
+
+
+def _shown(result: Result, numbers: Measured, metric: str, images: str) -> str:
+    name, what = figures.names(result["source"], result["scale"])[metric], figures.WHAT[metric]
     number = figures.NUMBERS.get((result["source"], metric), "Figure")
-    metric = figures.WHAT[metric]
+    of = f"{number}: {what} over ε ({TITLES[result['source']]}, scale {result['scale']})"
     return (
-        f"## {number}: {metric} over ε\n\nExamples made on the substitute; means of the folds, bars to the least and "
-        f"the largest.\n\n![{metric} over ε]({images}{name})"
+        f"![{of}]({images}{name})\n\n*{of}. Examples made on the substitute; means of the folds, bars to the least and "
+        "the largest.*"
     )
-
-
-def _what(result: Result) -> str:
-    folds, due, plan = result["folds"], result["folds_of_the_protocol"], result["plan"]
-    sizes = Counter(about["n"] for name, about in result["provenance"]["data"].items() if name.endswith("@fold"))
-    few = "" if folds >= due else f" (of {due} that the protocol has at this scale)"
-    scaled = "" if result["scale"] == "full" else " **It is not the result that is compared with the paper's numbers.**"
-    tested = " or ".join(f"{n:,}" for n in sizes)
-    return (
-        f"## what was measured\n\nScale **{result['scale']}**: networks at width {result['width']:g} (1 is the "
-        f"paper's), {plan['epochs']} epochs, {folds} folds{few}, tested on {tested} held-out images each, "
-        f"{seeds(result)}; attacks on the systems themselves, of up to {result['steps']} steps, on {result['few']:,} "
-        f"of them.{scaled}\n"
-        f"Numbers are means ± standard deviations over the folds. {verdicts(result).capitalize()}."
-    )
-
-
-def _claims(numbers: Measured) -> str:
-    verdicts = listed(decide(numbers) for decide in CLAIMS)
-    return f"## the paper's claims\n\n{verdicts}"
-
-
-def _why(cause: Result) -> str:
-    """Show the variants by which the causes of 2N's sensitivity were looked for."""
-    strengths = [f"{strength:g}" for strength in cause["strengths"][:3]]
-    rows = []
-    for variant, found in cause["variants"].items():
-        areas = [number(found["areas"][strength], 3) for strength in strengths]
-        half, alike = found["at_half"], found["alike"]
-        cells = [number(half["sensitivity"], 3), number(half["kept"][0], 3), number(half["kept"][1], 3)]
-        cells += [number(alike["sensitivity"], 3), number(alike["kept"][1], 3)]
-        rows.append([VARIANTS[variant], *areas, *cells])
-    heads = ["trained", *(f"AUC, ε {strength}" for strength in strengths)]
-    heads += ["sensitivity at 0.5", "kept, clean", f"kept, ε {strengths[0]}"]
-    heads += ["sensitivity at 1 % false alarms", f"kept there, ε {strengths[0]}"]
-    told = cause["provenance"]
-    return (
-        f"## why 2N is not the least sensitive\n\nScale **{cause['scale']}**, the first fold alone, "
-        f"{told['data']['n']:,} images, {seeds(cause)}, {told['device']}; examples made on the substitute; half "
-        "of the images perturbed. The areas know no threshold; the last two columns have each system's own, at which "
-        f"it discards one clean image in a hundred. Made {told['made']} by "
-        f"`python -m reports.label_2n.causes --data-set {cause['source']} --scale {cause['scale']}`.\n\n"
-    ) + table(heads, rows)
-
-
-def _beyond(numbers: Measured) -> str:
-    rows = [[row.claim, row.attack, f"**{row.outcome}**", row.numbers] for row in survivals(numbers)]
-    weak = too_weak(numbers)
-    doubt = f"\n\n**The adaptive attack is too weak here:** {'; '.join(weak)}." if weak else ""
-    return (
-        "## what survives an attacker who sees the defence\n\nExamples made on the system itself; the adaptive attacks "
-        "must also stay undetected: an image stays at the first iterate that misleads and is not discarded.\n\n"
-    ) + table(["claim", "attack", "", "numbers"], rows) + doubt  # fmt: skip
-
-
-def _origin(result: Result) -> str:
-    told, models = result["provenance"], result["models"]
-    versions = ", ".join(f"{name} {number}" for name, number in told["versions"].items())
-    kinds: dict[str, list[dict[str, Any]]] = {}
-    for name, about in models.items():
-        kinds.setdefault(name.split("-", 2)[-1] if name.count("-") > 1 else "substitute", []).append(about)
-    rows = []
-    for kind, those in kinds.items():
-        cells = [[float("nan") if about[key] is None else about[key] for about in those] for key in ("seconds",)]
-        held = [about["held_out_accuracy"] for about in those if about["held_out_accuracy"] is not None]
-        rows.append([kind, len(those), spread(summary(cells[0]), 0), spread(summary(held)) if held else "–"])
-    doubts = sorted({doubt for about in result["evidence"].values() for doubt in about["doubts"]})
-    said = f" **Doubts:** {'; '.join(doubts)}." if doubts else ""
-    return (
-        f"## where this comes from\n\nMade {told['made']} by `python -m reports.label_2n --data-set {result['source']} "
-        f"--scale {result['scale']}` on {told['device']}, {told['cores']} cores; {versions}. Sweeping took "
-        f"{told['sweeping']:.0f} s of the last runs. The result files hold every number by fold, the hashes of "
-        f"all {len(models)} models, and key and digest of all evidence.{said}\n\n"
-    ) + table(["model", "trained", "seconds each", "accuracy on held-out images"], rows)
-
-
-def names(result: Result) -> list[str]:
-    """Give the systems of a result as tables call them."""
-    return [NAMES[system] for system in systems(measured(result))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 CURVE = [0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5]
@@ -19,8 +19,20 @@ RADII = [1.0, 0.5, 0.25]
 """Of its balls, in ε: the strengths double each time, so that what is found at one is looked for at the next."""
 FILTERED = ("plain", "adv", "cdaec", "distill")
 """Those that cannot tell an attack, and get the detector BIN beside them."""
-SYSTEMS = ("plain+bin", "adv+bin", "null", "null-stg", "2n", "cdaec+bin", "distill+bin")
-"""What is evaluated: each gives its accuracy without the filter and with it."""
+BESIDE = ("adv", "cdaec", "distill")
+"""Those whose detector can also be trained on examples of themselves; the others' is that of the undefended network."""
+SYSTEMS = (
+    *("plain+bin", "adv+bin", "null", "null-stg", "2n", "cdaec+bin", "distill+bin"),
+    *(f"{kind}+own" for kind in BESIDE),
+)
+"""
+What is evaluated: each gives its accuracy without the filter and with it.
+
+``+bin``: the detector was trained on examples of the undefended network of the fold, the twin of the substitute;
+``+own``: on examples of the model that it stands beside.
+"""
+FALSE_ALARMS = 0.01
+"""Share of clean validation images that the second threshold discards; the first one is 0.5."""
 
 VARIANTS = {
     "2n": "2N, as measured",
@@ -80,8 +92,8 @@ class Scale:
     width: float
     folds: int
     plan: Mapping[str, Any]
-    sparse: Mapping[str, Any]
-    """How NULL's original form differs, whose every attack costs as many passes as features."""
+    sparse: Mapping[str, Any] | None
+    """How NULL's original form differs, whose every attack costs as many passes as features; None leaves it out."""
     few: int = 1000
     """Test images of a fold for the attacks of many steps."""
     steps: int = 20
@@ -90,6 +102,19 @@ class Scale:
     """Whether images move by some pixels in training, which few epochs of a narrow network do not make up for."""
     clean_share: float = 0.25
     """Of NULL's epochs, those on clean images alone."""
+    only: tuple[int, ...] = ()
+    """The folds that are measured, if not all."""
+    seeds: int = 1
+    """Trainings of each fold, from the seeds 0, 1, …"""
+    beside: bool = True
+    """Whether a second detector is trained on examples of the model that it stands beside."""
+    behind: bool = True
+    """Whether CDAEC's classifier is trained on the autoencoder's output; if not, it is the undefended network's."""
+
+    @property
+    def runs(self) -> list[tuple[int, int]]:
+        """The trainings of every system, in their order: (fold, seed) each."""
+        return [(fold, seed) for fold in self.only or range(self.folds) for seed in range(self.seeds)]
 
 
 SCALES = {
@@ -99,31 +124,62 @@ SCALES = {
     ),
     "short": Scale(
         "short", 0.125, 3, {"epochs": 8, "learning_rate": 0.02, "warmup": 0.25}, shifts=False,
-        sparse={"count": 5000, "features": 20, "epochs": 40, "clean_epochs": 30},
+        sparse={"count": 5000, "features": 20, "epochs": 40, "clean_epochs": 30}, beside=False, behind=False,
+    ),
+    "medium": Scale(
+        "medium", 0.125, 3, {"epochs": 24, "learning_rate": 0.02, "warmup": 0.25}, shifts=False,
+        sparse={"features": 20, "clean_epochs": 18},
     ),
     "full": Scale(
         "full", 1.0, 5, {"epochs": 200, "learning_rate": 0.1, "warmup": 0.05, "patience": 30},
         sparse={"features": 100, "clean_epochs": 150},
     ),
 }  # fmt: skip
+WORST = 1
+"""The fold of CIFAR-10 on which 2N has the lowest mean accuracy with its filter at the short scale."""
+VARIED: Mapping[tuple[str, str], Mapping[str, Any]] = {
+    ("cifar10", "medium"): {
+        "width": 0.25, "only": (WORST,), "seeds": 2, "sparse": None, "shifts": True,
+        "plan": {"epochs": 20, "learning_rate": 0.02, "warmup": 0.25},
+    },
+}  # fmt: skip
+"""What a scale has otherwise for a data set."""
 
 
-def cards(source: str, scale: Scale, folds: range | None = None) -> dict[str, dict[str, Any]]:
-    """Give every card of a data set as a table, by name: first what others need."""
+def scale(name: str, source: str) -> Scale:
+    """Return a scale as it is for a data set."""
+    return replace(SCALES[name], **VARIED.get((source, name), {}))
+
+
+def cards(source: str, scale: Scale, runs: range | None = None) -> dict[str, dict[str, Any]]:
+    """
+    Return every card of a data set as a table, by name: first what others need.
+
+    ``runs`` chooses among `Scale.runs` by number; a run's number is the second part of its cards' names.
+    """
     about = SOURCES[source]
     whole = {"kind": "given"} if about.official else {"kind": "stratified", "share": 0.2}
     made = {f"{source}-substitute": _card(about, scale, f"{source}-substitute", "plain", whole)}
-    for fold in folds or range(scale.folds):
+    for number in runs or range(len(scale.runs)):
+        fold, seed = scale.runs[number]
         split = {"kind": "folds", "k": scale.folds, "fold": fold}
-        made |= _fold(about, scale, f"{source}-{fold}", split)
+        made |= _run(about, scale, f"{source}-{number}", split, seed)
     return made
 
 
-def _fold(about: Source, scale: Scale, name: str, split: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for kind in ("plain", "adv", "null", "null-stg", "2n", "teacher", "bin", "cdaec", "distill"):
-        yield f"{name}-{kind}", _card(about, scale, f"{name}-{kind}", kind, split, name)
-    for kind in FILTERED:
-        yield f"{name}-{kind}+bin", _card(about, scale, f"{name}-{kind}+bin", f"{kind}+bin", split, name)
+def _run(
+    about: Source, scale: Scale, name: str, split: Mapping[str, Any], seed: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    kinds = ["plain", "adv", "null", "null-stg", "2n", "teacher", "bin", "denoiser", "cdaec", "distill"]
+    left_out = {*([] if scale.behind else ["denoiser"]), *([] if scale.sparse else ["null-stg"])}
+    kinds += [f"bin-{kind}" for kind in BESIDE if scale.beside] + [f"{kind}+bin" for kind in FILTERED]
+    kinds += [f"{kind}+own" for kind in BESIDE if scale.beside]
+    for kind in kinds:
+        if kind not in left_out:
+            card = _card(about, scale, f"{name}-{kind}", kind, split, name)
+            if seed:
+                card["recipe"]["seed"] = seed
+            yield f"{name}-{kind}", card
 
 
 OUTPUTS: dict[str, Callable[[int], int]] = {
@@ -133,7 +189,7 @@ OUTPUTS: dict[str, Callable[[int], int]] = {
     "bin": lambda classes: 2,
 }
 DECISIONS = {"null": "null", "null-stg": "null", "2n": "2n"}
-FACTORIES = {"cdaec": "denoised", "cdaec+bin": "denoised_and_filtered"}
+FACTORIES = {"cdaec": "denoised", "denoiser": "denoised"}
 DENOISING: dict[str, Any] = {"optimizer": "adam", "learning_rate": 0.002, "weight_decay": 0.0}
 """A squared error's gradient is far smaller than a cross-entropy's; Adam does not mind."""
 RECIPES: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
@@ -145,7 +201,8 @@ RECIPES: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
     "teacher": ("models.defences.plain:fit", {"temperature": 20.0}, {}),
     "distill": ("models.defences.distillation:fit", {"temperature": 20.0}, {"teacher": "teacher"}),
     "bin": ("models.defences.detector:fit", {}, {"attacked": "plain"}),
-    "cdaec": ("models.defences.denoising:fit", DENOISING, {"classifier": "plain"}),
+    "cdaec": ("models.defences.behind:fit", {}, {"denoised": "denoiser", "attacked": "plain"}),
+    "denoiser": ("models.defences.denoising:fit", DENOISING, {"classifier": "plain"}),
 }
 
 
@@ -155,27 +212,30 @@ def _card(
     alone, _, filtered = kind.partition("+")
     arguments: dict[str, Any] = {"width": scale.width, "mean": list(about.mean), "std": list(about.std)}
     arguments["outputs"] = OUTPUTS[kind](about.classes) if kind in OUTPUTS else about.classes
-    if kind == "bin":
-        arguments |= about.detector
+    detects = kind.partition("-")[0] == "bin"
+    if detects:
+        arguments |= about.detector | {"outputs": 2}
     if filtered:
-        factory = f"{about.systems}:{FACTORIES.get(kind, 'filtered')}"
+        factory = f"{about.systems}:{'denoised_and_filtered' if alone == 'cdaec' else 'filtered'}"
         recipe: dict[str, Any] = {"callable": "models.defences.detector:join"}
-        needs = {"classifier": alone, "detector": "bin"}
+        needs = {"classifier": alone, "detector": "bin" if filtered == "bin" else f"bin-{alone}"}
     else:
         factory = f"{about.systems}:{FACTORIES[kind]}" if kind in FACTORIES else about.network
-        callable_, own, needs = RECIPES[kind]
+        callable_, own, needs = RECIPES["bin" if detects else "denoiser" if _old(kind, scale) else kind]
+        if detects and kind != "bin":
+            needs = {"attacked": kind.removeprefix("bin-")}
         plan = {**scale.plan, **({"flip": True} if about.flip else {}), **own}
         if scale.shifts and about.shift:
             plan["shift"] = about.shift
         if kind == "null":
             plan["clean_epochs"] = round(scale.clean_share * scale.plan["epochs"])
         if kind == "null-stg":
-            plan |= scale.sparse
+            plan |= scale.sparse or {}
         recipe = {"callable": callable_, "arguments": plan, "starts": "by command"}
     decision = DECISIONS.get(kind, "bin" if filtered else "argmax")
     found: dict[str, Any] = {
         "name": name,
-        "scale": scale.name,
+        "scale": "full" if scale.name == "full" else "smoke" if scale.name == "smoke" else "short",
         "paper": "label-2n",
         "model": {"factory": factory, "arguments": arguments, "decision": {"kind": decision}},
         "recipe": recipe,
@@ -186,9 +246,14 @@ def _card(
     return found
 
 
+def _old(kind: str, scale: Scale) -> bool:
+    """Whether CDAEC is the autoencoder before the undefended network, as at the short scale."""
+    return kind == "cdaec" and not scale.behind
+
+
 def evaluated(trained: Mapping[str, Mapping[str, Any]], source: str, scale: Scale) -> dict[str, dict[str, Any]]:
     """
-    Give the systems of some folds with the sweeps that they are judged by, three cards each.
+    Return the systems of some runs with the sweeps that they are judged by, three cards each.
 
     On the fold's own held-out images (``@fold``) what the paper does: examples made on the substitute, as a curve and
     mixed. Mixed on the official test set too (``@official``). On a few of the fold's images attacks on the system
@@ -207,6 +272,8 @@ def evaluated(trained: Mapping[str, Mapping[str, Any]], source: str, scale: Scal
             ("@few", {"tested": scale.few}, _white(scale.steps, sparse=system.startswith("null"))),
         ):
             if suffix == "@official" and not SOURCES[source].official:
+                continue
+            if suffix == "@few" and system.endswith("+own"):
                 continue
             made[name + suffix] = {
                 **table, "name": name + suffix, "data": {**table["data"], **data}, "sweeps": sweeps

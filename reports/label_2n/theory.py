@@ -37,3 +37,16 @@ def constant_ratio(accuracy: float, attacked: float, next_attacked: float) -> fl
     """
     fallen = next_attacked / attacked
     return (accuracy - attacked) / (accuracy - fallen * attacked)
+
+
+def stays(accuracy: float, attacked: float, next_attacked: float, missed: float, next_missed: float) -> bool:
+    """
+    Return whether the accuracy after filtering does not fall from one strength to the next.
+
+    The detector reaches the required ratio, next_missed/missed ≤ r_X; without the division, so that it also says what
+    is right where nothing was missed before, or where the filter's errors raise the accuracy.
+
+    >>> stays(0.9, 0.5, 0.4, 0.2, 0.1), stays(0.9, 0.5, 0.4, 0.2, 0.2)
+    (True, False)
+    """
+    return next_missed * (accuracy - next_attacked) <= missed * (accuracy - attacked) + 1e-12
