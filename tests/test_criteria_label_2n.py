@@ -10,87 +10,285 @@ import scipy.stats
 from reports.comparing import compared
 from reports.label_2n import protocol
 from reports.label_2n.beyond import survivals, too_weak
-from reports.label_2n.criteria import CLAIMS, DEFENCES
+from reports.label_2n.criteria import CLAIMS, DEFENCES, steps, verdicts
 from reports.label_2n.numbers import Measured
+from reports.label_2n.theory import after, constant_ratio, stays
 
-PAPER = {
-    # system: accuracy without and with the filter, how much it falls over ε, filtered transferability, gain at random
-    "adv+bin": (0.80, 0.83, 0.20, 0.30),
-    "null": (0.70, 0.91, 0.04, 0.06),
-    "2n": (0.71, 0.93, 0.02, 0.01),
-    "cdaec+bin": (0.60, 0.75, 0.30, 0.40),
-    "distill+bin": (0.62, 0.80, 0.25, 0.05),
-}
+EPSILONS = [f"{size:g}" for size in protocol.CURVE]
+ALONE = {"adv+bin": 0.80, "null": 0.70, "2n": 0.71, "cdaec+bin": 0.60, "distill+bin": 0.62}
+KEPT = {"adv+bin": 0.83, "null": 0.91, "2n": 0.93, "cdaec+bin": 0.75, "distill+bin": 0.80}
+FALL = {"adv+bin": 0.20, "null": 0.04, "2n": 0.02, "cdaec+bin": 0.30, "distill+bin": 0.25}
+TRANSFER = {"adv+bin": 0.30, "null": 0.06, "2n": 0.01, "cdaec+bin": 0.40, "distill+bin": 0.05}
 
 
-def rows(source="gtsrb", table=PAPER, folds=5, seed=0):
-    """Rows of every system; accuracy falls by its share of the way over ε, folds differ by 0.002 or so."""
-    draws = np.random.default_rng(seed)
-    for fold, (system, (plain, kept, fall, transfer)) in itertools.product(range(folds), table.items()):
+def rows(source="gtsrb", folds=5, **changed):
+    """
+    Rows as the paper says: accuracy falls by its share of the way over ε, folds differ by 0.002 or so.
+
+    ``changed`` replaces numbers of systems by name: alone, kept, fall, transfer; a curve by a list, one number an ε.
+    On CIFAR-10 NULL is ahead of 2N, less and less so, and behind it at high ε.
+    """
+    of = {"alone": ALONE, "kept": KEPT, "fall": FALL, "transfer": TRANSFER}
+    table = {name: {**values, **changed.get(name, {})} for name, values in of.items()}
+    if source == "cifar10":
+        table["kept"] = {**table["kept"], "null": 0.938, **changed.get("kept", {})}
+    draws = np.random.default_rng(0)
+    for fold, system in itertools.product(range(folds), DEFENCES):
         about = {"source": source, "fold": fold, "system": system, "images": "fold"}
-        noise = 0.002 * draws.standard_normal()
+        noise, kept, fall = 0.002 * draws.standard_normal(), table["kept"][system], table["fall"][system]
+        curve = changed.get("curve", {}).get(system)
+        curve = curve or [kept + 0.015 - (fall + 0.015) * i / (len(EPSILONS) - 1) for i in range(len(EPSILONS))]
+        probability = changed.get("probability", [0.1 + 0.08 * i for i in range(len(EPSILONS))])
+        moved = table["transfer"][system]
+        moved = moved if isinstance(moved, list) else [moved] * len(EPSILONS)
         yield {
             **about,
             "sweep": "mixed",
             "strength": "mixed",
-            "accuracy": plain + noise,
+            "accuracy": table["alone"][system] + noise,
             "accuracy_filtered": kept + noise,
         }
         yield {**about, "sweep": "clean", "strength": "0", "attack_probability": 0.05}
-        for i, size in enumerate(protocol.CURVE):
-            share = i / (len(protocol.CURVE) - 1)
+        for i, strength in enumerate(EPSILONS):
             yield {
-                **about, "sweep": "curve", "strength": f"{size:g}",
-                "half_accuracy_filtered": kept - fall * share + noise,
-                "attack_probability": 0.1 + 0.08 * i, "transferability_filtered": transfer,
+                **about, "sweep": "curve", "strength": strength,
+                "half_accuracy_filtered": curve[i] + noise,
+                "accuracy": 0.6 - 0.02 * i,
+                "kept": changed.get("passed", {}).get(system, [0.5**i for i in range(len(EPSILONS))])[i],
+                "attack_probability": probability[i],
+                "transferability_filtered": moved[i] + abs(noise) / 10,
             }  # fmt: skip
         shapes = {"sensitivity_filtered": 3 * fall, "deviation_filtered": fall / 3, "range_filtered": fall}
         yield {**about, "sweep": "shape", "strength": "0.5", **shapes}
 
 
-def outcomes(source="gtsrb", **made):
-    measured = Measured(source, list(rows(source, **made)))
-    return [decide(measured).outcome for decide in CLAIMS]
+def outcome(claim, source="gtsrb", scale="full", **changed):
+    """What comes of one claim, by its criterion's name, on rows that are otherwise the paper's."""
+    (decide,) = (decide for decide in CLAIMS if decide.__name__ == claim)
+    return decide(Measured(source, list(rows(source, **changed)), scale)).outcome
+
+
+RISING = [0.8 + 0.01 * i for i in range(len(EPSILONS))]
+"""An accuracy that never falls: the detector reaches r_X at every step."""
+
+
+def flat(value):
+    return [value] * len(EPSILONS)
+
+
+HOLDS_AND_BREAKS = {
+    # criterion: data set, what is changed so that it holds, and so that it breaks, each for one reason
+    "filtering_gains": ("gtsrb", {}, [{"alone": {"2n": 0.94}}, {"alone": {"adv+bin": 0.70}}]),
+    "null_is_flat": ("gtsrb", {}, [{"fall": {"null": 0.09}}, {"curve": {"null": [0.9] * 10 + [0.8]}}]),
+    "attack_probability_rises": (
+        "gtsrb",
+        {"probability": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.7, 0.7, 0.7, 0.7]},
+        [{"probability": [0.1, 0.2] + [0.2] * 8 + [0.9]}, {"probability": flat(0.04)}],
+    ),
+    "constant_after_filtering": ("gtsrb", {}, [{"fall": {"2n": 0.11}}]),
+    "null_then_2n": (
+        "cifar10",
+        {"curve": {"null": [0.94] * 3 + [0.9] * 8, "2n": [0.93] * 11}},
+        [
+            {"curve": {"null": [0.94, 0.92, 0.99] + [0.9] * 8, "2n": [0.93] * 11}},  # not at ε 0.05
+            {"curve": {"null": [0.94] * 3 + [0.9] * 7 + [0.94], "2n": [0.93] * 11}},  # not at ε 0.5
+            {"curve": {"null": [0.9] * 3 + [0.94] * 8, "2n": [0.93] * 11}},  # the other way round
+        ],
+    ),
+    "lowest sensitivity": ("gtsrb", {}, [{"fall": {"null": 0.01}}, {"fall": {"2n": 0.29}}]),
+    "lowest deviation": ("gtsrb", {}, [{"fall": {"adv+bin": 0.01}}]),
+    "lowest range": ("gtsrb", {}, [{"fall": {"distill+bin": 0.01}}]),
+    "best_mean_accuracy": ("gtsrb", {}, [{"kept": {"null": 0.94}}, {"kept": {"2n": 0.5}}]),
+    "second_mean_accuracy": (
+        "cifar10", {}, [{"kept": {"null": 0.925}}, {"kept": {"adv+bin": 0.935}}, {"kept": {"adv+bin": 0.95}}]
+    ),
+    "close_behind": ("cifar10", {}, [{"kept": {"null": 0.96}}, {"kept": {"null": 0.925}}]),
+    "best_beyond_training": (
+        "gtsrb",
+        {"curve": {"null": [0.99] * 7 + [0.5] * 4}},
+        [{"curve": {"null": [0.5] * 7 + [0.99] * 4}}],
+    ),
+    "differs_in_accuracy": (
+        "gtsrb", {}, [{"kept": {"null": 0.93}}, {"kept": {"null": 0.96}}, {"kept": {"cdaec+bin": 0.99}}]
+    ),
+    "hardly_transfers": (
+        "gtsrb",
+        {"transfer": {"2n": flat(0.019)}},
+        [{"transfer": {"2n": [0.021] + [0.0] * 10}}, {"transfer": {"2n": 0.3}}],
+    ),
+    "transfers_least": ("gtsrb", {}, [{"transfer": {"distill+bin": 0.001}}]),
+    "transfers_far_less": ("gtsrb", {}, [{"transfer": {"null": 0.02}}, {"transfer": {"null": 0.001}}]),
+    "differs_in_transferability": ("gtsrb", {}, [{"transfer": {"null": 0.01}}, {"transfer": {"adv+bin": 0.0}}]),
+    "ratio_reached": (
+        "gtsrb",
+        {"passed": {"2n": [0.5**i for i in range(11)]}},
+        [{"passed": {"2n": [0.5] * 11}}, {"passed": {"2n": [0.01 * 1.5**i for i in range(11)]}}],
+    ),
+    "ratio_tells": (
+        "gtsrb",
+        {"curve": dict.fromkeys(DEFENCES, RISING)},
+        [{"curve": dict.fromkeys(DEFENCES, RISING[::-1])}, {"curve": dict.fromkeys(DEFENCES, flat(0.9))}],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOLDS_AND_BREAKS)
+def test_each_criterion_holds_and_breaks(name):
+    """Hand-made curves. Catches: a criterion that cannot fail, one that looks at another number or another system."""
+    source, holding, breaking = HOLDS_AND_BREAKS[name]
+    claim, _, shape = name.partition(" ")
+    judge = next(
+        decide for decide in CLAIMS
+        if (decide.__name__ == claim or (claim == "lowest" and decide.__qualname__.startswith("lowest.")))
+        and shape in decide(Measured(source, list(rows(source)))).claim
+    )  # fmt: skip
+    assert judge(Measured(source, list(rows(source, **holding)))).outcome == "reproduced"
+    for changed in breaking:
+        assert judge(Measured(source, list(rows(source, **changed)))).outcome == "not reproduced", changed
+
+
+def test_every_criterion_is_tried():
+    names = {decide.__name__ for decide in CLAIMS} - {"decide"}
+    assert {name for name in HOLDS_AND_BREAKS if not name.startswith("lowest ")} == names
+    assert sum(decide.__qualname__.startswith("lowest.") for decide in CLAIMS) == 3
 
 
 def test_what_the_paper_says_is_reproduced_where_it_is_so():
-    assert outcomes() == ["reproduced"] * len(CLAIMS)
-    ahead = {**PAPER, "null": (0.70, 0.931, 0.03, 0.06), "2n": (0.71, 0.93, 0.02, 0.01)}
-    assert outcomes("cifar10", table=ahead) == ["reproduced"] * len(CLAIMS)
+    rising = {"curve": {s: [KEPT[s] + 0.002 * i for i in range(11)] for s in DEFENCES}}
+    assert {v.outcome for v in verdicts(Measured("gtsrb", list(rows(**rising))))} == {"reproduced"}
+
+
+def test_claims_are_judged_on_the_set_of_which_they_are_made():
+    """Catches: "NULL is flat" asked of CIFAR-10, where the paper does not say it; ten pairs where it compares four."""
+    found = {source: verdicts(Measured(source, list(rows(source)))) for source in ("gtsrb", "cifar10", "digits")}
+    claims = {source: {v.claim for v in those} for source, those in found.items()}
+    assert claims["gtsrb"] - claims["cifar10"] == {
+        "NULL is flat over ε",
+        "2N has the best mean accuracy",
+        "filtered transferability of 2N is about 5 times below NULL's",
+        "2N is significantly more accurate than each of the four others",
+    }
+    assert claims["cifar10"] - claims["gtsrb"] == {
+        "NULL is ahead at low ε, 2N at high ε",
+        "NULL has the best mean accuracy, 2N the second best",
+        "NULL's mean accuracy is 1% above 2N's",
+        "filtered transferability of 2N is about 3 times below DISTILL's",
+        "2N is significantly more accurate than each of the four others, but NULL",
+    }
+    assert len(claims["digits"]) == len(CLAIMS)
+    for those in found.values():
+        (pairs,) = (v.numbers for v in those if v.claim.startswith("2N is significantly"))
+        assert [each.rpartition(" ")[0] for each in pairs.split(", ")] == [
+            f"2N and {name}" for name in ("ADV", "NULL", "CDAEC", "DISTILL")
+        ]
+
+
+def test_on_cifar10_null_and_2n_must_not_differ():
+    close = {"kept": {"null": 0.9302}}
+    assert outcome("differs_in_accuracy", "cifar10", **close) == "reproduced"
+    assert outcome("differs_in_accuracy", "cifar10", kept={"null": 0.95}) == "not reproduced"
+
+
+def test_levels_and_orderings_at_a_reduced_scale():
+    """By the one rule. Catches: a size that is asked of a small network, an order that is not."""
+    found = verdicts(Measured("digits", list(rows("digits")), "medium"))
+    levels = {"flat over ε", "nearly constant over ε", "above 2N's", "at every ε", "times below NULL's"}
+    for verdict in found:
+        level = any(verdict.claim.endswith(end) for end in levels)
+        assert verdict.kind == ("level" if level else "ordering"), verdict.claim
+        assert (verdict.outcome == "not testable here") == level
+    assert sum(verdict.kind == "level" for verdict in found) == len(levels)
 
 
 @pytest.mark.parametrize("order", [order for order in itertools.permutations(range(5)) if order[2] != 2][::7])
 def test_permuted_defences_do_not_reproduce_it(order):
     """Catches: criteria that look at the best defence, whichever it is, instead of 2N."""
-    values = list(PAPER.values())
-    found = outcomes(table=dict(zip(PAPER, (values[i] for i in order), strict=True)))
-    assert "not reproduced" in found
-    assert found[4:10].count("not reproduced") >= 4  # the three shapes, two accuracies and the transfer are 2N's own
+
+    def permuted(table):
+        values = list(table.values())
+        return dict(zip(table, (values[i] for i in order), strict=True))
+
+    changed = {"alone": permuted(ALONE), "kept": permuted(KEPT), "fall": permuted(FALL), "transfer": permuted(TRANSFER)}
+    own = ["lowest", "best_mean_accuracy", "best_beyond_training", "transfers_least"]
+    for decide in CLAIMS:
+        if decide.__qualname__.partition(".")[0] in own:
+            assert decide(Measured("gtsrb", list(rows(**changed)))).outcome == "not reproduced"
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_random_evidence_does_not_reproduce_it(seed):
     draws = np.random.default_rng(seed)
-    table = {system: tuple(draws.random(4)) for system in PAPER}
-    found = outcomes(table=table, seed=seed)
+    changed = {
+        name: dict(zip(DEFENCES, draws.random(5), strict=True)) for name in ("alone", "kept", "fall", "transfer")
+    }
+    found = [verdict.outcome for verdict in verdicts(Measured("gtsrb", list(rows(**changed))))]
     assert found.count("not reproduced") >= 4
 
 
 def test_rows_that_are_missing_do_not_reproduce_it():
-    """Catches: NaN taken for a number that is lower than all others."""
+    """Catches: NaN taken for a number that is lower than all others, a claim about nothing."""
     left = [
         row for row in rows() if not (row["system"] == "cdaec+bin" and row["fold"] == 1 and row["sweep"] == "shape")
     ]
-    lost = {"accuracy_filtered": None, "half_accuracy_filtered": None}
+    lost = {"accuracy_filtered": None, "half_accuracy_filtered": None, "transferability_filtered": None}
     broken = [{**row, **lost} if row["system"] == "adv+bin" else row for row in left]
-    found = [decide(Measured("gtsrb", broken)).outcome for decide in CLAIMS]
-    assert found[0] == found[7] == "not reproduced"
-    assert [decide(Measured("gtsrb", [])).outcome for decide in CLAIMS].count("reproduced") == 0
+    found = {v.claim: v.outcome for v in verdicts(Measured("gtsrb", broken))}
+    for claim in (
+        "filtering raises",
+        "2N has the best mean",
+        "for ε above",
+        "2N is significantly",
+        "significantly less",
+    ):
+        assert [outcome for said, outcome in found.items() if said.startswith(claim)] == ["not reproduced"]
+    nothing = Measured("digits", [])
+    assert "reproduced" not in {decide(nothing).outcome for decide in CLAIMS}
 
 
 def test_few_folds_decide_no_differences():
-    """Three folds have little power: the last claim is said to be not testable, whatever came out."""
-    assert outcomes(folds=3)[-1] == "not testable here"
+    """Three folds have little power: tests are not testable, whatever came out."""
+    for claim in ("differs_in_accuracy", "differs_in_transferability"):
+        assert outcome(claim, folds=3) == "not testable here"
+        assert outcome(claim, folds=5) == "reproduced"
+
+
+def test_the_required_ratio_by_the_paper_s_formula():
+    """
+    Random detectors whose accuracy does not depend on what passes: exactly the theory's case.
+
+    Catches: the ratio turned over, strengths exchanged, a step from which nothing passes.
+    """
+    draws = np.random.default_rng(0)
+    for _ in range(500):
+        original, recall, share = draws.uniform(0.5, 1), draws.uniform(0.5, 1), 0.5
+        attacked, missed = draws.uniform(0, 0.5, 2), draws.uniform(0.01, 1, 2)
+        accuracy = [after(original, a, share, recall, m) for a, m in zip(attacked, missed, strict=True)]
+        reached = stays(accuracy[0], *attacked, *missed)
+        assert reached == (accuracy[1] >= accuracy[0])
+        if accuracy[0] > attacked[1]:  # else the ratio must be larger than required, not smaller
+            assert reached == (missed[1] / missed[0] <= constant_ratio(accuracy[0], *attacked))
+    assert stays(0.9, 0.5, 0.4, 0.0, 0.0)
+    assert not stays(0.9, 0.5, 0.4, 0.0, 0.1)
+
+
+def test_steps_are_those_of_the_measured_curve():
+    """Against numbers made by hand. Catches: accuracy of the other ε, a step that lacks numbers and is shown."""
+
+    def row(strength, accuracy, whole, kept):
+        about = {"source": "gtsrb", "fold": 0, "system": "2n", "images": "fold", "sweep": "curve", "strength": strength}
+        return {**about, "accuracy": accuracy, "half_accuracy_filtered": whole, "kept": kept}
+
+    made = [
+        row("0.02", 0.5, 0.8, 0.4),
+        row("0.05", 0.4, 0.9, 0.1),
+        row("0.1", 0.2, 0.85, 0.2),
+        row("0.15", 0.1, None, 0.1),
+    ]
+    first, second = steps(Measured("gtsrb", made), "2n")
+    assert (first.strength, first.reached, second.strength, second.reached) == ("0.05", True, "0.1", False)
+    assert first[1:4] == pytest.approx((0.8, 0.75, 0.25))
+    assert second[1:4] == pytest.approx((0.5, 0.5 / 0.7, 2.0))
+    assert (first.change, second.change) == pytest.approx((0.1, -0.05))
 
 
 def test_tests_are_scipy_s():

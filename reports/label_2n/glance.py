@@ -15,7 +15,8 @@ from reports.verdicts import counted
 from reports.writing import number, table
 
 Result = Mapping[str, Any]
-SAID = {"reproduced": "Reproduced", "not reproduced": "Not reproduced", "not testable here": "Not testable here"}
+SAID = {"reproduced": "Reproduced", "not reproduced": "Not reproduced"}
+ORDER = (*SAID, "not measured yet", "not testable here")
 OTHERS = (
     "Another processor rounds otherwise and trains another net: the same command elsewhere gives other numbers, of "
     "which the spread over folds and seeds gives an idea."
@@ -43,7 +44,7 @@ def glance(each: Sequence[tuple[Result, Measured]]) -> Iterator[str]:
     """Give the paragraphs, for the result of each data set with its rows."""
     lines = []
     for result, measured in each:
-        found = verdicts(measured)
+        found = sorted(verdicts(measured), key=lambda verdict: ORDER.index(verdict.outcome))
         lines.append(f"- **{TITLES[measured.source]}, scale {measured.scale}** ({trained(result)}): {counted(found)}.")
         for outcome, word in SAID.items():
             those = [verdict.claim for verdict in found if verdict.outcome == outcome]
@@ -68,11 +69,10 @@ def _attacked(measured: Measured) -> str:
     known = {name: value for name, value in found.items() if math.isfinite(value)}
     if "2N" not in known:
         return ""
-    least = min(known, key=lambda name: known[name])
+    lines = ", ".join(f"{name} {value:.2f}" for name, value in sorted(known.items(), key=lambda each: each[1]))
     return (
-        f"What the paper did not do, an attacker who sees the defence: many adaptive steps of ε {last} leave "
-        f"{known['2N']:.0%} of 2N's images undetected and wrong; least of {least}'s ({known[least]:.0%}), most "
-        f"{max(known.values()):.0%}."
+        f"An attacker who sees the defence, as the paper's does not: share of images that are undetected and wrong "
+        f"after many adaptive steps within ε {last}: {lines}."
     )
 
 
