@@ -25,15 +25,15 @@ from robustness.store import Store
 SETS = [(source, scale) for source in ("cifar10", "gtsrb") for scale in ("short", "medium", "full")]
 
 
-@pytest.fixture
-def every(tmp_path):
+@pytest.fixture(scope="module")
+def every(tmp_path_factory):
     """All cards of both sets at all scales but smoke."""
-    found = {}
+    found, folder = {}, tmp_path_factory.mktemp("cards")
     for source, name in SETS:
         scale = protocol.scale(name, source)
         tables = protocol.cards(source, scale)
         tables |= protocol.evaluated(tables, source, scale)
-        paths = write(tables, tmp_path / name)
+        paths = write(tables, folder / name)
         found[source, name] = {key: cards.load(path) for key, path in paths.items()}
     return found
 

@@ -26,6 +26,8 @@ PAPERS = (digits_noise, eyes_parseval, hybrid_gan, label_2n, signs_adversarial)
         ("ordering", "full", True),
         ("level", "short", False),
         ("ordering", "short", True),
+        ("level", "medium", False),
+        ("ordering", "medium", True),
         ("level", "smoke", False),
         ("ordering", "smoke", False),
         ("level", "mixed", False),
@@ -65,9 +67,10 @@ def committed():
         yield "signs_adversarial", result["scale"], signs.verdicts(result)
     for result in folds.results(OUTPUT, "hybrid_gan"):
         yield "hybrid_gan", result["scale"], hybrid.verdicts(hybrid_page.found(result))
-    for name, page in (("eyes_parseval", eyes), ("label_2n", label)):
-        for result in folds.results(OUTPUT, name):
-            yield name, result["scale"], [decide(page.measured(result)) for decide in page.CLAIMS]
+    for result in folds.results(OUTPUT, "eyes_parseval"):
+        yield "eyes_parseval", result["scale"], [decide(eyes.measured(result)) for decide in eyes.CLAIMS]
+    for result in folds.results(OUTPUT, "label_2n"):
+        yield "label_2n", result["scale"], label.judged(label.measured(result))
 
 
 def test_every_committed_result_is_judged_by_the_rule():

@@ -10,7 +10,7 @@ from reports.label_2n import protocol, tables
 from reports.label_2n.beyond import survivals, too_weak
 from reports.label_2n.criteria import verdicts
 from reports.label_2n.numbers import Measured, Reading
-from reports.writing import number, spread, summary, table
+from reports.writing import number, seeds, spread, summary, table
 
 Result = Mapping[str, Any]
 
@@ -60,7 +60,7 @@ def causes(cause: Result) -> str:
     told = cause["provenance"]
     return (
         f"## {tables.TITLES[cause['source']]}, scale {cause['scale']}\n\nThe first fold alone, "
-        f"{told['data']['n']:,} images, seed {cause['seed']}, {told['device']}; examples made on the substitute; half "
+        f"{told['data']['n']:,} images, {seeds(cause)}, {told['device']}; examples made on the substitute; half "
         "of the images perturbed. The areas know no threshold; the last two columns have each system's own, at which "
         f"it discards one clean image in a hundred. Made {told['made']} by "
         f"`python -m reports.label_2n.causes --data-set {cause['source']} --scale {cause['scale']}`.\n\n"

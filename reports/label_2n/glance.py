@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from reports.comparing import compared
 from reports.label_2n import published
 from reports.label_2n.criteria import DEFENCES, STRONG, verdicts
 from reports.label_2n.numbers import Measured
 from reports.label_2n.tables import NAMES, TITLES, systems
-from reports.verdicts import counted
-from reports.writing import number, table
+from reports.verdicts import Outcome, counted
+from reports.writing import number, seeds, table
 
 Result = Mapping[str, Any]
 SAID = {"reproduced": "Reproduced", "not reproduced": "Not reproduced"}
-ORDER = (*SAID, "not measured yet", "not testable here")
 OTHERS = (
     "Another processor rounds otherwise and trains another net: the same command elsewhere gives other numbers, of "
     "which the spread over folds and seeds gives an idea."
@@ -26,13 +25,13 @@ OTHERS = (
 def trained(result: Result) -> str:
     """Say of which networks, folds and seeds the numbers are."""
     plan, runs = result["plan"], result["runs"]
-    folds, seeds = sorted({run["fold"] + 1 for run in runs}), sorted({run["seed"] for run in runs})
+    folds = sorted({run["fold"] + 1 for run in runs})
     of = runs[0]["of"]
     which = f"{of} folds" if len(folds) == of else f"fold{'s' * (len(folds) > 1)} {_listed(folds)} of {of}"
     patience = ", early stopping" if "patience" in plan else ""
     return (
         f"networks at {result['width']:g} of the paper's width, {plan['epochs']} epochs{patience}, {which}, "
-        f"seed{'s' * (len(seeds) > 1)} {_listed(seeds)}"
+        f"{seeds(result)}"
     )
 
 
@@ -44,7 +43,7 @@ def glance(each: Sequence[tuple[Result, Measured]]) -> Iterator[str]:
     """Give the paragraphs, for the result of each data set with its rows."""
     lines = []
     for result, measured in each:
-        found = sorted(verdicts(measured), key=lambda verdict: ORDER.index(verdict.outcome))
+        found = sorted(verdicts(measured), key=lambda verdict: get_args(Outcome).index(verdict.outcome))
         lines.append(f"- **{TITLES[measured.source]}, scale {measured.scale}** ({trained(result)}): {counted(found)}.")
         for outcome, word in SAID.items():
             those = [verdict.claim for verdict in found if verdict.outcome == outcome]

@@ -230,7 +230,7 @@ def _card(
         if kind == "null":
             plan["clean_epochs"] = round(scale.clean_share * scale.plan["epochs"])
         if kind == "null-stg":
-            plan |= scale.sparse or {}
+            plan |= dict(scale.sparse or {})
         recipe = {"callable": callable_, "arguments": plan, "starts": "by command"}
     decision = DECISIONS.get(kind, "bin" if filtered else "argmax")
     found: dict[str, Any] = {
