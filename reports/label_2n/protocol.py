@@ -214,7 +214,7 @@ def _card(
     arguments["outputs"] = OUTPUTS[kind](about.classes) if kind in OUTPUTS else about.classes
     detects = kind.partition("-")[0] == "bin"
     if detects:
-        arguments |= about.detector | {"outputs": 2}
+        arguments |= {**about.detector, "outputs": 2}
     if filtered:
         factory = f"{about.systems}:{'denoised_and_filtered' if alone == 'cdaec' else 'filtered'}"
         recipe: dict[str, Any] = {"callable": "models.defences.detector:join"}
@@ -224,13 +224,13 @@ def _card(
         callable_, own, needs = RECIPES["bin" if detects else "denoiser" if _old(kind, scale) else kind]
         if detects and kind != "bin":
             needs = {"attacked": kind.removeprefix("bin-")}
-        plan = {**scale.plan, **({"flip": True} if about.flip else {}), **own}
+        plan: dict[str, Any] = {**scale.plan, **({"flip": True} if about.flip else {}), **own}
         if scale.shifts and about.shift:
             plan["shift"] = about.shift
         if kind == "null":
             plan["clean_epochs"] = round(scale.clean_share * scale.plan["epochs"])
         if kind == "null-stg":
-            plan |= dict(scale.sparse or {})
+            plan |= scale.sparse or {}
         recipe = {"callable": callable_, "arguments": plan, "starts": "by command"}
     decision = DECISIONS.get(kind, "bin" if filtered else "argmax")
     found: dict[str, Any] = {
