@@ -26,7 +26,9 @@ def readings(others: Mapping[Reading, Measured]) -> str:
         "undefended network, or of the network that it stands beside.\n\n" + table(["claim", *names], rows)
     ]
     for name, measured in zip(names[1:], list(others.values())[1:], strict=True):
-        parts += [part.replace("## ", f"### {name}: ", 1) for part in tables.filtered(measured)]
+        parts += [
+            part.replace("## ", f"### {name}: ", 1) for part in (*tables.filtered(measured), tables.kept(measured))
+        ]
     return "\n\n".join(parts)
 
 

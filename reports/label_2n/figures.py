@@ -1,4 +1,4 @@
-"""Figures 6 to 9 of label-2n: accuracy and transferability over ε, the folds' mean with bars to their extremes."""
+"""Figures 6 to 9 of label-2n: accuracy and transferability over ε, the trainings' mean with bars to their extremes."""
 
 from __future__ import annotations
 

@@ -55,7 +55,10 @@ def glance(each: Sequence[tuple[Result, Measured]]) -> Iterator[str]:
     yield "\n".join([*lines, f"- {paper} {OTHERS}"])
     heads = ["what the paper says", "the paper", *(f"{TITLES[m.source]}, {m.scale}" for _, m in each)]
     rows = [[said, due, *(show(m) for _, m in each)] for said, (due, show) in PUBLISHED.items()]
-    yield "Published beside measured; all of it with the filter.\n\n" + table(heads, rows)
+    yield (
+        "Published beside measured; all of it with the filter. Everywhere numbers are means over the trainings of a "
+        "system (folds, or seeds), and after ± their standard deviations.\n\n"
+    ) + table(heads, rows)
 
 
 def _attacked(measured: Measured) -> str:

@@ -107,6 +107,6 @@ def _shown(result: Result, numbers: Measured, metric: str, images: str) -> str:
     number = figures.NUMBERS.get((result["source"], metric), "Figure")
     of = f"{number}: {what} over ε ({TITLES[result['source']]}, scale {result['scale']})"
     return (
-        f"![{of}]({images}{name})\n\n*{of}. Examples made on the substitute; means of the folds, bars to the least and "
-        "the largest.*"
+        f"![{of}]({images}{name})\n\n*{of}. Examples made on the substitute; means of the trainings, bars to the least "
+        "and the largest.*"
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from reports.comparing import compared
 from reports.label_2n import published
 from reports.label_2n.criteria import DEFENCES, FOLDS, STRONG, steps
-from reports.label_2n.numbers import Measured
+from reports.label_2n.numbers import HALF, Measured
 from reports.writing import number, spread, summary, table
 
 NAMES = {
@@ -43,7 +43,7 @@ def more(measured: Measured) -> Iterator[str]:
     """Give the tests over the folds, what the filter keeps, and the ratios that the theory asks for."""
     yield _differences(measured, 6, "accuracy after filtering, half of the images perturbed", "mixed")
     yield _differences(measured, 7, "filtered transferability, mean over ε", "curve")
-    yield _kept(measured)
+    yield kept(measured)
     yield _ratios(measured)
 
 
@@ -137,16 +137,18 @@ def _number(value: float) -> str:
     return number(None if math.isnan(value) else value)
 
 
-def _kept(measured: Measured) -> str:
+def kept(measured: Measured) -> str:
+    """Return what the filter keeps at its threshold, which is 0.5 where a row names no other."""
     cells = {
         s: [
+            [float(HALF) if math.isnan(limit) else limit for limit in measured.folds(s, "clean", "limit")],
             measured.folds(s, "clean", "kept"),
             *(measured.folds(s, "curve", "kept", strength) for strength in KEPT),
             *(measured.folds(s, "curve", "detection_auc", strength) for strength in ("0.02", "0.1")),
         ]
         for s in systems(measured)
     }
-    heads = ["kept, clean", *(f"kept, ε {e}" for e in KEPT), "AUC, ε 0.02", "AUC, ε 0.1"]
+    heads = ["threshold", "kept, clean", *(f"kept, ε {e}" for e in KEPT), "AUC, ε 0.02", "AUC, ε 0.1"]
     return (
         "## What the filter keeps and tells\n\nAccuracy after filtering means nothing where nothing is kept. Share of "
         "clean and of perturbed images that pass, examples made on the substitute; area under the detector's ROC curve."
