@@ -13,6 +13,11 @@ from tabulate import tabulate
 
 from robustness.errors import RobustnessError
 
+ANOTHER_PROCESSOR = (
+    "**Another processor trains another net**: its arithmetic differs in the last bits, and training amplifies them, "
+    "so its numbers differ as those of another seed do."
+)
+
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Write a Markdown table; cells stand as they are given."""

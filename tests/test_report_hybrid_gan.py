@@ -17,8 +17,10 @@ from reports.hybrid_gan import built, data, measure, page, parts, protocol
 from reports.hybrid_gan import pairs as twins
 from reports.hybrid_gan.__main__ import main
 from reports.hybrid_gan.criteria import CLAIMS, Found, verdicts
-from reports.hybrid_gan.protocol import CLASSIFIERS, NETWORKS, SCALES
+from reports.hybrid_gan.protocol import CLASSIFIERS, SCALES, TARGETS
+from reports.hybrid_gan.published import contradictions, printed
 from reports.hybrid_gan.streams import drawn
+from reports.hybrid_gan.summary import short
 from reports.rows import unpacked
 from reports.writing import inserted
 from robustness import engines
@@ -45,7 +47,7 @@ def numbers(detect=None, target=None, best="resnet50", loses=None, clean=None, g
         }  # fmt: skip
 
     rows = []
-    for name in NETWORKS:
+    for name in TARGETS:
         for strength, accuracy in (("0.05", 0.5), ("0.1", (target or {}).get(name, 0.1)), ("0.2", 0.0)):
             rows.append(row(f"target-{name}", "targets", accuracy, "own", strength))
     for name in CLASSIFIERS:
@@ -211,6 +213,67 @@ def test_every_card_can_be_read(tmp_path):
     assert {"own", "fgsm", "noise", "anew"} == set(judged["cifar10-classify-vgg19_bn@real"]["sweeps"])
 
 
+def test_targets_and_networks_are_the_paper_s():
+    """ResNet-50 is trained on the set, with its own stem, and is no target. Catches: a width of another network."""
+    full = SCALES["full"]
+    targets = protocol.targets("cifar10", full, data.TARGETS)
+    assert [name.removeprefix("cifar10-target-") for name in targets] == list(TARGETS)
+    assert "resnet50" not in TARGETS
+    assert {table["model"]["factory"] for table in targets.values()} == {
+        "models.cifar_targets:resnet56",
+        "models.vgg:vgg",
+        "models.cifar_targets:mobilenet_x1_4",
+        "models.cifar_targets:shufflenet_x2",
+        "models.repvgg:repvgg",
+    }
+    trained = protocol.trained("cifar10", full, data.HYBRID, data.REAL)
+    for table in (*targets.values(), *trained.values()):
+        assert table["model"]["arguments"]["width"] == 1
+    assert trained["cifar10-classify-resnet50"]["model"]["arguments"]["stem"] == "imagenet"
+    judged = dict(protocol.attacked(trained, "cifar10", data.HYBRID, data.REAL, full))
+    sources = {name: judged[f"cifar10-classify-{name}@real"]["sweeps"]["own"]["source"] for name in CLASSIFIERS}
+    assert sources["resnet50"] == "cifar10-target-resnet56.toml"
+    assert sources["repvgg_a2"] == "cifar10-target-repvgg_a2.toml"
+
+
+def test_the_text_s_contradictions_follow_from_its_numbers():
+    """Counted here. Catches: a cell that fits its images called impossible, or the one that fits none missed."""
+    said = list(contradictions())
+    for name, cells in printed()["streams"].items():
+        for images, (_, adversarial) in zip((300, 500, 1000), cells, strict=True):
+            possible = {f"{100 * count / images:.2f}" for count in range(images + 1)}
+            assert (f"{adversarial:.2f}" in possible) == (not (name == "vgg19_bn" and images == 500))
+    assert sum("no whole number of 500 images" in sentence for sentence in said) == 1
+    words = ("79,249 real images", "67:16:16", "ShuffleNetV2 ×2.0 has 95.90", "96.4 in the text", "91.91 in the text")
+    assert all(sum(word in sentence for sentence in said) == 1 for word in words)
+
+
+def test_a_result_with_other_targets_says_so():
+    (committed,) = folds.results(OUTPUT, "hybrid_gan")
+    text = page.body([committed])
+    assert "**Measured with the targets of an earlier reading**: VGG19_bn, ShuffleNetV2 ×1.0" in text
+    new = {**committed, "rows": [], "networks": protocol.TITLES}
+    rows = numbers()[0]
+    assert "earlier reading" not in short(new, Found("cifar10", rows, []), [])
+
+
+def test_streams_of_both_heads_stand_on_the_page():
+    """Catches: detectors' streams measured and not shown; published numbers beside one head alone."""
+    (committed,) = folds.results(OUTPUT, "hybrid_gan")
+    section = page.body([committed]).partition("contaminated streams\n\n")[2].partition("\n## ")[0]
+    for head, title in page.HEAD_TITLES.items():
+        for stream in committed["streams"]:
+            if stream["model"] == f"cifar10-{head}-repvgg_a2":
+                row = next(
+                    line
+                    for line in section.splitlines()
+                    if "RepVGG_a2" in line and title in line and f"| {stream['share']:.0%} " in line
+                )
+                assert f"{stream['mean_adversarial']:.4f} [" in row
+                assert f"{stream['mean_real']:.4f} [" in row
+    assert section.count("0.9509") == 4  # printed for 3 and for 5 %, beside two heads
+
+
 def test_a_page_without_results_says_so():
     assert page.body([]) == "Nothing has been measured yet.\n"
 
@@ -299,13 +362,13 @@ def test_numbers_are_those_of_the_evidence_by_kind(run):
 
 def test_every_sweep_has_its_rows_and_the_generators_differ(run):
     cells = {(row["model"], row["images"], row["sweep"]) for row in unpacked(run[2])}
-    for name in NETWORKS:
+    for name in TARGETS:
         assert {(f"digits-target-{name}", "targets", sweep) for sweep in ("clean", "own", "another", "fgsm")} <= cells
     for name, kind, sweep in itertools.product(CLASSIFIERS, ("classify", "clean"), ("clean", "noise", *SWEEPS)):
         assert (f"digits-{kind}-{name}", "real", sweep) in cells
     same = [
         np.array_equal(*(evidence(run, f"digits-target-{name}@targets:{sweep}").snr for sweep in ("own", "another")))
-        for name in NETWORKS
+        for name in TARGETS
     ]
     assert not any(same)
 
@@ -320,7 +383,7 @@ def test_the_page_says_how_much_more_accurate_a_network_is_than_its_twin(run):
         ]
         due = [np.subtract(*((of.predictions == of.labels).mean() for of in pair)) for pair in every]
         assert [float(cell) for cell in line.split("|")[3:-1]] == pytest.approx(due, abs=1e-4)
-        assert name in line
+        assert protocol.TITLES[name] in line
 
 
 def test_the_set_is_written_as_pictures_too(run):

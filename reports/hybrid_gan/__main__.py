@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reports import commands, folds, running
-from reports.hybrid_gan import building, built, data, measure, page, parts, protocol
+from reports.hybrid_gan import building, built, data, measure, page, parts, protocol, summary
 from reports.strips import draw
 from robustness import output
 
@@ -72,6 +72,7 @@ def render(output: Path) -> list[Path]:
     for result in results:
         print(f"{result['source']}, {result['scale']}: {page.summary(result)}")
     written = [draw(result["strips"], figures / page.figure(result), "") for result in results if result["strips"]]
+    written += [summary.draw(page.found(result), figures / page.figure(result, "curves")) for result in results]
     return [*written, commands.write_page("hybrid-gan.md", page.MODULE, page.body(results), output)]
 
 

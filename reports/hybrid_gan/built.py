@@ -86,7 +86,7 @@ def build(begun: Begun, harness: Harness, work: running.Work) -> Built:
 def write_probes(built: Built, network: str, harness: Harness) -> None:
     """Write what a detector is tested on beside the hybrid set, unless it is there."""
     begun = built.of
-    (own,) = (target for target in built.targets if target.name.endswith(f"-{network}"))
+    (own,) = (target for target in built.targets if target.name.endswith(f"-{protocol.attacked_as(network)}"))
     another = _target(begun.harness(harness, ANOTHER), built.cards[own.name], begun.scale)
     data.write_probes(begun.hidden("test"), own, another, EPSILON, begun.root / protocol.probes(network))
 

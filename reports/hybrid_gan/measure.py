@@ -66,6 +66,7 @@ def result(
         "scale": of.scale.name,
         "source": of.source,
         "seeds": [harness.seed],
+        "networks": dict(protocol.TITLES),
         "width": of.scale.width,
         "epochs": {name: protocol.epochs(of.scale, name) for name in protocol.NETWORKS},
         "hybrid": dict(built.counts),

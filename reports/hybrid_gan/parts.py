@@ -8,7 +8,7 @@ from pathlib import Path
 from reports import commands, folds
 from reports.hybrid_gan import building, data, protocol
 from reports.hybrid_gan.built import ANOTHER, EPSILON, Begun
-from reports.hybrid_gan.protocol import CLASSIFIERS, NETWORKS
+from reports.hybrid_gan.protocol import CLASSIFIERS
 from robustness.harness import Harness
 from robustness.sources import file_hash
 
@@ -25,7 +25,7 @@ def parts(source: str) -> dict[str, list[str]]:
     (['targets', 'vgg19_bn'], ['cifar10-classify-vgg19_bn', 'cifar10-clean-vgg19_bn'])
     """
     return {
-        TARGETS: [f"{source}-target-{name}" for name in NETWORKS],
+        TARGETS: [f"{source}-target-{name}" for name in protocol.TARGETS],
         **{name: [f"{source}-classify-{name}", f"{source}-clean-{name}"] for name in CLASSIFIERS},
         **{f"detect-{name}": [f"{source}-detect-{name}"] for name in CLASSIFIERS},
     }

@@ -16,14 +16,27 @@ VALIDATION, TEST = 500, 500
 HELD_OUT = 10 * VALIDATION / (sum(COUNTS.values()) + 10 * VALIDATION)
 """The share of a set by which the epoch is chosen, so that the rest is table 1's."""
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "resnet56": ("models.cifar_targets:resnet56", {}),
     "vgg19_bn": ("models.vgg:vgg", {"depth": 19}),
-    "shufflenet": ("models.large:shufflenet", {}),
+    "mobilenet": ("models.cifar_targets:mobilenet_x1_4", {}),
+    "shufflenet": ("models.cifar_targets:shufflenet_x2", {}),
     "repvgg_a2": ("models.repvgg:repvgg", {}),
-    "resnet50": ("models.large:resnet50", {}),
-    "mobilenet": ("models.large:mobilenet", {}),
+    # The paper keeps the stem with a 7x7 convolution of stride 2; `stem = "small"` is the one usual at 32x32.
+    "resnet50": ("models.large:resnet50", {"stem": "imagenet"}),
 }
-"""The paper's four, and a fifth target of ours."""
+TITLES = {
+    "resnet56": "ResNet-56",
+    "vgg19_bn": "VGG19_bn",
+    "mobilenet": "MobileNetV2 ×1.4",
+    "shufflenet": "ShuffleNetV2 ×2.0",
+    "repvgg_a2": "RepVGG_a2",
+    "resnet50": "ResNet-50, 7×7 stem",
+}
+# The text says five and names three; the other two are those of public code of the same attack.
+TARGETS = ("resnet56", "vgg19_bn", "mobilenet", "shufflenet", "repvgg_a2")
 CLASSIFIERS = ("vgg19_bn", "shufflenet", "repvgg_a2", "resnet50")
+# ResNet-50 is no target, so the generator that it meets is that of the other residual network.
+ATTACKED_AS = {"resnet50": "resnet56"}
 HEADS = ("classify", "detect")
 STOPPED = {"vgg19_bn": 53}
 """Epochs after which a network's training ended, of 99."""
@@ -63,8 +76,18 @@ def epochs(scale: Scale, network: str) -> int:
 
 
 def targets(source: str, scale: Scale, file: str) -> dict[str, dict[str, Any]]:
-    """Give the cards of the five targets, trained on what the hybrid set leaves."""
-    return {f"{source}-target-{name}": _card(f"{source}-target-{name}", name, scale, file) for name in NETWORKS}
+    """Return the cards of the five targets, trained on what the hybrid set leaves."""
+    return {f"{source}-target-{name}": _card(f"{source}-target-{name}", name, scale, file) for name in TARGETS}
+
+
+def attacked_as(network: str) -> str:
+    """
+    Return the target whose generator a network meets.
+
+    >>> attacked_as("vgg19_bn"), attacked_as("resnet50")
+    ('vgg19_bn', 'resnet56')
+    """
+    return ATTACKED_AS.get(network, network)
 
 
 SOURCE = "train_source"
@@ -88,16 +111,16 @@ def attacked(
     """
     Give each model on the hybrid set's test images, and with the sweeps that it is judged by on the real ones alone.
 
-    ``own`` is the generator that the hybrid set was made with, fitted to the target of the same architecture; ``anew``
-    one that is fitted to the swept model itself. A detector is tested on images that were made before (`probes`): its
-    own labels say nothing to an attack on classes.
+    ``own`` is the generator that the hybrid set was made with, fitted to the target of the same architecture
+    (`attacked_as`); ``anew`` one that is fitted to the swept model itself. A detector is tested on images that were
+    made before (`probes`): its own labels say nothing to an attack on classes.
     """
     for name, table in cards.items():
         head, network = name.split("-")[1:]
         if head == "detect":
             yield from _detecting(name, table, network, hybrid)
             continue
-        target = f"{source}-target-{network}.toml"
+        target = f"{source}-target-{attacked_as(network)}.toml"
         gan = {"kind": "conditional-gan", **scale.generator, "strengths": EPSILONS}
         sweeps: dict[str, Any] = {
             "own": {**gan, "source": target},
