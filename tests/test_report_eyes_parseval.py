@@ -13,7 +13,7 @@ from reports import folds, strips
 from reports.commands import DOCS, OUTPUT, RUNS
 from reports.eyes_parseval import page, protocol
 from reports.eyes_parseval.__main__ import main
-from reports.eyes_parseval.criteria import CLAIMS, drops, published
+from reports.eyes_parseval.criteria import CLAIMS, clean_is_better, drops, published
 from reports.rows import Measured, unpacked
 from robustness import cards
 from robustness.evidence import Evidence
@@ -110,7 +110,7 @@ def test_strips_are_images_of_the_evidence(run):
 
 def test_every_system_has_its_rows_and_the_defended_ones_their_twin_s(run):
     rows = unpacked(result(run))
-    systems = [*protocol.SYSTEMS, "wrn+fgsm-0.03-100", "wrn+noise-0.03-100"]
+    systems = [*protocol.SYSTEMS, *protocol.DENSE, "wrn+fgsm-0.03-100", "wrn+noise-0.03-100"]
     assert {row["system"] for row in rows} == set(systems)
     for system in systems:
         sweeps = {row["sweep"] for row in rows if row["system"] == system}
@@ -178,7 +178,9 @@ def rows_as_published(order=protocol.SYSTEMS, noise=0.002, folds=10, seed=0, **c
     """
     drawn = np.random.default_rng(seed)
     there = page.printed()
-    for fold, (system, like) in itertools.product(range(folds), zip(protocol.SYSTEMS, order, strict=True)):
+    pairs = itertools.product(range(folds), zip(protocol.SYSTEMS, order, strict=True))
+    connected = itertools.product(range(folds), zip(protocol.DENSE, ("wrn", "parseval"), strict=True))
+    for fold, (system, like) in (*pairs, *connected):
         about = {"source": "eyes", "fold": fold, "system": system, "images": "fold"}
         yield {
             **about,
@@ -207,6 +209,7 @@ def outcomes(rows, source="eyes", scale="full"):
 
 
 RESIDUAL, PARSEVAL, RESIDUAL_ITSELF, PARSEVAL_ITSELF, FGSM, NOISE, CLEAN, CHEAP, CNN, CNN_ITSELF, *STORED = range(12)
+BETTER, CONNECTED = 12, 13
 
 
 def test_the_published_numbers_reproduce_the_claims():
@@ -225,12 +228,58 @@ def test_the_published_numbers_reproduce_the_claims():
         ({"fgsm_snr": {"cnn-orth": -0.2}}, [CNN_ITSELF]),
         ({"stored": {"fgsm": -0.1}}, [STORED[0]]),
         ({"stored": {"noise": -0.1}}, [STORED[1]]),
+        ({"fgsm_snr": {"wrn": 0.31}}, [RESIDUAL, RESIDUAL_ITSELF, FGSM, BETTER]),
+        ({"fgsm_snr": {"dense-parseval": -0.3}}, [CONNECTED]),
     ],
 )
 def test_each_claim_depends_on_its_own_numbers(changed, broken):
     """Who attacks whom, FGSM or noise, one system at a time. Catches: another sweep's numbers, the other twin's."""
     found = outcomes(rows_as_published(**changed))
     assert [place for place, outcome in enumerate(found) if outcome == "not reproduced"] == broken
+
+
+def test_the_fully_connected_networks_wait_for_their_numbers():
+    """Catches: a result that was made before they were in the protocol, called not reproduced."""
+    rows = [row for row in rows_as_published() if row["system"] not in protocol.DENSE]
+    found = outcomes(rows)
+    assert found[CONNECTED] == "not measured yet"
+    assert set(found[:CONNECTED]) == {"reproduced"}
+
+
+def test_clean_must_be_better_under_every_strength():
+    """A tie under a weak attack is no counterexample, one under the strongest is. Catches: means over the strengths."""
+    about = {"source": "eyes", "fold": 0, "system": "wrn", "images": "fold"}
+    clean = {**about, "sweep": "clean", "strength": "0", "accuracy": 0.7}
+
+    def outcome(weak, strong):
+        cells = [("0.001", weak), ("0.03", strong)]
+        rows = [clean, *({**about, "sweep": "fgsm", "strength": e, "accuracy": value} for e, value in cells)]
+        rows = [{**row, "fold": fold} for row in rows for fold in range(3)]
+        return clean_is_better(Measured("eyes", rows, "short")).outcome
+
+    assert outcome(0.7, 0.5) == "reproduced"
+    assert outcome(0.71, 0.5) == "not reproduced"
+    assert outcome(0.7, 0.7) == "not reproduced"
+    assert outcome(None, 0.5) == "not reproduced"
+
+
+def test_natural_changes_are_shown_or_said_to_be_missing():
+    """Catches: a sweep without a table, strengths in the wrong column, silence about what was not measured."""
+    rows = list(rows_as_published(folds=3))
+    assert "Not measured yet: no result here has brightness" in page._natural(Measured("eyes", rows))
+    about = {"source": "eyes", "system": "cnn", "images": "fold", "sweep": "rotation"}
+    strengths = [f"{value:g}" for value in protocol.NATURAL["rotation"]]
+    more = [
+        {**about, "fold": fold, "strength": name, "accuracy": 0.6 - 0.1 * place}
+        for fold in range(3)
+        for place, name in enumerate(strengths)
+    ]
+    shown = page._natural(Measured("eyes", rows + more))
+    (line,) = (line for line in shown.splitlines() if line.startswith("| CNN ") and "rotation" in line)
+    assert [cell.split()[0] for cell in line.split("|")[3:6]] == ["0.600", "0.500", "0.400"]
+    cards = protocol.cards("eyes", protocol.SCALES["short"], range(1))
+    for system in (*protocol.SYSTEMS, *protocol.DENSE):
+        assert set(protocol.NATURAL) <= set(cards[f"eyes-0-{system}"]["sweeps"])
 
 
 def test_permuted_systems_do_not():
@@ -281,7 +330,7 @@ def test_the_whole_grid_is_twenty_cells_of_two_kinds():
     tables = protocol.cards("eyes", protocol.whole(protocol.SCALES["short"]))
     made = [name for name in tables if "+" in name]
     assert len(made) == 3 * 20 * 2
-    assert len(tables) == 10 * 8 + len(made)
+    assert len(tables) == 10 * (8 + 2) + len(made)
     assert len([name for name in protocol.cards("eyes", protocol.SCALES["short"]) if "+" in name]) == 3 * 4 * 2
 
 

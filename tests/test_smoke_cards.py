@@ -19,7 +19,7 @@ from robustness.store import Store
 MODELS = Path(__file__).parents[1] / "models"
 SMOKE = {card.name: card for card in map(cards.load, sorted(MODELS.glob("*.toml"))) if card.file.scale == "smoke"}
 # Networks without a card: the smoke runs of their reports train them.
-TRIED = ("models.cifar_targets",)
+TRIED = ("models.cifar_targets", "models.dense")
 PARSEVAL = ["digits-parseval", "digits-parseval-adv"]
 
 

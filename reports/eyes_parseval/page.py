@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from reports.comparing import compared
 from reports.eyes_parseval import figures
 from reports.eyes_parseval.criteria import CLAIMS, drops, published
-from reports.eyes_parseval.protocol import EPSILONS, EXAMPLES, SHARES, SYSTEMS, TWINS, augmented
+from reports.eyes_parseval.protocol import DENSE, EPSILONS, EXAMPLES, NATURAL, SHARES, SYSTEMS, TWINS, augmented
+from reports.eyes_parseval.published import NAMES, printed
+from reports.eyes_parseval.summary import short
 from reports.rows import Measured, unpacked
 from reports.verdicts import counted, listed
 from reports.writing import number, seeds, spread, summary, table
-from robustness import files
 
 MODULE = "reports.eyes_parseval"
-NAMES = {
-    "parseval": "Parseval", "wrn": "ResNet (WRN-16-1)", "parseval-adv": "Parseval, adversarial",
-    "wrn-adv": "ResNet, adversarial", "cnn": "CNN", "cnn-wd": "CNN, weight decay",
-    "cnn-wd-adv": "CNN, weight decay + adversarial", "cnn-orth": "CNN, orthogonality",
-}  # fmt: skip
 Result = Mapping[str, Any]
-
-
-@cache
-def printed() -> Mapping[str, Any]:
-    """Read what was published."""
-    file = Path(__file__).parents[1] / "published" / "eyes_parseval.toml"
-    return files.parse_toml(file.read_bytes())
 
 
 def measured(result: Result) -> Measured:
@@ -52,8 +39,12 @@ def verdicts(result: Result) -> str:
 
 def _parts(result: Result, images: str) -> Iterator[str]:
     numbers, title = measured(result), result["source"]
-    parts = [_what(result), _claims(numbers), _accuracy(numbers), _lost(numbers), _sizes(numbers), _beside(numbers)]
-    parts += [_approach(numbers), _figures(result, images), _origin(result)]
+    judged = [decide(numbers) for decide in CLAIMS]
+    first, *others = figures.names(result["source"], result["scale"]).items()
+    parts = [short(result, numbers, judged), _shown([first], images), _what(result)]
+    parts += [f"## the report's claims\n\n{listed(judged)}", _accuracy(numbers), _lost(numbers), _sizes(numbers)]
+    parts += [_beside(numbers), _natural(numbers), _approach(numbers)]
+    parts += ["## further figures\n\n" + _shown(others, images), _origin(result)]
     return (part.replace("## ", f"## {title}: ", 1) for part in parts)
 
 
@@ -68,11 +59,6 @@ def _what(result: Result) -> str:
         "may be compared.\nNumbers are means "
         f"± standard deviations over the folds. {verdicts(result).capitalize()}."
     )
-
-
-def _claims(numbers: Measured) -> str:
-    verdicts = listed(decide(numbers) for decide in CLAIMS)
-    return f"## the report's claims\n\n{verdicts}"
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -176,9 +162,28 @@ def _folds_of(numbers: Measured, epsilon: str, share: float) -> int:
     return max(len(numbers.folds(augmented(kind, float(epsilon), share), "clean", "accuracy")) for kind in EXAMPLES)
 
 
-def _figures(result: Result, images: str) -> str:
-    shown = [f"![{what}]({images}{name})" for what, name in figures.names(result["source"], result["scale"]).items()]
-    return "## figures\n\nMeans of the folds; bars to the least and the largest.\n\n" + "\n\n".join(shown)
+def _natural(numbers: Measured) -> str:
+    """Return the accuracy under natural changes, the README's second aim."""
+    rows = [
+        [NAMES[system], kind, *(_spread(numbers.folds(system, kind, "accuracy", name)) for name in names), *fill]
+        for kind in NATURAL
+        if (names := numbers.strengths(kind))
+        for fill in [[""] * (max(map(len, NATURAL.values())) - len(names))]
+        for system in (*SYSTEMS, *DENSE)
+        if numbers.folds(system, "clean", "accuracy")
+    ]
+    head = "## natural changes\n\n"
+    if not rows:
+        return f"{head}Not measured yet: no result here has {', '.join(NATURAL)}, which the protocol now sweeps."
+    strengths = "; ".join(f"{kind} {', '.join(numbers.strengths(kind))}" for kind in NATURAL)
+    heads = ["model", "change", "weakest", *("" for _ in range(max(map(len, NATURAL.values())) - 1))]
+    return f"{head}Accuracy at the strengths in their order: {strengths}.\n\n" + table(heads, rows)
+
+
+def _shown(figures: Iterable[tuple[str, str]], images: str) -> str:
+    """Return links to figures, with what they show."""
+    links = "\n\n".join(f"![{what}]({images}{name})" for what, name in figures)
+    return f"{links}\n\nMeans of the folds; bars to the least and the largest."
 
 
 def _origin(result: Result) -> str:
