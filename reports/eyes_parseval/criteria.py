@@ -175,7 +175,7 @@ def clean_is_better(measured: Measured) -> Verdict:
             less += lost
             # Small ratios are strong, small ε weak.
             strongest += lost[:1] if sweep == "fgsm-snr" else lost[-1:]
-    found = {"cells": len(less), "better when attacked": sum(value < 0 for value in less)}
+    found: dict[str, float] = {"cells": len(less), "better when attacked": sum(value < 0 for value in less)}
     found |= {"least loss": min(less, default=math.nan), "at the strongest": min(strongest, default=math.nan)}
     holds = found["least loss"] >= 0 and found["at the strongest"] > 0
     return _decided(measured, "clean is always better than attacked, with stored examples too", found, holds)
