@@ -5,6 +5,7 @@ import json
 import pytest
 
 from reports.commands import OUTPUT
+from reports.verdicts import JUDGED
 
 FILES = sorted(OUTPUT.glob("*.json"))
 
@@ -23,7 +24,7 @@ def test_a_result_file_names_data_seeds_scale_device_and_versions(file):
     """Catches: a report whose numbers cannot be attributed, such as one that leaves out its seeds."""
     result = json.loads(file.read_text(encoding="utf-8"))
     origin = result["provenance"]
-    assert result["scale"] in ("smoke", "short", "full")
+    assert result["scale"] in {"smoke", *JUDGED}
     sets = list(data_sets(origin["data"]))
     assert sets
     assert all(of["name"] and of["n"] > 0 and of["fingerprint"] for of in sets)
