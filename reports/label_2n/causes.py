@@ -126,6 +126,7 @@ def measured(source: str, scale: protocol.Scale, harness: Harness, work: running
     rows, evidence = {}, {}
     for variant in protocol.VARIANTS:
         table = {**every[f"{source}-0-{variant}"], "name": f"{source}-0-{variant}@why", "sweeps": {"curve": curve}}
+        table["data"] = {**table["data"], **scale.held_out}
         (card,) = commands.loaded({table["name"]: table}, folder).values()
         running.say(card.name)
         told = harness.evidence(card, "curve")

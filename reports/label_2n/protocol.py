@@ -108,8 +108,15 @@ class Scale:
     """Trainings of each fold, from the seeds 0, 1, …"""
     beside: bool = True
     """Whether a second detector is trained on examples of the model that it stands beside."""
+    tested: int | None = None
+    """Held-out images of a fold that systems are tested on; None: all of them."""
     behind: bool = True
     """Whether CDAEC's classifier is trained on the autoencoder's output; if not, it is the undefended network's."""
+
+    @property
+    def held_out(self) -> dict[str, Any]:
+        """What a card's ``[data]`` says of the held-out images, beside the split."""
+        return {} if self.tested is None else {"tested": self.tested}
 
     @property
     def runs(self) -> list[tuple[int, int]]:
@@ -120,7 +127,7 @@ class Scale:
 SCALES = {
     "smoke": Scale(
         "smoke", 0.5, 2, {"epochs": 3, "learning_rate": 0.02, "batch_size": 32},
-        sparse={"count": 200, "features": 3, "epochs": 3, "clean_epochs": 2}, few=40, steps=3,
+        sparse={"count": 200, "features": 3, "epochs": 3, "clean_epochs": 2}, few=20, steps=3, tested=300,
     ),
     "short": Scale(
         "short", 0.125, 3, {"epochs": 8, "learning_rate": 0.02, "warmup": 0.25}, shifts=False,
@@ -267,7 +274,7 @@ def evaluated(trained: Mapping[str, Mapping[str, Any]], source: str, scale: Scal
         box = {"kind": "fgsm", "source": f"{source}-substitute.toml"}
         mixed = {"mixed": {**box, "strengths": [MIXED]}}
         for suffix, data, sweeps in (
-            ("@fold", {}, {"curve": {**box, "strengths": CURVE}, **mixed}),
+            ("@fold", scale.held_out, {"curve": {**box, "strengths": CURVE}, **mixed}),
             ("@official", {"test": "given"}, mixed),
             ("@few", {"tested": scale.few}, _white(scale.steps, sparse=system.startswith("null"))),
         ):
