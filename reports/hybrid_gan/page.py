@@ -14,7 +14,7 @@ from reports.hybrid_gan.protocol import CLASSIFIERS, HEADS, STREAMS
 from reports.hybrid_gan.published import contradictions, printed
 from reports.hybrid_gan.summary import short
 from reports.rows import unpacked
-from reports.verdicts import counted, listed
+from reports.verdicts import Verdict, counted, listed
 from reports.writing import number, seeds, table
 
 MODULE = "reports.hybrid_gan"
@@ -49,23 +49,27 @@ def body(results: Sequence[Result], images: str = "figures/") -> str:
     return "\n\n".join(part for result in results for part in _parts(result, images)) + "\n"
 
 
+def judged(result: Result) -> list[Verdict]:
+    """Return the verdicts on all claims."""
+    return verdicts(found(result), _missing(result))
+
+
 def summary(result: Result) -> str:
     """Count what came of the claims, and name the parts that are not there yet."""
-    missing = _missing(result)
-    told = counted(verdicts(found(result), missing))
+    missing, told = _missing(result), counted(judged(result))
     return f"{told}; parts not measured yet: {', '.join(missing)}" if missing else told
 
 
 def _parts(result: Result, images: str) -> Iterator[str]:
-    numbers, judged = found(result), verdicts(found(result), _missing(result))
+    numbers, outcomes = found(result), judged(result)
     every = [
-        short(result, numbers, judged),
+        short(result, numbers, outcomes),
         f"![accuracy over k]({images}{figure(result, 'curves')})\n\nLeft the generators that the set was made with, "
         "right generators fitted to each network itself; solid lines were trained on the hybrid set, dashed ones on "
         "its real half.",
         *_strips(result, images),
         _what(result),
-        f"## the paper's claims\n\n{listed(judged)}",
+        f"## the paper's claims\n\n{listed(outcomes)}",
         "## where the text contradicts itself\n\n" + "\n".join(f"- {said}" for said in contradictions()),
         _targets(numbers),
         _trained(numbers, result),
