@@ -207,22 +207,20 @@ class Step(NamedTuple):
 
 def steps(measured: Measured, system: str) -> Iterator[Step]:
     """Give every step of a system's curve, from the first ε on, where its numbers are there."""
-    for before, now in itertools.pairwise(measured.strengths("curve")):
-
-        def at(metric: str, *, then: tuple[str, str] = (before, now)) -> tuple[float, float]:
-            return tuple(measured.mean(system, "curve", metric, name) for name in then)  # type: ignore[return-value]
-
-        whole, attacked, missed = at("half_accuracy_filtered"), at("accuracy"), at("kept")
+    for pair in itertools.pairwise(measured.strengths("curve")):
+        whole, attacked, missed = (
+            [measured.mean(system, "curve", metric, strength) for strength in pair]
+            for metric in ("half_accuracy_filtered", "accuracy", "kept")
+        )
         if not all(map(math.isfinite, (*whole, *attacked, *missed))):
             continue
-        reached = theory.stays(whole[0], *attacked, *missed)
-        alike = whole[0] == attacked[1]
+        solvable = attacked[0] and abs(whole[0] - attacked[1]) > 1e-9  # else the formula divides by 0
         yield Step(
-            now,
+            pair[1],
             attacked[1] / attacked[0] if attacked[0] else math.nan,
-            math.nan if alike or not attacked[0] else theory.constant_ratio(whole[0], *attacked),
+            theory.constant_ratio(whole[0], attacked[0], attacked[1]) if solvable else math.nan,
             missed[1] / missed[0] if missed[0] else math.nan,
-            reached,
+            theory.stays(whole[0], attacked[0], attacked[1], missed[0], missed[1]),
             whole[1] - whole[0],
         )
 
