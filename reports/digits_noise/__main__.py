@@ -3,9 +3,9 @@ The paper digits-noise rebuilt: train, sweep, and write its tables with the publ
 
     python -m reports.digits_noise
 
-trains the paper's classifier for seeds 0 to 4 with 1, 5 and 10 epochs (what the store holds is not trained again),
-sweeps each over the noise amplitudes, and writes ``digits_noise.json``, the Markdown made from it alone, and the
-tables in ``docs/papers/digits-noise.md``.
+trains the paper's classifier for seeds 0 to 9, two kinds of initial weights, and 1, 5 and 10 epochs (what the store
+holds is not trained again), sweeps each over the noise amplitudes, and writes ``digits_noise.json``, the Markdown made
+from it alone, and the tables and figures of ``docs/papers/digits-noise.md``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reports.digits_noise import page
+from reports.digits_noise import figures, page
 from reports.digits_noise.run import CARD, EPOCHS, SEEDS, measure, scale
 from reports.writing import dumped, inserted
 from robustness import cards, hardware, output
@@ -47,9 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = json.loads((output / "digits_noise.json").read_text(encoding="utf-8"))
         (output / "digits_noise.md").write_text(page.report(result), encoding="utf-8")
         if output.resolve() == OUTPUT:
-            DOCS.write_text(
-                inserted(DOCS.read_text(encoding="utf-8"), "reports.digits_noise", page.body(result)), encoding="utf-8"
-            )
+            figures.draw(result, DOCS.parent / "figures")
+            body = page.body(result, "figures")
+            DOCS.write_text(inserted(DOCS.read_text(encoding="utf-8"), page.MODULE, body), encoding="utf-8")
     except (RobustnessError, OSError) as error:
         _say(f"error: {error}")
         return 2
@@ -73,8 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m reports.digits_noise", description=(__doc__ or "").split("\n")[1])
     parser.add_argument("--data", metavar="DIR", help="data root (ROBUSTNESS_DATA, else the user's cache)")
     parser.add_argument("--store", metavar="DIR", help="weights and evidence (ROBUSTNESS_STORE, else the user's cache)")
-    parser.add_argument("--seeds", type=lambda text: integers(text, 0), default=SEEDS, help="default 0,1,2,3,4")
-    parser.add_argument("--epochs", type=integers, default=EPOCHS, help="default 1,5,10; the last is swept thrice")
+    parser.add_argument("--seeds", type=lambda text: integers(text, 0), default=SEEDS, help="default 0 to 9")
+    parser.add_argument(
+        "--epochs", type=integers, default=EPOCHS, help="default 1,5,10; the last is swept in every reading"
+    )
     parser.add_argument(
         "--workers", type=integer, default=hardware.cores(), help="trainings at once (default: the cores)"
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from reports.digits_noise import criteria, published
+from reports.digits_noise.figures import FIGURES
+from reports.digits_noise.numbers import INITIAL_WEIGHTS, NAMES
 from reports.digits_noise.tables import Result, sections
 from reports.verdicts import listed
 from reports.writing import table
@@ -24,20 +26,27 @@ def report(result: Result) -> str:
 
 
 def verdict(result: Result) -> str:
-    """Say how far the mean curve lies from table 5 and whether that is near enough; only a full run is judged."""
-    distance = result["tables"]["distance"]
-    found, limit = distance["bounded"]["of_mean"], distance["limit"]
-    if result["scale"] != "full":
-        return f"Scale {result['scale']}: not judged against table 5 (mean distance {found:.4f})"
-    return (
-        f"Mean distance to table 5: {found:.4f}; at most {limit:g} is asked: {'held' if found <= limit else 'NOT held'}"
-    )
+    """Say how far the mean curves lie from table 5 and whether that is near enough; only a full run is judged."""
+    said = []
+    for initial in INITIAL_WEIGHTS:
+        distance = result["tables"]["initial"][initial]["distance"]
+        found, limit = distance["of_mean"], distance["limit"]
+        judged = f", at most {limit:g} is asked: {'held' if found <= limit else 'NOT held'}"
+        said.append(
+            f"{found:.4f} with {NAMES[initial]} initial weights" + (judged if result["scale"] == "full" else "")
+        )
+    unless = "" if result["scale"] == "full" else f"Scale {result['scale']}: not judged against table 5. "
+    return f"{unless}Mean distance to table 5: {'; '.join(said)}"
 
 
-def body(result: Result) -> str:
-    """Give everything but the title."""
-    parts = [_what(result), *_doubts(result), _claims(result), *sections(result), _contradictions(), _origin(result)]
-    return "\n\n".join(parts) + "\n"
+def body(result: Result, figures: str | None = None) -> str:
+    """Return everything but the title; ``figures`` is where the page finds its figures, if it has any."""
+    parts = [_what(result), *(_figures(figures) if figures else []), *_doubts(result), _claims(result)]
+    return "\n\n".join([*parts, *sections(result), _contradictions(), _origin(result)]) + "\n"
+
+
+def _figures(folder: str) -> list[str]:
+    return [f"![{words}]({folder}/{name})\n\n*{words}*" for name, words in FIGURES.items()]
 
 
 def _what(result: Result) -> str:
@@ -46,8 +55,9 @@ def _what(result: Result) -> str:
     each = f", {per_class.pop():,} a class" if len(per_class) == 1 else ""
     return (
         f"{SCALES[result['scale']]}\n{told['model']['name']} tested on {data['n']:,} images ({data['name']}{each}), "
-        f"trained on {data['trained_on']['n']:,} others with seeds {', '.join(map(str, told['seeds']))}.\nNumbers of "
-        f"several seeds are mean ± standard deviation.\n\n**{verdict(result)}.**"
+        f"trained on {data['trained_on']['n']:,} others with seeds {', '.join(map(str, told['seeds']))}\nand two kinds "
+        "of initial weights. Numbers of several seeds are mean ± standard deviation. Another processor trains other "
+        f"networks\nfrom the same seeds.\n\n**{verdict(result)}.**"
     )
 
 
@@ -58,7 +68,12 @@ def _doubts(result: Result) -> list[str]:
 
 
 def _claims(result: Result) -> str:
-    return f"## What the paper says, and what came of it\n\n{listed(criteria.verdicts(result))}"
+    every = [
+        verdict._replace(claim=f"{verdict.claim} ({NAMES[initial]} initial weights)")
+        for pair in zip(*(criteria.verdicts(result, initial) for initial in INITIAL_WEIGHTS), strict=True)
+        for initial, verdict in zip(INITIAL_WEIGHTS, pair, strict=True)
+    ]
+    return "## What the paper says, and what came of it\n\n" + listed(every)
 
 
 def _contradictions() -> str:
@@ -73,7 +88,13 @@ def _origin(result: Result) -> str:
     swept = [part for sweep in result["sweeps"] for part in sweep["evidence"].values()]
     fresh = sum(part["in_this_run"] for part in swept)
     rows = [
-        [t["epochs"], t["seed"], "–" if t["seconds"] is None else f"{t['seconds']:.0f} s", t["weights"][:12]]
+        [
+            t["initial"],
+            t["epochs"],
+            t["seed"],
+            "–" if t["seconds"] is None else f"{t['seconds']:.0f} s",
+            t["weights"][:12],
+        ]
         for t in result["trainings"]
     ]
     return (
@@ -84,4 +105,4 @@ def _origin(result: Result) -> str:
         f"{len(swept)} pieces of evidence made in this run, the others found in the store).\nImages to test on "
         f"`{data['fingerprint'][:12]}`, to train on `{data['trained_on']['fingerprint'][:12]}`. The result file holds "
         "every confusion matrix, and key and digest of all evidence.\n\n"
-    ) + table(["epochs", "seed", "training", "weights"], rows)
+    ) + table(["initial weights", "epochs", "seed", "training", "weights"], rows)

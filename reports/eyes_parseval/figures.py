@@ -53,7 +53,7 @@ def draw(result: Mapping[str, Any], folder: Path) -> list[Path]:
             figure.legend(*left.get_legend_handles_labels(), loc="outside right center", frameon=False)
             made.append(folder / name)
             figure.savefig(made[-1], format="svg", metadata={"Date": None})
-    return [*made, draw_strips(result["strips"], folder / strips, "dB")]
+    return [*made, draw_strips(result["strips"], folder / strips, "{} dB")]
 
 
 def _ratios(axes: Any, result: Mapping[str, Any], sweep: Callable[[str], str]) -> None:

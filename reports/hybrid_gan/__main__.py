@@ -71,7 +71,7 @@ def render(output: Path) -> list[Path]:
     figures = commands.pages(output) / "figures"
     for result in results:
         print(f"{result['source']}, {result['scale']}: {page.summary(result)}")
-    written = [draw(result["strips"], figures / page.figure(result), "") for result in results if result["strips"]]
+    written = [draw(result["strips"], figures / page.figure(result), "{}") for result in results if result["strips"]]
     written += [summary.draw(page.found(result), figures / page.figure(result, "curves")) for result in results]
     return [*written, commands.write_page("hybrid-gan.md", page.MODULE, page.body(results), output)]
 
