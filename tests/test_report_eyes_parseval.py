@@ -84,7 +84,8 @@ def test_curves_are_those_of_the_evidence(run):
         false_alarms, caught = np.array([*counted, (0, 0)]).T
         for at, rate in zip(np.logspace(-4, 0, 41), curve["rates"], strict=True):
             assert rate >= caught[false_alarms <= at + 1e-12].max() - 1e-4
-            assert rate <= caught[false_alarms >= at - 1e-12].min() + 1e-4
+            # At a rate that a threshold meets exactly the curve may rise: any point of the rise is on it.
+            assert rate <= caught[false_alarms > at + 1e-12].min(initial=1.0) + 1e-4
 
 
 def test_strips_are_images_of_the_evidence(run):

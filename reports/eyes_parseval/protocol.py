@@ -64,11 +64,24 @@ class Scale:
     """Of the CNN."""
     depth: int = 16
     grid: tuple[tuple[float, float], ...] = field(default=tuple(GRID))
+    natural: tuple[str, ...] = tuple(NATURAL)
+    tested: int | None = None
+    """Images that are tested of a fold; all if None."""
 
 
 SCALES = {
     "smoke": Scale(
-        "smoke", folds=2, augmented=1, epochs=2, period=1, k=0.25, width=0.25, depth=10, grid=((0.03, 1.0),)
+        "smoke",
+        folds=2,
+        augmented=1,
+        epochs=2,
+        period=1,
+        k=0.25,
+        width=0.25,
+        depth=10,
+        grid=((0.03, 1.0),),
+        natural=("rotation",),
+        tested=200,
     ),
     "short": Scale("short", folds=10, augmented=3, epochs=20, period=8),
     "full": Scale("full", folds=10, augmented=3, epochs=50, period=10),
@@ -159,17 +172,17 @@ def _card(
         "probabilities": True,
         "model": model,
         "recipe": {**recipe, "arguments": dict(plan), "starts": "by command"},
-        "data": {**about.data, "split": dict(split)},
-        "sweeps": dict(_sweeps(fold, system)),
+        "data": {**about.data, "split": dict(split), **({"tested": scale.tested} if scale.tested else {})},
+        "sweeps": dict(_sweeps(fold, system, scale)),
     }
 
 
-def _sweeps(fold: str, system: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _sweeps(fold: str, system: str, scale: Scale) -> Iterator[tuple[str, dict[str, Any]]]:
     """Return FGSM on the model itself and uniform noise by ratio and by ε, natural changes, the twin's examples."""
     for name, kind in (("fgsm", "fgsm"), ("noise", "uniform")):
         yield name, {"kind": kind, "unit": "std", "strengths": EPSILONS}
         yield f"{name}-snr", {"kind": kind, "unit": "snr-std", "strengths": RATIOS}
     if "+" not in system:
-        yield from ((kind, {"kind": kind, "strengths": strengths}) for kind, strengths in NATURAL.items())
+        yield from ((kind, {"kind": kind, "strengths": NATURAL[kind]}) for kind in scale.natural)
     if twin := TWINS.get(system):
         yield "twin-snr", {"kind": "fgsm", "unit": "snr-std", "strengths": RATIOS, "source": f"{fold}-{twin}.toml"}
