@@ -5,9 +5,9 @@ from __future__ import annotations
 from reports.digits_noise import criteria, published
 from reports.digits_noise.figures import FIGURES
 from reports.digits_noise.numbers import INITIAL_WEIGHTS, NAMES
-from reports.digits_noise.tables import Result, sections
-from reports.verdicts import listed
-from reports.writing import table
+from reports.digits_noise.tables import COLUMNS, Result, sections
+from reports.verdicts import counted, listed
+from reports.writing import ANOTHER_PROCESSOR, number, spread, table
 
 MODULE = "reports.digits_noise"
 """What makes the page anew."""
@@ -41,24 +41,39 @@ def verdict(result: Result) -> str:
 
 def body(result: Result, figures: str | None = None) -> str:
     """Return everything but the title; ``figures`` is where the page finds its figures, if it has any."""
-    parts = [_what(result), *(_figures(figures) if figures else []), *_doubts(result), _claims(result)]
-    return "\n\n".join([*parts, *sections(result), _contradictions(), _origin(result)]) + "\n"
+    first, *others = _figures(figures) if figures else ("",)
+    parts = [_what(result), first, *_doubts(result), _claims(result), *sections(result), *others]
+    return "\n\n".join(filter(None, [*parts, _contradictions(), _origin(result)])) + "\n"
 
 
 def _figures(folder: str) -> list[str]:
-    return [f"![{words}]({folder}/{name})\n\n*{words}*" for name, words in FIGURES.items()]
+    curves, *others = [f"![{words}]({folder}/{name})\n\n*{words}.*" for name, words in FIGURES.items()]
+    return [curves, "## Pictures\n\n" + "\n\n".join(others)]
 
 
 def _what(result: Result) -> str:
-    told = result["provenance"]
+    """Say what came out, at which scale and of what, and put accuracy beside table 5."""
+    told, scale = result["provenance"], result["scale"]
     data, per_class = told["data"], set(told["data"]["per_class"])
     each = f", {per_class.pop():,} a class" if len(per_class) == 1 else ""
-    return (
-        f"{SCALES[result['scale']]}\n{told['model']['name']} tested on {data['n']:,} images ({data['name']}{each}), "
-        f"trained on {data['trained_on']['n']:,} others with seeds {', '.join(map(str, told['seeds']))}\nand two kinds "
-        "of initial weights. Numbers of several seeds are mean ± standard deviation. Another processor trains other "
-        f"networks\nfrom the same seeds.\n\n**{verdict(result)}.**"
-    )
+    judged = [f"{NAMES[name]} {counted(criteria.verdicts(result, name))}" for name in INITIAL_WEIGHTS]
+    lines = [
+        SCALES[scale],
+        f"{told['model']['name']} tested on {data['n']:,} images ({data['name']}{each}), trained on "
+        f"{data['trained_on']['n']:,} others; seeds {', '.join(map(str, told['seeds']))}, two kinds of initial "
+        f"weights; {told['device']}.",
+        f"**{verdict(result)}.**",
+        f"Claims, by initial weights: {'; '.join(judged)}.",
+        ANOTHER_PROCESSOR,
+    ]
+    curves = [result["tables"]["initial"][name]["noise"]["accuracy"] for name in INITIAL_WEIGHTS]
+    rows = [
+        [f"{v:.1f}", number(known), *map(spread, points)]
+        for v, known, *points in zip(result["V"], published.curves()["accuracy"], *curves, strict=True)
+    ]
+    heads = ["V", "published", *(f"{COLUMNS[scale]}, {NAMES[name]} initial weights" for name in INITIAL_WEIGHTS)]
+    said = "\n".join(f"- {line}" for line in lines)
+    return f"{said}\n\nAccuracy under noise, mean ± standard deviation over seeds:\n\n{table(heads, rows)}"
 
 
 def _doubts(result: Result) -> list[str]:
