@@ -160,6 +160,12 @@ class Card:
             raise _refused("in this sweep", error, table, SweepTable) from error
         return replace(self, file=self.file.model_copy(update={"sweeps": {**self.file.sweeps, name: sweep}}))
 
+    def family(self, sweep: str) -> str:
+        """Return the family of a sweep's perturbation: transfer if it is made on another model, as noise never is."""
+        perturbation = self.perturbation(sweep)
+        own = perturbation.made_on is None or perturbation.family == "noise"
+        return perturbation.family if own else "transfer"
+
     def source(self, sweep: str) -> Path | None:
         """Give the file of the card that a sweep's examples are made on; None where that is the swept model."""
         made_on = self.perturbation(sweep).made_on
@@ -178,9 +184,7 @@ class Card:
         """Give every claim in the order of the file."""
         for sweep, table in self.file.claims.items():
             chosen = table.strengths if table.strengths is not None else self.file.strengths_of(sweep)
-            perturbation = self.perturbation(sweep)
-            own = perturbation.made_on is None or perturbation.family == "noise"  # noise is made on no model
-            family = perturbation.family if own else "transfer"
+            family = self.family(sweep)
             clean = tuple(self.file.clean.items())
             for i, strength in enumerate(chosen):
                 for metric, row in table.thresholds.items():
