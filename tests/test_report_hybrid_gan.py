@@ -236,6 +236,37 @@ def test_targets_and_networks_are_the_paper_s():
     assert sources["repvgg_a2"] == "cifar10-target-repvgg_a2.toml"
 
 
+def test_the_medium_scale_has_the_paper_s_networks_and_narrow_targets():
+    """Catches: targets that take hours, or networks that are narrow because their targets are."""
+    medium = SCALES["medium"]
+    for table in protocol.targets("cifar10", medium, data.TARGETS).values():
+        assert table["model"]["arguments"]["width"] == 0.25
+        assert table["recipe"]["arguments"]["epochs"] == 9
+        assert table["scale"] == "medium"
+    trained = protocol.trained("cifar10", medium, data.HYBRID, data.REAL)
+    assert {table["model"]["arguments"]["width"] for table in trained.values()} == {1.0}
+    assert trained["cifar10-classify-resnet50"]["recipe"]["arguments"]["epochs"] == 30
+    (committed,) = folds.results(OUTPUT, "hybrid_gan")
+    assert "targets at width" not in page.body([committed])
+    text = page.body([{**committed, "width": 1.0, "targets": {"width": 0.25, "epochs": 9}}])
+    assert "; targets at width 0.25, 9 epochs, trained from scratch" in text
+
+
+def test_one_part_can_be_measured_alone(run, tmp_path, capsys):
+    """With what the store holds. Catches: parts that were not asked for, or counted as missing results."""
+    root, arguments, _ = run
+    arguments = [str(tmp_path / "out") if word == str(root / "out") else word for word in arguments]
+    assert main([*arguments, "--only", "detect-resnet50"]) == 0
+    assert [file.name for file in (tmp_path / "out").glob("*.json")] == ["hybrid_gan_digits_smoke_detect-resnet50.json"]
+    before = (root / "out" / "hybrid_gan_digits_smoke_detect-resnet50.json").read_text(encoding="utf-8")
+    after = (tmp_path / "out" / "hybrid_gan_digits_smoke_detect-resnet50.json").read_text(encoding="utf-8")
+    assert json.loads(after)["rows"] == json.loads(before)["rows"]
+    assert "parts not measured yet: targets, vgg19_bn" in capsys.readouterr().out
+    text = (tmp_path / "out" / "hybrid-gan.md").read_text(encoding="utf-8")
+    assert "- Targets: not measured yet." in text
+    assert "nan" not in text
+
+
 def test_the_text_s_contradictions_follow_from_its_numbers():
     """Counted here. Catches: a cell that fits its images called impossible, or the one that fits none missed."""
     said = list(contradictions())

@@ -7,7 +7,8 @@ trains five targets and fits a generator to each, builds the hybrid set, trains 
 on its real half alone, and sweeps all. All of it is kept in the store: interrupted anywhere, the same command goes on
 from where it was. ``hybrid_gan_cifar10_short_targets.json`` is the result of one part; a part whose file stands is not
 measured again, also where the store is another. ``docs/papers/hybrid-gan.md`` is made from all results alone.
-``--only set`` stops at the hybrid set, ``--pictures DIR`` writes it as folders of PNGs too.
+``--only set`` stops at the hybrid set, ``--only resnet50`` measures one part, ``--pictures DIR`` writes the set as
+folders of PNGs too.
 """
 
 from __future__ import annotations
@@ -46,8 +47,9 @@ def _measure(given: argparse.Namespace, output: Path) -> None:
     every = parts.parts(given.data_set)
     files = {part: folds.path(output, "hybrid_gan", given.data_set, scale.name, part) for part in every}
     made_of = parts.made_of(begun, harness)
-    missing = [part for part, file in files.items() if not folds.holds(file, made_of)]
-    for part in every if given.only != "set" else ():
+    wanted = [part for part in every if given.only in (None, part)]
+    missing = [part for part in wanted if not folds.holds(files[part], made_of)]
+    for part in wanted:
         if part not in missing:
             running.say(f"{part} is measured: {files[part]}")
     if given.only == "set" or given.pictures or missing:
@@ -80,7 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m {page.MODULE}", description=(__doc__ or "").split("\n")[1])
     parser.add_argument("--data-set", choices=data.SOURCES, default="cifar10")
     parser.add_argument("--scale", choices=sorted(protocol.SCALES), default="short")
-    parser.add_argument("--only", choices=["set"], help="stop when the hybrid set is there")
+    only = ["set", *parts.parts("cifar10")]
+    parser.add_argument("--only", choices=only, help="stop when the hybrid set is there, or measure one part alone")
     parser.add_argument("--pictures", metavar="DIR", type=Path, help="write the hybrid set as folders of PNGs too")
     parser.add_argument("--work", metavar="DIR", type=Path, help="where cards and sets are written (reports/runs)")
     running.add_options(parser)

@@ -68,7 +68,8 @@ def result(
         "seeds": [harness.seed],
         "networks": dict(protocol.TITLES),
         "width": of.scale.width,
-        "epochs": {name: protocol.epochs(of.scale, name) for name in protocol.NETWORKS},
+        "epochs": {name: protocol.epochs(of.scale, name) for name in protocol.CLASSIFIERS},
+        "targets": {"width": of.scale.of_targets.width, "epochs": of.scale.of_targets.epochs},
         "hybrid": dict(built.counts),
         "provenance": {
             **running.machine(harness),

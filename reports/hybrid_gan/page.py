@@ -93,8 +93,8 @@ def _what(result: Result) -> str:
     hybrid = result["hybrid"]
     return (
         f"## what was measured\n\nScale **{result['scale']}**: networks at width {result['width']:g} (1 is the "
-        f"original's), {_epochs(result)}, trained from scratch: the published networks were pre-trained, and "
-        f"such weights are not to be had here. The hybrid set has {hybrid['train kind']:,} real images and as many "
+        f"original's), {_epochs(result)}{_narrow(result)}, trained from scratch: the published networks were pre-trained, "
+        f"and such weights are not to be had here. The hybrid set has {hybrid['train kind']:,} real images and as many "
         f"adversarial ones for training (of which {hybrid['train fooled']:,} mislead their target), "
         f"{hybrid['test kind']:,} of either kind for testing ({hybrid['test fooled']:,}); {seeds(result)}, "
         f"{result['provenance']['device']}. In brackets the 95 % interval, by Wilson's formula. "
@@ -113,6 +113,14 @@ def _epochs(result: Result) -> str:
     most = max(result["epochs"].values())
     other = ", ".join(f"{name} {epochs}" for name, epochs in result["epochs"].items() if epochs != most)
     return f"{most} epochs ({other}{'; ' if other else ''}twins that see real images alone twice as many)"
+
+
+def _narrow(result: Result) -> str:
+    """Return the width and the epochs of the targets, if they differ from the networks'."""
+    targets = result.get("targets", {"width": result["width"]})
+    if targets["width"] == result["width"]:
+        return ""
+    return f"; targets at width {targets['width']:g}, {targets['epochs']} epochs"
 
 
 def _missing(result: Result) -> list[str]:

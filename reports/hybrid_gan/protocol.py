@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 COUNTS = {
@@ -57,6 +57,14 @@ class Scale:
     """Of the counts of table 1."""
     generator: Mapping[str, Any]
     batch_size: int = 100
+    targets: tuple[float, int] | None = None
+    """Width and epochs of the targets, if they differ from those of the networks that are trained on the set."""
+
+    @property
+    def of_targets(self) -> Scale:
+        """The scale at which the targets are trained."""
+        width, epochs = self.targets or (self.width, self.epochs)
+        return replace(self, width=width, epochs=epochs)
 
     def counts(self, extra: int = 0) -> list[int]:
         """Give the source images of each class for training, with those by which the epoch is chosen."""
@@ -66,6 +74,8 @@ class Scale:
 SCALES = {
     "smoke": Scale("smoke", 1 / 16, 1, 0.01, {"steps": 10, "width": 4, "batch_size": 20, "bound": 0.1}, batch_size=20),
     "short": Scale("short", 0.25, 9, 1.0, {"steps": 800, "width": 16, "bound": 0.1}),
+    # The networks as wide as the paper's, one part at a time (`--only resnet50`); the targets of the short scale.
+    "medium": Scale("medium", 1.0, 30, 1.0, {"steps": 800, "width": 16, "bound": 0.1}, targets=(0.25, 9)),
     "full": Scale("full", 1.0, 99, 1.0, {"steps": 4000, "width": 32, "bound": 0.1}),
 }
 
@@ -77,7 +87,8 @@ def epochs(scale: Scale, network: str) -> int:
 
 def targets(source: str, scale: Scale, file: str) -> dict[str, dict[str, Any]]:
     """Return the cards of the five targets, trained on what the hybrid set leaves."""
-    return {f"{source}-target-{name}": _card(f"{source}-target-{name}", name, scale, file) for name in TARGETS}
+    names = {name: f"{source}-target-{name}" for name in TARGETS}
+    return {key: _card(key, name, scale.of_targets, file) for name, key in names.items()}
 
 
 def attacked_as(network: str) -> str:

@@ -30,7 +30,7 @@ def short(result: Mapping[str, Any], numbers: Found, judged: Sequence[Verdict]) 
         f"Claims: {counted(judged)}.",
         *(f"{verdict.outcome[0].upper()}{verdict.outcome[1:]}: {verdict.claim}." for verdict in judged
           if verdict.outcome in ("reproduced", "not reproduced")),
-        f"At k = {last} the generators leave their undefended targets {_range(left)} of accuracy.",
+        *([f"At k = {last} the generators leave their undefended targets {_range(left)} of accuracy."] if left else []),
         ANOTHER_PROCESSOR,
     ]  # fmt: skip
     return "## what came out\n\n" + "\n".join(f"- {line}" for line in lines) + "\n\n" + _beside(numbers)
@@ -39,8 +39,8 @@ def short(result: Mapping[str, Any], numbers: Found, judged: Sequence[Verdict]) 
 def _targets(numbers: Found) -> str:
     names = ", ".join(numbers.networks[name] for name in numbers.targets)
     wanted = ", ".join(TITLES[name] for name in TARGETS)
-    if names == wanted:
-        return f"Targets: {names}."
+    if names in ("", wanted):
+        return f"Targets: {names or 'not measured yet'}."
     return (
         f"**Measured with the targets of an earlier reading**: {names}. The protocol now has {wanted}, and ResNet-50 "
         "with the paper's stem as a network that is trained on the set alone; a run with these is still to be made."
