@@ -93,7 +93,7 @@ def _what(result: Result) -> str:
     hybrid = result["hybrid"]
     return (
         f"## what was measured\n\nScale **{result['scale']}**: networks at width {result['width']:g} (1 is the "
-        f"original's), {_epochs(result)}{_narrow(result)}, trained from scratch: the published networks were pre-trained, "
+        f"original's), {_epochs(result)}{_narrow(result)}, trained from scratch: the published ones were pre-trained, "
         f"and such weights are not to be had here. The hybrid set has {hybrid['train kind']:,} real images and as many "
         f"adversarial ones for training (of which {hybrid['train fooled']:,} mislead their target), "
         f"{hybrid['test kind']:,} of either kind for testing ({hybrid['test fooled']:,}); {seeds(result)}, "
