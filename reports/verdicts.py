@@ -1,5 +1,5 @@
 """
-The outcome of a paper's claims, by criteria that were written before any run was looked at, and by one rule.
+The outcome of a paper's claims, by criteria that its package states, and by one rule.
 
 Every criterion is of a kind. A *level* asks for a size: a number that the paper prints, or a bound on one curve. An
 *ordering* asks which of two measured numbers is larger, or whether a curve rises or falls. Networks that are smaller,
@@ -20,7 +20,7 @@ Outcome = Literal["reproduced", "not reproduced", "not testable here", "not meas
 # Kinds of criteria that a scale can judge. All other scales judge none: they check that the code runs.
 JUDGED: Mapping[str, Collection[str]] = {"full": ("level", "ordering"), "medium": ("ordering",), "short": ("ordering",)}
 RULE = (
-    "Each criterion was written before the run. A *level* asks for a size, an *ordering* which number is larger or "
+    "A *level* asks for a size, an *ordering* which number is larger or "
     "whether a curve rises or falls. At a scale below the paper's a level is not testable, an ordering is judged."
 )
 # Words for criteria that are the project's, because the document states none.

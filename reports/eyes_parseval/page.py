@@ -17,6 +17,10 @@ from reports.verdicts import counted, listed
 from reports.writing import number, seeds, spread, summary, table
 
 MODULE = "reports.eyes_parseval"
+WRITTEN = (
+    "Each criterion was written before the run, but for the last two: the README's finding was added when the numbers "
+    "were there, before it was counted, and fully connected networks wait for a run."
+)
 Result = Mapping[str, Any]
 
 
@@ -42,7 +46,12 @@ def _parts(result: Result, images: str) -> Iterator[str]:
     judged = [decide(numbers) for decide in CLAIMS]
     first, *others = figures.names(result["source"], result["scale"]).items()
     parts = [short(result, numbers, judged), _shown([first], images), _what(result)]
-    parts += [f"## the report's claims\n\n{listed(judged)}", _accuracy(numbers), _lost(numbers), _sizes(numbers)]
+    parts += [
+        f"## the report's claims\n\n{WRITTEN} {listed(judged)}",
+        _accuracy(numbers),
+        _lost(numbers),
+        _sizes(numbers),
+    ]
     parts += [_beside(numbers), _natural(numbers), _approach(numbers)]
     parts += ["## further figures\n\n" + _shown(others, images), _origin(result)]
     return (part.replace("## ", f"## {title}: ", 1) for part in parts)

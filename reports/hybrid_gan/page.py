@@ -69,7 +69,7 @@ def _parts(result: Result, images: str) -> Iterator[str]:
         "its real half.",
         *_strips(result, images),
         _what(result),
-        f"## the paper's claims\n\n{listed(outcomes)}",
+        f"## the paper's claims\n\nEach criterion was written before the run. {listed(outcomes)}",
         "## where the text contradicts itself\n\n" + "\n".join(f"- {said}" for said in contradictions()),
         _targets(numbers),
         _trained(numbers, result),
