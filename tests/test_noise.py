@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from robustness import strengths
+from robustness import cards, claims, strengths
 from robustness.draws import CHUNK, Purpose, generator
 from robustness.perturbations import Normal, Uniform
 from robustness.perturbations.noise import OUTSIDE
@@ -108,3 +108,29 @@ def test_fields_that_are_not_set_leave_the_key_of_evidence_as_it_was():
 def test_accumulated_noise_needs_the_sweep_s_own_numbers(amplitudes, unit):
     with pytest.raises(ValueError, match="`accumulate` of normal must be false"):
         strengths.check(amplitudes, Normal(accumulate=True), unit)
+
+
+def test_noise_beside_another_model_has_a_transferability(tmp_path):
+    """Of the images that noise misleads one model on, the share that it misleads the other on too, counted by hand."""
+    path = helpers.project(tmp_path / "project", SOURCE, RANDOM)
+    other = path.with_name("other.toml")
+    other.write_text(path.read_text().replace('"tiny"', '"other"').replace("seed = 1", "seed = 2"))
+    path.write_text(path.read_text().replace('kind = "normal"', 'kind = "normal"\nsource = "other.toml"'))
+    made, card = helpers.harness(path), cards.load(path)
+    evidence = made.evidence(card, "normal")
+    theirs, clean = made.evidence(cards.load(other), "normal"), made.evidence(cards.load(other))
+    misled = [
+        (each.predictions[0] == each.labels) & (noisy.predictions[1] != each.labels)
+        for each, noisy in ((clean, theirs), (made.evidence(card), evidence))
+    ]
+    assert misled[0].sum() > 0
+    found = claims.measure(evidence, "0.8", "transferability")
+    assert found.value == pytest.approx((misled[0] & misled[1]).sum() / misled[0].sum())
+    assert card.family("normal") == "noise"
+
+
+RANDOM = helpers.CARD.replace('[recipe]\ncallable = "{module}:recipe"\n', "seed = 1\n")
+SOURCE = helpers.MODULE.replace(
+    "nn.Sequential(nn.Flatten(), nn.Linear(784, classes))",
+    "nn.Sequential(nn.Flatten(), nn.Linear(784, 32), nn.ReLU(), nn.Linear(32, classes))",
+)

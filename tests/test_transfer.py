@@ -454,7 +454,7 @@ def test_cards_refuse_bounds_that_cannot_fail_or_never_hold(tmp_path, metric, th
             {"more": "\n[claims.clean]\naccuracy = 0.5\ntransferability = 0.5\n"},
             "claims.clean.transferability: needs examples made on another model",
         ),
-        ({"kind": "normal"}, "unknown key 'source'"),
+        ({"kind": "contrast"}, "unknown key 'source'"),
         ({"kind": "fgsm", "strengths": [0.1, 1.5]}, "`strengths` of fgsm must lie in [0, 1], got 1.5"),
     ],
 )
