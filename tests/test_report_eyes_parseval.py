@@ -118,6 +118,9 @@ def test_every_system_has_its_rows_and_the_defended_ones_their_twin_s(run):
         assert ("twin-snr" in sweeps) == (system in protocol.TWINS)
         assert {"clean", "fgsm", "fgsm-snr", "noise", "noise-snr"} <= sweeps
     card = (run[0] / "out" / "eyes-parseval.md").read_text(encoding="utf-8")
+    for name in (page.NAMES[system] for system in protocol.DENSE):
+        tables = [part.partition("\n")[0] for part in card.split("\n## ") if f"| {name} " in part]
+        assert len(tables) == 4, "accuracy by ratio and by ε, other metrics, natural changes"
     assert "made on the ResNet (WRN-16-1)" in card
     assert "not testable here" in card
 

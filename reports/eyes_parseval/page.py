@@ -78,15 +78,20 @@ def _attacker(system: str, sweep: str) -> str:
     return f"made on the {NAMES[TWINS[system]]}" if sweep == "twin-snr" else "made on itself"
 
 
+def _systems(numbers: Measured) -> list[str]:
+    """Return the systems of tables 8 and 10, and the fully connected networks if they are measured."""
+    return [*SYSTEMS, *(system for system in DENSE if numbers.folds(system, "clean", "accuracy"))]
+
+
 def _accuracy(numbers: Measured) -> str:
     """Table 8 and 10, every row with who attacks whom."""
     ratios, rows = [str(ratio) for ratio in printed()["ratios"]], []
-    for system in SYSTEMS:
+    for system in _systems(numbers):
         for sweep in dict.fromkeys((published(system), "fgsm-snr")):
             cells = [numbers.folds(system, "clean", "accuracy")]
             cells += [numbers.folds(system, sweep, "accuracy", ratio) for ratio in ratios]
             rows.append([NAMES[system], _attacker(system, sweep), "measured", *map(_spread, cells)])
-            if sweep == published(system):
+            if sweep == published(system) and system in printed()["table_8"]:
                 there = [number(value, 3) for value in printed()["table_8"][system]]
                 rows.append(["", "", "published", *there])
     heads = ["model", "FGSM examples", "", "clean", *(f"{ratio} dB" for ratio in ratios)]
@@ -116,7 +121,7 @@ def _lost(numbers: Measured) -> str:
 def _sizes(numbers: Measured) -> str:
     rows = [
         [NAMES[system], what, *(_spread(numbers.folds(system, sweep, "accuracy", f"{e:g}")) for e in EPSILONS)]
-        for system in SYSTEMS
+        for system in _systems(numbers)
         for sweep, what in (("fgsm", "FGSM on itself"), ("noise", "uniform noise"))
     ]
     heads = ["model", "", *(f"ε {epsilon:g}" for epsilon in EPSILONS)]
@@ -125,7 +130,7 @@ def _sizes(numbers: Measured) -> str:
 
 def _beside(numbers: Measured) -> str:
     rows = []
-    for system in SYSTEMS:
+    for system in _systems(numbers):
         for sweep, ratio in (("clean", "0"), (published(system), "33")):
             cells = [numbers.folds(system, sweep, m, ratio) for m in ("accuracy", "precision", "recall", "roc_auc")]
             moved = numbers.folds(system, sweep, "transferability", ratio) if sweep == "twin-snr" else []
@@ -178,8 +183,7 @@ def _natural(numbers: Measured) -> str:
         for kind in NATURAL
         if (names := numbers.strengths(kind))
         for fill in [[""] * (max(map(len, NATURAL.values())) - len(names))]
-        for system in (*SYSTEMS, *DENSE)
-        if numbers.folds(system, "clean", "accuracy")
+        for system in _systems(numbers)
     ]
     head = "## natural changes\n\n"
     if not rows:
