@@ -289,13 +289,21 @@ def test_every_shipped_card_goes_red_in_every_group_without_training(harness, pa
         harness.images(card)
     except DataMissing as error:
         pytest.skip(str(error))
-    model = card.file.model.model_copy(update={"weights": None, "seed": 0})
     ungated = card.file.model_copy(update={"gate": None})
-    random = replace(card, file=ungated.model_copy(update={"model": model, "recipe": None}))
-
     of = held(harness, replace(card, file=ungated))
-    groups = {mutation.group(claim) for claim in of.claims}
-    assert set(of.row(random)["red_groups"]) == groups
+
+    def red(seed):
+        model = card.file.model.model_copy(update={"weights": None, "seed": seed})
+        return set(
+            of.row(replace(card, file=ungated.model_copy(update={"model": model, "recipe": None})))["red_groups"]
+        )
+
+    groups, found = {mutation.group(claim) for claim in of.claims}, red(0)
+    # Random weights may take nearly all images for one class, whose recall is high then; others take another class.
+    of_one_class = {group for group in groups if "[" in group}
+    if of_one_class - found:
+        found |= red(1) & of_one_class
+    assert found == groups
     generated = {mutation.group(claim) for claim in card.claims() if claim.sweep in of.left_out}
     assert len(groups) == len({mutation.group(claim) for claim in card.claims()} - generated) >= 1
 
