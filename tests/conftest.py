@@ -28,6 +28,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's job in the ba
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Send all tests of a report to one worker: their fixtures run a paper at its smallest scale, once per worker."""
+    from robustness.plugin.scheduling import SweepScheduling
+
+    class ReportsTogether(SweepScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            return file if "/test_report_" in file else super()._split_scope(nodeid)
+
+    return ReportsTogether(config, log, {})
+
+
 @pytest.fixture(scope="session")
 def warm_store(tmp_path_factory) -> Path:
     """A store with the weights and all evidence of the tiny project, made as a library makes them, without pytest."""
