@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,20 @@ def answered(do: Callable[[], Iterable[Path]]) -> int:
     for file in written:
         print(f"written: {file}")
     return 0
+
+
+def run(
+    options: argparse.Namespace,
+    measure: Callable[[argparse.Namespace, Path], bool],
+    render: Callable[[Path], Iterable[Path]],
+) -> int:
+    """
+    Measure into the output folder unless only the pages are asked for, then write the pages; return the exit code.
+
+    ``measure`` returns whether there is something to write pages of.
+    """
+    output = options.output or OUTPUT
+    return answered(lambda: render(output) if options.render or measure(options, output) else ())
 
 
 def loaded(tables: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, Card]:

@@ -133,6 +133,14 @@ def train(every: Mapping[str, Card], harness: Harness, work: Work) -> dict[str, 
     return told
 
 
+def train_and_sweep(every: Mapping[str, Card], harness: Harness, options: argparse.Namespace) -> dict[str, Any]:
+    """Train every model and make all evidence, as the options say; return what each says of its training."""
+    by = work(options)
+    trained = train(every, harness, by)
+    sweep(every, harness, by)
+    return trained
+
+
 def sweep(every: Mapping[str, Card], harness: Harness, work: Work, only: str | None = None) -> None:
     """
     Have an engine other than plain make the evidence of all sweeps; the plain one makes each when it is read.

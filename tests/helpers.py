@@ -65,6 +65,18 @@ def digits(per_class: int = 3) -> Images:
     return datasets.load(spec, "test", root=Path("none"), cache=Path("none"))
 
 
+def map_sizes(network, inputs) -> tuple[list[int], tuple[int, ...]]:
+    """The last side of what each convolution of a network gives for some images, and the shape of the logits."""
+    from torch import nn
+
+    sizes = []
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda module, args, output: sizes.append(output.shape[-1]))
+    shape = tuple(network(inputs).shape)
+    return sizes, shape
+
+
 def linear(of: Images, seed: int = 0):
     """A linear classifier for these images, in training mode."""
     import torch

@@ -1,5 +1,6 @@
 """The targets of hybrid-gan beside torchvision's networks and the paper's counts."""
 
+import helpers
 import pytest
 import torch
 from torch import nn
@@ -53,11 +54,8 @@ def test_resnet56_has_the_paper_s_layers_and_parameters():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_network_can_be_narrow_and_keeps_the_size_of_its_last_maps(make, channels):
     network = make(channels=channels, outputs=43, width=0.125).eval()
-    sizes = []
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(lambda module, args, found: sizes.append(found.shape[-1]))
-    assert network(torch.zeros(2, channels, 32, 32)).shape == (2, 43)
+    sizes, shape = helpers.map_sizes(network, torch.zeros(2, channels, 32, 32))
+    assert shape == (2, 43)
     assert (max(sizes), min(sizes)) == (32, 8 if make is resnet56 else 4)
 
 

@@ -1,5 +1,6 @@
 """The large classifiers: torchvision's own networks at width 1, and RepVGG's re-parameterisation."""
 
+import helpers
 import numpy as np
 import pytest
 import torch
@@ -36,12 +37,9 @@ def test_at_width_one_with_its_own_stem_a_network_is_torchvision_s(ours, theirs)
 def test_a_small_stem_keeps_4_by_4_of_an_image_of_32(make, channels):
     """The paper's own stem leaves one pixel. Catches: widths that do not reach the shortcuts or the last layer."""
     network = make(channels=channels, outputs=43, width=0.125).eval()
-    seen = []
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(lambda module, args, found: seen.append(found.shape[-1]))
-    assert network(torch.zeros(2, channels, 32, 32)).shape == (2, 43)
-    assert min(seen) == 4
+    sizes, shape = helpers.map_sizes(network, torch.zeros(2, channels, 32, 32))
+    assert shape == (2, 43)
+    assert min(sizes) == 4
     full, narrow = (sum(p.numel() for p in make(width=width).parameters()) for width in (1.0, 0.25))
     assert narrow < full / 4
 

@@ -28,18 +28,10 @@ from robustness.harness import Harness
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 2 where it cannot, with the reason."""
-    given = _parser().parse_args(arguments)
-    return commands.answered(lambda: _made(given))
+    return commands.run(_parser().parse_args(arguments), _measure, render)
 
 
-def _made(given: argparse.Namespace) -> list[Path]:
-    output = given.output or commands.OUTPUT
-    if not given.render:
-        _measure(given, output)
-    return render(output)
-
-
-def _measure(given: argparse.Namespace, output: Path) -> None:
+def _measure(given: argparse.Namespace, output: Path) -> bool:
     scale, harness = protocol.SCALES[given.scale], running.harness_for(given)
     if given.grid:
         scale = protocol.whole(scale)
@@ -48,12 +40,11 @@ def _measure(given: argparse.Namespace, output: Path) -> None:
         every = commands.loaded(tables, commands.RUNS / f"eyes_parseval-{scale.name}")
         target = folds.path(output, "eyes_parseval", given.data_set, scale.name, fold)
         folds.measure(target, fold, harness, every, partial(_result, given, every, scale, harness))
+    return True
 
 
 def _result(given: argparse.Namespace, every: Mapping[str, Card], scale: protocol.Scale, harness: Harness) -> Any:
-    work = running.work(given)
-    trained = running.train(every, harness, work)
-    running.sweep(every, harness, work)
+    trained = running.train_and_sweep(every, harness, given)
     return measure.result(every, trained, given.data_set, scale, harness)
 
 

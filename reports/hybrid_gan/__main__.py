@@ -26,20 +26,10 @@ from robustness import output
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 2 where it cannot, with the reason."""
-    given = _parser().parse_args(arguments)
-    return commands.answered(lambda: _made(given))
+    return commands.run(_parser().parse_args(arguments), _measure, render)
 
 
-def _made(given: argparse.Namespace) -> list[Path]:
-    output = given.output or commands.OUTPUT
-    if not given.render:
-        _measure(given, output)
-        if given.only == "set":
-            return []
-    return render(output)
-
-
-def _measure(given: argparse.Namespace, output: Path) -> None:
+def _measure(given: argparse.Namespace, output: Path) -> bool:
     """Build the set, and judge networks that are trained on it unless only the set was asked for."""
     scale, harness, work = protocol.SCALES[given.scale], running.harness_for(given), running.work(given)
     folder = (given.work or commands.RUNS) / f"hybrid_gan-{given.data_set}-{scale.name}"
@@ -58,13 +48,14 @@ def _measure(given: argparse.Namespace, output: Path) -> None:
     if given.pictures:
         print(f"{building.pictures(begun.root / data.HYBRID, given.pictures):,} pictures in {given.pictures}")
     if given.only == "set":
-        return
+        return False
     trainings = {part: [name for name in every[part] if part != parts.TARGETS] for part in missing}
     for group in parts.groups(trainings, running.abreast(work)):
         trained = measure.train(made, [name for part in group for name in every[part]], harness, work)
         for part in group:
             found = measure.result(made, part, every[part], trained, harness, work)
             folds.keep(files[part], list(every).index(part), made_of, found)
+    return True
 
 
 def render(output: Path) -> list[Path]:

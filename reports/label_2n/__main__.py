@@ -28,20 +28,10 @@ from robustness.harness import Harness
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 2 where it cannot, with the reason."""
-    given = _parser().parse_args(arguments)
-    return commands.answered(lambda: _made(given))
+    return commands.run(_parser().parse_args(arguments), _measure, render)
 
 
-def _made(given: argparse.Namespace) -> list[Path]:
-    output = given.output or commands.OUTPUT
-    if not given.render:
-        _measure(given, output)
-        if given.only == "train":
-            return []
-    return render(output)
-
-
-def _measure(given: argparse.Namespace, output: Path) -> None:
+def _measure(given: argparse.Namespace, output: Path) -> bool:
     """Train fold by fold, and sweep unless only training was asked for."""
     scale, harness = protocol.scale(given.scale, given.data_set), running.harness_for(given)
     folder = commands.RUNS / f"label_2n-{scale.name}"
@@ -51,6 +41,7 @@ def _measure(given: argparse.Namespace, output: Path) -> None:
         swept = commands.loaded(protocol.evaluated(tables, given.data_set, scale), folder)
         target = folds.path(output, "label_2n", given.data_set, scale.name, number)
         folds.measure(target, number, harness, swept, partial(_result, given, number, every, swept, harness))
+    return not given.only
 
 
 def _result(

@@ -29,30 +29,21 @@ PAPER = "signs_adversarial"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 2 where it cannot, with the reason."""
-    options = _parser().parse_args(arguments)
-    return commands.answered(lambda: _do(options))
+    return commands.run(_parser().parse_args(arguments), _measure, render)
 
 
-def _do(options: argparse.Namespace) -> list[Path]:
-    output = options.output or commands.OUTPUT
-    if not options.render:
-        _measure(options, output)
-    return render(output)
-
-
-def _measure(options: argparse.Namespace, output: Path) -> None:
+def _measure(options: argparse.Namespace, output: Path) -> bool:
     scale, harness = protocol.SCALES[options.scale], running.harness_for(options)
     for seed in options.seeds:
         tables = protocol.cards(options.data_set, scale, seed)
         every = commands.loaded(tables, commands.RUNS / f"{PAPER}-{scale.name}")
         target = folds.path(output, PAPER, options.data_set, scale.name, seed)
         folds.measure(target, seed, harness, every, partial(_result, options, every, scale, harness))
+    return True
 
 
 def _result(options: argparse.Namespace, every: Mapping[str, Card], scale: protocol.Scale, harness: Harness) -> Any:
-    work = running.work(options)
-    trained = running.train(every, harness, work)
-    running.sweep(every, harness, work)
+    trained = running.train_and_sweep(every, harness, options)
     return measure.result(every, trained, options.data_set, scale, harness)
 
 

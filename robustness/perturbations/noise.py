@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -48,9 +49,9 @@ class Noise(Step):
         return self.source
 
     @property
+    @abstractmethod
     def deviation(self) -> float:
         """The standard deviation of R."""
-        raise NotImplementedError
 
     def draws(self, strengths: Sequence[object]) -> int:
         """Return how many R there are per image: one, or one per positive amplitude."""
