@@ -18,20 +18,24 @@ METRICS = ("accuracy", "precision", "recall")
 """What is claimed of a sweep for which the card does not say it."""
 
 
+FLIP_RATE = "flip_rate"
+"""What ``[search]`` claims."""
+
+
 @dataclass(frozen=True)
 class Cell:
-    """What one threshold is about."""
+    """What one threshold is about: a metric of a sweep at a strength, or the flip rate of the search."""
 
     sweep: str
     strength: str
     metric: str
 
     def __str__(self) -> str:
-        return f"{self.sweep} at {self.strength}: {self.metric}"
+        return f"{self.sweep} at {self.strength}: {self.metric}" if self.sweep else f"search: {self.metric}"
 
 
 def cells(card: Card) -> tuple[Cell, ...]:
-    """Give everything that a card claims, or is to claim, row by row of its tables."""
+    """Return everything that a card claims, or is to claim, row by row of its tables; the flip rate comes last."""
     found = []
     for sweep in ("clean", *card.file.sweeps):
         table = card.file.claims.get(sweep)
@@ -39,7 +43,7 @@ def cells(card: Card) -> tuple[Cell, ...]:
         compared = () if card.perturbation(sweep).made_on is None else ("transferability",)
         chosen = (*METRICS, *compared) if table is None else table.thresholds
         found += [Cell(sweep, strengths.name(strength), metric) for metric in chosen for strength in listed]
-    return tuple(found)
+    return (*found, Cell("", "", FLIP_RATE)) if card.file.search else tuple(found)
 
 
 def seeds_by_time(seconds: float) -> int:
@@ -59,18 +63,19 @@ def seeds_by_time(seconds: float) -> int:
     )
 
 
-def derive(harness: Harness, card: Card, table: np.ndarray, seeds: Sequence[int]) -> thresholds.Thresholds:
-    """Make thresholds of a card's cells from the measurements (seeds, cells) of its healthy trainings."""
+def derive(
+    harness: Harness, card: Card, table: np.ndarray, resolution: np.ndarray, seeds: Sequence[int]
+) -> thresholds.Thresholds:
+    """Return thresholds of a card's cells, from the measurements of its healthy trainings and their resolution."""
     images, each = harness.images(card), cells(card)
-    kinds = [metrics.parse(cell.metric, images.classes).kind for cell in each]
-    limits = {m: thresholds.limit(m, images.labels, images.classes) for m in {cell.metric for cell in each}}
+    kinds = {m: metrics.parse(m, images.classes).kind for m in {cell.metric for cell in each} - {FLIP_RATE}}
+    limits = {m: thresholds.limit(m, images.labels, images.classes) for m in kinds} | {FLIP_RATE: 1.0}
     try:
         return thresholds.derive(
             table,
-            [kind.better == "higher" for kind in kinds],
+            [cell.metric != FLIP_RATE and kinds[cell.metric].better == "higher" for cell in each],
             [limits[cell.metric] for cell in each],
-            # Rates move by an image or more, and loss by anything.
-            [1 / len(images) if kind.rate or kind.compares else 0.0 for kind in kinds],
+            resolution,
         )
     except thresholds.NotHealthy as error:
         raise TrainingError(
@@ -79,13 +84,14 @@ def derive(harness: Harness, card: Card, table: np.ndarray, seeds: Sequence[int]
         ) from error
 
 
-def measure(harness: Harness, card: Card, seeds: Sequence[int]) -> np.ndarray:
+def measure(harness: Harness, card: Card, seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """
-    Sweep the card's trainings with these seeds and measure every cell, (seeds, cells).
+    Sweep the card's trainings with these seeds; return every cell's value (seeds, cells) and resolution (cells,).
 
-    A cell without numbers is NaN, and its reason a notice; SweepError where code failed.
+    The resolution is what one image moves a rate by: where few images are counted, it is large. A cell without numbers
+    is NaN, and its reason a notice; SweepError where code failed.
     """
-    rows = []
+    rows: list[list[tuple[float, float]]] = []
     with harness.progress(f"sweeping {len(seeds)} trainings of {card.name}") as show:
         for seed in seeds:
             one = anew(harness)
@@ -94,21 +100,37 @@ def measure(harness: Harness, card: Card, seeds: Sequence[int]) -> np.ndarray:
                 harness.notice(notice)
             if show:
                 show(len(rows), len(seeds))
-    return np.array(rows)
+    values, resolutions = np.moveaxis(np.array(rows), 2, 0)
+    return values, resolutions.max(axis=0)
 
 
-def _row(harness: Harness, card: Card, which: str) -> list[float]:
+def _row(harness: Harness, card: Card, which: str) -> list[tuple[float, float]]:
+    from robustness.properties import of_card
+
     swept: dict[str, Evidence] = {}
     row = []
     for cell in cells(card):
+        if cell.metric == FLIP_RATE:
+            assert card.file.search is not None
+            row.append((of_card.flip_rate(harness, card), 1 / card.file.search.images))
+            continue
         evidence = swept.get(cell.sweep) or swept.setdefault(cell.sweep, harness.evidence(card, cell.sweep))
         status = evidence.status[evidence.index(cell.strength)]
         if status.startswith(RAISED):
             raise SweepError(f"{card.name} ({which}) under {cell.sweep} at {cell.strength}: {status}")
         if status != OK:
             harness.notice(f"no claim is possible under {cell.sweep} at {cell.strength}: {status} ({which})")
-        row.append(claims.measure(evidence, cell.strength, cell.metric).value if status == OK else np.nan)
+        row.append(_measured(evidence, cell) if status == OK else (np.nan, 0.0))
     return row
+
+
+def _measured(evidence: Evidence, cell: Cell) -> tuple[float, float]:
+    """Return a cell's value and what one image moves it by: loss moves by anything."""
+    measurement = claims.measure(evidence, cell.strength, cell.metric)
+    parsed = metrics.parse(cell.metric, evidence.classes)
+    if (parsed.kind.compares or parsed.label is not None) and measurement.n:
+        return measurement.value, 1 / measurement.n  # of the images that mislead the source, or of one class
+    return measurement.value, 1 / len(evidence) if parsed.kind.rate or parsed.kind.compares else 0.0
 
 
 def anew(harness: Harness) -> Harness:

@@ -7,6 +7,7 @@ import pytest
 
 from robustness import files
 from robustness.plugin.settings import report_files, session_of
+from robustness.properties import of_card
 from robustness.properties.profiles import SCALES
 
 
@@ -38,18 +39,13 @@ def test_search(card, harness, findings, request):
     if table is None:
         pytest.skip(f"{card.name} has no [search] table; docs/properties.md says what one holds")
 
-    def look(module, images):
-        from robustness.properties import search
-
-        return search.search(
-            module, images, table.budget, count=table.images, sure=table.sure, examples=examples, seed=seed,
-            decision=card.file.model.decision,
-        )  # fmt: skip
-
     profile = request.config.getoption("--hypothesis-profile", None)
-    examples = max(1, round(table.examples * SCALES.get(profile, 1.0)))
     seed = secrets.randbelow(2**31) if profile == "robustness-thorough" else harness.seed
-    about = table.model_dump(exclude={"flip_rate"}) | {"examples": examples, "seed": seed}
+    about = of_card.about(card, seed, SCALES.get(profile, 1.0))
+
+    def look(module, images):
+        return of_card.look(card, module, images, about)
+
     found = findings("search", lambda: about, look, sweeps=())
     request.node.user_properties += [("flip_rate", found["flip_rate"]), ("images", len(found["images"]))]
     if not found["images"]:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import tiny_project
 
-from robustness import cardfile, cli, healthy, parallel, processes, weights
+from robustness import cardfile, claims, cli, healthy, parallel, processes, weights
 from robustness.commands.renewal import Renewal
 from robustness.errors import CardError, TrainingError
+from robustness.properties.search import search
 from robustness.schema import NO_CLAIM
 from robustness.trained import recipe_hash
 
@@ -115,6 +116,68 @@ def test_a_source_with_other_weights_renews_thresholds(project):
     moved = {name: value + 1 for name, value in state.items()}
     other.with_suffix(".safetensors").write_bytes(weights.to_bytes(moved, {}))
     assert "draws or sources" in renew(project).done[0]
+
+
+SEARCH = """
+[search]
+budget = {{ norm = "linf", size = {size} }}
+sure = 0.15
+images = 10
+examples = 20
+flip_rate = 0.01  # mine
+
+[claims.clean]
+accuracy = 0.5
+
+[thresholds]
+recipe = "of another training"
+"""
+
+
+def test_the_flip_rate_is_that_of_the_healthy_trainings(project):
+    """Computed again by searches of one's own. Catches: other images or seeds, and a rate that is rounded down."""
+    project.path.write_text(project.path.read_text() + SEARCH.format(size=0.05))
+    renew(project)
+    card, images = project.card, project.harness.images(project.card)
+    rates = []
+    for seed in SEEDS:
+        module = project.harness.classifier(card.reseeded(seed)).module
+        found = search(module, images, card.file.search.budget, count=10, sure=0.15, examples=20)
+        rates.append(len(found["found"]) / 10)
+    due = np.mean(rates) + card.file.thresholds["c"] * max(np.std(rates, ddof=1), 1 / 10)
+    assert due <= card.file.search.flip_rate <= due + 1e-4
+    assert " # mine" in project.path.read_text()
+    assert renew(project).done == ()
+    project.edit("examples = 20", "examples = 10")
+    assert "other images, sweeps" in renew(project).done[0]
+
+
+def test_a_search_that_no_training_survives_is_refused(project):
+    """Catches: a flip rate of 1 or more, which every model keeps."""
+    project.path.write_text(project.path.read_text() + SEARCH.format(size=1.0))
+    before = project.path.read_bytes()
+    with pytest.raises(TrainingError, match=r"search\.budget.*within linf 1.*take a smaller size"):
+        renew(project)
+    assert project.path.read_bytes() == before
+
+
+def test_a_rate_of_few_images_has_a_wide_threshold(project):
+    """Against n of the evidence: of few images, one moves a rate by more than one of all test images does."""
+    renew(project)
+    other = project.path.with_name("other.toml")
+    other.write_text(project.path.read_text().replace('"tiny"', '"other"').replace("tiny.safe", "other.safe"))
+    other.with_suffix(".safetensors").write_bytes(project.weights.read_bytes())
+    project.edit("[claims", '[sweeps.moved]\nkind = "fgsm"\nsource = "other.toml"\nstrengths = [0.004]\n\n[claims')
+    project.edit("[claims.clean]", '[claims.clean]\n"recall[3]" = [0.1]')
+    card = project.card
+    _, resolution = healthy.measure(project.harness, card, SEEDS)
+    evidence = project.harness.evidence(card.reseeded(SEEDS[0]), "moved")
+    n = claims.measure(evidence, "0.004", "transferability").n
+    assert 0 < n < 100
+    named = dict(zip(map(str, healthy.cells(card)), resolution.tolist(), strict=True))
+    assert named["moved at 0.004: transferability"] == 1 / n
+    assert named["moved at 0.004: accuracy"] == 1 / 200
+    assert named["clean at 0: recall[3]"] == 1 / 20
 
 
 def test_claims_written_by_hand_stay(project):

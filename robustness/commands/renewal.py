@@ -81,7 +81,11 @@ class Renewal:
     def tested(self) -> str:
         """A hash of what thresholds depend on besides the trainings: test images, sweeps, their sources, the seed."""
         sweeps = {name: table.model_dump() for name, table in self.card.file.sweeps.items()}
-        about = {"images": self.harness.images(self.card).fingerprint, "sweeps": sweeps, "seed": self.harness.seed}
+        about: dict[str, Any] = {
+            "images": self.harness.images(self.card).fingerprint, "sweeps": sweeps, "seed": self.harness.seed
+        }  # fmt: skip
+        if self.card.file.search is not None:
+            about["search"] = self.card.file.search.model_dump(exclude={"flip_rate"})
         if sources := {name: made for name in sweeps if (made := self._source(name))}:
             about["sources"] = sources
         return hashlib.sha256(canonical(about)).hexdigest()
@@ -128,14 +132,14 @@ class Renewal:
         seeds = [*range(HEALTHY, HEALTHY + count), *range(FRESH, FRESH + self.fresh)]
         own = [] if self.card.weights else [self.card]
         self._train([*own, *map(self.card.reseeded, seeds)])
-        measured = healthy.measure(self.harness, self.card, seeds)
-        found = healthy.derive(self.harness, self.card, measured[:count], seeds)
+        measured, resolution = healthy.measure(self.harness, self.card, seeds)
+        found = healthy.derive(self.harness, self.card, measured[:count], resolution, seeds)
         missed = found.missed(measured[count:])
         for seed, row in zip(seeds[count:], missed, strict=True):
             if broken := [str(cell) for cell, bad in zip(healthy.cells(self.card), row, strict=True) if bad]:
                 self.harness.notice(f"fresh seed {seed} of {self.card.name} is red: {'; '.join(broken)}")
         about = self._about(found, count, np.logical_or.reduce(missed, axis=1))
-        self.card = cardfile.write_claims(self.card, self._tables(found), about)
+        self.card = cardfile.write_claims(self.card, self._tables(found), about, self._flip_rate(found))
         possible = int(np.isfinite(found.bounds).sum())
         return (
             f"{possible} of {len(found.bounds)} thresholds, the rest no claim possible; c = {found.c:g}, "
@@ -146,9 +150,24 @@ class Renewal:
     def _tables(self, found: Thresholds) -> dict[str, dict[str, list[float | None]]]:
         tables: dict[str, dict[str, list[float | None]]] = {}
         for cell, bound in zip(healthy.cells(self.card), found.bounds.tolist(), strict=True):
+            if cell.metric == healthy.FLIP_RATE:
+                continue
             row = tables.setdefault(cell.sweep, {}).setdefault(cell.metric, [])
             row.append(None if np.isnan(bound) else bound)
         return tables
+
+    def _flip_rate(self, found: Thresholds) -> float | None:
+        """Return the largest flip rate that is claimed; None if the card has no search."""
+        table = self.card.file.search
+        if table is None:
+            return None
+        bound = float(found.bounds[-1])
+        if np.isnan(bound):
+            raise TrainingError(
+                f"{self.card.path}: search.budget: healthy trainings lose too many images within {table.budget.norm} "
+                f"{table.budget.size:g} for a claim that can fail; take a smaller size, and nothing was written"
+            )
+        return bound
 
     def _about(self, found: Thresholds, count: int, red: np.ndarray) -> dict[str, Any]:
         images = self.harness.images(self.card)

@@ -91,7 +91,11 @@ class Held:
 def held(harness: Harness, card: Card) -> Held:
     """Say what damage to a card's model is held to; CardError where that is nothing."""
     asked = {claim.sweep for claim in card.claims()} | set(card.gated_sweeps if card.file.gate else ())
-    left_out = [name for name in card.file.sweeps if name in asked and card.perturbation(name).family == "gan"]
+    # A generator of the model's own is fitted to each damaged model anew; that of another model stays.
+    on_itself = {name for name in card.file.sweeps if card.perturbation(name).made_on is None}
+    left_out = [
+        name for name in card.file.sweeps if name in asked & on_itself and card.perturbation(name).family == "gan"
+    ]
     sweeps = [name for name in ("clean", *card.file.sweeps) if name in asked and name not in left_out]
     if not sweeps:
         raise CardError(
