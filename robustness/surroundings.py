@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -106,10 +107,16 @@ PARTS = (
 """What is set back; docs/models.md names it, and what is not."""
 
 
+ABANDONED: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+"""Threads that nobody waits for any more, because a pass hangs in them."""
+
+
 @contextlib.contextmanager
 def set_back(parts: tuple[Part, ...] = PARTS) -> Iterator[list[str]]:
     """
     Set back afterwards what code has changed meanwhile; the list that is lent then names it.
+
+    An abandoned thread sets back only what is its own: the process belongs to later work by then.
 
     >>> with set_back() as changed:
     ...     torch.set_default_dtype(torch.float64)
@@ -120,11 +127,18 @@ def set_back(parts: tuple[Part, ...] = PARTS) -> Iterator[list[str]]:
     for part in parts:
         with contextlib.suppress(Exception):  # a folder that is gone, a locale that is unknown
             before.append((part, part.get()))
-    with warnings.catch_warnings() if parts is PARTS else contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        if parts is PARTS:
+            stack.enter_context(warnings.catch_warnings())
         try:
             yield changed
         finally:
+            late = threading.current_thread() in ABANDONED
+            if late:
+                stack.pop_all()
             for part, value in before:
+                if late and part not in OF_THREADS:
+                    continue
                 with contextlib.suppress(Exception):
                     if part.get() != value:
                         part.put(value)

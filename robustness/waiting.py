@@ -16,7 +16,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from robustness import factories
+from robustness import factories, surroundings
 from robustness.errors import ModelError
 
 T = TypeVar("T")
@@ -37,6 +37,7 @@ class Watch:
     def __init__(self) -> None:
         self._limit = factories.seconds(os.environ, VARIABLE, LIMIT)
         self._since: dict[int, tuple[FrameType, float]] = {}
+        self._earlier = {found for frame in sys._current_frames().values() if (found := _pass(frame))}
         self._told = time.monotonic()
 
     @property
@@ -46,16 +47,18 @@ class Watch:
 
     def look(self) -> None:
         """Say how long is waited for; ModelError where a pass has gone on for too long."""
-        now, names = time.monotonic(), {each.ident: each.name for each in threading.enumerate()}
+        now, frames = time.monotonic(), sys._current_frames()
         before, self._since = self._since, {}
-        for thread, frame in sys._current_frames().items():
-            found = _pass(frame) if names.get(thread, "").startswith(OWN) else None
-            if found is None:
+        for thread in threading.enumerate():
+            if not thread.name.startswith(OWN) or thread.ident is None:
+                continue
+            found = _pass(frames.get(thread.ident))
+            if found is None or found in self._earlier:
                 continue
             # Held by its frame itself: another pass cannot be taken for it.
-            last = before.get(thread)
+            last = before.get(thread.ident)
             since = last[1] if last is not None and last[0] is found else now
-            self._since[thread] = found, since
+            self._since[thread.ident] = found, since
             if now - since > self._limit:
                 raise ModelError(
                     f"a pass of the model over one batch has not come back after {self._limit:g} seconds; does it wait "
@@ -89,7 +92,9 @@ def watched(call: Callable[[], T]) -> T:
     try:
         while not wait_for([future], watch.glance).done:
             watch.look()
-        return future.result()
+    except ModelError:
+        surroundings.ABANDONED.add(thread)
+        raise
     except KeyboardInterrupt:
         if not future.done() and thread.ident is not None:  # it is told, too, and has a moment for it
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
@@ -97,6 +102,7 @@ def watched(call: Callable[[], T]) -> T:
             )
             thread.join(GLANCE)
         raise
+    return future.result()
 
 
 def serve(future: Future[T], call: Callable[[], T]) -> None:

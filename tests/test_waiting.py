@@ -1,6 +1,9 @@
 """A forward that hangs is left behind, with a sentence, and the run goes on."""
 
+import os
 import threading
+import time
+from pathlib import Path
 
 import helpers
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustness import waiting
+from robustness import surroundings, waiting
 from robustness.errors import ModelError
 from robustness.perturbations import FGSM, Clean
 from robustness.sweep import sweep
@@ -57,6 +60,33 @@ def test_a_pass_that_hangs_is_left_behind(hold, size, backward):
     evidence = sweep(sound, images, Clean(), [0.0], batch_size=20, threads=2)
     with torch.no_grad():
         assert np.array_equal(evidence.predictions[0], sound(torch.from_numpy(images.batch(0, 60))).argmax(1).numpy())
+
+
+@pytest.mark.parametrize(("size", "backward"), [(8, False), (20, True)], ids=["trial", "gradient"])
+def test_a_pass_that_comes_back_late_changes_nothing(hold, size, backward, tmp_path, monkeypatch):
+    """Catches: a thread that nobody waits for, and that sets the folder of a later test, or run, back to its own."""
+    before = surroundings.threads() | set(threading.enumerate())
+    with pytest.raises(ModelError, match=SAID):
+        sweep(Hangs(hold, size, backward), helpers.images(60), FGSM(), [0.0], batch_size=20, threads=2)
+    late = [each for each in threading.enumerate() if each not in before and each.name.startswith(waiting.OWN)]
+    assert late
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LATER", "here")
+    hold.set()
+    for each in late:
+        each.join(0 if each.name.startswith("sweep") else 60)  # the threads of a pool never end
+    assert Path.cwd() == tmp_path
+    assert os.environ["LATER"] == "here"
+
+
+def test_a_pass_that_was_left_behind_is_not_another_models(hold):
+    """Catches: a sound model that is blamed for the pass of an earlier one, which still hangs."""
+    with pytest.raises(ModelError, match=SAID):
+        sweep(Hangs(hold, 20), helpers.images(60), Clean(), [0.0], batch_size=20, threads=2)
+    watch, end = waiting.Watch(), time.monotonic() + 2.5
+    while time.monotonic() < end:
+        watch.look()
+        time.sleep(watch.glance)
 
 
 def test_many_short_passes_are_not_taken_for_a_long_one():

@@ -16,6 +16,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from robustness import surroundings
+from robustness.errors import ModelError
 from robustness.modules import replicas, undisturbed
 from robustness.sweep.batches import one_thread
 from robustness.sweep.cells import Cells
@@ -97,6 +99,8 @@ def at_once(calls: Sequence[Callable[[], T]], *, in_step: bool = False) -> list[
     >>> at_once([lambda: 1, lambda: 2], in_step=True)
     [1, 2]
     """
+    if threading.current_thread() in surroundings.ABANDONED:  # it would disturb what runs now
+        raise ModelError("nobody waits for these calls any more")
     found: dict[int, T] = {}
     step = Step(len(calls))
     collects = gc.isenabled()
@@ -120,7 +124,7 @@ def at_once(calls: Sequence[Callable[[], T]], *, in_step: bool = False) -> list[
         for thread in threads:
             thread.join()
     finally:
-        if collects:
+        if collects and threading.current_thread() not in surroundings.ABANDONED:
             gc.enable()
     return [found[i] for i in range(len(calls))]
 
