@@ -21,11 +21,18 @@ pytest_plugins = ["pytester"]
 # above for that, the package then keeps another copy than `sys.modules`, and nothing that uses it can be pickled. Torch
 # imports its compiler at the first `manual_seed`, and cannot do so a second time.
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores: torch's threads would only wait for each other
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's job in the background hands that on to its children
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config, specs):
+    """
+    Give each worker, and what it starts, one thread: they share the cores, and would only wait for each other.
+
+    Set here, since torch reads it once, when it is imported, and a worker has imported it before its first test.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.hookimpl(tryfirst=True, optionalhook=True)

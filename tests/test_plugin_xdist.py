@@ -1,9 +1,11 @@
 """The plugin under pytest-xdist: who runs what, what the controller knows, and the same evidence as without."""
 
 import json
+import os
 from types import SimpleNamespace
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plugin_project import CARD, HOOK, IDS
@@ -29,6 +31,12 @@ def pytest_robustness_reports(config):
 def worker(record_property, worker_id):
     record_property("worker", worker_id)
 """
+
+
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="of xdist's workers")
+def test_a_worker_of_these_tests_computes_with_the_threads_it_was_given():
+    """Catches: a variable that is set when torch has been imported; threads of two workers that wait for each other."""
+    assert torch.get_num_threads() == int(os.environ["OMP_NUM_THREADS"])
 
 
 def test_warm(project):
