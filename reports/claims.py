@@ -3,7 +3,8 @@ What the shipped cards claim, by paper, perturbation and metric, made from the c
 
     python -m reports.claims
 
-writes ``docs/papers/claims.md``: how many strengths of each sweep have a threshold, and why the others have none.
+writes ``docs/papers/claims.md``: how many thresholds each paper's cards have under each perturbation, then how many
+strengths of each sweep have one, and why the others have none.
 """
 
 from __future__ import annotations
@@ -20,14 +21,61 @@ from robustness.cards import Card
 from robustness.schema import NO_CLAIM
 
 MODULE, PAGE = "reports.claims", "claims.md"
-FAMILIES = {
-    "clean": "none", "noise": "noise", "fgsm": "FGSM", "attack": "other attacks", "gan": "GAN", "transfer": "transfer",
-    "natural": "natural changes",
-}  # fmt: skip
-"""Families of perturbations and their names on the page."""
-EXPECTED = ("noise", "fgsm", "attack", "gan", "transfer")
-"""Every classifier is to be swept over these."""
 METRICS = ("accuracy", "precision", "recall", "transferability")
+PERTURBATIONS = {"noise": "noise", "fgsm": "FGSM", "attack": "PGD and other attacks", "gan": "GAN"}
+"""What every card is to claim all metrics under, whatever model the images are made on."""
+FAMILIES = {"clean": "none", **PERTURBATIONS, "natural": "natural changes"}
+"""Families of perturbations and their names on the page."""
+ON_ITSELF = "attacks of several steps are made on the model itself"
+REASONS: dict[str, str] = {}
+"""Why a card has no thresholds under some perturbation or for some metric, by its name."""
+
+
+def perturbation(card: Card, sweep: str) -> str:
+    """Return the family of what a sweep does to images, whatever model they are made on."""
+    return card.perturbation(sweep).family
+
+
+def count(card: Card, family: str, metric: str) -> int:
+    """Return how many thresholds a card has for a metric under all of its sweeps of a family."""
+    return sum(
+        claim.metric == metric and claim.threshold != NO_CLAIM and perturbation(card, claim.sweep) == family
+        for claim in card.claims()
+    )
+
+
+def reason(card: Card, family: str, metric: str) -> str:
+    """Return why a card has no threshold; empty where nothing explains it."""
+    if (family, metric) == ("attack", "transferability"):
+        return ON_ITSELF
+    sweeps = [sweep for sweep in card.file.sweeps if perturbation(card, sweep) == family]
+    rows = [
+        table_.thresholds[metric]
+        for sweep in sweeps
+        if (table_ := card.file.claims.get(sweep)) and metric in table_.thresholds
+    ]
+    if rows and all(threshold == NO_CLAIM for row in rows for threshold in row):
+        return "no claim possible"
+    return REASONS.get(card.name, "")
+
+
+def summary(every: Sequence[Card]) -> str:
+    """Return the table of papers and perturbations: thresholds for each metric, and the cards that have none."""
+    rows, papers = [], sorted({card.file.paper or "none" for card in every})
+    for paper in papers:
+        of = [card for card in every if (card.file.paper or "none") == paper]
+        for family, shown in PERTURBATIONS.items():
+            rows.append([paper, len(of), shown, *(_summed(of, family, metric) for metric in METRICS)])
+    return table(["paper", "cards", "perturbation", *METRICS], rows)
+
+
+def _summed(of: Sequence[Card], family: str, metric: str) -> str:
+    total, missing = sum(count(card, family, metric) for card in of), dict[str, list[str]]()
+    for card in of:
+        if not count(card, family, metric):
+            missing.setdefault(reason(card, family, metric) or "not claimed", []).append(card.name)
+    why = [said if len(names) == len(of) else f"{', '.join(names)}: {said}" for said, names in missing.items()]
+    return "; ".join([*([str(total)] if total else []), *why])
 
 
 def cell(card: Card, sweep: str, metric: str) -> str:
@@ -50,19 +98,19 @@ def other(card: Card, sweep: str) -> str:
 
 
 def rows(card: Card) -> Iterator[list[str]]:
-    """Yield a row per sweep of a card, and one per family that it is not swept over."""
-    swept = {sweep: card.family(sweep) for sweep in ("clean", *card.file.sweeps)}
-    for name, shown in FAMILIES.items():
-        for sweep in (sweep for sweep, of in swept.items() if of == name):
+    """Yield a row per sweep of a card, and one per perturbation that it is not swept over."""
+    swept = {sweep: perturbation(card, sweep) for sweep in ("clean", *card.file.sweeps)}
+    for family, shown in FAMILIES.items():
+        for sweep in (sweep for sweep, of in swept.items() if of == family):
             yield [shown, f"`{sweep}`", *(cell(card, sweep, metric) for metric in METRICS), other(card, sweep)]
-        if name in EXPECTED and name not in swept.values():
+        if family in PERTURBATIONS and family not in swept.values():
             yield [shown, "not swept", *[""] * len(METRICS), ""]
 
 
 def body(folder: Path) -> str:
     """Return the page's tables, papers in alphabetical order and the cards of no paper last."""
     every = [cards.load(path) for path in sorted(folder.glob("*.toml"))]
-    parts = []
+    parts = [f"## Papers, perturbations, metrics\n\n{summary(every)}"]
     for card in sorted(every, key=lambda card: (card.file.paper is None, card.file.paper or "", card.name)):
         search = "searched by Hypothesis" if card.file.search else "not searched by Hypothesis"
         heading = f"## {card.name}\n\nPaper: {card.file.paper or 'none'}. Scale {card.file.scale}, {search}."

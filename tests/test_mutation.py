@@ -285,6 +285,8 @@ def harness(tmp_path_factory):
 def test_every_shipped_card_goes_red_in_every_group_without_training(harness, path):
     """Catches: a group (a sweep and a metric) whose thresholds are too low to fail, and let random weights through."""
     card = load(path)
+    few = card.file.data.model_copy(update={"tested": 100})  # random weights need no more
+    card = replace(card, file=card.file.model_copy(update={"data": few}))
     try:
         harness.images(card)
     except DataMissing as error:
