@@ -27,7 +27,15 @@ PERTURBATIONS = {"noise": "noise", "fgsm": "FGSM", "attack": "PGD and other atta
 FAMILIES = {"clean": "none", **PERTURBATIONS, "natural": "natural changes"}
 """Families of perturbations and their names on the page."""
 ON_ITSELF = "attacks of several steps are made on the model itself"
-REASONS: dict[str, str] = {}
+REASONS = {
+    "mnist-mlp": "PGD, a source and a search are still to come",
+    "gtsrb-signs": "ten healthy trainings on GTSRB take hours and are still to come",
+    "gtsrb-signs-adv": "ten healthy trainings on GTSRB take hours and are still to come",
+    **dict.fromkeys(("digits-mlp", "digits-cnn"), "noise on a source and the other model's generator are still to come"),
+    **{f"digits-{name}": "these sweeps are still to come" for name in (
+        "vgg19", "repvgg", "resnet50", "shufflenet", "mobilenet", "hybrid-repvgg", "detect-repvgg",
+    )},
+}  # fmt: skip
 """Why a card has no thresholds under some perturbation or for some metric, by its name."""
 
 
