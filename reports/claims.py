@@ -31,7 +31,7 @@ REASONS = {
     "mnist-mlp": "PGD, a source and a search are still to come",
     "gtsrb-signs": "ten healthy trainings on GTSRB take hours and are still to come",
     "gtsrb-signs-adv": "ten healthy trainings on GTSRB take hours and are still to come",
-    **dict.fromkeys(("digits-mlp", "digits-cnn"), "noise on a source and the other model's generator are still to come"),
+    **dict.fromkeys(("digits-mlp", "digits-cnn"), "noise with a source and another model's GAN are still to come"),
     **{f"digits-{name}": "these sweeps are still to come" for name in (
         "vgg19", "repvgg", "resnet50", "shufflenet", "mobilenet", "hybrid-repvgg", "detect-repvgg",
     )},
@@ -46,10 +46,7 @@ def perturbation(card: Card, sweep: str) -> str:
 
 def count(card: Card, family: str, metric: str) -> int:
     """Return how many thresholds a card has for a metric under all of its sweeps of a family."""
-    return sum(
-        claim.metric == metric and claim.threshold != NO_CLAIM and perturbation(card, claim.sweep) == family
-        for claim in card.claims()
-    )
+    return sum(claim.metric == metric and perturbation(card, claim.sweep) == family for claim in card.claims())
 
 
 def reason(card: Card, family: str, metric: str) -> str:
@@ -68,22 +65,25 @@ def reason(card: Card, family: str, metric: str) -> str:
 
 
 def summary(every: Sequence[Card]) -> str:
-    """Return the table of papers and perturbations: thresholds for each metric, and the cards that have none."""
-    rows, papers = [], sorted({card.file.paper or "none" for card in every})
+    """Return the table of papers and perturbations: thresholds for each metric, and below it why cards have none."""
+    rows, papers, notes = [], sorted({card.file.paper or "none" for card in every}), dict[str, int]()
     for paper in papers:
         of = [card for card in every if (card.file.paper or "none") == paper]
         for family, shown in PERTURBATIONS.items():
-            rows.append([paper, len(of), shown, *(_summed(of, family, metric) for metric in METRICS)])
-    return table(["paper", "cards", "perturbation", *METRICS], rows)
+            rows.append([paper, len(of), shown, *(_summed(of, family, metric, notes) for metric in METRICS)])
+    listed = "\n".join(f"{number}. {note}" for note, number in notes.items())
+    return f"{table(['paper', 'cards', 'perturbation', *METRICS], rows)}\n\nWithout a threshold:\n\n{listed}"
 
 
-def _summed(of: Sequence[Card], family: str, metric: str) -> str:
+def _summed(of: Sequence[Card], family: str, metric: str, notes: dict[str, int]) -> str:
+    """Return how many thresholds some cards have, and the numbers of the notes on those that have none."""
     total, missing = sum(count(card, family, metric) for card in of), dict[str, list[str]]()
     for card in of:
         if not count(card, family, metric):
-            missing.setdefault(reason(card, family, metric) or "not claimed", []).append(card.name)
-    why = [said if len(names) == len(of) else f"{', '.join(names)}: {said}" for said, names in missing.items()]
-    return "; ".join([*([str(total)] if total else []), *why])
+            missing.setdefault(reason(card, family, metric) or "not claimed", []).append(f"`{card.name}`")
+    said = [why if why == ON_ITSELF else f"{', '.join(names)}: {why}" for why, names in missing.items()]
+    numbers = [str(notes.setdefault(note, len(notes) + 1)) for note in said]
+    return f"{total} (note {', '.join(numbers)})" if numbers else str(total)
 
 
 def cell(card: Card, sweep: str, metric: str) -> str:
