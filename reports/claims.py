@@ -29,8 +29,9 @@ FAMILIES = {"clean": "none", **PERTURBATIONS, "natural": "natural changes"}
 ON_ITSELF = "attacks of several steps are made on the model itself"
 REASONS = {
     "mnist-mlp": "PGD, a source and a search are still to come",
-    "gtsrb-signs": "ten healthy trainings on GTSRB take hours and are still to come",
-    "gtsrb-signs-adv": "ten healthy trainings on GTSRB take hours and are still to come",
+    **dict.fromkeys(
+        ("gtsrb-signs", "gtsrb-signs-adv"), "ten healthy trainings on GTSRB take hours and are still to come"
+    ),
     **dict.fromkeys(("digits-mlp", "digits-cnn"), "noise with a source and another model's GAN are still to come"),
     **{f"digits-{name}": "these sweeps are still to come" for name in (
         "vgg19", "repvgg", "resnet50", "shufflenet", "mobilenet", "hybrid-repvgg", "detect-repvgg",
@@ -77,9 +78,10 @@ def summary(every: Sequence[Card]) -> str:
 
 def _summed(of: Sequence[Card], family: str, metric: str, notes: dict[str, int]) -> str:
     """Return how many thresholds some cards have, and the numbers of the notes on those that have none."""
-    total, missing = sum(count(card, family, metric) for card in of), dict[str, list[str]]()
+    total, missing = 0, dict[str, list[str]]()
     for card in of:
-        if not count(card, family, metric):
+        total += (counted := count(card, family, metric))
+        if not counted:
             missing.setdefault(reason(card, family, metric) or "not claimed", []).append(f"`{card.name}`")
     said = [why if why == ON_ITSELF else f"{', '.join(names)}: {why}" for why, names in missing.items()]
     numbers = [str(notes.setdefault(note, len(notes) + 1)) for note in said]

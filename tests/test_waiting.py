@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustness import surroundings, waiting
+from robustness import waiting
 from robustness.errors import ModelError
 from robustness.perturbations import FGSM, Clean
 from robustness.sweep import sweep
@@ -65,7 +65,7 @@ def test_a_pass_that_hangs_is_left_behind(hold, size, backward):
 @pytest.mark.parametrize(("size", "backward"), [(8, False), (20, True)], ids=["trial", "gradient"])
 def test_a_pass_that_comes_back_late_changes_nothing(hold, size, backward, tmp_path, monkeypatch):
     """Catches: a thread that nobody waits for, and that sets the folder of a later test, or run, back to its own."""
-    before = surroundings.threads() | set(threading.enumerate())
+    before = set(threading.enumerate())
     with pytest.raises(ModelError, match=SAID):
         sweep(Hangs(hold, size, backward), helpers.images(60), FGSM(), [0.0], batch_size=20, threads=2)
     late = [each for each in threading.enumerate() if each not in before and each.name.startswith(waiting.OWN)]
