@@ -80,7 +80,7 @@ def test_the_committed_hybrid_set_holds_what_it_says(harness):
     Catches: a set of other weights than the targets have now, a twin of another digit, a k that is exceeded or that
     does not mislead, a digit in both parts.
     """
-    digits = harness.images(SMOKE[embedded.TARGETS[0]])
+    digits = harness.images(embedded.on_all_digits(SMOKE[embedded.TARGETS[0]]))
     with np.load(embedded.FILE) as held:
         for part, count in (("train", 450), ("test", 150)):
             x, y, kind, source, target, k, fooled = (
