@@ -161,9 +161,9 @@ class Card:
         return replace(self, file=self.file.model_copy(update={"sweeps": {**self.file.sweeps, name: sweep}}))
 
     def family(self, sweep: str) -> str:
-        """Return the family of a sweep's perturbation: transfer if it is made on another model, as noise never is."""
+        """Return the family of a sweep's perturbation; of examples that are made on another model it is transfer."""
         perturbation = self.perturbation(sweep)
-        own = perturbation.made_on is None or perturbation.family == "noise"
+        own = perturbation.made_on is None or not perturbation.uses_model
         return perturbation.family if own else "transfer"
 
     def source(self, sweep: str) -> Path | None:

@@ -32,7 +32,7 @@ def matrix(harness: Harness, chosen: Sequence[Card], sweep: str) -> Crossed:
         known = sorted({name for card in chosen for name in card.file.sweeps})
         raise SweepError(f"`sweep` must be one of {', '.join(known)}, got {sweep!r}, which none of {names} has")
     table = first.file.sweeps[sweep]
-    if not hasattr(table.perturbation, "source") or table.perturbation.family == "noise":
+    if not hasattr(table.perturbation, "source") or not table.perturbation.uses_model:
         raise SweepError(
             f"`sweep` must be an attack, which is made on a model, got {sweep!r} of {first.name}, "
             f"which is {table.perturbation.family}; every model faces that alike"

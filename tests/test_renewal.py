@@ -156,7 +156,7 @@ def test_a_search_that_no_training_survives_is_refused(project):
     """Catches: a flip rate of 1 or more, which every model keeps."""
     project.path.write_text(project.path.read_text() + SEARCH.format(size=1.0))
     before = project.path.read_bytes()
-    with pytest.raises(TrainingError, match=r"search\.budget.*within linf 1.*take a smaller size"):
+    with pytest.raises(TrainingError, match=r"search: .*within linf 1.*take a smaller `budget`"):
         renew(project)
     assert project.path.read_bytes() == before
 

@@ -164,8 +164,9 @@ class Renewal:
         bound = float(found.bounds[-1])
         if np.isnan(bound):
             raise TrainingError(
-                f"{self.card.path}: search.budget: healthy trainings lose too many images within {table.budget.norm} "
-                f"{table.budget.size:g} for a claim that can fail; take a smaller size, and nothing was written"
+                f"{self.card.path}: search: no claim on the flip rate can fail: healthy trainings lose too many images "
+                f"within {table.budget.norm} {table.budget.size:g}, or are sure of none; take a smaller `budget` or a "
+                "lower `sure`; nothing was written"
             )
         return bound
 

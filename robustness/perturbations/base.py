@@ -94,6 +94,8 @@ class Perturbation(BaseModel, ABC):
     meaning: ClassVar[str] = "is a fraction of the pixel range"
     scalable: ClassVar[bool] = False
     """Whether a strength is how far pixels move, so that it may be another one for each image."""
+    uses_model: ClassVar[bool] = True
+    """Whether a model decides how pixels change, so that examples of one model may be sent to another."""
     side_by_side: ClassVar[bool] = True
     """Whether several threads may perturb at once."""
 

@@ -18,6 +18,7 @@ class Natural(Perturbation):
     """A transformation that knows nothing of the model; strength 0 is the image itself, bit for bit."""
 
     family: ClassVar[str] = "natural"
+    uses_model: ClassVar[bool] = False
 
     @abstractmethod
     def changed(self, inputs: Tensor, strength: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ class Noise(Step):
     """
 
     family: ClassVar[str] = "noise"
+    uses_model: ClassVar[bool] = False
     clip: bool = True
     """Whether pixels are clipped to [0, 1]; accumulated noise is clipped after each step."""
     accumulate: bool = False
