@@ -33,9 +33,6 @@ REASONS = {
         ("gtsrb-signs", "gtsrb-signs-adv"), "ten healthy trainings on GTSRB take hours and are still to come"
     ),
     **dict.fromkeys(("digits-mlp", "digits-cnn"), "noise with a source and another model's GAN are still to come"),
-    **{f"digits-{name}": "these sweeps are still to come" for name in (
-        "vgg19", "repvgg", "resnet50", "shufflenet", "mobilenet", "hybrid-repvgg", "detect-repvgg",
-    )},
 }  # fmt: skip
 """Why a card has no thresholds under some perturbation or for some metric, by its name."""
 
