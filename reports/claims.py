@@ -32,8 +32,7 @@ REASONS = {
     **dict.fromkeys(
         ("gtsrb-signs", "gtsrb-signs-adv"), "ten healthy trainings on GTSRB take hours and are still to come"
     ),
-    **dict.fromkeys(("digits-mlp", "digits-cnn"), "noise with a source and another model's GAN are still to come"),
-}  # fmt: skip
+}
 """Why a card has no thresholds under some perturbation or for some metric, by its name."""
 
 
