@@ -28,10 +28,8 @@ FAMILIES = {"clean": "none", **PERTURBATIONS, "natural": "natural changes"}
 """Families of perturbations and their names on the page."""
 ON_ITSELF = "attacks of several steps are made on the model itself"
 REASONS = {
-    "mnist-mlp": "PGD, a source and a search are still to come",
-    **dict.fromkeys(
-        ("gtsrb-signs", "gtsrb-signs-adv"), "ten healthy trainings on GTSRB take hours and are still to come"
-    ),
+    name: "ten healthy trainings on GTSRB take hours and are still to come"
+    for name in ("gtsrb-signs", "gtsrb-signs-adv")
 }
 """Why a card has no thresholds under some perturbation or for some metric, by its name."""
 
