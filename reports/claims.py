@@ -27,10 +27,9 @@ PERTURBATIONS = {"noise": "noise", "fgsm": "FGSM", "attack": "PGD and other atta
 FAMILIES = {"clean": "none", **PERTURBATIONS, "natural": "natural changes"}
 """Families of perturbations and their names on the page."""
 ON_ITSELF = "attacks of several steps are made on the model itself"
-REASONS = {
-    name: "ten healthy trainings on GTSRB take hours and are still to come"
-    for name in ("gtsrb-signs", "gtsrb-signs-adv")
-}
+REASONS = dict.fromkeys(
+    ("gtsrb-signs", "gtsrb-signs-adv"), "ten healthy trainings on GTSRB take hours and are still to come"
+)
 """Why a card has no thresholds under some perturbation or for some metric, by its name."""
 
 
