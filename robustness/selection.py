@@ -66,7 +66,7 @@ def taken(options: Options, harness: Harness) -> list[Card]:
         chosen = select(options.handed, options.named, options.models)
         chosen = with_weights(chosen, options.weights, options.folder)
     if options.images is not None:
-        chosen = [on_few(card, options.images) for card in chosen]
+        chosen = [limit_test_images(card, options.images) for card in chosen]
         known = half_width(options.images, 0.5)
         harness.notice(f"tested on {options.images} images: a rate is known to ± {known:.3f} at worst (95 %)")
     if options.draft is not None or options.profile is not None:
@@ -112,7 +112,7 @@ def _named(given: str, names: Sequence[str], folder: Path) -> tuple[str, str]:
     return names[0], given
 
 
-def on_few(card: Card, count: int) -> Card:
-    """Give a card that is tested on so many of its test images, of every class alike; the same each time."""
+def limit_test_images(card: Card, count: int | None) -> Card:
+    """Return a card that is tested on so many of its test images, of every class alike (None: on all of them)."""
     data = card.file.data.model_copy(update={"tested": count})
     return replace(card, file=card.file.model_copy(update={"data": data}))

@@ -10,7 +10,6 @@ them, and written to ``models/data/digits-hybrid.npz``. Where it is made of the 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from robustness import cards, output
 from robustness.harness import Harness
 from robustness.parallel import fit_many
 from robustness.perturbations import ConditionalGAN
+from robustness.selection import limit_test_images
 
 TARGETS = ("digits-vgg19", "digits-shufflenet", "digits-repvgg", "digits-resnet50", "digits-mobilenet")
 TRAINING = 45
@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def write(harness: Harness, file: Path) -> Path:
     """Fit a generator to each target, and write the set, unless it is there; give its file."""
-    every = {name: on_all_digits(cards.load(commands.ROOT / "models" / f"{name}.toml")) for name in TARGETS}
+    # All digits of the test part, of which a run of the suites takes fewer.
+    every = {name: limit_test_images(cards.load(commands.ROOT / "models" / f"{name}.toml"), None) for name in TARGETS}
     images = harness.images(every[TARGETS[0]])
     assert all(harness.images(card).fingerprint == images.fingerprint for card in every.values())
     test, train = building.divided(images.labels, [TRAINING] * len(images.classes), harness.seed)
@@ -55,12 +56,6 @@ def write(harness: Harness, file: Path) -> Path:
     counts = building.write(parts, rows, targets, file, STRENGTHS, harness.seed)
     running.say(", ".join(f"{what}: {count}" for what, count in counts.items()))
     return file
-
-
-def on_all_digits(card: cards.Card) -> cards.Card:
-    """Return a card that is tested on all digits of its test part, of which a run of the suites takes fewer."""
-    data = card.file.data.model_copy(update={"tested": None})
-    return dataclasses.replace(card, file=card.file.model_copy(update={"data": data}))
 
 
 def _target(harness: Harness, card: cards.Card) -> Target:

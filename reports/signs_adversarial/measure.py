@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from reports import running
@@ -15,6 +14,7 @@ from robustness import claims
 from robustness.cards import Card
 from robustness.evidence import OK, Evidence
 from robustness.harness import Harness
+from robustness.selection import limit_test_images
 
 FORMAT = "pytest-robustness/report/signs-adversarial/2"
 METRICS = ("accuracy", "precision", "recall")
@@ -57,8 +57,7 @@ def fewer(card: Card, sweep: str, few: int, harness: Harness) -> Card:
     """Return the card as a sweep is done: attacks of many steps on a few of its images."""
     if not sweep.endswith("pgd"):
         return card
-    data = card.file.data.model_copy(update={"tested": min(few, len(harness.images(card)))})
-    return replace(card, file=card.file.model_copy(update={"data": data}))
+    return limit_test_images(card, min(few, len(harness.images(card))))
 
 
 def _rows(name: str, sweep: str, evidence: Evidence) -> Iterator[dict[str, Any]]:

@@ -53,9 +53,9 @@ def initialised(options: Namespace, harness: Harness) -> Iterator[str]:
         raise CardError(f"{path} is there already; name another file with --output, or --force to write over it")
     card = made.card()
     if options.images is not None:
-        from robustness.selection import on_few
+        from robustness.selection import limit_test_images
 
-        card = on_few(card, options.images)
+        card = limit_test_images(card, options.images)
     shape = harness.images(card).shape
     table = made.table() | {"sweeps": sweep_profiles.sweeps(options.profile, shape, project.profiles(card.project))}
     if options.images is not None:

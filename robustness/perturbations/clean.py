@@ -12,6 +12,7 @@ class Clean(Perturbation):
 
     kind: Literal["clean"] = "clean"
     family: ClassVar[str] = "clean"
+    uses_model: ClassVar[bool] = False
     limits: ClassVar[tuple[float, float]] = (0.0, 0.0)
     strength_name: ClassVar[str] = "-"
 

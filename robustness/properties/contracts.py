@@ -28,8 +28,8 @@ CONTRACTS = {
     "inside [0, 1]": 8, "inside its ball": 8, "identity at strength 0": 2, "deterministic": 4, "leaves no trace": 8,
 }  # fmt: skip
 """
-How many cases are tried for each contract. Contracts share their cases, but strength 0 and the repetition are passes
-of their own, which all seeds fail alike if one does.
+How many cases are tried for each contract. All contracts share their cases; strength 0 and the repetition cost passes
+of their own, and are tried on the first of these.
 """
 SLACK = 1e-5
 COUNT = 16
