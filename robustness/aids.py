@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,11 +59,9 @@ def made(harness: Harness, card: Card, sweep: str) -> Made:
 
 def generator_key(harness: Harness, card: Card, perturbation: Perturbation) -> str:
     """Give the key of the generator that is fitted to a card's model: all that its weights depend on."""
-    factory = card.file.model.factory.partition(":")[0]
-    behind = sources.Closure([factory], [str(card.project), *sys.path])
     about = {
         **harness.model(card),
-        "sources": sources.hashes(behind.files.values(), card.project),
+        "sources": harness.factory_sources(card),
         "perturbation": perturbation.model_dump(exclude={"source"}),
         "images": harness.images(card, "train").fingerprint,
         "seed": harness.seed,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -22,6 +23,7 @@ from robustness import (
     hardware,
     precision,
     reads,
+    sources,
     strengths,
     trained,
     weights,
@@ -105,6 +107,7 @@ class Harness:
     _images: dict[tuple[str, str, Path | None], Images] = field(default_factory=dict)
     _weights: dict[str, Path] = field(default_factory=dict)
     _hashes: dict[Path, str] = field(default_factory=dict)
+    _factories: dict[tuple[str, Path], dict[str, str]] = field(default_factory=dict)
     _mapped: dict[str, tuple[list[int], int]] = field(default_factory=dict)
     _signatures: dict[Path, tuple[list[list[int]], int]] = field(default_factory=dict)
     _loaded: dict[tuple[Any, ...], Loaded] = field(default_factory=dict)
@@ -284,6 +287,14 @@ class Harness:
             self._signatures[file] = weights.signature(file), time.time_ns()
             self._hashes[file] = weights.content_hash(file)
         return self._hashes[file]
+
+    def factory_sources(self, card: Card) -> dict[str, str]:
+        """Return the hashes of the files behind a card's factory, read once a run as its weights are."""
+        module = card.file.model.factory.partition(":")[0]
+        if (module, card.project) not in self._factories:
+            closure = sources.Closure([module], [str(card.project), *sys.path])
+            self._factories[module, card.project] = sources.hashes(closure.files.values(), card.project)
+        return self._factories[module, card.project]
 
     def key(self, card: Card, sweep: str) -> str:
         """Give the key under which the store keeps a sweep's evidence."""

@@ -16,7 +16,7 @@ from robustness.doubts.permuted import Indices
 from robustness.doubts.planted import CannotPlant
 from robustness.doubts.trial import ROOM, Answers, NotLookedFor, Trial, sentence, size_of
 from robustness.errors import GradientError
-from robustness.modules import undisturbed
+from robustness.modules import channels_last, undisturbed
 from robustness.perturbations import Perturbation
 from robustness.sweep import together
 from robustness.sweep.batches import one_thread
@@ -67,6 +67,7 @@ def look(
     spread, count = min(count or COUNT, len(images)), min(count or _affordable(images), len(images))
     tested = dict(attacks or {})
     with one_thread(), undisturbed(together(classifier, source, None), device) as lent:
+        channels_last(lent, lambda: all(_works(module, images, device) for module in lent.values()))
         trial = Trial(
             lent["classifier"],
             torch.from_numpy(images.batch(0, count)).to(device),
@@ -127,6 +128,16 @@ def look(
         for names, make in last:
             answers |= _alone(names, make)
     return {name: answers[name] for name in DOUBTS if name in answers}
+
+
+def _works(module: nn.Module, images: Images, device: str) -> bool:
+    """Return whether a module takes some images without raising; it stays as it was."""
+    try:
+        with undisturbed(module, device) as lent, torch.no_grad():
+            lent(torch.from_numpy(images.batch(0, min(2, len(images))).copy()).to(device))
+    except Exception:  # the look that runs into it says so
+        return False
+    return True
 
 
 def _refuse() -> Answers:
