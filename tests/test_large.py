@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from models.large import mobilenet, resnet50, shufflenet
-from models.layers import Normalise
-from models.repvgg import Block, plain, repvgg
+from models.repvgg import Block, repvgg
 from robustness._torchvision import models as zoo
 
 
@@ -75,23 +74,20 @@ def test_a_block_as_one_convolution_computes_the_same(seed, fan_in, fan_out, str
     torch.manual_seed(seed)
     block = drawn(Block(fan_in, fan_out, stride), seed).double().eval()
     inputs = torch.randn(2, fan_in, 6, 6, dtype=torch.float64)
-    assert torch.allclose(block.plain()(inputs), block(inputs), atol=1e-10)
+    branches = block.norms[0](block.large(inputs)) + block.norms[1](block.small(inputs))
+    if fan_in == fan_out and stride == 1:
+        branches = branches + block.norms[2](inputs)
+    assert torch.allclose(block(inputs), branches.relu(), atol=1e-10)
     assert len(block.norms) == (3 if fan_in == fan_out and stride == 1 else 2)
 
 
-def test_the_deployed_network_is_plain_and_gives_the_same_logits():
-    torch.manual_seed(1)
-    network = repvgg("a2", width=0.1).eval()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.1, 0.1)
-            module.running_var.uniform_(0.8, 1.2)
-    inputs = torch.rand(3, 3, 32, 32)
-    deployed = plain(network)
-    kinds = {type(module) for module in deployed.modules() if not list(module.children())}
-    assert kinds == {Normalise, nn.Conv2d, nn.ReLU, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Linear}
-    assert torch.allclose(deployed(inputs), network(inputs), rtol=1e-3, atol=1e-4)
-    assert any(isinstance(module, Block) for module in network.modules()), "the original stays as it is"
+def test_a_block_trains_by_its_branches():
+    """Catches: one convolution in training, where batch norm has to see what each branch gives."""
+    torch.manual_seed(0)
+    block, inputs = Block(3, 3), torch.randn(8, 3, 6, 6)
+    block(inputs)
+    for norm, branch in zip(block.norms, (block.large(inputs), block.small(inputs), inputs), strict=True):
+        assert torch.allclose(norm.running_mean, 0.1 * branch.mean((0, 2, 3)), atol=1e-6)
 
 
 def test_a2_has_the_published_widths():
