@@ -18,6 +18,8 @@ Tell = Callable[[str], None]
 
 AFTER = 60.0
 """Seconds that a process may take for its end once its run is over: threads left behind may hold it for ever."""
+TURN = 1.0
+"""Seconds between two looks at a child that sends no signal."""
 BEGUN = "begun"
 FORWARDED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
 OF_THE_KERNEL = 0x80
@@ -77,7 +79,9 @@ def _waited(child: int, reading: int, heard: set[signal.Signals]) -> tuple[int, 
     """Pass signals on to a child until it ends; return how it did, and what it told."""
     told, left = "", AFTER
     while True:
-        about = signal.sigtimedwait(heard, 1.0)
+        about = signal.sigtimedwait(heard, TURN)
+        if about is not None and about.si_signo not in heard:  # how Python says that time ran out in a stopped process
+            about = None
         if about is not None and about.si_signo != signal.SIGCHLD and about.si_code != OF_THE_KERNEL:
             os.kill(child, about.si_signo)
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -88,7 +92,7 @@ def _waited(child: int, reading: int, heard: set[signal.Signals]) -> tuple[int, 
         if ended:
             return os.waitstatus_to_exitcode(status), lines
         if about is None and any(line != BEGUN for line in lines):
-            left -= 1.0
+            left -= TURN
             if left <= 0:
                 say("the run is over, but its process did not end: threads were left behind; it is ended")
                 os.kill(child, signal.SIGKILL)

@@ -11,6 +11,8 @@ import time
 import pytest
 from helpers import LIMIT
 
+from robustness import supervising
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a child process is waited for on Linux alone")
 SENTENCE = "robustness: the run did not come to its end: "
 
@@ -208,6 +210,28 @@ def test_threads_that_are_left_behind_hold_no_run():
         got, err = program(code.format(status))
         assert got == status
         assert "threads were left behind" in err
+
+
+def test_a_run_that_is_stopped_goes_on_when_it_is_continued():
+    """Catches: a wait whose time ran out meanwhile, which Python takes for a signal with any number."""
+    code = """
+        from robustness import supervising
+        tell = supervising.supervised()
+        tell("begun")
+        print("ready", flush=True)
+        input()
+        tell("0")
+    """
+    ends = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], text=True, **ends)
+    assert process.stdout.readline() == "ready\n"
+    for _ in range(2):
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(1.5 * supervising.TURN)
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.1)
+    _, err = process.communicate("\n", timeout=LIMIT)
+    assert (process.returncode, err) == (0, "")
 
 
 def test_where_nobody_can_wait_the_exit_itself_is_watched():
