@@ -65,7 +65,7 @@ def generator_key(harness: Harness, card: Card, perturbation: Perturbation) -> s
         "perturbation": perturbation.model_dump(exclude={"source"}),
         "images": harness.images(card, "train").fingerprint,
         "seed": harness.seed,
-        "code": sources.file_hash(Path(__file__).with_name("generators.py")),
+        "code": sources.content_hash(Path(__file__).with_name("generators.py")),
         **({} if harness.device == "cpu" else {"device": harness.device_kind}),
     }
     return hashlib.sha256(canonical(about)).hexdigest()

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustness import factories, reads, sources, surroundings, weights
+from robustness import factories, reads, sources, surroundings, syntax, weights
 from robustness.cards import Card
 from robustness.errors import AGAIN, ModelError
 from robustness.found import adapting, checkpoints, libraries
@@ -233,7 +233,7 @@ def _closure(card: Card, new: list[str]) -> sources.Closure:
         names |= {name for name in list(sys.modules) if name != "__main__" and _named_file(name).startswith(below)}
         closure = sources.Closure(sorted(names), path)
     for name in sorted(names - set(closure.files)):  # loaded from a file that is not found by its name
-        if (file := _file(name)) and name.partition(".")[0] != sources.OWN and not sources.installed(file):
+        if (file := _file(name)) and name.partition(".")[0] != syntax.OWN and not sources.installed(file):
             closure.files[name] = file
     return closure
 

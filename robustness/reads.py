@@ -123,7 +123,7 @@ def install() -> None:
     with _lock:
         for name in list(sys.modules):
             if (file := _file_of(name)) and _kind(file) == "project" and os.path.isfile(file):  # noqa: PTH113
-                _imported.setdefault(file, sources.file_hash(Path(file)))
+                _imported.setdefault(file, sources.content_hash(Path(file)))
         sys.addaudithook(_heard)
 
 
@@ -203,7 +203,7 @@ def _executed(arguments: tuple[Any, ...], frame: FrameType) -> None:
     code = arguments[0]
     file = getattr(code, "co_filename", "")
     if getattr(code, "co_name", "") == "<module>" and _kind(file) == "project" and os.path.isfile(file):  # noqa: PTH113
-        _imported[file] = sources.file_hash(Path(file))
+        _imported[file] = sources.content_hash(Path(file))
         _by_file[file] = Reads()
 
 

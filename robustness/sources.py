@@ -15,9 +15,6 @@ from pathlib import Path, PurePath
 
 from robustness import syntax
 
-OWN = "robustness"
-"""Not listed: what the harness itself means by a sweep is the version of its semantics."""
-
 UNORDERED = {"", ".html", ".json", ".log", ".md", ".py", ".toml", ".txt", ".xml", ".yaml", ".yml"}
 """Files of which the newest is no choice of a model's: what is written beside models in every run."""
 
@@ -74,7 +71,8 @@ class Closure:
 
     def _visit(self, module: str) -> None:
         top, parent = module.partition(".")[0], module.rpartition(".")[0]
-        if top == OWN or module in self._seen:
+        # Not listed: what the harness itself means by a sweep is the version of its semantics.
+        if top == syntax.OWN or module in self._seen:
             return
         self._seen.add(module)
         if parent:
@@ -117,9 +115,14 @@ def file_hash(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def content_hash(file: Path) -> str:
+    """Return the sha256 of a file: of a Python file what it does (`syntax.meaning`), of any other its bytes."""
+    return syntax.meaning(file.read_bytes(), str(file)) if file.suffix == ".py" else file_hash(file)
+
+
 def hashes(files: Iterable[Path], project: Path) -> dict[str, str]:
     """Give each file's hash under its path, relative to the project where it lies in it."""
-    return {_relative(file, project): file_hash(file) for file in sorted(files)}
+    return {_relative(file, project): content_hash(file) for file in sorted(files)}
 
 
 def _relative(file: Path, project: Path) -> str:
@@ -138,7 +141,7 @@ def digest(project: Path, name: str) -> str:
     Of files that end alike the newest is part of a folder's hash, for that is how a checkpoint is often chosen.
     """
     try:
-        return _listing(project / name) if name.endswith("/") else file_hash(project / name)
+        return _listing(project / name) if name.endswith("/") else content_hash(project / name)
     except OSError:
         return ""
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import warnings
 from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+OWN = "robustness"
+"""The top-level name of this package."""
 
 BY_NAME = {"importlib", "runpy", "pkgutil", "__import__", "exec", "eval"}
 """What imports modules, or runs files, whose names no import statement shows."""
@@ -67,6 +71,53 @@ def defines(content: bytes, filename: str, name: str) -> bool:
     True
     """
     return bool({name, "*", "__getattr__"} & set(_bound(_parsed(content, filename).body)))
+
+
+@cache
+def meaning(content: bytes, filename: str) -> str:
+    """
+    Return the sha256 of what a file does: of its syntax tree without docstrings, comments and layout.
+
+    From where names of this package are imported is left out, so that its modules can move; which names they are
+    counts. A file that is not Python has the hash of its bytes.
+
+    >>> meaning(b"x = 1  # one", "m.py") == meaning(b"x = (1)", "m.py") != meaning(b"x = 2", "m.py")
+    True
+    """
+    try:
+        tree = _parsed(content, filename)
+    except SyntaxError:
+        return hashlib.sha256(content).hexdigest()
+    own: set[str] = set()
+    text = "".join(_words(tree, own))
+    return hashlib.sha256("\n".join([text, *sorted(own)]).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _words(tree: ast.AST, own: set[str]) -> Iterator[str]:
+    """Write a syntax tree as all versions of Python would; the names that this package is asked for go to ``own``."""
+    pending: list[Any] = [tree]
+    while pending:
+        match pending.pop():
+            case str(word):
+                yield word
+            case list(nodes):
+                pending += ["]", *map(_node, reversed(nodes)), "["]
+            case ast.Expr(value=ast.Constant(value=str())):
+                pass
+            case ast.ImportFrom(module=str(module), level=0) as node if module.partition(".")[0] == OWN:
+                own |= {f"{alias.name} as {alias.asname}" for alias in node.names}
+            case ast.AST() as node:
+                # Newer versions have more fields, which are empty where a file does not use what they stand for.
+                fields = [(name, value) for name, value in ast.iter_fields(node) if value not in (None, [])]
+                pending.append(")")
+                for name, value in reversed(fields):
+                    pending += [_node(value), f" {name}="]
+                pending.append(f"{type(node).__name__}(")
+
+
+def _node(value: Any) -> Any:
+    """Return what has parts as it is, and anything else as text."""
+    return value if isinstance(value, ast.AST | list) else repr(value)
 
 
 def _bound(body: Iterable[ast.AST]) -> Iterator[str]:

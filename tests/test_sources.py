@@ -1,13 +1,14 @@
 """Which files stand behind a module: found from the text, named relative to the project, never by importing."""
 
+import hashlib
 import sys
 import textwrap
 
 import helpers
 import pytest
 
-from robustness import sources
-from robustness.sources import Closure, changed, defines, file_hash, find, hashes, installed, versions
+from robustness import sources, syntax
+from robustness.sources import Closure, changed, content_hash, defines, file_hash, find, hashes, installed, versions
 
 
 @pytest.fixture
@@ -273,12 +274,82 @@ def test_changes_are_named_and_files_elsewhere_by_their_path(tmp_path):
     assert set(changed(recorded, home)) == set(recorded)
 
 
-def test_hashes_are_of_the_content(tmp_path):
-    import hashlib
+NET = """
+from robustness.modules import lay_out
+from torch import nn
 
-    file = tmp_path / "m.py"
-    file.write_bytes(b"x = 1\r\n")
-    assert file_hash(file) == hashlib.sha256(b"x = 1\r\n").hexdigest()
+SIZES = {"small": (8, 16), **{}}
+
+
+def net(width: int = 8, *, deep: bool = False) -> nn.Module:
+    return nn.Sequential(*[nn.Linear(width, width) for _ in range(3 if deep else 1)], lay_out(f"{width!r:>4}"))
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# A note.\n" + NET.replace("    return", "    # Why.\n    return"),
+        '"""Networks."""\n' + NET.replace("    return", '    """Build one."""\n    return'),
+        NET.replace("16), **{}}", "16),\n         **{},}\n'''By name.'''"),
+        NET.replace("\n", "\r\n"),
+        NET.replace("robustness.modules", "robustness.classifiers.modules"),
+        NET.replace("from robustness", "from torch import nn\nfrom robustness", 1).replace(
+            "out\nfrom torch import nn", "out"
+        ),
+    ],
+    ids=["comments", "docstrings", "layout", "line ends", "a module of the harness that moved", "order of its import"],
+)
+def test_what_changes_nothing_keeps_the_hash(tmp_path, text):
+    """Catches: a comment in the code of a recipe by which all weights are older than it."""
+    for name, content in (("a.py", NET), ("b.py", text)):
+        (tmp_path / name).write_text(content, newline="")
+    assert content_hash(tmp_path / "a.py") == content_hash(tmp_path / "b.py")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("= 8,", "= 9,"),
+        ('"small"', '"large"'),
+        ("*, deep", "deep"),
+        ("if deep", "if not deep"),
+        (">4", ">5"),
+        ("!r", "!s"),
+        ("**{}", "**{'small': 1}"),
+        ("import lay_out", "import channels_last as lay_out"),
+        ("from torch import nn", "import torch.nn as nn"),
+        ("    return", "    nn.init\n    return"),
+        ("SIZES =", "SIZES: dict ="),
+    ],
+)
+def test_what_may_change_something_changes_the_hash(tmp_path, before, after):
+    """Catches: a hash that leaves out fields, operators, constants or what a name is imported as."""
+    assert NET.count(before) >= 1
+    for name, content in (("a.py", NET), ("b.py", NET.replace(before, after, 1))):
+        (tmp_path / name).write_text(content)
+    assert content_hash(tmp_path / "a.py") != content_hash(tmp_path / "b.py")
+
+
+def test_code_as_deep_as_python_reads_has_a_hash_that_no_stack_decides(tmp_path):
+    """Catches: a recursion that ends earlier where more functions are on the stack, and another hash from there on."""
+    file = tmp_path / "deep.py"
+    file.write_text("x = " + "+".join("1" * 900))
+
+    def below(frames):
+        return content_hash(file) if not frames else below(frames - 1)
+
+    shallow = below(0)
+    syntax.meaning.cache_clear()
+    assert below(200) == shallow
+
+
+def test_hashes_of_other_files_are_of_their_bytes(tmp_path):
+    for name, content in (("m.txt", b"x = 1\r\n"), ("not-python.py", b"def"), ("null.py", b"x = 1\0")):
+        file = tmp_path / name
+        file.write_bytes(content)
+        assert content_hash(file) == hashlib.sha256(content).hexdigest()
+    assert file_hash(tmp_path / "m.txt") == content_hash(tmp_path / "m.txt")
 
 
 def test_versions_are_those_of_the_distributions():

@@ -87,7 +87,7 @@ def test_evidence_is_believed_while_its_sources_are_what_they_were(kept, tmp_pat
     near.parent.mkdir()
     for file in (near, far):
         file.write_text("x = 1")
-    listed = {"models/net.py": sources.file_hash(near), str(far): sources.file_hash(far)}
+    listed = {"models/net.py": sources.content_hash(near), str(far): sources.content_hash(far)}
     assert kept.put(sources=listed)[1] == ""
     stat = near.stat()
     near.write_text("x = 2")

@@ -101,7 +101,7 @@ class Damage:
         if self.of.done == "training":
             return {}
         level = "all" if self.level == ALL else self.level
-        code = sources.file_hash(Path(__file__).with_name("applying.py"))
+        code = sources.content_hash(Path(__file__).with_name("applying.py"))
         return {"damage": {"kind": self.kind, "level": level, "seed": self.seed, "code": code}}
 
     def __str__(self) -> str:
