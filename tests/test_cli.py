@@ -212,7 +212,7 @@ def test_list_says_what_is_believed(project, swept):
     assert {first.split()[2], second.split()[2]} == {"clean", "normal"}
     assert first.endswith("yes")
     assert last.startswith("2 entries in ")
-    project.source.write_text(project.source.read_text() + "\n# changed\n")
+    project.source.write_text(project.source.read_text() + "\nCHANGED = 1\n")
     entries(project)[0].path.write_bytes(b"torn")
     _, out, _ = swept("evidence", "list")
     assert "no: not an evidence file (torn or foreign)" in out.splitlines()[2]

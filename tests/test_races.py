@@ -170,7 +170,7 @@ def test_a_recipe_that_is_edited_while_it_trains(tmp_path):
     """Catches: weights of the old code under the hash of the new, or of the new under that of the old."""
     source = helpers.MODULE.replace(
         "    job.report(1, 1)\n",
-        "    import pathlib\n    with open(__file__, 'a') as file:\n        file.write('# edited')\n",
+        "    import pathlib\n    with open(__file__, 'a') as file:\n        file.write('EDITED = 1')\n",
     )
     path = helpers.project(tmp_path / "project", source)
     of = harness(path)
