@@ -90,7 +90,7 @@ def main() -> int:
     if said := problem():
         print(f"robustness: {said}".encode("ascii", "backslashreplace").decode(), file=sys.stderr)
         return 2
-    from robustness import cli
+    from robustness.cli import main as cli
 
     return cli.main()
 
@@ -98,9 +98,9 @@ def main() -> int:
 def register() -> None:
     """Register Hypothesis's profiles; where they are not ours, pytest says why."""
     if problem() is None:
-        from robustness.properties import profiles
+        from robustness.search import hypothesis_profiles
 
-        profiles.register()
+        hypothesis_profiles.register()
 
 
 def __getattr__(name: str) -> Any:

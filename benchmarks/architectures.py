@@ -27,13 +27,15 @@ from typing import Any
 from tabulate import tabulate
 
 from benchmarks.folder import write
-from robustness import cards, hardware, measuring, output
-from robustness.atomic import writing
-from robustness.drafts import Draft
+from robustness import cards
+from robustness.cards.from_options import Draft
 from robustness.errors import RobustnessError
-from robustness.evidence import OK, SEMANTICS
-from robustness.harness import Harness
-from robustness.store import Store
+from robustness.metrics.evidence import OK, SEMANTICS
+from robustness.plugin import measured as measuring
+from robustness.util import hardware, output
+from robustness.util.atomic_write import writing
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness
 
 ARCHITECTURES = (
     "timm:eva02_tiny_patch14_224", "timm:mixer_s32_224", "torchvision:mobilenet_v3_small",

@@ -26,11 +26,12 @@ from statistics import median
 import numpy as np
 from tabulate import tabulate
 
-from robustness import cards, hardware, output
-from robustness.draws import CHUNK
+from robustness import cards
 from robustness.engines import fill, parse
-from robustness.harness import Harness
-from robustness.store import Store
+from robustness.util import hardware, output
+from robustness.util.rng import CHUNK
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness
 
 TWO, PLAIN = 1.8, 1.1
 """Two workers are at least so many times as fast as one; one takes at most so many times the plain sweep's time."""

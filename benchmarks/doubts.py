@@ -21,12 +21,13 @@ import torch
 from tabulate import tabulate
 from torch import nn
 
-from robustness import datasets, sweep_profiles
-from robustness.datasets import DataSpec, Images
+from robustness import data
+from robustness.cards import profiles
+from robustness.cards.schema import SweepTable
+from robustness.data import DataSpec, Images
 from robustness.doubts.look import look
 from robustness.perturbations import FGSM
-from robustness.perturbations.iterated import Iterated
-from robustness.schema import SweepTable
+from robustness.perturbations.pgd import Iterated
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 import healthy_models
@@ -40,7 +41,7 @@ MNIST = ("perceptron", "CNN, batch norm", "LeNet-5", "VGG-like", "ResNet")
 def raised(module: nn.Module, images: Images, profile: str) -> dict[str, str]:
     """Return the doubts that are open on a model under the attacks of a profile, and what was seen."""
     tables = [
-        (name, SweepTable.model_validate(table)) for name, table in sweep_profiles.sweeps(profile, images.shape).items()
+        (name, SweepTable.model_validate(table)) for name, table in profiles.sweeps(profile, images.shape).items()
     ]
     own = {
         name: table for name, table in tables
@@ -64,7 +65,7 @@ def healthy(options: argparse.Namespace) -> Iterator[tuple[str, nn.Module, Image
     if options.mnist:
         spec = DataSpec.model_validate({"name": "mnist"})
         train, test = (
-            datasets.load(spec, part, root=options.mnist, cache=Path(options.mnist)) for part in ("train", "test")
+            data.load(spec, part, root=options.mnist, cache=Path(options.mnist)) for part in ("train", "test")
         )
         few = train.select(range(0, len(train), 12), "mnist")
         for seed, name in enumerate(MNIST):

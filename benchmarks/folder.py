@@ -35,11 +35,11 @@ from tabulate import tabulate
 
 from benchmarks.sweep import Bound
 from models.large import resnet50
-from robustness import hardware, output
-from robustness.datasets import DataSpec, Images, from_arrays, load
+from robustness.data import DataSpec, Images, from_arrays, load
 from robustness.perturbations import Normal
-from robustness.progress import bar
-from robustness.sweep import sweep
+from robustness.sweep.runner import sweep
+from robustness.util import hardware, output
+from robustness.util.progress import bar
 
 AMPLITUDES = [0.1]
 CLASSES = tuple(f"class-{i}" for i in range(10))

@@ -31,12 +31,13 @@ from tabulate import tabulate
 from benchmarks import peers
 from benchmarks.sweep import AMPLITUDES, EPSILONS
 from models.vgg import vgg
-from robustness import hardware, output, precision
-from robustness.atomic import writing
-from robustness.datasets.images import Images, from_arrays
-from robustness.draws import CHUNK
+from robustness.classifiers import precision
+from robustness.data.images import Images, from_arrays
 from robustness.perturbations import FGSM, Normal, Perturbation
-from robustness.sweep import sweep
+from robustness.sweep.runner import sweep
+from robustness.util import hardware, output
+from robustness.util.atomic_write import writing
+from robustness.util.rng import CHUNK
 
 SIZES = (64, 128, 250, 500, 1000, 2500, 5000, 10_000)
 DTYPES = ("float32", "tf32", "bf16")

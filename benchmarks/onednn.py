@@ -6,8 +6,8 @@ Which convolutions PyTorch's oneDNN computes wrongly on the CPU, or leaves its b
 Each shape is run in a process of its own, which is forked from one that has imported torch. Output and gradients to
 input and weight are compared with those of float64, which oneDNN has no part in. Each of torch's buffers ends meanwhile
 before a page that may not be touched: what reads or writes behind it ends the process, always (this needs a C compiler
-and Linux). `ours` is the layout that `robustness.modules.lay_out` chooses. Prints one JSON line for each shape that is
-wrong, and a table; ends with 1 where anything is wrong.
+and Linux). `ours` is the layout that `robustness.classifiers.modules.lay_out` chooses. Prints one JSON line for each
+shape that is wrong, and a table; ends with 1 where anything is wrong.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from robustness import output
+from robustness.util import output
 
 LAYOUTS = "contiguous", "channels-last", "ours"
 AXES = {
@@ -117,7 +117,7 @@ def run(shape: dict[str, Any], layout: str, say: Callable[[str], object]) -> lis
         images = images.contiguous(memory_format=torch.channels_last)
         one.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if layout == "ours":
-        from robustness.modules import lay_out
+        from robustness.classifiers.modules import lay_out
 
         lay_out(one)
     directions = torch.rand(exact(images.double()).shape)
@@ -163,7 +163,7 @@ def work(count: int, layout: str) -> int:
     import torch
     import torch.fx.experimental.symbolic_shapes  # a backward pass imports it: here, once, and not in every child
 
-    import robustness.modules  # noqa: F401
+    import robustness.classifiers.modules  # noqa: F401
 
     torch.set_num_threads(1)
     for shape in shapes(count):

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import robustness._torchvision
-from robustness.datasets.images import Images
+import robustness.util.torchvision_compat
+from robustness.data.images import Images
 
 Predictions = Callable[[nn.Module, Images, Sequence[float], int, str], np.ndarray]
 """The classes, (strengths, N), of images attacked at each strength, in batches of a size, on a device."""

@@ -21,12 +21,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from tabulate import tabulate
 
-from robustness import cards, hardware, output
+from robustness import cards
 from robustness.cards import Card
-from robustness.harness import Harness
-from robustness.planning.planned import Planner
-from robustness.store import Store
-from robustness.sweep import sweep as run
+from robustness.planning.planner import Planner
+from robustness.sweep.runner import sweep as run
+from robustness.util import hardware, output
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness
 
 ROOT = Path(__file__).parents[1]
 OFF = 0.25

@@ -24,12 +24,12 @@ from tabulate import tabulate
 
 from benchmarks import folder
 from models.large import resnet50
-from robustness import hardware, output
-from robustness.commands.plan import size
-from robustness.datasets import from_arrays
+from robustness.cli.plan import size
+from robustness.data import from_arrays
 from robustness.decisions import Argmax
-from robustness.planning import calibration
+from robustness.planning import timing
 from robustness.planning.example import IMAGES, MODELS, SHAPE, Rates, whole
+from robustness.util import hardware, output
 
 RESULT = Path(__file__).with_name("results") / "rates.json"
 GIGABIT = 1e9 / 8
@@ -43,7 +43,7 @@ def measured(images: int = 16, pictures: int = 40) -> dict[str, Any]:
     pixels = drawn.integers(0, 256, (images, *SHAPE[1:], SHAPE[0]), dtype=np.uint8)
     module = resnet50(outputs=1000, stem="imagenet").eval()
     labelled = from_arrays(pixels, np.arange(images) % 1000, tuple(map(str, range(1000))))
-    found = calibration.pace(module, labelled, Argmax(), device="cpu", batch_size=8, abreast=1, gradient=True)
+    found = timing.pace(module, labelled, Argmax(), device="cpu", batch_size=8, abreast=1, gradient=True)
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "pictures").mkdir()
         folder.write(Path(scratch) / "pictures", pictures)

@@ -15,13 +15,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from robustness import cards, claims, output
+from robustness import cards, claims
 from robustness.cards import Card
-from robustness.harness import Harness
-from robustness.reporting import formats
-from robustness.reporting.document import ClaimOutcome, ModelResult, build
-from robustness.reporting.web import pictures
-from robustness.store import Store
+from robustness.reporting import writers
+from robustness.reporting.html import gallery
+from robustness.reporting.report import ClaimOutcome, ModelResult, build
+from robustness.util import output
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness
 
 SECONDS, BYTES = 20.0, 15_000_000
 NET = """
@@ -97,9 +98,9 @@ def measure(models: int, root: Path) -> tuple[float, int, int]:
         for card in chosen
     ]
     document = build(results, ABOUT, [])
-    pictures.add(document, harness, chosen)
+    gallery.add(document, harness, chosen)
     target = root / "report.html"
-    formats.write(document, target)
+    writers.write(document, target)
     seconds = time.perf_counter() - started
     return seconds, target.stat().st_size, target.read_text(encoding="utf-8").count("<img ")
 

@@ -19,21 +19,23 @@ import sys
 import tempfile
 from pathlib import Path
 
-from robustness import cardfile, cards, output, weights
-from robustness.cards import Card
-from robustness.commands.renewal import Renewal
-from robustness.harness import Harness, data_root
-from robustness.store import Store
-from robustness.trained import recipe_hash
+from robustness import cards
+from robustness.cards import Card, edit
+from robustness.classifiers import weights
+from robustness.thresholds.renew import Renewal
+from robustness.util import output
+from robustness.workspace.models import recipe_hash
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness, data_root
 
 ROOT = Path(__file__).parents[1]
 OLDER = """
 import tempfile
 from pathlib import Path
 from robustness import cards
-from robustness.harness import Harness, data_root
-from robustness.store import Store
-from robustness.trained import is_older
+from robustness.workspace.workspace import Harness, data_root
+from robustness.workspace.store import Store
+from robustness.workspace.models import is_older
 with tempfile.TemporaryDirectory() as folder:
     harness = Harness(Store(Path(folder)), data_root(None), "cpu")
     every = [cards.load(path) for path in Path("models").glob("*.toml")]
@@ -68,7 +70,7 @@ def run(tree: Path, *arguments: str) -> str:
 
 def trained(tree: Path, name: str) -> str:
     """Train a model by the code of a tree; return the checksum of its weights."""
-    said = run(tree, "-m", "robustness.cli", "--store", str(tree / "store"), "train", name, "--workers", "1")
+    said = run(tree, "-m", "robustness.cli.main", "--store", str(tree / "store"), "train", name, "--workers", "1")
     found = re.search(rf"^{re.escape(name)} \(seed .+\): (.+)$", said, re.MULTILINE)
     assert found is not None, said
     return weights.metadata(Path(found[1]))["checksum"]
@@ -79,12 +81,12 @@ def stamp(harness: Harness, card: Card) -> None:
     assert card.weights is not None
     recipe = recipe_hash(harness, card)
     about = {**weights.metadata(card.weights), "recipe": recipe}
-    cardfile.replace(card.weights, weights.to_bytes(weights.read(card.weights), about))
+    edit.replace(card.weights, weights.to_bytes(weights.read(card.weights), about))
     if said := card.file.thresholds:
         renewed = {**said, "recipe": recipe}
         if "tested" in said:
             renewed["tested"] = Renewal(harness, card).tested
-        cardfile.write_claims(card, {}, renewed)
+        edit.write_claims(card, {}, renewed)
 
 
 def main() -> int:

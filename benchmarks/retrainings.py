@@ -25,18 +25,19 @@ from scipy.stats import multivariate_normal
 
 from benchmarks import retrained_page
 from reports import running, writing
-from robustness import cards, output
+from robustness import cards
 from robustness.cards import Card
-from robustness.damage.kinds import Damage
-from robustness.evidence import Evidence
-from robustness.gate import baseline, by_recipe, by_weights, recipe
+from robustness.cards.gate import GateTable
+from robustness.gate import baseline, paired_gate, retraining_gate, retraining_stats
 from robustness.gate.accept import of_seed, train
 from robustness.gate.baseline import Accepted, Baseline
 from robustness.gate.differences import Cell, paired
-from robustness.gate.tables import GateTable
-from robustness.harness import Harness
-from robustness.healthy import anew
-from robustness.trained import by_recipe as trained
+from robustness.gate.mutation.kinds import Damage
+from robustness.metrics.evidence import Evidence
+from robustness.thresholds.retrainings import anew
+from robustness.util import output
+from robustness.workspace.models import by_recipe as trained
+from robustness.workspace.workspace import Harness
 
 MARGIN, ALPHA = 0.02, 0.05
 WIDE = 0.05
@@ -95,7 +96,7 @@ def verdicts(
 ) -> list[str]:
     """Say what a gate says of each candidate."""
     gate = GateTable(kind=kind, margin=margin if kind == "weights" else None, alpha=ALPHA)
-    hold = by_weights.hold if kind == "weights" else by_recipe.hold
+    hold = paired_gate.hold if kind == "weights" else retraining_gate.hold
     with TemporaryDirectory() as folder:
         held = kept(accepted, Path(folder))
     chosen = [cell._replace(margin=margin) for cell in cells(candidates[0]) if cell.sweep in sweeps]
@@ -141,8 +142,10 @@ def summaries(models: Sequence[Accepted], candidates: Sequence[Swept]) -> np.nda
     """Give what the recipe's gate sums each candidate up by, (candidates, summaries)."""
     with TemporaryDirectory() as folder:
         held = kept(models[:1], Path(folder))
-    groups = by_recipe.summaries(cells(candidates[0]))
-    return np.array([by_recipe.summed(groups, by_recipe.rates(groups, held, swept)[0]) for swept in candidates])
+    groups = retraining_gate.summaries(cells(candidates[0]))
+    return np.array(
+        [retraining_gate.summed(groups, retraining_gate.rates(groups, held, swept)[0]) for swept in candidates]
+    )
 
 
 def small(candidates: np.ndarray, values: np.ndarray, n: int, *, healthy: bool) -> dict[str, Any]:
@@ -152,8 +155,8 @@ def small(candidates: np.ndarray, values: np.ndarray, n: int, *, healthy: bool) 
         order = draws.permutation(len(values) if healthy else np.arange(1, len(values)))
         accepted, candidate = values[order[:SMALL]], values[order[SMALL]] if healthy else candidates[0]
         found += (
-            bool((candidate < recipe.t_bounds(accepted, ALPHA, 1 / n)).any()),
-            recipe.rank_p(accepted, candidate) < 1.5 / (SMALL + 1),
+            bool((candidate < retraining_stats.t_bounds(accepted, ALPHA, 1 / n)).any()),
+            retraining_stats.rank_p(accepted, candidate) < 1.5 / (SMALL + 1),
         )
     return {"draws": DRAWS, "t_bound_fails": int(found[0]), "rank_is_last": int(found[1])}
 
@@ -182,7 +185,7 @@ def correlations(models: Sequence[Accepted]) -> dict[str, Any]:
         "cells": [f"{cell.sweep}:{cell.strength}" for cell in where],
         "discordance": np.mean(shares, axis=0).round(5).tolist(),
         "correlation": np.where(np.isnan(known), np.nanmedian(known), known).round(4).tolist(),
-        "summaries": list(by_recipe.summaries(where)),
+        "summaries": list(retraining_gate.summaries(where)),
         "means": values.mean(axis=0).round(5).tolist(),
         "deviations": values.std(axis=0, ddof=1).round(5).tolist(),
         "correlation_of_summaries": np.corrcoef(values.T).round(4).tolist(),

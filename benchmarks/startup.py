@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from robustness import output
+from robustness.util import output
 
 ROOT = Path(__file__).parents[1]
 MODELS = "digits-mlp", "digits-cnn"

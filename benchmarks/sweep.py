@@ -26,11 +26,11 @@ from tabulate import tabulate
 from benchmarks import peers
 from models.mlp import mlp
 from models.vgg import vgg
-from robustness import output
-from robustness.datasets.images import Images, from_arrays
-from robustness.draws import CHUNK, Purpose, generator
+from robustness.data.images import Images, from_arrays
 from robustness.perturbations import FGSM, PGD, Normal
-from robustness.sweep import sweep
+from robustness.sweep.runner import sweep
+from robustness.util import output
+from robustness.util.rng import CHUNK, Purpose, generator
 
 AMPLITUDES = [round(0.1 * i, 1) for i in range(11)]
 EPSILONS = [round(0.03 * i, 2) for i in range(11)]

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import gpu, peers, plan, rates
 from models.vgg import vgg
-from robustness.planning import calibration
+from robustness.planning import timing
 from robustness.planning.example import SWEEPS, Rates, whole
 
 PAGE = Path(__file__).parents[1] / "docs" / "plan.md"
@@ -40,7 +40,7 @@ def test_the_sum_by_hand():
 
 def test_a_plan_beside_what_is_taken(capsys, monkeypatch):
     """Catches: a benchmark that no longer runs, or that passes a plan that is off."""
-    monkeypatch.setattr(calibration, "RUNS", 1)
+    monkeypatch.setattr(timing, "RUNS", 1)
     monkeypatch.setattr(plan, "MODELS", {"mlp": plan.MODELS["mlp"]._replace(images={"normal": 250})})
     found = plan.compare(["mlp"], 1)
     assert found["mlp, normal"] > 0

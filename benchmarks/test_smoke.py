@@ -12,12 +12,12 @@ from benchmarks import sweep as noise
 from models.mlp import mlp
 from reports import writing
 from robustness import cards
-from robustness.datasets.images import from_arrays
+from robustness.data.images import from_arrays
 from robustness.gate.baseline import Accepted
-from robustness.harness import Harness, data_root, store_root
 from robustness.perturbations import FGSM, Normal
-from robustness.store import Store
-from robustness.sweep import sweep
+from robustness.sweep.runner import sweep
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness, data_root, store_root
 
 COUNT = 2000
 

@@ -20,9 +20,9 @@ from tabulate import tabulate
 from benchmarks.sweep import Bound, images_for, ratio, timed
 from models.defences import adversarial, null, plain, twon
 from models.vgg import vgg
-from robustness import output
-from robustness.datasets.images import Images
-from robustness.recipes import Job
+from robustness.data.images import Images
+from robustness.util import output
+from robustness.workspace.recipes import Job
 
 PLAIN = "plain"
 DEFENCES: dict[str, tuple[Callable[..., Any], int, float | None]] = {

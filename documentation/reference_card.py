@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from robustness.cards.schema import CardFile, ClaimTable, SweepTable
 from robustness.perturbations import KINDS
 from robustness.perturbations.base import Perturbation
-from robustness.schema import CardFile, ClaimTable, SweepTable
 
 HEAD = """# Keys of a card
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from unittest import mock
 
-from robustness.commands.arguments import parser
+from robustness.cli.parser import parser
 
 HEAD = """# Commands
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from models.layers import Normalise, scaled
-from robustness._torchvision import models as zoo
+from robustness.util.torchvision_compat import models as zoo
 
 Numbers = float | Sequence[float]
 # He et al. 2016, section 4.2: 6n + 2 layers, n blocks of two convolutions for each of three stages.

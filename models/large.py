@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import nn
 
 from models.layers import Normalise, scaled
-from robustness._torchvision import models as zoo
+from robustness.util.torchvision_compat import models as zoo
 
 Stem = Literal["small", "imagenet"]
 """``imagenet`` is the original's, which leaves a 32x32 image 1x1 in the last stage; ``small`` is usual at 32x32."""

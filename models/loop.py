@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from models.objectives import Minibatch, Objective
 from models.parseval import constrained
-from robustness.datasets.images import Images
-from robustness.datasets.splits import held_out
-from robustness.draws import Purpose, generator
+from robustness.classifiers.modules import lay_out
+from robustness.data.images import Images
+from robustness.data.splits import held_out
 from robustness.errors import TrainingError, nearest
-from robustness.modules import lay_out
-from robustness.recipes import Job
+from robustness.util.rng import Purpose, generator
+from robustness.workspace.recipes import Job
 
 Optimizer = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["cosine", "constant", "steps", "restarts"]

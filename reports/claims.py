@@ -16,9 +16,10 @@ from pathlib import Path
 
 from reports import commands
 from reports.writing import table
-from robustness import cards, output
+from robustness import cards
 from robustness.cards import Card
-from robustness.schema import NO_CLAIM
+from robustness.cards.schema import NO_CLAIM
+from robustness.util import output
 
 MODULE, PAGE = "reports.claims", "claims.md"
 METRICS = ("accuracy", "precision", "recall", "transferability")

@@ -9,9 +9,10 @@ from typing import Any
 
 from reports import running
 from reports.writing import dumped, inserted
-from robustness import atomic, cards
+from robustness import cards
 from robustness.cards import Card
 from robustness.errors import RobustnessError
+from robustness.util import atomic_write
 
 ROOT = Path(__file__).parents[1]
 RUNS = ROOT / "reports" / "runs"
@@ -54,7 +55,7 @@ def loaded(tables: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, C
 
 def keep(file: Path, result: Mapping[str, Any]) -> None:
     """Write a result whole: hours of work are in the one that it replaces."""
-    with atomic.writing(file) as stream:
+    with atomic_write.writing(file) as stream:
         stream.write(dumped(result).encode())
 
 

@@ -16,12 +16,12 @@ from typing import Any
 
 from reports import commands, running
 from reports.rows import packed, unpacked
-from robustness import files, hardware
 from robustness.cards import Card
-from robustness.evidence import SEMANTICS
-from robustness.harness import Harness
-from robustness.store import canonical
-from robustness.trained import recipe_hash
+from robustness.metrics.evidence import SEMANTICS
+from robustness.util import hardware, paths
+from robustness.workspace.models import recipe_hash
+from robustness.workspace.store import canonical
+from robustness.workspace.workspace import Harness
 
 Result = Mapping[str, Any]
 JOINED = ("curves", "streams", "pairs", "runs")
@@ -38,7 +38,7 @@ def made_of(harness: Harness, cards: Mapping[str, Card]) -> str:
     about = {
         name: {
             # As it is written: keys that cards gain later change nothing here.
-            "card": files.parse_toml(card.path.read_bytes()),
+            "card": paths.parse_toml(card.path.read_bytes()),
             "recipe": recipe_hash(harness, card),
             "images": harness.images(card).fingerprint,
             "sources": {

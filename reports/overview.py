@@ -35,7 +35,7 @@ from reports.signs_adversarial import page as signs_page
 from reports.signs_adversarial.protocol import SYSTEMS
 from reports.verdicts import OWN, RULE, Verdict, counted
 from reports.writing import ANOTHER_PROCESSOR, table
-from robustness import output
+from robustness.util import output
 
 MODULE = "reports.overview"
 PAGE = "index.md"

@@ -16,17 +16,20 @@ from typing import Any, NamedTuple
 import tomlkit
 
 import robustness
-from robustness import engines, files, hardware, weights
+from robustness import engines
 from robustness.cards import Card
-from robustness.commands.arguments import ENGINE
-from robustness.datasets.images import Images
-from robustness.evidence import Evidence
-from robustness.harness import Harness, data_root, store_root
-from robustness.parallel import fit_many, train_many
+from robustness.classifiers import weights
+from robustness.cli.parser import ENGINE
+from robustness.data.images import Images
+from robustness.metrics.evidence import Evidence
 from robustness.perturbations import Perturbation
-from robustness.progress import bar
-from robustness.store import Store
-from robustness.trained import recipe_hash
+from robustness.util import hardware
+from robustness.util import paths as files
+from robustness.util.progress import bar
+from robustness.workspace.models import recipe_hash
+from robustness.workspace.store import Store
+from robustness.workspace.training import fit_many, train_many
+from robustness.workspace.workspace import Harness, data_root, store_root
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from robustness.cards import Card
-from robustness.harness import Harness
-from robustness.sweep.examples import examples
+from robustness.workspace.examples import examples
+from robustness.workspace.workspace import Harness
 
 MAGNIFIED = 10
 Strip = Mapping[str, Any]

@@ -8,12 +8,12 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from robustness.cards import Claim
-from robustness.evidence import OK, Evidence
-from robustness.measures import comparisons, metrics
-from robustness.measures.confusion import Matrix, confusion_matrix
-from robustness.measures.floors import floor
-from robustness.measures.metrics import Measurement, MetricError
-from robustness.measures.statistics import shortfall
+from robustness.metrics import attack_success, registry
+from robustness.metrics.chance_level import floor
+from robustness.metrics.confusion import Matrix, confusion_matrix
+from robustness.metrics.evidence import OK, Evidence
+from robustness.metrics.intervals import shortfall
+from robustness.metrics.registry import Measurement, MetricError
 
 Outcome = Literal["held", "failed", "errored", "refused"]
 
@@ -43,11 +43,11 @@ def matrix(evidence: Evidence, row: int) -> Matrix:
 
 def measure(evidence: Evidence, strength: str, metric: str) -> Measurement:
     """Measure a metric at one strength; the confusion matrix is made once for all metrics of a cell."""
-    row, kind = evidence.index(strength), metrics.parse(metric, evidence.classes).kind
+    row, kind = evidence.index(strength), registry.parse(metric, evidence.classes).kind
     if kind.compares:
-        return comparisons.measure(metric, evidence, row)
+        return attack_success.measure(metric, evidence, row)
     if kind.rate is None:
-        return metrics.measure(
+        return registry.measure(
             metric,
             evidence.labels,
             evidence.predictions[row],
@@ -55,7 +55,7 @@ def measure(evidence: Evidence, strength: str, metric: str) -> Measurement:
             loss=evidence.loss[row],
             snr=evidence.snr[row],
         )
-    return metrics.measure_matrix(metric, matrix(evidence, row), evidence.classes)
+    return registry.measure_matrix(metric, matrix(evidence, row), evidence.classes)
 
 
 def judge(claim: Claim, evidence: Evidence) -> Verdict:
@@ -72,7 +72,7 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
         measured = measure(evidence, claim.strength, claim.metric)
     except MetricError as error:  # a class that these data do not have
         return Verdict(claim, "errored", f"{_where(claim)}: {error}")
-    kind = metrics.parse(claim.metric, evidence.classes).kind
+    kind = registry.parse(claim.metric, evidence.classes).kind
     higher = kind.better == "higher"
     bound = "at least" if higher else "at most"
     found = f"{_where(claim)}: {claim.metric} is {describe(measured)}"
@@ -175,7 +175,7 @@ def describe(measured: Measurement) -> str:
     """
     Write a measurement with its interval and what it was measured on.
 
-    >>> from robustness.measures.statistics import Interval
+    >>> from robustness.metrics.intervals import Interval
     >>> describe(Measurement("accuracy", 0.94, Interval(0.918, 0.956), "wilson", 600, 564))
     '0.9400 [0.918, 0.956] (564 of 600 images, 95 % Wilson)'
     """

@@ -2,8 +2,9 @@
 
 import pytest
 
-from robustness.doubts import DOUBTS, of_card
-from robustness.plugin.settings import session_of
+from robustness.cards.doubts import DOUBTS
+from robustness.doubts import card_doubts
+from robustness.plugin.config import session_of
 
 
 @pytest.mark.parametrize("doubt", DOUBTS)
@@ -12,9 +13,9 @@ def test_doubts(card, doubt, findings, request):
     harness = session_of(request.config).harness
 
     def look(module, images):
-        return of_card.look(harness, card, module, images)
+        return card_doubts.look(harness, card, module, images)
 
-    answer = findings("doubts", lambda: of_card.about(harness, card), look)[doubt]
+    answer = findings("doubts", lambda: card_doubts.about(harness, card), look)[doubt]
     request.node.user_properties.append(("seen", answer["seen"]))
     if "notice" in answer:
         harness.notice(f"{card.name}: {answer['notice']}")

@@ -5,10 +5,10 @@ import shlex
 
 import pytest
 
-from robustness import files
-from robustness.plugin.settings import report_files, session_of
-from robustness.properties import of_card
-from robustness.properties.profiles import SCALES
+from robustness.plugin.config import report_files, session_of
+from robustness.search import card_search
+from robustness.search.hypothesis_profiles import SCALES
+from robustness.util import paths
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def test_contracts(card, harness, findings):
         pytest.skip(f"{card.name} sweeps nothing")
 
     def look(module, images):
-        from robustness.properties import contracts
+        from robustness.search import contracts
 
         return {name: contracts.broken(harness, card, name) for name in card.file.sweeps}
 
@@ -41,10 +41,10 @@ def test_search(card, harness, findings, request):
 
     profile = request.config.getoption("--hypothesis-profile", None)
     seed = secrets.randbelow(2**31) if profile == "robustness-thorough" else harness.seed
-    about = of_card.about(card, seed, SCALES.get(profile, 1.0))
+    about = card_search.about(card, seed, SCALES.get(profile, 1.0))
 
     def look(module, images):
-        return of_card.look(card, module, images, about)
+        return card_search.look(card, module, images, about)
 
     found = findings("search", lambda: about, look, sweeps=())
     request.node.user_properties += [("flip_rate", found["flip_rate"]), ("images", len(found["images"]))]
@@ -64,7 +64,7 @@ def test_search(card, harness, findings, request):
 
 def _told(card, harness, config, table, found):
     """Say what was found, where the pictures are, and how to see one again."""
-    from robustness.properties import search
+    from robustness.search import search
 
     folder = next((path.parent for path in report_files(config)), config.rootpath / "reports") / "flips"
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def _told(card, harness, config, table, found):
         f"{table.budget.norm} {table.budget.size:g}; its card claims at most {table.flip_rate:g}"
     ]
     for one in found["found"][:5]:
-        file = files.place(folder, card.name, f"-{one['row']}.png")
+        file = paths.place(folder, card.name, f"-{one['row']}.png")
         pair = search.pair_of(harness.images(card), one["row"], one["description"], table.budget)
         file.write_bytes(search.png(pair))
         lines.append(f"image {one['row']} ({one['label']} → {one['after']}): {one['sentence']}; {file}")

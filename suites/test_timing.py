@@ -8,10 +8,11 @@ import re
 
 import pytest
 
-from robustness import aids, hardware
 from robustness.errors import DataMissing
 from robustness.perturbations import FGSM, PGD, AdvGAN, Normal
-from robustness.plugin.settings import is_worker, session_of
+from robustness.plugin.config import is_worker, session_of
+from robustness.util import hardware
+from robustness.workspace import attack_inputs
 
 IMAGES = 1000
 SWEEPS = {
@@ -40,8 +41,8 @@ def test_timing(card, kind, device, classifier, benchmark, request):
     """Time one sweep after a warm-up; it must succeed, however long it takes."""
     import torch
 
-    from robustness.passes import per_image
-    from robustness.sweep import sweep
+    from robustness.planning.passes import per_image
+    from robustness.sweep.runner import sweep
 
     session = session_of(request.config)
     perturbation, strengths = SWEEPS[kind]
@@ -50,7 +51,7 @@ def test_timing(card, kind, device, classifier, benchmark, request):
         perturbation = next((p for p in own if isinstance(p, AdvGAN) and p.made_on is None), perturbation)
     try:
         images = session.harness.images(card)
-        generator = aids.generator(session.harness, card, perturbation) if kind == "gan" else None
+        generator = attack_inputs.generator(session.harness, card, perturbation) if kind == "gan" else None
     except DataMissing as error:
         if session.options.strict:
             raise

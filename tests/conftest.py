@@ -13,8 +13,8 @@ import torch._dynamo  # noqa: F401  # see below
 from plugin_project import Project
 
 from robustness import cards
-from robustness.harness import Harness
-from robustness.store import Store
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness
 
 pytest_plugins = ["pytester"]
 # A run inside this process forgets the modules that it was the first to import. Of `multiprocessing.heap`, imported
@@ -38,7 +38,7 @@ def pytest_xdist_setupnodes(config, specs):
 @pytest.hookimpl(tryfirst=True, optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Send all tests of a report to one worker: their fixtures run a paper at its smallest scale, once per worker."""
-    from robustness.plugin.scheduling import SweepScheduling
+    from robustness.plugin.xdist_scheduler import SweepScheduling
 
     class ReportsTogether(SweepScheduling):
         def _split_scope(self, nodeid):

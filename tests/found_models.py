@@ -11,11 +11,11 @@ import torch
 
 from robustness import cards
 from robustness.cards import Card
-from robustness.datasets import Images
+from robustness.classifiers import libraries
+from robustness.data import Images
 from robustness.errors import MissingLibrary
-from robustness.found import libraries
-from robustness.harness import Harness
-from robustness.store import Store
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness
 
 CARD = """\
 name = "found"

@@ -18,9 +18,9 @@ import numpy as np
 from picture_files import folder as picture_folder
 from picture_files import picture
 
-from robustness import cards, datasets
+from robustness import cards, data
 from robustness.errors import RobustnessError
-from robustness.store import Store
+from robustness.workspace.store import Store
 
 KEY = "ab" + "0" * 62
 CARD = """
@@ -110,7 +110,8 @@ def write_project(here: Path) -> None:
 
 
 def read_project(here: Path) -> str:
-    from robustness import project, sweep_profiles
+    from robustness.cards import profiles as sweep_profiles
+    from robustness.util import project
 
     found = project.cards(here)
     try:
@@ -144,7 +145,7 @@ def write_weights(here: Path) -> None:
     import safetensors.torch
     import torch
 
-    from robustness import weights
+    from robustness.classifiers import weights
 
     state = _state()
     (here / "own.safetensors").write_bytes(weights.to_bytes(state, {"model": "tiny"}))
@@ -163,7 +164,7 @@ def read_weights(here: Path) -> str:
     import safetensors.torch
     import torch
 
-    from robustness.found import checkpoints
+    from robustness.classifiers import checkpoints
 
     outcomes, errors = set(), []
     for name in ("own.safetensors", "plain.safetensors", "nested.pt", "old.pth", "shards.index.json"):
@@ -207,8 +208,8 @@ def write_arrays(here: Path) -> None:
 
 
 def _images(here: Path, **table: Any) -> Any:
-    spec = datasets.DataSpec.model_validate(table)
-    return datasets.load(spec, "test", root=here, cache=here / "cache", beside=here)
+    spec = data.DataSpec.model_validate(table)
+    return data.load(spec, "test", root=here, cache=here / "cache", beside=here)
 
 
 def read_arrays(here: Path) -> str:
@@ -235,7 +236,7 @@ def write_mnist(here: Path) -> None:
 
 
 def read_mnist(here: Path) -> str:
-    from robustness.datasets import mnist
+    from robustness.data import mnist
 
     got = mnist.read_idx(here / "images", 3)
     content = (here / "images").read_bytes()
@@ -305,7 +306,7 @@ def read_huggingface(here: Path) -> str:
 
 
 def _evidence() -> Any:
-    from robustness.evidence import OUTCOMES, Evidence
+    from robustness.metrics.evidence import OUTCOMES, Evidence
 
     outcomes = {name: np.arange(4, dtype=np.float32).reshape(2, 2) for name in OUTCOMES}
     return Evidence(
@@ -315,7 +316,7 @@ def _evidence() -> Any:
 
 
 def write_store(here: Path) -> None:
-    from robustness.kept import Kept, Part
+    from robustness.workspace.chunk_cache import Kept, Part
 
     store = Store(here, run="this")
     store.write(here / "evidence.safetensors", _evidence().to_bytes())
@@ -329,7 +330,7 @@ def write_store(here: Path) -> None:
 
 def read_store(here: Path) -> str:
     """Entries have checksums: whatever is believed is what was written."""
-    from robustness.kept import Kept
+    from robustness.workspace.chunk_cache import Kept
 
     store = Store(here / "store", run="this")
     places = {"evidence.safetensors": store.path("evidence", KEY), "findings.json": store.path("findings", KEY, "json")}
@@ -348,19 +349,19 @@ def read_store(here: Path) -> str:
 
 
 def write_archive(here: Path) -> None:
-    from robustness import archives
+    from robustness.workspace import archive
 
     store = Store(here / "whole")
     store.write(store.path("evidence", KEY), _evidence().to_bytes())
     write = {"key": KEY, "label": "tiny:x", "sources": {}, "distributions": {}, "result": 1}
     store.write_findings(KEY, write)
-    archives.export(store, here / "store.zip")
+    archive.export(store, here / "store.zip")
 
 
 def read_archive(here: Path) -> str:
-    from robustness import archives
+    from robustness.workspace import archive
 
-    archives.bring(Store(here / "far" / "store"), here / "store.zip")
+    archive.bring(Store(here / "far" / "store"), here / "store.zip")
     whole = {p.relative_to(here / "whole"): p.read_bytes() for p in (here / "whole").rglob("*") if p.is_file()}
     brought = {p.relative_to(here / "far/store"): p.read_bytes() for p in (here / "far").rglob("*") if p.is_file()}
     assert brought.items() <= whole.items()
@@ -393,7 +394,7 @@ def read_baseline(here: Path) -> str:
     import hashlib
 
     from robustness.gate import baseline
-    from robustness.store import canonical
+    from robustness.workspace.store import canonical
 
     path, pack = here / "tiny.json", here / "pack.npz"
     with suppress(ValueError, AttributeError, TypeError, KeyError, RecursionError):
@@ -417,19 +418,19 @@ def read_baseline(here: Path) -> str:
 def write_report(here: Path) -> None:
     from test_reporting import load_card_of, report  # a document as runs write it
 
-    from robustness.reporting import formats
+    from robustness.reporting import writers
 
-    formats.write(report(load_card_of(here)), here / "run.json")
-    formats.write(report(load_card_of(here)), here / "as-it-was.json")
+    writers.write(report(load_card_of(here)), here / "run.json")
+    writers.write(report(load_card_of(here)), here / "as-it-was.json")
 
 
 def read_report(here: Path) -> str:
-    from robustness.reporting import annotations, formats
-    from robustness.reporting.web import rebuild
+    from robustness.reporting import annotations, writers
+    from robustness.reporting.html import rebuild
 
     document, due = rebuild.read(here / "run.json"), rebuild.read(here / "as-it-was.json")
     for suffix in (".md", ".csv", ".json"):
-        formats.FORMS[suffix](document)
+        writers.FORMS[suffix](document)
     list(annotations.of(document))
     assert (document["verdict"], document["counts"]) == (due["verdict"], due["counts"])
     return same(json.dumps(document["models"]), json.dumps(due["models"]))
@@ -445,14 +446,16 @@ def write_words(here: Path) -> None:
 
 
 def read_words(here: Path) -> str:
-    from robustness import drafts, engines, files, shards
-    from robustness.commands import arguments
-    from robustness.damage import kinds
+    from robustness import engines
+    from robustness.cards import from_options, shards
+    from robustness.cli import parser
+    from robustness.gate.mutation import kinds
+    from robustness.util import paths as files
 
     readers: dict[str, Callable[[str], Any]] = {
-        "shard": shards.parse, "engine": engines.parse, "argument": lambda text: drafts.arguments([text]),
-        "damage": kinds.read, "path": files.expanded, "name": files.as_name, "shape": arguments._shape,
-        "seeds": arguments._seeds,
+        "shard": shards.parse, "engine": engines.parse, "argument": lambda text: from_options.arguments([text]),
+        "damage": kinds.read, "path": files.expanded, "name": files.as_name, "shape": parser._shape,
+        "seeds": parser._seeds,
     }  # fmt: skip
     import argparse
 
@@ -480,7 +483,7 @@ def write_exported(here: Path) -> None:
 def read_exported(here: Path) -> str:
     import torch
 
-    from robustness.found import exported
+    from robustness.classifiers import exported
 
     images = torch.ones(2, 1, 4, 4)
     with torch.no_grad():
@@ -495,14 +498,14 @@ def read_exported(here: Path) -> str:
 
 
 def write_checkpoint(here: Path) -> None:
-    from robustness.recipes import Job
+    from robustness.workspace.recipes import Job
 
     Job(0, here / "x.pt", store=Store(here), key="k").save({"step": 3, "weights": _state()})
 
 
 def read_checkpoint(here: Path) -> str:
     """It has a checksum: what is believed is what was written."""
-    from robustness.recipes import Job
+    from robustness.workspace.recipes import Job
 
     job = Job(0, here / "x.pt", store=Store(here), key="k")
     state = job.resume()

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from robustness import datasets
-from robustness.datasets import DataSpec, Images
-from robustness.found import libraries
+from robustness import data
+from robustness.classifiers import libraries
+from robustness.data import DataSpec, Images
 
 SPEC = {"name": "digits", "split": {"kind": "balanced", "per_class": 60}}
 
@@ -19,7 +19,7 @@ SPEC = {"name": "digits", "split": {"kind": "balanced", "per_class": 60}}
 @cache
 def digits(part: str) -> Images:
     """Return 1,197 digits to "train" on, or 600 to "test" on."""
-    return datasets.load(DataSpec.model_validate(SPEC), part, root=Path("none"), cache=Path("none"))
+    return data.load(DataSpec.model_validate(SPEC), part, root=Path("none"), cache=Path("none"))
 
 
 class Printing(nn.Sequential):

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from robustness import datasets
-from robustness.datasets import DataSpec, Images, from_arrays
-from robustness.harness import Harness
-from robustness.store import Store
+from robustness import data
+from robustness.data import DataSpec, Images, from_arrays
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness
 
 ROOT = Path(__file__).parents[1]
 LIMIT = 600
@@ -62,7 +62,7 @@ def images(count: int = 10, shape: tuple[int, ...] = (4, 4), classes: int = 3, s
 def digits(per_class: int = 3) -> Images:
     """Real digits, (1, 28, 28): mostly black, some pixels saturated."""
     spec = DataSpec.model_validate({"name": "digits", "split": {"kind": "balanced", "per_class": per_class}})
-    return datasets.load(spec, "test", root=Path("none"), cache=Path("none"))
+    return data.load(spec, "test", root=Path("none"), cache=Path("none"))
 
 
 def map_sizes(network, inputs) -> tuple[list[int], tuple[int, ...]]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robustness.found.adapters import Adapted
+from robustness.classifiers.adapter import Adapted
 
 PER_CLASS = 30
 """Images of a class that the network is trained on, and as many others that it is tested on."""

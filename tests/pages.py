@@ -167,7 +167,7 @@ def evaluate(block: Block, names: dict[str, Any]) -> list[tuple[str, str, str]]:
 def environment(folder: Path, python: str = sys.executable, **variables: str) -> dict[str, str]:
     """Give the variables of a reader's shell: programs are `python`'s, the store is a new one, nothing else is set."""
     ours = ("PYTEST_", "ROBUSTNESS_", "PYTHONPATH", "VIRTUAL_ENV")
-    programs = {"python": "", "pytest": "-m pytest", "robustness": "-m robustness.cli"}
+    programs = {"python": "", "pytest": "-m pytest", "robustness": "-m robustness.cli.main"}
     (folder / "bin").mkdir()
     for name, how in programs.items():
         program = folder / "bin" / name

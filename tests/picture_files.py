@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from robustness.datasets import DataSpec, Images, load
+from robustness.data import DataSpec, Images, load
 
 
 def picture(seed: int, size: tuple[int, int] = (40, 30), mode: str = "RGB") -> Image.Image:

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import pytest
 from helpers import LIMIT, ROOT
 
-from robustness.store import Store
+from robustness.workspace.store import Store
 
 NET = '''
 import os, signal, sys, time

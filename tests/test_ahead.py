@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from robustness.datasets.images import Images
+from robustness.data.images import Images
 from robustness.perturbations import FGSM, PGD, Clean, Normal
-from robustness.strengths import Spread
-from robustness.sweep import directions, sweep
-from robustness.sweep.ahead import Ahead
-from robustness.sweep.cells import Cells
+from robustness.perturbations.strength import Spread
+from robustness.sweep.batch import Cells
+from robustness.sweep.prefetch import Ahead
+from robustness.sweep.runner import directions, sweep
 
 
 @pytest.fixture

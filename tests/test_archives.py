@@ -6,9 +6,10 @@ import zipfile
 
 import pytest
 
-from robustness import archives, cli
-from robustness.archives import ArchiveError
-from robustness.store import Store, canonical
+from robustness.cli import main
+from robustness.workspace import archive as archives
+from robustness.workspace.archive import ArchiveError
+from robustness.workspace.store import Store, canonical
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def rewritten(archive, change, *, honest=False):
 def test_there_and_back(full, archive, tmp_path, capsys):
     """Catches: a kind that is forgotten, bytes that differ, entries that an import doubles or writes again."""
     other = Store(tmp_path / "other")
-    assert cli.main(["evidence", "import", str(archive), "--store", str(other.root)]) == 0
+    assert main.main(["evidence", "import", str(archive), "--store", str(other.root)]) == 0
     size = sum(map(len, contents(full).values()))
     assert f"imported 5 entries (3 evidence, 1 findings, 1 weights), {size:,} bytes" in capsys.readouterr().out
     assert contents(other) == contents(full)
@@ -152,9 +153,9 @@ def test_members_that_are_missing_doubled_longer_or_of_another_key(archive, tmp_
 def test_files_that_are_no_archive(archive, tmp_path, content, capsys):
     """Catches: a traceback for a torn download."""
     archive.write_bytes(archive.read_bytes()[:-50] if content is None else content)
-    assert cli.main(["evidence", "import", str(archive), "--store", str(tmp_path / "other")]) == 2
+    assert main.main(["evidence", "import", str(archive), "--store", str(tmp_path / "other")]) == 2
     assert "could not be imported" in capsys.readouterr().err
-    assert cli.main(["evidence", "import", str(tmp_path / "gone.zip"), "--store", str(tmp_path / "other")]) == 2
+    assert main.main(["evidence", "import", str(tmp_path / "gone.zip"), "--store", str(tmp_path / "other")]) == 2
     with zipfile.ZipFile(archive, "w") as made:
         made.writestr(archives.MANIFEST, json.dumps({"format": "other/1"}))
     refused(archive, tmp_path, "not an archive of `robustness evidence export`")

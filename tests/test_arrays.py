@@ -18,9 +18,9 @@ from helpers import LIMIT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from robustness import sources
-from robustness.datasets import DataSpec, load, unpacked
+from robustness.data import DataSpec, load, npz_cache
 from robustness.errors import DataError, DataMissing
+from robustness.util import source_files
 
 RANDOM = np.random.default_rng(0)
 SPLIT = {
@@ -73,12 +73,12 @@ def test_parts_of_a_split_file(packed, cache):
 
 
 def test_arrays_are_maps_and_unpacked_once(packed, cache):
-    first = unpacked.arrays(packed, cache)
+    first = npz_cache.arrays(packed, cache)
     assert isinstance(first["train_x"], np.memmap)
     assert {name: array.tolist() for name, array in first.items()} == {k: v.tolist() for k, v in SPLIT.items()}
     written = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
 
-    unpacked.arrays(packed, cache)
+    npz_cache.arrays(packed, cache)
 
     assert {path: path.stat().st_mtime_ns for path in cache.rglob("*")} == written
     assert not list(cache.rglob("*archive*"))
@@ -259,14 +259,14 @@ def test_a_changed_byte_in_the_cache_is_unpacked_again(packed, cache):
 WORK = """
 import sys, os, resource
 from pathlib import Path
-from robustness.datasets import unpacked
+from robustness.data import npz_cache
 from robustness.errors import DataError
 file, cache = map(Path, sys.argv[1:3])
 """
 
 
 def start(code, *arguments):
-    here = {"PYTHONPATH": str(Path(unpacked.__file__).parents[2])}
+    here = {"PYTHONPATH": str(Path(npz_cache.__file__).parents[2])}
     command = [sys.executable, "-c", WORK + code, *map(str, arguments)]
     return subprocess.Popen(command, env=os.environ | here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -324,17 +324,17 @@ def test_what_takes_long_says_so(packed, cache, monkeypatch):
     said = []
     get(packed, cache, progress=said.append)
     assert said == []  # quick enough
-    monkeypatch.setattr(unpacked, "PATIENCE", 0)
+    monkeypatch.setattr(npz_cache, "PATIENCE", 0)
     get(packed, cache.with_name("other"), progress=said.append)
     assert f"unpacking train_x.npy of {packed.name}, 0 MB" in said
 
 
 def test_waiting_for_another_process_is_said(packed, cache, monkeypatch):
-    monkeypatch.setattr(unpacked, "PATIENCE", 0.05)
-    lock = cache / "arrays" / f"{sources.file_hash(packed)[:32]}.lock"
+    monkeypatch.setattr(npz_cache, "PATIENCE", 0.05)
+    lock = cache / "arrays" / f"{source_files.file_hash(packed)[:32]}.lock"
     lock.parent.mkdir(parents=True)
     said = []
-    with unpacked.atomic.lock(lock) as held:
+    with npz_cache.atomic.lock(lock) as held:
 
         def say(text):
             said.append(text)

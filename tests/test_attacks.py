@@ -12,15 +12,16 @@ from scipy import stats
 from torch import nn
 from torch.nn import functional as F
 
-from robustness.datasets import from_arrays
-from robustness.draws import Purpose, generator
-from robustness.evidence import OK
+from robustness.data import from_arrays
+from robustness.metrics.evidence import OK
 from robustness.perturbations import FGSM, IFGSM, PGD, Adaptive, Batch, Clean
 from robustness.perturbations.fgsm import fgsm
-from robustness.perturbations.iterated import pgd
-from robustness.perturbations.worst import Worst
-from robustness.strengths import Spread
-from robustness.sweep import sweep, trials
+from robustness.perturbations.pgd import pgd
+from robustness.perturbations.strength import Spread
+from robustness.perturbations.worst_case import Worst
+from robustness.sweep import trials
+from robustness.sweep.runner import sweep
+from robustness.util.rng import Purpose, generator
 
 SETTINGS = settings(deadline=None, max_examples=25)
 NORMS = pytest.mark.parametrize("norm", ["linf", "l2"])

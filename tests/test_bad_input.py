@@ -9,15 +9,15 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from robustness.datasets import from_arrays
+from robustness.classifiers.modules import state_hash
+from robustness.data import from_arrays
 from robustness.decisions import Null
 from robustness.errors import ModelError
-from robustness.evidence import OK
-from robustness.modules import state_hash
+from robustness.metrics.evidence import OK
 from robustness.perturbations import FGSM, IFGSM, PGD, Adaptive, Clean, Normal
 from robustness.perturbations.fgsm import fgsm
-from robustness.perturbations.iterated import pgd
-from robustness.sweep import sweep
+from robustness.perturbations.pgd import pgd
+from robustness.sweep.runner import sweep
 
 ATTACKS = [FGSM(), FGSM(norm="l2"), FGSM(loss="margin"), IFGSM(steps=3), PGD(steps=3), PGD(steps=3, restarts=2)]
 ATTACKS += [PGD(steps=3, worst_case=True), PGD(steps=3, norm="l2")]

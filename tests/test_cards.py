@@ -11,7 +11,7 @@ from robustness import cards
 from robustness.cards import Card
 from robustness.errors import CardError
 from robustness.perturbations import Clean, Normal, Uniform
-from robustness.strengths import Spread
+from robustness.perturbations.strength import Spread
 
 CLAIMS = helpers.CARD + "\n[claims.normal]\n"
 METRICS = "accuracy, balanced_accuracy, precision"

@@ -10,11 +10,13 @@ import torch
 from scipy.stats import norm
 from torch import nn
 
-from robustness import cards, cli, weights
-from robustness.commands import checking
-from robustness.commands.checking import checked
-from robustness.datasets import from_arrays
-from robustness.measures.statistics import half_width, images_for
+from robustness import cards
+from robustness.classifiers import weights
+from robustness.cli import check as checking
+from robustness.cli import main
+from robustness.cli.check import checked
+from robustness.data import from_arrays
+from robustness.metrics.intervals import half_width, images_for
 
 SOURCE = """
 import torch
@@ -124,7 +126,7 @@ def test_what_was_done_to_a_model_is_said(tmp_path, own_path):
 
 def test_a_slow_model_is_looked_over_in_seconds(check, monkeypatch):
     """Catches: minutes for a large network on a processor; fewer images than somebody asked for."""
-    monkeypatch.setattr("robustness.commands.checking.SECONDS", 0.1)
+    monkeypatch.setattr("robustness.cli.check.SECONDS", 0.1)
     slow = "import time; time.sleep(0.002 * len(inputs))"
     _, _, text = check(slow)
     assert "shape (8, 10)" in text
@@ -157,13 +159,13 @@ def test_the_command_says_by_its_code_whether_there_is_something_to_mend(check, 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ROBUSTNESS_STORE", str(tmp_path / "store"))
     for words in (["models/tiny.toml"], ["tiny"], ["tiny", "--card", "models"]):
-        assert cli.main(["check", *words]) == 0
+        assert main.main(["check", *words]) == 0
         assert "nothing to mend" in capsys.readouterr().out
     check("raise ValueError('boom')")
-    assert cli.main(["check", "tiny"]) == 1
-    assert cli.main(["check", "tony"]) == 2
+    assert main.main(["check", "tiny"]) == 1
+    assert main.main(["check", "tony"]) == 2
     with pytest.raises(SystemExit):
-        cli.main(["check", "tiny", "--margin", "2"])
+        main.main(["check", "tiny", "--margin", "2"])
 
 
 @pytest.mark.parametrize("margin", [0.005, 0.02, 0.1, 0.4])

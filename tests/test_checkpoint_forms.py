@@ -19,8 +19,9 @@ from found_models import card, harness
 from helpers import images
 from torch import nn
 
+from robustness.classifiers import checkpoints, pickles
 from robustness.errors import ModelError
-from robustness.found import checkpoints, formats, pickles
+from robustness.util import file_formats
 
 
 class Net(nn.Module):
@@ -439,7 +440,7 @@ def test_files_that_are_right_are_not_mistaken(tmp_path):
     torch.save(STATE, tmp_path / "w.pt")
     safetensors.torch.save_file(STATE, tmp_path / "w.safetensors")
     (tmp_path / "w.pkl").write_bytes(pickle.dumps({}))
-    assert [formats.mistaken_file(path) for path in sorted(tmp_path.iterdir())] == ["", "", ""]
+    assert [file_formats.mistaken_file(path) for path in sorted(tmp_path.iterdir())] == ["", "", ""]
     (tmp_path / "w.pt").rename(tmp_path / "x.safetensors")
     with pytest.raises(ModelError, match=r"what torch\.save writes; call it \.pt"):
         checkpoints.put(trained(), tmp_path / "x.safetensors")

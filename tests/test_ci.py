@@ -14,7 +14,7 @@ import yaml
 from helpers import LIMIT, ROOT
 from plugin_project import CARD
 
-from robustness import cli
+from robustness.cli import main
 from robustness.reporting import annotations
 
 PAGE = {block.title: block.text for block in pages.blocks(ROOT / "docs" / "ci.md") if block.title}
@@ -132,7 +132,7 @@ def test_pre_commit(two, capsys):
         assert (hook["entry"], hook["language"]) == ("robustness check-cards", "system")
         assert re.search(hook["files"], "models/tiny.toml")
         assert not re.search(hook["files"], "pyproject.toml")
-    assert cli.main(["check-cards", str(two.card), str(two.card.with_name("other.toml"))]) == 0
+    assert main.main(["check-cards", str(two.card), str(two.card.with_name("other.toml"))]) == 0
     waiver = '\n[[waivers]]\nclaim = "clean:0:loss"\nowner = "eve"\nreason = "known"\nexpires = 2001-01-01\n'
     edits = {
         ("accuracy = 0.8", "acuracy = 0.8"): "did you mean 'accuracy'",
@@ -145,13 +145,13 @@ def test_pre_commit(two, capsys):
     for (old, new), said in edits.items():
         two.write("models/tiny.toml", CARD.replace(old, new, 1))
         capsys.readouterr()
-        assert cli.main(["check-cards", str(two.card)]) == 1, said
+        assert main.main(["check-cards", str(two.card)]) == 1, said
         assert said in capsys.readouterr().out
 
 
 def test_check_cards_loads_no_library():
     """Catches: seconds of imports before each commit."""
-    code = "import sys; from robustness import cli; print(cli.main(sys.argv[1:]), 'torch' in sys.modules)"
+    code = "import sys; from robustness.cli import main; print(main.main(sys.argv[1:]), 'torch' in sys.modules)"
     cards = [str(path) for path in sorted((ROOT / "models").glob("*.toml"))]
     command = [sys.executable, "-c", code, "check-cards", *cards]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)

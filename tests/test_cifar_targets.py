@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from models.cifar_targets import mobilenet_x1_4, resnet56, shufflenet_x2
-from robustness._torchvision import models as zoo
+from robustness.util.torchvision_compat import models as zoo
 
 EVERY = [resnet56, shufflenet_x2, mobilenet_x1_4]
 

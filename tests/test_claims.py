@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from robustness import claims
 from robustness.cards import Claim
-from robustness.evidence import Evidence
+from robustness.metrics.evidence import Evidence
 
 FLOATS = ("confidence", "true_probability", "loss", "snr")
 CLASSES = ("cat", "dog", "eel, and more")

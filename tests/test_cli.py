@@ -8,12 +8,11 @@ import time
 import pytest
 import tiny_project
 
-from robustness import cli
-from robustness.commands import inventory
-from robustness.commands.arguments import parser
-from robustness.datasets import mnist
-from robustness.store import Store
-from robustness.trained import by_recipe
+from robustness.cli import inventory, main
+from robustness.cli.parser import parser
+from robustness.data import mnist
+from robustness.workspace.models import by_recipe
+from robustness.workspace.store import Store
 
 
 @pytest.fixture
@@ -28,7 +27,7 @@ def project(tmp_path, monkeypatch):
 @pytest.fixture
 def call(project, capsys):
     def run(*arguments):
-        code = cli.main([*map(str, arguments)])
+        code = main.main([*map(str, arguments)])
         out, err = capsys.readouterr()
         return code, out, err
 
@@ -48,8 +47,8 @@ def entries(project):
 
 def test_starts_without_waiting_for_anything():
     code = (
-        "import sys, robustness.cli\n"
-        "try: robustness.cli.main(['renew', '--help'])\n"
+        "import sys, robustness.cli.main\n"
+        "try: robustness.cli.main.main(['renew', '--help'])\n"
         "except SystemExit: print({'torch', 'numpy', 'pydantic', 'tqdm'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -121,7 +120,7 @@ def test_one_bad_card_does_not_stop_the_others(project, call):
     ],
 )
 def test_what_goes_wrong_is_one_sentence(call, line, told, monkeypatch):
-    monkeypatch.setattr("robustness.hardware.gpus", lambda: 0)
+    monkeypatch.setattr("robustness.util.hardware.gpus", lambda: 0)
     code, out, err = call(*line.split())
     assert (code, out) == (2, "")
     assert told in err
@@ -189,7 +188,7 @@ def test_interruption_ends_in_a_sentence(project, call, monkeypatch):
     def interrupted(options):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(cli.COMMANDS, "sweep", interrupted)
+    monkeypatch.setitem(main.COMMANDS, "sweep", interrupted)
     code, _, err = call("sweep")
     assert code == 130
     assert str(project.root / "store") in err

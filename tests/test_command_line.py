@@ -8,7 +8,7 @@ import sys
 import pytest
 from helpers import LIMIT
 
-from robustness.plugin.settings import OPTIONS
+from robustness.plugin.config import OPTIONS
 
 VALUED = [name for name, about, _ in OPTIONS if "metavar" in about]
 PROBE = """

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sklearn
 
-from robustness.measures.confusion import attractors, concentration, confusion_groups, confusion_matrix
+from robustness.metrics.confusion import attractors, concentration, confusion_groups, confusion_matrix
 
 # A label and a prediction of seven classes; in so few images some classes have none of either.
 PAIRS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=50)

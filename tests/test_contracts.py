@@ -12,7 +12,7 @@ import torch
 
 from robustness import cards
 from robustness.perturbations import Uniform
-from robustness.properties import contracts
+from robustness.search import contracts
 
 CARD = helpers.CARD.replace("normal", "uniform")
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robustness import datasets
-from robustness.cli import main
-from robustness.datasets import crops
-from robustness.datasets.spec import DataSpec
+from robustness import data
+from robustness.cli.main import main
+from robustness.data import crops
+from robustness.data.spec import DataSpec
 from robustness.errors import DataError
 
 
@@ -48,7 +48,7 @@ def test_a_folder_becomes_an_array_file_that_a_card_can_name(eyes, tmp_path, cap
         {"name": "array", "file": "eyes.npz", "groups": "subject", "of": "all", "split": split}
     )
     with pytest.raises(DataError, match="every class"):  # three persons are too few, and the card's loader says so
-        datasets.load(spec, "test", root=tmp_path, cache=tmp_path / "cache")
+        data.load(spec, "test", root=tmp_path, cache=tmp_path / "cache")
 
 
 def test_without_persons_there_is_no_subject(eyes, tmp_path):

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from robustness.damage import applying, kinds, training
-from robustness.damage.kinds import KINDS, Damage, DamageError
 from robustness.errors import ModelError
+from robustness.gate.mutation import kinds, operators, training_data
+from robustness.gate.mutation.kinds import KINDS, Damage, DamageError
 
 NOTHING = {"noise": 0, "pruning": 0, "rounding": 16, "classes": 1, "normalisation": 0, "layer": 0}
 """The level of each kind at which there is no damage; sixteen bits are next to none."""
@@ -33,7 +33,7 @@ def batch():
 
 
 def spoilt(module, kind, level):
-    return applying.damaged(module, Damage(kind, level), classes=4, outputs=4)
+    return operators.damaged(module, Damage(kind, level), classes=4, outputs=4)
 
 
 @pytest.mark.parametrize("kind", AT)
@@ -60,8 +60,8 @@ def test_every_level_changes_a_copy_alone(kind):
 def test_the_same_seed_draws_the_same_damage_and_another_another():
     """Catches: draws from the process's own random state, which no store could keep."""
     module = network()
-    first, torch_state = applying.noised(module, 0.5, 3), torch.get_rng_state()
-    again, other = applying.noised(module, 0.5, 3), applying.noised(module, 0.5, 4)
+    first, torch_state = operators.noised(module, 0.5, 3), torch.get_rng_state()
+    again, other = operators.noised(module, 0.5, 3), operators.noised(module, 0.5, 4)
     assert torch.equal(first[0].weight, again[0].weight)
     assert not torch.equal(first[0].weight, other[0].weight)
     assert torch.equal(torch.get_rng_state(), torch_state)
@@ -74,7 +74,7 @@ def test_a_wrong_mean_moves_a_threshold_by_as_much():
     module = nn.Sequential(nn.Flatten(), nn.Linear(1, 2))
     module[1].weight.data, module[1].bias.data = torch.tensor([[0.0], [1.0]]), torch.tensor([0.0, -0.5])
     for mean in KINDS["normalisation"].levels:
-        got = applying.wrong_normalisation(module, mean)(pixels).argmax(1)
+        got = operators.wrong_normalisation(module, mean)(pixels).argmax(1)
         assert (got == labels).float().mean().item() == pytest.approx(1 - mean)
 
 
@@ -82,7 +82,7 @@ def test_permuted_classes_are_wrong_and_the_others_as_they_were():
     """Catches: classes moved that were not to be, or a roll that leaves one in its place."""
     logits = torch.eye(5)
     for count in range(1, 6):
-        got = applying.permuted(nn.Identity(), count)(logits).argmax(1)
+        got = operators.permuted(nn.Identity(), count)(logits).argmax(1)
         due = [(row + 1) % count if row < count else row for row in range(5)]
         assert got.tolist() == due
 
@@ -91,7 +91,7 @@ def test_rounding_to_so_many_bits():
     """Catches: another scale, or one for all layers: values lie on a grid, at most half a step from where they were."""
     module = network()
     for bits in (2, 4, 8):
-        got = applying.rounded(module, bits)
+        got = operators.rounded(module, bits)
         for before, after in ((module[4].weight, got[4].weight), (module[0].weight, got[0].weight)):
             step = before.abs().max() / (2 ** (bits - 1) - 1)
             assert (after - before).abs().max() <= step / 2 * 1.0001
@@ -103,7 +103,7 @@ def test_rounding_to_so_many_bits():
 def test_pruning_takes_the_smallest_of_each_layer():
     """Catches: the largest taken, or the smallest of all layers together."""
     module = network()
-    got = applying.pruned(module, 0.25)
+    got = operators.pruned(module, 0.25)
     for index in (0, 4, 5):
         before, after = module[index].weight.detach().abs().flatten(), got[index].weight.detach().flatten()
         gone = after == 0
@@ -114,18 +114,18 @@ def test_pruning_takes_the_smallest_of_each_layer():
 def test_the_last_layer_is_the_one_with_as_many_rows_as_outputs():
     """Catches: the layer that was registered last taken for the last, as where a head stands before the body."""
     module = nn.ModuleDict({"head": nn.Linear(5, 7), "body": nn.Linear(3, 5)})
-    got = applying.redrawn(module, 1.0, outputs=7)
+    got = operators.redrawn(module, 1.0, outputs=7)
     assert not torch.equal(got["head"].weight, module["head"].weight)
     assert not torch.equal(got["head"].bias, module["head"].bias)
     assert torch.equal(got["body"].weight, module["body"].weight)
-    assert not torch.equal(applying.redrawn(module, 1.0, outputs=9)["body"].weight, module["body"].weight)
+    assert not torch.equal(operators.redrawn(module, 1.0, outputs=9)["body"].weight, module["body"].weight)
 
 
 def test_shifted_labels_are_so_many_and_off_by_one():
     """Catches: labels drawn anew, of which some stay right; a last class that runs over; images that change."""
     images = helpers.digits(per_class=10)
     for share in (0.0, 0.2, 1.0):
-        got = training.learnt(images, Damage("labels", share))
+        got = training_data.learnt(images, Damage("labels", share))
         moved = (got.labels - images.labels) % 10
         assert Counter(moved.tolist()) == +Counter({1: round(share * 100), 0: 100 - round(share * 100)})
         assert np.array_equal(got.batch(0, 100), images.batch(0, 100))
@@ -135,10 +135,10 @@ def test_shifted_labels_are_so_many_and_off_by_one():
 def test_fewer_images_are_of_every_class_alike():
     """Catches: a class that is lost, or the first images taken, which may be of one class."""
     images = helpers.digits(per_class=10)
-    assert np.bincount(training.learnt(images, Damage("data", 0.3)).labels).tolist() == [3] * 10
-    assert np.bincount(training.learnt(images, Damage("data", 0.001)).labels).tolist() == [1] * 10
-    assert training.learnt(images, Damage("data", 1.0)) is images
-    assert training.learnt(images, Damage("noise", 1.0)) is training.learnt(images, None) is images
+    assert np.bincount(training_data.learnt(images, Damage("data", 0.3)).labels).tolist() == [3] * 10
+    assert np.bincount(training_data.learnt(images, Damage("data", 0.001)).labels).tolist() == [1] * 10
+    assert training_data.learnt(images, Damage("data", 1.0)) is images
+    assert training_data.learnt(images, Damage("noise", 1.0)) is training_data.learnt(images, None) is images
 
 
 def test_an_exported_file_has_weights_or_says_that_it_has_none():
@@ -147,11 +147,11 @@ def test_an_exported_file_has_weights_or_says_that_it_has_none():
         warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript
         traced = torch.jit.trace(network(), batch())
         frozen = torch.jit.freeze(traced)
-    assert not applying.impossible(traced, KINDS["noise"])
+    assert not operators.impossible(traced, KINDS["noise"])
     with torch.inference_mode():
         assert not torch.equal(spoilt(traced, "layer", 1.0)(batch()), traced(batch()))
     for kind in KINDS.values():
-        assert bool(applying.impossible(frozen, kind)) == (kind.done == "weights")
+        assert bool(operators.impossible(frozen, kind)) == (kind.done == "weights")
     with torch.inference_mode():
         assert torch.equal(spoilt(frozen, "classes", 4)(batch()), frozen(batch()).roll(1, dims=1))
 
@@ -164,7 +164,7 @@ def test_a_model_that_cannot_be_copied_says_so():
             raise RuntimeError("there is one of me")
 
     with pytest.raises(ModelError, match="cannot be copied: RuntimeError: there is one of me"):
-        applying.noised(Whole(2, 2), 0.5)
+        operators.noised(Whole(2, 2), 0.5)
 
 
 @pytest.mark.parametrize(

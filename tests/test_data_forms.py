@@ -8,12 +8,12 @@ from picture_files import encoded, folder, get, picture
 from torch import nn
 
 from robustness import cards
-from robustness.commands.checking import checked
-from robustness.datasets import DataSpec, from_arrays, load
+from robustness.cli.check import checked
+from robustness.data import DataSpec, from_arrays, load
 from robustness.doubts import data
 from robustness.doubts.look import look
 from robustness.errors import DataError
-from robustness.sweep.cells import outputs_repair
+from robustness.sweep.batch import outputs_repair
 
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.integers(0, 256, (12, 6, 6), np.uint8)

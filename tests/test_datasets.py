@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 import robustness
-from robustness.datasets import DATASETS, DataSpec, digits, load, mnist
+from robustness.data import DATASETS, DataSpec, digits, load, mnist
 from robustness.errors import DataError, DataMissing
 
 NOWHERE = Path("/nonexistent")
@@ -102,7 +102,7 @@ def test_digits_have_no_parts_of_their_own():
 
 def test_digits_load_nothing_heavy():
     code = (
-        "import sys; from pathlib import Path; from robustness.datasets import DataSpec, load\n"
+        "import sys; from pathlib import Path; from robustness.data import DataSpec, load\n"
         "spec = DataSpec.model_validate({'name': 'digits', 'split': {'kind': 'balanced', 'per_class': 30}})\n"
         "load(spec, 'test', root=Path('.'), cache=Path('.')).fingerprint\n"
         "print(sorted({'torch', 'torchvision', 'sklearn', 'scipy', 'PIL', 'pytest'} & sys.modules.keys()))"
@@ -165,7 +165,7 @@ def tiny(tmp_path):
 
 
 def as_torchvision_reads(root, train):
-    from robustness._torchvision import datasets
+    from robustness.util.torchvision_compat import datasets
 
     return datasets.MNIST(str(root), train=train)
 
@@ -321,7 +321,7 @@ def test_no_network_is_said(published, tmp_path):
 
 
 def test_download_asks_torchvision(published, tmp_path, monkeypatch):
-    from robustness._torchvision import datasets
+    from robustness.util.torchvision_compat import datasets
 
     monkeypatch.setattr(datasets.MNIST, "download", lambda self: published(Path(self.root)))
     mnist.download(tmp_path / "new", lambda text: None)

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from robustness import cards
 from robustness.decisions import Argmax, Null, TwoN
 from robustness.errors import CardError, ModelError
-from robustness.evidence import OK
+from robustness.metrics.evidence import OK
 from robustness.perturbations import Clean, Normal
-from robustness.sweep import sweep
+from robustness.sweep.runner import sweep
 
 SETTINGS = settings(deadline=None, max_examples=60)
 LOGITS = st.floats(-12, 12, width=32)

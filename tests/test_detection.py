@@ -15,10 +15,10 @@ from reports.label_2n import theory
 from robustness import cards, claims
 from robustness.cards import Claim
 from robustness.errors import CardError
-from robustness.evidence import Evidence
-from robustness.measures import areas, curves
-from robustness.measures.comparisons import measure
-from robustness.measures.metrics import MetricError
+from robustness.metrics import roc_auc, strength_curves
+from robustness.metrics.attack_success import measure
+from robustness.metrics.evidence import Evidence
+from robustness.metrics.registry import MetricError
 
 LABELS = [0, 0, 0, 1, 1, 1, 2, 2]
 CLEAN = [0, 0, 0, 1, 1, 1, 2, 0]
@@ -80,7 +80,7 @@ SCORES = st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0]), min_size=2, 
 def test_auc_is_scikit_learn_s_and_its_variance_delong_s(positive, negative):
     """Ties count half. Catches: the two samples swapped, ties lost or won, a variance by n instead of n − 1."""
     one, other = np.float32(positive), np.float32(negative)
-    value, variance = areas.delong(one, other)
+    value, variance = roc_auc.delong(one, other)
     truth = [1] * len(one) + [0] * len(other)
     assert value == pytest.approx(roc_auc_score(truth, np.concatenate([one, other])))
     kernel = (one[:, None] > other).astype(float) + 0.5 * (one[:, None] == other)
@@ -133,7 +133,7 @@ def test_shapes_after_filtering():
     assert math.isnan(measure("range_filtered", curve(right, [0.5], [[1] * 4, [0] * 4]), 0).value)
 
 
-@pytest.mark.parametrize("metric", curves.NAMES)
+@pytest.mark.parametrize("metric", strength_curves.NAMES)
 def test_intervals_of_shapes_are_those_of_a_bootstrap(metric):
     """Images drawn anew a thousand times. Catches: an influence without the filter's, strengths taken as unpaired."""
     draws = np.random.default_rng(1)

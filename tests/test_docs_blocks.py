@@ -10,9 +10,9 @@ import helpers
 import pages
 import pytest
 
-from robustness.commands.arguments import parser
-from robustness.plugin.settings import OPTIONS
-from robustness.schema import CardFile
+from robustness.cards.schema import CardFile
+from robustness.cli.parser import parser
+from robustness.plugin.config import OPTIONS
 
 EVERY = [block for page in pages.pages() for block in pages.blocks(page)]
 SHOWN = {"text", "json", "yaml", "ini", "groovy", "csv", "html", "diff", "console"}

@@ -10,8 +10,8 @@ import helpers
 import pytest
 from pydantic import TypeAdapter
 
+from robustness.cards.schema import CardFile
 from robustness.perturbations import KINDS
-from robustness.schema import CardFile
 
 DOCUMENTATION = helpers.ROOT / "documentation"
 sys.path.insert(0, str(DOCUMENTATION))
@@ -38,7 +38,7 @@ def sentence(text):
 
 def test_every_command_of_the_program_is_found():
     """Catches: a command in a group of commands that the page leaves out, one that does nothing."""
-    from robustness.cli import COMMANDS as DONE
+    from robustness.cli.main import COMMANDS as DONE
 
     assert set(COMMANDS) == set(DONE)
 

@@ -12,15 +12,16 @@ import torch
 from ill_models import Around, network, train
 from torch import nn
 
-from robustness import cards, doubts
-from robustness.datasets import from_arrays
-from robustness.doubts import forward, permuted
+from robustness import cards
+from robustness.cards import doubts
+from robustness.cards.profiles import PGD
+from robustness.cards.schema import SweepTable
+from robustness.classifiers.modules import state_hash
+from robustness.data import from_arrays
+from robustness.doubts import forward, permuted_classes
 from robustness.doubts.look import look
 from robustness.errors import CardError
-from robustness.modules import state_hash
 from robustness.perturbations import IFGSM
-from robustness.schema import SweepTable
-from robustness.sweep_profiles import PGD
 
 EPSILON = 0.2
 SUITE = helpers.ROOT / "suites" / "test_doubts.py"
@@ -151,7 +152,7 @@ def test_nor_is_one_that_always_says_the_same(share):
     def says(inputs):
         return np.ones(len(inputs), np.int64)
 
-    assert permuted.look(says, images, 100, 0)["doubted"] is False
+    assert permuted_classes.look(says, images, 100, 0)["doubted"] is False
 
 
 def test_a_permutation_of_many_classes_is_looked_for_on_more_images():
@@ -164,11 +165,11 @@ def test_a_permutation_of_many_classes_is_looked_for_on_more_images():
         asked.append(len(inputs))
         return ((inputs[:, 0, 0, 0] * 255).round().astype(np.int64) + 50) % 100
 
-    found = permuted.look(says, images, 100, 0)
+    found = permuted_classes.look(says, images, 100, 0)
     assert found["doubted"], found
     assert sum(asked) == 100 + 800
     few = images.select(np.arange(0, 1000, 5), "some")
-    assert permuted.look(says, few, 100, 0)["doubted"] is None
+    assert permuted_classes.look(says, few, 100, 0)["doubted"] is None
 
 
 def test_large_images_take_little_memory():

@@ -11,12 +11,15 @@ import helpers
 import numpy as np
 import pytest
 
-from robustness import cards, cli, project, selection
-from robustness.drafts import Draft, arguments
+from robustness import cards
+from robustness.cards import selection
+from robustness.cards.from_options import Draft, arguments
+from robustness.classifiers.weights import to_bytes
+from robustness.cli import main
 from robustness.errors import CardError
-from robustness.harness import Harness
-from robustness.store import Store
-from robustness.weights import to_bytes
+from robustness.util import project
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness
 
 
 @pytest.fixture
@@ -169,7 +172,7 @@ def call(folder, capsys):
 
     def run(*words, plain=False):
         given = () if plain else ("--factory", f"{module.stem}:factory", "--weights", "w.safetensors")
-        code = cli.main(["init", *given, *(() if plain else ("--dataset", "test.npz")), *words])
+        code = main.main(["init", *given, *(() if plain else ("--dataset", "test.npz")), *words])
         return code, *capsys.readouterr()
 
     return run
@@ -337,5 +340,5 @@ def test_the_command_takes_the_projects_cards_from_folders_below_it(folder, call
     written(folder, 'models = ["w.toml"]')
     (folder / "below").mkdir()
     monkeypatch.chdir(folder / "below")
-    assert cli.main(["sweep"]) == 0
+    assert main.main(["sweep"]) == 0
     assert "w:fgsm" in capsys.readouterr().out

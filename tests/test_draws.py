@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from robustness.draws import CHUNK, ChunkedDraws, Purpose, generator
 from robustness.perturbations import KINDS, PGD, Normal, Uniform
-from robustness.strengths import Spread
+from robustness.perturbations.strength import Spread
+from robustness.util.rng import CHUNK, ChunkedDraws, Purpose, generator
 
 
 def rows(chunk, size):

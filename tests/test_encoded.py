@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from picture_files import encoded, folder, get, picture
 
-from robustness.datasets import encoded as encoded_
-from robustness.datasets import from_arrays, sample
-from robustness.datasets.decoding import Decoding, look
-from robustness.datasets.pictures import images as images_of
+from robustness.data import from_arrays, sample
+from robustness.data import lazy_images as encoded_
+from robustness.data.decoding import Decoding, look
+from robustness.data.image_source import images as images_of
 from robustness.errors import DataError
 from robustness.perturbations import Normal
-from robustness.sweep import batches, sweep
+from robustness.sweep import batching
+from robustness.sweep.runner import sweep
 
 
 class Counted:
@@ -121,7 +122,7 @@ def test_the_next_batch_is_decoded_while_one_is_computed():
             time.sleep(0.01)
         ahead.append(stop == 12 or stop in source.read_places)
 
-    batches.run(work, [nn.Identity()], 12, 4, "cpu", None, images.prefetch)
+    batching.run(work, [nn.Identity()], 12, 4, "cpu", None, images.prefetch)
     assert ahead == [True, True, True]
     assert sorted(source.read_places) == list(range(12))
 
@@ -139,7 +140,9 @@ def test_a_batch_that_another_thread_has_taken_is_not_begun_any_more():
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)  # threads overtake each other often then: a dozen times without the lock
     try:
-        batches.run(lambda module, start, stop: taken.add(start), [nn.Identity()] * 2, 40_000, 4, "cpu", None, prefetch)
+        batching.run(
+            lambda module, start, stop: taken.add(start), [nn.Identity()] * 2, 40_000, 4, "cpu", None, prefetch
+        )
     finally:
         sys.setswitchinterval(before)
     assert len(taken) == 10_000
@@ -206,12 +209,12 @@ def test_the_fingerprint_sees_content_order_labels_and_decoding_and_nothing_else
 
 def test_a_warm_fingerprint_reads_no_picture(tmp_path, monkeypatch):
     """Catches: an index that is never believed."""
-    from robustness.datasets import manifest, pictures
+    from robustness.data import file_index, image_source
 
-    monkeypatch.setattr(manifest, "SLACK", -(10**18))  # as if all files were old
+    monkeypatch.setattr(file_index, "SLACK", -(10**18))  # as if all files were old
     top = folder(tmp_path / "pets")
     due = get(top).fingerprint
-    monkeypatch.setattr(pictures, "look", lambda content: pytest.fail("read again"))
+    monkeypatch.setattr(image_source, "look", lambda content: pytest.fail("read again"))
     assert get(top).fingerprint == due
 
 

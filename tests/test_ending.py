@@ -11,7 +11,7 @@ import time
 import pytest
 from helpers import LIMIT
 
-from robustness import supervising
+from robustness.plugin import supervisor
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a child process is waited for on Linux alone")
 SENTENCE = "robustness: the run did not come to its end: "
@@ -106,7 +106,7 @@ def test_a_model_that_leaves_in_its_forward_its_factory_or_its_import(project, p
         process = project.start(*arguments)
     else:
         process = subprocess.Popen(
-            [sys.executable, "-m", "robustness.cli", "sweep", "--card", "models/tiny.toml"],
+            [sys.executable, "-m", "robustness.cli.main", "sweep", "--card", "models/tiny.toml"],
             cwd=project.root, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         project.started.append(process)
@@ -191,7 +191,7 @@ def test_a_program_that_calls_pytest_goes_on_after_it(project):
 
 def program(code):
     """Run a program of its own; give status and standard error."""
-    begin = "import os, sys, threading, time\nfrom robustness import supervising\n"
+    begin = "import os, sys, threading, time\nfrom robustness.plugin import supervisor as supervising\n"
     done = subprocess.run(
         [sys.executable, "-c", begin + textwrap.dedent(code)], timeout=LIMIT, capture_output=True, text=True
     )
@@ -215,7 +215,7 @@ def test_threads_that_are_left_behind_hold_no_run():
 def test_a_run_that_is_stopped_goes_on_when_it_is_continued():
     """Catches: a wait whose time ran out meanwhile, which Python takes for a signal with any number."""
     code = """
-        from robustness import supervising
+        from robustness.plugin import supervisor as supervising
         tell = supervising.supervised()
         tell("begun")
         print("ready", flush=True)
@@ -227,7 +227,7 @@ def test_a_run_that_is_stopped_goes_on_when_it_is_continued():
     assert process.stdout.readline() == "ready\n"
     for _ in range(2):
         process.send_signal(signal.SIGSTOP)
-        time.sleep(1.5 * supervising.TURN)
+        time.sleep(1.5 * supervisor.TURN)
         process.send_signal(signal.SIGCONT)
         time.sleep(0.1)
     _, err = process.communicate("\n", timeout=LIMIT)

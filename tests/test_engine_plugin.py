@@ -7,15 +7,16 @@ import pytest
 from plugin_project import HOOK
 
 from robustness import engines
-from robustness.engines import Engine, Job, child, parse
+from robustness.engines import Engine, Job, parse, subprocess_job
 from robustness.errors import EngineError
 
 STANDS_IN = """
 import os
 from pathlib import Path
-from robustness import engines, hardware
-from robustness.harness import Harness
-from robustness.store import Store
+from robustness import engines
+from robustness.util import hardware
+from robustness.workspace.workspace import Harness
+from robustness.workspace.store import Store
 
 
 def fill(harness, engine, wanted, device):
@@ -111,7 +112,7 @@ def job(tmp_path):
 def test_what_a_child_tells_is_heard(job):
     """Catches: a last word that is lost, a log that is left where nothing went wrong."""
     said = []
-    filled = child.run("child_jobs:tells", job, said.append)
+    filled = subprocess_job.run("child_jobs:tells", job, said.append)
     assert said == ["waiting"]
     assert (filled.kind, filled.notices, filled.failed) == ("cpu-abacus", ["look"], {"key": "no luck"})
     assert not list((job.store / "logs").iterdir())
@@ -129,7 +130,7 @@ def test_what_a_child_tells_is_heard(job):
 def test_the_death_of_a_child_is_reported(job, what, said):
     """Catches: a run that waits for a process that is gone, or takes its end for success."""
     with pytest.raises(EngineError, match=said):
-        child.run(f"child_jobs:{what}", job, print)
+        subprocess_job.run(f"child_jobs:{what}", job, print)
 
 
 def test_a_child_ends_with_whoever_started_it(job):
@@ -141,7 +142,7 @@ def test_a_child_ends_with_whoever_started_it(job):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        child.run("child_jobs:waits", job, said)
+        subprocess_job.run("child_jobs:waits", job, said)
     with pytest.raises(ProcessLookupError):
         os.kill(pids[0], signal.SIGTERM)
 
@@ -149,4 +150,4 @@ def test_a_child_ends_with_whoever_started_it(job):
 def test_a_store_that_cannot_be_written(job):
     (job.store / "logs").touch()
     with pytest.raises(EngineError, match="cannot be written"):
-        child.run("child_jobs:tells", job, print)
+        subprocess_job.run("child_jobs:tells", job, print)

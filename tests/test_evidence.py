@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustness.errors import StoreError
-from robustness.evidence import OK, OUTCOMES, RAISED, Evidence
+from robustness.metrics.evidence import OK, OUTCOMES, RAISED, Evidence
 
 
 def make(strengths=("0.1", "1"), n=3, seed=0, **changes):

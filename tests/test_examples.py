@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from robustness import cards
-from robustness.sweep.examples import examples
+from robustness.workspace.examples import examples
 
 pytestmark = pytest.mark.usefixtures("own_path")
 

@@ -8,10 +8,10 @@ import pytest
 from pydantic import ValidationError
 from torch import nn
 
-from robustness.datasets.images import from_arrays
+from robustness.data.images import from_arrays
 from robustness.errors import MissingLibrary
 from robustness.perturbations.external import MODULES, External
-from robustness.sweep import sweep
+from robustness.sweep.runner import sweep
 
 
 @pytest.mark.filterwarnings("ignore")  # torchvision's own, at its first import

@@ -7,7 +7,8 @@ import time
 import helpers
 import pytest
 
-from robustness import cards, classifiers, factories, weights
+from robustness import cards
+from robustness.classifiers import build, call_factory, weights
 from robustness.errors import ModelError
 
 BODY = "    return nn.Sequential"
@@ -24,7 +25,7 @@ def load(tmp_path, own_path, monkeypatch):
         file = path.parent / "w.safetensors"
         module = helpers.linear(helpers.digits())
         file.write_bytes(weights.to_bytes(module.state_dict(), {}))
-        return classifiers.load(cards.load(path), file)
+        return build.load(cards.load(path), file)
 
     return load
 
@@ -57,7 +58,7 @@ def test_one_that_exits_ends_nothing(load, code, said):
 def test_a_module_that_exits_when_it_is_imported(load, tmp_path):
     path = helpers.project(tmp_path, "raise SystemExit('usage: net')\n" + helpers.MODULE)
     with pytest.raises(ModelError, match=r"called sys\.exit\('usage: net'\); a factory must return its module"):
-        classifiers.built(cards.load(path))
+        build.built(cards.load(path))
 
 
 def test_one_that_hangs_is_left_behind(load, monkeypatch):
@@ -72,7 +73,7 @@ def test_one_that_hangs_is_left_behind(load, monkeypatch):
 @pytest.mark.parametrize("given", ["soon", "0", "-1", "nan", "1e300"])
 def test_limits_that_cannot_be(given):
     with pytest.raises(ModelError, match="must be a number of seconds above 0, got"):
-        factories.seconds({"ROBUSTNESS_FACTORY_SECONDS": given})
+        call_factory.seconds({"ROBUSTNESS_FACTORY_SECONDS": given})
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_an_interruption_reaches_the_run(monkeypatch):
 
     monkeypatch.setattr("threading.Thread.join", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        factories.called("nets:net", lambda: time.sleep(0))
+        call_factory.called("nets:net", lambda: time.sleep(0))
 
 
 FOREIGN = [
@@ -128,7 +129,7 @@ def test_what_is_for_tests_is_no_factorys(load, code):
 def test_an_import_that_skips(tmp_path, own_path, code):
     path = helpers.project(tmp_path, code + "\n" + helpers.MODULE)
     with pytest.raises(ModelError, match=r"raised (Skipped|XFailed|Exit|SkipTest|GeneratorExit)"):
-        classifiers.built(cards.load(path))
+        build.built(cards.load(path))
 
 
 @pytest.mark.parametrize("code", [*FOREIGN, "import sys; sys.exit(0)"])
@@ -140,7 +141,7 @@ def test_a_forward_that_skips_is_an_error_of_its_cells(code):
     from robustness.doubts.look import look
     from robustness.errors import RobustnessError
     from robustness.perturbations import FGSM, Clean
-    from robustness.sweep import sweep
+    from robustness.sweep.runner import sweep
 
     class Skips(nn.Linear):
         def forward(self, inputs):

@@ -13,7 +13,9 @@ import pytest
 from helpers import LIMIT
 from plugin_project import CARD, IDS
 
-from robustness import atomic, store, weights
+from robustness.classifiers import weights
+from robustness.util import atomic_write
+from robustness.workspace import store
 
 ONCE = """
         if {where}:
@@ -270,7 +272,7 @@ def full(monkeypatch, kind: str) -> None:
         if f"/store/{kind}/" in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(atomic, "os", types.SimpleNamespace(**{**vars(os), "fsync": fsync}))
+    monkeypatch.setattr(atomic_write, "os", types.SimpleNamespace(**{**vars(os), "fsync": fsync}))
 
 
 def test_disk_full_for_evidence(project, monkeypatch):
@@ -293,7 +295,7 @@ def test_disk_full_for_evidence(project, monkeypatch):
 def test_disk_full_for_weights(project, monkeypatch):
     """Catches: a training begun anew for each claim, and one that is lost."""
     full(monkeypatch, "weights")
-    monkeypatch.delenv(atomic.ASIDE, raising=False)
+    monkeypatch.delenv(atomic_write.ASIDE, raising=False)
     run = project.run("suites")
     assert run.ret == 0
     assert set(run.outcomes.values()) == {"held"}

@@ -16,16 +16,16 @@ import plugin_project
 import pytest
 from helpers import LIMIT
 
-from robustness import atomic
-from robustness.commands import inventory
-from robustness.datasets import unpacked
-from robustness.store import Store
+from robustness.cli import inventory
+from robustness.data import npz_cache
+from robustness.util import atomic_write
+from robustness.workspace.store import Store
 
 
 @pytest.fixture(autouse=True)
 def nothing_aside(monkeypatch):
     """Have each test begin without a folder for what cannot be kept."""
-    monkeypatch.delenv(atomic.ASIDE, raising=False)
+    monkeypatch.delenv(atomic_write.ASIDE, raising=False)
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def test_a_disk_that_is_nearly_full(project, size):
     with mounted(project.store, f"size={size}"):
         run = project.run("suites")
         held(run)
-        assert not [path for path in project.store.rglob("*") if path.name.startswith(atomic.BEGUN)]
+        assert not [path for path in project.store.rglob("*") if path.name.startswith(atomic_write.BEGUN)]
         assert all(not isinstance(found, Exception) for _, found in Store(project.store).entries())
         if size == "8k":
             assert "kept for this run alone" in run.err
@@ -82,7 +82,7 @@ def test_arrays_are_unpacked_beside_a_store_that_cannot_be_written(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.arange(6, dtype=np.uint8))
     said = []
     with mounted(tmp_path / "cache", "size=1m,ro") as cache:
-        assert unpacked.arrays(tmp_path / "a.npz", cache, said.append)["x"].tolist() == [0, 1, 2, 3, 4, 5]
+        assert npz_cache.arrays(tmp_path / "a.npz", cache, said.append)["x"].tolist() == [0, 1, 2, 3, 4, 5]
     assert "a.npz is unpacked for this run alone" in said[0]
 
 
@@ -95,7 +95,7 @@ def test_a_file_system_without_locks(project, monkeypatch, code):
 
     monkeypatch.setattr(fcntl, "flock", flock)
     np.savez(project.root / "a.npz", x=np.arange(6, dtype=np.uint8))
-    assert unpacked.arrays(project.root / "a.npz", project.root / "cache")["x"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert npz_cache.arrays(project.root / "a.npz", project.root / "cache")["x"].tolist() == [0, 1, 2, 3, 4, 5]
     held(project.run("suites"))
     assert len(project.logged("trainings")) == 1
     held(project.run("suites"))
@@ -113,7 +113,7 @@ def test_a_clock_that_was_set_back(project):
     held(project.run("suites"))
     assert project.logged("trainings") == project.logged("passes") == []
     assert len(inventory.to_prune(Store(project.store), every=True)) == 3
-    assert unpacked.arrays(project.root / "a.npz", project.store)["x"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert npz_cache.arrays(project.root / "a.npz", project.store)["x"].tolist() == [0, 1, 2, 3, 4, 5]
 
 
 NOBODY = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"]

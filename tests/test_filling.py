@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from robustness import cards
-from robustness.draws import CHUNK
 from robustness.engines import worker
-from robustness.engines.filling import Filling
+from robustness.engines.fill import Filling
 from robustness.errors import EngineError
-from robustness.harness import Harness
-from robustness.store import Store
+from robustness.util.rng import CHUNK
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness
 
 COUNT = 2 * CHUNK + 345
 CARD = """

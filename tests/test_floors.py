@@ -11,11 +11,11 @@ from sklearn import metrics as sklearn
 
 from robustness import claims
 from robustness.cards import Claim
-from robustness.evidence import Evidence
-from robustness.measures import rates
-from robustness.measures.confusion import confusion_matrix
-from robustness.measures.floors import floor
-from robustness.measures.metrics import METRICS, MetricError, MetricKind, measure, measure_matrix
+from robustness.metrics import confusion_rates
+from robustness.metrics.chance_level import floor
+from robustness.metrics.confusion import confusion_matrix
+from robustness.metrics.evidence import Evidence
+from robustness.metrics.registry import METRICS, MetricError, MetricKind, measure, measure_matrix
 
 AVERAGES = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "precision_micro", "recall_micro", "f1_micro")
 
@@ -157,12 +157,14 @@ def kappa(matrix, label=None):
     """Cohen's kappa: 0 of one who knows nothing, however the classes are divided."""
     n, chance = matrix.sum(), (matrix.sum(0) @ matrix.sum(1)) / matrix.sum() ** 2
     value = math.nan if chance == 1 else float((matrix.trace() / n - chance) / (1 - chance))
-    return rates.Estimate(value, int(n), None, np.zeros(matrix.shape))
+    return confusion_rates.Estimate(value, int(n), None, np.zeros(matrix.shape))
 
 
 def errors(matrix, label=None):
     """The error rate, of which less is better."""
-    return rates.Estimate(1 - float(matrix.trace() / matrix.sum()), int(matrix.sum()), None, np.zeros(matrix.shape))
+    return confusion_rates.Estimate(
+        1 - float(matrix.trace() / matrix.sum()), int(matrix.sum()), None, np.zeros(matrix.shape)
+    )
 
 
 NEW = {
@@ -178,8 +180,8 @@ RATES = {name: kind for name, kind in METRICS.items() if kind.rate is not None} 
 @pytest.mark.parametrize("metric", [*RATES, *(f"{name}[1]" for name in ("precision", "f1"))])
 def test_every_chance_level_is_that_of_a_simulation(metric, labels, monkeypatch):
     """Constants, uniform guesses and guesses by the labels' shares. Catches: 1/classes for any metric that is new."""
-    monkeypatch.setattr("robustness.measures.metrics.METRICS", METRICS | NEW)
-    monkeypatch.setattr("robustness.measures.floors.METRICS", METRICS | NEW)
+    monkeypatch.setattr("robustness.metrics.registry.METRICS", METRICS | NEW)
+    monkeypatch.setattr("robustness.metrics.chance_level.METRICS", METRICS | NEW)
     random, better = np.random.default_rng(11), RATES[metric.partition("[")[0]].better
     shares = np.bincount(labels, minlength=4) / len(labels)
 
@@ -200,7 +202,7 @@ def test_every_chance_level_is_that_of_a_simulation(metric, labels, monkeypatch)
 
 def test_a_metric_that_brings_no_chance_level_is_never_held(monkeypatch):
     """Catches: a chance level by default, with which a claim that says nothing is held."""
-    monkeypatch.setattr("robustness.measures.metrics.METRICS", METRICS | {"kappa": MetricKind("kappa", kappa)})
+    monkeypatch.setattr("robustness.metrics.registry.METRICS", METRICS | {"kappa": MetricKind("kappa", kappa)})
     labels = np.arange(40) % 4
     assert math.isnan(floor("kappa", labels, 4).value)
     verdict = claims.judge(Claim("m", "clean", "0", "kappa", 0.3, "clean", ()), made(labels, labels[None]))

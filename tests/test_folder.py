@@ -11,8 +11,8 @@ from picture_files import encoded, folder, get, picture
 from PIL import Image
 from pydantic import ValidationError
 
-from robustness.datasets import DataSpec
-from robustness.datasets.pillow import quiet
+from robustness.data import DataSpec
+from robustness.data.pillow import quiet
 from robustness.errors import DataError, DataMissing
 
 
@@ -36,7 +36,7 @@ def pets(tmp_path):
 )
 def test_pixels_are_those_of_torchvision(pets, table):
     """Catches: a resize after the crop, another rounding of sizes or places, another filter, channels turned."""
-    from robustness._torchvision import datasets, transforms
+    from robustness.util.torchvision_compat import datasets, transforms
 
     ways = transforms.InterpolationMode
     way = {"nearest": ways.NEAREST, "bicubic": ways.BICUBIC, "lanczos": ways.LANCZOS}.get(
@@ -77,7 +77,7 @@ def test_forms_of_files(form, tmp_path):
 )
 def test_other_modes_become_what_image_folder_gives(image, options, tmp_path):
     """Catches: an alpha channel that is blended, a palette's numbers taken for grey, a warning raised."""
-    from robustness._torchvision import datasets
+    from robustness.util.torchvision_compat import datasets
 
     top = folder(tmp_path / "pets", {"cat": [(40, 30)], "dog": [(40, 30)]})
     file = top / "cat" / "0.png"

@@ -10,13 +10,13 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from robustness import cards
-from robustness.evidence import Evidence
 from robustness.gate import accept, baseline
 from robustness.gate.baseline import Accepted
-from robustness.gate.decision import decide
+from robustness.gate.decide import decide
 from robustness.gate.differences import GateError, rate
-from robustness.reporting.document import OUTCOMES, verdict
-from robustness.store import Store
+from robustness.metrics.evidence import Evidence
+from robustness.reporting.report import OUTCOMES, verdict
+from robustness.workspace.store import Store
 
 CARD = helpers.CARD.replace("per_class = 3", "per_class = 20")
 GATE = '\n[gate]\nkind = "{kind}"\n{more}'

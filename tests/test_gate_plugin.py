@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from robustness.cli import main
-from robustness.evidence import Evidence
-from robustness.reporting.document import UNDECIDED
-from robustness.store import Store
+from robustness.cli.main import main
+from robustness.metrics.evidence import Evidence
+from robustness.reporting.report import UNDECIDED
+from robustness.workspace.store import Store
 
 GATE = "suites/test_regression.py"
 WEIGHTS = '\n[gate]\nkind = "weights"\nmargin = 0.05\n'

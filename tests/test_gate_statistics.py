@@ -13,9 +13,9 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 from benchmarks import gate as simulated
 from robustness import claims
-from robustness.evidence import Evidence
-from robustness.gate import by_weights, differences, paired, power, recipe
+from robustness.gate import differences, paired_gate, paired_stats, power, retraining_stats
 from robustness.gate.differences import Cell, Drop, GateError
+from robustness.metrics.evidence import Evidence
 
 COUNTS = st.integers(0, 80)
 
@@ -59,7 +59,7 @@ def test_the_score_is_that_of_the_likeliest_discordance(losses, gains, spare, dr
     expected = likeliest(losses, gains, n, drop)
     assert z == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
-    ours = float(paired.score(losses, gains, n, drop, 0.0))
+    ours = float(paired_stats.score(losses, gains, n, drop, 0.0))
     gained = ((losses - gains - n * drop) / expected) ** 2 / n if abs(expected) > 1e-9 else None
     if gained is None:
         return
@@ -85,11 +85,11 @@ def test_errors_counted_out_are_within_alpha():
 def test_interval_and_p_values_say_the_same(losses, gains, spare, margin):
     """Catches: a gate that passes by its bound and not by its test."""
     n = max(losses + gains + spare, 1)
-    (low,), (high,) = paired.interval([losses], [gains], [n], 0.05)
+    (low,), (high,) = paired_stats.interval([losses], [gains], [n], 0.05)
     assert -1 <= low <= (losses - gains) / n <= high <= 1
     for p, outside, end in [
-        (float(paired.exceeds(losses, gains, n, margin)), low > margin, low),
-        (float(paired.within(losses, gains, n, margin)), high < margin, high),
+        (float(paired_stats.exceeds(losses, gains, n, margin)), low > margin, low),
+        (float(paired_stats.within(losses, gains, n, margin)), high < margin, high),
     ]:
         if abs(end - margin) > 1e-9:
             assert (p < 0.05) is bool(outside)
@@ -100,33 +100,35 @@ def test_interval_and_p_values_say_the_same(losses, gains, spare, margin):
 def test_models_may_change_places(losses, gains, spare):
     """Catches: a correction on the wrong side of one end."""
     n = losses + gains + spare
-    low, high = (float(end[0]) for end in paired.interval([losses], [gains], [n]))
-    assert [float(end[0]) for end in paired.interval([gains], [losses], [n])] == pytest.approx([-high, -low], abs=1e-9)
+    low, high = (float(end[0]) for end in paired_stats.interval([losses], [gains], [n]))
+    assert [float(end[0]) for end in paired_stats.interval([gains], [losses], [n])] == pytest.approx(
+        [-high, -low], abs=1e-9
+    )
 
 
 def test_a_hopeless_model_fails_however_few_differ_by_the_margin():
     """Catches: a skewness correction that turns round, and calls a drop of one half no drop."""
-    assert paired.exceeds(100, 0, 200, 0.001) < 1e-12
-    assert paired.within(100, 0, 200, 0.001) > 0.999
+    assert paired_stats.exceeds(100, 0, 200, 0.001) < 1e-12
+    assert paired_stats.within(100, 0, 200, 0.001) > 0.999
 
 
 @settings(deadline=None, max_examples=60)
 @given(losses=st.integers(0, 400), gains=st.integers(0, 400))
 def test_mcnemar_is_statsmodels(losses, gains):
     expected = mcnemar([[0, losses], [gains, 0]], exact=True).pvalue if losses + gains else 1.0
-    assert paired.mcnemar([losses], [gains])[0] == pytest.approx(min(expected, 1), rel=1e-9)
+    assert paired_stats.mcnemar([losses], [gains])[0] == pytest.approx(min(expected, 1), rel=1e-9)
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 30])
 def test_holm_is_statsmodels(count):
     p = np.random.default_rng(count).random(count).round(2) ** 3  # with ties, and some small
-    assert paired.holm(p) == pytest.approx(multipletests(p, method="holm")[1])
+    assert paired_stats.holm(p) == pytest.approx(multipletests(p, method="holm")[1])
 
 
 def test_tails_are_scipys():
     z = np.linspace(-6, 8, 29)
-    assert paired.upper_tail(z) == pytest.approx(stats.norm.sf(z), rel=1e-12)
-    assert paired.normal_quantile(5e-5) == pytest.approx(stats.norm.isf(5e-5))
+    assert paired_stats.upper_tail(z) == pytest.approx(stats.norm.sf(z), rel=1e-12)
+    assert paired_stats.normal_quantile(5e-5) == pytest.approx(stats.norm.isf(5e-5))
 
 
 # ------------------------------------------------------------------ power
@@ -138,7 +140,7 @@ def test_a_drop_that_is_seen_is_seen_so_often():
     drop = float(power.smallest_drop(0.02, discordance, n, 0.05, tests))
     lost = (discordance + drop) / 2
     b, c, _ = draws.multinomial(n, [lost, lost - drop, 1 - discordance], 4000).T
-    caught = (paired.exceeds(b, c, n, 0.02) <= 0.05 / tests).mean()
+    caught = (paired_stats.exceeds(b, c, n, 0.02) <= 0.05 / tests).mean()
     assert caught == pytest.approx(power.POWER, abs=0.04)
 
 
@@ -146,7 +148,7 @@ def test_the_images_needed_decide_so_often():
     draws, discordance = np.random.default_rng(1), 0.06
     n = int(power.images_needed(0.0, 0.02, discordance))
     b, c, _ = draws.multinomial(n, [discordance / 2, discordance / 2, 1 - discordance], 4000).T
-    assert (paired.within(b, c, n, 0.02) <= 0.05).mean() == pytest.approx(power.POWER, abs=0.05)
+    assert (paired_stats.within(b, c, n, 0.02) <= 0.05).mean() == pytest.approx(power.POWER, abs=0.05)
     assert power.images_needed(0.02, 0.02, 0.06) == math.inf
 
 
@@ -164,7 +166,7 @@ def test_what_is_promised_at_80_per_cent_is_decided_so_often(margin, tests):
     def rate(drop, discordance, n, level):
         lost = (discordance + drop) / 2
         b, c, _ = draws.multinomial(n, [lost, max(lost - drop, 0), 1 - max(discordance, drop)], SAMPLES).T
-        p = paired.exceeds(b, c, n, margin) if drop > margin else paired.within(b, c, n, margin)
+        p = paired_stats.exceeds(b, c, n, margin) if drop > margin else paired_stats.within(b, c, n, margin)
         return (p <= level).mean()
 
     for discordance in (0.002, 0.01, 0.03, 0.1, 0.3):
@@ -191,13 +193,13 @@ def test_the_images_that_are_said_decide_the_whole_gate(counts, n):
     """Catches: the number of one cell said of a gate that takes all its cells together, or Holm's steps left out."""
     margins, drops = [0.02] * len(counts), [Drop(0.9, 0.9 - (b - c) / n, 1, n, changes(b, c, n)) for b, c in counts]
     assert "inconclusive" in judged(*counts, n=n)
-    images = math.ceil(by_weights.images_needed(margins, drops, 0.05, n))
+    images = math.ceil(paired_gate.images_needed(margins, drops, 0.05, n))
     draws, decides, many = np.random.default_rng(5), 0, 400
     seen = [draws.multinomial(images, [b / n, c / n, 1 - (b + c) / n], many).T[:2] for b, c in counts]
     b, c = (np.stack([one[i] for one in seen], axis=1) for i in (0, 1))
     for i in range(many):
-        failed = (paired.holm(paired.exceeds(b[i], c[i], images, 0.02)) <= 0.05).any()
-        decides += failed or (paired.within(b[i], c[i], images, 0.02) <= 0.05).all()
+        failed = (paired_stats.holm(paired_stats.exceeds(b[i], c[i], images, 0.02)) <= 0.05).any()
+        decides += failed or (paired_stats.within(b[i], c[i], images, 0.02) <= 0.05).all()
     assert decides / many > power.POWER - 4 * math.sqrt(0.16 / many)
 
 
@@ -329,14 +331,14 @@ def test_nothing_to_divide_by_is_no_comparison():
 def judged(*counts, margin=0.02, n=2000, alpha=0.05, waived=None):
     drops = [Drop(0.9, 0.9 - (b - c) / n, 1, n, changes(b, c, n)) for b, c in counts]
     cells = [Cell("normal", str(i), "accuracy", margin) for i in range(len(counts))]
-    return [row["verdict"] for row in by_weights.judge(cells, drops, alpha, waived or {})]
+    return [row["verdict"] for row in paired_gate.judge(cells, drops, alpha, waived or {})]
 
 
 def test_every_cell_must_show_it_and_one_cell_is_enough_to_fail():
     """Catches: a gate that averages its cells; a pass that is corrected, or a failure that is not."""
     assert judged((10, 10), (100, 20), (20, 20)) == ["passed", "failed", "passed"]
     fine = (78, 18)  # at p = 0.02: a failure alone, none among ten
-    p = float(paired.exceeds(*fine, 2000, 0.02))
+    p = float(paired_stats.exceeds(*fine, 2000, 0.02))
     assert 0.05 / 10 < p < 0.05
     assert judged(fine) == ["failed"]
     assert judged(fine, *[(10, 10)] * 9) == ["inconclusive"] + ["passed"] * 9
@@ -370,8 +372,8 @@ def test_the_benchmark_prints_its_tables(capsys):
 @settings(deadline=None, max_examples=60)
 @given(freedom=st.integers(1, 60), alpha=st.floats(1e-4, 0.5))
 def test_t_is_scipys(freedom, alpha):
-    assert recipe.t_quantile(alpha, freedom) == pytest.approx(stats.t.isf(alpha, freedom), rel=1e-6, abs=1e-9)
-    assert recipe.t_tail(1.3, freedom) == pytest.approx(stats.t.sf(1.3, freedom), rel=1e-9)
+    assert retraining_stats.t_quantile(alpha, freedom) == pytest.approx(stats.t.isf(alpha, freedom), rel=1e-6, abs=1e-9)
+    assert retraining_stats.t_tail(1.3, freedom) == pytest.approx(stats.t.sf(1.3, freedom), rel=1e-9)
 
 
 def test_the_t_bound_is_the_prediction_interval():
@@ -380,9 +382,9 @@ def test_the_t_bound_is_the_prediction_interval():
     described = DescrStatsW(values)
     half = described.mean - described.tconfint_mean(0.1)[0]  # t · s / √k
     expected = described.mean - half * math.sqrt(len(values) + 1)  # t · s · √(1 + 1/k)
-    assert recipe.t_bounds(values[:, None], 0.05)[0] == pytest.approx(expected)
-    both = recipe.t_bounds(np.stack([values, values], axis=1), 0.05)
-    assert both[0] == pytest.approx(recipe.t_bounds(values[:, None], 0.025)[0])  # Bonferroni
+    assert retraining_stats.t_bounds(values[:, None], 0.05)[0] == pytest.approx(expected)
+    both = retraining_stats.t_bounds(np.stack([values, values], axis=1), 0.05)
+    assert both[0] == pytest.approx(retraining_stats.t_bounds(values[:, None], 0.025)[0])  # Bonferroni
 
 
 def test_ranks_are_exchangeable():
@@ -394,25 +396,25 @@ def test_ranks_are_exchangeable():
     draws = np.random.default_rng(5)
     for _ in range(20):
         values = draws.standard_t(2, size=(20, 6))
-        p = [recipe.rank_p(np.delete(values, i, axis=0), values[i]) for i in range(20)]
+        p = [retraining_stats.rank_p(np.delete(values, i, axis=0), values[i]) for i in range(20)]
         assert (np.array(p) <= 0.05 + 1e-12).sum() <= 1
         assert sorted(np.round(np.array(p) * 20).astype(int)) == list(range(1, 21))  # without ties: each rank once
 
 
 def test_a_retraining_that_is_one_of_the_accepted_is_never_alone():
     accepted = np.random.default_rng(6).normal(size=(19, 4))
-    assert all(recipe.rank_p(accepted, row) >= 0.1 for row in accepted)
+    assert all(retraining_stats.rank_p(accepted, row) >= 0.1 for row in accepted)
 
 
 def test_better_is_not_worse():
     """Catches: a two-sided rank, by which an improvement fails."""
     accepted = np.random.default_rng(7).normal(size=(19, 4))
-    assert recipe.rank_p(accepted, np.full(4, 50.0)) > 0.05
+    assert retraining_stats.rank_p(accepted, np.full(4, 50.0)) > 0.05
 
 
 def test_what_never_varies_says_nothing():
-    assert recipe.rank_p(np.full((19, 2), 0.9), np.full(2, 0.9)) == 1
-    bounds = recipe.t_bounds(np.full((5, 1), 0.98), 0.05, least=1 / 600)
+    assert retraining_stats.rank_p(np.full((19, 2), 0.9), np.full(2, 0.9)) == 1
+    bounds = retraining_stats.t_bounds(np.full((5, 1), 0.98), 0.05, least=1 / 600)
     assert bounds[0] < 0.98 - 1 / 600  # one image less is no alarm
 
 
@@ -420,12 +422,12 @@ def test_what_never_varies_says_nothing():
     ("k", "alpha", "enough"), [(19, 0.05, True), (18, 0.05, False), (9, 0.1, True), (99, 0.01, True)]
 )
 def test_which_k_carries_alpha(k, alpha, enough):
-    assert recipe.carries(k, alpha) is enough
+    assert retraining_stats.carries(k, alpha) is enough
 
 
 def test_the_drop_that_a_rank_catches_is_the_one_it_catches():
     accepted = np.random.default_rng(8).normal(0.9, 0.01, size=(19, 3))
-    for summary, drop in enumerate(recipe.caught_by_rank(accepted, 0.05)):
+    for summary, drop in enumerate(retraining_stats.caught_by_rank(accepted, 0.05)):
         only = np.arange(3) == summary
-        assert recipe.rank_p(accepted, accepted.mean(0) - only * (drop + 1e-6)) <= 0.05
-        assert recipe.rank_p(accepted, accepted.mean(0) - only * (drop - 1e-4)) > 0.05
+        assert retraining_stats.rank_p(accepted, accepted.mean(0) - only * (drop + 1e-6)) <= 0.05
+        assert retraining_stats.rank_p(accepted, accepted.mean(0) - only * (drop - 1e-4)) > 0.05

@@ -6,18 +6,18 @@ import tiny_project
 import torch
 from torch import nn
 
-from robustness import aids, generators
-from robustness.datasets.images import from_arrays
+from robustness.classifiers.modules import state_hash
+from robustness.classifiers.weights import content_hash
+from robustness.data.images import from_arrays
 from robustness.errors import ModelError, TrainingError
-from robustness.evidence import OK
-from robustness.harness import Harness, no_progress
-from robustness.modules import state_hash
-from robustness.parallel import fit_many, train_many
+from robustness.metrics.evidence import OK
 from robustness.perturbations import AdvGAN, ConditionalGAN
-from robustness.recipes import Job
-from robustness.store import Store
-from robustness.sweep import sweep
-from robustness.weights import content_hash
+from robustness.sweep.runner import sweep
+from robustness.workspace import attack_inputs, generators
+from robustness.workspace.recipes import Job
+from robustness.workspace.store import Store
+from robustness.workspace.training import fit_many, train_many
+from robustness.workspace.workspace import Harness, no_progress
 
 SHORT = AdvGAN(steps=60, batch_size=20, width=4)
 
@@ -208,7 +208,7 @@ def test_side_by_side_they_are_those_of_one_by_one(tmp_path):
         train_many(cards, harness.store.root, tmp_path, 1)
         wanted = [(card, card.perturbation("normal")) for card in cards]
         fit_many([*wanted, *wanted], harness, workers)
-        fitted[workers] = [content_hash(aids.generator_file(harness, *of)) for of in wanted]
+        fitted[workers] = [content_hash(attack_inputs.generator_file(harness, *of)) for of in wanted]
         for card in cards:
             assert harness.evidence(card, "normal").status == (OK, OK)
     assert fitted[1] == fitted[2]

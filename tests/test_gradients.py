@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from robustness.decisions import Argmax, Bin, Null, TwoN
-from robustness.draws import Purpose, generator
 from robustness.errors import GradientError
-from robustness.gradients import MARGIN, NON_FINITE, STUCK, ZERO, gradient, objective, swept
 from robustness.perturbations import FGSM, PGD, STG, Adaptive, Batch
 from robustness.perturbations.attack import EVADING
 from robustness.perturbations.fgsm import fgsm
+from robustness.perturbations.gradients import MARGIN, NON_FINITE, STUCK, ZERO, gradient, objective, swept
+from robustness.util.rng import Purpose, generator
 
 FEATURES, CLASSES = 8, 3
 DECISIONS = {"argmax": Argmax(), "null": Null(), "2n": TwoN()}
@@ -439,7 +439,7 @@ class Aliased(Brightness):
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_a_gradient_that_is_not_the_attackers_own_is_not_written_into(make, norm):
     """Catches: a sign written into an expanded gradient, which torch refuses, or into a tensor of the model's own."""
-    from robustness.sweep import sweep
+    from robustness.sweep.runner import sweep
 
     images = helpers.images(40, classes=2)
     labels, inputs = images.labels, images.batch(0, 40)
@@ -485,7 +485,7 @@ class Editing(nn.Module):
 )
 def test_a_model_that_edits_its_images_gets_the_numbers_of_one_that_does_not(attack):
     """Catches: edited images in an attack's memory, or in the batch that the next strength begins with."""
-    from robustness.sweep import sweep
+    from robustness.sweep.runner import sweep
 
     class Sound(Editing):
         def forward(self, inputs):
@@ -502,7 +502,7 @@ def test_a_model_that_edits_its_images_gets_the_numbers_of_one_that_does_not(att
 
 def test_a_model_that_returns_its_images_keeps_them():
     """Catches: logits that are a view of the buffer which the next strength writes to."""
-    from robustness.sweep import sweep
+    from robustness.sweep.runner import sweep
 
     images = helpers.images(20, shape=(3, 1))
     evidence = sweep(nn.Flatten(), images, FGSM(), [0.0, 0.3], batch_size=10)

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robustness import cards, datasets
-from robustness.datasets import DataSpec
-from robustness.draws import CHUNK
-from robustness.findings import findings
-from robustness.harness import Harness
-from robustness.kept import Kept, Part
-from robustness.recipes import Job
-from robustness.store import Store
+from robustness import cards, data
+from robustness.data import DataSpec
+from robustness.util.rng import CHUNK
+from robustness.workspace.cached_results import findings
+from robustness.workspace.chunk_cache import Kept, Part
+from robustness.workspace.recipes import Job
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness
 
 pytestmark = pytest.mark.usefixtures("own_path")
 
@@ -228,7 +228,7 @@ def test_pictures_of_parquet_are_unpacked_again(tmp_path, suffix, way):
     spec = DataSpec(name="parquet", file="set.parquet")
 
     def load():
-        return datasets.load(spec, "test", root=tmp_path, cache=tmp_path / "store")
+        return data.load(spec, "test", root=tmp_path, cache=tmp_path / "store")
 
     first = load()
     content, due = first.batch(0, 30), first.fingerprint

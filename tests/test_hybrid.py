@@ -12,7 +12,7 @@ from torch import nn
 
 from reports.hybrid_gan import building, data
 from reports.hybrid_gan.building import Target, divided, forged, write
-from robustness.datasets.images import from_arrays
+from robustness.data.images import from_arrays
 from robustness.errors import DataError
 
 

@@ -12,7 +12,8 @@ import torch
 from ill_models import EPSILON, ILL, PER_CLASS
 from safetensors.torch import save_file
 
-from robustness.doubts import DOUBTS, permuted
+from robustness.cards.doubts import DOUBTS
+from robustness.doubts import permuted_classes
 from robustness.doubts.knowledge import of_chance
 from robustness.doubts.look import look
 
@@ -86,7 +87,7 @@ def test_a_weak_model_has_no_permuted_classes(count):
         confusion = draw.dirichlet(np.full(10, 0.5), 10) * draw.uniform(0.2, 0.9) + np.eye(10) * 0.3
         confusion /= confusion.sum(1, keepdims=True)
         predictions = np.array([draw.choice(10, p=confusion[label]) for label in labels])
-        assert not permuted.explained(labels, predictions, names, 0)["doubted"]
+        assert not permuted_classes.explained(labels, predictions, names, 0)["doubted"]
 
 
 @pytest.mark.parametrize("moved", [(2, 5, 7), (1, 8), (0, 9, 4, 3)])
@@ -94,7 +95,7 @@ def test_classes_that_are_exchanged_are_named(moved):
     """Catches: a part of the classes in another order passed over, for accuracy is far from chance."""
     labels, order = np.arange(200) % 10, np.arange(10)
     order[list(moved)] = np.roll(moved, 1)
-    answer = permuted.explained(labels, order[labels], tuple("abcdefghij"), 0)
+    answer = permuted_classes.explained(labels, order[labels], tuple("abcdefghij"), 0)
     assert answer["doubted"]
     for one in moved:
         assert f"its {'abcdefghij'[order[one]]} is the data's {'abcdefghij'[one]}" in answer["seen"]
@@ -108,9 +109,9 @@ from pathlib import Path
 
 sys.path.insert(0, {tests!r})
 import ill_models
-from robustness import datasets
-from robustness.datasets import DataSpec
-from robustness.drafts import SPLITS
+from robustness import data as datasets
+from robustness.data import DataSpec
+from robustness.cards.from_options import SPLITS
 
 
 def build():

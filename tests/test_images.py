@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from robustness.datasets import Images, from_arrays
+from robustness.data import Images, from_arrays
 from robustness.errors import DataError
 
 SHAPES = st.one_of(

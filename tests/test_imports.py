@@ -39,12 +39,11 @@ def test_a_suite_of_somebody_elses(project):
     assert found & (HEAVY | NEEDED_BY_SUITES) == set()
     names = {name for name in (project.root / "modules-main").read_text().split() if name.startswith("robustness.")}
     light = (
-        "plugin",
         "errors",
-        "files",
-        "output",
-        "project",
-        *(f"plugin.{name}" for name in ("ending", "hookspecs", "fixtures", "listening", "settings")),
+        "plugin",
+        *(f"plugin.{name}" for name in ("config", "fixtures", "hookspecs", "outcomes", "supervised_run")),
+        "util",
+        *(f"util.{name}" for name in ("output", "paths", "project")),
     )
     assert names <= {f"robustness.{name}" for name in light}
 
@@ -66,9 +65,9 @@ def test_warm_run(project):
 @pytest.mark.parametrize(
     "modules",
     [
-        "robustness.harness, robustness.claims, robustness.cards, robustness.session, robustness.selection",
-        "robustness.reporting.formats, robustness.reporting.tables, robustness.reporting.document",
-        "robustness.plugin.scheduling",
+        "robustness.workspace.workspace, robustness.claims, robustness.cards.selection, robustness.plugin.session",
+        "robustness.reporting.writers, robustness.reporting.terminal, robustness.reporting.report",
+        "robustness.plugin.xdist_scheduler",
     ],
 )
 def test_modules_of_a_warm_run(modules):

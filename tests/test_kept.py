@@ -10,16 +10,17 @@ import torch
 from test_memory import Crowded
 from torch import nn
 
-from robustness import kept, sources
-from robustness.draws import CHUNK
 from robustness.errors import StoreError
-from robustness.evidence import RAISED
-from robustness.kept import Kept, Part
+from robustness.metrics.evidence import RAISED
 from robustness.perturbations import FGSM, Clean, Normal
-from robustness.store import Store
-from robustness.strengths import Spread
-from robustness.sweep import directions, sweep
-from robustness.sweep.cells import Cells
+from robustness.perturbations.strength import Spread
+from robustness.sweep.batch import Cells
+from robustness.sweep.runner import directions, sweep
+from robustness.util import source_files
+from robustness.util.rng import CHUNK
+from robustness.workspace import chunk_cache as kept
+from robustness.workspace.chunk_cache import Kept, Part
+from robustness.workspace.store import Store
 
 KEY = "ab" + "0" * 62
 COUNT = 3 * CHUNK + 345
@@ -35,7 +36,10 @@ def keeping(tmp_path):
     """Give what keeps the chunks of one sweep, as a run sees it, each written at once."""
 
     (tmp_path / "net.py").write_text("as it was")
-    behind = {"sources": sources.hashes([tmp_path / "net.py"], tmp_path), "distributions": sources.versions([])}
+    behind = {
+        "sources": source_files.hashes([tmp_path / "net.py"], tmp_path),
+        "distributions": source_files.versions([]),
+    }
 
     def make(run="this", notices=None):
         notice = (lambda message: None) if notices is None else notices.append
@@ -237,12 +241,13 @@ def factory():
 
 """
 SWEEPING = """
-from robustness import cards, kept
-from robustness.harness import Harness
-from robustness.store import Store
+from robustness import cards
+from robustness.workspace import chunk_cache
+from robustness.workspace.workspace import Harness
+from robustness.workspace.store import Store
 from pathlib import Path
 import sys
-kept.EVERY = 0
+chunk_cache.EVERY = 0
 card = cards.load(Path(sys.argv[1]))
 harness = Harness(Store(Path(sys.argv[2])), Path("none"), threads=1)
 print(harness.evidence(card, "normal").digest)

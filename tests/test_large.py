@@ -10,7 +10,7 @@ from torch import nn
 
 from models.large import mobilenet, resnet50, shufflenet
 from models.repvgg import Block, repvgg
-from robustness._torchvision import models as zoo
+from robustness.util.torchvision_compat import models as zoo
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,13 @@ import plugin_project
 import pytest
 from test_store import KEY, evidence, kept  # noqa: F401  # a fixture
 
-from robustness import atomic, cards, files
-from robustness.datasets import manifest, unpacked
+from robustness import cards
+from robustness.data import file_index, npz_cache
 from robustness.errors import DataError, StoreError
-from robustness.harness import Harness
-from robustness.kept import Kept
-from robustness.store import Store
+from robustness.util import atomic_write, paths
+from robustness.workspace.chunk_cache import Kept
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness
 
 PRECIOUS = b"somebody else's"
 
@@ -115,7 +116,7 @@ def test_chunks_checkpoints_and_what_is_known_of_files(kept, tmp_path, precious)
     kept.remove(linked(kept.checkpoint(KEY), precious))
     assert not kept.checkpoint(KEY).is_symlink()
     index = linked(kept.root / "files" / "x.json", precious)
-    manifest._put(index, {"form": manifest.FORM})
+    file_index._put(index, {"form": file_index.FORM})
     assert not index.is_symlink()
 
 
@@ -123,17 +124,17 @@ def test_unpacked_arrays_behind_a_link(tmp_path):
     """Catches: pixels read from a folder that the store does not own."""
     np.savez(tmp_path / "a.npz", x=np.arange(6, dtype=np.uint8))
     cache = tmp_path / "cache"
-    unpacked.arrays(tmp_path / "a.npz", cache)
+    npz_cache.arrays(tmp_path / "a.npz", cache)
     (folder,) = [path for path in (cache / "arrays").iterdir() if path.is_dir()]
     folder.rename(tmp_path / "moved")
     linked(folder, tmp_path / "moved")
     with pytest.raises(DataError, match="is a link, and links below"):
-        unpacked.arrays(tmp_path / "a.npz", cache)
+        npz_cache.arrays(tmp_path / "a.npz", cache)
     folder.unlink()
-    assert unpacked.arrays(tmp_path / "a.npz", cache)["x"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert npz_cache.arrays(tmp_path / "a.npz", cache)["x"].tolist() == [0, 1, 2, 3, 4, 5]
     (tmp_path / "moved" / "x.npy").rename(tmp_path / "x.npy")
     linked(folder / "x.npy", tmp_path / "x.npy")
-    assert unpacked.arrays(tmp_path / "a.npz", cache)["x"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert npz_cache.arrays(tmp_path / "a.npz", cache)["x"].tolist() == [0, 1, 2, 3, 4, 5]
     assert not (folder / "x.npy").is_symlink()
 
 
@@ -168,12 +169,12 @@ def test_a_users_own_link_stays_one(tmp_path, precious):
     target = tmp_path / "target"
     target.write_bytes(b"old")
     target.chmod(0o640)
-    with atomic.writing(linked(tmp_path / "link", target)) as stream:
+    with atomic_write.writing(linked(tmp_path / "link", target)) as stream:
         stream.write(b"new")
     assert (tmp_path / "link").is_symlink()
     assert (target.read_bytes(), stat.S_IMODE(target.stat().st_mode)) == (b"new", 0o640)
     linked(tmp_path / "other", precious)
-    with pytest.raises(RuntimeError), atomic.writing(tmp_path / "other"):
+    with pytest.raises(RuntimeError), atomic_write.writing(tmp_path / "other"):
         raise RuntimeError
 
 
@@ -211,4 +212,4 @@ def test_what_is_no_file_is_not_opened(special, kind):
     """Catches: a pipe that is waited for without end, a device that is read without end."""
     said = {"pipe": "it is a pipe", "socket": "it is a socket", "device": "it is a device", "folder": "it is a folder"}
     with pytest.raises(OSError, match=said[kind]):
-        files.read_bytes(special(kind))
+        paths.read_bytes(special(kind))

@@ -6,10 +6,11 @@ import time
 import pytest
 from test_store import KEY, evidence
 
-from robustness import archives, atomic, cli
-from robustness.commands import inventory
-from robustness.datasets import mnist
-from robustness.store import Store
+from robustness.cli import inventory, main
+from robustness.data import mnist
+from robustness.util import atomic_write
+from robustness.workspace import archive
+from robustness.workspace.store import Store
 
 OTHER = "cd" + KEY[2:]
 
@@ -21,10 +22,10 @@ def places(tmp_path):
     store.write(store.path("evidence", KEY), evidence().to_bytes())
     store.write(store.path("weights", KEY), b"whole")
     litter = [
-        store.root / "weights" / "ab" / f"{atomic.BEGUN}1",
-        store.root / "findings" / f"{atomic.BEGUN}2",
-        store.root / "files" / f"{atomic.BEGUN}3",
-        store.root / f"{archives.IMPORTING}1" / "evidence" / "ab" / "x",
+        store.root / "weights" / "ab" / f"{atomic_write.BEGUN}1",
+        store.root / "findings" / f"{atomic_write.BEGUN}2",
+        store.root / "files" / f"{atomic_write.BEGUN}3",
+        store.root / f"{archive.IMPORTING}1" / "evidence" / "ab" / "x",
         store.root / "arrays" / ".0123-abc" / "made" / "x.npy",
         store.root / "parquet" / "tmpabc" / "x.arrow",
         store.root / "attempts" / f"weights-{OTHER}.json",
@@ -53,7 +54,7 @@ def aged(root, age):
 
 
 def run(store, data, *arguments):
-    return cli.main(["evidence", "prune", *arguments, "--store", str(store.root), "--data", str(data)])
+    return main.main(["evidence", "prune", *arguments, "--store", str(store.root), "--data", str(data)])
 
 
 @pytest.mark.parametrize("age", [2 * inventory.HOUR, -2 * inventory.HOUR])
@@ -99,9 +100,9 @@ def test_links_are_left_alone(places, tmp_path):
     store, data, _ = places
     precious = tmp_path / "precious"
     precious.mkdir()
-    (precious / f"{atomic.BEGUN}x").touch()
-    (store.root / f"{archives.IMPORTING}link").symlink_to(precious)
+    (precious / f"{atomic_write.BEGUN}x").touch()
+    (store.root / f"{archive.IMPORTING}link").symlink_to(precious)
     (store.root / "generators").symlink_to(precious)
     aged(tmp_path, 2 * inventory.HOUR)
     assert run(store, data, "--all") == 0
-    assert (precious / f"{atomic.BEGUN}x").is_file()
+    assert (precious / f"{atomic_write.BEGUN}x").is_file()

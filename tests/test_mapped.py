@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from robustness import aids, cards, mapped, weights
+from robustness import cards
+from robustness.classifiers import weights
 from robustness.errors import ModelError
-from robustness.store import Store
+from robustness.workspace import attack_inputs, mapped_array
+from robustness.workspace.store import Store
 
 SIGNS = np.random.default_rng(0).integers(-1, 2, (7, 2, 3, 1)).astype(np.int8)
 
 
 def written(path, rows=((4, 7), (0, 4))):
     with Store(path.parent).writing(path) as stream:
-        made = mapped.Written(stream, "signs", SIGNS.shape)
+        made = mapped_array.Written(stream, "signs", SIGNS.shape)
         for start, stop in rows:
             made.put(start, SIGNS[start:stop])
         made.finish({"counted": "{}"})
@@ -26,7 +28,7 @@ def written(path, rows=((4, 7), (0, 4))):
 def test_it_is_a_file_of_the_format(tmp_path):
     """Catches: rows at other places than they were put, a header that other readers do not take, no checksum."""
     path = written(tmp_path / "signs.safetensors")
-    assert np.array_equal(mapped.read(path, "signs"), SIGNS)
+    assert np.array_equal(mapped_array.read(path, "signs"), SIGNS)
     assert np.array_equal(safetensors.numpy.load_file(path)["signs"], SIGNS)
     assert weights.metadata(path)["counted"] == "{}"
     weights.verify(path)
@@ -38,10 +40,10 @@ def test_what_is_damaged_is_not_read(tmp_path):
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(ModelError, match="do not fit its checksum"):
-        mapped.read(path, "signs")
+        mapped_array.read(path, "signs")
     path.write_bytes(content[:-3])
     with pytest.raises(ModelError, match="torn or foreign"):
-        mapped.read(path, "signs")
+        mapped_array.read(path, "signs")
 
 
 def test_a_file_that_was_cut_off_is_not_there(tmp_path):
@@ -52,7 +54,7 @@ def test_a_file_that_was_cut_off_is_not_there(tmp_path):
 
     def cut():
         with Store(tmp_path).writing(tmp_path / "signs.safetensors") as stream:
-            mapped.Written(stream, "signs", SIGNS.shape).put(0, SIGNS)
+            mapped_array.Written(stream, "signs", SIGNS.shape).put(0, SIGNS)
             raise Cut
 
     with pytest.raises(Cut):
@@ -94,7 +96,7 @@ def test_memory_does_not_grow_with_the_number_of_images(source):
     harness.classifier(card), harness.images(card).fingerprint
     tracemalloc.start()
     try:
-        found = aids.directions(harness, card, "far")
+        found = attack_inputs.directions(harness, card, "far")
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -105,14 +107,14 @@ def test_memory_does_not_grow_with_the_number_of_images(source):
 def test_a_store_without_room_costs_the_file_and_no_direction(source, monkeypatch):
     """Catches: a sweep that fails for what it could do without."""
     harness, card = source
-    due = aids.directions(harness, card, "far").copy()
+    due = attack_inputs.directions(harness, card, "far").copy()
     for file in (harness.store.root / "directions").rglob("*.safetensors"):
         file.unlink()
 
     def full(self, start, rows):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(mapped.Written, "put", full)
-    assert np.array_equal(aids.directions(harness, card, "far"), due)
+    monkeypatch.setattr(mapped_array.Written, "put", full)
+    assert np.array_equal(attack_inputs.directions(harness, card, "far"), due)
     assert any("are not kept" in notice and "No space left" in notice for notice in harness.notices)
     assert not list((harness.store.root / "directions").rglob("*.safetensors"))

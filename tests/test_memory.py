@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from robustness.evidence import OK
+from robustness.metrics.evidence import OK
 from robustness.perturbations import FGSM, PGD, Clean, Normal
-from robustness.sweep import directions, sweep
+from robustness.sweep.runner import directions, sweep
 
 
 class Crowded(nn.Module):

@@ -6,11 +6,11 @@ import json
 import pytest
 from plugin_project import CARD
 
-from robustness import cli
-from robustness.options import Options
-from robustness.reporting import merging
-from robustness.reporting.merging import MergeError
-from robustness.session import Session
+from robustness.cli import main
+from robustness.plugin.options import Options
+from robustness.plugin.session import Session
+from robustness.reporting import merge_shards
+from robustness.reporting.merge_shards import MergeError
 
 NAMES = ("tiny", "other")
 
@@ -46,7 +46,7 @@ def test_merged_is_the_whole_run(two, capsys, monkeypatch):
     codes = [json.loads((two.root / f"{n}.json").read_text())["run"]["exit"] for n in (1, 2)]
     assert sorted(codes) == [0, 1]
     capsys.readouterr()
-    assert cli.main(["merge", "2.json", "1.json", "-o", "run.json", "-o", "run.html"]) == whole.ret == 1
+    assert main.main(["merge", "2.json", "1.json", "-o", "run.json", "-o", "run.html"]) == whole.ret == 1
     assert "FAILED: 14 claims on 2 models: 13 held, 1 failed" in capsys.readouterr().out
     merged = json.loads((two.root / "run.json").read_text())
     for document in (merged, whole.report):
@@ -67,7 +67,7 @@ def test_merged_is_the_whole_run(two, capsys, monkeypatch):
 def test_one_exit_code(codes, verdict, expected):
     """Catches: green over a red shard, a red one hidden by an undecided one, a red verdict that ends with 0."""
     report = {"verdict": verdict, "run": {"shards": [{"exit": code} for code in codes]}}
-    assert merging.exit_code(report) == expected
+    assert merge_shards.exit_code(report) == expected
 
 
 def changed(shards, number, change):
@@ -81,13 +81,13 @@ def test_what_is_not_every_shard_once_is_refused_with_every_reason(shards):
     """Catches: a verdict on part of the models, and one problem told at a time."""
     one, two = shards
     with pytest.raises(MergeError, match="shard 2 of 2 is missing"):
-        merging.merge([one])
+        merge_shards.merge([one])
     with pytest.raises(MergeError, match=r"(?s)2 problem.*shard 1 of 2 is there 2 times: 1.json, b.json.*2 is missing"):
-        merging.merge([one, ("b.json", one[1])])
+        merge_shards.merge([one, ("b.json", one[1])])
     whole = copy.deepcopy(two[1])
     whole["run"]["shard"] = None
     with pytest.raises(MergeError, match=r"(?s)2.json: the report of a whole run.*shard 2 of 2 is missing"):
-        merging.merge([one, ("2.json", whole)])
+        merge_shards.merge([one, ("2.json", whole)])
 
 
 def test_shards_of_unlike_runs_are_refused_with_every_difference(shards):
@@ -100,26 +100,26 @@ def test_shards_of_unlike_runs_are_refused_with_every_difference(shards):
         report["run"]["shard"]["plan"] = "0" * 64
 
     with pytest.raises(MergeError) as caught:
-        merging.merge(changed(shards, 2, unlike))
+        merge_shards.merge(changed(shards, 2, unlike))
     said = str(caught.value)
     for difference in ("asked.seed: 0 and 7", "versions.torch: ", "models.other.card: ", "shard 2 of 2 is missing"):
         assert difference in said
     with pytest.raises(MergeError, match="plan: "):
-        merging.merge(changed(shards, 2, lambda report: report["run"]["shard"].update(plan="0" * 64)))
+        merge_shards.merge(changed(shards, 2, lambda report: report["run"]["shard"].update(plan="0" * 64)))
 
 
 def test_a_model_of_another_shard_is_refused(shards):
     """Catches: a red model replaced by a green one of the same name in another file."""
     stranger = shards[0][1]["models"]
     with pytest.raises(MergeError, match=r"2.json: holds \w+, which its plan gives to another shard"):
-        merging.merge(changed(shards, 2, lambda report: report["models"].extend(stranger)))
+        merge_shards.merge(changed(shards, 2, lambda report: report["models"].extend(stranger)))
 
 
 def test_other_devices_are_a_notice(shards):
     """Catches: shards refused because a CI service has several kinds of machine; nothing said of it."""
-    made = merging.merge(changed(shards, 2, lambda report: report["models"][0].update(device="cpu-other")))
+    made = merge_shards.merge(changed(shards, 2, lambda report: report["models"][0].update(device="cpu-other")))
     assert sum("different kinds of device" in notice for notice in made["notices"]) == 1
-    assert "different kinds" not in str(merging.merge(shards)["notices"])
+    assert "different kinds" not in str(merge_shards.merge(shards)["notices"])
 
 
 def test_an_interrupted_shard_makes_the_whole_partial(shards):
@@ -128,8 +128,8 @@ def test_an_interrupted_shard_makes_the_whole_partial(shards):
     def stopped(report):
         report["run"] |= {"complete": False, "exit": 2}
 
-    made = merging.merge(changed(shards, 1, stopped))
-    assert (made["verdict"], made["run"]["complete"], merging.exit_code(made)) == ("partial", False, 2)
+    made = merge_shards.merge(changed(shards, 1, stopped))
+    assert (made["verdict"], made["run"]["complete"], merge_shards.exit_code(made)) == ("partial", False, 2)
 
 
 def test_nothing_is_written_where_nothing_is_merged(shards, tmp_path, capsys):
@@ -149,11 +149,11 @@ def test_nothing_is_written_where_nothing_is_merged(shards, tmp_path, capsys):
         ("edited.json", "edited"),
         ("none.json", "not a readable"),
     ):
-        assert cli.main(["merge", str(tmp_path / "1.json"), str(tmp_path / second), "-o", str(target)]) == 2
+        assert main.main(["merge", str(tmp_path / "1.json"), str(tmp_path / second), "-o", str(target)]) == 2
         assert said in capsys.readouterr().err
-    assert cli.main(["merge", *(str(tmp_path / name) for name, _ in shards), "-o", str(tmp_path / "1.json")]) == 2
+    assert main.main(["merge", *(str(tmp_path / name) for name, _ in shards), "-o", str(tmp_path / "1.json")]) == 2
     assert not target.exists()
-    assert cli.main(["merge", *(str(tmp_path / name) for name, _ in shards), "-o", str(target)]) == 0
+    assert main.main(["merge", *(str(tmp_path / name) for name, _ in shards), "-o", str(target)]) == 0
     assert json.loads(target.read_text())["verdict"] == "passed"
 
 

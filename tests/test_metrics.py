@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 
 from robustness.errors import RobustnessError
-from robustness.measures import areas
-from robustness.measures.confusion import confusion_matrix
-from robustness.measures.metrics import METRICS, MetricError, measure, measure_matrix, parse, roc_curve
-from robustness.measures.statistics import mean_interval, wilson
+from robustness.metrics import roc_auc
+from robustness.metrics.confusion import confusion_matrix
+from robustness.metrics.intervals import mean_interval, wilson
+from robustness.metrics.registry import METRICS, MetricError, measure, measure_matrix, parse, roc_curve
 
 AVERAGES = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "precision_micro", "recall_micro", "f1_micro")
 MACRO = ("precision", "recall", "f1", "balanced_accuracy")
@@ -326,7 +326,7 @@ def test_roc_curve_encloses_its_area():
     """Catches: a curve of other points than those that the area is of."""
     positive, scores = np.array([0, 1, 0, 1, 1]), np.array([0.1, 0.3, 0.35, 0.8, 0.35])
     curve = roc_curve(positive, scores)
-    area, _ = areas.delong(scores[positive == 1], scores[positive == 0])
+    area, _ = roc_auc.delong(scores[positive == 1], scores[positive == 0])
     assert np.trapezoid(curve.true_positive_rates, curve.false_positive_rates) == pytest.approx(area)
 
 
@@ -344,6 +344,6 @@ def test_roc_refuses_what_is_no_score():
 def test_claims_are_checked_without_slow_imports():
     """Scikit-learn, scipy and torch take seconds each; a warm run asserts on stored evidence only."""
     slow = {"torch", "sklearn", "scipy", "pytest"}
-    code = f"import sys, robustness.measures.floors; print(sorted({slow} & set(sys.modules)))"
+    code = f"import sys, robustness.metrics.chance_level; print(sorted({slow} & set(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from robustness.modules import channels_last, replicas, state_hash, undisturbed
+from robustness.classifiers.modules import channels_last, replicas, state_hash, undisturbed
 
 
 class Marked(nn.Module):
@@ -186,7 +186,7 @@ def test_names_and_shapes_belong_to_the_state():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: a module moves there and back")
 def test_a_module_comes_back_from_another_device():
     from robustness.perturbations import Normal
-    from robustness.sweep import sweep
+    from robustness.sweep.runner import sweep
 
     images = helpers.images(20)
     module = helpers.linear(images)
@@ -278,9 +278,9 @@ class Tabled(nn.Module):
 def test_a_table_that_is_made_in_the_first_pass_can_be_differentiated_through(place, inference):
     """Catches: inference mode around a model, whose tables no gradient may pass for ever after."""
     from robustness.doubts.look import look
-    from robustness.gradients import gradient
     from robustness.perturbations import FGSM, Clean
-    from robustness.sweep import sweep
+    from robustness.perturbations.gradients import gradient
+    from robustness.sweep.runner import sweep
 
     TABLE.clear()
     images = helpers.images(40)

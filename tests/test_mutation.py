@@ -9,17 +9,20 @@ import numpy as np
 import pytest
 import tiny_project
 
-from robustness import cli, recipes
 from robustness.cards import load
-from robustness.damage import keeping, mutation, telling
-from robustness.damage.kinds import KINDS, DamageError
-from robustness.damage.mutation import caught, held, mutated
-from robustness.damage.plan import FIRST, Asked
+from robustness.cards.selection import limit_test_images
+from robustness.cli import main
 from robustness.errors import CardError, DataMissing, TrainingError
 from robustness.gate import accept
-from robustness.harness import Harness, data_root
-from robustness.selection import limit_test_images
-from robustness.store import Store
+from robustness.gate.mutation import page as telling
+from robustness.gate.mutation import results
+from robustness.gate.mutation import run as mutation
+from robustness.gate.mutation.kinds import KINDS, DamageError
+from robustness.gate.mutation.plan import FIRST, Asked
+from robustness.gate.mutation.run import caught, held, mutated
+from robustness.workspace import recipes
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness, data_root
 
 ROOT = Path(__file__).parents[1]
 
@@ -106,7 +109,7 @@ def test_what_is_kept_is_not_swept_or_trained_again(make, monkeypatch):
     def no(*_, **__):
         raise AssertionError("swept again")
 
-    monkeypatch.setattr("robustness.sweep.sweep", no)
+    monkeypatch.setattr("robustness.sweep.runner.sweep", no)
     assert mutate(project, **asked) == first
     assert project.trained() == trained
 
@@ -214,26 +217,26 @@ def test_the_command_and_its_files(make, tmp_path, capsys):
     """Catches: files that are not what was shown, or written although something errored; options without effect."""
     project, page, whole = make(), tmp_path / "caught.md", tmp_path / "caught.json"
     common = ["--store", str(tmp_path / "store"), "--card", str(project.path), "mutate", "tiny", "--retrainings", "0"]
-    assert cli.main([*common, "--damage", "classes=2,all", "--output", str(page), "--output", str(whole)]) == 0
+    assert main.main([*common, "--damage", "classes=2,all", "--output", str(page), "--output", str(whole)]) == 0
     out = capsys.readouterr().out
     document = json.loads(whole.read_text())
-    assert document["format"] == keeping.FORMAT
+    assert document["format"] == results.FORMAT
     assert page.read_text() == telling.page(document["models"])
     for line in telling.lines(document["models"][0]):
         assert line in out
     assert "| permuted classes" in out
     kept = page.read_text()
-    assert cli.main([*common, "--damage", "classes=11", "--output", str(page)]) == 2
+    assert main.main([*common, "--damage", "classes=11", "--output", str(page)]) == 2
     assert "must be at most 10" in (said := capsys.readouterr().err)
     assert "was not written" in said
     assert page.read_text() == kept
-    assert cli.main([*common, "--damage", "noise", "--damage", "noise=1"]) == 2
+    assert main.main([*common, "--damage", "noise", "--damage", "noise=1"]) == 2
     assert "--damage noise must be given once" in capsys.readouterr().err
     for bad, why in (("caught.txt", "must be a .json or .md file"), ("none/caught.md", "there is no folder")):
-        assert cli.main([*common, "--output", str(tmp_path / bad)]) == 2
+        assert main.main([*common, "--output", str(tmp_path / bad)]) == 2
         assert why in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        cli.main([*common, "--damage", "nois"])
+        main.main([*common, "--damage", "nois"])
     assert "did you mean 'noise'?" in capsys.readouterr().err
 
 
@@ -250,7 +253,7 @@ def test_what_is_kept_is_shown_until_something_changes(project):
     """Catches: a page that shows what other weights, thresholds or a torn file say; one that shows nothing at all."""
     project.fill()
     common = ["--card", str(project.card), "mutate", "tiny", "--retrainings", "0", "--damage", "classes=1,all"]
-    assert cli.main([*common, "--keep"]) == 0
+    assert main.main([*common, "--keep"]) == 0
     (kept,) = project.card.parent.glob("caught/tiny.json")
     run = project.run("suites/test_clean.py", "--robustness-report=page.html", "--robustness-report=page.md")
     assert run.report["models"][0]["caught"] == {
@@ -323,7 +326,7 @@ def test_the_docs_show_what_is_kept_and_it_is_of_the_cards_as_they_are():
     for name in ("digits-mlp", "digits-cnn"):
         card = load(ROOT / "models" / f"{name}.toml")
         of = Harness(Store(Path("none")), data_root())
-        found, reason = keeping.kept(card, of.weights_hash(card), of.images(card).fingerprint, 0)
+        found, reason = results.kept(card, of.weights_hash(card), of.images(card).fingerprint, 0)
         assert reason == ""
         kept.append(found)
     assert (ROOT / "docs" / "caught.md").read_text() == telling.page(kept)

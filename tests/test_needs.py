@@ -5,8 +5,9 @@ import pytest
 import torch
 from helpers import harness
 
-from robustness import cards, trained
+from robustness import cards
 from robustness.errors import CardError
+from robustness.workspace import models
 
 pytestmark = pytest.mark.usefixtures("own_path")
 
@@ -50,7 +51,7 @@ def test_the_needed_model_is_trained_and_handed_over(student):
     made, card = harness(student), cards.load(student)
     weight = made.classifier(card).module[1].weight
     assert torch.equal(weight, torch.full_like(weight, 2.0))
-    teacher = made.classifier(trained.needed(card)["teacher"]).module
+    teacher = made.classifier(models.needed(card)["teacher"]).module
     assert torch.equal(teacher[1].weight, torch.full_like(weight, 1.0))
 
 
@@ -59,7 +60,7 @@ def test_weights_depend_on_what_the_needed_ones_depend_on(student):
     made, teacher = harness(student), student.with_name("teacher.toml")
 
     def key():
-        return trained.recipe_hash(made, cards.load(student))
+        return models.recipe_hash(made, cards.load(student))
 
     before = key()
     edited(teacher, '"tiny"', '"renamed"')
@@ -79,9 +80,9 @@ def test_committed_weights_of_the_needed_model_count(student):
     file = made.weights(cards.load(teacher))
     teacher.with_name("teacher.safetensors").write_bytes(file.read_bytes())
     edited(teacher, "[recipe]", 'weights = "teacher.safetensors"\n\n[recipe]')
-    before = trained.recipe_hash(made, cards.load(student))
+    before = models.recipe_hash(made, cards.load(student))
     edited(teacher, "[data]", "arguments = { value = 3.0 }\n\n[data]")
-    assert trained.recipe_hash(harness(student), cards.load(student)) == before
+    assert models.recipe_hash(harness(student), cards.load(student)) == before
 
 
 def test_models_that_need_each_other_are_refused(student):
@@ -102,7 +103,7 @@ def test_a_system_trained_anew_has_its_parts_trained_anew(student):
     weights = {seed: made.classifier(card.reseeded(seed)).module[1].weight for seed in (3, 4)}
     for seed, weight in weights.items():
         assert torch.equal(weight, torch.full_like(weight, 2.0 * (1 + seed)))
-    assert trained.recipe_hash(made, card.reseeded(3)) != trained.recipe_hash(made, card.reseeded(4))
+    assert models.recipe_hash(made, card.reseeded(3)) != models.recipe_hash(made, card.reseeded(4))
 
 
 def test_weights_that_are_given_are_not_trained_anew(student):

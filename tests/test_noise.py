@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from robustness import cards, claims, strengths
-from robustness.draws import CHUNK, Purpose, generator
-from robustness.perturbations import Normal, Uniform
+from robustness import cards, claims
+from robustness.perturbations import Normal, Uniform, strength
 from robustness.perturbations.noise import OUTSIDE
-from robustness.reporting.rows import PAGE, grid
-from robustness.strengths import Spread
-from robustness.sweep import sweep
+from robustness.perturbations.strength import Spread
+from robustness.reporting.table_rows import PAGE, grid
+from robustness.sweep.runner import sweep
+from robustness.util.rng import CHUNK, Purpose, generator
 
 AMPLITUDES = [0.1, 0.3, 0.2]
 COUNT = CHUNK + 150
@@ -48,9 +48,9 @@ def test_noise_adds_up_over_the_amplitudes(images, noise, clip, batch_size, thre
     evidence = sweep(module, images, perturbation, AMPLITUDES, batch_size=batch_size, threads=threads)
     predictions, outside = expected(images, module, perturbation, clip)
     for amplitude, said, left in zip(sorted(AMPLITUDES), predictions, outside, strict=True):
-        row = evidence.index(strengths.name(amplitude))
+        row = evidence.index(strength.name(amplitude))
         assert np.mean(evidence.predictions[row] == said) > 0.999  # another order of sums may tip a tie
-        note = evidence.provenance["notes"].get(strengths.name(amplitude), "")
+        note = evidence.provenance["notes"].get(strength.name(amplitude), "")
         assert (f"{left.sum()} of {COUNT} images" in note) is (not clip), OUTSIDE
 
 
@@ -107,7 +107,7 @@ def test_fields_that_are_not_set_leave_the_key_of_evidence_as_it_was():
 )
 def test_accumulated_noise_needs_the_sweep_s_own_numbers(amplitudes, unit):
     with pytest.raises(ValueError, match="`accumulate` of normal must be false"):
-        strengths.check(amplitudes, Normal(accumulate=True), unit)
+        strength.check(amplitudes, Normal(accumulate=True), unit)
 
 
 def test_noise_beside_another_model_has_a_transferability(tmp_path):

@@ -2,9 +2,10 @@
 
 import pytest
 
-from robustness import hardware, options
 from robustness.errors import RobustnessError
-from robustness.options import Options
+from robustness.plugin import options
+from robustness.plugin.options import Options
+from robustness.util import hardware
 
 
 @pytest.mark.parametrize(

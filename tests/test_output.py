@@ -10,7 +10,10 @@ import helpers
 import pytest
 import tiny_project
 
-from robustness import cardfile, cards, cli, output, project
+from robustness import cards
+from robustness.cards import edit
+from robustness.cli import main
+from robustness.util import output, project
 
 ENCODINGS = ["ascii", "cp1252"]
 CARD = str(helpers.ROOT / "models" / "digits-mlp.toml")
@@ -33,11 +36,11 @@ def terminal(monkeypatch):
 def test_help_of_every_command(terminal, encoding):
     """Catches: a character in a help text that ends a command on Windows, or where nobody set a locale."""
     read = terminal(encoding)
-    for command in ["", *cli.COMMANDS]:
+    for command in ["", *main.COMMANDS]:
         with pytest.raises(SystemExit) as ended:
-            cli.main([*command.split(), "--help"])
+            main.main([*command.split(), "--help"])
         assert ended.value.code == 0
-    assert read().count("usage: ") == len(cli.COMMANDS) + 1
+    assert read().count("usage: ") == len(main.COMMANDS) + 1
     assert "\\u" not in read()
 
 
@@ -58,7 +61,7 @@ def test_commands(terminal, encoding, command, code, said, monkeypatch, tmp_path
     """Catches: UnicodeEncodeError in what a command prints, or says of an error."""
     monkeypatch.chdir(helpers.ROOT)
     read = terminal(encoding)
-    assert cli.main(["--store", str(tmp_path), *command]) == code, read()
+    assert main.main(["--store", str(tmp_path), *command]) == code, read()
     if encoding == "ascii":
         assert said in read()
 
@@ -92,7 +95,7 @@ def test_a_run_of_the_suites(settings, tmp_path):
 @pytest.mark.parametrize("words", ["--help", "profiles", "plan digits-mlp"])
 def test_a_reader_that_has_seen_enough(words):
     """Catches: a traceback, or "Exception ignored", where `head` closes the pipe."""
-    code = f"from robustness import cli; raise SystemExit(cli.main({words.split()!r}))"
+    code = f"from robustness.cli import main as cli; raise SystemExit(cli.main({words.split()!r}))"
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as closed:
@@ -107,7 +110,7 @@ def test_a_byte_order_mark(tmp_path, monkeypatch, capsys):
     made.path.write_bytes(BOM_UTF8 + made.path.read_bytes())
     card = cards.load(made.path)
     assert card == made.card
-    written = cardfile.write_claims(card, {"clean": {"accuracy": [0.5]}}, {"c": 1.0})
+    written = edit.write_claims(card, {"clean": {"accuracy": [0.5]}}, {"c": 1.0})
     assert written.file.claims["clean"].thresholds["accuracy"] == (0.5,)
     assert made.path.read_bytes().count(BOM_UTF8) == 1
     assert made.path.read_bytes().startswith(BOM_UTF8)
@@ -116,4 +119,4 @@ def test_a_byte_order_mark(tmp_path, monkeypatch, capsys):
     )
     assert project.cards(tmp_path) == [made.path]
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["check-cards", str(made.path)]) == 0, capsys.readouterr().out
+    assert main.main(["check-cards", str(made.path)]) == 0, capsys.readouterr().out

@@ -12,11 +12,11 @@ import torch
 from found_models import card, harness
 from torch import nn
 
-from robustness import cards, weights
+from robustness import cards
+from robustness.classifiers import checkpoints, weight_names, weights
+from robustness.classifiers.modules import replicas, undisturbed
 from robustness.doubts.look import look
 from robustness.errors import ModelError
-from robustness.found import checkpoints, naming
-from robustness.modules import replicas, undisturbed
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +98,7 @@ def test_a_card_names_the_entry(tmp_path):
 def test_prefixes_that_the_module_has_itself_stay():
     """Catches: names that are made to fit worse than they did."""
     module = nn.ModuleDict({"module": nn.Linear(2, 2)})
-    (fit,) = naming.fits((), module.state_dict(), module.state_dict())
+    (fit,) = weight_names.fits((), module.state_dict(), module.state_dict())
     assert (list(fit.state), fit.notes) == (["module.weight", "module.bias"], [])
 
 
@@ -158,7 +158,7 @@ def test_names_of_weights_are_listed_in_one_line(tmp_path):
 
 def test_a_model_whose_layers_have_versions_takes_a_file_without(tmp_path):
     """Catches: versions that are lost with the file's form, which torchvision's MNASNet does not load without."""
-    from robustness._torchvision import models
+    from robustness.util.torchvision_compat import models
 
     made = [models.mnasnet0_5(num_classes=2) for _ in range(2)]
     path = tmp_path / "w.safetensors"

@@ -8,11 +8,11 @@ from found_models import card, harness, vit_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robustness.datasets import from_arrays
+from robustness.classifiers import libraries
+from robustness.classifiers.adapter import Classes
+from robustness.classifiers.class_mapping import matched
+from robustness.data import from_arrays
 from robustness.errors import CardError, ModelError
-from robustness.found import libraries
-from robustness.found.adapters import Classes
-from robustness.found.classes import matched
 
 NAMES = [
     ("tench, Tinca tinca", "n01440764"),

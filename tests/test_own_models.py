@@ -12,13 +12,13 @@ from found_models import card, harness, vit_folder
 from PIL import Image
 from torch import nn
 
-from robustness import cards, weights
-from robustness.classifiers import inner
-from robustness.datasets import from_arrays
+from robustness import cards
+from robustness.classifiers import adapt, libraries, weights
+from robustness.classifiers.adapter import Adapted, in_channels, logits_of
+from robustness.classifiers.build import inner
+from robustness.classifiers.preprocessing import Normalisation, images_table, of_library
+from robustness.data import from_arrays
 from robustness.errors import CardError, MissingLibrary, ModelError
-from robustness.found import adapting, libraries
-from robustness.found.adapters import Adapted, in_channels, logits_of
-from robustness.found.preprocessing import Normalisation, images_table, of_library
 
 
 @pytest.fixture(autouse=True)
@@ -194,7 +194,7 @@ def test_what_timm_does_to_images(timm, name):
 @pytest.mark.parametrize("name", ["resnet50", "inception_v3", "vit_b_16", "efficientnet_v2_s"])
 def test_what_torchvision_does_to_images(name):
     """Catches: the sizes of other weights. The transform itself, on one picture, is the oracle for all but a crop."""
-    from robustness._torchvision import models
+    from robustness.util.torchvision_compat import models
 
     found = of_library(f"torchvision:{name}")
     transform = models.get_model_weights(name).DEFAULT.transforms()
@@ -263,14 +263,14 @@ def test_the_report_says_whether_pictures_are_brought_to_size_as_the_library_doe
         },
         tmp_path / "found.toml",
     )  # fmt: skip
-    assert adapting.adapted(made, nn.Identity(), ())[1][0].endswith(f": {said}")
+    assert adapt.adapted(made, nn.Identity(), ())[1][0].endswith(f": {said}")
 
 
 @pytest.mark.parametrize(("shape", "count"), [((3, 224, 224), 0), ((1, 224, 224), 0), ((3, 224, 160), 1)])
 def test_images_of_another_size_than_the_librarys_are_said(tmp_path, shape, count):
     """Catches: a notice about every model, about channels, or about one side alone that differs."""
     made = card(tmp_path, 'factory = "torchvision:resnet18"', "seed = 0")
-    notes = adapting.adapted(made, nn.Identity(), (), shape)[1]
+    notes = adapt.adapted(made, nn.Identity(), (), shape)[1]
     assert sum("its library's" in note for note in notes) == count
 
 
@@ -485,7 +485,7 @@ def test_what_stands_around_a_model_leaves_it_and_its_images_alone():
 
 def test_loading_a_card_imports_none_of_the_libraries():
     code = (
-        "import sys; from robustness import cards; from robustness.found import preprocessing, checkpoints\n"
+        "import sys; from robustness import cards; from robustness.classifiers import preprocessing, checkpoints\n"
         "print([name for name in ('torch', 'timm', 'transformers', 'onnxruntime') if name in sys.modules])"
     )
     assert helpers.run(code) == "[]\n"

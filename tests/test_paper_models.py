@@ -6,8 +6,8 @@ import helpers
 import pytest
 
 from robustness import cards
-from robustness.harness import Harness, data_root, store_root
-from robustness.store import Store
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness, data_root, store_root
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("ROBUSTNESS_PAPER_MODELS"),

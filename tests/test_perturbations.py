@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import nn
 
-from robustness import generators
+from robustness.classifiers.modules import state_hash
 from robustness.decisions import Argmax, Null
-from robustness.draws import Purpose, generator
-from robustness.modules import state_hash
 from robustness.perturbations import KINDS, Batch, Clean, External, Normal, Uniform
+from robustness.util.rng import Purpose, generator
+from robustness.workspace import generators
 
 SETTINGS = settings(deadline=None, max_examples=20)
 PERTURBATIONS = [*(kind() for kind in KINDS.values() if kind is not External), Normal(bound=1.0), Normal(bound=0.1)]

@@ -7,14 +7,16 @@ import helpers
 import numpy as np
 import pytest
 
-from robustness import cards, cli, hardware
-from robustness.commands.plan import planned
+from robustness import cards
+from robustness.cli import main
+from robustness.cli.plan import planned
 from robustness.decisions import Argmax
 from robustness.engines import Engine
-from robustness.planning import calibration
-from robustness.planning.calibration import Pace, Rest, memory
+from robustness.planning import timing
 from robustness.planning.costs import HEADER, Cost, Plan, total
-from robustness.planning.planned import Planner
+from robustness.planning.planner import Planner
+from robustness.planning.timing import Pace, Rest, memory
+from robustness.util import hardware
 
 SLOW = """
 import time
@@ -63,7 +65,7 @@ strengths = [{{ uniform = [0.1, 0.3] }}, 0.5]
 @pytest.fixture(autouse=True)
 def one_core(own_path, monkeypatch):
     monkeypatch.setattr(hardware, "cores", lambda: 1)
-    monkeypatch.setattr(calibration, "RUNS", 1)
+    monkeypatch.setattr(timing, "RUNS", 1)
 
 
 def test_what_is_planned_is_what_is_made(tmp_path):
@@ -103,7 +105,7 @@ def test_what_is_not_trained_comes_first_and_is_not_trained_now(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     path = helpers.project(tmp_path, SLOW)
     store = tmp_path / "store"
-    assert cli.main(["plan", "tiny", "--store", str(store)]) == 0
+    assert main.main(["plan", "tiny", "--store", str(store)]) == 0
     printed = capsys.readouterr().out
     assert "not counted: tiny is not trained: `robustness train tiny` comes first" in printed
     assert "2 sweeps to make: 90 images forward, 0 backward" in printed
@@ -155,9 +157,9 @@ def test_engines_share_the_work(monkeypatch):
 def test_the_sum_is_put_together_from_its_parts(tmp_path, monkeypatch):
     """Catches: a gradient taken for a forward, or counted beside it."""
     path = helpers.project(tmp_path, card=SEEDED + ATTACKS)
-    monkeypatch.setattr(calibration, "pace", lambda *_, gradient, **__: Pace(1.0, 10.0, 35.0 if gradient else 0.0))
+    monkeypatch.setattr(timing, "pace", lambda *_, gradient, **__: Pace(1.0, 10.0, 35.0 if gradient else 0.0))
     rest = Rest(0.5, Counter(forward=12, backward=10))
-    monkeypatch.setattr(calibration, "rest", lambda *_, **__: rest)
+    monkeypatch.setattr(timing, "rest", lambda *_, **__: rest)
     plan = Planner(helpers.harness(path)).plan(cards.load(path))
     assert {cost.batch for cost in plan.made} == {0.5 + 2 * 10 + 10 * 35}
 
@@ -168,11 +170,11 @@ def test_a_run_that_is_timed_is_one_batch_a_thread(monkeypatch, abreast):
     images, passes, seen = helpers.images(40), list[int](), Counter()
     module = helpers.linear(images)
     module.register_forward_hook(lambda *_: passes.append(1))
-    monkeypatch.setattr(calibration, "ENOUGH", math.inf)
+    monkeypatch.setattr(timing, "ENOUGH", math.inf)
     for runs in (1, 2, 4):
-        monkeypatch.setattr(calibration, "RUNS", runs)
+        monkeypatch.setattr(timing, "RUNS", runs)
         passes.clear()
-        calibration.pace(module, images, Argmax(), device="cpu", batch_size=4, abreast=abreast, gradient=False)
+        timing.pace(module, images, Argmax(), device="cpu", batch_size=4, abreast=abreast, gradient=False)
         seen[runs] = len(passes)
     assert (seen[2] - seen[1], seen[4] - seen[2]) == (abreast, 2 * abreast)
 
@@ -206,14 +208,14 @@ def test_cards_that_are_not_there(tmp_path, monkeypatch, capsys, words, said):
     """Catches: an empty plan, which looks as if nothing were to be done."""
     helpers.project(tmp_path)
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["plan", "--store", str(tmp_path / "store"), *words]) == 2
+    assert main.main(["plan", "--store", str(tmp_path / "store"), *words]) == 2
     assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["--workers", "0"], ["--workers", "two"]])
 def test_words_that_are_none(words, capsys):
     with pytest.raises(SystemExit):
-        cli.main(["plan", *words])
+        main.main(["plan", *words])
     assert words[1] in capsys.readouterr().err
 
 

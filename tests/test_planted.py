@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from robustness import cards
+from robustness.classifiers.modules import state_hash
 from robustness.doubts.planted import plant, strength
 from robustness.errors import ModelError
-from robustness.harness import Harness
-from robustness.modules import state_hash
 from robustness.perturbations import PGD, Adaptive, Batch
-from robustness.perturbations.iterated import pgd
-from robustness.store import Store
+from robustness.perturbations.pgd import pgd
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness
 
 EPSILON, COUNT = 0.1, 100
 

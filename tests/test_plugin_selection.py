@@ -6,7 +6,7 @@ import re
 import pytest
 from plugin_project import CARD, IDS
 
-from robustness.plugin.settings import OPTIONS
+from robustness.plugin.config import OPTIONS
 
 ARRAY = CARD.replace('name = "digits"', 'name = "array"\nfile = "far.npz"').replace(
     'split = { kind = "balanced", per_class = 20 }', ""

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plugin_project import CARD, HOOK, IDS
 
-from robustness import hardware, plugin
-from robustness.doubts import DOUBTS
-from robustness.plugin.scheduling import SweepScheduling, claim_of, looked_for
-from robustness.store import Store
+from robustness import plugin
+from robustness.cards.doubts import DOUBTS
+from robustness.plugin.xdist_scheduler import SweepScheduling, claim_of, looked_for
+from robustness.util import hardware
+from robustness.workspace.store import Store
 
 RECORDER = f"""{HOOK}
 import os

@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from robustness import cards, cli, precision
+from robustness import cards
+from robustness.classifiers import precision
+from robustness.cli import main
 from robustness.errors import RobustnessError
 from robustness.perturbations import FGSM, PGD, Clean, Normal
-from robustness.sweep import sweep
+from robustness.sweep.runner import sweep
 
 SEEDED = helpers.CARD.replace('[recipe]\ncallable = "{module}:recipe"\n', "")
 SEEDED = SEEDED.replace('factory"', 'factory"\nseed = 1', 1)
@@ -101,12 +103,12 @@ def test_entries_of_their_own(tmp_path, own_path, monkeypatch, capsys):
     assert plain.subject(card, "normal") == rough.subject(card, "normal") | {"dtype": "float32"}
     monkeypatch.chdir(tmp_path)
     words = ["tiny", "--store", str(rough.store.root)]
-    assert cli.main(["sweep", *words, "--dtype", "bf16"]) == 0
+    assert main.main(["sweep", *words, "--dtype", "bf16"]) == 0
     assert rough.store.evidence(rough.key(card, "normal"), card.project)[0] is not None
     assert rough.store.evidence(plain.key(card, "normal"), card.project)[0] is None
     assert rough.evidence(card, "normal").provenance["float32"]["images"] == 30
     capsys.readouterr()
-    assert cli.main(["sweep", *words, "--dtype", "tf32"]) == 2
+    assert main.main(["sweep", *words, "--dtype", "tf32"]) == 2
     assert "tf32" in capsys.readouterr().err
 
 

@@ -12,11 +12,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.defences.plain import fit
-from robustness.hardware import LIMITS
-from robustness.modules import lay_out, sound_channels_last
+from robustness.classifiers.modules import lay_out, sound_channels_last
 from robustness.perturbations import FGSM
-from robustness.recipes import Job
-from robustness.sweep import sweep
+from robustness.sweep.runner import sweep
+from robustness.util.hardware import LIMITS
+from robustness.workspace.recipes import Job
 
 IMAGES = helpers.images(40, (28, 28, 3), seed=1)
 
@@ -112,7 +112,7 @@ def test_both_are_right_without_avx512():
 @pytest.mark.parametrize("name", LIMITS)
 def test_evidence_of_fewer_instructions_is_of_another_device(name):
     """Catches: evidence with other last bits that is taken for that of the whole processor."""
-    command = [sys.executable, "-c", "from robustness.hardware import device_kind; print(device_kind('cpu'))"]
+    command = [sys.executable, "-c", "from robustness.util.hardware import device_kind; print(device_kind('cpu'))"]
     bare = {key: value for key, value in os.environ.items() if key not in LIMITS}
     kinds = [
         subprocess.run(command, env=bare | more, capture_output=True, text=True, check=True).stdout.strip()

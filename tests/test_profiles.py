@@ -6,10 +6,12 @@ import helpers
 import pytest
 from pydantic import TypeAdapter
 
-from robustness import cards, cli, sweep_profiles
+from robustness import cards
+from robustness.cards import profiles
+from robustness.cards.profiles import PROFILES, sweeps
+from robustness.cards.schema import SweepTable
+from robustness.cli import main
 from robustness.errors import CardError, DataError
-from robustness.schema import SweepTable
-from robustness.sweep_profiles import PROFILES, sweeps
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 48), (3, 224, 224), (1, 512, 512), (4, 1, 1), (3, 4096, 4096)]
 TABLES = TypeAdapter(dict[str, SweepTable])
@@ -105,7 +107,7 @@ def test_the_shape_that_a_card_says_is_held_against_its_images(tmp_path):
 
 
 def listed(capsys, *arguments):
-    assert cli.main(["profiles", *arguments]) == 0
+    assert main.main(["profiles", *arguments]) == 0
     rows, name = {}, ""
     for line in capsys.readouterr().out.splitlines()[2:]:
         cells = re.split(r"  +", line.strip())
@@ -132,10 +134,10 @@ def test_passes_are_those_of_the_arithmetic(capsys):
 
 def test_a_projects_own_profiles_are_listed_and_their_mistakes_said(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sweep_profiles, "PROFILES", {})
+    monkeypatch.setattr(profiles, "PROFILES", {})
     project = tmp_path / "pyproject.toml"
     project.write_text('[tool.robustness.profiles.ours.turn]\nkind = "rotation"\nstrengths = [5.0, 9.0]\n')
     assert listed(capsys)["ours", "turn"] == (2, 0)
     project.write_text('[tool.robustness.profiles.ours.turn]\nkind = "rotation"\nstrengths = [500.0]\n')
-    assert cli.main(["profiles"]) == 2
+    assert main.main(["profiles"]) == 2
     assert "profile 'ours': sweeps.turn: `strengths` of rotation must lie in" in capsys.readouterr().err

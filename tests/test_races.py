@@ -11,13 +11,14 @@ import PIL.Image
 import pytest
 from helpers import harness
 
-from robustness import cards, classifiers, weights
-from robustness.datasets import load, parquet, unpacked
-from robustness.datasets.spec import DataSpec
+from robustness import cards
+from robustness.classifiers import build, weights
+from robustness.data import load, npz_cache, parquet
+from robustness.data.spec import DataSpec
 from robustness.errors import DataError, ModelError, TrainingError
-from robustness.findings import findings
-from robustness.harness import Harness
-from robustness.store import Store
+from robustness.workspace.cached_results import findings
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness
 
 pytestmark = pytest.mark.usefixtures("own_path")
 
@@ -74,7 +75,7 @@ def digests(path: Path, root: Path) -> list[str]:
 def acting(path: Path, action) -> None:
     """Have something done in the model's next pass."""
     name = cards.load(path).file.model.factory.partition(":")[0]
-    classifiers.built(cards.load(path))
+    build.built(cards.load(path))
     sys.modules[name].ACTION.append(action)
 
 
@@ -94,7 +95,7 @@ def test_weights_that_are_replaced_before_they_are_read(path, monkeypatch):
 def test_weights_that_are_other_ones_only_while_they_are_read(path, monkeypatch):
     """Catches: a file that is replaced and comes back, whose hash says nothing of what was read between."""
     file, card, of = path.with_name("tiny.safetensors"), cards.load(path), harness(path)
-    load = classifiers.load
+    load = build.load
 
     def meanwhile(*given, **more):
         shutil.copy(file, file.with_suffix(".old"))
@@ -103,7 +104,7 @@ def test_weights_that_are_other_ones_only_while_they_are_read(path, monkeypatch)
         file.with_suffix(".old").replace(file)
         return loaded
 
-    monkeypatch.setattr(classifiers, "load", meanwhile)
+    monkeypatch.setattr(build, "load", meanwhile)
     with pytest.raises(ModelError, match="changed while it was read"):
         of.evidence(card)
 
@@ -153,16 +154,16 @@ def test_a_module_that_was_saved_after_it_was_imported(path):
 
 def test_an_archive_that_is_replaced_while_it_is_unpacked(path, tmp_path, monkeypatch):
     """Catches: new pixels kept under the hash of the old file, for whoever has the old one."""
-    file, extract = path.with_name("test.npz"), unpacked._extract
+    file, extract = path.with_name("test.npz"), npz_cache._extract
 
     def meanwhile(*given):
         of = helpers.digits(2)
         np.savez(file, test_x=of.stored(0, len(of))[:, 0], test_y=of.labels)
         return extract(*given)
 
-    monkeypatch.setattr(unpacked, "_extract", meanwhile)
+    monkeypatch.setattr(npz_cache, "_extract", meanwhile)
     with pytest.raises(DataError, match=r"test\.npz changed while it was read; run again"):
-        unpacked.arrays(file, tmp_path / "cache")
+        npz_cache.arrays(file, tmp_path / "cache")
     assert not list((tmp_path / "cache" / "arrays").glob("[!.]*/"))
 
 

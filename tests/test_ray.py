@@ -16,13 +16,13 @@ import pytest
 from ray_nodes import two_nodes, wait_for
 
 from robustness import cards
-from robustness.draws import CHUNK
 from robustness.engines import fill, parse
-from robustness.engines.nodes import connected
+from robustness.engines.cluster import connected
 from robustness.errors import EngineError, SweepError
-from robustness.evidence import RAISED
-from robustness.harness import Harness
-from robustness.store import Store
+from robustness.metrics.evidence import RAISED
+from robustness.util.rng import CHUNK
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness
 
 pytest.importorskip("ray", reason='needs a cluster: pip install "pytest-robustness[ray]"')
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray leaves sockets and processes to the garbage collector

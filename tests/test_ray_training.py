@@ -11,13 +11,13 @@ import pytest
 from ray_nodes import two_nodes, wait_for
 
 from robustness import cards
+from robustness.classifiers.modules import state_hash
 from robustness.engines import parse
 from robustness.errors import EngineError
-from robustness.harness import Harness
-from robustness.modules import state_hash
-from robustness.parallel import train_many
-from robustness.store import Store
-from robustness.trained import recipe_hash
+from robustness.workspace.models import recipe_hash
+from robustness.workspace.store import Store
+from robustness.workspace.training import train_many
+from robustness.workspace.workspace import Harness
 
 pytest.importorskip("ray", reason='needs a cluster: pip install "pytest-robustness[ray]"')
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray leaves sockets and processes to the garbage collector
@@ -186,8 +186,8 @@ def test_images_travel_as_they_are(tmp_path):
     """Catches: groups lost, rows of another set, pixels of a file that only this machine has."""
     import numpy as np
 
-    from robustness.datasets import from_arrays
-    from robustness.engines.training import plain
+    from robustness.data import from_arrays
+    from robustness.engines.ray_training import plain
 
     pixels = np.random.default_rng(0).integers(0, 256, (9, 5, 4, 3), dtype=np.uint8)
     some = from_arrays(pixels, np.arange(9) % 3, groups=np.arange(9) % 4).select([7, 2, 5], "some")

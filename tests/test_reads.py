@@ -12,9 +12,10 @@ import torch
 from helpers import harness
 from torch import nn
 
-from robustness import cards, classifiers, reads
+from robustness import cards
+from robustness.classifiers import build, file_reads
+from robustness.classifiers.file_reads import Reads
 from robustness.errors import ModelError
-from robustness.reads import Reads
 
 pytestmark = pytest.mark.usefixtures("own_path")
 
@@ -179,7 +180,7 @@ def test_other_weights_are_other_numbers_and_the_same_are_believed(way, tmp_path
     kept = harness(path)
     if way != "at the first pass":  # nothing that can be seen is read by its factory, which is called in every run
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(classifiers, "built", None)
+            patched.setattr(build, "built", None)
             assert np.array_equal(kept.evidence(card).predictions[0], predicted(0))
     else:
         assert kept.evidence(card).provenance["run"] == first.store.run
@@ -258,8 +259,8 @@ def test_what_does_not_count(tmp_path, monkeypatch):
     by_torch(folder, 0)
 
     def of():
-        from robustness.harness import Harness
-        from robustness.store import Store
+        from robustness.workspace.store import Store
+        from robustness.workspace.workspace import Harness
 
         return Harness(Store(folder / "store"), folder, threads=1)
 
@@ -268,7 +269,7 @@ def test_what_does_not_count(tmp_path, monkeypatch):
     listed = first.evidence(card).provenance["sources"]
     assert set(listed) - {"best.pt", "data/"} == {f"{card.file.model.factory.partition(':')[0]}.py"}
     (folder / "store" / "other").mkdir()
-    monkeypatch.setattr(classifiers, "built", None)
+    monkeypatch.setattr(build, "built", None)
     again = of()
     again.evidence(card)
     assert again.notices == []
@@ -279,8 +280,8 @@ def test_an_installed_factory_reads_for_the_project(tmp_path, monkeypatch):
     path = made(tmp_path, "", f"return net({TORCH.format(of='`best.pt`')})")
     monkeypatch.chdir(tmp_path / "project")
     by_torch(tmp_path / "project", 0)
-    kinds = reads._kind
-    monkeypatch.setattr(reads, "_kind", lambda file: "installed" if "tiny_" in file else kinds(file))
+    kinds = file_reads._kind
+    monkeypatch.setattr(file_reads, "_kind", lambda file: "installed" if "tiny_" in file else kinds(file))
     assert "best.pt" in harness(path).evidence(cards.load(path)).provenance["sources"]
 
 

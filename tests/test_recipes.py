@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from robustness import cards, recipes, weights
+from robustness import cards
+from robustness.classifiers import weights
 from robustness.errors import ModelError, TrainingError
-from robustness.recipes import Job
-from robustness.store import Store
+from robustness.workspace import recipes
+from robustness.workspace.recipes import Job
+from robustness.workspace.store import Store
 
 FIT = """
 from models.mlp import mlp
@@ -85,7 +87,8 @@ torch.set_num_threads(3); torch.rand(7)
 from pathlib import Path
 sys.path[:0] = sys.argv[3:]
 import helpers
-from robustness import cards, recipes
+from robustness import cards
+from robustness.workspace import recipes
 content = recipes.train(cards.load(Path(sys.argv[1])), helpers.digits(), recipes.Job(3), {})
 Path(sys.argv[2]).write_bytes(content)
 """

@@ -8,12 +8,18 @@ import numpy as np
 import pytest
 import tiny_project
 
-from robustness import cardfile, claims, cli, healthy, parallel, processes, weights
-from robustness.commands.renewal import Renewal
+from robustness import claims
+from robustness.cards import edit
+from robustness.cards.schema import NO_CLAIM
+from robustness.classifiers import weights
+from robustness.cli import main
 from robustness.errors import CardError, TrainingError
-from robustness.properties.search import search
-from robustness.schema import NO_CLAIM
-from robustness.trained import recipe_hash
+from robustness.search.search import search
+from robustness.thresholds import retrainings
+from robustness.thresholds.renew import Renewal
+from robustness.workspace import parallel as processes
+from robustness.workspace import training
+from robustness.workspace.models import recipe_hash
 
 SEEDS = list(range(1000, 1008))
 
@@ -170,11 +176,11 @@ def test_a_rate_of_few_images_has_a_wide_threshold(project):
     project.edit("[claims", '[sweeps.moved]\nkind = "fgsm"\nsource = "other.toml"\nstrengths = [0.004]\n\n[claims')
     project.edit("[claims.clean]", '[claims.clean]\n"recall[3]" = [0.1]')
     card = project.card
-    _, resolution = healthy.measure(project.harness, card, SEEDS)
+    _, resolution = retrainings.measure(project.harness, card, SEEDS)
     evidence = project.harness.evidence(card.reseeded(SEEDS[0]), "moved")
     n = claims.measure(evidence, "0.004", "transferability").n
     assert 0 < n < 100
-    named = dict(zip(map(str, healthy.cells(card)), resolution.tolist(), strict=True))
+    named = dict(zip(map(str, retrainings.cells(card)), resolution.tolist(), strict=True))
     assert named["moved at 0.004: transferability"] == 1 / n
     assert named["moved at 0.004: accuracy"] == 1 / 200
     assert named["clean at 0: recall[3]"] == 1 / 20
@@ -247,18 +253,18 @@ def test_the_time_of_one_training_decides_how_many(project, monkeypatch, seconds
 
 def test_too_long_a_training_asks_for_a_number():
     with pytest.raises(TrainingError, match="--seeds N"):
-        healthy.seeds_by_time(700)
+        retrainings.seeds_by_time(700)
 
 
 def test_a_card_changed_meanwhile_is_left_alone(project):
     card = project.card
     claims = {"clean": {"accuracy": [0.5]}}
     project.edit("# A comment", "# Another comment")
-    assert cardfile.write_claims(card, claims, {"c": 3.0}).file.claims["clean"].thresholds == {"accuracy": (0.5,)}
+    assert edit.write_claims(card, claims, {"c": 3.0}).file.claims["clean"].thresholds == {"accuracy": (0.5,)}
     project.edit("0.9]", "0.8]")
     before = project.path.read_bytes()
     with pytest.raises(CardError, match="was changed while"):
-        cardfile.write_claims(card, claims, {"c": 3.1})
+        edit.write_claims(card, claims, {"c": 3.1})
     assert project.path.read_bytes() == before
 
 
@@ -268,7 +274,7 @@ def test_claims_in_another_notation_are_replaced_or_left(project, claims):
     project.path.write_text(claims + project.path.read_text())
     before = project.path.read_bytes()
     try:
-        new = cardfile.write_claims(
+        new = edit.write_claims(
             project.card, {"clean": {"accuracy": [0.5]}, "normal": {"accuracy": [0.5, None]}}, {"c": 3.0}
         )
     except CardError:
@@ -285,7 +291,7 @@ def test_tables_in_any_order_are_changed_in_place():
         "[claims.b]  # b\naccuracy = [0.1]\n\n[model]\nx = 1\n\n[claims.a]\n# why\n"
         "accuracy = [0.1, 0.2]\n\n[z]\ny = 2\n"
     )
-    new = cardfile.with_claims(text, {"a": {"accuracy": [0.5, None]}, "b": {"accuracy": [0.6]}}, {"c": 3.4})
+    new = edit.with_claims(text, {"a": {"accuracy": [0.5, None]}, "b": {"accuracy": [0.6]}}, {"c": 3.4})
     assert new == (
         '[claims.b]  # b\naccuracy = [0.6000]\n\n[model]\nx = 1\n\n[claims.a]\n# why\n'
         'accuracy = [0.5000, "no claim possible"]\n\n[z]\ny = 2\n\n[thresholds]\nc = 3.4\n'
@@ -293,7 +299,7 @@ def test_tables_in_any_order_are_changed_in_place():
 
 
 def test_rows_stand_in_columns():
-    new = cardfile.with_claims("x = 1\n", {"n": {"accuracy": [0.5, None], "f1": [None, None]}}, {})
+    new = edit.with_claims("x = 1\n", {"n": {"accuracy": [0.5, None], "f1": [None, None]}}, {})
     assert new.splitlines()[3:5] == [
         'accuracy = [0.5000,              "no claim possible"]',
         'f1       = ["no claim possible", "no claim possible"]',
@@ -304,27 +310,27 @@ def test_replacing_keeps_permissions_and_leaves_nothing_beside(tmp_path):
     file = tmp_path / "card.toml"
     file.write_text("old")
     file.chmod(0o640)
-    cardfile.replace(file, b"new")
+    edit.replace(file, b"new")
     assert (file.read_text(), file.stat().st_mode & 0o777) == ("new", 0o640)
-    cardfile.replace(tmp_path / "fresh", b"")
+    edit.replace(tmp_path / "fresh", b"")
     assert (tmp_path / "fresh").stat().st_mode & 0o600 == 0o600
     (tmp_path / "folder").mkdir()
     with pytest.raises(CardError, match="is as it was"):
-        cardfile.replace(tmp_path / "folder", b"new")
+        edit.replace(tmp_path / "folder", b"new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["card.toml", "folder", "fresh"]
 
 
 def test_side_by_side_gives_the_weights_of_one_by_one(tmp_path):
     project = tiny_project.make(tmp_path)
     cards_ = [project.card.reseeded(seed) for seed in (3, 1, 2)]
-    alone = parallel.train_many(cards_, tmp_path / "a", tmp_path, 1)
-    beside = parallel.train_many(cards_, tmp_path / "b", tmp_path, 2)
+    alone = training.train_many(cards_, tmp_path / "a", tmp_path, 1)
+    beside = training.train_many(cards_, tmp_path / "b", tmp_path, 2)
     assert list(map(weights.content_hash, alone)) == list(map(weights.content_hash, beside))
     assert len({weights.content_hash(path) for path in alone}) == 3
     assert [weights.metadata(path)["seed"] for path in beside] == ["3", "1", "2"]
     # What is in the store is not trained again, and needs no process.
     before = project.trained()
-    parallel.train_many(cards_, tmp_path / "b", tmp_path, 2)
+    training.train_many(cards_, tmp_path / "b", tmp_path, 2)
     assert project.trained() == before
 
 
@@ -334,7 +340,7 @@ def test_the_first_failure_ends_the_others(tmp_path, monkeypatch, fault, told):
     project = tiny_project.make(tmp_path, seed1="sleeps", seed2=fault, seed3="sleeps")
     started = time.monotonic()
     with pytest.raises(TrainingError, match=told) as caught:
-        parallel.train_many([project.card.reseeded(seed) for seed in (1, 2, 3)], tmp_path / "store", tmp_path, 2)
+        training.train_many([project.card.reseeded(seed) for seed in (1, 2, 3)], tmp_path / "store", tmp_path, 2)
     assert "training tiny with seed" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert time.monotonic() - started < 250
@@ -354,7 +360,7 @@ def test_progress_of_many_is_one_and_reaches_the_end(project):
         def __exit__(self, *_):
             pass
 
-    parallel.train_many(
+    training.train_many(
         [project.card.reseeded(seed) for seed in (1, 2)], project.root / "store", project.root, 1, progress=Bar
     )
     assert begun == ["training, percent of 2 models"]
@@ -376,9 +382,9 @@ def test_trained_weights_are_written_where_one_asks_for_them(project, capsys):
         "--output",
         str(file),
     ]
-    assert cli.main([*common, "--seeds", "5"]) == 0
+    assert main.main([*common, "--seeds", "5"]) == 0
     assert file.read_bytes() == project.harness.weights(project.card.reseeded(5)).read_bytes()
     assert project.trained() == [5]
-    assert cli.main([*common, "--seeds", "5,6"]) == 2
+    assert main.main([*common, "--seeds", "5,6"]) == 2
     assert "must be of one model and one seed" in capsys.readouterr().err
     assert project.trained() == [5]

@@ -9,7 +9,7 @@ from reports import claims
 from reports.commands import DOCS, ROOT
 from reports.writing import inserted
 from robustness import cards
-from robustness.schema import NO_CLAIM
+from robustness.cards.schema import NO_CLAIM
 
 FOLDER = ROOT / "models"
 

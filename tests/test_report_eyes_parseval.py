@@ -16,9 +16,9 @@ from reports.eyes_parseval.__main__ import main
 from reports.eyes_parseval.criteria import CLAIMS, clean_is_better, drops, published
 from reports.rows import Measured, unpacked
 from robustness import cards
-from robustness.evidence import Evidence
-from robustness.harness import Harness
-from robustness.store import Store
+from robustness.metrics.evidence import Evidence
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness
 
 COMMAND = ["--data-set", "digits", "--scale", "smoke", "--folds", "1", "--workers", "1"]
 

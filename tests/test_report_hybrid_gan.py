@@ -25,10 +25,10 @@ from reports.rows import unpacked
 from reports.writing import inserted
 from robustness import engines
 from robustness.cards import load
-from robustness.datasets.splits import held_out
-from robustness.evidence import Evidence
-from robustness.harness import Harness
-from robustness.store import Store
+from robustness.data.splits import held_out
+from robustness.metrics.evidence import Evidence
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness
 
 SWEEPS = ("own", "another", "fgsm", "anew")
 

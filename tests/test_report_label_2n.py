@@ -19,8 +19,8 @@ from reports.rows import unpacked
 from reports.running import levels, write
 from reports.writing import inserted
 from robustness import cards
-from robustness.harness import Harness
-from robustness.store import Store
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness
 
 SETS = [(source, scale) for source in ("cifar10", "gtsrb") for scale in ("short", "medium", "full")]
 

@@ -15,9 +15,9 @@ from reports.signs_adversarial import page, protocol
 from reports.signs_adversarial.__main__ import main
 from reports.signs_adversarial.criteria import CRITERIA
 from reports.writing import inserted
-from robustness import files
-from robustness.evidence import Evidence
-from robustness.store import Store
+from robustness.metrics.evidence import Evidence
+from robustness.util import paths
+from robustness.workspace.store import Store
 
 FILE = "signs_adversarial_digits_smoke_3.json"
 
@@ -143,7 +143,7 @@ def test_the_trainings_differ_in_their_attack_alone():
 @pytest.mark.parametrize(("system", "shipped"), [("plain", "gtsrb-signs"), ("fgsm", "gtsrb-signs-adv")])
 def test_the_full_scale_trains_what_the_shipped_cards_train(system, shipped):
     """Catches: a card that claims of another network than the page shows."""
-    card = files.parse_toml((ROOT / "models" / f"{shipped}.toml").read_bytes())
+    card = paths.parse_toml((ROOT / "models" / f"{shipped}.toml").read_bytes())
     table = protocol.cards("gtsrb", protocol.SCALES["full"], 0)[f"gtsrb-0-{system}"]
     assert table["recipe"] == card["recipe"] | {"seed": 0}
     assert table["data"] == card["data"]

@@ -21,11 +21,11 @@ from sklearn import metrics as sklearn
 
 from robustness import cards, claims
 from robustness.errors import RobustnessError
-from robustness.evidence import Evidence
-from robustness.reporting import advice, annotations, formats, tables
-from robustness.reporting.document import OUTCOMES, RED, ClaimOutcome, ModelResult, build, verdict
-from robustness.reporting.plain import one_line
-from robustness.store import canonical
+from robustness.metrics.evidence import Evidence
+from robustness.reporting import advice, annotations, terminal, writers
+from robustness.reporting.json_types import one_line
+from robustness.reporting.report import OUTCOMES, RED, ClaimOutcome, ModelResult, build, verdict
+from robustness.workspace.store import canonical
 
 PAGE = Path(__file__).parent.parent / "docs" / "report.md"
 ROOT = Path(__file__).parent.parent / "robustness"
@@ -144,7 +144,7 @@ def cells(document, sweep="normal"):
 
 def rows(document):
     """The words of every row of the terminal's tables, by the row's first word."""
-    lines = tables.terminal(document)
+    lines = terminal.terminal(document)
     return {line.split()[0]: re.split(r"\s{2,}", line) for line in lines if line.split()}
 
 
@@ -247,13 +247,13 @@ def test_an_errored_cell_shows_its_status_and_no_number(load_card):
     assert shown["0.2"] == ["0.2", "ERROR"]
     assert shown["0.3"] == ["0.3", "ERROR"]
     assert len(shown["0.1"]) == 8
-    text = "\n".join(tables.terminal(document))
+    text = "\n".join(terminal.terminal(document))
     assert "0.2: non-finite logits for 3 of 100 images." in text
     assert "0.3: raised Boom: no." in text
-    for line in formats.FORMS[".md"](document).splitlines():
+    for line in writers.FORMS[".md"](document).splitlines():
         if line.startswith("| 0.2 "):
             assert line.replace(" ", "") == "|0.2|||||||ERROR|"
-    for row in csv.DictReader(io.StringIO(formats.FORMS[".csv"](document))):
+    for row in csv.DictReader(io.StringIO(writers.FORMS[".csv"](document))):
         if row["strength"] == "0.2":
             assert row["status"] == "non-finite logits for 3 of 100 images"
             assert not any(row[key] for key in ("value", "low", "high", "n", "successes"))
@@ -281,12 +281,12 @@ def test_a_rate_of_nothing_is_a_dash_with_its_reason(load_card):
     numbers = cells(document)[0]["metrics"]["precision[eel]"]
     assert (numbers["value"], numbers["low"], numbers["note"]) == (None, None, "the class has no predictions")
     assert document["models"][0]["claims"][0]["numbers"]["note"] == "the class has no predictions"
-    text = "\n".join(tables.terminal(document))
+    text = "\n".join(terminal.terminal(document))
     assert re.search(r"normal 0\.1 +precision\[eel\] +— +FAILED", text)
     assert "8 claims on other metrics: 4 held, the others:" in text
     assert "precision[cat] " not in text.partition("other metrics")[2]
     assert "precision[eel] at 0.1, 0.2, 0.3, 0.4: the class has no predictions." in text
-    assert r"| precision\[eel\] | —" in formats.FORMS[".md"](document)
+    assert r"| precision\[eel\] | —" in writers.FORMS[".md"](document)
 
 
 def test_a_class_that_the_data_do_not_have_has_its_reason_for_a_number(load_card):
@@ -310,7 +310,7 @@ def test_without_evidence_the_claims_alone_speak(load_card):
     assert cells(document)[0]["metrics"]["accuracy"] == cells(report(card))[0]["metrics"]["accuracy"]
     assert document["models"][0]["sweeps"][1]["evidence"] is None
     assert rows(document)["0.1"] == ["0.1", ".900 [.826, .945] ≥.85", ".903 ≥.85", "ok"]
-    assert "The evidence was not kept: the table shows what the claims measured." in list(tables.terminal(document))
+    assert "The evidence was not kept: the table shows what the claims measured." in list(terminal.terminal(document))
     assert report(card, {}, outcomes)["models"][0]["data"] == {"name": "ten digits", "n": 100, "fingerprint": None}
 
 
@@ -320,7 +320,7 @@ def test_a_sweep_without_any_number_is_a_sentence(load_card):
 
     document = report(card, {}, skipped)
 
-    lines = list(tables.terminal(document))
+    lines = list(terminal.terminal(document))
     assert "normal (bound 1.0): no numbers; 6 claims skipped, 2 claims no claim possible" in lines
     assert len(lines) < 8
     assert document["models"][0]["data"]["n"] is None
@@ -363,7 +363,7 @@ def test_nothing_is_green_by_absence(load_card, fates, run, expected):
 
 def test_a_run_without_models_is_red():
     assert build([], RUN, [])["verdict"] == "failed"
-    assert list(tables.terminal(build([], RUN, []))) == []
+    assert list(terminal.terminal(build([], RUN, []))) == []
 
 
 def test_counts_add_up(load_card):
@@ -397,7 +397,7 @@ def test_picture(load_card):
     """The table in the documentation is the one that is made."""
     document = report(load_card(), {"clean": CLEAN, "normal": SICK})
 
-    shown = "\n".join([*tables.terminal(document), *tables.summary(document)])
+    shown = "\n".join([*terminal.terminal(document), *terminal.summary(document)])
 
     assert f"```text\n{shown}\n```" in PAGE.read_text(encoding="utf-8"), shown
 
@@ -437,7 +437,7 @@ def test_nothing_is_wider_than_the_terminal(load_card, width):
     )
     document = report(load_card(thresholds, description="x" * 300), {"clean": CLEAN, "normal": NORMAL})
 
-    lines = list(tables.terminal(document, width))
+    lines = list(terminal.terminal(document, width))
 
     assert max(map(len, lines)) <= width
     text = " ".join(" ".join(lines).split())
@@ -452,14 +452,14 @@ def test_nothing_is_wider_than_the_terminal(load_card, width):
 def test_what_is_claimed_is_left_out_last(load_card):
     document = report(load_card("[claims.normal]\nloss = [0.9, 0.9, 0.9, 0.9]"), {"normal": NORMAL})
 
-    text = "\n".join(tables.terminal(document, 60))
+    text = "\n".join(terminal.terminal(document, 60))
 
     assert "≤.9" in text
     assert "No room here for F1, SNR dB, recall" in text
 
 
 def test_the_clean_row_comes_first_and_once(load_card):
-    first = [line.split()[0] for line in tables.terminal(report(load_card())) if line[:1].isalnum() and "  " in line]
+    first = [line.split()[0] for line in terminal.terminal(report(load_card())) if line[:1].isalnum() and "  " in line]
 
     assert first == ["V", "clean", *STRENGTHS]
 
@@ -468,7 +468,7 @@ def test_a_doubt_is_a_sentence(load_card):
     doubtful = evidence(("0",), (0.97,), doubts=["non-deterministic forward", "labels look shuffled"])
     document = report(load_card(), {"clean": doubtful, "normal": NORMAL})
 
-    for text in ("\n".join(tables.terminal(document, 500)), formats.FORMS[".md"](document)):
+    for text in ("\n".join(terminal.terminal(document, 500)), writers.FORMS[".md"](document)):
         assert "Doubt: non-deterministic forward: two clean passes over the same images gave different logits" in text
         assert "Doubt: labels look shuffled." in text
 
@@ -476,14 +476,14 @@ def test_a_doubt_is_a_sentence(load_card):
 def test_notes_are_shown_below(load_card):
     noted = evidence(STRENGTHS, (0.9,) * 4, notes={"0.3": "ratio not reached for 2 images"})
 
-    assert "0.3: ratio not reached for 2 images." in list(tables.terminal(report(load_card(), {"normal": noted}, [])))
+    assert "0.3: ratio not reached for 2 images." in list(terminal.terminal(report(load_card(), {"normal": noted}, [])))
 
 
 # ------------------------------------------------------------------ summary
 
 
 def summary(document):
-    lines = list(tables.summary(document))
+    lines = list(terminal.summary(document))
     assert 2 <= len(lines) <= 6
     return lines
 
@@ -516,15 +516,15 @@ def test_what_is_held_within_noise_is_counted_on_the_first_screen(load_card):
     said = f"{due} of 3 held claims have their threshold inside the interval of what was measured"
     assert due == 2
     assert said in summary(document)
-    assert said in formats.FORMS[".md"](document)
-    assert said in formats.FORMS[".html"](document)
+    assert said in writers.FORMS[".md"](document)
+    assert said in writers.FORMS[".html"](document)
 
 
 def test_claims_alone_are_counted_among_other_metrics(load_card):
     """Catches: "no claim possible" counted as a claim on another metric."""
     card = load_card('[claims.normal]\nbalanced_accuracy = [0.6, 0.5, "no claim possible", "no claim possible"]')
     document = report(card, {"normal": NORMAL})
-    assert "2 claims on other metrics: 2 held." in list(tables.terminal(document))
+    assert "2 claims on other metrics: 2 held." in list(terminal.terminal(document))
 
 
 PREREQUISITE = """
@@ -547,14 +547,14 @@ def test_what_fell_with_a_prerequisite_stands_under_it_once(load_card):
     assert [claim["prerequisite"] for claim in claims_] == [None] + ["mlp:clean:0:accuracy"] * 4
     names = ", ".join(f"normal:{s}:attack_success_rate" for s in STRENGTHS)
     said = f"4 claims fell with it, and count only beside it: {names}"
-    page = formats.FORMS[".html"](document).partition('<section id="red">')[2].partition("</section>")[0]
+    page = writers.FORMS[".html"](document).partition('<section id="red">')[2].partition("</section>")[0]
     assert page.count("<li>") == 1
     assert page.count("4 claims fell with it") == 1
     assert "is claimed" in page
     assert "at most" not in page
-    assert " ".join(tables.terminal(document, 500)).count(said) == 1
-    assert "4 claims on other metrics: 0 held, 4 fell with another claim." in list(tables.terminal(document))
-    text = formats.FORMS[".md"](document)
+    assert " ".join(terminal.terminal(document, 500)).count(said) == 1
+    assert "4 claims on other metrics: 0 held, 4 fell with another claim." in list(terminal.terminal(document))
+    text = writers.FORMS[".md"](document)
     assert text.count("4 claims fell with it") == 1
     assert text.count("**FAILED**") == 1
     errors = [line for line in annotations.of(document) if line.startswith("::error")]
@@ -562,7 +562,7 @@ def test_what_fell_with_a_prerequisite_stands_under_it_once(load_card):
     assert "4 claims fell with it" in errors[0]
     # Where the clean claim was not selected, the first that fell says why, in its own words.
     alone = report(card, found, judged(card, found)[1:])
-    page = formats.FORMS[".html"](alone).partition('<section id="red">')[2].partition("</section>")[0]
+    page = writers.FORMS[".html"](alone).partition('<section id="red">')[2].partition("</section>")[0]
     assert "but that counts only with a clean accuracy of at least 0.9, which is 0.8000" in page
     assert "3 claims fell with it" in page
 
@@ -631,7 +631,7 @@ def test_a_summary_stays_short(load_card):
     assert lines[1] == "red because: all 9 claims were skipped; b"
     assert lines[2] == "mlp0: 1 claim skipped: no MNIST get it with: robustness data"
     assert lines[4] == "and 12 more skips and notices, in the report's files"
-    page = formats.FORMS[".md"](document)
+    page = writers.FORMS[".md"](document)
     assert all(f"mlp{i}: 1 claim skipped" in page for i in range(9))
     assert all(f"notice {i}" in page for i in range(5))
 
@@ -659,7 +659,7 @@ def test_markdown_numbers_are_the_documents(load_card):
     document = report(load_card())
     found = {"clean": cells(document, "clean")[0]} | {cell["strength"]: cell for cell in cells(document)}
 
-    table = [line.split("|")[1:-1] for line in formats.FORMS[".md"](document).splitlines() if line.startswith("|")]
+    table = [line.split("|")[1:-1] for line in writers.FORMS[".md"](document).splitlines() if line.startswith("|")]
     header, body = [entry.strip() for entry in table[0]], table[2:]
 
     assert header == ["V", "SNR dB", "accuracy", "precision", "recall", "F1", "loss", "verdict"]
@@ -678,7 +678,7 @@ def test_markdown_numbers_are_the_documents(load_card):
 def test_csv_is_the_document(load_card, make):
     document = make(load_card)
 
-    text = formats.FORMS[".csv"](document)
+    text = writers.FORMS[".csv"](document)
 
     assert text.splitlines()[0] == (
         "model,scale,data,images,seed,device,sweep,kind,unit,strength,status,"
@@ -701,7 +701,7 @@ def test_csv_is_the_document(load_card, make):
 
 
 def test_hostile_names_break_no_markdown(load_card):
-    page = formats.FORMS[".md"](hostile(load_card))
+    page = writers.FORMS[".md"](hostile(load_card))
 
     assert not re.search("<(?!!)", page)
     assert "\x1b" not in page
@@ -716,13 +716,13 @@ def test_hostile_names_break_no_markdown(load_card):
 def test_hostile_names_break_no_terminal(load_card):
     document = hostile(load_card)
 
-    lines = [*tables.terminal(document), *tables.summary(document)]
+    lines = [*terminal.terminal(document), *terminal.summary(document)]
 
     assert all(line.isprintable() for line in lines)
 
 
 def test_hostile_names_break_no_latex(load_card):
-    text = formats.FORMS[".tex"](hostile(load_card))
+    text = writers.FORMS[".tex"](hostile(load_card))
 
     bare = re.sub(r"\\[&%$#_{}\\]|\\ensuremath\{[<>]\}", "", text)
     depth = 0
@@ -745,10 +745,10 @@ def test_every_table_says_what_it_was_measured_on(load_card):
     document = report(load_card())
     origin = "ten digits, n = 100, seed 3, cpu-avx2, smoke scale"
 
-    assert f"mlp on {origin}" in list(tables.terminal(document))
-    assert formats.FORMS[".md"](document).count(f"*mlp on {origin}; ") == 1
-    assert origin in formats.FORMS[".tex"](document)
-    for row in csv.DictReader(io.StringIO(formats.FORMS[".csv"](document))):
+    assert f"mlp on {origin}" in list(terminal.terminal(document))
+    assert writers.FORMS[".md"](document).count(f"*mlp on {origin}; ") == 1
+    assert origin in writers.FORMS[".tex"](document)
+    for row in csv.DictReader(io.StringIO(writers.FORMS[".csv"](document))):
         said = [row[key] for key in ("data", "images", "seed", "device", "scale")]
         assert said == ["ten digits", "100", "3", "cpu-avx2", "smoke"]
 
@@ -757,7 +757,7 @@ def test_json_is_the_document(load_card, tmp_path):
     document = hostile(load_card)
     path = tmp_path / "new" / "folder" / "report.JSON"
 
-    formats.write(document, path)
+    writers.write(document, path)
 
     found = json.loads(path.read_text(encoding="utf-8"))
     assert found.pop("checksum") == hashlib.sha256(canonical(document)).hexdigest()
@@ -770,10 +770,10 @@ def test_what_cannot_be_written_is_said_before_the_run(tmp_path, name):
     (tmp_path / "file.txt").touch()
 
     with pytest.raises(RobustnessError, match=r"\.md, \.json, \.csv, \.tex, got|a folder"):
-        formats.check(tmp_path / name)
+        writers.check(tmp_path / name)
 
 
-@pytest.mark.parametrize("suffix", formats.FORMS)
+@pytest.mark.parametrize("suffix", writers.FORMS)
 @pytest.mark.parametrize("step", [(os, "fsync"), (Path, "replace")], ids=["writing", "renaming"])
 def test_written_whole_or_not_at_all(load_card, tmp_path, monkeypatch, suffix, step):
     path = tmp_path / f"report{suffix}"
@@ -785,12 +785,12 @@ def test_written_whole_or_not_at_all(load_card, tmp_path, monkeypatch, suffix, s
     with monkeypatch.context() as patch:
         patch.setattr(*step, full)
         with pytest.raises(RobustnessError, match="No space left on device"):
-            formats.write(report(load_card()), path)
+            writers.write(report(load_card()), path)
 
     assert path.read_text() == "the last one"
     assert not list(tmp_path.glob(".writing*"))
 
-    formats.write(report(load_card()), path)
+    writers.write(report(load_card()), path)
 
     assert "mlp" in path.read_text(encoding="utf-8")
 
@@ -802,7 +802,7 @@ def test_others_may_read_it_and_a_link_stays_one(load_card, tmp_path):
     link.symlink_to(tmp_path / "there" / "report.md")
     before = os.umask(0o022)
     try:
-        formats.write(report(load_card()), link)
+        writers.write(report(load_card()), link)
     finally:
         os.umask(before)
 
@@ -812,7 +812,7 @@ def test_others_may_read_it_and_a_link_stays_one(load_card, tmp_path):
 
 def test_reports_import_nothing_slow():
     code = (
-        "import sys; from robustness.reporting import document, formats, tables;"
+        "import sys; from robustness.reporting import report, writers, terminal;"
         "d = document.build([], {'complete': True, 'problems': []}, []);"
         "[form(d) for form in formats.FORMS.values()];"
         "print(sorted({'torch', 'sklearn', 'scipy', 'tabulate', 'pytest'} & set(sys.modules)))"

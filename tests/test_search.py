@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from robustness.datasets.images import from_arrays
-from robustness.modules import state_hash
-from robustness.properties.described import Budget, read
-from robustness.properties.search import pair_of, png, replay, search
+from robustness.classifiers.modules import state_hash
+from robustness.data.images import from_arrays
+from robustness.search.descriptions import Budget, read
+from robustness.search.search import pair_of, png, replay, search
 
 SIDE = 8
 BUDGET = Budget(norm="linf", size=0.25)

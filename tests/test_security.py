@@ -26,17 +26,17 @@ from test_reporting import load_card, report  # noqa: F401  # a fixture
 from test_store import KEY, evidence
 from torch import nn
 
-from robustness import cards, cli, weights
-from robustness.commands import given
-from robustness.datasets import DataSpec, load, unpacked
-from robustness.datasets.decoding import Decoding, decode, look
+from robustness import cards
+from robustness.classifiers import checkpoints, exported, weights
+from robustness.cli import common, main
+from robustness.data import DataSpec, load, npz_cache
+from robustness.data.decoding import Decoding, decode, look
 from robustness.errors import CardError, DataError, ModelError, RobustnessError
-from robustness.found import checkpoints, exported
 from robustness.gate import baseline
 from robustness.gate.differences import GateError
-from robustness.reporting import formats
-from robustness.reporting.web import rebuild
-from robustness.store import Store, canonical
+from robustness.reporting import writers
+from robustness.reporting.html import rebuild
+from robustness.workspace.store import Store, canonical
 
 PAGE = helpers.ROOT / "docs" / "security.md"
 
@@ -220,7 +220,7 @@ def test_commands_write_inside_the_project_alone(tmp_path, capsys):
         one.check_written(one.baseline)
     one.check_written(path.parent.parent / "baselines" / "x.json")
     arguments = ["baseline", "accept", "--model", "tiny", "--seeds", "0,1", "--card", str(path)]
-    assert cli.main([*arguments, "--store", str(tmp_path / "store")]) == 2
+    assert main.main([*arguments, "--store", str(tmp_path / "store")]) == 2
     assert "which lies outside of its project" in capsys.readouterr().err
     assert not (tmp_path / "outside.json").exists()
 
@@ -243,7 +243,7 @@ def test_cards_that_differ_by_capitals_alone(tmp_path, capsys):
     """Catches: two models in one file, where a file system does not tell capitals."""
     path = helpers.project(tmp_path / "p")
     path.with_name("b.toml").write_text(path.read_text().replace('"tiny"', '"Tiny"'))
-    assert cli.main(["sweep", "--card", str(path.parent), "--store", str(tmp_path / "store")]) == 2
+    assert main.main(["sweep", "--card", str(path.parent), "--store", str(tmp_path / "store")]) == 2
     assert "differs by capitals alone from" in capsys.readouterr().err
 
 
@@ -257,17 +257,17 @@ def test_declared_sizes_are_held_to_the_room_there_is(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(DataError, match="would take 5,000,000 bytes, and there is room for 1,000,000"):
-        unpacked.arrays(tmp_path / "bomb.npz", tmp_path / "cache")
+        npz_cache.arrays(tmp_path / "bomb.npz", tmp_path / "cache")
     assert sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*") if path.is_file()) == 0
 
 
 def test_an_archive_that_is_larger_than_the_disk(tmp_path, monkeypatch, capsys):
     store = Store(tmp_path / "store")
     store.write(store.path("evidence", KEY), evidence().to_bytes())
-    assert cli.main(["evidence", "export", str(tmp_path / "a.zip"), "--store", str(store.root)]) == 0
+    assert main.main(["evidence", "export", str(tmp_path / "a.zip"), "--store", str(store.root)]) == 0
     usage = shutil.disk_usage(tmp_path)._replace(free=10)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    assert cli.main(["evidence", "import", str(tmp_path / "a.zip"), "--store", str(tmp_path / "other")]) == 2
+    assert main.main(["evidence", "import", str(tmp_path / "a.zip"), "--store", str(tmp_path / "other")]) == 2
     assert "has room for 10; nothing was imported" in capsys.readouterr().err
 
 
@@ -302,7 +302,7 @@ def test_counts_of_a_baseline_are_those_of_its_pack(card, swept, changes, said):
 
 
 def test_an_edited_report_is_refused(load_card, tmp_path):  # noqa: F811
-    formats.write(report(load_card()), tmp_path / "run.json")
+    writers.write(report(load_card()), tmp_path / "run.json")
     text = (tmp_path / "run.json").read_text()
     assert rebuild.read(tmp_path / "run.json")["verdict"] == "failed"
     (tmp_path / "run.json").write_text(text.replace('"verdict": "failed"', '"verdict": "passed"', 1))
@@ -431,9 +431,9 @@ def test_names_command_no_terminal_and_no_ci(tmp_path, capsys):
         store.path("evidence", KEY),
         replace(one, classes=(bad, "::warning::b"), predictions=np.zeros((1, 2), np.int32)).to_bytes(),
     )
-    assert cli.main(["evidence", "show", KEY[:6], "--store", str(tmp_path)]) == 0
-    assert cli.main(["evidence", "list", "--store", str(tmp_path)]) == 0
-    given.say(bad)
+    assert main.main(["evidence", "show", KEY[:6], "--store", str(tmp_path)]) == 0
+    assert main.main(["evidence", "list", "--store", str(tmp_path)]) == 0
+    common.say(bad)
     said = capsys.readouterr()
     for line in (said.out + said.err).split("\n"):
         assert line.isprintable() or not line

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from plugin_project import CARD
 
-from robustness.options import Options
-from robustness.reporting import tables
-from robustness.reporting.document import OUTCOMES
-from robustness.session import WORST_FIRST, Session
+from robustness.plugin.options import Options
+from robustness.plugin.session import WORST_FIRST, Session
+from robustness.reporting import terminal
+from robustness.reporting.report import OUTCOMES
 
 
 @pytest.fixture
@@ -128,7 +128,9 @@ def test_each_problem_has_its_cause(run):
     assert run.document(complete=True, code=1)["run"]["causes"] == ["doubt", "other test"]
     run.outcomes.popitem()
     assert [cause for cause, _ in run.reasons()][-1] == "never ran"
-    assert list(tables.summary(run.document(complete=True, code=1)))[-1].startswith("next: the same command with -n 0")
+    assert list(terminal.summary(run.document(complete=True, code=1)))[-1].startswith(
+        "next: the same command with -n 0"
+    )
 
 
 def test_all_skipped(run):

@@ -9,12 +9,13 @@ from itertools import product
 import pytest
 from plugin_project import CARD
 
-from robustness import cards, cli, shards
-from robustness.commands import run
+from robustness import cards
+from robustness.cards import shards
+from robustness.cards.shards import Shard
+from robustness.cli import main, run
 from robustness.errors import RobustnessError
-from robustness.options import Options
-from robustness.session import Session
-from robustness.shards import Shard
+from robustness.plugin.options import Options
+from robustness.plugin.session import Session
 
 
 @pytest.mark.parametrize("text", ["", "1", "0/4", "5/4", "1/0", "-1/4", "1/4/4", "a/b", "1/4 x", "١/٤", "1.0/2"])
@@ -117,7 +118,7 @@ def started(monkeypatch, tmp_path):
 
     def call(*arguments):
         with pytest.raises(SystemExit):
-            cli.main(arguments)
+            main.main(arguments)
         ((program, command),) = became
         assert (program, command[:3]) == (sys.executable, [sys.executable, "-m", "pytest"])
         return command[3:]
@@ -144,12 +145,12 @@ def test_run_takes_installed_suites_where_there_is_no_folder(started, monkeypatc
     """Catches: any folder called suites taken for them; nothing said where there are none."""
     (tmp_path / "suites" / "test_regression.py").unlink()
     monkeypatch.setattr(run, "find_spec", lambda name: None)
-    assert cli.main(["run"]) == 2
+    assert main.main(["run"]) == 2
     monkeypatch.setattr(run, "find_spec", lambda name: object())
     assert started("run") == ["--pyargs", "robustness.suites"]
 
 
 def test_run_refuses_a_shard_before_it_starts_anything(started, capsys):
     """Catches: pytest's usage page, and its seconds, for a mistyped shard."""
-    assert cli.main(["run", "--shard", "5/4"]) == 2
+    assert main.main(["run", "--shard", "5/4"]) == 2
     assert "`shard` must be I/N" in capsys.readouterr().err

@@ -12,10 +12,10 @@ from reports.eyes_parseval import protocol as eyes
 from reports.hybrid_gan import embedded
 from reports.hybrid_gan import protocol as hybrid
 from robustness import cards
-from robustness.harness import Harness, data_root
+from robustness.cards.selection import limit_test_images
 from robustness.perturbations import KINDS
-from robustness.selection import limit_test_images
-from robustness.store import Store
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness, data_root
 
 MODELS = Path(__file__).parents[1] / "models"
 SMOKE = {card.name: card for card in map(cards.load, sorted(MODELS.glob("*.toml"))) if card.file.scale == "smoke"}

@@ -7,8 +7,18 @@ import textwrap
 import helpers
 import pytest
 
-from robustness import sources, syntax
-from robustness.sources import Closure, changed, content_hash, defines, file_hash, find, hashes, installed, versions
+from robustness.util import source_files, syntax
+from robustness.util.source_files import (
+    Closure,
+    changed,
+    content_hash,
+    defines,
+    file_hash,
+    find,
+    hashes,
+    installed,
+    versions,
+)
 
 
 @pytest.fixture
@@ -175,7 +185,8 @@ def test_installed_modules_are_named_and_not_followed(closure):
 def test_the_harness_is_not_listed(closure):
     """Its version is that of its semantics."""
     closure.write(
-        main="from robustness.draws import Purpose\nimport robustness\nimport robustness_of_mine", robustness_of_mine=""
+        main="from robustness.util.rng import Purpose\nimport robustness\nimport robustness_of_mine",
+        robustness_of_mine="",
     )
     assert set(closure("main").files) == {"main", "robustness_of_mine"}
     assert closure("main").packages == set()
@@ -275,7 +286,7 @@ def test_changes_are_named_and_files_elsewhere_by_their_path(tmp_path):
 
 
 NET = """
-from robustness.modules import lay_out
+from robustness.classifiers.modules import lay_out
 from torch import nn
 
 SIZES = {"small": (8, 16), **{}}
@@ -293,7 +304,7 @@ def net(width: int = 8, *, deep: bool = False) -> nn.Module:
         '"""Networks."""\n' + NET.replace("    return", '    """Build one."""\n    return'),
         NET.replace("16), **{}}", "16),\n         **{},}\n'''By name.'''"),
         NET.replace("\n", "\r\n"),
-        NET.replace("robustness.modules", "robustness.classifiers.modules"),
+        NET.replace("robustness.classifiers.modules", "robustness.classifiers.build.modules"),
         NET.replace("from robustness", "from torch import nn\nfrom robustness", 1).replace(
             "out\nfrom torch import nn", "out"
         ),
@@ -357,5 +368,5 @@ def test_versions_are_those_of_the_distributions():
 
     found = versions({"sklearn", "numpy", "no_such_package"})
     assert found == {name: version(name) for name in ("numpy", "torch", "scikit-learn")}
-    assert sources.other_versions(found) == []
-    assert sources.other_versions({**found, "numpy": "0", "gone": "1"}) == ["numpy", "gone"]
+    assert source_files.other_versions(found) == []
+    assert source_files.other_versions({**found, "numpy": "0", "gone": "1"}) == ["numpy", "gone"]

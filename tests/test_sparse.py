@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from robustness.datasets.images import from_arrays
-from robustness.evidence import OK
+from robustness.data.images import from_arrays
+from robustness.metrics.evidence import OK
 from robustness.perturbations import STG, Batch
-from robustness.perturbations.sparse import stg
-from robustness.sweep import sweep
+from robustness.perturbations.stg import stg
+from robustness.sweep.runner import sweep
 
 SETTINGS = settings(deadline=None, max_examples=25)
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from robustness.datasets import splits
+from robustness.data import splits
 from robustness.errors import DataError
 
 SEEDS = st.integers(0, 2**32 - 1)

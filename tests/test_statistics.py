@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from robustness.measures.statistics import delta, half_width, images_for, mean_interval, quantile, shortfall, wilson
+from robustness.metrics.intervals import delta, half_width, images_for, mean_interval, quantile, shortfall, wilson
 
 CONFIDENCES = st.sampled_from([0.5, 0.9, 0.95, 0.99])
 

@@ -13,10 +13,11 @@ import helpers
 import numpy as np
 import pytest
 
-from robustness import sources, store
 from robustness.errors import StoreError, SweepError
-from robustness.evidence import OK, OUTCOMES, Evidence
-from robustness.store import Store, canonical
+from robustness.metrics.evidence import OK, OUTCOMES, Evidence
+from robustness.util import source_files
+from robustness.workspace import store
+from robustness.workspace.store import Store, canonical
 
 KEY = "ab" + "0" * 62
 
@@ -87,7 +88,7 @@ def test_evidence_is_believed_while_its_sources_are_what_they_were(kept, tmp_pat
     near.parent.mkdir()
     for file in (near, far):
         file.write_text("x = 1")
-    listed = {"models/net.py": sources.content_hash(near), str(far): sources.content_hash(far)}
+    listed = {"models/net.py": source_files.content_hash(near), str(far): source_files.content_hash(far)}
     assert kept.put(sources=listed)[1] == ""
     stat = near.stat()
     near.write_text("x = 2")
@@ -102,9 +103,12 @@ def test_evidence_is_believed_while_its_sources_are_what_they_were(kept, tmp_pat
 
 
 def test_evidence_is_believed_while_distributions_have_the_same_versions(kept):
-    assert kept.put(distributions=sources.versions([]))[1] == ""
+    assert kept.put(distributions=source_files.versions([]))[1] == ""
     due = "evidence of tiny:clean was made with another version of"
-    assert kept.put(distributions={"numpy": "0.1", "torch": sources.versions([])["torch"]}) == (None, f"{due} numpy")
+    assert kept.put(distributions={"numpy": "0.1", "torch": source_files.versions([])["torch"]}) == (
+        None,
+        f"{due} numpy",
+    )
     assert kept.put(distributions={"no-such-thing": "1"}) == (None, f"{due} no-such-thing")
 
 
@@ -177,7 +181,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
 WRITER = """
 import sys
 from pathlib import Path
-from robustness.store import Store
+from robustness.workspace.store import Store
 store, path = Store(Path(sys.argv[1])), Path(sys.argv[2])
 content = Path(sys.argv[3]).read_bytes()
 for _ in range(60):
@@ -209,7 +213,7 @@ def test_a_file_that_two_processes_write_is_always_whole(tmp_path):
 COUNTER = """
 import sys, time
 from pathlib import Path
-from robustness.store import Store
+from robustness.workspace.store import Store
 store, log = Store(Path(sys.argv[1]), run="one"), Path(sys.argv[1]) / "log"
 for _ in range(25):
     with store.alone("it", "counting"):
@@ -272,7 +276,7 @@ def test_an_error_inside_is_the_caller_s_who_may_try_again(tmp_path):
 FAILS = """
 import sys
 from pathlib import Path
-from robustness.store import Store
+from robustness.workspace.store import Store
 try:
     with Store(Path(sys.argv[1]), run="one").alone("it", "x"):
         raise ValueError("boom")
@@ -301,7 +305,7 @@ def test_an_interruption_is_nobody_s_failure(tmp_path):
 DIES = """
 import sys, time
 from pathlib import Path
-from robustness.store import Store
+from robustness.workspace.store import Store
 with Store(Path(sys.argv[1]), run="one").alone("it", "sweeping tiny:normal"):
     print("inside", flush=True)
     time.sleep(60)
@@ -440,5 +444,6 @@ def test_descriptions_are_the_same_bytes_whatever_their_order():
 
 
 def test_reading_the_store_needs_no_torch():
-    code = "import sys; import robustness.store; print([m for m in ('torch', 'scipy', 'sklearn') if m in sys.modules])"
+    heavy = "('torch', 'scipy', 'sklearn')"
+    code = f"import sys; import robustness.workspace.store; print([m for m in {heavy} if m in sys.modules])"
     assert helpers.run(code) == "[]\n"

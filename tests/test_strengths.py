@@ -13,12 +13,12 @@ from pydantic import ValidationError
 from scipy import stats
 from torch import nn
 
-from robustness.datasets import from_arrays
-from robustness.draws import Purpose, generator
-from robustness.evidence import OK
+from robustness.data import from_arrays
+from robustness.metrics.evidence import OK
 from robustness.perturbations import FGSM, PGD, Blur, Clean, Normal, Uniform
-from robustness.strengths import Spread, at_ratio, check, distances, name, signal_to_noise_ratio
-from robustness.sweep import sweep
+from robustness.perturbations.strength import Spread, at_ratio, check, distances, name, signal_to_noise_ratio
+from robustness.sweep.runner import sweep
+from robustness.util.rng import Purpose, generator
 
 
 class Recorder(nn.Module):

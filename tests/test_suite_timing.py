@@ -7,7 +7,7 @@ import pytest
 import torch
 from plugin_project import IDS
 
-from robustness import hardware
+from robustness.util import hardware
 
 TIMING = ("-m", "timing")
 GAN = '[sweeps.gan]\nkind = "gan"\nsteps = 2\nstrengths = [0.1]\n'
@@ -105,18 +105,18 @@ def test_passes_of_a_whole_sweep(timed):
 
 def test_gpu(timed, monkeypatch):
     """Catches: no timing of the GPU that there is, or one that ends before the GPU does."""
-    from robustness import sweep
+    from robustness.sweep import runner
 
     def synchronize(device):
         assert device == "cuda:0"
         time.sleep(0.3)
 
-    def on_cpu(*given, device, real=sweep.sweep, **more):
+    def on_cpu(*given, device, real=runner.sweep, **more):
         return real(*given, device="cpu", **more)
 
     monkeypatch.setattr(hardware, "gpus", lambda *_: 1)
     monkeypatch.setattr(hardware, "device_kind", lambda device: f"kind of {device}")
-    monkeypatch.setattr(sweep, "sweep", on_cpu)
+    monkeypatch.setattr(runner, "sweep", on_cpu)
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
     often = ("-k", "noise", "--benchmark-min-rounds=1", "--benchmark-json=times.json")
     run = timed.plain("suites", *TIMING, "-n0", *often)

@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from robustness import cards, classifiers, surroundings
-from robustness.modules import undisturbed
+from robustness import cards
+from robustness.classifiers import build, process_state
+from robustness.classifiers.modules import undisturbed
 from robustness.perturbations import FGSM, Normal
-from robustness.sweep import sweep
+from robustness.sweep.runner import sweep
 
 CHANGES = {
     "torch.set_default_dtype(torch.float64)": "torch's default type",
@@ -37,7 +38,7 @@ OF_A_FORWARD = {
 
 
 def seen():
-    return [part.get() for part in surroundings.PARTS]
+    return [part.get() for part in process_state.PARTS]
 
 
 @pytest.mark.parametrize("code", CHANGES)
@@ -48,10 +49,10 @@ def test_what_a_factory_changes_is_set_back_and_named(tmp_path, own_path, monkey
     source = helpers.MODULE.replace("    return nn.Sequential", f"    {code}\n    return nn.Sequential", 1)
     source = begin + (source if where == "factory" else f"{code}\n{helpers.MODULE}")
     card, before, notices = cards.load(helpers.project(tmp_path, source)), seen(), list[str]()
-    classifiers.built(card, notices)
+    build.built(card, notices)
     assert seen() == before
     said = [f"changed {CHANGES[code]} of the whole process" in notice for notice in notices]
-    assert said == ([] if CHANGES[code] == surroundings.ENVIRONMENT else [True])
+    assert said == ([] if CHANGES[code] == process_state.ENVIRONMENT else [True])
 
 
 @pytest.mark.parametrize("code", [*CHANGES, *OF_A_FORWARD])
@@ -69,9 +70,9 @@ def test_what_a_forward_changes_is_set_back(code):
     sound = helpers.linear(images)
     due = [sweep(sound, images, attack, [0.1], batch_size=20, threads=2) for attack in (Normal(), FGSM())]
     before = seen()
-    with surroundings.set_back() as changed, undisturbed(Changes(16, 3)) as lent:
+    with process_state.set_back() as changed, undisturbed(Changes(16, 3)) as lent:
         lent(torch.rand(2, 1, 4, 4))
-        told = [part.name for part, value in zip(surroundings.PARTS, before, strict=True) if part.get() != value]
+        told = [part.name for part, value in zip(process_state.PARTS, before, strict=True) if part.get() != value]
     assert told == [(CHANGES | OF_A_FORWARD)[code]]
     assert changed == []  # what is lent is given back with all around it
     assert seen() == before
@@ -97,7 +98,7 @@ def test_threads_that_a_factory_leaves_are_named(tmp_path, own_path, monkeypatch
     source = "import threading\n" + helpers.MODULE.replace("    return nn", f"    {start}\n    return nn", 1)
     notices = list[str]()
     try:
-        classifiers.built(cards.load(helpers.project(tmp_path, source)), notices)
+        build.built(cards.load(helpers.project(tmp_path, source)), notices)
     finally:
         ends.set()
     assert any("left 1 thread(s) running (left)" in notice for notice in notices)

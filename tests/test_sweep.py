@@ -13,13 +13,13 @@ from sklearn.metrics import log_loss
 from torch import nn
 from torch.nn import functional as F
 
-from robustness.datasets import from_arrays
-from robustness.draws import CHUNK, Purpose, generator
-from robustness.evidence import OK, SEMANTICS
-from robustness.modules import state_hash
+from robustness.classifiers.modules import state_hash
+from robustness.data import from_arrays
+from robustness.metrics.evidence import OK, SEMANTICS
 from robustness.perturbations import Clean, Normal, Uniform
-from robustness.sweep import sweep
-from robustness.sweep.batches import interleaved, one_thread
+from robustness.sweep.batching import interleaved, one_thread
+from robustness.sweep.runner import sweep
+from robustness.util.rng import CHUNK, Purpose, generator
 
 
 @pytest.fixture(scope="module")

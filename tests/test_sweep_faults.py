@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from robustness.datasets import from_arrays
+from robustness.data import from_arrays
 from robustness.errors import ModelError
-from robustness.evidence import OK
+from robustness.metrics.evidence import OK
 from robustness.perturbations import Clean, Normal
-from robustness.sweep import sweep
-from robustness.sweep.batches import run
+from robustness.sweep.batching import run
+from robustness.sweep.runner import sweep
 
 STRENGTHS = [0.1, 0.5, 1.0]
 
@@ -43,7 +43,7 @@ def dark(count=200):
 
 def white_at(images, strength):
     """Which images that noise makes white."""
-    from robustness.draws import Purpose, generator
+    from robustness.util.rng import Purpose, generator
 
     drawn = Normal().draw(generator(0, Purpose.NOISE), (len(images), *images.shape))[:, 0, 0, 0]
     return np.float32(166 / 255) + np.float32(strength) * drawn >= 1
@@ -252,7 +252,7 @@ import os, sys, threading, warnings
 sys.path.insert(0, "tests")
 import helpers
 from robustness.perturbations import Normal
-from robustness.sweep import sweep
+from robustness.sweep.runner import sweep
 images = helpers.images(2000)
 model = helpers.linear(images)
 def run():

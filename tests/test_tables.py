@@ -8,7 +8,7 @@ import pytest
 from picture_files import encoded, get, picture
 from PIL import Image
 
-from robustness.datasets import parquet
+from robustness.data import parquet
 from robustness.errors import DataError, DataMissing, MissingLibrary
 
 pa = pytest.importorskip("pyarrow")

@@ -31,14 +31,14 @@ def stand_in(tmp_path):
 def test_datasets_models_and_transforms_work():
     lines = python("""
         import torch
-        from robustness._torchvision import datasets, models, torchvision, transforms
+        from robustness.util.torchvision_compat import datasets, models, torchvision, transforms
 
         print(issubclass(datasets.MNIST, torch.utils.data.Dataset))
         print(tuple(models.resnet18(weights=None).eval()(torch.zeros(2, 3, 32, 32)).shape))
         print(tuple(transforms.Resize(8)(torch.zeros(1, 16, 16)).shape))
 
         import torchvision as again
-        from robustness._torchvision import torchvision as once_more
+        from robustness.util.torchvision_compat import torchvision as once_more
         print(torchvision is again is once_more)
         """)
 
@@ -51,7 +51,7 @@ def test_works_after_somebody_elses_import_failed():
             import torchvision
         except RuntimeError:
             pass
-        from robustness._torchvision import torchvision
+        from robustness.util.torchvision_compat import torchvision
 
         print(torchvision.models.resnet18.__name__)
         """)
@@ -62,7 +62,7 @@ def test_works_after_somebody_elses_import_failed():
 def test_threads_can_ask_at_once():
     lines = python("""
         from concurrent.futures import ThreadPoolExecutor
-        from robustness import _torchvision
+        from robustness.util import torchvision_compat as _torchvision
 
         names = ["torchvision", "datasets", "models", "transforms"] * 2
         with ThreadPoolExecutor(8) as pool:
@@ -76,7 +76,7 @@ def test_threads_can_ask_at_once():
 
 def test_importing_robustness_imports_neither_torch_nor_torchvision():
     lines = python("""
-        import robustness, robustness._torchvision
+        import robustness, robustness.util.torchvision_compat
 
         print(sorted({"torch", "torchvision"} & sys.modules.keys()))
         """)
@@ -88,7 +88,7 @@ def test_declares_nothing_where_torchvision_imports(stand_in):
     lines = python(
         """
         import torch
-        from robustness._torchvision import torchvision
+        from robustness.util.torchvision_compat import torchvision
 
         print(torchvision.fits, hasattr(torch.ops.torchvision, "nms"))
         """,
@@ -103,7 +103,7 @@ def test_declares_no_operator_that_exists():
         import torch
 
         torch.library.define("torchvision::nms", "(Tensor boxes) -> Tensor")
-        from robustness import _torchvision
+        from robustness.util import torchvision_compat as _torchvision
         _torchvision._declare()
 
         print(torch.ops.torchvision.nms.default._schema)
@@ -123,7 +123,7 @@ def test_another_reason_is_passed_on(stand_in, error):
         import torch
 
         try:
-            from robustness._torchvision import torchvision
+            from robustness.util.torchvision_compat import torchvision
         except Exception as error:
             print(repr(error), hasattr(torch.ops.torchvision, "nms"))
         """,
@@ -136,7 +136,7 @@ def test_another_reason_is_passed_on(stand_in, error):
 def test_a_declared_operator_says_that_it_cannot_run():
     lines = python("""
         import torch
-        from robustness import _torchvision
+        from robustness.util import torchvision_compat as _torchvision
 
         _torchvision._declare()
         _torchvision._declare()
@@ -150,7 +150,7 @@ def test_a_declared_operator_says_that_it_cannot_run():
 
 
 def test_other_names_are_refused():
-    from robustness import _torchvision
+    from robustness.util import torchvision_compat
 
     with pytest.raises(AttributeError, match="no attribute 'ops'"):
-        _torchvision.ops  # noqa: B018
+        torchvision_compat.ops  # noqa: B018

@@ -30,14 +30,14 @@ from models.defences import (
 from models.loop import Data, Plan, train
 from models.objectives import Minibatch, Objective, Plain
 from models.parseval import orthogonal_
-from robustness.datasets.images import Images
+from robustness.data.images import Images
 from robustness.decisions import Argmax, Null, TwoN
-from robustness.draws import Purpose, generator
 from robustness.errors import TrainingError
 from robustness.perturbations.base import Batch
-from robustness.perturbations.sparse import STG
-from robustness.recipes import Job
-from robustness.store import Store
+from robustness.perturbations.stg import STG
+from robustness.util.rng import Purpose, generator
+from robustness.workspace.recipes import Job
+from robustness.workspace.store import Store
 
 IMAGES = helpers.images(60, (8, 8, 3), seed=4)
 QUICK = {"epochs": 4, "batch_size": 16, "learning_rate": 0.05, "held_out": 0.2}

@@ -13,17 +13,17 @@ from helpers import harness
 from torch import nn
 
 from robustness import cards, claims
-from robustness.aids import directions
 from robustness.cards import Claim
 from robustness.decisions import Null
 from robustness.errors import CardError, ModelError, RobustnessError
-from robustness.evidence import OK, Evidence
-from robustness.measures.comparisons import measure, misled
-from robustness.measures.detection import discarded
+from robustness.metrics.attack_success import measure, misled
+from robustness.metrics.detection import discarded
+from robustness.metrics.evidence import OK, Evidence
 from robustness.perturbations import FGSM, IFGSM, PGD, Normal
 from robustness.perturbations.fgsm import fgsm
-from robustness.sweep import directions as make_directions
-from robustness.sweep import sweep
+from robustness.sweep.runner import directions as make_directions
+from robustness.sweep.runner import sweep
+from robustness.workspace.attack_inputs import directions
 
 pytestmark = pytest.mark.usefixtures("own_path")
 

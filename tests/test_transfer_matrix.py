@@ -7,11 +7,12 @@ import torch
 from helpers import harness
 from test_transfer import decided, pair, text
 
-from robustness import cards, cli, transfer
-from robustness.commands import given
+from robustness import cards
+from robustness.cli import common, main
 from robustness.errors import SweepError
 from robustness.perturbations.fgsm import fgsm
-from robustness.sweep import sweep
+from robustness.reporting import transfer_matrix
+from robustness.sweep.runner import sweep
 
 pytestmark = pytest.mark.usefixtures("own_path")
 
@@ -36,12 +37,12 @@ def loaded(path, *names):
 def test_each_cell_is_the_count_of_bare_examples(project):
     """Catches: rows taken for columns, the source's own images, examples made on the target, all images below."""
     made, (tiny, other) = harness(project), loaded(project, "tiny", "other")
-    crossed = transfer.matrix(made, [tiny, other], "near")
+    crossed = transfer_matrix.matrix(made, [tiny, other], "near")
     images = made.images(tiny)
     inputs, labels = torch.from_numpy(images.batch(0, len(images))), torch.from_numpy(images.labels.copy())
     modules = {card.name: made.classifier(card).module for card in (tiny, other)}
-    assert not transfer.errored(crossed)
-    printed = "\n".join(transfer.described(crossed, "near"))
+    assert not transfer_matrix.errored(crossed)
+    printed = "\n".join(transfer_matrix.described(crossed, "near"))
     assert f"{len(images)} images of {images.name}, seed 0" in printed
     for strength in (0.02, 0.1, 0.3):
         table = printed.split(f"transferability at {strength}\n")[1].split("\n\n")[0].splitlines()
@@ -63,8 +64,8 @@ def test_each_cell_is_the_count_of_bare_examples(project):
 def test_what_discards_has_a_matrix_of_its_own(project):
     """Catches: columns of models that discard nothing, a filter that is left out."""
     made, chosen = harness(project), loaded(project, "tiny", "refuses")
-    crossed = transfer.matrix(made, chosen, "near")
-    lines = list(transfer.described(crossed, "near"))
+    crossed = transfer_matrix.matrix(made, chosen, "near")
+    lines = list(transfer_matrix.described(crossed, "near"))
     after = lines[lines.index("transferability_filtered at 0.1") + 1].splitlines()
     assert after[0].split() == ["made", "on", "refuses"]
     here, source = crossed["tiny", "refuses"], crossed["tiny", "tiny"]
@@ -84,7 +85,7 @@ def test_what_discards_has_a_matrix_of_its_own(project):
 def test_all_are_swept_on_the_images_of_the_first(project):
     """Catches: a denominator of other images than the numerator's."""
     made, (smaller, other) = harness(project), loaded(project, "smaller", "other")
-    crossed = transfer.matrix(made, [smaller, other], "near")
+    crossed = transfer_matrix.matrix(made, [smaller, other], "near")
     due = made.images(smaller)
     assert len(due) != len(made.images(other))
     assert {evidence.provenance["images"]["fingerprint"] for evidence in crossed.values()} == {due.fingerprint}
@@ -98,11 +99,11 @@ def test_claims_of_the_same_find_it(tmp_path):
     made, (tiny, other) = harness(path), loaded(path, "tiny", "other")
     due = made.evidence(tiny, "far").digest
     before = len(list(made.store.entries()))
-    crossed = transfer.matrix(made, [tiny, other], "far")
+    crossed = transfer_matrix.matrix(made, [tiny, other], "far")
     assert crossed["other", "tiny"].digest == due
     assert len(list(made.store.entries())) == before + 2  # tiny against itself, and other under tiny's
     again = harness(path)
-    transfer.matrix(again, [tiny, other], "far")
+    transfer_matrix.matrix(again, [tiny, other], "far")
     assert (again._loaded, again.notices) == ({}, [])
 
 
@@ -110,9 +111,9 @@ def test_an_errored_cell_is_told_and_the_others_are_not_lost(project):
     path = project.with_name("other.toml")
     path.write_text(path.read_text().replace(':factory"', ':factory"\narguments = { before = "flat" }'))
     made, chosen = harness(project), loaded(project, "tiny", "other")
-    crossed = transfer.matrix(made, chosen, "near")
-    assert transfer.errored(crossed)
-    printed = "\n".join(transfer.described(crossed, "near"))
+    crossed = transfer_matrix.matrix(made, chosen, "near")
+    assert transfer_matrix.errored(crossed)
+    printed = "\n".join(transfer_matrix.described(crossed, "near"))
     table = printed.split("transferability at 0.1\n")[1].split("\n\n")[0].splitlines()
     assert table[2].split()[:3] == ["tiny", "white-box:", table[2].split()[2]]
     assert table[3].split() == ["other", "errored", "errored"]
@@ -131,7 +132,7 @@ def test_what_cannot_be_crossed_is_refused(tmp_path, sweep, said):
     tiny_project.make(tmp_path)
     (card,) = (cards.load(file) for file in (tmp_path / "models").glob("*.toml"))
     with pytest.raises(SweepError, match=said):
-        transfer.matrix(harness(card.path), [card], sweep)
+        transfer_matrix.matrix(harness(card.path), [card], sweep)
 
 
 def test_command(project, capsys, monkeypatch):
@@ -144,7 +145,7 @@ def test_command(project, capsys, monkeypatch):
         "--device",
         "cpu",
     ]
-    assert cli.main(["transfer", "tiny", "other", "--sweep", "near", *options]) == 0
+    assert main.main(["transfer", "tiny", "other", "--sweep", "near", *options]) == 0
     assert "transferability at 0.3" in capsys.readouterr().out
-    assert cli.main(["transfer", "tiny", "other", "--sweep", "far", *options]) == given.ERROR
+    assert main.main(["transfer", "tiny", "other", "--sweep", "far", *options]) == common.ERROR
     assert "must be one of near" in capsys.readouterr().err

@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from robustness.datasets import from_arrays
-from robustness.modules import undisturbed
+from robustness.classifiers.modules import undisturbed
+from robustness.data import from_arrays
 from robustness.perturbations import FGSM, Clean, Normal
-from robustness.sweep import sweep, trials
-from robustness.sweep.batches import padded
+from robustness.sweep import trials
+from robustness.sweep.batching import padded
+from robustness.sweep.runner import sweep
 
 SHARED = {}
 BATCH = 50
@@ -132,7 +133,7 @@ def images():
 
 def plain(module, data, strengths):
     """The answers of plain PyTorch, one thread, batch after batch: predictions, (strengths, N)."""
-    from robustness.draws import Purpose, generator
+    from robustness.util.rng import Purpose, generator
 
     rows = []
     for chunk in range(0, len(data), 1000):
@@ -201,8 +202,8 @@ def test_a_healthy_model_works_in_threads_and_is_not_doubted(make):
 
 def tried(module, count=2, perturbation=None):
     from robustness.decisions import Argmax
-    from robustness.sweep import together
-    from robustness.sweep.cells import Cells
+    from robustness.sweep.batch import Cells
+    from robustness.sweep.runner import together
 
     cells = Cells(images(), perturbation or Clean(), (0.0,), "native", 0, "cpu", BATCH, Argmax(), Argmax())
     with undisturbed(together(module, None, None)) as lent:
@@ -276,8 +277,8 @@ def test_a_lock_around_a_forward_holds_nobody_up(monkeypatch):
 
 def test_directions_are_of_the_model_itself():
     """Catches: signs that are made by copies, which nobody compared."""
-    from robustness.gradients import gradient
-    from robustness.sweep import directions
+    from robustness.perturbations.gradients import gradient
+    from robustness.sweep.runner import directions
 
     module, data = Closure().eval(), images()
     made, _ = directions(module, data, FGSM(), batch_size=BATCH, threads=4)
@@ -291,7 +292,7 @@ def test_directions_are_of_the_model_itself():
 
 def test_images_to_try_are_others_even_where_all_are_alike():
     from robustness.decisions import Argmax
-    from robustness.sweep.cells import Cells
+    from robustness.sweep.batch import Cells
 
     for data in (
         from_arrays(np.full((30, 2, 2), 9, np.uint8), [0, 1] * 15),

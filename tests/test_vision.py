@@ -5,7 +5,7 @@ import pytest
 from picture_files import picture
 from pydantic import ValidationError
 
-from robustness.datasets import DataSpec, load
+from robustness.data import DataSpec, load
 from robustness.errors import DataError, DataMissing
 
 
@@ -49,7 +49,7 @@ def signs(tmp_path):
 @pytest.mark.parametrize(("part", "train"), [("train", True), ("test", False)])
 def test_a_set_of_arrays_is_that_of_torchvision(fashion, part, train):
     """Catches: parts exchanged, names of classes lost."""
-    from robustness._torchvision import datasets
+    from robustness.util.torchvision_compat import datasets
 
     due = datasets.FashionMNIST(fashion, train=train)
     images = get("FashionMNIST", fashion, part)
@@ -62,7 +62,7 @@ def test_a_set_of_arrays_is_that_of_torchvision(fashion, part, train):
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_a_set_of_files_is_that_of_torchvision(signs, part):
     """Catches: paths below another folder, parts exchanged, labels of other files."""
-    from robustness._torchvision import datasets, transforms
+    from robustness.util.torchvision_compat import datasets, transforms
 
     way = transforms.Compose([transforms.Resize(28), transforms.CenterCrop(28), transforms.PILToTensor()])
     due = datasets.GTSRB(signs, split=part, transform=way)

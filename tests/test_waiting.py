@@ -11,17 +11,17 @@ import pytest
 import torch
 from torch import nn
 
-from robustness import waiting
+from robustness.classifiers import time_limit
 from robustness.errors import ModelError
 from robustness.perturbations import FGSM, Clean
-from robustness.sweep import sweep
+from robustness.sweep.runner import sweep
 
 SAID = r"has not come back after 1 seconds; does it wait for input, a download or a lock\?"
 
 
 @pytest.fixture(autouse=True)
 def limit(monkeypatch):
-    monkeypatch.setenv(waiting.VARIABLE, "1")
+    monkeypatch.setenv(time_limit.VARIABLE, "1")
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_pass_that_comes_back_late_changes_nothing(hold, size, backward, tmp_p
     before = set(threading.enumerate())
     with pytest.raises(ModelError, match=SAID):
         sweep(Hangs(hold, size, backward), helpers.images(60), FGSM(), [0.0], batch_size=20, threads=2)
-    late = [each for each in threading.enumerate() if each not in before and each.name.startswith(waiting.OWN)]
+    late = [each for each in threading.enumerate() if each not in before and each.name.startswith(time_limit.OWN)]
     assert late
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LATER", "here")
@@ -83,7 +83,7 @@ def test_a_pass_that_was_left_behind_is_not_another_models(hold):
     """Catches: a sound model that is blamed for the pass of an earlier one, which still hangs."""
     with pytest.raises(ModelError, match=SAID):
         sweep(Hangs(hold, 20), helpers.images(60), Clean(), [0.0], batch_size=20, threads=2)
-    watch, end = waiting.Watch(), time.monotonic() + 2.5
+    watch, end = time_limit.Watch(), time.monotonic() + 2.5
     while time.monotonic() < end:
         watch.look()
         time.sleep(watch.glance)
@@ -100,18 +100,18 @@ def test_many_short_passes_are_not_taken_for_a_long_one():
             model(inputs)
         return "done"
 
-    assert waiting.watched(work) == "done"
+    assert time_limit.watched(work) == "done"
 
 
 def test_what_is_raised_comes_back():
     with pytest.raises(LookupError, match="mine"):
-        waiting.watched(lambda: {}["mine"])
+        time_limit.watched(lambda: {}["mine"])
 
 
 def test_a_limit_that_cannot_be(monkeypatch):
-    monkeypatch.setenv(waiting.VARIABLE, "soon")
+    monkeypatch.setenv(time_limit.VARIABLE, "soon")
     with pytest.raises(ModelError, match="ROBUSTNESS_FORWARD_SECONDS must be a number of seconds above 0, got 'soon'"):
-        waiting.watched(lambda: 3)
+        time_limit.watched(lambda: 3)
 
 
 def test_a_run_goes_on(project):

@@ -13,15 +13,15 @@ import test_reporting as made
 from sklearn.metrics import confusion_matrix
 
 from robustness.errors import StoreError
-from robustness.harness import Harness
-from robustness.reporting import formats, mistakes
-from robustness.reporting.document import RED, ClaimOutcome, ModelResult, build
-from robustness.reporting.web import heat, pictures
-from robustness.reporting.web.curves import BOTTOM, TOP, curves
-from robustness.store import Store
+from robustness.reporting import misclassifications, writers
+from robustness.reporting.html import gallery, heatmaps
+from robustness.reporting.html.curves import BOTTOM, TOP, curves
+from robustness.reporting.report import RED, ClaimOutcome, ModelResult, build
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness
 
 load_card = made.load_card
-page = formats.FORMS[".html"]
+page = writers.FORMS[".html"]
 NOTHING = Harness(Store(Path()), Path())
 VOID = {"meta", "img", "line", "rect", "path", "circle", "polyline", "polygon", "br", "wbr"}
 
@@ -64,7 +64,7 @@ class Tree(HTMLParser):
 def report(load_card, **how):
     doubtful = made.evidence(("0",), (0.97,), doubts=["labels look shuffled"])
     document = made.report(load_card(), {"clean": doubtful, "normal": beside(made.NORMAL)}, **how)
-    picture = pictures.picture(np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 8, 8))
+    picture = gallery.picture(np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 8, 8))
     for entry in document["models"][0]["sweeps"][1]["gallery"]:
         entry["pictures"] = {"clean": picture, "perturbation": picture, "perturbed": picture, "magnified": 5}
     return document
@@ -189,13 +189,13 @@ def test_confusion_is_scikit_learns():
         made.evidence(("0",), (1.0,), n=90),
     )
 
-    said = mistakes.confusion(found)
+    said = misclassifications.confusion(found)
 
     shares = [float((row == labels).mean()) for row in rows]
     due = next(i for i, share in enumerate(shares) if share <= (1 + min(shares)) / 2)
     assert said["strength"] == found.strengths[due]
     assert said["matrix"] == confusion_matrix(labels, rows[due]).tolist()
-    assert mistakes.attractors(found, 2) == sorted(
+    assert misclassifications.attractors(found, 2) == sorted(
         ({"class": name, "images": int(((rows[2] == c) & (labels != c)).sum())} for c, name in enumerate(made.CLASSES)),
         key=lambda each: -each["images"],
     )
@@ -208,10 +208,10 @@ def test_many_classes_are_gathered():
     predictions = np.where(labels < 5, 7, labels)[None]
     found = replace(made.evidence(("1",), (1,), n=3000), labels=labels, classes=classes, predictions=predictions)
 
-    said = mistakes.confusion(found)
+    said = misclassifications.confusion(found)
 
-    assert len(said["classes"]) == mistakes.CLASSES
-    assert said["classes"][-1] == mistakes.OTHERS
+    assert len(said["classes"]) == misclassifications.CLASSES
+    assert said["classes"][-1] == misclassifications.OTHERS
     assert {f"class {i}" for i in (0, 1, 2, 3, 4, 7)} <= set(said["classes"])
     matrix = np.array(said["matrix"])
     assert matrix.sum() == 3000
@@ -230,7 +230,7 @@ def test_heat_maps_show_the_documents_counts(load_card):
     shown = [int(value) for value, said in counts if said == f"{value:g}"]
     matrix = [n for row in sweep["confusion"]["matrix"] for n in row]
     assert str(matrix)[1:-1] in str(shown)
-    rows = heat.attractors(document["models"][0], sweep).rows
+    rows = heatmaps.attractors(document["models"][0], sweep).rows
     assert [name for name, _ in rows] == ["clean", *made.STRENGTHS]
     for (name, shades), wrong in zip(rows, (3, 10, 18, 45, 60), strict=True):
         assert sum(shade.value for shade in shades) == wrong, name
@@ -241,9 +241,9 @@ def test_the_gallery_shows_what_was_misled():
     """Each at the weakest strength that misleads it, right when clean, of several classes, of one batch."""
     found = beside(made.evidence(made.STRENGTHS, (0.9, 0.8, 0.5, 0.4), batch_size=20))
 
-    chosen = mistakes.gallery(found)
+    chosen = misclassifications.gallery(found)
 
-    assert len(chosen) == mistakes.PICTURED
+    assert len(chosen) == misclassifications.PICTURED
     assert {entry["true"] for entry in chosen} == set(made.CLASSES)
     assert len({entry["image"] // 20 for entry in chosen}) == 1
     for entry in chosen:
@@ -259,11 +259,11 @@ def test_the_gallery_shows_what_was_misled():
 def test_the_gallery_of_what_holds_shows_that():
     held = beside(made.evidence(made.STRENGTHS, (1,) * 4), made.evidence(("0",), (1,)))
 
-    [entry] = mistakes.gallery(held)
+    [entry] = misclassifications.gallery(held)
 
     assert (entry["image"], entry["strength"]) == (0, "0.4")
     assert entry["perturbed"]["class"] == entry["true"]
-    assert mistakes.gallery(made.NORMAL) == []  # nothing to compare with
+    assert misclassifications.gallery(made.NORMAL) == []  # nothing to compare with
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (2, 9, 9), (3, 300, 200)])
@@ -275,7 +275,7 @@ def test_pictures_are_the_images(shape):
     from PIL import Image
 
     image = np.random.default_rng(0).random(shape, np.float32)
-    kind, _, content = pictures.picture(image).partition(",")
+    kind, _, content = gallery.picture(image).partition(",")
     read = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))), np.float32) / 255
     step = 3 if shape[1] == 300 else 1
     due = image[:, ::step, ::step]
@@ -295,9 +295,9 @@ def test_a_report_has_room_for_so_many_pictures(load_card, monkeypatch):
         tried.append(entries)
         return 10
 
-    monkeypatch.setattr(pictures, "_fill", fill)
-    monkeypatch.setattr(pictures, "ROOM", 10)
-    pictures.add(document, NOTHING, [])
+    monkeypatch.setattr(gallery, "_fill", fill)
+    monkeypatch.setattr(gallery, "ROOM", 10)
+    gallery.add(document, NOTHING, [])
 
     assert len(tried) == 1
     assert document["notices"] == ["no pictures of mlp under normal, nor of what follows: those before fill 0 MiB"]
@@ -309,8 +309,8 @@ def test_ctrl_c_among_the_pictures_loses_no_report(load_card, monkeypatch):
     def interrupted(*given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pictures, "_fill", interrupted)
-    pictures.add(document, NOTHING, [])
+    monkeypatch.setattr(gallery, "_fill", interrupted)
+    gallery.add(document, NOTHING, [])
 
     assert document["notices"] == ["no pictures of mlp under normal, nor of what follows: interrupted"]
     assert page(document)
@@ -339,7 +339,7 @@ def test_the_transfer_matrix(load_card):
     values = {("a", "b"): 0.2, ("b", "a"): 0.7, ("a", "a"): 0.9, ("b", "b"): 0.4, ("a", "c"): 0.1}
     document = crossed(report(load_card), values)
 
-    matrices = list(heat.transfers(document))
+    matrices = list(heatmaps.transfers(document))
 
     assert [caption for caption, _ in matrices] == [f"transferability of normal at {s}" for s in made.STRENGTHS]
     found = {
@@ -528,7 +528,7 @@ def test_pictures_of_a_model_with_random_weights(tmp_path):
     harness = found_models.harness(tmp_path)
     evidence = harness.evidence(card, "normal")
     said = {"name": "normal", "evidence": {"key": harness.key(card, "normal"), "digest": evidence.digest}}
-    assert pictures.believed(harness, card, said).digest == evidence.digest
+    assert gallery.believed(harness, card, said).digest == evidence.digest
     harness.weights(card).unlink()
     with pytest.raises(StoreError, match=f"random weights are not in this store; a run of the suites with {card.path}"):
-        pictures.believed(harness, card, said)
+        gallery.believed(harness, card, said)

@@ -7,7 +7,7 @@ import pytest
 import test_reporting as made
 import test_web
 
-from robustness.reporting import formats
+from robustness.reporting import writers
 
 load_card = made.load_card
 
@@ -33,8 +33,8 @@ def file(load_card, tmp_path, request):
                 document = test_web.poisoned(document, target)
         document["models"][0]["name"] = document["counts"]["models"][0]["name"] = LONG
     path = tmp_path / "report.html"
-    formats.write(document, path)
-    formats.write(document, path.with_suffix(".json"))
+    writers.write(document, path)
+    writers.write(document, path.with_suffix(".json"))
     return path
 
 

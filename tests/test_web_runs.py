@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robustness import cards, cli
-from robustness.harness import Harness
-from robustness.store import Store
-from robustness.sweep.examples import examples
+from robustness import cards
+from robustness.cli import main
+from robustness.workspace.examples import examples
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness
 
 pytestmark = pytest.mark.usefixtures("own_path")
 
@@ -40,7 +41,7 @@ def ran(project, monkeypatch):
 def call(capsys):
     def run(*arguments):
         capsys.readouterr()
-        code = cli.main([*map(str, arguments)])
+        code = main.main([*map(str, arguments)])
         out, err = capsys.readouterr()
         return code, out, err
 
@@ -96,7 +97,7 @@ def test_a_model_that_fails_in_pictures_fails_nothing_else(project):
     """Catches: a report lost, or an exit code changed, by what is only to be looked at."""
     project.fill().edit(project.card, ("accuracy = 0.7", "accuracy = 0.7"))
     (project.root / "conftest.py").write_text(
-        (project.root / "conftest.py").read_text() + "\nfrom robustness.sweep import examples\n"
+        (project.root / "conftest.py").read_text() + "\nfrom robustness.workspace import examples\n"
         "def pytest_sessionstart():\n"
         "    def broken(*given): raise RuntimeError('no <pictures> today')\n"
         "    examples.examples, examples._kept = broken, examples.examples\n"

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from robustness import weights
+from robustness.classifiers import weights
 from robustness.errors import ModelError
 
 
@@ -237,7 +237,7 @@ def test_a_module_is_not_half_loaded():
 
 def test_verifying_needs_no_torch(file):
     code = (
-        "import sys; from pathlib import Path; from robustness import weights\n"
+        "import sys; from pathlib import Path; from robustness.classifiers import weights\n"
         "path = Path(sys.argv[1]); weights.verify(path)\n"
         "print(weights.metadata(path)['seed'], 'torch' in sys.modules)"
     )

@@ -12,9 +12,9 @@ import helpers
 
 from robustness import cards
 from robustness.cards import Card
-from robustness.harness import Harness
-from robustness.parallel import Training
-from robustness.store import Store
+from robustness.workspace.store import Store
+from robustness.workspace.training import Training
+from robustness.workspace.workspace import Harness
 
 MODULE = """
 from pathlib import Path

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from models.defences.attacked import drawn, fgsm, stepped
 from models.loop import Plan, train
 from models.objectives import Minibatch, Objective
-from robustness.datasets.images import Images
-from robustness.recipes import Job
+from robustness.data.images import Images
+from robustness.workspace.recipes import Job
 
 
 class Adversarial(Objective):

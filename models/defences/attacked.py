@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models.objectives import Minibatch
 from robustness.decisions import Decision
-from robustness.gradients import gradient
+from robustness.perturbations.gradients import gradient
 
 
 def drawn(draws: np.random.Generator, count: int, most: float, like: Tensor) -> Tensor:

@@ -12,9 +12,9 @@ from models.autoencoder import Denoised
 from models.defences.attacked import half
 from models.loop import Plan, train
 from models.objectives import Minibatch, Objective
-from robustness.datasets.images import Images
+from robustness.data.images import Images
 from robustness.errors import TrainingError
-from robustness.recipes import Job
+from robustness.workspace.recipes import Job
 
 
 class Behind(Objective):

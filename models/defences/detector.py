@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from models.defences.attacked import half
 from models.loop import Plan, train
 from models.objectives import Minibatch, Objective
-from robustness.datasets.images import Images
+from robustness.data.images import Images
 from robustness.decisions import Argmax
 from robustness.errors import TrainingError
-from robustness.recipes import Job
+from robustness.workspace.recipes import Job
 
 
 class Detecting(Objective):

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from models.loop import Plan, train
 from models.objectives import Minibatch, Objective, soft_cross_entropy
-from robustness.datasets.images import Images
+from robustness.data.images import Images
 from robustness.errors import TrainingError
-from robustness.recipes import Job
+from robustness.workspace.recipes import Job
 
 
 class Distilled(Objective):

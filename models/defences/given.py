@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from robustness.datasets.images import Images
+from robustness.data.images import Images
 from robustness.errors import TrainingError
-from robustness.recipes import Job
+from robustness.workspace.recipes import Job
 
 
 def fit(module: nn.Module, images: Images, job: Job) -> nn.Module:

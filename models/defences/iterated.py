@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from models.defences.attacked import drawn
 from models.loop import Plan, train
 from models.objectives import Minibatch, Objective
-from robustness.datasets.images import Images
-from robustness.gradients import gradient
-from robustness.perturbations.iterated import Steps
-from robustness.recipes import Job
+from robustness.data.images import Images
+from robustness.perturbations.gradients import gradient
+from robustness.perturbations.pgd import Steps
+from robustness.workspace.recipes import Job
 
 STEP = 0.25
 """Length of a step as a share of ε: 2 of 8, as Madry et al. trained on CIFAR-10."""

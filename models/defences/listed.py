@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from models.defences.attacked import fgsm
 from models.loop import Plan, train
 from models.objectives import Minibatch, Objective
-from robustness.datasets.images import Images
-from robustness.recipes import Job
-from robustness.strengths import deviations
+from robustness.data.images import Images
+from robustness.perturbations.strength import deviations
+from robustness.workspace.recipes import Job
 
 EPSILONS = (0.001, 0.003, 0.005, 0.01, 0.03)
 """The paper's."""

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from models.defences.attacked import half
 from models.loop import Plan, train
 from models.objectives import Minibatch, Objective, soft_cross_entropy
-from robustness.datasets.images import Images
+from robustness.data.images import Images
 from robustness.decisions import Null
-from robustness.recipes import Job
+from robustness.workspace.recipes import Job
 
 
 def targets(labels: Tensor, null: Tensor, right: float, classes: int) -> Tensor:

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from models.defences.null import targets
 from models.loop import Plan, train
 from models.objectives import Minibatch, Objective, soft_cross_entropy
-from robustness.datasets.images import Images
-from robustness.datasets.splits import held_out, some
+from robustness.data.images import Images
+from robustness.data.splits import held_out, some
 from robustness.decisions import Argmax, Decision, Null
 from robustness.errors import TrainingError
 from robustness.perturbations.base import Batch
-from robustness.perturbations.sparse import STG
-from robustness.recipes import Job
+from robustness.perturbations.stg import STG
+from robustness.workspace.recipes import Job
 
 
 def changed(module: nn.Module, inputs: Tensor, labels: Tensor, budget: Tensor, decision: Decision) -> Tensor:

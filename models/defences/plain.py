@@ -8,8 +8,8 @@ from torch import nn
 
 from models.loop import Plan, train
 from models.objectives import Plain
-from robustness.datasets.images import Images
-from robustness.recipes import Job
+from robustness.data.images import Images
+from robustness.workspace.recipes import Job
 
 
 def fit(

@@ -12,13 +12,13 @@ from torch.nn import functional as F
 from models.defences.attacked import fgsm
 from models.loop import Plan, train
 from models.objectives import Minibatch, Objective
-from robustness.datasets.images import Images
-from robustness.datasets.splits import some
+from robustness.data.images import Images
+from robustness.data.splits import some
 from robustness.decisions import Argmax
-from robustness.draws import Purpose, generator
 from robustness.errors import TrainingError
-from robustness.recipes import Job
-from robustness.strengths import deviations
+from robustness.perturbations.strength import deviations
+from robustness.util.rng import Purpose, generator
+from robustness.workspace.recipes import Job
 
 
 class Stored(Objective):

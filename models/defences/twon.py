@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from models.defences.attacked import half
 from models.loop import Plan, train
 from models.objectives import Minibatch, Objective, smoothed
-from robustness.datasets.images import Images
+from robustness.data.images import Images
 from robustness.decisions import TwoN
-from robustness.recipes import Job
+from robustness.workspace.recipes import Job
 
 
 class Labelled(Objective):

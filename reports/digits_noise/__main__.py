@@ -19,10 +19,11 @@ from pathlib import Path
 from reports.digits_noise import figures, page
 from reports.digits_noise.run import CARD, EPOCHS, SEEDS, measure, scale
 from reports.writing import dumped, inserted
-from robustness import cards, hardware, output
+from robustness import cards
 from robustness.errors import CardError, RobustnessError
-from robustness.harness import data_root, store_root
-from robustness.store import Store
+from robustness.util import hardware, output
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import data_root, store_root
 
 ROOT = Path(__file__).parents[2]
 OUTPUT = ROOT / "reports" / "measured"

@@ -10,8 +10,8 @@ import numpy as np
 
 from reports.digits_noise import published
 from reports.writing import summary
-from robustness.measures.confusion import Matrix, attractors, concentration, confusion_groups
-from robustness.measures.metrics import measure_matrix
+from robustness.metrics.confusion import Matrix, attractors, concentration, confusion_groups
+from robustness.metrics.registry import measure_matrix
 
 METRICS = ("accuracy", "precision[0]", "recall[0]", "f1[0]", "precision", "recall", "f1")
 """The four that the paper prints, then the macro averages."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from robustness import files
-from robustness.measures.confusion import Matrix
+from robustness.metrics.confusion import Matrix
+from robustness.util import paths
 
 FILE = Path(__file__).parents[1] / "published" / "digits_noise.toml"
 
@@ -21,7 +21,7 @@ DIGIT = 0
 @cache
 def load() -> Mapping[str, Any]:
     """Read the published values."""
-    return files.parse_toml(FILE.read_bytes())
+    return paths.parse_toml(FILE.read_bytes())
 
 
 def confusion(epochs: int) -> Matrix:

@@ -14,17 +14,18 @@ from reports import running
 from reports.digits_noise import numbers, published
 from reports.digits_noise.numbers import INITIAL_WEIGHTS, PAPER, READINGS
 from reports.strips import strip
-from robustness import cards, sources
+from robustness import cards
 from robustness.cards import Card
-from robustness.datasets import mnist
+from robustness.data import mnist
 from robustness.errors import CardError, SweepError
-from robustness.evidence import OK, Evidence
-from robustness.harness import Harness
-from robustness.measures.confusion import confusion_matrix
-from robustness.parallel import train_many
+from robustness.metrics.confusion import confusion_matrix
+from robustness.metrics.evidence import OK, Evidence
 from robustness.perturbations import Normal, Perturbation
-from robustness.progress import bar
-from robustness.store import Store
+from robustness.util import source_files
+from robustness.util.progress import bar
+from robustness.workspace.store import Store
+from robustness.workspace.training import train_many
+from robustness.workspace.workspace import Harness
 
 CARD = Path(__file__).parents[2] / "models" / "mnist-mlp.toml"
 FORMAT = "pytest-robustness/report/digits-noise/2"
@@ -117,7 +118,7 @@ def scale(card: Card, data: Path, seeds: Sequence[int], epochs: Sequence[int]) -
 def _is_mnist(data: Path) -> bool:
     """Say whether the files have the published sums; any images could lie under these names."""
     files = {mnist.folder(data) / name: digest for name, digest in mnist.SUMS.items()}
-    return all(file.is_file() and sources.file_hash(file) == digest for file, digest in files.items())
+    return all(file.is_file() and source_files.file_hash(file) == digest for file, digest in files.items())
 
 
 def variants(card: Card) -> dict[str, tuple[Card, str]]:

@@ -21,9 +21,9 @@ from typing import Any
 
 from reports import commands, folds, running
 from reports.eyes_parseval import figures, measure, page, protocol
-from robustness import output
 from robustness.cards import Card
-from robustness.harness import Harness
+from robustness.util import output
+from robustness.workspace.workspace import Harness
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,9 +15,9 @@ from reports.rows import packed
 from reports.strips import strip
 from robustness import claims
 from robustness.cards import Card
-from robustness.evidence import OK, Evidence
-from robustness.harness import Harness
-from robustness.measures import metrics
+from robustness.metrics import registry
+from robustness.metrics.evidence import OK, Evidence
+from robustness.workspace.workspace import Harness
 
 FORMAT = "pytest-robustness/report/eyes-parseval/1"
 METRICS = ("accuracy", "precision", "recall", "roc_auc")
@@ -86,6 +86,6 @@ def _curves(name: str, sweep: str, evidence: Evidence) -> Iterator[dict[str, Any
     for row, strength in enumerate(evidence.strengths):
         if (sweep, strength) in CURVES and evidence.status[row] == OK and evidence.probabilities is not None:
             true = np.eye(len(evidence.classes), dtype=bool)[evidence.labels]
-            found = metrics.roc_curve(true.ravel(), evidence.probabilities[row].ravel())
+            found = registry.roc_curve(true.ravel(), evidence.probabilities[row].ravel())
             rates = np.interp(POINTS, found.false_positive_rates, found.true_positive_rates)
             yield {**_about(name), "sweep": sweep, "strength": strength, "rates": [round(float(r), 4) for r in rates]}

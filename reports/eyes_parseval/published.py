@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from robustness import files
+from robustness.util import paths
 
 FILE = Path(__file__).parents[1] / "published" / "eyes_parseval.toml"
 NAMES = {
@@ -21,4 +21,4 @@ NAMES = {
 @cache
 def printed() -> Mapping[str, Any]:
     """Read what was published."""
-    return files.parse_toml(FILE.read_bytes())
+    return paths.parse_toml(FILE.read_bytes())

@@ -21,7 +21,7 @@ from pathlib import Path
 from reports import commands, folds, running
 from reports.hybrid_gan import building, built, data, measure, page, parts, protocol, summary
 from reports.strips import draw
-from robustness import output
+from robustness.util import output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustness import atomic
-from robustness.datasets.checks import Array, Indices
-from robustness.datasets.images import Images
+from robustness.classifiers.modules import undisturbed
+from robustness.data.images import Images
+from robustness.data.validation import Array, Indices
 from robustness.decisions import Argmax
-from robustness.draws import Purpose, generator
 from robustness.errors import DataError
-from robustness.modules import undisturbed
 from robustness.perturbations.attack import likeliest_wrong
+from robustness.util import atomic_write
+from robustness.util.rng import Purpose, generator
 
 KINDS = ("real", "adversarial")
 """By label, and by folder where pictures are written."""
@@ -226,7 +226,7 @@ def _piece(target: Target, images: Images, strengths: Sequence[float], file: Pat
 
 def save(file: Path, arrays: Mapping[str, Any]) -> None:
     """Write an array file so that it is there whole or not at all."""
-    with atomic.writing(file) as stream:
+    with atomic_write.writing(file) as stream:
         np.savez_compressed(stream, **dict[str, Any](arrays))
 
 

@@ -10,14 +10,14 @@ from reports import commands, running
 from reports.hybrid_gan import data, protocol
 from reports.hybrid_gan.building import Target
 from reports.hybrid_gan.protocol import Scale
-from robustness import aids
 from robustness.cards import Card
-from robustness.datasets.checks import Indices
-from robustness.datasets.images import Images
-from robustness.harness import Harness
-from robustness.modules import state_hash
+from robustness.classifiers.modules import state_hash
+from robustness.data.images import Images
+from robustness.data.validation import Indices
 from robustness.perturbations import ConditionalGAN
-from robustness.progress import bar
+from robustness.util.progress import bar
+from robustness.workspace import attack_inputs
+from robustness.workspace.workspace import Harness
 
 EPSILON = 8 / 255
 """Of the FGSM examples that detectors are shown."""
@@ -94,7 +94,7 @@ def write_probes(built: Built, network: str, harness: Harness) -> None:
 def target(harness: Harness, card: Card, perturbation: ConditionalGAN) -> Target:
     """Fit a generator to a trained target, or take the one that was fitted; give both."""
     running.say(f"the generator of {card.name}")
-    fitted = aids.generator(harness, card, perturbation)
+    fitted = attack_inputs.generator(harness, card, perturbation)
     module = harness.classifier(card).module
     return Target(card.name, module, fitted, f"{state_hash(module)}{state_hash(fitted)}", harness.device)
 

@@ -12,13 +12,13 @@ from torch import Tensor
 from reports.hybrid_gan import building
 from reports.hybrid_gan.building import Target, divided, forged
 from reports.hybrid_gan.protocol import TEST, VALIDATION, Scale
-from robustness import datasets
-from robustness.datasets import DataSpec
-from robustness.datasets.checks import Array, Indices
-from robustness.datasets.images import Images, from_arrays
-from robustness.draws import Purpose, generator
+from robustness import data
+from robustness.data import DataSpec
+from robustness.data.images import Images, from_arrays
+from robustness.data.validation import Array, Indices
 from robustness.perturbations.fgsm import fgsm
-from robustness.strengths import at_ratio, signal_to_noise_ratio
+from robustness.perturbations.strength import at_ratio, signal_to_noise_ratio
+from robustness.util.rng import Purpose, generator
 
 TARGETS, HYBRID, REAL = "targets.npz", "hybrid.npz", "real.npz"
 """In the folder that is a run's data root."""
@@ -30,7 +30,7 @@ def images(source: str, root: Path, cache: Path) -> dict[str, Images]:
     if source == "digits":
         return _digits()
     spec = DataSpec(name="array", file="cifar10.npz.xz")
-    return {part: datasets.load(spec, part, root=root, cache=cache) for part in ("train", "test")}
+    return {part: data.load(spec, part, root=root, cache=cache) for part in ("train", "test")}
 
 
 def sources(found: Mapping[str, Images], scale: Scale, seed: int = 0) -> dict[str, tuple[Indices, Indices]]:

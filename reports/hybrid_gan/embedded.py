@@ -17,11 +17,12 @@ from pathlib import Path
 from reports import commands, running
 from reports.hybrid_gan import building, built
 from reports.hybrid_gan.building import Target
-from robustness import cards, output
-from robustness.harness import Harness
-from robustness.parallel import fit_many
+from robustness import cards
+from robustness.cards.selection import limit_test_images
 from robustness.perturbations import ConditionalGAN
-from robustness.selection import limit_test_images
+from robustness.util import output
+from robustness.workspace.training import fit_many
+from robustness.workspace.workspace import Harness
 
 TARGETS = ("digits-vgg19", "digits-shufflenet", "digits-repvgg", "digits-resnet50", "digits-mobilenet")
 TRAINING = 45

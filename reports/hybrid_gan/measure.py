@@ -20,11 +20,11 @@ from reports.running import Work
 from reports.strips import strip
 from robustness import claims
 from robustness.cards import Card
-from robustness.evidence import OK, Evidence
-from robustness.harness import Harness
-from robustness.measures.confusion import confusion_matrix
-from robustness.measures.metrics import measure_matrix
-from robustness.measures.statistics import wilson
+from robustness.metrics.confusion import confusion_matrix
+from robustness.metrics.evidence import OK, Evidence
+from robustness.metrics.intervals import wilson
+from robustness.metrics.registry import measure_matrix
+from robustness.workspace.workspace import Harness
 
 FORMAT = "pytest-robustness/report/hybrid-gan/1"
 ANEW = "own"

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from reports.hybrid_gan.protocol import CLASSIFIERS
-from robustness.evidence import Evidence
-from robustness.measures.statistics import mean_interval
+from robustness.metrics.evidence import Evidence
+from robustness.metrics.intervals import mean_interval
 
 Losses = Mapping[tuple[str, str], np.ndarray]
 """By model (``HEAD-NETWORK``) and sweep."""

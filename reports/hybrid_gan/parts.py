@@ -9,8 +9,8 @@ from reports import commands, folds
 from reports.hybrid_gan import building, data, protocol
 from reports.hybrid_gan.built import ANOTHER, EPSILON, Begun
 from reports.hybrid_gan.protocol import CLASSIFIERS
-from robustness.harness import Harness
-from robustness.sources import file_hash
+from robustness.util.source_files import file_hash
+from robustness.workspace.workspace import Harness
 
 TARGETS = "targets"
 

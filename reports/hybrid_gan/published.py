@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.hybrid_gan.protocol import CLASSIFIERS, COUNTS, STREAMS, TEST, TITLES, VALIDATION
-from robustness import files
+from robustness.util import paths
 
 FILE = Path(__file__).parents[1] / "published" / "hybrid_gan.toml"
 CIFAR10 = 60_000
@@ -19,7 +19,7 @@ STREAM, DRAWS = 1000, 10
 @cache
 def printed() -> Mapping[str, Any]:
     """Read what was published."""
-    return files.parse_toml(FILE.read_bytes())
+    return paths.parse_toml(FILE.read_bytes())
 
 
 def fits(percent: float, images: int) -> bool:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from reports.hybrid_gan.protocol import STREAMS
-from robustness.draws import Purpose, generator
-from robustness.measures.statistics import wilson
+from robustness.metrics.intervals import wilson
+from robustness.util.rng import Purpose, generator
 
 SIZE, DRAWS = 1000, 200
 

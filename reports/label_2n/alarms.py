@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from reports.label_2n.protocol import FALSE_ALARMS
 from robustness.cards import Card
-from robustness.datasets.images import Images
-from robustness.datasets.splits import held_out
+from robustness.data.images import Images
+from robustness.data.splits import held_out
 from robustness.decisions import Filtering
-from robustness.evidence import Evidence
-from robustness.harness import Harness
+from robustness.metrics.evidence import Evidence
+from robustness.workspace.workspace import Harness
 
 
 def threshold(probabilities: npt.ArrayLike, share: float = FALSE_ALARMS) -> float:

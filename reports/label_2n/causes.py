@@ -24,13 +24,14 @@ from models.loop import Plan, train
 from models.objectives import Minibatch, smoothed
 from reports import commands, running
 from reports.label_2n import protocol
-from robustness import claims, output
-from robustness.datasets.images import Images
+from robustness import claims
+from robustness.data.images import Images
 from robustness.decisions import Argmax
-from robustness.evidence import Evidence
-from robustness.harness import Harness
-from robustness.measures import curves
-from robustness.recipes import Job
+from robustness.metrics import strength_curves
+from robustness.metrics.evidence import Evidence
+from robustness.util import output
+from robustness.workspace.recipes import Job
+from robustness.workspace.workspace import Harness
 
 FORMAT = "pytest-robustness/report/label-2n-causes/1"
 
@@ -99,7 +100,7 @@ def numbers(evidence: Evidence) -> dict[str, Any]:
         right = [row == evidence.labels for row in predictions]
         halves = [_filtered(right[0], kept[0], *pair) for pair in zip(right, kept, strict=True)]
         sizes = np.array([0.0, *map(float, evidence.strengths)])
-        shape = curves.shape("sensitivity", sizes, np.array(halves))[0] if None not in halves else None
+        shape = strength_curves.shape("sensitivity", sizes, np.array(halves))[0] if None not in halves else None
         found[name] = {
             "sensitivity": None if shape is None else round(float(shape), 6),
             "kept": [round(float(share.mean()), 6) for share in kept],

@@ -11,7 +11,7 @@ from reports.label_2n import numbers
 from reports.label_2n.protocol import Scale
 from reports.rows import packed
 from robustness.cards import Card
-from robustness.harness import Harness
+from robustness.workspace.workspace import Harness
 
 FORMAT = "pytest-robustness/report/label-2n/1"
 

@@ -14,9 +14,9 @@ from reports.label_2n.theory import after, before
 from reports.rows import Row
 from robustness import claims
 from robustness.cards import Card
-from robustness.evidence import OK, Evidence
-from robustness.harness import Harness
-from robustness.measures import curves
+from robustness.metrics import strength_curves as curves
+from robustness.metrics.evidence import OK, Evidence
+from robustness.workspace.workspace import Harness
 
 TRANSFERRED = ("transferability", "transferability_filtered")
 HALF, ALARMS = "0.5", "1 % false alarms"

@@ -20,9 +20,9 @@ from typing import Any
 
 from reports import commands, folds, running
 from reports.signs_adversarial import figures, measure, page, protocol
-from robustness import output
 from robustness.cards import Card
-from robustness.harness import Harness
+from robustness.util import output
+from robustness.workspace.workspace import Harness
 
 PAPER = "signs_adversarial"
 

@@ -12,9 +12,9 @@ from reports.rows import packed
 from reports.signs_adversarial.protocol import SOURCES, STEPS, Scale
 from robustness import claims
 from robustness.cards import Card
-from robustness.evidence import OK, Evidence
-from robustness.harness import Harness
-from robustness.selection import limit_test_images
+from robustness.cards.selection import limit_test_images
+from robustness.metrics.evidence import OK, Evidence
+from robustness.workspace.workspace import Harness
 
 FORMAT = "pytest-robustness/report/signs-adversarial/2"
 METRICS = ("accuracy", "precision", "recall")

@@ -14,8 +14,8 @@ from robustness.errors import RobustnessError
 
 if TYPE_CHECKING:
     from robustness.cards import Card
-    from robustness.datasets.images import Images
-    from robustness.harness import Harness
+    from robustness.data.images import Images
+    from robustness.workspace.workspace import Harness
 
 DIM = 1.001 / 255
 """The largest value of images that are 0 and 1 as bytes, or were divided by 255 twice; a little above for rounding."""
@@ -54,14 +54,14 @@ def of_copies(images: Images, training: Callable[[], Images] | None) -> Answers:
 
 def training_part(harness: Harness, card: Card) -> Images:
     """Return the training part of a card's data; raise NotLookedFor where there is none, or a large one."""
-    from robustness import datasets
+    from robustness import data
 
     spec, beside = card.file.data, card.path.parent
     place = (beside if spec.beside_card else harness.data_root) / str(spec.folder or spec.file or "")
     if spec.folder is not None and (size := _size(place)) > ROOM:
         raise NotLookedFor(f"its data take {size >> 20:,} MB or more; {ROOM >> 20:,} MB are looked through at most")
     try:
-        images = datasets.load(
+        images = data.load(
             spec, "train", root=harness.data_root, cache=harness.store.root, beside=beside, progress=harness.store.say
         )
     except RobustnessError as error:

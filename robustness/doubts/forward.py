@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robustness.datasets.images import Images
-from robustness.doubts.permuted import Indices
+from robustness.data.images import Images
+from robustness.doubts.permuted_classes import Indices
 from robustness.doubts.trial import Answers, NotLookedFor, Trial, answer, sentence
 from robustness.perturbations import Clean
-from robustness.sweep import fitting
-from robustness.sweep.batches import out_of_memory
+from robustness.sweep.batching import out_of_memory
+from robustness.sweep.runner import fitting
 
 ALONE = 16
 CLOSE = 1e-3

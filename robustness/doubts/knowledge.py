@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustness.doubts import data, permuted
+from robustness.doubts import data, permuted_classes
 from robustness.doubts.planted import corners
 from robustness.doubts.trial import Answers, NotLookedFor, Trial, answer
-from robustness.draws import Purpose, generator
+from robustness.util.rng import Purpose, generator
 
 Indices = NDArray[np.int64]
 
@@ -37,7 +37,7 @@ def of_classes(labels: Indices, predictions: Indices, names: Sequence[str], seed
     """Look at the classes that a model says, (N,), beside the ``labels`` of the data, (N,)."""
     return {
         "no better than chance": of_chance(labels, predictions, len(names)),
-        "permuted classes": permuted.explained(labels, predictions, names, seed),
+        "permuted classes": permuted_classes.explained(labels, predictions, names, seed),
     }
 
 
@@ -111,7 +111,7 @@ def ranges(inputs: Tensor) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
 
 def of_several(trial: Trial) -> Answers:
     """Look whether another of several outputs knows more than the one that is taken for the logits."""
-    from robustness.found.adapters import Adapted, logits_of
+    from robustness.classifiers.adapter import Adapted, logits_of
 
     model, name = trial.model, "another output knows more"
     if not isinstance(model, Adapted) or model.output is not None:

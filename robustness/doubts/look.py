@@ -8,18 +8,19 @@ from functools import cache
 import torch
 from torch import nn
 
-from robustness.datasets.images import Images
+from robustness.cards.doubts import DOUBTS
+from robustness.classifiers.modules import channels_last, undisturbed
+from robustness.data.images import Images
 from robustness.decisions import Argmax, Decision
-from robustness.doubts import DOUBTS, data, forward, knowledge, permuted
-from robustness.doubts import attacked as attacks_
-from robustness.doubts.permuted import Indices
+from robustness.doubts import attacks as attacks_
+from robustness.doubts import data, forward, knowledge, permuted_classes
+from robustness.doubts.permuted_classes import Indices
 from robustness.doubts.planted import CannotPlant
 from robustness.doubts.trial import ROOM, Answers, NotLookedFor, Trial, sentence, size_of
 from robustness.errors import GradientError
-from robustness.modules import channels_last, undisturbed
 from robustness.perturbations import Perturbation
-from robustness.sweep import together
-from robustness.sweep.batches import one_thread
+from robustness.sweep.batching import one_thread
+from robustness.sweep.runner import together
 
 MANY = 5000
 """Images that pass through a model before it is asked again what it said first."""
@@ -58,7 +59,7 @@ def look(
     it could not be looked for), and ``broken``, true, if an error is the reason: no doubt takes another with it.
 
     >>> import numpy as np
-    >>> from robustness.datasets.images import from_arrays
+    >>> from robustness.data.images import from_arrays
     >>> spots = from_arrays(np.arange(8, dtype=np.uint8).reshape(4, 1, 2) * 30, [0, 1, 0, 1])
     >>> answers = look(nn.Sequential(nn.Flatten(), nn.Linear(2, 2), nn.Softmax(1)), spots)
     >>> answers["probabilities for logits"]["doubted"]
@@ -83,7 +84,7 @@ def look(
             """Return labels and predictions: of the sweep if it has all, else of images spread over the set."""
             if predictions is not None and (predictions >= 0).all():
                 return images.labels, predictions
-            return permuted.sampled(trial.predicted, images, spread)
+            return permuted_classes.sampled(trial.predicted, images, spread)
 
         answers: Answers = {}
         looks: list[Look] = [

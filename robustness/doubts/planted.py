@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from robustness.decisions import Argmax, Bin, Decision, Filtering
-from robustness.draws import Purpose, generator
 from robustness.errors import ModelError
+from robustness.util.rng import Purpose, generator
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """Gives perturbed images for a module, images (N, C, H, W) and labels (N,), in the order of the images."""

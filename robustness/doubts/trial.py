@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robustness.decisions import Decision, Filtering
-from robustness.draws import Purpose, generator
 from robustness.errors import RobustnessError
-from robustness.gradients import gradient
 from robustness.perturbations import Batch, Perturbation
 from robustness.perturbations.attack import Loss
-from robustness.sweep.batches import out_of_memory
+from robustness.perturbations.gradients import gradient
+from robustness.sweep.batching import out_of_memory
+from robustness.util.rng import Purpose, generator
 
 Answers = dict[str, dict[str, Any]]
 """

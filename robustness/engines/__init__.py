@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from robustness.cards import Card
-    from robustness.harness import Harness
+    from robustness.workspace.workspace import Harness
 
 NAMES = ("plain", "ray")
 KINDS: dict[str, Callable[[str], Any]] = {"workers": int, "cores": int, "gpus": float}
@@ -113,14 +113,14 @@ def fill(harness: Harness, engine: Engine, wanted: Sequence[tuple[Card, str]], d
     """
     if engine.name == "plain" or not wanted:
         return
-    from robustness.engines.child import run
+    from robustness.engines.subprocess_job import run
 
     store = harness.store
     job = Sweeps(
         engine, store.root, store.run, harness.data_root, device, wanted, harness.seed, harness.threads, harness.dtype
     )
     with harness.progress(f"sweeping by {engine.name}, images") as show:
-        filled = run("robustness.engines.ray:drive", job, store.say, show)
+        filled = run("robustness.engines.ray_sweeps:drive", job, store.say, show)
     harness.kind = filled.kind
     for notice in filled.notices:
         harness.notice(notice)
@@ -141,9 +141,9 @@ def train(
     What models need must be there, and stays where it is. ``show`` is told how far all are, in percent. The first that
     fails ends all and is raised as EngineError; what was finished, and the checkpoints of the others, are kept.
     """
-    from robustness.engines.child import run
+    from robustness.engines.subprocess_job import run
 
     store = harness.store
     job = Trainings(engine, store.root, store.run, harness.data_root, device, cards)
-    for notice in run("robustness.engines.training:drive", job, store.say, show).notices:
+    for notice in run("robustness.engines.ray_training:drive", job, store.say, show).notices:
         harness.notice(notice)

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robustness import precision
-from robustness.datasets.images import Images
+from robustness.classifiers import precision
+from robustness.data.images import Images
 from robustness.decisions import Decision
-from robustness.engines.shipping import Shipped, unpacked
-from robustness.kept import Part
+from robustness.engines.packaging import Shipped, unpacked
 from robustness.perturbations import Perturbation
-from robustness.strengths import Strength, Unit
+from robustness.perturbations.strength import Strength, Unit
+from robustness.workspace.chunk_cache import Part
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,8 +68,9 @@ class Holder:
 
     def part(self, number: int, chunk: int) -> Part:
         """Sweep one chunk; OutOfMemory and RobustnessError are the caller's to tell."""
-        from robustness.sweep import chunks, together
-        from robustness.sweep.cells import Cells
+        from robustness.sweep import chunks
+        from robustness.sweep.batch import Cells
+        from robustness.sweep.runner import together
 
         task = self._tasks[number]
         precision.check(task.dtype, task.device)
@@ -104,8 +105,8 @@ class Holder:
     def _generator(self, task: Task, images: Images) -> nn.Module | None:
         if task.generator is None:
             return None
-        from robustness import generators
-        from robustness.perturbations.gan import AdvGAN
+        from robustness.perturbations.advgan import AdvGAN
+        from robustness.workspace import generators
 
         name, target = task.generator
         assert isinstance(task.perturbation, AdvGAN)
@@ -134,7 +135,7 @@ def versions() -> dict[str, str]:
 def one(holder: Holder, number: int, chunk: int) -> dict[str, Any]:
     """Sweep one chunk and tell what came of it: the part, or an error, or that there was no memory for the batches."""
     from robustness.errors import RobustnessError
-    from robustness.sweep.batches import out_of_memory
+    from robustness.sweep.batching import out_of_memory
 
     told: dict[str, Any] = {"task": number, "chunk": chunk, "content": b"", "error": "", "full": False}
     try:
@@ -149,7 +150,7 @@ def one(holder: Holder, number: int, chunk: int) -> dict[str, Any]:
 
 def blocks(images: Images, chunk: int) -> tuple[np.ndarray, np.ndarray]:
     """Give one chunk of images as it is shipped: pixels as they are stored, channels last, and labels."""
-    from robustness.draws import CHUNK
+    from robustness.util.rng import CHUNK
 
     start, stop = chunk * CHUNK, min((chunk + 1) * CHUNK, len(images))
     stored = images.stored(start, stop).transpose(0, 2, 3, 1)

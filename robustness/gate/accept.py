@@ -7,24 +7,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from robustness import files
 from robustness.cards import Card
 from robustness.errors import StoreError
-from robustness.evidence import OK, Evidence
-from robustness.gate import baseline, protocol
+from robustness.gate import baseline, comparability
 from robustness.gate.baseline import Accepted
 from robustness.gate.differences import GateError
-from robustness.harness import Harness
+from robustness.metrics.evidence import OK, Evidence
 from robustness.reporting import consistency
-from robustness.reporting.document import FORMAT
-from robustness.store import Store
+from robustness.reporting.report import FORMAT
+from robustness.util import paths
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness
 
 
 def document(path: Path) -> dict[str, Any]:
     """Read the JSON report of a run; GateError where it is none, or not whole."""
     repair = "give the file that --robustness-report FILE.json wrote, once the run has ended"
     try:
-        found = files.parse_json(files.read_bytes(path))
+        found = paths.parse_json(paths.read_bytes(path))
         if found["format"] != FORMAT:
             raise GateError(f"{path}: a report of another format ({found['format']}); run the suites again")
         if wrong := list(consistency.contradictions(found)):
@@ -81,8 +81,8 @@ def _believed(
 
 def train(card: Card, seeds: Sequence[int], harness: Harness, workers: int | None) -> None:
     """Train a card's model from several seeds side by side, where the store has not got them."""
-    from robustness.parallel import train_many
-    from robustness.progress import bar
+    from robustness.util.progress import bar
+    from robustness.workspace.training import train_many
 
     if card.file.recipe is None:
         raise GateError(f"{card.path}: --seeds trains by the card's [recipe], and it has none; accept runs instead")
@@ -151,9 +151,9 @@ def _check(name: str, accepted: Sequence[Accepted]) -> None:
         raise GateError(
             f"{name}: weights {', '.join(twice)} are there more than once; a model counts once, train from other seeds"
         )
-    first = protocol.of_evidence(accepted[0].swept) | _architecture(accepted[0])
+    first = comparability.of_evidence(accepted[0].swept) | _architecture(accepted[0])
     for number, one in enumerate(accepted[1:], 2):
-        if unlike := protocol.differences(first, protocol.of_evidence(one.swept) | _architecture(one)):
+        if unlike := comparability.differences(first, comparability.of_evidence(one.swept) | _architecture(one)):
             raise GateError(
                 f"{name}: the first model and number {number} were not swept alike:\n  " + "\n  ".join(unlike)
             )

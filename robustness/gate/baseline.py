@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness import files
 from robustness.errors import StoreError
-from robustness.evidence import OK, Evidence
-from robustness.gate import protocol
+from robustness.gate import comparability as protocol
 from robustness.gate.differences import GateError
-from robustness.store import Store, canonical
+from robustness.metrics.evidence import OK, Evidence
+from robustness.util import paths
+from robustness.workspace.store import Store, canonical
 
 FORMAT = "pytest-robustness/baseline/1"
 PACK = re.compile(r"[^/\\]+\.[0-9a-f]{16}\.npz")
@@ -122,7 +122,7 @@ def read(path: Path) -> Baseline:
     """Read a baseline; GateError where there is none, or it is not as the command wrote it."""
     repair = "take it from version control again, or make it anew with `robustness baseline accept`"
     try:
-        document = files.parse_json(files.read_bytes(path))
+        document = paths.parse_json(paths.read_bytes(path))
         found = document.pop("checksum")
         if document["format"] != FORMAT:
             raise GateError(f"{path}: a baseline of another format ({document['format']}); {repair}")
@@ -131,7 +131,7 @@ def read(path: Path) -> Baseline:
         pack = document["outcomes"]["file"]
         if not PACK.fullmatch(pack):
             raise GateError(f"{path}: must name an .npz file beside it, got {pack!r}; {repair}")
-        packed = files.read_bytes(path.parent / pack)
+        packed = paths.read_bytes(path.parent / pack)
         if hashlib.sha256(packed).hexdigest() != document["outcomes"]["sha256"]:
             raise GateError(f"{path.parent / pack}: is not what {path.name} names; {repair}")
         baseline = _unpacked(document, packed)
@@ -175,7 +175,7 @@ def _packed(kept: Sequence[Accepted], how: Mapping[str, Any], metrics: Sequence[
     arrays: dict[str, Any] = {"labels": first.labels.astype(np.int32), "shifts": shifts}
     arrays |= _scores(kept, how, {SCORES[metric] for metric in metrics if metric in SCORES})
     if all(e.attack_probability is not None for one in kept for e in one.swept.values()):
-        from robustness.measures.detection import discarded
+        from robustness.metrics.detection import discarded
 
         flags = [
             np.stack([discarded(one.swept[name], row) for name in how["sweeps"] for row in _rows(one.swept[name])])

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from robustness.errors import RobustnessError
-from robustness.evidence import Evidence
-from robustness.gate import accept, paired, protocol
+from robustness.gate import accept, comparability, paired_stats
 from robustness.gate.differences import GateError, gateable
 from robustness.gate.differences import paired as drop_of
-from robustness.reporting.plain import one_line
-from robustness.reporting.rows import DASH, NAME
-from robustness.reporting.tables import table
-from robustness.store import Store
+from robustness.metrics.evidence import Evidence
+from robustness.reporting.json_types import one_line
+from robustness.reporting.table_rows import DASH, NAME
+from robustness.reporting.terminal import table
+from robustness.workspace.store import Store
 
 HEADER = ["cell", "first", "second", "difference", "[90 %]", "lost", "gained", "McNemar p"]
 
@@ -37,7 +37,7 @@ def compared(first: Path, second: Path, store: Store) -> Iterator[str]:
     unlike = [
         f"{one['name']}: {difference}"
         for one, other in pairs
-        for difference in protocol.differences(protocol.of_report(one), protocol.of_report(other))
+        for difference in comparability.differences(comparability.of_report(one), comparability.of_report(other))
     ]
     if unlike:
         raise GateError("the two runs were not measured alike (the first's first):\n  " + "\n  ".join(unlike))
@@ -96,7 +96,7 @@ def _by_image(kept: list[Evidence | None], strength: str, metric: str) -> list[s
     if drop.changes is None:
         return [""] * 4
     lost, gained = int((drop.changes > 0).sum()), int((drop.changes < 0).sum())
-    low, high = paired.interval([lost], [gained], [drop.n])
+    low, high = paired_stats.interval([lost], [gained], [drop.n])
     ends = sorted(-drop.sign * end for end in (low[0], high[0]))
-    p = paired.mcnemar([lost], [gained])[0]
+    p = paired_stats.mcnemar([lost], [gained])[0]
     return [f"[{ends[0]:+.4f}, {ends[1]:+.4f}]", str(lost), str(gained), f"{p:.3g}"]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from robustness import claims
 from robustness.errors import RobustnessError
-from robustness.evidence import Evidence
-from robustness.measures import areas, comparisons, detection, metrics
+from robustness.metrics import attack_success, detection, registry, roc_auc
+from robustness.metrics.evidence import Evidence
 
 Floats = NDArray[np.float64]
 
@@ -66,8 +66,8 @@ def gateable(metric: str) -> bool:
     (True, True, False, False)
     """
     name = metric.partition("[")[0]
-    counted = name in comparisons.COMPARED or name in SCORED
-    return name in metrics.METRICS and (metrics.METRICS[name].rate is not None or counted)
+    counted = name in attack_success.COMPARED or name in SCORED
+    return name in registry.METRICS and (registry.METRICS[name].rate is not None or counted)
 
 
 def applies(metric: str, sweep: str, *, transferred: bool) -> bool:
@@ -91,7 +91,7 @@ def paired(metric: str, baseline: Evidence, candidate: Evidence, strength: str) 
     """
     if not gateable(metric):
         raise GateError(f"{metric}: is not of classes, scores or what is discarded; a gate can hold it to nothing")
-    kind = metrics.parse(metric, candidate.classes).kind
+    kind = registry.parse(metric, candidate.classes).kind
     sign = 1 if kind.better == "higher" else -1
     was, now = (_counts(metric, evidence, evidence.index(strength)) for evidence in (baseline, candidate))
     if was is not None and now is not None and np.array_equal(was[1], now[1]):
@@ -110,9 +110,9 @@ def paired(metric: str, baseline: Evidence, candidate: Evidence, strength: str) 
 
 def _counts(metric: str, evidence: Evidence, row: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
     """Give which images count, and among which, (N,) each; None for a metric that counts none."""
-    if metric in comparisons.COMPARED:
-        return comparisons.COMPARED[metric](evidence, row)[:2]
-    name, label = metrics.parse(metric, evidence.classes)
+    if metric in attack_success.COMPARED:
+        return attack_success.COMPARED[metric](evidence, row)[:2]
+    name, label = registry.parse(metric, evidence.classes)
     right = evidence.predictions[row] == evidence.labels
     if name in ("accuracy", "precision_micro", "recall_micro", "f1_micro"):
         return right, np.ones(len(right), np.bool_)
@@ -134,8 +134,8 @@ def _influence(metric: str, evidence: Evidence, strength: str) -> tuple[float, F
             rate = float((hit & among).mean()) / share
             return rate, (hit & among).astype(np.float64) / share - among * (rate / share), 1 / share
     else:
-        name, label = metrics.parse(metric, evidence.classes)
-        rule = metrics.METRICS[name].rate
+        name, label = registry.parse(metric, evidence.classes)
+        rule = registry.METRICS[name].rate
         assert rule is not None
         matrix = claims.matrix(evidence, row)
         rate, _, _, gradient, _ = rule(matrix, label)
@@ -146,18 +146,18 @@ def _influence(metric: str, evidence: Evidence, strength: str) -> tuple[float, F
 
 
 def _detector_area(evidence: Evidence, row: int) -> tuple[float, Floats, float]:
-    beside = comparisons.beside(evidence.clean, "clean evidence")
-    value, moved = areas.by_image(detection.scores(evidence, row), detection.scores(beside, 0))
+    beside = attack_success.beside(evidence.clean, "clean evidence")
+    value, moved = roc_auc.by_image(detection.scores(evidence, row), detection.scores(beside, 0))
     return value, moved, 2.0  # both of an image's scores count, each from no other's side to all others'
 
 
 def _class_area(evidence: Evidence, row: int) -> tuple[float, Floats, float]:
-    value, moved = areas.of_classes(areas.probabilities(evidence)[row], evidence.labels)
+    value, moved = roc_auc.of_classes(roc_auc.probabilities(evidence)[row], evidence.labels)
     return value, moved, 2.0
 
 
 def _detector_precision(evidence: Evidence, row: int) -> tuple[float, Floats, float]:
-    beside = comparisons.beside(evidence.clean, "clean evidence")
+    beside = attack_success.beside(evidence.clean, "clean evidence")
     hits, false = detection.discarded(evidence, row).astype(np.float64), detection.discarded(beside, 0)
     share = float((hits + false).mean())
     if not share:

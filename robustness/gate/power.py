@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robustness.gate.paired import CONTINUITY, interval, normal_quantile, score
+from robustness.gate.paired_stats import CONTINUITY, interval, normal_quantile, score
 
 Floats = NDArray[np.float64]
 

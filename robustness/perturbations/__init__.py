@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from robustness.perturbations.advgan import AdvGAN, ConditionalGAN
 from robustness.perturbations.base import Batch, Perturb, Perturbation, Step
 from robustness.perturbations.clean import Clean
+from robustness.perturbations.corruptions import Blur, Brightness, Contrast, Rotation, Shift
 from robustness.perturbations.external import External
 from robustness.perturbations.fgsm import FGSM
-from robustness.perturbations.gan import AdvGAN, ConditionalGAN
-from robustness.perturbations.iterated import IFGSM, PGD, Adaptive
-from robustness.perturbations.natural import Blur, Brightness, Contrast, Rotation, Shift
 from robustness.perturbations.noise import Normal, Uniform
-from robustness.perturbations.sparse import STG
+from robustness.perturbations.pgd import IFGSM, PGD, Adaptive
+from robustness.perturbations.stg import STG
 
 KINDS: dict[str, type[Perturbation]] = {
     "clean": Clean,

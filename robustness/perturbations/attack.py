@@ -50,7 +50,7 @@ class GradientAttack(Attack):
         """Give the class that each image is to be taken for, (N,), None without a target; ValueError out of range."""
         import torch
 
-        from robustness.gradients import outputs
+        from robustness.perturbations.gradients import outputs
 
         if self.target is None:
             return None
@@ -80,7 +80,7 @@ def likeliest_wrong(classifier: nn.Module, inputs: Tensor, labels: Tensor, decis
     """
     import torch
 
-    from robustness.gradients import outputs
+    from robustness.perturbations.gradients import outputs
 
     with torch.no_grad():
         scores = decision.log_probabilities(outputs(classifier, inputs))

@@ -76,8 +76,8 @@ class External(Attack):
         """Build the attack a strength, for most take their budget when they are built."""
         import torch
 
-        from robustness import randomness
-        from robustness.modules import Sparing
+        from robustness.classifiers.modules import Sparing
+        from robustness.util import rng_state
 
         make = {"foolbox": _foolbox, "torchattacks": _torchattacks, "art": _art}[self.library]
         made = make(self, Sparing(batch.attacked), batch, self._found())
@@ -88,7 +88,7 @@ class External(Attack):
                 raise ValueError("`strengths` of external must be numbers for all images, got one an image; list them")
             if strength == 0:
                 return out.copy_(batch.inputs)
-            with randomness.own(seed), torch.enable_grad():
+            with rng_state.own(seed), torch.enable_grad():
                 found = made(strength, batch.inputs.clone()).detach().to(out)
             if found.shape != out.shape:
                 raise ValueError(
@@ -101,10 +101,11 @@ class External(Attack):
 
     def _found(self) -> Callable[..., Any]:
         """Find the attack's class; MissingLibrary names the extra, ValueError the nearest name."""
-        import robustness._torchvision  # the libraries import torchvision, which needs help beside a CPU-only torch
+        # The libraries import torchvision, which needs help beside a CPU-only torch.
+        import robustness.util.torchvision_compat
 
         try:
-            _ = robustness._torchvision.torchvision
+            _ = robustness.util.torchvision_compat.torchvision
             module = importlib.import_module(MODULES[self.library])
         except ImportError as error:
             raise MissingLibrary(

@@ -35,7 +35,7 @@ def fgsm(
     >>> fgsm(linear, torch.full((1, 1, 1, 2), 0.5), torch.tensor([0]), epsilon=0.25).flatten().tolist()
     [0.25, 0.75]
     """
-    from robustness.gradients import gradient
+    from robustness.perturbations.gradients import gradient
 
     found, _ = gradient(classifier, inputs, labels, loss=loss, targets=targets)
     return (inputs + epsilon * steepest(found, norm)).clamp(0, 1)
@@ -88,7 +88,7 @@ class FGSM(GradientAttack, Step):
 
     def direction(self, batch: Batch) -> Tensor:
         """Give the sign of the gradient, or the gradient of length 1."""
-        from robustness.gradients import swept
+        from robustness.perturbations.gradients import swept
 
         targets = self.targets(batch)
         found, logits = swept(batch, loss=self.loss, targets=targets)

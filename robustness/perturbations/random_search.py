@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustness.gradients import misleads, objective, outputs
 from robustness.perturbations.attack import GradientAttack, Norm
 from robustness.perturbations.base import Batch
 from robustness.perturbations.fgsm import steepest
-from robustness.perturbations.iterated import Steps
+from robustness.perturbations.gradients import misleads, objective, outputs
+from robustness.perturbations.pgd import Steps
 
 QUERIES = 50
 """How often the model is asked about each image."""

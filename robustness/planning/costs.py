@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from robustness.decisions import Filtering
-from robustness.draws import CHUNK
-from robustness.harness import swept_strengths
-from robustness.strengths import Spread
+from robustness.perturbations.strength import Spread
+from robustness.util.rng import CHUNK
+from robustness.workspace.workspace import swept_strengths
 
 if TYPE_CHECKING:
     from robustness.cards import Card

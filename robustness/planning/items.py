@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from robustness import parallel
-from robustness.evidence import Evidence
+from robustness.metrics.evidence import Evidence
+from robustness.workspace import training
 
 if TYPE_CHECKING:
     from robustness.cards import Card
-    from robustness.harness import Harness
+    from robustness.workspace.workspace import Harness
 
 
 @dataclass(frozen=True)
@@ -59,4 +59,4 @@ def is_trained(harness: Harness, card: Card) -> bool:
     own = card.weights
     if (own is not None and own.is_file()) or card.file.model.seed is not None or card.file.recipe is None:
         return True
-    return parallel.stored(harness, card) is not None
+    return training.stored(harness, card) is not None

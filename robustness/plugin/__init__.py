@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from robustness import output
-from robustness.plugin import ending, fixtures, settings
-from robustness.plugin.listening import Listener
-from robustness.plugin.settings import OPTIONS, SESSION, has_cards, is_worker, option, report_files, session_of
+from robustness.plugin import config as settings
+from robustness.plugin import fixtures, supervised_run
+from robustness.plugin.config import OPTIONS, SESSION, has_cards, is_worker, option, report_files, session_of
+from robustness.plugin.outcomes import Listener
+from robustness.util import output
 
 if TYPE_CHECKING:
     from robustness.cards import Card
-    from robustness.session import Session
+    from robustness.plugin.session import Session
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,7 +46,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
         args.clear()
         early_config.known_args_namespace.noconftest = True
     else:
-        ending.supervise_early(early_config)
+        supervised_run.supervise_early(early_config)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -54,7 +55,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | pytest.ExitCode | None:
     if settings.REREAD in config.stash:
         return settings.main_again(config)
     if has_cards(config):
-        ending.supervise(config, config.option)
+        supervised_run.supervise(config, config.option)
     return None
 
 
@@ -79,10 +80,10 @@ def _check_options(config: pytest.Config) -> None:
 
     try:
         if option(config, "report"):
-            from robustness.reporting import formats
+            from robustness.reporting import writers
 
             for path in report_files(config):
-                formats.check(path)
+                writers.check(path)
         if has_cards(config) and any(
             option(config, name) is not None for name in ("seed", "device", "dtype", "images", "shard", "engine")
         ):
@@ -112,7 +113,7 @@ def pytest_report_header(config: pytest.Config) -> Sequence[str]:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Have an engine make what the cards need before xdist's workers begin: its controller collects nothing."""
     config = session.config
-    ending.tell(config, "begun")
+    supervised_run.tell(config, "begun")
     if is_worker(config) or not getattr(config.option, "tx", None) or config.option.collectonly:
         return
     if option(config, "engine") and has_cards(config):
@@ -123,7 +124,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     """Tell the process that waits that the run is over, and how it went: what happens from now on cannot change it."""
     yield
-    ending.tell(session.config, str(int(session.exitstatus)))
+    supervised_run.tell(session.config, str(int(session.exitstatus)))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -167,7 +168,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         sweeps = {name: f"{claim.model}:{claim.sweep}" for name, claim in session_of(config).claims.items()}
     except RobustnessError:
         return None  # collection fails with the reason
-    from robustness.plugin.scheduling import SweepScheduling
+    from robustness.plugin.xdist_scheduler import SweepScheduling
 
     return SweepScheduling(config, log, sweeps) if sweeps else None
 
@@ -175,7 +176,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """With GPUs, ``-n auto`` is their number: one worker each."""
-    from robustness import hardware
+    from robustness.util import hardware
 
     if not has_cards(config) or (option(config, "device") or "auto").startswith("cpu"):
         return None

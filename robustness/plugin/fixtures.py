@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from robustness.errors import printable
-from robustness.plugin.settings import is_worker, session_of
+from robustness.plugin.config import is_worker, session_of
 
 if TYPE_CHECKING:
     from torch import nn
 
     from robustness.cards import Card, Claim
-    from robustness.evidence import Evidence
-    from robustness.measuring import Measurable
-    from robustness.session import Session
+    from robustness.metrics.evidence import Evidence
+    from robustness.plugin.measured import Measurable
+    from robustness.plugin.session import Session
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     elif wanted == "measured":
         metafunc.parametrize("measured", list(sweeps.values()), ids=list(sweeps), indirect=True)
     elif wanted == "gate":
-        from robustness.session import gate_id
+        from robustness.plugin.session import gate_id
 
         gated = [card for card in cards if card.file.gate is not None]
         metafunc.parametrize("gate", gated, ids=[gate_id(card) for card in gated], indirect=True)
@@ -143,9 +143,9 @@ def findings(request: pytest.FixtureRequest, card: Card) -> Callable[..., dict[s
     Return what is found of the card's model: `findings(what, parameters, make)`, from the store or made now.
 
     ``parameters`` is called for what the findings depend on beside the model and its images; ``sweeps`` names the
-    card's sweeps that they try, all if not given. See `robustness.findings`.
+    card's sweeps that they try, all if not given. See `robustness.workspace.cached_results`.
     """
-    from robustness import findings as kept
+    from robustness.workspace import cached_results as kept
 
     harness = session_of(request.config).harness
 
@@ -181,7 +181,7 @@ class MeasuredCheck:
 
     def check(self, evidence: Evidence) -> None:
         """Note where the evidence is kept, and fail where a strength has no numbers."""
-        from robustness.measuring import failed_cells
+        from robustness.plugin.measured import failed_cells
 
         failed = failed_cells(evidence)
         about = {"model": self.card.name, "sweep": self.sweep, "evidence": evidence.provenance.get("key", "")}
@@ -245,9 +245,9 @@ class GateCheck:
 
     def check(self, sweep: Callable[[str], Evidence]) -> None:
         """Decide by all evidence, note the table on the test, and fail with a sentence where it is not passed."""
-        from robustness.gate.decision import decide
-        from robustness.reporting.plain import plain
-        from robustness.store import canonical
+        from robustness.gate.decide import decide
+        from robustness.reporting.json_types import plain
+        from robustness.workspace.store import canonical
 
         decision = decide(self.card, sweep)
         told = {"model": self.card.name, "outcome": decision.outcome, "message": decision.message}
@@ -272,7 +272,7 @@ def _told(config: pytest.Config, make: Callable[[], T]) -> T:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        from robustness.factories import described, is_foreign
+        from robustness.classifiers.call_factory import described, is_foreign
 
         if not is_foreign(error):
             raise

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from robustness import cards, claims, strengths
+from robustness import cards, claims
 from robustness.cards import Card
+from robustness.cards.schema import NO_CLAIM
 from robustness.errors import CardError
-from robustness.evidence import OK, Evidence
-from robustness.measures import metrics
-from robustness.measures.metrics import Measurement
-from robustness.reporting import mistakes
-from robustness.reporting.plain import plain, settled
-from robustness.schema import NO_CLAIM
+from robustness.metrics import registry
+from robustness.metrics.evidence import OK, Evidence
+from robustness.metrics.registry import Measurement
+from robustness.perturbations import strength as strengths
+from robustness.reporting import misclassifications
+from robustness.reporting.json_types import plain, settled
 
 if TYPE_CHECKING:
-    from robustness.reporting.document import ClaimOutcome
+    from robustness.reporting.report import ClaimOutcome
 
 SHOWN = ("snr", "accuracy", "precision", "recall", "f1", "loss")
 """Measured in every cell, claimed or not."""
@@ -54,8 +55,8 @@ def sweep_entry(card: Card, name: str, evidence: Evidence | None, outcomes: Outc
             | ({"deviation": said[strength]} if strength in said else {})
             for strength in names
         ],
-        "confusion": None if evidence is None else mistakes.confusion(evidence),
-        "gallery": [] if evidence is None else mistakes.gallery(evidence),
+        "confusion": None if evidence is None else misclassifications.confusion(evidence),
+        "gallery": [] if evidence is None else misclassifications.gallery(evidence),
     }
 
 
@@ -90,7 +91,7 @@ def bound(metric: str) -> str:
     >>> bound("recall[3]"), bound("loss")
     ('at least', 'at most')
     """
-    kind = metrics.METRICS.get(metric.partition("[")[0])
+    kind = registry.METRICS.get(metric.partition("[")[0])
     return "at most" if kind and kind.better == "lower" else "at least"
 
 
@@ -140,7 +141,7 @@ def _cell(
         note = evidence.provenance.get("notes", {}).get(strength, "")
         wanted = dict.fromkeys((*SHOWN, *_compared(evidence), *promised)) if status == OK else {}
         found = {plain(metric): _measured(evidence, strength, metric) for metric in wanted}
-        drawn = mistakes.attractors(evidence, evidence.index(strength)) if status == OK else []
+        drawn = misclassifications.attractors(evidence, evidence.index(strength)) if status == OK else []
     held = {plain(metric): _promise(metric, threshold, mine[metric]) for metric, threshold in promised.items()}
     said = {"strength": strength, "status": plain(status), "note": plain(note)}
     return {**said, "metrics": found, "claims": held, "attractors": drawn}

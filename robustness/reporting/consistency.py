@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from robustness.reporting.document import GATE_FATES, OUTCOMES, verdict
-from robustness.store import canonical
+from robustness.reporting.report import GATE_FATES, OUTCOMES, verdict
+from robustness.workspace.store import canonical
 
 Plain = Mapping[str, Any]
 

@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from robustness import strengths as strengths_
-from robustness import waiting
-from robustness.datasets.images import Images
+from robustness.classifiers import time_limit
+from robustness.classifiers.modules import channels_last, undisturbed
+from robustness.data.images import Images
 from robustness.decisions import Filtering
-from robustness.draws import CHUNK
-from robustness.kept import Kept, Part
-from robustness.modules import channels_last, undisturbed
-from robustness.outcomes import Outcomes
 from robustness.perturbations import Step
-from robustness.sweep import batches, trials
-from robustness.sweep.batches import Progress
-from robustness.sweep.cells import Cells
+from robustness.perturbations import strength as strengths_
+from robustness.sweep import batching, trials
+from robustness.sweep.batch import Cells
+from robustness.sweep.batching import Progress
+from robustness.sweep.recorder import Outcomes
+from robustness.util.rng import CHUNK
+from robustness.workspace.chunk_cache import Kept, Part
 
 Keep = Callable[[Part], None]
 
@@ -65,9 +65,9 @@ def swept(
     whether the models say the same of the same images, whatever they are asked of before and beside.
     """
     with undisturbed(modules, cells.device) as lent:
-        count_ = min(threads, batches.count(len(cells.images), cells.batch_size, wanted))
-        laid_out = channels_last(lent, lambda: waiting.watched(lambda: cells.works(lent)))
-        tried = waiting.watched(lambda: trials.tried(cells, lent, count_))
+        count_ = min(threads, batching.count(len(cells.images), cells.batch_size, wanted))
+        laid_out = channels_last(lent, lambda: time_limit.watched(lambda: cells.works(lent)))
+        tried = time_limit.watched(lambda: trials.tried(cells, lent, count_))
         told = {
             "batch_size": cells.batch_size,
             "memory_format": "channels last" if laid_out else "contiguous",
@@ -119,9 +119,9 @@ def directed(
         keep(Part(cells.first + chunk, {"directions": signs.pop(chunk)}, told))
 
     with undisturbed(modules, cells.device) as lent:
-        count_ = min(threads, batches.count(len(images), cells.batch_size, wanted))
-        channels_last(lent, lambda: waiting.watched(lambda: cells.works(lent)))
-        tried = waiting.watched(lambda: trials.tried(cells, lent, count_))
+        count_ = min(threads, batching.count(len(images), cells.batch_size, wanted))
+        channels_last(lent, lambda: time_limit.watched(lambda: cells.works(lent)))
+        tried = time_limit.watched(lambda: trials.tried(cells, lent, count_))
         _run(cells, tried.models, wanted, work, finished, progress)
 
 
@@ -135,7 +135,7 @@ def _run(
 ) -> None:
     """Call ``work`` for every batch, and ``finished`` for every chunk with the seconds since the one before."""
     total, lock, last = len(cells.images), threading.Lock(), time.perf_counter()
-    left = Counter(start // CHUNK for start, _ in batches.interleaved(total, cells.batch_size, wanted=wanted))
+    left = Counter(start // CHUNK for start, _ in batching.interleaved(total, cells.batch_size, wanted=wanted))
 
     def one(model: nn.ModuleDict, start: int, stop: int) -> None:
         nonlocal last
@@ -149,7 +149,7 @@ def _run(
         if done:
             finished(start // CHUNK, seconds)
 
-    batches.run(one, models, total, cells.batch_size, cells.device, progress, cells.prefetch, wanted)
+    batching.run(one, models, total, cells.batch_size, cells.device, progress, cells.prefetch, wanted)
 
 
 def taken(kept: Kept | None, count: int, batch_size: int, take: Callable[[Part], None]) -> list[int]:

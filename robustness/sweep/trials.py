@@ -16,11 +16,11 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from robustness import surroundings
+from robustness.classifiers import process_state
+from robustness.classifiers.modules import replicas, undisturbed
 from robustness.errors import ModelError
-from robustness.modules import replicas, undisturbed
-from robustness.sweep.batches import one_thread
-from robustness.sweep.cells import Cells
+from robustness.sweep.batch import Cells
+from robustness.sweep.batching import one_thread
 
 T = TypeVar("T")
 
@@ -99,7 +99,7 @@ def at_once(calls: Sequence[Callable[[], T]], *, in_step: bool = False) -> list[
     >>> at_once([lambda: 1, lambda: 2], in_step=True)
     [1, 2]
     """
-    if threading.current_thread() in surroundings.ABANDONED:  # it would disturb what runs now
+    if threading.current_thread() in process_state.ABANDONED:  # it would disturb what runs now
         raise ModelError("nobody waits for these calls any more")
     found: dict[int, T] = {}
     step = Step(len(calls))
@@ -124,7 +124,7 @@ def at_once(calls: Sequence[Callable[[], T]], *, in_step: bool = False) -> list[
         for thread in threads:
             thread.join()
     finally:
-        if collects and threading.current_thread() not in surroundings.ABANDONED:
+        if collects and threading.current_thread() not in process_state.ABANDONED:
             gc.enable()
     return [found[i] for i in range(len(calls))]
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-import robustness._torchvision
-from robustness.datasets.images import from_arrays
-from robustness.evidence import OK
+import robustness.util.torchvision_compat
+from robustness.data.images import from_arrays
+from robustness.metrics.evidence import OK
 from robustness.perturbations import FGSM, PGD
 from robustness.perturbations.external import External
 from robustness.perturbations.fgsm import fgsm
-from robustness.perturbations.iterated import pgd
-from robustness.sweep import sweep
+from robustness.perturbations.pgd import pgd
+from robustness.sweep.runner import sweep
 
 LIBRARIES = ("foolbox", "torchattacks", "art", "cleverhans")
 MISSING = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]

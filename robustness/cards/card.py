@@ -1,0 +1,308 @@
+"""The model card: what a model is, what it was trained on, how it is perturbed, and what it claims."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from robustness.cards import profiles
+from robustness.cards.gate import WaiverTable
+from robustness.cards.schema import CardFile, SweepTable
+from robustness.cards.validation_messages import sentence
+from robustness.classifiers import libraries
+from robustness.data.spec import DataSpec
+from robustness.errors import CardError, shown
+from robustness.gate.mutation.kinds import Damage
+from robustness.metrics import registry
+from robustness.perturbations import Clean, Perturbation
+from robustness.perturbations import strength as strengths
+from robustness.util import paths, project, source_files
+
+PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "tox.ini", "pytest.ini", ".git")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One promise of a card: this metric, under this perturbation, at this strength, at least this much."""
+
+    model: str
+    sweep: str
+    strength: str
+    metric: str
+    threshold: float
+    family: str
+    clean: tuple[tuple[str, float], ...] = ()
+    """What the card claims of the clean images, metric and least value: some claims count only together with it."""
+
+    @property
+    def id(self) -> str:
+        """How test ids and reports call it."""
+        return f"{self.model}:{self.sweep}:{self.strength}:{self.metric}"
+
+
+@dataclass(frozen=True)
+class Card:
+    """A card and where it lies; paths in it are relative to its folder."""
+
+    file: CardFile
+    path: Path
+    tested_on: DataSpec | None = None
+    """Other data than its own that it is swept on, where it serves as the source of another card's sweep."""
+    tested_beside: Path = Path()
+    """The folder of the card whose data these are."""
+    data_folder: Path | None = None
+    """The folder that its own data lie in, if an option named them elsewhere than beside the card."""
+    seeded: int | None = None
+    """The seed that it was trained anew from, and with it the models that its recipe needs."""
+    root: Path | None = None
+    """The project, where it is not the one that the card's file lies in."""
+    candidate: Path | None = None
+    """Other weights than its own that it is judged with."""
+    measured: bool = False
+    """Whether its sweeps alone were asked for, and no claim."""
+    damage: Damage | None = None
+    """What was done to its model on purpose."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.file.name
+
+    @cached_property
+    def project(self) -> Path:
+        """The folder from which the card's modules are imported: the nearest that looks like a project's root."""
+        return self.root or _project(self.path)
+
+    @property
+    def beside(self) -> Path:
+        """The folder that data lie in whose place begins with ``./``."""
+        return self.data_folder or self.path.parent
+
+    @property
+    def weights(self) -> Path | None:
+        """The file of the weights that the card names, or that its factory brings."""
+        model = self.file.model
+        if model.weights is not None:
+            return self.path.parent / model.weights
+        return libraries.brought(model.factory, self.path.parent) if model.seed is None else None
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What the card's model is but for its weights, by content: a factory by name without the place of its file."""
+        model = self.file.model
+        beside = libraries.described_by(model.factory, self.path.parent)
+        read = {file.name: source_files.file_hash(file) for file in beside}
+        return {
+            "factory": model.by_name if model.by_name in libraries.BRINGING else model.factory,
+            "arguments": model.arguments,
+            # What cards without it always had as a key stays their key.
+            **({"adaptation": model.adaptation} if model.adaptation else {}),
+            **({"files": read} if read else {}),
+            **(self.damage.described if self.damage else {}),
+        }
+
+    @property
+    def baseline(self) -> Path:
+        """The file of the card's baseline: as its [gate] names it, else in baselines/ beside the card."""
+        named = self.file.gate.baseline if self.file.gate else None
+        return self.path.parent / named if named else paths.place(self.path.parent / "baselines", self.name, ".json")
+
+    def check_written(self, path: Path) -> None:
+        """Raise CardError where a file that the card names, and a command is to write, lies outside of its project."""
+        if not path.resolve().is_relative_to(self.project.resolve()):
+            raise CardError(
+                f"{self.path}: names {path}, which lies outside of its project {self.project}, and nothing is written "
+                "there; name a file of the project"
+            )
+
+    @property
+    def gated_sweeps(self) -> tuple[str, ...]:
+        """The sweeps that the card's gate reads: those that it names, else all."""
+        named = self.file.gate.sweeps if self.file.gate else None
+        return ("clean", *self.file.sweeps) if named is None else named
+
+    def waiver(self, claim: Claim) -> WaiverTable | None:
+        """Give the waiver of a claim, if one is in force."""
+        named = f"{claim.sweep}:{claim.strength}:{claim.metric}"
+        return next((w for w in self.file.waivers if w.claim == named and not w.expired), None)
+
+    def reseeded(self, seed: int, **arguments: Any) -> Card:
+        """
+        Give the same card with weights trained anew from another seed (and other recipe arguments).
+
+        The models that its recipe needs are trained anew from that seed too, but those that have weights of their own.
+        """
+        assert self.file.recipe is not None
+        recipe = self.file.recipe.model_copy(
+            update={"seed": seed, "arguments": {**self.file.recipe.arguments, **arguments}}
+        )
+        model = self.file.model.model_copy(update={"weights": None})
+        return replace(self, file=self.file.model_copy(update={"recipe": recipe, "model": model}), seeded=seed)
+
+    def damaged(self, damage: Damage) -> Card:
+        """Give the same card with its model damaged; trained anew from its own seed where it is its data that are."""
+        trained = self.file.recipe if damage.of.done == "training" else None
+        return replace(self.reseeded(trained.seed) if trained else self, damage=damage)
+
+    def perturbation(self, sweep: str) -> Perturbation:
+        """Give a sweep's perturbation by the sweep's name."""
+        return Clean() if sweep == "clean" else self.file.sweeps[sweep].perturbation
+
+    def with_sweep(self, name: str, table: Mapping[str, Any]) -> Card:
+        """Give the same card with another sweep, of a table as a card holds it; CardError where that cannot be."""
+        try:
+            sweep = SweepTable.model_validate(table)
+        except ValidationError as error:
+            raise _refused("in this sweep", error, table, SweepTable) from error
+        return replace(self, file=self.file.model_copy(update={"sweeps": {**self.file.sweeps, name: sweep}}))
+
+    def family(self, sweep: str) -> str:
+        """Return the family of a sweep's perturbation; of examples that are made on another model it is transfer."""
+        perturbation = self.perturbation(sweep)
+        own = perturbation.made_on is None or not perturbation.uses_model
+        return perturbation.family if own else "transfer"
+
+    def source(self, sweep: str) -> Path | None:
+        """Give the file of the card that a sweep's examples are made on; None where that is the swept model."""
+        made_on = self.perturbation(sweep).made_on
+        return None if made_on is None else self.path.parent / made_on
+
+    def attacked_for(self, other: Card, sweep: str) -> Card:
+        """Give this card as the source of another's sweep: attacked itself, at the same strengths, on its images."""
+        table = other.file.sweeps[sweep]
+        own = table.perturbation.model_copy(update={"source": None})
+        sweeps = {sweep: table.model_copy(update={"perturbation": own})}
+        file = self.file.model_copy(update={"sweeps": sweeps, "claims": {}})
+        beside = other.beside if other.tested_on is None else other.tested_beside
+        return replace(self, file=file, tested_on=other.tested_on or other.file.data, tested_beside=beside)
+
+    def claims(self) -> Iterator[Claim]:
+        """Give every claim in the order of the file."""
+        for sweep, table in self.file.claims.items():
+            chosen = table.strengths if table.strengths is not None else self.file.strengths_of(sweep)
+            family = self.family(sweep)
+            clean = tuple(self.file.clean.items())
+            for i, strength in enumerate(chosen):
+                for metric, row in table.thresholds.items():
+                    if not isinstance(threshold := row[i], str):
+                        kind = registry.METRICS[metric.partition("[")[0]]
+                        held_by = kind.family or family
+                        yield Claim(self.name, sweep, strengths.name(strength), metric, threshold, held_by, clean)
+
+
+def _refused(
+    where: str, error: ValidationError, table: Mapping[str, Any], root: type[BaseModel], before: str = ""
+) -> CardError:
+    """Say what is wrong with a table, a line a problem."""
+    problems = [sentence(dict(e), table, root) for e in error.errors()]
+    return CardError("\n  ".join([f"{before}{len(problems)} problem(s) {where}", *problems]))
+
+
+def _project(path: Path) -> Path:
+    """Give the nearest folder above a file that looks like a project's root, or the one that it lies in."""
+    for folder in path.resolve().parents:
+        if any((folder / name).exists() for name in PROJECT_FILES):
+            return folder
+    return path.resolve().parent
+
+
+def refuse_no_file(path: Path, said: str, what: str) -> None:
+    """Raise CardError where what was named on a command line is no file."""
+    if why := paths.missing(path):
+        raise CardError(f"{what} must be a file, got {said!r}: {path} {why}")
+
+
+def load(path: Path) -> Card:
+    """
+    Read and check a card without importing anything that it names.
+
+    CardError names the file, every key that is wrong, its value, and what is allowed.
+    """
+    try:
+        table = paths.parse_toml(paths.read_bytes(path))
+    except (OSError, ValueError) as error:
+        raise CardError(f"{path}: not a readable TOML file: {error}") from error
+    return of_table(table, path)
+
+
+def of_table(table: Mapping[str, Any], path: Path, root: Path | None = None) -> Card:
+    """
+    Check what a card holds; ``path`` is where it lies, or would lie, ``root`` its project where that is known.
+
+    CardError as of `load`.
+    """
+    whole = with_profile(table, path, root)
+    try:
+        card = Card(CardFile.model_validate(whole), path, root=root)
+    except ValidationError as error:
+        raise _refused("in this card", error, whole, CardFile, f"{path}: ") from error
+    _check_paths(card)
+    _check_importable(card)
+    return card
+
+
+def _check_paths(card: Card) -> None:
+    """Raise CardError where a path that a card names is longer than file systems take."""
+    file = card.file
+    named = {"model.factory": file.model.factory, "model.weights": file.model.weights}
+    named |= {"data.file": file.data.file, "data.folder": file.data.folder}
+    named["gate.baseline"] = file.gate.baseline if file.gate else None
+    named |= {f"recipe.needs.{name}": path for name, path in (file.recipe.needs if file.recipe else {}).items()}
+    named |= {f"sweeps.{name}.source": table.perturbation.made_on for name, table in file.sweeps.items()}
+    for key, path in named.items():
+        if path is not None and (why := paths.too_long(path)):
+            raise CardError(f"{card.path}: {key} = {shown(path)}: {why}")
+
+
+def with_profile(table: Mapping[str, Any], path: Path, root: Path | None = None) -> dict[str, Any]:
+    """Give a card's table with the sweeps of the profile that it names beside its own, which go before them."""
+    name, own = table.get("profile"), table.get("sweeps", {})
+    if not isinstance(name, str) or not isinstance(own, Mapping):
+        return dict(table)  # nothing to do, or for the schema to refuse
+    data = table.get("data", {}).get("name") if isinstance(table.get("data"), Mapping) else None
+    shape = table.get("shape") or profiles.SHAPES.get(str(data))
+    if not (isinstance(shape, list | tuple) and len(shape) == 3 and all(isinstance(n, int) and n > 0 for n in shape)):
+        raise CardError(
+            f"{path}: profile = {name!r}: its strengths depend on the size of the images; "
+            f"add shape = [channels, height, width], got {shape!r}"
+        )
+    try:
+        sweeps = profiles.sweeps(name, tuple(shape), project.profiles(root or _project(path)))
+    except CardError as error:
+        raise CardError(f"{path}: {error}") from None
+    return {**table, "sweeps": {**sweeps, **own}}
+
+
+def _check_importable(card: Card) -> None:
+    model = card.file.model
+    named = {"model.factory": model.factory} if model.by_name is None else {}
+    if model.by_name is not None:
+        package = libraries.PACKAGES[model.by_name]
+        reason = libraries.problem(model.factory, model.arguments, card.path.parent)
+        if not reason and source_files.find(package, sys.path) is None:
+            reason = f"needs {package}, which is not installed; {libraries.install(package)}"
+        if reason:
+            raise CardError(f"{card.path}: model.factory = {model.factory!r}: {reason}")
+    if card.file.recipe:
+        named["recipe.callable"] = card.file.recipe.callable
+    for key, value in named.items():
+        module, _, attribute = value.partition(":")
+        file = source_files.find(module, [str(card.project), *sys.path])
+        if file is None:
+            raise CardError(
+                f"{card.path}: {key} = {value!r}: there is no module {module!r} below {card.project} "
+                "or among the installed ones; write 'module:callable'"
+            )
+        if not source_files.installed(file) and file.suffix == ".py":
+            try:
+                known = source_files.defines(file, attribute)
+            except SyntaxError as error:
+                raise CardError(f"{card.path}: {key} = {value!r}: {file} cannot be read: {error}") from error
+            if not known:
+                raise CardError(f"{card.path}: {key} = {value!r}: {file} defines no {attribute!r} at its top level")

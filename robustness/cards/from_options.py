@@ -1,0 +1,181 @@
+"""A card that is made of options: for a run without any file, and for `robustness init`, which writes it."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from robustness import cards
+from robustness.cards.card import Card
+from robustness.classifiers import libraries
+from robustness.data import DATASETS
+from robustness.errors import CardError, nearest
+from robustness.util import paths
+
+FORMS = {".npz": "array", ".npz.xz": "array", ".parquet": "parquet"}
+"""What a file of images is, by how its name ends."""
+
+SAVED = ("dataset_info.json", "dataset_dict.json")
+"""What Hugging Face's ``save_to_disk`` leaves in a folder."""
+
+SPLITS = {"digits": {"split": {"kind": "balanced", "per_class": 60}}}
+"""Of data sets that have no test part of their own."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What options say of a model; paths start from ``folder``, where the card lies or would lie."""
+
+    folder: Path
+    factory: str | None = None
+    arguments: tuple[str, ...] = ()
+    weights: str | None = None
+    dataset: str | None = None
+    profile: str = "default"
+    name: str | None = None
+    data: Path | None = None
+    """The data root, where the data set may lie too."""
+
+    def table(self, *, anywhere: bool = False) -> dict[str, Any]:
+        """
+        Return the card's table, without sweeps; CardError names the option that is missing or wrong.
+
+        A card can name data below its folder or the data root alone. If data may lie ``anywhere``, as for a run whose
+        option names them, the table names those elsewhere as if they lay beside the card: see `card`.
+
+        >>> Draft(Path("."), "nets:Net", ("classes=3",), dataset="digits").table()["model"]
+        {'factory': 'nets:Net', 'arguments': {'classes': 3}}
+        """
+        for name, value, as_ in (("factory", self.factory, "nets:Net"), ("dataset", self.dataset, "test.npz")):
+            if not value:
+                raise CardError(f"`{name}` must be given for a model without a card, as --robustness-{name} {as_}")
+        model: dict[str, Any] = {"factory": self.factory}
+        if self.arguments:
+            model["arguments"] = arguments(self.arguments)
+        if self.weights:
+            file = self.folder / paths.expanded(self.weights)
+            cards.refuse_no_file(file, self.weights, "`weights`")
+            model["weights"] = _relative(file, self.folder)
+        return {"name": self.name or self._name(), "model": model, "data": self._data(anywhere=anywhere)}
+
+    def _name(self) -> str:
+        """Call the model by its weights, else by what makes it."""
+        module, _, called = str(self.factory).rpartition(":")
+        named = Path(self.weights).stem if self.weights else Path(called).name or module
+        return paths.as_name(named)
+
+    def _data(self, *, anywhere: bool = False) -> dict[str, Any]:
+        """Name a data set that is known, or a file or folder: beside the card where it lies below it."""
+        given = str(self.dataset)
+        known = [name for name, each in DATASETS.items() if not each.needs]
+        if given in known or given.startswith("torchvision:"):
+            return {"name": given, **SPLITS.get(given, {})}
+        path = self._path()
+        if not path.exists():
+            raise CardError(
+                f"`dataset` must be a file or a folder, or one of {', '.join(known)}, got {given!r}: {path} does not "
+                f"exist{nearest(given, known)}"
+            )
+        form = _form(path)
+        images = self._images() if "images" in DATASETS[form].takes else {}
+        place = self._place(path)
+        if place is None and not anywhere:
+            raise CardError(
+                f"`dataset` must lie below {self.folder} or below the data root for a card to name it, got {path}; "
+                f"name its folder as the data root (robustness --data {path.parent} init ..., and --robustness-data "
+                f"{path.parent} for runs)"
+            )
+        return {"name": form, "folder" if path.is_dir() else "file": place or f"./{path.name}", **images}
+
+    def _images(self) -> dict[str, Any]:
+        """Say how pictures are brought to the size that the model's library brings them to, where it says so."""
+        from robustness.classifiers import preprocessing
+
+        if libraries.kind(str(self.factory)) is None:
+            return {}
+        found = preprocessing.of_library(str(self.factory), arguments(self.arguments), folder=self.folder)
+        table = preprocessing.images_table(found) if found else {}
+        return {"images": table} if table else {}
+
+    def _path(self) -> Path:
+        """Return the file or folder of images that is named: from the folder on, else from the data root on."""
+        given = paths.expanded(str(self.dataset))
+        path = self.folder / given
+        if not path.exists() and self.data is not None and (self.data / given).exists():
+            path = self.data / given
+        return path.absolute()
+
+    def _place(self, path: Path) -> str | None:
+        """Write where data lie: below the card's folder, or below the data root; None if elsewhere."""
+        for folder, mark in ((self.folder, "./"), (self.data, "")):
+            if folder is not None:
+                # As it is named first: a link in the folder may lead elsewhere.
+                named = path if ".." not in path.parts else path.parent.resolve() / path.name
+                for place in (named, path.resolve()):
+                    for top in (folder.absolute(), folder.resolve()):
+                        if place.is_relative_to(top):
+                            return mark + place.relative_to(top).as_posix()
+        return None
+
+    @property
+    def path(self) -> Path:
+        """Where the card would lie."""
+        return self.folder / f"{paths.as_name(self.name or self._name())}.toml"
+
+    def card(self) -> Card:
+        """Give the card itself, without sweeps or claims; its modules are imported from its folder."""
+        table = self.table(anywhere=True)
+        if not self.weights and libraries.kind(str(self.factory)) not in (None, *libraries.BRINGING):
+            bringing = " and ".join(f"{kind}:" for kind in libraries.BRINGING)
+            raise CardError(
+                f"`weights` must be given for {self.factory}, as --robustness-weights net.safetensors; {bringing} "
+                "bring theirs, and a card may ask for random ones by model.seed"
+            )
+        # Errors name the card, and nobody should look for a file that is not there.
+        called = self.path.with_name(f"{self.path.stem} (of options)")
+        card = cards.of_table(table, called, self.folder.resolve())
+        path = self._path()
+        return replace(card, data_folder=path.parent) if path.exists() and self._place(path) is None else card
+
+
+def arguments(given: Sequence[str]) -> dict[str, Any]:
+    """
+    Read keyword arguments, KEY=VALUE each; a value is TOML's, else text.
+
+    >>> arguments(["width=16", "norm=batch", "sizes=[1, 2]"])
+    {'width': 16, 'norm': 'batch', 'sizes': [1, 2]}
+    """
+    found = {}
+    for each in given:
+        key, sign, value = each.partition("=")
+        if not sign or not key.strip().isidentifier():
+            raise CardError(f"`argument` must be KEY=VALUE, as classes=10, got {each!r}")
+        try:
+            found[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[key.strip()] = value.strip()
+    return found
+
+
+def _form(path: Path) -> str:
+    """Tell what a file or folder of images is, by its name or by what lies in it; CardError where it is nothing."""
+    if path.is_dir():
+        if any((path / name).exists() for name in SAVED):
+            return "huggingface"
+        return "parquet" if any(path.glob("*.parquet")) else "folder"
+    form = next((form for end, form in FORMS.items() if path.name.endswith(end)), None)
+    if form is None:
+        raise CardError(
+            f"`dataset` must be a folder or a file of {', '.join(FORMS)}, got {path}; arrays become one by "
+            'np.savez("images.npz", test_x=images, test_y=labels), images as bytes or floats in [0, 1], (N, H, W, C)'
+        )
+    return form
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """Write a path from a folder on, where it lies below it."""
+    absolute, base = path.resolve(), folder.resolve()
+    return (absolute.relative_to(base) if absolute.is_relative_to(base) else absolute).as_posix()

@@ -1,0 +1,328 @@
+"""The tables of a model card: every key, and what it may hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SerializeAsAny,
+    Strict,
+    field_validator,
+    model_validator,
+)
+
+from robustness.cards import gate_checks
+from robustness.cards.doubts import DOUBTS
+from robustness.cards.gate import GateTable, WaiverTable
+from robustness.classifiers import libraries
+from robustness.classifiers.spec import Arguments, CallableName, ModelTable
+from robustness.data.spec import DataSpec
+from robustness.decisions import Filtering
+from robustness.errors import nearest
+from robustness.metrics import registry
+from robustness.perturbations import KINDS, Perturbation
+from robustness.perturbations import strength as strengths
+from robustness.perturbations.strength import Strength, Unit
+from robustness.search.descriptions import Budget
+from robustness.util import paths
+
+NO_CLAIM = "no claim possible"
+"""Stands where no honest threshold is above what a classifier gets that knows nothing."""
+
+
+IGNORANT = {
+    "accuracy": "a constant classifier scores 0",
+    "kept": "a decision that discards everything is never misled",
+}
+"""What would keep a claim that stands alone."""
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _name(value: str) -> str:
+    if not value or set(value) & set(":[]/\\") or not value.isprintable() or value != value.strip():
+        raise ValueError("must be printable text without any of : [ ] / \\")
+    if len(value) > paths.LONGEST:
+        raise ValueError(f"must have at most {paths.LONGEST} characters, got {len(value):,}")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+ModelName = Annotated[str, AfterValidator(paths.check_name)]
+"""A part of paths: of baselines, of pictures that a search leaves, of what was caught."""
+
+
+class RecipeTable(_Table):
+    """``[recipe]``: an importable callable that trains the factory's model, and all that its outcome depends on."""
+
+    callable: CallableName
+    """``module:callable``, called as ``callable(module, images, job, **arguments)``; gives the trained module."""
+    arguments: Arguments = {}
+    """Keyword arguments of the callable."""
+    seed: Annotated[int, Strict(), Field(ge=0, lt=2**32)] = 0
+    """Of all that is random in the training."""
+    threads: PositiveInt = 1
+    """Torch's threads while it trains: another number may give other weights."""
+    needs: dict[Name, str] = {}
+    """Cards whose trained models the recipe is given as ``job.needs``, by name; part of the weights' hash."""
+    starts: Literal["when needed", "by command"] = "when needed"
+    """Whether a run may start the training, or ``robustness train NAME`` alone."""
+
+
+class SweepTable(_Table):
+    """``[sweeps.NAME]``: a perturbation with its parameters, and the strengths it is swept over."""
+
+    perturbation: SerializeAsAny[Perturbation]
+    """``kind`` and the parameters of a perturbation, beside the strengths in the same table."""
+    strengths: tuple[Strength, ...]
+    """Numbers, or tables that draw one for each image."""
+    unit: Unit = "native"
+    """
+    Of the strengths: ``native`` (V, ε, …), ``snr`` for ratios in dB that are reached after clipping, ``snr-std`` for
+    the same without each image's mean, ``std`` for standard deviations of each image's pixels.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flat(cls, table: Any) -> Any:
+        """In a card the perturbation's parameters stand beside the strengths."""
+        if not isinstance(table, Mapping):
+            return table
+        own = {key: value for key, value in table.items() if key in ("strengths", "unit")}
+        parameters = {key: value for key, value in table.items() if key not in own}
+        kinds = [kind for kind in KINDS if kind != "clean"]
+        if (kind := parameters.get("kind")) not in kinds:
+            raise ValueError(f"`kind` must be one of {', '.join(kinds)}, got {kind!r}{nearest(kind, kinds)}")
+        allowed = list(KINDS[kind].model_fields)
+        for key in parameters:
+            if key not in allowed:
+                known = [*allowed, "strengths", "unit"]
+                raise ValueError(f"unknown key {key!r}; allowed: {', '.join(known)}{nearest(key, known)}")
+        return own | {"perturbation": KINDS[kind].model_validate(parameters)}
+
+    @model_validator(mode="after")
+    def _possible(self) -> SweepTable:
+        strengths.check(self.strengths, self.perturbation, self.unit)
+        return self
+
+
+Threshold = Annotated[float, Strict()] | Literal["no claim possible"]
+
+
+class ClaimTable(_Table):
+    """``[claims.NAME]``: for each metric one threshold a strength; ``strengths`` if not all of the sweep's."""
+
+    strengths: tuple[Strength, ...] | None = None
+    """If not all of the sweep's strengths are claimed."""
+    thresholds: dict[str, tuple[Threshold, ...]]
+    """``METRIC = [threshold, …]``, one a strength; "no claim possible" where none can be made."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flat(cls, table: Any) -> Any:
+        if not isinstance(table, Mapping):
+            return table
+        rows = {key: value for key, value in table.items() if key != "strengths"}
+        rows = {key: value if isinstance(value, list) else [value] for key, value in rows.items()}
+        return {"thresholds": rows} | ({"strengths": table["strengths"]} if "strengths" in table else {})
+
+    @field_validator("thresholds")
+    @classmethod
+    def _metrics(cls, thresholds: dict[str, tuple[Threshold, ...]]) -> dict[str, tuple[Threshold, ...]]:
+        for metric, row in thresholds.items():
+            # A class is looked up when the data are there; its name may hold anything.
+            bare, bracket, label = metric.partition("[")
+            name = registry.parse(bare if metric.endswith("]") else metric, 1).name
+            if not registry.METRICS[name].claimable:
+                raise ValueError(f"`{metric}` cannot be claimed")
+            if bracket and (label == "]" or not registry.METRICS[name].takes_class):
+                raise ValueError(
+                    f"`{metric}` names no class of a metric that has one; write {name}, or precision[CLASS]"
+                )
+            for threshold in row:
+                kind = registry.METRICS[name]
+                most = 1.0 if kind.better == "higher" or (kind.compares and kind.ignorance != math.inf) else math.inf
+                open_end = kind.better == "lower"
+                if not isinstance(threshold, str) and not (0 < threshold < most or (threshold == 1 and not open_end)):
+                    raise ValueError(
+                        f"thresholds of `{metric}` must lie in (0, {'∞' if most > 1 else 1}{')' if open_end else ']'}, "
+                        f"got {threshold:g}: "
+                        "a claim that cannot fail, or never hold, is refused"
+                    )
+        return thresholds
+
+
+class SearchTable(_Table):
+    """``[search]``: within which budget perturbations are looked for, on what, and how many images may be flipped."""
+
+    budget: Budget = Budget()
+    """How far a perturbation may go."""
+    images: PositiveInt = 20
+    """The first so many that the model is right on and sure of."""
+    sure: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """The confidence that counts as sure."""
+    examples: PositiveInt = 60
+    """Perturbations drawn for each image that is searched around."""
+    flip_rate: Annotated[float, Strict(), Field(gt=0, lt=1)]
+    """The largest share of the images that may be flipped."""
+
+
+class CardFile(_Table):
+    """The whole file."""
+
+    name: ModelName
+    """How ids, reports and files call the model: letters, digits, ``.``, ``_`` and ``-``."""
+    description: str = ""
+    """Shown in reports."""
+    paper: str | None = None
+    """The paper that the model belongs to; shown in reports."""
+    scale: Literal["smoke", "short", "full"] = "full"
+    """How training and data compare with the real thing: what every number is labelled with."""
+    model: ModelTable
+    """What the model is."""
+    recipe: RecipeTable | None = None
+    """What trains it."""
+    data: DataSpec
+    """Which images, and what of them is tested on."""
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
+    """``[channels, height, width]`` of its images, which are held against it."""
+    profile: str | None = None
+    """Sweeps beside those of the card, by the name of a profile."""
+    probabilities: bool = False
+    """Whether evidence keeps the probability of every class of every image, 4 bytes each; ``roc_auc`` needs them."""
+    sweeps: dict[Name, SweepTable] = {}
+    """``[sweeps.NAME]``: what is swept."""
+    claims: dict[str, ClaimTable] = {}
+    """``[claims.NAME]``: what the model promises under the sweep NAME, or on ``clean`` images."""
+    search: SearchTable | None = None
+    """The search for perturbations that flip an image."""
+    doubts: dict[str, str] = {}
+    """Doubts that are known and lived with, each with the reason."""
+    thresholds: dict[str, Any] = {}
+    """Where generated thresholds come from; written by ``robustness renew``."""
+    gate: GateTable | None = None
+    """How a retrained model is held against accepted ones."""
+    waivers: tuple[WaiverTable, ...] = ()
+    """``[[waivers]]``: claims, or cells of the gate, that may fail until a day."""
+
+    @model_validator(mode="after")
+    def _fitting(self) -> CardFile:
+        if "clean" in self.sweeps:
+            raise ValueError("sweeps.clean: the clean pass belongs to every card; remove the table")
+        for name, table in self.claims.items():
+            known = ["clean", *self.sweeps]
+            if name not in known:
+                raise ValueError(f"claims.{name}: no such sweep; allowed: {', '.join(known)}{nearest(name, known)}")
+            due = [strengths.name(s) for s in self.strengths_of(name)]
+            got = due if table.strengths is None else [strengths.name(s) for s in table.strengths]
+            if repeated := sorted({s for s in got if got.count(s) > 1}):
+                raise ValueError(f"claims.{name}.strengths: {', '.join(repeated)} stands there more than once")
+            if other := [s for s in got if s not in due]:
+                raise ValueError(f"claims.{name}.strengths: {', '.join(other)} not swept; allowed: {', '.join(due)}")
+            if all(metric.startswith("recall[") for metric in table.thresholds):
+                raise ValueError(
+                    f"claims.{name}: recall of single classes alone is met by a constant classifier; "
+                    "claim accuracy or a macro average beside it"
+                )
+            self._check_compared(name, table)
+            for metric, row in table.thresholds.items():
+                if len(row) != len(got):
+                    raise ValueError(
+                        f"claims.{name}.{metric}: must hold one threshold a strength ({len(got)}), got {len(row)}"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _weighted(self) -> CardFile:
+        if (of := self.model.by_name) in libraries.BRINGING:
+            if self.recipe is not None:
+                raise ValueError(f"recipe: {of}: brings its weights; to train, take a factory that makes a module")
+        elif of is not None and self.model.weights is None and self.recipe is None and self.model.seed is None:
+            raise ValueError(
+                f"{of}: builds a model without weights, so a card needs model.weights, or a [recipe] that makes them; "
+                "got neither (random weights are asked for by model.seed)"
+            )
+        if self.model.seed is not None and self.recipe is not None:
+            raise ValueError("model.seed: asks for random weights, and a [recipe] makes trained ones; remove one")
+        return self
+
+    @model_validator(mode="after")
+    def _conditional(self) -> CardFile:
+        if self.search is not None and self.clean_accuracy is None:
+            raise ValueError(
+                "search.flip_rate: an upper bound holds only together with clean accuracy, for a constant classifier "
+                "is never flipped; claim accuracy under claims.clean"
+            )
+        claimed = {metric for table in self.claims.values() for metric in table.thresholds}
+        told = {name for name, kind in registry.METRICS.items() if kind.filters} - {"kept"}
+        if "kept" in claimed and not claimed & told:
+            raise ValueError(
+                "claims.clean.kept: alone it is met by a decision that never discards; claim discarded or "
+                "detection_auc under some perturbation beside it"
+            )
+        for name, reason in self.doubts.items():
+            if name not in DOUBTS:
+                raise ValueError(
+                    f"doubts: no such doubt: {name}; known: {', '.join(DOUBTS)}{nearest(name, list(DOUBTS))}"
+                )
+            if not reason.strip():
+                raise ValueError(
+                    f"doubts.{name}: must say why the card's numbers are believed all the same, got nothing"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _gated(self) -> CardFile:
+        gate_checks.check(self)
+        return self
+
+    def _check_compared(self, sweep: str, table: ClaimTable) -> None:
+        """Refuse what one who knows nothing would keep, filtering without a filter, and transfer from nowhere."""
+        compared = [metric for metric in table.thresholds if metric in registry.METRICS]
+        for metric in compared:
+            for due in registry.METRICS[metric].beside:
+                if due not in self.clean and (sweep, metric) != ("clean", due):
+                    raise ValueError(
+                        f"claims.{sweep}.{metric}: holds only together with a claim of clean {due}, for "
+                        f"{IGNORANT[due]}; claim {due} under claims.clean"
+                    )
+            if registry.METRICS[metric].filters and not isinstance(self.model.decision, Filtering):
+                raise ValueError(
+                    f"claims.{sweep}.{metric}: needs a decision that can tell an attack, got "
+                    f"{self.model.decision.kind}; name null, 2n or bin in model.decision"
+                )
+            if registry.METRICS[metric].probabilities and not self.probabilities:
+                raise ValueError(
+                    f"claims.{sweep}.{metric}: needs the probability of every class in the evidence; "
+                    "write probabilities = true at the top of the card"
+                )
+        transfer = [metric for metric in compared if metric.startswith("transferability")]
+        if transfer and (sweep == "clean" or self.sweeps[sweep].perturbation.made_on is None):
+            raise ValueError(
+                f"claims.{sweep}.{transfer[0]}: needs examples made on another model; name its card in "
+                f"sweeps.{sweep}.source"
+            )
+
+    @property
+    def clean_accuracy(self) -> float | None:
+        """The clean accuracy that the card claims, if it does."""
+        return self.clean.get("accuracy")
+
+    @property
+    def clean(self) -> dict[str, float]:
+        """What the card claims of the clean images, by metric."""
+        rows = self.claims["clean"].thresholds if "clean" in self.claims else {}
+        return {metric: row[0] for metric, row in rows.items() if row and not isinstance(row[0], str)}
+
+    def strengths_of(self, sweep: str) -> tuple[Strength, ...]:
+        """Give the strengths of a sweep by its name; "clean" has strength 0 alone."""
+        return (0.0,) if sweep == "clean" else self.sweeps[sweep].strengths

@@ -1,0 +1,119 @@
+"""Which cards a run takes: those it is handed, and of these the ones whose data are at hand, or named; and how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from robustness import cards
+from robustness.cards.card import Card
+from robustness.errors import CardError
+from robustness.metrics.intervals import half_width
+from robustness.util import paths
+
+if TYPE_CHECKING:
+    from robustness.plugin.options import Options
+    from robustness.workspace.workspace import Harness
+
+
+def card_files(given: Iterable[Path]) -> list[Path]:
+    """Give the card files among files and folders, each once, in a stable order."""
+    found: list[Path] = []
+    for path in given:
+        if not paths.exists(path):
+            raise CardError(f"{path}: there is no such card; name a .toml file, or a folder that holds some")
+        listed = sorted(path.glob("*.toml")) if path.is_dir() else [path]
+        found += [file for file in listed if file not in found]
+    return found
+
+
+def select(handed: Sequence[Path], named: Sequence[Path], models: Sequence[str]) -> list[Card]:
+    """
+    Give the cards that a run takes.
+
+    ``handed`` by hooks: of them a plain run takes those on embedded data, or on data that lie beside them. ``named``
+    by option, ini file or project: all.
+    ``models``: exactly these, by name. CardError where a name is unknown or borne by two cards.
+    """
+    always = [cards.load(file) for file in card_files(named)]
+    taken = {card.path.resolve() for card in always}
+    offered = [cards.load(file) for file in card_files(handed) if file.resolve() not in taken]
+    known: dict[str, Card] = {}
+    folded: dict[str, Card] = {}
+    for card in (*always, *offered):
+        other = folded.setdefault(card.name.casefold(), card)
+        if other is not card:  # also where only capitals differ: some file systems keep both in one file
+            also = "is also the name" if other.name == card.name else f"differs by capitals alone from {other.name!r}"
+            raise CardError(f"{card.path}: name = {card.name!r} {also} of {other.path}; rename one")
+        known[card.name] = card
+    if unknown := [name for name in models if name not in known]:
+        raise CardError(f"no model is called {', '.join(unknown)}; known: {', '.join(known) or 'none'}")
+    if models:
+        return [known[name] for name in dict.fromkeys(models)]
+    return [*always, *(card for card in offered if card.file.data.embedded or card.file.data.beside_card)]
+
+
+def taken(options: Options, harness: Harness) -> list[Card]:
+    """
+    Give the cards of a run as its options ask for them: other weights, fewer images, a profile in place of claims.
+
+    What has no card is a draft, and measured alone.
+    """
+    if options.draft is not None:
+        chosen = [options.draft.card()]
+    else:
+        chosen = select(options.handed, options.named, options.models)
+        chosen = with_weights(chosen, options.weights, options.folder)
+    if options.images is not None:
+        chosen = [limit_test_images(card, options.images) for card in chosen]
+        known = half_width(options.images, 0.5)
+        harness.notice(f"tested on {options.images} images: a rate is known to ± {known:.3f} at worst (95 %)")
+    if options.draft is not None or options.profile is not None:
+        from robustness.plugin.measured import measured
+
+        profile = options.profile or "default"
+        chosen = [measured(card, profile, harness.images(card).shape) for card in chosen]
+    return chosen
+
+
+def with_weights(chosen: Sequence[Card], given: Sequence[str], folder: Path) -> list[Card]:
+    """
+    Give the cards with other weights than their own: ``NAME=FILE`` each, or ``FILE`` where one card is chosen.
+
+    Files start from ``folder``. CardError where a file is not there, no chosen card is called NAME, or FILE alone could
+    be meant for several.
+    """
+    found, taken = {card.name: card for card in chosen}, set()
+    for each in given:
+        name, file = _named(each, list(found), folder)
+        path = folder / paths.expanded(file)
+        cards.refuse_no_file(path, file, f"`weights` of {name}")
+        if name in taken:
+            raise CardError(f"`weights` of {name} are named twice, the second time as {file!r}; judge one at a time")
+        taken.add(name)
+        # Without its recipe: what is judged is this file, which no recipe of the card has to have made.
+        model = found[name].file.model.model_copy(update={"weights": str(path.resolve())})
+        table = found[name].file.model_copy(update={"model": model, "recipe": None})
+        found[name] = replace(found[name], file=table, candidate=path)
+    return list(found.values())
+
+
+def _named(given: str, names: Sequence[str], folder: Path) -> tuple[str, str]:
+    """Tell NAME=FILE from FILE: names and files may both hold "="."""
+    named = max((name for name in names if given.startswith(f"{name}=")), key=len, default=None)
+    if named is not None:
+        return named, given.removeprefix(f"{named}=")
+    listed = ", ".join(names) or "none"
+    if "=" in given and not (folder / given).is_file():
+        raise CardError(f"`weights`: no selected model is called {given.partition('=')[0]!r}; selected: {listed}")
+    if len(names) != 1:
+        raise CardError(f"`weights` must be NAME=FILE unless one model is selected ({listed}), got {given!r}")
+    return names[0], given
+
+
+def limit_test_images(card: Card, count: int | None) -> Card:
+    """Return a card that is tested on so many of its test images, of every class alike (None: on all of them)."""
+    data = card.file.data.model_copy(update={"tested": count})
+    return replace(card, file=card.file.model_copy(update={"data": data}))

@@ -1,0 +1,106 @@
+"""Which part of a run's models one of several machines takes: planned alike on each, from the cards alone."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from robustness.cards.card import Card
+from robustness.errors import RobustnessError
+from robustness.util.source_files import file_hash
+from robustness.workspace.store import canonical
+
+IMAGES = 10_000
+"""Taken for the test images of a card that does not tell how many: as many as MNIST and CIFAR-10 have."""
+KNOWN = {"digits": 1_797}
+GRADIENT = 3
+"""What a gradient costs, in forward passes."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of the parts that a run is divided into, counted from 1."""
+
+    number: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+def parse(text: str) -> Shard:
+    """
+    Read which shard is meant.
+
+    >>> parse("2/4")
+    Shard(number=2, of=4)
+    """
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip(), re.ASCII)
+    shard = Shard(*map(int, found.groups())) if found else None
+    if shard is None or not 1 <= shard.number <= shard.of:
+        raise RobustnessError(f"`shard` must be I/N with 1 ≤ I ≤ N, as 1/4 for the first of four, got {text!r}")
+    return shard
+
+
+def cost(card: Card) -> int:
+    """
+    Estimate the forward passes of all sweeps of a card, from what it says: machines that differ must plan alike.
+
+    How long a pass takes is not known; `passes.per_image` counts exactly, and needs torch and the model.
+    """
+    passes = 1
+    for name, table in card.file.sweeps.items():
+        strengths = card.file.strengths_of(name)
+        passes += len(strengths) + GRADIENT * table.perturbation.gradients(strengths)
+    return passes * (card.file.data.tested or KNOWN.get(card.file.data.name, IMAGES))
+
+
+def divide(costs: Mapping[str, int], of: int) -> dict[str, int]:
+    """
+    Give each model, by name, the number of its shard: the dearest first, each to the shard that has least so far.
+
+    No shard then has more than 4/3 of what the best division would give the fullest (Graham 1969).
+
+    >>> divide({"small": 1, "large": 5, "middle": 3, "other": 3}, 2)
+    {'large': 1, 'middle': 2, 'other': 2, 'small': 1}
+    """
+    loads, found = [0] * of, {}
+    for name in sorted(costs, key=lambda name: (-costs[name], name)):
+        least = loads.index(min(loads))
+        loads[least] += costs[name]
+        found[name] = least + 1
+    return found
+
+
+def plan(chosen: Sequence[Card], shard: Shard, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Describe how a run is divided, as every shard's report tells it; `merge` refuses shards whose plans differ.
+
+    A model is never divided: its gate reads all its evidence, and its weights and clean pass are made once.
+    ``asked`` is what else all shards must have in common. RobustnessError where there are more shards than models.
+    """
+    if shard.of > len(chosen):
+        raise RobustnessError(
+            f"`shard` {shard}: a run of {len(chosen)} model(s) has at most so many shards, because a model is never "
+            f"divided (its gate reads all its evidence); take {shard.number if shard.number <= len(chosen) else 1}"
+            f"/{max(1, len(chosen))}, and workers (-n) for what is left"
+        )
+    costs = {card.name: cost(card) for card in chosen}
+    taken = divide(costs, shard.of)
+    models = [
+        {"name": card.name, "card": _content(card), "cost": costs[card.name], "shard": taken[card.name]}
+        for card in chosen
+    ]
+    common = {"of": shard.of, "asked": dict(asked), "models": models}
+    return {"number": shard.number, **common, "plan": hashlib.sha256(canonical(common)).hexdigest()}
+
+
+def _content(card: Card) -> str:
+    """Hash what a card holds, and other weights that it is judged with, whatever their files are called."""
+    table = card.file.model_dump(mode="json")
+    if card.candidate is not None:
+        table["model"]["weights"] = file_hash(card.candidate)
+    return hashlib.sha256(canonical(table)).hexdigest()

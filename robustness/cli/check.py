@@ -1,0 +1,245 @@
+"""Looking a model over in seconds: what it gives, whether it can be believed, how fast it is, and what to mend."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from robustness import claims
+from robustness.cards.doubts import DOUBTS
+from robustness.classifiers.modules import state_hash, undisturbed
+from robustness.classifiers.time_limit import watched
+from robustness.data import splits
+from robustness.doubts import data, knowledge
+from robustness.doubts.look import look
+from robustness.doubts.trial import Answers, NotLookedFor, Trial
+from robustness.errors import ModelError
+from robustness.metrics.evidence import OK
+from robustness.metrics.intervals import images_for
+from robustness.metrics.registry import Measurement
+from robustness.perturbations import Clean
+from robustness.sweep.batch import outputs_repair, refuse_other_type
+from robustness.sweep.runner import sweep
+from robustness.thresholds.derive import limit
+
+if TYPE_CHECKING:
+    from robustness.cards import Card
+    from robustness.data.images import Images
+    from robustness.workspace.workspace import Harness
+
+FEW, LEAST, SOME, AT_ONCE = 32, 8, 500, 100
+"""Images: whose behaviour is looked at, and of a slow model; whose accuracy is measured; tried in other ranges."""
+
+SECONDS, PASSES = 10.0, 40
+"""What looking at behaviour, and measuring accuracy, may take each; the passes of an image that behaviour takes."""
+
+NEEDED = ("outputs", "forward pass")
+"""What the rest cannot be looked at without."""
+
+KNOWLEDGE = ("no better than chance", "wrong input range", "permuted classes")
+"""Doubts that are looked for on the images whose accuracy is measured, and not on a few alone."""
+DIM, COPIES = "dim images", "tested on training images"
+"""Doubts that the images give."""
+
+
+class Row(NamedTuple):
+    """One thing that was looked at: whether it is fine (None: it could not be looked at), what was seen, a repair."""
+
+    name: str
+    fine: bool | None
+    seen: str
+    repair: str = ""
+
+
+def checked(harness: Harness, card: Card, margin: float = 0.02, count: int | None = None) -> tuple[Iterator[str], bool]:
+    """
+    Look a card's model over; give lines to show, and whether nothing is to mend.
+
+    ``margin`` is half the width of the accuracy's interval for which a number of images is named, ``count`` the images
+    that accuracy is measured on. RobustnessError where model or data cannot be loaded.
+    """
+    images, loaded = harness.images(card), harness.classifier(card)
+    rows, module = [Row("as it was found", True, note) for note in loaded.notes], loaded.module
+    pace = watched(lambda: _pace(harness, module, _few(images, LEAST)))
+    few = _few(images, max(LEAST, min(FEW, int(SECONDS / pace / PASSES))))
+    for each in (_behaviour, _doubts):
+        try:
+            rows += each(harness, card, module, few)
+        except Exception as error:  # the model's own code
+            rows.append(_raised(error, images))
+        if any(row.name in NEEDED and not row.fine for row in rows):
+            return _told(card, images, rows), False
+    some = _few(images, count or max(LEAST, min(SOME, int(SECONDS / pace))))
+    rows += _copies(harness, card, images)
+    rows += _accuracy(harness, card, module, some, len(images), margin, _are_dim(rows))
+    return _told(card, images, rows), all(row.fine is not False for row in rows)
+
+
+def _raised(error: Exception, images: Images) -> Row:
+    """Say what a forward pass raised; our own errors say what to do themselves."""
+    shape = "(N, {}, {}, {})".format(*images.shape)
+    repair = (
+        f"it is given images of shape {shape}, float32 in [0, 1]; what it takes otherwise is said in a card's [model]: "
+        "channels, layout, preprocessing"
+    )
+    if isinstance(error, ModelError):
+        return Row("forward pass", False, str(error))
+    return Row("forward pass", False, f"raised {type(error).__name__}: {error}", repair)
+
+
+def _few(images: Images, count: int) -> Images:
+    """Take some images, of every class alike; spread over all where there are more classes than that."""
+    if count >= len(images):
+        return images
+    if len(set(images.labels.tolist())) <= count:
+        return images.select(splits.some(images.labels, count), images.name)
+    return images.select(np.linspace(0, len(images) - 1, count).round().astype(np.int64), images.name)
+
+
+def _pace(harness: Harness, module: nn.Module, images: Images) -> float:
+    """Give the seconds that a model takes for an image; 0.001 where it raises, which is looked into later on."""
+    with undisturbed(module, harness.device) as lent, torch.no_grad():
+        inputs = torch.from_numpy(images.batch(0, len(images))).to(harness.device)
+        try:
+            lent(inputs.clone())  # the first pass is slower
+            began = time.perf_counter()
+            lent(inputs.clone()).cpu()
+        except Exception:  # the model's own code
+            return 0.001
+    return max(1e-6, (time.perf_counter() - began) / len(images))
+
+
+def _behaviour(harness: Harness, card: Card, module: nn.Module, images: Images) -> list[Row]:
+    """Pass images through once: outputs, modes and buffers afterwards."""
+    due = (len(images), card.file.model.decision.outputs(len(images.classes)))
+    with undisturbed(module, harness.device) as lent, torch.no_grad():
+        inputs = torch.from_numpy(images.batch(0, len(images))).to(harness.device)
+        before = state_hash(lent)
+        try:
+            logits = lent(inputs.clone())
+        except RuntimeError as error:
+            refuse_other_type(lent, inputs, error)
+            raise
+        modes, state = [type(m).__name__ for m in lent.modules() if m.training], state_hash(lent)
+        if not isinstance(logits, Tensor):
+            raise ModelError(f"the model must give a tensor of logits, got {type(logits).__name__}")
+        finite = bool(logits.isfinite().all())
+    dim = data.of_range(inputs.cpu().numpy())[DIM]
+    return [
+        Row("images", not dim["doubted"], f"{images.shape}, {dim['seen']}", DOUBTS[DIM].repair),
+        Row(
+            "outputs", tuple(logits.shape) == due and finite,
+            f"shape {tuple(logits.shape)}, {due} for {len(images.classes)} classes ({card.file.model.decision.kind}); "
+            f"values from {float(logits.min()):.3g} to {float(logits.max()):.3g}",
+            "give one logit an image and class, all of them numbers"
+            + ("" if tuple(logits.shape) == due else f": {outputs_repair(logits, due[1], images)}"),
+        ),
+        Row(
+            "mode", not modes, f"in training mode after a pass: {', '.join(modes[:5]) or 'nothing'}",
+            "its forward must not call train()",
+        ),
+        Row(
+            "buffers", before == state, "changed by a pass" if before != state else "as they were after a pass",
+            "its forward must not count or average in evaluation mode",
+        ),
+    ]  # fmt: skip
+
+
+def _doubts(harness: Harness, card: Card, module: nn.Module, images: Images) -> list[Row]:
+    """Look for the doubts that a few passes of a few images show."""
+    answers = look(
+        module, images, decision=card.file.model.decision, seed=harness.seed, device=harness.device, attacked=False
+    )
+    return [row for row in _rows(answers) if row.name not in (*KNOWLEDGE, DIM)]
+
+
+def _rows(answers: Answers) -> list[Row]:
+    """Return a line for each doubt, as the suites see it."""
+    return [
+        Row(
+            name,
+            False if said.get("broken") else None if said["doubted"] is None else not said["doubted"],
+            said["seen"],
+            DOUBTS[name].repair if said["doubted"] else "",
+        )
+        for name, said in answers.items()
+    ]
+
+
+def _copies(harness: Harness, card: Card, images: Images) -> Iterator[Row]:
+    """Say how many of the images were trained on, as far as the data have a training part."""
+    try:
+        (said,) = data.of_copies(images, lambda: data.training_part(harness, card)).values()
+    except NotLookedFor:
+        return
+    yield Row(COPIES, not said["doubted"], said["seen"], DOUBTS[COPIES].repair)
+
+
+def _are_dim(rows: list[Row]) -> bool:
+    return any(row.name == "images" and not row.fine for row in rows)
+
+
+def _accuracy(
+    harness: Harness, card: Card, module: nn.Module, images: Images, there: int, margin: float, dim: bool
+) -> Iterator[Row]:
+    """Measure accuracy and speed on the images as they are; where it is no better than guessing, try other ranges."""
+    decision = card.file.model.decision
+    evidence = sweep(module, images, Clean(), [0.0], seed=harness.seed, device=harness.device, decision=decision)
+    if evidence.status[0] != OK:
+        yield Row("clean accuracy", False, evidence.status[0], "see what its forward gives for these images")
+        return
+    measured = claims.measure(evidence, "0", "accuracy")
+    due = limit("accuracy", images.labels, images.classes)
+    yield Row(
+        "clean accuracy",
+        measured.value > due,
+        claims.describe(measured) + f"; knowing nothing gives up to {due:.3f}",
+        "mend the images first: of these nothing is known"
+        if dim
+        else "see the doubts below, the weights and the normalisation",
+    )
+    if not dim:  # advice for the model would make up for the images
+        yield from _knowledge(harness, card, module, images, evidence.predictions[0].astype(np.int64))
+    few = "; --images N measures the accuracy on more of them" if len(images) < min(SOME, there) else ""
+    yield Row("speed", True, f"{evidence.provenance['images_per_second']:,.0f} images a second, forward{few}")
+    wanted = images_for(margin, measured.value)
+    yield Row(
+        "how many images", True if wanted <= there else None,
+        f"accuracy to ± {margin:g} (95 %) takes {wanted:,}, and there are {there:,}",
+        f"with these it is known to ± {_known(measured):.3f}; test on more, or claim with a wider margin",
+    )  # fmt: skip
+
+
+def _knowledge(
+    harness: Harness, card: Card, module: nn.Module, images: Images, predictions: NDArray[np.int64]
+) -> list[Row]:
+    """Look for the doubts about what a model knows, on all images whose accuracy was measured."""
+    answers = knowledge.of_classes(images.labels, predictions, images.classes, harness.seed)
+    some = _few(images, AT_ONCE)
+    with undisturbed(module, harness.device) as lent:
+        inputs = torch.from_numpy(some.batch(0, len(some))).to(harness.device)
+        labels = torch.from_numpy(some.labels.copy()).to(harness.device)
+        answers |= knowledge.of_ranges(Trial(lent, inputs, labels, card.file.model.decision, 0.0, harness.seed))
+    return _rows(answers)
+
+
+def _known(measured: Measurement) -> float:
+    low, high = measured.interval
+    return (high - low) / 2
+
+
+def _told(card: Card, images: Images, rows: list[Row]) -> Iterator[str]:
+    mark = {True: "ok  ", False: "MEND", None: "—   "}
+    yield f"{card.name} on {images.name}, {len(images):,} images, {len(images.classes)} classes"
+    for row in rows:
+        yield f"  {mark[row.fine]}  {row.name}: {row.seen}"
+        if row.fine is not True and row.repair:
+            yield f"        {row.repair}"
+    wrong = sum(row.fine is False for row in rows)
+    yield f"  {wrong or 'nothing'} to mend"

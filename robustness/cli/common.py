@@ -1,0 +1,104 @@
+"""What the options that all commands have mean, and how commands speak."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from robustness.errors import CardError, ModelError, RobustnessError, printable
+
+if TYPE_CHECKING:
+    from robustness.cards import Card
+    from robustness.workspace.store import Store
+    from robustness.workspace.workspace import Harness
+
+RED, ERROR = 1, 2
+"""Exit codes: something is red or errored; what one sentence tells."""
+MODELS = Path("models")
+"""The folder of cards, below the current one, that is taken where none is named."""
+
+
+def printed(lines: Iterable[str], *, commands: bool = False) -> int:
+    """Print lines as they come, and say that all is well; ``commands`` where a CI is to act on them."""
+    for line in lines:
+        print(line if commands else printable(line), flush=True)
+    return 0
+
+
+def each(options: Namespace, harness: Harness, one: Callable[[Card], int]) -> int:
+    """Do one thing for every selected card; what goes wrong with one is told and does not stop the others."""
+    code = 0
+    for card in chosen(options):
+        try:
+            code = max(code, one(card))
+        except RobustnessError as error:
+            say(str(error))
+            code = ERROR
+        noted(harness)
+    return code
+
+
+def chosen(options: Namespace) -> list[Card]:
+    """Give the cards that are named, or all; CardError where there is none."""
+    from robustness.cards import selection
+
+    folders = card_folders(options)
+    named = options.card is not None or folders != [MODELS.resolve()]
+    found = selection.select([] if named else folders, folders if named else [], options.models)
+    if not found:
+        raise CardError("no card is selected: name models of the cards in models/, or give cards with --card FILE")
+    return found
+
+
+def noted(harness: Harness) -> None:
+    """Say what a harness has noticed."""
+    while harness.notices:
+        say(f"note: {harness.notices.pop(0)}")
+
+
+def card_folders(options: Namespace) -> list[Path]:
+    """Give the cards that are named, else those of the project's pyproject.toml, else the folder of cards."""
+    from robustness.util import project
+
+    if options.card:
+        return [Path(path).resolve() for path in options.card]
+    root = project.root_of(Path.cwd())
+    if root is not None and (found := project.cards(root)):
+        return [path.resolve() for path in found]
+    return [MODELS.resolve()] if MODELS.is_dir() else []
+
+
+def harness_of(options: Namespace) -> Harness:
+    """Give a harness for the device, the data and the store that are named."""
+    from robustness.classifiers import precision
+    from robustness.util import hardware
+    from robustness.util.progress import bar
+    from robustness.workspace.workspace import Harness, data_root
+
+    device = hardware.worker_device(options.device, 0)
+    if getattr(options, "engine", None) is not None and not hardware.gpus():
+        device = "cpu"  # whether there is a GPU where the engine works, it says itself
+    if device.startswith("cuda") and not hardware.gpus():
+        raise ModelError(f"--device {options.device}: there is no GPU on this machine; leave it out, or take cpu")
+    dtype = getattr(options, "dtype", "float32")
+    precision.check(dtype, device if getattr(options, "engine", None) is None else None)
+    return Harness(store_of(options), data_root(options.data), device, options.seed, progress=bar, dtype=dtype)
+
+
+def store_of(options: Namespace) -> Store:
+    """Give the store that is named."""
+    from robustness.workspace.store import Store
+    from robustness.workspace.workspace import homeless, store_root
+
+    root = store_root(options.store)
+    if said := homeless(root):
+        say(said)
+    return Store(root, say=say)
+
+
+def say(message: str) -> None:
+    """Say something beside what the command prints."""
+    print(printable(f"robustness: {message}"), file=sys.stderr, flush=True)

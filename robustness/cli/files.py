@@ -1,0 +1,80 @@
+"""What the commands do with the store and with data."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from robustness.cli import common
+from robustness.errors import RobustnessError
+
+
+def mnist(options: Namespace) -> int:
+    """Bring MNIST to the data root."""
+    from robustness.data import mnist
+    from robustness.workspace.workspace import data_root
+
+    mnist.download(options.root or data_root(options.data), print)
+    return 0
+
+
+def crops(options: Namespace) -> int:
+    """Write crops as an array file."""
+    from robustness.data import crops
+
+    crops.write(options.source, options.target, options.size, options.subjects, print)
+    return 0
+
+
+def listed(options: Namespace) -> int:
+    """List the evidence of the store."""
+    from robustness.cards import selection
+    from robustness.cli import listing
+
+    projects = listing.projects(selection.card_files(common.card_folders(options)))
+    return common.printed(listing.listed(common.store_of(options), projects, Path.cwd()))
+
+
+def show(options: Namespace) -> int:
+    """Show everything about one entry."""
+    from robustness.cli import inventory, listing
+
+    return common.printed(listing.described(inventory.find(common.store_of(options), options.key)))
+
+
+def prune(options: Namespace) -> int:
+    """Remove evidence, and what killed processes left."""
+    from robustness.cli import inventory, listing
+    from robustness.workspace.workspace import data_root
+
+    if not (options.broken or options.all or options.older_than is not None):
+        raise RobustnessError("evidence prune must be told what to remove: --broken, --older-than DAYS or --all")
+    store = common.store_of(options)
+    chosen = inventory.to_prune(store, broken=options.broken, older_than=options.older_than, every=options.all)
+    litter = inventory.litter(store, data_root(options.data)) if options.broken or options.all else []
+    return common.printed(listing.pruned(store, chosen, litter, only_say=options.dry_run))
+
+
+def export(options: Namespace) -> int:
+    """Write what a store holds as one file."""
+    from robustness.workspace import archive
+
+    store = common.store_of(options)
+    told = archive.export(store, options.file, options.model or ())
+    for said in told.left:
+        common.say(f"left out: {said}")
+    return common.printed([f"exported {told} from {store.root}, to {options.file} ({_size(options.file)})"])
+
+
+def bring(options: Namespace) -> int:
+    """Put what such a file holds into the store."""
+    from robustness.workspace import archive
+
+    told = archive.bring(common.store_of(options), options.file)
+    for said in told.left:
+        common.say(said)
+    return common.printed([f"imported {told} into {common.store_of(options).root}; {told.there} were there already"])
+
+
+def _size(path: Path) -> str:
+    return f"{path.stat().st_size:,} bytes"

@@ -1,0 +1,134 @@
+"""Evidence as lines of text: a list of the store, everything about one entry, what a sweep came to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from robustness import cards, claims
+from robustness.cli.inventory import SHORT, Entry, Litter, entries
+from robustness.errors import CardError, StoreError
+from robustness.metrics.evidence import OK, Evidence
+from robustness.workspace.store import Store
+
+
+def listed(store: Store, projects: Mapping[str, Path], default: Path) -> Iterator[str]:
+    """
+    Give one line for each entry of a store; its last column says whether it is believed now, or why not.
+
+    ``projects`` maps models' names to the folders that their source files are relative to.
+    """
+    from tabulate import tabulate
+
+    rows = [_row(store, entry, projects, default) for entry in entries(store)]
+    if rows:
+        yield tabulate(rows, headers="keys", disable_numparse=True)
+        yield ""
+    yield f"{len(rows)} entries in {store.root}" + ("; `robustness evidence show KEY` tells all of one" if rows else "")
+
+
+def projects(files: Sequence[Path]) -> dict[str, Path]:
+    """Give the project of every card that can be read; what the store holds is listed without the others too."""
+    found = {}
+    for file in files:
+        with suppress(CardError):
+            card = cards.load(file)
+            found[card.name] = card.project
+    return found
+
+
+def _row(store: Store, entry: Entry, projects: Mapping[str, Path], default: Path) -> dict[str, Any]:
+    row: dict[str, Any] = {"key": entry.key[:SHORT]}
+    try:
+        evidence = entry.read()
+    except StoreError as error:
+        return row | {"size": _size(entry), "believed": f"no: {error}"}
+    said = evidence.provenance
+    model, _, sweep = str(said.get("label", "")).partition(":")
+    reason = store.evidence(entry.key, projects.get(model, default))[1]
+    return row | {
+        "model": model,
+        "sweep": sweep,
+        "strengths": few(evidence.strengths),
+        "n": len(evidence),
+        "device": evidence.machine,
+        "seed": said.get("seed", ""),
+        "made": str(said.get("started", ""))[:16].replace("T", " "),
+        "size": _size(entry),
+        "believed": f"no: {reason}" if reason else "yes",
+    }
+
+
+def described(entry: Entry) -> Iterator[str]:
+    """Give everything about one entry, line by line; StoreError where it cannot be read."""
+    try:
+        evidence = entry.read()
+    except StoreError as error:
+        raise StoreError(f"{entry.path}: {error}") from error
+    yield f"key: {entry.key}"
+    yield f"file: {entry.path} ({_size(entry)})"
+    yield f"digest: {evidence.digest}"
+    yield f"classes: {', '.join(evidence.classes)}"
+    for strength, status in zip(evidence.strengths, evidence.status, strict=True):
+        measured = claims.describe(claims.measure(evidence, strength, "accuracy")) if status == OK else ""
+        yield f"at {strength}: {status}" + (f", accuracy {measured}" if measured else "")
+    yield from _nested({key: value for key, value in evidence.provenance.items() if key != "key"})
+
+
+def _nested(about: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    for key, value in about.items():
+        if isinstance(value, Mapping) and value:
+            yield f"{indent}{key}:"
+            yield from _nested(value, f"{indent}  ")
+        else:
+            yield f"{indent}{key}: {'none' if value in (None, '', [], {}) else value}"
+
+
+def swept(label: str, evidence: Evidence, run: str) -> Iterator[str]:
+    """Say what a sweep came to, on one line and one more for each cell that errored; ``run`` tells made from found."""
+    said = evidence.provenance
+    errored = errors(evidence)
+    yield (
+        f"{label}  key {said['key'][:SHORT]}  n {len(evidence)}  strengths {few(evidence.strengths)}  "
+        f"{'made' if said['run'] == run else 'found, made'} in {said['seconds']:.1f} s "
+        f"({said['images_per_second']:,.0f} images/s)  {len(errored) or 'none'} errored"
+    )
+    yield from (f"  at {strength}: {status}" for strength, status in errored.items())
+
+
+def pruned(
+    store: Store, chosen: Sequence[Entry], litter: Sequence[Litter] = (), *, only_say: bool = False
+) -> Iterator[str]:
+    """Remove entries and what killed processes left, or only say so; a line each, and what that came to."""
+    for entry in chosen:
+        if not only_say:
+            entry.remove()
+        yield f"{entry.key}  {entry.size:,} bytes"
+    for left in litter:
+        if not only_say:
+            left.remove()
+        yield f"{left.path}  {left.size:,} bytes, {left.what}"
+    done, size = "would remove" if only_say else "removed", sum(e.size for e in chosen) + sum(e.size for e in litter)
+    beside = f" and {len(litter)} that killed processes left" if litter else ""
+    yield f"{done} {len(chosen)} entries{beside}, {size:,} bytes, from {store.root}"
+
+
+def errors(evidence: Evidence) -> dict[str, str]:
+    """Give the strengths that have no numbers, and why."""
+    return {s: status for s, status in zip(evidence.strengths, evidence.status, strict=True) if status != OK}
+
+
+def few(names: Sequence[str]) -> str:
+    """
+    Name a few strengths, or the ends of many.
+
+    >>> few(["0.1", "0.2", "0.3", "0.4"]), few(["0"])
+    ('0.1 … 0.4 (4)', '0')
+    """
+    return ", ".join(names) if len(names) < 4 else f"{names[0]} … {names[-1]} ({len(names)})"
+
+
+def _size(entry: Entry) -> str:
+    return f"{entry.size / 1000:.1f} kB"

@@ -1,0 +1,87 @@
+"""The command `robustness`: fill the store ahead of the suites, train, renew, get data, look at evidence."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+
+from robustness.cli import common, files, models, results
+from robustness.errors import RobustnessError
+from robustness.util import output
+
+# Each command imports what it needs: help does not wait for NumPy, nor a list of evidence for torch.
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 if all is well, 1 if something is red or errored, 2 for what one sentence tells."""
+    return output.run(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    from robustness.cli.parser import parser
+    from robustness.cli.run import split
+
+    words, behind = split(sys.argv[1:] if arguments is None else arguments)
+    options = parser().parse_args(words)
+    options.pytest = behind
+    if arguments is not None or options.command == "run":  # which becomes pytest, and that has its run supervised
+        return _done(options)
+    from robustness.plugin import supervisor
+
+    tell = supervisor.supervised()
+    code = output.run(lambda: _done(options))  # its end is told when all of it is written
+    tell(str(code))
+    return code
+
+
+def _done(options: Namespace) -> int:
+    try:
+        return COMMANDS[options.command](options)
+    except RobustnessError as error:
+        common.say(str(error))
+        return common.ERROR
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        named = "" if error.filename is None else f"{error.filename}: "
+        common.say(f"{named}{error.strerror or error}")
+        return common.ERROR
+    except KeyboardInterrupt:
+        kept = common.store_of(options).root
+        common.say(f"interrupted; what was finished is kept in {kept}, and the same command goes on from there")
+        return INTERRUPTED
+
+
+COMMANDS: dict[str, Callable[[Namespace], int]] = {
+    "run": models.run,
+    "sweep": models.sweep,
+    "plan": models.plan,
+    "train": models.train,
+    "renew": models.renew,
+    "transfer": models.transfer,
+    "report": results.report,
+    "merge": results.merge,
+    "annotate": results.annotate,
+    "check-cards": results.check_cards,
+    "replay": models.replay,
+    "init": models.init,
+    "check": models.check,
+    "profiles": models.profiles,
+    "data mnist": files.mnist,
+    "data crops": files.crops,
+    "baseline accept": results.accept,
+    "compare": results.compare,
+    "mutate": results.mutate,
+    "evidence list": files.listed,
+    "evidence show": files.show,
+    "evidence prune": files.prune,
+    "evidence export": files.export,
+    "evidence import": files.bring,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,196 @@
+"""What the commands do that go over the selected models: sweep, plan, train, renew, measure, look over."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from robustness.cli import common
+from robustness.errors import RobustnessError
+
+if TYPE_CHECKING:
+    from robustness.cards import Card
+
+
+def run(options: Namespace) -> int:
+    """Run the suites; what ends the process is pytest."""
+    from robustness.cli import run
+
+    run.start(options)
+
+
+def sweep(options: Namespace) -> int:
+    """Fill the store with the evidence of all sweeps."""
+    from robustness.cli import listing
+
+    harness = common.harness_of(options)
+    if options.engine is not None:
+        from robustness import engines
+
+        wanted = [(card, sweep) for card in common.chosen(options) for sweep in ("clean", *card.file.sweeps)]
+        engines.fill(harness, engines.parse(options.engine), wanted, options.device)
+
+    def one(card: Card) -> int:
+        errored = 0
+        for sweep in ("clean", *card.file.sweeps):
+            evidence = harness.evidence(card, sweep)
+            errored += len(listing.errors(evidence))
+            common.printed(listing.swept(f"{card.name}:{sweep}", evidence, harness.store.run))
+        return common.RED if errored else 0
+
+    code = common.each(options, harness, one)
+    same = f" --robustness-store {options.store}" if options.store else ""
+    print(f"evidence is kept in {harness.store.root}; next: pytest suites/{same}, which holds it to the claims")
+    return code
+
+
+def plan(options: Namespace) -> int:
+    """Say what sweeps will cost."""
+    from robustness import engines
+    from robustness.cli.plan import planned
+
+    engine = engines.parse(options.engine or "plain")
+    if options.workers is not None:
+        engine = replace(engine, workers=options.workers)
+    harness = common.harness_of(options)
+    lines, wrong = planned(harness, common.chosen(options), engine)
+    common.printed(lines)
+    common.noted(harness)
+    for message in wrong:
+        common.say(message)
+    return common.ERROR if wrong else 0
+
+
+def train(options: Namespace) -> int:
+    """Train models by their recipes into the store."""
+    from robustness import engines
+    from robustness.cards import edit
+    from robustness.util.progress import bar
+    from robustness.workspace.training import train_many
+
+    harness, engine = common.harness_of(options), engines.parse(options.engine or "plain")
+    if options.output and (len(options.seeds or "1") > 1 or len(common.chosen(options)) > 1):
+        raise RobustnessError(f"--output {options.output} must be of one model and one seed; leave it out for several")
+
+    def one(card: Card) -> int:
+        every = [card.reseeded(seed) for seed in options.seeds or ()] if card.file.recipe else []
+        root, what = harness.store.root, f"training {card.name}"
+        paths = train_many(
+            every or [card], root, harness.data_root, options.workers, say=common.say, progress=bar, what=what,
+            device=options.device if options.engine else harness.device, engine=engine,
+        )  # fmt: skip
+        for path, seed in zip(paths, options.seeds or ["its own"], strict=True):
+            print(f"{card.name} (seed {seed}): {path}")
+        if options.output:
+            edit.replace(options.output, paths[0].read_bytes())
+            print(f"written: {options.output}")
+        elif card.weights is not None:
+            print(f"{card.name} is tested with {card.weights}, which is as it was: `robustness renew` writes it")
+        return 0
+
+    return common.each(options, harness, one)
+
+
+def renew(options: Namespace) -> int:
+    """Make weights and thresholds anew where they no longer fit the recipe."""
+    from robustness.thresholds.renew import Renewal
+
+    harness = common.harness_of(options)
+
+    def one(card: Card) -> int:
+        renewed = Renewal(harness, card, options.seeds, options.fresh, options.workers, options.force).run()
+        for sentence in renewed.done or ["nothing to do: weights and thresholds fit the recipe (--force renews them)"]:
+            print(f"{card.name}: {sentence}")
+        for verdict in renewed.broken:
+            print(f"  {verdict.message}")
+        if renewed.broken:
+            print(
+                f"{card.name}: its own weights break {len(renewed.broken)} of {len(renewed.verdicts)} claims, so the "
+                "suites will be red: take another seed in its [recipe], or find out why this training is not healthy"
+            )
+        elif renewed.verdicts:
+            print(f"{card.name}: its own weights keep all {len(renewed.verdicts)} claims; next: pytest suites/")
+        return common.RED if renewed.broken else 0
+
+    return common.each(options, harness, one)
+
+
+def transfer(options: Namespace) -> int:
+    """Attack each model with examples made on each other."""
+    from robustness.reporting import transfer_matrix as transfer
+
+    harness = common.harness_of(options)
+    crossed = transfer.matrix(harness, common.chosen(options), options.sweep)
+    common.printed(transfer.described(crossed, options.sweep))
+    common.noted(harness)
+    return common.RED if transfer.errored(crossed) else 0
+
+
+def replay(options: Namespace) -> int:
+    """Show one image before and after a perturbation that a search has printed."""
+    from robustness.search import descriptions, search
+
+    harness = common.harness_of(options)
+
+    def one(card: Card) -> int:
+        images, table = harness.images(card), card.file.search
+        budget = table.budget if table else None
+        if not options.row < len(images):
+            raise RobustnessError(f"`row` must be one of the {len(images)} test images, got {options.row}")
+        try:
+            before, after = search.replay(
+                harness.classifier(card).module,
+                images,
+                options.row,
+                options.description,
+                budget,
+                card.file.model.decision,
+            )
+        except ValueError as error:
+            raise RobustnessError(f"`description` must be one that a search printed: {error}") from error
+        names = images.classes
+        label = names[images.labels[options.row]]
+        print(
+            f"{card.name}: image {options.row} of {images.name} ({label}) is {names[before]}, and {names[after]} under "
+            f"{descriptions.read(options.description)}"
+        )
+        return 0
+
+    return common.each(options, harness, one)
+
+
+def init(options: Namespace) -> int:
+    """Write a card."""
+    from robustness.cli import start
+
+    return common.printed(start.initialised(options, common.harness_of(options)))
+
+
+def check(options: Namespace) -> int:
+    """Look models over, and say what to mend."""
+    from robustness.cli import check as checking
+    from robustness.cli import start
+
+    harness, code = common.harness_of(options), 0
+    if options.factory or options.dataset:
+        chosen = [start.draft(options).card()]
+    else:
+        files = [name for name in options.models if name.endswith(".toml")]
+        options.card = (options.card or []) + files or None
+        options.models = [name for name in options.models if name not in files]
+        chosen = common.chosen(options)
+    for card in chosen:
+        lines, fine = checking.checked(harness, card, options.margin, options.images)
+        common.printed(lines)
+        code = max(code, 0 if fine else common.RED)
+        common.noted(harness)
+    return code
+
+
+def profiles(options: Namespace) -> int:
+    """List the profiles of sweeps."""
+    from robustness.cli import start
+
+    return common.printed(start.listed(options.shape, Path.cwd()))

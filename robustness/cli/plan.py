@@ -1,0 +1,125 @@
+"""Saying what the sweeps of some cards will cost before they are made: passes, evidence, memory, network, time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+from robustness.cards import Card
+from robustness.engines import Engine
+from robustness.errors import RobustnessError
+from robustness.planning.costs import Cost, Plan, total
+from robustness.planning.planner import Planner
+from robustness.util import hardware
+from robustness.workspace.workspace import Harness
+
+
+def planned(harness: Harness, cards: Sequence[Card], engine: Engine) -> tuple[list[str], list[str]]:
+    """Give the lines of a plan, and what kept cards out of it."""
+    started = time.perf_counter()
+    planner, plans, wrong = Planner(harness), list[Plan](), list[str]()
+    for card in cards:
+        try:
+            with harness.progress(f"calibrating {card.name}"):
+                plans.append(planner.plan(card))
+        except RobustnessError as error:
+            wrong.append(str(error))
+    took = time.perf_counter() - started
+    whole = total(plans)
+    count, threads = share(engine, planner.threads)
+    lines = [*table(whole, threads), *_summary(harness, whole, engine.name, count, threads)]
+    lines.append(f"timed here just now, in {took:.1f} s; a machine of another kind takes another time")
+    if wrong:
+        lines.append(f"NOT IN THIS PLAN: {len(wrong)} of {len(cards)} cards, for the reasons below")
+    return lines, wrong
+
+
+def share(engine: Engine, threads: int) -> tuple[int, int]:
+    """
+    Give the workers, and the threads of each: the plain engine's share one machine, Ray's have cores of their own.
+
+    >>> share(Engine(), 8), share(Engine(workers=4), 8), share(Engine("ray"), 8), share(Engine("ray", cores=4), 8)
+    ((1, 8), (4, 2), (8, 1), (2, 4))
+    >>> share(Engine("ray", workers=100), 8)
+    (100, 1)
+    """
+    if engine.name == "ray":
+        return engine.workers or max(1, threads // engine.cores), engine.cores
+    workers = engine.workers or 1
+    return workers, max(1, threads // workers)
+
+
+def table(plan: Plan, threads: int) -> Iterator[str]:
+    """Lay out a line for each sweep, those that are in the store at the end."""
+    from tabulate import tabulate
+
+    rows = [_row(cost, threads) for cost in plan.made]
+    rows += [[label, *[""] * 5, "in the store"] for label in plan.stored]
+    header = ["sweep", "images", "strengths", "forward", "backward", "evidence", "time"]
+    align = ["left", *["right"] * 6]
+    yield from tabulate(rows, header, disable_numparse=True, colalign=align if rows else None).splitlines()
+    yield ""
+
+
+def _row(cost: Cost, threads: int) -> list[str]:
+    passes = [str(cost.forward), str(cost.backward)]
+    return [
+        cost.label, f"{cost.images:,}", str(cost.strengths), *passes, size(cost.evidence), span(cost.seconds(threads))
+    ]  # fmt: skip
+
+
+def _summary(harness: Harness, plan: Plan, engine: str, workers: int, threads: int) -> Iterator[str]:
+    kept = f"; {len(plan.stored)} are in the store and not counted" if plan.stored else ""
+    if not plan.made:
+        yield f"nothing is to be made: all {len(plan.stored)} sweeps are in the store" if plan.stored else "nothing"
+        return
+    yield (
+        f"{len(plan.made)} sweeps to make{kept}: {plan.passes('forward'):,} images forward, "
+        f"{plan.passes('backward'):,} backward, {size(plan.evidence)} of evidence"
+    )
+    on = hardware.device_kind(harness.device)
+    yield (
+        f"time: {span(plan.seconds(engine, workers, threads))} on the {engine} engine, {workers} worker(s) of "
+        f"{threads} thread(s), {on}"
+    )
+    yield f"memory: {size(plan.memory)} a worker, measured with {Planner(harness).threads} batches at work"
+    if engine == "ray":
+        yield (
+            f"network: at most {size(plan.inputs)} of weights and images to each machine, {size(plan.evidence)} back; "
+            "starting Ray and its workers comes on top"
+        )
+    for said in plan.first:
+        yield f"not counted: {said}"
+
+
+def size(count: float) -> str:
+    """
+    Write bytes.
+
+    >>> size(999), size(3_456_000), size(7e12)
+    ('999 B', '3.5 MB', '7.0 TB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.95:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def span(seconds: float) -> str:
+    """
+    Write a length of time.
+
+    >>> span(0.04), span(12.3), span(75), span(7320), span(9e5)
+    ('0.04 s', '12.3 s', '1 min 15 s', '2 h 02 min', '10 d 10 h')
+    """
+    if seconds < 1:
+        return f"{seconds:.2f} s"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"

@@ -1,0 +1,111 @@
+"""What the commands do that judge: reports, baselines, what is caught, cards by themselves."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from robustness.cli import common
+from robustness.errors import RobustnessError
+
+if TYPE_CHECKING:
+    from robustness.cards import Card
+
+
+def report(options: Namespace) -> int:
+    """Write the report of runs that are over."""
+    from robustness.reporting.html import rebuild
+
+    harness = common.harness_of(options)
+    written = rebuild.rebuild(options.runs, options.output, harness, common.card_folders(options))
+    common.noted(harness)
+    return common.printed(f"report: {path}" for path in written)
+
+
+def merge(options: Namespace) -> int:
+    """Make one report of those of all shards."""
+    from robustness.cli import report as merging
+
+    lines, code = merging.merged(options.runs, options.output)
+    common.printed(lines)
+    return code
+
+
+def annotate(options: Namespace) -> int:
+    """Print what is red as annotations of a code host."""
+    from robustness.reporting import annotations
+    from robustness.reporting.html.rebuild import read
+
+    return common.printed((line for path in options.runs for line in annotations.of(read(path))), commands=True)
+
+
+def check_cards(options: Namespace) -> int:
+    """Read cards without running anything."""
+    from robustness.cli import card_files
+
+    problems = [problem for path in options.files for problem in card_files.problems(path)]
+    common.printed(problems)
+    return common.RED if problems else 0
+
+
+def accept(options: Namespace) -> int:
+    """Make runs, or retrainings, the baseline of a model."""
+    from robustness.gate import accept
+    from robustness.thresholds import retrainings
+
+    if bool(options.runs) == bool(options.seeds):
+        raise RobustnessError("baseline accept takes either reports of runs (RUN.json), or --seeds to train from")
+    if options.runs and options.to:
+        store = common.store_of(options)
+        accepted = [accept.of_run(path, options.model, store) for path in options.runs]
+        return common.printed(accept.accept(options.to, options.model, accepted, store))
+    options.models = [options.model]
+    harness, card = common.harness_of(options), common.chosen(options)[0]
+    if not options.to:
+        card.check_written(card.baseline)
+    if options.runs:
+        accepted = [accept.of_run(path, card.name, harness.store) for path in options.runs]
+    else:
+        accept.train(card, options.seeds, harness, options.workers)
+        accepted = [accept.of_seed(retrainings.anew(harness), card, seed) for seed in options.seeds]
+    return common.printed(accept.accept(options.to or card.baseline, card.name, accepted, harness.store, card))
+
+
+def compare(options: Namespace) -> int:
+    """Show two runs side by side."""
+    from robustness.gate import compare
+
+    return common.printed(compare.compared(options.runs[0], options.runs[1], common.store_of(options)))
+
+
+def mutate(options: Namespace) -> int:
+    """Damage models on purpose, and show what their claims and gates catch."""
+    from robustness.cards import edit
+    from robustness.gate.mutation import page, results, run
+    from robustness.gate.mutation.plan import Asked
+
+    for path in options.output or ():
+        page.check(path)
+    kinds = [name for name, _ in options.damage or ()]
+    if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
+        raise RobustnessError(f"--damage {twice[0]} must be given once; name several levels as {twice[0]}=LEVEL,LEVEL")
+    asked = Asked(
+        dict(options.damage) if options.damage else None, options.retrainings, options.all_levels, options.workers
+    )
+    harness, found = common.harness_of(options), []
+
+    def one(card: Card) -> int:
+        found.append(run.mutated(harness, card, asked))
+        common.printed(page.lines(found[-1]))
+        if options.keep:
+            edit.replace(results.place(card), results.text(found[-1]).encode())
+            print(f"kept: {results.place(card)}")
+        return 0
+
+    code = common.each(options, harness, one)
+    for path in options.output or ():
+        if code:
+            raise RobustnessError(f"{path} was not written, for not all that was asked for is there")
+        page.write(path, found)
+        print(f"written: {path}")
+    return code

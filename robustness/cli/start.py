@@ -1,0 +1,153 @@
+"""Commands for a model that is new here: its card written, the profiles listed, the model looked over."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from robustness.cards import profiles
+from robustness.cards.profiles import Shape
+from robustness.errors import CardError
+from robustness.util import project
+
+if TYPE_CHECKING:
+    from robustness.cards.from_options import Draft
+    from robustness.workspace.workspace import Harness
+
+QUESTIONS = {
+    "factory": "what gives the model, module:callable",
+    "weights": "its weights, a file (empty: what hf:, onnx:, torchscript: or torchexport: brings)",
+    "dataset": "the images to test on, a file",
+}
+
+
+def draft(options: Namespace) -> Draft:
+    """Give the model that a command's options describe."""
+    from robustness.cards.from_options import Draft
+    from robustness.workspace.workspace import data_root
+
+    return Draft(
+        Path.cwd(), options.factory, tuple(options.argument or ()), options.weights, options.dataset,
+        name=options.name, data=data_root(options.data),
+    )  # fmt: skip
+
+
+def initialised(options: Namespace, harness: Harness) -> Iterator[str]:
+    """Write a card from options, or from answers on a terminal; nothing is written that would not load."""
+    import tomlkit
+
+    from robustness import cards
+    from robustness.cards.edit import replace
+
+    if sys.stdin is not None and sys.stdin.isatty():
+        for name, question in QUESTIONS.items():
+            if getattr(options, name) is None:
+                setattr(options, name, input(f"{question}: ").strip() or None)
+    made = draft(options)
+    path = Path.cwd() / (options.output or made.path.name)
+    if path.parent != made.folder:
+        raise CardError(f"`output` must name a file of this folder, for the card's paths start there, got {path}")
+    if path.exists() and not options.force:
+        raise CardError(f"{path} is there already; name another file with --output, or --force to write over it")
+    card = made.card()
+    if options.images is not None:
+        from robustness.cards.selection import limit_test_images
+
+        card = limit_test_images(card, options.images)
+    shape = harness.images(card).shape
+    table = made.table() | {"sweeps": profiles.sweeps(options.profile, shape, project.profiles(card.project))}
+    if options.images is not None:
+        table["data"]["tested"] = options.images
+    written = cards.of_table(table, path)  # as it will be found later, from its own project
+    text = tomlkit.dumps(table)
+    if options.claims:
+        text += "\n" + _claims(written, harness)
+    replace(path, text.encode())
+    cards.load(path)
+    yield f"wrote {path.name}: {len(written.file.sweeps)} sweeps of the profile {options.profile}"
+    yield f"next: pytest --pyargs robustness.suites --robustness-card {path.name}"
+    if not options.claims:
+        yield (
+            "it claims nothing yet: that run measures the model and prints what it may claim; the same command with "
+            "--claims --force writes that into the card"
+        )
+
+
+def _claims(card: Any, harness: Harness) -> str:
+    from robustness.doubts import card_doubts
+    from robustness.plugin.measured import suggested
+
+    found = {sweep: harness.evidence(card, sweep) for sweep in ("clean", *card.file.sweeps)}
+    if not (text := suggested(found)):
+        raise CardError(
+            f"{card.name}: no claim is possible: its clean accuracy is no better than guessing; "
+            "`robustness check` says what to mend"
+        )
+    if doubted := card_doubts.standing(harness, card):
+        raise CardError(
+            f"{card.name}: no claims are written while doubts stand against its numbers: {'; '.join(doubted)}; "
+            "docs/doubts.md says what to try, and without --claims the card is written as it is"
+        )
+    return text
+
+
+def listed(shape: Shape, folder: Path) -> Iterator[str]:
+    """List the profiles, built in and a project's own, with the passes that each takes for an image."""
+    from tabulate import tabulate
+
+    own = project.profiles(project.root_of(folder) or folder)
+    rows = []
+    for name in dict.fromkeys([*profiles.PROFILES, *own]):
+        forward = backward = 0
+        for i, (sweep, table) in enumerate(profiles.sweeps(name, shape, own).items()):
+            passes = _passes(name, sweep, table)
+            forward, backward = forward + passes["forward"], backward + passes["backward"]
+            strengths = ", ".join(f"{s:g}" if isinstance(s, int | float) else str(s) for s in table["strengths"])
+            rows.append([name if not i else "", sweep, strengths, passes["forward"], passes["backward"]])
+        rows.append(["", "in all", "", forward, backward])
+    yield tabulate(rows, ["profile", "sweep", "strengths", "forward", "backward"], disable_numparse=True)
+    yield ""
+    yield (
+        f"For images of {shape[0]} x {shape[1]} x {shape[2]} (channels, height, width). Passes for an image; "
+        "the clean pass, which all sweeps share, and the doubts come on top; an attack that stops at what it has "
+        "misled takes fewer."
+    )
+
+
+def _passes(profile: str, sweep: str, table: dict[str, Any]) -> dict[str, int]:
+    """Count the passes of a sweep for an image, on a model that is as small as can be, and never misled."""
+    import numpy as np
+    import torch
+    from pydantic import ValidationError
+    from torch import nn
+
+    from robustness.cards.schema import SweepTable
+    from robustness.cards.validation_messages import sentence
+    from robustness.data import from_arrays
+    from robustness.errors import RobustnessError
+    from robustness.planning import passes
+    from robustness.sweep.runner import sweep as run
+
+    try:
+        given = SweepTable.model_validate(table)
+    except ValidationError as error:
+        said = "; ".join(sentence(dict(e), table, SweepTable) for e in error.errors())
+        raise CardError(f"profile {profile!r}: sweeps.{sweep}: {said}") from error
+    last = nn.Linear(64, 2)
+    model = nn.Sequential(nn.Flatten(), last)
+    with torch.no_grad():  # an attack that stops at what it has misled is counted with all its steps
+        last.weight.mul_(0.01)
+        last.bias.copy_(torch.tensor([1.0, 0.0]))
+    images = from_arrays(np.full((4, 8, 8), 128, np.uint8), [0, 0, 0, 0], ("right", "wrong"))
+
+    def swept(count: int, **settings: Any) -> None:
+        run(model, images.select(range(count), "few"), given.perturbation, given.strengths, unit=given.unit, **settings)
+
+    try:
+        found = passes.per_image({"forward": model}, swept)
+    except (RobustnessError, ValueError) as error:
+        raise CardError(f"profile {profile!r}: sweeps.{sweep}: its passes cannot be counted: {error}") from error
+    return {"forward": found["forward"], "backward": found["backward"]}

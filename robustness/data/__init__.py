@@ -1,0 +1,150 @@
+"""Labelled images, by name, in the part that is for training or for testing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from robustness.data import splits
+from robustness.data.images import TESTS, Images, from_arrays
+from robustness.data.lazy_images import Encoded, joined
+from robustness.data.spec import DATASETS, DataSet, DataSpec
+from robustness.data.splitting import Given
+from robustness.data.validation import Array, Withheld
+from robustness.errors import DataError, nearest
+
+__all__ = ["DATASETS", "DataSet", "DataSpec", "Images", "from_arrays", "load", "sample"]
+
+
+def load(
+    spec: DataSpec,
+    part: Literal["train", "test"],
+    *,
+    root: Path,
+    cache: Path,
+    beside: Path = Path(),
+    progress: Callable[[str], None] | None = None,
+) -> Images:
+    """
+    Give the images that a card trains or tests on.
+
+    ``root`` holds the data sets, but those that lie ``beside`` the card; ``cache`` holds what is unpacked of them, and
+    what is known of files; ``progress`` is told what takes long. Only what
+    is read in batches comes into memory, unless both official parts are joined (``of = "all"``).
+
+    >>> spec = DataSpec.model_validate({"name": "digits", "split": {"kind": "balanced", "per_class": 30}})
+    >>> load(spec, "test", root=Path("data"), cache=Path("cache"))
+    Images(name='digits test', classes=('0', '1', '2', '3', '4', '5', '6', '7', '8', '9'))
+    """
+    if part not in ("train", "test"):
+        raise DataError(f"`part` must be 'train' or 'test', got {part!r}")
+    images = _side(spec, part, beside if spec.beside_card else root, cache, progress)
+    return images if part == "train" or spec.tested is None else sample(images, spec.tested)
+
+
+def sample(images: Images, count: int, seed: int = 0) -> Images:
+    """
+    Take some of the images, of every class as many as its share and at least one, drawn with the seed.
+
+    >>> len(sample(from_arrays(np.zeros((6, 2, 2)), [0, 0, 0, 0, 1, 1]), 3))
+    3
+    """
+    classes = len(np.unique(images.labels))
+    if not classes <= count <= len(images):
+        raise DataError(
+            f"`tested` must be at least one of each of {classes} classes and at most the {len(images)} of "
+            f"{images.name}, got {count}"
+        )
+    return images.select(splits.some(images.labels, count, seed), f"{count} of {images.name}")
+
+
+def _side(
+    spec: DataSpec, part: Literal["train", "test"], root: Path, cache: Path, progress: Callable[[str], None] | None
+) -> Images:
+    parts = spec.source.parts(spec=spec, root=root, cache=cache, progress=progress)
+    tested = _tested(spec, parts)
+    if isinstance(spec.split, Given) or (part == "test" and spec.test == "given"):
+        # Images that somebody has found, in one part, are to test on; who trains must say on which of them.
+        alone = "all" in parts and part == "test" and not spec.embedded and isinstance(spec.split, Given)
+        name = "all" if alone else tested if part == "test" else "train"
+        if name not in parts:
+            only = next(iter(parts))
+            raise DataError(
+                f"`split` must be other than 'given' for {parts[only].name}, which has no {part} part of its own; "
+                "use balanced, stratified, grouped (with `groups`) or folds"
+                if only == "all"
+                else f"{parts[only].name} has no {part} part beside it; put one there"
+            )
+        return _part(parts, name)
+    pool = _pool(parts, spec.of, tested)
+    if spec.groups is not None and pool.groups is None:
+        raise DataError(
+            f"`groups` must name an array for all of {pool.name}, got {spec.groups!r}, which another part has; "
+            "change `of` or `groups`"
+        )
+    train, test = spec.split.rows(pool)
+    name = f"{pool.name} {part}" if "all" in parts else f"{part} side of {pool.name}"
+    return pool.select(train if part == "train" else test, name)
+
+
+def _tested(spec: DataSpec, parts: Mapping[str, Images]) -> str:
+    """Return the name of the part that is tested on, where there are parts."""
+    if spec.part is not None and spec.part not in parts:
+        there = list(parts)
+        raise DataError(
+            "`part` must be left out for data that have no parts of their own, got "
+            f"{spec.part!r}; a folder or file alone is tested on as a whole"
+            if there == ["all"]
+            else f"`part` must be one of {', '.join(there)}, got {spec.part!r}{nearest(spec.part, there)}"
+        )
+    return spec.part or next((name for name in TESTS if name in parts), "test")
+
+
+def _part(parts: Mapping[str, Images], name: str) -> Images:
+    """Return a part; of one whose labels are withheld the error names the others."""
+    try:
+        return parts[name]
+    except Withheld as error:
+        others = [f'part = "{other}"' for other in parts if other not in (name, "train", "all")]
+        repair = f"take another part: {' or '.join(others)} in [data]" if others else "test on images with labels"
+        raise DataError(f"{error}; {repair}") from None
+
+
+def _pool(parts: Mapping[str, Images], of: str, tested: str) -> Images:
+    """Give the images that a split divides."""
+    if "all" in parts:
+        if of == "test":
+            raise DataError(f"`of` must be left out for {parts['all'].name}, which has no parts of its own, got 'test'")
+        return parts["all"]
+    due = {"train": ["train"], "test": [tested], "all": ["train", tested]}[of]
+    if missing := [name for name in due if name not in parts]:
+        raise DataError(
+            f"`of` = {of!r} needs a {missing[0]} part, which {', '.join(parts)} is alone without; put one beside it"
+        )
+    found = [_part(parts, name) for name in due]
+    return _joined(*found) if len(found) == 2 else found[0]
+
+
+def _joined(train: Images, test: Images) -> Images:
+    if train.pixels.dtype != test.pixels.dtype or train.pixels.shape[1:] != test.pixels.shape[1:]:
+        raise DataError(
+            f"`of` = 'all' needs parts of one type and shape, but {train.name} is {train.pixels.dtype} "
+            f"{train.pixels.shape} and {test.name} is {test.pixels.dtype} {test.pixels.shape}"
+        )
+    if isinstance(train.pixels, Encoded) and isinstance(test.pixels, Encoded):
+        pixels: Array | Encoded = joined(train.pixels, test.pixels)
+    else:
+        pixels = np.concatenate([np.asarray(train.pixels), np.asarray(test.pixels)])
+    grouped = train.groups is not None and test.groups is not None
+    return Images(
+        train.name.removesuffix(" train"),
+        pixels,
+        np.concatenate([train.labels, test.labels]),
+        train.classes,
+        groups=np.concatenate([train.groups, test.groups]) if grouped else None,
+        notes=(*train.notes, *test.notes),
+        distributions=train.distributions,
+    )

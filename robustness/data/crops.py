@@ -1,0 +1,174 @@
+"""Crops in a folder for each class, or in a list of records, written as an array file that a card can name."""
+
+from __future__ import annotations
+
+import csv
+import io
+import pickle
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robustness.cards.edit import replace
+from robustness.data.decoding import Decoding, decode
+from robustness.data.folder import KINDS
+from robustness.data.validation import Array
+from robustness.errors import DataError
+from robustness.util import paths as files
+
+HARMLESS = {
+    *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+    *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("_codecs", "encode"),
+}
+"""All that a pickle of arrays, numbers and texts names; anything else could run code, and is refused."""
+
+
+def write(source: Path, target: Path, size: int, subjects: Path | None, say: Callable[[str], None]) -> None:
+    """
+    Write a folder of crops, or a file of records, as ``x, y, classes`` and, where persons are known, ``subject``.
+
+    Crops become grey squares of ``size`` pixels. ``subjects`` is a CSV file of two columns, image and person. Nothing
+    is written unless every image could be read; DataError names the first that could not.
+    """
+    if target.suffix != ".npz":
+        raise DataError(f"`TO` must end in .npz, as a card's file does, got {target}")
+    if target.exists():
+        raise DataError(f"{target} exists already; remove it, or name another file")
+    found: dict[str, Any] = dict(from_folder(source, size, subjects) if source.is_dir() else from_records(source, size))
+    content = io.BytesIO()
+    np.savez_compressed(content, **found)
+    replace(target, content.getvalue())
+    counts = np.bincount(found["y"], minlength=len(found["classes"]))
+    each = ", ".join(f"{count:,} {name}" for name, count in zip(found["classes"], counts, strict=True))
+    people = f" of {len(np.unique(found['subject'])):,} persons" if "subject" in found else ""
+    say(f"written: {target}, {len(found['y']):,} crops{people}: {each}")
+
+
+def from_folder(folder: Path, size: int, subjects: Path | None = None) -> Mapping[str, Array]:
+    """Read a folder with a folder of images for each class."""
+    classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    if len(classes) < 2:
+        raise DataError(f"{folder} must hold a folder for each of two classes or more, it holds {len(classes)}")
+    files: list[tuple[Path, int]] = []
+    for label, name in enumerate(classes):
+        if not (there := _images(folder / name)):
+            raise DataError(f"{folder / name} holds no image ({', '.join(KINDS)}); remove it, or put some there")
+        files += [(path, label) for path in there]
+    found = {
+        "x": np.stack([_decoded(path, size) for path, _ in files]),
+        "y": np.array([label for _, label in files]),
+        "classes": np.array(classes),
+    }
+    if subjects is None:
+        return found
+    known = _subjects(subjects)
+    names = [path.relative_to(folder).as_posix() for path, _ in files]
+    if missing := [name for name in names if name not in known]:
+        raise DataError(f"{subjects} must name the person of every image, {len(missing)} are missing: {missing[0]} …")
+    return {**found, "subject": _codes([known[name] for name in names])}
+
+
+def from_records(file: Path, size: int) -> Mapping[str, Array]:
+    """
+    Read a list of records, of crop, label and person in this order or by these names: ``.npy`` or a pickle.
+
+    Only arrays, numbers and texts are unpickled. A crop that is not of bytes becomes so by its own least and largest
+    value: a model that standardises each image sees the same, to a part in 255 of its range.
+    """
+    rows = [_record(row, place, file) for place, row in enumerate(_loaded(file))]
+    if not rows:
+        raise DataError(f"{file} must be a list of records of crop, label and person, it is empty")
+    labels = sorted({str(label) for _, label, _ in rows})
+    return {
+        "x": np.stack(
+            [_resized(_bytes(np.asarray(crop), place, file), size) for place, (crop, _, _) in enumerate(rows)]
+        ),
+        "y": np.array([labels.index(str(label)) for _, label, _ in rows]),
+        "classes": np.array(labels),
+        "subject": _codes([str(person) for _, _, person in rows]),
+    }
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in KINDS)
+
+
+def _decoded(path: Path, size: int) -> Array:
+    try:
+        return decode(files.read_bytes(path), Decoding(mode="L", size=(size, size), crop="none"))
+    except (OSError, DataError) as error:
+        raise DataError(f"{path} cannot be read as an image: {error}") from error
+
+
+def _resized(crop: Array, size: int) -> Array:
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(crop).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def _subjects(file: Path) -> dict[str, str]:
+    rows = [row for row in csv.reader(io.StringIO(files.read_bytes(file).decode("utf-8-sig"))) if row]
+    if wrong := [row for row in rows if len(row) != 2]:
+        raise DataError(f"{file} must have two columns, image and person, got {wrong[0]}")
+    found: dict[str, str] = {}
+    for name, person in rows:
+        if found.setdefault(name.strip(), person.strip()) != person.strip():
+            raise DataError(f"{file} names two persons for {name}: {found[name.strip()]} and {person.strip()}")
+    return found
+
+
+def _codes(names: Sequence[str]) -> Array:
+    return np.unique(np.array(names), return_inverse=True)[1]
+
+
+class _Harmless(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in HARMLESS:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which could run code")
+        return super().find_class(module, name)
+
+
+def _loaded(file: Path) -> Iterable[Any]:
+    try:
+        content = files.read_bytes(file)
+        if content[:6] == b"\x93NUMPY":
+            stream = io.BytesIO(content)
+            version = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            read(stream)
+            content = content[stream.tell() :]
+        found = _Harmless(io.BytesIO(content)).load()
+    except (OSError, EOFError, ValueError, pickle.UnpicklingError, AttributeError, IndexError, KeyError) as error:
+        raise DataError(f"{file} cannot be read as a list of records: {error}") from error
+    rows = found.tolist() if isinstance(found, np.ndarray) else found
+    if not isinstance(rows, list | tuple):
+        raise DataError(f"{file} must be a list of records of crop, label and person, it is a {type(rows).__name__}")
+    return rows
+
+
+def _record(row: Any, place: int, file: Path) -> tuple[Any, Any, Any]:
+    names = ("crop", "label", "person")
+    if isinstance(row, Mapping) and all(name in row for name in names):
+        return row["crop"], row["label"], row["person"]
+    if isinstance(row, list | tuple) and len(row) == len(names):
+        return row[0], row[1], row[2]
+    raise DataError(f"{file}: record {place} must be of crop, label and person, got {type(row).__name__}")
+
+
+def _bytes(crop: Array, place: int, file: Path) -> Array:
+    """Give a crop as bytes."""
+    crop = crop.squeeze()
+    if crop.ndim != 2 or crop.dtype.kind not in "uif" or not np.isfinite(crop.astype(float)).all():
+        raise DataError(
+            f"{file}: the crop of record {place} must be grey, of finite numbers, got {crop.dtype} {crop.shape}"
+        )
+    if crop.dtype == np.uint8:
+        return crop
+    low, high = float(crop.min()), float(crop.max())
+    scaled = (crop - low) / (high - low) if high > low else np.zeros(crop.shape)
+    return np.rint(255 * scaled).astype(np.uint8)

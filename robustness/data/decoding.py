@@ -1,0 +1,171 @@
+"""Pictures as they are kept, in files or in the rows of a table, decoded to the bytes that a classifier is shown."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+
+from robustness.data.pillow import opened
+from robustness.data.validation import Array
+from robustness.errors import DataError
+from robustness.util import file_formats
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SIDE = 2**14
+"""Pixels of a side at most: more is a slip of the pen, and would fill the memory."""
+ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)
+"""The EXIF tag, and its values that swap height and width."""
+
+Side = Annotated[int, Strict(), Field(ge=1, le=SIDE)]
+
+
+class Decoding(BaseModel):
+    """
+    ``[data.images]``: how pictures are decoded, and which are taken.
+
+    ``resize`` is the shorter side, in torchvision's sense; ``size`` the height and width that are then cut out of the
+    middle (``crop`` = "center", after a resize that just covers them where none is asked for) or that the whole picture
+    is brought to ("none"). ``exif`` = "ignore" leaves pictures as they lie, as torchvision's ImageFolder does.
+
+    >>> Decoding(resize=256, size=(224, 224)).shape_of(640, 480)
+    (224, 224)
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    resize: Side | None = None
+    """The shorter side, in pixels."""
+    size: Annotated[tuple[Side, Side], Strict(False)] | None = None
+    """Height and width, cut out of the middle or brought to."""
+    crop: Literal["center", "none"] = "center"
+    """``center`` cuts them out of the middle, ``none`` brings the whole picture to them."""
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    """Between pixels, when a picture is resized."""
+    mode: Literal["RGB", "L"] = "RGB"
+    """Colour or grey."""
+    exif: Literal["ignore", "apply"] = "ignore"
+    """``apply`` turns pictures as their cameras were held."""
+    column: str | None = None
+    """Of a table that has several: the one that holds the pictures."""
+    skip_unreadable: bool = False
+    """Whether pictures that cannot be read are left out, counted and named, and no error."""
+    follow_links: bool = False
+    """Whether links that lead out of the folder are followed."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.size is None and self.crop == "none" and "crop" in self.model_fields_set:
+            raise ValueError("`size` must be given with `crop` = 'none', as [height, width], or leave `crop` out")
+        if self.resize is not None and self.size is not None:
+            if self.crop == "none":
+                raise ValueError(
+                    "`resize` must be left out with `crop` = 'none', which brings pictures to `size` at once"
+                )
+            if max(self.size) > self.resize:
+                raise ValueError(
+                    f"`size` must be cut out of what `resize` leaves, got {list(self.size)} out of {self.resize}; "
+                    "take a larger `resize`"
+                )
+        return self
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the pixels depend on, beside the pictures."""
+        return self.model_dump(include={"resize", "size", "crop", "interpolation", "mode", "exif"})
+
+    def resized(self, width: int, height: int) -> tuple[int, int]:
+        """Give the (width, height) that a picture is resized to before the crop."""
+        if self.resize is not None:
+            short, long = self.resize, int(self.resize * max(width, height) / min(width, height))
+            return (short, long) if width <= height else (long, short)
+        if self.size is None:
+            return width, height
+        high, wide = self.size
+        if self.crop == "none":
+            return wide, high
+        if wide * height >= high * width:
+            return wide, max(high, int(wide * height / width))
+        return max(wide, int(high * width / height)), high
+
+    def shape_of(self, width: int, height: int) -> tuple[int, int]:
+        """Give the height and width that become of a picture of this size."""
+        wide, high = self.resized(width, height)
+        return self.size or (high, wide)
+
+
+class Look(NamedTuple):
+    """What a look at one picture found; ``problem`` says why it cannot be used, else it is ""."""
+
+    content: str
+    width: int
+    height: int
+    mode: str
+    frames: int
+    orientation: int
+    problem: str
+
+
+def version() -> str:
+    """Name all that a look depends on beside the picture."""
+    import PIL
+    from PIL import Image, ImageFile
+
+    return f"2, Pillow {PIL.__version__}, {Image.MAX_IMAGE_PIXELS}, {ImageFile.LOAD_TRUNCATED_IMAGES}"
+
+
+def look(content: bytes | memoryview) -> Look:
+    """
+    Read a whole picture, and say what it is or why it cannot be used.
+
+    A JPEG is decoded at an eighth of its size, which reads all of it.
+
+    >>> look(b"GIF89a").problem
+    'it is no whole picture that Pillow can read'
+    """
+    digest = hashlib.sha256(content).hexdigest()
+    try:
+        with opened(content) as image:
+            (width, height), mode, frames = image.size, image.mode, int(getattr(image, "n_frames", 1))
+            image.draft(None, (1, 1))
+            image.load()
+            return Look(digest, width, height, mode, frames, _orientation(image), "")
+    except DataError as error:
+        return Look(digest, 0, 0, "", 1, 1, (len(content) and file_formats.mistaken(content)) or str(error))
+
+
+def decode(content: bytes | memoryview, decoding: Decoding) -> Array:
+    """
+    Decode one picture to bytes, (H, W, 3) or (H, W); of an animation the first frame.
+
+    As torchvision's ImageFolder does: converted before it is resized, an alpha channel dropped.
+
+    >>> decode(b"", Decoding())
+    Traceback (most recent call last):
+    robustness.errors.DataError: it is no whole picture that Pillow can read
+    """
+    from PIL import Image, ImageOps
+
+    with opened(content) as image:
+        image.load()
+        turned = ImageOps.exif_transpose(image) if decoding.exif == "apply" else image
+        wide, high = decoding.resized(*turned.size)
+        if wide * high > SIDE**2:  # a picture that is a thousand times as wide as it is high
+            raise DataError(f"it comes to {wide:,} x {high:,} pixels before it is cut, more than {SIDE**2:,}")
+        resized = turned.convert(decoding.mode).resize((wide, high), Image.Resampling[decoding.interpolation.upper()])
+    if decoding.size is None:
+        return np.asarray(resized)
+    (high, wide), (width, height) = decoding.size, resized.size
+    left, top = round((width - wide) / 2), round((height - high) / 2)
+    return np.asarray(resized.crop((left, top, left + wide, top + high)))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # damaged EXIF data are no reason to refuse a picture
+        return 1

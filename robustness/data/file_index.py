@@ -1,0 +1,184 @@
+"""What is known of files, remembered from one run to the next under git's rule."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from robustness.data.lazy_images import pool
+from robustness.data.npz_cache import Patient, Progress, lock
+from robustness.util import atomic_write
+from robustness.util import paths as files
+from robustness.util.source_files import file_hash
+
+T = TypeVar("T")
+
+SLACK = 2 * 10**9
+"""Nanoseconds: some file systems give times to two seconds only."""
+FORM = "files 1"
+
+LOOKING = "looking at files for the first time"
+AT_ONCE = 1000
+"""Files whose turn has come: all at once would be as many waiting tasks."""
+
+Known = dict[str, tuple[list[int], Any]]
+
+
+def remembered(
+    files: Mapping[str, str],
+    index: Path,
+    look: Callable[[str], Any],
+    version: str,
+    progress: Progress | None = None,
+    *,
+    now: Callable[[], int] = time.time_ns,
+) -> dict[str, Any]:
+    """
+    Give what ``look`` says of every file, as JSON would hold it; from ``index`` where a file is still the same.
+
+    It is the same if its size, times of change and inode are, and if none of the times is younger than the index: what
+    is written right after a look may have the same times as before. ``version`` names what else a look depends on.
+    """
+    stats = {name: stat(path) for name, path in files.items()}
+    known = _read(index, version)
+    if _older(files, stats, known):
+        with _alone(index, progress):
+            known = _read(index, version)  # another process may just have looked
+            if missing := _older(files, stats, known):
+                taken = now()
+                values = each(look, [files[name] for name in missing], LOOKING, progress)
+                found = dict(zip(missing, values, strict=True))
+                known = {name: (stats[name], found[name] if name in found else known[name][1]) for name in files}
+                _put(index, {"form": FORM, "version": version, "taken": taken, "files": known})
+    return {name: known[name][1] for name in files}
+
+
+def hashes(
+    files: Sequence[Path], cache: Path, progress: Progress | None = None, index: Path | None = None
+) -> list[str]:
+    """Give the SHA-256 of files in one folder, from its index where they are the same."""
+    named = {str(file): str(file) for file in files}
+    found = remembered(named, index or index_of(files[0].parent, cache, "sums"), _sha256, "1", progress)
+    return [found[name] for name in named]
+
+
+def index_of(folder: Path, cache: Path, what: str) -> Path:
+    """Give where the index of a folder is kept."""
+    name = hashlib.sha256(str(folder).encode(errors="surrogateescape")).hexdigest()[:32]
+    return cache / "files" / f"{name}-{what}.json"
+
+
+def kept(
+    file: Path, version: str, make: Callable[[int], Any], count: int, what: str, progress: Progress | None = None
+) -> list[Any]:
+    """Give what is made of each of ``count`` rows, as JSON would hold it; from ``file``, named by their content."""
+    values = _kept(file, version)
+    if len(values) != count:
+        with _alone(file, progress):
+            values = _kept(file, version)
+            if len(values) != count:
+                values = list(each(make, range(count), what, progress))
+                _put(file, {"form": FORM, "version": version, "values": values})
+    return values
+
+
+def each(work: Callable[[T], Any], things: Sequence[T], what: str, progress: Progress | None = None) -> Iterator[Any]:
+    """Do one thing to many, in threads, and give the outcomes in order."""
+    say = Patient(progress)
+    for start in range(0, len(things), AT_ONCE):
+        yield from pool().map(work, things[start : start + AT_ONCE])
+        say(f"{what}, {min(start + AT_ONCE, len(things)):,} of {len(things):,}")
+
+
+def _sha256(file: str) -> str:
+    return file_hash(Path(file))
+
+
+def _kept(file: Path, version: str) -> list[Any]:
+    try:
+        found = _document(file)
+        right = found["form"] == FORM and found["version"] == version
+        return list(found["values"]) if right else []
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def stat(path: str) -> list[int]:
+    """Give a file's size, times of change and inode; nothing where there is none."""
+    # Not by Path: thousands of them would be made and thrown away.
+    try:
+        found = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return []
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+
+
+def is_settled(stat: Sequence[int], taken: int) -> bool:
+    """
+    Return whether a file with this `stat`, taken at that time (nanoseconds), was last written long enough before.
+
+    File systems count times in steps: a file that is written again right after it was looked at may show the same ones.
+    """
+    return len(stat) == 4 and max(stat[1], stat[2]) < taken - SLACK
+
+
+def _older(files: Mapping[str, str], stats: Mapping[str, list[int]], known: Known) -> list[str]:
+    return [name for name in files if not stats[name] or name not in known or known[name][0] != stats[name]]
+
+
+def _read(index: Path, version: str) -> Known:
+    """Give what can be believed: nothing of another form, nothing that may have changed right after it was seen."""
+    try:
+        kept = _document(index)
+        if kept["form"] != FORM or kept["version"] != version:
+            return {}
+        taken = kept["taken"]
+        return {name: (stat, value) for name, (stat, value) in kept["files"].items() if is_settled(stat, taken)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _content(file: Path) -> bytes:
+    files.check_no_link(file, _store(file))
+    return files.read_bytes(file, follow=False)
+
+
+def _store(file: Path) -> Path:
+    """Return the folder that a file of what is known lies in: all of them lie in a folder of their kind in it."""
+    return file.parent.parent
+
+
+def _document(file: Path) -> dict[str, Any]:
+    """Return what `_put` wrote; ValueError where its sum does not fit it, and it is of no use."""
+    found: dict[str, Any] = json.loads(_content(file))
+    if found.pop("checksum", None) != _sum(found):
+        raise ValueError("damaged, or of an older version")
+    return found
+
+
+def _sum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _put(file: Path, content: Mapping[str, Any]) -> None:
+    """Keep it for the next run; a folder that cannot be written costs that run the time, and nothing else."""
+    with contextlib.suppress(OSError), atomic_write.writing(file, below=_store(file)) as stream:
+        stream.write(json.dumps({**content, "checksum": _sum(content)}, separators=(",", ":")).encode())
+
+
+@contextlib.contextmanager
+def _alone(index: Path, progress: Progress | None) -> Iterator[None]:
+    """Let one process look, so that eight workers do not decode the same pictures eight times."""
+    try:
+        index.parent.mkdir(parents=True, exist_ok=True)
+    except OSError:  # a folder that cannot be written
+        yield
+        return
+    with lock(index.with_suffix(".lock"), "looks at the same files", Patient(progress)):
+        yield

@@ -1,0 +1,186 @@
+"""A folder of pictures with a folder for each class, or with such folders for training and for testing."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from robustness.data import image_source
+from robustness.data.decoding import Decoding
+from robustness.data.image_source import Files, some
+from robustness.data.images import TESTS, Images, Parts
+from robustness.data.npz_cache import Progress
+from robustness.errors import DataError, DataMissing, plain, shown
+
+if TYPE_CHECKING:
+    from robustness.data.spec import DataSpec
+
+KINDS = (
+    ".avif", ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif",
+    ".tiff", ".webp",
+)  # fmt: skip
+LITTER = ("thumbs.db", "desktop.ini")
+"""Files that a file manager leaves, of which nothing is said."""
+PARTS = ("train", *TESTS)
+
+
+def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None = None) -> Mapping[str, Images]:
+    """
+    Give the parts of the folder that ``spec`` names: train and test, or all.
+
+    Classes are sorted by their folders' names; pictures may lie below these at any depth. What begins with a dot is
+    passed over; what is no picture by its name, too, and counted in a note.
+    """
+    top = existing(root, str(spec.folder))
+    decoding, title = spec.decoding, top.name or str(top)
+    names = [path.name for path in _folders(top)]
+    there = [name for name in names if name in PARTS or name == spec.part]
+    if {"train"} < set(there) and len(there) < len(names) and spec.part is None:
+        other = some([i for i, name in enumerate(names) if name not in there], lambda i: shown(names[i]))
+        raise DataError(
+            f"{top} must hold parts alone, or classes alone, but beside {' and '.join(there)} lies {other}; move it, "
+            f'or say which part is tested on, as `part` = "{next(name for name in TESTS if name in there)}" in [data]'
+        )
+    if not there or (len(there) < len(names) and spec.part is None):
+        return Parts({"all": partial(_part, title, top, None, decoding, cache, progress)})
+    classes = tuple(path.name for path in _folders(top / "train")) if "train" in there else None
+    return Parts(
+        {
+            name: partial(
+                _part, f"{title} {name}", top / name, None if name == "train" else classes, decoding, cache, progress
+            )
+            for name in sorted(there, key=lambda name: (*PARTS, name).index(name))
+        }
+    )
+
+
+def existing(root: Path, folder: str) -> Path:
+    """Give a folder below a root; DataMissing where there is none, DataError where it is no folder."""
+    path = Path(os.path.normpath((root / folder).absolute()))
+    if not path.exists():
+        raise DataMissing(f"no {folder} in {root}: {path} does not exist; put it there, or name another folder")
+    if not path.is_dir():
+        raise DataError(f"`folder` must be a folder, got the file {path}; for an .npz or .parquet file name `file`")
+    return path
+
+
+def _part(
+    title: str, top: Path, classes: tuple[str, ...] | None, decoding: Decoding, cache: Path, progress: Progress | None
+) -> Images:
+    """Give the pictures of a folder that has one for each class; ``classes`` are those of the training part."""
+    if stray := [entry.name for entry in _visible(top) if entry.name.lower().endswith(KINDS) and entry.is_file()]:
+        listed = some(range(len(stray)), lambda i: shown(stray[i]))
+        raise DataError(
+            f"{top} must hold a folder for each class and pictures in these alone, but {len(stray):,} lie beside "
+            f"them: {listed}; move them"
+        )
+    found = [path.name for path in _folders(top)]
+    _check_classes(top, found, classes)
+    known = tuple(found) if classes is None else classes
+    names: list[str] = []
+    labels: list[int] = []
+    empty: list[str] = []
+    passed = Counter[str]()
+    for name in found:
+        there = sorted(_pictures(top, name, decoding.follow_links, passed))
+        if not there:
+            empty.append(name)
+        names += there
+        labels += [known.index(name)] * len(there)
+    kinds = ", ".join(KINDS)
+    if not names:
+        raise DataError(
+            f"{top}: its folders of classes hold no picture ({kinds}); is the folder above meant, or below?"
+        )
+    notes: list[str] = []
+    if empty:
+        listed = some(range(len(empty)), lambda i: shown(empty[i]))
+        notes.append(
+            f"{title}: {len(empty):,} of {len(known):,} classes have no pictures, and count as classes: {listed}"
+        )
+    if passed:
+        listed = ", ".join(f"{kind} ({count:,})" for kind, count in passed.most_common(5))
+        notes.append(
+            f"{title}: {passed.total():,} files were passed over by their names: {listed}; pictures are {kinds}"
+        )
+    files = Files(top, names)
+    looks = files.looks(cache, progress)
+    return image_source.images(title, files, looks, np.array(labels), known, decoding, notes=tuple(notes))
+
+
+def _check_classes(top: Path, found: list[str], classes: tuple[str, ...] | None) -> None:
+    if len(found) < 2:
+        one = f", {shown(found[0])}" if found else ""
+        raise DataError(
+            f"{top} must hold a folder for each of two classes or more, it holds {len(found)}{one}; "
+            "is the folder above it meant, or one in it?"
+        )
+    for name in found:
+        if not name.isprintable() or name != name.strip():
+            raise DataError(f"{top}: names of classes must be printable text, got {shown(name)}; rename that folder")
+    folded: dict[str, str] = {}
+    for name in found:
+        if (other := folded.setdefault(name.casefold(), name)) != name:
+            raise DataError(
+                f"{top}: classes must differ by more than capital letters, got {shown(other)} and {shown(name)}; "
+                "join the two folders, or rename one"
+            )
+    if classes is not None and (unknown := [name for name in found if name not in classes]):
+        listed = some(range(len(unknown)), lambda i: shown(unknown[i]))
+        raise DataError(
+            f"{top}: classes must be among those of the training part, but {len(unknown):,} are not: {listed}; "
+            "rename or remove their folders"
+        )
+
+
+def _visible(folder: str | Path) -> list[os.DirEntry[str]]:
+    """Give what is in a folder, in order; entries know what they are without being asked one by one."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((e for e in entries if not e.name.startswith((".", "__MACOSX"))), key=lambda e: e.name)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror or error}; may it be listed?") from error
+
+
+def _folders(folder: Path) -> list[os.DirEntry[str]]:
+    return [entry for entry in _visible(folder) if entry.is_dir()]
+
+
+def _pictures(top: Path, name: str, follow: bool, passed: Counter[str]) -> Iterator[str]:
+    """
+    Yield the pictures below a class's folder, relative to ``top``; links that lead out of it are refused.
+
+    What is no picture by its name is counted in ``passed``, by how the name ends.
+    """
+    _check_link(top, name, follow)
+    waiting, been = [name], set()
+    while waiting:
+        below = waiting.pop()
+        if (place := (top / below).resolve()) in been:  # a link to a folder that holds it
+            continue
+        been.add(place)
+        for entry in _visible(top / below):
+            path = f"{below}/{entry.name}"
+            if entry.is_symlink():
+                _check_link(top, path, follow)
+            if entry.is_dir():
+                waiting.append(path)
+            elif entry.name.lower().endswith(KINDS):
+                yield path
+            elif entry.name.lower() not in LITTER:
+                passed[plain(PurePath(entry.name).suffix.lower()) or "no suffix"] += 1
+
+
+def _check_link(top: Path, name: str, follow: bool) -> None:
+    target = (top / name).resolve()
+    if not follow and not target.is_relative_to(top.resolve()):
+        raise DataError(
+            f"{top}: {shown(name)} is a link to {target}, which lies outside; put the pictures themselves there, or "
+            "say `follow_links` = true in [data.images]"
+        )

@@ -1,0 +1,168 @@
+"""Pictures with labels, made images: what cannot be used is named and counted, what is unusual is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from robustness.data import decoding as decoding_
+from robustness.data import file_index
+from robustness.data.decoding import Decoding, Look, look
+from robustness.data.images import Images
+from robustness.data.lazy_images import Encoded, Source
+from robustness.data.npz_cache import Progress
+from robustness.data.validation import Array
+from robustness.errors import DataError, shown
+from robustness.util import paths as files
+
+NAMED = 3
+"""Pictures that are named where more are counted."""
+
+
+class Files:
+    """Pictures that are a file each, below one folder."""
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self.folder, self.names = folder, names
+
+    def read(self, place: int) -> bytes:
+        """Give one picture's bytes."""
+        return files.read_bytes(self.folder / self.names[place])
+
+    def named(self, place: int) -> str:
+        """Say which picture it is."""
+        return shown(self.names[place])
+
+    def looks(self, cache: Path, progress: Progress | None) -> list[Look]:
+        """Look at all of them, once in their life."""
+        paths = {name: f"{self.folder}/{name}" for name in self.names}
+        found = file_index.remembered(
+            paths, file_index.index_of(self.folder, cache, "pictures"), _look, decoding_.version(), progress
+        )
+        return [Look(*found[name]) for name in self.names]
+
+
+def _look(path: str) -> Look:
+    try:
+        return look(files.read_bytes(Path(path)))
+    except OSError as error:
+        return Look("", 0, 0, "", 1, 1, f"it cannot be read: {error.strerror or error}")
+
+
+def images(
+    name: str,
+    source: Source,
+    looks: Sequence[Look],
+    labels: Array,
+    classes: tuple[str, ...],
+    decoding: Decoding,
+    *,
+    groups: Array | None = None,
+    notes: tuple[str, ...] = (),
+    distributions: tuple[str, ...] = (),
+) -> Images:
+    """
+    Give the pictures of a source as `Images` that decode a batch when it is read.
+
+    DataError where any cannot be used and ``skip_unreadable`` is not asked for, or where they are of several sizes and
+    no ``size`` is given.
+    """
+    bad = [place for place, found in enumerate(looks) if found.problem]
+    if bad:
+        listed = some(bad, lambda place: f"{source.named(place)}: {looks[place].problem}")
+        if not decoding.skip_unreadable:
+            raise DataError(
+                f"{name}: {len(bad):,} of {len(looks):,} pictures cannot be used: {listed}; mend or remove them, or "
+                "leave them out with `skip_unreadable` = true in [data.images]"
+            )
+        notes += (f"{name}: {len(bad):,} of {len(looks):,} pictures cannot be used and are left out: {listed}",)
+    places = np.array([place for place, found in enumerate(looks) if not found.problem], np.int64)
+    if not places.size:
+        raise DataError(f"{name} must hold at least one picture that can be used, it holds none of {len(looks):,}")
+    kept = [looks[place] for place in places]
+    encoded = Encoded(
+        source, places, [each.content for each in kept], decoding, _size(name, source, places, kept, decoding)
+    )
+    notes += _twice(name, source, places, kept, labels[places])
+    notes += _unusual(name, source, places, kept, decoding)
+    return Images(
+        name,
+        encoded,
+        labels[places],
+        classes,
+        groups=None if groups is None else groups[places],
+        notes=notes,
+        distributions={each: version(each) for each in ("pillow", *distributions)},
+    )
+
+
+def _size(name: str, source: Source, places: Array, looks: Sequence[Look], decoding: Decoding) -> tuple[int, int]:
+    """Give the one height and width that all pictures come to."""
+
+    def size(each: Look) -> tuple[int, int]:
+        turned = decoding.exif == "apply" and each.orientation in decoding_.TURNED
+        return decoding.shape_of(*((each.height, each.width) if turned else (each.width, each.height)))
+
+    first, sizes = size(looks[0]), [size(each) for each in looks]
+    if other := [i for i, each in enumerate(sizes) if each != first]:
+        listed = some(other, lambda i: f"{_at(source, places, i)} {sizes[i][0]} x {sizes[i][1]}")
+        raise DataError(
+            f"{name}: pictures must come to one height and width; {_at(source, places, 0)} has "
+            f"{first[0]} x {first[1]}, {len(other):,} others have not: {listed}; "
+            "give `size` = [height, width] in [data.images]"
+        )
+    if max(first) > decoding_.SIDE:
+        raise DataError(
+            f"{name}: pictures must come to at most {decoding_.SIDE} pixels a side, got {first}; give `size`"
+        )
+    return first
+
+
+def _unusual(name: str, source: Source, places: Array, looks: Sequence[Look], decoding: Decoding) -> tuple[str, ...]:
+    """Say what is done with pictures that are unlike the others."""
+    grey = ("1", "L", "LA", "La")
+    kinds: list[tuple[str, Callable[[Look], bool]]] = [
+        ("are animated; their first frame is taken", lambda each: each.frames > 1),
+        ("have an alpha channel, which is dropped", lambda each: each.mode in ("LA", "La", "PA", "RGBA", "RGBa")),
+    ]
+    if any(each.mode not in grey for each in looks):
+        kinds.append(("are grey, among others in colour", lambda each: each.mode in grey))
+    if decoding.exif == "ignore":
+        turned = "say in EXIF that they lie turned, and stay so; `exif` = 'apply' in [data.images] turns them upright"
+        kinds.append((turned, lambda each: each.orientation != 1))
+    notes = []
+    for what, is_so in kinds:
+        if found := [i for i, each in enumerate(looks) if is_so(each)]:
+            listed = some(found, lambda i: _at(source, places, i))
+            notes.append(f"{name}: {len(found):,} of {len(looks):,} pictures {what}: {listed}")
+    return tuple(notes)
+
+
+def _twice(name: str, source: Source, places: Array, looks: Sequence[Look], labels: Array) -> tuple[str, ...]:
+    """Say which pictures are there twice; of those with two labels at least one is wrong."""
+    first: dict[str, int] = {}
+    again = [i for i, each in enumerate(looks) if first.setdefault(each.content, i) != i]
+    other = [i for i in again if labels[first[looks[i].content]] != labels[i]]
+    notes = []
+    for found, what in (
+        (other, "there with another label"),
+        ([i for i in again if i not in set(other)], "there more than once"),
+    ):
+        if found:
+            listed = some(
+                found, lambda i: f"{_at(source, places, i)} as {_at(source, places, first[looks[i].content])}"
+            )
+            notes.append(f"{name}: {len(found):,} of {len(looks):,} pictures are {what}, byte for byte: {listed}")
+    return tuple(notes)
+
+
+def _at(source: Source, places: Array, i: int) -> str:
+    return source.named(int(places[i]))
+
+
+def some(found: Sequence[int], named: Callable[[int], str]) -> str:
+    """Name the first of many."""
+    return ", ".join(named(each) for each in found[:NAMED]) + (", …" if len(found) > NAMED else "")

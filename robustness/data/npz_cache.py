@@ -1,0 +1,226 @@
+"""Archives of arrays, unpacked once to files that can be mapped to memory."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import lzma
+import re
+import shutil
+import tempfile
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import numpy as np
+from filelock import Timeout
+
+from robustness.data.validation import Array
+from robustness.errors import AGAIN, DataError
+from robustness.util import atomic_write, file_formats, paths
+from robustness.util.source_files import file_hash
+
+PATIENCE = 2.0
+"""Seconds without a word."""
+CHUNK = 2**20
+INDEX = "index.json"
+TORN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, NotImplementedError, RuntimeError)
+"""What the standard library raises for archives that are cut off, damaged, encrypted or something else."""
+
+Progress = Callable[[str], None]
+T = TypeVar("T")
+
+
+class Unpacked(dict[str, Array]):
+    """Arrays by name; ``notes`` say what a reader of the run must know of how they came about."""
+
+    notes: tuple[str, ...] = ()
+
+
+def arrays(file: Path, cache: Path, progress: Progress | None = None) -> Unpacked:
+    """
+    Give the arrays of an ``.npz`` or ``.npz.xz`` file as read-only memory maps, unpacked below ``cache`` if need be.
+
+    The folder is named by the SHA-256 of the file, which is taken anew each time: another file is another folder. What
+    lies there is held to the sums of its unpacking, and unpacked again where it does not fit them.
+    """
+    try:
+        digest = file_hash(file)[:32]
+        paths.check_no_link(cache / "arrays" / digest, cache)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
+    try:
+        return kept_or_aside(lambda root: _arrays(file, root / "arrays" / digest, progress), cache, file.name, progress)
+    except OSError as error:
+        raise DataError(
+            f"{file} could not be unpacked to {cache}: {error}; is there room, may it be written?"
+        ) from error
+
+
+def kept_or_aside(make: Callable[[Path], T], cache: Path, what: str, progress: Progress | None) -> T:
+    """
+    Return what is unpacked in the store; where that cannot be written, in a folder that goes with this run.
+
+    Raises:
+        OSError: Neither can be written, or what is unpacked cannot be read.
+    """
+    try:
+        return make(cache)
+    except OSError as error:
+        if progress is not None:
+            why = error.strerror or error
+            progress(f"{what} is unpacked for this run alone, for {cache} cannot be written ({why})")
+    return make(atomic_write.aside())
+
+
+def _arrays(file: Path, folder: Path, progress: Progress | None) -> Unpacked:
+    say, found, damaged = Patient(progress), _read(folder), folder.exists()
+    if found is not None:
+        return found
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with lock(folder.with_suffix(".lock"), f"unpacks {file.name}", say) as alone:
+        found = _read(folder)  # another process may just have made it
+        if found is None:
+            _unpack(file, folder, say, alone=alone)
+            found = _read(folder)
+    if found is None:
+        raise DataError(f"{file} was unpacked to {folder}, which then changed; remove that folder")
+    if damaged:
+        found.notes = (f"what the store held of {file.name} was damaged ({folder}); it was unpacked again",)
+    return found
+
+
+def _read(folder: Path) -> Unpacked | None:
+    """Open what was unpacked, or give None where it is not whole, or not as it was unpacked."""
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        found = Unpacked()
+        for name, entry in index.items():
+            path = folder / f"{name}.npy"
+            paths.check_regular(path, follow=False)
+            found[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+            if _entry(path, found[name]) | {"sha256": file_hash(path)} != entry:
+                return None
+    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
+        return None
+    return found
+
+
+def _unpack(file: Path, folder: Path, say: Patient, *, alone: bool) -> None:
+    """Unpack beside ``folder`` and rename; what a killed process left goes, if no other can be at it."""
+    for leftover in folder.parent.glob(f".{folder.name}-*") if alone else ():
+        shutil.rmtree(leftover, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+        archive, made = file, Path(scratch) / "made"
+        made.mkdir()
+        try:
+            if file.suffix == ".xz":  # a zip file is read from its end, which needs a file
+                archive = Path(scratch) / "archive.npz"
+                with lzma.open(file) as source, archive.open("wb") as target:
+                    _copy(source, target, say, f"decompressing {file.name}")
+            _check_room(archive, made)
+            index = _extract(archive, made, say, f"of {file.name}")
+        except TORN as error:
+            why = file_formats.mistaken_file(file) or f"{error}; get or write it again"
+            raise DataError(f"{file} must be a whole .npz or .npz.xz file, but: {why}") from error
+        refuse_other(file, folder.name)
+        (made / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
+        if folder.is_dir():  # damaged, or the caller would not unpack; maps of it that are open stay valid
+            folder.rename(Path(scratch) / "damaged")
+        elif folder.exists():
+            folder.unlink()
+        try:
+            made.rename(folder)
+        except OSError:
+            if alone or not folder.exists():
+                raise  # else another process, on a file system without locks, has just made the same
+
+
+def _check_room(archive: Path, folder: Path) -> None:
+    """Raise OSError where a disk has no room for what an archive says it holds, before any of it is unpacked."""
+    with zipfile.ZipFile(archive) as opened:
+        size = sum(member.file_size for member in opened.infolist())
+    if size > (free := shutil.disk_usage(folder).free):
+        raise OSError(errno.ENOSPC, f"it would take {size:,} bytes, and there is room for {free:,}")
+
+
+def refuse_other(file: Path, digest: str) -> None:
+    """Raise DataError where a file is no longer the one that the first letters of its SHA-256 were taken of."""
+    if not file_hash(file).startswith(digest):
+        raise DataError(f"{file} changed while it was read; {AGAIN}")
+
+
+def _extract(archive: Path, folder: Path, say: Progress, of: str) -> dict[str, Any]:
+    """Write every array of an archive to a file of its own, and tell its size, type, shape and sum."""
+    index: dict[str, Any] = {}
+    with zipfile.ZipFile(archive) as opened:
+        for member in opened.namelist():
+            name = re.fullmatch(r"(\w[\w.-]*)\.npy", member)
+            if name is None:
+                raise ValueError(f"it holds {member!r}, which is no array")
+            path = folder / member
+            with opened.open(member) as source, path.open("wb") as target:
+                digest = _copy(source, target, say, f"unpacking {member} {of}")
+            try:
+                array = np.load(path, mmap_mode="r", allow_pickle=False)
+            except Exception as error:  # whatever a torn file makes NumPy's parser of headers say
+                raise ValueError(f"array {name[1]!r} holds Python objects, or is torn ({error})") from error
+            index[name[1]] = _entry(path, array) | {"sha256": digest}
+    return index
+
+
+def _entry(path: Path, array: Array) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "dtype": array.dtype.str, "shape": list(array.shape)}
+
+
+def _copy(source: IO[bytes], target: IO[bytes], say: Progress, doing: str) -> str:
+    digest, size = hashlib.sha256(), 0
+    while chunk := source.read(CHUNK):
+        target.write(chunk)
+        digest.update(chunk)
+        size += len(chunk)
+        say(f"{doing}, {size >> 20} MB")
+    return digest.hexdigest()
+
+
+class Patient:
+    """Pass on what is said, once every two seconds."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._last = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        """Say it, if it is time."""
+        if self._progress is not None and time.monotonic() - self._last >= PATIENCE:
+            self._last = time.monotonic()
+            self._progress(text)
+
+
+@contextlib.contextmanager
+def lock(path: Path, what: str, say: Progress) -> Iterator[bool]:
+    """
+    Let one process do it, so that eight workers do not write the same arrays eight times.
+
+    On a file system without locks each does it, and the last one's is as good as the first one's; False says so.
+    """
+    held = atomic_write.lock(path)
+    while True:
+        try:
+            held.acquire(timeout=PATIENCE)
+        except Timeout:
+            say(f"waiting for another process that {what}")
+        except (OSError, NotImplementedError):
+            yield False
+            return
+        else:
+            break
+    try:
+        yield True
+    finally:
+        held.release()

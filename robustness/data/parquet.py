@@ -1,0 +1,207 @@
+"""Pictures in the rows of Parquet files, which are brought once to a form that can be mapped to memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from robustness.data import file_index, folder, image_source, tabular
+from robustness.data.images import Images, Parts
+from robustness.data.npz_cache import Patient, Progress, kept_or_aside, lock, refuse_other
+from robustness.errors import DataError, DataMissing, MissingLibrary
+from robustness.util import atomic_write, file_formats, source_files
+from robustness.util import paths as files_
+
+if TYPE_CHECKING:
+    from robustness.data.spec import DataSpec
+
+AT_ONCE = 64
+"""Rows in memory at once while a file is brought to the other form."""
+
+
+def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None = None) -> Mapping[str, Images]:
+    """
+    Give the parts of a folder of Parquet files, told by how these are called, or one file as all.
+
+    ``train-00000-of-00002.parquet`` belongs to the training part; where no file is called so, all files are one part.
+    """
+    if spec.file is not None:
+        file = root / spec.file
+        if why := files_.missing(file):
+            raise DataMissing(f"no {spec.file} in {root}: {file} {why}; put it there, or name another")
+        return Parts({"all": partial(_part, file.stem, [file], spec, cache, progress)})
+    top = folder.existing(root, str(spec.folder))
+    files = sorted(top.rglob("*.parquet"))
+    if bad := next((f"{file} {why}" for file in files if (why := files_.missing(file))), ""):
+        raise DataError(f"{top}: {bad}; mend it, or move it away")
+    if not files:
+        raise DataError(f"{top} must hold .parquet files, it holds none; name the folder that does")
+    called = [file.name.split("-")[0].split(".")[0] for file in files]
+    if not tabular.has_parts(called, spec.part):
+        return Parts({"all": partial(_part, top.name, files, spec, cache, progress)})
+    of = {part: [file for file, name in zip(files, called, strict=True) if name == part] for part in sorted({*called})}
+    return Parts(
+        {
+            part: partial(
+                _part, f"{top.name} {part}", its, spec, cache, progress, [file for file in files if file not in its]
+            )
+            for part, its in of.items()
+        }
+    )
+
+
+class _Mapped(tabular.Rows):
+    """Pictures in an Arrow file that is mapped to memory."""
+
+    def __init__(self, file: Path) -> None:
+        import pyarrow as pa
+
+        self._column = pa.ipc.open_file(pa.memory_map(str(file))).read_all().column(0)
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def read(self, place: int) -> bytes | memoryview:
+        buffer = self._column[place].as_buffer()
+        return b"" if buffer is None else memoryview(buffer)
+
+
+def _part(
+    title: str,
+    files: Sequence[Path],
+    spec: DataSpec,
+    cache: Path,
+    progress: Progress | None,
+    others: Sequence[Path] = (),
+) -> Images:
+    """Return the pictures of some files; ``others`` are those of other parts, which may have labels of more classes."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingLibrary('data of kind "parquet" need pyarrow; pip install "pytest-robustness[parquet]"') from error
+    digests = file_index.hashes(files, cache, progress)
+    decoding = spec.decoding
+    try:
+        schema = pq.read_schema(files[0])
+        picture = tabular.column(title, "`column` of [data.images]", decoding.column, tabular.PICTURES, schema.names)
+        label = tabular.column(title, "`labels`", spec.labels, tabular.LABELS, schema.names)
+        beside = (
+            [label]
+            if spec.groups is None
+            else [label, tabular.column(title, "`groups`", spec.groups, (), schema.names)]
+        )
+        rest = pa.concat_tables([pq.read_table(file, columns=beside, partitioning=None) for file in files])
+        key = hashlib.sha256("\n".join([picture, *digests]).encode()).hexdigest()[:32]
+        name = f"parquet/{key}.arrow"
+        target, again = kept_or_aside(
+            lambda to: _mapped(title, files, digests, picture, to / name, progress), cache, title, progress
+        )
+        rows = _Mapped(target)
+    except (pa.ArrowException, OSError, KeyError) as error:
+        why = next(
+            (said for file in files if (said := file_formats.mistaken_file(file))), f"{error}; get or write it again"
+        )
+        raise DataError(f"{title}: {files[0]} cannot be read as Parquet: {why}") from error
+    names = _names(schema.metadata, label)
+    more = [] if names else [value for file in others for value in _labels(file, label)]
+    labels, classes, notes = tabular.labelled(title, rest.column(label).to_pylist(), names, more)
+    groups = None if spec.groups is None else np.array(rest.column(spec.groups).to_pylist())
+    looks = rows.looks(cache / "parquet" / f"{key}.json", progress)
+    return image_source.images(
+        title, rows, looks, labels, classes, decoding, groups=groups, notes=again + notes, distributions=("pyarrow",)
+    )
+
+
+def _labels(file: Path, label: str) -> list[Any]:
+    """Return the labels of another part, where they can be read: nobody has asked for the part itself."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(file, columns=[label], partitioning=None).column(label).to_pylist()  # type: ignore[no-any-return]
+    except (pa.ArrowException, OSError, KeyError):
+        return []
+
+
+def _mapped(
+    title: str, files: Sequence[Path], digests: Sequence[str], picture: str, target: Path, progress: Progress | None
+) -> tuple[Path, tuple[str, ...]]:
+    """
+    Write the pictures as one Arrow file, unless it is there as it was written; a few rows at a time.
+
+    Return the file, and what a reader of the run must know of it.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files_.check_no_link(target, target.parent.parent)
+    if _whole(target):
+        return target, ()
+    damaged = target.exists() and target.with_suffix(".sha256").exists()
+    say, done = Patient(progress), 0
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        lock(target.with_suffix(".lock"), f"unpacks {title}", say),
+        tempfile.TemporaryDirectory(dir=target.parent) as made,
+    ):
+        if _whole(target):  # another process may just have made it
+            return target, ()
+        scratch = Path(made) / target.name
+        with pa.ipc.new_file(str(scratch), pa.schema([("picture", pa.large_binary())])) as writer:
+            for file in files:
+                with pq.ParquetFile(file) as opened:
+                    for batch in opened.iter_batches(AT_ONCE, columns=[picture]):
+                        writer.write_batch(pa.record_batch([_bytes(title, picture, batch.column(0))], ["picture"]))
+                        say(f"unpacking {title}, {(done := done + len(batch)):,} rows")
+        for file, due in zip(files, digests, strict=True):
+            refuse_other(file, due)
+        digest = source_files.file_hash(scratch)
+        if target.is_dir():
+            target.rename(Path(made) / "damaged")
+        scratch.replace(target)
+        with atomic_write.writing(target.with_suffix(".sha256"), below=target.parent.parent) as stream:
+            stream.write(digest.encode())
+    said = f"what the store held of {title} was damaged ({target}); its pictures were unpacked again"
+    return target, (said,) if damaged else ()
+
+
+def _whole(target: Path) -> bool:
+    """Say whether an Arrow file is as it was written, by its sum; unread where it has not been touched since."""
+    try:
+        files_.check_regular(target, follow=False)
+        due = target.with_suffix(".sha256").read_text()
+    except (OSError, ValueError):
+        return False
+    return file_index.hashes([target], target.parent, index=target.with_suffix(".sums.json")) == [due]
+
+
+def _bytes(title: str, name: str, column: Any) -> Any:
+    """Give a column of bytes, or of structures that have them, as bytes."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
+        column = pc.struct_field(column, "bytes")
+    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+        raise DataError(
+            f"{title}: the column {name!r} must hold pictures as bytes, or as {{bytes, path}}, got {column.type}; "
+            "name another in `column` of [data.images]"
+        )
+    return column.cast(pa.large_binary())
+
+
+def _names(metadata: Mapping[bytes, bytes] | None, label: str) -> list[str] | None:
+    """Give the names of the classes, where the file was written by Hugging Face's library and says them."""
+    try:
+        names = json.loads((metadata or {})[b"huggingface"])["info"]["features"][label]["names"]
+    except (KeyError, ValueError, TypeError):
+        return None
+    return names if isinstance(names, list) else None

@@ -1,0 +1,167 @@
+"""The ``[data]`` table of a model card: which images, and how they are split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from robustness.data import arrays, digits, folder, huggingface, mnist, parquet, torchvision_sets
+from robustness.data.decoding import Decoding
+from robustness.data.images import Images
+from robustness.data.splitting import Balanced, Folds, Given, Grouped, Stratified, Table
+from robustness.errors import nearest
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Where images come from: ``parts(spec=, root=, cache=, progress=)`` gives "train" and "test", or "all"."""
+
+    parts: Callable[..., Mapping[str, Images]]
+    embedded: bool = False  # comes with the installation: no data root, no download
+    needs: tuple[str, ...] = ()  # keys of which the card must give one
+    takes: tuple[str, ...] = ()  # keys that it may give too
+    suffixes: tuple[str, ...] = ()  # of its file
+
+
+TABLE = ("labels", "groups", "images", "part")
+DATASETS = {
+    "digits": DataSet(digits.parts, embedded=True),
+    "mnist": DataSet(mnist.parts),
+    "array": DataSet(arrays.parts, needs=("file",), takes=("groups", "labels", "part"), suffixes=(".npz", ".npz.xz")),
+    "folder": DataSet(folder.parts, needs=("folder",), takes=("images", "part")),
+    "parquet": DataSet(parquet.parts, needs=("file", "folder"), takes=TABLE, suffixes=(".parquet",)),
+    "huggingface": DataSet(huggingface.parts, needs=("folder",), takes=TABLE),
+    "torchvision:SET": DataSet(torchvision_sets.parts, takes=("folder", "images")),
+}
+"""To add a data set: its file, and a line here."""
+KEYS = ("file", "folder", "groups", "images", "labels", "part")
+
+
+class DataSpec(Table):
+    """
+    Images by name, and what of them is for training and for testing.
+
+    ``labels`` names other labels of an array file than its own: "kind" are ``train_kind`` and ``test_kind``, or
+    ``kind``, with ``kind_classes``. With ``test`` = "given" the data set's own test part is tested on, instead of the
+    side that the split leaves for that; ``part`` names another part than ``test`` for it; ``tested`` takes so many of
+    the test images, of every class alike. ``file`` and ``folder`` lie below the data root, or beside the card where
+    they begin with ``./``.
+
+    >>> DataSpec(name="digits", split=Balanced(per_class=30)).embedded
+    True
+    """
+
+    name: str
+    """Which set."""
+    file: str | None = None
+    """Below the data root, or beside the card where it begins with ``./``."""
+    folder: str | None = None
+    """The same, of a folder."""
+    groups: str | None = None
+    """The array or column that says which images belong together."""
+    labels: str | None = None
+    """Other labels of an array file or table than its own, by name."""
+    part: str | None = None
+    """Which part is tested on, where there are several: ``validation``; else test, or what stands for it."""
+    of: Literal["train", "test", "all"] = "train"
+    """What the split divides."""
+    test: Literal["split", "given"] = "split"
+    """``given``: test on the data set's own test part, and train on the split's training side."""
+    tested: Annotated[int, Field(ge=1)] | None = None
+    """Test on so many of the test images, of every class alike."""
+    split: Annotated[Given | Balanced | Stratified | Grouped | Folds, Field(discriminator="kind")] = Given()
+    """How training and test images are told apart."""
+
+    images: Decoding | None = None
+    """How pictures are decoded, and which are taken."""
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if _source(name) not in DATASETS or name == "torchvision:SET":
+            raise ValueError(f"`name` must be one of {', '.join(DATASETS)}, got {name!r}{nearest(name, DATASETS)}")
+        return name
+
+    @field_validator("file", "folder")
+    @classmethod
+    def _below_the_root(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        path = PurePosixPath(value)
+        if path.is_absolute() or ".." in path.parts or "\\" in value or "\0" in value or not value:
+            raise ValueError(
+                "`file` and `folder` must be relative to the data root, or to the card where they begin with ./ , "
+                f"got {value!r}"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        of, kind = self.source, self.split.kind
+        given = [key for key in KEYS if getattr(self, key) is not None]
+        if other := [f"`{key}`" for key in given if key not in of.needs + of.takes]:
+            raise ValueError(f"{' and '.join(other)} must be left out for {self.name!r}")
+        if of.needs and len(set(of.needs) & set(given)) != 1:
+            raise ValueError(
+                f"{' or '.join(f'`{key}`' for key in of.needs)} must be given for {self.name!r}, relative to the data "
+                "root, or to the card where it begins with ./"
+            )
+        if self.file is not None and not self.file.endswith(of.suffixes):
+            kinds = " or ".join(of.suffixes)
+            raise ValueError(f"`file` must be an {kinds} file for {self.name!r}, got {self.file!r}")
+        if kind == "given" and self.of != "train":
+            raise ValueError(f"`of` must be left out where the split is 'given' and divides nothing, got {self.of!r}")
+        if self.test == "given" and (kind == "given" or self.of != "train"):
+            raise ValueError(
+                "`test` = 'given' needs a split of the training part, whose other side is then left out, "
+                f"got the split {kind!r} of {self.of!r}"
+            )
+        if kind == "grouped" and self.groups is None:
+            raise ValueError("`groups` must name the array that the split 'grouped' goes by")
+        if kind in ("balanced", "stratified") and self.groups is not None:
+            raise ValueError(
+                f"`groups` must be left out for the split {kind!r}, which tears them apart; take 'grouped'"
+            )
+        return self
+
+    @property
+    def source(self) -> DataSet:
+        """Where the images come from."""
+        return DATASETS[_source(self.name)]
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the images come with the installation, so that a run needs no data root."""
+        return self.source.embedded
+
+    @property
+    def beside_card(self) -> bool:
+        """Whether the file or folder lies beside the card, not below the data root."""
+        return str(self.file or self.folder).startswith("./")
+
+    @property
+    def decoding(self) -> Decoding:
+        """How pictures are decoded."""
+        return self.images or Decoding()
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the keys that cards had not always: what was hashed of a card that has none stays the same."""
+        found: dict[str, Any] = written(self)
+        return {
+            key: value for key, value in found.items() if value is not None or key not in ("folder", "images", "part")
+        }
+
+
+def _source(name: str) -> str:
+    return "torchvision:SET" if name.startswith(torchvision_sets.PREFIX) else name

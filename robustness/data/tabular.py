@@ -1,0 +1,112 @@
+"""Tables with a picture and a label in each row: which columns, which classes, what the pictures are like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robustness.data import decoding as decoding_
+from robustness.data import file_index, validation
+from robustness.data.decoding import Look, look
+from robustness.data.images import TESTS
+from robustness.data.lazy_images import Source
+from robustness.data.npz_cache import Progress
+from robustness.data.validation import Array
+from robustness.errors import DataError, shown
+
+PICTURES = ("image", "img", "picture", "jpg", "png", "bytes")
+LABELS = ("label", "labels", "fine_label", "class", "target", "y")
+"""Columns that are taken where none is named: the first of these that is there."""
+
+
+def column(title: str, what: str, named: str | None, usual: Sequence[str], there: Sequence[str]) -> str:
+    """
+    Give the name of a column: the one asked for, else the usual one.
+
+    >>> column("pets", "`labels`", None, LABELS, ["img", "fine_label", "coarse_label"])
+    'fine_label'
+    """
+    found = named if named is not None else next((name for name in usual if name in there), None)
+    if found is None or found not in there:
+        asked = f", got {named!r}" if named is not None else ""
+        raise DataError(f"{title}: {what} must name a column{asked}; there are {', '.join(map(repr, there)) or 'none'}")
+    return found
+
+
+def labelled(
+    title: str, values: Sequence[Any], names: Sequence[str] | None, others: Sequence[Any] = ()
+) -> tuple[Array, tuple[str, ...], tuple[str, ...]]:
+    """
+    Return labels as numbers, the names of the classes, and what to say; texts are classes in alphabetical order.
+
+    ``others`` are the labels of other parts: their classes are those of this one, too.
+
+    >>> labelled("pets", ["dog", "cat", "dog"], None, ["ant"])
+    (array([2, 1, 2]), ('ant', 'cat', 'dog'), ())
+    """
+    kinds = {type(value) for value in values}
+    if type(None) in kinds:
+        row = next(row for row, value in enumerate(values) if value is None)
+        raise DataError(f"{title}: every row must have a label, row {row} has none; label it, or remove it")
+    if kinds == {str}:
+        classes = sorted({*values, *(value for value in others if isinstance(value, str))})
+        places = {name: place for place, name in enumerate(classes)}
+        return np.array([places[value] for value in values]), tuple(classes), ()
+    if kinds != {int}:
+        said = ", ".join(sorted(kind.__name__ for kind in kinds)) or "none"
+        several = "several labels an image are not supported" if list in kinds else "cast the column"
+        raise DataError(
+            f"{title}: labels must be whole numbers or texts, got {said}; {several}, or name another in `labels`"
+        )
+    if names is not None and not all(isinstance(name, str) for name in names):
+        raise DataError(f"{title}: names of classes must be text, got {shown(list(names))}; write the data set anew")
+    numbers, more = np.array(values), np.array([value for value in others if isinstance(value, int)], np.int64)
+    notes = () if names is not None else validation.note_from_one(title, numbers, more)
+    return numbers, validation.class_names(None if names is None else np.array(list(names)), numbers, more), notes
+
+
+def has_parts(there: Sequence[str], part: str | None = None) -> bool:
+    """
+    Say whether names are those of parts, one for training or testing among them or the one that is asked for.
+
+    >>> has_parts(["train", "validation", "extra"]), has_parts(["0001", "0002"])
+    (True, False)
+    """
+    return any(name in ("train", *TESTS, part) for name in there)
+
+
+class Rows(Source):
+    """Pictures that are a row each of a table."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def named(self, place: int) -> str:
+        """Say which picture it is."""
+        return f"row {place:,}"
+
+    def looks(self, file: Path, progress: Progress | None) -> list[Look]:
+        """Look at all of them, once for this content, which ``file`` is called by."""
+
+        def one(place: int) -> Look:
+            content = self.read(place)
+            return look(content) if len(content) else Look("", 0, 0, "", 1, 1, "the row holds no picture's bytes")
+
+        what = "looking at pictures for the first time"
+        return [Look(*each) for each in file_index.kept(file, decoding_.version(), one, len(self), what, progress)]
+
+
+def content(value: Any, title: str, name: str) -> bytes | memoryview:
+    """Give the bytes of a cell: bytes themselves, or a structure that has them."""
+    inner = value.get("bytes") if isinstance(value, dict) else value
+    if inner is None:
+        return b""
+    if not isinstance(inner, bytes | memoryview):
+        raise DataError(
+            f"{title}: the column {name!r} must hold pictures as bytes, or as {{bytes, path}}, got "
+            f"{type(inner).__name__}; name another in `column` of [data.images]"
+        )
+    return inner

@@ -1,0 +1,185 @@
+"""A cluster of Ray: connecting to it, what it has room for, and whether its nodes are alike."""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from robustness.engines import Engine, worker
+from robustness.errors import EngineError
+from robustness.util import hardware
+
+PATIENCE = 5.0
+"""Seconds in which an address must answer."""
+ANSWERS = 120.0
+"""Seconds in which every node must say what it has."""
+
+
+@contextmanager
+def connected(engine: Engine) -> Iterator[None]:
+    """
+    Be Ray's driver meanwhile: on the cluster at the address, else on one of this machine alone.
+
+    That one listens to this machine only, shows no dashboard, and ends with this process.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    if not engine.address:
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # the node's address is 127.0.0.1
+    elif engine.address != "auto":
+        _refuse_silent(engine.address)
+    try:
+        import ray
+    except ImportError as error:
+        raise EngineError(
+            f'the engine needs ray, which cannot be imported ({error}); pip install "pytest-robustness[ray]"'
+        ) from error
+    settings: dict[str, Any] = {"address": engine.address or "local", "log_to_driver": False}
+    if not engine.address:
+        settings |= {"num_cpus": max(hardware.cores(), engine.cores), "include_dashboard": False}
+    try:
+        ray.init(**settings)
+    except Exception as error:  # of many kinds, some of them built in
+        raise EngineError(f"no cluster of Ray at {engine.address or 'this machine'}: {in_a_line(error)}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _refuse_silent(address: str) -> None:
+    """Raise EngineError in seconds where nothing listens: Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), PATIENCE):
+            pass
+    except (OSError, ValueError) as error:
+        raise EngineError(
+            f"nothing answers at {address} ({error}); the address is HOST:PORT as `ray start --head` says it, "
+            "and `ray status` on that machine shows whether the cluster is there"
+        ) from error
+
+
+def device_of(asked: str, has: Mapping[str, float]) -> str:
+    """Give the device that workers sweep on: cpu, or cuda where the cluster has GPUs."""
+    if asked.startswith("cuda") and not has.get("GPU"):
+        raise EngineError(
+            f"`device` = {asked!r}: the cluster has no GPU (it has {has.get('CPU', 0):g} cores); take cpu or auto, or "
+            "add nodes with GPUs (ray start --num-gpus)"
+        )
+    return "cuda" if asked.startswith("cuda") or (asked == "auto" and has.get("GPU")) else "cpu"
+
+
+def gpus_of(engine: Engine, device: str) -> float:
+    """Give the share of a GPU that a worker has."""
+    return 0.0 if device == "cpu" else 1.0 if engine.gpus is None else engine.gpus
+
+
+def room_of(engine: Engine, device: str, has: Mapping[str, float]) -> int:
+    """Give the number of workers: as many as are asked for, and at most as many as there is room for."""
+    if device == "cpu" and engine.gpus:
+        raise EngineError(f"`engine`: gpus={engine.gpus:g}, but nothing runs on a GPU here (device cpu); leave it out")
+    room = has.get("CPU", 0) / engine.cores
+    if share := gpus_of(engine, device):
+        room = min(room, has.get("GPU", 0) / share)
+    if room < 1:
+        raise EngineError(
+            f"no worker has room: each takes {engine.cores} core(s) and {share:g} GPU(s), the cluster has "
+            f"{has.get('CPU', 0):g} and {has.get('GPU', 0):g}; ask for less of each (`engine`: cores, gpus)"
+        )
+    return min(engine.workers or math.floor(room), math.floor(room))
+
+
+def kind_of(engine: Engine, device: str) -> str:
+    """Give the kind of device that all nodes have; EngineError lists those that are other nodes than the rest."""
+    here = compared(worker.versions(), device)
+    others = {
+        node: ", ".join(f"{name} {found.get(name, 'none')} (here {due})" for name, due in here.items()
+                        if found.get(name) != due)
+        for node, found in ((node, compared(found, device)) for node, found in _asked(engine, device, _versions()))
+    }  # fmt: skip
+    if others := {node: what for node, what in others.items() if what}:
+        listed = "".join(f"\n  {node}: {what}" for node, what in others.items())
+        raise EngineError(f"{len(others)} node(s) have other versions than this process; install the same:{listed}")
+    kinds = dict(_asked(engine, device, _kind_here, device))
+    if len(set(kinds.values())) > 1:
+        listed = "".join(f"\n  {node}: {kind}" for node, kind in kinds.items())
+        raise EngineError(
+            f"one evidence is of one kind of device, and the nodes have {len(set(kinds.values()))}; leave one kind in "
+            f"the cluster, or give the others no {'cores' if device == 'cpu' else 'GPUs'}:{listed}"
+        )
+    return str(next(iter(kinds.values())))
+
+
+def here() -> Any:
+    """Give Ray's word for the driver's own node, which is there as long as the run is."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
+def _kind_here(device: str) -> str:
+    return hardware.device_kind(device)
+
+
+def compared(versions: Mapping[str, str], device: str) -> dict[str, str]:
+    """Leave out of which build torch is where that cannot be the same: a driver's machine may have no GPU."""
+    return {name: v if device == "cpu" else v.partition("+")[0] for name, v in versions.items()}
+
+
+def _versions() -> Callable[[], dict[str, str]]:
+    """Give `worker.versions` so that it travels by value: a node's own may be another, or not there."""
+
+    def versions() -> dict[str, str]:
+        try:
+            from robustness.engines import worker
+        except ImportError as error:
+            import importlib.metadata
+
+            try:
+                other = importlib.metadata.version("pytest-robustness")
+            except importlib.metadata.PackageNotFoundError:
+                other = f"none ({error})"
+            return {"pytest-robustness": other}
+        return worker.versions()
+
+    return versions
+
+
+def _asked(engine: Engine, device: str, what: Callable[..., Any], *given: Any) -> list[tuple[str, Any]]:
+    """Call something on each node that can have workers, and give what each said."""
+    import ray
+    from ray.exceptions import GetTimeoutError
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    share = gpus_of(engine, device)
+    nodes = [
+        node for node in ray.nodes() if node["Alive"]
+        and node["Resources"].get("CPU", 0) >= engine.cores and node["Resources"].get("GPU", 0) >= share
+    ]  # fmt: skip
+    remote = ray.remote(what)
+    asked = [
+        remote.options(
+            num_cpus=0, num_gpus=min(share, 0.01), max_retries=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+        ).remote(*given)
+        for node in nodes
+    ]  # fmt: skip
+    names = [f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})" for node in nodes]
+    try:
+        return list(zip(names, ray.get(asked, timeout=ANSWERS), strict=True))
+    except GetTimeoutError as error:
+        raise EngineError(f"not every node answered within {ANSWERS:g} s; `ray status` shows what is amiss") from error
+    except Exception as error:
+        raise EngineError(f"a node could not say what it has: {in_a_line(error)}") from error
+
+
+def in_a_line(error: BaseException) -> str:
+    """Give what an error says in one line: Ray's hold whole traces."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {(lines[-1] if lines else 'no message')[:300]}"

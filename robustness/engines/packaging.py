@@ -1,0 +1,151 @@
+"""A card's model as files named by content, and made again from them on a machine that shares no folder with this."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from robustness.cards import Card
+from robustness.classifiers.weights import all_files as weight_files
+from robustness.util import source_files
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from robustness.classifiers.build import Loaded
+
+PROJECT, BESIDE = "project", "beside"
+"""Where modules are unpacked, and where what lies beside the card and its weights are."""
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """
+    A model as a worker is told of it: its card, and the hash of each file by the place where it is unpacked.
+
+    Cards of one project are unpacked into one folder, ``project``: modules of one name must be one module.
+    """
+
+    card: Card
+    classes: tuple[str, ...]
+    weights: str
+    files: tuple[tuple[str, str], ...]
+    project: str
+
+    @property
+    def name(self) -> str:
+        """Names the model by content."""
+        about = (self.card.file.model_dump_json(include={"model"}), self.classes, self.weights, self.files)
+        return hashlib.sha256(repr(about).encode()).hexdigest()
+
+
+def packed(card: Card, weights: Path, loaded: Loaded, classes: Sequence[str]) -> tuple[Shipped, dict[str, Path]]:
+    """Give a loaded model as it is shipped, and where on this machine the file of each hash is."""
+    by_file = {
+        str(file): name for name, module in list(sys.modules.items())
+        if name != "__main__" and (file := getattr(module, "__dict__", {}).get("__file__"))
+    }  # fmt: skip
+    # Folders are remade by what lies in them; what was looked for and not found is not there either.
+    there = [card.project / name for name, digest in loaded.behind.items() if digest and not name.endswith("/")]
+    modules = {file: by_file.get(str(file)) for file in there}
+    return _packed(card, modules, classes, weights)
+
+
+def untrained(card: Card, classes: Sequence[str]) -> tuple[Shipped, dict[str, Path]]:
+    """Give a card as it is shipped to be trained by its recipe; its project's files are told from their text."""
+    assert card.file.recipe is not None
+    named = [name.partition(":")[0] for name in (card.file.model.factory, card.file.recipe.callable)]
+    closure = source_files.Closure(named, [str(card.project), *sys.path])
+    return _packed(card, {file: name for name, file in closure.files.items()}, classes)
+
+
+def _packed(
+    card: Card, modules: Mapping[Path, str | None], classes: Sequence[str], weights: Path | None = None
+) -> tuple[Shipped, dict[str, Path]]:
+    files = {**dict(_modules(card, modules)), **dict(_beside(card, weights))}
+    hashes = {place: source_files.file_hash(file) for place, file in files.items()}
+    bare = card.file.model_copy(update={"claims": {}, "sweeps": {}})
+    shipped = Shipped(
+        Card(bare, card.path),
+        tuple(classes),
+        f"{BESIDE}/{_place(card, weights)}" if weights else "",
+        tuple(sorted(hashes.items())),
+        hashlib.sha256(str(card.project.resolve()).encode()).hexdigest()[:16],
+    )
+    return shipped, {hashes[place]: file for place, file in files.items()}
+
+
+def _modules(card: Card, modules: Mapping[Path, str | None]) -> Iterator[tuple[str, Path]]:
+    """Give the project's files by the place that they are imported from, and by that in the project."""
+    roots = {_root_of(file, module) for file, module in modules.items() if module}
+    for file, module in modules.items():
+        if not module:  # one that a module reads, from its own folder on
+            yield from (
+                (f"{PROJECT}/{file.relative_to(top).as_posix()}", file) for top in roots if file.is_relative_to(top)
+            )
+        if file.is_relative_to(card.project):
+            yield f"{PROJECT}/{file.relative_to(card.project).as_posix()}", file
+        if module:
+            place = module.replace(".", "/")
+            yield f"{PROJECT}/{place}/__init__.py" if file.stem == "__init__" else f"{PROJECT}/{place}.py", file
+
+
+def _root_of(file: Path, module: str) -> Path:
+    """Return the folder that a module's name starts from."""
+    depth = module.count(".") + (file.stem == "__init__")
+    return file.parents[depth]
+
+
+def _beside(card: Card, weights: Path | None) -> Iterator[tuple[str, Path]]:
+    """Give the file of the weights, those that it names, and a library's folder."""
+    listed = weight_files(weights) if weights else []
+    if card.file.model.by_name == "hf":
+        folder = card.path.parent / card.file.model.factory.partition(":")[2]
+        listed += sorted(file for file in folder.iterdir() if file.is_file() and file not in listed)
+    for file in listed:
+        named = weights is not None and file != weights and file.is_relative_to(weights.parent)
+        place = Path(_place(card, weights)).parent / file.relative_to(weights.parent) if named and weights else None
+        yield f"{BESIDE}/{place.as_posix() if place else _place(card, file)}", file
+
+
+def _place(card: Card, file: Path) -> str:
+    """Give where a file lies seen from the card's folder; by its name alone where that is elsewhere."""
+    folder = card.path.parent.resolve()
+    return file.resolve().relative_to(folder).as_posix() if file.resolve().is_relative_to(folder) else file.name
+
+
+def unpacked(shipped: Shipped, get: Callable[[str], bytes]) -> nn.Module:
+    """Make a model of what was shipped; ``get`` gives a file's content by its hash. ModelError as of any loading."""
+    from robustness.classifiers import build
+
+    card = laid_out(shipped, get)
+    return build.load(card, card.path.parent / shipped.weights.partition("/")[2], shipped.classes).module
+
+
+def laid_out(shipped: Shipped, get: Callable[[str], bytes]) -> Card:
+    """Write the files of what was shipped, and give its card as it lies beside them."""
+    project, beside = _folder(shipped.project) / PROJECT, _folder(shipped.name) / BESIDE
+    for place, content in shipped.files:
+        first, _, rest = place.partition("/")
+        path = (project if first == PROJECT else beside) / rest
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(get(content))
+    beside.mkdir(parents=True, exist_ok=True)
+    project.mkdir(parents=True, exist_ok=True)
+    return replace(shipped.card, path=beside / shipped.card.path.name, root=project)
+
+
+@cache
+def _root() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="robustness-", ignore_cleanup_errors=True)
+
+
+def _folder(name: str) -> Path:
+    return Path(_root().name) / name

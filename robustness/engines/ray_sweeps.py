@@ -1,0 +1,135 @@
+"""Chunks of sweeps on a cluster of Ray: Ray Data gives them to actors that hold the models, again where one dies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from robustness.engines import Engine, Sweeps, cluster, worker
+from robustness.engines.fill import Contents, Filling
+from robustness.engines.worker import Holder, Task
+from robustness.errors import EngineError, RobustnessError
+from robustness.util import hardware
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness
+
+BEGUN = 3
+"""How often a chunk is begun: a worker that dies of it takes others with it, while one that is killed is replaced."""
+
+Tell = Callable[..., None]
+
+
+def drive(job: Sweeps, tell: Tell) -> None:
+    """Make what a job wants on a cluster; the process that calls this is Ray's driver, and may be ended by Ray."""
+    engine = job.engine
+    with cluster.connected(engine):
+        import ray
+
+        device = cluster.device_of(job.device, ray.cluster_resources())
+        workers = cluster.room_of(engine, device, ray.cluster_resources())
+        kind = cluster.kind_of(engine, device)
+        tell("kind", kind)
+        own = "cpu" if device == "cpu" or not hardware.gpus() else device
+        harness = Harness(
+            Store(job.store, job.run, lambda text: tell("say", text)),
+            job.data_root, own, job.seed, job.threads, kind=kind, dtype=job.dtype,
+        )  # fmt: skip
+        filling = Filling(
+            harness,
+            Cluster(engine, device, workers).execute,
+            device=device,
+            cores=engine.cores,
+            progress=lambda done, total: tell("progress", (done, total)),
+        )
+        try:
+            filling.run(job.wanted)
+        finally:
+            for notice in harness.notices:
+                tell("notice", notice)
+            for failed in filling.failed.items():
+                tell("failed", failed)
+
+
+class Cluster:
+    """Executes the chunks of tasks on the actors of a cluster; what was shipped stays there, by name."""
+
+    def __init__(self, engine: Engine, device: str, workers: int) -> None:
+        self._engine, self._device, self._workers = engine, device, workers
+        self._shipped: dict[str, Any] = {}
+
+    def execute(
+        self, tasks: Mapping[int, Task], units: Sequence[tuple[int, int]], contents: Contents
+    ) -> Iterator[Mapping[str, Any]]:
+        """Give what came of every chunk, each once and in order."""
+        try:
+            yield from self._swept(tasks, units, contents).iter_rows()
+        except RobustnessError:
+            raise
+        except Exception as error:  # Ray's own kinds; what the user's code raises comes as a row
+            raise EngineError(
+                f"Ray ended the sweeps ({cluster.in_a_line(error)}); what was finished is kept, and the same "
+                "command goes on from there"
+            ) from error
+
+    def _swept(self, tasks: Mapping[int, Task], units: Sequence[tuple[int, int]], contents: Contents) -> Any:
+        import ray
+        from ray.data import ActorPoolStrategy, DataContext, from_items
+
+        for name, make in contents.items():
+            if name not in self._shipped:
+                self._shipped[name] = ray.put(make())
+        context = DataContext.get_current()
+        context.execution_options.preserve_order = True
+        context.enable_progress_bars = False
+        rows = [{"task": number, "chunk": chunk} for number, chunk in units]
+        return from_items(rows, override_num_blocks=len(rows)).map_batches(
+            Actor,
+            batch_size=1,
+            compute=ActorPoolStrategy(size=min(self._workers, len(rows))),
+            num_cpus=self._engine.cores,
+            num_gpus=cluster.gpus_of(self._engine, self._device) or None,
+            fn_constructor_args=(tasks, self._shipped, worker.versions(), _begun()),
+        )
+
+
+class Actor:
+    """What Ray Data makes in each worker: the models that it holds, and a call a chunk."""
+
+    def __init__(
+        self, tasks: Mapping[int, Task], shipped: Mapping[str, Any], due: Mapping[str, str], begun: Any
+    ) -> None:
+        import ray
+
+        device = next(iter(tasks.values())).device
+        if cluster.compared(found := worker.versions(), device) != cluster.compared(due, device):
+            raise EngineError(f"a node joined that has other versions: {found} instead of {dict(due)}")
+        self._holder, self._begun = Holder(tasks, lambda name: ray.get(shipped[name])), begun
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """Sweep the one chunk of a batch."""
+        import ray
+
+        number, chunk = int(batch["task"][0]), int(batch["chunk"][0])
+        if (times := ray.get(self._begun.count.remote(number, chunk))) > BEGUN:
+            error = f"its worker died {times - 1} times (out of memory? a crash in the model's native code?)"
+            told = {"task": number, "chunk": chunk, "content": b"", "error": error, "full": False}
+        else:
+            told = worker.one(self._holder, number, chunk)
+        return {name: [value] for name, value in told.items()}
+
+
+def _begun() -> Any:
+    """Give an actor on the driver's own node, which is there as long as the run is."""
+    import ray
+
+    class Begun:
+        """Counts how often each chunk was begun."""
+
+        def __init__(self) -> None:
+            self._times: dict[tuple[int, int], int] = {}
+
+        def count(self, number: int, chunk: int) -> int:
+            self._times[number, chunk] = self._times.get((number, chunk), 0) + 1
+            return self._times[number, chunk]
+
+    return ray.remote(Begun).options(num_cpus=0, scheduling_strategy=cluster.here()).remote()

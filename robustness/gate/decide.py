@@ -1,0 +1,165 @@
+"""Whether a retrained model passes its gate: all its evidence, held against the baseline, with the table of why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from robustness.cards import Card
+from robustness.gate import baseline as baselines
+from robustness.gate import comparability, paired_gate, retraining_gate
+from robustness.gate.baseline import Baseline
+from robustness.gate.differences import Cell, GateError, applies
+from robustness.metrics import detection
+from robustness.metrics.evidence import OK, Evidence
+from robustness.metrics.registry import MetricError
+
+Outcome = Literal["passed", "failed", "inconclusive", "errored"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What came of a gate, the sentence that says so, and its numbers in plain types (docs/gate.md)."""
+
+    outcome: Outcome
+    message: str
+    table: Mapping[str, Any] = field(default_factory=dict)
+
+
+def decide(card: Card, get: Callable[[str], Evidence]) -> Decision:
+    """
+    Hold a card's model against its baseline; `get` gives the evidence of a sweep by its name.
+
+    What cannot be compared is "errored", never passed: no baseline, an unlike protocol, a cell without numbers.
+    """
+    gate = card.file.gate
+    assert gate is not None
+    # Swept before anything can be wrong with the baseline: a run that is red for want of one can be accepted as one.
+    swept = {name: get(name) for name in card.gated_sweeps}
+    keys = {name: evidence.provenance.get("key") for name, evidence in swept.items()}
+    try:
+        kept = _baseline(card)
+        _refuse_unlike(card, kept, swept)
+        cells = _cells(card, kept, swept)
+        waived = {w.cell: str(w) for w in card.file.waivers if w.cell is not None and not w.expired}
+        hold = paired_gate.hold if gate.kind == "weights" else retraining_gate.hold
+        same = _identical(kept, swept, cells)
+        outcome, said, table = hold(gate, kept, swept, cells, waived, same)
+    except (GateError, MetricError) as error:
+        return Decision("errored", f"{card.name}: {error}", {"evidence": keys})
+    about: dict[str, Any] = {"kind": gate.kind, "alpha": gate.alpha, "baseline": _about(kept)}
+    about["notes"] = _notes(kept, swept, same=same is not None)
+    about["evidence"] = keys
+    return Decision(outcome, f"{card.name}: the gate of its {gate.kind} {said}", {**about, **table})
+
+
+def _baseline(card: Card) -> Baseline:
+    path = card.baseline
+    if not path.exists():
+        raise GateError(
+            f"its card asks for a gate, and there is no baseline {path}; make one of accepted runs: "
+            f"robustness baseline accept run.json --model {card.name}"
+            + (f" --to {path}" if card.file.gate and card.file.gate.baseline else "")
+        )
+    kept = baselines.read(path)
+    if kept.model != card.name:
+        raise GateError(f"{path}: is the baseline of {kept.model}; name another in gate.baseline")
+    assert card.file.gate is not None
+    for metric in card.file.gate.metrics:
+        if metric in baselines.SCORES and baselines.SCORES[metric] not in kept.scores:
+            raise GateError(
+                f"{path}: was accepted without what {metric} takes; accept it again, now that the card asks for it: "
+                f"robustness baseline accept run.json --model {card.name}"
+            )
+    return kept
+
+
+def _refuse_unlike(card: Card, kept: Baseline, swept: Mapping[str, Evidence]) -> None:
+    was: dict[str, Any] = dict(kept.protocol)
+    if card.file.gate is not None and card.file.gate.sweeps is not None:
+        was["sweeps"] = {name: how for name, how in was["sweeps"].items() if name in swept}
+    if unlike := comparability.differences(was, comparability.of_evidence(swept)):
+        raise GateError(
+            "baseline and model were not measured alike (the baseline's first):\n  "
+            + "\n  ".join(unlike)
+            + "\naccept a run of this protocol, or restore the old one"
+        )
+
+
+def _cells(card: Card, kept: Baseline, swept: Mapping[str, Evidence]) -> list[Cell]:
+    """Give every cell that both have numbers of; one of which the candidate alone has none is an error."""
+    gate, found, without = card.file.gate, [], []
+    assert gate is not None
+    for sweep, evidence in swept.items():
+        for row, strength in enumerate(evidence.strengths):
+            if kept.status[sweep][strength] != OK:
+                continue
+            if evidence.status[row] != OK:
+                without.append(f"{sweep} at {strength}: {evidence.status[row]}")
+                continue
+            found += [
+                Cell(sweep, strength, metric, _margin(gate.margin, gate.margins, sweep, row))
+                for metric in gate.metrics
+                if applies(metric, sweep, transferred=evidence.source is not None)
+            ]
+    if without:
+        raise GateError(
+            f"{len(without)} cell(s) have numbers in the baseline and none now:\n  " + "\n  ".join(without[:20])
+        )
+    if not found:
+        raise GateError("there is no cell to compare: nothing is swept that both have numbers of")
+    return found
+
+
+def _identical(kept: Baseline, swept: Mapping[str, Evidence], cells: Sequence[Cell]) -> int | None:
+    """
+    Return the number of the accepted model that this one is: the same weights, and the same decision on every image.
+
+    The weights alone are not enough: other code, or another device, may make another model of them.
+    """
+    weights = next(iter(swept.values())).provenance["subject"]["weights"]
+    for which, one in enumerate(kept.accepted):
+        if one["weights"] == weights:
+            was = {name: kept.evidence(which, name, evidence) for name, evidence in swept.items()}
+            if all(_decides_alike(cell, was[cell.sweep], swept[cell.sweep]) for cell in cells):
+                return which
+    return None
+
+
+def _decides_alike(cell: Cell, was: Evidence, now: Evidence) -> bool:
+    """Say whether a cell's classes, what is discarded, and the scores that the baseline holds are the same."""
+    before, after = was.index(cell.strength), now.index(cell.strength)
+    alike = np.array_equal(was.predictions[before], now.predictions[after])
+    if was.attack_probability is not None and now.attack_probability is not None:
+        alike &= np.array_equal(detection.discarded(was, before), detection.discarded(now, after))
+    name = baselines.SCORES.get(cell.metric)
+    if name is not None:
+        alike &= np.array_equal(getattr(was, name)[before], getattr(now, name)[after])
+    return alike
+
+
+def _margin(margin: float | None, margins: Mapping[str, Sequence[float]], sweep: str, row: int) -> float:
+    return margins[sweep][row] if sweep in margins else margin or 0.0
+
+
+def _about(kept: Baseline) -> dict[str, Any]:
+    return {"accepted": len(kept.accepted), "models": [dict(one) for one in kept.accepted]}
+
+
+def _notes(kept: Baseline, swept: Mapping[str, Evidence], *, same: bool) -> list[str]:
+    """Say what a reader should know and no comparison refuses."""
+    found = next(iter(swept.values())).provenance
+    notes = []
+    devices = sorted({str(one.get("device")) for one in kept.accepted} - {str(found.get("device"))})
+    if devices:
+        notes.append(f"accepted on {', '.join(devices)}, measured now on {found.get('device')}")
+    weights = found["subject"]["weights"]
+    if weights in [one["weights"] for one in kept.accepted]:
+        other = "" if same else ", and decide otherwise: other code, another device or other versions"
+        notes.append(f"its weights are those of an accepted model{other}")
+    if bare := sum(status != OK for name in swept for status in kept.status[name].values()):
+        notes.append(f"{bare} cell(s) without numbers in the baseline are not compared")
+    return notes

@@ -1,0 +1,86 @@
+"""What is done to a model to see what its claims and gate catch: which damage, at which levels, and what cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+from robustness.cards import Card
+from robustness.gate import baseline
+from robustness.gate.mutation import operators
+from robustness.gate.mutation.kinds import ALL, KINDS, Damage, DamageError, Kind
+from robustness.workspace.workspace import Harness
+
+RETRAININGS, FIRST = 10, 2000
+"""Undamaged retrainings if nothing else is asked for, and their first seed: thresholds were not made from these."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be done: which damage (None: every kind at its own levels), and how many undamaged retrainings."""
+
+    damage: Mapping[str, tuple[float, ...]] | None = None
+    retrainings: int | None = None
+    every: bool = False
+    """All levels, and not from the worst down to the first that nothing catches."""
+    workers: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The kinds with what is done of each, the worst first; the undamaged retrainings; what is left out, and why."""
+
+    damage: Mapping[str, tuple[Damage, ...]]
+    retrainings: tuple[Card, ...]
+    left_out: Mapping[str, str]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.damage.values())) + len(self.retrainings)
+
+    def trainings(self, card: Card) -> list[Card]:
+        """Give everything that is to be trained."""
+        every = (damage for damages in self.damage.values() for damage in damages)
+        return [*self.retrainings, *(card.damaged(damage) for damage in every if damage.of.done == "training")]
+
+
+def plan(harness: Harness, card: Card, asked: Asked) -> Plan:
+    """Say what is done to a card's model; DamageError where a level does not fit its data."""
+    module, classes = harness.classifier(card).module, len(harness.images(card).classes)
+    chosen: dict[str, tuple[Damage, ...]] = {}
+    left_out: dict[str, str] = {}
+    for kind in (KINDS[name] for name in asked.damage or KINDS):
+        untrained = kind.done == "training" and _untrained(card, asked.damage is not None)
+        if reason := untrained or operators.impossible(module, kind):
+            left_out[kind.title] = reason
+        else:
+            levels = _levels(kind, (asked.damage or {}).get(kind.name, kind.levels), classes)
+            chosen[kind.name] = tuple(Damage(kind.name, level) for level in levels)
+    count = RETRAININGS if asked.retrainings is None else asked.retrainings
+    if count and (reason := _untrained(card, asked.retrainings is not None)):
+        left_out["undamaged retrainings"], count = reason, 0
+    return Plan(chosen, _retrainings(card, count), left_out)
+
+
+def _levels(kind: Kind, levels: tuple[float, ...], classes: int) -> tuple[float, ...]:
+    """Give the levels of a kind, the worst first; all classes are so called, however they were counted."""
+    if kind.name == "classes":
+        if over := [level for level in levels if classes < level < ALL and levels != kind.levels]:
+            raise DamageError(f"a level of classes must be at most {classes}, which there are, got {over[0]:g}")
+        levels = tuple(ALL if level >= classes else level for level in levels)
+    return kind.worst_first(levels)
+
+
+def _untrained(card: Card, named: bool) -> str:
+    """Say why nothing is trained; ``named`` says whether it was asked for."""
+    if card.file.recipe is None:
+        return "the card has no [recipe] to train by"
+    by_command = card.file.recipe.starts == "by command" and not named
+    return "its recipe starts by command; ask for it by its name" if by_command else ""
+
+
+def _retrainings(card: Card, count: int) -> tuple[Card, ...]:
+    """Give the card from so many seeds that no accepted model has."""
+    accepted = [one.get("seed") for one in baseline.read(card.baseline).accepted] if card.file.gate else []
+    seeds = (seed for seed in range(FIRST, FIRST + count + len(accepted)) if seed not in accepted)
+    return tuple(card.reseeded(seed) for seed in islice(seeds, count))

@@ -1,0 +1,71 @@
+"""What was caught of a model's damage, kept beside its card, where the report of a run finds it. Needs no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from robustness.util import paths
+from robustness.workspace.store import canonical
+
+if TYPE_CHECKING:
+    from robustness.cards import Card
+
+FORMAT = "pytest-robustness/mutation/1"
+
+
+def place(card: Card) -> Path:
+    """Give the file of what was caught of a card's damage."""
+    return paths.place(card.path.parent / "caught", card.name, ".json")
+
+
+def about(card: Card, weights: str, images: str, seed: int) -> str:
+    """Hash what the result depends on, but for code and machine: model, data, claims, the gate with its baseline."""
+    gate = card.file.gate
+    baseline = hashlib.sha256(card.baseline.read_bytes()).hexdigest() if gate and card.baseline.is_file() else None
+    told = {
+        "weights": weights,
+        "images": images,
+        "seed": seed,
+        "sweeps": {name: table.model_dump() for name, table in card.file.sweeps.items()},
+        "claims": {claim.id: claim.threshold for claim in card.claims()},
+        "waivers": sorted(waiver.place for waiver in card.file.waivers),
+        "gate": gate.model_dump() if gate else None,
+        "baseline": baseline,
+    }
+    return hashlib.sha256(canonical(told)).hexdigest()
+
+
+def text(found: Mapping[str, Any]) -> str:
+    """Write what was found of one model, or several, as JSON."""
+    return json.dumps({"format": FORMAT, **found}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def kept(card: Card, weights: str, images: str, seed: int) -> tuple[dict[str, Any] | None, str]:
+    """Give what was kept if it is of this model, these data, claims and gate; else None, and why not if it is there."""
+    path, again = place(card), f"make it anew with `robustness mutate {card.name} --keep`"
+    try:
+        found = paths.parse_json(paths.read_bytes(path))
+        if found["format"] == FORMAT and found["about"] == about(card, weights, images, seed):
+            return dict(found), ""
+    except FileNotFoundError:
+        return None, ""
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return None, f"{path}: not what `robustness mutate` kept (torn or foreign: {type(error).__name__}); {again}"
+    return None, f"{path}: is of other weights, data, claims, or another gate; {again}"
+
+
+def summary(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Give what a run's report says of it: from which level on each damage is caught, and the false alarms."""
+    with suppress(KeyError, TypeError):  # an edited file says nothing
+        if found is not None:
+            return {
+                "damage": [{"kind": d["kind"], "title": d["title"], **d["caught_from"]} for d in found["damage"]],
+                "retrainings": len(found["retrainings"]),
+                "false_alarms": dict(found["false_alarms"]),
+            }
+    return None

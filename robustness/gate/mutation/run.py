@@ -1,0 +1,223 @@
+"""A model's claims and gate held against damage, as mutation testing holds a test suite against faults put in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from robustness import claims
+from robustness.cards import Card, Claim
+from robustness.errors import CardError, RobustnessError, TrainingError
+from robustness.gate import baseline
+from robustness.gate.decide import decide
+from robustness.gate.mutation import results
+from robustness.gate.mutation.kinds import ALL, KINDS, Damage
+from robustness.gate.mutation.plan import Asked, Plan, plan
+from robustness.metrics.evidence import OK, Evidence
+from robustness.thresholds.retrainings import anew
+from robustness.util import hardware
+from robustness.workspace.training import train_many
+from robustness.workspace.workspace import Harness
+
+Row = dict[str, Any]
+
+CATCHERS = ("claims", "gate", "either")
+
+
+@dataclass
+class Held:
+    """
+    What damaged models are held to: the claims of a card, and its gate, that can be measured and hold undamaged.
+
+    A sweep by a generator is left out: it would have to be fitted to each damaged model anew.
+    """
+
+    harness: Harness
+    card: Card
+    claims: list[Claim]
+    sweeps: list[str]
+    left_out: list[str]
+    notes: list[str] = field(default_factory=list)
+
+    def row(self, card: Card) -> Row:
+        """Hold one model to claims and gate; RobustnessError where it cannot be swept."""
+        swept = self._swept(card)
+        verdicts = [claims.judge(claim, swept[claim.sweep]) for claim in self.claims]
+        red = [verdict for verdict in verdicts if not verdict.held]
+        clean = swept["clean"]
+        decision = decide(card, swept.__getitem__) if card.file.gate else None
+        return {
+            "clean_accuracy": claims.measure(clean, "0", "accuracy").value if clean.status[0] == OK else None,
+            "red": len(red),
+            "red_groups": sorted({group(verdict.claim) for verdict in red}),
+            "first": red[0].message if red else "",
+            "gate": decision.outcome if decision else None,
+            "gate_message": decision.message if decision else "",
+            "errored": "",
+        }
+
+    def _swept(self, card: Card) -> dict[str, Evidence]:
+        one = anew(self.harness)
+        swept = {sweep: one.evidence(card, sweep) for sweep in ("clean", *self.sweeps)}
+        for notice in one.notices:
+            self.harness.notice(notice)
+        return swept
+
+    def undamaged(self) -> Row:
+        """Look at the model as it is: what is red without damage catches none, and is left out with a note."""
+        swept = self._swept(self.card)
+        if broken := [claim for claim in self.claims if not claims.judge(claim, swept[claim.sweep]).held]:
+            self.claims = [claim for claim in self.claims if claim not in broken]
+            self.notes.append(
+                f"{len(broken)} claims are broken without any damage and left out, {broken[0].id} among them"
+            )
+        found = self.row(self.card)
+        if found["gate"] in ("failed", "errored"):
+            self.card = replace(self.card, file=self.card.file.model_copy(update={"gate": None}))
+            self.notes.append(f"the gate is red without any damage and left out: {found['gate_message']}")
+        if not self.claims and self.card.file.gate is None:
+            raise CardError(f"{self.card.path}: damage would show nothing: {'; '.join(self.notes)}")
+        return {**found, "gate": found["gate"] if self.card.file.gate else None}
+
+    @property
+    def gate(self) -> dict[str, Any] | None:
+        """The gate in plain types."""
+        gate = self.card.file.gate
+        if gate is None:
+            return None
+        return {"kind": gate.kind, "alpha": gate.alpha, "accepted": len(baseline.read(self.card.baseline).accepted)}
+
+
+def held(harness: Harness, card: Card) -> Held:
+    """Say what damage to a card's model is held to; CardError where that is nothing."""
+    asked = {claim.sweep for claim in card.claims()} | set(card.gated_sweeps if card.file.gate else ())
+    # A generator of the model's own is fitted to each damaged model anew; that of another model stays.
+    on_itself = {name for name in card.file.sweeps if card.perturbation(name).made_on is None}
+    left_out = [
+        name for name in card.file.sweeps if name in asked & on_itself and card.perturbation(name).family == "gan"
+    ]
+    sweeps = [name for name in ("clean", *card.file.sweeps) if name in asked and name not in left_out]
+    if not sweeps:
+        raise CardError(
+            f"{card.path}: there is nothing to hold damage to: no claim of a sweep without a generator, and no gate; "
+            "write [claims], have `robustness renew` write them, or ask for a [gate]"
+        )
+    gate, gated = card.file.gate, tuple(name for name in card.gated_sweeps if name in sweeps)
+    kept = gate.model_copy(update={"sweeps": gated}) if gate is not None and gated else None
+    own = [claim for claim in card.claims() if claim.sweep in sweeps and card.waiver(claim) is None]
+    return Held(harness, replace(card, file=card.file.model_copy(update={"gate": kept})), own, sweeps, left_out)
+
+
+def mutated(harness: Harness, card: Card, asked: Asked) -> dict[str, Any]:
+    """
+    Damage a card's model as asked and give what claims and gate make of it, in plain types (docs/caught.md).
+
+    What was trained and swept is in the harness's store, where the next call finds it.
+    """
+    of = held(harness, card)
+    unhurt = of.undamaged()
+    due = plan(harness, of.card, asked)
+    _train(harness, due.trainings(of.card), asked.workers)
+    with harness.progress(f"damaging {card.name}") as show:
+        damage, retrainings = _measured(of, due, asked, show or (lambda done, total: None))
+    images = harness.images(card)
+    return {
+        "about": results.about(card, harness.weights_hash(card), images.fingerprint, harness.seed),
+        "model": card.name,
+        "data": images.name,
+        "n": len(images),
+        "seed": harness.seed,
+        "device": hardware.device_kind(harness.device),
+        "scale": card.file.scale,
+        "weights": harness.weights_hash(card),
+        "sweeps": of.sweeps,
+        "sweeps_left_out": of.left_out,
+        "claims": len(of.claims),
+        "groups": len({group(claim) for claim in of.claims}),
+        "thresholds": dict(card.file.thresholds),
+        "gate": of.gate,
+        "undamaged": unhurt,
+        "damage": damage,
+        "retrainings": retrainings,
+        "false_alarms": {by: sum(caught(row, by) for row in retrainings) for by in CATCHERS},
+        "left_out": dict(due.left_out),
+        "notes": of.notes,
+    }
+
+
+def _measured(of: Held, due: Plan, asked: Asked, show: Callable[[int, int], None]) -> tuple[list[Row], list[Row]]:
+    """Hold every damaged model and every retraining to claims and gate."""
+    done, damage, retrainings = 0, [], []
+    for name, steps in due.damage.items():
+        rows: list[Row] = []
+        for step in steps:
+            rows.append(_row(of, step))
+            show(done + len(rows), len(due))
+            if not (asked.every or rows[-1]["errored"] or caught(rows[-1])):
+                break  # what is slighter is not looked at
+        done += len(steps)
+        first = {by: caught_from(rows, by) for by in CATCHERS}
+        damage.append({"kind": name, "title": KINDS[name].title, "rows": rows, "caught_from": first})
+    for one in due.retrainings:
+        retrainings.append({"seed": one.seeded, **of.row(one)})
+        show(done + len(retrainings), len(due))
+    return damage, retrainings
+
+
+def _row(of: Held, damage: Damage) -> Row:
+    """Hold a damaged model to claims and gate, or say why there is none."""
+    card = of.card.damaged(damage)
+    about = {"level": None if damage.level == ALL else damage.level, "says": str(damage)}
+    try:
+        if damage.of.done == "training":
+            train_many([card], of.harness.store.root, of.harness.data_root)
+        return {**about, **of.row(card)}
+    except RobustnessError as error:
+        return {**about, "errored": str(error)}
+
+
+def _train(harness: Harness, every: Sequence[Card], workers: int | None) -> None:
+    """Train side by side what the store has not got; one that fails says so when its turn comes."""
+    if not every:
+        return
+    store, what = harness.store, f"training {every[0].name}, damaged and anew"
+    settings: dict[str, Any] = {"say": store.say, "progress": harness.progress, "what": what}
+    try:
+        train_many(every, store.root, harness.data_root, workers, **settings)
+    except TrainingError as error:
+        store.say(f"{error}; the others are trained one by one")
+
+
+def caught(row: Row, by: str = "either") -> bool:
+    """
+    Say whether a model is caught by "claims", by the "gate", or by "either": what is red in the suites is.
+
+    >>> caught({"red": 0, "gate": "inconclusive"}), caught({"red": 0, "gate": "errored"}, "gate")
+    (False, True)
+    """
+    found = {"claims": bool(row.get("red")), "gate": row.get("gate") in ("failed", "errored")}
+    return any(found.values()) if by == "either" else found[by]
+
+
+def caught_from(rows: Sequence[Row], by: str) -> str | None:
+    """
+    Give the slightest damage from which on all worse is caught; rows come the worst first, errored ones do not count.
+
+    >>> red = {"3": 8, "2": 5, "1": 0, "0": 1}
+    >>> caught_from([{"says": level, "red": red[level], "errored": ""} for level in red], "claims")
+    '2'
+    """
+    found = None
+    for row in rows:
+        if row["errored"]:
+            continue
+        if not caught(row, by):
+            break
+        found = row["says"]
+    return found
+
+
+def group(claim: Claim) -> str:
+    """Give what claims are counted by: a sweep and a metric."""
+    return f"{claim.sweep} {claim.metric}"

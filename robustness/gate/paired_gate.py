@@ -1,0 +1,212 @@
+"""These weights against those, image by image: passed where every drop is shown to be within its margin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from robustness.cards.gate import GateTable
+from robustness.gate import paired_stats, power
+from robustness.gate.baseline import Baseline
+from robustness.gate.differences import Cell, Drop, GateError
+from robustness.gate.differences import paired as drop_of
+from robustness.metrics.evidence import Evidence
+from robustness.metrics.intervals import wilson
+
+Held = tuple[Any, str, dict[str, Any]]
+"""The outcome, the sentence, and the table."""
+LISTED = 20
+"""Images that a row names of those that it lost, and of those that it gained."""
+
+
+def hold(
+    gate: GateTable,
+    kept: Baseline,
+    swept: Mapping[str, Evidence],
+    cells: Sequence[Cell],
+    waived: Mapping[str, str],
+    same: int | None = None,
+) -> Held:
+    """
+    Hold a model against the one accepted one.
+
+    If it is the `same` model, every cell passes by identity, however few the images are.
+
+    Passed where in every cell the upper bound of the drop is within the margin: α bounds a false pass, uncorrected, for
+    all cells must show it. Failed where in one the drop is shown to exceed it, by Holm's steps over the cells: α bounds
+    a false failure of the whole gate. Else inconclusive.
+    """
+    if len(kept.accepted) != 1:
+        raise GateError(
+            f"a gate of weights compares with one accepted model, its baseline holds {len(kept.accepted)}; accept one "
+            'run alone, or write kind = "recipe"'
+        )
+    was = {name: kept.evidence(0, name, evidence) for name, evidence in swept.items()}
+    drops = [drop_of(cell.metric, was[cell.sweep], swept[cell.sweep], cell.strength) for cell in cells]
+    rows = judge(cells, drops, gate.alpha, waived, same=same is not None)
+    fates = [row["verdict"] for row in rows]
+    if all(fate == "waived" for fate in fates):
+        raise GateError("every cell is waived: nothing is left to hold the model to")
+    equal, met = passes_if_equal(cells, drops, gate.alpha, waived), len(cells) - fates.count("waived")
+    table = {"cells": rows, "passes_if_equal": equal}
+    if worse := [row for row in rows if row["verdict"] == "failed"]:
+        worst = max(worse, key=lambda row: float(row["drop"] - row["margin"]))
+        return "failed", f"failed: {len(worse)} of {met} cells are worse beyond their margin; {_said(worst)}", table
+    if same is not None:
+        how = f"these are the accepted weights, and in all {met} cells they decide every image as they did"
+        return "passed", f"passed by identity: {how}", table
+    if "inconclusive" not in fates:
+        bounded = f"a drop of a margin passes at most {gate.alpha:.0%} of the time"
+        return "passed", f"passed: in all {met} cells the drop is within its margin ({bounded})", table
+    left = [(cell, drop) for cell, drop in zip(cells, drops, strict=True) if str(cell) not in waived]
+    images = len(kept.labels)
+    needed = images_needed([cell.margin for cell, _ in left], [drop for _, drop in left], gate.alpha, images)
+    many = "no number of images would decide (one drop is its margin)"
+    if math.isfinite(needed):
+        many = f"{max(needed, images + 1):,.0f} images would decide in at least {power.POWER:.0%} of cases"
+    return (
+        "inconclusive",
+        f"decides nothing: {fates.count('inconclusive')} of {met} cells show neither; were the rates as seen, {many}, "
+        f"and with these {images:,} an equal model passes in {equal:.0%} of cases",
+        table,
+    )
+
+
+def images_needed(margins: Sequence[float], drops: Sequence[Drop], alpha: float, images: int) -> float:
+    """
+    Return how many test images decide the whole gate with at least 80 % probability if the true rates are those seen.
+
+    One cell that is shown to exceed its margin decides. If no drop exceeds its margin, all cells must be shown to be
+    within theirs: the probability to miss that is shared over the cells.
+    """
+    margin, tests = np.array(margins), len(drops)
+    scale = np.array([images / drop.n for drop in drops])  # a metric may count some of the images alone
+    beyond = np.array([drop.drop for drop in drops]) > margin
+    if beyond.any():
+        return float((_needed(drops, margin, alpha, tests) * scale)[beyond].min())
+    return float((_needed(drops, margin, alpha, tests, 1 - (1 - power.POWER) / tests) * scale).max())
+
+
+def _needed(drops: Sequence[Drop], margin: Any, alpha: float, tests: int, chance: float = power.POWER) -> Any:
+    """Return how many images, as the metric counts them, decide each cell with at least probability `chance`."""
+    seen, losses, gains, counted = _arrays(drops)
+    n, error = np.array([drop.n for drop in drops]), np.array([drop.error for drop in drops])
+    by_count = power.images_needed(seen, margin, _discordance(losses, gains, n), alpha, chance, tests)
+    z = np.where(seen > margin, paired_stats.normal_quantile(alpha / tests), paired_stats.normal_quantile(alpha))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        by_delta = np.ceil(n * ((z + paired_stats.normal_quantile(1 - chance)) * error / (margin - seen)) ** 2)
+    return np.where(counted, by_count, by_delta)
+
+
+def _discordance(losses: Any, gains: Any, n: Any) -> Any:
+    """Return the share of images that differ. That none does is no proof that none ever would: one more is added."""
+    return np.minimum((losses + gains + 1) / n, 1.0)
+
+
+def judge(
+    cells: Sequence[Cell], drops: Sequence[Drop], alpha: float, waived: Mapping[str, str], *, same: bool = False
+) -> list[dict[str, Any]]:
+    """
+    Return the table, a row a cell; waived cells are neither failed nor counted.
+
+    Cells of the `same` model pass by identity: their drop is 0, and no interval is about it.
+    """
+    free = np.array([str(cell) not in waived for cell in cells])
+    n = np.array([drop.n for drop in drops])
+    margin = np.array([cell.margin for cell in cells])
+    seen, losses, gains, counted = _arrays(drops)
+    low, high, over = _bounds(drops, margin, alpha)
+    adjusted = np.ones(len(cells))
+    adjusted[free] = paired_stats.holm(over[free])
+    tests = max(int(free.sum()), 1)
+    fates = np.where(adjusted <= alpha, "failed", np.where(high <= margin, "passed", "inconclusive"))
+    needed = _needed(drops, margin, alpha, tests)
+    error = np.array([drop.error for drop in drops])
+    by_delta = (
+        margin + (paired_stats.normal_quantile(alpha / tests) + paired_stats.normal_quantile(1 - power.POWER)) * error
+    )
+    by_count = power.smallest_drop(margin, _discordance(losses, gains, n), n, alpha, tests)
+    if same:
+        low, high, adjusted = np.zeros(len(cells)), np.zeros(len(cells)), np.ones(len(cells))
+        fates, needed = np.full(len(cells), "passed"), np.full(len(cells), math.nan)
+    columns = {
+        "drop": seen,
+        "low": low,
+        "high": high,
+        "p_fail": adjusted,
+        "mcnemar": np.where(counted, paired_stats.mcnemar(losses, gains), math.nan),
+        "images_needed": np.where(fates == "inconclusive", np.maximum(needed, n + 1), needed),
+        "smallest_drop": np.where(counted, by_count, by_delta),
+    }
+    return [
+        {
+            "cell": str(cell), "sweep": cell.sweep, "strength": cell.strength, "metric": cell.metric,
+            "margin": cell.margin, "n": drop.n, "baseline": drop.baseline, "candidate": drop.candidate,
+            "baseline_interval": _wilson(drop.baseline, drop), "candidate_interval": _wilson(drop.candidate, drop),
+            "method": "identity" if same else drop.method,
+            "losses": int(losses[i]) if counted[i] else None, "gains": int(gains[i]) if counted[i] else None,
+            "lost": _which(drop, 1), "gained": _which(drop, -1),
+            **{name: _plain(values[i], whole=name == "images_needed") for name, values in columns.items()},
+            "verdict": str(fates[i]) if free[i] else "waived",
+            "waiver": waived.get(str(cell)),
+        }
+        for i, (cell, drop) in enumerate(zip(cells, drops, strict=True))
+    ]  # fmt: skip
+
+
+def _arrays(drops: Sequence[Drop]) -> tuple[Any, Any, Any, Any]:
+    losses = np.array([0 if d.changes is None else int((d.changes > 0).sum()) for d in drops])
+    gains = np.array([0 if d.changes is None else int((d.changes < 0).sum()) for d in drops])
+    return np.array([d.drop for d in drops]), losses, gains, np.array([d.changes is not None for d in drops])
+
+
+def _bounds(drops: Sequence[Drop], margin: Any, alpha: float) -> tuple[Any, Any, Any]:
+    """Give both ends of the drop's interval, and the p-value of no more than the margin."""
+    seen, losses, gains, counted = _arrays(drops)
+    n, error = np.array([d.n for d in drops]), np.array([d.error for d in drops])
+    low, high = paired_stats.interval(losses, gains, n, alpha)
+    z = paired_stats.normal_quantile(alpha)
+    with np.errstate(invalid="ignore"):
+        by_delta = paired_stats.upper_tail((seen - margin) / error)
+    over = np.where(counted, paired_stats.exceeds(losses, gains, n, margin), by_delta)
+    return np.where(counted, low, seen - z * error), np.where(counted, high, seen + z * error), over
+
+
+def passes_if_equal(cells: Sequence[Cell], drops: Sequence[Drop], alpha: float, waived: Mapping[str, str]) -> float:
+    """Give how often an equal model passes: images exchanged where they are counted, a bound below for the others."""
+    pairs = [(cell, drop) for cell, drop in zip(cells, drops, strict=True) if str(cell) not in waived]
+    counted = [(cell, drop.changes, drop.n) for cell, drop in pairs if drop.changes is not None]
+    others = [(cell.margin / drop.error) for cell, drop in pairs if drop.changes is None]
+    passes = 1.0
+    if counted:
+        margin, n = np.array([cell.margin for cell, _, _ in counted]), np.array([n for _, _, n in counted])
+        passes = power.passes_of_equals(np.stack([changes for _, changes, _ in counted]), n, margin, alpha)
+    missed = float(paired_stats.upper_tail(np.array(others) - paired_stats.normal_quantile(alpha)).sum())
+    return max(passes - missed, 0.0)
+
+
+def _which(drop: Drop, change: int) -> list[int] | None:
+    """Give the places of the first images that changed one way, in the tested split."""
+    return None if drop.changes is None else np.flatnonzero(drop.changes == change)[:LISTED].tolist()
+
+
+def _wilson(rate: float, drop: Drop) -> list[float] | None:
+    return None if drop.changes is None else list(wilson(round(rate * drop.n), drop.n))
+
+
+def _plain(value: Any, *, whole: bool) -> float | int | None:
+    if not math.isfinite(value):
+        return None
+    return int(value) if whole else float(value)
+
+
+def _said(row: Mapping[str, Any]) -> str:
+    counted = "" if row["losses"] is None else f"; {row['losses']} images lost, {row['gains']} gained"
+    return (
+        f"at worst {row['cell']} went from {row['baseline']:.4f} to {row['candidate']:.4f}, a drop of "
+        f"{row['drop']:.4f} [{row['low']:.4f}, {row['high']:.4f}] where {row['margin']:g} is accepted "
+        f"(p = {row['p_fail']:.2g}{counted})"
+    )

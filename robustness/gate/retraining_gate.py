@@ -1,0 +1,159 @@
+"""Is this retraining within what retraining explains? Its summaries, held against those of the accepted ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustness.cards.gate import GateTable
+from robustness.gate import retraining_stats
+from robustness.gate.baseline import Baseline
+from robustness.gate.differences import Cell, GateError, rate
+from robustness.metrics import registry
+from robustness.metrics.evidence import Evidence
+
+Floats = NDArray[np.float64]
+
+
+def hold(
+    gate: GateTable,
+    kept: Baseline,
+    swept: Mapping[str, Evidence],
+    cells: Sequence[Cell],
+    waived: Mapping[str, str],
+    same: int | None = None,
+) -> tuple[Any, str, dict[str, Any]]:
+    """
+    Hold a retraining against the accepted ones, by clean value and mean over a sweep's strengths of each metric.
+
+    Where there are accepted retrainings enough to carry α, the rank of the largest standardised shortfall decides,
+    which assumes only that an undamaged retraining might change places with any. Below that the t bound does, and is
+    called approximate; with fewer than five nothing is decided. An accepted model itself, the `same` as that of this
+    number, passes by identity.
+    """
+    groups = summaries(cells)
+    names = [name for name in groups if name not in waived]
+    if not names:
+        raise GateError("every summary is waived: nothing is left to hold the model to")
+    own, others = rates(groups, kept, swept)
+    ours, theirs = summed(groups, own), summed(groups, others)
+    rows = _rows(list(groups), ours, theirs, waived)
+    free = [name in names for name in groups]
+    k, alpha, images = len(theirs), gate.alpha, len(kept.labels)
+    judged = [row for row in rows if row["verdict"] != "waived"]
+    bounds = retraining_stats.t_bounds(theirs[:, free], alpha, 1 / images) if k > 1 else np.full(sum(free), math.nan)
+    by_rank = retraining_stats.carries(k, alpha)
+    p = retraining_stats.rank_p(theirs[:, free], ours[free]) if k > 1 else None
+    drops = theirs[:, free].mean(axis=0) - bounds
+    caught = retraining_stats.caught_by_rank(theirs[:, free], alpha) if by_rank else drops
+    for row, bound, caught_from in zip(judged, bounds, caught, strict=True):
+        below = bool(row["sign"] * row["candidate"] < bound)
+        row |= {"bound": _plain(row["sign"] * bound), "caught_from": _plain(caught_from)}
+        row["verdict"] = "inconclusive" if k < retraining_stats.ENOUGH else "below" if below else "within"
+        if same is not None:
+            row["verdict"] = "within"
+    table = {"cells": rows, "rank_p": p, "decided_by": "rank" if by_rank else "t bound", "k": k}
+    table["strengths"] = _strengths(groups, others)
+    if same is not None:
+        how = f"this is accepted model {same + 1} of {k}: the same weights, which decide every image as they did"
+        return "passed", f"passed by identity: {how}", table | {"decided_by": "identity"}
+    if k < retraining_stats.ENOUGH:
+        return (
+            "inconclusive",
+            f"decides nothing: its baseline holds {k} accepted retraining(s), and "
+            f"{retraining_stats.ENOUGH} are the least; {math.ceil(1 / alpha - 1e-9) - 1} let the rank decide",
+            table,
+        )
+    worst = min(
+        judged, key=lambda row: float(row["sign"] * (row["candidate"] - row["mean"]) / max(row["spread"], 1e-9))
+    )
+    usual = f"{worst['mean']:.4f} ± {worst['spread']:.4f}"
+    seen = f"{worst['cell']} is {worst['candidate']:.4f} where {k} accepted have {usual}"
+    if by_rank:
+        assert p is not None
+        failed, how = (
+            p <= alpha * (1 + 1e-12),
+            f"by rank, p = {p:.3f} of {k + 1}; an undamaged one fails at most {alpha:.0%}",
+        )
+    else:
+        failed = any(row["verdict"] == "below" for row in judged)
+        how = f"by the t bound, approximate with {k}: {alpha:.0%} of undamaged ones fail, at small k up to twice that"
+    if failed:
+        return "failed", f"failed: worse than retraining explains ({how}); furthest off, {seen}", table
+    return "passed", f"passed: within what retraining explains ({how}); furthest off, {seen}", table
+
+
+def summaries(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """
+    Group cells by what is summed up: the clean value, and the mean over each sweep's strengths, of each metric.
+
+    >>> list(summaries([Cell("clean", "0", "accuracy", 0), Cell("fgsm", "0.1", "accuracy", 0)]))
+    ['clean:0:accuracy', 'fgsm:mean:accuracy']
+    """
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        strength = cell.strength if cell.sweep == "clean" else "mean"
+        found.setdefault(f"{cell.sweep}:{strength}:{cell.metric}", []).append(cell)
+    return found
+
+
+def rates(groups: Mapping[str, Sequence[Cell]], kept: Baseline, swept: Mapping[str, Evidence]) -> tuple[Floats, Floats]:
+    """Give the groups' cells of the candidate, (cells,), and of the accepted, (k, cells); more is better."""
+
+    def of(get: Mapping[str, Evidence]) -> list[float]:
+        cells = [cell for group in groups.values() for cell in group]
+        return [_sign(c.metric) * rate(c.metric, get[c.sweep], c.strength) for c in cells]
+
+    theirs = [
+        of({name: kept.evidence(which, name, evidence) for name, evidence in swept.items()})
+        for which in range(len(kept.accepted))
+    ]
+    return np.array(of(swept)), np.array(theirs)
+
+
+def summed(groups: Mapping[str, Sequence[Cell]], found: Floats) -> Floats:
+    """Sum cells up, (..., cells), to the mean of each group, (..., summaries)."""
+    ends = np.cumsum([len(group) for group in groups.values()])[:-1]
+    return np.stack([part.mean(axis=-1) for part in np.split(found, ends, axis=-1)], axis=-1)
+
+
+def _strengths(groups: Mapping[str, Sequence[Cell]], theirs: Floats) -> list[dict[str, Any]]:
+    """Give what the accepted have at each strength, for curves to be drawn beside."""
+    cells = [cell for group in groups.values() for cell in group]
+    found = zip(cells, theirs.mean(axis=0), theirs.min(axis=0), theirs.max(axis=0), strict=True)
+    return [
+        {"sweep": cell.sweep, "strength": cell.strength, "metric": cell.metric, "mean": float(sign * mean),
+         "least": float(min(sign * low, sign * high)), "most": float(max(sign * low, sign * high))}
+        for cell, mean, low, high in found
+        for sign in [_sign(cell.metric)]
+    ]  # fmt: skip
+
+
+def _sign(metric: str) -> int:
+    return 1 if registry.METRICS[metric.partition("[")[0]].better == "higher" else -1
+
+
+def _rows(names: Sequence[str], ours: Floats, theirs: Floats, waived: Mapping[str, str]) -> list[dict[str, Any]]:
+    spread = theirs.std(axis=0, ddof=1) if len(theirs) > 1 else np.full(len(names), math.nan)
+    return [
+        {
+            "cell": name,
+            "sign": (sign := _sign(name.split(":", 2)[2])),
+            "candidate": float(sign * ours[i]),
+            "mean": float(sign * theirs[:, i].mean()),
+            "least": float((sign * theirs[:, i]).min()),
+            "most": float((sign * theirs[:, i]).max()),
+            "spread": _plain(spread[i]),
+            "verdict": "waived" if name in waived else "",
+            "waiver": waived.get(name),
+        }
+        for i, name in enumerate(names)
+    ]
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,147 @@
+"""
+Rates of a confusion matrix, each with its gradient for the delta method.
+
+Averages follow scikit-learn with ``labels`` = all classes and ``zero_division=0``: a macro average is over every class,
+and one whose denominator is empty counts 0, with a note. `balanced_accuracy` leaves out classes without images.
+The rate of one class is NaN where its denominator is empty: "none of no images" is no result.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustness.metrics.confusion import Matrix
+
+Floats = NDArray[np.float64]
+
+
+class Estimate(NamedTuple):
+    """
+    A rate, its denominator in images, and what its interval needs.
+
+    That is the count of successes where images are counted, else the gradient by the cells' probabilities.
+    """
+
+    value: float
+    n: int
+    successes: int | None = None
+    gradient: Floats | None = None
+    note: str = ""
+
+
+def accuracy(matrix: Matrix, label: int | None = None) -> Estimate:
+    """
+    Take the share of images that were predicted right; micro averages are the same number.
+
+    >>> accuracy(np.array([[8, 2], [1, 9]])).value
+    0.85
+    """
+    return _count(int(matrix.trace()), int(matrix.sum()), "no images")
+
+
+def recall(matrix: Matrix, label: int | None = None) -> Estimate:
+    """
+    Take the share of a class's images that were predicted right, or the mean of that over all classes.
+
+    >>> recall(np.array([[8, 2], [1, 9]]), 1).value
+    0.9
+    """
+    images = matrix.sum(axis=1)
+    if label is not None:
+        return _count(int(matrix[label, label]), int(images[label]), "the class has no images")
+    value = _mean(matrix.diagonal(), images, len(matrix))
+    return _average(matrix, value, _slopes(matrix.T, 1 / len(matrix)).T, _empty(images, "images", "counted 0"))
+
+
+def balanced_accuracy(matrix: Matrix, label: int | None = None) -> Estimate:
+    """
+    Take the mean recall of the classes that have images.
+
+    >>> balanced_accuracy(np.array([[8, 2, 0], [1, 9, 0], [0, 0, 0]])).value
+    0.85
+    """
+    images = matrix.sum(axis=1)
+    present = max(int(np.count_nonzero(images)), 1)
+    value = _mean(matrix.diagonal(), images, present)
+    return _average(matrix, value, _slopes(matrix.T, 1 / present).T, _empty(images, "images", "left out"))
+
+
+def precision(matrix: Matrix, label: int | None = None) -> Estimate:
+    """
+    Take the share of right ones among the predictions of a class, or the mean of that over all classes.
+
+    >>> precision(np.array([[8, 2], [0, 9]]), 0).value
+    1.0
+    """
+    predicted = matrix.sum(axis=0)
+    if label is None:
+        value = _mean(matrix.diagonal(), predicted, len(matrix))
+        return _average(matrix, value, _slopes(matrix, 1 / len(matrix)), _empty(predicted, "predictions", "counted 0"))
+    hits, n, gradient = int(matrix[label, label]), int(predicted[label]), _slopes(matrix, _only(matrix, label))
+    return Estimate(hits / n if n else math.nan, n, None, gradient, "" if n else "the class has no predictions")
+
+
+def f1(matrix: Matrix, label: int | None = None) -> Estimate:
+    """
+    Take 2·hits / (images + predictions) of a class, or the mean of that over all classes.
+
+    n of one class counts the images that are of the class or were predicted so.
+
+    >>> f1(np.array([[8, 2], [0, 8]]), 1).value
+    0.8888888888888888
+    """
+    hits, images, predicted = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
+    total = images + predicted
+    weights = 1 / len(matrix) if label is None else _only(matrix, label)
+    rates, slope = _divide(2 * hits, total), weights * _divide(matrix.sum(), total)
+    gradient = np.diag(2 * slope) - (rates * slope)[:, None] - rates * slope
+    if label is None:
+        notes = (_empty(predicted, "predictions", "counted 0"), _empty(images, "images", "counted 0"))
+        return _average(matrix, _mean(2 * hits, total, len(matrix)), gradient, "; ".join(filter(None, notes)))
+    if not total[label]:
+        return Estimate(math.nan, 0, None, gradient, "the class has neither images nor predictions")
+    return Estimate(2 * int(hits[label]) / int(total[label]), int(total[label] - hits[label]), None, gradient)
+
+
+def _count(successes: int, n: int, empty: str) -> Estimate:
+    """Divide two counts; `empty` is the note where there is nothing to divide by."""
+    return Estimate(successes / n, n, successes) if n else Estimate(math.nan, 0, 0, note=empty)
+
+
+def _average(matrix: Matrix, value: float, gradient: Floats, note: str) -> Estimate:
+    n = int(matrix.sum())
+    return Estimate(value, n, None, gradient, note) if n else Estimate(math.nan, 0, None, gradient, "no images")
+
+
+def _mean(counts: NDArray[np.int64], by: NDArray[np.int64], classes: int) -> float:
+    """Average the quotients, an empty one as 0; in integers: 0.85 must not come out just below a bound of 0.85."""
+    pairs: list[tuple[int, int]] = [(k, n) for k, n in zip(counts.tolist(), by.tolist(), strict=True) if n]
+    whole = math.lcm(*(n for _, n in pairs))
+    return sum(k * (whole // n) for k, n in pairs) / (whole * classes)
+
+
+def _slopes(matrix: Matrix, weights: Floats | float) -> Floats:
+    """Derive Σ w·p_jj / p_j, the weighed shares of right ones in the columns, by p_ij: w·(δ_ij − share_j) / p_j."""
+    drawn = matrix.sum(axis=0)
+    return (np.eye(len(matrix)) - _divide(matrix.diagonal(), drawn)) * weights * _divide(matrix.sum(), drawn)
+
+
+def _divide(counts: NDArray[np.int64], by: NDArray[np.int64]) -> Floats:
+    """Divide, giving 0 where the denominator is."""
+    return np.divide(counts, by, out=np.zeros(len(by)), where=by > 0)
+
+
+def _only(matrix: Matrix, label: int) -> Floats:
+    weights = np.zeros(len(matrix))
+    weights[label] = 1
+    return weights
+
+
+def _empty(counts: NDArray[np.int64], what: str, fate: str) -> str:
+    """Say how many classes have an empty denominator, and what becomes of them."""
+    empty = int((counts == 0).sum())
+    return f"{empty} of {len(counts)} classes without {what} {fate}" if empty else ""

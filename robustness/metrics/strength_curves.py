@@ -1,0 +1,89 @@
+"""What accuracy does over a perturbation's strengths: its steepest step, its deviation and its range."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustness.metrics.detection import discarded
+from robustness.metrics.evidence import OK, Evidence
+from robustness.metrics.intervals import Interval, quantile
+from robustness.metrics.registry import Measurement, MetricError
+
+Floats = NDArray[np.float64]
+SHAPES = ("sensitivity", "deviation", "range")
+AFTER = "_filtered"
+NAMES = tuple(shape + after for shape in SHAPES for after in ("", AFTER))
+
+
+def measure(metric: str, evidence: Evidence, row: int, clean: Evidence, confidence: float = 0.95) -> Measurement:
+    """
+    Measure the shape of the accuracy curve from strength 0 to this row's (label-2n, section 6).
+
+    ``sensitivity`` is the largest |Δaccuracy/Δstrength| between neighbours, ``deviation`` the standard deviation of
+    the accuracies, ``range`` the largest less the least; with ``_filtered`` of the images that are kept. The interval
+    comes from each image's influence on the number, as its curve says right or wrong at every strength.
+    """
+    sizes, cells = _curve(evidence, row, clean)
+    found = [_accuracy(of, at, filtered=metric.endswith(AFTER)) for of, at in cells]
+    accuracies, influences = (np.stack([pair[i] for pair in found]) for i in (0, 1))
+    if np.isnan(accuracies).any():
+        return Measurement(metric, math.nan, Interval(math.nan, math.nan), "influence", 0, None, "nothing is kept")
+    value, weights = shape(metric.removesuffix(AFTER), np.asarray(sizes), accuracies)
+    spread = (weights[:, None] * influences).sum(0)
+    half = quantile(confidence) * float(spread.std(ddof=1)) / math.sqrt(len(spread))
+    return Measurement(metric, value, Interval(max(value - half, 0.0), value + half), "influence", len(spread))
+
+
+def shape(name: str, sizes: Floats, accuracies: Floats) -> tuple[float, Floats]:
+    """
+    Give a shape of a curve, and its slope by each accuracy.
+
+    >>> value, slope = shape("sensitivity", np.array([0.0, 0.1, 0.3]), np.array([0.9, 0.8, 0.8]))
+    >>> round(value, 6), slope.round(6).tolist()
+    (1.0, [10.0, -10.0, 0.0])
+    """
+    weights = np.zeros(len(sizes))
+    if name == "sensitivity":
+        slopes = np.diff(accuracies) / np.diff(sizes)
+        at = int(np.abs(slopes).argmax())
+        weights[at : at + 2] = np.array([-1, 1]) * np.sign(slopes[at]) / (sizes[at + 1] - sizes[at])
+        return float(abs(slopes[at])), weights
+    if name == "range":
+        weights[accuracies.argmax()] += 1
+        weights[accuracies.argmin()] -= 1
+        return float(accuracies.max() - accuracies.min()), weights
+    deviation = float(accuracies.std())
+    if deviation:
+        weights = (accuracies - accuracies.mean()) / (len(sizes) * deviation)
+    return deviation, weights
+
+
+def _accuracy(evidence: Evidence, row: int, *, filtered: bool) -> tuple[float, Floats]:
+    """Give the accuracy at one strength, and each image's influence on it."""
+    right = (evidence.predictions[row] == evidence.labels).astype(float)
+    kept = ~discarded(evidence, row) if filtered else np.ones(len(right), np.bool_)
+    if not kept.any():
+        return math.nan, np.zeros(len(right))
+    accuracy = float(right[kept].mean())
+    return accuracy, kept * (right - accuracy) / kept.mean()
+
+
+def _curve(evidence: Evidence, row: int, clean: Evidence) -> tuple[list[float], list[tuple[Evidence, int]]]:
+    """Give the strengths from 0 to a row's, in their order, and where each one's outcomes are."""
+    found: dict[float, tuple[Evidence, int]] = {0.0: (clean, 0)}
+    try:
+        last = float(evidence.strengths[row])
+        sizes = {float(name): i for i, name in enumerate(evidence.strengths)}
+    except ValueError:
+        raise MetricError("`metric` needs strengths that are numbers, got one that is drawn; leave it out") from None
+    for size, i in sizes.items():
+        if 0 < size <= last:
+            if evidence.status[i] != OK:
+                raise MetricError(f"the curve has no numbers at {evidence.strengths[i]}: {evidence.status[i]}")
+            found[size] = (evidence, i)
+    if len(found) < 2:
+        raise MetricError(f"`metric` needs a strength above 0, got {evidence.strengths[row]}; claim it at a larger one")
+    return sorted(found), [found[size] for size in sorted(found)]

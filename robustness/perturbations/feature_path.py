@@ -1,0 +1,78 @@
+"""The path of an attack that changes one feature after the other, made as far as it is asked for, and replayed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from robustness.perturbations.base import Batch
+from robustness.perturbations.gradients import MARGIN, NON_FINITE, STUCK, ZERO, differentiated, objective, outputs
+
+
+class Path:
+    """
+    For each image the features that changed, in order, and their new values.
+
+    ``size`` of an image's path grows until its class has turned, or no feature is left that helps.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._now = batch.inputs.clone()
+        self._free = torch.ones_like(batch.inputs, dtype=torch.bool).flatten(1)
+        self._going = torch.ones(len(batch.inputs), dtype=torch.bool, device=batch.inputs.device)
+        self._steps: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def at(self, budget: Tensor, out: Tensor) -> Tensor:
+        """Give the images with the first ``budget`` (N,) changes of their paths."""
+        features = self._free.shape[1]
+        while len(self._steps) < min(float(budget.max()), features) and bool(self._going.any()):
+            self._steps.append(self._step())
+        flat = self._batch.inputs.clone().flatten(1)
+        for i, (moved, feature, value) in enumerate(self._steps):
+            chosen = moved & (budget > i)
+            rows = chosen.nonzero().squeeze(1)
+            flat[rows, feature[rows]] = value[rows]
+        return out.copy_(flat.view_as(out))
+
+    def _step(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Change one feature of every image on its way; give which moved, the features, and their values."""
+        gradient, logits = self._ascent()
+        self._going &= self._batch.decision.predictions(logits) == self._batch.labels
+        flat = self._now.flatten(1)
+        bound = (gradient > 0).to(flat.dtype)
+        useful = self._free & (gradient != 0) & (bound != flat)
+        strength, feature = gradient.abs().masked_fill(~useful, -1).max(1)
+        self._going &= strength > 0
+        value = bound.gather(1, feature[:, None]).squeeze(1)
+        moved = self._going.clone()
+        rows = moved.nonzero().squeeze(1)
+        flat[rows, feature[rows]] = value[rows]
+        self._free[rows, feature[rows]] = False
+        self._now = flat.view_as(self._now)
+        return moved, feature, value
+
+    def _ascent(self) -> tuple[Tensor, Tensor]:
+        """Give the gradient, (N, features), that raises the wrong classes alike, and the logits."""
+        batch = self._batch
+        with torch.enable_grad():
+            leaf = self._now.detach().requires_grad_()
+            logits = outputs(batch.attacked, leaf)
+            scores = batch.decision.log_probabilities(logits)
+            wrong = torch.ones_like(scores).scatter(1, batch.labels[:, None], 0)
+            smooth = (scores * wrong).sum(1) / wrong.sum(1)
+            found = differentiated(smooth, leaf, keep=True).flatten(1)
+            size = found.abs().amax(1)
+            if bool((zero := size == 0).any()):
+                margin = differentiated(objective(logits, batch.labels, "margin", None, batch.decision), leaf).flatten(
+                    1
+                )
+                found = torch.where(zero[:, None], margin, found)
+                size = found.abs().amax(1)
+                batch.count(MARGIN, self._going & zero & (size != 0))
+        bad = ~size.isfinite()
+        batch.count(NON_FINITE, bad & self._going)
+        if not self._steps:  # later on a path may end where nothing is left to be done
+            batch.count(ZERO, size == 0)
+            batch.count(STUCK, self._going & (size == 0))
+        return found.masked_fill(bad[:, None], 0), logits.detach()

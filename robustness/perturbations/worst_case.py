@@ -1,0 +1,49 @@
+"""The worst of several iterates, image by image."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from robustness.perturbations.attack import Loss
+from robustness.perturbations.base import Batch
+from robustness.perturbations.gradients import misleads, objective, outputs
+
+
+class Worst:
+    """
+    Keeps for each image the iterate that misleads, and among those that do (or do not) the one of largest loss.
+
+    ``images`` (N, C, H, W) begin as the unperturbed ones. Under a loss that evades a detector an image misleads only
+    if its attack probability also stays below the filter's threshold.
+    """
+
+    def __init__(self, batch: Batch, loss: Loss, targets: Tensor | None) -> None:
+        self._batch, self._loss, self._targets = batch, loss, targets
+        self.images = batch.inputs.clone()
+        self._value = torch.full((len(self.images),), -math.inf, device=self.images.device)
+        self.misled = torch.zeros(len(self.images), dtype=torch.bool, device=self.images.device)
+
+    @property
+    def open(self) -> Tensor:
+        """The rows of the images that are not misled yet, without padding."""
+        size = len(self.images) if self._batch.size is None else self._batch.size
+        return (~self.misled[:size]).nonzero().flatten()
+
+    def keep(self, perturbed: Tensor, logits: Tensor | None = None, rows: Tensor | None = None) -> None:
+        """Keep what is worse than before, of all images or of some ``rows``."""
+        rows = torch.arange(len(self.images), device=self.images.device) if rows is None else rows
+        logits = outputs(self._batch.attacked, perturbed) if logits is None else logits
+        # An image of which the model says nothing is the worst there is: the sweep must see it, and error.
+        nothing = ~logits.isfinite().all(1)
+        labels, targets = self._batch.labels[rows], None if self._targets is None else self._targets[rows]
+        misled = misleads(logits, labels, targets, self._batch.decision, self._loss) | nothing
+        value = objective(logits, labels, self._loss, targets, self._batch.decision).detach()
+        value = value.masked_fill(nothing, math.inf)
+        before = self.misled[rows]
+        worse = (misled & ~before) | ((misled == before) & (value > self._value[rows]))
+        self.images[rows[worse]] = perturbed[worse]
+        self._value[rows[worse]] = value[worse]
+        self.misled[rows] = before | misled

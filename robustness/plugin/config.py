@@ -1,0 +1,296 @@
+"""What the user asked for: options, their ini twins, and the state of the run that they make."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from robustness.util import paths as files
+from robustness.util import project
+
+if TYPE_CHECKING:
+    from robustness.cards.from_options import Draft
+    from robustness.plugin.session import Session
+
+SESSION = pytest.StashKey["Session"]()
+NAMED = pytest.StashKey[bool]()
+REREAD = pytest.StashKey[list[str]]()
+
+OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
+    ("model", {"action": "append", "metavar": "NAME"}, "run this model's card (repeatable); default: embedded data"),
+    ("card", {"action": "append", "metavar": "FILE"}, "also run this card, or all cards of this folder (repeatable)"),
+    ("factory", {"metavar": "MODULE:CALLABLE"}, "measure the model that this gives, without a card"),
+    ("argument", {"action": "append", "metavar": "KEY=VALUE"}, "a keyword argument of this factory (repeatable)"),
+    ("dataset", {"metavar": "FILE"}, "the labelled images that this model is measured on"),
+    (
+        "weights",
+        {"action": "append", "metavar": "FILE"},
+        "judge these weights: FILE, or NAME=FILE of several models",
+    ),
+    (
+        "profile",
+        {"metavar": "NAME"},
+        "measure the sweeps of this profile, claiming nothing: quick, default, …",
+    ),
+    (
+        "forward-seconds",
+        {"metavar": "SECONDS"},
+        "how long one pass of a model over one batch may take (default 600; also: ROBUSTNESS_FORWARD_SECONDS)",
+    ),
+    ("images", {"type": int, "metavar": "N"}, "test on so many images, of every class alike"),
+    ("data", {"metavar": "DIR"}, "the folder that holds the data sets (also: ROBUSTNESS_DATA)"),
+    ("store", {"metavar": "DIR"}, "the folder that keeps evidence and trained weights (also: ROBUSTNESS_STORE)"),
+    ("device", {"metavar": "DEVICE"}, "cpu, cuda, cuda:N or auto (default): a GPU if there is one"),
+    ("dtype", {"metavar": "DTYPE"}, "precision of the models: float32 (default), bf16, or tf32 on a GPU"),
+    ("seed", {"type": int, "metavar": "N"}, "the seed of all draws (default 0)"),
+    (
+        "engine",
+        {"metavar": "ENGINE"},
+        "make missing evidence by ray[=ADDRESS][,workers=N][,cores=N][,gpus=SHARE] before tests run; default: plain",
+    ),
+    (
+        "report",
+        {"action": "append", "metavar": "FILE"},
+        "write the report here: .html, .md, .json, .csv, .tex (repeatable)",
+    ),
+    ("shard", {"metavar": "I/N"}, "run the I-th of N parts of the models, for `robustness merge` (docs/ci.md)"),
+    ("strict", {"action": "store_true"}, "missing data or weights are errors, not skips; an undecided gate is red"),
+    ("inconclusive", {"metavar": "FATE"}, "a gate that decides nothing: red or warning (default: red where strict)"),
+)
+
+
+def joined(arguments: Sequence[str]) -> list[str]:
+    """
+    Return a command line with the values of this plugin's options joined to them by ``=``.
+
+    Pytest looks for its ini file before it knows the options of plugins: what stands behind one of these, and exists,
+    it takes for a folder of tests.
+
+    >>> joined(["--robustness-store", "tests", "--robustness-strict", "suites", "--", "--robustness-data", "x"])
+    ['--robustness-store=tests', '--robustness-strict', 'suites', '--', '--robustness-data', 'x']
+    """
+    valued = {f"--robustness-{name}" for name, settings, _ in OPTIONS if "metavar" in settings}
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    found: list[str] = []
+    for argument in arguments[:end]:
+        if found and found[-1] in valued and not argument.startswith("--"):
+            argument = f"{found.pop()}={argument}"
+        found.append(argument)
+    return [*found, *arguments[end:]]
+
+
+def read_again(config: pytest.Config) -> bool:
+    """Return whether pytest may have taken the value of an option for a folder of tests, and note how to read it."""
+    given = [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *config.invocation_params.args]
+    values = [argument.partition("=")[2] for argument in joined(given) if argument not in given]
+    if is_worker(config) or not any(files.exists(config.invocation_params.dir / v.split("::")[0]) for v in values):
+        return False
+    config.stash[REREAD] = joined(config.invocation_params.args)
+    return True
+
+
+def main_again(config: pytest.Config) -> int | pytest.ExitCode:
+    """Run pytest on the command line as `joined` writes it, in place of the run that read it otherwise."""
+    before = os.environ.get("PYTEST_ADDOPTS")
+    if before is not None:
+        os.environ["PYTEST_ADDOPTS"] = shlex.join(joined(shlex.split(before)))
+    try:
+        return pytest.main(config.stash[REREAD], config.invocation_params.plugins)
+    finally:
+        if before is not None:
+            os.environ["PYTEST_ADDOPTS"] = before
+
+
+def option(config: pytest.Config, name: str) -> Any:
+    """Give an option's value: from the command line, else from the ini file."""
+    name = f"robustness_{name.replace('-', '_')}"
+    given = config.getoption(name)
+    return config.getini(name) if given is None else given
+
+
+def session_of(config: pytest.Config) -> Session:
+    """Give the state of this run, made when it is first needed."""
+    if SESSION not in config.stash:
+        from robustness.classifiers import call_factory
+        from robustness.errors import RobustnessError
+        from robustness.plugin.options import Options
+        from robustness.plugin.session import Session
+        from robustness.util.progress import bar
+
+        worker = getattr(config, "workerinput", {})
+        handed = _from_root(config, "pytest_robustness_models")
+        cards = config.getoption("robustness_card")
+        cards = cards or [ini_folder(config) / path for path in config.getini("robustness_card") or ()]
+        try:
+            cards = cards or project.cards(config.rootpath)
+        except RobustnessError as error:
+            raise pytest.UsageError(str(error)) from None
+        options = Options(
+            handed=tuple(handed),
+            named=tuple(Path(path).resolve() for path in cards),
+            draft=_draft(config),
+            profile=option(config, "profile"),
+            weights=tuple(option(config, "weights") or ()),
+            images=None if option(config, "images") is None else _integer(option(config, "images"), "images"),
+            folder=_start(config, "weights"),
+            models=tuple(option(config, "model") or ()),
+            data=_folder(config, "data"),
+            store=_folder(config, "store"),
+            device=option(config, "device") or "auto",
+            dtype=option(config, "dtype") or "float32",
+            seed=_integer(option(config, "seed"), "seed"),
+            strict=bool(option(config, "strict")),
+            inconclusive=option(config, "inconclusive"),
+            shard=option(config, "shard"),
+            chosen=(config.option.keyword, config.option.markexpr),
+            workers=int(worker.get("workercount", 0) or _xdist_workers(config)),
+            worker=int(re.sub(r"\D", "", worker.get("workerid", "")) or 0),
+            run=worker.get("robustness_run") or worker.get("testrunuid"),
+            engine=option(config, "engine") or "plain",
+            kind=worker.get("robustness_kind"),
+        )
+        try:
+            if (given := option(config, "forward-seconds")) is not None:  # workers and engines read it there
+                os.environ["ROBUSTNESS_FORWARD_SECONDS"] = str(given)
+            call_factory.seconds(os.environ, "ROBUSTNESS_FORWARD_SECONDS")
+            options.check()
+        except RobustnessError as error:
+            raise pytest.UsageError(str(error)) from None
+        past = partial(aside, config)
+
+        def say(message: str) -> None:
+            with past():
+                sys.stderr.write(f"robustness: {message}\n")
+
+        call_factory.say = say
+        config.stash[SESSION] = Session(options, say, lambda what: bar(f"robustness: {what}", past))
+    return config.stash[SESSION]
+
+
+def _draft(config: pytest.Config) -> Draft | None:
+    """Give the model that options describe in place of a card; what is missing is said when its card is made."""
+    if not (option(config, "factory") or option(config, "dataset")):
+        return None
+    from robustness.cards.from_options import Draft
+    from robustness.workspace.workspace import data_root
+
+    weights = option(config, "weights") or [None]
+    given = [name for name in ("card", "model") if config.getoption(f"robustness_{name}")]
+    if given or len(weights) > 1:
+        raise pytest.UsageError(
+            f"--robustness-{given[0] if given else 'weights'}: a model without a card (--robustness-factory) is the "
+            "only one of its run, with one file of weights; `robustness init` writes cards for several"
+        )
+    return Draft(
+        _start(config, "factory"),
+        option(config, "factory"),
+        tuple(option(config, "argument") or ()),
+        weights[0],
+        option(config, "dataset"),
+        data=data_root(_folder(config, "data")),
+    )
+
+
+def _start(config: pytest.Config, name: str) -> Path:
+    """Give the folder that an option's paths start from: where pytest was called, or where the ini file is."""
+    return config.invocation_params.dir if config.getoption(f"robustness_{name}") else ini_folder(config)
+
+
+def _from_root(config: pytest.Config, hook: str) -> Iterator[Path]:
+    """Give the paths that a hook's implementations name, one or several each; they start from the root folder."""
+    try:
+        found = getattr(config.pluginmanager.hook, hook)(config=config)
+    except Exception as error:  # of whoever wrote it
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise pytest.UsageError(
+            f"{hook} raised {type(error).__name__}: {error} ({place.filename}:{place.lineno})"
+        ) from error
+    for given in found:
+        paths = list(given) if isinstance(given, list | tuple | set | Iterator) else [given]
+        if wrong := [path for path in paths if not isinstance(path, str | Path)]:
+            raise pytest.UsageError(f"{hook} must give paths, as text or Path, got {wrong[0]!r}")
+        yield from (config.rootpath / path for path in paths)
+
+
+def ini_folder(config: pytest.Config) -> Path:
+    """Give the folder that paths in the ini file start from, wherever pytest was called."""
+    return config.rootpath if config.inipath is None else config.inipath.parent
+
+
+def _folder(config: pytest.Config, name: str) -> str | None:
+    """Give a folder from the command line, or from the ini file; the environment goes before the latter."""
+    given: str | None = config.getoption(f"robustness_{name}")
+    if given or os.environ.get(f"ROBUSTNESS_{name.upper()}"):
+        return given
+    named = config.getini(f"robustness_{name}")
+    return str(ini_folder(config) / files.expanded(named)) if named else None
+
+
+def _integer(given: Any, name: str) -> int:
+    try:
+        return int(given or 0)
+    except ValueError:
+        raise pytest.UsageError(f"robustness_{name} must be a whole number, got {given!r}") from None
+
+
+def _xdist_workers(config: pytest.Config) -> int:
+    return max(1, len(getattr(config.option, "tx", None) or ()))
+
+
+@contextmanager
+def aside(config: pytest.Config) -> Iterator[None]:
+    """Write past pytest's capture; a worker's standard error is the terminal's."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    if capture is None:
+        yield
+        return
+    with capture.global_and_fixture_disabled():
+        yield
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Say whether this process is one of xdist's workers."""
+    return hasattr(config, "workerinput")
+
+
+CARDS = ("card", "factory", "dataset")
+"""Options, and entries of an ini file, that hand over models."""
+
+
+def has_cards(config: pytest.Config) -> bool:
+    """Say whether anybody has handed over models: else none of this run is the plugin's business."""
+    if config.pluginmanager.hook.pytest_robustness_models.get_hookimpls():
+        return True
+    return any(option(config, name) for name in CARDS) or bool(_of_project(config))
+
+
+def _of_project(config: pytest.Config) -> bool:
+    """Say whether the project names cards; where its table cannot be read, it does: asking for them says why."""
+    if NAMED not in config.stash:
+        from robustness.errors import RobustnessError
+
+        try:
+            config.stash[NAMED] = bool(project.settings(config.rootpath).get("models"))
+        except RobustnessError:
+            config.stash[NAMED] = True
+    return config.stash[NAMED]
+
+
+def report_files(config: pytest.Config) -> list[Path]:
+    """Give the files that the report goes to: by option, else by ini file, else by hook."""
+    named = [config.invocation_params.dir / path for path in config.getoption("robustness_report") or ()]
+    if not named:
+        named = [ini_folder(config) / path for path in config.getini("robustness_report") or ()]
+    if not named:
+        named = list(_from_root(config, "pytest_robustness_reports"))
+    return named

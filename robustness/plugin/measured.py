@@ -1,0 +1,136 @@
+"""Sweeps that were asked for without claims: what came of each, and the claims that they would suggest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from robustness import claims
+from robustness.cards import Card
+from robustness.cards import profiles as sweep_profiles
+from robustness.cards.schema import Name, SweepTable
+from robustness.cards.validation_messages import sentence
+from robustness.errors import CardError
+from robustness.metrics.evidence import OK, Evidence
+from robustness.thresholds.derive import limit
+from robustness.util.project import profiles
+
+MARGIN = 0.01
+"""What a suggested claim lies below the interval's lower end: a retraining moves accuracy by more than its interval."""
+PLACES = 1000
+
+_SWEEPS: TypeAdapter[dict[str, SweepTable]] = TypeAdapter(dict[Name, SweepTable])
+
+MEASURED, NEVER = "measured", "never ran"
+
+
+@dataclass(frozen=True)
+class Measurable:
+    """One sweep of a card that is measured, and held to nothing."""
+
+    model: str
+    sweep: str
+
+    @property
+    def id(self) -> str:
+        """How test ids call it."""
+        return f"{self.model}:{self.sweep}"
+
+
+@dataclass
+class Measuring:
+    """What is to be measured, by test id, and what was heard of it: "measured", "errored", "skipped", and why."""
+
+    planned: dict[str, Measurable] = field(default_factory=dict)
+    outcomes: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def hear(self, nodeid: str, outcome: str, message: str) -> None:
+        """Take note of what came of one; a failure stands, whatever follows."""
+        if self.outcomes.get(nodeid, ("", ""))[0] != "errored":
+            self.outcomes[nodeid] = (outcome, message)
+
+    def of(self, model: str) -> dict[str, tuple[str, str]]:
+        """Give what came of a model's sweeps, by name."""
+        found = {
+            m.sweep: self.outcomes.get(node, (NEVER, "no worker reported it"))
+            for node, m in self.planned.items()
+            if m.model == model
+        }
+        return found
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Return why what was measured may not be called so: the cause, and the sentence."""
+        every = {m.id: self.outcomes.get(node, (NEVER, ""))[0] for node, m in self.planned.items()}
+        for fate, cause in ((NEVER, NEVER), ("skipped", "skipped"), ("errored", "no numbers")):
+            if named := [name for name, outcome in every.items() if outcome == fate]:
+                said = fate if fate == NEVER else f"were {fate}"
+                yield cause, f"{len(named)} of {len(every)} sweeps {said}, {named[0]} among them"
+
+
+def measured(card: Card, profile: str | None, shape: sweep_profiles.Shape) -> Card:
+    """Give a card as one that is measured alone: without claims, and with the sweeps of a profile for its images."""
+    given: dict[str, Any] = {"claims": {}, "search": None}
+    if profile is not None:
+        sweeps = sweep_profiles.sweeps(profile, shape, profiles(card.project))
+        try:
+            given["sweeps"] = _SWEEPS.validate_python(sweeps)
+        except ValidationError as error:
+            problems = [sentence(dict(e), sweeps, SweepTable) for e in error.errors()]
+            raise CardError(
+                "\n  ".join([f"{len(problems)} problem(s) in the profile {profile!r}", *problems])
+            ) from error
+    return replace(card, file=card.file.model_copy(update=given), measured=True)
+
+
+def measurable(cards: Iterable[Card]) -> list[Measurable]:
+    """Return every sweep of the cards that is measured alone, the clean pass first."""
+    return [Measurable(card.name, sweep) for card in cards for sweep in unheld(card)]
+
+
+def unheld(card: Card) -> list[str]:
+    """
+    Return the sweeps of a card that are measured, and held to nothing.
+
+    All of them if nothing is claimed of the model, by a profile or by its card; else those of which the card says that
+    no claim is possible. A card with neither sweeps nor claims has none: a run of it is red.
+    """
+    held, file = {claim.sweep for claim in card.claims()}, card.file
+    if card.measured or (not held and (file.sweeps or file.claims)):
+        return ["clean", *file.sweeps]
+    return [sweep for sweep in file.claims if sweep not in held]
+
+
+def suggested(evidence: Mapping[str, Evidence | None], doubted: Sequence[str] = ()) -> str:
+    """
+    Return claims of accuracy as TOML, by sweep: the lower end of each 95 % interval less a margin, rounded down.
+
+    None at all while some doubt stands against the numbers, or could not be looked for.
+    Where that is not beyond what a classifier that knows nothing may get by luck, no claim is possible; a sweep of
+    which none is, or some cell has no numbers, is left out.
+    """
+    from robustness.cards.edit import claims_table
+
+    if doubted:
+        return ""
+    tables = []
+    for sweep, found in evidence.items():
+        if found is None or set(found.status) != {OK}:
+            continue
+        row = [_threshold(found, strength) for strength in found.strengths]
+        if any(threshold is not None for threshold in row):
+            tables.append(claims_table(sweep, {"accuracy": row}))
+    return "\n".join(tables)
+
+
+def _threshold(evidence: Evidence, strength: str) -> float | None:
+    low = claims.measure(evidence, strength, "accuracy").interval.low
+    threshold = int((low - MARGIN) * PLACES) / PLACES
+    return threshold if threshold > limit("accuracy", evidence.labels, evidence.classes) else None
+
+
+def failed_cells(evidence: Evidence) -> Sequence[str]:
+    """Give a sentence for each strength that has no numbers."""
+    return [f"at {s}: {status}" for s, status in zip(evidence.strengths, evidence.status, strict=True) if status != OK]

@@ -1,0 +1,95 @@
+"""What a run of the suites was asked for, and what of it cannot be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from robustness.cards import shards
+from robustness.classifiers import precision
+from robustness.errors import RobustnessError
+from robustness.util import hardware
+
+if TYPE_CHECKING:
+    from robustness.cards.from_options import Draft
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for, as plain values."""
+
+    handed: tuple[Path, ...] = ()
+    named: tuple[Path, ...] = ()
+    models: tuple[str, ...] = ()
+    data: str | None = None
+    store: str | None = None
+    device: str = "auto"
+    dtype: str = "float32"
+    seed: int = 0
+    strict: bool = False
+    inconclusive: str | None = None
+    workers: int = 1
+    worker: int = 0
+    run: str | None = None
+    shard: str | None = None
+    chosen: tuple[str, str] = ("", "")
+    """Which tests pytest was asked for, by keyword and by marker."""
+    draft: Draft | None = None
+    profile: str | None = None
+    weights: tuple[str, ...] = ()
+    images: int | None = None
+    folder: Path = Path()
+    """Where pytest was called: what the command line names starts there."""
+    engine: str = "plain"
+    kind: str | None = None
+    """The kind of device that an engine has made evidence on, for workers of a run."""
+
+    def check(self) -> None:
+        """Refuse a seed or a device that cannot be; RobustnessError says what can."""
+        if not 0 <= self.seed < 2**32:
+            raise RobustnessError(f"`seed` must lie in [0, 2**32), got {self.seed}; leave it out for 0")
+        if self.images is not None and self.images < 1:
+            raise RobustnessError(f"`images` must be at least 1, got {self.images}; leave it out for all test images")
+        if self.shard is not None:
+            shards.parse(self.shard)
+        if self.inconclusive not in (None, "red", "warning"):
+            raise RobustnessError(f"`inconclusive` must be red or warning, got {self.inconclusive!r}")
+        if self.engine != "plain":
+            from robustness import engines
+
+            engines.parse(self.engine)
+        kind, _, number = self.device.partition(":")
+        if self.device not in ("auto", "cpu", "cuda") and not (kind == "cuda" and number.isdecimal()):
+            raise RobustnessError(f"`device` must be cpu, cuda, cuda:N or auto, got {self.device!r}")
+        if (
+            self.engine == "plain"
+            and kind == "cuda"
+            and (due := int(number or 0)) >= hardware.gpus()
+            and due >= _torch_gpus()
+        ):
+            raise RobustnessError(
+                f"`device` = {self.device!r}: this machine has {_torch_gpus()} GPU(s) that torch can use; "
+                "take cpu, or auto for what there is"
+            )
+        here = hardware.worker_device(self.device, self.worker) if self.engine == "plain" else None
+        precision.check(self.dtype, here)
+
+    def common(self) -> dict[str, Any]:
+        """Give what all shards of a run must have been asked alike, in plain types."""
+        keyword, markers = self.chosen
+        asked = {name: getattr(self, name) for name in ("seed", "strict", "profile", "images")}
+        asked |= {} if self.dtype == "float32" else {"dtype": self.dtype}
+        return asked | {"undecided is red": self.undecided_is_red, "-k": keyword, "-m": markers}
+
+    @property
+    def undecided_is_red(self) -> bool:
+        """Whether a gate that decides nothing fails its test."""
+        return self.strict if self.inconclusive is None else self.inconclusive == "red"
+
+
+def _torch_gpus() -> int:
+    """Ask torch itself where the driver's folder lists too few, as on systems that have none."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0

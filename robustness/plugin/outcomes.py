@@ -1,0 +1,215 @@
+"""Hearing what came of every test, and saying it at the end: the report, the tables, and why a run is red."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from robustness.errors import printable
+from robustness.plugin.config import SESSION, has_cards, is_worker, report_files, session_of
+
+if TYPE_CHECKING:
+    from robustness.plugin.session import Session
+
+REPORTS = pytest.StashKey[list[str]]()
+DOCUMENT = pytest.StashKey[dict[str, Any]]()
+
+
+class Listener:
+    """Hears every test's report, in the process that prints them."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._runs = False
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Note which claims are to run."""
+        if SESSION not in self._config.stash:
+            return
+        from robustness.cards import Card
+        from robustness.plugin.session import gate_id
+
+        run = session_of(self._config)
+        if session.items and all(item.get_closest_marker("timing") for item in session.items):
+            run.asked.discard("claim")  # timing was asked for, and nothing else
+        params = ((item.nodeid, getattr(getattr(item, "callspec", None), "params", {})) for item in session.items)
+        given = list(params)
+        run.plan_params((nodeid, each.get("claim") or each.get("measured")) for nodeid, each in given)
+        run.plan_gates((nodeid, gate_id(each["gate"])) for nodeid, each in given if isinstance(each.get("gate"), Card))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
+        """Note in the controller, which collects nothing, which claims are to run."""
+        if not has_cards(self._config):
+            return
+        from robustness.errors import RobustnessError
+        from robustness.plugin.xdist_scheduler import claim_of, parameters
+
+        run = session_of(self._config)
+        with suppress(RobustnessError):  # cards that cannot be read: the workers' collection fails with the reason
+            found = ((nodeid, claim_of(nodeid, run.claims)) for nodeid in ids)
+            run.plan((nodeid, claim) for nodeid, claim in found if claim is not None)
+            # pytest escapes what is not ASCII.
+            shown = {name.encode("unicode_escape").decode(): each for name, each in run.measurable.items()}
+            run.plan_params((nodeid, shown.get(parameters(nodeid))) for nodeid in ids)
+            run.plan_gates((nodeid, nodeid.rpartition("[")[2].removesuffix("]")) for nodeid in ids)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note what came of a test that holds a claim."""
+        if SESSION not in self._config.stash:
+            return
+        session = session_of(self._config)
+        if report.nodeid in session.gates and (report.when == "call" or not report.passed):
+            _hear_gate(session, report)
+        if report.failed:
+            _hear_doubt(session, report)
+        measured = report.nodeid in session.measuring.planned
+        if report.failed and "card" in dict(report.user_properties):
+            session.hear_other(report.nodeid, _reason(report))
+        if not (measured or report.nodeid in session.planned) or (report.when != "call" and report.passed):
+            return
+        numbers = dict(report.user_properties)
+        if measured:
+            fate = "skipped" if report.skipped else str(numbers.get("outcome", "never ran"))
+            fate = fate if report.passed or report.skipped else "errored"
+            session.hear_measured(report.nodeid, fate, numbers, "" if report.passed else _reason(report))
+            return
+        if report.passed:
+            outcome = str(numbers.get("outcome", "never ran"))
+            message = str(numbers.get("message", "the test passed without `claim.check(evidence)`"))
+        elif report.skipped:
+            waived = numbers.get("outcome") == "waived"
+            outcome, message = ("waived", str(numbers["message"])) if waived else ("skipped", _reason(report))
+        else:
+            outcome = str(numbers.get("outcome", "errored"))
+            outcome = "errored" if outcome == "held" else outcome
+            message = _reason(report)
+        session.hear(report.nodeid, outcome, numbers, message)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """Take over what a worker noted; one that died left nothing."""
+        told = getattr(node, "workeroutput", {}).get("robustness")
+        if told:
+            session = session_of(self._config)
+            session.asked.update(told["asked"])
+            session.heard += told["notices"]
+            session.unreadable = session.unreadable or told["unreadable"]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Note that tests are to run, and not only to be listed."""
+        options = session.config.option
+        self._runs = not options.collectonly and not getattr(options, "setuponly", False)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """In a worker: hand over what was noted. Elsewhere: write the report, and be red for what is missing."""
+        if SESSION not in self._config.stash:
+            return
+        run = session_of(self._config)
+        if is_worker(self._config):
+            told = {"asked": sorted(run.asked), "notices": run.notices, "unreadable": run.unreadable}
+            self._config.workeroutput["robustness"] = told  # type: ignore[attr-defined]
+            return
+        if self._runs:
+            _spare_hypothesis(self._config)
+            _finish(self._config, session, run)
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Show a table per model, what was noted, and where the report lies."""
+        document = self._config.stash.get(DOCUMENT, None)
+        lines = self._config.stash.get(REPORTS, [])
+        if document is None and not lines:
+            return
+        from robustness.reporting import terminal
+
+        terminalreporter.section("robustness")
+        if document is not None:
+            if terminalreporter.verbosity >= 0:
+                for line in terminal.terminal(document):
+                    terminalreporter.write_line(printable(line))
+            for line in (*terminal.summary(document), *terminal.suggestions(document)):
+                terminalreporter.write_line(printable(line))
+        for line in lines:
+            terminalreporter.write_line(printable(line))
+
+
+def _spare_hypothesis(config: pytest.Config) -> None:
+    """
+    Let Hypothesis's plugin go where no test has used it.
+
+    Its terminal summary imports all of Hypothesis, only to find that there is nothing to say: a second or
+    more, half of a warm run.
+    """
+    if "hypothesis" not in sys.modules and config.pluginmanager.has_plugin("hypothesispytest"):
+        config.pluginmanager.unregister(name="hypothesispytest")
+
+
+def _hear_doubt(session: Session, report: pytest.TestReport) -> None:
+    """Note a doubt that was raised, or could not be looked for; of a worker that died nothing but the id is known."""
+    from robustness.cards.doubts import doubt_of
+    from robustness.errors import RobustnessError
+
+    with suppress(RobustnessError):  # cards that cannot be read have no doubts
+        if doubted := doubt_of(report.nodeid, [card.name for card in session.cards]):
+            session.doubted.setdefault(doubted[0], []).append(doubted[1])
+
+
+def _hear_gate(session: Session, report: pytest.TestReport) -> None:
+    """Note what came of a gate: in the words of its test, or why that could not say any."""
+    told = dict(report.user_properties)
+    if report.skipped:
+        outcome, message = "skipped", _reason(report)
+    elif "outcome" in told:
+        outcome, message = str(told["outcome"]), str(told["message"])
+        outcome = "errored" if report.failed and outcome == "passed" else outcome
+    else:
+        outcome = "errored" if report.failed else "never ran"
+        message = _reason(report) if report.failed else "the test passed without `gate.check(sweep)`"
+    session.hear_gate(report.nodeid, outcome, message, json.loads(str(told.get("gate", "{}"))))
+
+
+def _reason(report: pytest.TestReport) -> str:
+    if isinstance(report.longrepr, tuple):
+        return str(report.longrepr[2]).removeprefix("Skipped: ")
+    return str(report.longrepr).strip()
+
+
+def _finish(config: pytest.Config, session: pytest.Session, run: Session) -> None:
+    from robustness.errors import RobustnessError
+    from robustness.reporting import writers
+    from robustness.reporting.report import UNDECIDED
+
+    if run.unreadable:
+        if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):  # else collection said it
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            config.stash[REPORTS] = [run.unreadable]
+        return
+    problems = run.problems()
+    if not (run.planned or run.measuring.planned or run.gates or problems):
+        return
+    undecided = len(run.undecided())
+    if session.exitstatus == pytest.ExitCode.TESTS_FAILED and session.testsfailed == undecided > 0 and not problems:
+        session.exitstatus = UNDECIDED
+    if problems and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    complete = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, UNDECIDED)
+    document = config.stash[DOCUMENT] = run.document(complete=complete, code=int(session.exitstatus))
+    written = config.stash[REPORTS] = []
+    files = report_files(config) if run.planned or run.measuring.planned or run.gates else []
+    if complete and any(path.suffix.lower() == writers.ILLUSTRATED for path in files):
+        run.illustrate(document)
+    for path in files:
+        try:
+            writers.write(document, path)
+            written.append(f"report: {os.path.relpath(path, config.invocation_params.dir)}")
+        except RobustnessError as error:
+            written.append(f"report not written: {error}")
+            session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED

@@ -1,0 +1,389 @@
+"""One run of the suites: what was planned, what came of it, and whether it may be called green."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from robustness.cards import Card, Claim, selection, shards
+from robustness.cards.doubts import doubt_of
+from robustness.errors import RobustnessError
+from robustness.gate.mutation import results as keeping
+from robustness.metrics.evidence import Evidence
+from robustness.plugin.measured import Measurable, Measuring, measurable, suggested, unheld
+from robustness.reporting.json_types import one_line
+from robustness.reporting.report import RED, ClaimOutcome, GateOutcome, ModelResult, build
+from robustness.util import hardware
+from robustness.workspace.store import Store
+from robustness.workspace.workspace import Harness, data_root, homeless, no_progress, store_root
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from robustness.plugin.options import Options
+
+WORST_FIRST = (*RED, "waived", "skipped", "held")
+VERSIONS = ("pytest-robustness", "torch", "numpy", "pytest")
+
+
+@dataclass
+class Session:
+    """
+    The state of a run, in the process that tests and, under xdist, in the one that only listens.
+
+    ``asked`` holds which of "claim", "card" and "gate" the collected tests take, ``unreadable`` why there are no cards
+    for them; ``planned`` maps test ids to claims, ``outcomes`` what was heard of them.
+    """
+
+    options: Options
+    say: Any = None
+    progress: Any = no_progress
+    asked: set[str] = field(default_factory=set)
+    unreadable: str = ""
+    planned: dict[str, Claim] = field(default_factory=dict)
+    measuring: Measuring = field(default_factory=Measuring)
+    outcomes: dict[str, ClaimOutcome] = field(default_factory=dict)
+    gates: dict[str, GateOutcome] = field(default_factory=dict)
+    """By test id: what came of each gate that was planned."""
+    others: dict[str, str] = field(default_factory=dict)
+    """By test id: why a test of a card failed that holds none of its claims, as one of a doubt."""
+    doubted: dict[str, list[str]] = field(default_factory=dict)
+    """By model: the doubts that were raised, or could not be looked for."""
+    keys: dict[tuple[str, str], str] = field(default_factory=dict)
+    heard: list[str] = field(default_factory=list)
+    started: float = field(default_factory=time.time)
+    _lent: dict[str, nn.Module] = field(default_factory=dict)
+
+    @cached_property
+    def cards(self) -> list[Card]:
+        """The selected cards, of a shard those that are its own; CardError where they cannot be read."""
+        if self.shard is None:
+            return self.selected
+        own = {each["name"] for each in self.shard["models"] if each["shard"] == self.shard["number"]}
+        return [card for card in self.selected if card.name in own]
+
+    @cached_property
+    def selected(self) -> list[Card]:
+        """The selected cards of all shards."""
+        return selection.taken(self.options, self.harness)
+
+    @cached_property
+    def shard(self) -> dict[str, Any] | None:
+        """How the run is divided, and which part this is; None where it is whole."""
+        if self.options.shard is None:
+            return None
+        return shards.plan(self.selected, shards.parse(self.options.shard), self.options.common())
+
+    @cached_property
+    def claims(self) -> dict[str, Claim]:
+        """Every claim of the selected cards, by id."""
+        return {claim.id: claim for card in self.cards for claim in card.claims()}
+
+    @cached_property
+    def measurable(self) -> dict[str, Measurable]:
+        """Every sweep of the selected cards that is measured alone, by id."""
+        return {each.id: each for each in measurable(self.cards)}
+
+    @cached_property
+    def harness(self) -> Harness:
+        """What makes evidence in this process."""
+        options = self.options
+        elsewhere = options.engine != "plain" and not hardware.gpus()
+        root = store_root(options.store)
+        return Harness(
+            Store(root, options.run, self.say),
+            data_root(options.data),
+            device="cpu" if elsewhere else hardware.worker_device(options.device, options.worker),
+            seed=options.seed,
+            dtype=options.dtype,
+            threads=max(1, hardware.cores() // options.workers),
+            kind=options.kind,
+            progress=self.progress,
+            notices=[said] if (said := homeless(root)) else [],
+        )
+
+    def needed(self) -> list[tuple[Card, str]]:
+        """Give the sweeps that the selected cards need, whichever tests are to run."""
+        found = []
+        for card in self.cards:
+            sweeps = ["clean", *unheld(card), *card.file.claims]
+            sweeps += card.gated_sweeps if card.file.gate is not None else ()
+            found += [(card, sweep) for sweep in dict.fromkeys(sweeps)]
+        return found
+
+    def planned_sweeps(self) -> list[tuple[Card, str]]:
+        """Give the sweeps that the planned tests need."""
+        every = [(claim.model, claim.sweep) for claim in self.planned.values()]
+        every += [(each.model, each.sweep) for each in self.measuring.planned.values()]
+        gates = [self.card(gate.model) for gate in self.gates.values()]
+        every += [(card.name, sweep) for card in gates for sweep in card.gated_sweeps]
+        return [(self.card(name), sweep) for name, sweep in dict.fromkeys(every)]
+
+    def fill(self, wanted: list[tuple[Card, str]]) -> None:
+        """Have the run's engine make what is missing of these sweeps; EngineError where it cannot."""
+        from robustness import engines
+
+        engines.fill(self.harness, engines.parse(self.options.engine), wanted, self.options.device)
+
+    def classifier(self, card: Card) -> nn.Module:
+        """Give a card's module for tests, loaded once; not the one that is swept: what tests do to it is theirs."""
+        if card.name not in self._lent:
+            from robustness.classifiers import build as classifiers
+
+            module = classifiers.load(card, self.harness.weights(card), self.harness.classes(card)).module
+            classifiers.give_shapes(module, lambda: self.harness.images(card).shape)
+            self._lent[card.name] = module
+        return self._lent[card.name]
+
+    def card(self, name: str) -> Card:
+        """Give a selected card by its name."""
+        return next(card for card in self.cards if card.name == name)
+
+    def plan(self, nodeids: Iterable[tuple[str, str]]) -> None:
+        """Take note of the tests that are to run, as (test id, claim id)."""
+        for nodeid, claim_id in nodeids:
+            if claim_id in self.claims:
+                self.planned[nodeid] = self.claims[claim_id]
+                self.asked.add("claim")
+
+    def plan_params(self, params: Iterable[tuple[str, object]]) -> None:
+        """Take note of the tests whose parameter is a claim, or a sweep to measure; others may call theirs so."""
+        given = list(params)
+        self.plan((nodeid, claim.id) for nodeid, claim in given if isinstance(claim, Claim))
+        self.measuring.planned |= {nodeid: each for nodeid, each in given if isinstance(each, Measurable)}
+
+    def hear_measured(self, nodeid: str, outcome: str, numbers: Mapping[str, Any], message: str) -> None:
+        """Take note of what came of a sweep that is measured."""
+        planned = self.measuring.planned[nodeid]
+        if key := numbers.get("evidence"):
+            self.keys[planned.model, planned.sweep] = key
+        self.measuring.hear(nodeid, outcome, message)
+
+    def plan_gates(self, nodeids: Iterable[tuple[str, str]]) -> None:
+        """Take note of the tests that are to hold a gate, as (test id, the gate's id)."""
+        named = [(nodeid, gate) for nodeid, gate in nodeids if gate.endswith(":gate")]
+        if not named:  # cards that cannot be read have no gates
+            return
+        known = {gate_id(card): card.name for card in self.cards if card.file.gate is not None}
+        for nodeid, gate in named:
+            if gate in known and nodeid not in self.gates:
+                self.gates[nodeid] = GateOutcome(known[gate], "never ran", "no worker reported it", {})
+                self.asked.add("gate")
+
+    def hear_gate(self, nodeid: str, outcome: str, message: str, table: Mapping[str, Any]) -> None:
+        """Take note of what came of a planned gate; a red word on it stands."""
+        before = self.gates[nodeid]
+        for sweep, key in table.get("evidence", {}).items():
+            self.keys.setdefault((before.model, sweep), key)
+        if before.outcome not in ("failed", "errored"):
+            self.gates[nodeid] = GateOutcome(before.model, outcome, message, table)  # type: ignore[arg-type]
+
+    def hear(self, nodeid: str, outcome: str, numbers: Mapping[str, Any], message: str) -> None:
+        """Take note of what came of a planned test; the first word on it stands, unless a failure follows."""
+        claim = self.planned.get(nodeid)
+        if claim is None:
+            return
+        before = self.outcomes.get(nodeid)
+        if before is not None and outcome not in ("failed", "errored", "refused"):
+            return
+        if before is not None and before.outcome in ("failed", "errored", "refused"):
+            return
+        if key := numbers.get("evidence"):
+            self.keys[claim.model, claim.sweep] = key
+        self.outcomes[nodeid] = ClaimOutcome(claim, outcome, message, dict(numbers), nodeid)  # type: ignore[arg-type]
+
+    def hear_other(self, nodeid: str, message: str) -> None:
+        """Take note of a failed test of a card; what holds a claim, a gate or a sweep has its own words."""
+        if not (nodeid in self.planned or nodeid in self.gates or nodeid in self.measuring.planned):
+            self.others.setdefault(nodeid, one_line(message, 200))
+
+    @property
+    def notices(self) -> list[str]:
+        """What a reader must know, from this process and from all workers."""
+        own = self.harness.notices if "harness" in self.__dict__ else []
+        return list(dict.fromkeys([*self.heard, *own, *self._untested()]))
+
+    def _untested(self) -> list[str]:
+        """Say which cards no run of the suites tests; where it is all of them, the run is red."""
+        if "claim" not in self.asked or self.unreadable:
+            return []
+        return [
+            f"{card.name}: its card neither sweeps nor claims anything: nothing of it was tested" for card in self.cards
+            if not unheld(card) and next(card.claims(), None) is None and card.file.gate is None
+        ]  # fmt: skip
+
+    def all_outcomes(self) -> list[ClaimOutcome]:
+        """Give one outcome for every planned claim: of several tests' the worst, "never ran" where none was heard."""
+        found: dict[str, ClaimOutcome] = {}
+        for nodeid, claim in self.planned.items():
+            heard = self.outcomes.get(nodeid) or ClaimOutcome(claim, "never ran", "no worker reported it", {}, nodeid)
+            before = found.setdefault(claim.id, heard)
+            if WORST_FIRST.index(heard.outcome) < WORST_FIRST.index(before.outcome):
+                found[claim.id] = heard
+        return list(found.values())
+
+    def problems(self) -> list[str]:
+        """Return why the run may not be called green although no test failed: nothing is green by absence."""
+        return [said for _, said in self.reasons()]
+
+    def reasons(self) -> list[tuple[str, str]]:
+        """Return each problem with its cause, which says what to do next (`robustness.reporting.advice`)."""
+        if not self.asked:
+            return []
+        if not self.cards:
+            said = "no card is selected; name models with --robustness-model or cards with --robustness-card"
+            return [("no card", said)]
+        if "claim" in self.asked and not (self.planned or self.measuring.planned or self.gates):
+            return [self._nothing_ran()]
+        if not self.gates and self.asked == {"gate"}:
+            said = "no gate was run: no selected card has a [gate] table; docs/gate.md says what one holds"
+            return [("no gate", said)]
+        return [*self.measuring.problems(), *self._unclaimed(), *self._reasons()]
+
+    def _nothing_ran(self) -> tuple[str, str]:
+        """Return why no claim was run, by what the cards hold."""
+        if any(card.measured or list(card.claims()) for card in self.cards):
+            return (
+                "no test selected",
+                "no claim was run: none of the selected tests holds a claim of the selected cards",
+            )
+        names = one_line(", ".join(card.name for card in self.cards), 60)
+        said = f"no claim was run: nothing is claimed of {names}"
+        if self.measurable:
+            return "nothing claimed", f"{said}, and no selected test measures its sweeps"
+        return "nothing swept", f"{said}, and nothing is swept"
+
+    def _unclaimed(self) -> Iterator[tuple[str, str]]:
+        """Return the cards that hold a model to nothing: red for a CI, which asks by --robustness-strict."""
+        asked = self.options.strict and "claim" in self.asked
+        for card in self.cards if asked else ():
+            if not card.measured and not list(card.claims()) and card.file.gate is None:
+                yield "nothing claimed", f"nothing is claimed of {card.name}, and no gate holds it: red where strict"
+
+    def _reasons(self) -> Iterator[tuple[str, str]]:
+        outcomes = self.all_outcomes()
+        for card in self.cards:
+            for waiver in card.file.waivers:
+                if waiver.expired:
+                    yield "waiver expired", f"{card.name}: the {waiver.place} is no longer {waiver}"
+        if unheard := [gate.model for gate in self.gates.values() if gate.outcome == "never ran"]:
+            yield "gate never ran", f"the gate of {', '.join(unheard)} never ran"
+        for nodeid, message in self.others.items():
+            doubted = doubt_of(nodeid, [card.name for card in self.cards])
+            yield ("doubt" if doubted else "other test"), f"{nodeid} failed: {message}"
+        if self.gates and all(gate.outcome == "skipped" for gate in self.gates.values()) and not outcomes:
+            yield "gate skipped", "all gates were skipped"
+        if never := [o for o in outcomes if o.outcome == "never ran"]:
+            yield "never ran", f"{len(never)} of {len(outcomes)} claims never ran, {never[0].claim.id} among them"
+        if outcomes and all(outcome.outcome == "skipped" for outcome in outcomes):
+            yield "skipped", f"all {len(outcomes)} claims were skipped"
+
+    def undecided(self) -> list[str]:
+        """Say which gates decided nothing, where that is red."""
+        gates = [gate.model for gate in self.gates.values() if gate.outcome == "inconclusive"]
+        return [f"the gate of {name} decides nothing" for name in gates if self.options.undecided_is_red]
+
+    def document(self, *, complete: bool, code: int) -> dict[str, Any]:
+        """Give the report of the run, which ends with this exit code."""
+        outcomes, gates = self.all_outcomes(), {gate.model: gate for gate in self.gates.values()}
+        results = []
+        for card in self.cards:
+            mine = [outcome for outcome in outcomes if outcome.claim.model == card.name]
+            measured = self.measuring.of(card.name)
+            if mine or measured or card.name in gates:
+                evidence = self._evidence(card)
+                doubted = self._doubted(card, evidence)
+                claims = suggested(evidence, doubted) if not list(card.claims()) else ""
+                caught = self._caught(card, evidence)
+                results.append(
+                    ModelResult(card, evidence, mine, gates.get(card.name), measured, claims, caught, doubted)
+                )
+        return build(results, self._about(complete, code), self.notices)
+
+    def illustrate(self, document: dict[str, Any]) -> None:
+        """Put the pictures of the gallery into the report; what keeps one from being made is a notice in it."""
+        from robustness.reporting.html import gallery
+
+        gallery.add(document, self.harness, self.cards)
+
+    def _evidence(self, card: Card) -> dict[str, Evidence | None]:
+        judged = {sweep: key for (name, sweep), key in self.keys.items() if name == card.name}
+        found: dict[str, Evidence | None] = dict.fromkeys(judged)
+        with suppress(RobustnessError):  # the claims were judged; the report makes do with what they were told
+            for sweep, key in judged.items():
+                found[sweep] = self.harness.kept(card, sweep, key)
+            # Every sweep has made the clean entry, claimed or not.
+            if any(found.values()) and "clean" not in judged:
+                clean = self.harness.kept(card, "clean", self.harness.key(card, "clean"))
+                found |= {} if clean is None else {"clean": clean}
+        return found
+
+    def _doubted(self, card: Card, evidence: Mapping[str, Evidence | None]) -> list[str]:
+        """Return the open doubts of a card: those whose tests failed, and those that its sweeps have raised."""
+        swept = (doubt for each in evidence.values() if each for doubt in each.provenance.get("doubts", []))
+        open_ = dict.fromkeys([*self.doubted.get(card.name, []), *swept])
+        return [doubt for doubt in open_ if doubt not in card.file.doubts]
+
+    def _caught(self, card: Card, evidence: Mapping[str, Evidence | None]) -> dict[str, Any] | None:
+        """Give what damage to a card's own model is caught, where that was kept and still fits."""
+        found = next((each.provenance for each in evidence.values() if each is not None), None)
+        if found is None or card.candidate is not None or card.measured:
+            return None
+        subject = found["subject"]
+        kept, reason = keeping.kept(card, subject["weights"], subject["images"], subject["seed"])
+        if reason:
+            self.harness.notice(reason)
+        return keeping.summary(kept)
+
+    def _about(self, complete: bool, code: int) -> dict[str, Any]:
+        return {
+            "started": datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.time() - self.started, 1),
+            "versions": versions(),
+            "device": hardware.worker_device(self.options.device, 0),
+            "seed": self.options.seed,
+            "workers": self.options.workers,
+            "shard": self.shard,
+            "complete": complete,
+            "exit": code,
+            "problems": [*self.problems(), *self.undecided()],
+            "causes": list(dict.fromkeys([cause for cause, _ in self.reasons()])),
+        }
+
+    def header(self) -> Sequence[str]:
+        """Say what is about to be tested."""
+        options = self.options
+        about = ", ".join(f"{name} {version}" for name, version in versions().items() if name != "pytest")
+        models = ", ".join(
+            f"{card.name} ({card.file.data.name}, {card.file.scale}"
+            f"{'' if card.candidate is None else f', weights {card.candidate}'})"
+            for card in self.cards
+        )
+        part = "" if options.shard is None else f"shard {options.shard}, "
+        return [
+            f"robustness: {part}models {models or 'none'}; device {hardware.worker_device(options.device, 0)}, "
+            f"seed {options.seed}, {about}",
+            f"robustness: store {store_root(options.store)}, data root {data_root(options.data)}",
+        ]
+
+
+def gate_id(card: Card) -> str:
+    """Give what a gate's test is called by; no claim and no model is called so."""
+    return f"{card.name}:gate"
+
+
+def versions() -> dict[str, str]:
+    """Give the versions that a number depends on."""
+    found = {}
+    for name in VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,64 @@
+"""Having a run supervised, so that one which does not come to its end is red."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from robustness.plugin.config import CARDS, aside, is_worker, main_again
+
+TELL = pytest.StashKey[Callable[[str], None]]()
+"""How the process that waits for this one is told of the run, where there is one."""
+
+COMMAND = ("console_main", "_console_main")
+"""Functions of pytest that its command calls, by version."""
+
+OTHER = ("help", "version", "markers", "cacheshow", "collectonly", "looponfail")
+"""Options of runs that run no models."""
+
+
+def supervise_early(config: pytest.Config) -> None:
+    """Have a run supervised from before its first import, where the command line or the ini file hands over models."""
+    options = config.known_args_namespace
+    if any(getattr(options, f"robustness_{name}", None) or config.getini(f"robustness_{name}") for name in CARDS):
+        supervise(config, options)
+
+
+def supervise(config: pytest.Config, options: Any) -> None:
+    """Go on in a child, once, if pytest is the program that runs here: one that calls it may do more after it."""
+    if TELL in config.stash or is_worker(config) or any(getattr(options, name, None) for name in OTHER):
+        return
+    if not _is_program(sys._getframe()):
+        return
+    from robustness.plugin import supervisor
+
+    with aside(config):  # the one who waits speaks past pytest's capture, too
+        config.stash[TELL] = supervisor.supervised()
+
+
+def _is_program(frame: FrameType | None) -> bool:
+    """Return whether pytest's own command has called this, and no other program."""
+    while frame is not None:
+        if _is_command(frame):
+            return True
+        caller = frame.f_back
+        if frame.f_code is pytest.main.__code__ and (
+            caller is None or not (_is_command(caller) or caller.f_code is main_again.__code__)
+        ):
+            return False
+        frame = caller
+    return False
+
+
+def _is_command(frame: FrameType) -> bool:
+    return frame.f_code.co_name in COMMAND and frame.f_globals.get("__name__") == "_pytest.config"
+
+
+def tell(config: pytest.Config, what: str) -> None:
+    """Tell the process that waits how far the run is."""
+    if TELL in config.stash:
+        config.stash[TELL](what)

@@ -1,0 +1,99 @@
+"""Under xdist: what one sweep or one look is for goes to one worker; a test whose worker died is not run again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from xdist.scheduler import LoadScopeScheduling
+
+from robustness.cards.doubts import DOUBTS
+
+if TYPE_CHECKING:
+    import pytest
+    from xdist.workermanage import WorkerController
+
+
+class SweepScheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """
+    Scopes are sweeps, and the doubts of a model, which one look answers: on another worker they would wait for it.
+    Every other item is a scope of its own, as xdist's default scheduling has it.
+
+    ``sweeps`` maps the ids of the selected cards' claims to the sweep that they are claims on.
+    """
+
+    def __init__(self, config: pytest.Config, log: Any, sweeps: Mapping[str, str]) -> None:
+        super().__init__(config, log)
+        self._sweeps = sweeps
+
+    def _split_scope(self, nodeid: str) -> str:
+        claim = claim_of(nodeid, self._sweeps)
+        return looked_for(nodeid) if claim is None else self._sweeps[claim]
+
+    def _reschedule(self, node: WorkerController) -> None:
+        """
+        Give a worker tests until it has two, or tell it that there are no more.
+
+        A worker begins a test only when it knows the next one. LoadScopeScheduling gives one that replaces a dead
+        worker a single scope: were that a single test, it and the controller would wait for each other forever.
+        """
+        if node not in self.registered_collections:  # it is given work once it has told what it collected
+            return
+        super()._reschedule(node)
+        while not node.shutting_down and self._pending_of(self.assigned_work[node]) < 2:
+            super()._reschedule(node)
+
+    def remove_node(self, node: WorkerController) -> str | None:
+        """
+        Give the test that the node died of, and queue the others again.
+
+        LoadScopeScheduling queues that test too: it would be reported twice, and kill the next worker.
+        """
+        units = self.assigned_work[node]
+        died_of: str | None = next((test for unit in units.values() for test, done in unit.items() if not done), None)
+        if died_of is not None:
+            next(unit for unit in units.values() if died_of in unit)[died_of] = True
+        super().remove_node(node)
+        return died_of
+
+
+def parameters(nodeid: str) -> str:
+    """
+    Give what stands in the brackets of a test's id.
+
+    >>> parameters("suites[1]/test_noise.py::test_noise[mlp:normal:0.3:recall[3]]@sweep")
+    'mlp:normal:0.3:recall[3]'
+    """
+    # Folders may have brackets too; what follows the last one is a mark of xdist's.
+    return nodeid.partition("::")[2].partition("[")[2].rpartition("]")[0]
+
+
+def looked_for(nodeid: str) -> str:
+    """
+    Give what all doubts of one model have in common in the ids of their tests; of another test its id.
+
+    >>> looked_for("suites/test_doubts.py::test_doubts[fast-mlp-zero gradients]")
+    'suites/test_doubts.py::test_doubts[fast-mlp'
+    >>> looked_for("suites/test_properties.py::test_contracts[mlp]")
+    'suites/test_properties.py::test_contracts[mlp]'
+    """
+    return next((nodeid.removesuffix(end) for doubt in DOUBTS if nodeid.endswith(end := f"-{doubt}]")), nodeid)
+
+
+def claim_of(nodeid: str, known: Collection[str]) -> str | None:
+    """
+    Give the claim that a test's id names in its brackets, alone or beside other parameters; None where none is known.
+
+    >>> claim_of("suites/test_noise.py::test_noise[mlp:normal:0.3:recall[3]]", {"mlp:normal:0.3:recall[3]"})
+    'mlp:normal:0.3:recall[3]'
+    >>> claim_of("test_mine.py::test_mine[fast-mlp:normal:0.3:accuracy-2]", {"mlp:normal:0.3:accuracy"})
+    'mlp:normal:0.3:accuracy'
+    """
+    within = parameters(nodeid)
+    if within in known:
+        return within
+    if within.count(":") < 3:  # most tests of other suites: no need to look through all claims
+        return None
+    # pytest escapes what is not ASCII. Names may hold the hyphen that it puts between parameters: the longest is meant.
+    shown = {claim.encode("unicode_escape").decode(): claim for claim in known}
+    return shown.get(max((name for name in shown if f"-{name}-" in f"-{within}-"), key=len, default=""))

@@ -1,0 +1,209 @@
+"""A metric over strength as the places of lines and marks in a small figure; `templates/figures.html` draws them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from robustness.metrics.evidence import OK
+from robustness.reporting.cells import NOT_KEPT
+from robustness.reporting.json_types import one_line
+from robustness.reporting.table_rows import mark, named_cells
+
+Plain = Mapping[str, Any]
+
+WIDTH, HEIGHT = 360, 220
+LEFT, RIGHT, TOP, BOTTOM = 38, 348, 10, 184
+INSET = 10
+"""Between the frame and the first and last strength."""
+LETTER = 6.2
+"""Width of a digit of a label, about."""
+LABEL = 10
+"""Characters of a strength's name on an axis."""
+CLEAN = "clean"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One strength: its place, what is said of it, and its numbers as measured; y is None where there is none."""
+
+    x: float
+    y: float | None
+    low: float | None
+    high: float | None
+    threshold: float | None
+    baseline: float | None
+    failed: bool
+    said: str
+    strength: str
+    numbers: Plain
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A metric of one sweep: points from weak to strong, labels (place, text) of both axes, and the best way of it."""
+
+    metric: str
+    bound: str
+    points: Sequence[Point]
+    across: Sequence[tuple[float, str]]
+    up: Sequence[tuple[float, str]]
+
+    def stretches(self) -> Iterator[Sequence[Point]]:
+        """Give the runs of points that a line may join: none leads over a strength without a number."""
+        run: list[Point] = []
+        for point in self.points:
+            if point.y is None:
+                yield from [run] if run else []
+                run = []
+            else:
+                run.append(point)
+        yield from [run] if run else []
+
+    def band(self) -> Iterator[str]:
+        """Give the outline of the intervals, a polygon a stretch."""
+        for run in self.stretches():
+            edged = [p for p in run if p.low is not None and p.high is not None]
+            corners = [(p.x, p.high) for p in edged] + [(p.x, p.low) for p in reversed(edged)]
+            if len(edged) > 1:
+                yield " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
+
+    def line(self, name: str) -> Iterator[str]:
+        """Give the lines that join the values, the thresholds or the baselines of neighbours."""
+        run: list[str] = []
+        for point in (*self.points, None):
+            at = None if point is None else getattr(point, name)
+            if point is not None and at is not None:
+                run.append(f"{point.x:.1f},{at:.1f}")
+            elif run:
+                yield " ".join(run)
+                run = []
+
+
+def curves(model: Plain, sweep: Plain) -> list[Curve]:
+    """Give accuracy's curve, and that of each metric on which the sweep has a threshold."""
+    cells = list(named_cells(model, sweep))
+    claimed = [
+        metric
+        for cell in sweep["cells"]
+        for metric, claim in cell["claims"].items()
+        if claim.get("threshold") is not None
+    ]
+    return [
+        _curve(metric, cells, sweep, _accepted(model, sweep["name"], metric))
+        for metric in dict.fromkeys(("accuracy", *claimed))
+        if any(cell["metrics"].get(metric, {}).get("value") is not None for _, cell in cells)
+    ]
+
+
+def _curve(metric: str, cells: Sequence[tuple[str, Plain]], sweep: Plain, accepted: Mapping[str, float]) -> Curve:
+    places = _places([name for name, _ in cells], sweep["unit"])
+    bottom, top, ticks = _range(
+        [value for _, cell in cells for value in _values(cell, metric)] + list(accepted.values())
+    )
+
+    def height(value: float | None) -> float | None:
+        return None if value is None else BOTTOM - (BOTTOM - TOP) * (value - bottom) / (top - bottom)
+
+    points, bound = [], "at least"
+    for (name, cell), x in zip(cells, places, strict=True):
+        if metric not in cell["metrics"] and cell["status"] in (OK, NOT_KEPT):
+            continue  # nobody asked for it there, which is no failure
+        found, claim = cell["metrics"].get(metric, {}), cell["claims"].get(metric, {})
+        bound = claim.get("bound", bound)
+        low, high = (height(found.get(end)) for end in ("low", "high"))
+        threshold, baseline = (
+            height(claim.get("threshold")),
+            height(accepted.get(name if name == CLEAN else cell["strength"])),
+        )
+        failed = claim.get("outcome") not in (None, "held", "skipped", "not selected", "no claim possible")
+        said = _said(name, metric, found, claim, cell)
+        points.append(Point(x, height(found.get("value")), low, high, threshold, baseline, failed, said, name, found))
+    up = [(BOTTOM - (BOTTOM - TOP) * (tick - bottom) / (top - bottom), f"{tick:g}") for tick in ticks]
+    return Curve(metric, bound, points, _labels([name for name, _ in cells], places), up)
+
+
+def _values(cell: Plain, metric: str) -> Iterator[float]:
+    found, claim = cell["metrics"].get(metric, {}), cell["claims"].get(metric, {})
+    given = (*(found.get(key) for key in ("value", "low", "high")), claim.get("threshold"))
+    yield from (value for value in given if value is not None)
+
+
+def _accepted(model: Plain, sweep: str, metric: str) -> dict[str, float]:
+    """Give what the baseline has at each strength, where a gate has compared it: of several models their mean."""
+    table = (model.get("gate") or {}).get("table") or {}
+    recipe = table.get("kind") == "recipe"
+    return {
+        CLEAN if cell["sweep"] == CLEAN else cell["strength"]: float(cell["mean" if recipe else "baseline"])
+        for cell in table.get("strengths" if recipe else "cells", [])
+        if cell["sweep"] in (CLEAN, sweep) and cell["metric"] == metric
+    }
+
+
+def _said(name: str, metric: str, found: Plain, claim: Plain, cell: Plain) -> str:
+    """Say in words what a point shows: it is read out, and shown where the pointer rests."""
+    if found.get("value") is None:
+        return f"{name}: {metric}: no number ({found.get('note') or cell['status']})"
+    said = f"{name}: {metric} {found['value']:.4f}"
+    if found.get("low") is not None:
+        said += f" [{found['low']:.4f}, {found['high']:.4f}]"
+    if claim.get("threshold") is not None:
+        one = mark({**cell, "claims": {metric: claim}})
+        said += f", {claim['bound']} {claim['threshold']:g}: {one}"
+    return said
+
+
+def _places(names: Sequence[str], unit: str) -> list[float]:
+    """
+    Place strengths by their size, the clean pass at 0; evenly where they are no numbers, or ratios.
+
+    >>> _places(["clean", "0.5", "2"], "native"), _places(["clean", "uniform", "2"], "native")
+    ([48.0, 120.5, 338.0], [48.0, 193.0, 338.0])
+    """
+    sizes = [_size("0" if name == "clean" else name) for name in names]
+    if unit not in ("native", "std") or any(b <= a for a, b in pairwise(sizes)):
+        sizes = list(range(len(names)))
+    if not all(map(math.isfinite, sizes)):
+        sizes = list(range(len(names)))
+    first, width = sizes[0], (sizes[-1] - sizes[0]) or 1
+    return [LEFT + INSET + (RIGHT - LEFT - 2 * INSET) * (size - first) / width for size in sizes]
+
+
+def _size(name: str) -> float:
+    try:
+        return float(name)
+    except ValueError:
+        return math.inf
+
+
+def _labels(names: Sequence[str], places: Sequence[float]) -> list[tuple[float, str]]:
+    """Give the labels of an axis that have room, the first of neighbours."""
+    kept: list[tuple[float, str]] = []
+    edge = -math.inf
+    for name, place in zip(names, places, strict=True):
+        text = one_line(name, LABEL)
+        half = LETTER * len(text) / 2
+        if place - half > edge:
+            kept.append((place, text))
+            edge = place + half + 4
+    return kept
+
+
+def _range(values: Sequence[float]) -> tuple[float, float, list[float]]:
+    """
+    Give the ends of an axis and its ticks: 0 to 1 for rates, else a round number above the largest.
+
+    >>> _range([0.1, 0.9]), _range([0.2, 3.4])
+    ((0.0, 1.0, [0.0, 0.25, 0.5, 0.75, 1.0]), (0.0, 4.0, [0.0, 1.0, 2.0, 3.0, 4.0]))
+    """
+    low, high = min((0.0, *values)), max((0.0, *values))
+    if low >= 0 and high <= 1:
+        return 0.0, 1.0, [0.0, 0.25, 0.5, 0.75, 1.0]
+    rough = (high - low) / 4
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= rough)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return first * step, last * step, [tick * step for tick in range(first, last + 1)]

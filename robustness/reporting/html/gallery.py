@@ -1,0 +1,144 @@
+"""The gallery's pictures: images of the sweeps made again, bit for bit, and put into the document."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from robustness.cards import Card
+from robustness.errors import StoreError
+from robustness.metrics.evidence import Evidence
+from robustness.reporting.json_types import plain
+from robustness.workspace import models
+from robustness.workspace.workspace import Harness
+
+ROOM = 9 * 2**20
+"""Bytes of all pictures of a report, which is to stay below 15 MB."""
+SIDE = 128
+"""Pixels at most; of more every second, third, … is shown, which leaves noise what it is."""
+EXACT = 64
+"""Pixels of a side up to which a picture keeps every value; larger ones are JPEG."""
+MAGNIFIED = (100, 50, 20, 10, 5, 2)
+
+
+def add(document: dict[str, Any], harness: Harness, chosen: Sequence[Card]) -> None:
+    """
+    Put pictures into every entry of the document's galleries that has none, or a notice why there are none.
+
+    Needs the cards' models and data, and evidence that is believed: nothing is swept or trained for a picture. What
+    goes wrong with one sweep leaves the others, and the report, as they are; so does Ctrl-C.
+    """
+    known, left = {card.name: card for card in chosen}, ROOM
+    due = [
+        (model["name"], sweep, entries)
+        for model in document["models"]
+        for sweep in model["sweeps"]
+        if (entries := [entry for entry in sweep["gallery"] if not entry["pictures"]])
+    ]
+    with harness.progress("making the pictures of the report") as progress:
+        for done, (name, sweep, entries) in enumerate(due):
+            at = f"no pictures of {name} under {sweep['name']}"
+            if left <= 0:
+                document["notices"].append(f"{at}, nor of what follows: those before fill {ROOM >> 20} MiB")
+                return
+            try:
+                left -= _fill(entries, harness, known.get(name), sweep)
+            except KeyboardInterrupt:
+                document["notices"].append(f"{at}, nor of what follows: interrupted")
+                return
+            except Exception as error:  # a model's own code may raise anything
+                document["notices"].append(f"{at}: {plain(str(error)) or type(error).__name__}")
+            if progress is not None:
+                progress(done + 1, len(due))
+
+
+def believed(harness: Harness, card: Card | None, sweep: Mapping[str, Any]) -> Evidence:
+    """Give a sweep's evidence as the document names it; StoreError where that is not what the store has now."""
+    if card is None:
+        raise StoreError("its card is not among those that were given; name it with --card")
+    said, name = sweep["evidence"], sweep["name"]
+    source = harness.source(card, name) if name in card.file.sweeps else None
+    if name != "clean" and name not in card.file.sweeps:
+        raise StoreError(f"its card has no such sweep; it has {', '.join(card.file.sweeps)}")
+    for each in (card, source):
+        if each is not None and not _has_weights(harness, each):
+            raise StoreError(_without_weights(each))
+    found = harness.kept(card, name, said["key"]) if harness.key(card, name) == said["key"] else None
+    if found is None or found.digest != said["digest"]:
+        raise StoreError("card, weights, data or code have changed since, or its evidence is not in this store")
+    return found
+
+
+def _has_weights(harness: Harness, card: Card) -> bool:
+    if card.weights is not None and card.weights.is_file():
+        return True
+    if card.file.model.seed is not None or (card.weights is None and card.file.recipe is None):
+        return harness.store.holds(harness.store.path("weights", models.factory_hash(card)))
+    recipe = card.file.recipe
+    return recipe is not None and harness.store.holds(harness.store.path("weights", models.recipe_hash(harness, card)))
+
+
+def _without_weights(card: Card) -> str:
+    """Say that the weights of a card are not there, and what makes them."""
+    if card.file.model.seed is not None:
+        return f"its random weights are not in this store; a run of the suites with {card.path} makes them"
+    if card.file.recipe is None:
+        return f"the file of its weights is gone: {card.weights or card.file.model.factory}"
+    return f"its weights are not trained; make them with: robustness train {card.name}"
+
+
+def _fill(entries: list[dict[str, Any]], harness: Harness, card: Card | None, sweep: Mapping[str, Any]) -> int:
+    """Make the pictures of one sweep; give their size in bytes."""
+    from robustness.workspace.examples import examples
+
+    evidence = believed(harness, card, sweep)
+    assert card is not None
+    at = sorted({evidence.index(entry["strength"]) for entry in entries})
+    found = examples(harness, card, sweep["name"], [entry["image"] for entry in entries], at)
+    size = 0
+    for i, entry in enumerate(entries):
+        clean, perturbed = found.clean[i], found.perturbed[at.index(evidence.index(entry["strength"])), i]
+        times = magnification(perturbed - clean)
+        shown = {
+            "clean": clean,
+            "perturbation": np.clip(0.5 + times * (perturbed - clean), 0, 1),
+            "perturbed": perturbed,
+        }
+        entry["pictures"] = {name: picture(image) for name, image in shown.items()} | {"magnified": times}
+        size += sum(len(entry["pictures"][name]) for name in shown)
+    return size
+
+
+def magnification(change: np.ndarray) -> int:
+    """
+    Choose how much a perturbation is magnified: as far as nearly all of it stays in sight around grey.
+
+    >>> magnification(np.full((1, 8, 8), 0.04)), magnification(np.full((1, 8, 8), -0.7))
+    (10, 1)
+    """
+    size = float(np.quantile(np.abs(change), 0.99))
+    return next((times for times in MAGNIFIED if 0 < size * times <= 0.5), 1)
+
+
+def picture(image: np.ndarray) -> str:
+    """Write an image, (C, H, W) in [0, 1], as a data URI; one of other than 1 or 3 channels as their mean."""
+    from PIL import Image
+
+    step = -(-max(image.shape[1:]) // SIDE)
+    small = image[:, ::step, ::step]
+    if len(small) not in (1, 3):
+        small = small.mean(0, keepdims=True)
+    pixels = (small * 255).round().clip(0, 255).astype(np.uint8)
+    made = Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    stream = io.BytesIO()
+    if max(pixels.shape[1:]) <= EXACT:
+        made.save(stream, "PNG", optimize=True)
+        kind = "png"
+    else:
+        made.save(stream, "JPEG", quality=85, subsampling=0)
+        kind = "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"

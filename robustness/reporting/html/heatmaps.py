@@ -1,0 +1,127 @@
+"""Matrices as tables of shaded numbers: confusion, attractors and transfer; `templates/figures.html` draws them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from robustness.reporting.table_rows import PAGE, named_cells
+
+Plain = Mapping[str, Any]
+
+TRANSFER = ("transferability", "transferability_filtered")
+
+
+@dataclass(frozen=True)
+class Shade:
+    """An entry: its number, how it is written, how dark it is (0 to 1), and whether it is the good kind."""
+
+    value: float | int | None
+    text: str
+    share: float = 0.0
+    good: bool = False
+
+
+@dataclass(frozen=True)
+class Heat:
+    """A table: its corner, the names of columns, and rows with their names."""
+
+    corner: str
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[Shade]]]
+
+
+def confusion(sweep: Plain) -> Heat | None:
+    """
+    Give images by true class (row) and predicted class (column), shaded by the share of the row.
+
+    >>> heat = confusion({"confusion": {"strength": "1", "classes": ["cat", "dog"], "matrix": [[3, 1], [0, 4]]}})
+    >>> [(shade.value, shade.share, shade.good) for shade in heat.rows[0][1]]
+    [(3, 0.75, True), (1, 0.25, False)]
+    """
+    found = sweep.get("confusion")
+    if not found:
+        return None
+    rows = [
+        (name, [Shade(n, str(n), n / (sum(row) or 1), i == j) for j, n in enumerate(row)])
+        for i, (name, row) in enumerate(zip(found["classes"], found["matrix"], strict=True))
+    ]
+    return Heat("true \\ predicted", found["classes"], rows)
+
+
+def attractors(model: Plain, sweep: Plain) -> Heat | None:
+    """Give wrongly predicted images by strength (row) and predicted class (column), shaded by the share of the row."""
+    rows = {name: {a["class"]: a["images"] for a in cell.get("attractors", ())} for name, cell in _told(model, sweep)}
+    totals: dict[str, int] = {}
+    for drawn in rows.values():
+        for name, images in drawn.items():
+            totals[name] = totals.get(name, 0) + images
+    known = (sweep.get("confusion") or {}).get("classes", ())
+    columns = [name for name in known if name in totals]
+    columns += sorted(totals.keys() - set(columns), key=lambda name: -totals[name])
+    if not columns:
+        return None
+    shaded = [
+        (strength, [Shade(n, str(n), n / (sum(drawn.values()) or 1)) for n in (drawn.get(c, 0) for c in columns)])
+        for strength, drawn in rows.items()
+    ]
+    return Heat("strength \\ taken for", columns, shaded)
+
+
+def _told(model: Plain, sweep: Plain) -> Iterator[tuple[str, Plain]]:
+    return (pair for pair in named_cells(model, sweep) if pair[1]["metrics"])
+
+
+def transfers(document: Plain) -> Iterator[tuple[str, Heat]]:
+    """
+    Give, for each attack, strength and metric, a matrix of models: made on the row's, seen by the column's.
+
+    On the diagonal stands the attack on the model itself, where a card sweeps it: the share that it misleads.
+    """
+    groups: dict[str, list[tuple[Plain, Plain]]] = {}
+    for model in document["models"]:
+        for sweep in model["sweeps"]:
+            groups.setdefault(_attack(sweep), []).append((model, sweep))
+    for group in groups.values():
+        made = {(s["source"], m["name"]): s for m, s in group if s.get("source")}
+        own = {m["name"]: s for m, s in group if not s.get("source")}
+        if made:
+            some = next(iter(made.values()))
+            for strength in (cell["strength"] for cell in some["cells"]):
+                for metric in TRANSFER:
+                    yield from _matrix(made, own, strength, metric, str(some["kind"]))
+
+
+def _attack(sweep: Plain) -> str:
+    """Tell attacks apart by everything but the model that they are made on."""
+    parameters = {key: value for key, value in sweep["parameters"].items() if key != "source"}
+    return json.dumps([sweep["kind"], parameters, sweep["unit"]], sort_keys=True)
+
+
+def _matrix(
+    made: Mapping[tuple[str, str], Plain], own: Mapping[str, Plain], strength: str, metric: str, kind: str
+) -> Iterator[tuple[str, Heat]]:
+    told = {pair: entry for pair, s in made.items() if (entry := _entry(s, strength, metric)).value is not None}
+    if not told:
+        return
+    sources = list(dict.fromkeys(source for source, _ in told))
+    targets = list(dict.fromkeys(target for _, target in told))
+    if metric == TRANSFER[0]:
+        targets += [name for name in sources if name not in targets and name in own]
+        for name in sources:
+            told[name, name] = _entry(own.get(name), strength, "attack_success_rate", "itself: ")
+    rows = [(source, [told.get((source, target), Shade(None, "")) for target in targets]) for source in sources]
+    yield f"{metric} of {kind} at {strength}", Heat("made on \\ seen by", targets, rows)
+
+
+def _entry(sweep: Plain | None, strength: str, metric: str, before: str = "") -> Shade:
+    if sweep is None:
+        return Shade(None, "")
+    cell = next((c for c in sweep["cells"] if c["strength"] == strength), None)
+    found = {} if cell is None else cell["metrics"].get(metric, {})
+    if cell is None or found.get("value") is None:
+        return Shade(None, "—")
+    bare = {"metrics": cell["metrics"], "claims": {}}
+    return Shade(found["value"], before + PAGE.entry(bare, metric), found["value"])

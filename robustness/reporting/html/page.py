@@ -1,0 +1,76 @@
+"""The document as a page: what the templates are given, and the text that they make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from robustness.reporting.gate_rows import caught_grid, caught_sentences, gate_grid, gate_sentences, waiver_sentences
+from robustness.reporting.html import curves, heatmaps
+from robustness.reporting.json_types import count, one_line
+from robustness.reporting.outcomes import explained, inside, red_claims, with_it
+from robustness.reporting.report import RED
+from robustness.reporting.table_rows import MARKS, PAGE, grid, has_numbers, shown_sweeps
+from robustness.reporting.terminal import summary
+from robustness.reporting.text import doubts, not_run, origin, remarks, standing, title, without_numbers
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+Plain = Mapping[str, Any]
+
+VERDICTS = {"passed": "✓", "failed": "✗", "partial": "◐", "measured": "○"}
+"""A sign beside the word; any other verdict has that of one that is not green."""
+
+
+def html_page(document: Plain) -> str:
+    """Write the whole report as one HTML page that needs nothing beside it."""
+    return _environment().get_template("page.html").render(document=document)
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    found = Environment(
+        loader=PackageLoader("robustness.reporting.html"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+    )
+    for function in (count, doubts, not_run, origin, remarks, standing, title, without_numbers, summary, has_numbers):
+        found.globals[function.__name__] = function
+    found.globals |= {
+        "MARKS": MARKS,
+        "RED": RED,
+        "REDS": [MARKS[outcome] for outcome in RED],
+        "VERDICTS": VERDICTS,
+        "attractors": heatmaps.attractors,
+        "caught_grid": caught_grid,
+        "caught_sentences": caught_sentences,
+        "confusion": heatmaps.confusion,
+        "curves": curves.curves,
+        "frame": curves,
+        "gate_grid": gate_grid,
+        "gate_sentences": gate_sentences,
+        "waiver_sentences": waiver_sentences,
+        "grid": lambda model, sweep: grid(model, sweep, PAGE),
+        "explained": explained,
+        "inside": inside,
+        "red_claims": red_claims,
+        "with_it": with_it,
+        "short": one_line,
+        "shown_sweeps": shown_sweeps,
+        "transfers": heatmaps.transfers,
+    }
+    return found
+
+
+def _shown(value: Any) -> Any:
+    """Put what is shown on one line of printable characters; the template's own text is left as it is."""
+    if value is None:
+        return ""
+    return one_line(value) if isinstance(value, str) and not hasattr(value, "__html__") else value

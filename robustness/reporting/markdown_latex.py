@@ -1,0 +1,162 @@
+"""The document as a Markdown page and as LaTeX tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from robustness.reporting.gate_rows import caught_grid, caught_sentences, gate_grid, gate_sentences, waiver_sentences
+from robustness.reporting.json_types import latex, markdown
+from robustness.reporting.outcomes import red_claims, with_it
+from robustness.reporting.table_rows import MARKS, NAME, PAGE, PRINT, grid, has_numbers, shown_sweeps
+from robustness.reporting.terminal import other_claims, summary, verdict_on
+from robustness.reporting.text import doubts, not_run, origin, remarks, standing, title, without_numbers
+
+MESSAGE = 500
+"""Characters of a failure's message on a page; the JSON has all of it."""
+
+MATH = {
+    "≥": r"\ensuremath{\geq}",
+    "≤": r"\ensuremath{\leq}",
+    "ε": r"\ensuremath{\varepsilon}",
+    "·": r"\ensuremath{\cdot}",
+}
+"""What LaTeX has no letter for, and `strength_name` or a table uses."""
+
+Plain = Mapping[str, Any]
+
+
+def markdown_page(document: Plain) -> str:
+    """Write the whole report as one Markdown page."""
+    return "\n".join(_page(document)).rstrip() + "\n"
+
+
+def _page(document: Plain) -> Iterator[str]:
+    run = document["run"]
+    yield from (f"# Robustness report: {document['verdict']}", "")
+    yield from (f"- {markdown(line)}" for line in summary(document, limit=None))
+    yield ""
+    versions = [f"{name} {version}" for name, version in (run.get("versions") or {}).items()]
+    about = [f"{key} {run[key]}" for key in ("started", "seconds", "device", "seed", "workers") if key in run]
+    yield from (f"Run: {markdown(', '.join(about + versions))}. Format: {document['format']}.", "")
+    for model in document["models"]:
+        yield from _markdown_model(model)
+
+
+def _markdown_model(model: Plain) -> Iterator[str]:
+    yield from (f"## {markdown(model['name'])}", "")
+    about = [model["description"], f"paper {model['paper']}" if model["paper"] else "", f"measured on {origin(model)}"]
+    yield from (f"- {markdown(said)}" for said in about if said)
+    for name, value in (("weights", model["weights"]), ("test images", model["data"]["fingerprint"])):
+        if value:
+            yield f"- SHA-256 of the {name}: `{markdown(value)}`"
+    yield from (f"- **{markdown(said)}**" for said in (*doubts(model), *standing(model)))
+    yield from (f"- {markdown(said)}" for said in not_run(model))
+    yield ""
+    for sweep in shown_sweeps(model):
+        if not has_numbers(sweep):
+            yield from (f"- {markdown(without_numbers(model, sweep))}", "")
+            continue
+        yield from (f"### {markdown(model['name'])}: {markdown(title(sweep))}", "")
+        header, rows = grid(model, sweep, PAGE)
+        yield from _markdown_table(header, [[markdown(name), *entries] for name, *entries in rows])
+        yield from ("", f"*{markdown(model['name'])} on {markdown(origin(model))}; 95 % intervals in brackets.*", "")
+        yield from (f"- {markdown(said)}" for said in remarks(model, sweep))
+        yield ""
+    yield from _markdown_others(model)
+    if model["suggested"]:
+        yield from (f"### {markdown(model['name'])}: what it may claim", "", "For its card, as measured here:", "")
+        yield from (f"    {line}".rstrip() for line in model["suggested"].splitlines())
+        yield ""
+    yield from _markdown_gate(model)
+    yield from _markdown_caught(model)
+    found = red_claims(model)
+    found += [(claim, []) for claim in model["claims"] if claim["outcome"] == "waived"]
+    if found:
+        yield from (f"### {markdown(model['name'])}: claims that are not held", "")
+        for claim, fallen in found:
+            said = markdown(claim["message"], MESSAGE)
+            yield f"- **{MARKS[claim['outcome']]}** {markdown(claim['id'])}: {said}"
+            if fallen:
+                yield f"    - {markdown(with_it(model, fallen))}"
+        yield ""
+
+
+def _markdown_gate(model: Plain) -> Iterator[str]:
+    said = [*gate_sentences(model), *waiver_sentences(model)]
+    if not said:
+        return
+    yield from (f"### {markdown(model['name'])}: gate and waivers", "")
+    header, rows = gate_grid(model, every=True)
+    if rows:
+        yield from _markdown_table(header, [[markdown(entry) for entry in row] for row in rows])
+        yield ""
+    yield from (f"- {markdown(sentence)}" for sentence in said)
+    yield ""
+
+
+def _markdown_caught(model: Plain) -> Iterator[str]:
+    header, rows = caught_grid(model)
+    if rows:
+        yield from (f"### {markdown(model['name'])}: what damage is caught", "")
+        yield from _markdown_table(header, [[markdown(entry) for entry in row] for row in rows])
+        yield from ("", *(f"{markdown(sentence)}" for sentence in caught_sentences(model)), "")
+
+
+def _markdown_others(model: Plain) -> Iterator[str]:
+    rows = [
+        [*(markdown(name, NAME) for name in (sweep, at, metric)), PAGE.entry(cell, metric), verdict_on(cell, metric)]
+        for sweep, at, metric, cell in other_claims(model)
+    ]
+    if rows:
+        yield from (f"### {markdown(model['name'])}: claims on other metrics", "")
+        yield from _markdown_table(["sweep", "strength", "metric", "value", "verdict"], rows)
+        yield from ("", f"*{markdown(model['name'])} on {markdown(origin(model))}; 95 % intervals in brackets.*", "")
+
+
+def _markdown_table(header: list[str], rows: list[list[str]]) -> list[str]:
+    from tabulate import tabulate
+
+    heads = [name.removesuffix(" [95 %]") for name in header]  # here all metrics have intervals
+    return str(tabulate(rows, heads, tablefmt="pipe", disable_numparse=True)).splitlines()
+
+
+def latex_tables(document: Plain) -> str:
+    r"""
+    Write a table a sweep, to be taken into a paper with \input; needs the package booktabs.
+
+    >>> latex_tables({"verdict": "passed", "format": "1", "models": []})
+    '% Robustness report: passed. Format: 1. Needs \\usepackage{booktabs}.\n'
+    """
+    head = (
+        f"% Robustness report: {document['verdict']}. Format: {document['format']}. Needs \\usepackage{{booktabs}}.\n"
+    )
+    tables = [
+        _latex_table(model, sweep)
+        for model in document["models"]
+        for sweep in shown_sweeps(model)
+        if has_numbers(sweep)
+    ]
+    return "\n".join([head, *tables])
+
+
+def _latex_table(model: Plain, sweep: Plain) -> str:
+    from tabulate import tabulate
+
+    header, rows = grid(model, sweep, PRINT)
+    body = tabulate(rows, header, tablefmt="latex_booktabs", disable_numparse=True)
+    said = [f"{model['name']} under {title(sweep)}; {origin(model)}.", *remarks(model, sweep), *doubts(model)]
+    label = "-".join(re.findall("[a-z0-9]+", f"{model['name']} {sweep['name']}".lower()))
+    text = "\n".join(
+        [
+            "\\begin{table}",
+            "\\centering",
+            f"\\caption{{{latex(' '.join(said))}}}",
+            f"\\label{{tab:{label}}}",
+            body,
+            "\\end{table}",
+            "",
+        ]
+    )
+    return "".join(MATH.get(character, character) for character in text)

@@ -1,0 +1,163 @@
+"""A sweep as rows of text: one a strength, the clean one first, numbers beside the thresholds that they are held to."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from robustness.cards.schema import NO_CLAIM
+from robustness.metrics.evidence import OK
+from robustness.reporting.cells import NOT_KEPT
+from robustness.reporting.json_types import one_line
+
+COLUMNS = {
+    "snr": "SNR dB",
+    "accuracy": "accuracy [95 %]",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "loss": "loss",
+}
+DASH = "—"
+"""Stands for a number that there is not."""
+
+MARKS = {
+    "errored": "ERROR",
+    "never ran": "never ran",
+    "failed": "FAILED",
+    "refused": "refused",
+    "waived": "waived",
+    "skipped": "skipped",
+    "held": "ok",
+    "not selected": "not selected",
+    NO_CLAIM: NO_CLAIM,
+}
+"""Worst first: a row has one mark for all its claims."""
+
+NAME = 40
+"""Characters of a metric's or sweep's name in a table; the JSON has all of it."""
+
+Plain = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Style:
+    """
+    How numbers are written: the decimals of a rate, .5 or 0.5, and whether all intervals are shown or accuracy's alone.
+
+    >>> cell = {"metrics": {"f1": {"value": 0.94996, "low": 0.92, "high": 0.97}}, "claims": {}}
+    >>> Style(3, bare=True).entry(cell, "f1"), Style(4, intervals=True).entry(cell, "f1")
+    ('.950', '0.9500 [0.9200, 0.9700]')
+    >>> Style(3, bare=True).entry(cell | {"claims": {"f1": {"threshold": 0.95, "outcome": "failed"}}}, "f1")
+    '.94996 <.95'
+    """
+
+    places: int
+    bare: bool = False
+    intervals: bool = False
+
+    def entry(self, cell: Plain, metric: str, *, interval: bool | None = None) -> str:
+        """Write what a cell has of a metric: value, interval, and the threshold if a claim on it ran."""
+        found = cell["metrics"].get(metric)
+        if found is None:
+            return ""
+        claim = cell["claims"].get(metric, {})
+        ran = claim.get("outcome") in ("held", "failed", "refused")
+        value, threshold = found.get("value"), claim.get("threshold") if ran else None
+        if value is None:
+            return DASH
+        most = claim.get("bound") == "at most"
+        shown = self._value(metric, value, threshold, most)
+        if (self.intervals or metric == "accuracy" or interval) and found.get("low") is not None:
+            ends = (self.number(metric, found[end], self.places) for end in ("low", "high"))
+            shown += f" [{', '.join(ends)}]"
+        if threshold is None:
+            return shown
+        return f"{shown} {_sign(value, threshold, most)}{self._zero(f'{threshold:.12g}')}"
+
+    def _value(self, metric: str, value: float, threshold: float | None, most: bool) -> str:
+        """Write a value with as many decimals as it takes to see on which side of its threshold it lies."""
+        for places in range(self.places, 17):
+            shown = self.number(metric, value, places)
+            if threshold is None or _sign(float(shown), threshold, most) == _sign(value, threshold, most):
+                return shown
+        return self._zero(repr(value))
+
+    def number(self, metric: str, value: float, places: int) -> str:
+        """Write a number with so many decimals, in dB with two fewer; one that is huge with so many digits."""
+        if metric == "snr":
+            return f"{value:.{max(places - 2, 0)}f}"
+        return self._zero(f"{value:.{places}f}" if abs(value) < 1000 else f"{value:.{places}g}")
+
+    def _zero(self, number: str) -> str:
+        return number.removeprefix("0") if self.bare and number.startswith("0.") else number
+
+
+TERMINAL = Style(3, bare=True)
+PAGE = Style(4, intervals=True)
+PRINT = Style(3)
+
+
+def grid(model: Plain, sweep: Plain, style: Style, without: Collection[str] = ()) -> tuple[list[str], list[list[str]]]:
+    """Give the header and the rows of a sweep's table; a row has numbers only where its cell has."""
+    columns = [metric for metric in COLUMNS if metric not in without]
+    own: str = sweep["strength_name"]
+    strength = {"snr": "dB", "snr-std": "dB / std", "std": f"{own} / std"}.get(sweep["unit"], own)
+    rows = [
+        [one_line(name, NAME) + _deviation(cell), *(style.entry(cell, metric) for metric in columns), mark(cell)]
+        for name, cell in named_cells(model, sweep)
+    ]
+    return [strength, *(COLUMNS[metric] for metric in columns), "verdict"], rows
+
+
+def _deviation(cell: Plain) -> str:
+    """
+    Write the standard deviation of a cell's noise, where the strength does not say it.
+
+    >>> _deviation({"deviation": 0.37417})
+    ' (σ 0.374)'
+    """
+    deviation = cell.get("deviation")
+    return "" if deviation is None else f" (σ {deviation:.3f})"
+
+
+def shown_sweeps(model: Plain) -> list[Plain]:
+    """Give the sweeps that get a table: all but the clean pass, which is a row of each; alone it is one."""
+    others = [sweep for sweep in model["sweeps"] if sweep["name"] != "clean"]
+    return others or list(model["sweeps"])
+
+
+def named_cells(model: Plain, sweep: Plain) -> Iterator[tuple[str, Plain]]:
+    """Give the cells of a sweep by the names of their rows, the clean one first."""
+    for each in model["sweeps"]:
+        if each["name"] == "clean":
+            yield from (("clean", cell) for cell in each["cells"])
+    if sweep["name"] != "clean":
+        yield from ((cell["strength"], cell) for cell in sweep["cells"])
+
+
+def has_numbers(sweep: Plain) -> bool:
+    """Say whether a table of the sweep would say more than a sentence."""
+    return sweep["evidence"] is not None or any(cell["metrics"] for cell in sweep["cells"])
+
+
+def mark(cell: Plain) -> str:
+    """
+    Give the worst that came of a cell's claims; "not claimed" where the card is silent.
+
+    >>> mark({"status": "ok", "claims": {"accuracy": {"outcome": "held"}, "recall": {"outcome": "failed"}}})
+    'FAILED'
+    >>> mark({"status": "non-finite logits", "claims": {}})
+    'ERROR'
+    """
+    if cell["status"] not in (OK, NOT_KEPT):
+        return MARKS["errored"]
+    outcomes = {claim["outcome"] for claim in cell["claims"].values()}
+    return next((shown for outcome, shown in MARKS.items() if outcome in outcomes), "not claimed")
+
+
+def _sign(value: float, threshold: float, most: bool) -> str:
+    if most:
+        return "≤" if value <= threshold else ">"
+    return "≥" if value >= threshold else "<"

@@ -1,0 +1,210 @@
+"""The document in a terminal: a table a sweep, and a summary of a few lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from robustness.reporting import advice
+from robustness.reporting.gate_rows import gate_counts, gate_grid, gate_sentences, waiver_sentences
+from robustness.reporting.json_types import count, one_line
+from robustness.reporting.outcomes import closest, fallen, red_claims, within_noise
+from robustness.reporting.report import OUTCOMES
+from robustness.reporting.table_rows import COLUMNS, DASH, MARKS, NAME, TERMINAL, grid, has_numbers, mark, shown_sweeps
+from robustness.reporting.text import doubts, not_run, origin, remarks, standing, title, without_numbers
+
+BARE = re.compile(f"[-+.e0-9]*|{DASH}")
+"""An entry that is a number, or stands for one, and nothing else."""
+
+REMARKS = 4
+"""Below a table; the report's files hold them all."""
+
+REDS = 12
+"""Cells of a gate that did not pass, in a terminal."""
+
+SUMMARY = 6
+"""Lines of a summary at most."""
+
+Plain = Mapping[str, Any]
+
+
+def terminal(document: Plain, width: int = 100) -> Iterator[str]:
+    """Give the lines that show every model's sweeps in a terminal, none wider than it."""
+    for model in document["models"]:
+        for line in _model(model, width):
+            yield line if len(line) <= width else line[: width - 1] + "…"
+
+
+def _model(model: Plain, width: int) -> Iterator[str]:
+    yield one_line(f"{model['name']} on {origin(model)}")
+    for sweep in shown_sweeps(model):
+        yield ""
+        if not has_numbers(sweep):
+            yield from _wrapped(without_numbers(model, sweep), width)
+            continue
+        lines, without = _fitted(model, sweep, width)
+        yield title(sweep)
+        yield from lines
+        said = list(remarks(model, sweep))
+        if without:
+            said.append(f"No room here for {', '.join(COLUMNS[metric] for metric in without)}.")
+        if len(said) > REMARKS:
+            said[REMARKS - 1 :] = [f"And {count(len(said) - REMARKS + 1, 'remark')} more, in the report's files."]
+        for sentence in said:
+            yield from _wrapped(sentence, width)
+    yield from _others(model, width)
+    header, rows = gate_grid(model, every=False)
+    if rows:
+        yield from ("", f"gate of {one_line(model['name'], NAME)}", *table(header, rows[:REDS]))
+    if len(rows) > REDS:
+        yield f"And {len(rows) - REDS} more, in the report's files."
+    for sentence in (
+        *fallen(model), *gate_sentences(model), *waiver_sentences(model), *doubts(model), *not_run(model)
+    ):  # fmt: skip
+        yield ""
+        yield from _wrapped(sentence, width)
+    yield ""
+
+
+def _fitted(model: Plain, sweep: Plain, width: int) -> tuple[list[str], list[str]]:
+    """Leave out columns until the table fits, those first on which nothing is claimed; give which."""
+    claimed = {metric for cell in sweep["cells"] for metric in cell["claims"]}
+    order = sorted(("loss", "f1", "snr", "recall", "precision"), key=lambda metric: metric in claimed)
+    for left_out in range(len(order) + 1):
+        lines = table(*grid(model, sweep, TERMINAL, order[:left_out]))
+        if max(map(len, lines)) <= width:
+            break
+    return lines, order[:left_out]
+
+
+def table(header: list[str], rows: list[list[str]]) -> list[str]:
+    r"""
+    Lay a table out in lines; columns of bare numbers stand on the right.
+
+    >>> print(*table(["V", "SNR dB", "verdict"], [["clean", "—", "ok"], ["0.1", "9.5", "FAILED"]]), sep="\n")
+    V        SNR dB  verdict
+    -----  --------  ---------
+    clean         —  ok
+    0.1         9.5  FAILED
+    """
+    from tabulate import tabulate
+
+    columns = list(zip(*rows, strict=True))
+    align = ["right" if all(BARE.fullmatch(entry) for entry in column) else "left" for column in columns]
+    text = tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=align)
+    return [line.rstrip() for line in text.splitlines()]
+
+
+def other_claims(model: Plain) -> Iterator[tuple[str, str, str, Plain]]:
+    """Give sweep, strength, metric and cell of every claim on a metric that has no column."""
+    for sweep in model["sweeps"]:
+        for cell in sweep["cells"]:
+            for metric in cell["claims"]:
+                if metric not in COLUMNS:
+                    yield sweep["name"], cell["strength"], metric, cell
+
+
+def verdict_on(cell: Plain, metric: str) -> str:
+    """Give the mark of one claim of a cell."""
+    return mark({**cell, "claims": {metric: cell["claims"][metric]}})
+
+
+def _others(model: Plain, width: int) -> Iterator[str]:
+    """Show the claims that have no column where they did not hold, and count them where they did."""
+    found = [each for each in other_claims(model) if each[3]["claims"][each[2]]["threshold"] is not None]
+    below = {claim["id"] for _, others in red_claims(model) for claim in others}
+    apart = [each for each in found if ":".join((model["name"], *each[:3])) not in below]
+    rows = [
+        [
+            one_line(f"{sweep} {strength}", NAME),
+            one_line(metric, NAME),
+            TERMINAL.entry(cell, metric, interval=True),
+            shown,
+        ]
+        for sweep, strength, metric, cell in apart
+        if (shown := verdict_on(cell, metric)) != MARKS["held"]
+    ]
+    if not found:
+        return
+    held, fell = len(apart) - len(rows), len(found) - len(apart)
+    beside = f", {fell} fell with another claim" if fell else ""
+    yield ""
+    yield f"{count(len(found), 'claim')} on other metrics: {held} held{beside}{', the others:' if rows else '.'}"
+    if rows:
+        yield from table(["at", "metric", "value [95 %]", "verdict"], rows)
+
+
+def _wrapped(sentence: str, width: int) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(sentence, width, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def summary(document: Plain, limit: int | None = SUMMARY) -> Iterator[str]:
+    r"""
+    Give a few lines: the verdict, what is missing and how to get it, what to know, what to do next.
+
+    >>> counts = {"claims": 1, "held": 0, "failed": 0, "errored": 0, "refused": 0, "skipped": 1, "never ran": 0,
+    ...     "not selected": 0, "models": [{}], "skips": [{"model": "mlp", "reason": "no MNIST", "claims": 1}]}
+    >>> run = {"problems": ["all 1 claims were skipped"]}
+    >>> print(*summary({"verdict": "failed", "counts": counts, "run": run, "notices": [], "models": []}), sep="\n")
+    FAILED: 1 claim on 1 model: 1 skipped
+    red because: all 1 claims were skipped
+    mlp: 1 claim skipped: no MNIST
+    next: get what is missing, as the reason says, or choose other models with --robustness-model
+    """
+    counts, problems = document["counts"], document["run"]["problems"]
+    yield _verdict(document["verdict"], counts)
+    partial = not document["run"].get("complete", True)
+    if partial:
+        yield "This run was interrupted: the report is partial."
+    if problems:
+        yield f"red because: {one_line('; '.join(problems), 400)}"
+    near = list(within_noise(document))
+    yield from near
+    last = list(_next(document))
+    said = [f"{s['model']}: {count(s['claims'], 'claim')} skipped: {s['reason']}" for s in counts["skips"]]
+    said += [f"notice: {notice}" for notice in document["notices"]]
+    room = len(said) if limit is None else max(limit - 1 - partial - bool(problems) - len(near) - len(last), 1)
+    if len(said) > room:
+        said[room - 1 :] = [f"and {len(said) - room + 1} more skips and notices, in the report's files"]
+    yield from (one_line(line, 400) for line in said)
+    yield from last
+
+
+def _verdict(verdict: str, counts: Plain) -> str:
+    if verdict == "measured":
+        sweeps = count(counts["measured"], "sweep")
+        return f"measured: {sweeps} on {count(len(counts['models']), 'model')}; nothing was claimed, so nothing is held"
+    total = f"{count(counts['claims'], 'claim')} on {count(len(counts['models']), 'model')}"
+    gates = _and(gate_counts(counts))
+    if counts.get("measured"):
+        gates += f"; {count(counts['measured'], 'sweep')} measured, and held to nothing"
+    if verdict == "passed" and counts["held"] == counts["claims"]:
+        return f"passed: {total}: {'it' if counts['claims'] == 1 else 'all'} held{gates}"
+    fates = ", ".join(f"{counts[fate]:,} {fate}" for fate in (*OUTCOMES, "not selected") if counts.get(fate))
+    return f"{'FAILED' if verdict == 'failed' else verdict}: {total}{': ' if fates else ''}{fates}{gates}"
+
+
+def _and(said: str) -> str:
+    return f"; {said}" if said else ""
+
+
+def suggestions(document: Plain) -> Iterator[str]:
+    """Return the claims that measured sweeps suggest, as TOML to paste into a card; or the doubts that forbid any."""
+    for model in document["models"]:
+        yield from standing(model)
+        if model["suggested"]:
+            yield ""
+            yield one_line(f"What {model['name']} may claim, 0.01 below the lower ends of the intervals, for its card:")
+            yield ""
+            yield from (one_line(line) for line in model["suggested"].splitlines())
+
+
+def _next(document: Plain) -> Iterator[str]:
+    """Say what to do; where all held, which claim came closest to failing."""
+    if steps := list(advice.steps(document)):
+        yield f"next: {'; '.join(steps)}"
+    elif document["verdict"] == "passed" and (said := closest(document)):
+        yield said

@@ -1,0 +1,116 @@
+"""Every model attacked with examples made on every other: the matrix of transferability."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from robustness import claims
+from robustness.cards import Card
+from robustness.errors import ModelError, SweepError
+from robustness.metrics import attack_success
+from robustness.metrics.detection import discarded
+from robustness.metrics.evidence import OK, Evidence
+from robustness.metrics.registry import MetricError
+from robustness.perturbations import strength as strengths
+from robustness.workspace.workspace import Harness
+
+METRICS = ("transferability", "transferability_filtered")
+Crossed = dict[tuple[str, str], Evidence | str]
+"""By (source, target) the evidence, of a model against itself white-box; or why there is none."""
+
+
+def matrix(harness: Harness, chosen: Sequence[Card], sweep: str) -> Crossed:
+    """
+    Sweep every card's model with examples made on every one, all on the images of the first card that has the sweep.
+
+    That card's table says perturbation and strengths. What a source needs is made once for all its targets, and all
+    evidence is kept: a card that claims the same finds it. SweepError where there is no such sweep, or no attack.
+    """
+    first = next((card for card in chosen if sweep in card.file.sweeps), None)
+    if first is None:
+        names = ", ".join(card.name for card in chosen)
+        known = sorted({name for card in chosen for name in card.file.sweeps})
+        raise SweepError(f"`sweep` must be one of {', '.join(known)}, got {sweep!r}, which none of {names} has")
+    table = first.file.sweeps[sweep]
+    if not hasattr(table.perturbation, "source") or not table.perturbation.uses_model:
+        raise SweepError(
+            f"`sweep` must be an attack, which is made on a model, got {sweep!r} of {first.name}, "
+            f"which is {table.perturbation.family}; every model faces that alike"
+        )
+
+    def crossed(source: Card, target: Card) -> Card:
+        made_on = None if source is target else str(source.path.resolve())
+        swept = table.model_copy(update={"perturbation": table.perturbation.model_copy(update={"source": made_on})})
+        file = target.file.model_copy(update={"sweeps": {sweep: swept}, "claims": {}})
+        return replace(target, file=file, tested_on=first.file.data, tested_beside=first.beside)
+
+    def swept(source: Card, target: Card) -> Evidence | str:
+        try:
+            return harness.evidence(crossed(source, target), sweep)
+        except (ModelError, SweepError) as error:
+            return str(error)
+
+    return {(source.name, target.name): swept(source, target) for source in chosen for target in chosen}
+
+
+def errored(crossed: Crossed) -> bool:
+    """Say whether some pair, or some cell of one, has no numbers."""
+    return any(isinstance(found, str) or set(found.status) != {OK} for found in crossed.values())
+
+
+def described(crossed: Crossed, sweep: str) -> Iterator[str]:
+    """Give the matrix as text, one for each strength, and one more after filtering where a decision discards."""
+    models = list(dict.fromkeys(source for source, _ in crossed))
+    known = {pair: found for pair, found in crossed.items() if not isinstance(found, str)}
+    if not known:
+        yield from (f"{source} to {target}: {found}" for (source, target), found in crossed.items())
+        return
+    some = next(iter(known.values()))
+    about = some.provenance
+    yield (
+        f"{sweep} made on the model of the row, seen by that of the column: |Xb| / |Xa|, with 95 % Wilson intervals; "
+        f"{len(some)} images of {about['images']['name']}, seed {about['seed']}, {about['device']}"
+    )
+    for metric in METRICS:
+        discards = {target for (_, target), found in known.items() if found.attack_probability is not None}
+        able = [m for m in models if metric == METRICS[0] or m in discards]
+        for strength in (each for each in some.strengths if able and each != strengths.name(0.0)):
+            yield ""
+            yield f"{metric} at {strength}"
+            yield from _table(crossed, models, able, strength, metric)
+
+
+def _table(crossed: Crossed, models: Sequence[str], able: Sequence[str], strength: str, metric: str) -> Iterator[str]:
+    from tabulate import tabulate
+
+    rows, reasons = [], {}
+    for source in models:
+        row = {"made on": source}
+        for target in able:
+            try:
+                row[target] = _cell(crossed[source, target], strength, metric, white=source == target)
+            except MetricError as error:
+                row[target], reasons[f"{target} under {source}'s"] = "errored", error
+        rows.append(row)
+    yield tabulate(rows, headers="keys", disable_numparse=True)
+    yield from (f"  {pair}: {reason}" for pair, reason in reasons.items())
+
+
+def _cell(evidence: Evidence | str, strength: str, metric: str, *, white: bool) -> str:
+    """Write a cell; on the diagonal, all that misled the source mislead it, so what is told is how many."""
+    if isinstance(evidence, str):
+        raise MetricError(evidence)
+    row = evidence.index(strength)
+    if evidence.status[row] != OK:
+        raise MetricError(evidence.status[row])
+    if white:
+        found = attack_success.misled(evidence, row)
+        if metric == METRICS[1]:
+            found = found & ~discarded(evidence, row)
+        return f"white-box: {int(found.sum())} misled"
+    measured = claims.measure(evidence, strength, metric)
+    if not measured.n:
+        return "— (no example misleads the source)"
+    low, high = measured.interval
+    return f"{measured.value:.3f} [{low:.3f}, {high:.3f}] ({measured.successes} of {measured.n})"

@@ -1,0 +1,136 @@
+"""The document as a file: HTML, JSON, Markdown, CSV or LaTeX by the file's suffix, written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from robustness.errors import RobustnessError
+from robustness.reporting import consistency
+from robustness.reporting.cells import NUMBERS
+from robustness.reporting.json_types import one_line
+from robustness.reporting.markdown_latex import latex_tables, markdown_page
+from robustness.util import atomic_write
+
+Plain = Mapping[str, Any]
+
+HEADER = (
+    *("model", "scale", "data", "images", "seed", "device", "sweep", "kind", "unit", "strength", "status"),
+    *("metric", *NUMBERS, "bound", "threshold", "outcome", "candidate"),
+)
+"""Of the CSV; new columns are added at the end."""
+
+
+FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a spreadsheet takes for the start of a formula, in both widths."""
+
+
+class ReportError(RobustnessError):
+    """A report that cannot be written."""
+
+
+def json_text(document: Plain) -> str:
+    """Write the document itself, with a checksum over it."""
+    whole = {**document, "checksum": consistency.checksum(document)}
+    return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def csv_text(document: Plain) -> str:
+    """Write one row a cell and metric; a cell without numbers has rows of what it claims, with empty numbers."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, HEADER, lineterminator="\n")
+    writer.writeheader()
+    for row in _rows(document):
+        writer.writerow({key: _inert(value) for key, value in row.items()})
+    return stream.getvalue()
+
+
+def _rows(document: Plain) -> Iterator[dict[str, Any]]:
+    for model in document["models"]:
+        about = {"model": model["name"], **{key: model[key] for key in ("scale", "seed", "device", "candidate")}}
+        about |= {"data": model["data"]["name"], "images": model["data"]["n"]}
+        for sweep in model["sweeps"]:
+            swept = {"sweep": sweep["name"], "kind": sweep["kind"], "unit": sweep["unit"]}
+            for cell in sweep["cells"]:
+                here = {**about, **swept, "strength": cell["strength"], "status": cell["status"]}
+                for metric in dict.fromkeys((*cell["metrics"], *cell["claims"])) or [""]:
+                    numbers = {key: cell["metrics"].get(metric, {}).get(key) for key in NUMBERS}
+                    yield {**here, "metric": metric, **numbers, **cell["claims"].get(metric, {})}
+
+
+def _inert(value: Any) -> Any:
+    r"""
+    Keep a spreadsheet from computing text: a quote before what it would take for a formula and is no number.
+
+    Control characters are written as code, and white space as one space.
+
+    >>> _inert("=1+1"), _inert("-20"), _inert(0.5), _inert("two\n lines")
+    ("'=1+1", '-20', 0.5, 'two lines')
+    """
+    if not isinstance(value, str):
+        return value
+    value = one_line(value)
+    if not value.startswith(FORMULA):
+        return value
+    with suppress(ValueError):
+        if math.isfinite(float(value)):
+            return value
+    return f"'{value}"
+
+
+def html_text(document: Plain) -> str:
+    """Write the page; what makes it is imported only by who asks for it."""
+    from robustness.reporting.html.page import html_page
+
+    return html_page(document)
+
+
+FORMS: dict[str, Callable[[Plain], str]] = {
+    ".html": html_text,
+    ".md": markdown_page,
+    ".json": json_text,
+    ".csv": csv_text,
+    ".tex": latex_tables,
+}
+"""By suffix. To add a form: a function of the document, and a line here."""
+
+ILLUSTRATED = ".html"
+"""The form that shows pictures; where it is asked for, the other forms of the same run have them too."""
+
+
+def check(path: Path) -> None:
+    """
+    Say before a run if a report could not be written there.
+
+    >>> check(Path("a.x"))
+    Traceback (most recent call last):
+        ...
+    robustness.reporting.writers.ReportError: a report's file must end in one of .html, .md, .json, .csv, .tex, got a.x
+    """
+    if path.suffix.lower() not in FORMS:
+        raise ReportError(f"a report's file must end in one of {', '.join(FORMS)}, got {path}")
+    if path.is_dir():
+        raise ReportError(f"a report's file must not be a folder, got {path}; name a file in it")
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if not parent.is_dir():
+        raise ReportError(f"a report's folder must be a folder, got {parent}; name another one for {path.name}")
+
+
+def write(document: Plain, path: Path) -> None:
+    """Write the document in the form of the file's suffix; ReportError where the disk does not take it."""
+    check(path)
+    content = FORMS[path.suffix.lower()](document).encode()
+    try:
+        with atomic_write.writing(path) as stream:
+            stream.write(content)
+    except OSError as error:
+        raise ReportError(
+            f"{path} could not be written ({error.strerror or error}), what was there before is as it was; "
+            "make room, or name another file with --robustness-report"
+        ) from error

@@ -1,0 +1,235 @@
+"""One perturbation, many strengths, one classifier: the evidence of a sweep, and how it came about."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from robustness.classifiers import precision
+from robustness.classifiers.modules import convolutional, state_hash
+from robustness.data.images import Images
+from robustness.decisions import Argmax, Decision
+from robustness.errors import SweepError
+from robustness.metrics.evidence import SEMANTICS, Evidence
+from robustness.perturbations import Clean, Perturbation, Step
+from robustness.perturbations import strength as strengths_
+from robustness.perturbations.strength import Strength, Unit
+from robustness.sweep import batching, chunks, precision_check, trials
+from robustness.sweep.batch import Cells
+from robustness.sweep.batching import Progress
+from robustness.sweep.recorder import Outcomes
+from robustness.util import hardware
+from robustness.util.rng import CHUNK
+from robustness.workspace.chunk_cache import Kept, Part
+
+
+def sweep(
+    classifier: nn.Module,
+    images: Images,
+    perturbation: Perturbation,
+    strengths: Sequence[Strength],
+    *,
+    unit: Unit = "native",
+    seed: int = 0,
+    device: str = "cpu",
+    batch_size: int | None = None,
+    threads: int | None = None,
+    decision: Decision | None = None,
+    source: nn.Module | None = None,
+    source_decision: Decision | None = None,
+    generator: nn.Module | None = None,
+    directions: np.ndarray | None = None,
+    probabilities: bool = False,
+    progress: Progress | None = None,
+    kept: Kept | None = None,
+    kind: str | None = None,
+    dtype: str = "float32",
+    beside_float32: bool = True,
+) -> Evidence:
+    """
+    Perturb every image at every strength and record what the classifier decides.
+
+    ``classifier`` maps images in [0, 1], (N, C, H, W), to logits (N, classes). On CPUs every batch has the
+    same size (the last is padded), is computed with one torch thread, and ``threads`` of them run side by
+    side: the outcome does not depend on how many do. Another ``batch_size`` draws the same numbers, but may change the
+    last bits of logits (libraries compute other sizes in another order), and so a decision that is nearly even. Where
+    memory runs out all is swept anew in batches of half the size, and the evidence says so. ``source`` is another
+    model that the examples are made on (transfer), with ``source_decision``; ``generator`` the network of a gan;
+    ``directions`` (N, C, H, W) what they are made of, where that was made before. Chunks of images that are
+    ``kept`` already are taken over, and those that are finished are put there; ``kind`` is that of the device on
+    which they were made, where that is elsewhere. In another ``dtype`` the models compute otherwise
+    (`robustness.classifiers.precision`), and how many images of a sample are decided otherwise than in float32 is
+    noted, unless ``beside_float32`` is false. A cell that fails has a status that says why; nothing is raised for it.
+    ModelError where the outputs do not fit the classes; ValueError where a strength cannot be.
+
+    >>> from robustness.data.images import from_arrays
+    >>> from robustness.perturbations import Normal
+    >>> images = from_arrays(np.full((4, 1, 2), 128, np.uint8), [0, 1, 0, 1])
+    >>> evidence = sweep(nn.Sequential(nn.Flatten(), nn.Linear(2, 2)), images, Normal(), [0.1, 0.2])
+    >>> evidence.predictions.shape, evidence.status
+    ((2, 4), ('ok', 'ok'))
+    """
+    strengths = strengths_.check(strengths, perturbation, unit)
+    for name, value in (("batch_size", batch_size), ("threads", threads)):
+        if value is not None and value < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {value}; leave it out for what suits the machine")
+    precision.check(dtype, device if kind is None else None)
+    plain = together(classifier, source, generator)
+    modules = precision.computing(plain, dtype, device)
+    asked = batch_size or fitting(images, perturbation, modules, device)
+    threads = 1 if device != "cpu" or not perturbation.side_by_side else threads or hardware.cores()
+    decision = decision or Argmax()
+    attacked_by = source_decision or (decision if source is None else Argmax())
+    state, started = state_hash(classifier), time.perf_counter()
+
+    def attempt(size: int) -> tuple[Outcomes, list[Mapping[str, Any]]]:
+        cells = Cells(images, perturbation, strengths, unit, seed, device, size, decision, attacked_by, directions)
+        outcomes, told = chunks.outcomes_of(cells, probabilities=probabilities), list[Mapping[str, Any]]()
+
+        def take(part: Part) -> None:
+            outcomes.take(part)
+            told.append(part.told)
+
+        if wanted := chunks.taken(kept, chunks.count(images), size, take):
+            refuse_elsewhere(kind)
+            keep = chunks.nowhere if kept is None else kept.put
+            with precision.products(dtype, device):
+                told.append(chunks.swept(cells, modules, outcomes, wanted, threads, progress, keep))
+        return outcomes, told
+
+    (outcomes, told), used = batching.halving(attempt, kept.batch_size(asked) if kept else asked)
+    # Those that were finished before took their time too.
+    seconds = time.perf_counter() - started + sum(each.get("seconds", 0.0) for each in told)
+    repeatable = all(each["deterministic"] for each in told)
+    state_kept = next((each["keeps_state"] for each in told if each.get("keeps_state")), "")
+    doubted = {"non-deterministic forward": not repeatable, trials.KEEPS_STATE: bool(state_kept)}
+    found = outcomes.evidence(
+        {
+            "perturbation": perturbation.model_dump(),
+            "unit": unit,
+            "seed": seed,
+            "device": kind or hardware.device_kind(device),
+            "dtype": dtype,
+            "batch_size": used,
+            **({"out_of_memory_at": asked} if used < asked else {}),
+            "memory_format": told[0]["memory_format"],
+            "semantics": SEMANTICS,
+            "images": {"name": images.name, "n": len(images), "fingerprint": images.fingerprint},
+            "state": state,
+            "decision": decision.model_dump(),
+            "versions": {"torch": torch.__version__, "numpy": np.__version__},
+            # Said once a classifier: every card has clean evidence.
+            "doubts": [name for name, seen in doubted.items() if seen] if isinstance(perturbation, Clean) else [],
+            **({"keeps_state": state_kept} if state_kept else {}),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(seconds, 3),
+            "images_per_second": round(len(images) * len(strengths) / seconds, 1),
+        }
+    )
+    if dtype == "float32" or not beside_float32 or not (kind is None or hardware.is_here(kind)):
+        return found
+    cells = Cells(images, perturbation, strengths, unit, seed, device, used, decision, attacked_by, directions)
+    return precision_check.noted(found, cells, plain, threads)
+
+
+def fitting(images: Images, perturbation: Perturbation, module: nn.Module, device: str) -> int:
+    """
+    Choose the size of batches by what is faster, and needs no more memory than one thread with larger ones.
+
+    Maps of convolutions are many times as large as the images; attacks of many steps keep a few copies of them; what
+    is left gains by larger products of matrices.
+    """
+    most = 2**22 if isinstance(perturbation, Step) else 2**21
+    if convolutional(module):
+        most = 2**20
+    return hardware.batch_size(images.shape, device, len(images), most)
+
+
+def directions(
+    module: nn.Module, images: Images, perturbation: Step, **settings: Any
+) -> tuple[np.ndarray, dict[str, int]]:
+    """
+    Give the signs that a step takes on a model, (N, C, H, W) int8, and what was counted; settings as of `signs`.
+
+    Made once, they serve a sweep over any number of other models: `sweep(..., source=module, directions=signs)`.
+    """
+    made = np.empty((len(images), *images.shape), np.int8)
+
+    def put(start: int, rows: np.ndarray) -> None:
+        made[start : start + len(rows)] = rows
+
+    return made, signs(module, images, perturbation, put, **settings)
+
+
+def signs(
+    module: nn.Module,
+    images: Images,
+    perturbation: Step,
+    put: Callable[[int, np.ndarray], None],
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    batch_size: int | None = None,
+    threads: int | None = None,
+    decision: Decision | None = None,
+    progress: Progress | None = None,
+    kept: Kept | None = None,
+    kind: str | None = None,
+    dtype: str = "float32",
+) -> dict[str, int]:
+    """
+    Make the signs that a step takes on a model, and give what was counted (see `gradients`).
+
+    ``put`` gets them as they are made, in any order, from any thread: a first image's number, and int8 (n, C, H, W).
+    """
+    precision.check(dtype, device if kind is None else None)
+    modules = precision.computing(together(module, None, None), dtype, device)
+    asked = batch_size or fitting(images, perturbation, module, device)
+    threads = 1 if device != "cpu" else threads or hardware.cores()
+    decision = decision or Argmax()
+    counted: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    def take(part: Part) -> None:
+        put(part.chunk * CHUNK, part.arrays["directions"])
+        with lock:
+            counted.update(part.told["counted"])
+
+    def keep(part: Part) -> None:
+        take(part)
+        if kept is not None:
+            kept.put(part)
+
+    def attempt(size: int) -> None:
+        counted.clear()
+        cells = Cells(images, perturbation, (0.0,), "native", seed, device, size, decision, decision)
+        if wanted := chunks.taken(kept, chunks.count(images), size, take):
+            refuse_elsewhere(kind)
+            with precision.products(dtype, device):
+                chunks.directed(cells, modules, wanted, threads, progress, keep)
+
+    batching.halving(attempt, kept.batch_size(asked) if kept else asked)
+    return dict(counted)
+
+
+def refuse_elsewhere(kind: str | None) -> None:
+    """Raise SweepError where chunks are missing that only another machine can make: no evidence mixes devices."""
+    if kind is not None and not hardware.is_here(kind):
+        raise SweepError(
+            f"chunks are missing that were to be made on {kind}, which this machine does not have; see why the "
+            "engine did not make them, or run without it"
+        )
+
+
+def together(classifier: nn.Module, source: nn.Module | None, generator: nn.Module | None) -> nn.ModuleDict:
+    """Put what runs in a sweep into one module, so that a thread has its own copy of all of it."""
+    others = {"source": source, "generator": generator}
+    return nn.ModuleDict({"classifier": classifier} | {k: other for k, other in others.items() if other is not None})

@@ -1,0 +1,1 @@
+"""Thresholds that healthy retrainings give."""

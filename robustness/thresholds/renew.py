@@ -1,0 +1,220 @@
+"""Making a card's weights and thresholds anew, where they no longer fit its recipe."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robustness import claims
+from robustness.cards import Card, edit
+from robustness.claims import Verdict
+from robustness.classifiers import weights
+from robustness.errors import TrainingError
+from robustness.thresholds import retrainings
+from robustness.thresholds.derive import Thresholds
+from robustness.util import hardware
+from robustness.workspace.models import is_older, recipe_hash
+from robustness.workspace.store import canonical
+from robustness.workspace.training import train_many
+from robustness.workspace.workspace import Harness
+
+HEALTHY, FRESH = 1000, 2000
+"""The first seed of the trainings that thresholds are made from, and of those that try them."""
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """What a renewal did, as sentences, and how the card's own weights stand to its claims afterwards."""
+
+    done: tuple[str, ...]
+    verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def broken(self) -> list[Verdict]:
+        """The claims that the card's own weights do not keep."""
+        return [verdict for verdict in self.verdicts if not verdict.held]
+
+
+@dataclass
+class Renewal:
+    """
+    One card's renewal; what is trained and swept stays in the harness's store, so that an interrupted one goes on.
+
+    ``seeds`` healthy trainings instead of as many as the time of one allows; ``fresh`` others try the thresholds,
+    ``workers`` train side by side. ``force`` renews what is not due as well, and claims that were written by hand.
+    """
+
+    harness: Harness
+    card: Card
+    seeds: int | None = None
+    fresh: int = 20
+    workers: int | None = None
+    force: bool = False
+
+    def run(self) -> Renewed:
+        """Renew what is due; where nothing is, nothing is written."""
+        done = []
+        if reason := self._weights_due():
+            done.append(f"{reason}: {self._write_weights()}")
+        by_hand = self.card.file.claims and not self.card.file.thresholds and not self.force
+        if by_hand and done:
+            done.append(
+                "its claims are written by hand (there is no [thresholds] table) and stay; --force replaces them"
+            )
+        elif not by_hand and (reason := "its weights are new" if done else self._thresholds_due()):
+            done.append(f"{reason}: {self._write_thresholds()}")
+        return Renewed(tuple(done), tuple(self._judged()) if done else ())
+
+    @cached_property
+    def recipe(self) -> str:
+        """The hash of all that the card's own training depends on."""
+        if self.card.file.recipe is None:
+            raise TrainingError(f"{self.card.path}: the card names no [recipe], so nothing of it can be made anew")
+        return recipe_hash(self.harness, self.card)
+
+    @cached_property
+    def tested(self) -> str:
+        """A hash of what thresholds depend on besides the trainings: test images, sweeps, their sources, the seed."""
+        sweeps = {name: table.model_dump() for name, table in self.card.file.sweeps.items()}
+        about: dict[str, Any] = {
+            "images": self.harness.images(self.card).fingerprint, "sweeps": sweeps, "seed": self.harness.seed
+        }  # fmt: skip
+        if self.card.file.search is not None:
+            about["search"] = self.card.file.search.model_dump(exclude={"flip_rate"})
+        if sources := {name: made for name in sweeps if (made := self._source(name))}:
+            about["sources"] = sources
+        return hashlib.sha256(canonical(about)).hexdigest()
+
+    def _source(self, sweep: str) -> str | None:
+        """Hash the model that a transfer's examples are made on: its weights, else the recipe that will make them."""
+        source = self.harness.source(self.card, sweep)
+        if source is None:
+            return None
+        if source.weights is not None and source.weights.is_file():
+            return weights.content_hash(source.weights)
+        return recipe_hash(self.harness, source)
+
+    def _weights_due(self) -> str:
+        if not self.recipe or self.card.weights is None:
+            return ""
+        if not self.card.weights.is_file():
+            return f"{self.card.weights} was missing"
+        if is_older(self.harness, self.card):
+            return f"{self.card.weights} was older than its recipe"
+        return f"{self.card.weights} was to be renewed" if self.force else ""
+
+    def _write_weights(self) -> str:
+        assert self.card.weights is not None
+        self.card.check_written(self.card.weights)
+        (made,) = self._train([self.card])
+        edit.replace(self.card.weights, made.read_bytes())
+        return "trained by its recipe and written"
+
+    def _thresholds_due(self) -> str:
+        said = self.card.file.thresholds
+        if not said or not self.card.file.claims:
+            return "thresholds were missing"
+        if said.get("recipe") != self.recipe:
+            return "thresholds were made by another recipe"
+        if said.get("tested") != self.tested:
+            return "thresholds were made on other images, sweeps, draws or sources"
+        if self.fresh and "fresh_red" not in said:
+            return "thresholds had not been tried on fresh seeds"
+        return "thresholds were to be renewed" if self.force else ""
+
+    def _write_thresholds(self) -> str:
+        count = self.seeds or self._how_many()
+        seeds = [*range(HEALTHY, HEALTHY + count), *range(FRESH, FRESH + self.fresh)]
+        own = [] if self.card.weights else [self.card]
+        self._train([*own, *map(self.card.reseeded, seeds)])
+        measured, resolution = retrainings.measure(self.harness, self.card, seeds)
+        found = retrainings.derive(self.harness, self.card, measured[:count], resolution, seeds)
+        missed = found.missed(measured[count:])
+        for seed, row in zip(seeds[count:], missed, strict=True):
+            if broken := [str(cell) for cell, bad in zip(retrainings.cells(self.card), row, strict=True) if bad]:
+                self.harness.notice(f"fresh seed {seed} of {self.card.name} is red: {'; '.join(broken)}")
+        about = self._about(found, count, np.logical_or.reduce(missed, axis=1))
+        self.card = edit.write_claims(self.card, self._tables(found), about, self._flip_rate(found))
+        possible = int(np.isfinite(found.bounds).sum())
+        return (
+            f"{possible} of {len(found.bounds)} thresholds, the rest no claim possible; c = {found.c:g}, "
+            f"healthy seeds that the others call red: {about['left_out_red']}, "
+            f"fresh ones that are red: {about.get('fresh_red', 'not tried')}; written to {self.card.path}"
+        )
+
+    def _tables(self, found: Thresholds) -> dict[str, dict[str, list[float | None]]]:
+        tables: dict[str, dict[str, list[float | None]]] = {}
+        for cell, bound in zip(retrainings.cells(self.card), found.bounds.tolist(), strict=True):
+            if cell.metric == retrainings.FLIP_RATE:
+                continue
+            row = tables.setdefault(cell.sweep, {}).setdefault(cell.metric, [])
+            row.append(None if np.isnan(bound) else bound)
+        return tables
+
+    def _flip_rate(self, found: Thresholds) -> float | None:
+        """Return the largest flip rate that is claimed; None if the card has no search."""
+        table = self.card.file.search
+        if table is None:
+            return None
+        bound = float(found.bounds[-1])
+        if np.isnan(bound):
+            raise TrainingError(
+                f"{self.card.path}: search: no claim on the flip rate can fail: healthy trainings lose too many images "
+                f"within {table.budget.norm} {table.budget.size:g}, or are sure of none; take a smaller `budget` or a "
+                "lower `sure`; nothing was written"
+            )
+        return bound
+
+    def _about(self, found: Thresholds, count: int, red: np.ndarray) -> dict[str, Any]:
+        images = self.harness.images(self.card)
+        asked = f" --seeds {self.seeds}" if self.seeds else ""
+        tried = f"{int(red.sum())} of {len(red)} (seeds {FRESH}-{FRESH + len(red) - 1})"
+        return {
+            "command": f"robustness renew {shlex.quote(self.card.name)}{asked}",
+            "seeds": f"{HEALTHY}-{HEALTHY + count - 1}",
+            "c": found.c,
+            "left_out_red": f"{len(found.left_out_red)} of {count}",
+            **({"fresh_red": tried} if len(red) else {}),
+            "data": images.name,
+            "images": len(images),
+            "draws": self.harness.seed,
+            "device": hardware.device_kind(self.harness.device),
+            "torch": importlib.metadata.version("torch"),
+            "recipe": self.recipe,
+            "tested": self.tested,
+        }
+
+    def _judged(self) -> Iterator[Verdict]:
+        """Hold the card's own weights to its claims as they stand now."""
+        harness = retrainings.anew(self.harness)
+        for claim in self.card.claims():
+            yield claims.judge(claim, harness.evidence(self.card, claim.sweep))
+
+    def _how_many(self) -> int:
+        """Give how many healthy trainings are due by the time that the first took."""
+        most = retrainings.seeds_by_time(0)
+        for seed in range(HEALTHY, HEALTHY + most):
+            (made,) = self._train([self.card.reseeded(seed)])
+            if seconds := weights.metadata(made).get("seconds"):  # unless it was interrupted
+                return retrainings.seeds_by_time(float(seconds))
+        return most
+
+    def _train(self, every: Sequence[Card]) -> list[Path]:
+        store, what = self.harness.store, f"training {self.card.name}"
+        return train_many(
+            every,
+            store.root,
+            self.harness.data_root,
+            self.workers,
+            say=store.say,
+            progress=self.harness.progress,
+            what=what,
+        )

@@ -1,0 +1,140 @@
+"""What healthy trainings of a card reach: its cells, how many trainings its recipe affords, and their measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from robustness import claims
+from robustness.cards import Card
+from robustness.errors import SweepError, TrainingError
+from robustness.metrics import registry
+from robustness.metrics.evidence import OK, RAISED, Evidence
+from robustness.perturbations import strength as strengths
+from robustness.thresholds import derive as thresholds
+from robustness.workspace.workspace import Harness
+
+METRICS = ("accuracy", "precision", "recall")
+"""What is claimed of a sweep for which the card does not say it."""
+
+
+FLIP_RATE = "flip_rate"
+"""What ``[search]`` claims."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one threshold is about: a metric of a sweep at a strength, or the flip rate of the search."""
+
+    sweep: str
+    strength: str
+    metric: str
+
+    def __str__(self) -> str:
+        return f"{self.sweep} at {self.strength}: {self.metric}" if self.sweep else f"search: {self.metric}"
+
+
+def cells(card: Card) -> tuple[Cell, ...]:
+    """Return everything that a card claims, or is to claim, row by row of its tables; the flip rate comes last."""
+    found = []
+    for sweep in ("clean", *card.file.sweeps):
+        table = card.file.claims.get(sweep)
+        listed = table.strengths if table and table.strengths is not None else card.file.strengths_of(sweep)
+        compared = () if card.perturbation(sweep).made_on is None else ("transferability",)
+        chosen = (*METRICS, *compared) if table is None else table.thresholds
+        found += [Cell(sweep, strengths.name(strength), metric) for metric in chosen for strength in listed]
+    return (*found, Cell("", "", FLIP_RATE)) if card.file.search else tuple(found)
+
+
+def seeds_by_time(seconds: float) -> int:
+    """
+    Give how many healthy trainings to make where one takes so long.
+
+    >>> seeds_by_time(5), seeds_by_time(60)
+    (40, 10)
+    """
+    if seconds < 60:
+        return 40
+    if seconds < 600:
+        return 10
+    raise TrainingError(
+        f"one training takes {seconds / 60:.0f} minutes, too long to make ten more unasked; "
+        "say how many to make the thresholds from with --seeds N"
+    )
+
+
+def derive(
+    harness: Harness, card: Card, table: np.ndarray, resolution: np.ndarray, seeds: Sequence[int]
+) -> thresholds.Thresholds:
+    """Return thresholds of a card's cells, from the measurements of its healthy trainings and their resolution."""
+    images, each = harness.images(card), cells(card)
+    kinds = {m: registry.parse(m, images.classes).kind for m in {cell.metric for cell in each} - {FLIP_RATE}}
+    limits = {m: thresholds.limit(m, images.labels, images.classes) for m in kinds} | {FLIP_RATE: 1.0}
+    try:
+        return thresholds.derive(
+            table,
+            [cell.metric != FLIP_RATE and kinds[cell.metric].better == "higher" for cell in each],
+            [limits[cell.metric] for cell in each],
+            resolution,
+        )
+    except thresholds.NotHealthy as error:
+        raise TrainingError(
+            f"{card.name}: {error} (seeds {', '.join(str(seeds[row]) for row in error.rows)}); no thresholds hold such "
+            "trainings and none were written: see why they fail, or make the recipe steadier"
+        ) from error
+
+
+def measure(harness: Harness, card: Card, seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Sweep the card's trainings with these seeds; return every cell's value (seeds, cells) and resolution (cells,).
+
+    The resolution is what one image moves a rate by: where few images are counted, it is large. A cell without numbers
+    is NaN, and its reason a notice; SweepError where code failed.
+    """
+    rows: list[list[tuple[float, float]]] = []
+    with harness.progress(f"sweeping {len(seeds)} trainings of {card.name}") as show:
+        for seed in seeds:
+            one = anew(harness)
+            rows.append(_row(one, card.reseeded(seed), f"seed {seed}"))
+            for notice in one.notices:
+                harness.notice(notice)
+            if show:
+                show(len(rows), len(seeds))
+    values, resolutions = np.moveaxis(np.array(rows), 2, 0)
+    return values, resolutions.max(axis=0)
+
+
+def _row(harness: Harness, card: Card, which: str) -> list[tuple[float, float]]:
+    from robustness.search import card_search
+
+    swept: dict[str, Evidence] = {}
+    row = []
+    for cell in cells(card):
+        if cell.metric == FLIP_RATE:
+            assert card.file.search is not None
+            row.append((card_search.flip_rate(harness, card), 1 / card.file.search.images))
+            continue
+        evidence = swept.get(cell.sweep) or swept.setdefault(cell.sweep, harness.evidence(card, cell.sweep))
+        status = evidence.status[evidence.index(cell.strength)]
+        if status.startswith(RAISED):
+            raise SweepError(f"{card.name} ({which}) under {cell.sweep} at {cell.strength}: {status}")
+        if status != OK:
+            harness.notice(f"no claim is possible under {cell.sweep} at {cell.strength}: {status} ({which})")
+        row.append(_measured(evidence, cell) if status == OK else (np.nan, 0.0))
+    return row
+
+
+def _measured(evidence: Evidence, cell: Cell) -> tuple[float, float]:
+    """Return a cell's value and what one image moves it by: loss moves by anything."""
+    measurement = claims.measure(evidence, cell.strength, cell.metric)
+    parsed = registry.parse(cell.metric, evidence.classes)
+    if (parsed.kind.compares or parsed.label is not None) and measurement.n:
+        return measurement.value, 1 / measurement.n  # of the images that mislead the source, or of one class
+    return measurement.value, 1 / len(evidence) if parsed.kind.rate or parsed.kind.compares else 0.0
+
+
+def anew(harness: Harness) -> Harness:
+    """Give a harness with the same settings that holds nothing: forty models need not lie in memory at once."""
+    return Harness(harness.store, harness.data_root, harness.device, harness.seed, harness.threads, dtype=harness.dtype)

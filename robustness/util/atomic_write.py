@@ -1,0 +1,102 @@
+"""Files that are there whole or not at all, whenever a process ends, and locks on them."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from filelock import FileLock
+
+from robustness.util import paths
+
+BEGUN = ".writing-"
+"""What a file that is being written is called; one that an ended process left is litter."""
+
+
+@contextmanager
+def writing(path: Path, *, durable: bool = True, below: Path | None = None) -> Iterator[IO[bytes]]:
+    """
+    Return a stream whose bytes become a file when all of them are written; permissions stay.
+
+    Whatever ends it earlier leaves the file as it was, and nothing beside it.
+
+    Args:
+        path: The file, or a link to it, which stays a link.
+        durable: Whether it is whole even where the machine itself stops; else it must say whether it is whole.
+        below: The folder of this program's own files that it lies in: there a link is replaced and never followed,
+            and so is a folder in a file's place.
+
+    Raises:
+        OSError: The disk does not take it, or a folder between ``below`` and the file is a link.
+    """
+    if below is None:
+        path = path.resolve()
+    else:
+        paths.check_no_link(path.parent, below)
+        if path.parent != below and path.is_dir() and not path.is_symlink():  # what lies in folders of a kind is files
+            shutil.rmtree(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{BEGUN}{uuid.uuid4().hex}"
+    try:
+        with temporary.open("x+b") as stream:
+            yield stream
+            stream.flush()
+            if durable:
+                os.fsync(stream.fileno())
+        if path.exists() and not path.is_symlink():
+            temporary.chmod(path.stat().st_mode & 0o7777)
+        temporary.replace(path)
+    except BaseException:  # also where the user interrupted
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+ASIDE = "_PYTEST_ROBUST_ASIDE"
+"""The folder of `aside`, for the processes that this one starts."""
+
+
+def aside() -> Path:
+    """
+    Return a folder that goes with this process and those that it starts: for what cannot be kept where it belongs.
+
+    Raises:
+        OSError: There is no place for temporary files.
+    """
+    if ASIDE not in os.environ:
+        folder = tempfile.mkdtemp(prefix="robustness-")
+        os.environ[ASIDE] = folder
+        atexit.register(_remove, folder, os.getpid())
+    return Path(os.environ[ASIDE])
+
+
+def is_aside(path: Path) -> bool:
+    """Return whether a path lies in the folder of `aside`."""
+    return ASIDE in os.environ and path.is_relative_to(os.environ[ASIDE])
+
+
+def _remove(folder: str, owner: int) -> None:
+    if os.getpid() == owner:  # and no process that it forked
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def lock(path: Path) -> FileLock:
+    """
+    Return a lock that a file is, to be acquired with a timeout.
+
+    One that is left behind by a dead process is free: on file systems that have no such locks there is none at all.
+
+    Raises:
+        OSError: When it is acquired, where the file system has no locks, or the file is a link.
+    """
+    try:
+        return FileLock(path, fallback_to_soft=False)
+    except TypeError:  # of an older filelock, which raises NotImplementedError there
+        return FileLock(path)

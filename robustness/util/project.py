@@ -1,0 +1,79 @@
+"""What a project says of itself in ``[tool.robustness]`` of its ``pyproject.toml``; nothing heavy is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from robustness.errors import CardError, nearest
+from robustness.util import paths
+
+KEYS = ("models", "profiles")
+
+
+def settings(folder: Path) -> Mapping[str, Any]:
+    """Give ``[tool.robustness]`` of a folder's pyproject.toml, {} where there is none; CardError for unknown keys."""
+    file = folder / "pyproject.toml"
+    try:
+        text = paths.read_bytes(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise CardError(f"{file}: not a readable TOML file: {error}") from error
+    if b"robustness" not in text:  # nearly every project: it is not parsed again
+        return {}
+    try:
+        tools = paths.parse_toml(text).get("tool", {})
+        found = tools.get("robustness", {}) if isinstance(tools, dict) else {}
+    except ValueError as error:
+        raise CardError(f"{file}: not a readable TOML file: {error}") from error
+    if not isinstance(found, dict):
+        raise CardError(f"{file}: tool.robustness must be a table, got {found!r}")
+    for key in found:
+        if key not in KEYS:
+            raise CardError(
+                f"{file}: tool.robustness.{key}: unknown key; allowed: {', '.join(KEYS)}{nearest(key, KEYS)}; "
+                "the options' twins stand in [tool.pytest.ini_options], as robustness_seed"
+            )
+    return found
+
+
+def cards(folder: Path) -> list[Path]:
+    """
+    Give the files that ``models = ["cards/*.toml"]`` names, in the order of the patterns and then of their names.
+
+    CardError for a pattern that matches nothing: a card that is not found must not be green by absence.
+    """
+    return list(dict.fromkeys(_cards(folder)))
+
+
+def _cards(folder: Path) -> Iterator[Path]:
+    patterns, file = settings(folder).get("models", []), folder / "pyproject.toml"
+    if not isinstance(patterns, list) or not all(isinstance(pattern, str) and pattern for pattern in patterns):
+        raise CardError(
+            f'{file}: tool.robustness.models must be a list of paths, as ["cards/*.toml"], got {patterns!r}'
+        )
+    for pattern in patterns:
+        try:
+            found = sorted(folder.glob(pattern))
+        except (ValueError, NotImplementedError) as error:
+            raise CardError(
+                f"{file}: tool.robustness.models: {pattern!r} must be relative to this folder ({error})"
+            ) from None
+        if not found:
+            raise CardError(f"{file}: tool.robustness.models: {pattern!r} names no file below {folder}")
+        yield from found
+
+
+def profiles(folder: Path) -> Mapping[str, Any]:
+    """Give the project's own profiles, by name."""
+    found = settings(folder).get("profiles", {})
+    if not isinstance(found, dict):
+        raise CardError(f"{folder / 'pyproject.toml'}: tool.robustness.profiles must be a table, got {found!r}")
+    return found
+
+
+def root_of(folder: Path) -> Path | None:
+    """Give the nearest folder, from one on upwards, whose pyproject.toml names cards or profiles; None if none does."""
+    return next((each for each in (folder, *folder.parents) if settings(each)), None)

@@ -1,0 +1,200 @@
+"""Which Python files and distributions stand behind a factory or a recipe, found by reading, never by importing."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.machinery
+import importlib.metadata
+import json
+import os
+import sys
+import sysconfig
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path, PurePath
+
+from robustness.util import syntax
+
+UNORDERED = {"", ".html", ".json", ".log", ".md", ".py", ".toml", ".txt", ".xml", ".yaml", ".yml"}
+"""Files of which the newest is no choice of a model's: what is written beside models in every run."""
+
+ALWAYS = ("numpy", "torch")
+"""What every sweep computes with, whoever imports it."""
+
+
+def find(module: str, path: list[str]) -> Path | None:
+    """
+    Give the file of a module on ``path`` without importing it or its packages; None where there is none.
+
+    >>> find("json.decoder", sys.path).name
+    'decoder.py'
+    """
+    spec = _spec(module, path)
+    return Path(spec.origin) if spec and spec.origin and spec.has_location else None
+
+
+def _spec(module: str, path: list[str]) -> importlib.machinery.ModuleSpec | None:
+    parent, _, name = module.rpartition(".")
+    where = path
+    if parent:
+        package = _spec(parent, path)
+        if package is None or package.submodule_search_locations is None:
+            return None
+        where = list(package.submodule_search_locations)
+    # By the last part alone: of a namespace in a namespace the full name is looked up among what is imported.
+    return importlib.machinery.PathFinder.find_spec(name, where)
+
+
+def defines(file: Path, name: str) -> bool:
+    """Say whether a module's top level binds a name, or may bind it; SyntaxError where the file is not Python."""
+    return syntax.defines(file.read_bytes(), str(file), name)
+
+
+class Closure:
+    """
+    All modules that importing some modules imports in turn, as far as they can be told from the text.
+
+    ``files`` has those of the project by name, ``packages`` the top-level names of installed ones; ``by_name``
+    says that some file imports by a computed name or executes text, so that there may be others.
+    A file that is not Python is listed, and nothing behind it: importing it will fail, if it is imported at all.
+    """
+
+    def __init__(self, modules: Iterable[str], path: list[str]) -> None:
+        self._path = path
+        self._seen: set[str] = set()
+        self._installed: set[str] = set()
+        self.files: dict[str, Path] = {}
+        self.packages: set[str] = set()
+        self.by_name = False
+        for module in modules:
+            self._visit(module)
+
+    def _visit(self, module: str) -> None:
+        top, parent = module.partition(".")[0], module.rpartition(".")[0]
+        # Not listed: what the harness itself means by a sweep is the version of its semantics.
+        if top == syntax.OWN or module in self._seen:
+            return
+        self._seen.add(module)
+        if parent:
+            self._visit(parent)
+        if parent in self._installed:
+            return
+        file = find(module, self._path)
+        if file is None:  # built in, a folder without __init__, or no module but a name in one
+            return
+        if installed(file):
+            self._installed.add(module)
+            if top not in sys.stdlib_module_names:
+                self.packages.add(top)
+            return
+        self.files[module] = file
+        if file.suffix == ".py":
+            imports = syntax.imports(file.read_bytes(), str(file))
+            self.by_name |= imports.by_name
+            for imported in imports.modules(module if file.name == "__init__.py" else parent):
+                self._visit(imported)
+
+
+@cache
+def _installed_roots() -> tuple[Path, ...]:
+    keys = ("purelib", "platlib", "stdlib", "platstdlib")
+    return tuple({Path(sysconfig.get_path(key)).resolve() for key in keys})
+
+
+def installed(file: Path) -> bool:
+    """Say whether a file belongs to an installed distribution or to Python, not to a project."""
+    file = file.resolve()
+    return bool({"site-packages", "dist-packages"} & set(file.parts)) or any(
+        file.is_relative_to(root) for root in _installed_roots()
+    )
+
+
+def file_hash(file: Path) -> str:
+    """Give the sha256 of a file's bytes."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def content_hash(file: Path) -> str:
+    """Return the sha256 of a file: of a Python file what it does (`syntax.meaning`), of any other its bytes."""
+    return syntax.meaning(file.read_bytes(), str(file)) if file.suffix == ".py" else file_hash(file)
+
+
+def hashes(files: Iterable[Path], project: Path) -> dict[str, str]:
+    """Give each file's hash under its path, relative to the project where it lies in it."""
+    return {_relative(file, project): content_hash(file) for file in sorted(files)}
+
+
+def _relative(file: Path, project: Path) -> str:
+    return file.relative_to(project).as_posix() if file.is_relative_to(project) else str(file)
+
+
+def changed(recorded: Mapping[str, str], project: Path) -> list[str]:
+    """Name the recorded files and folders whose content is another now, or that are gone."""
+    return [name for name, due in recorded.items() if digest(project, name) != due]
+
+
+def digest(project: Path, name: str) -> str:
+    """
+    Hash a file, or the names in a folder where ``name`` ends in ``/``; "" where there is none.
+
+    Of files that end alike the newest is part of a folder's hash, for that is how a checkpoint is often chosen.
+    """
+    try:
+        return _listing(project / name) if name.endswith("/") else content_hash(project / name)
+    except OSError:
+        return ""
+
+
+def _listing(folder: Path) -> str:
+    newest: dict[str, tuple[int, str]] = {}
+    names = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name == "__pycache__":
+                continue
+            names.append(entry.name)
+            suffix = PurePath(entry.name).suffix
+            if suffix not in UNORDERED and entry.is_file():
+                newest[suffix] = max(newest.get(suffix, (0, "")), (entry.stat().st_mtime_ns, entry.name))
+    about = [sorted(names), sorted(name for _, name in newest.values())]
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()
+
+
+def absolute(name: str, project: Path) -> str:
+    """
+    Give a recorded name as it is told from any folder.
+
+    >>> absolute("runs/", Path("/nets")), absolute("/tmp/a", Path("/nets"))
+    ('/nets/runs/', '/tmp/a')
+    """
+    return f"{project / name}{'/' if name.endswith('/') else ''}"
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Give the versions of the distributions that hold these top-level packages, and of those every sweep uses."""
+    wanted = set(packages) | set(ALWAYS)
+    found: dict[str, str] = {}
+    for package in sorted(wanted):
+        try:  # nearly always the distribution is called as the package is; the full map takes long to build
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            for distribution in _distributions().get(package, ()):
+                found[distribution] = importlib.metadata.version(distribution)
+    return found
+
+
+_distributions = cache(importlib.metadata.packages_distributions)
+
+
+def other_versions(recorded: Mapping[str, str]) -> list[str]:
+    """Name the recorded distributions that have another version now, or are gone."""
+    return [name for name, version in recorded.items() if _version(name) != version]
+
+
+@cache
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

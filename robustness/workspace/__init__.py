@@ -1,0 +1,1 @@
+"""Cards, store and device together: everything is made at most once."""

@@ -1,0 +1,92 @@
+"""Images of a sweep to look at: as they are, and as the classifier got them at each strength."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from robustness.classifiers import precision
+from robustness.perturbations import strength as strengths_
+from robustness.workspace import attack_inputs
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from robustness.cards import Card
+    from robustness.metrics.evidence import Evidence
+    from robustness.sweep.batch import Cells
+    from robustness.workspace.workspace import Harness
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Some images, (N, C, H, W) in [0, 1], the same perturbed, (strengths, N, C, H, W), and the whole evidence."""
+
+    rows: Sequence[int]
+    clean: np.ndarray
+    perturbed: np.ndarray
+    evidence: Evidence
+
+
+def examples(
+    harness: Harness, card: Card, sweep: str, rows: Sequence[int], at: Sequence[int] | None = None
+) -> Examples:
+    """
+    Make the images of one of a card's sweeps again, for some rows of its data; ``at`` some of its strengths alone.
+
+    Each is computed in the batch in which it was swept, and so is bit for bit what the evidence speaks of.
+    IndexError for a row that the data do not have.
+    """
+    from robustness.decisions import Argmax
+    from robustness.sweep.batch import Cells
+    from robustness.sweep.batching import interleaved
+    from robustness.sweep.runner import together
+
+    evidence, images = harness.evidence(card, sweep), harness.images(card)
+    if bad := [row for row in rows if not 0 <= row < len(images)]:
+        raise IndexError(f"`rows` must lie in 0 to {len(images) - 1}, the images of {images.name}, got {bad}")
+    given = attack_inputs.made(harness, card, sweep).given
+    table = card.file.sweeps.get(sweep)
+    cells = Cells(
+        images,
+        card.perturbation(sweep),
+        card.file.strengths_of(sweep),
+        table.unit if table else "native",
+        harness.seed,
+        harness.device,
+        evidence.provenance["batch_size"],
+        card.file.model.decision,
+        given.get("source_decision") or (Argmax() if "source" in given else card.file.model.decision),
+        given.get("directions"),
+    )
+    models = together(harness.classifier(card).module, given.get("source"), given.get("generator"))
+    models = precision.computing(models, harness.dtype, harness.device)
+    at = range(len(cells.strengths)) if at is None else at
+    perturbed = np.empty((len(at), len(rows), *images.shape), np.float32)
+    for start, stop in interleaved(len(images), cells.batch_size):
+        if of := {place: row - start for place, row in enumerate(rows) if start <= row < stop}:
+            perturbed[:, list(of)] = _batch(cells, models, start, stop, at, harness.dtype)[:, list(of.values())]
+    clean = np.concatenate([images.batch(row, row + 1) for row in rows])
+    return Examples(tuple(rows), clean, perturbed, evidence)
+
+
+def _batch(cells: Cells, models: nn.ModuleDict, start: int, stop: int, at: Sequence[int], dtype: str) -> np.ndarray:
+    """Give one batch of a sweep at the strengths ``at``, (strengths, batch, C, H, W)."""
+    import torch
+
+    from robustness.classifiers.modules import channels_last, undisturbed
+    from robustness.sweep.batching import one_thread
+
+    with precision.products(dtype, cells.device), undisturbed(models, cells.device) as lent, one_thread():
+        channels_last(lent, lambda: cells.works(lent))
+        batch = cells.prepared(lent, start, stop)
+        perturb = strengths_.in_unit(cells.unit, cells.perturbation.prepare(batch), batch.inputs)
+        drawn, out = cells.drawn_strengths(), torch.empty_like(batch.inputs)
+        made = []
+        for i in at:
+            with torch.no_grad():
+                made.append(cells.perturbed(batch, perturb, i, slice(start, stop), out, drawn).cpu().numpy().copy())
+    return np.stack(made)

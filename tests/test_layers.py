@@ -1,0 +1,107 @@
+"""Imports run down: a package of `robustness` imports from lower layers only (docs/architecture.md)."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1] / "robustness"
+LAYERS = (
+    ("errors", "decisions"),
+    ("util",),
+    ("data", "classifiers", "perturbations", "metrics"),
+    ("cards", "sweep"),
+    ("workspace", "claims", "doubts", "search"),
+    ("gate", "reporting", "thresholds", "planning", "engines"),
+    ("plugin", "cli"),
+)
+LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
+NOT_YET = """
+cards.card -> gate.mutation.kinds
+cards.gate_checks -> gate.differences
+cards.schema -> search.descriptions
+cards.selection -> plugin.measured
+cards.selection -> plugin.options
+cards.selection -> workspace.workspace
+cards.shards -> workspace.store
+classifiers.adapt -> cards
+classifiers.build -> cards
+classifiers.weights -> data.file_index
+cli.main -> plugin.supervisor
+cli.start -> plugin.measured
+data.crops -> cards.edit
+doubts.card_doubts -> workspace.cached_results
+doubts.card_doubts -> workspace.workspace
+doubts.data -> workspace.workspace
+engines.ray_training -> gate.mutation.training_data
+gate.accept -> reporting.consistency
+gate.accept -> reporting.report
+gate.compare -> reporting.json_types
+gate.compare -> reporting.table_rows
+gate.compare -> reporting.terminal
+gate.mutation.page -> reporting.json_types
+gate.mutation.run -> thresholds.retrainings
+perturbations.external -> classifiers.modules
+reporting.merge_shards -> gate.comparability
+search.card_search -> workspace.cached_results
+search.card_search -> workspace.workspace
+search.contracts -> workspace.attack_inputs
+search.contracts -> workspace.workspace
+sweep.chunks -> workspace.chunk_cache
+sweep.recorder -> workspace.chunk_cache
+sweep.runner -> workspace.chunk_cache
+workspace.models -> gate.mutation.training_data
+workspace.training -> engines
+workspace.workspace -> gate.mutation.operators
+"""
+"""Imports that still run up, or to a neighbour. One that is mended must leave the list."""
+
+
+def modules() -> dict[str, Path]:
+    """The package's modules by their dotted names below `robustness`."""
+    files = {file.relative_to(ROOT).with_suffix("").parts: file for file in ROOT.rglob("*.py")}
+    return {".".join(parts).removesuffix(".__init__"): file for parts, file in files.items() if parts != ("__init__",)}
+
+
+def imported(tree: ast.AST, known: dict[str, Path]) -> set[str]:
+    """What a module imports of the package, in functions and for type checkers too."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    below = {name.removeprefix("robustness.") for name in names if name.startswith("robustness.")}
+    return {name if name in known else name.rpartition(".")[0] for name in below} - {""}
+
+
+def upward() -> set[str]:
+    known = modules()
+    return {
+        f"{module} -> {other}"
+        for module, file in known.items()
+        for other in imported(ast.parse(file.read_text(encoding="utf-8")), known)
+        if (mine := module.partition(".")[0]) != (theirs := other.partition(".")[0]) and LAYER[theirs] >= LAYER[mine]
+    }
+
+
+def test_every_package_has_a_layer():
+    assert {name.partition(".")[0] for name in modules()} == set(LAYER)
+
+
+def test_imports_run_down():
+    """Catches: an import to a higher layer or to a neighbour, also in a function or for type checkers."""
+    assert upward() == set(NOT_YET.split("\n")) - {""}
+
+
+def test_imports_are_seen_wherever_they_stand():
+    """Catches: a walk that sees no function, no `TYPE_CHECKING`, no plain import."""
+    known = dict.fromkeys(("cards", "cards.card", "util.paths", "gate"), ROOT)
+    code = """
+import robustness.gate
+if TYPE_CHECKING:
+    from robustness.cards.card import Card
+def load():
+    from robustness.util import paths
+    from robustness.cards import load
+    from pathlib import Path
+"""
+    assert imported(ast.parse(code), known) == {"cards", "cards.card", "util.paths", "gate"}
