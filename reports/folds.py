@@ -7,7 +7,6 @@ stands as long as that is the same.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
@@ -19,8 +18,8 @@ from reports.rows import packed, unpacked
 from robustness.cards import Card
 from robustness.metrics.evidence import SEMANTICS
 from robustness.util import hardware, paths
+from robustness.util.hashing import sha256_json
 from robustness.workspace.models import recipe_hash
-from robustness.workspace.store import canonical
 from robustness.workspace.workspace import Harness
 
 Result = Mapping[str, Any]
@@ -50,7 +49,7 @@ def made_of(harness: Harness, cards: Mapping[str, Card]) -> str:
         for name, card in cards.items()
     }
     device = hardware.device_kind(harness.device)
-    return hashlib.sha256(canonical({"semantics": SEMANTICS, "device": device, "cards": about})).hexdigest()
+    return sha256_json({"semantics": SEMANTICS, "device": device, "cards": about})
 
 
 def holds(file: Path, made_of: str) -> bool:

@@ -394,7 +394,7 @@ def read_baseline(here: Path) -> str:
     import hashlib
 
     from robustness.gate import baseline
-    from robustness.workspace.store import canonical
+    from robustness.util.hashing import sha256_json
 
     path, pack = here / "tiny.json", here / "pack.npz"
     with suppress(ValueError, AttributeError, TypeError, KeyError, RecursionError):
@@ -402,7 +402,7 @@ def read_baseline(here: Path) -> str:
         digest = hashlib.sha256(pack.read_bytes()).hexdigest()
         document["outcomes"] = {"file": f"tiny.{digest[:16]}.npz", "sha256": digest}
         document.pop("checksum", None)
-        document["checksum"] = hashlib.sha256(canonical(document)).hexdigest()
+        document["checksum"] = sha256_json(document)
         path.write_text(json.dumps(document))
         pack.rename(here / f"tiny.{digest[:16]}.npz")
     found = baseline.read(path)

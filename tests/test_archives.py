@@ -7,9 +7,10 @@ import zipfile
 import pytest
 
 from robustness.cli import main
+from robustness.util.hashing import canonical_json
 from robustness.workspace import archive as archives
 from robustness.workspace.archive import ArchiveError
-from robustness.workspace.store import Store, canonical
+from robustness.workspace.store import Store
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def rewritten(archive, change, *, honest=False):
             {"path": name, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
             for name, content in members.items() if name != archives.MANIFEST
         ]  # fmt: skip
-        members[archives.MANIFEST] = canonical({"format": archives.FORMAT, "files": files})
+        members[archives.MANIFEST] = canonical_json({"format": archives.FORMAT, "files": files})
     with zipfile.ZipFile(archive, "w") as made:
         for name, content in members.items():
             made.writestr(name, content)

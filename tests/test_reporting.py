@@ -2,7 +2,6 @@
 
 import csv
 import errno
-import hashlib
 import io
 import json
 import math
@@ -25,7 +24,7 @@ from robustness.metrics.evidence import Evidence
 from robustness.reporting import advice, annotations, terminal, writers
 from robustness.reporting.json_types import one_line
 from robustness.reporting.report import OUTCOMES, RED, ClaimOutcome, ModelResult, build, verdict
-from robustness.workspace.store import canonical
+from robustness.util.hashing import sha256_json
 
 PAGE = Path(__file__).parent.parent / "docs" / "report.md"
 ROOT = Path(__file__).parent.parent / "robustness"
@@ -760,7 +759,7 @@ def test_json_is_the_document(load_card, tmp_path):
     writers.write(document, path)
 
     found = json.loads(path.read_text(encoding="utf-8"))
-    assert found.pop("checksum") == hashlib.sha256(canonical(document)).hexdigest()
+    assert found.pop("checksum") == sha256_json(document)
     assert found == document
 
 

@@ -1,7 +1,6 @@
 """What users hand over: nothing is executed, lies outside or is waited for; docs/security.md names the tests."""
 
 import ast
-import hashlib
 import io
 import json
 import os
@@ -36,7 +35,8 @@ from robustness.gate import baseline
 from robustness.gate.differences import GateError
 from robustness.reporting import writers
 from robustness.reporting.html import rebuild
-from robustness.workspace.store import Store, canonical
+from robustness.util.hashing import sha256_json
+from robustness.workspace.store import Store
 
 PAGE = helpers.ROOT / "docs" / "security.md"
 
@@ -277,7 +277,7 @@ def forged(card, **changes):  # noqa: F811
     document.pop("checksum")
     for key, change in changes.items():
         document[key] = change(document[key])
-    document["checksum"] = hashlib.sha256(canonical(document)).hexdigest()
+    document["checksum"] = sha256_json(document)
     card.baseline.write_text(json.dumps(document))
 
 

@@ -16,8 +16,9 @@ import pytest
 from robustness.errors import StoreError, SweepError
 from robustness.metrics.evidence import OK, OUTCOMES, Evidence
 from robustness.util import source_files
+from robustness.util.hashing import canonical_json
 from robustness.workspace import store
-from robustness.workspace.store import Store, canonical
+from robustness.workspace.store import Store
 
 KEY = "ab" + "0" * 62
 
@@ -436,11 +437,11 @@ def test_runs_have_names_of_their_own(tmp_path):
 
 
 def test_descriptions_are_the_same_bytes_whatever_their_order():
-    assert canonical({"a": 1, "b": {"c": 1, "d": [0.1]}}) == canonical({"b": {"d": [0.1], "c": 1}, "a": 1})
+    assert canonical_json({"a": 1, "b": {"c": 1, "d": [0.1]}}) == canonical_json({"b": {"d": [0.1], "c": 1}, "a": 1})
     different = [{"a": 1}, {"a": 1.0}, {"a": "1"}, {"a": True}, {"a": None}, {"a": [1]}, {"b": 1}]
-    assert len({canonical(value) for value in different}) == len(different)
+    assert len({canonical_json(value) for value in different}) == len(different)
     with pytest.raises(ValueError, match="JSON"):
-        canonical({"a": float("nan")})
+        canonical_json({"a": float("nan")})
 
 
 def test_reading_the_store_needs_no_torch():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +9,8 @@ from typing import Any
 
 from robustness.cards.card import Card
 from robustness.errors import RobustnessError
+from robustness.util.hashing import sha256_json
 from robustness.util.source_files import file_hash
-from robustness.workspace.store import canonical
 
 IMAGES = 10_000
 """Taken for the test images of a card that does not tell how many: as many as MNIST and CIFAR-10 have."""
@@ -95,7 +94,7 @@ def plan(chosen: Sequence[Card], shard: Shard, asked: Mapping[str, Any]) -> dict
         for card in chosen
     ]
     common = {"of": shard.of, "asked": dict(asked), "models": models}
-    return {"number": shard.number, **common, "plan": hashlib.sha256(canonical(common)).hexdigest()}
+    return {"number": shard.number, **common, "plan": sha256_json(common)}
 
 
 def _content(card: Card) -> str:
@@ -103,4 +102,4 @@ def _content(card: Card) -> str:
     table = card.file.model_dump(mode="json")
     if card.candidate is not None:
         table["model"]["weights"] = file_hash(card.candidate)
-    return hashlib.sha256(canonical(table)).hexdigest()
+    return sha256_json(table)

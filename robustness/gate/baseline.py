@@ -22,7 +22,8 @@ from robustness.gate import comparability as protocol
 from robustness.gate.differences import GateError
 from robustness.metrics.evidence import OK, Evidence
 from robustness.util import paths
-from robustness.workspace.store import Store, canonical
+from robustness.util.hashing import sha256_json
+from robustness.workspace.store import Store
 
 FORMAT = "pytest-robustness/baseline/1"
 PACK = re.compile(r"[^/\\]+\.[0-9a-f]{16}\.npz")
@@ -102,7 +103,7 @@ def write(path: Path, model: str, accepted: Sequence[Accepted], metrics: Sequenc
         "right": _right(kept, how),
         "outcomes": {"file": file, "sha256": hashlib.sha256(packed).hexdigest()},
     }
-    document["checksum"] = hashlib.sha256(canonical(document)).hexdigest()
+    document["checksum"] = sha256_json(document)
     lines = re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", _on_one_line, json.dumps(document, indent=1, ensure_ascii=False))
     store = Store(path.parent)
     try:
@@ -126,7 +127,7 @@ def read(path: Path) -> Baseline:
         found = document.pop("checksum")
         if document["format"] != FORMAT:
             raise GateError(f"{path}: a baseline of another format ({document['format']}); {repair}")
-        if found != hashlib.sha256(canonical(document)).hexdigest():
+        if found != sha256_json(document):
             raise GateError(f"{path}: its checksum does not fit its content, it was edited or damaged; {repair}")
         pack = document["outcomes"]["file"]
         if not PACK.fullmatch(pack):

@@ -247,11 +247,11 @@ class GateCheck:
         """Decide by all evidence, note the table on the test, and fail with a sentence where it is not passed."""
         from robustness.gate.decide import decide
         from robustness.reporting.json_types import plain
-        from robustness.workspace.store import canonical
+        from robustness.util.hashing import canonical_json
 
         decision = decide(self.card, sweep)
         told = {"model": self.card.name, "outcome": decision.outcome, "message": decision.message}
-        told["gate"] = canonical(plain(decision.table)).decode()
+        told["gate"] = canonical_json(plain(decision.table)).decode()
         self._node.user_properties += told.items()
         if decision.outcome == "inconclusive" and not self._session.options.undecided_is_red:
             self._session.harness.notice(decision.message)

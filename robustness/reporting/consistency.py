@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from robustness.reporting.report import GATE_FATES, OUTCOMES, verdict
-from robustness.workspace.store import canonical
+from robustness.util.hashing import sha256_json
 
 Plain = Mapping[str, Any]
 
 
 def checksum(document: Plain) -> str:
     """Return the sha256 of a report without its checksum."""
-    return hashlib.sha256(canonical({key: value for key, value in document.items() if key != "checksum"})).hexdigest()
+    return sha256_json({key: value for key, value in document.items() if key != "checksum"})
 
 
 def contradictions(document: Plain) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import shlex
 from collections.abc import Iterator, Sequence
@@ -21,8 +20,8 @@ from robustness.errors import TrainingError
 from robustness.thresholds import retrainings
 from robustness.thresholds.derive import Thresholds
 from robustness.util import hardware
+from robustness.util.hashing import sha256_json
 from robustness.workspace.models import is_older, recipe_hash
-from robustness.workspace.store import canonical
 from robustness.workspace.training import train_many
 from robustness.workspace.workspace import Harness
 
@@ -91,7 +90,7 @@ class Renewal:
             about["search"] = self.card.file.search.model_dump(exclude={"flip_rate"})
         if sources := {name: made for name in sweeps if (made := self._source(name))}:
             about["sources"] = sources
-        return hashlib.sha256(canonical(about)).hexdigest()
+        return sha256_json(about)
 
     def _source(self, sweep: str) -> str | None:
         """Hash the model that a transfer's examples are made on: its weights, else the recipe that will make them."""

@@ -19,7 +19,8 @@ from robustness.classifiers import weights
 from robustness.errors import RobustnessError, StoreError, shown
 from robustness.metrics.evidence import Evidence
 from robustness.util import atomic_write, paths
-from robustness.workspace.store import Store, canonical, document
+from robustness.util.hashing import canonical_json
+from robustness.workspace.store import Store, document
 
 FORMAT = "pytest-robustness/store/1"
 KINDS = {"evidence": "safetensors", "weights": "safetensors", "generators": "safetensors"}
@@ -80,7 +81,7 @@ def export(store: Store, target: Path, models: Collection[str] = ()) -> Told:
             raise ArchiveError(f"{store.root} has nothing of {', '.join(absent)}; it has something of: {listed}")
         if not manifest:
             raise ArchiveError(f"{store.root} has nothing to export; run the suites first, or name another --store")
-        archive.writestr(_member(MANIFEST), canonical({"format": FORMAT, "files": manifest}))
+        archive.writestr(_member(MANIFEST), canonical_json({"format": FORMAT, "files": manifest}))
     return told
 
 

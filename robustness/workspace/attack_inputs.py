@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +12,8 @@ from robustness.metrics.evidence import SEMANTICS
 from robustness.perturbations import Perturbation, Step
 from robustness.sweep.recorder import SENTENCES, SHARES
 from robustness.util import source_files as sources
+from robustness.util.hashing import sha256_json
 from robustness.workspace.chunk_cache import Kept
-from robustness.workspace.store import canonical
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +67,7 @@ def generator_key(harness: Harness, card: Card, perturbation: Perturbation) -> s
         "code": sources.content_hash(Path(__file__).with_name("generators.py")),
         **({} if harness.device == "cpu" else {"device": harness.device_kind}),
     }
-    return hashlib.sha256(canonical(about)).hexdigest()
+    return sha256_json(about)
 
 
 def generator_file(harness: Harness, card: Card, perturbation: Perturbation) -> Path:
@@ -147,7 +146,7 @@ def directions_file(harness: Harness, source: Card, sweep: str) -> Path:
         "device": harness.device_kind,
         **({} if harness.dtype == "float32" else {"dtype": harness.dtype}),
     }
-    return harness.store.path("directions", hashlib.sha256(canonical(about)).hexdigest())
+    return harness.store.path("directions", sha256_json(about))
 
 
 def directions(harness: Harness, source: Card, sweep: str) -> np.ndarray:

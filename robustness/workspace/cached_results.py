@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from robustness.errors import StoreError
 from robustness.metrics.evidence import SEMANTICS
 from robustness.util import hardware, source_files
+from robustness.util.hashing import sha256_json
 from robustness.workspace import attack_inputs
-from robustness.workspace.store import canonical
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,7 +43,7 @@ def findings(
     about = {"semantics": SEMANTICS, "what": what, "parameters": parameters, **harness.model(card)}
     about |= {"images": harness.images(card).fingerprint, "device": hardware.device_kind(harness.device)}
     about["code"] = package_hash()
-    key, store = hashlib.sha256(canonical(about)).hexdigest(), harness.store
+    key, store = sha256_json(about), harness.store
     if key not in harness.found:
         with harness.once(f"findings-{key}"):
             kept, reason = store.findings(key, card.project)
@@ -68,7 +67,7 @@ def package_hash(folder: Path = Path(__file__).parents[1]) -> str:
     evidence has a version of its semantics for them, and these are what holds that version to its word.
     """
     files = {file.relative_to(folder).as_posix(): source_files.file_hash(file) for file in sorted(folder.rglob("*.py"))}
-    return hashlib.sha256(canonical(files)).hexdigest()
+    return sha256_json(files)
 
 
 def _made(harness: Harness, card: Card, label: str, key: str, make: Make, sweeps: Collection[str]) -> Found:

@@ -15,7 +15,7 @@ from robustness.classifiers import libraries, weights
 from robustness.errors import CardError, DataMissing, ModelError, TrainingError
 from robustness.gate.mutation import training_data
 from robustness.util import paths, source_files
-from robustness.workspace.store import canonical
+from robustness.util.hashing import sha256_json
 
 if TYPE_CHECKING:
     from robustness.cards import Card
@@ -126,7 +126,7 @@ def factory_hash(card: Card) -> str:
         "distributions": source_files.versions(closure.packages),
         "form": 2,
     }
-    return hashlib.sha256(canonical(about)).hexdigest()
+    return sha256_json(about)
 
 
 def _closure(card: Card) -> source_files.Closure:
@@ -185,7 +185,7 @@ def recipe_hash(harness: Harness, card: Card, behind: tuple[Path, ...] = ()) -> 
         about["groups"] = hashlib.sha256(repr(groups.tolist()).encode()).hexdigest()
     if others := needed(card):
         about["needs"] = {name: _content(harness, other, (*behind, here)) for name, other in others.items()}
-    return hashlib.sha256(canonical(about)).hexdigest()
+    return sha256_json(about)
 
 
 def needed(card: Card) -> dict[str, Card]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from filelock import BaseFileLock, Timeout
 from robustness.errors import Busy, StoreError, SweepError, shown
 from robustness.metrics.evidence import Evidence
 from robustness.util import atomic_write, paths, source_files
+from robustness.util.hashing import canonical_json, sha256_json
 
 PATIENCE = 2.0
 """Seconds of waiting after which it is said what is being waited for."""
@@ -108,8 +108,8 @@ class Store:
 
     def write_findings(self, key: str, found: Mapping[str, Any]) -> None:
         """Keep a document; what is read back has a checksum less."""
-        whole = {**found, "checksum": hashlib.sha256(canonical(found)).hexdigest()}
-        self.write(self.path("findings", key, "json"), canonical(whole))
+        whole = {**found, "checksum": sha256_json(found)}
+        self.write(self.path("findings", key, "json"), canonical_json(whole))
 
     def _older(self, found: Mapping[str, Any], key: str, project: Path, what: str) -> str:
         """Say why an entry is not believed: it is another key's, or of other code."""
@@ -242,19 +242,9 @@ def document(content: bytes) -> dict[str, Any]:
     """Read what `Store.write_findings` wrote; StoreError where it is torn, foreign or changed."""
     try:
         found: dict[str, Any] = paths.parse_json(content)
-        intact = found.pop("checksum") == hashlib.sha256(canonical(found)).hexdigest()
+        intact = found.pop("checksum") == sha256_json(found)
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise StoreError(f"not a document of the store (torn or foreign): {error}") from error
     if not intact:
         raise StoreError("its checksum does not fit its content (changed or damaged)")
     return found
-
-
-def canonical(value: Mapping[str, Any]) -> bytes:
-    """
-    Write a description so that equal ones are equal bytes; what keys are hashes of.
-
-    >>> canonical({"b": 1, "a": [0.1]})
-    b'{"a":[0.1],"b":1}'
-    """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import time
@@ -24,9 +23,10 @@ from robustness.metrics.evidence import SEMANTICS, Evidence
 from robustness.perturbations import strength as strengths
 from robustness.perturbations.strength import Strength
 from robustness.util import atomic_write, hardware, paths, source_files
+from robustness.util.hashing import sha256_json
 from robustness.workspace import attack_inputs, models
 from robustness.workspace.chunk_cache import Kept
-from robustness.workspace.store import Store, canonical
+from robustness.workspace.store import Store
 
 if TYPE_CHECKING:
     from robustness.classifiers.build import Loaded
@@ -293,7 +293,7 @@ class Harness:
 
     def key(self, card: Card, sweep: str) -> str:
         """Give the key under which the store keeps a sweep's evidence."""
-        return hashlib.sha256(canonical(self.subject(card, sweep))).hexdigest()
+        return sha256_json(self.subject(card, sweep))
 
     def evidence(self, card: Card, sweep: str = "clean") -> Evidence:
         """Give the evidence of one of a card's sweeps: from the store if it is believed, else swept now."""
@@ -301,7 +301,7 @@ class Harness:
             known = ", ".join(["clean", *card.file.sweeps])
             raise SweepError(f"{card.name} has no sweep {sweep!r}; its card has {known}")
         subject = self.subject(card, sweep)
-        key = hashlib.sha256(canonical(subject)).hexdigest()
+        key = sha256_json(subject)
         if key not in self._evidence:
             with self.once(f"evidence-{key}"):
                 self._evidence[key] = self.stored(card, key) or self._made(card, sweep, subject, key)

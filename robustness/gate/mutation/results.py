@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustness.util import paths
-from robustness.workspace.store import canonical
+from robustness.util.hashing import sha256_json
 
 if TYPE_CHECKING:
     from robustness.cards import Card
@@ -37,7 +37,7 @@ def about(card: Card, weights: str, images: str, seed: int) -> str:
         "gate": gate.model_dump() if gate else None,
         "baseline": baseline,
     }
-    return hashlib.sha256(canonical(told)).hexdigest()
+    return sha256_json(told)
 
 
 def text(found: Mapping[str, Any]) -> str:
