@@ -23,7 +23,7 @@ from robustness import cards
 from robustness.cards import Card, edit
 from robustness.classifiers import weights
 from robustness.thresholds.renew import Renewal
-from robustness.util import output
+from robustness.util import atomic_write, output
 from robustness.workspace.models import recipe_hash
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Harness, data_root
@@ -81,7 +81,7 @@ def stamp(harness: Harness, card: Card) -> None:
     assert card.weights is not None
     recipe = recipe_hash(harness, card)
     about = {**weights.metadata(card.weights), "recipe": recipe}
-    edit.replace(card.weights, weights.to_bytes(weights.read(card.weights), about))
+    atomic_write.replace(card.weights, weights.to_bytes(weights.read(card.weights), about))
     if said := card.file.thresholds:
         renewed = {**said, "recipe": recipe}
         if "tested" in said:

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
+from robustness.perturbations.norms import Budget
 from robustness.search import strategies
-from robustness.search.descriptions import Box, Budget, Move, Noise, Pixels, Tone, Waves, read
+from robustness.search.descriptions import Box, Move, Noise, Pixels, Tone, Waves, read
 
 SHAPE = (1, 8, 8)
 SETTINGS = settings(deadline=None, max_examples=60)

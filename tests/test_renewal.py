@@ -17,6 +17,7 @@ from robustness.errors import CardError, TrainingError
 from robustness.search.search import search
 from robustness.thresholds import retrainings
 from robustness.thresholds.renew import Renewal
+from robustness.util import atomic_write
 from robustness.workspace import parallel as processes
 from robustness.workspace import training
 from robustness.workspace.models import recipe_hash
@@ -310,13 +311,13 @@ def test_replacing_keeps_permissions_and_leaves_nothing_beside(tmp_path):
     file = tmp_path / "card.toml"
     file.write_text("old")
     file.chmod(0o640)
-    edit.replace(file, b"new")
+    atomic_write.replace(file, b"new")
     assert (file.read_text(), file.stat().st_mode & 0o777) == ("new", 0o640)
-    edit.replace(tmp_path / "fresh", b"")
+    atomic_write.replace(tmp_path / "fresh", b"")
     assert (tmp_path / "fresh").stat().st_mode & 0o600 == 0o600
     (tmp_path / "folder").mkdir()
     with pytest.raises(CardError, match="is as it was"):
-        edit.replace(tmp_path / "folder", b"new")
+        atomic_write.replace(tmp_path / "folder", b"new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["card.toml", "folder", "fresh"]
 
 

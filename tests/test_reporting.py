@@ -22,9 +22,9 @@ from robustness import cards, claims
 from robustness.errors import RobustnessError
 from robustness.metrics.evidence import Evidence
 from robustness.reporting import advice, annotations, terminal, writers
-from robustness.reporting.json_types import one_line
 from robustness.reporting.report import OUTCOMES, RED, ClaimOutcome, ModelResult, build, verdict
 from robustness.util.hashing import sha256_json
+from robustness.util.text import one_line
 
 PAGE = Path(__file__).parent.parent / "docs" / "report.md"
 ROOT = Path(__file__).parent.parent / "robustness"

@@ -10,7 +10,8 @@ from torch import nn
 
 from robustness.classifiers.modules import state_hash
 from robustness.data.images import from_arrays
-from robustness.search.descriptions import Budget, read
+from robustness.perturbations.norms import Budget
+from robustness.search.descriptions import read
 from robustness.search.search import pair_of, png, replay, search
 
 SIDE = 8

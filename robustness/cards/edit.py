@@ -5,7 +5,6 @@ from __future__ import annotations
 import tomllib
 from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import tomlkit
@@ -15,7 +14,7 @@ from robustness import cards
 from robustness.cards.card import Card
 from robustness.cards.schema import NO_CLAIM, CardFile
 from robustness.errors import CardError
-from robustness.util import atomic_write
+from robustness.util.atomic_write import replace
 
 Rows = Mapping[str, Sequence[float | None]]
 """Metric → one threshold a strength; None where no claim is possible."""
@@ -98,15 +97,6 @@ def claims_table(sweep: str, rows: Rows) -> str:
     <BLANKLINE>
     """
     return f"[claims.{tomlkit.key(sweep).as_string()}]\n{_lines(rows)}"
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Replace a file, or what a link names, whole or not at all; its permissions stay. CardError if it cannot be."""
-    try:
-        with atomic_write.writing(path) as stream:
-            stream.write(content)
-    except OSError as error:
-        raise CardError(f"{path} could not be written ({error.strerror or error}) and is as it was") from error
 
 
 def _lines(rows: Rows) -> str:

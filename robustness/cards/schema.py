@@ -29,8 +29,8 @@ from robustness.errors import nearest
 from robustness.metrics import registry
 from robustness.perturbations import KINDS, Perturbation
 from robustness.perturbations import strength as strengths
+from robustness.perturbations.norms import Budget
 from robustness.perturbations.strength import Strength, Unit
-from robustness.search.descriptions import Budget
 from robustness.util import paths
 
 NO_CLAIM = "no claim possible"

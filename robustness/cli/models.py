@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from robustness.cli import common
 from robustness.errors import RobustnessError
+from robustness.util import atomic_write
 
 if TYPE_CHECKING:
     from robustness.cards import Card
@@ -66,7 +67,6 @@ def plan(options: Namespace) -> int:
 def train(options: Namespace) -> int:
     """Train models by their recipes into the store."""
     from robustness import engines
-    from robustness.cards import edit
     from robustness.util.progress import bar
     from robustness.workspace.training import train_many
 
@@ -84,7 +84,7 @@ def train(options: Namespace) -> int:
         for path, seed in zip(paths, options.seeds or ["its own"], strict=True):
             print(f"{card.name} (seed {seed}): {path}")
         if options.output:
-            edit.replace(options.output, paths[0].read_bytes())
+            atomic_write.replace(options.output, paths[0].read_bytes())
             print(f"written: {options.output}")
         elif card.weights is not None:
             print(f"{card.name} is tested with {card.weights}, which is as it was: `robustness renew` writes it")

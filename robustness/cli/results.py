@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from robustness.cli import common
 from robustness.errors import RobustnessError
+from robustness.util import atomic_write
 
 if TYPE_CHECKING:
     from robustness.cards import Card
@@ -80,7 +81,6 @@ def compare(options: Namespace) -> int:
 
 def mutate(options: Namespace) -> int:
     """Damage models on purpose, and show what their claims and gates catch."""
-    from robustness.cards import edit
     from robustness.gate.mutation import page, results, run
     from robustness.gate.mutation.plan import Asked
 
@@ -98,7 +98,7 @@ def mutate(options: Namespace) -> int:
         found.append(run.mutated(harness, card, asked))
         common.printed(page.lines(found[-1]))
         if options.keep:
-            edit.replace(results.place(card), results.text(found[-1]).encode())
+            atomic_write.replace(results.place(card), results.text(found[-1]).encode())
             print(f"kept: {results.place(card)}")
         return 0
 

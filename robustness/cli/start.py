@@ -40,7 +40,7 @@ def initialised(options: Namespace, harness: Harness) -> Iterator[str]:
     import tomlkit
 
     from robustness import cards
-    from robustness.cards.edit import replace
+    from robustness.util.atomic_write import replace
 
     if sys.stdin is not None and sys.stdin.isatty():
         for name, question in QUESTIONS.items():

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from robustness.cards.edit import replace
 from robustness.data.decoding import Decoding, decode
 from robustness.data.folder import KINDS
 from robustness.data.validation import Array
 from robustness.errors import DataError
 from robustness.util import paths as files
+from robustness.util.atomic_write import replace
 
 HARMLESS = {
     *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from robustness.metrics.evidence import Evidence
+from robustness.util import diff
 
 ALIKE = ("perturbation", "unit", "source")
 """Of what evidence depends on: what must be alike in a sweep, beside its strengths. The model is what is compared."""
@@ -62,28 +61,9 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """
     List every difference between two protocols, a line each; the name of data that are the same is none.
 
-    >>> differences({"data": {"images": 600}, "seed": 0}, {"data": {"images": 200}, "seed": 0})
-    ['data.images: 600 and 200']
+    >>> differences({"data": {"name": "a", "fingerprint": "f"}, "seed": 0}, {"data": {"name": "b", "fingerprint": "f"}})
+    ['seed: 0 and nothing']
     """
-    was, now = dict(_leaves(one)), dict(_leaves(other))
-    same_data = "data.fingerprint" in was and was["data.fingerprint"] == now.get("data.fingerprint")
-    found = []
-    for place in dict.fromkeys([*was, *now]):
-        a, b = was.get(place, "nothing"), now.get(place, "nothing")
-        if a != b and not (place == "data.name" and same_data):
-            found.append(f"{place}: {_short(a)} and {_short(b)}")
-    return found
-
-
-def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{place}.{key}" if place else str(key))
-    else:
-        # Numbers that a file has kept are the same ones, but a tuple comes back as a list.
-        yield place, list(value) if isinstance(value, tuple | list | np.ndarray) else value
-
-
-def _short(value: Any) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text if len(text) <= 200 else f"{text[:199]}…"
+    fingerprint = one.get("data", {}).get("fingerprint")
+    same_data = fingerprint is not None and fingerprint == other.get("data", {}).get("fingerprint")
+    return [line for line in diff.differences(one, other) if not (same_data and line.startswith("data.name: "))]

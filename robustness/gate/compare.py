@@ -12,9 +12,7 @@ from robustness.gate import accept, comparability, paired_stats
 from robustness.gate.differences import GateError, gateable
 from robustness.gate.differences import paired as drop_of
 from robustness.metrics.evidence import Evidence
-from robustness.reporting.json_types import one_line
-from robustness.reporting.table_rows import DASH, NAME
-from robustness.reporting.terminal import table
+from robustness.util.text import DASH, NAME, one_line, table
 from robustness.workspace.store import Store
 
 HEADER = ["cell", "first", "second", "difference", "[90 %]", "lost", "gained", "McNemar p"]

@@ -17,9 +17,9 @@ from robustness.errors import RobustnessError
 from robustness.gate.mutation import results as keeping
 from robustness.metrics.evidence import Evidence
 from robustness.plugin.measured import Measurable, Measuring, measurable, suggested, unheld
-from robustness.reporting.json_types import one_line
 from robustness.reporting.report import RED, ClaimOutcome, GateOutcome, ModelResult, build
 from robustness.util import hardware
+from robustness.util.text import one_line
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Harness, data_root, homeless, no_progress, store_root
 

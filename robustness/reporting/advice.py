@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from robustness.reporting.json_types import one_line
 from robustness.reporting.report import RED
+from robustness.util.text import one_line
 
 Plain = Mapping[str, Any]
 

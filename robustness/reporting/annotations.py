@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from robustness.errors import printable
-from robustness.reporting.json_types import count
 from robustness.reporting.outcomes import red_claims, with_it
 from robustness.reporting.report import RED
+from robustness.util.text import count
 
 SHOWN = 10
 """Of a level: GitHub shows no more of one step."""

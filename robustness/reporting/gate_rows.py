@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from robustness.reporting.json_types import count, one_line
-from robustness.reporting.table_rows import DASH, NAME
+from robustness.util.text import DASH, NAME, count, one_line
 
 WEIGHTS = ["cell", "verdict", "drop [interval]", "margin", "lost", "gained", "baseline", "now"]
 NARROW = len(WEIGHTS)

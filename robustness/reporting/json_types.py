@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import html
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\ensuremath{<}",
-    ">": r"\ensuremath{>}",
-} | {character: f"\\{character}" for character in "&%$#_{}"}
 
 
 def plain(value: Any) -> Any:
@@ -56,52 +46,3 @@ def settled(numbers: Mapping[str, Any]) -> dict[str, Any]:
     elif isinstance(low, float) and not math.isfinite(low):
         note = f"{note}; no interval" if note else "no interval"
     return {key: plain(value) for key, value in given.items()} | ({"note": plain(note)} if given else {})
-
-
-def one_line(text: object, limit: int | None = None) -> str:
-    r"""
-    Put text on one line of printable characters, with an ellipsis from `limit` on.
-
-    >>> one_line("two\n lines, \x1b[31mred")
-    'two lines, \\x1b[31mred'
-    >>> one_line("digits-mlp", 7)
-    'digits…'
-    """
-    words = " ".join(str(text).split())
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
-    return shown if limit is None or len(shown) <= limit else shown[: limit - 1].rstrip() + "…"
-
-
-def markdown(text: object, limit: int | None = None) -> str:
-    r"""
-    Write text as Markdown that shows it as it is, in a table's cell too.
-
-    Neither does it call anybody: a code host notifies whom ``@name`` names, but for the comment in between.
-
-    >>> markdown("a|b <script> *x*")
-    'a\\|b &lt;script&gt; \\*x\\*'
-    >>> markdown("@all ~~x~~ $y$")
-    '\\@<!-- -->all \\~\\~x\\~\\~ \\$y\\$'
-    """
-    escaped = re.sub(r"([\\`*_{}\[\]#|!~$@])", r"\\\1", html.escape(one_line(text, limit), quote=False))
-    return escaped.replace("@", "@<!-- -->")
-
-
-def latex(text: object, limit: int | None = None) -> str:
-    r"""
-    Write text as LaTeX that shows it as it is.
-
-    >>> latex("100 % of R&D_{x}")
-    '100 \\% of R\\&D\\_\\{x\\}'
-    """
-    return "".join(LATEX.get(character, character) for character in one_line(text, limit))
-
-
-def count(n: int, noun: str) -> str:
-    """
-    Write a number with its noun.
-
-    >>> count(1, "claim"), count(0, "claim")
-    ('1 claim', '0 claims')
-    """
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"

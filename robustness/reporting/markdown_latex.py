@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from robustness.reporting.gate_rows import caught_grid, caught_sentences, gate_grid, gate_sentences, waiver_sentences
-from robustness.reporting.json_types import latex, markdown
 from robustness.reporting.outcomes import red_claims, with_it
-from robustness.reporting.table_rows import MARKS, NAME, PAGE, PRINT, grid, has_numbers, shown_sweeps
+from robustness.reporting.table_rows import MARKS, PAGE, PRINT, grid, has_numbers, shown_sweeps
 from robustness.reporting.terminal import other_claims, summary, verdict_on
 from robustness.reporting.text import doubts, not_run, origin, remarks, standing, title, without_numbers
+from robustness.util.text import NAME, latex, markdown
 
 MESSAGE = 500
 """Characters of a failure's message on a page; the JSON has all of it."""

@@ -82,7 +82,7 @@ def _problems(shards: Shards) -> Iterator[str]:
 
 def _differences(one: Plain, other: Plain) -> Iterator[str]:
     """List how two shards' plans and versions differ; where they ran, and on which device, may."""
-    from robustness.gate.comparability import differences
+    from robustness.util.diff import differences
 
     described = [
         {

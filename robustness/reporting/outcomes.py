@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from robustness.reporting.json_types import count, one_line
 from robustness.reporting.report import RED
+from robustness.util.text import count, one_line
 
 Plain = Mapping[str, Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 from robustness.cards.schema import NO_CLAIM
 from robustness.metrics.evidence import OK
 from robustness.reporting.cells import NOT_KEPT
-from robustness.reporting.json_types import one_line
+from robustness.util.text import DASH, NAME, one_line
 
 COLUMNS = {
     "snr": "SNR dB",
@@ -19,8 +19,6 @@ COLUMNS = {
     "f1": "F1",
     "loss": "loss",
 }
-DASH = "—"
-"""Stands for a number that there is not."""
 
 MARKS = {
     "errored": "ERROR",
@@ -35,8 +33,6 @@ MARKS = {
 }
 """Worst first: a row has one mark for all its claims."""
 
-NAME = 40
-"""Characters of a metric's or sweep's name in a table; the JSON has all of it."""
 
 Plain = Mapping[str, Any]
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from robustness.reporting import advice
 from robustness.reporting.gate_rows import gate_counts, gate_grid, gate_sentences, waiver_sentences
-from robustness.reporting.json_types import count, one_line
 from robustness.reporting.outcomes import closest, fallen, red_claims, within_noise
 from robustness.reporting.report import OUTCOMES
-from robustness.reporting.table_rows import COLUMNS, DASH, MARKS, NAME, TERMINAL, grid, has_numbers, mark, shown_sweeps
+from robustness.reporting.table_rows import COLUMNS, MARKS, TERMINAL, grid, has_numbers, mark, shown_sweeps
 from robustness.reporting.text import doubts, not_run, origin, remarks, standing, title, without_numbers
-
-BARE = re.compile(f"[-+.e0-9]*|{DASH}")
-"""An entry that is a number, or stands for one, and nothing else."""
+from robustness.util.text import NAME, count, one_line, table
 
 REMARKS = 4
 """Below a table; the report's files hold them all."""
@@ -76,24 +72,6 @@ def _fitted(model: Plain, sweep: Plain, width: int) -> tuple[list[str], list[str
         if max(map(len, lines)) <= width:
             break
     return lines, order[:left_out]
-
-
-def table(header: list[str], rows: list[list[str]]) -> list[str]:
-    r"""
-    Lay a table out in lines; columns of bare numbers stand on the right.
-
-    >>> print(*table(["V", "SNR dB", "verdict"], [["clean", "—", "ok"], ["0.1", "9.5", "FAILED"]]), sep="\n")
-    V        SNR dB  verdict
-    -----  --------  ---------
-    clean         —  ok
-    0.1         9.5  FAILED
-    """
-    from tabulate import tabulate
-
-    columns = list(zip(*rows, strict=True))
-    align = ["right" if all(BARE.fullmatch(entry) for entry in column) else "left" for column in columns]
-    text = tabulate(rows, header, tablefmt="simple", disable_numparse=True, colalign=align)
-    return [line.rstrip() for line in text.splitlines()]
 
 
 def other_claims(model: Plain) -> Iterator[tuple[str, str, str, Plain]]:

@@ -10,8 +10,8 @@ from typing import Any
 from robustness.cards.doubts import DOUBTS
 from robustness.metrics.evidence import OK
 from robustness.reporting.cells import NOT_KEPT
-from robustness.reporting.json_types import count, one_line
-from robustness.reporting.table_rows import COLUMNS, DASH, NAME, named_cells
+from robustness.reporting.table_rows import COLUMNS, named_cells
+from robustness.util.text import DASH, NAME, count, one_line
 
 Plain = Mapping[str, Any]
 

@@ -14,9 +14,9 @@ from typing import Any
 from robustness.errors import RobustnessError
 from robustness.reporting import consistency
 from robustness.reporting.cells import NUMBERS
-from robustness.reporting.json_types import one_line
 from robustness.reporting.markdown_latex import latex_tables, markdown_page
 from robustness.util import atomic_write
+from robustness.util.text import one_line
 
 Plain = Mapping[str, Any]
 

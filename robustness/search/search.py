@@ -15,7 +15,8 @@ from torch import nn
 from robustness.classifiers.modules import undisturbed
 from robustness.data.images import Images
 from robustness.decisions import Argmax, Decision
-from robustness.search.descriptions import Budget, Description, read
+from robustness.perturbations.norms import Budget
+from robustness.search.descriptions import Description, read
 from robustness.search.strategies import perturbations
 from robustness.sweep.batching import Progress, one_thread
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from robustness.search.descriptions import Box, Budget, Description, Move, Noise, Pixels, Tone, Waves
+from robustness.perturbations.norms import Budget
+from robustness.search.descriptions import Box, Description, Move, Noise, Pixels, Tone, Waves
 
 
 def amounts(most: float = 1.0) -> SearchStrategy[float]:

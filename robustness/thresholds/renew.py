@@ -19,7 +19,7 @@ from robustness.classifiers import weights
 from robustness.errors import TrainingError
 from robustness.thresholds import retrainings
 from robustness.thresholds.derive import Thresholds
-from robustness.util import hardware
+from robustness.util import atomic_write, hardware
 from robustness.util.hashing import sha256_json
 from robustness.workspace.models import is_older, recipe_hash
 from robustness.workspace.training import train_many
@@ -114,7 +114,7 @@ class Renewal:
         assert self.card.weights is not None
         self.card.check_written(self.card.weights)
         (made,) = self._train([self.card])
-        edit.replace(self.card.weights, made.read_bytes())
+        atomic_write.replace(self.card.weights, made.read_bytes())
         return "trained by its recipe and written"
 
     def _thresholds_due(self) -> str:

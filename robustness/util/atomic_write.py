@@ -14,6 +14,7 @@ from typing import IO
 
 from filelock import FileLock
 
+from robustness.errors import CardError
 from robustness.util import paths
 
 BEGUN = ".writing-"
@@ -100,3 +101,12 @@ def lock(path: Path) -> FileLock:
         return FileLock(path, fallback_to_soft=False)
     except TypeError:  # of an older filelock, which raises NotImplementedError there
         return FileLock(path)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Replace a file, or what a link names, whole or not at all; its permissions stay. CardError if it cannot be."""
+    try:
+        with writing(path) as stream:
+            stream.write(content)
+    except OSError as error:
+        raise CardError(f"{path} could not be written ({error.strerror or error}) and is as it was") from error

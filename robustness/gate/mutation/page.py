@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from robustness.cards import edit
 from robustness.gate.mutation import results
 from robustness.gate.mutation.kinds import DamageError
-from robustness.reporting.json_types import markdown, one_line
+from robustness.util import atomic_write
+from robustness.util.text import markdown, one_line
 
 DASH = "—"
 
@@ -135,7 +135,7 @@ def write(path: Path, found: Sequence[Plain]) -> None:
     """Write what was found of some models, as JSON or Markdown by the file's suffix; CardError where it cannot be."""
     check(path)
     text = page(found) if path.suffix == ".md" else results.text({"models": found})
-    edit.replace(path, text.encode())
+    atomic_write.replace(path, text.encode())
 
 
 def check(path: Path) -> None:

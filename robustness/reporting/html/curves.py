@@ -10,8 +10,8 @@ from typing import Any
 
 from robustness.metrics.evidence import OK
 from robustness.reporting.cells import NOT_KEPT
-from robustness.reporting.json_types import one_line
 from robustness.reporting.table_rows import mark, named_cells
+from robustness.util.text import one_line
 
 Plain = Mapping[str, Any]
 

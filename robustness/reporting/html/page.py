@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from robustness.reporting.gate_rows import caught_grid, caught_sentences, gate_grid, gate_sentences, waiver_sentences
 from robustness.reporting.html import curves, heatmaps
-from robustness.reporting.json_types import count, one_line
 from robustness.reporting.outcomes import explained, inside, red_claims, with_it
 from robustness.reporting.report import RED
 from robustness.reporting.table_rows import MARKS, PAGE, grid, has_numbers, shown_sweeps
 from robustness.reporting.terminal import summary
 from robustness.reporting.text import doubts, not_run, origin, remarks, standing, title, without_numbers
+from robustness.util.text import count, one_line
 
 if TYPE_CHECKING:
     from jinja2 import Environment
