@@ -316,25 +316,26 @@ def _evidence() -> Any:
 
 
 def write_store(here: Path) -> None:
-    from robustness.workspace.chunk_cache import Kept, Part
+    from robustness.sweep.chunk_result import ChunkResult
+    from robustness.workspace.chunk_cache import StoredChunks
 
     store = Store(here, run="this")
     store.write(here / "evidence.safetensors", _evidence().to_bytes())
     store.write_findings(KEY, {"key": KEY, "label": "tiny:x", "sources": {}, "distributions": {}, "result": {"n": 3}})
     store.path("findings", KEY, "json").rename(here / "findings.json")
     about = {"sources": {}, "distributions": {}}
-    kept = Kept(store, KEY, here, behind=lambda: about, every=0)
-    kept.write(Part(0, {"x": np.arange(5, dtype=np.float32)}, {"batch_size": 20}))
+    kept = StoredChunks(store, KEY, here, behind=lambda: about, every=0)
+    kept.write(ChunkResult(0, {"x": np.arange(5, dtype=np.float32)}, {"batch_size": 20}))
     (kept.folder / "0.safetensors").rename(here / "chunk.safetensors")
 
 
 def read_store(here: Path) -> str:
     """Entries have checksums: whatever is believed is what was written."""
-    from robustness.workspace.chunk_cache import Kept
+    from robustness.workspace.chunk_cache import StoredChunks
 
     store = Store(here / "store", run="this")
     places = {"evidence.safetensors": store.path("evidence", KEY), "findings.json": store.path("findings", KEY, "json")}
-    kept = Kept(store, KEY, here, behind=lambda: {"sources": {}, "distributions": {}}, every=0)
+    kept = StoredChunks(store, KEY, here, behind=lambda: {"sources": {}, "distributions": {}}, every=0)
     for name, place in {**places, "chunk.safetensors": kept.folder / "0.safetensors"}.items():
         place.parent.mkdir(parents=True)
         (here / name).rename(place)

@@ -13,9 +13,10 @@ from PIL import Image
 
 from robustness import cards, data
 from robustness.data import DataSpec
+from robustness.sweep.chunk_result import ChunkResult
 from robustness.util.rng import CHUNK
 from robustness.workspace.cached_results import findings
-from robustness.workspace.chunk_cache import Kept, Part
+from robustness.workspace.chunk_cache import StoredChunks
 from robustness.workspace.recipes import Job
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Harness
@@ -197,9 +198,9 @@ def test_a_checkpoint_that_is_not_as_it_was_saved_is_not_gone_on_from(tmp_path, 
 @pytest.mark.parametrize("way", WAYS[:5], ids=lambda way: way.__name__)
 def test_a_chunk_that_is_damaged_decides_nothing(tmp_path, way):
     """Catches: the size of batches taken from a chunk whose numbers are not believed."""
-    kept = Kept(Store(tmp_path), "ab" * 32, tmp_path, every=0)
+    kept = StoredChunks(Store(tmp_path), "ab" * 32, tmp_path, every=0)
     arrays = {"predictions": np.zeros((1, CHUNK), np.int32)}
-    kept.write(Part(0, arrays, {"batch_size": 8}))
+    kept.write(ChunkResult(0, arrays, {"batch_size": 8}))
     assert (kept.batch_size(64), kept.get(0).batch_size) == (8, 8)
     way(tmp_path / "chunks" / "ab" / ("ab" * 32) / "0.safetensors")
     assert (kept.batch_size(64), kept.get(0)) == (64, None)
@@ -207,8 +208,8 @@ def test_a_chunk_that_is_damaged_decides_nothing(tmp_path, way):
 
 def test_the_size_of_batches_is_believed_with_its_checksum_alone(tmp_path):
     """Catches: a header that says another size, over arrays that are whole."""
-    kept = Kept(Store(tmp_path), "ab" * 32, tmp_path, every=0)
-    kept.write(Part(0, {"predictions": np.zeros((1, CHUNK), np.int32)}, {"batch_size": 8}))
+    kept = StoredChunks(Store(tmp_path), "ab" * 32, tmp_path, every=0)
+    kept.write(ChunkResult(0, {"predictions": np.zeros((1, CHUNK), np.int32)}, {"batch_size": 8}))
     (file,) = tmp_path.glob("chunks/*/*/0.safetensors")
     file.write_bytes(file.read_bytes().replace(rb"\"batch_size\": 8", rb"\"batch_size\": 1"))
     assert kept.batch_size(64) == 64

@@ -15,11 +15,12 @@ from robustness.metrics.evidence import RAISED
 from robustness.perturbations import FGSM, Clean, Normal
 from robustness.perturbations.strength import Spread
 from robustness.sweep.batch import Cells
+from robustness.sweep.chunk_result import ChunkResult
 from robustness.sweep.runner import directions, sweep
 from robustness.util import source_files
 from robustness.util.rng import CHUNK
 from robustness.workspace import chunk_cache as kept
-from robustness.workspace.chunk_cache import Kept, Part
+from robustness.workspace.chunk_cache import StoredChunks
 from robustness.workspace.store import Store
 
 KEY = "ab" + "0" * 62
@@ -43,7 +44,9 @@ def keeping(tmp_path):
 
     def make(run="this", notices=None):
         notice = (lambda message: None) if notices is None else notices.append
-        return Kept(Store(tmp_path / "store", run), KEY, tmp_path, behind=lambda: behind, every=0, notice=notice)
+        return StoredChunks(
+            Store(tmp_path / "store", run), KEY, tmp_path, behind=lambda: behind, every=0, notice=notice
+        )
 
     return make
 
@@ -108,7 +111,7 @@ def test_what_took_time_before_is_counted(images, keeping):
     cut_off(images, Normal(), [0.1], keeping(), after=CHUNK + 300)
     part = keeping().get(0)
     assert part.told["seconds"] > 0
-    keeping().write(Part(0, part.arrays, {**part.told, "seconds": 1000.0}))
+    keeping().write(ChunkResult(0, part.arrays, {**part.told, "seconds": 1000.0}))
     found = sweep(helpers.linear(images), images, Normal(), [0.1], batch_size=100, kept=keeping())
     assert found.provenance["seconds"] > 1000
 
@@ -205,21 +208,23 @@ def test_directions_too(images, keeping):
 
 def test_what_is_over_soon_is_not_written(images, tmp_path):
     """Catches: a file a chunk for sweeps that take less time than writing it is worth."""
-    few = Kept(Store(tmp_path / "store"), KEY, tmp_path)
+    few = StoredChunks(Store(tmp_path / "store"), KEY, tmp_path)
     sweep(helpers.linear(images), images, Clean(), [0], kept=few)
     assert kept.EVERY >= 1
     assert not few.folder.exists()
 
 
 def test_a_part_is_read_as_it_was_written():
-    part = Part(3, {"predictions": np.arange(4, dtype=np.int32)[None]}, {"batch_size": 2, "counts": [{"what": 1}]})
-    again, about = Part.from_bytes(part.to_bytes({"key": KEY}))
+    part = ChunkResult(
+        3, {"predictions": np.arange(4, dtype=np.int32)[None]}, {"batch_size": 2, "counts": [{"what": 1}]}
+    )
+    again, about = ChunkResult.from_bytes(part.to_bytes({"key": KEY}))
     assert (again.chunk, again.told, again.batch_size, again.failed) == (3, part.told, 2, False)
     assert about == {"key": KEY}
     assert np.array_equal(again.arrays["predictions"], part.arrays["predictions"])
     for content in (b"", b"torn", part.to_bytes({})[:-3]):
         with pytest.raises(StoreError, match="torn or foreign"):
-            Part.from_bytes(content)
+            ChunkResult.from_bytes(content)
 
 
 NET = """

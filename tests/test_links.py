@@ -14,7 +14,7 @@ from robustness import cards
 from robustness.data import file_index, npz_cache
 from robustness.errors import DataError, StoreError
 from robustness.util import atomic_write, paths
-from robustness.workspace.chunk_cache import Kept
+from robustness.workspace.chunk_cache import StoredChunks
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Harness
 
@@ -106,7 +106,7 @@ def test_markers_and_locks_that_are_links(kept, tmp_path, precious, dangling):  
 
 
 def test_chunks_checkpoints_and_what_is_known_of_files(kept, tmp_path, precious):  # noqa: F811
-    chunks = Kept(kept, KEY, tmp_path)
+    chunks = StoredChunks(kept, KEY, tmp_path)
     linked(chunks.folder.parent, tmp_path / "outside")
     (tmp_path / "outside" / KEY).mkdir(parents=True)
     (tmp_path / "outside" / KEY / "0.safetensors").write_bytes(PRECIOUS)

@@ -19,10 +19,11 @@ from robustness.engines.worker import Task, blocks
 from robustness.errors import Busy, DataMissing, RobustnessError, SweepError
 from robustness.perturbations import Step
 from robustness.sweep import chunks
+from robustness.sweep.chunk_result import ChunkResult
 from robustness.sweep.runner import fitting, together
 from robustness.util.rng import CHUNK
 from robustness.workspace import attack_inputs
-from robustness.workspace.chunk_cache import Kept, Part
+from robustness.workspace.chunk_cache import StoredChunks
 from robustness.workspace.workspace import Harness, swept_strengths
 
 ROUND = 64
@@ -45,7 +46,7 @@ class Item:
     key: str
     label: str
     directions: bool
-    kept: Kept
+    kept: StoredChunks
     size: int
     count: int
     left: set[int] = field(default_factory=set)
@@ -111,7 +112,7 @@ class Filling:
         harness, images = self.harness, self.harness.images(card)
         label = f"{'directions on ' if directions else ''}{card.name}:{sweep}"
         behind = {} if directions else harness.behind(card, sweep)
-        kept = Kept(harness.store, key, card.project, behind=lambda: behind, notice=harness.notice)
+        kept = StoredChunks(harness.store, key, card.project, behind=lambda: behind, notice=harness.notice)
         return Item(card, sweep, key, label, directions, kept, 0, chunks.count(images))
 
     def _rounds(self, items: list[Item]) -> None:
@@ -186,7 +187,7 @@ class Filling:
             elif told["full"]:
                 full.add(number)
             else:
-                item.kept.write(Part.from_bytes(told["content"])[0])
+                item.kept.write(ChunkResult.from_bytes(told["content"])[0])
                 item.left.remove(chunk)
                 if not item.left:
                     self._finish(item)

@@ -19,7 +19,7 @@ from robustness.decisions import Decision
 from robustness.engines.packaging import Shipped, unpacked
 from robustness.perturbations import Perturbation
 from robustness.perturbations.strength import Strength, Unit
-from robustness.workspace.chunk_cache import Part
+from robustness.sweep.chunk_result import ChunkResult
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,7 +66,7 @@ class Holder:
         self._tasks, self._get = tasks, get
         self._models: dict[str, nn.Module] = {}
 
-    def part(self, number: int, chunk: int) -> Part:
+    def part(self, number: int, chunk: int) -> ChunkResult:
         """Sweep one chunk; OutOfMemory and RobustnessError are the caller's to tell."""
         from robustness.sweep import chunks
         from robustness.sweep.batch import Cells
@@ -84,7 +84,7 @@ class Holder:
         source = None if task.source is None else self._model(task.source)
         modules = together(self._model(task.classifier), source, self._generator(task, images))
         modules = precision.computing(modules, task.dtype, task.device)
-        found: list[Part] = []
+        found: list[ChunkResult] = []
         with precision.products(task.dtype, task.device):
             if task.directions:
                 chunks.directed(cells, modules, [0], task.threads, keep=found.append)

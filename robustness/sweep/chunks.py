@@ -21,11 +21,11 @@ from robustness.perturbations import strength as strengths_
 from robustness.sweep import batching, trials
 from robustness.sweep.batch import Cells
 from robustness.sweep.batching import Progress
+from robustness.sweep.chunk_result import ChunkCache, ChunkResult
 from robustness.sweep.recorder import Outcomes
 from robustness.util.rng import CHUNK
-from robustness.workspace.chunk_cache import Kept, Part
 
-Keep = Callable[[Part], None]
+Keep = Callable[[ChunkResult], None]
 
 
 def count(images: Images) -> int:
@@ -33,7 +33,7 @@ def count(images: Images) -> int:
     return -(-len(images) // CHUNK)
 
 
-def nowhere(part: Part) -> None:
+def nowhere(part: ChunkResult) -> None:
     """Keep nothing."""
 
 
@@ -116,7 +116,7 @@ def directed(
 
     def finished(chunk: int, seconds: float) -> None:
         told = {"batch_size": cells.batch_size, "counted": dict(counted[chunk])}
-        keep(Part(cells.first + chunk, {"directions": signs.pop(chunk)}, told))
+        keep(ChunkResult(cells.first + chunk, {"directions": signs.pop(chunk)}, told))
 
     with undisturbed(modules, cells.device) as lent:
         count_ = min(threads, batching.count(len(images), cells.batch_size, wanted))
@@ -152,7 +152,7 @@ def _run(
     batching.run(one, models, total, cells.batch_size, cells.device, progress, cells.prefetch, wanted)
 
 
-def taken(kept: Kept | None, count: int, batch_size: int, take: Callable[[Part], None]) -> list[int]:
+def taken(kept: ChunkCache | None, count: int, batch_size: int, take: Callable[[ChunkResult], None]) -> list[int]:
     """Take over the finished chunks that were swept in batches of this size; give the numbers of the others."""
     wanted = []
     for chunk in range(count):

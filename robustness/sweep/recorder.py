@@ -12,8 +12,8 @@ import numpy as np
 from robustness.classifiers.call_factory import described
 from robustness.data.images import Images
 from robustness.metrics.evidence import OK, RAISED, Evidence
+from robustness.sweep.chunk_result import ChunkResult
 from robustness.util.rng import CHUNK
-from robustness.workspace.chunk_cache import Part
 
 UNREACHED = "unreached ratios"
 
@@ -101,7 +101,7 @@ class Outcomes:
             if not self.settled(cell, start):
                 self._raised[cell] = (start, described(error))
 
-    def part(self, chunk: int, told: Mapping[str, Any]) -> Part | None:
+    def part(self, chunk: int, told: Mapping[str, Any]) -> ChunkResult | None:
         """Give what came of a finished chunk; None where a failure before it may have kept cells of it from running."""
         rows = self._rows(chunk)
         with self._lock:
@@ -116,9 +116,9 @@ class Outcomes:
             "raised": {str(cell): [start - rows.start, why] for cell, (start, why) in raised.items()},
         }
         arrays = {"predictions": self.predictions, **self.floats}
-        return Part(self.first + chunk, {name: array[:, rows] for name, array in arrays.items()}, about)
+        return ChunkResult(self.first + chunk, {name: array[:, rows] for name, array in arrays.items()}, about)
 
-    def take(self, part: Part) -> None:
+    def take(self, part: ChunkResult) -> None:
         """Write what came of a chunk that was swept before, or elsewhere."""
         chunk = part.chunk - self.first
         rows = self._rows(chunk)

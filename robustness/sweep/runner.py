@@ -25,10 +25,10 @@ from robustness.perturbations.strength import Strength, Unit
 from robustness.sweep import batching, chunks, precision_check, trials
 from robustness.sweep.batch import Cells
 from robustness.sweep.batching import Progress
+from robustness.sweep.chunk_result import ChunkCache, ChunkResult
 from robustness.sweep.recorder import Outcomes
 from robustness.util import hardware
 from robustness.util.rng import CHUNK
-from robustness.workspace.chunk_cache import Kept, Part
 
 
 def sweep(
@@ -49,7 +49,7 @@ def sweep(
     directions: np.ndarray | None = None,
     probabilities: bool = False,
     progress: Progress | None = None,
-    kept: Kept | None = None,
+    kept: ChunkCache | None = None,
     kind: str | None = None,
     dtype: str = "float32",
     beside_float32: bool = True,
@@ -94,7 +94,7 @@ def sweep(
         cells = Cells(images, perturbation, strengths, unit, seed, device, size, decision, attacked_by, directions)
         outcomes, told = chunks.outcomes_of(cells, probabilities=probabilities), list[Mapping[str, Any]]()
 
-        def take(part: Part) -> None:
+        def take(part: ChunkResult) -> None:
             outcomes.take(part)
             told.append(part.told)
 
@@ -181,7 +181,7 @@ def signs(
     threads: int | None = None,
     decision: Decision | None = None,
     progress: Progress | None = None,
-    kept: Kept | None = None,
+    kept: ChunkCache | None = None,
     kind: str | None = None,
     dtype: str = "float32",
 ) -> dict[str, int]:
@@ -198,12 +198,12 @@ def signs(
     counted: Counter[str] = Counter()
     lock = threading.Lock()
 
-    def take(part: Part) -> None:
+    def take(part: ChunkResult) -> None:
         put(part.chunk * CHUNK, part.arrays["directions"])
         with lock:
             counted.update(part.told["counted"])
 
-    def keep(part: Part) -> None:
+    def keep(part: ChunkResult) -> None:
         take(part)
         if kept is not None:
             kept.put(part)

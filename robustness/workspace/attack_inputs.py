@@ -13,7 +13,7 @@ from robustness.perturbations import Perturbation, Step
 from robustness.sweep.recorder import SENTENCES, SHARES
 from robustness.util import source_files as sources
 from robustness.util.hashing import sha256_json
-from robustness.workspace.chunk_cache import Kept
+from robustness.workspace.chunk_cache import StoredChunks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -165,7 +165,7 @@ def directions(harness: Harness, source: Card, sweep: str) -> np.ndarray:
             return _usable(mapped_array.read(path, "directions"), json.loads(weights.metadata(path)["counted"]), source)
         except (ModelError, KeyError, ValueError) as error:
             harness.notice(f"{error}; made again")
-    kept = Kept(harness.store, path.stem, source.project, notice=harness.notice)
+    kept = StoredChunks(harness.store, path.stem, source.project, notice=harness.notice)
     with harness.progress(f"making directions on {source.name}") as progress:
         about: dict[str, Any] = {
             "seed": harness.seed, "device": harness.sweeps_on, "threads": harness.threads,

@@ -1,83 +1,28 @@
-"""What came of each chunk of images, and the place in the store where it waits for the others of its sweep."""
+"""The finished chunks of a sweep, stored until its evidence is whole."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import safetensors.numpy
-
 from robustness.errors import StoreError
+from robustness.sweep.chunk_result import ChunkResult
 from robustness.util import atomic_write, paths, source_files
 from robustness.workspace.store import Store
 
-FORMAT = "pytest-robustness/chunk/1"
 EVERY = 2.0
 """Seconds between two writings: a sweep that takes less writes none, and one that dies loses no more than that."""
 WAITING = 2**22
 """Bytes that wait for the next writing at most."""
 
 
-@dataclass(frozen=True, eq=False)
-class Part:
-    """What came of one chunk of a sweep: arrays, and what else must be told of it (see `outcomes`)."""
-
-    chunk: int
-    arrays: Mapping[str, np.ndarray]
-    told: Mapping[str, Any]
-
-    @property
-    def batch_size(self) -> int:
-        """In batches of how many images it was swept."""
-        return int(self.told["batch_size"])
-
-    @property
-    def failed(self) -> bool:
-        """Whether code failed in it."""
-        return bool(self.told.get("raised"))
-
-    def to_bytes(self, about: Mapping[str, Any]) -> bytes:
-        """Write as safetensors with a checksum; ``about`` says what it is a part of."""
-        told = json.dumps({"chunk": self.chunk, "told": self.told, "about": about}, sort_keys=True)
-        arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
-        head = {"format": FORMAT, "told": told, "checksum": _checksum(arrays, told)}
-        return bytes(safetensors.numpy.save(arrays, metadata=head))
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> tuple[Part, dict[str, Any]]:
-        """Read what `to_bytes` wrote, and what it is a part of; StoreError where it is anything else."""
-        try:
-            size = int.from_bytes(content[:8], "little")
-            head = json.loads(content[8 : 8 + size])["__metadata__"]
-            arrays: dict[str, Any] = safetensors.numpy.load(content)
-            right = head["format"] == FORMAT and head["checksum"] == _checksum(arrays, head["told"])
-            found = json.loads(head["told"])
-            part = cls(found["chunk"], arrays, found["told"])
-        except Exception as error:  # whatever a torn file makes the parsers say, it is one thing to the reader
-            raise StoreError("not a finished chunk (torn or foreign)") from error
-        if not right:
-            raise StoreError("its checksum does not fit its content (changed or damaged)")
-        return part, found["about"]
-
-
-def _checksum(arrays: Mapping[str, np.ndarray], told: str) -> str:
-    digest = hashlib.sha256(f"{told}\n".encode())
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name}{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
-class Kept:
+class StoredChunks:
     """
     The finished chunks of one sweep, kept in the store until its evidence is whole.
 
@@ -105,15 +50,15 @@ class Kept:
         self._run = store.run
         self._every = EVERY if every is None else every
         self._notice = notice
-        self._waiting: list[Part] = []
+        self._waiting: list[ChunkResult] = []
         self._written = time.monotonic()
         self._lock = threading.Lock()
 
-    def get(self, chunk: int) -> Part | None:
+    def get(self, chunk: int) -> ChunkResult | None:
         """Give a finished chunk, if it can be believed."""
         path = self._path(chunk)
         try:
-            part, about = Part.from_bytes(self._store.read(path))
+            part, about = ChunkResult.from_bytes(self._store.read(path))
         except FileNotFoundError:
             return None
         except (OSError, StoreError) as error:
@@ -145,12 +90,12 @@ class Kept:
         sizes = [asked]
         for path in sorted(self.folder.glob("*.safetensors")):
             with suppress(OSError, StoreError, ValueError, KeyError, TypeError):
-                part, about = Part.from_bytes(self._store.read(path))
+                part, about = ChunkResult.from_bytes(self._store.read(path))
                 if not self._older(about):
                     sizes.append(part.batch_size)
         return min(sizes)
 
-    def put(self, part: Part) -> None:
+    def put(self, part: ChunkResult) -> None:
         """Keep a finished chunk: with those that wait, once these are large or the last were written some time ago."""
         with self._lock:
             self._waiting.append(part)
@@ -165,13 +110,13 @@ class Kept:
             self._waiting.clear()
             self._written = time.monotonic()
 
-    def write(self, part: Part) -> None:
+    def write(self, part: ChunkResult) -> None:
         """Keep a finished chunk now; StoreError where the disk does not take it."""
         told, path = {**part.told, "run": self._run} if part.failed else part.told, self._path(part.chunk)
         try:
             # Not forced to the disk: one that a power cut tears does not fit its checksum, and is swept again.
             with atomic_write.writing(path, durable=False, below=self._store.root) as stream:
-                stream.write(Part(part.chunk, part.arrays, told).to_bytes({"key": self._key, **self._behind()}))
+                stream.write(ChunkResult(part.chunk, part.arrays, told).to_bytes({"key": self._key, **self._behind()}))
         except OSError as error:
             raise StoreError(f"{path} could not be written ({error.strerror or error}); make room") from error
 

@@ -25,7 +25,7 @@ from robustness.perturbations.strength import Strength
 from robustness.util import atomic_write, hardware, paths, source_files
 from robustness.util.hashing import sha256_json
 from robustness.workspace import attack_inputs, models
-from robustness.workspace.chunk_cache import Kept
+from robustness.workspace.chunk_cache import StoredChunks
 from robustness.workspace.store import Store
 
 if TYPE_CHECKING:
@@ -406,7 +406,7 @@ class Harness:
         loaded, label = self.classifier(card), f"{card.name}:{sweep}"
         table = card.file.sweeps.get(sweep)
         made = attack_inputs.made(self, card, sweep)
-        kept = Kept(self.store, key, card.project, behind=lambda: self.behind(card, sweep), notice=self.notice)
+        kept = StoredChunks(self.store, key, card.project, behind=lambda: self.behind(card, sweep), notice=self.notice)
         with self.progress(f"sweeping {label}") as progress, self.listening(card, sweep):
             evidence = run(
                 loaded.module,
