@@ -96,19 +96,6 @@ def replicas(module: M, count: int) -> list[M]:
         return [module]
 
 
-class Sparing(nn.Module):
-    """A module that is handed copies: what it edits in place, or returns, is nobody else's."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-        self.train(module.training)
-
-    def forward(self, inputs: Tensor) -> Any:
-        """Return what the module returns for a copy of the images."""
-        return self.module(inputs.clone())
-
-
 SMALL = 64
 """Pixels of a map below which convolutions are slower channels-last, on CPUs: twice at 2x2 with 512 channels."""
 

@@ -76,11 +76,11 @@ class External(Attack):
         """Build the attack a strength, for most take their budget when they are built."""
         import torch
 
-        from robustness.classifiers.modules import Sparing
+        from robustness.perturbations.gradients import InputCopier
         from robustness.util import rng_state
 
         make = {"foolbox": _foolbox, "torchattacks": _torchattacks, "art": _art}[self.library]
-        made = make(self, Sparing(batch.attacked), batch, self._found())
+        made = make(self, InputCopier(batch.attacked), batch, self._found())
         seed = 0 if batch.drawn is None else int(batch.drawn.flatten()[0])
 
         def perturb(strength: float | Tensor, out: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -215,3 +217,16 @@ def differentiated(value: Tensor, leaf: Tensor, keep: bool = False) -> Tensor:
     if found is None:
         raise GradientError(NOT_DIFFERENTIABLE)
     return found.clone()
+
+
+class InputCopier(nn.Module):
+    """A module that is handed copies: what it edits in place, or returns, is nobody else's."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.train(module.training)
+
+    def forward(self, inputs: Tensor) -> Any:
+        """Return what the module returns for a copy of the images."""
+        return self.module(inputs.clone())
