@@ -16,6 +16,7 @@ from robustness.errors import DataError
 from robustness.perturbations import Normal
 from robustness.sweep import batching
 from robustness.sweep.runner import sweep
+from robustness.util import file_stat
 
 
 class Counted:
@@ -209,9 +210,9 @@ def test_the_fingerprint_sees_content_order_labels_and_decoding_and_nothing_else
 
 def test_a_warm_fingerprint_reads_no_picture(tmp_path, monkeypatch):
     """Catches: an index that is never believed."""
-    from robustness.data import file_index, image_source
+    from robustness.data import image_source
 
-    monkeypatch.setattr(file_index, "SLACK", -(10**18))  # as if all files were old
+    monkeypatch.setattr(file_stat, "SLACK", -(10**18))  # as if all files were old
     top = folder(tmp_path / "pets")
     due = get(top).fingerprint
     monkeypatch.setattr(image_source, "look", lambda content: pytest.fail("read again"))

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from robustness.data import file_index
+from robustness.util import file_stat
 
-LATER = 10 * file_index.SLACK
+LATER = 10 * file_stat.SLACK
 
 
 class Reader:

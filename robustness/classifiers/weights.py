@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustness.classifiers import pickles
-from robustness.data import file_index
 from robustness.errors import ModelError, plain
 from robustness.util import file_formats, paths
+from robustness.util.file_stat import file_stat
 from robustness.util.source_files import file_hash
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def all_files(path: Path) -> list[Path]:
 
 def signature(path: Path) -> list[list[int]]:
     """Give sizes, times of change and inodes of `all_files`: what is another where one was written or replaced."""
-    return [file_index.stat(str(file)) for file in all_files(path)]
+    return [file_stat(str(file)) for file in all_files(path)]
 
 
 def content_hash(path: Path) -> str:

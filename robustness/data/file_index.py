@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,12 +14,11 @@ from robustness.data.lazy_images import pool
 from robustness.data.npz_cache import Patient, Progress, lock
 from robustness.util import atomic_write
 from robustness.util import paths as files
+from robustness.util.file_stat import file_stat, is_settled
 from robustness.util.source_files import file_hash
 
 T = TypeVar("T")
 
-SLACK = 2 * 10**9
-"""Nanoseconds: some file systems give times to two seconds only."""
 FORM = "files 1"
 
 LOOKING = "looking at files for the first time"
@@ -45,7 +43,7 @@ def remembered(
     It is the same if its size, times of change and inode are, and if none of the times is younger than the index: what
     is written right after a look may have the same times as before. ``version`` names what else a look depends on.
     """
-    stats = {name: stat(path) for name, path in files.items()}
+    stats = {name: file_stat(path) for name, path in files.items()}
     known = _read(index, version)
     if _older(files, stats, known):
         with _alone(index, progress):
@@ -107,25 +105,6 @@ def _kept(file: Path, version: str) -> list[Any]:
         return list(found["values"]) if right else []
     except (OSError, ValueError, KeyError, TypeError):
         return []
-
-
-def stat(path: str) -> list[int]:
-    """Give a file's size, times of change and inode; nothing where there is none."""
-    # Not by Path: thousands of them would be made and thrown away.
-    try:
-        found = os.stat(path)  # noqa: PTH116
-    except OSError:
-        return []
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
-
-
-def is_settled(stat: Sequence[int], taken: int) -> bool:
-    """
-    Return whether a file with this `stat`, taken at that time (nanoseconds), was last written long enough before.
-
-    File systems count times in steps: a file that is written again right after it was looked at may show the same ones.
-    """
-    return len(stat) == 4 and max(stat[1], stat[2]) < taken - SLACK
 
 
 def _older(files: Mapping[str, str], stats: Mapping[str, list[int]], known: Known) -> list[str]:

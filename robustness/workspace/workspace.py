@@ -16,13 +16,13 @@ import platformdirs
 from robustness import cards, data
 from robustness.cards import Card
 from robustness.classifiers import file_reads, precision, weights
-from robustness.data import file_index
 from robustness.data.images import Images
 from robustness.errors import AGAIN, DataError, ModelError, StoreError, SweepError
 from robustness.metrics.evidence import SEMANTICS, Evidence
 from robustness.perturbations import strength as strengths
 from robustness.perturbations.strength import Strength
 from robustness.util import atomic_write, hardware, paths, source_files
+from robustness.util.file_stat import file_stat, is_settled
 from robustness.util.hashing import sha256_json
 from robustness.workspace import attack_inputs, models
 from robustness.workspace.chunk_cache import StoredChunks
@@ -133,7 +133,7 @@ class Harness:
                 spec, part, root=self.data_root, cache=self.store.root, beside=beside, progress=self.store.say
             )
             if file := self._images[key].mapped_from:
-                self._mapped.setdefault(file, (file_index.stat(file), time.time_ns()))
+                self._mapped.setdefault(file, (file_stat(file), time.time_ns()))
             for note in self._images[key].notes:
                 self.notice(note)
         found = self._images[key]
@@ -196,7 +196,7 @@ class Harness:
         """Raise ModelError where a card's weights are no longer those of its key."""
         file, due = self.weights(card), self.weights_hash(card)
         signature, taken = self._signatures[file]
-        same = weights.signature(file) == signature and all(file_index.is_settled(each, taken) for each in signature)
+        same = weights.signature(file) == signature and all(is_settled(each, taken) for each in signature)
         if not same and weights.content_hash(file) != due:
             raise ModelError(f"{card.name}: {file} has changed since this run read it; {AGAIN}")
 
@@ -395,7 +395,7 @@ class Harness:
         if file not in self._mapped:  # in memory, or pictures that are each held to their own sum when read
             return
         signature, taken = self._mapped[file]
-        same = file_index.stat(file) == signature and file_index.is_settled(signature, taken)
+        same = file_stat(file) == signature and is_settled(signature, taken)
         if not same and replace(images).fingerprint != images.fingerprint:
             raise DataError(f"{images.name}: {file} changed while this run read it; {AGAIN}")
 
