@@ -11,7 +11,7 @@ import time
 import pytest
 from helpers import LIMIT
 
-from robustness.plugin import supervisor
+from robustness.util import supervisor
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a child process is waited for on Linux alone")
 SENTENCE = "robustness: the run did not come to its end: "
@@ -191,7 +191,7 @@ def test_a_program_that_calls_pytest_goes_on_after_it(project):
 
 def program(code):
     """Run a program of its own; give status and standard error."""
-    begin = "import os, sys, threading, time\nfrom robustness.plugin import supervisor as supervising\n"
+    begin = "import os, sys, threading, time\nfrom robustness.util import supervisor\n"
     done = subprocess.run(
         [sys.executable, "-c", begin + textwrap.dedent(code)], timeout=LIMIT, capture_output=True, text=True
     )
@@ -200,8 +200,8 @@ def program(code):
 
 def test_threads_that_are_left_behind_hold_no_run():
     code = """
-        supervising.AFTER = 1.0
-        tell = supervising.supervised()
+        supervisor.AFTER = 1.0
+        tell = supervisor.supervised()
         tell("begun")
         tell("{}")
         threading.Thread(target=time.sleep, args=(600,)).start()
@@ -215,8 +215,8 @@ def test_threads_that_are_left_behind_hold_no_run():
 def test_a_run_that_is_stopped_goes_on_when_it_is_continued():
     """Catches: a wait whose time ran out meanwhile, which Python takes for a signal with any number."""
     code = """
-        from robustness.plugin import supervisor as supervising
-        tell = supervising.supervised()
+        from robustness.util import supervisor
+        tell = supervisor.supervised()
         tell("begun")
         print("ready", flush=True)
         input()
@@ -236,7 +236,7 @@ def test_a_run_that_is_stopped_goes_on_when_it_is_continued():
 
 def test_where_nobody_can_wait_the_exit_itself_is_watched():
     """What holds on other systems, and beside other threads."""
-    begin = "threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\ntell = supervising.supervised()\n"
+    begin = "threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\ntell = supervisor.supervised()\n"
     got, err = program(begin + "os._exit(0)")
     assert (got, err.count(SENTENCE)) == (1, 1)
     got, err = program(begin + "tell('begun')\ntell('4')\nos._exit(0)")

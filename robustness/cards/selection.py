@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING
 from robustness import cards
 from robustness.cards.card import Card
 from robustness.errors import CardError
-from robustness.metrics.intervals import half_width
 from robustness.util import paths
 
 if TYPE_CHECKING:
-    from robustness.plugin.options import Options
-    from robustness.workspace.workspace import Harness
+    pass
 
 
 def card_files(given: Iterable[Path]) -> list[Path]:
@@ -53,29 +51,6 @@ def select(handed: Sequence[Path], named: Sequence[Path], models: Sequence[str])
     if models:
         return [known[name] for name in dict.fromkeys(models)]
     return [*always, *(card for card in offered if card.file.data.embedded or card.file.data.beside_card)]
-
-
-def taken(options: Options, harness: Harness) -> list[Card]:
-    """
-    Give the cards of a run as its options ask for them: other weights, fewer images, a profile in place of claims.
-
-    What has no card is a draft, and measured alone.
-    """
-    if options.draft is not None:
-        chosen = [options.draft.card()]
-    else:
-        chosen = select(options.handed, options.named, options.models)
-        chosen = with_weights(chosen, options.weights, options.folder)
-    if options.images is not None:
-        chosen = [limit_test_images(card, options.images) for card in chosen]
-        known = half_width(options.images, 0.5)
-        harness.notice(f"tested on {options.images} images: a rate is known to ± {known:.3f} at worst (95 %)")
-    if options.draft is not None or options.profile is not None:
-        from robustness.plugin.measured import measured
-
-        profile = options.profile or "default"
-        chosen = [measured(card, profile, harness.images(card).shape) for card in chosen]
-    return chosen
 
 
 def with_weights(chosen: Sequence[Card], given: Sequence[str], folder: Path) -> list[Card]:

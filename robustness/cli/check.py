@@ -20,13 +20,13 @@ from robustness.doubts import data, knowledge
 from robustness.doubts.look import look
 from robustness.doubts.trial import Answers, NotLookedFor, Trial
 from robustness.errors import ModelError
+from robustness.metrics.chance_level import luck_limit
 from robustness.metrics.evidence import OK
 from robustness.metrics.intervals import images_for
 from robustness.metrics.registry import Measurement
 from robustness.perturbations import Clean
 from robustness.sweep.batch import outputs_repair, refuse_other_type
 from robustness.sweep.runner import sweep
-from robustness.thresholds.derive import limit
 
 if TYPE_CHECKING:
     from robustness.cards import Card
@@ -195,7 +195,7 @@ def _accuracy(
         yield Row("clean accuracy", False, evidence.status[0], "see what its forward gives for these images")
         return
     measured = claims.measure(evidence, "0", "accuracy")
-    due = limit("accuracy", images.labels, images.classes)
+    due = luck_limit("accuracy", images.labels, images.classes)
     yield Row(
         "clean accuracy",
         measured.value > due,

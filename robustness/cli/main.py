@@ -29,7 +29,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     options.pytest = behind
     if arguments is not None or options.command == "run":  # which becomes pytest, and that has its run supervised
         return _done(options)
-    from robustness.plugin import supervisor
+    from robustness.util import supervisor
 
     tell = supervisor.supervised()
     code = output.run(lambda: _done(options))  # its end is told when all of it is written

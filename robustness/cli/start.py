@@ -78,7 +78,7 @@ def initialised(options: Namespace, harness: Harness) -> Iterator[str]:
 
 def _claims(card: Any, harness: Harness) -> str:
     from robustness.doubts import card_doubts
-    from robustness.plugin.measured import suggested
+    from robustness.reporting.suggested_claims import suggested
 
     found = {sweep: harness.evidence(card, sweep) for sweep in ("clean", *card.file.sweeps)}
     if not (text := suggested(found)):

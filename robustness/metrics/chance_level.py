@@ -114,3 +114,39 @@ def _constant_area(shares: NDArray[np.float64]) -> float:
     wrong = (1 - shares) / (len(shares) - 1)
     above = (shares[:, None] > shares) + 0.5 * (shares[:, None] == shares)
     return float(shares @ above @ wrong)
+
+
+LUCK = 3.0
+"""Standard errors of a guess by which a threshold must clear the floor."""
+
+
+def luck_limit(metric: str, labels: ArrayLike, classes: Classes) -> float:
+    """
+    Give the number that a threshold must be beyond, so that no luck of an ignorant classifier reaches it.
+
+    That is the floor and three standard errors of a uniform guess on these labels, but never more than half the way
+    from the floor to 1, for a few images must not forbid every claim. Constant probabilities have a loss without
+    luck, so for loss it is the floor itself.
+
+    >>> round(luck_limit("accuracy", np.arange(600) % 10, 10), 4)
+    0.1367
+    """
+    parsed, least = parse(metric, classes), floor(metric, labels, classes).value
+    if parsed.kind.rate is None or math.isnan(least):
+        return least
+    error = _guess_error(parsed, np.bincount(np.asarray(labels), minlength=count_classes(classes)))
+    return min(least + LUCK * error, (1 + least) / 2)
+
+
+def _guess_error(metric: Metric, images: NDArray[np.int64]) -> float:
+    """Give the standard error of a rate under uniform guesses, given how many images each class has."""
+    assert metric.kind.rate is not None
+    classes = len(images)
+    # What guesses give on average, times the number of classes, which makes it whole images.
+    expected = np.repeat(images[:, None], classes, axis=1)
+    rate = metric.kind.rate(expected, metric.label)
+    if rate.gradient is None:
+        return math.sqrt(rate.value * (1 - rate.value) * classes / rate.n)
+    share = expected / expected.sum()
+    centred = rate.gradient - (share * rate.gradient).sum()
+    return math.sqrt(float((share * centred**2).sum()) / int(images.sum()))

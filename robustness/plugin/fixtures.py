@@ -181,7 +181,7 @@ class MeasuredCheck:
 
     def check(self, evidence: Evidence) -> None:
         """Note where the evidence is kept, and fail where a strength has no numbers."""
-        from robustness.plugin.measured import failed_cells
+        from robustness.reporting.suggested_claims import failed_cells
 
         failed = failed_cells(evidence)
         about = {"model": self.card.name, "sweep": self.sweep, "evidence": evidence.provenance.get("key", "")}

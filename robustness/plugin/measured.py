@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from robustness import claims
 from robustness.cards import Card
 from robustness.cards import profiles as sweep_profiles
 from robustness.cards.schema import Name, SweepTable
 from robustness.cards.validation_messages import sentence
 from robustness.errors import CardError
-from robustness.metrics.evidence import OK, Evidence
-from robustness.thresholds.derive import limit
 from robustness.util.project import profiles
-
-MARGIN = 0.01
-"""What a suggested claim lies below the interval's lower end: a retraining moves accuracy by more than its interval."""
-PLACES = 1000
 
 _SWEEPS: TypeAdapter[dict[str, SweepTable]] = TypeAdapter(dict[Name, SweepTable])
 
@@ -101,36 +94,3 @@ def unheld(card: Card) -> list[str]:
     if card.measured or (not held and (file.sweeps or file.claims)):
         return ["clean", *file.sweeps]
     return [sweep for sweep in file.claims if sweep not in held]
-
-
-def suggested(evidence: Mapping[str, Evidence | None], doubted: Sequence[str] = ()) -> str:
-    """
-    Return claims of accuracy as TOML, by sweep: the lower end of each 95 % interval less a margin, rounded down.
-
-    None at all while some doubt stands against the numbers, or could not be looked for.
-    Where that is not beyond what a classifier that knows nothing may get by luck, no claim is possible; a sweep of
-    which none is, or some cell has no numbers, is left out.
-    """
-    from robustness.cards.edit import claims_table
-
-    if doubted:
-        return ""
-    tables = []
-    for sweep, found in evidence.items():
-        if found is None or set(found.status) != {OK}:
-            continue
-        row = [_threshold(found, strength) for strength in found.strengths]
-        if any(threshold is not None for threshold in row):
-            tables.append(claims_table(sweep, {"accuracy": row}))
-    return "\n".join(tables)
-
-
-def _threshold(evidence: Evidence, strength: str) -> float | None:
-    low = claims.measure(evidence, strength, "accuracy").interval.low
-    threshold = int((low - MARGIN) * PLACES) / PLACES
-    return threshold if threshold > limit("accuracy", evidence.labels, evidence.classes) else None
-
-
-def failed_cells(evidence: Evidence) -> Sequence[str]:
-    """Give a sentence for each strength that has no numbers."""
-    return [f"at {s}: {status}" for s, status in zip(evidence.strengths, evidence.status, strict=True) if status != OK]

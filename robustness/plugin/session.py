@@ -16,8 +16,10 @@ from robustness.cards.doubts import doubt_of
 from robustness.errors import RobustnessError
 from robustness.gate.mutation import results as keeping
 from robustness.metrics.evidence import Evidence
-from robustness.plugin.measured import Measurable, Measuring, measurable, suggested, unheld
+from robustness.metrics.intervals import half_width
+from robustness.plugin.measured import Measurable, Measuring, measurable, unheld
 from robustness.reporting.report import RED, ClaimOutcome, GateOutcome, ModelResult, build
+from robustness.reporting.suggested_claims import suggested
 from robustness.util import hardware
 from robustness.util.text import one_line
 from robustness.workspace.store import Store
@@ -71,7 +73,7 @@ class Session:
     @cached_property
     def selected(self) -> list[Card]:
         """The selected cards of all shards."""
-        return selection.taken(self.options, self.harness)
+        return take_cards(self.options, self.harness)
 
     @cached_property
     def shard(self) -> dict[str, Any] | None:
@@ -387,3 +389,26 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def take_cards(options: Options, harness: Harness) -> list[Card]:
+    """
+    Give the cards of a run as its options ask for them: other weights, fewer images, a profile in place of claims.
+
+    What has no card is a draft, and measured alone.
+    """
+    if options.draft is not None:
+        chosen = [options.draft.card()]
+    else:
+        chosen = selection.select(options.handed, options.named, options.models)
+        chosen = selection.with_weights(chosen, options.weights, options.folder)
+    if options.images is not None:
+        chosen = [selection.limit_test_images(card, options.images) for card in chosen]
+        known = half_width(options.images, 0.5)
+        harness.notice(f"tested on {options.images} images: a rate is known to ± {known:.3f} at worst (95 %)")
+    if options.draft is not None or options.profile is not None:
+        from robustness.plugin.measured import measured
+
+        profile = options.profile or "default"
+        chosen = [measured(card, profile, harness.images(card).shape) for card in chosen]
+    return chosen

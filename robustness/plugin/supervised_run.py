@@ -34,7 +34,7 @@ def supervise(config: pytest.Config, options: Any) -> None:
         return
     if not _is_program(sys._getframe()):
         return
-    from robustness.plugin import supervisor
+    from robustness.util import supervisor
 
     with aside(config):  # the one who waits speaks past pytest's capture, too
         config.stash[TELL] = supervisor.supervised()

@@ -6,15 +6,12 @@ Pure arithmetic on a table of measured values, one row a training and one column
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robustness.errors import RobustnessError
-from robustness.metrics.chance_level import floor
-from robustness.metrics.registry import Classes, Metric, count_classes, parse
 
 LEAST_C = 3.0
 MOST_C = 10.0
@@ -24,8 +21,6 @@ MOST_C_OF_FEW = 30.0
 STEP = 0.1
 RED_SHARE = 1 / 50
 DECIMALS = 4
-LUCK = 3.0
-"""Standard errors of a guess by which a threshold must clear the floor."""
 
 Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -64,8 +59,8 @@ def derive(measured: ArrayLike, higher: ArrayLike, limits: ArrayLike, resolution
     Give bounds of all cells, and the c that they were made with.
 
     ``measured`` (trainings, cells), ``higher`` (cells,) whether more is better, ``limits`` (cells,) what a bound must
-    be beyond (see `limit`), ``resolution`` (cells,) the smallest deviation that is believed: trainings that agree to
-    the image do not differ by nothing. c is the smallest multiple of 0.1, at least 3, with which at most 1 in 50 of
+    be beyond (see `luck_limit`), ``resolution`` (cells,) the smallest deviation that is believed: trainings that agree
+    to the image do not differ by nothing. c is the smallest multiple of 0.1, at least 3, with which at most 1 in 50 of
     the trainings are red in any cell under the bounds of all the others. Lower bounds are rounded down to four
     decimals, upper ones up. NotHealthy where c would have to be above 10 (30 for fewer than ten trainings).
 
@@ -96,38 +91,6 @@ def derive(measured: ArrayLike, higher: ArrayLike, limits: ArrayLike, resolution
     raise NotHealthy(
         f"{len(red)} of {len(table)} trainings lie more than {most:g} standard deviations from all the others", red
     )
-
-
-def limit(metric: str, labels: ArrayLike, classes: Classes) -> float:
-    """
-    Give the number that a threshold must be beyond, so that no luck of an ignorant classifier reaches it.
-
-    That is the floor and three standard errors of a uniform guess on these labels, but never more than half the way
-    from the floor to 1, for a few images must not forbid every claim. Constant probabilities have a loss without
-    luck, so for loss it is the floor itself.
-
-    >>> round(limit("accuracy", np.arange(600) % 10, 10), 4)
-    0.1367
-    """
-    parsed, least = parse(metric, classes), floor(metric, labels, classes).value
-    if parsed.kind.rate is None or math.isnan(least):
-        return least
-    error = _guess_error(parsed, np.bincount(np.asarray(labels), minlength=count_classes(classes)))
-    return min(least + LUCK * error, (1 + least) / 2)
-
-
-def _guess_error(metric: Metric, images: NDArray[np.int64]) -> float:
-    """Give the standard error of a rate under uniform guesses, given how many images each class has."""
-    assert metric.kind.rate is not None
-    classes = len(images)
-    # What guesses give on average, times the number of classes, which makes it whole images.
-    expected = np.repeat(images[:, None], classes, axis=1)
-    rate = metric.kind.rate(expected, metric.label)
-    if rate.gradient is None:
-        return math.sqrt(rate.value * (1 - rate.value) * classes / rate.n)
-    share = expected / expected.sum()
-    centred = rate.gradient - (share * rate.gradient).sum()
-    return math.sqrt(float((share * centred**2).sum()) / int(images.sum()))
 
 
 def _spread(table: Values, least: Values) -> tuple[Values, Values]:
