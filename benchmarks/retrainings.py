@@ -32,12 +32,11 @@ from robustness.gate import baseline, paired_gate, retraining_gate, retraining_s
 from robustness.gate.accept import of_seed, train
 from robustness.gate.baseline import Accepted, Baseline
 from robustness.gate.differences import Cell, paired
-from robustness.gate.mutation.kinds import Damage
 from robustness.metrics.evidence import Evidence
-from robustness.thresholds.retrainings import anew
+from robustness.mutations.kinds import Damage
 from robustness.util import output
 from robustness.workspace.models import by_recipe as trained
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Harness, fresh_harness
 
 MARGIN, ALPHA = 0.02, 0.05
 WIDE = 0.05
@@ -63,7 +62,7 @@ def healthy(harness: Harness, card: Card, count: int) -> list[Accepted]:
     found = []
     with harness.progress(f"sweeping {count} trainings of {card.name}") as show:
         for seed in seeds:
-            found.append(of_seed(anew(harness), card, seed, SWEEPS))
+            found.append(of_seed(fresh_harness(harness), card, seed, SWEEPS))
             if show:
                 show(len(found), count)
     return found
@@ -73,7 +72,7 @@ def damaged(harness: Harness, card: Card) -> Iterator[tuple[str, Swept]]:
     """Damage the first training in ten graded ways, three of them by training it again on fewer images."""
     ways = {"noise": (0.2, 0.4, 0.8), "pruning": (0.7, 0.9), "normalisation": (0.05, 0.2), "data": (0.5, 0.2, 0.05)}
     for damage in (Damage(kind, level) for kind, levels in ways.items() for level in levels):
-        one, of = card.reseeded(FIRST).damaged(damage), anew(harness)
+        one, of = card.reseeded(FIRST).damaged(damage), fresh_harness(harness)
         running.say(f"sweeping: {damage}")
         trained(of, one, by_command=True)
         yield str(damage), {sweep: of.evidence(one, sweep) for sweep in SWEEPS}

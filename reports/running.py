@@ -128,7 +128,7 @@ def train(every: Mapping[str, Card], harness: Harness, work: Work) -> dict[str, 
         what = f"training {len(told) + 1} to {len(told) + len(level)} of {len(every)} models"
         files = train_many(
             [every[name] for name in level], harness.store.root, harness.data_root, work.engine.workers, say=say,
-            progress=bar, what=what, device=work.device, engine=work.engine,
+            progress=bar, what=what, device=work.device, elsewhere=engines.trainer(work.engine),
         )  # fmt: skip
         for name, file in zip(level, files, strict=True):
             log = harness.store.path("logs", recipe_hash(harness, every[name]), "csv")

@@ -450,7 +450,7 @@ def read_words(here: Path) -> str:
     from robustness import engines
     from robustness.cards import from_options, shards
     from robustness.cli import parser
-    from robustness.gate.mutation import kinds
+    from robustness.mutations import kinds
     from robustness.util import paths as files
 
     readers: dict[str, Callable[[str], Any]] = {

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from robustness.errors import ModelError
-from robustness.gate.mutation import kinds, operators, training_data
-from robustness.gate.mutation.kinds import KINDS, Damage, DamageError
+from robustness.mutations import kinds, operators, training_data
+from robustness.mutations.kinds import KINDS, Damage, DamageError
 
 NOTHING = {"noise": 0, "pruning": 0, "rounding": 16, "classes": 1, "normalisation": 0, "layer": 0}
 """The level of each kind at which there is no damage; sixteen bits are next to none."""

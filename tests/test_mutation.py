@@ -17,9 +17,9 @@ from robustness.gate import accept
 from robustness.gate.mutation import page as telling
 from robustness.gate.mutation import results
 from robustness.gate.mutation import run as mutation
-from robustness.gate.mutation.kinds import KINDS, DamageError
 from robustness.gate.mutation.plan import FIRST, Asked
 from robustness.gate.mutation.run import caught, held, mutated
+from robustness.mutations.kinds import KINDS, DamageError
 from robustness.workspace import recipes
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Harness, data_root

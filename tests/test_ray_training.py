@@ -12,7 +12,7 @@ from ray_nodes import two_nodes, wait_for
 
 from robustness import cards
 from robustness.classifiers.modules import state_hash
-from robustness.engines import parse
+from robustness.engines import parse, trainer
 from robustness.errors import EngineError
 from robustness.workspace.models import recipe_hash
 from robustness.workspace.store import Store
@@ -94,7 +94,7 @@ def project(tmp_path, own_path):
         every.append(cards.load(other))
 
     def trained(some, engine=None, store="store"):
-        files = train_many(some, tmp_path / store, tmp_path, 1, engine=engine)
+        files = train_many(some, tmp_path / store, tmp_path, 1, elsewhere=engine and trainer(engine))
         harness = Harness(Store(tmp_path / store), tmp_path, threads=1)
         return [state_hash(harness.classifier(card).module) for card, _ in zip(some, files, strict=True)]
 

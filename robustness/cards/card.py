@@ -18,8 +18,8 @@ from robustness.cards.validation_messages import sentence
 from robustness.classifiers import libraries
 from robustness.data.spec import DataSpec
 from robustness.errors import CardError, shown
-from robustness.gate.mutation.kinds import Damage
 from robustness.metrics import registry
+from robustness.mutations.kinds import Damage
 from robustness.perturbations import Clean, Perturbation
 from robustness.perturbations import strength as strengths
 from robustness.util import paths, project, source_files

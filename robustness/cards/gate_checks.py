@@ -34,8 +34,6 @@ def check(card: CardFile) -> None:
 
 
 def _check_gate(card: CardFile, gate: GateTable) -> None:
-    from robustness.gate.differences import gateable
-
     known = ["clean", *card.sweeps]
     for name in (*(gate.sweeps or ()), *gate.margins):
         if name not in known:
@@ -44,8 +42,8 @@ def _check_gate(card: CardFile, gate: GateTable) -> None:
         if len(row) != (due := len(card.strengths_of(name))):
             raise ValueError(f"gate.margins.{name}: must hold one margin a strength ({due}), got {len(row)}")
     for metric in gate.metrics:
-        if not gateable(metric):
-            allowed = [name for name in registry.METRICS if gateable(name)]
+        if not registry.gateable(metric):
+            allowed = [name for name in registry.METRICS if registry.METRICS[name].gateable]
             raise ValueError(
                 f"gate.metrics: must be among {', '.join(allowed)}; got {metric!r}{nearest(metric, allowed)}"
             )

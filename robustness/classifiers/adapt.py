@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustness.cards import Card
 from robustness.classifiers import checkpoints, class_mapping, exported, libraries, preprocessing
 from robustness.classifiers.adapter import Adapted
 from robustness.classifiers.preprocessing import Normalisation
+from robustness.classifiers.spec import ModelCard
 from robustness.decisions import Argmax
 from robustness.errors import ModelError
 
 
-def by_name(card: Card) -> nn.Module:
+def by_name(card: ModelCard) -> nn.Module:
     """Make the module of a factory by name: with random weights, or those of an exported file."""
     model, folder = card.file.model, card.path.parent
     of, name = str(model.by_name), model.factory.partition(":")[2]
@@ -26,7 +26,7 @@ def by_name(card: Card) -> nn.Module:
     return libraries.build(of, name, model.arguments, folder)
 
 
-def with_weights(card: Card, file: Path) -> tuple[nn.Module, list[str]]:
+def with_weights(card: ModelCard, file: Path) -> tuple[nn.Module, list[str]]:
     """Make the module of a factory by name with the weights of a file in it, in float32; and say what was done."""
     model, folder = card.file.model, card.path.parent
     of, name = str(model.by_name), model.factory.partition(":")[2]
@@ -45,14 +45,14 @@ def with_weights(card: Card, file: Path) -> tuple[nn.Module, list[str]]:
     return module, notes
 
 
-def needed(card: Card, module: nn.Module) -> bool:
+def needed(card: ModelCard, module: nn.Module) -> bool:
     """Say whether a module is no classifier of images in [0, 1] yet, as far as its card says."""
     model = card.file.model
     return bool(model.by_name or set(model.adaptation) - {"entry"} or isinstance(module, torch.jit.ScriptModule))
 
 
 def adapted(
-    card: Card, module: nn.Module, wanted: Sequence[str], shape: tuple[int, int, int] | None = None
+    card: ModelCard, module: nn.Module, wanted: Sequence[str], shape: tuple[int, int, int] | None = None
 ) -> tuple[Adapted, list[str]]:
     """
     Give a card's module with what it needs around it, and what a report must say of that.
@@ -85,7 +85,7 @@ def adapted(
     return whole, notes
 
 
-def _normalisation(card: Card, shape: tuple[int, int, int] | None) -> tuple[Normalisation | None, list[str]]:
+def _normalisation(card: ModelCard, shape: tuple[int, int, int] | None) -> tuple[Normalisation | None, list[str]]:
     """Give what the first layer does, and say it beside what is left to the data."""
     model = card.file.model
     chosen = model.preprocessing or ("library" if model.by_name in libraries.PREPROCESSING else "none")
@@ -112,7 +112,7 @@ def _normalisation(card: Card, shape: tuple[int, int, int] | None) -> tuple[Norm
     return found.normalisation, notes
 
 
-def _done(card: Card, due: dict[str, Any]) -> str:
+def _done(card: ModelCard, due: dict[str, Any]) -> str:
     """Say what a card's data do of the resizing that a library does."""
     decoding = (card.tested_on or card.file.data).images
     own = {} if decoding is None else decoding.model_dump(mode="json", include={*due, "resize", "size"})
@@ -133,7 +133,7 @@ def _size(size: tuple[int, ...] | None) -> str:
     return "×".join(map(str, size or ())) + " pixels"
 
 
-def _outputs(card: Card, module: nn.Module) -> int | None:
+def _outputs(card: ModelCard, module: nn.Module) -> int | None:
     """Give the number of a library's model's outputs; None where only running it would tell."""
     model = card.file.model
     if model.by_name == "hf":
@@ -143,7 +143,7 @@ def _outputs(card: Card, module: nn.Module) -> int | None:
     return int(model.arguments.get("num_classes", 1000)) if model.by_name == "torchvision" else None
 
 
-def _channels(card: Card, module: nn.Module) -> int | None:
+def _channels(card: ModelCard, module: nn.Module) -> int | None:
     """Give the number of channels that a library's model takes; None where nothing says it."""
     model = card.file.model
     if model.by_name == "hf":

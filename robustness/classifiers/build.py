@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustness.cards import Card
 from robustness.classifiers import adapt, call_factory, checkpoints, libraries, process_state, weights
 from robustness.classifiers import file_reads as reads
 from robustness.classifiers.adapter import Adapted, refuse_several_inputs, take_logits
 from robustness.classifiers.file_reads import Reads
+from robustness.classifiers.spec import ModelCard
 from robustness.errors import AGAIN, ModelError
 from robustness.util import source_files as sources
 from robustness.util import syntax
@@ -56,7 +56,7 @@ def on_path(project: Path) -> Iterator[None]:
     yield
 
 
-def import_callable(card: Card, name: str) -> Callable[..., Any]:
+def import_callable(card: ModelCard, name: str) -> Callable[..., Any]:
     """Import ``module:callable``; ModelError if it cannot be, or if another project's module of that name is loaded."""
     module_name, _, attribute = name.partition(":")
     try:
@@ -71,7 +71,7 @@ def import_callable(card: Card, name: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
-def _refuse_strangers(card: Card, name: str) -> None:
+def _refuse_strangers(card: ModelCard, name: str) -> None:
     """Raise ModelError where a module that a callable imports is loaded, but from another project."""
     closure = sources.Closure([name.partition(":")[0]], [str(card.project), *sys.path])
     for module, due in closure.files.items():
@@ -83,7 +83,7 @@ def _refuse_strangers(card: Card, name: str) -> None:
             )
 
 
-def built(card: Card, notices: list[str] | None = None) -> nn.Module:
+def built(card: ModelCard, notices: list[str] | None = None) -> nn.Module:
     """
     Call a card's factory; its weights are random, unless it is an exported file.
 
@@ -120,7 +120,7 @@ def built(card: Card, notices: list[str] | None = None) -> nn.Module:
     return module
 
 
-def untrained(card: Card, classes: Sequence[str]) -> nn.Module:
+def untrained(card: ModelCard, classes: Sequence[str]) -> nn.Module:
     """Build what a recipe trains: the factory's module, behind its normalisation where the card has any."""
     module = built(card)
     if not adapt.needed(card, module):
@@ -161,7 +161,7 @@ def inner(module: nn.Module) -> nn.Module:
 
 
 def load(
-    card: Card,
+    card: ModelCard,
     weights_file: Path,
     classes: Sequence[str] = (),
     shape: tuple[int, int, int] | None = None,
@@ -210,7 +210,7 @@ def refuse_changed(listed: Mapping[str, str], project: Path) -> None:
 
 
 @contextmanager
-def _named(card: Card, *files: Path) -> Iterator[None]:
+def _named(card: ModelCard, *files: Path) -> Iterator[None]:
     """Have errors name the card that they are of, unless they name it or one of its files."""
     try:
         yield
@@ -220,7 +220,7 @@ def _named(card: Card, *files: Path) -> Iterator[None]:
         raise ModelError(f"{card.path}: {error}") from error
 
 
-def _closure(card: Card, new: list[str]) -> sources.Closure:
+def _closure(card: ModelCard, new: list[str]) -> sources.Closure:
     """
     Find what a factory uses: what its text imports, and what loading it brought in beyond that.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
 
@@ -111,3 +112,51 @@ class ModelTable(BaseModel):
         """How the model takes images and gives logits, beyond what every module does; nothing for most cards."""
         told = {"preprocessing", "channels", "layout", "output", "classes", "entry"}
         return self.model_dump(mode="json", include=told, exclude_defaults=True)
+
+
+class ImagesTable(Protocol):
+    """What is read of a card's ``[data]``."""
+
+    @property
+    def images(self) -> BaseModel | None:
+        """How pictures are decoded, if they are."""
+
+
+class CardTables(Protocol):
+    """What is read of a card's file."""
+
+    @property
+    def model(self) -> ModelTable:
+        """``[model]``."""
+
+    @property
+    def recipe(self) -> object | None:
+        """``[recipe]``, if there is one."""
+
+    @property
+    def data(self) -> ImagesTable:
+        """``[data]``."""
+
+
+class ModelCard(Protocol):
+    """What is read of a card to build its model."""
+
+    @property
+    def file(self) -> CardTables:
+        """Its tables."""
+
+    @property
+    def path(self) -> Path:
+        """Its file, by which errors name it."""
+
+    @property
+    def project(self) -> Path:
+        """The folder from which its modules are imported."""
+
+    @property
+    def weights(self) -> Path | None:
+        """The file of weights that it names."""
+
+    @property
+    def tested_on(self) -> ImagesTable | None:
+        """Other data than its own to test on."""

@@ -79,7 +79,7 @@ def train(options: Namespace) -> int:
         root, what = harness.store.root, f"training {card.name}"
         paths = train_many(
             every or [card], root, harness.data_root, options.workers, say=common.say, progress=bar, what=what,
-            device=options.device if options.engine else harness.device, engine=engine,
+            device=options.device if options.engine else harness.device, elsewhere=engines.trainer(engine),
         )  # fmt: skip
         for path, seed in zip(paths, options.seeds or ["its own"], strict=True):
             print(f"{card.name} (seed {seed}): {path}")

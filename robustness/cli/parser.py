@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from robustness.classifiers.precision import DTYPES
-from robustness.gate.mutation import kinds
+from robustness.mutations import kinds
 
 ENGINE = "plain (default) or ray[=ADDRESS][,workers=N][,cores=N][,gpus=SHARE]"
 DESCRIPTION = "Hold image classifiers to robustness thresholds: what the suites (pytest suites/) need, ahead of them."

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from robustness.cards import Card
+    from robustness.workspace.training import Train
     from robustness.workspace.workspace import Harness
 
 NAMES = ("plain", "ray")
@@ -126,6 +127,17 @@ def fill(harness: Harness, engine: Engine, wanted: Sequence[tuple[Card, str]], d
         harness.notice(notice)
     for key, reason in filled.failed.items():
         harness.give_up(key, reason)
+
+
+def trainer(engine: Engine) -> Train | None:
+    """Return what trains models on an engine's workers; None for plain, where the process that asks trains them."""
+
+    def elsewhere(
+        harness: Harness, cards: Sequence[Card], device: str, show: Callable[[int, int], None] | None
+    ) -> None:
+        train(harness, engine, cards, device, show)
+
+    return None if engine.name == "plain" else elsewhere
 
 
 def train(

@@ -15,7 +15,7 @@ from robustness.data.images import Images
 from robustness.engines import Engine, Trainings, cluster
 from robustness.engines.packaging import Shipped, laid_out, packed, unpacked, untrained
 from robustness.errors import EngineError, RobustnessError, StoreError
-from robustness.gate.mutation import training_data as damage
+from robustness.mutations import training_data as damage
 from robustness.workspace import models as trained
 from robustness.workspace import recipes
 from robustness.workspace.store import Store

@@ -9,9 +9,10 @@ from typing import Any
 
 from robustness.errors import RobustnessError
 from robustness.gate import accept, comparability, paired_stats
-from robustness.gate.differences import GateError, gateable
+from robustness.gate.differences import GateError
 from robustness.gate.differences import paired as drop_of
 from robustness.metrics.evidence import Evidence
+from robustness.metrics.registry import gateable
 from robustness.util.text import DASH, NAME, one_line, table
 from robustness.workspace.store import Store
 

@@ -58,18 +58,6 @@ class Drop(NamedTuple):
         return float(self.changes.sum(dtype=np.int64)) / self.n
 
 
-def gateable(metric: str) -> bool:
-    """
-    Say whether a gate can hold a metric: it follows from classes, scores and what is discarded, image by image.
-
-    >>> gateable("recall[3]"), gateable("detection_auc"), gateable("loss"), gateable("acuracy")
-    (True, True, False, False)
-    """
-    name = metric.partition("[")[0]
-    counted = name in attack_success.COMPARED or name in SCORED
-    return name in registry.METRICS and (registry.METRICS[name].rate is not None or counted)
-
-
 def applies(metric: str, sweep: str, *, transferred: bool) -> bool:
     """
     Say whether a metric has a meaning under a sweep; what compares with the clean pass has none on it.
@@ -89,7 +77,7 @@ def paired(metric: str, baseline: Evidence, candidate: Evidence, strength: str) 
     Where both count the same images the changes are counted; else each image's influence on the two rates is taken.
     GateError where a rate has no denominator.
     """
-    if not gateable(metric):
+    if not registry.gateable(metric):
         raise GateError(f"{metric}: is not of classes, scores or what is discarded; a gate can hold it to nothing")
     kind = registry.parse(metric, candidate.classes).kind
     sign = 1 if kind.better == "higher" else -1

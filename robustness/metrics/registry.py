@@ -72,6 +72,11 @@ class MetricKind:
         return self.rate is None or self.guess is not None
 
     @property
+    def gateable(self) -> bool:
+        """Whether a gate can hold it: it follows from classes, scores and what is discarded, image by image."""
+        return self.rate is not None or (self.compares and not self.shape)
+
+    @property
     def family(self) -> str | None:
         """The family of a claim on it, where that is not its perturbation's."""
         return "detection" if self.filters or self.shape else None
@@ -237,6 +242,17 @@ class Metric(NamedTuple):
     def kind(self) -> MetricKind:
         """What METRICS says about it."""
         return METRICS[self.name]
+
+
+def gateable(metric: str) -> bool:
+    """
+    Return whether a gate can hold a metric, which may be one class's.
+
+    >>> gateable("recall[3]"), gateable("detection_auc"), gateable("loss"), gateable("acuracy")
+    (True, True, False, False)
+    """
+    name = metric.partition("[")[0]
+    return name in METRICS and METRICS[name].gateable
 
 
 def parse(metric: str, classes: Classes) -> Metric:

@@ -21,6 +21,7 @@ from robustness.thresholds import retrainings
 from robustness.thresholds.derive import Thresholds
 from robustness.util import atomic_write, hardware
 from robustness.util.hashing import sha256_json
+from robustness.workspace import workspace
 from robustness.workspace.models import is_older, recipe_hash
 from robustness.workspace.training import train_many
 from robustness.workspace.workspace import Harness
@@ -193,7 +194,7 @@ class Renewal:
 
     def _judged(self) -> Iterator[Verdict]:
         """Hold the card's own weights to its claims as they stand now."""
-        harness = retrainings.anew(self.harness)
+        harness = workspace.fresh_harness(self.harness)
         for claim in self.card.claims():
             yield claims.judge(claim, harness.evidence(self.card, claim.sweep))
 

@@ -15,7 +15,7 @@ from robustness.metrics.chance_level import luck_limit
 from robustness.metrics.evidence import OK, RAISED, Evidence
 from robustness.perturbations import strength as strengths
 from robustness.thresholds import derive as thresholds
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Harness, fresh_harness
 
 METRICS = ("accuracy", "precision", "recall")
 """What is claimed of a sweep for which the card does not say it."""
@@ -97,7 +97,7 @@ def measure(harness: Harness, card: Card, seeds: Sequence[int]) -> tuple[np.ndar
     rows: list[list[tuple[float, float]]] = []
     with harness.progress(f"sweeping {len(seeds)} trainings of {card.name}") as show:
         for seed in seeds:
-            one = anew(harness)
+            one = fresh_harness(harness)
             rows.append(_row(one, card.reseeded(seed), f"seed {seed}"))
             for notice in one.notices:
                 harness.notice(notice)
@@ -134,8 +134,3 @@ def _measured(evidence: Evidence, cell: Cell) -> tuple[float, float]:
     if (parsed.kind.compares or parsed.label is not None) and measurement.n:
         return measurement.value, 1 / measurement.n  # of the images that mislead the source, or of one class
     return measurement.value, 1 / len(evidence) if parsed.kind.rate or parsed.kind.compares else 0.0
-
-
-def anew(harness: Harness) -> Harness:
-    """Give a harness with the same settings that holds nothing: forty models need not lie in memory at once."""
-    return Harness(harness.store, harness.data_root, harness.device, harness.seed, harness.threads, dtype=harness.dtype)

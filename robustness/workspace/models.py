@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from robustness import cards
 from robustness.classifiers import libraries, weights
 from robustness.errors import CardError, DataMissing, ModelError, TrainingError
-from robustness.gate.mutation import training_data
+from robustness.mutations import training_data
 from robustness.util import paths, source_files
 from robustness.util.hashing import sha256_json
 

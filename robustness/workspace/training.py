@@ -6,10 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from robustness import engines
 from robustness.cards import Card
 from robustness.classifiers import weights
-from robustness.engines import Engine
 from robustness.errors import ModelError, TrainingError
 from robustness.perturbations import Perturbation
 from robustness.util import hardware
@@ -18,6 +16,9 @@ from robustness.workspace.models import by_recipe, named, recipe_hash
 from robustness.workspace.parallel import one_by_one, side_by_side
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Harness, Progress, no_progress
+
+Train = Callable[[Harness, Sequence[Card], str, Callable[[int, int], None] | None], None]
+"""Trains cards on a device into a harness's store, elsewhere, and says how far all are, in percent."""
 
 
 @dataclass(frozen=True)
@@ -64,18 +65,17 @@ def train_many(
     progress: Progress = no_progress,
     what: str = "",
     device: str = "cpu",
-    engine: Engine | None = None,
+    elsewhere: Train | None = None,
 ) -> list[Path]:
     """
     Train each card by its recipe, unless the store has its weights, and give the files in the order of the cards.
 
     ``workers`` processes work side by side (default: as many as the cores carry); with one, or one card to train, it
     is done here. They are spawned, so a script that calls this needs ``if __name__ == "__main__":``. The first failure
-    ends all and is raised, TrainingError or what the recipe met; what was finished is in the store. Another ``engine``
-    than plain trains them on its own workers instead.
+    ends all and is raised, TrainingError or what the recipe met; what was finished is in the store. ``elsewhere``
+    trains them on the workers of an engine instead (`robustness.engines.trainer`).
     """
-    plain = engine is None or engine.name == "plain"
-    here = Harness(Store(store, say=say), data_root, device if plain else "cpu")
+    here = Harness(Store(store, say=say), data_root, "cpu" if elsewhere else device)
     found = [stored(here, card) for card in cards]
     missing = [i for i, path in enumerate(found) if path is None]
     if missing:
@@ -84,8 +84,8 @@ def train_many(
             left = [cards[i] for i in missing]
             tasks = [Training(card) for card in left]
             workers = min(workers or workers_for(cards), len(left))
-            if engine is not None and not plain:
-                engines.train(here, engine, left, device, show)
+            if elsewhere is not None:
+                elsewhere(here, left, device, show)
                 made = [stored(here, card) for card in left]
             elif workers > 1:
                 made = [*side_by_side(tasks, here, workers, show)]

@@ -214,7 +214,7 @@ class Harness:
         """Damage a model where its card was damaged."""
         if card.damage is None:
             return loaded
-        from robustness.gate.mutation import operators
+        from robustness.mutations import operators
 
         classes = len(self.images(card).classes)
         outputs = card.file.model.decision.outputs(classes)
@@ -472,3 +472,8 @@ def swept_strengths(card: Card, sweep: str) -> list[Strength]:
     if table is None or table.unit in strengths.RATIOS:
         return list(card.file.strengths_of(sweep))
     return [strength for strength in table.strengths if strength != 0] or [0.0]
+
+
+def fresh_harness(harness: Harness) -> Harness:
+    """Give a harness with the same settings that holds nothing: forty models need not lie in memory at once."""
+    return Harness(harness.store, harness.data_root, harness.device, harness.seed, harness.threads, dtype=harness.dtype)

@@ -1,1 +1,1 @@
-"""Damage done to a classifier on purpose, in steps: what its claims and its gate catch, and from which step on."""
+"""Mutation testing: which mutations of a classifier its claims and its gate catch, and from which level on."""

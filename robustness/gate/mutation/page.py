@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from robustness.gate.mutation import results
-from robustness.gate.mutation.kinds import DamageError
+from robustness.mutations.kinds import DamageError
 from robustness.util import atomic_write
 from robustness.util.text import markdown, one_line
 

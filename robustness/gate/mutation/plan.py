@@ -8,8 +8,8 @@ from itertools import islice
 
 from robustness.cards import Card
 from robustness.gate import baseline
-from robustness.gate.mutation import operators
-from robustness.gate.mutation.kinds import ALL, KINDS, Damage, DamageError, Kind
+from robustness.mutations import operators
+from robustness.mutations.kinds import ALL, KINDS, Damage, DamageError, Kind
 from robustness.workspace.workspace import Harness
 
 RETRAININGS, FIRST = 10, 2000

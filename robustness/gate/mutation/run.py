@@ -12,13 +12,12 @@ from robustness.errors import CardError, RobustnessError, TrainingError
 from robustness.gate import baseline
 from robustness.gate.decide import decide
 from robustness.gate.mutation import results
-from robustness.gate.mutation.kinds import ALL, KINDS, Damage
 from robustness.gate.mutation.plan import Asked, Plan, plan
 from robustness.metrics.evidence import OK, Evidence
-from robustness.thresholds.retrainings import anew
+from robustness.mutations.kinds import ALL, KINDS, Damage
 from robustness.util import hardware
 from robustness.workspace.training import train_many
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Harness, fresh_harness
 
 Row = dict[str, Any]
 
@@ -30,7 +29,7 @@ class Held:
     """
     What damaged models are held to: the claims of a card, and its gate, that can be measured and hold undamaged.
 
-    A sweep by a generator is left out: it would have to be fitted to each damaged model anew.
+    A sweep by a generator is left out: it would have to be fitted to each damaged model fresh_harness.
     """
 
     harness: Harness
@@ -58,7 +57,7 @@ class Held:
         }
 
     def _swept(self, card: Card) -> dict[str, Evidence]:
-        one = anew(self.harness)
+        one = fresh_harness(self.harness)
         swept = {sweep: one.evidence(card, sweep) for sweep in ("clean", *self.sweeps)}
         for notice in one.notices:
             self.harness.notice(notice)
@@ -92,7 +91,7 @@ class Held:
 def held(harness: Harness, card: Card) -> Held:
     """Say what damage to a card's model is held to; CardError where that is nothing."""
     asked = {claim.sweep for claim in card.claims()} | set(card.gated_sweeps if card.file.gate else ())
-    # A generator of the model's own is fitted to each damaged model anew; that of another model stays.
+    # A generator of the model's own is fitted to each damaged model fresh_harness; that of another model stays.
     on_itself = {name for name in card.file.sweeps if card.perturbation(name).made_on is None}
     left_out = [
         name for name in card.file.sweeps if name in asked & on_itself and card.perturbation(name).family == "gan"
@@ -181,7 +180,7 @@ def _train(harness: Harness, every: Sequence[Card], workers: int | None) -> None
     """Train side by side what the store has not got; one that fails says so when its turn comes."""
     if not every:
         return
-    store, what = harness.store, f"training {every[0].name}, damaged and anew"
+    store, what = harness.store, f"training {every[0].name}, damaged and fresh_harness"
     settings: dict[str, Any] = {"say": store.say, "progress": harness.progress, "what": what}
     try:
         train_many(every, store.root, harness.data_root, workers, **settings)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robustness.errors import ModelError
-from robustness.gate.mutation.kinds import ALL, Damage, Kind
+from robustness.mutations.kinds import ALL, Damage, Kind
 
 
 class Spoilt(nn.Module):

@@ -12,7 +12,7 @@ from robustness.util.rng import Purpose, generator
 
 if TYPE_CHECKING:
     from robustness.data.images import Images
-    from robustness.gate.mutation.kinds import Damage
+    from robustness.mutations.kinds import Damage
 
 
 def learnt(images: Images, damage: Damage | None) -> Images:
