@@ -14,7 +14,7 @@ class Checkout:
 
     @pytest.hookimpl(optionalhook=True)  # so that pytest runs here without the plugin, too
     def pytest_robustness_models(self) -> list[Path]:
-        """Give the papers' classifiers."""
+        """Return the papers' classifiers."""
         return [HERE / "models"]
 
     @pytest.hookimpl(optionalhook=True)

@@ -48,7 +48,7 @@ def problem() -> str | None:
 
 
 def _is_ours(file: Path) -> bool:
-    """Say whether a file is the start of a package of ours: the one beside this module, or that of a checkout."""
+    """Return whether a file is the start of a package of ours: the one beside this module, or that of a checkout."""
     try:
         text = file.read_text(encoding="utf-8", errors="replace")
     except OSError:

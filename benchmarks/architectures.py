@@ -110,12 +110,12 @@ def _versions() -> dict[str, Any]:
 
 
 def stands(result: Mapping[str, Any] | None) -> bool:
-    """Say whether a result was made with what is installed now."""
+    """Return whether a result was made with what is installed now."""
     return result is not None and {**result["about"], "made": None} == {**_versions(), "made": None}
 
 
 def read() -> dict[str, Result]:
-    """Give the results that are kept, by architecture."""
+    """Return the results that are kept, by architecture."""
     kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
     return {result["factory"]: result for result in kept}
 
@@ -129,7 +129,7 @@ def keep(results: Mapping[str, Result]) -> None:
 
 
 def page(results: Sequence[Result]) -> str:
-    """Give the page that shows all results."""
+    """Return the page that shows all results."""
     complete = sum(result["numbers"] == result["cells"] > 0 for result in results)
     partly = sum(0 < result["numbers"] < result["cells"] for result in results)
     none, every = len(results) - complete - partly, len(ARCHITECTURES)

@@ -68,7 +68,7 @@ class Clock:
 
     def seconds(self, workers: int = 1) -> float:
         """
-        Give the seconds a chunk, start-up aside.
+        Return the seconds per chunk, start-up aside.
 
         From the first chunk on would give two workers the second one for nothing, for it is done by then too.
         """
@@ -88,7 +88,7 @@ def project(folder: Path, chunks: int) -> Path:
 
 
 def harness(path: Path, name: str, clock: Clock) -> Harness:
-    """Give a harness with a store of its own, in which the clean pass is there already."""
+    """Return a harness with a store of its own, in which the clean pass is there already."""
     made = Harness(Store(path.parent / name), path.parent, threads=1)
     made.evidence(cards.load(path))
     made.progress = clock

@@ -76,7 +76,7 @@ class Watched(Images):
     waits: list[float] = field(default_factory=list)
 
     def stored(self, start: int, stop: int) -> Any:
-        """Give some, and note the seconds."""
+        """Return some, and note the seconds."""
         began = time.perf_counter()
         try:
             return super().stored(start, stop)
@@ -96,7 +96,7 @@ def write(folder: Path, count: int, classes: Sequence[str] = CLASSES) -> None:
 
 
 def images_of(folder: Path) -> Images:
-    """Give the pictures as a card has them."""
+    """Return the pictures as a card has them."""
     spec = DataSpec.model_validate(
         {"name": "folder", "folder": "./pictures", "images": {"resize": 256, "size": [224, 224]}}
     )
@@ -129,19 +129,19 @@ def cost(images: Images, device: str) -> Cost:
 
 
 def decoding() -> float:
-    """Give the seconds of processor time that the threads which decode have used so far."""
+    """Return the seconds of processor time that the threads which decode have used so far."""
     mine = [each.ident for each in threading.enumerate() if each.name.startswith("decode") and each.ident]
     return sum(time.clock_gettime(time.pthread_getcpuclockid(ident)) for ident in mine)
 
 
 def peak() -> float:
-    """Give this process's peak memory in MiB."""
+    """Return this process's peak memory in MiB."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
 
 
 def aside(folder: Path, what: str, device: str) -> Cost:
-    """Give what a process of its own takes to sweep the folder, or ("model") a few of its images from memory."""
+    """Return what a process of its own takes to sweep the folder, or ("model") a few of its images from memory."""
     command = [sys.executable, "-m", "benchmarks.folder", "--alone", what, "--at", str(folder), "--device", device]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return Cost(*json.loads(done.stdout.splitlines()[-1]))

@@ -42,7 +42,7 @@ def plain(losses, gains, n, drop):
 
 
 def outcomes(n, lost, gained):
-    """Give all counts of losses and gains that may be met, and their probabilities, of n images."""
+    """Return all counts of losses and gains that may be met, and their probabilities, of n images."""
     most = [int(n * p + 9 * math.sqrt(n * p + 1) + 9) for p in (lost, gained)]
     b, c = np.arange(min(most[0], n) + 1)[:, None], np.arange(min(most[1], n) + 1)[None]
     rest = np.maximum(n - b - c, 0)
@@ -52,7 +52,7 @@ def outcomes(n, lost, gained):
 
 
 def levels(n, drop, gained, alpha):
-    """Give how often one cell fails and passes at a true drop that is the margin: ours, and plain Tango's."""
+    """Return how often one cell fails and passes at a true drop that is the margin: ours, and plain Tango's."""
     b, c, probability = outcomes(n, drop + gained, gained)
     z = paired_stats.normal_quantile(alpha)
     ours = [side * paired_stats.score(b, c, n, drop, side) > z for side in (1.0, -1.0)]
@@ -116,12 +116,12 @@ SETTINGS = [
 
 
 def real():
-    """Give what real retrainings have told of their outcomes."""
+    """Return what real retrainings have told of their outcomes."""
     return json.loads(REAL.read_text(encoding="utf-8"))["outcomes"]
 
 
 def as_measured():
-    """Give settings as real retrainings have them: the cells that differ on at most 14 % of the images, and all."""
+    """Return settings as real retrainings have them: the cells that differ on at most 14 % of the images, and all."""
     told = real()
     shares, matrix = np.array(told["discordance"]), np.array(told["correlation"])
     for chosen in (shares <= 0.14, shares > 0):
@@ -195,7 +195,7 @@ def by_recipe(pairs: int, summaries: int = 8) -> str:
 
 
 def seconds(cells: int = 1000, n: int = 10_000) -> float:
-    """Give the processor's seconds for the statistics of a gate of weights, from changes to the table."""
+    """Return the processor's seconds for the statistics of a gate of weights, from changes to the table."""
     draws = np.random.default_rng(0)
     changes = draws.choice(np.array([-1, 0, 1], np.int8), p=[0.05, 0.9, 0.05], size=(cells, n))
     drops = [Drop(0.9, 0.9, 1, n, row) for row in changes]
@@ -207,7 +207,7 @@ def seconds(cells: int = 1000, n: int = 10_000) -> float:
 
 
 def took() -> float:
-    """Give the least of three times: the others have waited."""
+    """Return the least of three times: the others have waited."""
     return min(seconds() for _ in range(3))
 
 

@@ -52,7 +52,7 @@ Call = Callable[[int], object]
 
 
 def bare(module: torch.nn.Module, images: Images, passes: int, device: str) -> Call:
-    """Give what passes images that are on the device already, and does nothing else."""
+    """Return what passes images that are on the device already, and does nothing else."""
     inputs = torch.from_numpy(images.batch(0, len(images))).to(device)
 
     def run(size: int) -> None:
@@ -65,7 +65,7 @@ def bare(module: torch.nn.Module, images: Images, passes: int, device: str) -> C
 
 
 def contestants(module: torch.nn.Module, images: Images, device: str, dtypes: Sequence[str]) -> dict[str, Call]:
-    """Give what is timed at a batch size, by "what, name, dtype"."""
+    """Return what is timed at a batch size, by "what, name, dtype"."""
 
     def ours(perturbation: Perturbation, strengths: Sequence[float], dtype: str) -> Call:
         return lambda size: _checked(
@@ -156,7 +156,7 @@ class Kept:
             self.content = before
 
     def time(self, kind: str, key: str, call: Callable[[], float | None]) -> float | None:
-        """Give a time that was taken before, else take it now."""
+        """Return a time that was taken before, else take it now."""
         if key not in self.content[kind]:
             self.content[kind][key] = call()
             self.write()

@@ -132,7 +132,7 @@ PEERS = {"foolbox": _foolbox, "torchattacks": _torchattacks, "art": _art, "cleve
 
 
 def installed(steps: int) -> dict[str, Predictions]:
-    """Give the peers that are installed, by name, as attacks of some steps: 1 is FGSM, more are PGD."""
+    """Return the peers that are installed, by name, as attacks of some steps: 1 is FGSM, more are PGD."""
     names = [name for name in PEERS if importlib.util.find_spec(name) is not None]
     if names:
         _ = robustness._torchvision.torchvision  # they import it, and it needs help beside a CPU-only torch

@@ -61,7 +61,7 @@ def measured(images: int = 16, pictures: int = 40) -> dict[str, Any]:
 
 
 def per_second(count: int, call: Callable[[], object]) -> float:
-    """Give how many are done a second of the processor, after a warm-up."""
+    """Return how many are done a second of the processor, after a warm-up."""
     call()
     started = time.process_time()
     call()

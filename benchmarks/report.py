@@ -83,7 +83,7 @@ def outcomes(card: Card, harness: Harness) -> list[ClaimOutcome]:
 
 
 def measure(models: int, root: Path) -> tuple[float, int, int]:
-    """Give seconds and bytes of the report of so many models, and the pictures in it."""
+    """Return seconds and bytes of the report of so many models, and the pictures in it."""
     chosen = write_cards(root, models)
     swept = Harness(Store(root / "store"), root / "data")
     judged = {card.name: outcomes(card, swept) for card in chosen}

@@ -79,14 +79,14 @@ def damaged(harness: Harness, card: Card) -> Iterator[tuple[str, Swept]]:
 
 
 def kept(one: Sequence[Accepted], folder: Path) -> Baseline:
-    """Give a baseline, written and read as users' are."""
+    """Return a baseline, written and read as users' are."""
     path = folder / "model.json"
     baseline.write(path, "model", one)
     return baseline.read(path)
 
 
 def cells(swept: Swept) -> list[Cell]:
-    """Give the accuracy of everything that was swept."""
+    """Return the accuracy of everything that was swept."""
     return [Cell(sweep, strength, "accuracy", MARGIN) for sweep in SWEEPS for strength in swept[sweep].strengths]
 
 
@@ -138,7 +138,7 @@ def of_recipe(models: Sequence[Accepted], broken: Mapping[str, Swept]) -> list[d
 
 
 def summaries(models: Sequence[Accepted], candidates: Sequence[Swept]) -> np.ndarray:
-    """Give what the recipe's gate sums each candidate up by, (candidates, summaries)."""
+    """Return what the recipe's gate sums each candidate up by, (candidates, summaries)."""
     with TemporaryDirectory() as folder:
         held = kept(models[:1], Path(folder))
     groups = retraining_gate.summaries(cells(candidates[0]))
@@ -193,7 +193,7 @@ def correlations(models: Sequence[Accepted]) -> dict[str, Any]:
 
 def latent(first: np.ndarray, second: np.ndarray) -> float:
     """
-    Give the correlation of two normal numbers that are below their thresholds as often, alone and together.
+    Return the correlation of two normal numbers that are below their thresholds as often, alone and together.
 
     NaN where too few are to say anything: five in both, were there none. A tetrachoric correlation, by bisection.
     """

@@ -40,7 +40,7 @@ def seconds(arguments: list[str], folder: Path, store: Path) -> float:
 
 
 def compare(repeats: int, claims: int = 238) -> dict[str, float]:
-    """Give the median seconds of each contestant."""
+    """Return the median seconds of each contestant."""
     with tempfile.TemporaryDirectory() as scratch:
         folder, store = Path(scratch) / "empty", Path(scratch) / "store"
         folder.mkdir()

@@ -60,7 +60,7 @@ class Bound(NamedTuple):
 
 
 def bare_loop(module: torch.nn.Module, images: Images, batch_size: int, device: str = "cpu") -> np.ndarray:
-    """Give the predicted classes, (11, N): the same draws, clipping, forwards and argmax, and nothing else."""
+    """Return the predicted classes, (11, N): the same draws, clipping, forwards and argmax, and nothing else."""
     predictions = np.empty((len(AMPLITUDES), len(images)), np.int64)
     for chunk, first in enumerate(range(0, len(images), CHUNK)):
         size = min(CHUNK, len(images) - first)
@@ -77,7 +77,7 @@ def bare_loop(module: torch.nn.Module, images: Images, batch_size: int, device: 
 
 
 def contestants(what: str, model: str, images: Images, device: str) -> dict[str, Callable[[], object]]:
-    """Give what runs against each other: ours, the least that must be done at several batch sizes, and the peers."""
+    """Return what runs against each other: ours, the least that must be done at several batch sizes, and the peers."""
     torch.manual_seed(0)
     module = {"mlp": mlp, "vgg19": vgg}[model]().eval().to(device)
     sizes = BATCH_SIZES[model] if device == "cpu" else (1000,)
@@ -115,12 +115,12 @@ def timed(each: dict[str, Callable[[], object]], repeats: int, device: str) -> T
 
 
 def ratio(times: Times, one: str, other: str) -> float:
-    """Give the median over the pairs of one's time by the other's."""
+    """Return the median over the pairs of one's time by the other's."""
     return statistics.median(a / b for a, b in zip(times[one], times[other], strict=True))
 
 
 def best(times: Times, names: Sequence[str]) -> str:
-    """Give the fastest of some, by the median."""
+    """Return the fastest of some, by the median."""
     return min(names, key=lambda name: statistics.median(times[name]))
 
 
@@ -139,13 +139,13 @@ def bounds(what: str, times: Times) -> list[Bound]:
 
 
 def images_for(model: str, count: int) -> Images:
-    """Give random images, for what is timed does not depend on them."""
+    """Return random images, for what is timed does not depend on them."""
     pixels = np.random.default_rng(0).integers(0, 256, (count, *SHAPES[model]), dtype=np.uint8)
     return from_arrays(pixels, np.arange(count) % 10)
 
 
 def peak(arguments: argparse.Namespace, what: str, model: str, name: str) -> float:
-    """Give the peak memory in MiB of a process that runs one contestant once."""
+    """Return the peak memory in MiB of a process that runs one contestant once."""
     options = ["--model", model, "--device", arguments.device, "--images", str(arguments.images or "")]
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.sweep", what, *options[:4], "--alone", name]
     if arguments.images:

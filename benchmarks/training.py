@@ -36,7 +36,7 @@ BATCH = 128
 
 
 def contestants(width: float, images: Images, device: str) -> dict[str, Callable[[], object]]:
-    """Give an epoch of each, on a network of its own."""
+    """Return an epoch of each, on a network of its own."""
 
     def epoch(fit: Callable[..., Any], outputs: int) -> Callable[[], object]:
         module = vgg(19, outputs=outputs, width=width)

@@ -42,7 +42,7 @@ NO_KEYS = {(SweepTable, "perturbation"), (ClaimTable, "thresholds")}
 
 
 def tables() -> dict[type[BaseModel], str]:
-    """Give all tables that a card may hold, each once, outer ones first; and how each is called."""
+    """Return all tables that a card may hold, each once, outer ones first; and how each is called."""
     found: dict[type[BaseModel], str] = {}
     waiting: list[tuple[type[BaseModel], str]] = [(CardFile, "")]
     while waiting:
@@ -70,7 +70,7 @@ def _inside(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def meanings(table: type[BaseModel]) -> dict[str, str]:
-    """Give the text that stands under each field, in the class or in those that it is made of."""
+    """Return the text that stands under each field, in the class or in those that it is made of."""
     found: dict[str, str] = {}
     for each in reversed([cls for cls in table.__mro__ if issubclass(cls, BaseModel) and cls is not BaseModel]):
         body = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0].body

@@ -18,7 +18,7 @@ errored, 2 for what could not be begun, with one sentence that says why, and 130
 
 
 def commands(of: argparse.ArgumentParser | None = None) -> Iterator[tuple[str, str, argparse.ArgumentParser]]:
-    """Give every command that does something: its words, the sentence in the list that it stands in, its parser."""
+    """Return every command that does something: its words, the sentence in the list that it stands in, its parser."""
     of = parser() if of is None else of
     for action in of._actions:  # argparse has no other way to ask
         if not isinstance(action, argparse._SubParsersAction):

@@ -33,7 +33,7 @@ class Heard:
     marks: list[str] = field(default_factory=list)
 
     def getgroup(self, *_: str) -> Heard:
-        """Give what options are added to."""
+        """Return what options are added to."""
         return self
 
     def addoption(self, name: str, **settings: Any) -> None:
@@ -53,7 +53,7 @@ def heard() -> Heard:
 
 
 def given() -> dict[str, str]:
-    """Give the sentences of all fixtures that a test may ask for."""
+    """Return the sentences of all fixtures that a test may ask for."""
     found = {
         name: value for name, value in vars(fixtures).items() if type(value).__name__ == "FixtureFunctionDefinition"
     }

@@ -46,6 +46,6 @@ class Denoised(nn.Module):
         self.classifier = classifier
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Give the classifier's logits for the denoised images."""
+        """Return the classifier's logits for the denoised images."""
         logits: Tensor = self.classifier(self.autoencoder(inputs))
         return logits

@@ -7,7 +7,7 @@ from torch import nn
 
 def cnn(channels: int = 1, size: int = 28, width: int = 16, classes: int = 10) -> nn.Sequential:
     """
-    Give logits for images in [0, 1], (N, ``channels``, ``size``, ``size``); ``size`` is a multiple of 4.
+    Return logits for images in [0, 1], (N, ``channels``, ``size``, ``size``); ``size`` is a multiple of 4.
 
     >>> import torch
     >>> cnn()(torch.zeros(2, 1, 28, 28)).shape

@@ -10,7 +10,7 @@ from models.wrn import Standardise
 
 def cnn(channels: int = 1, size: int = 32, outputs: int = 4, width: float = 1.0) -> nn.Sequential:
     """
-    Give logits, (N, ``outputs``), for images in [0, 1], (N, ``channels``, ``size``, ``size``); of 8 pixels or more.
+    Return logits, (N, ``outputs``), for images in [0, 1], (N, ``channels``, ``size``, ``size``); of 8 pixels or more.
 
     >>> import torch
     >>> cnn().eval()(torch.zeros(2, 1, 32, 32)).shape

@@ -32,7 +32,7 @@ class Bottleneck(Original):  # type: ignore[misc]  # torchvision has no types
 
     @classmethod
     def scaled(cls, channels: int) -> int:
-        """Give what a number of channels becomes: the stem's 64, or some planes times the expansion."""
+        """Return what a number of channels becomes: the stem's 64, or some planes times the expansion."""
         planes = channels // cls.expansion
         return scaled(channels, cls.width) if channels == 64 else int(cls.expansion * scaled(planes, cls.width))
 
@@ -46,7 +46,7 @@ def resnet50(
     std: Numbers = 0.25,
 ) -> nn.Sequential:
     """
-    Give logits, (N, ``outputs``), for images in [0, 1], (N, ``channels``, 32, 32): ResNet-50 (He et al. 2016).
+    Return logits, (N, ``outputs``), for images in [0, 1], (N, ``channels``, 32, 32): ResNet-50 (He et al. 2016).
 
     The small stem is one 3x3 convolution without stride or pooling.
 
@@ -77,7 +77,7 @@ def shufflenet(
     std: Numbers = 0.25,
 ) -> nn.Sequential:
     """
-    Give logits, (N, ``outputs``), for images in [0, 1], (N, ``channels``, 32, 32): ShuffleNetV2 1x (Ma et al. 2018).
+    Return logits, (N, ``outputs``), for images in [0, 1], (N, ``channels``, 32, 32): ShuffleNetV2 1x (Ma et al. 2018).
 
     >>> import torch
     >>> shufflenet(width=0.25).eval()(torch.zeros(2, 3, 32, 32)).shape
@@ -102,7 +102,7 @@ def mobilenet(
     std: Numbers = 0.25,
 ) -> nn.Sequential:
     """
-    Give logits, (N, ``outputs``), for images in [0, 1], (N, ``channels``, 32, 32): MobileNetV2 (Sandler et al. 2018).
+    Return logits, (N, ``outputs``), for images in [0, 1], (N, ``channels``, 32, 32): MobileNetV2 (Sandler et al. 2018).
 
     With the small stem the first two halvings are left out.
 

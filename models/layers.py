@@ -36,7 +36,7 @@ class Normalise(nn.Module):
 
 def scaled(full: int, width: float) -> int:
     """
-    Give a number of channels at a width: the paper's at 1, at least one.
+    Return a number of channels at a width: the paper's at 1, at least one.
 
     >>> scaled(64, 1.0), scaled(64, 0.125)
     (64, 8)

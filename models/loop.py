@@ -61,7 +61,7 @@ class Plan:
                 raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {value!r}{nearest(value, known)}")
 
     def optimizer_for(self, module: nn.Module) -> torch.optim.Optimizer:
-        """Give the optimizer; SGD with Nesterov's momentum of 0.9."""
+        """Return the optimizer; SGD with Nesterov's momentum of 0.9."""
         settings: dict[str, Any] = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
         made: torch.optim.Optimizer
         if self.optimizer == "sgd":
@@ -73,7 +73,7 @@ class Plan:
 
     def rate(self, done: float) -> float:
         """
-        Give the learning rate when a share of the training is done.
+        Return the learning rate when a share of the training is done.
 
         >>> plan = Plan(10, learning_rate=1.0, warmup=0.2)
         >>> [round(plan.rate(done), 3) for done in (0.0, 0.1, 0.2, 0.6, 1.0)]
@@ -199,7 +199,7 @@ class Data:
         self.count = math.ceil(len(self._train) / plan.batch_size)
 
     def training(self, epoch: int) -> Iterator[Minibatch]:
-        """Give the batches of an epoch."""
+        """Return the batches of an epoch."""
         order = self._train[generator(self._seed, Purpose.ORDER, epoch).permutation(len(self._train))]
         for i in range(self.count):
             draws = generator(self._seed, Purpose.TRAINING, epoch * self.count + i)
@@ -207,7 +207,7 @@ class Data:
             yield self._batch(rows, draws, epoch, augment=True)
 
     def validation(self) -> Iterator[Minibatch]:
-        """Give the held-out images: the same draws each time, so that epochs can be compared."""
+        """Return the held-out images: the same draws each time, so that epochs can be compared."""
         for i, start in enumerate(range(0, len(self._held_out), 500)):
             draws = generator(self._seed, Purpose.VALIDATION, i)
             yield self._batch(self._held_out[start : start + 500], draws, self.plan.epochs, augment=False)

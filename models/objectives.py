@@ -32,7 +32,7 @@ class Objective:
     decision: Decision = Argmax()
 
     def loss(self, module: nn.Module, batch: Minibatch) -> Tensor:
-        """Give the mean loss of a minibatch; may differentiate the module with respect to images on the way."""
+        """Return the mean loss of a minibatch; may differentiate the module with respect to images on the way."""
         raise NotImplementedError
 
     def step(self, module: nn.Module, batch: Minibatch) -> Tensor:
@@ -42,13 +42,13 @@ class Objective:
         return value.detach()
 
     def judge(self, module: nn.Module, batch: Minibatch) -> tuple[Tensor, Tensor]:
-        """Give loss and clean accuracy of held-out images, by a module in evaluation mode."""
+        """Return loss and clean accuracy of held-out images, by a module in evaluation mode."""
         with torch.no_grad():
             right = (self.decision.predictions(module(batch.inputs)) == batch.labels).float().mean()
         return self.loss(module, batch).detach(), right
 
     def settled(self, epoch: int) -> bool:
-        """Say whether the loss of an epoch can be compared with later ones."""
+        """Return whether the loss of an epoch can be compared with later ones."""
         return True
 
     def to(self, device: str) -> None:
@@ -67,13 +67,13 @@ class Plain(Objective):
         self.right, self.temperature = right, temperature
 
     def loss(self, module: nn.Module, batch: Minibatch) -> Tensor:
-        """Give the mean cross-entropy."""
+        """Return the mean cross-entropy."""
         return self.temperature * smoothed(module(batch.inputs) / self.temperature, batch.labels, self.right)
 
 
 def smoothed(logits: Tensor, labels: Tensor, right: float) -> Tensor:
     """
-    Give the mean cross-entropy with ``right`` on each label, the rest shared by the other outputs.
+    Return the mean cross-entropy with ``right`` on each label, the rest shared by the other outputs.
 
     >>> round(smoothed(torch.tensor([[0.0, 1.0]]), torch.tensor([1]), right=0.8).item(), 4)
     0.5133
@@ -85,7 +85,7 @@ def smoothed(logits: Tensor, labels: Tensor, right: float) -> Tensor:
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """
-    Give the mean of −Σ target·log softmax(logits); targets (N, outputs) sum to 1.
+    Return the mean of −Σ target·log softmax(logits); targets (N, outputs) sum to 1.
 
     >>> round(soft_cross_entropy(torch.zeros(1, 4), torch.full((1, 4), 0.25)).item(), 4)
     1.3863

@@ -13,7 +13,7 @@ BETA = 0.001
 
 
 def weights(module: nn.Module) -> Iterator[Tensor]:
-    """Give the weight of every convolution and linear layer."""
+    """Return the weight of every convolution and linear layer."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear):
             yield layer.weight
@@ -47,7 +47,7 @@ def tighten_(weight: Tensor, beta: float = BETA) -> Tensor:
 
 def simplex(values: Tensor) -> Tensor:
     """
-    Give the nearest point whose entries are not negative and sum to 1, along the last axis (Duchi et al. 2008).
+    Return the nearest point whose entries are not negative and sum to 1, along the last axis (Duchi et al. 2008).
 
     >>> simplex(torch.tensor([[0.5, 0.5], [2.0, 0.0], [0.5, 1.0]])).tolist()
     [[0.5, 0.5], [1.0, 0.0], [0.25, 0.75]]
@@ -76,7 +76,7 @@ class Convex(nn.Module):
         self.coefficients = nn.Parameter(torch.zeros(1) if sigmoid else torch.full((2,), 0.5))
 
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
-        """Give the convex sum of two tensors of one shape."""
+        """Return the convex sum of two tensors of one shape."""
         share = self.coefficients.sigmoid()[0] if self.sigmoid else self.coefficients[0]
         rest = 1 - share if self.sigmoid else self.coefficients[1]
         return share * one + rest * other

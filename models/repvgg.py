@@ -69,7 +69,7 @@ def repvgg(
     std: float | Sequence[float] = 0.25,
 ) -> nn.Sequential:
     """
-    Give logits, (N, ``outputs``), for images in [0, 1], (N, ``channels``, 32, 32).
+    Return logits, (N, ``outputs``), for images in [0, 1], (N, ``channels``, 32, 32).
 
     The first two of the five halvings are left out, as is usual at 32x32. In evaluation mode every block is one
     convolution, as in the network that is deployed.

@@ -21,7 +21,7 @@ def signs(
     std: float | Sequence[float] = 0.27,
 ) -> nn.Sequential:
     """
-    Give logits, (N, ``outputs``), for images in [0, 1], (N, ``channels``, ``size``, ``size``) of 8 pixels or more.
+    Return logits, (N, ``outputs``), for images in [0, 1], (N, ``channels``, ``size``, ``size``) of 8 pixels or more.
 
     The document names the kinds of layers and prints no sizes: three blocks and one hidden layer are ours.
 

@@ -23,7 +23,7 @@ def small(
     std: float | Sequence[float] = 0.35,
 ) -> nn.Sequential:
     """
-    Give logits, (N, ``outputs``), for images in [0, 1], (N, ``channels``, ``size``, ``size``); size a multiple of 4.
+    Return logits, (N, ``outputs``), for images in [0, 1], (N, ``channels``, ``size``, ``size``); size a multiple of 4.
 
     >>> import torch
     >>> small(outputs=20).eval()(torch.zeros(2, 1, 28, 28)).shape
@@ -42,12 +42,12 @@ def small(
 
 
 def denoised(channels: int = 1, outputs: int = 10, width: float = 1.0, **classifier: Any) -> Denoised:
-    """Give the network behind an autoencoder."""
+    """Return the network behind an autoencoder."""
     return Denoised(Autoencoder(channels, width / 4), small(channels, outputs=outputs, width=width, **classifier))
 
 
 def filtered(channels: int = 1, outputs: int = 10, width: float = 1.0, **classifier: Any) -> Filtered:
-    """Give two of the network side by side, the second with two outputs."""
+    """Return two of the network side by side, the second with two outputs."""
     return Filtered(
         small(channels, outputs=outputs, width=width, **classifier),
         small(channels, outputs=2, width=width, **classifier),
@@ -55,7 +55,7 @@ def filtered(channels: int = 1, outputs: int = 10, width: float = 1.0, **classif
 
 
 def denoised_and_filtered(channels: int = 1, outputs: int = 10, width: float = 1.0, **classifier: Any) -> Filtered:
-    """Give the network behind an autoencoder, and beside one of two outputs that sees the images as they are."""
+    """Return the network behind an autoencoder, and beside one of two outputs that sees the images as they are."""
     return Filtered(
         denoised(channels, outputs, width, **classifier),
         small(channels, outputs=2, width=width, **classifier),

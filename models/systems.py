@@ -10,15 +10,15 @@ from models.vgg import vgg
 
 
 def denoised(channels: int = 3, outputs: int = 10, width: float = 1.0, **classifier: Any) -> Denoised:
-    """Give VGG-19 behind an autoencoder, both at a width."""
+    """Return VGG-19 behind an autoencoder, both at a width."""
     return Denoised(Autoencoder(channels, width), vgg(19, channels, outputs, width, **classifier))
 
 
 def filtered(channels: int = 3, outputs: int = 10, width: float = 1.0, **classifier: Any) -> Filtered:
-    """Give VGG-19 beside a VGG-16 of two outputs, both at a width."""
+    """Return VGG-19 beside a VGG-16 of two outputs, both at a width."""
     return Filtered(vgg(19, channels, outputs, width, **classifier), vgg(16, channels, 2, width, **classifier))
 
 
 def denoised_and_filtered(channels: int = 3, outputs: int = 10, width: float = 1.0, **classifier: Any) -> Filtered:
-    """Give VGG-19 behind an autoencoder, and beside a VGG-16 of two outputs that sees the images as they are."""
+    """Return VGG-19 behind an autoencoder, and beside a VGG-16 of two outputs that sees the images as they are."""
     return Filtered(denoised(channels, outputs, width, **classifier), vgg(16, channels, 2, width, **classifier))

@@ -22,7 +22,7 @@ def vgg(
     std: float | Sequence[float] = 0.25,
 ) -> nn.Sequential:
     """
-    Give logits, (N, ``outputs``), for images in [0, 1], (N, ``channels``, 32, 32).
+    Return logits, (N, ``outputs``), for images in [0, 1], (N, ``channels``, 32, 32).
 
     Each convolution is followed by batch norm and ReLU, each of the five stages by a pooling, and one linear layer
     stands at the end, as is usual at 32x32. ``width`` multiplies the paper's channels.

@@ -48,7 +48,7 @@ class Block(nn.Module):
         self.add = None if add == "plain" else Convex(sigmoid=add == "sigmoid")
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Give feature maps of ``fan_out`` channels."""
+        """Return feature maps of ``fan_out`` channels."""
         activated = self.before(inputs)
         beside = inputs if self.shortcut is None else self.shortcut(activated)
         found: Tensor = self.body(activated)
@@ -65,7 +65,7 @@ def wrn(
     standardise: bool = True,
 ) -> nn.Sequential:
     """
-    Give logits, (N, ``outputs``), for images in [0, 1], (N, ``channels``, H, W), H and W multiples of 4.
+    Return logits, (N, ``outputs``), for images in [0, 1], (N, ``channels``, H, W), H and W multiples of 4.
 
     WRN-``depth``-``k``: three groups of 16k, 32k and 64k channels. A Parseval network is ``orthogonal`` at first, has
     ``add`` "convex" (or "sigmoid"), and is constrained by its optimizer (`models.parseval.constrained`). Images are

@@ -60,7 +60,7 @@ def keep(file: Path, result: Mapping[str, Any]) -> None:
 
 
 def pages(output: Path) -> Path:
-    """Give where the page of results in a folder goes: of those that are committed, the documentation."""
+    """Return where the page of results in a folder goes: of those that are committed, the documentation."""
     return DOCS if output.resolve() == OUTPUT else output
 
 

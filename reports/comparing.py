@@ -38,7 +38,7 @@ def compared(one: Sequence[float], other: Sequence[float]) -> Compared:
 
 def paired(one: Sequence[float], other: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
     """
-    Give the t interval of the mean difference of two systems that share folds; NaN where there are fewer than two.
+    Return the t interval of the mean difference of two systems that share folds; NaN where there are fewer than two.
 
     >>> low, high = paired([0.90, 0.91, 0.92], [0.80, 0.82, 0.81])
     >>> round(low, 3), round(high, 3)

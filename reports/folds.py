@@ -28,7 +28,7 @@ JOINED = ("curves", "streams", "pairs", "runs")
 
 
 def path(output: Path, paper: str, source: str, scale: str, fold: int | str) -> Path:
-    """Give the file of one fold, or of another part that a result has."""
+    """Return the file of one fold, or of another part that a result has."""
     return output / f"{paper}_{source}_{scale}_{fold}.json"
 
 
@@ -53,7 +53,7 @@ def made_of(harness: Harness, cards: Mapping[str, Card]) -> str:
 
 
 def holds(file: Path, made_of: str) -> bool:
-    """Say whether a file has the numbers of a fold."""
+    """Return whether a file has the numbers of a fold."""
     return file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("made_of") == made_of
 
 
@@ -74,14 +74,14 @@ def keep(file: Path, fold: int, made_of: str, found: Result) -> None:
 
 
 def results(output: Path, paper: str) -> list[dict[str, Any]]:
-    """Give the results of a paper that a folder has, the folds of one data set and scale as one."""
+    """Return the results of a paper that a folder has, the folds of one data set and scale as one."""
     parts = [json.loads(file.read_text(encoding="utf-8")) for file in output.glob(f"{paper}_*.json")]
     parts.sort(key=lambda part: (part["source"], part["scale"], part["fold"]))
     return [merged(list(of_one)) for _, of_one in groupby(parts, lambda part: (part["source"], part["scale"]))]
 
 
 def merged(parts: Sequence[Result]) -> dict[str, Any]:
-    """Give the folds of one data set and scale as one result."""
+    """Return the folds of one data set and scale as one result."""
     told = [part["provenance"] for part in parts]
     versions = {name: _said(each["versions"][name] for each in told) for name in told[0]["versions"]}
     provenance = {

@@ -21,7 +21,7 @@ class Measured:
     def folds(
         self, system: str, sweep: str, metric: str, strength: str | None = None, images: str = "fold"
     ) -> list[float]:
-        """Give a number of every fold, in their order, on some ``images``; NaN where there is none."""
+        """Return a number of every fold, in their order, on some ``images``; NaN where there is none."""
         found = {}
         for row in self.rows:
             cell = (row["system"], row["sweep"], row["images"])
@@ -31,24 +31,24 @@ class Measured:
         return [found[fold] for fold in sorted(found)]
 
     def mean(self, system: str, sweep: str, metric: str, strength: str | None = None, images: str = "fold") -> float:
-        """Give the mean over the folds; NaN where any has none."""
+        """Return the mean over the folds; NaN where any has none."""
         values = self.folds(system, sweep, metric, strength, images)
         return sum(values) / len(values) if values else math.nan
 
     def strengths(self, sweep: str) -> list[str]:
-        """Give the strengths of a sweep, in their order."""
+        """Return the strengths of a sweep, in their order."""
         return sorted({row["strength"] for row in self.rows if row["sweep"] == sweep}, key=float)
 
 
 def packed(rows: Sequence[Row]) -> dict[str, Any]:
-    """Give rows as they go into a result file: the names of the columns once."""
+    """Return rows as they go into a result file: the names of the columns once."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     return {"columns": columns, "rows": [[row.get(column) for column in columns] for row in rows]}
 
 
 def unpacked(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
-    Give the rows of a result by their columns' names, without what is missing.
+    Return the rows of a result by their columns' names, without what is missing.
 
     >>> unpacked({"columns": ["n", "kept"], "rows": [[3, None], [4, 0.5]]})
     [{'n': 3, 'kept': None}, {'n': 4, 'kept': 0.5}]

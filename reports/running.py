@@ -33,7 +33,7 @@ from robustness.workspace.workspace import Harness, data_root, store_root
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Give a paper's command the options that all have."""
+    """Return a paper's command the options that all have."""
     parser.add_argument("--data", metavar="DIR", help="data root (ROBUSTNESS_DATA, else the user's cache)")
     parser.add_argument("--store", metavar="DIR", help="weights and evidence (ROBUSTNESS_STORE, else the user's cache)")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
@@ -44,7 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def harness_for(given: argparse.Namespace) -> Harness:
-    """Give what the options name."""
+    """Return what the options name."""
     # Whether there is a GPU where an engine works, it says itself.
     device = given.device if work(given).engine.name == "plain" or hardware.gpus() else "cpu"
     return Harness(Store(store_root(given.store), say=say), data_root(given.data), device=device, progress=bar)
@@ -58,7 +58,7 @@ class Work(NamedTuple):
 
 
 def work(given: argparse.Namespace) -> Work:
-    """Give who trains and sweeps, as the options say it; EngineError where that cannot be."""
+    """Return who trains and sweeps, as the options say it; EngineError where that cannot be."""
     engine = engines.parse(given.engine)
     return Work(replace(engine, workers=given.workers or engine.workers), given.device)
 
@@ -94,7 +94,7 @@ def images(of: Images) -> dict[str, Any]:
 
 def training(file: Path, log: Path | None = None) -> dict[str, Any]:
     """
-    Give what a weights file says of its making, and the end of its log; what is not known is None.
+    Return what a weights file says of its making, and the end of its log; what is not known is None.
 
     A training that was interrupted has no time.
     """
@@ -164,7 +164,7 @@ def fit(wanted: Sequence[tuple[Card, Perturbation]], harness: Harness, work: Wor
 
 
 def levels(every: Mapping[str, Card]) -> list[list[str]]:
-    """Give the names in the order of what they need: each level needs earlier ones alone."""
+    """Return the names in the order of what they need: each level needs earlier ones alone."""
     left, found = dict(every), []
     done: set[str] = set()
     while left:

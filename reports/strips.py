@@ -53,7 +53,7 @@ def pixels(kept: Strip) -> np.ndarray:
 
 def magnified(change: np.ndarray) -> np.ndarray:
     """
-    Give perturbations ten times as large around grey.
+    Return perturbations ten times as large around grey.
 
     >>> magnified(np.array([0.0, 0.02, -0.5])).round(2).tolist()
     [0.5, 0.7, 0.0]

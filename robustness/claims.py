@@ -140,7 +140,7 @@ def _unconditional(claim: Claim, beside: tuple[str, ...], evidence: Evidence) ->
 
 
 def properties(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:
-    """Give a verdict's numbers as plain values: JUnit properties, and what workers tell the controller."""
+    """Return a verdict's numbers as plain values: JUnit properties, and what workers tell the controller."""
     claim, found = verdict.claim, evidence.provenance
     about = {
         "model": claim.model,

@@ -20,18 +20,18 @@ class Decision(BaseModel, ABC):
 
     @abstractmethod
     def outputs(self, classes: int) -> int:
-        """Give the number of outputs that a model for ``classes`` classes must have."""
+        """Return the number of outputs that a model for ``classes`` classes must have."""
 
     @abstractmethod
     def log_probabilities(self, logits: Tensor) -> Tensor:
-        """Give the logarithm of each class's probability, (N, classes)."""
+        """Return the logarithm of each class's probability, (N, classes)."""
 
     def predictions(self, logits: Tensor) -> Tensor:
-        """Give the class of each image, (N,)."""
+        """Return the class of each image, (N,)."""
         return self.log_probabilities(logits).argmax(-1)
 
     def log_passed(self, logits: Tensor) -> Tensor | None:
-        """Give log(1 − p), (N,), p the probability that the image was attacked; None where it is not told."""
+        """Return log(1 − p), (N,), p the probability that the image was attacked; None where it is not told."""
         return None
 
 
@@ -41,15 +41,15 @@ class Argmax(Decision):
     kind: Literal["argmax"] = "argmax"
 
     def outputs(self, classes: int) -> int:
-        """Give one output a class."""
+        """Return one output a class."""
         return classes
 
     def predictions(self, logits: Tensor) -> Tensor:
-        """Give the class of each image, (N,): from the logits, of which the logarithms may round to a tie."""
+        """Return the class of each image, (N,): from the logits, of which the logarithms may round to a tie."""
         return logits.argmax(-1)
 
     def log_probabilities(self, logits: Tensor) -> Tensor:
-        """Give the logarithm of each class's probability, (N, classes)."""
+        """Return the logarithm of each class's probability, (N, classes)."""
         # Over the images it is vectorised: three times as fast for ten classes.
         return logits.mT.contiguous().log_softmax(-2).mT
 
@@ -67,7 +67,7 @@ class Filtering(Decision):
 
     @abstractmethod
     def log_passed(self, logits: Tensor) -> Tensor:
-        """Give log(1 − p), (N,), p the probability that the image was attacked."""
+        """Return log(1 − p), (N,), p the probability that the image was attacked."""
 
 
 class Null(Filtering):
@@ -85,15 +85,15 @@ class Null(Filtering):
     kind: Literal["null"] = "null"
 
     def outputs(self, classes: int) -> int:
-        """Give one output a class, and one for attacked images."""
+        """Return one output a class, and one for attacked images."""
         return classes + 1
 
     def log_probabilities(self, logits: Tensor) -> Tensor:
-        """Give the logarithm of F[i] / (1 − F[N+1])."""
+        """Return the logarithm of F[i] / (1 − F[N+1])."""
         return logits[..., :-1].log_softmax(-1)
 
     def log_passed(self, logits: Tensor) -> Tensor:
-        """Give log(1 − F[N+1]), from the other outputs, so that it does not round to 0."""
+        """Return log(1 − F[N+1]), from the other outputs, so that it does not round to 0."""
         return logits[..., :-1].logsumexp(-1) - logits.logsumexp(-1)
 
 
@@ -112,17 +112,17 @@ class TwoN(Filtering):
     kind: Literal["2n"] = "2n"
 
     def outputs(self, classes: int) -> int:
-        """Give two outputs a class."""
+        """Return two outputs a class."""
         return 2 * classes
 
     def log_probabilities(self, logits: Tensor) -> Tensor:
-        """Give the logarithm of F[i] + F[N+i]."""
+        """Return the logarithm of F[i] + F[N+i]."""
         probabilities = logits.log_softmax(-1)
         half = logits.shape[-1] // 2
         return probabilities[..., :half].logaddexp(probabilities[..., half:])
 
     def log_passed(self, logits: Tensor) -> Tensor:
-        """Give the logarithm of F[1] + … + F[N]."""
+        """Return the logarithm of F[1] + … + F[N]."""
         return logits[..., : logits.shape[-1] // 2].logsumexp(-1) - logits.logsumexp(-1)
 
 
@@ -139,19 +139,19 @@ class Bin(Filtering):
     kind: Literal["bin"] = "bin"
 
     def outputs(self, classes: int) -> int:
-        """Give one output a class, and two for the detector."""
+        """Return one output a class, and two for the detector."""
         return classes + 2
 
     def predictions(self, logits: Tensor) -> Tensor:
-        """Give the class of each image, (N,): from the logits, as for a classifier alone."""
+        """Return the class of each image, (N,): from the logits, as for a classifier alone."""
         return logits[..., :-2].argmax(-1)
 
     def log_probabilities(self, logits: Tensor) -> Tensor:
-        """Give the logarithm of each class's probability by the classifier."""
+        """Return the logarithm of each class's probability by the classifier."""
         return logits[..., :-2].log_softmax(-1)
 
     def log_passed(self, logits: Tensor) -> Tensor:
-        """Give the logarithm of the detector's probability of clean."""
+        """Return the logarithm of the detector's probability of clean."""
         return logits[..., -2:].log_softmax(-1)[..., 0]
 
 

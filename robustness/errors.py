@@ -104,7 +104,7 @@ def shown(name: object) -> str:
 
 def plain(name: str) -> str:
     """
-    Give a name as it is where that is short and one line of text, and as ``shown`` where it is not.
+    Return a name as it is where that is short and one line of text, and as ``shown`` where it is not.
 
     >>> plain("layer.0.weight"), len(plain("x" * 300))
     ('layer.0.weight', 151)

@@ -57,7 +57,7 @@ def card(root: Path, *lines: str, **files: str) -> Card:
 
 
 def harness(root: Path, images: Images | None = None, of: Card | None = None) -> Harness:
-    """Give a harness beside a card's project, which has these images for the card."""
+    """Return a harness beside a card's project, which has these images for the card."""
     made = Harness(Store(root / "store"), root / "data", threads=1)
     if images is not None and of is not None:
         made._images[of.file.data.model_dump_json(), "test", None] = images

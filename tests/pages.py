@@ -54,7 +54,7 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """Give every page that tells a reader what to type."""
+    """Return every page that tells a reader what to type."""
     root = helpers.ROOT
     return [root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").rglob("*.md"))]
 

@@ -221,16 +221,16 @@ class Project:
         return process
 
     def logged(self, name: str, *, of: Path | None = None) -> list[int]:
-        """Give the processes that logged "passes", "modules" or "trainings", once each time."""
+        """Return the processes that logged "passes", "modules" or "trainings", once each time."""
         log = (of or self.root) / name
         return [int(line) for line in log.read_text().split()] if log.exists() else []
 
     def entries(self, kind: str = "evidence", *, of: Path | None = None) -> dict[str, bytes]:
-        """Give the store's files of a kind, by name."""
+        """Return the store's files of a kind, by name."""
         return {path.name: path.read_bytes() for path in ((of or self.store) / kind).glob("??/*")}
 
     def evidence(self, *, of: Path | None = None) -> dict[str, str]:
-        """Give the digest of each evidence in the store, by its label; none may be unreadable."""
+        """Return the digest of each evidence in the store, by its label; none may be unreadable."""
         found = {}
         for path, evidence in Store(of or self.store).entries():
             assert not isinstance(evidence, Exception), (path, evidence)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def ray_processes() -> set[int]:
-    """Give the processes that are Ray's, of everybody."""
+    """Return the processes that are Ray's, of everybody."""
     found = set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -21,7 +21,7 @@ def ray_processes() -> set[int]:
 
 @contextmanager
 def two_nodes() -> Iterator:
-    """Give a head, which works too, and another node, ``other``; afterwards no process of theirs is left."""
+    """Return a head, which works too, and another node, ``other``; afterwards no process of theirs is left."""
     from ray.cluster_utils import Cluster
 
     before = ray_processes()

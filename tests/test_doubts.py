@@ -54,7 +54,7 @@ def backwards(wrong):
 
 
 def off_grid(inputs):
-    """Say whether some pixel is none of the 256 levels: whether the images were perturbed before."""
+    """Return whether some pixel is none of the 256 levels: whether the images were perturbed before."""
     return bool(((inputs * 255).round() / 255 - inputs).abs().max() > 1e-6)
 
 

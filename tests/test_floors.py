@@ -260,7 +260,7 @@ def test_nothing_that_knows_nothing_holds_a_claim_that_compares(metric, labels):
 
 
 def by_luck(verdict, metric, n):
-    """Say whether a filter that tosses a fair coin would show as much."""
+    """Return whether a filter that tosses a fair coin would show as much."""
     least = {"detection_auc": 0.5, "detection_precision": 0.5}.get(metric)
     return least is not None and abs(verdict.measured.value - least) < 5 * math.sqrt(0.25 / n)
 

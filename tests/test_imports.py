@@ -25,7 +25,7 @@ def pytest_unconfigure(config):
 
 
 def imported(project, process="main") -> set[str]:
-    """Give the top-level packages that a run of pytest in its own process has imported."""
+    """Return the top-level packages that a run of pytest in its own process has imported."""
     return {name.partition(".")[0] for name in (project.root / f"modules-{process}").read_text().split()}
 
 

@@ -34,7 +34,7 @@ def images():
 
 @pytest.fixture
 def keeping(tmp_path):
-    """Give what keeps the chunks of one sweep, as a run sees it, each written at once."""
+    """Return what keeps the chunks of one sweep, as a run sees it, each written at once."""
 
     (tmp_path / "net.py").write_text("as it was")
     behind = {

@@ -71,7 +71,7 @@ def test_one_exit_code(codes, verdict, expected):
 
 
 def changed(shards, number, change):
-    """Give the shards with one of them changed."""
+    """Return the shards with one of them changed."""
     made = copy.deepcopy(shards)
     change(made[number - 1][1])
     return made

@@ -21,7 +21,7 @@ WAYS = ["No file at all", "A card", "A hook", "Fixtures"]
 
 
 def under(section):
-    """Give the blocks under a heading."""
+    """Return the blocks under a heading."""
     found = [block for block in BLOCKS if block.section == section]
     assert found
     return found

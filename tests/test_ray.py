@@ -206,7 +206,7 @@ def test_a_driver_dies_beside_another(cluster, project):
 
 
 def drivers() -> list[int]:
-    """Give the processes of this one that drive clusters."""
+    """Return the processes of this one that drive clusters."""
     children = (path.read_text().split() for path in Path(f"/proc/{os.getpid()}/task").glob("*/children"))
     every = (int(pid) for pids in children for pid in pids)
     return [pid for pid in every if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]

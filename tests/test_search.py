@@ -52,7 +52,7 @@ def above(part, inputs):
 
 
 def triggers(seed):
-    """Give twenty triggers of four kinds, drawn at random: two pixels, a box, a stripe, a brightness."""
+    """Return twenty triggers of four kinds, drawn at random: two pixels, a box, a stripe, a brightness."""
     random = np.random.default_rng(seed)
     for i in range(20):
         r, c, other, across = (int(value) for value in random.integers(0, SIDE - 1, 4))

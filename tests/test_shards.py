@@ -104,7 +104,7 @@ def test_every_model_is_in_one_shard_of_a_session(three):
 
 @pytest.fixture
 def started(monkeypatch, tmp_path):
-    """Give what the command would become, in a folder with suites."""
+    """Return what the command would become, in a folder with suites."""
     (tmp_path / "suites").mkdir()
     (tmp_path / "suites" / "test_regression.py").touch()
     monkeypatch.chdir(tmp_path)

@@ -30,7 +30,7 @@ def harness(tmp_path_factory):
 
 
 def described(tables):
-    """Give factory and recipe of every card of a protocol."""
+    """Return factory and recipe of every card of a protocol."""
     return {(table["model"]["factory"], table["recipe"]["callable"]) for table in tables.values()}
 
 

@@ -32,7 +32,7 @@ def timed(project, monkeypatch):
 
 
 def benchmarks(project) -> dict[str, dict]:
-    """Give what pytest-benchmark wrote of every benchmark, by its name."""
+    """Return what pytest-benchmark wrote of every benchmark, by its name."""
     return {each["fullname"]: each for each in json.loads((project.root / "times.json").read_text())["benchmarks"]}
 
 
@@ -145,7 +145,7 @@ def test_gate(timed):
 
 
 def faster(times: dict) -> dict:
-    """Give accepted times with medians that no machine reaches."""
+    """Return accepted times with medians that no machine reaches."""
     times["benchmarks"] = [{**each, "stats": {**each["stats"], "median": 1e-9}} for each in times["benchmarks"]]
     return times
 

@@ -101,7 +101,7 @@ class Project:
         return Harness(Store(self.root / "store"), self.root / "data", threads=1)
 
     def trained(self) -> list[int]:
-        """Give the seeds that were trained, in their order."""
+        """Return the seeds that were trained, in their order."""
         log = self.root / "trained"
         return [int(line) for line in log.read_text().split()] if log.exists() else []
 

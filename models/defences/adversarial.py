@@ -22,14 +22,14 @@ class Adversarial(Objective):
         self.alpha, self.most = alpha, most
 
     def loss(self, module: nn.Module, batch: Minibatch) -> Tensor:
-        """Give α·J(x) + (1 − α)·J(x + δ)."""
+        """Return α·J(x) + (1 − α)·J(x + δ)."""
         epsilon = drawn(batch.draws, len(batch.labels), self.most, batch.inputs)
         attacked = fgsm(module, batch.inputs, batch.labels, epsilon, self.decision)
         clean = F.cross_entropy(module(batch.inputs), batch.labels)
         return self.alpha * clean + (1 - self.alpha) * F.cross_entropy(module(attacked), batch.labels)
 
     def step(self, module: nn.Module, batch: Minibatch) -> Tensor:
-        """Give the same from two passes: the clean loss's own backward pass reaches the images too."""
+        """Return the same from two passes: the clean loss's own backward pass reaches the images too."""
         leaf = batch.inputs.detach().requires_grad_()
         clean = self.alpha * F.cross_entropy(module(leaf), batch.labels)
         clean.backward()  # type: ignore[no-untyped-call]

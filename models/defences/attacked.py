@@ -18,7 +18,7 @@ def drawn(draws: np.random.Generator, count: int, most: float, like: Tensor) -> 
 
 def fgsm(module: nn.Module, inputs: Tensor, labels: Tensor, epsilon: Tensor, decision: Decision) -> Tensor:
     """
-    Give x + ε·sign(∇ₓJ), clipped, with an ε (N,) for each image; J is the cross-entropy of the decision's classes.
+    Return x + ε·sign(∇ₓJ), clipped, with an ε (N,) for each image; J is the cross-entropy of the decision's classes.
 
     The module's mode is used as evaluation and put back: batch norm must not learn from the attack's own passes.
     """
@@ -32,7 +32,7 @@ def fgsm(module: nn.Module, inputs: Tensor, labels: Tensor, epsilon: Tensor, dec
 
 
 def stepped(inputs: Tensor, gradient: Tensor, epsilon: Tensor) -> Tensor:
-    """Give x + ε·sign(gradient), clipped to [0, 1]."""
+    """Return x + ε·sign(gradient), clipped to [0, 1]."""
     return torch.addcmul(inputs, gradient.sign(), epsilon.view(-1, 1, 1, 1)).clamp_(0, 1)
 
 

@@ -24,12 +24,12 @@ class Denoising(Objective):
         self.classifier, self.most = classifier.eval().requires_grad_(False), most
 
     def loss(self, module: nn.Module, batch: Minibatch) -> Tensor:
-        """Give the mean squared error of what the autoencoder makes of the images."""
+        """Return the mean squared error of what the autoencoder makes of the images."""
         inputs, _ = half(self.classifier, batch, self.most, self.decision)
         return F.mse_loss(module(inputs), batch.inputs)
 
     def judge(self, module: nn.Module, batch: Minibatch) -> tuple[Tensor, Tensor]:
-        """Give the loss, and the classifier's accuracy on clean images behind the autoencoder."""
+        """Return the loss, and the classifier's accuracy on clean images behind the autoencoder."""
         with torch.no_grad():
             right = (self.classifier(module(batch.inputs)).argmax(1) == batch.labels).float().mean()
         return self.loss(module, batch).detach(), right

@@ -24,12 +24,12 @@ class Detecting(Objective):
         self.attacked, self.most = attacked.eval().requires_grad_(False), most
 
     def loss(self, module: nn.Module, batch: Minibatch) -> Tensor:
-        """Give the cross-entropy of the two labels."""
+        """Return the cross-entropy of the two labels."""
         inputs, epsilon = half(self.attacked, batch, self.most, Argmax())
         return F.cross_entropy(module(inputs), (epsilon > 0).long())
 
     def judge(self, module: nn.Module, batch: Minibatch) -> tuple[Tensor, Tensor]:
-        """Give the loss, and the share of clean images that are taken for clean."""
+        """Return the loss, and the share of clean images that are taken for clean."""
         with torch.no_grad():
             right = (module(batch.inputs).argmax(1) == 0).float().mean()
         return self.loss(module, batch).detach(), right
@@ -62,7 +62,7 @@ class Filtered(nn.Module):
         self.detector = detector
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Give all logits, (N, classes + 2)."""
+        """Return all logits, (N, classes + 2)."""
         return torch.cat([self.classifier(inputs), self.detector(inputs)], 1)
 
 

@@ -21,7 +21,7 @@ class Distilled(Objective):
         self.teacher, self.temperature = teacher.eval(), temperature
 
     def loss(self, module: nn.Module, batch: Minibatch) -> Tensor:
-        """Give the cross-entropy with the teacher's probabilities, times the temperature (see `Plain`)."""
+        """Return the cross-entropy with the teacher's probabilities, times the temperature (see `Plain`)."""
         with torch.no_grad():
             soft = (self.teacher(batch.inputs) / self.temperature).softmax(1)
         logits = module(batch.inputs)

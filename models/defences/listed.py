@@ -27,7 +27,7 @@ class Listed(Objective):
         self.epsilons = epsilons
 
     def loss(self, module: nn.Module, batch: Minibatch) -> Tensor:
-        """Give the mean over all, clean and attacked."""
+        """Return the mean over all, clean and attacked."""
         count = len(batch.labels)
         chosen = torch.from_numpy(batch.draws.permutation(count)[: count // 2]).to(batch.rows.device)
         picked = torch.tensor(self.epsilons)[

@@ -17,7 +17,7 @@ from robustness.workspace.recipes import Job
 
 def targets(labels: Tensor, null: Tensor, right: float, classes: int) -> Tensor:
     """
-    Give the probabilities, (N, classes + 1): ``null`` (N,) on the last, ``right`` of the rest on the true class.
+    Return the probabilities, (N, classes + 1): ``null`` (N,) on the last, ``right`` of the rest on the true class.
 
     What is left is shared by the other classes; a clean image has ``null`` 0.
 
@@ -39,7 +39,7 @@ class Nulled(Objective):
         self.right, self.most, self.clean_epochs = right, most, clean_epochs
 
     def loss(self, module: nn.Module, batch: Minibatch) -> Tensor:
-        """Give the cross-entropy of the NULL targets."""
+        """Return the cross-entropy of the NULL targets."""
         if batch.epoch < self.clean_epochs:
             inputs, epsilon = batch.inputs, torch.zeros(len(batch.labels), device=batch.inputs.device)
         else:
@@ -48,7 +48,7 @@ class Nulled(Objective):
         return soft_cross_entropy(logits, targets(batch.labels, epsilon / self.most, self.right, logits.shape[1] - 1))
 
     def settled(self, epoch: int) -> bool:
-        """Say whether attacks have begun."""
+        """Return whether attacks have begun."""
         return epoch >= self.clean_epochs
 
 

@@ -21,7 +21,7 @@ from robustness.workspace.recipes import Job
 
 
 def changed(module: nn.Module, inputs: Tensor, labels: Tensor, budget: Tensor, decision: Decision) -> Tensor:
-    """Give images with at most ``budget`` (N,) features changed by STG; the module's mode is put back."""
+    """Return images with at most ``budget`` (N,) features changed by STG; the module's mode is put back."""
     training = module.training
     module.eval()
     try:
@@ -54,7 +54,7 @@ class Sparse(Objective):
         self.features, self.clean_epochs = features, clean_epochs
 
     def loss(self, module: nn.Module, batch: Minibatch) -> Tensor:
-        """Give the cross-entropy of the NULL targets."""
+        """Return the cross-entropy of the NULL targets."""
         inputs, null = batch.inputs, torch.zeros(len(batch.labels), device=batch.inputs.device)
         if batch.epoch >= self.clean_epochs:
             count = len(batch.labels)
@@ -68,7 +68,7 @@ class Sparse(Objective):
 
     def share(self, size: Tensor) -> Tensor:
         """
-        Give the share, (N,), of the known attacks that are no larger; 0 for an image that nothing has changed.
+        Return the share, (N,), of the known attacks that are no larger; 0 for an image that nothing has changed.
 
         >>> Sparse(torch.tensor([1, 2, 2, 5]), 0.8, 5, 0).share(torch.tensor([0, 2, 7]))
         tensor([0.0000, 0.7500, 1.0000])
@@ -77,7 +77,7 @@ class Sparse(Objective):
         return torch.where(size > 0, found, 0.0)
 
     def settled(self, epoch: int) -> bool:
-        """Say whether attacks have begun."""
+        """Return whether attacks have begun."""
         return epoch >= self.clean_epochs
 
     def to(self, device: str) -> None:
@@ -86,7 +86,7 @@ class Sparse(Objective):
 
 
 def sizes(module: nn.Module, images: Images, features: int) -> Tensor:
-    """Give how many features attacks on images that a classifier has right need, at most ``features``."""
+    """Return how many features attacks on images that a classifier has right need, at most ``features``."""
     found = []
     for start in range(0, len(images), 100):
         inputs = torch.from_numpy(images.batch(start, start + 100))

@@ -30,7 +30,7 @@ class Stored(Objective):
         self.place[torch.from_numpy(rows)] = torch.arange(len(rows))
 
     def loss(self, module: nn.Module, batch: Minibatch) -> Tensor:
-        """Give the mean over both."""
+        """Return the mean over both."""
         place = self.place[batch.rows]
         has = place >= 0
         stored = torch.zeros_like(batch.inputs)
@@ -44,7 +44,7 @@ class Stored(Objective):
 
 
 def noisy(inputs: Tensor, epsilon: Tensor, draws: np.random.Generator) -> Tensor:
-    """Give x + U(−ε, ε), clipped to [0, 1], with an ε (N,) for each image."""
+    """Return x + U(−ε, ε), clipped to [0, 1], with an ε (N,) for each image."""
     noise = torch.from_numpy(draws.uniform(-1, 1, tuple(inputs.shape)).astype("f4"))
     return torch.addcmul(inputs, noise, epsilon.view(-1, 1, 1, 1)).clamp_(0, 1)
 

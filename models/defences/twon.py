@@ -24,7 +24,7 @@ class Labelled(Objective):
         self.right, self.most = right, most
 
     def loss(self, module: nn.Module, batch: Minibatch) -> Tensor:
-        """Give the cross-entropy over 2N labels, (1 − q)/(2N − 1) on each wrong one."""
+        """Return the cross-entropy over 2N labels, (1 − q)/(2N − 1) on each wrong one."""
         inputs, epsilon = half(module, batch, self.most, self.decision)
         logits = module(inputs)
         return smoothed(logits, torch.where(epsilon > 0, batch.labels + logits.shape[1] // 2, batch.labels), self.right)

@@ -104,7 +104,7 @@ def _mean_confusion(by_seed: Sequence[Sequence[Matrix]]) -> dict[str, list[list[
 
 def distance(by_seed: Sequence[Sequence[Matrix]]) -> dict[str, Any]:
     """
-    Give how far accuracy lies from table 5: the mean of |accuracy − published| over V.
+    Return how far accuracy lies from table 5: the mean of |accuracy − published| over V.
 
     ``of_mean`` is the mean curve's over seeds, which the limit is for; ``of_seeds`` is that of each training alone.
     """
@@ -117,7 +117,7 @@ def distance(by_seed: Sequence[Sequence[Matrix]]) -> dict[str, Any]:
 
 
 def _fit(measured: Sequence[Mapping[str, Any]], curve: Sequence[float]) -> dict[str, Any]:
-    """Give how far the mean curve over seeds lies from a published one: on average over V, and at most, and where."""
+    """Return how far the mean curve over seeds lies from a published one: on average over V, and at most, and where."""
     known = [
         (abs(m["mean"] - p), i) for i, (m, p) in enumerate(zip(measured, curve, strict=True)) if m["mean"] is not None
     ]
@@ -137,18 +137,18 @@ def _fit(measured: Sequence[Mapping[str, Any]], curve: Sequence[float]) -> dict[
 
 
 def _matrices(counts: Counts, epochs: int, reading: str) -> list[list[Matrix]]:
-    """Give for each seed the matrix of each V."""
+    """Return for each seed the matrix of each V."""
     chosen = [entry for entry in counts if (entry["epochs"], entry["reading"]) == (epochs, reading)]
     return [[np.array(m, np.int64) for m in entry["matrices"]] for entry in sorted(chosen, key=lambda e: e["seed"])]
 
 
 def _over_seeds(metric: str, by_seed: Sequence[Sequence[Matrix]]) -> list[dict[str, Any]]:
-    """Give a metric's summary over seeds for each V."""
+    """Return a metric's summary over seeds for each V."""
     return [summary(measure_matrix(metric, m).value for m in seeds) for seeds in zip(*by_seed, strict=True)]
 
 
 def _collecting(by_seed: Sequence[Sequence[Matrix]]) -> dict[str, list[dict[str, Any]]]:
-    """Give for each V how few classes draw the wrong predictions: share of the first three, entropy in bits."""
+    """Return for each V how few classes draw the wrong predictions: share of the first three, entropy in bits."""
     found = [[concentration(m) for m in seeds] for seeds in zip(*by_seed, strict=True)]
     return {
         "share": [summary(c.share for c in seeds) for seeds in found],
@@ -158,7 +158,7 @@ def _collecting(by_seed: Sequence[Sequence[Matrix]]) -> dict[str, list[dict[str,
 
 def _groups(matrices: Sequence[Matrix]) -> dict[str, Any]:
     """
-    Give each digit's group: the wrong classes that on the mean over seeds draw at least SHARE of its images.
+    Return each digit's group: the wrong classes that on the mean over seeds draw at least SHARE of its images.
 
     Beside each stands its mean share and in how many seeds it reaches SHARE: which class draws depends on the seed.
     Pairs (digit, wrong class) are compared with those that are published.

@@ -21,7 +21,7 @@ SCALES = {
 
 
 def report(result: Result) -> str:
-    """Give the whole page of a result."""
+    """Return the whole page of a result."""
     return f"# digits-noise, scale {result['scale']}\n\n{body(result)}"
 
 

@@ -26,7 +26,7 @@ def load() -> Mapping[str, Any]:
 
 def confusion(epochs: int) -> Matrix:
     """
-    Give table 1 (one epoch) or table 2 (ten); rows are the true digit.
+    Return table 1 (one epoch) or table 2 (ten); rows are the true digit.
 
     >>> print(confusion(10)[0].sum(), confusion(10)[:, 0].sum())
     1000 978
@@ -36,7 +36,7 @@ def confusion(epochs: int) -> Matrix:
 
 def groups() -> dict[int, dict[int, float]]:
     """
-    Give the confusion groups as shares of a digit's images.
+    Return the confusion groups as shares of a digit's images.
 
     >>> groups()[2]
     {3: 0.143, 5: 0.156}
@@ -49,7 +49,7 @@ def groups() -> dict[int, dict[int, float]]:
 
 def recalls() -> list[float]:
     """
-    Give table 7; the rows that are lost from the text follow from precision and F1.
+    Return table 7; the rows that are lost from the text follow from precision and F1.
 
     Each is a count of 1,000 images: the quotient is rounded to the count, from which it is less than 0.01 off.
 
@@ -65,7 +65,7 @@ def recalls() -> list[float]:
 
 def other_factor(f1: float, factor: float) -> float:
     """
-    Give the recall that F1 was made of, from its precision, or the precision from its recall.
+    Return the recall that F1 was made of, from its precision, or the precision from its recall.
 
     >>> round(other_factor(0.884153, 0.974699), 4)
     0.809
@@ -75,7 +75,7 @@ def other_factor(f1: float, factor: float) -> float:
 
 def harmonic(precision: float, recall: float) -> float:
     """
-    Give F1.
+    Return F1.
 
     >>> harmonic(0.988, 0.988)
     0.988
@@ -97,7 +97,7 @@ def attractors(top: int = 4) -> list[tuple[int, float]]:
 
 
 def curves() -> dict[str, list[float]]:
-    """Give tables 5 to 8 by the names that the same numbers have here."""
+    """Return tables 5 to 8 by the names that the same numbers have here."""
     table = load()
     return {
         "accuracy": table["accuracy"]["values"],
@@ -108,7 +108,7 @@ def curves() -> dict[str, list[float]]:
 
 
 def after(epochs: int) -> dict[str, float]:
-    """Give a column of table 3, by the names that the numbers have here; empty where there is none."""
+    """Return a column of table 3, by the names that the numbers have here; empty where there is none."""
     column = load()["epochs"].get(str(epochs), {})
     return {name if name == "accuracy" else f"{name}[{DIGIT}]": value for name, value in column.items()}
 

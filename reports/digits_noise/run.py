@@ -116,7 +116,7 @@ def scale(card: Card, data: Path, seeds: Sequence[int], epochs: Sequence[int]) -
 
 
 def _is_mnist(data: Path) -> bool:
-    """Say whether the files have the published sums; any images could lie under these names."""
+    """Return whether the files have the published sums; any images could lie under these names."""
     files = {mnist.folder(data) / name: digest for name, digest in mnist.SUMS.items()}
     return all(file.is_file() and source_files.file_hash(file) == digest for file, digest in files.items())
 
@@ -139,7 +139,7 @@ def variants(card: Card) -> dict[str, tuple[Card, str]]:
 
 
 def _swept(harness: Harness, card: Card, sweep: str) -> tuple[list[list[list[int]]], dict[str, Any]]:
-    """Give a confusion matrix for each V, clean first, and where they come from."""
+    """Return a confusion matrix for each V, clean first, and where they come from."""
     parts = {"clean": harness.evidence(card), sweep: harness.evidence(card, sweep)}
     matrices = [m for name, part in parts.items() for m in _counted(card, name, part)]
     return matrices, {"evidence": {name: running.swept(part, harness.store.run) for name, part in parts.items()}}

@@ -23,7 +23,7 @@ NEAR, FAR = "50", "33"
 
 
 def drops(measured: Measured, system: str, sweep: str) -> list[float]:
-    """Give what each fold loses of its accuracy from 50 to 33 dB."""
+    """Return what each fold loses of its accuracy from 50 to 33 dB."""
     pairs = zip(
         measured.folds(system, sweep, "accuracy", NEAR), measured.folds(system, sweep, "accuracy", FAR), strict=True
     )
@@ -60,7 +60,7 @@ def _decided(
 
 
 def white_box(system: str) -> str:
-    """Give the sweep of examples that are made on the system itself."""
+    """Return the sweep of examples that are made on the system itself."""
     return "fgsm-snr"
 
 

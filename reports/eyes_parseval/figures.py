@@ -24,7 +24,7 @@ TITLES = {
 
 def names(source: str, scale: str) -> dict[str, str]:
     """
-    Give the file of each figure by what it shows.
+    Return the file of each figure by what it shows.
 
     >>> list(names("eyes", "short").values())[:2]
     ['eyes-parseval-eyes-short-snr.svg', 'eyes-parseval-eyes-short-roc.svg']

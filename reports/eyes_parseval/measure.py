@@ -82,7 +82,7 @@ def _rows(name: str, sweep: str, evidence: Evidence) -> Iterator[dict[str, Any]]
 
 
 def _curves(name: str, sweep: str, evidence: Evidence) -> Iterator[dict[str, Any]]:
-    """Give the micro-averaged ROC curve of some cells, at rates that all share."""
+    """Return the micro-averaged ROC curve of some cells, at rates that all share."""
     for row, strength in enumerate(evidence.strengths):
         if (sweep, strength) in CURVES and evidence.status[row] == OK and evidence.probabilities is not None:
             true = np.eye(len(evidence.classes), dtype=bool)[evidence.labels]

@@ -25,12 +25,12 @@ Result = Mapping[str, Any]
 
 
 def measured(result: Result) -> Measured:
-    """Give the rows of a result."""
+    """Return the rows of a result."""
     return Measured(result["source"], unpacked(result), result["scale"])
 
 
 def body(results: Sequence[Result], images: str = "figures/") -> str:
-    """Give everything below the heading of the page, one part a result."""
+    """Return everything below the heading of the page, one part a result."""
     if not results:
         return "Nothing has been measured yet.\n"
     return "\n\n".join(part for result in results for part in _parts(result, images)) + "\n"

@@ -89,7 +89,7 @@ SCALES = {
 
 
 def whole(scale: Scale) -> Scale:
-    """Give a scale with approach 1's whole grid."""
+    """Return a scale with approach 1's whole grid."""
     grid = tuple((epsilon, share) for epsilon in EPSILONS for share in SHARES)
     return Scale(**{**vars(scale), "grid": grid})
 
@@ -133,7 +133,7 @@ def _residual(scale: Scale) -> dict[str, Any]:
 
 
 def _trained(system: str, scale: Scale) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Give recipe and plan of a system."""
+    """Return recipe and plan of a system."""
     kind, *options = system.split("-")
     plan = _residual(scale)
     if kind == "cnn":

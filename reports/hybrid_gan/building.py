@@ -78,7 +78,7 @@ def divided(labels: Array, counts: Sequence[int], seed: int) -> tuple[Indices, I
 
 
 def stored(images: Tensor) -> Tensor:
-    """Give images as they are after being kept as bytes: every image of a set goes through this, real ones too."""
+    """Return images as they are after being kept as bytes: every image of a set goes through this, real ones too."""
     return (images * 255).round().clamp(0, 255) / 255
 
 
@@ -170,7 +170,7 @@ def write(
 def _both(
     images: Images, turns: Array, targets: Sequence[Target], strengths: Sequence[float], file: Path
 ) -> dict[str, Array]:
-    """Give every image as it is and as the target whose turn it is makes it, with what is recorded of it."""
+    """Return every image as it is and as the target whose turn it is makes it, with what is recorded of it."""
     pixels = np.repeat(_bytes(images), 2, axis=0)
     strength, fooled = np.zeros(2 * len(images), np.float32), np.zeros(2 * len(images), bool)
     for number, target in enumerate(targets):
@@ -197,7 +197,7 @@ def _counts(arrays: Mapping[str, Any]) -> dict[str, int]:
 
 
 def holds(file: Path, made_of: str) -> bool:
-    """Say whether an array file is there and says that it was made of this."""
+    """Return whether an array file is there and says that it was made of this."""
     if not file.is_file():
         return False
     with np.load(file) as held:
@@ -215,7 +215,7 @@ def _bytes(images: Images) -> Array:
 
 
 def _piece(target: Target, images: Images, strengths: Sequence[float], file: Path) -> Path:
-    """Give the file of what a target makes of some images; made now if it is not there."""
+    """Return the file of what a target makes of some images; made now if it is not there."""
     made_of = digest(target.key, images.fingerprint, list(strengths))[:16]
     piece = file.with_name(f".{file.name}.{target.name}.{made_of}.npz")
     if not piece.is_file():

@@ -41,11 +41,11 @@ class Begun:
         return self.folder / "data"
 
     def harness(self, of: Harness, seed: int = 0) -> Harness:
-        """Give a harness that finds the run's array files."""
+        """Return a harness that finds the run's array files."""
         return Harness(of.store, self.root, device=of.device, seed=seed, progress=bar)
 
     def hidden(self, part: str) -> Images:
-        """Give the images of a part that the hybrid set is made of."""
+        """Return the images of a part that the hybrid set is made of."""
         return self.found[part].select(self.rows[part][1], f"{part} of the hybrid set")
 
 

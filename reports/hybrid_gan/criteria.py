@@ -46,7 +46,7 @@ class Found:
         return [name.removeprefix(f"{self.source}-target-") for name in dict.fromkeys(rows)]
 
     def pair(self, network: str, sweep: str) -> Mapping[str, Any]:
-        """Give how much less of its accuracy a network loses than its clean twin, with the interval."""
+        """Return how much less of its accuracy a network loses than its clean twin, with the interval."""
         unknown = {"difference": math.nan, "low": math.nan, "high": math.nan}
         return next((p for p in self.pairs if (p["network"], p["sweep"]) == (network, sweep)), unknown)
 
@@ -59,7 +59,7 @@ class Found:
         self, model: str, images: str, metric: str = "accuracy", sweep: str = "clean", strength: str = "0",
         kind: str = "all",
     ) -> float:  # fmt: skip
-        """Give a number; NaN where it was not measured."""
+        """Return a number; NaN where it was not measured."""
         cell = (f"{self.source}-{model}", images, sweep, strength, kind)
         for row in self.rows:
             if (row["model"], row["images"], row["sweep"], row["strength"], row["kind"]) == cell:
@@ -68,17 +68,17 @@ class Found:
         return math.nan
 
     def strengths(self, sweep: str, images: str) -> list[str]:
-        """Give the strengths of a sweep over some images, in their order."""
+        """Return the strengths of a sweep over some images, in their order."""
         there = {row["strength"] for row in self.rows if (row["sweep"], row["images"]) == (sweep, images)}
         return sorted(there, key=float)
 
     def under(self, model: str, sweep: str) -> float:
-        """Give the accuracy of a model on real images under a sweep, on average over the strengths."""
+        """Return the accuracy of a model on real images under a sweep, on average over the strengths."""
         every = [self.value(model, "real", sweep=sweep, strength=name) for name in self.strengths(sweep, "real")]
         return sum(every) / len(every) if every else math.nan
 
     def lost(self, model: str, sweep: str) -> float:
-        """Give what of its clean accuracy a model loses under a sweep, on average over the strengths."""
+        """Return what of its clean accuracy a model loses under a sweep, on average over the strengths."""
         return self.value(model, "real") - self.under(model, sweep)
 
 

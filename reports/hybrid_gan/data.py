@@ -26,7 +26,7 @@ SOURCES = ("cifar10", "digits")
 
 
 def images(source: str, root: Path, cache: Path) -> dict[str, Images]:
-    """Give the training and the test images of a source; digits have three channels here, and 16x16 pixels."""
+    """Return the training and the test images of a source; digits have three channels here, and 16x16 pixels."""
     if source == "digits":
         return _digits()
     spec = DataSpec(name="array", file="cifar10.npz.xz")
@@ -35,7 +35,7 @@ def images(source: str, root: Path, cache: Path) -> dict[str, Images]:
 
 def sources(found: Mapping[str, Images], scale: Scale, seed: int = 0) -> dict[str, tuple[Indices, Indices]]:
     """
-    Give for either part the rows that are left for targets and generators, and those that the hybrid set is made of.
+    Return for either part the rows that are left for targets and generators, and those that the hybrid set is made of.
 
     Of the training part as many as table 1 has, and those by which the epoch is chosen; of the test part 500 a class.
     """
@@ -101,7 +101,7 @@ def _attacked(own: Target, inputs: Tensor, labels: Tensor, epsilon: float) -> Te
 
 
 def _noisy(inputs: Tensor, made: Tensor, seed: int) -> Tensor:
-    """Give normal noise on images, after clipping as large as what was made of them."""
+    """Return normal noise on images, after clipping as large as what was made of them."""
     noise = torch.from_numpy(generator(seed, Purpose.EXAMPLES).standard_normal(inputs.shape, dtype=np.float32))
 
     def perturb(strength: float | Tensor, out: Tensor) -> Tensor:

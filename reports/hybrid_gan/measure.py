@@ -87,7 +87,7 @@ def _tables(of: Begun) -> dict[str, dict[str, Any]]:
 
 
 def _swept(judged: Mapping[str, Card], first: Harness, other: Harness, root: Path) -> dict[str, Any]:
-    """Give the cells of every card's sweeps, pairs of twins, contaminated streams, and where evidence comes from."""
+    """Return the cells of every card's sweeps, pairs of twins, contaminated streams, and where evidence comes from."""
     kinds = np.load(root / data.HYBRID)["test_kind"]
     cells, streams, origins, lost = [], [], {}, {}
     for name, card in judged.items():
@@ -107,7 +107,7 @@ def _swept(judged: Mapping[str, Card], first: Harness, other: Harness, root: Pat
 
 
 def _jobs(card: Card, first: Harness, other: Harness) -> Iterator[tuple[Harness, str, str]]:
-    """Give a card's sweeps with the names of their rows, and its ``own`` with the generator of another seed."""
+    """Return a card's sweeps with the names of their rows, and its ``own`` with the generator of another seed."""
     for sweep in ("clean", *card.file.sweeps):
         yield first, sweep, sweep
     if ANEW in card.file.sweeps:
@@ -115,7 +115,7 @@ def _jobs(card: Card, first: Harness, other: Harness) -> Iterator[tuple[Harness,
 
 
 def _cells(name: str, sweep: str, evidence: Evidence, kinds: np.ndarray) -> Iterator[dict[str, Any]]:
-    """Give every cell: of all images, and on the hybrid set of the real and of the adversarial ones apart."""
+    """Return every cell: of all images, and on the hybrid set of the real and of the adversarial ones apart."""
     model, _, images = name.partition("@")
     mixed = images == "hybrid"
     for row, (strength, status) in enumerate(zip(evidence.strengths, evidence.status, strict=True)):
@@ -129,7 +129,7 @@ def _cells(name: str, sweep: str, evidence: Evidence, kinds: np.ndarray) -> Iter
 
 
 def _probed(name: str, evidence: Evidence) -> Iterator[dict[str, Any]]:
-    """Give the share that a detector takes for adversarial, of each kind of probe."""
+    """Return the share that a detector takes for adversarial, of each kind of probe."""
     each = len(evidence) // len(data.PROBES)
     for place, what in enumerate(data.PROBES):
         called = int((evidence.predictions[0][place * each : (place + 1) * each] == 1).sum())

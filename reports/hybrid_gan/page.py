@@ -43,7 +43,7 @@ def figure(result: Result, kind: str = "strips") -> str:
 
 
 def body(results: Sequence[Result], images: str = "figures/") -> str:
-    """Give everything below the heading of the page, one part a result."""
+    """Return everything below the heading of the page, one part a result."""
     if not results:
         return "Nothing has been measured yet.\n"
     return "\n\n".join(part for result in results for part in _parts(result, images)) + "\n"
@@ -255,7 +255,7 @@ def _pair(numbers: Found, network: str, sweep: str) -> str:
 
 
 def _gains(numbers: Found, network: str) -> list[str]:
-    """Give how much more accurate a network is than its twin: on clean images, and on average over each sweep."""
+    """Return how much more accurate a network is than its twin: on clean images, and on average over each sweep."""
     means = [
         [numbers.value(model, "real"), *(numbers.under(model, sweep) for sweep in SWEEPS)]
         for model in (f"classify-{network}", f"clean-{network}")

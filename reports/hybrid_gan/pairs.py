@@ -16,7 +16,7 @@ Losses = Mapping[tuple[str, str], np.ndarray]
 
 
 def losses(evidence: Evidence) -> np.ndarray:
-    """Give what each image costs of accuracy, (N,): 1 or 0 without perturbation less the mean over the strengths."""
+    """Return what each image costs of accuracy, (N,): 1 or 0 without perturbation less the mean over the strengths."""
     assert evidence.clean is not None
     clean = evidence.clean.predictions[0] == evidence.labels
     found: np.ndarray = clean - (evidence.predictions == evidence.labels).mean(axis=0)

@@ -17,7 +17,7 @@ TARGETS = "targets"
 
 def parts(source: str) -> dict[str, list[str]]:
     """
-    Give the parts in the order in which they are made, and the networks of each.
+    Return the parts in the order in which they are made, and the networks of each.
 
     A network that saw the hybrid set and its twin are compared image by image, so they are in one part.
 
@@ -56,7 +56,7 @@ def made_of(begun: Begun, harness: Harness) -> str:
 
 def groups(trainings: Mapping[str, Sequence[str]], workers: int) -> Iterator[list[str]]:
     """
-    Give parts to train together: as few as leave no worker idle, for each is kept when its group is trained.
+    Return parts to train together: as few as leave no worker idle, for each is kept when its group is trained.
 
     >>> list(groups({"a": [], "b": ["1", "2"], "c": ["3"], "d": ["4"], "e": ["5"]}, 2))
     [['a'], ['b'], ['c', 'd'], ['e']]

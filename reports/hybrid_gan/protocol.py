@@ -67,7 +67,7 @@ class Scale:
         return replace(self, width=width, epochs=epochs)
 
     def counts(self, extra: int = 0) -> list[int]:
-        """Give the source images of each class for training, with those by which the epoch is chosen."""
+        """Return the source images of each class for training, with those by which the epoch is chosen."""
         return [max(2, round(self.part * (count + extra))) for count in COUNTS.values()]
 
 
@@ -81,7 +81,7 @@ SCALES = {
 
 
 def epochs(scale: Scale, network: str) -> int:
-    """Give for how many epochs a network is trained."""
+    """Return for how many epochs a network is trained."""
     return min(scale.epochs, STOPPED.get(network, scale.epochs))
 
 
@@ -106,7 +106,7 @@ SOURCE = "train_source"
 
 
 def trained(source: str, scale: Scale, hybrid: str, real: str) -> dict[str, dict[str, Any]]:
-    """Give the cards of the four classifiers with both heads on the hybrid set, and on its real half alone."""
+    """Return the cards of the four classifiers with both heads on the hybrid set, and on its real half alone."""
     made = {}
     for name in CLASSIFIERS:
         for head in HEADS:
@@ -120,7 +120,7 @@ def attacked(
     cards: Mapping[str, Mapping[str, Any]], source: str, hybrid: str, real: str, scale: Scale
 ) -> Iterator[tuple[str, Any]]:
     """
-    Give each model on the hybrid set's test images, and with the sweeps that it is judged by on the real ones alone.
+    Return each model on the hybrid set's test images, and with the sweeps that it is judged by on the real ones alone.
 
     ``own`` is the generator that the hybrid set was made with, fitted to the target of the same architecture
     (`attacked_as`); ``anew`` one that is fitted to the swept model itself. A detector is tested on images that were
@@ -162,7 +162,7 @@ def _detecting(name: str, table: Mapping[str, Any], network: str, hybrid: str) -
 
 
 def undefended(cards: Mapping[str, Mapping[str, Any]], scale: Scale) -> dict[str, dict[str, Any]]:
-    """Give the targets with the generator that was fitted to each, and with FGSM."""
+    """Return the targets with the generator that was fitted to each, and with FGSM."""
     sweeps = {
         "own": {"kind": "conditional-gan", **scale.generator, "strengths": EPSILONS},
         "fgsm": {"kind": "fgsm", "strengths": EPSILONS},

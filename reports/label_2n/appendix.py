@@ -33,7 +33,7 @@ def readings(others: Mapping[Reading, Measured]) -> str:
 
 
 def attacked(result: Result, measured: Measured) -> Iterator[str]:
-    """Give what survives an attacker who sees the defence, and all attacks on the systems themselves."""
+    """Return what survives an attacker who sees the defence, and all attacks on the systems themselves."""
     rows = [[row.claim, row.attack, f"**{row.outcome}**", row.numbers] for row in survivals(measured)]
     weak = too_weak(measured)
     doubt = f"\n\n**The adaptive attack is too weak here:** {'; '.join(weak)}." if weak else ""

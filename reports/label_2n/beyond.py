@@ -25,7 +25,7 @@ class Survival(NamedTuple):
 
 
 def survivals(measured: Measured) -> Iterator[Survival]:
-    """Give each claim under each attack."""
+    """Return each claim under each attack."""
     weak = {attack for system, attack, _ in _weaker(measured) if system == "2n"}
     for attack in ATTACKS:
         for decide in (_constant, _misleads_nobody, _best):
@@ -90,7 +90,7 @@ def too_weak(measured: Measured) -> list[str]:
 
 
 def _weaker(measured: Measured) -> Iterator[tuple[str, str, str]]:
-    """Give system and attack wherever it finds less than another one did, with both numbers."""
+    """Return system and attack wherever it finds less than another one did, with both numbers."""
     names = measured.strengths("adaptive")
     pairs = [(("adaptive-1", name), ("fgsm", name)) for name in measured.strengths("adaptive-1")]
     pairs += [(("adaptive", name), ("pgd", name)) for name in names]

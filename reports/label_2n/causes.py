@@ -44,7 +44,7 @@ class Elsewhere(Labelled):
         self.attacked = attacked.eval().requires_grad_(False)
 
     def loss(self, module: nn.Module, batch: Minibatch) -> Tensor:
-        """Give the cross-entropy over 2N labels."""
+        """Return the cross-entropy over 2N labels."""
         inputs, epsilon = half(self.attacked, batch, self.most, Argmax())
         logits = module(inputs)
         labels = batch.labels + (epsilon > 0) * (logits.shape[1] // 2)
@@ -61,7 +61,7 @@ def fit(module: nn.Module, images: Images, job: Job, *, right: float = 0.8, epsi
 
 
 def tables(source: str, scale: protocol.Scale) -> dict[str, dict[str, Any]]:
-    """Give the cards of the first fold, and those of the variants."""
+    """Return the cards of the first fold, and those of the variants."""
     fold = f"{source}-0"
     made = protocol.cards(source, scale, range(1))
     two, detector, joined = (made[f"{fold}-{kind}"] for kind in ("2n", "bin", "plain+bin"))
@@ -87,7 +87,7 @@ def _changed(table: Mapping[str, Any], name: str, fold: str, **arguments: Any) -
 
 
 def numbers(evidence: Evidence) -> dict[str, Any]:
-    """Give sensitivity with the filter, at 0.5 and where one clean image in a hundred is discarded, and the areas."""
+    """Return sensitivity with the filter, at 0.5 and where one clean image in a hundred is discarded, and the areas."""
     before = evidence.clean
     assert before is not None
     assert before.attack_probability is not None
@@ -112,7 +112,7 @@ def numbers(evidence: Evidence) -> dict[str, Any]:
 
 
 def _filtered(clean: np.ndarray, clean_kept: np.ndarray, right: np.ndarray, kept: np.ndarray) -> float | None:
-    """Give the accuracy after filtering where half of the images are perturbed; None where none is kept."""
+    """Return the accuracy after filtering where half of the images are perturbed; None where none is kept."""
     count = int(clean_kept.sum() + kept.sum())
     return float((clean[clean_kept].sum() + right[kept].sum()) / count) if count else None
 
@@ -146,7 +146,7 @@ def measured(source: str, scale: protocol.Scale, harness: Harness, work: running
 
 
 def _needed(every: Mapping[str, Any], names: Sequence[str]) -> set[str]:
-    """Give these names, and all that they are made of."""
+    """Return these names, and all that they are made of."""
     found = set(names)
     for name in names:
         others = [path.removesuffix(".toml") for path in every[name]["recipe"].get("needs", {}).values()]

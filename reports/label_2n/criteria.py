@@ -206,7 +206,7 @@ class Step(NamedTuple):
 
 
 def steps(measured: Measured, system: str) -> Iterator[Step]:
-    """Give every step of a system's curve, from the first ε on, where its numbers are there."""
+    """Return every step of a system's curve, from the first ε on, where its numbers are there."""
     for pair in itertools.pairwise(measured.strengths("curve")):
         whole, attacked, missed = (
             [measured.mean(system, "curve", metric, strength) for strength in pair]

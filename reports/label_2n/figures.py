@@ -18,7 +18,7 @@ WHAT = {"half_accuracy": "accuracy, half perturbed", "transferability": "transfe
 
 def names(source: str, scale: str) -> dict[str, str]:
     """
-    Give the file of each figure.
+    Return the file of each figure.
 
     >>> names("gtsrb", "short")["half_accuracy"]
     'label-2n-gtsrb-short-accuracy.svg'

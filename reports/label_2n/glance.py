@@ -40,7 +40,7 @@ def _listed(values: Sequence[Any]) -> str:
 
 
 def glance(each: Sequence[tuple[Result, Measured]]) -> Iterator[str]:
-    """Give the paragraphs, for the result of each data set with its rows."""
+    """Return the paragraphs, for the result of each data set with its rows."""
     lines = []
     for result, measured in each:
         found = sorted(verdicts(measured), key=lambda verdict: get_args(Outcome).index(verdict.outcome))

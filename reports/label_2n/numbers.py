@@ -75,7 +75,7 @@ def _cell(evidence: Evidence, strength: str, metrics: tuple[str, ...]) -> dict[s
 
 def _half(clean: Row, cell: Row) -> dict[str, Any]:
     """
-    Give the accuracies where half of the images are perturbed, as in the paper: every image counts both ways.
+    Return the accuracies where half of the images are perturbed, as in the paper: every image counts both ways.
 
     A share of p = 1/2 is theirs by section 4's formulas, exactly, for what goes in is what was kept.
     """
@@ -89,7 +89,7 @@ def _half(clean: Row, cell: Row) -> dict[str, Any]:
 
 
 def _shapes(clean: Row, cells: Sequence[Row]) -> dict[str, Any]:
-    """Give sensitivity, deviation and range of both accuracies of half perturbed images, from ε 0 on."""
+    """Return sensitivity, deviation and range of both accuracies of half perturbed images, from ε 0 on."""
     found: dict[str, Any] = {}
     sizes = np.array([0.0, *(float(cell["strength"]) for cell in cells)])
     for after_, metric in (("", "accuracy"), (curves.AFTER, "accuracy_filtered")):
@@ -104,11 +104,11 @@ class Measured(rows_.Measured):
     """The rows of one data set, with its curve over ε."""
 
     def curve(self, system: str, metric: str, above: float = -1.0) -> list[float]:
-        """Give the means over the folds at every ε above one, in their order."""
+        """Return the means over the folds at every ε above one, in their order."""
         return [self.mean(system, "curve", metric, name) for name in self.strengths("curve") if float(name) > above]
 
     def over_curve(self, system: str, metric: str, above: float = -1.0) -> list[float]:
-        """Give each fold's mean over every ε above one; NaN where any is missing."""
+        """Return each fold's mean over every ε above one; NaN where any is missing."""
         curves = [self.folds(system, "curve", metric, name) for name in self.strengths("curve") if float(name) > above]
         return [sum(of_fold) / len(of_fold) for of_fold in zip(*curves, strict=True)]
 

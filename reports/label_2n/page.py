@@ -65,7 +65,7 @@ def _front(every: Sequence[tuple[Result, Measured]], images: str) -> Iterator[st
 
 
 def _tables(every: Sequence[tuple[Result, Measured]], images: str) -> Iterator[str]:
-    """Give what the first page leaves out, and all of the scales that a larger one has taken the place of there."""
+    """Return what the first page leaves out, and all of the scales that a larger one has taken the place of there."""
     first = [numbers for _, numbers in largest(every)]
     for result, numbers in every:
         if numbers not in first:

@@ -67,7 +67,7 @@ class Source:
     official: bool = True
 
     def data(self, split: Mapping[str, Any]) -> dict[str, Any]:
-        """Give a card's ``[data]``."""
+        """Return a card's ``[data]``."""
         if self.file is None:
             return {"name": "digits", "split": dict(split)}
         groups = {} if self.groups is None else {"groups": self.groups}
@@ -289,7 +289,7 @@ def evaluated(trained: Mapping[str, Mapping[str, Any]], source: str, scale: Scal
 
 
 def _white(count: int, *, sparse: bool) -> dict[str, Any]:
-    """Give the attacks on the system itself, of one step and of many, that do and do not care about the detector."""
+    """Return the attacks on the system itself, of one step and of many, that do and do not care about the detector."""
     few = {"stg": {"kind": "stg", "strengths": FEATURES}} if sparse else {}
     steps = {"steps": count, "relative_step": 2 / count, "random_start": False, "strengths": SMALL}
     one = {**steps, "steps": 1, "relative_step": 1.0}

@@ -27,20 +27,20 @@ KEPT = ("0.02", "0.05", "0.1", "0.3", "0.5")
 
 
 def main(measured: Measured) -> Iterator[str]:
-    """Give the paper's tables of accuracy and transferability, by its numbers."""
+    """Return the paper's tables of accuracy and transferability, by its numbers."""
     yield _clean(measured)
     yield from filtered(measured)
 
 
 def filtered(measured: Measured) -> Iterator[str]:
-    """Give the tables that depend on the filter's threshold and detector."""
+    """Return the tables that depend on the filter's threshold and detector."""
     yield _shapes(measured)
     yield _means(measured)
     yield _transfer(measured)
 
 
 def more(measured: Measured) -> Iterator[str]:
-    """Give the tests over the folds, what the filter keeps, and the ratios that the theory asks for."""
+    """Return the tests over the folds, what the filter keeps, and the ratios that the theory asks for."""
     yield _differences(measured, 6, "accuracy after filtering, half of the images perturbed", "mixed")
     yield _differences(measured, 7, "filtered transferability, mean over ε", "curve")
     yield kept(measured)
@@ -48,7 +48,7 @@ def more(measured: Measured) -> Iterator[str]:
 
 
 def systems(measured: Measured) -> list[str]:
-    """Give the systems that were measured, in the order of the tables."""
+    """Return the systems that were measured, in the order of the tables."""
     there = {row["system"] for row in measured.rows}
     return [system for system in NAMES if system in there]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def before(original: float, attacked: float, share: float) -> float:
     """
-    Give the accuracy without a filter, of ``share`` perturbed inputs.
+    Return the accuracy without a filter, of ``share`` perturbed inputs.
 
     >>> before(0.9, 0.5, share=0.5)
     0.7
@@ -15,7 +15,7 @@ def before(original: float, attacked: float, share: float) -> float:
 
 def after(original: float, attacked: float, share: float, recall_clean: float, missed: float) -> float:
     """
-    Give the accuracy on what passes: ``recall_clean`` of the clean inputs and ``missed`` (R̄) of the perturbed ones.
+    Return the accuracy on what passes: ``recall_clean`` of the clean inputs and ``missed`` (R̄) of the perturbed ones.
 
     ZeroDivisionError where nothing passes.
 
@@ -28,7 +28,7 @@ def after(original: float, attacked: float, share: float, recall_clean: float, m
 
 def constant_ratio(accuracy: float, attacked: float, next_attacked: float) -> float:
     """
-    Give r_X = R̄(i+1)/R̄(i) at which the accuracy after filtering stays what it is from one strength to the next.
+    Return r_X = R̄(i+1)/R̄(i) at which the accuracy after filtering stays what it is from one strength to the next.
 
     ``accuracy`` is that after filtering, ``attacked`` and ``next_attacked`` are those on perturbed inputs.
 

@@ -102,7 +102,7 @@ def recipe(system: str, scale: Scale) -> dict[str, Any]:
 
 
 def _sweeps(twin: str, system: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give both attacks on the network itself, and those of the undefended twin where there is one."""
+    """Return both attacks on the network itself, and those of the undefended twin where there is one."""
     attacks: dict[str, dict[str, Any]] = {
         "fgsm": {"kind": "fgsm", "strengths": EPSILONS},
         "pgd": {"kind": "pgd", "steps": STEPS, "relative_step": 0.1, "strengths": EPSILONS},

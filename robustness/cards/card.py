@@ -128,13 +128,13 @@ class Card:
         return ("clean", *self.file.sweeps) if named is None else named
 
     def waiver(self, claim: Claim) -> WaiverTable | None:
-        """Give the waiver of a claim, if one is in force."""
+        """Return the waiver of a claim, if one is in force."""
         named = f"{claim.sweep}:{claim.strength}:{claim.metric}"
         return next((w for w in self.file.waivers if w.claim == named and not w.expired), None)
 
     def reseeded(self, seed: int, **arguments: Any) -> Card:
         """
-        Give the same card with weights trained anew from another seed (and other recipe arguments).
+        Return the same card with weights trained anew from another seed (and other recipe arguments).
 
         The models that its recipe needs are trained anew from that seed too, but those that have weights of their own.
         """
@@ -146,16 +146,16 @@ class Card:
         return replace(self, file=self.file.model_copy(update={"recipe": recipe, "model": model}), seeded=seed)
 
     def damaged(self, damage: Damage) -> Card:
-        """Give the same card with its model damaged; trained anew from its own seed where it is its data that are."""
+        """Return the same card with its model damaged; trained anew from its own seed where it is its data that are."""
         trained = self.file.recipe if damage.of.done == "training" else None
         return replace(self.reseeded(trained.seed) if trained else self, damage=damage)
 
     def perturbation(self, sweep: str) -> Perturbation:
-        """Give a sweep's perturbation by the sweep's name."""
+        """Return a sweep's perturbation by the sweep's name."""
         return Clean() if sweep == "clean" else self.file.sweeps[sweep].perturbation
 
     def with_sweep(self, name: str, table: Mapping[str, Any]) -> Card:
-        """Give the same card with another sweep, of a table as a card holds it; CardError where that cannot be."""
+        """Return the same card with another sweep, of a table as a card holds it; CardError where that cannot be."""
         try:
             sweep = SweepTable.model_validate(table)
         except ValidationError as error:
@@ -169,12 +169,12 @@ class Card:
         return perturbation.family if own else "transfer"
 
     def source(self, sweep: str) -> Path | None:
-        """Give the file of the card that a sweep's examples are made on; None where that is the swept model."""
+        """Return the file of the card that a sweep's examples are made on; None where that is the swept model."""
         made_on = self.perturbation(sweep).made_on
         return None if made_on is None else self.path.parent / made_on
 
     def attacked_for(self, other: Card, sweep: str) -> Card:
-        """Give this card as the source of another's sweep: attacked itself, at the same strengths, on its images."""
+        """Return this card as the source of another's sweep: attacked itself, at the same strengths, on its images."""
         table = other.file.sweeps[sweep]
         own = table.perturbation.model_copy(update={"source": None})
         sweeps = {sweep: table.model_copy(update={"perturbation": own})}
@@ -183,7 +183,7 @@ class Card:
         return replace(self, file=file, tested_on=other.tested_on or other.file.data, tested_beside=beside)
 
     def claims(self) -> Iterator[Claim]:
-        """Give every claim in the order of the file."""
+        """Return every claim in the order of the file."""
         for sweep, table in self.file.claims.items():
             chosen = table.strengths if table.strengths is not None else self.file.strengths_of(sweep)
             family = self.family(sweep)
@@ -205,7 +205,7 @@ def _refused(
 
 
 def _project(path: Path) -> Path:
-    """Give the nearest folder above a file that looks like a project's root, or the one that it lies in."""
+    """Return the nearest folder above a file that looks like a project's root, or the one that it lies in."""
     for folder in path.resolve().parents:
         if any((folder / name).exists() for name in PROJECT_FILES):
             return folder
@@ -261,7 +261,7 @@ def _check_paths(card: Card) -> None:
 
 
 def with_profile(table: Mapping[str, Any], path: Path, root: Path | None = None) -> dict[str, Any]:
-    """Give a card's table with the sweeps of the profile that it names beside its own, which go before them."""
+    """Return a card's table with the sweeps of the profile that it names beside its own, which go before them."""
     name, own = table.get("profile"), table.get("sweeps", {})
     if not isinstance(name, str) or not isinstance(own, Mapping):
         return dict(table)  # nothing to do, or for the schema to refuse

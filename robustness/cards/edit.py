@@ -52,7 +52,7 @@ def write_claims(
 
 def with_claims(text: str, claims: Mapping[str, Rows], about: Mapping[str, Any], flip_rate: float | None = None) -> str:
     """
-    Give a card's text with these claims; tables that are there are changed in place, others come last.
+    Return a card's text with these claims; tables that are there are changed in place, others come last.
 
     >>> print(with_claims('name = "a"  # mine', {"clean": {"accuracy": [0.9], "f1": [None]}}, {"c": 3.0}))
     name = "a"  # mine

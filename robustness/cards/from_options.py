@@ -126,7 +126,7 @@ class Draft:
         return self.folder / f"{paths.as_name(self.name or self._name())}.toml"
 
     def card(self) -> Card:
-        """Give the card itself, without sweeps or claims; its modules are imported from its folder."""
+        """Return the card itself, without sweeps or claims; its modules are imported from its folder."""
         table = self.table(anywhere=True)
         if not self.weights and libraries.kind(str(self.factory)) not in (None, *libraries.BRINGING):
             bringing = " and ".join(f"{kind}:" for kind in libraries.BRINGING)

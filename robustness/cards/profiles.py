@@ -24,7 +24,7 @@ PGD: dict[str, Any] = {"kind": "pgd", "steps": 20, "relative_step": 2.0, "schedu
 
 def _budgets(shape: Shape) -> list[float]:
     """
-    Give the L∞ budgets that the field reports: 0.05 to 0.3 on small grey images, 2 to 16 of 255 on small ones in
+    Return the L∞ budgets that the field reports: 0.05 to 0.3 on small grey images, 2 to 16 of 255 on small ones in
     colour, half a level to 4 levels on larger ones.
 
     >>> _budgets((3, 32, 32)), _budgets((3, 224, 224))
@@ -41,7 +41,7 @@ def _noise(shape: Shape) -> list[float]:
 
 def _blurs(shape: Shape) -> list[float]:
     """
-    Give deviations in pixels: those of ImageNet-C on 224 pixels, in proportion on others, larger on small images.
+    Return deviations in pixels: those of ImageNet-C on 224 pixels, in proportion on others, larger on small images.
 
     >>> _blurs((3, 224, 224)), _blurs((1, 28, 28))
     ([1.0, 2.0, 4.0, 6.0], [0.5, 0.75, 1.0, 1.5])
@@ -73,7 +73,7 @@ def _quick(shape: Shape) -> Sweeps:
 
 
 def _paper(shape: Shape) -> Sweeps:
-    """Give what the papers sweep on small images, whatever the size: the noise of digits-noise, and FGSM."""
+    """Return what the papers sweep on small images, whatever the size: the noise of digits-noise, and FGSM."""
     tenths = [n / 10 for n in range(1, 11)]
     return {
         "normal": {"kind": "normal", "bound": 1.0, "strengths": tenths},
@@ -105,7 +105,7 @@ PROFILES: dict[str, Callable[[Shape], Sweeps]] = {
 
 def sweeps(name: str, shape: Shape, own: Mapping[str, Any] | None = None) -> Sweeps:
     """
-    Give the sweeps of a profile for images of a shape; a project's ``own`` go before those that come with it.
+    Return the sweeps of a profile for images of a shape; a project's ``own`` go before those that come with it.
 
     CardError where there is no such profile. What its tables hold is checked where a card is.
 

@@ -324,5 +324,5 @@ class CardFile(_Table):
         return {metric: row[0] for metric, row in rows.items() if row and not isinstance(row[0], str)}
 
     def strengths_of(self, sweep: str) -> tuple[Strength, ...]:
-        """Give the strengths of a sweep by its name; "clean" has strength 0 alone."""
+        """Return the strengths of a sweep by its name; "clean" has strength 0 alone."""
         return (0.0,) if sweep == "clean" else self.sweeps[sweep].strengths

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def card_files(given: Iterable[Path]) -> list[Path]:
-    """Give the card files among files and folders, each once, in a stable order."""
+    """Return the card files among files and folders, each once, in a stable order."""
     found: list[Path] = []
     for path in given:
         if not paths.exists(path):
@@ -29,7 +29,7 @@ def card_files(given: Iterable[Path]) -> list[Path]:
 
 def select(handed: Sequence[Path], named: Sequence[Path], models: Sequence[str]) -> list[Card]:
     """
-    Give the cards that a run takes.
+    Return the cards that a run takes.
 
     ``handed`` by hooks: of them a plain run takes those on embedded data, or on data that lie beside them. ``named``
     by option, ini file or project: all.
@@ -55,7 +55,7 @@ def select(handed: Sequence[Path], named: Sequence[Path], models: Sequence[str])
 
 def with_weights(chosen: Sequence[Card], given: Sequence[str], folder: Path) -> list[Card]:
     """
-    Give the cards with other weights than their own: ``NAME=FILE`` each, or ``FILE`` where one card is chosen.
+    Return the cards with other weights than their own: ``NAME=FILE`` each, or ``FILE`` where one card is chosen.
 
     Files start from ``folder``. CardError where a file is not there, no chosen card is called NAME, or FILE alone could
     be meant for several.

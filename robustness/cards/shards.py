@@ -59,7 +59,7 @@ def cost(card: Card) -> int:
 
 def divide(costs: Mapping[str, int], of: int) -> dict[str, int]:
     """
-    Give each model, by name, the number of its shard: the dearest first, each to the shard that has least so far.
+    Return each model, by name, the number of its shard: the dearest first, each to the shard that has least so far.
 
     No shard then has more than 4/3 of what the best division would give the fullest (Graham 1969).
 

@@ -32,7 +32,7 @@ def sentence(error: dict[str, Any], table: Mapping[str, Any], root: type[BaseMod
 
 
 def _place(location: tuple[Any, ...], table: Any) -> list[str]:
-    """Give the keys that lead to a place in the file, without the names of tables that pydantic puts between them."""
+    """Return the keys that lead to a place in the file, without the names of tables that pydantic puts between them."""
     keys = []
     for i, part in enumerate(location):
         try:
@@ -45,7 +45,7 @@ def _place(location: tuple[Any, ...], table: Any) -> list[str]:
 
 
 def _allowed(location: tuple[Any, ...], root: type[BaseModel]) -> list[str]:
-    """Give the keys that the table at a place may have."""
+    """Return the keys that the table at a place may have."""
     models: list[type[BaseModel]] = [root]
     for part in location:
         fields = [model.model_fields[part].annotation for model in models if part in model.model_fields]
@@ -59,7 +59,7 @@ def _allowed(location: tuple[Any, ...], root: type[BaseModel]) -> list[str]:
 
 
 def _tables(annotation: Any) -> list[type[BaseModel]]:
-    """Give the tables that an annotation names, wherever in it."""
+    """Return the tables that an annotation names, wherever in it."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [table for part in get_args(annotation) for table in _tables(part)]

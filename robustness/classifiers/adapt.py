@@ -46,7 +46,7 @@ def with_weights(card: ModelCard, file: Path) -> tuple[nn.Module, list[str]]:
 
 
 def needed(card: ModelCard, module: nn.Module) -> bool:
-    """Say whether a module is no classifier of images in [0, 1] yet, as far as its card says."""
+    """Return whether a module is no classifier of images in [0, 1] yet, as far as its card says."""
     model = card.file.model
     return bool(model.by_name or set(model.adaptation) - {"entry"} or isinstance(module, torch.jit.ScriptModule))
 
@@ -55,7 +55,7 @@ def adapted(
     card: ModelCard, module: nn.Module, wanted: Sequence[str], shape: tuple[int, int, int] | None = None
 ) -> tuple[Adapted, list[str]]:
     """
-    Give a card's module with what it needs around it, and what a report must say of that.
+    Return a card's module with what it needs around it, and what a report must say of that.
 
     ``wanted`` are the data's classes; without any, the module's outputs stay as they are. ``shape`` is that of the
     data's images, where they are known.
@@ -86,7 +86,7 @@ def adapted(
 
 
 def _normalisation(card: ModelCard, shape: tuple[int, int, int] | None) -> tuple[Normalisation | None, list[str]]:
-    """Give what the first layer does, and say it beside what is left to the data."""
+    """Return what the first layer does, and say it beside what is left to the data."""
     model = card.file.model
     chosen = model.preprocessing or ("library" if model.by_name in libraries.PREPROCESSING else "none")
     if isinstance(chosen, Normalisation):
@@ -134,7 +134,7 @@ def _size(size: tuple[int, ...] | None) -> str:
 
 
 def _outputs(card: ModelCard, module: nn.Module) -> int | None:
-    """Give the number of a library's model's outputs; None where only running it would tell."""
+    """Return the number of a library's model's outputs; None where only running it would tell."""
     model = card.file.model
     if model.by_name == "hf":
         return int(module.config.num_labels)  # type: ignore[union-attr,arg-type]
@@ -144,7 +144,7 @@ def _outputs(card: ModelCard, module: nn.Module) -> int | None:
 
 
 def _channels(card: ModelCard, module: nn.Module) -> int | None:
-    """Give the number of channels that a library's model takes; None where nothing says it."""
+    """Return the number of channels that a library's model takes; None where nothing says it."""
     model = card.file.model
     if model.by_name == "hf":
         return int(getattr(module.config, "num_channels", 3) or 3)

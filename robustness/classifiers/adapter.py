@@ -45,7 +45,7 @@ class Adapted(nn.Module):
         self.classes = Classes(groups) if groups else nn.Identity()
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Give logits, (N, classes), for images in [0, 1], (N, C, H, W)."""
+        """Return logits, (N, classes), for images in [0, 1], (N, C, H, W)."""
         images: Tensor = self.normalise(in_channels(inputs, self.channels))
         if self.layout == "NHWC":
             images = images.permute(0, 2, 3, 1)
@@ -63,7 +63,7 @@ class Normalise(nn.Module):
         self.register_buffer("std", torch.tensor(normalisation.std).view(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give normalised images."""
+        """Return normalised images."""
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
         if len(mean) not in (1, images.shape[1]):
             raise ModelError(
@@ -84,7 +84,7 @@ class Classes(nn.Module):
         self.register_buffer("filled", torch.tensor([[i >= len(g) for i in range(widest)] for g in groups]))
 
     def forward(self, logits: Tensor) -> Tensor:
-        """Give logits of the data's classes: the logarithm of the sum of each one's exponentials."""
+        """Return logits of the data's classes: the logarithm of the sum of each one's exponentials."""
         if self.due >= logits.shape[1]:
             raise ModelError(
                 f"model.classes names output {self.due}, the model has {logits.shape[1]}; outputs count from 0"
@@ -97,7 +97,7 @@ class Classes(nn.Module):
 
 def in_channels(images: Tensor, channels: int | None) -> Tensor:
     """
-    Give images with the channels that a model takes: grey ones thrice, colour as its luminance.
+    Return images with the channels that a model takes: grey ones thrice, colour as its luminance.
 
     >>> in_channels(torch.ones(1, 1, 2, 2), 3).shape
     torch.Size([1, 3, 2, 2])
@@ -113,7 +113,7 @@ def in_channels(images: Tensor, channels: int | None) -> Tensor:
 
 def logits_of(found: Any, output: str | int | None = None) -> Tensor:
     """
-    Give the logits among what a model gives: the tensor, the first of several, ``.logits``, or the entry named.
+    Return the logits among what a model gives: the tensor, the first of several, ``.logits``, or the entry named.
 
     >>> logits_of((torch.zeros(1, 2), "auxiliary")).shape
     torch.Size([1, 2])

@@ -156,7 +156,7 @@ def give_shapes(module: nn.Module, shape: Callable[[], tuple[int, int, int]]) ->
 
 
 def inner(module: nn.Module) -> nn.Module:
-    """Give the module whose weights are read and written: the one that was adapted, where it was."""
+    """Return the module whose weights are read and written: the one that was adapted, where it was."""
     return module.model if isinstance(module, Adapted) else module
 
 
@@ -241,7 +241,7 @@ def _closure(card: ModelCard, new: list[str]) -> sources.Closure:
 
 
 def _file(module: str) -> Path | None:
-    """Give the file that a module was loaded from, if it is loaded and there is one."""
+    """Return the file that a module was loaded from, if it is loaded and there is one."""
     file = Path(_named_file(module))
     return file.resolve() if file.is_file() else None
 

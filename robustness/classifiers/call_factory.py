@@ -28,7 +28,7 @@ def seconds(
     environment: Mapping[str, str] = os.environ, name: str = "ROBUSTNESS_FACTORY_SECONDS", default: float = LIMIT
 ) -> float:
     """
-    Give the time limit; ModelError where the environment's is no number of seconds.
+    Return the time limit; ModelError where the environment's is no number of seconds.
 
     >>> seconds({}), seconds({"ROBUSTNESS_FACTORY_SECONDS": "5"})
     (300.0, 5.0)
@@ -45,7 +45,7 @@ def seconds(
 
 def called(what: str, make: Callable[[], T]) -> tuple[T, str]:
     """
-    Give what a user's code makes, and what it printed meanwhile; ModelError where it exits, or takes too long.
+    Return what a user's code makes, and what it printed meanwhile; ModelError where it exits, or takes too long.
 
     It runs in a thread of its own: one that hangs cannot be ended, only left behind. What it raises is raised here.
 

@@ -36,7 +36,7 @@ def matched(
     wanted: Sequence[str], given: Classes | None, names: Sequence[tuple[str, ...]], outputs: int | None
 ) -> tuple[Groups | None, str]:
     """
-    Give the outputs of each class of the data, None where they are the model's in its own order; and what to say.
+    Return the outputs of each class of the data, None where they are the model's in its own order; and what to say.
 
     ``wanted`` are the data's classes, ``given`` what the card says, ``names`` what the model's library calls each
     output (several words each), ``outputs`` how many there are, if that is known. ModelError names the classes that
@@ -145,7 +145,7 @@ def _unknown(unknown: Sequence[str], names: Sequence[tuple[str, ...]]) -> str:
 
 
 def _known(names: Sequence[tuple[str, ...]]) -> dict[str, tuple[int, ...]]:
-    """Give the outputs by every word for them; whole names before the synonyms that stand between commas in them."""
+    """Return the outputs by every word for them; whole names before the synonyms that stand between commas in them."""
     whole: dict[str, tuple[int, ...]] = {}
     parts: dict[str, tuple[int, ...]] = {}
     for place, words in enumerate(names):
@@ -157,5 +157,5 @@ def _known(names: Sequence[tuple[str, ...]]) -> dict[str, tuple[int, ...]]:
 
 
 def _folded(name: str) -> str:
-    """Give a class name as it is compared: without regard to case, underscores and space around it."""
+    """Return a class name as it is compared: without regard to case, underscores and space around it."""
     return " ".join(name.replace("_", " ").casefold().split())

@@ -79,7 +79,7 @@ class Reads:
                 self._folders |= of._folders
 
     def digests(self) -> dict[str, str]:
-        """Give the hash of every file and folder by its path, relative to the project where it lies in it."""
+        """Return the hash of every file and folder by its path, relative to the project where it lies in it."""
         for path in sorted(self._files):
             if not os.path.isdir(path):  # noqa: PTH112 (one that was opened, to be listed)
                 self._digest(path, "")
@@ -98,7 +98,7 @@ class Reads:
                 self._digests[name] = digest
 
     def _counts(self, file: Path) -> bool:
-        """Say whether a file outside of the project is the model's: no setting of the user's, no scratch file."""
+        """Return whether a file outside of the project is the model's: no setting of the user's, no scratch file."""
         scratch = _below(str(file), (os.path.realpath(tempfile.gettempdir()),))
         hidden = any(part.startswith(".") for part in file.parts)
         return not hidden and not (scratch and file.stat().st_mtime >= self._since)
@@ -183,7 +183,7 @@ def calling() -> Iterator[None]:
 
 
 def as_imported(hashes: Mapping[str, str], project: Path) -> dict[str, str]:
-    """Give the hashes of Python files as they were when they were executed, where that was heard."""
+    """Return the hashes of Python files as they were when they were executed, where that was heard."""
     return {name: _imported.get(str(project / name), digest) for name, digest in hashes.items()}
 
 

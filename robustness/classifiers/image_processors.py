@@ -46,7 +46,7 @@ def read(folder: Path) -> Preprocessing | None:
 
 
 def _normalised(about: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Give mean and std for images in [0, 1] of a processor that rescales bytes by a factor, and may shift them."""
+    """Return mean and std for images in [0, 1] of a processor that rescales bytes by a factor, and may shift them."""
     factor = 255 * (float(about.get("rescale_factor") or 1 / 255) if about.get("do_rescale", True) else 1.0)
     shift = 1.0 if about.get("do_rescale", True) and about.get("rescale_offset") else 0.0
     plain = not about.get("do_normalize", True)
@@ -64,7 +64,7 @@ def _each(value: Any) -> list[float]:
 def _resized(
     about: Mapping[str, Any],
 ) -> tuple[int | None, tuple[int, int] | None, Literal["center", "none"], str]:
-    """Give shorter side, size, crop, and what of it cannot be said in these words."""
+    """Return shorter side, size, crop, and what of it cannot be said in these words."""
     size = dict(about.get("size") or {}) if about.get("do_resize", True) else {}
     crop = dict(about.get("crop_size") or {}) if about.get("do_center_crop") else {}
     cropped = (int(crop["height"]), int(crop["width"])) if crop else None

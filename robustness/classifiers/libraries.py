@@ -37,7 +37,7 @@ DOWNLOADING = ("pretrained", "weights", "weights_backbone", "checkpoint_path", "
 
 def kind(factory: str) -> str | None:
     """
-    Give what stands before the colon where it is the name of a library, not of a module.
+    Return what stands before the colon where it is the name of a library, not of a module.
 
     >>> kind("timm:resnet18"), kind("mypackage.models:Net")
     ('timm', None)
@@ -67,7 +67,7 @@ def problem(factory: str, arguments: Mapping[str, Any], folder: Path) -> str:
 
 
 def brought(factory: str, folder: Path) -> Path | None:
-    """Give the file of the weights that a factory by name brings: the exported file, or one of the folder."""
+    """Return the file of the weights that a factory by name brings: the exported file, or one of the folder."""
     of, place = kind(factory), folder / factory.partition(":")[2]
     if of in FILES:
         return place
@@ -77,7 +77,7 @@ def brought(factory: str, folder: Path) -> Path | None:
 
 
 def described_by(factory: str, folder: Path) -> list[Path]:
-    """Give the files beside the weights that a factory by name reads."""
+    """Return the files beside the weights that a factory by name reads."""
     if kind(factory) != "hf":
         return []
     own = brought(factory, folder)
@@ -91,7 +91,7 @@ def described_by(factory: str, folder: Path) -> list[Path]:
 
 
 def install(package: str) -> str:
-    """Give the command that installs a package with the extra that it is in."""
+    """Return the command that installs a package with the extra that it is in."""
     return f'pip install "pytest-robustness[{EXTRAS[package]}]"' if package in EXTRAS else f"pip install {package}"
 
 
@@ -124,7 +124,7 @@ def known(of: str, name: str) -> None:
 
 
 def build(of: str, name: str, arguments: Mapping[str, Any], folder: Path) -> nn.Module:
-    """Give a library's module with random weights, as its factory makes it; ModelError where it cannot be made."""
+    """Return a library's module with random weights, as its factory makes it; ModelError where it cannot be made."""
     library = imported(PACKAGES[of])
     if of == "hf":
         return _hugging_face(folder / name, arguments, with_weights=False)
@@ -142,7 +142,7 @@ def build(of: str, name: str, arguments: Mapping[str, Any], folder: Path) -> nn.
 
 
 def with_own_weights(folder: Path, arguments: Mapping[str, Any]) -> tuple[nn.Module, list[str]]:
-    """Give the module of a Hugging Face folder with its weights in it, in float32; and say if they were not."""
+    """Return the module of a Hugging Face folder with its weights in it, in float32; and say if they were not."""
     imported("transformers")
     module = _hugging_face(folder, arguments, with_weights=True)
     about = paths.parse_json(paths.read_bytes(folder / "config.json"))
@@ -185,7 +185,7 @@ def _hugging_face(folder: Path, arguments: Mapping[str, Any], *, with_weights: b
 
 def class_names(of: str | None, module: nn.Module, outputs: int) -> list[tuple[str, ...]]:
     """
-    Give what a library calls each output: names, and WordNet ids where it has them; nothing where it says nothing.
+    Return what a library calls each output: names, and WordNet ids where it has them; nothing where it says nothing.
 
     timm and torchvision speak of ImageNet, and only where there are as many outputs.
     """

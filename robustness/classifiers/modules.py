@@ -105,7 +105,7 @@ BLOCK = 8
 
 
 def convolutional(module: nn.Module) -> bool:
-    """Say whether a module has convolutions."""
+    """Return whether a module has convolutions."""
     return any(isinstance(each, nn.Conv2d) for each in module.modules())
 
 
@@ -155,7 +155,7 @@ def lay_out(module: nn.Module, apart: Collection[nn.Module] = ()) -> list[Remova
 
 def sound_channels_last(convolution: nn.Conv2d) -> bool:
     """
-    Say whether a convolution's gradients are computed soundly channels-last on this machine.
+    Return whether a convolution's gradients are computed soundly channels-last on this machine.
 
     On x86-64 without AVX-512 oneDNN writes behind a buffer when it computes the weight gradient of a strided 1×1
     convolution whose input channels are no multiple of 8 (`benchmarks/onednn.py` shows it): the process ends, or goes
@@ -173,7 +173,7 @@ def sound_channels_last(convolution: nn.Conv2d) -> bool:
 
 
 def _has_avx512() -> bool:
-    """Say whether oneDNN computes with AVX-512; it reads the environment once, and so may whoever limits it."""
+    """Return whether oneDNN computes with AVX-512; it reads the environment once, and so may whoever limits it."""
     limits = (os.environ.get(name) for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"))
     limit = next((value.upper() for value in limits if value), "DEFAULT")
     allowed = limit.startswith(("AVX512", "AVX10", "DEFAULT", "ALL"))
@@ -188,7 +188,7 @@ def _contiguous(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def state_hash(module: nn.Module) -> str:
-    """Give the sha256 over names and values of all parameters and buffers."""
+    """Return the sha256 over names and values of all parameters and buffers."""
     named = chain(module.named_parameters(), module.named_buffers())
     return checksum({name: value.detach().cpu() for name, value in named})
 
@@ -201,7 +201,7 @@ class Bfloat16(nn.Module):
         self.module, self.device = module, device
 
     def forward(self, inputs: Tensor) -> Any:
-        """Give what the module gives, logits in float32."""
+        """Return what the module gives, logits in float32."""
         # Weights are not kept in bfloat16 from pass to pass: a cache would outlive a change of them.
         with torch.autocast(self.device, torch.bfloat16, cache_enabled=False):
             found = self.module(inputs)

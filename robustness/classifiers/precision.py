@@ -74,7 +74,7 @@ def products(dtype: str, device: str) -> Iterator[None]:
 
 def computing(modules: nn.ModuleDict, dtype: str, device: str) -> nn.ModuleDict:
     """
-    Give what runs in a sweep, its classifiers computing in a precision, from images and to logits in float32.
+    Return what runs in a sweep, its classifiers computing in a precision, from images and to logits in float32.
 
     >>> from torch import nn, rand
     >>> modules = nn.ModuleDict({"classifier": nn.Linear(2, 3)})

@@ -90,7 +90,7 @@ class Preprocessing(BaseModel):
 
 
 def images_table(preprocessing: Preprocessing) -> dict[str, Any]:
-    """Give what concerns pixels, as the card's table ``[data.images]`` has it."""
+    """Return what concerns pixels, as the card's table ``[data.images]`` has it."""
     table = preprocessing.model_dump(mode="json", include={"resize", "size", "crop", "interpolation"})
     if preprocessing.size is None:
         del table["crop"]
@@ -101,7 +101,7 @@ def of_library(
     factory: str, arguments: Mapping[str, Any] | None = None, *, folder: Path = Path()
 ) -> Preprocessing | None:
     """
-    Give what the library of a factory (``timm:NAME``, ``torchvision:NAME``, ``hf:FOLDER``) does to images.
+    Return what the library of a factory (``timm:NAME``, ``torchvision:NAME``, ``hf:FOLDER``) does to images.
 
     None for other factories, and where the library says nothing: a Hugging Face folder without an image processor.
     ``folder`` is what ``hf:FOLDER`` is relative to. ModelError where there is no such model, MissingLibrary where the
@@ -163,7 +163,7 @@ def _torchvision(name: str) -> Preprocessing:
 
 
 def interpolation(name: str, source: str) -> Interpolation:
-    """Give an interpolation by its name; ModelError where a card cannot name it."""
+    """Return an interpolation by its name; ModelError where a card cannot name it."""
     if name not in get_args(Interpolation):
         raise ModelError(
             f"{source}: its interpolation must be one of {', '.join(get_args(Interpolation))}, got {name!r}; "

@@ -86,7 +86,7 @@ class Fit:
 
 
 def is_usual(where: Sequence[str]) -> bool:
-    """Say whether keys lead to where trainings keep weights."""
+    """Return whether keys lead to where trainings keep weights."""
     return any(step in NESTED for step in where)
 
 
@@ -125,7 +125,7 @@ def fits(
 
 
 def _complete(fit: Fit, own: Mapping[str, Any], left: list[str]) -> None:
-    """Give a fit what is tied to what it has; list what it lacks; say what is left out of the file."""
+    """Add to a fit what is tied to what it has; list what it lacks and what is left out of the file."""
     tied: list[str] = []
     for group in ties(own):
         if there := [name for name in group if name in fit.state]:
@@ -148,7 +148,7 @@ def _needed(name: str) -> bool:
 
 
 def _may_be_left(name: str, removed: str) -> bool:
-    """Say whether a tensor that the module has no place for is none of its weights."""
+    """Return whether a tensor that the module has no place for is none of its weights."""
     outside = bool(removed) and not name.startswith(removed)
     return outside or COUNTERS.fullmatch(name) is not None or BESIDE.fullmatch(name.partition(".")[0]) is not None
 

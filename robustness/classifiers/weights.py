@@ -36,7 +36,7 @@ WHOLE = {".safetensors", ".pt", ".pth", ".pt2", ".ckpt", ".bin", ".npz"}
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """Give what a safetensors file says of itself, reading its header alone; nothing for other files."""
+    """Return what a safetensors file says of itself, reading its header alone; nothing for other files."""
     if path.suffix != ".safetensors":
         return {}
     try:
@@ -117,7 +117,7 @@ def _why(path: Path, error: Exception) -> str:
 
 
 def _tensors(found: Any, depth: int = 8) -> Iterator[Tensor]:
-    """Give the tensors of a nested checkpoint."""
+    """Return the tensors of a nested checkpoint."""
     import torch
 
     if isinstance(found, torch.Tensor):
@@ -174,7 +174,7 @@ def verify(path: Path) -> None:
 
 
 def all_files(path: Path) -> list[Path]:
-    """Give every file that weights lie in: the one that is named, and the shards or outside tensors that it names."""
+    """Return every file that weights lie in: the one that is named, and the shards or outside tensors that it names."""
     if not path.is_file():
         return [path]
     if file_formats.is_index(path):
@@ -183,13 +183,13 @@ def all_files(path: Path) -> list[Path]:
 
 
 def signature(path: Path) -> list[list[int]]:
-    """Give sizes, times of change and inodes of `all_files`: what is another where one was written or replaced."""
+    """Return sizes, times of change and inodes of `all_files`: what is another where one was written or replaced."""
     return [file_stat(str(file)) for file in all_files(path)]
 
 
 def content_hash(path: Path) -> str:
     """
-    Give the hash of the tensors in a safetensors file, of the bytes of any other; without torch.
+    Return the hash of the tensors in a safetensors file, of the bytes of any other; without torch.
 
     What stands beside the tensors does not count, nor their order, which differs each time they are written. Of
     several files all count.
@@ -275,7 +275,7 @@ def five(names: list[str]) -> str:
 
 def checksum(tensors: Mapping[str, Tensor]) -> str:
     """
-    Give the sha256 over names, types, shapes and values of tensors on the CPU.
+    Return the sha256 over names, types, shapes and values of tensors on the CPU.
 
     >>> import torch
     >>> checksum({"w": torch.zeros(2)}) == checksum({"w": torch.zeros(2, 1)})

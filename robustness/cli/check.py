@@ -103,7 +103,7 @@ def _few(images: Images, count: int) -> Images:
 
 
 def _pace(harness: Harness, module: nn.Module, images: Images) -> float:
-    """Give the seconds that a model takes for an image; 0.001 where it raises, which is looked into later on."""
+    """Return the seconds that a model takes for an image; 0.001 where it raises, which is looked into later on."""
     with undisturbed(module, harness.device) as lent, torch.no_grad():
         inputs = torch.from_numpy(images.batch(0, len(images))).to(harness.device)
         try:

@@ -42,7 +42,7 @@ def each(options: Namespace, harness: Harness, one: Callable[[Card], int]) -> in
 
 
 def chosen(options: Namespace) -> list[Card]:
-    """Give the cards that are named, or all; CardError where there is none."""
+    """Return the cards that are named, or all; CardError where there is none."""
     from robustness.cards import selection
 
     folders = card_folders(options)
@@ -60,7 +60,7 @@ def noted(harness: Harness) -> None:
 
 
 def card_folders(options: Namespace) -> list[Path]:
-    """Give the cards that are named, else those of the project's pyproject.toml, else the folder of cards."""
+    """Return the cards that are named, else those of the project's pyproject.toml, else the folder of cards."""
     from robustness.util import project
 
     if options.card:
@@ -72,7 +72,7 @@ def card_folders(options: Namespace) -> list[Path]:
 
 
 def harness_of(options: Namespace) -> Harness:
-    """Give a harness for the device, the data and the store that are named."""
+    """Return a harness for the device, the data and the store that are named."""
     from robustness.classifiers import precision
     from robustness.util import hardware
     from robustness.util.progress import bar
@@ -89,7 +89,7 @@ def harness_of(options: Namespace) -> Harness:
 
 
 def store_of(options: Namespace) -> Store:
-    """Give the store that is named."""
+    """Return the store that is named."""
     from robustness.workspace.store import Store
     from robustness.workspace.workspace import homeless, store_root
 

@@ -43,7 +43,7 @@ class Entry:
         return self.path.suffix != ".safetensors"
 
     def read(self) -> Evidence:
-        """Give what it holds; StoreError where that is not whole, or not its own."""
+        """Return what it holds; StoreError where that is not whole, or not its own."""
         try:
             evidence = Evidence.from_bytes(paths.read_bytes(self.path, follow=False))
         except OSError as error:
@@ -61,7 +61,7 @@ class Entry:
 
 
 def entries(store: Store) -> list[Entry]:
-    """Give all entries in the order of their keys."""
+    """Return all entries in the order of their keys."""
     return [entry for entry in _files(store) if not entry.half]
 
 
@@ -82,7 +82,7 @@ def _within(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def find(store: Store, prefix: str) -> Entry:
-    """Give the entry whose key begins so; StoreError where there is none, or more than one."""
+    """Return the entry whose key begins so; StoreError where there is none, or more than one."""
     found = [entry for entry in entries(store) if entry.key.startswith(prefix)]
     if len(found) == 1:
         return found[0]
@@ -96,7 +96,7 @@ def to_prune(
     store: Store, *, broken: bool = False, older_than: float | None = None, every: bool = False
 ) -> list[Entry]:
     """
-    Give the entries that are to go: ``broken`` ones, those written more than so many days ago, or every one.
+    Return the entries that are to go: ``broken`` ones, those written more than so many days ago, or every one.
 
     What is half written counts as broken once it is an hour old: until then somebody may be at it.
     """
@@ -150,7 +150,7 @@ def litter(store: Store, data: Path) -> list[Litter]:
 
 
 def _half(root: Path, data: Path) -> Iterator[tuple[Path, str]]:
-    """Give what was being written, unpacked, imported or downloaded."""
+    """Return what was being written, unpacked, imported or downloaded."""
     for folder in (Path(entry.path) for entry in _within(root) if entry.is_dir(follow_symlinks=False)):
         if folder.name.startswith(archive.IMPORTING):
             yield folder, "half an import"
@@ -166,7 +166,7 @@ def _half(root: Path, data: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _ended(store: Store) -> Iterator[tuple[Path, str]]:
-    """Give what a process noted for itself, or to go on from, where it has ended or what it made is whole."""
+    """Return what a process noted for itself, or to go on from, where it has ended or what it made is whole."""
     root = store.root
     for entry in _within(root / "attempts"):
         if _free(root / "locks" / f"{Path(entry.name).stem}.lock"):

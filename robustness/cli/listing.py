@@ -16,7 +16,7 @@ from robustness.workspace.store import Store
 
 def listed(store: Store, projects: Mapping[str, Path], default: Path) -> Iterator[str]:
     """
-    Give one line for each entry of a store; its last column says whether it is believed now, or why not.
+    Return one line for each entry of a store; its last column says whether it is believed now, or why not.
 
     ``projects`` maps models' names to the folders that their source files are relative to.
     """
@@ -30,7 +30,7 @@ def listed(store: Store, projects: Mapping[str, Path], default: Path) -> Iterato
 
 
 def projects(files: Sequence[Path]) -> dict[str, Path]:
-    """Give the project of every card that can be read; what the store holds is listed without the others too."""
+    """Return the project of every card that can be read; what the store holds is listed without the others too."""
     found = {}
     for file in files:
         with suppress(CardError):
@@ -62,7 +62,7 @@ def _row(store: Store, entry: Entry, projects: Mapping[str, Path], default: Path
 
 
 def described(entry: Entry) -> Iterator[str]:
-    """Give everything about one entry, line by line; StoreError where it cannot be read."""
+    """Return everything about one entry, line by line; StoreError where it cannot be read."""
     try:
         evidence = entry.read()
     except StoreError as error:
@@ -116,7 +116,7 @@ def pruned(
 
 
 def errors(evidence: Evidence) -> dict[str, str]:
-    """Give the strengths that have no numbers, and why."""
+    """Return the strengths that have no numbers, and why."""
     return {s: status for s, status in zip(evidence.strengths, evidence.status, strict=True) if status != OK}
 
 

@@ -15,7 +15,7 @@ from robustness.workspace.workspace import Harness
 
 
 def planned(harness: Harness, cards: Sequence[Card], engine: Engine) -> tuple[list[str], list[str]]:
-    """Give the lines of a plan, and what kept cards out of it."""
+    """Return the lines of a plan, and what kept cards out of it."""
     started = time.perf_counter()
     planner, plans, wrong = Planner(harness), list[Plan](), list[str]()
     for card in cards:
@@ -36,7 +36,7 @@ def planned(harness: Harness, cards: Sequence[Card], engine: Engine) -> tuple[li
 
 def share(engine: Engine, threads: int) -> tuple[int, int]:
     """
-    Give the workers, and the threads of each: the plain engine's share one machine, Ray's have cores of their own.
+    Return the workers, and the threads of each: the plain engine's share one machine, Ray's have cores of their own.
 
     >>> share(Engine(), 8), share(Engine(workers=4), 8), share(Engine("ray"), 8), share(Engine("ray", cores=4), 8)
     ((1, 8), (4, 2), (8, 1), (2, 4))

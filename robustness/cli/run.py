@@ -39,7 +39,7 @@ def start(options: Namespace) -> NoReturn:
 
 
 def suites() -> list[str]:
-    """Give the suites as pytest takes them: of this folder, else the installed ones."""
+    """Return the suites as pytest takes them: of this folder, else the installed ones."""
     if OWN.joinpath("test_regression.py").is_file():
         return [str(OWN)]
     if find_spec("robustness.suites") is not None:
@@ -50,7 +50,7 @@ def suites() -> list[str]:
 
 
 def pytest_options(options: Namespace) -> Iterator[str]:
-    """Give the command's own options as the plugin calls them; what was not given is left to the ini file."""
+    """Return the command's own options as the plugin calls them; what was not given is left to the ini file."""
     if options.shard is not None:
         from robustness.cards import shards
 

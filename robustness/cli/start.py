@@ -25,7 +25,7 @@ QUESTIONS = {
 
 
 def draft(options: Namespace) -> Draft:
-    """Give the model that a command's options describe."""
+    """Return the model that a command's options describe."""
     from robustness.cards.from_options import Draft
     from robustness.workspace.workspace import data_root
 

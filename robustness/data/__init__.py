@@ -29,7 +29,7 @@ def load(
     progress: Callable[[str], None] | None = None,
 ) -> Images:
     """
-    Give the images that a card trains or tests on.
+    Return the images that a card trains or tests on.
 
     ``root`` holds the data sets, but those that lie ``beside`` the card; ``cache`` holds what is unpacked of them, and
     what is known of files; ``progress`` is told what takes long. Only what
@@ -114,7 +114,7 @@ def _part(parts: Mapping[str, Images], name: str) -> Images:
 
 
 def _pool(parts: Mapping[str, Images], of: str, tested: str) -> Images:
-    """Give the images that a split divides."""
+    """Return the images that a split divides."""
     if "all" in parts:
         if of == "test":
             raise DataError(f"`of` must be left out for {parts['all'].name}, which has no parts of its own, got 'test'")

@@ -28,7 +28,7 @@ def parts(
     *, spec: DataSpec, root: Path, cache: Path, progress: npz_cache.Progress | None = None
 ) -> Mapping[str, Images]:
     """
-    Give the parts of the file that ``spec`` names below ``root``: train and test, or all.
+    Return the parts of the file that ``spec`` names below ``root``: train and test, or all.
 
     ``classes`` in the file names the classes. Nothing in it is ever unpickled.
     """
@@ -110,7 +110,7 @@ def _roles(name: str) -> Iterator[tuple[str, str]]:
 
 def _array_of(part: str, name: str | None) -> str:
     """
-    Give the name of one part's array, of groups or labels; that of the other part is called alike.
+    Return the name of one part's array, of groups or labels; that of the other part is called alike.
 
     >>> _array_of("test", "train_track"), _array_of("all", "group")
     ('test_track', 'group')

@@ -161,7 +161,7 @@ def _record(row: Any, place: int, file: Path) -> tuple[Any, Any, Any]:
 
 
 def _bytes(crop: Array, place: int, file: Path) -> Array:
-    """Give a crop as bytes."""
+    """Return a crop as bytes."""
     crop = crop.squeeze()
     if crop.ndim != 2 or crop.dtype.kind not in "uif" or not np.isfinite(crop.astype(float)).all():
         raise DataError(

@@ -79,7 +79,7 @@ class Decoding(BaseModel):
         return self.model_dump(include={"resize", "size", "crop", "interpolation", "mode", "exif"})
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
-        """Give the (width, height) that a picture is resized to before the crop."""
+        """Return the (width, height) that a picture is resized to before the crop."""
         if self.resize is not None:
             short, long = self.resize, int(self.resize * max(width, height) / min(width, height))
             return (short, long) if width <= height else (long, short)
@@ -93,7 +93,7 @@ class Decoding(BaseModel):
         return max(wide, int(high * width / height)), high
 
     def shape_of(self, width: int, height: int) -> tuple[int, int]:
-        """Give the height and width that become of a picture of this size."""
+        """Return the height and width that become of a picture of this size."""
         wide, high = self.resized(width, height)
         return self.size or (high, wide)
 

@@ -21,7 +21,7 @@ CLASSES = tuple("0123456789")
 
 def parts(**_: object) -> Mapping[str, Images]:
     """
-    Give all 1,797 digits, as one part; they come with scikit-learn and need no data root.
+    Return all 1,797 digits, as one part; they come with scikit-learn and need no data root.
 
     >>> len(parts()["all"]), parts()["all"].shape
     (1797, (1, 28, 28))

@@ -38,7 +38,7 @@ def remembered(
     now: Callable[[], int] = time.time_ns,
 ) -> dict[str, Any]:
     """
-    Give what ``look`` says of every file, as JSON would hold it; from ``index`` where a file is still the same.
+    Return what ``look`` says of every file, as JSON would hold it; from ``index`` where a file is still the same.
 
     It is the same if its size, times of change and inode are, and if none of the times is younger than the index: what
     is written right after a look may have the same times as before. ``version`` names what else a look depends on.
@@ -60,14 +60,14 @@ def remembered(
 def hashes(
     files: Sequence[Path], cache: Path, progress: Progress | None = None, index: Path | None = None
 ) -> list[str]:
-    """Give the SHA-256 of files in one folder, from its index where they are the same."""
+    """Return the SHA-256 of files in one folder, from its index where they are the same."""
     named = {str(file): str(file) for file in files}
     found = remembered(named, index or index_of(files[0].parent, cache, "sums"), _sha256, "1", progress)
     return [found[name] for name in named]
 
 
 def index_of(folder: Path, cache: Path, what: str) -> Path:
-    """Give where the index of a folder is kept."""
+    """Return where the index of a folder is kept."""
     name = hashlib.sha256(str(folder).encode(errors="surrogateescape")).hexdigest()[:32]
     return cache / "files" / f"{name}-{what}.json"
 
@@ -75,7 +75,7 @@ def index_of(folder: Path, cache: Path, what: str) -> Path:
 def kept(
     file: Path, version: str, make: Callable[[int], Any], count: int, what: str, progress: Progress | None = None
 ) -> list[Any]:
-    """Give what is made of each of ``count`` rows, as JSON would hold it; from ``file``, named by their content."""
+    """Return what is made of each of ``count`` rows, as JSON would hold it; from ``file``, named by their content."""
     values = _kept(file, version)
     if len(values) != count:
         with _alone(file, progress):
@@ -112,7 +112,7 @@ def _older(files: Mapping[str, str], stats: Mapping[str, list[int]], known: Know
 
 
 def _read(index: Path, version: str) -> Known:
-    """Give what can be believed: nothing of another form, nothing that may have changed right after it was seen."""
+    """Return what can be believed: nothing of another form, nothing that may have changed right after it was seen."""
     try:
         kept = _document(index)
         if kept["form"] != FORM or kept["version"] != version:

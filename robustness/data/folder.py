@@ -32,7 +32,7 @@ PARTS = ("train", *TESTS)
 
 def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None = None) -> Mapping[str, Images]:
     """
-    Give the parts of the folder that ``spec`` names: train and test, or all.
+    Return the parts of the folder that ``spec`` names: train and test, or all.
 
     Classes are sorted by their folders' names; pictures may lie below these at any depth. What begins with a dot is
     passed over; what is no picture by its name, too, and counted in a note.
@@ -61,7 +61,7 @@ def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None 
 
 
 def existing(root: Path, folder: str) -> Path:
-    """Give a folder below a root; DataMissing where there is none, DataError where it is no folder."""
+    """Return a folder below a root; DataMissing where there is none, DataError where it is no folder."""
     path = Path(os.path.normpath((root / folder).absolute()))
     if not path.exists():
         raise DataMissing(f"no {folder} in {root}: {path} does not exist; put it there, or name another folder")
@@ -73,7 +73,7 @@ def existing(root: Path, folder: str) -> Path:
 def _part(
     title: str, top: Path, classes: tuple[str, ...] | None, decoding: Decoding, cache: Path, progress: Progress | None
 ) -> Images:
-    """Give the pictures of a folder that has one for each class; ``classes`` are those of the training part."""
+    """Return the pictures of a folder that has one for each class; ``classes`` are those of the training part."""
     if stray := [entry.name for entry in _visible(top) if entry.name.lower().endswith(KINDS) and entry.is_file()]:
         listed = some(range(len(stray)), lambda i: shown(stray[i]))
         raise DataError(
@@ -140,7 +140,7 @@ def _check_classes(top: Path, found: list[str], classes: tuple[str, ...] | None)
 
 
 def _visible(folder: str | Path) -> list[os.DirEntry[str]]:
-    """Give what is in a folder, in order; entries know what they are without being asked one by one."""
+    """Return what is in a folder, in order; entries know what they are without being asked one by one."""
     try:
         with os.scandir(folder) as entries:
             return sorted((e for e in entries if not e.name.startswith((".", "__MACOSX"))), key=lambda e: e.name)

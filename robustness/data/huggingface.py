@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None = None) -> Mapping[str, Images]:
-    """Give the parts of a folder that ``save_to_disk`` has written: train and test (or validation), or all."""
+    """Return the parts of a folder that ``save_to_disk`` has written: train and test (or validation), or all."""
     top = folder.existing(root, str(spec.folder))
     try:
         import datasets
@@ -59,7 +59,7 @@ class _Saved(tabular.Rows):
         return len(self._rows)
 
     def read(self, place: int) -> bytes | memoryview:
-        """Give one picture's bytes."""
+        """Return one picture's bytes."""
         return tabular.content(self._rows[place][self._name], self._title, self._name)
 
 

@@ -29,7 +29,7 @@ class Files:
         self.folder, self.names = folder, names
 
     def read(self, place: int) -> bytes:
-        """Give one picture's bytes."""
+        """Return one picture's bytes."""
         return files.read_bytes(self.folder / self.names[place])
 
     def named(self, place: int) -> str:
@@ -65,7 +65,7 @@ def images(
     distributions: tuple[str, ...] = (),
 ) -> Images:
     """
-    Give the pictures of a source as `Images` that decode a batch when it is read.
+    Return the pictures of a source as `Images` that decode a batch when it is read.
 
     DataError where any cannot be used and ``skip_unreadable`` is not asked for, or where they are of several sizes and
     no ``size`` is given.
@@ -100,7 +100,7 @@ def images(
 
 
 def _size(name: str, source: Source, places: Array, looks: Sequence[Look], decoding: Decoding) -> tuple[int, int]:
-    """Give the one height and width that all pictures come to."""
+    """Return the one height and width that all pictures come to."""
 
     def size(each: Look) -> tuple[int, int]:
         turned = decoding.exif == "apply" and each.orientation in decoding_.TURNED

@@ -96,7 +96,7 @@ class Images:
         return "" if array is None else str(array.filename or "")
 
     def select(self, rows: npt.ArrayLike, name: str) -> Images:
-        """Give some of these images; ``rows`` count from the first image of this set, in the order wanted."""
+        """Return some of these images; ``rows`` count from the first image of this set, in the order wanted."""
         try:
             chosen = validation.rows(rows, len(self))
         except DataError as error:
@@ -110,14 +110,14 @@ class Images:
         )
 
     def stored(self, start: int, stop: int) -> Array:
-        """Give images ``start`` to ``stop`` as they are kept, bytes or floats, (n, C, H, W); no others are read."""
+        """Return images ``start`` to ``stop`` as they are kept, bytes or floats, (n, C, H, W); no others are read."""
         if not 0 <= start <= stop:
             raise DataError(f"{self.name}: `start` and `stop` must be 0 <= start <= stop, got {start} and {stop}")
         stored = self._stored(start, stop)
         return stored[:, None] if stored.ndim == 3 else stored.transpose(0, 3, 1, 2)
 
     def batch(self, start: int, stop: int) -> npt.NDArray[np.float32]:
-        """Give images ``start`` to ``stop`` as float32 in [0, 1], (n, C, H, W); no others are read."""
+        """Return images ``start`` to ``stop`` as float32 in [0, 1], (n, C, H, W); no others are read."""
         stored = self.stored(start, stop)
         if stored.dtype != np.uint8:
             return np.array(stored, np.float32, order="C")
@@ -186,7 +186,7 @@ class Parts(Mapping[str, Images]):
         return self._read[part]
 
     def __contains__(self, part: object) -> bool:
-        """Say whether there is such a part, without reading it."""
+        """Return whether there is such a part, without reading it."""
         return part in self._made
 
     def __iter__(self) -> Iterator[str]:
@@ -205,7 +205,7 @@ def from_arrays(
     groups: npt.ArrayLike | None = None,
 ) -> Images:
     """
-    Give arrays in memory as `Images`; channels come last, and without ``classes`` they are called "0", "1", ....
+    Return arrays in memory as `Images`; channels come last, and without ``classes`` they are called "0", "1", ....
 
     The pixels are copied, so that what is done to the array later cannot differ from its fingerprint.
 

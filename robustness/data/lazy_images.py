@@ -28,7 +28,7 @@ class Source(Protocol):
     """Where encoded pictures lie, each at its place."""
 
     def read(self, place: int) -> bytes | memoryview:
-        """Give one picture's bytes."""
+        """Return one picture's bytes."""
 
     def named(self, place: int) -> str:
         """Say which picture it is."""
@@ -124,7 +124,7 @@ class _Joined:
 
 
 def joined(first: Encoded, second: Encoded) -> Encoded:
-    """Give the pictures of two as one; they have one decoding and size."""
+    """Return the pictures of two as one; they have one decoding and size."""
     count = int(first.places.max()) + 1
     return Encoded(
         _Joined(first.source, second.source, count),
@@ -137,7 +137,7 @@ def joined(first: Encoded, second: Encoded) -> Encoded:
 
 @cache
 def pool() -> ThreadPoolExecutor:
-    """Give the threads that decode: Pillow lets go of the interpreter's lock meanwhile."""
+    """Return the threads that decode: Pillow lets go of the interpreter's lock meanwhile."""
     return ThreadPoolExecutor(cores(), thread_name_prefix="decode")
 
 

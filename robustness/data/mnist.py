@@ -28,12 +28,12 @@ DOWNLOADING = ".download-"
 
 
 def folder(root: Path) -> Path:
-    """Give the folder of the four files below a data root."""
+    """Return the folder of the four files below a data root."""
     return root / "MNIST" / "raw"
 
 
 def parts(*, root: Path, **_: object) -> Mapping[str, Images]:
-    """Give the official 60,000 and 10,000 images; nothing is downloaded here."""
+    """Return the official 60,000 and 10,000 images; nothing is downloaded here."""
     for file in SUMS:
         if why := paths.missing(folder(root) / file):
             command = f"robustness data mnist --root {shlex.quote(str(root))}"

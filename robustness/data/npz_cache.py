@@ -44,7 +44,7 @@ class Unpacked(dict[str, Array]):
 
 def arrays(file: Path, cache: Path, progress: Progress | None = None) -> Unpacked:
     """
-    Give the arrays of an ``.npz`` or ``.npz.xz`` file as read-only memory maps, unpacked below ``cache`` if need be.
+    Return the arrays of an ``.npz`` or ``.npz.xz`` file as read-only memory maps, unpacked below ``cache`` if need be.
 
     The folder is named by the SHA-256 of the file, which is taken anew each time: another file is another folder. What
     lies there is held to the sums of its unpacking, and unpacked again where it does not fit them.

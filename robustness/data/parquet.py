@@ -28,7 +28,7 @@ AT_ONCE = 64
 
 def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None = None) -> Mapping[str, Images]:
     """
-    Give the parts of a folder of Parquet files, told by how these are called, or one file as all.
+    Return the parts of a folder of Parquet files, told by how these are called, or one file as all.
 
     ``train-00000-of-00002.parquet`` belongs to the training part; where no file is called so, all files are one part.
     """
@@ -174,7 +174,7 @@ def _mapped(
 
 
 def _whole(target: Path) -> bool:
-    """Say whether an Arrow file is as it was written, by its sum; unread where it has not been touched since."""
+    """Return whether an Arrow file is as it was written, by its sum; unread where it has not been touched since."""
     try:
         files_.check_regular(target, follow=False)
         due = target.with_suffix(".sha256").read_text()
@@ -184,7 +184,7 @@ def _whole(target: Path) -> bool:
 
 
 def _bytes(title: str, name: str, column: Any) -> Any:
-    """Give a column of bytes, or of structures that have them, as bytes."""
+    """Return a column of bytes, or of structures that have them, as bytes."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -199,7 +199,7 @@ def _bytes(title: str, name: str, column: Any) -> Any:
 
 
 def _names(metadata: Mapping[bytes, bytes] | None, label: str) -> list[str] | None:
-    """Give the names of the classes, where the file was written by Hugging Face's library and says them."""
+    """Return the names of the classes, where the file was written by Hugging Face's library and says them."""
     try:
         names = json.loads((metadata or {})[b"huggingface"])["info"]["features"][label]["names"]
     except (KeyError, ValueError, TypeError):

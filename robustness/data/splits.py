@@ -79,7 +79,7 @@ def held_out(labels: npt.ArrayLike, groups: npt.ArrayLike | None, share: float, 
 
 
 def folds(labels: npt.ArrayLike, k: int, seed: int, groups: npt.ArrayLike | None = None) -> list[Split]:
-    """Give ``k`` splits whose test sides are disjoint and together everything; classes alike, groups kept whole."""
+    """Return ``k`` splits whose test sides are disjoint and together everything; classes alike, groups kept whole."""
     labels = np.asarray(labels)
     classes, counts = np.unique(labels, return_counts=True)
     if not 2 <= k <= counts.min():
@@ -137,7 +137,7 @@ def _draw(labels: Indices, share: float, seed: int, what: str) -> Indices:
 
 
 def _voted(labels: Indices, codes: Indices) -> Indices:
-    """Give each group's most frequent class."""
+    """Return each group's most frequent class."""
     votes = np.zeros((codes.max() + 1, labels.max() + 1), np.int64)
     np.add.at(votes, (codes, labels), 1)
     return np.asarray(votes.argmax(axis=1), np.int64)

@@ -36,7 +36,7 @@ class Balanced(Table):
     """Of the draw."""
 
     def rows(self, images: Images) -> splits.Split:
-        """Give the rows to train and to test on."""
+        """Return the rows to train and to test on."""
         return splits.balanced(images.labels, self.per_class, self.seed)
 
 
@@ -50,7 +50,7 @@ class Stratified(Table):
     """Of the draw."""
 
     def rows(self, images: Images) -> splits.Split:
-        """Give the rows to train and to test on."""
+        """Return the rows to train and to test on."""
         return splits.stratified(images.labels, self.share, self.seed)
 
 
@@ -64,7 +64,7 @@ class Grouped(Table):
     """Of the draw."""
 
     def rows(self, images: Images) -> splits.Split:
-        """Give the rows to train and to test on."""
+        """Return the rows to train and to test on."""
         return splits.grouped(images.labels, images.groups, self.share, self.seed)
 
 
@@ -88,5 +88,5 @@ class Folds(Table):
         return self
 
     def rows(self, images: Images) -> splits.Split:
-        """Give the rows to train and to test on."""
+        """Return the rows to train and to test on."""
         return splits.folds(images.labels, self.k, self.seed, images.groups)[self.fold]

@@ -24,7 +24,7 @@ LABELS = ("label", "labels", "fine_label", "class", "target", "y")
 
 def column(title: str, what: str, named: str | None, usual: Sequence[str], there: Sequence[str]) -> str:
     """
-    Give the name of a column: the one asked for, else the usual one.
+    Return the name of a column: the one asked for, else the usual one.
 
     >>> column("pets", "`labels`", None, LABELS, ["img", "fine_label", "coarse_label"])
     'fine_label'
@@ -70,7 +70,7 @@ def labelled(
 
 def has_parts(there: Sequence[str], part: str | None = None) -> bool:
     """
-    Say whether names are those of parts, one for training or testing among them or the one that is asked for.
+    Return whether names are those of parts, one for training or testing among them or the one that is asked for.
 
     >>> has_parts(["train", "validation", "extra"]), has_parts(["0001", "0002"])
     (True, False)
@@ -100,7 +100,7 @@ class Rows(Source):
 
 
 def content(value: Any, title: str, name: str) -> bytes | memoryview:
-    """Give the bytes of a cell: bytes themselves, or a structure that has them."""
+    """Return the bytes of a cell: bytes themselves, or a structure that has them."""
     inner = value.get("bytes") if isinstance(value, dict) else value
     if inner is None:
         return b""

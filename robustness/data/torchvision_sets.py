@@ -27,7 +27,7 @@ TESTS = ("test", "val", "valid")
 
 def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None = None) -> Mapping[str, Images]:
     """
-    Give the training and the test part of the set that ``spec`` names, below the data root or its ``folder``.
+    Return the training and the test part of the set that ``spec`` names, below the data root or its ``folder``.
 
     Sets of arrays are read as they are; those of files are decoded when they are read.
     """
@@ -106,7 +106,7 @@ def _channels_last(pixels: Array, name: str) -> Array:
 
 
 def _files(made: Any) -> tuple[list[str], Array] | None:
-    """Give a set's files and labels, under the names that torchvision's sets have for them."""
+    """Return a set's files and labels, under the names that torchvision's sets have for them."""
     for name in ("samples", "_samples"):
         if samples := getattr(made, name, None):
             return [str(path) for path, _ in samples], np.asarray([label for _, label in samples])
@@ -117,7 +117,7 @@ def _files(made: Any) -> tuple[list[str], Array] | None:
 
 
 def _names(classes: Sequence[Any] | None, labels: Array) -> tuple[str, ...]:
-    """Give the classes' names; of one that has several the first, numbered where it is another's too."""
+    """Return the classes' names; of one that has several the first, numbered where it is another's too."""
     if classes is None:
         return validation.class_names(None, labels)
     names = [each if isinstance(each, str) else str(each[0]) for each in classes]

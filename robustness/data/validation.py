@@ -21,7 +21,7 @@ CHANNELS = 4
 
 def pixels(value: Any) -> Array:
     """
-    Give images as an array of shape (N, H, W) or (N, H, W, C); a memory map stays one.
+    Return images as an array of shape (N, H, W) or (N, H, W, C); a memory map stays one.
 
     >>> pixels(np.zeros((2, 3, 32, 32), np.uint8))
     Traceback (most recent call last):
@@ -75,7 +75,7 @@ def unit_range(blocks: Iterable[Array]) -> None:
 
 def rows(value: Any, count: int) -> Indices:
     """
-    Give row numbers into ``count`` images, as int64.
+    Return row numbers into ``count`` images, as int64.
 
     >>> rows([2, 0], 3)
     array([2, 0])
@@ -135,7 +135,7 @@ def _one_class(array: Array) -> str:
 
 
 def labels(value: Any, count: int, classes: Sequence[str]) -> Indices:
-    """Give one class number for each of ``count`` images, as int64."""
+    """Return one class number for each of ``count`` images, as int64."""
     array = integers(value)
     if len(array) != count:
         raise DataError(f"`labels` must be one for each of {count} images, got {len(array)}; is another part's meant?")
@@ -162,7 +162,7 @@ def labels(value: Any, count: int, classes: Sequence[str]) -> Indices:
 
 
 def from_one(*label_arrays: Any) -> bool:
-    """Say whether no label is 0, and some are 1: they may be counted from 1."""
+    """Return whether no label is 0, and some are 1: they may be counted from 1."""
     return min((int(integers(array).min(initial=2)) for array in label_arrays), default=0) == 1
 
 
@@ -177,7 +177,7 @@ def note_from_one(name: str, *label_arrays: Any) -> tuple[str, ...]:
 
 
 def groups(value: Any, count: int) -> Array:
-    """Give one group for each of ``count`` images."""
+    """Return one group for each of ``count`` images."""
     array: Array = np.array(value)
     if array.shape != (count,) or array.dtype.kind not in "iuUS":
         raise DataError(
@@ -189,7 +189,7 @@ def groups(value: Any, count: int) -> Array:
 
 def class_names(value: Any, *label_arrays: Any) -> tuple[str, ...]:
     """
-    Give the names of the classes; without any, the numbers that the labels need.
+    Return the names of the classes; without any, the numbers that the labels need.
 
     >>> class_names(None, np.array([0, 2]), np.array([1]))
     ('0', '1', '2')

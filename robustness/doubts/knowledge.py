@@ -43,7 +43,7 @@ def of_classes(labels: Indices, predictions: Indices, names: Sequence[str], seed
 
 def of_chance(labels: Indices, predictions: Indices, classes: int) -> dict[str, Any]:
     """
-    Say whether a model knows nothing: by the mean recall of the classes, to which a constant answer adds nothing.
+    Return whether a model knows nothing: by the mean recall of the classes, to which a constant answer adds nothing.
 
     It is doubted if recall is no more than chance allows and its interval's upper end is below what a model that
     knows a little has, so that luck makes no healthy model red.
@@ -85,7 +85,7 @@ def _refuse_dim(trial: Trial) -> None:
 
 
 def of_ranges(trial: Trial) -> Answers:
-    """Give the model its images in other ranges, and see whether it knows more of them."""
+    """Show the model its images in other ranges, and see whether it knows more of them."""
 
     def right(images: Tensor) -> Tensor:
         return trial.decision.predictions(trial.outputs(images)) == trial.labels
@@ -149,7 +149,7 @@ def _entries(outputs: Any) -> dict[str, Tensor]:
 
 def gained(before: Tensor, after: Tensor) -> bool:
     """
-    Say whether more images are right than before, (N,) booleans each: a tenth, and more than luck explains.
+    Return whether more images are right than before, (N,) booleans each: a tenth, and more than luck explains.
 
     >>> import torch
     >>> wrong = torch.zeros(100, dtype=torch.bool)

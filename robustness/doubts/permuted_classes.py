@@ -27,7 +27,7 @@ than the classes as they stand."""
 
 
 def look(predict: Predict, images: Images, count: int, seed: int) -> dict[str, Any]:
-    """Say whether a permutation of classes explains what a model says of some images; see `sampled`, `explained`."""
+    """Return whether a permutation of classes explains what a model says of some images; see `sampled`, `explained`."""
     return explained(*sampled(predict, images, count), images.classes, seed)
 
 
@@ -47,7 +47,7 @@ def sampled(predict: Predict, images: Images, count: int) -> tuple[Indices, Indi
 
 def explained(labels: Indices, predictions: Indices, names: Sequence[str], seed: int) -> dict[str, Any]:
     """
-    Say whether a permutation of all classes, or of some of them, explains the classes that a model says.
+    Return whether a permutation of all classes, or of some of them, explains the classes that a model says.
 
     ``labels`` and ``predictions`` are (N,), ``names`` those of all classes. A permutation is found on one half of the
     images and counted on the other.
@@ -102,7 +102,7 @@ def _exchanged(labels: Indices, predictions: Indices, read: Indices, classes: in
 
 def fitted(labels: Indices, predictions: Indices, classes: int) -> Indices:
     """
-    Give for each class that a model says the one that it stands for, −1 where nothing tells; none stands for two.
+    Return for each class that a model says the one that it stands for, −1 where nothing tells; none stands for two.
 
     >>> fitted(np.array([1, 1, 0]), np.array([0, 0, 2]), 3)
     array([ 1, -1,  0])
@@ -123,7 +123,7 @@ def _chance(labels: Indices, classes: int) -> float:
 
 
 def _some(predict: Predict, images: Images, count: int, at_once: int) -> tuple[Indices, Indices]:
-    """Give labels and predictions of images spread over all: in many sets they lie class by class."""
+    """Return labels and predictions of images spread over all: in many sets they lie class by class."""
     rows = np.linspace(0, len(images) - 1, count).round().astype(np.int64)
     chosen = images.select(rows, images.name)
     parts = [predict(chosen.batch(start, min(start + at_once, count))) for start in range(0, count, at_once)]

@@ -134,7 +134,7 @@ def strength(
     planted: Planted, attack: Attack, *, tries: int = 20, evading: bool = True, seed: int = 1
 ) -> dict[str, int]:
     """
-    Give how many images with planted examples an attack misleads, and how many the best of ``tries`` random corners.
+    Return how many images with planted examples an attack misleads, and how many the best of ``tries`` random corners.
 
     What the decision discards has misled nobody, unless ``evading`` is false: for an attack that does not try to stay
     undetected. Images outside the ball or [0, 1] count as missed, and so do outputs that are no numbers. If random
@@ -224,7 +224,7 @@ def _fitted(features: Tensor, gap: float) -> tuple[Tensor, Tensor] | None:
 
 
 def _features(classifier: nn.Module, layer: nn.Linear, images: Tensor) -> Tensor:
-    """Give what comes into a layer, (N, features)."""
+    """Return what comes into a layer, (N, features)."""
     taken: list[Tensor] = []
     hook = layer.register_forward_pre_hook(lambda _, given: taken.append(given[0].float()))
     try:

@@ -65,7 +65,7 @@ def _refuse_silent(address: str) -> None:
 
 
 def device_of(asked: str, has: Mapping[str, float]) -> str:
-    """Give the device that workers sweep on: cpu, or cuda where the cluster has GPUs."""
+    """Return the device that workers sweep on: cpu, or cuda where the cluster has GPUs."""
     if asked.startswith("cuda") and not has.get("GPU"):
         raise EngineError(
             f"`device` = {asked!r}: the cluster has no GPU (it has {has.get('CPU', 0):g} cores); take cpu or auto, or "
@@ -75,12 +75,12 @@ def device_of(asked: str, has: Mapping[str, float]) -> str:
 
 
 def gpus_of(engine: Engine, device: str) -> float:
-    """Give the share of a GPU that a worker has."""
+    """Return the share of a GPU that a worker has."""
     return 0.0 if device == "cpu" else 1.0 if engine.gpus is None else engine.gpus
 
 
 def room_of(engine: Engine, device: str, has: Mapping[str, float]) -> int:
-    """Give the number of workers: as many as are asked for, and at most as many as there is room for."""
+    """Return the number of workers: as many as are asked for, and at most as many as there is room for."""
     if device == "cpu" and engine.gpus:
         raise EngineError(f"`engine`: gpus={engine.gpus:g}, but nothing runs on a GPU here (device cpu); leave it out")
     room = has.get("CPU", 0) / engine.cores
@@ -95,7 +95,7 @@ def room_of(engine: Engine, device: str, has: Mapping[str, float]) -> int:
 
 
 def kind_of(engine: Engine, device: str) -> str:
-    """Give the kind of device that all nodes have; EngineError lists those that are other nodes than the rest."""
+    """Return the kind of device that all nodes have; EngineError lists those that are other nodes than the rest."""
     here = compared(worker.versions(), device)
     others = {
         node: ", ".join(f"{name} {found.get(name, 'none')} (here {due})" for name, due in here.items()
@@ -116,7 +116,7 @@ def kind_of(engine: Engine, device: str) -> str:
 
 
 def here() -> Any:
-    """Give Ray's word for the driver's own node, which is there as long as the run is."""
+    """Return Ray's word for the driver's own node, which is there as long as the run is."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -133,7 +133,7 @@ def compared(versions: Mapping[str, str], device: str) -> dict[str, str]:
 
 
 def _versions() -> Callable[[], dict[str, str]]:
-    """Give `worker.versions` so that it travels by value: a node's own may be another, or not there."""
+    """Return `worker.versions` so that it travels by value: a node's own may be another, or not there."""
 
     def versions() -> dict[str, str]:
         try:
@@ -180,6 +180,6 @@ def _asked(engine: Engine, device: str, what: Callable[..., Any], *given: Any) -
 
 
 def in_a_line(error: BaseException) -> str:
-    """Give what an error says in one line: Ray's hold whole traces."""
+    """Return what an error says in one line: Ray's hold whole traces."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {(lines[-1] if lines else 'no message')[:300]}"

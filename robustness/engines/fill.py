@@ -266,7 +266,7 @@ class Filling:
         )
 
     def _signs(self, source: Card, item: Item) -> str:
-        """Give what the directions that were made on a source are shipped as, by chunks."""
+        """Return what the directions that were made on a source are shipped as, by chunks."""
         name = attack_inputs.directions_file(self.harness, source, item.sweep).stem
         if name in self.failed:
             raise SweepError(self.failed[name])

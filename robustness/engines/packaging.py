@@ -46,7 +46,7 @@ class Shipped:
 
 
 def packed(card: Card, weights: Path, loaded: Loaded, classes: Sequence[str]) -> tuple[Shipped, dict[str, Path]]:
-    """Give a loaded model as it is shipped, and where on this machine the file of each hash is."""
+    """Return a loaded model as it is shipped, and where on this machine the file of each hash is."""
     by_file = {
         str(file): name for name, module in list(sys.modules.items())
         if name != "__main__" and (file := getattr(module, "__dict__", {}).get("__file__"))
@@ -58,7 +58,7 @@ def packed(card: Card, weights: Path, loaded: Loaded, classes: Sequence[str]) ->
 
 
 def untrained(card: Card, classes: Sequence[str]) -> tuple[Shipped, dict[str, Path]]:
-    """Give a card as it is shipped to be trained by its recipe; its project's files are told from their text."""
+    """Return a card as it is shipped to be trained by its recipe; its project's files are told from their text."""
     assert card.file.recipe is not None
     named = [name.partition(":")[0] for name in (card.file.model.factory, card.file.recipe.callable)]
     closure = source_files.Closure(named, [str(card.project), *sys.path])
@@ -82,7 +82,7 @@ def _packed(
 
 
 def _modules(card: Card, modules: Mapping[Path, str | None]) -> Iterator[tuple[str, Path]]:
-    """Give the project's files by the place that they are imported from, and by that in the project."""
+    """Return the project's files by the place that they are imported from, and by that in the project."""
     roots = {_root_of(file, module) for file, module in modules.items() if module}
     for file, module in modules.items():
         if not module:  # one that a module reads, from its own folder on
@@ -103,7 +103,7 @@ def _root_of(file: Path, module: str) -> Path:
 
 
 def _beside(card: Card, weights: Path | None) -> Iterator[tuple[str, Path]]:
-    """Give the file of the weights, those that it names, and a library's folder."""
+    """Return the file of the weights, those that it names, and a library's folder."""
     listed = weight_files(weights) if weights else []
     if card.file.model.by_name == "hf":
         folder = card.path.parent / card.file.model.factory.partition(":")[2]
@@ -115,7 +115,7 @@ def _beside(card: Card, weights: Path | None) -> Iterator[tuple[str, Path]]:
 
 
 def _place(card: Card, file: Path) -> str:
-    """Give where a file lies seen from the card's folder; by its name alone where that is elsewhere."""
+    """Return where a file lies seen from the card's folder; by its name alone where that is elsewhere."""
     folder = card.path.parent.resolve()
     return file.resolve().relative_to(folder).as_posix() if file.resolve().is_relative_to(folder) else file.name
 

@@ -60,7 +60,7 @@ class Cluster:
     def execute(
         self, tasks: Mapping[int, Task], units: Sequence[tuple[int, int]], contents: Contents
     ) -> Iterator[Mapping[str, Any]]:
-        """Give what came of every chunk, each once and in order."""
+        """Return what came of every chunk, each once and in order."""
         try:
             yield from self._swept(tasks, units, contents).iter_rows()
         except RobustnessError:
@@ -119,7 +119,7 @@ class Actor:
 
 
 def _begun() -> Any:
-    """Give an actor on the driver's own node, which is there as long as the run is."""
+    """Return an actor on the driver's own node, which is there as long as the run is."""
     import ray
 
     class Begun:

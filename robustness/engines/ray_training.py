@@ -159,7 +159,7 @@ class _Cluster:
 
 
 def plain(images: Images) -> Images:
-    """Give images that hold their own pixels and nothing else's: no file of this machine, no rows of a larger set."""
+    """Return images that hold their own pixels and nothing else's: no file of this machine, no rows of a larger set."""
     pixels = images.stored(0, len(images)).transpose(0, 2, 3, 1)
     return Images(images.name, pixels.copy(), images.labels, images.classes, groups=images.groups)
 

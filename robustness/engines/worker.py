@@ -119,7 +119,7 @@ class Holder:
 
 
 def versions() -> dict[str, str]:
-    """Give what a number depends on beside what is shipped: to be the same wherever chunks of one sweep are made."""
+    """Return what a number depends on beside what is shipped: to be the same wherever chunks of one sweep are made."""
     import robustness
 
     digest = hashlib.sha256()
@@ -149,7 +149,7 @@ def one(holder: Holder, number: int, chunk: int) -> dict[str, Any]:
 
 
 def blocks(images: Images, chunk: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give one chunk of images as it is shipped: pixels as they are stored, channels last, and labels."""
+    """Return one chunk of images as it is shipped: pixels as they are stored, channels last, and labels."""
     from robustness.util.rng import CHUNK
 
     start, stop = chunk * CHUNK, min((chunk + 1) * CHUNK, len(images))

@@ -37,7 +37,7 @@ def document(path: Path) -> dict[str, Any]:
 
 
 def model_of(found: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
-    """Give what a run's report says of one model; GateError where the run was without it."""
+    """Return what a run's report says of one model; GateError where the run was without it."""
     known = {model["name"]: model for model in found["models"]}
     if name not in known:
         raise GateError(f"{path}: the run has no model {name!r}; it has {', '.join(known) or 'none'}")
@@ -46,7 +46,7 @@ def model_of(found: Mapping[str, Any], name: str, path: Path) -> Mapping[str, An
 
 
 def of_run(path: Path, name: str, store: Store) -> Accepted:
-    """Give what one model decided in a run, as its report names it; GateError where that is not all there."""
+    """Return what one model decided in a run, as its report names it; GateError where that is not all there."""
     found = document(path)
     if not found["run"].get("complete"):
         raise GateError(f"{path}: the run did not end, or is still going on; accept it when it has")
@@ -63,7 +63,7 @@ def of_run(path: Path, name: str, store: Store) -> Accepted:
 def _believed(
     store: Store, where: str, named: Mapping[str, Any] | None, wanted: Sequence[str], swept: Mapping[str, Evidence]
 ) -> Evidence:
-    """Give the evidence that a report names, if it is still what the run saw, bit for bit."""
+    """Return the evidence that a report names, if it is still what the run saw, bit for bit."""
     again = "run the suites again, with the same --robustness-store, and accept that run"
     if named is None:
         raise GateError(f"{where}: the run kept no evidence; {again}")
@@ -160,6 +160,6 @@ def _check(name: str, accepted: Sequence[Accepted]) -> None:
 
 
 def _architecture(one: Accepted) -> dict[str, Any]:
-    """Give what accepted models must share with each other, and a candidate need not: several are one recipe's."""
+    """Return what accepted models must share with each other, and a candidate need not: several are one recipe's."""
     subject = next(iter(one.swept.values())).provenance["subject"]
     return {"model": {key: subject[key] for key in ("factory", "arguments", "decision")}}

@@ -56,7 +56,7 @@ class Baseline:
     scores: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def evidence(self, which: int, sweep: str, beside: Evidence) -> Evidence:
-        """Give what an accepted model decided in one sweep, as evidence; `beside` has the source of a transfer."""
+        """Return what an accepted model decided in one sweep, as evidence; `beside` has the source of a transfer."""
         names, start = self.protocol["sweeps"], 0
         for name in sorted(names):
             strengths = tuple(names[name]["strengths"])
@@ -237,7 +237,7 @@ def _rows(evidence: Evidence) -> range:
 
 
 def _joined_status(kept: Sequence[Accepted], sweep: str) -> dict[str, str]:
-    """Give a cell's status: ok where all accepted models have numbers, else why the first has none."""
+    """Return a cell's status: ok where all accepted models have numbers, else why the first has none."""
     each = [one.swept[sweep] for one in kept]
     return {
         strength: next((e.status[row] for e in each if e.status[row] != OK), OK)

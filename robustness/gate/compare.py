@@ -23,7 +23,7 @@ Plain = Mapping[str, Any]
 
 def compared(first: Path, second: Path, store: Store) -> Iterator[str]:
     """
-    Give the lines that show two runs side by side; GateError, with every difference, where they were not run alike.
+    Return the lines that show two runs side by side; GateError, with every difference, where they were not run alike.
 
     Models are met by name, or, where each run has one, with each other.
     """
@@ -75,7 +75,7 @@ def _rows(one: Plain, other: Plain, store: Store) -> Iterator[list[str]]:
 
 
 def _kept(store: Store, sweep: Plain) -> Evidence | None:
-    """Give the evidence that a report names, if the store still has it as the run saw it."""
+    """Return the evidence that a report names, if the store still has it as the run saw it."""
     with suppress(RobustnessError, OSError, KeyError, TypeError):
         found = Evidence.from_bytes(store.read(store.path("evidence", str(sweep["evidence"]["key"]))))
         if found.digest == sweep["evidence"]["digest"]:
@@ -84,7 +84,7 @@ def _kept(store: Store, sweep: Plain) -> Evidence | None:
 
 
 def _by_image(kept: list[Evidence | None], strength: str, metric: str) -> list[str]:
-    """Give interval, flips and McNemar's p-value of a cell; nothing where a metric or the store does not allow it."""
+    """Return interval, flips and McNemar's p-value of a cell; nothing where a metric or the store does not allow it."""
     one, other = kept
     if one is None or other is None or not gateable(metric):
         return [""] * 4

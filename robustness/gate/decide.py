@@ -90,7 +90,7 @@ def _refuse_unlike(card: Card, kept: Baseline, swept: Mapping[str, Evidence]) ->
 
 
 def _cells(card: Card, kept: Baseline, swept: Mapping[str, Evidence]) -> list[Cell]:
-    """Give every cell that both have numbers of; one of which the candidate alone has none is an error."""
+    """Return every cell that both have numbers of; one of which the candidate alone has none is an error."""
     gate, found, without = card.file.gate, [], []
     assert gate is not None
     for sweep, evidence in swept.items():
@@ -130,7 +130,7 @@ def _identical(kept: Baseline, swept: Mapping[str, Evidence], cells: Sequence[Ce
 
 
 def _decides_alike(cell: Cell, was: Evidence, now: Evidence) -> bool:
-    """Say whether a cell's classes, what is discarded, and the scores that the baseline holds are the same."""
+    """Return whether a cell's classes, what is discarded, and the scores that the baseline holds are the same."""
     before, after = was.index(cell.strength), now.index(cell.strength)
     alike = np.array_equal(was.predictions[before], now.predictions[after])
     if was.attack_probability is not None and now.attack_probability is not None:

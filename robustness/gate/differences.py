@@ -60,7 +60,7 @@ class Drop(NamedTuple):
 
 def applies(metric: str, sweep: str, *, transferred: bool) -> bool:
     """
-    Say whether a metric has a meaning under a sweep; what compares with the clean pass has none on it.
+    Return whether a metric has a meaning under a sweep; what compares with the clean pass has none on it.
 
     >>> applies("attack_success_rate", "clean", transferred=False), applies("kept", "clean", transferred=False)
     (False, True)
@@ -97,7 +97,7 @@ def paired(metric: str, baseline: Evidence, candidate: Evidence, strength: str) 
 
 
 def _counts(metric: str, evidence: Evidence, row: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
-    """Give which images count, and among which, (N,) each; None for a metric that counts none."""
+    """Return which images count, and among which, (N,) each; None for a metric that counts none."""
     if metric in attack_success.COMPARED:
         return attack_success.COMPARED[metric](evidence, row)[:2]
     name, label = registry.parse(metric, evidence.classes)
@@ -108,7 +108,7 @@ def _counts(metric: str, evidence: Evidence, row: int) -> tuple[NDArray[np.bool_
 
 
 def _influence(metric: str, evidence: Evidence, strength: str) -> tuple[float, Floats, float]:
-    """Give a rate, how much each image moves it, (N,), of mean zero, and how much one could at most."""
+    """Return a rate, how much each image moves it, (N,), of mean zero, and how much one could at most."""
     row = evidence.index(strength)
     counted = _counts(metric, evidence, row)
     if metric in SCORED:

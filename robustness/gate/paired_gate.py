@@ -164,7 +164,7 @@ def _arrays(drops: Sequence[Drop]) -> tuple[Any, Any, Any, Any]:
 
 
 def _bounds(drops: Sequence[Drop], margin: Any, alpha: float) -> tuple[Any, Any, Any]:
-    """Give both ends of the drop's interval, and the p-value of no more than the margin."""
+    """Return both ends of the drop's interval, and the p-value of no more than the margin."""
     seen, losses, gains, counted = _arrays(drops)
     n, error = np.array([d.n for d in drops]), np.array([d.error for d in drops])
     low, high = paired_stats.interval(losses, gains, n, alpha)
@@ -176,7 +176,7 @@ def _bounds(drops: Sequence[Drop], margin: Any, alpha: float) -> tuple[Any, Any,
 
 
 def passes_if_equal(cells: Sequence[Cell], drops: Sequence[Drop], alpha: float, waived: Mapping[str, str]) -> float:
-    """Give how often an equal model passes: images exchanged where they are counted, a bound below for the others."""
+    """Return how often an equal model passes: images exchanged where they are counted, a bound below for the others."""
     pairs = [(cell, drop) for cell, drop in zip(cells, drops, strict=True) if str(cell) not in waived]
     counted = [(cell, drop.changes, drop.n) for cell, drop in pairs if drop.changes is not None]
     others = [(cell.margin / drop.error) for cell, drop in pairs if drop.changes is None]
@@ -189,7 +189,7 @@ def passes_if_equal(cells: Sequence[Cell], drops: Sequence[Drop], alpha: float, 
 
 
 def _which(drop: Drop, change: int) -> list[int] | None:
-    """Give the places of the first images that changed one way, in the tested split."""
+    """Return the places of the first images that changed one way, in the tested split."""
     return None if drop.changes is None else np.flatnonzero(drop.changes == change)[:LISTED].tolist()
 
 

@@ -23,7 +23,7 @@ CONTINUITY = 0.5
 
 def upper_tail(z: ArrayLike) -> Floats:
     """
-    Give the probability that a standard normal number is at least `z`, (cells,).
+    Return the probability that a standard normal number is at least `z`, (cells,).
 
     >>> upper_tail([0.0, 1.6448536269514722]).round(12).tolist()
     [0.5, 0.05]
@@ -34,7 +34,7 @@ def upper_tail(z: ArrayLike) -> Floats:
 
 def normal_quantile(alpha: float) -> float:
     """
-    Give what a standard normal number exceeds with probability `alpha`.
+    Return what a standard normal number exceeds with probability `alpha`.
 
     >>> round(normal_quantile(0.05), 4)
     1.6449
@@ -44,7 +44,7 @@ def normal_quantile(alpha: float) -> float:
 
 def score(losses: ArrayLike, gains: ArrayLike, n: ArrayLike, drop: ArrayLike, side: float = 0.0) -> Floats:
     """
-    Give Tango's score of the observed drop if the true one were `drop`, (cells,): about standard normal then.
+    Return Tango's score of the observed drop if the true one were `drop`, (cells,): about standard normal then.
 
     The variance is that of the likeliest discordance with that drop (Tango 1998). `side` is 1 where large scores count,
     −1 where small ones do: it moves the counts half an image towards the hypothesis. The skewness of the sum is taken
@@ -74,7 +74,7 @@ def _without_skewness(z: Floats, skewness: Floats) -> Floats:
 
 def exceeds(losses: ArrayLike, gains: ArrayLike, n: ArrayLike, margin: ArrayLike) -> Floats:
     """
-    Give the p-value of "the drop is no more than the margin", (cells,): small where it is shown to be more.
+    Return the p-value of "the drop is no more than the margin", (cells,): small where it is shown to be more.
 
     >>> exceeds([60], [20], [1000], [0.02]).round(3).tolist()
     [0.013]
@@ -84,7 +84,7 @@ def exceeds(losses: ArrayLike, gains: ArrayLike, n: ArrayLike, margin: ArrayLike
 
 def within(losses: ArrayLike, gains: ArrayLike, n: ArrayLike, margin: ArrayLike) -> Floats:
     """
-    Give the p-value of "the drop is the margin or more", (cells,): small where it is shown to be less.
+    Return the p-value of "the drop is the margin or more", (cells,): small where it is shown to be less.
 
     >>> within([20], [20], [1000], [0.02]).round(4).tolist()
     [0.0019]
@@ -118,7 +118,7 @@ def interval(losses: ArrayLike, gains: ArrayLike, n: ArrayLike, alpha: float = 0
 
 def mcnemar(losses: ArrayLike, gains: ArrayLike) -> Floats:
     """
-    Give the exact p-value of "no drop at all", two-sided, (cells,): of the images that differ, half go each way.
+    Return the exact p-value of "no drop at all", two-sided, (cells,): of the images that differ, half go each way.
 
     >>> mcnemar([8, 0], [1, 0]).round(4).tolist()
     [0.0391, 1.0]

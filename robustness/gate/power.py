@@ -74,7 +74,7 @@ def decided(
     drop: ArrayLike, margin: ArrayLike, discordance: ArrayLike, n: ArrayLike, alpha: ArrayLike, power: float = POWER
 ) -> NDArray[np.bool_]:
     """
-    Say whether `n` images decide with at least probability `power` at these true rates, (cells,).
+    Return whether `n` images decide with at least probability `power` at these true rates, (cells,).
 
     The gate's own score is taken of the outcome that so many outcomes are better than. Losses less gains are about
     normal; added to their spread is what the test's own estimate of the discordance varies, and half an image, for they
@@ -108,7 +108,7 @@ def passes_of_equals(
     changes: NDArray[np.int8], n: NDArray[np.int64], margin: ArrayLike, alpha: float, exchanges: int = EXCHANGES
 ) -> float:
     """
-    Give how often a model as good as the baseline passes in all cells at once, on images that differ like these.
+    Return how often a model as good as the baseline passes in all cells at once, on images that differ like these.
 
     `changes`, (cells, images), are 1 for a loss, −1 for a gain, else 0. Were the two models equal, each image might as
     well have exchanged them: so the images are exchanged by chance, in all cells together, and the gate is held again.
@@ -126,7 +126,7 @@ def passes_of_equals(
 
 
 def _largest_passing(discordant: NDArray[np.int64], n: NDArray[np.int64], margin: Floats, alpha: float) -> Floats:
-    """Give the most losses less gains with which a cell still passes, (cells,); less than none where it cannot."""
+    """Return the most losses less gains with which a cell still passes, (cells,); less than none where it cannot."""
     low, high = -discordant - 1, discordant.copy()
     while (low < high).any():
         middle = (low + high + 1) // 2

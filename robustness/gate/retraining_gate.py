@@ -102,7 +102,7 @@ def summaries(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
 
 
 def rates(groups: Mapping[str, Sequence[Cell]], kept: Baseline, swept: Mapping[str, Evidence]) -> tuple[Floats, Floats]:
-    """Give the groups' cells of the candidate, (cells,), and of the accepted, (k, cells); more is better."""
+    """Return the groups' cells of the candidate, (cells,), and of the accepted, (k, cells); more is better."""
 
     def of(get: Mapping[str, Evidence]) -> list[float]:
         cells = [cell for group in groups.values() for cell in group]
@@ -122,7 +122,7 @@ def summed(groups: Mapping[str, Sequence[Cell]], found: Floats) -> Floats:
 
 
 def _strengths(groups: Mapping[str, Sequence[Cell]], theirs: Floats) -> list[dict[str, Any]]:
-    """Give what the accepted have at each strength, for curves to be drawn beside."""
+    """Return what the accepted have at each strength, for curves to be drawn beside."""
     cells = [cell for group in groups.values() for cell in group]
     found = zip(cells, theirs.mean(axis=0), theirs.min(axis=0), theirs.max(axis=0), strict=True)
     return [

@@ -19,7 +19,7 @@ ENOUGH = 5
 
 def t_quantile(alpha: float, freedom: int) -> float:
     """
-    Give what Student's t with `freedom` degrees exceeds with probability `alpha`, at most a half.
+    Return what Student's t with `freedom` degrees exceeds with probability `alpha`, at most a half.
 
     >>> round(t_quantile(0.05, 4), 4), round(t_quantile(0.025, 19), 4)
     (2.1318, 2.093)
@@ -35,7 +35,7 @@ def t_quantile(alpha: float, freedom: int) -> float:
 
 def t_tail(t: float, freedom: int) -> float:
     """
-    Give the probability that Student's t with a whole number of degrees of freedom is at least `t`, 0 or more.
+    Return the probability that Student's t with a whole number of degrees of freedom is at least `t`, 0 or more.
 
     Abramowitz and Stegun 26.7.3 and 26.7.4: a finite sum in the angle whose tangent is t / √freedom.
 
@@ -55,7 +55,7 @@ def t_tail(t: float, freedom: int) -> float:
 
 def t_bounds(accepted: Floats, alpha: float, least: float = 0.0) -> Floats:
     """
-    Give the one-sided prediction bound of each summary for one more retraining, (summaries,).
+    Return the one-sided prediction bound of each summary for one more retraining, (summaries,).
 
     α is shared over the summaries (Bonferroni). `least` is the smallest spread that is believed, as of one image: five
     retrainings that agree by chance must not refuse a sixth that differs in one.
@@ -71,7 +71,7 @@ def t_bounds(accepted: Floats, alpha: float, least: float = 0.0) -> Floats:
 
 def shortfalls(values: Floats) -> Floats:
     """
-    Give how far each of k + 1 retrainings lies below their mean at worst, in standard deviations, (k + 1,).
+    Return how far each of k + 1 retrainings lies below their mean at worst, in standard deviations, (k + 1,).
 
     Mean and deviation are of all, the candidate included, so that any two may change places: a p-value by rank assumes
     that alone. A summary that is the same for all says nothing.
@@ -87,7 +87,7 @@ def shortfalls(values: Floats) -> Floats:
 
 def rank_p(accepted: Floats, candidate: Floats) -> float:
     """
-    Give the share of k + 1 retrainings that are at least as far off as the candidate, which counts itself.
+    Return the share of k + 1 retrainings that are at least as far off as the candidate, which counts itself.
 
     >>> rank_p(np.linspace(0.9, 0.99, 19)[:, None], np.array([0.8]))
     0.05
@@ -98,7 +98,7 @@ def rank_p(accepted: Floats, candidate: Floats) -> float:
 
 def carries(k: int, alpha: float) -> bool:
     """
-    Say whether a rank among k + 1 can be as small as `alpha` at all.
+    Return whether a rank among k + 1 can be as small as `alpha` at all.
 
     >>> carries(19, 0.05), carries(18, 0.05)
     (True, False)

@@ -78,7 +78,7 @@ ALONE: dict[str, Callable[[Evidence, int], Measurement]] = {"roc_auc": roc_auc.m
 
 
 def beside(evidence: Evidence | None, what: str) -> Evidence:
-    """Give evidence that a metric compares with; MetricError where there is none."""
+    """Return evidence that a metric compares with; MetricError where there is none."""
     if evidence is None:
         raise MetricError(f"the metric compares, and needs {what} beside the sweep's, got none")
     return evidence

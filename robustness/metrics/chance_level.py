@@ -106,7 +106,7 @@ def _constant(metric: Metric, images: NDArray[np.int64], label: int) -> float:
 
 def _constant_area(shares: NDArray[np.float64]) -> float:
     """
-    Give the micro-averaged area of one who gives every image the labels' own shares as its probabilities.
+    Return the micro-averaged area of one who gives every image the labels' own shares as its probabilities.
 
     >>> _constant_area(np.array([0.25, 0.75])), _constant_area(np.array([0.5, 0.5]))
     (0.75, 0.5)
@@ -122,7 +122,7 @@ LUCK = 3.0
 
 def luck_limit(metric: str, labels: ArrayLike, classes: Classes) -> float:
     """
-    Give the number that a threshold must be beyond, so that no luck of an ignorant classifier reaches it.
+    Return the number that a threshold must be beyond, so that no luck of an ignorant classifier reaches it.
 
     That is the floor and three standard errors of a uniform guess on these labels, but never more than half the way
     from the floor to 1, for a few images must not forbid every claim. Constant probabilities have a loss without
@@ -139,7 +139,7 @@ def luck_limit(metric: str, labels: ArrayLike, classes: Classes) -> float:
 
 
 def _guess_error(metric: Metric, images: NDArray[np.int64]) -> float:
-    """Give the standard error of a rate under uniform guesses, given how many images each class has."""
+    """Return the standard error of a rate under uniform guesses, given how many images each class has."""
     assert metric.kind.rate is not None
     classes = len(images)
     # What guesses give on average, times the number of classes, which makes it whole images.

@@ -58,7 +58,7 @@ class Evidence:
         return len(self.labels)
 
     def index(self, strength: str) -> int:
-        """Give the row of a strength, by its name."""
+        """Return the row of a strength, by its name."""
         if strength not in self.strengths:
             raise KeyError(f"`strength` must be one of {', '.join(self.strengths)}, got {strength}")
         return self.strengths.index(strength)
@@ -88,7 +88,7 @@ class Evidence:
         return {name: array for name in names if (array := getattr(self, name)) is not None}
 
     def with_clean(self, clean: Evidence, strengths: tuple[str, ...]) -> Evidence:
-        """Give evidence of exactly these strengths, strength 0 taken from the entry that all sweeps share."""
+        """Return evidence of exactly these strengths, strength 0 taken from the entry that all sweeps share."""
         if not np.array_equal(self.labels, clean.labels):
             raise ValueError("`clean` must be evidence on the same images, got other labels")
         rows = [(clean, 0) if s == "0" and s not in self.strengths else (self, self.index(s)) for s in strengths]

@@ -23,7 +23,7 @@ UNKNOWN = Interval(math.nan, math.nan)
 
 def quantile(confidence: float) -> float:
     """
-    Give the number of standard deviations that hold `confidence` of a normal distribution, half on each side.
+    Return the number of standard deviations that hold `confidence` of a normal distribution, half on each side.
 
     >>> round(quantile(0.95), 4)
     1.96

@@ -25,7 +25,7 @@ def micro(evidence: Evidence, row: int, confidence: float = 0.95) -> Measurement
 
 
 def probabilities(evidence: Evidence) -> NDArray[np.float32]:
-    """Give the probability of every class, (S, N, K); MetricError where the evidence has none."""
+    """Return the probability of every class, (S, N, K); MetricError where the evidence has none."""
     if evidence.probabilities is None:
         raise MetricError(
             "`roc_auc` needs the probability of every class, got evidence without; "
@@ -37,7 +37,7 @@ def probabilities(evidence: Evidence) -> NDArray[np.float32]:
 
 def clustered(given: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
     """
-    Give the micro-averaged area under the ROC curve and its variance, images being independent.
+    Return the micro-averaged area under the ROC curve and its variance, images being independent.
 
     >>> clustered(np.float32([[0.9, 0.1], [0.4, 0.6]]), np.array([0, 1]))[0]
     1.0
@@ -47,14 +47,14 @@ def clustered(given: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[fl
 
 
 def of_classes(given: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, NDArray[np.float64]]:
-    """Give the micro-averaged area, and how much each image moves it, (N,)."""
+    """Return the micro-averaged area, and how much each image moves it, (N,)."""
     true = np.eye(given.shape[1], dtype=bool)[labels]
     return by_image(given[true], given[~true])
 
 
 def by_image(positive: NDArray[np.float32], negative: NDArray[np.float32]) -> tuple[float, NDArray[np.float64]]:
     """
-    Give the area under the ROC curve and how much each image moves it, (N,), of mean zero: DeLong's components.
+    Return the area under the ROC curve and how much each image moves it, (N,), of mean zero: DeLong's components.
 
     Every image has one positive score, (N,), and one or more negative ones, an image's after another's.
 
@@ -68,14 +68,14 @@ def by_image(positive: NDArray[np.float32], negative: NDArray[np.float32]) -> tu
 
 
 def within(value: float, variance: float, confidence: float) -> Interval:
-    """Give the normal interval of an area, within [0, 1]; an unknown one where nothing varies."""
+    """Return the normal interval of an area, within [0, 1]; an unknown one where nothing varies."""
     half = quantile(confidence) * math.sqrt(variance)
     return Interval(max(value - half, 0.0), min(value + half, 1.0)) if half else UNKNOWN
 
 
 def delong(positive: NDArray[np.float32], negative: NDArray[np.float32]) -> tuple[float, float]:
     """
-    Give the area under the ROC curve and its variance from the two samples' scores.
+    Return the area under the ROC curve and its variance from the two samples' scores.
 
     >>> delong(np.float32([0.9, 0.5]), np.float32([0.5, 0.1]))[0]
     0.875

@@ -39,7 +39,7 @@ def measure(metric: str, evidence: Evidence, row: int, clean: Evidence, confiden
 
 def shape(name: str, sizes: Floats, accuracies: Floats) -> tuple[float, Floats]:
     """
-    Give a shape of a curve, and its slope by each accuracy.
+    Return a shape of a curve, and its slope by each accuracy.
 
     >>> value, slope = shape("sensitivity", np.array([0.0, 0.1, 0.3]), np.array([0.9, 0.8, 0.8]))
     >>> round(value, 6), slope.round(6).tolist()
@@ -62,7 +62,7 @@ def shape(name: str, sizes: Floats, accuracies: Floats) -> tuple[float, Floats]:
 
 
 def _accuracy(evidence: Evidence, row: int, *, filtered: bool) -> tuple[float, Floats]:
-    """Give the accuracy at one strength, and each image's influence on it."""
+    """Return the accuracy at one strength, and each image's influence on it."""
     right = (evidence.predictions[row] == evidence.labels).astype(float)
     kept = ~discarded(evidence, row) if filtered else np.ones(len(right), np.bool_)
     if not kept.any():
@@ -72,7 +72,7 @@ def _accuracy(evidence: Evidence, row: int, *, filtered: bool) -> tuple[float, F
 
 
 def _curve(evidence: Evidence, row: int, clean: Evidence) -> tuple[list[float], list[tuple[Evidence, int]]]:
-    """Give the strengths from 0 to a row's, in their order, and where each one's outcomes are."""
+    """Return the strengths from 0 to a row's, in their order, and where each one's outcomes are."""
     found: dict[float, tuple[Evidence, int]] = {0.0: (clean, 0)}
     try:
         last = float(evidence.strengths[row])

@@ -25,7 +25,7 @@ class Spoilt(nn.Module):
         self.module, self._inputs, self._outputs = module, inputs, outputs
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Give the module's logits, spoilt."""
+        """Return the module's logits, spoilt."""
         logits: Tensor = self.module(inputs if self._inputs is None else self._inputs(inputs))
         return logits if self._outputs is None else self._outputs(logits)
 
@@ -39,7 +39,7 @@ def impossible(module: nn.Module, kind: Kind) -> str:
 
 def damaged(module: nn.Module, damage: Damage, classes: int, outputs: int) -> nn.Module:
     """
-    Give a damaged module; the given one is as it was. Of a training's data nothing is left to do.
+    Return a damaged module; the given one is as it was. Of a training's data nothing is left to do.
 
     ``classes`` are the data's, ``outputs`` what the decision makes them of.
     """
@@ -168,7 +168,7 @@ def _copied(module: nn.Module) -> nn.Module:
 
 
 def _matrices(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Give name and value of every parameter that weighs inputs: matrices and kernels, no biases."""
+    """Return name and value of every parameter that weighs inputs: matrices and kernels, no biases."""
     return ((name, p) for name, p in module.named_parameters() if p.dim() > 1 and p.is_floating_point())
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def learnt(images: Images, damage: Damage | None) -> Images:
-    """Give what a recipe is to train on: the images as they are, unless its data are damaged."""
+    """Return what a recipe is to train on: the images as they are, unless its data are damaged."""
     if damage is None or damage.of.done != "training":
         return images
     return (fewer if damage.kind == "data" else shifted)(images, damage.level, damage.seed)
@@ -31,7 +31,7 @@ def fewer(images: Images, share: float, seed: int = 0) -> Images:
 
 
 def shifted(images: Images, share: float, seed: int = 0) -> Images:
-    """Give a share of the images the class after their own, as a list that has lost a line somewhere does."""
+    """Return a share of the images the class after their own, as a list that has lost a line somewhere does."""
     count = round(share * len(images))
     # By the raw bits, which NumPy promises to keep.
     order = np.argsort(generator(seed, Purpose.DAMAGE).bit_generator.random_raw(len(images)), kind="stable")

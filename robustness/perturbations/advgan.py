@@ -53,7 +53,7 @@ class AdvGAN(Attack, Step):
     meaning: ClassVar[str] = "is the largest change of a pixel, as a fraction of the pixel range"
 
     def direction(self, batch: Batch) -> Tensor:
-        """Give G(x)."""
+        """Return G(x)."""
         import torch
 
         if batch.generator is None:

@@ -47,7 +47,7 @@ class GradientAttack(Attack):
     """The class that images are to be taken for: an index, ``least_likely`` or ``runner_up``; left out: any other."""
 
     def targets(self, batch: Batch) -> Tensor | None:
-        """Give the class that each image is to be taken for, (N,), None without a target; ValueError out of range."""
+        """Return the class that each image is to be taken for, (N,), None without a target; ValueError out of range."""
         import torch
 
         from robustness.perturbations.gradients import outputs
@@ -70,7 +70,7 @@ class GradientAttack(Attack):
 
 def likeliest_wrong(classifier: nn.Module, inputs: Tensor, labels: Tensor, decision: Decision) -> Tensor:
     """
-    Give the likeliest wrong class of each image by a model and its decision, (N,).
+    Return the likeliest wrong class of each image by a model and its decision, (N,).
 
     >>> import torch
     >>> from robustness.decisions import Argmax

@@ -59,7 +59,7 @@ class Batch:
         rows |= images[: len(rows)]
 
     def some(self, rows: Tensor) -> Batch:
-        """Give some of the images as a batch of its own; what is counted there is to be handed back (`counted`)."""
+        """Return some of the images as a batch of its own; what is counted there is to be handed back (`counted`)."""
         return replace(
             self, inputs=self.inputs[rows], labels=self.labels[rows], size=None, drawn=None, made=None,
             clean_logits=None, marked={},
@@ -73,7 +73,7 @@ class Batch:
             self.count(what, images)
 
     def take_marks(self) -> dict[str, Tensor]:
-        """Give the images, (size,), that were counted since the last call."""
+        """Return the images, (size,), that were counted since the last call."""
         taken, self.marked = self.marked, {}
         return taken
 
@@ -146,7 +146,7 @@ class Step(Perturbation):
 
     @abstractmethod
     def direction(self, batch: Batch) -> Tensor:
-        """Give the direction, shaped as the inputs."""
+        """Return the direction, shaped as the inputs."""
 
     def prepare(self, batch: Batch) -> Perturb:
         """Compute the direction once; each strength then costs one multiply-add and a clip."""

@@ -22,7 +22,7 @@ class Natural(Perturbation):
 
     @abstractmethod
     def changed(self, inputs: Tensor, strength: Tensor) -> Tensor:
-        """Give the images (N, C, H, W) transformed, each at its strength (N, 1, 1, 1); clipping follows."""
+        """Return the images (N, C, H, W) transformed, each at its strength (N, 1, 1, 1); clipping follows."""
 
     def prepare(self, batch: Batch) -> Perturb:
         """Nothing is shared between strengths but the images."""
@@ -136,7 +136,7 @@ class Blur(Natural):
 
 
 def _sampled(inputs: Tensor, matrices: Tensor) -> Tensor:
-    """Give the images at the places that 2x3 matrices (N, 2, 3) send each pixel to."""
+    """Return the images at the places that 2x3 matrices (N, 2, 3) send each pixel to."""
     from torch.nn import functional as F
 
     grid = F.affine_grid(matrices, list(inputs.shape), align_corners=False)

@@ -24,7 +24,7 @@ class Path:
         self._steps: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def at(self, budget: Tensor, out: Tensor) -> Tensor:
-        """Give the images with the first ``budget`` (N,) changes of their paths."""
+        """Return the images with the first ``budget`` (N,) changes of their paths."""
         features = self._free.shape[1]
         while len(self._steps) < min(float(budget.max()), features) and bool(self._going.any()):
             self._steps.append(self._step())
@@ -53,7 +53,7 @@ class Path:
         return moved, feature, value
 
     def _ascent(self) -> tuple[Tensor, Tensor]:
-        """Give the gradient, (N, features), that raises the wrong classes alike, and the logits."""
+        """Return the gradient, (N, features), that raises the wrong classes alike, and the logits."""
         batch = self._batch
         with torch.enable_grad():
             leaf = self._now.detach().requires_grad_()

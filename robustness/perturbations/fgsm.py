@@ -23,7 +23,7 @@ def fgsm(
     targets: Tensor | None = None,
 ) -> Tensor:
     """
-    Give x + ε·sign(∇ₓJ), clipped to [0, 1]; for ``norm="l2"`` x + ε·∇ₓJ/‖∇ₓJ‖₂.
+    Return x + ε·sign(∇ₓJ), clipped to [0, 1]; for ``norm="l2"`` x + ε·∇ₓJ/‖∇ₓJ‖₂.
 
     ``inputs`` (N, C, H, W) in [0, 1], ``labels`` (N,); with ``targets`` (N,) the loss of these classes is lowered
     instead. J is summed over the images, as in other libraries. The classifier is left as it is: put it in
@@ -43,7 +43,7 @@ def fgsm(
 
 def steepest(gradient: Tensor, norm: Norm, out: Tensor | None = None) -> Tensor:
     """
-    Give the step of length 1 in a norm along which a linear function with this gradient grows most.
+    Return the step of length 1 in a norm along which a linear function with this gradient grows most.
 
     Signs are written into ``out``, where there is one.
     """
@@ -87,7 +87,7 @@ class FGSM(GradientAttack, Step):
         return 1
 
     def direction(self, batch: Batch) -> Tensor:
-        """Give the sign of the gradient, or the gradient of length 1."""
+        """Return the sign of the gradient, or the gradient of length 1."""
         from robustness.perturbations.gradients import swept
 
         targets = self.targets(batch)

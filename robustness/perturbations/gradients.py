@@ -42,7 +42,7 @@ def objective(
     weight: float = 1.0,
 ) -> Tensor:
     """
-    Give what an attacker raises, (N,): the loss of the true class, or less the loss of the target.
+    Return what an attacker raises, (N,): the loss of the true class, or less the loss of the target.
 
     ``margin`` is the largest other log-probability less the true one's: it has a gradient where cross-entropy's
     has underflowed. ``adaptive`` is cross-entropy plus ``weight``·log(1 − p), p the probability that the image was
@@ -102,7 +102,7 @@ def gradient(
     decision: Decision | None = None,
 ) -> tuple[Tensor, Tensor]:
     """
-    Give the gradient of the summed objective, shaped as ``inputs``, and the logits; parameters are not touched.
+    Return the gradient of the summed objective, shaped as ``inputs``, and the logits; parameters are not touched.
 
     GradientError where the logits do not depend on the images in a way that can be differentiated; ValueError for a
     label below 0, which torch's cross-entropy would pass over.
@@ -125,7 +125,7 @@ def swept(
     weight: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """
-    Give the gradient for a sweep, and the logits: `gradient`, with what it must not pass over in silence counted.
+    Return the gradient for a sweep, and the logits: `gradient`, with what it must not pass over in silence counted.
 
     Where cross-entropy's gradient is exactly zero, the margin's of the same forward is taken. Gradients that are
     not finite become zero: a sign of NaN would look like an image that nothing could change. ``batch.at_once`` images
@@ -150,7 +150,7 @@ def of_rows(
     targets: Tensor | None = None,
     weight: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Give `swept` of the images of some rows, (len(rows), C, H, W); of all where none are named."""
+    """Return `swept` of the images of some rows, (len(rows), C, H, W); of all where none are named."""
     if rows is None:
         return swept(batch, inputs, loss=loss, targets=targets, weight=weight)
     some = batch.some(rows)
@@ -162,7 +162,7 @@ def of_rows(
 def _swept(
     batch: Batch, inputs: Tensor, rows: slice, loss: Loss, targets: Tensor | None, weight: float
 ) -> tuple[Tensor, Tensor]:
-    """Give gradient and logits of some rows."""
+    """Return gradient and logits of some rows."""
     labels, targets = batch.labels[rows], None if targets is None else targets[rows]
     with torch.enable_grad():
         leaf = inputs[rows].detach().requires_grad_()
@@ -191,13 +191,13 @@ def _swept(
 
 
 def _size(gradient: Tensor) -> Tensor:
-    """Give the largest entry of each image's gradient, (N,): NaN where any is."""
+    """Return the largest entry of each image's gradient, (N,): NaN where any is."""
     flat = gradient.flatten(1)
     return torch.maximum(flat.amax(1), -flat.amin(1))
 
 
 def _apart(values: Tensor) -> Tensor:
-    """Give a tensor that autograd takes; one that was made under inference mode must be copied."""
+    """Return a tensor that autograd takes; one that was made under inference mode must be copied."""
     return values.clone() if values.is_inference() else values.detach()
 
 

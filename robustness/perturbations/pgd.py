@@ -36,7 +36,7 @@ def pgd(
     targets: Tensor | None = None,
 ) -> Tensor:
     """
-    Give projected gradient descent's last iterate (Madry et al. 2018, section 2.1): no restarts, nothing left out.
+    Return projected gradient descent's last iterate (Madry et al. 2018, section 2.1): no restarts, nothing left out.
 
     ``inputs`` (N, C, H, W) in [0, 1]; ``start`` is added to them first. After every step the change is brought back
     into the ball of radius ``epsilon`` (L∞ or L2), and the images into [0, 1]. Without a start, and with
@@ -79,7 +79,7 @@ class Steps:
         return self._inside(torch.add(perturbed, step, out=step if out is None else out))
 
     def of(self, rows: Tensor) -> Steps:
-        """Give the steps of some images."""
+        """Return the steps of some images."""
         import torch
 
         epsilon, size = (
@@ -89,7 +89,7 @@ class Steps:
         return Steps(self.inputs[rows], epsilon, size, self.norm)
 
     def inside(self, perturbed: Tensor) -> Tensor:
-        """Give the nearest image in the ball, then the nearest in [0, 1]."""
+        """Return the nearest image in the ball, then the nearest in [0, 1]."""
         return self._inside(perturbed.clone())
 
     def _inside(self, moved: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ class Iterated(GradientAttack):
         return self.steps * len(strengths)
 
     def step(self) -> float:
-        """Give the length of a step, as a share of the budget."""
+        """Return the length of a step, as a share of the budget."""
         return 1 / self.steps
 
     def length(self, i: int) -> float:
@@ -134,7 +134,7 @@ class Iterated(GradientAttack):
         return 1.0
 
     def starts(self, batch: Batch) -> list[Tensor | None]:
-        """Give where each run begins, as a change in the unit ball; None is the image itself."""
+        """Return where each run begins, as a change in the unit ball; None is the image itself."""
         return [None]
 
     def prepare(self, batch: Batch) -> Perturb:
@@ -159,7 +159,7 @@ class Iterated(GradientAttack):
         return perturb
 
     def run(self, batch: Batch, step: Steps, course: Course, out: Tensor) -> Tensor:
-        """Give the last iterate of the only run, in ``out``."""
+        """Return the last iterate of the only run, in ``out``."""
         perturbed = course.begin(step, course.starts[0])
         for i in range(self.steps):
             perturbed = course.along(i, step, perturbed, course.ascent(i, perturbed)[0], out)
@@ -181,11 +181,11 @@ class Course:
     length: Callable[[int], float]
 
     def begin(self, step: Steps, start: Tensor | None) -> Tensor:
-        """Give the images that a run begins with."""
+        """Return the images that a run begins with."""
         return step.inputs if start is None else step.inside(step.inputs + step.epsilon * start)
 
     def ascent(self, i: int, perturbed: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Give the gradient of step i, and the logits, of all images or of some."""
+        """Return the gradient of step i, and the logits, of all images or of some."""
         if i or self.first is None:
             return self.gradient(perturbed, i, rows)
         return self.first if rows is None else (self.first[0][rows], self.first[1][rows])
@@ -243,7 +243,7 @@ class PGD(Iterated):
         return self
 
     def step(self) -> float:
-        """Give the length of a step, as a share of the budget."""
+        """Return the length of a step, as a share of the budget."""
         return self.relative_step
 
     @model_serializer(mode="wrap")
@@ -273,7 +273,7 @@ class PGD(Iterated):
         return np.ascontiguousarray(points[..., :-2]).reshape(full)
 
     def starts(self, batch: Batch) -> list[Tensor | None]:
-        """Give where each run begins."""
+        """Return where each run begins."""
         if not self.random_start:
             return [None]
         if batch.drawn is None:
@@ -281,7 +281,7 @@ class PGD(Iterated):
         return list(batch.drawn.unbind(1))
 
     def run(self, batch: Batch, step: Steps, course: Course, out: Tensor) -> Tensor:
-        """Give each image's worst iterate: of the last ones, or with ``worst_case`` of all."""
+        """Return each image's worst iterate: of the last ones, or with ``worst_case`` of all."""
         if self.restarts == 1 and not self.worst_case:
             return super().run(batch, step, course, out)
         from robustness.perturbations.worst_case import Worst
@@ -340,7 +340,7 @@ class Adaptive(PGD):
     """Shares of ε: balls in which images that are still open are tried too."""
 
     def run(self, batch: Batch, step: Steps, course: Course, out: Tensor) -> Tensor:
-        """Give each image's worst iterate of a run for each radius, and weight of the attack probability."""
+        """Return each image's worst iterate of a run for each radius, and weight of the attack probability."""
         from robustness.perturbations.gradients import of_rows
         from robustness.perturbations.worst_case import Worst
 
@@ -361,5 +361,5 @@ class Adaptive(PGD):
         return super().gradients(strengths) * len(self.radii) * len(self.weights)
 
     def evading_length(self, i: int) -> float:
-        """Give the length of step i of a run that evades, in steps of PGD: twice one, then less and less."""
+        """Return the length of step i of a run that evades, in steps of PGD: twice one, then less and less."""
         return 2 * (1 - i / self.steps)

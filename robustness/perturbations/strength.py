@@ -81,7 +81,7 @@ def name(strength: Strength) -> str:
 
 def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit = "native") -> tuple[Strength, ...]:
     """
-    Give the strengths as a tuple, or say which one cannot be.
+    Return the strengths as a tuple, or say which one cannot be.
 
     >>> from robustness.perturbations import Normal
     >>> check([0.1, 1.5], Normal())
@@ -124,13 +124,13 @@ def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit 
 
 
 def signal_to_noise_ratio(inputs: Tensor, perturbed: Tensor) -> Tensor:
-    """Give 20·log10(‖x‖₂/‖δ‖₂) in dB for each image: inf where nothing changed, −inf where the image is zero."""
+    """Return 20·log10(‖x‖₂/‖δ‖₂) in dB for each image: inf where nothing changed, −inf where the image is zero."""
     return decibels(size(inputs), size(perturbed - inputs))
 
 
 def deviations(images: Tensor) -> Tensor:
     """
-    Give the standard deviation of each image's pixels, all channels together, shaped to multiply images with.
+    Return the standard deviation of each image's pixels, all channels together, shaped to multiply images with.
 
     >>> import torch
     >>> deviations(torch.tensor([[[[0.25, 0.75]]]])).tolist()
@@ -140,7 +140,7 @@ def deviations(images: Tensor) -> Tensor:
 
 
 def in_unit(unit: Unit, perturb: Perturb, inputs: Tensor) -> Perturb:
-    """Give what takes a strength in a unit; deviations are computed once for all strengths, ratios for each anew."""
+    """Return what takes a strength in a unit; deviations are computed once for all strengths, ratios for each anew."""
     if unit != "std":
         return perturb
     each = deviations(inputs)
@@ -149,7 +149,7 @@ def in_unit(unit: Unit, perturb: Perturb, inputs: Tensor) -> Perturb:
 
 def ratio(unit: Unit, inputs: Tensor, asked: float | Tensor) -> Tensor:
     """
-    Give the ratio of the pixels, (N,) in dB, that a ratio in a unit comes to for each image.
+    Return the ratio of the pixels, (N,) in dB, that a ratio in a unit comes to for each image.
 
     An image of one grey has no contrast: of it none can be reached.
 
@@ -167,7 +167,7 @@ def ratio(unit: Unit, inputs: Tensor, asked: float | Tensor) -> Tensor:
 
 
 def size(images: Tensor) -> Tensor:
-    """Give ‖x‖₂ of each image, (N,)."""
+    """Return ‖x‖₂ of each image, (N,)."""
     import torch
 
     found: Tensor = torch.linalg.vector_norm(images.flatten(1), dim=1)
@@ -176,7 +176,7 @@ def size(images: Tensor) -> Tensor:
 
 def distances(inputs: Tensor, signs: Tensor, sizes: Sequence[float]) -> Tensor:
     """
-    Give ‖clip(x + s·signs) − x‖₂ of each 8-bit image for each size s, (sizes, N), without making any of them.
+    Return ‖clip(x + s·signs) − x‖₂ of each 8-bit image for each size s, (sizes, N), without making any of them.
 
     A pixel that may change by r changes by min(s, r). There are only 256 levels of r, so that one table holds
     all the squares, and one pass over the pixels adds them up for all sizes.
@@ -204,7 +204,7 @@ TOGETHER = 250
 
 
 def decibels(signal: Tensor, noise: Tensor) -> Tensor:
-    """Give 20·log10(signal/noise), sizes both."""
+    """Return 20·log10(signal/noise), sizes both."""
     import torch
 
     # An unchanged image has an infinite ratio even where it is black: 0/0 would say nan.

@@ -42,7 +42,7 @@ class Cost:
     """Whether several threads may work on it."""
 
     def seconds(self, threads: int) -> float:
-        """Give how long it takes one process of so many threads."""
+        """Return how long it takes one process of so many threads."""
         return self.start + math.ceil(self.batches / (threads if self.side_by_side else 1)) * self.batch
 
 
@@ -65,12 +65,12 @@ class Plan:
         return sum(cost.evidence for cost in self.made)
 
     def passes(self, kind: str) -> int:
-        """Give the images that go ``forward`` or ``backward`` through a model, in all."""
+        """Return the images that go ``forward`` or ``backward`` through a model, in all."""
         return sum(cost.images * getattr(cost, kind) for cost in self.made)
 
     def seconds(self, engine: str, workers: int, threads: int) -> float:
         """
-        Give how long it takes: sweeps are dealt out whole to the plain engine's workers, in chunks to Ray's.
+        Return how long it takes: sweeps are dealt out whole to the plain engine's workers, in chunks to Ray's.
 
         ``threads`` are those of one worker.
         """
@@ -79,7 +79,7 @@ class Plan:
         return makespan(self._chunks(threads), workers)
 
     def _chunks(self, threads: int) -> list[float]:
-        """Give the seconds of every chunk of images, in so many threads."""
+        """Return the seconds of every chunk of images, in so many threads."""
         found = []
         for cost in self.made:
             count = math.ceil(cost.images / CHUNK)
@@ -101,7 +101,7 @@ def total(plans: Sequence[Plan]) -> Plan:
 
 def makespan(seconds: Iterable[float], workers: int) -> float:
     """
-    Give when the last worker is done, where each takes the next piece of work once it is free.
+    Return when the last worker is done, where each takes the next piece of work once it is free.
 
     >>> makespan([3, 1, 1, 1], 2), makespan([2.0, 2.0], 1)
     (3.0, 4.0)
@@ -117,7 +117,7 @@ def evidence_bytes(
     images: int, strengths: int, classes: int, *, probabilities: bool = False, drawn: bool = False, told: bool = False
 ) -> int:
     """
-    Give the size of an evidence file: five numbers of four bytes an image and strength, and a label an image.
+    Return the size of an evidence file: five numbers of four bytes an image and strength, and a label an image.
 
     ``probabilities`` of every class, ``drawn`` strengths and ``told`` probabilities of attack come on top.
 
@@ -129,7 +129,7 @@ def evidence_bytes(
 
 
 def of_sweep(card: Card, sweep: str, images: int, classes: int) -> int:
-    """Give the size of the evidence of one of a card's sweeps."""
+    """Return the size of the evidence of one of a card's sweeps."""
     strengths = swept_strengths(card, sweep)
     return evidence_bytes(
         images,

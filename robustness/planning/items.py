@@ -31,7 +31,7 @@ class Item:
 
 
 def needed(harness: Harness, card: Card) -> Iterator[Item]:
-    """Give all that `robustness sweep` makes for a card, in its order; sources of transfer are swept first."""
+    """Return all that `robustness sweep` makes for a card, in its order; sources of transfer are swept first."""
     for sweep in ("clean", *card.file.sweeps):
         yield from _with_source(harness, card, sweep)
 
@@ -55,7 +55,7 @@ def _item(harness: Harness, card: Card, sweep: str) -> Item:
 
 
 def is_trained(harness: Harness, card: Card) -> bool:
-    """Say whether a card's weights are there, or need no training; nothing is trained."""
+    """Return whether a card's weights are there, or need no training; nothing is trained."""
     own = card.weights
     if (own is not None and own.is_file()) or card.file.model.seed is not None or card.file.recipe is None:
         return True

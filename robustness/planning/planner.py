@@ -164,7 +164,7 @@ class Planner:
         return sum(value.numel() * value.element_size() for value in self._module(card).state_dict().values())
 
     def _directed(self, source: Card, sweep: str) -> bool:
-        """Say whether the directions of a transfer are in the store."""
+        """Return whether the directions of a transfer are in the store."""
         return items.is_trained(self.harness, source) and self.harness.store.holds(
             attack_inputs.directions_file(self.harness, source, sweep)
         )

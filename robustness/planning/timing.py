@@ -186,7 +186,7 @@ class Free(nn.Module):
         self.tell, self.name = tell, name
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Give logits of which the first is the largest, whatever the images are."""
+        """Return logits of which the first is the largest, whatever the images are."""
         self.tell(self.name, len(inputs))
         seen = torch.mv(inputs.flatten(1), self.look)
         logits = torch.outer(seen, self.scale) + self.sure
@@ -220,7 +220,7 @@ def _runs(anew: Callable[[], Work], models: list[nn.ModuleDict], images: Images,
 
 
 def _clock(device: str, clock: Callable[[], float] = time.process_time) -> Callable[[], float]:
-    """Give a clock of the processor's time on CPUs, which other work on the machine does not change much."""
+    """Return a clock of the processor's time on CPUs, which other work on the machine does not change much."""
     return clock if device == "cpu" else time.perf_counter
 
 

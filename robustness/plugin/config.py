@@ -112,14 +112,14 @@ def main_again(config: pytest.Config) -> int | pytest.ExitCode:
 
 
 def option(config: pytest.Config, name: str) -> Any:
-    """Give an option's value: from the command line, else from the ini file."""
+    """Return an option's value: from the command line, else from the ini file."""
     name = f"robustness_{name.replace('-', '_')}"
     given = config.getoption(name)
     return config.getini(name) if given is None else given
 
 
 def session_of(config: pytest.Config) -> Session:
-    """Give the state of this run, made when it is first needed."""
+    """Return the state of this run, made when it is first needed."""
     if SESSION not in config.stash:
         from robustness.classifiers import call_factory
         from robustness.errors import RobustnessError
@@ -178,7 +178,7 @@ def session_of(config: pytest.Config) -> Session:
 
 
 def _draft(config: pytest.Config) -> Draft | None:
-    """Give the model that options describe in place of a card; what is missing is said when its card is made."""
+    """Return the model that options describe in place of a card; what is missing is said when its card is made."""
     if not (option(config, "factory") or option(config, "dataset")):
         return None
     from robustness.cards.from_options import Draft
@@ -202,12 +202,12 @@ def _draft(config: pytest.Config) -> Draft | None:
 
 
 def _start(config: pytest.Config, name: str) -> Path:
-    """Give the folder that an option's paths start from: where pytest was called, or where the ini file is."""
+    """Return the folder that an option's paths start from: where pytest was called, or where the ini file is."""
     return config.invocation_params.dir if config.getoption(f"robustness_{name}") else ini_folder(config)
 
 
 def _from_root(config: pytest.Config, hook: str) -> Iterator[Path]:
-    """Give the paths that a hook's implementations name, one or several each; they start from the root folder."""
+    """Return the paths that a hook's implementations name, one or several each; they start from the root folder."""
     try:
         found = getattr(config.pluginmanager.hook, hook)(config=config)
     except Exception as error:  # of whoever wrote it
@@ -223,12 +223,12 @@ def _from_root(config: pytest.Config, hook: str) -> Iterator[Path]:
 
 
 def ini_folder(config: pytest.Config) -> Path:
-    """Give the folder that paths in the ini file start from, wherever pytest was called."""
+    """Return the folder that paths in the ini file start from, wherever pytest was called."""
     return config.rootpath if config.inipath is None else config.inipath.parent
 
 
 def _folder(config: pytest.Config, name: str) -> str | None:
-    """Give a folder from the command line, or from the ini file; the environment goes before the latter."""
+    """Return a folder from the command line, or from the ini file; the environment goes before the latter."""
     given: str | None = config.getoption(f"robustness_{name}")
     if given or os.environ.get(f"ROBUSTNESS_{name.upper()}"):
         return given
@@ -259,7 +259,7 @@ def aside(config: pytest.Config) -> Iterator[None]:
 
 
 def is_worker(config: pytest.Config) -> bool:
-    """Say whether this process is one of xdist's workers."""
+    """Return whether this process is one of xdist's workers."""
     return hasattr(config, "workerinput")
 
 
@@ -268,14 +268,14 @@ CARDS = ("card", "factory", "dataset")
 
 
 def has_cards(config: pytest.Config) -> bool:
-    """Say whether anybody has handed over models: else none of this run is the plugin's business."""
+    """Return whether anybody has handed over models: else none of this run is the plugin's business."""
     if config.pluginmanager.hook.pytest_robustness_models.get_hookimpls():
         return True
     return any(option(config, name) for name in CARDS) or bool(_of_project(config))
 
 
 def _of_project(config: pytest.Config) -> bool:
-    """Say whether the project names cards; where its table cannot be read, it does: asking for them says why."""
+    """Return whether the project names cards; where its table cannot be read, it does: asking for them says why."""
     if NAMED not in config.stash:
         from robustness.errors import RobustnessError
 
@@ -287,7 +287,7 @@ def _of_project(config: pytest.Config) -> bool:
 
 
 def report_files(config: pytest.Config) -> list[Path]:
-    """Give the files that the report goes to: by option, else by ini file, else by hook."""
+    """Return the files that the report goes to: by option, else by ini file, else by hook."""
     named = [config.invocation_params.dir / path for path in config.getoption("robustness_report") or ()]
     if not named:
         named = [ini_folder(config) / path for path in config.getini("robustness_report") or ()]

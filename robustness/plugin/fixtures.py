@@ -78,7 +78,7 @@ def _is_empty(item: pytest.Item) -> bool:
 
 
 def _is_ours(definition: Any, name: str) -> bool:
-    """Say whether a test gets this fixture from here: others may call theirs so, or parametrize an argument."""
+    """Return whether a test gets this fixture from here: others may call theirs so, or parametrize an argument."""
     for found in reversed(definition._fixtureinfo.name2fixturedefs.get(name, ())):
         if getattr(found.func, "__module__", None) == __name__:
             return True
@@ -102,7 +102,7 @@ def _holds(definition: pytest.Item, claim: Claim) -> bool:
 
 
 def _red(error: Exception) -> BaseException:
-    """Give what fails a test (or a module) with the sentence of an expected error alone."""
+    """Return what fails a test (or a module) with the sentence of an expected error alone."""
     return pytest.fail.Exception(printable(str(error)), pytrace=False)
 
 

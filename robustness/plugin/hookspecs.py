@@ -11,7 +11,7 @@ import pytest
 @pytest.hookspec
 def pytest_robustness_models(config: pytest.Config) -> Sequence[Path]:  # type: ignore[empty-body]
     """
-    Give the model cards of this project, or folders that hold them.
+    Return the model cards of this project, or folders that hold them.
 
     Of these a plain run takes the ones on embedded data; the others run when `--robustness-model` names them::
 
@@ -23,7 +23,7 @@ def pytest_robustness_models(config: pytest.Config) -> Sequence[Path]:  # type: 
 @pytest.hookspec
 def pytest_robustness_reports(config: pytest.Config) -> Sequence[Path]:  # type: ignore[empty-body]
     """
-    Give the files that a run's report is written to where `--robustness-report` names none; the suffix is the form::
+    Return the files that a run's report is written to where `--robustness-report` names none; the suffix is the form::
 
         def pytest_robustness_reports(config):
             return [config.rootpath / "reports" / "latest.md"]

@@ -46,7 +46,7 @@ class Measuring:
             self.outcomes[nodeid] = (outcome, message)
 
     def of(self, model: str) -> dict[str, tuple[str, str]]:
-        """Give what came of a model's sweeps, by name."""
+        """Return what came of a model's sweeps, by name."""
         found = {
             m.sweep: self.outcomes.get(node, (NEVER, "no worker reported it"))
             for node, m in self.planned.items()
@@ -64,7 +64,7 @@ class Measuring:
 
 
 def measured(card: Card, profile: str | None, shape: sweep_profiles.Shape) -> Card:
-    """Give a card as one that is measured alone: without claims, and with the sweeps of a profile for its images."""
+    """Return a card as one that is measured alone: without claims, and with the sweeps of a profile for its images."""
     given: dict[str, Any] = {"claims": {}, "search": None}
     if profile is not None:
         sweeps = sweep_profiles.sweeps(profile, shape, profiles(card.project))

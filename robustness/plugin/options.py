@@ -76,7 +76,7 @@ class Options:
         precision.check(self.dtype, here)
 
     def common(self) -> dict[str, Any]:
-        """Give what all shards of a run must have been asked alike, in plain types."""
+        """Return what all shards of a run must have been asked alike, in plain types."""
         keyword, markers = self.chosen
         asked = {name: getattr(self, name) for name in ("seed", "strict", "profile", "images")}
         asked |= {} if self.dtype == "float32" else {"dtype": self.dtype}

@@ -111,7 +111,7 @@ class Session:
         )
 
     def needed(self) -> list[tuple[Card, str]]:
-        """Give the sweeps that the selected cards need, whichever tests are to run."""
+        """Return the sweeps that the selected cards need, whichever tests are to run."""
         found = []
         for card in self.cards:
             sweeps = ["clean", *unheld(card), *card.file.claims]
@@ -120,7 +120,7 @@ class Session:
         return found
 
     def planned_sweeps(self) -> list[tuple[Card, str]]:
-        """Give the sweeps that the planned tests need."""
+        """Return the sweeps that the planned tests need."""
         every = [(claim.model, claim.sweep) for claim in self.planned.values()]
         every += [(each.model, each.sweep) for each in self.measuring.planned.values()]
         gates = [self.card(gate.model) for gate in self.gates.values()]
@@ -134,7 +134,7 @@ class Session:
         engines.fill(self.harness, engines.parse(self.options.engine), wanted, self.options.device)
 
     def classifier(self, card: Card) -> nn.Module:
-        """Give a card's module for tests, loaded once; not the one that is swept: what tests do to it is theirs."""
+        """Return a card's module for tests, loaded once; not the one that is swept: what tests do to it is theirs."""
         if card.name not in self._lent:
             from robustness.classifiers import build as classifiers
 
@@ -144,7 +144,7 @@ class Session:
         return self._lent[card.name]
 
     def card(self, name: str) -> Card:
-        """Give a selected card by its name."""
+        """Return a selected card by its name."""
         return next(card for card in self.cards if card.name == name)
 
     def plan(self, nodeids: Iterable[tuple[str, str]]) -> None:
@@ -221,7 +221,7 @@ class Session:
         ]  # fmt: skip
 
     def all_outcomes(self) -> list[ClaimOutcome]:
-        """Give one outcome for every planned claim: of several tests' the worst, "never ran" where none was heard."""
+        """Return one outcome for every planned claim: of several tests' the worst, "never ran" where none was heard."""
         found: dict[str, ClaimOutcome] = {}
         for nodeid, claim in self.planned.items():
             heard = self.outcomes.get(nodeid) or ClaimOutcome(claim, "never ran", "no worker reported it", {}, nodeid)
@@ -292,7 +292,7 @@ class Session:
         return [f"the gate of {name} decides nothing" for name in gates if self.options.undecided_is_red]
 
     def document(self, *, complete: bool, code: int) -> dict[str, Any]:
-        """Give the report of the run, which ends with this exit code."""
+        """Return the report of the run, which ends with this exit code."""
         outcomes, gates = self.all_outcomes(), {gate.model: gate for gate in self.gates.values()}
         results = []
         for card in self.cards:
@@ -333,7 +333,7 @@ class Session:
         return [doubt for doubt in open_ if doubt not in card.file.doubts]
 
     def _caught(self, card: Card, evidence: Mapping[str, Evidence | None]) -> dict[str, Any] | None:
-        """Give what damage to a card's own model is caught, where that was kept and still fits."""
+        """Return what damage to a card's own model is caught, where that was kept and still fits."""
         found = next((each.provenance for each in evidence.values() if each is not None), None)
         if found is None or card.candidate is not None or card.measured:
             return None
@@ -376,12 +376,12 @@ class Session:
 
 
 def gate_id(card: Card) -> str:
-    """Give what a gate's test is called by; no claim and no model is called so."""
+    """Return what a gate's test is called by; no claim and no model is called so."""
     return f"{card.name}:gate"
 
 
 def versions() -> dict[str, str]:
-    """Give the versions that a number depends on."""
+    """Return the versions that a number depends on."""
     found = {}
     for name in VERSIONS:
         try:
@@ -393,7 +393,7 @@ def versions() -> dict[str, str]:
 
 def take_cards(options: Options, harness: Harness) -> list[Card]:
     """
-    Give the cards of a run as its options ask for them: other weights, fewer images, a profile in place of claims.
+    Return the cards of a run as its options ask for them: other weights, fewer images, a profile in place of claims.
 
     What has no card is a draft, and measured alone.
     """

@@ -32,7 +32,7 @@ class SweepScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
     def _reschedule(self, node: WorkerController) -> None:
         """
-        Give a worker tests until it has two, or tell it that there are no more.
+        Return a worker tests until it has two, or tell it that there are no more.
 
         A worker begins a test only when it knows the next one. LoadScopeScheduling gives one that replaces a dead
         worker a single scope: were that a single test, it and the controller would wait for each other forever.
@@ -45,7 +45,7 @@ class SweepScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
     def remove_node(self, node: WorkerController) -> str | None:
         """
-        Give the test that the node died of, and queue the others again.
+        Return the test that the node died of, and queue the others again.
 
         LoadScopeScheduling queues that test too: it would be reported twice, and kill the next worker.
         """
@@ -59,7 +59,7 @@ class SweepScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
 def parameters(nodeid: str) -> str:
     """
-    Give what stands in the brackets of a test's id.
+    Return what stands in the brackets of a test's id.
 
     >>> parameters("suites[1]/test_noise.py::test_noise[mlp:normal:0.3:recall[3]]@sweep")
     'mlp:normal:0.3:recall[3]'
@@ -70,7 +70,7 @@ def parameters(nodeid: str) -> str:
 
 def looked_for(nodeid: str) -> str:
     """
-    Give what all doubts of one model have in common in the ids of their tests; of another test its id.
+    Return what all doubts of one model have in common in the ids of their tests; of another test its id.
 
     >>> looked_for("suites/test_doubts.py::test_doubts[fast-mlp-zero gradients]")
     'suites/test_doubts.py::test_doubts[fast-mlp'
@@ -82,7 +82,7 @@ def looked_for(nodeid: str) -> str:
 
 def claim_of(nodeid: str, known: Collection[str]) -> str | None:
     """
-    Give the claim that a test's id names in its brackets, alone or beside other parameters; None where none is known.
+    Return the claim that a test's id names in its brackets, alone or beside other parameters; None where none is known.
 
     >>> claim_of("suites/test_noise.py::test_noise[mlp:normal:0.3:recall[3]]", {"mlp:normal:0.3:recall[3]"})
     'mlp:normal:0.3:recall[3]'

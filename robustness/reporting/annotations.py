@@ -17,7 +17,7 @@ Plain = Mapping[str, Any]
 
 
 def of(report: Plain) -> Iterator[str]:
-    """Give an error for all that is red, a warning for what is open; the last of too many counts the others."""
+    """Return an error for all that is red, a warning for what is open; the last of too many counts the others."""
     for level, found in (("error", list(_errors(report))), ("warning", list(_warnings(report)))):
         shown = found if len(found) <= SHOWN else found[: SHOWN - 1]
         yield from (command(level, title, message) for title, message in shown)

@@ -79,7 +79,7 @@ def claim_entry(outcome: ClaimOutcome) -> dict[str, Any]:
 
 
 def told(outcome: ClaimOutcome) -> dict[str, Any]:
-    """Give the numbers that came with an outcome; {} where nothing was measured."""
+    """Return the numbers that came with an outcome; {} where nothing was measured."""
     # A test's properties leave out what is None: XML would say "None".
     return settled({key: outcome.numbers.get(key) for key in NUMBERS}) if "value" in outcome.numbers else {}
 
@@ -96,7 +96,7 @@ def bound(metric: str) -> str:
 
 
 def _promised(card: Card, sweep: str) -> dict[str, dict[str, float | str]]:
-    """Give the card's thresholds of a sweep by strength and metric."""
+    """Return the card's thresholds of a sweep by strength and metric."""
     table = card.file.claims.get(sweep)
     if table is None:
         return {}

@@ -19,7 +19,7 @@ Plain = Mapping[str, Any]
 
 def gate_grid(model: Plain, *, every: bool) -> tuple[list[str], list[list[str]]]:
     """
-    Give header and rows of a gate's table; not ``every`` leaves out the cells that passed, of a gate of weights.
+    Return header and rows of a gate's table; not ``every`` leaves out the cells that passed, of a gate of weights.
 
     Without a gate, or one that compared nothing, there is no row.
     """
@@ -62,7 +62,7 @@ def _number(value: float | None) -> str:
 
 
 def gate_sentences(model: Plain) -> Iterator[str]:
-    """Give what came of a model's gate, and what to know of it."""
+    """Return what came of a model's gate, and what to know of it."""
     gate = model.get("gate")
     if gate is None:
         return
@@ -80,7 +80,7 @@ def gate_sentences(model: Plain) -> Iterator[str]:
 
 
 def caught_grid(model: Plain) -> tuple[list[str], list[list[str]]]:
-    """Give header and rows of the damage that a model's claims and gate catch; no row where that is not known."""
+    """Return header and rows of the damage that a model's claims and gate catch; no row where that is not known."""
     damage = (model.get("caught") or {}).get("damage", [])
     return CAUGHT, [
         [one_line(d["title"]), *(one_line(d[by] or "not caught") for by in ("claims", "gate"))] for d in damage
@@ -88,7 +88,7 @@ def caught_grid(model: Plain) -> tuple[list[str], list[list[str]]]:
 
 
 def caught_sentences(model: Plain) -> Iterator[str]:
-    """Give how often a model without fault is called red."""
+    """Return how often a model without fault is called red."""
     found = model.get("caught")
     if found and found["retrainings"]:
         yield (
@@ -98,7 +98,7 @@ def caught_sentences(model: Plain) -> Iterator[str]:
 
 
 def waiver_sentences(model: Plain) -> Iterator[str]:
-    """Give a sentence for every waiver of a model's card, in force or expired."""
+    """Return a sentence for every waiver of a model's card, in force or expired."""
     for waiver in model.get("waivers", []):
         what = f"claim {waiver['claim']}" if waiver["claim"] else f"gate's cell {waiver['cell']}"
         fate = "expired" if waiver["expired"] else "in force"

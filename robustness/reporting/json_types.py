@@ -11,7 +11,7 @@ import numpy as np
 
 def plain(value: Any) -> Any:
     """
-    Give a value in JSON's types alone; a number that is not finite becomes null, anything unknown its text.
+    Return a value in JSON's types alone; a number that is not finite becomes null, anything unknown its text.
 
     >>> plain({"seconds": np.float32(0.5), "threads": (1, np.int64(2)), 3: math.inf})
     {'seconds': 0.5, 'threads': [1, 2], '3': None}
@@ -32,7 +32,7 @@ def plain(value: Any) -> Any:
 
 def settled(numbers: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Give a measurement's plain numbers; `note` says why one that should be there is null.
+    Return a measurement's plain numbers; `note` says why one that should be there is null.
 
     >>> settled({"value": math.nan, "note": "no images"})
     {'value': None, 'note': 'no images'}

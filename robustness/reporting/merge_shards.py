@@ -24,7 +24,7 @@ class MergeError(RobustnessError):
 
 def merge(shards: Shards) -> dict[str, Any]:
     """
-    Give one report of all shards of a run; MergeError lists everything that keeps them from being one.
+    Return one report of all shards of a run; MergeError lists everything that keeps them from being one.
 
     A model is in one shard alone, with all its evidence: gates were decided there, and nothing is judged here.
     """
@@ -48,7 +48,7 @@ def merge(shards: Shards) -> dict[str, Any]:
 
 
 def exit_code(report: Plain) -> int:
-    """Give the exit code of a merged run: 0 only where every shard's is 0 and the verdict is not red."""
+    """Return the exit code of a merged run: 0 only where every shard's is 0 and the verdict is not red."""
     codes = [shard["exit"] for shard in report["run"]["shards"]]
     red = [code for code in codes if code not in (0, UNDECIDED)]
     return max(red or codes) or int(report["verdict"] == "failed")

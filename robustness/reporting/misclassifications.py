@@ -21,7 +21,7 @@ PICTURED = 4
 
 
 def attractors(evidence: Evidence, row: int) -> list[dict[str, Any]]:
-    """Give how many wrong predictions each class draws at one strength, the most first; none that draws nothing."""
+    """Return how many wrong predictions each class draws at one strength, the most first; none that draws nothing."""
     wrong = evidence.predictions[row][evidence.predictions[row] != evidence.labels]
     drawn = np.bincount(wrong, minlength=len(evidence.classes))
     order = np.argsort(-drawn, kind="stable")[:CLASSES]
@@ -30,7 +30,7 @@ def attractors(evidence: Evidence, row: int) -> list[dict[str, Any]]:
 
 def confusion(evidence: Evidence) -> dict[str, Any] | None:
     """
-    Give the confusion matrix at the weakest strength by which half of the whole fall of accuracy has happened.
+    Return the confusion matrix at the weakest strength by which half of the whole fall of accuracy has happened.
 
     There it is most telling: before, little is wrong; after, everything may be. None where no strength has numbers.
     """
@@ -102,5 +102,5 @@ def _said(evidence: Evidence, image: int, row: int) -> dict[str, Any]:
 
 
 def _clean(evidence: Evidence) -> Evidence | None:
-    """Give the evidence without a perturbation, where there is any with numbers."""
+    """Return the evidence without a perturbation, where there is any with numbers."""
     return evidence.clean if evidence.clean is not None and evidence.clean.status[0] == OK else None

@@ -38,7 +38,7 @@ def with_it(model: Plain, fallen: list[Plain]) -> str:
 
 
 def fallen(model: Plain) -> Iterator[str]:
-    """Give a sentence for each claim with which others fell."""
+    """Return a sentence for each claim with which others fell."""
     for claim, others in red_claims(model):
         if others:
             yield one_line(f"{claim['id']}: {with_it(model, others)}.", 300)
@@ -46,7 +46,7 @@ def fallen(model: Plain) -> Iterator[str]:
 
 def explained(claim: Plain) -> bool:
     """
-    Say whether a claim's number and its bound show why it is not held; else its message must be read.
+    Return whether a claim's number and its bound show why it is not held; else its message must be read.
 
     >>> claim = {"outcome": "failed", "numbers": {"value": 0.125}, "bound": "at most", "threshold": 0.688}
     >>> explained(claim), explained(claim | {"bound": "at least"})
@@ -60,7 +60,7 @@ def explained(claim: Plain) -> bool:
 
 def inside(claim: Plain) -> bool:
     """
-    Say whether a claim's threshold lies inside the interval of what was measured.
+    Return whether a claim's threshold lies inside the interval of what was measured.
 
     >>> inside({"threshold": 0.9, "numbers": {"low": 0.85, "high": 0.93}})
     True

@@ -95,7 +95,7 @@ def build(models: Sequence[ModelResult], run: Mapping[str, Any], notices: Sequen
 
 def verdict(counts: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     """
-    Give "failed" for anything red, "partial" where what ran held but not all did or a gate is open, else "passed".
+    Return "failed" for anything red, "partial" where what ran held but not all did or a gate is open, else "passed".
 
     "measured" where nothing was claimed, and sweeps were asked for without claims.
 

@@ -42,5 +42,5 @@ def _threshold(evidence: Evidence, strength: str) -> float | None:
 
 
 def failed_cells(evidence: Evidence) -> Sequence[str]:
-    """Give a sentence for each strength that has no numbers."""
+    """Return a sentence for each strength that has no numbers."""
     return [f"at {s}: {status}" for s, status in zip(evidence.strengths, evidence.status, strict=True) if status != OK]

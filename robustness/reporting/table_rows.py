@@ -96,7 +96,7 @@ PRINT = Style(3)
 
 
 def grid(model: Plain, sweep: Plain, style: Style, without: Collection[str] = ()) -> tuple[list[str], list[list[str]]]:
-    """Give the header and the rows of a sweep's table; a row has numbers only where its cell has."""
+    """Return the header and the rows of a sweep's table; a row has numbers only where its cell has."""
     columns = [metric for metric in COLUMNS if metric not in without]
     own: str = sweep["strength_name"]
     strength = {"snr": "dB", "snr-std": "dB / std", "std": f"{own} / std"}.get(sweep["unit"], own)
@@ -119,13 +119,13 @@ def _deviation(cell: Plain) -> str:
 
 
 def shown_sweeps(model: Plain) -> list[Plain]:
-    """Give the sweeps that get a table: all but the clean pass, which is a row of each; alone it is one."""
+    """Return the sweeps that get a table: all but the clean pass, which is a row of each; alone it is one."""
     others = [sweep for sweep in model["sweeps"] if sweep["name"] != "clean"]
     return others or list(model["sweeps"])
 
 
 def named_cells(model: Plain, sweep: Plain) -> Iterator[tuple[str, Plain]]:
-    """Give the cells of a sweep by the names of their rows, the clean one first."""
+    """Return the cells of a sweep by the names of their rows, the clean one first."""
     for each in model["sweeps"]:
         if each["name"] == "clean":
             yield from (("clean", cell) for cell in each["cells"])
@@ -134,13 +134,13 @@ def named_cells(model: Plain, sweep: Plain) -> Iterator[tuple[str, Plain]]:
 
 
 def has_numbers(sweep: Plain) -> bool:
-    """Say whether a table of the sweep would say more than a sentence."""
+    """Return whether a table of the sweep would say more than a sentence."""
     return sweep["evidence"] is not None or any(cell["metrics"] for cell in sweep["cells"])
 
 
 def mark(cell: Plain) -> str:
     """
-    Give the worst that came of a cell's claims; "not claimed" where the card is silent.
+    Return the worst that came of a cell's claims; "not claimed" where the card is silent.
 
     >>> mark({"status": "ok", "claims": {"accuracy": {"outcome": "held"}, "recall": {"outcome": "failed"}}})
     'FAILED'

@@ -26,7 +26,7 @@ Plain = Mapping[str, Any]
 
 
 def terminal(document: Plain, width: int = 100) -> Iterator[str]:
-    """Give the lines that show every model's sweeps in a terminal, none wider than it."""
+    """Return the lines that show every model's sweeps in a terminal, none wider than it."""
     for model in document["models"]:
         for line in _model(model, width):
             yield line if len(line) <= width else line[: width - 1] + "…"
@@ -75,7 +75,7 @@ def _fitted(model: Plain, sweep: Plain, width: int) -> tuple[list[str], list[str
 
 
 def other_claims(model: Plain) -> Iterator[tuple[str, str, str, Plain]]:
-    """Give sweep, strength, metric and cell of every claim on a metric that has no column."""
+    """Return sweep, strength, metric and cell of every claim on a metric that has no column."""
     for sweep in model["sweeps"]:
         for cell in sweep["cells"]:
             for metric in cell["claims"]:
@@ -84,7 +84,7 @@ def other_claims(model: Plain) -> Iterator[tuple[str, str, str, Plain]]:
 
 
 def verdict_on(cell: Plain, metric: str) -> str:
-    """Give the mark of one claim of a cell."""
+    """Return the mark of one claim of a cell."""
     return mark({**cell, "claims": {metric: cell["claims"][metric]}})
 
 
@@ -121,7 +121,7 @@ def _wrapped(sentence: str, width: int) -> list[str]:
 
 def summary(document: Plain, limit: int | None = SUMMARY) -> Iterator[str]:
     r"""
-    Give a few lines: the verdict, what is missing and how to get it, what to know, what to do next.
+    Return a few lines: the verdict, what is missing and how to get it, what to know, what to do next.
 
     >>> counts = {"claims": 1, "held": 0, "failed": 0, "errored": 0, "refused": 0, "skipped": 1, "never ran": 0,
     ...     "not selected": 0, "models": [{}], "skips": [{"model": "mlp", "reason": "no MNIST", "claims": 1}]}

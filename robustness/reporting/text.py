@@ -55,7 +55,7 @@ def without_numbers(model: Plain, sweep: Plain) -> str:
 
 
 def remarks(model: Plain, sweep: Plain) -> Iterator[str]:
-    """Give a sentence for everything that a sweep's table cannot say: cells without numbers, and notes on numbers."""
+    """Return a sentence for everything that a sweep's table cannot say: cells without numbers, and notes on numbers."""
     if sweep["evidence"] is None:
         yield "The evidence was not kept: the table shows what the claims measured."
     cells = list(named_cells(model, sweep))
@@ -81,7 +81,7 @@ def _notes(cells: list[tuple[str, Plain]]) -> dict[str, dict[str, str]]:
 
 
 def doubts(model: Plain) -> Iterator[str]:
-    """Give a sentence for every reason not to believe a model's numbers."""
+    """Return a sentence for every reason not to believe a model's numbers."""
     for doubt in model["doubts"]:
         yield one_line(f"Doubt: {doubt}{_after(': ', str(DOUBTS.get(doubt, '')))}.")
 

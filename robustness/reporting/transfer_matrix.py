@@ -55,12 +55,12 @@ def matrix(harness: Harness, chosen: Sequence[Card], sweep: str) -> Crossed:
 
 
 def errored(crossed: Crossed) -> bool:
-    """Say whether some pair, or some cell of one, has no numbers."""
+    """Return whether some pair, or some cell of one, has no numbers."""
     return any(isinstance(found, str) or set(found.status) != {OK} for found in crossed.values())
 
 
 def described(crossed: Crossed, sweep: str) -> Iterator[str]:
-    """Give the matrix as text, one for each strength, and one more after filtering where a decision discards."""
+    """Return the matrix as text, one for each strength, and one more after filtering where a decision discards."""
     models = list(dict.fromkeys(source for source, _ in crossed))
     known = {pair: found for pair, found in crossed.items() if not isinstance(found, str)}
     if not known:

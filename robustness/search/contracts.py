@@ -137,14 +137,14 @@ class _Tried:
 
 
 def _radius(perturbation: Perturbation, strength: float) -> float:
-    """Give the radius of the ball that a strength stands for; infinite where it stands for none."""
+    """Return the radius of the ball that a strength stands for; infinite where it stands for none."""
     if isinstance(perturbation, Normal):
         return math.inf if perturbation.bound is None else strength * perturbation.bound
     return strength if isinstance(perturbation, Uniform | AdvGAN | STG) or hasattr(perturbation, "norm") else math.inf
 
 
 def _size(perturbation: Perturbation, delta: Tensor) -> float:
-    """Give the largest change of an image, in the norm of the perturbation's budget."""
+    """Return the largest change of an image, in the norm of the perturbation's budget."""
     flat = delta.flatten(1)
     if isinstance(perturbation, STG):
         return float((flat != 0).sum(1).max())

@@ -21,10 +21,10 @@ class Description(BaseModel, ABC):
 
     @abstractmethod
     def changed(self, images: np.ndarray) -> np.ndarray:
-        """Give the images (N, C, H, W) in [0, 1] changed; what leaves [0, 1] or a budget is brought back later."""
+        """Return the images (N, C, H, W) in [0, 1] changed; what leaves [0, 1] or a budget is brought back later."""
 
     def apply(self, images: np.ndarray, budget: Budget | None = None) -> np.ndarray:
-        """Give the images changed, inside [0, 1] and the budget."""
+        """Return the images changed, inside [0, 1] and the budget."""
         changed = self.changed(images)
         return np.clip(changed, 0, 1).astype(images.dtype) if budget is None else budget.kept(images, changed)
 

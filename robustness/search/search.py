@@ -66,7 +66,7 @@ def search(
 def replay(
     classifier: nn.Module, images: Images, row: int, text: str, budget: Budget | None, decision: Decision | None = None
 ) -> tuple[int, int]:
-    """Give the class of an image before and after a described perturbation."""
+    """Return the class of an image before and after a described perturbation."""
     pair = pair_of(images, row, text, budget)
     with one_thread(), undisturbed(classifier) as model, torch.no_grad():
         before, after = (decision or Argmax()).predictions(model(torch.from_numpy(pair)).float()).tolist()
@@ -74,7 +74,7 @@ def replay(
 
 
 def pair_of(images: Images, row: int, text: str, budget: Budget | None) -> np.ndarray:
-    """Give an image and the image perturbed, (2, C, H, W)."""
+    """Return an image and the image perturbed, (2, C, H, W)."""
     one = images.batch(row, row + 1)
     return np.concatenate([one, read(text).apply(one, budget)])
 
@@ -106,7 +106,7 @@ class _Look:
         return found
 
     def margins(self, description: Description, left: np.ndarray) -> np.ndarray:
-        """Give how far each image is beyond the model's boundary under a perturbation; above 0 it is flipped."""
+        """Return how far each image is beyond the model's boundary under a perturbation; above 0 it is flipped."""
         scores = self._scores(description.apply(self._inputs[left], self._budget))
         rows, labels = np.arange(len(left)), self._labels[left]
         own = scores[rows, labels].copy()

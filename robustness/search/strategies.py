@@ -11,7 +11,7 @@ from robustness.search.descriptions import Box, Description, Move, Noise, Pixels
 
 def amounts(most: float = 1.0) -> SearchStrategy[float]:
     """
-    Give changes in ±most in twentieths of it, which shrink towards a small positive one; never 0.
+    Return changes in ±most in twentieths of it, which shrink towards a small positive one; never 0.
 
     >>> from hypothesis import find
     >>> find(amounts(0.2), lambda amount: True)

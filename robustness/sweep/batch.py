@@ -69,7 +69,7 @@ class Cells:
         return rows
 
     def drawn_strengths(self) -> np.ndarray | None:
-        """Give the strength of every image, (strengths, N), where any is drawn."""
+        """Return the strength of every image, (strengths, N), where any is drawn."""
         if not any(isinstance(strength, Spread) for strength in self.strengths):
             return None
         rows = np.empty((len(self.strengths), len(self.images)), np.float32)
@@ -120,7 +120,7 @@ class Cells:
             raise error
 
     def prepared(self, models: nn.ModuleDict, start: int, stop: int) -> Batch:
-        """Give some images with all that a perturbation of them needs."""
+        """Return some images with all that a perturbation of them needs."""
         others = dict(models.items())
         attacked = others.get("source", models["classifier"])
         heavy = self.device == "cpu" and convolutional(attacked)
@@ -260,7 +260,7 @@ class Cells:
     def perturbed(
         self, batch: Batch, perturb: Perturb, i: int, rows: slice, out: Tensor, drawn: np.ndarray | None
     ) -> Tensor:
-        """Give a batch at one strength, written to ``out``; ``drawn`` are the strengths of all images, if any is."""
+        """Return a batch at one strength, written to ``out``; ``drawn`` are the strengths of all images, if any is."""
         strength = self._strength(i, rows, drawn, out.dim())
         if self.unit not in strengths_.RATIOS:
             return perturb(strength, out)
@@ -280,7 +280,7 @@ class Cells:
         return padded(array, self.batch_size, self.device)
 
     def _output(self, model: nn.Module, perturbed: Tensor) -> Tensor:
-        """Give what a model says; ModelError where it computes in another type than the images come in."""
+        """Return what a model says; ModelError where it computes in another type than the images come in."""
         try:
             return model(perturbed)  # type: ignore[no-any-return]
         except RuntimeError as error:
@@ -288,7 +288,7 @@ class Cells:
             raise
 
     def checked(self, logits: Tensor, size: int | None = None) -> Tensor:
-        """Give a model's outputs; ModelError where they are not one number an output that the decision needs."""
+        """Return a model's outputs; ModelError where they are not one number an output that the decision needs."""
         due = (size or self.batch_size, self.decision.outputs(len(self.images.classes)))
         if not isinstance(logits, Tensor) or tuple(logits.shape) != due:
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

@@ -31,7 +31,7 @@ def interleaved(
     total: int, batch_size: int, abreast: int = 1, wanted: Sequence[int] | None = None
 ) -> Iterator[tuple[int, int]]:
     """
-    Give (start, stop) of every batch, or of the ``wanted`` chunks of draws; none reaches over the end of a chunk.
+    Return (start, stop) of every batch, or of the ``wanted`` chunks of draws; none reaches over the end of a chunk.
 
     Of ``abreast`` chunks the batches take turns, so that as many threads draw side by side.
 
@@ -48,7 +48,7 @@ def interleaved(
 
 
 def count(total: int, batch_size: int, wanted: Sequence[int] | None = None) -> int:
-    """Give the number of batches."""
+    """Return the number of batches."""
     return sum(1 for _ in interleaved(total, batch_size, wanted=wanted))
 
 
@@ -155,7 +155,7 @@ def _finished(futures: list[Future[T]], watch: time_limit.Watch) -> Iterator[Fut
 
 def out_of_memory(error: BaseException) -> bool:
     """
-    Say whether an error means that there is no memory left, on a GPU or for torch's CPU tensors.
+    Return whether an error means that there is no memory left, on a GPU or for torch's CPU tensors.
 
     >>> out_of_memory(torch.OutOfMemoryError()), out_of_memory(RuntimeError("shapes do not match"))
     (True, False)

@@ -29,7 +29,7 @@ Keep = Callable[[ChunkResult], None]
 
 
 def count(images: Images) -> int:
-    """Give the number of chunks."""
+    """Return the number of chunks."""
     return -(-len(images) // CHUNK)
 
 
@@ -38,7 +38,7 @@ def nowhere(part: ChunkResult) -> None:
 
 
 def outcomes_of(cells: Cells, *, probabilities: bool) -> Outcomes:
-    """Give what the outcomes of these cells are written to."""
+    """Return what the outcomes of these cells are written to."""
     return Outcomes(
         cells.images,
         tuple(strengths_.name(strength) for strength in cells.strengths),

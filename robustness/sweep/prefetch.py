@@ -20,7 +20,7 @@ class Host(NamedTuple):
     made: Tensor | None
 
     def pinned(self) -> Host:
-        """Give it in memory that a GPU reads by itself, so that nobody waits while it does."""
+        """Return it in memory that a GPU reads by itself, so that nobody waits while it does."""
         drawn, made = (None if tensor is None else tensor.pin_memory() for tensor in (self.drawn, self.made))
         return Host(self.inputs.pin_memory(), self.labels.pin_memory(), drawn, made)
 
@@ -37,7 +37,7 @@ class Ahead:
         self._coming[start] = _thread().submit(self._make, start, stop)
 
     def take(self, start: int, stop: int) -> Host:
-        """Give a batch; what making it raised is raised here."""
+        """Return a batch; what making it raised is raised here."""
         coming = self._coming.pop(start, None)
         return self._make(start, stop) if coming is None else coming.result()
 

@@ -136,7 +136,7 @@ class Outcomes:
         return slice(chunk * CHUNK, min((chunk + 1) * CHUNK, len(self.images)))
 
     def settled(self, cell: int, start: int) -> bool:
-        """Say whether an earlier batch has failed in this cell, so that this one cannot change its status."""
+        """Return whether an earlier batch has failed in this cell, so that this one cannot change its status."""
         return cell in self._raised and self._raised[cell][0] < start
 
     @property
@@ -166,7 +166,7 @@ class Outcomes:
         return f"{SENTENCES.get(what, f'{what}:')} {count} of {total} images ({count / total:.1%})"
 
     def evidence(self, provenance: Mapping[str, Any]) -> Evidence:
-        """Give what was recorded; a cell whose code failed keeps no numbers."""
+        """Return what was recorded; a cell whose code failed keeps no numbers."""
         for cell in self._raised:
             self.predictions[cell] = -1
             for array in self.floats.values():

@@ -157,7 +157,7 @@ def directions(
     module: nn.Module, images: Images, perturbation: Step, **settings: Any
 ) -> tuple[np.ndarray, dict[str, int]]:
     """
-    Give the signs that a step takes on a model, (N, C, H, W) int8, and what was counted; settings as of `signs`.
+    Return the signs that a step takes on a model, (N, C, H, W) int8, and what was counted; settings as of `signs`.
 
     Made once, they serve a sweep over any number of other models: `sweep(..., source=module, directions=signs)`.
     """

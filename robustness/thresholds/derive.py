@@ -56,7 +56,7 @@ class Thresholds:
 
 def derive(measured: ArrayLike, higher: ArrayLike, limits: ArrayLike, resolution: ArrayLike = 0.0) -> Thresholds:
     """
-    Give bounds of all cells, and the c that they were made with.
+    Return bounds of all cells, and the c that they were made with.
 
     ``measured`` (trainings, cells), ``higher`` (cells,) whether more is better, ``limits`` (cells,) what a bound must
     be beyond (see `luck_limit`), ``resolution`` (cells,) the smallest deviation that is believed: trainings that agree

@@ -199,7 +199,7 @@ class Renewal:
             yield claims.judge(claim, harness.evidence(self.card, claim.sweep))
 
     def _how_many(self) -> int:
-        """Give how many healthy trainings are due by the time that the first took."""
+        """Return how many healthy trainings are due by the time that the first took."""
         most = retrainings.seeds_by_time(0)
         for seed in range(HEALTHY, HEALTHY + most):
             (made,) = self._train([self.card.reseeded(seed)])

@@ -51,7 +51,7 @@ def cells(card: Card) -> tuple[Cell, ...]:
 
 def seeds_by_time(seconds: float) -> int:
     """
-    Give how many healthy trainings to make where one takes so long.
+    Return how many healthy trainings to make where one takes so long.
 
     >>> seeds_by_time(5), seeds_by_time(60)
     (40, 10)

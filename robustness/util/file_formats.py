@@ -36,12 +36,12 @@ MISTAKEN = TEXTS | {
 
 
 def is_index(path: Path) -> bool:
-    """Say whether a file only lists others, the shards that hold the tensors."""
+    """Return whether a file only lists others, the shards that hold the tensors."""
     return path.name.endswith(".index.json")
 
 
 def shards(path: Path) -> dict[Path, list[str]]:
-    """Give the files that an index lists, with the names in each; ModelError unless all lie beside it."""
+    """Return the files that an index lists, with the names in each; ModelError unless all lie beside it."""
     try:
         placed = dict(paths.parse_json(paths.read_bytes(path))["weight_map"])
         found: dict[Path, list[str]] = {}
@@ -98,7 +98,7 @@ def whole_model(path: Path) -> str:
 
 def called(path: Path) -> str:
     """
-    Give the first thing that a bare pickle would call, told without loading it; nothing for other files.
+    Return the first thing that a bare pickle would call, told without loading it; nothing for other files.
 
     Only its opcodes are read: the names that the last two strings before a STACK_GLOBAL give, or a GLOBAL's own.
     """
@@ -131,7 +131,7 @@ FIELDS: dict[str, dict[int, str]] = {
 
 def outside(path: Path) -> list[Path]:
     """
-    Give the files beside an ONNX file that hold its tensors; nothing for a file that is not ONNX.
+    Return the files beside an ONNX file that hold its tensors; nothing for a file that is not ONNX.
 
     ModelError where one is missing, or would lie outside of the folder.
     """
@@ -157,7 +157,7 @@ def outside(path: Path) -> list[Path]:
 
 
 def _entries(content: memoryview, kind: str) -> Iterator[memoryview]:
-    """Give the entries that say where a tensor lies, wherever in a message they are."""
+    """Return the entries that say where a tensor lies, wherever in a message they are."""
     if kind == "entry":
         yield content
         return
@@ -167,7 +167,7 @@ def _entries(content: memoryview, kind: str) -> Iterator[memoryview]:
 
 
 def _fields(content: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Give the fields of a Protocol Buffers message that hold bytes; ValueError where it is none."""
+    """Return the fields of a Protocol Buffers message that hold bytes; ValueError where it is none."""
     at = 0
     while at < len(content):
         key, at = _number(content, at)

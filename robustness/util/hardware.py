@@ -18,7 +18,7 @@ LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 
 
 def cores() -> int:
-    """Give the number of CPU cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -60,7 +60,7 @@ def device_kind(device: str) -> str:
 
 def is_here(kind: str) -> bool:
     """
-    Say whether this machine has a device of a kind.
+    Return whether this machine has a device of a kind.
 
     >>> is_here(device_kind("cpu")), is_here("cpu-abacus")
     (True, False)
@@ -70,7 +70,7 @@ def is_here(kind: str) -> bool:
 
 def worker_device(device: str, worker: int) -> str:
     """
-    Give the device of one of several worker processes: on GPUs they take them in turn.
+    Return the device of one of several worker processes: on GPUs they take them in turn.
 
     >>> worker_device("cpu", 3)
     'cpu'
@@ -84,7 +84,7 @@ def worker_device(device: str, worker: int) -> str:
 
 def batch_size(shape: tuple[int, int, int], device: str, count: int = 10_000, most: int = 2**21) -> int:
     """
-    Give the largest divisor of a chunk that takes ``most`` bytes of images, at most half of them; on a GPU a chunk.
+    Return the largest divisor of a chunk that takes ``most`` bytes of images, at most half of them; on a GPU a chunk.
 
     >>> batch_size((1, 28, 28), "cpu"), batch_size((1, 28, 28), "cpu", most=2**22)
     (500, 1000)

@@ -17,7 +17,7 @@ def bar(
     what: str, aside: Callable[[], AbstractContextManager[Any]] = nullcontext
 ) -> Iterator[Callable[[int, int], None]]:
     """
-    Give a function of (done, total) that draws a bar; in a log, where nobody sees it move, a line now and then.
+    Return a function of (done, total) that draws a bar; in a log, where nobody sees it move, a line now and then.
 
     ``aside`` is entered while something is written: pytest's capture is suspended in it.
     """

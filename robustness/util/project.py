@@ -13,7 +13,7 @@ KEYS = ("models", "profiles")
 
 
 def settings(folder: Path) -> Mapping[str, Any]:
-    """Give ``[tool.robustness]`` of a folder's pyproject.toml, {} where there is none; CardError for unknown keys."""
+    """Return ``[tool.robustness]`` of a folder's pyproject.toml, {} where there is none; CardError for unknown keys."""
     file = folder / "pyproject.toml"
     try:
         text = paths.read_bytes(file)
@@ -41,7 +41,7 @@ def settings(folder: Path) -> Mapping[str, Any]:
 
 def cards(folder: Path) -> list[Path]:
     """
-    Give the files that ``models = ["cards/*.toml"]`` names, in the order of the patterns and then of their names.
+    Return the files that ``models = ["cards/*.toml"]`` names, in the order of the patterns and then of their names.
 
     CardError for a pattern that matches nothing: a card that is not found must not be green by absence.
     """
@@ -67,7 +67,7 @@ def _cards(folder: Path) -> Iterator[Path]:
 
 
 def profiles(folder: Path) -> Mapping[str, Any]:
-    """Give the project's own profiles, by name."""
+    """Return the project's own profiles, by name."""
     found = settings(folder).get("profiles", {})
     if not isinstance(found, dict):
         raise CardError(f"{folder / 'pyproject.toml'}: tool.robustness.profiles must be a table, got {found!r}")

@@ -59,7 +59,7 @@ class ChunkedDraws:
         self._chunks: dict[int, _Chunk] = {}
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """Give rows ``start`` to ``stop`` of one chunk; each row is asked for once."""
+        """Return rows ``start`` to ``stop`` of one chunk; each row is asked for once."""
         number, offset = divmod(start, CHUNK)
         with self._lock:
             if number not in self._chunks:

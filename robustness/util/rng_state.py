@@ -14,7 +14,7 @@ State = dict[str, Any]
 
 
 def state() -> State:
-    """Give the three states, made of what ``torch.load`` reads without executing code."""
+    """Return the three states, made of what ``torch.load`` reads without executing code."""
     kind, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 (recipes may use the one that all share)
     return {"torch": torch.get_rng_state(), "numpy": [kind, list(map(int, keys)), *rest], "python": random.getstate()}
 

@@ -24,7 +24,7 @@ ALWAYS = ("numpy", "torch")
 
 def find(module: str, path: list[str]) -> Path | None:
     """
-    Give the file of a module on ``path`` without importing it or its packages; None where there is none.
+    Return the file of a module on ``path`` without importing it or its packages; None where there is none.
 
     >>> find("json.decoder", sys.path).name
     'decoder.py'
@@ -46,7 +46,7 @@ def _spec(module: str, path: list[str]) -> importlib.machinery.ModuleSpec | None
 
 
 def defines(file: Path, name: str) -> bool:
-    """Say whether a module's top level binds a name, or may bind it; SyntaxError where the file is not Python."""
+    """Return whether a module's top level binds a name, or may bind it; SyntaxError where the file is not Python."""
     return syntax.defines(file.read_bytes(), str(file), name)
 
 
@@ -102,7 +102,7 @@ def _installed_roots() -> tuple[Path, ...]:
 
 
 def installed(file: Path) -> bool:
-    """Say whether a file belongs to an installed distribution or to Python, not to a project."""
+    """Return whether a file belongs to an installed distribution or to Python, not to a project."""
     file = file.resolve()
     return bool({"site-packages", "dist-packages"} & set(file.parts)) or any(
         file.is_relative_to(root) for root in _installed_roots()
@@ -110,7 +110,7 @@ def installed(file: Path) -> bool:
 
 
 def file_hash(file: Path) -> str:
-    """Give the sha256 of a file's bytes."""
+    """Return the sha256 of a file's bytes."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -121,7 +121,7 @@ def content_hash(file: Path) -> str:
 
 
 def hashes(files: Iterable[Path], project: Path) -> dict[str, str]:
-    """Give each file's hash under its path, relative to the project where it lies in it."""
+    """Return each file's hash under its path, relative to the project where it lies in it."""
     return {_relative(file, project): content_hash(file) for file in sorted(files)}
 
 
@@ -163,7 +163,7 @@ def _listing(folder: Path) -> str:
 
 def absolute(name: str, project: Path) -> str:
     """
-    Give a recorded name as it is told from any folder.
+    Return a recorded name as it is told from any folder.
 
     >>> absolute("runs/", Path("/nets")), absolute("/tmp/a", Path("/nets"))
     ('/nets/runs/', '/tmp/a')
@@ -172,7 +172,7 @@ def absolute(name: str, project: Path) -> str:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Give the versions of the distributions that hold these top-level packages, and of those every sweep uses."""
+    """Return the versions of the distributions that hold these top-level packages, and of those every sweep uses."""
     wanted = set(packages) | set(ALWAYS)
     found: dict[str, str] = {}
     for package in sorted(wanted):

@@ -24,7 +24,7 @@ class Imports(NamedTuple):
 
     def modules(self, package: str) -> Iterator[str]:
         """
-        Give the modules that the statements may import, in a file of this package.
+        Return the modules that the statements may import, in a file of this package.
 
         >>> list(Imports((("layers", 2, ("conv",)),)).modules("nets.deep"))
         ['nets.layers', 'nets.layers.conv']
@@ -62,7 +62,7 @@ def imports(content: bytes, filename: str) -> Imports:
 
 def defines(content: bytes, filename: str, name: str) -> bool:
     """
-    Say whether a module's top level binds a name: by a definition, an assignment or an import.
+    Return whether a module's top level binds a name: by a definition, an assignment or an import.
 
     What ``import *`` binds, or a ``__getattr__`` of the module gives, only importing could tell: then it may be.
     SyntaxError where the file is not Python.

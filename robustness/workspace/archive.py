@@ -110,7 +110,7 @@ def bring(store: Store, source: Path) -> Told:
 
 
 def _entries(store: Store) -> Iterator[tuple[str, Path]]:
-    """Give the files of a store that may be carried, in a stable order; links are left alone, never followed."""
+    """Return the files of a store that may be carried, in a stable order; links are left alone, never followed."""
     for kind, suffix in KINDS.items():
         for path in sorted((store.root / kind).glob(f"??/*.{suffix}")):
             if MEMBER.fullmatch(path.relative_to(store.root).as_posix()) and not _linked(store, path):
@@ -122,7 +122,7 @@ def _linked(store: Store, path: Path) -> bool:
 
 
 def _owner(kind: str, path: Path) -> str:
-    """Give the model that an entry is of, "" where it names none; RobustnessError where it is torn or foreign."""
+    """Return the model that an entry is of, "" where it names none; RobustnessError where it is torn or foreign."""
     if kind == "evidence":
         about = Evidence.from_bytes(path.read_bytes()).provenance
     elif kind == "findings":
@@ -136,7 +136,7 @@ def _owner(kind: str, path: Path) -> str:
 
 
 def _manifest(archive: zipfile.ZipFile, source: Path) -> list[dict[str, Any]]:
-    """Give what an archive says that it holds; ArchiveError where it holds anything else, or that elsewhere."""
+    """Return what an archive says that it holds; ArchiveError where it holds anything else, or that elsewhere."""
     members = Counter(archive.namelist())
     listed: list[dict[str, Any]]
     try:

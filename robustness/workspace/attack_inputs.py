@@ -33,7 +33,7 @@ class Made:
 
 
 def behind(harness: Harness, card: Card, sweep: str) -> Made:
-    """Give the sources and distributions behind what one of a card's sweeps needs, and make nothing."""
+    """Return the sources and distributions behind what one of a card's sweeps needs, and make nothing."""
     perturbation, source = card.perturbation(sweep), harness.source(card, sweep)
     versions = sources.versions(perturbation.distributions())
     if source is None:
@@ -45,7 +45,7 @@ def behind(harness: Harness, card: Card, sweep: str) -> Made:
 
 
 def made(harness: Harness, card: Card, sweep: str) -> Made:
-    """Give what one of a card's sweeps needs, from the store or made now."""
+    """Return what one of a card's sweeps needs, from the store or made now."""
     perturbation, source, found = card.perturbation(sweep), harness.source(card, sweep), behind(harness, card, sweep)
     if source is not None:
         found.given.update(source=harness.classifier(source).module, source_decision=source.file.model.decision)
@@ -57,7 +57,7 @@ def made(harness: Harness, card: Card, sweep: str) -> Made:
 
 
 def generator_key(harness: Harness, card: Card, perturbation: Perturbation) -> str:
-    """Give the key of the generator that is fitted to a card's model: all that its weights depend on."""
+    """Return the key of the generator that is fitted to a card's model: all that its weights depend on."""
     about = {
         **harness.model(card),
         "sources": harness.factory_sources(card),
@@ -71,12 +71,12 @@ def generator_key(harness: Harness, card: Card, perturbation: Perturbation) -> s
 
 
 def generator_file(harness: Harness, card: Card, perturbation: Perturbation) -> Path:
-    """Give the store's file of the generator that is fitted to a card's model, made or not."""
+    """Return the store's file of the generator that is fitted to a card's model, made or not."""
     return harness.store.path("generators", generator_key(harness, card, perturbation))
 
 
 def generator(harness: Harness, card: Card, perturbation: Perturbation) -> nn.Module:
-    """Give the generator that is fitted to a card's model: from the store, or fitted now, in one process of all."""
+    """Return the generator that is fitted to a card's model: from the store, or fitted now, in one process of all."""
     from robustness.classifiers.modules import state_hash
     from robustness.perturbations.advgan import AdvGAN
     from robustness.workspace import generators, recipes
@@ -133,7 +133,7 @@ def refuse_other(harness: Harness, card: Card, path: Path) -> None:
 
 
 def directions_file(harness: Harness, source: Card, sweep: str) -> Path:
-    """Give the store's file of the signs of an attack on a source, made or not."""
+    """Return the store's file of the signs of an attack on a source, made or not."""
     loaded = harness.classifier(source)
     about = {
         "semantics": SEMANTICS,
@@ -150,7 +150,7 @@ def directions_file(harness: Harness, source: Card, sweep: str) -> Path:
 
 
 def directions(harness: Harness, source: Card, sweep: str) -> np.ndarray:
-    """Give the signs, (N, C, H, W) int8, of an attack on a source: from the store, mapped to memory, or made now."""
+    """Return the signs, (N, C, H, W) int8, of an attack on a source: from the store, mapped to memory, or made now."""
     from robustness.classifiers import weights
     from robustness.sweep.runner import directions as in_memory
     from robustness.sweep.runner import signs
@@ -186,7 +186,7 @@ def directions(harness: Harness, source: Card, sweep: str) -> np.ndarray:
 
 
 def _usable(found: np.ndarray, counted: dict[str, int], source: Card) -> np.ndarray:
-    """Give directions; SweepError where too many images have none, for these would look like no transfer."""
+    """Return directions; SweepError where too many images have none, for these would look like no transfer."""
     for what, share in SHARES.items():
         if counted.get(what, 0) > share * len(found):
             raise SweepError(

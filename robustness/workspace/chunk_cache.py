@@ -55,7 +55,7 @@ class StoredChunks:
         self._lock = threading.Lock()
 
     def get(self, chunk: int) -> ChunkResult | None:
-        """Give a finished chunk, if it can be believed."""
+        """Return a finished chunk, if it can be believed."""
         path = self._path(chunk)
         try:
             part, about = ChunkResult.from_bytes(self._store.read(path))
@@ -86,7 +86,7 @@ class StoredChunks:
         return self._reasons[text]
 
     def batch_size(self, asked: int) -> int:
-        """Give the size of batches to go on with: smaller than asked where memory ran out before."""
+        """Return the size of batches to go on with: smaller than asked where memory ran out before."""
         sizes = [asked]
         for path in sorted(self.folder.glob("*.safetensors")):
             with suppress(OSError, StoreError, ValueError, KeyError, TypeError):

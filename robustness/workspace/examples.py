@@ -74,7 +74,7 @@ def examples(
 
 
 def _batch(cells: Cells, models: nn.ModuleDict, start: int, stop: int, at: Sequence[int], dtype: str) -> np.ndarray:
-    """Give one batch of a sweep at the strengths ``at``, (strengths, batch, C, H, W)."""
+    """Return one batch of a sweep at the strengths ``at``, (strengths, batch, C, H, W)."""
     import torch
 
     from robustness.classifiers.modules import channels_last, undisturbed

@@ -43,7 +43,7 @@ class Generator(nn.Module):
         self.aim = nn.Embedding(classes, 2 * width) if classes else None
 
     def forward(self, inputs: Tensor, targets: Tensor | None = None) -> Tensor:
-        """Give G(x), or G(x, t)."""
+        """Return G(x), or G(x, t)."""
         height, width = inputs.shape[-2:]
         whole = F.pad(inputs, (0, -width % 4, 0, -height % 4))
         fine = F.relu(self.enter(F.pixel_unshuffle(whole, 2)))
@@ -62,7 +62,7 @@ class Generator(nn.Module):
 
 
 def discriminator(channels: int, width: int) -> nn.Sequential:
-    """Give a network that tells images from perturbed ones, one logit an image."""
+    """Return a network that tells images from perturbed ones, one logit an image."""
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, stride=2, padding=1),
         nn.LeakyReLU(0.2),
@@ -120,7 +120,7 @@ def _fitted(target: nn.Module, images: Images, about: AdvGAN, job: Job, decision
 
 
 def unfitted(images: Images, about: AdvGAN) -> Generator:
-    """Give a generator for some images, as it is before it is fitted."""
+    """Return a generator for some images, as it is before it is fitted."""
     return Generator(images.shape[0], about.width, len(images.classes) if about.conditional else 0)
 
 
@@ -166,7 +166,7 @@ def _step(
 
 
 def _batches(images: Images, about: AdvGAN, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Give as many batches as there are steps, epoch by epoch in an order that the seed decides."""
+    """Return as many batches as there are steps, epoch by epoch in an order that the seed decides."""
     size = min(about.batch_size, len(images))
     each = len(images) // size
     for epoch in range(math.ceil(about.steps / each)):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def of_card(harness: Harness, card: Card) -> Path:
-    """Give the file of a card's weights: its own, else those that its recipe made or makes now."""
+    """Return the file of a card's weights: its own, else those that its recipe made or makes now."""
     own = card.weights
     if own is not None and own.is_file():
         _notice_age(harness, card, own)
@@ -45,7 +45,7 @@ def of_card(harness: Harness, card: Card) -> Path:
 
 def by_factory(harness: Harness, card: Card) -> Path:
     """
-    Give the weights that a card's factory makes, of its own or random ones: from the store, or made now.
+    Return the weights that a card's factory makes, of its own or random ones: from the store, or made now.
 
     What is kept is believed while all files that the factory read are as they were. Of a factory that was seen to read
     none, and whose weights are not random, nobody can tell, so that it is called once in every run.
@@ -71,7 +71,7 @@ def _unseen(about: Mapping[str, str]) -> bool:
 
 
 def _as_made(harness: Harness, card: Card, key: str, path: Path) -> dict[str, str] | None:
-    """Give what kept weights of a factory say of themselves, where they are whole and nothing behind them changed."""
+    """Return what kept weights of a factory say of themselves, where they are whole and nothing behind them changed."""
     return weights.metadata(path) if intact(harness, card, path, key) else None
 
 
@@ -117,7 +117,7 @@ def _called(harness: Harness, card: Card, key: str) -> tuple[bytes, dict[str, st
 
 
 def factory_hash(card: Card) -> str:
-    """Give the hash of everything that weights which a factory makes depend on, but for the files that it reads."""
+    """Return the hash of everything that weights which a factory makes depend on, but for the files that it reads."""
     closure = _closure(card)
     about = {
         **card.described,
@@ -135,7 +135,7 @@ def _closure(card: Card) -> source_files.Closure:
 
 
 def by_recipe(harness: Harness, card: Card, *, by_command: bool = False) -> Path:
-    """Give the weights that a card's recipe makes: from the store, or trained now."""
+    """Return the weights that a card's recipe makes: from the store, or trained now."""
     assert card.file.recipe is not None
     key = recipe_hash(harness, card)
     path = harness.store.path("weights", key)
@@ -151,7 +151,7 @@ def by_recipe(harness: Harness, card: Card, *, by_command: bool = False) -> Path
 
 
 def is_older(harness: Harness, card: Card) -> bool:
-    """Say whether a card's committed weights were made by another recipe, or other data, than it names now."""
+    """Return whether a card's committed weights were made by another recipe, or other data, than it names now."""
     if card.file.recipe is None or card.weights is None or not card.weights.is_file():
         return False
     said = weights.metadata(card.weights).get("recipe")
@@ -160,7 +160,7 @@ def is_older(harness: Harness, card: Card) -> bool:
 
 def recipe_hash(harness: Harness, card: Card, behind: tuple[Path, ...] = ()) -> str:
     """
-    Give the hash of everything that trained weights depend on.
+    Return the hash of everything that trained weights depend on.
 
     Factory, recipe, their arguments and source files, the seed, the number of threads (results differ with it
     by far more than in the last bits), the content of the training images, and of the models that the recipe needs.
@@ -189,7 +189,7 @@ def recipe_hash(harness: Harness, card: Card, behind: tuple[Path, ...] = ()) -> 
 
 
 def needed(card: Card) -> dict[str, Card]:
-    """Give the cards of the models that a card's recipe needs, by its names for them; reseeded as the card is."""
+    """Return the cards of the models that a card's recipe needs, by its names for them; reseeded as the card is."""
     recipe = card.file.recipe
     others = {name: cards.load(card.path.parent / path) for name, path in (recipe.needs if recipe else {}).items()}
     if card.seeded is None:
@@ -237,14 +237,14 @@ def named(card: Card) -> str:
 
 
 def told_of(card: Card, key: str, images: Images) -> dict[str, str]:
-    """Give what a file of weights says of its making."""
+    """Return what a file of weights says of its making."""
     assert card.file.recipe is not None
     return {"recipe": key, "model": card.name, "seed": str(card.file.recipe.seed), "data": images.name}
 
 
 def intact(harness: Harness, card: Card, path: Path, key: str) -> bool:
     """
-    Say whether a file of weights is there, whole, the key's own, and no older than the files that its making read.
+    Return whether a file of weights is there, whole, the key's own, and no older than the files that its making read.
 
     Else a notice says that it is made again.
     """

@@ -83,7 +83,7 @@ def one_by_one(tasks: Sequence[Task], here: Harness, show: Show | None, progress
 
 
 def _sharing(parts: Any, i: int, show: Show | None = None) -> Progress:
-    """Give a progress that keeps the share that is done of one task among others."""
+    """Return a progress that keeps the share that is done of one task among others."""
 
     def report(done: int, total: int) -> None:
         parts[i] = done / max(total, 1)

@@ -61,7 +61,7 @@ class Job:
 
     def resume(self) -> dict[str, Any] | None:
         """
-        Give what was last saved, if that can be read; a torn checkpoint is passed over and said.
+        Return what was last saved, if that can be read; a torn checkpoint is passed over and said.
 
         The random state is then that of the moment of saving, as if nothing had come between.
         """

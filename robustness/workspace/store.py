@@ -37,7 +37,7 @@ class Store:
         self.say = say or (lambda message: None)
 
     def path(self, kind: str, key: str, suffix: str = "safetensors") -> Path:
-        """Give where an entry lies: ``evidence``, ``weights``, ``generators``, ``directions`` or ``findings``."""
+        """Return where an entry lies: ``evidence``, ``weights``, ``generators``, ``directions`` or ``findings``."""
         if not KEY.fullmatch(key):  # of a report, or an archive, that was edited
             raise StoreError(f"a key must consist of letters and digits, got {shown(key)}")
         return self.root / kind / key[:2] / f"{key}.{suffix}"
@@ -59,7 +59,7 @@ class Store:
             raise StoreError(error.strerror or str(error)) from error
 
     def checkpoint(self, key: str) -> Path:
-        """Give where a training, or the fitting of a generator, leaves what it goes on from."""
+        """Return where a training, or the fitting of a generator, leaves what it goes on from."""
         return self.root / "checkpoints" / f"{key}.pt"
 
     def holds(self, path: Path) -> bool:
@@ -76,7 +76,7 @@ class Store:
 
     def evidence(self, key: str, project: Path) -> tuple[Evidence | None, str]:
         """
-        Give the evidence of a key if it can be believed; else None and why not ("" where there is none).
+        Return the evidence of a key if it can be believed; else None and why not ("" where there is none).
 
         Its file must be intact and its own; every source file and distribution that it lists must be
         unchanged; and if code failed in it, that must have been in this run.
@@ -95,7 +95,7 @@ class Store:
         return (None, reason) if reason else (evidence, "")
 
     def findings(self, key: str, project: Path) -> tuple[dict[str, Any] | None, str]:
-        """Give a document of a key if it can be believed; else None and why not ("" where there is none)."""
+        """Return a document of a key if it can be believed; else None and why not ("" where there is none)."""
         path = self.path("findings", key, "json")
         try:
             found = document(self.read(path))
@@ -187,7 +187,7 @@ class Store:
             lock.release()
 
     def _acquired(self, name: str, what: str, *, wait: bool) -> BaseFileLock | None:
-        """Give the lock once it is ours; none for a store that cannot be written: it still serves readers."""
+        """Return the lock once it is ours; none for a store that cannot be written: it still serves readers."""
         path, patience = self.root / "locks" / f"{name}.lock", PATIENCE if wait else 0.0
         lock = atomic_write.lock(path)
         while True:
@@ -224,7 +224,7 @@ class Store:
         )
 
     def entries(self, kind: str = "evidence") -> Iterator[tuple[Path, Evidence | StoreError]]:
-        """Give every entry of a kind, in the order of their keys, or why it cannot be read."""
+        """Return every entry of a kind, in the order of their keys, or why it cannot be read."""
         for path in sorted((self.root / kind).glob("??/*.safetensors")):
             try:
                 yield path, Evidence.from_bytes(self.read(path))

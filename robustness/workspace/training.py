@@ -115,12 +115,12 @@ def fit_many(wanted: Sequence[tuple[Card, Perturbation]], harness: Harness, work
 
 
 def workers_for(cards: Sequence[Card]) -> int:
-    """Give how many trainings the cores carry at once."""
+    """Return how many trainings the cores carry at once."""
     return max(1, hardware.cores() // max((c.file.recipe.threads for c in cards if c.file.recipe), default=1))
 
 
 def stored(harness: Harness, card: Card) -> Path | None:
-    """Give the file of the weights that a card's recipe makes if the store has it whole; train nothing."""
+    """Return the file of the weights that a card's recipe makes if the store has it whole; train nothing."""
     if card.file.recipe is None:
         raise TrainingError(f"{card.path}: the card names no [recipe], so there is nothing to train it by")
     path = harness.store.path("weights", recipe_hash(harness, card))

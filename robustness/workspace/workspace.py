@@ -47,13 +47,13 @@ def no_progress(what: str) -> AbstractContextManager[None]:
 
 
 def store_root(given: str | None = None, environment: Mapping[str, str] = os.environ) -> Path:
-    """Give the store's folder: as given, else ``ROBUSTNESS_STORE``, else below the user's cache folder."""
+    """Return the store's folder: as given, else ``ROBUSTNESS_STORE``, else below the user's cache folder."""
     named = given or environment.get("ROBUSTNESS_STORE")
     return paths.expanded(named) if named else _cache() / "store"
 
 
 def data_root(given: str | None = None, environment: Mapping[str, str] = os.environ) -> Path:
-    """Give the data root: as given, else ``ROBUSTNESS_DATA``, else below the user's cache folder."""
+    """Return the data root: as given, else ``ROBUSTNESS_DATA``, else below the user's cache folder."""
     named = given or environment.get("ROBUSTNESS_DATA")
     return paths.expanded(named) if named else _cache() / "data"
 
@@ -124,7 +124,7 @@ class Harness:
         return self.device if self.device.startswith(of) else of
 
     def images(self, card: Card, part: Literal["train", "test"] = "test") -> Images:
-        """Give the images that a card is tested (or trained) on; DataMissing where they are not on this machine."""
+        """Return the images that a card is tested (or trained) on; DataMissing where they are not on this machine."""
         spec = card.file.data if part == "train" or card.tested_on is None else card.tested_on
         beside = card.beside if spec is card.file.data else card.tested_beside
         key = (spec.model_dump_json(), part, beside if spec.beside_card else None)
@@ -145,7 +145,7 @@ class Harness:
         return found
 
     def weights(self, card: Card) -> Path:
-        """Give the file of a card's weights: its own, else those that its recipe made or makes now."""
+        """Return the file of a card's weights: its own, else those that its recipe made or makes now."""
         key = (
             f"{card.path}\n{card.damage}\n"
             f"{card.file.model_dump_json(include={'model', 'recipe', 'data'})}"  # one card has many seeds
@@ -169,7 +169,7 @@ class Harness:
             )
 
     def classifier(self, card: Card) -> Loaded:
-        """Give a card's module with its weights, loaded once."""
+        """Return a card's module with its weights, loaded once."""
         file, classes, shape = self.weights(card), self.classes(card), self.shape(card)
         # Cards may share a file of weights and differ in what they make of it.
         key = (card.path, file, classes, shape, card.damage)
@@ -201,7 +201,7 @@ class Harness:
             raise ModelError(f"{card.name}: {file} has changed since this run read it; {AGAIN}")
 
     def known_otherwise(self, card: Card) -> list[Path]:
-        """Give what is in keys by itself, wherever a factory reads it too: the data, and what the store holds."""
+        """Return what is in keys by itself, wherever a factory reads it too: the data, and what the store holds."""
         found = [self.store.root]
         for spec, folder in ((card.file.data, card.path.parent), (card.tested_on, card.tested_beside)):
             if spec is not None:
@@ -221,12 +221,12 @@ class Harness:
         return replace(loaded, module=operators.damaged(loaded.module, card.damage, classes, outputs))
 
     def classes(self, card: Card) -> tuple[str, ...]:
-        """Give the data's classes, where the card's model may have its own; else none, and no image is read."""
+        """Return the data's classes, where the card's model may have its own; else none, and no image is read."""
         model = card.file.model
         return self.images(card).classes if model.classes is not None or model.by_name is not None else ()
 
     def shape(self, card: Card) -> tuple[int, int, int] | None:
-        """Give the shape of the data's images, where the card's model may have a size of its own."""
+        """Return the shape of the data's images, where the card's model may have a size of its own."""
         return self.images(card).shape if card.file.model.by_name is not None else None
 
     def subject(self, card: Card, sweep: str) -> dict[str, Any]:
@@ -267,7 +267,7 @@ class Harness:
         }
 
     def source(self, card: Card, sweep: str) -> Card | None:
-        """Give the card that a sweep's examples are made on, attacked itself at the same strengths on its images."""
+        """Return the card that a sweep's examples are made on, attacked itself at the same strengths on its images."""
         path = card.source(sweep)
         if path is None:
             return None
@@ -292,11 +292,11 @@ class Harness:
         return self._factories[module, card.project]
 
     def key(self, card: Card, sweep: str) -> str:
-        """Give the key under which the store keeps a sweep's evidence."""
+        """Return the key under which the store keeps a sweep's evidence."""
         return sha256_json(self.subject(card, sweep))
 
     def evidence(self, card: Card, sweep: str = "clean") -> Evidence:
-        """Give the evidence of one of a card's sweeps: from the store if it is believed, else swept now."""
+        """Return the evidence of one of a card's sweeps: from the store if it is believed, else swept now."""
         if sweep != "clean" and sweep not in card.file.sweeps:
             known = ", ".join(["clean", *card.file.sweeps])
             raise SweepError(f"{card.name} has no sweep {sweep!r}; its card has {known}")
@@ -315,7 +315,7 @@ class Harness:
         return self._compared[key, wanted]
 
     def kept(self, card: Card, sweep: str, key: str) -> Evidence | None:
-        """Give evidence that this run has made or believed, by its key; never make any."""
+        """Return evidence that this run has made or believed, by its key; never make any."""
         evidence = self._evidence.get(key) or self.store.evidence(key, card.project)[0]
         wanted = tuple(strengths.name(s) for s in card.file.strengths_of(sweep))
 
@@ -332,7 +332,7 @@ class Harness:
         wanted: tuple[str, ...],
         get: Callable[[Card, str], Evidence | None],
     ) -> Evidence | None:
-        """Give evidence of the wanted strengths, with what it is compared with beside it."""
+        """Return evidence of the wanted strengths, with what it is compared with beside it."""
         if sweep == "clean":
             return evidence
         clean, source = get(card, "clean"), self.source(card, sweep)
@@ -343,7 +343,7 @@ class Harness:
         return replace(complete, clean=clean, source=attacked)
 
     def stored(self, card: Card, key: str) -> Evidence | None:
-        """Give evidence that the store has and that is believed; a notice says why what is there is not."""
+        """Return evidence that the store has and that is believed; a notice says why what is there is not."""
         evidence, reason = self.store.evidence(key, card.project)
         if reason:
             self.notice(f"{reason}; swept again")
@@ -363,7 +363,7 @@ class Harness:
             return self.swept(card, sweep, subject, key)
 
     def behind(self, card: Card, sweep: str) -> dict[str, dict[str, str]]:
-        """Give the source files and distributions that evidence is only believed with."""
+        """Return the source files and distributions that evidence is only believed with."""
         loaded, more = self.classifier(card), attack_inputs.behind(self, card, sweep)
         return {
             "sources": {**loaded.behind, **more.sources},
@@ -467,7 +467,7 @@ class Harness:
 
 
 def swept_strengths(card: Card, sweep: str) -> list[Strength]:
-    """Give a sweep's strengths without 0, which is the clean entry's that all sweeps share; 0 dB is another thing."""
+    """Return a sweep's strengths without 0, which is the clean entry's that all sweeps share; 0 dB is another thing."""
     table = card.file.sweeps.get(sweep)
     if table is None or table.unit in strengths.RATIOS:
         return list(card.file.strengths_of(sweep))
@@ -475,5 +475,5 @@ def swept_strengths(card: Card, sweep: str) -> list[Strength]:
 
 
 def fresh_harness(harness: Harness) -> Harness:
-    """Give a harness with the same settings that holds nothing: forty models need not lie in memory at once."""
+    """Return a harness with the same settings that holds nothing: forty models need not lie in memory at once."""
     return Harness(harness.store, harness.data_root, harness.device, harness.seed, harness.threads, dtype=harness.dtype)

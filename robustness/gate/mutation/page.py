@@ -19,7 +19,7 @@ Shown = Callable[[object], str]
 
 def lines(found: Plain, shown: Shown = one_line) -> Iterator[str]:
     """
-    Give what was caught of one model's damage: what it is held to, every level, from where on, false alarms.
+    Return what was caught of one model's damage: what it is held to, every level, from where on, false alarms.
 
     ``shown`` makes text from elsewhere harmless.
     """

@@ -39,7 +39,7 @@ class Plan:
         return sum(map(len, self.damage.values())) + len(self.retrainings)
 
     def trainings(self, card: Card) -> list[Card]:
-        """Give everything that is to be trained."""
+        """Return everything that is to be trained."""
         every = (damage for damages in self.damage.values() for damage in damages)
         return [*self.retrainings, *(card.damaged(damage) for damage in every if damage.of.done == "training")]
 
@@ -63,7 +63,7 @@ def plan(harness: Harness, card: Card, asked: Asked) -> Plan:
 
 
 def _levels(kind: Kind, levels: tuple[float, ...], classes: int) -> tuple[float, ...]:
-    """Give the levels of a kind, the worst first; all classes are so called, however they were counted."""
+    """Return the levels of a kind, the worst first; all classes are so called, however they were counted."""
     if kind.name == "classes":
         if over := [level for level in levels if classes < level < ALL and levels != kind.levels]:
             raise DamageError(f"a level of classes must be at most {classes}, which there are, got {over[0]:g}")
@@ -80,7 +80,7 @@ def _untrained(card: Card, named: bool) -> str:
 
 
 def _retrainings(card: Card, count: int) -> tuple[Card, ...]:
-    """Give the card from so many seeds that no accepted model has."""
+    """Return the card from so many seeds that no accepted model has."""
     accepted = [one.get("seed") for one in baseline.read(card.baseline).accepted] if card.file.gate else []
     seeds = (seed for seed in range(FIRST, FIRST + count + len(accepted)) if seed not in accepted)
     return tuple(card.reseeded(seed) for seed in islice(seeds, count))

@@ -19,7 +19,7 @@ FORMAT = "pytest-robustness/mutation/1"
 
 
 def place(card: Card) -> Path:
-    """Give the file of what was caught of a card's damage."""
+    """Return the file of what was caught of a card's damage."""
     return paths.place(card.path.parent / "caught", card.name, ".json")
 
 
@@ -60,7 +60,7 @@ def kept(card: Card, weights: str, images: str, seed: int) -> tuple[dict[str, An
 
 
 def summary(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Give what a run's report says of it: from which level on each damage is caught, and the false alarms."""
+    """Return what a run's report says of it: from which level on each damage is caught, and the false alarms."""
     with suppress(KeyError, TypeError):  # an edited file says nothing
         if found is not None:
             return {

@@ -190,7 +190,7 @@ def _train(harness: Harness, every: Sequence[Card], workers: int | None) -> None
 
 def caught(row: Row, by: str = "either") -> bool:
     """
-    Say whether a model is caught by "claims", by the "gate", or by "either": what is red in the suites is.
+    Return whether a model is caught by "claims", by the "gate", or by "either": what is red in the suites is.
 
     >>> caught({"red": 0, "gate": "inconclusive"}), caught({"red": 0, "gate": "errored"}, "gate")
     (False, True)
@@ -201,7 +201,7 @@ def caught(row: Row, by: str = "either") -> bool:
 
 def caught_from(rows: Sequence[Row], by: str) -> str | None:
     """
-    Give the slightest damage from which on all worse is caught; rows come the worst first, errored ones do not count.
+    Return the slightest damage from which on all worse is caught; rows come the worst first, errored ones do not count.
 
     >>> red = {"3": 8, "2": 5, "1": 0, "0": 1}
     >>> caught_from([{"says": level, "red": red[level], "errored": ""} for level in red], "claims")
@@ -218,5 +218,5 @@ def caught_from(rows: Sequence[Row], by: str) -> str | None:
 
 
 def group(claim: Claim) -> str:
-    """Give what claims are counted by: a sweep and a metric."""
+    """Return what claims are counted by: a sweep and a metric."""
     return f"{claim.sweep} {claim.metric}"

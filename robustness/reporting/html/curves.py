@@ -53,7 +53,7 @@ class Curve:
     up: Sequence[tuple[float, str]]
 
     def stretches(self) -> Iterator[Sequence[Point]]:
-        """Give the runs of points that a line may join: none leads over a strength without a number."""
+        """Return the runs of points that a line may join: none leads over a strength without a number."""
         run: list[Point] = []
         for point in self.points:
             if point.y is None:
@@ -64,7 +64,7 @@ class Curve:
         yield from [run] if run else []
 
     def band(self) -> Iterator[str]:
-        """Give the outline of the intervals, a polygon a stretch."""
+        """Return the outline of the intervals, a polygon a stretch."""
         for run in self.stretches():
             edged = [p for p in run if p.low is not None and p.high is not None]
             corners = [(p.x, p.high) for p in edged] + [(p.x, p.low) for p in reversed(edged)]
@@ -72,7 +72,7 @@ class Curve:
                 yield " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
 
     def line(self, name: str) -> Iterator[str]:
-        """Give the lines that join the values, the thresholds or the baselines of neighbours."""
+        """Return the lines that join the values, the thresholds or the baselines of neighbours."""
         run: list[str] = []
         for point in (*self.points, None):
             at = None if point is None else getattr(point, name)
@@ -84,7 +84,7 @@ class Curve:
 
 
 def curves(model: Plain, sweep: Plain) -> list[Curve]:
-    """Give accuracy's curve, and that of each metric on which the sweep has a threshold."""
+    """Return accuracy's curve, and that of each metric on which the sweep has a threshold."""
     cells = list(named_cells(model, sweep))
     claimed = [
         metric
@@ -133,7 +133,7 @@ def _values(cell: Plain, metric: str) -> Iterator[float]:
 
 
 def _accepted(model: Plain, sweep: str, metric: str) -> dict[str, float]:
-    """Give what the baseline has at each strength, where a gate has compared it: of several models their mean."""
+    """Return what the baseline has at each strength, where a gate has compared it: of several models their mean."""
     table = (model.get("gate") or {}).get("table") or {}
     recipe = table.get("kind") == "recipe"
     return {
@@ -180,7 +180,7 @@ def _size(name: str) -> float:
 
 
 def _labels(names: Sequence[str], places: Sequence[float]) -> list[tuple[float, str]]:
-    """Give the labels of an axis that have room, the first of neighbours."""
+    """Return the labels of an axis that have room, the first of neighbours."""
     kept: list[tuple[float, str]] = []
     edge = -math.inf
     for name, place in zip(names, places, strict=True):
@@ -194,7 +194,7 @@ def _labels(names: Sequence[str], places: Sequence[float]) -> list[tuple[float, 
 
 def _range(values: Sequence[float]) -> tuple[float, float, list[float]]:
     """
-    Give the ends of an axis and its ticks: 0 to 1 for rates, else a round number above the largest.
+    Return the ends of an axis and its ticks: 0 to 1 for rates, else a round number above the largest.
 
     >>> _range([0.1, 0.9]), _range([0.2, 3.4])
     ((0.0, 1.0, [0.0, 0.25, 0.5, 0.75, 1.0]), (0.0, 4.0, [0.0, 1.0, 2.0, 3.0, 4.0]))

@@ -57,7 +57,7 @@ def add(document: dict[str, Any], harness: Harness, chosen: Sequence[Card]) -> N
 
 
 def believed(harness: Harness, card: Card | None, sweep: Mapping[str, Any]) -> Evidence:
-    """Give a sweep's evidence as the document names it; StoreError where that is not what the store has now."""
+    """Return a sweep's evidence as the document names it; StoreError where that is not what the store has now."""
     if card is None:
         raise StoreError("its card is not among those that were given; name it with --card")
     said, name = sweep["evidence"], sweep["name"]

@@ -35,7 +35,7 @@ class Heat:
 
 def confusion(sweep: Plain) -> Heat | None:
     """
-    Give images by true class (row) and predicted class (column), shaded by the share of the row.
+    Return images by true class (row) and predicted class (column), shaded by the share of the row.
 
     >>> heat = confusion({"confusion": {"strength": "1", "classes": ["cat", "dog"], "matrix": [[3, 1], [0, 4]]}})
     >>> [(shade.value, shade.share, shade.good) for shade in heat.rows[0][1]]
