@@ -28,14 +28,14 @@ from tabulate import tabulate
 
 from benchmarks.folder import write
 from robustness import cards
-from robustness.cards.from_options import Draft
+from robustness.cards.from_options import CardOptions
 from robustness.errors import RobustnessError
 from robustness.metrics.evidence import OK, SEMANTICS
 from robustness.plugin import measured as measuring
 from robustness.util import hardware, output
 from robustness.util.atomic_write import writing
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 ARCHITECTURES = (
     "timm:eva02_tiny_patch14_224", "timm:mixer_s32_224", "torchvision:mobilenet_v3_small",
@@ -77,10 +77,10 @@ def _sweep(factory: str, folder: Path, result: Result) -> None:
     from robustness.doubts.look import look
 
     write(folder / "pictures", IMAGES, CLASSES)
-    draft = Draft(folder, factory, dataset="pictures")
+    draft = CardOptions(folder, factory, dataset="pictures")
     table = draft.table()
     table["model"]["seed"] = SEED
-    card, harness = cards.of_table(table, draft.path, folder), Harness(Store(folder / "store"), folder)
+    card, harness = cards.of_table(table, draft.path, folder), Workspace(Store(folder / "store"), folder)
     images = harness.images(card)
     result["shape"] = list(images.shape)
     card = measuring.measured(card, PROFILE, images.shape)

@@ -31,7 +31,7 @@ from robustness.engines import fill, parse
 from robustness.util import hardware, output
 from robustness.util.rng import CHUNK
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 TWO, PLAIN = 1.8, 1.1
 """Two workers are at least so many times as fast as one; one takes at most so many times the plain sweep's time."""
@@ -87,9 +87,9 @@ def project(folder: Path, chunks: int) -> Path:
     return folder / "card.toml"
 
 
-def harness(path: Path, name: str, clock: Clock) -> Harness:
+def harness(path: Path, name: str, clock: Clock) -> Workspace:
     """Return a harness with a store of its own, in which the clean pass is there already."""
-    made = Harness(Store(path.parent / name), path.parent, threads=1)
+    made = Workspace(Store(path.parent / name), path.parent, threads=1)
     made.evidence(cards.load(path))
     made.progress = clock
     return made

@@ -27,7 +27,7 @@ from robustness.planning.planner import Planner
 from robustness.sweep.runner import sweep as run
 from robustness.util import hardware, output
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
 OFF = 0.25
@@ -82,7 +82,7 @@ class Found(NamedTuple):
 
 def once(card: Card, sweep: str, folder: Path, threads: int) -> Found:
     """Plan a sweep, then make it."""
-    harness = Harness(Store(folder / "store"), folder)
+    harness = Workspace(Store(folder / "store"), folder)
     harness.classifier(card)
     began = time.process_time()
     (cost,) = (cost for cost in Planner(harness).plan(card).made if cost.label.endswith(f":{sweep}"))

@@ -22,7 +22,7 @@ from robustness.reporting.html import gallery
 from robustness.reporting.report import ClaimOutcome, ModelResult, build
 from robustness.util import output
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 SECONDS, BYTES = 20.0, 15_000_000
 NET = """
@@ -71,7 +71,7 @@ def write_cards(root: Path, models: int) -> list[Card]:
     return found
 
 
-def outcomes(card: Card, harness: Harness) -> list[ClaimOutcome]:
+def outcomes(card: Card, harness: Workspace) -> list[ClaimOutcome]:
     """Judge every claim of a card."""
     found = []
     for claim in card.claims():
@@ -85,9 +85,9 @@ def outcomes(card: Card, harness: Harness) -> list[ClaimOutcome]:
 def measure(models: int, root: Path) -> tuple[float, int, int]:
     """Return seconds and bytes of the report of so many models, and the pictures in it."""
     chosen = write_cards(root, models)
-    swept = Harness(Store(root / "store"), root / "data")
+    swept = Workspace(Store(root / "store"), root / "data")
     judged = {card.name: outcomes(card, swept) for card in chosen}
-    harness = Harness(swept.store, swept.data_root)
+    harness = Workspace(swept.store, swept.data_root)
     started = time.perf_counter()
     results = [
         ModelResult(

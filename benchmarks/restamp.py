@@ -26,18 +26,18 @@ from robustness.thresholds.renew import Renewal
 from robustness.util import atomic_write, output
 from robustness.workspace.models import recipe_hash
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness, data_root
+from robustness.workspace.workspace import Workspace, data_root
 
 ROOT = Path(__file__).parents[1]
 OLDER = """
 import tempfile
 from pathlib import Path
 from robustness import cards
-from robustness.workspace.workspace import Harness, data_root
+from robustness.workspace.workspace import Workspace, data_root
 from robustness.workspace.store import Store
 from robustness.workspace.models import is_older
 with tempfile.TemporaryDirectory() as folder:
-    harness = Harness(Store(Path(folder)), data_root(None), "cpu")
+    harness = Workspace(Store(Path(folder)), data_root(None), "cpu")
     every = [cards.load(path) for path in Path("models").glob("*.toml")]
     print(*(card.name for card in every if card.weights and card.weights.is_file() and is_older(harness, card)))
 """
@@ -76,7 +76,7 @@ def trained(tree: Path, name: str) -> str:
     return weights.metadata(Path(found[1]))["checksum"]
 
 
-def stamp(harness: Harness, card: Card) -> None:
+def stamp(harness: Workspace, card: Card) -> None:
     """Write the hash of a card's recipe into its weights and its thresholds."""
     assert card.weights is not None
     recipe = recipe_hash(harness, card)
@@ -105,7 +105,7 @@ def main() -> int:
     refused = 0
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        harness = Harness(Store(folder / "store"), data_root(None), "cpu")
+        harness = Workspace(Store(folder / "store"), data_root(None), "cpu")
         before, after = (exported(name, folder / name) for name in (options.revision, "HEAD"))
         older = run(before, "-c", OLDER).split()
         for tree in (before, after):

@@ -36,7 +36,7 @@ from robustness.metrics.evidence import Evidence
 from robustness.mutations.kinds import Damage
 from robustness.util import output
 from robustness.workspace.models import by_recipe as trained
-from robustness.workspace.workspace import Harness, fresh_harness
+from robustness.workspace.workspace import Workspace, fresh_harness
 
 MARGIN, ALPHA = 0.02, 0.05
 WIDE = 0.05
@@ -55,7 +55,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "gate.md"
 Swept = Mapping[str, Evidence]
 
 
-def healthy(harness: Harness, card: Card, count: int) -> list[Accepted]:
+def healthy(harness: Workspace, card: Card, count: int) -> list[Accepted]:
     """Train a card from several seeds and sweep each, or find that in the store."""
     seeds = range(FIRST, FIRST + count)
     train(card, seeds, harness, None)
@@ -68,7 +68,7 @@ def healthy(harness: Harness, card: Card, count: int) -> list[Accepted]:
     return found
 
 
-def damaged(harness: Harness, card: Card) -> Iterator[tuple[str, Swept]]:
+def damaged(harness: Workspace, card: Card) -> Iterator[tuple[str, Swept]]:
     """Damage the first training in ten graded ways, three of them by training it again on fewer images."""
     ways = {"noise": (0.2, 0.4, 0.8), "pruning": (0.7, 0.9), "normalisation": (0.05, 0.2), "data": (0.5, 0.2, 0.05)}
     for damage in (Damage(kind, level) for kind, levels in ways.items() for level in levels):
@@ -211,7 +211,7 @@ def _shares(found: Counter[str]) -> dict[str, int]:
     return {verdict: found[verdict] for verdict in ("passed", "inconclusive", "failed")}
 
 
-def measure(harness: Harness, card: Card, count: int) -> dict[str, Any]:
+def measure(harness: Workspace, card: Card, count: int) -> dict[str, Any]:
     """Train, sweep and hold: all that the page tells."""
     models = healthy(harness, card, count)
     broken, images = dict(damaged(harness, card)), harness.images(card)

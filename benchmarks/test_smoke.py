@@ -17,7 +17,7 @@ from robustness.gate.baseline import Accepted
 from robustness.perturbations import FGSM, Normal
 from robustness.sweep.runner import sweep
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness, data_root, store_root
+from robustness.workspace.workspace import Workspace, data_root, store_root
 
 COUNT = 2000
 
@@ -91,7 +91,7 @@ def test_simulated_outcomes_have_the_correlation_that_they_are_given():
 
 def test_retrainings_of_one_rate_differ_by_chance_alone():
     """Catches: verdicts under the wrong heading, a candidate among those it is held to, damage that is not held."""
-    harness = Harness(Store(store_root()), data_root())
+    harness = Workspace(Store(store_root()), data_root())
     card = cards.load(Path(__file__).parents[1] / "models" / "digits-mlp.toml")
     told = {name: harness.evidence(card, name) for name in retrainings.SWEEPS}
 

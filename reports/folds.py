@@ -20,7 +20,7 @@ from robustness.metrics.evidence import SEMANTICS
 from robustness.util import hardware, paths
 from robustness.util.hashing import sha256_json
 from robustness.workspace.models import recipe_hash
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 Result = Mapping[str, Any]
 JOINED = ("curves", "streams", "pairs", "runs")
@@ -32,7 +32,7 @@ def path(output: Path, paper: str, source: str, scale: str, fold: int | str) -> 
     return output / f"{paper}_{source}_{scale}_{fold}.json"
 
 
-def made_of(harness: Harness, cards: Mapping[str, Card]) -> str:
+def made_of(harness: Workspace, cards: Mapping[str, Card]) -> str:
     """Hash everything that a fold's numbers depend on: its models' recipes, sweeps, images, and the kind of device."""
     about = {
         name: {
@@ -58,7 +58,7 @@ def holds(file: Path, made_of: str) -> bool:
 
 
 def measure(
-    file: Path, fold: int, harness: Harness, cards: Mapping[str, Card], make: Callable[[], Result | None]
+    file: Path, fold: int, harness: Workspace, cards: Mapping[str, Card], make: Callable[[], Result | None]
 ) -> None:
     """Make the result of a fold, which these cards are swept for, and keep it; one whose file stands is not made."""
     made = made_of(harness, cards)

@@ -29,7 +29,7 @@ from robustness.util.progress import bar
 from robustness.workspace.models import recipe_hash
 from robustness.workspace.store import Store
 from robustness.workspace.training import fit_many, train_many
-from robustness.workspace.workspace import Harness, data_root, store_root
+from robustness.workspace.workspace import Workspace, data_root, store_root
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -43,11 +43,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--render", action="store_true", help="run nothing, make the page anew from the JSON")
 
 
-def harness_for(given: argparse.Namespace) -> Harness:
+def harness_for(given: argparse.Namespace) -> Workspace:
     """Return what the options name."""
     # Whether there is a GPU where an engine works, it says itself.
     device = given.device if work(given).engine.name == "plain" or hardware.gpus() else "cpu"
-    return Harness(Store(store_root(given.store), say=say), data_root(given.data), device=device, progress=bar)
+    return Workspace(Store(store_root(given.store), say=say), data_root(given.data), device=device, progress=bar)
 
 
 class Work(NamedTuple):
@@ -73,7 +73,7 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def machine(harness: Harness) -> dict[str, Any]:
+def machine(harness: Workspace) -> dict[str, Any]:
     """Say when and on what a result is made."""
     return {
         "made": datetime.now(UTC).date().isoformat(),
@@ -121,7 +121,7 @@ def swept(evidence: Evidence, run: str) -> dict[str, Any]:
     }
 
 
-def train(every: Mapping[str, Card], harness: Harness, work: Work) -> dict[str, Any]:
+def train(every: Mapping[str, Card], harness: Workspace, work: Work) -> dict[str, Any]:
     """Train every model, first those that others need; give what each says of its training."""
     told: dict[str, Any] = {}
     for level in levels(every):
@@ -136,7 +136,7 @@ def train(every: Mapping[str, Card], harness: Harness, work: Work) -> dict[str, 
     return told
 
 
-def train_and_sweep(every: Mapping[str, Card], harness: Harness, options: argparse.Namespace) -> dict[str, Any]:
+def train_and_sweep(every: Mapping[str, Card], harness: Workspace, options: argparse.Namespace) -> dict[str, Any]:
     """Train every model and make all evidence, as the options say; return what each says of its training."""
     by = work(options)
     trained = train(every, harness, by)
@@ -144,7 +144,7 @@ def train_and_sweep(every: Mapping[str, Card], harness: Harness, options: argpar
     return trained
 
 
-def sweep(every: Mapping[str, Card], harness: Harness, work: Work, only: str | None = None) -> None:
+def sweep(every: Mapping[str, Card], harness: Workspace, work: Work, only: str | None = None) -> None:
     """
     Have an engine other than plain make the evidence of all sweeps; the plain one makes each when it is read.
 
@@ -158,7 +158,7 @@ def sweep(every: Mapping[str, Card], harness: Harness, work: Work, only: str | N
     engines.fill(harness, work.engine, wanted, work.device)
 
 
-def fit(wanted: Sequence[tuple[Card, Perturbation]], harness: Harness, work: Work) -> None:
+def fit(wanted: Sequence[tuple[Card, Perturbation]], harness: Workspace, work: Work) -> None:
     """Fit generators to trained models, on this machine whatever the engine."""
     fit_many(wanted, harness, work.engine.workers if work.engine.name == "plain" else None)
 

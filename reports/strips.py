@@ -12,14 +12,14 @@ import numpy as np
 
 from robustness.cards import Card
 from robustness.workspace.examples import examples
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 MAGNIFIED = 10
 Strip = Mapping[str, Any]
 
 
 def strip(
-    harness: Harness, card: Card, sweep: str, title: str, row: int = 0, *, changes: bool = True
+    harness: Workspace, card: Card, sweep: str, title: str, row: int = 0, *, changes: bool = True
 ) -> dict[str, Any]:
     """
     Return one image of a sweep with what the model says of it, as goes into a result file; pixels as bytes.

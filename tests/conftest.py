@@ -14,7 +14,7 @@ from plugin_project import Project
 
 from robustness import cards
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 pytest_plugins = ["pytester"]
 # A run inside this process forgets the modules that it was the first to import. Of `multiprocessing.heap`, imported
@@ -55,7 +55,7 @@ def warm_store(tmp_path_factory) -> Path:
     plugin_project.write(root)
     path = list(sys.path)
     card = cards.load(root / "models" / "tiny.toml")
-    harness = Harness(Store(root / "store"), root / "data", threads=1)
+    harness = Workspace(Store(root / "store"), root / "data", threads=1)
     for sweep in ("clean", *card.file.sweeps):
         assert set(harness.evidence(card, sweep).status) == {"ok"}
     assert harness.notices == []

@@ -15,7 +15,7 @@ from robustness.classifiers import libraries
 from robustness.data import Images
 from robustness.errors import MissingLibrary
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 CARD = """\
 name = "found"
@@ -56,9 +56,9 @@ def card(root: Path, *lines: str, **files: str) -> Card:
     return cards.load(path)
 
 
-def harness(root: Path, images: Images | None = None, of: Card | None = None) -> Harness:
+def harness(root: Path, images: Images | None = None, of: Card | None = None) -> Workspace:
     """Return a harness beside a card's project, which has these images for the card."""
-    made = Harness(Store(root / "store"), root / "data", threads=1)
+    made = Workspace(Store(root / "store"), root / "data", threads=1)
     if images is not None and of is not None:
         made._images[of.file.data.model_dump_json(), "test", None] = images
     return made

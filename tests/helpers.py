@@ -14,7 +14,7 @@ import numpy as np
 from robustness import data
 from robustness.data import DataSpec, Images, from_arrays
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
 LIMIT = 600
@@ -107,10 +107,10 @@ def project(folder: Path, source: str = MODULE, card: str = CARD, **modules: str
     return path
 
 
-def harness(path: Path, **settings) -> Harness:
+def harness(path: Path, **settings) -> Workspace:
     """A harness with a store and a data root beside the project of a card; one thread, as in the tests' workers."""
     root = path.parents[2]
-    return Harness(Store(root / "store"), root / "data", threads=1, **settings)
+    return Workspace(Store(root / "store"), root / "data", threads=1, **settings)
 
 
 def start(code: str, *arguments: object) -> subprocess.Popen[str]:

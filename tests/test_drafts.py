@@ -13,13 +13,13 @@ import pytest
 
 from robustness import cards
 from robustness.cards import selection
-from robustness.cards.from_options import Draft, arguments
+from robustness.cards.from_options import CardOptions, arguments
 from robustness.classifiers.weights import to_bytes
 from robustness.cli import main
 from robustness.errors import CardError
 from robustness.util import project
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def helpers_tensor(values):
 def draft(folder, **settings):
     (module,) = folder.glob("tiny_*.py")
     given = {"factory": f"{module.stem}:factory", "weights": "w.safetensors", "dataset": "test.npz"}
-    return Draft(folder, **{**given, **settings})
+    return CardOptions(folder, **{**given, **settings})
 
 
 def test_a_draft_is_the_card_that_its_table_would_be(folder):
@@ -85,7 +85,7 @@ def test_its_modules_are_its_folders_whatever_lies_above(folder):
     inner = folder / "inner"
     inner.mkdir()
     (inner / "nets.py").write_text(helpers.MODULE)
-    made = Draft(inner, "nets:factory", weights="../w.safetensors", dataset="digits").card()
+    made = CardOptions(inner, "nets:factory", weights="../w.safetensors", dataset="digits").card()
     assert made.project == inner.resolve()
     assert made.weights.is_file()
 
@@ -130,8 +130,8 @@ def test_data_below_the_data_root_and_elsewhere(folder, tmp_path_factory):
     near = os.path.relpath(root / "sub" / "far.npz", folder)
     for way in (root / "sub" / "far.npz", root / "sub" / "deeper" / ".." / "far.npz", near, "link.npz"):
         card = draft(folder, dataset=str(way)).card()
-        found = Harness(Store(folder / "store"), folder / "no data").images(card)
-        assert found.fingerprint == Harness(Store(folder / "store"), root).images(due).fingerprint
+        found = Workspace(Store(folder / "store"), folder / "no data").images(card)
+        assert found.fingerprint == Workspace(Store(folder / "store"), root).images(due).fingerprint
     with pytest.raises(CardError, match=rf"robustness --data {re.escape(str(root / 'sub'))} init"):
         draft(folder, dataset=str(root / "sub" / "far.npz")).table()  # a card could not say where they are
     assert draft(folder, dataset="link.npz").table()["data"] == {"name": "array", "file": "./link.npz"}

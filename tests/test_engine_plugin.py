@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 from robustness import engines
 from robustness.util import hardware
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 from robustness.workspace.store import Store
 
 
@@ -26,7 +26,7 @@ def fill(harness, engine, wanted, device):
     if engine.address:
         raise engines.EngineError("the cluster is gone")
     hardware.is_here = lambda kind: True
-    own = Harness(Store(harness.store.root, harness.store.run), harness.data_root, threads=1, kind="cpu-abacus")
+    own = Workspace(Store(harness.store.root, harness.store.run), harness.data_root, threads=1, kind="cpu-abacus")
     for card, sweep in wanted:
         own.evidence(card, sweep)
     harness.kind = own.kind

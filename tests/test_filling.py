@@ -14,7 +14,7 @@ from robustness.engines.fill import Filling
 from robustness.errors import EngineError
 from robustness.util.rng import CHUNK
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 COUNT = 2 * CHUNK + 345
 CARD = """
@@ -58,7 +58,7 @@ def project(tmp_path, own_path):
     return SimpleNamespace(
         card=card,
         wanted=[(card, sweep) for sweep in card.file.sweeps],
-        harness=lambda name="store", **more: Harness(Store(tmp_path / name, "this"), tmp_path, threads=1, **more),
+        harness=lambda name="store", **more: Workspace(Store(tmp_path / name, "this"), tmp_path, threads=1, **more),
     )
 
 

@@ -17,7 +17,7 @@ from robustness.workspace import attack_inputs, generators
 from robustness.workspace.recipes import Job
 from robustness.workspace.store import Store
 from robustness.workspace.training import fit_many, train_many
-from robustness.workspace.workspace import Harness, no_progress
+from robustness.workspace.workspace import Workspace, no_progress
 
 SHORT = AdvGAN(steps=60, batch_size=20, width=4)
 
@@ -204,7 +204,7 @@ def test_side_by_side_they_are_those_of_one_by_one(tmp_path):
         return no_progress(what)
 
     for workers in (1, 2):
-        harness = Harness(Store(tmp_path / f"{workers}"), tmp_path, seed=7, progress=progress)
+        harness = Workspace(Store(tmp_path / f"{workers}"), tmp_path, seed=7, progress=progress)
         train_many(cards, harness.store.root, tmp_path, 1)
         wanted = [(card, card.perturbation("normal")) for card in cards]
         fit_many([*wanted, *wanted], harness, workers)

@@ -19,7 +19,7 @@ from robustness.workspace.cached_results import findings
 from robustness.workspace.chunk_cache import StoredChunks
 from robustness.workspace.recipes import Job
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 pytestmark = pytest.mark.usefixtures("own_path")
 
@@ -121,8 +121,8 @@ def numbers(harness, path) -> tuple[str, ...]:
     return tuple(made)
 
 
-def harness(root) -> Harness:
-    return Harness(Store(root), root / "data", threads=1)
+def harness(root) -> Workspace:
+    return Workspace(Store(root), root / "data", threads=1)
 
 
 @pytest.fixture(scope="module")

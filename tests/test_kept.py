@@ -248,13 +248,13 @@ def factory():
 SWEEPING = """
 from robustness import cards
 from robustness.workspace import chunk_cache
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 from robustness.workspace.store import Store
 from pathlib import Path
 import sys
 chunk_cache.EVERY = 0
 card = cards.load(Path(sys.argv[1]))
-harness = Harness(Store(Path(sys.argv[2])), Path("none"), threads=1)
+harness = Workspace(Store(Path(sys.argv[2])), Path("none"), threads=1)
 print(harness.evidence(card, "normal").digest)
 """
 

@@ -16,7 +16,7 @@ from robustness.errors import DataError, StoreError
 from robustness.util import atomic_write, paths
 from robustness.workspace.chunk_cache import StoredChunks
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 PRECIOUS = b"somebody else's"
 
@@ -148,7 +148,7 @@ def test_a_run_with_links_in_its_store(tmp_path, warm_store, precious, own_path)
     for kind in ("weights", "evidence"):
         for entry in (warm_store / kind).glob("??/*"):
             linked(store.root / entry.relative_to(warm_store), precious)
-    harness = Harness(store, tmp_path / "data", threads=1)
+    harness = Workspace(store, tmp_path / "data", threads=1)
     assert harness.evidence(card).status == ("ok",)
     assert any("weights" in line and "is a link" in line for line in said)
     assert any("is a link" in notice for notice in harness.notices)

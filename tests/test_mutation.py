@@ -22,7 +22,7 @@ from robustness.gate.mutation.run import caught, held, mutated
 from robustness.mutations.kinds import KINDS, DamageError
 from robustness.workspace import recipes
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness, data_root
+from robustness.workspace.workspace import Workspace, data_root
 
 ROOT = Path(__file__).parents[1]
 
@@ -282,7 +282,7 @@ def test_what_is_kept_is_shown_until_something_changes(project):
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory):
-    return Harness(Store(tmp_path_factory.mktemp("store")), data_root())
+    return Workspace(Store(tmp_path_factory.mktemp("store")), data_root())
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "models").glob("*.toml")), ids=lambda path: path.stem)
@@ -325,7 +325,7 @@ def test_the_docs_show_what_is_kept_and_it_is_of_the_cards_as_they_are():
     kept = []
     for name in ("digits-mlp", "digits-cnn"):
         card = load(ROOT / "models" / f"{name}.toml")
-        of = Harness(Store(Path("none")), data_root())
+        of = Workspace(Store(Path("none")), data_root())
         found, reason = results.kept(card, of.weights_hash(card), of.images(card).fingerprint, 0)
         assert reason == ""
         kept.append(found)

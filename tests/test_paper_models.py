@@ -7,7 +7,7 @@ import pytest
 
 from robustness import cards
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness, data_root, store_root
+from robustness.workspace.workspace import Workspace, data_root, store_root
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("ROBUSTNESS_PAPER_MODELS"),
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 def test_advgan_misleads_the_mnist_perceptron():
     """At k = 0.3, the largest L∞ change, accuracy is under 20 % (Xiao et al. 2018 report a few percent)."""
     card = cards.load(helpers.ROOT / "models" / "mnist-mlp.toml")
-    evidence = Harness(Store(store_root()), data_root()).evidence(card, "gan")
+    evidence = Workspace(Store(store_root()), data_root()).evidence(card, "gan")
     clean, attacked = ((evidence.predictions[evidence.index(k)] == evidence.labels).mean() for k in ("0.05", "0.3"))
     assert evidence.status[evidence.index("0.3")] == "ok"
     assert len(evidence.labels) == 10_000

@@ -18,7 +18,7 @@ from robustness.data.spec import DataSpec
 from robustness.errors import DataError, ModelError, TrainingError
 from robustness.workspace.cached_results import findings
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 pytestmark = pytest.mark.usefixtures("own_path")
 
@@ -68,7 +68,7 @@ def path(tmp_path) -> Path:
 
 
 def digests(path: Path, root: Path) -> list[str]:
-    of = Harness(Store(root), path.parent, threads=1)
+    of = Workspace(Store(root), path.parent, threads=1)
     return [of.evidence(cards.load(path), sweep).digest for sweep in ("clean", "normal")]
 
 
@@ -126,7 +126,7 @@ def test_what_is_written_during_a_sweep(path, what):
                 stream.seek(-400, 2)
                 stream.write(b"\x7f" * 400)
 
-    of = Harness(Store(root), path.parent, threads=1)
+    of = Workspace(Store(root), path.parent, threads=1)
     acting(path, write)
     with pytest.raises((ModelError, DataError), match=r"(has )?changed (since|while) this run read it"):
         of.evidence(card)

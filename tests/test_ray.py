@@ -22,7 +22,7 @@ from robustness.errors import EngineError, SweepError
 from robustness.metrics.evidence import RAISED
 from robustness.util.rng import CHUNK
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 pytest.importorskip("ray", reason='needs a cluster: pip install "pytest-robustness[ray]"')
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray leaves sockets and processes to the garbage collector
@@ -108,7 +108,7 @@ def project(tmp_path, own_path):
             here=tmp_path,
             wanted=[(card, sweep) for sweep in card.file.sweeps],
             passes=lambda: (tmp_path / "passes").read_text().split("\n")[:-1],
-            harness=lambda name="store", run=None: Harness(Store(tmp_path / name, run), tmp_path, threads=1),
+            harness=lambda name="store", run=None: Workspace(Store(tmp_path / name, run), tmp_path, threads=1),
         )
 
     return make

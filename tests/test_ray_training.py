@@ -17,7 +17,7 @@ from robustness.errors import EngineError
 from robustness.workspace.models import recipe_hash
 from robustness.workspace.store import Store
 from robustness.workspace.training import train_many
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 pytest.importorskip("ray", reason='needs a cluster: pip install "pytest-robustness[ray]"')
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray leaves sockets and processes to the garbage collector
@@ -95,7 +95,7 @@ def project(tmp_path, own_path):
 
     def trained(some, engine=None, store="store"):
         files = train_many(some, tmp_path / store, tmp_path, 1, elsewhere=engine and trainer(engine))
-        harness = Harness(Store(tmp_path / store), tmp_path, threads=1)
+        harness = Workspace(Store(tmp_path / store), tmp_path, threads=1)
         return [state_hash(harness.classifier(card).module) for card, _ in zip(some, files, strict=True)]
 
     def epochs(seed):
@@ -107,7 +107,7 @@ def project(tmp_path, own_path):
         cards=every,
         trained=trained,
         epochs=epochs,
-        key=lambda card: recipe_hash(Harness(Store(tmp_path / "store"), tmp_path), card),
+        key=lambda card: recipe_hash(Workspace(Store(tmp_path / "store"), tmp_path), card),
     )
 
 

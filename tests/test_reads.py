@@ -260,9 +260,9 @@ def test_what_does_not_count(tmp_path, monkeypatch):
 
     def of():
         from robustness.workspace.store import Store
-        from robustness.workspace.workspace import Harness
+        from robustness.workspace.workspace import Workspace
 
-        return Harness(Store(folder / "store"), folder, threads=1)
+        return Workspace(Store(folder / "store"), folder, threads=1)
 
     (folder / "store").mkdir()
     card, first = cards.load(path), of()

@@ -18,7 +18,7 @@ from reports.rows import Measured, unpacked
 from robustness import cards
 from robustness.metrics.evidence import Evidence
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 COMMAND = ["--data-set", "digits", "--scale", "smoke", "--folds", "1", "--workers", "1"]
 
@@ -44,7 +44,7 @@ def evidence(run, name):
 def contrast():
     """How many dB the pixels of each image have above those of the same without its mean."""
     card = cards.load(RUNS / "eyes_parseval-smoke" / "digits-0-wrn.toml")
-    images = Harness(Store(RUNS / "none"), RUNS).images(card)
+    images = Workspace(Store(RUNS / "none"), RUNS).images(card)
     pixels = images.batch(0, len(images)).reshape(len(images), -1).astype(float)
     without = pixels - pixels.mean(axis=1, keepdims=True)
     return 20 * np.log10(np.linalg.norm(pixels, axis=1) / np.linalg.norm(without, axis=1))

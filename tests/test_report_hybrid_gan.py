@@ -28,7 +28,7 @@ from robustness.cards import load
 from robustness.data.splits import held_out
 from robustness.metrics.evidence import Evidence
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 SWEEPS = ("own", "another", "fgsm", "anew")
 
@@ -355,7 +355,7 @@ def test_no_image_of_the_hybrid_set_was_seen_by_targets_or_is_there_twice(run):
         assert not one & other
     assert len(set(real["train"])) == len(real["train"])
     card = load(run[0] / "work" / "hybrid_gan-digits-smoke" / "digits-detect-resnet50.toml")
-    images = Harness(Store(run[0] / "store"), run[0] / "work" / "hybrid_gan-digits-smoke" / "data").images(
+    images = Workspace(Store(run[0] / "store"), run[0] / "work" / "hybrid_gan-digits-smoke" / "data").images(
         card, "train"
     )
     assert images.groups is not None
@@ -495,7 +495,7 @@ def test_an_engine_is_asked_for_all_that_is_swept(run, tmp_path, monkeypatch):
 
 def test_parts_are_of_their_recipes_images_and_builder(run, tmp_path, monkeypatch):
     """Catches: files that are believed after a recipe, the images, a sweep or the code that builds the set changed."""
-    harness = Harness(Store(tmp_path), tmp_path)
+    harness = Workspace(Store(tmp_path), tmp_path)
 
     def made_of(scale=SCALES["smoke"]):
         return parts.made_of(built.begin("digits", scale, tmp_path / "work", harness), harness)

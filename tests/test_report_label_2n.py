@@ -20,7 +20,7 @@ from reports.running import levels, write
 from reports.writing import inserted
 from robustness import cards
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 SETS = [(source, scale) for source in ("cifar10", "gtsrb") for scale in ("short", "medium", "full")]
 
@@ -181,7 +181,7 @@ def test_both_thresholds(store, smoke):
     Against passes and counts of our own. Catches: a threshold of test images or of images that were trained on, the
     other's numbers, clean images that are judged by the other threshold.
     """
-    harness = Harness(Store(store), ROOT)
+    harness = Workspace(Store(store), ROOT)
     tables = protocol.cards("digits", protocol.SCALES["smoke"], range(1))
     tables |= protocol.evaluated(tables, "digits", protocol.SCALES["smoke"])
     swept = loaded(tables, RUNS / "label_2n-smoke")
@@ -297,7 +297,7 @@ def test_a_fold_whose_file_stands_is_not_measured_again(smoke, tmp_path, capsys)
     assert file.read_bytes() == before
 
     tables = protocol.cards("digits", protocol.SCALES["smoke"], range(1))
-    here = Harness(Store(tmp_path), tmp_path)
+    here = Workspace(Store(tmp_path), tmp_path)
 
     def made_of(changed):
         found = protocol.evaluated({**tables, **changed}, "digits", protocol.SCALES["smoke"])

@@ -15,7 +15,7 @@ from robustness import cards
 from robustness.cards.selection import limit_test_images
 from robustness.perturbations import KINDS
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness, data_root
+from robustness.workspace.workspace import Workspace, data_root
 
 MODELS = Path(__file__).parents[1] / "models"
 SMOKE = {card.name: card for card in map(cards.load, sorted(MODELS.glob("*.toml"))) if card.file.scale == "smoke"}
@@ -26,7 +26,7 @@ PARSEVAL = ["digits-parseval", "digits-parseval-adv"]
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory):
-    return Harness(Store(tmp_path_factory.mktemp("store")), data_root())
+    return Workspace(Store(tmp_path_factory.mktemp("store")), data_root())
 
 
 def described(tables):

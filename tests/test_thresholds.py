@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from robustness.metrics import registry
 from robustness.metrics.chance_level import floor, luck_limit
-from robustness.thresholds.derive import NotHealthy, Thresholds, derive
+from robustness.thresholds.derive import Thresholds, UnstableTrainings, derive
 
 
 def slowly(table, higher, limits, resolution):
@@ -52,7 +52,7 @@ def test_derived_as_one_would_by_hand(seed, rows, spread):
     limits, resolution = np.where(higher, 0.3, 0.9), rng.choice([0.0, 0.01], 4)
     due = slowly(table.tolist(), higher.tolist(), limits.tolist(), resolution.tolist())
     if due is None:
-        with pytest.raises(NotHealthy):
+        with pytest.raises(UnstableTrainings):
             derive(table, higher, limits, resolution)
         return
     found = derive(table, higher, limits, resolution)
@@ -94,7 +94,7 @@ def test_a_cell_that_promises_nothing_makes_no_training_red():
     calm, wild = np.linspace(0.90, 0.92, 12), np.append(np.full(11, 0.3), 0.1)
     table = np.column_stack([calm, wild])
     assert derive(table, [True, True], [0.1, 0.5]).c == 3.0
-    with pytest.raises(NotHealthy):
+    with pytest.raises(UnstableTrainings):
         derive(table, [True, True], [0.1, 0.05])
 
 
@@ -111,13 +111,13 @@ def test_trainings_that_agree_to_the_image_still_have_a_spread():
     """Without it one image less would be infinitely many deviations."""
     table = np.append(np.full(39, 1.0), 1 - 1 / 600)[:, None]
     assert derive(table, [True], [0.1], 1 / 600).bounds[0] == pytest.approx(1 - 3 / 600, abs=2e-4)
-    with pytest.raises(NotHealthy):
+    with pytest.raises(UnstableTrainings):
         derive(table, [True], [0.1])
 
 
 def test_unhealthy_trainings_are_named():
     table = np.append(np.linspace(0.90, 0.92, 39), 0.1)[:, None]
-    with pytest.raises(NotHealthy, match="1 of 40 trainings") as caught:
+    with pytest.raises(UnstableTrainings, match="1 of 40 trainings") as caught:
         derive(table, [True], [0.05])
     assert caught.value.rows == (39,)
 

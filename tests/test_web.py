@@ -18,11 +18,11 @@ from robustness.reporting.html import gallery, heatmaps
 from robustness.reporting.html.curves import BOTTOM, TOP, curves
 from robustness.reporting.report import RED, ClaimOutcome, ModelResult, build
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 load_card = made.load_card
 page = writers.FORMS[".html"]
-NOTHING = Harness(Store(Path()), Path())
+NOTHING = Workspace(Store(Path()), Path())
 VOID = {"meta", "img", "line", "rect", "path", "circle", "polyline", "polygon", "br", "wbr"}
 
 

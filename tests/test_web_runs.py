@@ -13,7 +13,7 @@ from robustness import cards
 from robustness.cli import main
 from robustness.workspace.examples import examples
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 pytestmark = pytest.mark.usefixtures("own_path")
 
@@ -68,7 +68,7 @@ def test_pictures_are_those_of_the_sweep(project):
     assert document["notices"] == []
     page = (project.root / "report.html").read_text()
     card = cards.load(project.card)
-    harness = Harness(Store(project.store), project.root / "data", threads=1)
+    harness = Workspace(Store(project.store), project.root / "data", threads=1)
     entries = galleries(document)
     assert entries
     assert all(entry["pictures"] for entry in entries)

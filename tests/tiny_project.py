@@ -14,7 +14,7 @@ from robustness import cards
 from robustness.cards import Card
 from robustness.workspace.store import Store
 from robustness.workspace.training import Training
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 MODULE = """
 from pathlib import Path
@@ -97,8 +97,8 @@ class Project:
         return cards.load(self.path)
 
     @property
-    def harness(self) -> Harness:
-        return Harness(Store(self.root / "store"), self.root / "data", threads=1)
+    def harness(self) -> Workspace:
+        return Workspace(Store(self.root / "store"), self.root / "data", threads=1)
 
     def trained(self) -> list[int]:
         """Return the seeds that were trained, in their order."""

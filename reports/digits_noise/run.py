@@ -25,7 +25,7 @@ from robustness.util import source_files
 from robustness.util.progress import bar
 from robustness.workspace.store import Store
 from robustness.workspace.training import train_many
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 CARD = Path(__file__).parents[2] / "models" / "mnist-mlp.toml"
 FORMAT = "pytest-robustness/report/digits-noise/2"
@@ -52,7 +52,7 @@ def measure(
     ]
     trained_in = time.perf_counter() - began
     counts, sweeps = [], []
-    harness = Harness(store, data, progress=bar)
+    harness = Workspace(store, data, progress=bar)
     for (name, seed, e), network in zip(tasks, networks, strict=True):
         for reading, variant in variants(network).items():
             # What was taken for the paper's noise before is measured on the networks that it was measured on.
@@ -93,7 +93,7 @@ def initialised(card: Card, initial_weights: str) -> Card:
     )
 
 
-def _rows(harness: Harness, card: Card) -> list[tuple[str, int]]:
+def _rows(harness: Workspace, card: Card) -> list[tuple[str, int]]:
     """Return the digits that the figure shows, and the first image of each."""
     labels = harness.images(card).labels
     return [(f"digit {digit}", int(np.flatnonzero(labels == digit)[0])) for digit in PICTURED]
@@ -138,7 +138,7 @@ def variants(card: Card) -> dict[str, tuple[Card, str]]:
     }
 
 
-def _swept(harness: Harness, card: Card, sweep: str) -> tuple[list[list[list[int]]], dict[str, Any]]:
+def _swept(harness: Workspace, card: Card, sweep: str) -> tuple[list[list[list[int]]], dict[str, Any]]:
     """Return a confusion matrix for each V, clean first, and where they come from."""
     parts = {"clean": harness.evidence(card), sweep: harness.evidence(card, sweep)}
     matrices = [m for name, part in parts.items() for m in _counted(card, name, part)]
@@ -157,7 +157,7 @@ def _counted(card: Card, sweep: str, evidence: Evidence) -> list[list[list[int]]
 
 
 def _provenance(
-    card: Card, harness: Harness, seeds: Sequence[int], epochs: Sequence[int], workers: int
+    card: Card, harness: Workspace, seeds: Sequence[int], epochs: Sequence[int], workers: int
 ) -> dict[str, Any]:
     tested, trained = harness.images(card), harness.images(card, "train")
     recipe = card.file.recipe

@@ -23,7 +23,7 @@ from reports import commands, folds, running
 from reports.eyes_parseval import figures, measure, page, protocol
 from robustness.cards import Card
 from robustness.util import output
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +43,7 @@ def _measure(given: argparse.Namespace, output: Path) -> bool:
     return True
 
 
-def _result(given: argparse.Namespace, every: Mapping[str, Card], scale: protocol.Scale, harness: Harness) -> Any:
+def _result(given: argparse.Namespace, every: Mapping[str, Card], scale: protocol.Scale, harness: Workspace) -> Any:
     trained = running.train_and_sweep(every, harness, given)
     return measure.result(every, trained, given.data_set, scale, harness)
 

@@ -17,7 +17,7 @@ from robustness import claims
 from robustness.cards import Card
 from robustness.metrics import registry
 from robustness.metrics.evidence import OK, Evidence
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 FORMAT = "pytest-robustness/report/eyes-parseval/1"
 METRICS = ("accuracy", "precision", "recall", "roc_auc")
@@ -29,7 +29,7 @@ SHOWN = ("wrn", "parseval", "wrn-adv", "parseval-adv")
 """Systems whose images are shown, of the first fold."""
 
 
-def result(cards: Mapping[str, Card], trained: Mapping[str, Any], source: str, scale: Scale, harness: Harness) -> Any:
+def result(cards: Mapping[str, Card], trained: Mapping[str, Any], source: str, scale: Scale, harness: Workspace) -> Any:
     """Sweep every system of a fold, and give all numbers with where they come from, as they go into its file."""
     began = time.perf_counter()
     rows, curves, evidence, data = [], [], {}, {}

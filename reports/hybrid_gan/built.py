@@ -17,7 +17,7 @@ from robustness.data.validation import Indices
 from robustness.perturbations import ConditionalGAN
 from robustness.util.progress import bar
 from robustness.workspace import attack_inputs
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 EPSILON = 8 / 255
 """Of the FGSM examples that detectors are shown."""
@@ -40,9 +40,9 @@ class Begun:
         """The data root of the run's cards."""
         return self.folder / "data"
 
-    def harness(self, of: Harness, seed: int = 0) -> Harness:
+    def harness(self, of: Workspace, seed: int = 0) -> Workspace:
         """Return a harness that finds the run's array files."""
-        return Harness(of.store, self.root, device=of.device, seed=seed, progress=bar)
+        return Workspace(of.store, self.root, device=of.device, seed=seed, progress=bar)
 
     def hidden(self, part: str) -> Images:
         """Return the images of a part that the hybrid set is made of."""
@@ -62,7 +62,7 @@ class Built:
     """The digest of all that the set is made of."""
 
 
-def begin(source: str, scale: Scale, folder: Path, harness: Harness) -> Begun:
+def begin(source: str, scale: Scale, folder: Path, harness: Workspace) -> Begun:
     """Divide the images of a source, and write what the targets are trained on."""
     found = data.images(source, harness.data_root, harness.store.root)
     begun = Begun(source, scale, folder, found, data.sources(found, scale))
@@ -70,7 +70,7 @@ def begin(source: str, scale: Scale, folder: Path, harness: Harness) -> Begun:
     return begun
 
 
-def build(begun: Begun, harness: Harness, work: running.Work) -> Built:
+def build(begun: Begun, harness: Workspace, work: running.Work) -> Built:
     """Train the targets, fit a generator to each, and write the hybrid set; what is there already is not made again."""
     inside = begun.harness(harness)
     cards = commands.loaded(protocol.targets(begun.source, begun.scale, data.TARGETS), begun.folder)
@@ -83,7 +83,7 @@ def build(begun: Begun, harness: Harness, work: running.Work) -> Built:
     return Built(begun, cards, fitted, counts, made_of)
 
 
-def write_probes(built: Built, network: str, harness: Harness) -> None:
+def write_probes(built: Built, network: str, harness: Workspace) -> None:
     """Write what a detector is tested on beside the hybrid set, unless it is there."""
     begun = built.of
     (own,) = (target for target in built.targets if target.name.endswith(f"-{protocol.attacked_as(network)}"))
@@ -91,7 +91,7 @@ def write_probes(built: Built, network: str, harness: Harness) -> None:
     data.write_probes(begun.hidden("test"), own, another, EPSILON, begun.root / protocol.probes(network))
 
 
-def target(harness: Harness, card: Card, perturbation: ConditionalGAN) -> Target:
+def target(harness: Workspace, card: Card, perturbation: ConditionalGAN) -> Target:
     """Fit a generator to a trained target, or take the one that was fitted; give both."""
     running.say(f"the generator of {card.name}")
     fitted = attack_inputs.generator(harness, card, perturbation)
@@ -99,7 +99,7 @@ def target(harness: Harness, card: Card, perturbation: ConditionalGAN) -> Target
     return Target(card.name, module, fitted, f"{state_hash(module)}{state_hash(fitted)}", harness.device)
 
 
-def _target(harness: Harness, card: Card, scale: Scale) -> Target:
+def _target(harness: Workspace, card: Card, scale: Scale) -> Target:
     return target(harness, card, _generator(scale))
 
 

@@ -22,7 +22,7 @@ from robustness.cards.selection import limit_test_images
 from robustness.perturbations import ConditionalGAN
 from robustness.util import output
 from robustness.workspace.training import fit_many
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 TARGETS = ("digits-vgg19", "digits-shufflenet", "digits-repvgg", "digits-resnet50", "digits-mobilenet")
 TRAINING = 45
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return commands.answered(lambda: [write(running.harness_for(given), given.output or FILE)])
 
 
-def write(harness: Harness, file: Path) -> Path:
+def write(harness: Workspace, file: Path) -> Path:
     """Fit a generator to each target, and write the set, unless it is there; give its file."""
     # All digits of the test part, of which a run of the suites takes fewer.
     every = {name: limit_test_images(cards.load(commands.ROOT / "models" / f"{name}.toml"), None) for name in TARGETS}
@@ -59,7 +59,7 @@ def write(harness: Harness, file: Path) -> Path:
     return file
 
 
-def _target(harness: Harness, card: cards.Card) -> Target:
+def _target(harness: Workspace, card: cards.Card) -> Target:
     perturbation = card.perturbation("gan")
     assert isinstance(perturbation, ConditionalGAN)
     return built.target(harness, card, perturbation)

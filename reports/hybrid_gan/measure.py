@@ -24,14 +24,14 @@ from robustness.metrics.confusion import confusion_matrix
 from robustness.metrics.evidence import OK, Evidence
 from robustness.metrics.intervals import wilson
 from robustness.metrics.registry import measure_matrix
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 FORMAT = "pytest-robustness/report/hybrid-gan/1"
 ANEW = "own"
 """The sweep that is made with the generator of another seed too."""
 
 
-def train(built: Built, names: Sequence[str], harness: Harness, work: Work) -> dict[str, Any]:
+def train(built: Built, names: Sequence[str], harness: Workspace, work: Work) -> dict[str, Any]:
     """Train some networks, targets among them, unless they are there; give what each says of its training."""
     of = built.of
     every = {**protocol.targets(of.source, of.scale, data.TARGETS), **_tables(of)}
@@ -40,7 +40,7 @@ def train(built: Built, names: Sequence[str], harness: Harness, work: Work) -> d
 
 
 def result(
-    built: Built, part: str, names: Sequence[str], told: Mapping[str, Any], harness: Harness, work: Work
+    built: Built, part: str, names: Sequence[str], told: Mapping[str, Any], harness: Workspace, work: Work
 ) -> dict[str, Any]:
     """Sweep the networks of a part, and give all numbers with where they come from, as they go into its file."""
     began = time.perf_counter()
@@ -86,7 +86,7 @@ def _tables(of: Begun) -> dict[str, dict[str, Any]]:
     return protocol.trained(of.source, of.scale, data.HYBRID, data.REAL)
 
 
-def _swept(judged: Mapping[str, Card], first: Harness, other: Harness, root: Path) -> dict[str, Any]:
+def _swept(judged: Mapping[str, Card], first: Workspace, other: Workspace, root: Path) -> dict[str, Any]:
     """Return the cells of every card's sweeps, pairs of twins, contaminated streams, and where evidence comes from."""
     kinds = np.load(root / data.HYBRID)["test_kind"]
     cells, streams, origins, lost = [], [], {}, {}
@@ -106,7 +106,7 @@ def _swept(judged: Mapping[str, Card], first: Harness, other: Harness, root: Pat
     return {"streams": streams, "pairs": list(pairs(lost)), "evidence": origins, **packed(cells)}
 
 
-def _jobs(card: Card, first: Harness, other: Harness) -> Iterator[tuple[Harness, str, str]]:
+def _jobs(card: Card, first: Workspace, other: Workspace) -> Iterator[tuple[Workspace, str, str]]:
     """Return a card's sweeps with the names of their rows, and its ``own`` with the generator of another seed."""
     for sweep in ("clean", *card.file.sweeps):
         yield first, sweep, sweep

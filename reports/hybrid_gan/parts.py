@@ -10,7 +10,7 @@ from reports.hybrid_gan import building, data, protocol
 from reports.hybrid_gan.built import ANOTHER, EPSILON, Begun
 from reports.hybrid_gan.protocol import CLASSIFIERS
 from robustness.util.source_files import file_hash
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 TARGETS = "targets"
 
@@ -31,7 +31,7 @@ def parts(source: str) -> dict[str, list[str]]:
     }
 
 
-def made_of(begun: Begun, harness: Harness) -> str:
+def made_of(begun: Begun, harness: Workspace) -> str:
     """
     Hash everything that the numbers of every part depend on, without training anything.
 

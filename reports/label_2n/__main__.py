@@ -23,7 +23,7 @@ from reports import commands, folds, running
 from reports.label_2n import figures, measure, page, protocol
 from robustness.cards import Card
 from robustness.util import output
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +45,7 @@ def _measure(given: argparse.Namespace, output: Path) -> bool:
 
 
 def _result(
-    given: argparse.Namespace, number: int, every: Mapping[str, Card], swept: Mapping[str, Card], harness: Harness
+    given: argparse.Namespace, number: int, every: Mapping[str, Card], swept: Mapping[str, Card], harness: Workspace
 ) -> dict[str, Any] | None:
     work = running.work(given)
     trained = running.train(every, harness, work)

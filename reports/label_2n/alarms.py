@@ -14,7 +14,7 @@ from robustness.data.images import Images
 from robustness.data.splits import held_out
 from robustness.decisions import Filtering
 from robustness.metrics.evidence import Evidence
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 
 def threshold(probabilities: npt.ArrayLike, share: float = FALSE_ALARMS) -> float:
@@ -30,7 +30,7 @@ def threshold(probabilities: npt.ArrayLike, share: float = FALSE_ALARMS) -> floa
     return float(rising[len(rising) - 1 - math.floor(share * len(rising) + 1e-9)])
 
 
-def validation(harness: Harness, card: Card) -> Images:
+def validation(harness: Workspace, card: Card) -> Images:
     """Return the images of the card's training part on which no training of its run was fitted, all of them clean."""
     from models.loop import Plan
 
@@ -42,7 +42,7 @@ def validation(harness: Harness, card: Card) -> Images:
     return images.select(rows, f"held-out of {images.name}")
 
 
-def measured(harness: Harness, card: Card, batch_size: int = 500) -> float:
+def measured(harness: Workspace, card: Card, batch_size: int = 500) -> float:
     """Return the threshold of a card's model at which it discards 1 % of its clean validation images."""
     import torch
 

@@ -31,7 +31,7 @@ from robustness.metrics import strength_curves
 from robustness.metrics.evidence import Evidence
 from robustness.util import output
 from robustness.workspace.recipes import Job
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 FORMAT = "pytest-robustness/report/label-2n-causes/1"
 
@@ -117,7 +117,7 @@ def _filtered(clean: np.ndarray, clean_kept: np.ndarray, right: np.ndarray, kept
     return float((clean[clean_kept].sum() + right[kept].sum()) / count) if count else None
 
 
-def measured(source: str, scale: protocol.Scale, harness: Harness, work: running.Work) -> dict[str, Any]:
+def measured(source: str, scale: protocol.Scale, harness: Workspace, work: running.Work) -> dict[str, Any]:
     """Train what is not there yet, sweep the variants, and give the numbers."""
     every, folder = tables(source, scale), commands.RUNS / f"label_2n-{scale.name}"
     due = _needed(every, [f"{source}-0-{variant}" for variant in protocol.VARIANTS]) | {f"{source}-substitute"}

@@ -11,13 +11,13 @@ from reports.label_2n import numbers
 from reports.label_2n.protocol import Scale
 from reports.rows import packed
 from robustness.cards import Card
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 FORMAT = "pytest-robustness/report/label-2n/1"
 
 
 def result(
-    cards: Mapping[str, Card], trained: Mapping[str, Any], source: str, scale: Scale, number: int, harness: Harness
+    cards: Mapping[str, Card], trained: Mapping[str, Any], source: str, scale: Scale, number: int, harness: Workspace
 ) -> dict[str, Any]:  # fmt: skip
     """Sweep every system of a run, and return all numbers with where they come from, as they go into its file."""
     began, (fold, seed) = time.perf_counter(), scale.runs[number]

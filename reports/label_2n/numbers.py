@@ -16,7 +16,7 @@ from robustness import claims
 from robustness.cards import Card
 from robustness.metrics import strength_curves as curves
 from robustness.metrics.evidence import OK, Evidence
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 TRANSFERRED = ("transferability", "transferability_filtered")
 HALF, ALARMS = "0.5", "1 % false alarms"
@@ -26,7 +26,7 @@ TWIN, OWN = "the undefended network", "its own network"
 EVERY = ("accuracy", "accuracy_filtered", "kept", "undetected_wrong", "detection_auc")
 
 
-def rows(harness: Harness, name: str, card: Card) -> Iterator[dict[str, Any]]:
+def rows(harness: Workspace, name: str, card: Card) -> Iterator[dict[str, Any]]:
     """
     Return every cell of the card of this key: what was measured on it, None if there is nothing to measure.
 

@@ -22,7 +22,7 @@ from reports import commands, folds, running
 from reports.signs_adversarial import figures, measure, page, protocol
 from robustness.cards import Card
 from robustness.util import output
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 PAPER = "signs_adversarial"
 
@@ -42,7 +42,7 @@ def _measure(options: argparse.Namespace, output: Path) -> bool:
     return True
 
 
-def _result(options: argparse.Namespace, every: Mapping[str, Card], scale: protocol.Scale, harness: Harness) -> Any:
+def _result(options: argparse.Namespace, every: Mapping[str, Card], scale: protocol.Scale, harness: Workspace) -> Any:
     trained = running.train_and_sweep(every, harness, options)
     return measure.result(every, trained, options.data_set, scale, harness)
 

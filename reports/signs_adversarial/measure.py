@@ -14,13 +14,13 @@ from robustness import claims
 from robustness.cards import Card
 from robustness.cards.selection import limit_test_images
 from robustness.metrics.evidence import OK, Evidence
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 FORMAT = "pytest-robustness/report/signs-adversarial/2"
 METRICS = ("accuracy", "precision", "recall")
 
 
-def result(cards: Mapping[str, Card], trained: Mapping[str, Any], source: str, scale: Scale, harness: Harness) -> Any:
+def result(cards: Mapping[str, Card], trained: Mapping[str, Any], source: str, scale: Scale, harness: Workspace) -> Any:
     """Sweep the networks of a seed, and return all numbers with where they come from, as they go into its file."""
     began = time.perf_counter()
     rows, evidence = [], {}
@@ -53,7 +53,7 @@ def result(cards: Mapping[str, Card], trained: Mapping[str, Any], source: str, s
     }
 
 
-def fewer(card: Card, sweep: str, few: int, harness: Harness) -> Card:
+def fewer(card: Card, sweep: str, few: int, harness: Workspace) -> Card:
     """Return the card as a sweep is done: attacks of many steps on a few of its images."""
     if not sweep.endswith("pgd"):
         return card

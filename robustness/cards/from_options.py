@@ -26,7 +26,7 @@ SPLITS = {"digits": {"split": {"kind": "balanced", "per_class": 60}}}
 
 
 @dataclass(frozen=True)
-class Draft:
+class CardOptions:
     """What options say of a model; paths start from ``folder``, where the card lies or would lie."""
 
     folder: Path
@@ -46,7 +46,7 @@ class Draft:
         A card can name data below its folder or the data root alone. If data may lie ``anywhere``, as for a run whose
         option names them, the table names those elsewhere as if they lay beside the card: see `card`.
 
-        >>> Draft(Path("."), "nets:Net", ("classes=3",), dataset="digits").table()["model"]
+        >>> CardOptions(Path("."), "nets:Net", ("classes=3",), dataset="digits").table()["model"]
         {'factory': 'nets:Net', 'arguments': {'classes': 3}}
         """
         for name, value, as_ in (("factory", self.factory, "nets:Net"), ("dataset", self.dataset, "test.npz")):

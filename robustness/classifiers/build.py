@@ -25,7 +25,7 @@ from robustness.util import syntax
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """
     A module with the files (path → hash) and distributions (name → version) that loading it used.
 
@@ -166,7 +166,7 @@ def load(
     classes: Sequence[str] = (),
     shape: tuple[int, int, int] | None = None,
     without: Sequence[Path] = (),
-) -> Loaded:
+) -> LoadedModel:
     """
     Build a card's module, in evaluation mode on the CPU, with the weights of a file in it.
 
@@ -189,13 +189,13 @@ def load(
         else:
             module.register_forward_hook(take_logits)
     if of is not None:  # of a library all that counts is its version
-        return Loaded(module.eval(), {}, sources.versions({libraries.PACKAGES[of]}), tuple(notes))
+        return LoadedModel(module.eval(), {}, sources.versions({libraries.PACKAGES[of]}), tuple(notes))
     closure = _closure(card, sorted(set(sys.modules) - before))
     heard.add_imports_of(list(closure.files.values()))
     listed = reads.as_imported(sources.hashes(closure.files.values(), card.project), card.project)
     listed = {**heard.digests(), **listed}
     refuse_changed(listed, card.project)
-    return Loaded(
+    return LoadedModel(
         module.eval(), listed, sources.versions(closure.packages), tuple(notes), tuple(notices), heard
     )  # fmt: skip
 

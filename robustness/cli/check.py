@@ -31,7 +31,7 @@ from robustness.sweep.runner import sweep
 if TYPE_CHECKING:
     from robustness.cards import Card
     from robustness.data.images import Images
-    from robustness.workspace.workspace import Harness
+    from robustness.workspace.workspace import Workspace
 
 FEW, LEAST, SOME, AT_ONCE = 32, 8, 500, 100
 """Images: whose behaviour is looked at, and of a slow model; whose accuracy is measured; tried in other ranges."""
@@ -57,7 +57,9 @@ class Row(NamedTuple):
     repair: str = ""
 
 
-def checked(harness: Harness, card: Card, margin: float = 0.02, count: int | None = None) -> tuple[Iterator[str], bool]:
+def checked(
+    harness: Workspace, card: Card, margin: float = 0.02, count: int | None = None
+) -> tuple[Iterator[str], bool]:
     """
     Look a card's model over; give lines to show, and whether nothing is to mend.
 
@@ -102,7 +104,7 @@ def _few(images: Images, count: int) -> Images:
     return images.select(np.linspace(0, len(images) - 1, count).round().astype(np.int64), images.name)
 
 
-def _pace(harness: Harness, module: nn.Module, images: Images) -> float:
+def _pace(harness: Workspace, module: nn.Module, images: Images) -> float:
     """Return the seconds that a model takes for an image; 0.001 where it raises, which is looked into later on."""
     with undisturbed(module, harness.device) as lent, torch.no_grad():
         inputs = torch.from_numpy(images.batch(0, len(images))).to(harness.device)
@@ -115,7 +117,7 @@ def _pace(harness: Harness, module: nn.Module, images: Images) -> float:
     return max(1e-6, (time.perf_counter() - began) / len(images))
 
 
-def _behaviour(harness: Harness, card: Card, module: nn.Module, images: Images) -> list[Row]:
+def _behaviour(harness: Workspace, card: Card, module: nn.Module, images: Images) -> list[Row]:
     """Pass images through once: outputs, modes and buffers afterwards."""
     due = (len(images), card.file.model.decision.outputs(len(images.classes)))
     with undisturbed(module, harness.device) as lent, torch.no_grad():
@@ -151,7 +153,7 @@ def _behaviour(harness: Harness, card: Card, module: nn.Module, images: Images) 
     ]  # fmt: skip
 
 
-def _doubts(harness: Harness, card: Card, module: nn.Module, images: Images) -> list[Row]:
+def _doubts(harness: Workspace, card: Card, module: nn.Module, images: Images) -> list[Row]:
     """Look for the doubts that a few passes of a few images show."""
     answers = look(
         module, images, decision=card.file.model.decision, seed=harness.seed, device=harness.device, attacked=False
@@ -172,7 +174,7 @@ def _rows(answers: Answers) -> list[Row]:
     ]
 
 
-def _copies(harness: Harness, card: Card, images: Images) -> Iterator[Row]:
+def _copies(harness: Workspace, card: Card, images: Images) -> Iterator[Row]:
     """Say how many of the images were trained on, as far as the data have a training part."""
     try:
         (said,) = data.of_copies(images, lambda: data.training_part(harness, card)).values()
@@ -186,7 +188,7 @@ def _are_dim(rows: list[Row]) -> bool:
 
 
 def _accuracy(
-    harness: Harness, card: Card, module: nn.Module, images: Images, there: int, margin: float, dim: bool
+    harness: Workspace, card: Card, module: nn.Module, images: Images, there: int, margin: float, dim: bool
 ) -> Iterator[Row]:
     """Measure accuracy and speed on the images as they are; where it is no better than guessing, try other ranges."""
     decision = card.file.model.decision
@@ -217,7 +219,7 @@ def _accuracy(
 
 
 def _knowledge(
-    harness: Harness, card: Card, module: nn.Module, images: Images, predictions: NDArray[np.int64]
+    harness: Workspace, card: Card, module: nn.Module, images: Images, predictions: NDArray[np.int64]
 ) -> list[Row]:
     """Look for the doubts about what a model knows, on all images whose accuracy was measured."""
     answers = knowledge.of_classes(images.labels, predictions, images.classes, harness.seed)

@@ -13,7 +13,7 @@ from robustness.errors import CardError, ModelError, RobustnessError, printable
 if TYPE_CHECKING:
     from robustness.cards import Card
     from robustness.workspace.store import Store
-    from robustness.workspace.workspace import Harness
+    from robustness.workspace.workspace import Workspace
 
 RED, ERROR = 1, 2
 """Exit codes: something is red or errored; what one sentence tells."""
@@ -28,7 +28,7 @@ def printed(lines: Iterable[str], *, commands: bool = False) -> int:
     return 0
 
 
-def each(options: Namespace, harness: Harness, one: Callable[[Card], int]) -> int:
+def each(options: Namespace, harness: Workspace, one: Callable[[Card], int]) -> int:
     """Do one thing for every selected card; what goes wrong with one is told and does not stop the others."""
     code = 0
     for card in chosen(options):
@@ -53,7 +53,7 @@ def chosen(options: Namespace) -> list[Card]:
     return found
 
 
-def noted(harness: Harness) -> None:
+def noted(harness: Workspace) -> None:
     """Say what a harness has noticed."""
     while harness.notices:
         say(f"note: {harness.notices.pop(0)}")
@@ -71,12 +71,12 @@ def card_folders(options: Namespace) -> list[Path]:
     return [MODELS.resolve()] if MODELS.is_dir() else []
 
 
-def harness_of(options: Namespace) -> Harness:
+def harness_of(options: Namespace) -> Workspace:
     """Return a harness for the device, the data and the store that are named."""
     from robustness.classifiers import precision
     from robustness.util import hardware
     from robustness.util.progress import bar
-    from robustness.workspace.workspace import Harness, data_root
+    from robustness.workspace.workspace import Workspace, data_root
 
     device = hardware.worker_device(options.device, 0)
     if getattr(options, "engine", None) is not None and not hardware.gpus():
@@ -85,7 +85,7 @@ def harness_of(options: Namespace) -> Harness:
         raise ModelError(f"--device {options.device}: there is no GPU on this machine; leave it out, or take cpu")
     dtype = getattr(options, "dtype", "float32")
     precision.check(dtype, device if getattr(options, "engine", None) is None else None)
-    return Harness(store_of(options), data_root(options.data), device, options.seed, progress=bar, dtype=dtype)
+    return Workspace(store_of(options), data_root(options.data), device, options.seed, progress=bar, dtype=dtype)
 
 
 def store_of(options: Namespace) -> Store:

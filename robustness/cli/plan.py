@@ -11,10 +11,10 @@ from robustness.errors import RobustnessError
 from robustness.planning.costs import Cost, Plan, total
 from robustness.planning.planner import Planner
 from robustness.util import hardware
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 
-def planned(harness: Harness, cards: Sequence[Card], engine: Engine) -> tuple[list[str], list[str]]:
+def planned(harness: Workspace, cards: Sequence[Card], engine: Engine) -> tuple[list[str], list[str]]:
     """Return the lines of a plan, and what kept cards out of it."""
     started = time.perf_counter()
     planner, plans, wrong = Planner(harness), list[Plan](), list[str]()
@@ -68,7 +68,7 @@ def _row(cost: Cost, threads: int) -> list[str]:
     ]  # fmt: skip
 
 
-def _summary(harness: Harness, plan: Plan, engine: str, workers: int, threads: int) -> Iterator[str]:
+def _summary(harness: Workspace, plan: Plan, engine: str, workers: int, threads: int) -> Iterator[str]:
     kept = f"; {len(plan.stored)} are in the store and not counted" if plan.stored else ""
     if not plan.made:
         yield f"nothing is to be made: all {len(plan.stored)} sweeps are in the store" if plan.stored else "nothing"

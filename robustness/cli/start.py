@@ -14,8 +14,8 @@ from robustness.errors import CardError
 from robustness.util import project
 
 if TYPE_CHECKING:
-    from robustness.cards.from_options import Draft
-    from robustness.workspace.workspace import Harness
+    from robustness.cards.from_options import CardOptions
+    from robustness.workspace.workspace import Workspace
 
 QUESTIONS = {
     "factory": "what gives the model, module:callable",
@@ -24,18 +24,18 @@ QUESTIONS = {
 }
 
 
-def draft(options: Namespace) -> Draft:
+def draft(options: Namespace) -> CardOptions:
     """Return the model that a command's options describe."""
-    from robustness.cards.from_options import Draft
+    from robustness.cards.from_options import CardOptions
     from robustness.workspace.workspace import data_root
 
-    return Draft(
+    return CardOptions(
         Path.cwd(), options.factory, tuple(options.argument or ()), options.weights, options.dataset,
         name=options.name, data=data_root(options.data),
     )  # fmt: skip
 
 
-def initialised(options: Namespace, harness: Harness) -> Iterator[str]:
+def initialised(options: Namespace, harness: Workspace) -> Iterator[str]:
     """Write a card from options, or from answers on a terminal; nothing is written that would not load."""
     import tomlkit
 
@@ -76,7 +76,7 @@ def initialised(options: Namespace, harness: Harness) -> Iterator[str]:
         )
 
 
-def _claims(card: Any, harness: Harness) -> str:
+def _claims(card: Any, harness: Workspace) -> str:
     from robustness.doubts import card_doubts
     from robustness.reporting.suggested_claims import suggested
 

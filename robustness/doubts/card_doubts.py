@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from robustness.cards.schema import SweepTable
     from robustness.data.images import Images
     from robustness.doubts.trial import Answers
-    from robustness.workspace.workspace import Harness
+    from robustness.workspace.workspace import Workspace
 
 EPSILON = 0.1
 """The largest budget that is tried if the card attacks with none."""
 
 
-def about(harness: Harness, card: Card) -> dict[str, Any]:
+def about(harness: Workspace, card: Card) -> dict[str, Any]:
     """Return what the answers depend on beside the model and its images."""
     source = _source(harness, card)
     return {
@@ -34,7 +34,7 @@ def about(harness: Harness, card: Card) -> dict[str, Any]:
     }
 
 
-def look(harness: Harness, card: Card, module: nn.Module, images: Images) -> Answers:
+def look(harness: Workspace, card: Card, module: nn.Module, images: Images) -> Answers:
     """Look for every doubt on a card's module, beside what its clean sweep has said."""
     from robustness.doubts import data
     from robustness.doubts import look as looking
@@ -60,7 +60,7 @@ def look(harness: Harness, card: Card, module: nn.Module, images: Images) -> Ans
     )
 
 
-def standing(harness: Harness, card: Card) -> list[str]:
+def standing(harness: Workspace, card: Card) -> list[str]:
     """Return the doubts that stand against a card's numbers: raised or broken, and not known to the card."""
     from robustness.workspace.cached_results import findings
 
@@ -93,7 +93,7 @@ def _epsilon(card: Card) -> float:
     return float(max(sizes, default=0) or EPSILON)
 
 
-def _source(harness: Harness, card: Card) -> Card | None:
+def _source(harness: Workspace, card: Card) -> Card | None:
     """Return the card of the model that transferred examples are made on: the first, if any is named."""
     named = next((name for name, table in card.file.sweeps.items() if table.perturbation.made_on is not None), None)
     return None if named is None else harness.source(card, named)

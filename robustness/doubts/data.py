@@ -15,7 +15,7 @@ from robustness.errors import RobustnessError
 if TYPE_CHECKING:
     from robustness.cards import Card
     from robustness.data.images import Images
-    from robustness.workspace.workspace import Harness
+    from robustness.workspace.workspace import Workspace
 
 DIM = 1.001 / 255
 """The largest value of images that are 0 and 1 as bytes, or were divided by 255 twice; a little above for rounding."""
@@ -52,7 +52,7 @@ def of_copies(images: Images, training: Callable[[], Images] | None) -> Answers:
     return {"tested on training images": answer(leaked > max(1, SHARE * len(images)), seen)}
 
 
-def training_part(harness: Harness, card: Card) -> Images:
+def training_part(harness: Workspace, card: Card) -> Images:
     """Return the training part of a card's data; raise NotLookedFor where there is none, or a large one."""
     from robustness import data
 

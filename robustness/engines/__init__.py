@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from robustness.cards import Card
     from robustness.workspace.training import Train
-    from robustness.workspace.workspace import Harness
+    from robustness.workspace.workspace import Workspace
 
 NAMES = ("plain", "ray")
 KINDS: dict[str, Callable[[str], Any]] = {"workers": int, "cores": int, "gpus": float}
@@ -105,7 +105,7 @@ class Filled:
     notices: list[str] = field(default_factory=list)
 
 
-def fill(harness: Harness, engine: Engine, wanted: Sequence[tuple[Card, str]], device: str) -> None:
+def fill(harness: Workspace, engine: Engine, wanted: Sequence[tuple[Card, str]], device: str) -> None:
     """
     Have an engine make what is missing of some sweeps, by cards and names, in a harness's store.
 
@@ -133,7 +133,7 @@ def trainer(engine: Engine) -> Train | None:
     """Return what trains models on an engine's workers; None for plain, where the process that asks trains them."""
 
     def elsewhere(
-        harness: Harness, cards: Sequence[Card], device: str, show: Callable[[int, int], None] | None
+        harness: Workspace, cards: Sequence[Card], device: str, show: Callable[[int, int], None] | None
     ) -> None:
         train(harness, engine, cards, device, show)
 
@@ -141,7 +141,7 @@ def trainer(engine: Engine) -> Train | None:
 
 
 def train(
-    harness: Harness,
+    harness: Workspace,
     engine: Engine,
     cards: Sequence[Card],
     device: str,

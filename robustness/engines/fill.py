@@ -24,7 +24,7 @@ from robustness.sweep.runner import fitting, together
 from robustness.util.rng import CHUNK
 from robustness.workspace import attack_inputs
 from robustness.workspace.chunk_cache import StoredChunks
-from robustness.workspace.workspace import Harness, swept_strengths
+from robustness.workspace.workspace import Workspace, swept_strengths
 
 ROUND = 64
 """Sweeps that are under way at once: each holds a lock, and workers are told of all of them at their start."""
@@ -67,7 +67,7 @@ class Filling:
 
     def __init__(
         self,
-        harness: Harness,
+        harness: Workspace,
         execute: Execute,
         *,
         device: str = "cpu",

@@ -18,7 +18,7 @@ from robustness.util import source_files
 if TYPE_CHECKING:
     from torch import nn
 
-    from robustness.classifiers.build import Loaded
+    from robustness.classifiers.build import LoadedModel
 
 PROJECT, BESIDE = "project", "beside"
 """Where modules are unpacked, and where what lies beside the card and its weights are."""
@@ -45,7 +45,7 @@ class Shipped:
         return hashlib.sha256(repr(about).encode()).hexdigest()
 
 
-def packed(card: Card, weights: Path, loaded: Loaded, classes: Sequence[str]) -> tuple[Shipped, dict[str, Path]]:
+def packed(card: Card, weights: Path, loaded: LoadedModel, classes: Sequence[str]) -> tuple[Shipped, dict[str, Path]]:
     """Return a loaded model as it is shipped, and where on this machine the file of each hash is."""
     by_file = {
         str(file): name for name, module in list(sys.modules.items())

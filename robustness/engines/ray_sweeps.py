@@ -11,7 +11,7 @@ from robustness.engines.worker import Holder, Task
 from robustness.errors import EngineError, RobustnessError
 from robustness.util import hardware
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 BEGUN = 3
 """How often a chunk is begun: a worker that dies of it takes others with it, while one that is killed is replaced."""
@@ -30,7 +30,7 @@ def drive(job: Sweeps, tell: Tell) -> None:
         kind = cluster.kind_of(engine, device)
         tell("kind", kind)
         own = "cpu" if device == "cpu" or not hardware.gpus() else device
-        harness = Harness(
+        harness = Workspace(
             Store(job.store, job.run, lambda text: tell("say", text)),
             job.data_root, own, job.seed, job.threads, kind=kind, dtype=job.dtype,
         )  # fmt: skip

@@ -19,7 +19,7 @@ from robustness.mutations import training_data as damage
 from robustness.workspace import models as trained
 from robustness.workspace import recipes
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 GLANCE = 0.5
 """Seconds between two looks at how far trainings are, and between two words of one about it."""
@@ -57,7 +57,7 @@ def drive(job: Trainings, tell: Tell) -> None:
 
         device = cluster.device_of(job.device, ray.cluster_resources())
         cluster.kind_of(job.engine, device)  # refuses nodes that are unlike
-        harness = Harness(Store(job.store, job.run, lambda text: tell("say", text)), job.data_root)
+        harness = Workspace(Store(job.store, job.run, lambda text: tell("say", text)), job.data_root)
         try:
             _Cluster(harness, job.engine, device, tell).train(job.cards)
         finally:
@@ -68,7 +68,7 @@ def drive(job: Trainings, tell: Tell) -> None:
 class _Cluster:
     """Trains cards side by side on workers of a cluster, and keeps what comes of each."""
 
-    def __init__(self, harness: Harness, engine: Engine, device: str, tell: Tell) -> None:
+    def __init__(self, harness: Workspace, engine: Engine, device: str, tell: Tell) -> None:
         self._harness, self._engine, self._device, self._tell = harness, engine, device, tell
         self._shipped: dict[str, Any] = {}
 

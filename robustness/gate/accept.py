@@ -17,7 +17,7 @@ from robustness.reporting import consistency
 from robustness.reporting.report import FORMAT
 from robustness.util import paths
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 
 def document(path: Path) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def _believed(
     return evidence
 
 
-def train(card: Card, seeds: Sequence[int], harness: Harness, workers: int | None) -> None:
+def train(card: Card, seeds: Sequence[int], harness: Workspace, workers: int | None) -> None:
     """Train a card's model from several seeds side by side, where the store has not got them."""
     from robustness.util.progress import bar
     from robustness.workspace.training import train_many
@@ -91,7 +91,7 @@ def train(card: Card, seeds: Sequence[int], harness: Harness, workers: int | Non
     train_many(every, harness.store.root, harness.data_root, workers, say=harness.store.say, progress=bar, what=what)
 
 
-def of_seed(harness: Harness, card: Card, seed: int, sweeps: Sequence[str] | None = None) -> Accepted:
+def of_seed(harness: Workspace, card: Card, seed: int, sweeps: Sequence[str] | None = None) -> Accepted:
     """
     Train a card's model from another seed (or find that training in the store) and sweep what its gate reads.
 

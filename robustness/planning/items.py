@@ -11,7 +11,7 @@ from robustness.workspace import training
 
 if TYPE_CHECKING:
     from robustness.cards import Card
-    from robustness.workspace.workspace import Harness
+    from robustness.workspace.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,20 @@ class Item:
         return f"{self.card.name}:{self.sweep}"
 
 
-def needed(harness: Harness, card: Card) -> Iterator[Item]:
+def needed(harness: Workspace, card: Card) -> Iterator[Item]:
     """Return all that `robustness sweep` makes for a card, in its order; sources of transfer are swept first."""
     for sweep in ("clean", *card.file.sweeps):
         yield from _with_source(harness, card, sweep)
 
 
-def _with_source(harness: Harness, card: Card, sweep: str) -> Iterator[Item]:
+def _with_source(harness: Workspace, card: Card, sweep: str) -> Iterator[Item]:
     source = harness.source(card, sweep)
     if source is not None:
         yield from (_item(harness, source, each) for each in ("clean", sweep))
     yield _item(harness, card, sweep)
 
 
-def _item(harness: Harness, card: Card, sweep: str) -> Item:
+def _item(harness: Workspace, card: Card, sweep: str) -> Item:
     source = harness.source(card, sweep)
     if all(is_trained(harness, one) for one in (card, source) if one is not None):
         key = harness.key(card, sweep)
@@ -54,7 +54,7 @@ def _item(harness: Harness, card: Card, sweep: str) -> Item:
     return Item(card, sweep, f"{card.path.resolve()}\n{model}\n{data.model_dump_json()}\n{table and table!r}")
 
 
-def is_trained(harness: Harness, card: Card) -> bool:
+def is_trained(harness: Workspace, card: Card) -> bool:
     """Return whether a card's weights are there, or need no training; nothing is trained."""
     own = card.weights
     if (own is not None and own.is_file()) or card.file.model.seed is not None or card.file.recipe is None:

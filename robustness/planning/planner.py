@@ -22,7 +22,7 @@ from robustness.sweep import batching
 from robustness.sweep.runner import fitting, together
 from robustness.util import hardware, rng_state
 from robustness.workspace import attack_inputs, generators
-from robustness.workspace.workspace import Harness, swept_strengths
+from robustness.workspace.workspace import Workspace, swept_strengths
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Planner:
     A model that is not trained is timed with random weights: its sweeps take as long.
     """
 
-    harness: Harness
+    harness: Workspace
     _paces: dict[tuple[object, ...], Pace] = field(default_factory=dict)
     _random: dict[str, nn.Module] = field(default_factory=dict)
     _planned: set[str] = field(default_factory=set)

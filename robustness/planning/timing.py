@@ -26,7 +26,7 @@ from robustness.perturbations.gradients import swept
 from robustness.perturbations.strength import Strength, Unit
 from robustness.sweep import batching, chunks, trials
 from robustness.sweep.batch import Cells
-from robustness.sweep.recorder import Outcomes
+from robustness.sweep.recorder import OutcomeRecorder
 from robustness.sweep.runner import together
 from robustness.util.rng import CHUNK
 
@@ -146,7 +146,7 @@ def rest(
     cells = Cells(
         few, perturbation, tuple(strengths), unit, 0, device, batch_size, decision, source_decision or decision, made
     )
-    ran = list[Outcomes]()
+    ran = list[OutcomeRecorder]()
 
     def anew() -> Work:
         fresh = replace(cells)

@@ -19,7 +19,7 @@ from robustness.util import paths as files
 from robustness.util import project
 
 if TYPE_CHECKING:
-    from robustness.cards.from_options import Draft
+    from robustness.cards.from_options import CardOptions
     from robustness.plugin.session import Session
 
 SESSION = pytest.StashKey["Session"]()
@@ -177,11 +177,11 @@ def session_of(config: pytest.Config) -> Session:
     return config.stash[SESSION]
 
 
-def _draft(config: pytest.Config) -> Draft | None:
+def _draft(config: pytest.Config) -> CardOptions | None:
     """Return the model that options describe in place of a card; what is missing is said when its card is made."""
     if not (option(config, "factory") or option(config, "dataset")):
         return None
-    from robustness.cards.from_options import Draft
+    from robustness.cards.from_options import CardOptions
     from robustness.workspace.workspace import data_root
 
     weights = option(config, "weights") or [None]
@@ -191,7 +191,7 @@ def _draft(config: pytest.Config) -> Draft | None:
             f"--robustness-{given[0] if given else 'weights'}: a model without a card (--robustness-factory) is the "
             "only one of its run, with one file of weights; `robustness init` writes cards for several"
         )
-    return Draft(
+    return CardOptions(
         _start(config, "factory"),
         option(config, "factory"),
         tuple(option(config, "argument") or ()),

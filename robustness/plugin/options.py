@@ -12,7 +12,7 @@ from robustness.errors import RobustnessError
 from robustness.util import hardware
 
 if TYPE_CHECKING:
-    from robustness.cards.from_options import Draft
+    from robustness.cards.from_options import CardOptions
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Options:
     shard: str | None = None
     chosen: tuple[str, str] = ("", "")
     """Which tests pytest was asked for, by keyword and by marker."""
-    draft: Draft | None = None
+    draft: CardOptions | None = None
     profile: str | None = None
     weights: tuple[str, ...] = ()
     images: int | None = None

@@ -23,7 +23,7 @@ from robustness.reporting.suggested_claims import suggested
 from robustness.util import hardware
 from robustness.util.text import one_line
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness, data_root, homeless, no_progress, store_root
+from robustness.workspace.workspace import Workspace, data_root, homeless, no_progress, store_root
 
 if TYPE_CHECKING:
     from torch import nn
@@ -93,12 +93,12 @@ class Session:
         return {each.id: each for each in measurable(self.cards)}
 
     @cached_property
-    def harness(self) -> Harness:
+    def harness(self) -> Workspace:
         """What makes evidence in this process."""
         options = self.options
         elsewhere = options.engine != "plain" and not hardware.gpus()
         root = store_root(options.store)
-        return Harness(
+        return Workspace(
             Store(root, options.run, self.say),
             data_root(options.data),
             device="cpu" if elsewhere else hardware.worker_device(options.device, options.worker),
@@ -391,7 +391,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def take_cards(options: Options, harness: Harness) -> list[Card]:
+def take_cards(options: Options, harness: Workspace) -> list[Card]:
     """
     Return the cards of a run as its options ask for them: other weights, fewer images, a profile in place of claims.
 

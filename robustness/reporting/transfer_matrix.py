@@ -13,14 +13,14 @@ from robustness.metrics.detection import discarded
 from robustness.metrics.evidence import OK, Evidence
 from robustness.metrics.registry import MetricError
 from robustness.perturbations import strength as strengths
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 METRICS = ("transferability", "transferability_filtered")
 Crossed = dict[tuple[str, str], Evidence | str]
 """By (source, target) the evidence, of a model against itself white-box; or why there is none."""
 
 
-def matrix(harness: Harness, chosen: Sequence[Card], sweep: str) -> Crossed:
+def matrix(harness: Workspace, chosen: Sequence[Card], sweep: str) -> Crossed:
     """
     Sweep every card's model with examples made on every one, all on the images of the first card that has the sweep.
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from robustness.cards import Card
     from robustness.data.images import Images
-    from robustness.workspace.workspace import Harness
+    from robustness.workspace.workspace import Workspace
 
 
 def about(card: Card, seed: int, scale: float = 1.0) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def look(card: Card, module: nn.Module, images: Images, parameters: dict[str, An
     )
 
 
-def flip_rate(harness: Harness, card: Card) -> float:
+def flip_rate(harness: Workspace, card: Card) -> float:
     """Return the share of the images that the search flips, from the store or searched now; NaN if it tries none."""
     from robustness.workspace.cached_results import findings
 

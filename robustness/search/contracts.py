@@ -22,7 +22,7 @@ from robustness.workspace import attack_inputs
 
 if TYPE_CHECKING:
     from robustness.cards import Card
-    from robustness.workspace.workspace import Harness
+    from robustness.workspace.workspace import Workspace
 
 CONTRACTS = {
     "inside [0, 1]": 8, "inside its ball": 8, "identity at strength 0": 2, "deterministic": 4, "leaves no trace": 8,
@@ -35,7 +35,7 @@ SLACK = 1e-5
 COUNT = 8
 
 
-def broken(harness: Harness, card: Card, sweep: str) -> dict[str, str]:
+def broken(harness: Workspace, card: Card, sweep: str) -> dict[str, str]:
     """
     Look with Hypothesis for a strength and a seed at which a sweep's perturbation breaks a contract.
 
@@ -73,7 +73,7 @@ def _broken(tried: _Tried) -> dict[str, str]:
 class _Tried:
     """One perturbation on a few images, at any strength and seed."""
 
-    def __init__(self, harness: Harness, card: Card, sweep: str) -> None:
+    def __init__(self, harness: Workspace, card: Card, sweep: str) -> None:
         images = harness.images(card)
         self._images = images.select(list(range(min(COUNT, len(images)))), images.name)
         self._perturbation, self._device = card.perturbation(sweep), harness.device

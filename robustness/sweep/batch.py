@@ -22,7 +22,7 @@ from robustness.perturbations.random_search import Draw, search
 from robustness.perturbations.strength import Spread, Strength, Unit
 from robustness.sweep.batching import out_of_memory, padded
 from robustness.sweep.prefetch import Ahead, Host
-from robustness.sweep.recorder import UNREACHED, Outcomes
+from robustness.sweep.recorder import UNREACHED, OutcomeRecorder
 from robustness.util.rng import CHUNK, ChunkedDraws, Purpose, generator
 
 PROBE = 8
@@ -80,7 +80,7 @@ class Cells:
                 part[:] = strength.draw(draws, len(part)) if isinstance(strength, Spread) else strength
         return rows
 
-    def batch(self, models: nn.ModuleDict, start: int, stop: int, outcomes: Outcomes) -> None:
+    def batch(self, models: nn.ModuleDict, start: int, stop: int, outcomes: OutcomeRecorder) -> None:
         """Sweep one batch over all strengths; what the user's code raises is an error of a cell."""
         cells = [i for i in range(len(self.strengths)) if not outcomes.settled(i, start)]
         if not cells:
@@ -169,7 +169,9 @@ class Cells:
         )
         return found.pinned() if self.device.startswith("cuda") else found
 
-    def _cell(self, batch: Batch, perturb: Perturb, i: int, rows: slice, scratch: Scratch, outcomes: Outcomes) -> None:
+    def _cell(
+        self, batch: Batch, perturb: Perturb, i: int, rows: slice, scratch: Scratch, outcomes: OutcomeRecorder
+    ) -> None:
         """Perturb a batch to one strength, and keep the model's logits and the size of the perturbation."""
         if self.strengths[i] == 0 and self.unit not in strengths_.RATIOS:
             for what in (ZERO, STUCK):  # nothing is perturbed
@@ -216,7 +218,9 @@ class Cells:
         batch.count(SURVIVED, torch.zeros_like(stuck).index_fill(0, left[~misled], True))
         return True
 
-    def _decide(self, labels: Tensor, cells: list[int], rows: slice, scratch: Scratch, outcomes: Outcomes) -> None:
+    def _decide(
+        self, labels: Tensor, cells: list[int], rows: slice, scratch: Scratch, outcomes: OutcomeRecorder
+    ) -> None:
         """Write down what the logits of several cells say: all at once, for there are many small steps in it."""
         n = rows.stop - rows.start
         with torch.no_grad():

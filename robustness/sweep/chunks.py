@@ -22,7 +22,7 @@ from robustness.sweep import batching, trials
 from robustness.sweep.batch import Cells
 from robustness.sweep.batching import Progress
 from robustness.sweep.chunk_result import ChunkCache, ChunkResult
-from robustness.sweep.recorder import Outcomes
+from robustness.sweep.recorder import OutcomeRecorder
 from robustness.util.rng import CHUNK
 
 Keep = Callable[[ChunkResult], None]
@@ -37,9 +37,9 @@ def nowhere(part: ChunkResult) -> None:
     """Keep nothing."""
 
 
-def outcomes_of(cells: Cells, *, probabilities: bool) -> Outcomes:
+def outcomes_of(cells: Cells, *, probabilities: bool) -> OutcomeRecorder:
     """Return what the outcomes of these cells are written to."""
-    return Outcomes(
+    return OutcomeRecorder(
         cells.images,
         tuple(strengths_.name(strength) for strength in cells.strengths),
         drawn=cells.drawn_strengths(),
@@ -52,7 +52,7 @@ def outcomes_of(cells: Cells, *, probabilities: bool) -> Outcomes:
 def swept(
     cells: Cells,
     modules: nn.ModuleDict,
-    outcomes: Outcomes,
+    outcomes: OutcomeRecorder,
     wanted: Sequence[int],
     threads: int,
     progress: Progress | None = None,

@@ -40,7 +40,7 @@ SHARES = {
 """Above these shares of the images a cell errors; what stands in none is only noted. A search settles who is stuck."""
 
 
-class Outcomes:
+class OutcomeRecorder:
     """
     The outcomes of all images at all strengths; a cell, one strength on all images, is ok or says why not.
 

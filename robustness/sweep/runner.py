@@ -26,7 +26,7 @@ from robustness.sweep import batching, chunks, precision_check, trials
 from robustness.sweep.batch import Cells
 from robustness.sweep.batching import Progress
 from robustness.sweep.chunk_result import ChunkCache, ChunkResult
-from robustness.sweep.recorder import Outcomes
+from robustness.sweep.recorder import OutcomeRecorder
 from robustness.util import hardware
 from robustness.util.rng import CHUNK
 
@@ -90,7 +90,7 @@ def sweep(
     attacked_by = source_decision or (decision if source is None else Argmax())
     state, started = state_hash(classifier), time.perf_counter()
 
-    def attempt(size: int) -> tuple[Outcomes, list[Mapping[str, Any]]]:
+    def attempt(size: int) -> tuple[OutcomeRecorder, list[Mapping[str, Any]]]:
         cells = Cells(images, perturbation, strengths, unit, seed, device, size, decision, attacked_by, directions)
         outcomes, told = chunks.outcomes_of(cells, probabilities=probabilities), list[Mapping[str, Any]]()
 

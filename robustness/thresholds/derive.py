@@ -26,7 +26,7 @@ Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 
-class NotHealthy(RobustnessError):
+class UnstableTrainings(RobustnessError):
     """Trainings that lie so far from the others that no threshold would hold both; ``rows`` says which."""
 
     def __init__(self, reason: str, rows: tuple[int, ...]) -> None:
@@ -88,7 +88,7 @@ def derive(measured: ArrayLike, higher: ArrayLike, limits: ArrayLike, resolution
         )
         if len(red) <= RED_SHARE * len(table):
             return Thresholds(_bounds(*_spread(complete, least), c, better, limits), better, round(c, 1), red)
-    raise NotHealthy(
+    raise UnstableTrainings(
         f"{len(red)} of {len(table)} trainings lie more than {most:g} standard deviations from all the others", red
     )
 

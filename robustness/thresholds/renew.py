@@ -24,7 +24,7 @@ from robustness.util.hashing import sha256_json
 from robustness.workspace import workspace
 from robustness.workspace.models import is_older, recipe_hash
 from robustness.workspace.training import train_many
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 HEALTHY, FRESH = 1000, 2000
 """The first seed of the trainings that thresholds are made from, and of those that try them."""
@@ -52,7 +52,7 @@ class Renewal:
     ``workers`` train side by side. ``force`` renews what is not due as well, and claims that were written by hand.
     """
 
-    harness: Harness
+    harness: Workspace
     card: Card
     seeds: int | None = None
     fresh: int = 20

@@ -15,7 +15,7 @@ from robustness.metrics.chance_level import luck_limit
 from robustness.metrics.evidence import OK, RAISED, Evidence
 from robustness.perturbations import strength as strengths
 from robustness.thresholds import derive as thresholds
-from robustness.workspace.workspace import Harness, fresh_harness
+from robustness.workspace.workspace import Workspace, fresh_harness
 
 METRICS = ("accuracy", "precision", "recall")
 """What is claimed of a sweep for which the card does not say it."""
@@ -67,7 +67,7 @@ def seeds_by_time(seconds: float) -> int:
 
 
 def derive(
-    harness: Harness, card: Card, table: np.ndarray, resolution: np.ndarray, seeds: Sequence[int]
+    harness: Workspace, card: Card, table: np.ndarray, resolution: np.ndarray, seeds: Sequence[int]
 ) -> thresholds.Thresholds:
     """Return thresholds of a card's cells, from the measurements of its healthy trainings and their resolution."""
     images, each = harness.images(card), cells(card)
@@ -80,14 +80,14 @@ def derive(
             [limits[cell.metric] for cell in each],
             resolution,
         )
-    except thresholds.NotHealthy as error:
+    except thresholds.UnstableTrainings as error:
         raise TrainingError(
             f"{card.name}: {error} (seeds {', '.join(str(seeds[row]) for row in error.rows)}); no thresholds hold such "
             "trainings and none were written: see why they fail, or make the recipe steadier"
         ) from error
 
 
-def measure(harness: Harness, card: Card, seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def measure(harness: Workspace, card: Card, seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """
     Sweep the card's trainings with these seeds; return every cell's value (seeds, cells) and resolution (cells,).
 
@@ -107,7 +107,7 @@ def measure(harness: Harness, card: Card, seeds: Sequence[int]) -> tuple[np.ndar
     return values, resolutions.max(axis=0)
 
 
-def _row(harness: Harness, card: Card, which: str) -> list[tuple[float, float]]:
+def _row(harness: Workspace, card: Card, which: str) -> list[tuple[float, float]]:
     from robustness.search import card_search
 
     swept: dict[str, Evidence] = {}

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from robustness.cards import Card
-    from robustness.workspace.workspace import Harness
+    from robustness.workspace.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Made:
+class AttackInputs:
     """Arguments of a sweep, and the sources and distributions behind them."""
 
     given: dict[str, Any] = field(default_factory=dict)
@@ -32,19 +32,19 @@ class Made:
     distributions: dict[str, str] = field(default_factory=dict)
 
 
-def behind(harness: Harness, card: Card, sweep: str) -> Made:
+def behind(harness: Workspace, card: Card, sweep: str) -> AttackInputs:
     """Return the sources and distributions behind what one of a card's sweeps needs, and make nothing."""
     perturbation, source = card.perturbation(sweep), harness.source(card, sweep)
     versions = sources.versions(perturbation.distributions())
     if source is None:
-        return Made(distributions=versions)
+        return AttackInputs(distributions=versions)
     loaded = harness.classifier(source)
     # Evidence lists files relative to the project of the card that is swept.
     files = {sources.absolute(name, source.project): digest for name, digest in loaded.behind.items()}
-    return Made(sources=files, distributions={**loaded.distributions, **versions})
+    return AttackInputs(sources=files, distributions={**loaded.distributions, **versions})
 
 
-def made(harness: Harness, card: Card, sweep: str) -> Made:
+def made(harness: Workspace, card: Card, sweep: str) -> AttackInputs:
     """Return what one of a card's sweeps needs, from the store or made now."""
     perturbation, source, found = card.perturbation(sweep), harness.source(card, sweep), behind(harness, card, sweep)
     if source is not None:
@@ -56,7 +56,7 @@ def made(harness: Harness, card: Card, sweep: str) -> Made:
     return found
 
 
-def generator_key(harness: Harness, card: Card, perturbation: Perturbation) -> str:
+def generator_key(harness: Workspace, card: Card, perturbation: Perturbation) -> str:
     """Return the key of the generator that is fitted to a card's model: all that its weights depend on."""
     about = {
         **harness.model(card),
@@ -70,12 +70,12 @@ def generator_key(harness: Harness, card: Card, perturbation: Perturbation) -> s
     return sha256_json(about)
 
 
-def generator_file(harness: Harness, card: Card, perturbation: Perturbation) -> Path:
+def generator_file(harness: Workspace, card: Card, perturbation: Perturbation) -> Path:
     """Return the store's file of the generator that is fitted to a card's model, made or not."""
     return harness.store.path("generators", generator_key(harness, card, perturbation))
 
 
-def generator(harness: Harness, card: Card, perturbation: Perturbation) -> nn.Module:
+def generator(harness: Workspace, card: Card, perturbation: Perturbation) -> nn.Module:
     """Return the generator that is fitted to a card's model: from the store, or fitted now, in one process of all."""
     from robustness.classifiers.modules import state_hash
     from robustness.perturbations.advgan import AdvGAN
@@ -114,14 +114,14 @@ def generator(harness: Harness, card: Card, perturbation: Perturbation) -> nn.Mo
     return made
 
 
-def told(harness: Harness, card: Card, key: str) -> dict[str, str]:
+def told(harness: Workspace, card: Card, key: str) -> dict[str, str]:
     """Return what a file made for a model says of itself: its key, and what the model has read since it was loaded."""
     loaded = harness.classifier(card)
     later = {name: digest for name, digest in loaded.behind.items() if name not in loaded.sources}
     return {"key": key, "reads": json.dumps(later)}
 
 
-def refuse_other(harness: Harness, card: Card, path: Path) -> None:
+def refuse_other(harness: Workspace, card: Card, path: Path) -> None:
     """Raise ModelError where a file in the store is another key's, or what its model read has changed since."""
     from robustness.classifiers import weights
 
@@ -132,7 +132,7 @@ def refuse_other(harness: Harness, card: Card, path: Path) -> None:
         raise ModelError(f"{path}: it is older than {', '.join(other)}")
 
 
-def directions_file(harness: Harness, source: Card, sweep: str) -> Path:
+def directions_file(harness: Workspace, source: Card, sweep: str) -> Path:
     """Return the store's file of the signs of an attack on a source, made or not."""
     loaded = harness.classifier(source)
     about = {
@@ -149,7 +149,7 @@ def directions_file(harness: Harness, source: Card, sweep: str) -> Path:
     return harness.store.path("directions", sha256_json(about))
 
 
-def directions(harness: Harness, source: Card, sweep: str) -> np.ndarray:
+def directions(harness: Workspace, source: Card, sweep: str) -> np.ndarray:
     """Return the signs, (N, C, H, W) int8, of an attack on a source: from the store, mapped to memory, or made now."""
     from robustness.classifiers import weights
     from robustness.sweep.runner import directions as in_memory

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     from robustness.cards import Card
     from robustness.data.images import Images
-    from robustness.workspace.workspace import Harness
+    from robustness.workspace.workspace import Workspace
 
 Found = dict[str, Any]
 Make = Callable[["nn.Module", "Images"], Found]
 
 
 def findings(
-    harness: Harness,
+    harness: Workspace,
     card: Card,
     what: str,
     parameters: Mapping[str, Any],
@@ -70,7 +70,7 @@ def package_hash(folder: Path = Path(__file__).parents[1]) -> str:
     return sha256_json(files)
 
 
-def _made(harness: Harness, card: Card, label: str, key: str, make: Make, sweeps: Collection[str]) -> Found:
+def _made(harness: Workspace, card: Card, label: str, key: str, make: Make, sweeps: Collection[str]) -> Found:
 
     from robustness.classifiers.time_limit import watched
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from robustness.cards import Card
     from robustness.metrics.evidence import Evidence
     from robustness.sweep.batch import Cells
-    from robustness.workspace.workspace import Harness
+    from robustness.workspace.workspace import Workspace
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Examples:
 
 
 def examples(
-    harness: Harness, card: Card, sweep: str, rows: Sequence[int], at: Sequence[int] | None = None
+    harness: Workspace, card: Card, sweep: str, rows: Sequence[int], at: Sequence[int] | None = None
 ) -> Examples:
     """
     Make the images of one of a card's sweeps again, for some rows of its data; ``at`` some of its strengths alone.

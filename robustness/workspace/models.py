@@ -20,10 +20,10 @@ from robustness.util.hashing import sha256_json
 if TYPE_CHECKING:
     from robustness.cards import Card
     from robustness.data.images import Images
-    from robustness.workspace.workspace import Harness
+    from robustness.workspace.workspace import Workspace
 
 
-def of_card(harness: Harness, card: Card) -> Path:
+def of_card(harness: Workspace, card: Card) -> Path:
     """Return the file of a card's weights: its own, else those that its recipe made or makes now."""
     own = card.weights
     if own is not None and own.is_file():
@@ -43,7 +43,7 @@ def of_card(harness: Harness, card: Card) -> Path:
     return by_recipe(harness, card)
 
 
-def by_factory(harness: Harness, card: Card) -> Path:
+def by_factory(harness: Workspace, card: Card) -> Path:
     """
     Return the weights that a card's factory makes, of its own or random ones: from the store, or made now.
 
@@ -70,12 +70,12 @@ def _unseen(about: Mapping[str, str]) -> bool:
     return not about["random"] and about["reads"] == "{}"
 
 
-def _as_made(harness: Harness, card: Card, key: str, path: Path) -> dict[str, str] | None:
+def _as_made(harness: Workspace, card: Card, key: str, path: Path) -> dict[str, str] | None:
     """Return what kept weights of a factory say of themselves, where they are whole and nothing behind them changed."""
     return weights.metadata(path) if intact(harness, card, path, key) else None
 
 
-def _called(harness: Harness, card: Card, key: str) -> tuple[bytes, dict[str, str]]:
+def _called(harness: Workspace, card: Card, key: str) -> tuple[bytes, dict[str, str]]:
     """Call a card's factory, and again from another seed: give its weights, and which of them the seed decides."""
     from robustness.classifiers import build
     from robustness.classifiers.file_reads import Reads
@@ -134,7 +134,7 @@ def _closure(card: Card) -> source_files.Closure:
     return source_files.Closure([libraries.PACKAGES.get(factory, factory)], [str(card.project), *sys.path])
 
 
-def by_recipe(harness: Harness, card: Card, *, by_command: bool = False) -> Path:
+def by_recipe(harness: Workspace, card: Card, *, by_command: bool = False) -> Path:
     """Return the weights that a card's recipe makes: from the store, or trained now."""
     assert card.file.recipe is not None
     key = recipe_hash(harness, card)
@@ -150,7 +150,7 @@ def by_recipe(harness: Harness, card: Card, *, by_command: bool = False) -> Path
     return path
 
 
-def is_older(harness: Harness, card: Card) -> bool:
+def is_older(harness: Workspace, card: Card) -> bool:
     """Return whether a card's committed weights were made by another recipe, or other data, than it names now."""
     if card.file.recipe is None or card.weights is None or not card.weights.is_file():
         return False
@@ -158,7 +158,7 @@ def is_older(harness: Harness, card: Card) -> bool:
     return said is not None and said != recipe_hash(harness, card)
 
 
-def recipe_hash(harness: Harness, card: Card, behind: tuple[Path, ...] = ()) -> str:
+def recipe_hash(harness: Workspace, card: Card, behind: tuple[Path, ...] = ()) -> str:
     """
     Return the hash of everything that trained weights depend on.
 
@@ -199,7 +199,7 @@ def needed(card: Card) -> dict[str, Card]:
     return others | {name: others[name].reseeded(card.seeded) for name in anew}
 
 
-def _content(harness: Harness, card: Card, behind: tuple[Path, ...]) -> dict[str, object]:
+def _content(harness: Workspace, card: Card, behind: tuple[Path, ...]) -> dict[str, object]:
     """Describe a needed model: by its own weights, or by the recipe that they will come from; nothing is trained."""
     own = card.weights
     made = own is None or not own.is_file()
@@ -209,7 +209,7 @@ def _content(harness: Harness, card: Card, behind: tuple[Path, ...]) -> dict[str
     }
 
 
-def _train(harness: Harness, card: Card, key: str, what: str) -> Path:
+def _train(harness: Workspace, card: Card, key: str, what: str) -> Path:
     from robustness.classifiers.file_reads import Reads
     from robustness.workspace import recipes
 
@@ -242,7 +242,7 @@ def told_of(card: Card, key: str, images: Images) -> dict[str, str]:
     return {"recipe": key, "model": card.name, "seed": str(card.file.recipe.seed), "data": images.name}
 
 
-def intact(harness: Harness, card: Card, path: Path, key: str) -> bool:
+def intact(harness: Workspace, card: Card, path: Path, key: str) -> bool:
     """
     Return whether a file of weights is there, whole, the key's own, and no older than the files that its making read.
 
@@ -262,7 +262,7 @@ def intact(harness: Harness, card: Card, path: Path, key: str) -> bool:
     return True
 
 
-def _notice_age(harness: Harness, card: Card, own: Path) -> None:
+def _notice_age(harness: Workspace, card: Card, own: Path) -> None:
     try:
         older = is_older(harness, card)
     except DataMissing:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from robustness.errors import RobustnessError, TrainingError
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness, Progress
+from robustness.workspace.workspace import Progress, Workspace
 
 GLANCE = 0.2
 """Seconds between two looks at how far the tasks are."""
@@ -31,11 +31,11 @@ class Task(Protocol):
     def name(self) -> str:
         """Say what it is, where it has failed."""
 
-    def __call__(self, harness: Harness) -> Path:
+    def __call__(self, harness: Workspace) -> Path:
         """Make the file, unless it is there, and give its path."""
 
 
-def side_by_side(tasks: Sequence[Task], here: Harness, workers: int, show: Show | None) -> list[Path]:
+def side_by_side(tasks: Sequence[Task], here: Workspace, workers: int, show: Show | None) -> list[Path]:
     """
     Do tasks in spawned processes (a fork of a process that has used torch's threads may hang), and give their files.
 
@@ -70,7 +70,7 @@ def side_by_side(tasks: Sequence[Task], here: Harness, workers: int, show: Show 
     return [made[i][0] for i in range(len(tasks))]
 
 
-def one_by_one(tasks: Sequence[Task], here: Harness, show: Show | None, progress: Progress) -> list[Path]:
+def one_by_one(tasks: Sequence[Task], here: Workspace, show: Show | None, progress: Progress) -> list[Path]:
     """Do tasks in this process, in their order, and give their files; failures are raised as side by side."""
     parts = [0.0] * len(tasks)
     made = []
@@ -149,7 +149,7 @@ def _end_with_parent() -> None:
 
 def _do(i: int, task: Task) -> tuple[Path, list[str]]:
     root, run, data_root, device, seed, parts = _settings
-    harness = Harness(Store(root, run), data_root, device, seed, progress=_sharing(parts, i))
+    harness = Workspace(Store(root, run), data_root, device, seed, progress=_sharing(parts, i))
     path = task(harness)
     parts[i] = 1.0
     return path, harness.notices

@@ -15,9 +15,9 @@ from robustness.workspace import attack_inputs
 from robustness.workspace.models import by_recipe, named, recipe_hash
 from robustness.workspace.parallel import one_by_one, side_by_side
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Harness, Progress, no_progress
+from robustness.workspace.workspace import Progress, Workspace, no_progress
 
-Train = Callable[[Harness, Sequence[Card], str, Callable[[int, int], None] | None], None]
+Train = Callable[[Workspace, Sequence[Card], str, Callable[[int, int], None] | None], None]
 """Trains cards on a device into a harness's store, elsewhere, and says how far all are, in percent."""
 
 
@@ -32,7 +32,7 @@ class Training:
         """Say which training it is."""
         return named(self.card)
 
-    def __call__(self, harness: Harness) -> Path:
+    def __call__(self, harness: Workspace) -> Path:
         """Train it unless the store has its weights, and give their file."""
         return by_recipe(harness, self.card, by_command=True)
 
@@ -49,7 +49,7 @@ class Fitting:
         """Say which generator it is."""
         return f"fitting a generator to {self.card.name}"
 
-    def __call__(self, harness: Harness) -> Path:
+    def __call__(self, harness: Workspace) -> Path:
         """Fit it with the harness's seed unless the store has it, and give its file."""
         attack_inputs.generator(harness, self.card, self.perturbation)
         return attack_inputs.generator_file(harness, self.card, self.perturbation)
@@ -75,7 +75,7 @@ def train_many(
     ends all and is raised, TrainingError or what the recipe met; what was finished is in the store. ``elsewhere``
     trains them on the workers of an engine instead (`robustness.engines.trainer`).
     """
-    here = Harness(Store(store, say=say), data_root, "cpu" if elsewhere else device)
+    here = Workspace(Store(store, say=say), data_root, "cpu" if elsewhere else device)
     found = [stored(here, card) for card in cards]
     missing = [i for i, path in enumerate(found) if path is None]
     if missing:
@@ -98,7 +98,7 @@ def train_many(
     return [path for path in found if path is not None]
 
 
-def fit_many(wanted: Sequence[tuple[Card, Perturbation]], harness: Harness, workers: int | None = None) -> None:
+def fit_many(wanted: Sequence[tuple[Card, Perturbation]], harness: Workspace, workers: int | None = None) -> None:
     """
     Fit generators to trained models, by card and perturbation, unless the store has them.
 
@@ -119,7 +119,7 @@ def workers_for(cards: Sequence[Card]) -> int:
     return max(1, hardware.cores() // max((c.file.recipe.threads for c in cards if c.file.recipe), default=1))
 
 
-def stored(harness: Harness, card: Card) -> Path | None:
+def stored(harness: Workspace, card: Card) -> Path | None:
     """Return the file of the weights that a card's recipe makes if the store has it whole; train nothing."""
     if card.file.recipe is None:
         raise TrainingError(f"{card.path}: the card names no [recipe], so there is nothing to train it by")

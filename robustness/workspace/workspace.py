@@ -29,7 +29,7 @@ from robustness.workspace.chunk_cache import StoredChunks
 from robustness.workspace.store import Store
 
 if TYPE_CHECKING:
-    from robustness.classifiers.build import Loaded
+    from robustness.classifiers.build import LoadedModel
 
 CACHE = "pytest-robustness"
 
@@ -77,7 +77,7 @@ def _cache() -> Path:
 
 
 @dataclass
-class Harness:
+class Workspace:
     """
     Gives images, weights, classifiers and evidence by card, each made at most once and kept in the store.
 
@@ -101,7 +101,7 @@ class Harness:
     _factories: dict[tuple[str, Path], dict[str, str]] = field(default_factory=dict)
     _mapped: dict[str, tuple[list[int], int]] = field(default_factory=dict)
     _signatures: dict[Path, tuple[list[list[int]], int]] = field(default_factory=dict)
-    _loaded: dict[tuple[Any, ...], Loaded] = field(default_factory=dict)
+    _loaded: dict[tuple[Any, ...], LoadedModel] = field(default_factory=dict)
     _evidence: dict[str, Evidence] = field(default_factory=dict)
     _compared: dict[tuple[str, tuple[str, ...]], Evidence] = field(default_factory=dict)
     _sources: dict[Path, Card] = field(default_factory=dict)
@@ -168,7 +168,7 @@ class Harness:
                 f"{own.resolve()}; nobody who checks out the project has them"
             )
 
-    def classifier(self, card: Card) -> Loaded:
+    def classifier(self, card: Card) -> LoadedModel:
         """Return a card's module with its weights, loaded once."""
         file, classes, shape = self.weights(card), self.classes(card), self.shape(card)
         # Cards may share a file of weights and differ in what they make of it.
@@ -180,7 +180,9 @@ class Harness:
                 self.notice(f"{card.name}: {notice}")
         return self._loaded[key]
 
-    def _read(self, card: Card, file: Path, classes: tuple[str, ...], shape: tuple[int, int, int] | None) -> Loaded:
+    def _read(
+        self, card: Card, file: Path, classes: tuple[str, ...], shape: tuple[int, int, int] | None
+    ) -> LoadedModel:
         """Load a module with the weights that its key is of, and no others."""
         from robustness.classifiers import build
 
@@ -210,7 +212,7 @@ class Harness:
         project = card.project.resolve()
         return [path for path in found if not project.is_relative_to(path.resolve())]
 
-    def _spoilt(self, card: Card, loaded: Loaded) -> Loaded:
+    def _spoilt(self, card: Card, loaded: LoadedModel) -> LoadedModel:
         """Damage a model where its card was damaged."""
         if card.damage is None:
             return loaded
@@ -474,6 +476,8 @@ def swept_strengths(card: Card, sweep: str) -> list[Strength]:
     return [strength for strength in table.strengths if strength != 0] or [0.0]
 
 
-def fresh_harness(harness: Harness) -> Harness:
+def fresh_harness(harness: Workspace) -> Workspace:
     """Return a harness with the same settings that holds nothing: forty models need not lie in memory at once."""
-    return Harness(harness.store, harness.data_root, harness.device, harness.seed, harness.threads, dtype=harness.dtype)
+    return Workspace(
+        harness.store, harness.data_root, harness.device, harness.seed, harness.threads, dtype=harness.dtype
+    )

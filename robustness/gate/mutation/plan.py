@@ -10,7 +10,7 @@ from robustness.cards import Card
 from robustness.gate import baseline
 from robustness.mutations import operators
 from robustness.mutations.kinds import ALL, KINDS, Damage, DamageError, Kind
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 RETRAININGS, FIRST = 10, 2000
 """Undamaged retrainings if nothing else is asked for, and their first seed: thresholds were not made from these."""
@@ -44,7 +44,7 @@ class Plan:
         return [*self.retrainings, *(card.damaged(damage) for damage in every if damage.of.done == "training")]
 
 
-def plan(harness: Harness, card: Card, asked: Asked) -> Plan:
+def plan(harness: Workspace, card: Card, asked: Asked) -> Plan:
     """Say what is done to a card's model; DamageError where a level does not fit its data."""
     module, classes = harness.classifier(card).module, len(harness.images(card).classes)
     chosen: dict[str, tuple[Damage, ...]] = {}

@@ -17,7 +17,7 @@ from robustness.metrics.evidence import OK, Evidence
 from robustness.mutations.kinds import ALL, KINDS, Damage
 from robustness.util import hardware
 from robustness.workspace.training import train_many
-from robustness.workspace.workspace import Harness, fresh_harness
+from robustness.workspace.workspace import Workspace, fresh_harness
 
 Row = dict[str, Any]
 
@@ -32,7 +32,7 @@ class Held:
     A sweep by a generator is left out: it would have to be fitted to each damaged model fresh_harness.
     """
 
-    harness: Harness
+    harness: Workspace
     card: Card
     claims: list[Claim]
     sweeps: list[str]
@@ -88,7 +88,7 @@ class Held:
         return {"kind": gate.kind, "alpha": gate.alpha, "accepted": len(baseline.read(self.card.baseline).accepted)}
 
 
-def held(harness: Harness, card: Card) -> Held:
+def held(harness: Workspace, card: Card) -> Held:
     """Say what damage to a card's model is held to; CardError where that is nothing."""
     asked = {claim.sweep for claim in card.claims()} | set(card.gated_sweeps if card.file.gate else ())
     # A generator of the model's own is fitted to each damaged model fresh_harness; that of another model stays.
@@ -108,7 +108,7 @@ def held(harness: Harness, card: Card) -> Held:
     return Held(harness, replace(card, file=card.file.model_copy(update={"gate": kept})), own, sweeps, left_out)
 
 
-def mutated(harness: Harness, card: Card, asked: Asked) -> dict[str, Any]:
+def mutated(harness: Workspace, card: Card, asked: Asked) -> dict[str, Any]:
     """
     Damage a card's model as asked and give what claims and gate make of it, in plain types (docs/caught.md).
 
@@ -176,7 +176,7 @@ def _row(of: Held, damage: Damage) -> Row:
         return {**about, "errored": str(error)}
 
 
-def _train(harness: Harness, every: Sequence[Card], workers: int | None) -> None:
+def _train(harness: Workspace, every: Sequence[Card], workers: int | None) -> None:
     """Train side by side what the store has not got; one that fails says so when its turn comes."""
     if not every:
         return

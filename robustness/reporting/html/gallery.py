@@ -14,7 +14,7 @@ from robustness.errors import StoreError
 from robustness.metrics.evidence import Evidence
 from robustness.reporting.json_types import plain
 from robustness.workspace import models
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 ROOM = 9 * 2**20
 """Bytes of all pictures of a report, which is to stay below 15 MB."""
@@ -25,7 +25,7 @@ EXACT = 64
 MAGNIFIED = (100, 50, 20, 10, 5, 2)
 
 
-def add(document: dict[str, Any], harness: Harness, chosen: Sequence[Card]) -> None:
+def add(document: dict[str, Any], harness: Workspace, chosen: Sequence[Card]) -> None:
     """
     Put pictures into every entry of the document's galleries that has none, or a notice why there are none.
 
@@ -56,7 +56,7 @@ def add(document: dict[str, Any], harness: Harness, chosen: Sequence[Card]) -> N
                 progress(done + 1, len(due))
 
 
-def believed(harness: Harness, card: Card | None, sweep: Mapping[str, Any]) -> Evidence:
+def believed(harness: Workspace, card: Card | None, sweep: Mapping[str, Any]) -> Evidence:
     """Return a sweep's evidence as the document names it; StoreError where that is not what the store has now."""
     if card is None:
         raise StoreError("its card is not among those that were given; name it with --card")
@@ -73,7 +73,7 @@ def believed(harness: Harness, card: Card | None, sweep: Mapping[str, Any]) -> E
     return found
 
 
-def _has_weights(harness: Harness, card: Card) -> bool:
+def _has_weights(harness: Workspace, card: Card) -> bool:
     if card.weights is not None and card.weights.is_file():
         return True
     if card.file.model.seed is not None or (card.weights is None and card.file.recipe is None):
@@ -91,7 +91,7 @@ def _without_weights(card: Card) -> str:
     return f"its weights are not trained; make them with: robustness train {card.name}"
 
 
-def _fill(entries: list[dict[str, Any]], harness: Harness, card: Card | None, sweep: Mapping[str, Any]) -> int:
+def _fill(entries: list[dict[str, Any]], harness: Workspace, card: Card | None, sweep: Mapping[str, Any]) -> int:
     """Make the pictures of one sweep; give their size in bytes."""
     from robustness.workspace.examples import examples
 

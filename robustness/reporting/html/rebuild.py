@@ -15,13 +15,13 @@ from robustness.reporting.html import gallery
 from robustness.reporting.json_types import plain
 from robustness.reporting.report import FORMAT
 from robustness.util import paths as files
-from robustness.workspace.workspace import Harness
+from robustness.workspace.workspace import Workspace
 
 LATER: dict[str, Any] = {"source": None, "confusion": None, "gallery": ()}
 """Keys of a sweep that reports of the first versions do not have."""
 
 
-def rebuild(paths: Sequence[Path], output: Path | None, harness: Harness, folders: Sequence[Path]) -> list[Path]:
+def rebuild(paths: Sequence[Path], output: Path | None, harness: Workspace, folders: Sequence[Path]) -> list[Path]:
     """
     Write each run's report anew, beside its JSON or to ``output``, and give where.
 
@@ -83,7 +83,7 @@ def _cards(folders: Sequence[Path]) -> tuple[list[Card], list[str]]:
     return found, notices
 
 
-def _hold_to_evidence(document: dict[str, Any], harness: Harness, known: dict[str, Card], path: Path) -> None:
+def _hold_to_evidence(document: dict[str, Any], harness: Workspace, known: dict[str, Card], path: Path) -> None:
     """Measure again what evidence there is: numbers that are not the report's are an edited report."""
     for model in document["models"]:
         card = known.get(model["name"])
