@@ -33,7 +33,7 @@ from robustness.errors import RobustnessError
 from robustness.metrics.evidence import OK, SEMANTICS
 from robustness.plugin import measured as measuring
 from robustness.util import hardware, output
-from robustness.util.atomic_write import writing
+from robustness.util.atomic_write import atomic_writer
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Workspace
 
@@ -104,8 +104,8 @@ def about() -> dict[str, Any]:
 def _versions() -> dict[str, Any]:
     found = {name: version(name) for name in PACKAGES}
     return {
-        **found, "python": platform.python_version(), "semantics": SEMANTICS, "device": hardware.device_kind("cpu"),
-        "seed": SEED,
+        **found, "python": platform.python_version(), "semantics": SEMANTICS,
+        "device": hardware.device_fingerprint("cpu"), "seed": SEED,
     }  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def keep(results: Mapping[str, Result]) -> None:
     """Write results and page, those of the list in its order."""
     kept = [results[name] for name in ARCHITECTURES if name in results]
     for path, text in ((RESULTS, json.dumps(kept, indent=1) + "\n"), (PAGE, page(kept))):
-        with writing(path) as stream:
+        with atomic_writer(path) as stream:
             stream.write(text.encode())
 
 

@@ -136,7 +136,7 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory() as folder:
         path = project(Path(folder), options.chunks)
-        cores = [count for count in options.workers if count <= hardware.cores()]
+        cores = [count for count in options.workers if count <= hardware.cpu_count()]
         bare: dict[int, list[float]] = {count: [] for count in (1, *cores)}
         times: dict[int, list[float]] = {workers: [] for workers in options.workers}
         for turn in range(options.rounds):

@@ -39,7 +39,7 @@ from robustness.data import DataSpec, Images, from_arrays, load
 from robustness.perturbations import Normal
 from robustness.sweep.runner import sweep
 from robustness.util import hardware, output
-from robustness.util.progress import bar
+from robustness.util.progress import progress_bar
 
 AMPLITUDES = [0.1]
 CLASSES = tuple(f"class-{i}" for i in range(10))
@@ -115,7 +115,7 @@ def cost(images: Images, device: str) -> Cost:
     torch.manual_seed(0)
     module = resnet50(outputs=len(CLASSES), stem="imagenet").eval().to(device)
     began, processor, decoded = time.perf_counter(), time.process_time(), decoding()
-    with bar(f"sweeping {len(images):,} pictures") as progress:
+    with progress_bar(f"sweeping {len(images):,} pictures") as progress:
         evidence = sweep(module, watched, Normal(), AMPLITUDES, device=device, progress=progress)
     assert set(evidence.status) == {"ok"}, evidence.status
     return Cost(
@@ -124,7 +124,7 @@ def cost(images: Images, device: str) -> Cost:
         time.process_time() - processor,
         decoding() - decoded,
         sum(watched.waits),
-        1 if device != "cpu" else hardware.cores(),
+        1 if device != "cpu" else hardware.cpu_count(),
     )
 
 
@@ -195,7 +195,7 @@ def compare(count: int, device: str) -> list[Bound]:
 def provenance(device: str) -> str:
     """Say what the numbers depend on."""
     return (
-        f"{hardware.device_kind(device)}, {hardware.cores()} cores, torch {torch.__version__}, Pillow "
+        f"{hardware.device_fingerprint(device)}, {hardware.cpu_count()} cores, torch {torch.__version__}, Pillow "
         f"{PIL.__version__}, Python {platform.python_version()}, {datetime.now(UTC).date()}"
     )
 

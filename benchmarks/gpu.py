@@ -36,7 +36,7 @@ from robustness.data.images import Images, from_arrays
 from robustness.perturbations import FGSM, Normal, Perturbation
 from robustness.sweep.runner import sweep
 from robustness.util import hardware, output
-from robustness.util.atomic_write import writing
+from robustness.util.atomic_write import atomic_writer
 from robustness.util.rng import CHUNK
 
 SIZES = (64, 128, 250, 500, 1000, 2500, 5000, 10_000)
@@ -90,7 +90,7 @@ def _checked(evidence: Any) -> None:
 
 def _multiplying(call: Call, dtype: str, device: str) -> Call:
     def run(size: int) -> None:
-        with precision.products(dtype, device):
+        with precision.matmul_precision(dtype, device):
             call(size)
 
     return run
@@ -132,8 +132,8 @@ def provenance(options: argparse.Namespace) -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return {
-        "device": hardware.device_kind(options.device),
-        "cores": hardware.cores(),
+        "device": hardware.device_fingerprint(options.device),
+        "cores": hardware.cpu_count(),
         "cuda": torch.version.cuda,
         "versions": found,
         "images": options.images,
@@ -166,7 +166,7 @@ class Kept:
     def write(self, **more: Any) -> None:
         """Write the file whole."""
         self.content |= more
-        with writing(self._path) as stream:
+        with atomic_writer(self._path) as stream:
             stream.write((json.dumps(self.content, indent=1) + "\n").encode())
 
 

@@ -99,7 +99,7 @@ def once(card: Card, sweep: str, folder: Path, threads: int) -> Found:
 
 def compare(models: Sequence[str], repeats: int) -> dict[str, float]:
     """Print the table, and give the ratios of plan and sweep."""
-    rows, ratios, threads = [], {}, hardware.cores()
+    rows, ratios, threads = [], {}, hardware.cpu_count()
     for name in models:
         for sweep, count in MODELS[name].images.items():
             with tempfile.TemporaryDirectory() as scratch:
@@ -111,7 +111,7 @@ def compare(models: Sequence[str], repeats: int) -> dict[str, float]:
             rows.append([name, sweep, count, *(f"{value:.2f}" for value in shown), f"{ratio:.2f}"])
             print(rows[-1], file=sys.stderr, flush=True)
     header = ["model", "sweep", "images", "planned s", "taken s", "by the clock s", "planning s", "planned / taken"]
-    print(f"\n{repeats} repeats, {threads} threads, medians, {hardware.device_kind('cpu')}")
+    print(f"\n{repeats} repeats, {threads} threads, medians, {hardware.device_fingerprint('cpu')}")
     print(tabulate(rows, header, tablefmt="github", disable_numparse=True))
     return ratios
 

@@ -53,7 +53,7 @@ def measured(images: int = 16, pictures: int = 40) -> dict[str, Any]:
     noise = per_second(20, lambda: numbers.standard_normal((20, *SHAPE), dtype=np.float32))
     return {
         "rates": {"forward": 8 / found.forward, "gradient": 8 / found.gradient, "decoded": decoded, "drawn": noise},
-        "device": f"one core, {hardware.device_kind('cpu')}",
+        "device": f"one core, {hardware.device_fingerprint('cpu')}",
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": "python -m benchmarks.rates",

@@ -55,7 +55,7 @@ def loaded(tables: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, C
 
 def keep(file: Path, result: Mapping[str, Any]) -> None:
     """Write a result whole: hours of work are in the one that it replaces."""
-    with atomic_write.writing(file) as stream:
+    with atomic_write.atomic_writer(file) as stream:
         stream.write(dumped(result).encode())
 
 

@@ -48,7 +48,7 @@ def made_of(harness: Workspace, cards: Mapping[str, Card]) -> str:
         }
         for name, card in cards.items()
     }
-    device = hardware.device_kind(harness.device)
+    device = hardware.device_fingerprint(harness.device)
     return sha256_json({"semantics": SEMANTICS, "device": device, "cards": about})
 
 

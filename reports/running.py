@@ -25,7 +25,7 @@ from robustness.metrics.evidence import Evidence
 from robustness.perturbations import Perturbation
 from robustness.util import hardware
 from robustness.util import paths as files
-from robustness.util.progress import bar
+from robustness.util.progress import progress_bar
 from robustness.workspace.models import recipe_hash
 from robustness.workspace.store import Store
 from robustness.workspace.training import fit_many, train_many
@@ -46,8 +46,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def harness_for(given: argparse.Namespace) -> Workspace:
     """Return what the options name."""
     # Whether there is a GPU where an engine works, it says itself.
-    device = given.device if work(given).engine.name == "plain" or hardware.gpus() else "cpu"
-    return Workspace(Store(store_root(given.store), say=say), data_root(given.data), device=device, progress=bar)
+    device = given.device if work(given).engine.name == "plain" or hardware.gpu_count() else "cpu"
+    return Workspace(
+        Store(store_root(given.store), say=say), data_root(given.data), device=device, progress=progress_bar
+    )
 
 
 class Work(NamedTuple):
@@ -65,7 +67,7 @@ def work(given: argparse.Namespace) -> Work:
 
 def abreast(work: Work) -> int:
     """Give how many trainings go on side by side: on a cluster as many as there are, for its room is not known here."""
-    return work.engine.workers or (hardware.cores() if work.engine.name == "plain" else sys.maxsize)
+    return work.engine.workers or (hardware.cpu_count() if work.engine.name == "plain" else sys.maxsize)
 
 
 def say(message: str) -> None:
@@ -77,8 +79,8 @@ def machine(harness: Workspace) -> dict[str, Any]:
     """Say when and on what a result is made."""
     return {
         "made": datetime.now(UTC).date().isoformat(),
-        "device": hardware.device_kind(harness.device),
-        "cores": hardware.cores(),
+        "device": hardware.device_fingerprint(harness.device),
+        "cores": hardware.cpu_count(),
         "versions": {
             "python": platform.python_version(),
             "pytest-robustness": robustness.__version__,
@@ -128,7 +130,7 @@ def train(every: Mapping[str, Card], harness: Workspace, work: Work) -> dict[str
         what = f"training {len(told) + 1} to {len(told) + len(level)} of {len(every)} models"
         files = train_many(
             [every[name] for name in level], harness.store.root, harness.data_root, work.engine.workers, say=say,
-            progress=bar, what=what, device=work.device, elsewhere=engines.trainer(work.engine),
+            progress=progress_bar, what=what, device=work.device, elsewhere=engines.trainer(work.engine),
         )  # fmt: skip
         for name, file in zip(level, files, strict=True):
             log = harness.store.path("logs", recipe_hash(harness, every[name]), "csv")

@@ -82,7 +82,7 @@ def test_timing(card, kind, device, classifier, benchmark, request):
         "perturbation": perturbation.model_dump(),
         "strengths": strengths,
         "passes_per_image": {name: calls / len(strengths) for name, calls in passes.items()},
-        "device": hardware.device_kind(device),
+        "device": hardware.device_fingerprint(device),
         "threads": given["threads"] if device == "cpu" else 1,
         "batch_size": evidence.provenance["batch_size"],
         "torch": torch.__version__,

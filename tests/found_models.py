@@ -40,7 +40,7 @@ strengths = [0.1]
 def imported(package: str) -> Any:
     """Import a library as cards do, whatever was imported before; skip the test where it is missing."""
     try:
-        return libraries.imported(package)
+        return libraries.import_library(package)
     except MissingLibrary as missing:
         pytest.skip(str(missing))
 
@@ -66,7 +66,7 @@ def harness(root: Path, images: Images | None = None, of: Card | None = None) ->
 
 def vit_folder(folder: Path, labels: list[str] | None = None, **processor: object) -> Path:
     """Have transformers write a vision transformer of 28×28 colour images, and its image processor."""
-    transformers = libraries.imported("transformers")
+    transformers = libraries.import_library("transformers")
     config = transformers.ViTConfig(
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=28, patch_size=7,
         num_labels=len(labels) if labels else 10, **({"id2label": dict(enumerate(labels))} if labels else {}),

@@ -170,7 +170,7 @@ def read_weights(here: Path) -> str:
     for name in ("own.safetensors", "plain.safetensors", "nested.pt", "old.pth", "shards.index.json"):
         module = _module()
         try:
-            checkpoints.put(module, here / name)
+            checkpoints.load_checkpoint(module, here / name)
         except RobustnessError as error:
             errors.append(error)
             continue

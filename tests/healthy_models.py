@@ -136,7 +136,7 @@ def timm(name: str, **options: int) -> Callable[[], nn.Module]:
     """Return the maker of a network of timm's, with random weights."""
 
     def make() -> nn.Module:
-        module: nn.Module = libraries.imported("timm").create_model(name, num_classes=10, in_chans=1, **options)
+        module: nn.Module = libraries.import_library("timm").create_model(name, num_classes=10, in_chans=1, **options)
         return module
 
     return make

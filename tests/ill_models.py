@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robustness.classifiers.adapter import Adapted
+from robustness.classifiers.adapter import AdaptedModel
 
 PER_CLASS = 30
 """Images of a class that the network is trained on, and as many others that it is tested on."""
@@ -251,7 +251,7 @@ ILL = [
     ill("images are expected from 0 to 255", RANGE, before=lambda x: x / 255),
     ill("images are expected with light and dark exchanged", RANGE, before=lambda x: 1 - x),
     Ill("the first of several outputs is taken, which is another head's", "another output knows more",
-        lambda model: Adapted(Heads(model))),
+        lambda model: AdaptedModel(Heads(model))),
     ill("all classes are in another order", ORDER, after=lambda y: y.roll(1, 1)),
     ill("three classes are exchanged", ORDER, after=swapped(2, 5, 7)),
     ill("two classes are exchanged", ORDER, after=swapped(1, 8)),

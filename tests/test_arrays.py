@@ -73,12 +73,12 @@ def test_parts_of_a_split_file(packed, cache):
 
 
 def test_arrays_are_maps_and_unpacked_once(packed, cache):
-    first = npz_cache.arrays(packed, cache)
+    first = npz_cache.memory_mapped_arrays(packed, cache)
     assert isinstance(first["train_x"], np.memmap)
     assert {name: array.tolist() for name, array in first.items()} == {k: v.tolist() for k, v in SPLIT.items()}
     written = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
 
-    npz_cache.arrays(packed, cache)
+    npz_cache.memory_mapped_arrays(packed, cache)
 
     assert {path: path.stat().st_mtime_ns for path in cache.rglob("*")} == written
     assert not list(cache.rglob("*archive*"))
@@ -331,7 +331,7 @@ def test_what_takes_long_says_so(packed, cache, monkeypatch):
 
 def test_waiting_for_another_process_is_said(packed, cache, monkeypatch):
     monkeypatch.setattr(npz_cache, "PATIENCE", 0.05)
-    lock = cache / "arrays" / f"{source_files.file_hash(packed)[:32]}.lock"
+    lock = cache / "arrays" / f"{source_files.sha256_file(packed)[:32]}.lock"
     lock.parent.mkdir(parents=True)
     said = []
     with npz_cache.atomic.lock(lock) as held:

@@ -76,7 +76,7 @@ def put(tmp_path, content, module=None, name="w.pt", entry=None, **options):
         np.savez(path, **{name: tensor.numpy() for name, tensor in content.items()})
     else:
         torch.save(content, path, **options)
-    said = checkpoints.put(module, path, entry)
+    said = checkpoints.load_checkpoint(module, path, entry)
     return module.eval(), said
 
 
@@ -296,7 +296,7 @@ def test_tied_weights_of_which_a_file_keeps_one(tmp_path):
     due, path = trained(Tied), tmp_path / "t.safetensors"
     safetensors.torch.save_model(due, path)
     module = Tied()
-    said = checkpoints.put(module, path)
+    said = checkpoints.load_checkpoint(module, path)
     assert_same(module.eval(), due)
     assert module.second.weight is module.first.weight
     assert len(said) == 1
@@ -433,7 +433,7 @@ def test_what_lies_in_the_place_of_weights_is_called_what_it_is(tmp_path, name, 
     """Catches: a sign-in page or a pointer called torn, with advice that mends nothing."""
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ModelError, match=said):
-        checkpoints.put(trained(), tmp_path / name)
+        checkpoints.load_checkpoint(trained(), tmp_path / name)
 
 
 def test_files_that_are_right_are_not_mistaken(tmp_path):
@@ -443,4 +443,4 @@ def test_files_that_are_right_are_not_mistaken(tmp_path):
     assert [file_formats.mistaken_file(path) for path in sorted(tmp_path.iterdir())] == ["", "", ""]
     (tmp_path / "w.pt").rename(tmp_path / "x.safetensors")
     with pytest.raises(ModelError, match=r"what torch\.save writes; call it \.pt"):
-        checkpoints.put(trained(), tmp_path / "x.safetensors")
+        checkpoints.load_checkpoint(trained(), tmp_path / "x.safetensors")

@@ -36,13 +36,13 @@ def write(folder, source=PLAIN, **modules):
 
 
 def load(folder, source=PLAIN, **modules):
-    return build.load(*write(folder, source, **modules))
+    return build.load_model(*write(folder, source, **modules))
 
 
 def test_a_module_is_loaded_for_evaluation_with_its_weights(tmp_path):
     card, file = write(tmp_path)
     state = torch.get_rng_state()
-    loaded = build.load(card, file)
+    loaded = build.load_model(card, file)
     assert torch.equal(torch.get_rng_state(), state)
     assert not any(m.training for m in loaded.module.modules())
     due = weights.read(file)
@@ -57,9 +57,9 @@ def test_arguments_reach_the_factory(tmp_path):
         tmp_path, card=helpers.CARD.replace('factory"', 'factory"\narguments = {{ classes = 3 }}', 1)
     )
     card = cards.load(path)
-    assert build.built(card)[1].out_features == 3
+    assert build.build_module(card)[1].out_features == 3
     with pytest.raises(ModelError, match=r"1\.weight \(10, 784\) instead of \(3, 784\)"):
-        build.load(card, write(tmp_path / "other")[1])
+        build.load_model(card, write(tmp_path / "other")[1])
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_arguments_reach_the_factory(tmp_path):
 def test_what_goes_wrong_names_card_and_factory(tmp_path, source, message):
     card, file = write(tmp_path, source)
     with pytest.raises(ModelError, match=message) as caught:
-        build.load(card, file)
+        build.load_model(card, file)
     assert str(card.path) in str(caught.value)
     assert card.file.model.factory in str(caught.value)
 
@@ -113,7 +113,7 @@ def test_and_also_when_another_card_has_imported_it_before(tmp_path):
     second, _ = write(tmp_path, source, **modules)
     assert first.file.model.factory != second.file.model.factory
     for card in (first, second, first):
-        listed = set(build.load(card, file).sources)
+        listed = set(build.load_model(card, file).sources)
         own = card.file.model.factory.partition(":")[0]
         assert {f"{own}.py", "helper_of_two.py", "leaf_of_two.py"} <= listed
 
@@ -130,7 +130,7 @@ for m in pkgutil.iter_modules(__path__):
     first, file = write(tmp_path, source, **modules)
     second, _ = write(tmp_path, source, **modules)
     for card in (first, second):
-        listed = set(build.load(card, file).sources)
+        listed = set(build.load_model(card, file).sources)
         assert {f"registry_of_nets/{name}.py" for name in ("__init__", "wide", "deep")} <= listed
 
 
@@ -182,9 +182,9 @@ def test_two_projects_with_a_module_of_one_name_are_refused(tmp_path):
     """The second would silently be tested with the first one's code."""
     made = [write(tmp_path / home, same_name=PLAIN) for home in ("first", "second")]
     one, other = (rewritten(card, "same_name:factory") for card, _ in made)
-    build.load(one, made[0][1])
+    build.load_model(one, made[0][1])
     with pytest.raises(ModelError) as caught:
-        build.load(other, made[1][1])
+        build.load_model(other, made[1][1])
     message = str(caught.value)
     assert f"same_name is loaded from {tmp_path}/first/same_name.py" in message
     assert f"this card's is {tmp_path}/second/same_name.py" in message
@@ -223,13 +223,13 @@ def test_nor_their_packages(tmp_path):
         rewritten(card, f"common_package.{home}:factory")
         for (card, _), home in zip(made, ("first", "second"), strict=True)
     )
-    build.load(one, made[0][1])
+    build.load_model(one, made[0][1])
     with pytest.raises(ModelError, match=r"common_package is loaded from .*first.*this card's is .*second"):
-        build.load(other, made[1][1])
+        build.load_model(other, made[1][1])
 
 
 def test_weights_that_cannot_be_read(tmp_path):
     card, file = write(tmp_path)
     file.write_bytes(b"torn")
     with pytest.raises(ModelError, match="torn"):
-        build.load(card, file)
+        build.load_model(card, file)

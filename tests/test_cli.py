@@ -120,7 +120,7 @@ def test_one_bad_card_does_not_stop_the_others(project, call):
     ],
 )
 def test_what_goes_wrong_is_one_sentence(call, line, told, monkeypatch):
-    monkeypatch.setattr("robustness.util.hardware.gpus", lambda: 0)
+    monkeypatch.setattr("robustness.util.hardware.gpu_count", lambda: 0)
     code, out, err = call(*line.split())
     assert (code, out) == (2, "")
     assert told in err

@@ -75,7 +75,7 @@ def test_digits_are_enlarged_as_torch_does(scikit):
 def test_enlarging_turns_with_the_image():
     small = np.random.default_rng(0).integers(0, 17, (3, 8, 8)).astype(np.uint8)
     assert np.array_equal(
-        digits.enlarge(small.transpose(0, 2, 1)[:, ::-1]), digits.enlarge(small).transpose(0, 2, 1)[:, ::-1]
+        digits.upscale_to_28(small.transpose(0, 2, 1)[:, ::-1]), digits.upscale_to_28(small).transpose(0, 2, 1)[:, ::-1]
     )
 
 

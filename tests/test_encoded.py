@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from picture_files import encoded, folder, get, picture
 
-from robustness.data import from_arrays, sample
+from robustness.data import from_arrays, subsample
 from robustness.data import lazy_images as encoded_
-from robustness.data.decoding import Decoding, look
+from robustness.data.decoding import Decoding, inspect_image
 from robustness.data.image_source import images as images_of
 from robustness.errors import DataError
 from robustness.perturbations import Normal
@@ -36,7 +36,7 @@ class Counted:
 
 def counted(count=12):
     source = Counted(count)
-    looks = [look(content) for content in source.content]
+    looks = [inspect_image(content) for content in source.content]
     return source, images_of("some", source, looks, np.arange(count) % 2, ("a", "b"), Decoding())
 
 
@@ -221,9 +221,9 @@ def test_a_warm_fingerprint_reads_no_picture(tmp_path, monkeypatch):
 
 def test_a_sample_has_every_class_by_its_share():
     _, images = counted()
-    some = sample(images, 6, seed=1)
+    some = subsample(images, 6, seed=1)
     assert np.bincount(some.labels).tolist() == [3, 3]
-    assert sample(images, 6, seed=1).rows.tolist() == some.rows.tolist()
-    assert sample(images, 6, seed=2).rows.tolist() != some.rows.tolist()
+    assert subsample(images, 6, seed=1).rows.tolist() == some.rows.tolist()
+    assert subsample(images, 6, seed=2).rows.tolist() != some.rows.tolist()
     with pytest.raises(DataError, match="`tested` must be at least one of each of 2 classes"):
-        sample(images, 1)
+        subsample(images, 1)

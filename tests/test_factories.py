@@ -25,7 +25,7 @@ def load(tmp_path, own_path, monkeypatch):
         file = path.parent / "w.safetensors"
         module = helpers.linear(helpers.digits())
         file.write_bytes(weights.to_bytes(module.state_dict(), {}))
-        return build.load(cards.load(path), file)
+        return build.load_model(cards.load(path), file)
 
     return load
 
@@ -58,7 +58,7 @@ def test_one_that_exits_ends_nothing(load, code, said):
 def test_a_module_that_exits_when_it_is_imported(load, tmp_path):
     path = helpers.project(tmp_path, "raise SystemExit('usage: net')\n" + helpers.MODULE)
     with pytest.raises(ModelError, match=r"called sys\.exit\('usage: net'\); a factory must return its module"):
-        build.built(cards.load(path))
+        build.build_module(cards.load(path))
 
 
 def test_one_that_hangs_is_left_behind(load, monkeypatch):
@@ -105,7 +105,7 @@ def test_an_interruption_reaches_the_run(monkeypatch):
 
     monkeypatch.setattr("threading.Thread.join", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        call_factory.called("nets:net", lambda: time.sleep(0))
+        call_factory.call_with_timeout("nets:net", lambda: time.sleep(0))
 
 
 FOREIGN = [
@@ -129,7 +129,7 @@ def test_what_is_for_tests_is_no_factorys(load, code):
 def test_an_import_that_skips(tmp_path, own_path, code):
     path = helpers.project(tmp_path, code + "\n" + helpers.MODULE)
     with pytest.raises(ModelError, match=r"raised (Skipped|XFailed|Exit|SkipTest|GeneratorExit)"):
-        build.built(cards.load(path))
+        build.build_module(cards.load(path))
 
 
 @pytest.mark.parametrize("code", [*FOREIGN, "import sys; sys.exit(0)"])

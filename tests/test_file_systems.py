@@ -82,7 +82,14 @@ def test_arrays_are_unpacked_beside_a_store_that_cannot_be_written(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.arange(6, dtype=np.uint8))
     said = []
     with mounted(tmp_path / "cache", "size=1m,ro") as cache:
-        assert npz_cache.arrays(tmp_path / "a.npz", cache, said.append)["x"].tolist() == [0, 1, 2, 3, 4, 5]
+        assert npz_cache.memory_mapped_arrays(tmp_path / "a.npz", cache, said.append)["x"].tolist() == [
+            0,
+            1,
+            2,
+            3,
+            4,
+            5,
+        ]
     assert "a.npz is unpacked for this run alone" in said[0]
 
 
@@ -95,7 +102,14 @@ def test_a_file_system_without_locks(project, monkeypatch, code):
 
     monkeypatch.setattr(fcntl, "flock", flock)
     np.savez(project.root / "a.npz", x=np.arange(6, dtype=np.uint8))
-    assert npz_cache.arrays(project.root / "a.npz", project.root / "cache")["x"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert npz_cache.memory_mapped_arrays(project.root / "a.npz", project.root / "cache")["x"].tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
     held(project.run("suites"))
     assert len(project.logged("trainings")) == 1
     held(project.run("suites"))
@@ -113,7 +127,7 @@ def test_a_clock_that_was_set_back(project):
     held(project.run("suites"))
     assert project.logged("trainings") == project.logged("passes") == []
     assert len(inventory.to_prune(Store(project.store), every=True)) == 3
-    assert npz_cache.arrays(project.root / "a.npz", project.store)["x"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert npz_cache.memory_mapped_arrays(project.root / "a.npz", project.store)["x"].tolist() == [0, 1, 2, 3, 4, 5]
 
 
 NOBODY = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"]

@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from robustness.data import DataSpec
-from robustness.data.pillow import quiet
+from robustness.data.pillow import silence_pillow
 from robustness.errors import DataError, DataMissing
 
 
@@ -82,7 +82,7 @@ def test_other_modes_become_what_image_folder_gives(image, options, tmp_path):
     top = folder(tmp_path / "pets", {"cat": [(40, 30)], "dog": [(40, 30)]})
     file = top / "cat" / "0.png"
     file.write_bytes(encoded(image, **options))
-    with quiet():  # torchvision does not keep Pillow from warning
+    with silence_pillow():  # torchvision does not keep Pillow from warning
         due = np.asarray(datasets.folder.pil_loader(file))
     images = get(top, images={})
     assert np.array_equal(images.stored(0, 1)[0], due.transpose(2, 0, 1))

@@ -11,7 +11,7 @@ from robustness.errors import GradientError
 from robustness.perturbations import FGSM, PGD, STG, Adaptive, Batch
 from robustness.perturbations.attack import EVADING
 from robustness.perturbations.fgsm import fgsm
-from robustness.perturbations.gradients import MARGIN, NON_FINITE, STUCK, ZERO, gradient, objective, swept
+from robustness.perturbations.gradients import MARGIN, NON_FINITE, STUCK, ZERO, gradient, objective, sweep_gradient
 from robustness.util.rng import Purpose, generator
 
 FEATURES, CLASSES = 8, 3
@@ -167,7 +167,7 @@ def test_a_batch_in_parts_is_the_same(at_once, target):
     labels[1::2] = 1
     given = {"targets": 1 - labels} if target else {}
     whole, parts = Batch(Planted(), inputs, labels, size=10), Batch(Planted(), inputs, labels, size=10, at_once=at_once)
-    due, found = swept(whole, **given), swept(parts, **given)
+    due, found = sweep_gradient(whole, **given), sweep_gradient(parts, **given)
     assert torch.equal(found[0], due[0])
     assert torch.equal(found[1].nan_to_num(7.0), due[1].nan_to_num(7.0))
     marks, expected = parts.take_marks(), whole.take_marks()
@@ -179,11 +179,11 @@ def test_what_a_sweep_must_not_pass_over_in_silence_is_counted():
     """Catches: a margin gradient for the wrong rows, a NaN that stays or is not counted, padding that counts."""
     inputs, labels = planted([0, 1, 1, 2, 3, 4, 4, 0, 1, 2, 3])
     batch = Batch(Planted(), inputs, labels, size=8)
-    found, logits = swept(batch)
+    found, logits = sweep_gradient(batch)
     direction = found.flatten(1).sign()
     assert counts(batch) == {MARGIN: 2, ZERO: 1, STUCK: 1, NON_FINITE: 3}
-    swept(batch)
-    swept(batch)
+    sweep_gradient(batch)
+    sweep_gradient(batch)
     assert counts(batch) == {MARGIN: 2, ZERO: 1, STUCK: 1, NON_FINITE: 3}, "each image once, however many steps"
     assert counts(batch) == {}
     along = Planted.weight.sign()
@@ -207,13 +207,15 @@ def test_the_function_does_just_what_the_libraries_do():
 def test_where_nothing_is_wrong_a_sweep_has_the_same_gradient(loss):
     module, (inputs, labels) = network(Argmax()), some()
     batch = Batch(module, inputs, labels)
-    assert torch.equal(swept(batch, loss=loss)[0], gradient(module, inputs, labels, loss=loss)[0])
+    assert torch.equal(sweep_gradient(batch, loss=loss)[0], gradient(module, inputs, labels, loss=loss)[0])
     assert counts(batch) == {}
 
 
 def test_examples_for_a_transfer_are_those_of_the_source():
     module, source, (inputs, labels) = network(Argmax()), network(Argmax(), seed=5), some()
-    assert torch.equal(swept(Batch(module, inputs, labels, source=source))[0], gradient(source, inputs, labels)[0])
+    assert torch.equal(
+        sweep_gradient(Batch(module, inputs, labels, source=source))[0], gradient(source, inputs, labels)[0]
+    )
 
 
 class Detached(nn.Module):

@@ -38,8 +38,8 @@ def keeping(tmp_path):
 
     (tmp_path / "net.py").write_text("as it was")
     behind = {
-        "sources": source_files.hashes([tmp_path / "net.py"], tmp_path),
-        "distributions": source_files.versions([]),
+        "sources": source_files.hash_files([tmp_path / "net.py"], tmp_path),
+        "distributions": source_files.distribution_versions([]),
     }
 
     def make(run="this", notices=None):

@@ -124,17 +124,17 @@ def test_unpacked_arrays_behind_a_link(tmp_path):
     """Catches: pixels read from a folder that the store does not own."""
     np.savez(tmp_path / "a.npz", x=np.arange(6, dtype=np.uint8))
     cache = tmp_path / "cache"
-    npz_cache.arrays(tmp_path / "a.npz", cache)
+    npz_cache.memory_mapped_arrays(tmp_path / "a.npz", cache)
     (folder,) = [path for path in (cache / "arrays").iterdir() if path.is_dir()]
     folder.rename(tmp_path / "moved")
     linked(folder, tmp_path / "moved")
     with pytest.raises(DataError, match="is a link, and links below"):
-        npz_cache.arrays(tmp_path / "a.npz", cache)
+        npz_cache.memory_mapped_arrays(tmp_path / "a.npz", cache)
     folder.unlink()
-    assert npz_cache.arrays(tmp_path / "a.npz", cache)["x"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert npz_cache.memory_mapped_arrays(tmp_path / "a.npz", cache)["x"].tolist() == [0, 1, 2, 3, 4, 5]
     (tmp_path / "moved" / "x.npy").rename(tmp_path / "x.npy")
     linked(folder / "x.npy", tmp_path / "x.npy")
-    assert npz_cache.arrays(tmp_path / "a.npz", cache)["x"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert npz_cache.memory_mapped_arrays(tmp_path / "a.npz", cache)["x"].tolist() == [0, 1, 2, 3, 4, 5]
     assert not (folder / "x.npy").is_symlink()
 
 
@@ -169,12 +169,12 @@ def test_a_users_own_link_stays_one(tmp_path, precious):
     target = tmp_path / "target"
     target.write_bytes(b"old")
     target.chmod(0o640)
-    with atomic_write.writing(linked(tmp_path / "link", target)) as stream:
+    with atomic_write.atomic_writer(linked(tmp_path / "link", target)) as stream:
         stream.write(b"new")
     assert (tmp_path / "link").is_symlink()
     assert (target.read_bytes(), stat.S_IMODE(target.stat().st_mode)) == (b"new", 0o640)
     linked(tmp_path / "other", precious)
-    with pytest.raises(RuntimeError), atomic_write.writing(tmp_path / "other"):
+    with pytest.raises(RuntimeError), atomic_write.atomic_writer(tmp_path / "other"):
         raise RuntimeError
 
 

@@ -35,7 +35,7 @@ def files(tmp_path):
 def ask(files, tmp_path, *, later=LATER, version="1"):
     """What is found, and which files were read for it; by a clock that runs ahead, so that the files are old."""
     reader = Reader()
-    found = file_index.remembered(
+    found = file_index.cached_per_file(
         {name: str(path) for name, path in files.items()},
         tmp_path / "kept" / "index.json",
         reader,
@@ -137,8 +137,8 @@ def test_rows_are_kept_by_their_count(tmp_path):
 
     file = tmp_path / "rows.json"
     for _ in range(2):
-        assert file_index.kept(file, "1", make, 3, "reading") == [0, 2, 4]
+        assert file_index.cached_per_row(file, "1", make, 3, "reading") == [0, 2, 4]
     assert sorted(made) == [0, 1, 2]
-    assert file_index.kept(file, "1", make, 4, "reading") == [0, 2, 4, 6]
-    assert file_index.kept(file, "2", make, 4, "reading") == [0, 2, 4, 6]
+    assert file_index.cached_per_row(file, "1", make, 4, "reading") == [0, 2, 4, 6]
+    assert file_index.cached_per_row(file, "2", make, 4, "reading") == [0, 2, 4, 6]
     assert len(made) == 3 + 4 + 4

@@ -31,7 +31,7 @@ def test_it_is_a_file_of_the_format(tmp_path):
     assert np.array_equal(mapped_array.read(path, "signs"), SIGNS)
     assert np.array_equal(safetensors.numpy.load_file(path)["signs"], SIGNS)
     assert weights.metadata(path)["counted"] == "{}"
-    weights.verify(path)
+    weights.verify_checksum(path)
 
 
 def test_what_is_damaged_is_not_read(tmp_path):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from robustness.classifiers.modules import channels_last, replicas, state_hash, undisturbed
+from robustness.classifiers.modules import channels_last, replicas, restored_afterwards, state_hash
 
 
 class Marked(nn.Module):
@@ -79,7 +79,7 @@ def test_a_module_leaves_as_it_came(fails):
     module = marked()
     before = picture(module)
     try:
-        with undisturbed(module) as lent:
+        with restored_afterwards(module) as lent:
             assert lent is module
             assert not any(m.training for m in lent.modules())
             assert not any(p.requires_grad for p in lent.parameters())
@@ -106,7 +106,7 @@ def test_a_module_that_cannot_be_put_in_evaluation_mode_is_given_back():
 
     module = Stubborn()
     before = picture(module)
-    with pytest.raises(NotImplementedError), undisturbed(module):
+    with pytest.raises(NotImplementedError), restored_afterwards(module):
         pass
     assert_same(before, picture(module))
 
@@ -152,7 +152,7 @@ def test_a_module_that_cannot_be_copied_is_given_alone():
 def test_modules_that_keep_their_weights_in_their_own_way(module):
     inputs = torch.rand(3, 4)
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    with torch.no_grad(), undisturbed(module) as lent:
+    with torch.no_grad(), restored_afterwards(module) as lent:
         outputs = [m(inputs) for m in (lent, *replicas(lent, 2))]
     outputs = [o[0] if isinstance(o, tuple) else o for o in outputs]
     assert torch.equal(outputs[0], outputs[1])
@@ -206,7 +206,7 @@ def test_convolutions_on_small_maps_keep_their_layout():
     before = module(inputs)
     seen = []
     module[2].register_forward_hook(lambda _, given, output: seen.append(output.is_contiguous()))
-    with undisturbed(module) as lent:
+    with restored_afterwards(module) as lent:
         assert channels_last(lent, lambda: lent(inputs) is not None)
         seen.clear()
         assert torch.allclose(lent(inputs), before, atol=1e-5)

@@ -21,7 +21,7 @@ from robustness.util import hardware
     ],
 )
 def test_options_that_cannot_be(given, said, monkeypatch):
-    monkeypatch.setattr(hardware, "gpus", lambda: 2)
+    monkeypatch.setattr(hardware, "gpu_count", lambda: 2)
     monkeypatch.setattr(options, "_torch_gpus", lambda: 0)
     with pytest.raises(RobustnessError, match=said):
         Options(**given).check()
@@ -30,7 +30,7 @@ def test_options_that_cannot_be(given, said, monkeypatch):
 def test_options_that_can_be(monkeypatch):
     """Catches: torch asked although the driver lists enough, or not asked where it lists none."""
     asked = []
-    monkeypatch.setattr(hardware, "gpus", lambda: 2)
+    monkeypatch.setattr(hardware, "gpu_count", lambda: 2)
     monkeypatch.setattr(options, "_torch_gpus", lambda: asked.append(1) or 4)
     for device in ("cpu", "auto", "cuda", "cuda:1"):
         Options(device=device, seed=2**32 - 1).check()

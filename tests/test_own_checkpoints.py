@@ -14,7 +14,7 @@ from torch import nn
 
 from robustness import cards
 from robustness.classifiers import checkpoints, weight_names, weights
-from robustness.classifiers.modules import replicas, undisturbed
+from robustness.classifiers.modules import replicas, restored_afterwards
 from robustness.doubts.look import look
 from robustness.errors import ModelError
 
@@ -66,7 +66,7 @@ FORMS = {
 def test_every_form_gives_the_same_weights_and_says_what_was_done(tmp_path, found, notes):
     """Catches: weights that stay as they were initialised, the raw ones for the averaged, and a silent choice."""
     module = net()
-    said = checkpoints.put(module, saved(tmp_path / "w.pt", found))
+    said = checkpoints.load_checkpoint(module, saved(tmp_path / "w.pt", found))
     assert len(said) == len(notes)
     assert all(note in each for note, each in zip(notes, said, strict=True)), said
     for name, tensor in module.state_dict().items():
@@ -108,14 +108,14 @@ def test_prefixes_that_the_module_has_itself_stay():
 )
 def test_where_no_weights_are_found(tmp_path, found):
     with pytest.raises(ModelError, match=r"w\.pt: must hold tensors by name"):
-        checkpoints.put(net(), saved(tmp_path / "w.pt", found))
+        checkpoints.load_checkpoint(net(), saved(tmp_path / "w.pt", found))
 
 
 def test_weights_of_another_architecture_are_listed_without_their_prefix(tmp_path):
     """Catches: a list of every key as missing and every key as unexpected, for one that is misshapen."""
     state = {**prefixed("module."), "module.1.bias": torch.zeros(3)}
     with pytest.raises(ModelError, match=r"another architecture: of another shape: 1\.bias \(3,\) instead of \(10,\)$"):
-        checkpoints.put(net(), saved(tmp_path / "w.pt", state))
+        checkpoints.load_checkpoint(net(), saved(tmp_path / "w.pt", state))
 
 
 class Runs:
@@ -133,7 +133,7 @@ def test_a_bare_pickle_is_refused_by_what_it_would_call(tmp_path, monkeypatch, p
     with pytest.raises(
         ModelError, match=r"it calls (posix|nt)\.mkdir when it is loaded; save module\.state_dict"
     ) as caught:
-        checkpoints.put(net(), tmp_path / "w.pkl")
+        checkpoints.load_checkpoint(net(), tmp_path / "w.pkl")
     assert "weights_only" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
 
@@ -143,7 +143,7 @@ def test_a_file_that_is_none_of_tensors(tmp_path, content):
     """Catches: torch's advice to load whatever it is all the same."""
     (tmp_path / "w.pt").write_bytes(content)
     with pytest.raises(ModelError, match=r"w\.pt: cannot be read without executing code, or is torn") as caught:
-        checkpoints.put(net(), tmp_path / "w.pt")
+        checkpoints.load_checkpoint(net(), tmp_path / "w.pt")
     assert "weights_only" not in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
@@ -152,7 +152,7 @@ def test_names_of_weights_are_listed_in_one_line(tmp_path):
     """Catches: an error whose lines are a stranger's, or of which nobody sees the end."""
     path = saved(tmp_path / "w.pt", {**STATE, "two\nlines" * 50: STATE["1.bias"]})
     with pytest.raises(ModelError, match=r"unexpected: 'two\\nlines.*….*'$") as caught:
-        checkpoints.put(net(), path)
+        checkpoints.load_checkpoint(net(), path)
     assert len(str(caught.value)) < 400 + len(str(path))
 
 
@@ -163,7 +163,7 @@ def test_a_model_whose_layers_have_versions_takes_a_file_without(tmp_path):
     made = [models.mnasnet0_5(num_classes=2) for _ in range(2)]
     path = tmp_path / "w.safetensors"
     path.write_bytes(safetensors.torch.save(made[0].state_dict()))
-    checkpoints.put(made[1], path)
+    checkpoints.load_checkpoint(made[1], path)
     assert all(torch.equal(tensor, made[0].state_dict()[name]) for name, tensor in made[1].state_dict().items())
 
 
@@ -182,7 +182,7 @@ def index(tmp_path):
 
 def test_shards_are_put_together(index):
     module = net()
-    assert checkpoints.put(module, index) == ["model.safetensors.index.json: read 2 shards"]
+    assert checkpoints.load_checkpoint(module, index) == ["model.safetensors.index.json: read 2 shards"]
     assert all(torch.equal(tensor, STATE[name]) for name, tensor in module.state_dict().items())
 
 
@@ -211,7 +211,7 @@ def test_the_content_of_shards_is_that_of_their_files(index):
 def test_an_index_that_cannot_be(index, text, message):
     index.write_text(text)
     with pytest.raises(ModelError, match=message):
-        checkpoints.put(net(), index)
+        checkpoints.load_checkpoint(net(), index)
 
 
 # Models that are a file
@@ -268,7 +268,7 @@ def test_a_torchscript_file_leaves_as_it_came_and_runs_in_several_threads(tmp_pa
     made = card(tmp_path, 'factory = "torchscript:net.pt"')
     module = of.classifier(made).module
     inputs = torch.rand(3, 1, 28, 28)
-    with undisturbed(module) as lent, torch.inference_mode():
+    with restored_afterwards(module) as lent, torch.inference_mode():
         first, *others = [each(inputs) for each in replicas(lent, 3)]
     assert all(torch.equal(first, other) for other in others)
     torch.testing.assert_close(first, net(1)(inputs).detach())
@@ -371,7 +371,7 @@ def test_a_whole_model_for_weights_says_what_to_write(tmp_path, script, name, fa
     """Catches: a file that is called torn although it is whole."""
     onnx_file(tmp_path / "models" / "net.onnx", net(1))
     with pytest.raises(ModelError, match=f'is a whole model; write factory = "{factory}"'):
-        checkpoints.put(net(), tmp_path / "models" / name)
+        checkpoints.load_checkpoint(net(), tmp_path / "models" / name)
 
 
 def exported(tmp_path, batch):
@@ -415,7 +415,7 @@ def test_a_torch_export_file_runs_only_where_it_is_named_so(tmp_path):
     with pytest.raises(
         ModelError, match=r'torch\.export file is a whole model; write factory = "torchexport:net\.pt2"'
     ):
-        checkpoints.put(net(), tmp_path / "models" / "net.pt2")
+        checkpoints.load_checkpoint(net(), tmp_path / "models" / "net.pt2")
     (tmp_path / "models" / "torn.pt2").write_bytes((tmp_path / "models" / "net.pt2").read_bytes()[:99])
     with pytest.raises(ModelError, match=r"torn\.pt2: not a torch\.export file that can be read"):
         harness(tmp_path).classifier(card(tmp_path, 'factory = "torchexport:torn.pt2"'))

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustness.classifiers import libraries
-from robustness.classifiers.adapter import Classes
-from robustness.classifiers.class_mapping import matched
+from robustness.classifiers.adapter import ClassMapping
+from robustness.classifiers.class_mapping import match_classes
 from robustness.data import from_arrays
 from robustness.errors import CardError, ModelError
 
@@ -37,7 +37,7 @@ NAMES = [
     ],
 )
 def test_classes_find_their_outputs(wanted, given_, groups):
-    assert matched(wanted, given_, NAMES, 4)[0] == groups
+    assert match_classes(wanted, given_, NAMES, 4)[0] == groups
 
 
 @pytest.mark.parametrize(
@@ -62,20 +62,20 @@ def test_classes_find_their_outputs(wanted, given_, groups):
 def test_classes_that_cannot_be_found_are_named(wanted, given_, message):
     """Catches: images of a class that nobody can get right, counted as lost under every perturbation."""
     with pytest.raises(ModelError, match=message):
-        matched(wanted, given_, NAMES, 4)
+        match_classes(wanted, given_, NAMES, 4)
 
 
 def test_classes_of_a_model_that_names_none():
     """Catches: a table by index that asks for names, and names that are looked up in nothing."""
-    assert matched(["cat"], {"cat": 7}, [], None)[0] == ((7,),)
-    assert matched(["cat", "dog"], None, [], None) == (None, "")
+    assert match_classes(["cat"], {"cat": 7}, [], None)[0] == ((7,),)
+    assert match_classes(["cat", "dog"], None, [], None) == (None, "")
     with pytest.raises(ModelError, match=r"the model names no classes, so that tabby cannot be looked up; write ind"):
-        matched(["cat"], {"cat": "tabby"}, [], None)
+        match_classes(["cat"], {"cat": "tabby"}, [], None)
 
 
 def test_one_name_with_markup_pipes_and_300_characters_is_like_any_other():
     odd = ["<b>cat</b>|\n", "x" * 300]
-    assert matched(odd[::-1], tuple(odd), [], 2)[0] == ((1,), (0,))
+    assert match_classes(odd[::-1], tuple(odd), [], 2)[0] == ((1,), (0,))
 
 
 @settings(deadline=None)
@@ -89,16 +89,16 @@ def test_probabilities_of_several_outputs_are_summed(seed, outputs):
     logits = torch.from_numpy(random.normal(0, 5, (4, outputs)))
     chosen = logits.exp() / logits.exp()[:, [i for group in groups for i in group]].sum(1, keepdim=True)
     due = torch.stack([chosen[:, list(group)].sum(1) for group in groups], 1)
-    torch.testing.assert_close(Classes(groups)(logits).softmax(1), due)
+    torch.testing.assert_close(ClassMapping(groups)(logits).softmax(1), due)
 
 
 def test_single_outputs_are_passed_on_bit_for_bit():
     logits = torch.tensor([[1e30, -3.25, float("nan")]])
-    got = Classes(((2,), (0,)))(logits)
+    got = ClassMapping(((2,), (0,)))(logits)
     assert got[0, 1] == logits[0, 0]
     assert got[0, 0].isnan()
     with pytest.raises(ModelError, match=r"names output 3, the model has 3; outputs count from 0"):
-        Classes(((3,),))(logits)
+        ClassMapping(((3,),))(logits)
 
 
 def test_a_folders_own_classes_are_matched_in_a_sweep(tmp_path):
@@ -133,10 +133,10 @@ def test_imagenets_classes_by_name_and_by_wordnet_id(library):
     found_models.imported("timm")
     names = libraries.class_names(library, torch.nn.Identity(), 1000)
     assert len(names) == 1000
-    assert matched(["n01440764", "tabby", "n15075141"], None, names, 1000)[0] == ((0,), (281,), (999,))
-    assert matched(["Egyptian cat", "tench"], None, names, 1000)[0] == ((285,), (0,))
+    assert match_classes(["n01440764", "tabby", "n15075141"], None, names, 1000)[0] == ((0,), (281,), (999,))
+    assert match_classes(["Egyptian cat", "tench"], None, names, 1000)[0] == ((285,), (0,))
     with pytest.raises(ModelError, match=r"crane \(134, 517\)"):
-        matched(["crane", "tench"], None, names, 1000)
+        match_classes(["crane", "tench"], None, names, 1000)
     assert libraries.class_names(library, torch.nn.Identity(), 10) == []
 
 

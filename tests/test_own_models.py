@@ -14,8 +14,8 @@ from torch import nn
 
 from robustness import cards
 from robustness.classifiers import adapt, libraries, weights
-from robustness.classifiers.adapter import Adapted, in_channels, logits_of
-from robustness.classifiers.build import inner
+from robustness.classifiers.adapter import AdaptedModel, convert_channels, extract_logits
+from robustness.classifiers.build import unwrap
 from robustness.classifiers.preprocessing import Normalisation, images_table, of_library
 from robustness.data import from_arrays
 from robustness.errors import CardError, MissingLibrary, ModelError
@@ -202,7 +202,7 @@ def test_what_torchvision_does_to_images(name):
     top, left = ((found.resize - side + 1) // 2 for side in found.size)
     pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None] / 255
     cropped = pixels[:, :, top : top + found.size[0], left : left + found.size[1]]
-    got = Adapted(nn.Identity(), normalisation=found.normalisation).normalise(cropped)
+    got = AdaptedModel(nn.Identity(), normalisation=found.normalisation).normalise(cropped)
     torch.testing.assert_close(got[0], transform(picture))
 
 
@@ -221,13 +221,13 @@ def test_random_weights_of_a_library_are_those_of_the_seed(tmp_path, library):
     assert of.notices == ["found: its weights are random (seed 3), as the card says"]
     again = harness(tmp_path / "again").classifier(made).module
     other = harness(tmp_path).classifier(card(tmp_path, *lines, "seed = 4")).module
-    values = [inner(module).state_dict()["conv1.weight"] for module in (first, again, other)]
+    values = [unwrap(module).state_dict()["conv1.weight"] for module in (first, again, other)]
     assert torch.equal(values[0], values[1])
     assert not torch.equal(values[0], values[2])
     inputs = torch.rand(2, 1, 32, 32)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     with torch.inference_mode():
-        due = inner(first)((inputs.expand(-1, 3, -1, -1) - mean) / std)
+        due = unwrap(first)((inputs.expand(-1, 3, -1, -1) - mean) / std)
         torch.testing.assert_close(first(inputs), due)
 
 
@@ -263,14 +263,14 @@ def test_the_report_says_whether_pictures_are_brought_to_size_as_the_library_doe
         },
         tmp_path / "found.toml",
     )  # fmt: skip
-    assert adapt.adapted(made, nn.Identity(), ())[1][0].endswith(f": {said}")
+    assert adapt.adapt_model(made, nn.Identity(), ())[1][0].endswith(f": {said}")
 
 
 @pytest.mark.parametrize(("shape", "count"), [((3, 224, 224), 0), ((1, 224, 224), 0), ((3, 224, 160), 1)])
 def test_images_of_another_size_than_the_librarys_are_said(tmp_path, shape, count):
     """Catches: a notice about every model, about channels, or about one side alone that differs."""
     made = card(tmp_path, 'factory = "torchvision:resnet18"', "seed = 0")
-    notes = adapt.adapted(made, nn.Identity(), (), shape)[1]
+    notes = adapt.adapt_model(made, nn.Identity(), (), shape)[1]
     assert sum("its library's" in note for note in notes) == count
 
 
@@ -326,7 +326,7 @@ def test_a_library_that_is_not_installed_is_named_with_its_extra(tmp_path, monke
     """Catches: an ImportError out of the middle, and an extra of another name."""
     monkeypatch.setattr(libraries.importlib, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
     with pytest.raises(MissingLibrary, match=r'needs onnxruntime.*pip install "pytest-robustness\[onnx\]"'):
-        libraries.imported("onnxruntime")
+        libraries.import_library("onnxruntime")
     monkeypatch.setattr(cards.sources, "find", lambda *_: None)
     with pytest.raises(CardError, match=r'not installed; pip install "pytest-robustness\[timm\]"'):
         card(tmp_path, 'factory = "timm:resnet18"', "seed = 0")
@@ -358,7 +358,7 @@ class Result:
 )
 def test_outputs_in_every_form(given, output):
     logits = torch.rand(2, 3)
-    assert torch.equal(logits_of(given(logits), output), logits)
+    assert torch.equal(extract_logits(given(logits), output), logits)
 
 
 @pytest.mark.parametrize(
@@ -374,7 +374,7 @@ def test_outputs_in_every_form(given, output):
 )
 def test_outputs_that_are_none(given, output, message):
     with pytest.raises(ModelError, match=message):
-        logits_of(given, output)
+        extract_logits(given, output)
 
 
 NET = """
@@ -414,7 +414,7 @@ def test_a_card_names_the_entry_the_layout_and_the_normalisation(tmp_path):
     assert "found: normalised in its first layer by mean 0.5, std 0.25, as the card says" in of.notices
     inputs = torch.from_numpy(of.images(made).batch(0, 20))
     with torch.inference_mode():
-        due = inner(model).last((inputs.flatten(1) - 0.5) / 0.25).argmax(1)
+        due = unwrap(model).last((inputs.flatten(1) - 0.5) / 0.25).argmax(1)
     assert of.evidence(made).predictions[0].tolist() == due.tolist()
     unnamed = card(tmp_path, *lines, table_net=NET)
     with pytest.raises(ModelError, match=r"entries main, auxiliary; say in model\.output"):
@@ -446,27 +446,27 @@ def test_a_recipe_trains_behind_the_normalisation_and_keeps_the_models_own_weigh
                 'callable = "trained_recipe:train"', trained_net=NET, trained_recipe=RECIPE)  # fmt: skip
     of = harness(tmp_path)
     model = of.classifier(made).module
-    assert list(inner(model).state_dict()) == ["last.weight", "last.bias"]
+    assert list(unwrap(model).state_dict()) == ["last.weight", "last.bias"]
     first = torch.from_numpy(of.images(made, "train").batch(0, 1))
-    torch.testing.assert_close(inner(model).last.weight[0].detach(), ((first - 0.5) / 0.25).flatten())
+    torch.testing.assert_close(unwrap(model).last.weight[0].detach(), ((first - 0.5) / 0.25).flatten())
 
 
 def test_grey_for_colour_and_colour_for_grey():
     """Catches: channels that are summed, or of which one is taken. Pillow's conversion is the oracle."""
     grey = torch.rand(2, 1, 3, 3)
-    assert torch.equal(in_channels(grey, 3), torch.cat([grey] * 3, 1))
-    assert in_channels(grey, 1) is grey
-    assert in_channels(grey, None) is grey
+    assert torch.equal(convert_channels(grey, 3), torch.cat([grey] * 3, 1))
+    assert convert_channels(grey, 1) is grey
+    assert convert_channels(grey, None) is grey
     pixels = colours(1)
     due = np.asarray(Image.fromarray(pixels[0]).convert("L"))
-    got = in_channels(torch.from_numpy(pixels).permute(0, 3, 1, 2).float(), 1)[0, 0]
+    got = convert_channels(torch.from_numpy(pixels).permute(0, 3, 1, 2).float(), 1)[0, 0]
     np.testing.assert_allclose(got.numpy(), due, atol=0.6)
     with pytest.raises(ModelError, match="takes images of 3 channels, got 4"):
-        in_channels(torch.rand(1, 4, 2, 2), 3)
+        convert_channels(torch.rand(1, 4, 2, 2), 3)
 
 
 def test_a_mean_of_other_channels_is_said():
-    model = Adapted(nn.Flatten(), normalisation=Normalisation(mean=(0.1, 0.2, 0.3), std=(1, 1, 1)))
+    model = AdaptedModel(nn.Flatten(), normalisation=Normalisation(mean=(0.1, 0.2, 0.3), std=(1, 1, 1)))
     with pytest.raises(ModelError, match=r"of 3 channels, the images have 1; .* model\.channels"):
         model(torch.zeros(1, 1, 2, 2))
 
@@ -474,13 +474,13 @@ def test_a_mean_of_other_channels_is_said():
 def test_what_stands_around_a_model_leaves_it_and_its_images_alone():
     """Catches: normalisation in place, whose images the next strength would begin with; weights under other names."""
     net = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
-    model = Adapted(net, normalisation=Normalisation(mean=(0.5,), std=(0.5,)), channels=3)
+    model = AdaptedModel(net, normalisation=Normalisation(mean=(0.5,), std=(0.5,)), channels=3)
     inputs = torch.rand(2, 1, 2, 2)
     before = inputs.clone()
     model(inputs.requires_grad_()).sum().backward()
     assert torch.equal(inputs.detach(), before)
     assert inputs.grad is not None
-    assert list(inner(model).state_dict()) == ["1.weight", "1.bias"]
+    assert list(unwrap(model).state_dict()) == ["1.weight", "1.bias"]
 
 
 def test_loading_a_card_imports_none_of_the_libraries():

@@ -64,7 +64,7 @@ strengths = [{{ uniform = [0.1, 0.3] }}, 0.5]
 
 @pytest.fixture(autouse=True)
 def one_core(own_path, monkeypatch):
-    monkeypatch.setattr(hardware, "cores", lambda: 1)
+    monkeypatch.setattr(hardware, "cpu_count", lambda: 1)
     monkeypatch.setattr(timing, "RUNS", 1)
 
 

@@ -170,10 +170,10 @@ def test_workers_by_gpus(project, monkeypatch, arguments, cards, due):
     """Catches: as many workers as GPUs for a suite without models, or for one that is told to use the CPU."""
     if not cards:
         (project.root / "conftest.py").unlink()
-    monkeypatch.setattr(hardware, "gpus", lambda: 3)
+    monkeypatch.setattr(hardware, "gpu_count", lambda: 3)
     config = project.pytester.parseconfigure(*(f"--robustness-device={device}" for device in arguments))
     assert plugin.pytest_xdist_auto_num_workers(config) == due
-    monkeypatch.setattr(hardware, "gpus", lambda: 0)
+    monkeypatch.setattr(hardware, "gpu_count", lambda: 0)
     assert plugin.pytest_xdist_auto_num_workers(config) is None
 
 

@@ -117,6 +117,6 @@ def test_a_gpu_multiplies_as_asked_meanwhile():
     places = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
     before = [place.fp32_precision for place in places]
     for dtype, due in (("float32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")):
-        with precision.products(dtype, "cuda:0"):
+        with precision.matmul_precision(dtype, "cuda:0"):
             assert [place.fp32_precision for place in places] == [due] * 2
     assert [place.fp32_precision for place in places] == before

@@ -75,7 +75,7 @@ def digests(path: Path, root: Path) -> list[str]:
 def acting(path: Path, action) -> None:
     """Have something done in the model's next pass."""
     name = cards.load(path).file.model.factory.partition(":")[0]
-    build.built(cards.load(path))
+    build.build_module(cards.load(path))
     sys.modules[name].ACTION.append(action)
 
 
@@ -95,7 +95,7 @@ def test_weights_that_are_replaced_before_they_are_read(path, monkeypatch):
 def test_weights_that_are_other_ones_only_while_they_are_read(path, monkeypatch):
     """Catches: a file that is replaced and comes back, whose hash says nothing of what was read between."""
     file, card, of = path.with_name("tiny.safetensors"), cards.load(path), harness(path)
-    load = build.load
+    load = build.load_model
 
     def meanwhile(*given, **more):
         shutil.copy(file, file.with_suffix(".old"))
@@ -104,7 +104,7 @@ def test_weights_that_are_other_ones_only_while_they_are_read(path, monkeypatch)
         file.with_suffix(".old").replace(file)
         return loaded
 
-    monkeypatch.setattr(build, "load", meanwhile)
+    monkeypatch.setattr(build, "load_model", meanwhile)
     with pytest.raises(ModelError, match="changed while it was read"):
         of.evidence(card)
 
@@ -163,7 +163,7 @@ def test_an_archive_that_is_replaced_while_it_is_unpacked(path, tmp_path, monkey
 
     monkeypatch.setattr(npz_cache, "_extract", meanwhile)
     with pytest.raises(DataError, match=r"test\.npz changed while it was read; run again"):
-        npz_cache.arrays(file, tmp_path / "cache")
+        npz_cache.memory_mapped_arrays(file, tmp_path / "cache")
     assert not list((tmp_path / "cache" / "arrays").glob("[!.]*/"))
 
 

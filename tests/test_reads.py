@@ -180,7 +180,7 @@ def test_other_weights_are_other_numbers_and_the_same_are_believed(way, tmp_path
     kept = harness(path)
     if way != "at the first pass":  # nothing that can be seen is read by its factory, which is called in every run
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(build, "built", None)
+            patched.setattr(build, "build_module", None)
             assert np.array_equal(kept.evidence(card).predictions[0], predicted(0))
     else:
         assert kept.evidence(card).provenance["run"] == first.store.run
@@ -269,7 +269,7 @@ def test_what_does_not_count(tmp_path, monkeypatch):
     listed = first.evidence(card).provenance["sources"]
     assert set(listed) - {"best.pt", "data/"} == {f"{card.file.model.factory.partition(':')[0]}.py"}
     (folder / "store" / "other").mkdir()
-    monkeypatch.setattr(build, "built", None)
+    monkeypatch.setattr(build, "build_module", None)
     again = of()
     again.evidence(card)
     assert again.notices == []

@@ -45,7 +45,7 @@ def tiny(tmp_path):
 def tensors(content, folder):
     path = folder / "w.safetensors"
     path.write_bytes(content)
-    weights.verify(path)
+    weights.verify_checksum(path)
     return weights.read(path)
 
 

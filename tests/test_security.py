@@ -29,7 +29,7 @@ from robustness import cards
 from robustness.classifiers import checkpoints, exported, weights
 from robustness.cli import common, main
 from robustness.data import DataSpec, load, npz_cache
-from robustness.data.decoding import Decoding, decode, look
+from robustness.data.decoding import Decoding, decode, inspect_image
 from robustness.errors import CardError, DataError, ModelError, RobustnessError
 from robustness.gate import baseline
 from robustness.gate.differences import GateError
@@ -73,7 +73,7 @@ def test_a_postscript_picture_is_never_run(tmp_path, monkeypatch, start):
     (top / "cat" / "x.png").write_bytes(start + POSTSCRIPT.replace(b"PATH", str(trace).encode()))
     with pytest.raises(DataError, match=r"'cat/x.png': it is PostScript, a program, which is not run"):
         picture_files.get(top)
-    assert "PostScript" in look((top / "cat" / "x.png").read_bytes()).problem
+    assert "PostScript" in inspect_image((top / "cat" / "x.png").read_bytes()).problem
     assert not trace.exists()
 
 
@@ -81,11 +81,11 @@ def test_formats_that_are_read_are_nine():
     """Catches: a decoder of a rare format that a file chooses by its first bytes."""
     for form in ("png", "jpeg", "gif", "bmp", "tiff", "webp", "ppm"):
         image = picture_files.picture(1, (8, 8))
-        assert look(picture_files.encoded(image, form)).problem == ""
+        assert inspect_image(picture_files.encoded(image, form)).problem == ""
     for form in ("pcx", "tga", "sgi", "ico", "dds", "eps", "pdf"):
         stream = io.BytesIO()
         picture_files.picture(1, (16, 16)).save(stream, form)
-        assert look(stream.getvalue()).problem
+        assert inspect_image(stream.getvalue()).problem
 
 
 def test_pictures_that_would_fill_the_memory():
@@ -97,7 +97,7 @@ def test_pictures_that_would_fill_the_memory():
         decode(line, Decoding(resize=8192, size=(8, 8)))
     declared = bytearray(picture_files.encoded(Image.new("L", (8, 8)), "bmp"))
     declared[18:26] = (100_000).to_bytes(4, "little") * 2
-    assert "too large to be decoded" in look(bytes(declared)).problem
+    assert "too large to be decoded" in inspect_image(bytes(declared)).problem
 
 
 def writer(trace):
@@ -119,7 +119,7 @@ def test_torchscript_runs_only_where_it_is_named(tmp_path):
     writer(trace).save(str(tmp_path / "model.pt"))  # once in this process: torch keeps what was defined
     for i, name in enumerate(("net.pt", "net.pth", "net.bin", "net.safetensors", "net.ckpt", "net")):
         shutil.copy(tmp_path / "model.pt", tmp_path / name)
-        for read in (weights.read, lambda path: checkpoints.put(nn.Linear(2, 2), path)):
+        for read in (weights.read, lambda path: checkpoints.load_checkpoint(nn.Linear(2, 2), path)):
             with pytest.raises(
                 ModelError, match=r"TorchScript file is a whole model|no safetensors file|executing code"
             ):
@@ -155,7 +155,7 @@ def test_weights_in_another_form_are_one_sentence(tmp_path, kind):
     torch.save({"weight": unlike(kind, before), "bias": torch.zeros(3)}, tmp_path / "x.pt")
     said = {"csr": "sparse", "meta": "has no values"}.get(kind, kind)
     with pytest.raises(ModelError, match=rf"x\.pt: weight .*{said}"):
-        checkpoints.put(module, tmp_path / "x.pt")
+        checkpoints.load_checkpoint(module, tmp_path / "x.pt")
     assert torch.equal(module.weight, before)
 
 
@@ -174,12 +174,12 @@ def test_a_tensor_is_no_larger_than_its_record(tmp_path):
     """PyTorch reads past the end of a short record. Catches: weights that are whatever lay there in memory."""
     state = nn.Linear(64, 10).state_dict()
     torch.save({"state_dict": state, "n": [torch.ones(3)]}, tmp_path / "whole.pt")
-    checkpoints.put(nn.Linear(64, 10), tmp_path / "whole.pt")
+    checkpoints.load_checkpoint(nn.Linear(64, 10), tmp_path / "whole.pt")
     torch.save({"weight": state["weight"].half()[:5].repeat(2, 1), "bias": state["bias"]}, tmp_path / "views.pt")
-    checkpoints.put(nn.Linear(64, 10), tmp_path / "views.pt")
+    checkpoints.load_checkpoint(nn.Linear(64, 10), tmp_path / "views.pt")
     shortened(tmp_path / "whole.pt", tmp_path / "short.pt")
     with pytest.raises(ModelError, match=r"short\.pt: .*(larger than what the file holds|cannot be read)"):
-        checkpoints.put(nn.Linear(64, 10), tmp_path / "short.pt")
+        checkpoints.load_checkpoint(nn.Linear(64, 10), tmp_path / "short.pt")
     torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))).save(str(tmp_path / "ts.pt"))
     exported.load("torchscript", tmp_path / "ts.pt")
     shortened(tmp_path / "ts.pt", tmp_path / "short-ts.pt")
@@ -231,7 +231,7 @@ def test_shards_lie_beside_their_index(tmp_path):
     for place in ("../a.safetensors", "/etc/passwd", "sub/a.safetensors", "..", ""):
         (tmp_path / "x" / "m.index.json").write_text(json.dumps({"weight_map": {"w": place}}))
         with pytest.raises(ModelError, match=r"must be a file beside it|no such weights file"):
-            checkpoints.put(nn.Linear(2, 2), tmp_path / "x" / "m.index.json")
+            checkpoints.load_checkpoint(nn.Linear(2, 2), tmp_path / "x" / "m.index.json")
 
 
 def test_keys_of_a_report_are_no_paths(tmp_path):
@@ -257,7 +257,7 @@ def test_declared_sizes_are_held_to_the_room_there_is(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(DataError, match="would take 5,000,000 bytes, and there is room for 1,000,000"):
-        npz_cache.arrays(tmp_path / "bomb.npz", tmp_path / "cache")
+        npz_cache.memory_mapped_arrays(tmp_path / "bomb.npz", tmp_path / "cache")
     assert sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*") if path.is_file()) == 0
 
 
@@ -317,8 +317,8 @@ def run_on(path, kind, tmp_path):
     """Have each reader of a kind of file read what lies in its place."""
     place = {
         "card": lambda: cards.load(path),
-        "weights": lambda: checkpoints.put(nn.Linear(2, 2), path),
-        "index": lambda: checkpoints.put(nn.Linear(2, 2), path),
+        "weights": lambda: checkpoints.load_checkpoint(nn.Linear(2, 2), path),
+        "index": lambda: checkpoints.load_checkpoint(nn.Linear(2, 2), path),
         "torchscript": lambda: exported.load("torchscript", path),
         "array": lambda: loaded(path, name="array", file=f"./{path.name}"),
         "parquet": lambda: loaded(path, name="parquet", file=f"./{path.name}"),

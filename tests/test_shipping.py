@@ -71,13 +71,13 @@ def made(tmp_path, own_path):
     (card.parent / "own").mkdir(parents=True)
     card.write_text(CARD.format(package=package))
     read = cards.load(card)
-    (card.parent / "own" / "tiny.safetensors").write_bytes(weights.to_bytes(build.built(read).state_dict(), {}))
+    (card.parent / "own" / "tiny.safetensors").write_bytes(weights.to_bytes(build.build_module(read).state_dict(), {}))
     return read
 
 
 def test_it_is_the_same_model_elsewhere(made, tmp_path):
     """Catches: a package's files or those of another folder left behind, weights not found, arguments lost."""
-    loaded = build.load(made, made.weights)
+    loaded = build.load_model(made, made.weights)
     shipped, files = packed(made, made.weights, loaded, ())
     assert not shipped.card.file.claims
     contents = {name: path.read_bytes() for name, path in files.items()}
@@ -93,7 +93,7 @@ def test_it_is_the_same_model_elsewhere(made, tmp_path):
 
 def test_a_model_is_named_by_content(made):
     """Catches: a worker that keeps an older model because the card is called the same."""
-    loaded = build.load(made, made.weights)
+    loaded = build.load_model(made, made.weights)
     before, _ = packed(made, made.weights, loaded, ())
     assert packed(made, made.weights, loaded, ())[0].name == before.name
     assert packed(made, made.weights, loaded, ("a", "b"))[0].name != before.name
@@ -116,8 +116,8 @@ def test_what_a_factory_reads_travels_too(tmp_path, own_path):
     path.write_text(CARD.format(package=package).replace("arguments = { width = 5 }\n", ""))
     card = cards.load(path)
     (tmp_path / "project" / "own").mkdir()
-    card.weights.write_bytes(weights.to_bytes(build.built(card).state_dict(), {}))
-    loaded = build.load(card, card.weights)
+    card.weights.write_bytes(weights.to_bytes(build.build_module(card).state_dict(), {}))
+    loaded = build.load_model(card, card.weights)
     shipped, files = packed(card, card.weights, loaded, ())
     contents = {name: path.read_bytes() for name, path in files.items()}
     (tmp_path / "shipped").write_bytes(pickle.dumps((shipped, contents)))
@@ -146,11 +146,11 @@ def test_tensors_beside_an_onnx_file_travel_to_their_place(tmp_path):
     path.write_text('name = "tiny"\n[model]\nfactory = "onnx:net.onnx"\n[data]\nname = "digits"\n'
                     'split = { kind = "balanced", per_class = 3 }\n')  # fmt: skip
     card = cards.load(path)
-    shipped, _ = packed(card, card.weights, build.load(card, card.weights), ())
+    shipped, _ = packed(card, card.weights, build.load_model(card, card.weights), ())
     assert [place for place, _ in shipped.files] == ["beside/net.onnx", "beside/parts/net.bin"]
     other = tmp_path / "elsewhere"
     other.mkdir()
     file = onnx_apart(other, 1, location="parts/net.bin")
-    shipped, _ = packed(card, file, build.load(card, file), ())
+    shipped, _ = packed(card, file, build.load_model(card, file), ())
     assert shipped.weights == "beside/elsewhere/net.onnx"
     assert [place for place, _ in shipped.files] == ["beside/elsewhere/net.onnx", "beside/elsewhere/parts/net.bin"]

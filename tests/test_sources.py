@@ -9,15 +9,15 @@ import pytest
 
 from robustness.util import source_files, syntax
 from robustness.util.source_files import (
-    Closure,
-    changed,
+    ImportClosure,
+    changed_files,
     content_hash,
-    defines,
-    file_hash,
-    find,
-    hashes,
-    installed,
-    versions,
+    defines_name,
+    distribution_versions,
+    find_module_file,
+    hash_files,
+    is_installed,
+    sha256_file,
 )
 
 
@@ -32,7 +32,7 @@ def closure(tmp_path):
             path.write_text(textwrap.dedent(text))
 
     def of(*modules):
-        return Closure(modules, [str(tmp_path), *sys.path])
+        return ImportClosure(modules, [str(tmp_path), *sys.path])
 
     of.write = write
     of.root = tmp_path
@@ -118,9 +118,9 @@ def test_namespaces_in_namespaces(closure):
         **{"main": "from space.inner import leaf", "space/inner/leaf": "from . import twin", "space/inner/twin": ""}
     )
     assert set(closure("main").files) == {"main", "space.inner.leaf", "space.inner.twin"}
-    assert find("space.inner.leaf", [str(closure.root)]) == closure.root / "space/inner/leaf.py"
-    assert find("space.inner", [str(closure.root)]) is None
-    assert find("space.other.leaf", [str(closure.root)]) is None
+    assert find_module_file("space.inner.leaf", [str(closure.root)]) == closure.root / "space/inner/leaf.py"
+    assert find_module_file("space.inner", [str(closure.root)]) is None
+    assert find_module_file("space.other.leaf", [str(closure.root)]) is None
 
 
 def test_circles_end(closure):
@@ -155,7 +155,7 @@ def test_what_python_warns_of_does_not_hide_what_is_read(closure):
     closure.write(main="pattern = '\\d'\nimport other", other="")
     assert "'\\d'" in (closure.root / "main.py").read_text()
     assert set(closure("main").files) == {"main", "other"}
-    assert defines(closure.root / "main.py", "pattern")
+    assert defines_name(closure.root / "main.py", "pattern")
 
 
 def test_nothing_is_imported(closure):
@@ -175,11 +175,11 @@ def test_installed_modules_are_named_and_not_followed(closure):
             "hidden": "",
         },
     )
-    found = Closure(["main"], [str(closure.root), str(site), *sys.path])
+    found = ImportClosure(["main"], [str(closure.root), str(site), *sys.path])
     assert set(found.files) == {"main"}
     assert found.packages == {"numpy", "torch", "far"}
-    assert installed(site / "far" / "away.py")
-    assert not installed(closure.root / "main.py")
+    assert is_installed(site / "far" / "away.py")
+    assert not is_installed(closure.root / "main.py")
 
 
 def test_the_harness_is_not_listed(closure):
@@ -248,7 +248,7 @@ def test_importing_by_name_is_noticed(closure, text, by_name):
 def test_names_at_the_top_level(tmp_path, text, known):
     file = tmp_path / "m.py"
     file.write_text(text)
-    assert defines(file, "net") is known
+    assert defines_name(file, "net") is known
 
 
 @pytest.mark.parametrize("content", [b"def", b"\xff", b"x = 1\0"])
@@ -256,7 +256,7 @@ def test_names_of_a_file_that_is_not_python(tmp_path, content):
     file = tmp_path / "m.py"
     file.write_bytes(content)
     with pytest.raises(SyntaxError):
-        defines(file, "net")
+        defines_name(file, "net")
 
 
 def test_a_project_that_moved_has_the_same_names_and_hashes(tmp_path):
@@ -264,8 +264,8 @@ def test_a_project_that_moved_has_the_same_names_and_hashes(tmp_path):
     for home in ("here", "there/deep"):
         root = tmp_path / home
         helpers.project(root, **{"package.__init__": "", "package.net": "from . import part", "package.part": "x = 1"})
-        closure = Closure(["package.net"], [str(root), *sys.path])
-        told.append(hashes(closure.files.values(), root))
+        closure = ImportClosure(["package.net"], [str(root), *sys.path])
+        told.append(hash_files(closure.files.values(), root))
     assert told[0] == told[1]
     assert list(told[0]) == ["package/__init__.py", "package/net.py", "package/part.py"]
 
@@ -275,14 +275,14 @@ def test_changes_are_named_and_files_elsewhere_by_their_path(tmp_path):
     (home / "sub").mkdir(parents=True)
     for file in (home / "a.py", home / "sub" / "b.py", far):
         file.write_text("x = 1")
-    recorded = hashes([far, home / "sub" / "b.py", home / "a.py"], home)
+    recorded = hash_files([far, home / "sub" / "b.py", home / "a.py"], home)
     assert set(recorded) == {"a.py", "sub/b.py", str(far)}
-    assert changed(recorded, home) == []
+    assert changed_files(recorded, home) == []
     (home / "a.py").write_text("x = 2")
     (home / "sub" / "b.py").unlink()
     (home / "sub" / "b.py").mkdir()
     far.unlink()
-    assert set(changed(recorded, home)) == set(recorded)
+    assert set(changed_files(recorded, home)) == set(recorded)
 
 
 NET = """
@@ -360,13 +360,13 @@ def test_hashes_of_other_files_are_of_their_bytes(tmp_path):
         file = tmp_path / name
         file.write_bytes(content)
         assert content_hash(file) == hashlib.sha256(content).hexdigest()
-    assert file_hash(tmp_path / "m.txt") == content_hash(tmp_path / "m.txt")
+    assert sha256_file(tmp_path / "m.txt") == content_hash(tmp_path / "m.txt")
 
 
 def test_versions_are_those_of_the_distributions():
     from importlib.metadata import version
 
-    found = versions({"sklearn", "numpy", "no_such_package"})
+    found = distribution_versions({"sklearn", "numpy", "no_such_package"})
     assert found == {name: version(name) for name in ("numpy", "torch", "scikit-learn")}
-    assert source_files.other_versions(found) == []
-    assert source_files.other_versions({**found, "numpy": "0", "gone": "1"}) == ["numpy", "gone"]
+    assert source_files.changed_distributions(found) == []
+    assert source_files.changed_distributions({**found, "numpy": "0", "gone": "1"}) == ["numpy", "gone"]

@@ -104,9 +104,9 @@ def test_evidence_is_believed_while_its_sources_are_what_they_were(kept, tmp_pat
 
 
 def test_evidence_is_believed_while_distributions_have_the_same_versions(kept):
-    assert kept.put(distributions=source_files.versions([]))[1] == ""
+    assert kept.put(distributions=source_files.distribution_versions([]))[1] == ""
     due = "evidence of tiny:clean was made with another version of"
-    assert kept.put(distributions={"numpy": "0.1", "torch": source_files.versions([])["torch"]}) == (
+    assert kept.put(distributions={"numpy": "0.1", "torch": source_files.distribution_versions([])["torch"]}) == (
         None,
         f"{due} numpy",
     )

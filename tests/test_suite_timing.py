@@ -78,7 +78,7 @@ def test_timed(timed):
         images = about["images"] * len(about["strengths"])
         assert about["images_per_second"] == pytest.approx(images / sorted(stats["data"])[1], abs=0.1)
         assert (about["model"], about["data"], about["images"], stats["rounds"]) == ("tiny", "digits test", 200, 3)
-        assert about["device"] == hardware.device_kind("cpu")
+        assert about["device"] == hardware.device_fingerprint("cpu")
         passes[kind] = about["passes_per_image"]
     strengths = {kind: len(found[f"tiny:{kind}:cpu"]["extra_info"]["strengths"]) for kind in KINDS}
     s = strengths["fgsm"]
@@ -114,8 +114,8 @@ def test_gpu(timed, monkeypatch):
     def on_cpu(*given, device, real=runner.sweep, **more):
         return real(*given, device="cpu", **more)
 
-    monkeypatch.setattr(hardware, "gpus", lambda *_: 1)
-    monkeypatch.setattr(hardware, "device_kind", lambda device: f"kind of {device}")
+    monkeypatch.setattr(hardware, "gpu_count", lambda *_: 1)
+    monkeypatch.setattr(hardware, "device_fingerprint", lambda device: f"kind of {device}")
     monkeypatch.setattr(runner, "sweep", on_cpu)
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
     often = ("-k", "noise", "--benchmark-min-rounds=1", "--benchmark-json=times.json")

@@ -13,7 +13,7 @@ from torch import nn
 
 from robustness import cards
 from robustness.classifiers import build, process_state
-from robustness.classifiers.modules import undisturbed
+from robustness.classifiers.modules import restored_afterwards
 from robustness.perturbations import FGSM, Normal
 from robustness.sweep.runner import sweep
 
@@ -49,7 +49,7 @@ def test_what_a_factory_changes_is_set_back_and_named(tmp_path, own_path, monkey
     source = helpers.MODULE.replace("    return nn.Sequential", f"    {code}\n    return nn.Sequential", 1)
     source = begin + (source if where == "factory" else f"{code}\n{helpers.MODULE}")
     card, before, notices = cards.load(helpers.project(tmp_path, source)), seen(), list[str]()
-    build.built(card, notices)
+    build.build_module(card, notices)
     assert seen() == before
     said = [f"changed {CHANGES[code]} of the whole process" in notice for notice in notices]
     assert said == ([] if CHANGES[code] == process_state.ENVIRONMENT else [True])
@@ -70,7 +70,7 @@ def test_what_a_forward_changes_is_set_back(code):
     sound = helpers.linear(images)
     due = [sweep(sound, images, attack, [0.1], batch_size=20, threads=2) for attack in (Normal(), FGSM())]
     before = seen()
-    with process_state.set_back() as changed, undisturbed(Changes(16, 3)) as lent:
+    with process_state.set_back() as changed, restored_afterwards(Changes(16, 3)) as lent:
         lent(torch.rand(2, 1, 4, 4))
         told = [part.name for part, value in zip(process_state.PARTS, before, strict=True) if part.get() != value]
     assert told == [(CHANGES | OF_A_FORWARD)[code]]
@@ -85,7 +85,7 @@ def test_what_a_forward_changes_is_set_back(code):
 
 
 def test_warning_filters_are_set_back():
-    with undisturbed(nn.Identity()):
+    with restored_afterwards(nn.Identity()):
         warnings.simplefilter("ignore")
     with pytest.raises(UserWarning, match="still an error"):
         warnings.warn("still an error", stacklevel=1)
@@ -98,7 +98,7 @@ def test_threads_that_a_factory_leaves_are_named(tmp_path, own_path, monkeypatch
     source = "import threading\n" + helpers.MODULE.replace("    return nn", f"    {start}\n    return nn", 1)
     notices = list[str]()
     try:
-        build.built(cards.load(helpers.project(tmp_path, source)), notices)
+        build.build_module(cards.load(helpers.project(tmp_path, source)), notices)
     finally:
         ends.set()
     assert any("left 1 thread(s) running (left)" in notice for notice in notices)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustness.classifiers.modules import undisturbed
+from robustness.classifiers.modules import restored_afterwards
 from robustness.data import from_arrays
 from robustness.perturbations import FGSM, Clean, Normal
 from robustness.sweep import trials
@@ -206,7 +206,7 @@ def tried(module, count=2, perturbation=None):
     from robustness.sweep.runner import together
 
     cells = Cells(images(), perturbation or Clean(), (0.0,), "native", 0, "cpu", BATCH, Argmax(), Argmax())
-    with undisturbed(together(module, None, None)) as lent:
+    with restored_afterwards(together(module, None, None)) as lent:
         return trials.tried(cells, lent, count)
 
 

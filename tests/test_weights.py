@@ -46,7 +46,7 @@ def assert_same(got, due):
 
 def test_what_is_written_is_read(file):
     assert_same(weights.read(file), state())
-    weights.verify(file)
+    weights.verify_checksum(file)
     told = weights.metadata(file)
     assert told == {"recipe": "ab", "seed": "3", "checksum": weights.checksum(state())}
 
@@ -65,7 +65,7 @@ def test_every_type_is_verified_without_torch_as_with_it(tmp_path, dtype):
         "0": torch.ones((), dtype=dtype),
     }
     path.write_bytes(weights.to_bytes(tensors, {}))
-    weights.verify(path)
+    weights.verify_checksum(path)
     got = weights.read(path)
     assert all(got[name].dtype == dtype and got[name].shape == tensor.shape for name, tensor in tensors.items())
 
@@ -98,7 +98,7 @@ def test_a_pickle_does_not_run(tmp_path, suffix, form):
             torch.save(Bomb(fuse), path)
         case "beside weights":
             torch.save({**state(), "extra": Bomb(fuse)}, path)
-    for read in (weights.read, weights.verify, weights.metadata):
+    for read in (weights.read, weights.verify_checksum, weights.metadata):
         if read is weights.metadata and suffix != ".safetensors":
             continue
         with pytest.raises(ModelError, match=re.escape(str(path))):
@@ -123,7 +123,7 @@ def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(ModelError, match="there is no such weights file"):
         weights.read(tmp_path / "w.pt")
     with pytest.raises(ModelError, match="not a safetensors file"):
-        weights.verify(tmp_path / "w.safetensors")
+        weights.verify_checksum(tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
@@ -140,7 +140,7 @@ def test_a_file_that_is_cut_anywhere_is_refused(tmp_path, suffix):
             weights.read(path)
         if suffix == ".safetensors":
             with pytest.raises(ModelError):
-                weights.verify(path)
+                weights.verify_checksum(path)
 
 
 def test_any_bit_of_the_tensors_counts(file):
@@ -150,7 +150,7 @@ def test_any_bit_of_the_tensors_counts(file):
         content = bytearray(whole)
         content[position] ^= 1 << position % 8
         file.write_bytes(content)
-        for check in (weights.read, weights.verify):
+        for check in (weights.read, weights.verify_checksum):
             with pytest.raises(ModelError, match="do not fit its checksum"):
                 check(file)
 
@@ -163,7 +163,7 @@ def test_any_bit_of_the_header_counts_or_changes_no_tensor(file):
         content[position] ^= 1 << position % 7
         file.write_bytes(content)
         try:
-            weights.verify(file)
+            weights.verify_checksum(file)
         except ModelError:
             continue
         assert_same(weights.read(file), state())
@@ -173,7 +173,7 @@ def test_tensors_that_were_edited_are_refused(tmp_path, file):
     """Somebody loads, changes and saves them, header and all."""
     changed = {**state(), "0.bias": torch.zeros(2)}
     file.write_bytes(safetensors.torch.save(changed, weights.metadata(file)))
-    for check in (weights.read, weights.verify):
+    for check in (weights.read, weights.verify_checksum):
         with pytest.raises(ModelError, match="do not fit its checksum"):
             check(file)
 
@@ -185,7 +185,7 @@ def test_foreign_safetensors_are_read_but_not_verified(tmp_path):
     assert_same(weights.read(path), state())
     assert weights.metadata(path) == {}
     with pytest.raises(ModelError, match="checksum"):
-        weights.verify(path)
+        weights.verify_checksum(path)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_reading_the_header_is_all_that_metadata_does(file):
 
 def test_weights_are_put_into_the_module(file):
     module = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
-    weights.put(module, weights.read(file), file)
+    weights.load_into(module, weights.read(file), file)
     assert_same(module.state_dict(), state())
 
 
@@ -218,7 +218,7 @@ def test_weights_of_another_architecture_are_listed_five_of_each():
     module = nn.ModuleDict({f"m{i}": nn.Linear(2, 2, bias=i < 7) for i in range(14)})
     other = {f"m{i}.weight": torch.zeros(3, 2) for i in range(7)} | {f"extra{i}": torch.zeros(1) for i in range(6)}
     with pytest.raises(ModelError) as caught:
-        weights.put(module, other, Path("w.pt"))
+        weights.load_into(module, other, Path("w.pt"))
     message = str(caught.value)
     assert message.startswith("w.pt: these are weights of another architecture: missing: ")
     assert "missing: m0.bias, m1.bias, m2.bias, m3.bias, m4.bias and 9 more; " in message
@@ -231,7 +231,7 @@ def test_a_module_is_not_half_loaded():
     module = nn.Linear(2, 2)
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     with pytest.raises(ModelError, match=r"w\.pt: these are weights of another architecture: missing: bias$"):
-        weights.put(module, {"weight": torch.zeros(2, 2)}, Path("w.pt"))
+        weights.load_into(module, {"weight": torch.zeros(2, 2)}, Path("w.pt"))
     assert_same(module.state_dict(), before)
 
 

@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         "--epochs", type=integers, default=EPOCHS, help="default 1,5,10; the last is swept in every reading"
     )
     parser.add_argument(
-        "--workers", type=integer, default=hardware.cores(), help="trainings at once (default: the cores)"
+        "--workers", type=integer, default=hardware.cpu_count(), help="trainings at once (default: the cores)"
     )
     parser.add_argument("--output", metavar="DIR", type=Path, help="where the result goes (default reports/measured)")
     parser.add_argument("--card", metavar="FILE", type=Path, default=CARD, help="default models/mnist-mlp.toml")

@@ -22,7 +22,7 @@ from robustness.metrics.confusion import confusion_matrix
 from robustness.metrics.evidence import OK, Evidence
 from robustness.perturbations import Normal, Perturbation
 from robustness.util import source_files
-from robustness.util.progress import bar
+from robustness.util.progress import progress_bar
 from robustness.workspace.store import Store
 from robustness.workspace.training import train_many
 from robustness.workspace.workspace import Workspace
@@ -45,14 +45,14 @@ def measure(
     # The longest first: a short one begun last leaves the other cores idle for less.
     tasks = [(name, seed, e) for e in sorted(epochs, reverse=True) for name in INITIAL_WEIGHTS for seed in seeds]
     networks = [initialised(card, name).reseeded(seed, epochs=e) for name, seed, e in tasks]
-    files = train_many(networks, store.root, data, workers, say=say, progress=bar)
+    files = train_many(networks, store.root, data, workers, say=say, progress=progress_bar)
     trained = [
         {"initial": name, "seed": seed, "epochs": e, **running.training(file)}
         for (name, seed, e), file in zip(tasks, files, strict=True)
     ]
     trained_in = time.perf_counter() - began
     counts, sweeps = [], []
-    harness = Workspace(store, data, progress=bar)
+    harness = Workspace(store, data, progress=progress_bar)
     for (name, seed, e), network in zip(tasks, networks, strict=True):
         for reading, variant in variants(network).items():
             # What was taken for the paper's noise before is measured on the networks that it was measured on.
@@ -118,7 +118,7 @@ def scale(card: Card, data: Path, seeds: Sequence[int], epochs: Sequence[int]) -
 def _is_mnist(data: Path) -> bool:
     """Return whether the files have the published sums; any images could lie under these names."""
     files = {mnist.folder(data) / name: digest for name, digest in mnist.SUMS.items()}
-    return all(file.is_file() and source_files.file_hash(file) == digest for file, digest in files.items())
+    return all(file.is_file() and source_files.sha256_file(file) == digest for file, digest in files.items())
 
 
 def variants(card: Card) -> dict[str, tuple[Card, str]]:

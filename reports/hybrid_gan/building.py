@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustness.classifiers.modules import undisturbed
+from robustness.classifiers.modules import restored_afterwards
 from robustness.data.images import Images
 from robustness.data.validation import Array, Indices
 from robustness.decisions import Argmax
@@ -43,7 +43,10 @@ class Target:
     @contextmanager
     def lent(self) -> Iterator[Target]:
         """Lend it with classifier and generator on the device; afterwards both are as they were."""
-        with undisturbed(self.classifier, self.device) as classifier, undisturbed(self.generator, self.device) as made:
+        with (
+            restored_afterwards(self.classifier, self.device) as classifier,
+            restored_afterwards(self.generator, self.device) as made,
+        ):
             yield replace(self, classifier=classifier, generator=made)
 
 
@@ -226,7 +229,7 @@ def _piece(target: Target, images: Images, strengths: Sequence[float], file: Pat
 
 def save(file: Path, arrays: Mapping[str, Any]) -> None:
     """Write an array file so that it is there whole or not at all."""
-    with atomic_write.writing(file) as stream:
+    with atomic_write.atomic_writer(file) as stream:
         np.savez_compressed(stream, **dict[str, Any](arrays))
 
 

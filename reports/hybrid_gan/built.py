@@ -15,7 +15,7 @@ from robustness.classifiers.modules import state_hash
 from robustness.data.images import Images
 from robustness.data.validation import Indices
 from robustness.perturbations import ConditionalGAN
-from robustness.util.progress import bar
+from robustness.util.progress import progress_bar
 from robustness.workspace import attack_inputs
 from robustness.workspace.workspace import Workspace
 
@@ -42,7 +42,7 @@ class Begun:
 
     def harness(self, of: Workspace, seed: int = 0) -> Workspace:
         """Return a harness that finds the run's array files."""
-        return Workspace(of.store, self.root, device=of.device, seed=seed, progress=bar)
+        return Workspace(of.store, self.root, device=of.device, seed=seed, progress=progress_bar)
 
     def hidden(self, part: str) -> Images:
         """Return the images of a part that the hybrid set is made of."""

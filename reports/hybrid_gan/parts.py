@@ -9,7 +9,7 @@ from reports import commands, folds
 from reports.hybrid_gan import building, data, protocol
 from reports.hybrid_gan.built import ANOTHER, EPSILON, Begun
 from reports.hybrid_gan.protocol import CLASSIFIERS
-from robustness.util.source_files import file_hash
+from robustness.util.source_files import sha256_file
 from robustness.workspace.workspace import Workspace
 
 TARGETS = "targets"
@@ -49,7 +49,7 @@ def made_of(begun: Begun, harness: Workspace) -> str:
         folds.made_of(begun.harness(harness), cards),
         {**protocol.undefended(targets, scale), **judged},
         [begun.hidden(part).fingerprint for part in begun.found],
-        [file_hash(Path(str(module.__file__))) for module in (building, data)],
+        [sha256_file(Path(str(module.__file__))) for module in (building, data)],
         [EPSILON, ANOTHER],
     )
 

@@ -90,14 +90,14 @@ class Card:
         model = self.file.model
         if model.weights is not None:
             return self.path.parent / model.weights
-        return libraries.brought(model.factory, self.path.parent) if model.seed is None else None
+        return libraries.bundled_weights(model.factory, self.path.parent) if model.seed is None else None
 
     @property
     def described(self) -> dict[str, Any]:
         """What the card's model is but for its weights, by content: a factory by name without the place of its file."""
         model = self.file.model
-        beside = libraries.described_by(model.factory, self.path.parent)
-        read = {file.name: source_files.file_hash(file) for file in beside}
+        beside = libraries.config_files(model.factory, self.path.parent)
+        read = {file.name: source_files.sha256_file(file) for file in beside}
         return {
             "factory": model.by_name if model.by_name in libraries.BRINGING else model.factory,
             "arguments": model.arguments,
@@ -284,24 +284,24 @@ def _check_importable(card: Card) -> None:
     named = {"model.factory": model.factory} if model.by_name is None else {}
     if model.by_name is not None:
         package = libraries.PACKAGES[model.by_name]
-        reason = libraries.problem(model.factory, model.arguments, card.path.parent)
-        if not reason and source_files.find(package, sys.path) is None:
-            reason = f"needs {package}, which is not installed; {libraries.install(package)}"
+        reason = libraries.factory_error(model.factory, model.arguments, card.path.parent)
+        if not reason and source_files.find_module_file(package, sys.path) is None:
+            reason = f"needs {package}, which is not installed; {libraries.install_command(package)}"
         if reason:
             raise CardError(f"{card.path}: model.factory = {model.factory!r}: {reason}")
     if card.file.recipe:
         named["recipe.callable"] = card.file.recipe.callable
     for key, value in named.items():
         module, _, attribute = value.partition(":")
-        file = source_files.find(module, [str(card.project), *sys.path])
+        file = source_files.find_module_file(module, [str(card.project), *sys.path])
         if file is None:
             raise CardError(
                 f"{card.path}: {key} = {value!r}: there is no module {module!r} below {card.project} "
                 "or among the installed ones; write 'module:callable'"
             )
-        if not source_files.installed(file) and file.suffix == ".py":
+        if not source_files.is_installed(file) and file.suffix == ".py":
             try:
-                known = source_files.defines(file, attribute)
+                known = source_files.defines_name(file, attribute)
             except SyntaxError as error:
                 raise CardError(f"{card.path}: {key} = {value!r}: {file} cannot be read: {error}") from error
             if not known:

@@ -12,7 +12,7 @@ from robustness import cards
 from robustness.cards.card import Card
 from robustness.classifiers import libraries
 from robustness.data import DATASETS
-from robustness.errors import CardError, nearest
+from robustness.errors import CardError, did_you_mean
 from robustness.util import paths
 
 FORMS = {".npz": "array", ".npz.xz": "array", ".parquet": "parquet"}
@@ -77,7 +77,7 @@ class CardOptions:
         if not path.exists():
             raise CardError(
                 f"`dataset` must be a file or a folder, or one of {', '.join(known)}, got {given!r}: {path} does not "
-                f"exist{nearest(given, known)}"
+                f"exist{did_you_mean(given, known)}"
             )
         form = _form(path)
         images = self._images() if "images" in DATASETS[form].takes else {}
@@ -94,7 +94,7 @@ class CardOptions:
         """Say how pictures are brought to the size that the model's library brings them to, where it says so."""
         from robustness.classifiers import preprocessing
 
-        if libraries.kind(str(self.factory)) is None:
+        if libraries.library_of(str(self.factory)) is None:
             return {}
         found = preprocessing.of_library(str(self.factory), arguments(self.arguments), folder=self.folder)
         table = preprocessing.images_table(found) if found else {}
@@ -128,7 +128,7 @@ class CardOptions:
     def card(self) -> Card:
         """Return the card itself, without sweeps or claims; its modules are imported from its folder."""
         table = self.table(anywhere=True)
-        if not self.weights and libraries.kind(str(self.factory)) not in (None, *libraries.BRINGING):
+        if not self.weights and libraries.library_of(str(self.factory)) not in (None, *libraries.BRINGING):
             bringing = " and ".join(f"{kind}:" for kind in libraries.BRINGING)
             raise CardError(
                 f"`weights` must be given for {self.factory}, as --robustness-weights net.safetensors; {bringing} "

@@ -10,7 +10,7 @@ from typing import Any
 from robustness.cards.card import Card
 from robustness.errors import RobustnessError
 from robustness.util.hashing import sha256_json
-from robustness.util.source_files import file_hash
+from robustness.util.source_files import sha256_file
 
 IMAGES = 10_000
 """Taken for the test images of a card that does not tell how many: as many as MNIST and CIFAR-10 have."""
@@ -101,5 +101,5 @@ def _content(card: Card) -> str:
     """Hash what a card holds, and other weights that it is judged with, whatever their files are called."""
     table = card.file.model_dump(mode="json")
     if card.candidate is not None:
-        table["model"]["weights"] = file_hash(card.candidate)
+        table["model"]["weights"] = sha256_file(card.candidate)
     return sha256_json(table)

@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from robustness.classifiers import checkpoints, class_mapping, exported, libraries, preprocessing
-from robustness.classifiers.adapter import Adapted
+from robustness.classifiers.adapter import AdaptedModel
 from robustness.classifiers.preprocessing import Normalisation
 from robustness.classifiers.spec import ModelCard
 from robustness.decisions import Argmax
 from robustness.errors import ModelError
 
 
-def by_name(card: ModelCard) -> nn.Module:
+def build_library_model(card: ModelCard) -> nn.Module:
     """Make the module of a factory by name: with random weights, or those of an exported file."""
     model, folder = card.file.model, card.path.parent
     of, name = str(model.by_name), model.factory.partition(":")[2]
@@ -37,7 +37,7 @@ def with_weights(card: ModelCard, file: Path) -> tuple[nn.Module, list[str]]:
         module, notes = libraries.with_own_weights(folder / name, model.arguments)
     else:
         module = libraries.build(of, name, model.arguments, folder)
-        notes = checkpoints.put(module, file, model.entry)
+        notes = checkpoints.load_checkpoint(module, file, model.entry)
     state = [*module.parameters(), *module.buffers()]
     if other := {str(each.dtype).removeprefix("torch.") for each in state if each.is_floating_point()} - {"float32"}:
         notes.append(f"weights of {', '.join(sorted(other))} are computed with in float32")
@@ -45,15 +45,15 @@ def with_weights(card: ModelCard, file: Path) -> tuple[nn.Module, list[str]]:
     return module, notes
 
 
-def needed(card: ModelCard, module: nn.Module) -> bool:
+def needs_adapter(card: ModelCard, module: nn.Module) -> bool:
     """Return whether a module is no classifier of images in [0, 1] yet, as far as its card says."""
     model = card.file.model
     return bool(model.by_name or set(model.adaptation) - {"entry"} or isinstance(module, torch.jit.ScriptModule))
 
 
-def adapted(
+def adapt_model(
     card: ModelCard, module: nn.Module, wanted: Sequence[str], shape: tuple[int, int, int] | None = None
-) -> tuple[Adapted, list[str]]:
+) -> tuple[AdaptedModel, list[str]]:
     """
     Return a card's module with what it needs around it, and what a report must say of that.
 
@@ -70,10 +70,10 @@ def adapted(
         )
     if wanted and isinstance(model.decision, Argmax):
         names = libraries.class_names(model.by_name, module, outputs) if outputs else []
-        groups, said = class_mapping.matched(wanted, model.classes, names, outputs)
+        groups, said = class_mapping.match_classes(wanted, model.classes, names, outputs)
         notes += [said] if said else []
     channels = model.channels or _channels(card, module)
-    whole = Adapted(
+    whole = AdaptedModel(
         module,
         channels=channels,
         normalisation=normalisation,

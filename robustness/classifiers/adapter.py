@@ -11,18 +11,18 @@ from torch import Tensor, nn
 
 from robustness.classifiers.class_mapping import Groups
 from robustness.classifiers.preprocessing import Normalisation
-from robustness.classifiers.weights import five
+from robustness.classifiers.weights import abbreviate
 from robustness.errors import ModelError
 
 LUMINANCE = (0.299, 0.587, 0.114)
 """Red, green and blue in grey (ITU-R 601), as Pillow and torchvision weigh them."""
 
 
-class Adapted(nn.Module):
+class AdaptedModel(nn.Module):
     """
     A model between what it needs before it and what is made of its outputs; images in [0, 1] to logits.
 
-    >>> model = Adapted(nn.Flatten(), normalisation=Normalisation(mean=(0.5,), std=(0.5,)))
+    >>> model = AdaptedModel(nn.Flatten(), normalisation=Normalisation(mean=(0.5,), std=(0.5,)))
     >>> model(torch.tensor([[[[1.0, 0.0]]]]))
     tensor([[ 1., -1.]])
     """
@@ -40,21 +40,21 @@ class Adapted(nn.Module):
     ) -> None:
         super().__init__()
         self.channels, self.layout, self.keyword, self.output = channels, layout, keyword, output
-        self.normalise = Normalise(normalisation) if normalisation else nn.Identity()
+        self.normalise = Normalize(normalisation) if normalisation else nn.Identity()
         self.model = model
-        self.classes = Classes(groups) if groups else nn.Identity()
+        self.classes = ClassMapping(groups) if groups else nn.Identity()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return logits, (N, classes), for images in [0, 1], (N, C, H, W)."""
-        images: Tensor = self.normalise(in_channels(inputs, self.channels))
+        images: Tensor = self.normalise(convert_channels(inputs, self.channels))
         if self.layout == "NHWC":
             images = images.permute(0, 2, 3, 1)
         found = self.model(**{self.keyword: images}) if self.keyword else self.model(images)
-        logits: Tensor = self.classes(logits_of(found, self.output).float())
+        logits: Tensor = self.classes(extract_logits(found, self.output).float())
         return logits
 
 
-class Normalise(nn.Module):
+class Normalize(nn.Module):
     """Subtract a mean and divide by a standard deviation, channel by channel."""
 
     def __init__(self, normalisation: Normalisation) -> None:
@@ -73,7 +73,7 @@ class Normalise(nn.Module):
         return (images - mean) / std
 
 
-class Classes(nn.Module):
+class ClassMapping(nn.Module):
     """Take the outputs that stand for each class; of several the probabilities are summed."""
 
     def __init__(self, groups: Groups) -> None:
@@ -95,11 +95,11 @@ class Classes(nn.Module):
         return taken.masked_fill(self.get_buffer("filled"), -torch.inf).logsumexp(2)
 
 
-def in_channels(images: Tensor, channels: int | None) -> Tensor:
+def convert_channels(images: Tensor, channels: int | None) -> Tensor:
     """
     Return images with the channels that a model takes: grey ones thrice, colour as its luminance.
 
-    >>> in_channels(torch.ones(1, 1, 2, 2), 3).shape
+    >>> convert_channels(torch.ones(1, 1, 2, 2), 3).shape
     torch.Size([1, 3, 2, 2])
     """
     if channels is None or images.shape[1] == channels:
@@ -111,11 +111,11 @@ def in_channels(images: Tensor, channels: int | None) -> Tensor:
     raise ModelError(f"the model takes images of {channels} channels, got {images.shape[1]}; no way between is known")
 
 
-def logits_of(found: Any, output: str | int | None = None) -> Tensor:
+def extract_logits(found: Any, output: str | int | None = None) -> Tensor:
     """
     Return the logits among what a model gives: the tensor, the first of several, ``.logits``, or the entry named.
 
-    >>> logits_of((torch.zeros(1, 2), "auxiliary")).shape
+    >>> extract_logits((torch.zeros(1, 2), "auxiliary")).shape
     torch.Size([1, 2])
     """
     if output is not None:
@@ -129,7 +129,7 @@ def logits_of(found: Any, output: str | int | None = None) -> Tensor:
         if "logits" in entries or len(entries) == 1:
             return entries.get("logits", next(iter(entries.values())))
         raise ModelError(
-            f"the model gives a dictionary with the entries {five([str(key) for key in found])}; "
+            f"the model gives a dictionary with the entries {abbreviate([str(key) for key in found])}; "
             "say in model.output which are the logits"
         )
     if isinstance(found, list | tuple) and found and isinstance(found[0], Tensor):
@@ -144,7 +144,7 @@ def _named(found: Any, output: str | int) -> Tensor:
     try:
         value = found[output] if isinstance(output, int) or isinstance(found, Mapping) else getattr(found, output)
     except (LookupError, AttributeError, TypeError) as error:
-        known = f" with {five([str(key) for key in found])}" if isinstance(found, Mapping) else ""
+        known = f" with {abbreviate([str(key) for key in found])}" if isinstance(found, Mapping) else ""
         raise ModelError(
             f"model.output = {output!r}: the model gives {type(found).__name__}{known}, not that"
         ) from error
@@ -153,12 +153,12 @@ def _named(found: Any, output: str | int) -> Tensor:
     return value
 
 
-def take_logits(_: nn.Module, given: Any, found: Any) -> Tensor | None:
+def logits_hook(_: nn.Module, given: Any, found: Any) -> Tensor | None:
     """Be the forward hook by which a model of the user's own may give more than a tensor."""
-    return None if isinstance(found, Tensor) or found is None else logits_of(found)
+    return None if isinstance(found, Tensor) or found is None else extract_logits(found)
 
 
-def refuse_several_inputs(module: nn.Module, what: str) -> None:
+def check_single_input(module: nn.Module, what: str) -> None:
     """Raise ModelError where a forward needs more than images: there is nothing to give it."""
     if isinstance(module, torch.jit.ScriptModule):
         arguments = module.forward.schema.arguments[1:]  # type: ignore[attr-defined]
@@ -171,6 +171,6 @@ def refuse_several_inputs(module: nn.Module, what: str) -> None:
         due = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if len(due) > 1:
         raise ModelError(
-            f"{what}: a classifier must take images alone, got a model whose forward needs {five(due)}; "
+            f"{what}: a classifier must take images alone, got a model whose forward needs {abbreviate(due)}; "
             "write a factory that gives the others"
         )

@@ -16,7 +16,7 @@ from torch import nn
 
 from robustness.classifiers import adapt, call_factory, checkpoints, libraries, process_state, weights
 from robustness.classifiers import file_reads as reads
-from robustness.classifiers.adapter import Adapted, refuse_several_inputs, take_logits
+from robustness.classifiers.adapter import AdaptedModel, check_single_input, logits_hook
 from robustness.classifiers.file_reads import Reads
 from robustness.classifiers.spec import ModelCard
 from robustness.errors import AGAIN, ModelError
@@ -73,7 +73,7 @@ def import_callable(card: ModelCard, name: str) -> Callable[..., Any]:
 
 def _refuse_strangers(card: ModelCard, name: str) -> None:
     """Raise ModelError where a module that a callable imports is loaded, but from another project."""
-    closure = sources.Closure([name.partition(":")[0]], [str(card.project), *sys.path])
+    closure = sources.ImportClosure([name.partition(":")[0]], [str(card.project), *sys.path])
     for module, due in closure.files.items():
         got = _file(module)
         if got is not None and due.resolve() != got:
@@ -83,7 +83,7 @@ def _refuse_strangers(card: ModelCard, name: str) -> None:
             )
 
 
-def built(card: ModelCard, notices: list[str] | None = None) -> nn.Module:
+def build_module(card: ModelCard, notices: list[str] | None = None) -> nn.Module:
     """
     Call a card's factory; its weights are random, unless it is an exported file.
 
@@ -91,14 +91,14 @@ def built(card: ModelCard, notices: list[str] | None = None) -> nn.Module:
     """
     if card.file.model.by_name is not None:
         with _named(card):
-            return adapt.by_name(card)
+            return adapt.build_library_model(card)
     name, arguments = card.file.model.factory, card.file.model.arguments
     what = f"{card.path}: {name}"
 
     def make() -> Any:
         reads.announce()
         factory = import_callable(card, name)
-        call_factory.refuse_arguments(what, factory, arguments)
+        call_factory.check_arguments(what, factory, arguments)
         try:
             with reads.calling():
                 return factory(**arguments)
@@ -107,7 +107,7 @@ def built(card: ModelCard, notices: list[str] | None = None) -> nn.Module:
 
     threads = process_state.threads()
     with on_path(card.project), process_state.set_back() as changed:
-        module, printed = call_factory.called(what, make)
+        module, printed = call_factory.call_with_timeout(what, make)
     if notices is not None:
         if printed:
             notices.append(f"{name} printed {len(printed.splitlines())} line(s) while it was called: {printed[:200]}")
@@ -120,13 +120,13 @@ def built(card: ModelCard, notices: list[str] | None = None) -> nn.Module:
     return module
 
 
-def untrained(card: ModelCard, classes: Sequence[str]) -> nn.Module:
+def build_untrained(card: ModelCard, classes: Sequence[str]) -> nn.Module:
     """Build what a recipe trains: the factory's module, behind its normalisation where the card has any."""
-    module = built(card)
-    if not adapt.needed(card, module):
+    module = build_module(card)
+    if not adapt.needs_adapter(card, module):
         return module
     with _named(card):
-        return adapt.adapted(card, module, classes)[0]
+        return adapt.adapt_model(card, module, classes)[0]
 
 
 def give_shapes(module: nn.Module, shape: Callable[[], tuple[int, int, int]]) -> None:
@@ -151,16 +151,16 @@ def give_shapes(module: nn.Module, shape: Callable[[], tuple[int, int, int]]) ->
         each.training = training
     if left := [name for name, each in module.named_modules() if isinstance(each, lazy)]:
         raise ModelError(
-            f"a forward pass must reach all lazy layers, to give them shapes, but not {weights.five(left)}"
+            f"a forward pass must reach all lazy layers, to give them shapes, but not {weights.abbreviate(left)}"
         )
 
 
-def inner(module: nn.Module) -> nn.Module:
+def unwrap(module: nn.Module) -> nn.Module:
     """Return the module whose weights are read and written: the one that was adapted, where it was."""
-    return module.model if isinstance(module, Adapted) else module
+    return module.model if isinstance(module, AdaptedModel) else module
 
 
-def load(
+def load_model(
     card: ModelCard,
     weights_file: Path,
     classes: Sequence[str] = (),
@@ -177,32 +177,32 @@ def load(
     notices: list[str] = []
     heard = Reads(card.project, [*without, *weights.all_files(weights_file)])
     with _named(card, weights_file), torch.random.fork_rng(devices=[]), heard.listening():
-        module, notes = adapt.with_weights(card, weights_file) if of else (built(card, notices), [])
+        module, notes = adapt.with_weights(card, weights_file) if of else (build_module(card, notices), [])
         if of is None and card.weights is None and card.file.recipe is None:  # what the factory itself has made
-            weights.put(module, weights.read(weights_file), weights_file)
+            weights.load_into(module, weights.read(weights_file), weights_file)
         elif of is None:
-            notes = checkpoints.put(module, weights_file, card.file.model.entry)
-        refuse_several_inputs(module, card.file.model.factory)
-        if adapt.needed(card, module):
-            module, more = adapt.adapted(card, module, classes, shape)
+            notes = checkpoints.load_checkpoint(module, weights_file, card.file.model.entry)
+        check_single_input(module, card.file.model.factory)
+        if adapt.needs_adapter(card, module):
+            module, more = adapt.adapt_model(card, module, classes, shape)
             notes += more
         else:
-            module.register_forward_hook(take_logits)
+            module.register_forward_hook(logits_hook)
     if of is not None:  # of a library all that counts is its version
-        return LoadedModel(module.eval(), {}, sources.versions({libraries.PACKAGES[of]}), tuple(notes))
+        return LoadedModel(module.eval(), {}, sources.distribution_versions({libraries.PACKAGES[of]}), tuple(notes))
     closure = _closure(card, sorted(set(sys.modules) - before))
     heard.add_imports_of(list(closure.files.values()))
-    listed = reads.as_imported(sources.hashes(closure.files.values(), card.project), card.project)
+    listed = reads.as_imported(sources.hash_files(closure.files.values(), card.project), card.project)
     listed = {**heard.digests(), **listed}
     refuse_changed(listed, card.project)
     return LoadedModel(
-        module.eval(), listed, sources.versions(closure.packages), tuple(notes), tuple(notices), heard
+        module.eval(), listed, sources.distribution_versions(closure.packages), tuple(notes), tuple(notices), heard
     )  # fmt: skip
 
 
 def refuse_changed(listed: Mapping[str, str], project: Path) -> None:
     """Raise ModelError where files are others than they were when they were read: nobody knows what a number is of."""
-    if other := sources.changed(listed, project):
+    if other := sources.changed_files(listed, project):
         raise ModelError(
             f"{', '.join(other)} {'has' if len(other) == 1 else 'have'} changed since this run read "
             f"{'it' if len(other) == 1 else 'them'}; {AGAIN}"
@@ -220,7 +220,7 @@ def _named(card: ModelCard, *files: Path) -> Iterator[None]:
         raise ModelError(f"{card.path}: {error}") from error
 
 
-def _closure(card: ModelCard, new: list[str]) -> sources.Closure:
+def _closure(card: ModelCard, new: list[str]) -> sources.ImportClosure:
     """
     Find what a factory uses: what its text imports, and what loading it brought in beyond that.
 
@@ -229,13 +229,13 @@ def _closure(card: ModelCard, new: list[str]) -> sources.Closure:
     """
     factory, path = card.file.model.factory.partition(":")[0], [str(card.project), *sys.path]
     names = {factory, *new}
-    closure = sources.Closure(sorted(names), path)
+    closure = sources.ImportClosure(sorted(names), path)
     if closure.by_name:
         below = f"{card.project}{os.sep}"
         names |= {name for name in list(sys.modules) if name != "__main__" and _named_file(name).startswith(below)}
-        closure = sources.Closure(sorted(names), path)
+        closure = sources.ImportClosure(sorted(names), path)
     for name in sorted(names - set(closure.files)):  # loaded from a file that is not found by its name
-        if (file := _file(name)) and name.partition(".")[0] != syntax.OWN and not sources.installed(file):
+        if (file := _file(name)) and name.partition(".")[0] != syntax.OWN and not sources.is_installed(file):
             closure.files[name] = file
     return closure
 

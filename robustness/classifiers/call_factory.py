@@ -43,13 +43,13 @@ def seconds(
     return limit
 
 
-def called(what: str, make: Callable[[], T]) -> tuple[T, str]:
+def call_with_timeout(what: str, make: Callable[[], T]) -> tuple[T, str]:
     """
     Return what a user's code makes, and what it printed meanwhile; ModelError where it exits, or takes too long.
 
     It runs in a thread of its own: one that hangs cannot be ended, only left behind. What it raises is raised here.
 
-    >>> called("nets:net", lambda: print("hello") or 3)
+    >>> call_with_timeout("nets:net", lambda: print("hello") or 3)
     (3, 'hello')
     """
     outcome: list[T] = []
@@ -109,11 +109,11 @@ def described(error: BaseException) -> str:
     return f"{type(error).__name__}: {message.splitlines()[0] if message else 'no message'}"[:300]
 
 
-def refuse_arguments(what: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+def check_arguments(what: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
     """
     Refuse arguments that a factory does not take, before it is called; ModelError names them and what it takes.
 
-    >>> refuse_arguments("nets:net", lambda classes, width=8: None, {"width": 4})  # doctest: +ELLIPSIS
+    >>> check_arguments("nets:net", lambda classes, width=8: None, {"width": 4})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
     robustness.errors.ModelError: nets:net cannot be called: missing a required argument: 'classes'; ...

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from robustness.classifiers import weight_names, weights
 from robustness.classifiers.pickles import Placeholder
 from robustness.classifiers.weight_names import Fit
-from robustness.errors import ModelError, nearest
+from robustness.errors import ModelError, did_you_mean
 from robustness.util import file_formats
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ Table = tuple[tuple[str, ...], dict[str, "Tensor"], list[str]]
 """Tensors by name, the keys that lead to them, and the names of what lies beside them."""
 
 
-def put(module: nn.Module, path: Path, entry: str | None = None) -> list[str]:
+def load_checkpoint(module: nn.Module, path: Path, entry: str | None = None) -> list[str]:
     """
     Load a checkpoint into a module, and return what had to be done for that.
 
@@ -34,16 +34,16 @@ def put(module: nn.Module, path: Path, entry: str | None = None) -> list[str]:
     content, notes = _content(path)
     own = module.state_dict()
     fit, said = _chosen(path, content, own, entry)
-    weights.refuse_others(path, fit.missing, fit.unexpected, fit.misshapen)
+    weights.check_state_dict_keys(path, fit.missing, fit.unexpected, fit.misshapen)
     _refuse_apart(path, fit, own)
-    weights.put(module, {**own, **fit.state}, path)
+    weights.load_into(module, {**own, **fit.state}, path)
     return [*notes, *said, *fit.notes, *_cast(fit.state, module.state_dict())]
 
 
 def _content(path: Path) -> tuple[Any, list[str]]:
     if file_formats.is_index(path):
         return _shards(path), [f"{path.name}: read {len(file_formats.shards(path))} shards"]
-    return weights.raw(path), []
+    return weights.load_untyped(path), []
 
 
 def _chosen(path: Path, content: Any, own: Mapping[str, Any], entry: str | None) -> tuple[Fit, list[str]]:
@@ -57,7 +57,8 @@ def _chosen(path: Path, content: Any, own: Mapping[str, Any], entry: str | None)
         fits = [fit for fit in fits if entry in fit.entries]
         if not fits:
             raise ModelError(
-                f"model.entry = {entry!r}: allowed in {path.name}: {', '.join(known) or 'none'}{nearest(entry, known)}"
+                f"model.entry = {entry!r}: allowed in {path.name}: {', '.join(known) or 'none'}"
+                f"{did_you_mean(entry, known)}"
             )
     if not any(fit.hits for fit in fits):
         _refuse_what_holds_none(path, content, tables)
@@ -69,7 +70,7 @@ def _chosen(path: Path, content: Any, own: Mapping[str, Any], entry: str | None)
             f"{path}: the weights of several entries fit the model: {_five([best.title, *others])}; say which are "
             f'meant by entry = "{best.title}" in the card\'s [model]'
         )
-    weights.check(path, dict(next(tensors for where, tensors, _ in tables if where == best.where)))
+    weights.check_checksum(path, dict(next(tensors for where, tensors, _ in tables if where == best.where)))
     return best, _said(path, best, others)
 
 
@@ -151,4 +152,4 @@ def _cast(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
 
 
 def _five(names: Iterable[Any]) -> str:
-    return weights.five([str(name) for name in names])
+    return weights.abbreviate([str(name) for name in names])

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, StrictInt, StrictStr, Tag
 
-from robustness.classifiers.weights import five
-from robustness.errors import ModelError, nearest
+from robustness.classifiers.weights import abbreviate
+from robustness.errors import ModelError, did_you_mean
 
 Output = Annotated[StrictStr | Annotated[StrictInt, Field(ge=0)], Field()]
 
@@ -32,7 +32,7 @@ Groups = tuple[tuple[int, ...], ...]
 """For each class of the data the outputs that stand for it."""
 
 
-def matched(
+def match_classes(
     wanted: Sequence[str], given: Classes | None, names: Sequence[tuple[str, ...]], outputs: int | None
 ) -> tuple[Groups | None, str]:
     """
@@ -42,9 +42,9 @@ def matched(
     output (several words each), ``outputs`` how many there are, if that is known. ModelError names the classes that
     the model does not know.
 
-    >>> matched(["dog", "cat"], ("cat", "dog", "fish"), [], 3)
+    >>> match_classes(["dog", "cat"], ("cat", "dog", "fish"), [], 3)
     (((1,), (0,)), "2 of the model's 3 classes count, matched by name")
-    >>> matched(["pet"], {"pet": ("cat", 1)}, [("cat",), ("dog",)], 2)[0]
+    >>> match_classes(["pet"], {"pet": ("cat", 1)}, [("cat",), ("dog",)], 2)[0]
     ((0, 1),)
     """
     if given == "index":
@@ -69,7 +69,7 @@ def matched(
     if unclear := [f"{name} ({', '.join(map(str, places))})" for name, places in zip(wanted, found, strict=True)
                    if len(places) > 1]:  # fmt: skip
         raise ModelError(
-            f"classes of the data that several outputs of the model are called: {five(unclear)}; "
+            f"classes of the data that several outputs of the model are called: {abbreviate(unclear)}; "
             "name the output's index in [model.classes]"
         )
     return _placed(tuple(places for places in found), len(names), "matched by name")
@@ -82,7 +82,7 @@ def _by_index(wanted: Sequence[str], outputs: int) -> tuple[Groups | None, str]:
     if len(wanted) == outputs:
         return None, "classes matched by index: the model calls none of them by the data's names"
     raise ModelError(
-        f"none of the data's {len(wanted)} classes ({five(list(wanted))}) is one of the model's {outputs}; "
+        f"none of the data's {len(wanted)} classes ({abbreviate(list(wanted))}) is one of the model's {outputs}; "
         "say in [model.classes] which are which"
     )
 
@@ -92,7 +92,8 @@ def _by_table(
 ) -> tuple[Groups | None, str]:
     if unknown := [name for name in wanted if name not in given]:
         raise ModelError(
-            f"classes of the data that [model.classes] does not name: {five(unknown)}{nearest(unknown[0], given)}"
+            f"classes of the data that [model.classes] does not name: {abbreviate(unknown)}"
+            f"{did_you_mean(unknown[0], given)}"
         )
     known, groups = _known(names), []
     for name in wanted:
@@ -100,7 +101,7 @@ def _by_table(
         groups.append(tuple(_place(name, each, known, names, outputs) for each in listed))
     flat = [place for group in groups for place in group]
     if twice := sorted({place for place in flat if flat.count(place) > 1}):
-        raise ModelError(f"model.classes names outputs more than once: {five([str(place) for place in twice])}")
+        raise ModelError(f"model.classes names outputs more than once: {abbreviate([str(place) for place in twice])}")
     if not all(groups):
         raise ModelError("model.classes must name at least one output for each class of the data")
     return _placed(tuple(groups), outputs, "matched as the card says")
@@ -137,9 +138,9 @@ def _placed(groups: Groups, outputs: int | None, how: str) -> tuple[Groups | Non
 def _unknown(unknown: Sequence[str], names: Sequence[tuple[str, ...]]) -> str:
     words = [word for each in names for word in each]
     if not words:
-        return f"the model names no classes, so that {five(list(unknown))} cannot be looked up; write indices"
+        return f"the model names no classes, so that {abbreviate(list(unknown))} cannot be looked up; write indices"
     return (
-        f"classes that the model does not know: {five(list(unknown))}{nearest(unknown[0], words)}; "
+        f"classes that the model does not know: {abbreviate(list(unknown))}{did_you_mean(unknown[0], words)}; "
         "say in [model.classes] which outputs they are"
     )
 

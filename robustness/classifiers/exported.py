@@ -104,7 +104,7 @@ class Onnx(nn.Module):
 
     def __init__(self, file: Path) -> None:
         super().__init__()
-        runtime = libraries.imported("onnxruntime")
+        runtime = libraries.import_library("onnxruntime")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3

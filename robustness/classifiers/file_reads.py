@@ -267,7 +267,7 @@ def _kind(file: str) -> str:
         return "own"
     if {"site-packages", "dist-packages"} & set(Path(file).parts):
         return "installed"
-    return "" if source_files.installed(Path(file)) else "project"
+    return "" if source_files.is_installed(Path(file)) else "project"
 
 
 @functools.cache

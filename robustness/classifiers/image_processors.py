@@ -24,7 +24,7 @@ def read(folder: Path) -> Preprocessing | None:
     file = folder / "preprocessor_config.json"
     if not file.exists():
         return None
-    libraries.imported("transformers")
+    libraries.import_library("transformers")
     from transformers import AutoImageProcessor
 
     try:

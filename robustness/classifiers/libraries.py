@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustness.classifiers import weights
-from robustness.errors import MissingLibrary, ModelError, nearest
+from robustness.errors import MissingLibrary, ModelError, did_you_mean
 from robustness.util import paths
 
 if TYPE_CHECKING:
@@ -35,20 +35,20 @@ DOWNLOADING = ("pretrained", "weights", "weights_backbone", "checkpoint_path", "
 """Arguments by which the libraries fetch or read weights."""
 
 
-def kind(factory: str) -> str | None:
+def library_of(factory: str) -> str | None:
     """
     Return what stands before the colon where it is the name of a library, not of a module.
 
-    >>> kind("timm:resnet18"), kind("mypackage.models:Net")
+    >>> library_of("timm:resnet18"), kind("mypackage.models:Net")
     ('timm', None)
     """
     before = factory.partition(":")[0]
     return before if before in PACKAGES else None
 
 
-def problem(factory: str, arguments: Mapping[str, Any], folder: Path) -> str:
+def factory_error(factory: str, arguments: Mapping[str, Any], folder: Path) -> str:
     """Say what is wrong with a factory by name as far as files tell, importing nothing; empty where nothing is."""
-    of, name = kind(factory), factory.partition(":")[2]
+    of, name = library_of(factory), factory.partition(":")[2]
     if of in ("timm", "torchvision"):
         if asked := [key for key in DOWNLOADING if arguments.get(key)]:
             return (
@@ -66,9 +66,9 @@ def problem(factory: str, arguments: Mapping[str, Any], folder: Path) -> str:
     return ""
 
 
-def brought(factory: str, folder: Path) -> Path | None:
+def bundled_weights(factory: str, folder: Path) -> Path | None:
     """Return the file of the weights that a factory by name brings: the exported file, or one of the folder."""
-    of, place = kind(factory), folder / factory.partition(":")[2]
+    of, place = library_of(factory), folder / factory.partition(":")[2]
     if of in FILES:
         return place
     if of == "hf":
@@ -76,11 +76,11 @@ def brought(factory: str, folder: Path) -> Path | None:
     return None
 
 
-def described_by(factory: str, folder: Path) -> list[Path]:
+def config_files(factory: str, folder: Path) -> list[Path]:
     """Return the files beside the weights that a factory by name reads."""
-    if kind(factory) != "hf":
+    if library_of(factory) != "hf":
         return []
-    own = brought(factory, folder)
+    own = bundled_weights(factory, folder)
     taken = [] if own is None else weights.all_files(own)
     place = folder / factory.partition(":")[2]
     # Its library may read any of them, as config.json says.
@@ -90,12 +90,12 @@ def described_by(factory: str, folder: Path) -> list[Path]:
     )  # fmt: skip
 
 
-def install(package: str) -> str:
+def install_command(package: str) -> str:
     """Return the command that installs a package with the extra that it is in."""
     return f'pip install "pytest-robustness[{EXTRAS[package]}]"' if package in EXTRAS else f"pip install {package}"
 
 
-def imported(package: str) -> Any:
+def import_library(package: str) -> Any:
     """Import what is needed of a library; MissingLibrary names the extra that installs it."""
     # The libraries import torchvision, which needs help beside a CPU-only torch.
     import robustness.util.torchvision_compat
@@ -110,25 +110,25 @@ def imported(package: str) -> Any:
         return found
     except ImportError as error:
         raise MissingLibrary(
-            f"the factory needs {package}, which cannot be imported ({error}); {install(package)}"
+            f"the factory needs {package}, which cannot be imported ({error}); {install_command(package)}"
         ) from error
 
 
-def known(of: str, name: str) -> None:
+def check_model_name(of: str, name: str) -> None:
     """Refuse a name that timm or torchvision builds no classifier of; ModelError says which may have been meant."""
-    library = imported(of)
+    library = import_library(of)
     # A model's variant stands after a point: resnet18.a1_in1k.
     names = library.list_models() if of == "timm" else library.list_models(module=library)
     if name.partition(".")[0] not in names or (of == "torchvision" and "." in name):
-        raise ModelError(f"{of} has no classifier {name!r}{nearest(name, names)}; nothing is downloaded")
+        raise ModelError(f"{of} has no classifier {name!r}{did_you_mean(name, names)}; nothing is downloaded")
 
 
 def build(of: str, name: str, arguments: Mapping[str, Any], folder: Path) -> nn.Module:
     """Return a library's module with random weights, as its factory makes it; ModelError where it cannot be made."""
-    library = imported(PACKAGES[of])
+    library = import_library(PACKAGES[of])
     if of == "hf":
         return _hugging_face(folder / name, arguments, with_weights=False)
-    known(of, name)
+    check_model_name(of, name)
     options = {key: value for key, value in arguments.items() if key not in DOWNLOADING}
     try:
         if of == "timm":
@@ -143,7 +143,7 @@ def build(of: str, name: str, arguments: Mapping[str, Any], folder: Path) -> nn.
 
 def with_own_weights(folder: Path, arguments: Mapping[str, Any]) -> tuple[nn.Module, list[str]]:
     """Return the module of a Hugging Face folder with its weights in it, in float32; and say if they were not."""
-    imported("transformers")
+    import_library("transformers")
     module = _hugging_face(folder, arguments, with_weights=True)
     about = paths.parse_json(paths.read_bytes(folder / "config.json"))
     kept = about.get("dtype") or about.get("torch_dtype") or "float32"
@@ -179,7 +179,7 @@ def _hugging_face(folder: Path, arguments: Mapping[str, Any], *, with_weights: b
         if shown:
             logging.enable_progress_bar()
     misshapen = [f"{key} {tuple(got)} instead of {tuple(due)}" for key, got, due in about["mismatched_keys"]]
-    weights.refuse_others(folder, sorted(about["missing_keys"]), sorted(about["unexpected_keys"]), misshapen)
+    weights.check_state_dict_keys(folder, sorted(about["missing_keys"]), sorted(about["unexpected_keys"]), misshapen)
     return module  # type: ignore[no-any-return]
 
 
@@ -197,9 +197,9 @@ def class_names(of: str | None, module: nn.Module, outputs: int) -> list[tuple[s
         return []
     found: list[tuple[str, ...]] = [()] * outputs
     if of == "torchvision" and outputs == 1000:
-        found = [(name,) for name in imported("torchvision").ResNet50_Weights.DEFAULT.meta["categories"]]
+        found = [(name,) for name in import_library("torchvision").ResNet50_Weights.DEFAULT.meta["categories"]]
     with suppress(MissingLibrary):  # torchvision has no WordNet ids; timm's are in the same order
-        data = imported("timm").data
+        data = import_library("timm").data
         if of == "timm" or outputs == 1000:
             subset = data.infer_imagenet_subset({"num_classes": outputs})
             if subset is not None:

@@ -21,7 +21,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 @contextmanager
-def undisturbed(module: M, device: str = "cpu") -> Iterator[M]:
+def restored_afterwards(module: M, device: str = "cpu") -> Iterator[M]:
     """
     Lend a module in evaluation mode on a device; afterwards every mode, gradient, buffer and flag is as it was.
 
@@ -33,7 +33,7 @@ def undisturbed(module: M, device: str = "cpu") -> Iterator[M]:
 
     >>> module = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout())
     >>> _ = module[0].eval()  # a frozen batch norm inside a model in training
-    >>> with undisturbed(module) as lent:
+    >>> with restored_afterwards(module) as lent:
     ...     lent[1].training
     False
     >>> module[0].training, module[1].training
@@ -104,7 +104,7 @@ BLOCK = 8
 """Channels that oneDNN's kernels for AVX2 compute at once."""
 
 
-def convolutional(module: nn.Module) -> bool:
+def has_convolutions(module: nn.Module) -> bool:
     """Return whether a module has convolutions."""
     return any(isinstance(each, nn.Conv2d) for each in module.modules())
 
@@ -116,7 +116,7 @@ def channels_last(module: nn.Module, works: Callable[[], bool]) -> bool:
     Those on small maps keep their layout. One without convolutions, or with which ``works()`` does not work then (a
     `view` of what is not contiguous), is left as it was. For a module that is lent (`undisturbed`).
     """
-    if not convolutional(module):
+    if not has_convolutions(module):
         return False
     small: set[nn.Module] = set()
 

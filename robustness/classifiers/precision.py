@@ -46,12 +46,12 @@ def check(dtype: str, device: str | None) -> None:
 
 
 @contextmanager
-def products(dtype: str, device: str) -> Iterator[None]:
+def matmul_precision(dtype: str, device: str) -> Iterator[None]:
     """
     Have a GPU multiply as asked meanwhile: torch's own default is TF32 for convolutions, which is not float32.
 
     >>> import torch
-    >>> with products("float32", "cuda"):
+    >>> with matmul_precision("float32", "cuda"):
     ...     torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision
     ('ieee', 'ieee')
     """
@@ -72,13 +72,13 @@ def products(dtype: str, device: str) -> Iterator[None]:
             place.fp32_precision = precision
 
 
-def computing(modules: nn.ModuleDict, dtype: str, device: str) -> nn.ModuleDict:
+def in_precision(modules: nn.ModuleDict, dtype: str, device: str) -> nn.ModuleDict:
     """
     Return what runs in a sweep, its classifiers computing in a precision, from images and to logits in float32.
 
     >>> from torch import nn, rand
     >>> modules = nn.ModuleDict({"classifier": nn.Linear(2, 3)})
-    >>> computing(modules, "bf16", "cpu")["classifier"](rand(1, 2)).dtype
+    >>> in_precision(modules, "bf16", "cpu")["classifier"](rand(1, 2)).dtype
     torch.float32
     """
     if dtype != "bf16":

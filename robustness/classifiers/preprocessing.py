@@ -110,7 +110,7 @@ def of_library(
     >>> of_library("torchvision:resnet18").size
     (224, 224)
     """
-    kind, name = libraries.kind(factory), factory.partition(":")[2]
+    kind, name = libraries.library_of(factory), factory.partition(":")[2]
     if kind == "timm":
         return _timm(name, arguments or {})
     if kind == "torchvision":
@@ -124,8 +124,8 @@ def of_library(
 
 def _timm(name: str, arguments: Mapping[str, Any]) -> Preprocessing:
     """Read timm's data config: its evaluation resizes so that the crop is ``crop_pct`` of the shorter side."""
-    timm = libraries.imported("timm")
-    libraries.known("timm", name)
+    timm = libraries.import_library("timm")
+    libraries.check_model_name("timm", name)
     found = timm.get_pretrained_cfg(name)
     config = timm.data.resolve_data_config(
         {key: arguments[key] for key in ("img_size",) if key in arguments},
@@ -148,8 +148,8 @@ def _timm(name: str, arguments: Mapping[str, Any]) -> Preprocessing:
 
 def _torchvision(name: str) -> Preprocessing:
     """Read the transforms that belong to a builder's default weights."""
-    libraries.known("torchvision", name)
-    weights = libraries.imported("torchvision").get_model_weights(name).DEFAULT
+    libraries.check_model_name("torchvision", name)
+    weights = libraries.import_library("torchvision").get_model_weights(name).DEFAULT
     found, source = weights.transforms(), f"the transforms of torchvision's {weights}"
     size = (found.crop_size * 2)[:2]
     return Preprocessing(

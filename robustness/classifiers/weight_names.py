@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from robustness.classifiers.weights import five, misshapen
+from robustness.classifiers.weights import abbreviate, misshapen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -140,7 +140,7 @@ def _complete(fit: Fit, own: Mapping[str, Any], left: list[str]) -> None:
         ([name for name in absent if not _needed(name)], "not there, and of no use in evaluation"),
     ):
         if names:
-            fit.notes.append(f"{what}: {five(sorted(names))}")
+            fit.notes.append(f"{what}: {abbreviate(sorted(names))}")
 
 
 def _needed(name: str) -> bool:

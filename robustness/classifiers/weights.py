@@ -16,7 +16,7 @@ from robustness.classifiers import pickles
 from robustness.errors import ModelError, plain
 from robustness.util import file_formats, paths
 from robustness.util.file_stat import file_stat
-from robustness.util.source_files import file_hash
+from robustness.util.source_files import sha256_file
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -66,14 +66,14 @@ def read(path: Path) -> dict[str, Tensor]:
     """
     import torch
 
-    state = raw(path)
+    state = load_untyped(path)
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ModelError(f"{path}: must hold tensors by name, got {type(state).__name__}; save module.state_dict()")
-    check(path, state)
+    check_checksum(path, state)
     return state
 
 
-def raw(path: Path) -> Any:
+def load_untyped(path: Path) -> Any:
     """Read what a file holds, whatever it is, without executing code; ModelError where that cannot be."""
     import torch
 
@@ -155,14 +155,14 @@ def _is_sparse(tensor: Tensor) -> bool:
     return tensor.layout != torch.strided
 
 
-def check(path: Path, state: Mapping[str, Tensor]) -> None:
+def check_checksum(path: Path, state: Mapping[str, Tensor]) -> None:
     """Raise ModelError where the tensors of a file do not fit the checksum that it has, if it has one."""
     said = metadata(path).get("checksum")
     if said is not None and said != checksum(state):
         raise ModelError(f"{path}: its tensors do not fit its checksum (damaged, or edited after it was written)")
 
 
-def verify(path: Path) -> None:
+def verify_checksum(path: Path) -> None:
     """
     Check a safetensors file that this project wrote against its checksum, without torch.
 
@@ -196,11 +196,11 @@ def content_hash(path: Path) -> str:
     """
     if others := all_files(path)[1:]:
         parts = {file.relative_to(path.parent).as_posix(): content_hash(file) for file in others if file.is_file()}
-        return hashlib.sha256(json.dumps([file_hash(path), parts], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([sha256_file(path), parts], sort_keys=True).encode()).hexdigest()
     try:
         return _stored(path)
     except ModelError:  # another format, or torn: loading it will say so
-        return file_hash(path)
+        return sha256_file(path)
 
 
 def _stored(path: Path) -> str:
@@ -215,7 +215,7 @@ def _stored(path: Path) -> str:
         raise ModelError(f"{path}: not a whole weights file (torn or foreign)") from error
 
 
-def put(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+def load_into(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Load tensors into a module; ModelError lists what is missing, unexpected or of another shape."""
     own = module.state_dict()
     for name, tensor in state.items():
@@ -223,7 +223,7 @@ def put(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
             raise ModelError(f"{path}: {plain(name)} {problem}")
     missing = [name for name in own if name not in state]
     unexpected = [name for name in state if name not in own]
-    refuse_others(path, missing, unexpected, misshapen(state, own))
+    check_state_dict_keys(path, missing, unexpected, misshapen(state, own))
     given = OrderedDict(state)
     # The versions of its layers, which some ask for: files do not keep them, and the names are those of today's.
     given._metadata = own._metadata  # type: ignore[attr-defined]
@@ -256,18 +256,18 @@ def misshapen(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[st
     ]
 
 
-def refuse_others(path: Path, missing: list[str], unexpected: list[str], misshapen: list[str]) -> None:
+def check_state_dict_keys(path: Path, missing: list[str], unexpected: list[str], misshapen: list[str]) -> None:
     """Raise ModelError that lists what makes weights those of another architecture, five of each kind."""
     kinds = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
-    if listed := "; ".join(f"{kind}: {five(names)}" for kind, names in kinds.items() if names):
+    if listed := "; ".join(f"{kind}: {abbreviate(names)}" for kind, names in kinds.items() if names):
         raise ModelError(f"{path}: these are weights of another architecture: {listed}")
 
 
-def five(names: list[str]) -> str:
+def abbreviate(names: list[str]) -> str:
     """
     List the first five, and say how many more there are.
 
-    >>> five(list("abcdefg"))
+    >>> abbreviate(list("abcdefg"))
     'a, b, c, d, e and 2 more'
     """
     return ", ".join(plain(name) for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

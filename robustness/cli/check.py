@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from robustness import claims
 from robustness.cards.doubts import DOUBTS
-from robustness.classifiers.modules import state_hash, undisturbed
+from robustness.classifiers.modules import restored_afterwards, state_hash
 from robustness.classifiers.time_limit import watched
 from robustness.data import splits
 from robustness.doubts import data, knowledge
@@ -100,13 +100,13 @@ def _few(images: Images, count: int) -> Images:
     if count >= len(images):
         return images
     if len(set(images.labels.tolist())) <= count:
-        return images.select(splits.some(images.labels, count), images.name)
+        return images.select(splits.stratified_indices(images.labels, count), images.name)
     return images.select(np.linspace(0, len(images) - 1, count).round().astype(np.int64), images.name)
 
 
 def _pace(harness: Workspace, module: nn.Module, images: Images) -> float:
     """Return the seconds that a model takes for an image; 0.001 where it raises, which is looked into later on."""
-    with undisturbed(module, harness.device) as lent, torch.no_grad():
+    with restored_afterwards(module, harness.device) as lent, torch.no_grad():
         inputs = torch.from_numpy(images.batch(0, len(images))).to(harness.device)
         try:
             lent(inputs.clone())  # the first pass is slower
@@ -120,7 +120,7 @@ def _pace(harness: Workspace, module: nn.Module, images: Images) -> float:
 def _behaviour(harness: Workspace, card: Card, module: nn.Module, images: Images) -> list[Row]:
     """Pass images through once: outputs, modes and buffers afterwards."""
     due = (len(images), card.file.model.decision.outputs(len(images.classes)))
-    with undisturbed(module, harness.device) as lent, torch.no_grad():
+    with restored_afterwards(module, harness.device) as lent, torch.no_grad():
         inputs = torch.from_numpy(images.batch(0, len(images))).to(harness.device)
         before = state_hash(lent)
         try:
@@ -224,7 +224,7 @@ def _knowledge(
     """Look for the doubts about what a model knows, on all images whose accuracy was measured."""
     answers = knowledge.of_classes(images.labels, predictions, images.classes, harness.seed)
     some = _few(images, AT_ONCE)
-    with undisturbed(module, harness.device) as lent:
+    with restored_afterwards(module, harness.device) as lent:
         inputs = torch.from_numpy(some.batch(0, len(some))).to(harness.device)
         labels = torch.from_numpy(some.labels.copy()).to(harness.device)
         answers |= knowledge.of_ranges(Trial(lent, inputs, labels, card.file.model.decision, 0.0, harness.seed))

@@ -75,17 +75,19 @@ def harness_of(options: Namespace) -> Workspace:
     """Return a harness for the device, the data and the store that are named."""
     from robustness.classifiers import precision
     from robustness.util import hardware
-    from robustness.util.progress import bar
+    from robustness.util.progress import progress_bar
     from robustness.workspace.workspace import Workspace, data_root
 
     device = hardware.worker_device(options.device, 0)
-    if getattr(options, "engine", None) is not None and not hardware.gpus():
+    if getattr(options, "engine", None) is not None and not hardware.gpu_count():
         device = "cpu"  # whether there is a GPU where the engine works, it says itself
-    if device.startswith("cuda") and not hardware.gpus():
+    if device.startswith("cuda") and not hardware.gpu_count():
         raise ModelError(f"--device {options.device}: there is no GPU on this machine; leave it out, or take cpu")
     dtype = getattr(options, "dtype", "float32")
     precision.check(dtype, device if getattr(options, "engine", None) is None else None)
-    return Workspace(store_of(options), data_root(options.data), device, options.seed, progress=bar, dtype=dtype)
+    return Workspace(
+        store_of(options), data_root(options.data), device, options.seed, progress=progress_bar, dtype=dtype
+    )
 
 
 def store_of(options: Namespace) -> Store:

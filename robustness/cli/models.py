@@ -67,7 +67,7 @@ def plan(options: Namespace) -> int:
 def train(options: Namespace) -> int:
     """Train models by their recipes into the store."""
     from robustness import engines
-    from robustness.util.progress import bar
+    from robustness.util.progress import progress_bar
     from robustness.workspace.training import train_many
 
     harness, engine = common.harness_of(options), engines.parse(options.engine or "plain")
@@ -78,7 +78,7 @@ def train(options: Namespace) -> int:
         every = [card.reseeded(seed) for seed in options.seeds or ()] if card.file.recipe else []
         root, what = harness.store.root, f"training {card.name}"
         paths = train_many(
-            every or [card], root, harness.data_root, options.workers, say=common.say, progress=bar, what=what,
+            every or [card], root, harness.data_root, options.workers, say=common.say, progress=progress_bar, what=what,
             device=options.device if options.engine else harness.device, elsewhere=engines.trainer(engine),
         )  # fmt: skip
         for path, seed in zip(paths, options.seeds or ["its own"], strict=True):

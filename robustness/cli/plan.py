@@ -77,7 +77,7 @@ def _summary(harness: Workspace, plan: Plan, engine: str, workers: int, threads:
         f"{len(plan.made)} sweeps to make{kept}: {plan.passes('forward'):,} images forward, "
         f"{plan.passes('backward'):,} backward, {size(plan.evidence)} of evidence"
     )
-    on = hardware.device_kind(harness.device)
+    on = hardware.device_fingerprint(harness.device)
     yield (
         f"time: {span(plan.seconds(engine, workers, threads))} on the {engine} engine, {workers} worker(s) of "
         f"{threads} thread(s), {on}"

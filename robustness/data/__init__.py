@@ -10,13 +10,13 @@ import numpy as np
 
 from robustness.data import splits
 from robustness.data.images import TESTS, Images, from_arrays
-from robustness.data.lazy_images import Encoded, joined
-from robustness.data.spec import DATASETS, DataSet, DataSpec
-from robustness.data.splitting import Given
+from robustness.data.lazy_images import LazyImages, joined
+from robustness.data.spec import DATASETS, DatasetReader, DataSpec
+from robustness.data.splitting import PredefinedSplit
 from robustness.data.validation import Array, Withheld
-from robustness.errors import DataError, nearest
+from robustness.errors import DataError, did_you_mean
 
-__all__ = ["DATASETS", "DataSet", "DataSpec", "Images", "from_arrays", "load", "sample"]
+__all__ = ["DATASETS", "DataSpec", "DatasetReader", "Images", "from_arrays", "load", "subsample"]
 
 
 def load(
@@ -42,14 +42,14 @@ def load(
     if part not in ("train", "test"):
         raise DataError(f"`part` must be 'train' or 'test', got {part!r}")
     images = _side(spec, part, beside if spec.beside_card else root, cache, progress)
-    return images if part == "train" or spec.tested is None else sample(images, spec.tested)
+    return images if part == "train" or spec.tested is None else subsample(images, spec.tested)
 
 
-def sample(images: Images, count: int, seed: int = 0) -> Images:
+def subsample(images: Images, count: int, seed: int = 0) -> Images:
     """
     Take some of the images, of every class as many as its share and at least one, drawn with the seed.
 
-    >>> len(sample(from_arrays(np.zeros((6, 2, 2)), [0, 0, 0, 0, 1, 1]), 3))
+    >>> len(subsample(from_arrays(np.zeros((6, 2, 2)), [0, 0, 0, 0, 1, 1]), 3))
     3
     """
     classes = len(np.unique(images.labels))
@@ -58,7 +58,7 @@ def sample(images: Images, count: int, seed: int = 0) -> Images:
             f"`tested` must be at least one of each of {classes} classes and at most the {len(images)} of "
             f"{images.name}, got {count}"
         )
-    return images.select(splits.some(images.labels, count, seed), f"{count} of {images.name}")
+    return images.select(splits.stratified_indices(images.labels, count, seed), f"{count} of {images.name}")
 
 
 def _side(
@@ -66,9 +66,9 @@ def _side(
 ) -> Images:
     parts = spec.source.parts(spec=spec, root=root, cache=cache, progress=progress)
     tested = _tested(spec, parts)
-    if isinstance(spec.split, Given) or (part == "test" and spec.test == "given"):
+    if isinstance(spec.split, PredefinedSplit) or (part == "test" and spec.test == "given"):
         # Images that somebody has found, in one part, are to test on; who trains must say on which of them.
-        alone = "all" in parts and part == "test" and not spec.embedded and isinstance(spec.split, Given)
+        alone = "all" in parts and part == "test" and not spec.embedded and isinstance(spec.split, PredefinedSplit)
         name = "all" if alone else tested if part == "test" else "train"
         if name not in parts:
             only = next(iter(parts))
@@ -98,7 +98,7 @@ def _tested(spec: DataSpec, parts: Mapping[str, Images]) -> str:
             "`part` must be left out for data that have no parts of their own, got "
             f"{spec.part!r}; a folder or file alone is tested on as a whole"
             if there == ["all"]
-            else f"`part` must be one of {', '.join(there)}, got {spec.part!r}{nearest(spec.part, there)}"
+            else f"`part` must be one of {', '.join(there)}, got {spec.part!r}{did_you_mean(spec.part, there)}"
         )
     return spec.part or next((name for name in TESTS if name in parts), "test")
 
@@ -134,8 +134,8 @@ def _joined(train: Images, test: Images) -> Images:
             f"`of` = 'all' needs parts of one type and shape, but {train.name} is {train.pixels.dtype} "
             f"{train.pixels.shape} and {test.name} is {test.pixels.dtype} {test.pixels.shape}"
         )
-    if isinstance(train.pixels, Encoded) and isinstance(test.pixels, Encoded):
-        pixels: Array | Encoded = joined(train.pixels, test.pixels)
+    if isinstance(train.pixels, LazyImages) and isinstance(test.pixels, LazyImages):
+        pixels: Array | LazyImages = joined(train.pixels, test.pixels)
     else:
         pixels = np.concatenate([np.asarray(train.pixels), np.asarray(test.pixels)])
     grouped = train.groups is not None and test.groups is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robustness.data import npz_cache, validation
-from robustness.data.images import TESTS, Images, Parts
+from robustness.data.images import TESTS, Images, LazyParts
 from robustness.data.validation import Array
 from robustness.errors import DataError, DataMissing
 from robustness.util import paths
@@ -35,7 +35,7 @@ def parts(
     file = root / str(spec.file)
     if why := paths.missing(file):
         raise DataMissing(f"no {spec.file} in {root}: {file} {why}; put it there, or name another data root")
-    return read(npz_cache.arrays(file, cache, progress), file, groups=spec.groups, labels=spec.labels)
+    return read(npz_cache.memory_mapped_arrays(file, cache, progress), file, groups=spec.groups, labels=spec.labels)
 
 
 def read(
@@ -57,7 +57,7 @@ def read(
         raise DataError(f"`labels` must name an array of {file}, got {labels!r}; it holds {_listed(arrays)}")
     names = "classes" if labels is None else f"{_bare(labels)}_classes"
     try:
-        classes = validation.class_names(arrays.get(names), *(arrays[y] for _, y in layout.values()))
+        classes = validation.validate_class_names(arrays.get(names), *(arrays[y] for _, y in layout.values()))
     except DataError as error:
         raise DataError(f"{title}: {error}") from None
     found: dict[str, Callable[[], Images]] = {}
@@ -70,7 +70,7 @@ def read(
         )
     if groups is not None and not any(_array_of(part, groups) in arrays for part in layout):
         raise DataError(f"`groups` must name an array of {file}, got {groups!r}; it holds {_listed(arrays)}")
-    return Parts(found)
+    return LazyParts(found)
 
 
 def _layout(arrays: Mapping[str, Array], file: Path) -> dict[str, tuple[str, str]]:

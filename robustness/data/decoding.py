@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
 
-from robustness.data.pillow import opened
+from robustness.data.pillow import open_image
 from robustness.data.validation import Array
 from robustness.errors import DataError
 from robustness.util import file_formats
@@ -98,7 +98,7 @@ class Decoding(BaseModel):
         return self.size or (high, wide)
 
 
-class Look(NamedTuple):
+class ImageInfo(NamedTuple):
     """What a look at one picture found; ``problem`` says why it cannot be used, else it is ""."""
 
     content: str
@@ -118,24 +118,24 @@ def version() -> str:
     return f"2, Pillow {PIL.__version__}, {Image.MAX_IMAGE_PIXELS}, {ImageFile.LOAD_TRUNCATED_IMAGES}"
 
 
-def look(content: bytes | memoryview) -> Look:
+def inspect_image(content: bytes | memoryview) -> ImageInfo:
     """
     Read a whole picture, and say what it is or why it cannot be used.
 
     A JPEG is decoded at an eighth of its size, which reads all of it.
 
-    >>> look(b"GIF89a").problem
+    >>> inspect_image(b"GIF89a").problem
     'it is no whole picture that Pillow can read'
     """
     digest = hashlib.sha256(content).hexdigest()
     try:
-        with opened(content) as image:
+        with open_image(content) as image:
             (width, height), mode, frames = image.size, image.mode, int(getattr(image, "n_frames", 1))
             image.draft(None, (1, 1))
             image.load()
-            return Look(digest, width, height, mode, frames, _orientation(image), "")
+            return ImageInfo(digest, width, height, mode, frames, _orientation(image), "")
     except DataError as error:
-        return Look(digest, 0, 0, "", 1, 1, (len(content) and file_formats.mistaken(content)) or str(error))
+        return ImageInfo(digest, 0, 0, "", 1, 1, (len(content) and file_formats.mistaken(content)) or str(error))
 
 
 def decode(content: bytes | memoryview, decoding: Decoding) -> Array:
@@ -150,7 +150,7 @@ def decode(content: bytes | memoryview, decoding: Decoding) -> Array:
     """
     from PIL import Image, ImageOps
 
-    with opened(content) as image:
+    with open_image(content) as image:
         image.load()
         turned = ImageOps.exif_transpose(image) if decoding.exif == "apply" else image
         wide, high = decoding.resized(*turned.size)

@@ -32,7 +32,7 @@ def parts(**_: object) -> Mapping[str, Images]:
 @functools.cache
 def _digits(file: Path) -> Images:
     small, labels = read(file)
-    return Images("digits", enlarge(small), labels, CLASSES)
+    return Images("digits", upscale_to_28(small), labels, CLASSES)
 
 
 def _file() -> Path:
@@ -67,13 +67,13 @@ def read(file: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     return values.astype(np.uint8).reshape(-1, SMALL, SMALL), labels
 
 
-def enlarge(small: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def upscale_to_28(small: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """
     Resize 8x8 images of 0 to 16 to 28x28 images of 0 to 255, bilinearly, corner on corner.
 
     All in integers, so that every machine gets the same bits: a pixel's weights are 27ths, and halves round up.
 
-    >>> enlarge(np.full((1, 8, 8), 8, np.uint8))[0, 0, :3].tolist()  # 127.5
+    >>> upscale_to_28(np.full((1, 8, 8), 8, np.uint8))[0, 0, :3].tolist()  # 127.5
     [128, 128, 128]
     """
     steps = LARGE - 1

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from robustness.data.lazy_images import pool
-from robustness.data.npz_cache import Patient, Progress, lock
+from robustness.data.npz_cache import Progress, RateLimitedReporter, lock
 from robustness.util import atomic_write
 from robustness.util import paths as files
 from robustness.util.file_stat import file_stat, is_settled
-from robustness.util.source_files import file_hash
+from robustness.util.source_files import sha256_file
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ AT_ONCE = 1000
 Known = dict[str, tuple[list[int], Any]]
 
 
-def remembered(
+def cached_per_file(
     files: Mapping[str, str],
     index: Path,
     look: Callable[[str], Any],
@@ -50,7 +50,7 @@ def remembered(
             known = _read(index, version)  # another process may just have looked
             if missing := _older(files, stats, known):
                 taken = now()
-                values = each(look, [files[name] for name in missing], LOOKING, progress)
+                values = map_in_threads(look, [files[name] for name in missing], LOOKING, progress)
                 found = dict(zip(missing, values, strict=True))
                 known = {name: (stats[name], found[name] if name in found else known[name][1]) for name in files}
                 _put(index, {"form": FORM, "version": version, "taken": taken, "files": known})
@@ -62,7 +62,7 @@ def hashes(
 ) -> list[str]:
     """Return the SHA-256 of files in one folder, from its index where they are the same."""
     named = {str(file): str(file) for file in files}
-    found = remembered(named, index or index_of(files[0].parent, cache, "sums"), _sha256, "1", progress)
+    found = cached_per_file(named, index or index_of(files[0].parent, cache, "sums"), _sha256, "1", progress)
     return [found[name] for name in named]
 
 
@@ -72,7 +72,7 @@ def index_of(folder: Path, cache: Path, what: str) -> Path:
     return cache / "files" / f"{name}-{what}.json"
 
 
-def kept(
+def cached_per_row(
     file: Path, version: str, make: Callable[[int], Any], count: int, what: str, progress: Progress | None = None
 ) -> list[Any]:
     """Return what is made of each of ``count`` rows, as JSON would hold it; from ``file``, named by their content."""
@@ -81,21 +81,23 @@ def kept(
         with _alone(file, progress):
             values = _kept(file, version)
             if len(values) != count:
-                values = list(each(make, range(count), what, progress))
+                values = list(map_in_threads(make, range(count), what, progress))
                 _put(file, {"form": FORM, "version": version, "values": values})
     return values
 
 
-def each(work: Callable[[T], Any], things: Sequence[T], what: str, progress: Progress | None = None) -> Iterator[Any]:
+def map_in_threads(
+    work: Callable[[T], Any], things: Sequence[T], what: str, progress: Progress | None = None
+) -> Iterator[Any]:
     """Do one thing to many, in threads, and give the outcomes in order."""
-    say = Patient(progress)
+    say = RateLimitedReporter(progress)
     for start in range(0, len(things), AT_ONCE):
         yield from pool().map(work, things[start : start + AT_ONCE])
         say(f"{what}, {min(start + AT_ONCE, len(things)):,} of {len(things):,}")
 
 
 def _sha256(file: str) -> str:
-    return file_hash(Path(file))
+    return sha256_file(Path(file))
 
 
 def _kept(file: Path, version: str) -> list[Any]:
@@ -147,7 +149,7 @@ def _sum(content: Mapping[str, Any]) -> str:
 
 def _put(file: Path, content: Mapping[str, Any]) -> None:
     """Keep it for the next run; a folder that cannot be written costs that run the time, and nothing else."""
-    with contextlib.suppress(OSError), atomic_write.writing(file, below=_store(file)) as stream:
+    with contextlib.suppress(OSError), atomic_write.atomic_writer(file, below=_store(file)) as stream:
         stream.write(json.dumps({**content, "checksum": _sum(content)}, separators=(",", ":")).encode())
 
 
@@ -159,5 +161,5 @@ def _alone(index: Path, progress: Progress | None) -> Iterator[None]:
     except OSError:  # a folder that cannot be written
         yield
         return
-    with lock(index.with_suffix(".lock"), "looks at the same files", Patient(progress)):
+    with lock(index.with_suffix(".lock"), "looks at the same files", RateLimitedReporter(progress)):
         yield

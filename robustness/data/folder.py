@@ -14,7 +14,7 @@ import numpy as np
 from robustness.data import image_source
 from robustness.data.decoding import Decoding
 from robustness.data.image_source import Files, some
-from robustness.data.images import TESTS, Images, Parts
+from robustness.data.images import TESTS, Images, LazyParts
 from robustness.data.npz_cache import Progress
 from robustness.errors import DataError, DataMissing, plain, shown
 
@@ -37,7 +37,7 @@ def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None 
     Classes are sorted by their folders' names; pictures may lie below these at any depth. What begins with a dot is
     passed over; what is no picture by its name, too, and counted in a note.
     """
-    top = existing(root, str(spec.folder))
+    top = require_folder(root, str(spec.folder))
     decoding, title = spec.decoding, top.name or str(top)
     names = [path.name for path in _folders(top)]
     there = [name for name in names if name in PARTS or name == spec.part]
@@ -48,9 +48,9 @@ def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None 
             f'or say which part is tested on, as `part` = "{next(name for name in TESTS if name in there)}" in [data]'
         )
     if not there or (len(there) < len(names) and spec.part is None):
-        return Parts({"all": partial(_part, title, top, None, decoding, cache, progress)})
+        return LazyParts({"all": partial(_part, title, top, None, decoding, cache, progress)})
     classes = tuple(path.name for path in _folders(top / "train")) if "train" in there else None
-    return Parts(
+    return LazyParts(
         {
             name: partial(
                 _part, f"{title} {name}", top / name, None if name == "train" else classes, decoding, cache, progress
@@ -60,7 +60,7 @@ def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None 
     )
 
 
-def existing(root: Path, folder: str) -> Path:
+def require_folder(root: Path, folder: str) -> Path:
     """Return a folder below a root; DataMissing where there is none, DataError where it is no folder."""
     path = Path(os.path.normpath((root / folder).absolute()))
     if not path.exists():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from robustness.data import file_index, folder, image_source, tabular
-from robustness.data.images import Images, Parts
+from robustness.data.images import Images, LazyParts
 from robustness.data.npz_cache import Progress
 from robustness.errors import DataError, MissingLibrary
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None = None) -> Mapping[str, Images]:
     """Return the parts of a folder that ``save_to_disk`` has written: train and test (or validation), or all."""
-    top = folder.existing(root, str(spec.folder))
+    top = folder.require_folder(root, str(spec.folder))
     try:
         import datasets
     except ImportError as error:
@@ -35,10 +35,10 @@ def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None 
             f"{top} must be a folder that `save_to_disk` has written, but: {error}; save it anew"
         ) from error
     if not isinstance(loaded, datasets.DatasetDict):
-        return Parts({"all": partial(_part, top.name, loaded, top, spec, cache, progress)})
+        return LazyParts({"all": partial(_part, top.name, loaded, top, spec, cache, progress)})
     if not tabular.has_parts(list(loaded), spec.part):
         raise DataError(f"{top} must have a part train, test or validation, it has {', '.join(loaded) or 'none'}")
-    return Parts(
+    return LazyParts(
         {
             name: partial(
                 _part, f"{top.name} {name}", rows, top / name, spec, cache, progress,
@@ -60,7 +60,7 @@ class _Saved(tabular.Rows):
 
     def read(self, place: int) -> bytes | memoryview:
         """Return one picture's bytes."""
-        return tabular.content(self._rows[place][self._name], self._title, self._name)
+        return tabular.cell_bytes(self._rows[place][self._name], self._title, self._name)
 
 
 def _part(
@@ -80,8 +80,8 @@ def _part(
     except Exception as error:  # what Arrow says of damaged tables is of many kinds
         raise DataError(f"{title}: a table of it is damaged ({error}); save it anew") from error
     there = list(rows.features)
-    picture = tabular.column(title, "`column` of [data.images]", spec.decoding.column, tabular.PICTURES, there)
-    label = tabular.column(title, "`labels`", spec.labels, tabular.LABELS, there)
+    picture = tabular.find_column(title, "`column` of [data.images]", spec.decoding.column, tabular.PICTURES, there)
+    label = tabular.find_column(title, "`labels`", spec.labels, tabular.LABELS, there)
     kind = rows.features[picture]
     held = rows.select_columns([picture])
     if isinstance(kind, datasets.Image):
@@ -92,10 +92,10 @@ def _part(
     key = hashlib.sha256("\n".join([picture, str(len(rows)), *digests]).encode()).hexdigest()[:32]
     names = getattr(rows.features[label], "names", None)
     more = [value for other in others if label in other.features for value in other.select_columns([label])[:][label]]
-    labels, classes, notes = tabular.labelled(title, list(rows.select_columns([label])[:][label]), names, more)
+    labels, classes, notes = tabular.encode_labels(title, list(rows.select_columns([label])[:][label]), names, more)
     groups = None
     if spec.groups is not None:
-        name = tabular.column(title, "`groups`", spec.groups, (), there)
+        name = tabular.find_column(title, "`groups`", spec.groups, (), there)
         groups = np.array(rows.select_columns([name])[:][name])
     looks = saved.looks(cache / "huggingface" / f"{key}.json", progress)
     return image_source.images(

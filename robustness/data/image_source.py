@@ -10,9 +10,9 @@ import numpy as np
 
 from robustness.data import decoding as decoding_
 from robustness.data import file_index
-from robustness.data.decoding import Decoding, Look, look
+from robustness.data.decoding import Decoding, ImageInfo, inspect_image
 from robustness.data.images import Images
-from robustness.data.lazy_images import Encoded, Source
+from robustness.data.lazy_images import LazyImages, Source
 from robustness.data.npz_cache import Progress
 from robustness.data.validation import Array
 from robustness.errors import DataError, shown
@@ -36,26 +36,26 @@ class Files:
         """Say which picture it is."""
         return shown(self.names[place])
 
-    def looks(self, cache: Path, progress: Progress | None) -> list[Look]:
+    def looks(self, cache: Path, progress: Progress | None) -> list[ImageInfo]:
         """Look at all of them, once in their life."""
         paths = {name: f"{self.folder}/{name}" for name in self.names}
-        found = file_index.remembered(
+        found = file_index.cached_per_file(
             paths, file_index.index_of(self.folder, cache, "pictures"), _look, decoding_.version(), progress
         )
-        return [Look(*found[name]) for name in self.names]
+        return [ImageInfo(*found[name]) for name in self.names]
 
 
-def _look(path: str) -> Look:
+def _look(path: str) -> ImageInfo:
     try:
-        return look(files.read_bytes(Path(path)))
+        return inspect_image(files.read_bytes(Path(path)))
     except OSError as error:
-        return Look("", 0, 0, "", 1, 1, f"it cannot be read: {error.strerror or error}")
+        return ImageInfo("", 0, 0, "", 1, 1, f"it cannot be read: {error.strerror or error}")
 
 
 def images(
     name: str,
     source: Source,
-    looks: Sequence[Look],
+    looks: Sequence[ImageInfo],
     labels: Array,
     classes: tuple[str, ...],
     decoding: Decoding,
@@ -83,7 +83,7 @@ def images(
     if not places.size:
         raise DataError(f"{name} must hold at least one picture that can be used, it holds none of {len(looks):,}")
     kept = [looks[place] for place in places]
-    encoded = Encoded(
+    encoded = LazyImages(
         source, places, [each.content for each in kept], decoding, _size(name, source, places, kept, decoding)
     )
     notes += _twice(name, source, places, kept, labels[places])
@@ -99,10 +99,10 @@ def images(
     )
 
 
-def _size(name: str, source: Source, places: Array, looks: Sequence[Look], decoding: Decoding) -> tuple[int, int]:
+def _size(name: str, source: Source, places: Array, looks: Sequence[ImageInfo], decoding: Decoding) -> tuple[int, int]:
     """Return the one height and width that all pictures come to."""
 
-    def size(each: Look) -> tuple[int, int]:
+    def size(each: ImageInfo) -> tuple[int, int]:
         turned = decoding.exif == "apply" and each.orientation in decoding_.TURNED
         return decoding.shape_of(*((each.height, each.width) if turned else (each.width, each.height)))
 
@@ -121,10 +121,12 @@ def _size(name: str, source: Source, places: Array, looks: Sequence[Look], decod
     return first
 
 
-def _unusual(name: str, source: Source, places: Array, looks: Sequence[Look], decoding: Decoding) -> tuple[str, ...]:
+def _unusual(
+    name: str, source: Source, places: Array, looks: Sequence[ImageInfo], decoding: Decoding
+) -> tuple[str, ...]:
     """Say what is done with pictures that are unlike the others."""
     grey = ("1", "L", "LA", "La")
-    kinds: list[tuple[str, Callable[[Look], bool]]] = [
+    kinds: list[tuple[str, Callable[[ImageInfo], bool]]] = [
         ("are animated; their first frame is taken", lambda each: each.frames > 1),
         ("have an alpha channel, which is dropped", lambda each: each.mode in ("LA", "La", "PA", "RGBA", "RGBa")),
     ]
@@ -141,7 +143,7 @@ def _unusual(name: str, source: Source, places: Array, looks: Sequence[Look], de
     return tuple(notes)
 
 
-def _twice(name: str, source: Source, places: Array, looks: Sequence[Look], labels: Array) -> tuple[str, ...]:
+def _twice(name: str, source: Source, places: Array, looks: Sequence[ImageInfo], labels: Array) -> tuple[str, ...]:
     """Say which pictures are there twice; of those with two labels at least one is wrong."""
     first: dict[str, int] = {}
     again = [i for i, each in enumerate(looks) if first.setdefault(each.content, i) != i]

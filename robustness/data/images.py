@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robustness.data import validation
-from robustness.data.lazy_images import Encoded
+from robustness.data.lazy_images import LazyImages
 from robustness.data.validation import Array, Indices
 from robustness.errors import DataError
 
@@ -40,7 +40,7 @@ class Images:
     """
 
     name: str
-    pixels: Array | Encoded = field(repr=False)
+    pixels: Array | LazyImages = field(repr=False)
     labels: Indices = field(repr=False)
     classes: tuple[str, ...]
     rows: Indices | None = field(default=None, repr=False)
@@ -55,14 +55,14 @@ class Images:
             raise type(error)(f"{self.name}: {error}") from None
 
     def _check(self) -> None:
-        if not isinstance(self.pixels, Encoded):
-            self._keep(pixels=validation.pixels(self.pixels))
-        self._keep(classes=validation.class_names(self.classes))
+        if not isinstance(self.pixels, LazyImages):
+            self._keep(pixels=validation.validate_pixels(self.pixels))
+        self._keep(classes=validation.validate_class_names(self.classes))
         if self.rows is not None:
-            self._keep(rows=validation.rows(self.rows, len(self.pixels)))
-        self._keep(labels=validation.labels(self.labels, len(self), self.classes))
+            self._keep(rows=validation.validate_rows(self.rows, len(self.pixels)))
+        self._keep(labels=validation.validate_labels(self.labels, len(self), self.classes))
         if self.groups is not None:
-            self._keep(groups=validation.groups(self.groups, len(self)))
+            self._keep(groups=validation.validate_groups(self.groups, len(self)))
         if self.pixels.dtype != np.uint8:
             validation.unit_range(self._blocks())
 
@@ -98,7 +98,7 @@ class Images:
     def select(self, rows: npt.ArrayLike, name: str) -> Images:
         """Return some of these images; ``rows`` count from the first image of this set, in the order wanted."""
         try:
-            chosen = validation.rows(rows, len(self))
+            chosen = validation.validate_rows(rows, len(self))
         except DataError as error:
             raise DataError(f"{name}: {error}") from None
         return replace(
@@ -125,7 +125,7 @@ class Images:
 
     def prefetch(self, start: int, stop: int) -> None:
         """Begin to decode images that are soon asked for by these very numbers; does nothing where all are decoded."""
-        if isinstance(self.pixels, Encoded):
+        if isinstance(self.pixels, LazyImages):
             self.pixels.prefetch(slice(start, stop) if self.rows is None else self.rows[start:stop])
 
     @cached_property
@@ -136,7 +136,7 @@ class Images:
         Neither the name, the file, the groups nor the way in which the rows were selected counts. One channel is the
         same as none. Of pictures that are decoded when they are read it is their bytes, and how they are decoded.
         """
-        if isinstance(self.pixels, Encoded):
+        if isinstance(self.pixels, LazyImages):
             about = ["pictures 1", len(self), *self.shape, self.pixels.decoding.settings, self.classes]
             digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode() + b"\n")
             digest.update(self.pixels.hashed(self.rows).encode())
@@ -153,7 +153,7 @@ class Images:
     @cached_property
     def contents(self) -> list[str]:
         """The hash of each image's bytes: of a picture as it is kept, of an array's image its pixels."""
-        if isinstance(self.pixels, Encoded):
+        if isinstance(self.pixels, LazyImages):
             return [
                 self.pixels.contents[row] for row in (range(len(self)) if self.rows is None else self.rows.tolist())
             ]
@@ -174,7 +174,7 @@ TESTS = ("test", "val", "validation", "valid")
 """What the part that is tested on may be called, where the card names none: the first of these that is there."""
 
 
-class Parts(Mapping[str, Images]):
+class LazyParts(Mapping[str, Images]):
     """The parts of a data set, each read when it is first asked for: a test needs no look at what is trained on."""
 
     def __init__(self, made: Mapping[str, Callable[[], Images]]) -> None:
@@ -213,7 +213,7 @@ def from_arrays(
     Images(name='squares', classes=('0', '1', '2'))
     """
     try:
-        names = validation.class_names(classes, labels)
+        names = validation.validate_class_names(classes, labels)
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
     return Images(

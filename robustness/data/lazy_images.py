@@ -18,7 +18,7 @@ import numpy as np
 from robustness.data.decoding import Decoding, decode
 from robustness.data.validation import Array, Indices
 from robustness.errors import AGAIN, DataError
-from robustness.util.hardware import cores
+from robustness.util.hardware import cpu_count
 
 AHEAD = 2**29
 """Bytes of decoded pictures that wait to be asked for, at most, but for one batch."""
@@ -35,7 +35,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Encoded:
+class LazyImages:
     """
     An array of pictures, (N, H, W, 3) or (N, H, W) uint8, that decodes what is asked for and keeps nothing.
 
@@ -123,10 +123,10 @@ class _Joined:
         return self.first.named(place) if place < self.count else self.second.named(place - self.count)
 
 
-def joined(first: Encoded, second: Encoded) -> Encoded:
+def joined(first: LazyImages, second: LazyImages) -> LazyImages:
     """Return the pictures of two as one; they have one decoding and size."""
     count = int(first.places.max()) + 1
-    return Encoded(
+    return LazyImages(
         _Joined(first.source, second.source, count),
         np.concatenate([first.places, second.places + count]),
         [*first.contents, *second.contents],
@@ -138,7 +138,7 @@ def joined(first: Encoded, second: Encoded) -> Encoded:
 @cache
 def pool() -> ThreadPoolExecutor:
     """Return the threads that decode: Pillow lets go of the interpreter's lock meanwhile."""
-    return ThreadPoolExecutor(cores(), thread_name_prefix="decode")
+    return ThreadPoolExecutor(cpu_count(), thread_name_prefix="decode")
 
 
 if hasattr(os, "register_at_fork"):

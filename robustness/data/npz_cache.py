@@ -23,7 +23,7 @@ from filelock import Timeout
 from robustness.data.validation import Array
 from robustness.errors import AGAIN, DataError
 from robustness.util import atomic_write, file_formats, paths
-from robustness.util.source_files import file_hash
+from robustness.util.source_files import sha256_file
 
 PATIENCE = 2.0
 """Seconds without a word."""
@@ -42,7 +42,7 @@ class Unpacked(dict[str, Array]):
     notes: tuple[str, ...] = ()
 
 
-def arrays(file: Path, cache: Path, progress: Progress | None = None) -> Unpacked:
+def memory_mapped_arrays(file: Path, cache: Path, progress: Progress | None = None) -> Unpacked:
     """
     Return the arrays of an ``.npz`` or ``.npz.xz`` file as read-only memory maps, unpacked below ``cache`` if need be.
 
@@ -50,7 +50,7 @@ def arrays(file: Path, cache: Path, progress: Progress | None = None) -> Unpacke
     lies there is held to the sums of its unpacking, and unpacked again where it does not fit them.
     """
     try:
-        digest = file_hash(file)[:32]
+        digest = sha256_file(file)[:32]
         paths.check_no_link(cache / "arrays" / digest, cache)
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
@@ -79,7 +79,7 @@ def kept_or_aside(make: Callable[[Path], T], cache: Path, what: str, progress: P
 
 
 def _arrays(file: Path, folder: Path, progress: Progress | None) -> Unpacked:
-    say, found, damaged = Patient(progress), _read(folder), folder.exists()
+    say, found, damaged = RateLimitedReporter(progress), _read(folder), folder.exists()
     if found is not None:
         return found
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -104,14 +104,14 @@ def _read(folder: Path) -> Unpacked | None:
             path = folder / f"{name}.npy"
             paths.check_regular(path, follow=False)
             found[name] = np.load(path, mmap_mode="r", allow_pickle=False)
-            if _entry(path, found[name]) | {"sha256": file_hash(path)} != entry:
+            if _entry(path, found[name]) | {"sha256": sha256_file(path)} != entry:
                 return None
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
         return None
     return found
 
 
-def _unpack(file: Path, folder: Path, say: Patient, *, alone: bool) -> None:
+def _unpack(file: Path, folder: Path, say: RateLimitedReporter, *, alone: bool) -> None:
     """Unpack beside ``folder`` and rename; what a killed process left goes, if no other can be at it."""
     for leftover in folder.parent.glob(f".{folder.name}-*") if alone else ():
         shutil.rmtree(leftover, ignore_errors=True)
@@ -151,7 +151,7 @@ def _check_room(archive: Path, folder: Path) -> None:
 
 def refuse_other(file: Path, digest: str) -> None:
     """Raise DataError where a file is no longer the one that the first letters of its SHA-256 were taken of."""
-    if not file_hash(file).startswith(digest):
+    if not sha256_file(file).startswith(digest):
         raise DataError(f"{file} changed while it was read; {AGAIN}")
 
 
@@ -188,7 +188,7 @@ def _copy(source: IO[bytes], target: IO[bytes], say: Progress, doing: str) -> st
     return digest.hexdigest()
 
 
-class Patient:
+class RateLimitedReporter:
     """Pass on what is said, once every two seconds."""
 
     def __init__(self, progress: Progress | None) -> None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from robustness.data import file_index, folder, image_source, tabular
-from robustness.data.images import Images, Parts
-from robustness.data.npz_cache import Patient, Progress, kept_or_aside, lock, refuse_other
+from robustness.data.images import Images, LazyParts
+from robustness.data.npz_cache import Progress, RateLimitedReporter, kept_or_aside, lock, refuse_other
 from robustness.errors import DataError, DataMissing, MissingLibrary
 from robustness.util import atomic_write, file_formats, source_files
 from robustness.util import paths as files_
@@ -36,8 +36,8 @@ def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None 
         file = root / spec.file
         if why := files_.missing(file):
             raise DataMissing(f"no {spec.file} in {root}: {file} {why}; put it there, or name another")
-        return Parts({"all": partial(_part, file.stem, [file], spec, cache, progress)})
-    top = folder.existing(root, str(spec.folder))
+        return LazyParts({"all": partial(_part, file.stem, [file], spec, cache, progress)})
+    top = folder.require_folder(root, str(spec.folder))
     files = sorted(top.rglob("*.parquet"))
     if bad := next((f"{file} {why}" for file in files if (why := files_.missing(file))), ""):
         raise DataError(f"{top}: {bad}; mend it, or move it away")
@@ -45,9 +45,9 @@ def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None 
         raise DataError(f"{top} must hold .parquet files, it holds none; name the folder that does")
     called = [file.name.split("-")[0].split(".")[0] for file in files]
     if not tabular.has_parts(called, spec.part):
-        return Parts({"all": partial(_part, top.name, files, spec, cache, progress)})
+        return LazyParts({"all": partial(_part, top.name, files, spec, cache, progress)})
     of = {part: [file for file, name in zip(files, called, strict=True) if name == part] for part in sorted({*called})}
-    return Parts(
+    return LazyParts(
         {
             part: partial(
                 _part, f"{top.name} {part}", its, spec, cache, progress, [file for file in files if file not in its]
@@ -91,12 +91,14 @@ def _part(
     decoding = spec.decoding
     try:
         schema = pq.read_schema(files[0])
-        picture = tabular.column(title, "`column` of [data.images]", decoding.column, tabular.PICTURES, schema.names)
-        label = tabular.column(title, "`labels`", spec.labels, tabular.LABELS, schema.names)
+        picture = tabular.find_column(
+            title, "`column` of [data.images]", decoding.column, tabular.PICTURES, schema.names
+        )
+        label = tabular.find_column(title, "`labels`", spec.labels, tabular.LABELS, schema.names)
         beside = (
             [label]
             if spec.groups is None
-            else [label, tabular.column(title, "`groups`", spec.groups, (), schema.names)]
+            else [label, tabular.find_column(title, "`groups`", spec.groups, (), schema.names)]
         )
         rest = pa.concat_tables([pq.read_table(file, columns=beside, partitioning=None) for file in files])
         key = hashlib.sha256("\n".join([picture, *digests]).encode()).hexdigest()[:32]
@@ -112,7 +114,7 @@ def _part(
         raise DataError(f"{title}: {files[0]} cannot be read as Parquet: {why}") from error
     names = _names(schema.metadata, label)
     more = [] if names else [value for file in others for value in _labels(file, label)]
-    labels, classes, notes = tabular.labelled(title, rest.column(label).to_pylist(), names, more)
+    labels, classes, notes = tabular.encode_labels(title, rest.column(label).to_pylist(), names, more)
     groups = None if spec.groups is None else np.array(rest.column(spec.groups).to_pylist())
     looks = rows.looks(cache / "parquet" / f"{key}.json", progress)
     return image_source.images(
@@ -146,7 +148,7 @@ def _mapped(
     if _whole(target):
         return target, ()
     damaged = target.exists() and target.with_suffix(".sha256").exists()
-    say, done = Patient(progress), 0
+    say, done = RateLimitedReporter(progress), 0
     target.parent.mkdir(parents=True, exist_ok=True)
     with (
         lock(target.with_suffix(".lock"), f"unpacks {title}", say),
@@ -163,11 +165,11 @@ def _mapped(
                         say(f"unpacking {title}, {(done := done + len(batch)):,} rows")
         for file, due in zip(files, digests, strict=True):
             refuse_other(file, due)
-        digest = source_files.file_hash(scratch)
+        digest = source_files.sha256_file(scratch)
         if target.is_dir():
             target.rename(Path(made) / "damaged")
         scratch.replace(target)
-        with atomic_write.writing(target.with_suffix(".sha256"), below=target.parent.parent) as stream:
+        with atomic_write.atomic_writer(target.with_suffix(".sha256"), below=target.parent.parent) as stream:
             stream.write(digest.encode())
     said = f"what the store held of {title} was damaged ({target}); its pictures were unpacked again"
     return target, (said,) if damaged else ()

@@ -26,11 +26,11 @@ _FILTER = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
 
 @contextmanager
-def opened(content: bytes | memoryview) -> Iterator[Image.Image]:
+def open_image(content: bytes | memoryview) -> Iterator[Image.Image]:
     """
     Open a picture; DataError says why it cannot be used, also where it is only found out when it is decoded.
 
-    >>> with opened(b"GIF89a") as image:
+    >>> with open_image(b"GIF89a") as image:
     ...     image.load()
     Traceback (most recent call last):
     robustness.errors.DataError: it is no whole picture that Pillow can read
@@ -40,7 +40,7 @@ def opened(content: bytes | memoryview) -> Iterator[Image.Image]:
     if bytes(content[:4]) in POSTSCRIPT:
         raise DataError(f"it is PostScript, a program, which is not run; convert it to one of {', '.join(FORMATS)}")
     try:
-        with quiet(), Image.open(io.BytesIO(content), formats=_formats()) as image:
+        with silence_pillow(), Image.open(io.BytesIO(content), formats=_formats()) as image:
             width, height = image.size
             most = Image.MAX_IMAGE_PIXELS
             if most is not None and width * height > most:
@@ -59,7 +59,7 @@ def opened(content: bytes | memoryview) -> Iterator[Image.Image]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_pillow() -> Iterator[None]:
     """
     Keep Pillow from warning of damaged EXIF data and large pictures meanwhile, in all threads.
 
@@ -84,7 +84,7 @@ def _formats() -> list[str]:
     """Return those of the formats that are read which this Pillow was built with."""
     from PIL import Image
 
-    with quiet():
+    with silence_pillow():
         Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
 

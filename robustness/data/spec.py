@@ -18,12 +18,12 @@ from pydantic import (
 from robustness.data import arrays, digits, folder, huggingface, mnist, parquet, torchvision_sets
 from robustness.data.decoding import Decoding
 from robustness.data.images import Images
-from robustness.data.splitting import Balanced, Folds, Given, Grouped, Stratified, Table
-from robustness.errors import nearest
+from robustness.data.splitting import BalancedSplit, GroupSplit, KFoldSplit, PredefinedSplit, StratifiedSplit, Table
+from robustness.errors import did_you_mean
 
 
 @dataclass(frozen=True)
-class DataSet:
+class DatasetReader:
     """Where images come from: ``parts(spec=, root=, cache=, progress=)`` gives "train" and "test", or "all"."""
 
     parts: Callable[..., Mapping[str, Images]]
@@ -35,13 +35,15 @@ class DataSet:
 
 TABLE = ("labels", "groups", "images", "part")
 DATASETS = {
-    "digits": DataSet(digits.parts, embedded=True),
-    "mnist": DataSet(mnist.parts),
-    "array": DataSet(arrays.parts, needs=("file",), takes=("groups", "labels", "part"), suffixes=(".npz", ".npz.xz")),
-    "folder": DataSet(folder.parts, needs=("folder",), takes=("images", "part")),
-    "parquet": DataSet(parquet.parts, needs=("file", "folder"), takes=TABLE, suffixes=(".parquet",)),
-    "huggingface": DataSet(huggingface.parts, needs=("folder",), takes=TABLE),
-    "torchvision:SET": DataSet(torchvision_sets.parts, takes=("folder", "images")),
+    "digits": DatasetReader(digits.parts, embedded=True),
+    "mnist": DatasetReader(mnist.parts),
+    "array": DatasetReader(
+        arrays.parts, needs=("file",), takes=("groups", "labels", "part"), suffixes=(".npz", ".npz.xz")
+    ),
+    "folder": DatasetReader(folder.parts, needs=("folder",), takes=("images", "part")),
+    "parquet": DatasetReader(parquet.parts, needs=("file", "folder"), takes=TABLE, suffixes=(".parquet",)),
+    "huggingface": DatasetReader(huggingface.parts, needs=("folder",), takes=TABLE),
+    "torchvision:SET": DatasetReader(torchvision_sets.parts, takes=("folder", "images")),
 }
 """To add a data set: its file, and a line here."""
 KEYS = ("file", "folder", "groups", "images", "labels", "part")
@@ -57,7 +59,7 @@ class DataSpec(Table):
     the test images, of every class alike. ``file`` and ``folder`` lie below the data root, or beside the card where
     they begin with ``./``.
 
-    >>> DataSpec(name="digits", split=Balanced(per_class=30)).embedded
+    >>> DataSpec(name="digits", split=BalancedSplit(per_class=30)).embedded
     True
     """
 
@@ -79,7 +81,9 @@ class DataSpec(Table):
     """``given``: test on the data set's own test part, and train on the split's training side."""
     tested: Annotated[int, Field(ge=1)] | None = None
     """Test on so many of the test images, of every class alike."""
-    split: Annotated[Given | Balanced | Stratified | Grouped | Folds, Field(discriminator="kind")] = Given()
+    split: Annotated[
+        PredefinedSplit | BalancedSplit | StratifiedSplit | GroupSplit | KFoldSplit, Field(discriminator="kind")
+    ] = PredefinedSplit()
     """How training and test images are told apart."""
 
     images: Decoding | None = None
@@ -89,7 +93,7 @@ class DataSpec(Table):
     @classmethod
     def _known(cls, name: str) -> str:
         if _source(name) not in DATASETS or name == "torchvision:SET":
-            raise ValueError(f"`name` must be one of {', '.join(DATASETS)}, got {name!r}{nearest(name, DATASETS)}")
+            raise ValueError(f"`name` must be one of {', '.join(DATASETS)}, got {name!r}{did_you_mean(name, DATASETS)}")
         return name
 
     @field_validator("file", "folder")
@@ -135,7 +139,7 @@ class DataSpec(Table):
         return self
 
     @property
-    def source(self) -> DataSet:
+    def source(self) -> DatasetReader:
         """Where the images come from."""
         return DATASETS[_source(self.name)]
 

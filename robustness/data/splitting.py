@@ -20,13 +20,13 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
-class Given(Table):
+class PredefinedSplit(Table):
     """The data set's own train and test part."""
 
     kind: Literal["given"] = "given"
 
 
-class Balanced(Table):
+class BalancedSplit(Table):
     """``per_class`` test images of every class."""
 
     kind: Literal["balanced"] = "balanced"
@@ -40,7 +40,7 @@ class Balanced(Table):
         return splits.balanced(images.labels, self.per_class, self.seed)
 
 
-class Stratified(Table):
+class StratifiedSplit(Table):
     """A share of the images for testing, of every class alike."""
 
     kind: Literal["stratified"] = "stratified"
@@ -54,7 +54,7 @@ class Stratified(Table):
         return splits.stratified(images.labels, self.share, self.seed)
 
 
-class Grouped(Table):
+class GroupSplit(Table):
     """A share of the groups for testing."""
 
     kind: Literal["grouped"] = "grouped"
@@ -68,7 +68,7 @@ class Grouped(Table):
         return splits.grouped(images.labels, images.groups, self.share, self.seed)
 
 
-class Folds(Table):
+class KFoldSplit(Table):
     """Fold ``fold`` of ``k``, counted from 0, for testing; where there are groups, they stay whole."""
 
     kind: Literal["folds"] = "folds"

@@ -10,7 +10,7 @@ import numpy as np
 
 from robustness.data import decoding as decoding_
 from robustness.data import file_index, validation
-from robustness.data.decoding import Look, look
+from robustness.data.decoding import ImageInfo, inspect_image
 from robustness.data.images import TESTS
 from robustness.data.lazy_images import Source
 from robustness.data.npz_cache import Progress
@@ -22,11 +22,11 @@ LABELS = ("label", "labels", "fine_label", "class", "target", "y")
 """Columns that are taken where none is named: the first of these that is there."""
 
 
-def column(title: str, what: str, named: str | None, usual: Sequence[str], there: Sequence[str]) -> str:
+def find_column(title: str, what: str, named: str | None, usual: Sequence[str], there: Sequence[str]) -> str:
     """
     Return the name of a column: the one asked for, else the usual one.
 
-    >>> column("pets", "`labels`", None, LABELS, ["img", "fine_label", "coarse_label"])
+    >>> find_column("pets", "`labels`", None, LABELS, ["img", "fine_label", "coarse_label"])
     'fine_label'
     """
     found = named if named is not None else next((name for name in usual if name in there), None)
@@ -36,7 +36,7 @@ def column(title: str, what: str, named: str | None, usual: Sequence[str], there
     return found
 
 
-def labelled(
+def encode_labels(
     title: str, values: Sequence[Any], names: Sequence[str] | None, others: Sequence[Any] = ()
 ) -> tuple[Array, tuple[str, ...], tuple[str, ...]]:
     """
@@ -44,7 +44,7 @@ def labelled(
 
     ``others`` are the labels of other parts: their classes are those of this one, too.
 
-    >>> labelled("pets", ["dog", "cat", "dog"], None, ["ant"])
+    >>> encode_labels("pets", ["dog", "cat", "dog"], None, ["ant"])
     (array([2, 1, 2]), ('ant', 'cat', 'dog'), ())
     """
     kinds = {type(value) for value in values}
@@ -65,7 +65,11 @@ def labelled(
         raise DataError(f"{title}: names of classes must be text, got {shown(list(names))}; write the data set anew")
     numbers, more = np.array(values), np.array([value for value in others if isinstance(value, int)], np.int64)
     notes = () if names is not None else validation.note_from_one(title, numbers, more)
-    return numbers, validation.class_names(None if names is None else np.array(list(names)), numbers, more), notes
+    return (
+        numbers,
+        validation.validate_class_names(None if names is None else np.array(list(names)), numbers, more),
+        notes,
+    )
 
 
 def has_parts(there: Sequence[str], part: str | None = None) -> bool:
@@ -88,18 +92,25 @@ class Rows(Source):
         """Say which picture it is."""
         return f"row {place:,}"
 
-    def looks(self, file: Path, progress: Progress | None) -> list[Look]:
+    def looks(self, file: Path, progress: Progress | None) -> list[ImageInfo]:
         """Look at all of them, once for this content, which ``file`` is called by."""
 
-        def one(place: int) -> Look:
+        def one(place: int) -> ImageInfo:
             content = self.read(place)
-            return look(content) if len(content) else Look("", 0, 0, "", 1, 1, "the row holds no picture's bytes")
+            return (
+                inspect_image(content)
+                if len(content)
+                else ImageInfo("", 0, 0, "", 1, 1, "the row holds no picture's bytes")
+            )
 
         what = "looking at pictures for the first time"
-        return [Look(*each) for each in file_index.kept(file, decoding_.version(), one, len(self), what, progress)]
+        return [
+            ImageInfo(*each)
+            for each in file_index.cached_per_row(file, decoding_.version(), one, len(self), what, progress)
+        ]
 
 
-def content(value: Any, title: str, name: str) -> bytes | memoryview:
+def cell_bytes(value: Any, title: str, name: str) -> bytes | memoryview:
     """Return the bytes of a cell: bytes themselves, or a structure that has them."""
     inner = value.get("bytes") if isinstance(value, dict) else value
     if inner is None:

@@ -13,10 +13,10 @@ import numpy as np
 
 from robustness.data import folder, image_source, validation
 from robustness.data.image_source import Files
-from robustness.data.images import Images, Parts
+from robustness.data.images import Images, LazyParts
 from robustness.data.npz_cache import Progress
 from robustness.data.validation import Array
-from robustness.errors import DataError, DataMissing, nearest
+from robustness.errors import DataError, DataMissing, did_you_mean
 
 if TYPE_CHECKING:
     from robustness.data.spec import DataSpec
@@ -38,11 +38,11 @@ def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None 
     if name not in known:
         raise DataError(
             f"`name` must be {PREFIX} and a set of torchvision's with a training and a test part, got {name!r}"
-            f"{nearest(name, known)}"
+            f"{did_you_mean(name, known)}"
         )
-    top = root if spec.folder is None else folder.existing(root, spec.folder)
+    top = root if spec.folder is None else folder.require_folder(root, spec.folder)
     make = getattr(datasets, name)
-    return Parts({part: partial(_part, name, make, part, top, spec, cache, progress) for part in ("train", "test")})
+    return LazyParts({part: partial(_part, name, make, part, top, spec, cache, progress) for part in ("train", "test")})
 
 
 def _has_parts(kind: Any) -> bool:
@@ -119,7 +119,7 @@ def _files(made: Any) -> tuple[list[str], Array] | None:
 def _names(classes: Sequence[Any] | None, labels: Array) -> tuple[str, ...]:
     """Return the classes' names; of one that has several the first, numbered where it is another's too."""
     if classes is None:
-        return validation.class_names(None, labels)
+        return validation.validate_class_names(None, labels)
     names = [each if isinstance(each, str) else str(each[0]) for each in classes]
     seen: dict[str, int] = {}
     for i, name in enumerate(names):

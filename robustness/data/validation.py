@@ -19,11 +19,11 @@ CHANNELS = 4
 """More in the last place is taken for rows or columns: images whose channels come first are refused."""
 
 
-def pixels(value: Any) -> Array:
+def validate_pixels(value: Any) -> Array:
     """
     Return images as an array of shape (N, H, W) or (N, H, W, C); a memory map stays one.
 
-    >>> pixels(np.zeros((2, 3, 32, 32), np.uint8))
+    >>> validate_pixels(np.zeros((2, 3, 32, 32), np.uint8))
     Traceback (most recent call last):
     robustness.errors.DataError: `pixels` must have the shape (N, H, W) or (N, H, W, C) with at most 4 channels, \
 got (2, 3, 32, 32); for channels first use pixels.transpose(0, 2, 3, 1)
@@ -73,11 +73,11 @@ def unit_range(blocks: Iterable[Array]) -> None:
         start += len(block)
 
 
-def rows(value: Any, count: int) -> Indices:
+def validate_rows(value: Any, count: int) -> Indices:
     """
     Return row numbers into ``count`` images, as int64.
 
-    >>> rows([2, 0], 3)
+    >>> validate_rows([2, 0], 3)
     array([2, 0])
     """
     array: Array = np.asarray(value)
@@ -134,7 +134,7 @@ def _one_class(array: Array) -> str:
     return "give the number of one class an image"
 
 
-def labels(value: Any, count: int, classes: Sequence[str]) -> Indices:
+def validate_labels(value: Any, count: int, classes: Sequence[str]) -> Indices:
     """Return one class number for each of ``count`` images, as int64."""
     array = integers(value)
     if len(array) != count:
@@ -176,7 +176,7 @@ def note_from_one(name: str, *label_arrays: Any) -> tuple[str, ...]:
     )
 
 
-def groups(value: Any, count: int) -> Array:
+def validate_groups(value: Any, count: int) -> Array:
     """Return one group for each of ``count`` images."""
     array: Array = np.array(value)
     if array.shape != (count,) or array.dtype.kind not in "iuUS":
@@ -187,11 +187,11 @@ def groups(value: Any, count: int) -> Array:
     return array
 
 
-def class_names(value: Any, *label_arrays: Any) -> tuple[str, ...]:
+def validate_class_names(value: Any, *label_arrays: Any) -> tuple[str, ...]:
     """
     Return the names of the classes; without any, the numbers that the labels need.
 
-    >>> class_names(None, np.array([0, 2]), np.array([1]))
+    >>> validate_class_names(None, np.array([0, 2]), np.array([1]))
     ('0', '1', '2')
     """
     if value is None:

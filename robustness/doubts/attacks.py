@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustness.classifiers.weights import five
+from robustness.classifiers.weights import abbreviate
 from robustness.decisions import Decision, Filtering
 from robustness.doubts import planted
 from robustness.doubts.trial import SLACK, Answers, NotLookedFor, Trial, answer, perturb
@@ -95,7 +95,7 @@ def _blank(model: nn.Module) -> str:
         name for name, module in model.named_modules()
         if isinstance(weight := getattr(module, "weight", None), Tensor) and weight.dim() > 1 and not weight.any()
     ]  # fmt: skip
-    return f"; all weights of {five(blank)} are zero, which were never trained" if blank else ""
+    return f"; all weights of {abbreviate(blank)} are zero, which were never trained" if blank else ""
 
 
 def of_differences(trial: Trial) -> Answers:

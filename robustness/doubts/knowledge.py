@@ -111,10 +111,10 @@ def ranges(inputs: Tensor) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
 
 def of_several(trial: Trial) -> Answers:
     """Look whether another of several outputs knows more than the one that is taken for the logits."""
-    from robustness.classifiers.adapter import Adapted, logits_of
+    from robustness.classifiers.adapter import AdaptedModel, extract_logits
 
     model, name = trial.model, "another output knows more"
-    if not isinstance(model, Adapted) or model.output is not None:
+    if not isinstance(model, AdaptedModel) or model.output is not None:
         return {name: answer(False, "the model gives one tensor, or its card says which")}
     heard: list[Any] = []
     hook = model.model.register_forward_hook(lambda _module, _inputs, outputs: heard.append(outputs))
@@ -125,7 +125,7 @@ def of_several(trial: Trial) -> Answers:
     entries = _entries(heard[-1])
     if len(entries) < 2:
         return {name: answer(False, "the model gives one tensor")}
-    logits, known, doubted = logits_of(heard[-1]), "", False
+    logits, known, doubted = extract_logits(heard[-1]), "", False
     chosen = next(key for key, value in entries.items() if value is logits)
     for key, value in entries.items():
         if value is not logits and value.shape == logits.shape:

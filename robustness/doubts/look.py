@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from robustness.cards.doubts import DOUBTS
-from robustness.classifiers.modules import channels_last, undisturbed
+from robustness.classifiers.modules import channels_last, restored_afterwards
 from robustness.data.images import Images
 from robustness.decisions import Argmax, Decision
 from robustness.doubts import attacks as attacks_
@@ -67,7 +67,7 @@ def look(
     """
     spread, count = min(count or COUNT, len(images)), min(count or _affordable(images), len(images))
     tested = dict(attacks or {})
-    with one_thread(), undisturbed(together(classifier, source, None), device) as lent:
+    with one_thread(), restored_afterwards(together(classifier, source, None), device) as lent:
         channels_last(lent, lambda: all(_works(module, images, device) for module in lent.values()))
         trial = Trial(
             lent["classifier"],
@@ -134,7 +134,7 @@ def look(
 def _works(module: nn.Module, images: Images, device: str) -> bool:
     """Return whether a module takes some images without raising; it stays as it was."""
     try:
-        with undisturbed(module, device) as lent, torch.no_grad():
+        with restored_afterwards(module, device) as lent, torch.no_grad():
             lent(torch.from_numpy(images.batch(0, min(2, len(images))).copy()).to(device))
     except Exception:  # the look that runs into it says so
         return False

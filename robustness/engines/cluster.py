@@ -40,7 +40,7 @@ def connected(engine: Engine) -> Iterator[None]:
         ) from error
     settings: dict[str, Any] = {"address": engine.address or "local", "log_to_driver": False}
     if not engine.address:
-        settings |= {"num_cpus": max(hardware.cores(), engine.cores), "include_dashboard": False}
+        settings |= {"num_cpus": max(hardware.cpu_count(), engine.cores), "include_dashboard": False}
     try:
         ray.init(**settings)
     except Exception as error:  # of many kinds, some of them built in
@@ -124,7 +124,7 @@ def here() -> Any:
 
 
 def _kind_here(device: str) -> str:
-    return hardware.device_kind(device)
+    return hardware.device_fingerprint(device)
 
 
 def compared(versions: Mapping[str, str], device: str) -> dict[str, str]:

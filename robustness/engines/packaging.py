@@ -61,7 +61,7 @@ def untrained(card: Card, classes: Sequence[str]) -> tuple[Shipped, dict[str, Pa
     """Return a card as it is shipped to be trained by its recipe; its project's files are told from their text."""
     assert card.file.recipe is not None
     named = [name.partition(":")[0] for name in (card.file.model.factory, card.file.recipe.callable)]
-    closure = source_files.Closure(named, [str(card.project), *sys.path])
+    closure = source_files.ImportClosure(named, [str(card.project), *sys.path])
     return _packed(card, {file: name for name, file in closure.files.items()}, classes)
 
 
@@ -69,7 +69,7 @@ def _packed(
     card: Card, modules: Mapping[Path, str | None], classes: Sequence[str], weights: Path | None = None
 ) -> tuple[Shipped, dict[str, Path]]:
     files = {**dict(_modules(card, modules)), **dict(_beside(card, weights))}
-    hashes = {place: source_files.file_hash(file) for place, file in files.items()}
+    hashes = {place: source_files.sha256_file(file) for place, file in files.items()}
     bare = card.file.model_copy(update={"claims": {}, "sweeps": {}})
     shipped = Shipped(
         Card(bare, card.path),
@@ -125,7 +125,7 @@ def unpacked(shipped: Shipped, get: Callable[[str], bytes]) -> nn.Module:
     from robustness.classifiers import build
 
     card = laid_out(shipped, get)
-    return build.load(card, card.path.parent / shipped.weights.partition("/")[2], shipped.classes).module
+    return build.load_model(card, card.path.parent / shipped.weights.partition("/")[2], shipped.classes).module
 
 
 def laid_out(shipped: Shipped, get: Callable[[str], bytes]) -> Card:

@@ -29,7 +29,7 @@ def drive(job: Sweeps, tell: Tell) -> None:
         workers = cluster.room_of(engine, device, ray.cluster_resources())
         kind = cluster.kind_of(engine, device)
         tell("kind", kind)
-        own = "cpu" if device == "cpu" or not hardware.gpus() else device
+        own = "cpu" if device == "cpu" or not hardware.gpu_count() else device
         harness = Workspace(
             Store(job.store, job.run, lambda text: tell("say", text)),
             job.data_root, own, job.seed, job.threads, kind=kind, dtype=job.dtype,

@@ -83,9 +83,9 @@ class Holder:
         )  # fmt: skip
         source = None if task.source is None else self._model(task.source)
         modules = together(self._model(task.classifier), source, self._generator(task, images))
-        modules = precision.computing(modules, task.dtype, task.device)
+        modules = precision.in_precision(modules, task.dtype, task.device)
         found: list[ChunkResult] = []
-        with precision.products(task.dtype, task.device):
+        with precision.matmul_precision(task.dtype, task.device):
             if task.directions:
                 chunks.directed(cells, modules, [0], task.threads, keep=found.append)
             else:

@@ -81,14 +81,16 @@ def _believed(
 
 def train(card: Card, seeds: Sequence[int], harness: Workspace, workers: int | None) -> None:
     """Train a card's model from several seeds side by side, where the store has not got them."""
-    from robustness.util.progress import bar
+    from robustness.util.progress import progress_bar
     from robustness.workspace.training import train_many
 
     if card.file.recipe is None:
         raise GateError(f"{card.path}: --seeds trains by the card's [recipe], and it has none; accept runs instead")
     every = [card.reseeded(seed) for seed in seeds]
     what = f"training {card.name}"
-    train_many(every, harness.store.root, harness.data_root, workers, say=harness.store.say, progress=bar, what=what)
+    train_many(
+        every, harness.store.root, harness.data_root, workers, say=harness.store.say, progress=progress_bar, what=what
+    )
 
 
 def of_seed(harness: Workspace, card: Card, seed: int, sweeps: Sequence[str] | None = None) -> Accepted:

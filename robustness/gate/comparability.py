@@ -66,4 +66,4 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """
     fingerprint = one.get("data", {}).get("fingerprint")
     same_data = fingerprint is not None and fingerprint == other.get("data", {}).get("fingerprint")
-    return [line for line in diff.differences(one, other) if not (same_data and line.startswith("data.name: "))]
+    return [line for line in diff.diff_nested(one, other) if not (same_data and line.startswith("data.name: "))]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from robustness.errors import RobustnessError, nearest
+from robustness.errors import RobustnessError, did_you_mean
 from robustness.util import source_files
 
 ALL = math.inf
@@ -117,6 +117,6 @@ def read(text: str) -> tuple[Kind, tuple[float, ...]]:
     """
     name, given, levels = text.partition("=")
     if name not in KINDS:
-        raise DamageError(f"damage must be one of {', '.join(KINDS)}, got {name!r}{nearest(name, KINDS)}")
+        raise DamageError(f"damage must be one of {', '.join(KINDS)}, got {name!r}{did_you_mean(name, KINDS)}")
     kind = KINDS[name]
     return kind, tuple(kind.level(each.strip()) for each in levels.split(",")) if given else kind.levels

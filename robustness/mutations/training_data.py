@@ -27,7 +27,7 @@ def fewer(images: Images, share: float, seed: int = 0) -> Images:
     count = max(round(share * len(images)), len(np.unique(images.labels)))
     if count >= len(images):
         return images
-    return images.select(splits.some(images.labels, count, seed), f"{count} of {images.name}")
+    return images.select(splits.stratified_indices(images.labels, count, seed), f"{count} of {images.name}")
 
 
 def shifted(images: Images, share: float, seed: int = 0) -> Images:

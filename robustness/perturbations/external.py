@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import AfterValidator, Field
 
-from robustness.errors import MissingLibrary, nearest
+from robustness.errors import MissingLibrary, did_you_mean
 from robustness.perturbations.attack import Attack
 from robustness.perturbations.base import Batch, Perturb
 
@@ -88,7 +88,7 @@ class External(Attack):
                 raise ValueError("`strengths` of external must be numbers for all images, got one an image; list them")
             if strength == 0:
                 return out.copy_(batch.inputs)
-            with rng_state.own(seed), torch.enable_grad():
+            with rng_state.isolated_rng(seed), torch.enable_grad():
                 found = made(strength, batch.inputs.clone()).detach().to(out)
             if found.shape != out.shape:
                 raise ValueError(
@@ -116,7 +116,7 @@ class External(Attack):
             return found  # type: ignore[no-any-return]
         raise ValueError(
             f"`attack` must be a class of {MODULES[self.library]}, got {self.attack!r}"
-            + nearest(self.attack, dir(module))
+            + did_you_mean(self.attack, dir(module))
         )
 
 

@@ -88,10 +88,10 @@ class FGSM(GradientAttack, Step):
 
     def direction(self, batch: Batch) -> Tensor:
         """Return the sign of the gradient, or the gradient of length 1."""
-        from robustness.perturbations.gradients import swept
+        from robustness.perturbations.gradients import sweep_gradient
 
         targets = self.targets(batch)
-        found, logits = swept(batch, loss=self.loss, targets=targets)
+        found, logits = sweep_gradient(batch, loss=self.loss, targets=targets)
         if batch.attacked is batch.classifier:
             batch.clean_logits = logits
         return steepest(found, self.norm, out=found)

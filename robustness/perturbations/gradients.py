@@ -116,7 +116,7 @@ def gradient(
         return differentiated(objective(logits, labels, loss, targets, decision), leaf), logits.detach()
 
 
-def swept(
+def sweep_gradient(
     batch: Batch,
     inputs: Tensor | None = None,
     *,
@@ -152,9 +152,9 @@ def of_rows(
 ) -> tuple[Tensor, Tensor]:
     """Return `swept` of the images of some rows, (len(rows), C, H, W); of all where none are named."""
     if rows is None:
-        return swept(batch, inputs, loss=loss, targets=targets, weight=weight)
+        return sweep_gradient(batch, inputs, loss=loss, targets=targets, weight=weight)
     some = batch.some(rows)
-    found = swept(some, inputs, loss=loss, targets=None if targets is None else targets[rows], weight=weight)
+    found = sweep_gradient(some, inputs, loss=loss, targets=None if targets is None else targets[rows], weight=weight)
     batch.counted(some, rows)
     return found
 

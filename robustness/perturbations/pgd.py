@@ -139,7 +139,7 @@ class Iterated(GradientAttack):
 
     def prepare(self, batch: Batch) -> Perturb:
         """Compute the first gradient once, where all strengths begin at the image itself."""
-        from robustness.perturbations.gradients import of_rows, swept
+        from robustness.perturbations.gradients import of_rows, sweep_gradient
 
         targets, starts = self.targets(batch), self.starts(batch)
 
@@ -148,7 +148,7 @@ class Iterated(GradientAttack):
 
         first = None
         if starts[0] is None:
-            first = swept(batch, loss=self.loss, targets=targets)
+            first = sweep_gradient(batch, loss=self.loss, targets=targets)
             if batch.source is None:
                 batch.clean_logits = first[1]
 

@@ -43,7 +43,7 @@ class Planner:
         chosen = [item for item in items.needed(self.harness, card) if self._is_new(item)]
         missing = [item for item in chosen if item.stored is None]
         made: list[Cost] = []
-        with precision.products(self.harness.dtype, self.harness.device):
+        with precision.matmul_precision(self.harness.dtype, self.harness.device):
             memory = timing.memory(lambda: made.extend(map(self._cost, missing)), self.harness.device)
         behind = {one.name: one for item in missing for one in (item.card, self._source(item)) if one is not None}
         images = self.harness.images(card)
@@ -133,7 +133,7 @@ class Planner:
     @property
     def threads(self) -> int:
         """How many batches are at work side by side on this machine, whatever processes they are of."""
-        return hardware.cores() if self.harness.device == "cpu" else 1
+        return hardware.cpu_count() if self.harness.device == "cpu" else 1
 
     def _pace(self, card: Card, images: Images, size: int, abreast: int, *, gradient: bool) -> Pace:
         """Time a model once for images of a shape, in batches of a size; with its gradient once that is asked for."""
@@ -142,7 +142,7 @@ class Planner:
             decision = card.file.model.decision
             try:
                 modules = together(self._module(card), None, None)
-                modules = precision.computing(modules, self.harness.dtype, self.harness.device)
+                modules = precision.in_precision(modules, self.harness.dtype, self.harness.device)
                 self._paces[*about, gradient] = timing.pace(
                     modules["classifier"], images, decision,
                     device=self.harness.device, batch_size=size, abreast=abreast, gradient=gradient,
@@ -156,8 +156,8 @@ class Planner:
             return self.harness.classifier(card).module
         key = f"{card.path.resolve()}\n{card.file.model.model_dump_json()}"
         if key not in self._random:
-            with rng_state.own(0):
-                self._random[key] = build.untrained(card, self.harness.images(card).classes).eval()
+            with rng_state.isolated_rng(0):
+                self._random[key] = build.build_untrained(card, self.harness.images(card).classes).eval()
         return self._random[key]
 
     def _weights(self, card: Card) -> int:

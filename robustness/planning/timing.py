@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustness.classifiers.modules import channels_last, replicas, state_hash, undisturbed
+from robustness.classifiers.modules import channels_last, replicas, restored_afterwards, state_hash
 from robustness.data.images import Images
 from robustness.decisions import Decision
 from robustness.errors import GradientError, ModelError
 from robustness.metrics.evidence import OK
 from robustness.perturbations import FGSM, Batch, Perturbation
-from robustness.perturbations.gradients import swept
+from robustness.perturbations.gradients import sweep_gradient
 from robustness.perturbations.strength import Strength, Unit
 from robustness.sweep import batching, chunks, trials
 from robustness.sweep.batch import Cells
@@ -76,7 +76,7 @@ def pace(
     cells = Cells(images, FGSM(), (0.0,), "native", 0, device, batch_size, decision, decision)
     clock = _clock(device)
     started = clock()
-    with undisturbed(together(module, None, None), device) as lent:
+    with restored_afterwards(together(module, None, None), device) as lent:
         state_hash(lent["classifier"])
         channels_last(lent, lambda: cells.works(lent))
         models = trials.tried(cells, lent, abreast).models
@@ -87,7 +87,7 @@ def pace(
                 cells.checked(batch.classifier(batch.inputs))
 
         def differentiate(batch: Batch) -> None:
-            swept(batch)
+            sweep_gradient(batch)
 
         def timed(work: Callable[[Batch], object]) -> float:
             def anew() -> Work:
@@ -158,7 +158,7 @@ def rest(
 
         return one
 
-    with undisturbed(together(classifier, source, generator), device) as lent:
+    with restored_afterwards(together(classifier, source, generator), device) as lent:
         seconds = _runs(anew, replicas(lent, abreast), few, batch_size, device).whole
     if ran[-1].failed:
         reason = next(status for status in ran[-1].evidence({}).status if status != OK)

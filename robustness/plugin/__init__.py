@@ -180,4 +180,4 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
     if not has_cards(config) or (option(config, "device") or "auto").startswith("cpu"):
         return None
-    return hardware.gpus() or None
+    return hardware.gpu_count() or None

@@ -125,7 +125,7 @@ def session_of(config: pytest.Config) -> Session:
         from robustness.errors import RobustnessError
         from robustness.plugin.options import Options
         from robustness.plugin.session import Session
-        from robustness.util.progress import bar
+        from robustness.util.progress import progress_bar
 
         worker = getattr(config, "workerinput", {})
         handed = _from_root(config, "pytest_robustness_models")
@@ -173,7 +173,7 @@ def session_of(config: pytest.Config) -> Session:
                 sys.stderr.write(f"robustness: {message}\n")
 
         call_factory.say = say
-        config.stash[SESSION] = Session(options, say, lambda what: bar(f"robustness: {what}", past))
+        config.stash[SESSION] = Session(options, say, lambda what: progress_bar(f"robustness: {what}", past))
     return config.stash[SESSION]
 
 

@@ -65,7 +65,7 @@ class Options:
         if (
             self.engine == "plain"
             and kind == "cuda"
-            and (due := int(number or 0)) >= hardware.gpus()
+            and (due := int(number or 0)) >= hardware.gpu_count()
             and due >= _torch_gpus()
         ):
             raise RobustnessError(

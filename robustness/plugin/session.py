@@ -96,7 +96,7 @@ class Session:
     def harness(self) -> Workspace:
         """What makes evidence in this process."""
         options = self.options
-        elsewhere = options.engine != "plain" and not hardware.gpus()
+        elsewhere = options.engine != "plain" and not hardware.gpu_count()
         root = store_root(options.store)
         return Workspace(
             Store(root, options.run, self.say),
@@ -104,7 +104,7 @@ class Session:
             device="cpu" if elsewhere else hardware.worker_device(options.device, options.worker),
             seed=options.seed,
             dtype=options.dtype,
-            threads=max(1, hardware.cores() // options.workers),
+            threads=max(1, hardware.cpu_count() // options.workers),
             kind=options.kind,
             progress=self.progress,
             notices=[said] if (said := homeless(root)) else [],
@@ -138,7 +138,7 @@ class Session:
         if card.name not in self._lent:
             from robustness.classifiers import build as classifiers
 
-            module = classifiers.load(card, self.harness.weights(card), self.harness.classes(card)).module
+            module = classifiers.load_model(card, self.harness.weights(card), self.harness.classes(card)).module
             classifiers.give_shapes(module, lambda: self.harness.images(card).shape)
             self._lent[card.name] = module
         return self._lent[card.name]

@@ -8,7 +8,7 @@ from typing import Any
 from robustness.errors import printable
 from robustness.reporting.outcomes import red_claims, with_it
 from robustness.reporting.report import RED
-from robustness.util.text import count
+from robustness.util.text import pluralize
 
 SHOWN = 10
 """Of a level: GitHub shows no more of one step."""
@@ -22,7 +22,7 @@ def of(report: Plain) -> Iterator[str]:
         shown = found if len(found) <= SHOWN else found[: SHOWN - 1]
         yield from (command(level, title, message) for title, message in shown)
         if left := len(found) - len(shown):
-            yield command(level, "robustness", f"and {count(left, level)} more, in the report")
+            yield command(level, "robustness", f"and {pluralize(left, level)} more, in the report")
 
 
 def _errors(report: Plain) -> Iterator[tuple[str, str]]:
@@ -47,7 +47,7 @@ def _warnings(report: Plain) -> Iterator[tuple[str, str]]:
             yield f"{model['name']}: gate inconclusive", gate["message"]
         yield from ((f"{c['id']}: waived", c["message"]) for c in model["claims"] if c["outcome"] == "waived")
     for skip in report["counts"]["skips"]:
-        yield f"{skip['model']}: {count(skip['claims'], 'claim')} skipped", skip["reason"]
+        yield f"{skip['model']}: {pluralize(skip['claims'], 'claim')} skipped", skip["reason"]
 
 
 def command(level: str, title: str, message: str) -> str:

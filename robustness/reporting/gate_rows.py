@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from robustness.util.text import DASH, NAME, count, one_line
+from robustness.util.text import DASH, NAME, one_line, pluralize
 
 WEIGHTS = ["cell", "verdict", "drop [interval]", "margin", "lost", "gained", "baseline", "now"]
 NARROW = len(WEIGHTS)
@@ -76,7 +76,7 @@ def gate_sentences(model: Plain) -> Iterator[str]:
         which, more = ", ".join(map(str, worst["lost"])), ", …" * (worst["losses"] > len(worst["lost"]))
         yield f"Gate: lost in {one_line(worst['cell'], NAME)}: images {which}{more}, counted from 0."
     if bound := sum(cell["verdict"] == "passed" for cell in table.get("cells", [])):
-        yield f"Gate: {count(bound, 'cell')} within the margin, in the report's files."
+        yield f"Gate: {pluralize(bound, 'cell')} within the margin, in the report's files."
 
 
 def caught_grid(model: Plain) -> tuple[list[str], list[list[str]]]:
@@ -114,4 +114,4 @@ def gate_counts(counts: Plain) -> str:
     """
     found = {fate: n for fate, n in counts.get("gates", {}).items() if n}
     fates = ", ".join(f"{n} {fate}" for fate, n in found.items())
-    return f"{count(sum(found.values()), 'gate')}: {fates}" if found else ""
+    return f"{pluralize(sum(found.values()), 'gate')}: {fates}" if found else ""

@@ -82,7 +82,7 @@ def _problems(shards: Shards) -> Iterator[str]:
 
 def _differences(one: Plain, other: Plain) -> Iterator[str]:
     """List how two shards' plans and versions differ; where they ran, and on which device, may."""
-    from robustness.util.diff import differences
+    from robustness.util.diff import diff_nested
 
     described = [
         {
@@ -92,7 +92,7 @@ def _differences(one: Plain, other: Plain) -> Iterator[str]:
         }
         for run in (one, other)
     ]
-    yield from differences(*described)
+    yield from diff_nested(*described)
     if one["shard"]["plan"] != other["shard"]["plan"] and described[0] == described[1]:
         yield f"plan: {one['shard']['plan']} and {other['shard']['plan']}"
 

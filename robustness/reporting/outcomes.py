@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from robustness.reporting.report import RED
-from robustness.util.text import count, one_line
+from robustness.util.text import one_line, pluralize
 
 Plain = Mapping[str, Any]
 
@@ -34,7 +34,7 @@ def with_it(model: Plain, fallen: list[Plain]) -> str:
     if not fallen:
         return ""
     names = [str(claim["id"]).removeprefix(f"{model['name']}:") for claim in fallen]
-    return f"{count(len(fallen), 'claim')} fell with it, and count only beside it: {', '.join(names)}"
+    return f"{pluralize(len(fallen), 'claim')} fell with it, and count only beside it: {', '.join(names)}"
 
 
 def fallen(model: Plain) -> Iterator[str]:
@@ -74,7 +74,8 @@ def within_noise(document: Plain) -> Iterator[str]:
     held = [c for model in document["models"] for c in model["claims"] if c["outcome"] == "held"]
     if near := sum(map(inside, held)):
         verb = "has its" if near == 1 else "have their"
-        yield f"{near:,} of {count(len(held), 'held claim')} {verb} threshold inside the interval of what was measured"
+        claims = pluralize(len(held), "held claim")
+        yield f"{near:,} of {claims} {verb} threshold inside the interval of what was measured"
 
 
 def closest(document: Plain) -> str:

@@ -11,7 +11,7 @@ from robustness.reporting.outcomes import closest, fallen, red_claims, within_no
 from robustness.reporting.report import OUTCOMES
 from robustness.reporting.table_rows import COLUMNS, MARKS, TERMINAL, grid, has_numbers, mark, shown_sweeps
 from robustness.reporting.text import doubts, not_run, origin, remarks, standing, title, without_numbers
-from robustness.util.text import NAME, count, one_line, table
+from robustness.util.text import NAME, one_line, pluralize, table
 
 REMARKS = 4
 """Below a table; the report's files hold them all."""
@@ -46,7 +46,7 @@ def _model(model: Plain, width: int) -> Iterator[str]:
         if without:
             said.append(f"No room here for {', '.join(COLUMNS[metric] for metric in without)}.")
         if len(said) > REMARKS:
-            said[REMARKS - 1 :] = [f"And {count(len(said) - REMARKS + 1, 'remark')} more, in the report's files."]
+            said[REMARKS - 1 :] = [f"And {pluralize(len(said) - REMARKS + 1, 'remark')} more, in the report's files."]
         for sentence in said:
             yield from _wrapped(sentence, width)
     yield from _others(model, width)
@@ -108,7 +108,7 @@ def _others(model: Plain, width: int) -> Iterator[str]:
     held, fell = len(apart) - len(rows), len(found) - len(apart)
     beside = f", {fell} fell with another claim" if fell else ""
     yield ""
-    yield f"{count(len(found), 'claim')} on other metrics: {held} held{beside}{', the others:' if rows else '.'}"
+    yield f"{pluralize(len(found), 'claim')} on other metrics: {held} held{beside}{', the others:' if rows else '.'}"
     if rows:
         yield from table(["at", "metric", "value [95 %]", "verdict"], rows)
 
@@ -142,7 +142,7 @@ def summary(document: Plain, limit: int | None = SUMMARY) -> Iterator[str]:
     near = list(within_noise(document))
     yield from near
     last = list(_next(document))
-    said = [f"{s['model']}: {count(s['claims'], 'claim')} skipped: {s['reason']}" for s in counts["skips"]]
+    said = [f"{s['model']}: {pluralize(s['claims'], 'claim')} skipped: {s['reason']}" for s in counts["skips"]]
     said += [f"notice: {notice}" for notice in document["notices"]]
     room = len(said) if limit is None else max(limit - 1 - partial - bool(problems) - len(near) - len(last), 1)
     if len(said) > room:
@@ -153,12 +153,12 @@ def summary(document: Plain, limit: int | None = SUMMARY) -> Iterator[str]:
 
 def _verdict(verdict: str, counts: Plain) -> str:
     if verdict == "measured":
-        sweeps = count(counts["measured"], "sweep")
-        return f"measured: {sweeps} on {count(len(counts['models']), 'model')}; nothing was claimed, so nothing is held"
-    total = f"{count(counts['claims'], 'claim')} on {count(len(counts['models']), 'model')}"
+        sweeps, models = pluralize(counts["measured"], "sweep"), pluralize(len(counts["models"]), "model")
+        return f"measured: {sweeps} on {models}; nothing was claimed, so nothing is held"
+    total = f"{pluralize(counts['claims'], 'claim')} on {pluralize(len(counts['models']), 'model')}"
     gates = _and(gate_counts(counts))
     if counts.get("measured"):
-        gates += f"; {count(counts['measured'], 'sweep')} measured, and held to nothing"
+        gates += f"; {pluralize(counts['measured'], 'sweep')} measured, and held to nothing"
     if verdict == "passed" and counts["held"] == counts["claims"]:
         return f"passed: {total}: {'it' if counts['claims'] == 1 else 'all'} held{gates}"
     fates = ", ".join(f"{counts[fate]:,} {fate}" for fate in (*OUTCOMES, "not selected") if counts.get(fate))

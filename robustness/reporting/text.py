@@ -11,7 +11,7 @@ from robustness.cards.doubts import DOUBTS
 from robustness.metrics.evidence import OK
 from robustness.reporting.cells import NOT_KEPT
 from robustness.reporting.table_rows import COLUMNS, named_cells
-from robustness.util.text import DASH, NAME, count, one_line
+from robustness.util.text import DASH, NAME, one_line, pluralize
 
 Plain = Mapping[str, Any]
 
@@ -49,7 +49,7 @@ def title(sweep: Plain) -> str:
 def without_numbers(model: Plain, sweep: Plain) -> str:
     """Say what came of a sweep that has no number at all."""
     outcomes = Counter(claim["outcome"] for cell in sweep["cells"] for claim in cell["claims"].values())
-    fate = ", ".join(f"{count(n, 'claim')} {outcome}" for outcome, n in outcomes.items())
+    fate = ", ".join(f"{pluralize(n, 'claim')} {outcome}" for outcome, n in outcomes.items())
     said = (c["message"] for c in model["claims"] if c["sweep"] == sweep["name"] and c["outcome"] != "skipped")
     return one_line(f"{title(sweep)}: no numbers; {fate or 'nothing was claimed'}{_after(': ', next(said, ''))}", 300)
 

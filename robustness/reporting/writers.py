@@ -127,7 +127,7 @@ def write(document: Plain, path: Path) -> None:
     check(path)
     content = FORMS[path.suffix.lower()](document).encode()
     try:
-        with atomic_write.writing(path) as stream:
+        with atomic_write.atomic_writer(path) as stream:
             stream.write(content)
     except OSError as error:
         raise ReportError(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 from torch import Tensor
 
-from robustness.classifiers.modules import channels_last, state_hash, undisturbed
+from robustness.classifiers.modules import channels_last, restored_afterwards, state_hash
 from robustness.decisions import Argmax
 from robustness.perturbations import STG, AdvGAN, Normal, Perturbation, Uniform
 from robustness.sweep.batch import Cells
@@ -42,7 +42,7 @@ def broken(harness: Workspace, card: Card, sweep: str) -> dict[str, str]:
     Gives one sentence for each contract that is broken; on the first 8 test images.
     """
     tried = _Tried(harness, card, sweep)
-    with one_thread(), undisturbed(tried.modules, harness.device) as lent:
+    with one_thread(), restored_afterwards(tried.modules, harness.device) as lent:
         channels_last(lent, lambda: tried.cells((0.0,), 0).works(lent))
         return _broken(tried)
 
@@ -129,7 +129,7 @@ class _Tried:
         )  # fmt: skip
 
     def _perturbed(self, strength: float, seed: int) -> tuple[Tensor, Tensor]:
-        with undisturbed(self.modules, self._device) as lent:
+        with restored_afterwards(self.modules, self._device) as lent:
             batch = self.cells((strength,), seed).prepared(lent, 0, len(self._images))
             perturb = self._perturbation.prepare(batch)
             with torch.no_grad():

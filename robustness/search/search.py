@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, find, settings, target
 from hypothesis.errors import NoSuchExample
 from torch import nn
 
-from robustness.classifiers.modules import undisturbed
+from robustness.classifiers.modules import restored_afterwards
 from robustness.data.images import Images
 from robustness.decisions import Argmax, Decision
 from robustness.perturbations.norms import Budget
@@ -40,7 +40,7 @@ def search(
     drawn perturbations; what flips any is shrunk, its images are done, and the search goes on with the others.
     The same arguments find the same.
     """
-    with one_thread(), undisturbed(classifier) as model:
+    with one_thread(), restored_afterwards(classifier) as model:
         look = _Look(model, images, budget, decision or Argmax(), count, sure)
         tried, left = len(look.rows), np.arange(len(look.rows))
         found: list[dict[str, Any]] = []
@@ -68,7 +68,7 @@ def replay(
 ) -> tuple[int, int]:
     """Return the class of an image before and after a described perturbation."""
     pair = pair_of(images, row, text, budget)
-    with one_thread(), undisturbed(classifier) as model, torch.no_grad():
+    with one_thread(), restored_afterwards(classifier) as model, torch.no_grad():
         before, after = (decision or Argmax()).predictions(model(torch.from_numpy(pair)).float()).tolist()
     return before, after
 

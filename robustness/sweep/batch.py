@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustness.classifiers.modules import convolutional, undisturbed
+from robustness.classifiers.modules import has_convolutions, restored_afterwards
 from robustness.data import validation
 from robustness.data.images import Images
 from robustness.decisions import Decision
@@ -123,7 +123,7 @@ class Cells:
         """Return some images with all that a perturbation of them needs."""
         others = dict(models.items())
         attacked = others.get("source", models["classifier"])
-        heavy = self.device == "cpu" and convolutional(attacked)
+        heavy = self.device == "cpu" and has_convolutions(attacked)
         host = self.ahead.take(start, stop)
         return Batch(
             models["classifier"],
@@ -305,7 +305,7 @@ class Cells:
 
     def works(self, models: nn.ModuleDict) -> bool:
         """Return whether the models that run in a sweep take some images without raising; they stay as they were."""
-        with undisturbed(models, self.device) as lent:
+        with restored_afterwards(models, self.device) as lent:
             return self.probed(lent, self.some()[0]) is not None
 
     def some(self) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from robustness.classifiers import time_limit
-from robustness.classifiers.modules import channels_last, undisturbed
+from robustness.classifiers.modules import channels_last, restored_afterwards
 from robustness.data.images import Images
 from robustness.decisions import Filtering
 from robustness.perturbations import Step
@@ -64,7 +64,7 @@ def swept(
     What is returned, and told with each chunk, is how it was swept: the batches' size, the memory format, and
     whether the models say the same of the same images, whatever they are asked of before and beside.
     """
-    with undisturbed(modules, cells.device) as lent:
+    with restored_afterwards(modules, cells.device) as lent:
         count_ = min(threads, batching.count(len(cells.images), cells.batch_size, wanted))
         laid_out = channels_last(lent, lambda: time_limit.watched(lambda: cells.works(lent)))
         tried = time_limit.watched(lambda: trials.tried(cells, lent, count_))
@@ -118,7 +118,7 @@ def directed(
         told = {"batch_size": cells.batch_size, "counted": dict(counted[chunk])}
         keep(ChunkResult(cells.first + chunk, {"directions": signs.pop(chunk)}, told))
 
-    with undisturbed(modules, cells.device) as lent:
+    with restored_afterwards(modules, cells.device) as lent:
         count_ = min(threads, batching.count(len(images), cells.batch_size, wanted))
         channels_last(lent, lambda: time_limit.watched(lambda: cells.works(lent)))
         tried = time_limit.watched(lambda: trials.tried(cells, lent, count_))

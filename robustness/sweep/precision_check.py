@@ -26,7 +26,7 @@ def noted(evidence: Evidence, cells: Cells, modules: nn.ModuleDict, threads: int
     count = chunks.count(cells.images)
     wanted = range(min(EVERY, count) // 2, count, EVERY)
     outcomes = chunks.outcomes_of(cells, probabilities=False)
-    with precision.products("float32", cells.device):
+    with precision.matmul_precision("float32", cells.device):
         chunks.swept(cells, modules, outcomes, wanted, threads)
     rows = np.concatenate([np.arange(chunk * CHUNK, min((chunk + 1) * CHUNK, len(evidence))) for chunk in wanted])
     dtype, notes, differ = evidence.provenance["dtype"], dict(evidence.provenance["notes"]), dict[str, int]()

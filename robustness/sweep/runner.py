@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from robustness.classifiers import precision
-from robustness.classifiers.modules import convolutional, state_hash
+from robustness.classifiers.modules import has_convolutions, state_hash
 from robustness.data.images import Images
 from robustness.decisions import Argmax, Decision
 from robustness.errors import SweepError
@@ -83,9 +83,9 @@ def sweep(
             raise ValueError(f"`{name}` must be at least 1, got {value}; leave it out for what suits the machine")
     precision.check(dtype, device if kind is None else None)
     plain = together(classifier, source, generator)
-    modules = precision.computing(plain, dtype, device)
+    modules = precision.in_precision(plain, dtype, device)
     asked = batch_size or fitting(images, perturbation, modules, device)
-    threads = 1 if device != "cpu" or not perturbation.side_by_side else threads or hardware.cores()
+    threads = 1 if device != "cpu" or not perturbation.side_by_side else threads or hardware.cpu_count()
     decision = decision or Argmax()
     attacked_by = source_decision or (decision if source is None else Argmax())
     state, started = state_hash(classifier), time.perf_counter()
@@ -101,7 +101,7 @@ def sweep(
         if wanted := chunks.taken(kept, chunks.count(images), size, take):
             refuse_elsewhere(kind)
             keep = chunks.nowhere if kept is None else kept.put
-            with precision.products(dtype, device):
+            with precision.matmul_precision(dtype, device):
                 told.append(chunks.swept(cells, modules, outcomes, wanted, threads, progress, keep))
         return outcomes, told
 
@@ -116,7 +116,7 @@ def sweep(
             "perturbation": perturbation.model_dump(),
             "unit": unit,
             "seed": seed,
-            "device": kind or hardware.device_kind(device),
+            "device": kind or hardware.device_fingerprint(device),
             "dtype": dtype,
             "batch_size": used,
             **({"out_of_memory_at": asked} if used < asked else {}),
@@ -134,7 +134,7 @@ def sweep(
             "images_per_second": round(len(images) * len(strengths) / seconds, 1),
         }
     )
-    if dtype == "float32" or not beside_float32 or not (kind is None or hardware.is_here(kind)):
+    if dtype == "float32" or not beside_float32 or not (kind is None or hardware.has_device(kind)):
         return found
     cells = Cells(images, perturbation, strengths, unit, seed, device, used, decision, attacked_by, directions)
     return precision_check.noted(found, cells, plain, threads)
@@ -148,7 +148,7 @@ def fitting(images: Images, perturbation: Perturbation, module: nn.Module, devic
     is left gains by larger products of matrices.
     """
     most = 2**22 if isinstance(perturbation, Step) else 2**21
-    if convolutional(module):
+    if has_convolutions(module):
         most = 2**20
     return hardware.batch_size(images.shape, device, len(images), most)
 
@@ -191,9 +191,9 @@ def signs(
     ``put`` gets them as they are made, in any order, from any thread: a first image's number, and int8 (n, C, H, W).
     """
     precision.check(dtype, device if kind is None else None)
-    modules = precision.computing(together(module, None, None), dtype, device)
+    modules = precision.in_precision(together(module, None, None), dtype, device)
     asked = batch_size or fitting(images, perturbation, module, device)
-    threads = 1 if device != "cpu" else threads or hardware.cores()
+    threads = 1 if device != "cpu" else threads or hardware.cpu_count()
     decision = decision or Argmax()
     counted: Counter[str] = Counter()
     lock = threading.Lock()
@@ -213,7 +213,7 @@ def signs(
         cells = Cells(images, perturbation, (0.0,), "native", seed, device, size, decision, decision)
         if wanted := chunks.taken(kept, chunks.count(images), size, take):
             refuse_elsewhere(kind)
-            with precision.products(dtype, device):
+            with precision.matmul_precision(dtype, device):
                 chunks.directed(cells, modules, wanted, threads, progress, keep)
 
     batching.halving(attempt, kept.batch_size(asked) if kept else asked)
@@ -222,7 +222,7 @@ def signs(
 
 def refuse_elsewhere(kind: str | None) -> None:
     """Raise SweepError where chunks are missing that only another machine can make: no evidence mixes devices."""
-    if kind is not None and not hardware.is_here(kind):
+    if kind is not None and not hardware.has_device(kind):
         raise SweepError(
             f"chunks are missing that were to be made on {kind}, which this machine does not have; see why the "
             "engine did not make them, or run without it"

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from robustness.classifiers import process_state
-from robustness.classifiers.modules import replicas, undisturbed
+from robustness.classifiers.modules import replicas, restored_afterwards
 from robustness.errors import ModelError
 from robustness.sweep.batch import Cells
 from robustness.sweep.batching import one_thread
@@ -63,7 +63,7 @@ def tried(cells: Cells, lent: nn.ModuleDict, count: int) -> Tried:
     images, others = cells.some()
     copies = replicas(lent, max(2, count))
     ask = partial(cells.probed, gradient=cells.differentiates)
-    with one_thread(), undisturbed(lent, cells.device):
+    with one_thread(), restored_afterwards(lent, cells.device):
         if (first := cells.probed(lent, images)) is None:  # it raises: the sweep will say so
             return Tried(copies[:count], True, "")
         again, due = cells.probed(lent, images), [ask(lent, others)]
@@ -75,7 +75,7 @@ def tried(cells: Cells, lent: nn.ModuleDict, count: int) -> Tried:
     shown = _shown.setdefault(lent["classifier"], {})
     key = cells.differentiates, id(lent["source"]) if "source" in lent else 0
     if not shown.get(key):
-        with undisturbed(nn.ModuleList(copies), cells.device):
+        with restored_afterwards(nn.ModuleList(copies), cells.device):
             questions = [partial(ask, copy, (others, images)[i % 2]) for i, copy in enumerate(copies)]
             said = at_once(questions[:2], in_step=key not in shown) + at_once(questions[2:])
         shown[key] = "" if all(same(answer, due[i % 2]) for i, answer in enumerate(said)) else SHARES

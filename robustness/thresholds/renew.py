@@ -186,7 +186,7 @@ class Renewal:
             "data": images.name,
             "images": len(images),
             "draws": self.harness.seed,
-            "device": hardware.device_kind(self.harness.device),
+            "device": hardware.device_fingerprint(self.harness.device),
             "torch": importlib.metadata.version("torch"),
             "recipe": self.recipe,
             "tested": self.tested,

@@ -22,7 +22,7 @@ BEGUN = ".writing-"
 
 
 @contextmanager
-def writing(path: Path, *, durable: bool = True, below: Path | None = None) -> Iterator[IO[bytes]]:
+def atomic_writer(path: Path, *, durable: bool = True, below: Path | None = None) -> Iterator[IO[bytes]]:
     """
     Return a stream whose bytes become a file when all of them are written; permissions stay.
 
@@ -106,7 +106,7 @@ def lock(path: Path) -> FileLock:
 def replace(path: Path, content: bytes) -> None:
     """Replace a file, or what a link names, whole or not at all; its permissions stay. CardError if it cannot be."""
     try:
-        with writing(path) as stream:
+        with atomic_writer(path) as stream:
             stream.write(content)
     except OSError as error:
         raise CardError(f"{path} could not be written ({error.strerror or error}) and is as it was") from error

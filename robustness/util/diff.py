@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 
-def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+def diff_nested(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """
     List every difference between two nested values, a line each.
 
-    >>> differences({"data": {"images": 600}, "seed": 0}, {"data": {"images": 200}, "seed": 0})
+    >>> diff_nested({"data": {"images": 600}, "seed": 0}, {"data": {"images": 200}, "seed": 0})
     ['data.images: 600 and 200']
     """
     was, now = dict(_leaves(one)), dict(_leaves(other))

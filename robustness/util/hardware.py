@@ -17,16 +17,16 @@ LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 """Environment variables that have oneDNN, or torch itself, compute with fewer instructions than the CPU has."""
 
 
-def cores() -> int:
+def cpu_count() -> int:
     """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def gpus(environment: Mapping[str, str] = os.environ, driver: Path = Path("/proc/driver/nvidia/gpus")) -> int:
+def gpu_count(environment: Mapping[str, str] = os.environ, driver: Path = Path("/proc/driver/nvidia/gpus")) -> int:
     """
     Count the GPUs that torch would see, within ``CUDA_VISIBLE_DEVICES``.
 
-    >>> gpus({"CUDA_VISIBLE_DEVICES": ""}), gpus({}, driver=Path("/nowhere"))
+    >>> gpu_count({"CUDA_VISIBLE_DEVICES": ""}), gpus({}, driver=Path("/nowhere"))
     (0, 0)
     """
     present = len(list(driver.iterdir())) if driver.is_dir() else 0
@@ -40,11 +40,11 @@ def gpus(environment: Mapping[str, str] = os.environ, driver: Path = Path("/proc
 
 
 @cache
-def device_kind(device: str) -> str:
+def device_fingerprint(device: str) -> str:
     """
     Name the kind of a device: evidence of one kind is not evidence of another.
 
-    >>> device_kind("cpu").startswith("cpu-")
+    >>> device_fingerprint("cpu").startswith("cpu-")
     True
     """
     if not device.startswith("cpu"):
@@ -58,14 +58,14 @@ def device_kind(device: str) -> str:
     return "-".join(["cpu", best, *(f"limited-to-{limit}" for limit in limits if limit not in ("", "default"))])
 
 
-def is_here(kind: str) -> bool:
+def has_device(kind: str) -> bool:
     """
     Return whether this machine has a device of a kind.
 
-    >>> is_here(device_kind("cpu")), is_here("cpu-abacus")
+    >>> has_device(device_fingerprint("cpu")), is_here("cpu-abacus")
     (True, False)
     """
-    return kind == device_kind("cpu") or (gpus() > 0 and kind == device_kind("cuda"))
+    return kind == device_fingerprint("cpu") or (gpu_count() > 0 and kind == device_fingerprint("cuda"))
 
 
 def worker_device(device: str, worker: int) -> str:
@@ -76,8 +76,8 @@ def worker_device(device: str, worker: int) -> str:
     'cpu'
     """
     if device == "auto":
-        device = "cuda" if gpus() else "cpu"
-    if device == "cuda" and (count := gpus()):
+        device = "cuda" if gpu_count() else "cpu"
+    if device == "cuda" and (count := gpu_count()):
         return f"cuda:{worker % count}"
     return device
 

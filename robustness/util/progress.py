@@ -13,7 +13,7 @@ DELAY = 2.0
 
 
 @contextmanager
-def bar(
+def progress_bar(
     what: str, aside: Callable[[], AbstractContextManager[Any]] = nullcontext
 ) -> Iterator[Callable[[int, int], None]]:
     """

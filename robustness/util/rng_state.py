@@ -28,12 +28,12 @@ def restore(state: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def own(seed: int) -> Iterator[None]:
+def isolated_rng(seed: int) -> Iterator[None]:
     """
     Draw from a seed for a while; the process's own state is neither used nor changed.
 
     >>> random.seed(0)
-    >>> with own(1):
+    >>> with isolated_rng(1):
     ...     _ = random.random()
     >>> round(random.random(), 3)
     0.844

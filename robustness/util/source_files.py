@@ -22,11 +22,11 @@ ALWAYS = ("numpy", "torch")
 """What every sweep computes with, whoever imports it."""
 
 
-def find(module: str, path: list[str]) -> Path | None:
+def find_module_file(module: str, path: list[str]) -> Path | None:
     """
     Return the file of a module on ``path`` without importing it or its packages; None where there is none.
 
-    >>> find("json.decoder", sys.path).name
+    >>> find_module_file("json.decoder", sys.path).name
     'decoder.py'
     """
     spec = _spec(module, path)
@@ -45,12 +45,12 @@ def _spec(module: str, path: list[str]) -> importlib.machinery.ModuleSpec | None
     return importlib.machinery.PathFinder.find_spec(name, where)
 
 
-def defines(file: Path, name: str) -> bool:
+def defines_name(file: Path, name: str) -> bool:
     """Return whether a module's top level binds a name, or may bind it; SyntaxError where the file is not Python."""
     return syntax.defines(file.read_bytes(), str(file), name)
 
 
-class Closure:
+class ImportClosure:
     """
     All modules that importing some modules imports in turn, as far as they can be told from the text.
 
@@ -79,10 +79,10 @@ class Closure:
             self._visit(parent)
         if parent in self._installed:
             return
-        file = find(module, self._path)
+        file = find_module_file(module, self._path)
         if file is None:  # built in, a folder without __init__, or no module but a name in one
             return
-        if installed(file):
+        if is_installed(file):
             self._installed.add(module)
             if top not in sys.stdlib_module_names:
                 self.packages.add(top)
@@ -101,7 +101,7 @@ def _installed_roots() -> tuple[Path, ...]:
     return tuple({Path(sysconfig.get_path(key)).resolve() for key in keys})
 
 
-def installed(file: Path) -> bool:
+def is_installed(file: Path) -> bool:
     """Return whether a file belongs to an installed distribution or to Python, not to a project."""
     file = file.resolve()
     return bool({"site-packages", "dist-packages"} & set(file.parts)) or any(
@@ -109,7 +109,7 @@ def installed(file: Path) -> bool:
     )
 
 
-def file_hash(file: Path) -> str:
+def sha256_file(file: Path) -> str:
     """Return the sha256 of a file's bytes."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -117,10 +117,10 @@ def file_hash(file: Path) -> str:
 
 def content_hash(file: Path) -> str:
     """Return the sha256 of a file: of a Python file what it does (`syntax.meaning`), of any other its bytes."""
-    return syntax.meaning(file.read_bytes(), str(file)) if file.suffix == ".py" else file_hash(file)
+    return syntax.meaning(file.read_bytes(), str(file)) if file.suffix == ".py" else sha256_file(file)
 
 
-def hashes(files: Iterable[Path], project: Path) -> dict[str, str]:
+def hash_files(files: Iterable[Path], project: Path) -> dict[str, str]:
     """Return each file's hash under its path, relative to the project where it lies in it."""
     return {_relative(file, project): content_hash(file) for file in sorted(files)}
 
@@ -129,7 +129,7 @@ def _relative(file: Path, project: Path) -> str:
     return file.relative_to(project).as_posix() if file.is_relative_to(project) else str(file)
 
 
-def changed(recorded: Mapping[str, str], project: Path) -> list[str]:
+def changed_files(recorded: Mapping[str, str], project: Path) -> list[str]:
     """Name the recorded files and folders whose content is another now, or that are gone."""
     return [name for name, due in recorded.items() if digest(project, name) != due]
 
@@ -171,7 +171,7 @@ def absolute(name: str, project: Path) -> str:
     return f"{project / name}{'/' if name.endswith('/') else ''}"
 
 
-def versions(packages: Iterable[str]) -> dict[str, str]:
+def distribution_versions(packages: Iterable[str]) -> dict[str, str]:
     """Return the versions of the distributions that hold these top-level packages, and of those every sweep uses."""
     wanted = set(packages) | set(ALWAYS)
     found: dict[str, str] = {}
@@ -187,7 +187,7 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 _distributions = cache(importlib.metadata.packages_distributions)
 
 
-def other_versions(recorded: Mapping[str, str]) -> list[str]:
+def changed_distributions(recorded: Mapping[str, str]) -> list[str]:
     """Name the recorded distributions that have another version now, or are gone."""
     return [name for name, version in recorded.items() if _version(name) != version]
 

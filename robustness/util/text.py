@@ -53,11 +53,11 @@ def latex(text: object, limit: int | None = None) -> str:
     return "".join(LATEX.get(character, character) for character in one_line(text, limit))
 
 
-def count(n: int, noun: str) -> str:
+def pluralize(n: int, noun: str) -> str:
     """
     Write a number with its noun.
 
-    >>> count(1, "claim"), count(0, "claim")
+    >>> pluralize(1, "claim"), count(0, "claim")
     ('1 claim', '0 claims')
     """
     return f"{n:,} {noun}{'' if n == 1 else 's'}"

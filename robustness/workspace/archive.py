@@ -128,7 +128,7 @@ def _owner(kind: str, path: Path) -> str:
     elif kind == "findings":
         about = document(path.read_bytes())
     else:
-        weights.verify(path)
+        weights.verify_checksum(path)
         return weights.metadata(path).get("model", "")
     if about.get("key") != path.stem:
         raise StoreError("holds what belongs to another key")
@@ -224,7 +224,7 @@ def _writing(target: Path) -> Iterator[IO[bytes]]:
     if target.is_dir():
         raise ArchiveError(f"`file` must not be a folder, got {target}; name a file in it, as store.zip")
     try:
-        with atomic_write.writing(target) as stream:
+        with atomic_write.atomic_writer(target) as stream:
             yield stream
     except OSError as error:
         raise ArchiveError(

@@ -35,7 +35,7 @@ class AttackInputs:
 def behind(harness: Workspace, card: Card, sweep: str) -> AttackInputs:
     """Return the sources and distributions behind what one of a card's sweeps needs, and make nothing."""
     perturbation, source = card.perturbation(sweep), harness.source(card, sweep)
-    versions = sources.versions(perturbation.distributions())
+    versions = sources.distribution_versions(perturbation.distributions())
     if source is None:
         return AttackInputs(distributions=versions)
     loaded = harness.classifier(source)
@@ -128,7 +128,7 @@ def refuse_other(harness: Workspace, card: Card, path: Path) -> None:
     about = weights.metadata(path)
     if about.get("key") != path.stem:
         raise ModelError(f"{path}: it does not say that it was made for this key")
-    if other := sources.changed(json.loads(about["reads"]), card.project):
+    if other := sources.changed_files(json.loads(about["reads"]), card.project):
         raise ModelError(f"{path}: it is older than {', '.join(other)}")
 
 

@@ -41,7 +41,7 @@ def findings(
     versions of the distributions that these and Hypothesis' strategies use.
     """
     about = {"semantics": SEMANTICS, "what": what, "parameters": parameters, **harness.model(card)}
-    about |= {"images": harness.images(card).fingerprint, "device": hardware.device_kind(harness.device)}
+    about |= {"images": harness.images(card).fingerprint, "device": hardware.device_fingerprint(harness.device)}
     about["code"] = package_hash()
     key, store = sha256_json(about), harness.store
     if key not in harness.found:
@@ -66,7 +66,9 @@ def package_hash(folder: Path = Path(__file__).parents[1]) -> str:
     What a contract, a search or a doubt finds depends on the perturbation, the sweep and the gradients that it tries:
     evidence has a version of its semantics for them, and these are what holds that version to its word.
     """
-    files = {file.relative_to(folder).as_posix(): source_files.file_hash(file) for file in sorted(folder.rglob("*.py"))}
+    files = {
+        file.relative_to(folder).as_posix(): source_files.sha256_file(file) for file in sorted(folder.rglob("*.py"))
+    }
     return sha256_json(files)
 
 
@@ -77,7 +79,7 @@ def _made(harness: Workspace, card: Card, label: str, key: str, make: Make, swee
     loaded = harness.classifier(card)
     with loaded.reads.listening():
         result = watched(lambda: make(loaded.module, harness.images(card)))
-    files, versions = loaded.behind, {**loaded.distributions, **source_files.versions(["hypothesis"])}
+    files, versions = loaded.behind, {**loaded.distributions, **source_files.distribution_versions(["hypothesis"])}
     for each in (attack_inputs.behind(harness, card, sweep) for sweep in sweeps):
         files |= each.sources
         versions |= each.distributions

@@ -77,9 +77,9 @@ class StoredChunks:
         if text not in self._reasons:
             if about.get("key") != self._key:
                 self._reasons[text] = "are those of another key"
-            elif other := source_files.changed(about.get("sources", {}), self._project):
+            elif other := source_files.changed_files(about.get("sources", {}), self._project):
                 self._reasons[text] = f"are older than {', '.join(other)}"
-            elif other := source_files.other_versions(about.get("distributions", {})):
+            elif other := source_files.changed_distributions(about.get("distributions", {})):
                 self._reasons[text] = f"were made with another version of {', '.join(other)}"
             else:
                 self._reasons[text] = ""
@@ -115,7 +115,7 @@ class StoredChunks:
         told, path = {**part.told, "run": self._run} if part.failed else part.told, self._path(part.chunk)
         try:
             # Not forced to the disk: one that a power cut tears does not fit its checksum, and is swept again.
-            with atomic_write.writing(path, durable=False, below=self._store.root) as stream:
+            with atomic_write.atomic_writer(path, durable=False, below=self._store.root) as stream:
                 stream.write(ChunkResult(part.chunk, part.arrays, told).to_bytes({"key": self._key, **self._behind()}))
         except OSError as error:
             raise StoreError(f"{path} could not be written ({error.strerror or error}); make room") from error

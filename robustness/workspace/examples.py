@@ -63,7 +63,7 @@ def examples(
         given.get("directions"),
     )
     models = together(harness.classifier(card).module, given.get("source"), given.get("generator"))
-    models = precision.computing(models, harness.dtype, harness.device)
+    models = precision.in_precision(models, harness.dtype, harness.device)
     at = range(len(cells.strengths)) if at is None else at
     perturbed = np.empty((len(at), len(rows), *images.shape), np.float32)
     for start, stop in interleaved(len(images), cells.batch_size):
@@ -77,10 +77,14 @@ def _batch(cells: Cells, models: nn.ModuleDict, start: int, stop: int, at: Seque
     """Return one batch of a sweep at the strengths ``at``, (strengths, batch, C, H, W)."""
     import torch
 
-    from robustness.classifiers.modules import channels_last, undisturbed
+    from robustness.classifiers.modules import channels_last, restored_afterwards
     from robustness.sweep.batching import one_thread
 
-    with precision.products(dtype, cells.device), undisturbed(models, cells.device) as lent, one_thread():
+    with (
+        precision.matmul_precision(dtype, cells.device),
+        restored_afterwards(models, cells.device) as lent,
+        one_thread(),
+    ):
         channels_last(lent, lambda: cells.works(lent))
         batch = cells.prepared(lent, start, stop)
         perturb = strengths_.in_unit(cells.unit, cells.perturbation.prepare(batch), batch.inputs)

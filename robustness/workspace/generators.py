@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robustness.classifiers import weights
-from robustness.classifiers.modules import channels_last, lay_out, undisturbed
+from robustness.classifiers.modules import channels_last, lay_out, restored_afterwards
 from robustness.data.images import Images
 from robustness.decisions import Argmax, Decision
 from robustness.errors import ModelError, TrainingError
@@ -86,7 +86,7 @@ def fit(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with rng_state.own(job.seed), undisturbed(classifier, job.device) as target:
+        with rng_state.isolated_rng(job.seed), restored_afterwards(classifier, job.device) as target:
             return _fitted(target, images, perturbation, job, decision or Argmax())
     finally:
         torch.set_num_threads(threads)
@@ -205,5 +205,5 @@ def load(path: Path, perturbation: AdvGAN, images: Images, target: str) -> Gener
             f"attacked ({target[:12]}…); fit one to this model, or name the other's card as source"
         )
     found = unfitted(images, perturbation)
-    weights.put(found, state, path)
+    weights.load_into(found, state, path)
     return found.eval()

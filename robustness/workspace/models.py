@@ -85,8 +85,8 @@ def _called(harness: Workspace, card: Card, key: str) -> tuple[bytes, dict[str, 
     seed = model.seed or 0
 
     def state(of: int) -> dict[str, Any]:
-        with rng_state.own(of):
-            module = build.built(card)
+        with rng_state.isolated_rng(of):
+            module = build.build_module(card)
             build.give_shapes(module, lambda: harness.images(card).shape)
         try:
             return {name: (value, weights.checksum({name: value})) for name, value in module.state_dict().items()}
@@ -103,8 +103,8 @@ def _called(harness: Workspace, card: Card, key: str) -> tuple[bytes, dict[str, 
     if differing and model.seed is None:
         raise ModelError(
             f"`weights` must be given for {model.factory}, as --robustness-weights net.safetensors or weights = "
-            f'"net.safetensors" in [model]: its factory gives random ones ({weights.five(differing)}); a card may ask '
-            "for these by model.seed"
+            f'"net.safetensors" in [model]: its factory gives random ones ({weights.abbreviate(differing)}); '
+            "a card may ask for these by model.seed"
         )
     random = bool(differing or model.by_name)
     heard.add_imports_of(list(_closure(card).files.values()))
@@ -122,16 +122,16 @@ def factory_hash(card: Card) -> str:
     about = {
         **card.described,
         "seed": card.file.model.seed,
-        "sources": source_files.hashes(closure.files.values(), card.project),
-        "distributions": source_files.versions(closure.packages),
+        "sources": source_files.hash_files(closure.files.values(), card.project),
+        "distributions": source_files.distribution_versions(closure.packages),
         "form": 2,
     }
     return sha256_json(about)
 
 
-def _closure(card: Card) -> source_files.Closure:
+def _closure(card: Card) -> source_files.ImportClosure:
     factory = card.file.model.factory.partition(":")[0]
-    return source_files.Closure([libraries.PACKAGES.get(factory, factory)], [str(card.project), *sys.path])
+    return source_files.ImportClosure([libraries.PACKAGES.get(factory, factory)], [str(card.project), *sys.path])
 
 
 def by_recipe(harness: Workspace, card: Card, *, by_command: bool = False) -> Path:
@@ -172,14 +172,14 @@ def recipe_hash(harness: Workspace, card: Card, behind: tuple[Path, ...] = ()) -
         circle = " needs ".join(str(path) for path in (*behind[behind.index(here) :], here))
         raise CardError(f"recipe.needs: a model cannot be needed for its own training: {circle}")
     modules = [name.partition(":")[0] for name in (card.file.model.factory, recipe.callable)]
-    closure = source_files.Closure(modules, [str(card.project), *sys.path])
+    closure = source_files.ImportClosure(modules, [str(card.project), *sys.path])
     about = {
         "factory": card.file.model.factory,
         "factory_arguments": card.file.model.arguments,
         **({"adaptation": adaptation} if (adaptation := card.file.model.adaptation) else {}),
         "recipe": recipe.model_dump(exclude={"starts", "needs"}),
         "images": (images := training_data.learnt(harness.images(card, "train"), card.damage)).fingerprint,
-        "sources": source_files.hashes(closure.files.values(), card.project),
+        "sources": source_files.hash_files(closure.files.values(), card.project),
     }
     if (groups := images.groups) is not None:  # by which images are held out together
         about["groups"] = hashlib.sha256(repr(groups.tolist()).encode()).hexdigest()
@@ -251,10 +251,10 @@ def intact(harness: Workspace, card: Card, path: Path, key: str) -> bool:
     if not harness.store.holds(path):
         return False
     try:
-        weights.verify(path)
+        weights.verify_checksum(path)
         if (said := weights.metadata(path).get("recipe")) != key:
             raise ModelError(f"{path}: these are weights of another recipe ({(said or 'unnamed')[:12]})")
-        if other := source_files.changed(json.loads(weights.metadata(path).get("reads", "{}")), card.project):
+        if other := source_files.changed_files(json.loads(weights.metadata(path).get("reads", "{}")), card.project):
             raise ModelError(f"{card.name}: its weights are older than {', '.join(other)}")
     except ModelError as error:
         harness.notice(f"{error}; made again")

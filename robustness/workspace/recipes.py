@@ -17,7 +17,7 @@ from torch import nn
 
 from robustness.cards import Card
 from robustness.classifiers import weights
-from robustness.classifiers.build import import_callable, inner, on_path, untrained
+from robustness.classifiers.build import build_untrained, import_callable, on_path, unwrap
 from robustness.classifiers.file_reads import Reads
 from robustness.data.images import Images
 from robustness.errors import RobustnessError, StoreError, TrainingError
@@ -135,8 +135,8 @@ def train(card: Card, images: Images, job: Job, about: Mapping[str, str]) -> byt
     torch.set_num_threads(recipe.threads)
     started = time.perf_counter()
     try:
-        with rng_state.own(job.seed), job.reads.listening():
-            module = call(untrained(card, images.classes), images, job, **recipe.arguments)
+        with rng_state.isolated_rng(job.seed), job.reads.listening():
+            module = call(build_untrained(card, images.classes), images, job, **recipe.arguments)
     except RobustnessError:
         raise
     except Exception as error:  # somebody's training code, which may raise anything
@@ -149,7 +149,7 @@ def train(card: Card, images: Images, job: Job, about: Mapping[str, str]) -> byt
         raise TrainingError(
             f"{card.name}: {recipe.callable} must return the trained module, got {type(module).__name__}"
         )
-    state = inner(module).state_dict()
+    state = unwrap(module).state_dict()
     if bad := [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]:
         raise TrainingError(f"{card.name}: training gave non-finite weights in {', '.join(bad[:5])}")
     # Of one that was interrupted only the rest is known.

@@ -115,9 +115,9 @@ class Store:
         """Say why an entry is not believed: it is another key's, or of other code."""
         if found.get("key") != key:
             return f"{self.path('evidence', key)}: holds the evidence of another key"
-        if other := source_files.changed(found.get("sources", {}), project):
+        if other := source_files.changed_files(found.get("sources", {}), project):
             return f"{what} {found.get('label')} is older than {', '.join(other)}"
-        if other := source_files.other_versions(found.get("distributions", {})):
+        if other := source_files.changed_distributions(found.get("distributions", {})):
             return f"{what} {found.get('label')} was made with another version of {', '.join(other)}"
         return ""
 
@@ -149,7 +149,7 @@ class Store:
         """Give a stream whose bytes become a file when all are written; StoreError where the disk does not take it."""
         below = self.root if path.is_relative_to(self.root) else None
         try:
-            with atomic_write.writing(path, below=below) as stream:
+            with atomic_write.atomic_writer(path, below=below) as stream:
                 yield stream
         except OSError as error:
             raise StoreError(

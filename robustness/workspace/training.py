@@ -106,7 +106,7 @@ def fit_many(wanted: Sequence[tuple[Card, Perturbation]], harness: Workspace, wo
     """
     files = {attack_inputs.generator_file(harness, card, about): Fitting(card, about) for card, about in wanted}
     left = [task for file, task in files.items() if not harness.store.holds(file)]
-    workers = min(workers or hardware.cores(), len(left)) if harness.device == "cpu" else 1
+    workers = min(workers or hardware.cpu_count(), len(left)) if harness.device == "cpu" else 1
     if workers > 1:
         with harness.progress(f"fitting, percent of {len(left)} generators") as show:
             side_by_side(left, harness, workers, show)
@@ -116,7 +116,7 @@ def fit_many(wanted: Sequence[tuple[Card, Perturbation]], harness: Workspace, wo
 
 def workers_for(cards: Sequence[Card]) -> int:
     """Return how many trainings the cores carry at once."""
-    return max(1, hardware.cores() // max((c.file.recipe.threads for c in cards if c.file.recipe), default=1))
+    return max(1, hardware.cpu_count() // max((c.file.recipe.threads for c in cards if c.file.recipe), default=1))
 
 
 def stored(harness: Workspace, card: Card) -> Path | None:
@@ -125,7 +125,7 @@ def stored(harness: Workspace, card: Card) -> Path | None:
         raise TrainingError(f"{card.path}: the card names no [recipe], so there is nothing to train it by")
     path = harness.store.path("weights", recipe_hash(harness, card))
     try:
-        weights.verify(path)
+        weights.verify_checksum(path)
     except ModelError:
         return None
     return path

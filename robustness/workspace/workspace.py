@@ -115,7 +115,7 @@ class Workspace:
     @property
     def device_kind(self) -> str:
         """The kind of device that evidence is of."""
-        return self.kind or hardware.device_kind(self.device)
+        return self.kind or hardware.device_fingerprint(self.device)
 
     @property
     def sweeps_on(self) -> str:
@@ -188,7 +188,7 @@ class Workspace:
 
         self._refuse_other_weights(card)
         before = weights.signature(file)
-        loaded = build.load(card, file, classes, shape, self.known_otherwise(card))
+        loaded = build.load_model(card, file, classes, shape, self.known_otherwise(card))
         if weights.signature(file) != before:
             raise ModelError(f"{card.name}: {file} changed while it was read; {AGAIN}")
         build.give_shapes(loaded.module, lambda: self.images(card).shape)
@@ -289,8 +289,8 @@ class Workspace:
         """Return the hashes of the files behind a card's factory, read once a run as its weights are."""
         module = card.file.model.factory.partition(":")[0]
         if (module, card.project) not in self._factories:
-            closure = source_files.Closure([module], [str(card.project), *sys.path])
-            self._factories[module, card.project] = source_files.hashes(closure.files.values(), card.project)
+            closure = source_files.ImportClosure([module], [str(card.project), *sys.path])
+            self._factories[module, card.project] = source_files.hash_files(closure.files.values(), card.project)
         return self._factories[module, card.project]
 
     def key(self, card: Card, sweep: str) -> str:

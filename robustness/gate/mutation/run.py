@@ -127,7 +127,7 @@ def mutated(harness: Workspace, card: Card, asked: Asked) -> dict[str, Any]:
         "data": images.name,
         "n": len(images),
         "seed": harness.seed,
-        "device": hardware.device_kind(harness.device),
+        "device": hardware.device_fingerprint(harness.device),
         "scale": card.file.scale,
         "weights": harness.weights_hash(card),
         "sweeps": of.sweeps,

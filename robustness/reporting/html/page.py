@@ -13,7 +13,7 @@ from robustness.reporting.report import RED
 from robustness.reporting.table_rows import MARKS, PAGE, grid, has_numbers, shown_sweeps
 from robustness.reporting.terminal import summary
 from robustness.reporting.text import doubts, not_run, origin, remarks, standing, title, without_numbers
-from robustness.util.text import count, one_line
+from robustness.util.text import one_line, pluralize
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -41,7 +41,18 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         finalize=_shown,
     )
-    for function in (count, doubts, not_run, origin, remarks, standing, title, without_numbers, summary, has_numbers):
+    for function in (
+        pluralize,
+        doubts,
+        not_run,
+        origin,
+        remarks,
+        standing,
+        title,
+        without_numbers,
+        summary,
+        has_numbers,
+    ):
         found.globals[function.__name__] = function
     found.globals |= {
         "MARKS": MARKS,
