@@ -80,7 +80,7 @@ def _sweep(factory: str, folder: Path, result: Result) -> None:
     draft = CardOptions(folder, factory, dataset="pictures")
     table = draft.table()
     table["model"]["seed"] = SEED
-    card, harness = cards.of_table(table, draft.path, folder), Workspace(Store(folder / "store"), folder)
+    card, harness = cards.parse_card(table, draft.path, folder), Workspace(Store(folder / "store"), folder)
     images = harness.images(card)
     result["shape"] = list(images.shape)
     card = measuring.measured(card, PROFILE, images.shape)

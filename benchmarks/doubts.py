@@ -27,7 +27,7 @@ from robustness.cards.schema import SweepTable
 from robustness.data import DataSpec, Images
 from robustness.doubts.look import look
 from robustness.perturbations import FGSM
-from robustness.perturbations.pgd import Iterated
+from robustness.perturbations.pgd import IterativeAttack
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 import healthy_models
@@ -45,9 +45,11 @@ def raised(module: nn.Module, images: Images, profile: str) -> dict[str, str]:
     ]
     own = {
         name: table for name, table in tables
-        if isinstance(table.perturbation, FGSM | Iterated) and table.perturbation.norm == "linf"
+        if isinstance(table.perturbation, FGSM | IterativeAttack) and table.perturbation.norm == "linf"
     }  # fmt: skip
-    attacks = {name: table.perturbation for name, table in own.items() if isinstance(table.perturbation, Iterated)}
+    attacks = {
+        name: table.perturbation for name, table in own.items() if isinstance(table.perturbation, IterativeAttack)
+    }
     epsilon = max(float(str(strength)) for table in own.values() for strength in table.strengths)
     with contextlib.redirect_stdout(io.StringIO()):  # a model may print
         answers = look(module, images, epsilon=epsilon, attacks=attacks)

@@ -68,7 +68,7 @@ def card_of(model: Model, sweep: str, count: int, folder: Path) -> Card:
         "data": {"name": "array", "file": f"./{sweep}.npz"},
         "sweeps": {sweep: SWEEPS[sweep]},
     }
-    return cards.of_table(table, folder / "planned.toml", root=ROOT)
+    return cards.parse_card(table, folder / "planned.toml", root=ROOT)
 
 
 class Found(NamedTuple):

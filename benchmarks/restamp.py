@@ -35,7 +35,7 @@ from pathlib import Path
 from robustness import cards
 from robustness.workspace.workspace import Workspace, data_root
 from robustness.workspace.store import Store
-from robustness.workspace.models import is_older
+from robustness.workspace.models import is_stale
 with tempfile.TemporaryDirectory() as folder:
     harness = Workspace(Store(Path(folder)), data_root(None), "cpu")
     every = [cards.load(path) for path in Path("models").glob("*.toml")]

@@ -33,9 +33,9 @@ from robustness.gate.accept import of_seed, train
 from robustness.gate.baseline import Accepted, Baseline
 from robustness.gate.differences import Cell, paired
 from robustness.metrics.evidence import Evidence
-from robustness.mutations.kinds import Damage
+from robustness.mutations.kinds import Mutation
 from robustness.util import output
-from robustness.workspace.models import by_recipe as trained
+from robustness.workspace.models import train_if_missing as trained
 from robustness.workspace.workspace import Workspace, fresh_harness
 
 MARGIN, ALPHA = 0.02, 0.05
@@ -71,7 +71,7 @@ def healthy(harness: Workspace, card: Card, count: int) -> list[Accepted]:
 def damaged(harness: Workspace, card: Card) -> Iterator[tuple[str, Swept]]:
     """Damage the first training in ten graded ways, three of them by training it again on fewer images."""
     ways = {"noise": (0.2, 0.4, 0.8), "pruning": (0.7, 0.9), "normalisation": (0.05, 0.2), "data": (0.5, 0.2, 0.05)}
-    for damage in (Damage(kind, level) for kind, levels in ways.items() for level in levels):
+    for damage in (Mutation(kind, level) for kind, levels in ways.items() for level in levels):
         one, of = card.reseeded(FIRST).damaged(damage), fresh_harness(harness)
         running.say(f"sweeping: {damage}")
         trained(of, one, by_command=True)

@@ -16,8 +16,8 @@ from models.objectives import Minibatch, Objective
 from models.parseval import constrained
 from robustness.classifiers.modules import lay_out
 from robustness.data.images import Images
-from robustness.data.splits import holdout_split
-from robustness.errors import TrainingError, did_you_mean
+from robustness.data.splits import held_out
+from robustness.errors import TrainingError, nearest
 from robustness.util.rng import Purpose, generator
 from robustness.workspace.recipes import Job
 
@@ -32,7 +32,7 @@ class Plan:
     """
     What every training decides, whatever it is trained for.
 
-    ``holdout_split`` is the share of the images (of whole groups, where there are groups) by which the best epoch is
+    ``held_out`` is the share of the images (of whole groups, where there are groups) by which the best epoch is
     chosen; after ``patience`` epochs without a better one training stops. Over the share ``warmup`` of the training the
     rate rises from a twentieth. Every ``period`` epochs the schedule ``steps`` divides it by ten, and ``restarts``
     begins its cosine anew. ``flip`` mirrors half of the images, and half upside down too where it is "both"; ``shift``
@@ -58,9 +58,7 @@ class Plan:
         for name, choice in CHOICES.items():
             known = [str(word) for word in get_args(choice)]
             if (value := str(getattr(self, name))) not in known:
-                raise ValueError(
-                    f"`{name}` must be one of {', '.join(known)}, got {value!r}{did_you_mean(value, known)}"
-                )
+                raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {value!r}{nearest(value, known)}")
 
     def optimizer_for(self, module: nn.Module) -> torch.optim.Optimizer:
         """Return the optimizer; SGD with Nesterov's momentum of 0.9."""
@@ -224,7 +222,7 @@ class Data:
 def _divided(images: Images, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     if not share:
         return np.arange(len(images)), np.arange(0)
-    return holdout_split(images.labels, images.groups, share, seed)
+    return held_out(images.labels, images.groups, share, seed)
 
 
 def altering(plan: Plan, inputs: Tensor, draws: np.random.Generator) -> Callable[[Tensor], Tensor]:

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from robustness.cards import Claim
 from robustness.metrics import attack_success, registry
-from robustness.metrics.chance_level import floor
+from robustness.metrics.chance_level import chance_level
 from robustness.metrics.confusion import Matrix, confusion_matrix
 from robustness.metrics.evidence import OK, Evidence
-from robustness.metrics.intervals import shortfall
+from robustness.metrics.intervals import missing_successes
 from robustness.metrics.registry import Measurement, MetricError
 
 Outcome = Literal["held", "failed", "errored", "refused"]
@@ -83,7 +83,7 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
         broken, prerequisite = _unconditional(claim, kind.beside, evidence)
         if broken:
             return Verdict(claim, "failed", f"{found}, but {broken}", measured, prerequisite)
-    least = floor(claim.metric, evidence.labels, evidence.classes).value
+    least = chance_level(claim.metric, evidence.labels, evidence.classes).value
     if kind.rest_of:  # a filter that discards by chance has it, on clean images and on any others
         least = max(least, round(1 - dict(claim.clean).get(kind.rest_of, 1.0), 9))
     if not kind.has_chance:
@@ -126,7 +126,7 @@ def _unconditional(claim: Claim, beside: tuple[str, ...], evidence: Evidence) ->
         what = f"clean {metric}"
         if metric not in claimed:
             return f"that counts only together with a claim of {what}, and its card makes none", ""
-        least = floor(metric, evidence.labels, evidence.classes).value
+        least = chance_level(metric, evidence.labels, evidence.classes).value
         if claimed[metric] <= least:
             return (
                 f"that counts only together with a {what} that says something, and the {claimed[metric]:g} "
@@ -197,5 +197,5 @@ def _where(claim: Claim) -> str:
 def _missing(claim: Claim, measured: Measurement) -> str:
     if measured.successes is None or math.isnan(measured.value):
         return ""
-    lacking = shortfall(measured.successes, measured.n, claim.threshold)
+    lacking = missing_successes(measured.successes, measured.n, claim.threshold)
     return f": {lacking} image{'s' if lacking != 1 else ''} short"

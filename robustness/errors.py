@@ -77,11 +77,11 @@ class StoreError(RobustnessError):
     """A file of the store that is torn, foreign or changed, and therefore not believed."""
 
 
-def did_you_mean(value: object, known: Iterable[str]) -> str:
+def nearest(value: object, known: Iterable[str]) -> str:
     """
     Say which known word may have been meant, if one comes near; the case of letters does not count.
 
-    >>> did_you_mean("FSGM", ["fgsm", "pgd"])
+    >>> nearest("FSGM", ["fgsm", "pgd"])
     "; did you mean 'fgsm'?"
     """
     import difflib

@@ -356,13 +356,13 @@ def write_archive(here: Path) -> None:
     store.write(store.path("evidence", KEY), _evidence().to_bytes())
     write = {"key": KEY, "label": "tiny:x", "sources": {}, "distributions": {}, "result": 1}
     store.write_findings(KEY, write)
-    archive.export(store, here / "store.zip")
+    archive.export_store(store, here / "store.zip")
 
 
 def read_archive(here: Path) -> str:
     from robustness.workspace import archive
 
-    archive.bring(Store(here / "far" / "store"), here / "store.zip")
+    archive.import_store(Store(here / "far" / "store"), here / "store.zip")
     whole = {p.relative_to(here / "whole"): p.read_bytes() for p in (here / "whole").rglob("*") if p.is_file()}
     brought = {p.relative_to(here / "far/store"): p.read_bytes() for p in (here / "far").rglob("*") if p.is_file()}
     assert brought.items() <= whole.items()

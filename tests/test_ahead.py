@@ -10,9 +10,9 @@ from torch import nn
 
 from robustness.data.images import Images
 from robustness.perturbations import FGSM, PGD, Clean, Normal
-from robustness.perturbations.strength import Spread
-from robustness.sweep.batch import Cells
-from robustness.sweep.prefetch import Ahead
+from robustness.perturbations.strength import StrengthDistribution
+from robustness.sweep.batch import SweepBatches
+from robustness.sweep.prefetch import Prefetcher
 from robustness.sweep.runner import directions, sweep
 
 
@@ -21,7 +21,7 @@ def reads_ahead(monkeypatch):
     """Have sweeps on this CPU do as they do on a GPU; give a switch."""
 
     def switch(on):
-        monkeypatch.setattr(Cells, "reads_ahead", property(lambda cells: on))
+        monkeypatch.setattr(SweepBatches, "reads_ahead", property(lambda cells: on))
 
     return switch
 
@@ -33,7 +33,7 @@ def test_evidence_is_the_same(reads_ahead, perturbation, threads):
     images = helpers.images(2345)
     model, strengths = (
         helpers.linear(images),
-        [0] if isinstance(perturbation, Clean) else [0.1, Spread(uniform=(0.2, 0.4))],
+        [0] if isinstance(perturbation, Clean) else [0.1, StrengthDistribution(uniform=(0.2, 0.4))],
     )
     digests = set()
     for on in (False, True):
@@ -104,14 +104,14 @@ def test_a_batch_that_nobody_needs_is_let_go(reads_ahead):
                 raise ValueError("no")
             return super().forward(inputs.flatten(1))
 
-    begin = Ahead.begin
+    begin = Prefetcher.begin
 
     def noted(self, start, stop):
         kept.append(self._coming)
         begin(self, start, stop)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Ahead, "begin", noted)
+        patch.setattr(Prefetcher, "begin", noted)
         evidence = sweep(Fails(16, 3), helpers.images(300), Clean(), [0], batch_size=50, threads=1)
     assert evidence.failed
     assert len(kept) == 6

@@ -25,7 +25,7 @@ def full(project):
 @pytest.fixture
 def archive(full, tmp_path):
     path = tmp_path / "store.zip"
-    archives.export(full, path)
+    archives.export_store(full, path)
     return path
 
 
@@ -58,33 +58,33 @@ def test_there_and_back(full, archive, tmp_path, capsys):
     assert f"imported 5 entries (3 evidence, 1 findings, 1 weights), {size:,} bytes" in capsys.readouterr().out
     assert contents(other) == contents(full)
     before = {path: path.stat().st_mtime_ns for path in other.root.rglob("*") if path.is_file()}
-    again = archives.bring(other, archive)
+    again = archives.import_store(other, archive)
     assert (again.there, again.entries.total(), again.left) == (5, 0, [])
     assert before == {path: path.stat().st_mtime_ns for path in other.root.rglob("*") if path.is_file()}
 
 
 def test_equal_stores_make_equal_archives(full, archive, tmp_path):
     """Catches: dates in the file, by which a cache would be new each time."""
-    archives.bring(Store(tmp_path / "other"), archive)
-    archives.export(Store(tmp_path / "other"), tmp_path / "again.zip")
+    archives.import_store(Store(tmp_path / "other"), archive)
+    archives.export_store(Store(tmp_path / "other"), tmp_path / "again.zip")
     assert archive.read_bytes() == (tmp_path / "again.zip").read_bytes()
 
 
 def test_a_run_elsewhere_finds_what_was_brought(project, archive, tmp_path):
     """Catches: evidence that is carried and then not believed, and made anew all the same."""
-    archives.bring(Store(tmp_path / "new"), archive)
+    archives.import_store(Store(tmp_path / "new"), archive)
     run = project.run("suites", f"--robustness-store={tmp_path / 'new'}")
     assert (run.ret, project.logged("passes"), project.logged("trainings")) == (0, [], [])
 
 
 def test_models_by_name(full, tmp_path):
     """Catches: everything exported whatever was named; a mistyped name that gives an empty archive."""
-    told = archives.export(full, tmp_path / "tiny.zip", ["tiny"])
+    told = archives.export_store(full, tmp_path / "tiny.zip", ["tiny"])
     assert told.entries == {"evidence": 3, "findings": 1, "weights": 1}
     with pytest.raises(ArchiveError, match=r"has nothing of tinny; it has something of: tiny"):
-        archives.export(full, tmp_path / "no.zip", ["tiny", "tinny"])
+        archives.export_store(full, tmp_path / "no.zip", ["tiny", "tinny"])
     with pytest.raises(ArchiveError, match="has nothing to export"):
-        archives.export(Store(tmp_path / "empty"), tmp_path / "no.zip")
+        archives.export_store(Store(tmp_path / "empty"), tmp_path / "no.zip")
     assert not (tmp_path / "no.zip").exists()
 
 
@@ -92,7 +92,7 @@ def test_what_is_torn_stays_and_is_told(full, tmp_path):
     """Catches: a torn entry that is carried, or one that keeps the others from it."""
     path = next((full.root / "evidence").glob("??/*"))
     path.write_bytes(path.read_bytes()[:-9])
-    told = archives.export(full, tmp_path / "store.zip")
+    told = archives.export_store(full, tmp_path / "store.zip")
     assert told.entries["evidence"] == 2
     assert [said.partition(":")[0] for said in told.left] == [str(path)]
 
@@ -114,7 +114,7 @@ def refused(archive, tmp_path, match="nothing was imported"):
     """Hold the import to: an error, an empty store, and nothing beside it."""
     other, beside = tmp_path / "far" / "store", {path for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(ArchiveError, match=match):
-        archives.bring(Store(other), archive)
+        archives.import_store(Store(other), archive)
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == beside
 
 
@@ -167,5 +167,5 @@ def test_a_torn_entry_of_the_store_is_replaced(full, archive):
     path = next((full.root / "evidence").glob("??/*"))
     whole = path.read_bytes()
     path.write_bytes(whole[:-9])
-    told = archives.bring(full, archive)
+    told = archives.import_store(full, archive)
     assert (path.read_bytes(), told.there, told.entries.total()) == (whole, 4, 1)

@@ -28,7 +28,7 @@ def drawn(seed, count, classes, places=6):
 def test_it_is_scikit_learn_s_over_all_classes_together(seed, count, classes, places):
     """Catches: a macro average, ties won or lost, a class against another instead of the rest."""
     probabilities, labels = drawn(seed, count, classes, places)
-    value, _ = roc_auc.clustered(probabilities, labels)
+    value, _ = roc_auc.micro_auc_variance(probabilities, labels)
     due = roc_auc_score(np.eye(classes)[labels].ravel(), probabilities.ravel())
     assert value == pytest.approx(due, abs=1e-9)
 
@@ -37,12 +37,12 @@ def test_it_is_scikit_learn_s_over_all_classes_together(seed, count, classes, pl
 def test_its_variance_is_that_of_drawing_images_again(classes):
     """Catches: an interval that takes an image's scores for independent: a third too narrow with two classes."""
     probabilities, labels = drawn(1, 300, classes)
-    _, variance = roc_auc.clustered(probabilities, labels)
+    _, variance = roc_auc.micro_auc_variance(probabilities, labels)
     random = np.random.default_rng(0)
     values = []
     for _ in range(600):
         rows = random.integers(0, len(labels), len(labels))
-        values.append(roc_auc.clustered(probabilities[rows], labels[rows])[0])
+        values.append(roc_auc.micro_auc_variance(probabilities[rows], labels[rows])[0])
     assert np.sqrt(variance) == pytest.approx(np.std(values), rel=0.12)
 
 

@@ -14,11 +14,11 @@ from torch.nn import functional as F
 
 from robustness.data import from_arrays
 from robustness.metrics.evidence import OK
-from robustness.perturbations import FGSM, IFGSM, PGD, Adaptive, Batch, Clean
+from robustness.perturbations import FGSM, IFGSM, PGD, AdaptivePGD, Batch, Clean
 from robustness.perturbations.fgsm import fgsm
 from robustness.perturbations.pgd import pgd
-from robustness.perturbations.strength import Spread
-from robustness.perturbations.worst_case import Worst
+from robustness.perturbations.strength import StrengthDistribution
+from robustness.perturbations.worst_case import BestIterate
 from robustness.sweep import trials
 from robustness.sweep.runner import sweep
 from robustness.util.rng import Purpose, generator
@@ -384,7 +384,7 @@ def test_an_iterate_that_misleads_is_worse_than_one_of_larger_loss_that_does_not
     logits = torch.tensor([[[1.0, 0.99, 0.99]], [[0.0, 0.1, -9.0]]])
     losses = F.cross_entropy(logits[:, 0], torch.tensor([0, 0]), reduction="none")
     assert losses[0] > losses[1]
-    worst, open_ = Worst(Batch(nn.Identity(), inputs, labels), "cross_entropy", None), []
+    worst, open_ = BestIterate(Batch(nn.Identity(), inputs, labels), "cross_entropy", None), []
     for i in order:
         worst.keep(iterates[i], logits[i])
         open_.append(len(worst.open))
@@ -551,7 +551,7 @@ def test_a_strength_an_image_is_each_image_at_its_strength(attack):
     together = made(attack, batch, strengths.view(-1, 1, 1, 1))
     for i, strength in enumerate(strengths.tolist()):
         assert torch.allclose(together[i], made(attack, batch, strength)[i], atol=1e-5)
-    evidence = sweep(module, thirty(), attack, [Spread(uniform=(0.0, 0.3), clean=0.5)])
+    evidence = sweep(module, thirty(), attack, [StrengthDistribution(uniform=(0.0, 0.3), clean=0.5)])
     assert evidence.status == (OK,)
     unchanged = np.isinf(evidence.snr[0])
     assert np.array_equal(unchanged, evidence.drawn[0] == 0)
@@ -576,7 +576,7 @@ def test_a_targeted_sweep_goes_towards_its_class(target):
             assert (evidence.predictions[2] == goals).sum() > (evidence.predictions[0] == goals).sum()
 
 
-@pytest.mark.parametrize("kind", [PGD, Adaptive])
+@pytest.mark.parametrize("kind", [PGD, AdaptivePGD])
 def test_restarts_that_would_all_be_the_same_are_refused(kind):
     with pytest.raises(ValueError, match="`restarts` must be 1 without a random start, got 3"):
         kind(restarts=3, random_start=False)

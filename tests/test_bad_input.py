@@ -14,7 +14,7 @@ from robustness.data import from_arrays
 from robustness.decisions import Null
 from robustness.errors import ModelError
 from robustness.metrics.evidence import OK
-from robustness.perturbations import FGSM, IFGSM, PGD, Adaptive, Clean, Normal
+from robustness.perturbations import FGSM, IFGSM, PGD, AdaptivePGD, Clean, Normal
 from robustness.perturbations.fgsm import fgsm
 from robustness.perturbations.pgd import pgd
 from robustness.sweep.runner import sweep
@@ -517,7 +517,7 @@ def test_logits_that_are_no_numbers_only_under_attack_fail_their_cell(attack):
 
 def test_an_adaptive_attack_without_anything_to_adapt_to_is_an_error_of_the_cell():
     images = helpers.images(20)
-    evidence = sweep(helpers.linear(images), images, Adaptive(), [0.1])
+    evidence = sweep(helpers.linear(images), images, AdaptivePGD(), [0.1])
     assert 'loss = "adaptive" needs a decision with an attack probability, got one that has none' in evidence.status[0]
 
 

@@ -11,7 +11,7 @@ from robustness import cards
 from robustness.cards import Card
 from robustness.errors import CardError
 from robustness.perturbations import Clean, Normal, Uniform
-from robustness.perturbations.strength import Spread
+from robustness.perturbations.strength import StrengthDistribution
 
 CLAIMS = helpers.CARD + "\n[claims.normal]\n"
 METRICS = "accuracy, balanced_accuracy, precision"
@@ -73,7 +73,7 @@ accuracy = 0.3
 """
     card = load(tmp_path, helpers.CARD + table.replace("{", "{{").replace("}", "}}"))
     assert card.perturbation("uniform noise") == Uniform()
-    assert card.file.strengths_of("uniform noise") == (0, 0.5, Spread(uniform=(0, 0.3), clean=0.5))
+    assert card.file.strengths_of("uniform noise") == (0, 0.5, StrengthDistribution(uniform=(0, 0.3), clean=0.5))
     assert card.perturbation("bounded") == Normal(bound=2)
     assert card.file.sweeps["bounded"].unit == "snr"
     assert [claim.id for claim in card.claims()] == ["tiny:uniform noise:U(0,0.3)+0.5clean:accuracy"]

@@ -16,7 +16,7 @@ from robustness.cli import check as checking
 from robustness.cli import main
 from robustness.cli.check import checked
 from robustness.data import from_arrays
-from robustness.metrics.intervals import half_width, images_for
+from robustness.metrics.intervals import half_width, sample_size_for
 
 SOURCE = """
 import torch
@@ -177,7 +177,7 @@ def test_images_for_a_margin_are_the_fewest(margin, rate):
         z = norm.ppf(0.975)
         return z * np.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n)) / (1 + z * z / n)
 
-    n = images_for(margin, rate)
+    n = sample_size_for(margin, rate)
     assert half_width(n, rate) == pytest.approx(half(n), rel=1e-9)
     assert half(n) <= margin
     assert n == 1 or half(n - 1) > margin

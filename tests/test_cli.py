@@ -11,7 +11,7 @@ import tiny_project
 from robustness.cli import inventory, main
 from robustness.cli.parser import parser
 from robustness.data import mnist
-from robustness.workspace.models import by_recipe
+from robustness.workspace.models import train_if_missing
 from robustness.workspace.store import Store
 
 
@@ -150,7 +150,7 @@ def test_train_fills_the_store(project, call):
     assert not project.weights.exists()
     call("train")
     assert project.trained() == [5, 7, 0]
-    assert by_recipe(project.harness, project.card.reseeded(7)).is_file()
+    assert train_if_missing(project.harness, project.card.reseeded(7)).is_file()
     assert project.trained() == [5, 7, 0]
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from robustness.errors import ModelError
 from robustness.mutations import kinds, operators, training_data
-from robustness.mutations.kinds import KINDS, Damage, DamageError
+from robustness.mutations.kinds import KINDS, Mutation, MutationError
 
 NOTHING = {"noise": 0, "pruning": 0, "rounding": 16, "classes": 1, "normalisation": 0, "layer": 0}
 """The level of each kind at which there is no damage; sixteen bits are next to none."""
@@ -33,7 +33,7 @@ def batch():
 
 
 def spoilt(module, kind, level):
-    return operators.damaged(module, Damage(kind, level), classes=4, outputs=4)
+    return operators.mutate(module, Mutation(kind, level), classes=4, outputs=4)
 
 
 @pytest.mark.parametrize("kind", AT)
@@ -60,8 +60,8 @@ def test_every_level_changes_a_copy_alone(kind):
 def test_the_same_seed_draws_the_same_damage_and_another_another():
     """Catches: draws from the process's own random state, which no store could keep."""
     module = network()
-    first, torch_state = operators.noised(module, 0.5, 3), torch.get_rng_state()
-    again, other = operators.noised(module, 0.5, 3), operators.noised(module, 0.5, 4)
+    first, torch_state = operators.add_weight_noise(module, 0.5, 3), torch.get_rng_state()
+    again, other = operators.add_weight_noise(module, 0.5, 3), operators.add_weight_noise(module, 0.5, 4)
     assert torch.equal(first[0].weight, again[0].weight)
     assert not torch.equal(first[0].weight, other[0].weight)
     assert torch.equal(torch.get_rng_state(), torch_state)
@@ -74,7 +74,7 @@ def test_a_wrong_mean_moves_a_threshold_by_as_much():
     module = nn.Sequential(nn.Flatten(), nn.Linear(1, 2))
     module[1].weight.data, module[1].bias.data = torch.tensor([[0.0], [1.0]]), torch.tensor([0.0, -0.5])
     for mean in KINDS["normalisation"].levels:
-        got = operators.wrong_normalisation(module, mean)(pixels).argmax(1)
+        got = operators.shift_input_mean(module, mean)(pixels).argmax(1)
         assert (got == labels).float().mean().item() == pytest.approx(1 - mean)
 
 
@@ -82,7 +82,7 @@ def test_permuted_classes_are_wrong_and_the_others_as_they_were():
     """Catches: classes moved that were not to be, or a roll that leaves one in its place."""
     logits = torch.eye(5)
     for count in range(1, 6):
-        got = operators.permuted(nn.Identity(), count)(logits).argmax(1)
+        got = operators.permute_classes(nn.Identity(), count)(logits).argmax(1)
         due = [(row + 1) % count if row < count else row for row in range(5)]
         assert got.tolist() == due
 
@@ -91,7 +91,7 @@ def test_rounding_to_so_many_bits():
     """Catches: another scale, or one for all layers: values lie on a grid, at most half a step from where they were."""
     module = network()
     for bits in (2, 4, 8):
-        got = operators.rounded(module, bits)
+        got = operators.quantize(module, bits)
         for before, after in ((module[4].weight, got[4].weight), (module[0].weight, got[0].weight)):
             step = before.abs().max() / (2 ** (bits - 1) - 1)
             assert (after - before).abs().max() <= step / 2 * 1.0001
@@ -103,7 +103,7 @@ def test_rounding_to_so_many_bits():
 def test_pruning_takes_the_smallest_of_each_layer():
     """Catches: the largest taken, or the smallest of all layers together."""
     module = network()
-    got = operators.pruned(module, 0.25)
+    got = operators.prune(module, 0.25)
     for index in (0, 4, 5):
         before, after = module[index].weight.detach().abs().flatten(), got[index].weight.detach().flatten()
         gone = after == 0
@@ -114,18 +114,20 @@ def test_pruning_takes_the_smallest_of_each_layer():
 def test_the_last_layer_is_the_one_with_as_many_rows_as_outputs():
     """Catches: the layer that was registered last taken for the last, as where a head stands before the body."""
     module = nn.ModuleDict({"head": nn.Linear(5, 7), "body": nn.Linear(3, 5)})
-    got = operators.redrawn(module, 1.0, outputs=7)
+    got = operators.reinitialize_last_layer(module, 1.0, outputs=7)
     assert not torch.equal(got["head"].weight, module["head"].weight)
     assert not torch.equal(got["head"].bias, module["head"].bias)
     assert torch.equal(got["body"].weight, module["body"].weight)
-    assert not torch.equal(operators.redrawn(module, 1.0, outputs=9)["body"].weight, module["body"].weight)
+    assert not torch.equal(
+        operators.reinitialize_last_layer(module, 1.0, outputs=9)["body"].weight, module["body"].weight
+    )
 
 
 def test_shifted_labels_are_so_many_and_off_by_one():
     """Catches: labels drawn anew, of which some stay right; a last class that runs over; images that change."""
     images = helpers.digits(per_class=10)
     for share in (0.0, 0.2, 1.0):
-        got = training_data.learnt(images, Damage("labels", share))
+        got = training_data.mutate_training_data(images, Mutation("labels", share))
         moved = (got.labels - images.labels) % 10
         assert Counter(moved.tolist()) == +Counter({1: round(share * 100), 0: 100 - round(share * 100)})
         assert np.array_equal(got.batch(0, 100), images.batch(0, 100))
@@ -135,10 +137,14 @@ def test_shifted_labels_are_so_many_and_off_by_one():
 def test_fewer_images_are_of_every_class_alike():
     """Catches: a class that is lost, or the first images taken, which may be of one class."""
     images = helpers.digits(per_class=10)
-    assert np.bincount(training_data.learnt(images, Damage("data", 0.3)).labels).tolist() == [3] * 10
-    assert np.bincount(training_data.learnt(images, Damage("data", 0.001)).labels).tolist() == [1] * 10
-    assert training_data.learnt(images, Damage("data", 1.0)) is images
-    assert training_data.learnt(images, Damage("noise", 1.0)) is training_data.learnt(images, None) is images
+    assert np.bincount(training_data.mutate_training_data(images, Mutation("data", 0.3)).labels).tolist() == [3] * 10
+    assert np.bincount(training_data.mutate_training_data(images, Mutation("data", 0.001)).labels).tolist() == [1] * 10
+    assert training_data.mutate_training_data(images, Mutation("data", 1.0)) is images
+    assert (
+        training_data.mutate_training_data(images, Mutation("noise", 1.0))
+        is training_data.mutate_training_data(images, None)
+        is images
+    )
 
 
 def test_an_exported_file_has_weights_or_says_that_it_has_none():
@@ -147,11 +153,11 @@ def test_an_exported_file_has_weights_or_says_that_it_has_none():
         warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript
         traced = torch.jit.trace(network(), batch())
         frozen = torch.jit.freeze(traced)
-    assert not operators.impossible(traced, KINDS["noise"])
+    assert not operators.not_applicable(traced, KINDS["noise"])
     with torch.inference_mode():
         assert not torch.equal(spoilt(traced, "layer", 1.0)(batch()), traced(batch()))
     for kind in KINDS.values():
-        assert bool(operators.impossible(frozen, kind)) == (kind.done == "weights")
+        assert bool(operators.not_applicable(frozen, kind)) == (kind.done == "weights")
     with torch.inference_mode():
         assert torch.equal(spoilt(frozen, "classes", 4)(batch()), frozen(batch()).roll(1, dims=1))
 
@@ -164,7 +170,7 @@ def test_a_model_that_cannot_be_copied_says_so():
             raise RuntimeError("there is one of me")
 
     with pytest.raises(ModelError, match="cannot be copied: RuntimeError: there is one of me"):
-        operators.noised(Whole(2, 2), 0.5)
+        operators.add_weight_noise(Whole(2, 2), 0.5)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +192,7 @@ def test_a_model_that_cannot_be_copied_says_so():
 )
 def test_what_cannot_be_done_is_refused(text, said):
     """Catches: a level that is clipped or ignored, or an unknown kind that is passed over."""
-    with pytest.raises(DamageError, match=said):
+    with pytest.raises(MutationError, match=said):
         kinds.read(text)
 
 
@@ -194,7 +200,7 @@ def test_a_damaged_card_is_another_model_and_only_then(own_path, tmp_path):
     """Catches: evidence of a damaged model kept under the undamaged one's key, or one level's under another's."""
     card = found_models.card(tmp_path, 'factory = "net:net"', "seed = 1", net=NET)
     of = found_models.harness(tmp_path)
-    damage = [Damage("noise", 0.5), Damage("noise", 0.7), Damage("noise", 0.5, 1), Damage("classes", math.inf)]
+    damage = [Mutation("noise", 0.5), Mutation("noise", 0.7), Mutation("noise", 0.5, 1), Mutation("classes", math.inf)]
     keys = {of.key(card, "normal"), *(of.key(card.damaged(each), "normal") for each in damage)}
     assert len(keys) == 1 + len(damage)
     assert of.evidence(card).digest != of.evidence(card.damaged(damage[-1])).digest

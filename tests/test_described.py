@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 
 from robustness.perturbations.norms import Budget
 from robustness.search import strategies
-from robustness.search.descriptions import Box, Move, Noise, Pixels, Tone, Waves, read
+from robustness.search.descriptions import (
+    BrightnessContrast,
+    CosineField,
+    FilledBox,
+    Noise,
+    PixelChanges,
+    ShiftAndRotate,
+    read,
+)
 
 SHAPE = (1, 8, 8)
 SETTINGS = settings(deadline=None, max_examples=60)
@@ -51,7 +59,16 @@ def test_the_text_is_the_perturbation(description):
     assert "\n" not in str(description)
 
 
-@pytest.mark.parametrize("nothing", [Tone(), Move(), Waves(waves=()), Pixels(pixels=()), Noise(seed=1, amplitude=0.0)])
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        BrightnessContrast(),
+        ShiftAndRotate(),
+        CosineField(waves=()),
+        PixelChanges(pixels=()),
+        Noise(seed=1, amplitude=0.0),
+    ],
+)
 def test_nothing_asked_for_is_the_image(nothing):
     assert np.allclose(nothing.apply(images()), images(), atol=1e-6)
 
@@ -59,15 +76,15 @@ def test_nothing_asked_for_is_the_image(nothing):
 def test_whole_pixels_and_quarter_turns_are_exact():
     """Catches: rows for columns, a centre off by half a pixel, a turn the wrong way between two runs."""
     before = images()
-    moved = Move(down=1, right=-2).apply(before)
+    moved = ShiftAndRotate(down=1, right=-2).apply(before)
     assert np.array_equal(moved[..., 1:, :-2], before[..., :-1, 2:])
     assert (moved[..., 0, :] == 0).all()
-    assert np.allclose(Move(degrees=90.0).apply(before), np.rot90(before, axes=(2, 3)), atol=1e-6)
+    assert np.allclose(ShiftAndRotate(degrees=90.0).apply(before), np.rot90(before, axes=(2, 3)), atol=1e-6)
 
 
 def test_what_the_sentence_says_is_what_happens():
     before = np.full((1, 1, 8, 8), 0.5, np.float32)
-    pixel, box = Pixels(pixels=((3, 7, 0.2),)), Box(top=1, left=2, height=3, width=4, value=0.9)
+    pixel, box = PixelChanges(pixels=((3, 7, 0.2),)), FilledBox(top=1, left=2, height=3, width=4, value=0.9)
     assert str(pixel) == "one pixel at (3, 7) by 0.2"
     changed = np.argwhere(pixel.apply(before) != before)
     assert changed.tolist() == [[0, 0, 3, 7]]
@@ -89,5 +106,5 @@ def test_a_condition_on_one_pixel_shrinks_to_that_pixel():
         lambda d: d.apply(before)[0, 0, 2, 5] >= 0.3,
         settings=settings(max_examples=3000, derandomize=True, database=None, deadline=None),
     )
-    assert isinstance(found, Pixels | Tone | Box | Waves | Noise)
+    assert isinstance(found, PixelChanges | BrightnessContrast | FilledBox | CosineField | Noise)
     assert found.apply(before)[0, 0, 2, 5] >= 0.3

@@ -154,7 +154,7 @@ def test_a_file_without_a_training_part_says_so(folder):
 @pytest.mark.parametrize("given", ["net (final) é.pt", "a:b[c].pt", "…"])
 def test_names_are_made_of_what_names_may_hold(folder, given):
     (folder / given).write_bytes(b"")
-    assert cards.of_table(draft(folder, weights=given).table(), folder / "x.toml").name
+    assert cards.parse_card(draft(folder, weights=given).table(), folder / "x.toml").name
 
 
 def test_arguments_have_tomls_types():
@@ -246,7 +246,7 @@ def two(folder):
     files = [folder / f"{name}.safetensors" for name in ("a", "b", "x=y")]
     for file in files:
         file.write_bytes(b"")
-    return [cards.of_table({**draft(folder).table(), "name": name}, folder / "c.toml") for name in ("one", "one-two")]
+    return [cards.parse_card({**draft(folder).table(), "name": name}, folder / "c.toml") for name in ("one", "one-two")]
 
 
 def weights_of(chosen):
@@ -295,7 +295,7 @@ def test_weights_outside_of_the_project_are_said(folder, tmp_path_factory):
         table = draft(folder).table()
         table["model"]["weights"] = given
         harness = helpers.harness(folder / "made" / "models" / "x.toml")
-        harness.weights(cards.of_table(table, folder / "c.toml"))
+        harness.weights(cards.parse_card(table, folder / "c.toml"))
         assert any("lie outside of its project" in notice for notice in harness.notices) == outside
 
 

@@ -123,7 +123,7 @@ def test_the_next_batch_is_decoded_while_one_is_computed():
             time.sleep(0.01)
         ahead.append(stop == 12 or stop in source.read_places)
 
-    batching.run(work, [nn.Identity()], 12, 4, "cpu", None, images.prefetch)
+    batching.run_batches(work, [nn.Identity()], 12, 4, "cpu", None, images.prefetch)
     assert ahead == [True, True, True]
     assert sorted(source.read_places) == list(range(12))
 
@@ -141,7 +141,7 @@ def test_a_batch_that_another_thread_has_taken_is_not_begun_any_more():
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)  # threads overtake each other often then: a dozen times without the lock
     try:
-        batching.run(
+        batching.run_batches(
             lambda module, start, stop: taken.add(start), [nn.Identity()] * 2, 40_000, 4, "cpu", None, prefetch
         )
     finally:

@@ -12,7 +12,7 @@ from sklearn import metrics as sklearn
 from robustness import claims
 from robustness.cards import Claim
 from robustness.metrics import confusion_rates
-from robustness.metrics.chance_level import floor
+from robustness.metrics.chance_level import chance_level
 from robustness.metrics.confusion import confusion_matrix
 from robustness.metrics.evidence import Evidence
 from robustness.metrics.registry import METRICS, MetricError, MetricKind, measure, measure_matrix
@@ -36,7 +36,7 @@ def scored(metric: str, labels, predictions, classes: int) -> float:
 def test_constant_is_the_best_of_all_constants(labels, metric):
     """Always taking class 0, or a macro average over the classes that are present, would give another number."""
     best = max(scored(metric, labels, [guess] * len(labels), 6) for guess in range(6))
-    found = floor(metric, labels, 6)
+    found = chance_level(metric, labels, 6)
     assert found.constant == pytest.approx(best, abs=1e-12)
     assert found.value >= max(found.constant, found.guess)
 
@@ -46,7 +46,7 @@ def test_area_of_constant_probabilities(labels):
     """Through scikit-learn, of one who gives every image the labels' shares. Catches: one half where it is more."""
     shares = np.bincount(labels, minlength=3) / len(labels)
     due = sklearn.roc_auc_score(np.eye(3)[labels].ravel(), np.tile(shares, len(labels)))
-    found = floor("roc_auc", labels, 3)
+    found = chance_level("roc_auc", labels, 3)
     assert found.constant == pytest.approx(due, abs=1e-12)
     assert found.value == max(found.constant, 0.5)
 
@@ -60,7 +60,7 @@ def test_guess_is_the_mean_over_every_guess(labels, metric):
     values = [measure(metric, labels, guess, 3).value for guess in itertools.product(range(3), repeat=len(labels))]
     defined = [value for value in values if not math.isnan(value)]
     expected = math.fsum(defined) / len(defined) if defined else math.nan
-    assert floor(metric, labels, 3).guess == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    assert chance_level(metric, labels, 3).guess == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
 @pytest.mark.parametrize("metric", ["precision", "f1", "recall", "balanced_accuracy", "f1[7]", "precision[7]"])
@@ -69,7 +69,7 @@ def test_guess_holds_in_simulation(metric):
     labels = np.repeat(np.arange(10), np.arange(10, 110, 10))
     matrices = (confusion_matrix(labels, random.integers(0, 10, len(labels)), 10) for _ in range(400))
     values = np.array([measure_matrix(metric, matrix).value for matrix in matrices])
-    assert floor(metric, labels, 10).guess == pytest.approx(values.mean(), abs=4 * values.std() / 20)
+    assert chance_level(metric, labels, 10).guess == pytest.approx(values.mean(), abs=4 * values.std() / 20)
 
 
 @pytest.mark.parametrize("name", ["precision", "f1"])
@@ -77,26 +77,26 @@ def test_guess_holds_in_simulation(metric):
 def test_one_class_has_the_constant_of_that_class(name, label):
     labels = [0, 0, 0, 1]
     score = getattr(sklearn, f"{name}_score")
-    found = floor(f"{name}[{label}]", labels, 2)
+    found = chance_level(f"{name}[{label}]", labels, 2)
     assert found.constant == pytest.approx(score(labels, [label] * 4, labels=[label], average="macro"))
     assert found.value >= found.constant
 
 
 def test_recall_of_one_class_can_be_claimed():
     """The constant of that class has recall 1: as a floor it would refuse every bound."""
-    found = floor("recall[cat]", [0, 1, 1, 1], ["cat", "dog"])
+    found = chance_level("recall[cat]", [0, 1, 1, 1], ["cat", "dog"])
     assert (found.value, found.constant) == (0.5, 1.0)
 
 
 def test_a_class_without_images_has_no_recall_to_claim():
-    assert math.isnan(floor("recall[2]", [0, 1], 3).value)
+    assert math.isnan(chance_level("recall[2]", [0, 1], 3).value)
 
 
 @settings(max_examples=30, deadline=None)
 @given(counts=st.lists(st.integers(1, 30), min_size=2, max_size=5), seed=st.integers(0, 999))
 def test_loss_floor_is_the_least_of_constant_probabilities(counts, seed):
     labels = np.repeat(np.arange(len(counts)), counts)
-    found = floor("loss", labels, len(counts))
+    found = chance_level("loss", labels, len(counts))
     others = np.random.default_rng(seed).dirichlet(np.ones(len(counts)), 50)
     shares = np.array(counts) / sum(counts)
 
@@ -107,13 +107,13 @@ def test_loss_floor_is_the_least_of_constant_probabilities(counts, seed):
 
 def test_large_data_sets_do_not_underflow():
     """0.9¹⁰⁰⁰⁰ is past what a float holds; the F1 of a guess on balanced classes comes near 0.1 all the same."""
-    found = floor("f1", np.repeat(np.arange(10), 1000), 10)
+    found = chance_level("f1", np.repeat(np.arange(10), 1000), 10)
     assert found.guess == pytest.approx(0.1, abs=1e-4)
 
 
 @pytest.mark.parametrize("metric", [name for name, kind in METRICS.items() if kind.claimable and not kind.compares])
 def test_one_class_alone_is_always_right(metric):
-    found = floor(metric, [0, 0], 1)
+    found = chance_level(metric, [0, 0], 1)
     assert found == ((0, 0, 0) if metric == "loss" else (1, 1, 1))
 
 
@@ -128,18 +128,18 @@ def test_what_one_who_knows_nothing_gets_of_metrics_that_compare():
         "detection_auc": 0.5,
         "deviation": 0.5,
     }
-    assert {metric: floor(metric, labels, 2).value for metric in due} == due
-    assert floor("accuracy_filtered", labels, 2) == floor("accuracy", labels, 2)
-    assert floor("sensitivity", labels, 2).value == math.inf
+    assert {metric: chance_level(metric, labels, 2).value for metric in due} == due
+    assert chance_level("accuracy_filtered", labels, 2) == chance_level("accuracy", labels, 2)
+    assert chance_level("sensitivity", labels, 2).value == math.inf
 
 
 def test_what_cannot_be_claimed_has_no_floor():
     with pytest.raises(MetricError, match="snr"):
-        floor("snr", [0, 1], 2)
+        chance_level("snr", [0, 1], 2)
 
 
 def test_no_images_have_no_floor():
-    assert math.isnan(floor("accuracy", [], 2).value)
+    assert math.isnan(chance_level("accuracy", [], 2).value)
 
 
 # ------------------------------------------------------------------ the contract of all metrics
@@ -157,12 +157,12 @@ def kappa(matrix, label=None):
     """Cohen's kappa: 0 of one who knows nothing, however the classes are divided."""
     n, chance = matrix.sum(), (matrix.sum(0) @ matrix.sum(1)) / matrix.sum() ** 2
     value = math.nan if chance == 1 else float((matrix.trace() / n - chance) / (1 - chance))
-    return confusion_rates.Estimate(value, int(n), None, np.zeros(matrix.shape))
+    return confusion_rates.RateEstimate(value, int(n), None, np.zeros(matrix.shape))
 
 
 def errors(matrix, label=None):
     """The error rate, of which less is better."""
-    return confusion_rates.Estimate(
+    return confusion_rates.RateEstimate(
         1 - float(matrix.trace() / matrix.sum()), int(matrix.sum()), None, np.zeros(matrix.shape)
     )
 
@@ -194,7 +194,7 @@ def test_every_chance_level_is_that_of_a_simulation(metric, labels, monkeypatch)
     constants = [constants[1]] if "[" in metric else constants
     (uniform, error), (frequent, other) = simulated(np.full(4, 0.25)), simulated(shares)
     best = np.nanmax if better == "higher" else np.nanmin
-    found = floor(metric, labels, 4)
+    found = chance_level(metric, labels, 4)
     assert found.guess == pytest.approx(uniform, abs=error)
     assert found.constant == pytest.approx(float(best(constants)), nan_ok=True)
     assert found.value == pytest.approx(float(best([*constants, uniform, frequent])), abs=max(error, other))
@@ -204,7 +204,7 @@ def test_a_metric_that_brings_no_chance_level_is_never_held(monkeypatch):
     """Catches: a chance level by default, with which a claim that says nothing is held."""
     monkeypatch.setattr("robustness.metrics.registry.METRICS", METRICS | {"kappa": MetricKind("kappa", kappa)})
     labels = np.arange(40) % 4
-    assert math.isnan(floor("kappa", labels, 4).value)
+    assert math.isnan(chance_level("kappa", labels, 4).value)
     verdict = claims.judge(Claim("m", "clean", "0", "kappa", 0.3, "clean", ()), made(labels, labels[None]))
     assert verdict.outcome == "refused"
     assert "it is not known what a classifier that knows nothing gets of kappa" in verdict.message
@@ -245,7 +245,7 @@ def test_nothing_that_knows_nothing_holds_a_claim_that_compares(metric, labels):
         "one guess": lambda rows: np.repeat(random.integers(0, 4, (1, n)), rows, axis=0),
     }
     # A claim counts beside clean accuracy just above what knowing nothing gets with luck.
-    least = floor("accuracy", labels, 4).value + 4 * math.sqrt(0.25 / n)
+    least = chance_level("accuracy", labels, 4).value + 4 * math.sqrt(0.25 / n)
     beside = (("accuracy", least), ("kept", 0.3))
     for classify in classifiers.values():
         for discards in (0.0, 0.4, 1.0):

@@ -8,10 +8,10 @@ from torch import nn
 
 from robustness.decisions import Argmax, Bin, Null, TwoN
 from robustness.errors import GradientError
-from robustness.perturbations import FGSM, PGD, STG, Adaptive, Batch
-from robustness.perturbations.attack import EVADING
+from robustness.perturbations import FGSM, PGD, STG, AdaptivePGD, Batch
+from robustness.perturbations.attack import DETECTOR_LOSSES
 from robustness.perturbations.fgsm import fgsm
-from robustness.perturbations.gradients import MARGIN, NON_FINITE, STUCK, ZERO, gradient, objective, sweep_gradient
+from robustness.perturbations.gradients import MARGIN, NON_FINITE, STUCK, ZERO, attack_loss, gradient, sweep_gradient
 from robustness.util.rng import Purpose, generator
 
 FEATURES, CLASSES = 8, 3
@@ -85,7 +85,7 @@ CASES = [
     (loss, kind)
     for loss in ("cross_entropy", "margin", "adaptive", "selective")
     for kind in DECISIONS
-    if not (loss in EVADING and kind == "argmax")
+    if not (loss in DETECTOR_LOSSES and kind == "argmax")
 ]
 
 
@@ -101,7 +101,7 @@ def test_gradients_are_those_of_the_formulas(loss, kind, targeted):
     due = differences(module, inputs, labels.numpy(), loss, kind, numbers)
     assert np.abs(due).max() > 0.1
     assert np.allclose(found, due, atol=1e-5 + 1e-4 * np.abs(due).max())
-    raised = objective(logits, labels, loss, targets, DECISIONS[kind])
+    raised = attack_loss(logits, labels, loss, targets, DECISIONS[kind])
     assert np.allclose(raised, value(logits.double().numpy(), labels.numpy(), loss, kind, numbers), atol=1e-4)
 
 
@@ -275,7 +275,7 @@ def test_outputs_that_are_no_logits_are_said(outputs, got):
         gradient(Wrong(), *some())
 
 
-@pytest.mark.parametrize("attack", [Adaptive(), FGSM(loss="adaptive"), PGD(loss="adaptive")], ids=repr)
+@pytest.mark.parametrize("attack", [AdaptivePGD(), FGSM(loss="adaptive"), PGD(loss="adaptive")], ids=repr)
 def test_the_adaptive_loss_of_a_decision_without_an_attack_probability_is_said(attack):
     """Catches: plain PGD under the name of the adaptive one."""
     inputs, labels = some()
@@ -291,7 +291,7 @@ def test_the_adaptive_attack_looks_less_like_one_than_plain_pgd(kind):
     decision, (inputs, labels) = DECISIONS[kind], some(40)
     module = network(decision, scale=6)
     seen = {}
-    for attack in (PGD(random_start=False), Adaptive(random_start=False, weights=(10.0,))):
+    for attack in (PGD(random_start=False), AdaptivePGD(random_start=False, weights=(10.0,))):
         batch = Batch(module, inputs, labels, decision=decision)
         with torch.no_grad():
             perturbed = attack.prepare(batch)(0.2, torch.empty_like(inputs))
@@ -315,8 +315,8 @@ def test_an_adaptive_attack_of_several_weights_is_never_worse_than_plain_pgd(kin
             return passed & (decision.predictions(logits) != labels)
 
     settings = {"steps": steps, "random_start": False}
-    plain, several = undetected(PGD(**settings)), undetected(Adaptive(weights=(0.0, 0.1, 1.0, 10.0), **settings))
-    each = [undetected(Adaptive(weights=(weight,), **settings)) for weight in (0.0, 0.1, 1.0, 10.0)]
+    plain, several = undetected(PGD(**settings)), undetected(AdaptivePGD(weights=(0.0, 0.1, 1.0, 10.0), **settings))
+    each = [undetected(AdaptivePGD(weights=(weight,), **settings)) for weight in (0.0, 0.1, 1.0, 10.0)]
     assert not (plain & ~each[0]).any()
     assert torch.equal(several, torch.stack(each).any(0))
     assert (kind, steps) != ("null", 10) or several.sum() > plain.sum(), "else this shows nothing"
@@ -329,7 +329,7 @@ def test_with_smaller_radii_a_larger_ball_holds_what_a_smaller_one_did():
 
     def undetected(epsilon, radii):
         batch = Batch(module, inputs, labels, decision=decision)
-        attack = Adaptive(weights=(0.0, 1.0), steps=4, random_start=False, radii=radii)
+        attack = AdaptivePGD(weights=(0.0, 1.0), steps=4, random_start=False, radii=radii)
         with torch.no_grad():
             perturbed = attack.prepare(batch)(epsilon, torch.empty_like(inputs))
             assert (perturbed - inputs).abs().max() <= epsilon + 1e-6
@@ -355,7 +355,7 @@ def test_smaller_radii_find_what_long_steps_pass_by():
 
     def found(radii):
         batch = Batch(Pocket(), inputs, torch.zeros(2, dtype=torch.long), decision=Bin())
-        attack = Adaptive(steps=1, relative_step=1.0, random_start=False, radii=radii)
+        attack = AdaptivePGD(steps=1, relative_step=1.0, random_start=False, radii=radii)
         with torch.no_grad():
             return Pocket()(attack.prepare(batch)(0.3, torch.empty_like(inputs)))[:, 1] > 0
 
@@ -384,7 +384,7 @@ def test_the_adaptive_attack_finds_what_no_step_along_the_sum_finds():
 
     weak = found(PGD(loss="adaptive", worst_case=True, **settings))
     assert not ((weak.sum(1) > 0.1) & (weak[:, 0] <= 0.05)).any()
-    strong = found(Adaptive(weights=(1.0,), **settings))
+    strong = found(AdaptivePGD(weights=(1.0,), **settings))
     assert (strong.sum(1) > 0.1).all()
     assert (strong[:, 0] <= 0.05 + 1e-6).all()
     assert strong.abs().max() <= 0.2 + 1e-6

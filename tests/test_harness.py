@@ -11,7 +11,7 @@ from helpers import harness
 
 from robustness import cards
 from robustness.errors import DataMissing, ModelError, SweepError, TrainingError
-from robustness.workspace.models import by_recipe
+from robustness.workspace.models import train_if_missing
 from robustness.workspace.workspace import data_root, store_root
 
 pytestmark = pytest.mark.usefixtures("own_path")
@@ -226,7 +226,7 @@ def test_by_command(path):
     with pytest.raises(DataMissing, match="get it with: robustness train tiny"):
         made.evidence(card)
     assert logged(path, "trainings") == 0
-    by_recipe(made, card, by_command=True)
+    train_if_missing(made, card, by_command=True)
     assert made.evidence(card).status == ("ok",)
 
 

@@ -15,7 +15,7 @@ from robustness import cards, data
 from robustness.data import DataSpec
 from robustness.sweep.chunk_result import ChunkResult
 from robustness.util.rng import CHUNK
-from robustness.workspace.cached_results import findings
+from robustness.workspace.cached_results import cached_document
 from robustness.workspace.chunk_cache import StoredChunks
 from robustness.workspace.recipes import Job
 from robustness.workspace.store import Store
@@ -117,7 +117,7 @@ def numbers(harness, path) -> tuple[str, ...]:
     for name in ("tiny", "other"):
         of = cards.load(path.with_name(f"{name}.toml"))
         made += [harness.evidence(of, sweep).digest for sweep in ("clean", "far", "gan")]
-        made.append(str(findings(harness, of, "a count", {}, lambda module, images: {"of": len(images)})))
+        made.append(str(cached_document(harness, of, "a count", {}, lambda module, images: {"of": len(images)})))
     return tuple(made)
 
 

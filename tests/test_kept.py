@@ -13,8 +13,8 @@ from torch import nn
 from robustness.errors import StoreError
 from robustness.metrics.evidence import RAISED
 from robustness.perturbations import FGSM, Clean, Normal
-from robustness.perturbations.strength import Spread
-from robustness.sweep.batch import Cells
+from robustness.perturbations.strength import StrengthDistribution
+from robustness.sweep.batch import SweepBatches
 from robustness.sweep.chunk_result import ChunkResult
 from robustness.sweep.runner import directions, sweep
 from robustness.util import source_files
@@ -68,7 +68,7 @@ class Counting(nn.Module):
 @contextmanager
 def interrupted(after):
     """Interrupt a sweep, as Ctrl-C would, once it is through with so many images."""
-    batch, done = Cells.batch, []
+    batch, done = SweepBatches.batch, []
 
     def counted(self, models, start, stop, outcomes):
         batch(self, models, start, stop, outcomes)
@@ -76,7 +76,7 @@ def interrupted(after):
         if sum(done) > after:
             raise KeyboardInterrupt
 
-    with patch.object(Cells, "batch", counted), pytest.raises(KeyboardInterrupt):
+    with patch.object(SweepBatches, "batch", counted), pytest.raises(KeyboardInterrupt):
         yield
 
 
@@ -87,7 +87,11 @@ def cut_off(images, perturbation, strengths, kept, after, **more):
 
 @pytest.mark.parametrize(
     ("perturbation", "strengths", "passes"),
-    [(Normal(), [0.1, 0.4], 2), (FGSM(), [0.1, 0.2], 3), (Normal(), [Spread(uniform=(0.1, 0.5)), 0.3], 2)],
+    [
+        (Normal(), [0.1, 0.4], 2),
+        (FGSM(), [0.1, 0.2], 3),
+        (Normal(), [StrengthDistribution(uniform=(0.1, 0.5)), 0.3], 2),
+    ],
     ids=["normal", "fgsm", "drawn"],
 )
 def test_it_goes_on_from_what_is_finished(images, keeping, perturbation, strengths, passes):

@@ -19,7 +19,7 @@ from robustness.gate.mutation import results
 from robustness.gate.mutation import run as mutation
 from robustness.gate.mutation.plan import FIRST, Asked
 from robustness.gate.mutation.run import caught, held, mutated
-from robustness.mutations.kinds import KINDS, DamageError
+from robustness.mutations.kinds import KINDS, MutationError
 from robustness.workspace import recipes
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Workspace, data_root
@@ -209,7 +209,7 @@ def test_without_a_recipe_what_it_takes_is_left_out(make):
 
 def test_too_many_classes_are_refused(make):
     """Catches: a level beyond the classes that is taken for all of them."""
-    with pytest.raises(DamageError, match="a level of classes must be at most 10, which there are, got 11"):
+    with pytest.raises(MutationError, match="a level of classes must be at most 10, which there are, got 11"):
         mutate(make(), classes=(2.0, 11.0))
 
 

@@ -10,7 +10,7 @@ import torch
 from robustness import cards, claims
 from robustness.perturbations import Normal, Uniform, strength
 from robustness.perturbations.noise import OUTSIDE
-from robustness.perturbations.strength import Spread
+from robustness.perturbations.strength import StrengthDistribution
 from robustness.reporting.table_rows import PAGE, grid
 from robustness.sweep.runner import sweep
 from robustness.util.rng import CHUNK, Purpose, generator
@@ -103,7 +103,7 @@ def test_fields_that_are_not_set_leave_the_key_of_evidence_as_it_was():
 
 
 @pytest.mark.parametrize(
-    ("amplitudes", "unit"), [([Spread(uniform=(0.1, 0.2))], "native"), ([0.1], "std"), ([20.0], "snr")]
+    ("amplitudes", "unit"), [([StrengthDistribution(uniform=(0.1, 0.2))], "native"), ([0.1], "std"), ([20.0], "snr")]
 )
 def test_accumulated_noise_needs_the_sweep_s_own_numbers(amplitudes, unit):
     with pytest.raises(ValueError, match="`accumulate` of normal must be false"):

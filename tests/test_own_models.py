@@ -256,7 +256,7 @@ DONE = {
 def test_the_report_says_whether_pictures_are_brought_to_size_as_the_library_does(tmp_path, way):
     """Catches: a report that says what is due alone; another way to the same size taken for the library's."""
     table, said = DONE[way]
-    made = cards.of_table(
+    made = cards.parse_card(
         {
             "name": "found", "model": {"factory": "torchvision:shufflenet_v2_x0_5", "seed": 0},
             "data": {"name": "folder", "folder": "./pictures", "images": table},

@@ -14,7 +14,7 @@ from robustness import cards
 from robustness.classifiers.modules import state_hash
 from robustness.doubts.planted import plant, strength
 from robustness.errors import ModelError
-from robustness.perturbations import PGD, Adaptive, Batch
+from robustness.perturbations import PGD, AdaptivePGD, Batch
 from robustness.perturbations.pgd import pgd
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Workspace
@@ -180,7 +180,7 @@ def test_under_a_detector_examples_are_kept_and_what_it_discards_has_found_nothi
         logits = there.module(there.examples)
     assert torch.allclose(there.decision.log_passed(logits), passed, atol=1e-3)
     plain = PGD(steps=20, relative_step=2.0, schedule="linear", worst_case=True)
-    evading = Adaptive(steps=10, random_start=False)
+    evading = AdaptivePGD(steps=10, random_start=False)
     found = {
         (name, kept): strength(there, swept(attack, there), tries=1, evading=kept)["found"]
         for name, attack in (("plain", plain), ("evading", evading)) for kept in (True, False)

@@ -16,7 +16,7 @@ from robustness.classifiers import build, weights
 from robustness.data import load, npz_cache, parquet
 from robustness.data.spec import DataSpec
 from robustness.errors import DataError, ModelError, TrainingError
-from robustness.workspace.cached_results import findings
+from robustness.workspace.cached_results import cached_document
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Workspace
 
@@ -138,7 +138,7 @@ def test_findings_are_held_to_the_same(path):
     of, card = harness(path), cards.load(path)
     file = path.with_name("tiny.safetensors")
     with pytest.raises(ModelError, match="has changed since this run read it"):
-        findings(of, card, "a count", {}, lambda module, images: {"n": file.write_bytes(state(path, 1))})
+        cached_document(of, card, "a count", {}, lambda module, images: {"n": file.write_bytes(state(path, 1))})
     assert not list((of.store.root / "findings").rglob("*.json"))
 
 

@@ -25,7 +25,7 @@ from reports.rows import unpacked
 from reports.writing import inserted
 from robustness import engines
 from robustness.cards import load
-from robustness.data.splits import holdout_split
+from robustness.data.splits import held_out
 from robustness.metrics.evidence import Evidence
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Workspace
@@ -359,7 +359,7 @@ def test_no_image_of_the_hybrid_set_was_seen_by_targets_or_is_there_twice(run):
         card, "train"
     )
     assert images.groups is not None
-    train, held = holdout_split(images.labels, images.groups, protocol.HELD_OUT, 0)
+    train, held = held_out(images.labels, images.groups, protocol.HELD_OUT, 0)
     assert not set(hybrid["train_source"][train]) & set(hybrid["train_source"][held])
 
 

@@ -31,7 +31,7 @@ def test_division_is_whole_even_and_the_same_in_any_order():
     for _ in range(50):
         costs = {f"m{i}": drawn.randint(1, 40) for i in range(drawn.randint(2, 7))}
         of = drawn.randint(2, 3)
-        found = shards.divide(costs, of)
+        found = shards.assign_shards(costs, of)
         assert set(found) == set(costs)
         loads = [sum(costs[name] for name in found if found[name] == n) for n in range(1, of + 1)]
         best = min(
@@ -40,7 +40,7 @@ def test_division_is_whole_even_and_the_same_in_any_order():
         )
         assert max(loads) * 3 <= best * 4
         shuffled = drawn.sample(list(costs), len(costs))
-        assert shards.divide({name: costs[name] for name in shuffled}, of) == found
+        assert shards.assign_shards({name: costs[name] for name in shuffled}, of) == found
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def three(tmp_path):
 
 def test_costs_follow_images_strengths_and_gradients(three):
     """Catches: models counted as equal whatever they sweep; steps of an attack, or the tested images, forgotten."""
-    costs = [shards.cost(card) for card in three]
+    costs = [shards.estimate_passes(card) for card in three]
     assert costs == [4 * 50, 4 * 1797, (4 + 1 + 3 * 10) * 1797]
 
 

@@ -140,7 +140,7 @@ def test_folds_keep_groups_whole(k, seed):
 def test_held_out_has_every_class_and_no_part_of_a_group(case, seed, share):
     """Catches: a rare class missing where the share of its groups is less than one; a group torn apart."""
     labels, groups = case
-    train, test = splits.holdout_split(labels, groups, share, seed)
+    train, test = splits.held_out(labels, groups, share, seed)
 
     assert_sides(labels, train, test)
     assert not set(groups[train]) & set(groups[test])
@@ -153,8 +153,8 @@ def test_seeds_give_other_rows():
     for split in (
         lambda seed: splits.stratified(labels, 0.3, seed)[1],
         lambda seed: splits.grouped(labels, groups, 0.3, seed)[1],
-        lambda seed: splits.holdout_split(labels, groups, 0.3, seed)[1],
-        lambda seed: splits.holdout_split(labels, None, 0.3, seed)[1],
+        lambda seed: splits.held_out(labels, groups, 0.3, seed)[1],
+        lambda seed: splits.held_out(labels, None, 0.3, seed)[1],
         lambda seed: splits.folds(labels, 3, seed)[0][1],
         lambda seed: splits.folds(labels, 3, seed, groups)[0][1],
     ):
@@ -187,8 +187,8 @@ LABELS = [0, 0, 0, 0, 1, 1, 1, 1]
         (lambda: splits.grouped(LABELS, [1, 2], 0.5, 0), "`groups` must be one for each of 8 images, got 2"),
         (lambda: splits.grouped(LABELS, LABELS, 0.5, 0), "cannot be drawn from 2 groups"),
         (lambda: splits.grouped(LABELS, [0, 1, 2, 3, 0, 0, 4, 4], 1.5, 0), "between 0 and 1"),
-        (lambda: splits.holdout_split(LABELS, None, 1.0, 0), "`share` must lie between 0 and 1, got 1"),
-        (lambda: splits.holdout_split(LABELS, [0, 0, 1, 1, 2, 2, 2, 2], 0.2, 0), "class 1 is not in train"),
+        (lambda: splits.held_out(LABELS, None, 1.0, 0), "`share` must lie between 0 and 1, got 1"),
+        (lambda: splits.held_out(LABELS, [0, 0, 1, 1, 2, 2, 2, 2], 0.2, 0), "class 1 is not in train"),
         (lambda: splits.folds(LABELS, 1, 0), r"`k` must be at least 2 and .* got 1"),
         (lambda: splits.folds([*LABELS, 2], 2, 0), r"size of the smallest class \(class 2 has 1\), got 2"),
         (lambda: splits.folds(LABELS, 5, 0), r"size of the smallest class \(class 0 has 4\), got 5"),
@@ -205,7 +205,7 @@ def test_splits_that_cannot_be_made_are_refused(split, message):
 def test_some_of_every_class_alike(count):
     """Catches: a class left out, a count that is missed by rounding, the first images of every class."""
     labels = np.repeat([0, 1, 2], [80, 18, 2])
-    rows = splits.stratified_indices(labels, count)
+    rows = splits.some(labels, count)
     found = np.bincount(labels[rows], minlength=3)
     assert len(rows) == len(set(rows.tolist())) == count == found.sum()
     assert (np.diff(rows) > 0).all()

@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from robustness.metrics.intervals import delta, half_width, images_for, mean_interval, quantile, shortfall, wilson
+from robustness.metrics.intervals import (
+    delta,
+    half_width,
+    mean_interval,
+    missing_successes,
+    quantile,
+    sample_size_for,
+    wilson,
+)
 
 CONFIDENCES = st.sampled_from([0.5, 0.9, 0.95, 0.99])
 
@@ -45,7 +53,7 @@ def test_impossible_counts_are_refused(successes, n):
     with pytest.raises(ValueError, match="`successes`"):
         wilson(successes, n)
     with pytest.raises(ValueError, match="`successes`"):
-        shortfall(successes, n, 0.5)
+        missing_successes(successes, n, 0.5)
 
 
 def test_a_rate_is_no_count():
@@ -130,7 +138,7 @@ def test_shortfall_is_exact(n, thousandths, data):
     successes = data.draw(st.integers(0, n))
     needed = next(k for k in range(n * thousandths // 1000, n + 1) if Fraction(k, n) >= Fraction(thousandths, 1000))
 
-    missing = shortfall(successes, n, thousandths / 1000)
+    missing = missing_successes(successes, n, thousandths / 1000)
 
     assert missing == max(0, needed - successes)
     assert (missing == 0) is (successes / n >= thousandths / 1000)  # what the claim itself compares
@@ -138,15 +146,15 @@ def test_shortfall_is_exact(n, thousandths, data):
 
 @pytest.mark.parametrize(("successes", "n", "threshold", "missing"), [(0, 600, 0.95, 570), (0, 100, 0.07, 7)])
 def test_shortfall_at_boundaries(successes, n, threshold, missing):
-    assert shortfall(successes, n, threshold) == missing
-    assert shortfall(missing, n, threshold) == 0
-    assert shortfall(missing - 1, n, threshold) == 1
+    assert missing_successes(successes, n, threshold) == missing
+    assert missing_successes(missing, n, threshold) == 0
+    assert missing_successes(missing - 1, n, threshold) == 1
 
 
 @settings(deadline=None)
 @given(n=st.integers(1, 3000), threshold=st.floats(0, 1))
 def test_shortfall_holds_for_any_float(n, threshold):
-    missing = shortfall(0, n, threshold)
+    missing = missing_successes(0, n, threshold)
     assert missing / n >= threshold
     assert missing == 0 or (missing - 1) / n < threshold
 
@@ -154,7 +162,7 @@ def test_shortfall_holds_for_any_float(n, threshold):
 @pytest.mark.parametrize(("n", "threshold", "named"), [(0, 0.5, "`n`"), (5, 95, "`threshold`"), (5, math.nan, "`thre")])
 def test_shortfall_of_nothing_is_refused(n, threshold, named):
     with pytest.raises(ValueError, match=named):
-        shortfall(0, n, threshold)
+        missing_successes(0, n, threshold)
 
 
 def test_quantile_is_two_sided():
@@ -173,7 +181,7 @@ def test_half_of_wilsons_width(n, data):
 @pytest.mark.parametrize("margin", [0.005, 0.02, 0.1, 0.9])
 def test_the_fewest_images_for_a_margin(rate, margin):
     """Catches: a count that is off by one, or that the search never reaches."""
-    n = images_for(margin, rate)
+    n = sample_size_for(margin, rate)
     assert half_width(n, rate) <= margin
     assert n == 1 or half_width(n - 1, rate) > margin
 
@@ -183,8 +191,8 @@ def test_the_fewest_images_for_a_margin(rate, margin):
     [
         (lambda: half_width(0, 0.5), "`n` must be at least 1, got 0"),
         (lambda: half_width(10, 90), "`rate` must lie in .*, got 90; write 0.9"),
-        (lambda: images_for(2, 0.5), "`margin` must lie between 0 and 1, got 2; write 0.02"),
-        (lambda: images_for(0, 0.5), "`margin` must lie between"),
+        (lambda: sample_size_for(2, 0.5), "`margin` must lie between 0 and 1, got 2; write 0.02"),
+        (lambda: sample_size_for(0, 0.5), "`margin` must lie between"),
     ],
 )
 def test_precision_of_nothing_is_refused(call, message):

@@ -16,7 +16,14 @@ from torch import nn
 from robustness.data import from_arrays
 from robustness.metrics.evidence import OK
 from robustness.perturbations import FGSM, PGD, Blur, Clean, Normal, Uniform
-from robustness.perturbations.strength import Spread, at_ratio, check, distances, name, signal_to_noise_ratio
+from robustness.perturbations.strength import (
+    StrengthDistribution,
+    check,
+    clipped_l2_distances,
+    name,
+    perturb_to_snr,
+    signal_to_noise_ratio,
+)
 from robustness.sweep.runner import sweep
 from robustness.util.rng import Purpose, generator
 
@@ -42,7 +49,7 @@ def decibels(inputs, perturbed):
 
 
 def test_a_spread_draws_its_share_of_clean_images_and_the_rest_uniformly():
-    spread = Spread(uniform=(0.1, 0.5), clean=0.3)
+    spread = StrengthDistribution(uniform=(0.1, 0.5), clean=0.3)
     drawn = spread.draw(generator(0, Purpose.STRENGTH), 20_000)
     clean = drawn == 0
     assert drawn.dtype == np.float32
@@ -53,13 +60,13 @@ def test_a_spread_draws_its_share_of_clean_images_and_the_rest_uniformly():
 
 @given(size=st.integers(1, 1000), clean=st.sampled_from([0.0, 0.5]))
 def test_an_image_keeps_its_strength_when_others_follow(size, clean):
-    spread = Spread(uniform=(0, 0.5), clean=clean)
+    spread = StrengthDistribution(uniform=(0, 0.5), clean=clean)
     whole = spread.draw(generator(1, Purpose.STRENGTH), 1000)
     assert np.array_equal(spread.draw(generator(1, Purpose.STRENGTH), size), whole[:size])
 
 
 def test_a_sweep_gives_every_image_its_own_strength_whatever_the_batch():
-    images, spread = helpers.images(1203), Spread(uniform=(0, 0.5), clean=0.5)
+    images, spread = helpers.images(1203), StrengthDistribution(uniform=(0, 0.5), clean=0.5)
     chosen = [0.25, spread]
     small, large = (
         sweep(helpers.linear(images), images, Uniform(), chosen, batch_size=size, seed=5) for size in (70, 500)
@@ -76,7 +83,7 @@ def test_a_sweep_gives_every_image_its_own_strength_whatever_the_batch():
 def test_a_spread_of_two_equal_ends_is_the_number():
     """The strength reaches the image that it was drawn for."""
     images = helpers.images(30)
-    narrow = Spread(uniform=(0.3, 0.3 + 1e-6))
+    narrow = StrengthDistribution(uniform=(0.3, 0.3 + 1e-6))
     model = helpers.linear(images)
     drawn, number = (sweep(model, images, Normal(), [chosen], batch_size=8) for chosen in (narrow, 0.3))
     assert np.allclose(drawn.loss, number.loss, atol=1e-4)
@@ -92,8 +99,8 @@ def test_a_spread_of_two_equal_ends_is_the_number():
         (-0.0, "0"),
         (1e-7, "1e-07"),
         (8 / 255, "0.0313725"),
-        (Spread(uniform=(0, 0.5)), "U(0,0.5)"),
-        (Spread(uniform=(0.1, 1), clean=0.25), "U(0.1,1)+0.25clean"),
+        (StrengthDistribution(uniform=(0, 0.5)), "U(0,0.5)"),
+        (StrengthDistribution(uniform=(0.1, 1), clean=0.25), "U(0.1,1)+0.25clean"),
     ],
 )
 def test_names(strength, due):
@@ -109,12 +116,12 @@ def test_names(strength, due):
         ([math.nan], "native", "got nan"),
         ([math.inf], "snr", r"must lie in \[-60, 200\], got inf; dB"),
         ([201], "snr", "got 201; dB"),
-        ([Spread(uniform=(0.5, 1.5))], "native", "got 1.5"),
-        ([Spread(uniform=(-math.inf, 0))], "native", "got -inf"),
+        ([StrengthDistribution(uniform=(0.5, 1.5))], "native", "got 1.5"),
+        ([StrengthDistribution(uniform=(-math.inf, 0))], "native", "got -inf"),
         ([0.1, 0.2, 0.1], "native", "must differ from each other, got 0.1 more than once"),
         ([0.1, 0.1 + 1e-9], "native", "got 0.1 more than once"),
         ([0.0, -0.0], "native", "got 0 more than once"),
-        ([Spread(uniform=(20, 40), clean=0.5)], "snr", "`clean` of strengths in dB must be 0"),
+        ([StrengthDistribution(uniform=(20, 40), clean=0.5)], "snr", "`clean` of strengths in dB must be 0"),
     ],
 )
 def test_strengths_that_cannot_be(strengths, unit, message):
@@ -123,7 +130,7 @@ def test_strengths_that_cannot_be(strengths, unit, message):
 
 
 def test_strengths_that_can_be_come_back_in_their_order():
-    chosen = (1.0, 0.0, Spread(uniform=(0, 1)))
+    chosen = (1.0, 0.0, StrengthDistribution(uniform=(0, 1)))
     assert check(list(chosen), Normal()) == chosen
     assert check([0], Clean()) == (0,)
     with pytest.raises(ValueError, match=r"must lie in \[0, 0\], got 0.1"):
@@ -136,7 +143,7 @@ def test_strengths_that_can_be_come_back_in_their_order():
 )  # fmt: skip
 def test_spreads_that_cannot_be(table):
     with pytest.raises(ValidationError):
-        Spread.model_validate(table)
+        StrengthDistribution.model_validate(table)
 
 
 def test_the_ratio_is_twenty_times_the_logarithm_of_the_norms():
@@ -161,7 +168,7 @@ def test_the_table_of_distances_is_what_clipping_leaves():
     signs[2] = 0
     sizes = [0, 1 / 255, 0.03, 8 / 255, 0.5, 1]
     changes = torch.stack([(inputs + size * signs).clamp(0, 1) - inputs for size in sizes]).double()
-    got = distances(inputs, signs, sizes)
+    got = clipped_l2_distances(inputs, signs, sizes)
     assert got.shape == (6, 7)
     assert torch.allclose(got.double(), changes.flatten(2).norm(dim=2), rtol=1e-5, atol=1e-6)
     assert got[:, 2].eq(0).all()
@@ -206,7 +213,7 @@ def test_where_nothing_clips_the_scale_is_that_of_the_norms():
     def perturb(strength, out):
         return torch.addcmul(inputs, direction, torch.as_tensor(strength), out=out).clamp_(0, 1)
 
-    perturbed, reached = at_ratio(perturb, inputs, 40.0, torch.empty_like(inputs))
+    perturbed, reached = perturb_to_snr(perturb, inputs, 40.0, torch.empty_like(inputs))
 
     assert reached.all()
     assert torch.allclose(perturbed, inputs + direction * scale.view(-1, 1, 1, 1), atol=1e-6)
@@ -222,7 +229,7 @@ def test_every_image_has_a_ratio_of_its_own(asked, seed):
     def perturb(strength, out):
         return torch.addcmul(inputs, direction, torch.as_tensor(strength), out=out).clamp_(0, 1)
 
-    perturbed, reached = at_ratio(perturb, inputs, torch.tensor(asked).view(3, 1, 1, 1), torch.empty_like(inputs))
+    perturbed, reached = perturb_to_snr(perturb, inputs, torch.tensor(asked).view(3, 1, 1, 1), torch.empty_like(inputs))
 
     assert reached.all()
     assert np.abs(decibels(inputs.double().numpy(), perturbed.double().numpy()) - asked).max() <= 0.0101
@@ -250,7 +257,7 @@ def test_an_image_of_one_grey_has_no_ratio_to_its_contrast():
 
 def test_a_drawn_ratio_is_reached_image_by_image():
     images = helpers.digits()
-    spread = Spread(uniform=(10, 40))
+    spread = StrengthDistribution(uniform=(10, 40))
     evidence = sweep(helpers.linear(images), images, Normal(), [spread], unit="snr", batch_size=7)
     assert evidence.status == (OK,)
     assert np.abs(evidence.snr - evidence.drawn).max() <= 0.0101

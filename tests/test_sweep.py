@@ -17,7 +17,7 @@ from robustness.classifiers.modules import state_hash
 from robustness.data import from_arrays
 from robustness.metrics.evidence import OK, SEMANTICS
 from robustness.perturbations import Clean, Normal, Uniform
-from robustness.sweep.batching import interleaved, one_thread
+from robustness.sweep.batching import batch_ranges, single_threaded
 from robustness.sweep.runner import sweep
 from robustness.util.rng import CHUNK, Purpose, generator
 
@@ -42,7 +42,7 @@ def bare_loop(module, images, perturbation, strengths, *, seed, batch_size):
             for chunk, start in enumerate(range(0, len(images), CHUNK))
         ]
     )
-    with torch.inference_mode(), one_thread():
+    with torch.inference_mode(), single_threaded():
         for strength in strengths:
             logits = []
             for start in range(0, len(images), batch_size):
@@ -90,7 +90,7 @@ def test_equals_a_bare_loop(digits, perceptron, perturbation):
     same = sweep(perceptron, digits, perturbation, strengths, seed=2, batch_size=100, threads=1, probabilities=True)
     other = sweep(perceptron, digits, perturbation, strengths, seed=2, batch_size=7, threads=1)
 
-    with one_thread():  # and softmax in the same batches
+    with single_threaded():  # and softmax in the same batches
         softmax = torch.stack([torch.cat([part.log_softmax(1) for part in row.split(100)]) for row in logits])
     true = softmax.gather(2, torch.from_numpy(digits.labels.copy()).expand(3, -1)[..., None]).squeeze(2)
     assert np.array_equal(same.predictions, logits.argmax(2))
@@ -377,7 +377,7 @@ def test_how_it_came_about_is_written_down():
 @pytest.mark.parametrize("batch_size", [7, 500, 1000, 1500])
 @pytest.mark.parametrize("abreast", [1, 3])
 def test_batches_cover_every_image_once_and_no_two_chunks(total, batch_size, abreast):
-    batches = list(interleaved(total, batch_size, abreast))
+    batches = list(batch_ranges(total, batch_size, abreast))
     assert sorted(i for batch in batches for i in range(*batch)) == list(range(total))
     assert all(start // CHUNK == (stop - 1) // CHUNK and stop - start <= batch_size for start, stop in batches)
     assert len({(start // CHUNK) for start, _ in batches[:abreast]}) == min(abreast, -(-total // CHUNK))

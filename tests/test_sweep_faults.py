@@ -13,7 +13,7 @@ from robustness.data import from_arrays
 from robustness.errors import ModelError
 from robustness.metrics.evidence import OK
 from robustness.perturbations import Clean, Normal
-from robustness.sweep.batching import run
+from robustness.sweep.batching import run_batches
 from robustness.sweep.runner import sweep
 
 STRENGTHS = [0.1, 0.5, 1.0]
@@ -240,7 +240,9 @@ def test_progress_that_raises_ends_the_sweep_at_once():
 
     before = torch.get_num_threads()
     with pytest.raises(KeyboardInterrupt):
-        run(lambda model, start, stop: done.append(time.sleep(0.01)), [nn.Identity()], 100, 1, "cpu", interrupted)
+        run_batches(
+            lambda model, start, stop: done.append(time.sleep(0.01)), [nn.Identity()], 100, 1, "cpu", interrupted
+        )
     assert len(done) < 90
     assert torch.get_num_threads() == before
 
@@ -287,9 +289,9 @@ def test_after_a_failure_the_threads_serve_the_next_sweep():
         time.sleep(0.01)
 
     with pytest.raises(KeyError):
-        run(work, ["a", "b"], 60, 1, "cpu")
+        run_batches(work, ["a", "b"], 60, 1, "cpu")
     count = len(seen)
     time.sleep(0.05)
     assert len(seen) == count < 60
-    run(lambda *batch: seen.append(batch), ["a", "b"], 10, 1, "cpu")
+    run_batches(lambda *batch: seen.append(batch), ["a", "b"], 10, 1, "cpu")
     assert len(seen) == count + 10

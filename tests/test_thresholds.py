@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustness.metrics import registry
-from robustness.metrics.chance_level import floor, luck_limit
+from robustness.metrics.chance_level import chance_level, lucky_level
 from robustness.thresholds.derive import Thresholds, UnstableTrainings, derive
 
 
@@ -141,22 +141,22 @@ def test_guesses_do_not_reach_the_limit(metric, images):
     rng = np.random.default_rng(0)
     guesses = rng.integers(0, len(images), (300, len(labels)))
     values = np.array([registry.measure(metric, labels, guess, len(images)).value for guess in guesses])
-    bound, least = luck_limit(metric, labels, len(images)), floor(metric, labels, len(images)).value
+    bound, least = lucky_level(metric, labels, len(images)), chance_level(metric, labels, len(images)).value
     assert (values >= bound).sum() <= 2
     assert bound - least == pytest.approx(3 * values.std(), rel=0.3)
 
 
 def test_limit_of_accuracy_is_the_binomial_one():
     labels = np.arange(1000) % 10
-    assert luck_limit("accuracy", labels, 10) == pytest.approx(0.1 + 3 * math.sqrt(0.1 * 0.9 / 1000))
+    assert lucky_level("accuracy", labels, 10) == pytest.approx(0.1 + 3 * math.sqrt(0.1 * 0.9 / 1000))
 
 
 def test_few_images_do_not_forbid_every_claim():
-    assert luck_limit("accuracy", [0, 1], 2) == 0.75
+    assert lucky_level("accuracy", [0, 1], 2) == 0.75
 
 
 def test_limit_of_loss_is_below_that_of_constant_probabilities():
-    assert luck_limit("loss", np.arange(10), 10) == pytest.approx(math.log(10))
+    assert lucky_level("loss", np.arange(10), 10) == pytest.approx(math.log(10))
 
 
 def test_nothing_heavy_is_imported():

@@ -16,7 +16,7 @@ from robustness import cards, claims
 from robustness.cards import Claim
 from robustness.decisions import Null
 from robustness.errors import CardError, ModelError, RobustnessError
-from robustness.metrics.attack_success import measure, misled
+from robustness.metrics.attack_success import fooled, measure
 from robustness.metrics.detection import discarded
 from robustness.metrics.evidence import OK, Evidence
 from robustness.perturbations import FGSM, IFGSM, PGD, Normal
@@ -321,8 +321,8 @@ def counted(**more):
 def test_transferability_is_counted_as_the_paper_says():
     """Xa: images 0, 1, 4, 6, 7 mislead the source; of them 0, 6, 7 the target too (4 was wrong to begin with)."""
     both = counted(attack=ATTACK)
-    assert np.flatnonzero(misled(both.source, 0)).tolist() == [0, 1, 4, 6, 7]
-    assert np.flatnonzero(misled(both, 0)).tolist() == [0, 2, 3, 6, 7]
+    assert np.flatnonzero(fooled(both.source, 0)).tolist() == [0, 1, 4, 6, 7]
+    assert np.flatnonzero(fooled(both, 0)).tolist() == [0, 2, 3, 6, 7]
     found = measure("transferability", both, 0)
     assert (found.successes, found.n, found.value) == (3, 5, 0.6)
     assert np.flatnonzero(discarded(both, 0)).tolist() == [0, 2, 3], "above the threshold, not at it"

@@ -15,7 +15,7 @@ from robustness.classifiers.modules import restored_afterwards
 from robustness.data import from_arrays
 from robustness.perturbations import FGSM, Clean, Normal
 from robustness.sweep import trials
-from robustness.sweep.batching import padded
+from robustness.sweep.batching import pad_batch
 from robustness.sweep.runner import sweep
 
 SHARED = {}
@@ -202,11 +202,11 @@ def test_a_healthy_model_works_in_threads_and_is_not_doubted(make):
 
 def tried(module, count=2, perturbation=None):
     from robustness.decisions import Argmax
-    from robustness.sweep.batch import Cells
-    from robustness.sweep.runner import together
+    from robustness.sweep.batch import SweepBatches
+    from robustness.sweep.runner import module_dict
 
-    cells = Cells(images(), perturbation or Clean(), (0.0,), "native", 0, "cpu", BATCH, Argmax(), Argmax())
-    with restored_afterwards(together(module, None, None)) as lent:
+    cells = SweepBatches(images(), perturbation or Clean(), (0.0,), "native", 0, "cpu", BATCH, Argmax(), Argmax())
+    with restored_afterwards(module_dict(module, None, None)) as lent:
         return trials.tried(cells, lent, count)
 
 
@@ -284,7 +284,7 @@ def test_directions_are_of_the_model_itself():
     made, _ = directions(module, data, FGSM(), batch_size=BATCH, threads=4)
     for start in range(0, len(data), BATCH):
         rows = (
-            padded(data.batch(start, start + BATCH), BATCH, "cpu"),
+            pad_batch(data.batch(start, start + BATCH), BATCH, "cpu"),
             torch.from_numpy(data.labels[start : start + BATCH].copy()),
         )
         assert np.array_equal(made[start : start + BATCH], gradient(module, *rows)[0].sign().numpy())
@@ -292,13 +292,13 @@ def test_directions_are_of_the_model_itself():
 
 def test_images_to_try_are_others_even_where_all_are_alike():
     from robustness.decisions import Argmax
-    from robustness.sweep.batch import Cells
+    from robustness.sweep.batch import SweepBatches
 
     for data in (
         from_arrays(np.full((30, 2, 2), 9, np.uint8), [0, 1] * 15),
         from_arrays(np.zeros((1, 2, 2), np.uint8), [0]),
     ):
-        cells = Cells(data, Clean(), (0.0,), "native", 0, "cpu", 10, Argmax(), Argmax())
+        cells = SweepBatches(data, Clean(), (0.0,), "native", 0, "cpu", 10, Argmax(), Argmax())
         first, others = cells.some()
         assert first.shape == others.shape
         assert bool((first != others).flatten(1).any(1).all())

@@ -13,7 +13,7 @@ import helpers
 from robustness import cards
 from robustness.cards import Card
 from robustness.workspace.store import Store
-from robustness.workspace.training import Training
+from robustness.workspace.training import TrainingJob
 from robustness.workspace.workspace import Workspace
 
 MODULE = """
@@ -111,7 +111,7 @@ class Project:
         self.path.write_text(text.replace(old, new, 1))
 
 
-def failing_training(i: int, task: Training) -> tuple[Path, list[str]]:
+def failing_training(i: int, task: TrainingJob) -> tuple[Path, list[str]]:
     """Stand in for a training in a process of its own, without the seconds that torch's import takes there."""
     recipe = task.card.file.recipe
     assert recipe is not None

@@ -12,7 +12,7 @@ from models.defences.null import targets
 from models.loop import Plan, train
 from models.objectives import Minibatch, Objective, soft_cross_entropy
 from robustness.data.images import Images
-from robustness.data.splits import holdout_split, stratified_indices
+from robustness.data.splits import held_out, some
 from robustness.decisions import Argmax, Decision, Null
 from robustness.errors import TrainingError
 from robustness.perturbations.base import Batch
@@ -125,7 +125,7 @@ def fit(
         )
     planned = Plan(**plan)
     if count is not None and count < len(images):
-        images = images.select(stratified_indices(images.labels, count, job.seed), f"{count} of {images.name}")
-    _, rows = holdout_split(images.labels, images.groups, planned.held_out, job.seed)
+        images = images.select(some(images.labels, count, job.seed), f"{count} of {images.name}")
+    _, rows = held_out(images.labels, images.groups, planned.held_out, job.seed)
     found = sizes(job.needs["attacked"], images.select(rows, f"held-out of {images.name}"), features)
     return train(module, images, job, Sparse(found, right, features, clean_epochs), planned)

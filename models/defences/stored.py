@@ -13,7 +13,7 @@ from models.defences.attacked import fgsm
 from models.loop import Plan, train
 from models.objectives import Minibatch, Objective
 from robustness.data.images import Images
-from robustness.data.splits import stratified_indices
+from robustness.data.splits import some
 from robustness.decisions import Argmax
 from robustness.errors import TrainingError
 from robustness.perturbations.strength import deviations
@@ -97,6 +97,6 @@ def fit(
         raise TrainingError(
             f"`needs` must name the attacked classifier, got {', '.join(job.needs) or 'none'}; add its card's file"
         )
-    rows = stratified_indices(images.labels, max(round(share * len(images)), len(images.classes)), job.seed)
+    rows = some(images.labels, max(round(share * len(images)), len(images.classes)), job.seed)
     objective = Stored(rows, examples(kind, images, rows, epsilon, job, unit), len(images))
     return train(module, images, job, objective, Plan(**plan))

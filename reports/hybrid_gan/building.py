@@ -19,7 +19,7 @@ from robustness.data.images import Images
 from robustness.data.validation import Array, Indices
 from robustness.decisions import Argmax
 from robustness.errors import DataError
-from robustness.perturbations.attack import likeliest_wrong
+from robustness.perturbations.attack import most_likely_wrong_class
 from robustness.util import atomic_write
 from robustness.util.rng import Purpose, generator
 
@@ -117,7 +117,7 @@ def _forged(
     target: Target, inputs: Tensor, labels: Tensor, strengths: Sequence[float]
 ) -> tuple[Tensor, Tensor, Tensor]:
     inputs, labels = inputs.to(target.device), labels.to(target.device)
-    aims = likeliest_wrong(target.classifier, inputs, labels, Argmax())
+    aims = most_likely_wrong_class(target.classifier, inputs, labels, Argmax())
     direction = target.generator(inputs, aims)
     if bad := int((~direction.flatten(1).isfinite().all(1)).sum()):
         raise DataError(

@@ -17,7 +17,7 @@ from robustness.data import DataSpec
 from robustness.data.images import Images, from_arrays
 from robustness.data.validation import Array, Indices
 from robustness.perturbations.fgsm import fgsm
-from robustness.perturbations.strength import at_ratio, signal_to_noise_ratio
+from robustness.perturbations.strength import perturb_to_snr, signal_to_noise_ratio
 from robustness.util.rng import Purpose, generator
 
 TARGETS, HYBRID, REAL = "targets.npz", "hybrid.npz", "real.npz"
@@ -107,7 +107,7 @@ def _noisy(inputs: Tensor, made: Tensor, seed: int) -> Tensor:
     def perturb(strength: float | Tensor, out: Tensor) -> Tensor:
         return torch.addcmul(inputs, noise, torch.as_tensor(strength), out=out).clamp_(0, 1)
 
-    return at_ratio(perturb, inputs, signal_to_noise_ratio(inputs, made), torch.empty_like(inputs))[0]
+    return perturb_to_snr(perturb, inputs, signal_to_noise_ratio(inputs, made), torch.empty_like(inputs))[0]
 
 
 def _pixel_bytes(images: Tensor) -> Array:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from reports.label_2n.protocol import FALSE_ALARMS
 from robustness.cards import Card
 from robustness.data.images import Images
-from robustness.data.splits import holdout_split
+from robustness.data.splits import held_out
 from robustness.decisions import Filtering
 from robustness.metrics.evidence import Evidence
 from robustness.workspace.workspace import Workspace
@@ -38,7 +38,7 @@ def validation(harness: Workspace, card: Card) -> Images:
     assert recipe is not None
     # All recipes of a run hold out the same share with the same seed; a joined model has no training of its own.
     share = recipe.arguments.get("held_out", Plan.held_out)
-    _, rows = holdout_split(images.labels, images.groups, share, recipe.seed)
+    _, rows = held_out(images.labels, images.groups, share, recipe.seed)
     return images.select(rows, f"held-out of {images.name}")
 
 

@@ -1,5 +1,5 @@
 """What a model is and claims, read from TOML."""
 
-from robustness.cards.card import Card, Claim, load, of_table, refuse_no_file, with_profile
+from robustness.cards.card import Card, Claim, expand_profile, load, parse_card, require_file
 
-__all__ = ["Card", "Claim", "load", "of_table", "refuse_no_file", "with_profile"]
+__all__ = ["Card", "Claim", "expand_profile", "load", "parse_card", "require_file"]

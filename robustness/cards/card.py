@@ -14,12 +14,12 @@ from pydantic import BaseModel, ValidationError
 from robustness.cards import profiles
 from robustness.cards.gate import WaiverTable
 from robustness.cards.schema import CardFile, SweepTable
-from robustness.cards.validation_messages import sentence
+from robustness.cards.validation_messages import format_problem
 from robustness.classifiers import libraries
 from robustness.data.spec import DataSpec
 from robustness.errors import CardError, shown
 from robustness.metrics import registry
-from robustness.mutations.kinds import Damage
+from robustness.mutations.kinds import Mutation
 from robustness.perturbations import Clean, Perturbation
 from robustness.perturbations import strength as strengths
 from robustness.util import paths, project, source_files
@@ -66,7 +66,7 @@ class Card:
     """Other weights than its own that it is judged with."""
     measured: bool = False
     """Whether its sweeps alone were asked for, and no claim."""
-    damage: Damage | None = None
+    damage: Mutation | None = None
     """What was done to its model on purpose."""
 
     @property
@@ -145,7 +145,7 @@ class Card:
         model = self.file.model.model_copy(update={"weights": None})
         return replace(self, file=self.file.model_copy(update={"recipe": recipe, "model": model}), seeded=seed)
 
-    def damaged(self, damage: Damage) -> Card:
+    def damaged(self, damage: Mutation) -> Card:
         """Return the same card with its model damaged; trained anew from its own seed where it is its data that are."""
         trained = self.file.recipe if damage.of.done == "training" else None
         return replace(self.reseeded(trained.seed) if trained else self, damage=damage)
@@ -200,7 +200,7 @@ def _refused(
     where: str, error: ValidationError, table: Mapping[str, Any], root: type[BaseModel], before: str = ""
 ) -> CardError:
     """Say what is wrong with a table, a line a problem."""
-    problems = [sentence(dict(e), table, root) for e in error.errors()]
+    problems = [format_problem(dict(e), table, root) for e in error.errors()]
     return CardError("\n  ".join([f"{before}{len(problems)} problem(s) {where}", *problems]))
 
 
@@ -212,7 +212,7 @@ def _project(path: Path) -> Path:
     return path.resolve().parent
 
 
-def refuse_no_file(path: Path, said: str, what: str) -> None:
+def require_file(path: Path, said: str, what: str) -> None:
     """Raise CardError where what was named on a command line is no file."""
     if why := paths.missing(path):
         raise CardError(f"{what} must be a file, got {said!r}: {path} {why}")
@@ -228,16 +228,16 @@ def load(path: Path) -> Card:
         table = paths.parse_toml(paths.read_bytes(path))
     except (OSError, ValueError) as error:
         raise CardError(f"{path}: not a readable TOML file: {error}") from error
-    return of_table(table, path)
+    return parse_card(table, path)
 
 
-def of_table(table: Mapping[str, Any], path: Path, root: Path | None = None) -> Card:
+def parse_card(table: Mapping[str, Any], path: Path, root: Path | None = None) -> Card:
     """
     Check what a card holds; ``path`` is where it lies, or would lie, ``root`` its project where that is known.
 
     CardError as of `load`.
     """
-    whole = with_profile(table, path, root)
+    whole = expand_profile(table, path, root)
     try:
         card = Card(CardFile.model_validate(whole), path, root=root)
     except ValidationError as error:
@@ -260,7 +260,7 @@ def _check_paths(card: Card) -> None:
             raise CardError(f"{card.path}: {key} = {shown(path)}: {why}")
 
 
-def with_profile(table: Mapping[str, Any], path: Path, root: Path | None = None) -> dict[str, Any]:
+def expand_profile(table: Mapping[str, Any], path: Path, root: Path | None = None) -> dict[str, Any]:
     """Return a card's table with the sweeps of the profile that it names beside its own, which go before them."""
     name, own = table.get("profile"), table.get("sweeps", {})
     if not isinstance(name, str) or not isinstance(own, Mapping):

@@ -12,7 +12,7 @@ from robustness import cards
 from robustness.cards.card import Card
 from robustness.classifiers import libraries
 from robustness.data import DATASETS
-from robustness.errors import CardError, did_you_mean
+from robustness.errors import CardError, nearest
 from robustness.util import paths
 
 FORMS = {".npz": "array", ".npz.xz": "array", ".parquet": "parquet"}
@@ -57,7 +57,7 @@ class CardOptions:
             model["arguments"] = arguments(self.arguments)
         if self.weights:
             file = self.folder / paths.expanded(self.weights)
-            cards.refuse_no_file(file, self.weights, "`weights`")
+            cards.require_file(file, self.weights, "`weights`")
             model["weights"] = _relative(file, self.folder)
         return {"name": self.name or self._name(), "model": model, "data": self._data(anywhere=anywhere)}
 
@@ -77,7 +77,7 @@ class CardOptions:
         if not path.exists():
             raise CardError(
                 f"`dataset` must be a file or a folder, or one of {', '.join(known)}, got {given!r}: {path} does not "
-                f"exist{did_you_mean(given, known)}"
+                f"exist{nearest(given, known)}"
             )
         form = _form(path)
         images = self._images() if "images" in DATASETS[form].takes else {}
@@ -136,7 +136,7 @@ class CardOptions:
             )
         # Errors name the card, and nobody should look for a file that is not there.
         called = self.path.with_name(f"{self.path.stem} (of options)")
-        card = cards.of_table(table, called, self.folder.resolve())
+        card = cards.parse_card(table, called, self.folder.resolve())
         path = self._path()
         return replace(card, data_folder=path.parent) if path.exists() and self._place(path) is None else card
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from robustness.decisions import Filtering
-from robustness.errors import did_you_mean
+from robustness.errors import nearest
 from robustness.metrics import registry
 from robustness.perturbations import strength as strengths
 
@@ -26,7 +26,7 @@ def check(card: CardFile) -> None:
         if named not in known:
             what = "cell of a gate" if waiver.claim is None else "claim"
             raise ValueError(
-                f"waivers: the card has no {what} {named!r}; write SWEEP:STRENGTH:METRIC{did_you_mean(named, known)}"
+                f"waivers: the card has no {what} {named!r}; write SWEEP:STRENGTH:METRIC{nearest(named, known)}"
             )
         if waiver.place in seen:
             raise ValueError(f"waivers: {waiver.place} is waived more than once; keep one of them")
@@ -37,7 +37,7 @@ def _check_gate(card: CardFile, gate: GateTable) -> None:
     known = ["clean", *card.sweeps]
     for name in (*(gate.sweeps or ()), *gate.margins):
         if name not in known:
-            raise ValueError(f"gate: no such sweep: {name}; allowed: {', '.join(known)}{did_you_mean(name, known)}")
+            raise ValueError(f"gate: no such sweep: {name}; allowed: {', '.join(known)}{nearest(name, known)}")
     for name, row in gate.margins.items():
         if len(row) != (due := len(card.strengths_of(name))):
             raise ValueError(f"gate.margins.{name}: must hold one margin a strength ({due}), got {len(row)}")
@@ -45,7 +45,7 @@ def _check_gate(card: CardFile, gate: GateTable) -> None:
         if not registry.gateable(metric):
             allowed = [name for name in registry.METRICS if registry.METRICS[name].gateable]
             raise ValueError(
-                f"gate.metrics: must be among {', '.join(allowed)}; got {metric!r}{did_you_mean(metric, allowed)}"
+                f"gate.metrics: must be among {', '.join(allowed)}; got {metric!r}{nearest(metric, allowed)}"
             )
         if registry.METRICS[metric.partition("[")[0]].filters and not isinstance(card.model.decision, Filtering):
             raise ValueError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from robustness.errors import CardError, did_you_mean
+from robustness.errors import CardError, nearest
 
 Shape = tuple[int, int, int]
 """Channels, height and width."""
@@ -125,5 +125,5 @@ def sweeps(name: str, shape: Shape, own: Mapping[str, Any] | None = None) -> Swe
         return {sweep: dict(each) for sweep, each in table.items()}
     if name not in PROFILES:
         known = list(dict.fromkeys([*PROFILES, *own]))
-        raise CardError(f"profile = {name!r}: no such profile; known: {', '.join(known)}{did_you_mean(name, known)}")
+        raise CardError(f"profile = {name!r}: no such profile; known: {', '.join(known)}{nearest(name, known)}")
     return PROFILES[name](shape)

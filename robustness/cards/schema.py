@@ -25,7 +25,7 @@ from robustness.classifiers import libraries
 from robustness.classifiers.spec import Arguments, CallableName, ModelTable
 from robustness.data.spec import DataSpec
 from robustness.decisions import Filtering
-from robustness.errors import did_you_mean
+from robustness.errors import nearest
 from robustness.metrics import registry
 from robustness.perturbations import KINDS, Perturbation
 from robustness.perturbations import strength as strengths
@@ -101,12 +101,12 @@ class SweepTable(_Table):
         parameters = {key: value for key, value in table.items() if key not in own}
         kinds = [kind for kind in KINDS if kind != "clean"]
         if (kind := parameters.get("kind")) not in kinds:
-            raise ValueError(f"`kind` must be one of {', '.join(kinds)}, got {kind!r}{did_you_mean(kind, kinds)}")
+            raise ValueError(f"`kind` must be one of {', '.join(kinds)}, got {kind!r}{nearest(kind, kinds)}")
         allowed = list(KINDS[kind].model_fields)
         for key in parameters:
             if key not in allowed:
                 known = [*allowed, "strengths", "unit"]
-                raise ValueError(f"unknown key {key!r}; allowed: {', '.join(known)}{did_you_mean(key, known)}")
+                raise ValueError(f"unknown key {key!r}; allowed: {', '.join(known)}{nearest(key, known)}")
         return own | {"perturbation": KINDS[kind].model_validate(parameters)}
 
     @model_validator(mode="after")
@@ -221,9 +221,7 @@ class CardFile(_Table):
         for name, table in self.claims.items():
             known = ["clean", *self.sweeps]
             if name not in known:
-                raise ValueError(
-                    f"claims.{name}: no such sweep; allowed: {', '.join(known)}{did_you_mean(name, known)}"
-                )
+                raise ValueError(f"claims.{name}: no such sweep; allowed: {', '.join(known)}{nearest(name, known)}")
             due = [strengths.name(s) for s in self.strengths_of(name)]
             got = due if table.strengths is None else [strengths.name(s) for s in table.strengths]
             if repeated := sorted({s for s in got if got.count(s) > 1}):
@@ -274,7 +272,7 @@ class CardFile(_Table):
         for name, reason in self.doubts.items():
             if name not in DOUBTS:
                 raise ValueError(
-                    f"doubts: no such doubt: {name}; known: {', '.join(DOUBTS)}{did_you_mean(name, list(DOUBTS))}"
+                    f"doubts: no such doubt: {name}; known: {', '.join(DOUBTS)}{nearest(name, list(DOUBTS))}"
                 )
             if not reason.strip():
                 raise ValueError(

@@ -64,7 +64,7 @@ def with_weights(chosen: Sequence[Card], given: Sequence[str], folder: Path) -> 
     for each in given:
         name, file = _named(each, list(found), folder)
         path = folder / paths.expanded(file)
-        cards.refuse_no_file(path, file, f"`weights` of {name}")
+        cards.require_file(path, file, f"`weights` of {name}")
         if name in taken:
             raise CardError(f"`weights` of {name} are named twice, the second time as {file!r}; judge one at a time")
         taken.add(name)

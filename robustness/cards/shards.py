@@ -44,7 +44,7 @@ def parse(text: str) -> Shard:
     return shard
 
 
-def cost(card: Card) -> int:
+def estimate_passes(card: Card) -> int:
     """
     Estimate the forward passes of all sweeps of a card, from what it says: machines that differ must plan alike.
 
@@ -57,13 +57,13 @@ def cost(card: Card) -> int:
     return passes * (card.file.data.tested or KNOWN.get(card.file.data.name, IMAGES))
 
 
-def divide(costs: Mapping[str, int], of: int) -> dict[str, int]:
+def assign_shards(costs: Mapping[str, int], of: int) -> dict[str, int]:
     """
     Return each model, by name, the number of its shard: the dearest first, each to the shard that has least so far.
 
     No shard then has more than 4/3 of what the best division would give the fullest (Graham 1969).
 
-    >>> divide({"small": 1, "large": 5, "middle": 3, "other": 3}, 2)
+    >>> assign_shards({"small": 1, "large": 5, "middle": 3, "other": 3}, 2)
     {'large': 1, 'middle': 2, 'other': 2, 'small': 1}
     """
     loads, found = [0] * of, {}
@@ -87,8 +87,8 @@ def plan(chosen: Sequence[Card], shard: Shard, asked: Mapping[str, Any]) -> dict
             f"divided (its gate reads all its evidence); take {shard.number if shard.number <= len(chosen) else 1}"
             f"/{max(1, len(chosen))}, and workers (-n) for what is left"
         )
-    costs = {card.name: cost(card) for card in chosen}
-    taken = divide(costs, shard.of)
+    costs = {card.name: estimate_passes(card) for card in chosen}
+    taken = assign_shards(costs, shard.of)
     models = [
         {"name": card.name, "card": _content(card), "cost": costs[card.name], "shard": taken[card.name]}
         for card in chosen

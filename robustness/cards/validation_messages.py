@@ -8,10 +8,10 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from robustness.errors import did_you_mean, plain, shown
+from robustness.errors import nearest, plain, shown
 
 
-def sentence(error: dict[str, Any], table: Mapping[str, Any], root: type[BaseModel]) -> str:
+def format_problem(error: dict[str, Any], table: Mapping[str, Any], root: type[BaseModel]) -> str:
     """Say one of pydantic's problems with a table that should be a ``root``: key, value, what is allowed."""
     place = ".".join(_place(error["loc"], table))
     message = error["msg"].removeprefix("Value error, ")
@@ -19,13 +19,13 @@ def sentence(error: dict[str, Any], table: Mapping[str, Any], root: type[BaseMod
     written = shown(value)
     if error["type"] == "extra_forbidden":
         known = _allowed(error["loc"][:-1], root)
-        return f"{place} = {written}: unknown key; allowed: {', '.join(known)}{did_you_mean(error['loc'][-1], known)}"
+        return f"{place} = {written}: unknown key; allowed: {', '.join(known)}{nearest(error['loc'][-1], known)}"
     if error["type"] == "missing":
         return f"{place}: missing; it must be given"
     if error["type"] == "union_tag_invalid":
         tags = re.findall(r"'([^']+)'", str(error["ctx"]["expected_tags"]))
         tag = error["ctx"]["tag"]
-        return f"{place}.kind = {tag!r}: allowed: {', '.join(tags)}{did_you_mean(tag, tags)}"
+        return f"{place}.kind = {tag!r}: allowed: {', '.join(tags)}{nearest(tag, tags)}"
     if isinstance(value, (dict, list)) or value is table:
         return f"{place}: {message}" if place else message
     return f"{place} = {written}: {message}"

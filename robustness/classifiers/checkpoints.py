@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from robustness.classifiers import weight_names, weights
 from robustness.classifiers.pickles import Placeholder
 from robustness.classifiers.weight_names import Fit
-from robustness.errors import ModelError, did_you_mean
+from robustness.errors import ModelError, nearest
 from robustness.util import file_formats
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ def _chosen(path: Path, content: Any, own: Mapping[str, Any], entry: str | None)
         fits = [fit for fit in fits if entry in fit.entries]
         if not fits:
             raise ModelError(
-                f"model.entry = {entry!r}: allowed in {path.name}: {', '.join(known) or 'none'}"
-                f"{did_you_mean(entry, known)}"
+                f"model.entry = {entry!r}: allowed in {path.name}: {', '.join(known) or 'none'}{nearest(entry, known)}"
             )
     if not any(fit.hits for fit in fits):
         _refuse_what_holds_none(path, content, tables)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, StrictInt, StrictStr, Tag
 
 from robustness.classifiers.weights import abbreviate
-from robustness.errors import ModelError, did_you_mean
+from robustness.errors import ModelError, nearest
 
 Output = Annotated[StrictStr | Annotated[StrictInt, Field(ge=0)], Field()]
 
@@ -92,8 +92,7 @@ def _by_table(
 ) -> tuple[Groups | None, str]:
     if unknown := [name for name in wanted if name not in given]:
         raise ModelError(
-            f"classes of the data that [model.classes] does not name: {abbreviate(unknown)}"
-            f"{did_you_mean(unknown[0], given)}"
+            f"classes of the data that [model.classes] does not name: {abbreviate(unknown)}{nearest(unknown[0], given)}"
         )
     known, groups = _known(names), []
     for name in wanted:
@@ -140,7 +139,7 @@ def _unknown(unknown: Sequence[str], names: Sequence[tuple[str, ...]]) -> str:
     if not words:
         return f"the model names no classes, so that {abbreviate(list(unknown))} cannot be looked up; write indices"
     return (
-        f"classes that the model does not know: {abbreviate(list(unknown))}{did_you_mean(unknown[0], words)}; "
+        f"classes that the model does not know: {abbreviate(list(unknown))}{nearest(unknown[0], words)}; "
         "say in [model.classes] which outputs they are"
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustness.classifiers import weights
-from robustness.errors import MissingLibrary, ModelError, did_you_mean
+from robustness.errors import MissingLibrary, ModelError, nearest
 from robustness.util import paths
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def check_model_name(of: str, name: str) -> None:
     # A model's variant stands after a point: resnet18.a1_in1k.
     names = library.list_models() if of == "timm" else library.list_models(module=library)
     if name.partition(".")[0] not in names or (of == "torchvision" and "." in name):
-        raise ModelError(f"{of} has no classifier {name!r}{did_you_mean(name, names)}; nothing is downloaded")
+        raise ModelError(f"{of} has no classifier {name!r}{nearest(name, names)}; nothing is downloaded")
 
 
 def build(of: str, name: str, arguments: Mapping[str, Any], folder: Path) -> nn.Module:

@@ -20,12 +20,12 @@ from robustness.doubts import data, knowledge
 from robustness.doubts.look import look
 from robustness.doubts.trial import Answers, NotLookedFor, Trial
 from robustness.errors import ModelError
-from robustness.metrics.chance_level import luck_limit
+from robustness.metrics.chance_level import lucky_level
 from robustness.metrics.evidence import OK
-from robustness.metrics.intervals import images_for
+from robustness.metrics.intervals import sample_size_for
 from robustness.metrics.registry import Measurement
 from robustness.perturbations import Clean
-from robustness.sweep.batch import outputs_repair, refuse_other_type
+from robustness.sweep.batch import check_logits_dtype, outputs_repair
 from robustness.sweep.runner import sweep
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _few(images: Images, count: int) -> Images:
     if count >= len(images):
         return images
     if len(set(images.labels.tolist())) <= count:
-        return images.select(splits.stratified_indices(images.labels, count), images.name)
+        return images.select(splits.some(images.labels, count), images.name)
     return images.select(np.linspace(0, len(images) - 1, count).round().astype(np.int64), images.name)
 
 
@@ -126,7 +126,7 @@ def _behaviour(harness: Workspace, card: Card, module: nn.Module, images: Images
         try:
             logits = lent(inputs.clone())
         except RuntimeError as error:
-            refuse_other_type(lent, inputs, error)
+            check_logits_dtype(lent, inputs, error)
             raise
         modes, state = [type(m).__name__ for m in lent.modules() if m.training], state_hash(lent)
         if not isinstance(logits, Tensor):
@@ -197,7 +197,7 @@ def _accuracy(
         yield Row("clean accuracy", False, evidence.status[0], "see what its forward gives for these images")
         return
     measured = claims.measure(evidence, "0", "accuracy")
-    due = luck_limit("accuracy", images.labels, images.classes)
+    due = lucky_level("accuracy", images.labels, images.classes)
     yield Row(
         "clean accuracy",
         measured.value > due,
@@ -210,7 +210,7 @@ def _accuracy(
         yield from _knowledge(harness, card, module, images, evidence.predictions[0].astype(np.int64))
     few = "; --images N measures the accuracy on more of them" if len(images) < min(SOME, there) else ""
     yield Row("speed", True, f"{evidence.provenance['images_per_second']:,.0f} images a second, forward{few}")
-    wanted = images_for(margin, measured.value)
+    wanted = sample_size_for(margin, measured.value)
     yield Row(
         "how many images", True if wanted <= there else None,
         f"accuracy to ± {margin:g} (95 %) takes {wanted:,}, and there are {there:,}",

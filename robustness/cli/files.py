@@ -60,7 +60,7 @@ def export(options: Namespace) -> int:
     from robustness.workspace import archive
 
     store = common.store_of(options)
-    told = archive.export(store, options.file, options.model or ())
+    told = archive.export_store(store, options.file, options.model or ())
     for said in told.left:
         common.say(f"left out: {said}")
     return common.printed([f"exported {told} from {store.root}, to {options.file} ({_size(options.file)})"])
@@ -70,7 +70,7 @@ def bring(options: Namespace) -> int:
     """Put what such a file holds into the store."""
     from robustness.workspace import archive
 
-    told = archive.bring(common.store_of(options), options.file)
+    told = archive.import_store(common.store_of(options), options.file)
     for said in told.left:
         common.say(said)
     return common.printed([f"imported {told} into {common.store_of(options).root}; {told.there} were there already"])

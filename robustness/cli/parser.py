@@ -193,7 +193,7 @@ def _damage(text: str) -> tuple[str, tuple[float, ...]]:
     """
     try:
         kind, levels = kinds.read(text)
-    except kinds.DamageError as error:
+    except kinds.MutationError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return kind.name, levels
 

@@ -61,7 +61,7 @@ def initialised(options: Namespace, harness: Workspace) -> Iterator[str]:
     table = made.table() | {"sweeps": profiles.sweeps(options.profile, shape, project.profiles(card.project))}
     if options.images is not None:
         table["data"]["tested"] = options.images
-    written = cards.of_table(table, path)  # as it will be found later, from its own project
+    written = cards.parse_card(table, path)  # as it will be found later, from its own project
     text = tomlkit.dumps(table)
     if options.claims:
         text += "\n" + _claims(written, harness)
@@ -125,7 +125,7 @@ def _passes(profile: str, sweep: str, table: dict[str, Any]) -> dict[str, int]:
     from torch import nn
 
     from robustness.cards.schema import SweepTable
-    from robustness.cards.validation_messages import sentence
+    from robustness.cards.validation_messages import format_problem
     from robustness.data import from_arrays
     from robustness.errors import RobustnessError
     from robustness.planning import passes
@@ -134,7 +134,7 @@ def _passes(profile: str, sweep: str, table: dict[str, Any]) -> dict[str, int]:
     try:
         given = SweepTable.model_validate(table)
     except ValidationError as error:
-        said = "; ".join(sentence(dict(e), table, SweepTable) for e in error.errors())
+        said = "; ".join(format_problem(dict(e), table, SweepTable) for e in error.errors())
         raise CardError(f"profile {profile!r}: sweeps.{sweep}: {said}") from error
     last = nn.Linear(64, 2)
     model = nn.Sequential(nn.Flatten(), last)

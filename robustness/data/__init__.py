@@ -14,7 +14,7 @@ from robustness.data.lazy_images import LazyImages, joined
 from robustness.data.spec import DATASETS, DatasetReader, DataSpec
 from robustness.data.splitting import PredefinedSplit
 from robustness.data.validation import Array, Withheld
-from robustness.errors import DataError, did_you_mean
+from robustness.errors import DataError, nearest
 
 __all__ = ["DATASETS", "DataSpec", "DatasetReader", "Images", "from_arrays", "load", "subsample"]
 
@@ -58,7 +58,7 @@ def subsample(images: Images, count: int, seed: int = 0) -> Images:
             f"`tested` must be at least one of each of {classes} classes and at most the {len(images)} of "
             f"{images.name}, got {count}"
         )
-    return images.select(splits.stratified_indices(images.labels, count, seed), f"{count} of {images.name}")
+    return images.select(splits.some(images.labels, count, seed), f"{count} of {images.name}")
 
 
 def _side(
@@ -98,7 +98,7 @@ def _tested(spec: DataSpec, parts: Mapping[str, Images]) -> str:
             "`part` must be left out for data that have no parts of their own, got "
             f"{spec.part!r}; a folder or file alone is tested on as a whole"
             if there == ["all"]
-            else f"`part` must be one of {', '.join(there)}, got {spec.part!r}{did_you_mean(spec.part, there)}"
+            else f"`part` must be one of {', '.join(there)}, got {spec.part!r}{nearest(spec.part, there)}"
         )
     return spec.part or next((name for name in TESTS if name in parts), "test")
 

@@ -19,7 +19,7 @@ from robustness.data import arrays, digits, folder, huggingface, mnist, parquet,
 from robustness.data.decoding import Decoding
 from robustness.data.images import Images
 from robustness.data.splitting import BalancedSplit, GroupSplit, KFoldSplit, PredefinedSplit, StratifiedSplit, Table
-from robustness.errors import did_you_mean
+from robustness.errors import nearest
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class DataSpec(Table):
     @classmethod
     def _known(cls, name: str) -> str:
         if _source(name) not in DATASETS or name == "torchvision:SET":
-            raise ValueError(f"`name` must be one of {', '.join(DATASETS)}, got {name!r}{did_you_mean(name, DATASETS)}")
+            raise ValueError(f"`name` must be one of {', '.join(DATASETS)}, got {name!r}{nearest(name, DATASETS)}")
         return name
 
     @field_validator("file", "folder")

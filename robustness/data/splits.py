@@ -59,13 +59,13 @@ def grouped(labels: npt.ArrayLike, groups: npt.ArrayLike | None, share: float, s
     return _complete(labels, split, f"`share`={share} of the groups")
 
 
-def holdout_split(labels: npt.ArrayLike, groups: npt.ArrayLike | None, share: float, seed: int) -> Split:
+def held_out(labels: npt.ArrayLike, groups: npt.ArrayLike | None, share: float, seed: int) -> Split:
     """
     Hold out a share of the images, or of whole groups, of every class alike and at least one of each.
 
     For choosing an epoch, where a rare class that is there with more than its share does no harm.
 
-    >>> holdout_split([0] * 8 + [1] * 2, None, 0.2, 0)[1].tolist()
+    >>> held_out([0] * 8 + [1] * 2, None, 0.2, 0)[1].tolist()
     [7, 8]
     """
     labels = np.asarray(labels)
@@ -73,7 +73,7 @@ def holdout_split(labels: npt.ArrayLike, groups: npt.ArrayLike | None, share: fl
     voted = _voted(labels, codes)
     if not 0 < share < 1:
         raise DataError(f"`share` must lie between 0 and 1, got {share:g}; it is the part that is held out, as 0.1")
-    chosen = stratified_indices(voted, max(round(share * len(voted)), len(np.unique(voted))), seed)
+    chosen = some(voted, max(round(share * len(voted)), len(np.unique(voted))), seed)
     split = _sides(np.flatnonzero(np.isin(codes, chosen)), len(labels))
     return _complete(labels, split, f"held-out `share`={share}")
 
@@ -100,11 +100,11 @@ def folds(labels: npt.ArrayLike, k: int, seed: int, groups: npt.ArrayLike | None
     ]
 
 
-def stratified_indices(labels: npt.ArrayLike, count: int, seed: int = 0) -> Indices:
+def some(labels: npt.ArrayLike, count: int, seed: int = 0) -> Indices:
     """
     Choose some images, of every class alike: as many of each as its share, at least one, drawn with the seed.
 
-    >>> stratified_indices([0, 0, 0, 0, 1, 1], 3).tolist()
+    >>> some([0, 0, 0, 0, 1, 1], 3).tolist()
     [1, 3, 5]
     """
     labels = np.asarray(labels)

@@ -16,7 +16,7 @@ from robustness.data.image_source import Files
 from robustness.data.images import Images, LazyParts
 from robustness.data.npz_cache import Progress
 from robustness.data.validation import Array
-from robustness.errors import DataError, DataMissing, did_you_mean
+from robustness.errors import DataError, DataMissing, nearest
 
 if TYPE_CHECKING:
     from robustness.data.spec import DataSpec
@@ -38,7 +38,7 @@ def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None 
     if name not in known:
         raise DataError(
             f"`name` must be {PREFIX} and a set of torchvision's with a training and a test part, got {name!r}"
-            f"{did_you_mean(name, known)}"
+            f"{nearest(name, known)}"
         )
     top = root if spec.folder is None else folder.require_folder(root, spec.folder)
     make = getattr(datasets, name)

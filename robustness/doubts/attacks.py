@@ -14,9 +14,9 @@ from robustness.classifiers.weights import abbreviate
 from robustness.decisions import Decision, Filtering
 from robustness.doubts import planted
 from robustness.doubts.trial import SLACK, Answers, NotLookedFor, Trial, answer, perturb
-from robustness.perturbations import FGSM, PGD, Adaptive, Batch, Perturbation
-from robustness.perturbations.attack import EVADING, Loss
-from robustness.perturbations.fgsm import steepest
+from robustness.perturbations import FGSM, PGD, AdaptivePGD, Batch, Perturbation
+from robustness.perturbations.attack import DETECTOR_LOSSES, Loss
+from robustness.perturbations.fgsm import steepest_direction
 from robustness.perturbations.pgd import Steps
 from robustness.util.rng import Purpose, generator
 
@@ -159,7 +159,7 @@ def of_the_loss(trial: Trial) -> Answers:
     for _ in range(STEPS + 1):
         gradients, logits = trial.gradient(images)
         losses.append(float(-trial.decision.log_probabilities(logits).gather(1, trial.labels[:, None]).mean()))
-        images = step.along(images, steepest(gradients, "linf"))
+        images = step.along(images, steepest_direction(gradients, "linf"))
     falls = sum(not after >= before - 0.01 * abs(before) for before, after in pairwise(losses))
     return {
         "loss does not rise": answer(
@@ -196,7 +196,7 @@ def of_own_attacks(trial: Trial, attacks: Mapping[str, Perturbation]) -> Answers
 def of_planted(trial: Trial, attacks: Mapping[str, Perturbation]) -> Answers:
     """Let a strong attack look for planted examples, and the card's own for the hardest of which that one finds all."""
     there = _planted(trial)
-    strong = Adaptive(steps=4 * STEPS) if isinstance(there.decision, Filtering) else STRONG
+    strong = AdaptivePGD(steps=4 * STEPS) if isinstance(there.decision, Filtering) else STRONG
 
     def count(at: planted.Planted, attack: Perturbation) -> dict[str, int]:
         def run(module: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
@@ -258,4 +258,4 @@ def _planted(trial: Trial) -> planted.Planted:
 
 
 def _evades(attack: Perturbation) -> bool:
-    return getattr(attack, "loss", None) in EVADING
+    return getattr(attack, "loss", None) in DETECTOR_LOSSES

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from robustness.errors import RobustnessError
 from robustness.metrics.evidence import OK
 from robustness.perturbations import FGSM
-from robustness.perturbations.pgd import Iterated
+from robustness.perturbations.pgd import IterativeAttack
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,12 +62,12 @@ def look(harness: Workspace, card: Card, module: nn.Module, images: Images) -> A
 
 def standing(harness: Workspace, card: Card) -> list[str]:
     """Return the doubts that stand against a card's numbers: raised or broken, and not known to the card."""
-    from robustness.workspace.cached_results import findings
+    from robustness.workspace.cached_results import cached_document
 
     def make(module: nn.Module, images: Images) -> Answers:
         return look(harness, card, module, images)
 
-    answers = findings(harness, card, "doubts", about(harness, card), make)
+    answers = cached_document(harness, card, "doubts", about(harness, card), make)
     return [
         name for name, answer in answers.items()
         if (answer["doubted"] or answer.get("broken")) and name not in card.file.doubts
@@ -78,13 +78,13 @@ def _bounded(card: Card) -> Mapping[str, SweepTable]:
     """Return the card's own attacks by gradient, within an L∞ budget, on the model itself."""
     return {
         name: table for name, table in card.file.sweeps.items()
-        if isinstance(p := table.perturbation, FGSM | Iterated)
+        if isinstance(p := table.perturbation, FGSM | IterativeAttack)
         and table.unit == "native" and p.norm == "linf" and p.made_on is None
     }  # fmt: skip
 
 
 def _iterated(card: Card) -> Mapping[str, SweepTable]:
-    return {name: table for name, table in _bounded(card).items() if isinstance(table.perturbation, Iterated)}
+    return {name: table for name, table in _bounded(card).items() if isinstance(table.perturbation, IterativeAttack)}
 
 
 def _epsilon(card: Card) -> float:

@@ -10,7 +10,7 @@ from robustness.doubts.permuted_classes import Indices
 from robustness.doubts.trial import Answers, NotLookedFor, Trial, answer, sentence
 from robustness.perturbations import Clean
 from robustness.sweep.batching import out_of_memory
-from robustness.sweep.runner import fitting
+from robustness.sweep.runner import choose_batch_size
 
 ALONE = 16
 CLOSE = 1e-3
@@ -69,7 +69,9 @@ def of_the_batch(trial: Trial, images: Images) -> Answers:
         f"in a batch of {len(some)}": trial.outputs(some),
         "in another order": trial.outputs(trial.inputs.flip(0)).flip(0),
     }
-    if (size := min(len(images), fitting(images, Clean(), trial.model, trial.inputs.device.type))) > len(logits):
+    if (size := min(len(images), choose_batch_size(images, Clean(), trial.model, trial.inputs.device.type))) > len(
+        logits
+    ):
         whole = torch.from_numpy(images.batch(0, size)).to(trial.inputs)
         passes[f"in a batch of {size}, as in the sweeps,"] = trial.outputs(whole)[: len(logits)]
     scale = max(1.0, float(logits[logits.isfinite()].abs().max())) if logits.isfinite().any() else 1.0

@@ -19,8 +19,8 @@ from robustness.doubts.planted import CannotPlant
 from robustness.doubts.trial import ROOM, Answers, NotLookedFor, Trial, sentence, size_of
 from robustness.errors import GradientError
 from robustness.perturbations import Perturbation
-from robustness.sweep.batching import one_thread
-from robustness.sweep.runner import together
+from robustness.sweep.batching import single_threaded
+from robustness.sweep.runner import module_dict
 
 MANY = 5000
 """Images that pass through a model before it is asked again what it said first."""
@@ -67,7 +67,7 @@ def look(
     """
     spread, count = min(count or COUNT, len(images)), min(count or _affordable(images), len(images))
     tested = dict(attacks or {})
-    with one_thread(), restored_afterwards(together(classifier, source, None), device) as lent:
+    with single_threaded(), restored_afterwards(module_dict(classifier, source, None), device) as lent:
         channels_last(lent, lambda: all(_works(module, images, device) for module in lent.values()))
         trial = Trial(
             lent["classifier"],

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustness.errors import EngineError, did_you_mean
+from robustness.errors import EngineError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ def parse(text: str) -> Engine:
     first, *settings = text.split(",")
     name, _, address = first.partition("=")
     if name not in NAMES or (address and name == "plain"):
-        raise EngineError(f"`engine` must be plain or ray[=ADDRESS], got {text!r}{did_you_mean(name, NAMES)}")
+        raise EngineError(f"`engine` must be plain or ray[=ADDRESS], got {text!r}{nearest(name, NAMES)}")
     if address.startswith("ray://"):
         raise EngineError(
             f"`engine`: {address}: a client's address; run this on a machine of the cluster and name HOST:PORT or auto"
@@ -59,7 +59,7 @@ def parse(text: str) -> Engine:
             found[key] = KINDS[key](value)
         except (KeyError, ValueError):
             raise EngineError(
-                f"`engine` may set workers=N, cores=N and gpus=SHARE, got {setting!r}{did_you_mean(key, KINDS)}"
+                f"`engine` may set workers=N, cores=N and gpus=SHARE, got {setting!r}{nearest(key, KINDS)}"
             ) from None
         if found[key] < (0 if key == "gpus" else 1):
             raise EngineError(f"`engine`: {key} must be at least {0 if key == 'gpus' else 1}, got {value}")

@@ -20,7 +20,7 @@ from robustness.errors import Busy, DataMissing, RobustnessError, SweepError
 from robustness.perturbations import Step
 from robustness.sweep import chunks
 from robustness.sweep.chunk_result import ChunkResult
-from robustness.sweep.runner import fitting, together
+from robustness.sweep.runner import choose_batch_size, module_dict
 from robustness.util.rng import CHUNK
 from robustness.workspace import attack_inputs
 from robustness.workspace.chunk_cache import StoredChunks
@@ -240,8 +240,8 @@ class Filling:
             generator = (file.stem, weights.metadata(file)["target"])
             self._contents[file.stem] = file.read_bytes
         module = harness.classifier(card).module
-        modules = together(module, None if source is None else harness.classifier(source).module, fitted)
-        asked = fitting(images, perturbation, module if item.directions else modules, self._device)
+        modules = module_dict(module, None if source is None else harness.classifier(source).module, fitted)
+        asked = choose_batch_size(images, perturbation, module if item.directions else modules, self._device)
         item.size = item.size or item.kept.batch_size(asked)
         return Task(
             directions=item.directions,

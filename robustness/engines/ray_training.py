@@ -82,7 +82,7 @@ class _Cluster:
             for key in sorted(by_key):  # in one order everywhere: of two drivers none waits for one that waits for it
                 lock, card = locks.enter_context(ExitStack()), by_key[key]
                 lock.enter_context(self._harness.store.alone(f"weights-{key}", f"training {card.name}"))
-                if trained.intact(self._harness, card, self._harness.store.path("weights", key), key):
+                if trained.verify_or_notice(self._harness, card, self._harness.store.path("weights", key), key):
                     lock.close()
                 else:
                     due[key] = lock
@@ -124,7 +124,7 @@ class _Cluster:
 
     def _training(self, card: Card, key: str) -> Training:
         harness = self._harness
-        images = damage.learnt(harness.images(card, "train"), card.damage)
+        images = damage.mutate_training_data(harness.images(card, "train"), card.damage)
         self._ship(images.fingerprint, lambda: plain(images))
         model, files = untrained(card, images.classes)
         needs = {}
@@ -133,7 +133,9 @@ class _Cluster:
             files |= more
         for name, path in files.items():
             self._ship(name, path.read_bytes)
-        return Training(model, needs, images.fingerprint, key, self._device, trained.told_of(card, key, images))
+        return Training(
+            model, needs, images.fingerprint, key, self._device, trained.weights_metadata(card, key, images)
+        )
 
     def _ship(self, name: str, make: Callable[[], Any]) -> None:
         import ray
@@ -145,7 +147,7 @@ class _Cluster:
         """Put the weights that a training gave in the store; EngineError where it gave none."""
         import ray
 
-        which = trained.named(card)
+        which = trained.training_label(card)
         try:
             told: Told = ray.get(reference)
         except Exception as error:  # Ray's own kinds; what the user's code raises is told

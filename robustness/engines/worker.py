@@ -69,28 +69,28 @@ class Holder:
     def part(self, number: int, chunk: int) -> ChunkResult:
         """Sweep one chunk; OutOfMemory and RobustnessError are the caller's to tell."""
         from robustness.sweep import chunks
-        from robustness.sweep.batch import Cells
-        from robustness.sweep.runner import together
+        from robustness.sweep.batch import SweepBatches
+        from robustness.sweep.runner import module_dict
 
         task = self._tasks[number]
         precision.check(task.dtype, task.device)
         pixels, labels = self._get(f"{task.images}:{chunk}")
         images = Images(task.title, pixels, labels, task.classes)
         made = None if task.made is None else self._get(f"{task.made}:{chunk}")
-        cells = Cells(
+        cells = SweepBatches(
             images, task.perturbation, task.strengths, task.unit, task.seed, task.device, task.batch_size,
             task.decision, task.source_decision, made, first=chunk,
         )  # fmt: skip
         source = None if task.source is None else self._model(task.source)
-        modules = together(self._model(task.classifier), source, self._generator(task, images))
+        modules = module_dict(self._model(task.classifier), source, self._generator(task, images))
         modules = precision.in_precision(modules, task.dtype, task.device)
         found: list[ChunkResult] = []
         with precision.matmul_precision(task.dtype, task.device):
             if task.directions:
-                chunks.directed(cells, modules, [0], task.threads, keep=found.append)
+                chunks.direction_chunks(cells, modules, [0], task.threads, keep=found.append)
             else:
-                outcomes = chunks.outcomes_of(cells, probabilities=task.probabilities)
-                chunks.swept(cells, modules, outcomes, [0], task.threads, keep=found.append)
+                outcomes = chunks.new_recorder(cells, probabilities=task.probabilities)
+                chunks.sweep_chunks(cells, modules, outcomes, [0], task.threads, keep=found.append)
         (part,) = found
         return part
 

@@ -134,18 +134,18 @@ def _influence(metric: str, evidence: Evidence, strength: str) -> tuple[float, F
 
 
 def _detector_area(evidence: Evidence, row: int) -> tuple[float, Floats, float]:
-    beside = attack_success.beside(evidence.clean, "clean evidence")
-    value, moved = roc_auc.by_image(detection.scores(evidence, row), detection.scores(beside, 0))
+    beside = attack_success.require_evidence(evidence.clean, "clean evidence")
+    value, moved = roc_auc.auc_influence(detection.scores(evidence, row), detection.scores(beside, 0))
     return value, moved, 2.0  # both of an image's scores count, each from no other's side to all others'
 
 
 def _class_area(evidence: Evidence, row: int) -> tuple[float, Floats, float]:
-    value, moved = roc_auc.of_classes(roc_auc.probabilities(evidence)[row], evidence.labels)
+    value, moved = roc_auc.micro_auc_influence(roc_auc.probabilities(evidence)[row], evidence.labels)
     return value, moved, 2.0
 
 
 def _detector_precision(evidence: Evidence, row: int) -> tuple[float, Floats, float]:
-    beside = attack_success.beside(evidence.clean, "clean evidence")
+    beside = attack_success.require_evidence(evidence.clean, "clean evidence")
     hits, false = detection.discarded(evidence, row).astype(np.float64), detection.discarded(beside, 0)
     share = float((hits + false).mean())
     if not share:

@@ -23,7 +23,7 @@ def measure(metric: str, evidence: Evidence, row: int) -> Measurement:
     if metric in ALONE:
         return ALONE[metric](evidence, row)
     if metric in MEASURED:
-        return MEASURED[metric](evidence, row, beside(evidence.clean, "clean evidence"))
+        return MEASURED[metric](evidence, row, require_evidence(evidence.clean, "clean evidence"))
     hit, among, nothing = COMPARED[metric](evidence, row)
     n, successes = int(among.sum()), int((hit & among).sum())
     if not n:
@@ -31,25 +31,25 @@ def measure(metric: str, evidence: Evidence, row: int) -> Measurement:
     return Measurement(metric, successes / n, wilson(successes, n), "wilson", n, successes)
 
 
-def misled(evidence: Evidence, row: int) -> Flags:
+def fooled(evidence: Evidence, row: int) -> Flags:
     """Say which images are adversarial, (N,): predicted right without the perturbation, and wrong under it."""
-    clean = beside(evidence.clean, "clean evidence")
+    clean = require_evidence(evidence.clean, "clean evidence")
     right: Flags = clean.predictions[0] == evidence.labels
     wrong: Flags = evidence.predictions[row] != evidence.labels
     return right & wrong
 
 
 def _success(evidence: Evidence, row: int) -> tuple[Flags, Flags, str]:
-    clean = beside(evidence.clean, "clean evidence")
-    return misled(evidence, row), clean.predictions[0] == evidence.labels, "no image is predicted right to begin with"
+    clean = require_evidence(evidence.clean, "clean evidence")
+    return fooled(evidence, row), clean.predictions[0] == evidence.labels, "no image is predicted right to begin with"
 
 
 def _transfer(evidence: Evidence, row: int) -> tuple[Flags, Flags, str]:
-    source = beside(evidence.source, "evidence of the model that its examples were made on")
+    source = require_evidence(evidence.source, "evidence of the model that its examples were made on")
     at = source.index(evidence.strengths[row])
     if source.status[at] != OK:
         raise MetricError(f"the source has no numbers at {evidence.strengths[row]}: {source.status[at]}")
-    return misled(evidence, row), misled(source, at), "no example misleads the source"
+    return fooled(evidence, row), fooled(source, at), "no example misleads the source"
 
 
 def _filtered(evidence: Evidence, row: int) -> tuple[Flags, Flags, str]:
@@ -77,7 +77,7 @@ ALONE: dict[str, Callable[[Evidence, int], Measurement]] = {"roc_auc": roc_auc.m
 """By metric: what measures it on evidence that holds more than predictions."""
 
 
-def beside(evidence: Evidence | None, what: str) -> Evidence:
+def require_evidence(evidence: Evidence | None, what: str) -> Evidence:
     """Return evidence that a metric compares with; MetricError where there is none."""
     if evidence is None:
         raise MetricError(f"the metric compares, and needs {what} beside the sweep's, got none")

@@ -16,7 +16,7 @@ MANY = 100
 """Classes; of more, one constant classifier is tried per number of images that a class has."""
 
 
-class Floor(NamedTuple):
+class ChanceLevel(NamedTuple):
     """
     The number that a claim has to beat, and two that it comes from.
 
@@ -31,7 +31,7 @@ class Floor(NamedTuple):
     guess: float
 
 
-def floor(metric: str, labels: ArrayLike, classes: Classes) -> Floor:
+def chance_level(metric: str, labels: ArrayLike, classes: Classes) -> ChanceLevel:
     """
     Return what the best constant classifier and guesses get on these labels, exactly.
 
@@ -41,9 +41,9 @@ def floor(metric: str, labels: ArrayLike, classes: Classes) -> Floor:
     is what a guesser gets who does not favour the class (NaN of a class without images: no claim on it can hold).
     The floor of loss is for constant probabilities instead of a constant class: the labels' own shares, or uniform.
 
-    >>> floor("accuracy", [0, 1, 1, 1], 2)
+    >>> chance_level("accuracy", [0, 1, 1, 1], 2)
     Floor(value=0.75, constant=0.75, guess=0.5)
-    >>> floor("recall[1]", [0, 1, 1, 1], 2)
+    >>> chance_level("recall[1]", [0, 1, 1, 1], 2)
     Floor(value=0.5, constant=1.0, guess=0.5)
     """
     parsed, count = parse(metric, classes), count_classes(classes)
@@ -54,30 +54,30 @@ def floor(metric: str, labels: ArrayLike, classes: Classes) -> Floor:
             f"`metric` must be one that a card may claim, got {metric!r}; it says nothing of a classifier"
         )
     if not parsed.kind.has_chance:
-        return Floor(math.nan, math.nan, math.nan)
+        return ChanceLevel(math.nan, math.nan, math.nan)
     if parsed.kind.probabilities and images.any():
         constant = _constant_area(images / images.sum())
-        return Floor(max(constant, 0.5), constant, 0.5)
+        return ChanceLevel(max(constant, 0.5), constant, 0.5)
     if parsed.kind.compares:
         least = parsed.kind.ignorance
         if isinstance(least, str):
-            return floor(least, labels, classes)
+            return chance_level(least, labels, classes)
         assert least is not None
-        return Floor(least, least, least)
+        return ChanceLevel(least, least, least)
     if not images.any():
-        return Floor(math.nan, math.nan, math.nan)
+        return ChanceLevel(math.nan, math.nan, math.nan)
     return _of_rate(parsed, tuple(images.tolist()))
 
 
 @lru_cache(maxsize=256)
-def _of_rate(metric: Metric, counts: tuple[int, ...]) -> Floor:
+def _of_rate(metric: Metric, counts: tuple[int, ...]) -> ChanceLevel:
     """Return the floor of what follows from a confusion matrix, or of loss; once for all claims on the same labels."""
     images, kind, count = np.array(counts), metric.kind, len(counts)
     share = images / images.sum()
     if kind.rate is None:
         some = share[share > 0]
         constant, guess = max(float(-(some * np.log(some)).sum()), 0.0), math.log(count)
-        return Floor(min(constant, guess), constant, guess)
+        return ChanceLevel(min(constant, guess), constant, guess)
     best = np.nanmax if kind.better == "higher" else np.nanmin
     favoured = metric.name == "recall" and metric.label is not None
     assert kind.guess is not None
@@ -85,7 +85,7 @@ def _of_rate(metric: Metric, counts: tuple[int, ...]) -> Floor:
     constants = [_constant(metric, images, label) for label in _constants(metric, images)]
     constant = math.nan if np.isnan(constants).all() else float(best(constants))
     every = [guess] if favoured else [constant, guess, frequent]
-    return Floor(math.nan if np.isnan(every).all() else float(best(every)), constant, guess)
+    return ChanceLevel(math.nan if np.isnan(every).all() else float(best(every)), constant, guess)
 
 
 def _constants(metric: Metric, images: NDArray[np.int64]) -> list[int]:
@@ -120,7 +120,7 @@ LUCK = 3.0
 """Standard errors of a guess by which a threshold must clear the floor."""
 
 
-def luck_limit(metric: str, labels: ArrayLike, classes: Classes) -> float:
+def lucky_level(metric: str, labels: ArrayLike, classes: Classes) -> float:
     """
     Return the number that a threshold must be beyond, so that no luck of an ignorant classifier reaches it.
 
@@ -128,10 +128,10 @@ def luck_limit(metric: str, labels: ArrayLike, classes: Classes) -> float:
     from the floor to 1, for a few images must not forbid every claim. Constant probabilities have a loss without
     luck, so for loss it is the floor itself.
 
-    >>> round(luck_limit("accuracy", np.arange(600) % 10, 10), 4)
+    >>> round(lucky_level("accuracy", np.arange(600) % 10, 10), 4)
     0.1367
     """
-    parsed, least = parse(metric, classes), floor(metric, labels, classes).value
+    parsed, least = parse(metric, classes), chance_level(metric, labels, classes).value
     if parsed.kind.rate is None or math.isnan(least):
         return least
     error = _guess_error(parsed, np.bincount(np.asarray(labels), minlength=count_classes(classes)))

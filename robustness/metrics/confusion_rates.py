@@ -19,7 +19,7 @@ from robustness.metrics.confusion import Matrix
 Floats = NDArray[np.float64]
 
 
-class Estimate(NamedTuple):
+class RateEstimate(NamedTuple):
     """
     A rate, its denominator in images, and what its interval needs.
 
@@ -33,7 +33,7 @@ class Estimate(NamedTuple):
     note: str = ""
 
 
-def accuracy(matrix: Matrix, label: int | None = None) -> Estimate:
+def accuracy(matrix: Matrix, label: int | None = None) -> RateEstimate:
     """
     Take the share of images that were predicted right; micro averages are the same number.
 
@@ -43,7 +43,7 @@ def accuracy(matrix: Matrix, label: int | None = None) -> Estimate:
     return _count(int(matrix.trace()), int(matrix.sum()), "no images")
 
 
-def recall(matrix: Matrix, label: int | None = None) -> Estimate:
+def recall(matrix: Matrix, label: int | None = None) -> RateEstimate:
     """
     Take the share of a class's images that were predicted right, or the mean of that over all classes.
 
@@ -57,7 +57,7 @@ def recall(matrix: Matrix, label: int | None = None) -> Estimate:
     return _average(matrix, value, _slopes(matrix.T, 1 / len(matrix)).T, _empty(images, "images", "counted 0"))
 
 
-def balanced_accuracy(matrix: Matrix, label: int | None = None) -> Estimate:
+def balanced_accuracy(matrix: Matrix, label: int | None = None) -> RateEstimate:
     """
     Take the mean recall of the classes that have images.
 
@@ -70,7 +70,7 @@ def balanced_accuracy(matrix: Matrix, label: int | None = None) -> Estimate:
     return _average(matrix, value, _slopes(matrix.T, 1 / present).T, _empty(images, "images", "left out"))
 
 
-def precision(matrix: Matrix, label: int | None = None) -> Estimate:
+def precision(matrix: Matrix, label: int | None = None) -> RateEstimate:
     """
     Take the share of right ones among the predictions of a class, or the mean of that over all classes.
 
@@ -82,10 +82,10 @@ def precision(matrix: Matrix, label: int | None = None) -> Estimate:
         value = _mean(matrix.diagonal(), predicted, len(matrix))
         return _average(matrix, value, _slopes(matrix, 1 / len(matrix)), _empty(predicted, "predictions", "counted 0"))
     hits, n, gradient = int(matrix[label, label]), int(predicted[label]), _slopes(matrix, _only(matrix, label))
-    return Estimate(hits / n if n else math.nan, n, None, gradient, "" if n else "the class has no predictions")
+    return RateEstimate(hits / n if n else math.nan, n, None, gradient, "" if n else "the class has no predictions")
 
 
-def f1(matrix: Matrix, label: int | None = None) -> Estimate:
+def f1(matrix: Matrix, label: int | None = None) -> RateEstimate:
     """
     Take 2·hits / (images + predictions) of a class, or the mean of that over all classes.
 
@@ -103,18 +103,18 @@ def f1(matrix: Matrix, label: int | None = None) -> Estimate:
         notes = (_empty(predicted, "predictions", "counted 0"), _empty(images, "images", "counted 0"))
         return _average(matrix, _mean(2 * hits, total, len(matrix)), gradient, "; ".join(filter(None, notes)))
     if not total[label]:
-        return Estimate(math.nan, 0, None, gradient, "the class has neither images nor predictions")
-    return Estimate(2 * int(hits[label]) / int(total[label]), int(total[label] - hits[label]), None, gradient)
+        return RateEstimate(math.nan, 0, None, gradient, "the class has neither images nor predictions")
+    return RateEstimate(2 * int(hits[label]) / int(total[label]), int(total[label] - hits[label]), None, gradient)
 
 
-def _count(successes: int, n: int, empty: str) -> Estimate:
+def _count(successes: int, n: int, empty: str) -> RateEstimate:
     """Divide two counts; `empty` is the note where there is nothing to divide by."""
-    return Estimate(successes / n, n, successes) if n else Estimate(math.nan, 0, 0, note=empty)
+    return RateEstimate(successes / n, n, successes) if n else RateEstimate(math.nan, 0, 0, note=empty)
 
 
-def _average(matrix: Matrix, value: float, gradient: Floats, note: str) -> Estimate:
+def _average(matrix: Matrix, value: float, gradient: Floats, note: str) -> RateEstimate:
     n = int(matrix.sum())
-    return Estimate(value, n, None, gradient, note) if n else Estimate(math.nan, 0, None, gradient, "no images")
+    return RateEstimate(value, n, None, gradient, note) if n else RateEstimate(math.nan, 0, None, gradient, "no images")
 
 
 def _mean(counts: NDArray[np.int64], by: NDArray[np.int64], classes: int) -> float:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from robustness.metrics.evidence import Evidence
 from robustness.metrics.intervals import wilson
 from robustness.metrics.registry import Measurement, MetricError
-from robustness.metrics.roc_auc import delong, within
+from robustness.metrics.roc_auc import clipped_normal_interval, delong
 
 Flags = NDArray[np.bool_]
 Counted = tuple[Flags, Flags, str]
@@ -80,4 +80,6 @@ def auc(evidence: Evidence, row: int, clean: Evidence, confidence: float = 0.95)
     The interval is DeLong's (1988), of two unpaired samples; n counts both.
     """
     value, variance = delong(scores(evidence, row), scores(clean, 0))
-    return Measurement("detection_auc", value, within(value, variance, confidence), "delong", 2 * len(evidence))
+    return Measurement(
+        "detection_auc", value, clipped_normal_interval(value, variance, confidence), "delong", 2 * len(evidence)
+    )

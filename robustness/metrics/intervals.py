@@ -65,11 +65,11 @@ def half_width(n: int, rate: float, confidence: float = 0.95) -> float:
     return (high - low) / 2
 
 
-def images_for(margin: float, rate: float, confidence: float = 0.95) -> int:
+def sample_size_for(margin: float, rate: float, confidence: float = 0.95) -> int:
     """
     Say how many images tell a rate to within ± `margin`: the fewest whose `half_width` is at most that.
 
-    >>> images_for(0.02, 0.9)
+    >>> sample_size_for(0.02, 0.9)
     868
     """
     if not 0 < margin < 1:
@@ -133,16 +133,16 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     return Interval(mean - half, mean + half)
 
 
-def shortfall(successes: SupportsIndex, n: SupportsIndex, threshold: float) -> int:
+def missing_successes(successes: SupportsIndex, n: SupportsIndex, threshold: float) -> int:
     """
     Count how many more of `n` images would have had to be right for the rate to reach `threshold`.
 
     The rate reaches it when ``k / n >= threshold``, the comparison that a claim makes. Division rounds correctly, so
     0.07 is reached by 7 of 100, although ``0.07 * 100`` is above 7.
 
-    >>> shortfall(560, 600, 0.95)
+    >>> missing_successes(560, 600, 0.95)
     10
-    >>> shortfall(7, 100, 0.07)
+    >>> missing_successes(7, 100, 0.07)
     0
     """
     successes, n = _counts(successes, n)

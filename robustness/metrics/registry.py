@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robustness.errors import RobustnessError, did_you_mean
+from robustness.errors import RobustnessError, nearest
 from robustness.metrics import confusion_rates, guessing
 from robustness.metrics.confusion import Matrix, confusion_matrix
 from robustness.metrics.intervals import Interval, delta, mean_interval, wilson
@@ -43,7 +43,7 @@ class MetricKind:
     """
 
     description: str
-    rate: Callable[[Matrix, int | None], confusion_rates.Estimate] | None = None
+    rate: Callable[[Matrix, int | None], confusion_rates.RateEstimate] | None = None
     guess: Callable[[NDArray[np.int64], NDArray[np.float64], int | None], float] | None = None
     """Of a rate: what it is on average if images, (K,) a class, are given each class with these probabilities, (K,)."""
     better: Literal["higher", "lower"] = "higher"
@@ -274,7 +274,7 @@ deviation_filtered, range_filtered, snr; got 'acuracy'; did you mean 'accuracy'?
     if name not in METRICS or (label is not None and not METRICS[name].takes_class):
         allowed = [form for key, kind in METRICS.items() for form in (key, f"{key}[CLASS]")[: 1 + kind.takes_class]]
         plain = re.sub(r"[\W_]+", "_", name.partition("[")[0].strip().lower())  # as "Balanced accuracy", "f1-score"
-        near = did_you_mean(re.sub("_(macro|score)$", "", plain), list(METRICS))
+        near = nearest(re.sub("_(macro|score)$", "", plain), list(METRICS))
         raise MetricError(f"`metric` must be one of {', '.join(allowed)}; got {metric!r}{near}")
     return Metric(name, None if label is None else _class_index(metric, label, classes))
 
@@ -417,5 +417,5 @@ def _class_index(metric: str, label: str, classes: Classes) -> int:
     known = ", ".join(map(repr, names[:12])) + ", …" * (len(names) > 12)
     raise MetricError(
         f"`{metric}` must name a class by index, 0 to {count - 1}{f', or by name, {known}' if names else ''}; "
-        f"got {label!r}{did_you_mean(label, names)}"
+        f"got {label!r}{nearest(label, names)}"
     )

@@ -20,8 +20,10 @@ def micro(evidence: Evidence, row: int, confidence: float = 0.95) -> Measurement
     together, so that the interval is that of one number an image (Obuchowski 1997). MetricError where the evidence has
     no probabilities.
     """
-    value, variance = clustered(probabilities(evidence)[row], evidence.labels)
-    return Measurement("roc_auc", value, within(value, variance, confidence), "influence", len(evidence))
+    value, variance = micro_auc_variance(probabilities(evidence)[row], evidence.labels)
+    return Measurement(
+        "roc_auc", value, clipped_normal_interval(value, variance, confidence), "influence", len(evidence)
+    )
 
 
 def probabilities(evidence: Evidence) -> NDArray[np.float32]:
@@ -35,30 +37,30 @@ def probabilities(evidence: Evidence) -> NDArray[np.float32]:
     return found
 
 
-def clustered(given: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
+def micro_auc_variance(given: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
     """
     Return the micro-averaged area under the ROC curve and its variance, images being independent.
 
-    >>> clustered(np.float32([[0.9, 0.1], [0.4, 0.6]]), np.array([0, 1]))[0]
+    >>> micro_auc_variance(np.float32([[0.9, 0.1], [0.4, 0.6]]), np.array([0, 1]))[0]
     1.0
     """
-    value, spread = of_classes(given, labels)
+    value, spread = micro_auc_influence(given, labels)
     return value, float(spread.var(ddof=1)) / len(labels) if len(labels) > 1 else 0.0
 
 
-def of_classes(given: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, NDArray[np.float64]]:
+def micro_auc_influence(given: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, NDArray[np.float64]]:
     """Return the micro-averaged area, and how much each image moves it, (N,)."""
     true = np.eye(given.shape[1], dtype=bool)[labels]
-    return by_image(given[true], given[~true])
+    return auc_influence(given[true], given[~true])
 
 
-def by_image(positive: NDArray[np.float32], negative: NDArray[np.float32]) -> tuple[float, NDArray[np.float64]]:
+def auc_influence(positive: NDArray[np.float32], negative: NDArray[np.float32]) -> tuple[float, NDArray[np.float64]]:
     """
     Return the area under the ROC curve and how much each image moves it, (N,), of mean zero: DeLong's components.
 
     Every image has one positive score, (N,), and one or more negative ones, an image's after another's.
 
-    >>> by_image(np.float32([0.9, 0.5]), np.float32([0.1, 0.5]))
+    >>> auc_influence(np.float32([0.9, 0.5]), np.float32([0.1, 0.5]))
     (0.875, array([ 0.25, -0.25]))
     """
     own = _placements(positive, negative)
@@ -67,7 +69,7 @@ def by_image(positive: NDArray[np.float32], negative: NDArray[np.float32]) -> tu
     return value, (own - value) + (others - value)
 
 
-def within(value: float, variance: float, confidence: float) -> Interval:
+def clipped_normal_interval(value: float, variance: float, confidence: float) -> Interval:
     """Return the normal interval of an area, within [0, 1]; an unknown one where nothing varies."""
     half = quantile(confidence) * math.sqrt(variance)
     return Interval(max(value - half, 0.0), min(value + half, 1.0)) if half else UNKNOWN

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from robustness.errors import RobustnessError, did_you_mean
+from robustness.errors import RobustnessError, nearest
 from robustness.util import source_files
 
 ALL = math.inf
@@ -16,12 +16,12 @@ ALL = math.inf
 Done = Literal["weights", "inputs", "outputs", "training"]
 
 
-class DamageError(RobustnessError):
+class MutationError(RobustnessError):
     """A damage that there is not, or a level that cannot be."""
 
 
 @dataclass(frozen=True)
-class Kind:
+class MutationOperator:
     """
     One way to damage a classifier: ``done`` to its weights, inputs or outputs, or to the data that it is trained on.
 
@@ -51,7 +51,7 @@ class Kind:
         fits = self.least <= level <= self.most and (not self.whole or level in (ALL, round(level, 0)))
         if not fits:
             most = "all" if self.most == ALL else f"{self.most:g}"
-            raise DamageError(
+            raise MutationError(
                 f"a level of {self.name} must be a {'whole ' if self.whole else ''}number from {self.least:g} to "
                 f"{most}, got {text!r}; it means: {self.says.format(level='LEVEL')}"
             )
@@ -68,14 +68,28 @@ class Kind:
 
 
 _ALL = (
-    Kind("noise", "weights", "weight noise", "noise of {level} deviations", (0.3, 0.5, 0.7, 1.0, 1.4), 0, 100),
-    Kind("pruning", "weights", "pruning", "the smallest {level} of the weights zero", (0.5, 0.7, 0.8, 0.9, 0.95), 0, 1),
-    Kind("rounding", "weights", "rounding of weights", "weights of {level} bits", (8, 4, 3, 2), 2, 16, whole=True),
-    Kind("data", "training", "fewer data", "trained on {level} of the images", (0.5, 0.2, 0.1, 0.05), 0.001, 1),
-    Kind("labels", "training", "shifted labels", "{level} of the labels off by one", (0.05, 0.1, 0.2, 0.4), 0, 1),
-    Kind("classes", "outputs", "permuted classes", "{level} classes one place on", (2, 3, ALL), 1, ALL, whole=True),
-    Kind("normalisation", "inputs", "wrong normalisation", "{level} subtracted", (0.05, 0.1, 0.2, 0.4), 0, 1),
-    Kind("layer", "weights", "last layer drawn anew", "{level} of the way", (0.25, 0.5, 0.75, 1.0), 0, 1),
+    MutationOperator(
+        "noise", "weights", "weight noise", "noise of {level} deviations", (0.3, 0.5, 0.7, 1.0, 1.4), 0, 100
+    ),
+    MutationOperator(
+        "pruning", "weights", "pruning", "the smallest {level} of the weights zero", (0.5, 0.7, 0.8, 0.9, 0.95), 0, 1
+    ),
+    MutationOperator(
+        "rounding", "weights", "rounding of weights", "weights of {level} bits", (8, 4, 3, 2), 2, 16, whole=True
+    ),
+    MutationOperator(
+        "data", "training", "fewer data", "trained on {level} of the images", (0.5, 0.2, 0.1, 0.05), 0.001, 1
+    ),
+    MutationOperator(
+        "labels", "training", "shifted labels", "{level} of the labels off by one", (0.05, 0.1, 0.2, 0.4), 0, 1
+    ),
+    MutationOperator(
+        "classes", "outputs", "permuted classes", "{level} classes one place on", (2, 3, ALL), 1, ALL, whole=True
+    ),
+    MutationOperator(
+        "normalisation", "inputs", "wrong normalisation", "{level} subtracted", (0.05, 0.1, 0.2, 0.4), 0, 1
+    ),
+    MutationOperator("layer", "weights", "last layer drawn anew", "{level} of the way", (0.25, 0.5, 0.75, 1.0), 0, 1),
 )
 
 KINDS = {kind.name: kind for kind in _ALL}
@@ -83,7 +97,7 @@ KINDS = {kind.name: kind for kind in _ALL}
 
 
 @dataclass(frozen=True)
-class Damage:
+class Mutation:
     """One kind of damage at one level; ``seed`` is of what is drawn for it."""
 
     kind: str
@@ -91,7 +105,7 @@ class Damage:
     seed: int = 0
 
     @property
-    def of(self) -> Kind:
+    def of(self) -> MutationOperator:
         """What kind it is."""
         return KINDS[self.kind]
 
@@ -108,7 +122,7 @@ class Damage:
         return self.of.says.format(level="all" if self.level == ALL else f"{self.level:g}")
 
 
-def read(text: str) -> tuple[Kind, tuple[float, ...]]:
+def read(text: str) -> tuple[MutationOperator, tuple[float, ...]]:
     """
     Read a kind of damage and its levels, as ``noise`` or ``noise=0.5,1``; DamageError says what there is.
 
@@ -117,6 +131,6 @@ def read(text: str) -> tuple[Kind, tuple[float, ...]]:
     """
     name, given, levels = text.partition("=")
     if name not in KINDS:
-        raise DamageError(f"damage must be one of {', '.join(KINDS)}, got {name!r}{did_you_mean(name, KINDS)}")
+        raise MutationError(f"damage must be one of {', '.join(KINDS)}, got {name!r}{nearest(name, KINDS)}")
     kind = KINDS[name]
     return kind, tuple(kind.level(each.strip()) for each in levels.split(",")) if given else kind.levels

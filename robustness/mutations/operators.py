@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from robustness.errors import ModelError
-from robustness.mutations.kinds import ALL, Damage, Kind
+from robustness.mutations.kinds import ALL, Mutation, MutationOperator
 
 
-class Spoilt(nn.Module):
+class MutatedModel(nn.Module):
     """A module with something done to its inputs or outputs."""
 
     def __init__(
@@ -30,14 +30,14 @@ class Spoilt(nn.Module):
         return logits if self._outputs is None else self._outputs(logits)
 
 
-def impossible(module: nn.Module, kind: Kind) -> str:
+def not_applicable(module: nn.Module, kind: MutationOperator) -> str:
     """Say why a module cannot be damaged so; nothing where it can."""
     if kind.done != "weights" or next(_matrices(module), None) is not None:
         return ""
     return "the model has no weights that can be reached, as exported files (ONNX, frozen TorchScript) have none"
 
 
-def damaged(module: nn.Module, damage: Damage, classes: int, outputs: int) -> nn.Module:
+def mutate(module: nn.Module, damage: Mutation, classes: int, outputs: int) -> nn.Module:
     """
     Return a damaged module; the given one is as it was. Of a training's data nothing is left to do.
 
@@ -45,26 +45,26 @@ def damaged(module: nn.Module, damage: Damage, classes: int, outputs: int) -> nn
     """
     match damage.kind:
         case "noise":
-            return noised(module, damage.level, damage.seed)
+            return add_weight_noise(module, damage.level, damage.seed)
         case "pruning":
-            return pruned(module, damage.level)
+            return prune(module, damage.level)
         case "rounding":
-            return rounded(module, int(damage.level))
+            return quantize(module, int(damage.level))
         case "layer":
-            return redrawn(module, damage.level, outputs, damage.seed)
+            return reinitialize_last_layer(module, damage.level, outputs, damage.seed)
         case "classes":
-            return permuted(module, classes if damage.level == ALL else int(damage.level))
+            return permute_classes(module, classes if damage.level == ALL else int(damage.level))
         case "normalisation":
-            return wrong_normalisation(module, damage.level)
+            return shift_input_mean(module, damage.level)
     return module
 
 
-def noised(module: nn.Module, deviations: float, seed: int = 0) -> nn.Module:
+def add_weight_noise(module: nn.Module, deviations: float, seed: int = 0) -> nn.Module:
     """
     Add normal noise to every parameter, of ``deviations`` times its own standard deviation.
 
     >>> layer = nn.Linear(100, 100)
-    >>> change = noised(layer, 0.5).weight - layer.weight
+    >>> change = add_weight_noise(layer, 0.5).weight - layer.weight
     >>> bool(0.48 < change.std() / layer.weight.std() < 0.52)
     True
     """
@@ -76,11 +76,11 @@ def noised(module: nn.Module, deviations: float, seed: int = 0) -> nn.Module:
     return spoilt
 
 
-def pruned(module: nn.Module, share: float) -> nn.Module:
+def prune(module: nn.Module, share: float) -> nn.Module:
     """
     Set the smallest ``share`` of every weight matrix or kernel to zero.
 
-    >>> int((pruned(nn.Linear(10, 10), 0.5).weight == 0).sum())
+    >>> int((prune(nn.Linear(10, 10), 0.5).weight == 0).sum())
     50
     """
     spoilt = _copied(module)
@@ -93,13 +93,13 @@ def pruned(module: nn.Module, share: float) -> nn.Module:
     return spoilt
 
 
-def rounded(module: nn.Module, bits: int) -> nn.Module:
+def quantize(module: nn.Module, bits: int) -> nn.Module:
     """
     Round every weight matrix or kernel to whole numbers of ``bits``, of one scale each, as quantisation does.
 
     >>> layer = nn.Linear(2, 1)
     >>> _ = layer.weight.data.copy_(torch.tensor([[1.0, 0.4]]))
-    >>> rounded(layer, 2).weight.tolist()
+    >>> quantize(layer, 2).weight.tolist()
     [[1.0, 0.0]]
     """
     spoilt, most = _copied(module), 2 ** (bits - 1) - 1
@@ -111,14 +111,14 @@ def rounded(module: nn.Module, bits: int) -> nn.Module:
     return spoilt
 
 
-def redrawn(module: nn.Module, share: float, outputs: int, seed: int = 0) -> nn.Module:
+def reinitialize_last_layer(module: nn.Module, share: float, outputs: int, seed: int = 0) -> nn.Module:
     """
     Move the last layer a share of the way to one that was drawn anew, from the normal distribution of its own spread.
 
     The last is the last weight matrix that has as many rows as there are outputs, else the last of all.
 
     >>> layer = nn.Linear(3, 2)
-    >>> [torch.equal(redrawn(layer, share, 2).weight, layer.weight) for share in (0.0, 1.0)]
+    >>> [torch.equal(reinitialize_last_layer(layer, share, 2).weight, layer.weight) for share in (0.0, 1.0)]
     [True, False]
     """
     spoilt, generator = _copied(module), torch.Generator().manual_seed(seed)
@@ -132,30 +132,30 @@ def redrawn(module: nn.Module, share: float, outputs: int, seed: int = 0) -> nn.
     return spoilt
 
 
-def permuted(module: nn.Module, classes: int) -> nn.Module:
+def permute_classes(module: nn.Module, classes: int) -> nn.Module:
     """
     Move the first ``classes`` outputs on by one place, as a list of classes in another order does; two change places.
 
-    >>> permuted(nn.Identity(), 2)(torch.tensor([[1.0, 2.0, 3.0]]))
+    >>> permute_classes(nn.Identity(), 2)(torch.tensor([[1.0, 2.0, 3.0]]))
     tensor([[2., 1., 3.]])
     """
 
     def rolled(logits: Tensor) -> Tensor:
         return torch.cat([logits[:, :classes].roll(1, dims=1), logits[:, classes:]], dim=1)
 
-    return Spoilt(module, outputs=rolled)
+    return MutatedModel(module, outputs=rolled)
 
 
-def wrong_normalisation(module: nn.Module, mean: float) -> nn.Module:
+def shift_input_mean(module: nn.Module, mean: float) -> nn.Module:
     """
     Subtract a mean that the module was not trained with.
 
     A mere scale is no damage to a network of ReLUs without biases, nor much to one with them; an offset is.
 
-    >>> wrong_normalisation(nn.Identity(), 0.5)(torch.ones(1, 1))
+    >>> shift_input_mean(nn.Identity(), 0.5)(torch.ones(1, 1))
     tensor([[0.5000]])
     """
-    return Spoilt(module, inputs=lambda inputs: inputs - mean)
+    return MutatedModel(module, inputs=lambda inputs: inputs - mean)
 
 
 def _copied(module: nn.Module) -> nn.Module:

@@ -12,25 +12,25 @@ from robustness.util.rng import Purpose, generator
 
 if TYPE_CHECKING:
     from robustness.data.images import Images
-    from robustness.mutations.kinds import Damage
+    from robustness.mutations.kinds import Mutation
 
 
-def learnt(images: Images, damage: Damage | None) -> Images:
+def mutate_training_data(images: Images, damage: Mutation | None) -> Images:
     """Return what a recipe is to train on: the images as they are, unless its data are damaged."""
     if damage is None or damage.of.done != "training":
         return images
-    return (fewer if damage.kind == "data" else shifted)(images, damage.level, damage.seed)
+    return (drop_training_data if damage.kind == "data" else shift_labels)(images, damage.level, damage.seed)
 
 
-def fewer(images: Images, share: float, seed: int = 0) -> Images:
+def drop_training_data(images: Images, share: float, seed: int = 0) -> Images:
     """Take a share of the images, of every class alike and at least one of each."""
     count = max(round(share * len(images)), len(np.unique(images.labels)))
     if count >= len(images):
         return images
-    return images.select(splits.stratified_indices(images.labels, count, seed), f"{count} of {images.name}")
+    return images.select(splits.some(images.labels, count, seed), f"{count} of {images.name}")
 
 
-def shifted(images: Images, share: float, seed: int = 0) -> Images:
+def shift_labels(images: Images, share: float, seed: int = 0) -> Images:
     """Return a share of the images the class after their own, as a list that has lost a line somewhere does."""
     count = round(share * len(images))
     # By the raw bits, which NumPy promises to keep.

@@ -9,7 +9,7 @@ from robustness.perturbations.corruptions import Blur, Brightness, Contrast, Rot
 from robustness.perturbations.external import External
 from robustness.perturbations.fgsm import FGSM
 from robustness.perturbations.noise import Normal, Uniform
-from robustness.perturbations.pgd import IFGSM, PGD, Adaptive
+from robustness.perturbations.pgd import IFGSM, PGD, AdaptivePGD
 from robustness.perturbations.stg import STG
 
 KINDS: dict[str, type[Perturbation]] = {
@@ -19,7 +19,7 @@ KINDS: dict[str, type[Perturbation]] = {
     "fgsm": FGSM,
     "ifgsm": IFGSM,
     "pgd": PGD,
-    "adaptive": Adaptive,
+    "adaptive": AdaptivePGD,
     "gan": AdvGAN,
     "conditional-gan": ConditionalGAN,
     "stg": STG,
@@ -37,7 +37,7 @@ __all__ = [
     "KINDS",
     "PGD",
     "STG",
-    "Adaptive",
+    "AdaptivePGD",
     "AdvGAN",
     "Batch",
     "Blur",

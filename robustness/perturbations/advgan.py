@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field, PositiveInt
 
 from robustness.errors import ModelError
-from robustness.perturbations.attack import Attack, likeliest_wrong
+from robustness.perturbations.attack import Attack, most_likely_wrong_class
 from robustness.perturbations.base import Batch, Step
 
 if TYPE_CHECKING:
@@ -61,7 +61,11 @@ class AdvGAN(Attack, Step):
                 "a gan needs a generator that was fitted to the model, got None; a card's sweep fits one, "
                 "sweep() takes it as generator=robustness.workspace.generators.fit(...)"
             )
-        aims = [likeliest_wrong(batch.attacked, batch.inputs, batch.labels, batch.decision)] if self.conditional else []
+        aims = (
+            [most_likely_wrong_class(batch.attacked, batch.inputs, batch.labels, batch.decision)]
+            if self.conditional
+            else []
+        )
         with torch.no_grad():
             made: Tensor = batch.generator(batch.inputs, *aims)
         if made.shape != batch.inputs.shape:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Norm = Literal["linf", "l2"]
 Loss = Literal["cross_entropy", "margin", "adaptive", "selective"]
-EVADING = ("adaptive", "selective")
+DETECTOR_LOSSES = ("adaptive", "selective")
 """Those for a decision that can tell an attack: under them only what also stays undetected misleads."""
 
 
@@ -50,14 +50,14 @@ class GradientAttack(Attack):
         """Return the class that each image is to be taken for, (N,), None without a target; ValueError out of range."""
         import torch
 
-        from robustness.perturbations.gradients import outputs
+        from robustness.perturbations.gradients import model_logits
 
         if self.target is None:
             return None
         if self.target == "runner_up":
-            return likeliest_wrong(batch.attacked, batch.inputs, batch.labels, batch.decision)
+            return most_likely_wrong_class(batch.attacked, batch.inputs, batch.labels, batch.decision)
         with torch.no_grad():
-            scores = batch.decision.log_probabilities(outputs(batch.attacked, batch.inputs))
+            scores = batch.decision.log_probabilities(model_logits(batch.attacked, batch.inputs))
         if isinstance(self.target, int):
             if self.target >= scores.shape[1]:
                 raise ValueError(
@@ -68,20 +68,20 @@ class GradientAttack(Attack):
         return scores.scatter(1, batch.labels[:, None], torch.inf).argmin(1)
 
 
-def likeliest_wrong(classifier: nn.Module, inputs: Tensor, labels: Tensor, decision: Decision) -> Tensor:
+def most_likely_wrong_class(classifier: nn.Module, inputs: Tensor, labels: Tensor, decision: Decision) -> Tensor:
     """
     Return the likeliest wrong class of each image by a model and its decision, (N,).
 
     >>> import torch
     >>> from robustness.decisions import Argmax
     >>> scores = torch.tensor([[0.5, 0.2, 0.3]])
-    >>> likeliest_wrong(torch.nn.Identity(), scores, torch.tensor([0]), Argmax()).tolist()
+    >>> most_likely_wrong_class(torch.nn.Identity(), scores, torch.tensor([0]), Argmax()).tolist()
     [2]
     """
     import torch
 
-    from robustness.perturbations.gradients import outputs
+    from robustness.perturbations.gradients import model_logits
 
     with torch.no_grad():
-        scores = decision.log_probabilities(outputs(classifier, inputs))
+        scores = decision.log_probabilities(model_logits(classifier, inputs))
     return scores.scatter(1, labels[:, None], -torch.inf).argmax(1)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Natural(Perturbation):
+class Corruption(Perturbation):
     """A transformation that knows nothing of the model; strength 0 is the image itself, bit for bit."""
 
     family: ClassVar[str] = "natural"
@@ -36,7 +36,7 @@ class Natural(Perturbation):
         return perturb
 
 
-class Brightness(Natural):
+class Brightness(Corruption):
     """
     x + b, b in [-1, 1].
 
@@ -54,7 +54,7 @@ class Brightness(Natural):
         return inputs + strength
 
 
-class Contrast(Natural):
+class Contrast(Corruption):
     """m + (1 + c)·(x − m), m the mean of the image: −1 leaves a grey image, 0 the image, 1 doubles every difference."""
 
     kind: Literal["contrast"] = "contrast"
@@ -68,7 +68,7 @@ class Contrast(Natural):
         return mean + (1 + strength) * (inputs - mean)
 
 
-class Rotation(Natural):
+class Rotation(Corruption):
     """A turn about the centre, counter-clockwise, by degrees; what enters is black, between pixels bilinear."""
 
     kind: Literal["rotation"] = "rotation"
@@ -88,7 +88,7 @@ class Rotation(Natural):
         return _sampled(inputs, torch.stack(rows, 1).view(-1, 2, 3))
 
 
-class Shift(Natural):
+class Shift(Corruption):
     """A move by pixels towards ``angle`` (degrees: 0 right, 90 up); what enters is black, between pixels bilinear."""
 
     kind: Literal["shift"] = "shift"
@@ -109,7 +109,7 @@ class Shift(Natural):
         return _sampled(inputs, torch.stack([one, zero, across, zero, one, down], 1).view(-1, 2, 3))
 
 
-class Blur(Natural):
+class Blur(Corruption):
     """A Gaussian blur with a standard deviation σ in pixels; outside the image its border goes on."""
 
     kind: Literal["blur"] = "blur"

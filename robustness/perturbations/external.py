@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import AfterValidator, Field
 
-from robustness.errors import MissingLibrary, did_you_mean
+from robustness.errors import MissingLibrary, nearest
 from robustness.perturbations.attack import Attack
 from robustness.perturbations.base import Batch, Perturb
 
@@ -116,7 +116,7 @@ class External(Attack):
             return found  # type: ignore[no-any-return]
         raise ValueError(
             f"`attack` must be a class of {MODULES[self.library]}, got {self.attack!r}"
-            + did_you_mean(self.attack, dir(module))
+            + nearest(self.attack, dir(module))
         )
 
 

@@ -6,10 +6,18 @@ import torch
 from torch import Tensor
 
 from robustness.perturbations.base import Batch
-from robustness.perturbations.gradients import MARGIN, NON_FINITE, STUCK, ZERO, differentiated, objective, outputs
+from robustness.perturbations.gradients import (
+    MARGIN,
+    NON_FINITE,
+    STUCK,
+    ZERO,
+    attack_loss,
+    input_gradient,
+    model_logits,
+)
 
 
-class Path:
+class FeaturePath:
     """
     For each image the features that changed, in order, and their new values.
 
@@ -57,16 +65,16 @@ class Path:
         batch = self._batch
         with torch.enable_grad():
             leaf = self._now.detach().requires_grad_()
-            logits = outputs(batch.attacked, leaf)
+            logits = model_logits(batch.attacked, leaf)
             scores = batch.decision.log_probabilities(logits)
             wrong = torch.ones_like(scores).scatter(1, batch.labels[:, None], 0)
             smooth = (scores * wrong).sum(1) / wrong.sum(1)
-            found = differentiated(smooth, leaf, keep=True).flatten(1)
+            found = input_gradient(smooth, leaf, keep=True).flatten(1)
             size = found.abs().amax(1)
             if bool((zero := size == 0).any()):
-                margin = differentiated(objective(logits, batch.labels, "margin", None, batch.decision), leaf).flatten(
-                    1
-                )
+                margin = input_gradient(
+                    attack_loss(logits, batch.labels, "margin", None, batch.decision), leaf
+                ).flatten(1)
                 found = torch.where(zero[:, None], margin, found)
                 size = found.abs().amax(1)
                 batch.count(MARGIN, self._going & zero & (size != 0))

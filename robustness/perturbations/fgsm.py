@@ -38,10 +38,10 @@ def fgsm(
     from robustness.perturbations.gradients import gradient
 
     found, _ = gradient(classifier, inputs, labels, loss=loss, targets=targets)
-    return (inputs + epsilon * steepest(found, norm)).clamp(0, 1)
+    return (inputs + epsilon * steepest_direction(found, norm)).clamp(0, 1)
 
 
-def steepest(gradient: Tensor, norm: Norm, out: Tensor | None = None) -> Tensor:
+def steepest_direction(gradient: Tensor, norm: Norm, out: Tensor | None = None) -> Tensor:
     """
     Return the step of length 1 in a norm along which a linear function with this gradient grows most.
 
@@ -94,4 +94,4 @@ class FGSM(GradientAttack, Step):
         found, logits = sweep_gradient(batch, loss=self.loss, targets=targets)
         if batch.attacked is batch.classifier:
             batch.clean_logits = logits
-        return steepest(found, self.norm, out=found)
+        return steepest_direction(found, self.norm, out=found)

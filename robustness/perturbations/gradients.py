@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from robustness.decisions import Argmax, Decision, Filtering
 from robustness.errors import GradientError
-from robustness.perturbations.attack import EVADING, Loss
+from robustness.perturbations.attack import DETECTOR_LOSSES, Loss
 from robustness.perturbations.base import Batch
 
 ZERO, NON_FINITE, MARGIN = "zero gradients", "non-finite gradients", "margin gradients"
@@ -24,7 +24,7 @@ NOT_DIFFERENTIABLE = (
 )
 
 
-def outputs(module: nn.Module, inputs: Tensor) -> Tensor:
+def model_logits(module: nn.Module, inputs: Tensor) -> Tensor:
     """Return a module's logits, (N, outputs), in float32; it gets a copy, which it may edit or return."""
     logits = module(inputs.clone())  # autograd refuses an edit of a leaf, and the sweep goes on with its images
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(inputs):
@@ -33,7 +33,7 @@ def outputs(module: nn.Module, inputs: Tensor) -> Tensor:
     return logits.float()
 
 
-def objective(
+def attack_loss(
     logits: Tensor,
     labels: Tensor,
     loss: Loss,
@@ -50,7 +50,7 @@ def objective(
     ``weight``·log(1 − p), and of these only what is not reached yet: a sum spends most steps on what is
     (docs/attacks.md).
 
-    >>> objective(torch.tensor([[3.0, 1.0, 0.0]]), torch.tensor([0]), "margin").item()
+    >>> attack_loss(torch.tensor([[3.0, 1.0, 0.0]]), torch.tensor([0]), "margin").item()
     -2.0
     """
     decision = decision or Argmax()
@@ -67,7 +67,7 @@ def objective(
         value = sign * F.cross_entropy(logits, chosen, reduction="none")
     else:
         value = -sign * decision.log_probabilities(logits).gather(1, chosen[:, None]).squeeze(1)
-    if loss not in EVADING:
+    if loss not in DETECTOR_LOSSES:
         return value
     if not isinstance(decision, Filtering):
         raise GradientError(
@@ -87,7 +87,7 @@ def misleads(logits: Tensor, labels: Tensor, targets: Tensor | None, decision: D
     """Return whether an attack has what it is to reach, (N,): another class, or its target's; ``adaptive``: kept."""
     predictions = decision.predictions(logits)
     misled = predictions != labels if targets is None else predictions == targets
-    if loss in EVADING and isinstance(decision, Filtering):
+    if loss in DETECTOR_LOSSES and isinstance(decision, Filtering):
         misled &= decision.log_passed(logits) >= decision.log_threshold
     return misled
 
@@ -112,8 +112,8 @@ def gradient(
             raise ValueError(f"`{name}` must be classes, from 0 on, got {int(classes.min())}; give each image one")
     with torch.inference_mode(False), torch.enable_grad():
         leaf, labels = _apart(inputs).requires_grad_(), _apart(labels)
-        logits = outputs(module, leaf)
-        return differentiated(objective(logits, labels, loss, targets, decision), leaf), logits.detach()
+        logits = model_logits(module, leaf)
+        return input_gradient(attack_loss(logits, labels, loss, targets, decision), leaf), logits.detach()
 
 
 def sweep_gradient(
@@ -141,7 +141,7 @@ def sweep_gradient(
     return torch.cat(gradients), torch.cat(logits)
 
 
-def of_rows(
+def row_gradient(
     batch: Batch,
     inputs: Tensor,
     rows: Tensor | None,
@@ -166,16 +166,16 @@ def _swept(
     labels, targets = batch.labels[rows], None if targets is None else targets[rows]
     with torch.enable_grad():
         leaf = inputs[rows].detach().requires_grad_()
-        logits = outputs(batch.attacked, leaf)
-        value = objective(logits, labels, loss, targets, batch.decision, weight)
+        logits = model_logits(batch.attacked, leaf)
+        value = attack_loss(logits, labels, loss, targets, batch.decision, weight)
         # What is kept of the forward for a second gradient costs memory and time: it is where a loss has rounded to 0.
         kept = loss != "margin" and bool((value == 0).any())
-        found = differentiated(value, leaf, keep=kept)
+        found = input_gradient(value, leaf, keep=kept)
         size = _size(found)
         if loss != "margin" and bool((zero := size == 0).any()):
-            again = logits if kept else outputs(batch.attacked, leaf)
-            value = objective(again, labels, "margin", targets, batch.decision)[zero].sum()
-            margin = differentiated(value, leaf)
+            again = logits if kept else model_logits(batch.attacked, leaf)
+            value = attack_loss(again, labels, "margin", targets, batch.decision)[zero].sum()
+            margin = input_gradient(value, leaf)
             found = torch.where(zero.view(-1, *(1,) * (found.dim() - 1)), margin, found)
             size = _size(found)
             batch.count(MARGIN, zero & (size != 0), rows.start)
@@ -201,7 +201,7 @@ def _apart(values: Tensor) -> Tensor:
     return values.clone() if values.is_inference() else values.detach()
 
 
-def differentiated(value: Tensor, leaf: Tensor, keep: bool = False) -> Tensor:
+def input_gradient(value: Tensor, leaf: Tensor, keep: bool = False) -> Tensor:
     """
     Return the gradient of the sum of values, in memory of its own; GradientError where there is none to be had.
 

@@ -12,12 +12,12 @@ from pydantic import Field, PositiveInt, SerializerFunctionWrapHandler, model_se
 
 from robustness.perturbations.attack import GradientAttack, Loss, Norm
 from robustness.perturbations.base import Batch, Perturb
-from robustness.perturbations.fgsm import steepest
+from robustness.perturbations.fgsm import steepest_direction
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from robustness.perturbations.worst_case import Worst
+    from robustness.perturbations.worst_case import BestIterate
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -75,7 +75,7 @@ class Steps:
         """Go one step along a gradient, and back into the ball; ``spend`` the gradient's own memory on the way."""
         import torch
 
-        step = steepest(gradient, self.norm, out=gradient if spend else None).mul_(self.step_size)
+        step = steepest_direction(gradient, self.norm, out=gradient if spend else None).mul_(self.step_size)
         return self._inside(torch.add(perturbed, step, out=step if out is None else out))
 
     def of(self, rows: Tensor) -> Steps:
@@ -105,7 +105,7 @@ class Steps:
         return delta.add_(self.inputs).clamp_(0, 1)
 
 
-class Iterated(GradientAttack):
+class IterativeAttack(GradientAttack):
     """What the iterated attacks share: ``steps`` steps of ``relative_step`` times the budget."""
 
     norm: Norm = "linf"
@@ -139,12 +139,12 @@ class Iterated(GradientAttack):
 
     def prepare(self, batch: Batch) -> Perturb:
         """Compute the first gradient once, where all strengths begin at the image itself."""
-        from robustness.perturbations.gradients import of_rows, sweep_gradient
+        from robustness.perturbations.gradients import row_gradient, sweep_gradient
 
         targets, starts = self.targets(batch), self.starts(batch)
 
         def ascent(perturbed: Tensor, i: int, rows: Tensor | None) -> tuple[Tensor, Tensor]:
-            return of_rows(batch, perturbed, rows, loss=self.loss, targets=targets)
+            return row_gradient(batch, perturbed, rows, loss=self.loss, targets=targets)
 
         first = None
         if starts[0] is None:
@@ -154,11 +154,11 @@ class Iterated(GradientAttack):
 
         def perturb(strength: float | Tensor, out: Tensor) -> Tensor:
             step = Steps(batch.inputs, strength, self.step() * strength, self.norm)
-            return self.run(batch, step, Course(starts, first, ascent, targets, self.length), out)
+            return self.run(batch, step, AttackSchedule(starts, first, ascent, targets, self.length), out)
 
         return perturb
 
-    def run(self, batch: Batch, step: Steps, course: Course, out: Tensor) -> Tensor:
+    def run(self, batch: Batch, step: Steps, course: AttackSchedule, out: Tensor) -> Tensor:
         """Return the last iterate of the only run, in ``out``."""
         perturbed = course.begin(step, course.starts[0])
         for i in range(self.steps):
@@ -167,7 +167,7 @@ class Iterated(GradientAttack):
 
 
 @dataclass(frozen=True)
-class Course:
+class AttackSchedule:
     """
     Where the runs of a batch begin, the gradient at the images themselves if all begin there, and at any other.
 
@@ -197,7 +197,7 @@ class Course:
         return step.along(perturbed, gradient, out=out, spend=i > 0 or self.first is None)
 
 
-class IFGSM(Iterated):
+class IFGSM(IterativeAttack):
     """
     I-FGSM: steps of ε/steps from the image itself.
 
@@ -208,7 +208,7 @@ class IFGSM(Iterated):
     kind: Literal["ifgsm"] = "ifgsm"
 
 
-class PGD(Iterated):
+class PGD(IterativeAttack):
     """
     PGD from random starts; of several ``restarts`` each image keeps the one with the largest loss, fooled before not.
 
@@ -280,17 +280,17 @@ class PGD(Iterated):
             raise ValueError("`batch.drawn` must hold the random starts, got None; sweep() draws them")
         return list(batch.drawn.unbind(1))
 
-    def run(self, batch: Batch, step: Steps, course: Course, out: Tensor) -> Tensor:
+    def run(self, batch: Batch, step: Steps, course: AttackSchedule, out: Tensor) -> Tensor:
         """Return each image's worst iterate: of the last ones, or with ``worst_case`` of all."""
         if self.restarts == 1 and not self.worst_case:
             return super().run(batch, step, course, out)
-        from robustness.perturbations.worst_case import Worst
+        from robustness.perturbations.worst_case import BestIterate
 
-        worst = Worst(batch, self.loss, course.targets)
+        worst = BestIterate(batch, self.loss, course.targets)
         self.runs(step, course, out, worst)
         return out.copy_(worst.images)
 
-    def runs(self, step: Steps, course: Course, out: Tensor, worst: Worst) -> None:
+    def runs(self, step: Steps, course: AttackSchedule, out: Tensor, worst: BestIterate) -> None:
         """Run from every start, and show what came of it to ``worst``."""
         for start in course.starts:
             if self.worst_case:
@@ -301,7 +301,7 @@ class PGD(Iterated):
                 perturbed = course.along(i, step, perturbed, course.ascent(i, perturbed)[0], out)
             worst.keep(perturbed)
 
-    def _until_misled(self, step: Steps, course: Course, start: Tensor | None, worst: Worst) -> None:
+    def _until_misled(self, step: Steps, course: AttackSchedule, start: Tensor | None, worst: BestIterate) -> None:
         """Show every iterate to ``worst``, and go on with the images that are not misled alone."""
         rows = worst.open
         perturbed = course.begin(step, start)[rows]
@@ -317,7 +317,7 @@ class PGD(Iterated):
             worst.keep(perturbed, rows=rows)
 
 
-class Adaptive(PGD):
+class AdaptivePGD(PGD):
     """
     PGD against a model that can tell attacked images: it must mislead the classifier and stay undetected.
 
@@ -339,21 +339,21 @@ class Adaptive(PGD):
     radii: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (1.0,)
     """Shares of ε: balls in which images that are still open are tried too."""
 
-    def run(self, batch: Batch, step: Steps, course: Course, out: Tensor) -> Tensor:
+    def run(self, batch: Batch, step: Steps, course: AttackSchedule, out: Tensor) -> Tensor:
         """Return each image's worst iterate of a run for each radius, and weight of the attack probability."""
-        from robustness.perturbations.gradients import of_rows
-        from robustness.perturbations.worst_case import Worst
+        from robustness.perturbations.gradients import row_gradient
+        from robustness.perturbations.worst_case import BestIterate
 
-        worst = Worst(batch, self.loss, course.targets)
+        worst = BestIterate(batch, self.loss, course.targets)
         for radius, weight in product(self.radii, self.weights):
 
             def ascent(perturbed: Tensor, i: int, rows: Tensor | None, weight: float = weight) -> tuple[Tensor, Tensor]:
                 loss: Loss = "selective" if i and weight else "adaptive"
-                return of_rows(batch, perturbed, rows, loss=loss, targets=course.targets, weight=weight)
+                return row_gradient(batch, perturbed, rows, loss=loss, targets=course.targets, weight=weight)
 
             length = self.evading_length if weight else self.length
             within = replace(step, epsilon=radius * step.epsilon, step_size=radius * step.step_size)
-            self.runs(within, Course(course.starts, None, ascent, course.targets, length), out, worst)
+            self.runs(within, AttackSchedule(course.starts, None, ascent, course.targets, length), out, worst)
         return out.copy_(worst.images)
 
     def gradients(self, strengths: Sequence[object]) -> int:

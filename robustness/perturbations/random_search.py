@@ -11,8 +11,8 @@ from torch import Tensor
 
 from robustness.perturbations.attack import GradientAttack, Norm
 from robustness.perturbations.base import Batch
-from robustness.perturbations.fgsm import steepest
-from robustness.perturbations.gradients import misleads, objective, outputs
+from robustness.perturbations.fgsm import steepest_direction
+from robustness.perturbations.gradients import attack_loss, misleads, model_logits
 from robustness.perturbations.pgd import Steps
 
 QUERIES = 50
@@ -43,12 +43,12 @@ def search(
             break
         tried = torch.stack([draws[i].flipped(signs[i], query) for i in left.tolist()])
         within = step.of(left)
-        shown = within.inside(within.inputs + within.epsilon * steepest(tried, norm))
-        logits, labels = outputs(batch.attacked, shown), chosen.labels[left]
+        shown = within.inside(within.inputs + within.epsilon * steepest_direction(tried, norm))
+        logits, labels = model_logits(batch.attacked, shown), chosen.labels[left]
         towards = None if targets is None else targets[left]
         nothing = ~logits.isfinite().all(1)  # the sweep must see it, and error
         now = misleads(logits, labels, towards, batch.decision, attack.loss) | nothing
-        reached = objective(logits, labels, attack.loss, towards, batch.decision).masked_fill(nothing, math.inf)
+        reached = attack_loss(logits, labels, attack.loss, towards, batch.decision).masked_fill(nothing, math.inf)
         better = now | (reached >= value[left])
         kept = left[better]
         signs[kept], images[kept], value[kept] = tried[better], shown[better], reached[better]

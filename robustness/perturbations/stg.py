@@ -12,7 +12,7 @@ from robustness.perturbations.base import Batch, Perturb
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from robustness.perturbations.feature_path import Path
+    from robustness.perturbations.feature_path import FeaturePath
 
 
 def stg(classifier: nn.Module, inputs: Tensor, labels: Tensor, *, features: int) -> Tensor:
@@ -53,9 +53,9 @@ class STG(Attack):
 
     def prepare(self, batch: Batch) -> Perturb:
         """Begin a path at each image; strengths go along it as far as they may."""
-        from robustness.perturbations.feature_path import Path
+        from robustness.perturbations.feature_path import FeaturePath
 
-        path: Path = Path(batch)
+        path: FeaturePath = FeaturePath(batch)
 
         def perturb(strength: float | Tensor, out: Tensor) -> Tensor:
             import torch

@@ -27,11 +27,11 @@ SNR_TOLERANCE = 0.01
 """How far in dB an image's ratio may lie from the one asked for."""
 
 
-class Spread(BaseModel):
+class StrengthDistribution(BaseModel):
     """
     A strength for every image: U(low, high), and 0 for a share ``clean`` of the images.
 
-    >>> spread = Spread(uniform=(0.0, 0.5), clean=0.5)
+    >>> spread = StrengthDistribution(uniform=(0.0, 0.5), clean=0.5)
     >>> spread.name
     'U(0,0.5)+0.5clean'
     >>> drawn = spread.draw(np.random.default_rng(0), 1000)
@@ -46,7 +46,7 @@ class Spread(BaseModel):
     """The share of images that get strength 0."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> Spread:
+    def _ordered(self) -> StrengthDistribution:
         if not self.uniform[0] < self.uniform[1]:
             raise ValueError(f"`uniform` must be [low, high] with low < high, got {list(self.uniform)}")
         return self
@@ -66,7 +66,7 @@ class Spread(BaseModel):
         return values.astype(np.float32)
 
 
-Strength = Annotated[float, Strict()] | Spread
+Strength = Annotated[float, Strict()] | StrengthDistribution
 
 
 def name(strength: Strength) -> str:
@@ -76,7 +76,7 @@ def name(strength: Strength) -> str:
     >>> name(0.30000000000000004), name(1.0), name(0)
     ('0.3', '1', '0')
     """
-    return strength.name if isinstance(strength, Spread) else f"{strength + 0.0:g}"  # so that -0.0 is 0
+    return strength.name if isinstance(strength, StrengthDistribution) else f"{strength + 0.0:g}"  # so that -0.0 is 0
 
 
 def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit = "native") -> tuple[Strength, ...]:
@@ -101,7 +101,7 @@ def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit 
             f"`unit` of {perturbation.kind} must be native, got std: its strength does not say how far pixels move"
         )
     if getattr(perturbation, "accumulate", False) and (
-        unit != "native" or any(isinstance(s, Spread) for s in strengths)
+        unit != "native" or any(isinstance(s, StrengthDistribution) for s in strengths)
     ):
         raise ValueError(
             f"`accumulate` of {perturbation.kind} must be false for strengths in another unit or drawn per image: its "
@@ -109,13 +109,13 @@ def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit 
         )
     low, high = perturbation.strength_range if unit not in RATIOS else (-60.0, 200.0)
     for strength in strengths:
-        for value in strength.uniform if isinstance(strength, Spread) else (strength,):
+        for value in strength.uniform if isinstance(strength, StrengthDistribution) else (strength,):
             if not (math.isfinite(value) and low <= value <= high):
                 what = f"{perturbation.strength_name} {perturbation.meaning}" if unit not in RATIOS else "dB"
                 raise ValueError(
                     f"`strengths` of {perturbation.kind} must lie in [{low:g}, {high:g}], got {value:g}; {what}"
                 )
-    if unit in RATIOS and any(isinstance(strength, Spread) and strength.clean for strength in strengths):
+    if unit in RATIOS and any(isinstance(strength, StrengthDistribution) and strength.clean for strength in strengths):
         raise ValueError("`clean` of strengths in dB must be 0: a clean image has no ratio; sweep the clean ones apart")
     names = [name(strength) for strength in strengths]
     if repeated := sorted({n for n in names if names.count(n) > 1}):
@@ -125,7 +125,7 @@ def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit 
 
 def signal_to_noise_ratio(inputs: Tensor, perturbed: Tensor) -> Tensor:
     """Return 20·log10(‖x‖₂/‖δ‖₂) in dB for each image: inf where nothing changed, −inf where the image is zero."""
-    return decibels(size(inputs), size(perturbed - inputs))
+    return to_decibels(l2_norm(inputs), l2_norm(perturbed - inputs))
 
 
 def deviations(images: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ def deviations(images: Tensor) -> Tensor:
     return images.flatten(1).std(1, correction=0).view(-1, *(1,) * (images.dim() - 1))
 
 
-def in_unit(unit: Unit, perturb: Perturb, inputs: Tensor) -> Perturb:
+def convert_unit(unit: Unit, perturb: Perturb, inputs: Tensor) -> Perturb:
     """Return what takes a strength in a unit; deviations are computed once for all strengths, ratios for each anew."""
     if unit != "std":
         return perturb
@@ -147,7 +147,7 @@ def in_unit(unit: Unit, perturb: Perturb, inputs: Tensor) -> Perturb:
     return lambda strength, out: perturb(strength * each, out)
 
 
-def ratio(unit: Unit, inputs: Tensor, asked: float | Tensor) -> Tensor:
+def pixel_snr(unit: Unit, inputs: Tensor, asked: float | Tensor) -> Tensor:
     """
     Return the ratio of the pixels, (N,) in dB, that a ratio in a unit comes to for each image.
 
@@ -155,7 +155,7 @@ def ratio(unit: Unit, inputs: Tensor, asked: float | Tensor) -> Tensor:
 
     >>> import torch
     >>> image = torch.tensor([[[[0.5, 0.7]]]])  # √(0.5² + 0.7²) = 0.860, without its mean 0.141: 15.7 dB less
-    >>> round(ratio("snr-std", image, 20.0).item(), 1)
+    >>> round(pixel_snr("snr-std", image, 20.0).item(), 1)
     35.7
     """
     import torch
@@ -163,10 +163,12 @@ def ratio(unit: Unit, inputs: Tensor, asked: float | Tensor) -> Tensor:
     found = torch.as_tensor(asked, dtype=inputs.dtype, device=inputs.device).flatten().expand(len(inputs))
     if unit == "snr":
         return found
-    return found + decibels(size(inputs), size(inputs - inputs.flatten(1).mean(1).view(-1, *(1,) * (inputs.dim() - 1))))
+    return found + to_decibels(
+        l2_norm(inputs), l2_norm(inputs - inputs.flatten(1).mean(1).view(-1, *(1,) * (inputs.dim() - 1)))
+    )
 
 
-def size(images: Tensor) -> Tensor:
+def l2_norm(images: Tensor) -> Tensor:
     """Return ‖x‖₂ of each image, (N,)."""
     import torch
 
@@ -174,7 +176,7 @@ def size(images: Tensor) -> Tensor:
     return found
 
 
-def distances(inputs: Tensor, signs: Tensor, sizes: Sequence[float]) -> Tensor:
+def clipped_l2_distances(inputs: Tensor, signs: Tensor, sizes: Sequence[float]) -> Tensor:
     """
     Return ‖clip(x + s·signs) − x‖₂ of each 8-bit image for each size s, (sizes, N), without making any of them.
 
@@ -183,7 +185,7 @@ def distances(inputs: Tensor, signs: Tensor, sizes: Sequence[float]) -> Tensor:
 
     >>> import torch
     >>> image, signs = torch.tensor([[[[1.0, 0.2, 0.0]]]]), torch.tensor([[[[1.0, -1.0, 0.0]]]])
-    >>> [round(distance, 4) for distance in distances(image, signs, [0.1, 0.5]).flatten().tolist()]
+    >>> [round(distance, 4) for distance in clipped_l2_distances(image, signs, [0.1, 0.5]).flatten().tolist()]
     [0.1, 0.2]
     """
     import torch
@@ -203,7 +205,7 @@ TOGETHER = 250
 """Images whose levels are looked up together: few, for what lies between is as large as they are, twice."""
 
 
-def decibels(signal: Tensor, noise: Tensor) -> Tensor:
+def to_decibels(signal: Tensor, noise: Tensor) -> Tensor:
     """Return 20·log10(signal/noise), sizes both."""
     import torch
 
@@ -211,7 +213,7 @@ def decibels(signal: Tensor, noise: Tensor) -> Tensor:
     return torch.where(noise == 0, torch.inf, 20 * torch.log10(signal / noise))
 
 
-def at_ratio(perturb: Perturb, inputs: Tensor, ratio: float | Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
+def perturb_to_snr(perturb: Perturb, inputs: Tensor, ratio: float | Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
     """
     Perturb each image so that what is left after clipping has the ratio asked for; say where it cannot be had.
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from robustness.perturbations.attack import Loss
 from robustness.perturbations.base import Batch
-from robustness.perturbations.gradients import misleads, objective, outputs
+from robustness.perturbations.gradients import attack_loss, misleads, model_logits
 
 
-class Worst:
+class BestIterate:
     """
     Keeps for each image the iterate that misleads, and among those that do (or do not) the one of largest loss.
 
@@ -35,12 +35,12 @@ class Worst:
     def keep(self, perturbed: Tensor, logits: Tensor | None = None, rows: Tensor | None = None) -> None:
         """Keep what is worse than before, of all images or of some ``rows``."""
         rows = torch.arange(len(self.images), device=self.images.device) if rows is None else rows
-        logits = outputs(self._batch.attacked, perturbed) if logits is None else logits
+        logits = model_logits(self._batch.attacked, perturbed) if logits is None else logits
         # An image of which the model says nothing is the worst there is: the sweep must see it, and error.
         nothing = ~logits.isfinite().all(1)
         labels, targets = self._batch.labels[rows], None if self._targets is None else self._targets[rows]
         misled = misleads(logits, labels, targets, self._batch.decision, self._loss) | nothing
-        value = objective(logits, labels, self._loss, targets, self._batch.decision).detach()
+        value = attack_loss(logits, labels, self._loss, targets, self._batch.decision).detach()
         value = value.masked_fill(nothing, math.inf)
         before = self.misled[rows]
         worse = (misled & ~before) | ((misled == before) & (value > self._value[rows]))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from robustness.decisions import Filtering
-from robustness.perturbations.strength import Spread
+from robustness.perturbations.strength import StrengthDistribution
 from robustness.util.rng import CHUNK
 from robustness.workspace.workspace import swept_strengths
 
@@ -136,6 +136,6 @@ def of_sweep(card: Card, sweep: str, images: int, classes: int) -> int:
         len(strengths),
         classes,
         probabilities=card.file.probabilities,
-        drawn=any(isinstance(strength, Spread) for strength in strengths),
+        drawn=any(isinstance(strength, StrengthDistribution) for strength in strengths),
         told=isinstance(card.file.model.decision, Filtering),
     )

@@ -19,7 +19,7 @@ from robustness.planning.costs import Cost, Plan, of_sweep
 from robustness.planning.items import Item
 from robustness.planning.timing import Pace, Rest
 from robustness.sweep import batching
-from robustness.sweep.runner import fitting, together
+from robustness.sweep.runner import choose_batch_size, module_dict
 from robustness.util import hardware, rng_state
 from robustness.workspace import attack_inputs, generators
 from robustness.workspace.workspace import Workspace, swept_strengths
@@ -84,8 +84,8 @@ class Planner:
         harness, card, source = self.harness, item.card, self._source(item)
         images, perturbation = harness.images(card), card.perturbation(item.sweep)
         generator = generators.unfitted(images, perturbation) if isinstance(perturbation, AdvGAN) else None
-        modules = together(self._module(card), None if source is None else self._module(source), generator)
-        size = fitting(images, perturbation, modules, harness.device)
+        modules = module_dict(self._module(card), None if source is None else self._module(source), generator)
+        size = choose_batch_size(images, perturbation, modules, harness.device)
         count = batching.count(len(images), size)
         abreast = min(self.threads if perturbation.side_by_side else 1, count)
         rest = self._rest(item, generator, size, abreast)
@@ -141,7 +141,7 @@ class Planner:
         if (*about, True) not in self._paces and (*about, gradient) not in self._paces:
             decision = card.file.model.decision
             try:
-                modules = together(self._module(card), None, None)
+                modules = module_dict(self._module(card), None, None)
                 modules = precision.in_precision(modules, self.harness.dtype, self.harness.device)
                 self._paces[*about, gradient] = timing.pace(
                     modules["classifier"], images, decision,

@@ -25,9 +25,9 @@ from robustness.perturbations import FGSM, Batch, Perturbation
 from robustness.perturbations.gradients import sweep_gradient
 from robustness.perturbations.strength import Strength, Unit
 from robustness.sweep import batching, chunks, trials
-from robustness.sweep.batch import Cells
+from robustness.sweep.batch import SweepBatches
 from robustness.sweep.recorder import OutcomeRecorder
-from robustness.sweep.runner import together
+from robustness.sweep.runner import module_dict
 from robustness.util.rng import CHUNK
 
 ENOUGH = 0.4
@@ -73,10 +73,10 @@ def pace(
 
     ModelError where it cannot take them.
     """
-    cells = Cells(images, FGSM(), (0.0,), "native", 0, device, batch_size, decision, decision)
+    cells = SweepBatches(images, FGSM(), (0.0,), "native", 0, device, batch_size, decision, decision)
     clock = _clock(device)
     started = clock()
-    with restored_afterwards(together(module, None, None), device) as lent:
+    with restored_afterwards(module_dict(module, None, None), device) as lent:
         state_hash(lent["classifier"])
         channels_last(lent, lambda: cells.works(lent))
         models = trials.tried(cells, lent, abreast).models
@@ -143,14 +143,14 @@ def rest(
     if source_decision is not None:
         source = _free(few, source_decision, "source", seen)
     made = np.zeros((len(few), *few.shape), np.int8) if directions else None
-    cells = Cells(
+    cells = SweepBatches(
         few, perturbation, tuple(strengths), unit, 0, device, batch_size, decision, source_decision or decision, made
     )
     ran = list[OutcomeRecorder]()
 
     def anew() -> Work:
         fresh = replace(cells)
-        ran.append(chunks.outcomes_of(fresh, probabilities=probabilities))
+        ran.append(chunks.new_recorder(fresh, probabilities=probabilities))
 
         def one(each: nn.ModuleDict, start: int, stop: int) -> float:
             seen.append(("batch", batch_size))
@@ -158,7 +158,7 @@ def rest(
 
         return one
 
-    with restored_afterwards(together(classifier, source, generator), device) as lent:
+    with restored_afterwards(module_dict(classifier, source, generator), device) as lent:
         seconds = _runs(anew, replicas(lent, abreast), few, batch_size, device).whole
     if ran[-1].failed:
         reason = next(status for status in ran[-1].evidence({}).status if status != OK)
@@ -211,7 +211,7 @@ def _runs(anew: Callable[[], Work], models: list[nn.ModuleDict], images: Images,
             found.append(work(model, start, stop))
 
         before = _clock(device)()
-        batching.run(one, models, len(images), batch_size, device, prefetch=images.prefetch, most=abreast)
+        batching.run_batches(one, models, len(images), batch_size, device, prefetch=images.prefetch, most=abreast)
         if run:
             spent, count, times = spent + _clock(device)() - before, count + len(found), times + found
         if run and spent > ENOUGH:

@@ -155,7 +155,7 @@ def findings(request: pytest.FixtureRequest, card: Card) -> Callable[..., dict[s
         make: Callable[..., dict[str, Any]],
         sweeps: Collection[str] | None = None,
     ) -> dict[str, Any]:
-        return _told(request.config, lambda: kept.findings(harness, card, what, parameters(), make, sweeps))
+        return _told(request.config, lambda: kept.cached_document(harness, card, what, parameters(), make, sweeps))
 
     return found
 

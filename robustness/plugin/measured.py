@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from robustness.cards import Card
 from robustness.cards import profiles as sweep_profiles
 from robustness.cards.schema import Name, SweepTable
-from robustness.cards.validation_messages import sentence
+from robustness.cards.validation_messages import format_problem
 from robustness.errors import CardError
 from robustness.util.project import profiles
 
@@ -71,7 +71,7 @@ def measured(card: Card, profile: str | None, shape: sweep_profiles.Shape) -> Ca
         try:
             given["sweeps"] = _SWEEPS.validate_python(sweeps)
         except ValidationError as error:
-            problems = [sentence(dict(e), sweeps, SweepTable) for e in error.errors()]
+            problems = [format_problem(dict(e), sweeps, SweepTable) for e in error.errors()]
             raise CardError(
                 "\n  ".join([f"{len(problems)} problem(s) in the profile {profile!r}", *problems])
             ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from robustness import claims
-from robustness.metrics.chance_level import luck_limit
+from robustness.metrics.chance_level import lucky_level
 from robustness.metrics.evidence import OK, Evidence
 
 MARGIN = 0.01
@@ -38,7 +38,7 @@ def suggested(evidence: Mapping[str, Evidence | None], doubted: Sequence[str] = 
 def _threshold(evidence: Evidence, strength: str) -> float | None:
     low = claims.measure(evidence, strength, "accuracy").interval.low
     threshold = int((low - MARGIN) * PLACES) / PLACES
-    return threshold if threshold > luck_limit("accuracy", evidence.labels, evidence.classes) else None
+    return threshold if threshold > lucky_level("accuracy", evidence.labels, evidence.classes) else None
 
 
 def failed_cells(evidence: Evidence) -> Sequence[str]:

@@ -105,7 +105,7 @@ def _cell(evidence: Evidence | str, strength: str, metric: str, *, white: bool) 
     if evidence.status[row] != OK:
         raise MetricError(evidence.status[row])
     if white:
-        found = attack_success.misled(evidence, row)
+        found = attack_success.fooled(evidence, row)
         if metric == METRICS[1]:
             found = found & ~discarded(evidence, row)
         return f"white-box: {int(found.sum())} misled"

@@ -39,10 +39,10 @@ def look(card: Card, module: nn.Module, images: Images, parameters: dict[str, An
 
 def flip_rate(harness: Workspace, card: Card) -> float:
     """Return the share of the images that the search flips, from the store or searched now; NaN if it tries none."""
-    from robustness.workspace.cached_results import findings
+    from robustness.workspace.cached_results import cached_document
 
     parameters = about(card, harness.seed)
-    result = findings(
+    result = cached_document(
         harness, card, "search", parameters, lambda module, images: look(card, module, images, parameters), sweeps=()
     )
     rate = result["flip_rate"]

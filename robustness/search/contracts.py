@@ -15,9 +15,9 @@ from torch import Tensor
 from robustness.classifiers.modules import channels_last, restored_afterwards, state_hash
 from robustness.decisions import Argmax
 from robustness.perturbations import STG, AdvGAN, Normal, Perturbation, Uniform
-from robustness.sweep.batch import Cells
-from robustness.sweep.batching import one_thread
-from robustness.sweep.runner import together
+from robustness.sweep.batch import SweepBatches
+from robustness.sweep.batching import single_threaded
+from robustness.sweep.runner import module_dict
 from robustness.workspace import attack_inputs
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def broken(harness: Workspace, card: Card, sweep: str) -> dict[str, str]:
     Gives one sentence for each contract that is broken; on the first 8 test images.
     """
     tried = _Tried(harness, card, sweep)
-    with one_thread(), restored_afterwards(tried.modules, harness.device) as lent:
+    with single_threaded(), restored_afterwards(tried.modules, harness.device) as lent:
         channels_last(lent, lambda: tried.cells((0.0,), 0).works(lent))
         return _broken(tried)
 
@@ -77,12 +77,12 @@ class _Tried:
         images = harness.images(card)
         self._images = images.select(list(range(min(COUNT, len(images)))), images.name)
         self._perturbation, self._device = card.perturbation(sweep), harness.device
-        given = attack_inputs.made(harness, card, sweep).given
+        given = attack_inputs.attack_inputs(harness, card, sweep).given
         directions = given.get("directions")
         self._directions = None if directions is None else directions[:COUNT]
         self._source_decision = given.get("source_decision") or card.file.model.decision
         self._decision = card.file.model.decision
-        self.modules = together(harness.classifier(card).module, given.get("source"), given.get("generator"))
+        self.modules = module_dict(harness.classifier(card).module, given.get("source"), given.get("generator"))
         self._kept: dict[tuple[float, int], tuple[Tensor, Tensor, str]] = {}
 
     def strengths(self) -> st.SearchStrategy[float]:
@@ -121,9 +121,9 @@ class _Tried:
             self._kept[strength, seed] = inputs, perturbed, said
         return self._kept[strength, seed]
 
-    def cells(self, strengths: tuple[float, ...], seed: int) -> Cells:
+    def cells(self, strengths: tuple[float, ...], seed: int) -> SweepBatches:
         """Return what prepares the images for a sweep of some strengths."""
-        return Cells(
+        return SweepBatches(
             self._images, self._perturbation, strengths, "native", seed, self._device, len(self._images),
             self._decision or Argmax(), self._source_decision, self._directions,
         )  # fmt: skip

@@ -13,7 +13,7 @@ from robustness.perturbations.norms import Budget
 from robustness.util.rng import Purpose, generator
 
 
-class Description(BaseModel, ABC):
+class DescribedPerturbation(BaseModel, ABC):
     """One perturbation of any image; its JSON is its text form, and ``str`` says it to a person."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,11 +34,11 @@ class Description(BaseModel, ABC):
         return self.model_dump_json()
 
 
-class Pixels(Description):
+class PixelChanges(DescribedPerturbation):
     """
     A few pixels, (row, column, change of every channel).
 
-    >>> print(Pixels(pixels=((3, 7, 0.2),)))
+    >>> print(PixelChanges(pixels=((3, 7, 0.2),)))
     one pixel at (3, 7) by 0.2
     """
 
@@ -57,7 +57,7 @@ class Pixels(Description):
         return f"one pixel at {places}" if len(self.pixels) == 1 else f"{len(self.pixels)} pixels at {places}"
 
 
-class Box(Description):
+class FilledBox(DescribedPerturbation):
     """A rectangle of one value."""
 
     kind: Literal["box"] = "box"
@@ -77,7 +77,7 @@ class Box(Description):
         return f"a box of {self.height} by {self.width} at ({self.top}, {self.left}) filled with {self.value:g}"
 
 
-class Tone(Description):
+class BrightnessContrast(DescribedPerturbation):
     """Brightness added, and differences from the image's mean scaled by 1 + contrast."""
 
     kind: Literal["tone"] = "tone"
@@ -94,7 +94,7 @@ class Tone(Description):
         return f"brightness {self.brightness:+g}, contrast {self.contrast:+g}"
 
 
-class Waves(Description):
+class CosineField(DescribedPerturbation):
     """A smooth field: cosines, (half waves down, half waves across, amplitude)."""
 
     kind: Literal["waves"] = "waves"
@@ -111,7 +111,7 @@ class Waves(Description):
         return "waves " + ", ".join(f"{y} down {x} across by {amplitude:g}" for y, x, amplitude in self.waves)
 
 
-class Move(Description):
+class ShiftAndRotate(DescribedPerturbation):
     """A shift in whole pixels and a turn about the centre in degrees; black comes in."""
 
     kind: Literal["move"] = "move"
@@ -134,7 +134,7 @@ class Move(Description):
         return f"moved {self.down} down and {self.right} right, turned by {self.degrees:g} degrees"
 
 
-class Noise(Description):
+class Noise(DescribedPerturbation):
     """Uniform noise of an amplitude, from a seed."""
 
     kind: Literal["noise"] = "noise"
@@ -151,15 +151,17 @@ class Noise(Description):
         return f"uniform noise of amplitude {self.amplitude:g} from seed {self.seed}"
 
 
-AnyDescription = Annotated[Pixels | Box | Tone | Waves | Move | Noise, Field(discriminator="kind")]
-_ANY: TypeAdapter[Description] = TypeAdapter(AnyDescription)
+AnyDescription = Annotated[
+    PixelChanges | FilledBox | BrightnessContrast | CosineField | ShiftAndRotate | Noise, Field(discriminator="kind")
+]
+_ANY: TypeAdapter[DescribedPerturbation] = TypeAdapter(AnyDescription)
 
 
-def read(text: str) -> Description:
+def read(text: str) -> DescribedPerturbation:
     """
     Read a description's text form.
 
-    >>> read(Tone(brightness=0.1).text) == Tone(brightness=0.1)
+    >>> read(BrightnessContrast(brightness=0.1).text) == Tone(brightness=0.1)
     True
     """
     return _ANY.validate_json(text)

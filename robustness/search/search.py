@@ -16,9 +16,9 @@ from robustness.classifiers.modules import restored_afterwards
 from robustness.data.images import Images
 from robustness.decisions import Argmax, Decision
 from robustness.perturbations.norms import Budget
-from robustness.search.descriptions import Description, read
+from robustness.search.descriptions import DescribedPerturbation, read
 from robustness.search.strategies import perturbations
-from robustness.sweep.batching import Progress, one_thread
+from robustness.sweep.batching import Progress, single_threaded
 
 
 def search(
@@ -40,7 +40,7 @@ def search(
     drawn perturbations; what flips any is shrunk, its images are done, and the search goes on with the others.
     The same arguments find the same.
     """
-    with one_thread(), restored_afterwards(classifier) as model:
+    with single_threaded(), restored_afterwards(classifier) as model:
         look = _Look(model, images, budget, decision or Argmax(), count, sure)
         tried, left = len(look.rows), np.arange(len(look.rows))
         found: list[dict[str, Any]] = []
@@ -68,7 +68,7 @@ def replay(
 ) -> tuple[int, int]:
     """Return the class of an image before and after a described perturbation."""
     pair = pair_of(images, row, text, budget)
-    with one_thread(), restored_afterwards(classifier) as model, torch.no_grad():
+    with single_threaded(), restored_afterwards(classifier) as model, torch.no_grad():
         before, after = (decision or Argmax()).predictions(model(torch.from_numpy(pair)).float()).tolist()
     return before, after
 
@@ -105,7 +105,7 @@ class _Look:
             found: np.ndarray = self._decision.log_probabilities(logits).numpy()
         return found
 
-    def margins(self, description: Description, left: np.ndarray) -> np.ndarray:
+    def margins(self, description: DescribedPerturbation, left: np.ndarray) -> np.ndarray:
         """Return how far each image is beyond the model's boundary under a perturbation; above 0 it is flipped."""
         scores = self._scores(description.apply(self._inputs[left], self._budget))
         rows, labels = np.arange(len(left)), self._labels[left]
@@ -116,7 +116,7 @@ class _Look:
             raise ValueError("the model's outputs must be numbers, got NaN under " + str(description))
         return margins
 
-    def report(self, description: Description, flipped: np.ndarray) -> list[dict[str, Any]]:
+    def report(self, description: DescribedPerturbation, flipped: np.ndarray) -> list[dict[str, Any]]:
         """Write down what a perturbation does to some images."""
         before = np.exp(self._scores(self._inputs[flipped]))
         after = self._scores(description.apply(self._inputs[flipped], self._budget))
@@ -133,10 +133,10 @@ class _Look:
         ]
 
 
-def _flipping(look: _Look, left: np.ndarray, examples: int, seed: int) -> Description | None:
+def _flipping(look: _Look, left: np.ndarray, examples: int, seed: int) -> DescribedPerturbation | None:
     """Find a perturbation that flips an image that is left, shrunk as far as it goes; None where none is found."""
 
-    def flips(description: Description) -> bool:
+    def flips(description: DescribedPerturbation) -> bool:
         worst = float(look.margins(description, left).max())
         target(worst, label="margin")
         return worst > 0
@@ -144,7 +144,9 @@ def _flipping(look: _Look, left: np.ndarray, examples: int, seed: int) -> Descri
     return _found(perturbations(look.shape, look._budget), flips, examples, seed)
 
 
-def _found(strategy: Any, flips: Callable[[Description], bool], examples: int, seed: int) -> Description | None:
+def _found(
+    strategy: Any, flips: Callable[[DescribedPerturbation], bool], examples: int, seed: int
+) -> DescribedPerturbation | None:
     quiet = settings(
         max_examples=examples,
         derandomize=False,  # the seed decides
@@ -154,7 +156,7 @@ def _found(strategy: Any, flips: Callable[[Description], bool], examples: int, s
         suppress_health_check=list(HealthCheck),
     )
     try:
-        found: Description = find(strategy, flips, settings=quiet, random=random.Random(seed))
+        found: DescribedPerturbation = find(strategy, flips, settings=quiet, random=random.Random(seed))
     except NoSuchExample:
         return None
     return found

@@ -6,7 +6,15 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from robustness.perturbations.norms import Budget
-from robustness.search.descriptions import Box, Description, Move, Noise, Pixels, Tone, Waves
+from robustness.search.descriptions import (
+    BrightnessContrast,
+    CosineField,
+    DescribedPerturbation,
+    FilledBox,
+    Noise,
+    PixelChanges,
+    ShiftAndRotate,
+)
 
 
 def amounts(most: float = 1.0) -> SearchStrategy[float]:
@@ -21,19 +29,19 @@ def amounts(most: float = 1.0) -> SearchStrategy[float]:
     return st.builds(lambda step, minus: round((-1) ** minus * most * step / 20, 6), steps, st.booleans())
 
 
-def pixels(shape: tuple[int, int, int], most: float = 1.0) -> SearchStrategy[Pixels]:
+def pixels(shape: tuple[int, int, int], most: float = 1.0) -> SearchStrategy[PixelChanges]:
     """Change one to four pixels of images (C, H, W), by up to ``most`` each."""
     one = st.tuples(st.integers(0, shape[1] - 1), st.integers(0, shape[2] - 1), amounts(most))
     several = st.lists(one, min_size=1, max_size=4, unique_by=lambda pixel: pixel[:2])
-    return st.builds(lambda found: Pixels(pixels=tuple(found)), several)
+    return st.builds(lambda found: PixelChanges(pixels=tuple(found)), several)
 
 
 @st.composite
-def boxes(draw: st.DrawFn, shape: tuple[int, int, int]) -> Box:
+def boxes(draw: st.DrawFn, shape: tuple[int, int, int]) -> FilledBox:
     """Fill a rectangle, at most half the image high and wide, with one value."""
     _, height, width = shape
     high, wide = draw(st.integers(1, max(1, height // 2))), draw(st.integers(1, max(1, width // 2)))
-    return Box(
+    return FilledBox(
         top=draw(st.integers(0, height - high)),
         left=draw(st.integers(0, width - wide)),
         height=high,
@@ -42,26 +50,26 @@ def boxes(draw: st.DrawFn, shape: tuple[int, int, int]) -> Box:
     )
 
 
-def tones(most: float = 1.0) -> SearchStrategy[Tone]:
+def tones(most: float = 1.0) -> SearchStrategy[BrightnessContrast]:
     """Change brightness, contrast, or both."""
     some, none = amounts(most), st.just(0.0)
     return st.one_of(
-        st.builds(Tone, brightness=some, contrast=none),
-        st.builds(Tone, brightness=none, contrast=some),
-        st.builds(Tone, brightness=some, contrast=some),
+        st.builds(BrightnessContrast, brightness=some, contrast=none),
+        st.builds(BrightnessContrast, brightness=none, contrast=some),
+        st.builds(BrightnessContrast, brightness=some, contrast=some),
     )
 
 
-def waves(most: float = 1.0) -> SearchStrategy[Waves]:
+def waves(most: float = 1.0) -> SearchStrategy[CosineField]:
     """Add one to three cosines of at most four half waves a side."""
     one = st.tuples(st.integers(0, 4), st.integers(0, 4), amounts(most))
-    return st.builds(lambda found: Waves(waves=tuple(found)), st.lists(one, min_size=1, max_size=3))
+    return st.builds(lambda found: CosineField(waves=tuple(found)), st.lists(one, min_size=1, max_size=3))
 
 
-def moves() -> SearchStrategy[Move]:
+def moves() -> SearchStrategy[ShiftAndRotate]:
     """Shift by up to two pixels, and turn by up to fifteen degrees."""
     few, degrees = st.integers(-2, 2), st.integers(-15, 15).map(float)
-    return st.builds(Move, down=few, right=few, degrees=degrees)
+    return st.builds(ShiftAndRotate, down=few, right=few, degrees=degrees)
 
 
 def noises(most: float = 1.0) -> SearchStrategy[Noise]:
@@ -69,7 +77,7 @@ def noises(most: float = 1.0) -> SearchStrategy[Noise]:
     return st.builds(Noise, seed=st.integers(0, 2**16), amplitude=amounts(most).map(abs))
 
 
-def perturbations(shape: tuple[int, int, int], budget: Budget | None = None) -> SearchStrategy[Description]:
+def perturbations(shape: tuple[int, int, int], budget: Budget | None = None) -> SearchStrategy[DescribedPerturbation]:
     """
     Draw any described perturbation of images (C, H, W), the simpler kinds first; ``budget`` scales its amounts.
 

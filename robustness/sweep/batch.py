@@ -16,12 +16,12 @@ from robustness.decisions import Decision
 from robustness.errors import MissingLibrary, ModelError
 from robustness.perturbations import FGSM, Batch, Perturb, Perturbation, Step
 from robustness.perturbations import strength as strengths_
-from robustness.perturbations.gradients import STUCK, SURVIVED, ZERO, misleads, outputs
-from robustness.perturbations.pgd import Iterated
+from robustness.perturbations.gradients import STUCK, SURVIVED, ZERO, misleads, model_logits
+from robustness.perturbations.pgd import IterativeAttack
 from robustness.perturbations.random_search import Draw, search
-from robustness.perturbations.strength import Spread, Strength, Unit
-from robustness.sweep.batching import out_of_memory, padded
-from robustness.sweep.prefetch import Ahead, Host
+from robustness.perturbations.strength import Strength, StrengthDistribution, Unit
+from robustness.sweep.batching import out_of_memory, pad_batch
+from robustness.sweep.prefetch import HostBatch, Prefetcher
 from robustness.sweep.recorder import UNREACHED, OutcomeRecorder
 from robustness.util.rng import CHUNK, ChunkedDraws, Purpose, generator
 
@@ -32,7 +32,7 @@ PARTS = 2
 
 
 @dataclass(frozen=True)
-class Cells:
+class SweepBatches:
     """One perturbation of some images at several strengths; a cell is one of the strengths."""
 
     images: Images
@@ -49,10 +49,10 @@ class Cells:
     first: int = 0
     """The number of the images' first chunk, where they are some chunks of more."""
     draws: ChunkedDraws = field(init=False)
-    ahead: Ahead = field(init=False)
+    ahead: Prefetcher = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ahead", Ahead(self._host))
+        object.__setattr__(self, "ahead", Prefetcher(self._host))
         object.__setattr__(self, "draws", ChunkedDraws(self._draw, len(self.images)))
 
     def _draw(self, chunk: int) -> Callable[[int], np.ndarray]:
@@ -70,14 +70,14 @@ class Cells:
 
     def drawn_strengths(self) -> np.ndarray | None:
         """Return the strength of every image, (strengths, N), where any is drawn."""
-        if not any(isinstance(strength, Spread) for strength in self.strengths):
+        if not any(isinstance(strength, StrengthDistribution) for strength in self.strengths):
             return None
         rows = np.empty((len(self.strengths), len(self.images)), np.float32)
         for row, strength in zip(rows, self.strengths, strict=True):
             for chunk, start in enumerate(range(0, len(row), CHUNK)):
                 part = row[start : start + CHUNK]
                 draws = generator(self.seed, Purpose.STRENGTH, self.first + chunk)
-                part[:] = strength.draw(draws, len(part)) if isinstance(strength, Spread) else strength
+                part[:] = strength.draw(draws, len(part)) if isinstance(strength, StrengthDistribution) else strength
         return rows
 
     def batch(self, models: nn.ModuleDict, start: int, stop: int, outcomes: OutcomeRecorder) -> None:
@@ -88,12 +88,12 @@ class Cells:
             return
         batch = self.prepared(models, start, stop)
         try:
-            perturb = strengths_.in_unit(self.unit, self.perturbation.prepare(batch), batch.inputs)
+            perturb = strengths_.convert_unit(self.unit, self.perturbation.prepare(batch), batch.inputs)
         except (ModelError, MissingLibrary):
             raise
         except BaseException as error:  # preparing may run the model; without it no cell has numbers
             self._refuse_full(error)
-            refuse_other_type(batch.attacked, batch.inputs, error)
+            check_logits_dtype(batch.attacked, batch.inputs, error)
             for i in cells:
                 outcomes.fail(i, start, error)
             return
@@ -108,7 +108,7 @@ class Cells:
                 raise
             except BaseException as error:  # anything that the model raises, SystemExit too, is an error of this cell
                 self._refuse_full(error)
-                refuse_other_type(batch.attacked, batch.inputs, error)
+                check_logits_dtype(batch.attacked, batch.inputs, error)
                 outcomes.fail(i, start, error)
             outcomes.count(i, start, {what: int(marked.sum()) for what, marked in batch.take_marks().items()})
         if cleared:
@@ -153,15 +153,15 @@ class Cells:
         if self.reads_ahead:
             self.ahead.begin(start, stop)
 
-    def _host(self, start: int, stop: int) -> Host:
+    def _host(self, start: int, stop: int) -> HostBatch:
         """Read and draw what a batch needs, padded to the size of the others."""
         drawn = self.draws.rows(start, stop)
         made = None if self.directions is None else self.directions[start:stop]
 
         def whole(array: np.ndarray) -> Tensor:
-            return padded(array, self.batch_size, "cpu")
+            return pad_batch(array, self.batch_size, "cpu")
 
-        found = Host(
+        found = HostBatch(
             whole(self.images.batch(start, stop)),
             whole(self.images.labels[start:stop]),
             whole(drawn) if drawn.size else None,
@@ -170,7 +170,7 @@ class Cells:
         return found.pinned() if self.device.startswith("cuda") else found
 
     def _cell(
-        self, batch: Batch, perturb: Perturb, i: int, rows: slice, scratch: Scratch, outcomes: OutcomeRecorder
+        self, batch: Batch, perturb: Perturb, i: int, rows: slice, scratch: BatchBuffers, outcomes: OutcomeRecorder
     ) -> None:
         """Perturb a batch to one strength, and keep the model's logits and the size of the perturbation."""
         if self.strengths[i] == 0 and self.unit not in strengths_.RATIOS:
@@ -184,7 +184,7 @@ class Cells:
             perturbed = self.perturbed(batch, perturb, i, rows, scratch.out, outcomes.drawn)
             searched = self._search(batch, perturbed, i, rows, outcomes.drawn)
             if searched or not scratch.measured:
-                scratch.noise[i] = strengths_.size(perturbed - batch.inputs)
+                scratch.noise[i] = strengths_.l2_norm(perturbed - batch.inputs)
         with torch.no_grad():  # copied: a model may give a view of the buffer, or one of its own again and again
             scratch.logits[i] = self.checked(self._output(batch.classifier, perturbed))
 
@@ -199,13 +199,13 @@ class Cells:
             stuck is None
             or self.unit != "native"
             or batch.source is not None
-            or not isinstance(attack, FGSM | Iterated)
+            or not isinstance(attack, FGSM | IterativeAttack)
         ):
             return False
         left = batch.marked.pop(STUCK).nonzero().flatten()
         targets = attack.targets(batch)
         chosen = None if targets is None else targets[left]
-        logits = outputs(batch.classifier, perturbed[left])
+        logits = model_logits(batch.classifier, perturbed[left])
         left = left[~misleads(logits, batch.labels[left], chosen, batch.decision, attack.loss)]
         if not len(left):
             return False
@@ -219,7 +219,7 @@ class Cells:
         return True
 
     def _decide(
-        self, labels: Tensor, cells: list[int], rows: slice, scratch: Scratch, outcomes: OutcomeRecorder
+        self, labels: Tensor, cells: list[int], rows: slice, scratch: BatchBuffers, outcomes: OutcomeRecorder
     ) -> None:
         """Write down what the logits of several cells say: all at once, for there are many small steps in it."""
         n = rows.stop - rows.start
@@ -236,7 +236,7 @@ class Cells:
                 "confidence": predicted.exp(),
                 "true_probability": true.exp(),
                 "loss": -true,
-                "snr": strengths_.decibels(scratch.signal, scratch.noise[kept]),
+                "snr": strengths_.to_decibels(scratch.signal, scratch.noise[kept]),
             }
             if "probabilities" in outcomes.floats:
                 floats["probabilities"] = log_probabilities.exp()
@@ -248,18 +248,18 @@ class Cells:
             told = {name: values[:, :n].cpu().numpy() for name, values in floats.items()}
             outcomes.record(cells, rows, predictions[:, :n].cpu().numpy(), finite[:, :n].cpu().numpy(), told)
 
-    def _scratch(self, batch: Batch) -> Scratch:
+    def _scratch(self, batch: Batch) -> BatchBuffers:
         """Give what the cells of a batch share; where one table has the sizes of all perturbations, they are in it."""
         count, outputs = len(self.strengths), self.decision.outputs(len(self.images.classes))
         out, noise = torch.empty_like(batch.inputs), batch.inputs.new_empty(count, self.batch_size)
-        sizes = [strength for strength in self.strengths if not isinstance(strength, Spread)]
+        sizes = [strength for strength in self.strengths if not isinstance(strength, StrengthDistribution)]
         step = isinstance(self.perturbation, Step) and self.perturbation.signed and self.unit == "native"
         measured = step and len(sizes) == count and self.images.pixels.dtype == np.uint8
         if measured:
             assert batch.made is not None
-            noise = strengths_.distances(batch.inputs, batch.made, sizes)
+            noise = strengths_.clipped_l2_distances(batch.inputs, batch.made, sizes)
         logits = batch.inputs.new_empty(count, self.batch_size, outputs)
-        return Scratch(out, strengths_.size(batch.inputs), noise, measured, logits)
+        return BatchBuffers(out, strengths_.l2_norm(batch.inputs), noise, measured, logits)
 
     def perturbed(
         self, batch: Batch, perturb: Perturb, i: int, rows: slice, out: Tensor, drawn: np.ndarray | None
@@ -268,27 +268,27 @@ class Cells:
         strength = self._strength(i, rows, drawn, out.dim())
         if self.unit not in strengths_.RATIOS:
             return perturb(strength, out)
-        asked = strengths_.ratio(self.unit, batch.inputs, strength)
-        perturbed, reached = strengths_.at_ratio(perturb, batch.inputs, asked, out)
+        asked = strengths_.pixel_snr(self.unit, batch.inputs, strength)
+        perturbed, reached = strengths_.perturb_to_snr(perturb, batch.inputs, asked, out)
         batch.count(UNREACHED, ~reached)
         return perturbed
 
     def _strength(self, i: int, rows: slice, drawn: np.ndarray | None, dimensions: int) -> float | Tensor:
         """Return one strength, or that of each image of a batch, (N, 1, 1, 1)."""
-        if not isinstance(chosen := self.strengths[i], Spread):
+        if not isinstance(chosen := self.strengths[i], StrengthDistribution):
             return chosen
         assert drawn is not None
         return self._padded(drawn[i, rows]).view(-1, *(1,) * (dimensions - 1))
 
     def _padded(self, array: np.ndarray) -> Tensor:
-        return padded(array, self.batch_size, self.device)
+        return pad_batch(array, self.batch_size, self.device)
 
     def _output(self, model: nn.Module, perturbed: Tensor) -> Tensor:
         """Return what a model says; ModelError where it computes in another type than the images come in."""
         try:
             return model(perturbed)  # type: ignore[no-any-return]
         except RuntimeError as error:
-            refuse_other_type(model, perturbed, error)
+            check_logits_dtype(model, perturbed, error)
             raise
 
     def checked(self, logits: Tensor, size: int | None = None) -> Tensor:
@@ -328,7 +328,7 @@ class Cells:
                 inputs = images.clone().requires_grad_(gradient)
                 said = [self.checked(self._output(models["classifier"], inputs.clone()), len(images))]
                 if "source" in models:
-                    said.append(outputs(models["source"], inputs))
+                    said.append(model_logits(models["source"], inputs))
                 found = torch.cat(said, 1)
                 if gradient and found.requires_grad:
                     # Every output at a weight of its own: their plain sum is flat where they are probabilities.
@@ -348,7 +348,7 @@ class Cells:
 
 
 @dataclass(frozen=True)
-class Scratch:
+class BatchBuffers:
     """
     What the cells of a batch share: a buffer for its images, and the images' sizes.
 
@@ -385,7 +385,7 @@ def outputs_repair(logits: object, due: int, images: Images) -> str:
     return "check the number of outputs, or the classes of the data (an array file may name them all in `classes`)"
 
 
-def refuse_other_type(model: nn.Module, inputs: Tensor, error: BaseException) -> None:
+def check_logits_dtype(model: nn.Module, inputs: Tensor, error: BaseException) -> None:
     """Say what to do about a model that raised because it computes in another type than the images come in."""
     other = {str(p.dtype) for p in model.parameters() if p.is_floating_point() and p.dtype != inputs.dtype}
     if other and isinstance(error, RuntimeError) and ("dtype" in str(error) or "type" in str(error)):

@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]
 """Called with the images done and all images."""
 
 
-def interleaved(
+def batch_ranges(
     total: int, batch_size: int, abreast: int = 1, wanted: Sequence[int] | None = None
 ) -> Iterator[tuple[int, int]]:
     """
@@ -35,7 +35,7 @@ def interleaved(
 
     Of ``abreast`` chunks the batches take turns, so that as many threads draw side by side.
 
-    >>> list(interleaved(2300, 500, abreast=2))
+    >>> list(batch_ranges(2300, 500, abreast=2))
     [(0, 500), (1000, 1500), (500, 1000), (1500, 2000), (2000, 2300)]
     """
     chunks = [
@@ -49,14 +49,14 @@ def interleaved(
 
 def count(total: int, batch_size: int, wanted: Sequence[int] | None = None) -> int:
     """Return the number of batches."""
-    return sum(1 for _ in interleaved(total, batch_size, wanted=wanted))
+    return sum(1 for _ in batch_ranges(total, batch_size, wanted=wanted))
 
 
-def padded(array: np.ndarray, batch_size: int, device: str) -> Tensor:
+def pad_batch(array: np.ndarray, batch_size: int, device: str) -> Tensor:
     """
     Bring a last, smaller batch to the size of the others: another size would give other last bits.
 
-    >>> padded(np.array([1, 2]), 4, "cpu")
+    >>> pad_batch(np.array([1, 2]), 4, "cpu")
     tensor([1, 2, 1, 1])
     """
     if missing := batch_size - len(array):
@@ -67,7 +67,7 @@ def padded(array: np.ndarray, batch_size: int, device: str) -> Tensor:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def single_threaded() -> Iterator[None]:
     """Compute with one torch thread meanwhile: small steps are faster so, and their last bits the same everywhere."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -77,7 +77,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def run(
+def run_batches(
     work: Callable[[M, int, int], None],
     models: list[M],
     total: int,
@@ -100,7 +100,7 @@ def run(
         free.put(model)
 
     abreast = len(models)
-    every = list(islice(interleaved(total, batch_size, abreast, wanted), most))
+    every = list(islice(batch_ranges(total, batch_size, abreast, wanted), most))
     started: set[int] = set()
     starting = threading.Lock()
 
@@ -164,7 +164,7 @@ def out_of_memory(error: BaseException) -> bool:
     return full or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
 
 
-def halving(work: Callable[[int], T], batch_size: int) -> tuple[T, int]:
+def retry_with_smaller_batches(work: Callable[[int], T], batch_size: int) -> tuple[T, int]:
     """
     Call ``work(batch_size)``, anew with half of it as often as memory runs out; give its result and the last size.
 
@@ -174,7 +174,7 @@ def halving(work: Callable[[int], T], batch_size: int) -> tuple[T, int]:
     ...     if size > 30:
     ...         raise torch.OutOfMemoryError
     ...     return "done"
-    >>> halving(work, 100)
+    >>> retry_with_smaller_batches(work, 100)
     ('done', 25)
     """
     while True:

@@ -19,7 +19,7 @@ from robustness.decisions import Filtering
 from robustness.perturbations import Step
 from robustness.perturbations import strength as strengths_
 from robustness.sweep import batching, trials
-from robustness.sweep.batch import Cells
+from robustness.sweep.batch import SweepBatches
 from robustness.sweep.batching import Progress
 from robustness.sweep.chunk_result import ChunkCache, ChunkResult
 from robustness.sweep.recorder import OutcomeRecorder
@@ -37,7 +37,7 @@ def nowhere(part: ChunkResult) -> None:
     """Keep nothing."""
 
 
-def outcomes_of(cells: Cells, *, probabilities: bool) -> OutcomeRecorder:
+def new_recorder(cells: SweepBatches, *, probabilities: bool) -> OutcomeRecorder:
     """Return what the outcomes of these cells are written to."""
     return OutcomeRecorder(
         cells.images,
@@ -49,8 +49,8 @@ def outcomes_of(cells: Cells, *, probabilities: bool) -> OutcomeRecorder:
     )
 
 
-def swept(
-    cells: Cells,
+def sweep_chunks(
+    cells: SweepBatches,
     modules: nn.ModuleDict,
     outcomes: OutcomeRecorder,
     wanted: Sequence[int],
@@ -90,8 +90,8 @@ def swept(
     return told
 
 
-def directed(
-    cells: Cells,
+def direction_chunks(
+    cells: SweepBatches,
     modules: nn.ModuleDict,
     wanted: Sequence[int],
     threads: int,
@@ -126,7 +126,7 @@ def directed(
 
 
 def _run(
-    cells: Cells,
+    cells: SweepBatches,
     models: list[nn.ModuleDict],
     wanted: Sequence[int],
     work: Callable[[nn.ModuleDict, int, int], None],
@@ -135,7 +135,7 @@ def _run(
 ) -> None:
     """Call ``work`` for every batch, and ``finished`` for every chunk with the seconds since the one before."""
     total, lock, last = len(cells.images), threading.Lock(), time.perf_counter()
-    left = Counter(start // CHUNK for start, _ in batching.interleaved(total, cells.batch_size, wanted=wanted))
+    left = Counter(start // CHUNK for start, _ in batching.batch_ranges(total, cells.batch_size, wanted=wanted))
 
     def one(model: nn.ModuleDict, start: int, stop: int) -> None:
         nonlocal last
@@ -149,10 +149,12 @@ def _run(
         if done:
             finished(start // CHUNK, seconds)
 
-    batching.run(one, models, total, cells.batch_size, cells.device, progress, cells.prefetch, wanted)
+    batching.run_batches(one, models, total, cells.batch_size, cells.device, progress, cells.prefetch, wanted)
 
 
-def taken(kept: ChunkCache | None, count: int, batch_size: int, take: Callable[[ChunkResult], None]) -> list[int]:
+def load_finished_chunks(
+    kept: ChunkCache | None, count: int, batch_size: int, take: Callable[[ChunkResult], None]
+) -> list[int]:
     """Take over the finished chunks that were swept in batches of this size; give the numbers of the others."""
     wanted = []
     for chunk in range(count):

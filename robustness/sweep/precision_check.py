@@ -10,14 +10,16 @@ from torch import nn
 from robustness.classifiers import precision
 from robustness.metrics.evidence import OK, Evidence
 from robustness.sweep import chunks
-from robustness.sweep.batch import Cells
+from robustness.sweep.batch import SweepBatches
 from robustness.util.rng import CHUNK
 
 EVERY = 20
 """Of so many chunks one is looked at, at least one: what lies in the middle, for data may be sorted by class."""
 
 
-def noted(evidence: Evidence, cells: Cells, modules: nn.ModuleDict, threads: int) -> Evidence:
+def count_differing_decisions(
+    evidence: Evidence, cells: SweepBatches, modules: nn.ModuleDict, threads: int
+) -> Evidence:
     """
     Note at each strength how many decisions of a sample are not float32's; ``modules`` compute in float32.
 
@@ -25,9 +27,9 @@ def noted(evidence: Evidence, cells: Cells, modules: nn.ModuleDict, threads: int
     """
     count = chunks.count(cells.images)
     wanted = range(min(EVERY, count) // 2, count, EVERY)
-    outcomes = chunks.outcomes_of(cells, probabilities=False)
+    outcomes = chunks.new_recorder(cells, probabilities=False)
     with precision.matmul_precision("float32", cells.device):
-        chunks.swept(cells, modules, outcomes, wanted, threads)
+        chunks.sweep_chunks(cells, modules, outcomes, wanted, threads)
     rows = np.concatenate([np.arange(chunk * CHUNK, min((chunk + 1) * CHUNK, len(evidence))) for chunk in wanted])
     dtype, notes, differ = evidence.provenance["dtype"], dict(evidence.provenance["notes"]), dict[str, int]()
     for i, strength in enumerate(evidence.strengths):

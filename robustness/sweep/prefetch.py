@@ -11,7 +11,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 
-class Host(NamedTuple):
+class HostBatch(NamedTuple):
     """One batch in the processor's memory: images, labels, what was drawn for them, and directions made before."""
 
     inputs: Tensor
@@ -19,24 +19,24 @@ class Host(NamedTuple):
     drawn: Tensor | None
     made: Tensor | None
 
-    def pinned(self) -> Host:
+    def pinned(self) -> HostBatch:
         """Return it in memory that a GPU reads by itself, so that nobody waits while it does."""
         drawn, made = (None if tensor is None else tensor.pin_memory() for tensor in (self.drawn, self.made))
-        return Host(self.inputs.pin_memory(), self.labels.pin_memory(), drawn, made)
+        return HostBatch(self.inputs.pin_memory(), self.labels.pin_memory(), drawn, made)
 
 
-class Ahead:
+class Prefetcher:
     """Makes batches before they are asked for, one after the other; one that was not begun is made when it is."""
 
-    def __init__(self, make: Callable[[int, int], Host]) -> None:
+    def __init__(self, make: Callable[[int, int], HostBatch]) -> None:
         self._make = make
-        self._coming: dict[int, Future[Host]] = {}
+        self._coming: dict[int, Future[HostBatch]] = {}
 
     def begin(self, start: int, stop: int) -> None:
         """Begin to make a batch."""
         self._coming[start] = _thread().submit(self._make, start, stop)
 
-    def take(self, start: int, stop: int) -> Host:
+    def take(self, start: int, stop: int) -> HostBatch:
         """Return a batch; what making it raised is raised here."""
         coming = self._coming.pop(start, None)
         return self._make(start, stop) if coming is None else coming.result()

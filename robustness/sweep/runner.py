@@ -23,7 +23,7 @@ from robustness.perturbations import Clean, Perturbation, Step
 from robustness.perturbations import strength as strengths_
 from robustness.perturbations.strength import Strength, Unit
 from robustness.sweep import batching, chunks, precision_check, trials
-from robustness.sweep.batch import Cells
+from robustness.sweep.batch import SweepBatches
 from robustness.sweep.batching import Progress
 from robustness.sweep.chunk_result import ChunkCache, ChunkResult
 from robustness.sweep.recorder import OutcomeRecorder
@@ -82,30 +82,32 @@ def sweep(
         if value is not None and value < 1:
             raise ValueError(f"`{name}` must be at least 1, got {value}; leave it out for what suits the machine")
     precision.check(dtype, device if kind is None else None)
-    plain = together(classifier, source, generator)
+    plain = module_dict(classifier, source, generator)
     modules = precision.in_precision(plain, dtype, device)
-    asked = batch_size or fitting(images, perturbation, modules, device)
+    asked = batch_size or choose_batch_size(images, perturbation, modules, device)
     threads = 1 if device != "cpu" or not perturbation.side_by_side else threads or hardware.cpu_count()
     decision = decision or Argmax()
     attacked_by = source_decision or (decision if source is None else Argmax())
     state, started = state_hash(classifier), time.perf_counter()
 
     def attempt(size: int) -> tuple[OutcomeRecorder, list[Mapping[str, Any]]]:
-        cells = Cells(images, perturbation, strengths, unit, seed, device, size, decision, attacked_by, directions)
-        outcomes, told = chunks.outcomes_of(cells, probabilities=probabilities), list[Mapping[str, Any]]()
+        cells = SweepBatches(
+            images, perturbation, strengths, unit, seed, device, size, decision, attacked_by, directions
+        )
+        outcomes, told = chunks.new_recorder(cells, probabilities=probabilities), list[Mapping[str, Any]]()
 
         def take(part: ChunkResult) -> None:
             outcomes.take(part)
             told.append(part.told)
 
-        if wanted := chunks.taken(kept, chunks.count(images), size, take):
-            refuse_elsewhere(kind)
+        if wanted := chunks.load_finished_chunks(kept, chunks.count(images), size, take):
+            check_device_available(kind)
             keep = chunks.nowhere if kept is None else kept.put
             with precision.matmul_precision(dtype, device):
-                told.append(chunks.swept(cells, modules, outcomes, wanted, threads, progress, keep))
+                told.append(chunks.sweep_chunks(cells, modules, outcomes, wanted, threads, progress, keep))
         return outcomes, told
 
-    (outcomes, told), used = batching.halving(attempt, kept.batch_size(asked) if kept else asked)
+    (outcomes, told), used = batching.retry_with_smaller_batches(attempt, kept.batch_size(asked) if kept else asked)
     # Those that were finished before took their time too.
     seconds = time.perf_counter() - started + sum(each.get("seconds", 0.0) for each in told)
     repeatable = all(each["deterministic"] for each in told)
@@ -136,11 +138,11 @@ def sweep(
     )
     if dtype == "float32" or not beside_float32 or not (kind is None or hardware.has_device(kind)):
         return found
-    cells = Cells(images, perturbation, strengths, unit, seed, device, used, decision, attacked_by, directions)
-    return precision_check.noted(found, cells, plain, threads)
+    cells = SweepBatches(images, perturbation, strengths, unit, seed, device, used, decision, attacked_by, directions)
+    return precision_check.count_differing_decisions(found, cells, plain, threads)
 
 
-def fitting(images: Images, perturbation: Perturbation, module: nn.Module, device: str) -> int:
+def choose_batch_size(images: Images, perturbation: Perturbation, module: nn.Module, device: str) -> int:
     """
     Choose the size of batches by what is faster, and needs no more memory than one thread with larger ones.
 
@@ -166,10 +168,10 @@ def directions(
     def put(start: int, rows: np.ndarray) -> None:
         made[start : start + len(rows)] = rows
 
-    return made, signs(module, images, perturbation, put, **settings)
+    return made, attack_directions(module, images, perturbation, put, **settings)
 
 
-def signs(
+def attack_directions(
     module: nn.Module,
     images: Images,
     perturbation: Step,
@@ -191,8 +193,8 @@ def signs(
     ``put`` gets them as they are made, in any order, from any thread: a first image's number, and int8 (n, C, H, W).
     """
     precision.check(dtype, device if kind is None else None)
-    modules = precision.in_precision(together(module, None, None), dtype, device)
-    asked = batch_size or fitting(images, perturbation, module, device)
+    modules = precision.in_precision(module_dict(module, None, None), dtype, device)
+    asked = batch_size or choose_batch_size(images, perturbation, module, device)
     threads = 1 if device != "cpu" else threads or hardware.cpu_count()
     decision = decision or Argmax()
     counted: Counter[str] = Counter()
@@ -210,17 +212,17 @@ def signs(
 
     def attempt(size: int) -> None:
         counted.clear()
-        cells = Cells(images, perturbation, (0.0,), "native", seed, device, size, decision, decision)
-        if wanted := chunks.taken(kept, chunks.count(images), size, take):
-            refuse_elsewhere(kind)
+        cells = SweepBatches(images, perturbation, (0.0,), "native", seed, device, size, decision, decision)
+        if wanted := chunks.load_finished_chunks(kept, chunks.count(images), size, take):
+            check_device_available(kind)
             with precision.matmul_precision(dtype, device):
-                chunks.directed(cells, modules, wanted, threads, progress, keep)
+                chunks.direction_chunks(cells, modules, wanted, threads, progress, keep)
 
-    batching.halving(attempt, kept.batch_size(asked) if kept else asked)
+    batching.retry_with_smaller_batches(attempt, kept.batch_size(asked) if kept else asked)
     return dict(counted)
 
 
-def refuse_elsewhere(kind: str | None) -> None:
+def check_device_available(kind: str | None) -> None:
     """Raise SweepError where chunks are missing that only another machine can make: no evidence mixes devices."""
     if kind is not None and not hardware.has_device(kind):
         raise SweepError(
@@ -229,7 +231,7 @@ def refuse_elsewhere(kind: str | None) -> None:
         )
 
 
-def together(classifier: nn.Module, source: nn.Module | None, generator: nn.Module | None) -> nn.ModuleDict:
+def module_dict(classifier: nn.Module, source: nn.Module | None, generator: nn.Module | None) -> nn.ModuleDict:
     """Put what runs in a sweep into one module, so that a thread has its own copy of all of it."""
     others = {"source": source, "generator": generator}
     return nn.ModuleDict({"classifier": classifier} | {k: other for k, other in others.items() if other is not None})

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from robustness.classifiers import process_state
 from robustness.classifiers.modules import replicas, restored_afterwards
 from robustness.errors import ModelError
-from robustness.sweep.batch import Cells
-from robustness.sweep.batching import one_thread
+from robustness.sweep.batch import SweepBatches
+from robustness.sweep.batching import single_threaded
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ class Tried(NamedTuple):
     """Why a model's answers depend on other calls; empty where they do not."""
 
 
-def tried(cells: Cells, lent: nn.ModuleDict, count: int) -> Tried:
+def tried(cells: SweepBatches, lent: nn.ModuleDict, count: int) -> Tried:
     """
     Return up to ``count`` models that may run at once: copies, or the lent ones alone where copies answer otherwise.
 
@@ -63,7 +63,7 @@ def tried(cells: Cells, lent: nn.ModuleDict, count: int) -> Tried:
     images, others = cells.some()
     copies = replicas(lent, max(2, count))
     ask = partial(cells.probed, gradient=cells.differentiates)
-    with one_thread(), restored_afterwards(lent, cells.device):
+    with single_threaded(), restored_afterwards(lent, cells.device):
         if (first := cells.probed(lent, images)) is None:  # it raises: the sweep will say so
             return Tried(copies[:count], True, "")
         again, due = cells.probed(lent, images), [ask(lent, others)]

@@ -22,7 +22,7 @@ from robustness.thresholds.derive import Thresholds
 from robustness.util import atomic_write, hardware
 from robustness.util.hashing import sha256_json
 from robustness.workspace import workspace
-from robustness.workspace.models import is_older, recipe_hash
+from robustness.workspace.models import is_stale, recipe_hash
 from robustness.workspace.training import train_many
 from robustness.workspace.workspace import Workspace
 
@@ -107,7 +107,7 @@ class Renewal:
             return ""
         if not self.card.weights.is_file():
             return f"{self.card.weights} was missing"
-        if is_older(self.harness, self.card):
+        if is_stale(self.harness, self.card):
             return f"{self.card.weights} was older than its recipe"
         return f"{self.card.weights} was to be renewed" if self.force else ""
 

@@ -11,7 +11,7 @@ from robustness import claims
 from robustness.cards import Card
 from robustness.errors import SweepError, TrainingError
 from robustness.metrics import registry
-from robustness.metrics.chance_level import luck_limit
+from robustness.metrics.chance_level import lucky_level
 from robustness.metrics.evidence import OK, RAISED, Evidence
 from robustness.perturbations import strength as strengths
 from robustness.thresholds import derive as thresholds
@@ -72,7 +72,7 @@ def derive(
     """Return thresholds of a card's cells, from the measurements of its healthy trainings and their resolution."""
     images, each = harness.images(card), cells(card)
     kinds = {m: registry.parse(m, images.classes).kind for m in {cell.metric for cell in each} - {FLIP_RATE}}
-    limits = {m: luck_limit(m, images.labels, images.classes) for m in kinds} | {FLIP_RATE: 1.0}
+    limits = {m: lucky_level(m, images.labels, images.classes) for m in kinds} | {FLIP_RATE: 1.0}
     try:
         return thresholds.derive(
             table,

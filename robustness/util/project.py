@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from robustness.errors import CardError, did_you_mean
+from robustness.errors import CardError, nearest
 from robustness.util import paths
 
 KEYS = ("models", "profiles")
@@ -33,7 +33,7 @@ def settings(folder: Path) -> Mapping[str, Any]:
     for key in found:
         if key not in KEYS:
             raise CardError(
-                f"{file}: tool.robustness.{key}: unknown key; allowed: {', '.join(KEYS)}{did_you_mean(key, KEYS)}; "
+                f"{file}: tool.robustness.{key}: unknown key; allowed: {', '.join(KEYS)}{nearest(key, KEYS)}; "
                 "the options' twins stand in [tool.pytest.ini_options], as robustness_seed"
             )
     return found

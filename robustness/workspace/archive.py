@@ -40,7 +40,7 @@ class ArchiveError(StoreError):
 
 
 @dataclass
-class Told:
+class ArchiveSummary:
     """What was carried: entries by kind, bytes, and what was left where it is, with the reason."""
 
     entries: Counter[str] = field(default_factory=Counter)
@@ -53,14 +53,14 @@ class Told:
         return f"{self.entries.total()} entries ({kinds or 'none'}), {self.size:,} bytes"
 
 
-def export(store: Store, target: Path, models: Collection[str] = ()) -> Told:
+def export_store(store: Store, target: Path, models: Collection[str] = ()) -> ArchiveSummary:
     """
     Write a store as one file, whole or not at all; ``models``: what belongs to these alone.
 
     Fitted generators and directions name no model: with ``models`` they are left out, and made again where needed.
     What is torn is left out and told. ArchiveError where there is nothing to export.
     """
-    told, known, manifest = Told(), set[str](), []
+    told, known, manifest = ArchiveSummary(), set[str](), []
     with _writing(target) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for kind, path in _entries(store):
             try:
@@ -85,14 +85,14 @@ def export(store: Store, target: Path, models: Collection[str] = ()) -> Told:
     return told
 
 
-def bring(store: Store, source: Path) -> Told:
+def import_store(store: Store, source: Path) -> ArchiveSummary:
     """
     Put what an archive holds into a store, once all of it is found to be whole; what is there already stays.
 
     ArchiveError where a member is missing, foreign, changed or would lie elsewhere: then nothing is brought.
     """
     staging = store.root / f"{IMPORTING}{uuid.uuid4().hex}"
-    told = Told()
+    told = ArchiveSummary()
     try:
         paths.check_regular(source)
         with zipfile.ZipFile(source) as archive:
@@ -186,7 +186,7 @@ def _staged(archive: zipfile.ZipFile, entry: dict[str, Any], staging: Path, sour
         raise ArchiveError(f"{source}: {entry['path']}: {error}; nothing was imported") from error
 
 
-def _placed(store: Store, staging: Path, entry: dict[str, Any], told: Told) -> None:
+def _placed(store: Store, staging: Path, entry: dict[str, Any], told: ArchiveSummary) -> None:
     """Move one entry into the store, unless a whole one is there."""
     kind, target = entry["path"].partition("/")[0], store.root / entry["path"]
     paths.check_no_link(target.parent, store.root)

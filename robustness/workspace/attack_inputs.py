@@ -32,7 +32,7 @@ class AttackInputs:
     distributions: dict[str, str] = field(default_factory=dict)
 
 
-def behind(harness: Workspace, card: Card, sweep: str) -> AttackInputs:
+def dependencies(harness: Workspace, card: Card, sweep: str) -> AttackInputs:
     """Return the sources and distributions behind what one of a card's sweeps needs, and make nothing."""
     perturbation, source = card.perturbation(sweep), harness.source(card, sweep)
     versions = sources.distribution_versions(perturbation.distributions())
@@ -44,9 +44,13 @@ def behind(harness: Workspace, card: Card, sweep: str) -> AttackInputs:
     return AttackInputs(sources=files, distributions={**loaded.distributions, **versions})
 
 
-def made(harness: Workspace, card: Card, sweep: str) -> AttackInputs:
+def attack_inputs(harness: Workspace, card: Card, sweep: str) -> AttackInputs:
     """Return what one of a card's sweeps needs, from the store or made now."""
-    perturbation, source, found = card.perturbation(sweep), harness.source(card, sweep), behind(harness, card, sweep)
+    perturbation, source, found = (
+        card.perturbation(sweep),
+        harness.source(card, sweep),
+        dependencies(harness, card, sweep),
+    )
     if source is not None:
         found.given.update(source=harness.classifier(source).module, source_decision=source.file.model.decision)
         if isinstance(perturbation, Step) and perturbation.signed:
@@ -91,7 +95,7 @@ def generator(harness: Workspace, card: Card, perturbation: Perturbation) -> nn.
         if not harness.store.holds(path):
             return None
         try:
-            refuse_other(harness, card, path)
+            check_generator(harness, card, path)
             return generators.load(path, perturbation, images, state_hash(target))
         except ModelError as error:
             harness.notice(f"{error}; fitted again")
@@ -107,21 +111,21 @@ def generator(harness: Workspace, card: Card, perturbation: Perturbation) -> nn.
                 )  # fmt: skip
                 with harness.listening(card):
                     fitted = generators.fit(target, images, perturbation, job, card.file.model.decision)
-                content = generators.save(fitted, state_hash(target), told(harness, card, key))
+                content = generators.save(fitted, state_hash(target), generator_metadata(harness, card, key))
                 path = harness.store.keep(path, content)
                 harness.store.remove(checkpoint)
                 made = generators.load(path, perturbation, images, state_hash(target))
     return made
 
 
-def told(harness: Workspace, card: Card, key: str) -> dict[str, str]:
+def generator_metadata(harness: Workspace, card: Card, key: str) -> dict[str, str]:
     """Return what a file made for a model says of itself: its key, and what the model has read since it was loaded."""
     loaded = harness.classifier(card)
     later = {name: digest for name, digest in loaded.behind.items() if name not in loaded.sources}
     return {"key": key, "reads": json.dumps(later)}
 
 
-def refuse_other(harness: Workspace, card: Card, path: Path) -> None:
+def check_generator(harness: Workspace, card: Card, path: Path) -> None:
     """Raise ModelError where a file in the store is another key's, or what its model read has changed since."""
     from robustness.classifiers import weights
 
@@ -152,8 +156,8 @@ def directions_file(harness: Workspace, source: Card, sweep: str) -> Path:
 def directions(harness: Workspace, source: Card, sweep: str) -> np.ndarray:
     """Return the signs, (N, C, H, W) int8, of an attack on a source: from the store, mapped to memory, or made now."""
     from robustness.classifiers import weights
+    from robustness.sweep.runner import attack_directions
     from robustness.sweep.runner import directions as in_memory
-    from robustness.sweep.runner import signs
     from robustness.workspace import mapped_array
 
     images, perturbation = harness.images(source), source.perturbation(sweep)
@@ -161,7 +165,7 @@ def directions(harness: Workspace, source: Card, sweep: str) -> np.ndarray:
     loaded, path = harness.classifier(source), directions_file(harness, source, sweep)
     if harness.store.holds(path):
         try:
-            refuse_other(harness, source, path)
+            check_generator(harness, source, path)
             return _usable(mapped_array.read(path, "directions"), json.loads(weights.metadata(path)["counted"]), source)
         except (ModelError, KeyError, ValueError) as error:
             harness.notice(f"{error}; made again")
@@ -176,8 +180,8 @@ def directions(harness: Workspace, source: Card, sweep: str) -> np.ndarray:
             with harness.store.writing(path) as stream:
                 written = mapped_array.Written(stream, "directions", (len(images), *images.shape))
                 with loaded.reads.listening():
-                    counted = signs(loaded.module, images, perturbation, written.put, **about)
-                written.finish({"counted": json.dumps(counted), **told(harness, source, path.stem)})
+                    counted = attack_directions(loaded.module, images, perturbation, written.put, **about)
+                written.finish({"counted": json.dumps(counted), **generator_metadata(harness, source, path.stem)})
         except StoreError as error:
             harness.notice(f"directions made on {source.name} are not kept: {error}")
             return _usable(*in_memory(loaded.module, images, perturbation, **about), source)

@@ -24,7 +24,7 @@ Found = dict[str, Any]
 Make = Callable[["nn.Module", "Images"], Found]
 
 
-def findings(
+def cached_document(
     harness: Workspace,
     card: Card,
     what: str,
@@ -80,7 +80,7 @@ def _made(harness: Workspace, card: Card, label: str, key: str, make: Make, swee
     with loaded.reads.listening():
         result = watched(lambda: make(loaded.module, harness.images(card)))
     files, versions = loaded.behind, {**loaded.distributions, **source_files.distribution_versions(["hypothesis"])}
-    for each in (attack_inputs.behind(harness, card, sweep) for sweep in sweeps):
+    for each in (attack_inputs.dependencies(harness, card, sweep) for sweep in sweeps):
         files |= each.sources
         versions |= each.distributions
     behind = {"sources": files, "distributions": versions}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from robustness.cards import Card
     from robustness.metrics.evidence import Evidence
-    from robustness.sweep.batch import Cells
+    from robustness.sweep.batch import SweepBatches
     from robustness.workspace.workspace import Workspace
 
 
@@ -41,16 +41,16 @@ def examples(
     IndexError for a row that the data do not have.
     """
     from robustness.decisions import Argmax
-    from robustness.sweep.batch import Cells
-    from robustness.sweep.batching import interleaved
-    from robustness.sweep.runner import together
+    from robustness.sweep.batch import SweepBatches
+    from robustness.sweep.batching import batch_ranges
+    from robustness.sweep.runner import module_dict
 
     evidence, images = harness.evidence(card, sweep), harness.images(card)
     if bad := [row for row in rows if not 0 <= row < len(images)]:
         raise IndexError(f"`rows` must lie in 0 to {len(images) - 1}, the images of {images.name}, got {bad}")
-    given = attack_inputs.made(harness, card, sweep).given
+    given = attack_inputs.attack_inputs(harness, card, sweep).given
     table = card.file.sweeps.get(sweep)
-    cells = Cells(
+    cells = SweepBatches(
         images,
         card.perturbation(sweep),
         card.file.strengths_of(sweep),
@@ -62,32 +62,34 @@ def examples(
         given.get("source_decision") or (Argmax() if "source" in given else card.file.model.decision),
         given.get("directions"),
     )
-    models = together(harness.classifier(card).module, given.get("source"), given.get("generator"))
+    models = module_dict(harness.classifier(card).module, given.get("source"), given.get("generator"))
     models = precision.in_precision(models, harness.dtype, harness.device)
     at = range(len(cells.strengths)) if at is None else at
     perturbed = np.empty((len(at), len(rows), *images.shape), np.float32)
-    for start, stop in interleaved(len(images), cells.batch_size):
+    for start, stop in batch_ranges(len(images), cells.batch_size):
         if of := {place: row - start for place, row in enumerate(rows) if start <= row < stop}:
             perturbed[:, list(of)] = _batch(cells, models, start, stop, at, harness.dtype)[:, list(of.values())]
     clean = np.concatenate([images.batch(row, row + 1) for row in rows])
     return Examples(tuple(rows), clean, perturbed, evidence)
 
 
-def _batch(cells: Cells, models: nn.ModuleDict, start: int, stop: int, at: Sequence[int], dtype: str) -> np.ndarray:
+def _batch(
+    cells: SweepBatches, models: nn.ModuleDict, start: int, stop: int, at: Sequence[int], dtype: str
+) -> np.ndarray:
     """Return one batch of a sweep at the strengths ``at``, (strengths, batch, C, H, W)."""
     import torch
 
     from robustness.classifiers.modules import channels_last, restored_afterwards
-    from robustness.sweep.batching import one_thread
+    from robustness.sweep.batching import single_threaded
 
     with (
         precision.matmul_precision(dtype, cells.device),
         restored_afterwards(models, cells.device) as lent,
-        one_thread(),
+        single_threaded(),
     ):
         channels_last(lent, lambda: cells.works(lent))
         batch = cells.prepared(lent, start, stop)
-        perturb = strengths_.in_unit(cells.unit, cells.perturbation.prepare(batch), batch.inputs)
+        perturb = strengths_.convert_unit(cells.unit, cells.perturbation.prepare(batch), batch.inputs)
         drawn, out = cells.drawn_strengths(), torch.empty_like(batch.inputs)
         made = []
         for i in at:

@@ -16,8 +16,8 @@ from robustness.data.images import Images
 from robustness.decisions import Argmax, Decision
 from robustness.errors import ModelError, TrainingError
 from robustness.perturbations.advgan import AdvGAN
-from robustness.perturbations.attack import likeliest_wrong
-from robustness.perturbations.gradients import objective
+from robustness.perturbations.attack import most_likely_wrong_class
+from robustness.perturbations.gradients import attack_loss
 from robustness.util import rng_state
 from robustness.util.rng import Purpose, generator
 from robustness.workspace.recipes import Job
@@ -143,7 +143,7 @@ def _step(
     labels: Tensor,
 ) -> Tensor:
     """Take one step of the discriminator and one of the generator; give the generator's loss."""
-    aims = likeliest_wrong(target, inputs, labels, decision) if about.conditional else None
+    aims = most_likely_wrong_class(target, inputs, labels, decision) if about.conditional else None
     made = forger(inputs, aims)
     perturbed = (inputs + about.bound * made).clamp(0, 1)
     real, forged = expert(inputs), expert(perturbed.detach())
@@ -152,7 +152,7 @@ def _step(
     verdict.backward()  # type: ignore[no-untyped-call]
     optimizers["discriminator"].step()
     # An image is misled enough once another class leads by one: more would cost the others.
-    margin = objective(target(perturbed).float(), labels, "margin", aims, decision)
+    margin = attack_loss(target(perturbed).float(), labels, "margin", aims, decision)
     size = (made.flatten(1).square().mean(1) + 1e-12).sqrt()
     loss = F.relu(1 - margin).mean() + about.realism * F.softplus(-expert(perturbed)).mean()
     loss = loss + about.hinge * F.relu(size / about.rms - 1).mean()

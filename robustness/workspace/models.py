@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from robustness.workspace.workspace import Workspace
 
 
-def of_card(harness: Workspace, card: Card) -> Path:
+def weights_file(harness: Workspace, card: Card) -> Path:
     """Return the file of a card's weights: its own, else those that its recipe made or makes now."""
     own = card.weights
     if own is not None and own.is_file():
         _notice_age(harness, card, own)
         return own
     if card.file.model.seed is not None or (own is None and card.file.recipe is None and not card.file.model.by_name):
-        return by_factory(harness, card)
+        return factory_weights(harness, card)
     if card.file.recipe is None:
         if own is None:
             raise ModelError(
@@ -40,10 +40,10 @@ def of_card(harness: Workspace, card: Card) -> Path:
         raise ModelError(
             f"{card.path}: model.weights = {card.file.model.weights!r}: there is no such file: it {paths.missing(own)}"
         )
-    return by_recipe(harness, card)
+    return train_if_missing(harness, card)
 
 
-def by_factory(harness: Workspace, card: Card) -> Path:
+def factory_weights(harness: Workspace, card: Card) -> Path:
     """
     Return the weights that a card's factory makes, of its own or random ones: from the store, or made now.
 
@@ -72,7 +72,7 @@ def _unseen(about: Mapping[str, str]) -> bool:
 
 def _as_made(harness: Workspace, card: Card, key: str, path: Path) -> dict[str, str] | None:
     """Return what kept weights of a factory say of themselves, where they are whole and nothing behind them changed."""
-    return weights.metadata(path) if intact(harness, card, path, key) else None
+    return weights.metadata(path) if verify_or_notice(harness, card, path, key) else None
 
 
 def _called(harness: Workspace, card: Card, key: str) -> tuple[bytes, dict[str, str]]:
@@ -134,23 +134,23 @@ def _closure(card: Card) -> source_files.ImportClosure:
     return source_files.ImportClosure([libraries.PACKAGES.get(factory, factory)], [str(card.project), *sys.path])
 
 
-def by_recipe(harness: Workspace, card: Card, *, by_command: bool = False) -> Path:
+def train_if_missing(harness: Workspace, card: Card, *, by_command: bool = False) -> Path:
     """Return the weights that a card's recipe makes: from the store, or trained now."""
     assert card.file.recipe is not None
     key = recipe_hash(harness, card)
     path = harness.store.path("weights", key)
-    if intact(harness, card, path, key):
+    if verify_or_notice(harness, card, path, key):
         return path
     if card.file.recipe.starts == "by command" and not by_command:
         raise DataMissing(f"{card.name}: its weights are not trained", command=f"robustness train {card.name}")
     what = f"training {card.name} (seed {card.file.recipe.seed})"
     with harness.once(f"weights-{key}"), harness.store.alone(f"weights-{key}", what):
-        if not intact(harness, card, path, key):
+        if not verify_or_notice(harness, card, path, key):
             path = _train(harness, card, key, what)
     return path
 
 
-def is_older(harness: Workspace, card: Card) -> bool:
+def is_stale(harness: Workspace, card: Card) -> bool:
     """Return whether a card's committed weights were made by another recipe, or other data, than it names now."""
     if card.file.recipe is None or card.weights is None or not card.weights.is_file():
         return False
@@ -178,7 +178,9 @@ def recipe_hash(harness: Workspace, card: Card, behind: tuple[Path, ...] = ()) -
         "factory_arguments": card.file.model.arguments,
         **({"adaptation": adaptation} if (adaptation := card.file.model.adaptation) else {}),
         "recipe": recipe.model_dump(exclude={"starts", "needs"}),
-        "images": (images := training_data.learnt(harness.images(card, "train"), card.damage)).fingerprint,
+        "images": (
+            images := training_data.mutate_training_data(harness.images(card, "train"), card.damage)
+        ).fingerprint,
         "sources": source_files.hash_files(closure.files.values(), card.project),
     }
     if (groups := images.groups) is not None:  # by which images are held out together
@@ -214,7 +216,7 @@ def _train(harness: Workspace, card: Card, key: str, what: str) -> Path:
     from robustness.workspace import recipes
 
     assert card.file.recipe is not None
-    images = training_data.learnt(harness.images(card, "train"), card.damage)
+    images = training_data.mutate_training_data(harness.images(card, "train"), card.damage)
     needs = {name: copy.deepcopy(harness.classifier(other).module) for name, other in needed(card).items()}
     kept = harness.store.checkpoint(key)
     with harness.progress(what) as progress:
@@ -223,7 +225,7 @@ def _train(harness: Workspace, card: Card, key: str, what: str) -> Path:
             needs=needs, log=harness.store.path("logs", key, "csv"), key=key,
             reads=Reads(card.project, harness.known_otherwise(card)),
         )  # fmt: skip
-        content = recipes.train(card, images, job, told_of(card, key, images))
+        content = recipes.train(card, images, job, weights_metadata(card, key, images))
     if recipe_hash(harness, card) != key:
         raise TrainingError(f"{card.name}: its recipe's code changed while it was trained; run again")
     path = harness.store.keep(harness.store.path("weights", key), content)
@@ -231,18 +233,18 @@ def _train(harness: Workspace, card: Card, key: str, what: str) -> Path:
     return path
 
 
-def named(card: Card) -> str:
+def training_label(card: Card) -> str:
     """Say which training it is, where one has failed."""
     return f"training {card.name} with seed {card.file.recipe.seed if card.file.recipe else None}"
 
 
-def told_of(card: Card, key: str, images: Images) -> dict[str, str]:
+def weights_metadata(card: Card, key: str, images: Images) -> dict[str, str]:
     """Return what a file of weights says of its making."""
     assert card.file.recipe is not None
     return {"recipe": key, "model": card.name, "seed": str(card.file.recipe.seed), "data": images.name}
 
 
-def intact(harness: Workspace, card: Card, path: Path, key: str) -> bool:
+def verify_or_notice(harness: Workspace, card: Card, path: Path, key: str) -> bool:
     """
     Return whether a file of weights is there, whole, the key's own, and no older than the files that its making read.
 
@@ -264,7 +266,7 @@ def intact(harness: Workspace, card: Card, path: Path, key: str) -> bool:
 
 def _notice_age(harness: Workspace, card: Card, own: Path) -> None:
     try:
-        older = is_older(harness, card)
+        older = is_stale(harness, card)
     except DataMissing:
         return
     if older:

@@ -24,7 +24,7 @@ Show = Callable[[int, int], None]
 """Called with the percent that are done of all, and 100."""
 
 
-class Task(Protocol):
+class Job(Protocol):
     """What is done in a process of its own, which it is sent to: it makes one file of the store."""
 
     @property
@@ -35,7 +35,7 @@ class Task(Protocol):
         """Make the file, unless it is there, and give its path."""
 
 
-def side_by_side(tasks: Sequence[Task], here: Workspace, workers: int, show: Show | None) -> list[Path]:
+def run_in_processes(tasks: Sequence[Job], here: Workspace, workers: int, show: Show | None) -> list[Path]:
     """
     Do tasks in spawned processes (a fork of a process that has used torch's threads may hang), and give their files.
 
@@ -70,7 +70,7 @@ def side_by_side(tasks: Sequence[Task], here: Workspace, workers: int, show: Sho
     return [made[i][0] for i in range(len(tasks))]
 
 
-def one_by_one(tasks: Sequence[Task], here: Workspace, show: Show | None, progress: Progress) -> list[Path]:
+def run_in_order(tasks: Sequence[Job], here: Workspace, show: Show | None, progress: Progress) -> list[Path]:
     """Do tasks in this process, in their order, and give their files; failures are raised as side by side."""
     parts = [0.0] * len(tasks)
     made = []
@@ -105,7 +105,7 @@ def _failed(future: Future[Any]) -> bool:
     return future.done() and future.exception() is not None
 
 
-def _outcome(future: Future[tuple[Path, list[str]]], task: Task) -> tuple[Path, list[str]]:
+def _outcome(future: Future[tuple[Path, list[str]]], task: Job) -> tuple[Path, list[str]]:
     with _telling(task):
         try:
             return future.result()
@@ -117,7 +117,7 @@ def _outcome(future: Future[tuple[Path, list[str]]], task: Task) -> tuple[Path, 
 
 
 @contextmanager
-def _telling(task: Task) -> Iterator[None]:
+def _telling(task: Job) -> Iterator[None]:
     """Say which task it was that failed, in one sentence, whatever a process raised."""
     try:
         yield
@@ -147,7 +147,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _do(i: int, task: Task) -> tuple[Path, list[str]]:
+def _do(i: int, task: Job) -> tuple[Path, list[str]]:
     root, run, data_root, device, seed, parts = _settings
     harness = Workspace(Store(root, run), data_root, device, seed, progress=_sharing(parts, i))
     path = task(harness)

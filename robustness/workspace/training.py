@@ -12,8 +12,8 @@ from robustness.errors import ModelError, TrainingError
 from robustness.perturbations import Perturbation
 from robustness.util import hardware
 from robustness.workspace import attack_inputs
-from robustness.workspace.models import by_recipe, named, recipe_hash
-from robustness.workspace.parallel import one_by_one, side_by_side
+from robustness.workspace.models import recipe_hash, train_if_missing, training_label
+from robustness.workspace.parallel import run_in_order, run_in_processes
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Progress, Workspace, no_progress
 
@@ -22,7 +22,7 @@ Train = Callable[[Workspace, Sequence[Card], str, Callable[[int, int], None] | N
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingJob:
     """A model that its recipe trains."""
 
     card: Card
@@ -30,15 +30,15 @@ class Training:
     @property
     def name(self) -> str:
         """Say which training it is."""
-        return named(self.card)
+        return training_label(self.card)
 
     def __call__(self, harness: Workspace) -> Path:
         """Train it unless the store has its weights, and give their file."""
-        return by_recipe(harness, self.card, by_command=True)
+        return train_if_missing(harness, self.card, by_command=True)
 
 
 @dataclass(frozen=True)
-class Fitting:
+class GeneratorJob:
     """A generator that is fitted to a card's model, which is there."""
 
     card: Card
@@ -82,15 +82,15 @@ def train_many(
         many = len(missing) > 1
         with progress(f"{what or 'training'}, percent of {len(missing)} models") if many else no_progress("") as show:
             left = [cards[i] for i in missing]
-            tasks = [Training(card) for card in left]
+            tasks = [TrainingJob(card) for card in left]
             workers = min(workers or workers_for(cards), len(left))
             if elsewhere is not None:
                 elsewhere(here, left, device, show)
                 made = [stored(here, card) for card in left]
             elif workers > 1:
-                made = [*side_by_side(tasks, here, workers, show)]
+                made = [*run_in_processes(tasks, here, workers, show)]
             else:
-                made = [*one_by_one(tasks, here, show, no_progress if many else progress)]
+                made = [*run_in_order(tasks, here, show, no_progress if many else progress)]
         for i, path in zip(missing, made, strict=True):
             found[i] = path
     for notice in here.notices:
@@ -104,14 +104,14 @@ def fit_many(wanted: Sequence[tuple[Card, Perturbation]], harness: Workspace, wo
 
     ``workers`` and failures are as with `train_many`; on a GPU they follow each other, each in the whole of it.
     """
-    files = {attack_inputs.generator_file(harness, card, about): Fitting(card, about) for card, about in wanted}
+    files = {attack_inputs.generator_file(harness, card, about): GeneratorJob(card, about) for card, about in wanted}
     left = [task for file, task in files.items() if not harness.store.holds(file)]
     workers = min(workers or hardware.cpu_count(), len(left)) if harness.device == "cpu" else 1
     if workers > 1:
         with harness.progress(f"fitting, percent of {len(left)} generators") as show:
-            side_by_side(left, harness, workers, show)
+            run_in_processes(left, harness, workers, show)
     else:
-        one_by_one(left, harness, None, harness.progress)
+        run_in_order(left, harness, None, harness.progress)
 
 
 def workers_for(cards: Sequence[Card]) -> int:

@@ -151,7 +151,7 @@ class Workspace:
             f"{card.file.model_dump_json(include={'model', 'recipe', 'data'})}"  # one card has many seeds
         )
         if key not in self._weights:
-            self._weights[key] = models.of_card(self, card)
+            self._weights[key] = models.weights_file(self, card)
             self._notice_outside(card)
         return self._weights[key]
 
@@ -220,7 +220,7 @@ class Workspace:
 
         classes = len(self.images(card).classes)
         outputs = card.file.model.decision.outputs(classes)
-        return replace(loaded, module=operators.damaged(loaded.module, card.damage, classes, outputs))
+        return replace(loaded, module=operators.mutate(loaded.module, card.damage, classes, outputs))
 
     def classes(self, card: Card) -> tuple[str, ...]:
         """Return the data's classes, where the card's model may have its own; else none, and no image is read."""
@@ -366,7 +366,7 @@ class Workspace:
 
     def behind(self, card: Card, sweep: str) -> dict[str, dict[str, str]]:
         """Return the source files and distributions that evidence is only believed with."""
-        loaded, more = self.classifier(card), attack_inputs.behind(self, card, sweep)
+        loaded, more = self.classifier(card), attack_inputs.dependencies(self, card, sweep)
         return {
             "sources": {**loaded.behind, **more.sources},
             "distributions": {**loaded.distributions, **more.distributions, **self.images(card).distributions},
@@ -407,7 +407,7 @@ class Workspace:
 
         loaded, label = self.classifier(card), f"{card.name}:{sweep}"
         table = card.file.sweeps.get(sweep)
-        made = attack_inputs.made(self, card, sweep)
+        made = attack_inputs.attack_inputs(self, card, sweep)
         kept = StoredChunks(self.store, key, card.project, behind=lambda: self.behind(card, sweep), notice=self.notice)
         with self.progress(f"sweeping {label}") as progress, self.listening(card, sweep):
             evidence = run(

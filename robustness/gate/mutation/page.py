@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from robustness.gate.mutation import results
-from robustness.mutations.kinds import DamageError
+from robustness.mutations.kinds import MutationError
 from robustness.util import atomic_write
 from robustness.util.text import markdown, one_line
 
@@ -141,6 +141,6 @@ def write(path: Path, found: Sequence[Plain]) -> None:
 def check(path: Path) -> None:
     """Refuse a file of another kind, before anything is measured."""
     if path.suffix not in (".json", ".md"):
-        raise DamageError(f"--output must be a .json or .md file, got {path}")
+        raise MutationError(f"--output must be a .json or .md file, got {path}")
     if not path.parent.is_dir():
-        raise DamageError(f"--output {path}: there is no folder {path.parent}; make it first")
+        raise MutationError(f"--output {path}: there is no folder {path.parent}; make it first")

@@ -9,7 +9,7 @@ from itertools import islice
 from robustness.cards import Card
 from robustness.gate import baseline
 from robustness.mutations import operators
-from robustness.mutations.kinds import ALL, KINDS, Damage, DamageError, Kind
+from robustness.mutations.kinds import ALL, KINDS, Mutation, MutationError, MutationOperator
 from robustness.workspace.workspace import Workspace
 
 RETRAININGS, FIRST = 10, 2000
@@ -31,7 +31,7 @@ class Asked:
 class Plan:
     """The kinds with what is done of each, the worst first; the undamaged retrainings; what is left out, and why."""
 
-    damage: Mapping[str, tuple[Damage, ...]]
+    damage: Mapping[str, tuple[Mutation, ...]]
     retrainings: tuple[Card, ...]
     left_out: Mapping[str, str]
 
@@ -47,26 +47,26 @@ class Plan:
 def plan(harness: Workspace, card: Card, asked: Asked) -> Plan:
     """Say what is done to a card's model; DamageError where a level does not fit its data."""
     module, classes = harness.classifier(card).module, len(harness.images(card).classes)
-    chosen: dict[str, tuple[Damage, ...]] = {}
+    chosen: dict[str, tuple[Mutation, ...]] = {}
     left_out: dict[str, str] = {}
     for kind in (KINDS[name] for name in asked.damage or KINDS):
         untrained = kind.done == "training" and _untrained(card, asked.damage is not None)
-        if reason := untrained or operators.impossible(module, kind):
+        if reason := untrained or operators.not_applicable(module, kind):
             left_out[kind.title] = reason
         else:
             levels = _levels(kind, (asked.damage or {}).get(kind.name, kind.levels), classes)
-            chosen[kind.name] = tuple(Damage(kind.name, level) for level in levels)
+            chosen[kind.name] = tuple(Mutation(kind.name, level) for level in levels)
     count = RETRAININGS if asked.retrainings is None else asked.retrainings
     if count and (reason := _untrained(card, asked.retrainings is not None)):
         left_out["undamaged retrainings"], count = reason, 0
     return Plan(chosen, _retrainings(card, count), left_out)
 
 
-def _levels(kind: Kind, levels: tuple[float, ...], classes: int) -> tuple[float, ...]:
+def _levels(kind: MutationOperator, levels: tuple[float, ...], classes: int) -> tuple[float, ...]:
     """Return the levels of a kind, the worst first; all classes are so called, however they were counted."""
     if kind.name == "classes":
         if over := [level for level in levels if classes < level < ALL and levels != kind.levels]:
-            raise DamageError(f"a level of classes must be at most {classes}, which there are, got {over[0]:g}")
+            raise MutationError(f"a level of classes must be at most {classes}, which there are, got {over[0]:g}")
         levels = tuple(ALL if level >= classes else level for level in levels)
     return kind.worst_first(levels)
 

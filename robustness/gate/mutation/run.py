@@ -14,7 +14,7 @@ from robustness.gate.decide import decide
 from robustness.gate.mutation import results
 from robustness.gate.mutation.plan import Asked, Plan, plan
 from robustness.metrics.evidence import OK, Evidence
-from robustness.mutations.kinds import ALL, KINDS, Damage
+from robustness.mutations.kinds import ALL, KINDS, Mutation
 from robustness.util import hardware
 from robustness.workspace.training import train_many
 from robustness.workspace.workspace import Workspace, fresh_harness
@@ -164,7 +164,7 @@ def _measured(of: Held, due: Plan, asked: Asked, show: Callable[[int, int], None
     return damage, retrainings
 
 
-def _row(of: Held, damage: Damage) -> Row:
+def _row(of: Held, damage: Mutation) -> Row:
     """Hold a damaged model to claims and gate, or say why there is none."""
     card = of.card.damaged(damage)
     about = {"level": None if damage.level == ALL else damage.level, "says": str(damage)}
