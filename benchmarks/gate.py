@@ -21,7 +21,7 @@ from scipy.special import gammaln, ndtri
 from tabulate import tabulate
 
 from robustness.gate import paired_gate, paired_stats, retraining_stats
-from robustness.gate.differences import Cell, Drop
+from robustness.gate.differences import GateCell, PairedDifference
 from robustness.util import output
 
 ALPHA = 0.05
@@ -55,7 +55,7 @@ def levels(n, drop, gained, alpha):
     """Return how often one cell fails and passes at a true drop that is the margin: ours, and plain Tango's."""
     b, c, probability = outcomes(n, drop + gained, gained)
     z = paired_stats.normal_quantile(alpha)
-    ours = [side * paired_stats.score(b, c, n, drop, side) > z for side in (1.0, -1.0)]
+    ours = [side * paired_stats.tango_score(b, c, n, drop, side) > z for side in (1.0, -1.0)]
     published = [side * plain(b, c, n, drop) > z for side in (1.0, -1.0)]
     return [float((probability * rejected).sum()) for rejected in (*ours, *published)]
 
@@ -101,11 +101,13 @@ def counts(draws, pairs, n, lost, gained, correlation):
 def fates(losses, gains, n, margin=MARGIN, alpha=ALPHA):
     """Say of each pair whether its gate passes and whether it fails, (pairs,) twice."""
     tests = losses.shape[1]
-    passed = (-paired_stats.score(losses, gains, n, margin, -1.0) >= paired_stats.normal_quantile(alpha)).all(axis=1)
-    # Holm's first step is Bonferroni's: it decides whether any cell fails.
-    failed = (paired_stats.score(losses, gains, n, margin, 1.0) >= paired_stats.normal_quantile(alpha / tests)).any(
+    passed = (-paired_stats.tango_score(losses, gains, n, margin, -1.0) >= paired_stats.normal_quantile(alpha)).all(
         axis=1
     )
+    # Holm's first step is Bonferroni's: it decides whether any cell fails.
+    failed = (
+        paired_stats.tango_score(losses, gains, n, margin, 1.0) >= paired_stats.normal_quantile(alpha / tests)
+    ).any(axis=1)
     return passed, failed
 
 
@@ -180,10 +182,10 @@ def by_recipe(pairs: int, summaries: int = 8) -> str:
                     for lacking, failed in found.items():
                         candidate, accepted = values[0] - lacking, values[1:]
                         failed += (
-                            (candidate < retraining_stats.t_bounds(accepted, ALPHA)).any(),
-                            retraining_stats.rank_p(accepted, candidate) <= ALPHA * (1 + 1e-12),
+                            (candidate < retraining_stats.prediction_bounds(accepted, ALPHA)).any(),
+                            retraining_stats.rank_p_value(accepted, candidate) <= ALPHA * (1 + 1e-12),
                         )
-                decides = int(retraining_stats.carries(k, ALPHA))
+                decides = int(retraining_stats.rank_test_possible(k, ALPHA))
                 shown = [found[0][0], found[0][1], *(found[lacking][decides] for lacking in (2, 4))]
                 rates = [f"{each / pairs:.1%}" for each in shown]
                 rates[1] = rates[1] if decides else "cannot decide"
@@ -198,8 +200,8 @@ def seconds(cells: int = 1000, n: int = 10_000) -> float:
     """Return the processor's seconds for the statistics of a gate of weights, from changes to the table."""
     draws = np.random.default_rng(0)
     changes = draws.choice(np.array([-1, 0, 1], np.int8), p=[0.05, 0.9, 0.05], size=(cells, n))
-    drops = [Drop(0.9, 0.9, 1, n, row) for row in changes]
-    names = [Cell("normal", str(number), "accuracy", MARGIN) for number in range(cells)]
+    drops = [PairedDifference(0.9, 0.9, 1, n, row) for row in changes]
+    names = [GateCell("normal", str(number), "accuracy", MARGIN) for number in range(cells)]
     started = time.process_time()
     paired_gate.judge(names, drops, ALPHA, {})
     paired_gate.passes_if_equal(names, drops, ALPHA, {})

@@ -98,7 +98,7 @@ def measure(models: int, root: Path) -> tuple[float, int, int]:
         for card in chosen
     ]
     document = build(results, ABOUT, [])
-    gallery.add(document, harness, chosen)
+    gallery.add_gallery(document, harness, chosen)
     target = root / "report.html"
     writers.write(document, target)
     seconds = time.perf_counter() - started

@@ -22,7 +22,7 @@ from pathlib import Path
 from robustness import cards
 from robustness.cards import Card, edit
 from robustness.classifiers import weights
-from robustness.thresholds.renew import Renewal
+from robustness.thresholds.renew import CardUpdate
 from robustness.util import atomic_write, output
 from robustness.workspace.models import recipe_hash
 from robustness.workspace.store import Store
@@ -85,7 +85,7 @@ def stamp(harness: Workspace, card: Card) -> None:
     if said := card.file.thresholds:
         renewed = {**said, "recipe": recipe}
         if "tested" in said:
-            renewed["tested"] = Renewal(harness, card).tested
+            renewed["tested"] = CardUpdate(harness, card).tested
         edit.write_claims(card, {}, renewed)
 
 

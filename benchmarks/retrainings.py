@@ -29,9 +29,9 @@ from robustness import cards
 from robustness.cards import Card
 from robustness.cards.gate import GateTable
 from robustness.gate import baseline, paired_gate, retraining_gate, retraining_stats
-from robustness.gate.accept import of_seed, train
-from robustness.gate.baseline import Accepted, Baseline
-from robustness.gate.differences import Cell, paired
+from robustness.gate.accept import accepted_from_seed, train
+from robustness.gate.baseline import AcceptedModel, Baseline
+from robustness.gate.differences import GateCell, paired_difference
 from robustness.metrics.evidence import Evidence
 from robustness.mutations.kinds import Mutation
 from robustness.util import output
@@ -55,14 +55,14 @@ PAGE = Path(__file__).parents[1] / "docs" / "gate.md"
 Swept = Mapping[str, Evidence]
 
 
-def healthy(harness: Workspace, card: Card, count: int) -> list[Accepted]:
+def healthy(harness: Workspace, card: Card, count: int) -> list[AcceptedModel]:
     """Train a card from several seeds and sweep each, or find that in the store."""
     seeds = range(FIRST, FIRST + count)
     train(card, seeds, harness, None)
     found = []
     with harness.progress(f"sweeping {count} trainings of {card.name}") as show:
         for seed in seeds:
-            found.append(of_seed(fresh_harness(harness), card, seed, SWEEPS))
+            found.append(accepted_from_seed(fresh_harness(harness), card, seed, SWEEPS))
             if show:
                 show(len(found), count)
     return found
@@ -78,31 +78,35 @@ def damaged(harness: Workspace, card: Card) -> Iterator[tuple[str, Swept]]:
         yield str(damage), {sweep: of.evidence(one, sweep) for sweep in SWEEPS}
 
 
-def kept(one: Sequence[Accepted], folder: Path) -> Baseline:
+def kept(one: Sequence[AcceptedModel], folder: Path) -> Baseline:
     """Return a baseline, written and read as users' are."""
     path = folder / "model.json"
     baseline.write(path, "model", one)
     return baseline.read(path)
 
 
-def cells(swept: Swept) -> list[Cell]:
+def cells(swept: Swept) -> list[GateCell]:
     """Return the accuracy of everything that was swept."""
-    return [Cell(sweep, strength, "accuracy", MARGIN) for sweep in SWEEPS for strength in swept[sweep].strengths]
+    return [GateCell(sweep, strength, "accuracy", MARGIN) for sweep in SWEEPS for strength in swept[sweep].strengths]
 
 
 def verdicts(
-    kind: str, accepted: Sequence[Accepted], candidates: Sequence[Swept], sweeps: Sequence[str], margin: float = MARGIN
+    kind: str,
+    accepted: Sequence[AcceptedModel],
+    candidates: Sequence[Swept],
+    sweeps: Sequence[str],
+    margin: float = MARGIN,
 ) -> list[str]:
     """Say what a gate says of each candidate."""
     gate = GateTable(kind=kind, margin=margin if kind == "weights" else None, alpha=ALPHA)
-    hold = paired_gate.hold if kind == "weights" else retraining_gate.hold
+    hold = paired_gate.evaluate_paired_gate if kind == "weights" else retraining_gate.evaluate_retraining_gate
     with TemporaryDirectory() as folder:
         held = kept(accepted, Path(folder))
     chosen = [cell._replace(margin=margin) for cell in cells(candidates[0]) if cell.sweep in sweeps]
     return [str(hold(gate, held, {n: swept[n] for n in sweeps}, chosen, {})[0]) for swept in candidates]
 
 
-def of_weights(models: Sequence[Accepted], broken: Mapping[str, Swept]) -> list[dict[str, Any]]:
+def of_weights(models: Sequence[AcceptedModel], broken: Mapping[str, Swept]) -> list[dict[str, Any]]:
     """Hold every healthy retraining against every other, image by image, and what is damaged against its own."""
     rows = []
 
@@ -123,7 +127,7 @@ def of_weights(models: Sequence[Accepted], broken: Mapping[str, Swept]) -> list[
     return rows
 
 
-def of_recipe(models: Sequence[Accepted], broken: Mapping[str, Swept]) -> list[dict[str, Any]]:
+def of_recipe(models: Sequence[AcceptedModel], broken: Mapping[str, Swept]) -> list[dict[str, Any]]:
     """Hold each retraining, and what is damaged, against the others as accepted retrainings: all, and five of them."""
     out: Counter[str] = Counter()
     for i, one in enumerate(models):
@@ -137,7 +141,7 @@ def of_recipe(models: Sequence[Accepted], broken: Mapping[str, Swept]) -> list[d
     return rows
 
 
-def summaries(models: Sequence[Accepted], candidates: Sequence[Swept]) -> np.ndarray:
+def summaries(models: Sequence[AcceptedModel], candidates: Sequence[Swept]) -> np.ndarray:
     """Return what the recipe's gate sums each candidate up by, (candidates, summaries)."""
     with TemporaryDirectory() as folder:
         held = kept(models[:1], Path(folder))
@@ -154,13 +158,13 @@ def small(candidates: np.ndarray, values: np.ndarray, n: int, *, healthy: bool) 
         order = draws.permutation(len(values) if healthy else np.arange(1, len(values)))
         accepted, candidate = values[order[:SMALL]], values[order[SMALL]] if healthy else candidates[0]
         found += (
-            bool((candidate < retraining_stats.t_bounds(accepted, ALPHA, 1 / n)).any()),
-            retraining_stats.rank_p(accepted, candidate) < 1.5 / (SMALL + 1),
+            bool((candidate < retraining_stats.prediction_bounds(accepted, ALPHA, 1 / n)).any()),
+            retraining_stats.rank_p_value(accepted, candidate) < 1.5 / (SMALL + 1),
         )
     return {"draws": DRAWS, "t_bound_fails": int(found[0]), "rank_is_last": int(found[1])}
 
 
-def correlations(models: Sequence[Accepted]) -> dict[str, Any]:
+def correlations(models: Sequence[AcceptedModel]) -> dict[str, Any]:
     """
     Estimate what the simulation is given: how many images differ in each cell, and how outcomes go together.
 
@@ -170,7 +174,9 @@ def correlations(models: Sequence[Accepted]) -> dict[str, Any]:
     where = cells(models[0].swept)
     shares, found = [], []
     for one, other in zip(models[::2], models[1::2], strict=False):
-        changed = [paired("accuracy", one.swept[c.sweep], other.swept[c.sweep], c.strength).changes for c in where]
+        changed = [
+            paired_difference("accuracy", one.swept[c.sweep], other.swept[c.sweep], c.strength).changes for c in where
+        ]
         lost = np.array([change == 1 for change in changed])
         shares.append([float(np.mean(change != 0)) for change in changed])
         matrix = np.eye(len(where))

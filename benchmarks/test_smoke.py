@@ -13,7 +13,7 @@ from models.mlp import mlp
 from reports import writing
 from robustness import cards
 from robustness.data.images import from_arrays
-from robustness.gate.baseline import Accepted
+from robustness.gate.baseline import AcceptedModel
 from robustness.perturbations import FGSM, Normal
 from robustness.sweep.runner import sweep
 from robustness.workspace.store import Store
@@ -103,7 +103,7 @@ def test_retrainings_of_one_rate_differ_by_chance_alone():
             for name, e in told.items()
         }
 
-    models = [Accepted({"weights": f"{seed}"}, errs(0.05, seed)) for seed in range(7)]
+    models = [AcceptedModel({"weights": f"{seed}"}, errs(0.05, seed)) for seed in range(7)]
     broken = {"half": errs(0.5, 99)}
     weights, recipe = retrainings.of_weights(models, broken), retrainings.of_recipe(models, broken)
     table = {

@@ -55,7 +55,7 @@ def harness_for(given: argparse.Namespace) -> Workspace:
 class Work(NamedTuple):
     """Who trains and sweeps: an engine, and its workers' device."""
 
-    engine: engines.Engine = engines.Engine()
+    engine: engines.EngineSpec = engines.EngineSpec()
     device: str = "cpu"
 
 

@@ -4,13 +4,13 @@ import pytest
 
 from robustness.cards.doubts import DOUBTS
 from robustness.doubts import card_doubts
-from robustness.plugin.config import session_of
+from robustness.plugin.config import run_state
 
 
 @pytest.mark.parametrize("doubt", DOUBTS)
 def test_doubts(card, doubt, findings, request):
     """Nothing was seen that makes the numbers of this card doubtful."""
-    harness = session_of(request.config).harness
+    harness = run_state(request.config).harness
 
     def look(module, images):
         return card_doubts.look(harness, card, module, images)

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from robustness.plugin.config import report_files, session_of
+from robustness.plugin.config import report_files, run_state
 from robustness.search import card_search
 from robustness.search.hypothesis_profiles import SCALES
 from robustness.util import paths
@@ -14,7 +14,7 @@ from robustness.util import paths
 @pytest.fixture
 def harness(request):
     """What makes evidence in this process."""
-    return session_of(request.config).harness
+    return run_state(request.config).harness
 
 
 def test_contracts(card, harness, findings):

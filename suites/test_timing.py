@@ -10,7 +10,7 @@ import pytest
 
 from robustness.errors import DataMissing
 from robustness.perturbations import FGSM, PGD, AdvGAN, Normal
-from robustness.plugin.config import is_worker, session_of
+from robustness.plugin.config import is_worker, run_state
 from robustness.util import hardware
 from robustness.workspace import attack_inputs
 
@@ -30,7 +30,7 @@ def pytest_generate_tests(metafunc):
         pytest.skip("timing runs only when asked for: add -m timing -n 0", allow_module_level=True)
     if is_worker(config):
         pytest.skip("nothing can be timed beside xdist's other workers: add -n 0", allow_module_level=True)
-    asked = session_of(config).options.device
+    asked = run_state(config).options.device
     devices = sorted({hardware.worker_device(asked, 0)} | ({"cpu"} if asked == "auto" else set()))
     metafunc.parametrize("device", devices, ids=[device.partition(":")[0] for device in devices])
 
@@ -44,7 +44,7 @@ def test_timing(card, kind, device, classifier, benchmark, request):
     from robustness.planning.passes import per_image
     from robustness.sweep.runner import sweep
 
-    session = session_of(request.config)
+    session = run_state(request.config)
     perturbation, strengths = SWEEPS[kind]
     if kind == "gan":  # the card's own, where it has one: its generator is in the store
         own = [table.perturbation for table in card.file.sweeps.values()]

@@ -372,14 +372,14 @@ def read_archive(here: Path) -> str:
 def _accepted() -> Any:
     from dataclasses import replace
 
-    from robustness.gate.baseline import Accepted
+    from robustness.gate.baseline import AcceptedModel
 
     subject = {"images": "x", "seed": 0, "semantics": 1, "perturbation": {"kind": "clean"}, "unit": "native"}
     one = _evidence()
     one = replace(
         one, provenance={**one.provenance, "subject": subject}, predictions=np.array([[0, 1], [1, 1]], np.int32)
     )
-    return Accepted({"weights": "w"}, {"clean": one})
+    return AcceptedModel({"weights": "w"}, {"clean": one})
 
 
 def write_baseline(here: Path) -> None:

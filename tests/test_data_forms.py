@@ -8,7 +8,7 @@ from picture_files import encoded, folder, get, picture
 from torch import nn
 
 from robustness import cards
-from robustness.cli.check import checked
+from robustness.cli.check import check_model
 from robustness.data import DataSpec, from_arrays, load
 from robustness.doubts import data
 from robustness.doubts.look import look
@@ -337,7 +337,7 @@ def check(tmp_path, content):
     linear = nn.Linear(36, 3)
     save_file({f"1.{name}": value for name, value in linear.state_dict().items()}, path.parent / "tiny.safetensors")
     np.savez(path.parent / "set.npz", **content)
-    lines, _ = checked(harness(path), cards.load(path))
+    lines, _ = check_model(harness(path), cards.load(path))
     return list(lines)
 
 

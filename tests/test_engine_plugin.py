@@ -7,7 +7,7 @@ import pytest
 from plugin_project import HOOK
 
 from robustness import engines
-from robustness.engines import Engine, Job, parse, subprocess_job
+from robustness.engines import EngineSpec, Job, parse, subprocess_job
 from robustness.errors import EngineError
 
 STANDS_IN = """
@@ -99,14 +99,14 @@ def test_engines_that_cannot_be(text, said):
 
 
 def test_engines_that_can_be():
-    assert parse("plain") == Engine()
-    assert parse("ray=[::1]:6379,cores=2,workers=4") == Engine("ray", "[::1]:6379", workers=4, cores=2)
+    assert parse("plain") == EngineSpec()
+    assert parse("ray=[::1]:6379,cores=2,workers=4") == EngineSpec("ray", "[::1]:6379", workers=4, cores=2)
     assert parse("ray,gpus=0.25").gpus == 0.25
 
 
 @pytest.fixture
 def job(tmp_path):
-    return Job(Engine("ray"), tmp_path, "this", tmp_path, "cpu")
+    return Job(EngineSpec("ray"), tmp_path, "this", tmp_path, "cpu")
 
 
 def test_what_a_child_tells_is_heard(job):

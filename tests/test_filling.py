@@ -10,7 +10,7 @@ import pytest
 
 from robustness import cards
 from robustness.engines import worker
-from robustness.engines.fill import Filling
+from robustness.engines.fill import ChunkScheduler
 from robustness.errors import EngineError
 from robustness.util.rng import CHUNK
 from robustness.workspace.store import Store
@@ -78,7 +78,7 @@ class Here:
 
     def __call__(self, tasks, units, contents):
         tasks = pickle.loads(pickle.dumps(tasks))
-        holder = worker.Holder(tasks, lambda name: pickle.loads(pickle.dumps(contents[name]())))
+        holder = worker.ChunkWorker(tasks, lambda name: pickle.loads(pickle.dumps(contents[name]())))
         for number, chunk in units:
             self.units.append((tasks[number], chunk))
             told = worker.one(holder, number, chunk)
@@ -93,7 +93,7 @@ def test_it_is_what_a_plain_sweep_decides(project, monkeypatch):
     """Catches: other draws in a worker, a transfer made on another model, directions made twice, chunks left behind."""
     harness = project.harness()
     here = Here(harness, monkeypatch)
-    filling = Filling(harness, here)
+    filling = ChunkScheduler(harness, here)
     filling.run(project.wanted)
     assert filling.failed == {}
     assert harness.notices == [f"{name}: its weights are random (seed {seed}), as the card says" for name, seed in
@@ -110,7 +110,7 @@ def test_it_is_what_a_plain_sweep_decides(project, monkeypatch):
             assert found.provenance[name] == evidence.provenance[name], name
     assert not list(harness.store.root.glob("chunks/??/*"))
     again = Here(harness, monkeypatch)
-    Filling(project.harness(), again).run(project.wanted)
+    ChunkScheduler(project.harness(), again).run(project.wanted)
     assert again.units == []
 
 
@@ -124,13 +124,13 @@ def test_it_goes_on_after_an_engine_that_died(project, monkeypatch):
     harness = project.harness()
     here = Here(harness, monkeypatch, dies)
     with pytest.raises(EngineError):
-        Filling(harness, here).run(project.wanted)
+        ChunkScheduler(harness, here).run(project.wanted)
     assert list(harness.store.root.glob("chunks/??/*/0.safetensors"))
     before = len(here.units)
     harness = project.harness()
     harness.store.run = "next"
     again = Here(harness, monkeypatch)
-    filling = Filling(harness, again)
+    filling = ChunkScheduler(harness, again)
     filling.run(project.wanted)
     assert filling.failed == {}
     assert before - 1 + len(again.units) == 3 * 7
@@ -142,7 +142,7 @@ def test_what_fails_stops_nothing_else(project, monkeypatch):
     harness = project.harness()
     here = Here(harness, monkeypatch, lambda task, chunk: {"error": "no luck"} if task.unit == "native"
                 and task.perturbation.kind == "normal" and chunk == 1 else None)  # fmt: skip
-    filling = Filling(harness, here)
+    filling = ChunkScheduler(harness, here)
     filling.run(project.wanted)
     assert list(filling.failed.values()) == ["tiny:normal: no luck"]
     assert len(here.units) == 3 * 7
@@ -158,7 +158,7 @@ def test_less_memory_means_smaller_batches(project, monkeypatch):
         return {"full": True, "content": b""} if task.batch_size > 100 and task.perturbation.kind == "normal" else None
 
     harness = project.harness()
-    Filling(harness, Here(harness, monkeypatch, full)).run([(project.card, "normal")])
+    ChunkScheduler(harness, Here(harness, monkeypatch, full)).run([(project.card, "normal")])
     evidence = harness.stored(project.card, harness.key(project.card, "normal"))
     assert evidence.provenance["out_of_memory_at"] > evidence.provenance["batch_size"]
     assert evidence.provenance["batch_size"] <= 100
@@ -191,7 +191,7 @@ def test_two_drivers_on_one_store(project, monkeypatch):
     thread.start()
     assert held.wait(60)
     try:
-        Filling(harness, here).run([(project.card, "normal")])
+        ChunkScheduler(harness, here).run([(project.card, "normal")])
     finally:
         release.set()
         thread.join()

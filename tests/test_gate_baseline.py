@@ -11,9 +11,9 @@ from sklearn.metrics import roc_auc_score
 
 from robustness import cards
 from robustness.gate import accept, baseline
-from robustness.gate.baseline import Accepted
+from robustness.gate.baseline import AcceptedModel
 from robustness.gate.decide import decide
-from robustness.gate.differences import GateError, rate
+from robustness.gate.differences import GateError, cell_value
 from robustness.metrics.evidence import Evidence
 from robustness.reporting.report import OUTCOMES, verdict
 from robustness.workspace.store import Store
@@ -59,7 +59,7 @@ def trained(swept, share, seed) -> dict[str, Evidence]:
 
 def accepted(swept, count, share=0.1, start=0):
     about = [{"weights": f"w{seed}", "device": "cpu"} for seed in range(start, start + count)]
-    return [Accepted(each, trained(swept, share, seed)) for seed, each in enumerate(about, start)]
+    return [AcceptedModel(each, trained(swept, share, seed)) for seed, each in enumerate(about, start)]
 
 
 def report(tmp_path, card, harness, name="run.json", **run):
@@ -84,7 +84,9 @@ def report(tmp_path, card, harness, name="run.json", **run):
 
 
 def keep(card, runs, store):
-    return list(accept.accept(card.baseline, "tiny", [accept.of_run(run, "tiny", store) for run in runs], store))
+    return list(
+        accept.accept(card.baseline, "tiny", [accept.accepted_from_report(run, "tiny", store) for run in runs], store)
+    )
 
 
 # ------------------------------------------------------------------ what is kept
@@ -139,7 +141,7 @@ def test_a_filter_is_kept(card, swept):
         )
         for evidence in swept.values()
     ]
-    baseline.write(card.baseline, "tiny", [Accepted({"weights": "w"}, dict(zip(swept, told, strict=True)))])
+    baseline.write(card.baseline, "tiny", [AcceptedModel({"weights": "w"}, dict(zip(swept, told, strict=True)))])
     again = baseline.read(card.baseline).evidence(0, "normal", told[1])
     assert ((again.attack_probability > 0.5) == (told[1].attack_probability > 0.7)).all()
 
@@ -156,17 +158,19 @@ def test_scores_are_kept_where_a_gate_takes_them(card, swept):
         )
         for name, evidence in swept.items()
     }
-    baseline.write(card.baseline, "tiny", [Accepted({"weights": "w"}, told)], ("accuracy", "detection_auc", "roc_auc"))
+    baseline.write(
+        card.baseline, "tiny", [AcceptedModel({"weights": "w"}, told)], ("accuracy", "detection_auc", "roc_auc")
+    )
     again = baseline.read(card.baseline).evidence(0, "normal", told["normal"])
     assert (again.attack_probability == told["normal"].attack_probability).all()
     assert (again.probabilities == told["normal"].probabilities).all()
     assert again.provenance["decision"]["threshold"] == 0.7
     whole = replace(told["normal"], clean=told["clean"])
     for metric in ("detection_auc", "roc_auc", "detection_precision"):
-        assert rate(metric, again, "0.8") == pytest.approx(rate(metric, whole, "0.8"), abs=1e-12)
+        assert cell_value(metric, again, "0.8") == pytest.approx(cell_value(metric, whole, "0.8"), abs=1e-12)
     truth = np.repeat([1, 0], len(labels))
     scores = np.concatenate([told["normal"].attack_probability[1], told["clean"].attack_probability[0]])
-    assert rate("detection_auc", again, "0.8") == pytest.approx(roc_auc_score(truth, scores))
+    assert cell_value("detection_auc", again, "0.8") == pytest.approx(roc_auc_score(truth, scores))
     with pytest.raises(GateError, match="every image's probabilities, and the run kept none"):
         baseline.write(card.baseline, "tiny", accepted(swept, 1), ("roc_auc",))
 
@@ -180,7 +184,7 @@ def test_areas_are_gated(tmp_path, card):
     sure = {name: harness.evidence(card, name) for name in ("clean", "normal")}
     right = np.eye(10, dtype=np.float32)[sure["clean"].labels]
     swept = {name: replace(e, probabilities=np.stack([right] * len(e.strengths))) for name, e in sure.items()}
-    one = [Accepted({"weights": "w0", "device": "cpu"}, swept)]
+    one = [AcceptedModel({"weights": "w0", "device": "cpu"}, swept)]
     list(accept.accept(card.baseline, "tiny", one, harness.store))
     assert "was accepted without what roc_auc takes; accept it again" in decide(card, swept.__getitem__).message
     list(accept.accept(card.baseline, "tiny", one, harness.store, card))
@@ -286,8 +290,8 @@ def test_zero_cells_and_cells_without_numbers_are_no_baseline(card, swept, harne
     broken = {name: replace(e, status=("raised Boom",) * len(e.strengths)) for name, e in swept.items()}
     for models, said in [
         ([], "there is no cell to accept"),
-        ([Accepted({"weights": "w"}, {})], "there is no cell to accept"),
-        ([Accepted({"weights": "w"}, broken)], r"has numbers \(raised Boom\)"),
+        ([AcceptedModel({"weights": "w"}, {})], "there is no cell to accept"),
+        ([AcceptedModel({"weights": "w"}, broken)], r"has numbers \(raised Boom\)"),
     ]:
         with pytest.raises(GateError, match=said):
             list(accept.accept(card.baseline, "tiny", models, harness.store))
@@ -299,13 +303,13 @@ def test_the_same_model_twice_and_unlike_ones_are_refused(card, swept, harness):
         list(accept.accept(card.baseline, "tiny", accepted(swept, 1) * 2, harness.store))
     models = accepted(swept, 2)
     clean = models[1].swept["clean"]
-    models[1] = Accepted(models[1].about, {"clean": clean})
+    models[1] = AcceptedModel(models[1].about, {"clean": clean})
     with pytest.raises(GateError, match=r"number 2 were not swept alike(.|\n)*sweeps.normal"):
         list(accept.accept(card.baseline, "tiny", models, harness.store))
     other = replace(
         clean, provenance={**clean.provenance, "subject": {**clean.provenance["subject"], "factory": "a:b"}}
     )
-    pair = [Accepted({"weights": "a"}, {"clean": clean}), Accepted({"weights": "b"}, {"clean": other})]
+    pair = [AcceptedModel({"weights": "a"}, {"clean": clean}), AcceptedModel({"weights": "b"}, {"clean": other})]
     with pytest.raises(GateError, match=r"model.factory: .* and a:b"):
         list(accept.accept(card.baseline, "tiny", pair, harness.store))
 
@@ -340,7 +344,7 @@ def test_runs_that_are_not_whole_are_refused_and_the_baseline_stays(tmp_path, ca
         with pytest.raises(GateError, match=said):
             keep(card, [tmp_path / f"{name}.json"], harness.store)
     with pytest.raises(GateError, match="no model 'huge'; it has tiny"):
-        accept.of_run(run, "huge", harness.store)
+        accept.accepted_from_report(run, "huge", harness.store)
     assert card.baseline.read_bytes() == before
     assert baseline.read(card.baseline).accepted[0]["weights"] == harness.weights_hash(card)
 

@@ -14,7 +14,7 @@ from statsmodels.stats.weightstats import DescrStatsW
 from benchmarks import gate as simulated
 from robustness import claims
 from robustness.gate import differences, paired_gate, paired_stats, power, retraining_stats
-from robustness.gate.differences import Cell, Drop, GateError
+from robustness.gate.differences import GateCell, GateError, PairedDifference
 from robustness.metrics.evidence import Evidence
 
 COUNTS = st.integers(0, 80)
@@ -59,7 +59,7 @@ def test_the_score_is_that_of_the_likeliest_discordance(losses, gains, spare, dr
     expected = likeliest(losses, gains, n, drop)
     assert z == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
-    ours = float(paired_stats.score(losses, gains, n, drop, 0.0))
+    ours = float(paired_stats.tango_score(losses, gains, n, drop, 0.0))
     gained = ((losses - gains - n * drop) / expected) ** 2 / n if abs(expected) > 1e-9 else None
     if gained is None:
         return
@@ -88,8 +88,8 @@ def test_interval_and_p_values_say_the_same(losses, gains, spare, margin):
     (low,), (high,) = paired_stats.interval([losses], [gains], [n], 0.05)
     assert -1 <= low <= (losses - gains) / n <= high <= 1
     for p, outside, end in [
-        (float(paired_stats.exceeds(losses, gains, n, margin)), low > margin, low),
-        (float(paired_stats.within(losses, gains, n, margin)), high < margin, high),
+        (float(paired_stats.p_exceeds_margin(losses, gains, n, margin)), low > margin, low),
+        (float(paired_stats.p_within_margin(losses, gains, n, margin)), high < margin, high),
     ]:
         if abs(end - margin) > 1e-9:
             assert (p < 0.05) is bool(outside)
@@ -108,8 +108,8 @@ def test_models_may_change_places(losses, gains, spare):
 
 def test_a_hopeless_model_fails_however_few_differ_by_the_margin():
     """Catches: a skewness correction that turns round, and calls a drop of one half no drop."""
-    assert paired_stats.exceeds(100, 0, 200, 0.001) < 1e-12
-    assert paired_stats.within(100, 0, 200, 0.001) > 0.999
+    assert paired_stats.p_exceeds_margin(100, 0, 200, 0.001) < 1e-12
+    assert paired_stats.p_within_margin(100, 0, 200, 0.001) > 0.999
 
 
 @settings(deadline=None, max_examples=60)
@@ -137,19 +137,19 @@ def test_tails_are_scipys():
 def test_a_drop_that_is_seen_is_seen_so_often():
     """Catches: a smallest drop without the correction for many cells, or with the wrong tail. By simulation."""
     draws, n, tests, discordance = np.random.default_rng(0), 5000, 20, 0.08
-    drop = float(power.smallest_drop(0.02, discordance, n, 0.05, tests))
+    drop = float(power.detectable_drop(0.02, discordance, n, 0.05, tests))
     lost = (discordance + drop) / 2
     b, c, _ = draws.multinomial(n, [lost, lost - drop, 1 - discordance], 4000).T
-    caught = (paired_stats.exceeds(b, c, n, 0.02) <= 0.05 / tests).mean()
+    caught = (paired_stats.p_exceeds_margin(b, c, n, 0.02) <= 0.05 / tests).mean()
     assert caught == pytest.approx(power.POWER, abs=0.04)
 
 
 def test_the_images_needed_decide_so_often():
     draws, discordance = np.random.default_rng(1), 0.06
-    n = int(power.images_needed(0.0, 0.02, discordance))
+    n = int(power.required_sample_size(0.0, 0.02, discordance))
     b, c, _ = draws.multinomial(n, [discordance / 2, discordance / 2, 1 - discordance], 4000).T
-    assert (paired_stats.within(b, c, n, 0.02) <= 0.05).mean() == pytest.approx(power.POWER, abs=0.05)
-    assert power.images_needed(0.02, 0.02, 0.06) == math.inf
+    assert (paired_stats.p_within_margin(b, c, n, 0.02) <= 0.05).mean() == pytest.approx(power.POWER, abs=0.05)
+    assert power.required_sample_size(0.02, 0.02, 0.06) == math.inf
 
 
 SAMPLES = 3000
@@ -166,17 +166,21 @@ def test_what_is_promised_at_80_per_cent_is_decided_so_often(margin, tests):
     def rate(drop, discordance, n, level):
         lost = (discordance + drop) / 2
         b, c, _ = draws.multinomial(n, [lost, max(lost - drop, 0), 1 - max(discordance, drop)], SAMPLES).T
-        p = paired_stats.exceeds(b, c, n, margin) if drop > margin else paired_stats.within(b, c, n, margin)
+        p = (
+            paired_stats.p_exceeds_margin(b, c, n, margin)
+            if drop > margin
+            else paired_stats.p_within_margin(b, c, n, margin)
+        )
         return (p <= level).mean()
 
     for discordance in (0.002, 0.01, 0.03, 0.1, 0.3):
         for drop in (-0.01, 0.0, 0.3 * margin, 1.8 * margin, 5 * margin):
             if abs(drop) <= discordance:
-                n = int(power.images_needed(drop, margin, discordance, tests=tests))
+                n = int(power.required_sample_size(drop, margin, discordance, tests=tests))
                 level = 0.05 / tests if drop > margin else 0.05
                 assert rate(drop, discordance, n, level) > power.POWER - MISS, (drop, discordance, n)
         for n in (100, 1000, 20_000):
-            if (drop := float(power.smallest_drop(margin, discordance, n, 0.05, tests))) < 1:
+            if (drop := float(power.detectable_drop(margin, discordance, n, 0.05, tests))) < 1:
                 assert rate(drop, max(discordance, drop), n, 0.05 / tests) > power.POWER - MISS, (drop, discordance, n)
 
 
@@ -191,15 +195,18 @@ def test_what_is_promised_at_80_per_cent_is_decided_so_often(margin, tests):
 )
 def test_the_images_that_are_said_decide_the_whole_gate(counts, n):
     """Catches: the number of one cell said of a gate that takes all its cells together, or Holm's steps left out."""
-    margins, drops = [0.02] * len(counts), [Drop(0.9, 0.9 - (b - c) / n, 1, n, changes(b, c, n)) for b, c in counts]
+    margins, drops = (
+        [0.02] * len(counts),
+        [PairedDifference(0.9, 0.9 - (b - c) / n, 1, n, changes(b, c, n)) for b, c in counts],
+    )
     assert "inconclusive" in judged(*counts, n=n)
     images = math.ceil(paired_gate.images_needed(margins, drops, 0.05, n))
     draws, decides, many = np.random.default_rng(5), 0, 400
     seen = [draws.multinomial(images, [b / n, c / n, 1 - (b + c) / n], many).T[:2] for b, c in counts]
     b, c = (np.stack([one[i] for one in seen], axis=1) for i in (0, 1))
     for i in range(many):
-        failed = (paired_stats.holm(paired_stats.exceeds(b[i], c[i], images, 0.02)) <= 0.05).any()
-        decides += failed or (paired_stats.within(b[i], c[i], images, 0.02) <= 0.05).all()
+        failed = (paired_stats.holm(paired_stats.p_exceeds_margin(b[i], c[i], images, 0.02)) <= 0.05).any()
+        decides += failed or (paired_stats.p_within_margin(b[i], c[i], images, 0.02) <= 0.05).all()
     assert decides / many > power.POWER - 4 * math.sqrt(0.16 / many)
 
 
@@ -211,7 +218,7 @@ def test_an_equal_model_passes_so_often(correlated):
     changes = np.repeat(rows, cells, axis=0) if correlated else rows
     one = stats.norm.cdf(0.02 * math.sqrt(n / 0.08) - 1.645)
     expected = one if correlated else one**cells
-    found = power.passes_of_equals(changes, np.full(cells, n), 0.02, 0.05, exchanges=4000)
+    found = power.pass_rate_if_equal(changes, np.full(cells, n), 0.02, 0.05, exchanges=4000)
     assert found == pytest.approx(expected, abs=0.05)
 
 
@@ -221,9 +228,9 @@ def test_an_equal_model_passes_so_often(correlated):
 def test_counted_metrics_are_counted_by_hand():
     labels = np.array([0, 0, 1, 1, 2, 2])
     was, now = decided([0, 0, 1, 1, 0, 0], labels), decided([0, 1, 1, 1, 2, 0], labels)
-    accuracy = differences.paired("accuracy", was, now, "0.1")
+    accuracy = differences.paired_difference("accuracy", was, now, "0.1")
     assert accuracy.changes.tolist() == [0, 1, 0, 0, -1, 0]
-    recall = differences.paired("recall[0]", was, now, "0.1")
+    recall = differences.paired_difference("recall[0]", was, now, "0.1")
     assert (recall.n, recall.drop, recall.baseline, recall.candidate) == (2, 0.5, 1.0, 0.5)
 
 
@@ -232,9 +239,9 @@ def test_what_should_be_low_is_worse_where_it_is_higher():
     labels, told = np.zeros(4, int), np.zeros((1, 4), np.float32)
     was = decided([0, 0, 0, 1], labels, attack_probability=told)
     now = decided([0, 1, 1, 1], labels, attack_probability=told)
-    worse = differences.paired("undetected_wrong", was, now, "0.1")
+    worse = differences.paired_difference("undetected_wrong", was, now, "0.1")
     assert (worse.drop, worse.baseline, worse.candidate) == (0.5, 0.25, 0.75)
-    assert differences.paired("kept", was, now, "0.1").drop == 0
+    assert differences.paired_difference("kept", was, now, "0.1").drop == 0
 
 
 @pytest.mark.parametrize("metric", ["f1", "precision", "recall", "balanced_accuracy", "precision[1]", "f1[2]"])
@@ -244,7 +251,7 @@ def test_the_delta_methods_error_is_the_bootstraps(metric):
     labels = draws.integers(0, 3, n)
     was = np.where(draws.random(n) < 0.85, labels, draws.integers(0, 3, n))
     now = np.where(draws.random(n) < 0.95, was, draws.integers(0, 3, n))
-    found = differences.paired(metric, decided(was, labels), decided(now, labels), "0.1")
+    found = differences.paired_difference(metric, decided(was, labels), decided(now, labels), "0.1")
 
     def value(predictions, rows):
         return claims.measure(decided(predictions[rows], labels[rows]), "0.1", metric).value
@@ -289,15 +296,18 @@ def test_the_error_of_what_is_scored_is_the_bootstraps(metric, method):
     draws, n = np.random.default_rng(9), 600
     hard = draws.random(n)
     was, now = scored(draws, 2.0, hard), scored(draws, 1.5, hard)
-    found = differences.paired(metric, was, now, "0.1")
+    found = differences.paired_difference(metric, was, now, "0.1")
     value = {name: claims.measure(each, "0.1", metric).value for name, each in (("was", was), ("now", now))}
     assert (found.baseline, found.candidate) == (pytest.approx(value["was"]), pytest.approx(value["now"]))
     assert found.drop > 0
     assert (found.method, found.n, found.changes) == (method, n, None)
     samples = [draws.integers(0, n, n) for _ in range(300)]
-    drops = [differences.paired(metric, *(resampled(each, rows) for each in (was, now)), "0.1") for rows in samples]
+    drops = [
+        differences.paired_difference(metric, *(resampled(each, rows) for each in (was, now)), "0.1")
+        for rows in samples
+    ]
     assert found.error == pytest.approx(np.std([each.drop for each in drops]), rel=0.15)
-    same = differences.paired(metric, was, was, "0.1")
+    same = differences.paired_difference(metric, was, was, "0.1")
     assert same.drop == 0
     assert 0 < same.error < 3 / n
 
@@ -308,29 +318,29 @@ def test_a_detector_that_never_fires_has_no_precision():
     one = decided([0, 1, 2], [0, 1, 2], attack_probability=never)
     one = decided([0, 1, 2], [0, 1, 2], attack_probability=never, clean=one)
     with pytest.raises(GateError, match="nothing to divide by"):
-        differences.paired("detection_precision", one, one, "0.1")
+        differences.paired_difference("detection_precision", one, one, "0.1")
 
 
 def test_the_same_predictions_are_no_certainty():
     """Catches: an interval of no width, by which any margin passes on three images."""
     same = decided([0, 1, 2], [0, 1, 2])
-    assert differences.paired("f1", same, same, "0.1").error > 0.1
+    assert differences.paired_difference("f1", same, same, "0.1").error > 0.1
 
 
 def test_nothing_to_divide_by_is_no_comparison():
     one = decided([0, 0], [0, 0])
     with pytest.raises(GateError, match=r"recall\[1\] at 0.1"):
-        differences.paired("recall[1]", one, one, "0.1")
+        differences.paired_difference("recall[1]", one, one, "0.1")
     with pytest.raises(GateError, match="loss"):
-        differences.paired("loss", one, one, "0.1")
+        differences.paired_difference("loss", one, one, "0.1")
 
 
 # ------------------------------------------------------------------ the decision
 
 
 def judged(*counts, margin=0.02, n=2000, alpha=0.05, waived=None):
-    drops = [Drop(0.9, 0.9 - (b - c) / n, 1, n, changes(b, c, n)) for b, c in counts]
-    cells = [Cell("normal", str(i), "accuracy", margin) for i in range(len(counts))]
+    drops = [PairedDifference(0.9, 0.9 - (b - c) / n, 1, n, changes(b, c, n)) for b, c in counts]
+    cells = [GateCell("normal", str(i), "accuracy", margin) for i in range(len(counts))]
     return [row["verdict"] for row in paired_gate.judge(cells, drops, alpha, waived or {})]
 
 
@@ -338,7 +348,7 @@ def test_every_cell_must_show_it_and_one_cell_is_enough_to_fail():
     """Catches: a gate that averages its cells; a pass that is corrected, or a failure that is not."""
     assert judged((10, 10), (100, 20), (20, 20)) == ["passed", "failed", "passed"]
     fine = (78, 18)  # at p = 0.02: a failure alone, none among ten
-    p = float(paired_stats.exceeds(*fine, 2000, 0.02))
+    p = float(paired_stats.p_exceeds_margin(*fine, 2000, 0.02))
     assert 0.05 / 10 < p < 0.05
     assert judged(fine) == ["failed"]
     assert judged(fine, *[(10, 10)] * 9) == ["inconclusive"] + ["passed"] * 9
@@ -382,9 +392,9 @@ def test_the_t_bound_is_the_prediction_interval():
     described = DescrStatsW(values)
     half = described.mean - described.tconfint_mean(0.1)[0]  # t · s / √k
     expected = described.mean - half * math.sqrt(len(values) + 1)  # t · s · √(1 + 1/k)
-    assert retraining_stats.t_bounds(values[:, None], 0.05)[0] == pytest.approx(expected)
-    both = retraining_stats.t_bounds(np.stack([values, values], axis=1), 0.05)
-    assert both[0] == pytest.approx(retraining_stats.t_bounds(values[:, None], 0.025)[0])  # Bonferroni
+    assert retraining_stats.prediction_bounds(values[:, None], 0.05)[0] == pytest.approx(expected)
+    both = retraining_stats.prediction_bounds(np.stack([values, values], axis=1), 0.05)
+    assert both[0] == pytest.approx(retraining_stats.prediction_bounds(values[:, None], 0.025)[0])  # Bonferroni
 
 
 def test_ranks_are_exchangeable():
@@ -396,25 +406,25 @@ def test_ranks_are_exchangeable():
     draws = np.random.default_rng(5)
     for _ in range(20):
         values = draws.standard_t(2, size=(20, 6))
-        p = [retraining_stats.rank_p(np.delete(values, i, axis=0), values[i]) for i in range(20)]
+        p = [retraining_stats.rank_p_value(np.delete(values, i, axis=0), values[i]) for i in range(20)]
         assert (np.array(p) <= 0.05 + 1e-12).sum() <= 1
         assert sorted(np.round(np.array(p) * 20).astype(int)) == list(range(1, 21))  # without ties: each rank once
 
 
 def test_a_retraining_that_is_one_of_the_accepted_is_never_alone():
     accepted = np.random.default_rng(6).normal(size=(19, 4))
-    assert all(retraining_stats.rank_p(accepted, row) >= 0.1 for row in accepted)
+    assert all(retraining_stats.rank_p_value(accepted, row) >= 0.1 for row in accepted)
 
 
 def test_better_is_not_worse():
     """Catches: a two-sided rank, by which an improvement fails."""
     accepted = np.random.default_rng(7).normal(size=(19, 4))
-    assert retraining_stats.rank_p(accepted, np.full(4, 50.0)) > 0.05
+    assert retraining_stats.rank_p_value(accepted, np.full(4, 50.0)) > 0.05
 
 
 def test_what_never_varies_says_nothing():
-    assert retraining_stats.rank_p(np.full((19, 2), 0.9), np.full(2, 0.9)) == 1
-    bounds = retraining_stats.t_bounds(np.full((5, 1), 0.98), 0.05, least=1 / 600)
+    assert retraining_stats.rank_p_value(np.full((19, 2), 0.9), np.full(2, 0.9)) == 1
+    bounds = retraining_stats.prediction_bounds(np.full((5, 1), 0.98), 0.05, least=1 / 600)
     assert bounds[0] < 0.98 - 1 / 600  # one image less is no alarm
 
 
@@ -422,12 +432,12 @@ def test_what_never_varies_says_nothing():
     ("k", "alpha", "enough"), [(19, 0.05, True), (18, 0.05, False), (9, 0.1, True), (99, 0.01, True)]
 )
 def test_which_k_carries_alpha(k, alpha, enough):
-    assert retraining_stats.carries(k, alpha) is enough
+    assert retraining_stats.rank_test_possible(k, alpha) is enough
 
 
 def test_the_drop_that_a_rank_catches_is_the_one_it_catches():
     accepted = np.random.default_rng(8).normal(0.9, 0.01, size=(19, 3))
-    for summary, drop in enumerate(retraining_stats.caught_by_rank(accepted, 0.05)):
+    for summary, drop in enumerate(retraining_stats.detectable_drop_by_rank(accepted, 0.05)):
         only = np.arange(3) == summary
-        assert retraining_stats.rank_p(accepted, accepted.mean(0) - only * (drop + 1e-6)) <= 0.05
-        assert retraining_stats.rank_p(accepted, accepted.mean(0) - only * (drop - 1e-4)) > 0.05
+        assert retraining_stats.rank_p_value(accepted, accepted.mean(0) - only * (drop + 1e-6)) <= 0.05
+        assert retraining_stats.rank_p_value(accepted, accepted.mean(0) - only * (drop - 1e-4)) > 0.05

@@ -7,8 +7,8 @@ import pytest
 from plugin_project import CARD
 
 from robustness.cli import main
-from robustness.plugin.options import Options
-from robustness.plugin.session import Session
+from robustness.plugin.options import RunOptions
+from robustness.plugin.session import RunState
 from robustness.reporting import merge_shards
 from robustness.reporting.merge_shards import MergeError
 
@@ -27,7 +27,7 @@ def shards(two):
     """Name and report of both shards of a run in which all held."""
     made = []
     for number in (1, 2):
-        session = Session(Options(handed=(two.root / "models",), store=str(two.store), shard=f"{number}/2"))
+        session = RunState(RunOptions(handed=(two.root / "models",), store=str(two.store), shard=f"{number}/2"))
         session.plan((f"t.py::t[{name}]", name) for name in session.claims)
         for name in session.claims:
             session.hear(f"t.py::t[{name}]", "held", {}, "")

@@ -17,8 +17,8 @@ from robustness.gate import accept
 from robustness.gate.mutation import page as telling
 from robustness.gate.mutation import results
 from robustness.gate.mutation import run as mutation
-from robustness.gate.mutation.plan import FIRST, Asked
-from robustness.gate.mutation.run import caught, held, mutated
+from robustness.gate.mutation.plan import FIRST, MutationOptions
+from robustness.gate.mutation.run import is_detected, mutation_target, run_mutations
 from robustness.mutations.kinds import KINDS, MutationError
 from robustness.workspace import recipes
 from robustness.workspace.store import Store
@@ -52,7 +52,7 @@ def make(tmp_path):
 
 
 def mutate(project, retrainings=0, every=False, **damage):
-    return mutated(project.harness, project.card, Asked(damage or None, retrainings, every, 1))
+    return run_mutations(project.harness, project.card, MutationOptions(damage or None, retrainings, every, 1))
 
 
 def of(found, kind):
@@ -68,7 +68,7 @@ def test_no_damage_is_not_caught_and_permuted_classes_are(make):
     for each in found["damage"]:
         row = each["rows"][-1]
         assert [row[key] for key in numbers] == [found["undamaged"][key] for key in numbers]
-        assert not caught(row)
+        assert not is_detected(row)
     permuted = of(found, "classes")
     assert permuted["caught_from"] == {"claims": str(KINDS["classes"].says.format(level="all")), "gate": None} | {
         "either": "all classes one place on"
@@ -130,7 +130,11 @@ def test_a_gate_catches_and_its_accepted_seeds_are_no_retrainings(make):
     project = make(GATE)
     harness, card = project.harness, project.card
     seeds = [FIRST, FIRST + 1, FIRST + 2, 1, 2, 3]
-    list(accept.accept(card.baseline, "tiny", [accept.of_seed(harness, card, s) for s in seeds], harness.store))
+    list(
+        accept.accept(
+            card.baseline, "tiny", [accept.accepted_from_seed(harness, card, s) for s in seeds], harness.store
+        )
+    )
 
     found = mutate(project, retrainings=1, classes=(1.0, np.inf))
     assert found["gate"] == {"kind": "recipe", "alpha": 0.05, "accepted": 6}
@@ -176,7 +180,7 @@ def test_a_recipe_that_starts_by_command_or_fails_is_said(make, monkeypatch):
     project = make()
     project.edit('callable = "', 'starts = "by command"\ncallable = "')
     card = project.card
-    found = mutated(project.harness, card, Asked({"noise": (0.0,)}))
+    found = run_mutations(project.harness, card, MutationOptions({"noise": (0.0,)}))
     assert found["left_out"] == {"undamaged retrainings": "its recipe starts by command; ask for it by its name"}
     train = recipes.train
 
@@ -186,7 +190,7 @@ def test_a_recipe_that_starts_by_command_or_fails_is_said(make, monkeypatch):
         return train(card, images, job, about)
 
     monkeypatch.setattr(recipes, "train", choosy)
-    found = mutated(project.harness, card, Asked({"data": (0.01, 1.0)}, 0, False, 1))
+    found = run_mutations(project.harness, card, MutationOptions({"data": (0.01, 1.0)}, 0, False, 1))
     worst, whole = of(found, "data")["rows"]
     assert worst["errored"] == "training tiny with seed 0: too few images"
     assert whole["clean_accuracy"] == found["undamaged"]["clean_accuracy"]
@@ -198,7 +202,9 @@ def test_without_a_recipe_what_it_takes_is_left_out(make):
     project = make()
     text = project.path.read_text()
     project.path.write_text(re.sub(r"\[recipe\].*?\n\n", "", text, flags=re.DOTALL))
-    found = mutated(project.harness, project.card, Asked({"data": (0.5,), "labels": (0.5,), "classes": (10.0,)}))
+    found = run_mutations(
+        project.harness, project.card, MutationOptions({"data": (0.5,), "labels": (0.5,), "classes": (10.0,)})
+    )
     why = "the card has no [recipe] to train by"
     assert found["left_out"] == {"fewer data": why, "shifted labels": why, "undamaged retrainings": why}
     assert [each["kind"] for each in found["damage"]] == ["classes"]
@@ -294,7 +300,7 @@ def test_every_shipped_card_goes_red_in_every_group_without_training(harness, pa
     except DataMissing as error:
         pytest.skip(str(error))
     ungated = card.file.model_copy(update={"gate": None})
-    of = held(harness, replace(card, file=ungated))
+    of = mutation_target(harness, replace(card, file=ungated))
 
     def red(seed):
         model = card.file.model.model_copy(update={"weights": None, "seed": seed})
@@ -326,7 +332,7 @@ def test_the_docs_show_what_is_kept_and_it_is_of_the_cards_as_they_are():
     for name in ("digits-mlp", "digits-cnn"):
         card = load(ROOT / "models" / f"{name}.toml")
         of = Workspace(Store(Path("none")), data_root())
-        found, reason = results.kept(card, of.weights_hash(card), of.images(card).fingerprint, 0)
+        found, reason = results.stored_result(card, of.weights_hash(card), of.images(card).fingerprint, 0)
         assert reason == ""
         kept.append(found)
     assert (ROOT / "docs" / "caught.md").read_text() == telling.page(kept)

@@ -4,7 +4,7 @@ import pytest
 
 from robustness.errors import RobustnessError
 from robustness.plugin import options
-from robustness.plugin.options import Options
+from robustness.plugin.options import RunOptions
 from robustness.util import hardware
 
 
@@ -24,7 +24,7 @@ def test_options_that_cannot_be(given, said, monkeypatch):
     monkeypatch.setattr(hardware, "gpu_count", lambda: 2)
     monkeypatch.setattr(options, "_torch_gpus", lambda: 0)
     with pytest.raises(RobustnessError, match=said):
-        Options(**given).check()
+        RunOptions(**given).check()
 
 
 def test_options_that_can_be(monkeypatch):
@@ -33,7 +33,7 @@ def test_options_that_can_be(monkeypatch):
     monkeypatch.setattr(hardware, "gpu_count", lambda: 2)
     monkeypatch.setattr(options, "_torch_gpus", lambda: asked.append(1) or 4)
     for device in ("cpu", "auto", "cuda", "cuda:1"):
-        Options(device=device, seed=2**32 - 1).check()
+        RunOptions(device=device, seed=2**32 - 1).check()
     assert asked == []
-    Options(device="cuda:3").check()
+    RunOptions(device="cuda:3").check()
     assert asked != []

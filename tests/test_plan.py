@@ -9,9 +9,9 @@ import pytest
 
 from robustness import cards
 from robustness.cli import main
-from robustness.cli.plan import planned
+from robustness.cli.plan import plan_lines
 from robustness.decisions import Argmax
-from robustness.engines import Engine
+from robustness.engines import EngineSpec
 from robustness.planning import timing
 from robustness.planning.costs import HEADER, Cost, Plan, total
 from robustness.planning.planner import Planner
@@ -190,7 +190,7 @@ def test_one_card_that_cannot_be_planned_keeps_no_other_out(tmp_path):
     broken = helpers.project(tmp_path, RAISES, SEEDED.replace('"tiny"', '"broken"'))
     bad = cards.load(broken)
     path = helpers.project(tmp_path, card=SEEDED)
-    lines, wrong = planned(helpers.harness(path), [bad, cards.load(path)], Engine())
+    lines, wrong = plan_lines(helpers.harness(path), [bad, cards.load(path)], EngineSpec())
     assert wrong == ["broken: its forward pass raised KeyError: 3; `robustness check` looks it over"]
     assert any(line.startswith("NOT IN THIS PLAN: 1 of 2 cards") for line in lines)
     assert any(line.startswith("2 sweeps to make") for line in lines)
@@ -225,6 +225,6 @@ def test_all_is_in_the_store(tmp_path, capsys, monkeypatch):
     harness = helpers.harness(path)
     card = cards.load(path)
     harness.evidence(card, "normal")
-    lines, wrong = planned(helpers.harness(path), [card], Engine("ray", workers=4))
+    lines, wrong = plan_lines(helpers.harness(path), [card], EngineSpec("ray", workers=4))
     assert not wrong
     assert "nothing is to be made: all 2 sweeps are in the store" in lines

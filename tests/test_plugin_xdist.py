@@ -12,7 +12,7 @@ from plugin_project import CARD, HOOK, IDS
 
 from robustness import plugin
 from robustness.cards.doubts import DOUBTS
-from robustness.plugin.xdist_scheduler import SweepScheduling, claim_of, looked_for
+from robustness.plugin.xdist_scheduler import SweepScheduling, claim_in_nodeid, doubt_group
 from robustness.util import hardware
 from robustness.workspace.store import Store
 
@@ -196,20 +196,20 @@ def test_workers_by_gpus(project, monkeypatch, arguments, cards, due):
 def test_claim_of(within, due, around):
     """Catches: a name that is another's beginning or end, brackets elsewhere in the id."""
     known = {"a:n:0.1:recall[3]": 1, "b-a:n:0.1:recall[3]": 2, "größe:n:0.1:recall": 3}
-    assert claim_of(around.format(within), known) == due
+    assert claim_in_nodeid(around.format(within), known) == due
 
 
 def test_the_doubts_of_a_model_are_for_one_worker():
     """Catches: a worker that waits while another looks at the model, or one that looks at all models alone."""
     ids = [f"suites/test_doubts.py::test_doubts[{model}-{doubt}]" for model in ("mlp", "fast-mlp") for doubt in DOUBTS]
-    assert len({looked_for(nodeid) for nodeid in ids}) == 2
-    assert len({looked_for(nodeid) for nodeid in ids[: len(DOUBTS)]}) == 1
+    assert len({doubt_group(nodeid) for nodeid in ids}) == 2
+    assert len({doubt_group(nodeid) for nodeid in ids[: len(DOUBTS)]}) == 1
     others = ["t.py::test[mlp-1]", "t.py::test[mlp-2]", "t.py::test"]
-    assert [looked_for(nodeid) for nodeid in others] == others
+    assert [doubt_group(nodeid) for nodeid in others] == others
 
 
 def test_claim_of_without_brackets():
-    assert claim_of("suites/test_noise.py::test_noise", {"a:n:0.1:recall[3]"}) is None
+    assert claim_in_nodeid("suites/test_noise.py::test_noise", {"a:n:0.1:recall[3]"}) is None
 
 
 class Worker:

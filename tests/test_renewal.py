@@ -16,7 +16,7 @@ from robustness.cli import main
 from robustness.errors import CardError, TrainingError
 from robustness.search.search import search
 from robustness.thresholds import retrainings
-from robustness.thresholds.renew import Renewal
+from robustness.thresholds.renew import CardUpdate
 from robustness.util import atomic_write
 from robustness.workspace import parallel as processes
 from robustness.workspace import training
@@ -32,7 +32,7 @@ def project(tmp_path):
 
 def renew(project, **settings):
     settings = {"seeds": 8, "fresh": 0, "workers": 1, **settings}
-    return Renewal(project.harness, project.card, **settings).run()
+    return CardUpdate(project.harness, project.card, **settings).run()
 
 
 def test_renewal_from_nothing(project):
@@ -181,7 +181,7 @@ def test_a_rate_of_few_images_has_a_wide_threshold(project):
     evidence = project.harness.evidence(card.reseeded(SEEDS[0]), "moved")
     n = claims.measure(evidence, "0.004", "transferability").n
     assert 0 < n < 100
-    named = dict(zip(map(str, retrainings.cells(card)), resolution.tolist(), strict=True))
+    named = dict(zip(map(str, retrainings.threshold_cells(card)), resolution.tolist(), strict=True))
     assert named["moved at 0.004: transferability"] == 1 / n
     assert named["moved at 0.004: accuracy"] == 1 / 200
     assert named["clean at 0: recall[3]"] == 1 / 20
@@ -211,7 +211,7 @@ def test_fresh_seeds_can_be_tried_later(project):
 
 def test_fresh_seeds_that_are_red_are_counted_and_named(tmp_path):
     project = tiny_project.make(tmp_path, seed2001="spoiled")
-    renewal = Renewal(project.harness, project.card, seeds=8, fresh=3, workers=1)
+    renewal = CardUpdate(project.harness, project.card, seeds=8, fresh=3, workers=1)
     renewal.run()
     assert project.card.file.thresholds["fresh_red"] in ("1 of 3 (seeds 2000-2002)", "2 of 3 (seeds 2000-2002)")
     (notice,) = [notice for notice in renewal.harness.notices if "fresh seed 2001 of tiny is red" in notice]
@@ -244,7 +244,7 @@ def test_unhealthy_trainings_are_named_and_nothing_is_written(tmp_path):
 
 @pytest.mark.parametrize(("seconds", "count"), [(59.9, 40), (60.1, 10)])
 def test_the_time_of_one_training_decides_how_many(project, monkeypatch, seconds, count):
-    renewal, metadata = Renewal(project.harness, project.card), weights.metadata
+    renewal, metadata = CardUpdate(project.harness, project.card), weights.metadata
     assert renewal._how_many() == 40
     assert project.trained() == [1000]
     monkeypatch.setattr(weights, "metadata", lambda path: metadata(path) | {"seconds": str(seconds)})
@@ -254,7 +254,7 @@ def test_the_time_of_one_training_decides_how_many(project, monkeypatch, seconds
 
 def test_too_long_a_training_asks_for_a_number():
     with pytest.raises(TrainingError, match="--seeds N"):
-        retrainings.seeds_by_time(700)
+        retrainings.default_retraining_count(700)
 
 
 def test_a_card_changed_meanwhile_is_left_alone(project):

@@ -7,22 +7,22 @@ from pathlib import Path
 import pytest
 from plugin_project import CARD
 
-from robustness.plugin.options import Options
-from robustness.plugin.session import WORST_FIRST, Session
+from robustness.plugin.options import RunOptions
+from robustness.plugin.session import WORST_FIRST, RunState
 from robustness.reporting import terminal
 from robustness.reporting.report import OUTCOMES
 
 
 @pytest.fixture
-def run(project) -> Session:
+def run(project) -> RunState:
     """A session on the tiny project, whose evidence is there, with every claim planned once."""
     project.fill()
-    made = Session(Options(handed=(project.root / "models",), store=str(project.store)))
+    made = RunState(RunOptions(handed=(project.root / "models",), store=str(project.store)))
     made.plan((f"t.py::t[{name}]", name) for name in made.claims)
     return made
 
 
-def hear(run: Session, claim: str, outcome: str, **numbers) -> None:
+def hear(run: RunState, claim: str, outcome: str, **numbers) -> None:
     run.hear(f"t.py::t[{claim}]", outcome, numbers, f"it {outcome}")
 
 
@@ -61,7 +61,7 @@ def test_the_worst_of_several_tests_on_a_claim(run):
     """Catches: the first or the last test's word, or one claim counted twice."""
     words = ("held", "skipped", "failed", "errored", "refused")
     for i, (first, second) in enumerate(itertools.permutations(words, 2)):
-        both = Session(run.options)
+        both = RunState(run.options)
         nodeids = [f"t.py::a{i}", f"t.py::b{i}"]
         both.plan((nodeid, CLAIM) for nodeid in nodeids)
         for nodeid, outcome in zip(nodeids, (first, second), strict=True):
@@ -74,7 +74,7 @@ def test_the_worst_of_several_tests_on_a_claim(run):
 
 
 def test_one_of_two_tests_on_a_claim_never_ran(run):
-    both = Session(run.options)
+    both = RunState(run.options)
     both.plan([("t.py::a", CLAIM), ("t.py::b", CLAIM)])
     both.hear("t.py::b", "held", {}, "")
     assert both.problems() == [f"1 of 1 claims never ran, {CLAIM} among them"]
@@ -82,13 +82,13 @@ def test_one_of_two_tests_on_a_claim_never_ran(run):
 
 def test_problems_of_who_asked_for_what(project):
     """Catches: a run of somebody's own tests red for want of claims; one of the suites green for it."""
-    empty = Session(Options())
+    empty = RunState(RunOptions())
     assert empty.problems() == []
     empty.asked.add("card")
     assert empty.problems() == [
         "no card is selected; name models with --robustness-model or cards with --robustness-card"
     ]
-    some = Session(Options(handed=(project.card,)))
+    some = RunState(RunOptions(handed=(project.card,)))
     some.asked.add("card")
     assert some.problems() == []
     some.asked.add("claim")
@@ -111,7 +111,7 @@ NO_CLAIMS = CARD.partition("[claims.clean]")[0]
 def test_a_run_in_which_nothing_ran_says_why(project, card, cause):
     """Catches: one advice for all, "get what is missing", where nothing is missing but a claim or a test."""
     project.card.write_text(card) if card else project.card.unlink()
-    made = Session(Options(handed=(project.root / "models",), store=str(project.store)))
+    made = RunState(RunOptions(handed=(project.root / "models",), store=str(project.store)))
     made.asked |= {"claim", "card"}
     ((found, _),) = made.reasons()
     assert found == cause
@@ -144,7 +144,7 @@ def test_all_skipped(run):
 def test_document_of_what_was_not_kept(run, project):
     """Catches: a report that fails, sweeps or trains where the store has lost what the claims were judged on."""
     keys = {sweep: run.harness.key(run.cards[0], sweep) for sweep in ("normal", "uniform")}
-    kept = Session(run.options)
+    kept = RunState(run.options)
     for each in (run, kept):
         for name, claim in each.claims.items():
             each.plan([(f"t.py::t[{name}]", name)])
@@ -154,7 +154,7 @@ def test_document_of_what_was_not_kept(run, project):
     shown = kept.document(complete=True, code=0)["models"][0]
     assert [sweep["evidence"] is not None for sweep in shown["sweeps"]] == [True] * 3
     shutil.rmtree(project.store)
-    lost = Session(run.options, planned=run.planned, outcomes=run.outcomes, keys=run.keys, asked=run.asked)
+    lost = RunState(run.options, planned=run.planned, outcomes=run.outcomes, keys=run.keys, asked=run.asked)
     document = lost.document(complete=True, code=0)
     assert document["verdict"] == "passed"
     assert [sweep["evidence"] for sweep in document["models"][0]["sweeps"]] == [None] * 3
@@ -180,7 +180,9 @@ def test_lent_module(run):
 
 def test_header_names_all(project):
     project.write("models/other.toml", CARD.replace('"tiny"', '"other"', 1))
-    made = Session(Options(handed=(project.root / "models",), store="/my/store", data="/my/data", seed=4, device="cpu"))
+    made = RunState(
+        RunOptions(handed=(project.root / "models",), store="/my/store", data="/my/data", seed=4, device="cpu")
+    )
     first, second = made.header()
     assert "models other (digits, smoke), tiny (digits, smoke); device cpu, seed 4, pytest-robustness" in first
     assert "torch " in first

@@ -14,8 +14,8 @@ from robustness.cards import shards
 from robustness.cards.shards import Shard
 from robustness.cli import main, run
 from robustness.errors import RobustnessError
-from robustness.plugin.options import Options
-from robustness.plugin.session import Session
+from robustness.plugin.options import RunOptions
+from robustness.plugin.session import RunState
 
 
 @pytest.mark.parametrize("text", ["", "1", "0/4", "5/4", "1/0", "-1/4", "1/4/4", "a/b", "1/4 x", "١/٤", "1.0/2"])
@@ -93,7 +93,7 @@ def test_every_model_is_in_one_shard_of_a_session(three):
     """Catches: a shard that runs all models, none, or those of another one."""
     found = []
     for number in (1, 2):
-        session = Session(Options(named=tuple(card.path for card in three), shard=f"{number}/2"))
+        session = RunState(RunOptions(named=tuple(card.path for card in three), shard=f"{number}/2"))
         found += [(number, card.name) for card in session.cards]
         assert {claim.model for claim in session.claims.values()} == {name for n, name in found if n == number}
     assert found == [(1, "c"), (2, "a"), (2, "b")]

@@ -11,7 +11,7 @@ import pytest
 from robustness import cards
 from robustness.classifiers import build, weights
 from robustness.classifiers.modules import state_hash
-from robustness.engines.packaging import packed
+from robustness.engines.packaging import pack_model
 
 NET = """
 from pathlib import Path
@@ -38,7 +38,7 @@ accuracy = 0.5
 ELSEWHERE = """
 import pickle, sys
 from pathlib import Path
-from robustness.engines.packaging import unpacked
+from robustness.engines.packaging import unpack_model
 from robustness.classifiers.modules import state_hash
 
 shipped, contents = pickle.loads(Path(sys.argv[1]).read_bytes())
@@ -78,7 +78,7 @@ def made(tmp_path, own_path):
 def test_it_is_the_same_model_elsewhere(made, tmp_path):
     """Catches: a package's files or those of another folder left behind, weights not found, arguments lost."""
     loaded = build.load_model(made, made.weights)
-    shipped, files = packed(made, made.weights, loaded, ())
+    shipped, files = pack_model(made, made.weights, loaded, ())
     assert not shipped.card.file.claims
     contents = {name: path.read_bytes() for name, path in files.items()}
     (tmp_path / "shipped").write_bytes(pickle.dumps((shipped, contents)))
@@ -94,11 +94,11 @@ def test_it_is_the_same_model_elsewhere(made, tmp_path):
 def test_a_model_is_named_by_content(made):
     """Catches: a worker that keeps an older model because the card is called the same."""
     loaded = build.load_model(made, made.weights)
-    before, _ = packed(made, made.weights, loaded, ())
-    assert packed(made, made.weights, loaded, ())[0].name == before.name
-    assert packed(made, made.weights, loaded, ("a", "b"))[0].name != before.name
+    before, _ = pack_model(made, made.weights, loaded, ())
+    assert pack_model(made, made.weights, loaded, ())[0].name == before.name
+    assert pack_model(made, made.weights, loaded, ("a", "b"))[0].name != before.name
     made.weights.write_bytes(made.weights.read_bytes() + b" ")
-    assert packed(made, made.weights, loaded, ())[0].name != before.name
+    assert pack_model(made, made.weights, loaded, ())[0].name != before.name
 
 
 def test_what_a_factory_reads_travels_too(tmp_path, own_path):
@@ -118,7 +118,7 @@ def test_what_a_factory_reads_travels_too(tmp_path, own_path):
     (tmp_path / "project" / "own").mkdir()
     card.weights.write_bytes(weights.to_bytes(build.build_module(card).state_dict(), {}))
     loaded = build.load_model(card, card.weights)
-    shipped, files = packed(card, card.weights, loaded, ())
+    shipped, files = pack_model(card, card.weights, loaded, ())
     contents = {name: path.read_bytes() for name, path in files.items()}
     (tmp_path / "shipped").write_bytes(pickle.dumps((shipped, contents)))
     (tmp_path / "project").rename(tmp_path / "gone")
@@ -146,11 +146,11 @@ def test_tensors_beside_an_onnx_file_travel_to_their_place(tmp_path):
     path.write_text('name = "tiny"\n[model]\nfactory = "onnx:net.onnx"\n[data]\nname = "digits"\n'
                     'split = { kind = "balanced", per_class = 3 }\n')  # fmt: skip
     card = cards.load(path)
-    shipped, _ = packed(card, card.weights, build.load_model(card, card.weights), ())
+    shipped, _ = pack_model(card, card.weights, build.load_model(card, card.weights), ())
     assert [place for place, _ in shipped.files] == ["beside/net.onnx", "beside/parts/net.bin"]
     other = tmp_path / "elsewhere"
     other.mkdir()
     file = onnx_apart(other, 1, location="parts/net.bin")
-    shipped, _ = packed(card, file, build.load_model(card, file), ())
+    shipped, _ = pack_model(card, file, build.load_model(card, file), ())
     assert shipped.weights == "beside/elsewhere/net.onnx"
     assert [place for place, _ in shipped.files] == ["beside/elsewhere/net.onnx", "beside/elsewhere/parts/net.bin"]

@@ -304,7 +304,7 @@ def net(width: int = 8, *, deep: bool = False) -> nn.Module:
         '"""Networks."""\n' + NET.replace("    return", '    """Build one."""\n    return'),
         NET.replace("16), **{}}", "16),\n         **{},}\n'''By name.'''"),
         NET.replace("\n", "\r\n"),
-        NET.replace("robustness.classifiers.modules", "robustness.classifiers.build.modules"),
+        NET.replace("robustness.classifiers.modules", "robustness.elsewhere.modules"),
         NET.replace("from robustness", "from torch import nn\nfrom robustness", 1).replace(
             "out\nfrom torch import nn", "out"
         ),

@@ -295,9 +295,9 @@ def test_a_report_has_room_for_so_many_pictures(load_card, monkeypatch):
         tried.append(entries)
         return 10
 
-    monkeypatch.setattr(gallery, "_fill", fill)
+    monkeypatch.setattr(gallery, "_render_pictures", fill)
     monkeypatch.setattr(gallery, "ROOM", 10)
-    gallery.add(document, NOTHING, [])
+    gallery.add_gallery(document, NOTHING, [])
 
     assert len(tried) == 1
     assert document["notices"] == ["no pictures of mlp under normal, nor of what follows: those before fill 0 MiB"]
@@ -309,8 +309,8 @@ def test_ctrl_c_among_the_pictures_loses_no_report(load_card, monkeypatch):
     def interrupted(*given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(gallery, "_fill", interrupted)
-    gallery.add(document, NOTHING, [])
+    monkeypatch.setattr(gallery, "_render_pictures", interrupted)
+    gallery.add_gallery(document, NOTHING, [])
 
     assert document["notices"] == ["no pictures of mlp under normal, nor of what follows: interrupted"]
     assert page(document)
@@ -528,7 +528,7 @@ def test_pictures_of_a_model_with_random_weights(tmp_path):
     harness = found_models.harness(tmp_path)
     evidence = harness.evidence(card, "normal")
     said = {"name": "normal", "evidence": {"key": harness.key(card, "normal"), "digest": evidence.digest}}
-    assert gallery.believed(harness, card, said).digest == evidence.digest
+    assert gallery.verified_evidence(harness, card, said).digest == evidence.digest
     harness.weights(card).unlink()
     with pytest.raises(StoreError, match=f"random weights are not in this store; a run of the suites with {card.path}"):
-        gallery.believed(harness, card, said)
+        gallery.verified_evidence(harness, card, said)

@@ -48,7 +48,7 @@ DIM, COPIES = "dim images", "tested on training images"
 """Doubts that the images give."""
 
 
-class Row(NamedTuple):
+class CheckResult(NamedTuple):
     """One thing that was looked at: whether it is fine (None: it could not be looked at), what was seen, a repair."""
 
     name: str
@@ -57,7 +57,7 @@ class Row(NamedTuple):
     repair: str = ""
 
 
-def checked(
+def check_model(
     harness: Workspace, card: Card, margin: float = 0.02, count: int | None = None
 ) -> tuple[Iterator[str], bool]:
     """
@@ -67,7 +67,7 @@ def checked(
     that accuracy is measured on. RobustnessError where model or data cannot be loaded.
     """
     images, loaded = harness.images(card), harness.classifier(card)
-    rows, module = [Row("as it was found", True, note) for note in loaded.notes], loaded.module
+    rows, module = [CheckResult("as it was found", True, note) for note in loaded.notes], loaded.module
     pace = watched(lambda: _pace(harness, module, _few(images, LEAST)))
     few = _few(images, max(LEAST, min(FEW, int(SECONDS / pace / PASSES))))
     for each in (_behaviour, _doubts):
@@ -83,7 +83,7 @@ def checked(
     return _told(card, images, rows), all(row.fine is not False for row in rows)
 
 
-def _raised(error: Exception, images: Images) -> Row:
+def _raised(error: Exception, images: Images) -> CheckResult:
     """Say what a forward pass raised; our own errors say what to do themselves."""
     shape = "(N, {}, {}, {})".format(*images.shape)
     repair = (
@@ -91,8 +91,8 @@ def _raised(error: Exception, images: Images) -> Row:
         "channels, layout, preprocessing"
     )
     if isinstance(error, ModelError):
-        return Row("forward pass", False, str(error))
-    return Row("forward pass", False, f"raised {type(error).__name__}: {error}", repair)
+        return CheckResult("forward pass", False, str(error))
+    return CheckResult("forward pass", False, f"raised {type(error).__name__}: {error}", repair)
 
 
 def _few(images: Images, count: int) -> Images:
@@ -117,7 +117,7 @@ def _pace(harness: Workspace, module: nn.Module, images: Images) -> float:
     return max(1e-6, (time.perf_counter() - began) / len(images))
 
 
-def _behaviour(harness: Workspace, card: Card, module: nn.Module, images: Images) -> list[Row]:
+def _behaviour(harness: Workspace, card: Card, module: nn.Module, images: Images) -> list[CheckResult]:
     """Pass images through once: outputs, modes and buffers afterwards."""
     due = (len(images), card.file.model.decision.outputs(len(images.classes)))
     with restored_afterwards(module, harness.device) as lent, torch.no_grad():
@@ -134,26 +134,26 @@ def _behaviour(harness: Workspace, card: Card, module: nn.Module, images: Images
         finite = bool(logits.isfinite().all())
     dim = data.of_range(inputs.cpu().numpy())[DIM]
     return [
-        Row("images", not dim["doubted"], f"{images.shape}, {dim['seen']}", DOUBTS[DIM].repair),
-        Row(
+        CheckResult("images", not dim["doubted"], f"{images.shape}, {dim['seen']}", DOUBTS[DIM].repair),
+        CheckResult(
             "outputs", tuple(logits.shape) == due and finite,
             f"shape {tuple(logits.shape)}, {due} for {len(images.classes)} classes ({card.file.model.decision.kind}); "
             f"values from {float(logits.min()):.3g} to {float(logits.max()):.3g}",
             "give one logit an image and class, all of them numbers"
             + ("" if tuple(logits.shape) == due else f": {outputs_repair(logits, due[1], images)}"),
         ),
-        Row(
+        CheckResult(
             "mode", not modes, f"in training mode after a pass: {', '.join(modes[:5]) or 'nothing'}",
             "its forward must not call train()",
         ),
-        Row(
+        CheckResult(
             "buffers", before == state, "changed by a pass" if before != state else "as they were after a pass",
             "its forward must not count or average in evaluation mode",
         ),
     ]  # fmt: skip
 
 
-def _doubts(harness: Workspace, card: Card, module: nn.Module, images: Images) -> list[Row]:
+def _doubts(harness: Workspace, card: Card, module: nn.Module, images: Images) -> list[CheckResult]:
     """Look for the doubts that a few passes of a few images show."""
     answers = look(
         module, images, decision=card.file.model.decision, seed=harness.seed, device=harness.device, attacked=False
@@ -161,10 +161,10 @@ def _doubts(harness: Workspace, card: Card, module: nn.Module, images: Images) -
     return [row for row in _rows(answers) if row.name not in (*KNOWLEDGE, DIM)]
 
 
-def _rows(answers: Answers) -> list[Row]:
+def _rows(answers: Answers) -> list[CheckResult]:
     """Return a line for each doubt, as the suites see it."""
     return [
-        Row(
+        CheckResult(
             name,
             False if said.get("broken") else None if said["doubted"] is None else not said["doubted"],
             said["seen"],
@@ -174,31 +174,31 @@ def _rows(answers: Answers) -> list[Row]:
     ]
 
 
-def _copies(harness: Workspace, card: Card, images: Images) -> Iterator[Row]:
+def _copies(harness: Workspace, card: Card, images: Images) -> Iterator[CheckResult]:
     """Say how many of the images were trained on, as far as the data have a training part."""
     try:
         (said,) = data.of_copies(images, lambda: data.training_part(harness, card)).values()
     except NotLookedFor:
         return
-    yield Row(COPIES, not said["doubted"], said["seen"], DOUBTS[COPIES].repair)
+    yield CheckResult(COPIES, not said["doubted"], said["seen"], DOUBTS[COPIES].repair)
 
 
-def _are_dim(rows: list[Row]) -> bool:
+def _are_dim(rows: list[CheckResult]) -> bool:
     return any(row.name == "images" and not row.fine for row in rows)
 
 
 def _accuracy(
     harness: Workspace, card: Card, module: nn.Module, images: Images, there: int, margin: float, dim: bool
-) -> Iterator[Row]:
+) -> Iterator[CheckResult]:
     """Measure accuracy and speed on the images as they are; where it is no better than guessing, try other ranges."""
     decision = card.file.model.decision
     evidence = sweep(module, images, Clean(), [0.0], seed=harness.seed, device=harness.device, decision=decision)
     if evidence.status[0] != OK:
-        yield Row("clean accuracy", False, evidence.status[0], "see what its forward gives for these images")
+        yield CheckResult("clean accuracy", False, evidence.status[0], "see what its forward gives for these images")
         return
     measured = claims.measure(evidence, "0", "accuracy")
     due = lucky_level("accuracy", images.labels, images.classes)
-    yield Row(
+    yield CheckResult(
         "clean accuracy",
         measured.value > due,
         claims.describe(measured) + f"; knowing nothing gives up to {due:.3f}",
@@ -209,9 +209,9 @@ def _accuracy(
     if not dim:  # advice for the model would make up for the images
         yield from _knowledge(harness, card, module, images, evidence.predictions[0].astype(np.int64))
     few = "; --images N measures the accuracy on more of them" if len(images) < min(SOME, there) else ""
-    yield Row("speed", True, f"{evidence.provenance['images_per_second']:,.0f} images a second, forward{few}")
+    yield CheckResult("speed", True, f"{evidence.provenance['images_per_second']:,.0f} images a second, forward{few}")
     wanted = sample_size_for(margin, measured.value)
-    yield Row(
+    yield CheckResult(
         "how many images", True if wanted <= there else None,
         f"accuracy to ± {margin:g} (95 %) takes {wanted:,}, and there are {there:,}",
         f"with these it is known to ± {_known(measured):.3f}; test on more, or claim with a wider margin",
@@ -220,7 +220,7 @@ def _accuracy(
 
 def _knowledge(
     harness: Workspace, card: Card, module: nn.Module, images: Images, predictions: NDArray[np.int64]
-) -> list[Row]:
+) -> list[CheckResult]:
     """Look for the doubts about what a model knows, on all images whose accuracy was measured."""
     answers = knowledge.of_classes(images.labels, predictions, images.classes, harness.seed)
     some = _few(images, AT_ONCE)
@@ -236,7 +236,7 @@ def _known(measured: Measurement) -> float:
     return (high - low) / 2
 
 
-def _told(card: Card, images: Images, rows: list[Row]) -> Iterator[str]:
+def _told(card: Card, images: Images, rows: list[CheckResult]) -> Iterator[str]:
     mark = {True: "ok  ", False: "MEND", None: "—   "}
     yield f"{card.name} on {images.name}, {len(images):,} images, {len(images.classes)} classes"
     for row in rows:

@@ -21,27 +21,27 @@ MODELS = Path("models")
 """The folder of cards, below the current one, that is taken where none is named."""
 
 
-def printed(lines: Iterable[str], *, commands: bool = False) -> int:
+def print_lines(lines: Iterable[str], *, commands: bool = False) -> int:
     """Print lines as they come, and say that all is well; ``commands`` where a CI is to act on them."""
     for line in lines:
         print(line if commands else printable(line), flush=True)
     return 0
 
 
-def each(options: Namespace, harness: Workspace, one: Callable[[Card], int]) -> int:
+def for_each_card(options: Namespace, harness: Workspace, one: Callable[[Card], int]) -> int:
     """Do one thing for every selected card; what goes wrong with one is told and does not stop the others."""
     code = 0
-    for card in chosen(options):
+    for card in selected_cards(options):
         try:
             code = max(code, one(card))
         except RobustnessError as error:
             say(str(error))
             code = ERROR
-        noted(harness)
+        print_notices(harness)
     return code
 
 
-def chosen(options: Namespace) -> list[Card]:
+def selected_cards(options: Namespace) -> list[Card]:
     """Return the cards that are named, or all; CardError where there is none."""
     from robustness.cards import selection
 
@@ -53,7 +53,7 @@ def chosen(options: Namespace) -> list[Card]:
     return found
 
 
-def noted(harness: Workspace) -> None:
+def print_notices(harness: Workspace) -> None:
     """Say what a harness has noticed."""
     while harness.notices:
         say(f"note: {harness.notices.pop(0)}")

@@ -32,14 +32,14 @@ def listed(options: Namespace) -> int:
     from robustness.cli import listing
 
     projects = listing.projects(selection.card_files(common.card_folders(options)))
-    return common.printed(listing.listed(common.store_of(options), projects, Path.cwd()))
+    return common.print_lines(listing.entry_list(common.store_of(options), projects, Path.cwd()))
 
 
 def show(options: Namespace) -> int:
     """Show everything about one entry."""
     from robustness.cli import inventory, listing
 
-    return common.printed(listing.described(inventory.find(common.store_of(options), options.key)))
+    return common.print_lines(listing.described(inventory.find(common.store_of(options), options.key)))
 
 
 def prune(options: Namespace) -> int:
@@ -52,7 +52,7 @@ def prune(options: Namespace) -> int:
     store = common.store_of(options)
     chosen = inventory.to_prune(store, broken=options.broken, older_than=options.older_than, every=options.all)
     litter = inventory.litter(store, data_root(options.data)) if options.broken or options.all else []
-    return common.printed(listing.pruned(store, chosen, litter, only_say=options.dry_run))
+    return common.print_lines(listing.prune_summary(store, chosen, litter, only_say=options.dry_run))
 
 
 def export(options: Namespace) -> int:
@@ -63,7 +63,7 @@ def export(options: Namespace) -> int:
     told = archive.export_store(store, options.file, options.model or ())
     for said in told.left:
         common.say(f"left out: {said}")
-    return common.printed([f"exported {told} from {store.root}, to {options.file} ({_size(options.file)})"])
+    return common.print_lines([f"exported {told} from {store.root}, to {options.file} ({_size(options.file)})"])
 
 
 def bring(options: Namespace) -> int:
@@ -73,7 +73,9 @@ def bring(options: Namespace) -> int:
     told = archive.import_store(common.store_of(options), options.file)
     for said in told.left:
         common.say(said)
-    return common.printed([f"imported {told} into {common.store_of(options).root}; {told.there} were there already"])
+    return common.print_lines(
+        [f"imported {told} into {common.store_of(options).root}; {told.there} were there already"]
+    )
 
 
 def _size(path: Path) -> str:

@@ -25,7 +25,7 @@ HOUR = 3600
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoreEntry:
     """A file of the store that holds, or should hold, evidence; its size in bytes and when it was written."""
 
     path: Path
@@ -60,18 +60,18 @@ class Entry:
             raise StoreError(f"{self.path} could not be removed: {error.strerror or error}") from error
 
 
-def entries(store: Store) -> list[Entry]:
+def entries(store: Store) -> list[StoreEntry]:
     """Return all entries in the order of their keys."""
     return [entry for entry in _files(store) if not entry.half]
 
 
-def _files(store: Store) -> Iterator[Entry]:
+def _files(store: Store) -> Iterator[StoreEntry]:
     for folder in _within(store.root / "evidence"):
         if folder.is_dir(follow_symlinks=False) and len(folder.name) == 2:
             for file in _within(Path(folder.path)):
                 if file.is_file(follow_symlinks=False) and file.name.startswith((folder.name, ".writing-")):
                     found = file.stat(follow_symlinks=False)
-                    yield Entry(Path(file.path), found.st_size, found.st_mtime)
+                    yield StoreEntry(Path(file.path), found.st_size, found.st_mtime)
 
 
 def _within(folder: Path) -> list[os.DirEntry[str]]:
@@ -81,7 +81,7 @@ def _within(folder: Path) -> list[os.DirEntry[str]]:
         return sorted(found, key=lambda entry: entry.name)
 
 
-def find(store: Store, prefix: str) -> Entry:
+def find(store: Store, prefix: str) -> StoreEntry:
     """Return the entry whose key begins so; StoreError where there is none, or more than one."""
     found = [entry for entry in entries(store) if entry.key.startswith(prefix)]
     if len(found) == 1:
@@ -94,7 +94,7 @@ def find(store: Store, prefix: str) -> Entry:
 
 def to_prune(
     store: Store, *, broken: bool = False, older_than: float | None = None, every: bool = False
-) -> list[Entry]:
+) -> list[StoreEntry]:
     """
     Return the entries that are to go: ``broken`` ones, those written more than so many days ago, or every one.
 
@@ -102,7 +102,7 @@ def to_prune(
     """
     now = time.time()
 
-    def goes(entry: Entry) -> bool:
+    def goes(entry: StoreEntry) -> bool:
         age = now - entry.written
         if entry.half:
             return (broken or every) and abs(age) > HOUR
@@ -111,7 +111,7 @@ def to_prune(
     return [entry for entry in _files(store) if goes(entry)]
 
 
-def _broken(entry: Entry) -> bool:
+def _broken(entry: StoreEntry) -> bool:
     try:
         entry.read()
     except StoreError:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from robustness import cards, claims
-from robustness.cli.inventory import SHORT, Entry, Litter, entries
+from robustness.cli.inventory import SHORT, Litter, StoreEntry, entries
 from robustness.errors import CardError, StoreError
 from robustness.metrics.evidence import OK, Evidence
 from robustness.workspace.store import Store
 
 
-def listed(store: Store, projects: Mapping[str, Path], default: Path) -> Iterator[str]:
+def entry_list(store: Store, projects: Mapping[str, Path], default: Path) -> Iterator[str]:
     """
     Return one line for each entry of a store; its last column says whether it is believed now, or why not.
 
@@ -39,7 +39,7 @@ def projects(files: Sequence[Path]) -> dict[str, Path]:
     return found
 
 
-def _row(store: Store, entry: Entry, projects: Mapping[str, Path], default: Path) -> dict[str, Any]:
+def _row(store: Store, entry: StoreEntry, projects: Mapping[str, Path], default: Path) -> dict[str, Any]:
     row: dict[str, Any] = {"key": entry.key[:SHORT]}
     try:
         evidence = entry.read()
@@ -51,7 +51,7 @@ def _row(store: Store, entry: Entry, projects: Mapping[str, Path], default: Path
     return row | {
         "model": model,
         "sweep": sweep,
-        "strengths": few(evidence.strengths),
+        "strengths": abbreviated(evidence.strengths),
         "n": len(evidence),
         "device": evidence.machine,
         "seed": said.get("seed", ""),
@@ -61,7 +61,7 @@ def _row(store: Store, entry: Entry, projects: Mapping[str, Path], default: Path
     }
 
 
-def described(entry: Entry) -> Iterator[str]:
+def described(entry: StoreEntry) -> Iterator[str]:
     """Return everything about one entry, line by line; StoreError where it cannot be read."""
     try:
         evidence = entry.read()
@@ -86,20 +86,20 @@ def _nested(about: Mapping[str, Any], indent: str = "") -> Iterator[str]:
             yield f"{indent}{key}: {'none' if value in (None, '', [], {}) else value}"
 
 
-def swept(label: str, evidence: Evidence, run: str) -> Iterator[str]:
+def sweep_summary(label: str, evidence: Evidence, run: str) -> Iterator[str]:
     """Say what a sweep came to, on one line and one more for each cell that errored; ``run`` tells made from found."""
     said = evidence.provenance
     errored = errors(evidence)
     yield (
-        f"{label}  key {said['key'][:SHORT]}  n {len(evidence)}  strengths {few(evidence.strengths)}  "
+        f"{label}  key {said['key'][:SHORT]}  n {len(evidence)}  strengths {abbreviated(evidence.strengths)}  "
         f"{'made' if said['run'] == run else 'found, made'} in {said['seconds']:.1f} s "
         f"({said['images_per_second']:,.0f} images/s)  {len(errored) or 'none'} errored"
     )
     yield from (f"  at {strength}: {status}" for strength, status in errored.items())
 
 
-def pruned(
-    store: Store, chosen: Sequence[Entry], litter: Sequence[Litter] = (), *, only_say: bool = False
+def prune_summary(
+    store: Store, chosen: Sequence[StoreEntry], litter: Sequence[Litter] = (), *, only_say: bool = False
 ) -> Iterator[str]:
     """Remove entries and what killed processes left, or only say so; a line each, and what that came to."""
     for entry in chosen:
@@ -120,15 +120,15 @@ def errors(evidence: Evidence) -> dict[str, str]:
     return {s: status for s, status in zip(evidence.strengths, evidence.status, strict=True) if status != OK}
 
 
-def few(names: Sequence[str]) -> str:
+def abbreviated(names: Sequence[str]) -> str:
     """
     Name a few strengths, or the ends of many.
 
-    >>> few(["0.1", "0.2", "0.3", "0.4"]), few(["0"])
+    >>> abbreviated(["0.1", "0.2", "0.3", "0.4"]), few(["0"])
     ('0.1 … 0.4 (4)', '0')
     """
     return ", ".join(names) if len(names) < 4 else f"{names[0]} … {names[-1]} ({len(names)})"
 
 
-def _size(entry: Entry) -> str:
+def _size(entry: StoreEntry) -> str:
     return f"{entry.size / 1000:.1f} kB"

@@ -30,7 +30,7 @@ def sweep(options: Namespace) -> int:
     if options.engine is not None:
         from robustness import engines
 
-        wanted = [(card, sweep) for card in common.chosen(options) for sweep in ("clean", *card.file.sweeps)]
+        wanted = [(card, sweep) for card in common.selected_cards(options) for sweep in ("clean", *card.file.sweeps)]
         engines.fill(harness, engines.parse(options.engine), wanted, options.device)
 
     def one(card: Card) -> int:
@@ -38,10 +38,10 @@ def sweep(options: Namespace) -> int:
         for sweep in ("clean", *card.file.sweeps):
             evidence = harness.evidence(card, sweep)
             errored += len(listing.errors(evidence))
-            common.printed(listing.swept(f"{card.name}:{sweep}", evidence, harness.store.run))
+            common.print_lines(listing.sweep_summary(f"{card.name}:{sweep}", evidence, harness.store.run))
         return common.RED if errored else 0
 
-    code = common.each(options, harness, one)
+    code = common.for_each_card(options, harness, one)
     same = f" --robustness-store {options.store}" if options.store else ""
     print(f"evidence is kept in {harness.store.root}; next: pytest suites/{same}, which holds it to the claims")
     return code
@@ -50,15 +50,15 @@ def sweep(options: Namespace) -> int:
 def plan(options: Namespace) -> int:
     """Say what sweeps will cost."""
     from robustness import engines
-    from robustness.cli.plan import planned
+    from robustness.cli.plan import plan_lines
 
     engine = engines.parse(options.engine or "plain")
     if options.workers is not None:
         engine = replace(engine, workers=options.workers)
     harness = common.harness_of(options)
-    lines, wrong = planned(harness, common.chosen(options), engine)
-    common.printed(lines)
-    common.noted(harness)
+    lines, wrong = plan_lines(harness, common.selected_cards(options), engine)
+    common.print_lines(lines)
+    common.print_notices(harness)
     for message in wrong:
         common.say(message)
     return common.ERROR if wrong else 0
@@ -71,7 +71,7 @@ def train(options: Namespace) -> int:
     from robustness.workspace.training import train_many
 
     harness, engine = common.harness_of(options), engines.parse(options.engine or "plain")
-    if options.output and (len(options.seeds or "1") > 1 or len(common.chosen(options)) > 1):
+    if options.output and (len(options.seeds or "1") > 1 or len(common.selected_cards(options)) > 1):
         raise RobustnessError(f"--output {options.output} must be of one model and one seed; leave it out for several")
 
     def one(card: Card) -> int:
@@ -90,17 +90,17 @@ def train(options: Namespace) -> int:
             print(f"{card.name} is tested with {card.weights}, which is as it was: `robustness renew` writes it")
         return 0
 
-    return common.each(options, harness, one)
+    return common.for_each_card(options, harness, one)
 
 
 def renew(options: Namespace) -> int:
     """Make weights and thresholds anew where they no longer fit the recipe."""
-    from robustness.thresholds.renew import Renewal
+    from robustness.thresholds.renew import CardUpdate
 
     harness = common.harness_of(options)
 
     def one(card: Card) -> int:
-        renewed = Renewal(harness, card, options.seeds, options.fresh, options.workers, options.force).run()
+        renewed = CardUpdate(harness, card, options.seeds, options.fresh, options.workers, options.force).run()
         for sentence in renewed.done or ["nothing to do: weights and thresholds fit the recipe (--force renews them)"]:
             print(f"{card.name}: {sentence}")
         for verdict in renewed.broken:
@@ -114,7 +114,7 @@ def renew(options: Namespace) -> int:
             print(f"{card.name}: its own weights keep all {len(renewed.verdicts)} claims; next: pytest suites/")
         return common.RED if renewed.broken else 0
 
-    return common.each(options, harness, one)
+    return common.for_each_card(options, harness, one)
 
 
 def transfer(options: Namespace) -> int:
@@ -122,9 +122,9 @@ def transfer(options: Namespace) -> int:
     from robustness.reporting import transfer_matrix as transfer
 
     harness = common.harness_of(options)
-    crossed = transfer.matrix(harness, common.chosen(options), options.sweep)
-    common.printed(transfer.described(crossed, options.sweep))
-    common.noted(harness)
+    crossed = transfer.matrix(harness, common.selected_cards(options), options.sweep)
+    common.print_lines(transfer.described(crossed, options.sweep))
+    common.print_notices(harness)
     return common.RED if transfer.errored(crossed) else 0
 
 
@@ -158,14 +158,14 @@ def replay(options: Namespace) -> int:
         )
         return 0
 
-    return common.each(options, harness, one)
+    return common.for_each_card(options, harness, one)
 
 
 def init(options: Namespace) -> int:
     """Write a card."""
     from robustness.cli import start
 
-    return common.printed(start.initialised(options, common.harness_of(options)))
+    return common.print_lines(start.write_card(options, common.harness_of(options)))
 
 
 def check(options: Namespace) -> int:
@@ -180,12 +180,12 @@ def check(options: Namespace) -> int:
         files = [name for name in options.models if name.endswith(".toml")]
         options.card = (options.card or []) + files or None
         options.models = [name for name in options.models if name not in files]
-        chosen = common.chosen(options)
+        chosen = common.selected_cards(options)
     for card in chosen:
-        lines, fine = checking.checked(harness, card, options.margin, options.images)
-        common.printed(lines)
+        lines, fine = checking.check_model(harness, card, options.margin, options.images)
+        common.print_lines(lines)
         code = max(code, 0 if fine else common.RED)
-        common.noted(harness)
+        common.print_notices(harness)
     return code
 
 
@@ -193,4 +193,4 @@ def profiles(options: Namespace) -> int:
     """List the profiles of sweeps."""
     from robustness.cli import start
 
-    return common.printed(start.listed(options.shape, Path.cwd()))
+    return common.print_lines(start.list_profiles(options.shape, Path.cwd()))

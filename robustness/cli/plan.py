@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from robustness.cards import Card
-from robustness.engines import Engine
+from robustness.engines import EngineSpec
 from robustness.errors import RobustnessError
 from robustness.planning.costs import Cost, Plan, total
 from robustness.planning.planner import Planner
@@ -14,7 +14,7 @@ from robustness.util import hardware
 from robustness.workspace.workspace import Workspace
 
 
-def planned(harness: Workspace, cards: Sequence[Card], engine: Engine) -> tuple[list[str], list[str]]:
+def plan_lines(harness: Workspace, cards: Sequence[Card], engine: EngineSpec) -> tuple[list[str], list[str]]:
     """Return the lines of a plan, and what kept cards out of it."""
     started = time.perf_counter()
     planner, plans, wrong = Planner(harness), list[Plan](), list[str]()
@@ -34,13 +34,13 @@ def planned(harness: Workspace, cards: Sequence[Card], engine: Engine) -> tuple[
     return lines, wrong
 
 
-def share(engine: Engine, threads: int) -> tuple[int, int]:
+def share(engine: EngineSpec, threads: int) -> tuple[int, int]:
     """
     Return the workers, and the threads of each: the plain engine's share one machine, Ray's have cores of their own.
 
-    >>> share(Engine(), 8), share(Engine(workers=4), 8), share(Engine("ray"), 8), share(Engine("ray", cores=4), 8)
+    >>> share(EngineSpec(), 8), share(Engine(workers=4), 8), share(Engine("ray"), 8), share(Engine("ray", cores=4), 8)
     ((1, 8), (4, 2), (8, 1), (2, 4))
-    >>> share(Engine("ray", workers=100), 8)
+    >>> share(EngineSpec("ray", workers=100), 8)
     (100, 1)
     """
     if engine.name == "ray":

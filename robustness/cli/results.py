@@ -20,8 +20,8 @@ def report(options: Namespace) -> int:
 
     harness = common.harness_of(options)
     written = rebuild.rebuild(options.runs, options.output, harness, common.card_folders(options))
-    common.noted(harness)
-    return common.printed(f"report: {path}" for path in written)
+    common.print_notices(harness)
+    return common.print_lines(f"report: {path}" for path in written)
 
 
 def merge(options: Namespace) -> int:
@@ -29,7 +29,7 @@ def merge(options: Namespace) -> int:
     from robustness.cli import report as merging
 
     lines, code = merging.merged(options.runs, options.output)
-    common.printed(lines)
+    common.print_lines(lines)
     return code
 
 
@@ -38,7 +38,7 @@ def annotate(options: Namespace) -> int:
     from robustness.reporting import annotations
     from robustness.reporting.html.rebuild import read
 
-    return common.printed((line for path in options.runs for line in annotations.of(read(path))), commands=True)
+    return common.print_lines((line for path in options.runs for line in annotations.of(read(path))), commands=True)
 
 
 def check_cards(options: Namespace) -> int:
@@ -46,7 +46,7 @@ def check_cards(options: Namespace) -> int:
     from robustness.cli import card_files
 
     problems = [problem for path in options.files for problem in card_files.problems(path)]
-    common.printed(problems)
+    common.print_lines(problems)
     return common.RED if problems else 0
 
 
@@ -58,51 +58,51 @@ def accept(options: Namespace) -> int:
         raise RobustnessError("baseline accept takes either reports of runs (RUN.json), or --seeds to train from")
     if options.runs and options.to:
         store = common.store_of(options)
-        accepted = [accept.of_run(path, options.model, store) for path in options.runs]
-        return common.printed(accept.accept(options.to, options.model, accepted, store))
+        accepted = [accept.accepted_from_report(path, options.model, store) for path in options.runs]
+        return common.print_lines(accept.accept(options.to, options.model, accepted, store))
     options.models = [options.model]
-    harness, card = common.harness_of(options), common.chosen(options)[0]
+    harness, card = common.harness_of(options), common.selected_cards(options)[0]
     if not options.to:
         card.check_written(card.baseline)
     if options.runs:
-        accepted = [accept.of_run(path, card.name, harness.store) for path in options.runs]
+        accepted = [accept.accepted_from_report(path, card.name, harness.store) for path in options.runs]
     else:
         accept.train(card, options.seeds, harness, options.workers)
-        accepted = [accept.of_seed(workspace.fresh_harness(harness), card, seed) for seed in options.seeds]
-    return common.printed(accept.accept(options.to or card.baseline, card.name, accepted, harness.store, card))
+        accepted = [accept.accepted_from_seed(workspace.fresh_harness(harness), card, seed) for seed in options.seeds]
+    return common.print_lines(accept.accept(options.to or card.baseline, card.name, accepted, harness.store, card))
 
 
 def compare(options: Namespace) -> int:
     """Show two runs side by side."""
     from robustness.gate import compare
 
-    return common.printed(compare.compared(options.runs[0], options.runs[1], common.store_of(options)))
+    return common.print_lines(compare.compare_runs(options.runs[0], options.runs[1], common.store_of(options)))
 
 
 def mutate(options: Namespace) -> int:
     """Damage models on purpose, and show what their claims and gates catch."""
     from robustness.gate.mutation import page, results, run
-    from robustness.gate.mutation.plan import Asked
+    from robustness.gate.mutation.plan import MutationOptions
 
     for path in options.output or ():
         page.check(path)
     kinds = [name for name, _ in options.damage or ()]
     if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
         raise RobustnessError(f"--damage {twice[0]} must be given once; name several levels as {twice[0]}=LEVEL,LEVEL")
-    asked = Asked(
+    asked = MutationOptions(
         dict(options.damage) if options.damage else None, options.retrainings, options.all_levels, options.workers
     )
     harness, found = common.harness_of(options), []
 
     def one(card: Card) -> int:
-        found.append(run.mutated(harness, card, asked))
-        common.printed(page.lines(found[-1]))
+        found.append(run.run_mutations(harness, card, asked))
+        common.print_lines(page.lines(found[-1]))
         if options.keep:
             atomic_write.replace(results.place(card), results.text(found[-1]).encode())
             print(f"kept: {results.place(card)}")
         return 0
 
-    code = common.each(options, harness, one)
+    code = common.for_each_card(options, harness, one)
     for path in options.output or ():
         if code:
             raise RobustnessError(f"{path} was not written, for not all that was asked for is there")

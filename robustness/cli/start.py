@@ -35,7 +35,7 @@ def draft(options: Namespace) -> CardOptions:
     )  # fmt: skip
 
 
-def initialised(options: Namespace, harness: Workspace) -> Iterator[str]:
+def write_card(options: Namespace, harness: Workspace) -> Iterator[str]:
     """Write a card from options, or from answers on a terminal; nothing is written that would not load."""
     import tomlkit
 
@@ -94,7 +94,7 @@ def _claims(card: Any, harness: Workspace) -> str:
     return text
 
 
-def listed(shape: Shape, folder: Path) -> Iterator[str]:
+def list_profiles(shape: Shape, folder: Path) -> Iterator[str]:
     """List the profiles, built in and a project's own, with the passes that each takes for an image."""
     from tabulate import tabulate
 

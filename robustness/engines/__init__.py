@@ -20,7 +20,7 @@ KINDS: dict[str, Callable[[str], Any]] = {"workers": int, "cores": int, "gpus": 
 
 
 @dataclass(frozen=True)
-class Engine:
+class EngineSpec:
     """
     An engine as it is asked for.
 
@@ -35,7 +35,7 @@ class Engine:
     gpus: float | None = None
 
 
-def parse(text: str) -> Engine:
+def parse(text: str) -> EngineSpec:
     """
     Read ``plain`` or ``ray[=ADDRESS][,workers=N][,cores=N][,gpus=SHARE]``.
 
@@ -65,14 +65,14 @@ def parse(text: str) -> Engine:
             raise EngineError(f"`engine`: {key} must be at least {0 if key == 'gpus' else 1}, got {value}")
     if (gpus := found.get("gpus")) is not None and gpus > 1 and gpus != int(gpus):
         raise EngineError(f"`engine`: gpus must be a whole number or a share below 1, got {gpus:g}")
-    return Engine(name, address, **found)
+    return EngineSpec(name, address, **found)
 
 
 @dataclass(frozen=True)
 class Job:
     """What an engine's process is told: the engine, where to put what it makes, and where data lie."""
 
-    engine: Engine
+    engine: EngineSpec
     store: Path
     run: str
     data_root: Path
@@ -97,7 +97,7 @@ class Trainings(Job):
 
 
 @dataclass
-class Filled:
+class FillResult:
     """What came of a job: the kind of device that the evidence is of, and what could not be made, by its key."""
 
     kind: str = ""
@@ -105,7 +105,7 @@ class Filled:
     notices: list[str] = field(default_factory=list)
 
 
-def fill(harness: Workspace, engine: Engine, wanted: Sequence[tuple[Card, str]], device: str) -> None:
+def fill(harness: Workspace, engine: EngineSpec, wanted: Sequence[tuple[Card, str]], device: str) -> None:
     """
     Have an engine make what is missing of some sweeps, by cards and names, in a harness's store.
 
@@ -129,7 +129,7 @@ def fill(harness: Workspace, engine: Engine, wanted: Sequence[tuple[Card, str]],
         harness.give_up(key, reason)
 
 
-def trainer(engine: Engine) -> Train | None:
+def trainer(engine: EngineSpec) -> Train | None:
     """Return what trains models on an engine's workers; None for plain, where the process that asks trains them."""
 
     def elsewhere(
@@ -142,7 +142,7 @@ def trainer(engine: Engine) -> Train | None:
 
 def train(
     harness: Workspace,
-    engine: Engine,
+    engine: EngineSpec,
     cards: Sequence[Card],
     device: str,
     show: Callable[[int, int], None] | None = None,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from robustness.engines import Engine, worker
+from robustness.engines import EngineSpec, worker
 from robustness.errors import EngineError
 from robustness.util import hardware
 
@@ -20,7 +20,7 @@ ANSWERS = 120.0
 
 
 @contextmanager
-def connected(engine: Engine) -> Iterator[None]:
+def connected(engine: EngineSpec) -> Iterator[None]:
     """
     Be Ray's driver meanwhile: on the cluster at the address, else on one of this machine alone.
 
@@ -74,12 +74,12 @@ def device_of(asked: str, has: Mapping[str, float]) -> str:
     return "cuda" if asked.startswith("cuda") or (asked == "auto" and has.get("GPU")) else "cpu"
 
 
-def gpus_of(engine: Engine, device: str) -> float:
+def gpus_of(engine: EngineSpec, device: str) -> float:
     """Return the share of a GPU that a worker has."""
     return 0.0 if device == "cpu" else 1.0 if engine.gpus is None else engine.gpus
 
 
-def room_of(engine: Engine, device: str, has: Mapping[str, float]) -> int:
+def room_of(engine: EngineSpec, device: str, has: Mapping[str, float]) -> int:
     """Return the number of workers: as many as are asked for, and at most as many as there is room for."""
     if device == "cpu" and engine.gpus:
         raise EngineError(f"`engine`: gpus={engine.gpus:g}, but nothing runs on a GPU here (device cpu); leave it out")
@@ -94,7 +94,7 @@ def room_of(engine: Engine, device: str, has: Mapping[str, float]) -> int:
     return min(engine.workers or math.floor(room), math.floor(room))
 
 
-def kind_of(engine: Engine, device: str) -> str:
+def kind_of(engine: EngineSpec, device: str) -> str:
     """Return the kind of device that all nodes have; EngineError lists those that are other nodes than the rest."""
     here = compared(worker.versions(), device)
     others = {
@@ -151,7 +151,7 @@ def _versions() -> Callable[[], dict[str, str]]:
     return versions
 
 
-def _asked(engine: Engine, device: str, what: Callable[..., Any], *given: Any) -> list[tuple[str, Any]]:
+def _asked(engine: EngineSpec, device: str, what: Callable[..., Any], *given: Any) -> list[tuple[str, Any]]:
     """Call something on each node that can have workers, and give what each said."""
     import ray
     from ray.exceptions import GetTimeoutError

@@ -14,7 +14,7 @@ import numpy as np
 
 from robustness.cards import Card
 from robustness.classifiers import weights
-from robustness.engines.packaging import Shipped, packed
+from robustness.engines.packaging import ModelPackage, pack_model
 from robustness.engines.worker import Task, blocks
 from robustness.errors import Busy, DataMissing, RobustnessError, SweepError
 from robustness.perturbations import Step
@@ -38,7 +38,7 @@ Execute = Callable[[Mapping[int, Task], Sequence[tuple[int, int]], Contents], It
 
 
 @dataclass
-class Item:
+class PendingSweep:
     """One sweep that is to be made, or the directions of one; ``left`` are the chunks that are missing."""
 
     card: Card
@@ -58,7 +58,7 @@ class Item:
         return f"{'directions' if self.directions else 'evidence'}-{self.key}"
 
 
-class Filling:
+class ChunkScheduler:
     """
     Makes what is missing in a harness's store by ``execute``, on workers of so many cores with such a device.
 
@@ -76,19 +76,19 @@ class Filling:
     ) -> None:
         self.harness, self.failed = harness, dict[str, str]()
         self._execute, self._device, self._cores, self._progress = execute, device, cores, progress
-        self._shipped: dict[tuple[Path, Path], Shipped] = {}
+        self._shipped: dict[tuple[Path, Path], ModelPackage] = {}
         self._contents: dict[str, Callable[[], Any]] = {}
 
     def run(self, wanted: Iterable[tuple[Card, str]]) -> None:
         """Make the evidence of these sweeps, of the clean images, and of the models that examples are made on."""
-        every: dict[str, Item] = {}
-        signs: dict[str, Item] = {}
+        every: dict[str, PendingSweep] = {}
+        signs: dict[str, PendingSweep] = {}
         for card, sweep in wanted:
             self._add(card, sweep, every, signs)
         self._rounds(list(signs.values()))
         self._rounds(list(every.values()))
 
-    def _add(self, card: Card, sweep: str, every: dict[str, Item], signs: dict[str, Item]) -> None:
+    def _add(self, card: Card, sweep: str, every: dict[str, PendingSweep], signs: dict[str, PendingSweep]) -> None:
         harness, label = self.harness, f"{card.name}:{sweep}"
         try:
             if sweep != "clean":
@@ -108,14 +108,14 @@ class Filling:
         except RobustnessError as error:
             harness.notice(f"{label} is left to the run: {error}")
 
-    def _item(self, card: Card, sweep: str, key: str, *, directions: bool = False) -> Item:
+    def _item(self, card: Card, sweep: str, key: str, *, directions: bool = False) -> PendingSweep:
         harness, images = self.harness, self.harness.images(card)
         label = f"{'directions on ' if directions else ''}{card.name}:{sweep}"
         behind = {} if directions else harness.behind(card, sweep)
         kept = StoredChunks(harness.store, key, card.project, behind=lambda: behind, notice=harness.notice)
-        return Item(card, sweep, key, label, directions, kept, 0, chunks.count(images))
+        return PendingSweep(card, sweep, key, label, directions, kept, 0, chunks.count(images))
 
-    def _rounds(self, items: list[Item]) -> None:
+    def _rounds(self, items: list[PendingSweep]) -> None:
         said = False
         while items:
             taken, others = self._taken(items[:ROUND])
@@ -128,9 +128,9 @@ class Filling:
             time.sleep(GLANCE)
             items = [item for item in items if not self._is_there(item)]
 
-    def _taken(self, items: list[Item]) -> tuple[list[Item], list[Item]]:
+    def _taken(self, items: list[PendingSweep]) -> tuple[list[PendingSweep], list[PendingSweep]]:
         """Lock what nobody else makes; give it, and the others."""
-        taken, others = list[Item](), list[Item]()
+        taken, others = list[PendingSweep](), list[PendingSweep]()
         for item in items:
             item.lock = ExitStack()
             try:
@@ -146,14 +146,14 @@ class Filling:
                     taken.append(item)
         return taken, others
 
-    def _is_there(self, item: Item) -> bool:
+    def _is_there(self, item: PendingSweep) -> bool:
         if item.key in self.failed:
             return True
         if item.directions:
             return self.harness.store.holds(self.harness.store.path("directions", item.key))
         return self.harness.stored(item.card, item.key) is not None
 
-    def _round(self, items: list[Item]) -> list[Item]:
+    def _round(self, items: list[PendingSweep]) -> list[PendingSweep]:
         """Make some sweeps; give those that must be made anew, in smaller batches."""
         with ExitStack() as locks:
             for item in items:
@@ -172,7 +172,9 @@ class Filling:
             again = list(self._heard(items, tasks, units))
         return again
 
-    def _heard(self, items: list[Item], tasks: dict[int, Task], units: list[tuple[int, int]]) -> Iterator[Item]:
+    def _heard(
+        self, items: list[PendingSweep], tasks: dict[int, Task], units: list[tuple[int, int]]
+    ) -> Iterator[PendingSweep]:
         done, full = 0, set[int]()
         total = sum(self._images_of(items[number], chunk) for number, chunk in units)
         for told in self._execute(tasks, units, self._contents) if units else ():
@@ -195,10 +197,10 @@ class Filling:
             items[number].size //= 2
             yield items[number]
 
-    def _images_of(self, item: Item, chunk: int) -> int:
+    def _images_of(self, item: PendingSweep, chunk: int) -> int:
         return min(CHUNK, len(self.harness.images(item.card)) - chunk * CHUNK)
 
-    def _finish(self, item: Item) -> None:
+    def _finish(self, item: PendingSweep) -> None:
         """Put the chunks together, as a sweep here would that finds them all finished."""
         try:
             if item.directions:
@@ -210,7 +212,7 @@ class Filling:
             self._fail(item, str(error))
         item.lock.close()
 
-    def _fail(self, item: Item, reason: str) -> None:
+    def _fail(self, item: PendingSweep, reason: str) -> None:
         """Note why something could not be made; its marker says so to the other processes of this run."""
         self.failed[item.key] = f"{item.label}: {reason}"
         error = SweepError(reason)
@@ -218,7 +220,7 @@ class Filling:
 
     # What workers are told
 
-    def _begun(self, item: Item) -> Task:
+    def _begun(self, item: PendingSweep) -> Task:
         task = self._task(item)
         item.left = {
             chunk for chunk in range(item.count)
@@ -228,7 +230,7 @@ class Filling:
             self._contents[f"{task.images}:{chunk}"] = partial(blocks, self.harness.images(item.card), chunk)
         return task
 
-    def _task(self, item: Item) -> Task:
+    def _task(self, item: PendingSweep) -> Task:
         harness, card, sweep = self.harness, item.card, item.sweep
         table, perturbation = card.file.sweeps.get(sweep), card.perturbation(sweep)
         images, source, decision = harness.images(card), harness.source(card, sweep), card.file.model.decision
@@ -265,7 +267,7 @@ class Filling:
             made=None if source is None or not _signed(card, sweep) else self._signs(source, item),
         )
 
-    def _signs(self, source: Card, item: Item) -> str:
+    def _signs(self, source: Card, item: PendingSweep) -> str:
         """Return what the directions that were made on a source are shipped as, by chunks."""
         name = attack_inputs.directions_file(self.harness, source, item.sweep).stem
         if name in self.failed:
@@ -275,10 +277,10 @@ class Filling:
             self._contents[f"{name}:{chunk}"] = partial(_rows, found, chunk)
         return name
 
-    def _model(self, card: Card) -> Shipped:
+    def _model(self, card: Card) -> ModelPackage:
         file = self.harness.weights(card)
         if (card.path, file) not in self._shipped:
-            shipped, files = packed(card, file, self.harness.classifier(card), self.harness.classes(card))
+            shipped, files = pack_model(card, file, self.harness.classifier(card), self.harness.classes(card))
             self._shipped[card.path, file] = shipped
             self._contents |= {name: path.read_bytes for name, path in files.items()}
         return self._shipped[card.path, file]

@@ -25,7 +25,7 @@ PROJECT, BESIDE = "project", "beside"
 
 
 @dataclass(frozen=True)
-class Shipped:
+class ModelPackage:
     """
     A model as a worker is told of it: its card, and the hash of each file by the place where it is unpacked.
 
@@ -45,7 +45,9 @@ class Shipped:
         return hashlib.sha256(repr(about).encode()).hexdigest()
 
 
-def packed(card: Card, weights: Path, loaded: LoadedModel, classes: Sequence[str]) -> tuple[Shipped, dict[str, Path]]:
+def pack_model(
+    card: Card, weights: Path, loaded: LoadedModel, classes: Sequence[str]
+) -> tuple[ModelPackage, dict[str, Path]]:
     """Return a loaded model as it is shipped, and where on this machine the file of each hash is."""
     by_file = {
         str(file): name for name, module in list(sys.modules.items())
@@ -57,7 +59,7 @@ def packed(card: Card, weights: Path, loaded: LoadedModel, classes: Sequence[str
     return _packed(card, modules, classes, weights)
 
 
-def untrained(card: Card, classes: Sequence[str]) -> tuple[Shipped, dict[str, Path]]:
+def untrained(card: Card, classes: Sequence[str]) -> tuple[ModelPackage, dict[str, Path]]:
     """Return a card as it is shipped to be trained by its recipe; its project's files are told from their text."""
     assert card.file.recipe is not None
     named = [name.partition(":")[0] for name in (card.file.model.factory, card.file.recipe.callable)]
@@ -67,11 +69,11 @@ def untrained(card: Card, classes: Sequence[str]) -> tuple[Shipped, dict[str, Pa
 
 def _packed(
     card: Card, modules: Mapping[Path, str | None], classes: Sequence[str], weights: Path | None = None
-) -> tuple[Shipped, dict[str, Path]]:
+) -> tuple[ModelPackage, dict[str, Path]]:
     files = {**dict(_modules(card, modules)), **dict(_beside(card, weights))}
     hashes = {place: source_files.sha256_file(file) for place, file in files.items()}
     bare = card.file.model_copy(update={"claims": {}, "sweeps": {}})
-    shipped = Shipped(
+    shipped = ModelPackage(
         Card(bare, card.path),
         tuple(classes),
         f"{BESIDE}/{_place(card, weights)}" if weights else "",
@@ -120,7 +122,7 @@ def _place(card: Card, file: Path) -> str:
     return file.resolve().relative_to(folder).as_posix() if file.resolve().is_relative_to(folder) else file.name
 
 
-def unpacked(shipped: Shipped, get: Callable[[str], bytes]) -> nn.Module:
+def unpack_model(shipped: ModelPackage, get: Callable[[str], bytes]) -> nn.Module:
     """Make a model of what was shipped; ``get`` gives a file's content by its hash. ModelError as of any loading."""
     from robustness.classifiers import build
 
@@ -128,7 +130,7 @@ def unpacked(shipped: Shipped, get: Callable[[str], bytes]) -> nn.Module:
     return build.load_model(card, card.path.parent / shipped.weights.partition("/")[2], shipped.classes).module
 
 
-def laid_out(shipped: Shipped, get: Callable[[str], bytes]) -> Card:
+def laid_out(shipped: ModelPackage, get: Callable[[str], bytes]) -> Card:
     """Write the files of what was shipped, and give its card as it lies beside them."""
     project, beside = _folder(shipped.project) / PROJECT, _folder(shipped.name) / BESIDE
     for place, content in shipped.files:

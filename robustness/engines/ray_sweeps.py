@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from robustness.engines import Engine, Sweeps, cluster, worker
-from robustness.engines.fill import Contents, Filling
-from robustness.engines.worker import Holder, Task
+from robustness.engines import EngineSpec, Sweeps, cluster, worker
+from robustness.engines.fill import ChunkScheduler, Contents
+from robustness.engines.worker import ChunkWorker, Task
 from robustness.errors import EngineError, RobustnessError
 from robustness.util import hardware
 from robustness.workspace.store import Store
@@ -34,7 +34,7 @@ def drive(job: Sweeps, tell: Tell) -> None:
             Store(job.store, job.run, lambda text: tell("say", text)),
             job.data_root, own, job.seed, job.threads, kind=kind, dtype=job.dtype,
         )  # fmt: skip
-        filling = Filling(
+        filling = ChunkScheduler(
             harness,
             Cluster(engine, device, workers).execute,
             device=device,
@@ -53,7 +53,7 @@ def drive(job: Sweeps, tell: Tell) -> None:
 class Cluster:
     """Executes the chunks of tasks on the actors of a cluster; what was shipped stays there, by name."""
 
-    def __init__(self, engine: Engine, device: str, workers: int) -> None:
+    def __init__(self, engine: EngineSpec, device: str, workers: int) -> None:
         self._engine, self._device, self._workers = engine, device, workers
         self._shipped: dict[str, Any] = {}
 
@@ -83,7 +83,7 @@ class Cluster:
         context.enable_progress_bars = False
         rows = [{"task": number, "chunk": chunk} for number, chunk in units]
         return from_items(rows, override_num_blocks=len(rows)).map_batches(
-            Actor,
+            SweepActor,
             batch_size=1,
             compute=ActorPoolStrategy(size=min(self._workers, len(rows))),
             num_cpus=self._engine.cores,
@@ -92,7 +92,7 @@ class Cluster:
         )
 
 
-class Actor:
+class SweepActor:
     """What Ray Data makes in each worker: the models that it holds, and a call a chunk."""
 
     def __init__(
@@ -103,7 +103,7 @@ class Actor:
         device = next(iter(tasks.values())).device
         if cluster.compared(found := worker.versions(), device) != cluster.compared(due, device):
             raise EngineError(f"a node joined that has other versions: {found} instead of {dict(due)}")
-        self._holder, self._begun = Holder(tasks, lambda name: ray.get(shipped[name])), begun
+        self._holder, self._begun = ChunkWorker(tasks, lambda name: ray.get(shipped[name])), begun
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         """Sweep the one chunk of a batch."""

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from robustness.cards import Card
 from robustness.data.images import Images
-from robustness.engines import Engine, Trainings, cluster
-from robustness.engines.packaging import Shipped, laid_out, packed, unpacked, untrained
+from robustness.engines import EngineSpec, Trainings, cluster
+from robustness.engines.packaging import ModelPackage, laid_out, pack_model, unpack_model, untrained
 from robustness.errors import EngineError, RobustnessError, StoreError
 from robustness.mutations import training_data as damage
 from robustness.workspace import models as trained
@@ -34,15 +34,15 @@ Tell = Callable[..., None]
 class Training:
     """One training as a worker is told of it: its model, what that needs, and what its images are shipped as."""
 
-    model: Shipped
-    needs: Mapping[str, Shipped]
+    model: ModelPackage
+    needs: Mapping[str, ModelPackage]
     images: str
     key: str
     device: str
     about: Mapping[str, str]
 
 
-class Told(NamedTuple):
+class TrainingResult(NamedTuple):
     """What came of a training."""
 
     content: bytes
@@ -68,7 +68,7 @@ def drive(job: Trainings, tell: Tell) -> None:
 class _Cluster:
     """Trains cards side by side on workers of a cluster, and keeps what comes of each."""
 
-    def __init__(self, harness: Workspace, engine: Engine, device: str, tell: Tell) -> None:
+    def __init__(self, harness: Workspace, engine: EngineSpec, device: str, tell: Tell) -> None:
         self._harness, self._engine, self._device, self._tell = harness, engine, device, tell
         self._shipped: dict[str, Any] = {}
 
@@ -129,7 +129,9 @@ class _Cluster:
         model, files = untrained(card, images.classes)
         needs = {}
         for name, other in trained.needed(card).items():
-            needs[name], more = packed(other, harness.weights(other), harness.classifier(other), harness.classes(other))
+            needs[name], more = pack_model(
+                other, harness.weights(other), harness.classifier(other), harness.classes(other)
+            )
             files |= more
         for name, path in files.items():
             self._ship(name, path.read_bytes)
@@ -149,7 +151,7 @@ class _Cluster:
 
         which = trained.training_label(card)
         try:
-            told: Told = ray.get(reference)
+            told: TrainingResult = ray.get(reference)
         except Exception as error:  # Ray's own kinds; what the user's code raises is told
             raise EngineError(f"{which}: Ray ended it ({cluster.in_a_line(error)}); {KEPT}") from error
         for notice in told.notices:
@@ -215,7 +217,7 @@ class _Away(Store):
             raise StoreError(error)
 
 
-def _taught(training: Training, shipped: Mapping[str, Any], desk: Any) -> Told:
+def _taught(training: Training, shipped: Mapping[str, Any], desk: Any) -> TrainingResult:
     """Train by a recipe, from the last checkpoint on where there is one."""
     import ray
 
@@ -234,11 +236,11 @@ def _taught(training: Training, shipped: Mapping[str, Any], desk: Any) -> Told:
         if (kept := ray.get(desk.read.remote(training.key))) is not None:
             (folder / "checkpoint.pt").write_bytes(kept)
         try:
-            job.needs = {name: unpacked(model, get) for name, model in training.needs.items()}
+            job.needs = {name: unpack_model(model, get) for name, model in training.needs.items()}
             content = recipes.train(laid_out(training.model, get), get(training.images), job, training.about)
         except RobustnessError as error:
-            return Told(b"", job.notices, str(error))
-    return Told(content, job.notices, "")
+            return TrainingResult(b"", job.notices, str(error))
+    return TrainingResult(content, job.notices, "")
 
 
 def _reporting(key: str, desk: Any) -> Callable[[int, int], None]:

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from robustness.engines import Filled, Job
+from robustness.engines import FillResult, Job
 from robustness.errors import EngineError, RobustnessError
 
 PATIENCE = 20.0
@@ -25,7 +25,7 @@ LINES = 5
 Tell = Callable[[str, Any], None]
 
 
-def run(what: str, job: Job, say: Callable[[str], None], show: Callable[[int, int], None] | None = None) -> Filled:
+def run(what: str, job: Job, say: Callable[[str], None], show: Callable[[int, int], None] | None = None) -> FillResult:
     """
     Call ``what(job, tell)`` (``module:callable``) in another process, and give what it told; ``show`` how far it is.
 
@@ -45,7 +45,7 @@ def run(what: str, job: Job, say: Callable[[str], None], show: Callable[[int, in
     process = spawn.Process(target=_begin, args=(what, job, theirs, str(log)), daemon=False)
     process.start()
     theirs.close()
-    filled = Filled()
+    filled = FillResult()
     try:
         while _hear(ours, filled, say, show):
             pass
@@ -61,7 +61,7 @@ def run(what: str, job: Job, say: Callable[[str], None], show: Callable[[int, in
 
 
 def _hear(
-    ours: Connection, filled: Filled, say: Callable[[str], None], show: Callable[[int, int], None] | None
+    ours: Connection, filled: FillResult, say: Callable[[str], None], show: Callable[[int, int], None] | None
 ) -> bool:
     """Take one message, and say whether more will come; EOFError where the process is gone without its last word."""
     try:

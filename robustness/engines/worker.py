@@ -16,7 +16,7 @@ import numpy as np
 from robustness.classifiers import precision
 from robustness.data.images import Images
 from robustness.decisions import Decision
-from robustness.engines.packaging import Shipped, unpacked
+from robustness.engines.packaging import ModelPackage, unpack_model
 from robustness.perturbations import Perturbation
 from robustness.perturbations.strength import Strength, Unit
 from robustness.sweep.chunk_result import ChunkResult
@@ -36,8 +36,8 @@ class Task:
     """One sweep, or the making of its directions, as a worker is told of it; its images come by chunks."""
 
     directions: bool
-    classifier: Shipped
-    source: Shipped | None
+    classifier: ModelPackage
+    source: ModelPackage | None
     generator: tuple[str, str] | None
     """The name of a generator's file, and the hash of the model that it was fitted to."""
     perturbation: Perturbation
@@ -59,7 +59,7 @@ class Task:
     """What the chunks of directions that were made before are called."""
 
 
-class Holder:
+class ChunkWorker:
     """Sweeps chunks by tasks, and holds the models of the last of them."""
 
     def __init__(self, tasks: Mapping[int, Task], get: Get) -> None:
@@ -94,11 +94,11 @@ class Holder:
         (part,) = found
         return part
 
-    def _model(self, shipped: Shipped) -> nn.Module:
+    def _model(self, shipped: ModelPackage) -> nn.Module:
         if shipped.name not in self._models:
             while len(self._models) >= HELD:
                 del self._models[next(iter(self._models))]
-            self._models[shipped.name] = unpacked(shipped, lambda name: bytes(self._get(name)))
+            self._models[shipped.name] = unpack_model(shipped, lambda name: bytes(self._get(name)))
         self._models[shipped.name] = model = self._models.pop(shipped.name)  # the last one used comes last
         return model
 
@@ -132,7 +132,7 @@ def versions() -> dict[str, str]:
     return found | {name: importlib.metadata.version(name) for name in ("torch", "numpy")}
 
 
-def one(holder: Holder, number: int, chunk: int) -> dict[str, Any]:
+def one(holder: ChunkWorker, number: int, chunk: int) -> dict[str, Any]:
     """Sweep one chunk and tell what came of it: the part, or an error, or that there was no memory for the batches."""
     from robustness.errors import RobustnessError
     from robustness.sweep.batching import out_of_memory

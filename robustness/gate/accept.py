@@ -10,7 +10,7 @@ from typing import Any
 from robustness.cards import Card
 from robustness.errors import StoreError
 from robustness.gate import baseline, comparability
-from robustness.gate.baseline import Accepted
+from robustness.gate.baseline import AcceptedModel
 from robustness.gate.differences import GateError
 from robustness.metrics.evidence import OK, Evidence
 from robustness.reporting import consistency
@@ -45,7 +45,7 @@ def model_of(found: Mapping[str, Any], name: str, path: Path) -> Mapping[str, An
     return chosen
 
 
-def of_run(path: Path, name: str, store: Store) -> Accepted:
+def accepted_from_report(path: Path, name: str, store: Store) -> AcceptedModel:
     """Return what one model decided in a run, as its report names it; GateError where that is not all there."""
     found = document(path)
     if not found["run"].get("complete"):
@@ -54,13 +54,13 @@ def of_run(path: Path, name: str, store: Store) -> Accepted:
     swept: dict[str, Evidence] = {}
     for sweep in sorted(model["sweeps"], key=lambda each: bool(each["name"] != "clean")):
         wanted = tuple(cell["strength"] for cell in sweep["cells"])
-        swept[sweep["name"]] = _believed(store, f"{path}: {sweep['name']}", sweep["evidence"], wanted, swept)
+        swept[sweep["name"]] = _evidence_of_report(store, f"{path}: {sweep['name']}", sweep["evidence"], wanted, swept)
     run = {key: found["run"].get(key) for key in ("started", "versions")}
     about = {"weights": model["weights"], "device": model["device"], "verdict": found["verdict"], **run}
-    return Accepted(about, swept)
+    return AcceptedModel(about, swept)
 
 
-def _believed(
+def _evidence_of_report(
     store: Store, where: str, named: Mapping[str, Any] | None, wanted: Sequence[str], swept: Mapping[str, Evidence]
 ) -> Evidence:
     """Return the evidence that a report names, if it is still what the run saw, bit for bit."""
@@ -93,7 +93,7 @@ def train(card: Card, seeds: Sequence[int], harness: Workspace, workers: int | N
     )
 
 
-def of_seed(harness: Workspace, card: Card, seed: int, sweeps: Sequence[str] | None = None) -> Accepted:
+def accepted_from_seed(harness: Workspace, card: Card, seed: int, sweeps: Sequence[str] | None = None) -> AcceptedModel:
     """
     Train a card's model from another seed (or find that training in the store) and sweep what its gate reads.
 
@@ -103,11 +103,11 @@ def of_seed(harness: Workspace, card: Card, seed: int, sweeps: Sequence[str] | N
     swept = {sweep: harness.evidence(own, sweep) for sweep in dict.fromkeys(("clean", *(sweeps or card.gated_sweeps)))}
     clean = swept["clean"].provenance
     about = {"weights": harness.weights_hash(own), "device": clean.get("device"), "seed": seed}
-    return Accepted(about, swept)
+    return AcceptedModel(about, swept)
 
 
 def accept(
-    path: Path, name: str, accepted: Sequence[Accepted], store: Store, card: Card | None = None
+    path: Path, name: str, accepted: Sequence[AcceptedModel], store: Store, card: Card | None = None
 ) -> Iterator[str]:
     """
     Keep accepted models as the baseline at `path`, and say what was done; GateError where nothing is written.
@@ -128,10 +128,10 @@ def accept(
     for one in accepted:
         if one.about.get("verdict", "passed") != "passed":
             yield f"note: the run of weights {str(one.about['weights'])[:12]} is {one.about['verdict']}, and accepted"
-    yield f"next: commit it with its .npz, {_lacking(path, card)}pytest suites/"
+    yield f"next: commit it with its .npz, {_missing_in_card(path, card)}pytest suites/"
 
 
-def _lacking(path: Path, card: Card | None) -> str:
+def _missing_in_card(path: Path, card: Card | None) -> str:
     """Say what a card's gate needs to read a baseline: nothing, where it asks for one and looks here."""
     if card is not None and card.file.gate is None and path == card.baseline:
         return "ask for a [gate] in the card, and "
@@ -140,7 +140,7 @@ def _lacking(path: Path, card: Card | None) -> str:
     return "and "
 
 
-def _check(name: str, accepted: Sequence[Accepted]) -> None:
+def _check(name: str, accepted: Sequence[AcceptedModel]) -> None:
     """Refuse what cannot be a baseline: nothing, nothing with numbers, the same twice, unlike ones."""
     if not accepted or not any(one.swept for one in accepted):
         raise GateError(f"{name}: there is no cell to accept; give the report of a run that swept something")
@@ -161,7 +161,7 @@ def _check(name: str, accepted: Sequence[Accepted]) -> None:
             )
 
 
-def _architecture(one: Accepted) -> dict[str, Any]:
+def _architecture(one: AcceptedModel) -> dict[str, Any]:
     """Return what accepted models must share with each other, and a candidate need not: several are one recipe's."""
     subject = next(iter(one.swept.values())).provenance["subject"]
     return {"model": {key: subject[key] for key in ("factory", "arguments", "decision")}}

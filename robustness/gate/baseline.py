@@ -30,7 +30,7 @@ PACK = re.compile(r"[^/\\]+\.[0-9a-f]{16}\.npz")
 
 
 @dataclass(frozen=True)
-class Accepted:
+class AcceptedModel:
     """One accepted model: what is known of it, and its evidence by sweep, "clean" among it."""
 
     about: Mapping[str, Any]
@@ -84,7 +84,7 @@ SCORES = {"detection_auc": "attack_probability", "roc_auc": "probabilities"}
 """By metric: what of evidence it takes beside predictions, at four bytes a number; the others need none of it."""
 
 
-def write(path: Path, model: str, accepted: Sequence[Accepted], metrics: Sequence[str] = ()) -> None:
+def write(path: Path, model: str, accepted: Sequence[AcceptedModel], metrics: Sequence[str] = ()) -> None:
     """
     Write a baseline whole or not at all: first what it is packed in, which then takes effect with the JSON.
 
@@ -165,7 +165,7 @@ def _unlike(document: Mapping[str, Any], baseline: Baseline) -> str:
     return "counts of right predictions" if told.shape != right.T.shape or (told != right.T).any() else ""
 
 
-def _packed(kept: Sequence[Accepted], how: Mapping[str, Any], metrics: Sequence[str]) -> bytes:
+def _packed(kept: Sequence[AcceptedModel], how: Mapping[str, Any], metrics: Sequence[str]) -> bytes:
     """Pack by how far each prediction lies from the label: mostly nothing, which takes next to no room."""
     first = next(iter(kept[0].swept.values()))
     classes = len(first.classes)
@@ -188,7 +188,7 @@ def _packed(kept: Sequence[Accepted], how: Mapping[str, Any], metrics: Sequence[
     return stream.getvalue()
 
 
-def _scores(kept: Sequence[Accepted], how: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+def _scores(kept: Sequence[AcceptedModel], how: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in names:
         every = [[getattr(one.swept[sweep], name) for sweep in how["sweeps"]] for one in kept]
@@ -236,7 +236,7 @@ def _rows(evidence: Evidence) -> range:
     return range(len(evidence.strengths))
 
 
-def _joined_status(kept: Sequence[Accepted], sweep: str) -> dict[str, str]:
+def _joined_status(kept: Sequence[AcceptedModel], sweep: str) -> dict[str, str]:
     """Return a cell's status: ok where all accepted models have numbers, else why the first has none."""
     each = [one.swept[sweep] for one in kept]
     return {
@@ -245,7 +245,7 @@ def _joined_status(kept: Sequence[Accepted], sweep: str) -> dict[str, str]:
     }
 
 
-def _right(kept: Sequence[Accepted], how: Mapping[str, Any]) -> dict[str, dict[str, list[int]]]:
+def _right(kept: Sequence[AcceptedModel], how: Mapping[str, Any]) -> dict[str, dict[str, list[int]]]:
     """Count the images that are predicted right, of each accepted model, by sweep and strength."""
     return {
         name: {

@@ -10,7 +10,7 @@ from typing import Any
 from robustness.errors import RobustnessError
 from robustness.gate import accept, comparability, paired_stats
 from robustness.gate.differences import GateError
-from robustness.gate.differences import paired as drop_of
+from robustness.gate.differences import paired_difference as drop_of
 from robustness.metrics.evidence import Evidence
 from robustness.metrics.registry import gateable
 from robustness.util.text import DASH, NAME, one_line, table
@@ -21,7 +21,7 @@ HEADER = ["cell", "first", "second", "difference", "[90 %]", "lost", "gained", "
 Plain = Mapping[str, Any]
 
 
-def compared(first: Path, second: Path, store: Store) -> Iterator[str]:
+def compare_runs(first: Path, second: Path, store: Store) -> Iterator[str]:
     """
     Return the lines that show two runs side by side; GateError, with every difference, where they were not run alike.
 

@@ -12,7 +12,7 @@ from robustness.cards import Card
 from robustness.gate import baseline as baselines
 from robustness.gate import comparability, paired_gate, retraining_gate
 from robustness.gate.baseline import Baseline
-from robustness.gate.differences import Cell, GateError, applies
+from robustness.gate.differences import GateCell, GateError, is_defined_for
 from robustness.metrics import detection
 from robustness.metrics.evidence import OK, Evidence
 from robustness.metrics.registry import MetricError
@@ -21,7 +21,7 @@ Outcome = Literal["passed", "failed", "inconclusive", "errored"]
 
 
 @dataclass(frozen=True)
-class Decision:
+class GateDecision:
     """What came of a gate, the sentence that says so, and its numbers in plain types (docs/gate.md)."""
 
     outcome: Outcome
@@ -29,7 +29,7 @@ class Decision:
     table: Mapping[str, Any] = field(default_factory=dict)
 
 
-def decide(card: Card, get: Callable[[str], Evidence]) -> Decision:
+def decide(card: Card, get: Callable[[str], Evidence]) -> GateDecision:
     """
     Hold a card's model against its baseline; `get` gives the evidence of a sweep by its name.
 
@@ -42,18 +42,18 @@ def decide(card: Card, get: Callable[[str], Evidence]) -> Decision:
     keys = {name: evidence.provenance.get("key") for name, evidence in swept.items()}
     try:
         kept = _baseline(card)
-        _refuse_unlike(card, kept, swept)
+        _check_comparable(card, kept, swept)
         cells = _cells(card, kept, swept)
         waived = {w.cell: str(w) for w in card.file.waivers if w.cell is not None and not w.expired}
-        hold = paired_gate.hold if gate.kind == "weights" else retraining_gate.hold
+        hold = paired_gate.evaluate_paired_gate if gate.kind == "weights" else retraining_gate.evaluate_retraining_gate
         same = _identical(kept, swept, cells)
         outcome, said, table = hold(gate, kept, swept, cells, waived, same)
     except (GateError, MetricError) as error:
-        return Decision("errored", f"{card.name}: {error}", {"evidence": keys})
+        return GateDecision("errored", f"{card.name}: {error}", {"evidence": keys})
     about: dict[str, Any] = {"kind": gate.kind, "alpha": gate.alpha, "baseline": _about(kept)}
     about["notes"] = _notes(kept, swept, same=same is not None)
     about["evidence"] = keys
-    return Decision(outcome, f"{card.name}: the gate of its {gate.kind} {said}", {**about, **table})
+    return GateDecision(outcome, f"{card.name}: the gate of its {gate.kind} {said}", {**about, **table})
 
 
 def _baseline(card: Card) -> Baseline:
@@ -77,7 +77,7 @@ def _baseline(card: Card) -> Baseline:
     return kept
 
 
-def _refuse_unlike(card: Card, kept: Baseline, swept: Mapping[str, Evidence]) -> None:
+def _check_comparable(card: Card, kept: Baseline, swept: Mapping[str, Evidence]) -> None:
     was: dict[str, Any] = dict(kept.protocol)
     if card.file.gate is not None and card.file.gate.sweeps is not None:
         was["sweeps"] = {name: how for name, how in was["sweeps"].items() if name in swept}
@@ -89,7 +89,7 @@ def _refuse_unlike(card: Card, kept: Baseline, swept: Mapping[str, Evidence]) ->
         )
 
 
-def _cells(card: Card, kept: Baseline, swept: Mapping[str, Evidence]) -> list[Cell]:
+def _cells(card: Card, kept: Baseline, swept: Mapping[str, Evidence]) -> list[GateCell]:
     """Return every cell that both have numbers of; one of which the candidate alone has none is an error."""
     gate, found, without = card.file.gate, [], []
     assert gate is not None
@@ -101,9 +101,9 @@ def _cells(card: Card, kept: Baseline, swept: Mapping[str, Evidence]) -> list[Ce
                 without.append(f"{sweep} at {strength}: {evidence.status[row]}")
                 continue
             found += [
-                Cell(sweep, strength, metric, _margin(gate.margin, gate.margins, sweep, row))
+                GateCell(sweep, strength, metric, _margin(gate.margin, gate.margins, sweep, row))
                 for metric in gate.metrics
-                if applies(metric, sweep, transferred=evidence.source is not None)
+                if is_defined_for(metric, sweep, transferred=evidence.source is not None)
             ]
     if without:
         raise GateError(
@@ -114,7 +114,7 @@ def _cells(card: Card, kept: Baseline, swept: Mapping[str, Evidence]) -> list[Ce
     return found
 
 
-def _identical(kept: Baseline, swept: Mapping[str, Evidence], cells: Sequence[Cell]) -> int | None:
+def _identical(kept: Baseline, swept: Mapping[str, Evidence], cells: Sequence[GateCell]) -> int | None:
     """
     Return the number of the accepted model that this one is: the same weights, and the same decision on every image.
 
@@ -129,7 +129,7 @@ def _identical(kept: Baseline, swept: Mapping[str, Evidence], cells: Sequence[Ce
     return None
 
 
-def _decides_alike(cell: Cell, was: Evidence, now: Evidence) -> bool:
+def _decides_alike(cell: GateCell, was: Evidence, now: Evidence) -> bool:
     """Return whether a cell's classes, what is discarded, and the scores that the baseline holds are the same."""
     before, after = was.index(cell.strength), now.index(cell.strength)
     alike = np.array_equal(was.predictions[before], now.predictions[after])

@@ -21,7 +21,7 @@ class GateError(RobustnessError):
     """A gate that cannot be held: what is missing, or what is unlike, and what to do about it."""
 
 
-class Cell(NamedTuple):
+class GateCell(NamedTuple):
     """One perturbation at one strength under one metric, and the drop that is accepted there."""
 
     sweep: str
@@ -33,7 +33,7 @@ class Cell(NamedTuple):
         return f"{self.sweep}:{self.strength}:{self.metric}"
 
 
-class Drop(NamedTuple):
+class PairedDifference(NamedTuple):
     """
     How much worse a candidate is than the baseline in one cell.
 
@@ -58,11 +58,11 @@ class Drop(NamedTuple):
         return float(self.changes.sum(dtype=np.int64)) / self.n
 
 
-def applies(metric: str, sweep: str, *, transferred: bool) -> bool:
+def is_defined_for(metric: str, sweep: str, *, transferred: bool) -> bool:
     """
     Return whether a metric has a meaning under a sweep; what compares with the clean pass has none on it.
 
-    >>> applies("attack_success_rate", "clean", transferred=False), applies("kept", "clean", transferred=False)
+    >>> is_defined_for("attack_success_rate", "clean", transferred=False), applies("kept", "clean", transferred=False)
     (False, True)
     """
     if metric.startswith("transferability"):
@@ -70,7 +70,7 @@ def applies(metric: str, sweep: str, *, transferred: bool) -> bool:
     return sweep != "clean" or metric not in ("attack_success_rate", "detection_auc", "detection_precision")
 
 
-def paired(metric: str, baseline: Evidence, candidate: Evidence, strength: str) -> Drop:
+def paired_difference(metric: str, baseline: Evidence, candidate: Evidence, strength: str) -> PairedDifference:
     """
     Compare two models in one cell, image by image.
 
@@ -87,13 +87,13 @@ def paired(metric: str, baseline: Evidence, candidate: Evidence, strength: str) 
         if not n:
             raise GateError(f"{metric} at {strength}: there is no image to count; leave the metric out of [gate]")
         changes = np.where(among, sign * (was[0].astype(np.int8) - now[0].astype(np.int8)), 0).astype(np.int8)
-        return Drop(float(was[0][among].mean()), float(now[0][among].mean()), sign, n, changes)
+        return PairedDifference(float(was[0][among].mean()), float(now[0][among].mean()), sign, n, changes)
     rates, influences, steepest = zip(*(_influence(metric, e, strength) for e in (baseline, candidate)), strict=True)
     moved = influences[0] - influences[1]
     # Images that differ in nothing are no certainty: as if one more differed by all that one can.
     error = math.sqrt(float(((moved - moved.mean()) ** 2).sum()) + max(steepest) ** 2) / len(moved)
     method = "delong" if metric in ("detection_auc", "roc_auc") else "delta"
-    return Drop(rates[0], rates[1], sign, len(moved), None, error, method)
+    return PairedDifference(rates[0], rates[1], sign, len(moved), None, error, method)
 
 
 def _counts(metric: str, evidence: Evidence, row: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
@@ -162,7 +162,7 @@ SCORED: dict[str, Callable[[Evidence, int], tuple[float, Floats, float]]] = {
 """By metric: a rate, how much each image moves it, (N,), of mean zero, and how much one could at most."""
 
 
-def rate(metric: str, evidence: Evidence, strength: str) -> float:
+def cell_value(metric: str, evidence: Evidence, strength: str) -> float:
     """Measure one cell of one model; GateError where there is nothing to divide by."""
     counted = _counts(metric, evidence, evidence.index(strength))
     if counted is not None and counted[1].any():

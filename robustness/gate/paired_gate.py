@@ -11,8 +11,8 @@ import numpy as np
 from robustness.cards.gate import GateTable
 from robustness.gate import paired_stats, power
 from robustness.gate.baseline import Baseline
-from robustness.gate.differences import Cell, Drop, GateError
-from robustness.gate.differences import paired as drop_of
+from robustness.gate.differences import GateCell, GateError, PairedDifference
+from robustness.gate.differences import paired_difference as drop_of
 from robustness.metrics.evidence import Evidence
 from robustness.metrics.intervals import wilson
 
@@ -22,11 +22,11 @@ LISTED = 20
 """Images that a row names of those that it lost, and of those that it gained."""
 
 
-def hold(
+def evaluate_paired_gate(
     gate: GateTable,
     kept: Baseline,
     swept: Mapping[str, Evidence],
-    cells: Sequence[Cell],
+    cells: Sequence[GateCell],
     waived: Mapping[str, str],
     same: int | None = None,
 ) -> Held:
@@ -75,7 +75,7 @@ def hold(
     )
 
 
-def images_needed(margins: Sequence[float], drops: Sequence[Drop], alpha: float, images: int) -> float:
+def images_needed(margins: Sequence[float], drops: Sequence[PairedDifference], alpha: float, images: int) -> float:
     """
     Return how many test images decide the whole gate with at least 80 % probability if the true rates are those seen.
 
@@ -90,11 +90,13 @@ def images_needed(margins: Sequence[float], drops: Sequence[Drop], alpha: float,
     return float((_needed(drops, margin, alpha, tests, 1 - (1 - power.POWER) / tests) * scale).max())
 
 
-def _needed(drops: Sequence[Drop], margin: Any, alpha: float, tests: int, chance: float = power.POWER) -> Any:
+def _needed(
+    drops: Sequence[PairedDifference], margin: Any, alpha: float, tests: int, chance: float = power.POWER
+) -> Any:
     """Return how many images, as the metric counts them, decide each cell with at least probability `chance`."""
     seen, losses, gains, counted = _arrays(drops)
     n, error = np.array([drop.n for drop in drops]), np.array([drop.error for drop in drops])
-    by_count = power.images_needed(seen, margin, _discordance(losses, gains, n), alpha, chance, tests)
+    by_count = power.required_sample_size(seen, margin, _discordance(losses, gains, n), alpha, chance, tests)
     z = np.where(seen > margin, paired_stats.normal_quantile(alpha / tests), paired_stats.normal_quantile(alpha))
     with np.errstate(divide="ignore", invalid="ignore"):
         by_delta = np.ceil(n * ((z + paired_stats.normal_quantile(1 - chance)) * error / (margin - seen)) ** 2)
@@ -107,7 +109,12 @@ def _discordance(losses: Any, gains: Any, n: Any) -> Any:
 
 
 def judge(
-    cells: Sequence[Cell], drops: Sequence[Drop], alpha: float, waived: Mapping[str, str], *, same: bool = False
+    cells: Sequence[GateCell],
+    drops: Sequence[PairedDifference],
+    alpha: float,
+    waived: Mapping[str, str],
+    *,
+    same: bool = False,
 ) -> list[dict[str, Any]]:
     """
     Return the table, a row a cell; waived cells are neither failed nor counted.
@@ -128,7 +135,7 @@ def judge(
     by_delta = (
         margin + (paired_stats.normal_quantile(alpha / tests) + paired_stats.normal_quantile(1 - power.POWER)) * error
     )
-    by_count = power.smallest_drop(margin, _discordance(losses, gains, n), n, alpha, tests)
+    by_count = power.detectable_drop(margin, _discordance(losses, gains, n), n, alpha, tests)
     if same:
         low, high, adjusted = np.zeros(len(cells)), np.zeros(len(cells)), np.ones(len(cells))
         fates, needed = np.full(len(cells), "passed"), np.full(len(cells), math.nan)
@@ -157,13 +164,13 @@ def judge(
     ]  # fmt: skip
 
 
-def _arrays(drops: Sequence[Drop]) -> tuple[Any, Any, Any, Any]:
+def _arrays(drops: Sequence[PairedDifference]) -> tuple[Any, Any, Any, Any]:
     losses = np.array([0 if d.changes is None else int((d.changes > 0).sum()) for d in drops])
     gains = np.array([0 if d.changes is None else int((d.changes < 0).sum()) for d in drops])
     return np.array([d.drop for d in drops]), losses, gains, np.array([d.changes is not None for d in drops])
 
 
-def _bounds(drops: Sequence[Drop], margin: Any, alpha: float) -> tuple[Any, Any, Any]:
+def _bounds(drops: Sequence[PairedDifference], margin: Any, alpha: float) -> tuple[Any, Any, Any]:
     """Return both ends of the drop's interval, and the p-value of no more than the margin."""
     seen, losses, gains, counted = _arrays(drops)
     n, error = np.array([d.n for d in drops]), np.array([d.error for d in drops])
@@ -171,11 +178,13 @@ def _bounds(drops: Sequence[Drop], margin: Any, alpha: float) -> tuple[Any, Any,
     z = paired_stats.normal_quantile(alpha)
     with np.errstate(invalid="ignore"):
         by_delta = paired_stats.upper_tail((seen - margin) / error)
-    over = np.where(counted, paired_stats.exceeds(losses, gains, n, margin), by_delta)
+    over = np.where(counted, paired_stats.p_exceeds_margin(losses, gains, n, margin), by_delta)
     return np.where(counted, low, seen - z * error), np.where(counted, high, seen + z * error), over
 
 
-def passes_if_equal(cells: Sequence[Cell], drops: Sequence[Drop], alpha: float, waived: Mapping[str, str]) -> float:
+def passes_if_equal(
+    cells: Sequence[GateCell], drops: Sequence[PairedDifference], alpha: float, waived: Mapping[str, str]
+) -> float:
     """Return how often an equal model passes: images exchanged where they are counted, a bound below for the others."""
     pairs = [(cell, drop) for cell, drop in zip(cells, drops, strict=True) if str(cell) not in waived]
     counted = [(cell, drop.changes, drop.n) for cell, drop in pairs if drop.changes is not None]
@@ -183,17 +192,17 @@ def passes_if_equal(cells: Sequence[Cell], drops: Sequence[Drop], alpha: float, 
     passes = 1.0
     if counted:
         margin, n = np.array([cell.margin for cell, _, _ in counted]), np.array([n for _, _, n in counted])
-        passes = power.passes_of_equals(np.stack([changes for _, changes, _ in counted]), n, margin, alpha)
+        passes = power.pass_rate_if_equal(np.stack([changes for _, changes, _ in counted]), n, margin, alpha)
     missed = float(paired_stats.upper_tail(np.array(others) - paired_stats.normal_quantile(alpha)).sum())
     return max(passes - missed, 0.0)
 
 
-def _which(drop: Drop, change: int) -> list[int] | None:
+def _which(drop: PairedDifference, change: int) -> list[int] | None:
     """Return the places of the first images that changed one way, in the tested split."""
     return None if drop.changes is None else np.flatnonzero(drop.changes == change)[:LISTED].tolist()
 
 
-def _wilson(rate: float, drop: Drop) -> list[float] | None:
+def _wilson(rate: float, drop: PairedDifference) -> list[float] | None:
     return None if drop.changes is None else list(wilson(round(rate * drop.n), drop.n))
 
 

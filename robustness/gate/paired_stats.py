@@ -42,7 +42,7 @@ def normal_quantile(alpha: float) -> float:
     return NormalDist().inv_cdf(1 - alpha)
 
 
-def score(losses: ArrayLike, gains: ArrayLike, n: ArrayLike, drop: ArrayLike, side: float = 0.0) -> Floats:
+def tango_score(losses: ArrayLike, gains: ArrayLike, n: ArrayLike, drop: ArrayLike, side: float = 0.0) -> Floats:
     """
     Return Tango's score of the observed drop if the true one were `drop`, (cells,): about standard normal then.
 
@@ -51,7 +51,7 @@ def score(losses: ArrayLike, gains: ArrayLike, n: ArrayLike, drop: ArrayLike, si
     out by the quadratic of Laud (2017), which grows with the score as a plain Cornish-Fisher correction does not.
     Without both, one cell in 11 instead of one in 20 fails where few images differ (docs/gate.md).
 
-    >>> score([30], [10], [1000], [0.0]).round(4).tolist()
+    >>> tango_score([30], [10], [1000], [0.0]).round(4).tolist()
     [3.1623]
     """
     b, c, total, d = (np.asarray(value, dtype=np.float64) for value in (losses, gains, n, drop))
@@ -72,29 +72,31 @@ def _without_skewness(z: Floats, skewness: Floats) -> Floats:
     return np.where(small, z, (root - 1) / slope)
 
 
-def exceeds(losses: ArrayLike, gains: ArrayLike, n: ArrayLike, margin: ArrayLike) -> Floats:
+def p_exceeds_margin(losses: ArrayLike, gains: ArrayLike, n: ArrayLike, margin: ArrayLike) -> Floats:
     """
     Return the p-value of "the drop is no more than the margin", (cells,): small where it is shown to be more.
 
-    >>> exceeds([60], [20], [1000], [0.02]).round(3).tolist()
+    >>> p_exceeds_margin([60], [20], [1000], [0.02]).round(3).tolist()
     [0.013]
     """
-    return upper_tail(score(losses, gains, n, margin, 1.0))
+    return upper_tail(tango_score(losses, gains, n, margin, 1.0))
 
 
-def within(losses: ArrayLike, gains: ArrayLike, n: ArrayLike, margin: ArrayLike) -> Floats:
+def p_within_margin(losses: ArrayLike, gains: ArrayLike, n: ArrayLike, margin: ArrayLike) -> Floats:
     """
     Return the p-value of "the drop is the margin or more", (cells,): small where it is shown to be less.
 
-    >>> within([20], [20], [1000], [0.02]).round(4).tolist()
+    >>> p_within_margin([20], [20], [1000], [0.02]).round(4).tolist()
     [0.0019]
     """
-    return upper_tail(-score(losses, gains, n, margin, -1.0))
+    return upper_tail(-tango_score(losses, gains, n, margin, -1.0))
 
 
 def interval(losses: ArrayLike, gains: ArrayLike, n: ArrayLike, alpha: float = 0.05) -> tuple[Floats, Floats]:
     """
-    Bound the drop on each side with error `alpha`: what `exceeds` and `within` do not reject, (cells,) twice.
+    Bound the drop on each side with error `alpha`, (cells,) twice.
+
+    These are the drops that `p_exceeds_margin` and `p_within_margin` do not reject.
 
     >>> low, high = interval([30], [10], [1000])
     >>> print(f"{low[0]:.4f} {high[0]:.4f}")
@@ -108,7 +110,7 @@ def interval(losses: ArrayLike, gains: ArrayLike, n: ArrayLike, alpha: float = 0
         near, far = seen.copy(), np.full(seen.shape, -side)
         for _ in range(STEPS):
             middle = (near + far) / 2
-            rejected = side * score(b, c, total, middle, side) > z
+            rejected = side * tango_score(b, c, total, middle, side) > z
             near, far = np.where(rejected, near, middle), np.where(rejected, middle, far)
         found: Floats = (near + far) / 2
         return found

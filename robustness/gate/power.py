@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robustness.gate.paired_stats import CONTINUITY, interval, normal_quantile, score
+from robustness.gate.paired_stats import CONTINUITY, interval, normal_quantile, tango_score
 
 Floats = NDArray[np.float64]
 
@@ -21,7 +21,7 @@ EXCHANGES = 200
 """Times that two models are exchanged image by image, to see how often a gate passes equals."""
 
 
-def smallest_drop(
+def detectable_drop(
     margin: ArrayLike, discordance: ArrayLike, n: ArrayLike, alpha: float = 0.05, tests: int = 1, power: float = POWER
 ) -> Floats:
     """
@@ -30,7 +30,7 @@ def smallest_drop(
     `discordance` is the share of images on which the two models differ in being right; the larger drop itself counts
     towards it. `tests` are corrected for by Bonferroni, which Holm's steps never fall below.
 
-    >>> smallest_drop([0.02], [0.05], [10_000]).round(4).tolist()
+    >>> detectable_drop([0.02], [0.05], [10_000]).round(4).tolist()
     [0.0256]
     """
     low, shared, total = np.broadcast_arrays(*(np.asarray(value, np.float64) for value in (margin, discordance, n)))
@@ -42,7 +42,7 @@ def smallest_drop(
     return high
 
 
-def images_needed(
+def required_sample_size(
     drop: ArrayLike,
     margin: ArrayLike,
     discordance: ArrayLike,
@@ -56,7 +56,7 @@ def images_needed(
     A drop below the margin is decided by a pass, which is not corrected; one above it by a failure, which is corrected
     for `tests` by Bonferroni. Infinite where the drop is the margin: no number of images decides that.
 
-    >>> images_needed([0.0, 0.02], 0.02, 0.05).tolist()
+    >>> required_sample_size([0.0, 0.02], 0.02, 0.05).tolist()
     [909.0, inf]
     """
     arrays = (np.asarray(value, np.float64) for value in (drop, margin, discordance))
@@ -93,7 +93,9 @@ def decided(
     losses, gains = (differing + net) / 2, (differing - net) / 2
     fits = differing <= total
     losses, gains = np.where(fits, losses, 0.0), np.where(fits, gains, 0.0)
-    found = np.where(side > 0, score(losses, gains, total, accepted, 1.0), -score(losses, gains, total, accepted, -1.0))
+    found = np.where(
+        side > 0, tango_score(losses, gains, total, accepted, 1.0), -tango_score(losses, gains, total, accepted, -1.0)
+    )
     decisive: NDArray[np.bool_] = fits & (found >= z)
     return decisive
 
@@ -104,7 +106,7 @@ def _quantiles(alpha: Floats) -> Floats:
     return np.array([normal_quantile(float(level)) for level in levels])[place].reshape(alpha.shape)
 
 
-def passes_of_equals(
+def pass_rate_if_equal(
     changes: NDArray[np.int8], n: NDArray[np.int64], margin: ArrayLike, alpha: float, exchanges: int = EXCHANGES
 ) -> float:
     """
@@ -113,7 +115,7 @@ def passes_of_equals(
     `changes`, (cells, images), are 1 for a loss, −1 for a gain, else 0. Were the two models equal, each image might as
     well have exchanged them: so the images are exchanged by chance, in all cells together, and the gate is held again.
 
-    >>> passes_of_equals(np.zeros((3, 1000), np.int8), np.full(3, 1000), 0.02, 0.05)
+    >>> pass_rate_if_equal(np.zeros((3, 1000), np.int8), np.full(3, 1000), 0.02, 0.05)
     1.0
     """
     differing = changes.any(axis=0)

@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from robustness.cards.gate import GateTable
 from robustness.gate import retraining_stats
 from robustness.gate.baseline import Baseline
-from robustness.gate.differences import Cell, GateError, rate
+from robustness.gate.differences import GateCell, GateError, cell_value
 from robustness.metrics import registry
 from robustness.metrics.evidence import Evidence
 
 Floats = NDArray[np.float64]
 
 
-def hold(
+def evaluate_retraining_gate(
     gate: GateTable,
     kept: Baseline,
     swept: Mapping[str, Evidence],
-    cells: Sequence[Cell],
+    cells: Sequence[GateCell],
     waived: Mapping[str, str],
     same: int | None = None,
 ) -> tuple[Any, str, dict[str, Any]]:
@@ -45,11 +45,15 @@ def hold(
     free = [name in names for name in groups]
     k, alpha, images = len(theirs), gate.alpha, len(kept.labels)
     judged = [row for row in rows if row["verdict"] != "waived"]
-    bounds = retraining_stats.t_bounds(theirs[:, free], alpha, 1 / images) if k > 1 else np.full(sum(free), math.nan)
-    by_rank = retraining_stats.carries(k, alpha)
-    p = retraining_stats.rank_p(theirs[:, free], ours[free]) if k > 1 else None
+    bounds = (
+        retraining_stats.prediction_bounds(theirs[:, free], alpha, 1 / images)
+        if k > 1
+        else np.full(sum(free), math.nan)
+    )
+    by_rank = retraining_stats.rank_test_possible(k, alpha)
+    p = retraining_stats.rank_p_value(theirs[:, free], ours[free]) if k > 1 else None
     drops = theirs[:, free].mean(axis=0) - bounds
-    caught = retraining_stats.caught_by_rank(theirs[:, free], alpha) if by_rank else drops
+    caught = retraining_stats.detectable_drop_by_rank(theirs[:, free], alpha) if by_rank else drops
     for row, bound, caught_from in zip(judged, bounds, caught, strict=True):
         below = bool(row["sign"] * row["candidate"] < bound)
         row |= {"bound": _plain(row["sign"] * bound), "caught_from": _plain(caught_from)}
@@ -87,26 +91,28 @@ def hold(
     return "passed", f"passed: within what retraining explains ({how}); furthest off, {seen}", table
 
 
-def summaries(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+def summaries(cells: Sequence[GateCell]) -> dict[str, list[GateCell]]:
     """
     Group cells by what is summed up: the clean value, and the mean over each sweep's strengths, of each metric.
 
-    >>> list(summaries([Cell("clean", "0", "accuracy", 0), Cell("fgsm", "0.1", "accuracy", 0)]))
+    >>> list(summaries([GateCell("clean", "0", "accuracy", 0), Cell("fgsm", "0.1", "accuracy", 0)]))
     ['clean:0:accuracy', 'fgsm:mean:accuracy']
     """
-    found: dict[str, list[Cell]] = {}
+    found: dict[str, list[GateCell]] = {}
     for cell in cells:
         strength = cell.strength if cell.sweep == "clean" else "mean"
         found.setdefault(f"{cell.sweep}:{strength}:{cell.metric}", []).append(cell)
     return found
 
 
-def rates(groups: Mapping[str, Sequence[Cell]], kept: Baseline, swept: Mapping[str, Evidence]) -> tuple[Floats, Floats]:
+def rates(
+    groups: Mapping[str, Sequence[GateCell]], kept: Baseline, swept: Mapping[str, Evidence]
+) -> tuple[Floats, Floats]:
     """Return the groups' cells of the candidate, (cells,), and of the accepted, (k, cells); more is better."""
 
     def of(get: Mapping[str, Evidence]) -> list[float]:
         cells = [cell for group in groups.values() for cell in group]
-        return [_sign(c.metric) * rate(c.metric, get[c.sweep], c.strength) for c in cells]
+        return [_sign(c.metric) * cell_value(c.metric, get[c.sweep], c.strength) for c in cells]
 
     theirs = [
         of({name: kept.evidence(which, name, evidence) for name, evidence in swept.items()})
@@ -115,13 +121,13 @@ def rates(groups: Mapping[str, Sequence[Cell]], kept: Baseline, swept: Mapping[s
     return np.array(of(swept)), np.array(theirs)
 
 
-def summed(groups: Mapping[str, Sequence[Cell]], found: Floats) -> Floats:
+def summed(groups: Mapping[str, Sequence[GateCell]], found: Floats) -> Floats:
     """Sum cells up, (..., cells), to the mean of each group, (..., summaries)."""
     ends = np.cumsum([len(group) for group in groups.values()])[:-1]
     return np.stack([part.mean(axis=-1) for part in np.split(found, ends, axis=-1)], axis=-1)
 
 
-def _strengths(groups: Mapping[str, Sequence[Cell]], theirs: Floats) -> list[dict[str, Any]]:
+def _strengths(groups: Mapping[str, Sequence[GateCell]], theirs: Floats) -> list[dict[str, Any]]:
     """Return what the accepted have at each strength, for curves to be drawn beside."""
     cells = [cell for group in groups.values() for cell in group]
     found = zip(cells, theirs.mean(axis=0), theirs.min(axis=0), theirs.max(axis=0), strict=True)

@@ -53,14 +53,14 @@ def t_tail(t: float, freedom: int) -> float:
     return (1 - sine * total) / 2
 
 
-def t_bounds(accepted: Floats, alpha: float, least: float = 0.0) -> Floats:
+def prediction_bounds(accepted: Floats, alpha: float, least: float = 0.0) -> Floats:
     """
     Return the one-sided prediction bound of each summary for one more retraining, (summaries,).
 
     α is shared over the summaries (Bonferroni). `least` is the smallest spread that is believed, as of one image: five
     retrainings that agree by chance must not refuse a sixth that differs in one.
 
-    >>> t_bounds(np.array([[0.97], [0.98], [0.96], [0.97], [0.97]]), 0.05).round(4).tolist()
+    >>> prediction_bounds(np.array([[0.97], [0.98], [0.96], [0.97], [0.97]]), 0.05).round(4).tolist()
     [0.9535]
     """
     k, summaries = accepted.shape
@@ -69,14 +69,14 @@ def t_bounds(accepted: Floats, alpha: float, least: float = 0.0) -> Floats:
     return bounds
 
 
-def shortfalls(values: Floats) -> Floats:
+def worst_standardized_shortfall(values: Floats) -> Floats:
     """
     Return how far each of k + 1 retrainings lies below their mean at worst, in standard deviations, (k + 1,).
 
     Mean and deviation are of all, the candidate included, so that any two may change places: a p-value by rank assumes
     that alone. A summary that is the same for all says nothing.
 
-    >>> shortfalls(np.array([[0.9, 0.5], [0.8, 0.5], [0.7, 0.5]])).tolist()
+    >>> worst_standardized_shortfall(np.array([[0.9, 0.5], [0.8, 0.5], [0.7, 0.5]])).tolist()
     [0.0, 0.0, 1.0]
     """
     below, spread = values.mean(axis=0) - values, values.std(axis=0, ddof=1)
@@ -85,39 +85,39 @@ def shortfalls(values: Floats) -> Floats:
     return np.maximum(found, 0.0)
 
 
-def rank_p(accepted: Floats, candidate: Floats) -> float:
+def rank_p_value(accepted: Floats, candidate: Floats) -> float:
     """
     Return the share of k + 1 retrainings that are at least as far off as the candidate, which counts itself.
 
-    >>> rank_p(np.linspace(0.9, 0.99, 19)[:, None], np.array([0.8]))
+    >>> rank_p_value(np.linspace(0.9, 0.99, 19)[:, None], np.array([0.8]))
     0.05
     """
-    found = shortfalls(np.vstack([candidate, accepted]))
+    found = worst_standardized_shortfall(np.vstack([candidate, accepted]))
     return float((found >= found[0]).mean())
 
 
-def carries(k: int, alpha: float) -> bool:
+def rank_test_possible(k: int, alpha: float) -> bool:
     """
     Return whether a rank among k + 1 can be as small as `alpha` at all.
 
-    >>> carries(19, 0.05), carries(18, 0.05)
+    >>> rank_test_possible(19, 0.05), carries(18, 0.05)
     (True, False)
     """
     return 1 <= alpha * (k + 1) * (1 + 1e-12)
 
 
-def caught_by_rank(accepted: Floats, alpha: float) -> Floats:
+def detectable_drop_by_rank(accepted: Floats, alpha: float) -> Floats:
     """
     Give the drop below the accepted mean, in one summary alone, from which the rank fails, (summaries,); NaN for never.
 
-    >>> caught_by_rank(np.linspace(0.9, 0.99, 19)[:, None], 0.05).round(3).tolist()
+    >>> detectable_drop_by_rank(np.linspace(0.9, 0.99, 19)[:, None], 0.05).round(3).tolist()
     [0.045]
     """
     centre, drops = accepted.mean(axis=0), np.empty(accepted.shape[1])
     for summary in range(accepted.shape[1]):
 
         def fails(drop: float, at: int = summary) -> bool:
-            return rank_p(accepted, centre - drop * (np.arange(len(centre)) == at)) <= alpha * (1 + 1e-12)
+            return rank_p_value(accepted, centre - drop * (np.arange(len(centre)) == at)) <= alpha * (1 + 1e-12)
 
         low, high = 0.0, 1.0
         if not fails(high):

@@ -14,13 +14,13 @@ import pytest
 
 from robustness.plugin import config as settings
 from robustness.plugin import fixtures, supervised_run
-from robustness.plugin.config import OPTIONS, SESSION, has_cards, is_worker, option, report_files, session_of
-from robustness.plugin.outcomes import Listener
+from robustness.plugin.config import OPTIONS, SESSION, has_cards, is_worker, option, report_files, run_state
+from robustness.plugin.outcomes import OutcomePlugin
 from robustness.util import output
 
 if TYPE_CHECKING:
     from robustness.cards import Card
-    from robustness.plugin.session import Session
+    from robustness.plugin.session import RunState
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -71,7 +71,7 @@ def pytest_configure(config: pytest.Config) -> None:
             sys.modules["pytest_robustness"].check()
         _check_options(config)
     config.pluginmanager.register(fixtures, "robustness-fixtures")
-    config.pluginmanager.register(Listener(config), "robustness-listener")
+    config.pluginmanager.register(OutcomePlugin(config), "robustness-listener")
 
 
 def _check_options(config: pytest.Config) -> None:
@@ -87,10 +87,10 @@ def _check_options(config: pytest.Config) -> None:
         if has_cards(config) and any(
             option(config, name) is not None for name in ("seed", "device", "dtype", "images", "shard", "engine")
         ):
-            session_of(config)
+            run_state(config)
         named = ("model", "card", "weights", "factory", "dataset", "profile", "shard")
         if has_cards(config) and any(config.getoption(f"robustness_{name}") for name in named):
-            _ = session_of(config).cards
+            _ = run_state(config).cards
     except RobustnessError as error:
         raise pytest.UsageError(str(error)) from None
     except OSError as error:  # of what an option names
@@ -104,7 +104,7 @@ def pytest_report_header(config: pytest.Config) -> Sequence[str]:
     if is_worker(config) or not has_cards(config):
         return []
     try:
-        return session_of(config).header()
+        return run_state(config).header()
     except RobustnessError as error:
         return [f"robustness: {error}"]
 
@@ -137,11 +137,11 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         _fill(config, lambda run: run.planned_sweeps())
 
 
-def _fill(config: pytest.Config, wanted: Callable[[Session], list[tuple[Card, str]]]) -> None:
+def _fill(config: pytest.Config, wanted: Callable[[RunState], list[tuple[Card, str]]]) -> None:
     from robustness.errors import CardError, RobustnessError
 
     try:
-        run = session_of(config)
+        run = run_state(config)
         run.fill(wanted(run))
     except CardError:
         return  # collection fails with the reason
@@ -153,7 +153,7 @@ def _fill(config: pytest.Config, wanted: Callable[[Session], list[tuple[Card, st
 def pytest_configure_node(node: Any) -> None:
     """Tell a worker of xdist's what kind of device the evidence is of, and which run it belongs to."""
     if SESSION in node.config.stash and option(node.config, "engine"):
-        harness = session_of(node.config).harness
+        harness = run_state(node.config).harness
         node.workerinput |= {"robustness_run": harness.store.run, "robustness_kind": harness.kind}
 
 
@@ -165,7 +165,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     if not has_cards(config) or config.getvalue("dist") != "load":
         return None
     try:
-        sweeps = {name: f"{claim.model}:{claim.sweep}" for name, claim in session_of(config).claims.items()}
+        sweeps = {name: f"{claim.model}:{claim.sweep}" for name, claim in run_state(config).claims.items()}
     except RobustnessError:
         return None  # collection fails with the reason
     from robustness.plugin.xdist_scheduler import SweepScheduling

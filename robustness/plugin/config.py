@@ -20,9 +20,9 @@ from robustness.util import project
 
 if TYPE_CHECKING:
     from robustness.cards.from_options import CardOptions
-    from robustness.plugin.session import Session
+    from robustness.plugin.session import RunState
 
-SESSION = pytest.StashKey["Session"]()
+SESSION = pytest.StashKey["RunState"]()
 NAMED = pytest.StashKey[bool]()
 REREAD = pytest.StashKey[list[str]]()
 
@@ -118,13 +118,13 @@ def option(config: pytest.Config, name: str) -> Any:
     return config.getini(name) if given is None else given
 
 
-def session_of(config: pytest.Config) -> Session:
+def run_state(config: pytest.Config) -> RunState:
     """Return the state of this run, made when it is first needed."""
     if SESSION not in config.stash:
         from robustness.classifiers import call_factory
         from robustness.errors import RobustnessError
-        from robustness.plugin.options import Options
-        from robustness.plugin.session import Session
+        from robustness.plugin.options import RunOptions
+        from robustness.plugin.session import RunState
         from robustness.util.progress import progress_bar
 
         worker = getattr(config, "workerinput", {})
@@ -135,7 +135,7 @@ def session_of(config: pytest.Config) -> Session:
             cards = cards or project.cards(config.rootpath)
         except RobustnessError as error:
             raise pytest.UsageError(str(error)) from None
-        options = Options(
+        options = RunOptions(
             handed=tuple(handed),
             named=tuple(Path(path).resolve() for path in cards),
             draft=_draft(config),
@@ -173,7 +173,7 @@ def session_of(config: pytest.Config) -> Session:
                 sys.stderr.write(f"robustness: {message}\n")
 
         call_factory.say = say
-        config.stash[SESSION] = Session(options, say, lambda what: progress_bar(f"robustness: {what}", past))
+        config.stash[SESSION] = RunState(options, say, lambda what: progress_bar(f"robustness: {what}", past))
     return config.stash[SESSION]
 
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from robustness.errors import printable
-from robustness.plugin.config import is_worker, session_of
+from robustness.plugin.config import is_worker, run_state
 
 if TYPE_CHECKING:
     from torch import nn
 
     from robustness.cards import Card, Claim
     from robustness.metrics.evidence import Evidence
-    from robustness.plugin.measured import Measurable
-    from robustness.plugin.session import Session
+    from robustness.plugin.measured import UnclaimedSweep
+    from robustness.plugin.session import RunState
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     from robustness.errors import RobustnessError
 
     try:
-        session = session_of(metafunc.config)
+        session = run_state(metafunc.config)
     except pytest.UsageError as error:  # quiet runs make no header that would have said it
         first, metafunc.config.stash[SAID] = SAID not in metafunc.config.stash, True
         if first and not is_worker(metafunc.config):
@@ -121,13 +121,13 @@ def card(request: pytest.FixtureRequest) -> Card:
 @pytest.fixture
 def classifier(request: pytest.FixtureRequest, card: Card) -> nn.Module:
     """The card's module with its weights, in evaluation mode; loaded once a process, and not the one that is swept."""
-    return _told(request.config, lambda: session_of(request.config).classifier(card))
+    return _told(request.config, lambda: run_state(request.config).classifier(card))
 
 
 @pytest.fixture
 def sweep(request: pytest.FixtureRequest, card: Card) -> Callable[..., Evidence]:
     """Give the evidence of one of the card's sweeps by its name, of "clean", or of a table as a card would hold it."""
-    harness = session_of(request.config).harness
+    harness = run_state(request.config).harness
 
     def evidence(name: str | Mapping[str, Any] = "clean") -> Evidence:
         if isinstance(name, str):
@@ -147,7 +147,7 @@ def findings(request: pytest.FixtureRequest, card: Card) -> Callable[..., dict[s
     """
     from robustness.workspace import cached_results as kept
 
-    harness = session_of(request.config).harness
+    harness = run_state(request.config).harness
 
     def found(
         what: str,
@@ -163,19 +163,19 @@ def findings(request: pytest.FixtureRequest, card: Card) -> Callable[..., dict[s
 @pytest.fixture
 def claim(request: pytest.FixtureRequest) -> ClaimCheck:
     """One claim of a selected card; `claim.check(evidence)` holds the model to it."""
-    return ClaimCheck(request.node, session_of(request.config), request.param)
+    return ClaimCheck(request.node, run_state(request.config), request.param)
 
 
 @pytest.fixture
-def measured(request: pytest.FixtureRequest) -> MeasuredCheck:
+def measured(request: pytest.FixtureRequest) -> UnclaimedSweepCheck:
     """One sweep that was asked for without claims; `measured.check(evidence)` says whether it has numbers."""
-    return MeasuredCheck(request.node, session_of(request.config), request.param)
+    return UnclaimedSweepCheck(request.node, run_state(request.config), request.param)
 
 
-class MeasuredCheck:
+class UnclaimedSweepCheck:
     """A sweep under test: its `card`, the name of its `sweep`, and `check`."""
 
-    def __init__(self, node: pytest.Item, session: Session, measurable: Measurable) -> None:
+    def __init__(self, node: pytest.Item, session: RunState, measurable: UnclaimedSweep) -> None:
         self._node = node
         self.card, self.sweep = session.card(measurable.model), measurable.sweep
 
@@ -193,7 +193,7 @@ class MeasuredCheck:
 class ClaimCheck:
     """A claim under test: its `card`, `sweep`, `strength`, `metric`, `threshold`, and `check`."""
 
-    def __init__(self, node: pytest.Item, session: Session, claim: Claim) -> None:
+    def __init__(self, node: pytest.Item, session: RunState, claim: Claim) -> None:
         self._node = node
         self._session = session
         self._claim = claim
@@ -232,13 +232,13 @@ class ClaimCheck:
 @pytest.fixture
 def gate(request: pytest.FixtureRequest) -> GateCheck:
     """The gate of a selected card that asks for one; `gate.check()` holds the model to its baseline."""
-    return GateCheck(request.node, session_of(request.config), request.param)
+    return GateCheck(request.node, run_state(request.config), request.param)
 
 
 class GateCheck:
     """A gate under test: its `card`, and `check`."""
 
-    def __init__(self, node: pytest.Item, session: Session, card: Card) -> None:
+    def __init__(self, node: pytest.Item, session: RunState, card: Card) -> None:
         self._node = node
         self._session = session
         self.card = card
@@ -266,7 +266,7 @@ def _told(config: pytest.Config, make: Callable[[], T]) -> T:
     try:
         return make()
     except RobustnessError as error:
-        if isinstance(error, DataMissing) and not session_of(config).options.strict:
+        if isinstance(error, DataMissing) and not run_state(config).options.strict:
             raise pytest.skip.Exception(str(error)) from None
         raise _red(error) from None
     except KeyboardInterrupt:

@@ -21,7 +21,7 @@ MEASURED, NEVER = "measured", "never ran"
 
 
 @dataclass(frozen=True)
-class Measurable:
+class UnclaimedSweep:
     """One sweep of a card that is measured, and held to nothing."""
 
     model: str
@@ -34,10 +34,10 @@ class Measurable:
 
 
 @dataclass
-class Measuring:
+class UnclaimedSweeps:
     """What is to be measured, by test id, and what was heard of it: "measured", "errored", "skipped", and why."""
 
-    planned: dict[str, Measurable] = field(default_factory=dict)
+    planned: dict[str, UnclaimedSweep] = field(default_factory=dict)
     outcomes: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def hear(self, nodeid: str, outcome: str, message: str) -> None:
@@ -63,7 +63,7 @@ class Measuring:
                 yield cause, f"{len(named)} of {len(every)} sweeps {said}, {named[0]} among them"
 
 
-def measured(card: Card, profile: str | None, shape: sweep_profiles.Shape) -> Card:
+def without_claims(card: Card, profile: str | None, shape: sweep_profiles.Shape) -> Card:
     """Return a card as one that is measured alone: without claims, and with the sweeps of a profile for its images."""
     given: dict[str, Any] = {"claims": {}, "search": None}
     if profile is not None:
@@ -78,12 +78,12 @@ def measured(card: Card, profile: str | None, shape: sweep_profiles.Shape) -> Ca
     return replace(card, file=card.file.model_copy(update=given), measured=True)
 
 
-def measurable(cards: Iterable[Card]) -> list[Measurable]:
+def unclaimed_sweeps(cards: Iterable[Card]) -> list[UnclaimedSweep]:
     """Return every sweep of the cards that is measured alone, the clean pass first."""
-    return [Measurable(card.name, sweep) for card in cards for sweep in unheld(card)]
+    return [UnclaimedSweep(card.name, sweep) for card in cards for sweep in sweeps_without_claims(card)]
 
 
-def unheld(card: Card) -> list[str]:
+def sweeps_without_claims(card: Card) -> list[str]:
     """
     Return the sweeps of a card that are measured, and held to nothing.
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Options:
+class RunOptions:
     """What the user asked for, as plain values."""
 
     handed: tuple[Path, ...] = ()

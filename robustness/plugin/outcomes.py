@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from robustness.errors import printable
-from robustness.plugin.config import SESSION, has_cards, is_worker, report_files, session_of
+from robustness.plugin.config import SESSION, has_cards, is_worker, report_files, run_state
 
 if TYPE_CHECKING:
-    from robustness.plugin.session import Session
+    from robustness.plugin.session import RunState
 
 REPORTS = pytest.StashKey[list[str]]()
 DOCUMENT = pytest.StashKey[dict[str, Any]]()
 
 
-class Listener:
+class OutcomePlugin:
     """Hears every test's report, in the process that prints them."""
 
     def __init__(self, config: pytest.Config) -> None:
@@ -35,7 +35,7 @@ class Listener:
         from robustness.cards import Card
         from robustness.plugin.session import gate_id
 
-        run = session_of(self._config)
+        run = run_state(self._config)
         if session.items and all(item.get_closest_marker("timing") for item in session.items):
             run.asked.discard("claim")  # timing was asked for, and nothing else
         params = ((item.nodeid, getattr(getattr(item, "callspec", None), "params", {})) for item in session.items)
@@ -49,22 +49,22 @@ class Listener:
         if not has_cards(self._config):
             return
         from robustness.errors import RobustnessError
-        from robustness.plugin.xdist_scheduler import claim_of, parameters
+        from robustness.plugin.xdist_scheduler import claim_in_nodeid, nodeid_parameters
 
-        run = session_of(self._config)
+        run = run_state(self._config)
         with suppress(RobustnessError):  # cards that cannot be read: the workers' collection fails with the reason
-            found = ((nodeid, claim_of(nodeid, run.claims)) for nodeid in ids)
+            found = ((nodeid, claim_in_nodeid(nodeid, run.claims)) for nodeid in ids)
             run.plan((nodeid, claim) for nodeid, claim in found if claim is not None)
             # pytest escapes what is not ASCII.
             shown = {name.encode("unicode_escape").decode(): each for name, each in run.measurable.items()}
-            run.plan_params((nodeid, shown.get(parameters(nodeid))) for nodeid in ids)
+            run.plan_params((nodeid, shown.get(nodeid_parameters(nodeid))) for nodeid in ids)
             run.plan_gates((nodeid, nodeid.rpartition("[")[2].removesuffix("]")) for nodeid in ids)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note what came of a test that holds a claim."""
         if SESSION not in self._config.stash:
             return
-        session = session_of(self._config)
+        session = run_state(self._config)
         if report.nodeid in session.gates and (report.when == "call" or not report.passed):
             _hear_gate(session, report)
         if report.failed:
@@ -97,7 +97,7 @@ class Listener:
         """Take over what a worker noted; one that died left nothing."""
         told = getattr(node, "workeroutput", {}).get("robustness")
         if told:
-            session = session_of(self._config)
+            session = run_state(self._config)
             session.asked.update(told["asked"])
             session.heard += told["notices"]
             session.unreadable = session.unreadable or told["unreadable"]
@@ -113,7 +113,7 @@ class Listener:
         """In a worker: hand over what was noted. Elsewhere: write the report, and be red for what is missing."""
         if SESSION not in self._config.stash:
             return
-        run = session_of(self._config)
+        run = run_state(self._config)
         if is_worker(self._config):
             told = {"asked": sorted(run.asked), "notices": run.notices, "unreadable": run.unreadable}
             self._config.workeroutput["robustness"] = told  # type: ignore[attr-defined]
@@ -135,7 +135,7 @@ class Listener:
             if terminalreporter.verbosity >= 0:
                 for line in terminal.terminal(document):
                     terminalreporter.write_line(printable(line))
-            for line in (*terminal.summary(document), *terminal.suggestions(document)):
+            for line in (*terminal.summary(document), *terminal.suggested_claims(document)):
                 terminalreporter.write_line(printable(line))
         for line in lines:
             terminalreporter.write_line(printable(line))
@@ -152,7 +152,7 @@ def _spare_hypothesis(config: pytest.Config) -> None:
         config.pluginmanager.unregister(name="hypothesispytest")
 
 
-def _hear_doubt(session: Session, report: pytest.TestReport) -> None:
+def _hear_doubt(session: RunState, report: pytest.TestReport) -> None:
     """Note a doubt that was raised, or could not be looked for; of a worker that died nothing but the id is known."""
     from robustness.cards.doubts import doubt_of
     from robustness.errors import RobustnessError
@@ -162,7 +162,7 @@ def _hear_doubt(session: Session, report: pytest.TestReport) -> None:
             session.doubted.setdefault(doubted[0], []).append(doubted[1])
 
 
-def _hear_gate(session: Session, report: pytest.TestReport) -> None:
+def _hear_gate(session: RunState, report: pytest.TestReport) -> None:
     """Note what came of a gate: in the words of its test, or why that could not say any."""
     told = dict(report.user_properties)
     if report.skipped:
@@ -182,7 +182,7 @@ def _reason(report: pytest.TestReport) -> str:
     return str(report.longrepr).strip()
 
 
-def _finish(config: pytest.Config, session: pytest.Session, run: Session) -> None:
+def _finish(config: pytest.Config, session: pytest.Session, run: RunState) -> None:
     from robustness.errors import RobustnessError
     from robustness.reporting import writers
     from robustness.reporting.report import UNDECIDED

@@ -17,7 +17,7 @@ from robustness.errors import RobustnessError
 from robustness.gate.mutation import results as keeping
 from robustness.metrics.evidence import Evidence
 from robustness.metrics.intervals import half_width
-from robustness.plugin.measured import Measurable, Measuring, measurable, unheld
+from robustness.plugin.measured import UnclaimedSweep, UnclaimedSweeps, sweeps_without_claims, unclaimed_sweeps
 from robustness.reporting.report import RED, ClaimOutcome, GateOutcome, ModelResult, build
 from robustness.reporting.suggested_claims import suggested
 from robustness.util import hardware
@@ -28,14 +28,14 @@ from robustness.workspace.workspace import Workspace, data_root, homeless, no_pr
 if TYPE_CHECKING:
     from torch import nn
 
-    from robustness.plugin.options import Options
+    from robustness.plugin.options import RunOptions
 
 WORST_FIRST = (*RED, "waived", "skipped", "held")
 VERSIONS = ("pytest-robustness", "torch", "numpy", "pytest")
 
 
 @dataclass
-class Session:
+class RunState:
     """
     The state of a run, in the process that tests and, under xdist, in the one that only listens.
 
@@ -43,13 +43,13 @@ class Session:
     for them; ``planned`` maps test ids to claims, ``outcomes`` what was heard of them.
     """
 
-    options: Options
+    options: RunOptions
     say: Any = None
     progress: Any = no_progress
     asked: set[str] = field(default_factory=set)
     unreadable: str = ""
     planned: dict[str, Claim] = field(default_factory=dict)
-    measuring: Measuring = field(default_factory=Measuring)
+    measuring: UnclaimedSweeps = field(default_factory=UnclaimedSweeps)
     outcomes: dict[str, ClaimOutcome] = field(default_factory=dict)
     gates: dict[str, GateOutcome] = field(default_factory=dict)
     """By test id: what came of each gate that was planned."""
@@ -88,9 +88,9 @@ class Session:
         return {claim.id: claim for card in self.cards for claim in card.claims()}
 
     @cached_property
-    def measurable(self) -> dict[str, Measurable]:
+    def measurable(self) -> dict[str, UnclaimedSweep]:
         """Every sweep of the selected cards that is measured alone, by id."""
-        return {each.id: each for each in measurable(self.cards)}
+        return {each.id: each for each in unclaimed_sweeps(self.cards)}
 
     @cached_property
     def harness(self) -> Workspace:
@@ -114,7 +114,7 @@ class Session:
         """Return the sweeps that the selected cards need, whichever tests are to run."""
         found = []
         for card in self.cards:
-            sweeps = ["clean", *unheld(card), *card.file.claims]
+            sweeps = ["clean", *sweeps_without_claims(card), *card.file.claims]
             sweeps += card.gated_sweeps if card.file.gate is not None else ()
             found += [(card, sweep) for sweep in dict.fromkeys(sweeps)]
         return found
@@ -158,7 +158,7 @@ class Session:
         """Take note of the tests whose parameter is a claim, or a sweep to measure; others may call theirs so."""
         given = list(params)
         self.plan((nodeid, claim.id) for nodeid, claim in given if isinstance(claim, Claim))
-        self.measuring.planned |= {nodeid: each for nodeid, each in given if isinstance(each, Measurable)}
+        self.measuring.planned |= {nodeid: each for nodeid, each in given if isinstance(each, UnclaimedSweep)}
 
     def hear_measured(self, nodeid: str, outcome: str, numbers: Mapping[str, Any], message: str) -> None:
         """Take note of what came of a sweep that is measured."""
@@ -217,7 +217,7 @@ class Session:
             return []
         return [
             f"{card.name}: its card neither sweeps nor claims anything: nothing of it was tested" for card in self.cards
-            if not unheld(card) and next(card.claims(), None) is None and card.file.gate is None
+            if not sweeps_without_claims(card) and next(card.claims(), None) is None and card.file.gate is None
         ]  # fmt: skip
 
     def all_outcomes(self) -> list[ClaimOutcome]:
@@ -312,7 +312,7 @@ class Session:
         """Put the pictures of the gallery into the report; what keeps one from being made is a notice in it."""
         from robustness.reporting.html import gallery
 
-        gallery.add(document, self.harness, self.cards)
+        gallery.add_gallery(document, self.harness, self.cards)
 
     def _evidence(self, card: Card) -> dict[str, Evidence | None]:
         judged = {sweep: key for (name, sweep), key in self.keys.items() if name == card.name}
@@ -338,7 +338,7 @@ class Session:
         if found is None or card.candidate is not None or card.measured:
             return None
         subject = found["subject"]
-        kept, reason = keeping.kept(card, subject["weights"], subject["images"], subject["seed"])
+        kept, reason = keeping.stored_result(card, subject["weights"], subject["images"], subject["seed"])
         if reason:
             self.harness.notice(reason)
         return keeping.summary(kept)
@@ -391,7 +391,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def take_cards(options: Options, harness: Workspace) -> list[Card]:
+def take_cards(options: RunOptions, harness: Workspace) -> list[Card]:
     """
     Return the cards of a run as its options ask for them: other weights, fewer images, a profile in place of claims.
 
@@ -407,8 +407,8 @@ def take_cards(options: Options, harness: Workspace) -> list[Card]:
         known = half_width(options.images, 0.5)
         harness.notice(f"tested on {options.images} images: a rate is known to ± {known:.3f} at worst (95 %)")
     if options.draft is not None or options.profile is not None:
-        from robustness.plugin.measured import measured
+        from robustness.plugin.measured import without_claims
 
         profile = options.profile or "default"
-        chosen = [measured(card, profile, harness.images(card).shape) for card in chosen]
+        chosen = [without_claims(card, profile, harness.images(card).shape) for card in chosen]
     return chosen

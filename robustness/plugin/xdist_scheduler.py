@@ -27,8 +27,8 @@ class SweepScheduling(LoadScopeScheduling):  # type: ignore[misc]
         self._sweeps = sweeps
 
     def _split_scope(self, nodeid: str) -> str:
-        claim = claim_of(nodeid, self._sweeps)
-        return looked_for(nodeid) if claim is None else self._sweeps[claim]
+        claim = claim_in_nodeid(nodeid, self._sweeps)
+        return doubt_group(nodeid) if claim is None else self._sweeps[claim]
 
     def _reschedule(self, node: WorkerController) -> None:
         """
@@ -57,39 +57,39 @@ class SweepScheduling(LoadScopeScheduling):  # type: ignore[misc]
         return died_of
 
 
-def parameters(nodeid: str) -> str:
+def nodeid_parameters(nodeid: str) -> str:
     """
     Return what stands in the brackets of a test's id.
 
-    >>> parameters("suites[1]/test_noise.py::test_noise[mlp:normal:0.3:recall[3]]@sweep")
+    >>> nodeid_parameters("suites[1]/test_noise.py::test_noise[mlp:normal:0.3:recall[3]]@sweep")
     'mlp:normal:0.3:recall[3]'
     """
     # Folders may have brackets too; what follows the last one is a mark of xdist's.
     return nodeid.partition("::")[2].partition("[")[2].rpartition("]")[0]
 
 
-def looked_for(nodeid: str) -> str:
+def doubt_group(nodeid: str) -> str:
     """
     Return what all doubts of one model have in common in the ids of their tests; of another test its id.
 
-    >>> looked_for("suites/test_doubts.py::test_doubts[fast-mlp-zero gradients]")
+    >>> doubt_group("suites/test_doubts.py::test_doubts[fast-mlp-zero gradients]")
     'suites/test_doubts.py::test_doubts[fast-mlp'
-    >>> looked_for("suites/test_properties.py::test_contracts[mlp]")
+    >>> doubt_group("suites/test_properties.py::test_contracts[mlp]")
     'suites/test_properties.py::test_contracts[mlp]'
     """
     return next((nodeid.removesuffix(end) for doubt in DOUBTS if nodeid.endswith(end := f"-{doubt}]")), nodeid)
 
 
-def claim_of(nodeid: str, known: Collection[str]) -> str | None:
+def claim_in_nodeid(nodeid: str, known: Collection[str]) -> str | None:
     """
     Return the claim that a test's id names in its brackets, alone or beside other parameters; None where none is known.
 
-    >>> claim_of("suites/test_noise.py::test_noise[mlp:normal:0.3:recall[3]]", {"mlp:normal:0.3:recall[3]"})
+    >>> claim_in_nodeid("suites/test_noise.py::test_noise[mlp:normal:0.3:recall[3]]", {"mlp:normal:0.3:recall[3]"})
     'mlp:normal:0.3:recall[3]'
-    >>> claim_of("test_mine.py::test_mine[fast-mlp:normal:0.3:accuracy-2]", {"mlp:normal:0.3:accuracy"})
+    >>> claim_in_nodeid("test_mine.py::test_mine[fast-mlp:normal:0.3:accuracy-2]", {"mlp:normal:0.3:accuracy"})
     'mlp:normal:0.3:accuracy'
     """
-    within = parameters(nodeid)
+    within = nodeid_parameters(nodeid)
     if within in known:
         return within
     if within.count(":") < 3:  # most tests of other suites: no need to look through all claims

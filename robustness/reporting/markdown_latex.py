@@ -8,9 +8,17 @@ from typing import Any
 
 from robustness.reporting.gate_rows import caught_grid, caught_sentences, gate_grid, gate_sentences, waiver_sentences
 from robustness.reporting.outcomes import red_claims, with_it
-from robustness.reporting.table_rows import MARKS, PAGE, PRINT, grid, has_numbers, shown_sweeps
+from robustness.reporting.table_rows import MARKS, PAGE, PRINT, has_numbers, sweep_table, sweeps_with_table
 from robustness.reporting.terminal import other_claims, summary, verdict_on
-from robustness.reporting.text import doubts, not_run, origin, remarks, standing, title, without_numbers
+from robustness.reporting.text import (
+    data_summary,
+    doubts,
+    explain_missing,
+    standing,
+    sweeps_not_run,
+    table_notes,
+    title,
+)
 from robustness.util.text import NAME, latex, markdown
 
 MESSAGE = 500
@@ -46,23 +54,31 @@ def _page(document: Plain) -> Iterator[str]:
 
 def _markdown_model(model: Plain) -> Iterator[str]:
     yield from (f"## {markdown(model['name'])}", "")
-    about = [model["description"], f"paper {model['paper']}" if model["paper"] else "", f"measured on {origin(model)}"]
+    about = [
+        model["description"],
+        f"paper {model['paper']}" if model["paper"] else "",
+        f"measured on {data_summary(model)}",
+    ]
     yield from (f"- {markdown(said)}" for said in about if said)
     for name, value in (("weights", model["weights"]), ("test images", model["data"]["fingerprint"])):
         if value:
             yield f"- SHA-256 of the {name}: `{markdown(value)}`"
     yield from (f"- **{markdown(said)}**" for said in (*doubts(model), *standing(model)))
-    yield from (f"- {markdown(said)}" for said in not_run(model))
+    yield from (f"- {markdown(said)}" for said in sweeps_not_run(model))
     yield ""
-    for sweep in shown_sweeps(model):
+    for sweep in sweeps_with_table(model):
         if not has_numbers(sweep):
-            yield from (f"- {markdown(without_numbers(model, sweep))}", "")
+            yield from (f"- {markdown(explain_missing(model, sweep))}", "")
             continue
         yield from (f"### {markdown(model['name'])}: {markdown(title(sweep))}", "")
-        header, rows = grid(model, sweep, PAGE)
+        header, rows = sweep_table(model, sweep, PAGE)
         yield from _markdown_table(header, [[markdown(name), *entries] for name, *entries in rows])
-        yield from ("", f"*{markdown(model['name'])} on {markdown(origin(model))}; 95 % intervals in brackets.*", "")
-        yield from (f"- {markdown(said)}" for said in remarks(model, sweep))
+        yield from (
+            "",
+            f"*{markdown(model['name'])} on {markdown(data_summary(model))}; 95 % intervals in brackets.*",
+            "",
+        )
+        yield from (f"- {markdown(said)}" for said in table_notes(model, sweep))
         yield ""
     yield from _markdown_others(model)
     if model["suggested"]:
@@ -112,7 +128,11 @@ def _markdown_others(model: Plain) -> Iterator[str]:
     if rows:
         yield from (f"### {markdown(model['name'])}: claims on other metrics", "")
         yield from _markdown_table(["sweep", "strength", "metric", "value", "verdict"], rows)
-        yield from ("", f"*{markdown(model['name'])} on {markdown(origin(model))}; 95 % intervals in brackets.*", "")
+        yield from (
+            "",
+            f"*{markdown(model['name'])} on {markdown(data_summary(model))}; 95 % intervals in brackets.*",
+            "",
+        )
 
 
 def _markdown_table(header: list[str], rows: list[list[str]]) -> list[str]:
@@ -135,7 +155,7 @@ def latex_tables(document: Plain) -> str:
     tables = [
         _latex_table(model, sweep)
         for model in document["models"]
-        for sweep in shown_sweeps(model)
+        for sweep in sweeps_with_table(model)
         if has_numbers(sweep)
     ]
     return "\n".join([head, *tables])
@@ -144,9 +164,9 @@ def latex_tables(document: Plain) -> str:
 def _latex_table(model: Plain, sweep: Plain) -> str:
     from tabulate import tabulate
 
-    header, rows = grid(model, sweep, PRINT)
+    header, rows = sweep_table(model, sweep, PRINT)
     body = tabulate(rows, header, tablefmt="latex_booktabs", disable_numparse=True)
-    said = [f"{model['name']} under {title(sweep)}; {origin(model)}.", *remarks(model, sweep), *doubts(model)]
+    said = [f"{model['name']} under {title(sweep)}; {data_summary(model)}.", *table_notes(model, sweep), *doubts(model)]
     label = "-".join(re.findall("[a-z0-9]+", f"{model['name']} {sweep['name']}".lower()))
     text = "\n".join(
         [

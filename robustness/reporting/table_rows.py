@@ -38,14 +38,14 @@ Plain = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Style:
+class NumberFormat:
     """
     How numbers are written: the decimals of a rate, .5 or 0.5, and whether all intervals are shown or accuracy's alone.
 
     >>> cell = {"metrics": {"f1": {"value": 0.94996, "low": 0.92, "high": 0.97}}, "claims": {}}
-    >>> Style(3, bare=True).entry(cell, "f1"), Style(4, intervals=True).entry(cell, "f1")
+    >>> NumberFormat(3, bare=True).entry(cell, "f1"), Style(4, intervals=True).entry(cell, "f1")
     ('.950', '0.9500 [0.9200, 0.9700]')
-    >>> Style(3, bare=True).entry(cell | {"claims": {"f1": {"threshold": 0.95, "outcome": "failed"}}}, "f1")
+    >>> NumberFormat(3, bare=True).entry(cell | {"claims": {"f1": {"threshold": 0.95, "outcome": "failed"}}}, "f1")
     '.94996 <.95'
     """
 
@@ -90,19 +90,25 @@ class Style:
         return number.removeprefix("0") if self.bare and number.startswith("0.") else number
 
 
-TERMINAL = Style(3, bare=True)
-PAGE = Style(4, intervals=True)
-PRINT = Style(3)
+TERMINAL = NumberFormat(3, bare=True)
+PAGE = NumberFormat(4, intervals=True)
+PRINT = NumberFormat(3)
 
 
-def grid(model: Plain, sweep: Plain, style: Style, without: Collection[str] = ()) -> tuple[list[str], list[list[str]]]:
+def sweep_table(
+    model: Plain, sweep: Plain, style: NumberFormat, without: Collection[str] = ()
+) -> tuple[list[str], list[list[str]]]:
     """Return the header and the rows of a sweep's table; a row has numbers only where its cell has."""
     columns = [metric for metric in COLUMNS if metric not in without]
     own: str = sweep["strength_name"]
     strength = {"snr": "dB", "snr-std": "dB / std", "std": f"{own} / std"}.get(sweep["unit"], own)
     rows = [
-        [one_line(name, NAME) + _deviation(cell), *(style.entry(cell, metric) for metric in columns), mark(cell)]
-        for name, cell in named_cells(model, sweep)
+        [
+            one_line(name, NAME) + _deviation(cell),
+            *(style.entry(cell, metric) for metric in columns),
+            verdict_label(cell),
+        ]
+        for name, cell in labelled_cells(model, sweep)
     ]
     return [strength, *(COLUMNS[metric] for metric in columns), "verdict"], rows
 
@@ -118,13 +124,13 @@ def _deviation(cell: Plain) -> str:
     return "" if deviation is None else f" (σ {deviation:.3f})"
 
 
-def shown_sweeps(model: Plain) -> list[Plain]:
+def sweeps_with_table(model: Plain) -> list[Plain]:
     """Return the sweeps that get a table: all but the clean pass, which is a row of each; alone it is one."""
     others = [sweep for sweep in model["sweeps"] if sweep["name"] != "clean"]
     return others or list(model["sweeps"])
 
 
-def named_cells(model: Plain, sweep: Plain) -> Iterator[tuple[str, Plain]]:
+def labelled_cells(model: Plain, sweep: Plain) -> Iterator[tuple[str, Plain]]:
     """Return the cells of a sweep by the names of their rows, the clean one first."""
     for each in model["sweeps"]:
         if each["name"] == "clean":
@@ -138,13 +144,13 @@ def has_numbers(sweep: Plain) -> bool:
     return sweep["evidence"] is not None or any(cell["metrics"] for cell in sweep["cells"])
 
 
-def mark(cell: Plain) -> str:
+def verdict_label(cell: Plain) -> str:
     """
     Return the worst that came of a cell's claims; "not claimed" where the card is silent.
 
-    >>> mark({"status": "ok", "claims": {"accuracy": {"outcome": "held"}, "recall": {"outcome": "failed"}}})
+    >>> verdict_label({"status": "ok", "claims": {"accuracy": {"outcome": "held"}, "recall": {"outcome": "failed"}}})
     'FAILED'
-    >>> mark({"status": "non-finite logits", "claims": {}})
+    >>> verdict_label({"status": "non-finite logits", "claims": {}})
     'ERROR'
     """
     if cell["status"] not in (OK, NOT_KEPT):

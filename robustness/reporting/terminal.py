@@ -9,8 +9,24 @@ from robustness.reporting import advice
 from robustness.reporting.gate_rows import gate_counts, gate_grid, gate_sentences, waiver_sentences
 from robustness.reporting.outcomes import closest, fallen, red_claims, within_noise
 from robustness.reporting.report import OUTCOMES
-from robustness.reporting.table_rows import COLUMNS, MARKS, TERMINAL, grid, has_numbers, mark, shown_sweeps
-from robustness.reporting.text import doubts, not_run, origin, remarks, standing, title, without_numbers
+from robustness.reporting.table_rows import (
+    COLUMNS,
+    MARKS,
+    TERMINAL,
+    has_numbers,
+    sweep_table,
+    sweeps_with_table,
+    verdict_label,
+)
+from robustness.reporting.text import (
+    data_summary,
+    doubts,
+    explain_missing,
+    standing,
+    sweeps_not_run,
+    table_notes,
+    title,
+)
 from robustness.util.text import NAME, one_line, pluralize, table
 
 REMARKS = 4
@@ -33,16 +49,16 @@ def terminal(document: Plain, width: int = 100) -> Iterator[str]:
 
 
 def _model(model: Plain, width: int) -> Iterator[str]:
-    yield one_line(f"{model['name']} on {origin(model)}")
-    for sweep in shown_sweeps(model):
+    yield one_line(f"{model['name']} on {data_summary(model)}")
+    for sweep in sweeps_with_table(model):
         yield ""
         if not has_numbers(sweep):
-            yield from _wrapped(without_numbers(model, sweep), width)
+            yield from _wrapped(explain_missing(model, sweep), width)
             continue
         lines, without = _fitted(model, sweep, width)
         yield title(sweep)
         yield from lines
-        said = list(remarks(model, sweep))
+        said = list(table_notes(model, sweep))
         if without:
             said.append(f"No room here for {', '.join(COLUMNS[metric] for metric in without)}.")
         if len(said) > REMARKS:
@@ -56,7 +72,7 @@ def _model(model: Plain, width: int) -> Iterator[str]:
     if len(rows) > REDS:
         yield f"And {len(rows) - REDS} more, in the report's files."
     for sentence in (
-        *fallen(model), *gate_sentences(model), *waiver_sentences(model), *doubts(model), *not_run(model)
+        *fallen(model), *gate_sentences(model), *waiver_sentences(model), *doubts(model), *sweeps_not_run(model)
     ):  # fmt: skip
         yield ""
         yield from _wrapped(sentence, width)
@@ -68,7 +84,7 @@ def _fitted(model: Plain, sweep: Plain, width: int) -> tuple[list[str], list[str
     claimed = {metric for cell in sweep["cells"] for metric in cell["claims"]}
     order = sorted(("loss", "f1", "snr", "recall", "precision"), key=lambda metric: metric in claimed)
     for left_out in range(len(order) + 1):
-        lines = table(*grid(model, sweep, TERMINAL, order[:left_out]))
+        lines = table(*sweep_table(model, sweep, TERMINAL, order[:left_out]))
         if max(map(len, lines)) <= width:
             break
     return lines, order[:left_out]
@@ -85,7 +101,7 @@ def other_claims(model: Plain) -> Iterator[tuple[str, str, str, Plain]]:
 
 def verdict_on(cell: Plain, metric: str) -> str:
     """Return the mark of one claim of a cell."""
-    return mark({**cell, "claims": {metric: cell["claims"][metric]}})
+    return verdict_label({**cell, "claims": {metric: cell["claims"][metric]}})
 
 
 def _others(model: Plain, width: int) -> Iterator[str]:
@@ -133,7 +149,7 @@ def summary(document: Plain, limit: int | None = SUMMARY) -> Iterator[str]:
     next: get what is missing, as the reason says, or choose other models with --robustness-model
     """
     counts, problems = document["counts"], document["run"]["problems"]
-    yield _verdict(document["verdict"], counts)
+    yield _headline(document["verdict"], counts)
     partial = not document["run"].get("complete", True)
     if partial:
         yield "This run was interrupted: the report is partial."
@@ -141,7 +157,7 @@ def summary(document: Plain, limit: int | None = SUMMARY) -> Iterator[str]:
         yield f"red because: {one_line('; '.join(problems), 400)}"
     near = list(within_noise(document))
     yield from near
-    last = list(_next(document))
+    last = list(_next_step(document))
     said = [f"{s['model']}: {pluralize(s['claims'], 'claim')} skipped: {s['reason']}" for s in counts["skips"]]
     said += [f"notice: {notice}" for notice in document["notices"]]
     room = len(said) if limit is None else max(limit - 1 - partial - bool(problems) - len(near) - len(last), 1)
@@ -151,7 +167,7 @@ def summary(document: Plain, limit: int | None = SUMMARY) -> Iterator[str]:
     yield from last
 
 
-def _verdict(verdict: str, counts: Plain) -> str:
+def _headline(verdict: str, counts: Plain) -> str:
     if verdict == "measured":
         sweeps, models = pluralize(counts["measured"], "sweep"), pluralize(len(counts["models"]), "model")
         return f"measured: {sweeps} on {models}; nothing was claimed, so nothing is held"
@@ -169,7 +185,7 @@ def _and(said: str) -> str:
     return f"; {said}" if said else ""
 
 
-def suggestions(document: Plain) -> Iterator[str]:
+def suggested_claims(document: Plain) -> Iterator[str]:
     """Return the claims that measured sweeps suggest, as TOML to paste into a card; or the doubts that forbid any."""
     for model in document["models"]:
         yield from standing(model)
@@ -180,7 +196,7 @@ def suggestions(document: Plain) -> Iterator[str]:
             yield from (one_line(line) for line in model["suggested"].splitlines())
 
 
-def _next(document: Plain) -> Iterator[str]:
+def _next_step(document: Plain) -> Iterator[str]:
     """Say what to do; where all held, which claim came closest to failing."""
     if steps := list(advice.steps(document)):
         yield f"next: {'; '.join(steps)}"

@@ -10,18 +10,18 @@ from typing import Any
 from robustness.cards.doubts import DOUBTS
 from robustness.metrics.evidence import OK
 from robustness.reporting.cells import NOT_KEPT
-from robustness.reporting.table_rows import COLUMNS, named_cells
+from robustness.reporting.table_rows import COLUMNS, labelled_cells
 from robustness.util.text import DASH, NAME, one_line, pluralize
 
 Plain = Mapping[str, Any]
 
 
-def origin(model: Plain) -> str:
+def data_summary(model: Plain) -> str:
     """
     Say what a model's numbers were measured on.
 
     >>> data = {"name": "digits test", "n": 600}
-    >>> origin({"data": data, "seed": 0, "device": "cpu-avx2", "scale": "smoke"})
+    >>> data_summary({"data": data, "seed": 0, "device": "cpu-avx2", "scale": "smoke"})
     'digits test, n = 600, seed 0, cpu-avx2, smoke scale'
     """
     n = DASH if model["data"]["n"] is None else f"{model['data']['n']:,}"
@@ -46,7 +46,7 @@ def title(sweep: Plain) -> str:
     return one_line(f"{sweep['name']} ({', '.join(about)})" if about else sweep["name"])
 
 
-def without_numbers(model: Plain, sweep: Plain) -> str:
+def explain_missing(model: Plain, sweep: Plain) -> str:
     """Say what came of a sweep that has no number at all."""
     outcomes = Counter(claim["outcome"] for cell in sweep["cells"] for claim in cell["claims"].values())
     fate = ", ".join(f"{pluralize(n, 'claim')} {outcome}" for outcome, n in outcomes.items())
@@ -54,11 +54,11 @@ def without_numbers(model: Plain, sweep: Plain) -> str:
     return one_line(f"{title(sweep)}: no numbers; {fate or 'nothing was claimed'}{_after(': ', next(said, ''))}", 300)
 
 
-def remarks(model: Plain, sweep: Plain) -> Iterator[str]:
+def table_notes(model: Plain, sweep: Plain) -> Iterator[str]:
     """Return a sentence for everything that a sweep's table cannot say: cells without numbers, and notes on numbers."""
     if sweep["evidence"] is None:
         yield "The evidence was not kept: the table shows what the claims measured."
-    cells = list(named_cells(model, sweep))
+    cells = list(labelled_cells(model, sweep))
     for key in ("status", "note"):
         for said, rows in _grouped((cell[key], name) for name, cell in cells):
             if said not in (OK, NOT_KEPT, ""):
@@ -95,7 +95,7 @@ def standing(model: Plain) -> Iterator[str]:
         )
 
 
-def not_run(model: Plain) -> Iterator[str]:
+def sweeps_not_run(model: Plain) -> Iterator[str]:
     """Say which of a card's sweeps were no part of the run."""
     if model["not_run"]:
         yield one_line(f"Not part of this run: {', '.join(model['not_run'])}.")

@@ -31,7 +31,7 @@ HEALTHY, FRESH = 1000, 2000
 
 
 @dataclass(frozen=True)
-class Renewed:
+class UpdateResult:
     """What a renewal did, as sentences, and how the card's own weights stand to its claims afterwards."""
 
     done: tuple[str, ...]
@@ -44,7 +44,7 @@ class Renewed:
 
 
 @dataclass
-class Renewal:
+class CardUpdate:
     """
     One card's renewal; what is trained and swept stays in the harness's store, so that an interrupted one goes on.
 
@@ -59,7 +59,7 @@ class Renewal:
     workers: int | None = None
     force: bool = False
 
-    def run(self) -> Renewed:
+    def run(self) -> UpdateResult:
         """Renew what is due; where nothing is, nothing is written."""
         done = []
         if reason := self._weights_due():
@@ -71,7 +71,7 @@ class Renewal:
             )
         elif not by_hand and (reason := "its weights are new" if done else self._thresholds_due()):
             done.append(f"{reason}: {self._write_thresholds()}")
-        return Renewed(tuple(done), tuple(self._judged()) if done else ())
+        return UpdateResult(tuple(done), tuple(self._judged()) if done else ())
 
     @cached_property
     def recipe(self) -> str:
@@ -139,7 +139,9 @@ class Renewal:
         found = retrainings.derive(self.harness, self.card, measured[:count], resolution, seeds)
         missed = found.missed(measured[count:])
         for seed, row in zip(seeds[count:], missed, strict=True):
-            if broken := [str(cell) for cell, bad in zip(retrainings.cells(self.card), row, strict=True) if bad]:
+            if broken := [
+                str(cell) for cell, bad in zip(retrainings.threshold_cells(self.card), row, strict=True) if bad
+            ]:
                 self.harness.notice(f"fresh seed {seed} of {self.card.name} is red: {'; '.join(broken)}")
         about = self._about(found, count, np.logical_or.reduce(missed, axis=1))
         self.card = edit.write_claims(self.card, self._tables(found), about, self._flip_rate(found))
@@ -152,7 +154,7 @@ class Renewal:
 
     def _tables(self, found: Thresholds) -> dict[str, dict[str, list[float | None]]]:
         tables: dict[str, dict[str, list[float | None]]] = {}
-        for cell, bound in zip(retrainings.cells(self.card), found.bounds.tolist(), strict=True):
+        for cell, bound in zip(retrainings.threshold_cells(self.card), found.bounds.tolist(), strict=True):
             if cell.metric == retrainings.FLIP_RATE:
                 continue
             row = tables.setdefault(cell.sweep, {}).setdefault(cell.metric, [])
@@ -200,11 +202,11 @@ class Renewal:
 
     def _how_many(self) -> int:
         """Return how many healthy trainings are due by the time that the first took."""
-        most = retrainings.seeds_by_time(0)
+        most = retrainings.default_retraining_count(0)
         for seed in range(HEALTHY, HEALTHY + most):
             (made,) = self._train([self.card.reseeded(seed)])
             if seconds := weights.metadata(made).get("seconds"):  # unless it was interrupted
-                return retrainings.seeds_by_time(float(seconds))
+                return retrainings.default_retraining_count(float(seconds))
         return most
 
     def _train(self, every: Sequence[Card]) -> list[Path]:

@@ -26,7 +26,7 @@ FLIP_RATE = "flip_rate"
 
 
 @dataclass(frozen=True)
-class Cell:
+class ThresholdCell:
     """What one threshold is about: a metric of a sweep at a strength, or the flip rate of the search."""
 
     sweep: str
@@ -37,7 +37,7 @@ class Cell:
         return f"{self.sweep} at {self.strength}: {self.metric}" if self.sweep else f"search: {self.metric}"
 
 
-def cells(card: Card) -> tuple[Cell, ...]:
+def threshold_cells(card: Card) -> tuple[ThresholdCell, ...]:
     """Return everything that a card claims, or is to claim, row by row of its tables; the flip rate comes last."""
     found = []
     for sweep in ("clean", *card.file.sweeps):
@@ -45,15 +45,15 @@ def cells(card: Card) -> tuple[Cell, ...]:
         listed = table.strengths if table and table.strengths is not None else card.file.strengths_of(sweep)
         compared = () if card.perturbation(sweep).made_on is None else ("transferability",)
         chosen = (*METRICS, *compared) if table is None else table.thresholds
-        found += [Cell(sweep, strengths.name(strength), metric) for metric in chosen for strength in listed]
-    return (*found, Cell("", "", FLIP_RATE)) if card.file.search else tuple(found)
+        found += [ThresholdCell(sweep, strengths.name(strength), metric) for metric in chosen for strength in listed]
+    return (*found, ThresholdCell("", "", FLIP_RATE)) if card.file.search else tuple(found)
 
 
-def seeds_by_time(seconds: float) -> int:
+def default_retraining_count(seconds: float) -> int:
     """
     Return how many healthy trainings to make where one takes so long.
 
-    >>> seeds_by_time(5), seeds_by_time(60)
+    >>> default_retraining_count(5), seeds_by_time(60)
     (40, 10)
     """
     if seconds < 60:
@@ -70,7 +70,7 @@ def derive(
     harness: Workspace, card: Card, table: np.ndarray, resolution: np.ndarray, seeds: Sequence[int]
 ) -> thresholds.Thresholds:
     """Return thresholds of a card's cells, from the measurements of its healthy trainings and their resolution."""
-    images, each = harness.images(card), cells(card)
+    images, each = harness.images(card), threshold_cells(card)
     kinds = {m: registry.parse(m, images.classes).kind for m in {cell.metric for cell in each} - {FLIP_RATE}}
     limits = {m: lucky_level(m, images.labels, images.classes) for m in kinds} | {FLIP_RATE: 1.0}
     try:
@@ -112,7 +112,7 @@ def _row(harness: Workspace, card: Card, which: str) -> list[tuple[float, float]
 
     swept: dict[str, Evidence] = {}
     row = []
-    for cell in cells(card):
+    for cell in threshold_cells(card):
         if cell.metric == FLIP_RATE:
             assert card.file.search is not None
             row.append((card_search.flip_rate(harness, card), 1 / card.file.search.images))
@@ -127,7 +127,7 @@ def _row(harness: Workspace, card: Card, which: str) -> list[tuple[float, float]
     return row
 
 
-def _measured(evidence: Evidence, cell: Cell) -> tuple[float, float]:
+def _measured(evidence: Evidence, cell: ThresholdCell) -> tuple[float, float]:
     """Return a cell's value and what one image moves it by: loss moves by anything."""
     measurement = claims.measure(evidence, cell.strength, cell.metric)
     parsed = registry.parse(cell.metric, evidence.classes)

@@ -17,7 +17,7 @@ RETRAININGS, FIRST = 10, 2000
 
 
 @dataclass(frozen=True)
-class Asked:
+class MutationOptions:
     """What is to be done: which damage (None: every kind at its own levels), and how many undamaged retrainings."""
 
     damage: Mapping[str, tuple[float, ...]] | None = None
@@ -28,7 +28,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Plan:
+class MutationPlan:
     """The kinds with what is done of each, the worst first; the undamaged retrainings; what is left out, and why."""
 
     damage: Mapping[str, tuple[Mutation, ...]]
@@ -44,7 +44,7 @@ class Plan:
         return [*self.retrainings, *(card.damaged(damage) for damage in every if damage.of.done == "training")]
 
 
-def plan(harness: Workspace, card: Card, asked: Asked) -> Plan:
+def plan(harness: Workspace, card: Card, asked: MutationOptions) -> MutationPlan:
     """Say what is done to a card's model; DamageError where a level does not fit its data."""
     module, classes = harness.classifier(card).module, len(harness.images(card).classes)
     chosen: dict[str, tuple[Mutation, ...]] = {}
@@ -59,7 +59,7 @@ def plan(harness: Workspace, card: Card, asked: Asked) -> Plan:
     count = RETRAININGS if asked.retrainings is None else asked.retrainings
     if count and (reason := _untrained(card, asked.retrainings is not None)):
         left_out["undamaged retrainings"], count = reason, 0
-    return Plan(chosen, _retrainings(card, count), left_out)
+    return MutationPlan(chosen, _retrainings(card, count), left_out)
 
 
 def _levels(kind: MutationOperator, levels: tuple[float, ...], classes: int) -> tuple[float, ...]:

@@ -23,7 +23,7 @@ def place(card: Card) -> Path:
     return paths.place(card.path.parent / "caught", card.name, ".json")
 
 
-def about(card: Card, weights: str, images: str, seed: int) -> str:
+def result_key(card: Card, weights: str, images: str, seed: int) -> str:
     """Hash what the result depends on, but for code and machine: model, data, claims, the gate with its baseline."""
     gate = card.file.gate
     baseline = hashlib.sha256(card.baseline.read_bytes()).hexdigest() if gate and card.baseline.is_file() else None
@@ -45,12 +45,12 @@ def text(found: Mapping[str, Any]) -> str:
     return json.dumps({"format": FORMAT, **found}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def kept(card: Card, weights: str, images: str, seed: int) -> tuple[dict[str, Any] | None, str]:
+def stored_result(card: Card, weights: str, images: str, seed: int) -> tuple[dict[str, Any] | None, str]:
     """Give what was kept if it is of this model, these data, claims and gate; else None, and why not if it is there."""
     path, again = place(card), f"make it anew with `robustness mutate {card.name} --keep`"
     try:
         found = paths.parse_json(paths.read_bytes(path))
-        if found["format"] == FORMAT and found["about"] == about(card, weights, images, seed):
+        if found["format"] == FORMAT and found["about"] == result_key(card, weights, images, seed):
             return dict(found), ""
     except FileNotFoundError:
         return None, ""

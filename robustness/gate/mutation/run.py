@@ -12,7 +12,7 @@ from robustness.errors import CardError, RobustnessError, TrainingError
 from robustness.gate import baseline
 from robustness.gate.decide import decide
 from robustness.gate.mutation import results
-from robustness.gate.mutation.plan import Asked, Plan, plan
+from robustness.gate.mutation.plan import MutationOptions, MutationPlan, plan
 from robustness.metrics.evidence import OK, Evidence
 from robustness.mutations.kinds import ALL, KINDS, Mutation
 from robustness.util import hardware
@@ -25,7 +25,7 @@ CATCHERS = ("claims", "gate", "either")
 
 
 @dataclass
-class Held:
+class MutationTarget:
     """
     What damaged models are held to: the claims of a card, and its gate, that can be measured and hold undamaged.
 
@@ -88,7 +88,7 @@ class Held:
         return {"kind": gate.kind, "alpha": gate.alpha, "accepted": len(baseline.read(self.card.baseline).accepted)}
 
 
-def held(harness: Workspace, card: Card) -> Held:
+def mutation_target(harness: Workspace, card: Card) -> MutationTarget:
     """Say what damage to a card's model is held to; CardError where that is nothing."""
     asked = {claim.sweep for claim in card.claims()} | set(card.gated_sweeps if card.file.gate else ())
     # A generator of the model's own is fitted to each damaged model fresh_harness; that of another model stays.
@@ -105,16 +105,18 @@ def held(harness: Workspace, card: Card) -> Held:
     gate, gated = card.file.gate, tuple(name for name in card.gated_sweeps if name in sweeps)
     kept = gate.model_copy(update={"sweeps": gated}) if gate is not None and gated else None
     own = [claim for claim in card.claims() if claim.sweep in sweeps and card.waiver(claim) is None]
-    return Held(harness, replace(card, file=card.file.model_copy(update={"gate": kept})), own, sweeps, left_out)
+    return MutationTarget(
+        harness, replace(card, file=card.file.model_copy(update={"gate": kept})), own, sweeps, left_out
+    )
 
 
-def mutated(harness: Workspace, card: Card, asked: Asked) -> dict[str, Any]:
+def run_mutations(harness: Workspace, card: Card, asked: MutationOptions) -> dict[str, Any]:
     """
     Damage a card's model as asked and give what claims and gate make of it, in plain types (docs/caught.md).
 
     What was trained and swept is in the harness's store, where the next call finds it.
     """
-    of = held(harness, card)
+    of = mutation_target(harness, card)
     unhurt = of.undamaged()
     due = plan(harness, of.card, asked)
     _train(harness, due.trainings(of.card), asked.workers)
@@ -122,7 +124,7 @@ def mutated(harness: Workspace, card: Card, asked: Asked) -> dict[str, Any]:
         damage, retrainings = _measured(of, due, asked, show or (lambda done, total: None))
     images = harness.images(card)
     return {
-        "about": results.about(card, harness.weights_hash(card), images.fingerprint, harness.seed),
+        "about": results.result_key(card, harness.weights_hash(card), images.fingerprint, harness.seed),
         "model": card.name,
         "data": images.name,
         "n": len(images),
@@ -139,13 +141,15 @@ def mutated(harness: Workspace, card: Card, asked: Asked) -> dict[str, Any]:
         "undamaged": unhurt,
         "damage": damage,
         "retrainings": retrainings,
-        "false_alarms": {by: sum(caught(row, by) for row in retrainings) for by in CATCHERS},
+        "false_alarms": {by: sum(is_detected(row, by) for row in retrainings) for by in CATCHERS},
         "left_out": dict(due.left_out),
         "notes": of.notes,
     }
 
 
-def _measured(of: Held, due: Plan, asked: Asked, show: Callable[[int, int], None]) -> tuple[list[Row], list[Row]]:
+def _measured(
+    of: MutationTarget, due: MutationPlan, asked: MutationOptions, show: Callable[[int, int], None]
+) -> tuple[list[Row], list[Row]]:
     """Hold every damaged model and every retraining to claims and gate."""
     done, damage, retrainings = 0, [], []
     for name, steps in due.damage.items():
@@ -153,10 +157,10 @@ def _measured(of: Held, due: Plan, asked: Asked, show: Callable[[int, int], None
         for step in steps:
             rows.append(_row(of, step))
             show(done + len(rows), len(due))
-            if not (asked.every or rows[-1]["errored"] or caught(rows[-1])):
+            if not (asked.every or rows[-1]["errored"] or is_detected(rows[-1])):
                 break  # what is slighter is not looked at
         done += len(steps)
-        first = {by: caught_from(rows, by) for by in CATCHERS}
+        first = {by: detected_from(rows, by) for by in CATCHERS}
         damage.append({"kind": name, "title": KINDS[name].title, "rows": rows, "caught_from": first})
     for one in due.retrainings:
         retrainings.append({"seed": one.seeded, **of.row(one)})
@@ -164,7 +168,7 @@ def _measured(of: Held, due: Plan, asked: Asked, show: Callable[[int, int], None
     return damage, retrainings
 
 
-def _row(of: Held, damage: Mutation) -> Row:
+def _row(of: MutationTarget, damage: Mutation) -> Row:
     """Hold a damaged model to claims and gate, or say why there is none."""
     card = of.card.damaged(damage)
     about = {"level": None if damage.level == ALL else damage.level, "says": str(damage)}
@@ -188,30 +192,30 @@ def _train(harness: Workspace, every: Sequence[Card], workers: int | None) -> No
         store.say(f"{error}; the others are trained one by one")
 
 
-def caught(row: Row, by: str = "either") -> bool:
+def is_detected(row: Row, by: str = "either") -> bool:
     """
     Return whether a model is caught by "claims", by the "gate", or by "either": what is red in the suites is.
 
-    >>> caught({"red": 0, "gate": "inconclusive"}), caught({"red": 0, "gate": "errored"}, "gate")
+    >>> is_detected({"red": 0, "gate": "inconclusive"}), caught({"red": 0, "gate": "errored"}, "gate")
     (False, True)
     """
     found = {"claims": bool(row.get("red")), "gate": row.get("gate") in ("failed", "errored")}
     return any(found.values()) if by == "either" else found[by]
 
 
-def caught_from(rows: Sequence[Row], by: str) -> str | None:
+def detected_from(rows: Sequence[Row], by: str) -> str | None:
     """
     Return the slightest damage from which on all worse is caught; rows come the worst first, errored ones do not count.
 
     >>> red = {"3": 8, "2": 5, "1": 0, "0": 1}
-    >>> caught_from([{"says": level, "red": red[level], "errored": ""} for level in red], "claims")
+    >>> detected_from([{"says": level, "red": red[level], "errored": ""} for level in red], "claims")
     '2'
     """
     found = None
     for row in rows:
         if row["errored"]:
             continue
-        if not caught(row, by):
+        if not is_detected(row, by):
             break
         found = row["says"]
     return found

@@ -10,7 +10,7 @@ from typing import Any
 
 from robustness.metrics.evidence import OK
 from robustness.reporting.cells import NOT_KEPT
-from robustness.reporting.table_rows import mark, named_cells
+from robustness.reporting.table_rows import labelled_cells, verdict_label
 from robustness.util.text import one_line
 
 Plain = Mapping[str, Any]
@@ -85,7 +85,7 @@ class Curve:
 
 def curves(model: Plain, sweep: Plain) -> list[Curve]:
     """Return accuracy's curve, and that of each metric on which the sweep has a threshold."""
-    cells = list(named_cells(model, sweep))
+    cells = list(labelled_cells(model, sweep))
     claimed = [
         metric
         for cell in sweep["cells"]
@@ -151,7 +151,7 @@ def _said(name: str, metric: str, found: Plain, claim: Plain, cell: Plain) -> st
     if found.get("low") is not None:
         said += f" [{found['low']:.4f}, {found['high']:.4f}]"
     if claim.get("threshold") is not None:
-        one = mark({**cell, "claims": {metric: claim}})
+        one = verdict_label({**cell, "claims": {metric: claim}})
         said += f", {claim['bound']} {claim['threshold']:g}: {one}"
     return said
 

@@ -25,7 +25,7 @@ EXACT = 64
 MAGNIFIED = (100, 50, 20, 10, 5, 2)
 
 
-def add(document: dict[str, Any], harness: Workspace, chosen: Sequence[Card]) -> None:
+def add_gallery(document: dict[str, Any], harness: Workspace, chosen: Sequence[Card]) -> None:
     """
     Put pictures into every entry of the document's galleries that has none, or a notice why there are none.
 
@@ -46,7 +46,7 @@ def add(document: dict[str, Any], harness: Workspace, chosen: Sequence[Card]) ->
                 document["notices"].append(f"{at}, nor of what follows: those before fill {ROOM >> 20} MiB")
                 return
             try:
-                left -= _fill(entries, harness, known.get(name), sweep)
+                left -= _render_pictures(entries, harness, known.get(name), sweep)
             except KeyboardInterrupt:
                 document["notices"].append(f"{at}, nor of what follows: interrupted")
                 return
@@ -56,7 +56,7 @@ def add(document: dict[str, Any], harness: Workspace, chosen: Sequence[Card]) ->
                 progress(done + 1, len(due))
 
 
-def believed(harness: Workspace, card: Card | None, sweep: Mapping[str, Any]) -> Evidence:
+def verified_evidence(harness: Workspace, card: Card | None, sweep: Mapping[str, Any]) -> Evidence:
     """Return a sweep's evidence as the document names it; StoreError where that is not what the store has now."""
     if card is None:
         raise StoreError("its card is not among those that were given; name it with --card")
@@ -91,11 +91,13 @@ def _without_weights(card: Card) -> str:
     return f"its weights are not trained; make them with: robustness train {card.name}"
 
 
-def _fill(entries: list[dict[str, Any]], harness: Workspace, card: Card | None, sweep: Mapping[str, Any]) -> int:
+def _render_pictures(
+    entries: list[dict[str, Any]], harness: Workspace, card: Card | None, sweep: Mapping[str, Any]
+) -> int:
     """Make the pictures of one sweep; give their size in bytes."""
     from robustness.workspace.examples import examples
 
-    evidence = believed(harness, card, sweep)
+    evidence = verified_evidence(harness, card, sweep)
     assert card is not None
     at = sorted({evidence.index(entry["strength"]) for entry in entries})
     found = examples(harness, card, sweep["name"], [entry["image"] for entry in entries], at)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from robustness.reporting.table_rows import PAGE, named_cells
+from robustness.reporting.table_rows import PAGE, labelled_cells
 
 Plain = Mapping[str, Any]
 
@@ -15,7 +15,7 @@ TRANSFER = ("transferability", "transferability_filtered")
 
 
 @dataclass(frozen=True)
-class Shade:
+class HeatmapCell:
     """An entry: its number, how it is written, how dark it is (0 to 1), and whether it is the good kind."""
 
     value: float | int | None
@@ -25,15 +25,15 @@ class Shade:
 
 
 @dataclass(frozen=True)
-class Heat:
+class Heatmap:
     """A table: its corner, the names of columns, and rows with their names."""
 
     corner: str
     columns: Sequence[str]
-    rows: Sequence[tuple[str, Sequence[Shade]]]
+    rows: Sequence[tuple[str, Sequence[HeatmapCell]]]
 
 
-def confusion(sweep: Plain) -> Heat | None:
+def confusion(sweep: Plain) -> Heatmap | None:
     """
     Return images by true class (row) and predicted class (column), shaded by the share of the row.
 
@@ -45,13 +45,13 @@ def confusion(sweep: Plain) -> Heat | None:
     if not found:
         return None
     rows = [
-        (name, [Shade(n, str(n), n / (sum(row) or 1), i == j) for j, n in enumerate(row)])
+        (name, [HeatmapCell(n, str(n), n / (sum(row) or 1), i == j) for j, n in enumerate(row)])
         for i, (name, row) in enumerate(zip(found["classes"], found["matrix"], strict=True))
     ]
-    return Heat("true \\ predicted", found["classes"], rows)
+    return Heatmap("true \\ predicted", found["classes"], rows)
 
 
-def attractors(model: Plain, sweep: Plain) -> Heat | None:
+def attractors(model: Plain, sweep: Plain) -> Heatmap | None:
     """Give wrongly predicted images by strength (row) and predicted class (column), shaded by the share of the row."""
     rows = {name: {a["class"]: a["images"] for a in cell.get("attractors", ())} for name, cell in _told(model, sweep)}
     totals: dict[str, int] = {}
@@ -64,17 +64,17 @@ def attractors(model: Plain, sweep: Plain) -> Heat | None:
     if not columns:
         return None
     shaded = [
-        (strength, [Shade(n, str(n), n / (sum(drawn.values()) or 1)) for n in (drawn.get(c, 0) for c in columns)])
+        (strength, [HeatmapCell(n, str(n), n / (sum(drawn.values()) or 1)) for n in (drawn.get(c, 0) for c in columns)])
         for strength, drawn in rows.items()
     ]
-    return Heat("strength \\ taken for", columns, shaded)
+    return Heatmap("strength \\ taken for", columns, shaded)
 
 
 def _told(model: Plain, sweep: Plain) -> Iterator[tuple[str, Plain]]:
-    return (pair for pair in named_cells(model, sweep) if pair[1]["metrics"])
+    return (pair for pair in labelled_cells(model, sweep) if pair[1]["metrics"])
 
 
-def transfers(document: Plain) -> Iterator[tuple[str, Heat]]:
+def transfers(document: Plain) -> Iterator[tuple[str, Heatmap]]:
     """
     Give, for each attack, strength and metric, a matrix of models: made on the row's, seen by the column's.
 
@@ -102,7 +102,7 @@ def _attack(sweep: Plain) -> str:
 
 def _matrix(
     made: Mapping[tuple[str, str], Plain], own: Mapping[str, Plain], strength: str, metric: str, kind: str
-) -> Iterator[tuple[str, Heat]]:
+) -> Iterator[tuple[str, Heatmap]]:
     told = {pair: entry for pair, s in made.items() if (entry := _entry(s, strength, metric)).value is not None}
     if not told:
         return
@@ -112,16 +112,16 @@ def _matrix(
         targets += [name for name in sources if name not in targets and name in own]
         for name in sources:
             told[name, name] = _entry(own.get(name), strength, "attack_success_rate", "itself: ")
-    rows = [(source, [told.get((source, target), Shade(None, "")) for target in targets]) for source in sources]
-    yield f"{metric} of {kind} at {strength}", Heat("made on \\ seen by", targets, rows)
+    rows = [(source, [told.get((source, target), HeatmapCell(None, "")) for target in targets]) for source in sources]
+    yield f"{metric} of {kind} at {strength}", Heatmap("made on \\ seen by", targets, rows)
 
 
-def _entry(sweep: Plain | None, strength: str, metric: str, before: str = "") -> Shade:
+def _entry(sweep: Plain | None, strength: str, metric: str, before: str = "") -> HeatmapCell:
     if sweep is None:
-        return Shade(None, "")
+        return HeatmapCell(None, "")
     cell = next((c for c in sweep["cells"] if c["strength"] == strength), None)
     found = {} if cell is None else cell["metrics"].get(metric, {})
     if cell is None or found.get("value") is None:
-        return Shade(None, "—")
+        return HeatmapCell(None, "—")
     bare = {"metrics": cell["metrics"], "claims": {}}
-    return Shade(found["value"], before + PAGE.entry(bare, metric), found["value"])
+    return HeatmapCell(found["value"], before + PAGE.entry(bare, metric), found["value"])

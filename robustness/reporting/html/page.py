@@ -10,9 +10,17 @@ from robustness.reporting.gate_rows import caught_grid, caught_sentences, gate_g
 from robustness.reporting.html import curves, heatmaps
 from robustness.reporting.outcomes import explained, inside, red_claims, with_it
 from robustness.reporting.report import RED
-from robustness.reporting.table_rows import MARKS, PAGE, grid, has_numbers, shown_sweeps
+from robustness.reporting.table_rows import MARKS, PAGE, has_numbers, sweep_table, sweeps_with_table
 from robustness.reporting.terminal import summary
-from robustness.reporting.text import doubts, not_run, origin, remarks, standing, title, without_numbers
+from robustness.reporting.text import (
+    data_summary,
+    doubts,
+    explain_missing,
+    standing,
+    sweeps_not_run,
+    table_notes,
+    title,
+)
 from robustness.util.text import one_line, pluralize
 
 if TYPE_CHECKING:
@@ -44,12 +52,12 @@ def _environment() -> Environment:
     for function in (
         pluralize,
         doubts,
-        not_run,
-        origin,
-        remarks,
+        sweeps_not_run,
+        data_summary,
+        table_notes,
         standing,
         title,
-        without_numbers,
+        explain_missing,
         summary,
         has_numbers,
     ):
@@ -68,13 +76,13 @@ def _environment() -> Environment:
         "gate_grid": gate_grid,
         "gate_sentences": gate_sentences,
         "waiver_sentences": waiver_sentences,
-        "grid": lambda model, sweep: grid(model, sweep, PAGE),
+        "grid": lambda model, sweep: sweep_table(model, sweep, PAGE),
         "explained": explained,
         "inside": inside,
         "red_claims": red_claims,
         "with_it": with_it,
         "short": one_line,
-        "shown_sweeps": shown_sweeps,
+        "shown_sweeps": sweeps_with_table,
         "transfers": heatmaps.transfers,
     }
     return found

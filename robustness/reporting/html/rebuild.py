@@ -39,8 +39,8 @@ def rebuild(paths: Sequence[Path], output: Path | None, harness: Workspace, fold
     for path, target in zip(paths, targets, strict=True):
         document = read(path)
         document["notices"] += notices
-        _hold_to_evidence(document, harness, {card.name: card for card in chosen}, path)
-        gallery.add(document, harness, chosen)
+        _check_against_evidence(document, harness, {card.name: card for card in chosen}, path)
+        gallery.add_gallery(document, harness, chosen)
         _write(document, target, path)
     return targets
 
@@ -83,7 +83,7 @@ def _cards(folders: Sequence[Path]) -> tuple[list[Card], list[str]]:
     return found, notices
 
 
-def _hold_to_evidence(document: dict[str, Any], harness: Workspace, known: dict[str, Card], path: Path) -> None:
+def _check_against_evidence(document: dict[str, Any], harness: Workspace, known: dict[str, Card], path: Path) -> None:
     """Measure again what evidence there is: numbers that are not the report's are an edited report."""
     for model in document["models"]:
         card = known.get(model["name"])
@@ -91,7 +91,7 @@ def _hold_to_evidence(document: dict[str, Any], harness: Workspace, known: dict[
             if card is None or sweep["evidence"] is None:
                 continue
             try:
-                evidence = gallery.believed(harness, card, sweep)
+                evidence = gallery.verified_evidence(harness, card, sweep)
             except RobustnessError:
                 continue  # the pictures will say so
             again = plain(sweep_entry(card, sweep["name"], evidence, {}))
