@@ -274,7 +274,7 @@ def start(code, *arguments):
 def test_two_processes_at_once(tmp_path, cache):
     large = RANDOM.integers(0, 256, (2000, 32, 32, 3), np.uint8)
     file = write(tmp_path / "large.npz", {"x": large, "y": np.zeros(2000, int)})
-    code = "print(unpacked.arrays(file, cache)['x'].sum())"
+    code = "print(npz_cache.memory_mapped_arrays(file, cache)['x'].sum())"
 
     workers = [start(code, file, cache) for _ in range(3)]
 
@@ -287,7 +287,11 @@ def test_two_processes_at_once(tmp_path, cache):
 
 def test_a_killed_unpacking_leaves_nothing_believed(packed, cache):
     """Killed in its last step but one; the next process removes what it left."""
-    killed = start("unpacked.json.dumps = lambda *_, **__: os._exit(9); unpacked.arrays(file, cache)", packed, cache)
+    killed = start(
+        "npz_cache.json.dumps = lambda *_, **__: os._exit(9); npz_cache.memory_mapped_arrays(file, cache)",
+        packed,
+        cache,
+    )
     assert killed.wait(60) == 9
     killed.communicate()
     assert [path.name[0] for path in (cache / "arrays").glob("*/")] == ["."]
@@ -301,7 +305,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, cache):
     file = write(tmp_path / "large.npz.xz", {"x": np.zeros((3000, 32, 32), np.uint8), "y": np.zeros(3000, int)})
     worker = start(
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))\n"
-        "try: unpacked.arrays(file, cache)\n"
+        "try: npz_cache.memory_mapped_arrays(file, cache)\n"
         "except DataError as error: print(error)",
         file,
         cache,
@@ -334,7 +338,7 @@ def test_waiting_for_another_process_is_said(packed, cache, monkeypatch):
     lock = cache / "arrays" / f"{source_files.sha256_file(packed)[:32]}.lock"
     lock.parent.mkdir(parents=True)
     said = []
-    with npz_cache.atomic.lock(lock) as held:
+    with npz_cache.atomic_write.lock(lock) as held:
 
         def say(text):
             said.append(text)

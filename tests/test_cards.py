@@ -8,7 +8,7 @@ import helpers
 import pytest
 
 from robustness import cards
-from robustness.cards import Card
+from robustness.cards import Card, card
 from robustness.errors import CardError
 from robustness.perturbations import Clean, Normal, Uniform
 from robustness.perturbations.strength import StrengthDistribution
@@ -293,7 +293,7 @@ print([name for name in ("torch", "sklearn", "scipy", "torchvision") if name in 
     assert helpers.run(code, path) == "[]\n"
 
 
-@pytest.mark.parametrize("marker", cards.PROJECT_FILES)
+@pytest.mark.parametrize("marker", card.PROJECT_FILES)
 def test_the_project_is_the_nearest_folder_that_looks_like_one(tmp_path, marker):
     inner = tmp_path / "outer" / "inner"
     path = helpers.project(inner)

@@ -50,10 +50,10 @@ def test_mcnemar_is_exact(page):
 
 def test_the_three_models_come_to_what_the_page_says(page):
     """Catches: an example that no longer passes, fails or stays open as the sentence below it says."""
-    below, above = beginning(page, "within(lost, gained"), beginning(page, "exceeds(lost, gained")
+    below, above = beginning(page, "p_within_margin(lost, gained"), beginning(page, "p_exceeds_margin(lost, gained")
     assert [p <= ALPHA for p in below] == [True, False, False]
     assert [p <= ALPHA for p in above] == [False, False, True]
-    assert beginning(page, "within([250]")[0] <= ALPHA
+    assert beginning(page, "p_within_margin([250]")[0] <= ALPHA
     low, high = beginning(page, "[round(float(end[0]), 4)")
     assert 0 < low < 0.015 < high
 
@@ -66,17 +66,17 @@ def test_holm_multiplies_as_the_page_says(page):
 
 def test_fewer_differences_pass_more_often(page):
     """Catches: the two shares of the example changed over, or both as good as certain."""
-    several, few = beginning(page, "[passes_of_equals(")
+    several, few = beginning(page, "[pass_rate_if_equal(")
     assert several < 0.9 < few
 
 
 def test_the_bounds_of_retrainings_are_students(page):
     """Catches: the standard error of a mean in place of one more, α not shared; scipy's t is the oracle."""
     accepted = page[0]["accepted"]
-    for some, shown in zip((accepted[:5], accepted), beginning(page, "(t_bounds("), strict=True):
+    for some, shown in zip((accepted[:5], accepted), beginning(page, "(prediction_bounds("), strict=True):
         k = len(some)
         far = stats.t.ppf(1 - ALPHA / 2, k - 1) * some.std(axis=0, ddof=1) * np.sqrt(1 + 1 / k)
         assert shown == pytest.approx(some.mean(axis=0) - far, abs=6e-4)
-    healthy, low = beginning(page, "(rank_p(")
+    healthy, low = beginning(page, "(rank_p_value(")
     assert healthy > ALPHA
     assert low == pytest.approx(ALPHA)

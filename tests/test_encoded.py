@@ -215,7 +215,7 @@ def test_a_warm_fingerprint_reads_no_picture(tmp_path, monkeypatch):
     monkeypatch.setattr(file_stat, "SLACK", -(10**18))  # as if all files were old
     top = folder(tmp_path / "pets")
     due = get(top).fingerprint
-    monkeypatch.setattr(image_source, "look", lambda content: pytest.fail("read again"))
+    monkeypatch.setattr(image_source, "inspect_image", lambda content: pytest.fail("read again"))
     assert get(top).fingerprint == due
 
 

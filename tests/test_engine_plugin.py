@@ -25,7 +25,7 @@ def fill(harness, engine, wanted, device):
         stream.write(f"{os.getpid()} {engine.workers} {','.join(sweep for _, sweep in wanted)}\\n")
     if engine.address:
         raise engines.EngineError("the cluster is gone")
-    hardware.is_here = lambda kind: True
+    hardware.has_device = lambda kind: True
     own = Workspace(Store(harness.store.root, harness.store.run), harness.data_root, threads=1, kind="cpu-abacus")
     for card, sweep in wanted:
         own.evidence(card, sweep)

@@ -10,7 +10,7 @@ import pytest
 
 from robustness import cards
 from robustness.engines import worker
-from robustness.engines.fill import ChunkScheduler
+from robustness.engines.scheduler import ChunkScheduler
 from robustness.errors import EngineError
 from robustness.util.rng import CHUNK
 from robustness.workspace.store import Store
@@ -74,7 +74,7 @@ class Here:
                 assert isinstance(get(content), bytes)
             return harness.classifier(cards.load(shipped.card.path)).module
 
-        monkeypatch.setattr(worker, "unpacked", unpacked)
+        monkeypatch.setattr(worker, "unpack_model", unpacked)
 
     def __call__(self, tasks, units, contents):
         tasks = pickle.loads(pickle.dumps(tasks))

@@ -52,7 +52,7 @@ def uninstall_other(site):
 
 
 def lose_a_part(site):
-    (site / "robustness" / "store.py").unlink()
+    (site / "robustness" / "claims.py").unlink()
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def lose_a_part(site):
     [
         (install_other, "another distribution that is called robustness took the place"),
         (uninstall_other, "has lost its __init__.py, as when another distribution called robustness is uninstalled"),
-        (lose_a_part, "store.py is missing from the installation"),
+        (lose_a_part, "claims.py is missing from the installation"),
     ],
 )
 def test_another_distribution_of_that_name(site, damage, said):

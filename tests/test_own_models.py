@@ -19,6 +19,7 @@ from robustness.classifiers.build import unwrap
 from robustness.classifiers.preprocessing import Normalisation, images_table, of_library
 from robustness.data import from_arrays
 from robustness.errors import CardError, MissingLibrary, ModelError
+from robustness.util import source_files
 
 
 @pytest.fixture(autouse=True)
@@ -327,7 +328,7 @@ def test_a_library_that_is_not_installed_is_named_with_its_extra(tmp_path, monke
     monkeypatch.setattr(libraries.importlib, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
     with pytest.raises(MissingLibrary, match=r'needs onnxruntime.*pip install "pytest-robustness\[onnx\]"'):
         libraries.import_library("onnxruntime")
-    monkeypatch.setattr(cards.sources, "find", lambda *_: None)
+    monkeypatch.setattr(source_files, "find_module_file", lambda *_: None)
     with pytest.raises(CardError, match=r'not installed; pip install "pytest-robustness\[timm\]"'):
         card(tmp_path, 'factory = "timm:resnet18"', "seed = 0")
 

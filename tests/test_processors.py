@@ -115,7 +115,7 @@ def test_evidence_of_fewer_instructions_is_of_another_device(name):
     command = [
         sys.executable,
         "-c",
-        "from robustness.util.hardware import device_fingerprint; print(device_kind('cpu'))",
+        "from robustness.util.hardware import device_fingerprint; print(device_fingerprint('cpu'))",
     ]
     bare = {key: value for key, value in os.environ.items() if key not in LIMITS}
     kinds = [

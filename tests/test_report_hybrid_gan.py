@@ -508,7 +508,7 @@ def test_parts_are_of_their_recipes_images_and_builder(run, tmp_path, monkeypatc
         patched.setattr(protocol, "EPSILONS", [0.05])
         found.add(made_of())
     with monkeypatch.context() as patched:
-        patched.setattr(parts, "file_hash", lambda _: "other text")
+        patched.setattr(parts, "sha256_file", lambda _: "other text")
         found.add(made_of())
     assert len(found) == 6
 

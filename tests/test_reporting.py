@@ -571,7 +571,7 @@ def test_what_fell_with_a_prerequisite_stands_under_it_once(load_card):
 
 def test_every_cause_that_the_program_names_has_a_step():
     """Catches: a cause without advice, which would be a KeyError at the end of a run; advice that nothing leads to."""
-    told = "".join((ROOT / file).read_text() for file in ("session.py", "measuring.py"))
+    told = "".join((ROOT / file).read_text() for file in ("plugin/session.py", "plugin/measured.py"))
     used = set(
         re.findall(
             r'(?:yield|return|\[)[\s(]*"([a-z ]+)",', told.partition("def reasons")[2].partition("def undecided")[0]
@@ -812,8 +812,8 @@ def test_others_may_read_it_and_a_link_stays_one(load_card, tmp_path):
 def test_reports_import_nothing_slow():
     code = (
         "import sys; from robustness.reporting import report, writers, terminal;"
-        "d = document.build([], {'complete': True, 'problems': []}, []);"
-        "[form(d) for form in formats.FORMS.values()];"
+        "d = report.build([], {'complete': True, 'problems': []}, []);"
+        "[form(d) for form in writers.FORMS.values()];"
         "print(sorted({'torch', 'sklearn', 'scipy', 'tabulate', 'pytest'} & set(sys.modules)))"
     )
 

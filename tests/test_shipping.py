@@ -42,7 +42,7 @@ from robustness.engines.packaging import unpack_model
 from robustness.classifiers.modules import state_hash
 
 shipped, contents = pickle.loads(Path(sys.argv[1]).read_bytes())
-module = unpacked(shipped, contents.__getitem__)
+module = unpack_model(shipped, contents.__getitem__)
 assert not module.training
 print(state_hash(module), module[1].out_features)
 """

@@ -398,7 +398,7 @@ def test_a_file_system_without_locks_serves_readers(tmp_path, monkeypatch):
     def unsupported(*_, **__):
         raise NotImplementedError("FileSystem does not appear to support flock")
 
-    monkeypatch.setattr(store.atomic.FileLock, "acquire", unsupported)
+    monkeypatch.setattr(store.atomic_write.FileLock, "acquire", unsupported)
     with Store(tmp_path).alone("it", "x"):
         pass
 

@@ -39,7 +39,7 @@ def library_of(factory: str) -> str | None:
     """
     Return what stands before the colon where it is the name of a library, not of a module.
 
-    >>> library_of("timm:resnet18"), kind("mypackage.models:Net")
+    >>> library_of("timm:resnet18"), library_of("mypackage.models:Net")
     ('timm', None)
     """
     before = factory.partition(":")[0]

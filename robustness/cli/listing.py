@@ -124,7 +124,7 @@ def abbreviated(names: Sequence[str]) -> str:
     """
     Name a few strengths, or the ends of many.
 
-    >>> abbreviated(["0.1", "0.2", "0.3", "0.4"]), few(["0"])
+    >>> abbreviated(["0.1", "0.2", "0.3", "0.4"]), abbreviated(["0"])
     ('0.1 … 0.4 (4)', '0')
     """
     return ", ".join(names) if len(names) < 4 else f"{names[0]} … {names[-1]} ({len(names)})"

@@ -38,7 +38,8 @@ def share(engine: EngineSpec, threads: int) -> tuple[int, int]:
     """
     Return the workers, and the threads of each: the plain engine's share one machine, Ray's have cores of their own.
 
-    >>> share(EngineSpec(), 8), share(Engine(workers=4), 8), share(Engine("ray"), 8), share(Engine("ray", cores=4), 8)
+    >>> engines = EngineSpec(), EngineSpec(workers=4), EngineSpec("ray"), EngineSpec("ray", cores=4)
+    >>> tuple(share(engine, 8) for engine in engines)
     ((1, 8), (4, 2), (8, 1), (2, 4))
     >>> share(EngineSpec("ray", workers=100), 8)
     (100, 1)

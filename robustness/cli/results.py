@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from robustness.cli import common
 from robustness.errors import RobustnessError
 from robustness.util import atomic_write
-from robustness.workspace import workspace
 
 if TYPE_CHECKING:
     from robustness.cards import Card
@@ -53,6 +52,7 @@ def check_cards(options: Namespace) -> int:
 def accept(options: Namespace) -> int:
     """Make runs, or retrainings, the baseline of a model."""
     from robustness.gate import accept
+    from robustness.workspace.workspace import fresh_harness
 
     if bool(options.runs) == bool(options.seeds):
         raise RobustnessError("baseline accept takes either reports of runs (RUN.json), or --seeds to train from")
@@ -68,7 +68,7 @@ def accept(options: Namespace) -> int:
         accepted = [accept.accepted_from_report(path, card.name, harness.store) for path in options.runs]
     else:
         accept.train(card, options.seeds, harness, options.workers)
-        accepted = [accept.accepted_from_seed(workspace.fresh_harness(harness), card, seed) for seed in options.seeds]
+        accepted = [accept.accepted_from_seed(fresh_harness(harness), card, seed) for seed in options.seeds]
     return common.print_lines(accept.accept(options.to or card.baseline, card.name, accepted, harness.store, card))
 
 

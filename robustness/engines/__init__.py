@@ -40,7 +40,7 @@ def parse(text: str) -> EngineSpec:
     Read ``plain`` or ``ray[=ADDRESS][,workers=N][,cores=N][,gpus=SHARE]``.
 
     >>> parse("ray")
-    Engine(name='ray', address='', workers=None, cores=1, gpus=None)
+    EngineSpec(name='ray', address='', workers=None, cores=1, gpus=None)
     >>> parse("ray=10.0.0.1:6379,workers=8,gpus=0.5").gpus
     0.5
     """

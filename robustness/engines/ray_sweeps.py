@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from robustness.engines import EngineSpec, Sweeps, cluster, worker
-from robustness.engines.fill import ChunkScheduler, Contents
+from robustness.engines.scheduler import ChunkScheduler, Contents
 from robustness.engines.worker import ChunkWorker, Task
 from robustness.errors import EngineError, RobustnessError
 from robustness.util import hardware

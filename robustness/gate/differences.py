@@ -62,8 +62,8 @@ def is_defined_for(metric: str, sweep: str, *, transferred: bool) -> bool:
     """
     Return whether a metric has a meaning under a sweep; what compares with the clean pass has none on it.
 
-    >>> is_defined_for("attack_success_rate", "clean", transferred=False), applies("kept", "clean", transferred=False)
-    (False, True)
+    >>> [is_defined_for(metric, "clean", transferred=False) for metric in ("attack_success_rate", "kept")]
+    [False, True]
     """
     if metric.startswith("transferability"):
         return transferred

@@ -95,7 +95,7 @@ def summaries(cells: Sequence[GateCell]) -> dict[str, list[GateCell]]:
     """
     Group cells by what is summed up: the clean value, and the mean over each sweep's strengths, of each metric.
 
-    >>> list(summaries([GateCell("clean", "0", "accuracy", 0), Cell("fgsm", "0.1", "accuracy", 0)]))
+    >>> list(summaries([GateCell("clean", "0", "accuracy", 0), GateCell("fgsm", "0.1", "accuracy", 0)]))
     ['clean:0:accuracy', 'fgsm:mean:accuracy']
     """
     found: dict[str, list[GateCell]] = {}

@@ -100,7 +100,7 @@ def rank_test_possible(k: int, alpha: float) -> bool:
     """
     Return whether a rank among k + 1 can be as small as `alpha` at all.
 
-    >>> rank_test_possible(19, 0.05), carries(18, 0.05)
+    >>> rank_test_possible(19, 0.05), rank_test_possible(18, 0.05)
     (True, False)
     """
     return 1 <= alpha * (k + 1) * (1 + 1e-12)

@@ -42,9 +42,9 @@ def chance_level(metric: str, labels: ArrayLike, classes: Classes) -> ChanceLeve
     The floor of loss is for constant probabilities instead of a constant class: the labels' own shares, or uniform.
 
     >>> chance_level("accuracy", [0, 1, 1, 1], 2)
-    Floor(value=0.75, constant=0.75, guess=0.5)
+    ChanceLevel(value=0.75, constant=0.75, guess=0.5)
     >>> chance_level("recall[1]", [0, 1, 1, 1], 2)
-    Floor(value=0.5, constant=1.0, guess=0.5)
+    ChanceLevel(value=0.5, constant=1.0, guess=0.5)
     """
     parsed, count = parse(metric, classes), count_classes(classes)
     truth = np.asarray(labels)

@@ -43,7 +43,7 @@ class NumberFormat:
     How numbers are written: the decimals of a rate, .5 or 0.5, and whether all intervals are shown or accuracy's alone.
 
     >>> cell = {"metrics": {"f1": {"value": 0.94996, "low": 0.92, "high": 0.97}}, "claims": {}}
-    >>> NumberFormat(3, bare=True).entry(cell, "f1"), Style(4, intervals=True).entry(cell, "f1")
+    >>> NumberFormat(3, bare=True).entry(cell, "f1"), NumberFormat(4, intervals=True).entry(cell, "f1")
     ('.950', '0.9500 [0.9200, 0.9700]')
     >>> NumberFormat(3, bare=True).entry(cell | {"claims": {"f1": {"threshold": 0.95, "outcome": "failed"}}}, "f1")
     '.94996 <.95'

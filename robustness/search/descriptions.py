@@ -161,7 +161,7 @@ def read(text: str) -> DescribedPerturbation:
     """
     Read a description's text form.
 
-    >>> read(BrightnessContrast(brightness=0.1).text) == Tone(brightness=0.1)
+    >>> read(BrightnessContrast(brightness=0.1).text) == BrightnessContrast(brightness=0.1)
     True
     """
     return _ANY.validate_json(text)

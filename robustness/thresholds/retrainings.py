@@ -53,7 +53,7 @@ def default_retraining_count(seconds: float) -> int:
     """
     Return how many healthy trainings to make where one takes so long.
 
-    >>> default_retraining_count(5), seeds_by_time(60)
+    >>> default_retraining_count(5), default_retraining_count(60)
     (40, 10)
     """
     if seconds < 60:

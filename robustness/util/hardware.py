@@ -26,7 +26,7 @@ def gpu_count(environment: Mapping[str, str] = os.environ, driver: Path = Path("
     """
     Count the GPUs that torch would see, within ``CUDA_VISIBLE_DEVICES``.
 
-    >>> gpu_count({"CUDA_VISIBLE_DEVICES": ""}), gpus({}, driver=Path("/nowhere"))
+    >>> gpu_count({"CUDA_VISIBLE_DEVICES": ""}), gpu_count({}, driver=Path("/nowhere"))
     (0, 0)
     """
     present = len(list(driver.iterdir())) if driver.is_dir() else 0
@@ -62,7 +62,7 @@ def has_device(kind: str) -> bool:
     """
     Return whether this machine has a device of a kind.
 
-    >>> has_device(device_fingerprint("cpu")), is_here("cpu-abacus")
+    >>> has_device(device_fingerprint("cpu")), has_device("cpu-abacus")
     (True, False)
     """
     return kind == device_fingerprint("cpu") or (gpu_count() > 0 and kind == device_fingerprint("cuda"))

@@ -57,7 +57,7 @@ def pluralize(n: int, noun: str) -> str:
     """
     Write a number with its noun.
 
-    >>> pluralize(1, "claim"), count(0, "claim")
+    >>> pluralize(1, "claim"), pluralize(0, "claim")
     ('1 claim', '0 claims')
     """
     return f"{n:,} {noun}{'' if n == 1 else 's'}"

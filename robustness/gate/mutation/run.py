@@ -196,7 +196,7 @@ def is_detected(row: Row, by: str = "either") -> bool:
     """
     Return whether a model is caught by "claims", by the "gate", or by "either": what is red in the suites is.
 
-    >>> is_detected({"red": 0, "gate": "inconclusive"}), caught({"red": 0, "gate": "errored"}, "gate")
+    >>> is_detected({"red": 0, "gate": "inconclusive"}), is_detected({"red": 0, "gate": "errored"}, "gate")
     (False, True)
     """
     found = {"claims": bool(row.get("red")), "gate": row.get("gate") in ("failed", "errored")}

@@ -76,13 +76,13 @@ def _environment() -> Environment:
         "gate_grid": gate_grid,
         "gate_sentences": gate_sentences,
         "waiver_sentences": waiver_sentences,
-        "grid": lambda model, sweep: sweep_table(model, sweep, PAGE),
+        "sweep_table": lambda model, sweep: sweep_table(model, sweep, PAGE),
         "explained": explained,
         "inside": inside,
         "red_claims": red_claims,
         "with_it": with_it,
         "short": one_line,
-        "shown_sweeps": sweeps_with_table,
+        "sweeps_with_table": sweeps_with_table,
         "transfers": heatmaps.transfers,
     }
     return found
