@@ -135,5 +135,5 @@ def installed(steps: int) -> dict[str, Predictions]:
     """Return the peers that are installed, by name, as attacks of some steps: 1 is FGSM, more are PGD."""
     names = [name for name in PEERS if importlib.util.find_spec(name) is not None]
     if names:
-        _ = robustness._torchvision.torchvision  # they import it, and it needs help beside a CPU-only torch
+        _ = robustness.util.torchvision_compat.torchvision  # they import it, and it needs help beside a CPU-only torch
     return {name: PEERS[name](steps) for name in names}

@@ -37,7 +37,7 @@ def model():
         )  # fmt: skip
         module[1].running_mean.normal_()
         module[1].running_var.uniform_(0.5, 2)
-        _ = robustness._torchvision.torchvision
+        _ = robustness.util.torchvision_compat.torchvision
     return module.eval()
 
 
