@@ -77,6 +77,12 @@ def map_sizes(network, inputs) -> tuple[list[int], tuple[int, ...]]:
     return sizes, shape
 
 
+def repvgg_branches(block, inputs):
+    """What a block of RepVGG computes in training: the sum of its branches."""
+    every = (block.large(inputs), block.small(inputs), inputs)
+    return sum(norm(branch) for norm, branch in zip(block.norms, every, strict=False)).relu()
+
+
 def linear(of: Images, seed: int = 0):
     """A linear classifier for these images, in training mode."""
     import torch

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import helpers
 import numpy as np
 import pytest
 import torch
@@ -133,12 +134,6 @@ def test_the_committed_parseval_networks_are_constrained(harness, name):
     assert apart(module) < 2 / 3 * min(plain)
 
 
-def branches(block, inputs):
-    """What a block of RepVGG computes in training: the sum of its branches."""
-    every = (block.large(inputs), block.small(inputs), inputs)
-    return sum(norm(branch) for norm, branch in zip(block.norms, every, strict=False)).relu()
-
-
 def test_the_committed_repvgg_decides_alike_by_its_branches(harness, monkeypatch):
     """Catches: a re-parameterisation that holds for drawn weights alone."""
     card = SMOKE["digits-repvgg"]
@@ -146,7 +141,7 @@ def test_the_committed_repvgg_decides_alike_by_its_branches(harness, monkeypatch
     inputs = torch.from_numpy(images.batch(0, len(images)))
     with torch.inference_mode():
         after = module(inputs)
-        monkeypatch.setattr(Block, "forward", branches)
+        monkeypatch.setattr(Block, "forward", helpers.repvgg_branches)
         before = module(inputs)
     # Sums are taken in another order: no more than float32 leaves open.
     assert torch.allclose(after, before, atol=1e-3 * before.abs().max().item())

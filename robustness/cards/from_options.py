@@ -94,7 +94,7 @@ class CardOptions:
         """Say how pictures are brought to the size that the model's library brings them to, where it says so."""
         from robustness.classifiers import preprocessing
 
-        if libraries.library_of(str(self.factory)) is None:
+        if libraries.factory_library(str(self.factory)) is None:
             return {}
         found = preprocessing.of_library(str(self.factory), arguments(self.arguments), folder=self.folder)
         table = preprocessing.images_table(found) if found else {}
@@ -128,7 +128,7 @@ class CardOptions:
     def card(self) -> Card:
         """Return the card itself, without sweeps or claims; its modules are imported from its folder."""
         table = self.table(anywhere=True)
-        if not self.weights and libraries.library_of(str(self.factory)) not in (None, *libraries.BRINGING):
+        if not self.weights and libraries.factory_library(str(self.factory)) not in (None, *libraries.BRINGING):
             bringing = " and ".join(f"{kind}:" for kind in libraries.BRINGING)
             raise CardError(
                 f"`weights` must be given for {self.factory}, as --robustness-weights net.safetensors; {bringing} "

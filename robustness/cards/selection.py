@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from robustness import cards
 from robustness.cards.card import Card
 from robustness.errors import CardError
 from robustness.util import paths
-
-if TYPE_CHECKING:
-    pass
 
 
 def card_files(given: Iterable[Path]) -> list[Path]:

@@ -35,11 +35,11 @@ DOWNLOADING = ("pretrained", "weights", "weights_backbone", "checkpoint_path", "
 """Arguments by which the libraries fetch or read weights."""
 
 
-def library_of(factory: str) -> str | None:
+def factory_library(factory: str) -> str | None:
     """
     Return what stands before the colon where it is the name of a library, not of a module.
 
-    >>> library_of("timm:resnet18"), library_of("mypackage.models:Net")
+    >>> factory_library("timm:resnet18"), factory_library("mypackage.models:Net")
     ('timm', None)
     """
     before = factory.partition(":")[0]
@@ -48,7 +48,7 @@ def library_of(factory: str) -> str | None:
 
 def factory_error(factory: str, arguments: Mapping[str, Any], folder: Path) -> str:
     """Say what is wrong with a factory by name as far as files tell, importing nothing; empty where nothing is."""
-    of, name = library_of(factory), factory.partition(":")[2]
+    of, name = factory_library(factory), factory.partition(":")[2]
     if of in ("timm", "torchvision"):
         if asked := [key for key in DOWNLOADING if arguments.get(key)]:
             return (
@@ -68,7 +68,7 @@ def factory_error(factory: str, arguments: Mapping[str, Any], folder: Path) -> s
 
 def bundled_weights(factory: str, folder: Path) -> Path | None:
     """Return the file of the weights that a factory by name brings: the exported file, or one of the folder."""
-    of, place = library_of(factory), folder / factory.partition(":")[2]
+    of, place = factory_library(factory), folder / factory.partition(":")[2]
     if of in FILES:
         return place
     if of == "hf":
@@ -78,7 +78,7 @@ def bundled_weights(factory: str, folder: Path) -> Path | None:
 
 def config_files(factory: str, folder: Path) -> list[Path]:
     """Return the files beside the weights that a factory by name reads."""
-    if library_of(factory) != "hf":
+    if factory_library(factory) != "hf":
         return []
     own = bundled_weights(factory, folder)
     taken = [] if own is None else weights.all_files(own)

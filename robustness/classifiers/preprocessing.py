@@ -110,7 +110,7 @@ def of_library(
     >>> of_library("torchvision:resnet18").size
     (224, 224)
     """
-    kind, name = libraries.library_of(factory), factory.partition(":")[2]
+    kind, name = libraries.factory_library(factory), factory.partition(":")[2]
     if kind == "timm":
         return _timm(name, arguments or {})
     if kind == "torchvision":

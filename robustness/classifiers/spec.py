@@ -25,7 +25,7 @@ CallableName = Annotated[str, AfterValidator(_callable)]
 
 
 def _factory(value: str) -> str:
-    if libraries.library_of(value) is None:
+    if libraries.factory_library(value) is None:
         return _callable(value)
     if not value.partition(":")[2] or not value.isprintable() or "\\" in value:
         raise ValueError("must name a model after the colon, as timm:resnet18, hf:FOLDER or onnx:FILE")
@@ -105,7 +105,7 @@ class ModelTable(BaseModel):
     @property
     def by_name(self) -> str | None:
         """What stands before the colon where it is a library's name."""
-        return libraries.library_of(self.factory)
+        return libraries.factory_library(self.factory)
 
     @property
     def adaptation(self) -> dict[str, Any]:

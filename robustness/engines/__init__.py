@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,18 +132,12 @@ def fill(harness: Workspace, engine: EngineSpec, wanted: Sequence[tuple[Card, st
 
 def trainer(engine: EngineSpec) -> Train | None:
     """Return what trains models on an engine's workers; None for plain, where the process that asks trains them."""
-
-    def elsewhere(
-        harness: Workspace, cards: Sequence[Card], device: str, show: Callable[[int, int], None] | None
-    ) -> None:
-        train(harness, engine, cards, device, show)
-
-    return None if engine.name == "plain" else elsewhere
+    return None if engine.name == "plain" else partial(train, engine)
 
 
 def train(
-    harness: Workspace,
     engine: EngineSpec,
+    harness: Workspace,
     cards: Sequence[Card],
     device: str,
     show: Callable[[int, int], None] | None = None,

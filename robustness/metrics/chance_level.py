@@ -14,6 +14,8 @@ from robustness.metrics.registry import METRICS, Classes, Metric, MetricError, c
 
 MANY = 100
 """Classes; of more, one constant classifier is tried per number of images that a class has."""
+LUCK = 3.0
+"""Standard errors of a guess by which a threshold must clear the floor."""
 
 
 class ChanceLevel(NamedTuple):
@@ -114,10 +116,6 @@ def _constant_area(shares: NDArray[np.float64]) -> float:
     wrong = (1 - shares) / (len(shares) - 1)
     above = (shares[:, None] > shares) + 0.5 * (shares[:, None] == shares)
     return float(shares @ above @ wrong)
-
-
-LUCK = 3.0
-"""Standard errors of a guess by which a threshold must clear the floor."""
 
 
 def lucky_level(metric: str, labels: ArrayLike, classes: Classes) -> float:

@@ -1,4 +1,4 @@
-"""Sweeps that were asked for without claims: what came of each, and the claims that they would suggest."""
+"""Sweeps that were asked for without claims, and what came of each."""
 
 from __future__ import annotations
 

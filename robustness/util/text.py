@@ -12,6 +12,12 @@ LATEX = {
     "<": r"\ensuremath{<}",
     ">": r"\ensuremath{>}",
 } | {character: f"\\{character}" for character in "&%$#_{}"}
+DASH = "—"
+"""Stands for a number that there is not."""
+NAME = 40
+"""Characters of a metric's or sweep's name in a table; the JSON has all of it."""
+BARE = re.compile(f"[-+.e0-9]*|{DASH}")
+"""An entry that is a number, or stands for one, and nothing else."""
 
 
 def one_line(text: object, limit: int | None = None) -> str:
@@ -61,16 +67,6 @@ def pluralize(n: int, noun: str) -> str:
     ('1 claim', '0 claims')
     """
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
-DASH = "—"
-"""Stands for a number that there is not."""
-NAME = 40
-"""Characters of a metric's or sweep's name in a table; the JSON has all of it."""
-
-
-BARE = re.compile(f"[-+.e0-9]*|{DASH}")
-"""An entry that is a number, or stands for one, and nothing else."""
 
 
 def table(header: list[str], rows: list[list[str]]) -> list[str]:

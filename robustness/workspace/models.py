@@ -107,7 +107,7 @@ def _called(harness: Workspace, card: Card, key: str) -> tuple[bytes, dict[str, 
             "a card may ask for these by model.seed"
         )
     random = bool(differing or model.by_name)
-    heard.add_imports_of(list(_closure(card).files.values()))
+    heard.add_imports_of(list(factory_closure(card).files.values()))
     tensors = {name: value for name, (value, _) in made.items()}
     about = {
         "recipe": key, "model": card.name, "seed": str(model.seed), "random": "yes" if random else "",
@@ -118,7 +118,7 @@ def _called(harness: Workspace, card: Card, key: str) -> tuple[bytes, dict[str, 
 
 def factory_hash(card: Card) -> str:
     """Return the hash of everything that weights which a factory makes depend on, but for the files that it reads."""
-    closure = _closure(card)
+    closure = factory_closure(card)
     about = {
         **card.described,
         "seed": card.file.model.seed,
@@ -129,7 +129,8 @@ def factory_hash(card: Card) -> str:
     return sha256_json(about)
 
 
-def _closure(card: Card) -> source_files.ImportClosure:
+def factory_closure(card: Card) -> source_files.ImportClosure:
+    """Return the files and distributions that a card's factory imports."""
     factory = card.file.model.factory.partition(":")[0]
     return source_files.ImportClosure([libraries.PACKAGES.get(factory, factory)], [str(card.project), *sys.path])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -287,11 +286,11 @@ class Workspace:
 
     def factory_sources(self, card: Card) -> dict[str, str]:
         """Return the hashes of the files behind a card's factory, read once a run as its weights are."""
-        module = card.file.model.factory.partition(":")[0]
-        if (module, card.project) not in self._factories:
-            closure = source_files.ImportClosure([module], [str(card.project), *sys.path])
-            self._factories[module, card.project] = source_files.hash_files(closure.files.values(), card.project)
-        return self._factories[module, card.project]
+        factory = card.file.model.factory, card.project
+        if factory not in self._factories:
+            files = models.factory_closure(card).files.values()
+            self._factories[factory] = source_files.hash_files(files, card.project)
+        return self._factories[factory]
 
     def key(self, card: Card, sweep: str) -> str:
         """Return the key under which the store keeps a sweep's evidence."""
