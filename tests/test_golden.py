@@ -1,7 +1,7 @@
 """
 What must stay as it is while the code changes: keys and decisions of a fixed model, a run's words and JSON, the help.
 
-To write the files under ``golden/``: ``ROBUSTNESS_GOLDEN=write pytest tests/test_golden.py -n 0``; then read their diff.
+To write these files: ``ROBUSTNESS_GOLDEN=write pytest tests/test_golden.py -n 0``; read their diff.
 """
 
 import hashlib
@@ -144,4 +144,4 @@ def unlike_each_run(value):
         return {key: key.upper() if key in VARYING else unlike_each_run(each) for key, each in value.items()}
     if isinstance(value, list):
         return [unlike_each_run(each) for each in value]
-    return round(value, 4) if isinstance(value, float) else value
+    return round(value, 2) if isinstance(value, float) else value
