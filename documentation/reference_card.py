@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from robustness.cards.schema import CardFile, ClaimTable, SweepTable
-from robustness.perturbations import KINDS
+from robustness.perturbations import PERTURBATIONS
 from robustness.perturbations.base import Perturbation
 
 HEAD = """# Keys of a card
@@ -50,7 +50,7 @@ def tables() -> dict[type[BaseModel], str]:
         if table not in found and table is not Perturbation:
             found[table] = _title(table, key)
             waiting += [(each, name) for name, f in table.model_fields.items() for each in _inside(f.annotation)]
-    kinds = {kind: f'`[sweeps.NAME]` with `kind = "{name}"`' for name, kind in KINDS.items() if name != "clean"}
+    kinds = {kind: f'`[sweeps.NAME]` with `kind = "{name}"`' for name, kind in PERTURBATIONS.items() if name != "clean"}
     return found | kinds
 
 

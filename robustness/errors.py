@@ -69,6 +69,10 @@ class MissingLibrary(RobustnessError):
     """A library that a perturbation needs and that is not installed; the extra that installs it."""
 
 
+class EntryPointError(RobustnessError, ValueError):
+    """An entry point of another distribution that cannot be used: which one, why, and the repair."""
+
+
 class Busy(RobustnessError):
     """Something that another process is at, for whoever would rather not wait."""
 

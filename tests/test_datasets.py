@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 import robustness
-from robustness.data import DATASETS, DataSpec, digits, load, mnist
+from robustness.data import DataSpec, digits, load, mnist
 from robustness.errors import DataError, DataMissing
 
 NOWHERE = Path("/nonexistent")
@@ -372,11 +372,6 @@ def test_a_data_table_is_frozen_and_written_back():
     assert DataSpec.model_validate(spec.model_dump()) == spec
     with pytest.raises(ValidationError, match="frozen"):
         spec.name = "digits"
-
-
-def test_a_new_data_set_is_one_line(monkeypatch):
-    monkeypatch.setitem(DATASETS, "numbers", DATASETS["digits"])
-    assert len(get(name="numbers", split=BALANCED)) == 300
 
 
 def test_another_part_than_train_and_test_is_refused():

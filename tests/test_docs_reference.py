@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from robustness.cards.schema import CardFile
-from robustness.perturbations import KINDS
+from robustness.perturbations import PERTURBATIONS
 
 DOCUMENTATION = helpers.ROOT / "documentation"
 sys.path.insert(0, str(DOCUMENTATION))
@@ -105,7 +105,9 @@ def test_the_card_page_has_the_keys_that_a_card_may_hold():
     sections = dict(re.findall(r"^## [^\n]*\{ #(\w+) \}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
     schema = CardFile.model_json_schema()
     tables = {name: table for name, table in schema["$defs"].items() if "properties" in table} | {"CardFile": schema}
-    tables |= {kind.__name__: TypeAdapter(kind).json_schema() for name, kind in KINDS.items() if name != "clean"}
+    tables |= {
+        kind.__name__: TypeAdapter(kind).json_schema() for name, kind in PERTURBATIONS.items() if name != "clean"
+    }
     tables.pop("Perturbation")
     assert {name.lower() for name in tables} == set(sections)
     for name, table in tables.items():

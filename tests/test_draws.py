@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from robustness.perturbations import KINDS, PGD, Normal, Uniform
+from robustness.perturbations import PERTURBATIONS, PGD, Normal, Uniform
 from robustness.perturbations.strength import StrengthDistribution
 from robustness.util.rng import CHUNK, ChunkedDraws, Purpose, generator
 
@@ -59,7 +59,7 @@ def test_a_seed_that_would_run_into_the_purpose_is_refused(seed):
 
 @pytest.mark.parametrize("kind", ["normal", "uniform", "pgd", "adaptive"])
 def test_a_chunk_does_not_depend_on_the_number_of_images(kind):
-    part, whole = (KINDS[kind]().draw(generator(0, Purpose.NOISE, 4), (size, 1, 5, 5)) for size in (317, CHUNK))
+    part, whole = (PERTURBATIONS[kind]().draw(generator(0, Purpose.NOISE, 4), (size, 1, 5, 5)) for size in (317, CHUNK))
     assert np.array_equal(part, whole[:317])
 
 
@@ -71,7 +71,7 @@ def test_a_chunk_does_not_depend_on_the_number_of_images(kind):
         Uniform(),
         PGD(restarts=2),
         PGD(norm="l2", restarts=3),
-        KINDS["external"](library="foolbox", attack="LinfPGD"),
+        PERTURBATIONS["external"](library="foolbox", attack="LinfPGD"),
     ],
     ids=str,
 )

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from robustness import cards
 from robustness.cli.parser import parser
 from robustness.metrics.evidence import OK
-from robustness.perturbations import KINDS
+from robustness.perturbations import PERTURBATIONS
 
 FOLDER = Path(__file__).parent / "golden"
 VARYING = {"started", "seconds", "images_per_second", "key", "digest", "weights", "versions", "device", "checksum"}
@@ -103,7 +103,7 @@ def test_keys_and_decisions_of_a_fixed_model(workspace):
     The module's name is new each time; it is replaced before the keys are hashed.
     """
     harness, card = workspace
-    assert {table.split('"')[1] for table in SWEEPS.values()} == set(KINDS) - {"clean", "adaptive", "external"}
+    assert {table.split('"')[1] for table in SWEEPS.values()} == set(PERTURBATIONS) - {"clean", "adaptive", "external"}
     rows = {}
     for sweep in ("clean", *SWEEPS):
         fields = {**harness.subject(card, sweep), "device": "cpu"}

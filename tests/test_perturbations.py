@@ -1,4 +1,4 @@
-"""What every perturbation promises, for each of KINDS and many images and strengths."""
+"""What every perturbation promises, for each kind and many images and strengths."""
 
 import copy
 
@@ -12,14 +12,14 @@ from torch import nn
 
 from robustness.classifiers.modules import state_hash
 from robustness.decisions import Argmax, Null
-from robustness.perturbations import KINDS, Batch, Clean, External, Normal, Uniform
+from robustness.perturbations import PERTURBATIONS, Batch, Clean, External, Normal, Uniform
 from robustness.util.rng import Purpose, generator
 from robustness.workspace import generators
 
 SETTINGS = settings(deadline=None, max_examples=20)
-PERTURBATIONS = [*(kind() for kind in KINDS.values() if kind is not External), Normal(bound=1.0), Normal(bound=0.1)]
-EVERY = pytest.mark.parametrize("perturbation", PERTURBATIONS, ids=repr)
-NOISES = pytest.mark.parametrize("perturbation", [p for p in PERTURBATIONS if p.family == "noise"], ids=repr)
+EXAMPLES = [*(kind() for kind in PERTURBATIONS.values() if kind is not External), Normal(bound=1.0), Normal(bound=0.1)]
+EVERY = pytest.mark.parametrize("perturbation", EXAMPLES, ids=repr)
+NOISES = pytest.mark.parametrize("perturbation", [p for p in EXAMPLES if p.family == "noise"], ids=repr)
 SEEDS = st.integers(0, 2**32 - 1)
 
 
@@ -155,8 +155,10 @@ def test_noise_that_was_not_drawn_is_said():
 
 
 def test_kinds_are_listed_by_their_own_name():
-    assert {name: kind.model_fields["kind"].default for name, kind in KINDS.items()} == {name: name for name in KINDS}
-    for perturbation in PERTURBATIONS:
+    assert {name: kind.model_fields["kind"].default for name, kind in PERTURBATIONS.items()} == {
+        name: name for name in PERTURBATIONS
+    }
+    for perturbation in EXAMPLES:
         low, high = perturbation.strength_range
         assert low <= 0 <= high
         assert perturbation.strength_name

@@ -14,7 +14,7 @@ from reports.hybrid_gan import embedded
 from reports.hybrid_gan import protocol as hybrid
 from robustness import cards
 from robustness.cards.selection import limit_test_images
-from robustness.perturbations import KINDS
+from robustness.perturbations import PERTURBATIONS
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Workspace, data_root
 
@@ -107,7 +107,7 @@ def test_the_committed_hybrid_set_holds_what_it_says(harness):
 def test_the_cards_sweep_every_perturbation_that_comes_with_the_harness():
     """Catches: a kind of perturbation that no suite ever runs; attacks of other libraries need these libraries."""
     swept = {sweep.perturbation.kind for card in SMOKE.values() for sweep in card.file.sweeps.values()}
-    assert set(KINDS) - swept == {"clean", "external"}
+    assert set(PERTURBATIONS) - swept == {"clean", "external"}
 
 
 def test_all_committed_weights_together_are_small():

@@ -27,7 +27,7 @@ from robustness.data.spec import DataSpec
 from robustness.decisions import Filtering
 from robustness.errors import nearest
 from robustness.metrics import registry
-from robustness.perturbations import KINDS, Perturbation
+from robustness.perturbations import PERTURBATIONS, Perturbation
 from robustness.perturbations import strength as strengths
 from robustness.perturbations.norms import Budget
 from robustness.perturbations.strength import Strength, Unit
@@ -99,15 +99,16 @@ class SweepTable(_Table):
             return table
         own = {key: value for key, value in table.items() if key in ("strengths", "unit")}
         parameters = {key: value for key, value in table.items() if key not in own}
-        kinds = [kind for kind in KINDS if kind != "clean"]
-        if (kind := parameters.get("kind")) not in kinds:
+        kind = parameters.get("kind")
+        if not isinstance(kind, str) or kind == "clean" or kind not in PERTURBATIONS:
+            kinds = [each for each in PERTURBATIONS if each != "clean"]
             raise ValueError(f"`kind` must be one of {', '.join(kinds)}, got {kind!r}{nearest(kind, kinds)}")
-        allowed = list(KINDS[kind].model_fields)
+        allowed = list(PERTURBATIONS[kind].model_fields)
         for key in parameters:
             if key not in allowed:
                 known = [*allowed, "strengths", "unit"]
                 raise ValueError(f"unknown key {key!r}; allowed: {', '.join(known)}{nearest(key, known)}")
-        return own | {"perturbation": KINDS[kind].model_validate(parameters)}
+        return own | {"perturbation": PERTURBATIONS[kind].model_validate(parameters)}
 
     @model_validator(mode="after")
     def _possible(self) -> SweepTable:

@@ -11,7 +11,8 @@ import numpy as np
 from robustness.data import splits
 from robustness.data.images import TESTS, Images, from_arrays
 from robustness.data.lazy_images import LazyImages, joined
-from robustness.data.spec import DATASETS, DatasetReader, DataSpec
+from robustness.data.readers import DATASETS, DatasetReader
+from robustness.data.spec import DataSpec
 from robustness.data.splitting import PredefinedSplit
 from robustness.data.validation import Array, Withheld
 from robustness.errors import DataError, nearest

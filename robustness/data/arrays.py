@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from robustness.data import npz_cache, validation
 from robustness.data.images import TESTS, Images, LazyParts
+from robustness.data.readers import DatasetReader
 from robustness.data.validation import Array
 from robustness.errors import DataError, DataMissing
 from robustness.util import paths
@@ -126,3 +127,6 @@ def _bare(name: str) -> str:
 
 def _listed(arrays: Mapping[str, Array]) -> str:
     return ", ".join(sorted(arrays)) or "no array"
+
+
+READER = DatasetReader(parts, needs=("file",), takes=("groups", "labels", "part"), suffixes=(".npz", ".npz.xz"))

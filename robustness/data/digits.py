@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robustness.data.images import Images
+from robustness.data.readers import DatasetReader
 from robustness.errors import DataError, DataMissing
 
 COUNT, SMALL, LARGE, BRIGHTEST = 1797, 8, 28, 16
@@ -84,3 +85,6 @@ def upscale_to_28(small: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     divisor = BRIGHTEST * steps**2
     numerator = (weights @ small.astype(np.int32) @ weights.T) * 255
     return ((2 * numerator + divisor) // (2 * divisor)).astype(np.uint8)
+
+
+READER = DatasetReader(parts, embedded=True)

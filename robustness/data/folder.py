@@ -16,6 +16,7 @@ from robustness.data.decoding import Decoding
 from robustness.data.image_source import Files, some
 from robustness.data.images import TESTS, Images, LazyParts
 from robustness.data.npz_cache import Progress
+from robustness.data.readers import DatasetReader
 from robustness.errors import DataError, DataMissing, plain, shown
 
 if TYPE_CHECKING:
@@ -184,3 +185,6 @@ def _check_link(top: Path, name: str, follow: bool) -> None:
             f"{top}: {shown(name)} is a link to {target}, which lies outside; put the pictures themselves there, or "
             "say `follow_links` = true in [data.images]"
         )
+
+
+READER = DatasetReader(parts, needs=("folder",), takes=("images", "part"))

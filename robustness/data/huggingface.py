@@ -13,6 +13,7 @@ import numpy as np
 from robustness.data import file_index, folder, image_source, tabular
 from robustness.data.images import Images, LazyParts
 from robustness.data.npz_cache import Progress
+from robustness.data.readers import TABLE, DatasetReader
 from robustness.errors import DataError, MissingLibrary
 
 if TYPE_CHECKING:
@@ -102,3 +103,6 @@ def _part(
         title, saved, looks, labels, classes, spec.decoding, groups=groups, notes=notes,
         distributions=("datasets", "pyarrow"),
     )  # fmt: skip
+
+
+READER = DatasetReader(parts, needs=("folder",), takes=TABLE)

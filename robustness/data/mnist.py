@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from robustness.data.images import Images
+from robustness.data.readers import DatasetReader
 from robustness.data.validation import Array
 from robustness.errors import DataError, DataMissing
 from robustness.util import paths
@@ -104,3 +105,6 @@ def _torchvision_fetch(target: Path) -> None:
     from robustness.util.torchvision_compat import datasets  # imports torchvision and torch: for this command only
 
     datasets.MNIST(str(target), download=True)
+
+
+READER = DatasetReader(parts)

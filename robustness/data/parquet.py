@@ -15,6 +15,7 @@ import numpy as np
 from robustness.data import file_index, folder, image_source, tabular
 from robustness.data.images import Images, LazyParts
 from robustness.data.npz_cache import Progress, RateLimitedReporter, kept_or_aside, lock, refuse_other
+from robustness.data.readers import TABLE, DatasetReader
 from robustness.errors import DataError, DataMissing, MissingLibrary
 from robustness.util import atomic_write, file_formats, source_files
 from robustness.util import paths as files_
@@ -207,3 +208,6 @@ def _names(metadata: Mapping[bytes, bytes] | None, label: str) -> list[str] | No
     except (KeyError, ValueError, TypeError):
         return None
     return names if isinstance(names, list) else None
+
+
+READER = DatasetReader(parts, needs=("file", "folder"), takes=TABLE, suffixes=(".parquet",))

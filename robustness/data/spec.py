@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
@@ -15,37 +13,11 @@ from pydantic import (
     model_validator,
 )
 
-from robustness.data import arrays, digits, folder, huggingface, mnist, parquet, torchvision_sets
 from robustness.data.decoding import Decoding
-from robustness.data.images import Images
+from robustness.data.readers import DATASETS, DatasetReader
 from robustness.data.splitting import BalancedSplit, GroupSplit, KFoldSplit, PredefinedSplit, StratifiedSplit, Table
 from robustness.errors import nearest
 
-
-@dataclass(frozen=True)
-class DatasetReader:
-    """Where images come from: ``parts(spec=, root=, cache=, progress=)`` gives "train" and "test", or "all"."""
-
-    parts: Callable[..., Mapping[str, Images]]
-    embedded: bool = False  # comes with the installation: no data root, no download
-    needs: tuple[str, ...] = ()  # keys of which the card must give one
-    takes: tuple[str, ...] = ()  # keys that it may give too
-    suffixes: tuple[str, ...] = ()  # of its file
-
-
-TABLE = ("labels", "groups", "images", "part")
-DATASETS = {
-    "digits": DatasetReader(digits.parts, embedded=True),
-    "mnist": DatasetReader(mnist.parts),
-    "array": DatasetReader(
-        arrays.parts, needs=("file",), takes=("groups", "labels", "part"), suffixes=(".npz", ".npz.xz")
-    ),
-    "folder": DatasetReader(folder.parts, needs=("folder",), takes=("images", "part")),
-    "parquet": DatasetReader(parquet.parts, needs=("file", "folder"), takes=TABLE, suffixes=(".parquet",)),
-    "huggingface": DatasetReader(huggingface.parts, needs=("folder",), takes=TABLE),
-    "torchvision:SET": DatasetReader(torchvision_sets.parts, takes=("folder", "images")),
-}
-"""To add a data set: its file, and a line here."""
 KEYS = ("file", "folder", "groups", "images", "labels", "part")
 
 
@@ -168,4 +140,4 @@ class DataSpec(Table):
 
 
 def _source(name: str) -> str:
-    return "torchvision:SET" if name.startswith(torchvision_sets.PREFIX) else name
+    return "torchvision:SET" if name.startswith("torchvision:") else name

@@ -15,6 +15,7 @@ from robustness.data import folder, image_source, validation
 from robustness.data.image_source import Files
 from robustness.data.images import Images, LazyParts
 from robustness.data.npz_cache import Progress
+from robustness.data.readers import DatasetReader
 from robustness.data.validation import Array
 from robustness.errors import DataError, DataMissing, nearest
 
@@ -126,3 +127,6 @@ def _names(classes: Sequence[Any] | None, labels: Array) -> tuple[str, ...]:
         seen[name] = seen.get(name, 0) + 1
         names[i] = name if seen[name] == 1 else f"{name} ({seen[name]})"
     return tuple(names)
+
+
+READER = DatasetReader(parts, takes=("folder", "images"))

@@ -1,40 +1,32 @@
-"""Every perturbation: its file, and one line here."""
+"""
+Every perturbation: its file, and one line here.
+
+A class is imported when its kind is first looked up. Other distributions add kinds by entry points of the group
+`robustness.perturbations`.
+"""
 
 from __future__ import annotations
 
-from robustness.perturbations.advgan import AdvGAN, ConditionalGAN
-from robustness.perturbations.base import Batch, Perturb, Perturbation, Step
-from robustness.perturbations.clean import Clean
-from robustness.perturbations.corruptions import Blur, Brightness, Contrast, Rotation, Shift
-from robustness.perturbations.external import External
-from robustness.perturbations.fgsm import FGSM
-from robustness.perturbations.noise import Normal, Uniform
-from robustness.perturbations.pgd import IFGSM, PGD, AdaptivePGD
-from robustness.perturbations.stg import STG
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-KINDS: dict[str, type[Perturbation]] = {
-    "clean": Clean,
-    "normal": Normal,
-    "uniform": Uniform,
-    "fgsm": FGSM,
-    "ifgsm": IFGSM,
-    "pgd": PGD,
-    "adaptive": AdaptivePGD,
-    "gan": AdvGAN,
-    "conditional-gan": ConditionalGAN,
-    "stg": STG,
-    "brightness": Brightness,
-    "contrast": Contrast,
-    "rotation": Rotation,
-    "shift": Shift,
-    "blur": Blur,
-    "external": External,
-}
+from robustness.perturbations.base import FAMILIES, Batch, Perturb, Perturbation, Step
+from robustness.util.registry import Registry
+
+if TYPE_CHECKING:
+    from robustness.perturbations.advgan import AdvGAN, ConditionalGAN
+    from robustness.perturbations.clean import Clean
+    from robustness.perturbations.corruptions import Blur, Brightness, Contrast, Rotation, Shift
+    from robustness.perturbations.external import External
+    from robustness.perturbations.fgsm import FGSM
+    from robustness.perturbations.noise import Normal, Uniform
+    from robustness.perturbations.pgd import IFGSM, PGD, AdaptivePGD
+    from robustness.perturbations.stg import STG
 
 __all__ = [
     "FGSM",
     "IFGSM",
-    "KINDS",
+    "PERTURBATIONS",
     "PGD",
     "STG",
     "AdaptivePGD",
@@ -54,3 +46,50 @@ __all__ = [
     "Step",
     "Uniform",
 ]
+
+
+def _problem(kind: str, candidate: Any) -> str:
+    """Return why an entry point is no perturbation, or ""."""
+    if not (isinstance(candidate, type) and issubclass(candidate, Perturbation)):
+        return f"must be a subclass of robustness.perturbations.Perturbation, got {candidate!r}; name the class"
+    default = candidate.model_fields["kind"].default
+    if default != kind:
+        return f'its field `kind` must have the default {kind!r}, got {default!r}; declare kind: Literal["{kind}"]'
+    if (family := getattr(candidate, "family", None)) not in FAMILIES:
+        return (
+            f"its `family` must be one of {', '.join(FAMILIES)}, got {family!r}; it says which suite holds its claims"
+        )
+    return ""
+
+
+PERTURBATIONS: Registry[type[Perturbation]] = Registry(
+    "robustness.perturbations",
+    {
+        "clean": "robustness.perturbations.clean:Clean",
+        "normal": "robustness.perturbations.noise:Normal",
+        "uniform": "robustness.perturbations.noise:Uniform",
+        "fgsm": "robustness.perturbations.fgsm:FGSM",
+        "ifgsm": "robustness.perturbations.pgd:IFGSM",
+        "pgd": "robustness.perturbations.pgd:PGD",
+        "adaptive": "robustness.perturbations.pgd:AdaptivePGD",
+        "gan": "robustness.perturbations.advgan:AdvGAN",
+        "conditional-gan": "robustness.perturbations.advgan:ConditionalGAN",
+        "stg": "robustness.perturbations.stg:STG",
+        "brightness": "robustness.perturbations.corruptions:Brightness",
+        "contrast": "robustness.perturbations.corruptions:Contrast",
+        "rotation": "robustness.perturbations.corruptions:Rotation",
+        "shift": "robustness.perturbations.corruptions:Shift",
+        "blur": "robustness.perturbations.corruptions:Blur",
+        "external": "robustness.perturbations.external:External",
+    },
+    _problem,
+)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a built-in perturbation's class by its own name: ``from robustness.perturbations import FGSM``."""
+    for target in PERTURBATIONS.built_in.values():
+        module, _, attribute = target.partition(":")
+        if attribute == name:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

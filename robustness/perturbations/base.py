@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 Perturb = Callable[["float | Tensor", "Tensor"], "Tensor"]
 """Writes the images perturbed at a strength (one number, or one an image) into a buffer and returns it."""
 
+FAMILIES = ("clean", "noise", "natural", "fgsm", "attack", "gan")
+"""The suites that hold a perturbation's claims, by what it does; "gan" is for `AdvGAN` and its subclasses."""
+
 
 @dataclass
 class Batch:

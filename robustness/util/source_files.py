@@ -95,6 +95,16 @@ class ImportClosure:
                 self._visit(imported)
 
 
+def class_closure(cls: type) -> ImportClosure:
+    """
+    Return the files and distributions that a class's module imports; none for the package's own classes.
+
+    >>> class_closure(ImportClosure).files
+    {}
+    """
+    return ImportClosure([cls.__module__], sys.path)
+
+
 @cache
 def _installed_roots() -> tuple[Path, ...]:
     keys = ("purelib", "platlib", "stdlib", "platstdlib")

@@ -35,12 +35,14 @@ class AttackInputs:
 def dependencies(harness: Workspace, card: Card, sweep: str) -> AttackInputs:
     """Return the sources and distributions behind what one of a card's sweeps needs, and make nothing."""
     perturbation, source = card.perturbation(sweep), harness.source(card, sweep)
-    versions = sources.distribution_versions(perturbation.distributions())
+    code = sources.class_closure(type(perturbation))
+    versions = sources.distribution_versions(perturbation.distributions() | code.packages)
+    files = sources.hash_files(code.files.values(), card.project)
     if source is None:
-        return AttackInputs(distributions=versions)
+        return AttackInputs(sources=files, distributions=versions)
     loaded = harness.classifier(source)
     # Evidence lists files relative to the project of the card that is swept.
-    files = {sources.absolute(name, source.project): digest for name, digest in loaded.behind.items()}
+    files |= {sources.absolute(name, source.project): digest for name, digest in loaded.behind.items()}
     return AttackInputs(sources=files, distributions={**loaded.distributions, **versions})
 
 
