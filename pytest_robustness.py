@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-MARK = "Hold PyTorch image classifiers to robustness thresholds"
+MARK = "Test PyTorch image classifiers against robustness thresholds"
 """How the docstring of our package begins."""
 INSTALL = "install pytest-robustness again as before, with pip's --force-reinstall --no-deps"
 

@@ -34,7 +34,7 @@ from models.vgg import vgg
 from robustness.classifiers import precision
 from robustness.data.images import Images, from_arrays
 from robustness.perturbations import FGSM, Normal, Perturbation
-from robustness.sweep.runner import sweep
+from robustness.sweep.runner import run_sweep
 from robustness.util import hardware, output
 from robustness.util.atomic_write import atomic_writer
 from robustness.util.rng import CHUNK
@@ -69,7 +69,7 @@ def contestants(module: torch.nn.Module, images: Images, device: str, dtypes: Se
 
     def ours(perturbation: Perturbation, strengths: Sequence[float], dtype: str) -> Call:
         return lambda size: _checked(
-            sweep(module, images, perturbation, strengths, device=device, batch_size=size, dtype=dtype,
+            run_sweep(module, images, perturbation, strengths, device=device, batch_size=size, dtype=dtype,
                   beside_float32=False)
         )  # fmt: skip
 

@@ -24,7 +24,7 @@ from tabulate import tabulate
 from robustness import cards
 from robustness.cards import Card
 from robustness.planning.planner import Planner
-from robustness.sweep.runner import sweep as run
+from robustness.sweep.runner import run_sweep as run
 from robustness.util import hardware, output
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Workspace

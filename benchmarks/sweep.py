@@ -28,7 +28,7 @@ from models.mlp import mlp
 from models.vgg import vgg
 from robustness.data.images import Images, from_arrays
 from robustness.perturbations import FGSM, PGD, Normal
-from robustness.sweep.runner import sweep
+from robustness.sweep.runner import run_sweep
 from robustness.util import output
 from robustness.util.rng import CHUNK, Purpose, generator
 
@@ -84,7 +84,7 @@ def contestants(what: str, model: str, images: Images, device: str) -> dict[str,
     perturbation = {"noise": Normal(bound=1.0), "fgsm": FGSM(), "pgd": PGD(steps=STEPS, random_start=False)}[what]
     strengths = STRENGTHS[what]
     found: dict[str, Callable[[], object]] = {
-        OURS: lambda: sweep(module, images, perturbation, strengths, device=device)
+        OURS: lambda: run_sweep(module, images, perturbation, strengths, device=device)
     }
     if what == "noise":
         for size in sizes:

@@ -15,7 +15,7 @@ from robustness import cards
 from robustness.data.images import from_arrays
 from robustness.gate.baseline import AcceptedModel
 from robustness.perturbations import FGSM, Normal
-from robustness.sweep.runner import sweep
+from robustness.sweep.runner import run_sweep
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Workspace, data_root, store_root
 
@@ -36,7 +36,7 @@ def module():
 def test_noise_sweep(benchmark, module, images):
     """Eleven amplitudes, with all that evidence holds."""
     evidence = benchmark.pedantic(
-        sweep, (module, images, Normal(bound=1.0), noise.AMPLITUDES), rounds=3, warmup_rounds=1
+        run_sweep, (module, images, Normal(bound=1.0), noise.AMPLITUDES), rounds=3, warmup_rounds=1
     )
     benchmark.extra_info["images_per_second"] = COUNT * len(noise.AMPLITUDES) / benchmark.stats["mean"]
     assert set(evidence.status) == {"ok"}
@@ -45,7 +45,7 @@ def test_noise_sweep(benchmark, module, images):
 def test_bare_loop(benchmark, module, images):
     """The same draws and forwards, and nothing else; it decides the same."""
     predictions = benchmark.pedantic(noise.bare_loop, (module, images, 500), rounds=3, warmup_rounds=1)
-    evidence = sweep(module, images, Normal(bound=1.0), noise.AMPLITUDES)
+    evidence = run_sweep(module, images, Normal(bound=1.0), noise.AMPLITUDES)
     assert (predictions == evidence.predictions).mean() > 0.999  # threads may differ in a last bit
 
 
@@ -58,7 +58,7 @@ def test_scripts_measure_what_they_print(what, capsys, monkeypatch):
 
 def test_the_floor_decides_what_the_sweep_decides(module, images):
     """Catches: a benchmark that compares different work."""
-    evidence = sweep(module, images, FGSM(), noise.EPSILONS)
+    evidence = run_sweep(module, images, FGSM(), noise.EPSILONS)
     due = peers.floor(module, images, noise.EPSILONS, 500, "cpu")
     assert (due == evidence.predictions).mean() > 0.999
 

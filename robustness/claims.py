@@ -1,4 +1,4 @@
-"""Is a claim kept? Arithmetic on evidence, with the reason in a sentence."""
+"""Compare claims with evidence: arithmetic, and a sentence that gives the reason."""
 
 from __future__ import annotations
 
@@ -60,10 +60,18 @@ def measure(evidence: Evidence, strength: str, metric: str) -> Measurement:
 
 def judge(claim: Claim, evidence: Evidence) -> Verdict:
     """
-    Hold a claim against evidence.
+    Compare a claim with evidence.
 
-    A cell that has no numbers errors; a rate of nothing fails; a claim that a classifier which knows
-    nothing would pass is refused. None of these is ever held.
+    Args:
+        claim: A metric, its threshold and the strength at which it is claimed.
+        evidence: Evidence of the claim's sweep, with clean evidence beside it for metrics that need it.
+
+    Returns:
+        A verdict: "held" or "failed"; "errored" if the strength has no numbers; "refused" if a classifier that knows
+        nothing would pass, so that the claim cannot fail.
+
+    Raises:
+        KeyError: If the evidence does not have the claim's strength.
     """
     status = evidence.status[evidence.index(claim.strength)]
     if status != OK:

@@ -42,7 +42,7 @@ def test_timing(card, kind, device, classifier, benchmark, request):
     import torch
 
     from robustness.planning.passes import per_image
-    from robustness.sweep.runner import sweep
+    from robustness.sweep.runner import run_sweep
 
     session = run_state(request.config)
     perturbation, strengths = SWEEPS[kind]
@@ -61,7 +61,7 @@ def test_timing(card, kind, device, classifier, benchmark, request):
 
     def swept(count, **other):
         some = images.select(range(count), images.name)
-        evidence = sweep(classifier, some, perturbation, strengths, **{**given, **other})
+        evidence = run_sweep(classifier, some, perturbation, strengths, **{**given, **other})
         if device != "cpu":
             torch.cuda.synchronize(device)
         return evidence

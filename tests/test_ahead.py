@@ -13,7 +13,7 @@ from robustness.perturbations import FGSM, PGD, Clean, Normal
 from robustness.perturbations.strength import StrengthDistribution
 from robustness.sweep.batch import SweepBatches
 from robustness.sweep.prefetch import Prefetcher
-from robustness.sweep.runner import directions, sweep
+from robustness.sweep.runner import directions, run_sweep
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_evidence_is_the_same(reads_ahead, perturbation, threads):
     digests = set()
     for on in (False, True):
         reads_ahead(on)
-        digests.add(sweep(model, images, perturbation, strengths, batch_size=130, threads=threads).digest)
+        digests.add(run_sweep(model, images, perturbation, strengths, batch_size=130, threads=threads).digest)
     assert len(digests) == 1
 
 
@@ -50,7 +50,7 @@ def test_directions_made_before_are_the_same(reads_ahead):
         reads_ahead(on)
         signs, _ = directions(other, images, FGSM(), batch_size=70, threads=1)
         given = {"source": other, "directions": signs, "batch_size": 70}
-        found.append((signs.tobytes(), sweep(model, images, FGSM(), [0.1], **given).digest))
+        found.append((signs.tobytes(), run_sweep(model, images, FGSM(), [0.1], **given).digest))
     assert found[0] == found[1]
 
 
@@ -73,7 +73,7 @@ def test_the_next_batch_is_drawn_while_the_device_is_busy(reads_ahead):
             return super().forward(inputs.flatten(1))
 
     images = helpers.images(300)
-    evidence = sweep(Waits(16, 3), images, Told(), [0.1], batch_size=50, threads=1)
+    evidence = run_sweep(Waits(16, 3), images, Told(), [0.1], batch_size=50, threads=1)
     assert evidence.status == ("ok",)
     assert seen == [True] * 5
 
@@ -90,7 +90,7 @@ def test_what_reading_raises_is_raised(reads_ahead, monkeypatch):
     images = helpers.images(300)
     monkeypatch.setattr(Images, "batch", torn)
     with pytest.raises(OSError, match="torn"):
-        sweep(helpers.linear(images), images, Clean(), [0], batch_size=50)
+        run_sweep(helpers.linear(images), images, Clean(), [0], batch_size=50)
 
 
 def test_a_batch_that_nobody_needs_is_let_go(reads_ahead):
@@ -112,7 +112,7 @@ def test_a_batch_that_nobody_needs_is_let_go(reads_ahead):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Prefetcher, "begin", noted)
-        evidence = sweep(Fails(16, 3), helpers.images(300), Clean(), [0], batch_size=50, threads=1)
+        evidence = run_sweep(Fails(16, 3), helpers.images(300), Clean(), [0], batch_size=50, threads=1)
     assert evidence.failed
     assert len(kept) == 6
     assert kept[-1] == {}

@@ -20,7 +20,7 @@ from robustness.perturbations.pgd import pgd
 from robustness.perturbations.strength import StrengthDistribution
 from robustness.perturbations.worst_case import BestIterate
 from robustness.sweep import trials
-from robustness.sweep.runner import sweep
+from robustness.sweep.runner import run_sweep
 from robustness.util.rng import Purpose, generator
 
 SETTINGS = settings(deadline=None, max_examples=25)
@@ -129,7 +129,7 @@ def test_the_smallest_epsilon_that_flips_a_linear_model(attack, norm):
     module, images = Linear(weight, bias), from_arrays(pixels, (margins + bias > 0).astype(int), ("no", "yes"))
     chosen = sorted(needed)[7::9]
     strengths = [share * float(e) for e in chosen for share in (0.99, 1.01)]
-    evidence = sweep(module, images, attack(norm=norm), strengths, batch_size=7)
+    evidence = run_sweep(module, images, attack(norm=norm), strengths, batch_size=7)
     assert evidence.status == (OK,) * len(strengths)
     for row, strength in enumerate(strengths):
         clear = np.abs(needed / strength - 1) > 0.005
@@ -449,7 +449,7 @@ class Counting:
 
         self.forwards = self.differentiable = self.backwards = 0
         with patch.object(trials, "tried", uncounted):
-            evidence = sweep(self.module, images, attack, strengths, threads=1, batch_size=10, **more)
+            evidence = run_sweep(self.module, images, attack, strengths, threads=1, batch_size=10, **more)
         assert set(evidence.status) == {OK}
         return self.forwards, self.differentiable, self.backwards
 
@@ -503,8 +503,8 @@ def test_the_clean_forward_is_shared_by_strength_zero(attack):
     without, *_ = counting.swept(images, attack, [0.1])
     if isinstance(attack, FGSM):
         assert counting.swept(images, attack, [0.0, 0.1])[0] == without
-    evidence = sweep(counting.module, images, attack, [0.2, 0.0])
-    clean = sweep(counting.module, images, Clean(), [0])
+    evidence = run_sweep(counting.module, images, attack, [0.2, 0.0])
+    clean = run_sweep(counting.module, images, Clean(), [0])
     assert np.array_equal(evidence.predictions[1], clean.predictions[0])
     assert np.allclose(evidence.loss[1], clean.loss[0], atol=1e-6)
     assert np.isinf(evidence.snr[1]).all()
@@ -521,7 +521,7 @@ def test_the_sweep_decides_as_the_model_does_on_the_functions_images():
                 lambda e, n=norm: pgd(module, inputs, labels, epsilon=e, step_size=e / 5, steps=5, norm=n),
             ),
         ):
-            evidence = sweep(module, images, attack, strengths, batch_size=30, threads=1)
+            evidence = run_sweep(module, images, attack, strengths, batch_size=30, threads=1)
             with torch.no_grad():
                 logits = [module(function(strength)) for strength in strengths]
             assert np.array_equal(evidence.predictions, torch.stack(logits).argmax(2))
@@ -535,11 +535,11 @@ def test_threads_and_batches_do_not_change_a_decision(attack):
     pixels = np.random.default_rng(1).integers(0, 256, (1234, 3, 4), dtype=np.uint8)
     images = from_arrays(pixels, np.arange(1234) % 3, ("a", "b", "c"))
     module = perceptron(scale=5)
-    swept = [sweep(module, images, attack, [0.1], batch_size=size, threads=n) for size, n in ((250, 1), (250, 2))]
+    swept = [run_sweep(module, images, attack, [0.1], batch_size=size, threads=n) for size, n in ((250, 1), (250, 2))]
     assert len({evidence.digest for evidence in swept}) == 1
-    other = sweep(module, images, attack, [0.1], batch_size=77, threads=1)
+    other = run_sweep(module, images, attack, [0.1], batch_size=77, threads=1)
     assert (other.predictions == swept[0].predictions).mean() > 0.999
-    few = sweep(module, images.select(np.arange(1100), "few"), attack, [0.1], batch_size=250)
+    few = run_sweep(module, images.select(np.arange(1100), "few"), attack, [0.1], batch_size=250)
     assert np.array_equal(few.predictions[0], swept[0].predictions[0, :1100])
 
 
@@ -551,7 +551,7 @@ def test_a_strength_an_image_is_each_image_at_its_strength(attack):
     together = made(attack, batch, strengths.view(-1, 1, 1, 1))
     for i, strength in enumerate(strengths.tolist()):
         assert torch.allclose(together[i], made(attack, batch, strength)[i], atol=1e-5)
-    evidence = sweep(module, thirty(), attack, [StrengthDistribution(uniform=(0.0, 0.3), clean=0.5)])
+    evidence = run_sweep(module, thirty(), attack, [StrengthDistribution(uniform=(0.0, 0.3), clean=0.5)])
     assert evidence.status == (OK,)
     unchanged = np.isinf(evidence.snr[0])
     assert np.array_equal(unchanged, evidence.drawn[0] == 0)
@@ -568,7 +568,7 @@ def test_a_targeted_sweep_goes_towards_its_class(target):
     scores[every, labels] = np.inf if target == "least_likely" else -np.inf
     goals = {"least_likely": scores.argmin(axis=1), "runner_up": scores.argmax(axis=1)}.get(target, np.full(30, target))
     for attack in (FGSM(target=target), PGD(target=target, steps=20)):
-        evidence = sweep(module, images, attack, [0.0, 0.05, 0.3], probabilities=True)
+        evidence = run_sweep(module, images, attack, [0.0, 0.05, 0.3], probabilities=True)
         towards = evidence.probabilities[:, every, goals]
         assert towards[0].mean() < towards[1].mean()
         if attack.kind == "pgd":

@@ -17,7 +17,7 @@ from robustness.metrics.evidence import OK
 from robustness.perturbations import FGSM, IFGSM, PGD, AdaptivePGD, Clean, Normal
 from robustness.perturbations.fgsm import fgsm
 from robustness.perturbations.pgd import pgd
-from robustness.sweep.runner import sweep
+from robustness.sweep.runner import run_sweep
 
 ATTACKS = [FGSM(), FGSM(norm="l2"), FGSM(loss="margin"), IFGSM(steps=3), PGD(steps=3), PGD(steps=3, restarts=2)]
 ATTACKS += [PGD(steps=3, worst_case=True), PGD(steps=3, norm="l2")]
@@ -68,11 +68,11 @@ def infinite_gradient(row):
 def test_one_gradient_that_is_no_number_fails_the_cell(attack, how):
     """One image of 400. Catches: a sign of NaN, a step of zero: an image that nothing seems to change."""
     images = some(400, marked=1)
-    evidence = sweep(Marked(how), images, attack, [0.05, 0.1], batch_size=150)
+    evidence = run_sweep(Marked(how), images, attack, [0.05, 0.1], batch_size=150)
     for status in evidence.status:
         assert re.fullmatch(r"non-finite gradients for \d+ of 400 images \(.*\)", status)
         assert int(re.search(r"for (\d+) of", status).group(1)) == 1, "images, not steps"
-    assert sweep(Marked(how), images, Normal(), [0.05]).status == (OK,)
+    assert run_sweep(Marked(how), images, Normal(), [0.05]).status == (OK,)
 
 
 def zero_gradient(row):
@@ -107,7 +107,7 @@ def even(count, marked):
 def test_images_without_any_gradient_are_searched_without_one_and_counted(attack, marked):
     """Catches: an image counted once a step, or once a strength; one that stands still taken for one that resists."""
     images, strengths = even(400, marked), [0.02, 0.1, 0.4]
-    evidence, plain = (sweep(Even(flat), images, attack, strengths, batch_size=150) for flat in (True, False))
+    evidence, plain = (run_sweep(Even(flat), images, attack, strengths, batch_size=150) for flat in (True, False))
     assert evidence.status == (OK,) * 3
     right, due = ((each.predictions == each.labels)[:, :marked] for each in (evidence, plain))
     for row, strength in enumerate(evidence.strengths):
@@ -133,7 +133,7 @@ def test_where_many_images_have_no_gradient_the_cell_errors(attack, marked, due)
 
     Catches: masked gradients that look like robustness at a small budget.
     """
-    (status,) = sweep(Marked(zero_gradient), some(400, marked), attack, [0.01], batch_size=150).status
+    (status,) = run_sweep(Marked(zero_gradient), some(400, marked), attack, [0.01], batch_size=150).status
     if due == "nothing":
         count = re.fullmatch(r"a search without gradients found nothing for (\d+) of 400 images \(.*\)", status)
         assert 20 < int(count.group(1)) <= 100
@@ -148,7 +148,7 @@ def test_images_that_are_wrong_need_no_gradient(attack):
     images = some(400, 80)
     labels = images.labels.copy()
     labels[:80] = (labels[:80] + 1) % 3
-    evidence = sweep(Marked(zero_gradient), from_arrays(images.pixels, labels, images.classes), attack, [0.05])
+    evidence = run_sweep(Marked(zero_gradient), from_arrays(images.pixels, labels, images.classes), attack, [0.05])
     assert evidence.status == (OK,)
     assert "80 of 400" in evidence.provenance["notes"]["0.05"]
     assert "search" not in evidence.provenance["notes"]["0.05"]
@@ -157,7 +157,7 @@ def test_images_that_are_wrong_need_no_gradient(attack):
 @FEW
 def test_the_search_does_not_depend_on_the_batch(attack):
     images = even(300, 14)
-    one, other = (sweep(Even(), images, attack, [0.05, 0.1], batch_size=size) for size in (300, 7))
+    one, other = (run_sweep(Even(), images, attack, [0.05, 0.1], batch_size=size) for size in (300, 7))
     assert np.array_equal(one.predictions, other.predictions)
     assert 0 < (one.predictions != one.labels)[:, :14].sum() < 28, "else this shows nothing"
     assert one.provenance["notes"] == other.provenance["notes"]
@@ -183,8 +183,8 @@ def test_logits_times_ten_thousand_are_attacked_just_as_well(attack):
             score = inputs.flatten(1) @ weight - bias
             return torch.stack([-score, score], 1) * self.scale
 
-    due = sweep(Scaled(1.0), images, attack, [0.02, 0.05, 0.1, 0.3])
-    evidence = sweep(Scaled(1e4), images, attack, [0.02, 0.05, 0.1, 0.3])
+    due = run_sweep(Scaled(1.0), images, attack, [0.02, 0.05, 0.1, 0.3])
+    evidence = run_sweep(Scaled(1e4), images, attack, [0.02, 0.05, 0.1, 0.3])
     assert evidence.status == due.status == (OK,) * 4
     assert (due.predictions != evidence.predictions).mean() < 0.002
     assert 0.02 < (due.predictions[0] != images.labels).mean() < (due.predictions[2] != images.labels).mean()
@@ -214,7 +214,7 @@ def test_a_model_in_training_is_attacked_as_it_will_be_used_and_given_back_as_it
     model[6].bias.grad = kept = torch.ones(3)
     state = state_hash(model)
 
-    evidence = sweep(model, images, attack, [0.1], batch_size=25)
+    evidence = run_sweep(model, images, attack, [0.1], batch_size=25)
 
     assert [m.training for m in model] == [True, True, True, True, False, True, True]
     assert not model.training or model.training is True
@@ -225,7 +225,7 @@ def test_a_model_in_training_is_attacked_as_it_will_be_used_and_given_back_as_it
     assert all(p.grad is None for p in model.parameters() if p is not model[6].bias)
     assert model[0].weight.is_contiguous()
     model.eval()
-    again = sweep(model, images, attack, [0.1], batch_size=25)
+    again = run_sweep(model, images, attack, [0.1], batch_size=25)
     assert again.digest == evidence.digest
     assert not any(m.training for m in model.modules())
 
@@ -234,7 +234,7 @@ def test_a_source_in_training_comes_back_as_it_was_too():
     images, source = helpers.images(60), mixed()
     source[4].eval()
     state = state_hash(source)
-    sweep(helpers.linear(images), images, PGD(steps=2), [0.1], source=source, batch_size=25)
+    run_sweep(helpers.linear(images), images, PGD(steps=2), [0.1], source=source, batch_size=25)
     assert [m.training for m in source] == [True, True, True, True, False, True, True]
     assert state_hash(source) == state
 
@@ -256,13 +256,13 @@ def test_half_precision_inside_works_and_bare_it_is_said(attack, dtype):
     """Catches: a type error as the status of a cell, or as an image that is not fooled; losses rounded to half."""
     images = helpers.images(40)
     full = helpers.linear(images)
-    due = sweep(full, images, attack, [0.1], batch_size=20)
-    evidence = sweep(Half(helpers.linear(images), dtype), images, attack, [0.1], batch_size=20)
+    due = run_sweep(full, images, attack, [0.1], batch_size=20)
+    evidence = run_sweep(Half(helpers.linear(images), dtype), images, attack, [0.1], batch_size=20)
     assert evidence.status == (OK,)
     assert (evidence.predictions == due.predictions).mean() > 0.9
     assert np.allclose(evidence.loss, due.loss, atol=0.1)
     with pytest.raises(ModelError, match=rf"must take float32 images, got one with parameters of {dtype}.*float\(\)"):
-        sweep(helpers.linear(images).to(dtype), images, attack, [0.1], batch_size=20)
+        run_sweep(helpers.linear(images).to(dtype), images, attack, [0.1], batch_size=20)
 
 
 def test_a_bare_half_precision_source_is_said():
@@ -270,7 +270,7 @@ def test_a_bare_half_precision_source_is_said():
     source = helpers.linear(images).half()
     for attack in (FGSM(), PGD(steps=2)):
         with pytest.raises(ModelError, match=r"float32 images, got one with parameters of torch\.float16"):
-            sweep(helpers.linear(images), images, attack, [0.1], source=source)
+            run_sweep(helpers.linear(images), images, attack, [0.1], source=source)
 
 
 @EVERY
@@ -279,7 +279,7 @@ def test_two_classes_and_a_thousand(attack, classes):
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (40, 4, 4), dtype=np.uint8)
     images = from_arrays(pixels, random.integers(0, classes, 40), tuple(str(i) for i in range(classes)))
-    evidence = sweep(helpers.linear(images), images, attack, [0.0, 0.3], batch_size=16)
+    evidence = run_sweep(helpers.linear(images), images, attack, [0.0, 0.3], batch_size=16)
     assert evidence.status == (OK, OK)
     assert (evidence.loss[1] >= evidence.loss[0] - 1e-5).all() or attack.kind == "pgd", (
         "random starts may lose a little"
@@ -306,7 +306,7 @@ def test_black_and_white_images_stay_in_the_box(attack):
         def __deepcopy__(self, memo):
             return self
 
-    evidence = sweep(Looks(), images, attack, [0.25, 1.0], batch_size=30, threads=1)
+    evidence = run_sweep(Looks(), images, attack, [0.25, 1.0], batch_size=30, threads=1)
     assert evidence.status == (OK, OK)
     assert all(((each >= 0) & (each <= 1)).all() for each in seen)
     if attack.kind == "fgsm" and attack.norm == "linf":
@@ -320,9 +320,9 @@ def test_a_batch_of_one(attack):
     """Alone, in batches of one, and among others: the same decision."""
     images = helpers.images(8)
     model = helpers.linear(images)
-    together = sweep(model, images, attack, [0.1])
-    ones = sweep(model, images, attack, [0.1], batch_size=1)
-    alone = sweep(model, images.select(np.arange(1), "first"), attack, [0.1])
+    together = run_sweep(model, images, attack, [0.1])
+    ones = run_sweep(model, images, attack, [0.1], batch_size=1)
+    alone = run_sweep(model, images.select(np.arange(1), "first"), attack, [0.1])
     assert np.array_equal(ones.predictions, together.predictions)
     assert np.allclose(ones.loss, together.loss, atol=1e-5)
     assert alone.status == ones.status == (OK,)
@@ -333,15 +333,15 @@ def test_a_batch_of_one(attack):
 def test_strengths_in_any_order_and_none_twice(attack):
     images = helpers.images(30)
     model = helpers.linear(images)
-    due = sweep(model, images, attack, [0.0, 0.1, 0.3])
-    mixed = sweep(model, images, attack, [0.3, 0.0, 0.1])
+    due = run_sweep(model, images, attack, [0.0, 0.1, 0.3])
+    mixed = run_sweep(model, images, attack, [0.3, 0.0, 0.1])
     assert mixed.strengths == ("0.3", "0", "0.1")
     for row, name in enumerate(mixed.strengths):
         assert np.array_equal(mixed.predictions[row], due.predictions[due.index(name)])
         assert np.array_equal(mixed.loss[row], due.loss[due.index(name)])
     for repeated in ([0.1, 0.3, 0.1], [0.0, -0.0], [0.1, 0.1 + 1e-9]):
         with pytest.raises(ValueError, match="`strengths` must differ from each other, got"):
-            sweep(model, images, attack, repeated)
+            run_sweep(model, images, attack, repeated)
 
 
 @EVERY
@@ -350,10 +350,10 @@ def test_an_epsilon_that_cannot_be_is_said(attack, strength):
     """Above 1 only an L2 length can be; 8 is what somebody writes who means 8/255."""
     images = helpers.images(10)
     if attack.norm == "l2" and strength > 1 and np.isfinite(strength):
-        assert sweep(helpers.linear(images), images, attack, [strength]).status == (OK,)
+        assert run_sweep(helpers.linear(images), images, attack, [strength]).status == (OK,)
         return
     with pytest.raises(ValueError, match=rf"`strengths` of {attack.kind} must lie in \[0, (1|inf)\], got"):
-        sweep(helpers.linear(images), images, attack, [0.1, strength])
+        run_sweep(helpers.linear(images), images, attack, [0.1, strength])
 
 
 def test_the_functions_take_an_epsilon_above_one_for_the_whole_box():
@@ -369,7 +369,7 @@ def test_the_functions_take_an_epsilon_above_one_for_the_whole_box():
 @pytest.mark.parametrize("attack", [FGSM(target=3), IFGSM(target=99, steps=2), PGD(target=3, steps=2)], ids=repr)
 def test_a_target_that_is_no_class_is_an_error_of_the_cell(attack):
     images = helpers.images(30)
-    evidence = sweep(helpers.linear(images), images, attack, [0.1, 0.2])
+    evidence = run_sweep(helpers.linear(images), images, attack, [0.1, 0.2])
     said = f"`target` must be one of the classes 0 to 2, got {attack.target}; give the index of a class"
     assert all(said in status for status in evidence.status)
     assert (evidence.predictions == -1).all()
@@ -380,7 +380,7 @@ def test_the_class_for_attacked_images_is_no_target():
     images = helpers.images(30)
     model = helpers.linear(helpers.images(1, classes=4))
     for target, said in ((2, OK), (3, "`target` must be one of the classes 0 to 2, got 3")):
-        assert said in sweep(model, images, FGSM(target=target), [0.1], decision=Null()).status[0]
+        assert said in run_sweep(model, images, FGSM(target=target), [0.1], decision=Null()).status[0]
 
 
 @pytest.mark.parametrize("target", [-1, 1.5, True, "last", "3"])
@@ -431,7 +431,7 @@ UNDIFFERENTIABLE = {"steps": Steps(), "detach": Cut(torch.Tensor.detach), "NumPy
 @FEW
 def test_a_model_without_derivatives_says_so_under_attacks_by_gradient(model, attack):
     images = helpers.images(60)
-    evidence = sweep(model, images, attack, [0.1, 0.2], batch_size=25)
+    evidence = run_sweep(model, images, attack, [0.1, 0.2], batch_size=25)
     assert all("do not depend on the images differentiably" in status for status in evidence.status)
     assert "noise, natural changes and examples made on another model work" in evidence.status[0]
     assert (evidence.predictions == -1).all()
@@ -441,12 +441,12 @@ def test_a_model_without_derivatives_says_so_under_attacks_by_gradient(model, at
 def test_noise_and_transfer_work_on_a_model_without_derivatives(model):
     images = helpers.images(60)
     source = helpers.linear(images)
-    assert sweep(model, images, Clean(), [0]).status == (OK,)
-    assert sweep(model, images, Normal(), [0.1, 0.3]).status == (OK, OK)
+    assert run_sweep(model, images, Clean(), [0]).status == (OK,)
+    assert run_sweep(model, images, Normal(), [0.1, 0.3]).status == (OK, OK)
     inputs, labels = torch.from_numpy(images.batch(0, 60)), torch.from_numpy(images.labels.copy())
     for attack in (FGSM(), PGD(steps=2)):
-        assert sweep(model, images, attack, [0.1], source=source).status == (OK,)
-    evidence = sweep(model, images, FGSM(), [0.2], source=source)
+        assert run_sweep(model, images, attack, [0.1], source=source).status == (OK,)
+    evidence = run_sweep(model, images, FGSM(), [0.2], source=source)
     with torch.no_grad():
         due = model(fgsm(source, inputs, labels, epsilon=0.2)).argmax(1)
     assert np.array_equal(evidence.predictions[0], due)
@@ -458,7 +458,7 @@ def test_rounding_has_a_derivative_of_zero_and_that_is_said_too(attack):
         def forward(self, inputs):
             return (inputs.flatten(1)[:, :3] * 4).round()
 
-    status = sweep(Rounds(), helpers.images(60), attack, [0.1]).status[0]
+    status = run_sweep(Rounds(), helpers.images(60), attack, [0.1]).status[0]
     assert status == "no gradient (neither cross-entropy's nor the margin's) for 60 of 60 images (100.0%)"
 
 
@@ -477,7 +477,7 @@ def test_a_model_that_raises_under_attack_is_an_error_of_the_cell(attack):
             return self.linear(inputs.flatten(1))
 
     images = helpers.images(60)
-    evidence = sweep(Raises(), images, attack, [0.1, 0.2], batch_size=25)
+    evidence = run_sweep(Raises(), images, attack, [0.1, 0.2], batch_size=25)
     assert evidence.status == ("raised MemoryError: no room for a graph",) * 2
     assert (evidence.predictions == -1).all()
     assert evidence.failed
@@ -511,22 +511,22 @@ def test_logits_that_are_no_numbers_only_under_attack_fail_their_cell(attack):
             return self.linear(flat).masked_fill(far[:, None], torch.nan)
 
     images = from_arrays(helpers.images(20).pixels // 2 + 64, np.zeros(20, int), ("a", "b", "c"))
-    status = sweep(Far(images), images, attack, [0.05]).status[0]
+    status = run_sweep(Far(images), images, attack, [0.05]).status[0]
     assert status.startswith(("non-finite logits for 20 of 20", "non-finite gradients for 20 of 20")), status
 
 
 def test_an_adaptive_attack_without_anything_to_adapt_to_is_an_error_of_the_cell():
     images = helpers.images(20)
-    evidence = sweep(helpers.linear(images), images, AdaptivePGD(), [0.1])
+    evidence = run_sweep(helpers.linear(images), images, AdaptivePGD(), [0.1])
     assert 'loss = "adaptive" needs a decision with an attack probability, got one that has none' in evidence.status[0]
 
 
 def test_a_sweep_inside_inference_mode_is_the_same():
     images = helpers.images(20)
     model = helpers.linear(images)
-    due = [sweep(model, images, attack, [0.1]).digest for attack in ATTACKS]
+    due = [run_sweep(model, images, attack, [0.1]).digest for attack in ATTACKS]
     with torch.inference_mode():
-        assert [sweep(model, images, attack, [0.1]).digest for attack in ATTACKS] == due
+        assert [run_sweep(model, images, attack, [0.1]).digest for attack in ATTACKS] == due
 
 
 def test_labels_that_the_images_cannot_mislead_stay_wrong():
@@ -539,6 +539,6 @@ def test_labels_that_the_images_cannot_mislead_stay_wrong():
             return torch.stack([flat[:, 0], flat[:, 1], flat[:, 2] - 9], 1)
 
     for attack in ATTACKS:
-        evidence = sweep(Never(), images, attack, [0.1])
+        evidence = run_sweep(Never(), images, attack, [0.1])
         assert evidence.status == (OK,)
         assert (evidence.predictions != 2).all()

@@ -15,7 +15,7 @@ from robustness.decisions import Argmax, Null, TwoN
 from robustness.errors import CardError, ModelError
 from robustness.metrics.evidence import OK
 from robustness.perturbations import Clean, Normal
-from robustness.sweep.runner import sweep
+from robustness.sweep.runner import run_sweep
 
 SETTINGS = settings(deadline=None, max_examples=60)
 LOGITS = st.floats(-12, 12, width=32)
@@ -168,7 +168,7 @@ def test_a_sweep_records_what_the_formulas_say(decision, formula):
     """Catches: probabilities of outputs recorded for those of classes, an attack probability of the clean images."""
     images = helpers.images(60)
     model = helpers.linear(helpers.images(1, classes=decision.outputs(3)))
-    evidence = sweep(model, images, Normal(), [0.1, 0.6], decision=decision, probabilities=True, batch_size=25)
+    evidence = run_sweep(model, images, Normal(), [0.1, 0.6], decision=decision, probabilities=True, batch_size=25)
     drawn = Normal().draw(np.random.Generator(np.random.Philox(np.random.SeedSequence([0, 1, 0]))), (60, 1, 4, 4))
     for row, strength in enumerate((0.1, 0.6)):
         perturbed = np.clip(images.pixels.reshape(60, 1, 4, 4) / 255 + strength * drawn, 0, 1).astype(np.float32)
@@ -186,4 +186,4 @@ def test_a_model_without_the_outputs_that_its_decision_needs_is_an_error(decisio
     images = helpers.images(10)
     due = decision.outputs(3)
     with pytest.raises(ModelError, match=rf"logits of shape \(images, outputs\) = \((\d+), {due}\).*got \(\1, 3\)"):
-        sweep(helpers.linear(images), images, Clean(), [0], decision=decision, batch_size=10)
+        run_sweep(helpers.linear(images), images, Clean(), [0], decision=decision, batch_size=10)

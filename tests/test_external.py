@@ -11,7 +11,7 @@ from torch import nn
 from robustness.data.images import from_arrays
 from robustness.errors import MissingLibrary
 from robustness.perturbations.external import MODULES, External
-from robustness.sweep.runner import sweep
+from robustness.sweep.runner import run_sweep
 
 
 @pytest.mark.filterwarnings("ignore")  # torchvision's own, at its first import
@@ -27,7 +27,9 @@ def test_a_library_that_is_missing_is_said_with_its_extra(library, monkeypatch):
     monkeypatch.setattr(importlib, "import_module", without)
     images = from_arrays(np.zeros((2, 4, 4), np.uint8), [0, 1])
     with pytest.raises(MissingLibrary, match=r'pip install "pytest-robustness\[oracles\]"'):
-        sweep(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), images, External(library=library, attack="FGSM"), [0.1])
+        run_sweep(
+            nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), images, External(library=library, attack="FGSM"), [0.1]
+        )
 
 
 def test_nothing_of_theirs_is_imported_with_a_card(monkeypatch):

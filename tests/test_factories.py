@@ -141,7 +141,7 @@ def test_a_forward_that_skips_is_an_error_of_its_cells(code):
     from robustness.doubts.look import look
     from robustness.errors import RobustnessError
     from robustness.perturbations import FGSM, Clean
-    from robustness.sweep.runner import sweep
+    from robustness.sweep.runner import run_sweep
 
     class Skips(nn.Linear):
         def forward(self, inputs):
@@ -151,7 +151,7 @@ def test_a_forward_that_skips_is_an_error_of_its_cells(code):
     for attack in (Clean(), FGSM()):
         if code == "raise KeyboardInterrupt":
             continue  # before a sweep it cannot be told from the user's
-        evidence = sweep(Skips(16, 3), images, attack, [0.0])
+        evidence = run_sweep(Skips(16, 3), images, attack, [0.0])
         assert evidence.status[0].startswith("raised "), code
         assert evidence.failed
 
@@ -161,7 +161,7 @@ def test_a_forward_that_skips_is_an_error_of_its_cells(code):
                 exec(code)
             return super().forward(inputs.flatten(1))
 
-    evidence = sweep(Late(16, 3), images, Clean(), [0.0], batch_size=30)
+    evidence = run_sweep(Late(16, 3), images, Clean(), [0.0], batch_size=30)
     assert evidence.status[0].startswith("raised ")
     if code != "raise KeyboardInterrupt":
         with contextlib.suppress(RobustnessError):

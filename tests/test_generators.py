@@ -12,7 +12,7 @@ from robustness.data.images import from_arrays
 from robustness.errors import ModelError, TrainingError
 from robustness.metrics.evidence import OK
 from robustness.perturbations import AdvGAN, ConditionalGAN
-from robustness.sweep.runner import sweep
+from robustness.sweep.runner import run_sweep
 from robustness.workspace import attack_inputs, generators
 from robustness.workspace.recipes import Job
 from robustness.workspace.store import Store
@@ -55,7 +55,7 @@ def test_any_size_stays_within_k(shape):
     some = images(shape, 30)
     model = linear(int(np.prod(shape)))
     fitted = generators.fit(model, some, AdvGAN(steps=3, batch_size=10, width=4), Job(0))
-    evidence = sweep(model, some, AdvGAN(), [0.0, 0.1], generator=fitted)
+    evidence = run_sweep(model, some, AdvGAN(), [0.0, 0.1], generator=fitted)
     assert evidence.status == (OK, OK)
     for count in (1, 30):
         made = fitted(torch.from_numpy(some.batch(0, count)))
@@ -121,7 +121,7 @@ def test_a_generator_of_another_model_is_refused(tmp_path):
 
 def test_no_generator_is_said():
     with pytest.raises(ModelError, match="needs a generator that was fitted to the model, got None"):
-        sweep(linear(), images(), AdvGAN(), [0.1])
+        run_sweep(linear(), images(), AdvGAN(), [0.1])
 
 
 def test_a_generator_that_gives_no_numbers_is_an_error_of_every_cell():
@@ -129,7 +129,7 @@ def test_a_generator_that_gives_no_numbers_is_an_error_of_every_cell():
         def forward(self, inputs):
             return inputs * torch.nan
 
-    evidence = sweep(linear(), images(), AdvGAN(), [0.1, 0.2], generator=Broken())
+    evidence = run_sweep(linear(), images(), AdvGAN(), [0.1, 0.2], generator=Broken())
     assert all(status.startswith("the generator gives no numbers for 60 of 60") for status in evidence.status)
 
 
@@ -170,7 +170,7 @@ def test_a_sweep_aims_at_the_likeliest_wrong_class_of_the_attacked_model():
             seen.append(targets)
             return torch.zeros_like(inputs)
 
-    sweep(swept, some, ConditionalGAN(), [0.1], generator=Told(), source=source, batch_size=60, threads=1)
+    run_sweep(swept, some, ConditionalGAN(), [0.1], generator=Told(), source=source, batch_size=60, threads=1)
     with torch.no_grad():
         logits = source(torch.from_numpy(some.batch(0, 60)))
     due = [

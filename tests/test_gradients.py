@@ -441,7 +441,7 @@ class Aliased(Brightness):
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_a_gradient_that_is_not_the_attackers_own_is_not_written_into(make, norm):
     """Catches: a sign written into an expanded gradient, which torch refuses, or into a tensor of the model's own."""
-    from robustness.sweep.runner import sweep
+    from robustness.sweep.runner import run_sweep
 
     images = helpers.images(40, classes=2)
     labels, inputs = images.labels, images.batch(0, 40)
@@ -450,7 +450,7 @@ def test_a_gradient_that_is_not_the_attackers_own_is_not_written_into(make, norm
     sums = (inputs + np.where(labels == 1, -slope, slope)[:, None, None, None]).clip(0, 1).reshape(40, pixels).sum(1)
     due = (sums > pixels / 2).astype(int)
     for attack in (FGSM(norm=norm), PGD(norm=norm, steps=5, random_start=False), PGD(norm=norm, steps=5)):
-        evidence = sweep(make(), images, attack, [step], batch_size=40)
+        evidence = run_sweep(make(), images, attack, [step], batch_size=40)
         assert evidence.status == ("ok",), attack
         apart = abs(sums - pixels / 2) > 1e-3
         if norm == "linf" or isinstance(attack, FGSM):
@@ -487,7 +487,7 @@ class Editing(nn.Module):
 )
 def test_a_model_that_edits_its_images_gets_the_numbers_of_one_that_does_not(attack):
     """Catches: edited images in an attack's memory, or in the batch that the next strength begins with."""
-    from robustness.sweep.runner import sweep
+    from robustness.sweep.runner import run_sweep
 
     class Sound(Editing):
         def forward(self, inputs):
@@ -496,7 +496,7 @@ def test_a_model_that_edits_its_images_gets_the_numbers_of_one_that_does_not(att
     images = helpers.images(60)
     linear = helpers.linear(images)
     strengths = [2, 4] if isinstance(attack, STG) else [0.05, 0.2]
-    edited, sound = (sweep(make(linear), images, attack, strengths, batch_size=30) for make in (Editing, Sound))
+    edited, sound = (run_sweep(make(linear), images, attack, strengths, batch_size=30) for make in (Editing, Sound))
     assert set(sound.status) == set(edited.status) == {"ok"}
     for name in ("predictions", "loss", "snr"):
         assert np.array_equal(getattr(edited, name), getattr(sound, name)), name
@@ -504,10 +504,10 @@ def test_a_model_that_edits_its_images_gets_the_numbers_of_one_that_does_not(att
 
 def test_a_model_that_returns_its_images_keeps_them():
     """Catches: logits that are a view of the buffer which the next strength writes to."""
-    from robustness.sweep.runner import sweep
+    from robustness.sweep.runner import run_sweep
 
     images = helpers.images(20, shape=(3, 1))
-    evidence = sweep(nn.Flatten(), images, FGSM(), [0.0, 0.3], batch_size=10)
+    evidence = run_sweep(nn.Flatten(), images, FGSM(), [0.0, 0.3], batch_size=10)
     inputs = images.batch(0, 20).reshape(20, 3)
     assert np.array_equal(evidence.predictions[0], inputs.argmax(1))
     assert set(evidence.status) == {"ok"}

@@ -16,7 +16,7 @@ from robustness.perturbations import FGSM, Clean, Normal
 from robustness.perturbations.strength import StrengthDistribution
 from robustness.sweep.batch import SweepBatches
 from robustness.sweep.chunk_result import ChunkResult
-from robustness.sweep.runner import directions, sweep
+from robustness.sweep.runner import directions, run_sweep
 from robustness.util import source_files
 from robustness.util.rng import CHUNK
 from robustness.workspace import chunk_cache as kept
@@ -82,7 +82,7 @@ def interrupted(after):
 
 def cut_off(images, perturbation, strengths, kept, after, **more):
     with interrupted(after):
-        sweep(helpers.linear(images), images, perturbation, strengths, batch_size=100, threads=1, kept=kept, **more)
+        run_sweep(helpers.linear(images), images, perturbation, strengths, batch_size=100, threads=1, kept=kept, **more)
 
 
 @pytest.mark.parametrize(
@@ -97,12 +97,14 @@ def cut_off(images, perturbation, strengths, kept, after, **more):
 def test_it_goes_on_from_what_is_finished(images, keeping, perturbation, strengths, passes):
     """Catches: a chunk swept twice or never, other draws for what is left, numbers that a chunk's file loses."""
     given = {"batch_size": 100, "threads": 1, "probabilities": True}
-    due = sweep(Counting(images), images, perturbation, strengths, **given)
+    due = run_sweep(Counting(images), images, perturbation, strengths, **given)
     cut_off(images, perturbation, strengths, keeping(), 2 * CHUNK + 300, probabilities=True)
     finished = sorted(int(path.stem) for path in keeping().folder.iterdir())
     assert finished == [0, 1]
     again, told = Counting(images), []
-    found = sweep(again, images, perturbation, strengths, kept=keeping(), progress=lambda *n: told.append(n), **given)
+    found = run_sweep(
+        again, images, perturbation, strengths, kept=keeping(), progress=lambda *n: told.append(n), **given
+    )
     assert found.digest == due.digest
     assert again.seen() < 0.5 * COUNT * passes
     assert told[0][0] == 2 * CHUNK + 100
@@ -116,24 +118,24 @@ def test_what_took_time_before_is_counted(images, keeping):
     part = keeping().get(0)
     assert part.told["seconds"] > 0
     keeping().write(ChunkResult(0, part.arrays, {**part.told, "seconds": 1000.0}))
-    found = sweep(helpers.linear(images), images, Normal(), [0.1], batch_size=100, kept=keeping())
+    found = run_sweep(helpers.linear(images), images, Normal(), [0.1], batch_size=100, kept=keeping())
     assert found.provenance["seconds"] > 1000
 
 
 def test_threads_and_a_second_cut(images, keeping):
     """Catches: a chunk told as finished while a batch of it still runs."""
-    due = sweep(helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100)
+    due = run_sweep(helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100)
     for after in (750, 1450):
         with interrupted(after):
-            sweep(helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100, threads=3, kept=keeping())
-    found = sweep(helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100, threads=2, kept=keeping())
+            run_sweep(helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100, threads=3, kept=keeping())
+    found = run_sweep(helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100, threads=2, kept=keeping())
     assert found.digest == due.digest
 
 
 @pytest.mark.parametrize("how", ["torn", "changed", "of another chunk", "of other code"])
 def test_a_chunk_that_is_not_what_it_was_is_swept_again(images, keeping, tmp_path, how):
     """Catches: a damaged file, one under another's name, or one of a model since changed, taken for finished."""
-    due = sweep(helpers.linear(images), images, Normal(), [0.1], batch_size=100)
+    due = run_sweep(helpers.linear(images), images, Normal(), [0.1], batch_size=100)
     cut_off(images, Normal(), [0.1], keeping(), after=2 * CHUNK + 300)
     first, second = (keeping().folder / f"{chunk}.safetensors" for chunk in (0, 1))
     content, notices = bytearray(first.read_bytes()), []
@@ -147,7 +149,7 @@ def test_a_chunk_that_is_not_what_it_was_is_swept_again(images, keeping, tmp_pat
     elif how == "of other code":
         (tmp_path / "net.py").write_text("as it is")
     again = Counting(images)
-    found = sweep(again, images, Normal(), [0.1], batch_size=100, kept=keeping(notices=notices))
+    found = run_sweep(again, images, Normal(), [0.1], batch_size=100, kept=keeping(notices=notices))
     assert found.digest == due.digest
     swept = COUNT - (0 if how == "of other code" else CHUNK)
     assert swept <= again.seen() < swept + 300
@@ -171,26 +173,26 @@ def test_what_failed_is_tried_again_by_the_next_run(images, keeping):
                 raise ValueError("no luck")
             return self.linear(inputs)
 
-    due = sweep(helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100)
-    found = sweep(Failing({40}), images, Normal(), [0.1, 0.4], batch_size=100, threads=1, kept=keeping())
+    due = run_sweep(helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100)
+    found = run_sweep(Failing({40}), images, Normal(), [0.1, 0.4], batch_size=100, threads=1, kept=keeping())
     assert [status.startswith(RAISED) for status in found.status].count(True) == 1
     assert sorted(int(path.stem) for path in keeping().folder.iterdir()) == [0, 1]
     part = keeping().get(1)
     assert part.failed
     assert keeping(run="next").get(1) is None
-    again = sweep(helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100, kept=keeping(run="next"))
+    again = run_sweep(helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100, kept=keeping(run="next"))
     assert again.digest == due.digest
 
 
 def test_it_goes_on_in_batches_for_which_there_is_memory(images, keeping):
     """Catches: chunks of two batch sizes in one evidence, memory that must run out once more in every run."""
-    due = sweep(Crowded(images, 10**9), images, Normal(), [0.1], batch_size=50)
+    due = run_sweep(Crowded(images, 10**9), images, Normal(), [0.1], batch_size=50)
     model, sizes = Crowded(images, 60), []
     model.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
-    sweep(model, images, Normal(), [0.1], batch_size=100, threads=1, kept=keeping())
+    run_sweep(model, images, Normal(), [0.1], batch_size=100, threads=1, kept=keeping())
     (keeping().folder / "2.safetensors").unlink()
     sizes.clear()
-    found = sweep(model, images, Normal(), [0.1], batch_size=100, threads=1, kept=keeping())
+    found = run_sweep(model, images, Normal(), [0.1], batch_size=100, threads=1, kept=keeping())
     assert found.digest == due.digest
     assert (found.provenance["batch_size"], found.provenance["out_of_memory_at"]) == (50, 100)
     assert set(sizes) <= {8, 50}
@@ -213,7 +215,7 @@ def test_directions_too(images, keeping):
 def test_what_is_over_soon_is_not_written(images, tmp_path):
     """Catches: a file a chunk for sweeps that take less time than writing it is worth."""
     few = StoredChunks(Store(tmp_path / "store"), KEY, tmp_path)
-    sweep(helpers.linear(images), images, Clean(), [0], kept=few)
+    run_sweep(helpers.linear(images), images, Clean(), [0], kept=few)
     assert kept.EVERY >= 1
     assert not few.folder.exists()
 

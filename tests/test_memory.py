@@ -8,7 +8,7 @@ from torch import nn
 
 from robustness.metrics.evidence import OK
 from robustness.perturbations import FGSM, PGD, Clean, Normal
-from robustness.sweep.runner import directions, sweep
+from robustness.sweep.runner import directions, run_sweep
 
 
 class Crowded(nn.Module):
@@ -39,8 +39,8 @@ def test_evidence_is_that_of_small_batches(images, perturbation, threads):
     """
     strengths = [0.0] if isinstance(perturbation, Clean) else [0.1, 0.4]
     given = {"batch_size": 80, "threads": threads}
-    found = sweep(Crowded(images, 12), images, perturbation, strengths, **given)
-    due = sweep(Crowded(images, 1000), images, perturbation, strengths, batch_size=10)
+    found = run_sweep(Crowded(images, 12), images, perturbation, strengths, **given)
+    due = run_sweep(Crowded(images, 1000), images, perturbation, strengths, batch_size=10)
     assert set(found.status) == {OK}
     assert found.digest == due.digest
     assert found.provenance["batch_size"] == 10
@@ -56,7 +56,7 @@ def test_evidence_is_that_of_small_batches(images, perturbation, threads):
 )
 def test_other_words_for_it(images, room, error):
     """An image that does not fit is an error of its cell. Catches: an endless halving, a cell that looks robust."""
-    found = sweep(Crowded(images, room, error), images, Normal(), [0.1], batch_size=16)
+    found = run_sweep(Crowded(images, room, error), images, Normal(), [0.1], batch_size=16)
     if room:
         assert (found.status, found.provenance["batch_size"]) == ((OK,), 8)
     else:
@@ -68,7 +68,7 @@ def test_other_words_for_it(images, room, error):
 def test_another_error_is_no_reason_to_begin_anew(images):
     """Catches: any RuntimeError taken for a lack of memory."""
     model = Crowded(images, 12, RuntimeError("shapes do not match"))
-    found = sweep(model, images, Normal(), [0.1], batch_size=80)
+    found = run_sweep(model, images, Normal(), [0.1], batch_size=80)
     assert found.status[0].startswith("raised RuntimeError: shapes")
     assert found.provenance["batch_size"] == 80
 

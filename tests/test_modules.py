@@ -186,12 +186,12 @@ def test_names_and_shapes_belong_to_the_state():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: a module moves there and back")
 def test_a_module_comes_back_from_another_device():
     from robustness.perturbations import Normal
-    from robustness.sweep.runner import sweep
+    from robustness.sweep.runner import run_sweep
 
     images = helpers.images(20)
     module = helpers.linear(images)
     before = [(p.data_ptr(), p.device) for p in module.parameters()]
-    on_cpu, on_gpu = (sweep(module, images, Normal(), [0.1, 0.5], device=device) for device in ("cpu", "cuda"))
+    on_cpu, on_gpu = (run_sweep(module, images, Normal(), [0.1, 0.5], device=device) for device in ("cpu", "cuda"))
     assert [(p.data_ptr(), p.device) for p in module.parameters()] == before
     assert (abs(on_cpu.loss - on_gpu.loss) < 1e-4).all()
 
@@ -280,7 +280,7 @@ def test_a_table_that_is_made_in_the_first_pass_can_be_differentiated_through(pl
     from robustness.doubts.look import look
     from robustness.perturbations import FGSM, Clean
     from robustness.perturbations.gradients import gradient
-    from robustness.sweep.runner import sweep
+    from robustness.sweep.runner import run_sweep
 
     TABLE.clear()
     images = helpers.images(40)
@@ -288,8 +288,8 @@ def test_a_table_that_is_made_in_the_first_pass_can_be_differentiated_through(pl
     module = Tabled(place).eval()
     with torch.inference_mode(inference):
         look(module, images, attacked=False)
-        clean = sweep(module, images, Clean(), [0.0], batch_size=20)
-        evidence = sweep(module, images, FGSM(), [0.1], batch_size=20)
+        clean = run_sweep(module, images, Clean(), [0.0], batch_size=20)
+        evidence = run_sweep(module, images, FGSM(), [0.1], batch_size=20)
     assert clean.status == evidence.status == ("ok",)
     signs = gradient(module, inputs, labels)[0].sign()
     due = (inputs + 0.1 * signs).clamp(0, 1)

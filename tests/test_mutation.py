@@ -109,7 +109,7 @@ def test_what_is_kept_is_not_swept_or_trained_again(make, monkeypatch):
     def no(*_, **__):
         raise AssertionError("swept again")
 
-    monkeypatch.setattr("robustness.sweep.runner.sweep", no)
+    monkeypatch.setattr("robustness.sweep.runner.run_sweep", no)
     assert mutate(project, **asked) == first
     assert project.trained() == trained
 

@@ -12,7 +12,7 @@ from robustness.perturbations import Normal, Uniform, strength
 from robustness.perturbations.noise import OUTSIDE
 from robustness.perturbations.strength import StrengthDistribution
 from robustness.reporting.table_rows import PAGE, sweep_table
-from robustness.sweep.runner import sweep
+from robustness.sweep.runner import run_sweep
 from robustness.util.rng import CHUNK, Purpose, generator
 
 AMPLITUDES = [0.1, 0.3, 0.2]
@@ -45,7 +45,7 @@ def expected(images, module, noise, clip):
 def test_noise_adds_up_over_the_amplitudes(images, noise, clip, batch_size, threads):
     """Catches: one R for all, R of another order, clipping at the end alone, draws by batch or thread."""
     module, perturbation = helpers.linear(images), noise(clip=clip, accumulate=True)
-    evidence = sweep(module, images, perturbation, AMPLITUDES, batch_size=batch_size, threads=threads)
+    evidence = run_sweep(module, images, perturbation, AMPLITUDES, batch_size=batch_size, threads=threads)
     predictions, outside = expected(images, module, perturbation, clip)
     for amplitude, said, left in zip(sorted(AMPLITUDES), predictions, outside, strict=True):
         row = evidence.index(strength.name(amplitude))
@@ -58,7 +58,7 @@ def test_a_first_amplitude_alone_is_plain_noise(images):
     """Catches: another draw for the same amplitude, which no one could compare."""
     module = helpers.linear(images)
     alone, added = (
-        sweep(module, images, Normal(accumulate=each), [0.2], batch_size=100) for each in (False, True)
+        run_sweep(module, images, Normal(accumulate=each), [0.2], batch_size=100) for each in (False, True)
     )  # fmt: skip
     assert np.array_equal(alone.predictions, added.predictions)
     assert np.array_equal(alone.loss, added.loss)
@@ -67,7 +67,7 @@ def test_a_first_amplitude_alone_is_plain_noise(images):
 def test_noise_without_clipping_has_the_ratio_that_it_asks_for(images):
     """‖V·R‖₂ of independent pixels is V·√(C·H·W) on average; clipping takes a part of it away."""
     free, clipped = (
-        sweep(helpers.linear(images), images, Normal(clip=clip), [0.5], batch_size=100) for clip in (False, True)
+        run_sweep(helpers.linear(images), images, Normal(clip=clip), [0.5], batch_size=100) for clip in (False, True)
     )
     pixels = images.batch(0, COUNT).reshape(COUNT, -1)
     due = 20 * np.log10(np.linalg.norm(pixels, axis=1) / (0.5 * math.sqrt(pixels.shape[1])))

@@ -11,7 +11,7 @@ from robustness.classifiers import precision
 from robustness.cli import main
 from robustness.errors import RobustnessError
 from robustness.perturbations import FGSM, PGD, Clean, Normal
-from robustness.sweep.runner import sweep
+from robustness.sweep.runner import run_sweep
 
 SEEDED = helpers.CARD.replace('[recipe]\ncallable = "{module}:recipe"\n', "")
 SEEDED = SEEDED.replace('factory"', 'factory"\nseed = 1', 1)
@@ -33,8 +33,8 @@ class Rounds(nn.Module):
 def test_decisions_that_differ_are_counted():
     """Catches: a comparison with itself, or of the precision's own rounding hidden by another batch."""
     images = helpers.images(30, shape=(1, 2), classes=2)
-    exact = sweep(Rounds(), images, Clean(), [0])
-    rough = sweep(Rounds(), images, Clean(), [0], dtype="bf16")
+    exact = run_sweep(Rounds(), images, Clean(), [0])
+    rough = run_sweep(Rounds(), images, Clean(), [0], dtype="bf16")
     assert (exact.predictions == 0).all()
     assert (rough.predictions == 1).all()
     assert rough.provenance["float32"] == {"images": 30, "differ": {"0": 30}}
@@ -51,13 +51,13 @@ def test_bf16_is_autocast_s(perturbation):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 3)).eval()
     first, second = (
-        sweep(
+        run_sweep(
             model, images, perturbation, [0.0, 0.1], dtype="bf16", threads=threads, batch_size=50, beside_float32=False
         )
         for threads in (1, 2)
     )
     assert first.digest == second.digest
-    plain = sweep(model, images, perturbation, [0.0, 0.1], batch_size=50)
+    plain = run_sweep(model, images, perturbation, [0.0, 0.1], batch_size=50)
     assert first.digest != plain.digest
     assert np.allclose(first.loss, plain.loss, rtol=0.2, atol=0.2)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
@@ -76,7 +76,7 @@ def test_no_number_is_no_robustness_in_bf16_either():
             return logits / 0 if logits.dtype == torch.bfloat16 else logits
 
     images = helpers.images(20)
-    evidence = sweep(Overflows(), images, Clean(), [0], dtype="bf16")
+    evidence = run_sweep(Overflows(), images, Clean(), [0], dtype="bf16")
     assert evidence.status[0].startswith("non-finite logits for 20 of 20")
     assert (evidence.predictions == -1).all()
     assert evidence.provenance["float32"]["differ"] == {}
@@ -92,7 +92,7 @@ def test_no_number_is_no_robustness_in_bf16_either():
 def test_precisions_that_cannot_be(dtype, said):
     images = helpers.images(5)
     with pytest.raises(RobustnessError, match=said):
-        sweep(helpers.linear(images), images, Clean(), [0], dtype=dtype)
+        run_sweep(helpers.linear(images), images, Clean(), [0], dtype=dtype)
 
 
 def test_entries_of_their_own(tmp_path, own_path, monkeypatch, capsys):

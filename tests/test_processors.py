@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from models.defences.plain import fit
 from robustness.classifiers.modules import lay_out, sound_channels_last
 from robustness.perturbations import FGSM
-from robustness.sweep.runner import sweep
+from robustness.sweep.runner import run_sweep
 from robustness.util.hardware import LIMITS
 from robustness.workspace.recipes import Job
 
@@ -56,7 +56,7 @@ def test_a_training_is_that_in_float64():
 
 def test_a_sweep_is_that_in_float64():
     """Catches: gradients to the images, or outputs, that oneDNN computes wrongly."""
-    evidence = sweep(Network().eval(), IMAGES, FGSM(), [0.02], probabilities=True)
+    evidence = run_sweep(Network().eval(), IMAGES, FGSM(), [0.02], probabilities=True)
     exact, inputs = Network(torch.float64), torch.from_numpy(IMAGES.batch(0, 40)).double().requires_grad_()
     labels = torch.from_numpy(IMAGES.labels.astype(np.int64))
     (gradient,) = torch.autograd.grad(F.cross_entropy(exact(inputs), labels, reduction="sum"), inputs)

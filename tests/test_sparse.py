@@ -11,7 +11,7 @@ from robustness.data.images import from_arrays
 from robustness.metrics.evidence import OK
 from robustness.perturbations import STG, Batch
 from robustness.perturbations.stg import stg
-from robustness.sweep.runner import sweep
+from robustness.sweep.runner import run_sweep
 
 SETTINGS = settings(deadline=None, max_examples=25)
 
@@ -100,6 +100,6 @@ def test_few_and_many_classes(classes):
 def test_a_fraction_of_a_feature_is_refused_in_its_cell():
     pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 4), dtype=np.uint8)
     images = from_arrays(pixels, [0, 1, 2, 0, 1, 2])
-    evidence = sweep(nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), images, STG(), [2.0, 1.5])
+    evidence = run_sweep(nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), images, STG(), [2.0, 1.5])
     assert evidence.status[0] == OK
     assert "whole numbers of features, got 1.5" in evidence.status[1]

@@ -24,7 +24,7 @@ from robustness.perturbations.strength import (
     perturb_to_snr,
     signal_to_noise_ratio,
 )
-from robustness.sweep.runner import sweep
+from robustness.sweep.runner import run_sweep
 from robustness.util.rng import Purpose, generator
 
 
@@ -69,7 +69,7 @@ def test_a_sweep_gives_every_image_its_own_strength_whatever_the_batch():
     images, spread = helpers.images(1203), StrengthDistribution(uniform=(0, 0.5), clean=0.5)
     chosen = [0.25, spread]
     small, large = (
-        sweep(helpers.linear(images), images, Uniform(), chosen, batch_size=size, seed=5) for size in (70, 500)
+        run_sweep(helpers.linear(images), images, Uniform(), chosen, batch_size=size, seed=5) for size in (70, 500)
     )
     assert small.strengths == ("0.25", "U(0,0.5)+0.5clean")
     assert np.array_equal(small.drawn, large.drawn)
@@ -85,7 +85,7 @@ def test_a_spread_of_two_equal_ends_is_the_number():
     images = helpers.images(30)
     narrow = StrengthDistribution(uniform=(0.3, 0.3 + 1e-6))
     model = helpers.linear(images)
-    drawn, number = (sweep(model, images, Normal(), [chosen], batch_size=8) for chosen in (narrow, 0.3))
+    drawn, number = (run_sweep(model, images, Normal(), [chosen], batch_size=8) for chosen in (narrow, 0.3))
     assert np.allclose(drawn.loss, number.loss, atol=1e-4)
     assert np.allclose(drawn.snr, number.snr, atol=1e-3)
 
@@ -179,7 +179,7 @@ def test_evidence_has_the_same_ratios_with_and_without_the_table():
     images = helpers.images(20)
     floats = from_arrays(images.pixels / np.float32(255), images.labels, images.classes)
     model, sizes = helpers.linear(images), [0.0, 0.02, 0.3, 1.0]
-    one, other = (sweep(model, each, FGSM(), sizes) for each in (images, floats))
+    one, other = (run_sweep(model, each, FGSM(), sizes) for each in (images, floats))
     assert np.array_equal(one.predictions, other.predictions)
     assert np.isinf(one.snr[0]).all()
     assert np.allclose(one.snr, other.snr, rtol=1e-5, atol=1e-4)
@@ -192,7 +192,7 @@ def test_evidence_has_the_ratio_asked_for_after_clipping(perturbation):
     Recorder.seen.clear()
     model = Recorder(784, 10)
 
-    evidence = sweep(model, images, perturbation, asked, unit="snr", batch_size=len(images), threads=1)
+    evidence = run_sweep(model, images, perturbation, asked, unit="snr", batch_size=len(images), threads=1)
 
     assert evidence.status == (OK,) * 4
     assert evidence.provenance["notes"] == {}
@@ -239,7 +239,7 @@ def test_a_ratio_without_the_mean_is_that_of_standardised_images():
     """Against images that are standardised here. Catches: the mean as signal, deviations of the whole batch."""
     images = helpers.images(count=6, shape=(8, 8))
     module = helpers.linear(images)
-    found = sweep(module, images, FGSM(), [40.0, 25.0], unit="snr-std")
+    found = run_sweep(module, images, FGSM(), [40.0, 25.0], unit="snr-std")
     assert found.status == (OK, OK)
     pixels = images.batch(0, 6).reshape(6, -1).astype(float)
     deviation = pixels.std(axis=1)
@@ -251,14 +251,14 @@ def test_a_ratio_without_the_mean_is_that_of_standardised_images():
 
 def test_an_image_of_one_grey_has_no_ratio_to_its_contrast():
     images = from_arrays(np.full((2, 4, 4), 128, np.uint8), [0, 1])
-    found = sweep(helpers.linear(images), images, FGSM(), [40.0], unit="snr-std")
+    found = run_sweep(helpers.linear(images), images, FGSM(), [40.0], unit="snr-std")
     assert "ratio" in found.status[0]
 
 
 def test_a_drawn_ratio_is_reached_image_by_image():
     images = helpers.digits()
     spread = StrengthDistribution(uniform=(10, 40))
-    evidence = sweep(helpers.linear(images), images, Normal(), [spread], unit="snr", batch_size=7)
+    evidence = run_sweep(helpers.linear(images), images, Normal(), [spread], unit="snr", batch_size=7)
     assert evidence.status == (OK,)
     assert np.abs(evidence.snr - evidence.drawn).max() <= 0.0101
 
@@ -266,7 +266,7 @@ def test_a_drawn_ratio_is_reached_image_by_image():
 def test_a_ratio_that_clipping_forbids_fails_the_cell():
     """No change within [0, 1] is thirty times as large as a digit."""
     images = helpers.digits()
-    evidence = sweep(helpers.linear(images), images, Normal(), [-30.0, 20.0], unit="snr")
+    evidence = run_sweep(helpers.linear(images), images, Normal(), [-30.0, 20.0], unit="snr")
     assert evidence.status == ("the ratio cannot be reached within [0, 1] for 30 of 30 images (100.0%)", OK)
     assert not evidence.failed
     assert list(evidence.provenance["notes"]) == ["-30"]
@@ -278,7 +278,7 @@ def test_up_to_one_image_in_a_hundred_may_miss_its_ratio(black, held):
     pixels = np.random.default_rng(0).integers(50, 200, (100, 4, 4), dtype=np.uint8)
     pixels[5 : 5 + black] = 0
     images = from_arrays(pixels, np.arange(100) % 3)
-    evidence = sweep(helpers.linear(images), images, Uniform(), [20.0], unit="snr", batch_size=30)
+    evidence = run_sweep(helpers.linear(images), images, Uniform(), [20.0], unit="snr", batch_size=30)
     assert (evidence.status[0] == OK) is held
     said = f"the ratio cannot be reached within [0, 1] for {black} of 100 images ({black}.0%)"
     assert evidence.provenance["notes"] == {"20": said}
@@ -288,7 +288,7 @@ def test_up_to_one_image_in_a_hundred_may_miss_its_ratio(black, held):
 def test_zero_decibels_are_noise_as_strong_as_the_image():
     pixels = np.random.default_rng(0).integers(20, 100, (20, 8, 8), dtype=np.uint8)
     images = from_arrays(pixels, np.arange(20) % 3)
-    evidence = sweep(helpers.linear(images), images, Normal(), [0.0], unit="snr")
+    evidence = run_sweep(helpers.linear(images), images, Normal(), [0.0], unit="snr")
     assert evidence.status == (OK,)
     assert np.abs(evidence.snr).max() <= 0.0101
 
@@ -325,12 +325,12 @@ def test_strengths_in_standard_deviations_are_those_of_each_image(perturbation):
     """Image by image as alone with its own ε. Catches: one deviation for the batch, the unbiased one, padding's."""
     images, asked = grey(), [0.05, 0.1]
     model = Standardised(36, 3).eval()
-    together = sweep(model, images, perturbation, asked, unit="std", batch_size=4, threads=1)
+    together = run_sweep(model, images, perturbation, asked, unit="std", batch_size=4, threads=1)
     assert together.status == (OK, OK)
     inputs = images.batch(0, len(images))
     for i, image in enumerate(inputs):
         deviation = float(np.std(image))
-        alone = sweep(model, images, perturbation, [each * deviation for each in asked], batch_size=4, threads=1)
+        alone = run_sweep(model, images, perturbation, [each * deviation for each in asked], batch_size=4, threads=1)
         assert np.allclose(together.loss[:, i], alone.loss[:, i], atol=1e-5)
         assert np.allclose(together.snr[:, i], alone.snr[:, i], atol=1e-3)
 
@@ -339,7 +339,7 @@ def test_a_network_that_standardises_sees_epsilon_itself():
     """What the eyes-parseval paper calls ε. Catches: ε in pixels, some seven times as hard on such crops."""
     images = grey()
     Standardised.seen.clear()
-    sweep(Standardised(36, 3).eval(), images, FGSM(), [0.05], unit="std", batch_size=len(images), threads=1)
+    run_sweep(Standardised(36, 3).eval(), images, FGSM(), [0.05], unit="std", batch_size=len(images), threads=1)
     inputs, perturbed = images.batch(0, len(images)), Standardised.seen[-1].numpy()
     deviation = inputs.reshape(len(inputs), -1).std(axis=1)
     moved = np.abs(perturbed - inputs).reshape(len(inputs), -1) / deviation[:, None]
@@ -347,7 +347,7 @@ def test_a_network_that_standardises_sees_epsilon_itself():
 
 
 def test_no_strength_leaves_images_as_they_are_in_deviations_too():
-    evidence = sweep(helpers.linear(grey()), grey(), FGSM(), [0.0, 0.1], unit="std")
+    evidence = run_sweep(helpers.linear(grey()), grey(), FGSM(), [0.0, 0.1], unit="std")
     assert np.isinf(evidence.snr[0]).all()
 
 

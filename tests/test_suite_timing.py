@@ -111,12 +111,12 @@ def test_gpu(timed, monkeypatch):
         assert device == "cuda:0"
         time.sleep(0.3)
 
-    def on_cpu(*given, device, real=runner.sweep, **more):
+    def on_cpu(*given, device, real=runner.run_sweep, **more):
         return real(*given, device="cpu", **more)
 
     monkeypatch.setattr(hardware, "gpu_count", lambda *_: 1)
     monkeypatch.setattr(hardware, "device_fingerprint", lambda device: f"kind of {device}")
-    monkeypatch.setattr(runner, "sweep", on_cpu)
+    monkeypatch.setattr(runner, "run_sweep", on_cpu)
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
     often = ("-k", "noise", "--benchmark-min-rounds=1", "--benchmark-json=times.json")
     run = timed.plain("suites", *TIMING, "-n0", *often)

@@ -15,7 +15,7 @@ from robustness import cards
 from robustness.classifiers import build, process_state
 from robustness.classifiers.modules import restored_afterwards
 from robustness.perturbations import FGSM, Normal
-from robustness.sweep.runner import sweep
+from robustness.sweep.runner import run_sweep
 
 CHANGES = {
     "torch.set_default_dtype(torch.float64)": "torch's default type",
@@ -68,7 +68,7 @@ def test_what_a_forward_changes_is_set_back(code):
 
     images = helpers.images(60)
     sound = helpers.linear(images)
-    due = [sweep(sound, images, attack, [0.1], batch_size=20, threads=2) for attack in (Normal(), FGSM())]
+    due = [run_sweep(sound, images, attack, [0.1], batch_size=20, threads=2) for attack in (Normal(), FGSM())]
     before = seen()
     with process_state.set_back() as changed, restored_afterwards(Changes(16, 3)) as lent:
         lent(torch.rand(2, 1, 4, 4))
@@ -77,9 +77,9 @@ def test_what_a_forward_changes_is_set_back(code):
     assert changed == []  # what is lent is given back with all around it
     assert seen() == before
     for attack, evidence in zip((Normal(), FGSM()), due, strict=True):
-        sweep(Changes(16, 3), images, attack, [0.1], batch_size=20, threads=2)
+        run_sweep(Changes(16, 3), images, attack, [0.1], batch_size=20, threads=2)
         assert seen() == before
-        again = sweep(sound, images, attack, [0.1], batch_size=20, threads=2)
+        again = run_sweep(sound, images, attack, [0.1], batch_size=20, threads=2)
         assert again.status == ("ok",)
         assert np.array_equal(again.loss, evidence.loss)
 

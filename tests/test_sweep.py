@@ -18,7 +18,7 @@ from robustness.data import from_arrays
 from robustness.metrics.evidence import OK, SEMANTICS
 from robustness.perturbations import Clean, Normal, Uniform
 from robustness.sweep.batching import batch_ranges, single_threaded
-from robustness.sweep.runner import sweep
+from robustness.sweep.runner import run_sweep
 from robustness.util.rng import CHUNK, Purpose, generator
 
 
@@ -60,7 +60,7 @@ def test_a_linear_model_in_closed_form():
     model = nn.Sequential(nn.Flatten(), nn.Linear(9, 2))
     strengths = [0.0, 0.1, 0.5, 1.0]
 
-    evidence = sweep(model, images, Normal(), strengths, seed=11)
+    evidence = run_sweep(model, images, Normal(), strengths, seed=11)
 
     pixels = images.pixels.reshape(500, 9) / 255
     noise = np.random.Generator(np.random.Philox(np.random.SeedSequence([11, 1, 0])))
@@ -87,8 +87,8 @@ def test_equals_a_bare_loop(digits, perceptron, perturbation):
     """In every decision at any batch size; at the same one the softmax's last bits are all that may differ."""
     strengths = [0.0, 0.3, 0.9]
     logits = bare_loop(perceptron, digits, perturbation, strengths, seed=2, batch_size=100)
-    same = sweep(perceptron, digits, perturbation, strengths, seed=2, batch_size=100, threads=1, probabilities=True)
-    other = sweep(perceptron, digits, perturbation, strengths, seed=2, batch_size=7, threads=1)
+    same = run_sweep(perceptron, digits, perturbation, strengths, seed=2, batch_size=100, threads=1, probabilities=True)
+    other = run_sweep(perceptron, digits, perturbation, strengths, seed=2, batch_size=7, threads=1)
 
     with single_threaded():  # and softmax in the same batches
         softmax = torch.stack([torch.cat([part.log_softmax(1) for part in row.split(100)]) for row in logits])
@@ -104,7 +104,7 @@ def test_equals_a_bare_loop(digits, perceptron, perturbation):
 
 
 def test_probabilities_and_losses_against_scikit_learn(digits, perceptron):
-    evidence = sweep(perceptron, digits, Normal(), [0.4], probabilities=True)
+    evidence = run_sweep(perceptron, digits, Normal(), [0.4], probabilities=True)
     (probabilities,) = evidence.probabilities.astype(float)
     probabilities /= probabilities.sum(axis=1, keepdims=True)  # scikit-learn wants sums of one in float64
     assert np.isclose(evidence.loss.mean(), log_loss(digits.labels, probabilities, labels=range(10)), atol=1e-5)
@@ -114,7 +114,7 @@ def test_probabilities_and_losses_against_scikit_learn(digits, perceptron):
     every = np.arange(len(digits))
     assert np.array_equal(evidence.probabilities[0, every, digits.labels], evidence.true_probability[0])
     assert np.array_equal(evidence.labels, digits.labels)
-    assert sweep(perceptron, digits, Normal(), [0.4]).probabilities is None
+    assert run_sweep(perceptron, digits, Normal(), [0.4]).probabilities is None
 
 
 def test_a_decision_is_that_of_the_logits_though_probabilities_tie():
@@ -122,7 +122,7 @@ def test_a_decision_is_that_of_the_logits_though_probabilities_tie():
         def forward(self, inputs):
             return torch.tensor([0.0, 1e-9, -1.0]).expand(len(inputs), 3)
 
-    evidence = sweep(Near(), helpers.images(5), Clean(), [0])
+    evidence = run_sweep(Near(), helpers.images(5), Clean(), [0])
     assert (evidence.predictions == 1).all()
     assert torch.tensor([0.0, 1e-9, -1.0]).log_softmax(0).argmax() == 0, "else this shows nothing"
 
@@ -169,7 +169,7 @@ def test_threads_do_not_change_a_bit(make):
     images = helpers.images(2345)
     torch.manual_seed(0)
     model = make(16)
-    swept = [sweep(model, images, Normal(), [0.1, 0.7], batch_size=130, threads=threads) for threads in (1, 2, 3)]
+    swept = [run_sweep(model, images, Normal(), [0.1, 0.7], batch_size=130, threads=threads) for threads in (1, 2, 3)]
     digests = {evidence.digest for evidence in swept}
     assert swept[0].status == (OK, OK)
     assert np.array_equal(
@@ -195,21 +195,21 @@ def test_a_convolution_with_batch_norm_and_dropout_in_training():
     model[4].eval()
     before = state_hash(model)
 
-    digests = {sweep(model, images, Uniform(), [0.2], batch_size=300, threads=t).digest for t in (1, 2)}
+    digests = {run_sweep(model, images, Uniform(), [0.2], batch_size=300, threads=t).digest for t in (1, 2)}
 
     assert [m.training for m in model] == [True, True, True, True, False, True, True]
     assert state_hash(model) == before
     model.eval()
-    assert {sweep(model, images, Uniform(), [0.2], batch_size=300).digest} == digests
+    assert {run_sweep(model, images, Uniform(), [0.2], batch_size=300).digest} == digests
     logits = bare_loop(model, images, Uniform(), [0.2], seed=0, batch_size=100)
-    evidence = sweep(model, images, Uniform(), [0.2])
+    evidence = run_sweep(model, images, Uniform(), [0.2])
     assert np.array_equal(evidence.predictions, logits.argmax(2))
 
 
 def test_one_image():
     images = helpers.images(1)
     model = helpers.linear(images)
-    evidence = sweep(model, images, Normal(), [0.0, 0.5], threads=3)
+    evidence = run_sweep(model, images, Normal(), [0.0, 0.5], threads=3)
     assert evidence.status == (OK, OK)
     assert evidence.loss.shape == (2, 1)
     expected = F.cross_entropy(model(torch.from_numpy(images.batch(0, 1))), torch.from_numpy(images.labels.copy()))
@@ -219,8 +219,8 @@ def test_one_image():
 def test_an_image_is_decided_alike_when_others_follow():
     images = helpers.images(1700)
     model = helpers.linear(images)
-    few = sweep(model, images.select(np.arange(1234), "few"), Normal(), [0.3], batch_size=200)
-    many = sweep(model, images, Normal(), [0.3], batch_size=200)
+    few = run_sweep(model, images.select(np.arange(1234), "few"), Normal(), [0.3], batch_size=200)
+    many = run_sweep(model, images, Normal(), [0.3], batch_size=200)
     assert np.array_equal(few.predictions[0], many.predictions[0, :1234])
     assert np.array_equal(few.loss[0, :1200], many.loss[0, :1200])
 
@@ -228,16 +228,16 @@ def test_an_image_is_decided_alike_when_others_follow():
 def test_seeds_differ_and_strengths_do_not_depend_on_each_other():
     images = helpers.images(50)
     model = helpers.linear(images)
-    one = sweep(model, images, Normal(), [0.3, 0.9])
-    assert sweep(model, images, Normal(), [0.3, 0.9]).digest == one.digest
-    assert sweep(model, images, Normal(), [0.3, 0.9], seed=1).digest != one.digest
-    assert np.array_equal(sweep(model, images, Normal(), [0.9]).loss[0], one.loss[1])
+    one = run_sweep(model, images, Normal(), [0.3, 0.9])
+    assert run_sweep(model, images, Normal(), [0.3, 0.9]).digest == one.digest
+    assert run_sweep(model, images, Normal(), [0.3, 0.9], seed=1).digest != one.digest
+    assert np.array_equal(run_sweep(model, images, Normal(), [0.9]).loss[0], one.loss[1])
 
 
 def test_clean_is_every_perturbation_at_zero():
     images = helpers.images(50)
     model = helpers.linear(images)
-    clean, none = sweep(model, images, Clean(), [0]), sweep(model, images, Normal(), [0])
+    clean, none = run_sweep(model, images, Clean(), [0]), run_sweep(model, images, Normal(), [0])
     assert clean.digest == none.digest
     assert np.isinf(clean.snr).all()
 
@@ -252,7 +252,7 @@ def test_colour_comes_channels_first():
             assert inputs.shape[1:] == (3, 2, 4)
             return torch.stack([torch.full((len(inputs),), 0.5), inputs[:, 0, 1, 2], inputs[:, 2, 0, 3]], 1)
 
-    assert sweep(Looks(), from_arrays(pixels, [0, 1, 2]), Clean(), [0]).predictions.tolist() == [[0, 1, 2]]
+    assert run_sweep(Looks(), from_arrays(pixels, [0, 1, 2]), Clean(), [0]).predictions.tolist() == [[0, 1, 2]]
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_a_model_may_edit_its_input(first):
     harmless = copy_without_inplace(first)
     for perturbation, strengths in ((Clean(), [0]), (Normal(), [0.1, 0.4, 0.9])):
         edits, keeps = (
-            sweep(nn.Sequential(layer, rest), images, perturbation, strengths, batch_size=250)
+            run_sweep(nn.Sequential(layer, rest), images, perturbation, strengths, batch_size=250)
             for layer in (first, harmless)
         )
         assert edits.digest == keeps.digest
@@ -291,13 +291,13 @@ def test_labels_are_out_of_reach():
 
     images = helpers.images(20)
     before = images.labels.copy()
-    sweep(helpers.linear(images), images, Careless(), [0.1], batch_size=10)
+    run_sweep(helpers.linear(images), images, Careless(), [0.1], batch_size=10)
     assert np.array_equal(images.labels, before)
 
 
 def test_progress_is_told_from_here_up_to_the_last_image():
     images, told = helpers.images(1234), []
-    sweep(
+    run_sweep(
         helpers.linear(images), images, Normal(), [0.1, 0.2], batch_size=100, threads=2,
         progress=lambda *numbers: told.append((*numbers, threading.current_thread())),
     )  # fmt: skip
@@ -322,13 +322,13 @@ def test_the_number_of_torch_threads_stays(number):
 
     torch.set_num_threads(number)
     try:
-        sweep(Reports(16, 3), images, Clean(), [0])
+        run_sweep(Reports(16, 3), images, Clean(), [0])
         assert torch.get_num_threads() == number
         with ThreadPoolExecutor(1) as pool:  # and of threads that begin later
             assert pool.submit(torch.get_num_threads).result() == number
         assert set(counted) == {1}
         with pytest.raises(ValueError, match="strengths"):
-            sweep(Reports(16, 3), images, Clean(), [1])
+            run_sweep(Reports(16, 3), images, Clean(), [1])
         assert torch.get_num_threads() == number
     finally:
         torch.set_num_threads(before)
@@ -340,12 +340,12 @@ def test_what_the_caller_set_for_speed_does_not_reach_the_numbers():
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3, bias=False))
     with torch.no_grad():
         model[1].weight.mul_(1e-39)
-    due = sweep(model, images, Clean(), [0])
+    due = run_sweep(model, images, Clean(), [0])
     if not torch.set_flush_denormal(True):
         pytest.skip("this processor cannot")
     try:
         with torch.inference_mode():
-            assert sweep(model, images, Clean(), [0]).digest == due.digest
+            assert run_sweep(model, images, Clean(), [0]).digest == due.digest
     finally:
         torch.set_flush_denormal(False)
     assert len(np.unique(due.predictions)) > 1
@@ -355,13 +355,13 @@ def test_what_the_caller_set_for_speed_does_not_reach_the_numbers():
 def test_sizes_that_would_sweep_nothing_are_refused(wrong):
     images, ((name, value),) = helpers.images(5), wrong.items()
     with pytest.raises(ValueError, match=f"`{name}` must be at least 1, got {value}"):
-        sweep(helpers.linear(images), images, Clean(), [0], **wrong)
+        run_sweep(helpers.linear(images), images, Clean(), [0], **wrong)
 
 
 def test_how_it_came_about_is_written_down():
     images = helpers.images(30)
     model = helpers.linear(images)
-    told = sweep(model, images, Normal(bound=1.0), [0.5], seed=3, batch_size=10).provenance
+    told = run_sweep(model, images, Normal(bound=1.0), [0.5], seed=3, batch_size=10).provenance
     assert told["perturbation"] == {"kind": "normal", "bound": 1.0}
     assert (told["seed"], told["batch_size"], told["unit"], told["dtype"]) == (3, 10, "native", "float32")
     assert told["images"] == {"name": "images", "n": 30, "fingerprint": images.fingerprint}
@@ -389,12 +389,12 @@ def test_memory_is_that_of_the_evidence():
     count = 20_000
     images = from_arrays(np.zeros((count, 28, 28), np.uint8), np.arange(count) % 10)
     model = helpers.linear(images)
-    sweep(model, images.select(np.arange(2000), "first"), Normal(), [0.1])  # what every sweep needs once
+    run_sweep(model, images.select(np.arange(2000), "first"), Normal(), [0.1])  # what every sweep needs once
 
     def resident():
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
 
     before, seen = resident(), []
-    evidence = sweep(model, images, Normal(), [0.1, 0.2], threads=2, progress=lambda *_: seen.append(resident()))
+    evidence = run_sweep(model, images, Normal(), [0.1, 0.2], threads=2, progress=lambda *_: seen.append(resident()))
     arrays = sum(array.nbytes for array in evidence._arrays().values()) / 2**20
     assert max(seen) - before < arrays + 25

@@ -14,7 +14,7 @@ from robustness.errors import ModelError
 from robustness.metrics.evidence import OK
 from robustness.perturbations import Clean, Normal
 from robustness.sweep.batching import run_batches
-from robustness.sweep.runner import sweep
+from robustness.sweep.runner import run_sweep
 
 STRENGTHS = [0.1, 0.5, 1.0]
 
@@ -58,8 +58,8 @@ def test_logits_that_are_no_numbers_fail_their_cells_alone(value, which):
         return logits
 
     images = dark()
-    healthy = sweep(Spoils(lambda logits, white: logits), images, Normal(), STRENGTHS, batch_size=60)
-    evidence = sweep(Spoils(spoil), images, Normal(), STRENGTHS, batch_size=60, probabilities=True)
+    healthy = run_sweep(Spoils(lambda logits, white: logits), images, Normal(), STRENGTHS, batch_size=60)
+    evidence = run_sweep(Spoils(spoil), images, Normal(), STRENGTHS, batch_size=60, probabilities=True)
 
     assert not evidence.failed, "no code failed: the evidence may be kept"
     for row, strength in enumerate(STRENGTHS):
@@ -79,7 +79,7 @@ def test_logits_that_are_no_numbers_fail_their_cells_alone(value, which):
 def test_a_model_that_always_gives_nan_is_no_doubt_of_its_determinism():
     images = helpers.images(10)
     model = nn.Sequential(helpers.linear(images), nn.Threshold(torch.inf, torch.nan))
-    evidence = sweep(model, images, Clean(), [0])
+    evidence = run_sweep(model, images, Clean(), [0])
     assert evidence.status == ("non-finite logits for 10 of 10 images (100.0%)",)
     assert evidence.provenance["doubts"] == []
 
@@ -90,7 +90,7 @@ def test_a_model_that_raises_fails_its_cells_alone_and_says_the_same_in_any_orde
         raise RuntimeError(f"{int(white.sum())} white images\nand a second line")
 
     images = dark(1500)
-    evidence = sweep(Spoils(raises), images, Normal(), [0.01, 0.13], batch_size=40, threads=threads)
+    evidence = run_sweep(Spoils(raises), images, Normal(), [0.01, 0.13], batch_size=40, threads=threads)
 
     white = [
         int(part.sum()) for part in np.split(white_at(images.select(np.arange(1000), ""), 0.13), range(40, 1000, 40))
@@ -102,7 +102,7 @@ def test_a_model_that_raises_fails_its_cells_alone_and_says_the_same_in_any_orde
     assert evidence.failed
     assert (evidence.predictions[1] == -1).all()
     assert all(np.isnan(getattr(evidence, name)[1]).all() for name in ("loss", "confidence", "true_probability", "snr"))
-    healthy = sweep(Spoils(lambda logits, white: logits), images, Normal(), [0.01], batch_size=40)
+    healthy = run_sweep(Spoils(lambda logits, white: logits), images, Normal(), [0.01], batch_size=40)
     assert np.array_equal(evidence.loss[0], healthy.loss[0])
 
 
@@ -116,7 +116,7 @@ def test_a_model_that_always_raises_is_not_asked_for_every_batch(perturbation):
             raise ZeroDivisionError
 
     strengths = [0.0] if isinstance(perturbation, Clean) else STRENGTHS
-    evidence = sweep(Raises(), helpers.images(1000), perturbation, strengths, batch_size=10, threads=1)
+    evidence = run_sweep(Raises(), helpers.images(1000), perturbation, strengths, batch_size=10, threads=1)
     assert evidence.status == ("raised ZeroDivisionError: no message",) * len(strengths)
     assert len(asked) <= 3 + len(strengths)
     assert evidence.provenance["doubts"] == []
@@ -128,7 +128,7 @@ def test_a_perturbation_that_raises_fails_every_cell():
             raise LookupError("no direction")
 
     images = helpers.images(30)
-    evidence = sweep(helpers.linear(images), images, Broken(), STRENGTHS, batch_size=10)
+    evidence = run_sweep(helpers.linear(images), images, Broken(), STRENGTHS, batch_size=10)
     assert evidence.status == ("raised LookupError: no direction",) * 3
 
 
@@ -157,7 +157,7 @@ def test_outputs_that_do_not_fit_are_an_error_that_names_both(outputs, got, thre
     with pytest.raises(
         ModelError, match=re.escape(f"(images, outputs) = (8, 3) for the 3 classes of images, got {got}")
     ):
-        sweep(model, helpers.images(45), Normal(), [0.1], batch_size=10, threads=threads)
+        run_sweep(model, helpers.images(45), Normal(), [0.1], batch_size=10, threads=threads)
     assert all(m.training for m in model.modules())
 
 
@@ -165,7 +165,7 @@ def test_outputs_that_do_not_fit_at_one_strength_are_an_error_too():
     images = dark()
     before = torch.get_num_threads()
     with pytest.raises(ModelError, match="got"):
-        sweep(Spoils(lambda logits, white: logits[:, :2]), images, Normal(), STRENGTHS, batch_size=60, threads=2)
+        run_sweep(Spoils(lambda logits, white: logits[:, :2]), images, Normal(), STRENGTHS, batch_size=60, threads=2)
     assert torch.get_num_threads() == before
 
 
@@ -179,9 +179,9 @@ def test_a_forward_that_is_not_deterministic_is_a_doubt(threads):
 
     images = helpers.images(300)
     model = nn.Sequential(Forgets(0.5), helpers.linear(images))
-    doubts = sweep(model, images, Clean(), [0], batch_size=50, threads=threads).provenance["doubts"]
+    doubts = run_sweep(model, images, Clean(), [0], batch_size=50, threads=threads).provenance["doubts"]
     assert doubts == ["non-deterministic forward"]
-    assert sweep(model[1], images, Clean(), [0], threads=threads).provenance["doubts"] == []
+    assert run_sweep(model[1], images, Clean(), [0], threads=threads).provenance["doubts"] == []
 
 
 def test_a_model_that_counts_its_calls_is_found_out():
@@ -195,7 +195,7 @@ def test_a_model_that_counts_its_calls_is_found_out():
             return inputs.flatten(1)[:, :3] + self.calls
 
     model = Counts()
-    assert sweep(model, helpers.images(20), Clean(), [0]).provenance["doubts"] == ["non-deterministic forward"]
+    assert run_sweep(model, helpers.images(20), Clean(), [0]).provenance["doubts"] == ["non-deterministic forward"]
     assert model.calls == 0
 
 
@@ -219,7 +219,7 @@ def test_whatever_happens_the_model_leaves_as_it_came(threads):
         model.linear.weight.requires_grad_(False)
         model.linear.bias.grad = gradient = torch.ones(3)
         try:
-            sweep(model, dark(), Normal(), STRENGTHS, batch_size=60, threads=threads)
+            run_sweep(model, dark(), Normal(), STRENGTHS, batch_size=60, threads=threads)
         except ModelError:
             assert how is wrong
         assert model.training
@@ -254,7 +254,7 @@ import os, sys, threading, warnings
 sys.path.insert(0, "tests")
 import helpers
 from robustness.perturbations import Normal
-from robustness.sweep.runner import sweep
+from robustness.sweep.runner import run_sweep
 images = helpers.images(2000)
 model = helpers.linear(images)
 def run():

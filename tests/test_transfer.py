@@ -22,7 +22,7 @@ from robustness.metrics.evidence import OK, Evidence
 from robustness.perturbations import FGSM, IFGSM, PGD, Normal
 from robustness.perturbations.fgsm import fgsm
 from robustness.sweep.runner import directions as make_directions
-from robustness.sweep.runner import sweep
+from robustness.sweep.runner import run_sweep
 from robustness.workspace.attack_inputs import directions
 
 pytestmark = pytest.mark.usefixtures("own_path")
@@ -160,8 +160,8 @@ def test_every_attack_can_be_made_on_another_model(attack):
         def __deepcopy__(self, memo):
             return self
 
-    sweep(Looks(source, "alone"), images, attack, [0.1], batch_size=50, threads=1)
-    evidence = sweep(Looks(target, "target"), images, attack, [0.1], batch_size=50, threads=1, source=source)
+    run_sweep(Looks(source, "alone"), images, attack, [0.1], batch_size=50, threads=1)
+    evidence = run_sweep(Looks(target, "target"), images, attack, [0.1], batch_size=50, threads=1, source=source)
     assert torch.equal(seen["alone"][-1], seen["target"][-1])
     assert np.array_equal(evidence.predictions[0], decided(target, seen["alone"][-1]))
 
@@ -218,8 +218,8 @@ def test_directions_made_before_give_the_same_evidence():
     target, source = helpers.linear(images), helpers.linear(images, seed=3)
     signs, counted = make_directions(source, images, FGSM(), threads=2)
     assert counted == {}
-    due = sweep(target, images, FGSM(), [0.1, 0.4], source=source)
-    assert sweep(target, images, FGSM(), [0.1, 0.4], source=source, directions=signs).digest == due.digest
+    due = run_sweep(target, images, FGSM(), [0.1, 0.4], source=source)
+    assert run_sweep(target, images, FGSM(), [0.1, 0.4], source=source, directions=signs).digest == due.digest
 
 
 def test_the_key_depends_on_what_the_source_is_and_not_on_its_name(path):
@@ -541,9 +541,9 @@ def test_convolutions_may_differ_in_their_outputs_too():
         torch.manual_seed(outputs)
         return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(64, outputs))
 
-    evidence = sweep(net(4), images, PGD(steps=2), [0.1], source=net(3), decision=Null())
+    evidence = run_sweep(net(4), images, PGD(steps=2), [0.1], source=net(3), decision=Null())
     assert evidence.status == (OK,)
-    assert sweep(net(3), images, FGSM(), [0.1], source=net(4), source_decision=Null()).status == (OK,)
+    assert run_sweep(net(3), images, FGSM(), [0.1], source=net(4), source_decision=Null()).status == (OK,)
 
 
 def test_the_attack_is_on_the_source_s_own_decision():
@@ -556,7 +556,7 @@ def test_the_attack_is_on_the_source_s_own_decision():
     due = decided(target, (inputs + 0.15 * leaf.grad.sign()).clamp(0, 1))
     other = decided(target, fgsm(source, inputs, labels, epsilon=0.15))
     assert not np.array_equal(due, other), "else this shows nothing"
-    evidence = sweep(target, images, FGSM(), [0.15], source=source, source_decision=Null())
+    evidence = run_sweep(target, images, FGSM(), [0.15], source=source, source_decision=Null())
     assert np.array_equal(evidence.predictions[0], due)
     signs, _ = make_directions(source, images, FGSM(), decision=Null())
     assert np.array_equal(signs, leaf.grad.sign().numpy())
@@ -585,8 +585,8 @@ def test_a_source_that_has_a_length_of_zero_is_still_the_source():
     images = helpers.images(30)
     model = helpers.linear(images)
     signs, _ = make_directions(Empty(), images, FGSM())
-    due = sweep(model, images, FGSM(), [0.2], source=helpers.linear(images, seed=1), directions=signs)
-    assert sweep(model, images, FGSM(), [0.2], source=Empty()).digest == due.digest
+    due = run_sweep(model, images, FGSM(), [0.2], source=helpers.linear(images, seed=1), directions=signs)
+    assert run_sweep(model, images, FGSM(), [0.2], source=Empty()).digest == due.digest
 
 
 def test_noise_is_made_on_nobody():

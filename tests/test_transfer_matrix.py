@@ -12,7 +12,7 @@ from robustness.cli import common, main
 from robustness.errors import SweepError
 from robustness.perturbations.fgsm import fgsm
 from robustness.reporting import transfer_matrix
-from robustness.sweep.runner import sweep
+from robustness.sweep.runner import run_sweep
 
 pytestmark = pytest.mark.usefixtures("own_path")
 
@@ -89,7 +89,7 @@ def test_all_are_swept_on_the_images_of_the_first(project):
     due = made.images(smaller)
     assert len(due) != len(made.images(other))
     assert {evidence.provenance["images"]["fingerprint"] for evidence in crossed.values()} == {due.fingerprint}
-    alone = sweep(made.classifier(other).module, due, smaller.perturbation("near"), [0.02, 0.1, 0.3])
+    alone = run_sweep(made.classifier(other).module, due, smaller.perturbation("near"), [0.02, 0.1, 0.3])
     assert np.array_equal(crossed["other", "other"].predictions, alone.predictions)
 
 

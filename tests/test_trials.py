@@ -16,7 +16,7 @@ from robustness.data import from_arrays
 from robustness.perturbations import FGSM, Clean, Normal
 from robustness.sweep import trials
 from robustness.sweep.batching import pad_batch
-from robustness.sweep.runner import sweep
+from robustness.sweep.runner import run_sweep
 
 SHARED = {}
 BATCH = 50
@@ -155,7 +155,7 @@ KEEPING = [Closure, Global, OfTheClass, Partial, Outside]
 def test_numbers_are_those_of_plain_pytorch(make):
     """Catches: copies that write into the original, and threads that read each other's features."""
     module = make().eval()
-    evidence = sweep(module, images(), Normal(), STRENGTHS, batch_size=BATCH, threads=4)
+    evidence = run_sweep(module, images(), Normal(), STRENGTHS, batch_size=BATCH, threads=4)
     assert set(evidence.status) == {"ok"}
     assert np.array_equal(evidence.predictions, plain(module, images(), STRENGTHS))
 
@@ -163,7 +163,7 @@ def test_numbers_are_those_of_plain_pytorch(make):
 @pytest.mark.parametrize("make", KEEPING)
 @pytest.mark.parametrize("threads", [1, 4])
 def test_what_is_shared_by_copies_is_named_whatever_the_number_of_threads(make, threads):
-    evidence = sweep(make().eval(), images(), Clean(), [0], batch_size=BATCH, threads=threads)
+    evidence = run_sweep(make().eval(), images(), Clean(), [0], batch_size=BATCH, threads=threads)
     assert evidence.provenance["doubts"] == [trials.KEEPS_STATE]
     assert evidence.provenance["keeps_state"] == trials.SHARES
 
@@ -181,7 +181,7 @@ def test_copies_stay_in_step_beside_collections_of_garbage(make):
     try:
         for threshold in range(20, 120, 10):
             gc.set_threshold(threshold)
-            evidence = sweep(make().eval(), images(), Clean(), [0], batch_size=BATCH, threads=1)
+            evidence = run_sweep(make().eval(), images(), Clean(), [0], batch_size=BATCH, threads=1)
             assert evidence.provenance["doubts"] == [trials.KEEPS_STATE], threshold
     finally:
         gc.set_threshold(*before)
@@ -271,7 +271,7 @@ def test_a_lock_around_a_forward_holds_nobody_up(monkeypatch):
                 return super().forward(inputs)
 
     module = Locked().eval()
-    evidence = sweep(module, images(), Normal(), STRENGTHS, batch_size=BATCH, threads=4)
+    evidence = run_sweep(module, images(), Normal(), STRENGTHS, batch_size=BATCH, threads=4)
     assert np.array_equal(evidence.predictions, plain(module, images(), STRENGTHS))
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from robustness.classifiers import time_limit
 from robustness.errors import ModelError
 from robustness.perturbations import FGSM, Clean
-from robustness.sweep.runner import sweep
+from robustness.sweep.runner import run_sweep
 
 SAID = r"has not come back after 1 seconds; does it wait for input, a download or a lock\?"
 
@@ -55,9 +55,9 @@ def test_a_pass_that_hangs_is_left_behind(hold, size, backward):
     """Catches: a run that waits for ever; a thread that hangs in the pool which the next model works in."""
     images = helpers.images(60)
     with pytest.raises(ModelError, match=SAID):
-        sweep(Hangs(hold, size, backward), images, FGSM() if backward else Clean(), [0.0], batch_size=20, threads=2)
+        run_sweep(Hangs(hold, size, backward), images, FGSM() if backward else Clean(), [0.0], batch_size=20, threads=2)
     sound = helpers.linear(images)
-    evidence = sweep(sound, images, Clean(), [0.0], batch_size=20, threads=2)
+    evidence = run_sweep(sound, images, Clean(), [0.0], batch_size=20, threads=2)
     with torch.no_grad():
         assert np.array_equal(evidence.predictions[0], sound(torch.from_numpy(images.batch(0, 60))).argmax(1).numpy())
 
@@ -67,7 +67,7 @@ def test_a_pass_that_comes_back_late_changes_nothing(hold, size, backward, tmp_p
     """Catches: a thread that nobody waits for, and that sets the folder of a later test, or run, back to its own."""
     before = set(threading.enumerate())
     with pytest.raises(ModelError, match=SAID):
-        sweep(Hangs(hold, size, backward), helpers.images(60), FGSM(), [0.0], batch_size=20, threads=2)
+        run_sweep(Hangs(hold, size, backward), helpers.images(60), FGSM(), [0.0], batch_size=20, threads=2)
     late = [each for each in threading.enumerate() if each not in before and each.name.startswith(time_limit.OWN)]
     assert late
     monkeypatch.chdir(tmp_path)
@@ -82,7 +82,7 @@ def test_a_pass_that_comes_back_late_changes_nothing(hold, size, backward, tmp_p
 def test_a_pass_that_was_left_behind_is_not_another_models(hold):
     """Catches: a sound model that is blamed for the pass of an earlier one, which still hangs."""
     with pytest.raises(ModelError, match=SAID):
-        sweep(Hangs(hold, 20), helpers.images(60), Clean(), [0.0], batch_size=20, threads=2)
+        run_sweep(Hangs(hold, 20), helpers.images(60), Clean(), [0.0], batch_size=20, threads=2)
     watch, end = time_limit.Watch(), time.monotonic() + 2.5
     while time.monotonic() < end:
         watch.look()

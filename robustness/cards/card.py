@@ -220,9 +220,16 @@ def require_file(path: Path, said: str, what: str) -> None:
 
 def load(path: Path) -> Card:
     """
-    Read and check a card without importing anything that it names.
+    Read and check a model card; nothing that it names is imported.
 
-    CardError names the file, every key that is wrong, its value, and what is allowed.
+    Args:
+        path: The card's TOML file.
+
+    Returns:
+        The card.
+
+    Raises:
+        CardError: If the file cannot be read or a key is invalid; the message names file, key, value and repair.
     """
     try:
         table = paths.parse_toml(paths.read_bytes(path))

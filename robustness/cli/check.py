@@ -26,7 +26,7 @@ from robustness.metrics.intervals import sample_size_for
 from robustness.metrics.registry import Measurement
 from robustness.perturbations import Clean
 from robustness.sweep.batch import check_logits_dtype, outputs_repair
-from robustness.sweep.runner import sweep
+from robustness.sweep.runner import run_sweep
 
 if TYPE_CHECKING:
     from robustness.cards import Card
@@ -192,7 +192,7 @@ def _accuracy(
 ) -> Iterator[CheckResult]:
     """Measure accuracy and speed on the images as they are; where it is no better than guessing, try other ranges."""
     decision = card.file.model.decision
-    evidence = sweep(module, images, Clean(), [0.0], seed=harness.seed, device=harness.device, decision=decision)
+    evidence = run_sweep(module, images, Clean(), [0.0], seed=harness.seed, device=harness.device, decision=decision)
     if evidence.status[0] != OK:
         yield CheckResult("clean accuracy", False, evidence.status[0], "see what its forward gives for these images")
         return

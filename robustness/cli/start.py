@@ -129,7 +129,7 @@ def _passes(profile: str, sweep: str, table: dict[str, Any]) -> dict[str, int]:
     from robustness.data import from_arrays
     from robustness.errors import RobustnessError
     from robustness.planning import passes
-    from robustness.sweep.runner import sweep as run
+    from robustness.sweep.runner import run_sweep as run
 
     try:
         given = SweepTable.model_validate(table)

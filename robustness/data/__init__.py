@@ -32,9 +32,22 @@ def load(
     """
     Return the images that a card trains or tests on.
 
-    ``root`` holds the data sets, but those that lie ``beside`` the card; ``cache`` holds what is unpacked of them, and
-    what is known of files; ``progress`` is told what takes long. Only what
-    is read in batches comes into memory, unless both official parts are joined (``of = "all"``).
+    Batches are read when they are used; only with ``of = "all"`` both official parts are joined in memory.
+
+    Args:
+        spec: The card's ``[data]`` table.
+        part: "train" or "test".
+        root: The folder that holds the data sets.
+        cache: A folder for what is unpacked, and for what is known of files.
+        beside: The card's folder, for data that lie beside the card.
+        progress: Called with a sentence about what takes long.
+
+    Returns:
+        The images.
+
+    Raises:
+        DataMissing: If the data set is not on this machine; the message names the command that fetches it.
+        DataError: If the images or labels cannot be used, or `part` is another.
 
     >>> spec = DataSpec.model_validate({"name": "digits", "split": {"kind": "balanced", "per_class": 30}})
     >>> load(spec, "test", root=Path("data"), cache=Path("cache"))

@@ -27,10 +27,16 @@ class Images:
     """
     Labelled images that stay as they are stored until a batch of them is read.
 
-    ``pixels`` is the whole source, channels last: (N, H, W) or (N, H, W, C), uint8, or floats in [0, 1]; often a
-    memory map, or pictures that are decoded when they are read. ``rows`` says which of its images belong (None: all).
-    ``labels`` and ``groups`` are those of the images that belong, in their order. ``notes`` say what was done with
-    pictures as they were found, ``distributions`` whose versions the pixels depend on.
+    Attributes:
+        name: What errors and reports call the images.
+        pixels: The whole source, channels last: (N, H, W) or (N, H, W, C), uint8, or floats in [0, 1]; often a memory
+            map, or pictures that are decoded when they are read.
+        labels: The class index of each selected image.
+        classes: The names of the classes by index.
+        rows: Which images of the source are selected; None for all.
+        groups: Which of the selected images belong together, or None.
+        notes: What was done with pictures when they were read.
+        distributions: Installed distributions whose versions the pixels depend on.
 
     >>> images = Images("spots", np.array([[[0]], [[51]], [[255]]], np.uint8), [0, 0, 1], ("dark", "bright"))
     >>> len(images), images.shape, images.labels.tolist()
@@ -205,9 +211,22 @@ def from_arrays(
     groups: npt.ArrayLike | None = None,
 ) -> Images:
     """
-    Return arrays in memory as `Images`; channels come last, and without ``classes`` they are called "0", "1", ....
+    Return arrays in memory as `Images`.
 
-    The pixels are copied, so that what is done to the array later cannot differ from its fingerprint.
+    The pixels are copied, so that a later change of the array does not change the images.
+
+    Args:
+        pixels: Images (N, H, W) or (N, H, W, C), uint8, or floats in [0, 1].
+        labels: The index of each image's class, (N,).
+        classes: The names of the classes by index; by default "0", "1", ….
+        name: What errors and reports call the images.
+        groups: Which images belong together (a scene, a patient), (N,); a split never separates them.
+
+    Returns:
+        The images.
+
+    Raises:
+        DataError: If shapes, values, labels or groups do not fit.
 
     >>> from_arrays(np.zeros((4, 8, 8, 3)), [0, 1, 2, 1], name="squares")
     Images(name='squares', classes=('0', '1', '2'))

@@ -27,15 +27,24 @@ OUTCOMES = ("predictions", "confidence", "true_probability", "loss", "snr")
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """
-    What one classifier decided under one perturbation at several strengths S, on N images.
+    What one classifier decided under one perturbation at S strengths on N images of K classes.
 
-    ``labels`` (N,); ``predictions``, ``confidence`` (probability of the predicted class),
-    ``true_probability``, ``loss`` (cross-entropy) and ``snr`` (dB) are (S, N);
-    ``probabilities`` (S, N, K) and ``drawn`` (the strength of each image, (S, N)) where there are any.
-    ``attack_probability`` (S, N) where the decision has one.
-    ``status`` says of each strength "ok" or why it has no numbers. ``clean`` is the same model's evidence without a
-    perturbation, ``source`` that of the model the examples were made on, at the same strengths, on the same images;
-    they are put beside it for metrics that compare, and are no part of it.
+    Attributes:
+        labels: The class index of each image, (N,).
+        classes: The names of the K classes.
+        strengths: The names of the S strengths.
+        predictions: The decided class, (S, N).
+        confidence: The probability of the decided class, (S, N).
+        true_probability: The probability of the true class, (S, N).
+        loss: Cross-entropy in nats, (S, N).
+        snr: Signal-to-noise ratio of the perturbed image in dB, (S, N); infinite if the image did not change.
+        status: "ok" per strength, or why it has no numbers.
+        provenance: How the evidence came about: seed, device, versions, times.
+        probabilities: The probability of every class, (S, N, K), or None.
+        drawn: The strength of each image, (S, N), if strengths were drawn.
+        attack_probability: A detector's probability that an image is perturbed, (S, N), or None.
+        clean: The same model's evidence without a perturbation, for metrics that compare; no part of the evidence.
+        source: Evidence of the model that the examples were made on, at the same strengths; no part of it either.
     """
 
     labels: np.ndarray

@@ -308,7 +308,23 @@ def measure(
     confidence: float = 0.95,
 ) -> Measurement:
     """
-    Measure one metric; `loss` and `snr` hold one number an image, infinite SNR where an image was not changed.
+    Measure one metric on predictions.
+
+    Args:
+        metric: The metric's name, "recall[3]" or "recall[cat]" for one class.
+        labels: The true class of each image, (N,).
+        predictions: The predicted class of each image, (N,).
+        classes: The number of classes, or their names.
+        loss: Cross-entropy per image, (N,), for "loss".
+        snr: Signal-to-noise ratio per image in dB, (N,), for "snr"; infinite if an image was not changed.
+        confidence: Coverage of the two-sided interval.
+
+    Returns:
+        The value with its interval.
+
+    Raises:
+        MetricError: If the metric is unknown or needs more than predictions.
+        ValueError: If shapes do not fit or a number is NaN.
 
     >>> measure("recall[1]", [0, 1, 1, 1], [0, 1, 1, 0], 2).successes
     2

@@ -83,9 +83,20 @@ class Batch:
 
 class Perturbation(BaseModel, ABC):
     """
-    What changes the images, with its parameters; a table of a model card.
+    What changes the images, with its parameters: a ``[sweeps.NAME]`` table of a model card.
 
-    Reading one imports no torch: a run whose evidence is stored never needs it.
+    A subclass declares its parameters as pydantic fields, ``kind`` with its name as the default, `family` and
+    `strength_name`, and implements `prepare`. Its module must not import torch at the top: a run whose evidence is
+    stored never needs it.
+
+    Attributes:
+        family: The suite that holds its claims, one of `FAMILIES`.
+        limits: The smallest and the largest strength.
+        strength_name: The symbol of the strength in tables: "ε".
+        meaning: What a strength is, as the end of a sentence that begins with "a strength".
+        scalable: Whether a strength is how far pixels move, so that each image may have its own.
+        uses_model: Whether a model decides how pixels change, so that examples of one model can be sent to another.
+        side_by_side: Whether several threads may perturb at once.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -96,11 +107,8 @@ class Perturbation(BaseModel, ABC):
     strength_name: ClassVar[str]
     meaning: ClassVar[str] = "is a fraction of the pixel range"
     scalable: ClassVar[bool] = False
-    """Whether a strength is how far pixels move, so that it may be another one for each image."""
     uses_model: ClassVar[bool] = True
-    """Whether a model decides how pixels change, so that examples of one model may be sent to another."""
     side_by_side: ClassVar[bool] = True
-    """Whether several threads may perturb at once."""
 
     @property
     def strength_range(self) -> tuple[float, float]:
@@ -134,7 +142,16 @@ class Perturbation(BaseModel, ABC):
 
     @abstractmethod
     def prepare(self, batch: Batch) -> Perturb:
-        """Do once a batch what all strengths share, and give what applies a strength."""
+        """
+        Compute once per batch what all strengths share.
+
+        Args:
+            batch: Images (N, C, H, W) in [0, 1] with labels, models and draws.
+
+        Returns:
+            A function of a strength (a number, or a tensor (N, 1, 1, 1)) and a buffer (N, C, H, W): it writes the
+            perturbed images in [0, 1] into the buffer and returns it.
+        """
 
 
 class Step(Perturbation):

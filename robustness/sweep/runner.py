@@ -31,7 +31,7 @@ from robustness.util import hardware
 from robustness.util.rng import CHUNK
 
 
-def sweep(
+def run_sweep(
     classifier: nn.Module,
     images: Images,
     perturbation: Perturbation,
@@ -57,23 +57,46 @@ def sweep(
     """
     Perturb every image at every strength and record what the classifier decides.
 
-    ``classifier`` maps images in [0, 1], (N, C, H, W), to logits (N, classes). On CPUs every batch has the
-    same size (the last is padded), is computed with one torch thread, and ``threads`` of them run side by
-    side: the outcome does not depend on how many do. Another ``batch_size`` draws the same numbers, but may change the
-    last bits of logits (libraries compute other sizes in another order), and so a decision that is nearly even. Where
-    memory runs out all is swept anew in batches of half the size, and the evidence says so. ``source`` is another
-    model that the examples are made on (transfer), with ``source_decision``; ``generator`` the network of a gan;
-    ``directions`` (N, C, H, W) what they are made of, where that was made before. Chunks of images that are
-    ``kept`` already are taken over, and those that are finished are put there; ``kind`` is that of the device on
-    which they were made, where that is elsewhere. In another ``dtype`` the models compute otherwise
-    (`robustness.classifiers.precision`), and how many images of a sample are decided otherwise than in float32 is
-    noted, unless ``beside_float32`` is false. A cell that fails has a status that says why; nothing is raised for it.
-    ModelError where the outputs do not fit the classes; ValueError where a strength cannot be.
+    On CPUs every batch has the same size (the last one is padded) and is computed with one torch thread, so that the
+    number of threads and workers does not change the outcome.
+
+    Args:
+        classifier: Maps images (N, C, H, W) in [0, 1] to logits (N, classes). It leaves as it came: mode, gradients,
+            buffers.
+        images: Labelled images.
+        perturbation: What changes the images.
+        strengths: Numbers, or distributions that draw a number for each image.
+        unit: The unit of the strengths: "native" (of the perturbation), "snr" or "snr-std" (dB), "std".
+        seed: Seed of all draws. Draws depend on seed and position only, not on batches, workers or device.
+        device: "cpu", "cuda" or "cuda:N".
+        batch_size: Images per batch; by default what suits the machine. Another size draws the same numbers, but may
+            change the last bits of logits. If memory runs out, the sweep starts again with half the size, and the
+            evidence says so.
+        threads: Batches that are computed side by side on a CPU; by default the number of cores.
+        decision: How logits become a class and, for detectors, an attack probability; by default the largest logit.
+        source: Another model that the examples are made on (transfer).
+        source_decision: The decision of `source`.
+        generator: The fitted network of a GAN perturbation.
+        directions: Directions of a step, (N, C, H, W), if they were computed before.
+        probabilities: Whether the evidence keeps the probability of every class.
+        progress: Called with the number of finished images and of all images.
+        kept: Finished chunks of images: those are read from it, and new ones are written to it.
+        kind: The kind of device on which `kept` was computed, if that is elsewhere.
+        dtype: Precision of the models: "float32", "tf32" or "bf16".
+        beside_float32: Whether decisions in another precision are compared with float32 on a sample.
+
+    Returns:
+        Evidence with a row per strength. A strength at which code failed or numbers are NaN has a status that says
+        why; nothing is raised for it.
+
+    Raises:
+        ModelError: If the outputs do not fit the classes of the images.
+        ValueError: If a strength is outside the perturbation's range, or `batch_size` or `threads` is below 1.
 
     >>> from robustness.data.images import from_arrays
     >>> from robustness.perturbations import Normal
     >>> images = from_arrays(np.full((4, 1, 2), 128, np.uint8), [0, 1, 0, 1])
-    >>> evidence = sweep(nn.Sequential(nn.Flatten(), nn.Linear(2, 2)), images, Normal(), [0.1, 0.2])
+    >>> evidence = run_sweep(nn.Sequential(nn.Flatten(), nn.Linear(2, 2)), images, Normal(), [0.1, 0.2])
     >>> evidence.predictions.shape, evidence.status
     ((2, 4), ('ok', 'ok'))
     """

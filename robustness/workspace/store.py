@@ -25,10 +25,12 @@ KEY = re.compile(r"[\w-]+", re.ASCII)
 
 class Store:
     """
-    A folder that any number of runs may share.
+    A folder of evidence and weights by content, which any number of runs may share.
 
-    ``run`` names the run that this process belongs to (all workers of a pytest run are one);
-    ``say`` is told what is being waited for.
+    Args:
+        root: The folder; it is created when something is written.
+        run: The name of the run that this process belongs to: all workers of a pytest run have one name.
+        say: Called with what is being waited for.
     """
 
     def __init__(self, root: Path, run: str | None = None, say: Callable[[str], None] | None = None) -> None:

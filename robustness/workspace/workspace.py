@@ -78,10 +78,18 @@ def _cache() -> Path:
 @dataclass
 class Workspace:
     """
-    Gives images, weights, classifiers and evidence by card, each made at most once and kept in the store.
+    Returns images, weights, classifiers and evidence by card; each is computed at most once and kept in the store.
 
-    ``notices`` collects what a reader of the run must know and no test says: evidence that was not
-    believed, weights older than their recipe, a store that could not be written.
+    Attributes:
+        store: The folder that keeps evidence and trained weights.
+        data_root: The folder that holds the data sets.
+        device: "cpu", "cuda" or "cuda:N".
+        seed: Seed of all draws.
+        threads: Batches computed side by side on a CPU; None for the number of cores.
+        progress: Reports progress of what takes longer than a few seconds.
+        dtype: Precision of the models.
+        notices: What a reader of the run must know and no test reports: stale evidence, weights older than their
+            recipe, a store that could not be written.
     """
 
     store: Store
@@ -402,7 +410,7 @@ class Workspace:
 
     def swept(self, card: Card, sweep: str, subject: dict[str, Any], key: str) -> Evidence:
         """Sweep, going on from what is finished, and keep the evidence. For the one who makes it `alone`."""
-        from robustness.sweep.runner import sweep as run
+        from robustness.sweep.runner import run_sweep as run
 
         loaded, label = self.classifier(card), f"{card.name}:{sweep}"
         table = card.file.sweeps.get(sweep)

@@ -15,7 +15,7 @@ from robustness.perturbations import FGSM, PGD
 from robustness.perturbations.external import External
 from robustness.perturbations.fgsm import fgsm
 from robustness.perturbations.pgd import pgd
-from robustness.sweep.runner import sweep
+from robustness.sweep.runner import run_sweep
 
 LIBRARIES = ("foolbox", "torchattacks", "art", "cleverhans")
 MISSING = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
@@ -130,7 +130,7 @@ def test_pgd_without_random_start_is_theirs_bit_for_bit(model, batch, library, e
 def test_the_sweep_decides_what_the_model_says_of_their_images(model, images, batch, library, perturbation, steps):
     """Image by image: what comes out of a sweep, threads, padding and memory format included, is not another attack."""
     x, y = batch
-    evidence = sweep(model, images, perturbation, EPSILONS, batch_size=COUNT)
+    evidence = run_sweep(model, images, perturbation, EPSILONS, batch_size=COUNT)
     assert evidence.status == (OK,) * len(EPSILONS)
     for row, epsilon in enumerate(EPSILONS):
         theirs = MAKERS[library](model, x.clone(), y, epsilon, steps)
@@ -175,8 +175,8 @@ EXTERNAL = {
 
 @pytest.mark.parametrize("library", EXTERNAL)
 def test_their_fgsm_in_our_sweep_is_our_fgsm(model, images, library):
-    ours = sweep(model, images, FGSM(), EPSILONS, batch_size=COUNT, threads=1)
-    theirs = sweep(model, images, EXTERNAL[library], EPSILONS, batch_size=COUNT)
+    ours = run_sweep(model, images, FGSM(), EPSILONS, batch_size=COUNT, threads=1)
+    theirs = run_sweep(model, images, EXTERNAL[library], EPSILONS, batch_size=COUNT)
     assert theirs.status == (OK,) * len(EPSILONS)
     assert np.array_equal(ours.predictions, theirs.predictions)
 
@@ -184,19 +184,19 @@ def test_their_fgsm_in_our_sweep_is_our_fgsm(model, images, library):
 def test_a_random_attack_of_theirs_depends_on_the_seed_alone(model, images):
     perturbation = External(library="torchattacks", attack="PGD", arguments={"steps": 2, "random_start": True})
     torch.manual_seed(5)
-    first = sweep(model, images, perturbation, [0.1], batch_size=16)
+    first = run_sweep(model, images, perturbation, [0.1], batch_size=16)
     torch.manual_seed(6)
-    assert sweep(model, images, perturbation, [0.1], batch_size=16).digest == first.digest
-    assert sweep(model, images, perturbation, [0.1], batch_size=16, seed=1).digest != first.digest
+    assert run_sweep(model, images, perturbation, [0.1], batch_size=16).digest == first.digest
+    assert run_sweep(model, images, perturbation, [0.1], batch_size=16, seed=1).digest != first.digest
 
 
 def test_their_crash_is_an_error_of_the_cell(model, images):
     perturbation = External(library="torchattacks", attack="PGD", arguments={"steps": "many"})
-    evidence = sweep(model, images, perturbation, [0.1], batch_size=COUNT)
+    evidence = run_sweep(model, images, perturbation, [0.1], batch_size=COUNT)
     assert evidence.status[0].startswith("raised ")
     assert (evidence.predictions == -1).all()
 
 
 def test_a_name_that_is_nearly_one_of_theirs_is_said(model, images):
     perturbation = External(library="torchattacks", attack="FSGM")
-    assert "did you mean 'FGSM'" in sweep(model, images, perturbation, [0.1]).status[0]
+    assert "did you mean 'FGSM'" in run_sweep(model, images, perturbation, [0.1]).status[0]
