@@ -8,14 +8,12 @@ from pydantic import Field, Strict
 
 from robustness.decisions import Decision
 from robustness.perturbations.base import Batch, Perturbation
+from robustness.perturbations.losses import Loss, model_logits
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Norm = Literal["linf", "l2"]
-Loss = Literal["cross_entropy", "margin", "adaptive", "selective"]
-DETECTOR_LOSSES = ("adaptive", "selective")
-"""Those for a decision that can tell an attack: under them only what also stays undetected misleads."""
 
 
 class Attack(Perturbation):
@@ -50,8 +48,6 @@ class GradientAttack(Attack):
         """Return the class that each image is to be taken for, (N,), None without a target; ValueError out of range."""
         import torch
 
-        from robustness.perturbations.gradients import model_logits
-
         if self.target is None:
             return None
         if self.target == "runner_up":
@@ -79,8 +75,6 @@ def most_likely_wrong_class(classifier: nn.Module, inputs: Tensor, labels: Tenso
     [2]
     """
     import torch
-
-    from robustness.perturbations.gradients import model_logits
 
     with torch.no_grad():
         scores = decision.log_probabilities(model_logits(classifier, inputs))

@@ -6,15 +6,8 @@ import torch
 from torch import Tensor
 
 from robustness.perturbations.base import Batch
-from robustness.perturbations.gradients import (
-    MARGIN,
-    NON_FINITE,
-    STUCK,
-    ZERO,
-    attack_loss,
-    input_gradient,
-    model_logits,
-)
+from robustness.perturbations.gradients import MARGIN, NON_FINITE, STUCK, ZERO, input_gradient
+from robustness.perturbations.losses import attack_loss, model_logits
 
 
 class FeaturePath:

@@ -6,12 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from robustness.decisions import Argmax, Decision, Filtering
+from robustness.decisions import Decision
 from robustness.errors import GradientError
-from robustness.perturbations.attack import DETECTOR_LOSSES, Loss
 from robustness.perturbations.base import Batch
+from robustness.perturbations.losses import Loss, attack_loss, misleads, model_logits
 
 ZERO, NON_FINITE, MARGIN = "zero gradients", "non-finite gradients", "margin gradients"
 """What is counted of a sweep: images without any gradient, with one that is no number, with the margin's instead."""
@@ -22,74 +21,6 @@ NOT_DIFFERENTIABLE = (
     "the model's outputs do not depend on the images differentiably (a step, an argmax, a detach, NumPy?); "
     "noise, natural changes and examples made on another model work, attacks by gradient do not"
 )
-
-
-def model_logits(module: nn.Module, inputs: Tensor) -> Tensor:
-    """Return a module's logits, (N, outputs), in float32; it gets a copy, which it may edit or return."""
-    logits = module(inputs.clone())  # autograd refuses an edit of a leaf, and the sweep goes on with its images
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(inputs):
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise GradientError(f"the attacked model must give logits of shape (images, outputs), got {got}")
-    return logits.float()
-
-
-def attack_loss(
-    logits: Tensor,
-    labels: Tensor,
-    loss: Loss,
-    targets: Tensor | None = None,
-    decision: Decision | None = None,
-    weight: float = 1.0,
-) -> Tensor:
-    """
-    Return what an attacker raises, (N,): the loss of the true class, or less the loss of the target.
-
-    ``margin`` is the largest other log-probability less the true one's: it has a gradient where cross-entropy's
-    has underflowed. ``adaptive`` is cross-entropy plus ``weight``·log(1 − p), p the probability that the image was
-    attacked: it misleads the classifier and its detector together. ``selective`` is the margin plus
-    ``weight``·log(1 − p), and of these only what is not reached yet: a sum spends most steps on what is
-    (docs/attacks.md).
-
-    >>> attack_loss(torch.tensor([[3.0, 1.0, 0.0]]), torch.tensor([0]), "margin").item()
-    -2.0
-    """
-    decision = decision or Argmax()
-    # The logits themselves where they are the decision's: their difference is that of the logarithms, unrounded.
-    plain = isinstance(decision, Argmax)
-    chosen = labels if targets is None else targets
-    sign = 1 if targets is None else -1
-    if loss in ("margin", "selective"):
-        scores = logits if plain else decision.log_probabilities(logits)
-        own = scores.gather(1, chosen[:, None]).squeeze(1)
-        others = scores.scatter(1, chosen[:, None], -torch.inf).amax(1)
-        value = sign * (others - own)
-    elif plain:
-        value = sign * F.cross_entropy(logits, chosen, reduction="none")
-    else:
-        value = -sign * decision.log_probabilities(logits).gather(1, chosen[:, None]).squeeze(1)
-    if loss not in DETECTOR_LOSSES:
-        return value
-    if not isinstance(decision, Filtering):
-        raise GradientError(
-            f'loss = "{loss}" needs a decision with an attack probability, got one that has none '
-            f"({decision.kind}); use cross_entropy or margin"
-        )
-    passed = decision.log_passed(logits)
-    if loss == "adaptive":
-        return value + weight * passed
-    misleads, undetected = value > 0, passed >= decision.log_threshold
-    # What is reached already is left out, unless both are: then both may grow.
-    apart = misleads != undetected
-    return value.masked_fill(misleads & apart, 0) + weight * passed.masked_fill(undetected & apart, 0)
-
-
-def misleads(logits: Tensor, labels: Tensor, targets: Tensor | None, decision: Decision, loss: Loss) -> Tensor:
-    """Return whether an attack has what it is to reach, (N,): another class, or its target's; ``adaptive``: kept."""
-    predictions = decision.predictions(logits)
-    misled = predictions != labels if targets is None else predictions == targets
-    if loss in DETECTOR_LOSSES and isinstance(decision, Filtering):
-        misled &= decision.log_passed(logits) >= decision.log_threshold
-    return misled
 
 
 def gradient(

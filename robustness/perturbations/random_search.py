@@ -12,7 +12,7 @@ from torch import Tensor
 from robustness.perturbations.attack import GradientAttack, Norm
 from robustness.perturbations.base import Batch
 from robustness.perturbations.fgsm import steepest_direction
-from robustness.perturbations.gradients import attack_loss, misleads, model_logits
+from robustness.perturbations.losses import attack_loss, misleads, model_logits
 from robustness.perturbations.pgd import Steps
 
 QUERIES = 50

@@ -7,9 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from robustness.perturbations.attack import Loss
 from robustness.perturbations.base import Batch
-from robustness.perturbations.gradients import attack_loss, misleads, model_logits
+from robustness.perturbations.losses import Loss, attack_loss, misleads, model_logits
 
 
 class BestIterate:

@@ -16,7 +16,8 @@ from robustness.decisions import Decision
 from robustness.errors import MissingLibrary, ModelError
 from robustness.perturbations import FGSM, Batch, Perturb, Perturbation, Step
 from robustness.perturbations import strength as strengths_
-from robustness.perturbations.gradients import STUCK, SURVIVED, ZERO, misleads, model_logits
+from robustness.perturbations.gradients import STUCK, SURVIVED, ZERO
+from robustness.perturbations.losses import misleads, model_logits
 from robustness.perturbations.pgd import IterativeAttack
 from robustness.perturbations.random_search import Draw, search
 from robustness.perturbations.strength import Strength, StrengthDistribution, Unit

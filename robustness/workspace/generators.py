@@ -17,7 +17,7 @@ from robustness.decisions import Argmax, Decision
 from robustness.errors import ModelError, TrainingError
 from robustness.perturbations.advgan import AdvGAN
 from robustness.perturbations.attack import most_likely_wrong_class
-from robustness.perturbations.gradients import attack_loss
+from robustness.perturbations.losses import attack_loss
 from robustness.util import rng_state
 from robustness.util.rng import Purpose, generator
 from robustness.workspace.recipes import Job
