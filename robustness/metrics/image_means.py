@@ -21,7 +21,7 @@ def measure_mean(
     if numbers.shape != (images,) or np.isnan(numbers).any():
         raise ValueError(
             f"`{name}` must be one number for each of {images} images, got shape {numbers.shape} with "
-            f"{np.isnan(numbers).sum()} NaN; an image without a number makes its cell an error, not a mean"
+            f"{np.isnan(numbers).sum()} NaN; pass {name}=, one number per image (without one there is no mean)"
         )
     infinite = int(np.isinf(numbers).sum())
     note = f"{infinite} of {images} images with infinite {name}" if infinite else ""

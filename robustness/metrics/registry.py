@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from robustness.errors import nearest
 from robustness.metrics import attack_success, confusion_rates, detection, image_means, roc_auc, strength_curves
-from robustness.metrics.confusion import Matrix
+from robustness.metrics.confusion import Matrix, confusion_matrix
 from robustness.metrics.evidence import OK, Evidence
 from robustness.metrics.metric import Measurement, Metric, MetricError
 from robustness.metrics.rate_metric import measure_rate
@@ -157,6 +157,10 @@ def measure(
     2
     """
     label, known = parse(metric, classes).label, get(metric)
+    if known.rate is not None:
+        return measure_matrix(
+            metric, confusion_matrix(labels, predictions, count_classes(classes)), classes, confidence=confidence
+        )
     names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
     unknown = np.full(np.shape(predictions), np.nan, np.float32)
     loss, snr = (np.asarray(unknown if numbers is None else numbers)[None] for numbers in (loss, snr))
