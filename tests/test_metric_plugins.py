@@ -180,8 +180,8 @@ def test_packages_are_imported_only_when_they_are_asked_for(kappa, tmp_path):
         ),
         ({"broken": "cohen_kappa:GONE"}, "broken", "AttributeError: module 'cohen_kappa' has no attribute 'GONE'"),
         ({"broken": "cohen_kappa:kappa"}, "broken", "must be a Metric, got a function from cohen_kappa:kappa of"),
-        ({"broken": "cohen_kappa:KAPPA"}, "broken", "brings must be called 'broken', got 'kappa'; rename one of them"),
-        ({"accuracy": "cohen_kappa:KAPPA"}, None, "is built in, and kappa-metrics 1.2 brings another; rename that one"),
+        ({"broken": "cohen_kappa:KAPPA"}, "broken", "must have the name of its entry point, got 'kappa'; rename one"),
+        ({"accuracy": "cohen_kappa:KAPPA"}, None, "is built in, and kappa-metrics 1.2 adds another; rename that one"),
     ],
     ids=["no module", "no object", "no metric", "another name", "built in"],
 )
@@ -199,7 +199,7 @@ def test_one_name_of_two_packages_is_refused(kappa, tmp_path):
     """Catches: whichever of two is found first."""
     for name in ("one", "other"):
         install(tmp_path, {"kappa": "cohen_kappa:KAPPA"}, name)
-    with pytest.raises(MetricError, match=r"is brought by .*; uninstall all but one") as caught:
+    with pytest.raises(MetricError, match=r"is added by .*; uninstall all but one") as caught:
         find("kappa")
     assert "one 1.2" in str(caught.value)
     assert "other 1.2" in str(caught.value)

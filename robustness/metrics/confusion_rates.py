@@ -164,11 +164,7 @@ METRICS = (
         guessing.balanced_accuracy,
     ),
     rate_metric(
-        "precision",
-        "share of a class's predictions that are right",
-        precision,
-        guessing.precision,
-        takes_class=True,
+        "precision", "share of a class's predictions that are right", precision, guessing.precision, takes_class=True
     ),
     rate_metric(
         "recall",
@@ -179,13 +175,7 @@ METRICS = (
         takes_class=True,
         perfect_by_constant=True,
     ),
-    rate_metric(
-        "f1",
-        "harmonic mean of a class's precision and recall",
-        f1,
-        guessing.f1,
-        takes_class=True,
-    ),
+    rate_metric("f1", "harmonic mean of a class's precision and recall", f1, guessing.f1, takes_class=True),
     *(
         rate_metric(f"{name}_micro", description, accuracy, guessing.accuracy, count=count_correct)
         for name, description in (

@@ -10,29 +10,30 @@ import numpy as np
 
 from robustness.metrics.evidence import Evidence
 from robustness.metrics.intervals import UNKNOWN, wilson
-from robustness.metrics.metric import Count, Counted, Influence, Measurement, Metric, MetricError
+from robustness.metrics.metric import Count, Influence, Measurement, Metric, MetricError
 
 
 def counted_metric(name: str, description: str, count: Count, **fields: Any) -> Metric:
     """
-    Make a metric that is the share of the images that count among others.
+    Build a metric that is a share of images.
 
     Args:
         name: How cards call it.
         description: What it is, in half a sentence.
-        count: Returns which images count, among which, and why there may be none of the latter.
-        fields: Other fields of `Metric`; `chance_level` above all.
+        count: Returns which images count among which others, as `Counted`.
+        fields: Other fields of `Metric`, such as `chance_level`.
 
     Returns:
-        The metric: measured with Wilson's interval, and held by gates image by image.
+        The metric, with Wilson's interval; a gate counts the images that change.
     """
     measure, influence = partial(measure_counted, count), partial(counted_influence, count)
     return Metric(name=name, description=description, count=count, measure=measure, influence=influence, **fields)
 
 
 def measure_counted(count: Count, evidence: Evidence, row: int, label: int | None, confidence: float) -> Measurement:
-    """Measure the share of the images that count."""
-    counted = _require(count(evidence, row, label))
+    """Measure the share with Wilson's interval."""
+    counted = count(evidence, row, label)
+    assert counted is not None
     n, successes = int(counted.among.sum()), int((counted.hits & counted.among).sum())
     if not n:
         return Measurement(math.nan, UNKNOWN, "wilson", 0, None, counted.reason)
@@ -40,8 +41,10 @@ def measure_counted(count: Count, evidence: Evidence, row: int, label: int | Non
 
 
 def counted_influence(count: Count, evidence: Evidence, row: int, label: int | None) -> Influence:
-    """Return each image's influence on the share of the images that count; NaN where there is nothing to divide by."""
-    hits, among, _ = _require(count(evidence, row, label))
+    """Return each image's influence on the share."""
+    counted = count(evidence, row, label)
+    assert counted is not None
+    hits, among, _ = counted
     share = float(among.mean())
     if not share:
         return Influence(math.nan, np.zeros(len(among)), math.nan)
@@ -54,8 +57,3 @@ def require_evidence(evidence: Evidence | None, what: str) -> Evidence:
     if evidence is None:
         raise MetricError(f"the metric compares, and needs {what} beside the sweep's, got none")
     return evidence
-
-
-def _require(counted: Counted | None) -> Counted:
-    assert counted is not None, "a counted metric always counts"
-    return counted

@@ -29,8 +29,8 @@ class Measurement:
     """
     A metric's value on some images, with an interval and the method it comes from.
 
-    `n` is the denominator in images; `successes` is there where images are counted. A value of NaN (a dash in tables,
-    a failed claim) has its reason in `note`. `metric` is the name as it was asked for, with its class.
+    `n` is the denominator in images; `successes` is set if images are counted. A value of NaN (a dash in tables,
+    a failed claim) has its reason in `note`. `metric` is the name with its class, as a card writes it.
     """
 
     value: float
@@ -60,7 +60,7 @@ UNKNOWN_CHANCE = ChanceLevel(math.nan, math.nan, math.nan)
 
 
 class Counted(NamedTuple):
-    """Which images count, (N,), among which, (N,), and why there may be none of the latter."""
+    """Which images count, (N,), among which others, (N,), and the reason why there may be no others."""
 
     hits: Flags
     among: Flags
@@ -69,10 +69,10 @@ class Counted(NamedTuple):
 
 class Influence(NamedTuple):
     """
-    A metric's value and how much each image moves it: what a gate compares two models by.
+    A metric's value and how much each image moves it; a gate compares two models by it.
 
-    `per_image`, (N,), has mean zero; `largest` is how much one image could move the value at most. A `value` of NaN
-    says that there is nothing to divide by.
+    `per_image`, (N,), has mean zero: the value without image i is about ``value - per_image[i] / N``. `largest` bounds
+    what any image could contribute. The `value` is NaN if there is nothing to divide by.
     """
 
     value: float
@@ -83,9 +83,9 @@ class Influence(NamedTuple):
 
 class RateEstimate(NamedTuple):
     """
-    A rate of a confusion matrix, its denominator in images, and what its interval needs.
+    A rate of a confusion matrix, its denominator in images, and what its interval is computed from.
 
-    That is the count of successes where images are counted, else the gradient by the cells' probabilities.
+    That is the number of successes if images are counted, else the gradient by the cells' probabilities, (K, K).
     """
 
     value: float
@@ -105,37 +105,40 @@ Rate = Callable[[Matrix, int | None], RateEstimate]
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Metric:
     """
-    Everything about one metric.
+    One metric: how it is measured, its chance level, its influence for gates, and what it requires.
 
-    `rate_metric` makes one from a function of the confusion matrix, `counted_metric` one that counts images; others
-    bring `measure`. Functions take the evidence, the row of the strength, and the class's index or None.
+    `rate_metric` builds one from a function of the confusion matrix, `counted_metric` from a function that counts
+    images; any other brings its own `measure`. The functions take the evidence, the row of the strength, and the index
+    of a class, or None for the metric of all classes.
     """
 
     name: str
-    """How cards and reports call it: letters, digits and ``_``."""
+    """The name in cards and reports: letters, digits and ``_``."""
     description: str
+    """What it is, in half a sentence."""
     measure: Measure
-    """Measures it, with an interval of the confidence that comes last; MetricError where the evidence lacks a thing."""
+    """Returns the value with an interval of the confidence that is the last argument; raises MetricError if the
+    evidence lacks something."""
     chance_level: Chance | None = None
-    """What a classifier that knows nothing gets, by the images per class, (K,); without it no claim is ever held."""
+    """Returns the chance level for the number of images per class, (K,). Without it every claim is refused."""
     influence: Influences | None = None
-    """How much each image moves it; without it a gate cannot hold it."""
+    """Returns how much each image moves the value. Without it a gate cannot hold the metric."""
     count: Count | None = None
-    """Which images it counts, if it does: a gate then counts the changes between two models. None for a class's or an
-    average's that is not counted."""
+    """Returns which images count among which, or None for an average. With it a gate counts what changes between two
+    models."""
     rate: Rate | None = None
-    """How it follows from a confusion matrix, if it does."""
+    """The function of a confusion matrix that it follows from, if any."""
 
     better: Literal["higher", "lower"] = "higher"
     limits: tuple[float, float] = (0.0, 1.0)
-    """The least and the largest value that it can have."""
+    """The smallest and the largest possible value."""
     takes_class: bool = False
     """Whether ``name[CLASS]`` is the metric of one class."""
     claimable: bool = True
     """Whether a card may claim it."""
 
     needs_clean_evidence: bool = False
-    """Whether it compares with the images before the perturbation; it has no meaning on these."""
+    """Whether it compares with the images before the perturbation; it has no meaning for these themselves."""
     needs_source: bool = False
     """Whether it needs evidence of the model that the examples were made on."""
     needs_detector: bool = False
@@ -143,21 +146,22 @@ class Metric:
     needs_probabilities: bool = False
     """Whether it needs the probability of every class."""
     over_strengths: bool = False
-    """Whether it is of the accuracies at several strengths."""
+    """Whether it describes the accuracies at several strengths."""
     baseline_scores: Literal["", "attack_probability", "probabilities"] = ""
-    """The scores of evidence that a gate's baseline stores for it, beside classes and what is discarded."""
+    """The scores that a gate's baseline must store for it, besides predictions and discarded images."""
 
     requires_claims: tuple[str, ...] = ()
-    """The metrics of the clean images that a claim on it counts only together with."""
+    """The metrics of the clean images that a card must claim beside it."""
     required_because: str = ""
-    """Why claims that require this one count only beside it: who would keep them else."""
+    """The reason for which other metrics require a claim on this one."""
     requires_detection_claim: bool = False
-    """Whether a decision that never discards has the best value: another claim of the detector must stand beside it."""
+    """Whether a decision that never discards has the best value: the card must claim another metric of the detector."""
     perfect_by_constant: bool = False
-    """Whether one class's is best for the classifier that always takes this class: its chance level is that of a
-    guesser who does not favour the class, and the card must claim something else beside it."""
+    """Whether the classifier that always predicts a class has this class's best value. The chance level is then a
+    uniform guesser's, and a card must claim something else beside it."""
     complement_of: str = ""
-    """A metric of the clean images of which a decision that discards by chance gets what is left to 1."""
+    """The metric of the clean images whose claim, subtracted from 1, is the value of a decision that discards at
+    random; a claim must beat that too."""
 
     @property
     def family(self) -> str | None:

@@ -45,18 +45,18 @@ def rate_metric(
     **fields: Any,
 ) -> Metric:
     """
-    Make a metric of a function of the confusion matrix.
+    Build a metric from a function of the confusion matrix.
 
     Args:
         name: How cards call it.
         description: What it is, in half a sentence.
-        rate: Takes the matrix, (K, K), rows are true classes, and the index of a class or None; returns the value with
-            its gradient by the cells' probabilities, (K, K), or with the successes where images are counted.
-        guess: Takes the images per class, (K,), the probabilities of a guesser, (K,), and the class; returns what the
-            guesser gets on average. Without it no claim on the metric is ever held.
-        count: Returns which images count among which, if the metric counts images: gates then count changes.
-        better: Whether more or less is better.
-        limits: The least and the largest value.
+        rate: Takes the matrix, (K, K), whose rows are true classes, and the index of a class or None. Returns the value
+            with its gradient by the cells' probabilities, (K, K), or with the number of successes.
+        guess: Takes the images per class, (K,), the probability with which a guesser predicts each class, (K,), and the
+            index of a class or None. Returns the guesser's value on average. Without it every claim is refused.
+        count: Returns which images count among which others, if the metric counts images.
+        better: Whether higher or lower values are better.
+        limits: The smallest and the largest possible value.
         perfect_by_constant: See `Metric`.
         fields: Other fields of `Metric`.
 

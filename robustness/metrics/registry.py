@@ -1,5 +1,5 @@
 """
-All metrics by name: those that ship, a line per family, and those that installed packages bring.
+All metrics by name: those of this package, one line per family, and those of other packages, by entry points.
 
 A bare `precision`, `recall` or `f1` is the macro average; ``precision[3]`` or ``precision[cat]`` is one class's.
 """
@@ -25,9 +25,10 @@ from robustness.util import entry_points
 Classes = int | Sequence[str]
 """How many classes there are, or their names in the order of their indices."""
 
+# Entry points of this group add metrics of other packages: NAME = "module:OBJECT", where the object is a `Metric`.
 GROUP = "robustness.metrics"
-"""Entry points of this group bring metrics of other packages: ``NAME = "module:OBJECT"``, the object a `Metric`."""
 
+# The metrics of this package, in the order of messages and tables.
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -40,7 +41,6 @@ METRICS: dict[str, Metric] = {
         image_means.SNR,
     )
 }
-"""The metrics that ship."""
 
 
 class MetricRef(NamedTuple):
@@ -57,10 +57,10 @@ class MetricRef(NamedTuple):
 
 def find(metric: str) -> Metric | None:
     """
-    Return the metric of a name, which may be one class's; None where there is none.
+    Return the metric of a name, which may have a class in brackets; None if there is no such metric.
 
     Raises:
-        MetricError: If a package brings it, and it cannot be loaded.
+        MetricError: If it belongs to another package and cannot be loaded.
     """
     name = metric.partition("[")[0]
     if name in METRICS or name not in entry_points.names(GROUP):
@@ -69,7 +69,7 @@ def find(metric: str) -> Metric | None:
 
 
 def get(metric: str) -> Metric:
-    """Return the metric of a name, which may be one class's; MetricError, which lists all, where there is none."""
+    """Return the metric of a name, which may have a class in brackets; MetricError lists all if there is none."""
     found = find(metric)
     if found is None:
         raise _unknown(metric)
@@ -78,10 +78,10 @@ def get(metric: str) -> Metric:
 
 def all_metrics() -> dict[str, Metric]:
     """
-    Return the metrics that ship and those that installed packages bring.
+    Return the metrics of this package and of all others.
 
     Raises:
-        MetricError: If one cannot be loaded, or has the name of one that ships.
+        MetricError: If one cannot be loaded, or has the name of a metric of this package.
     """
     return METRICS | {name: _load(name) for name in entry_points.names(GROUP)}
 
@@ -125,13 +125,13 @@ def measure_cell(evidence: Evidence, row: int, metric: str, confidence: float = 
     Measure a metric on the evidence of one strength.
 
     Args:
-        evidence: What the classifier decided; with `clean` and `source` where the metric compares with them.
-        row: The strength's row.
-        metric: A name, with a class in brackets where it is one class's.
-        confidence: Of the interval.
+        evidence: The classifier's decisions, with `clean` and `source` evidence if the metric compares with them.
+        row: The row of the strength.
+        metric: A name, with a class in brackets for the metric of one class.
+        confidence: Coverage of the interval.
 
     Returns:
-        The value with its interval; NaN with a note where nothing is counted.
+        The value with its interval; NaN with a note if nothing is counted.
 
     Raises:
         MetricError: If there is no such metric or class, or the evidence lacks what it needs.
@@ -190,22 +190,22 @@ def measure_matrix(
 
 
 def _load(name: str) -> Metric:
-    """Load a metric that a package brings; MetricError where that cannot be done."""
+    """Load another package's metric."""
     try:
         metric = entry_points.load(GROUP, name, Metric, built_in=METRICS)
     except entry_points.EntryPointError as error:
         raise MetricError(str(error)) from error
     if metric.name != name:
         raise MetricError(
-            f"the metric that {entry_points.described(GROUP, name)} brings must be called {name!r}, got "
-            f"{metric.name!r}; rename one of them"
+            f"the metric {name!r} of {entry_points.distributions(GROUP, name)} must have the name of its entry point, "
+            f"got {metric.name!r}; rename one of them"
         )
     return metric
 
 
 def _unknown(metric: str) -> MetricError:
-    """Return the error of a name that means nothing: what is allowed, and the nearest match."""
-    # Metrics of other packages are listed, not loaded: a broken one must not hide what is wrong here.
+    """Return the error for an unknown name: what is allowed, and the nearest match."""
+    # Other packages' metrics are listed without loading them: a broken one must not hide the misspelt name.
     names = [*METRICS, *(name for name in entry_points.names(GROUP) if name not in METRICS)]
     takes_class = {name for name, known in METRICS.items() if known.takes_class}
     allowed = [form for name in names for form in (name, f"{name}[CLASS]")[: 1 + (name in takes_class)]]

@@ -1,4 +1,4 @@
-"""Objects that installed packages bring by entry points: looked for by name, loaded when they are asked for."""
+"""Objects that other installed packages add by entry points, loaded by name on first use."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ T = TypeVar("T")
 
 
 class EntryPointError(Exception):
-    """An entry point that cannot be used: its distribution, the reason and the repair."""
+    """An entry point that cannot be used, with its distribution, the reason and the repair."""
 
 
 @cache
 def _entry_points(group: str) -> tuple[EntryPoint, ...]:
-    """Return a group's entry points; once per process, for it reads the metadata of every installed distribution."""
+    """Return a group's entry points; once per process, because it reads the metadata of every distribution."""
     return tuple(importlib.metadata.entry_points(group=group))
 
 
@@ -26,8 +26,8 @@ def names(group: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(point.name for point in _entry_points(group)))
 
 
-def described(group: str, name: str) -> str:
-    """Return the distributions that bring a name, for messages."""
+def distributions(group: str, name: str) -> str:
+    """Return the distributions that have an entry point of this name, for messages."""
     return " and ".join(_distribution(point) for point in _entry_points(group) if point.name == name)
 
 
@@ -38,22 +38,22 @@ def load(group: str, name: str, kind: type[T], built_in: Collection[str] = ()) -
     Args:
         group: The entry point's group, as "robustness.metrics".
         name: One of `names(group)`.
-        kind: The class that the object must be of.
-        built_in: Names that no entry point may have.
+        kind: The object's class.
+        built_in: Names that entry points must not use.
 
     Returns:
         The object.
 
     Raises:
-        EntryPointError: If the name is built in, if two distributions bring it, if the object cannot be imported, or
-            is of another class.
+        EntryPointError: If the name is built in, if two distributions use it, if the object cannot be imported, or if
+            it has another class.
     """
     points = [point for point in _entry_points(group) if point.name == name]
-    who, what = described(group, name), f"{name!r} of the entry points {group!r}"
+    who, what = distributions(group, name), f"{name!r} of the entry points {group!r}"
     if name in built_in:
-        raise EntryPointError(f"{what} is built in, and {who} brings another; rename that one, or uninstall {who}")
+        raise EntryPointError(f"{what} is built in, and {who} adds another; rename that one, or uninstall {who}")
     if len(points) > 1:
-        raise EntryPointError(f"{what} is brought by {who}; uninstall all but one")
+        raise EntryPointError(f"{what} is added by {who}; uninstall all but one")
     try:
         loaded = points[0].load()
     except Exception as error:  # whatever another package raises while it is imported
