@@ -223,11 +223,12 @@ class CardFile(_Table):
                 raise ValueError(f"claims.{name}.strengths: {', '.join(repeated)} stands there more than once")
             if other := [s for s in got if s not in due]:
                 raise ValueError(f"claims.{name}.strengths: {', '.join(other)} not swept; allowed: {', '.join(due)}")
+            if not table.thresholds:
+                raise ValueError(f"claims.{name}: claims nothing; name a metric, or remove the table")
             if all("[" in metric and registry.get(metric).perfect_by_constant for metric in table.thresholds):
                 raise ValueError(
-                    f"claims.{name}: {' and '.join(dict.fromkeys(m.partition('[')[0] for m in table.thresholds))} of "
-                    "single classes alone is met by a constant classifier; "
-                    "claim accuracy or a macro average beside it"
+                    f"claims.{name}: {min(table.thresholds).partition('[')[0]} of single classes alone is met by a "
+                    "constant classifier; claim accuracy or a macro average beside it"
                 )
             self._check_compared(name, table)
             for metric, row in table.thresholds.items():
