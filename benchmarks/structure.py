@@ -6,6 +6,7 @@ The last two rows run pytest on one claim, cold, in a process that counts the fi
 
 from __future__ import annotations
 
+import argparse
 import ast
 import inspect
 import os
@@ -141,6 +142,7 @@ KEY = pytest.StashKey[set[str]]()
 
 def main() -> None:
     """Print the table."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     rows = list(static_rows())
     rows.append(("files loaded to collect one FGSM claim", run_claim("--collect-only")[0]))
     rows.append(("files entered by one FGSM claim, cold", run_claim()[1]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reference_card
 import reference_commands
+import reference_metrics
 import reference_options
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -12,6 +13,7 @@ PAGES = {
     "reference/commands.md": reference_commands.page,
     "reference/options.md": reference_options.page,
     "reference/card.md": reference_card.page,
+    "reference/metrics.md": reference_metrics.page,
 }
 
 

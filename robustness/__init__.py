@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from robustness.data import load as load_images  # noqa: F401
     from robustness.errors import RobustnessError as RobustnessError
     from robustness.metrics.evidence import Evidence as Evidence
-    from robustness.metrics.registry import Measurement as Measurement
+    from robustness.metrics.metric import Measurement as Measurement
     from robustness.metrics.registry import measure as measure
     from robustness.perturbations import Perturbation as Perturbation
     from robustness.sweep.runner import run_sweep as run_sweep
@@ -43,7 +43,7 @@ PUBLIC = {
     "DatasetReader": "robustness.data:DatasetReader",
     "Evidence": "robustness.metrics.evidence:Evidence",
     "Images": "robustness.data:Images",
-    "Measurement": "robustness.metrics.registry:Measurement",
+    "Measurement": "robustness.metrics.metric:Measurement",
     "Perturbation": "robustness.perturbations:Perturbation",
     "RobustnessError": "robustness.errors:RobustnessError",
     "Store": "robustness.workspace.store:Store",

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal
 
 from robustness.cards import Claim
-from robustness.metrics import attack_success, registry
+from robustness.metrics import registry
 from robustness.metrics.chance_level import chance_level
-from robustness.metrics.confusion import Matrix, confusion_matrix
 from robustness.metrics.evidence import OK, Evidence
 from robustness.metrics.intervals import missing_successes
-from robustness.metrics.registry import Measurement, MetricError
+from robustness.metrics.metric import Measurement, MetricError
 
 Outcome = Literal["held", "failed", "errored", "refused"]
 
@@ -35,27 +33,9 @@ class Verdict:
         return self.outcome == "held"
 
 
-@lru_cache(maxsize=256)
-def matrix(evidence: Evidence, row: int) -> Matrix:
-    """Count a cell's images of each class by prediction, (K, K), once for all that asks for it."""
-    return confusion_matrix(evidence.labels, evidence.predictions[row], len(evidence.classes))
-
-
 def measure(evidence: Evidence, strength: str, metric: str) -> Measurement:
-    """Measure a metric at one strength; the confusion matrix is made once for all metrics of a cell."""
-    row, kind = evidence.index(strength), registry.parse(metric, evidence.classes).kind
-    if kind.compares:
-        return attack_success.measure(metric, evidence, row)
-    if kind.rate is None:
-        return registry.measure(
-            metric,
-            evidence.labels,
-            evidence.predictions[row],
-            evidence.classes,
-            loss=evidence.loss[row],
-            snr=evidence.snr[row],
-        )
-    return registry.measure_matrix(metric, matrix(evidence, row), evidence.classes)
+    """Measure a metric at one strength, which is given by its name."""
+    return registry.measure_cell(evidence, evidence.index(strength), metric)
 
 
 def judge(claim: Claim, evidence: Evidence) -> Verdict:
@@ -80,27 +60,26 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
         measured = measure(evidence, claim.strength, claim.metric)
     except MetricError as error:  # a class that these data do not have
         return Verdict(claim, "errored", f"{_where(claim)}: {error}")
-    kind = registry.parse(claim.metric, evidence.classes).kind
-    higher = kind.better == "higher"
+    metric = registry.get(claim.metric)
+    higher = metric.better == "higher"
     bound = "at least" if higher else "at most"
     found = f"{_where(claim)}: {claim.metric} is {describe(measured)}"
     promise = f"its card claims {bound} {claim.threshold:g}"
     if math.isnan(measured.value):
         return Verdict(claim, "failed", f"{found}, but {promise}", measured)
-    if kind.beside:
-        broken, prerequisite = _unconditional(claim, kind.beside, evidence)
+    if metric.requires_claims:
+        broken, prerequisite = _unconditional(claim, metric.requires_claims, evidence)
         if broken:
             return Verdict(claim, "failed", f"{found}, but {broken}", measured, prerequisite)
     least = chance_level(claim.metric, evidence.labels, evidence.classes).value
-    if kind.rest_of:  # a filter that discards by chance has it, on clean images and on any others
-        least = max(least, round(1 - dict(claim.clean).get(kind.rest_of, 1.0), 9))
-    if not kind.has_chance:
+    if metric.complement_of:  # a filter that discards by chance has it, on clean images and on any others
+        least = max(least, round(1 - dict(claim.clean).get(metric.complement_of, 1.0), 9))
+    if metric.chance_level is None:
         return Verdict(
             claim,
             "refused",
             f"{_where(claim)}: {claim.metric} of {bound} {claim.threshold:g} is no claim: it is not known what a "
-            f"classifier that knows nothing gets of {claim.metric}; the metric must bring it (MetricKind.guess, or "
-            "ignorance if it compares)",
+            f"classifier that knows nothing gets of {claim.metric}; the metric must bring it (Metric.chance_level)",
             measured,
         )
     if math.isnan(least) or (claim.threshold <= least if higher else claim.threshold >= least):
@@ -184,7 +163,7 @@ def describe(measured: Measurement) -> str:
     Write a measurement with its interval and what it was measured on.
 
     >>> from robustness.metrics.intervals import Interval
-    >>> describe(Measurement("accuracy", 0.94, Interval(0.918, 0.956), "wilson", 600, 564))
+    >>> describe(Measurement(0.94, Interval(0.918, 0.956), "wilson", 600, 564))
     '0.9400 [0.918, 0.956] (564 of 600 images, 95 % Wilson)'
     """
     if math.isnan(measured.value):

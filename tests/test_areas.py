@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from robustness import cards, claims
 from robustness.errors import CardError
 from robustness.metrics import roc_auc
-from robustness.metrics.registry import MetricError
+from robustness.metrics.metric import MetricError
 from robustness.perturbations import Normal
 from robustness.sweep.runner import run_sweep
 

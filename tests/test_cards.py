@@ -162,6 +162,7 @@ WRONG = {
         CLAIMS + "acuracy = [0.5, 0.4]",
         f"must be one of {METRICS}.*got 'acuracy'; did you mean 'accuracy'",
     ),
+    "no metric": (CLAIMS, r"claims\.normal: claims nothing; name a metric, or remove the table"),
     "metric that says nothing": (CLAIMS + "snr = [0.5, 0.4]", "`snr` cannot be claimed"),
     "wrong length": (
         CLAIMS + "accuracy = [0.5]",

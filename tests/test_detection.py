@@ -16,9 +16,9 @@ from robustness import cards, claims
 from robustness.cards import Claim
 from robustness.errors import CardError
 from robustness.metrics import roc_auc, strength_curves
-from robustness.metrics.attack_success import measure
 from robustness.metrics.evidence import Evidence
-from robustness.metrics.registry import MetricError
+from robustness.metrics.metric import MetricError
+from robustness.metrics.registry import measure_cell
 
 LABELS = [0, 0, 0, 1, 1, 1, 2, 2]
 CLEAN = [0, 0, 0, 1, 1, 1, 2, 0]
@@ -47,17 +47,17 @@ def filtered(attack=ATTACK, clean_attack=CLEAN_ATTACK, **more) -> Evidence:
 )
 def test_counts(metric, successes, n):
     """Catches: the threshold itself discarded, wrong ones counted for right, a denominator of all images."""
-    found = measure(metric, filtered(), 0)
+    found = measure_cell(filtered(), 0, metric)
     assert (found.successes, found.n, found.value) == (successes, n, successes / n)
 
 
 def test_nothing_kept_is_no_number():
     """Catches: a division by zero; an accuracy of 1, or of 0, where nothing was classified."""
-    found = measure("accuracy_filtered", filtered(attack=[0.9] * 8), 0)
+    found = measure_cell(filtered(attack=[0.9] * 8), 0, "accuracy_filtered")
     assert math.isnan(found.value)
     assert found.n == 0
     assert "discards every image" in found.note
-    assert math.isnan(measure("detection_precision", filtered(attack=[0.0] * 8, clean_attack=[0.0] * 8), 0).value)
+    assert math.isnan(measure_cell(filtered(attack=[0.0] * 8, clean_attack=[0.0] * 8), 0, "detection_precision").value)
 
 
 def test_without_an_attack_probability():
@@ -70,7 +70,7 @@ def test_without_an_attack_probability():
         "detection_auc",
     ):
         with pytest.raises(MetricError, match=r"needs a decision with an attack probability"):
-            measure(metric, filtered(attack=None, clean_attack=None), 0)
+            measure_cell(filtered(attack=None, clean_attack=None), 0, metric)
 
 
 SCORES = st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0]), min_size=2, max_size=12)
@@ -89,7 +89,7 @@ def test_auc_is_scikit_learn_s_and_its_variance_delong_s(positive, negative):
 
 
 def test_auc_of_evidence():
-    found = measure("detection_auc", filtered(), 0)
+    found = measure_cell(filtered(), 0, "detection_auc")
     assert found.value == pytest.approx(roc_auc_score([1] * 8 + [0] * 8, ATTACK + CLEAN_ATTACK))
     assert found.interval.low < found.value < found.interval.high
 
@@ -116,24 +116,24 @@ def test_shapes_of_a_curve():
     """Accuracies 1, .75, .5, .75 at 0, .1, .3, .35. Catches: steps taken as equal, strength 0 left out, signs."""
     right = [[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 0, 1]]
     made = curve(right, [0.1, 0.3, 0.35])
-    assert measure("sensitivity", made, 2).value == pytest.approx(0.25 / 0.05)
-    assert measure("sensitivity", made, 1).value == pytest.approx(0.25 / 0.1)
-    assert measure("range", made, 2).value == pytest.approx(0.5)
-    assert measure("deviation", made, 2).value == pytest.approx(np.std([1, 0.75, 0.5, 0.75]))
+    assert measure_cell(made, 2, "sensitivity").value == pytest.approx(0.25 / 0.05)
+    assert measure_cell(made, 1, "sensitivity").value == pytest.approx(0.25 / 0.1)
+    assert measure_cell(made, 2, "range").value == pytest.approx(0.5)
+    assert measure_cell(made, 2, "deviation").value == pytest.approx(np.std([1, 0.75, 0.5, 0.75]))
     shuffled = curve([right[0], right[3], right[1], right[2]], [0.35, 0.1, 0.3])
-    assert measure("sensitivity", shuffled, 0).value == pytest.approx(5.0)
+    assert measure_cell(shuffled, 0, "sensitivity").value == pytest.approx(5.0)
 
 
 def test_shapes_after_filtering():
     right = [[1, 1, 1, 1], [1, 1, 0, 0]]
     kept = [[1, 1, 1, 1], [1, 1, 1, 0]]
     made = curve(right, [0.5], kept)
-    assert measure("range_filtered", made, 0).value == pytest.approx(1 - 2 / 3)
-    assert measure("range", made, 0).value == pytest.approx(0.5)
-    assert math.isnan(measure("range_filtered", curve(right, [0.5], [[1] * 4, [0] * 4]), 0).value)
+    assert measure_cell(made, 0, "range_filtered").value == pytest.approx(1 - 2 / 3)
+    assert measure_cell(made, 0, "range").value == pytest.approx(0.5)
+    assert math.isnan(measure_cell(curve(right, [0.5], [[1] * 4, [0] * 4]), 0, "range_filtered").value)
 
 
-@pytest.mark.parametrize("metric", strength_curves.NAMES)
+@pytest.mark.parametrize("metric", [metric.name for metric in strength_curves.METRICS])
 def test_intervals_of_shapes_are_those_of_a_bootstrap(metric):
     """Images drawn anew a thousand times. Catches: an influence without the filter's, strengths taken as unpaired."""
     draws = np.random.default_rng(1)
@@ -141,18 +141,18 @@ def test_intervals_of_shapes_are_those_of_a_bootstrap(metric):
     right = np.stack([ability > least for least in (0.05, 0.15, 0.45, 0.5)]) ^ (draws.random((4, 1500)) < 0.02)
     kept = np.stack([draws.random(1500) < 0.5 + 0.5 * (ability > 0.3) * share for share in (1.0, 0.9, 0.6, 0.5)])
     sizes = [0.1, 0.2, 0.4]
-    found = measure(metric, curve(right, sizes, kept), 2)
+    found = measure_cell(curve(right, sizes, kept), 2, metric)
     boot = []
     for _ in range(400):
         rows = draws.integers(0, 1500, 1500)
-        boot.append(measure(metric, curve(right[:, rows], sizes, kept[:, rows]), 2).value)
+        boot.append(measure_cell(curve(right[:, rows], sizes, kept[:, rows]), 2, metric).value)
     assert (found.interval.high - found.value) / 1.96 == pytest.approx(np.std(boot), rel=0.15)
 
 
 def test_a_strength_that_is_drawn_has_no_curve():
     made = curve([[1, 1], [1, 0]], [0.5])
     with pytest.raises(MetricError, match="strengths that are numbers"):
-        measure("sensitivity", replace(made, strengths=("U(0,0.5)",)), 0)
+        measure_cell(replace(made, strengths=("U(0,0.5)",)), 0, "sensitivity")
 
 
 CLAIMED = (("accuracy", 0.6), ("kept", 0.7))
@@ -245,4 +245,4 @@ def test_formulas_against_a_simulated_detector(right, wrong, hit, fooled, passed
     original, attacked = right / (right + wrong), hit / (hit + fooled)
     assert claims.measure(made, "0.1", "accuracy").value == pytest.approx(theory.before(original, attacked, share))
     due = theory.after(original, attacked, share, passed / 5, missed / 5)
-    assert measure("accuracy_filtered", made, 0).value == pytest.approx(due)
+    assert measure_cell(made, 0, "accuracy_filtered").value == pytest.approx(due)

@@ -11,12 +11,14 @@ import pytest
 from pydantic import TypeAdapter
 
 from robustness.cards.schema import CardFile
+from robustness.metrics.registry import METRICS
 from robustness.perturbations import PERTURBATIONS
 
 DOCUMENTATION = helpers.ROOT / "documentation"
 sys.path.insert(0, str(DOCUMENTATION))
 import reference_card  # noqa: E402  # as mkdocs finds them, from the hook's own folder
 import reference_commands  # noqa: E402
+import reference_metrics  # noqa: E402
 import reference_options  # noqa: E402
 
 sys.path.remove(str(DOCUMENTATION))
@@ -127,12 +129,21 @@ def test_defaults_are_written_as_in_a_card():
     assert doctest.testmod(reference_card).failed == 0
 
 
+def test_every_metric_is_in_the_table():
+    """Catches: a metric that the page leaves out, a description that breaks the table."""
+    rows = dict(re.findall(r"^\| `(\w+)`[^\n]*?\| (.*) \|$", reference_metrics.page(), re.MULTILINE))
+    assert set(rows) == set(METRICS)
+    assert all(sentence(row) for row in rows.values())
+    assert rows["recall"].endswith("| higher | 0.1 | yes | —")
+    assert rows["sensitivity_filtered"].endswith("| lower | ∞ | no | clean `accuracy`, clean `kept`, detector, sweep")
+
+
 def test_the_pages_are_in_the_table_of_contents():
     """Catches: a page that is made and that nobody finds."""
     listed = (helpers.ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     hook = (DOCUMENTATION / "hook.py").read_text(encoding="utf-8")
     made = re.findall(r'"(reference/\w+\.md)"', hook)
-    assert len(made) == 3
+    assert len(made) == 4
     assert all(f": {path}\n" in listed for path in made)
 
 

@@ -9,13 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 
-from robustness import claims
-from robustness.cards import Claim
-from robustness.metrics import confusion_rates
 from robustness.metrics.chance_level import chance_level
 from robustness.metrics.confusion import confusion_matrix
-from robustness.metrics.evidence import Evidence
-from robustness.metrics.registry import METRICS, MetricError, MetricKind, measure, measure_matrix
+from robustness.metrics.metric import MetricError
+from robustness.metrics.registry import METRICS, measure, measure_matrix
 
 AVERAGES = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "precision_micro", "recall_micro", "f1_micro")
 
@@ -111,7 +108,7 @@ def test_large_data_sets_do_not_underflow():
     assert found.guess == pytest.approx(0.1, abs=1e-4)
 
 
-@pytest.mark.parametrize("metric", [name for name, kind in METRICS.items() if kind.claimable and not kind.compares])
+@pytest.mark.parametrize("metric", [*(name for name, known in METRICS.items() if known.rate), "loss"])
 def test_one_class_alone_is_always_right(metric):
     found = chance_level(metric, [0, 0], 1)
     assert found == ((0, 0, 0) if metric == "loss" else (1, 1, 1))
@@ -140,137 +137,3 @@ def test_what_cannot_be_claimed_has_no_floor():
 
 def test_no_images_have_no_floor():
     assert math.isnan(chance_level("accuracy", [], 2).value)
-
-
-# ------------------------------------------------------------------ the contract of all metrics
-
-LABELS = {
-    "balanced": np.arange(200) % 4,
-    "imbalanced": np.repeat(np.arange(4), [150, 30, 15, 5]),
-    "an absent class": np.repeat([0, 1, 3], [80, 60, 60]),
-    "two of four classes, imbalanced": np.repeat([1, 2], [120, 80]),
-}
-DRAWS = 300
-
-
-def kappa(matrix, label=None):
-    """Cohen's kappa: 0 of one who knows nothing, however the classes are divided."""
-    n, chance = matrix.sum(), (matrix.sum(0) @ matrix.sum(1)) / matrix.sum() ** 2
-    value = math.nan if chance == 1 else float((matrix.trace() / n - chance) / (1 - chance))
-    return confusion_rates.RateEstimate(value, int(n), None, np.zeros(matrix.shape))
-
-
-def errors(matrix, label=None):
-    """The error rate, of which less is better."""
-    return confusion_rates.RateEstimate(
-        1 - float(matrix.trace() / matrix.sum()), int(matrix.sum()), None, np.zeros(matrix.shape)
-    )
-
-
-NEW = {
-    "kappa": MetricKind("Cohen's kappa", kappa, lambda images, guessed, label: 0.0),
-    "error": MetricKind(
-        "error rate", errors, lambda images, guessed, label: 1 - float(images @ guessed / images.sum()), better="lower"
-    ),
-}
-RATES = {name: kind for name, kind in METRICS.items() if kind.rate is not None} | NEW
-
-
-@pytest.mark.parametrize("labels", LABELS.values(), ids=list(LABELS))
-@pytest.mark.parametrize("metric", [*RATES, *(f"{name}[1]" for name in ("precision", "f1"))])
-def test_every_chance_level_is_that_of_a_simulation(metric, labels, monkeypatch):
-    """Constants, uniform guesses and guesses by the labels' shares. Catches: 1/classes for any metric that is new."""
-    monkeypatch.setattr("robustness.metrics.registry.METRICS", METRICS | NEW)
-    monkeypatch.setattr("robustness.metrics.chance_level.METRICS", METRICS | NEW)
-    random, better = np.random.default_rng(11), RATES[metric.partition("[")[0]].better
-    shares = np.bincount(labels, minlength=4) / len(labels)
-
-    def simulated(probabilities):
-        drawn = (random.choice(4, len(labels), p=probabilities) for _ in range(DRAWS))
-        values = np.array([measure_matrix(metric, confusion_matrix(labels, each, 4)).value for each in drawn])
-        return np.nanmean(values), 5 * np.nanstd(values) / math.sqrt(DRAWS) + 1e-9
-
-    constants = [measure_matrix(metric, confusion_matrix(labels, np.full_like(labels, c), 4)).value for c in range(4)]
-    constants = [constants[1]] if "[" in metric else constants
-    (uniform, error), (frequent, other) = simulated(np.full(4, 0.25)), simulated(shares)
-    best = np.nanmax if better == "higher" else np.nanmin
-    found = chance_level(metric, labels, 4)
-    assert found.guess == pytest.approx(uniform, abs=error)
-    assert found.constant == pytest.approx(float(best(constants)), nan_ok=True)
-    assert found.value == pytest.approx(float(best([*constants, uniform, frequent])), abs=max(error, other))
-
-
-def test_a_metric_that_brings_no_chance_level_is_never_held(monkeypatch):
-    """Catches: a chance level by default, with which a claim that says nothing is held."""
-    monkeypatch.setattr("robustness.metrics.registry.METRICS", METRICS | {"kappa": MetricKind("kappa", kappa)})
-    labels = np.arange(40) % 4
-    assert math.isnan(chance_level("kappa", labels, 4).value)
-    verdict = claims.judge(Claim("m", "clean", "0", "kappa", 0.3, "clean", ()), made(labels, labels[None]))
-    assert verdict.outcome == "refused"
-    assert "it is not known what a classifier that knows nothing gets of kappa" in verdict.message
-
-
-@pytest.mark.parametrize("name", [name for name, kind in METRICS.items() if kind.claimable])
-def test_every_metric_that_ships_brings_its_chance_level(name):
-    assert METRICS[name].has_chance
-
-
-def made(labels, predictions, probability=None, clean=None, source=None):
-    """Evidence of these predictions, (strengths, N), and, for a detector, attack probabilities of the same shape."""
-    shape, names = predictions.shape, tuple(map(str, range(len(predictions))))
-    blank = np.zeros(shape, np.float32)
-    return Evidence(
-        labels.astype(np.int32), tuple("abcd"), names if clean is not None else ("0",), predictions.astype(np.int32),
-        blank, blank, blank, blank, ("ok",) * len(predictions), {"decision": {"threshold": 0.5}},
-        attack_probability=None if probability is None else probability.astype(np.float32), clean=clean, source=source,
-    )  # fmt: skip
-
-
-COMPARE = [name for name, kind in METRICS.items() if kind.compares and not kind.probabilities]
-
-
-@pytest.mark.parametrize("labels", LABELS.values(), ids=list(LABELS))
-@pytest.mark.parametrize("metric", COMPARE)
-def test_nothing_that_knows_nothing_holds_a_claim_that_compares(metric, labels):
-    """Classes by chance, constant, or none moved; a filter that discards all, nothing, or by chance; at every bound."""
-    random, n = np.random.default_rng(12), len(labels)
-    shares = np.bincount(labels, minlength=4) / n
-    strengths, held, tried = 3, 0, 0
-    wrong = np.where(random.random((strengths, n)) < 0.5, (labels + 1) % 4, labels)
-    source = made(labels, wrong, clean=made(labels, labels[None]))
-    classifiers = {
-        "constant": lambda rows: np.full((rows, n), int(shares.argmax())),
-        "uniform": lambda rows: random.integers(0, 4, (rows, n)),
-        "frequent": lambda rows: random.choice(4, (rows, n), p=shares),
-        "one guess": lambda rows: np.repeat(random.integers(0, 4, (1, n)), rows, axis=0),
-    }
-    # A claim counts beside clean accuracy just above what knowing nothing gets with luck.
-    least = chance_level("accuracy", labels, 4).value + 4 * math.sqrt(0.25 / n)
-    beside = (("accuracy", least), ("kept", 0.3))
-    for classify in classifiers.values():
-        for discards in (0.0, 0.4, 1.0):
-            filtered = [(random.random((rows, n)) < discards).astype(float) for rows in (1, strengths)]
-            clean = made(labels, classify(1), filtered[0])
-            evidence = made(labels, classify(strengths), filtered[1], clean, source)
-            for bound in (0.05, 0.3, 0.5, 0.7, 0.95):
-                verdict = claims.judge(Claim("m", "s", "2", metric, bound, "attack", beside), evidence)
-                tried, held = tried + 1, held + (verdict.outcome == "held" and not by_luck(verdict, metric, n))
-    assert tried == 60
-    assert held == 0
-
-
-def by_luck(verdict, metric, n):
-    """Return whether a filter that tosses a fair coin would show as much."""
-    least = {"detection_auc": 0.5, "detection_precision": 0.5}.get(metric)
-    return least is not None and abs(verdict.measured.value - least) < 5 * math.sqrt(0.25 / n)
-
-
-@pytest.mark.parametrize(("bound", "outcome"), [(0.25, "refused"), (0.3, "refused"), (0.35, "held")])
-def test_a_filter_that_discards_by_chance_holds_no_claim_on_what_it_discards(bound, outcome):
-    """Catches: 0 as the chance level of a detector's recall, which one that discards three images in ten beats."""
-    random, labels = np.random.default_rng(13), np.arange(400) % 4
-    tell = [(random.random((1, 400)) < share).astype(float) for share in (0.25, 0.6)]
-    clean = made(labels, labels[None], tell[0])
-    evidence = made(labels, labels[None], tell[1], clean)
-    claim = Claim("m", "s", "0", "discarded", bound, "attack", (("accuracy", 0.9), ("kept", 0.7)))
-    assert claims.judge(claim, evidence).outcome == outcome

@@ -16,9 +16,10 @@ from robustness import cards, claims
 from robustness.cards import Claim
 from robustness.decisions import Null
 from robustness.errors import CardError, ModelError, RobustnessError
-from robustness.metrics.attack_success import fooled, measure
+from robustness.metrics.attack_success import fooled
 from robustness.metrics.detection import discarded
 from robustness.metrics.evidence import OK, Evidence
+from robustness.metrics.registry import measure_cell
 from robustness.perturbations import FGSM, IFGSM, PGD, Normal
 from robustness.perturbations.fgsm import fgsm
 from robustness.sweep.runner import directions as make_directions
@@ -323,17 +324,17 @@ def test_transferability_is_counted_as_the_paper_says():
     both = counted(attack=ATTACK)
     assert np.flatnonzero(fooled(both.source, 0)).tolist() == [0, 1, 4, 6, 7]
     assert np.flatnonzero(fooled(both, 0)).tolist() == [0, 2, 3, 6, 7]
-    found = measure("transferability", both, 0)
+    found = measure_cell(both, 0, "transferability")
     assert (found.successes, found.n, found.value) == (3, 5, 0.6)
     assert np.flatnonzero(discarded(both, 0)).tolist() == [0, 2, 3], "above the threshold, not at it"
-    filtered = measure("transferability_filtered", both, 0)
+    filtered = measure_cell(both, 0, "transferability_filtered")
     assert (filtered.successes, filtered.n, filtered.value) == (2, 5, 0.4)
-    success = measure("attack_success_rate", both, 0)
+    success = measure_cell(both, 0, "attack_success_rate")
     assert (success.successes, success.n) == (5, 7)
 
 
 def test_another_threshold_filters_otherwise():
-    filtered = measure("transferability_filtered", counted(attack=ATTACK, threshold=0.45), 0)
+    filtered = measure_cell(counted(attack=ATTACK, threshold=0.45), 0, "transferability_filtered")
     assert (filtered.successes, filtered.n) == (0, 5)
 
 

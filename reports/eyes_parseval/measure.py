@@ -15,7 +15,7 @@ from reports.rows import packed
 from reports.strips import strip
 from robustness import claims
 from robustness.cards import Card
-from robustness.metrics import registry
+from robustness.metrics import roc_auc
 from robustness.metrics.evidence import OK, Evidence
 from robustness.workspace.workspace import Workspace
 
@@ -86,6 +86,6 @@ def _curves(name: str, sweep: str, evidence: Evidence) -> Iterator[dict[str, Any
     for row, strength in enumerate(evidence.strengths):
         if (sweep, strength) in CURVES and evidence.status[row] == OK and evidence.probabilities is not None:
             true = np.eye(len(evidence.classes), dtype=bool)[evidence.labels]
-            found = registry.roc_curve(true.ravel(), evidence.probabilities[row].ravel())
+            found = roc_auc.roc_curve(true.ravel(), evidence.probabilities[row].ravel())
             rates = np.interp(POINTS, found.false_positive_rates, found.true_positive_rates)
             yield {**_about(name), "sweep": sweep, "strength": strength, "rates": [round(float(r), 4) for r in rates]}

@@ -191,8 +191,7 @@ class Card:
             for i, strength in enumerate(chosen):
                 for metric, row in table.thresholds.items():
                     if not isinstance(threshold := row[i], str):
-                        kind = registry.METRICS[metric.partition("[")[0]]
-                        held_by = kind.family or family
+                        held_by = registry.get(metric).family or family
                         yield Claim(self.name, sweep, strengths.name(strength), metric, threshold, held_by, clean)
 
 

@@ -43,15 +43,16 @@ def _check_gate(card: CardFile, gate: GateTable) -> None:
             raise ValueError(f"gate.margins.{name}: must hold one margin a strength ({due}), got {len(row)}")
     for metric in gate.metrics:
         if not registry.gateable(metric):
-            allowed = [name for name in registry.METRICS if registry.METRICS[name].gateable]
+            allowed = [name for name, each in registry.METRICS.items() if each.influence]
             raise ValueError(
                 f"gate.metrics: must be among {', '.join(allowed)}; got {metric!r}{nearest(metric, allowed)}"
             )
-        if registry.METRICS[metric.partition("[")[0]].filters and not isinstance(card.model.decision, Filtering):
+        asked = registry.get(metric)
+        if asked.needs_detector and not isinstance(card.model.decision, Filtering):
             raise ValueError(
                 f"gate.metrics: {metric} needs a decision that can tell an attack, got {card.model.decision.kind}"
             )
-        if registry.METRICS[metric.partition("[")[0]].probabilities and not card.probabilities:
+        if asked.needs_probabilities and not card.probabilities:
             raise ValueError(f"gate.metrics: {metric} needs every class's; write probabilities = true in the card")
 
 

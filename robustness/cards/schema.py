@@ -37,13 +37,6 @@ NO_CLAIM = "no claim possible"
 """Stands where no honest threshold is above what a classifier gets that knows nothing."""
 
 
-IGNORANT = {
-    "accuracy": "a constant classifier scores 0",
-    "kept": "a decision that discards everything is never misled",
-}
-"""What would keep a claim that stands alone."""
-
-
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -142,20 +135,22 @@ class ClaimTable(_Table):
         for metric, row in thresholds.items():
             # A class is looked up when the data are there; its name may hold anything.
             bare, bracket, label = metric.partition("[")
-            name = registry.parse(bare if metric.endswith("]") else metric, 1).name
-            if not registry.METRICS[name].claimable:
+            known = registry.parse(bare if metric.endswith("]") else metric, 1).metric
+            if not known.claimable:
                 raise ValueError(f"`{metric}` cannot be claimed")
-            if bracket and (label == "]" or not registry.METRICS[name].takes_class):
+            if bracket and (label == "]" or not known.takes_class):
                 raise ValueError(
-                    f"`{metric}` names no class of a metric that has one; write {name}, or precision[CLASS]"
+                    f"`{metric}` names no class of a metric that has one; write {known.name}, or precision[CLASS]"
                 )
+            least, most = known.limits
+            open_end = known.better == "lower"
             for threshold in row:
-                kind = registry.METRICS[name]
-                most = 1.0 if kind.better == "higher" or (kind.compares and kind.ignorance != math.inf) else math.inf
-                open_end = kind.better == "lower"
-                if not isinstance(threshold, str) and not (0 < threshold < most or (threshold == 1 and not open_end)):
+                if not isinstance(threshold, str) and not (
+                    least < threshold < most or (threshold == most and not open_end)
+                ):
+                    end = "∞" if most == math.inf else f"{most:g}"
                     raise ValueError(
-                        f"thresholds of `{metric}` must lie in (0, {'∞' if most > 1 else 1}{')' if open_end else ']'}, "
+                        f"thresholds of `{metric}` must lie in ({least:g}, {end}{')' if open_end else ']'}, "
                         f"got {threshold:g}: "
                         "a claim that cannot fail, or never hold, is refused"
                     )
@@ -229,10 +224,12 @@ class CardFile(_Table):
                 raise ValueError(f"claims.{name}.strengths: {', '.join(repeated)} stands there more than once")
             if other := [s for s in got if s not in due]:
                 raise ValueError(f"claims.{name}.strengths: {', '.join(other)} not swept; allowed: {', '.join(due)}")
-            if all(metric.startswith("recall[") for metric in table.thresholds):
+            if not table.thresholds:
+                raise ValueError(f"claims.{name}: claims nothing; name a metric, or remove the table")
+            if all("[" in metric and registry.get(metric).perfect_by_constant for metric in table.thresholds):
                 raise ValueError(
-                    f"claims.{name}: recall of single classes alone is met by a constant classifier; "
-                    "claim accuracy or a macro average beside it"
+                    f"claims.{name}: {min(table.thresholds).partition('[')[0]} of single classes alone is met by a "
+                    "constant classifier; claim accuracy or a macro average beside it"
                 )
             self._check_compared(name, table)
             for metric, row in table.thresholds.items():
@@ -264,11 +261,11 @@ class CardFile(_Table):
                 "is never flipped; claim accuracy under claims.clean"
             )
         claimed = {metric for table in self.claims.values() for metric in table.thresholds}
-        told = {name for name, kind in registry.METRICS.items() if kind.filters} - {"kept"}
-        if "kept" in claimed and not claimed & told:
+        of_detector = [known for metric in sorted(claimed) if (known := registry.get(metric)).needs_detector]
+        if of_detector and all(known.requires_detection_claim for known in of_detector):
             raise ValueError(
-                "claims.clean.kept: alone it is met by a decision that never discards; claim discarded or "
-                "detection_auc under some perturbation beside it"
+                f"claims.clean.{of_detector[0].name}: alone it is met by a decision that never discards; claim "
+                "discarded or detection_auc under some perturbation beside it"
             )
         for name, reason in self.doubts.items():
             if name not in DOUBTS:
@@ -288,25 +285,26 @@ class CardFile(_Table):
 
     def _check_compared(self, sweep: str, table: ClaimTable) -> None:
         """Refuse what one who knows nothing would keep, filtering without a filter, and transfer from nowhere."""
-        compared = [metric for metric in table.thresholds if metric in registry.METRICS]
-        for metric in compared:
-            for due in registry.METRICS[metric].beside:
+        for metric in table.thresholds:
+            known = registry.get(metric)
+            for due in known.requires_claims:
                 if due not in self.clean and (sweep, metric) != ("clean", due):
+                    because = registry.get(due).required_because
                     raise ValueError(
-                        f"claims.{sweep}.{metric}: holds only together with a claim of clean {due}, for "
-                        f"{IGNORANT[due]}; claim {due} under claims.clean"
+                        f"claims.{sweep}.{metric}: holds only together with a claim of clean {due}"
+                        f"{f', for {because}' if because else ''}; claim {due} under claims.clean"
                     )
-            if registry.METRICS[metric].filters and not isinstance(self.model.decision, Filtering):
+            if known.needs_detector and not isinstance(self.model.decision, Filtering):
                 raise ValueError(
                     f"claims.{sweep}.{metric}: needs a decision that can tell an attack, got "
                     f"{self.model.decision.kind}; name null, 2n or bin in model.decision"
                 )
-            if registry.METRICS[metric].probabilities and not self.probabilities:
+            if known.needs_probabilities and not self.probabilities:
                 raise ValueError(
                     f"claims.{sweep}.{metric}: needs the probability of every class in the evidence; "
                     "write probabilities = true at the top of the card"
                 )
-        transfer = [metric for metric in compared if metric.startswith("transferability")]
+        transfer = [metric for metric in table.thresholds if registry.get(metric).needs_source]
         if transfer and (sweep == "clean" or self.sweeps[sweep].perturbation.made_on is None):
             raise ValueError(
                 f"claims.{sweep}.{transfer[0]}: needs examples made on another model; name its card in "

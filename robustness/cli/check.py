@@ -23,7 +23,7 @@ from robustness.errors import ModelError
 from robustness.metrics.chance_level import lucky_level
 from robustness.metrics.evidence import OK
 from robustness.metrics.intervals import sample_size_for
-from robustness.metrics.registry import Measurement
+from robustness.metrics.metric import Measurement
 from robustness.perturbations import Clean
 from robustness.sweep.batch import check_logits_dtype, outputs_repair
 from robustness.sweep.runner import run_sweep

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from robustness.errors import StoreError
 from robustness.gate import comparability as protocol
 from robustness.gate.differences import GateError
+from robustness.metrics import detection, registry
 from robustness.metrics.evidence import OK, Evidence
 from robustness.util import paths
 from robustness.util.hashing import sha256_json
@@ -80,8 +81,8 @@ class Baseline:
         )  # fmt: skip
 
 
-SCORES = {"detection_auc": "attack_probability", "roc_auc": "probabilities"}
-"""By metric: what of evidence it takes beside predictions, at four bytes a number; the others need none of it."""
+SCORES = ("attack_probability", "probabilities")
+"""What of evidence some metrics take beside predictions, at four bytes a number (`Metric.baseline_scores`)."""
 
 
 def write(path: Path, model: str, accepted: Sequence[AcceptedModel], metrics: Sequence[str] = ()) -> None:
@@ -151,7 +152,7 @@ def _unlike(document: Mapping[str, Any], baseline: Baseline) -> str:
     cells = [(name, strength) for name in sorted(names) for strength in names[name]["strengths"]]
     shape, classes = (len(document["accepted"]), len(cells), data["images"]), len(data["classes"])
     like: list[NDArray[Any]] = [baseline.predictions, *([] if baseline.discarded is None else [baseline.discarded])]
-    like += [baseline.scores[name] for name in SCORES.values() if name in baseline.scores]
+    like += [baseline.scores[name] for name in SCORES if name in baseline.scores]
     if baseline.labels.shape != shape[2:] or any(each.shape[:3] != shape for each in like) or not shape[0]:
         return "models, cells or images"
     if hashlib.sha256(baseline.labels.astype("<i4").tobytes()).hexdigest() != data["labels"]:
@@ -174,12 +175,12 @@ def _packed(kept: Sequence[AcceptedModel], how: Mapping[str, Any], metrics: Sequ
     missing = predictions < 0
     shifts = np.where(missing, classes, (predictions - first.labels) % classes).astype(small)
     arrays: dict[str, Any] = {"labels": first.labels.astype(np.int32), "shifts": shifts}
-    arrays |= _scores(kept, how, {SCORES[metric] for metric in metrics if metric in SCORES})
+    arrays |= _scores(kept, how, sorted({registry.get(metric).baseline_scores for metric in metrics} - {""}))
     if all(e.attack_probability is not None for one in kept for e in one.swept.values()):
-        from robustness.metrics.detection import discarded
-
         flags = [
-            np.stack([discarded(one.swept[name], row) for name in how["sweeps"] for row in _rows(one.swept[name])])
+            np.stack(
+                [detection.discarded(one.swept[name], row) for name in how["sweeps"] for row in _rows(one.swept[name])]
+            )
             for one in kept
         ]
         arrays["discarded"] = np.stack(flags)
@@ -215,7 +216,7 @@ def _unpacked(document: Mapping[str, Any], packed: bytes) -> Baseline:
         with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
             labels, shifts = arrays["labels"], arrays["shifts"].astype(np.int32)
             discarded = arrays.get("discarded")
-            scores = {name: arrays[name] for name in (*SCORES.values(), "threshold") if name in arrays}
+            scores = {name: arrays[name] for name in (*SCORES, "threshold") if name in arrays}
     except Exception as error:  # whatever a torn file makes NumPy's parser of headers say
         raise ValueError(f"its pack cannot be read: {error}") from error
     classes = len(document["protocol"]["data"]["classes"])

@@ -13,9 +13,9 @@ from robustness.gate import baseline as baselines
 from robustness.gate import comparability, paired_gate, retraining_gate
 from robustness.gate.baseline import Baseline
 from robustness.gate.differences import GateCell, GateError, is_defined_for
-from robustness.metrics import detection
+from robustness.metrics import detection, registry
 from robustness.metrics.evidence import OK, Evidence
-from robustness.metrics.registry import MetricError
+from robustness.metrics.metric import MetricError
 
 Outcome = Literal["passed", "failed", "inconclusive", "errored"]
 
@@ -69,7 +69,7 @@ def _baseline(card: Card) -> Baseline:
         raise GateError(f"{path}: is the baseline of {kept.model}; name another in gate.baseline")
     assert card.file.gate is not None
     for metric in card.file.gate.metrics:
-        if metric in baselines.SCORES and baselines.SCORES[metric] not in kept.scores:
+        if (scores := registry.get(metric).baseline_scores) and scores not in kept.scores:
             raise GateError(
                 f"{path}: was accepted without what {metric} takes; accept it again, now that the card asks for it: "
                 f"robustness baseline accept run.json --model {card.name}"
@@ -135,8 +135,7 @@ def _decides_alike(cell: GateCell, was: Evidence, now: Evidence) -> bool:
     alike = np.array_equal(was.predictions[before], now.predictions[after])
     if was.attack_probability is not None and now.attack_probability is not None:
         alike &= np.array_equal(detection.discarded(was, before), detection.discarded(now, after))
-    name = baselines.SCORES.get(cell.metric)
-    if name is not None:
+    if name := registry.get(cell.metric).baseline_scores:
         alike &= np.array_equal(getattr(was, name)[before], getattr(now, name)[after])
     return alike
 

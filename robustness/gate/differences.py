@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +10,9 @@ from numpy.typing import NDArray
 
 from robustness import claims
 from robustness.errors import RobustnessError
-from robustness.metrics import attack_success, detection, registry, roc_auc
+from robustness.metrics import registry
 from robustness.metrics.evidence import Evidence
-
-Floats = NDArray[np.float64]
+from robustness.metrics.metric import Counted, Influence
 
 
 class GateError(RobustnessError):
@@ -65,9 +63,10 @@ def is_defined_for(metric: str, sweep: str, *, transferred: bool) -> bool:
     >>> [is_defined_for(metric, "clean", transferred=False) for metric in ("attack_success_rate", "kept")]
     [False, True]
     """
-    if metric.startswith("transferability"):
+    known = registry.get(metric)
+    if known.needs_source:
         return transferred
-    return sweep != "clean" or metric not in ("attack_success_rate", "detection_auc", "detection_precision")
+    return sweep != "clean" or not known.needs_clean_evidence
 
 
 def paired_difference(metric: str, baseline: Evidence, candidate: Evidence, strength: str) -> PairedDifference:
@@ -79,94 +78,44 @@ def paired_difference(metric: str, baseline: Evidence, candidate: Evidence, stre
     """
     if not registry.gateable(metric):
         raise GateError(f"{metric}: is not of classes, scores or what is discarded; a gate can hold it to nothing")
-    kind = registry.parse(metric, candidate.classes).kind
-    sign = 1 if kind.better == "higher" else -1
+    sign = 1 if registry.get(metric).better == "higher" else -1
     was, now = (_counts(metric, evidence, evidence.index(strength)) for evidence in (baseline, candidate))
-    if was is not None and now is not None and np.array_equal(was[1], now[1]):
-        among, n = now[1], int(now[1].sum())
+    if was is not None and now is not None and np.array_equal(was.among, now.among):
+        among, n = now.among, int(now.among.sum())
         if not n:
             raise GateError(f"{metric} at {strength}: there is no image to count; leave the metric out of [gate]")
-        changes = np.where(among, sign * (was[0].astype(np.int8) - now[0].astype(np.int8)), 0).astype(np.int8)
-        return PairedDifference(float(was[0][among].mean()), float(now[0][among].mean()), sign, n, changes)
-    rates, influences, steepest = zip(*(_influence(metric, e, strength) for e in (baseline, candidate)), strict=True)
-    moved = influences[0] - influences[1]
+        changes = np.where(among, sign * (was.hits.astype(np.int8) - now.hits.astype(np.int8)), 0).astype(np.int8)
+        return PairedDifference(float(was.hits[among].mean()), float(now.hits[among].mean()), sign, n, changes)
+    before, after = (_influence(metric, evidence, strength) for evidence in (baseline, candidate))
+    moved = before.per_image - after.per_image
     # Images that differ in nothing are no certainty: as if one more differed by all that one can.
-    error = math.sqrt(float(((moved - moved.mean()) ** 2).sum()) + max(steepest) ** 2) / len(moved)
-    method = "delong" if metric in ("detection_auc", "roc_auc") else "delta"
-    return PairedDifference(rates[0], rates[1], sign, len(moved), None, error, method)
+    largest = max(before.largest, after.largest)
+    error = math.sqrt(float(((moved - moved.mean()) ** 2).sum()) + largest**2) / len(moved)
+    return PairedDifference(before.value, after.value, sign, len(moved), None, error, after.method)
 
 
-def _counts(metric: str, evidence: Evidence, row: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
-    """Return which images count, and among which, (N,) each; None for a metric that counts none."""
-    if metric in attack_success.COMPARED:
-        return attack_success.COMPARED[metric](evidence, row)[:2]
-    name, label = registry.parse(metric, evidence.classes)
-    right = evidence.predictions[row] == evidence.labels
-    if name in ("accuracy", "precision_micro", "recall_micro", "f1_micro"):
-        return right, np.ones(len(right), np.bool_)
-    return (right, evidence.labels == label) if name == "recall" and label is not None else None
+def _counts(metric: str, evidence: Evidence, row: int) -> Counted | None:
+    """Return which images count, and among which; None for a metric that counts none."""
+    reference = registry.parse(metric, evidence.classes)
+    count = reference.metric.count
+    return None if count is None else count(evidence, row, reference.label)
 
 
-def _influence(metric: str, evidence: Evidence, strength: str) -> tuple[float, Floats, float]:
-    """Return a rate, how much each image moves it, (N,), of mean zero, and how much one could at most."""
-    row = evidence.index(strength)
-    counted = _counts(metric, evidence, row)
-    if metric in SCORED:
-        rate, moved, steepest = SCORED[metric](evidence, row)
-        if not math.isnan(rate):
-            return rate, moved, steepest
-    elif counted is not None:
-        hit, among = counted
-        share, rate = float(among.mean()), math.nan
-        if share:
-            rate = float((hit & among).mean()) / share
-            return rate, (hit & among).astype(np.float64) / share - among * (rate / share), 1 / share
-    else:
-        name, label = registry.parse(metric, evidence.classes)
-        rule = registry.METRICS[name].rate
-        assert rule is not None
-        matrix = claims.matrix(evidence, row)
-        rate, _, _, gradient, _ = rule(matrix, label)
-        if gradient is not None and not math.isnan(rate):
-            slopes = gradient[evidence.labels, evidence.predictions[row]]
-            return rate, slopes - slopes.mean(), float(np.abs(gradient - slopes.mean()).max())
-    raise GateError(f"{metric} at {strength}: there is nothing to divide by; leave the metric out of [gate]")
-
-
-def _detector_area(evidence: Evidence, row: int) -> tuple[float, Floats, float]:
-    beside = attack_success.require_evidence(evidence.clean, "clean evidence")
-    value, moved = roc_auc.auc_influence(detection.scores(evidence, row), detection.scores(beside, 0))
-    return value, moved, 2.0  # both of an image's scores count, each from no other's side to all others'
-
-
-def _class_area(evidence: Evidence, row: int) -> tuple[float, Floats, float]:
-    value, moved = roc_auc.micro_auc_influence(roc_auc.probabilities(evidence)[row], evidence.labels)
-    return value, moved, 2.0
-
-
-def _detector_precision(evidence: Evidence, row: int) -> tuple[float, Floats, float]:
-    beside = attack_success.require_evidence(evidence.clean, "clean evidence")
-    hits, false = detection.discarded(evidence, row).astype(np.float64), detection.discarded(beside, 0)
-    share = float((hits + false).mean())
-    if not share:
-        return math.nan, hits, math.nan
-    value = float(hits.mean()) / share
-    return value, (hits - value * (hits + false)) / share, 1 / share
-
-
-SCORED: dict[str, Callable[[Evidence, int], tuple[float, Floats, float]]] = {
-    "detection_auc": _detector_area,
-    "detection_precision": _detector_precision,
-    "roc_auc": _class_area,
-}
-"""By metric: a rate, how much each image moves it, (N,), of mean zero, and how much one could at most."""
+def _influence(metric: str, evidence: Evidence, strength: str) -> Influence:
+    """Return a metric's value and how much each image moves it; GateError where there is nothing to divide by."""
+    reference = registry.parse(metric, evidence.classes)
+    assert reference.metric.influence is not None
+    influence = reference.metric.influence(evidence, evidence.index(strength), reference.label)
+    if math.isnan(influence.value):
+        raise GateError(f"{metric} at {strength}: there is nothing to divide by; leave the metric out of [gate]")
+    return influence
 
 
 def cell_value(metric: str, evidence: Evidence, strength: str) -> float:
     """Measure one cell of one model; GateError where there is nothing to divide by."""
     counted = _counts(metric, evidence, evidence.index(strength))
-    if counted is not None and counted[1].any():
-        return float((counted[0] & counted[1]).sum() / counted[1].sum())
+    if counted is not None and counted.among.any():
+        return float((counted.hits & counted.among).sum() / counted.among.sum())
     value = claims.measure(evidence, strength, metric).value
     if math.isnan(value):
         raise GateError(f"{metric} at {strength}: there is nothing to divide by; leave the metric out of [gate]")

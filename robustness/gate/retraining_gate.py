@@ -140,7 +140,7 @@ def _strengths(groups: Mapping[str, Sequence[GateCell]], theirs: Floats) -> list
 
 
 def _sign(metric: str) -> int:
-    return 1 if registry.METRICS[metric.partition("[")[0]].better == "higher" else -1
+    return 1 if registry.get(metric).better == "higher" else -1
 
 
 def _rows(names: Sequence[str], ours: Floats, theirs: Floats, waived: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -1,34 +1,14 @@
-"""Metrics that compare an image's outcomes: before and after, on one model and on another."""
+"""Metrics of attacks: the share of images that they mislead, on the attacked model and on another."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from functools import partial
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from robustness.metrics import detection, roc_auc, strength_curves
+from robustness.metrics.counted_metric import counted_metric, require_evidence
 from robustness.metrics.detection import discarded
 from robustness.metrics.evidence import OK, Evidence
-from robustness.metrics.intervals import Interval, wilson
-from robustness.metrics.registry import Measurement, MetricError
-
-Flags = NDArray[np.bool_]
-
-
-def measure(metric: str, evidence: Evidence, row: int) -> Measurement:
-    """Measure a metric that compares evidence with what stands beside it; MetricError where that is missing."""
-    if metric in ALONE:
-        return ALONE[metric](evidence, row)
-    if metric in MEASURED:
-        return MEASURED[metric](evidence, row, require_evidence(evidence.clean, "clean evidence"))
-    hit, among, nothing = COMPARED[metric](evidence, row)
-    n, successes = int(among.sum()), int((hit & among).sum())
-    if not n:
-        return Measurement(metric, math.nan, Interval(math.nan, math.nan), "wilson", 0, None, nothing)
-    return Measurement(metric, successes / n, wilson(successes, n), "wilson", n, successes)
+from robustness.metrics.metric import Counted, Flags, MetricError, known_chance
 
 
 def fooled(evidence: Evidence, row: int) -> Flags:
@@ -39,46 +19,56 @@ def fooled(evidence: Evidence, row: int) -> Flags:
     return right & wrong
 
 
-def _success(evidence: Evidence, row: int) -> tuple[Flags, Flags, str]:
+def count_fooled(evidence: Evidence, row: int, label: int | None = None) -> Counted:
+    """Count the images that are misled among those that were predicted right."""
     clean = require_evidence(evidence.clean, "clean evidence")
-    return fooled(evidence, row), clean.predictions[0] == evidence.labels, "no image is predicted right to begin with"
+    right = clean.predictions[0] == evidence.labels
+    return Counted(fooled(evidence, row), right, "no image is predicted right to begin with")
 
 
-def _transfer(evidence: Evidence, row: int) -> tuple[Flags, Flags, str]:
+def count_transferred(evidence: Evidence, row: int, label: int | None = None) -> Counted:
+    """Count the images that are misled among those that mislead the model that they were made on."""
     source = require_evidence(evidence.source, "evidence of the model that its examples were made on")
     at = source.index(evidence.strengths[row])
     if source.status[at] != OK:
         raise MetricError(f"the source has no numbers at {evidence.strengths[row]}: {source.status[at]}")
-    return fooled(evidence, row), fooled(source, at), "no example misleads the source"
+    return Counted(fooled(evidence, row), fooled(source, at), "no example misleads the source")
 
 
-def _filtered(evidence: Evidence, row: int) -> tuple[Flags, Flags, str]:
-    hit, among, nothing = _transfer(evidence, row)
-    return hit & ~discarded(evidence, row), among, nothing
+def count_transferred_undetected(evidence: Evidence, row: int, label: int | None = None) -> Counted:
+    """Count as `count_transferred` does; an image that the decision discards misleads nobody."""
+    hits, among, reason = count_transferred(evidence, row)
+    return Counted(hits & ~discarded(evidence, row), among, reason)
 
 
-COMPARED: dict[str, Callable[[Evidence, int], tuple[Flags, Flags, str]]] = {
-    "attack_success_rate": _success,
-    "transferability": _transfer,
-    "transferability_filtered": _filtered,
-    **detection.COUNTED,
+ATTACK: dict[str, Any] = {
+    "better": "lower",
+    "chance_level": partial(known_chance, 1.0),
+    "needs_clean_evidence": True,
+    # A constant classifier, which nothing can mislead, has none of it.
+    "requires_claims": ("accuracy",),
 }
-"""By metric: which images count, among which, and why there may be none of the latter."""
 
-MEASURED: dict[str, Callable[[Evidence, int, Evidence], Measurement]] = {
-    "detection_precision": detection.precision,
-    "detection_auc": detection.auc,
-    **{name: partial(strength_curves.measure, name) for name in strength_curves.NAMES},
-}
-"""By metric: what measures it on evidence and clean evidence."""
-
-
-ALONE: dict[str, Callable[[Evidence, int], Measurement]] = {"roc_auc": roc_auc.micro}
-"""By metric: what measures it on evidence that holds more than predictions."""
-
-
-def require_evidence(evidence: Evidence | None, what: str) -> Evidence:
-    """Return evidence that a metric compares with; MetricError where there is none."""
-    if evidence is None:
-        raise MetricError(f"the metric compares, and needs {what} beside the sweep's, got none")
-    return evidence
+METRICS = (
+    counted_metric(
+        "attack_success_rate",
+        "share of the images predicted right without the perturbation that are predicted wrong under it",
+        count_fooled,
+        **ATTACK,
+    ),
+    counted_metric(
+        "transferability",
+        "share of the examples that mislead their source which mislead this model too (docs/attacks.md)",
+        count_transferred,
+        needs_source=True,
+        **ATTACK,
+    ),
+    counted_metric(
+        "transferability_filtered",
+        "transferability where an image that the decision discards misleads nobody",
+        count_transferred_undetected,
+        needs_source=True,
+        needs_detector=True,
+        **ATTACK | {"requires_claims": ("accuracy", "kept")},
+    ),
+)

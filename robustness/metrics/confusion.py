@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from robustness.metrics.evidence import Evidence
 
 Matrix = NDArray[np.int64]
 
@@ -29,6 +32,12 @@ def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) ->
         )
     counts = np.bincount(rows * classes + columns, minlength=classes * classes)
     return counts.reshape(classes, classes).astype(np.int64, copy=False)
+
+
+@lru_cache(maxsize=256)
+def cell_matrix(evidence: Evidence, row: int) -> Matrix:
+    """Count the images of one strength by true and predicted class, (K, K), once for all metrics of the cell."""
+    return confusion_matrix(evidence.labels, evidence.predictions[row], len(evidence.classes))
 
 
 def confusion_groups(matrix: Matrix, share: float = 0.06) -> dict[int, dict[int, float]]:

@@ -9,28 +9,15 @@ The rate of one class is NaN where its denominator is empty: "none of no images"
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from robustness.metrics import guessing
 from robustness.metrics.confusion import Matrix
-
-Floats = NDArray[np.float64]
-
-
-class RateEstimate(NamedTuple):
-    """
-    A rate, its denominator in images, and what its interval needs.
-
-    That is the count of successes where images are counted, else the gradient by the cells' probabilities.
-    """
-
-    value: float
-    n: int
-    successes: int | None = None
-    gradient: Floats | None = None
-    note: str = ""
+from robustness.metrics.evidence import Evidence
+from robustness.metrics.metric import Counted, Floats, RateEstimate
+from robustness.metrics.rate_metric import rate_metric
 
 
 def accuracy(matrix: Matrix, label: int | None = None) -> RateEstimate:
@@ -145,3 +132,56 @@ def _empty(counts: NDArray[np.int64], what: str, fate: str) -> str:
     """Say how many classes have an empty denominator, and what becomes of them."""
     empty = int((counts == 0).sum())
     return f"{empty} of {len(counts)} classes without {what} {fate}" if empty else ""
+
+
+def count_correct(evidence: Evidence, row: int, label: int | None = None) -> Counted:
+    """Count the images that are predicted right."""
+    return Counted(evidence.predictions[row] == evidence.labels, np.ones(len(evidence), np.bool_))
+
+
+def count_recalled(evidence: Evidence, row: int, label: int | None = None) -> Counted | None:
+    """Count a class's images that are predicted right; an average counts none."""
+    if label is None:
+        return None
+    return Counted(evidence.predictions[row] == evidence.labels, evidence.labels == label)
+
+
+ACCURACY = rate_metric(
+    "accuracy",
+    "share of images predicted right",
+    accuracy,
+    guessing.accuracy,
+    count=count_correct,
+    required_because="a constant classifier scores 0",
+)
+
+METRICS = (
+    ACCURACY,
+    rate_metric(
+        "balanced_accuracy",
+        "mean recall of the classes that have images",
+        balanced_accuracy,
+        guessing.balanced_accuracy,
+    ),
+    rate_metric(
+        "precision", "share of a class's predictions that are right", precision, guessing.precision, takes_class=True
+    ),
+    rate_metric(
+        "recall",
+        "share of a class's images predicted right",
+        recall,
+        guessing.recall,
+        count=count_recalled,
+        takes_class=True,
+        perfect_by_constant=True,
+    ),
+    rate_metric("f1", "harmonic mean of a class's precision and recall", f1, guessing.f1, takes_class=True),
+    *(
+        rate_metric(f"{name}_micro", description, accuracy, guessing.accuracy, count=count_correct)
+        for name, description in (
+            ("precision", "precision over all predictions together, equal to accuracy"),
+            ("recall", "recall over all images together, equal to accuracy"),
+            ("f1", "F1 over all images together, equal to accuracy"),
+        )
+    ),
+)

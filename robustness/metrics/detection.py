@@ -1,21 +1,19 @@
-"""What a decision that discards is worth: what it keeps, how it decides there, and how well it tells an attack."""
+"""Metrics of decisions that discard images: what they keep, how right they are there, how well they tell an attack."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from robustness.metrics.confusion_rates import ACCURACY
+from robustness.metrics.counted_metric import counted_metric, require_evidence
 from robustness.metrics.evidence import Evidence
 from robustness.metrics.intervals import wilson
-from robustness.metrics.registry import Measurement, MetricError
-from robustness.metrics.roc_auc import clipped_normal_interval, delong
-
-Flags = NDArray[np.bool_]
-Counted = tuple[Flags, Flags, str]
-"""Which images count, among which, and why there may be none of the latter."""
+from robustness.metrics.metric import Counted, Flags, Influence, Measurement, Metric, MetricError, known_chance
+from robustness.metrics.roc_auc import auc_influence, clipped_normal_interval, delong
 
 
 def discarded(evidence: Evidence, row: int) -> Flags:
@@ -30,56 +28,128 @@ def scores(evidence: Evidence, row: int) -> NDArray[np.float32]:
             "`metric` needs a decision with an attack probability, got one that has none; "
             "name null, 2n or bin in model.decision"
         )
-    found: NDArray[np.float32] = evidence.attack_probability[row]
-    return found
+    probability: NDArray[np.float32] = evidence.attack_probability[row]
+    return probability
 
 
-def accuracy_filtered(evidence: Evidence, row: int) -> Counted:
+def count_correct_of_kept(evidence: Evidence, row: int, label: int | None = None) -> Counted:
     """Count the images that are predicted right among those that are kept."""
     kept = ~discarded(evidence, row)
-    return evidence.predictions[row] == evidence.labels, kept, "the decision discards every image"
+    return Counted(evidence.predictions[row] == evidence.labels, kept, "the decision discards every image")
 
 
-def share_kept(evidence: Evidence, row: int) -> Counted:
+def count_kept(evidence: Evidence, row: int, label: int | None = None) -> Counted:
     """Count the images that are kept."""
-    return ~discarded(evidence, row), np.ones(len(evidence), np.bool_), "no images"
+    return Counted(~discarded(evidence, row), np.ones(len(evidence), np.bool_))
 
 
-def share_discarded(evidence: Evidence, row: int) -> Counted:
+def count_discarded(evidence: Evidence, row: int, label: int | None = None) -> Counted:
     """Count the images that are discarded: under a perturbation, the detector's recall."""
-    return discarded(evidence, row), np.ones(len(evidence), np.bool_), "no images"
+    return Counted(discarded(evidence, row), np.ones(len(evidence), np.bool_))
 
 
-def undetected_wrong(evidence: Evidence, row: int) -> Counted:
+def count_undetected_wrong(evidence: Evidence, row: int, label: int | None = None) -> Counted:
     """Count the images that are kept and predicted wrong, among all."""
     wrong = evidence.predictions[row] != evidence.labels
-    return wrong & ~discarded(evidence, row), np.ones(len(evidence), np.bool_), "no images"
+    return Counted(wrong & ~discarded(evidence, row), np.ones(len(evidence), np.bool_))
 
 
-COUNTED: dict[str, Callable[[Evidence, int], Counted]] = {
-    "accuracy_filtered": accuracy_filtered,
-    "kept": share_kept,
-    "discarded": share_discarded,
-    "undetected_wrong": undetected_wrong,
-}
-
-
-def precision(evidence: Evidence, row: int, clean: Evidence) -> Measurement:
+def measure_precision(evidence: Evidence, row: int, label: int | None, confidence: float) -> Measurement:
     """Measure the share of perturbed images among all that are discarded, of as many clean ones as perturbed."""
+    clean = require_evidence(evidence.clean, "clean evidence")
     hits, false = int(discarded(evidence, row).sum()), int(discarded(clean, 0).sum())
     n = hits + false
-    value = hits / n if n else math.nan
     note = "" if n else "nothing is discarded"
-    return Measurement("detection_precision", value, wilson(hits, n), "wilson", n, hits, note)
+    return Measurement(hits / n if n else math.nan, wilson(hits, n, confidence), "wilson", n, hits, note)
 
 
-def auc(evidence: Evidence, row: int, clean: Evidence, confidence: float = 0.95) -> Measurement:
+def precision_influence(evidence: Evidence, row: int, label: int | None = None) -> Influence:
+    """Return each image's influence on the detector's precision, by its perturbed and its clean form together."""
+    clean = require_evidence(evidence.clean, "clean evidence")
+    hits, false = discarded(evidence, row).astype(np.float64), discarded(clean, 0)
+    share = float((hits + false).mean())
+    if not share:
+        return Influence(math.nan, hits, math.nan)
+    value = float(hits.mean()) / share
+    return Influence(value, (hits - value * (hits + false)) / share, 1 / share)
+
+
+def measure_auc(evidence: Evidence, row: int, label: int | None, confidence: float) -> Measurement:
     """
     Measure how probably a perturbed image has a higher attack probability than a clean one, ties counting half.
 
     The interval is DeLong's (1988), of two unpaired samples; n counts both.
     """
+    clean = require_evidence(evidence.clean, "clean evidence")
     value, variance = delong(scores(evidence, row), scores(clean, 0))
-    return Measurement(
-        "detection_auc", value, clipped_normal_interval(value, variance, confidence), "delong", 2 * len(evidence)
-    )
+    return Measurement(value, clipped_normal_interval(value, variance, confidence), "delong", 2 * len(evidence))
+
+
+def detector_influence(evidence: Evidence, row: int, label: int | None = None) -> Influence:
+    """Return each image's influence on the detector's area, by its perturbed and its clean score together."""
+    clean = require_evidence(evidence.clean, "clean evidence")
+    value, per_image = auc_influence(scores(evidence, row), scores(clean, 0))
+    # Both of an image's scores count, and each can go from below all others to above them.
+    return Influence(value, per_image, 2.0, "delong")
+
+
+# A classifier that is constant, or a decision that discards everything, would keep a claim on most of these.
+CONSTANT_OR_EMPTY = ("accuracy", "kept")
+
+METRICS = (
+    counted_metric(
+        "accuracy_filtered",
+        "share of the images that are kept which are predicted right",
+        count_correct_of_kept,
+        chance_level=ACCURACY.chance_level,
+        needs_detector=True,
+        requires_claims=CONSTANT_OR_EMPTY,
+    ),
+    counted_metric(
+        "kept",
+        "share of the images that are not discarded",
+        count_kept,
+        chance_level=partial(known_chance, 0.0),
+        needs_detector=True,
+        requires_claims=("accuracy",),
+        required_because="a decision that discards everything is never misled",
+        requires_detection_claim=True,
+    ),
+    counted_metric(
+        "discarded",
+        "share of the images that are discarded: the detector's recall",
+        count_discarded,
+        chance_level=partial(known_chance, 0.0),
+        complement_of="kept",
+        needs_detector=True,
+        requires_claims=CONSTANT_OR_EMPTY,
+    ),
+    counted_metric(
+        "undetected_wrong",
+        "share of the images that are kept and predicted wrong",
+        count_undetected_wrong,
+        better="lower",
+        chance_level=partial(known_chance, 1.0),
+        needs_detector=True,
+        requires_claims=CONSTANT_OR_EMPTY,
+    ),
+    Metric(
+        name="detection_precision",
+        description="share of perturbed images among what is discarded of as many clean ones",
+        measure=measure_precision,
+        chance_level=partial(known_chance, 0.5),
+        influence=precision_influence,
+        needs_clean_evidence=True,
+        needs_detector=True,
+    ),
+    Metric(
+        name="detection_auc",
+        description="area under the detector's ROC curve, perturbed against clean images",
+        measure=measure_auc,
+        chance_level=partial(known_chance, 0.5),
+        influence=detector_influence,
+        needs_clean_evidence=True,
+        needs_detector=True,
+        baseline_scores="attack_probability",
+    ),
+)

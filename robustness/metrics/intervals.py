@@ -83,7 +83,13 @@ def sample_size_for(margin: float, rate: float, confidence: float = 0.95) -> int
     return high
 
 
-def delta(counts: NDArray[Any], gradient: NDArray[Any], estimate: float, confidence: float = 0.95) -> Interval:
+def delta(
+    counts: NDArray[Any],
+    gradient: NDArray[Any],
+    estimate: float,
+    confidence: float = 0.95,
+    limits: tuple[float, float] = (0.0, 1.0),
+) -> Interval:
     """
     Bound a rate that is a smooth function of the cell probabilities p of a multinomial sample by the delta method.
 
@@ -95,6 +101,8 @@ def delta(counts: NDArray[Any], gradient: NDArray[Any], estimate: float, confide
     A variance of zero, as of a perfect confusion matrix, is no certainty, only cells that were never drawn: then it is
     n divided by the steepest gradient, which for a share of some images is the number of these.
 
+    A number with other `limits` than 0 and 1 is scaled to these, and its interval back.
+
     >>> low, high = delta(np.array([90, 10]), np.array([1.0, 0.0]), 0.9)
     >>> print(f"{low:.4f} {high:.4f}")
     0.8256 0.9448
@@ -102,6 +110,12 @@ def delta(counts: NDArray[Any], gradient: NDArray[Any], estimate: float, confide
     z = quantile(confidence)
     if counts.shape != gradient.shape:
         raise ValueError(f"`gradient` must have one number a cell, {counts.shape}, got {gradient.shape}")
+    if limits != (0.0, 1.0):
+        least, width = limits[0], limits[1] - limits[0]
+        if not 0 < width < math.inf:
+            raise ValueError(f"`limits` must be two finite numbers in order, got {limits}; take another interval")
+        low, high = delta(counts, gradient / width, (estimate - least) / width, confidence)
+        return Interval(least + width * low, least + width * high)
     n = int(counts.sum())
     if n == 0 or math.isnan(estimate):
         return UNKNOWN

@@ -1,18 +1,19 @@
-"""Areas under ROC curves with intervals: of two samples, and of the probabilities of all classes together."""
+"""ROC curves, and areas under them with intervals: of two samples, and of the probabilities of all classes."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from robustness.metrics.evidence import Evidence
 from robustness.metrics.intervals import UNKNOWN, Interval, quantile
-from robustness.metrics.registry import Measurement, MetricError
+from robustness.metrics.metric import ChanceLevel, Counts, Influence, Measurement, Metric, MetricError
 
 
-def micro(evidence: Evidence, row: int, confidence: float = 0.95) -> Measurement:
+def measure_micro_auc(evidence: Evidence, row: int, label: int | None, confidence: float) -> Measurement:
     """
     Measure the micro-averaged area: how probably an image's true class scores higher than a wrong one of any image.
 
@@ -21,9 +22,7 @@ def micro(evidence: Evidence, row: int, confidence: float = 0.95) -> Measurement
     no probabilities.
     """
     value, variance = micro_auc_variance(probabilities(evidence)[row], evidence.labels)
-    return Measurement(
-        "roc_auc", value, clipped_normal_interval(value, variance, confidence), "influence", len(evidence)
-    )
+    return Measurement(value, clipped_normal_interval(value, variance, confidence), "influence", len(evidence))
 
 
 def probabilities(evidence: Evidence) -> NDArray[np.float32]:
@@ -92,3 +91,76 @@ def _placements(values: NDArray[np.float32], among: NDArray[np.float32]) -> NDAr
     ordered = np.sort(among)
     below, upto = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
     return (below + upto) / (2 * len(among))
+
+
+def micro_influence(evidence: Evidence, row: int, label: int | None = None) -> Influence:
+    """Return each image's influence on the micro-averaged area."""
+    value, per_image = micro_auc_influence(probabilities(evidence)[row], evidence.labels)
+    # Both of an image's kinds of scores count, and each can go from below all others to above them.
+    return Influence(value, per_image, 2.0, "delong")
+
+
+def auc_chance_level(images: Counts, label: int | None = None) -> ChanceLevel:
+    """Return the area of one who gives every image the labels' own shares as its probabilities, or one half."""
+    constant = _prior_auc(images / images.sum()) if images.any() else 0.5
+    return ChanceLevel(max(constant, 0.5), constant, 0.5)
+
+
+def _prior_auc(shares: NDArray[np.float64]) -> float:
+    """
+    Return the micro-averaged area of constant probabilities that are the labels' own shares.
+
+    >>> _prior_auc(np.array([0.25, 0.75])), _prior_auc(np.array([0.5, 0.5]))
+    (0.75, 0.5)
+    """
+    wrong = (1 - shares) / (len(shares) - 1)
+    above = (shares[:, None] > shares) + 0.5 * (shares[:, None] == shares)
+    return float(shares @ above @ wrong)
+
+
+ROC_AUC = Metric(
+    name="roc_auc",
+    description="area under the ROC curve of every class against the rest, all together (micro-averaged)",
+    measure=measure_micro_auc,
+    chance_level=auc_chance_level,
+    influence=micro_influence,
+    needs_probabilities=True,
+    baseline_scores="probabilities",
+)
+
+
+class RocCurve(NamedTuple):
+    """One point a threshold, from the strictest to the laxest."""
+
+    false_positive_rates: NDArray[np.float64]
+    true_positive_rates: NDArray[np.float64]
+    thresholds: NDArray[np.float64]
+
+
+def roc_curve(positive: ArrayLike, scores: ArrayLike) -> RocCurve:
+    """
+    Trade false for true positives over all thresholds on a score that should be high for `positive` images.
+
+    >>> roc_curve([False, True, True], [0.1, 0.4, 0.9]).true_positive_rates.tolist()
+    [0.0, 0.5, 1.0, 1.0]
+    """
+    from sklearn.metrics import roc_curve as curve  # takes 2 to 3 s to import, and only reports draw curves
+
+    truth, numbers = _binary(positive, scores)
+    if truth.all() or not truth.any():
+        raise ValueError(f"`positive` must hold both kinds, got {truth.sum()} of {truth.size}; add images of the other")
+    return RocCurve(*curve(truth, numbers))
+
+
+def _binary(positive: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    truth, numbers = np.asarray(positive), np.asarray(scores, dtype=np.float64)
+    if truth.shape != numbers.shape or truth.ndim != 1 or not np.isin(truth, (0, 1)).all():
+        raise ValueError(
+            f"`positive` must be 0 or 1 for each of the scores, got shape {truth.shape} of {truth.dtype} for "
+            f"{numbers.shape}; give one flag and one score an image"
+        )
+    if np.isnan(numbers).any():
+        raise ValueError(
+            f"`scores` must be numbers, got {np.isnan(numbers).sum()} NaN; a cell with NaN is not measured"
+        )
+    return truth.astype(bool), numbers

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from robustness.metrics.counted_metric import require_evidence
 from robustness.metrics.detection import discarded
 from robustness.metrics.evidence import OK, Evidence
-from robustness.metrics.intervals import Interval, quantile
-from robustness.metrics.registry import Measurement, MetricError
+from robustness.metrics.intervals import UNKNOWN, Interval, quantile
+from robustness.metrics.metric import Measurement, Metric, MetricError, known_chance
 
 Floats = NDArray[np.float64]
 SHAPES = ("sensitivity", "deviation", "range")
 AFTER = "_filtered"
-NAMES = tuple(shape + after for shape in SHAPES for after in ("", AFTER))
 
 
-def measure(metric: str, evidence: Evidence, row: int, clean: Evidence, confidence: float = 0.95) -> Measurement:
+def measure_shape(name: str, evidence: Evidence, row: int, label: int | None, confidence: float) -> Measurement:
     """
     Measure the shape of the accuracy curve from strength 0 to this row's (label-2n, section 6).
 
@@ -26,15 +27,15 @@ def measure(metric: str, evidence: Evidence, row: int, clean: Evidence, confiden
     the accuracies, ``range`` the largest less the least; with ``_filtered`` of the images that are kept. The interval
     comes from each image's influence on the number, as its curve says right or wrong at every strength.
     """
-    sizes, cells = _curve(evidence, row, clean)
-    found = [_accuracy(of, at, filtered=metric.endswith(AFTER)) for of, at in cells]
+    sizes, cells = _curve(evidence, row, require_evidence(evidence.clean, "clean evidence"))
+    found = [_accuracy(of, at, filtered=name.endswith(AFTER)) for of, at in cells]
     accuracies, influences = (np.stack([pair[i] for pair in found]) for i in (0, 1))
     if np.isnan(accuracies).any():
-        return Measurement(metric, math.nan, Interval(math.nan, math.nan), "influence", 0, None, "nothing is kept")
-    value, weights = shape(metric.removesuffix(AFTER), np.asarray(sizes), accuracies)
+        return Measurement(math.nan, UNKNOWN, "influence", 0, None, "nothing is kept")
+    value, weights = shape(name.removesuffix(AFTER), np.asarray(sizes), accuracies)
     spread = (weights[:, None] * influences).sum(0)
     half = quantile(confidence) * float(spread.std(ddof=1)) / math.sqrt(len(spread))
-    return Measurement(metric, value, Interval(max(value - half, 0.0), value + half), "influence", len(spread))
+    return Measurement(value, Interval(max(value - half, 0.0), value + half), "influence", len(spread))
 
 
 def shape(name: str, sizes: Floats, accuracies: Floats) -> tuple[float, Floats]:
@@ -87,3 +88,31 @@ def _curve(evidence: Evidence, row: int, clean: Evidence) -> tuple[list[float], 
     if len(found) < 2:
         raise MetricError(f"`metric` needs a strength above 0, got {evidence.strengths[row]}; claim it at a larger one")
     return sorted(found), [found[size] for size in sorted(found)]
+
+
+def _metric(name: str, description: str, worst: float, largest: float) -> Metric:
+    """Make the metric of a shape, after filtering too; `worst` is what one who knows nothing gets."""
+    filtered = name.endswith(AFTER)
+    return Metric(
+        name=name,
+        description=description,
+        measure=partial(measure_shape, name),
+        chance_level=partial(known_chance, worst),
+        better="lower",
+        limits=(0.0, largest),
+        over_strengths=True,
+        needs_clean_evidence=True,
+        needs_detector=filtered,
+        # A constant classifier, or a decision that discards everything, has a flat curve.
+        requires_claims=("accuracy", "kept") if filtered else ("accuracy",),
+    )
+
+
+METRICS = (
+    _metric("sensitivity", "largest |Δaccuracy/Δstrength| between neighbours up to this strength", math.inf, math.inf),
+    _metric("deviation", "standard deviation of the accuracies up to this strength", 0.5, 1.0),
+    _metric("range", "largest less least accuracy up to this strength", 1.0, 1.0),
+    _metric("sensitivity_filtered", "sensitivity of the accuracy after filtering", math.inf, math.inf),
+    _metric("deviation_filtered", "deviation of the accuracy after filtering", 0.5, 1.0),
+    _metric("range_filtered", "range of the accuracy after filtering", 1.0, 1.0),
+)

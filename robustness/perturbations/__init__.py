@@ -89,7 +89,7 @@ PERTURBATIONS: Registry[type[Perturbation]] = Registry(
 def __getattr__(name: str) -> Any:
     """Import a built-in perturbation's class by its own name: ``from robustness.perturbations import FGSM``."""
     for target in PERTURBATIONS.built_in.values():
-        module, _, attribute = target.partition(":")
+        module, _, attribute = str(target).partition(":")
         if attribute == name:
             return getattr(import_module(module), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,7 +11,7 @@ from robustness.cards.schema import NO_CLAIM
 from robustness.errors import CardError
 from robustness.metrics import registry
 from robustness.metrics.evidence import OK, Evidence
-from robustness.metrics.registry import Measurement
+from robustness.metrics.metric import Measurement
 from robustness.perturbations import strength as strengths
 from robustness.reporting import misclassifications
 from robustness.reporting.json_types import plain, settled
@@ -91,8 +91,8 @@ def bound(metric: str) -> str:
     >>> bound("recall[3]"), bound("loss")
     ('at least', 'at most')
     """
-    kind = registry.METRICS.get(metric.partition("[")[0])
-    return "at most" if kind and kind.better == "lower" else "at least"
+    known = registry.find(metric)
+    return "at most" if known and known.better == "lower" else "at least"
 
 
 def _promised(card: Card, sweep: str) -> dict[str, dict[str, float | str]]:

@@ -11,7 +11,7 @@ from robustness.errors import ModelError, SweepError
 from robustness.metrics import attack_success
 from robustness.metrics.detection import discarded
 from robustness.metrics.evidence import OK, Evidence
-from robustness.metrics.registry import MetricError
+from robustness.metrics.metric import MetricError
 from robustness.perturbations import strength as strengths
 from robustness.workspace.workspace import Workspace
 

@@ -71,12 +71,12 @@ def derive(
 ) -> thresholds.Thresholds:
     """Return thresholds of a card's cells, from the measurements of its healthy trainings and their resolution."""
     images, each = harness.images(card), threshold_cells(card)
-    kinds = {m: registry.parse(m, images.classes).kind for m in {cell.metric for cell in each} - {FLIP_RATE}}
-    limits = {m: lucky_level(m, images.labels, images.classes) for m in kinds} | {FLIP_RATE: 1.0}
+    metrics = {m: registry.get(m) for m in {cell.metric for cell in each} - {FLIP_RATE}}
+    limits = {m: lucky_level(m, images.labels, images.classes) for m in metrics} | {FLIP_RATE: 1.0}
     try:
         return thresholds.derive(
             table,
-            [cell.metric != FLIP_RATE and kinds[cell.metric].better == "higher" for cell in each],
+            [cell.metric != FLIP_RATE and metrics[cell.metric].better == "higher" for cell in each],
             [limits[cell.metric] for cell in each],
             resolution,
         )
@@ -128,9 +128,8 @@ def _row(harness: Workspace, card: Card, which: str) -> list[tuple[float, float]
 
 
 def _measured(evidence: Evidence, cell: ThresholdCell) -> tuple[float, float]:
-    """Return a cell's value and what one image moves it by: loss moves by anything."""
+    """Return a cell's value and what one image moves it by: a mean, as loss is one, moves by anything."""
     measurement = claims.measure(evidence, cell.strength, cell.metric)
-    parsed = registry.parse(cell.metric, evidence.classes)
-    if (parsed.kind.compares or parsed.label is not None) and measurement.n:
-        return measurement.value, 1 / measurement.n  # of the images that mislead the source, or of one class
-    return measurement.value, 1 / len(evidence) if parsed.kind.rate or parsed.kind.compares else 0.0
+    if measurement.method == "normal":
+        return measurement.value, 0.0
+    return measurement.value, 1 / (measurement.n or len(evidence))

@@ -13,13 +13,19 @@ from robustness.errors import EntryPointError
 T = TypeVar("T")
 
 
+def _imported(target: str) -> Any:
+    """Import the object that "module:attribute" names."""
+    module, _, attribute = target.partition(":")
+    return getattr(import_module(module), attribute)
+
+
 class Registry(Mapping[str, T]):
     """
     A mapping from names to objects that imports each object when it is first looked up.
 
     Args:
         group: Group of the entry points by which other distributions add objects.
-        built_in: The package's own objects by name, as "module:attribute".
+        built_in: The package's own objects by name, as "module:attribute", or themselves if they cost no import.
         problem: Takes a name and the object of an entry point and returns what is wrong with it, or "".
 
     >>> names = Registry("robustness.example", {"join": "os.path:join"}, lambda name, thing: "")
@@ -27,7 +33,7 @@ class Registry(Mapping[str, T]):
     (True, 'a/b', ['join'])
     """
 
-    def __init__(self, group: str, built_in: Mapping[str, str], problem: Callable[[str, Any], str]) -> None:
+    def __init__(self, group: str, built_in: Mapping[str, T | str], problem: Callable[[str, Any], str]) -> None:
         self.group = group
         self.built_in = built_in
         self._problem = problem
@@ -48,19 +54,20 @@ class Registry(Mapping[str, T]):
         return points
 
     def _origin(self, point: EntryPoint) -> str:
-        distribution = point.dist.name if point.dist else "a distribution"
+        distribution = f"{point.dist.name} {point.dist.version}" if point.dist else "a distribution"
         return f"entry point `{point.name} = {point.value}` of {distribution} in the group {self.group}"
 
     def __getitem__(self, name: str) -> T:
         """Return an object; KeyError if the name is unknown, EntryPointError if its entry point is broken."""
+        target = self.built_in.get(name, "")
+        if not isinstance(target, str):
+            return target
         if name not in self._loaded:
-            self._loaded[name] = self._load(name)
+            self._loaded[name] = _imported(target) if target else self._load(name)
         return self._loaded[name]
 
     def _load(self, name: str) -> Any:
-        if name in self.built_in:
-            module, _, attribute = self.built_in[name].partition(":")
-            return getattr(import_module(module), attribute)
+        """Load the object of an entry point."""
         point = self._entry_points[name]
         try:
             loaded = point.load()
