@@ -179,8 +179,8 @@ def test_packages_are_imported_only_when_they_are_asked_for(kappa, tmp_path):
         (
             {"broken": "not_there:METRIC"},
             "broken",
-            "entry point `broken = not_there:METRIC` of kappa-metrics 1.2 in the group robustness.metrics cannot be imported "
-            "(ModuleNotFoundError: No module named 'not_there'); fix or uninstall it",
+            "entry point `broken = not_there:METRIC` of kappa-metrics 1.2 in the group robustness.metrics cannot be "
+            "imported (ModuleNotFoundError: No module named 'not_there'); fix or uninstall it",
         ),
         ({"broken": "cohen_kappa:GONE"}, "broken", "AttributeError: module 'cohen_kappa' has no attribute 'GONE'"),
         ({"broken": "cohen_kappa:kappa"}, "broken", "must be a robustness.metrics.metric.Metric, got <function kappa"),
