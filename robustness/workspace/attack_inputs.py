@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from robustness.cards import Card
     from robustness.workspace.workspace import Workspace
 
+    Directions = tuple[np.ndarray, dict[str, int]]
+    """Signs, and how many images have none, by the reason."""
+
 
 @dataclass(frozen=True)
 class AttackInputs:
@@ -63,7 +66,7 @@ def attack_inputs(harness: Workspace, card: Card, sweep: str) -> AttackInputs:
 def generator_key(harness: Workspace, card: Card, perturbation: Perturbation) -> str:
     """Return the key of the generator that is fitted to a card's model: all that its weights depend on."""
     about = {
-        **harness.model(card),
+        **harness.model_key_fields(card),
         "sources": harness.factory_sources(card),
         "perturbation": perturbation.model_dump(exclude={"source"}),
         "images": harness.images(card, "train").fingerprint,
@@ -89,33 +92,33 @@ def generator(harness: Workspace, card: Card, perturbation: Perturbation) -> nn.
     path = generator_file(harness, card, perturbation)
     key = path.stem
     images, target = harness.images(card, "train"), harness.classifier(card).module
-    what = f"fitting a generator to {card.name}"
+    label = f"fitting a generator to {card.name}"
 
-    def fitted_before() -> nn.Module | None:
-        if not harness.store.holds(path):
-            return None
-        try:
-            check_generator(harness, card, path)
-            return generators.load(path, perturbation, images, state_hash(target))
-        except ModelError as error:
-            harness.notice(f"{error}; fitted again")
-            return None
+    def load(file: Path) -> nn.Module:
+        return generators.load(file, perturbation, images, state_hash(target))
 
-    made = fitted_before()
-    if made is None:
-        with harness.store.alone(f"generator-{key}", what), harness.progress(what) as progress:
-            if (made := fitted_before()) is None:
-                checkpoint = harness.store.checkpoint(key)
-                job = recipes.Job(
-                    harness.seed, checkpoint, progress, harness.notices, harness.store, device=harness.device
-                )  # fmt: skip
-                with harness.listening(card):
-                    fitted = generators.fit(target, images, perturbation, job, card.file.model.decision)
-                content = generators.save(fitted, state_hash(target), generator_metadata(harness, card, key))
-                path = harness.store.keep(path, content)
-                harness.store.remove(checkpoint)
-                made = generators.load(path, perturbation, images, state_hash(target))
-    return made
+    def verified(file: Path) -> nn.Module:
+        check_made_for(card, file, key)
+        return load(file)
+
+    def fit() -> nn.Module:
+        checkpoint = harness.store.checkpoint(key)
+        with harness.progress(label) as progress, harness.listening(card):
+            job = recipes.Job(harness.seed, checkpoint, progress, harness.notices, harness.store, device=harness.device)
+            fitted = generators.fit(target, images, perturbation, job, card.file.model.decision)
+        content = generators.save(fitted, state_hash(target), generator_metadata(harness, card, key))
+        file = harness.store.keep(path, content)
+        harness.store.remove(checkpoint)
+        return load(file)
+
+    return harness.get_or_make(
+        "generator",
+        key,
+        fit,
+        read=lambda: harness.store.try_read(path, verified),
+        label=label,
+        again="fitted again",
+    )
 
 
 def generator_metadata(harness: Workspace, card: Card, key: str) -> dict[str, str]:
@@ -125,15 +128,16 @@ def generator_metadata(harness: Workspace, card: Card, key: str) -> dict[str, st
     return {"key": key, "reads": json.dumps(later)}
 
 
-def check_generator(harness: Workspace, card: Card, path: Path) -> None:
-    """Raise ModelError where a file in the store is another key's, or what its model read has changed since."""
+def check_made_for(card: Card, path: Path, key: str) -> dict[str, str]:
+    """Return a file's metadata; ModelError if it is another key's, or what its model read has changed since."""
     from robustness.classifiers import weights
 
-    about = weights.metadata(path)
-    if about.get("key") != path.stem:
+    metadata = weights.metadata(path)
+    if metadata.get("key") != key:
         raise ModelError(f"{path}: it does not say that it was made for this key")
-    if other := sources.changed_files(json.loads(about["reads"]), card.project):
+    if other := sources.changed_files(json.loads(metadata["reads"]), card.project):
         raise ModelError(f"{path}: it is older than {', '.join(other)}")
+    return metadata
 
 
 def directions_file(harness: Workspace, source: Card, sweep: str) -> Path:
@@ -141,7 +145,7 @@ def directions_file(harness: Workspace, source: Card, sweep: str) -> Path:
     loaded = harness.classifier(source)
     about = {
         "semantics": SEMANTICS,
-        **harness.model(source),
+        **harness.model_key_fields(source),
         "sources": loaded.sources,
         "distributions": loaded.distributions,
         "perturbation": source.perturbation(sweep).model_dump(),
@@ -155,7 +159,26 @@ def directions_file(harness: Workspace, source: Card, sweep: str) -> Path:
 
 def directions(harness: Workspace, source: Card, sweep: str) -> np.ndarray:
     """Return the signs, (N, C, H, W) int8, of an attack on a source: from the store, mapped to memory, or made now."""
-    from robustness.classifiers import weights
+    from robustness.workspace import mapped_array
+
+    path = directions_file(harness, source, sweep)
+
+    def verified(file: Path) -> Directions:
+        counted = check_made_for(source, file, path.stem)["counted"]
+        return mapped_array.read(file, "directions"), json.loads(counted)
+
+    signs, counted = harness.get_or_make(
+        "directions",
+        path.stem,
+        lambda: make_directions(harness, source, sweep),
+        read=lambda: harness.store.try_read(path, verified),
+        label=f"making directions on {source.name}",
+    )
+    return check_degenerate(signs, counted, source)
+
+
+def make_directions(harness: Workspace, source: Card, sweep: str) -> Directions:
+    """Compute the signs of an attack and stream them to the store. The caller must hold the store's lock."""
     from robustness.sweep.runner import attack_directions
     from robustness.sweep.runner import directions as in_memory
     from robustness.workspace import mapped_array
@@ -163,15 +186,9 @@ def directions(harness: Workspace, source: Card, sweep: str) -> np.ndarray:
     images, perturbation = harness.images(source), source.perturbation(sweep)
     assert isinstance(perturbation, Step)
     loaded, path = harness.classifier(source), directions_file(harness, source, sweep)
-    if harness.store.holds(path):
-        try:
-            check_generator(harness, source, path)
-            return _usable(mapped_array.read(path, "directions"), json.loads(weights.metadata(path)["counted"]), source)
-        except (ModelError, KeyError, ValueError) as error:
-            harness.notice(f"{error}; made again")
     kept = StoredChunks(harness.store, path.stem, source.project, notice=harness.notice)
     with harness.progress(f"making directions on {source.name}") as progress:
-        about: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "seed": harness.seed, "device": harness.sweeps_on, "threads": harness.threads,
             "decision": source.file.model.decision, "progress": progress, "kept": kept, "kind": harness.kind,
             "dtype": harness.dtype,
@@ -180,20 +197,20 @@ def directions(harness: Workspace, source: Card, sweep: str) -> np.ndarray:
             with harness.store.writing(path) as stream:
                 written = mapped_array.Written(stream, "directions", (len(images), *images.shape))
                 with loaded.reads.listening():
-                    counted = attack_directions(loaded.module, images, perturbation, written.put, **about)
+                    counted = attack_directions(loaded.module, images, perturbation, written.put, **settings)
                 written.finish({"counted": json.dumps(counted), **generator_metadata(harness, source, path.stem)})
         except StoreError as error:
             harness.notice(f"directions made on {source.name} are not kept: {error}")
-            return _usable(*in_memory(loaded.module, images, perturbation, **about), source)
+            return in_memory(loaded.module, images, perturbation, **settings)
     kept.remove()
-    return _usable(mapped_array.read(path, "directions"), counted, source)
+    return mapped_array.read(path, "directions"), counted
 
 
-def _usable(found: np.ndarray, counted: dict[str, int], source: Card) -> np.ndarray:
-    """Return directions; SweepError where too many images have none, for these would look like no transfer."""
+def check_degenerate(signs: np.ndarray, counted: dict[str, int], source: Card) -> np.ndarray:
+    """Return the signs; SweepError if too many images have no gradient, which would look like no transfer."""
     for what, share in SHARES.items():
-        if counted.get(what, 0) > share * len(found):
+        if counted.get(what, 0) > share * len(signs):
             raise SweepError(
-                f"nothing can be made on {source.name}: {SENTENCES[what]} {counted[what]} of {len(found)} images"
+                f"nothing can be made on {source.name}: {SENTENCES[what]} {counted[what]} of {len(signs)} images"
             )
-    return found
+    return signs

@@ -40,21 +40,20 @@ def cached_document(
     project's files behind the model and behind the sources of ``sweeps`` (all of the card's if not given), and the
     versions of the distributions that these and Hypothesis' strategies use.
     """
-    about = {"semantics": SEMANTICS, "what": what, "parameters": parameters, **harness.model(card)}
+    about = {"semantics": SEMANTICS, "what": what, "parameters": parameters, **harness.model_key_fields(card)}
     about |= {"images": harness.images(card).fingerprint, "device": hardware.device_fingerprint(harness.device)}
     about["code"] = package_hash()
     key, store = sha256_json(about), harness.store
     if key not in harness.found:
-        with harness.once(f"findings-{key}"):
-            kept, reason = store.findings(key, card.project)
-            if kept is None:
-                if reason:
-                    harness.notice(f"{reason}; looked for again")
-                with store.alone(f"findings-{key}", f"looking for {what} of {card.name}"):
-                    kept, _ = store.findings(key, card.project)  # somebody else may have been first
-                    names = list(card.file.sweeps) if sweeps is None else sweeps
-                    kept = kept or _made(harness, card, f"{card.name}:{what}", key, make, names)
-        harness.found[key] = kept["result"]
+        swept = list(card.file.sweeps) if sweeps is None else sweeps
+        harness.found[key] = harness.get_or_make(
+            "findings",
+            key,
+            lambda: _make_document(harness, card, f"{card.name}:{what}", key, make, swept),
+            read=lambda: store.findings(key, card.project),
+            label=f"looking for {what} of {card.name}",
+            again="looked for again",
+        )["result"]
     return harness.found[key]
 
 
@@ -72,8 +71,8 @@ def package_hash(folder: Path = Path(__file__).parents[1]) -> str:
     return sha256_json(files)
 
 
-def _made(harness: Workspace, card: Card, label: str, key: str, make: Make, sweeps: Collection[str]) -> Found:
-
+def _make_document(harness: Workspace, card: Card, label: str, key: str, make: Make, sweeps: Collection[str]) -> Found:
+    """Call `make` and store what it returns. The caller must hold the store's lock."""
     from robustness.classifiers.time_limit import watched
 
     loaded = harness.classifier(card)

@@ -51,31 +51,29 @@ def factory_weights(harness: Workspace, card: Card) -> Path:
     none, and whose weights are not random, nobody can tell, so that it is called once in every run.
     """
     key = factory_hash(card)
-    path, what = harness.store.path("weights", key), f"making weights of {card.name}"
-    about = _as_made(harness, card, key, path)
-    if about is None or _unseen(about):
-        with harness.once(f"weights-{key}"), harness.store.alone(f"weights-{key}", what):
-            about = _as_made(harness, card, key, path)
-            if about is None or _unseen(about):
-                content, made = _called(harness, card, key)
-                if about is None or about["checksum"] != made["checksum"]:
-                    path = harness.store.keep(path, content)
-                about = made
-    if about["random"]:
+    path = harness.store.path("weights", key)
+
+    def read() -> tuple[Path | None, str]:
+        file, reason = stored_weights(harness, card, path, key)
+        return None if file is None or _unseen(weights.metadata(file)) else file, reason
+
+    def make() -> Path:
+        content, metadata = _call_factory(harness, card, key)
+        file, _ = stored_weights(harness, card, path, key)
+        unchanged = file is not None and weights.metadata(file)["checksum"] == metadata["checksum"]
+        return path if unchanged else harness.store.keep(path, content)
+
+    file = harness.get_or_make("weights", key, make, read=read, label=f"making weights of {card.name}")
+    if weights.metadata(file)["random"]:
         harness.notice(f"{card.name}: its weights are random (seed {card.file.model.seed}), as the card says")
-    return path
+    return file
 
 
-def _unseen(about: Mapping[str, str]) -> bool:
-    return not about["random"] and about["reads"] == "{}"
+def _unseen(metadata: Mapping[str, str]) -> bool:
+    return not metadata["random"] and metadata["reads"] == "{}"
 
 
-def _as_made(harness: Workspace, card: Card, key: str, path: Path) -> dict[str, str] | None:
-    """Return what kept weights of a factory say of themselves, where they are whole and nothing behind them changed."""
-    return weights.metadata(path) if verify_or_notice(harness, card, path, key) else None
-
-
-def _called(harness: Workspace, card: Card, key: str) -> tuple[bytes, dict[str, str]]:
+def _call_factory(harness: Workspace, card: Card, key: str) -> tuple[bytes, dict[str, str]]:
     """Call a card's factory, and again from another seed: give its weights, and which of them the seed decides."""
     from robustness.classifiers import build
     from robustness.classifiers.file_reads import Reads
@@ -140,15 +138,18 @@ def train_if_missing(harness: Workspace, card: Card, *, by_command: bool = False
     assert card.file.recipe is not None
     key = recipe_hash(harness, card)
     path = harness.store.path("weights", key)
-    if verify_or_notice(harness, card, path, key):
-        return path
     if card.file.recipe.starts == "by command" and not by_command:
-        raise DataMissing(f"{card.name}: its weights are not trained", command=f"robustness train {card.name}")
-    what = f"training {card.name} (seed {card.file.recipe.seed})"
-    with harness.once(f"weights-{key}"), harness.store.alone(f"weights-{key}", what):
         if not verify_or_notice(harness, card, path, key):
-            path = _train(harness, card, key, what)
-    return path
+            raise DataMissing(f"{card.name}: its weights are not trained", command=f"robustness train {card.name}")
+        return path
+    label = f"training {card.name} (seed {card.file.recipe.seed})"
+    return harness.get_or_make(
+        "weights",
+        key,
+        lambda: _train(harness, card, key, label),
+        read=lambda: stored_weights(harness, card, path, key),
+        label=label,
+    )
 
 
 def is_stale(harness: Workspace, card: Card) -> bool:
@@ -245,24 +246,31 @@ def weights_metadata(card: Card, key: str, images: Images) -> dict[str, str]:
     return {"recipe": key, "model": card.name, "seed": str(card.file.recipe.seed), "data": images.name}
 
 
-def verify_or_notice(harness: Workspace, card: Card, path: Path, key: str) -> bool:
+def stored_weights(harness: Workspace, card: Card, path: Path, key: str) -> tuple[Path | None, str]:
     """
-    Return whether a file of weights is there, whole, the key's own, and no older than the files that its making read.
+    Return a file of the store if it holds weights that can be trusted; else None and the reason.
 
-    Else a notice says that it is made again.
+    It must be whole, the key's own, and no older than the files that its making read.
     """
-    if not harness.store.holds(path):
-        return False
-    try:
+
+    def verified(path: Path) -> Path:
         weights.verify_checksum(path)
-        if (said := weights.metadata(path).get("recipe")) != key:
-            raise ModelError(f"{path}: these are weights of another recipe ({(said or 'unnamed')[:12]})")
-        if other := source_files.changed_files(json.loads(weights.metadata(path).get("reads", "{}")), card.project):
+        metadata = weights.metadata(path)
+        if (recipe := metadata.get("recipe")) != key:
+            raise ModelError(f"{path}: these are weights of another recipe ({(recipe or 'unnamed')[:12]})")
+        if other := source_files.changed_files(json.loads(metadata.get("reads", "{}")), card.project):
             raise ModelError(f"{card.name}: its weights are older than {', '.join(other)}")
-    except ModelError as error:
-        harness.notice(f"{error}; made again")
-        return False
-    return True
+        return path
+
+    return harness.store.try_read(path, verified)
+
+
+def verify_or_notice(harness: Workspace, card: Card, path: Path, key: str) -> bool:
+    """Return whether weights in the store can be trusted; a notice says why not."""
+    file, reason = stored_weights(harness, card, path, key)
+    if reason:
+        harness.notice(f"{reason}; made again")
+    return file is not None
 
 
 def _notice_age(harness: Workspace, card: Card, own: Path) -> None:

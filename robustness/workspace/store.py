@@ -9,17 +9,15 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
-from filelock import BaseFileLock, Timeout
-
-from robustness.errors import Busy, StoreError, SweepError, shown
+from robustness.errors import Busy, ModelError, StoreError, SweepError, shown
 from robustness.metrics.evidence import Evidence
-from robustness.util import atomic_write, paths, source_files
+from robustness.util import atomic_write, locks, paths, source_files
 from robustness.util.hashing import canonical_json, sha256_json
 
-PATIENCE = 2.0
-"""Seconds of waiting after which it is said what is being waited for."""
+T = TypeVar("T")
+
 KEY = re.compile(r"[\w-]+", re.ASCII)
 
 
@@ -89,7 +87,7 @@ class Store:
         except StoreError as error:
             return None, f"{path}: {error}"
         found = evidence.provenance
-        reason = self._older(found, key, project, "evidence of")
+        reason = self._staleness(found, key, project, "evidence of")
         if not reason and evidence.failed and found.get("run") != self.run:
             reason = f"code failed when evidence of {found.get('label')} was made"
         return (None, reason) if reason else (evidence, "")
@@ -103,7 +101,7 @@ class Store:
             return None, ""
         except StoreError as error:
             return None, f"{path}: {error}"
-        reason = self._older(found, key, project, "what was found of")
+        reason = self._staleness(found, key, project, "what was found of")
         return (None, reason) if reason else (found, "")
 
     def write_findings(self, key: str, found: Mapping[str, Any]) -> None:
@@ -111,8 +109,8 @@ class Store:
         whole = {**found, "checksum": sha256_json(found)}
         self.write(self.path("findings", key, "json"), canonical_json(whole))
 
-    def _older(self, found: Mapping[str, Any], key: str, project: Path, what: str) -> str:
-        """Say why an entry is not believed: it is another key's, or of other code."""
+    def _staleness(self, found: Mapping[str, Any], key: str, project: Path, what: str) -> str:
+        """Explain why an entry is stale: its key, its source files or its distributions differ."""
         if found.get("key") != key:
             return f"{self.path('evidence', key)}: holds the evidence of another key"
         if other := source_files.changed_files(found.get("sources", {}), project):
@@ -144,6 +142,17 @@ class Store:
             self.write(path, content)
         return path
 
+    def try_read(self, path: Path, read: Callable[[Path], T]) -> tuple[T | None, str]:
+        """Return what `read` makes of a file; else None and why it cannot be trusted, "" if there is no file."""
+        if not self.holds(path):
+            return None, ""
+        try:
+            return read(path), ""
+        except (ModelError, StoreError) as error:
+            return None, str(error)
+        except (KeyError, ValueError) as error:
+            return None, f"{path}: not as this program writes it ({error})"
+
     @contextlib.contextmanager
     def writing(self, path: Path) -> Iterator[IO[bytes]]:
         """Give a stream whose bytes become a file when all are written; StoreError where the disk does not take it."""
@@ -158,57 +167,55 @@ class Store:
             ) from error
 
     @contextlib.contextmanager
-    def alone(self, name: str, what: str, *, wait: bool = True) -> Iterator[None]:
+    def exclusive(self, name: str, label: str, *, wait: bool = True) -> Iterator[None]:
         """
-        Do one thing in one process of however many run; the others wait and say what for, or get Busy at once.
+        Hold the lock of a name while one process works; the others wait and say what for, or get Busy at once.
 
-        While it is done a marker lies in the store, and stays where it failed. One that is found with the lock
-        free says that a process has died or failed at it: in the same run SweepError is raised, for whoever
-        tried again would end the same way.
+        A store that cannot be written, or that lies on a file system without locks, has none and still serves readers.
+
+        A marker lies in the store meanwhile, and stays if the work failed or the process died. A later process of the
+        same run that finds one gets SweepError, because it would end the same way; one of another run tries again.
+
+        Args:
+            name: The name of the lock and the marker.
+            label: What is done, as in "sweeping tiny:fgsm"; ends the sentence that other processes show.
+            wait: False to raise Busy if another process holds the lock.
         """
-        lock = self._acquired(name, what, wait=wait)
-        if lock is None:
+
+        def on_wait() -> None:
+            if not wait:
+                raise Busy(f"another process is {label}")
+            self.say(f"waiting for another process: {label}")
+
+        lock = self.root / "locks" / f"{name}.lock"
+        with (
+            locks.exclusive(lock, self.root, on_wait, patience=None if wait else 0.0) as locked,
+            self._attempt(name, label) if locked else contextlib.nullcontext(),
+        ):
             yield
-            return
+
+    @contextlib.contextmanager
+    def _attempt(self, name: str, label: str) -> Iterator[None]:
+        """Keep a marker in the store while the caller, who holds the lock, works."""
+        marker = self.root / "attempts" / f"{name}.json"
+        self._check_earlier_attempt(marker, label)
+        self._write_attempt(marker)
         try:
-            marker = self.root / "attempts" / f"{name}.json"
-            self._refuse_if_tried(marker, what)
-            self._mark(marker)
-            try:
-                yield
-            except Exception as error:
-                self._mark(marker, failed=str(error) or type(error).__name__)
-                raise
-            except BaseException:  # Ctrl-C is nobody's failure
-                self.remove(marker)
-                raise
+            yield
+        except Exception as error:
+            self._write_attempt(marker, failed=str(error) or type(error).__name__)
+            raise
+        except BaseException:  # Ctrl-C is nobody's failure
             self.remove(marker)
-        finally:
-            lock.release()
+            raise
+        self.remove(marker)
 
-    def _acquired(self, name: str, what: str, *, wait: bool) -> BaseFileLock | None:
-        """Return the lock once it is ours; none for a store that cannot be written: it still serves readers."""
-        path, patience = self.root / "locks" / f"{name}.lock", PATIENCE if wait else 0.0
-        lock = atomic_write.lock(path)
-        while True:
-            try:
-                paths.check_no_link(path, self.root)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                lock.acquire(timeout=patience)
-                return lock
-            except Timeout:
-                if not wait:
-                    raise Busy(f"another process is {what}") from None
-                self.say(f"waiting for another process: {what}")
-                patience = 15 * PATIENCE
-            except (OSError, NotImplementedError):  # the latter: a file system without locks
-                return None
-
-    def _mark(self, marker: Path, **more: str) -> None:
+    def _write_attempt(self, marker: Path, **more: str) -> None:
         with contextlib.suppress(StoreError):  # a full disk loses the warning to others, and nothing else
             self.write(marker, json.dumps({"run": self.run, "pid": os.getpid(), **more}).encode())
 
-    def _refuse_if_tried(self, marker: Path, what: str) -> None:
+    def _check_earlier_attempt(self, marker: Path, label: str) -> None:
+        """Raise SweepError if another process of this run failed or died; its marker is there, and its lock is free."""
         try:
             left = paths.parse_json(self.read(marker))
         except (OSError, StoreError, ValueError):
@@ -217,9 +224,9 @@ class Store:
             return
         again = "it is not tried again in this run"
         if "failed" in left:
-            raise SweepError(f"process {left['pid']} of this run failed while {what}; {again}: {left['failed']}")
+            raise SweepError(f"process {left['pid']} of this run failed while {label}; {again}: {left['failed']}")
         raise SweepError(
-            f"process {left.get('pid')} of this run died while {what}; {again} "
+            f"process {left.get('pid')} of this run died while {label}; {again} "
             "(out of memory? a crash in the model's native code?)"
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import platformdirs
 
@@ -20,7 +20,7 @@ from robustness.errors import AGAIN, DataError, ModelError, StoreError, SweepErr
 from robustness.metrics.evidence import SEMANTICS, Evidence
 from robustness.perturbations import strength as strengths
 from robustness.perturbations.strength import Strength
-from robustness.util import atomic_write, hardware, paths, source_files
+from robustness.util import atomic_write, hardware, locks, paths, source_files
 from robustness.util.file_stat import file_stat, is_settled
 from robustness.util.hashing import sha256_json
 from robustness.workspace import attack_inputs, models
@@ -29,6 +29,8 @@ from robustness.workspace.store import Store
 
 if TYPE_CHECKING:
     from robustness.classifiers.build import LoadedModel
+
+T = TypeVar("T")
 
 CACHE = "pytest-robustness"
 
@@ -173,7 +175,7 @@ class Workspace:
         # Cards may share a file of weights and differ in what they make of it.
         key = (card.path, file, classes, shape, card.damage)
         if key not in self._loaded:
-            with self.once(f"module-{key}"):
+            with self.fail_once(f"module-{key}"):
                 self._loaded[key] = self._spoilt(card, self._read(card, file, classes, shape))
             for notice in self._loaded[key].notices:
                 self.notice(f"{card.name}: {notice}")
@@ -230,7 +232,7 @@ class Workspace:
         """Return the shape of the data's images, where the card's model may have a size of its own."""
         return self.images(card).shape if card.file.model.by_name is not None else None
 
-    def subject(self, card: Card, sweep: str) -> dict[str, Any]:
+    def evidence_key_fields(self, card: Card, sweep: str) -> dict[str, Any]:
         """Describe by content everything that evidence depends on; its hash is the key. Needs no torch."""
         images = self.images(card)
         table = card.file.sweeps.get(sweep)
@@ -239,8 +241,8 @@ class Workspace:
         attacked = card if source is None else source
         return {
             "semantics": SEMANTICS,
-            **self.model(card),
-            **({} if source is None else {"source": self.model(source)}),
+            **self.model_key_fields(card),
+            **({} if source is None else {"source": self.model_key_fields(source)}),
             **(
                 {"generator": attack_inputs.generator_key(self, attacked, perturbation)}
                 if perturbation.family == "gan"
@@ -259,7 +261,7 @@ class Workspace:
             **({"probabilities": True} if card.file.probabilities else {}),
         }
 
-    def model(self, card: Card) -> dict[str, Any]:
+    def model_key_fields(self, card: Card) -> dict[str, Any]:
         """Describe a card's model by content."""
         return {
             **card.described,
@@ -294,38 +296,45 @@ class Workspace:
 
     def key(self, card: Card, sweep: str) -> str:
         """Return the key under which the store keeps a sweep's evidence."""
-        return sha256_json(self.subject(card, sweep))
+        return sha256_json(self.evidence_key_fields(card, sweep))
 
     def evidence(self, card: Card, sweep: str = "clean") -> Evidence:
         """Return the evidence of one of a card's sweeps: from the store if it is believed, else swept now."""
         if sweep != "clean" and sweep not in card.file.sweeps:
             known = ", ".join(["clean", *card.file.sweeps])
             raise SweepError(f"{card.name} has no sweep {sweep!r}; its card has {known}")
-        subject = self.subject(card, sweep)
-        key = sha256_json(subject)
+        fields = self.evidence_key_fields(card, sweep)
+        key = sha256_json(fields)
         if key not in self._evidence:
-            with self.once(f"evidence-{key}"):
-                self._evidence[key] = self.stored(card, key) or self._made(card, sweep, subject, key)
+            self._evidence[key] = self.get_or_make(
+                "evidence",
+                key,
+                lambda: self.make_evidence(card, sweep, fields, key),
+                read=lambda: self.store.evidence(key, card.project),
+                label=f"sweeping {card.name}:{sweep}",
+                again="swept again",
+                prepare=lambda: self._make_prerequisites(card, sweep),
+            )
             for note in self._evidence[key].provenance.get("model", []):
                 self.notice(f"{card.name}: {note}")
         wanted = tuple(strengths.name(s) for s in card.file.strengths_of(sweep))
         if (key, wanted) not in self._compared:
-            beside = self._beside(card, sweep, self._evidence[key], wanted, self.evidence)
+            beside = self._attach_clean_and_source(card, sweep, self._evidence[key], wanted, self.evidence)
             assert beside is not None
             self._compared[key, wanted] = beside
         return self._compared[key, wanted]
 
-    def kept(self, card: Card, sweep: str, key: str) -> Evidence | None:
+    def cached_evidence(self, card: Card, sweep: str, key: str) -> Evidence | None:
         """Return evidence that this run has made or believed, by its key; never make any."""
         evidence = self._evidence.get(key) or self.store.evidence(key, card.project)[0]
         wanted = tuple(strengths.name(s) for s in card.file.strengths_of(sweep))
 
         def get(of: Card, name: str) -> Evidence | None:
-            return self.kept(of, name, self.key(of, name))
+            return self.cached_evidence(of, name, self.key(of, name))
 
-        return None if evidence is None else self._beside(card, sweep, evidence, wanted, get)
+        return None if evidence is None else self._attach_clean_and_source(card, sweep, evidence, wanted, get)
 
-    def _beside(
+    def _attach_clean_and_source(
         self,
         card: Card,
         sweep: str,
@@ -343,27 +352,21 @@ class Workspace:
         complete = evidence if evidence.strengths == wanted else evidence.with_clean(clean, wanted)
         return replace(complete, clean=clean, source=attacked)
 
-    def stored(self, card: Card, key: str) -> Evidence | None:
+    def stored_evidence(self, card: Card, key: str) -> Evidence | None:
         """Return evidence that the store has and that is believed; a notice says why what is there is not."""
         evidence, reason = self.store.evidence(key, card.project)
         if reason:
             self.notice(f"{reason}; swept again")
         return evidence
 
-    def _made(self, card: Card, sweep: str, subject: dict[str, Any], key: str) -> Evidence:
-        label = f"{card.name}:{sweep}"
+    def _make_prerequisites(self, card: Card, sweep: str) -> None:
+        """Sweep what evidence is compared with: the clean images, and the model that the examples are made on."""
         if sweep != "clean":
-            self.evidence(card)  # what every sweep is compared with, and where doubts are looked for
+            self.evidence(card)
         if (source := self.source(card, sweep)) is not None:
             self.evidence(source, sweep)
-        with self.store.alone(f"evidence-{key}", f"sweeping {label}"):
-            before = len(self.notices)
-            if (evidence := self.stored(card, key)) is not None:
-                return evidence  # somebody else made it while we waited
-            del self.notices[before:]  # the reason was said before the lock
-            return self.swept(card, sweep, subject, key)
 
-    def behind(self, card: Card, sweep: str) -> dict[str, dict[str, str]]:
+    def dependencies(self, card: Card, sweep: str) -> dict[str, dict[str, str]]:
         """Return the source files and distributions that evidence is only believed with."""
         loaded, more = self.classifier(card), attack_inputs.dependencies(self, card, sweep)
         return {
@@ -400,14 +403,16 @@ class Workspace:
         if not same and replace(images).fingerprint != images.fingerprint:
             raise DataError(f"{images.name}: {file} changed while this run read it; {AGAIN}")
 
-    def swept(self, card: Card, sweep: str, subject: dict[str, Any], key: str) -> Evidence:
-        """Sweep, going on from what is finished, and keep the evidence. For the one who makes it `alone`."""
+    def make_evidence(self, card: Card, sweep: str, fields: dict[str, Any], key: str) -> Evidence:
+        """Sweep the chunks that are not finished, and store the evidence. The caller must hold the store's lock."""
         from robustness.sweep.runner import sweep as run
 
         loaded, label = self.classifier(card), f"{card.name}:{sweep}"
         table = card.file.sweeps.get(sweep)
         made = attack_inputs.attack_inputs(self, card, sweep)
-        kept = StoredChunks(self.store, key, card.project, behind=lambda: self.behind(card, sweep), notice=self.notice)
+        kept = StoredChunks(
+            self.store, key, card.project, behind=lambda: self.dependencies(card, sweep), notice=self.notice
+        )
         with self.progress(f"sweeping {label}") as progress, self.listening(card, sweep):
             evidence = run(
                 loaded.module,
@@ -433,10 +438,10 @@ class Workspace:
             self.notice(
                 f"memory ran out sweeping {label} in batches of {asked} images; it was swept in batches of {size}"
             )
-        behind = self.behind(card, sweep)
+        behind = self.dependencies(card, sweep)
         self.refuse_changed(card, sweep, behind)
         found = {
-            "key": key, "label": label, "subject": subject, "run": self.store.run, "model": loaded.notes, **behind,
+            "key": key, "label": label, "subject": fields, "run": self.store.run, "model": loaded.notes, **behind,
         }  # fmt: skip
         evidence = replace(evidence, provenance={**evidence.provenance, **found})
         try:
@@ -446,19 +451,57 @@ class Workspace:
             self.notice(f"evidence of {label} was not kept: {error}")
         return evidence
 
+    def get_or_make(
+        self,
+        kind: str,
+        key: str,
+        make: Callable[[], T],
+        *,
+        read: Callable[[], tuple[T | None, str]],
+        label: str,
+        again: str = "made again",
+        prepare: Callable[[], object] | None = None,
+    ) -> T:
+        """
+        Return an entry of the store if it can be trusted; else make it, in one process of all that use the store.
+
+        The others wait, show "waiting for another process: LABEL", and then read what the first one wrote. If `make`
+        raises, or its process is killed, nothing is stored and no process of this run tries again: this one raises the
+        same error, the others get SweepError with the reason. The next run tries again.
+
+        Args:
+            kind: What is made, as in "evidence"; `kind` and `key` name the lock.
+            key: The hash of everything that the entry depends on.
+            make: Makes the entry, writes it by the store's atomic writes, and returns it.
+            read: Returns the entry; or None, and why what is stored cannot be trusted ("" if nothing is stored).
+            label: What `make` does, as in "sweeping tiny:fgsm".
+            again: What the notice promises about an entry that cannot be trusted.
+            prepare: Makes what has to be there first, before the lock is taken; see `locks.get_or_make`.
+        """
+
+        def trusted() -> T | None:
+            value, reason = read()
+            if reason:
+                self.notice(f"{reason}; {again}")
+            return value
+
+        name = f"{kind}-{key}"
+        with self.fail_once(name):
+            return locks.get_or_make(make, read=trusted, exclusive=self.store.exclusive(name, label), prepare=prepare)
+
     @contextmanager
-    def once(self, key: str) -> Iterator[None]:
-        """Do something that is not tried again in this run: where it failed, it fails at once with the same error."""
-        if key in self._failures:
-            raise self._failures[key].with_traceback(None)
+    def fail_once(self, name: str) -> Iterator[None]:
+        """Do something that is not tried again in this run: if it failed, raise the same error at once."""
+        if name in self._failures:
+            raise self._failures[name].with_traceback(None)
         try:
             yield
         except Exception as error:
-            self._failures[key] = error
+            self._failures[name] = error
             raise
 
-    def give_up(self, key: str, reason: str) -> None:
-        """Take note that evidence could not be made by others: in this run nobody tries again."""
+    def mark_failed(self, key: str, reason: str) -> None:
+        """Record that an engine could not make evidence, so that nobody tries again in this run."""
         self._failures[f"evidence-{key}"] = SweepError(reason)
 
     def notice(self, message: str) -> None:
