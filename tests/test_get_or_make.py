@@ -163,6 +163,7 @@ def test_an_interruption_is_no_failure(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         entry(of, interrupt)
     assert nothing_left(tmp_path)
+    assert not list((tmp_path / "attempts").iterdir())
     assert entry(of) == "whole"
 
 

@@ -24,7 +24,7 @@ from robustness.sweep.runner import choose_batch_size, module_dict
 from robustness.util.rng import CHUNK
 from robustness.workspace import attack_inputs
 from robustness.workspace.chunk_cache import StoredChunks
-from robustness.workspace.workspace import Workspace, swept_strengths
+from robustness.workspace.workspace import Workspace, strengths_without_zero
 
 ROUND = 64
 """Sweeps that are under way at once: each holds a lock, and workers are told of all of them at their start."""
@@ -111,8 +111,8 @@ class ChunkScheduler:
     def _item(self, card: Card, sweep: str, key: str, *, directions: bool = False) -> PendingSweep:
         harness, images = self.harness, self.harness.images(card)
         label = f"{'directions on ' if directions else ''}{card.name}:{sweep}"
-        behind = {} if directions else harness.dependencies(card, sweep)
-        kept = StoredChunks(harness.store, key, card.project, behind=lambda: behind, notice=harness.notice)
+        dependencies = {} if directions else harness.dependencies(card, sweep)
+        kept = StoredChunks(harness.store, key, card.project, dependencies=lambda: dependencies, notice=harness.notice)
         return PendingSweep(card, sweep, key, label, directions, kept, 0, chunks.count(images))
 
     def _rounds(self, items: list[PendingSweep]) -> None:
@@ -252,7 +252,7 @@ class ChunkScheduler:
             source=None if source is None else self._model(source),
             generator=generator,
             perturbation=perturbation,
-            strengths=(0.0,) if item.directions else tuple(swept_strengths(card, sweep)),
+            strengths=(0.0,) if item.directions else tuple(strengths_without_zero(card, sweep)),
             unit="native" if item.directions or table is None else table.unit,
             seed=harness.seed,
             device=self._device,

@@ -1,4 +1,4 @@
-"""What a sweep needs beside the model and its images: the source of a transfer, directions made on it, a generator."""
+"""Extra inputs of an attack: the source model of a transfer attack, precomputed directions, a fitted generator."""
 
 from __future__ import annotations
 
@@ -23,49 +23,46 @@ if TYPE_CHECKING:
     from robustness.workspace.workspace import Workspace
 
     Directions = tuple[np.ndarray, dict[str, int]]
-    """Signs, and how many images have none, by the reason."""
+    """Signs, (N, C, H, W) int8, and the number of images without a usable gradient, by reason."""
 
 
 @dataclass(frozen=True)
 class AttackInputs:
-    """Arguments of a sweep, and the sources and distributions behind them."""
+    """Keyword arguments of a sweep, and the source files and distributions that they depend on."""
 
-    given: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     distributions: dict[str, str] = field(default_factory=dict)
 
 
 def dependencies(harness: Workspace, card: Card, sweep: str) -> AttackInputs:
-    """Return the sources and distributions behind what one of a card's sweeps needs, and make nothing."""
+    """Return the source files and distributions of a sweep's attack inputs, without making any input."""
     perturbation, source = card.perturbation(sweep), harness.source(card, sweep)
     versions = sources.distribution_versions(perturbation.distributions())
     if source is None:
         return AttackInputs(distributions=versions)
     loaded = harness.classifier(source)
-    # Evidence lists files relative to the project of the card that is swept.
+    # Absolute, because evidence lists files relative to the project of the card that is swept.
     files = {sources.absolute(name, source.project): digest for name, digest in loaded.behind.items()}
     return AttackInputs(sources=files, distributions={**loaded.distributions, **versions})
 
 
 def attack_inputs(harness: Workspace, card: Card, sweep: str) -> AttackInputs:
-    """Return what one of a card's sweeps needs, from the store or made now."""
-    perturbation, source, found = (
-        card.perturbation(sweep),
-        harness.source(card, sweep),
-        dependencies(harness, card, sweep),
-    )
+    """Return the attack inputs of a card's sweep, from the store if they can be trusted, else made now."""
+    perturbation, source = card.perturbation(sweep), harness.source(card, sweep)
+    inputs = dependencies(harness, card, sweep)
     if source is not None:
-        found.given.update(source=harness.classifier(source).module, source_decision=source.file.model.decision)
+        inputs.arguments.update(source=harness.classifier(source).module, source_decision=source.file.model.decision)
         if isinstance(perturbation, Step) and perturbation.signed:
-            found.given["directions"] = directions(harness, source, sweep)
+            inputs.arguments["directions"] = directions(harness, source, sweep)
     if perturbation.family == "gan":
-        found.given["generator"] = generator(harness, card if source is None else source, perturbation)
-    return found
+        inputs.arguments["generator"] = generator(harness, card if source is None else source, perturbation)
+    return inputs
 
 
 def generator_key(harness: Workspace, card: Card, perturbation: Perturbation) -> str:
-    """Return the key of the generator that is fitted to a card's model: all that its weights depend on."""
-    about = {
+    """Return the hash of everything that the weights of a card's generator depend on."""
+    fields = {
         **harness.model_key_fields(card),
         "sources": harness.factory_sources(card),
         "perturbation": perturbation.model_dump(exclude={"source"}),
@@ -74,16 +71,16 @@ def generator_key(harness: Workspace, card: Card, perturbation: Perturbation) ->
         "code": sources.content_hash(Path(__file__).with_name("generators.py")),
         **({} if harness.device == "cpu" else {"device": harness.device_kind}),
     }
-    return sha256_json(about)
+    return sha256_json(fields)
 
 
 def generator_file(harness: Workspace, card: Card, perturbation: Perturbation) -> Path:
-    """Return the store's file of the generator that is fitted to a card's model, made or not."""
+    """Return the path in the store of the generator for a card's model, whether or not it is there."""
     return harness.store.path("generators", generator_key(harness, card, perturbation))
 
 
 def generator(harness: Workspace, card: Card, perturbation: Perturbation) -> nn.Module:
-    """Return the generator that is fitted to a card's model: from the store, or fitted now, in one process of all."""
+    """Return the generator for a card's model, from the store if it can be trusted, else by fitting it."""
     from robustness.classifiers.modules import state_hash
     from robustness.perturbations.advgan import AdvGAN
     from robustness.workspace import generators, recipes
@@ -122,14 +119,14 @@ def generator(harness: Workspace, card: Card, perturbation: Perturbation) -> nn.
 
 
 def generator_metadata(harness: Workspace, card: Card, key: str) -> dict[str, str]:
-    """Return what a file made for a model says of itself: its key, and what the model has read since it was loaded."""
+    """Return a file's metadata: its key, and the files that the model has read since it was loaded."""
     loaded = harness.classifier(card)
     later = {name: digest for name, digest in loaded.behind.items() if name not in loaded.sources}
     return {"key": key, "reads": json.dumps(later)}
 
 
 def check_made_for(card: Card, path: Path, key: str) -> dict[str, str]:
-    """Return a file's metadata; ModelError if it is another key's, or what its model read has changed since."""
+    """Return a file's metadata; ModelError if its key differs, or if a file that its model read has changed."""
     from robustness.classifiers import weights
 
     metadata = weights.metadata(path)
@@ -141,9 +138,9 @@ def check_made_for(card: Card, path: Path, key: str) -> dict[str, str]:
 
 
 def directions_file(harness: Workspace, source: Card, sweep: str) -> Path:
-    """Return the store's file of the signs of an attack on a source, made or not."""
+    """Return the path in the store of the directions of an attack on a source, whether or not they are there."""
     loaded = harness.classifier(source)
-    about = {
+    fields = {
         "semantics": SEMANTICS,
         **harness.model_key_fields(source),
         "sources": loaded.sources,
@@ -154,11 +151,11 @@ def directions_file(harness: Workspace, source: Card, sweep: str) -> Path:
         "device": harness.device_kind,
         **({} if harness.dtype == "float32" else {"dtype": harness.dtype}),
     }
-    return harness.store.path("directions", sha256_json(about))
+    return harness.store.path("directions", sha256_json(fields))
 
 
 def directions(harness: Workspace, source: Card, sweep: str) -> np.ndarray:
-    """Return the signs, (N, C, H, W) int8, of an attack on a source: from the store, mapped to memory, or made now."""
+    """Return the signs, (N, C, H, W) int8, of an attack on a source, from the store if they can be trusted."""
     from robustness.workspace import mapped_array
 
     path = directions_file(harness, source, sweep)
@@ -186,11 +183,11 @@ def make_directions(harness: Workspace, source: Card, sweep: str) -> Directions:
     images, perturbation = harness.images(source), source.perturbation(sweep)
     assert isinstance(perturbation, Step)
     loaded, path = harness.classifier(source), directions_file(harness, source, sweep)
-    kept = StoredChunks(harness.store, path.stem, source.project, notice=harness.notice)
+    chunks = StoredChunks(harness.store, path.stem, source.project, notice=harness.notice)
     with harness.progress(f"making directions on {source.name}") as progress:
         settings: dict[str, Any] = {
-            "seed": harness.seed, "device": harness.sweeps_on, "threads": harness.threads,
-            "decision": source.file.model.decision, "progress": progress, "kept": kept, "kind": harness.kind,
+            "seed": harness.seed, "device": harness.sweep_device, "threads": harness.threads,
+            "decision": source.file.model.decision, "progress": progress, "kept": chunks, "kind": harness.kind,
             "dtype": harness.dtype,
         }  # fmt: skip
         try:
@@ -202,15 +199,15 @@ def make_directions(harness: Workspace, source: Card, sweep: str) -> Directions:
         except StoreError as error:
             harness.notice(f"directions made on {source.name} are not kept: {error}")
             return in_memory(loaded.module, images, perturbation, **settings)
-    kept.remove()
+    chunks.remove()
     return mapped_array.read(path, "directions"), counted
 
 
 def check_degenerate(signs: np.ndarray, counted: dict[str, int], source: Card) -> np.ndarray:
     """Return the signs; SweepError if too many images have no gradient, which would look like no transfer."""
-    for what, share in SHARES.items():
-        if counted.get(what, 0) > share * len(signs):
+    for problem, fraction in SHARES.items():
+        if counted.get(problem, 0) > fraction * len(signs):
             raise SweepError(
-                f"nothing can be made on {source.name}: {SENTENCES[what]} {counted[what]} of {len(signs)} images"
+                f"nothing can be made on {source.name}: {SENTENCES[problem]} {counted[problem]} of {len(signs)} images"
             )
     return signs
