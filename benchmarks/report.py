@@ -92,7 +92,10 @@ def measure(models: int, root: Path) -> tuple[float, int, int]:
     results = [
         ModelResult(
             card,
-            {name: harness.kept(card, name, harness.key(card, name)) for name in ("clean", *card.file.sweeps)},
+            {
+                name: harness.cached_evidence(card, name, harness.key(card, name))
+                for name in ("clean", *card.file.sweeps)
+            },
             judged[card.name],
         )
         for card in chosen

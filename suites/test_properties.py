@@ -27,7 +27,9 @@ def test_contracts(card, harness, findings):
 
         return {name: contracts.broken(harness, card, name) for name in card.file.sweeps}
 
-    found = findings("contracts", lambda: {name: harness.subject(card, name) for name in card.file.sweeps}, look)
+    found = findings(
+        "contracts", lambda: {name: harness.evidence_key_fields(card, name) for name in card.file.sweeps}, look
+    )
     lines = [f"{name}: {contract} {how}" for name, broken in found.items() for contract, how in broken.items()]
     if lines:
         pytest.fail(f"{card.name} breaks {len(lines)} contract(s):\n  " + "\n  ".join(lines), pytrace=False)

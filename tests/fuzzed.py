@@ -324,7 +324,7 @@ def write_store(here: Path) -> None:
     store.write_findings(KEY, {"key": KEY, "label": "tiny:x", "sources": {}, "distributions": {}, "result": {"n": 3}})
     store.path("findings", KEY, "json").rename(here / "findings.json")
     about = {"sources": {}, "distributions": {}}
-    kept = StoredChunks(store, KEY, here, behind=lambda: about, every=0)
+    kept = StoredChunks(store, KEY, here, dependencies=lambda: about, every=0)
     kept.write(ChunkResult(0, {"x": np.arange(5, dtype=np.float32)}, {"batch_size": 20}))
     (kept.folder / "0.safetensors").rename(here / "chunk.safetensors")
 
@@ -335,7 +335,7 @@ def read_store(here: Path) -> str:
 
     store = Store(here / "store", run="this")
     places = {"evidence.safetensors": store.path("evidence", KEY), "findings.json": store.path("findings", KEY, "json")}
-    kept = StoredChunks(store, KEY, here, behind=lambda: {"sources": {}, "distributions": {}}, every=0)
+    kept = StoredChunks(store, KEY, here, dependencies=lambda: {"sources": {}, "distributions": {}}, every=0)
     for name, place in {**places, "chunk.safetensors": kept.folder / "0.safetensors"}.items():
         place.parent.mkdir(parents=True)
         (here / name).rename(place)

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from helpers import LIMIT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from robustness.data import DataSpec, load, npz_cache
 from robustness.errors import DataError, DataMissing
-from robustness.util import source_files
+from robustness.util import locks, source_files
 
 RANDOM = np.random.default_rng(0)
 SPLIT = {
@@ -334,11 +335,11 @@ def test_what_takes_long_says_so(packed, cache, monkeypatch):
 
 
 def test_waiting_for_another_process_is_said(packed, cache, monkeypatch):
-    monkeypatch.setattr(npz_cache, "PATIENCE", 0.05)
+    monkeypatch.setattr(locks, "PATIENCE", 0.05)
     lock = cache / "arrays" / f"{source_files.sha256_file(packed)[:32]}.lock"
     lock.parent.mkdir(parents=True)
     said = []
-    with npz_cache.atomic_write.lock(lock) as held:
+    with FileLock(lock) as held:
 
         def say(text):
             said.append(text)

@@ -146,7 +146,7 @@ def test_what_fails_stops_nothing_else(project, monkeypatch):
     filling.run(project.wanted)
     assert list(filling.failed.values()) == ["tiny:normal: no luck"]
     assert len(here.units) == 3 * 7
-    assert harness.stored(project.card, harness.key(project.card, "over")) is not None
+    assert harness.stored_evidence(project.card, harness.key(project.card, "over")) is not None
     (marker,) = harness.store.root.glob("attempts/evidence-*.json")
     assert "no luck" in marker.read_text()
 
@@ -159,7 +159,7 @@ def test_less_memory_means_smaller_batches(project, monkeypatch):
 
     harness = project.harness()
     ChunkScheduler(harness, Here(harness, monkeypatch, full)).run([(project.card, "normal")])
-    evidence = harness.stored(project.card, harness.key(project.card, "normal"))
+    evidence = harness.stored_evidence(project.card, harness.key(project.card, "normal"))
     assert evidence.provenance["out_of_memory_at"] > evidence.provenance["batch_size"]
     assert evidence.provenance["batch_size"] <= 100
     assert set(evidence.status) == {"ok"}
@@ -177,7 +177,7 @@ def test_two_drivers_on_one_store(project, monkeypatch):
         release.set()
 
     def other():
-        with Store(harness.store.root, "other").alone(f"evidence-{key}", "sweeping"):
+        with Store(harness.store.root, "other").exclusive(f"evidence-{key}", "sweeping"):
             held.set()
             release.wait(60)
             plain = project.harness("plain")
@@ -197,4 +197,4 @@ def test_two_drivers_on_one_store(project, monkeypatch):
         thread.join()
     assert {task.perturbation.kind for task, _ in here.units} == {"normal"}
     assert said == [("waiting for another process: sweeping tiny:clean", len(here.units))], "waited with work left"
-    assert harness.stored(project.card, harness.key(project.card, "clean")) is not None
+    assert harness.stored_evidence(project.card, harness.key(project.card, "clean")) is not None

@@ -211,12 +211,12 @@ def test_kept_makes_nothing(path):
     """Catches: a report that sweeps."""
     made, card = harness(path), cards.load(path)
     key = made.key(card, "normal")
-    assert made.kept(card, "normal", key) is None
+    assert made.cached_evidence(card, "normal", key) is None
     assert list(made.store.entries()) == []
     made.evidence(card, "normal")
     other = harness(path)
-    assert other.kept(card, "normal", key).digest == made.evidence(card, "normal").digest
-    assert other.kept(card, "normal", key).strengths == ("0", "0.2", "0.8")
+    assert other.cached_evidence(card, "normal", key).digest == made.evidence(card, "normal").digest
+    assert other.cached_evidence(card, "normal", key).strengths == ("0", "0.2", "0.8")
     assert logged(path, "modules") == 2
 
 

@@ -37,7 +37,7 @@ def keeping(tmp_path):
     """Return what keeps the chunks of one sweep, as a run sees it, each written at once."""
 
     (tmp_path / "net.py").write_text("as it was")
-    behind = {
+    dependencies = {
         "sources": source_files.hash_files([tmp_path / "net.py"], tmp_path),
         "distributions": source_files.distribution_versions([]),
     }
@@ -45,7 +45,7 @@ def keeping(tmp_path):
     def make(run="this", notices=None):
         notice = (lambda message: None) if notices is None else notices.append
         return StoredChunks(
-            Store(tmp_path / "store", run), KEY, tmp_path, behind=lambda: behind, every=0, notice=notice
+            Store(tmp_path / "store", run), KEY, tmp_path, dependencies=lambda: dependencies, every=0, notice=notice
         )
 
     return make

@@ -94,12 +94,12 @@ def test_markers_and_locks_that_are_links(kept, tmp_path, precious, dangling):  
     marker, lock = kept.root / "attempts" / "it.json", kept.root / "locks" / "it.lock"
     linked(marker, target)
     linked(lock, target)
-    with kept.alone("it", "doing it"):
+    with kept.exclusive("it", "doing it"):
         assert lock.is_symlink()  # no lock was taken, and nothing is lost but waiting
     assert not (tmp_path / "new").exists()
     lock.unlink()
     linked(marker, target)
-    with kept.alone("it", "doing it"):
+    with kept.exclusive("it", "doing it"):
         assert not marker.is_symlink()
     assert not marker.exists()
     assert not (tmp_path / "new").exists()

@@ -89,7 +89,7 @@ def test_what_somebody_may_be_at_stays(places, tmp_path):
     aged(tmp_path, 60)
     assert inventory.litter(store, data) == []
     aged(tmp_path, 2 * inventory.HOUR)
-    with store.alone(f"weights-{OTHER}", "training"):
+    with store.exclusive(f"weights-{OTHER}", "training"):
         aged(tmp_path, 2 * inventory.HOUR)
         assert [each.path for each in inventory.litter(store, data) if each.path.parent.name == "attempts"] == []
     assert len(litter) == 10

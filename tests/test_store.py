@@ -15,9 +15,8 @@ import pytest
 
 from robustness.errors import StoreError, SweepError
 from robustness.metrics.evidence import OK, OUTCOMES, Evidence
-from robustness.util import source_files
+from robustness.util import locks, source_files
 from robustness.util.hashing import canonical_json
-from robustness.workspace import store
 from robustness.workspace.store import Store
 
 KEY = "ab" + "0" * 62
@@ -217,7 +216,7 @@ from pathlib import Path
 from robustness.workspace.store import Store
 store, log = Store(Path(sys.argv[1]), run="one"), Path(sys.argv[1]) / "log"
 for _ in range(25):
-    with store.alone("it", "counting"):
+    with store.exclusive("it", "counting"):
         number = int(log.read_text() or 0) if log.exists() else 0
         time.sleep(0.002)
         log.write_text(str(number + 1))
@@ -234,11 +233,11 @@ def test_two_processes_are_never_inside_together(tmp_path):
 
 
 def test_who_waits_says_what_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "PATIENCE", 0.05)
+    monkeypatch.setattr(locks, "PATIENCE", 0.05)
     said, order, inside, finish = [], [], threading.Event(), threading.Event()
 
     def first():
-        with Store(tmp_path, run="one").alone("it", "training tiny"):
+        with Store(tmp_path, run="one").exclusive("it", "training tiny"):
             inside.set()
             finish.wait(10)
             order.append("first")
@@ -251,7 +250,7 @@ def test_who_waits_says_what_for(tmp_path, monkeypatch):
         said.append(message)
         finish.set()
 
-    with Store(tmp_path, run="one", say=say).alone("it", "training tiny"):
+    with Store(tmp_path, run="one", say=say).exclusive("it", "training tiny"):
         order.append("second")
     thread.join()
     assert said[0] == "waiting for another process: training tiny"
@@ -260,16 +259,19 @@ def test_who_waits_says_what_for(tmp_path, monkeypatch):
 
 def test_other_things_need_not_wait(tmp_path):
     said = []
-    with Store(tmp_path, say=said.append).alone("it", "x"), Store(tmp_path, say=said.append).alone("other", "y"):
+    with (
+        Store(tmp_path, say=said.append).exclusive("it", "x"),
+        Store(tmp_path, say=said.append).exclusive("other", "y"),
+    ):
         assert files(tmp_path / "attempts") == ["it.json", "other.json"]
     assert said == []
 
 
 def test_an_error_inside_is_the_caller_s_who_may_try_again(tmp_path):
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError), Store(tmp_path, run="one").alone("it", "x"):
+        with pytest.raises(ZeroDivisionError), Store(tmp_path, run="one").exclusive("it", "x"):
             1 / len(files(tmp_path / "attempts")[1:])
-    with Store(tmp_path, run="one").alone("it", "x"):
+    with Store(tmp_path, run="one").exclusive("it", "x"):
         pass
     assert files(tmp_path / "attempts") == []
 
@@ -279,7 +281,7 @@ import sys
 from pathlib import Path
 from robustness.workspace.store import Store
 try:
-    with Store(Path(sys.argv[1]), run="one").alone("it", "x"):
+    with Store(Path(sys.argv[1]), run="one").exclusive("it", "x"):
         raise ValueError("boom")
 except ValueError:
     print("failed")
@@ -290,15 +292,15 @@ def test_what_failed_in_another_process_is_not_tried_again_in_this_run(tmp_path)
     """Each worker would train, and fail, anew."""
     assert helpers.run(FAILS, tmp_path) == "failed\n"
     refused = r"process \d+ of this run failed while sweeping; it is not tried again in this run: boom"
-    with pytest.raises(SweepError, match=refused), Store(tmp_path, run="one").alone("it", "sweeping"):
+    with pytest.raises(SweepError, match=refused), Store(tmp_path, run="one").exclusive("it", "sweeping"):
         pytest.fail("tried again")
-    with Store(tmp_path, run="two").alone("it", "sweeping"):
+    with Store(tmp_path, run="two").exclusive("it", "sweeping"):
         pass
     assert files(tmp_path / "attempts") == []
 
 
 def test_an_interruption_is_nobody_s_failure(tmp_path):
-    with pytest.raises(KeyboardInterrupt), Store(tmp_path, run="one").alone("it", "x"):
+    with pytest.raises(KeyboardInterrupt), Store(tmp_path, run="one").exclusive("it", "x"):
         raise KeyboardInterrupt
     assert files(tmp_path / "attempts") == []
 
@@ -307,7 +309,7 @@ DIES = """
 import sys, time
 from pathlib import Path
 from robustness.workspace.store import Store
-with Store(Path(sys.argv[1]), run="one").alone("it", "sweeping tiny:normal"):
+with Store(Path(sys.argv[1]), run="one").exclusive("it", "sweeping tiny:normal"):
     print("inside", flush=True)
     time.sleep(60)
 """
@@ -328,28 +330,28 @@ def test_what_killed_a_process_is_not_tried_again_in_its_run(tmp_path, dead):
     for _ in range(2):
         with (
             pytest.raises(SweepError, match=f"process {dead} of this run died while sweeping tiny:normal; it is not"),
-            Store(tmp_path, run="one").alone("it", "sweeping tiny:normal"),
+            Store(tmp_path, run="one").exclusive("it", "sweeping tiny:normal"),
         ):
             pytest.fail("tried again")
-    with Store(tmp_path, run="one").alone("other", "sweeping tiny:uniform"):
+    with Store(tmp_path, run="one").exclusive("other", "sweeping tiny:uniform"):
         pass
 
 
 def test_another_run_tries_again(tmp_path, dead):
-    with Store(tmp_path, run="two").alone("it", "sweeping tiny:normal"):
+    with Store(tmp_path, run="two").exclusive("it", "sweeping tiny:normal"):
         marker = json.loads((tmp_path / "attempts" / "it.json").read_text())
         assert (marker["run"], marker["pid"]) == ("two", os.getpid())
-    with Store(tmp_path, run="one").alone("it", "sweeping tiny:normal"):
+    with Store(tmp_path, run="one").exclusive("it", "sweeping tiny:normal"):
         pass  # somebody has shown that it can be done
 
 
 def test_who_waited_for_a_process_that_dies_does_not_die_the_same_way(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "PATIENCE", 0.05)
+    monkeypatch.setattr(locks, "PATIENCE", 0.05)
     process = helpers.start(DIES, tmp_path)
     assert process.stdout.readline() == "inside\n"
     with (
         pytest.raises(SweepError, match=f"process {process.pid} of this run died"),
-        Store(tmp_path, run="one", say=lambda _: process.kill()).alone("it", "x"),
+        Store(tmp_path, run="one", say=lambda _: process.kill()).exclusive("it", "x"),
     ):
         pytest.fail("tried again")
     process.communicate()
@@ -359,7 +361,7 @@ def test_who_waited_for_a_process_that_dies_does_not_die_the_same_way(tmp_path, 
 def test_a_torn_marker_is_passed_over(tmp_path, content):
     (tmp_path / "attempts").mkdir()
     (tmp_path / "attempts" / "it.json").write_text(content)
-    with Store(tmp_path, run="one").alone("it", "x"):
+    with Store(tmp_path, run="one").exclusive("it", "x"):
         pass
 
 
@@ -367,9 +369,9 @@ def test_a_store_that_cannot_be_written_serves_readers(tmp_path):
     """A file stands where the folder should be: nobody can write there, not even root."""
     (tmp_path / "file").touch()
     inside, told = [], Store(tmp_path / "file" / "store", run="one")
-    with told.alone("it", "x"):
+    with told.exclusive("it", "x"):
         inside.append(1)
-    with pytest.raises(KeyError), told.alone("it", "x"):
+    with pytest.raises(KeyError), told.exclusive("it", "x"):
         raise KeyError
     assert inside == [1]
     with pytest.raises(StoreError, match=r"could not be written \(Not a directory\).*--robustness-store"):
@@ -385,7 +387,7 @@ def test_a_folder_without_the_right_to_write_serves_readers(kept, tmp_path):
     for folder in folders:
         folder.chmod(0o555)
     try:
-        with kept.alone("it", "x"):
+        with kept.exclusive("it", "x"):
             assert kept.evidence(KEY, tmp_path)[1] == ""
         with pytest.raises(StoreError, match="Permission denied"):
             kept.write(kept.path("evidence", KEY), b"")
@@ -398,14 +400,14 @@ def test_a_file_system_without_locks_serves_readers(tmp_path, monkeypatch):
     def unsupported(*_, **__):
         raise NotImplementedError("FileSystem does not appear to support flock")
 
-    monkeypatch.setattr(store.atomic_write.FileLock, "acquire", unsupported)
-    with Store(tmp_path).alone("it", "x"):
+    monkeypatch.setattr(locks.FileLock, "acquire", unsupported)
+    with Store(tmp_path).exclusive("it", "x"):
         pass
 
 
 def test_what_is_said_of_waiting_may_fail_without_letting_two_in(tmp_path, monkeypatch):
     """A closed terminal is no reason to go on without the lock."""
-    monkeypatch.setattr(store, "PATIENCE", 0.01)
+    monkeypatch.setattr(locks, "PATIENCE", 0.01)
 
     def closed(_):
         raise BrokenPipeError
@@ -414,7 +416,7 @@ def test_what_is_said_of_waiting_may_fail_without_letting_two_in(tmp_path, monke
     release = threading.Event()
 
     def hold():
-        with Store(tmp_path).alone("it", "x"):
+        with Store(tmp_path).exclusive("it", "x"):
             held.set()
             release.wait(10)
 
@@ -422,7 +424,7 @@ def test_what_is_said_of_waiting_may_fail_without_letting_two_in(tmp_path, monke
     thread.start()
     held.wait(10)
     try:
-        with pytest.raises(BrokenPipeError), Store(tmp_path, say=closed).alone("it", "x"):
+        with pytest.raises(BrokenPipeError), Store(tmp_path, say=closed).exclusive("it", "x"):
             pytest.fail("two inside")
     finally:
         release.set()

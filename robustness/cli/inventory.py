@@ -9,12 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import Timeout
-
 from robustness.data import mnist
 from robustness.errors import StoreError
 from robustness.metrics.evidence import Evidence
-from robustness.util import atomic_write, paths
+from robustness.util import atomic_write, locks, paths
 from robustness.workspace import archive
 from robustness.workspace.store import KEY, Store
 
@@ -169,7 +167,7 @@ def _ended(store: Store) -> Iterator[tuple[Path, str]]:
     """Return what a process noted for itself, or to go on from, where it has ended or what it made is whole."""
     root = store.root
     for entry in _within(root / "attempts"):
-        if _free(root / "locks" / f"{Path(entry.name).stem}.lock"):
+        if not locks.is_held(root / "locks" / f"{Path(entry.name).stem}.lock"):
             yield Path(entry.path), "the mark of a process that has ended"
     for entry in _within(root / "checkpoints"):
         key = Path(entry.name).stem
@@ -179,21 +177,6 @@ def _ended(store: Store) -> Iterator[tuple[Path, str]]:
         for entry in _within(Path(prefix.path)):
             if KEY.fullmatch(entry.name) and store.holds(store.path("evidence", entry.name)):
                 yield Path(entry.path), "chunks of evidence that is whole"
-
-
-def _free(lock: Path) -> bool:
-    """Return whether no process holds a lock; where there are no locks, none can be told to hold one."""
-    if not lock.is_file() or lock.is_symlink():
-        return True
-    held = atomic_write.lock(lock)
-    try:
-        held.acquire(timeout=0)
-    except Timeout:
-        return False
-    except (OSError, NotImplementedError):
-        return True
-    held.release()
-    return True
 
 
 def _old(path: Path) -> bool:

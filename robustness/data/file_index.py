@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from robustness.data.lazy_images import pool
-from robustness.data.npz_cache import Progress, RateLimitedReporter, lock
-from robustness.util import atomic_write
+from robustness.data.npz_cache import Progress, RateLimitedReporter, exclusive
+from robustness.util import atomic_write, locks
 from robustness.util import paths as files
 from robustness.util.file_stat import file_stat, is_settled
 from robustness.util.source_files import sha256_file
@@ -22,6 +22,7 @@ T = TypeVar("T")
 FORM = "files 1"
 
 LOOKING = "looking at files for the first time"
+LOOKS = "looks at the same files"
 AT_ONCE = 1000
 """Files whose turn has come: all at once would be as many waiting tasks."""
 
@@ -44,17 +45,24 @@ def cached_per_file(
     is written right after a look may have the same times as before. ``version`` names what else a look depends on.
     """
     stats = {name: file_stat(path) for name, path in files.items()}
-    known = _read(index, version)
-    if _older(files, stats, known):
-        with _alone(index, progress):
-            known = _read(index, version)  # another process may just have looked
-            if missing := _older(files, stats, known):
-                taken = now()
-                values = map_in_threads(look, [files[name] for name in missing], LOOKING, progress)
-                found = dict(zip(missing, values, strict=True))
-                known = {name: (stats[name], found[name] if name in found else known[name][1]) for name in files}
-                _put(index, {"form": FORM, "version": version, "taken": taken, "files": known})
-    return {name: known[name][1] for name in files}
+    known: Known = {}
+
+    def read() -> Known | None:
+        nonlocal known
+        known = _read(index, version)
+        return None if _changed(files, stats, known) else known
+
+    def make() -> Known:
+        missing = _changed(files, stats, known)
+        taken = now()
+        looks = map_in_threads(look, [files[name] for name in missing], LOOKING, progress)
+        values = dict(zip(missing, looks, strict=True))
+        entries = {name: (stats[name], values[name] if name in values else known[name][1]) for name in files}
+        _put(index, {"form": FORM, "version": version, "taken": taken, "files": entries})
+        return entries
+
+    entries = locks.get_or_make(make, read=read, exclusive=exclusive(index, LOOKS, progress))
+    return {name: entries[name][1] for name in files}
 
 
 def hashes(
@@ -76,14 +84,17 @@ def cached_per_row(
     file: Path, version: str, make: Callable[[int], Any], count: int, what: str, progress: Progress | None = None
 ) -> list[Any]:
     """Return what is made of each of ``count`` rows, as JSON would hold it; from ``file``, named by their content."""
-    values = _kept(file, version)
-    if len(values) != count:
-        with _alone(file, progress):
-            values = _kept(file, version)
-            if len(values) != count:
-                values = list(map_in_threads(make, range(count), what, progress))
-                _put(file, {"form": FORM, "version": version, "values": values})
-    return values
+
+    def read() -> list[Any] | None:
+        values = _kept(file, version)
+        return values if len(values) == count else None
+
+    def read_rows() -> list[Any]:
+        values = list(map_in_threads(make, range(count), what, progress))
+        _put(file, {"form": FORM, "version": version, "values": values})
+        return values
+
+    return locks.get_or_make(read_rows, read=read, exclusive=exclusive(file, LOOKS, progress))
 
 
 def map_in_threads(
@@ -109,7 +120,7 @@ def _kept(file: Path, version: str) -> list[Any]:
         return []
 
 
-def _older(files: Mapping[str, str], stats: Mapping[str, list[int]], known: Known) -> list[str]:
+def _changed(files: Mapping[str, str], stats: Mapping[str, list[int]], known: Known) -> list[str]:
     return [name for name in files if not stats[name] or name not in known or known[name][0] != stats[name]]
 
 
@@ -151,15 +162,3 @@ def _put(file: Path, content: Mapping[str, Any]) -> None:
     """Keep it for the next run; a folder that cannot be written costs that run the time, and nothing else."""
     with contextlib.suppress(OSError), atomic_write.atomic_writer(file, below=_store(file)) as stream:
         stream.write(json.dumps({**content, "checksum": _sum(content)}, separators=(",", ":")).encode())
-
-
-@contextlib.contextmanager
-def _alone(index: Path, progress: Progress | None) -> Iterator[None]:
-    """Let one process look, so that eight workers do not decode the same pictures eight times."""
-    try:
-        index.parent.mkdir(parents=True, exist_ok=True)
-    except OSError:  # a folder that cannot be written
-        yield
-        return
-    with lock(index.with_suffix(".lock"), "looks at the same files", RateLimitedReporter(progress)):
-        yield

@@ -14,15 +14,15 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import numpy as np
-from filelock import Timeout
 
 from robustness.data.validation import Array
 from robustness.errors import AGAIN, DataError
-from robustness.util import atomic_write, file_formats, paths
+from robustness.util import atomic_write, file_formats, locks, paths
 from robustness.util.source_files import sha256_file
 
 PATIENCE = 2.0
@@ -79,20 +79,26 @@ def kept_or_aside(make: Callable[[Path], T], cache: Path, what: str, progress: P
 
 
 def _arrays(file: Path, folder: Path, progress: Progress | None) -> Unpacked:
-    say, found, damaged = RateLimitedReporter(progress), _read(folder), folder.exists()
-    if found is not None:
-        return found
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with lock(folder.with_suffix(".lock"), f"unpacks {file.name}", say) as alone:
-        found = _read(folder)  # another process may just have made it
-        if found is None:
-            _unpack(file, folder, say, alone=alone)
-            found = _read(folder)
-    if found is None:
-        raise DataError(f"{file} was unpacked to {folder}, which then changed; remove that folder")
-    if damaged:
-        found.notes = (f"what the store held of {file.name} was damaged ({folder}); it was unpacked again",)
-    return found
+    def make() -> Unpacked:
+        damaged = folder.exists()
+        _unpack(file, folder, RateLimitedReporter(progress))
+        arrays = _read(folder)
+        if arrays is None:
+            raise DataError(f"{file} was unpacked to {folder}, which then changed; remove that folder")
+        if damaged:
+            arrays.notes = (f"what the store held of {file.name} was damaged ({folder}); it was unpacked again",)
+        return arrays
+
+    return locks.get_or_make(make, read=lambda: _read(folder), exclusive=_exclusive(file, folder, progress))
+
+
+@contextlib.contextmanager
+def _exclusive(file: Path, folder: Path, progress: Progress | None) -> Iterator[None]:
+    """Hold the lock of a folder that is to be unpacked, and remove what a killed process left of it."""
+    with exclusive(folder, f"unpacks {file.name}", progress) as locked:
+        for leftover in folder.parent.glob(f".{folder.name}-*") if locked else ():
+            shutil.rmtree(leftover, ignore_errors=True)
+        yield
 
 
 def _read(folder: Path) -> Unpacked | None:
@@ -111,10 +117,9 @@ def _read(folder: Path) -> Unpacked | None:
     return found
 
 
-def _unpack(file: Path, folder: Path, say: RateLimitedReporter, *, alone: bool) -> None:
-    """Unpack beside ``folder`` and rename; what a killed process left goes, if no other can be at it."""
-    for leftover in folder.parent.glob(f".{folder.name}-*") if alone else ():
-        shutil.rmtree(leftover, ignore_errors=True)
+def _unpack(file: Path, folder: Path, say: RateLimitedReporter) -> None:
+    """Unpack beside ``folder``, and rename."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         archive, made = file, Path(scratch) / "made"
         made.mkdir()
@@ -137,7 +142,7 @@ def _unpack(file: Path, folder: Path, say: RateLimitedReporter, *, alone: bool) 
         try:
             made.rename(folder)
         except OSError:
-            if alone or not folder.exists():
+            if not folder.exists():
                 raise  # else another process, on a file system without locks, has just made the same
 
 
@@ -202,25 +207,20 @@ class RateLimitedReporter:
             self._progress(text)
 
 
-@contextlib.contextmanager
-def lock(path: Path, what: str, say: Progress) -> Iterator[bool]:
+def exclusive(file: Path, what: str, progress: Progress | None) -> AbstractContextManager[bool]:
     """
-    Let one process do it, so that eight workers do not write the same arrays eight times.
+    Let one process make a file or folder of the store, so that eight workers do not make the same eight times.
 
-    On a file system without locks each does it, and the last one's is as good as the first one's; False says so.
+    On a file system without locks each makes it, and the last one's is as good as the first one's; False says so.
+
+    Args:
+        file: What is made, in a folder of its kind in the store; the lock lies beside it.
+        what: What the other process does, as in "unpacks digits.npz", for those who wait.
+        progress: Shows that sentence.
     """
-    held = atomic_write.lock(path)
-    while True:
-        try:
-            held.acquire(timeout=PATIENCE)
-        except Timeout:
-            say(f"waiting for another process that {what}")
-        except (OSError, NotImplementedError):
-            yield False
-            return
-        else:
-            break
-    try:
-        yield True
-    finally:
-        held.release()
+
+    def on_wait() -> None:
+        if progress is not None:
+            progress(f"waiting for another process that {what}")
+
+    return locks.exclusive(file.with_suffix(".lock"), file.parent.parent, on_wait)

@@ -14,10 +14,10 @@ import numpy as np
 
 from robustness.data import file_index, folder, image_source, tabular
 from robustness.data.images import Images, LazyParts
-from robustness.data.npz_cache import Progress, RateLimitedReporter, kept_or_aside, lock, refuse_other
+from robustness.data.npz_cache import Progress, RateLimitedReporter, exclusive, kept_or_aside, refuse_other
 from robustness.data.readers import TABLE, DatasetReader
 from robustness.errors import DataError, DataMissing, MissingLibrary
-from robustness.util import atomic_write, file_formats, source_files
+from robustness.util import atomic_write, file_formats, locks, source_files
 from robustness.util import paths as files_
 
 if TYPE_CHECKING:
@@ -142,21 +142,30 @@ def _mapped(
 
     Return the file, and what a reader of the run must know of it.
     """
+    files_.check_no_link(target, target.parent.parent)
+
+    def make() -> tuple[Path, tuple[str, ...]]:
+        damaged = target.exists() and target.with_suffix(".sha256").exists()
+        _unpack(title, files, digests, picture, target, RateLimitedReporter(progress))
+        note = f"what the store held of {title} was damaged ({target}); its pictures were unpacked again"
+        return target, (note,) if damaged else ()
+
+    return locks.get_or_make(
+        make,
+        read=lambda: (target, ()) if _whole(target) else None,
+        exclusive=exclusive(target, f"unpacks {title}", progress),
+    )
+
+
+def _unpack(
+    title: str, files: Sequence[Path], digests: Sequence[str], picture: str, target: Path, say: RateLimitedReporter
+) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    files_.check_no_link(target, target.parent.parent)
-    if _whole(target):
-        return target, ()
-    damaged = target.exists() and target.with_suffix(".sha256").exists()
-    say, done = RateLimitedReporter(progress), 0
+    done = 0
     target.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        lock(target.with_suffix(".lock"), f"unpacks {title}", say),
-        tempfile.TemporaryDirectory(dir=target.parent) as made,
-    ):
-        if _whole(target):  # another process may just have made it
-            return target, ()
+    with tempfile.TemporaryDirectory(dir=target.parent) as made:
         scratch = Path(made) / target.name
         with pa.ipc.new_file(str(scratch), pa.schema([("picture", pa.large_binary())])) as writer:
             for file in files:
@@ -172,8 +181,6 @@ def _mapped(
         scratch.replace(target)
         with atomic_write.atomic_writer(target.with_suffix(".sha256"), below=target.parent.parent) as stream:
             stream.write(digest.encode())
-    said = f"what the store held of {title} was damaged ({target}); its pictures were unpacked again"
-    return target, (said,) if damaged else ()
 
 
 def _whole(target: Path) -> bool:

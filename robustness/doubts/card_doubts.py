@@ -29,7 +29,7 @@ def about(harness: Workspace, card: Card) -> dict[str, Any]:
     return {
         "epsilon": _epsilon(card),
         "attacks": {name: table.perturbation.model_dump() for name, table in _iterated(card).items()},
-        "source": None if source is None else harness.model(source),
+        "source": None if source is None else harness.model_key_fields(source),
         "seed": harness.seed,
     }
 

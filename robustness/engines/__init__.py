@@ -127,7 +127,7 @@ def fill(harness: Workspace, engine: EngineSpec, wanted: Sequence[tuple[Card, st
     for notice in filled.notices:
         harness.notice(notice)
     for key, reason in filled.failed.items():
-        harness.give_up(key, reason)
+        harness.mark_failed(key, reason)
 
 
 def trainer(engine: EngineSpec) -> Train | None:

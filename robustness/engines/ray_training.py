@@ -81,7 +81,7 @@ class _Cluster:
             due = {}
             for key in sorted(by_key):  # in one order everywhere: of two drivers none waits for one that waits for it
                 lock, card = locks.enter_context(ExitStack()), by_key[key]
-                lock.enter_context(self._harness.store.alone(f"weights-{key}", f"training {card.name}"))
+                lock.enter_context(self._harness.store.exclusive(f"weights-{key}", f"training {card.name}"))
                 if trained.verify_or_notice(self._harness, card, self._harness.store.path("weights", key), key):
                     lock.close()
                 else:

@@ -24,7 +24,7 @@ from robustness.sweep.runner import choose_batch_size, module_dict
 from robustness.util.rng import CHUNK
 from robustness.workspace import attack_inputs
 from robustness.workspace.chunk_cache import StoredChunks
-from robustness.workspace.workspace import Workspace, swept_strengths
+from robustness.workspace.workspace import Workspace, strengths_without_zero
 
 ROUND = 64
 """Sweeps that are under way at once: each holds a lock, and workers are told of all of them at their start."""
@@ -96,7 +96,7 @@ class ChunkScheduler:
             if (source := harness.source(card, sweep)) is not None:
                 self._add(source, sweep, every, signs)
             key = harness.key(card, sweep)
-            if key in every or harness.stored(card, key) is not None:
+            if key in every or harness.stored_evidence(card, key) is not None:
                 return
             if source is not None and _signed(card, sweep):
                 file = attack_inputs.directions_file(harness, source, sweep)
@@ -111,8 +111,8 @@ class ChunkScheduler:
     def _item(self, card: Card, sweep: str, key: str, *, directions: bool = False) -> PendingSweep:
         harness, images = self.harness, self.harness.images(card)
         label = f"{'directions on ' if directions else ''}{card.name}:{sweep}"
-        behind = {} if directions else harness.behind(card, sweep)
-        kept = StoredChunks(harness.store, key, card.project, behind=lambda: behind, notice=harness.notice)
+        dependencies = {} if directions else harness.dependencies(card, sweep)
+        kept = StoredChunks(harness.store, key, card.project, dependencies=lambda: dependencies, notice=harness.notice)
         return PendingSweep(card, sweep, key, label, directions, kept, 0, chunks.count(images))
 
     def _rounds(self, items: list[PendingSweep]) -> None:
@@ -134,7 +134,7 @@ class ChunkScheduler:
         for item in items:
             item.lock = ExitStack()
             try:
-                item.lock.enter_context(self.harness.store.alone(item.name, f"sweeping {item.label}", wait=False))
+                item.lock.enter_context(self.harness.store.exclusive(item.name, f"sweeping {item.label}", wait=False))
             except Busy:
                 others.append(item)
             except RobustnessError as error:
@@ -151,7 +151,7 @@ class ChunkScheduler:
             return True
         if item.directions:
             return self.harness.store.holds(self.harness.store.path("directions", item.key))
-        return self.harness.stored(item.card, item.key) is not None
+        return self.harness.stored_evidence(item.card, item.key) is not None
 
     def _round(self, items: list[PendingSweep]) -> list[PendingSweep]:
         """Make some sweeps; give those that must be made anew, in smaller batches."""
@@ -204,10 +204,11 @@ class ChunkScheduler:
         """Put the chunks together, as a sweep here would that finds them all finished."""
         try:
             if item.directions:
-                attack_inputs.directions(self.harness, item.card, item.sweep)
+                made = attack_inputs.make_directions(self.harness, item.card, item.sweep)
+                attack_inputs.check_degenerate(*made, item.card)
             else:
-                subject = self.harness.subject(item.card, item.sweep)
-                self.harness.swept(item.card, item.sweep, subject, item.key)
+                fields = self.harness.evidence_key_fields(item.card, item.sweep)
+                self.harness.make_evidence(item.card, item.sweep, fields, item.key)
         except RobustnessError as error:
             self._fail(item, str(error))
         item.lock.close()
@@ -251,7 +252,7 @@ class ChunkScheduler:
             source=None if source is None else self._model(source),
             generator=generator,
             perturbation=perturbation,
-            strengths=(0.0,) if item.directions else tuple(swept_strengths(card, sweep)),
+            strengths=(0.0,) if item.directions else tuple(strengths_without_zero(card, sweep)),
             unit="native" if item.directions or table is None else table.unit,
             seed=harness.seed,
             device=self._device,

@@ -116,7 +116,7 @@ def accept(
     """
     _check(name, accepted)
     lock = hashlib.sha256(str(path.resolve()).encode()).hexdigest()
-    with store.alone(f"baseline-{lock}", f"accepting a baseline of {name}"):
+    with store.exclusive(f"baseline-{lock}", f"accepting a baseline of {name}"):
         before = path.exists()
         baseline.write(path, name, accepted, card.file.gate.metrics if card and card.file.gate else ())
     first = accepted[0]

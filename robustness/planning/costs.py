@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from robustness.decisions import Filtering
 from robustness.perturbations.strength import StrengthDistribution
 from robustness.util.rng import CHUNK
-from robustness.workspace.workspace import swept_strengths
+from robustness.workspace.workspace import strengths_without_zero
 
 if TYPE_CHECKING:
     from robustness.cards import Card
@@ -130,7 +130,7 @@ def evidence_bytes(
 
 def of_sweep(card: Card, sweep: str, images: int, classes: int) -> int:
     """Return the size of the evidence of one of a card's sweeps."""
-    strengths = swept_strengths(card, sweep)
+    strengths = strengths_without_zero(card, sweep)
     return evidence_bytes(
         images,
         len(strengths),

@@ -59,4 +59,4 @@ def is_trained(harness: Workspace, card: Card) -> bool:
     own = card.weights
     if (own is not None and own.is_file()) or card.file.model.seed is not None or card.file.recipe is None:
         return True
-    return training.stored(harness, card) is not None
+    return training.stored_weights(harness, card) is not None

@@ -22,7 +22,7 @@ from robustness.sweep import batching
 from robustness.sweep.runner import choose_batch_size, module_dict
 from robustness.util import hardware, rng_state
 from robustness.workspace import attack_inputs, generators
-from robustness.workspace.workspace import Workspace, swept_strengths
+from robustness.workspace.workspace import Workspace, strengths_without_zero
 
 
 @dataclass
@@ -102,7 +102,7 @@ class Planner:
         return Cost(
             item.label,
             len(images),
-            len(swept_strengths(card, item.sweep)),
+            len(strengths_without_zero(card, item.sweep)),
             passes["forward"] + passes["source"],
             passes["backward"],
             of_sweep(card, item.sweep, len(images), len(images.classes)),
@@ -118,7 +118,7 @@ class Planner:
         return timing.rest(
             self.harness.images(card),
             perturbation,
-            swept_strengths(card, item.sweep),
+            strengths_without_zero(card, item.sweep),
             table.unit if table else "native",
             card.file.model.decision,
             None if source is None else source.file.model.decision,

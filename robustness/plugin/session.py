@@ -319,10 +319,10 @@ class RunState:
         found: dict[str, Evidence | None] = dict.fromkeys(judged)
         with suppress(RobustnessError):  # the claims were judged; the report makes do with what they were told
             for sweep, key in judged.items():
-                found[sweep] = self.harness.kept(card, sweep, key)
+                found[sweep] = self.harness.cached_evidence(card, sweep, key)
             # Every sweep has made the clean entry, claimed or not.
             if any(found.values()) and "clean" not in judged:
-                clean = self.harness.kept(card, "clean", self.harness.key(card, "clean"))
+                clean = self.harness.cached_evidence(card, "clean", self.harness.key(card, "clean"))
                 found |= {} if clean is None else {"clean": clean}
         return found
 

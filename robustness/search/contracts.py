@@ -77,7 +77,7 @@ class _Tried:
         images = harness.images(card)
         self._images = images.select(list(range(min(COUNT, len(images)))), images.name)
         self._perturbation, self._device = card.perturbation(sweep), harness.device
-        given = attack_inputs.attack_inputs(harness, card, sweep).given
+        given = attack_inputs.attack_inputs(harness, card, sweep).arguments
         directions = given.get("directions")
         self._directions = None if directions is None else directions[:COUNT]
         self._source_decision = given.get("source_decision") or card.file.model.decision

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whenever a process ends, and locks on them."""
+"""Write a file completely or not at all, whenever the process ends."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
-
-from filelock import FileLock
 
 from robustness.errors import CardError
 from robustness.util import paths
@@ -86,21 +84,6 @@ def is_aside(path: Path) -> bool:
 def _remove(folder: str, owner: int) -> None:
     if os.getpid() == owner:  # and no process that it forked
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def lock(path: Path) -> FileLock:
-    """
-    Return a lock that a file is, to be acquired with a timeout.
-
-    One that is left behind by a dead process is free: on file systems that have no such locks there is none at all.
-
-    Raises:
-        OSError: When it is acquired, where the file system has no locks, or the file is a link.
-    """
-    try:
-        return FileLock(path, fallback_to_soft=False)
-    except TypeError:  # of an older filelock, which raises NotImplementedError there
-        return FileLock(path)
 
 
 def replace(path: Path, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What a sweep needs beside the model and its images: the source of a transfer, directions made on it, a generator."""
+"""Extra inputs of an attack: the source model of a transfer attack, precomputed directions, a fitted generator."""
 
 from __future__ import annotations
 
@@ -22,18 +22,21 @@ if TYPE_CHECKING:
     from robustness.cards import Card
     from robustness.workspace.workspace import Workspace
 
+    Directions = tuple[np.ndarray, dict[str, int]]
+    """Signs, (N, C, H, W) int8, and the number of images without a usable gradient, by reason."""
+
 
 @dataclass(frozen=True)
 class AttackInputs:
-    """Arguments of a sweep, and the sources and distributions behind them."""
+    """Keyword arguments of a sweep, and the source files and distributions that they depend on."""
 
-    given: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     distributions: dict[str, str] = field(default_factory=dict)
 
 
 def dependencies(harness: Workspace, card: Card, sweep: str) -> AttackInputs:
-    """Return the sources and distributions behind what one of a card's sweeps needs, and make nothing."""
+    """Return the source files and distributions of a sweep's attack inputs, without making any input."""
     perturbation, source = card.perturbation(sweep), harness.source(card, sweep)
     code = sources.class_closure(type(perturbation))
     versions = sources.distribution_versions(perturbation.distributions() | code.packages)
@@ -47,25 +50,22 @@ def dependencies(harness: Workspace, card: Card, sweep: str) -> AttackInputs:
 
 
 def attack_inputs(harness: Workspace, card: Card, sweep: str) -> AttackInputs:
-    """Return what one of a card's sweeps needs, from the store or made now."""
-    perturbation, source, found = (
-        card.perturbation(sweep),
-        harness.source(card, sweep),
-        dependencies(harness, card, sweep),
-    )
+    """Return the attack inputs of a card's sweep, from the store if they can be trusted, else made now."""
+    perturbation, source = card.perturbation(sweep), harness.source(card, sweep)
+    inputs = dependencies(harness, card, sweep)
     if source is not None:
-        found.given.update(source=harness.classifier(source).module, source_decision=source.file.model.decision)
+        inputs.arguments.update(source=harness.classifier(source).module, source_decision=source.file.model.decision)
         if isinstance(perturbation, Step) and perturbation.signed:
-            found.given["directions"] = directions(harness, source, sweep)
+            inputs.arguments["directions"] = directions(harness, source, sweep)
     if perturbation.family == "gan":
-        found.given["generator"] = generator(harness, card if source is None else source, perturbation)
-    return found
+        inputs.arguments["generator"] = generator(harness, card if source is None else source, perturbation)
+    return inputs
 
 
 def generator_key(harness: Workspace, card: Card, perturbation: Perturbation) -> str:
-    """Return the key of the generator that is fitted to a card's model: all that its weights depend on."""
-    about = {
-        **harness.model(card),
+    """Return the hash of everything that the weights of a card's generator depend on."""
+    fields = {
+        **harness.model_key_fields(card),
         "sources": harness.factory_sources(card),
         "perturbation": perturbation.model_dump(exclude={"source"}),
         "images": harness.images(card, "train").fingerprint,
@@ -73,16 +73,16 @@ def generator_key(harness: Workspace, card: Card, perturbation: Perturbation) ->
         "code": sources.content_hash(Path(__file__).with_name("generators.py")),
         **({} if harness.device == "cpu" else {"device": harness.device_kind}),
     }
-    return sha256_json(about)
+    return sha256_json(fields)
 
 
 def generator_file(harness: Workspace, card: Card, perturbation: Perturbation) -> Path:
-    """Return the store's file of the generator that is fitted to a card's model, made or not."""
+    """Return the path in the store of the generator for a card's model, whether or not it is there."""
     return harness.store.path("generators", generator_key(harness, card, perturbation))
 
 
 def generator(harness: Workspace, card: Card, perturbation: Perturbation) -> nn.Module:
-    """Return the generator that is fitted to a card's model: from the store, or fitted now, in one process of all."""
+    """Return the generator for a card's model, from the store if it can be trusted, else by fitting it."""
     from robustness.classifiers.modules import state_hash
     from robustness.perturbations.advgan import AdvGAN
     from robustness.workspace import generators, recipes
@@ -91,59 +91,60 @@ def generator(harness: Workspace, card: Card, perturbation: Perturbation) -> nn.
     path = generator_file(harness, card, perturbation)
     key = path.stem
     images, target = harness.images(card, "train"), harness.classifier(card).module
-    what = f"fitting a generator to {card.name}"
+    label = f"fitting a generator to {card.name}"
 
-    def fitted_before() -> nn.Module | None:
-        if not harness.store.holds(path):
-            return None
-        try:
-            check_generator(harness, card, path)
-            return generators.load(path, perturbation, images, state_hash(target))
-        except ModelError as error:
-            harness.notice(f"{error}; fitted again")
-            return None
+    def load(file: Path) -> nn.Module:
+        return generators.load(file, perturbation, images, state_hash(target))
 
-    made = fitted_before()
-    if made is None:
-        with harness.store.alone(f"generator-{key}", what), harness.progress(what) as progress:
-            if (made := fitted_before()) is None:
-                checkpoint = harness.store.checkpoint(key)
-                job = recipes.Job(
-                    harness.seed, checkpoint, progress, harness.notices, harness.store, device=harness.device
-                )  # fmt: skip
-                with harness.listening(card):
-                    fitted = generators.fit(target, images, perturbation, job, card.file.model.decision)
-                content = generators.save(fitted, state_hash(target), generator_metadata(harness, card, key))
-                path = harness.store.keep(path, content)
-                harness.store.remove(checkpoint)
-                made = generators.load(path, perturbation, images, state_hash(target))
-    return made
+    def verified(file: Path) -> nn.Module:
+        check_made_for(card, file, key)
+        return load(file)
+
+    def fit() -> nn.Module:
+        checkpoint = harness.store.checkpoint(key)
+        with harness.progress(label) as progress, harness.listening(card):
+            job = recipes.Job(harness.seed, checkpoint, progress, harness.notices, harness.store, device=harness.device)
+            fitted = generators.fit(target, images, perturbation, job, card.file.model.decision)
+        content = generators.save(fitted, state_hash(target), generator_metadata(harness, card, key))
+        file = harness.store.keep(path, content)
+        harness.store.remove(checkpoint)
+        return load(file)
+
+    return harness.get_or_make(
+        "generator",
+        key,
+        fit,
+        read=lambda: harness.store.try_read(path, verified),
+        label=label,
+        again="fitted again",
+    )
 
 
 def generator_metadata(harness: Workspace, card: Card, key: str) -> dict[str, str]:
-    """Return what a file made for a model says of itself: its key, and what the model has read since it was loaded."""
+    """Return a file's metadata: its key, and the files that the model has read since it was loaded."""
     loaded = harness.classifier(card)
     later = {name: digest for name, digest in loaded.behind.items() if name not in loaded.sources}
     return {"key": key, "reads": json.dumps(later)}
 
 
-def check_generator(harness: Workspace, card: Card, path: Path) -> None:
-    """Raise ModelError where a file in the store is another key's, or what its model read has changed since."""
+def check_made_for(card: Card, path: Path, key: str) -> dict[str, str]:
+    """Return a file's metadata; ModelError if its key differs, or if a file that its model read has changed."""
     from robustness.classifiers import weights
 
-    about = weights.metadata(path)
-    if about.get("key") != path.stem:
+    metadata = weights.metadata(path)
+    if metadata.get("key") != key:
         raise ModelError(f"{path}: it does not say that it was made for this key")
-    if other := sources.changed_files(json.loads(about["reads"]), card.project):
+    if other := sources.changed_files(json.loads(metadata["reads"]), card.project):
         raise ModelError(f"{path}: it is older than {', '.join(other)}")
+    return metadata
 
 
 def directions_file(harness: Workspace, source: Card, sweep: str) -> Path:
-    """Return the store's file of the signs of an attack on a source, made or not."""
+    """Return the path in the store of the directions of an attack on a source, whether or not they are there."""
     loaded = harness.classifier(source)
-    about = {
+    fields = {
         "semantics": SEMANTICS,
-        **harness.model(source),
+        **harness.model_key_fields(source),
         "sources": loaded.sources,
         "distributions": loaded.distributions,
         "perturbation": source.perturbation(sweep).model_dump(),
@@ -152,12 +153,31 @@ def directions_file(harness: Workspace, source: Card, sweep: str) -> Path:
         "device": harness.device_kind,
         **({} if harness.dtype == "float32" else {"dtype": harness.dtype}),
     }
-    return harness.store.path("directions", sha256_json(about))
+    return harness.store.path("directions", sha256_json(fields))
 
 
 def directions(harness: Workspace, source: Card, sweep: str) -> np.ndarray:
-    """Return the signs, (N, C, H, W) int8, of an attack on a source: from the store, mapped to memory, or made now."""
-    from robustness.classifiers import weights
+    """Return the signs, (N, C, H, W) int8, of an attack on a source, from the store if they can be trusted."""
+    from robustness.workspace import mapped_array
+
+    path = directions_file(harness, source, sweep)
+
+    def verified(file: Path) -> Directions:
+        counted = check_made_for(source, file, path.stem)["counted"]
+        return mapped_array.read(file, "directions"), json.loads(counted)
+
+    signs, counted = harness.get_or_make(
+        "directions",
+        path.stem,
+        lambda: make_directions(harness, source, sweep),
+        read=lambda: harness.store.try_read(path, verified),
+        label=f"making directions on {source.name}",
+    )
+    return check_degenerate(signs, counted, source)
+
+
+def make_directions(harness: Workspace, source: Card, sweep: str) -> Directions:
+    """Compute the signs of an attack and stream them to the store. The caller must hold the store's lock."""
     from robustness.sweep.runner import attack_directions
     from robustness.sweep.runner import directions as in_memory
     from robustness.workspace import mapped_array
@@ -165,37 +185,31 @@ def directions(harness: Workspace, source: Card, sweep: str) -> np.ndarray:
     images, perturbation = harness.images(source), source.perturbation(sweep)
     assert isinstance(perturbation, Step)
     loaded, path = harness.classifier(source), directions_file(harness, source, sweep)
-    if harness.store.holds(path):
-        try:
-            check_generator(harness, source, path)
-            return _usable(mapped_array.read(path, "directions"), json.loads(weights.metadata(path)["counted"]), source)
-        except (ModelError, KeyError, ValueError) as error:
-            harness.notice(f"{error}; made again")
-    kept = StoredChunks(harness.store, path.stem, source.project, notice=harness.notice)
+    chunks = StoredChunks(harness.store, path.stem, source.project, notice=harness.notice)
     with harness.progress(f"making directions on {source.name}") as progress:
-        about: dict[str, Any] = {
-            "seed": harness.seed, "device": harness.sweeps_on, "threads": harness.threads,
-            "decision": source.file.model.decision, "progress": progress, "kept": kept, "kind": harness.kind,
+        settings: dict[str, Any] = {
+            "seed": harness.seed, "device": harness.sweep_device, "threads": harness.threads,
+            "decision": source.file.model.decision, "progress": progress, "kept": chunks, "kind": harness.kind,
             "dtype": harness.dtype,
         }  # fmt: skip
         try:
             with harness.store.writing(path) as stream:
                 written = mapped_array.Written(stream, "directions", (len(images), *images.shape))
                 with loaded.reads.listening():
-                    counted = attack_directions(loaded.module, images, perturbation, written.put, **about)
+                    counted = attack_directions(loaded.module, images, perturbation, written.put, **settings)
                 written.finish({"counted": json.dumps(counted), **generator_metadata(harness, source, path.stem)})
         except StoreError as error:
             harness.notice(f"directions made on {source.name} are not kept: {error}")
-            return _usable(*in_memory(loaded.module, images, perturbation, **about), source)
-    kept.remove()
-    return _usable(mapped_array.read(path, "directions"), counted, source)
+            return in_memory(loaded.module, images, perturbation, **settings)
+    chunks.remove()
+    return mapped_array.read(path, "directions"), counted
 
 
-def _usable(found: np.ndarray, counted: dict[str, int], source: Card) -> np.ndarray:
-    """Return directions; SweepError where too many images have none, for these would look like no transfer."""
-    for what, share in SHARES.items():
-        if counted.get(what, 0) > share * len(found):
+def check_degenerate(signs: np.ndarray, counted: dict[str, int], source: Card) -> np.ndarray:
+    """Return the signs; SweepError if too many images have no gradient, which would look like no transfer."""
+    for problem, fraction in SHARES.items():
+        if counted.get(problem, 0) > fraction * len(signs):
             raise SweepError(
-                f"nothing can be made on {source.name}: {SENTENCES[what]} {counted[what]} of {len(found)} images"
+                f"nothing can be made on {source.name}: {SENTENCES[problem]} {counted[problem]} of {len(signs)} images"
             )
-    return found
+    return signs

@@ -1,4 +1,4 @@
-"""What was found of a model beside its evidence (contracts, searches, doubts): looked for once, kept by content."""
+"""Results about a model other than evidence (contracts, searches, doubts), cached in the store by content."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from robustness.data.images import Images
     from robustness.workspace.workspace import Workspace
 
-Found = dict[str, Any]
-Make = Callable[["nn.Module", "Images"], Found]
+Document = dict[str, Any]
+Make = Callable[["nn.Module", "Images"], Document]
 
 
 def cached_document(
@@ -31,40 +31,45 @@ def cached_document(
     parameters: Mapping[str, Any],
     make: Make,
     sweeps: Collection[str] | None = None,
-) -> Found:
+) -> Document:
     """
-    Return what was found of a card's model on its test images: a document from the store, or made now.
+    Return a result about a card's model on its test images, from the store if it can be trusted, else by `make`.
 
-    ``make(classifier, images)`` returns plain values that depend on the model, the images, ``parameters`` and code
-    alone. All of that is in the key or checked before a document is believed: the source files of this package, the
-    project's files behind the model and behind the sources of ``sweeps`` (all of the card's if not given), and the
-    versions of the distributions that these and Hypothesis' strategies use.
+    Everything that the result depends on is in its key, or is checked before a stored result is trusted: the source
+    files of this package, the project's files that the model uses, and the versions of the distributions.
+
+    Args:
+        harness: The workspace.
+        card: The card of the model.
+        what: The name of the result, as in "contracts".
+        parameters: The values that the result depends on, apart from the model, the images and the code.
+        make: Computes the result, plain values, from the classifier and the images.
+        sweeps: The sweeps that `make` tries, whose attack sources the result depends on; None for all of the card.
     """
-    about = {"semantics": SEMANTICS, "what": what, "parameters": parameters, **harness.model(card)}
-    about |= {"images": harness.images(card).fingerprint, "device": hardware.device_fingerprint(harness.device)}
-    about["code"] = package_hash()
-    key, store = sha256_json(about), harness.store
-    if key not in harness.found:
-        with harness.once(f"findings-{key}"):
-            kept, reason = store.findings(key, card.project)
-            if kept is None:
-                if reason:
-                    harness.notice(f"{reason}; looked for again")
-                with store.alone(f"findings-{key}", f"looking for {what} of {card.name}"):
-                    kept, _ = store.findings(key, card.project)  # somebody else may have been first
-                    names = list(card.file.sweeps) if sweeps is None else sweeps
-                    kept = kept or _made(harness, card, f"{card.name}:{what}", key, make, names)
-        harness.found[key] = kept["result"]
-    return harness.found[key]
+    fields = {"semantics": SEMANTICS, "what": what, "parameters": parameters, **harness.model_key_fields(card)}
+    fields |= {"images": harness.images(card).fingerprint, "device": hardware.device_fingerprint(harness.device)}
+    fields["code"] = package_hash()
+    key, store = sha256_json(fields), harness.store
+    if key not in harness.documents:
+        swept = list(card.file.sweeps) if sweeps is None else sweeps
+        harness.documents[key] = harness.get_or_make(
+            "findings",
+            key,
+            lambda: _make_document(harness, card, f"{card.name}:{what}", key, make, swept),
+            read=lambda: store.findings(key, card.project),
+            label=f"looking for {what} of {card.name}",
+            again="looked for again",
+        )["result"]
+    return harness.documents[key]
 
 
 @cache
 def package_hash(folder: Path = Path(__file__).parents[1]) -> str:
     """
-    Return the hash of this package's source files, read without importing any.
+    Return the hash of this package's source files, without importing any.
 
-    What a contract, a search or a doubt finds depends on the perturbation, the sweep and the gradients that it tries:
-    evidence has a version of its semantics for them, and these are what holds that version to its word.
+    Contracts, searches and doubts check the very code of perturbations, sweeps and gradients. A version number of its
+    semantics, as evidence has one, would not be enough for them.
     """
     files = {
         file.relative_to(folder).as_posix(): source_files.sha256_file(file) for file in sorted(folder.rglob("*.py"))
@@ -72,22 +77,24 @@ def package_hash(folder: Path = Path(__file__).parents[1]) -> str:
     return sha256_json(files)
 
 
-def _made(harness: Workspace, card: Card, label: str, key: str, make: Make, sweeps: Collection[str]) -> Found:
-
+def _make_document(
+    harness: Workspace, card: Card, label: str, key: str, make: Make, sweeps: Collection[str]
+) -> Document:
+    """Call `make` and store what it returns. The caller must hold the store's lock."""
     from robustness.classifiers.time_limit import watched
 
     loaded = harness.classifier(card)
     with loaded.reads.listening():
         result = watched(lambda: make(loaded.module, harness.images(card)))
     files, versions = loaded.behind, {**loaded.distributions, **source_files.distribution_versions(["hypothesis"])}
-    for each in (attack_inputs.dependencies(harness, card, sweep) for sweep in sweeps):
-        files |= each.sources
-        versions |= each.distributions
-    behind = {"sources": files, "distributions": versions}
-    harness.refuse_changed(card, "clean", behind)
-    found = {"key": key, "label": label, **behind, "result": result}
+    for inputs in (attack_inputs.dependencies(harness, card, sweep) for sweep in sweeps):
+        files |= inputs.sources
+        versions |= inputs.distributions
+    dependencies = {"sources": files, "distributions": versions}
+    harness.refuse_changed(card, "clean", dependencies)
+    document = {"key": key, "label": label, **dependencies, "result": result}
     try:
-        harness.store.write_findings(key, found)
+        harness.store.write_findings(key, document)
     except StoreError as error:
         harness.notice(f"{label} was not kept: {error}")
-    return found
+    return document

@@ -1,4 +1,4 @@
-"""The finished chunks of a sweep, stored until its evidence is whole."""
+"""The finished chunks of a sweep, stored until its evidence is complete."""
 
 from __future__ import annotations
 
@@ -17,19 +17,25 @@ from robustness.util import atomic_write, paths, source_files
 from robustness.workspace.store import Store
 
 EVERY = 2.0
-"""Seconds between two writings: a sweep that takes less writes none, and one that dies loses no more than that."""
+"""Seconds between two writes: a shorter sweep writes no chunks, and one that dies loses no more than this."""
 WAITING = 2**22
-"""Bytes that wait for the next writing at most."""
+"""Bytes that wait for the next write at most."""
 
 
 class StoredChunks:
     """
-    The finished chunks of one sweep, kept in the store until its evidence is whole.
+    The finished chunks of one sweep, stored until its evidence is complete.
 
-    ``key`` is that of the evidence; ``behind`` tells what is known to stand behind it when a chunk is written. A chunk
-    is believed as evidence is: while the ``sources`` that it lists, relative to the project, and the ``distributions``
-    are what they were; where code failed in it, in its own run only. One that cannot be written is lost to the next
-    run, and to nobody else.
+    A chunk is trusted as evidence is: if the source files and distributions that it lists are unchanged, and, if code
+    failed in it, in its own run only. A chunk that cannot be written is lost to the next run, but not to this one.
+
+    Args:
+        store: The store.
+        key: The key of the evidence.
+        project: The folder that the paths of source files are relative to.
+        dependencies: Returns the source files and distributions that are known when a chunk is written.
+        every: Seconds between two writes.
+        notice: Called with a sentence if a chunk cannot be trusted or written.
     """
 
     def __init__(
@@ -38,13 +44,13 @@ class StoredChunks:
         key: str,
         project: Path,
         *,
-        behind: Callable[[], Mapping[str, Mapping[str, str]]] = dict,
+        dependencies: Callable[[], Mapping[str, Mapping[str, str]]] = dict,
         every: float | None = None,
         notice: Callable[[str], None] = lambda message: None,
     ) -> None:
         self.folder = store.root / "chunks" / key[:2] / key
         self._store = store
-        self._key, self._behind = key, behind
+        self._key, self._dependencies = key, dependencies
         self._project = project
         self._reasons: dict[str, str] = {}
         self._run = store.run
@@ -55,73 +61,75 @@ class StoredChunks:
         self._lock = threading.Lock()
 
     def get(self, chunk: int) -> ChunkResult | None:
-        """Return a finished chunk, if it can be believed."""
+        """Return a finished chunk if it can be trusted."""
         path = self._path(chunk)
         try:
-            part, about = ChunkResult.from_bytes(self._store.read(path))
+            result, metadata = ChunkResult.from_bytes(self._store.read(path))
         except FileNotFoundError:
             return None
         except (OSError, StoreError) as error:
             self._notice(f"{path}: {error}; swept again")
             return None
-        if part.chunk != chunk or (part.failed and part.told.get("run") != self._run):
+        if result.chunk != chunk or (result.failed and result.told.get("run") != self._run):
             return None
-        if reason := self._older(about):
+        if reason := self._staleness(metadata):
             self._notice(f"finished chunks in {self.folder} {reason}; swept again")
             return None
-        return part
+        return result
 
-    def _older(self, about: Mapping[str, Any]) -> str:
-        """Say why a chunk is not believed: it is another key's, or of other code."""
-        text = json.dumps(about, sort_keys=True)
+    def _staleness(self, metadata: Mapping[str, Any]) -> str:
+        """Explain why a chunk is stale: its key, its source files or its distributions differ."""
+        text = json.dumps(metadata, sort_keys=True)
         if text not in self._reasons:
-            if about.get("key") != self._key:
+            if metadata.get("key") != self._key:
                 self._reasons[text] = "are those of another key"
-            elif other := source_files.changed_files(about.get("sources", {}), self._project):
+            elif other := source_files.changed_files(metadata.get("sources", {}), self._project):
                 self._reasons[text] = f"are older than {', '.join(other)}"
-            elif other := source_files.changed_distributions(about.get("distributions", {})):
+            elif other := source_files.changed_distributions(metadata.get("distributions", {})):
                 self._reasons[text] = f"were made with another version of {', '.join(other)}"
             else:
                 self._reasons[text] = ""
         return self._reasons[text]
 
-    def batch_size(self, asked: int) -> int:
-        """Return the size of batches to go on with: smaller than asked where memory ran out before."""
-        sizes = [asked]
+    def batch_size(self, requested: int) -> int:
+        """Return the batch size to continue with: the requested one, or a smaller one if memory ran out before."""
+        sizes = [requested]
         for path in sorted(self.folder.glob("*.safetensors")):
             with suppress(OSError, StoreError, ValueError, KeyError, TypeError):
-                part, about = ChunkResult.from_bytes(self._store.read(path))
-                if not self._older(about):
-                    sizes.append(part.batch_size)
+                result, metadata = ChunkResult.from_bytes(self._store.read(path))
+                if not self._staleness(metadata):
+                    sizes.append(result.batch_size)
         return min(sizes)
 
-    def put(self, part: ChunkResult) -> None:
-        """Keep a finished chunk: with those that wait, once these are large or the last were written some time ago."""
+    def put(self, result: ChunkResult) -> None:
+        """Add a finished chunk; write all that wait if they are large or the last write was some time ago."""
         with self._lock:
-            self._waiting.append(part)
-            waiting = sum(array.nbytes for each in self._waiting for array in each.arrays.values())
+            self._waiting.append(result)
+            waiting = sum(array.nbytes for chunk in self._waiting for array in chunk.arrays.values())
             if time.monotonic() - self._written < self._every and waiting < WAITING:
                 return
             try:
-                for each in self._waiting:
-                    self.write(each)
+                for chunk in self._waiting:
+                    self.write(chunk)
             except StoreError as error:
                 self._notice(f"finished chunks were not kept: {error}")
             self._waiting.clear()
             self._written = time.monotonic()
 
-    def write(self, part: ChunkResult) -> None:
-        """Keep a finished chunk now; StoreError where the disk does not take it."""
-        told, path = {**part.told, "run": self._run} if part.failed else part.told, self._path(part.chunk)
+    def write(self, result: ChunkResult) -> None:
+        """Write a finished chunk now; StoreError if it cannot be written."""
+        told, path = {**result.told, "run": self._run} if result.failed else result.told, self._path(result.chunk)
         try:
-            # Not forced to the disk: one that a power cut tears does not fit its checksum, and is swept again.
+            # Not synced to the disk: a chunk that a power cut tears fails its checksum and is swept again.
             with atomic_write.atomic_writer(path, durable=False, below=self._store.root) as stream:
-                stream.write(ChunkResult(part.chunk, part.arrays, told).to_bytes({"key": self._key, **self._behind()}))
+                stream.write(
+                    ChunkResult(result.chunk, result.arrays, told).to_bytes({"key": self._key, **self._dependencies()})
+                )
         except OSError as error:
             raise StoreError(f"{path} could not be written ({error.strerror or error}); make room") from error
 
     def remove(self) -> None:
-        """Remove all chunks: what they were kept for is whole."""
+        """Remove all chunks, because the evidence is complete."""
         self._waiting.clear()
         with suppress(OSError):
             paths.check_no_link(self.folder, self._store.root)

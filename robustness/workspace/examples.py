@@ -1,4 +1,4 @@
-"""Images of a sweep to look at: as they are, and as the classifier got them at each strength."""
+"""The images of a sweep, clean and as the classifier got them at each strength, for galleries."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Some images, (N, C, H, W) in [0, 1], the same perturbed, (strengths, N, C, H, W), and the whole evidence."""
+    """Images, (N, C, H, W) in [0, 1], the same perturbed, (strengths, N, C, H, W), and the evidence of the sweep."""
 
     rows: Sequence[int]
     clean: np.ndarray
@@ -35,10 +35,17 @@ def examples(
     harness: Workspace, card: Card, sweep: str, rows: Sequence[int], at: Sequence[int] | None = None
 ) -> Examples:
     """
-    Make the images of one of a card's sweeps again, for some rows of its data; ``at`` some of its strengths alone.
+    Recompute images of a card's sweep, each in the batch in which it was swept, so that they are equal bit for bit.
 
-    Each is computed in the batch in which it was swept, and so is bit for bit what the evidence speaks of.
-    IndexError for a row that the data do not have.
+    Args:
+        harness: The workspace.
+        card: The card of the model.
+        sweep: The name of the sweep.
+        rows: The rows of the images in the card's data.
+        at: Indices of strengths; None for all.
+
+    Raises:
+        IndexError: If the data do not have a row.
     """
     from robustness.decisions import Argmax
     from robustness.sweep.batch import SweepBatches
@@ -48,7 +55,7 @@ def examples(
     evidence, images = harness.evidence(card, sweep), harness.images(card)
     if bad := [row for row in rows if not 0 <= row < len(images)]:
         raise IndexError(f"`rows` must lie in 0 to {len(images) - 1}, the images of {images.name}, got {bad}")
-    given = attack_inputs.attack_inputs(harness, card, sweep).given
+    arguments = attack_inputs.attack_inputs(harness, card, sweep).arguments
     table = card.file.sweeps.get(sweep)
     cells = SweepBatches(
         images,
@@ -59,16 +66,17 @@ def examples(
         harness.device,
         evidence.provenance["batch_size"],
         card.file.model.decision,
-        given.get("source_decision") or (Argmax() if "source" in given else card.file.model.decision),
-        given.get("directions"),
+        arguments.get("source_decision") or (Argmax() if "source" in arguments else card.file.model.decision),
+        arguments.get("directions"),
     )
-    models = module_dict(harness.classifier(card).module, given.get("source"), given.get("generator"))
+    models = module_dict(harness.classifier(card).module, arguments.get("source"), arguments.get("generator"))
     models = precision.in_precision(models, harness.dtype, harness.device)
     at = range(len(cells.strengths)) if at is None else at
     perturbed = np.empty((len(at), len(rows), *images.shape), np.float32)
     for start, stop in batch_ranges(len(images), cells.batch_size):
-        if of := {place: row - start for place, row in enumerate(rows) if start <= row < stop}:
-            perturbed[:, list(of)] = _batch(cells, models, start, stop, at, harness.dtype)[:, list(of.values())]
+        if inside := {index: row - start for index, row in enumerate(rows) if start <= row < stop}:
+            batch = _batch(cells, models, start, stop, at, harness.dtype)
+            perturbed[:, list(inside)] = batch[:, list(inside.values())]
     clean = np.concatenate([images.batch(row, row + 1) for row in rows])
     return Examples(tuple(rows), clean, perturbed, evidence)
 
@@ -91,8 +99,10 @@ def _batch(
         batch = cells.prepared(lent, start, stop)
         perturb = strengths_.convert_unit(cells.unit, cells.perturbation.prepare(batch), batch.inputs)
         drawn, out = cells.drawn_strengths(), torch.empty_like(batch.inputs)
-        made = []
+        perturbed = []
         for i in at:
             with torch.no_grad():
-                made.append(cells.perturbed(batch, perturb, i, slice(start, stop), out, drawn).cpu().numpy().copy())
-    return np.stack(made)
+                perturbed.append(
+                    cells.perturbed(batch, perturb, i, slice(start, stop), out, drawn).cpu().numpy().copy()
+                )
+    return np.stack(perturbed)

@@ -1,4 +1,4 @@
-"""One tensor of int8 in a file of the weights' format, written and read without ever being in memory as a whole."""
+"""One int8 tensor in a safetensors file, written and read without holding all of it in memory."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ from robustness.classifiers.weights import digest, metadata
 from robustness.errors import ModelError, StoreError
 
 HEADER = 4096
-"""Bytes before the numbers of a file that is written here: what stands in it is known when these are."""
+"""Bytes reserved for the header, which is written last: it has the checksum of the numbers."""
 
 
 def read(path: Path, name: str) -> np.ndarray:
-    """Map the tensor of a file that this project wrote; ModelError where it is torn, foreign or changed."""
+    """Map the tensor of a file to memory; ModelError if the file is torn, foreign or changed."""
     try:
         with path.open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
-            about = json.loads(stream.read(min(size, 2**26)))[name]
-        shape = tuple(about["shape"])
-        found = np.memmap(path, np.int8, "r", 8 + size + about["data_offsets"][0], shape)
-    except Exception as error:  # whatever a torn file makes the parser say
+            tensor = json.loads(stream.read(min(size, 2**26)))[name]
+        shape = tuple(tensor["shape"])
+        array = np.memmap(path, np.int8, "r", 8 + size + tensor["data_offsets"][0], shape)
+    except Exception as error:  # a torn file can make the parser raise anything
         raise ModelError(f"{path}: not a whole weights file (torn or foreign)") from error
-    if metadata(path).get("checksum") != digest([(name, "int8", shape, found.data)]):
+    if metadata(path).get("checksum") != digest([(name, "int8", shape, array.data)]):
         raise ModelError(f"{path}: its tensors do not fit its checksum (damaged, or edited after it was written)")
-    return found
+    return array
 
 
 class Written:
-    """A tensor whose rows are written to a new file as they come, in any order, from any thread."""
+    """A tensor whose rows are written to a new file in any order, from any thread."""
 
     def __init__(self, stream: IO[bytes], name: str, shape: tuple[int, ...]) -> None:
         self._stream, self._name, self._shape = stream, name, shape
         self._lock = threading.Lock()
 
     def put(self, start: int, rows: np.ndarray) -> None:
-        """Write rows, int8, from row ``start`` on."""
+        """Write int8 rows, starting at row ``start``."""
         with self._lock:
             self._stream.seek(HEADER + start * int(np.prod(self._shape[1:])))
             self._stream.write(np.ascontiguousarray(rows, np.int8).data)
 
-    def finish(self, about: Mapping[str, str]) -> None:
-        """Write the header, with a checksum of all rows."""
+    def finish(self, metadata: Mapping[str, str]) -> None:
+        """Write the header with the metadata and a checksum of all rows."""
         self._stream.flush()
         size = int(np.prod(self._shape))
         rows = np.memmap(self._stream, np.int8, "r", HEADER, self._shape)
-        told = {**about, "checksum": digest([(self._name, "int8", self._shape, rows.data)])}
+        metadata = {**metadata, "checksum": digest([(self._name, "int8", self._shape, rows.data)])}
         tensor = {"dtype": "I8", "shape": self._shape, "data_offsets": [0, size]}
-        header = json.dumps({"__metadata__": told, self._name: tensor}).encode().ljust(HEADER - 8)
+        header = json.dumps({"__metadata__": metadata, self._name: tensor}).encode().ljust(HEADER - 8)
         if len(header) != HEADER - 8:
             raise StoreError(f"what it says of itself takes more than {HEADER} bytes")
         self._stream.seek(0)

@@ -1,4 +1,4 @@
-"""Weights that a card's recipe or seed makes: by content of code, arguments and data, once, in one process of all."""
+"""The weights of a card: its own file, or those that its recipe or factory makes, under the hash of their inputs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def weights_file(harness: Workspace, card: Card) -> Path:
-    """Return the file of a card's weights: its own, else those that its recipe made or makes now."""
+    """Return the file of a card's weights: its own, else the one that its recipe or factory makes."""
     own = card.weights
     if own is not None and own.is_file():
         _notice_age(harness, card, own)
@@ -45,38 +45,37 @@ def weights_file(harness: Workspace, card: Card) -> Path:
 
 def factory_weights(harness: Workspace, card: Card) -> Path:
     """
-    Return the weights that a card's factory makes, of its own or random ones: from the store, or made now.
+    Return the file of the weights that a card's factory makes, pretrained or random, from the store if possible.
 
-    What is kept is believed while all files that the factory read are as they were. Of a factory that was seen to read
-    none, and whose weights are not random, nobody can tell, so that it is called once in every run.
+    Stored weights are trusted while all files that the factory read are unchanged. If its weights are not random and it
+    was not seen to read a file, it is not known where they come from, so the factory is called once in every run.
     """
     key = factory_hash(card)
-    path, what = harness.store.path("weights", key), f"making weights of {card.name}"
-    about = _as_made(harness, card, key, path)
-    if about is None or _unseen(about):
-        with harness.once(f"weights-{key}"), harness.store.alone(f"weights-{key}", what):
-            about = _as_made(harness, card, key, path)
-            if about is None or _unseen(about):
-                content, made = _called(harness, card, key)
-                if about is None or about["checksum"] != made["checksum"]:
-                    path = harness.store.keep(path, content)
-                about = made
-    if about["random"]:
+    path = harness.store.path("weights", key)
+
+    def read() -> tuple[Path | None, str]:
+        file, reason = stored_weights(harness, card, path, key)
+        return None if file is None or _unseen(weights.metadata(file)) else file, reason
+
+    def make() -> Path:
+        content, metadata = _call_factory(harness, card, key)
+        file, _ = stored_weights(harness, card, path, key)
+        unchanged = file is not None and weights.metadata(file)["checksum"] == metadata["checksum"]
+        return path if unchanged else harness.store.keep(path, content)
+
+    file = harness.get_or_make("weights", key, make, read=read, label=f"making weights of {card.name}")
+    if weights.metadata(file)["random"]:
         harness.notice(f"{card.name}: its weights are random (seed {card.file.model.seed}), as the card says")
-    return path
+    return file
 
 
-def _unseen(about: Mapping[str, str]) -> bool:
-    return not about["random"] and about["reads"] == "{}"
+def _unseen(metadata: Mapping[str, str]) -> bool:
+    """Return whether it is unknown where a factory's weights come from."""
+    return not metadata["random"] and metadata["reads"] == "{}"
 
 
-def _as_made(harness: Workspace, card: Card, key: str, path: Path) -> dict[str, str] | None:
-    """Return what kept weights of a factory say of themselves, where they are whole and nothing behind them changed."""
-    return weights.metadata(path) if verify_or_notice(harness, card, path, key) else None
-
-
-def _called(harness: Workspace, card: Card, key: str) -> tuple[bytes, dict[str, str]]:
-    """Call a card's factory, and again from another seed: give its weights, and which of them the seed decides."""
+def _call_factory(harness: Workspace, card: Card, key: str) -> tuple[bytes, dict[str, str]]:
+    """Call a card's factory with two seeds; return its weights as a file, and metadata that say if they are random."""
     from robustness.classifiers import build
     from robustness.classifiers.file_reads import Reads
     from robustness.util import rng_state
@@ -84,22 +83,22 @@ def _called(harness: Workspace, card: Card, key: str) -> tuple[bytes, dict[str, 
     model = card.file.model
     seed = model.seed or 0
 
-    def state(of: int) -> dict[str, Any]:
-        with rng_state.isolated_rng(of):
+    def state(seed: int) -> dict[str, Any]:
+        with rng_state.isolated_rng(seed):
             module = build.build_module(card)
             build.give_shapes(module, lambda: harness.images(card).shape)
         try:
             return {name: (value, weights.checksum({name: value})) for name, value in module.state_dict().items()}
-        except Exception as error:  # whatever a module keeps beside tensors
+        except Exception as error:  # a module can keep anything in its state
             raise ModelError(
                 f"{card.path}: {model.factory} gives a module whose state cannot be kept as tensors by name: {error}"
             ) from error
 
-    heard = Reads(card.project, harness.known_otherwise(card))
-    with heard.listening():
-        made = state(seed)
-        again = made if model.by_name else state(seed + 1)
-    differing = [name for name in {**made, **again} if made.get(name, ("", ""))[1] != again.get(name, ("", ""))[1]]
+    reads = Reads(card.project, harness.known_otherwise(card))
+    with reads.listening():
+        first = state(seed)
+        second = first if model.by_name else state(seed + 1)
+    differing = [name for name in {**first, **second} if first.get(name, ("", ""))[1] != second.get(name, ("", ""))[1]]
     if differing and model.seed is None:
         raise ModelError(
             f"`weights` must be given for {model.factory}, as --robustness-weights net.safetensors or weights = "
@@ -107,26 +106,26 @@ def _called(harness: Workspace, card: Card, key: str) -> tuple[bytes, dict[str, 
             "a card may ask for these by model.seed"
         )
     random = bool(differing or model.by_name)
-    heard.add_imports_of(list(factory_closure(card).files.values()))
-    tensors = {name: value for name, (value, _) in made.items()}
-    about = {
+    reads.add_imports_of(list(factory_closure(card).files.values()))
+    tensors = {name: value for name, (value, _) in first.items()}
+    metadata = {
         "recipe": key, "model": card.name, "seed": str(model.seed), "random": "yes" if random else "",
-        "reads": json.dumps(heard.digests(), sort_keys=True), "checksum": weights.checksum(tensors),
+        "reads": json.dumps(reads.digests(), sort_keys=True), "checksum": weights.checksum(tensors),
     }  # fmt: skip
-    return weights.to_bytes(tensors, about), about
+    return weights.to_bytes(tensors, metadata), metadata
 
 
 def factory_hash(card: Card) -> str:
-    """Return the hash of everything that weights which a factory makes depend on, but for the files that it reads."""
+    """Return the hash of everything that a factory's weights depend on, except the files that it reads."""
     closure = factory_closure(card)
-    about = {
+    fields = {
         **card.described,
         "seed": card.file.model.seed,
         "sources": source_files.hash_files(closure.files.values(), card.project),
         "distributions": source_files.distribution_versions(closure.packages),
         "form": 2,
     }
-    return sha256_json(about)
+    return sha256_json(fields)
 
 
 def factory_closure(card: Card) -> source_files.ImportClosure:
@@ -136,23 +135,26 @@ def factory_closure(card: Card) -> source_files.ImportClosure:
 
 
 def train_if_missing(harness: Workspace, card: Card, *, by_command: bool = False) -> Path:
-    """Return the weights that a card's recipe makes: from the store, or trained now."""
+    """Return the file of the weights that a card's recipe makes, from the store if possible, else by training."""
     assert card.file.recipe is not None
     key = recipe_hash(harness, card)
     path = harness.store.path("weights", key)
-    if verify_or_notice(harness, card, path, key):
-        return path
     if card.file.recipe.starts == "by command" and not by_command:
-        raise DataMissing(f"{card.name}: its weights are not trained", command=f"robustness train {card.name}")
-    what = f"training {card.name} (seed {card.file.recipe.seed})"
-    with harness.once(f"weights-{key}"), harness.store.alone(f"weights-{key}", what):
         if not verify_or_notice(harness, card, path, key):
-            path = _train(harness, card, key, what)
-    return path
+            raise DataMissing(f"{card.name}: its weights are not trained", command=f"robustness train {card.name}")
+        return path
+    label = f"training {card.name} (seed {card.file.recipe.seed})"
+    return harness.get_or_make(
+        "weights",
+        key,
+        lambda: _train(harness, card, key, label),
+        read=lambda: stored_weights(harness, card, path, key),
+        label=label,
+    )
 
 
 def is_stale(harness: Workspace, card: Card) -> bool:
-    """Return whether a card's committed weights were made by another recipe, or other data, than it names now."""
+    """Return whether a card's committed weights were made by another recipe, or from other data, than it names now."""
     if card.file.recipe is None or card.weights is None or not card.weights.is_file():
         return False
     said = weights.metadata(card.weights).get("recipe")
@@ -161,11 +163,18 @@ def is_stale(harness: Workspace, card: Card) -> bool:
 
 def recipe_hash(harness: Workspace, card: Card, behind: tuple[Path, ...] = ()) -> str:
     """
-    Return the hash of everything that trained weights depend on.
+    Return the hash of everything that trained weights depend on, without importing or training anything.
 
-    Factory, recipe, their arguments and source files, the seed, the number of threads (results differ with it
-    by far more than in the last bits), the content of the training images, and of the models that the recipe needs.
-    Found by reading files. CardError where cards need each other in a circle; ``behind`` are those that led here.
+    It covers the factory, the recipe, their arguments and source files, the seed, the number of threads (which changes
+    results by far more than rounding), the training images, and the models that the recipe needs.
+
+    Args:
+        harness: The workspace.
+        card: The card; it has a recipe.
+        behind: The cards that need this one, from the first to the last.
+
+    Raises:
+        CardError: If cards need each other in a circle.
     """
     recipe, here = card.file.recipe, card.path.resolve()
     assert recipe is not None
@@ -174,7 +183,7 @@ def recipe_hash(harness: Workspace, card: Card, behind: tuple[Path, ...] = ()) -
         raise CardError(f"recipe.needs: a model cannot be needed for its own training: {circle}")
     modules = [name.partition(":")[0] for name in (card.file.model.factory, recipe.callable)]
     closure = source_files.ImportClosure(modules, [str(card.project), *sys.path])
-    about = {
+    fields = {
         "factory": card.file.model.factory,
         "factory_arguments": card.file.model.arguments,
         **({"adaptation": adaptation} if (adaptation := card.file.model.adaptation) else {}),
@@ -184,45 +193,46 @@ def recipe_hash(harness: Workspace, card: Card, behind: tuple[Path, ...] = ()) -
         ).fingerprint,
         "sources": source_files.hash_files(closure.files.values(), card.project),
     }
-    if (groups := images.groups) is not None:  # by which images are held out together
-        about["groups"] = hashlib.sha256(repr(groups.tolist()).encode()).hexdigest()
+    if (groups := images.groups) is not None:  # images of a group are held out together
+        fields["groups"] = hashlib.sha256(repr(groups.tolist()).encode()).hexdigest()
     if others := needed(card):
-        about["needs"] = {name: _content(harness, other, (*behind, here)) for name, other in others.items()}
-    return sha256_json(about)
+        fields["needs"] = {name: _content(harness, other, (*behind, here)) for name, other in others.items()}
+    return sha256_json(fields)
 
 
 def needed(card: Card) -> dict[str, Card]:
-    """Return the cards of the models that a card's recipe needs, by its names for them; reseeded as the card is."""
+    """Return the cards of the models that a recipe needs, by its names for them, reseeded as the card is."""
     recipe = card.file.recipe
     others = {name: cards.load(card.path.parent / path) for name, path in (recipe.needs if recipe else {}).items()}
     if card.seeded is None:
         return others
-    # What was trained once and is shipped is given, as the training images are; all else varies with the seed.
-    anew = (name for name, other in others.items() if other.file.recipe and other.weights is None)
-    return others | {name: others[name].reseeded(card.seeded) for name in anew}
+    # Shipped weights are fixed, like the training images; models that are trained vary with the seed.
+    trained = (name for name, other in others.items() if other.file.recipe and other.weights is None)
+    return others | {name: others[name].reseeded(card.seeded) for name in trained}
 
 
 def _content(harness: Workspace, card: Card, behind: tuple[Path, ...]) -> dict[str, object]:
-    """Describe a needed model: by its own weights, or by the recipe that they will come from; nothing is trained."""
+    """Return the key fields of a needed model: its own weights, or the recipe that will make them."""
     own = card.weights
-    made = own is None or not own.is_file()
+    trained = own is None or not own.is_file()
     return {
         **card.described,
-        "weights": recipe_hash(harness, card, behind) if made and card.file.recipe else harness.weights_hash(card),
+        "weights": recipe_hash(harness, card, behind) if trained and card.file.recipe else harness.weights_hash(card),
     }
 
 
-def _train(harness: Workspace, card: Card, key: str, what: str) -> Path:
+def _train(harness: Workspace, card: Card, key: str, label: str) -> Path:
+    """Train a card's model by its recipe and store the weights. The caller must hold the store's lock."""
     from robustness.classifiers.file_reads import Reads
     from robustness.workspace import recipes
 
     assert card.file.recipe is not None
     images = training_data.mutate_training_data(harness.images(card, "train"), card.damage)
     needs = {name: copy.deepcopy(harness.classifier(other).module) for name, other in needed(card).items()}
-    kept = harness.store.checkpoint(key)
-    with harness.progress(what) as progress:
+    checkpoint = harness.store.checkpoint(key)
+    with harness.progress(label) as progress:
         job = recipes.Job(
-            card.file.recipe.seed, kept, progress, harness.notices, harness.store, device=harness.device,
+            card.file.recipe.seed, checkpoint, progress, harness.notices, harness.store, device=harness.device,
             needs=needs, log=harness.store.path("logs", key, "csv"), key=key,
             reads=Reads(card.project, harness.known_otherwise(card)),
         )  # fmt: skip
@@ -230,39 +240,46 @@ def _train(harness: Workspace, card: Card, key: str, what: str) -> Path:
     if recipe_hash(harness, card) != key:
         raise TrainingError(f"{card.name}: its recipe's code changed while it was trained; run again")
     path = harness.store.keep(harness.store.path("weights", key), content)
-    harness.store.remove(kept)
+    harness.store.remove(checkpoint)
     return path
 
 
 def training_label(card: Card) -> str:
-    """Say which training it is, where one has failed."""
+    """Return the name of a training for error messages."""
     return f"training {card.name} with seed {card.file.recipe.seed if card.file.recipe else None}"
 
 
 def weights_metadata(card: Card, key: str, images: Images) -> dict[str, str]:
-    """Return what a file of weights says of its making."""
+    """Return the metadata of a file of trained weights."""
     assert card.file.recipe is not None
     return {"recipe": key, "model": card.name, "seed": str(card.file.recipe.seed), "data": images.name}
 
 
-def verify_or_notice(harness: Workspace, card: Card, path: Path, key: str) -> bool:
+def stored_weights(harness: Workspace, card: Card, path: Path, key: str) -> tuple[Path | None, str]:
     """
-    Return whether a file of weights is there, whole, the key's own, and no older than the files that its making read.
+    Return a file of weights in the store; None and the reason if it cannot be trusted; None and "" if there is none.
 
-    Else a notice says that it is made again.
+    The file must be intact and hold this key, and the files that its recipe or factory read must be unchanged.
     """
-    if not harness.store.holds(path):
-        return False
-    try:
+
+    def verified(path: Path) -> Path:
         weights.verify_checksum(path)
-        if (said := weights.metadata(path).get("recipe")) != key:
-            raise ModelError(f"{path}: these are weights of another recipe ({(said or 'unnamed')[:12]})")
-        if other := source_files.changed_files(json.loads(weights.metadata(path).get("reads", "{}")), card.project):
+        metadata = weights.metadata(path)
+        if (recipe := metadata.get("recipe")) != key:
+            raise ModelError(f"{path}: these are weights of another recipe ({(recipe or 'unnamed')[:12]})")
+        if other := source_files.changed_files(json.loads(metadata.get("reads", "{}")), card.project):
             raise ModelError(f"{card.name}: its weights are older than {', '.join(other)}")
-    except ModelError as error:
-        harness.notice(f"{error}; made again")
-        return False
-    return True
+        return path
+
+    return harness.store.try_read(path, verified)
+
+
+def verify_or_notice(harness: Workspace, card: Card, path: Path, key: str) -> bool:
+    """Return whether weights in the store can be trusted; a notice says why not."""
+    file, reason = stored_weights(harness, card, path, key)
+    if reason:
+        harness.notice(f"{reason}; made again")
+    return file is not None
 
 
 def _notice_age(harness: Workspace, card: Card, own: Path) -> None:

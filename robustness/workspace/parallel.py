@@ -1,4 +1,4 @@
-"""Tasks side by side, each in a process and one thread of its own, all kept in one store."""
+"""Run jobs side by side, each in a process of its own, with one store, one progress bar and a clean shutdown."""
 
 from __future__ import annotations
 
@@ -18,77 +18,86 @@ from robustness.workspace.store import Store
 from robustness.workspace.workspace import Progress, Workspace
 
 GLANCE = 0.2
-"""Seconds between two looks at how far the tasks are."""
+"""Seconds between two updates of the progress."""
 
 Show = Callable[[int, int], None]
-"""Called with the percent that are done of all, and 100."""
+"""Called with the percentage of all jobs that is done, and 100."""
 
 
 class Job(Protocol):
-    """What is done in a process of its own, which it is sent to: it makes one file of the store."""
+    """A picklable job that makes one file of the store."""
 
     @property
     def name(self) -> str:
-        """Say what it is, where it has failed."""
+        """The name of the job for error messages."""
 
     def __call__(self, harness: Workspace) -> Path:
-        """Make the file, unless it is there, and give its path."""
+        """Make the file unless it is there; return its path."""
 
 
 def run_in_processes(tasks: Sequence[Job], here: Workspace, workers: int, show: Show | None) -> list[Path]:
     """
-    Do tasks in spawned processes (a fork of a process that has used torch's threads may hang), and give their files.
+    Run jobs in spawned processes and return their files in order; finished ones stay in the store after a failure.
 
-    A script that calls this needs ``if __name__ == "__main__":``. The first failure ends all and is raised,
-    TrainingError or what the task met; what was finished is in the store.
+    Processes are spawned, because a fork of a process that has used torch's threads can hang. A script that calls this
+    needs ``if __name__ == "__main__":``.
+
+    Args:
+        tasks: The jobs.
+        here: The workspace of this process; the others get its store, data, device and seed.
+        workers: The number of processes.
+        show: Shows the progress of all jobs.
+
+    Raises:
+        RobustnessError: The first failure, which ends all jobs; TrainingError for any other exception in a job.
     """
     spawn = multiprocessing.get_context("spawn")
-    # No lock: every task writes its own number only, and a process that is killed can hold none.
-    parts = spawn.RawArray("d", len(tasks))
+    # No lock: each job writes its own number only, and a killed process would never release one.
+    fractions = spawn.RawArray("d", len(tasks))
     others = set(multiprocessing.active_children())
-    settings = (here.store.root, here.store.run, here.data_root, here.device, here.seed, parts)
-    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin, initargs=settings)
+    settings = (here.store.root, here.store.run, here.data_root, here.device, here.seed, fractions)
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_init_worker, initargs=settings)
     try:
-        futures = [pool.submit(_do, i, task) for i, task in enumerate(tasks)]
+        futures = [pool.submit(_run_job, i, task) for i, task in enumerate(tasks)]
         pending: set[Future[tuple[Path, list[str]]]] = set(futures)
         while pending and not any(map(_failed, futures)):
             pending = wait(pending, timeout=GLANCE, return_when=FIRST_EXCEPTION).not_done
             if show:
-                show(_percent(parts), 100)
-        in_turn = sorted(range(len(tasks)), key=lambda i: not _failed(futures[i]))  # a failure first
-        made = {i: _outcome(futures[i], tasks[i]) for i in in_turn}
+                show(_percent(fractions), 100)
+        order = sorted(range(len(tasks)), key=lambda i: not _failed(futures[i]))  # failures first
+        results = {i: _outcome(futures[i], tasks[i]) for i in order}
     except BaseException:
-        # The executor waits for what runs, which may take minutes: what was asked to end ends now.
+        # The executor would wait for running jobs, which may take minutes.
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-    for _, notices in made.values():
+    for _, notices in results.values():
         for notice in notices:
             here.notice(notice)
-    return [made[i][0] for i in range(len(tasks))]
+    return [results[i][0] for i in range(len(tasks))]
 
 
 def run_in_order(tasks: Sequence[Job], here: Workspace, show: Show | None, progress: Progress) -> list[Path]:
-    """Do tasks in this process, in their order, and give their files; failures are raised as side by side."""
-    parts = [0.0] * len(tasks)
-    made = []
+    """Run jobs in this process, one after the other; files and failures are as in `run_in_processes`."""
+    fractions = [0.0] * len(tasks)
+    files = []
     for i, task in enumerate(tasks):
-        here.progress = _sharing(parts, i, show) if show else progress
-        with _telling(task):
-            made.append(task(here))
-        parts[i] = 1.0
-    return made
+        here.progress = _progress_of(fractions, i, show) if show else progress
+        with _label_errors(task):
+            files.append(task(here))
+        fractions[i] = 1.0
+    return files
 
 
-def _sharing(parts: Any, i: int, show: Show | None = None) -> Progress:
-    """Return a progress that keeps the share that is done of one task among others."""
+def _progress_of(fractions: Any, i: int, show: Show | None = None) -> Progress:
+    """Return a progress that records which fraction of job `i` is done."""
 
     def report(done: int, total: int) -> None:
-        parts[i] = done / max(total, 1)
+        fractions[i] = done / max(total, 1)
         if show:
-            show(_percent(parts), 100)
+            show(_percent(fractions), 100)
 
     @contextmanager
     def begin(what: str) -> Iterator[Callable[[int, int], None]]:
@@ -97,8 +106,8 @@ def _sharing(parts: Any, i: int, show: Show | None = None) -> Progress:
     return begin
 
 
-def _percent(parts: Any) -> int:
-    return int(100 * sum(parts) / len(parts))
+def _percent(fractions: Any) -> int:
+    return int(100 * sum(fractions) / len(fractions))
 
 
 def _failed(future: Future[Any]) -> bool:
@@ -106,7 +115,7 @@ def _failed(future: Future[Any]) -> bool:
 
 
 def _outcome(future: Future[tuple[Path, list[str]]], task: Job) -> tuple[Path, list[str]]:
-    with _telling(task):
+    with _label_errors(task):
         try:
             return future.result()
         except BrokenProcessPool as error:
@@ -117,8 +126,8 @@ def _outcome(future: Future[tuple[Path, list[str]]], task: Job) -> tuple[Path, l
 
 
 @contextmanager
-def _telling(task: Job) -> Iterator[None]:
-    """Say which task it was that failed, in one sentence, whatever a process raised."""
+def _label_errors(task: Job) -> Iterator[None]:
+    """Turn any exception of a job into one that names the job."""
     try:
         yield
     except TrainingError as error:
@@ -132,24 +141,24 @@ def _telling(task: Job) -> Iterator[None]:
 _settings: tuple[Any, ...] = ()
 
 
-def _begin(*settings: Any) -> None:
-    """Prepare a worker: it leaves Ctrl-C to its parent, and ends when that has died."""
+def _init_worker(*settings: Any) -> None:
+    """Set up a worker process: it leaves Ctrl-C to its parent, and exits if the parent dies."""
     global _settings
     _settings = settings
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
 
 
-def _do(i: int, task: Job) -> tuple[Path, list[str]]:
-    root, run, data_root, device, seed, parts = _settings
-    harness = Workspace(Store(root, run), data_root, device, seed, progress=_sharing(parts, i))
+def _run_job(i: int, task: Job) -> tuple[Path, list[str]]:
+    root, run, data_root, device, seed, fractions = _settings
+    harness = Workspace(Store(root, run), data_root, device, seed, progress=_progress_of(fractions, i))
     path = task(harness)
-    parts[i] = 1.0
+    fractions[i] = 1.0
     return path, harness.notices

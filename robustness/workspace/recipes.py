@@ -1,4 +1,4 @@
-"""Training by a recipe: under a lock, resumable, with a fixed number of threads, stored by content."""
+"""Training by a recipe: resumable, and with fixed random state and threads."""
 
 from __future__ import annotations
 
@@ -27,23 +27,33 @@ from robustness.workspace.store import Store
 __all__ = ["Job", "Recipe", "train"]
 
 DIGEST = 32
-"""Bytes before a checkpoint: the sha256 of the rest."""
+"""Bytes of the SHA-256 at the start of a checkpoint."""
 
 
 class Recipe(Protocol):
-    """What a card's ``[recipe] callable`` must be: it trains a module on images and gives it back."""
+    """The type of a card's ``[recipe] callable``: it trains a module on images and returns it."""
 
     def __call__(self, module: nn.Module, images: Images, job: Job, **arguments: Any) -> nn.Module:
-        """Train."""
+        """Train the module."""
 
 
 @dataclass
 class Job:
     """
-    What a recipe is given: its seed, a place for checkpoints, and somebody who wants to know how far it is.
+    The settings of a training, and its connection to the outside: checkpoints, progress, log.
 
-    ``needs`` are the trained modules of the cards that the recipe needs, by its names for them; ``log`` is the file
-    that its rows go to; ``key`` says which recipe a checkpoint belongs to.
+    Attributes:
+        seed: The seed of the training.
+        checkpoint: The file of the checkpoint; None for a training that cannot be resumed.
+        progress: Called with the steps that are done, and all.
+        notices: Sentences for the end of the run's report.
+        store: The store that checkpoints and logs are written to.
+        resumed: Whether the training continued from a checkpoint.
+        device: The device to train on, as torch names it.
+        needs: The trained modules of the cards that the recipe needs, by its names for them.
+        log: The file of the training's log.
+        key: The key of the recipe, which a checkpoint must have.
+        reads: Records which files the recipe reads.
     """
 
     seed: int
@@ -57,27 +67,26 @@ class Job:
     log: Path | None = None
     key: str = ""
     reads: Reads = field(default_factory=Reads)
-    """Hears which files the recipe reads."""
 
     def resume(self) -> dict[str, Any] | None:
         """
-        Return what was last saved, if that can be read; a torn checkpoint is passed over and said.
+        Return the state of the last checkpoint, and restore the random state of that moment.
 
-        The random state is then that of the moment of saving, as if nothing had come between.
+        None if there is no checkpoint, or, with a notice, if it cannot be trusted.
         """
         if self.checkpoint is None or not self.checkpoint.is_file():
             return None
         try:
             content = paths.read_bytes(self.checkpoint, follow=False)
-            due, content = content[:DIGEST], content[DIGEST:]  # torch does not look at the sums in its own files
-            if hashlib.sha256(content).digest() != due:
+            expected, content = content[:DIGEST], content[DIGEST:]  # torch does not verify checksums of its own files
+            if hashlib.sha256(content).digest() != expected:
                 raise ValueError("its checksum does not fit its content")
             saved = torch.load(io.BytesIO(content), weights_only=True)
             state, key = dict(saved["state"]), saved.get("key", "")
             if key != self.key:
                 raise ValueError(f"it is of another recipe, {key[:12] or 'unnamed'}")
             rng_state.restore(saved["randomness"])
-        except Exception as error:  # torn, or foreign: the parsers raise many kinds
+        except Exception as error:  # a torn or foreign file can make the parsers raise anything
             why = str(error) if type(error) is ValueError else type(error).__name__
             self._notice(f"{self.checkpoint} cannot be read ({why}); trained from the start")
             return None
@@ -85,7 +94,7 @@ class Job:
         return state
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Keep a checkpoint; where the disk does not take it the training goes on without."""
+        """Write a checkpoint; if that fails, the training continues without one."""
         if self.checkpoint is None or self.store is None:
             return
         buffer = io.BytesIO()
@@ -97,7 +106,7 @@ class Job:
             self._notice(f"training goes on without a checkpoint: {error}")
 
     def write_log(self, rows: Sequence[Mapping[str, object]]) -> None:
-        """Write all rows so far, of one training, as a table (CSV): a resumed training repeats none."""
+        """Write all rows of the training so far as CSV, so that a resumed training repeats none."""
         if self.log is None or self.store is None or not rows:
             return
         text = io.StringIO()
@@ -114,17 +123,26 @@ class Job:
             self.notices.append(message)
 
     def report(self, done: int, total: int) -> None:
-        """Say how far the training is."""
+        """Report the progress of the training."""
         if self.progress:
             self.progress(done, total)
 
 
-def train(card: Card, images: Images, job: Job, about: Mapping[str, str]) -> bytes:
+def train(card: Card, images: Images, job: Job, metadata: Mapping[str, str]) -> bytes:
     """
-    Call the card's recipe and give the weights as a safetensors file.
+    Call a card's recipe and return the trained weights as a safetensors file.
 
-    The same seed gives the same weights on the same machine: threads are fixed for the call, and the
-    process's own random state is neither used nor changed.
+    The same seed gives the same weights on the same machine: the call has a fixed number of threads, and neither uses
+    nor changes the process's random state.
+
+    Args:
+        card: The card; it has a recipe.
+        images: The images to train on.
+        job: The settings of the training, which the recipe gets.
+        metadata: Metadata for the file.
+
+    Raises:
+        TrainingError: If the recipe raises, or returns no module or non-finite weights.
     """
     recipe = card.file.recipe
     if recipe is None:
@@ -139,7 +157,7 @@ def train(card: Card, images: Images, job: Job, about: Mapping[str, str]) -> byt
             module = call(build_untrained(card, images.classes), images, job, **recipe.arguments)
     except RobustnessError:
         raise
-    except Exception as error:  # somebody's training code, which may raise anything
+    except Exception as error:  # the user's training code can raise anything
         raise TrainingError(
             f"{card.name}: the recipe {recipe.callable} raised {type(error).__name__}: {error}"
         ) from error
@@ -152,7 +170,7 @@ def train(card: Card, images: Images, job: Job, about: Mapping[str, str]) -> byt
     state = unwrap(module).state_dict()
     if bad := [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]:
         raise TrainingError(f"{card.name}: training gave non-finite weights in {', '.join(bad[:5])}")
-    # Of one that was interrupted only the rest is known.
+    # Of a resumed training, only the time of the last part is known.
     seconds = {} if job.resumed else {"seconds": f"{time.perf_counter() - started:.1f}"}
-    heard = job.reads.digests()
-    return weights.to_bytes(state, {**about, **seconds, **({"reads": json.dumps(heard)} if heard else {})})
+    reads = job.reads.digests()
+    return weights.to_bytes(state, {**metadata, **seconds, **({"reads": json.dumps(reads)} if reads else {})})

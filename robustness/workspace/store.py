@@ -1,4 +1,4 @@
-"""The store on disk: evidence and trained weights by content, written atomically, believed only when intact."""
+"""The store on disk: evidence, weights and other results under the hash of their inputs, written atomically."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
-from filelock import BaseFileLock, Timeout
-
-from robustness.errors import Busy, StoreError, SweepError, shown
+from robustness.errors import Busy, ModelError, StoreError, SweepError, shown
 from robustness.metrics.evidence import Evidence
-from robustness.util import atomic_write, paths, source_files
+from robustness.util import atomic_write, locks, paths, source_files
 from robustness.util.hashing import canonical_json, sha256_json
 
-PATIENCE = 2.0
-"""Seconds of waiting after which it is said what is being waited for."""
+T = TypeVar("T")
+
 KEY = re.compile(r"[\w-]+", re.ASCII)
 
 
@@ -28,9 +26,9 @@ class Store:
     A folder of evidence and weights by content, which any number of runs may share.
 
     Args:
-        root: The folder; it is created when something is written.
-        run: The name of the run that this process belongs to: all workers of a pytest run have one name.
-        say: Called with what is being waited for.
+        root: The folder; it is created by the first write.
+        run: The name of the run that this process belongs to; all workers of a pytest run share one.
+        say: Shows the user a sentence at once, for example what this process waits for.
     """
 
     def __init__(self, root: Path, run: str | None = None, say: Callable[[str], None] | None = None) -> None:
@@ -39,18 +37,18 @@ class Store:
         self.say = say or (lambda message: None)
 
     def path(self, kind: str, key: str, suffix: str = "safetensors") -> Path:
-        """Return where an entry lies: ``evidence``, ``weights``, ``generators``, ``directions`` or ``findings``."""
+        """Return the path of an entry of a kind: evidence, weights, generators, directions or findings."""
         if not KEY.fullmatch(key):  # of a report, or an archive, that was edited
             raise StoreError(f"a key must consist of letters and digits, got {shown(key)}")
         return self.root / kind / key[:2] / f"{key}.{suffix}"
 
     def read(self, path: Path) -> bytes:
         """
-        Return what a file of the store holds.
+        Return the content of a file of the store.
 
         Raises:
-            FileNotFoundError: There is none.
-            StoreError: It, or a folder of the store that it lies in, is a link; or it cannot be read.
+            FileNotFoundError: If there is no such file.
+            StoreError: If the file, or a folder of the store above it, is a link, or if it cannot be read.
         """
         try:
             paths.check_no_link(path, self.root)
@@ -61,11 +59,11 @@ class Store:
             raise StoreError(error.strerror or str(error)) from error
 
     def checkpoint(self, key: str) -> Path:
-        """Return where a training, or the fitting of a generator, leaves what it goes on from."""
+        """Return the path of the checkpoint of a training or of the fitting of a generator."""
         return self.root / "checkpoints" / f"{key}.pt"
 
     def holds(self, path: Path) -> bool:
-        """Return whether a file of the store is there; a link is not, and is said: it is never followed."""
+        """Return whether the store has a file. Links are not followed: they do not count, and the user is told."""
         try:
             paths.check_no_link(path, self.root)
             paths.check_regular(path, follow=False)
@@ -78,10 +76,10 @@ class Store:
 
     def evidence(self, key: str, project: Path) -> tuple[Evidence | None, str]:
         """
-        Return the evidence of a key if it can be believed; else None and why not ("" where there is none).
+        Return the evidence of a key; None and the reason if it cannot be trusted; None and "" if there is none.
 
-        Its file must be intact and its own; every source file and distribution that it lists must be
-        unchanged; and if code failed in it, that must have been in this run.
+        The file must be intact and hold this key, and every source file and distribution that it lists must be
+        unchanged. Evidence of a sweep in which code failed is trusted in its own run only.
         """
         path = self.path("evidence", key)
         try:
@@ -90,50 +88,50 @@ class Store:
             return None, ""
         except StoreError as error:
             return None, f"{path}: {error}"
-        found = evidence.provenance
-        reason = self._older(found, key, project, "evidence of")
-        if not reason and evidence.failed and found.get("run") != self.run:
-            reason = f"code failed when evidence of {found.get('label')} was made"
+        provenance = evidence.provenance
+        reason = self._staleness(provenance, key, project, "evidence of")
+        if not reason and evidence.failed and provenance.get("run") != self.run:
+            reason = f"code failed when evidence of {provenance.get('label')} was made"
         return (None, reason) if reason else (evidence, "")
 
     def findings(self, key: str, project: Path) -> tuple[dict[str, Any] | None, str]:
-        """Return a document of a key if it can be believed; else None and why not ("" where there is none)."""
+        """Return the document of a key; None and the reason if it cannot be trusted; None and "" if there is none."""
         path = self.path("findings", key, "json")
         try:
-            found = document(self.read(path))
+            content = document(self.read(path))
         except FileNotFoundError:
             return None, ""
         except StoreError as error:
             return None, f"{path}: {error}"
-        reason = self._older(found, key, project, "what was found of")
-        return (None, reason) if reason else (found, "")
+        reason = self._staleness(content, key, project, "what was found of")
+        return (None, reason) if reason else (content, "")
 
-    def write_findings(self, key: str, found: Mapping[str, Any]) -> None:
-        """Keep a document; what is read back has a checksum less."""
-        whole = {**found, "checksum": sha256_json(found)}
-        self.write(self.path("findings", key, "json"), canonical_json(whole))
+    def write_findings(self, key: str, content: Mapping[str, Any]) -> None:
+        """Write a document with a checksum, which `findings` checks and removes."""
+        signed = {**content, "checksum": sha256_json(content)}
+        self.write(self.path("findings", key, "json"), canonical_json(signed))
 
-    def _older(self, found: Mapping[str, Any], key: str, project: Path, what: str) -> str:
-        """Say why an entry is not believed: it is another key's, or of other code."""
-        if found.get("key") != key:
+    def _staleness(self, metadata: Mapping[str, Any], key: str, project: Path, what: str) -> str:
+        """Explain why an entry is stale: its key, its source files or its distributions differ."""
+        if metadata.get("key") != key:
             return f"{self.path('evidence', key)}: holds the evidence of another key"
-        if other := source_files.changed_files(found.get("sources", {}), project):
-            return f"{what} {found.get('label')} is older than {', '.join(other)}"
-        if other := source_files.changed_distributions(found.get("distributions", {})):
-            return f"{what} {found.get('label')} was made with another version of {', '.join(other)}"
+        if other := source_files.changed_files(metadata.get("sources", {}), project):
+            return f"{what} {metadata.get('label')} is older than {', '.join(other)}"
+        if other := source_files.changed_distributions(metadata.get("distributions", {})):
+            return f"{what} {metadata.get('label')} was made with another version of {', '.join(other)}"
         return ""
 
     def write(self, path: Path, content: bytes) -> None:
-        """Write a file whole or not at all; StoreError where the disk does not take it."""
+        """Write a file completely or not at all; StoreError if it cannot be written."""
         with self.writing(path) as stream:
             stream.write(content)
 
     def keep(self, path: Path, content: bytes) -> Path:
         """
-        Write a file of the store and return where it lies: where the disk does not take it, beside, for this run.
+        Write a file of the store and return its path; if that fails, write it to a temporary folder for this run.
 
         Raises:
-            StoreError: No other place takes it either.
+            StoreError: If the temporary folder cannot be written either.
         """
         try:
             self.write(path, content)
@@ -146,9 +144,20 @@ class Store:
             self.write(path, content)
         return path
 
+    def try_read(self, path: Path, read: Callable[[Path], T]) -> tuple[T | None, str]:
+        """Return what `read` makes of a file; else None and why it cannot be trusted, "" if there is no file."""
+        if not self.holds(path):
+            return None, ""
+        try:
+            return read(path), ""
+        except (ModelError, StoreError) as error:
+            return None, str(error)
+        except (KeyError, ValueError) as error:
+            return None, f"{path}: not as this program writes it ({error})"
+
     @contextlib.contextmanager
     def writing(self, path: Path) -> Iterator[IO[bytes]]:
-        """Give a stream whose bytes become a file when all are written; StoreError where the disk does not take it."""
+        """Yield a stream whose bytes become the file when the block ends; StoreError if they cannot be written."""
         below = self.root if path.is_relative_to(self.root) else None
         try:
             with atomic_write.atomic_writer(path, below=below) as stream:
@@ -160,57 +169,55 @@ class Store:
             ) from error
 
     @contextlib.contextmanager
-    def alone(self, name: str, what: str, *, wait: bool = True) -> Iterator[None]:
+    def exclusive(self, name: str, label: str, *, wait: bool = True) -> Iterator[None]:
         """
-        Do one thing in one process of however many run; the others wait and say what for, or get Busy at once.
+        Hold the lock of a name while one process works; the others wait and say what for, or get Busy at once.
 
-        While it is done a marker lies in the store, and stays where it failed. One that is found with the lock
-        free says that a process has died or failed at it: in the same run SweepError is raised, for whoever
-        tried again would end the same way.
+        A store that cannot be written, or that lies on a file system without locks, has none and still serves readers.
+
+        A marker lies in the store meanwhile, and stays if the work failed or the process died. A later process of the
+        same run that finds one gets SweepError, because it would end the same way; one of another run tries again.
+
+        Args:
+            name: The name of the lock and the marker.
+            label: What is done, as in "sweeping tiny:fgsm"; ends the sentence that other processes show.
+            wait: False to raise Busy if another process holds the lock.
         """
-        lock = self._acquired(name, what, wait=wait)
-        if lock is None:
+
+        def on_wait() -> None:
+            if not wait:
+                raise Busy(f"another process is {label}")
+            self.say(f"waiting for another process: {label}")
+
+        lock = self.root / "locks" / f"{name}.lock"
+        with (
+            locks.exclusive(lock, self.root, on_wait, patience=None if wait else 0.0) as locked,
+            self._attempt(name, label) if locked else contextlib.nullcontext(),
+        ):
             yield
-            return
+
+    @contextlib.contextmanager
+    def _attempt(self, name: str, label: str) -> Iterator[None]:
+        """Keep a marker in the store while the caller, who holds the lock, works."""
+        marker = self.root / "attempts" / f"{name}.json"
+        self._check_earlier_attempt(marker, label)
+        self._write_attempt(marker)
         try:
-            marker = self.root / "attempts" / f"{name}.json"
-            self._refuse_if_tried(marker, what)
-            self._mark(marker)
-            try:
-                yield
-            except Exception as error:
-                self._mark(marker, failed=str(error) or type(error).__name__)
-                raise
-            except BaseException:  # Ctrl-C is nobody's failure
-                self.remove(marker)
-                raise
+            yield
+        except Exception as error:
+            self._write_attempt(marker, failed=str(error) or type(error).__name__)
+            raise
+        except BaseException:  # Ctrl-C is nobody's failure
             self.remove(marker)
-        finally:
-            lock.release()
+            raise
+        self.remove(marker)
 
-    def _acquired(self, name: str, what: str, *, wait: bool) -> BaseFileLock | None:
-        """Return the lock once it is ours; none for a store that cannot be written: it still serves readers."""
-        path, patience = self.root / "locks" / f"{name}.lock", PATIENCE if wait else 0.0
-        lock = atomic_write.lock(path)
-        while True:
-            try:
-                paths.check_no_link(path, self.root)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                lock.acquire(timeout=patience)
-                return lock
-            except Timeout:
-                if not wait:
-                    raise Busy(f"another process is {what}") from None
-                self.say(f"waiting for another process: {what}")
-                patience = 15 * PATIENCE
-            except (OSError, NotImplementedError):  # the latter: a file system without locks
-                return None
-
-    def _mark(self, marker: Path, **more: str) -> None:
+    def _write_attempt(self, marker: Path, **more: str) -> None:
         with contextlib.suppress(StoreError):  # a full disk loses the warning to others, and nothing else
             self.write(marker, json.dumps({"run": self.run, "pid": os.getpid(), **more}).encode())
 
-    def _refuse_if_tried(self, marker: Path, what: str) -> None:
+    def _check_earlier_attempt(self, marker: Path, label: str) -> None:
+        """Raise SweepError if another process of this run failed or died; its marker is there, and its lock is free."""
         try:
             left = paths.parse_json(self.read(marker))
         except (OSError, StoreError, ValueError):
@@ -219,14 +226,14 @@ class Store:
             return
         again = "it is not tried again in this run"
         if "failed" in left:
-            raise SweepError(f"process {left['pid']} of this run failed while {what}; {again}: {left['failed']}")
+            raise SweepError(f"process {left['pid']} of this run failed while {label}; {again}: {left['failed']}")
         raise SweepError(
-            f"process {left.get('pid')} of this run died while {what}; {again} "
+            f"process {left.get('pid')} of this run died while {label}; {again} "
             "(out of memory? a crash in the model's native code?)"
         )
 
     def entries(self, kind: str = "evidence") -> Iterator[tuple[Path, Evidence | StoreError]]:
-        """Return every entry of a kind, in the order of their keys, or why it cannot be read."""
+        """Yield the path of every entry of a kind, by key, with its evidence or the reason why it cannot be read."""
         for path in sorted((self.root / kind).glob("??/*.safetensors")):
             try:
                 yield path, Evidence.from_bytes(self.read(path))
@@ -234,19 +241,19 @@ class Store:
                 yield path, StoreError(f"{path}: {error}")
 
     def remove(self, path: Path) -> None:
-        """Remove one file of the store, or a link in its place; what cannot be removed stays."""
+        """Remove a file of the store, or a link in its place; if that fails, it stays."""
         with contextlib.suppress(OSError):
             paths.check_no_link(path.parent, self.root)
             path.unlink(missing_ok=True)
 
 
 def document(content: bytes) -> dict[str, Any]:
-    """Read what `Store.write_findings` wrote; StoreError where it is torn, foreign or changed."""
+    """Parse what `Store.write_findings` wrote; StoreError if it is torn, foreign or changed."""
     try:
-        found: dict[str, Any] = paths.parse_json(content)
-        intact = found.pop("checksum") == sha256_json(found)
+        fields: dict[str, Any] = paths.parse_json(content)
+        intact = fields.pop("checksum") == sha256_json(fields)
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise StoreError(f"not a document of the store (torn or foreign): {error}") from error
     if not intact:
         raise StoreError("its checksum does not fit its content (changed or damaged)")
-    return found
+    return fields

@@ -18,39 +18,39 @@ from robustness.workspace.store import Store
 from robustness.workspace.workspace import Progress, Workspace, no_progress
 
 Train = Callable[[Workspace, Sequence[Card], str, Callable[[int, int], None] | None], None]
-"""Trains cards on a device into a harness's store, elsewhere, and says how far all are, in percent."""
+"""Trains cards on a device of an engine into a workspace's store, and reports the progress in percent."""
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """A model that its recipe trains."""
+    """The training of a model by its recipe."""
 
     card: Card
 
     @property
     def name(self) -> str:
-        """Say which training it is."""
+        """The name of the training for error messages."""
         return training_label(self.card)
 
     def __call__(self, harness: Workspace) -> Path:
-        """Train it unless the store has its weights, and give their file."""
+        """Train the model unless the store has its weights; return their file."""
         return train_if_missing(harness, self.card, by_command=True)
 
 
 @dataclass(frozen=True)
 class GeneratorJob:
-    """A generator that is fitted to a card's model, which is there."""
+    """The fitting of a generator to a trained model."""
 
     card: Card
     perturbation: Perturbation
 
     @property
     def name(self) -> str:
-        """Say which generator it is."""
+        """The name of the fitting for error messages."""
         return f"fitting a generator to {self.card.name}"
 
     def __call__(self, harness: Workspace) -> Path:
-        """Fit it with the harness's seed unless the store has it, and give its file."""
+        """Fit the generator with the workspace's seed unless the store has it; return its file."""
         attack_inputs.generator(harness, self.card, self.perturbation)
         return attack_inputs.generator_file(harness, self.card, self.perturbation)
 
@@ -68,16 +68,28 @@ def train_many(
     elsewhere: Train | None = None,
 ) -> list[Path]:
     """
-    Train each card by its recipe, unless the store has its weights, and give the files in the order of the cards.
+    Train each card by its recipe unless the store has its weights; return the files in the order of the cards.
 
-    ``workers`` processes work side by side (default: as many as the cores carry); with one, or one card to train, it
-    is done here. They are spawned, so a script that calls this needs ``if __name__ == "__main__":``. The first failure
-    ends all and is raised, TrainingError or what the recipe met; what was finished is in the store. ``elsewhere``
-    trains them on the workers of an engine instead (`robustness.engines.trainer`).
+    Processes are spawned, so a script that calls this needs ``if __name__ == "__main__":``.
+
+    Args:
+        cards: The cards to train.
+        store: The folder of the store.
+        data_root: The folder of the data sets.
+        workers: Processes that train side by side; None for as many as the cores can run. With one, or one card to
+            train, this process trains.
+        say: Shows the user a sentence.
+        progress: Shows the progress of all trainings.
+        what: What the progress shows.
+        device: The device to train on, as torch names it.
+        elsewhere: Trains on the workers of an engine instead (`robustness.engines.trainer`).
+
+    Raises:
+        RobustnessError: The first failure, which ends all trainings; finished weights are in the store.
     """
     here = Workspace(Store(store, say=say), data_root, "cpu" if elsewhere else device)
-    found = [stored(here, card) for card in cards]
-    missing = [i for i, path in enumerate(found) if path is None]
+    files = [stored_weights(here, card) for card in cards]
+    missing = [i for i, path in enumerate(files) if path is None]
     if missing:
         many = len(missing) > 1
         with progress(f"{what or 'training'}, percent of {len(missing)} models") if many else no_progress("") as show:
@@ -86,25 +98,25 @@ def train_many(
             workers = min(workers or workers_for(cards), len(left))
             if elsewhere is not None:
                 elsewhere(here, left, device, show)
-                made = [stored(here, card) for card in left]
+                trained = [stored_weights(here, card) for card in left]
             elif workers > 1:
-                made = [*run_in_processes(tasks, here, workers, show)]
+                trained = [*run_in_processes(tasks, here, workers, show)]
             else:
-                made = [*run_in_order(tasks, here, show, no_progress if many else progress)]
-        for i, path in zip(missing, made, strict=True):
-            found[i] = path
+                trained = [*run_in_order(tasks, here, show, no_progress if many else progress)]
+        for i, path in zip(missing, trained, strict=True):
+            files[i] = path
     for notice in here.notices:
         here.store.say(notice)
-    return [path for path in found if path is not None]
+    return [path for path in files if path is not None]
 
 
-def fit_many(wanted: Sequence[tuple[Card, Perturbation]], harness: Workspace, workers: int | None = None) -> None:
+def fit_many(pairs: Sequence[tuple[Card, Perturbation]], harness: Workspace, workers: int | None = None) -> None:
     """
-    Fit generators to trained models, by card and perturbation, unless the store has them.
+    Fit a generator for each trained model and perturbation unless the store has it.
 
-    ``workers`` and failures are as with `train_many`; on a GPU they follow each other, each in the whole of it.
+    Workers and failures are as in `train_many`. On a GPU the fittings run one after the other.
     """
-    files = {attack_inputs.generator_file(harness, card, about): GeneratorJob(card, about) for card, about in wanted}
+    files = {attack_inputs.generator_file(harness, *pair): GeneratorJob(*pair) for pair in pairs}
     left = [task for file, task in files.items() if not harness.store.holds(file)]
     workers = min(workers or hardware.cpu_count(), len(left)) if harness.device == "cpu" else 1
     if workers > 1:
@@ -115,12 +127,12 @@ def fit_many(wanted: Sequence[tuple[Card, Perturbation]], harness: Workspace, wo
 
 
 def workers_for(cards: Sequence[Card]) -> int:
-    """Return how many trainings the cores carry at once."""
+    """Return how many trainings the cores can run at once."""
     return max(1, hardware.cpu_count() // max((c.file.recipe.threads for c in cards if c.file.recipe), default=1))
 
 
-def stored(harness: Workspace, card: Card) -> Path | None:
-    """Return the file of the weights that a card's recipe makes if the store has it whole; train nothing."""
+def stored_weights(harness: Workspace, card: Card) -> Path | None:
+    """Return the file of the weights that a card's recipe makes, or None if the store has no intact one."""
     if card.file.recipe is None:
         raise TrainingError(f"{card.path}: the card names no [recipe], so there is nothing to train it by")
     path = harness.store.path("weights", recipe_hash(harness, card))

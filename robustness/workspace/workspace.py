@@ -1,4 +1,4 @@
-"""What a run works with: the cards, the store, the device; and from them images, classifiers and evidence."""
+"""The workspace of a run: from cards, a store and a device it makes images, classifiers and evidence, each once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import platformdirs
 
@@ -20,7 +20,7 @@ from robustness.errors import AGAIN, DataError, ModelError, StoreError, SweepErr
 from robustness.metrics.evidence import SEMANTICS, Evidence
 from robustness.perturbations import strength as strengths
 from robustness.perturbations.strength import Strength
-from robustness.util import atomic_write, hardware, paths, source_files
+from robustness.util import atomic_write, hardware, locks, paths, source_files
 from robustness.util.file_stat import file_stat, is_settled
 from robustness.util.hashing import sha256_json
 from robustness.workspace import attack_inputs, models
@@ -30,14 +30,16 @@ from robustness.workspace.store import Store
 if TYPE_CHECKING:
     from robustness.classifiers.build import LoadedModel
 
+T = TypeVar("T")
+
 CACHE = "pytest-robustness"
 
 
 class Progress(Protocol):
-    """Shows how far a long thing is: a context that gives a function of (done, total)."""
+    """Shows the progress of long work: a context manager that yields a function of (done, total)."""
 
     def __call__(self, what: str) -> AbstractContextManager[Callable[[int, int], None] | None]:
-        """Begin to show."""
+        """Start to show progress; `what` is the work, as in "sweeping tiny:fgsm"."""
 
 
 def no_progress(what: str) -> AbstractContextManager[None]:
@@ -45,20 +47,20 @@ def no_progress(what: str) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def store_root(given: str | None = None, environment: Mapping[str, str] = os.environ) -> Path:
-    """Return the store's folder: as given, else ``ROBUSTNESS_STORE``, else below the user's cache folder."""
-    named = given or environment.get("ROBUSTNESS_STORE")
-    return paths.expanded(named) if named else _cache() / "store"
+def store_root(path: str | None = None, environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the store's folder: the argument, else ``ROBUSTNESS_STORE``, else one in the user's cache folder."""
+    path = path or environment.get("ROBUSTNESS_STORE")
+    return paths.expanded(path) if path else _cache() / "store"
 
 
-def data_root(given: str | None = None, environment: Mapping[str, str] = os.environ) -> Path:
-    """Return the data root: as given, else ``ROBUSTNESS_DATA``, else below the user's cache folder."""
-    named = given or environment.get("ROBUSTNESS_DATA")
-    return paths.expanded(named) if named else _cache() / "data"
+def data_root(path: str | None = None, environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the data root: the argument, else ``ROBUSTNESS_DATA``, else one in the user's cache folder."""
+    path = path or environment.get("ROBUSTNESS_DATA")
+    return paths.expanded(path) if path else _cache() / "data"
 
 
 def homeless(root: Path) -> str:
-    """Return what is to be said of a store that goes with this run; nothing of any other."""
+    """Return a notice if the store is temporary, because the user has no home folder; else an empty text."""
     if not atomic_write.is_aside(root):
         return ""
     return (
@@ -68,7 +70,7 @@ def homeless(root: Path) -> str:
 
 
 def _cache() -> Path:
-    """Return the user's cache folder; of a user who has no home folder, one that goes with this run."""
+    """Return the user's cache folder, or a temporary one if the user has no home folder."""
     try:
         return Path(platformdirs.user_cache_path(CACHE))
     except (RuntimeError, KeyError):  # no HOME, and no entry among the users
@@ -78,18 +80,20 @@ def _cache() -> Path:
 @dataclass
 class Workspace:
     """
-    Returns images, weights, classifiers and evidence by card; each is computed at most once and kept in the store.
+    Returns images, weights, classifiers and evidence by card; each is made at most once and kept in the store.
 
     Attributes:
-        store: The folder that keeps evidence and trained weights.
-        data_root: The folder that holds the data sets.
-        device: "cpu", "cuda" or "cuda:N".
-        seed: Seed of all draws.
-        threads: Batches computed side by side on a CPU; None for the number of cores.
-        progress: Reports progress of what takes longer than a few seconds.
-        dtype: Precision of the models.
-        notices: What a reader of the run must know and no test reports: stale evidence, weights older than their
-            recipe, a store that could not be written.
+        store: The folder of everything that is made.
+        data_root: The folder of the data sets.
+        device: The device that this process computes on, as torch names it.
+        seed: The seed of random perturbations.
+        threads: CPU threads of a sweep; None for all cores.
+        kind: The kind of device on which an engine makes evidence; None if this process makes it.
+        progress: Shows the progress of sweeps and trainings.
+        dtype: The precision of sweeps, as torch names it.
+        notices: Sentences for the end of the report that no test says: evidence that could not be trusted, weights
+            older than their recipe, a store that could not be written.
+        documents: The results that `cached_results` returned in this run, by key.
     """
 
     store: Store
@@ -98,7 +102,6 @@ class Workspace:
     seed: int = 0
     threads: int | None = None
     kind: str | None = None
-    """The kind of device that an engine makes evidence on; None: this process makes it, on its own."""
     progress: Progress = no_progress
     dtype: str = "float32"
     notices: list[str] = field(default_factory=list)
@@ -112,8 +115,7 @@ class Workspace:
     _evidence: dict[str, Evidence] = field(default_factory=dict)
     _compared: dict[tuple[str, tuple[str, ...]], Evidence] = field(default_factory=dict)
     _sources: dict[Path, Card] = field(default_factory=dict)
-    found: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Findings of this run, by their keys (`robustness.workspace.cached_results`)."""
+    documents: dict[str, dict[str, Any]] = field(default_factory=dict)
     _failures: dict[str, Exception] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -121,17 +123,17 @@ class Workspace:
 
     @property
     def device_kind(self) -> str:
-        """The kind of device that evidence is of."""
+        """The kind of device that evidence is made on."""
         return self.kind or hardware.device_fingerprint(self.device)
 
     @property
-    def sweeps_on(self) -> str:
+    def sweep_device(self) -> str:
         """The device that sweeps run on."""
-        of = "" if self.kind is None else self.kind.partition("-")[0]
-        return self.device if self.device.startswith(of) else of
+        family = "" if self.kind is None else self.kind.partition("-")[0]
+        return self.device if self.device.startswith(family) else family
 
     def images(self, card: Card, part: Literal["train", "test"] = "test") -> Images:
-        """Return the images that a card is tested (or trained) on; DataMissing where they are not on this machine."""
+        """Return the images that a card is tested or trained on; DataMissing if they are not on this machine."""
         spec = card.file.data if part == "train" or card.tested_on is None else card.tested_on
         beside = card.beside if spec is card.file.data else card.tested_beside
         key = (spec.model_dump_json(), part, beside if spec.beside_card else None)
@@ -143,16 +145,16 @@ class Workspace:
                 self._mapped.setdefault(file, (file_stat(file), time.time_ns()))
             for note in self._images[key].notes:
                 self.notice(note)
-        found = self._images[key]
-        if card.file.shape is not None and found.shape != card.file.shape:
+        images = self._images[key]
+        if card.file.shape is not None and images.shape != card.file.shape:
             raise DataError(
-                f"{card.path}: shape = {list(card.file.shape)}: must be that of {found.name}, {list(found.shape)} "
+                f"{card.path}: shape = {list(card.file.shape)}: must be that of {images.name}, {list(images.shape)} "
                 "(channels, height, width); a profile's strengths depend on it"
             )
-        return found
+        return images
 
     def weights(self, card: Card) -> Path:
-        """Return the file of a card's weights: its own, else those that its recipe made or makes now."""
+        """Return the file of a card's weights: its own, else the one that its recipe makes."""
         key = (
             f"{card.path}\n{card.damage}\n"
             f"{card.file.model_dump_json(include={'model', 'recipe', 'data'})}"  # one card has many seeds
@@ -163,26 +165,26 @@ class Workspace:
         return self._weights[key]
 
     def _notice_outside(self, card: Card) -> None:
-        """Say where a card's own weights lie outside of its project; what was named by option was meant so."""
+        """Add a notice if a card's own weights lie outside of its project, unless an option named them."""
         own, project = card.weights, card.project.resolve()
         if own is None or card.candidate is not None or card.root is not None or not own.is_file():
             return
         if not own.resolve().is_relative_to(project):
             model = card.file.model
-            of = f"weights = {model.weights!r}" if model.weights else f"factory = {model.factory!r}: its weights"
+            entry = f"weights = {model.weights!r}" if model.weights else f"factory = {model.factory!r}: its weights"
             self.notice(
-                f"{card.name}: model.{of} lie outside of its project {project}, in "
+                f"{card.name}: model.{entry} lie outside of its project {project}, in "
                 f"{own.resolve()}; nobody who checks out the project has them"
             )
 
     def classifier(self, card: Card) -> LoadedModel:
         """Return a card's module with its weights, loaded once."""
         file, classes, shape = self.weights(card), self.classes(card), self.shape(card)
-        # Cards may share a file of weights and differ in what they make of it.
+        # Cards can share a file of weights and differ in factory, classes or mutation.
         key = (card.path, file, classes, shape, card.damage)
         if key not in self._loaded:
-            with self.once(f"module-{key}"):
-                self._loaded[key] = self._spoilt(card, self._read(card, file, classes, shape))
+            with self.fail_once(f"module-{key}"):
+                self._loaded[key] = self._apply_mutation(card, self._read(card, file, classes, shape))
             for notice in self._loaded[key].notices:
                 self.notice(f"{card.name}: {notice}")
         return self._loaded[key]
@@ -190,7 +192,7 @@ class Workspace:
     def _read(
         self, card: Card, file: Path, classes: tuple[str, ...], shape: tuple[int, int, int] | None
     ) -> LoadedModel:
-        """Load a module with the weights that its key is of, and no others."""
+        """Load a module; ModelError if its weights are no longer those of its key, or change meanwhile."""
         from robustness.classifiers import build
 
         self._refuse_other_weights(card)
@@ -202,25 +204,25 @@ class Workspace:
         return loaded
 
     def _refuse_other_weights(self, card: Card) -> None:
-        """Raise ModelError where a card's weights are no longer those of its key."""
-        file, due = self.weights(card), self.weights_hash(card)
+        """Raise ModelError if a card's weights are no longer those of its key."""
+        file, expected = self.weights(card), self.weights_hash(card)
         signature, taken = self._signatures[file]
-        same = weights.signature(file) == signature and all(is_settled(each, taken) for each in signature)
-        if not same and weights.content_hash(file) != due:
+        same = weights.signature(file) == signature and all(is_settled(stat, taken) for stat in signature)
+        if not same and weights.content_hash(file) != expected:
             raise ModelError(f"{card.name}: {file} has changed since this run read it; {AGAIN}")
 
     def known_otherwise(self, card: Card) -> list[Path]:
-        """Return what is in keys by itself, wherever a factory reads it too: the data, and what the store holds."""
-        found = [self.store.root]
+        """Return the paths whose content is in keys anyway, so that a factory may read them: the data and the store."""
+        known = [self.store.root]
         for spec, folder in ((card.file.data, card.path.parent), (card.tested_on, card.tested_beside)):
             if spec is not None:
-                place = spec.file or spec.folder
-                found.append((folder if spec.beside_card else self.data_root) / place if place else self.data_root)
+                path = spec.file or spec.folder
+                known.append((folder if spec.beside_card else self.data_root) / path if path else self.data_root)
         project = card.project.resolve()
-        return [path for path in found if not project.is_relative_to(path.resolve())]
+        return [path for path in known if not project.is_relative_to(path.resolve())]
 
-    def _spoilt(self, card: Card, loaded: LoadedModel) -> LoadedModel:
-        """Damage a model where its card was damaged."""
+    def _apply_mutation(self, card: Card, loaded: LoadedModel) -> LoadedModel:
+        """Mutate a model if its card names a mutation."""
         if card.damage is None:
             return loaded
         from robustness.mutations import operators
@@ -230,16 +232,16 @@ class Workspace:
         return replace(loaded, module=operators.mutate(loaded.module, card.damage, classes, outputs))
 
     def classes(self, card: Card) -> tuple[str, ...]:
-        """Return the data's classes, where the card's model may have its own; else none, and no image is read."""
+        """Return the data's classes if the card's model can have its own; else none, without reading an image."""
         model = card.file.model
         return self.images(card).classes if model.classes is not None or model.by_name is not None else ()
 
     def shape(self, card: Card) -> tuple[int, int, int] | None:
-        """Return the shape of the data's images, where the card's model may have a size of its own."""
+        """Return the shape of the data's images if the card's model can have a size of its own; else None."""
         return self.images(card).shape if card.file.model.by_name is not None else None
 
-    def subject(self, card: Card, sweep: str) -> dict[str, Any]:
-        """Describe by content everything that evidence depends on; its hash is the key. Needs no torch."""
+    def evidence_key_fields(self, card: Card, sweep: str) -> dict[str, Any]:
+        """Return everything that evidence depends on, by content; its hash is the key. Needs no torch."""
         images = self.images(card)
         table = card.file.sweeps.get(sweep)
         perturbation = card.perturbation(sweep)
@@ -247,8 +249,8 @@ class Workspace:
         attacked = card if source is None else source
         return {
             "semantics": SEMANTICS,
-            **self.model(card),
-            **({} if source is None else {"source": self.model(source)}),
+            **self.model_key_fields(card),
+            **({} if source is None else {"source": self.model_key_fields(source)}),
             **(
                 {"generator": attack_inputs.generator_key(self, attacked, perturbation)}
                 if perturbation.family == "gan"
@@ -256,7 +258,9 @@ class Workspace:
             ),
             "images": images.fingerprint,
             "perturbation": perturbation.model_dump(exclude={"source"}),
-            "strengths": [s if isinstance(s, int | float) else s.model_dump() for s in swept_strengths(card, sweep)],
+            "strengths": [
+                s if isinstance(s, int | float) else s.model_dump() for s in strengths_without_zero(card, sweep)
+            ],
             "unit": table.unit if table else "native",
             "seed": self.seed,
             "device": self.device_kind,
@@ -267,8 +271,8 @@ class Workspace:
             **({"probabilities": True} if card.file.probabilities else {}),
         }
 
-    def model(self, card: Card) -> dict[str, Any]:
-        """Describe a card's model by content."""
+    def model_key_fields(self, card: Card) -> dict[str, Any]:
+        """Return everything that a card's model depends on, by content."""
         return {
             **card.described,
             "decision": card.file.model.decision.model_dump(),
@@ -276,7 +280,7 @@ class Workspace:
         }
 
     def source(self, card: Card, sweep: str) -> Card | None:
-        """Return the card that a sweep's examples are made on, attacked itself at the same strengths on its images."""
+        """Return the card of a transfer attack's source, with the same sweep and images; None for other attacks."""
         path = card.source(sweep)
         if path is None:
             return None
@@ -285,7 +289,7 @@ class Workspace:
         return self._sources[path].attacked_for(card, sweep)
 
     def weights_hash(self, card: Card) -> str:
-        """Hash a card's weights, once a run: what one run says is about one state of them."""
+        """Hash a card's weights once per run, so that all results of a run are of the same weights."""
         file = self.weights(card)
         if file not in self._hashes:
             self._signatures[file] = weights.signature(file), time.time_ns()
@@ -293,7 +297,7 @@ class Workspace:
         return self._hashes[file]
 
     def factory_sources(self, card: Card) -> dict[str, str]:
-        """Return the hashes of the files behind a card's factory, read once a run as its weights are."""
+        """Return the hashes of a factory's source files, read once per run as the weights are."""
         factory = card.file.model.factory, card.project
         if factory not in self._factories:
             files = models.factory_closure(card).files.values()
@@ -301,78 +305,79 @@ class Workspace:
         return self._factories[factory]
 
     def key(self, card: Card, sweep: str) -> str:
-        """Return the key under which the store keeps a sweep's evidence."""
-        return sha256_json(self.subject(card, sweep))
+        """Return the key of a sweep's evidence in the store."""
+        return sha256_json(self.evidence_key_fields(card, sweep))
 
     def evidence(self, card: Card, sweep: str = "clean") -> Evidence:
-        """Return the evidence of one of a card's sweeps: from the store if it is believed, else swept now."""
+        """Return the evidence of a card's sweep, from the store if it can be trusted, else by running the sweep."""
         if sweep != "clean" and sweep not in card.file.sweeps:
             known = ", ".join(["clean", *card.file.sweeps])
             raise SweepError(f"{card.name} has no sweep {sweep!r}; its card has {known}")
-        subject = self.subject(card, sweep)
-        key = sha256_json(subject)
+        fields = self.evidence_key_fields(card, sweep)
+        key = sha256_json(fields)
         if key not in self._evidence:
-            with self.once(f"evidence-{key}"):
-                self._evidence[key] = self.stored(card, key) or self._made(card, sweep, subject, key)
+            self._evidence[key] = self.get_or_make(
+                "evidence",
+                key,
+                lambda: self.make_evidence(card, sweep, fields, key),
+                read=lambda: self.store.evidence(key, card.project),
+                label=f"sweeping {card.name}:{sweep}",
+                again="swept again",
+                prepare=lambda: self._make_prerequisites(card, sweep),
+            )
             for note in self._evidence[key].provenance.get("model", []):
                 self.notice(f"{card.name}: {note}")
-        wanted = tuple(strengths.name(s) for s in card.file.strengths_of(sweep))
-        if (key, wanted) not in self._compared:
-            beside = self._beside(card, sweep, self._evidence[key], wanted, self.evidence)
-            assert beside is not None
-            self._compared[key, wanted] = beside
-        return self._compared[key, wanted]
+        requested = tuple(strengths.name(s) for s in card.file.strengths_of(sweep))
+        if (key, requested) not in self._compared:
+            complete = self._attach_clean_and_source(card, sweep, self._evidence[key], requested, self.evidence)
+            assert complete is not None
+            self._compared[key, requested] = complete
+        return self._compared[key, requested]
 
-    def kept(self, card: Card, sweep: str, key: str) -> Evidence | None:
-        """Return evidence that this run has made or believed, by its key; never make any."""
+    def cached_evidence(self, card: Card, sweep: str, key: str) -> Evidence | None:
+        """Return evidence of this run or of the store, by its key; None if there is none. Never runs a sweep."""
         evidence = self._evidence.get(key) or self.store.evidence(key, card.project)[0]
-        wanted = tuple(strengths.name(s) for s in card.file.strengths_of(sweep))
+        requested = tuple(strengths.name(s) for s in card.file.strengths_of(sweep))
 
-        def get(of: Card, name: str) -> Evidence | None:
-            return self.kept(of, name, self.key(of, name))
+        def get(card: Card, sweep: str) -> Evidence | None:
+            return self.cached_evidence(card, sweep, self.key(card, sweep))
 
-        return None if evidence is None else self._beside(card, sweep, evidence, wanted, get)
+        return None if evidence is None else self._attach_clean_and_source(card, sweep, evidence, requested, get)
 
-    def _beside(
+    def _attach_clean_and_source(
         self,
         card: Card,
         sweep: str,
         evidence: Evidence,
-        wanted: tuple[str, ...],
+        requested: tuple[str, ...],
         get: Callable[[Card, str], Evidence | None],
     ) -> Evidence | None:
-        """Return evidence of the wanted strengths, with what it is compared with beside it."""
+        """Return evidence at the requested strengths, with the clean and the source's evidence attached."""
         if sweep == "clean":
             return evidence
         clean, source = get(card, "clean"), self.source(card, sweep)
         attacked = None if source is None else get(source, sweep)
         if clean is None or (source is not None and attacked is None):
             return None
-        complete = evidence if evidence.strengths == wanted else evidence.with_clean(clean, wanted)
+        complete = evidence if evidence.strengths == requested else evidence.with_clean(clean, requested)
         return replace(complete, clean=clean, source=attacked)
 
-    def stored(self, card: Card, key: str) -> Evidence | None:
-        """Return evidence that the store has and that is believed; a notice says why what is there is not."""
+    def stored_evidence(self, card: Card, key: str) -> Evidence | None:
+        """Return evidence of the store if it can be trusted; else None, and a notice says why."""
         evidence, reason = self.store.evidence(key, card.project)
         if reason:
             self.notice(f"{reason}; swept again")
         return evidence
 
-    def _made(self, card: Card, sweep: str, subject: dict[str, Any], key: str) -> Evidence:
-        label = f"{card.name}:{sweep}"
+    def _make_prerequisites(self, card: Card, sweep: str) -> None:
+        """Make the evidence that a sweep is compared with: of the clean images, and of a transfer attack's source."""
         if sweep != "clean":
-            self.evidence(card)  # what every sweep is compared with, and where doubts are looked for
+            self.evidence(card)
         if (source := self.source(card, sweep)) is not None:
             self.evidence(source, sweep)
-        with self.store.alone(f"evidence-{key}", f"sweeping {label}"):
-            before = len(self.notices)
-            if (evidence := self.stored(card, key)) is not None:
-                return evidence  # somebody else made it while we waited
-            del self.notices[before:]  # the reason was said before the lock
-            return self.swept(card, sweep, subject, key)
 
-    def behind(self, card: Card, sweep: str) -> dict[str, dict[str, str]]:
-        """Return the source files and distributions that evidence is only believed with."""
+    def dependencies(self, card: Card, sweep: str) -> dict[str, dict[str, str]]:
+        """Return the source files and distributions that must be unchanged for evidence to be trusted."""
         loaded, more = self.classifier(card), attack_inputs.dependencies(self, card, sweep)
         return {
             "sources": {**loaded.behind, **more.sources},
@@ -381,102 +386,142 @@ class Workspace:
 
     @contextmanager
     def listening(self, card: Card, sweep: str = "clean") -> Iterator[None]:
-        """Hear what the code of a model, and of the one that examples are made on, reads while it runs."""
+        """Record which files the code of a model, and of a transfer attack's source, reads."""
         source = self.source(card, sweep)
         other = nullcontext() if source is None else self.classifier(source).reads.listening()
         with self.classifier(card).reads.listening(), other:
             yield
 
-    def refuse_changed(self, card: Card, sweep: str, behind: Mapping[str, Mapping[str, str]]) -> None:
-        """Raise ModelError where weights, or files behind the models of a sweep, changed while it ran."""
+    def refuse_changed(self, card: Card, sweep: str, dependencies: Mapping[str, Mapping[str, str]]) -> None:
+        """Raise ModelError or DataError if weights, source files or images of a sweep changed while it ran."""
         from robustness.classifiers import build
 
-        build.refuse_changed(behind["sources"], card.project)
+        build.refuse_changed(dependencies["sources"], card.project)
         self._refuse_other_pixels(card)
-        for each in (card, self.source(card, sweep)):
-            if each is not None:
-                self._refuse_other_weights(each)
+        for model in (card, self.source(card, sweep)):
+            if model is not None:
+                self._refuse_other_weights(model)
 
     def _refuse_other_pixels(self, card: Card) -> None:
-        """Raise DataError where the file that images are mapped from has been written since they were looked at."""
+        """Raise DataError if the file that images are mapped from has changed since it was opened."""
         images = self.images(card)
         file = images.mapped_from
-        if file not in self._mapped:  # in memory, or pictures that are each held to their own sum when read
+        if file not in self._mapped:  # in memory, or encoded pictures, whose checksums are verified when they are read
             return
         signature, taken = self._mapped[file]
         same = file_stat(file) == signature and is_settled(signature, taken)
         if not same and replace(images).fingerprint != images.fingerprint:
             raise DataError(f"{images.name}: {file} changed while this run read it; {AGAIN}")
 
-    def swept(self, card: Card, sweep: str, subject: dict[str, Any], key: str) -> Evidence:
-        """Sweep, going on from what is finished, and keep the evidence. For the one who makes it `alone`."""
+    def make_evidence(self, card: Card, sweep: str, fields: dict[str, Any], key: str) -> Evidence:
+        """Sweep the chunks that are not finished, and store the evidence. The caller must hold the store's lock."""
         from robustness.sweep.runner import run_sweep as run
 
         loaded, label = self.classifier(card), f"{card.name}:{sweep}"
         table = card.file.sweeps.get(sweep)
-        made = attack_inputs.attack_inputs(self, card, sweep)
-        kept = StoredChunks(self.store, key, card.project, behind=lambda: self.behind(card, sweep), notice=self.notice)
+        inputs = attack_inputs.attack_inputs(self, card, sweep)
+        chunks = StoredChunks(
+            self.store, key, card.project, dependencies=lambda: self.dependencies(card, sweep), notice=self.notice
+        )
         with self.progress(f"sweeping {label}") as progress, self.listening(card, sweep):
             evidence = run(
                 loaded.module,
                 self.images(card),
                 card.perturbation(sweep),
-                swept_strengths(card, sweep),
+                strengths_without_zero(card, sweep),
                 unit=table.unit if table else "native",
                 seed=self.seed,
-                device=self.sweeps_on,
+                device=self.sweep_device,
                 threads=self.threads,
                 decision=card.file.model.decision,
                 probabilities=card.file.probabilities,
                 progress=progress,
-                kept=kept,
+                kept=chunks,
                 kind=self.kind,
                 dtype=self.dtype,
-                **made.given,
+                **inputs.arguments,
             )
-        if kept_state := evidence.provenance.get("keeps_state"):
-            self.notice(f"{card.name} keeps state between calls: {kept_state}; it is swept in one thread, in order")
-        if (asked := evidence.provenance.get("out_of_memory_at")) is not None:
+        if state := evidence.provenance.get("keeps_state"):
+            self.notice(f"{card.name} keeps state between calls: {state}; it is swept in one thread, in order")
+        if (requested := evidence.provenance.get("out_of_memory_at")) is not None:
             size = evidence.provenance["batch_size"]
             self.notice(
-                f"memory ran out sweeping {label} in batches of {asked} images; it was swept in batches of {size}"
+                f"memory ran out sweeping {label} in batches of {requested} images; it was swept in batches of {size}"
             )
-        behind = self.behind(card, sweep)
-        self.refuse_changed(card, sweep, behind)
-        found = {
-            "key": key, "label": label, "subject": subject, "run": self.store.run, "model": loaded.notes, **behind,
+        dependencies = self.dependencies(card, sweep)
+        self.refuse_changed(card, sweep, dependencies)
+        metadata = {
+            "key": key, "label": label, "subject": fields, "run": self.store.run, "model": loaded.notes, **dependencies,
         }  # fmt: skip
-        evidence = replace(evidence, provenance={**evidence.provenance, **found})
+        evidence = replace(evidence, provenance={**evidence.provenance, **metadata})
         try:
             self.store.write(self.store.path("evidence", key), evidence.to_bytes())
-            kept.remove()
+            chunks.remove()
         except StoreError as error:
             self.notice(f"evidence of {label} was not kept: {error}")
         return evidence
 
+    def get_or_make(
+        self,
+        kind: str,
+        key: str,
+        make: Callable[[], T],
+        *,
+        read: Callable[[], tuple[T | None, str]],
+        label: str,
+        again: str = "made again",
+        prepare: Callable[[], object] | None = None,
+    ) -> T:
+        """
+        Return an entry of the store if it can be trusted; else make it, in one process of all that use the store.
+
+        The others wait, show "waiting for another process: LABEL", and then read what the first one wrote. If `make`
+        raises, or its process is killed, nothing is stored and no process of this run tries again: this one raises the
+        same error, the others get SweepError with the reason. The next run tries again.
+
+        Args:
+            kind: What is made, as in "evidence"; `kind` and `key` name the lock.
+            key: The hash of everything that the entry depends on.
+            make: Makes the entry, writes it by the store's atomic writes, and returns it.
+            read: Returns the entry; or None, and why what is stored cannot be trusted ("" if nothing is stored).
+            label: What `make` does, as in "sweeping tiny:fgsm".
+            again: What the notice promises about an entry that cannot be trusted.
+            prepare: Makes what has to be there first, before the lock is taken; see `locks.get_or_make`.
+        """
+
+        def trusted() -> T | None:
+            value, reason = read()
+            if reason:
+                self.notice(f"{reason}; {again}")
+            return value
+
+        name = f"{kind}-{key}"
+        with self.fail_once(name):
+            return locks.get_or_make(make, read=trusted, exclusive=self.store.exclusive(name, label), prepare=prepare)
+
     @contextmanager
-    def once(self, key: str) -> Iterator[None]:
-        """Do something that is not tried again in this run: where it failed, it fails at once with the same error."""
-        if key in self._failures:
-            raise self._failures[key].with_traceback(None)
+    def fail_once(self, name: str) -> Iterator[None]:
+        """Do something that is not tried again in this run: if it failed, raise the same error at once."""
+        if name in self._failures:
+            raise self._failures[name].with_traceback(None)
         try:
             yield
         except Exception as error:
-            self._failures[key] = error
+            self._failures[name] = error
             raise
 
-    def give_up(self, key: str, reason: str) -> None:
-        """Take note that evidence could not be made by others: in this run nobody tries again."""
+    def mark_failed(self, key: str, reason: str) -> None:
+        """Record that an engine could not make evidence, so that nobody tries again in this run."""
         self._failures[f"evidence-{key}"] = SweepError(reason)
 
     def notice(self, message: str) -> None:
-        """Note what a reader of the run must know, once."""
+        """Add a sentence to the notices of the run, once."""
         if message not in self.notices:
             self.notices.append(message)
 
 
-def swept_strengths(card: Card, sweep: str) -> list[Strength]:
-    """Return a sweep's strengths without 0, which is the clean entry's that all sweeps share; 0 dB is another thing."""
+def strengths_without_zero(card: Card, sweep: str) -> list[Strength]:
+    """Return a sweep's strengths without 0, which is the clean evidence that all sweeps share; 0 dB is a strength."""
     table = card.file.sweeps.get(sweep)
     if table is None or table.unit in strengths.RATIOS:
         return list(card.file.strengths_of(sweep))
@@ -484,7 +529,7 @@ def swept_strengths(card: Card, sweep: str) -> list[Strength]:
 
 
 def fresh_harness(harness: Workspace) -> Workspace:
-    """Return a harness with the same settings that holds nothing: forty models need not lie in memory at once."""
+    """Return an empty workspace with the same settings, so that many models need not be in memory at once."""
     return Workspace(
         harness.store, harness.data_root, harness.device, harness.seed, harness.threads, dtype=harness.dtype
     )

@@ -29,7 +29,7 @@ class MutationTarget:
     """
     What damaged models are held to: the claims of a card, and its gate, that can be measured and hold undamaged.
 
-    A sweep by a generator is left out: it would have to be fitted to each damaged model fresh_harness.
+    A sweep by a generator is left out: it would have to be fitted to each damaged model anew.
     """
 
     harness: Workspace
@@ -91,7 +91,7 @@ class MutationTarget:
 def mutation_target(harness: Workspace, card: Card) -> MutationTarget:
     """Say what damage to a card's model is held to; CardError where that is nothing."""
     asked = {claim.sweep for claim in card.claims()} | set(card.gated_sweeps if card.file.gate else ())
-    # A generator of the model's own is fitted to each damaged model fresh_harness; that of another model stays.
+    # A generator of the model's own is fitted to each damaged model anew; that of another model stays.
     on_itself = {name for name in card.file.sweeps if card.perturbation(name).made_on is None}
     left_out = [
         name for name in card.file.sweeps if name in asked & on_itself and card.perturbation(name).family == "gan"
@@ -184,7 +184,7 @@ def _train(harness: Workspace, every: Sequence[Card], workers: int | None) -> No
     """Train side by side what the store has not got; one that fails says so when its turn comes."""
     if not every:
         return
-    store, what = harness.store, f"training {every[0].name}, damaged and fresh_harness"
+    store, what = harness.store, f"training {every[0].name}, damaged and anew"
     settings: dict[str, Any] = {"say": store.say, "progress": harness.progress, "what": what}
     try:
         train_many(every, store.root, harness.data_root, workers, **settings)

@@ -67,7 +67,7 @@ def verified_evidence(harness: Workspace, card: Card | None, sweep: Mapping[str,
     for each in (card, source):
         if each is not None and not _has_weights(harness, each):
             raise StoreError(_without_weights(each))
-    found = harness.kept(card, name, said["key"]) if harness.key(card, name) == said["key"] else None
+    found = harness.cached_evidence(card, name, said["key"]) if harness.key(card, name) == said["key"] else None
     if found is None or found.digest != said["digest"]:
         raise StoreError("card, weights, data or code have changed since, or its evidence is not in this store")
     return found
