@@ -131,22 +131,38 @@ def test_the_first_round_warms_up(tmp_path):
     assert clean.batch == pytest.approx(clean.batch_size / 1000)
 
 
-@pytest.mark.parametrize(("seconds", "rounds"), [(1.0, 1), (0.06, 2), (0.001, 1 + timing.ROUNDS)])
-def test_what_is_slow_is_timed_once(tmp_path, monkeypatch, seconds, rounds):
+@pytest.mark.parametrize(
+    ("seconds", "clean", "normal"),
+    [(1.0, 1, 1), (0.02, 1 + 2, 1 + 1), (0.001, 1 + timing.ROUNDS, 1 + timing.ROUNDS)],
+)
+def test_what_is_slow_is_timed_once(tmp_path, monkeypatch, seconds, clean, normal):
     """Catches: a plan that repeats what takes minutes, or trusts what took a moment once."""
     monkeypatch.setattr(planner, "choose_batch_size", lambda *_: 9)
     path = helpers.project(tmp_path, TICKS, SEEDED.replace("per_class = 3", "per_class = 9"))
     card, harness = cards.load(path), helpers.harness(path)
     Planner(harness, lambda: images_seen(card) * seconds).plan(card)
-    assert passes_seen(card).count(9) == 3 * rounds  # clean, and two strengths
+    assert passes_seen(card).count(9) == clean + 2 * normal  # two strengths
 
 
-def test_no_more_is_timed_than_is_swept(tmp_path):
+@pytest.mark.parametrize(("per_class", "batches"), [(1, 1), (2, 2), (3, 3)])
+def test_no_more_is_timed_than_is_swept(tmp_path, monkeypatch, per_class, batches):
     """Catches: a plan of a small sweep that takes longer than the sweep."""
-    path = helpers.project(tmp_path, TICKS, SEEDED)
+    monkeypatch.setattr(planner, "choose_batch_size", lambda *_: 10)
+    path = helpers.project(tmp_path, TICKS, SEEDED.replace("per_class = 3", f"per_class = {per_class}"))
     card, harness = cards.load(path), helpers.harness(path)
-    clean, _ = Planner(harness, lambda: images_seen(card) / 1e6).plan(card).costs
-    assert passes_seen(card).count(clean.batch_size) == 3 * clean.batches
+    plan = Planner(harness, lambda: images_seen(card) / 1e6).plan(card)
+    assert [cost.batches for cost in plan.costs] == [batches] * 2
+    assert passes_seen(card).count(10) == 3 * batches  # clean, and two strengths
+
+
+def test_a_thread_that_idles_in_the_last_round(tmp_path, monkeypatch):
+    """Three batches in two threads, which this clock adds up. Catches: two whole rounds for one and a half."""
+    monkeypatch.setattr(hardware, "cpu_count", lambda: 2)
+    path = helpers.project(tmp_path, TICKS, SEEDED)
+    card = cards.load(path)
+    clean, _ = Planner(helpers.harness(path), lambda: images_seen(card) / 1000).plan(card).costs
+    assert (clean.images, clean.batch_size) == (30, 10)
+    assert clean.seconds(2) - clean.start == pytest.approx(0.03)
 
 
 @pytest.mark.parametrize("cores", [1, 2, 3])

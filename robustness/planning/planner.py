@@ -162,13 +162,15 @@ class Planner:
         wanted = self._unfinished_chunks(sweep, size)
         batches = batching.count(len(images), size, wanted)
         threads = min(self.threads, batches) if perturbation.side_by_side else 1
-        few = images.select(range(min(len(images), threads * CHUNK)), images.name)
+        few = images.select(range(min(len(images), 2 * threads * CHUNK)), images.name)
         cells = SweepBatches(
             few, perturbation, strengths, table.unit if table else "native", self.workspace.seed, device, size,
             file.model.decision, sweep.models[-1].file.model.decision, self._directions(sweep, len(few)),
         )  # fmt: skip
         with precision.matmul_precision(self.workspace.dtype, device):
-            measured = timing.time_batches(cells, modules, threads, self.clock, probabilities=file.probabilities)
+            measured = timing.time_batches(
+                cells, modules, threads, batches, self.clock, probabilities=file.probabilities
+            )
         return Cost(
             sweep.label,
             sum(min(CHUNK, len(images) - CHUNK * chunk) for chunk in wanted),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,9 +22,9 @@ from robustness.sweep import batching, chunks, trials
 from robustness.sweep.batch import SweepBatches
 
 ENOUGH = 0.5
-"""Seconds of batches after which a sweep has been timed for long enough."""
+"""Seconds for which a sweep is timed, if a round of one batch a thread takes less."""
 ROUNDS = 8
-"""The most rounds that are timed, each of one batch a thread: with the one that warms up no more than a sweep has."""
+"""The most rounds that are timed: hundreds that take a moment each say no more."""
 SLOW = 4.0
 """Seconds of the first round above which it is taken itself: warming up is a small part of it."""
 
@@ -38,23 +39,30 @@ class Timing(NamedTuple):
 
 
 def time_batches(
-    cells: SweepBatches, modules: nn.ModuleDict, threads: int, clock: Callable[[], float], *, probabilities: bool
+    cells: SweepBatches,
+    modules: nn.ModuleDict,
+    threads: int,
+    batches: int,
+    clock: Callable[[], float],
+    *,
+    probabilities: bool,
 ) -> Timing:
-    """Time rounds of one batch a thread, as a sweep makes them; SweepError if code fails in them."""
+    """
+    Time a round of one batch a thread, as a sweep of so many batches makes it; SweepError if code fails in it.
 
-    def round_() -> float:
+    The first round warms up. A sweep of no more than two is timed whole: it is cold for as long, and a thread idles in
+    its second one.
+    """
+
+    def run(count: int) -> float:
         fresh = replace(cells)  # each row of a chunk is drawn once
         outcomes = chunks.new_recorder(fresh, probabilities=probabilities)
-        began = clock()
-        batching.run_batches(
-            lambda model, start, stop: fresh.batch(model, start, stop, outcomes),
-            models,
-            len(fresh.images),
-            fresh.batch_size,
-            fresh.device,
-            prefetch=fresh.prefetch,
-            most=len(models),
-        )
+
+        def work(model: nn.ModuleDict, start: int, stop: int) -> None:
+            fresh.batch(model, start, stop, outcomes)
+
+        total, size, began = len(fresh.images), fresh.batch_size, clock()
+        batching.run_batches(work, models, total, size, fresh.device, prefetch=fresh.prefetch, most=count)
         took = clock() - began
         if outcomes.failed:
             raise SweepError(next(status for status in outcomes.evidence({}).status if status != OK))
@@ -65,16 +73,20 @@ def time_batches(
         state_hash(lent["classifier"])
         channels_last(lent, lambda: time_limit.watched(lambda: cells.works(lent)))
         models = time_limit.watched(lambda: trials.tried(cells, lent, threads)).models
-        start = clock() - began
+        start, rounds = clock() - began, math.ceil(batches / len(models))
+        count = batches if rounds <= 2 else len(models)
         with passes.counted([each for model in models for each in model.items()]) as images:
-            first = round_()
-        times = [first] if first > SLOW else [round_()]
-        rounds = min(ROUNDS, batching.count(len(cells.images), cells.batch_size) // len(models) - 1)
-        while sum(times) < ENOUGH and len(times) < rounds:
-            times.append(round_())
-    per_image = Counter({name: round(count / len(models) / cells.batch_size) for name, count in images.items()})
-    parallel = cells.perturbation.side_by_side and models[0] is not lent
-    return Timing(start, sum(times) / len(times), per_image, parallel)
+            first = run(count)
+        if rounds <= 2:
+            batch = first / rounds
+        elif first > SLOW:
+            batch = first
+        else:
+            most = batching.count(len(cells.images), cells.batch_size) // len(models)
+            timed = max(1, min(ROUNDS, most, rounds - 1, int(ENOUGH / max(first, 1e-6))))
+            batch = run(timed * len(models)) / timed
+    per_image = Counter({name: round(number / count / cells.batch_size) for name, number in images.items()})
+    return Timing(start, batch, per_image, cells.perturbation.side_by_side and models[0] is not lent)
 
 
 def peak_memory(work: Callable[[], object], device: str) -> int:
