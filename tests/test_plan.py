@@ -186,8 +186,9 @@ def test_a_model_that_keeps_state_has_one_thread(tmp_path, monkeypatch):
         assert cost.seconds(2) == cost.seconds(1)
 
 
-def test_finished_chunks_cost_nothing(tmp_path, monkeypatch):
-    """A sweep that was cut off. Catches: images counted that a run takes from the store."""
+@pytest.mark.parametrize(("lost", "images"), [([1], 200), ([0], 1000), ([], 0)])
+def test_finished_chunks_cost_nothing(tmp_path, monkeypatch, lost, images):
+    """A sweep that was cut off. Catches: images counted that a run takes from the store; a division by no batches."""
     path = helpers.project(tmp_path, card=SEEDED.replace("per_class = 3", "per_class = 120"))
     card, harness = cards.load(path), helpers.harness(path)
     monkeypatch.setattr(chunk_cache, "EVERY", 0.0)
@@ -195,11 +196,13 @@ def test_finished_chunks_cost_nothing(tmp_path, monkeypatch):
     harness.evidence(card, "normal")
     key = harness.key(card, "normal")
     harness.store.path("evidence", key).unlink()
-    (harness.store.root / "chunks" / key[:2] / key / "1.safetensors").unlink()
+    for chunk in lost:
+        (harness.store.root / "chunks" / key[:2] / key / f"{chunk}.safetensors").unlink()
     plan = Planner(helpers.harness(path)).plan(card)
-    assert [(cost.label, cost.images) for cost in plan.costs] == [("tiny:normal", 200)]
-    assert plan.costs[0].batches == math.ceil(200 / plan.costs[0].batch_size)
-    assert plan.stored == ("tiny:clean",)
+    (cost,) = plan.costs
+    assert (cost.label, cost.images, plan.stored) == ("tiny:normal", images, ("tiny:clean",))
+    assert cost.batches == math.ceil(images / cost.batch_size)
+    assert len(cost.chunks(1)) == len(lost)
 
 
 def test_an_attack_that_fails_leaves_the_others(tmp_path):
@@ -281,14 +284,18 @@ def test_memory_is_the_peak_of_the_work():
     assert 2**28 < used - without < 2**30
 
 
-def test_one_card_that_cannot_be_planned_keeps_no_other_out(tmp_path):
-    """Catches: an error that ends the plan, or a sum that hides what is missing from it."""
-    broken = helpers.project(tmp_path, RAISES, SEEDED.replace('"tiny"', '"broken"'))
-    bad = cards.load(broken)
+def test_cards_that_cannot_be_planned_keep_no_other_out(tmp_path):
+    """Catches: an error that ends the plan, one of no model's name, or a sum that hides what is missing from it."""
     path = helpers.project(tmp_path, card=SEEDED)
-    lines, wrong = plan_lines(helpers.harness(path), [bad, cards.load(path)], EngineSpec())
-    assert wrong == ["broken: its forward pass raised KeyError: 3; `robustness check` looks it over"]
-    assert any(line.startswith("NOT IN THIS PLAN: 1 of 2 cards") for line in lines)
+    narrow = helpers.MODULE.replace("classes=10", "classes=7")
+    bad = [
+        cards.load(helpers.project(tmp_path / name, source, SEEDED.replace('"tiny"', f'"{name}"')))
+        for name, source in (("broken", RAISES), ("narrow", narrow))
+    ]
+    lines, errors = plan_lines(helpers.harness(path), [*bad, cards.load(path)], EngineSpec())
+    assert errors[0] == "broken: its forward pass raised KeyError: 3; `robustness check` looks it over"
+    assert errors[1].startswith("narrow: the classifier must give logits of shape (images, outputs) = (8, 10)")
+    assert any(line.startswith("NOT IN THIS PLAN: 2 of 3 cards") for line in lines)
     assert any(line.startswith("2 sweeps to make") for line in lines)
 
 

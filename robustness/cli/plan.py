@@ -23,7 +23,7 @@ def plan_lines(harness: Workspace, cards: Sequence[Card], engine: EngineSpec) ->
             with harness.progress(f"timing the sweeps of {card.name}") as progress:
                 plan += planner.plan(card, progress)
         except RobustnessError as error:
-            errors.append(str(error))
+            errors.append(str(error) if card.name in str(error) else f"{card.name}: {error}")
     took = time.perf_counter() - started
     count, threads = share(engine, planner.threads)
     lines = [*table(plan, threads), *_summary(harness, plan, engine.name, count, threads)]

@@ -42,7 +42,7 @@ class Cost:
     def chunks(self, threads: int) -> list[float]:
         """Return the seconds of each chunk of images, on workers that have begun."""
         count = math.ceil(self.images / CHUNK)
-        return [self._rounds(self.batches / count, threads) * self.batch] * count
+        return [self._rounds(self.batches / max(1, count), threads) * self.batch] * count
 
     def _rounds(self, batches: float, threads: int) -> int:
         return math.ceil(batches / (threads if self.parallel else 1))

@@ -140,7 +140,10 @@ class Planner:
         """Say what must be made before a sweep."""
         for card in sweep.models:
             if not self._is_trained(card):
-                yield f"{card.name} is not trained: `robustness train {card.name}` comes first"
+                yield (
+                    f"{card.name} is not trained: `robustness train {card.name}` comes first; its sweeps are timed "
+                    "with random weights"
+                )
         attacked, perturbation = sweep.models[-1], sweep.perturbation
         if isinstance(perturbation, AdvGAN) and not (
             self._is_trained(attacked)
@@ -161,7 +164,7 @@ class Planner:
         size = choose_batch_size(images, perturbation, modules, device)
         wanted = self._unfinished_chunks(sweep, size)
         batches = batching.count(len(images), size, wanted)
-        threads = min(self.threads, batches) if perturbation.side_by_side else 1
+        threads = min(self.threads, max(1, batches)) if perturbation.side_by_side else 1
         few = images.select(range(min(len(images), 2 * threads * CHUNK)), images.name)
         cells = SweepBatches(
             few, perturbation, strengths, table.unit if table else "native", self.workspace.seed, device, size,
@@ -169,7 +172,7 @@ class Planner:
         )  # fmt: skip
         with precision.matmul_precision(self.workspace.dtype, device):
             measured = timing.time_batches(
-                cells, modules, threads, batches, self.clock, probabilities=file.probabilities
+                cells, modules, threads, max(1, batches), self.clock, probabilities=file.probabilities
             )
         return Cost(
             sweep.label,
