@@ -7,7 +7,6 @@ import pytest
 
 from benchmarks import gpu, peers, plan, rates
 from models.vgg import vgg
-from robustness.planning import timing
 from robustness.planning.example import SWEEPS, Rates, whole
 
 PAGE = Path(__file__).parents[1] / "docs" / "plan.md"
@@ -38,16 +37,23 @@ def test_the_sum_by_hand():
     assert (total.first(1), total.first(10**6)) == ("device", "network")
 
 
-def test_a_plan_beside_what_is_taken(capsys, monkeypatch):
+CARD = """
+name = "tiny"
+model = { factory = "models.mlp:mlp", seed = 0 }
+data = { name = "digits", split = { kind = "balanced", per_class = 3 } }
+sweeps.normal = { kind = "normal", strengths = [0.1, 0.2] }
+"""
+
+
+def test_a_plan_beside_what_is_taken(capsys, monkeypatch, tmp_path):
     """Catches: a benchmark that no longer runs, or that passes a plan that is off."""
-    monkeypatch.setattr(timing, "RUNS", 1)
-    monkeypatch.setattr(plan, "MODELS", {"mlp": plan.MODELS["mlp"]._replace(images={"normal": 250})})
-    found = plan.compare(["mlp"], 1)
-    assert found["mlp, normal"] > 0
+    (tmp_path / "tiny.toml").write_text(CARD)
+    monkeypatch.setattr(plan, "MODELS", tmp_path)
+    assert plan.compare(["tiny"], 2)["tiny"] > 0
     assert "planned / taken" in capsys.readouterr().out
-    monkeypatch.setattr(plan, "compare", lambda models, repeats: {"a": 1.3, "b": 0.9})
+    monkeypatch.setattr(plan, "compare", lambda models, repeats: {"a": 1.6, "b": 0.9})
     assert (plan.main([]), plan.main(["--check"])) == (0, 1)
-    monkeypatch.setattr(plan, "compare", lambda models, repeats: {"a": 1.2, "b": 0.8})
+    monkeypatch.setattr(plan, "compare", lambda models, repeats: {"a": 1.4, "b": 0.6})
     assert plan.main(["--check"]) == 0
 
 

@@ -1,7 +1,7 @@
 """`robustness plan`: what it counts is what is made, what is there is not counted, and nothing is made meanwhile."""
 
+import importlib
 import math
-from collections import Counter
 
 import helpers
 import numpy as np
@@ -10,23 +10,21 @@ import pytest
 from robustness import cards
 from robustness.cli import main
 from robustness.cli.plan import plan_lines
-from robustness.decisions import Argmax
 from robustness.engines import EngineSpec
-from robustness.planning import timing
-from robustness.planning.costs import HEADER, Cost, Plan, total
+from robustness.planning import planner, timing
+from robustness.planning.costs import HEADER, Cost, Plan
 from robustness.planning.planner import Planner
-from robustness.planning.timing import Pace, Rest, memory
 from robustness.util import hardware
+from robustness.workspace import chunk_cache
 
-SLOW = """
-import time
+TICKS = """
 from torch import nn
+
+SEEN = []
 
 class Net(nn.Linear):
     def forward(self, inputs):
-        until = time.thread_time() + 0.01
-        while time.thread_time() < until:
-            pass
+        SEEN.append(len(inputs))
         return super().forward(inputs.flatten(1))
 
 def factory(classes=10):
@@ -48,6 +46,12 @@ class Net(nn.Linear):
 def factory():
     return Net(1, 1)
 """
+CUT = """
+class Cut(nn.Module):
+    def forward(self, inputs):
+        return inputs.detach()
+
+"""
 ATTACKS = """
 [sweeps.fgsm]
 kind = "fgsm"
@@ -65,7 +69,6 @@ strengths = [{{ uniform = [0.1, 0.3] }}, 0.5]
 @pytest.fixture(autouse=True)
 def one_core(own_path, monkeypatch):
     monkeypatch.setattr(hardware, "cpu_count", lambda: 1)
-    monkeypatch.setattr(timing, "RUNS", 1)
 
 
 def test_what_is_planned_is_what_is_made(tmp_path):
@@ -74,11 +77,11 @@ def test_what_is_planned_is_what_is_made(tmp_path):
     path.write_text("probabilities = true\n" + path.read_text())
     card, harness = cards.load(path), helpers.harness(path)
     plan = Planner(harness).plan(card)
-    assert [cost.label for cost in plan.made] == [f"tiny:{name}" for name in ("clean", *card.file.sweeps)]
-    passes = {cost.label.partition(":")[2]: (cost.strengths, cost.forward, cost.backward) for cost in plan.made}
+    assert [cost.label for cost in plan.costs] == [f"tiny:{name}" for name in ("clean", *card.file.sweeps)]
+    passes = {cost.label.partition(":")[2]: (cost.strengths, cost.forward, cost.backward) for cost in plan.costs}
     pgd = 2 * (5 + 1), 2 * 5
     assert passes == {"clean": (1, 1, 0), "normal": (2, 2, 0), "fgsm": (2, 3, 1), "pgd": (2, *pgd), "spread": (2, 2, 0)}
-    for cost in plan.made:
+    for cost in plan.costs:
         sweep = cost.label.partition(":")[2]
         evidence = harness.evidence(card, sweep)
         size = harness.store.path("evidence", harness.key(card, sweep)).stat().st_size
@@ -86,24 +89,145 @@ def test_what_is_planned_is_what_is_made(tmp_path):
         assert cost.images == len(evidence)
         assert cost.batches == math.ceil(len(evidence) / evidence.provenance["batch_size"])
     again = Planner(helpers.harness(path)).plan(card)
-    assert (again.made, again.memory, again.inputs) == ((), 0, 0)
+    assert (again.costs, again.memory) == ((), 0)
     assert len(again.stored) == 5
 
 
-def test_time_is_that_of_the_passes(tmp_path):
-    """A model that burns 10 ms of processor time a pass. Catches: a factor, or passes of a gradient, lost or twice."""
-    path = helpers.project(tmp_path, SLOW, SEEDED + ATTACKS)
-    plan = Planner(helpers.harness(path)).plan(cards.load(path))
-    for cost in plan.made:
-        due = 0.01 * cost.forward * cost.batches
-        assert due <= cost.seconds(1) - cost.start < 1.25 * due + 0.02, cost
-        assert 3 * 0.01 <= cost.start < 0.2  # the trials of the model before the first batch
+def passes_seen(card):
+    """The images of each pass through a card's model of TICKS, those that it was tried on among them."""
+    return importlib.import_module(card.file.model.factory.partition(":")[0]).SEEN
+
+
+def images_seen(card):
+    """How many images have gone through it."""
+    return sum(passes_seen(card))
+
+
+@pytest.mark.parametrize("per_class", [3, 30])
+def test_time_is_that_of_the_sweep(tmp_path, per_class):
+    """A millisecond an image and pass. Catches: a batch or a pass lost or twice, time that does not grow with n."""
+    path = helpers.project(tmp_path, TICKS, (SEEDED + ATTACKS).replace("per_class = 3", f"per_class = {per_class}"))
+    card, harness = cards.load(path), helpers.harness(path)
+    plan = Planner(harness, lambda: images_seen(card) / 1000).plan(card)
+    other = helpers.harness(path)
+    for cost in plan.costs:
+        before = images_seen(card)
+        other.evidence(card, cost.label.partition(":")[2])
+        assert cost.images == 10 * per_class
+        assert cost.seconds(1) == pytest.approx((images_seen(card) - before) / 1000), cost
+        assert cost.seconds(1) - cost.start == pytest.approx(cost.forward * cost.batches * cost.batch_size / 1000)
+
+
+def test_the_first_round_warms_up(tmp_path):
+    """Catches: what is slow once, in the first batch of a process, taken for the time of each batch."""
+    path = helpers.project(tmp_path, TICKS, SEEDED)
+    card, asked = cards.load(path), []
+
+    def clock():
+        asked.append(None)
+        return images_seen(card) / 1000 + (len(asked) > 3)  # asked before and after the trials, then each round
+
+    clean, _ = Planner(helpers.harness(path), clock).plan(card).costs
+    assert clean.batch == pytest.approx(clean.batch_size / 1000)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "clean", "normal"),
+    [(1.0, 1, 1), (0.02, 1 + 2, 1 + 1), (0.001, 1 + timing.ROUNDS, 1 + timing.ROUNDS)],
+)
+def test_what_is_slow_is_timed_once(tmp_path, monkeypatch, seconds, clean, normal):
+    """Catches: a plan that repeats what takes minutes, or trusts what took a moment once."""
+    monkeypatch.setattr(planner, "choose_batch_size", lambda *_: 9)
+    path = helpers.project(tmp_path, TICKS, SEEDED.replace("per_class = 3", "per_class = 9"))
+    card, harness = cards.load(path), helpers.harness(path)
+    Planner(harness, lambda: images_seen(card) * seconds).plan(card)
+    assert passes_seen(card).count(9) == clean + 2 * normal  # two strengths
+
+
+@pytest.mark.parametrize(("per_class", "batches"), [(1, 1), (2, 2), (3, 3)])
+def test_no_more_is_timed_than_is_swept(tmp_path, monkeypatch, per_class, batches):
+    """Catches: a plan of a small sweep that takes longer than the sweep."""
+    monkeypatch.setattr(planner, "choose_batch_size", lambda *_: 10)
+    path = helpers.project(tmp_path, TICKS, SEEDED.replace("per_class = 3", f"per_class = {per_class}"))
+    card, harness = cards.load(path), helpers.harness(path)
+    plan = Planner(harness, lambda: images_seen(card) / 1e6).plan(card)
+    assert [cost.batches for cost in plan.costs] == [batches] * 2
+    assert passes_seen(card).count(10) == 3 * batches  # clean, and two strengths
+
+
+def test_a_thread_that_idles_in_the_last_round(tmp_path, monkeypatch):
+    """Three batches in two threads, which this clock adds up. Catches: two whole rounds for one and a half."""
+    monkeypatch.setattr(hardware, "cpu_count", lambda: 2)
+    path = helpers.project(tmp_path, TICKS, SEEDED)
+    card = cards.load(path)
+    clean, _ = Planner(helpers.harness(path), lambda: images_seen(card) / 1000).plan(card).costs
+    assert (clean.images, clean.batch_size) == (30, 10)
+    assert clean.seconds(2) - clean.start == pytest.approx(0.03)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3])
+def test_a_round_is_one_batch_a_core(tmp_path, monkeypatch, cores):
+    """Catches: a plan that takes longer than it must; a core that is left out; more threads than there are batches."""
+    path = helpers.project(tmp_path, TICKS, SEEDED.replace("per_class = 3", "per_class = 2"))
+    card = cards.load(path)
+    monkeypatch.setattr(hardware, "cpu_count", lambda: cores)
+    clean, _ = Planner(helpers.harness(path), lambda: images_seen(card) / 1000).plan(card).costs
+    assert (clean.images, clean.batches) == (20, 2)
+    assert clean.batch == pytest.approx(min(cores, 2) * clean.batch_size / 1000)
+
+
+def test_a_model_that_keeps_state_has_one_thread(tmp_path, monkeypatch):
+    """Catches: a time for two threads of a sweep that works in one."""
+    source = TICKS.replace("super().forward(inputs.flatten(1))", "super().forward(inputs.flatten(1)) + len(SEEN)")
+    monkeypatch.setattr(hardware, "cpu_count", lambda: 2)
+    path = helpers.project(tmp_path, source, SEEDED)
+    for cost in Planner(helpers.harness(path)).plan(cards.load(path)).costs:
+        assert not cost.parallel
+        assert cost.seconds(2) == cost.seconds(1)
+
+
+@pytest.mark.parametrize(("lost", "images"), [([1], 200), ([0], 1000), ([], 0)])
+def test_finished_chunks_cost_nothing(tmp_path, monkeypatch, lost, images):
+    """A sweep that was cut off. Catches: images counted that a run takes from the store; a division by no batches."""
+    path = helpers.project(tmp_path, card=SEEDED.replace("per_class = 3", "per_class = 120"))
+    card, harness = cards.load(path), helpers.harness(path)
+    monkeypatch.setattr(chunk_cache, "EVERY", 0.0)
+    monkeypatch.setattr(chunk_cache.StoredChunks, "remove", lambda self: None)
+    harness.evidence(card, "normal")
+    key = harness.key(card, "normal")
+    harness.store.path("evidence", key).unlink()
+    for chunk in lost:
+        (harness.store.root / "chunks" / key[:2] / key / f"{chunk}.safetensors").unlink()
+    plan = Planner(helpers.harness(path)).plan(card)
+    (cost,) = plan.costs
+    assert (cost.label, cost.images, plan.stored) == ("tiny:normal", images, ("tiny:clean",))
+    assert cost.batches == math.ceil(images / cost.batch_size)
+    assert len(cost.chunks(1)) == len(lost)
+
+
+def test_an_attack_that_fails_leaves_the_others(tmp_path):
+    """Catches: a card without a plan since one of its sweeps will error, or a time for that sweep."""
+    source = helpers.MODULE.replace("nn.Flatten(),", "nn.Flatten(), Cut(),").replace("def factory", CUT + "def factory")
+    path = helpers.project(tmp_path, source, SEEDED + ATTACKS)
+    lines, errors = plan_lines(helpers.harness(path), [cards.load(path)], EngineSpec())
+    assert errors == []
+    assert any(line.startswith("3 sweeps to make") for line in lines)
+    for name in ("fgsm", "pgd"):
+        assert any(line.startswith(f"not counted: tiny:{name} fails: raised GradientError") for line in lines)
+
+
+def test_it_says_what_it_was_measured_on(tmp_path):
+    """Catches: a time of nobody knows which machine, threads and batches."""
+    path = helpers.project(tmp_path, card=SEEDED)
+    lines, _ = plan_lines(helpers.harness(path), [cards.load(path)], EngineSpec())
+    (said,) = (line for line in lines if line.startswith("extrapolated from the first batches"))
+    assert "10 images a batch, up to 1 at a time, cpu-" in said
 
 
 def test_what_is_not_trained_comes_first_and_is_not_trained_now(tmp_path, monkeypatch, capsys):
     """Catches: a plan that trains, or that says nothing of the training that it leaves out."""
     monkeypatch.chdir(tmp_path)
-    path = helpers.project(tmp_path, SLOW)
+    path = helpers.project(tmp_path, TICKS)
     store = tmp_path / "store"
     assert main.main(["plan", "tiny", "--store", str(store)]) == 0
     printed = capsys.readouterr().out
@@ -123,27 +247,27 @@ def test_what_a_transfer_needs_of_its_source_is_planned_once(tmp_path):
     module = path.read_text().split('factory = "')[1].split(":")[0]
     other.write_text((moved + transfer).format(module=module))
     harness = helpers.harness(path)
-    planner = Planner(harness)
-    whole = total([planner.plan(cards.load(file)) for file in (path, other)])
-    made = {cost.label: (cost.forward, cost.backward) for cost in whole.made}
-    assert len(made) == len(whole.made) == 6
+    both = Planner(harness)
+    whole = both.plan(cards.load(path)) + both.plan(cards.load(other))
+    made = {cost.label: (cost.forward, cost.backward) for cost in whole.costs}
+    assert len(made) == len(whole.costs) == 6
     assert made["tiny:moved"] == made["other:moved"] == (4, 1)  # of these one, with its gradient, on the source
     assert harness.evidence(cards.load(other), "moved").status == ("ok",) * 3
     left = Planner(helpers.harness(path)).plan(cards.load(other))
-    assert [cost.label for cost in left.made] == ["other:normal"]
+    assert [cost.label for cost in left.costs] == ["other:normal"]
 
 
 def test_a_generator_is_said_to_come_first(tmp_path):
     """Catches: a plan that fits a generator, or leaves out what it does in the sweep."""
     path = helpers.project(tmp_path, card=SEEDED + '\n[sweeps.gan]\nkind = "gan"\nstrengths = [0.1]\n')
     plan = Planner(helpers.harness(path)).plan(cards.load(path))
-    assert plan.first == ("the generator of gan is fitted to tiny first",)
+    assert plan.notes == ("the generator of gan is fitted to tiny first",)
     assert not (path.parents[2] / "store" / "generators").exists()
 
 
 def test_engines_share_the_work(monkeypatch):
     """Catches: threads counted for Ray's workers, a start for each chunk, or whole sweeps cut for the plain engine."""
-    costs = [Cost(f"m:{i}", 4000, 1, 1, 0, 10, batches=8, start=1.0, batch=2.0) for i in range(3)]
+    costs = [Cost(f"m:{i}", 4000, 1, 1, 0, 10, batch_size=500, batches=8, start=1.0, batch=2.0) for i in range(3)]
     plan = Plan(tuple(costs))
     assert plan.seconds("plain", 1, 2) == 3 * (1 + 4 * 2)
     assert plan.seconds("plain", 2, 1) == 2 * (1 + 8 * 2)
@@ -151,48 +275,27 @@ def test_engines_share_the_work(monkeypatch):
     assert plan.seconds("ray", 12, 1) == 4
     assert plan.seconds("ray", 12, 2) == 2
     assert plan.seconds("ray", 1000, 1) == 4, "no chunk is shared"
-    assert Cost("m:x", 10, 1, 1, 0, 1, batches=4, start=0.0, batch=1.0, side_by_side=False).seconds(2) == 4
-
-
-def test_the_sum_is_put_together_from_its_parts(tmp_path, monkeypatch):
-    """Catches: a gradient taken for a forward, or counted beside it."""
-    path = helpers.project(tmp_path, card=SEEDED + ATTACKS)
-    monkeypatch.setattr(timing, "pace", lambda *_, gradient, **__: Pace(1.0, 10.0, 35.0 if gradient else 0.0))
-    rest = Rest(0.5, Counter(forward=12, backward=10))
-    monkeypatch.setattr(timing, "rest", lambda *_, **__: rest)
-    plan = Planner(helpers.harness(path)).plan(cards.load(path))
-    assert {cost.batch for cost in plan.made} == {0.5 + 2 * 10 + 10 * 35}
-
-
-@pytest.mark.parametrize("abreast", [1, 3])
-def test_a_run_that_is_timed_is_one_batch_a_thread(monkeypatch, abreast):
-    """Catches: a plan that takes longer for a large model than it must; a thread that is left out."""
-    images, passes, seen = helpers.images(40), list[int](), Counter()
-    module = helpers.linear(images)
-    module.register_forward_hook(lambda *_: passes.append(1))
-    monkeypatch.setattr(timing, "ENOUGH", math.inf)
-    for runs in (1, 2, 4):
-        monkeypatch.setattr(timing, "RUNS", runs)
-        passes.clear()
-        timing.pace(module, images, Argmax(), device="cpu", batch_size=4, abreast=abreast, gradient=False)
-        seen[runs] = len(passes)
-    assert (seen[2] - seen[1], seen[4] - seen[2]) == (abreast, 2 * abreast)
+    assert Cost("m:x", 10, 1, 1, 0, 1, batch_size=3, batches=4, start=0.0, batch=1.0, parallel=False).seconds(2) == 4
 
 
 def test_memory_is_the_peak_of_the_work():
     """Catches: memory read after the work, when it is free again."""
-    without, used = memory(lambda: None, "cpu"), memory(lambda: np.ones(2**26), "cpu")
+    without, used = timing.peak_memory(lambda: None, "cpu"), timing.peak_memory(lambda: np.ones(2**26), "cpu")
     assert 2**28 < used - without < 2**30
 
 
-def test_one_card_that_cannot_be_planned_keeps_no_other_out(tmp_path):
-    """Catches: an error that ends the plan, or a sum that hides what is missing from it."""
-    broken = helpers.project(tmp_path, RAISES, SEEDED.replace('"tiny"', '"broken"'))
-    bad = cards.load(broken)
+def test_cards_that_cannot_be_planned_keep_no_other_out(tmp_path):
+    """Catches: an error that ends the plan, one of no model's name, or a sum that hides what is missing from it."""
     path = helpers.project(tmp_path, card=SEEDED)
-    lines, wrong = plan_lines(helpers.harness(path), [bad, cards.load(path)], EngineSpec())
-    assert wrong == ["broken: its forward pass raised KeyError: 3; `robustness check` looks it over"]
-    assert any(line.startswith("NOT IN THIS PLAN: 1 of 2 cards") for line in lines)
+    narrow = helpers.MODULE.replace("classes=10", "classes=7")
+    bad = [
+        cards.load(helpers.project(tmp_path / name, source, SEEDED.replace('"tiny"', f'"{name}"')))
+        for name, source in (("broken", RAISES), ("narrow", narrow))
+    ]
+    lines, errors = plan_lines(helpers.harness(path), [*bad, cards.load(path)], EngineSpec())
+    assert errors[0] == "broken: its forward pass raised KeyError: 3; `robustness check` looks it over"
+    assert errors[1].startswith("narrow: the classifier must give logits of shape (images, outputs) = (8, 10)")
+    assert any(line.startswith("NOT IN THIS PLAN: 2 of 3 cards") for line in lines)
     assert any(line.startswith("2 sweeps to make") for line in lines)
 
 

@@ -1,4 +1,4 @@
-"""Saying what the sweeps of some cards will cost before they are made: passes, evidence, memory, network, time."""
+"""What the sweeps of some cards will cost before they are made: passes, evidence, memory, network, time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from robustness.cards import Card
 from robustness.engines import EngineSpec
 from robustness.errors import RobustnessError
-from robustness.planning.costs import Cost, Plan, total
+from robustness.planning.costs import Cost, Plan
 from robustness.planning.planner import Planner
 from robustness.util import hardware
 from robustness.workspace.workspace import Workspace
@@ -17,21 +17,21 @@ from robustness.workspace.workspace import Workspace
 def plan_lines(harness: Workspace, cards: Sequence[Card], engine: EngineSpec) -> tuple[list[str], list[str]]:
     """Return the lines of a plan, and what kept cards out of it."""
     started = time.perf_counter()
-    planner, plans, wrong = Planner(harness), list[Plan](), list[str]()
+    planner, plan, errors = Planner(harness), Plan(), list[str]()
     for card in cards:
         try:
-            with harness.progress(f"calibrating {card.name}"):
-                plans.append(planner.plan(card))
+            with harness.progress(f"timing the sweeps of {card.name}") as progress:
+                plan += planner.plan(card, progress)
         except RobustnessError as error:
-            wrong.append(str(error))
+            errors.append(str(error) if card.name in str(error) else f"{card.name}: {error}")
     took = time.perf_counter() - started
-    whole = total(plans)
     count, threads = share(engine, planner.threads)
-    lines = [*table(whole, threads), *_summary(harness, whole, engine.name, count, threads)]
-    lines.append(f"timed here just now, in {took:.1f} s; a machine of another kind takes another time")
-    if wrong:
-        lines.append(f"NOT IN THIS PLAN: {len(wrong)} of {len(cards)} cards, for the reasons below")
-    return lines, wrong
+    lines = [*table(plan, threads), *_summary(harness, plan, engine.name, count, threads)]
+    if plan.costs:
+        lines.append(_measured_on(harness, plan, planner.threads, took))
+    if errors:
+        lines.append(f"NOT IN THIS PLAN: {len(errors)} of {len(cards)} cards, for the reasons below")
+    return lines, errors
 
 
 def share(engine: EngineSpec, threads: int) -> tuple[int, int]:
@@ -54,7 +54,7 @@ def table(plan: Plan, threads: int) -> Iterator[str]:
     """Lay out a line for each sweep, those that are in the store at the end."""
     from tabulate import tabulate
 
-    rows = [_row(cost, threads) for cost in plan.made]
+    rows = [_row(cost, threads) for cost in plan.costs]
     rows += [[label, *[""] * 5, "in the store"] for label in plan.stored]
     header = ["sweep", "images", "strengths", "forward", "backward", "evidence", "time"]
     align = ["left", *["right"] * 6]
@@ -70,27 +70,34 @@ def _row(cost: Cost, threads: int) -> list[str]:
 
 
 def _summary(harness: Workspace, plan: Plan, engine: str, workers: int, threads: int) -> Iterator[str]:
-    kept = f"; {len(plan.stored)} are in the store and not counted" if plan.stored else ""
-    if not plan.made:
+    stored = f"; {len(plan.stored)} are in the store and not counted" if plan.stored else ""
+    if not plan.costs:
         yield f"nothing is to be made: all {len(plan.stored)} sweeps are in the store" if plan.stored else "nothing"
-        return
-    yield (
-        f"{len(plan.made)} sweeps to make{kept}: {plan.passes('forward'):,} images forward, "
-        f"{plan.passes('backward'):,} backward, {size(plan.evidence)} of evidence"
-    )
-    on = hardware.device_fingerprint(harness.device)
-    yield (
-        f"time: {span(plan.seconds(engine, workers, threads))} on the {engine} engine, {workers} worker(s) of "
-        f"{threads} thread(s), {on}"
-    )
-    yield f"memory: {size(plan.memory)} a worker, measured with {Planner(harness).threads} batches at work"
-    if engine == "ray":
+    else:
         yield (
-            f"network: at most {size(plan.inputs)} of weights and images to each machine, {size(plan.evidence)} back; "
-            "starting Ray and its workers comes on top"
+            f"{len(plan.costs)} sweeps to make{stored}: {plan.passes('forward'):,} images forward, "
+            f"{plan.passes('backward'):,} backward, {size(plan.evidence)} of evidence"
         )
-    for said in plan.first:
-        yield f"not counted: {said}"
+        yield (
+            f"time: {span(plan.seconds(engine, workers, threads))} on the {engine} engine, {workers} worker(s) of "
+            f"{threads} thread(s), {hardware.device_fingerprint(harness.device)}"
+        )
+        yield f"memory: {size(plan.memory)} a worker, measured with {Planner(harness).threads} batches at work"
+        if engine == "ray":
+            yield "starting Ray and its workers, and the network, come on top"
+    for note in plan.notes:
+        yield f"not counted: {note}"
+
+
+def _measured_on(harness: Workspace, plan: Plan, threads: int, seconds: float) -> str:
+    """Say what the times are extrapolated from."""
+    sizes = sorted({cost.batch_size for cost in plan.costs})
+    batches = " to ".join(str(each) for each in dict.fromkeys((sizes[0], sizes[-1])))
+    return (
+        f"extrapolated from the first batches of each sweep, timed here in {seconds:.1f} s: {batches} images a batch, "
+        f"up to {threads} at a time, {hardware.device_fingerprint(harness.device)}; other work on this machine, and "
+        "another kind of machine, take another time"
+    )
 
 
 def size(count: float) -> str:

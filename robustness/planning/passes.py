@@ -2,48 +2,59 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
 
-def per_image(modules: Mapping[str, nn.Module | None], swept: Callable[..., Any]) -> Counter[str]:
+def per_image(modules: Mapping[str, nn.Module | None], sweep: Callable[..., Any]) -> Counter[str]:
     """
-    Count the passes of one batch, by module and as "backward": of two batches less those of one.
+    Count the passes of an image, by module and as "backward": those of four images less those of two, halved.
 
-    So a sweep's trials of the model drop out. ``swept(count, batch_size=2, threads=1)`` sweeps some images.
+    So a sweep's trials of the model drop out. ``sweep(count, batch_size=2, threads=1)`` sweeps the first images.
 
-    >>> class Twice(nn.Linear):
-    ...     def swept(self, count, **_):
-    ...         for _ in range(count):  # two passes a batch of two, and one to try it
-    ...             _ = self(torch.zeros(1, 2))
+    >>> import torch
+    >>> class Twice(torch.nn.Linear):
+    ...     def sweep(self, count, **_):
+    ...         for _ in range(count + 1):  # two passes an image, and one more to try the model
+    ...             _ = self(torch.zeros(2, 2))
     >>> model = Twice(2, 2)
-    >>> per_image({"forward": model}, model.swept)
+    >>> per_image({"forward": model}, model.sweep)
     Counter({'forward': 2})
     """
-    return _calls(modules, swept, 4) - _calls(modules, swept, 2)
+    counts = []
+    for count in (4, 2):
+        with counted((name, module) for name, module in modules.items() if module is not None) as images:
+            sweep(count, batch_size=2, threads=1)
+        counts.append(images)
+    return Counter({name: round(images / 2) for name, images in (counts[0] - counts[1]).items()})
 
 
-def _calls(modules: Mapping[str, nn.Module | None], swept: Callable[..., Any], count: int) -> Counter[str]:
-    """Count what a sweep of some images, two a batch, calls: each module's forwards, and the backwards."""
-    calls: Counter[str] = Counter()
+@contextmanager
+def counted(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[Counter[str]]:
+    """Count the images that pass forward through modules, by their names, and "backward", in whatever thread."""
+    images: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    def count(name: str, number: int) -> None:
+        with lock:
+            images[name] += number
 
     def hook(name: str, output: Any) -> None:
-        calls[name] += 1
-        if isinstance(output, torch.Tensor) and output.requires_grad:
-            output.register_hook(lambda gradient: calls.update(backward=1))  # type: ignore[no-untyped-call]
+        if not hasattr(output, "requires_grad"):  # no tensor: the sweep refuses it
+            return
+        count(name, len(output))
+        if output.requires_grad:
+            output.register_hook(lambda gradient: count("backward", len(gradient)))
 
-    hooks = [
-        module.register_forward_hook(lambda _, __, output, n=name: hook(n, output))
-        for name, module in modules.items()
-        if module is not None
-    ]
+    handles = [module.register_forward_hook(lambda _, __, output, n=name: hook(n, output)) for name, module in modules]
     try:
-        swept(count, batch_size=2, threads=1)
+        yield images
     finally:
-        for each in hooks:
-            each.remove()
-    return calls
+        for handle in handles:
+            handle.remove()
