@@ -21,7 +21,7 @@ from pathlib import Path
 from reports import commands, folds, running
 from reports.hybrid_gan import building, built, data, measure, page, parts, protocol, summary
 from reports.strips import draw
-from robustness.util import output
+from robustness.util import hardware, output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,7 +50,7 @@ def _measure(given: argparse.Namespace, output: Path) -> bool:
     if given.only == "set":
         return False
     trainings = {part: [name for name in every[part] if part != parts.TARGETS] for part in missing}
-    for group in parts.groups(trainings, running.abreast(work)):
+    for group in parts.groups(trainings, work.workers or hardware.cpu_count()):
         trained = measure.train(made, [name for part in group for name in every[part]], harness, work)
         for part in group:
             found = measure.result(made, part, every[part], trained, harness, work)

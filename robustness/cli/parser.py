@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     plan = _add(commands, "plan", "say what sweeps will cost: passes, evidence, memory and time, before they are made")
     plan.add_argument("--workers", metavar="N", type=_whole(1, 10**6), help="of the engine (default: 1; ray: cores)")
     train = _add(commands, "train", "train models by their recipes into the store")
-    for command in (run, sweep, plan, train):
+    for command in (run, sweep, plan):
         command.add_argument("--engine", metavar="ENGINE", help=ENGINE)
     train.add_argument("--seeds", metavar="A,B,...", type=_seeds, help="with these seeds instead of the card's own")
     train.add_argument("--output", metavar="FILE", type=Path, help="write them there too; of one model and seed")

@@ -12,13 +12,10 @@ from robustness.errors import ModelError, TrainingError
 from robustness.perturbations import Perturbation
 from robustness.util import hardware
 from robustness.workspace import attack_inputs
-from robustness.workspace.models import recipe_hash, train_if_missing, training_label
+from robustness.workspace.models import recipe_hash, train_if_missing
 from robustness.workspace.parallel import run_in_order, run_in_processes
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Progress, Workspace, no_progress
-
-Train = Callable[[Workspace, Sequence[Card], str, Callable[[int, int], None] | None], None]
-"""Trains cards on a device into a harness's store, elsewhere, and says how far all are, in percent."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class TrainingJob:
     @property
     def name(self) -> str:
         """Say which training it is."""
-        return training_label(self.card)
+        return f"training {self.card.name} with seed {self.card.file.recipe.seed if self.card.file.recipe else None}"
 
     def __call__(self, harness: Workspace) -> Path:
         """Train it unless the store has its weights, and give their file."""
@@ -65,32 +62,26 @@ def train_many(
     progress: Progress = no_progress,
     what: str = "",
     device: str = "cpu",
-    elsewhere: Train | None = None,
 ) -> list[Path]:
     """
     Train each card by its recipe, unless the store has its weights, and give the files in the order of the cards.
 
     ``workers`` processes work side by side (default: as many as the cores carry); with one, or one card to train, it
     is done here. They are spawned, so a script that calls this needs ``if __name__ == "__main__":``. The first failure
-    ends all and is raised, TrainingError or what the recipe met; what was finished is in the store. ``elsewhere``
-    trains them on the workers of an engine instead (`robustness.engines.trainer`).
+    ends all and is raised, TrainingError or what the recipe met; what was finished is in the store.
     """
-    here = Workspace(Store(store, say=say), data_root, "cpu" if elsewhere else device)
+    here = Workspace(Store(store, say=say), data_root, device)
     found = [stored(here, card) for card in cards]
     missing = [i for i, path in enumerate(found) if path is None]
     if missing:
         many = len(missing) > 1
         with progress(f"{what or 'training'}, percent of {len(missing)} models") if many else no_progress("") as show:
-            left = [cards[i] for i in missing]
-            tasks = [TrainingJob(card) for card in left]
-            workers = min(workers or workers_for(cards), len(left))
-            if elsewhere is not None:
-                elsewhere(here, left, device, show)
-                made = [stored(here, card) for card in left]
-            elif workers > 1:
-                made = [*run_in_processes(tasks, here, workers, show)]
+            tasks = [TrainingJob(cards[i]) for i in missing]
+            workers = min(workers or workers_for(cards), len(tasks))
+            if workers > 1:
+                made = run_in_processes(tasks, here, workers, show)
             else:
-                made = [*run_in_order(tasks, here, show, no_progress if many else progress)]
+                made = run_in_order(tasks, here, show, no_progress if many else progress)
         for i, path in zip(missing, made, strict=True):
             found[i] = path
     for notice in here.notices:
