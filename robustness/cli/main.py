@@ -78,8 +78,6 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "evidence list": files.listed,
     "evidence show": files.show,
     "evidence prune": files.prune,
-    "evidence export": files.export,
-    "evidence import": files.bring,
 }
 
 

@@ -208,21 +208,11 @@ def _add_evidence(commands: Any) -> None:
     prune.add_argument(
         "--broken",
         action="store_true",
-        help="what is torn or foreign, and what killed runs, imports and downloads left",
+        help="what is torn or foreign, and what killed runs and downloads left",
     )
     prune.add_argument("--older-than", metavar="DAYS", type=_days, help="what was written longer ago")
     prune.add_argument("--all", action="store_true", help="all evidence, and what killed processes left")
     prune.add_argument("--dry-run", action="store_true", help="say what would go, and remove nothing")
-    _add_moving(actions)
-
-
-def _add_moving(actions: Any) -> None:
-    """Describe how a store comes to another machine."""
-    export = _add(actions, "export", "write evidence, weights and findings as one file", command="evidence export")
-    export.add_argument("file", metavar="FILE", type=Path, help="the archive to write, as store.zip")
-    export.add_argument("--model", metavar="NAME", action="append", help="of this model alone (repeatable)")
-    bring = _add(actions, "import", "put what an archive holds into the store", command="evidence import")
-    bring.add_argument("file", metavar="FILE", type=Path, help="what evidence export wrote")
 
 
 def _add(to: Any, name: str, text: str, *, command: str = "") -> Any:
