@@ -15,7 +15,6 @@ from helpers import LIMIT, ROOT
 from plugin_project import CARD
 
 from robustness.cli import main
-from robustness.reporting import annotations
 
 PAGE = {block.title: block.text for block in pages.blocks(ROOT / "docs" / "ci.md") if block.title}
 MLFLOW_NAME = re.compile(r"[\w.\-/ ]+", re.ASCII)
@@ -191,39 +190,6 @@ def test_check_cards_loads_no_library():
     command = [sys.executable, "-c", code, "check-cards", *cards]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.splitlines()[-1] == "0 False", done.stdout
-
-
-def report(**run):
-    return {"run": {"problems": [], "complete": True, **run}, "models": [], "counts": {"skips": []}}
-
-
-def test_annotations_say_what_is_red_worst_first_and_no_more_than_are_shown():
-    """Catches: names that begin a command of their own, the gate behind fifty claims, what GitHub leaves out unsaid."""
-    evil = "a,b\n::set-output name=x::y"
-    claims = [{"id": f"{evil}:{i}", "outcome": "failed", "message": "50 %"} for i in range(30)]
-    gate = {"outcome": "failed", "message": "the gate failed"}
-    model = {"name": evil, "gate": gate, "claims": [*claims, {"id": "w", "outcome": "waived", "message": "known"}]}
-    skip = {"model": "m", "claims": 2, "reason": "no MNIST"}
-    lines = list(
-        annotations.of(report(problems=["no"], complete=False) | {"models": [model], "counts": {"skips": [skip]}})
-    )
-    errors = [line for line in lines if line.startswith("::error ")]
-    assert len(errors) == annotations.SHOWN
-    assert errors[0] == "::error title=robustness::no"
-    assert errors[1] == "::error title=a%2Cb%0A%3A%3Aset-output name=x%3A%3Ay%3A gate failed::the gate failed"
-    assert errors[2].endswith("::50 %25")
-    assert errors[-1] == "::error title=robustness::and 23 errors more, in the report"
-    assert [line.partition("::")[2] for line in lines if line not in errors] == [
-        "warning title=robustness::the run was interrupted: the report is partial",
-        "warning title=w%3A waived::known",
-        "warning title=m%3A 2 claims skipped::no MNIST",
-    ]
-    assert not any("\n" in line for line in lines)
-
-
-def test_nothing_is_annotated_where_nothing_is_amiss():
-    """Catches: an annotation at each green run, which people learn not to read."""
-    assert list(annotations.of(report())) == []
 
 
 def test_all_cells_errored_is_never_green(two):

@@ -64,7 +64,6 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "transfer": models.transfer,
     "report": results.report,
     "merge": results.merge,
-    "annotate": results.annotate,
     "check-cards": results.check_cards,
     "replay": models.replay,
     "init": models.init,

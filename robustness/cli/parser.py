@@ -72,8 +72,6 @@ def parser() -> argparse.ArgumentParser:
         required=True,
         help="where to, by suffix (repeatable)",
     )
-    annotate = _add(commands, "annotate", "print what is red in a run as annotations of GitHub Actions")
-    annotate.add_argument("runs", nargs="+", type=Path, metavar="RUN.json", help="what --robustness-report wrote")
     checked = _add(commands, "check-cards", "say what is wrong with card files, importing nothing that they name")
     checked.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a card")
     replay = _add(commands, "replay", "show again what a perturbation that a search found does to an image")
