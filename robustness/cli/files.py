@@ -18,14 +18,6 @@ def mnist(options: Namespace) -> int:
     return 0
 
 
-def crops(options: Namespace) -> int:
-    """Write crops as an array file."""
-    from robustness.data import crops
-
-    crops.write(options.source, options.target, options.size, options.subjects, print)
-    return 0
-
-
 def listed(options: Namespace) -> int:
     """List the evidence of the store."""
     from robustness.cards import selection

@@ -70,7 +70,6 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "check": models.check,
     "profiles": models.profiles,
     "data mnist": files.mnist,
-    "data crops": files.crops,
     "baseline accept": results.accept,
     "compare": results.compare,
     "mutate": results.mutate,

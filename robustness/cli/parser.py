@@ -81,13 +81,6 @@ def parser() -> argparse.ArgumentParser:
     data = _add(commands, "data", "get a data set").add_subparsers(metavar="NAME", required=True)
     mnist = _add(data, "mnist", "download MNIST and hold it to the published sums", command="data mnist")
     mnist.add_argument("--root", metavar="DIR", type=Path, help="the folder to bring it to (default: as --data)")
-    crops = _add(data, "crops", "write a folder or a list of crops as an array file", command="data crops")
-    crops.add_argument(
-        "source", metavar="FROM", type=Path, help="a folder for each class in it, or .npy or .pkl records"
-    )
-    crops.add_argument("target", metavar="TO.npz", type=Path, help="the file to write")
-    crops.add_argument("--size", metavar="N", type=_whole(1, 4096), default=32, help="its side in pixels (32)")
-    crops.add_argument("--subjects", metavar="FILE", type=Path, help="CSV of image and person, for a folder")
     _add_starting(commands)
     _add_baseline(commands)
     _add_mutate(commands)
