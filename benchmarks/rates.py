@@ -23,12 +23,12 @@ import torch
 from tabulate import tabulate
 
 from benchmarks import folder
+from benchmarks.imagenet import IMAGES, MODELS, SHAPE, Rates, whole
 from models.large import resnet50
 from robustness.cli.plan import size
 from robustness.data import from_arrays
 from robustness.decisions import Argmax
 from robustness.planning import timing
-from robustness.planning.example import IMAGES, MODELS, SHAPE, Rates, whole
 from robustness.util import hardware, output
 
 RESULT = Path(__file__).with_name("results") / "rates.json"
