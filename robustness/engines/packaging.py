@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robustness.cards import Card
+from robustness.classifiers.file_reads import module_file
 from robustness.classifiers.weights import all_files as weight_files
 from robustness.util import source_files
 
@@ -49,10 +50,7 @@ def pack_model(
     card: Card, weights: Path, loaded: LoadedModel, classes: Sequence[str]
 ) -> tuple[ModelPackage, dict[str, Path]]:
     """Return a loaded model as it is shipped, and where on this machine the file of each hash is."""
-    by_file = {
-        str(file): name for name, module in list(sys.modules.items())
-        if name != "__main__" and (file := getattr(module, "__dict__", {}).get("__file__"))
-    }  # fmt: skip
+    by_file = {file: name for name in list(sys.modules) if name != "__main__" and (file := module_file(name))}
     # Folders are remade by what lies in them; what was looked for and not found is not there either.
     there = [card.project / name for name, digest in loaded.behind.items() if digest and not name.endswith("/")]
     modules = {file: by_file.get(str(file)) for file in there}

@@ -137,10 +137,11 @@ def _begin(*settings: Any) -> None:
     global _settings
     _settings = settings
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Wait until the parent process has died, then end this one."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
