@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,12 +16,12 @@ from typing import Any, NamedTuple
 import tomlkit
 
 import robustness
-from robustness import engines
+from robustness import claims, engines
 from robustness.cards import Card
 from robustness.classifiers import weights
 from robustness.cli.parser import ENGINE
 from robustness.data.images import Images
-from robustness.metrics.evidence import Evidence
+from robustness.metrics.evidence import OK, Evidence
 from robustness.util import hardware
 from robustness.util import paths as files
 from robustness.util.progress import progress_bar
@@ -102,6 +103,17 @@ def training(file: Path, log: Path | None = None) -> dict[str, Any]:
     last = rows[-1] if rows else {}
     numbers = {name: float(last[name]) if last.get(name) else None for name in ("loss", "held_out_accuracy")}
     return found | {"epochs": len(rows) or None, **numbers}
+
+
+def evidence_rows(about: Mapping[str, Any], evidence: Evidence, metrics: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Return a row per strength: its status, and each metric; of a transfer also its transferability."""
+    measured = (*metrics, *(() if evidence.source is None else ("transferability",)))
+    for strength, status in zip(evidence.strengths, evidence.status, strict=True):
+        row = {**about, "strength": strength, "status": status, "n": len(evidence)}
+        for metric in measured if status == OK else ():
+            value = claims.measure(evidence, strength, metric).value
+            row[metric] = round(value, 6) if math.isfinite(value) else None
+        yield row
 
 
 def swept(evidence: Evidence, run: str) -> dict[str, Any]:

@@ -70,14 +70,11 @@ def render(output: Path) -> list[Path]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"python -m {page.MODULE}", description=(__doc__ or "").split("\n")[1])
-    parser.add_argument("--data-set", choices=data.SOURCES, default="cifar10")
-    parser.add_argument("--scale", choices=sorted(protocol.SCALES), default="short")
+    parser = commands.parser(page.MODULE, __doc__, data.SOURCES, protocol.SCALES, ("cifar10", "short"))
     only = ["set", *parts.parts("cifar10")]
     parser.add_argument("--only", choices=only, help="stop when the hybrid set is there, or measure one part alone")
     parser.add_argument("--pictures", metavar="DIR", type=Path, help="write the hybrid set as folders of PNGs too")
     parser.add_argument("--work", metavar="DIR", type=Path, help="where cards and sets are written (reports/runs)")
-    running.add_options(parser)
     return parser
 
 
