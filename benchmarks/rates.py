@@ -23,9 +23,9 @@ import torch
 from tabulate import tabulate
 
 from benchmarks import folder
+from benchmarks.imagenet import IMAGES, MODELS, SHAPE, Rates, whole
 from models.large import resnet50
 from robustness.cli.plan import size
-from robustness.planning.example import IMAGES, MODELS, SHAPE, Rates, whole
 from robustness.sweep.batching import single_threaded
 from robustness.util import hardware, output
 

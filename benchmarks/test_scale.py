@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import gpu, peers, plan, rates
+from benchmarks.imagenet import SWEEPS, Rates, whole
 from models.vgg import vgg
-from robustness.planning.example import SWEEPS, Rates, whole
 
 PAGE = Path(__file__).parents[1] / "docs" / "plan.md"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,21 @@ RUNS = ROOT / "reports" / "runs"
 OUTPUT = ROOT / "reports" / "measured"
 """The results that are committed, and that the pages of the documentation are made from."""
 DOCS = ROOT / "docs" / "papers"
+
+
+def parser(
+    module: str, about: str | None, data_sets: Collection[str], scales: Collection[str], usual: tuple[str, str]
+) -> argparse.ArgumentParser:
+    """
+    Return the parser of a paper's command.
+
+    ``about`` is the docstring of its module, whose first line is shown; ``usual`` the default data set and scale.
+    """
+    found = argparse.ArgumentParser(prog=f"python -m {module}", description=(about or "").split("\n")[1])
+    found.add_argument("--data-set", choices=sorted(data_sets), default=usual[0])
+    found.add_argument("--scale", choices=sorted(scales), default=usual[1])
+    running.add_options(found)
+    return found
 
 
 def answered(do: Callable[[], Iterable[Path]]) -> int:

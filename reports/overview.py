@@ -19,22 +19,19 @@ from typing import Any, NamedTuple
 
 from reports import commands, folds
 from reports.digits_noise import criteria as digits
-from reports.digits_noise.published import load as digits_printed
 from reports.eyes_parseval import criteria as eyes
-from reports.eyes_parseval.page import measured as eyes_measured
 from reports.eyes_parseval.published import NAMES
-from reports.eyes_parseval.published import printed as eyes_printed
 from reports.hybrid_gan import page as hybrid
 from reports.hybrid_gan.protocol import CLASSIFIERS
-from reports.hybrid_gan.published import printed as hybrid_printed
 from reports.label_2n.criteria import verdicts as label_verdicts
 from reports.label_2n.glance import PUBLISHED
 from reports.label_2n.page import measured as label_measured
+from reports.rows import Measured
 from reports.signs_adversarial import criteria as signs
 from reports.signs_adversarial import page as signs_page
 from reports.signs_adversarial.protocol import SYSTEMS
 from reports.verdicts import OWN, RULE, Verdict, counted
-from reports.writing import ANOTHER_PROCESSOR, table
+from reports.writing import ANOTHER_PROCESSOR, printed, table
 from robustness.util import output
 
 MODULE = "reports.overview"
@@ -69,12 +66,12 @@ def rows(folder: Path) -> Iterator[Row]:
 def _digits(result: Result) -> Row:
     judged = digits.verdicts(result)
     falls = next(verdict for verdict in judged if "table 5" in verdict.claim)
-    last = digits_printed()["accuracy"]["values"][-1]
+    last = printed("digits_noise")["accuracy"]["values"][-1]
     return Row("digits-noise", result, "accuracy at V = 1, and table 5", f"{last:.4f}", falls.numbers, judged)
 
 
 def _signs(result: Result) -> Row:
-    numbers = signs_page.measured(result)
+    numbers = Measured.of(result)
     left = {name: signs.mean(numbers, system, "pgd") for system, name in SYSTEMS.items()}
     shown = ", ".join(f"{name} {_shown(value)}" for name, value in left.items())
     number = f"accuracy under PGD at {signs.BUDGET}"
@@ -88,8 +85,8 @@ def _label(result: Result) -> Row:
 
 
 def _eyes(result: Result) -> Row:
-    numbers = eyes_measured(result)
-    there, system = eyes_printed()["table_8"], "wrn-adv"
+    numbers = Measured.of(result)
+    there, system = printed("eyes_parseval")["table_8"], "wrn-adv"
     own = [numbers.mean(system, "clean", "accuracy"), numbers.mean(system, eyes.published(system), "accuracy", "33")]
     number = f"accuracy of {NAMES[system]}, clean and at 33 dB"
     published = f"{there[system][0]:.3f}, {there[system][4]:.3f}"
@@ -99,7 +96,7 @@ def _eyes(result: Result) -> Row:
 
 def _hybrid(result: Result) -> Row:
     numbers = hybrid.found(result)
-    there = [hybrid_printed()["trained"][name][3] / 100 for name in CLASSIFIERS]
+    there = [printed("hybrid_gan")["trained"][name][3] / 100 for name in CLASSIFIERS]
     own = {
         title: [numbers.value(f"{head}-{name}", "hybrid") for name in CLASSIFIERS]
         for head, title in hybrid.HEAD_TITLES.items()

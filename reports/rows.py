@@ -10,6 +10,11 @@ from typing import Any
 Row = Mapping[str, Any]
 
 
+def mean(values: Sequence[float]) -> float:
+    """Return the mean of numbers, NaN if there is none."""
+    return sum(values) / len(values) if values else math.nan
+
+
 @dataclass(frozen=True)
 class Measured:
     """The rows of one data set."""
@@ -17,6 +22,11 @@ class Measured:
     source: str
     rows: Sequence[Row]
     scale: str = "full"
+
+    @classmethod
+    def of(cls, result: Mapping[str, Any]) -> Measured:
+        """Return the rows of a result."""
+        return cls(result["source"], unpacked(result), result["scale"])
 
     def folds(
         self, system: str, sweep: str, metric: str, strength: str | None = None, images: str = "fold"
@@ -32,8 +42,7 @@ class Measured:
 
     def mean(self, system: str, sweep: str, metric: str, strength: str | None = None, images: str = "fold") -> float:
         """Return the mean over the folds; NaN where any has none."""
-        values = self.folds(system, sweep, metric, strength, images)
-        return sum(values) / len(values) if values else math.nan
+        return mean(self.folds(system, sweep, metric, strength, images))
 
     def strengths(self, sweep: str) -> list[str]:
         """Return the strengths of a sweep, in their order."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import platform
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,13 +16,12 @@ from typing import Any, NamedTuple
 import tomlkit
 
 import robustness
-from robustness import engines
+from robustness import claims, engines
 from robustness.cards import Card
 from robustness.classifiers import weights
 from robustness.cli.parser import ENGINE
 from robustness.data.images import Images
-from robustness.metrics.evidence import Evidence
-from robustness.perturbations import Perturbation
+from robustness.metrics.evidence import OK, Evidence
 from robustness.util import hardware
 from robustness.util import paths as files
 from robustness.util.progress import progress_bar
@@ -33,12 +32,12 @@ from robustness.workspace.workspace import Workspace, data_root, store_root
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Return a paper's command the options that all have."""
+    """Add the options that all papers' commands have."""
     parser.add_argument("--data", metavar="DIR", help="data root (ROBUSTNESS_DATA, else the user's cache)")
     parser.add_argument("--store", metavar="DIR", help="weights and evidence (ROBUSTNESS_STORE, else the user's cache)")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--workers", type=int, metavar="N", help="trainings, or fittings, at once (default: the cores)")
-    parser.add_argument("--engine", metavar="ENGINE", default="plain", help=ENGINE)
+    parser.add_argument("--engine", metavar="ENGINE", default="plain", help=f"what sweeps: {ENGINE}")
     parser.add_argument("--output", metavar="DIR", type=Path, help="where the result goes (default reports/measured)")
     parser.add_argument("--render", action="store_true", help="run nothing, make the page anew from the JSON")
 
@@ -53,21 +52,16 @@ def harness_for(given: argparse.Namespace) -> Workspace:
 
 
 class Work(NamedTuple):
-    """Who trains and sweeps: an engine, and its workers' device."""
+    """Who does the work: how many processes train on this machine, which engine sweeps, on which device."""
 
+    workers: int | None = None
     engine: engines.EngineSpec = engines.EngineSpec()
     device: str = "cpu"
 
 
 def work(given: argparse.Namespace) -> Work:
-    """Return who trains and sweeps, as the options say it; EngineError where that cannot be."""
-    engine = engines.parse(given.engine)
-    return Work(replace(engine, workers=given.workers or engine.workers), given.device)
-
-
-def abreast(work: Work) -> int:
-    """Give how many trainings go on side by side: on a cluster as many as there are, for its room is not known here."""
-    return work.engine.workers or (hardware.cpu_count() if work.engine.name == "plain" else sys.maxsize)
+    """Return who trains and sweeps, as the options say it; EngineError if the engine cannot be."""
+    return Work(given.workers, engines.parse(given.engine), given.device)
 
 
 def say(message: str) -> None:
@@ -111,6 +105,17 @@ def training(file: Path, log: Path | None = None) -> dict[str, Any]:
     return found | {"epochs": len(rows) or None, **numbers}
 
 
+def evidence_rows(about: Mapping[str, Any], evidence: Evidence, metrics: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Return a row per strength: its status, and each metric; of a transfer also its transferability."""
+    measured = (*metrics, *(() if evidence.source is None else ("transferability",)))
+    for strength, status in zip(evidence.strengths, evidence.status, strict=True):
+        row = {**about, "strength": strength, "status": status, "n": len(evidence)}
+        for metric in measured if status == OK else ():
+            value = claims.measure(evidence, strength, metric).value
+            row[metric] = round(value, 6) if math.isfinite(value) else None
+        yield row
+
+
 def swept(evidence: Evidence, run: str) -> dict[str, Any]:
     """Say which evidence numbers come from."""
     told = evidence.provenance
@@ -124,13 +129,13 @@ def swept(evidence: Evidence, run: str) -> dict[str, Any]:
 
 
 def train(every: Mapping[str, Card], harness: Workspace, work: Work) -> dict[str, Any]:
-    """Train every model, first those that others need; give what each says of its training."""
+    """Train every model, first those that others need; return what each says of its training."""
     told: dict[str, Any] = {}
     for level in levels(every):
         what = f"training {len(told) + 1} to {len(told) + len(level)} of {len(every)} models"
         files = train_many(
-            [every[name] for name in level], harness.store.root, harness.data_root, work.engine.workers, say=say,
-            progress=progress_bar, what=what, device=work.device, elsewhere=engines.trainer(work.engine),
+            [every[name] for name in level], harness.store.root, harness.data_root, work.workers, say=say,
+            progress=progress_bar, what=what, device=harness.device,
         )  # fmt: skip
         for name, file in zip(level, files, strict=True):
             log = harness.store.path("logs", recipe_hash(harness, every[name]), "csv")
@@ -156,13 +161,10 @@ def sweep(every: Mapping[str, Card], harness: Workspace, work: Work, only: str |
         (card, sweep) for card in every.values() for sweep in ("clean", *card.file.sweeps) if only in (None, sweep)
     ]  # fmt: skip
     made = [(card, sweep) for card, sweep in wanted if card.perturbation(sweep).family == "gan"]
-    fit([(harness.source(card, sweep) or card, card.perturbation(sweep)) for card, sweep in made], harness, work)
+    fit_many(
+        [(harness.source(card, sweep) or card, card.perturbation(sweep)) for card, sweep in made], harness, work.workers
+    )
     engines.fill(harness, work.engine, wanted, work.device)
-
-
-def fit(wanted: Sequence[tuple[Card, Perturbation]], harness: Workspace, work: Work) -> None:
-    """Fit generators to trained models, on this machine whatever the engine."""
-    fit_many(wanted, harness, work.engine.workers if work.engine.name == "plain" else None)
 
 
 def levels(every: Mapping[str, Card]) -> list[list[str]]:

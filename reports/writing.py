@@ -6,17 +6,34 @@ import json
 import math
 import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
 from robustness.errors import RobustnessError
+from robustness.util import paths
 
 ANOTHER_PROCESSOR = (
     "**Another processor trains another net**: its arithmetic differs in the last bits, and training amplifies them, "
     "so its numbers differ as those of another seed do."
 )
+
+
+NOTHING = "Nothing has been measured yet.\n"
+
+
+@cache
+def printed(paper: str) -> Mapping[str, Any]:
+    """Read what a paper prints: `reports/published/PAPER.toml`."""
+    return paths.parse_toml((Path(__file__).parent / "published" / f"{paper}.toml").read_bytes())
+
+
+def joined(results: Sequence[Any], parts: Callable[[Any], Iterable[str]]) -> str:
+    """Return everything below the heading of a page: the parts of each result."""
+    return "\n\n".join(part for result in results for part in parts(result)) + "\n" if results else NOTHING
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -349,26 +349,6 @@ def read_store(here: Path) -> str:
     return "same" if evidence and findings and part else "not believed"
 
 
-def write_archive(here: Path) -> None:
-    from robustness.workspace import archive
-
-    store = Store(here / "whole")
-    store.write(store.path("evidence", KEY), _evidence().to_bytes())
-    write = {"key": KEY, "label": "tiny:x", "sources": {}, "distributions": {}, "result": 1}
-    store.write_findings(KEY, write)
-    archive.export_store(store, here / "store.zip")
-
-
-def read_archive(here: Path) -> str:
-    from robustness.workspace import archive
-
-    archive.import_store(Store(here / "far" / "store"), here / "store.zip")
-    whole = {p.relative_to(here / "whole"): p.read_bytes() for p in (here / "whole").rglob("*") if p.is_file()}
-    brought = {p.relative_to(here / "far/store"): p.read_bytes() for p in (here / "far").rglob("*") if p.is_file()}
-    assert brought.items() <= whole.items()
-    return "same"
-
-
 def _accepted() -> Any:
     from dataclasses import replace
 
@@ -426,13 +406,12 @@ def write_report(here: Path) -> None:
 
 
 def read_report(here: Path) -> str:
-    from robustness.reporting import annotations, writers
+    from robustness.reporting import writers
     from robustness.reporting.html import rebuild
 
     document, due = rebuild.read(here / "run.json"), rebuild.read(here / "as-it-was.json")
     for suffix in (".md", ".csv", ".json"):
         writers.FORMS[suffix](document)
-    list(annotations.of(document))
     assert (document["verdict"], document["counts"]) == (due["verdict"], due["counts"])
     return same(json.dumps(document["models"]), json.dumps(due["models"]))
 
@@ -529,7 +508,6 @@ KINDS: dict[str, tuple[Callable[[Path], None], Callable[[Path], str]]] = {
     "parquet": (write_parquet, read_parquet),
     "huggingface": (write_huggingface, read_huggingface),
     "store": (write_store, read_store),
-    "archive": (write_archive, read_archive),
     "baseline": (write_baseline, read_baseline),
     "report": (write_report, read_report),
     "options": (write_words, read_words),
@@ -537,7 +515,7 @@ KINDS: dict[str, tuple[Callable[[Path], None], Callable[[Path], str]]] = {
     "checkpoint": (write_checkpoint, read_checkpoint),
 }
 MUTATED = {
-    "card": ["tiny.toml"], "project": ["pyproject.toml"], "archive": ["store.zip"], "report": ["run.json"],
+    "card": ["tiny.toml"], "project": ["pyproject.toml"], "report": ["run.json"],
 }  # fmt: skip
 """Where not every file that is written is mutated."""
 

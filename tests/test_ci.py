@@ -15,7 +15,6 @@ from helpers import LIMIT, ROOT
 from plugin_project import CARD
 
 from robustness.cli import main
-from robustness.reporting import annotations
 
 PAGE = {block.title: block.text for block in pages.blocks(ROOT / "docs" / "ci.md") if block.title}
 MLFLOW_NAME = re.compile(r"[\w.\-/ ]+", re.ASCII)
@@ -29,7 +28,7 @@ def recipe(title):
 def two(project, monkeypatch):
     """A project of two models, the command on the path, and a store where the recipes' caches bring it."""
     project.write("models/other.toml", CARD.replace('"tiny"', '"other"'))
-    shutil.copytree(project.warm, project.root / ".robustness")
+    shutil.copytree(project.warm, project.root / "robustness-store")
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     return project
@@ -43,8 +42,37 @@ def sh(project, text, **variables):
     return done.returncode, done.stdout + done.stderr
 
 
+def move(source, target):
+    """Move a file, or the files of a folder to those of another, as an artifact does."""
+    files = [source] if source.is_file() else [path for path in source.rglob("*") if path.is_file()]
+    for path in files:
+        place = target / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(place)
+
+
+def test_a_store_that_is_moved_is_believed(project, tmp_path):
+    """Catches: a folder that the page forgets, evidence that is moved and not believed, files written over."""
+    project.fill()
+    for path in project.store.rglob("*"):
+        os.utime(path, (0, 0))
+    assert sh(project, PAGE["on one machine"], ROBUSTNESS_STORE=str(project.store))[0] == 0
+    new = tmp_path / "new"
+    whole, torn = list((project.store / "evidence").glob("??/*"))[:2]
+    for path, content in ((whole, whole.read_bytes()), (torn, torn.read_bytes()[:-9])):
+        place = new / path.relative_to(project.store)
+        place.parent.mkdir(parents=True)
+        place.write_bytes(content)
+    code, said = sh(project, PAGE["on the other one"], ROBUSTNESS_STORE=str(new))
+    assert (code, "removed 1 entries" in said) == (0, True), said
+    assert (new / whole.relative_to(project.store)).stat().st_mtime > 0
+    assert sh(project, PAGE["on the other one"], ROBUSTNESS_STORE=str(new))[0] == 0
+    run = project.run("suites", f"--robustness-store={new}")
+    assert (run.ret, project.logged("passes"), project.logged("trainings")) == (0, [], [])
+
+
 def test_github(two):
-    """Catches: steps that do not run, in their order; a summary left empty; evidence that does not come along."""
+    """Catches: steps that do not run, in their order; a summary left empty; evidence that no artifact brings along."""
     jobs, root = recipe("GitHub Actions")["jobs"], two.root
     assert jobs["verdict"]["needs"] == "shard"
     shards = jobs["shard"]["strategy"]["matrix"]["shard"]
@@ -65,10 +93,16 @@ def test_github(two):
                 assert code == 0, (step["name"], said)
                 yield said
 
+    (uploaded,) = (step["with"]["path"] for step in jobs["shard"]["steps"] if "upload-artifact" in step.get("uses", ""))
+    artifacts = root.with_name("artifacts")
     for shard in shards:
         assert f"shard {shard}/2" in "".join(run(jobs["shard"], matrix_shard=shard))
-    imported, merged, _ = run(jobs["verdict"])
-    assert "were there already" in imported
+        for name in uploaded.replace("${{ matrix.shard }}", str(shard)).split():
+            if (root / name).exists():
+                move(root / name, artifacts / name)
+        shutil.rmtree(root / "robustness-store")
+    move(artifacts, root)
+    merged, _ = run(jobs["verdict"])
     assert "passed: 14 claims on 2 models: all held" in merged
     assert "14 claims on 2 models" in (root / "summary.md").read_text()
     page = (root / "run.html").read_text()
@@ -84,7 +118,7 @@ def test_gitlab_with_a_red_model(two):
     codes = []
     for index in ("1", "2"):
         found = {"CI_NODE_INDEX": index, "CI_NODE_TOTAL": str(jobs["shard"]["parallel"])}
-        found |= {"ROBUSTNESS_STORE": str(root / ".robustness")}
+        found |= {"ROBUSTNESS_STORE": str(root / "robustness-store")}
         codes += [sh(two, line, **found)[0] for line in scripts["shard"]]
         assert list(root.glob(jobs["shard"]["artifacts"]["reports"]["junit"]))
     assert sorted(codes) == [0, 1]
@@ -156,39 +190,6 @@ def test_check_cards_loads_no_library():
     command = [sys.executable, "-c", code, "check-cards", *cards]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.splitlines()[-1] == "0 False", done.stdout
-
-
-def report(**run):
-    return {"run": {"problems": [], "complete": True, **run}, "models": [], "counts": {"skips": []}}
-
-
-def test_annotations_say_what_is_red_worst_first_and_no_more_than_are_shown():
-    """Catches: names that begin a command of their own, the gate behind fifty claims, what GitHub leaves out unsaid."""
-    evil = "a,b\n::set-output name=x::y"
-    claims = [{"id": f"{evil}:{i}", "outcome": "failed", "message": "50 %"} for i in range(30)]
-    gate = {"outcome": "failed", "message": "the gate failed"}
-    model = {"name": evil, "gate": gate, "claims": [*claims, {"id": "w", "outcome": "waived", "message": "known"}]}
-    skip = {"model": "m", "claims": 2, "reason": "no MNIST"}
-    lines = list(
-        annotations.of(report(problems=["no"], complete=False) | {"models": [model], "counts": {"skips": [skip]}})
-    )
-    errors = [line for line in lines if line.startswith("::error ")]
-    assert len(errors) == annotations.SHOWN
-    assert errors[0] == "::error title=robustness::no"
-    assert errors[1] == "::error title=a%2Cb%0A%3A%3Aset-output name=x%3A%3Ay%3A gate failed::the gate failed"
-    assert errors[2].endswith("::50 %25")
-    assert errors[-1] == "::error title=robustness::and 23 errors more, in the report"
-    assert [line.partition("::")[2] for line in lines if line not in errors] == [
-        "warning title=robustness::the run was interrupted: the report is partial",
-        "warning title=w%3A waived::known",
-        "warning title=m%3A 2 claims skipped::no MNIST",
-    ]
-    assert not any("\n" in line for line in lines)
-
-
-def test_nothing_is_annotated_where_nothing_is_amiss():
-    """Catches: an annotation at each green run, which people learn not to read."""
-    assert list(annotations.of(report())) == []
 
 
 def test_all_cells_errored_is_never_green(two):

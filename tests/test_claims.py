@@ -13,7 +13,6 @@ from robustness import claims
 from robustness.cards import Claim
 from robustness.metrics.evidence import Evidence
 
-FLOATS = ("confidence", "true_probability", "loss", "snr")
 CLASSES = ("cat", "dog", "eel, and more")
 
 

@@ -17,7 +17,7 @@ from robustness.plugin.config import OPTIONS
 EVERY = [block for page in pages.pages() for block in pages.blocks(page)]
 SHOWN = {"text", "json", "yaml", "ini", "groovy", "csv", "html", "diff", "console"}
 """Languages of what is shown and not typed here."""
-TOOLS = {"sed", "pip", "tox", "git", "pre-commit", "mkdocs", "cp", "echo", "ls", "mkdir", "cat", "seq"}
+TOOLS = {"sed", "pip", "tox", "git", "pre-commit", "mkdocs", "cp", "echo", "ls", "mkdir", "cat", "seq", "tar"}
 """Programs beside our own that a page may call unmarked."""
 CARD = {
     "name": "shown",

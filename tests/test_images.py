@@ -181,10 +181,6 @@ def test_a_change_of_the_callers_array_changes_nothing():
         images.labels[0] = 1
 
 
-def test_constant_share_is_that_of_the_largest_class():
-    assert from_arrays(np.zeros((5, 1, 1)), [2, 0, 2, 1, 2]).constant_share == 0.6
-
-
 GOOD = np.zeros((2, 4, 4), np.uint8)
 
 

@@ -9,7 +9,6 @@ from test_store import KEY, evidence
 from robustness.cli import inventory, main
 from robustness.data import mnist
 from robustness.util import atomic_write
-from robustness.workspace import archive
 from robustness.workspace.store import Store
 
 OTHER = "cd" + KEY[2:]
@@ -25,7 +24,6 @@ def places(tmp_path):
         store.root / "weights" / "ab" / f"{atomic_write.BEGUN}1",
         store.root / "findings" / f"{atomic_write.BEGUN}2",
         store.root / "files" / f"{atomic_write.BEGUN}3",
-        store.root / f"{archive.IMPORTING}1" / "evidence" / "ab" / "x",
         store.root / "arrays" / ".0123-abc" / "made" / "x.npy",
         store.root / "parquet" / "tmpabc" / "x.arrow",
         store.root / "attempts" / f"weights-{OTHER}.json",
@@ -66,10 +64,9 @@ def test_all_litter_goes_and_nothing_else(places, tmp_path, capsys, age):
     assert run(store, data, "--broken", "--dry-run") == 0
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == before
     said = capsys.readouterr().out
-    assert "and 10 that killed processes left, 100 bytes" in said
+    assert "and 9 that killed processes left, 90 bytes" in said
     for what in (
         "half a file",
-        "half an import",
         "half unpacked",
         "the mark of a",
         "the checkpoint",
@@ -92,7 +89,7 @@ def test_what_somebody_may_be_at_stays(places, tmp_path):
     with store.exclusive(f"weights-{OTHER}", "training"):
         aged(tmp_path, 2 * inventory.HOUR)
         assert [each.path for each in inventory.litter(store, data) if each.path.parent.name == "attempts"] == []
-    assert len(litter) == 10
+    assert len(litter) == 9
 
 
 def test_links_are_left_alone(places, tmp_path):
@@ -101,7 +98,6 @@ def test_links_are_left_alone(places, tmp_path):
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / f"{atomic_write.BEGUN}x").touch()
-    (store.root / f"{archive.IMPORTING}link").symlink_to(precious)
     (store.root / "generators").symlink_to(precious)
     aged(tmp_path, 2 * inventory.HOUR)
     assert run(store, data, "--all") == 0

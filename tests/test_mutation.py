@@ -32,10 +32,7 @@ NOTHING = {"noise": (0.0,), "pruning": (0.0,), "data": (1.0,), "labels": (0.0,),
     "normalisation": (0.0,), "layer": (0.0,),
 }  # fmt: skip
 
-
-@pytest.fixture(autouse=True)
-def path_as_it_was(own_path):
-    """Leave sys.path as it was."""
+pytestmark = pytest.mark.usefixtures("own_path")
 
 
 @pytest.fixture

@@ -18,10 +18,7 @@ from robustness.classifiers.modules import replicas, restored_afterwards
 from robustness.doubts.look import look
 from robustness.errors import ModelError
 
-
-@pytest.fixture(autouse=True)
-def path_as_it_was(own_path):
-    """Leave sys.path as it was."""
+pytestmark = pytest.mark.usefixtures("own_path")
 
 
 def net(seed=0):

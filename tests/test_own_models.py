@@ -21,10 +21,7 @@ from robustness.data import from_arrays
 from robustness.errors import CardError, MissingLibrary, ModelError
 from robustness.util import source_files
 
-
-@pytest.fixture(autouse=True)
-def path_as_it_was(own_path):
-    """Leave sys.path as it was."""
+pytestmark = pytest.mark.usefixtures("own_path")
 
 
 @pytest.fixture

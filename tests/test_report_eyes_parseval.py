@@ -160,7 +160,7 @@ def test_fewer_folds_do_not_replace_more(run):
 
 def test_approach_1_shows_every_network_under_both_attacks(run):
     """Catches: a column of the other examples or of another sweep."""
-    numbers = page.measured(result(run))
+    numbers = Measured.of(result(run))
     (line,) = (
         line
         for line in (run[0] / "out" / "eyes-parseval.md").read_text(encoding="utf-8").splitlines()

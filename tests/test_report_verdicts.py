@@ -13,6 +13,7 @@ from reports.eyes_parseval import page as eyes
 from reports.hybrid_gan import criteria as hybrid
 from reports.hybrid_gan import page as hybrid_page
 from reports.label_2n import page as label
+from reports.rows import Measured
 from reports.signs_adversarial import page as signs
 from reports.verdicts import Verdict, decided, listed, pending
 
@@ -68,7 +69,7 @@ def committed():
     for result in folds.results(OUTPUT, "hybrid_gan"):
         yield "hybrid_gan", result["scale"], hybrid.verdicts(hybrid_page.found(result))
     for result in folds.results(OUTPUT, "eyes_parseval"):
-        yield "eyes_parseval", result["scale"], [decide(eyes.measured(result)) for decide in eyes.CLAIMS]
+        yield "eyes_parseval", result["scale"], [decide(Measured.of(result)) for decide in eyes.CLAIMS]
     for result in folds.results(OUTPUT, "label_2n"):
         yield "label_2n", result["scale"], label.judged(label.measured(result))
 

@@ -261,16 +261,6 @@ def test_declared_sizes_are_held_to_the_room_there_is(tmp_path, monkeypatch):
     assert sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*") if path.is_file()) == 0
 
 
-def test_an_archive_that_is_larger_than_the_disk(tmp_path, monkeypatch, capsys):
-    store = Store(tmp_path / "store")
-    store.write(store.path("evidence", KEY), evidence().to_bytes())
-    assert main.main(["evidence", "export", str(tmp_path / "a.zip"), "--store", str(store.root)]) == 0
-    usage = shutil.disk_usage(tmp_path)._replace(free=10)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    assert main.main(["evidence", "import", str(tmp_path / "a.zip"), "--store", str(tmp_path / "other")]) == 2
-    assert "has room for 10; nothing was imported" in capsys.readouterr().err
-
-
 def forged(card, **changes):  # noqa: F811
     """Change a baseline as somebody would who can compute its sum."""
     document = json.loads(card.baseline.read_text())

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 import numpy as np
 
+from reports import writing
 from robustness.metrics.confusion import Matrix
-from robustness.util import paths
 
-FILE = Path(__file__).parents[1] / "published" / "digits_noise.toml"
+load = partial(writing.printed, "digits_noise")
 
 DIGIT = 0
 """The digit whose precision, recall and F1 the paper prints as if they were the system's."""
-
-
-@cache
-def load() -> Mapping[str, Any]:
-    """Read the published values."""
-    return paths.parse_toml(FILE.read_bytes())
 
 
 def confusion(epochs: int) -> Matrix:

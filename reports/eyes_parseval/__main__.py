@@ -59,12 +59,9 @@ def render(output: Path) -> list[Path]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"python -m {page.MODULE}", description=(__doc__ or "").split("\n")[1])
-    parser.add_argument("--data-set", choices=sorted(protocol.SOURCES), default="eyes")
-    parser.add_argument("--scale", choices=sorted(protocol.SCALES), default="short")
+    parser = commands.parser(page.MODULE, __doc__, protocol.SOURCES, protocol.SCALES, ("eyes", "short"))
     parser.add_argument("--folds", type=int, metavar="N", help="only the first so many")
     parser.add_argument("--grid", action="store_true", help="the whole grid of approach 1: twenty cells of two kinds")
-    running.add_options(parser)
     return parser
 
 

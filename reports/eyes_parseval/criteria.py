@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from reports.comparing import compared, paired
 from reports.eyes_parseval.protocol import TWINS, augmented
-from reports.rows import Measured
+from reports.rows import Measured, mean
 from reports.verdicts import Kind, Verdict, decided, pending
 
 FOLDS = 3
@@ -40,10 +40,6 @@ def published(system: str) -> str:
     return "twin-snr" if system in TWINS else "fgsm-snr"
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
-
-
 def _decided(
     measured: Measured,
     claim: str,
@@ -70,7 +66,7 @@ def loses_less(kind: str, made_on: Callable[[str], str], claim: str) -> Callable
     def decide(measured: Measured) -> Verdict:
         plain, trained = (drops(measured, system, made_on(system)) for system in (kind, f"{kind}-adv"))
         p = compared(trained, plain).means
-        found = {"lost with adversarial training": _mean(trained), "without": _mean(plain), "p": p}
+        found = {"lost with adversarial training": mean(trained), "without": mean(plain), "p": p}
         found["clean accuracy with"] = measured.mean(f"{kind}-adv", "clean", "accuracy")
         found["clean without"] = measured.mean(kind, "clean", "accuracy")
         near = found["clean accuracy with"] >= found["clean without"] - AS_GOOD
@@ -91,11 +87,11 @@ def no_worse(sweep: str, what: str, systems: Sequence[str] = ("parseval", "wrn")
     def decide(measured: Measured) -> Verdict:
         def over(system: str) -> list[float]:
             ratios = [measured.folds(system, sweep, "accuracy", ratio) for ratio in measured.strengths(sweep)]
-            return [_mean(of_fold) for of_fold in zip(*ratios, strict=True)]
+            return [mean(of_fold) for of_fold in zip(*ratios, strict=True)]
 
         parseval, plain = map(over, systems)
         low, high = paired(parseval, plain)
-        found = {"Parseval": _mean(parseval), "plain": _mean(plain), "difference from": low, "to": high}
+        found = {"Parseval": mean(parseval), "plain": mean(plain), "difference from": low, "to": high}
         found["p"] = compared(parseval, plain).means
         told = not (low < -MARGIN and high >= 0)  # NaN tells: of it nothing is reproduced
         claim = f"a Parseval network is no worse than a plain one under {what}"
@@ -108,7 +104,7 @@ def no_worse(sweep: str, what: str, systems: Sequence[str] = ("parseval", "wrn")
 def clean_order(measured: Measured) -> Verdict:
     """Without adversarial training, Parseval's clean accuracy is above the plain network's (Welch)."""
     folds = {name: measured.folds(system, "clean", "accuracy") for name, system in PAIR.items()}
-    found = {name: _mean(values) for name, values in folds.items()}
+    found = {name: mean(values) for name, values in folds.items()}
     p = compared(*folds.values()).means
     holds = found["Parseval"] > found["WRN"] and p < SURE
     return _decided(measured, "a Parseval network is more accurate on clean crops", {**found, "p": p}, holds)
@@ -132,7 +128,7 @@ def cnn_order(made_on: Callable[[str], str], claim: str) -> Callable[[Measured],
 
     def decide(measured: Measured) -> Verdict:
         lost = {name: drops(measured, name, made_on(name)) for name in ("cnn", "cnn-wd", "cnn-wd-adv", "cnn-orth")}
-        found = {name: _mean(values) for name, values in lost.items()}
+        found = {name: mean(values) for name, values in lost.items()}
         ps = [compared(lost[name], lost["cnn"]).means for name in lost if name != "cnn"]
         order = min(found, key=lambda name: found[name]), max(found, key=lambda name: found[name])
         holds = order == ("cnn-wd-adv", "cnn") and all(p < SURE for p in ps)
@@ -147,7 +143,7 @@ def stored_examples(kind: str) -> Callable[[Measured], Verdict]:
     def decide(measured: Measured) -> Verdict:
         # Of the folds that approach 1 has alone.
         count = len(measured.folds(augmented(kind, 0.03, 1.0), "clean", "accuracy"))
-        without = _mean(measured.folds("wrn", "clean", "accuracy")[:count])
+        without = mean(measured.folds("wrn", "clean", "accuracy")[:count])
         with_ = {
             f"ε {epsilon:g}": measured.mean(augmented(kind, epsilon, 1.0), "clean", "accuracy")
             for epsilon in (0.003, 0.03)

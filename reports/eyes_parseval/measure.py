@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,7 +12,6 @@ from reports import running
 from reports.eyes_parseval.protocol import SOURCES, Scale
 from reports.rows import packed
 from reports.strips import strip
-from robustness import claims
 from robustness.cards import Card
 from robustness.metrics import roc_auc
 from robustness.metrics.evidence import OK, Evidence
@@ -37,7 +35,7 @@ def result(cards: Mapping[str, Card], trained: Mapping[str, Any], source: str, s
         running.say(f"{name} ({i + 1} of {len(cards)})")
         for sweep in ("clean", *card.file.sweeps):
             found = harness.evidence(card, sweep)
-            rows += list(_rows(name, sweep, found))
+            rows += list(running.evidence_rows({**_about(name), "sweep": sweep}, found, METRICS))
             curves += list(_curves(name, sweep, found))
             evidence[f"{name}:{sweep}"] = running.swept(found, harness.store.run)
         data[name.split("-")[1]] = running.images(harness.images(card))
@@ -69,16 +67,6 @@ def result(cards: Mapping[str, Card], trained: Mapping[str, Any], source: str, s
 def _about(name: str) -> dict[str, Any]:
     source, fold, system = name.split("-", 2)
     return {"source": source, "fold": int(fold), "system": system, "images": "fold"}
-
-
-def _rows(name: str, sweep: str, evidence: Evidence) -> Iterator[dict[str, Any]]:
-    compared = () if evidence.source is None else ("transferability",)
-    for strength, status in zip(evidence.strengths, evidence.status, strict=True):
-        row = {**_about(name), "sweep": sweep, "strength": strength, "status": status, "n": len(evidence)}
-        for metric in (*METRICS, *compared) if status == OK else ():
-            value = claims.measure(evidence, strength, metric).value
-            row[metric] = round(value, 6) if math.isfinite(value) else None
-        yield row
 
 
 def _curves(name: str, sweep: str, evidence: Evidence) -> Iterator[dict[str, Any]]:

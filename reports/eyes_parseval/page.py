@@ -12,9 +12,9 @@ from reports.eyes_parseval.criteria import CLAIMS, drops, published
 from reports.eyes_parseval.protocol import DENSE, EPSILONS, EXAMPLES, NATURAL, SHARES, SYSTEMS, TWINS, augmented
 from reports.eyes_parseval.published import NAMES, printed
 from reports.eyes_parseval.summary import short
-from reports.rows import Measured, unpacked
+from reports.rows import Measured
 from reports.verdicts import counted, listed
-from reports.writing import number, seeds, spread, summary, table
+from reports.writing import joined, number, seeds, spread, summary, table
 
 MODULE = "reports.eyes_parseval"
 WRITTEN = (
@@ -24,25 +24,18 @@ WRITTEN = (
 Result = Mapping[str, Any]
 
 
-def measured(result: Result) -> Measured:
-    """Return the rows of a result."""
-    return Measured(result["source"], unpacked(result), result["scale"])
-
-
 def body(results: Sequence[Result], images: str = "figures/") -> str:
     """Return everything below the heading of the page, one part a result."""
-    if not results:
-        return "Nothing has been measured yet.\n"
-    return "\n\n".join(part for result in results for part in _parts(result, images)) + "\n"
+    return joined(results, lambda result: _parts(result, images))
 
 
 def verdicts(result: Result) -> str:
     """Count the outcomes of the claims."""
-    return counted(decide(measured(result)) for decide in CLAIMS)
+    return counted(decide(Measured.of(result)) for decide in CLAIMS)
 
 
 def _parts(result: Result, images: str) -> Iterator[str]:
-    numbers, title = measured(result), result["source"]
+    numbers, title = Measured.of(result), result["source"]
     judged = [decide(numbers) for decide in CLAIMS]
     first, *others = figures.names(result["source"], result["scale"]).items()
     parts = [short(result, numbers, judged), _shown([first], images), _what(result)]

@@ -21,7 +21,7 @@ from pathlib import Path
 from reports import commands, folds, running
 from reports.hybrid_gan import building, built, data, measure, page, parts, protocol, summary
 from reports.strips import draw
-from robustness.util import output
+from robustness.util import hardware, output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,7 +50,7 @@ def _measure(given: argparse.Namespace, output: Path) -> bool:
     if given.only == "set":
         return False
     trainings = {part: [name for name in every[part] if part != parts.TARGETS] for part in missing}
-    for group in parts.groups(trainings, running.abreast(work)):
+    for group in parts.groups(trainings, work.workers or hardware.cpu_count()):
         trained = measure.train(made, [name for part in group for name in every[part]], harness, work)
         for part in group:
             found = measure.result(made, part, every[part], trained, harness, work)
@@ -70,14 +70,11 @@ def render(output: Path) -> list[Path]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"python -m {page.MODULE}", description=(__doc__ or "").split("\n")[1])
-    parser.add_argument("--data-set", choices=data.SOURCES, default="cifar10")
-    parser.add_argument("--scale", choices=sorted(protocol.SCALES), default="short")
+    parser = commands.parser(page.MODULE, __doc__, data.SOURCES, protocol.SCALES, ("cifar10", "short"))
     only = ["set", *parts.parts("cifar10")]
     parser.add_argument("--only", choices=only, help="stop when the hybrid set is there, or measure one part alone")
     parser.add_argument("--pictures", metavar="DIR", type=Path, help="write the hybrid set as folders of PNGs too")
     parser.add_argument("--work", metavar="DIR", type=Path, help="where cards and sets are written (reports/runs)")
-    running.add_options(parser)
     return parser
 
 

@@ -17,6 +17,7 @@ from robustness.data.validation import Indices
 from robustness.perturbations import ConditionalGAN
 from robustness.util.progress import progress_bar
 from robustness.workspace import attack_inputs
+from robustness.workspace.training import fit_many
 from robustness.workspace.workspace import Workspace
 
 EPSILON = 8 / 255
@@ -75,7 +76,7 @@ def build(begun: Begun, harness: Workspace, work: running.Work) -> Built:
     inside = begun.harness(harness)
     cards = commands.loaded(protocol.targets(begun.source, begun.scale, data.TARGETS), begun.folder)
     running.train(cards, inside, work)
-    running.fit([(card, _generator(begun.scale)) for card in cards.values()], inside, work)
+    fit_many([(card, _generator(begun.scale)) for card in cards.values()], inside, work.workers)
     fitted = [_target(inside, card, begun.scale) for card in cards.values()]
     counts, made_of = data.write_hybrid(
         {part: begun.hidden(part) for part in begun.found}, begun.rows, fitted, begun.root

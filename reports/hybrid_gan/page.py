@@ -15,7 +15,7 @@ from reports.hybrid_gan.published import contradictions, printed
 from reports.hybrid_gan.summary import short
 from reports.rows import unpacked
 from reports.verdicts import Verdict, counted, listed
-from reports.writing import number, seeds, table
+from reports.writing import joined, number, seeds, table
 
 MODULE = "reports.hybrid_gan"
 Result = Mapping[str, Any]
@@ -44,9 +44,7 @@ def figure(result: Result, kind: str = "strips") -> str:
 
 def body(results: Sequence[Result], images: str = "figures/") -> str:
     """Return everything below the heading of the page, one part a result."""
-    if not results:
-        return "Nothing has been measured yet.\n"
-    return "\n\n".join(part for result in results for part in _parts(result, images)) + "\n"
+    return joined(results, lambda result: _parts(result, images))
 
 
 def judged(result: Result) -> list[Verdict]:

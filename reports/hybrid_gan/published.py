@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from functools import cache
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from functools import partial
 
+from reports import writing
 from reports.hybrid_gan.protocol import CLASSIFIERS, COUNTS, STREAMS, TEST, TITLES, VALIDATION
-from robustness.util import paths
 
-FILE = Path(__file__).parents[1] / "published" / "hybrid_gan.toml"
+printed = partial(writing.printed, "hybrid_gan")
 CIFAR10 = 60_000
 # A stream has 1,000 images, and the cells fit ten streams each.
 STREAM, DRAWS = 1000, 10
-
-
-@cache
-def printed() -> Mapping[str, Any]:
-    """Read what was published."""
-    return paths.parse_toml(FILE.read_bytes())
 
 
 def fits(percent: float, images: int) -> bool:

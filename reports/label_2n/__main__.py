@@ -68,12 +68,9 @@ def render(output: Path) -> list[Path]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m reports.label_2n", description=(__doc__ or "").split("\n")[1])
-    parser.add_argument("--data-set", choices=sorted(protocol.SOURCES), default="gtsrb")
-    parser.add_argument("--scale", choices=sorted(protocol.SCALES), default="short")
+    parser = commands.parser(page.MODULE, __doc__, protocol.SOURCES, protocol.SCALES, ("gtsrb", "short"))
     parser.add_argument("--folds", type=int, metavar="N", help="only the first so many")
     parser.add_argument("--only", choices=["train"], help="stop after this step")
-    running.add_options(parser)
     return parser
 
 

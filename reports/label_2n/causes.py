@@ -156,12 +156,7 @@ def _needed(every: Mapping[str, Any], names: Sequence[str]) -> set[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 2 where it cannot, with the reason."""
-    parser = argparse.ArgumentParser(
-        prog="python -m reports.label_2n.causes", description=(__doc__ or "").split("\n")[1]
-    )
-    parser.add_argument("--data-set", choices=sorted(protocol.SOURCES), default="gtsrb")
-    parser.add_argument("--scale", choices=sorted(protocol.SCALES), default="short")
-    running.add_options(parser)
+    parser = commands.parser("reports.label_2n.causes", __doc__, protocol.SOURCES, protocol.SCALES, ("gtsrb", "short"))
     given = parser.parse_args(arguments)
     return commands.answered(lambda: _made(given))
 

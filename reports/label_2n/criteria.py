@@ -15,6 +15,7 @@ from typing import NamedTuple
 from reports.comparing import compared
 from reports.label_2n import published, theory
 from reports.label_2n.numbers import Measured
+from reports.rows import mean
 from reports.verdicts import Kind, Verdict, decided
 
 DEFENCES = {"adv+bin": "ADV", "null": "NULL", "2n": "2N", "cdaec+bin": "CDAEC", "distill+bin": "DISTILL"}
@@ -33,10 +34,6 @@ def _each(number: Callable[[str], float], systems: Mapping[str, str] = DEFENCES)
     return {name: number(system) for system, name in systems.items()}
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
-
-
 def _best(found: Mapping[str, float]) -> list[str]:
     """Return the names, the highest value first."""
     return sorted(found, key=lambda name: -found[name])
@@ -52,7 +49,7 @@ def filtering_gains(measured: Measured) -> Verdict:
         lambda s: measured.mean(s, "mixed", "accuracy_filtered") - measured.mean(s, "mixed", "accuracy"),
     )
     others = [gain for name, gain in gains.items() if name != "ADV"]
-    holds = min(gains.values()) > 0 and gains["ADV"] < 0.5 * _mean(others)
+    holds = min(gains.values()) > 0 and gains["ADV"] < 0.5 * mean(others)
     return _decided(
         measured, "filtering raises the accuracy of all defences, of ADV much less", gains, holds, "ordering"
     )
@@ -119,7 +116,7 @@ def close_behind(measured: Measured) -> Verdict:
 
 def best_beyond_training(measured: Measured) -> Verdict:
     """For ε above 0.3 2N has the best mean accuracy after filtering."""
-    found = _each(lambda s: _mean(measured.curve(s, "half_accuracy_filtered", above=STRONG)))
+    found = _each(lambda s: mean(measured.curve(s, "half_accuracy_filtered", above=STRONG)))
     return _decided(measured, f"for ε above {STRONG:g} 2N is best", found, _best(found)[0] == "2N", "ordering")
 
 
@@ -136,8 +133,9 @@ def null_then_2n(measured: Measured) -> Verdict:
     return _decided(measured, "NULL is ahead at low ε, 2N at high ε", values, low > 0 and high > 0, "ordering")
 
 
-def _transferred(measured: Measured, system: str) -> float:
-    return _mean(measured.curve(system, "transferability_filtered"))
+def transferred(measured: Measured, system: str) -> float:
+    """Return the mean of a system's filtered transferability over ε."""
+    return mean(measured.curve(system, "transferability_filtered"))
 
 
 def hardly_transfers(measured: Measured) -> Verdict:
@@ -152,7 +150,7 @@ def hardly_transfers(measured: Measured) -> Verdict:
 
 def transfers_least(measured: Measured) -> Verdict:
     """2N's filtered transferability, the mean over ε, is the lowest of the five."""
-    found = _each(lambda s: _transferred(measured, s))
+    found = _each(lambda s: transferred(measured, s))
     claim = "filtered transferability, the mean over ε, is lowest for 2N"
     return _decided(measured, claim, found, _best(found)[-1] == "2N", "ordering")
 
@@ -161,7 +159,7 @@ def transfers_far_less(measured: Measured) -> Verdict:
     """The named rival's filtered transferability is at least half of the paper's factor above 2N's."""
     about = published.of(measured.source)
     rival, factor = about["transferability_rival"], about["transferability_ratio"]
-    found = {"2N": _transferred(measured, "2n"), DEFENCES[rival]: _transferred(measured, rival)}
+    found = {"2N": transferred(measured, "2n"), DEFENCES[rival]: transferred(measured, rival)}
     claim = f"filtered transferability of 2N is about {factor} times below {DEFENCES[rival]}'s"
     return _decided(measured, claim, found, found[DEFENCES[rival]] >= 0.5 * factor * found["2N"], "level")
 
@@ -173,7 +171,7 @@ def _pairs(measured: Measured, claim: str, values: Callable[[str], list[float]],
         other = values(system)
         p = compared(own, other).means
         found[f"2N and {name}"] = p
-        holds &= p >= 0.05 if name == alike else p < 0.05 and sign * (_mean(own) - _mean(other)) > 0
+        holds &= p >= 0.05 if name == alike else p < 0.05 and sign * (mean(own) - mean(other)) > 0
     enough = min(len(own), *(len(values(system)) for system in RIVALS)) >= FOLDS
     return decided(claim, found, holds, kind="ordering", scale=measured.scale, testable=enough)
 

@@ -8,9 +8,10 @@ from typing import Any, get_args
 
 from reports.comparing import compared
 from reports.label_2n import published
-from reports.label_2n.criteria import DEFENCES, STRONG, verdicts
+from reports.label_2n.criteria import DEFENCES, STRONG, transferred, verdicts
 from reports.label_2n.numbers import Measured
 from reports.label_2n.tables import NAMES, TITLES, systems
+from reports.rows import mean
 from reports.verdicts import Outcome, counted
 from reports.writing import number, seeds, table
 
@@ -92,20 +93,12 @@ def _top(value: Callable[[Measured, str], float], *, lowest: bool = False) -> Ca
     return show
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
-
-
 def _number(value: float, places: int = 4) -> str:
     return number(value if math.isfinite(value) else None, places)
 
 
 def _mixed(measured: Measured, system: str) -> float:
     return measured.mean(system, "mixed", "accuracy_filtered")
-
-
-def _transferred(measured: Measured, system: str) -> float:
-    return _mean(measured.curve(system, "transferability_filtered"))
 
 
 def _welch(measured: Measured) -> str:
@@ -115,7 +108,7 @@ def _welch(measured: Measured) -> str:
 
 def _ratio(measured: Measured) -> str:
     rival = published.of(measured.source)["transferability_rival"]
-    own, other = _transferred(measured, "2n"), _transferred(measured, rival)
+    own, other = transferred(measured, "2n"), transferred(measured, rival)
     return f"{DEFENCES[rival]} {_number(other)}, 2N {_number(own)}" + (f": {other / own:.1f}" if own > 0 else "")
 
 
@@ -138,7 +131,7 @@ PUBLISHED: Mapping[str, tuple[str, Callable[[Measured], str]]] = {
     "Welch's p of NULL's and 2N's accuracy": (_printed("welch_accuracy_null"), _welch),
     f"best accuracy for ε above {STRONG:g}": (
         "2N",
-        _top(lambda m, s: _mean(m.curve(s, "half_accuracy_filtered", above=STRONG))),
+        _top(lambda m, s: mean(m.curve(s, "half_accuracy_filtered", above=STRONG))),
     ),
     "range of 2N's accuracy over ε": ("nearly constant", lambda m: _number(m.mean("2n", "shape", "range_filtered"))),
     "lowest sensitivity of the accuracy": (

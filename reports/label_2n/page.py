@@ -12,12 +12,12 @@ from reports.label_2n.numbers import READINGS, Measured, Reading, read, readings
 from reports.label_2n.tables import TITLES
 from reports.rows import unpacked
 from reports.verdicts import counted, listed
+from reports.writing import NOTHING
 
 MODULE = "reports.label_2n"
 Result = Mapping[str, Any]
 SIZES = ("smoke", "short", "medium", "full")
 """Scales, from the smallest."""
-NOTHING = "Nothing has been measured yet.\n"
 
 
 def measured(result: Result, reading: Reading = READINGS[0]) -> Measured:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-FILE = Path(__file__).parents[1] / "published" / "label_2n.toml"
+from reports import writing
 
-
-@cache
-def load() -> Mapping[str, Mapping[str, Any]]:
-    """Return the printed values by data set."""
-    return tomllib.loads(FILE.read_text(encoding="utf-8"))
+load = partial(writing.printed, "label_2n")
 
 
 def of(source: str) -> Mapping[str, Any]:
     """Return what is printed of a data set; for another set, on which the code is tried, what is said of GTSRB."""
-    return load().get(source, load()["gtsrb"])
+    printed: Mapping[str, Any] = load().get(source, load()["gtsrb"])
+    return printed

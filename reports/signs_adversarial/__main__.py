@@ -55,11 +55,8 @@ def render(output: Path) -> list[Path]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"python -m {page.MODULE}", description=(__doc__ or "").split("\n")[1])
-    parser.add_argument("--data-set", choices=sorted(protocol.SOURCES), default="gtsrb")
-    parser.add_argument("--scale", choices=sorted(protocol.SCALES), default="full")
+    parser = commands.parser(page.MODULE, __doc__, protocol.SOURCES, protocol.SCALES, ("gtsrb", "full"))
     parser.add_argument("--seeds", type=_seeds, default=protocol.SEEDS, help="of the trainings (default 0,1,2)")
-    running.add_options(parser)
     return parser
 
 

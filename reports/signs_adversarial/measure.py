@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from reports import running
 from reports.rows import packed
 from reports.signs_adversarial.protocol import SOURCES, STEPS, Scale
-from robustness import claims
 from robustness.cards import Card
 from robustness.cards.selection import limit_test_images
-from robustness.metrics.evidence import OK, Evidence
 from robustness.workspace.workspace import Workspace
 
 FORMAT = "pytest-robustness/report/signs-adversarial/2"
@@ -26,9 +23,11 @@ def result(cards: Mapping[str, Card], trained: Mapping[str, Any], source: str, s
     rows, evidence = [], {}
     for name, card in cards.items():
         running.say(name)
+        _, seed, system = name.split("-", 2)
+        about = {"source": source, "fold": int(seed), "system": system, "images": "test"}
         for sweep in ("clean", *card.file.sweeps):
             swept = harness.evidence(fewer(card, sweep, scale.few, harness), sweep)
-            rows += list(_rows(name, sweep, swept))
+            rows += list(running.evidence_rows({**about, "sweep": sweep}, swept, METRICS))
             evidence[f"{name}:{sweep}"] = running.swept(swept, harness.store.run)
     for notice in harness.notices:
         running.say(notice)
@@ -58,15 +57,3 @@ def fewer(card: Card, sweep: str, few: int, harness: Workspace) -> Card:
     if not sweep.endswith("pgd"):
         return card
     return limit_test_images(card, min(few, len(harness.images(card))))
-
-
-def _rows(name: str, sweep: str, evidence: Evidence) -> Iterator[dict[str, Any]]:
-    source, seed, system = name.split("-", 2)
-    about = {"source": source, "fold": int(seed), "system": system, "images": "test", "sweep": sweep}
-    compared = () if evidence.source is None else ("transferability",)
-    for strength, status in zip(evidence.strengths, evidence.status, strict=True):
-        row = {**about, "strength": strength, "status": status, "n": len(evidence)}
-        for metric in (*METRICS, *compared) if status == OK else ():
-            value = claims.measure(evidence, strength, metric).value
-            row[metric] = round(value, 6) if math.isfinite(value) else None
-        yield row

@@ -6,36 +6,29 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from reports.rows import Measured, unpacked
+from reports.rows import Measured
 from reports.signs_adversarial import figures
 from reports.signs_adversarial.criteria import BUDGET, CRITERIA, DEFENDED, values
 from reports.signs_adversarial.protocol import ATTACKS, SYSTEMS, USUAL
 from reports.verdicts import OWN, Verdict, listed
-from reports.writing import number, spread, summary, table
+from reports.writing import joined, number, spread, summary, table
 
 MODULE = "reports.signs_adversarial"
 Result = Mapping[str, Any]
 
 
-def measured(result: Result) -> Measured:
-    """Return the rows of a result."""
-    return Measured(result["source"], unpacked(result), result["scale"])
-
-
 def verdicts(result: Result) -> list[Verdict]:
     """Judge the project's criteria."""
-    return [judge(measured(result)) for judge in CRITERIA]
+    return [judge(Measured.of(result)) for judge in CRITERIA]
 
 
 def body(results: Sequence[Result], images: str = "figures/") -> str:
     """Return everything below the heading of the page, one part a result."""
-    if not results:
-        return "Nothing has been measured yet.\n"
-    return "\n\n".join(part for result in results for part in _parts(result, images)) + "\n"
+    return joined(results, lambda result: _parts(result, images))
 
 
 def _parts(result: Result, images: str) -> Iterator[str]:
-    numbers = measured(result)
+    numbers = Measured.of(result)
     yield _short(result, numbers)
     yield f"![Accuracy over ε; bars from the least to the largest seed]({images}{figures.name(result)})"
     criteria = "The document prints no number and names no criterion, so these are the project's."

@@ -17,7 +17,7 @@ from torch import nn
 from robustness.classifiers import adapt, call_factory, checkpoints, libraries, process_state, weights
 from robustness.classifiers import file_reads as reads
 from robustness.classifiers.adapter import AdaptedModel, check_single_input, logits_hook
-from robustness.classifiers.file_reads import Reads
+from robustness.classifiers.file_reads import Reads, module_file
 from robustness.classifiers.spec import ModelCard
 from robustness.errors import AGAIN, ModelError
 from robustness.util import source_files as sources
@@ -232,7 +232,7 @@ def _closure(card: ModelCard, new: list[str]) -> sources.ImportClosure:
     closure = sources.ImportClosure(sorted(names), path)
     if closure.by_name:
         below = f"{card.project}{os.sep}"
-        names |= {name for name in list(sys.modules) if name != "__main__" and _named_file(name).startswith(below)}
+        names |= {name for name in list(sys.modules) if name != "__main__" and module_file(name).startswith(below)}
         closure = sources.ImportClosure(sorted(names), path)
     for name in sorted(names - set(closure.files)):  # loaded from a file that is not found by its name
         if (file := _file(name)) and name.partition(".")[0] != syntax.OWN and not sources.is_installed(file):
@@ -242,10 +242,5 @@ def _closure(card: ModelCard, new: list[str]) -> sources.ImportClosure:
 
 def _file(module: str) -> Path | None:
     """Return the file that a module was loaded from, if it is loaded and there is one."""
-    file = Path(_named_file(module))
+    file = Path(module_file(module))
     return file.resolve() if file.is_file() else None
-
-
-def _named_file(module: str) -> str:
-    # Not by getattr: some modules import others when they are asked for anything.
-    return str(getattr(sys.modules.get(module), "__dict__", {}).get("__file__") or "")

@@ -122,7 +122,7 @@ def install() -> None:
     """Begin to hear audit events; a hook cannot be removed, and does nothing while nobody listens."""
     with _lock:
         for name in list(sys.modules):
-            if (file := _file_of(name)) and _kind(file) == "project" and os.path.isfile(file):  # noqa: PTH113
+            if (file := module_file(name)) and _kind(file) == "project" and os.path.isfile(file):  # noqa: PTH113
                 _imported.setdefault(file, source_files.content_hash(Path(file)))
         sys.addaudithook(_heard)
 
@@ -279,7 +279,8 @@ def _below(path: str, folders: Sequence[str]) -> bool:
     return any(path == folder or path.startswith(folder + os.sep) for folder in folders)
 
 
-def _file_of(module: str) -> str:
+def module_file(module: str) -> str:
+    """Return the file that a loaded module names as its own, "" where it names none."""
     # Not by getattr: some modules import others when they are asked for anything.
     return str(getattr(sys.modules.get(module), "__dict__", {}).get("__file__") or "")
 

@@ -21,10 +21,10 @@ MODELS = Path("models")
 """The folder of cards, below the current one, that is taken where none is named."""
 
 
-def print_lines(lines: Iterable[str], *, commands: bool = False) -> int:
-    """Print lines as they come, and say that all is well; ``commands`` where a CI is to act on them."""
+def print_lines(lines: Iterable[str]) -> int:
+    """Print lines as they come, and return the exit code of a command that succeeded."""
     for line in lines:
-        print(line if commands else printable(line), flush=True)
+        print(printable(line), flush=True)
     return 0
 
 

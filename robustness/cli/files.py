@@ -18,14 +18,6 @@ def mnist(options: Namespace) -> int:
     return 0
 
 
-def crops(options: Namespace) -> int:
-    """Write crops as an array file."""
-    from robustness.data import crops
-
-    crops.write(options.source, options.target, options.size, options.subjects, print)
-    return 0
-
-
 def listed(options: Namespace) -> int:
     """List the evidence of the store."""
     from robustness.cards import selection
@@ -53,30 +45,3 @@ def prune(options: Namespace) -> int:
     chosen = inventory.to_prune(store, broken=options.broken, older_than=options.older_than, every=options.all)
     litter = inventory.litter(store, data_root(options.data)) if options.broken or options.all else []
     return common.print_lines(listing.prune_summary(store, chosen, litter, only_say=options.dry_run))
-
-
-def export(options: Namespace) -> int:
-    """Write what a store holds as one file."""
-    from robustness.workspace import archive
-
-    store = common.store_of(options)
-    told = archive.export_store(store, options.file, options.model or ())
-    for said in told.left:
-        common.say(f"left out: {said}")
-    return common.print_lines([f"exported {told} from {store.root}, to {options.file} ({_size(options.file)})"])
-
-
-def bring(options: Namespace) -> int:
-    """Put what such a file holds into the store."""
-    from robustness.workspace import archive
-
-    told = archive.import_store(common.store_of(options), options.file)
-    for said in told.left:
-        common.say(said)
-    return common.print_lines(
-        [f"imported {told} into {common.store_of(options).root}; {told.there} were there already"]
-    )
-
-
-def _size(path: Path) -> str:
-    return f"{path.stat().st_size:,} bytes"

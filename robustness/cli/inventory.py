@@ -13,7 +13,6 @@ from robustness.data import mnist
 from robustness.errors import StoreError
 from robustness.metrics.evidence import Evidence
 from robustness.util import atomic_write, locks, paths
-from robustness.workspace import archive
 from robustness.workspace.store import KEY, Store
 
 SHORT = 12
@@ -148,11 +147,9 @@ def litter(store: Store, data: Path) -> list[Litter]:
 
 
 def _half(root: Path, data: Path) -> Iterator[tuple[Path, str]]:
-    """Return what was being written, unpacked, imported or downloaded."""
+    """Return what was being written, unpacked or downloaded."""
     for folder in (Path(entry.path) for entry in _within(root) if entry.is_dir(follow_symlinks=False)):
-        if folder.name.startswith(archive.IMPORTING):
-            yield folder, "half an import"
-        elif folder.name not in ("arrays", "parquet"):
+        if folder.name not in ("arrays", "parquet"):
             half = [path for path in folder.rglob(f"{atomic_write.BEGUN}*") if folder.name != "evidence"]
             yield from ((path, "half a file") for path in half)
     for entry in [*_within(root / "arrays"), *_within(root / "parquet")]:

@@ -64,22 +64,18 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "transfer": models.transfer,
     "report": results.report,
     "merge": results.merge,
-    "annotate": results.annotate,
     "check-cards": results.check_cards,
     "replay": models.replay,
     "init": models.init,
     "check": models.check,
     "profiles": models.profiles,
     "data mnist": files.mnist,
-    "data crops": files.crops,
     "baseline accept": results.accept,
     "compare": results.compare,
     "mutate": results.mutate,
     "evidence list": files.listed,
     "evidence show": files.show,
     "evidence prune": files.prune,
-    "evidence export": files.export,
-    "evidence import": files.bring,
 }
 
 

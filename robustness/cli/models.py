@@ -66,11 +66,10 @@ def plan(options: Namespace) -> int:
 
 def train(options: Namespace) -> int:
     """Train models by their recipes into the store."""
-    from robustness import engines
     from robustness.util.progress import progress_bar
     from robustness.workspace.training import train_many
 
-    harness, engine = common.harness_of(options), engines.parse(options.engine or "plain")
+    harness = common.harness_of(options)
     if options.output and (len(options.seeds or "1") > 1 or len(common.selected_cards(options)) > 1):
         raise RobustnessError(f"--output {options.output} must be of one model and one seed; leave it out for several")
 
@@ -79,7 +78,7 @@ def train(options: Namespace) -> int:
         root, what = harness.store.root, f"training {card.name}"
         paths = train_many(
             every or [card], root, harness.data_root, options.workers, say=common.say, progress=progress_bar, what=what,
-            device=options.device if options.engine else harness.device, elsewhere=engines.trainer(engine),
+            device=harness.device,
         )  # fmt: skip
         for path, seed in zip(paths, options.seeds or ["its own"], strict=True):
             print(f"{card.name} (seed {seed}): {path}")

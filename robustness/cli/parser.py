@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     plan = _add(commands, "plan", "say what sweeps will cost: passes, evidence, memory and time, before they are made")
     plan.add_argument("--workers", metavar="N", type=_whole(1, 10**6), help="of the engine (default: 1; ray: cores)")
     train = _add(commands, "train", "train models by their recipes into the store")
-    for command in (run, sweep, plan, train):
+    for command in (run, sweep, plan):
         command.add_argument("--engine", metavar="ENGINE", help=ENGINE)
     train.add_argument("--seeds", metavar="A,B,...", type=_seeds, help="with these seeds instead of the card's own")
     train.add_argument("--output", metavar="FILE", type=Path, help="write them there too; of one model and seed")
@@ -72,8 +72,6 @@ def parser() -> argparse.ArgumentParser:
         required=True,
         help="where to, by suffix (repeatable)",
     )
-    annotate = _add(commands, "annotate", "print what is red in a run as annotations of GitHub Actions")
-    annotate.add_argument("runs", nargs="+", type=Path, metavar="RUN.json", help="what --robustness-report wrote")
     checked = _add(commands, "check-cards", "say what is wrong with card files, importing nothing that they name")
     checked.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a card")
     replay = _add(commands, "replay", "show again what a perturbation that a search found does to an image")
@@ -83,13 +81,6 @@ def parser() -> argparse.ArgumentParser:
     data = _add(commands, "data", "get a data set").add_subparsers(metavar="NAME", required=True)
     mnist = _add(data, "mnist", "download MNIST and hold it to the published sums", command="data mnist")
     mnist.add_argument("--root", metavar="DIR", type=Path, help="the folder to bring it to (default: as --data)")
-    crops = _add(data, "crops", "write a folder or a list of crops as an array file", command="data crops")
-    crops.add_argument(
-        "source", metavar="FROM", type=Path, help="a folder for each class in it, or .npy or .pkl records"
-    )
-    crops.add_argument("target", metavar="TO.npz", type=Path, help="the file to write")
-    crops.add_argument("--size", metavar="N", type=_whole(1, 4096), default=32, help="its side in pixels (32)")
-    crops.add_argument("--subjects", metavar="FILE", type=Path, help="CSV of image and person, for a folder")
     _add_starting(commands)
     _add_baseline(commands)
     _add_mutate(commands)
@@ -208,21 +199,11 @@ def _add_evidence(commands: Any) -> None:
     prune.add_argument(
         "--broken",
         action="store_true",
-        help="what is torn or foreign, and what killed runs, imports and downloads left",
+        help="what is torn or foreign, and what killed runs and downloads left",
     )
     prune.add_argument("--older-than", metavar="DAYS", type=_days, help="what was written longer ago")
     prune.add_argument("--all", action="store_true", help="all evidence, and what killed processes left")
     prune.add_argument("--dry-run", action="store_true", help="say what would go, and remove nothing")
-    _add_moving(actions)
-
-
-def _add_moving(actions: Any) -> None:
-    """Describe how a store comes to another machine."""
-    export = _add(actions, "export", "write evidence, weights and findings as one file", command="evidence export")
-    export.add_argument("file", metavar="FILE", type=Path, help="the archive to write, as store.zip")
-    export.add_argument("--model", metavar="NAME", action="append", help="of this model alone (repeatable)")
-    bring = _add(actions, "import", "put what an archive holds into the store", command="evidence import")
-    bring.add_argument("file", metavar="FILE", type=Path, help="what evidence export wrote")
 
 
 def _add(to: Any, name: str, text: str, *, command: str = "") -> Any:

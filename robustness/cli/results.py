@@ -32,14 +32,6 @@ def merge(options: Namespace) -> int:
     return code
 
 
-def annotate(options: Namespace) -> int:
-    """Print what is red as annotations of a code host."""
-    from robustness.reporting import annotations
-    from robustness.reporting.html.rebuild import read
-
-    return common.print_lines((line for path in options.runs for line in annotations.of(read(path))), commands=True)
-
-
 def check_cards(options: Namespace) -> int:
     """Read cards without running anything."""
     from robustness.cli import card_files

@@ -89,11 +89,6 @@ class Images:
         return (channels[0] if channels else 1), height, width
 
     @property
-    def constant_share(self) -> float:
-        """The share of the largest class: the accuracy of a classifier that always says it."""
-        return float(np.bincount(self.labels).max() / len(self))
-
-    @property
     def mapped_from(self) -> str:
         """The file that the pixels are mapped from, so that who writes it changes them; "" where there is none."""
         array: Any = self.pixels

@@ -1,9 +1,8 @@
-"""Where evidence and weights that are missing are made: in the process that asks (plain), or on a cluster (ray)."""
+"""Where missing evidence is made: in the process that asks (plain), or on a cluster (ray)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from robustness.cards import Card
-    from robustness.workspace.training import Train
     from robustness.workspace.workspace import Workspace
 
 NAMES = ("plain", "ray")
@@ -71,30 +69,18 @@ def parse(text: str) -> EngineSpec:
 
 @dataclass(frozen=True)
 class Job:
-    """What an engine's process is told: the engine, where to put what it makes, and where data lie."""
+    """What an engine's process needs: the engine, where to put what it makes, where data lie, and the sweeps."""
 
     engine: EngineSpec
     store: Path
     run: str
     data_root: Path
     device: str
-
-
-@dataclass(frozen=True)
-class Sweeps(Job):
-    """Sweeps that are to be made: cards and the names of their sweeps."""
-
-    wanted: Sequence[tuple[Card, str]]
-    seed: int
+    wanted: Sequence[tuple[Card, str]] = ()
+    """Cards, and the names of their sweeps that are to be made."""
+    seed: int = 0
     threads: int | None = None
     dtype: str = "float32"
-
-
-@dataclass(frozen=True)
-class Trainings(Job):
-    """Models that are to be trained, none of which needs another of them."""
-
-    cards: Sequence[Card]
 
 
 @dataclass
@@ -118,7 +104,7 @@ def fill(harness: Workspace, engine: EngineSpec, wanted: Sequence[tuple[Card, st
     from robustness.engines.subprocess_job import run
 
     store = harness.store
-    job = Sweeps(
+    job = Job(
         engine, store.root, store.run, harness.data_root, device, wanted, harness.seed, harness.threads, harness.dtype
     )
     with harness.progress(f"sweeping by {engine.name}, images") as show:
@@ -128,29 +114,3 @@ def fill(harness: Workspace, engine: EngineSpec, wanted: Sequence[tuple[Card, st
         harness.notice(notice)
     for key, reason in filled.failed.items():
         harness.mark_failed(key, reason)
-
-
-def trainer(engine: EngineSpec) -> Train | None:
-    """Return what trains models on an engine's workers; None for plain, where the process that asks trains them."""
-    return None if engine.name == "plain" else partial(train, engine)
-
-
-def train(
-    engine: EngineSpec,
-    harness: Workspace,
-    cards: Sequence[Card],
-    device: str,
-    show: Callable[[int, int], None] | None = None,
-) -> None:
-    """
-    Have an engine other than plain train models by their recipes, side by side, and put them in a harness's store.
-
-    What models need must be there, and stays where it is. ``show`` is told how far all are, in percent. The first that
-    fails ends all and is raised as EngineError; what was finished, and the checkpoints of the others, are kept.
-    """
-    from robustness.engines.subprocess_job import run
-
-    store = harness.store
-    job = Trainings(engine, store.root, store.run, harness.data_root, device, cards)
-    for notice in run("robustness.engines.ray_training:drive", job, store.say, show).notices:
-        harness.notice(notice)

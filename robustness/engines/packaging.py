@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robustness.cards import Card
+from robustness.classifiers.file_reads import module_file
 from robustness.classifiers.weights import all_files as weight_files
 from robustness.util import source_files
 
@@ -49,34 +50,17 @@ def pack_model(
     card: Card, weights: Path, loaded: LoadedModel, classes: Sequence[str]
 ) -> tuple[ModelPackage, dict[str, Path]]:
     """Return a loaded model as it is shipped, and where on this machine the file of each hash is."""
-    by_file = {
-        str(file): name for name, module in list(sys.modules.items())
-        if name != "__main__" and (file := getattr(module, "__dict__", {}).get("__file__"))
-    }  # fmt: skip
+    by_file = {file: name for name in list(sys.modules) if name != "__main__" and (file := module_file(name))}
     # Folders are remade by what lies in them; what was looked for and not found is not there either.
     there = [card.project / name for name, digest in loaded.behind.items() if digest and not name.endswith("/")]
     modules = {file: by_file.get(str(file)) for file in there}
-    return _packed(card, modules, classes, weights)
-
-
-def untrained(card: Card, classes: Sequence[str]) -> tuple[ModelPackage, dict[str, Path]]:
-    """Return a card as it is shipped to be trained by its recipe; its project's files are told from their text."""
-    assert card.file.recipe is not None
-    named = [name.partition(":")[0] for name in (card.file.model.factory, card.file.recipe.callable)]
-    closure = source_files.ImportClosure(named, [str(card.project), *sys.path])
-    return _packed(card, {file: name for name, file in closure.files.items()}, classes)
-
-
-def _packed(
-    card: Card, modules: Mapping[Path, str | None], classes: Sequence[str], weights: Path | None = None
-) -> tuple[ModelPackage, dict[str, Path]]:
     files = {**dict(_modules(card, modules)), **dict(_beside(card, weights))}
     hashes = {place: source_files.sha256_file(file) for place, file in files.items()}
     bare = card.file.model_copy(update={"claims": {}, "sweeps": {}})
     shipped = ModelPackage(
         Card(bare, card.path),
         tuple(classes),
-        f"{BESIDE}/{_place(card, weights)}" if weights else "",
+        f"{BESIDE}/{_place(card, weights)}",
         tuple(sorted(hashes.items())),
         hashlib.sha256(str(card.project.resolve()).encode()).hexdigest()[:16],
     )
@@ -104,16 +88,16 @@ def _root_of(file: Path, module: str) -> Path:
     return file.parents[depth]
 
 
-def _beside(card: Card, weights: Path | None) -> Iterator[tuple[str, Path]]:
+def _beside(card: Card, weights: Path) -> Iterator[tuple[str, Path]]:
     """Return the file of the weights, those that it names, and a library's folder."""
-    listed = weight_files(weights) if weights else []
+    listed = weight_files(weights)
     if card.file.model.by_name == "hf":
         folder = card.path.parent / card.file.model.factory.partition(":")[2]
         listed += sorted(file for file in folder.iterdir() if file.is_file() and file not in listed)
     for file in listed:
-        named = weights is not None and file != weights and file.is_relative_to(weights.parent)
-        place = Path(_place(card, weights)).parent / file.relative_to(weights.parent) if named and weights else None
-        yield f"{BESIDE}/{place.as_posix() if place else _place(card, file)}", file
+        named = file != weights and file.is_relative_to(weights.parent)
+        place = Path(_place(card, weights)).parent / file.relative_to(weights.parent) if named else _place(card, file)
+        yield f"{BESIDE}/{Path(place).as_posix()}", file
 
 
 def _place(card: Card, file: Path) -> str:
@@ -126,12 +110,12 @@ def unpack_model(shipped: ModelPackage, get: Callable[[str], bytes]) -> nn.Modul
     """Make a model of what was shipped; ``get`` gives a file's content by its hash. ModelError as of any loading."""
     from robustness.classifiers import build
 
-    card = laid_out(shipped, get)
+    card = _write_files(shipped, get)
     return build.load_model(card, card.path.parent / shipped.weights.partition("/")[2], shipped.classes).module
 
 
-def laid_out(shipped: ModelPackage, get: Callable[[str], bytes]) -> Card:
-    """Write the files of what was shipped, and give its card as it lies beside them."""
+def _write_files(shipped: ModelPackage, get: Callable[[str], bytes]) -> Card:
+    """Write the files of what was shipped, and return its card as it lies beside them."""
     project, beside = _folder(shipped.project) / PROJECT, _folder(shipped.name) / BESIDE
     for place, content in shipped.files:
         first, _, rest = place.partition("/")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from robustness.engines import EngineSpec, Sweeps, cluster, worker
+from robustness.engines import EngineSpec, Job, cluster, worker
 from robustness.engines.scheduler import ChunkScheduler, Contents
 from robustness.engines.worker import ChunkWorker, Task
 from robustness.errors import EngineError, RobustnessError
@@ -19,7 +19,7 @@ BEGUN = 3
 Tell = Callable[..., None]
 
 
-def drive(job: Sweeps, tell: Tell) -> None:
+def drive(job: Job, tell: Tell) -> None:
     """Make what a job wants on a cluster; the process that calls this is Ray's driver, and may be ended by Ray."""
     engine = job.engine
     with cluster.connected(engine):

@@ -16,6 +16,7 @@ from typing import Any
 
 from robustness.engines import FillResult, Job
 from robustness.errors import EngineError, RobustnessError
+from robustness.workspace.parallel import exit_with_parent
 
 PATIENCE = 20.0
 """Seconds that the process has for ending once it was told to."""
@@ -106,7 +107,7 @@ def _begin(what: str, job: Job, theirs: Connection, log: str) -> None:
     """Work in the process: it leaves Ctrl-C to its parent, ends when that has died, and prints to its log."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
     target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(target, stream)
@@ -125,10 +126,3 @@ def _begin(what: str, job: Job, theirs: Connection, log: str) -> None:
     except Exception:
         traceback.print_exc()
         sys.exit(1)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -18,7 +18,7 @@ from robustness.decisions import Argmax, Decision
 from robustness.perturbations.norms import Budget
 from robustness.search.descriptions import DescribedPerturbation, read
 from robustness.search.strategies import perturbations
-from robustness.sweep.batching import Progress, single_threaded
+from robustness.sweep.batching import single_threaded
 
 
 def search(
@@ -31,7 +31,6 @@ def search(
     examples: int = 100,
     seed: int = 0,
     decision: Decision | None = None,
-    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """
     Look for described perturbations that flip images which the model is right on and sure of; plain values.
@@ -51,8 +50,6 @@ def search(
             flipped = left[look.margins(flips, left) > 0]
             found += look.report(flips, flipped)
             left = np.setdiff1d(left, flipped)
-            if progress:
-                progress(tried - len(left), tried)
     return {
         "budget": budget.model_dump(),
         "images": look.rows.tolist(),

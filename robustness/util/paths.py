@@ -61,15 +61,15 @@ def place(folder: Path, name: str, suffix: str) -> Path:
     return folder / f"{check_name(name)}{suffix}"
 
 
-def as_name(text: str, default: str = "model") -> str:
+def as_name(text: str) -> str:
     """
-    Return a text as a name that `check_name` accepts.
+    Return a text as a name that `check_name` accepts; "model" if nothing of it may stay.
 
     >>> as_name("my net [v2].0"), as_name("größe"), as_name("../..")
     ('my-net-v2-.0', 'gr-e', 'model')
     """
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:LONGEST].strip(".-")
-    return default if not name or RESERVED.fullmatch(name) else name
+    return "model" if not name or RESERVED.fullmatch(name) else name
 
 
 def read_bytes(path: Path, *, follow: bool = True) -> bytes:

@@ -49,14 +49,14 @@ def markdown(text: object, limit: int | None = None) -> str:
     return escaped.replace("@", "@<!-- -->")
 
 
-def latex(text: object, limit: int | None = None) -> str:
+def latex(text: object) -> str:
     r"""
     Write text as LaTeX that shows it as it is.
 
     >>> latex("100 % of R&D_{x}")
     '100 \\% of R\\&D\\_\\{x\\}'
     """
-    return "".join(LATEX.get(character, character) for character in one_line(text, limit))
+    return "".join(LATEX.get(character, character) for character in one_line(text))
 
 
 def pluralize(n: int, noun: str) -> str:

@@ -19,7 +19,6 @@ from robustness.util.hashing import sha256_json
 
 if TYPE_CHECKING:
     from robustness.cards import Card
-    from robustness.data.images import Images
     from robustness.workspace.workspace import Workspace
 
 
@@ -236,23 +235,13 @@ def _train(harness: Workspace, card: Card, key: str, label: str) -> Path:
             needs=needs, log=harness.store.path("logs", key, "csv"), key=key,
             reads=Reads(card.project, harness.known_otherwise(card)),
         )  # fmt: skip
-        content = recipes.train(card, images, job, weights_metadata(card, key, images))
+        about = {"recipe": key, "model": card.name, "seed": str(card.file.recipe.seed), "data": images.name}
+        content = recipes.train(card, images, job, about)
     if recipe_hash(harness, card) != key:
         raise TrainingError(f"{card.name}: its recipe's code changed while it was trained; run again")
     path = harness.store.keep(harness.store.path("weights", key), content)
     harness.store.remove(checkpoint)
     return path
-
-
-def training_label(card: Card) -> str:
-    """Return the name of a training for error messages."""
-    return f"training {card.name} with seed {card.file.recipe.seed if card.file.recipe else None}"
-
-
-def weights_metadata(card: Card, key: str, images: Images) -> dict[str, str]:
-    """Return the metadata of a file of trained weights."""
-    assert card.file.recipe is not None
-    return {"recipe": key, "model": card.name, "seed": str(card.file.recipe.seed), "data": images.name}
 
 
 def stored_weights(harness: Workspace, card: Card, path: Path, key: str) -> tuple[Path | None, str]:

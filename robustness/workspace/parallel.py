@@ -146,10 +146,11 @@ def _init_worker(*settings: Any) -> None:
     global _settings
     _settings = settings
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
 
 
-def _exit_with_parent() -> None:
+def exit_with_parent() -> None:
+    """Wait until the parent process has died, then end this one."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

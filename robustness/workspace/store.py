@@ -38,7 +38,7 @@ class Store:
 
     def path(self, kind: str, key: str, suffix: str = "safetensors") -> Path:
         """Return the path of an entry of a kind: evidence, weights, generators, directions or findings."""
-        if not KEY.fullmatch(key):  # of a report, or an archive, that was edited
+        if not KEY.fullmatch(key):  # of a report that was edited
             raise StoreError(f"a key must consist of letters and digits, got {shown(key)}")
         return self.root / kind / key[:2] / f"{key}.{suffix}"
 

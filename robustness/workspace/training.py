@@ -12,13 +12,10 @@ from robustness.errors import ModelError, TrainingError
 from robustness.perturbations import Perturbation
 from robustness.util import hardware
 from robustness.workspace import attack_inputs
-from robustness.workspace.models import recipe_hash, train_if_missing, training_label
+from robustness.workspace.models import recipe_hash, train_if_missing
 from robustness.workspace.parallel import run_in_order, run_in_processes
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Progress, Workspace, no_progress
-
-Train = Callable[[Workspace, Sequence[Card], str, Callable[[int, int], None] | None], None]
-"""Trains cards on a device of an engine into a workspace's store, and reports the progress in percent."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class TrainingJob:
     @property
     def name(self) -> str:
         """The name of the training for error messages."""
-        return training_label(self.card)
+        return f"training {self.card.name} with seed {self.card.file.recipe.seed if self.card.file.recipe else None}"
 
     def __call__(self, harness: Workspace) -> Path:
         """Train the model unless the store has its weights; return their file."""
@@ -65,7 +62,6 @@ def train_many(
     progress: Progress = no_progress,
     what: str = "",
     device: str = "cpu",
-    elsewhere: Train | None = None,
 ) -> list[Path]:
     """
     Train each card by its recipe unless the store has its weights; return the files in the order of the cards.
@@ -82,24 +78,19 @@ def train_many(
         progress: Shows the progress of all trainings.
         what: What the progress shows.
         device: The device to train on, as torch names it.
-        elsewhere: Trains on the workers of an engine instead (`robustness.engines.trainer`).
 
     Raises:
         RobustnessError: The first failure, which ends all trainings; finished weights are in the store.
     """
-    here = Workspace(Store(store, say=say), data_root, "cpu" if elsewhere else device)
+    here = Workspace(Store(store, say=say), data_root, device)
     files = [stored_weights(here, card) for card in cards]
     missing = [i for i, path in enumerate(files) if path is None]
     if missing:
         many = len(missing) > 1
         with progress(f"{what or 'training'}, percent of {len(missing)} models") if many else no_progress("") as show:
-            left = [cards[i] for i in missing]
-            tasks = [TrainingJob(card) for card in left]
-            workers = min(workers or workers_for(cards), len(left))
-            if elsewhere is not None:
-                elsewhere(here, left, device, show)
-                trained = [stored_weights(here, card) for card in left]
-            elif workers > 1:
+            tasks = [TrainingJob(cards[i]) for i in missing]
+            workers = min(workers or workers_for(cards), len(tasks))
+            if workers > 1:
                 trained = [*run_in_processes(tasks, here, workers, show)]
             else:
                 trained = [*run_in_order(tasks, here, show, no_progress if many else progress)]

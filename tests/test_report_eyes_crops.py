@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reports.eyes_parseval import crops
 from robustness import data
-from robustness.cli.main import main
-from robustness.data import crops
 from robustness.data.spec import DataSpec
 from robustness.errors import DataError
 
@@ -35,7 +34,7 @@ def test_a_folder_becomes_an_array_file_that_a_card_can_name(eyes, tmp_path, cap
     people = {"open/0.png": "b", "open/1.png": "a", "open/2.png": "a", "closed/0.png": "b", "closed/1.png": "c"}
     subjects.write_text("".join(f"{name},{person}\n" for name, person in people.items()))
     target = tmp_path / "eyes.npz"
-    assert main(["data", "crops", str(eyes), str(target), "--size", "4", "--subjects", str(subjects)]) == 0
+    assert crops.main([str(eyes), str(target), "--size", "4", "--subjects", str(subjects)]) == 0
     assert "5 crops of 3 persons: 2 closed, 3 open" in capsys.readouterr().out
     held = np.load(target)
     assert held["x"].shape == (5, 4, 4)
@@ -52,7 +51,7 @@ def test_a_folder_becomes_an_array_file_that_a_card_can_name(eyes, tmp_path, cap
 
 
 def test_without_persons_there_is_no_subject(eyes, tmp_path):
-    crops.write(eyes, tmp_path / "eyes.npz", 8, None, print)
+    crops.write(eyes, tmp_path / "eyes.npz", 8)
     assert sorted(np.load(tmp_path / "eyes.npz").files) == ["classes", "x", "y"]
 
 
@@ -103,7 +102,7 @@ def test_a_pickle_that_would_run_code_is_refused(form, tmp_path, monkeypatch):
 def test_a_class_without_images(eyes, tmp_path):
     (eyes / "squinting").mkdir()
     with pytest.raises(DataError, match=r"squinting holds no image"):
-        crops.write(eyes, tmp_path / "eyes.npz", 8, None, print)
+        crops.write(eyes, tmp_path / "eyes.npz", 8)
     assert not (tmp_path / "eyes.npz").exists()
 
 
@@ -115,7 +114,7 @@ def test_one_class_alone(tmp_path):
 def test_an_image_that_cannot_be_read_is_named_and_nothing_written(eyes, tmp_path):
     (eyes / "open" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")
     with pytest.raises(DataError, match=r"open/1.png cannot be read as an image"):
-        crops.write(eyes, tmp_path / "eyes.npz", 8, None, print)
+        crops.write(eyes, tmp_path / "eyes.npz", 8)
     assert not list(tmp_path.glob("*eyes.npz*"))
 
 
@@ -123,10 +122,10 @@ def test_what_is_there_is_not_overwritten(eyes, tmp_path):
     target = tmp_path / "eyes.npz"
     target.write_bytes(b"mine")
     with pytest.raises(DataError, match="exists already"):
-        crops.write(eyes, target, 8, None, print)
+        crops.write(eyes, target, 8)
     assert target.read_bytes() == b"mine"
     with pytest.raises(DataError, match=r"must end in .npz, as a card's file does, got .*eyes.npy"):
-        crops.write(eyes, tmp_path / "eyes.npy", 8, None, print)
+        crops.write(eyes, tmp_path / "eyes.npy", 8)
 
 
 @pytest.mark.parametrize(

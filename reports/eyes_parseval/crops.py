@@ -1,20 +1,30 @@
-"""Crops in a folder for each class, or in a list of records, written as an array file that a card can name."""
+"""
+Write crops of eyes, in one folder per class or in a list of records, as an array file that the cards can name.
+
+    python -m reports.eyes_parseval.crops FROM TO.npz --subjects persons.csv
+
+takes a folder with one folder of images per class, or records of crop, label and person (``.npy`` or a pickle).
+"""
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import pickle
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from reports import commands
 from robustness.data.decoding import Decoding, decode
 from robustness.data.folder import KINDS
 from robustness.data.validation import Array
 from robustness.errors import DataError
+from robustness.util import output
 from robustness.util import paths as files
 from robustness.util.atomic_write import replace
 
@@ -28,13 +38,28 @@ HARMLESS = {
 """All that a pickle of arrays, numbers and texts names; anything else could run code, and is refused."""
 
 
-def write(source: Path, target: Path, size: int, subjects: Path | None, say: Callable[[str], None]) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 2 where it cannot, with the reason."""
+    parser = argparse.ArgumentParser(
+        prog="python -m reports.eyes_parseval.crops", description=(__doc__ or "").split("\n")[1]
+    )
+    parser.add_argument("source", metavar="FROM", type=Path, help="one folder per class in it, or .npy or .pkl records")
+    parser.add_argument("target", metavar="TO.npz", type=Path, help="the file to write")
+    parser.add_argument("--size", metavar="N", type=int, default=32, help="its side in pixels (32)")
+    parser.add_argument("--subjects", metavar="FILE", type=Path, help="CSV of image and person, for a folder")
+    given = parser.parse_args(arguments)
+    return commands.answered(lambda: [write(given.source, given.target, given.size, given.subjects)])
+
+
+def write(source: Path, target: Path, size: int, subjects: Path | None = None) -> Path:
     """
     Write a folder of crops, or a file of records, as ``x, y, classes`` and, where persons are known, ``subject``.
 
     Crops become grey squares of ``size`` pixels. ``subjects`` is a CSV file of two columns, image and person. Nothing
     is written unless every image could be read; DataError names the first that could not.
     """
+    if not 1 <= size <= 4096:
+        raise DataError(f"`size` must lie from 1 to 4096, got {size}")
     if target.suffix != ".npz":
         raise DataError(f"`TO` must end in .npz, as a card's file does, got {target}")
     if target.exists():
@@ -46,7 +71,8 @@ def write(source: Path, target: Path, size: int, subjects: Path | None, say: Cal
     counts = np.bincount(found["y"], minlength=len(found["classes"]))
     each = ", ".join(f"{count:,} {name}" for name, count in zip(found["classes"], counts, strict=True))
     people = f" of {len(np.unique(found['subject'])):,} persons" if "subject" in found else ""
-    say(f"written: {target}, {len(found['y']):,} crops{people}: {each}")
+    print(f"{len(found['y']):,} crops{people}: {each}")
+    return target
 
 
 def from_folder(folder: Path, size: int, subjects: Path | None = None) -> Mapping[str, Array]:
@@ -172,3 +198,7 @@ def _bytes(crop: Array, place: int, file: Path) -> Array:
     low, high = float(crop.min()), float(crop.max())
     scaled = (crop - low) / (high - low) if high > low else np.zeros(crop.shape)
     return np.rint(255 * scaled).astype(np.uint8)
+
+
+if __name__ == "__main__":
+    sys.exit(output.run(main))
