@@ -337,7 +337,7 @@ def test_side_by_side_gives_the_weights_of_one_by_one(tmp_path):
 
 @pytest.mark.parametrize(("fault", "told"), [("raises", "ValueError: no luck"), ("dies", "died")])
 def test_the_first_failure_ends_the_others(tmp_path, monkeypatch, fault, told):
-    monkeypatch.setattr(processes, "_do", tiny_project.failing_training)
+    monkeypatch.setattr(processes, "_run_job", tiny_project.failing_training)
     project = tiny_project.make(tmp_path, seed1="sleeps", seed2=fault, seed3="sleeps")
     started = time.monotonic()
     with pytest.raises(TrainingError, match=told) as caught:
