@@ -16,6 +16,9 @@ from plugin_project import CARD
 
 from robustness.cli import main
 from robustness.reporting import annotations
+from robustness.reporting.gate_report import GateReport
+from robustness.reporting.report import ClaimReport, ModelReport, RunReport
+from robustness.reporting.run_info import Counts, RunInfo, Skip
 
 PAGE = {block.title: block.text for block in pages.blocks(ROOT / "docs" / "ci.md") if block.title}
 MLFLOW_NAME = re.compile(r"[\w.\-/ ]+", re.ASCII)
@@ -159,19 +162,21 @@ def test_check_cards_loads_no_library():
 
 
 def report(**run):
-    return {"run": {"problems": [], "complete": True, **run}, "models": [], "counts": {"skips": []}}
+    about = RunInfo.model_construct(**{"problems": [], "complete": True, **run})
+    return RunReport.model_construct(run=about, models=[], counts=Counts(claims=0, models=[], skips=[]))
 
 
 def test_annotations_say_what_is_red_worst_first_and_no_more_than_are_shown():
     """Catches: names that begin a command of their own, the gate behind fifty claims, what GitHub leaves out unsaid."""
     evil = "a,b\n::set-output name=x::y"
-    claims = [{"id": f"{evil}:{i}", "outcome": "failed", "message": "50 %"} for i in range(30)]
-    gate = {"outcome": "failed", "message": "the gate failed"}
-    model = {"name": evil, "gate": gate, "claims": [*claims, {"id": "w", "outcome": "waived", "message": "known"}]}
-    skip = {"model": "m", "claims": 2, "reason": "no MNIST"}
-    lines = list(
-        annotations.of(report(problems=["no"], complete=False) | {"models": [model], "counts": {"skips": [skip]}})
-    )
+    claim = ClaimReport.model_construct
+    claims = [claim(id=f"{evil}:{i}", outcome="failed", message="50 %") for i in range(30)]
+    claims.append(claim(id="w", outcome="waived", message="known"))
+    gate = GateReport.model_construct(outcome="failed", message="the gate failed")
+    found = report(problems=["no"], complete=False)
+    found.models = [ModelReport.model_construct(name=evil, gate=gate, claims=claims)]
+    found.counts.skips = [Skip(model="m", claims=2, reason="no MNIST")]
+    lines = list(annotations.of(found))
     errors = [line for line in lines if line.startswith("::error ")]
     assert len(errors) == annotations.SHOWN
     assert errors[0] == "::error title=robustness::no"

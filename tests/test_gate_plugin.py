@@ -7,7 +7,7 @@ import pytest
 
 from robustness.cli.main import main
 from robustness.metrics.evidence import Evidence
-from robustness.reporting.report import UNDECIDED
+from robustness.reporting.report_types import UNDECIDED
 from robustness.workspace.store import Store
 
 GATE = "suites/test_regression.py"

@@ -35,9 +35,11 @@ def merge(options: Namespace) -> int:
 def annotate(options: Namespace) -> int:
     """Print what is red as annotations of a code host."""
     from robustness.reporting import annotations
-    from robustness.reporting.html.rebuild import read
+    from robustness.reporting.report_file import read_report
 
-    return common.print_lines((line for path in options.runs for line in annotations.of(read(path))), commands=True)
+    return common.print_lines(
+        (line for path in options.runs for line in annotations.of(read_report(path))), commands=True
+    )
 
 
 def check_cards(options: Namespace) -> int:

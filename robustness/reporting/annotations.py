@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from robustness.errors import printable
 from robustness.reporting.outcomes import red_claims, with_it
-from robustness.reporting.report import RED
+from robustness.reporting.report import RunReport
+from robustness.reporting.report_types import RED
 from robustness.util.text import pluralize
 
 SHOWN = 10
 """Of a level: GitHub shows no more of one step."""
 
-Plain = Mapping[str, Any]
 
-
-def of(report: Plain) -> Iterator[str]:
+def of(report: RunReport) -> Iterator[str]:
     """Return an error for all that is red, a warning for what is open; the last of too many counts the others."""
     for level, found in (("error", list(_errors(report))), ("warning", list(_warnings(report)))):
         shown = found if len(found) <= SHOWN else found[: SHOWN - 1]
@@ -25,29 +23,29 @@ def of(report: Plain) -> Iterator[str]:
             yield command(level, "robustness", f"and {pluralize(left, level)} more, in the report")
 
 
-def _errors(report: Plain) -> Iterator[tuple[str, str]]:
-    for problem in report["run"]["problems"]:
+def _errors(report: RunReport) -> Iterator[tuple[str, str]]:
+    for problem in report.run.problems:
         yield "robustness", problem
-    for model in report["models"]:
-        gate = model.get("gate")
-        if gate is not None and gate["outcome"] in RED:
-            yield f"{model['name']}: gate {gate['outcome']}", gate["message"]
-    for model in report["models"]:
+    for model in report.models:
+        gate = model.gate
+        if gate is not None and gate.outcome in RED:
+            yield f"{model.name}: gate {gate.outcome}", gate.message
+    for model in report.models:
         for claim, fallen in red_claims(model):
             more = f"; {with_it(model, fallen)}" if fallen else ""
-            yield f"{claim['id']}: {claim['outcome']}", f"{claim['message']}{more}"
+            yield f"{claim.id}: {claim.outcome}", f"{claim.message}{more}"
 
 
-def _warnings(report: Plain) -> Iterator[tuple[str, str]]:
-    if not report["run"]["complete"]:
+def _warnings(report: RunReport) -> Iterator[tuple[str, str]]:
+    if not report.run.complete:
         yield "robustness", "the run was interrupted: the report is partial"
-    for model in report["models"]:
-        gate = model.get("gate")
-        if gate is not None and gate["outcome"] == "inconclusive":
-            yield f"{model['name']}: gate inconclusive", gate["message"]
-        yield from ((f"{c['id']}: waived", c["message"]) for c in model["claims"] if c["outcome"] == "waived")
-    for skip in report["counts"]["skips"]:
-        yield f"{skip['model']}: {pluralize(skip['claims'], 'claim')} skipped", skip["reason"]
+    for model in report.models:
+        gate = model.gate
+        if gate is not None and gate.outcome == "inconclusive":
+            yield f"{model.name}: gate inconclusive", gate.message
+        yield from ((f"{c.id}: waived", c.message) for c in model.claims if c.outcome == "waived")
+    for skip in report.counts.skips:
+        yield f"{skip.model}: {pluralize(skip.claims, 'claim')} skipped", skip.reason
 
 
 def command(level: str, title: str, message: str) -> str:
