@@ -15,8 +15,8 @@ from robustness.errors import printable
 from robustness.plugin.config import SESSION, has_cards, is_worker, report_files, run_state
 
 if TYPE_CHECKING:
-    from robustness.reporting.report import RunReport
     from robustness.plugin.session import RunState
+    from robustness.reporting.report import RunReport
 
 REPORTS = pytest.StashKey[list[str]]()
 DOCUMENT: pytest.StashKey[RunReport] = pytest.StashKey()

@@ -148,7 +148,8 @@ def verdict(counts: Counts, run: RunInfo) -> Verdict:
 
     "measured" where nothing was claimed, and sweeps were asked for without claims.
 
-    >>> counts, run = Counts(claims=4, held=3, skipped=1, models=[], skips=[]), RunInfo.model_construct(complete=True, problems=[])
+    >>> run = RunInfo.model_construct(complete=True, problems=[])
+    >>> counts = Counts(claims=4, held=3, skipped=1, models=[], skips=[])
     >>> verdict(counts, run), verdict(counts.model_copy(update={"refused": 1}), run)
     ('partial', 'failed')
     """

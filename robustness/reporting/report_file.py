@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -43,21 +41,17 @@ def read_report(path: Path) -> RunReport:
     found = document.get("format") if isinstance(document, dict) else None
     if found != FORMAT:
         raise ReportError(f"{path}: format must be {FORMAT}, got {found!r}; {AGAIN}")
+    said = document.pop("checksum", None)
     try:
         report = RunReport.model_validate(document)
     except ValidationError as error:
         wrong = [format_problem(dict(each), document, RunReport) for each in error.errors()]
         raise ReportError(f"{path}: not a whole report (edited?): {_first(wrong)}; {AGAIN}") from error
-    if wrong := list(_edits(document, report)):
+    # Reports of before there was a checksum have none.
+    wrong = ["its checksum does not fit its content"] * (said not in (None, checksum(document)))
+    if wrong := [*wrong, *contradictions(report)]:
         raise ReportError(f"{path}: edited, or damaged: {_first(wrong)}; {AGAIN}")
     return report
-
-
-def _edits(document: dict[str, Any], report: RunReport) -> Iterator[str]:
-    """Return what shows that a report was edited. Reports of before there was a checksum have none."""
-    if document.pop("checksum", None) not in (None, checksum(document)):
-        yield "its checksum does not fit its content"
-    yield from contradictions(report)
 
 
 def _first(wrong: list[str]) -> str:

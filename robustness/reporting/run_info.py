@@ -94,7 +94,7 @@ class ShardRun(ReportPart):
 
     number: int = Field(description="The shard's number, from 1.")
     started: Time = Field(description="Date and time, UTC.")
-    seconds: float = Field(description="Its duration.")
+    seconds: float = Field(description="Its duration, in seconds.")
     device: Text = Field(description="The device that was asked for.")
     workers: int = Field(description="Processes that tested.")
     complete: bool = Field(description="False if it was interrupted.")
@@ -108,7 +108,7 @@ class RunInfo(ReportPart):
         [], description="Why the run is red, by kind, in a word or two: what to do next follows from it."
     )
     started: Time = Field(description="Date and time, UTC.")
-    seconds: float = Field(description="Duration of the whole run.")
+    seconds: float = Field(description="Duration of the whole run, in seconds.")
     versions: dict[Text, Text] = Field({}, description="The version of each distribution that numbers depend on.")
     device: Text = Field(description="The device that was asked for.")
     seed: int = Field(description="The seed of all draws.")

@@ -122,7 +122,7 @@ class EvidenceReference(ReportPart):
 
     key: Text | None = Field(None, description="Its key in the store.")
     started: Text | None = Field(None, description="When it was swept, UTC.")
-    seconds: Finite = Field(None, description="How long that took.")
+    seconds: Finite = Field(None, description="How long that took, in seconds.")
     images_per_second: Finite = Field(None, description="Images, times strengths, by seconds.")
     digest: Text = Field(description="SHA-256 of all decisions in it: equal evidence has equal digests.")
 
@@ -135,7 +135,7 @@ class SweepReport(ReportPart):
     family: Text = Field(description="The suite that it belongs to.")
     parameters: dict[Text, Any] = Field(description="The perturbation's parameters, by name.")
     unit: Text = Field(
-        description="Of strengths: `native`; `std`, each image's standard deviations; `snr`, signal-to-noise ratios in dB; "
+        description="Of strengths: `native`; `std`, each image's standard deviations; `snr`, signal-to-noise in dB; "
         "`snr-std`, the same without each image's mean."
     )
     strength_name: Text = Field(description="What the perturbation calls its strength.")
