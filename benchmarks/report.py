@@ -18,8 +18,10 @@ from pathlib import Path
 from robustness import cards, claims
 from robustness.cards import Card
 from robustness.reporting import writers
+from robustness.reporting.build import build
 from robustness.reporting.html import gallery
-from robustness.reporting.report import ClaimOutcome, ModelResult, build
+from robustness.reporting.results import ClaimOutcome, ModelResult
+from robustness.reporting.run_info import RunInfo
 from robustness.util import output
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Workspace
@@ -51,7 +53,9 @@ data = {{ name = "digits", split = {{ kind = "balanced", per_class = 60 }} }}
 """
 KINDS = {"normal": 0.08, "uniform": 0.08, "fgsm": 0.02, "pgd": 0.02, "brightness": 0.05}
 """Perturbations, and the step between two strengths."""
-ABOUT = {"complete": True, "problems": [], "device": "cpu", "seed": 0}
+ABOUT = RunInfo(
+    started="2024-05-01T12:00:00+00:00", seconds=0.0, device="cpu", seed=0, workers=1, complete=True, problems=[]
+)
 
 
 def write_cards(root: Path, models: int) -> list[Card]:

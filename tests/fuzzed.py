@@ -407,13 +407,13 @@ def write_report(here: Path) -> None:
 
 def read_report(here: Path) -> str:
     from robustness.reporting import writers
-    from robustness.reporting.html import rebuild
+    from robustness.reporting.report_file import read_report
 
-    document, due = rebuild.read(here / "run.json"), rebuild.read(here / "as-it-was.json")
+    document, due = read_report(here / "run.json"), read_report(here / "as-it-was.json")
     for suffix in (".md", ".csv", ".json"):
         writers.FORMS[suffix](document)
-    assert (document["verdict"], document["counts"]) == (due["verdict"], due["counts"])
-    return same(json.dumps(document["models"]), json.dumps(due["models"]))
+    assert (document.verdict, document.counts) == (due.verdict, due.counts)
+    return same(json.dumps(document.as_json()["models"]), json.dumps(due.as_json()["models"]))
 
 
 def write_words(here: Path) -> None:

@@ -20,6 +20,7 @@ import reference_card  # noqa: E402  # as mkdocs finds them, from the hook's own
 import reference_commands  # noqa: E402
 import reference_metrics  # noqa: E402
 import reference_options  # noqa: E402
+import reference_report  # noqa: E402
 
 sys.path.remove(str(DOCUMENTATION))
 
@@ -120,6 +121,19 @@ def test_the_card_page_has_the_keys_that_a_card_may_hold():
         assert required == set(table.get("required", ())) - hidden, name
 
 
+def test_the_report_page_has_every_key_of_the_schema_with_a_meaning():
+    """Catches: a table that the walk through the schema misses, a key that nobody explains."""
+    page, schema = reference_report.page(), reference_report.schema()
+    sections = dict(re.findall(r"^## [^\n]*\{ #(\w+) \}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
+    tables = {name: table for name, table in schema["$defs"].items() if "properties" in table} | {"RunReport": schema}
+    assert {name.lower() for name in tables} == set(sections)
+    for name, table in tables.items():
+        rows = re.findall(r"^\| `([\w ]+)` \| (.+?) \| (.+?) \|$", sections[name.lower()], re.MULTILINE)
+        assert [key for key, _, _ in rows] == list(table["properties"]), name
+        assert [key for key, kind, meaning in rows if kind == "anything" or not meaning] == [], name
+    assert doctest.testmod(reference_report).failed == 0
+
+
 def test_defaults_are_written_as_in_a_card():
     """Catches: Python's words on a page for people who write TOML."""
     page = reference_card.page()
@@ -143,7 +157,7 @@ def test_the_pages_are_in_the_table_of_contents():
     listed = (helpers.ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     hook = (DOCUMENTATION / "hook.py").read_text(encoding="utf-8")
     made = re.findall(r'"(reference/\w+\.md)"', hook)
-    assert len(made) == 4
+    assert len(made) == 5
     assert all(f": {path}\n" in listed for path in made)
 
 

@@ -10,12 +10,15 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from robustness import cards
+from robustness.errors import RobustnessError
 from robustness.gate import accept, baseline
 from robustness.gate.baseline import AcceptedModel
 from robustness.gate.decide import decide
 from robustness.gate.differences import GateError, cell_value
 from robustness.metrics.evidence import Evidence
-from robustness.reporting.report import OUTCOMES, verdict
+from robustness.reporting.build import build
+from robustness.reporting.results import ModelResult
+from robustness.reporting.run_info import RunInfo
 from robustness.workspace.store import Store
 
 CARD = helpers.CARD.replace("per_class = 3", "per_class = 20")
@@ -63,23 +66,13 @@ def accepted(swept, count, share=0.1, start=0):
 
 
 def report(tmp_path, card, harness, name="run.json", **run):
-    """A report as the suites write it, as far as accept reads it."""
-    sweeps = []
-    for sweep in ("clean", "normal"):
-        evidence = harness.evidence(card, sweep)
-        about = {"key": evidence.provenance["key"], "digest": evidence.digest}
-        cells = [{"strength": strength, "claims": {}} for strength in evidence.strengths]
-        sweeps.append({"name": sweep, "evidence": about, "cells": cells})
-    about = {"weights": harness.weights_hash(card), "device": "cpu", "claims": [], "gate": None}
-    model = {"name": "tiny", "sweeps": sweeps, **about}
-    none = dict.fromkeys(("claims", *OUTCOMES, "not selected", "measured"), 0)
-    counts = {**none, "gates": {}, "skips": [], "models": [{"name": "tiny", **none}]}
-    document = {
-        "format": accept.FORMAT, "models": [model], "counts": counts,
-        "run": {"complete": True, "problems": [], "started": "2024-05-01T12:00:00+00:00", "versions": {}} | run,
-    }  # fmt: skip
-    document["verdict"] = verdict(counts, document["run"])
-    (tmp_path / name).write_text(json.dumps(document))
+    """A report as the suites write it, of a card that nothing is claimed of."""
+    found = {sweep: harness.evidence(card, sweep) for sweep in ("clean", "normal")}
+    about = {"started": "2024-05-01T12:00:00+00:00", "seconds": 1.0, "versions": {}, "device": "cpu", "seed": 0}
+    info = RunInfo(**about | {"workers": 1, "complete": True, "problems": []} | run)
+    measured = dict.fromkeys(found, ("measured", ""))
+    document = build([ModelResult(card, found, [], measured=measured)], info, [])
+    (tmp_path / name).write_text(json.dumps(document.as_json()))  # without a checksum: tests edit it
     return tmp_path / name
 
 
@@ -336,12 +329,12 @@ def test_runs_that_are_not_whole_are_refused_and_the_baseline_stays(tmp_path, ca
         ("anew", "is not what the run saw"),
         ("gone", "is not to be had"),
         ("none", "kept no evidence"),
-        ("torn", "not the report of a run"),
-        ("foreign", "not the report of a run"),
+        ("torn", "not a readable JSON report"),
+        ("foreign", "format must be"),
         ("partial", "did not end, or is still going on"),
         ("absent", "No such file"),
     ]:
-        with pytest.raises(GateError, match=said):
+        with pytest.raises(RobustnessError, match=said):
             keep(card, [tmp_path / f"{name}.json"], harness.store)
     with pytest.raises(GateError, match="no model 'huge'; it has tiny"):
         accept.accepted_from_report(run, "huge", harness.store)

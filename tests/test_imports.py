@@ -66,7 +66,7 @@ def test_warm_run(project):
     "modules",
     [
         "robustness.workspace.workspace, robustness.claims, robustness.cards.selection, robustness.plugin.session",
-        "robustness.reporting.writers, robustness.reporting.terminal, robustness.reporting.report",
+        "robustness.reporting.writers, robustness.reporting.terminal, robustness.reporting.build",
         "robustness.plugin.xdist_scheduler",
     ],
 )

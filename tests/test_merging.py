@@ -11,6 +11,8 @@ from robustness.plugin.options import RunOptions
 from robustness.plugin.session import RunState
 from robustness.reporting import merge_shards
 from robustness.reporting.merge_shards import MergeError
+from robustness.reporting.report import RunReport
+from robustness.reporting.run_info import RunInfo, ShardRun
 
 NAMES = ("tiny", "other")
 
@@ -31,8 +33,7 @@ def shards(two):
         session.plan((f"t.py::t[{name}]", name) for name in session.claims)
         for name in session.claims:
             session.hear(f"t.py::t[{name}]", "held", {}, "")
-        document = session.document(complete=True, code=0)
-        made.append((f"{number}.json", json.loads(json.dumps(document))))
+        made.append((f"{number}.json", session.document(complete=True, code=0)))
     return made
 
 
@@ -66,7 +67,8 @@ def test_merged_is_the_whole_run(two, capsys, monkeypatch):
 )  # fmt: skip
 def test_one_exit_code(codes, verdict, expected):
     """Catches: green over a red shard, a red one hidden by an undecided one, a red verdict that ends with 0."""
-    report = {"verdict": verdict, "run": {"shards": [{"exit": code} for code in codes]}}
+    shards = [ShardRun.model_construct(exit=code) for code in codes]
+    report = RunReport.model_construct(verdict=verdict, run=RunInfo.model_construct(shards=shards))
     assert merge_shards.exit_code(report) == expected
 
 
@@ -85,7 +87,7 @@ def test_what_is_not_every_shard_once_is_refused_with_every_reason(shards):
     with pytest.raises(MergeError, match=r"(?s)2 problem.*shard 1 of 2 is there 2 times: 1.json, b.json.*2 is missing"):
         merge_shards.merge([one, ("b.json", one[1])])
     whole = copy.deepcopy(two[1])
-    whole["run"]["shard"] = None
+    whole.run.shard = None
     with pytest.raises(MergeError, match=r"(?s)2.json: the report of a whole run.*shard 2 of 2 is missing"):
         merge_shards.merge([one, ("2.json", whole)])
 
@@ -94,10 +96,10 @@ def test_shards_of_unlike_runs_are_refused_with_every_difference(shards):
     """Catches: models swept under another seed, version, card or division judged as one run."""
 
     def unlike(report):
-        report["run"]["versions"]["torch"] = "1.0"
-        report["run"]["shard"]["asked"]["seed"] = 7
-        report["run"]["shard"]["models"][0]["card"] = "0" * 64
-        report["run"]["shard"]["plan"] = "0" * 64
+        report.run.versions["torch"] = "1.0"
+        report.run.shard.asked["seed"] = 7
+        report.run.shard.models[0].card = "0" * 64
+        report.run.shard.plan = "0" * 64
 
     with pytest.raises(MergeError) as caught:
         merge_shards.merge(changed(shards, 2, unlike))
@@ -105,46 +107,46 @@ def test_shards_of_unlike_runs_are_refused_with_every_difference(shards):
     for difference in ("asked.seed: 0 and 7", "versions.torch: ", "models.other.card: ", "shard 2 of 2 is missing"):
         assert difference in said
     with pytest.raises(MergeError, match="plan: "):
-        merge_shards.merge(changed(shards, 2, lambda report: report["run"]["shard"].update(plan="0" * 64)))
+        merge_shards.merge(changed(shards, 2, lambda report: setattr(report.run.shard, "plan", "0" * 64)))
 
 
 def test_a_model_of_another_shard_is_refused(shards):
     """Catches: a red model replaced by a green one of the same name in another file."""
-    stranger = shards[0][1]["models"]
+    stranger = shards[0][1].models
     with pytest.raises(MergeError, match=r"2.json: holds \w+, which its plan gives to another shard"):
-        merge_shards.merge(changed(shards, 2, lambda report: report["models"].extend(stranger)))
+        merge_shards.merge(changed(shards, 2, lambda report: report.models.extend(stranger)))
 
 
 def test_other_devices_are_a_notice(shards):
     """Catches: shards refused because a CI service has several kinds of machine; nothing said of it."""
-    made = merge_shards.merge(changed(shards, 2, lambda report: report["models"][0].update(device="cpu-other")))
-    assert sum("different kinds of device" in notice for notice in made["notices"]) == 1
-    assert "different kinds" not in str(merge_shards.merge(shards)["notices"])
+    made = merge_shards.merge(changed(shards, 2, lambda report: setattr(report.models[0], "device", "cpu-other")))
+    assert sum("different kinds of device" in notice for notice in made.notices) == 1
+    assert "different kinds" not in str(merge_shards.merge(shards).notices)
 
 
 def test_an_interrupted_shard_makes_the_whole_partial(shards):
     """Catches: a merged run that looks complete although one shard was stopped."""
 
     def stopped(report):
-        report["run"] |= {"complete": False, "exit": 2}
+        report.run.complete, report.run.exit = False, 2
 
     made = merge_shards.merge(changed(shards, 1, stopped))
-    assert (made["verdict"], made["run"]["complete"], merge_shards.exit_code(made)) == ("partial", False, 2)
+    assert (made.verdict, made.run.complete, merge_shards.exit_code(made)) == ("partial", False, 2)
 
 
 def test_nothing_is_written_where_nothing_is_merged(shards, tmp_path, capsys):
     """Catches: a stale or half report beside a refusal, and a traceback for files that are no report."""
     for name, report in shards:
-        (tmp_path / name).write_text(json.dumps(report))
+        (tmp_path / name).write_text(json.dumps(report.as_json()))
     target, torn = tmp_path / "run.json", tmp_path / "torn.json"
     torn.write_text((tmp_path / "2.json").read_text()[:500])
-    edited = copy.deepcopy(shards[1][1]) | {"verdict": "failed"}
+    edited = shards[1][1].as_json() | {"verdict": "failed"}
     (tmp_path / "edited.json").write_text(json.dumps(edited))
-    hollow = copy.deepcopy(shards[1][1])
+    hollow = shards[1][1].as_json()
     del hollow["run"]["shard"]["of"]
     (tmp_path / "hollow.json").write_text(json.dumps(hollow))
     for second, said in (
-        ("hollow.json", "not all are whole"),
+        ("hollow.json", "run.shard.of: missing"),
         ("torn.json", "not a readable"),
         ("edited.json", "edited"),
         ("none.json", "not a readable"),

@@ -11,6 +11,8 @@ from robustness import cards, claims
 from robustness.perturbations import Normal, Uniform, strength
 from robustness.perturbations.noise import OUTSIDE
 from robustness.perturbations.strength import StrengthDistribution
+from robustness.reporting.report import ModelReport
+from robustness.reporting.sweep_report import CellReport, SweepReport
 from robustness.reporting.table_rows import PAGE, sweep_table
 from robustness.sweep.runner import run_sweep
 from robustness.util.rng import CHUNK, Purpose, generator
@@ -86,9 +88,9 @@ def test_deviations_are_those_of_the_draws(noise):
 
 
 def test_tables_show_the_deviation_beside_the_amplitude():
-    cell = {"strength": "0.3", "status": "ok", "note": "", "metrics": {}, "claims": {}, "deviation": 0.374166}
-    noise = {"name": "normal", "strength_name": "V", "unit": "native", "cells": [cell]}
-    _, rows = sweep_table({"sweeps": [noise]}, noise, PAGE)
+    cell = CellReport(strength="0.3", status="ok", note="", metrics={}, claims={}, deviation=0.374166)
+    noise = SweepReport.model_construct(name="normal", strength_name="V", unit="native", cells=[cell])
+    _, rows = sweep_table(ModelReport.model_construct(sweeps=[noise]), noise, PAGE)
     assert rows[0][0] == "0.3 (σ 0.374)"
 
 

@@ -34,7 +34,7 @@ from robustness.errors import CardError, DataError, ModelError, RobustnessError
 from robustness.gate import baseline
 from robustness.gate.differences import GateError
 from robustness.reporting import writers
-from robustness.reporting.html import rebuild
+from robustness.reporting.report_file import read_report
 from robustness.util.hashing import sha256_json
 from robustness.workspace.store import Store
 
@@ -294,10 +294,10 @@ def test_counts_of_a_baseline_are_those_of_its_pack(card, swept, changes, said):
 def test_an_edited_report_is_refused(load_card, tmp_path):  # noqa: F811
     writers.write(report(load_card()), tmp_path / "run.json")
     text = (tmp_path / "run.json").read_text()
-    assert rebuild.read(tmp_path / "run.json")["verdict"] == "failed"
+    assert read_report(tmp_path / "run.json").verdict == "failed"
     (tmp_path / "run.json").write_text(text.replace('"verdict": "failed"', '"verdict": "passed"', 1))
     with pytest.raises(RobustnessError, match="edited"):
-        rebuild.read(tmp_path / "run.json")
+        read_report(tmp_path / "run.json")
 
 
 # ------------------------------------------------------------------ what is no file, too deep, too long, unreadable
@@ -313,7 +313,7 @@ def run_on(path, kind, tmp_path):
         "array": lambda: loaded(path, name="array", file=f"./{path.name}"),
         "parquet": lambda: loaded(path, name="parquet", file=f"./{path.name}"),
         "picture": lambda: loaded(path.parents[1], name="folder", folder=f"./{path.parents[1].name}"),
-        "report": lambda: rebuild.read(path),
+        "report": lambda: read_report(path),
         "baseline": lambda: baseline.read(path),
     }
     return place[kind]

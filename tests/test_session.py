@@ -10,7 +10,7 @@ from plugin_project import CARD
 from robustness.plugin.options import RunOptions
 from robustness.plugin.session import WORST_FIRST, RunState
 from robustness.reporting import terminal
-from robustness.reporting.report import OUTCOMES
+from robustness.reporting.report_types import OUTCOMES
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_each_problem_has_its_cause(run):
     run.hear_other(DOUBT, "tiny: zero gradients")
     run.hear_other("suites/test_properties.py::test_contracts[tiny]", "tiny breaks 1 contract(s)")
     assert [cause for cause, _ in run.reasons()] == ["doubt", "other test"]
-    assert run.document(complete=True, code=1)["run"]["causes"] == ["doubt", "other test"]
+    assert run.document(complete=True, code=1).run.causes == ["doubt", "other test"]
     run.outcomes.popitem()
     assert [cause for cause, _ in run.reasons()][-1] == "never ran"
     assert list(terminal.summary(run.document(complete=True, code=1)))[-1].startswith(
@@ -151,13 +151,13 @@ def test_document_of_what_was_not_kept(run, project):
             hear(
                 each, name, "held", evidence=keys.get(claim.sweep), value=0.9, low=0.8, high=1.0, n=200, method="wilson"
             )
-    shown = kept.document(complete=True, code=0)["models"][0]
-    assert [sweep["evidence"] is not None for sweep in shown["sweeps"]] == [True] * 3
+    shown = kept.document(complete=True, code=0).models[0]
+    assert [sweep.evidence is not None for sweep in shown.sweeps] == [True] * 3
     shutil.rmtree(project.store)
     lost = RunState(run.options, planned=run.planned, outcomes=run.outcomes, keys=run.keys, asked=run.asked)
     document = lost.document(complete=True, code=0)
-    assert document["verdict"] == "passed"
-    assert [sweep["evidence"] for sweep in document["models"][0]["sweeps"]] == [None] * 3
+    assert document.verdict == "passed"
+    assert [sweep.evidence for sweep in document.models[0].sweeps] == [None] * 3
     assert project.logged("passes") == project.logged("trainings") == []
 
 

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ValidationError
 from robustness.cards import profiles
 from robustness.cards.gate import WaiverTable
 from robustness.cards.schema import CardFile, SweepTable
-from robustness.cards.validation_messages import format_problem
 from robustness.classifiers import libraries
 from robustness.data.spec import DataSpec
 from robustness.errors import CardError, shown
@@ -23,6 +22,7 @@ from robustness.mutations.kinds import Mutation
 from robustness.perturbations import Clean, Perturbation
 from robustness.perturbations import strength as strengths
 from robustness.util import paths, project, source_files
+from robustness.util.validation_messages import format_problem
 
 PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "tox.ini", "pytest.ini", ".git")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from robustness.reporting import merge_shards, terminal, writers
-from robustness.reporting.html.rebuild import read
+from robustness.reporting.report_file import ReportError, read_report
 
 
 def merged(paths: Sequence[Path], outputs: Sequence[Path]) -> tuple[list[str], int]:
@@ -14,16 +14,9 @@ def merged(paths: Sequence[Path], outputs: Sequence[Path]) -> tuple[list[str], i
     for target in outputs:
         writers.check(target)
         if target.resolve() in (path.resolve() for path in paths):
-            raise writers.ReportError(f"--output must be another file than the shards, got {target}")
-    found = [(str(path), read(path)) for path in paths]
-    try:
-        report = merge_shards.merge(found)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        named = ", ".join(name for name, _ in found)
-        raise merge_shards.MergeError(
-            f"{named}: not all are whole reports (edited, or of an older version?): {error!r}"
-        ) from error
-    code = report["run"]["exit"] = merge_shards.exit_code(report)
+            raise ReportError(f"--output must be another file than the shards, got {target}")
+    report = merge_shards.merge([(str(path), read_report(path)) for path in paths])
+    code = report.run.exit = merge_shards.exit_code(report)
     for target in outputs:
         writers.write(report, target)
     return [*terminal.summary(report), *(f"report: {target}" for target in outputs)], code

@@ -125,11 +125,11 @@ def _passes(profile: str, sweep: str, table: dict[str, Any]) -> dict[str, int]:
     from torch import nn
 
     from robustness.cards.schema import SweepTable
-    from robustness.cards.validation_messages import format_problem
     from robustness.data import from_arrays
     from robustness.errors import RobustnessError
     from robustness.planning import passes
     from robustness.sweep.runner import run_sweep as run
+    from robustness.util.validation_messages import format_problem
 
     try:
         given = SweepTable.model_validate(table)

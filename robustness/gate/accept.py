@@ -13,68 +13,51 @@ from robustness.gate import baseline, comparability
 from robustness.gate.baseline import AcceptedModel
 from robustness.gate.differences import GateError
 from robustness.metrics.evidence import OK, Evidence
-from robustness.reporting import consistency
-from robustness.reporting.report import FORMAT
-from robustness.util import paths
+from robustness.reporting.report import ModelReport, RunReport
+from robustness.reporting.report_file import read_report
+from robustness.reporting.sweep_report import EvidenceReference
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Workspace
 
 
-def document(path: Path) -> dict[str, Any]:
-    """Read the JSON report of a run; GateError where it is none, or not whole."""
-    repair = "give the file that --robustness-report FILE.json wrote, once the run has ended"
-    try:
-        found = paths.parse_json(paths.read_bytes(path))
-        if found["format"] != FORMAT:
-            raise GateError(f"{path}: a report of another format ({found['format']}); run the suites again")
-        if wrong := list(consistency.contradictions(found)):
-            raise GateError(f"{path}: edited, or damaged: {'; '.join(wrong[:5])}; {repair}")
-        return dict(found)
-    except OSError as error:
-        raise GateError(f"{path}: could not be read ({error.strerror}); {repair}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise GateError(f"{path}: not the report of a run (torn or foreign); {repair}") from error
-
-
-def model_of(found: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
+def model_of(report: RunReport, name: str, path: Path) -> ModelReport:
     """Return what a run's report says of one model; GateError where the run was without it."""
-    known = {model["name"]: model for model in found["models"]}
+    known = {model.name: model for model in report.models}
     if name not in known:
         raise GateError(f"{path}: the run has no model {name!r}; it has {', '.join(known) or 'none'}")
-    chosen: Mapping[str, Any] = known[name]
-    return chosen
+    return known[name]
 
 
 def accepted_from_report(path: Path, name: str, store: Store) -> AcceptedModel:
     """Return what one model decided in a run, as its report names it; GateError where that is not all there."""
-    found = document(path)
-    if not found["run"].get("complete"):
+    report = read_report(path)
+    if not report.run.complete:
         raise GateError(f"{path}: the run did not end, or is still going on; accept it when it has")
-    model = model_of(found, name, path)
+    model = model_of(report, name, path)
     swept: dict[str, Evidence] = {}
-    for sweep in sorted(model["sweeps"], key=lambda each: bool(each["name"] != "clean")):
-        wanted = tuple(cell["strength"] for cell in sweep["cells"])
-        swept[sweep["name"]] = _evidence_of_report(store, f"{path}: {sweep['name']}", sweep["evidence"], wanted, swept)
-    run = {key: found["run"].get(key) for key in ("started", "versions")}
-    about = {"weights": model["weights"], "device": model["device"], "verdict": found["verdict"], **run}
+    for sweep in sorted(model.sweeps, key=lambda each: each.name != "clean"):
+        wanted = tuple(cell.strength for cell in sweep.cells)
+        swept[sweep.name] = _evidence_of_report(store, f"{path}: {sweep.name}", sweep.evidence, wanted, swept)
+    run = {"started": report.run.started, "versions": report.run.versions}
+    about = {"weights": model.weights, "device": model.device, "verdict": report.verdict, **run}
     return AcceptedModel(about, swept)
 
 
 def _evidence_of_report(
-    store: Store, where: str, named: Mapping[str, Any] | None, wanted: Sequence[str], swept: Mapping[str, Evidence]
+    store: Store, where: str, named: EvidenceReference | None, wanted: Sequence[str], swept: Mapping[str, Evidence]
 ) -> Evidence:
     """Return the evidence that a report names, if it is still what the run saw, bit for bit."""
     again = "run the suites again, with the same --robustness-store, and accept that run"
     if named is None:
         raise GateError(f"{where}: the run kept no evidence; {again}")
     try:
-        path = store.path("evidence", str(named["key"]))
+        path = store.path("evidence", str(named.key))
         evidence = Evidence.from_bytes(store.read(path))
     except (OSError, StoreError) as error:
-        raise GateError(f"{where}: its evidence {named['key']} is not to be had ({error}); {again}") from error
+        raise GateError(f"{where}: its evidence {named.key} is not to be had ({error}); {again}") from error
     if evidence.strengths != tuple(wanted) and "clean" in swept:
         evidence = evidence.with_clean(swept["clean"], tuple(wanted))
-    if evidence.digest != named["digest"]:
+    if evidence.digest != named.digest:
         raise GateError(f"{where}: its evidence {path} is not what the run saw, it was made anew since; {again}")
     return evidence
 

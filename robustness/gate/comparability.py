@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from robustness.metrics.evidence import Evidence
+from robustness.reporting.report import ModelReport
 from robustness.util import diff
 
 ALIKE = ("perturbation", "unit", "source")
@@ -43,18 +44,18 @@ def _sweep(evidence: Evidence) -> dict[str, Any]:
     return {key: subject[key] for key in ALIKE if key in subject} | {"strengths": list(evidence.strengths)}
 
 
-def of_report(model: Mapping[str, Any]) -> dict[str, Any]:
+def of_report(model: ModelReport) -> dict[str, Any]:
     """Describe how one model of a run's report was measured, as far as the report says."""
     sweeps = {
-        sweep["name"]: {
-            "perturbation": {"kind": sweep["kind"], **sweep["parameters"]},
-            "unit": sweep["unit"],
-            "strengths": [cell["strength"] for cell in sweep["cells"]],
+        sweep.name: {
+            "perturbation": {"kind": sweep.kind, **sweep.parameters},
+            "unit": sweep.unit,
+            "strengths": [cell.strength for cell in sweep.cells],
         }
-        for sweep in model["sweeps"]
+        for sweep in model.sweeps
     }
-    data = {"name": model["data"]["name"], "images": model["data"]["n"], "fingerprint": model["data"]["fingerprint"]}
-    return {"data": data, "seed": model["seed"], "sweeps": sweeps}
+    data = {"name": model.data.name, "images": model.data.n, "fingerprint": model.data.fingerprint}
+    return {"data": data, "seed": model.seed, "sweeps": sweeps}
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from robustness.errors import RobustnessError
-from robustness.gate import accept, comparability, paired_stats
+from robustness.gate import comparability, paired_stats
 from robustness.gate.differences import GateError
 from robustness.gate.differences import paired_difference as drop_of
 from robustness.metrics.evidence import Evidence
 from robustness.metrics.registry import gateable
+from robustness.reporting.report import ModelReport, RunReport
+from robustness.reporting.report_file import read_report
+from robustness.reporting.sweep_report import SweepReport
 from robustness.util.text import DASH, NAME, one_line, table
 from robustness.workspace.store import Store
 
 HEADER = ["cell", "first", "second", "difference", "[90 %]", "lost", "gained", "McNemar p"]
-
-Plain = Mapping[str, Any]
 
 
 def compare_runs(first: Path, second: Path, store: Store) -> Iterator[str]:
@@ -27,58 +27,60 @@ def compare_runs(first: Path, second: Path, store: Store) -> Iterator[str]:
 
     Models are met by name, or, where each run has one, with each other.
     """
-    documents = [accept.document(path) for path in (first, second)]
-    for path, found in zip((first, second), documents, strict=True):
-        yield one_line(f"{path}: {found['verdict']}, {found['run'].get('started', 'at an unknown time')}")
-    pairs, alone = _pairs(*documents)
+    reports = [read_report(path) for path in (first, second)]
+    for path, found in zip((first, second), reports, strict=True):
+        yield one_line(f"{path}: {found.verdict}, {found.run.started}")
+    pairs, alone = _pairs(*reports)
     if not pairs:
         raise GateError(f"{first} and {second} have no model in common: there is nothing to compare")
     unlike = [
-        f"{one['name']}: {difference}"
+        f"{one.name}: {difference}"
         for one, other in pairs
         for difference in comparability.differences(comparability.of_report(one), comparability.of_report(other))
     ]
     if unlike:
         raise GateError("the two runs were not measured alike (the first's first):\n  " + "\n  ".join(unlike))
     for one, other in pairs:
-        names = dict.fromkeys((one["name"], other["name"]))
-        yield from ("", one_line(f"{' and '.join(names)} on {one['data']['name']}, n = {one['data']['n']}"), "")
+        names = dict.fromkeys((one.name, other.name))
+        yield from ("", one_line(f"{' and '.join(names)} on {one.data.name}, n = {one.data.n}"), "")
         yield from table(HEADER, list(_rows(one, other, store)))
     if alone:
         yield from ("", one_line(f"in one run only: {', '.join(alone)}"))
 
 
-def _pairs(first: Plain, second: Plain) -> tuple[list[tuple[Plain, Plain]], list[str]]:
-    one, other = ({model["name"]: model for model in found["models"]} for found in (first, second))
+def _pairs(first: RunReport, second: RunReport) -> tuple[list[tuple[ModelReport, ModelReport]], list[str]]:
+    one, other = ({model.name: model for model in found.models} for found in (first, second))
     if len(one) == len(other) == 1:
-        return [(*one.values(), *other.values())], []
+        return list(zip(one.values(), other.values(), strict=True)), []
     return [(one[name], other[name]) for name in one if name in other], sorted(set(one) ^ set(other))
 
 
-def _rows(one: Plain, other: Plain, store: Store) -> Iterator[list[str]]:
-    others = {sweep["name"]: sweep for sweep in other["sweeps"]}
-    for was in one["sweeps"]:
-        now = others[was["name"]]
+def _rows(one: ModelReport, other: ModelReport, store: Store) -> Iterator[list[str]]:
+    others = {sweep.name: sweep for sweep in other.sweeps}
+    for was in one.sweeps:
+        now = others[was.name]
         kept = [_kept(store, sweep) for sweep in (was, now)]
-        for before, after in zip(was["cells"], now["cells"], strict=True):
-            shown = [metric for metric in before["metrics"] if metric == "accuracy" or metric in before["claims"]]
+        for before, after in zip(was.cells, now.cells, strict=True):
+            shown = [metric for metric in before.metrics if metric == "accuracy" or metric in before.claims]
             for metric in shown or ["accuracy"]:
-                name = one_line(f"{was['name']}:{before['strength']}:{metric}", NAME)
-                values = [cell["metrics"].get(metric, {}).get("value") for cell in (before, after)]
-                if None in values:
-                    gone = [DASH if v is None else f"{v:.4f}" for v in values]
-                    status = next((c["status"] for c in (before, after) if c["status"] != "ok"), "")
+                name = one_line(f"{was.name}:{before.strength}:{metric}", NAME)
+                old, new = before.number(metric).value, after.number(metric).value
+                if old is None or new is None:
+                    gone = [DASH if value is None else f"{value:.4f}" for value in (old, new)]
+                    status = next((c.status for c in (before, after) if c.status != "ok"), "")
                     yield [name, *gone, one_line(status, NAME) or DASH, "", "", "", ""]
                     continue
-                moved = [f"{value:.4f}" for value in values] + [f"{values[1] - values[0]:+.4f}"]
-                yield [name, *moved, *_by_image(kept, before["strength"], metric)]
+                moved = [f"{old:.4f}", f"{new:.4f}", f"{new - old:+.4f}"]
+                yield [name, *moved, *_by_image(kept, before.strength, metric)]
 
 
-def _kept(store: Store, sweep: Plain) -> Evidence | None:
+def _kept(store: Store, sweep: SweepReport) -> Evidence | None:
     """Return the evidence that a report names, if the store still has it as the run saw it."""
-    with suppress(RobustnessError, OSError, KeyError, TypeError):
-        found = Evidence.from_bytes(store.read(store.path("evidence", str(sweep["evidence"]["key"]))))
-        if found.digest == sweep["evidence"]["digest"]:
+    if sweep.evidence is None or sweep.evidence.key is None:
+        return None
+    with suppress(RobustnessError, OSError):
+        found = Evidence.from_bytes(store.read(store.path("evidence", sweep.evidence.key)))
+        if found.digest == sweep.evidence.digest:
             return found
     return None
 

@@ -11,9 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 from robustness.cards import Card
 from robustness.cards import profiles as sweep_profiles
 from robustness.cards.schema import Name, SweepTable
-from robustness.cards.validation_messages import format_problem
 from robustness.errors import CardError
 from robustness.util.project import profiles
+from robustness.util.validation_messages import format_problem
 
 _SWEEPS: TypeAdapter[dict[str, SweepTable]] = TypeAdapter(dict[Name, SweepTable])
 

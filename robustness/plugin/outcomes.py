@@ -16,9 +16,10 @@ from robustness.plugin.config import SESSION, has_cards, is_worker, report_files
 
 if TYPE_CHECKING:
     from robustness.plugin.session import RunState
+    from robustness.reporting.report import RunReport
 
 REPORTS = pytest.StashKey[list[str]]()
-DOCUMENT = pytest.StashKey[dict[str, Any]]()
+DOCUMENT: pytest.StashKey[RunReport] = pytest.StashKey()
 
 
 class OutcomePlugin:
@@ -185,7 +186,7 @@ def _reason(report: pytest.TestReport) -> str:
 def _finish(config: pytest.Config, session: pytest.Session, run: RunState) -> None:
     from robustness.errors import RobustnessError
     from robustness.reporting import writers
-    from robustness.reporting.report import UNDECIDED
+    from robustness.reporting.report_types import UNDECIDED
 
     if run.unreadable:
         if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):  # else collection said it

@@ -18,7 +18,11 @@ from robustness.gate.mutation import results as keeping
 from robustness.metrics.evidence import Evidence
 from robustness.metrics.intervals import half_width
 from robustness.plugin.measured import UnclaimedSweep, UnclaimedSweeps, sweeps_without_claims, unclaimed_sweeps
-from robustness.reporting.report import RED, ClaimOutcome, GateOutcome, ModelResult, build
+from robustness.reporting.build import build
+from robustness.reporting.report import CaughtReport, RunReport
+from robustness.reporting.report_types import RED
+from robustness.reporting.results import ClaimOutcome, GateOutcome, ModelResult
+from robustness.reporting.run_info import RunInfo, ShardPlan
 from robustness.reporting.suggested_claims import suggested
 from robustness.util import hardware
 from robustness.util.text import one_line
@@ -291,7 +295,7 @@ class RunState:
         gates = [gate.model for gate in self.gates.values() if gate.outcome == "inconclusive"]
         return [f"the gate of {name} decides nothing" for name in gates if self.options.undecided_is_red]
 
-    def document(self, *, complete: bool, code: int) -> dict[str, Any]:
+    def document(self, *, complete: bool, code: int) -> RunReport:
         """Return the report of the run, which ends with this exit code."""
         outcomes, gates = self.all_outcomes(), {gate.model: gate for gate in self.gates.values()}
         results = []
@@ -308,7 +312,7 @@ class RunState:
                 )
         return build(results, self._about(complete, code), self.notices)
 
-    def illustrate(self, document: dict[str, Any]) -> None:
+    def illustrate(self, document: RunReport) -> None:
         """Put the pictures of the gallery into the report; what keeps one from being made is a notice in it."""
         from robustness.reporting.html import gallery
 
@@ -332,7 +336,7 @@ class RunState:
         open_ = dict.fromkeys([*self.doubted.get(card.name, []), *swept])
         return [doubt for doubt in open_ if doubt not in card.file.doubts]
 
-    def _caught(self, card: Card, evidence: Mapping[str, Evidence | None]) -> dict[str, Any] | None:
+    def _caught(self, card: Card, evidence: Mapping[str, Evidence | None]) -> CaughtReport | None:
         """Return what damage to a card's own model is caught, where that was kept and still fits."""
         found = next((each.provenance for each in evidence.values() if each is not None), None)
         if found is None or card.candidate is not None or card.measured:
@@ -343,20 +347,20 @@ class RunState:
             self.harness.notice(reason)
         return keeping.summary(kept)
 
-    def _about(self, complete: bool, code: int) -> dict[str, Any]:
-        return {
-            "started": datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds"),
-            "seconds": round(time.time() - self.started, 1),
-            "versions": versions(),
-            "device": hardware.worker_device(self.options.device, 0),
-            "seed": self.options.seed,
-            "workers": self.options.workers,
-            "shard": self.shard,
-            "complete": complete,
-            "exit": code,
-            "problems": [*self.problems(), *self.undecided()],
-            "causes": list(dict.fromkeys([cause for cause, _ in self.reasons()])),
-        }
+    def _about(self, complete: bool, code: int) -> RunInfo:
+        return RunInfo(
+            causes=list(dict.fromkeys([cause for cause, _ in self.reasons()])),
+            started=datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds"),
+            seconds=round(time.time() - self.started, 1),
+            versions=versions(),
+            device=hardware.worker_device(self.options.device, 0),
+            seed=self.options.seed,
+            workers=self.options.workers,
+            shard=None if self.shard is None else ShardPlan.model_validate(self.shard),
+            complete=complete,
+            exit=code,
+            problems=[*self.problems(), *self.undecided()],
+        )
 
     def header(self) -> Sequence[str]:
         """Say what is about to be tested."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-from robustness.reporting.report import RED
+from robustness.reporting.report import RunReport
+from robustness.reporting.report_types import RED
 from robustness.util.text import one_line
-
-Plain = Mapping[str, Any]
 
 STEPS = {
     "no card": "name a card with --robustness-card FILE, or a model with --robustness-factory (docs/own-model.md)",
@@ -48,31 +46,31 @@ SAID = 2
 """Steps that a summary names."""
 
 
-def steps(document: Plain) -> Iterator[str]:
+def steps(report: RunReport) -> Iterator[str]:
     """Return what to do next, for the first causes: of a red run those that make it red, else what is open."""
-    claims = [claim for model in document["models"] for claim in model["claims"]]
-    found = list(dict.fromkeys(causes(document)))
-    if not found and document["verdict"] == "failed":
-        found = ["skipped" if document["counts"]["skipped"] else "no test selected"]
+    claims = [claim for model in report.models for claim in model.claims]
+    found = list(dict.fromkeys(causes(report)))
+    if not found and report.verdict == "failed":
+        found = ["skipped" if report.counts.skipped else "no test selected"]
     for cause in found[:SAID]:
-        first = next((claim["id"] for claim in claims if claim["outcome"] == cause), "")
+        first = next((claim.id for claim in claims if claim.outcome == cause), "")
         yield one_line(STEPS[cause].format(claim=first))
 
 
-def causes(document: Plain) -> Iterator[str]:
+def causes(report: RunReport) -> Iterator[str]:
     """Return why a run is not green, the most telling first; nothing if it is green."""
-    counts, run, verdict = document["counts"], document["run"], document["verdict"]
-    fates = {claim["outcome"] for model in document["models"] for claim in model["claims"]}
-    gates = [gate["outcome"] for model in document["models"] if (gate := model.get("gate")) is not None]
+    counts, run, verdict = report.counts, report.run, report.verdict
+    fates = {claim.outcome for model in report.models for claim in model.claims}
+    gates = [gate.outcome for model in report.models if (gate := model.gate) is not None]
     if verdict == "failed":
         yield from (fate for fate in RED if fate in fates)
         yield from (GATES[fate] for fate in GATES if fate in gates and fate in RED)
-        yield from run.get("causes", [])
+        yield from run.causes
         yield from ["gate undecided"] * ("inconclusive" in gates)
     elif verdict == "partial":
-        yield from ["interrupted"] * (not run["complete"])
+        yield from ["interrupted"] * (not run.complete)
         yield from (GATES[fate] for fate in ("inconclusive", "skipped") if fate in gates)
-        yield from ["skipped"] * bool(counts["skipped"])
-        yield from ["not selected"] * bool(counts["not selected"])
+        yield from ["skipped"] * bool(counts.skipped)
+        yield from ["not selected"] * bool(counts.not_selected)
     elif verdict == "measured":
-        yield "measured" if any(model["suggested"] for model in document["models"]) else "nothing to claim"
+        yield "measured" if any(model.suggested for model in report.models) else "nothing to claim"

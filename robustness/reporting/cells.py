@@ -1,90 +1,117 @@
-"""What a card swept and claimed, as measured: one entry a sweep, and in it one cell a strength."""
+"""What a card swept and claimed, as measured: a report per sweep, and in it a cell per strength."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 
 from robustness import cards, claims
 from robustness.cards import Card
-from robustness.cards.schema import NO_CLAIM
 from robustness.errors import CardError
 from robustness.metrics import registry
 from robustness.metrics.evidence import OK, Evidence
-from robustness.metrics.metric import Measurement
 from robustness.perturbations import strength as strengths
 from robustness.reporting import misclassifications
-from robustness.reporting.json_types import plain, settled
-
-if TYPE_CHECKING:
-    from robustness.reporting.report import ClaimOutcome
+from robustness.reporting.json_types import plain
+from robustness.reporting.report import ClaimReport
+from robustness.reporting.results import ClaimOutcome
+from robustness.reporting.sweep_report import (
+    NOT_KEPT,
+    Attractor,
+    Bound,
+    CellClaim,
+    CellFate,
+    CellReport,
+    EvidenceReference,
+    NumberReport,
+    SweepReport,
+)
 
 SHOWN = ("snr", "accuracy", "precision", "recall", "f1", "loss")
 """Measured in every cell, claimed or not."""
 
 NOISES = ("clean", "normal", "uniform")
 
-NUMBERS = ("value", "low", "high", "method", "n", "successes", "note")
-
-NOT_KEPT = "evidence not kept"
-"""Status of a cell that knows no more than its claims were told."""
-
-Outcomes = Mapping[tuple[str, str, str], "ClaimOutcome"]
+Outcomes = Mapping[tuple[str, str, str], ClaimOutcome]
 """By sweep, strength and metric."""
 
 
-def sweep_entry(card: Card, name: str, evidence: Evidence | None, outcomes: Outcomes) -> dict[str, Any]:
-    """Describe a sweep: what was done, where its evidence is, and a cell a strength, in the card's order."""
+def sweep_report(card: Card, name: str, evidence: Evidence | None, outcomes: Outcomes) -> SweepReport:
+    """Describe a sweep: what was done, where its evidence is, and a cell per strength, in the card's order."""
     perturbation = card.perturbation(name)
     table = card.file.sweeps.get(name)
     promised = _promised(card, name)
     chosen = card.file.strengths_of(name)
     names = [strengths.name(strength) for strength in chosen]
-    said = dict(zip(names, perturbation.deviations(chosen) or (), strict=False))
-    return {
-        "name": name,
-        "kind": perturbation.kind,
-        "family": perturbation.family,
-        "parameters": plain(perturbation.model_dump(exclude={"kind"})),
-        "unit": table.unit if table else "native",
-        "strength_name": perturbation.strength_name,
-        "source": _source(card, name),
-        "evidence": None if evidence is None else _origin(evidence),
-        "cells": [
-            _cell(evidence, name, strength, promised.get(strength, {}), outcomes)
-            | ({"deviation": said[strength]} if strength in said else {})
+    deviations = dict(zip(names, perturbation.deviations(chosen) or (), strict=False))
+    return SweepReport(
+        name=name,
+        kind=perturbation.kind,
+        family=perturbation.family,
+        parameters=plain(perturbation.model_dump(exclude={"kind"})),
+        unit=table.unit if table else "native",
+        strength_name=perturbation.strength_name,
+        source=_source(card, name),
+        evidence=None if evidence is None else _reference(evidence),
+        cells=[
+            _cell(evidence, name, strength, promised.get(strength, {}), outcomes, deviations.get(strength))
             for strength in names
         ],
-        "confusion": None if evidence is None else misclassifications.confusion(evidence),
-        "gallery": [] if evidence is None else misclassifications.gallery(evidence),
-    }
+        confusion=None if evidence is None else misclassifications.confusion(evidence),
+        gallery=[] if evidence is None else misclassifications.gallery(evidence),
+    )
 
 
-def claim_entry(outcome: ClaimOutcome) -> dict[str, Any]:
+def claim_report(outcome: ClaimOutcome) -> ClaimReport:
     """Describe a claim and what came of it."""
     claim = outcome.claim
-    return {
-        "id": plain(claim.id),
-        "sweep": claim.sweep,
-        "strength": claim.strength,
-        "metric": plain(claim.metric),
-        "bound": bound(claim.metric),
-        "threshold": claim.threshold,
-        "outcome": outcome.outcome,
-        "message": plain(outcome.message),
-        "prerequisite": plain(outcome.numbers.get("prerequisite")),
-        "numbers": told(outcome),
-        "nodeid": plain(outcome.nodeid),
-    }
+    return ClaimReport.model_validate(
+        {
+            "id": claim.id,
+            "sweep": claim.sweep,
+            "strength": claim.strength,
+            "metric": claim.metric,
+            "bound": bound(claim.metric),
+            "threshold": claim.threshold,
+            "outcome": outcome.outcome,
+            "message": outcome.message,
+            "prerequisite": outcome.numbers.get("prerequisite"),
+            "numbers": _claimed_numbers(outcome),
+            "nodeid": outcome.nodeid,
+        }
+    )
 
 
-def told(outcome: ClaimOutcome) -> dict[str, Any]:
-    """Return the numbers that came with an outcome; {} where nothing was measured."""
+def _claimed_numbers(outcome: ClaimOutcome) -> NumberReport:
+    """Return the numbers that came with an outcome; an empty report where nothing was measured."""
+    if "value" not in outcome.numbers:
+        return NumberReport()
     # A test's properties leave out what is None: XML would say "None".
-    return settled({key: outcome.numbers.get(key) for key in NUMBERS}) if "value" in outcome.numbers else {}
+    return number_report(**{key: outcome.numbers.get(key) for key in NumberReport.model_fields})
 
 
-def bound(metric: str) -> str:
+def number_report(*, note: Any = None, **numbers: Any) -> NumberReport:
+    """
+    Return a measurement as the report holds it; `note` says why a number that should be there is null.
+
+    >>> number_report(value=math.nan, note="no images").as_json()
+    {'value': None, 'note': 'no images'}
+    >>> number_report(value=2.0, low=math.nan, high=math.nan, note="").as_json()
+    {'value': 2.0, 'low': None, 'high': None, 'note': 'no interval'}
+    """
+    given = {key: value.item() if isinstance(value, np.generic) else value for key, value in numbers.items()}
+    value, low, note = given.get("value"), given.get("low"), str(note or "")
+    if isinstance(value, float) and not math.isfinite(value):
+        note = note or ("not a number" if math.isnan(value) else "infinite")
+    elif isinstance(low, float) and not math.isfinite(low):
+        note = f"{note}; no interval" if note else "no interval"
+    return NumberReport(**given, note=note)
+
+
+def bound(metric: str) -> Bound:
     """
     Say in which direction a metric is claimed.
 
@@ -118,33 +145,43 @@ def _source(card: Card, sweep: str) -> str | None:
         return str(plain(path.stem))
 
 
-def _origin(evidence: Evidence) -> dict[str, Any]:
+def _reference(evidence: Evidence) -> EvidenceReference:
     found = evidence.provenance
     told = {key: plain(found.get(key)) for key in ("key", "started", "seconds", "images_per_second")}
-    return told | {"digest": evidence.digest}
+    return EvidenceReference(**told, digest=evidence.digest)
 
 
 def _cell(
-    evidence: Evidence | None, sweep: str, strength: str, promised: Mapping[str, float | str], outcomes: Outcomes
-) -> dict[str, Any]:
+    evidence: Evidence | None,
+    sweep: str,
+    strength: str,
+    promised: Mapping[str, float | str],
+    outcomes: Outcomes,
+    deviation: float | None,
+) -> CellReport:
     """Measure one strength; a cell that has no numbers holds its status alone, beside what was claimed."""
     mine = {metric: outcomes.get((sweep, strength, metric)) for metric in promised}
-    found: dict[str, Any] = {}
-    drawn: list[dict[str, Any]] = []
+    status, note, attractors = NOT_KEPT, "", list[Attractor]()
     if evidence is None:
-        status, note = NOT_KEPT, ""
-        found = {plain(metric): numbers for metric, o in mine.items() if o is not None and (numbers := told(o))}
+        judged = {metric: _claimed_numbers(outcome) for metric, outcome in mine.items() if outcome is not None}
+        metrics = {metric: numbers for metric, numbers in judged.items() if numbers.model_fields_set}
     elif strength not in evidence.strengths:
-        status, note = "not in the evidence", ""
+        status, metrics = "not in the evidence", {}
     else:
-        status = evidence.status[evidence.index(strength)]
-        note = evidence.provenance.get("notes", {}).get(strength, "")
-        wanted = dict.fromkeys((*SHOWN, *_compared(evidence), *promised)) if status == OK else {}
-        found = {plain(metric): _measured(evidence, strength, metric) for metric in wanted}
-        drawn = misclassifications.attractors(evidence, evidence.index(strength)) if status == OK else []
-    held = {plain(metric): _promise(metric, threshold, mine[metric]) for metric, threshold in promised.items()}
-    said = {"strength": strength, "status": plain(status), "note": plain(note)}
-    return {**said, "metrics": found, "claims": held, "attractors": drawn}
+        row = evidence.index(strength)
+        status, note = evidence.status[row], evidence.provenance.get("notes", {}).get(strength, "")
+        names = dict.fromkeys((*SHOWN, *_compared(evidence), *promised)) if status == OK else {}
+        metrics = {metric: _measured(evidence, strength, metric) for metric in names}
+        attractors = misclassifications.attractors(evidence, row) if status == OK else []
+    return CellReport(
+        strength=strength,
+        status=status,
+        note=note,
+        metrics=metrics,
+        claims={metric: _promise(metric, threshold, mine[metric]) for metric, threshold in promised.items()},
+        attractors=attractors,
+        **({} if deviation is None else {"deviation": deviation}),
+    )
 
 
 def _compared(evidence: Evidence) -> list[str]:
@@ -153,26 +190,19 @@ def _compared(evidence: Evidence) -> list[str]:
     return [*(["attack_success_rate"] * attacked), *(["transferability"] * (evidence.source is not None))]
 
 
-def _promise(metric: str, threshold: float | str, outcome: ClaimOutcome | None) -> dict[str, Any]:
+def _promise(metric: str, threshold: float | str, outcome: ClaimOutcome | None) -> CellClaim:
     if isinstance(threshold, str):
-        return {"bound": bound(metric), "threshold": None, "outcome": NO_CLAIM}
-    return {
-        "bound": bound(metric),
-        "threshold": threshold,
-        "outcome": "not selected" if outcome is None else outcome.outcome,
-    }
+        return CellClaim(bound=bound(metric), threshold=None, outcome="no claim possible")
+    fate: CellFate = "not selected" if outcome is None else outcome.outcome
+    return CellClaim(bound=bound(metric), threshold=threshold, outcome=fate)
 
 
-def _measured(evidence: Evidence, strength: str, metric: str) -> dict[str, Any]:
+def _measured(evidence: Evidence, strength: str, metric: str) -> NumberReport:
     try:
-        measured = claims.measure(evidence, strength, metric)
+        found = claims.measure(evidence, strength, metric)
     except ValueError as error:  # a class that the data do not have; its claim has failed with the same sentence
-        return settled(dict.fromkeys(NUMBERS) | {"note": str(error)})
-    return settled(_numbers(measured))
-
-
-def _numbers(measured: Measurement) -> dict[str, Any]:
-    values: Sequence[Any] = (
-        measured.value, *measured.interval, measured.method, measured.n, measured.successes, measured.note
+        return number_report(**dict.fromkeys(NumberReport.model_fields) | {"note": str(error)})
+    return number_report(
+        value=found.value, low=found.interval.low, high=found.interval.high,
+        method=found.method, n=found.n, successes=found.successes, note=found.note,
     )  # fmt: skip
-    return dict(zip(NUMBERS, values, strict=True))

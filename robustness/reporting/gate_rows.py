@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
+from robustness.reporting.gate_report import PairedCell, RetrainingCell
+from robustness.reporting.report import ModelReport
+from robustness.reporting.run_info import GateTally
 from robustness.util.text import DASH, NAME, one_line, pluralize
 
 WEIGHTS = ["cell", "verdict", "drop [interval]", "margin", "lost", "gained", "baseline", "now"]
@@ -14,46 +16,43 @@ WEIGHTS += ["McNemar p", "sees", "decides with"]
 CAUGHT = ["damage done on purpose", "its claims catch it from", "its gate catches it from"]
 RECIPE = ["summary", "verdict", "accepted mean ± sd", "now", "bound", "sees"]
 
-Plain = Mapping[str, Any]
 
-
-def gate_grid(model: Plain, *, every: bool) -> tuple[list[str], list[list[str]]]:
+def gate_grid(model: ModelReport, *, every: bool) -> tuple[list[str], list[list[str]]]:
     """
     Return header and rows of a gate's table; not ``every`` leaves out the cells that passed, of a gate of weights.
 
     Without a gate, or one that compared nothing, there is no row.
     """
-    table = (model.get("gate") or {}).get("table") or {}
-    cells = table.get("cells", [])
-    if table.get("kind") == "recipe":
-        return RECIPE, [_summary(cell) for cell in cells]
-    shown = [cell for cell in cells if every or cell["verdict"] != "passed"]
+    if model.gate is not None and model.gate.table.kind == "recipe":
+        return RECIPE, [_summary(cell) for cell in model.gate.table.retraining]
+    cells = [] if model.gate is None else model.gate.table.paired
+    shown = [cell for cell in cells if every or cell.verdict != "passed"]
     columns = len(WEIGHTS) if every else NARROW
     return WEIGHTS[:columns], [_cell(cell)[:columns] for cell in shown]
 
 
-def _cell(cell: Plain) -> list[str]:
+def _cell(cell: PairedCell) -> list[str]:
     return [
-        one_line(cell["cell"], NAME),
-        cell["verdict"],
-        f"{_number(cell['drop'])} [{_number(cell['low'])}, {_number(cell['high'])}]",
-        f"{cell['margin']:g}",
-        *(DASH if cell[key] is None else str(cell[key]) for key in ("losses", "gains")),
-        *(_number(cell[key]) for key in ("baseline", "candidate")),
-        DASH if cell["mcnemar"] is None else f"{cell['mcnemar']:.2g}",
-        _number(cell["smallest_drop"]),
-        DASH if cell.get("images_needed") is None else f"{cell['images_needed']:,} images",
+        one_line(cell.cell, NAME),
+        cell.verdict,
+        f"{_number(cell.drop)} [{_number(cell.low)}, {_number(cell.high)}]",
+        f"{cell.margin:g}",
+        *(DASH if images is None else str(images) for images in (cell.losses, cell.gains)),
+        *(_number(value) for value in (cell.baseline, cell.candidate)),
+        DASH if cell.mcnemar is None else f"{cell.mcnemar:.2g}",
+        _number(cell.smallest_drop),
+        DASH if cell.images_needed is None else f"{cell.images_needed:,} images",
     ]
 
 
-def _summary(cell: Plain) -> list[str]:
+def _summary(cell: RetrainingCell) -> list[str]:
     return [
-        one_line(cell["cell"], NAME),
-        cell["verdict"],
-        f"{_number(cell['mean'])} ± {_number(cell['spread'])}",
-        _number(cell["candidate"]),
-        _number(cell.get("bound")),
-        _number(cell.get("caught_from")),
+        one_line(cell.cell, NAME),
+        cell.verdict,
+        f"{_number(cell.mean)} ± {_number(cell.spread)}",
+        _number(cell.candidate),
+        _number(cell.bound),
+        _number(cell.caught_from),
     ]
 
 
@@ -61,57 +60,56 @@ def _number(value: float | None) -> str:
     return DASH if value is None else f"{value:.4f}"
 
 
-def gate_sentences(model: Plain) -> Iterator[str]:
+def gate_sentences(model: ModelReport) -> Iterator[str]:
     """Return what came of a model's gate, and what to know of it."""
-    gate = model.get("gate")
+    gate = model.gate
     if gate is None:
         return
-    yield f"Gate: {one_line(gate['message'])}."
-    table = gate["table"]
-    yield from (f"Gate: {one_line(note)}." for note in table.get("notes", []))
-    if table.get("passes_if_equal") is not None:
-        yield f"Gate: a model as good as the baseline passes in {table['passes_if_equal']:.0%} of cases."
-    if worse := [cell for cell in table.get("cells", []) if cell["verdict"] == "failed" and cell.get("lost")]:
-        worst = max(worse, key=lambda cell: float(cell["drop"] - cell["margin"]))
-        which, more = ", ".join(map(str, worst["lost"])), ", …" * (worst["losses"] > len(worst["lost"]))
-        yield f"Gate: lost in {one_line(worst['cell'], NAME)}: images {which}{more}, counted from 0."
-    if bound := sum(cell["verdict"] == "passed" for cell in table.get("cells", [])):
+    yield f"Gate: {one_line(gate.message)}."
+    table = gate.table
+    yield from (f"Gate: {one_line(note)}." for note in table.notes)
+    if table.passes_if_equal is not None:
+        yield f"Gate: a model as good as the baseline passes in {table.passes_if_equal:.0%} of cases."
+    if worse := [cell for cell in table.paired if cell.verdict == "failed" and cell.lost]:
+        worst = max(worse, key=lambda cell: cell.drop - cell.margin)
+        lost = worst.lost or []
+        which, more = ", ".join(map(str, lost)), ", …" * ((worst.losses or 0) > len(lost))
+        yield f"Gate: lost in {one_line(worst.cell, NAME)}: images {which}{more}, counted from 0."
+    if bound := sum(cell.verdict == "passed" for cell in table.cells):
         yield f"Gate: {pluralize(bound, 'cell')} within the margin, in the report's files."
 
 
-def caught_grid(model: Plain) -> tuple[list[str], list[list[str]]]:
+def caught_grid(model: ModelReport) -> tuple[list[str], list[list[str]]]:
     """Return header and rows of the damage that a model's claims and gate catch; no row where that is not known."""
-    damage = (model.get("caught") or {}).get("damage", [])
-    return CAUGHT, [
-        [one_line(d["title"]), *(one_line(d[by] or "not caught") for by in ("claims", "gate"))] for d in damage
-    ]
+    damage = [] if model.caught is None else model.caught.damage
+    return CAUGHT, [[one_line(d.title), *(one_line(by or "not caught") for by in (d.claims, d.gate))] for d in damage]
 
 
-def caught_sentences(model: Plain) -> Iterator[str]:
+def caught_sentences(model: ModelReport) -> Iterator[str]:
     """Return how often a model without fault is called red."""
-    found = model.get("caught")
-    if found and found["retrainings"]:
+    found = model.caught
+    if found and found.retrainings:
         yield (
-            f"False alarms: {found['false_alarms']['either']} of {found['retrainings']} undamaged retrainings are red "
-            f"({found['false_alarms']['claims']} by claims, {found['false_alarms']['gate']} by the gate)."
+            f"False alarms: {found.false_alarms.either} of {found.retrainings} undamaged retrainings are red "
+            f"({found.false_alarms.claims} by claims, {found.false_alarms.gate} by the gate)."
         )
 
 
-def waiver_sentences(model: Plain) -> Iterator[str]:
+def waiver_sentences(model: ModelReport) -> Iterator[str]:
     """Return a sentence for every waiver of a model's card, in force or expired."""
-    for waiver in model.get("waivers", []):
-        what = f"claim {waiver['claim']}" if waiver["claim"] else f"gate's cell {waiver['cell']}"
-        fate = "expired" if waiver["expired"] else "in force"
-        yield one_line(f"Waiver ({fate} until {waiver['expires']}, {waiver['owner']}): {what}: {waiver['reason']}")
+    for waiver in model.waivers:
+        what = f"claim {waiver.claim}" if waiver.claim else f"gate's cell {waiver.cell}"
+        fate = "expired" if waiver.expired else "in force"
+        yield one_line(f"Waiver ({fate} until {waiver.expires}, {waiver.owner}): {what}: {waiver.reason}")
 
 
-def gate_counts(counts: Plain) -> str:
+def gate_counts(gates: GateTally) -> str:
     """
     Say what came of a run's gates; nothing where there are none.
 
-    >>> gate_counts({"gates": {"passed": 2, "failed": 1, "skipped": 0}})
+    >>> gate_counts(GateTally(passed=2, failed=1))
     '3 gates: 2 passed, 1 failed'
     """
-    found = {fate: n for fate, n in counts.get("gates", {}).items() if n}
+    found = gates.by_fate()
     fates = ", ".join(f"{n} {fate}" for fate, n in found.items())
     return f"{pluralize(sum(found.values()), 'gate')}: {fates}" if found else ""

@@ -1,12 +1,13 @@
-"""Values as JSON has them, and text from elsewhere made harmless where it is shown."""
+"""Values as JSON has them."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from robustness.reporting.report_types import encodable, finite
 
 
 def plain(value: Any) -> Any:
@@ -21,28 +22,9 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return finite(value)
     if isinstance(value, Mapping):
-        return {plain(str(key)): plain(each) for key, each in value.items()}
+        return {encodable(str(key)): plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [plain(each) for each in value]
-    # Half a surrogate pair, as in a file's undecodable name, could not be written as UTF-8.
-    return str(value).encode(errors="backslashreplace").decode()
-
-
-def settled(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """
-    Return a measurement's plain numbers; `note` says why one that should be there is null.
-
-    >>> settled({"value": math.nan, "note": "no images"})
-    {'value': None, 'note': 'no images'}
-    >>> settled({"value": 2.0, "low": math.nan, "high": math.nan, "note": ""})
-    {'value': 2.0, 'low': None, 'high': None, 'note': 'no interval'}
-    """
-    given = {key: value.item() if isinstance(value, np.generic) else value for key, value in numbers.items()}
-    value, low, note = given.get("value"), given.get("low"), str(given.get("note") or "")
-    if isinstance(value, float) and not math.isfinite(value):
-        note = note or ("not a number" if math.isnan(value) else "infinite")
-    elif isinstance(low, float) and not math.isfinite(low):
-        note = f"{note}; no interval" if note else "no interval"
-    return {key: plain(value) for key, value in given.items()} | ({"note": plain(note)} if given else {})
+    return encodable(str(value))

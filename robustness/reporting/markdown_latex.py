@@ -1,15 +1,24 @@
-"""The document as a Markdown page and as LaTeX tables."""
+"""The report as a Markdown page and as LaTeX tables."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from robustness.reporting.gate_rows import caught_grid, caught_sentences, gate_grid, gate_sentences, waiver_sentences
 from robustness.reporting.outcomes import red_claims, with_it
-from robustness.reporting.table_rows import MARKS, PAGE, PRINT, has_numbers, sweep_table, sweeps_with_table
-from robustness.reporting.terminal import other_claims, summary, verdict_on
+from robustness.reporting.report import ModelReport, RunReport
+from robustness.reporting.sweep_report import SweepReport
+from robustness.reporting.table_rows import (
+    MARKS,
+    PAGE,
+    PRINT,
+    has_numbers,
+    sweep_table,
+    sweeps_with_table,
+    verdict_label,
+)
+from robustness.reporting.terminal import other_claims, summary
 from robustness.reporting.text import (
     data_summary,
     doubts,
@@ -32,35 +41,33 @@ MATH = {
 }
 """What LaTeX has no letter for, and `strength_name` or a table uses."""
 
-Plain = Mapping[str, Any]
 
-
-def markdown_page(document: Plain) -> str:
+def markdown_page(report: RunReport) -> str:
     """Write the whole report as one Markdown page."""
-    return "\n".join(_page(document)).rstrip() + "\n"
+    return "\n".join(_page(report)).rstrip() + "\n"
 
 
-def _page(document: Plain) -> Iterator[str]:
-    run = document["run"]
-    yield from (f"# Robustness report: {document['verdict']}", "")
-    yield from (f"- {markdown(line)}" for line in summary(document, limit=None))
+def _page(report: RunReport) -> Iterator[str]:
+    run = report.run
+    yield from (f"# Robustness report: {report.verdict}", "")
+    yield from (f"- {markdown(line)}" for line in summary(report, limit=None))
     yield ""
-    versions = [f"{name} {version}" for name, version in (run.get("versions") or {}).items()]
-    about = [f"{key} {run[key]}" for key in ("started", "seconds", "device", "seed", "workers") if key in run]
-    yield from (f"Run: {markdown(', '.join(about + versions))}. Format: {document['format']}.", "")
-    for model in document["models"]:
+    versions = [f"{name} {version}" for name, version in run.versions.items()]
+    about = [f"{key} {getattr(run, key)}" for key in ("started", "seconds", "device", "seed", "workers")]
+    yield from (f"Run: {markdown(', '.join(about + versions))}. Format: {report.format}.", "")
+    for model in report.models:
         yield from _markdown_model(model)
 
 
-def _markdown_model(model: Plain) -> Iterator[str]:
-    yield from (f"## {markdown(model['name'])}", "")
+def _markdown_model(model: ModelReport) -> Iterator[str]:
+    yield from (f"## {markdown(model.name)}", "")
     about = [
-        model["description"],
-        f"paper {model['paper']}" if model["paper"] else "",
+        model.description,
+        f"paper {model.paper}" if model.paper else "",
         f"measured on {data_summary(model)}",
     ]
     yield from (f"- {markdown(said)}" for said in about if said)
-    for name, value in (("weights", model["weights"]), ("test images", model["data"]["fingerprint"])):
+    for name, value in (("weights", model.weights), ("test images", model.data.fingerprint)):
         if value:
             yield f"- SHA-256 of the {name}: `{markdown(value)}`"
     yield from (f"- **{markdown(said)}**" for said in (*doubts(model), *standing(model)))
@@ -70,40 +77,40 @@ def _markdown_model(model: Plain) -> Iterator[str]:
         if not has_numbers(sweep):
             yield from (f"- {markdown(explain_missing(model, sweep))}", "")
             continue
-        yield from (f"### {markdown(model['name'])}: {markdown(title(sweep))}", "")
+        yield from (f"### {markdown(model.name)}: {markdown(title(sweep))}", "")
         header, rows = sweep_table(model, sweep, PAGE)
         yield from _markdown_table(header, [[markdown(name), *entries] for name, *entries in rows])
         yield from (
             "",
-            f"*{markdown(model['name'])} on {markdown(data_summary(model))}; 95 % intervals in brackets.*",
+            f"*{markdown(model.name)} on {markdown(data_summary(model))}; 95 % intervals in brackets.*",
             "",
         )
         yield from (f"- {markdown(said)}" for said in table_notes(model, sweep))
         yield ""
     yield from _markdown_others(model)
-    if model["suggested"]:
-        yield from (f"### {markdown(model['name'])}: what it may claim", "", "For its card, as measured here:", "")
-        yield from (f"    {line}".rstrip() for line in model["suggested"].splitlines())
+    if model.suggested:
+        yield from (f"### {markdown(model.name)}: what it may claim", "", "For its card, as measured here:", "")
+        yield from (f"    {line}".rstrip() for line in model.suggested.splitlines())
         yield ""
     yield from _markdown_gate(model)
     yield from _markdown_caught(model)
     found = red_claims(model)
-    found += [(claim, []) for claim in model["claims"] if claim["outcome"] == "waived"]
+    found += [(claim, []) for claim in model.claims if claim.outcome == "waived"]
     if found:
-        yield from (f"### {markdown(model['name'])}: claims that are not held", "")
+        yield from (f"### {markdown(model.name)}: claims that are not held", "")
         for claim, fallen in found:
-            said = markdown(claim["message"], MESSAGE)
-            yield f"- **{MARKS[claim['outcome']]}** {markdown(claim['id'])}: {said}"
+            said = markdown(claim.message, MESSAGE)
+            yield f"- **{MARKS[claim.outcome]}** {markdown(claim.id)}: {said}"
             if fallen:
                 yield f"    - {markdown(with_it(model, fallen))}"
         yield ""
 
 
-def _markdown_gate(model: Plain) -> Iterator[str]:
+def _markdown_gate(model: ModelReport) -> Iterator[str]:
     said = [*gate_sentences(model), *waiver_sentences(model)]
     if not said:
         return
-    yield from (f"### {markdown(model['name'])}: gate and waivers", "")
+    yield from (f"### {markdown(model.name)}: gate and waivers", "")
     header, rows = gate_grid(model, every=True)
     if rows:
         yield from _markdown_table(header, [[markdown(entry) for entry in row] for row in rows])
@@ -112,25 +119,29 @@ def _markdown_gate(model: Plain) -> Iterator[str]:
     yield ""
 
 
-def _markdown_caught(model: Plain) -> Iterator[str]:
+def _markdown_caught(model: ModelReport) -> Iterator[str]:
     header, rows = caught_grid(model)
     if rows:
-        yield from (f"### {markdown(model['name'])}: what damage is caught", "")
+        yield from (f"### {markdown(model.name)}: what damage is caught", "")
         yield from _markdown_table(header, [[markdown(entry) for entry in row] for row in rows])
         yield from ("", *(f"{markdown(sentence)}" for sentence in caught_sentences(model)), "")
 
 
-def _markdown_others(model: Plain) -> Iterator[str]:
+def _markdown_others(model: ModelReport) -> Iterator[str]:
     rows = [
-        [*(markdown(name, NAME) for name in (sweep, at, metric)), PAGE.entry(cell, metric), verdict_on(cell, metric)]
+        [
+            *(markdown(name, NAME) for name in (sweep, at, metric)),
+            PAGE.entry(metric, cell.metrics.get(metric), cell.claims[metric]),
+            verdict_label(cell, metric),
+        ]
         for sweep, at, metric, cell in other_claims(model)
     ]
     if rows:
-        yield from (f"### {markdown(model['name'])}: claims on other metrics", "")
+        yield from (f"### {markdown(model.name)}: claims on other metrics", "")
         yield from _markdown_table(["sweep", "strength", "metric", "value", "verdict"], rows)
         yield from (
             "",
-            f"*{markdown(model['name'])} on {markdown(data_summary(model))}; 95 % intervals in brackets.*",
+            f"*{markdown(model.name)} on {markdown(data_summary(model))}; 95 % intervals in brackets.*",
             "",
         )
 
@@ -142,32 +153,30 @@ def _markdown_table(header: list[str], rows: list[list[str]]) -> list[str]:
     return str(tabulate(rows, heads, tablefmt="pipe", disable_numparse=True)).splitlines()
 
 
-def latex_tables(document: Plain) -> str:
+def latex_tables(report: RunReport) -> str:
     r"""
     Write a table a sweep, to be taken into a paper with \input; needs the package booktabs.
 
     >>> latex_tables({"verdict": "passed", "format": "1", "models": []})
     '% Robustness report: passed. Format: 1. Needs \\usepackage{booktabs}.\n'
     """
-    head = (
-        f"% Robustness report: {document['verdict']}. Format: {document['format']}. Needs \\usepackage{{booktabs}}.\n"
-    )
+    head = f"% Robustness report: {report.verdict}. Format: {report.format}. Needs \\usepackage{{booktabs}}.\n"
     tables = [
         _latex_table(model, sweep)
-        for model in document["models"]
+        for model in report.models
         for sweep in sweeps_with_table(model)
         if has_numbers(sweep)
     ]
     return "\n".join([head, *tables])
 
 
-def _latex_table(model: Plain, sweep: Plain) -> str:
+def _latex_table(model: ModelReport, sweep: SweepReport) -> str:
     from tabulate import tabulate
 
     header, rows = sweep_table(model, sweep, PRINT)
     body = tabulate(rows, header, tablefmt="latex_booktabs", disable_numparse=True)
-    said = [f"{model['name']} under {title(sweep)}; {data_summary(model)}.", *table_notes(model, sweep), *doubts(model)]
-    label = "-".join(re.findall("[a-z0-9]+", f"{model['name']} {sweep['name']}".lower()))
+    said = [f"{model.name} under {title(sweep)}; {data_summary(model)}.", *table_notes(model, sweep), *doubts(model)]
+    label = "-".join(re.findall("[a-z0-9]+", f"{model.name} {sweep.name}".lower()))
     text = "\n".join(
         [
             "\\begin{table}",

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from robustness.metrics.confusion import Matrix, confusion_matrix
 from robustness.metrics.evidence import OK, Evidence
-from robustness.reporting.json_types import plain
+from robustness.reporting.sweep_report import Attractor, Confusion, GalleryEntry, Prediction
 from robustness.util.rng import CHUNK
 
 CLASSES = 20
@@ -20,15 +18,15 @@ PICTURED = 4
 """Images of a sweep in the gallery."""
 
 
-def attractors(evidence: Evidence, row: int) -> list[dict[str, Any]]:
+def attractors(evidence: Evidence, row: int) -> list[Attractor]:
     """Return how many wrong predictions each class draws at one strength, the most first; none that draws nothing."""
     wrong = evidence.predictions[row][evidence.predictions[row] != evidence.labels]
     drawn = np.bincount(wrong, minlength=len(evidence.classes))
     order = np.argsort(-drawn, kind="stable")[:CLASSES]
-    return [{"class": plain(evidence.classes[c]), "images": int(drawn[c])} for c in order if drawn[c]]
+    return [Attractor(label=evidence.classes[c], images=int(drawn[c])) for c in order if drawn[c]]
 
 
-def confusion(evidence: Evidence) -> dict[str, Any] | None:
+def confusion(evidence: Evidence) -> Confusion | None:
     """
     Return the confusion matrix at the weakest strength by which half of the whole fall of accuracy has happened.
 
@@ -43,8 +41,8 @@ def confusion(evidence: Evidence) -> dict[str, Any] | None:
     half = (start + min(right.values())) / 2
     row = next((i for i in measured if right[i] <= half), min(right, key=right.__getitem__))
     matrix = confusion_matrix(evidence.labels, evidence.predictions[row], len(evidence.classes))
-    classes, matrix = _gathered(list(map(plain, evidence.classes)), matrix)
-    return {"strength": evidence.strengths[row], "classes": classes, "matrix": matrix.tolist()}
+    classes, matrix = _gathered(list(evidence.classes), matrix)
+    return Confusion(strength=evidence.strengths[row], classes=classes, matrix=matrix.tolist())
 
 
 def _gathered(classes: list[str], matrix: Matrix) -> tuple[list[str], Matrix]:
@@ -60,7 +58,7 @@ def _gathered(classes: list[str], matrix: Matrix) -> tuple[list[str], Matrix]:
     return [*(classes[c] for c in kept), OTHERS], small
 
 
-def gallery(evidence: Evidence) -> list[dict[str, Any]]:
+def gallery(evidence: Evidence) -> list[GalleryEntry]:
     """
     Choose images that the perturbation misleads, each at the weakest strength that does, of several true classes.
 
@@ -85,20 +83,20 @@ def gallery(evidence: Evidence) -> list[dict[str, Any]]:
     return [_entry(evidence, clean, int(candidates[i]), measured[first[i]]) for i in chosen]
 
 
-def _entry(evidence: Evidence, clean: Evidence, image: int, row: int) -> dict[str, Any]:
-    return {
-        "image": image,
-        "strength": evidence.strengths[row],
-        "true": plain(evidence.classes[evidence.labels[image]]),
-        "clean": _said(clean, image, 0),
-        "perturbed": _said(evidence, image, row),
-        "pictures": None,
-    }
+def _entry(evidence: Evidence, clean: Evidence, image: int, row: int) -> GalleryEntry:
+    return GalleryEntry(
+        image=image,
+        strength=evidence.strengths[row],
+        true=evidence.classes[evidence.labels[image]],
+        clean=_prediction(clean, image, 0),
+        perturbed=_prediction(evidence, image, row),
+        pictures=None,
+    )
 
 
-def _said(evidence: Evidence, image: int, row: int) -> dict[str, Any]:
-    label = evidence.predictions[row, image]
-    return {"class": plain(evidence.classes[label]), "probability": plain(evidence.confidence[row, image])}
+def _prediction(evidence: Evidence, image: int, row: int) -> Prediction:
+    label = evidence.classes[evidence.predictions[row, image]]
+    return Prediction(label=label, probability=float(evidence.confidence[row, image]))
 
 
 def _clean(evidence: Evidence) -> Evidence | None:

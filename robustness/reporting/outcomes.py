@@ -3,97 +3,88 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-from robustness.reporting.report import RED
+from robustness.reporting.report import ClaimReport, ModelReport, RunReport
+from robustness.reporting.report_types import RED
 from robustness.util.text import one_line, pluralize
 
-Plain = Mapping[str, Any]
 
-
-def red_claims(model: Plain) -> list[tuple[Plain, list[Plain]]]:
+def red_claims(model: ModelReport) -> list[tuple[ClaimReport, list[ClaimReport]]]:
     """
     Return the red claims of a model, each with the claims that fell with it: they count only together with it.
 
     Where that claim was no part of the run, the first of those that fell with it stands for it.
     """
-    red = [claim for claim in model["claims"] if claim["outcome"] in RED]
-    heads, under = [], dict[str, list[Plain]]()
+    red = [claim for claim in model.claims if claim.outcome in RED]
+    heads, under = [], dict[str, list[ClaimReport]]()
     for claim in red:
-        if claim.get("prerequisite"):
-            under.setdefault(claim["prerequisite"], []).append(claim)
+        if claim.prerequisite:
+            under.setdefault(claim.prerequisite, []).append(claim)
         else:
             heads.append(claim)
-    found = [(claim, under.pop(claim["id"], [])) for claim in heads]
+    found = [(claim, under.pop(claim.id, [])) for claim in heads]
     return found + [(fallen[0], fallen[1:]) for fallen in under.values()]
 
 
-def with_it(model: Plain, fallen: list[Plain]) -> str:
+def with_it(model: ModelReport, fallen: list[ClaimReport]) -> str:
     """Name the claims that fell with another one; nothing where there are none."""
     if not fallen:
         return ""
-    names = [str(claim["id"]).removeprefix(f"{model['name']}:") for claim in fallen]
+    names = [claim.id.removeprefix(f"{model.name}:") for claim in fallen]
     return f"{pluralize(len(fallen), 'claim')} fell with it, and count only beside it: {', '.join(names)}"
 
 
-def fallen(model: Plain) -> Iterator[str]:
+def fallen(model: ModelReport) -> Iterator[str]:
     """Return a sentence for each claim with which others fell."""
     for claim, others in red_claims(model):
         if others:
-            yield one_line(f"{claim['id']}: {with_it(model, others)}.", 300)
+            yield one_line(f"{claim.id}: {with_it(model, others)}.", 300)
 
 
-def explained(claim: Plain) -> bool:
+def explained(claim: ClaimReport) -> bool:
     """
     Return whether a claim's number and its bound show why it is not held; else its message must be read.
 
-    >>> claim = {"outcome": "failed", "numbers": {"value": 0.125}, "bound": "at most", "threshold": 0.688}
-    >>> explained(claim), explained(claim | {"bound": "at least"})
-    (False, True)
+    One that failed beside its bound, or with another claim, is not explained by them.
     """
-    value, threshold = claim["numbers"].get("value"), claim["threshold"]
-    if claim["outcome"] != "failed" or value is None or claim.get("prerequisite"):
+    value, threshold = claim.numbers.value, claim.threshold
+    if claim.outcome != "failed" or value is None or claim.prerequisite:
         return False
-    return bool(value < threshold if claim["bound"] == "at least" else value > threshold)
+    return value < threshold if claim.bound == "at least" else value > threshold
 
 
-def inside(claim: Plain) -> bool:
-    """
-    Return whether a claim's threshold lies inside the interval of what was measured.
-
-    >>> inside({"threshold": 0.9, "numbers": {"low": 0.85, "high": 0.93}})
-    True
-    """
-    low, high = claim["numbers"].get("low"), claim["numbers"].get("high")
-    return low is not None and high is not None and low <= claim["threshold"] <= high
+def inside(claim: ClaimReport) -> bool:
+    """Return whether a claim's threshold lies inside the interval of what was measured."""
+    low, high = claim.numbers.low, claim.numbers.high
+    return low is not None and high is not None and low <= claim.threshold <= high
 
 
-def within_noise(document: Plain) -> Iterator[str]:
+def within_noise(report: RunReport) -> Iterator[str]:
     """Say how many claims are held by no more than other images of the same kind might take away."""
-    held = [c for model in document["models"] for c in model["claims"] if c["outcome"] == "held"]
+    held = [c for model in report.models for c in model.claims if c.outcome == "held"]
     if near := sum(map(inside, held)):
         verb = "has its" if near == 1 else "have their"
         claims = pluralize(len(held), "held claim")
         yield f"{near:,} of {claims} {verb} threshold inside the interval of what was measured"
 
 
-def closest(document: Plain) -> str:
+def closest(report: RunReport) -> str:
     """
     Name the held claim that is closest to its threshold, in half-widths of its interval; nothing where none has one.
 
     A distance on its own says nothing: 0.01 is much on 10,000 images, and little on 100.
     """
     best, found = math.inf, ""
-    for claim in (claim for model in document["models"] for claim in model["claims"] if claim["outcome"] == "held"):
-        value, low, high = (claim["numbers"].get(key) for key in ("value", "low", "high"))
+    for claim in (claim for model in report.models for claim in model.claims if claim.outcome == "held"):
+        value, low, high = claim.numbers.value, claim.numbers.low, claim.numbers.high
         if value is None or low is None or high is None or not high > low:
             continue
-        distance = abs(value - claim["threshold"]) / ((high - low) / 2)
+        distance = abs(value - claim.threshold) / ((high - low) / 2)
         if distance < best:
             best = distance
             found = (
-                f"closest to its threshold: {claim['id']}, {value:.4f} where {claim['bound']} {claim['threshold']:g} "
+                f"closest to its threshold: {claim.id}, {value:.4f} where {claim.bound} {claim.threshold:g} "
                 f"is claimed, {distance:.2g} half-widths of its interval away"
             )
     return one_line(found)

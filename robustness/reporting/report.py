@@ -1,202 +1,161 @@
-"""The document of a run: everything that a report says, in plain JSON types; docs/report.md describes it."""
+"""The report of a run, as typed values, key by key as the JSON holds them."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Literal
 
-from robustness.cards import Card, Claim
-from robustness.metrics.evidence import Evidence
-from robustness.reporting.cells import claim_entry, sweep_entry
-from robustness.reporting.json_types import plain
+from pydantic import Field
 
-FORMAT = "pytest-robustness/report/1"
+from robustness.reporting.gate_report import GateReport
+from robustness.reporting.report_types import RED, Outcome, ReportPart, Text, Verdict
+from robustness.reporting.run_info import Counts, RunInfo
+from robustness.reporting.sweep_report import Bound, NumberReport, SweepReport
 
-Outcome = Literal["held", "failed", "errored", "refused", "waived", "skipped", "never ran"]
-OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-RED = ("failed", "errored", "refused", "never ran")
-
-GateFate = Literal["passed", "failed", "inconclusive", "errored", "skipped", "never ran"]
-UNDECIDED = 10
-"""The exit code of a run that is red only because gates decide nothing; pytest's own end at 5."""
-UNRUN = ("skipped", "never ran")
-GATE_FATES: tuple[GateFate, ...] = get_args(GateFate)
+FORMAT: Literal["pytest-robustness/report/1"] = "pytest-robustness/report/1"
+"""Raised whenever a key changes its meaning or goes; keys may be added without."""
 
 
-@dataclass(frozen=True)
-class ClaimOutcome:
-    """
-    What came of one claim in a run, in the words and numbers of its test.
+class DataReport(ReportPart):
+    """What was tested on."""
 
-    ``numbers`` holds value, low, high, method, n, successes and note, or nothing where nothing was measured;
-    where evidence is not kept, its data, seed and device serve too.
-    """
-
-    claim: Claim
-    outcome: Outcome
-    message: str
-    numbers: Mapping[str, float | int | str | None]
-    nodeid: str
+    name: Text = Field(description="The data set and its part.")
+    n: int | None = Field(description="Test images; null where nothing was measured.")
+    fingerprint: Text | None = Field(description="SHA-256 of the test images, labels and class names.")
 
 
-@dataclass(frozen=True)
-class GateOutcome:
-    """What came of one model's gate: the sentence of its test, and its table (docs/gate.md)."""
+class KnownDoubt(ReportPart):
+    """A doubt that the card names itself."""
 
-    model: str
-    outcome: GateFate
-    message: str
-    table: Mapping[str, Any]
+    doubt: Text = Field(description="The doubt.")
+    reason: Text = Field(description="Why the numbers are believed all the same, as in the card.")
 
 
-@dataclass(frozen=True)
-class ModelResult:
-    """What came of a card: ``evidence`` by sweep ("clean" too; None where it was not kept), its claims, its gate."""
+class ClaimReport(ReportPart):
+    """A claim that the run was asked for, and what came of it."""
 
-    card: Card
-    evidence: Mapping[str, Evidence | None]
-    outcomes: Sequence[ClaimOutcome]
-    gate: GateOutcome | None = None
-    measured: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """What came of sweeps that were asked for without claims, by name: "measured", or what else and why."""
-    suggested: str = ""
-    """Claims that these would suggest, as TOML."""
-    caught: Mapping[str, Any] | None = None
-    """From which level on damage to it is caught (docs/caught.md), where that was kept beside its card."""
-    doubted: Sequence[str] = ()
-    """The doubts that were raised, or could not be looked for."""
+    id: Text = Field(description="`model:sweep:strength:metric`.")
+    sweep: Text = Field(description="The sweep.")
+    strength: Text = Field(description="The strength.")
+    metric: Text = Field(description="The metric.")
+    bound: Bound = Field(description="Whether the threshold is a lower or an upper bound.")
+    threshold: float = Field(description="As in the card.")
+    outcome: Outcome = Field(description="What came of it.")
+    message: Text = Field(description="The sentence that the test said.")
+    prerequisite: Text | None = Field(None, description="The claim of the clean images that this one fell with.")
+    numbers: NumberReport = Field(description="What the test measured; empty where it measured nothing.")
+    nodeid: Text = Field(description="The test, as pytest names it where this run was made: nothing is keyed by it.")
 
 
-def build(models: Sequence[ModelResult], run: Mapping[str, Any], notices: Sequence[str]) -> dict[str, Any]:
-    """
-    Make the document of a run, in the order of the cards whatever order tests ended in.
+class CaughtDamage(ReportPart):
+    """A kind of damage, and what catches it."""
 
-    ``run`` says at least whether the run is ``complete``, and which ``problems`` make it red although no
-    claim failed; a document without any claim or gate that ran has a problem in any case.
-    """
-    counts = _counts(models)
-    problems = list(run["problems"])
-    ran = (*(o for o in OUTCOMES if o not in UNRUN), "measured")
-    gated = any(n for fate, n in counts["gates"].items() if fate not in UNRUN)
-    if not problems and not gated and not any(counts[fate] for fate in ran):
-        problems = ["no claim ran"]
-    about = plain({"causes": [], **run, "problems": problems})
-    return {
-        "format": FORMAT,
-        "verdict": verdict(counts, about),
-        "counts": counts,
-        "run": about,
-        "notices": plain(list(notices)),
-        "models": [_model(result, run) for result in models],
-    }
+    kind: Text = Field(description="The kind.")
+    title: Text = Field(description="Its name on pages.")
+    claims: Text | None = Field(
+        description="The slightest level from which on the claims catch it; null where they do not."
+    )
+    gate: Text | None = Field(
+        description="The slightest level from which on the gate catches it; null where it does not."
+    )
 
 
-def verdict(counts: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+class FalseAlarms(ReportPart):
+    """How many undamaged retrainings are red."""
+
+    claims: int = Field(description="By claims.")
+    gate: int = Field(description="By the gate.")
+    either: int = Field(description="By either.")
+
+
+class CaughtReport(ReportPart):
+    """What `robustness mutate --keep` has found out of the model."""
+
+    damage: list[CaughtDamage] = Field(description="The kinds of damage that were tried.")
+    retrainings: int = Field(description="How many undamaged retrainings were tried.")
+    false_alarms: FalseAlarms = Field(description="How many of them are red.")
+
+
+class WaiverReport(ReportPart):
+    """A waiver of the card."""
+
+    claim: Text | None = Field(description="The claim that the card waives, as SWEEP:STRENGTH:METRIC.")
+    cell: Text | None = Field(description="Or the gate's cell, as SWEEP:STRENGTH:METRIC.")
+    owner: Text = Field(description="By whose word.")
+    reason: Text = Field(description="Why.")
+    expires: Text = Field(description="Its last day.")
+    expired: bool = Field(description="Whether that is over.")
+
+
+class ModelReport(ReportPart):
+    """A model: what it was measured on, what was swept and claimed, and what came of it."""
+
+    name: Text = Field(description="As in the card.")
+    description: Text = Field(description="As in the card.")
+    paper: Text | None = Field(description="Key of the paper that it belongs to.")
+    factory: Text | None = Field(None, description="What makes the module, as in the card.")
+    scale: Text = Field(
+        description="`smoke`, `short` or `full`: how the card's training and data compare with the real thing."
+    )
+    candidate: Text | None = Field(
+        None, description="The file of other weights than the card's that it was judged with (`--robustness-weights`)."
+    )
+    suggested: Text = Field(
+        "", description="Of a model that is measured, the claims that it may make, as TOML; else empty."
+    )
+    data: DataReport = Field(description="What was tested on.")
+    weights: Text | None = Field(description="SHA-256 of the weights' file.")
+    device: Text | None = Field(
+        description="Kind of device of the evidence, with the precision where that is not float32: `cuda in bf16`."
+    )
+    seed: int | None = Field(description="Seed of the draws that the evidence is from.")
+    doubts: list[Text] = Field([], description="Reasons not to believe its numbers.")
+    open_doubts: list[Text] = Field(
+        [],
+        description="Doubts that were raised in this run, or could not be looked for, and that the card does not know.",
+    )
+    known_doubts: list[KnownDoubt] = Field([], description="Doubts that the card names itself.")
+    not_run: list[Text] = Field([], description="Sweeps of the card of which nothing was tried.")
+    sweeps: list[SweepReport] = Field(
+        description="What was swept: the clean pass first, the others in the card's order."
+    )
+    claims: list[ClaimReport] = Field(description="The claims that the run was asked for.")
+    gate: GateReport | None = Field(None, description="What came of its gate; null without one.")
+    caught: CaughtReport | None = Field(
+        None, description="From which level on damage is caught; null where that is not known."
+    )
+    waivers: list[WaiverReport] = Field([], description="The card's waivers.")
+
+
+class RunReport(ReportPart):
+    """The report of a run. Order is that of the cards, never that in which tests ended."""
+
+    format: Literal["pytest-robustness/report/1"] = Field(FORMAT, description="Name and version of this layout.")
+    verdict: Verdict = Field(description="What came of the run.")
+    counts: Counts = Field(description="Claims and gates by what came of them.")
+    run: RunInfo = Field(description="The run itself.")
+    notices: list[Text] = Field(
+        description="What a reader must know and no test says, such as weights older than their recipe."
+    )
+    models: list[ModelReport] = Field(description="The models, in the order of their cards.")
+    checksum: Text | None = Field(
+        None, description="SHA-256 of all else, as written to a file: one that was edited is refused."
+    )
+
+
+def verdict(counts: Counts, run: RunInfo) -> Verdict:
     """
     Return "failed" for anything red, "partial" where what ran held but not all did or a gate is open, else "passed".
 
     "measured" where nothing was claimed, and sweeps were asked for without claims.
 
-    >>> counts = {"held": 3, "failed": 0, "errored": 0, "refused": 0, "skipped": 1, "never ran": 0, "not selected": 0}
-    >>> verdict(counts, {"complete": True, "problems": []}), verdict(counts | {"refused": 1}, {"problems": []})
+    >>> run = RunInfo.model_construct(complete=True, problems=[])
+    >>> counts = Counts(claims=4, held=3, skipped=1, models=[], skips=[])
+    >>> verdict(counts, run), verdict(counts.model_copy(update={"refused": 1}), run)
     ('partial', 'failed')
     """
-    gates = counts.get("gates", {})
-    if run["problems"] or any(counts[outcome] for outcome in RED) or any(gates.get(fate) for fate in RED):
+    gates = counts.gates.by_fate()
+    if run.problems or any(counts.of(outcome) for outcome in RED) or gates.keys() & set(RED):
         return "failed"
-    open_gates = gates.get("inconclusive") or gates.get("skipped")
-    if not run["complete"] or counts["skipped"] or counts["not selected"] or open_gates:
+    if not run.complete or counts.skipped or counts.not_selected or gates.keys() & {"inconclusive", "skipped"}:
         return "partial"
-    return "measured" if counts.get("measured") and not counts["claims"] else "passed"
-
-
-def _counts(models: Sequence[ModelResult]) -> dict[str, Any]:
-    each = [{"name": plain(result.card.name), **_tally(result)} for result in models]
-    skips = Counter(
-        (plain(result.card.name), plain(outcome.message))
-        for result in models
-        for outcome in result.outcomes
-        if outcome.outcome == "skipped"
-    )
-    return {
-        **{key: sum(row[key] for row in each) for key in ("claims", *OUTCOMES, "not selected", "measured")},
-        "gates": {fate: sum(r.gate is not None and r.gate.outcome == fate for r in models) for fate in GATE_FATES},
-        "models": each,
-        "skips": [{"model": model, "reason": reason, "claims": n} for (model, reason), n in skips.items()],
-    }
-
-
-def _tally(result: ModelResult) -> dict[str, int]:
-    """Count a card's claims by what came of them; "not selected" are those that the run was not asked for."""
-    tally = Counter(outcome.outcome for outcome in result.outcomes)
-    asked = {outcome.claim.id for outcome in result.outcomes}
-    others = sum(claim.id not in asked for claim in result.card.claims())
-    return {
-        "claims": tally.total() + others,
-        **{o: tally[o] for o in OUTCOMES},
-        "not selected": others,
-        "measured": _measured(result),
-    }
-
-
-def _measured(result: ModelResult) -> int:
-    return sum(outcome == "measured" for outcome, _ in result.measured.values())
-
-
-def _model(result: ModelResult, run: Mapping[str, Any]) -> dict[str, Any]:
-    card = result.card
-    place = {claim.id: i for i, claim in enumerate(card.claims())}
-    outcomes = sorted(result.outcomes, key=lambda outcome: place.get(outcome.claim.id, len(place)))
-    by_cell = {(o.claim.sweep, o.claim.strength, o.claim.metric): o for o in outcomes}
-    judged = {outcome.claim.sweep for outcome in outcomes} | set(result.measured)
-    names = ["clean", *card.file.sweeps]
-    taken = [name for name in names if name in judged or name in result.evidence]
-    return {
-        "name": plain(card.name),
-        "description": plain(card.file.description),
-        "paper": plain(card.file.paper),
-        "factory": plain(card.file.model.factory),
-        "scale": card.file.scale,
-        "candidate": None if card.candidate is None else plain(str(card.candidate)),
-        "suggested": plain(result.suggested),
-        **_origin(result, run),
-        "open_doubts": [plain(name) for name in result.doubted],
-        "known_doubts": [{"doubt": plain(name), "reason": plain(said)} for name, said in card.file.doubts.items()],
-        "not_run": [name for name in names if name not in taken],
-        "sweeps": [plain(sweep_entry(card, name, result.evidence.get(name), by_cell)) for name in taken],
-        "claims": [claim_entry(outcome) for outcome in outcomes],
-        "gate": _gate(result.gate),
-        "caught": plain(result.caught),
-        "waivers": [
-            {**plain(waiver.model_dump()), "expires": str(waiver.expires), "expired": waiver.expired}
-            for waiver in card.file.waivers
-        ],
-    }
-
-
-def _gate(gate: GateOutcome | None) -> dict[str, Any] | None:
-    if gate is None:
-        return None
-    return {"outcome": gate.outcome, "message": plain(gate.message), "table": plain(gate.table)}
-
-
-def _origin(result: ModelResult, run: Mapping[str, Any]) -> dict[str, Any]:
-    """Say what the numbers were measured on: from evidence, else from what the claims were told, else the run."""
-    kept = [evidence for evidence in result.evidence.values() if evidence is not None]
-    found: Mapping[str, Any] = kept[0].provenance if kept else {}
-    told: Mapping[str, Any] = next((o.numbers for o in result.outcomes if "value" in o.numbers), {})
-    counted = (o.numbers.get("n") for o in result.outcomes if o.claim.metric == "accuracy" and "n" in o.numbers)
-    images = found.get("images", {})
-    return {
-        "data": {
-            "name": plain(images.get("name") or told.get("data") or result.card.file.data.name),
-            "n": len(kept[0]) if kept else plain(next(counted, None)),
-            "fingerprint": plain(images.get("fingerprint")),
-        },
-        "weights": plain(found.get("subject", {}).get("weights")),
-        "device": plain((kept[0].machine if kept else "") or told.get("device") or run.get("device")),
-        "seed": plain(found.get("seed", told.get("seed", run.get("seed")))),
-        "doubts": list(dict.fromkeys(plain(d) for evidence in kept for d in evidence.provenance.get("doubts", []))),
-    }
+    return "measured" if counts.measured and not counts.claims else "passed"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from robustness.cards.schema import NO_CLAIM
 from robustness.metrics.evidence import OK
-from robustness.reporting.cells import NOT_KEPT
+from robustness.reporting.report import ModelReport
+from robustness.reporting.sweep_report import NOT_KEPT, CellClaim, CellReport, NumberReport, SweepReport
 from robustness.util.text import DASH, NAME, one_line
 
 COLUMNS = {
@@ -34,18 +34,15 @@ MARKS = {
 """Worst first: a row has one mark for all its claims."""
 
 
-Plain = Mapping[str, Any]
-
-
 @dataclass(frozen=True)
 class NumberFormat:
     """
     How numbers are written: the decimals of a rate, .5 or 0.5, and whether all intervals are shown or accuracy's alone.
 
-    >>> cell = {"metrics": {"f1": {"value": 0.94996, "low": 0.92, "high": 0.97}}, "claims": {}}
-    >>> NumberFormat(3, bare=True).entry(cell, "f1"), NumberFormat(4, intervals=True).entry(cell, "f1")
+    >>> found = NumberReport(value=0.94996, low=0.92, high=0.97)
+    >>> NumberFormat(3, bare=True).entry("f1", found), NumberFormat(4, intervals=True).entry("f1", found)
     ('.950', '0.9500 [0.9200, 0.9700]')
-    >>> NumberFormat(3, bare=True).entry(cell | {"claims": {"f1": {"threshold": 0.95, "outcome": "failed"}}}, "f1")
+    >>> NumberFormat(3, bare=True).entry("f1", found, CellClaim(bound="at least", threshold=0.95, outcome="failed"))
     '.94996 <.95'
     """
 
@@ -53,24 +50,23 @@ class NumberFormat:
     bare: bool = False
     intervals: bool = False
 
-    def entry(self, cell: Plain, metric: str, *, interval: bool | None = None) -> str:
-        """Write what a cell has of a metric: value, interval, and the threshold if a claim on it ran."""
-        found = cell["metrics"].get(metric)
+    def entry(
+        self, metric: str, found: NumberReport | None, claim: CellClaim | None = None, *, interval: bool = False
+    ) -> str:
+        """Write what was measured of a metric: value, interval, and the threshold if a claim on it ran."""
         if found is None:
             return ""
-        claim = cell["claims"].get(metric, {})
-        ran = claim.get("outcome") in ("held", "failed", "refused")
-        value, threshold = found.get("value"), claim.get("threshold") if ran else None
-        if value is None:
+        if found.value is None:
             return DASH
-        most = claim.get("bound") == "at most"
-        shown = self._value(metric, value, threshold, most)
-        if (self.intervals or metric == "accuracy" or interval) and found.get("low") is not None:
-            ends = (self.number(metric, found[end], self.places) for end in ("low", "high"))
+        ran = claim is not None and claim.outcome in ("held", "failed", "refused")
+        threshold, most = (claim.threshold, claim.bound == "at most") if claim is not None and ran else (None, False)
+        shown = self._value(metric, found.value, threshold, most)
+        if (self.intervals or metric == "accuracy" or interval) and found.low is not None and found.high is not None:
+            ends = (self.number(metric, end, self.places) for end in (found.low, found.high))
             shown += f" [{', '.join(ends)}]"
         if threshold is None:
             return shown
-        return f"{shown} {_sign(value, threshold, most)}{self._zero(f'{threshold:.12g}')}"
+        return f"{shown} {_sign(found.value, threshold, most)}{self._zero(f'{threshold:.12g}')}"
 
     def _value(self, metric: str, value: float, threshold: float | None, most: bool) -> str:
         """Write a value with as many decimals as it takes to see on which side of its threshold it lies."""
@@ -96,16 +92,16 @@ PRINT = NumberFormat(3)
 
 
 def sweep_table(
-    model: Plain, sweep: Plain, style: NumberFormat, without: Collection[str] = ()
+    model: ModelReport, sweep: SweepReport, style: NumberFormat, without: Collection[str] = ()
 ) -> tuple[list[str], list[list[str]]]:
     """Return the header and the rows of a sweep's table; a row has numbers only where its cell has."""
     columns = [metric for metric in COLUMNS if metric not in without]
-    own: str = sweep["strength_name"]
-    strength = {"snr": "dB", "snr-std": "dB / std", "std": f"{own} / std"}.get(sweep["unit"], own)
+    own = sweep.strength_name
+    strength = {"snr": "dB", "snr-std": "dB / std", "std": f"{own} / std"}.get(sweep.unit, own)
     rows = [
         [
             one_line(name, NAME) + _deviation(cell),
-            *(style.entry(cell, metric) for metric in columns),
+            *(style.entry(metric, cell.metrics.get(metric), cell.claims.get(metric)) for metric in columns),
             verdict_label(cell),
         ]
         for name, cell in labelled_cells(model, sweep)
@@ -113,49 +109,36 @@ def sweep_table(
     return [strength, *(COLUMNS[metric] for metric in columns), "verdict"], rows
 
 
-def _deviation(cell: Plain) -> str:
-    """
-    Write the standard deviation of a cell's noise, where the strength does not say it.
-
-    >>> _deviation({"deviation": 0.37417})
-    ' (σ 0.374)'
-    """
-    deviation = cell.get("deviation")
-    return "" if deviation is None else f" (σ {deviation:.3f})"
+def _deviation(cell: CellReport) -> str:
+    """Write the standard deviation of a cell's noise, where the strength does not say it."""
+    return "" if cell.deviation is None else f" (σ {cell.deviation:.3f})"
 
 
-def sweeps_with_table(model: Plain) -> list[Plain]:
+def sweeps_with_table(model: ModelReport) -> list[SweepReport]:
     """Return the sweeps that get a table: all but the clean pass, which is a row of each; alone it is one."""
-    others = [sweep for sweep in model["sweeps"] if sweep["name"] != "clean"]
-    return others or list(model["sweeps"])
+    others = [sweep for sweep in model.sweeps if sweep.name != "clean"]
+    return others or list(model.sweeps)
 
 
-def labelled_cells(model: Plain, sweep: Plain) -> Iterator[tuple[str, Plain]]:
+def labelled_cells(model: ModelReport, sweep: SweepReport) -> Iterator[tuple[str, CellReport]]:
     """Return the cells of a sweep by the names of their rows, the clean one first."""
-    for each in model["sweeps"]:
-        if each["name"] == "clean":
-            yield from (("clean", cell) for cell in each["cells"])
-    if sweep["name"] != "clean":
-        yield from ((cell["strength"], cell) for cell in sweep["cells"])
+    for each in model.sweeps:
+        if each.name == "clean":
+            yield from (("clean", cell) for cell in each.cells)
+    if sweep.name != "clean":
+        yield from ((cell.strength, cell) for cell in sweep.cells)
 
 
-def has_numbers(sweep: Plain) -> bool:
+def has_numbers(sweep: SweepReport) -> bool:
     """Return whether a table of the sweep would say more than a sentence."""
-    return sweep["evidence"] is not None or any(cell["metrics"] for cell in sweep["cells"])
+    return sweep.evidence is not None or any(cell.metrics for cell in sweep.cells)
 
 
-def verdict_label(cell: Plain) -> str:
-    """
-    Return the worst that came of a cell's claims; "not claimed" where the card is silent.
-
-    >>> verdict_label({"status": "ok", "claims": {"accuracy": {"outcome": "held"}, "recall": {"outcome": "failed"}}})
-    'FAILED'
-    >>> verdict_label({"status": "non-finite logits", "claims": {}})
-    'ERROR'
-    """
-    if cell["status"] not in (OK, NOT_KEPT):
+def verdict_label(cell: CellReport, metric: str | None = None) -> str:
+    """Return the worst that came of a cell's claims, or of that on one metric; "not claimed" where there is none."""
+    if cell.status not in (OK, NOT_KEPT):
         return MARKS["errored"]
-    outcomes = {claim["outcome"] for claim in cell["claims"].values()}
+    outcomes = {claim.outcome for name, claim in cell.claims.items() if metric in (None, name)}
     return next((shown for outcome, shown in MARKS.items() if outcome in outcomes), "not claimed")
 
 

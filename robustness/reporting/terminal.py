@@ -1,14 +1,16 @@
-"""The document in a terminal: a table a sweep, and a summary of a few lines."""
+"""The report in a terminal: a table a sweep, and a summary of a few lines."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from robustness.reporting import advice
 from robustness.reporting.gate_rows import gate_counts, gate_grid, gate_sentences, waiver_sentences
 from robustness.reporting.outcomes import closest, fallen, red_claims, within_noise
-from robustness.reporting.report import OUTCOMES
+from robustness.reporting.report import ModelReport, RunReport
+from robustness.reporting.report_types import OUTCOMES
+from robustness.reporting.run_info import Counts
+from robustness.reporting.sweep_report import CellReport, SweepReport
 from robustness.reporting.table_rows import (
     COLUMNS,
     MARKS,
@@ -38,18 +40,16 @@ REDS = 12
 SUMMARY = 6
 """Lines of a summary at most."""
 
-Plain = Mapping[str, Any]
 
-
-def terminal(document: Plain, width: int = 100) -> Iterator[str]:
+def terminal(report: RunReport, width: int = 100) -> Iterator[str]:
     """Return the lines that show every model's sweeps in a terminal, none wider than it."""
-    for model in document["models"]:
+    for model in report.models:
         for line in _model(model, width):
             yield line if len(line) <= width else line[: width - 1] + "…"
 
 
-def _model(model: Plain, width: int) -> Iterator[str]:
-    yield one_line(f"{model['name']} on {data_summary(model)}")
+def _model(model: ModelReport, width: int) -> Iterator[str]:
+    yield one_line(f"{model.name} on {data_summary(model)}")
     for sweep in sweeps_with_table(model):
         yield ""
         if not has_numbers(sweep):
@@ -68,7 +68,7 @@ def _model(model: Plain, width: int) -> Iterator[str]:
     yield from _others(model, width)
     header, rows = gate_grid(model, every=False)
     if rows:
-        yield from ("", f"gate of {one_line(model['name'], NAME)}", *table(header, rows[:REDS]))
+        yield from ("", f"gate of {one_line(model.name, NAME)}", *table(header, rows[:REDS]))
     if len(rows) > REDS:
         yield f"And {len(rows) - REDS} more, in the report's files."
     for sentence in (
@@ -79,9 +79,9 @@ def _model(model: Plain, width: int) -> Iterator[str]:
     yield ""
 
 
-def _fitted(model: Plain, sweep: Plain, width: int) -> tuple[list[str], list[str]]:
+def _fitted(model: ModelReport, sweep: SweepReport, width: int) -> tuple[list[str], list[str]]:
     """Leave out columns until the table fits, those first on which nothing is claimed; give which."""
-    claimed = {metric for cell in sweep["cells"] for metric in cell["claims"]}
+    claimed = {metric for cell in sweep.cells for metric in cell.claims}
     order = sorted(("loss", "f1", "snr", "recall", "precision"), key=lambda metric: metric in claimed)
     for left_out in range(len(order) + 1):
         lines = table(*sweep_table(model, sweep, TERMINAL, order[:left_out]))
@@ -90,34 +90,29 @@ def _fitted(model: Plain, sweep: Plain, width: int) -> tuple[list[str], list[str
     return lines, order[:left_out]
 
 
-def other_claims(model: Plain) -> Iterator[tuple[str, str, str, Plain]]:
+def other_claims(model: ModelReport) -> Iterator[tuple[str, str, str, CellReport]]:
     """Return sweep, strength, metric and cell of every claim on a metric that has no column."""
-    for sweep in model["sweeps"]:
-        for cell in sweep["cells"]:
-            for metric in cell["claims"]:
+    for sweep in model.sweeps:
+        for cell in sweep.cells:
+            for metric in cell.claims:
                 if metric not in COLUMNS:
-                    yield sweep["name"], cell["strength"], metric, cell
+                    yield sweep.name, cell.strength, metric, cell
 
 
-def verdict_on(cell: Plain, metric: str) -> str:
-    """Return the mark of one claim of a cell."""
-    return verdict_label({**cell, "claims": {metric: cell["claims"][metric]}})
-
-
-def _others(model: Plain, width: int) -> Iterator[str]:
+def _others(model: ModelReport, width: int) -> Iterator[str]:
     """Show the claims that have no column where they did not hold, and count them where they did."""
-    found = [each for each in other_claims(model) if each[3]["claims"][each[2]]["threshold"] is not None]
-    below = {claim["id"] for _, others in red_claims(model) for claim in others}
-    apart = [each for each in found if ":".join((model["name"], *each[:3])) not in below]
+    found = [each for each in other_claims(model) if each[3].claims[each[2]].threshold is not None]
+    below = {claim.id for _, others in red_claims(model) for claim in others}
+    apart = [each for each in found if ":".join((model.name, *each[:3])) not in below]
     rows = [
         [
             one_line(f"{sweep} {strength}", NAME),
             one_line(metric, NAME),
-            TERMINAL.entry(cell, metric, interval=True),
+            TERMINAL.entry(metric, cell.metrics.get(metric), cell.claims[metric], interval=True),
             shown,
         ]
         for sweep, strength, metric, cell in apart
-        if (shown := verdict_on(cell, metric)) != MARKS["held"]
+        if (shown := verdict_label(cell, metric)) != MARKS["held"]
     ]
     if not found:
         return
@@ -135,31 +130,20 @@ def _wrapped(sentence: str, width: int) -> list[str]:
     return textwrap.wrap(sentence, width, subsequent_indent="  ", break_on_hyphens=False)
 
 
-def summary(document: Plain, limit: int | None = SUMMARY) -> Iterator[str]:
-    r"""
-    Return a few lines: the verdict, what is missing and how to get it, what to know, what to do next.
-
-    >>> counts = {"claims": 1, "held": 0, "failed": 0, "errored": 0, "refused": 0, "skipped": 1, "never ran": 0,
-    ...     "not selected": 0, "models": [{}], "skips": [{"model": "mlp", "reason": "no MNIST", "claims": 1}]}
-    >>> run = {"problems": ["all 1 claims were skipped"]}
-    >>> print(*summary({"verdict": "failed", "counts": counts, "run": run, "notices": [], "models": []}), sep="\n")
-    FAILED: 1 claim on 1 model: 1 skipped
-    red because: all 1 claims were skipped
-    mlp: 1 claim skipped: no MNIST
-    next: get what is missing, as the reason says, or choose other models with --robustness-model
-    """
-    counts, problems = document["counts"], document["run"]["problems"]
-    yield _headline(document["verdict"], counts)
-    partial = not document["run"].get("complete", True)
+def summary(report: RunReport, limit: int | None = SUMMARY) -> Iterator[str]:
+    """Return a few lines: the verdict, what is missing and how to get it, what to know, what to do next."""
+    counts, problems = report.counts, report.run.problems
+    yield _headline(report.verdict, counts)
+    partial = not report.run.complete
     if partial:
         yield "This run was interrupted: the report is partial."
     if problems:
         yield f"red because: {one_line('; '.join(problems), 400)}"
-    near = list(within_noise(document))
+    near = list(within_noise(report))
     yield from near
-    last = list(_next_step(document))
-    said = [f"{s['model']}: {pluralize(s['claims'], 'claim')} skipped: {s['reason']}" for s in counts["skips"]]
-    said += [f"notice: {notice}" for notice in document["notices"]]
+    last = list(_next_step(report))
+    said = [f"{s.model}: {pluralize(s.claims, 'claim')} skipped: {s.reason}" for s in counts.skips]
+    said += [f"notice: {notice}" for notice in report.notices]
     room = len(said) if limit is None else max(limit - 1 - partial - bool(problems) - len(near) - len(last), 1)
     if len(said) > room:
         said[room - 1 :] = [f"and {len(said) - room + 1} more skips and notices, in the report's files"]
@@ -167,17 +151,17 @@ def summary(document: Plain, limit: int | None = SUMMARY) -> Iterator[str]:
     yield from last
 
 
-def _headline(verdict: str, counts: Plain) -> str:
+def _headline(verdict: str, counts: Counts) -> str:
     if verdict == "measured":
-        sweeps, models = pluralize(counts["measured"], "sweep"), pluralize(len(counts["models"]), "model")
+        sweeps, models = pluralize(counts.measured, "sweep"), pluralize(len(counts.models), "model")
         return f"measured: {sweeps} on {models}; nothing was claimed, so nothing is held"
-    total = f"{pluralize(counts['claims'], 'claim')} on {pluralize(len(counts['models']), 'model')}"
-    gates = _and(gate_counts(counts))
-    if counts.get("measured"):
-        gates += f"; {pluralize(counts['measured'], 'sweep')} measured, and held to nothing"
-    if verdict == "passed" and counts["held"] == counts["claims"]:
-        return f"passed: {total}: {'it' if counts['claims'] == 1 else 'all'} held{gates}"
-    fates = ", ".join(f"{counts[fate]:,} {fate}" for fate in (*OUTCOMES, "not selected") if counts.get(fate))
+    total = f"{pluralize(counts.claims, 'claim')} on {pluralize(len(counts.models), 'model')}"
+    gates = _and(gate_counts(counts.gates))
+    if counts.measured:
+        gates += f"; {pluralize(counts.measured, 'sweep')} measured, and held to nothing"
+    if verdict == "passed" and counts.held == counts.claims:
+        return f"passed: {total}: {'it' if counts.claims == 1 else 'all'} held{gates}"
+    fates = ", ".join(f"{counts.of(fate):,} {fate}" for fate in (*OUTCOMES, "not selected") if counts.of(fate))
     return f"{'FAILED' if verdict == 'failed' else verdict}: {total}{': ' if fates else ''}{fates}{gates}"
 
 
@@ -185,20 +169,20 @@ def _and(said: str) -> str:
     return f"; {said}" if said else ""
 
 
-def suggested_claims(document: Plain) -> Iterator[str]:
+def suggested_claims(report: RunReport) -> Iterator[str]:
     """Return the claims that measured sweeps suggest, as TOML to paste into a card; or the doubts that forbid any."""
-    for model in document["models"]:
+    for model in report.models:
         yield from standing(model)
-        if model["suggested"]:
+        if model.suggested:
             yield ""
-            yield one_line(f"What {model['name']} may claim, 0.01 below the lower ends of the intervals, for its card:")
+            yield one_line(f"What {model.name} may claim, 0.01 below the lower ends of the intervals, for its card:")
             yield ""
-            yield from (one_line(line) for line in model["suggested"].splitlines())
+            yield from (one_line(line) for line in model.suggested.splitlines())
 
 
-def _next_step(document: Plain) -> Iterator[str]:
+def _next_step(report: RunReport) -> Iterator[str]:
     """Say what to do; where all held, which claim came closest to failing."""
-    if steps := list(advice.steps(document)):
+    if steps := list(advice.steps(report)):
         yield f"next: {'; '.join(steps)}"
-    elif document["verdict"] == "passed" and (said := closest(document)):
+    elif report.verdict == "passed" and (said := closest(report)):
         yield said

@@ -3,64 +3,50 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 from typing import Any
 
 from robustness.cards.doubts import DOUBTS
 from robustness.metrics.evidence import OK
-from robustness.reporting.cells import NOT_KEPT
+from robustness.reporting.report import ModelReport
+from robustness.reporting.sweep_report import NOT_KEPT, CellReport, SweepReport
 from robustness.reporting.table_rows import COLUMNS, labelled_cells
 from robustness.util.text import DASH, NAME, one_line, pluralize
 
-Plain = Mapping[str, Any]
+
+def data_summary(model: ModelReport) -> str:
+    """Say what a model's numbers were measured on."""
+    n = DASH if model.data.n is None else f"{model.data.n:,}"
+    weights = f", weights {PurePath(model.candidate).name}" if model.candidate else ""
+    return one_line(f"{model.data.name}, n = {n}, seed {model.seed}, {model.device}, {model.scale} scale{weights}")
 
 
-def data_summary(model: Plain) -> str:
-    """
-    Say what a model's numbers were measured on.
-
-    >>> data = {"name": "digits test", "n": 600}
-    >>> data_summary({"data": data, "seed": 0, "device": "cpu-avx2", "scale": "smoke"})
-    'digits test, n = 600, seed 0, cpu-avx2, smoke scale'
-    """
-    n = DASH if model["data"]["n"] is None else f"{model['data']['n']:,}"
-    weights = f", weights {PurePath(model['candidate']).name}" if model.get("candidate") else ""
-    return one_line(
-        f"{model['data']['name']}, n = {n}, seed {model['seed']}, {model['device']}, {model['scale']} scale{weights}"
-    )
+def title(sweep: SweepReport) -> str:
+    """Name a sweep with its parameters; those that are left open are left out."""
+    about = [] if sweep.kind == sweep.name else [sweep.kind]
+    about += [f"{key} {value}" for key, value in sweep.parameters.items() if value is not None]
+    about += ["strengths are signal-to-noise ratios"] * (sweep.unit == "snr")
+    about += ["strengths are ratios of each image's contrast to the noise"] * (sweep.unit == "snr-std")
+    about += ["strengths are in standard deviations of each image"] * (sweep.unit == "std")
+    return one_line(f"{sweep.name} ({', '.join(about)})" if about else sweep.name)
 
 
-def title(sweep: Plain) -> str:
-    """
-    Name a sweep with its parameters; those that are left open are left out.
-
-    >>> title({"name": "bounded", "kind": "normal", "parameters": {"bound": 1.0}, "unit": "native"})
-    'bounded (normal, bound 1.0)'
-    """
-    about = [] if sweep["kind"] == sweep["name"] else [sweep["kind"]]
-    about += [f"{key} {value}" for key, value in sweep["parameters"].items() if value is not None]
-    about += ["strengths are signal-to-noise ratios"] * (sweep["unit"] == "snr")
-    about += ["strengths are ratios of each image's contrast to the noise"] * (sweep["unit"] == "snr-std")
-    about += ["strengths are in standard deviations of each image"] * (sweep["unit"] == "std")
-    return one_line(f"{sweep['name']} ({', '.join(about)})" if about else sweep["name"])
-
-
-def explain_missing(model: Plain, sweep: Plain) -> str:
+def explain_missing(model: ModelReport, sweep: SweepReport) -> str:
     """Say what came of a sweep that has no number at all."""
-    outcomes = Counter(claim["outcome"] for cell in sweep["cells"] for claim in cell["claims"].values())
+    outcomes = Counter(claim.outcome for cell in sweep.cells for claim in cell.claims.values())
     fate = ", ".join(f"{pluralize(n, 'claim')} {outcome}" for outcome, n in outcomes.items())
-    said = (c["message"] for c in model["claims"] if c["sweep"] == sweep["name"] and c["outcome"] != "skipped")
+    said = (c.message for c in model.claims if c.sweep == sweep.name and c.outcome != "skipped")
     return one_line(f"{title(sweep)}: no numbers; {fate or 'nothing was claimed'}{_after(': ', next(said, ''))}", 300)
 
 
-def table_notes(model: Plain, sweep: Plain) -> Iterator[str]:
+def table_notes(model: ModelReport, sweep: SweepReport) -> Iterator[str]:
     """Return a sentence for everything that a sweep's table cannot say: cells without numbers, and notes on numbers."""
-    if sweep["evidence"] is None:
+    if sweep.evidence is None:
         yield "The evidence was not kept: the table shows what the claims measured."
     cells = list(labelled_cells(model, sweep))
-    for key in ("status", "note"):
-        for said, rows in _grouped((cell[key], name) for name, cell in cells):
+    for about in ([(cell.status, name) for name, cell in cells], [(cell.note, name) for name, cell in cells]):
+        for said, rows in _grouped(about):
             if said not in (OK, NOT_KEPT, ""):
                 yield f"{rows}: {one_line(said, 300)}."
     for said, where in _notes(cells).items():
@@ -68,37 +54,37 @@ def table_notes(model: Plain, sweep: Plain) -> Iterator[str]:
             yield f"{names} at {rows}: {one_line(said, 300)}."
 
 
-def _notes(cells: list[tuple[str, Plain]]) -> dict[str, dict[str, str]]:
+def _notes(cells: list[tuple[str, CellReport]]) -> dict[str, dict[str, str]]:
     """Collect the notes on numbers, each with its metrics and, for each of them, the rows it holds of."""
     notes: dict[str, dict[str, str]] = {}
     # An image that no noise changes has an infinite ratio: that of all clean ones is no news.
-    for metric in dict.fromkeys(metric for _, cell in cells for metric in cell["metrics"] if metric != "snr"):
+    for metric in dict.fromkeys(metric for _, cell in cells for metric in cell.metrics if metric != "snr"):
         shown = one_line(COLUMNS.get(metric, metric).partition(" [")[0], NAME)
-        for said, rows in _grouped((cell["metrics"].get(metric, {}).get("note"), name) for name, cell in cells):
+        for said, rows in _grouped((cell.number(metric).note, name) for name, cell in cells):
             if said:
                 notes.setdefault(said, {})[shown] = rows
     return notes
 
 
-def doubts(model: Plain) -> Iterator[str]:
+def doubts(model: ModelReport) -> Iterator[str]:
     """Return a sentence for every reason not to believe a model's numbers."""
-    for doubt in model["doubts"]:
+    for doubt in model.doubts:
         yield one_line(f"Doubt: {doubt}{_after(': ', str(DOUBTS.get(doubt, '')))}.")
 
 
-def standing(model: Plain) -> Iterator[str]:
+def standing(model: ModelReport) -> Iterator[str]:
     """Say which doubts stand against a model's numbers: raised in this run, or not to be looked for."""
-    if names := model["open_doubts"]:
+    if names := model.open_doubts:
         yield one_line(
-            f"Doubts stand against these numbers of {model['name']}: {'; '.join(names)}. Settle them first "
+            f"Doubts stand against these numbers of {model.name}: {'; '.join(names)}. Settle them first "
             "(docs/doubts.md); until then no claims are suggested."
         )
 
 
-def sweeps_not_run(model: Plain) -> Iterator[str]:
+def sweeps_not_run(model: ModelReport) -> Iterator[str]:
     """Say which of a card's sweeps were no part of the run."""
-    if model["not_run"]:
-        yield one_line(f"Not part of this run: {', '.join(model['not_run'])}.")
+    if model.not_run:
+        yield one_line(f"Not part of this run: {', '.join(model.not_run)}.")
 
 
 def _after(mark: str, text: str) -> str:

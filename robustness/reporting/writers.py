@@ -1,4 +1,4 @@
-"""The document as a file: HTML, JSON, Markdown, CSV or LaTeX by the file's suffix, written whole or not at all."""
+"""The report as a file: HTML, JSON, Markdown, CSV or LaTeX by the file's suffix, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from robustness.errors import RobustnessError
-from robustness.reporting import consistency
-from robustness.reporting.cells import NUMBERS
+from robustness.reporting.consistency import checksum
 from robustness.reporting.markdown_latex import latex_tables, markdown_page
+from robustness.reporting.report import RunReport
+from robustness.reporting.report_file import ReportError
+from robustness.reporting.sweep_report import CellClaim, NumberReport
 from robustness.util import atomic_write
 from robustness.util.text import one_line
 
-Plain = Mapping[str, Any]
-
+MEASURED = (*NumberReport.model_fields, *CellClaim.model_fields)
 HEADER = (
     *("model", "scale", "data", "images", "seed", "device", "sweep", "kind", "unit", "strength", "status"),
-    *("metric", *NUMBERS, "bound", "threshold", "outcome", "candidate"),
+    *("metric", *MEASURED, "candidate"),
 )
 """Of the CSV; new columns are added at the end."""
 
@@ -31,37 +31,35 @@ FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What a spreadsheet takes for the start of a formula, in both widths."""
 
 
-class ReportError(RobustnessError):
-    """A report that cannot be written."""
-
-
-def json_text(document: Plain) -> str:
-    """Write the document itself, with a checksum over it."""
-    whole = {**document, "checksum": consistency.checksum(document)}
+def json_text(report: RunReport) -> str:
+    """Write the report itself, with a checksum over it."""
+    whole = report.as_json()
+    whole["checksum"] = checksum(whole)
     return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def csv_text(document: Plain) -> str:
+def csv_text(report: RunReport) -> str:
     """Write one row a cell and metric; a cell without numbers has rows of what it claims, with empty numbers."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, HEADER, lineterminator="\n")
     writer.writeheader()
-    for row in _rows(document):
+    for row in _rows(report):
         writer.writerow({key: _inert(value) for key, value in row.items()})
     return stream.getvalue()
 
 
-def _rows(document: Plain) -> Iterator[dict[str, Any]]:
-    for model in document["models"]:
-        about = {"model": model["name"], **{key: model[key] for key in ("scale", "seed", "device", "candidate")}}
-        about |= {"data": model["data"]["name"], "images": model["data"]["n"]}
-        for sweep in model["sweeps"]:
-            swept = {"sweep": sweep["name"], "kind": sweep["kind"], "unit": sweep["unit"]}
-            for cell in sweep["cells"]:
-                here = {**about, **swept, "strength": cell["strength"], "status": cell["status"]}
-                for metric in dict.fromkeys((*cell["metrics"], *cell["claims"])) or [""]:
-                    numbers = {key: cell["metrics"].get(metric, {}).get(key) for key in NUMBERS}
-                    yield {**here, "metric": metric, **numbers, **cell["claims"].get(metric, {})}
+def _rows(report: RunReport) -> Iterator[dict[str, Any]]:
+    for model in report.models:
+        about = {"model": model.name, "scale": model.scale, "seed": model.seed, "device": model.device}
+        about |= {"candidate": model.candidate, "data": model.data.name, "images": model.data.n}
+        for sweep in model.sweeps:
+            swept = {"sweep": sweep.name, "kind": sweep.kind, "unit": sweep.unit}
+            for cell in sweep.cells:
+                here = {**about, **swept, "strength": cell.strength, "status": cell.status}
+                for metric in dict.fromkeys((*cell.metrics, *cell.claims)) or [""]:
+                    claim = cell.claims.get(metric)
+                    measured = {**dict(cell.number(metric)), **({} if claim is None else dict(claim))}
+                    yield here | {"metric": metric} | {key: measured.get(key) for key in MEASURED}
 
 
 def _inert(value: Any) -> Any:
@@ -84,21 +82,21 @@ def _inert(value: Any) -> Any:
     return f"'{value}"
 
 
-def html_text(document: Plain) -> str:
+def html_text(report: RunReport) -> str:
     """Write the page; what makes it is imported only by who asks for it."""
     from robustness.reporting.html.page import html_page
 
-    return html_page(document)
+    return html_page(report)
 
 
-FORMS: dict[str, Callable[[Plain], str]] = {
+FORMS: dict[str, Callable[[RunReport], str]] = {
     ".html": html_text,
     ".md": markdown_page,
     ".json": json_text,
     ".csv": csv_text,
     ".tex": latex_tables,
 }
-"""By suffix. To add a form: a function of the document, and a line here."""
+"""By suffix. To add a form: a function of the report, and a line here."""
 
 ILLUSTRATED = ".html"
 """The form that shows pictures; where it is asked for, the other forms of the same run have them too."""
@@ -108,10 +106,9 @@ def check(path: Path) -> None:
     """
     Say before a run if a report could not be written there.
 
-    >>> check(Path("a.x"))
+    >>> check(Path("a.x"))  # doctest: +IGNORE_EXCEPTION_DETAIL
     Traceback (most recent call last):
-        ...
-    robustness.reporting.writers.ReportError: a report's file must end in one of .html, .md, .json, .csv, .tex, got a.x
+    ReportError: a report's file must end in one of .html, .md, .json, .csv, .tex, got a.x
     """
     if path.suffix.lower() not in FORMS:
         raise ReportError(f"a report's file must end in one of {', '.join(FORMS)}, got {path}")
@@ -122,10 +119,10 @@ def check(path: Path) -> None:
         raise ReportError(f"a report's folder must be a folder, got {parent}; name another one for {path.name}")
 
 
-def write(document: Plain, path: Path) -> None:
-    """Write the document in the form of the file's suffix; ReportError where the disk does not take it."""
+def write(report: RunReport, path: Path) -> None:
+    """Write the report in the form of the file's suffix; ReportError where the disk does not take it."""
     check(path)
-    content = FORMS[path.suffix.lower()](document).encode()
+    content = FORMS[path.suffix.lower()](report).encode()
     try:
         with atomic_write.atomic_writer(path) as stream:
             stream.write(content)

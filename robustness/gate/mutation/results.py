@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from robustness.reporting.report import CaughtReport
 from robustness.util import paths
 from robustness.util.hashing import sha256_json
 
@@ -59,13 +60,15 @@ def stored_result(card: Card, weights: str, images: str, seed: int) -> tuple[dic
     return None, f"{path}: is of other weights, data, claims, or another gate; {again}"
 
 
-def summary(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def summary(found: Mapping[str, Any] | None) -> CaughtReport | None:
     """Return what a run's report says of it: from which level on each damage is caught, and the false alarms."""
-    with suppress(KeyError, TypeError):  # an edited file says nothing
+    with suppress(KeyError, TypeError, ValueError):  # an edited file says nothing
         if found is not None:
-            return {
-                "damage": [{"kind": d["kind"], "title": d["title"], **d["caught_from"]} for d in found["damage"]],
-                "retrainings": len(found["retrainings"]),
-                "false_alarms": dict(found["false_alarms"]),
-            }
+            return CaughtReport.model_validate(
+                {
+                    "damage": [{"kind": d["kind"], "title": d["title"], **d["caught_from"]} for d in found["damage"]],
+                    "retrainings": len(found["retrainings"]),
+                    "false_alarms": found["false_alarms"],
+                }
+            )
     return None

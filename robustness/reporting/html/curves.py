@@ -6,14 +6,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 from robustness.metrics.evidence import OK
-from robustness.reporting.cells import NOT_KEPT
+from robustness.reporting.gate_report import AcceptedStrength, PairedCell
+from robustness.reporting.report import ModelReport
+from robustness.reporting.sweep_report import NOT_KEPT, CellReport, NumberReport, SweepReport
 from robustness.reporting.table_rows import labelled_cells, verdict_label
 from robustness.util.text import one_line
-
-Plain = Mapping[str, Any]
 
 WIDTH, HEIGHT = 360, 220
 LEFT, RIGHT, TOP, BOTTOM = 38, 348, 10, 184
@@ -39,7 +38,7 @@ class Point:
     failed: bool
     said: str
     strength: str
-    numbers: Plain
+    numbers: NumberReport
 
 
 @dataclass(frozen=True)
@@ -83,24 +82,21 @@ class Curve:
                 run = []
 
 
-def curves(model: Plain, sweep: Plain) -> list[Curve]:
+def curves(model: ModelReport, sweep: SweepReport) -> list[Curve]:
     """Return accuracy's curve, and that of each metric on which the sweep has a threshold."""
     cells = list(labelled_cells(model, sweep))
-    claimed = [
-        metric
-        for cell in sweep["cells"]
-        for metric, claim in cell["claims"].items()
-        if claim.get("threshold") is not None
-    ]
+    claimed = [metric for cell in sweep.cells for metric, claim in cell.claims.items() if claim.threshold is not None]
     return [
-        _curve(metric, cells, sweep, _accepted(model, sweep["name"], metric))
+        _curve(metric, cells, sweep, _accepted(model, sweep.name, metric))
         for metric in dict.fromkeys(("accuracy", *claimed))
-        if any(cell["metrics"].get(metric, {}).get("value") is not None for _, cell in cells)
+        if any(cell.number(metric).value is not None for _, cell in cells)
     ]
 
 
-def _curve(metric: str, cells: Sequence[tuple[str, Plain]], sweep: Plain, accepted: Mapping[str, float]) -> Curve:
-    places = _places([name for name, _ in cells], sweep["unit"])
+def _curve(
+    metric: str, cells: Sequence[tuple[str, CellReport]], sweep: SweepReport, accepted: Mapping[str, float]
+) -> Curve:
+    places = _places([name for name, _ in cells], sweep.unit)
     bottom, top, ticks = _range(
         [value for _, cell in cells for value in _values(cell, metric)] + list(accepted.values())
     )
@@ -110,49 +106,50 @@ def _curve(metric: str, cells: Sequence[tuple[str, Plain]], sweep: Plain, accept
 
     points, bound = [], "at least"
     for (name, cell), x in zip(cells, places, strict=True):
-        if metric not in cell["metrics"] and cell["status"] in (OK, NOT_KEPT):
+        if metric not in cell.metrics and cell.status in (OK, NOT_KEPT):
             continue  # nobody asked for it there, which is no failure
-        found, claim = cell["metrics"].get(metric, {}), cell["claims"].get(metric, {})
-        bound = claim.get("bound", bound)
-        low, high = (height(found.get(end)) for end in ("low", "high"))
-        threshold, baseline = (
-            height(claim.get("threshold")),
-            height(accepted.get(name if name == CLEAN else cell["strength"])),
-        )
-        failed = claim.get("outcome") not in (None, "held", "skipped", "not selected", "no claim possible")
-        said = _said(name, metric, found, claim, cell)
-        points.append(Point(x, height(found.get("value")), low, high, threshold, baseline, failed, said, name, found))
+        found, claim = cell.number(metric), cell.claims.get(metric)
+        bound = bound if claim is None else claim.bound
+        low, high, threshold = height(found.low), height(found.high), height(None if claim is None else claim.threshold)
+        baseline = height(accepted.get(name if name == CLEAN else cell.strength))
+        failed = claim is not None and claim.outcome not in ("held", "skipped", "not selected", "no claim possible")
+        said = _said(name, metric, cell)
+        points.append(Point(x, height(found.value), low, high, threshold, baseline, failed, said, name, found))
     up = [(BOTTOM - (BOTTOM - TOP) * (tick - bottom) / (top - bottom), f"{tick:g}") for tick in ticks]
     return Curve(metric, bound, points, _labels([name for name, _ in cells], places), up)
 
 
-def _values(cell: Plain, metric: str) -> Iterator[float]:
-    found, claim = cell["metrics"].get(metric, {}), cell["claims"].get(metric, {})
-    given = (*(found.get(key) for key in ("value", "low", "high")), claim.get("threshold"))
+def _values(cell: CellReport, metric: str) -> Iterator[float]:
+    found, claim = cell.number(metric), cell.claims.get(metric)
+    given = (found.value, found.low, found.high, None if claim is None else claim.threshold)
     yield from (value for value in given if value is not None)
 
 
-def _accepted(model: Plain, sweep: str, metric: str) -> dict[str, float]:
+def _accepted(model: ModelReport, sweep: str, metric: str) -> dict[str, float]:
     """Return what the baseline has at each strength, where a gate has compared it: of several models their mean."""
-    table = (model.get("gate") or {}).get("table") or {}
-    recipe = table.get("kind") == "recipe"
+    if model.gate is None:
+        return {}
+    found: list[tuple[PairedCell | AcceptedStrength, float | None]] = [
+        *((cell, cell.baseline) for cell in model.gate.table.paired),
+        *((row, row.mean) for row in model.gate.table.strengths),
+    ]
     return {
-        CLEAN if cell["sweep"] == CLEAN else cell["strength"]: float(cell["mean" if recipe else "baseline"])
-        for cell in table.get("strengths" if recipe else "cells", [])
-        if cell["sweep"] in (CLEAN, sweep) and cell["metric"] == metric
+        CLEAN if cell.sweep == CLEAN else cell.strength: value
+        for cell, value in found
+        if cell.sweep in (CLEAN, sweep) and cell.metric == metric and value is not None
     }
 
 
-def _said(name: str, metric: str, found: Plain, claim: Plain, cell: Plain) -> str:
+def _said(name: str, metric: str, cell: CellReport) -> str:
     """Say in words what a point shows: it is read out, and shown where the pointer rests."""
-    if found.get("value") is None:
-        return f"{name}: {metric}: no number ({found.get('note') or cell['status']})"
-    said = f"{name}: {metric} {found['value']:.4f}"
-    if found.get("low") is not None:
-        said += f" [{found['low']:.4f}, {found['high']:.4f}]"
-    if claim.get("threshold") is not None:
-        one = verdict_label({**cell, "claims": {metric: claim}})
-        said += f", {claim['bound']} {claim['threshold']:g}: {one}"
+    found, claim = cell.number(metric), cell.claims.get(metric)
+    if found.value is None:
+        return f"{name}: {metric}: no number ({found.note or cell.status})"
+    said = f"{name}: {metric} {found.value:.4f}"
+    if found.low is not None and found.high is not None:
+        said += f" [{found.low:.4f}, {found.high:.4f}]"
+    if claim is not None and claim.threshold is not None:
+        said += f", {claim.bound} {claim.threshold:g}: {verdict_label(cell, metric)}"
     return said
 
 

@@ -1,18 +1,19 @@
-"""The gallery's pictures: images of the sweeps made again, bit for bit, and put into the document."""
+"""The gallery's pictures: images of the sweeps made again, bit for bit, and put into the report."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from robustness.cards import Card
 from robustness.errors import StoreError
 from robustness.metrics.evidence import Evidence
-from robustness.reporting.json_types import plain
+from robustness.reporting.report import RunReport
+from robustness.reporting.report_types import encodable
+from robustness.reporting.sweep_report import GalleryEntry, Pictures, SweepReport
 from robustness.workspace import models
 from robustness.workspace.workspace import Workspace
 
@@ -25,50 +26,52 @@ EXACT = 64
 MAGNIFIED = (100, 50, 20, 10, 5, 2)
 
 
-def add_gallery(document: dict[str, Any], harness: Workspace, chosen: Sequence[Card]) -> None:
+def add_gallery(report: RunReport, harness: Workspace, chosen: Sequence[Card]) -> None:
     """
-    Put pictures into every entry of the document's galleries that has none, or a notice why there are none.
+    Put pictures into every entry of the report's galleries that has none, or a notice why there are none.
 
     Needs the cards' models and data, and evidence that is believed: nothing is swept or trained for a picture. What
     goes wrong with one sweep leaves the others, and the report, as they are; so does Ctrl-C.
     """
     known, left = {card.name: card for card in chosen}, ROOM
     due = [
-        (model["name"], sweep, entries)
-        for model in document["models"]
-        for sweep in model["sweeps"]
-        if (entries := [entry for entry in sweep["gallery"] if not entry["pictures"]])
+        (model.name, sweep, entries)
+        for model in report.models
+        for sweep in model.sweeps
+        if (entries := [entry for entry in sweep.gallery if not entry.pictures])
     ]
     with harness.progress("making the pictures of the report") as progress:
         for done, (name, sweep, entries) in enumerate(due):
-            at = f"no pictures of {name} under {sweep['name']}"
+            at = f"no pictures of {name} under {sweep.name}"
             if left <= 0:
-                document["notices"].append(f"{at}, nor of what follows: those before fill {ROOM >> 20} MiB")
+                report.notices.append(f"{at}, nor of what follows: those before fill {ROOM >> 20} MiB")
                 return
             try:
                 left -= _render_pictures(entries, harness, known.get(name), sweep)
             except KeyboardInterrupt:
-                document["notices"].append(f"{at}, nor of what follows: interrupted")
+                report.notices.append(f"{at}, nor of what follows: interrupted")
                 return
             except Exception as error:  # a model's own code may raise anything
-                document["notices"].append(f"{at}: {plain(str(error)) or type(error).__name__}")
+                report.notices.append(f"{at}: {encodable(str(error)) or type(error).__name__}")
             if progress is not None:
                 progress(done + 1, len(due))
 
 
-def verified_evidence(harness: Workspace, card: Card | None, sweep: Mapping[str, Any]) -> Evidence:
-    """Return a sweep's evidence as the document names it; StoreError where that is not what the store has now."""
+def verified_evidence(harness: Workspace, card: Card | None, sweep: SweepReport) -> Evidence:
+    """Return a sweep's evidence as the report names it; StoreError where that is not what the store has now."""
     if card is None:
         raise StoreError("its card is not among those that were given; name it with --card")
-    said, name = sweep["evidence"], sweep["name"]
+    said, name = sweep.evidence, sweep.name
+    if said is None or said.key is None:
+        raise StoreError("its evidence was not kept")
     source = harness.source(card, name) if name in card.file.sweeps else None
     if name != "clean" and name not in card.file.sweeps:
         raise StoreError(f"its card has no such sweep; it has {', '.join(card.file.sweeps)}")
     for each in (card, source):
         if each is not None and not _has_weights(harness, each):
             raise StoreError(_without_weights(each))
-    found = harness.cached_evidence(card, name, said["key"]) if harness.key(card, name) == said["key"] else None
-    if found is None or found.digest != said["digest"]:
+    found = harness.cached_evidence(card, name, said.key) if harness.key(card, name) == said.key else None
+    if found is None or found.digest != said.digest:
         raise StoreError("card, weights, data or code have changed since, or its evidence is not in this store")
     return found
 
@@ -91,27 +94,22 @@ def _without_weights(card: Card) -> str:
     return f"its weights are not trained; make them with: robustness train {card.name}"
 
 
-def _render_pictures(
-    entries: list[dict[str, Any]], harness: Workspace, card: Card | None, sweep: Mapping[str, Any]
-) -> int:
+def _render_pictures(entries: list[GalleryEntry], harness: Workspace, card: Card | None, sweep: SweepReport) -> int:
     """Make the pictures of one sweep; give their size in bytes."""
     from robustness.workspace.examples import examples
 
     evidence = verified_evidence(harness, card, sweep)
     assert card is not None
-    at = sorted({evidence.index(entry["strength"]) for entry in entries})
-    found = examples(harness, card, sweep["name"], [entry["image"] for entry in entries], at)
+    at = sorted({evidence.index(entry.strength) for entry in entries})
+    found = examples(harness, card, sweep.name, [entry.image for entry in entries], at)
     size = 0
     for i, entry in enumerate(entries):
-        clean, perturbed = found.clean[i], found.perturbed[at.index(evidence.index(entry["strength"])), i]
+        clean, perturbed = found.clean[i], found.perturbed[at.index(evidence.index(entry.strength)), i]
         times = magnification(perturbed - clean)
-        shown = {
-            "clean": clean,
-            "perturbation": np.clip(0.5 + times * (perturbed - clean), 0, 1),
-            "perturbed": perturbed,
-        }
-        entry["pictures"] = {name: picture(image) for name, image in shown.items()} | {"magnified": times}
-        size += sum(len(entry["pictures"][name]) for name in shown)
+        grey = np.clip(0.5 + times * (perturbed - clean), 0, 1)
+        made = [picture(image) for image in (clean, grey, perturbed)]
+        entry.pictures = Pictures(clean=made[0], perturbation=made[1], perturbed=made[2], magnified=times)
+        size += sum(map(len, made))
     return size
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from robustness.reporting.report import ModelReport, RunReport
+from robustness.reporting.sweep_report import Confusion, SweepReport
 from robustness.reporting.table_rows import PAGE, labelled_cells
-
-Plain = Mapping[str, Any]
 
 TRANSFER = ("transferability", "transferability_filtered")
 
@@ -33,32 +32,33 @@ class Heatmap:
     rows: Sequence[tuple[str, Sequence[HeatmapCell]]]
 
 
-def confusion(sweep: Plain) -> Heatmap | None:
+def confusion_heatmap(found: Confusion) -> Heatmap:
     """
     Return images by true class (row) and predicted class (column), shaded by the share of the row.
 
-    >>> heat = confusion({"confusion": {"strength": "1", "classes": ["cat", "dog"], "matrix": [[3, 1], [0, 4]]}})
+    >>> heat = confusion_heatmap(Confusion(strength="1", classes=["cat", "dog"], matrix=[[3, 1], [0, 4]]))
     >>> [(shade.value, shade.share, shade.good) for shade in heat.rows[0][1]]
     [(3, 0.75, True), (1, 0.25, False)]
     """
-    found = sweep.get("confusion")
-    if not found:
-        return None
     rows = [
         (name, [HeatmapCell(n, str(n), n / (sum(row) or 1), i == j) for j, n in enumerate(row)])
-        for i, (name, row) in enumerate(zip(found["classes"], found["matrix"], strict=True))
+        for i, (name, row) in enumerate(zip(found.classes, found.matrix, strict=True))
     ]
-    return Heatmap("true \\ predicted", found["classes"], rows)
+    return Heatmap("true \\ predicted", found.classes, rows)
 
 
-def attractors(model: Plain, sweep: Plain) -> Heatmap | None:
+def attractors(model: ModelReport, sweep: SweepReport) -> Heatmap | None:
     """Give wrongly predicted images by strength (row) and predicted class (column), shaded by the share of the row."""
-    rows = {name: {a["class"]: a["images"] for a in cell.get("attractors", ())} for name, cell in _told(model, sweep)}
+    rows = {
+        name: {drawn.label: drawn.images for drawn in cell.attractors or ()}
+        for name, cell in labelled_cells(model, sweep)
+        if cell.metrics
+    }
     totals: dict[str, int] = {}
     for drawn in rows.values():
         for name, images in drawn.items():
             totals[name] = totals.get(name, 0) + images
-    known = (sweep.get("confusion") or {}).get("classes", ())
+    known = () if sweep.confusion is None else sweep.confusion.classes
     columns = [name for name in known if name in totals]
     columns += sorted(totals.keys() - set(columns), key=lambda name: -totals[name])
     if not columns:
@@ -70,38 +70,34 @@ def attractors(model: Plain, sweep: Plain) -> Heatmap | None:
     return Heatmap("strength \\ taken for", columns, shaded)
 
 
-def _told(model: Plain, sweep: Plain) -> Iterator[tuple[str, Plain]]:
-    return (pair for pair in labelled_cells(model, sweep) if pair[1]["metrics"])
-
-
-def transfers(document: Plain) -> Iterator[tuple[str, Heatmap]]:
+def transfers(report: RunReport) -> Iterator[tuple[str, Heatmap]]:
     """
     Give, for each attack, strength and metric, a matrix of models: made on the row's, seen by the column's.
 
     On the diagonal stands the attack on the model itself, where a card sweeps it: the share that it misleads.
     """
-    groups: dict[str, list[tuple[Plain, Plain]]] = {}
-    for model in document["models"]:
-        for sweep in model["sweeps"]:
+    groups: dict[str, list[tuple[ModelReport, SweepReport]]] = {}
+    for model in report.models:
+        for sweep in model.sweeps:
             groups.setdefault(_attack(sweep), []).append((model, sweep))
     for group in groups.values():
-        made = {(s["source"], m["name"]): s for m, s in group if s.get("source")}
-        own = {m["name"]: s for m, s in group if not s.get("source")}
+        made = {(s.source, m.name): s for m, s in group if s.source}
+        own = {m.name: s for m, s in group if not s.source}
         if made:
             some = next(iter(made.values()))
-            for strength in (cell["strength"] for cell in some["cells"]):
+            for strength in (cell.strength for cell in some.cells):
                 for metric in TRANSFER:
-                    yield from _matrix(made, own, strength, metric, str(some["kind"]))
+                    yield from _matrix(made, own, strength, metric, some.kind)
 
 
-def _attack(sweep: Plain) -> str:
+def _attack(sweep: SweepReport) -> str:
     """Tell attacks apart by everything but the model that they are made on."""
-    parameters = {key: value for key, value in sweep["parameters"].items() if key != "source"}
-    return json.dumps([sweep["kind"], parameters, sweep["unit"]], sort_keys=True)
+    parameters = {key: value for key, value in sweep.parameters.items() if key != "source"}
+    return json.dumps([sweep.kind, parameters, sweep.unit], sort_keys=True)
 
 
 def _matrix(
-    made: Mapping[tuple[str, str], Plain], own: Mapping[str, Plain], strength: str, metric: str, kind: str
+    made: Mapping[tuple[str, str], SweepReport], own: Mapping[str, SweepReport], strength: str, metric: str, kind: str
 ) -> Iterator[tuple[str, Heatmap]]:
     told = {pair: entry for pair, s in made.items() if (entry := _entry(s, strength, metric)).value is not None}
     if not told:
@@ -116,12 +112,10 @@ def _matrix(
     yield f"{metric} of {kind} at {strength}", Heatmap("made on \\ seen by", targets, rows)
 
 
-def _entry(sweep: Plain | None, strength: str, metric: str, before: str = "") -> HeatmapCell:
+def _entry(sweep: SweepReport | None, strength: str, metric: str, before: str = "") -> HeatmapCell:
     if sweep is None:
         return HeatmapCell(None, "")
-    cell = next((c for c in sweep["cells"] if c["strength"] == strength), None)
-    found = {} if cell is None else cell["metrics"].get(metric, {})
-    if cell is None or found.get("value") is None:
+    found = next((cell.number(metric) for cell in sweep.cells if cell.strength == strength), None)
+    if found is None or found.value is None:
         return HeatmapCell(None, "—")
-    bare = {"metrics": cell["metrics"], "claims": {}}
-    return HeatmapCell(found["value"], before + PAGE.entry(bare, metric), found["value"])
+    return HeatmapCell(found.value, before + PAGE.entry(metric, found), found.value)

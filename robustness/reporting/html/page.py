@@ -1,15 +1,16 @@
-"""The document as a page: what the templates are given, and the text that they make of it."""
+"""The report as a page: what the templates are given, and the text that they make of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from robustness.cards.schema import NO_CLAIM
 from robustness.reporting.gate_rows import caught_grid, caught_sentences, gate_grid, gate_sentences, waiver_sentences
 from robustness.reporting.html import curves, heatmaps
 from robustness.reporting.outcomes import explained, inside, red_claims, with_it
-from robustness.reporting.report import RED
+from robustness.reporting.report import RunReport
+from robustness.reporting.report_types import RED
 from robustness.reporting.table_rows import MARKS, PAGE, has_numbers, sweep_table, sweeps_with_table
 from robustness.reporting.terminal import summary
 from robustness.reporting.text import (
@@ -26,15 +27,13 @@ from robustness.util.text import one_line, pluralize
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-Plain = Mapping[str, Any]
-
 VERDICTS = {"passed": "✓", "failed": "✗", "partial": "◐", "measured": "○"}
 """A sign beside the word; any other verdict has that of one that is not green."""
 
 
-def html_page(document: Plain) -> str:
+def html_page(report: RunReport) -> str:
     """Write the whole report as one HTML page that needs nothing beside it."""
-    return _environment().get_template("page.html").render(document=document)
+    return _environment().get_template("page.html").render(report=report)
 
 
 @cache
@@ -63,6 +62,7 @@ def _environment() -> Environment:
     ):
         found.globals[function.__name__] = function
     found.globals |= {
+        "FATES": ["claims", *(fate for fate in reversed(MARKS) if fate != NO_CLAIM)],
         "MARKS": MARKS,
         "RED": RED,
         "REDS": [MARKS[outcome] for outcome in RED],
@@ -70,7 +70,7 @@ def _environment() -> Environment:
         "attractors": heatmaps.attractors,
         "caught_grid": caught_grid,
         "caught_sentences": caught_sentences,
-        "confusion": heatmaps.confusion,
+        "confusion": heatmaps.confusion_heatmap,
         "curves": curves.curves,
         "frame": curves,
         "gate_grid": gate_grid,

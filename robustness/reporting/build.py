@@ -1,0 +1,133 @@
+"""The report of a run, built from evidence and from what came of claims and gates."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from robustness.reporting.cells import claim_report, sweep_report
+from robustness.reporting.gate_report import GateNumbers, GateReport
+from robustness.reporting.json_types import plain
+from robustness.reporting.report import (
+    FORMAT,
+    DataReport,
+    KnownDoubt,
+    ModelReport,
+    RunReport,
+    WaiverReport,
+    verdict,
+)
+from robustness.reporting.report_types import GATE_FATES, OUTCOMES, UNRUN
+from robustness.reporting.results import GateOutcome, ModelResult
+from robustness.reporting.run_info import Counts, GateTally, ModelTally, RunInfo, Skip
+
+
+def build(models: Sequence[ModelResult], run: RunInfo, notices: Iterable[str]) -> RunReport:
+    """
+    Return the report of a run, in the order of the cards whatever order tests ended in.
+
+    One without any claim or gate that ran has a problem in any case.
+    """
+    counts = _counts(models)
+    gated = any(fate not in UNRUN for fate in counts.gates.by_fate())
+    ran = gated or counts.measured or any(counts.of(outcome) for outcome in OUTCOMES if outcome not in UNRUN)
+    if not run.problems and not ran:
+        run = run.model_copy(update={"problems": ["no claim ran"]})
+    return RunReport(
+        format=FORMAT,
+        verdict=verdict(counts, run),
+        counts=counts,
+        run=run,
+        notices=list(notices),
+        models=[_model(result, run) for result in models],
+    )
+
+
+def _counts(models: Sequence[ModelResult]) -> Counts:
+    each = [_tally(result) for result in models]
+    skips = Counter((r.card.name, o.message) for r in models for o in r.outcomes if o.outcome == "skipped")
+    gates = Counter(result.gate.outcome for result in models if result.gate is not None)
+    return Counts.model_validate(
+        {
+            **{key: sum(row.of(key) for row in each) for key in ("claims", *OUTCOMES, "not selected", "measured")},
+            "gates": GateTally.model_validate({fate: gates[fate] for fate in GATE_FATES}),
+            "models": each,
+            "skips": [Skip(model=model, reason=reason, claims=n) for (model, reason), n in skips.items()],
+        }
+    )
+
+
+def _tally(result: ModelResult) -> ModelTally:
+    """Count a card's claims by what came of them; "not selected" are those that the run was not asked for."""
+    tally = Counter(outcome.outcome for outcome in result.outcomes)
+    asked = {outcome.claim.id for outcome in result.outcomes}
+    others = sum(claim.id not in asked for claim in result.card.claims())
+    return ModelTally.model_validate(
+        {
+            "name": result.card.name,
+            "claims": tally.total() + others,
+            **{outcome: tally[outcome] for outcome in OUTCOMES},
+            "not selected": others,
+            "measured": sum(outcome == "measured" for outcome, _ in result.measured.values()),
+        }
+    )
+
+
+def _model(result: ModelResult, run: RunInfo) -> ModelReport:
+    card = result.card
+    place = {claim.id: i for i, claim in enumerate(card.claims())}
+    outcomes = sorted(result.outcomes, key=lambda outcome: place.get(outcome.claim.id, len(place)))
+    by_cell = {(o.claim.sweep, o.claim.strength, o.claim.metric): o for o in outcomes}
+    judged = {outcome.claim.sweep for outcome in outcomes} | set(result.measured)
+    names = ["clean", *card.file.sweeps]
+    taken = [name for name in names if name in judged or name in result.evidence]
+    return ModelReport(
+        name=card.name,
+        description=card.file.description,
+        paper=card.file.paper,
+        factory=card.file.model.factory,
+        scale=card.file.scale,
+        candidate=None if card.candidate is None else str(card.candidate),
+        suggested=result.suggested,
+        **_origin(result, run),
+        open_doubts=list(result.doubted),
+        known_doubts=[KnownDoubt(doubt=name, reason=said) for name, said in card.file.doubts.items()],
+        not_run=[name for name in names if name not in taken],
+        sweeps=[sweep_report(card, name, result.evidence.get(name), by_cell) for name in taken],
+        claims=[claim_report(outcome) for outcome in outcomes],
+        gate=_gate(result.gate),
+        caught=result.caught,
+        waivers=[
+            WaiverReport(**waiver.model_dump() | {"expires": str(waiver.expires)}, expired=waiver.expired)
+            for waiver in card.file.waivers
+        ],
+    )
+
+
+def _gate(gate: GateOutcome | None) -> GateReport | None:
+    if gate is None:
+        return None
+    return GateReport(outcome=gate.outcome, message=gate.message, table=GateNumbers.model_validate(plain(gate.table)))
+
+
+def _origin(result: ModelResult, run: RunInfo) -> dict[str, Any]:
+    """Say what the numbers were measured on: from evidence, else from what the claims were told, else the run."""
+    kept = [evidence for evidence in result.evidence.values() if evidence is not None]
+    found: Mapping[str, Any] = kept[0].provenance if kept else {}
+    told: Mapping[str, Any] = next((o.numbers for o in result.outcomes if "value" in o.numbers), {})
+    counted: Iterator[Any] = (
+        o.numbers["n"] for o in result.outcomes if o.claim.metric == "accuracy" and "n" in o.numbers
+    )
+    images = found.get("images", {})
+    return {
+        "data": DataReport(
+            name=images.get("name") or told.get("data") or result.card.file.data.name,
+            n=len(kept[0]) if kept else next(counted, None),
+            fingerprint=images.get("fingerprint"),
+        ),
+        "weights": found.get("subject", {}).get("weights"),
+        "device": (kept[0].machine if kept else "") or told.get("device") or run.device,
+        "seed": found.get("seed", told.get("seed", run.seed)),
+        "doubts": list(dict.fromkeys(d for evidence in kept for d in evidence.provenance.get("doubts", []))),
+    }

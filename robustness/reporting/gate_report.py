@@ -1,0 +1,114 @@
+"""What a report says of a model's gate, key by key; keys stand in the order of the alphabet, as in the JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from robustness.reporting.report_types import Finite, GateFate, ReportPart, Text
+
+
+class PairedCell(ReportPart):
+    """A cell of a gate of weights: one metric at one strength, image by image."""
+
+    baseline: Finite = Field(None, description="The metric of the accepted model.")
+    baseline_interval: list[float] | None = Field(
+        None, description="Its 95 % Wilson interval, where images are counted."
+    )
+    candidate: Finite = Field(None, description="The metric now.")
+    candidate_interval: list[float] | None = Field(
+        None, description="Its 95 % Wilson interval, where images are counted."
+    )
+    cell: Text = Field(description="`SWEEP:STRENGTH:METRIC`.")
+    drop: float = Field(description="How much the metric fell; positive where the model is worse.")
+    gained: list[int] | None = Field(
+        None,
+        description="Images that only the new model decides rightly: the first twenty, counted from 0 in the split.",
+    )
+    gains: int | None = Field(None, description="How many such images there are.")
+    high: Finite = Field(None, description="Upper bound of the drop, with error α.")
+    images_needed: int | None = Field(
+        None, description="Images, as the metric counts them, that would decide this cell in at least 80 of 100 cases."
+    )
+    losses: int | None = Field(None, description="How many images only the accepted model decides rightly.")
+    lost: list[int] | None = Field(None, description="Which images those are: the first twenty, counted from 0.")
+    low: Finite = Field(None, description="Lower bound of the drop, with error α.")
+    margin: float = Field(description="The drop that is accepted.")
+    mcnemar: Finite = Field(None, description="The exact p-value of 'no drop'.")
+    method: Text = Field("", description="`paired score`, `delta`, `delong` or `identity`.")
+    metric: Text = Field("", description="The metric of the cell.")
+    n: int | None = Field(None, description="Images that the metric counts.")
+    p_fail: Finite = Field(None, description="The p-value of 'no more than the margin', after Holm's steps.")
+    smallest_drop: Finite = Field(None, description="The drop that would have been seen in at least 80 of 100 cases.")
+    strength: Text = Field("", description="The strength of the cell.")
+    sweep: Text = Field("", description="The sweep of the cell.")
+    verdict: Text = Field(description="`passed`, `failed`, `inconclusive` or `waived`.")
+    waiver: Text | None = Field(None, description="Why the cell is waived.")
+
+
+class RetrainingCell(ReportPart):
+    """A row of a gate of a recipe: the clean value, or the mean over a sweep's strengths, of one metric."""
+
+    bound: Finite = Field(None, description="The t bound; null where the accepted models are too few.")
+    candidate: Finite = Field(None, description="The value now.")
+    caught_from: Finite = Field(None, description="The drop from which on this row alone fails.")
+    cell: Text = Field(description="`SWEEP:STRENGTH:METRIC`, or `SWEEP:mean:METRIC`.")
+    least: Finite = Field(None, description="The least of the accepted models' values.")
+    mean: float = Field(description="The mean of the accepted models' values.")
+    most: Finite = Field(None, description="The largest of the accepted models' values.")
+    sign: int | None = Field(None, description="−1 where less is better, else 1.")
+    spread: Finite = Field(None, description="The standard deviation of the accepted models' values.")
+    verdict: Text = Field(description="`within`, `below`, `inconclusive` or `waived`.")
+    waiver: Text | None = Field(None, description="Why the row is waived.")
+
+
+class AcceptedStrength(ReportPart):
+    """What the accepted retrainings have at one strength."""
+
+    least: Finite = Field(None, description="The least of their values.")
+    mean: float = Field(description="The mean of their values.")
+    metric: Text = Field(description="The metric.")
+    most: Finite = Field(None, description="The largest of their values.")
+    strength: Text = Field(description="The strength.")
+    sweep: Text = Field(description="The sweep.")
+
+
+class GateNumbers(ReportPart):
+    """The numbers of a gate; one that errored has no cells."""
+
+    alpha: Finite = Field(None, description="The rate of error that is bounded.")
+    baseline: dict[Text, Any] = Field(
+        {}, description="How many models are `accepted`, and what is known of the `models`."
+    )
+    cells: list[PairedCell | RetrainingCell] = Field([], description="The rows.")
+    decided_by: Text | None = Field(None, description="Recipe: `rank`, `t bound` or `identity`.")
+    evidence: dict[Text, Text | None] = Field({}, description="By sweep, the key of its evidence in the store.")
+    k: int | None = Field(None, description="Recipe: accepted retrainings.")
+    kind: Text | None = Field(None, description="`weights` or `recipe`.")
+    notes: list[Text] = Field([], description="What a reader should know.")
+    passes_if_equal: Finite = Field(
+        None, description="Weights: how often a model as good as the baseline passes, from 0 to 1."
+    )
+    rank_p: Finite = Field(None, description="Recipe: the p-value by rank.")
+    strengths: list[AcceptedStrength] = Field(
+        [], description="Recipe: what the accepted have at each strength, a row for each sweep, strength and metric."
+    )
+
+    @property
+    def paired(self) -> list[PairedCell]:
+        """The cells of a gate of weights."""
+        return [cell for cell in self.cells if isinstance(cell, PairedCell)]
+
+    @property
+    def retraining(self) -> list[RetrainingCell]:
+        """The rows of a gate of a recipe."""
+        return [cell for cell in self.cells if isinstance(cell, RetrainingCell)]
+
+
+class GateReport(ReportPart):
+    """What came of a model's gate."""
+
+    outcome: GateFate = Field(description="What the gate decided.")
+    message: Text = Field(description="The sentence of its test.")
+    table: GateNumbers = Field(description="Its numbers.")

@@ -1,0 +1,58 @@
+"""A report's JSON file: read whole, checked against itself, or refused with what is wrong in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from robustness.errors import RobustnessError
+from robustness.reporting.consistency import checksum, contradictions
+from robustness.reporting.report import FORMAT, RunReport
+from robustness.util import paths
+from robustness.util.validation_messages import format_problem
+
+AGAIN = "give the file that --robustness-report FILE.json wrote, as the run wrote it, or run the suites again"
+SHOWN = 5
+"""Problems that an error names."""
+
+
+class ReportError(RobustnessError):
+    """A report that cannot be read, or written."""
+
+
+def read_report(path: Path) -> RunReport:
+    """
+    Read the JSON report of a run.
+
+    Args:
+        path: The file that ``--robustness-report FILE.json`` wrote.
+
+    Returns:
+        The report, without its checksum.
+
+    Raises:
+        ReportError: The file is torn, of another format, or was edited.
+    """
+    try:
+        document = paths.parse_json(paths.read_bytes(path))
+    except (OSError, ValueError) as error:
+        raise ReportError(f"{path}: not a readable JSON report: {error}; {AGAIN}") from error
+    found = document.get("format") if isinstance(document, dict) else None
+    if found != FORMAT:
+        raise ReportError(f"{path}: format must be {FORMAT}, got {found!r}; {AGAIN}")
+    said = document.pop("checksum", None)
+    try:
+        report = RunReport.model_validate(document)
+    except ValidationError as error:
+        wrong = [format_problem(dict(each), document, RunReport) for each in error.errors()]
+        raise ReportError(f"{path}: not a whole report (edited?): {_first(wrong)}; {AGAIN}") from error
+    # Reports of before there was a checksum have none.
+    wrong = ["its checksum does not fit its content"] * (said not in (None, checksum(document)))
+    if wrong := [*wrong, *contradictions(report)]:
+        raise ReportError(f"{path}: edited, or damaged: {_first(wrong)}; {AGAIN}")
+    return report
+
+
+def _first(wrong: list[str]) -> str:
+    return "; ".join(wrong[:SHOWN])
