@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from filelock import BaseFileLock, FileLock, Timeout
 
+from robustness.errors import Busy
 from robustness.util import paths
 
 T = TypeVar("T")
@@ -71,17 +72,17 @@ def exclusive(
 
 def is_held(path: Path) -> bool:
     """Return whether a process holds a lock file; False if the file system has no locks."""
-    if not path.is_file() or path.is_symlink():
+
+    def on_wait() -> None:
+        raise Busy(f"another process holds {path}")
+
+    if not path.is_file():
         return False
-    lock = _file_lock(path)
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
+        with exclusive(path, path.parent, on_wait, patience=0.0):
+            return False
+    except Busy:
         return True
-    except (OSError, NotImplementedError):
-        return False
-    lock.release()
-    return False
 
 
 def _acquire(path: Path, root: Path, on_wait: Callable[[], object], patience: float) -> BaseFileLock | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,14 +111,8 @@ def generator(harness: Workspace, card: Card, perturbation: Perturbation) -> nn.
         harness.store.remove(checkpoint)
         return load(file)
 
-    return harness.get_or_make(
-        "generator",
-        key,
-        fit,
-        read=lambda: harness.store.try_read(path, verified),
-        label=label,
-        again="fitted again",
-    )
+    read = partial(harness.store.try_read, path, verified)
+    return harness.get_or_make("generator", key, fit, read=read, label=label, again="fitted again")
 
 
 def generator_metadata(harness: Workspace, card: Card, key: str) -> dict[str, str]:
@@ -166,13 +161,9 @@ def directions(harness: Workspace, source: Card, sweep: str) -> np.ndarray:
         counted = check_made_for(source, file, path.stem)["counted"]
         return mapped_array.read(file, "directions"), json.loads(counted)
 
-    signs, counted = harness.get_or_make(
-        "directions",
-        path.stem,
-        lambda: make_directions(harness, source, sweep),
-        read=lambda: harness.store.try_read(path, verified),
-        label=f"making directions on {source.name}",
-    )
+    read, make = partial(harness.store.try_read, path, verified), partial(make_directions, harness, source, sweep)
+    label = f"making directions on {source.name}"
+    signs, counted = harness.get_or_make("directions", path.stem, make, read=read, label=label)
     return check_degenerate(signs, counted, source)
 
 

@@ -49,17 +49,18 @@ def cached_document(
     fields = {"semantics": SEMANTICS, "what": what, "parameters": parameters, **harness.model_key_fields(card)}
     fields |= {"images": harness.images(card).fingerprint, "device": hardware.device_fingerprint(harness.device)}
     fields["code"] = package_hash()
-    key, store = sha256_json(fields), harness.store
+    key = sha256_json(fields)
     if key not in harness.documents:
         swept = list(card.file.sweeps) if sweeps is None else sweeps
-        harness.documents[key] = harness.get_or_make(
+        document = harness.get_or_make(
             "findings",
             key,
             lambda: _make_document(harness, card, f"{card.name}:{what}", key, make, swept),
-            read=lambda: store.findings(key, card.project),
+            read=lambda: harness.store.findings(key, card.project),
             label=f"looking for {what} of {card.name}",
             again="looked for again",
-        )["result"]
+        )
+        harness.documents[key] = document["result"]
     return harness.documents[key]
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,13 +144,8 @@ def train_if_missing(harness: Workspace, card: Card, *, by_command: bool = False
             raise DataMissing(f"{card.name}: its weights are not trained", command=f"robustness train {card.name}")
         return path
     label = f"training {card.name} (seed {card.file.recipe.seed})"
-    return harness.get_or_make(
-        "weights",
-        key,
-        lambda: _train(harness, card, key, label),
-        read=lambda: stored_weights(harness, card, path, key),
-        label=label,
-    )
+    read, make = partial(stored_weights, harness, card, path, key), partial(_train, harness, card, key, label)
+    return harness.get_or_make("weights", key, make, read=read, label=label)
 
 
 def is_stale(harness: Workspace, card: Card) -> bool:
@@ -265,10 +261,7 @@ def stored_weights(harness: Workspace, card: Card, path: Path, key: str) -> tupl
 
 def verify_or_notice(harness: Workspace, card: Card, path: Path, key: str) -> bool:
     """Return whether weights in the store can be trusted; a notice says why not."""
-    file, reason = stored_weights(harness, card, path, key)
-    if reason:
-        harness.notice(f"{reason}; made again")
-    return file is not None
+    return harness.read_or_notice(lambda: stored_weights(harness, card, path, key), "made again") is not None
 
 
 def _notice_age(harness: Workspace, card: Card, own: Path) -> None:

@@ -81,30 +81,28 @@ class Store:
         The file must be intact and hold this key, and every source file and distribution that it lists must be
         unchanged. Evidence of a sweep in which code failed is trusted in its own run only.
         """
-        path = self.path("evidence", key)
-        try:
-            evidence = Evidence.from_bytes(self.read(path))
-        except FileNotFoundError:
-            return None, ""
-        except StoreError as error:
-            return None, f"{path}: {error}"
-        provenance = evidence.provenance
-        reason = self._staleness(provenance, key, project, "evidence of")
-        if not reason and evidence.failed and provenance.get("run") != self.run:
-            reason = f"code failed when evidence of {provenance.get('label')} was made"
+        evidence, reason = self._parse(self.path("evidence", key), Evidence.from_bytes)
+        if evidence is not None:
+            provenance = evidence.provenance
+            reason = self._staleness(provenance, key, project, "evidence of")
+            if not reason and evidence.failed and provenance.get("run") != self.run:
+                reason = f"code failed when evidence of {provenance.get('label')} was made"
         return (None, reason) if reason else (evidence, "")
 
     def findings(self, key: str, project: Path) -> tuple[dict[str, Any] | None, str]:
         """Return the document of a key; None and the reason if it cannot be trusted; None and "" if there is none."""
-        path = self.path("findings", key, "json")
+        content, reason = self._parse(self.path("findings", key, "json"), document)
+        if content is not None:
+            reason = self._staleness(content, key, project, "what was found of")
+        return (None, reason) if reason else (content, "")
+
+    def _parse(self, path: Path, parse: Callable[[bytes], T]) -> tuple[T | None, str]:
         try:
-            content = document(self.read(path))
+            return parse(self.read(path)), ""
         except FileNotFoundError:
             return None, ""
         except StoreError as error:
             return None, f"{path}: {error}"
-        reason = self._staleness(content, key, project, "what was found of")
-        return (None, reason) if reason else (content, "")
 
     def write_findings(self, key: str, content: Mapping[str, Any]) -> None:
         """Write a document with a checksum, which `findings` checks and removes."""

@@ -364,10 +364,7 @@ class Workspace:
 
     def stored_evidence(self, card: Card, key: str) -> Evidence | None:
         """Return evidence of the store if it can be trusted; else None, and a notice says why."""
-        evidence, reason = self.store.evidence(key, card.project)
-        if reason:
-            self.notice(f"{reason}; swept again")
-        return evidence
+        return self.read_or_notice(lambda: self.store.evidence(key, card.project), "swept again")
 
     def _make_prerequisites(self, card: Card, sweep: str) -> None:
         """Make the evidence that a sweep is compared with: of the clean images, and of a transfer attack's source."""
@@ -488,16 +485,19 @@ class Workspace:
             again: What the notice promises about an entry that cannot be trusted.
             prepare: Makes what has to be there first, before the lock is taken; see `locks.get_or_make`.
         """
-
-        def trusted() -> T | None:
-            value, reason = read()
-            if reason:
-                self.notice(f"{reason}; {again}")
-            return value
-
         name = f"{kind}-{key}"
+        exclusive = self.store.exclusive(name, label)
         with self.fail_once(name):
-            return locks.get_or_make(make, read=trusted, exclusive=self.store.exclusive(name, label), prepare=prepare)
+            return locks.get_or_make(
+                make, read=lambda: self.read_or_notice(read, again), exclusive=exclusive, prepare=prepare
+            )
+
+    def read_or_notice(self, read: Callable[[], tuple[T | None, str]], again: str) -> T | None:
+        """Return what `read` returns; if it cannot be trusted, add a notice of the reason and what is done `again`."""
+        value, reason = read()
+        if reason:
+            self.notice(f"{reason}; {again}")
+        return value
 
     @contextmanager
     def fail_once(self, name: str) -> Iterator[None]:
