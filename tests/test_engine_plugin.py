@@ -14,6 +14,7 @@ STANDS_IN = """
 import os
 from pathlib import Path
 from robustness import engines
+from robustness.errors import EngineError
 from robustness.util import hardware
 from robustness.workspace.workspace import Workspace
 from robustness.workspace.store import Store
@@ -24,7 +25,7 @@ def fill(harness, engine, wanted, device):
     with (Path(__file__).parent / "filled").open("a") as stream:
         stream.write(f"{os.getpid()} {engine.workers} {','.join(sweep for _, sweep in wanted)}\\n")
     if engine.address:
-        raise engines.EngineError("the cluster is gone")
+        raise EngineError("the cluster is gone")
     hardware.has_device = lambda kind: True
     own = Workspace(Store(harness.store.root, harness.store.run), harness.data_root, threads=1, kind="cpu-abacus")
     for card, sweep in wanted:

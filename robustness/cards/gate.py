@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
+
+from robustness.decisions import Decision, Filtering
+from robustness.errors import nearest
+from robustness.metrics import registry
 
 Share = Annotated[float, Strict(), Field(gt=0, lt=1)]
 
@@ -91,3 +96,60 @@ class WaiverTable(BaseModel):
 
     def __str__(self) -> str:
         return f"waived by {self.owner} until {self.expires}: {self.reason}"
+
+
+def check_gate(gate: GateTable, swept: Mapping[str, Sequence[str]], decision: Decision, *, probabilities: bool) -> None:
+    """
+    Raise ValueError for a gate of what is not swept or cannot be gated.
+
+    ``swept`` has the names of the strengths of every sweep, "clean" among them.
+    """
+    for name in (*(gate.sweeps or ()), *gate.margins):
+        if name not in swept:
+            raise ValueError(f"gate: no such sweep: {name}; allowed: {', '.join(swept)}{nearest(name, swept)}")
+    for name, row in gate.margins.items():
+        if len(row) != len(swept[name]):
+            raise ValueError(
+                f"gate.margins.{name}: must hold one margin a strength ({len(swept[name])}), got {len(row)}"
+            )
+    for metric in gate.metrics:
+        if not registry.gateable(metric):
+            allowed = [name for name, each in registry.METRICS.items() if each.influence]
+            raise ValueError(
+                f"gate.metrics: must be among {', '.join(allowed)}; got {metric!r}{nearest(metric, allowed)}"
+            )
+        known = registry.get(metric)
+        if known.needs_detector and not isinstance(decision, Filtering):
+            raise ValueError(f"gate.metrics: {metric} needs a decision that can tell an attack, got {decision.kind}")
+        if known.needs_probabilities and not probabilities:
+            raise ValueError(f"gate.metrics: {metric} needs every class's; write probabilities = true in the card")
+
+
+def check_waivers(
+    waivers: Sequence[WaiverTable], claims: Sequence[str], gate: GateTable | None, swept: Mapping[str, Sequence[str]]
+) -> None:
+    """Raise ValueError for a waiver of what is neither claimed nor gated, and for two waivers of one thing."""
+    seen = set()
+    for waiver in waivers:
+        known = _cells(gate, swept) if waiver.claim is None else claims
+        name = waiver.claim or waiver.cell
+        if name not in known:
+            what = "cell of a gate" if waiver.claim is None else "claim"
+            raise ValueError(
+                f"waivers: the card has no {what} {name!r}; write SWEEP:STRENGTH:METRIC{nearest(name, known)}"
+            )
+        if waiver.place in seen:
+            raise ValueError(f"waivers: {waiver.place} is waived more than once; keep one of them")
+        seen.add(waiver.place)
+
+
+def _cells(gate: GateTable | None, swept: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the names of a gate's cells; a recipe's gate has one per sweep, the mean over its strengths."""
+    if gate is None:
+        return []
+    return [
+        f"{sweep}:{strength}:{metric}"
+        for sweep in gate.sweeps or swept
+        for strength in (["mean"] if gate.kind == "recipe" and sweep != "clean" else swept[sweep])
+        for metric in gate.metrics
+    ]

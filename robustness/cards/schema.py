@@ -18,9 +18,8 @@ from pydantic import (
     model_validator,
 )
 
-from robustness.cards import gate_checks
 from robustness.cards.doubts import DOUBTS
-from robustness.cards.gate import GateTable, WaiverTable
+from robustness.cards.gate import GateTable, WaiverTable, check_gate, check_waivers
 from robustness.classifiers import libraries
 from robustness.classifiers.spec import Arguments, CallableName, ModelTable
 from robustness.data.spec import DataSpec
@@ -280,8 +279,24 @@ class CardFile(_Table):
 
     @model_validator(mode="after")
     def _gated(self) -> CardFile:
-        gate_checks.check(self)
+        swept = {
+            sweep: [strengths.name(strength) for strength in self.strengths_of(sweep)]
+            for sweep in ("clean", *self.sweeps)
+        }
+        if self.gate is not None:
+            check_gate(self.gate, swept, self.model.decision, probabilities=self.probabilities)
+        check_waivers(self.waivers, self._claim_names(), self.gate, swept)
         return self
+
+    def _claim_names(self) -> list[str]:
+        """Return the claims as waivers name them: SWEEP:STRENGTH:METRIC."""
+        return [
+            f"{sweep}:{strengths.name(strength)}:{metric}"
+            for sweep, table in self.claims.items()
+            for row, strength in enumerate(table.strengths or self.strengths_of(sweep))
+            for metric, thresholds in table.thresholds.items()
+            if row < len(thresholds) and not isinstance(thresholds[row], str)
+        ]
 
     def _check_compared(self, sweep: str, table: ClaimTable) -> None:
         """Refuse what one who knows nothing would keep, filtering without a filter, and transfer from nowhere."""

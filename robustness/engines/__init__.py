@@ -1,95 +1,17 @@
-"""Where missing evidence is made: in the process that asks (plain), or on a cluster (ray)."""
+"""Where missing evidence is computed: in the process that asks (plain), or on a cluster (ray)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from robustness.errors import EngineError, nearest
+from robustness.engines.spec import EngineSpec, FillResult, Job, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from robustness.cards import Card
     from robustness.workspace.workspace import Workspace
 
-NAMES = ("plain", "ray")
-KINDS: dict[str, Callable[[str], Any]] = {"workers": int, "cores": int, "gpus": float}
-
-
-@dataclass(frozen=True)
-class EngineSpec:
-    """
-    An engine as it is asked for.
-
-    ``address`` of a running cluster ("": one of this machine's own, for as long as it is needed); ``workers`` at most
-    (None: as many as there is room for), each with so many ``cores`` and so large a share of a GPU, ``gpus``.
-    """
-
-    name: str = "plain"
-    address: str = ""
-    workers: int | None = None
-    cores: int = 1
-    gpus: float | None = None
-
-
-def parse(text: str) -> EngineSpec:
-    """
-    Read ``plain`` or ``ray[=ADDRESS][,workers=N][,cores=N][,gpus=SHARE]``.
-
-    >>> parse("ray")
-    EngineSpec(name='ray', address='', workers=None, cores=1, gpus=None)
-    >>> parse("ray=10.0.0.1:6379,workers=8,gpus=0.5").gpus
-    0.5
-    """
-    first, *settings = text.split(",")
-    name, _, address = first.partition("=")
-    if name not in NAMES or (address and name == "plain"):
-        raise EngineError(f"`engine` must be plain or ray[=ADDRESS], got {text!r}{nearest(name, NAMES)}")
-    if address.startswith("ray://"):
-        raise EngineError(
-            f"`engine`: {address}: a client's address; run this on a machine of the cluster and name HOST:PORT or auto"
-        )
-    found: dict[str, Any] = {}
-    for setting in settings:
-        key, _, value = setting.partition("=")
-        try:
-            found[key] = KINDS[key](value)
-        except (KeyError, ValueError):
-            raise EngineError(
-                f"`engine` may set workers=N, cores=N and gpus=SHARE, got {setting!r}{nearest(key, KINDS)}"
-            ) from None
-        if found[key] < (0 if key == "gpus" else 1):
-            raise EngineError(f"`engine`: {key} must be at least {0 if key == 'gpus' else 1}, got {value}")
-    if (gpus := found.get("gpus")) is not None and gpus > 1 and gpus != int(gpus):
-        raise EngineError(f"`engine`: gpus must be a whole number or a share below 1, got {gpus:g}")
-    return EngineSpec(name, address, **found)
-
-
-@dataclass(frozen=True)
-class Job:
-    """What an engine's process needs: the engine, where to put what it makes, where data lie, and the sweeps."""
-
-    engine: EngineSpec
-    store: Path
-    run: str
-    data_root: Path
-    device: str
-    wanted: Sequence[tuple[Card, str]] = ()
-    """Cards, and the names of their sweeps that are to be made."""
-    seed: int = 0
-    threads: int | None = None
-    dtype: str = "float32"
-
-
-@dataclass
-class FillResult:
-    """What came of a job: the kind of device that the evidence is of, and what could not be made, by its key."""
-
-    kind: str = ""
-    failed: dict[str, str] = field(default_factory=dict)
-    notices: list[str] = field(default_factory=list)
+__all__ = ["EngineSpec", "FillResult", "Job", "fill", "parse"]
 
 
 def fill(harness: Workspace, engine: EngineSpec, wanted: Sequence[tuple[Card, str]], device: str) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from robustness.engines import EngineSpec, worker
+from robustness.engines import worker
+from robustness.engines.spec import EngineSpec
 from robustness.errors import EngineError
 from robustness.util import hardware
 

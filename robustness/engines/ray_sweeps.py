@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from robustness.engines import EngineSpec, Job, cluster, worker
+from robustness.engines import cluster, worker
 from robustness.engines.scheduler import ChunkScheduler, Contents
+from robustness.engines.spec import EngineSpec, Job
 from robustness.engines.worker import ChunkWorker, Task
 from robustness.errors import EngineError, RobustnessError
 from robustness.util import hardware

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from robustness.engines import FillResult, Job
+from robustness.engines.spec import FillResult, Job
 from robustness.errors import EngineError, RobustnessError
 from robustness.workspace.parallel import exit_with_parent
 
