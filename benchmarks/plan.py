@@ -23,7 +23,6 @@ from tabulate import tabulate
 from robustness import cards
 from robustness.cards import Card
 from robustness.perturbations.advgan import AdvGAN
-from robustness.planning.costs import Plan
 from robustness.planning.planner import Planner
 from robustness.util import hardware, output
 from robustness.workspace import attack_inputs
@@ -53,29 +52,28 @@ class Comparison(NamedTuple):
     planning: float
 
 
+def prepare(card: Card, folder: Path) -> Workspace:
+    """Load the models of a card's sweeps, and fit the generators: a plan does not count that."""
+    workspace = Workspace(Store(folder), data_root())
+    for sweep in card.file.sweeps:
+        attacked = workspace.source(card, sweep) or card
+        workspace.classifier(card)
+        workspace.classifier(attacked)
+        if isinstance(perturbation := attacked.perturbation(sweep), AdvGAN):
+            attack_inputs.generator(workspace, attacked, perturbation)
+    return workspace
+
+
 def compare_once(card: Card, folder: Path) -> Comparison:
     """Plan the sweeps of a card, then make them."""
-
-    def workspace() -> Workspace:
-        """Return one that has loaded the models, and made what a plan does not count."""
-        made = Workspace(Store(folder), data_root())
-        for sweep in card.file.sweeps:
-            for each in (card, made.source(card, sweep)):
-                if each is not None:
-                    made.classifier(each)
-                    perturbation = each.perturbation(sweep)
-            if isinstance(perturbation, AdvGAN):
-                attack_inputs.generator(made, each or card, perturbation)
-        return made
-
-    planner, harness = Planner(workspace()), workspace()
+    planner, workspace = Planner(prepare(card, folder)), prepare(card, folder)
     began = time.perf_counter()
-    plan: Plan = planner.plan(card)
+    plan = planner.plan(card)
     planning = time.perf_counter() - began
     assert not plan.stored + plan.notes, plan
     began = time.perf_counter()
     for sweep in ("clean", *card.file.sweeps):
-        assert set(harness.evidence(card, sweep).status) == {"ok"}
+        assert set(workspace.evidence(card, sweep).status) == {"ok"}
     return Comparison(len(plan.costs), plan.seconds("plain", 1, planner.threads), time.perf_counter() - began, planning)
 
 
