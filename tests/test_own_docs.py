@@ -17,7 +17,7 @@ BLOCKS = pages.blocks(PAGE)
 README = pages.blocks(helpers.ROOT / "README.md")[0].text.partition(" && ")[0]
 """How the README installs."""
 COMMON = "The model"
-WAYS = ["No file at all", "A card", "A hook", "Fixtures"]
+WAYS = ["Measure it without a card", "Write a card", "Cards from a hook", "Fixtures"]
 
 
 def under(section):
@@ -83,7 +83,7 @@ def test_the_page_has_the_ways_and_no_block_is_left_out():
 def test_no_file_at_all(run, folder):
     """Catches: claims made up for a model that nobody claimed anything of, tables missing, files left behind."""
     before = {path.name for path in folder.iterdir()}
-    checked, measured = run("No file at all", folder)
+    checked, measured = run("Measure it without a card", folder)
     assert "nothing to mend" in checked
     assert "measured: 6 sweeps on 1 model; nothing was claimed" in measured
     for title in ("normal", "fgsm", "pgd", "brightness", "blur"):
@@ -95,17 +95,17 @@ def test_no_file_at_all(run, folder):
 
 def test_a_card_from_nothing_to_the_first_red_claim(run, folder):
     """Catches: an easy page that takes many steps; a candidate that is not what is judged, or not named."""
-    *_, held, again, _, weak = run("A card", folder)
+    *_, held, again, _, weak = run("Write a card", folder)
     for out in (held, again):
         assert re.search(r"passed: \d+ claims on 1 model: all held", out)
     assert re.search(r"FAILED: \d+ claims on 1 model: .*\d+ failed", weak)
     assert "weights weak.safetensors" in weak.partition("= robustness =")[2]
-    assert sum(len(block.text.split("\n")) - 1 for block in under("A card")) <= 10
+    assert sum(len(block.text.split("\n")) - 1 for block in under("Write a card")) <= 10
 
 
 def test_a_hook(run, folder):
     """Catches: a conftest beside no tests that is not read, cards on data beside them that are left out."""
-    out = run("A hook", folder)[-1]
+    out = run("Cards from a hook", folder)[-1]
     assert re.search(r"passed: \d+ claims on 1 model: all held", out)
 
 
