@@ -411,7 +411,7 @@ def test_waivers_and_gates_are_shown(load_card):
     assert "Gate: at worst normal is worse." in text
     assert "passes in 87% of cases" in text
     assert "0.0625 [0.0310, 0.0942]" in text
-    assert f"Gate: lost in {model['gate']['table']['cells'][0]['cell']}: images 4, 17, …, counted from 0." in text
+    assert f"Gate: lost in {model.gate.table.cells[0].cell}: images 4, 17, …, counted from 0." in text
     assert "1,234 images" in text
 
 
@@ -519,7 +519,7 @@ def test_one_sided_evidence(load_card):
 
     tree = Tree(page(made.report(card, {"clean": made.CLEAN, "normal": None}, outcomes)))
 
-    assert [value for value, _ in tree.values("value")] == [o.numbers.value for o in outcomes]
+    assert [value for value, _ in tree.values("value")] == [o.numbers["value"] for o in outcomes]
     assert not tree.of("img")
 
 

@@ -13,26 +13,17 @@ class PairedCell(ReportPart):
     """A cell of a gate of weights: one metric at one strength, image by image."""
 
     baseline: Finite = Field(None, description="The metric of the accepted model.")
-    baseline_interval: list[float] | None = Field(
-        None, description="Its 95 % Wilson interval, where images are counted."
-    )
+    baseline_interval: list[float] | None = Field(None, description="Its 95 % Wilson interval, of counted images.")
     candidate: Finite = Field(None, description="The metric now.")
-    candidate_interval: list[float] | None = Field(
-        None, description="Its 95 % Wilson interval, where images are counted."
-    )
+    candidate_interval: list[float] | None = Field(None, description="Its 95 % Wilson interval, of counted images.")
     cell: Text = Field(description="`SWEEP:STRENGTH:METRIC`.")
     drop: float = Field(description="How much the metric fell; positive where the model is worse.")
-    gained: list[int] | None = Field(
-        None,
-        description="Images that only the new model decides rightly: the first twenty, counted from 0 in the split.",
-    )
+    gained: list[int] | None = Field(None, description="The first twenty images that only the new model gets right.")
     gains: int | None = Field(None, description="How many such images there are.")
     high: Finite = Field(None, description="Upper bound of the drop, with error α.")
-    images_needed: int | None = Field(
-        None, description="Images, as the metric counts them, that would decide this cell in at least 80 of 100 cases."
-    )
+    images_needed: int | None = Field(None, description="Images that would decide the cell in 80 of 100 cases.")
     losses: int | None = Field(None, description="How many images only the accepted model decides rightly.")
-    lost: list[int] | None = Field(None, description="Which images those are: the first twenty, counted from 0.")
+    lost: list[int] | None = Field(None, description="The first twenty of them, counted from 0 in the split.")
     low: Finite = Field(None, description="Lower bound of the drop, with error α.")
     margin: float = Field(description="The drop that is accepted.")
     mcnemar: Finite = Field(None, description="The exact p-value of 'no drop'.")
@@ -78,22 +69,16 @@ class GateNumbers(ReportPart):
     """The numbers of a gate; one that errored has no cells."""
 
     alpha: Finite = Field(None, description="The rate of error that is bounded.")
-    baseline: dict[Text, Any] = Field(
-        {}, description="How many models are `accepted`, and what is known of the `models`."
-    )
+    baseline: dict[Text, Any] = Field({}, description="The number `accepted`, and the `models`.")
     cells: list[PairedCell | RetrainingCell] = Field([], description="The rows.")
     decided_by: Text | None = Field(None, description="Recipe: `rank`, `t bound` or `identity`.")
     evidence: dict[Text, Text | None] = Field({}, description="By sweep, the key of its evidence in the store.")
     k: int | None = Field(None, description="Recipe: accepted retrainings.")
     kind: Text | None = Field(None, description="`weights` or `recipe`.")
     notes: list[Text] = Field([], description="What a reader should know.")
-    passes_if_equal: Finite = Field(
-        None, description="Weights: how often a model as good as the baseline passes, from 0 to 1."
-    )
+    passes_if_equal: Finite = Field(None, description="Weights: how often an equal model passes, from 0 to 1.")
     rank_p: Finite = Field(None, description="Recipe: the p-value by rank.")
-    strengths: list[AcceptedStrength] = Field(
-        [], description="Recipe: what the accepted have at each strength, a row for each sweep, strength and metric."
-    )
+    strengths: list[AcceptedStrength] = Field([], description="Recipe: the accepted models at each strength.")
 
     @property
     def paired(self) -> list[PairedCell]:

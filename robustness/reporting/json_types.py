@@ -14,7 +14,7 @@ def plain(value: Any) -> Any:
     """
     Return a value in JSON's types alone; a number that is not finite becomes null, anything unknown its text.
 
-    >>> plain({"seconds": np.float32(0.5), "threads": (1, np.int64(2)), 3: math.inf})
+    >>> plain({"seconds": np.float32(0.5), "threads": (1, np.int64(2)), 3: float("inf")})
     {'seconds': 0.5, 'threads': [1, 2], '3': None}
     """
     if isinstance(value, np.generic):

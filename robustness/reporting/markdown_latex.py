@@ -157,8 +157,8 @@ def latex_tables(report: RunReport) -> str:
     r"""
     Write a table a sweep, to be taken into a paper with \input; needs the package booktabs.
 
-    >>> latex_tables({"verdict": "passed", "format": "1", "models": []})
-    '% Robustness report: passed. Format: 1. Needs \\usepackage{booktabs}.\n'
+    >>> latex_tables(RunReport.model_construct(verdict="passed", models=[]))
+    '% Robustness report: passed. Format: pytest-robustness/report/1. Needs \\usepackage{booktabs}.\n'
     """
     head = f"% Robustness report: {report.verdict}. Format: {report.format}. Needs \\usepackage{{booktabs}}.\n"
     tables = [

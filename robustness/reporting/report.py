@@ -51,12 +51,8 @@ class CaughtDamage(ReportPart):
 
     kind: Text = Field(description="The kind.")
     title: Text = Field(description="Its name on pages.")
-    claims: Text | None = Field(
-        description="The slightest level from which on the claims catch it; null where they do not."
-    )
-    gate: Text | None = Field(
-        description="The slightest level from which on the gate catches it; null where it does not."
-    )
+    claims: Text | None = Field(description="The level from which on the claims catch it; null where they do not.")
+    gate: Text | None = Field(description="The level from which on the gate catches it; null where it does not.")
 
 
 class FalseAlarms(ReportPart):
@@ -93,36 +89,21 @@ class ModelReport(ReportPart):
     description: Text = Field(description="As in the card.")
     paper: Text | None = Field(description="Key of the paper that it belongs to.")
     factory: Text | None = Field(None, description="What makes the module, as in the card.")
-    scale: Text = Field(
-        description="`smoke`, `short` or `full`: how the card's training and data compare with the real thing."
-    )
-    candidate: Text | None = Field(
-        None, description="The file of other weights than the card's that it was judged with (`--robustness-weights`)."
-    )
-    suggested: Text = Field(
-        "", description="Of a model that is measured, the claims that it may make, as TOML; else empty."
-    )
+    scale: Text = Field(description="`smoke`, `short` or `full`: how much of the real training and data.")
+    candidate: Text | None = Field(None, description="The file of `--robustness-weights` that it was judged with.")
+    suggested: Text = Field("", description="The claims that a measured model may make, as TOML; else empty.")
     data: DataReport = Field(description="What was tested on.")
     weights: Text | None = Field(description="SHA-256 of the weights' file.")
-    device: Text | None = Field(
-        description="Kind of device of the evidence, with the precision where that is not float32: `cuda in bf16`."
-    )
+    device: Text | None = Field(description="Kind of device of the evidence; precisions but float32 too.")
     seed: int | None = Field(description="Seed of the draws that the evidence is from.")
     doubts: list[Text] = Field([], description="Reasons not to believe its numbers.")
-    open_doubts: list[Text] = Field(
-        [],
-        description="Doubts that were raised in this run, or could not be looked for, and that the card does not know.",
-    )
+    open_doubts: list[Text] = Field([], description="Doubts raised in this run, or not to be looked for.")
     known_doubts: list[KnownDoubt] = Field([], description="Doubts that the card names itself.")
     not_run: list[Text] = Field([], description="Sweeps of the card of which nothing was tried.")
-    sweeps: list[SweepReport] = Field(
-        description="What was swept: the clean pass first, the others in the card's order."
-    )
+    sweeps: list[SweepReport] = Field(description="The clean pass, then the sweeps in the card's order.")
     claims: list[ClaimReport] = Field(description="The claims that the run was asked for.")
     gate: GateReport | None = Field(None, description="What came of its gate; null without one.")
-    caught: CaughtReport | None = Field(
-        None, description="From which level on damage is caught; null where that is not known."
-    )
+    caught: CaughtReport | None = Field(None, description="Which damage is caught; null where that is not known.")
     waivers: list[WaiverReport] = Field([], description="The card's waivers.")
 
 
@@ -133,13 +114,9 @@ class RunReport(ReportPart):
     verdict: Verdict = Field(description="What came of the run.")
     counts: Counts = Field(description="Claims and gates by what came of them.")
     run: RunInfo = Field(description="The run itself.")
-    notices: list[Text] = Field(
-        description="What a reader must know and no test says, such as weights older than their recipe."
-    )
+    notices: list[Text] = Field(description="What a reader must know and no test says.")
     models: list[ModelReport] = Field(description="The models, in the order of their cards.")
-    checksum: Text | None = Field(
-        None, description="SHA-256 of all else, as written to a file: one that was edited is refused."
-    )
+    checksum: Text | None = Field(None, description="SHA-256 of all else: an edited file is refused.")
 
 
 def verdict(counts: Counts, run: RunInfo) -> Verdict:

@@ -25,9 +25,7 @@ class Tally(ReportPart):
     skipped: int = Field(0, description="Without data or weights.")
     never_ran: int = Field(0, alias="never ran", description="Planned, and nothing was heard of them.")
     not_selected: int = Field(0, alias="not selected", description="Not asked for.")
-    measured: int = Field(
-        0, description="No claims, and no part of the sum: sweeps that were asked for without claims."
-    )
+    measured: int = Field(0, description="Not claims, but sweeps that were asked for without claims.")
 
     def of(self, outcome: str) -> int:
         """Return how many claims ended so."""
@@ -104,9 +102,7 @@ class ShardRun(ReportPart):
 class RunInfo(ReportPart):
     """The run itself: when, where, with which versions, and what is wrong with it."""
 
-    causes: list[Text] = Field(
-        [], description="Why the run is red, by kind, in a word or two: what to do next follows from it."
-    )
+    causes: list[Text] = Field([], description="Kinds of problems, from which follows what to do next.")
     started: Time = Field(description="Date and time, UTC.")
     seconds: float = Field(description="Duration of the whole run, in seconds.")
     versions: dict[Text, Text] = Field({}, description="The version of each distribution that numbers depend on.")
@@ -114,11 +110,7 @@ class RunInfo(ReportPart):
     seed: int = Field(description="The seed of all draws.")
     workers: int = Field(description="Processes that tested.")
     shard: ShardPlan | None = Field(None, description="Which shard this is; null for a run that is whole.")
-    shards: list[ShardRun] = Field(
-        [], description="Of a merged report, each shard; a run that was not merged has no such key."
-    )
+    shards: list[ShardRun] = Field([], description="Each shard of a merged report; absent in others.")
     complete: bool = Field(description="False for a run that was interrupted.")
     exit: int | None = Field(None, description="The exit code.")
-    problems: list[Text] = Field(
-        description="Why the run is red although no claim failed; a test of a doubt or contract that failed is one."
-    )
+    problems: list[Text] = Field(description="Why the run is red although no claim failed.")

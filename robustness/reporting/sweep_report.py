@@ -17,13 +17,11 @@ NOT_KEPT = "evidence not kept"
 class NumberReport(ReportPart):
     """A metric as it was measured; empty where nothing was."""
 
-    value: Finite = Field(
-        None, description="The number; rates from 0 to 1, `loss` in nats, `snr` in dB; null where there is none."
-    )
+    value: Finite = Field(None, description="Rates from 0 to 1, `loss` in nats, `snr` in dB; null where there is none.")
     low: Finite = Field(None, description="Lower end of the 95 % interval.")
     high: Finite = Field(None, description="Upper end of the 95 % interval.")
     method: Text | None = Field(
-        None, description="`wilson`, `delta`, `normal`, `delong` or `influence`: where the interval comes from."
+        None, description="Of the interval: `wilson`, `delta`, `normal`, `delong`, `influence`."
     )
     n: int | None = Field(None, description="Denominator, in images.")
     successes: int | None = Field(None, description="Numerator, where images are counted.")
@@ -58,16 +56,10 @@ class CellReport(ReportPart):
     strength: Text = Field(description="Its name, as in test ids.")
     status: Text = Field(description="`ok`, why the cell has no numbers, or `evidence not kept`.")
     note: Text = Field(description="What is to be known of the cell, such as images whose ratio could not be reached.")
-    metrics: dict[Text, NumberReport] = Field(
-        description="By name: `snr`, `accuracy`, `precision`, `recall`, `f1`, `loss` and what is claimed here."
-    )
+    metrics: dict[Text, NumberReport] = Field(description="By name, what was measured, claimed or not.")
     claims: dict[Text, CellClaim] = Field(description="By metric, what the card claims here.")
-    attractors: list[Attractor] | None = Field(
-        None, description="The classes that wrong predictions fall on, the one that draws most first, at most twenty."
-    )
-    deviation: Finite = Field(
-        None, description="The standard deviation of the noise, where the strength does not say it."
-    )
+    attractors: list[Attractor] | None = Field(None, description="The strongest first, at most twenty.")
+    deviation: Finite = Field(None, description="Of the noise, where the strength does not say it.")
 
     def number(self, metric: str) -> NumberReport:
         """Return what was measured of a metric; an empty one where nothing was."""
@@ -78,9 +70,7 @@ class Confusion(ReportPart):
     """The confusion matrix at the strength where it is most telling."""
 
     strength: Text = Field(description="The weakest strength by which half of the whole fall of accuracy has happened.")
-    classes: list[Text] = Field(
-        description="Names of rows and columns, at most twenty; the last may be `other classes`."
-    )
+    classes: list[Text] = Field(description="Of rows and columns, at most twenty; the last may be `other classes`.")
     matrix: list[list[int]] = Field(description="Images, by true class (row) and predicted class (column).")
 
     @model_validator(mode="after")
