@@ -218,7 +218,7 @@ def test_weights_that_would_execute_code(project):
     path.write_bytes(pickle.dumps(Evil(trace)))
     run = project.run("suites", "-k", "clean")
     assert (run.ret, set(run.outcomes.values())) == (1, {"errored"})
-    assert "cannot be read without executing code, or is torn" in run.messages[0]
+    assert "cannot be read without executing code, or is truncated" in run.messages[0]
     assert not trace.exists()
 
 

@@ -85,7 +85,7 @@ def test_no_number_is_no_robustness_in_bf16_either():
 @pytest.mark.parametrize(
     ("dtype", "said"),
     [
-        ("tf32", "is how some GPUs multiply, and the device is cpu"),
+        ("tf32", "needs a GPU, and the device is cpu"),
         ("fp16", "must be float32, tf32 or bf16, got 'fp16'"),
     ],
 )

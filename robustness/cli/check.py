@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from robustness import claims
 from robustness.cards.doubts import DOUBTS
 from robustness.classifiers.modules import restored_afterwards, state_hash
-from robustness.classifiers.time_limit import watched
+from robustness.classifiers.time_limit import call_with_watchdog
 from robustness.data import splits
 from robustness.doubts import data, knowledge
 from robustness.doubts.look import look
@@ -68,7 +68,7 @@ def check_model(
     """
     images, loaded = harness.images(card), harness.classifier(card)
     rows, module = [CheckResult("as it was found", True, note) for note in loaded.notes], loaded.module
-    pace = watched(lambda: _pace(harness, module, _few(images, LEAST)))
+    pace = call_with_watchdog(lambda: _pace(harness, module, _few(images, LEAST)))
     few = _few(images, max(LEAST, min(FEW, int(SECONDS / pace / PASSES))))
     for each in (_behaviour, _doubts):
         try:

@@ -54,7 +54,7 @@ def pack_model(
         if name != "__main__" and (file := getattr(module, "__dict__", {}).get("__file__"))
     }  # fmt: skip
     # Folders are remade by what lies in them; what was looked for and not found is not there either.
-    there = [card.project / name for name, digest in loaded.behind.items() if digest and not name.endswith("/")]
+    there = [card.project / name for name, digest in loaded.dependencies.items() if digest and not name.endswith("/")]
     modules = {file: by_file.get(str(file)) for file in there}
     return _packed(card, modules, classes, weights)
 
@@ -107,7 +107,7 @@ def _root_of(file: Path, module: str) -> Path:
 def _beside(card: Card, weights: Path | None) -> Iterator[tuple[str, Path]]:
     """Return the file of the weights, those that it names, and a library's folder."""
     listed = weight_files(weights) if weights else []
-    if card.file.model.by_name == "hf":
+    if card.file.model.library == "hf":
         folder = card.path.parent / card.file.model.factory.partition(":")[2]
         listed += sorted(file for file in folder.iterdir() if file.is_file() and file not in listed)
     for file in listed:

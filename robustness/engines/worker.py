@@ -73,7 +73,7 @@ class ChunkWorker:
         from robustness.sweep.runner import module_dict
 
         task = self._tasks[number]
-        precision.check(task.dtype, task.device)
+        precision.check_dtype(task.dtype, task.device)
         pixels, labels = self._get(f"{task.images}:{chunk}")
         images = Images(task.title, pixels, labels, task.classes)
         made = None if task.made is None else self._get(f"{task.made}:{chunk}")

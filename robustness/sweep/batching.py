@@ -95,7 +95,7 @@ def run_batches(
     still before that one. On a CPU each computes with one torch thread; the caller's number stays.
     """
     free: SimpleQueue[M] = SimpleQueue()
-    watch = time_limit.Watch()
+    watch = time_limit.Watchdog()
     for model in models:
         free.put(model)
 
@@ -115,7 +115,7 @@ def run_batches(
             torch.set_flush_denormal(False)  # inherited from the caller, who may have trained with it
         model = free.get()
         try:
-            with process_state.set_back(process_state.OF_THREADS):  # this thread works for other models, too
+            with process_state.restore_state(process_state.THREAD_STATE):  # this thread works for other models, too
                 work(model, start, stop)
         finally:
             free.put(model)
@@ -138,16 +138,16 @@ def run_batches(
         torch.set_num_threads(before)
 
 
-def _finished(futures: list[Future[T]], watch: time_limit.Watch) -> Iterator[Future[T]]:
+def _finished(futures: list[Future[T]], watch: time_limit.Watchdog) -> Iterator[Future[T]]:
     """Give futures as they finish; threads in which a pass hangs are left behind, and sweeps that follow get others."""
     pending = set(futures)
     while pending:
-        finished, pending = wait(pending, watch.glance, FIRST_COMPLETED)
+        finished, pending = wait(pending, watch.poll_seconds, FIRST_COMPLETED)
         yield from finished
         if finished:
             continue
         try:
-            watch.look()
+            watch.check()
         except ModelError:
             _threads.cache_clear()
             raise
@@ -205,7 +205,7 @@ class Threads:
 
     def _serve(self) -> None:
         while True:
-            time_limit.serve(*self._work.get())
+            time_limit.run_future(*self._work.get())
 
 
 @cache

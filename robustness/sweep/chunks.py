@@ -66,8 +66,8 @@ def sweep_chunks(
     """
     with restored_afterwards(modules, cells.device) as lent:
         count_ = min(threads, batching.count(len(cells.images), cells.batch_size, wanted))
-        laid_out = channels_last(lent, lambda: time_limit.watched(lambda: cells.works(lent)))
-        tried = time_limit.watched(lambda: trials.tried(cells, lent, count_))
+        laid_out = channels_last(lent, lambda: time_limit.call_with_watchdog(lambda: cells.works(lent)))
+        tried = time_limit.call_with_watchdog(lambda: trials.tried(cells, lent, count_))
         told = {
             "batch_size": cells.batch_size,
             "memory_format": "channels last" if laid_out else "contiguous",
@@ -120,8 +120,8 @@ def direction_chunks(
 
     with restored_afterwards(modules, cells.device) as lent:
         count_ = min(threads, batching.count(len(images), cells.batch_size, wanted))
-        channels_last(lent, lambda: time_limit.watched(lambda: cells.works(lent)))
-        tried = time_limit.watched(lambda: trials.tried(cells, lent, count_))
+        channels_last(lent, lambda: time_limit.call_with_watchdog(lambda: cells.works(lent)))
+        tried = time_limit.call_with_watchdog(lambda: trials.tried(cells, lent, count_))
         _run(cells, tried.models, wanted, work, finished, progress)
 
 

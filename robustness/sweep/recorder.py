@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from robustness.classifiers.call_factory import described
+from robustness.classifiers.call_factory import describe_error
 from robustness.data.images import Images
 from robustness.metrics.evidence import OK, RAISED, Evidence
 from robustness.sweep.chunk_result import ChunkResult
@@ -99,7 +99,7 @@ class OutcomeRecorder:
         """Note what code raised. Of several batches the first in the data's order counts, however threads ran."""
         with self._lock:
             if not self.settled(cell, start):
-                self._raised[cell] = (start, described(error))
+                self._raised[cell] = (start, describe_error(error))
 
     def part(self, chunk: int, told: Mapping[str, Any]) -> ChunkResult | None:
         """Give what came of a finished chunk; None where a failure before it may have kept cells of it from running."""

@@ -104,7 +104,7 @@ def run_sweep(
     for name, value in (("batch_size", batch_size), ("threads", threads)):
         if value is not None and value < 1:
             raise ValueError(f"`{name}` must be at least 1, got {value}; leave it out for what suits the machine")
-    precision.check(dtype, device if kind is None else None)
+    precision.check_dtype(dtype, device if kind is None else None)
     plain = module_dict(classifier, source, generator)
     modules = precision.in_precision(plain, dtype, device)
     asked = batch_size or choose_batch_size(images, perturbation, modules, device)
@@ -215,7 +215,7 @@ def attack_directions(
 
     ``put`` gets them as they are made, in any order, from any thread: a first image's number, and int8 (n, C, H, W).
     """
-    precision.check(dtype, device if kind is None else None)
+    precision.check_dtype(dtype, device if kind is None else None)
     modules = precision.in_precision(module_dict(module, None, None), dtype, device)
     asked = batch_size or choose_batch_size(images, perturbation, module, device)
     threads = 1 if device != "cpu" else threads or hardware.cpu_count()

@@ -99,7 +99,7 @@ def at_once(calls: Sequence[Callable[[], T]], *, in_step: bool = False) -> list[
     >>> at_once([lambda: 1, lambda: 2], in_step=True)
     [1, 2]
     """
-    if threading.current_thread() in process_state.ABANDONED:  # it would disturb what runs now
+    if threading.current_thread() in process_state.ABANDONED_THREADS:  # it would disturb what runs now
         raise ModelError("nobody waits for these calls any more")
     found: dict[int, T] = {}
     step = Step(len(calls))
@@ -124,7 +124,7 @@ def at_once(calls: Sequence[Callable[[], T]], *, in_step: bool = False) -> list[
         for thread in threads:
             thread.join()
     finally:
-        if collects and threading.current_thread() not in process_state.ABANDONED:
+        if collects and threading.current_thread() not in process_state.ABANDONED_THREADS:
             gc.enable()
     return [found[i] for i in range(len(calls))]
 

@@ -42,7 +42,7 @@ def dependencies(harness: Workspace, card: Card, sweep: str) -> AttackInputs:
         return AttackInputs(sources=files, distributions=versions)
     loaded = harness.classifier(source)
     # Evidence lists files relative to the project of the card that is swept.
-    files |= {sources.absolute(name, source.project): digest for name, digest in loaded.behind.items()}
+    files |= {sources.absolute(name, source.project): digest for name, digest in loaded.dependencies.items()}
     return AttackInputs(sources=files, distributions={**loaded.distributions, **versions})
 
 
@@ -123,7 +123,7 @@ def generator(harness: Workspace, card: Card, perturbation: Perturbation) -> nn.
 def generator_metadata(harness: Workspace, card: Card, key: str) -> dict[str, str]:
     """Return what a file made for a model says of itself: its key, and what the model has read since it was loaded."""
     loaded = harness.classifier(card)
-    later = {name: digest for name, digest in loaded.behind.items() if name not in loaded.sources}
+    later = {name: digest for name, digest in loaded.dependencies.items() if name not in loaded.sources}
     return {"key": key, "reads": json.dumps(later)}
 
 
@@ -181,7 +181,7 @@ def directions(harness: Workspace, source: Card, sweep: str) -> np.ndarray:
         try:
             with harness.store.writing(path) as stream:
                 written = mapped_array.Written(stream, "directions", (len(images), *images.shape))
-                with loaded.reads.listening():
+                with loaded.reads.recording():
                     counted = attack_directions(loaded.module, images, perturbation, written.put, **about)
                 written.finish({"counted": json.dumps(counted), **generator_metadata(harness, source, path.stem)})
         except StoreError as error:

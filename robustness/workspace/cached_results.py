@@ -74,12 +74,15 @@ def package_hash(folder: Path = Path(__file__).parents[1]) -> str:
 
 def _made(harness: Workspace, card: Card, label: str, key: str, make: Make, sweeps: Collection[str]) -> Found:
 
-    from robustness.classifiers.time_limit import watched
+    from robustness.classifiers.time_limit import call_with_watchdog
 
     loaded = harness.classifier(card)
-    with loaded.reads.listening():
-        result = watched(lambda: make(loaded.module, harness.images(card)))
-    files, versions = loaded.behind, {**loaded.distributions, **source_files.distribution_versions(["hypothesis"])}
+    with loaded.reads.recording():
+        result = call_with_watchdog(lambda: make(loaded.module, harness.images(card)))
+    files, versions = (
+        loaded.dependencies,
+        {**loaded.distributions, **source_files.distribution_versions(["hypothesis"])},
+    )
     for each in (attack_inputs.dependencies(harness, card, sweep) for sweep in sweeps):
         files |= each.sources
         versions |= each.distributions

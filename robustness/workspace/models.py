@@ -29,7 +29,7 @@ def weights_file(harness: Workspace, card: Card) -> Path:
     if own is not None and own.is_file():
         _notice_age(harness, card, own)
         return own
-    if card.file.model.seed is not None or (own is None and card.file.recipe is None and not card.file.model.by_name):
+    if card.file.model.seed is not None or (own is None and card.file.recipe is None and not card.file.model.library):
         return factory_weights(harness, card)
     if card.file.recipe is None:
         if own is None:
@@ -78,7 +78,7 @@ def _as_made(harness: Workspace, card: Card, key: str, path: Path) -> dict[str, 
 def _called(harness: Workspace, card: Card, key: str) -> tuple[bytes, dict[str, str]]:
     """Call a card's factory, and again from another seed: give its weights, and which of them the seed decides."""
     from robustness.classifiers import build
-    from robustness.classifiers.file_reads import Reads
+    from robustness.classifiers.file_reads import FileReads
     from robustness.util import rng_state
 
     model = card.file.model
@@ -87,7 +87,7 @@ def _called(harness: Workspace, card: Card, key: str) -> tuple[bytes, dict[str, 
     def state(of: int) -> dict[str, Any]:
         with rng_state.isolated_rng(of):
             module = build.build_module(card)
-            build.give_shapes(module, lambda: harness.images(card).shape)
+            build.initialize_lazy_layers(module, lambda: harness.images(card).shape)
         try:
             return {name: (value, weights.checksum({name: value})) for name, value in module.state_dict().items()}
         except Exception as error:  # whatever a module keeps beside tensors
@@ -95,10 +95,10 @@ def _called(harness: Workspace, card: Card, key: str) -> tuple[bytes, dict[str, 
                 f"{card.path}: {model.factory} gives a module whose state cannot be kept as tensors by name: {error}"
             ) from error
 
-    heard = Reads(card.project, harness.known_otherwise(card))
-    with heard.listening():
+    heard = FileReads(card.project, harness.known_otherwise(card))
+    with heard.recording():
         made = state(seed)
-        again = made if model.by_name else state(seed + 1)
+        again = made if model.library else state(seed + 1)
     differing = [name for name in {**made, **again} if made.get(name, ("", ""))[1] != again.get(name, ("", ""))[1]]
     if differing and model.seed is None:
         raise ModelError(
@@ -106,8 +106,8 @@ def _called(harness: Workspace, card: Card, key: str) -> tuple[bytes, dict[str, 
             f'"net.safetensors" in [model]: its factory gives random ones ({weights.abbreviate(differing)}); '
             "a card may ask for these by model.seed"
         )
-    random = bool(differing or model.by_name)
-    heard.add_imports_of(list(factory_closure(card).files.values()))
+    random = bool(differing or model.library)
+    heard.add_imports(list(factory_closure(card).files.values()))
     tensors = {name: value for name, (value, _) in made.items()}
     about = {
         "recipe": key, "model": card.name, "seed": str(model.seed), "random": "yes" if random else "",
@@ -213,7 +213,7 @@ def _content(harness: Workspace, card: Card, behind: tuple[Path, ...]) -> dict[s
 
 
 def _train(harness: Workspace, card: Card, key: str, what: str) -> Path:
-    from robustness.classifiers.file_reads import Reads
+    from robustness.classifiers.file_reads import FileReads
     from robustness.workspace import recipes
 
     assert card.file.recipe is not None
@@ -224,7 +224,7 @@ def _train(harness: Workspace, card: Card, key: str, what: str) -> Path:
         job = recipes.Job(
             card.file.recipe.seed, kept, progress, harness.notices, harness.store, device=harness.device,
             needs=needs, log=harness.store.path("logs", key, "csv"), key=key,
-            reads=Reads(card.project, harness.known_otherwise(card)),
+            reads=FileReads(card.project, harness.known_otherwise(card)),
         )  # fmt: skip
         content = recipes.train(card, images, job, weights_metadata(card, key, images))
     if recipe_hash(harness, card) != key:

@@ -117,7 +117,7 @@ class Workspace:
     _failures: dict[str, Exception] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        file_reads.install()
+        file_reads.install_audit_hook()
 
     @property
     def device_kind(self) -> str:
@@ -198,7 +198,7 @@ class Workspace:
         loaded = build.load_model(card, file, classes, shape, self.known_otherwise(card))
         if weights.signature(file) != before:
             raise ModelError(f"{card.name}: {file} changed while it was read; {AGAIN}")
-        build.give_shapes(loaded.module, lambda: self.images(card).shape)
+        build.initialize_lazy_layers(loaded.module, lambda: self.images(card).shape)
         return loaded
 
     def _refuse_other_weights(self, card: Card) -> None:
@@ -232,11 +232,11 @@ class Workspace:
     def classes(self, card: Card) -> tuple[str, ...]:
         """Return the data's classes, where the card's model may have its own; else none, and no image is read."""
         model = card.file.model
-        return self.images(card).classes if model.classes is not None or model.by_name is not None else ()
+        return self.images(card).classes if model.classes is not None or model.library is not None else ()
 
     def shape(self, card: Card) -> tuple[int, int, int] | None:
         """Return the shape of the data's images, where the card's model may have a size of its own."""
-        return self.images(card).shape if card.file.model.by_name is not None else None
+        return self.images(card).shape if card.file.model.library is not None else None
 
     def subject(self, card: Card, sweep: str) -> dict[str, Any]:
         """Describe by content everything that evidence depends on; its hash is the key. Needs no torch."""
@@ -262,7 +262,7 @@ class Workspace:
             "device": self.device_kind,
             "dtype": self.dtype,
             # Before, float32 on a GPU had TF32's products in convolutions, which is torch's default.
-            **({} if self.device_kind.startswith("cpu") else {"products": precision.PRODUCTS[self.dtype]}),
+            **({} if self.device_kind.startswith("cpu") else {"products": precision.MATMUL_MODES[self.dtype]}),
             # What cards without it always had as a key stays their key.
             **({"probabilities": True} if card.file.probabilities else {}),
         }
@@ -375,7 +375,7 @@ class Workspace:
         """Return the source files and distributions that evidence is only believed with."""
         loaded, more = self.classifier(card), attack_inputs.dependencies(self, card, sweep)
         return {
-            "sources": {**loaded.behind, **more.sources},
+            "sources": {**loaded.dependencies, **more.sources},
             "distributions": {**loaded.distributions, **more.distributions, **self.images(card).distributions},
         }
 
@@ -383,15 +383,15 @@ class Workspace:
     def listening(self, card: Card, sweep: str = "clean") -> Iterator[None]:
         """Hear what the code of a model, and of the one that examples are made on, reads while it runs."""
         source = self.source(card, sweep)
-        other = nullcontext() if source is None else self.classifier(source).reads.listening()
-        with self.classifier(card).reads.listening(), other:
+        other = nullcontext() if source is None else self.classifier(source).reads.recording()
+        with self.classifier(card).reads.recording(), other:
             yield
 
     def refuse_changed(self, card: Card, sweep: str, behind: Mapping[str, Mapping[str, str]]) -> None:
         """Raise ModelError where weights, or files behind the models of a sweep, changed while it ran."""
         from robustness.classifiers import build
 
-        build.refuse_changed(behind["sources"], card.project)
+        build.check_unchanged(behind["sources"], card.project)
         self._refuse_other_pixels(card)
         for each in (card, self.source(card, sweep)):
             if each is not None:
