@@ -138,7 +138,7 @@ def test_a_forward_that_skips_is_an_error_of_its_cells(code):
     import torch
     from torch import nn
 
-    from robustness.doubts.look import look
+    from robustness.doubts.checks import run_checks
     from robustness.errors import RobustnessError
     from robustness.perturbations import FGSM, Clean
     from robustness.sweep.runner import run_sweep
@@ -165,5 +165,5 @@ def test_a_forward_that_skips_is_an_error_of_its_cells(code):
     assert evidence.status[0].startswith("raised ")
     if code != "raise KeyboardInterrupt":
         with contextlib.suppress(RobustnessError):
-            assert any(each["doubted"] is None for each in look(Skips(16, 3), images).values())
+            assert any(each["doubted"] is None for each in run_checks(Skips(16, 3), images).values())
     assert torch.is_grad_enabled()

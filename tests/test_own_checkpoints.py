@@ -15,7 +15,7 @@ from torch import nn
 from robustness import cards
 from robustness.classifiers import checkpoints, weight_names, weights
 from robustness.classifiers.modules import replicas, restored_afterwards
-from robustness.doubts.look import look
+from robustness.doubts.checks import run_checks
 from robustness.errors import ModelError
 
 
@@ -285,8 +285,8 @@ def test_an_onnx_file_is_a_black_box(tmp_path):
     assert (attacked.predictions == -1).all()
     inputs = torch.from_numpy(of.images(made).batch(0, 20))
     assert clean.predictions[0].tolist() == net(1)(inputs).argmax(1).tolist()
-    found = look(of.classifier(made).module, of.images(made), count=20)
-    assert "not looked for: net.onnx is an ONNX file" in found["zero gradients"]["seen"]
+    found = run_checks(of.classifier(made).module, of.images(made), count=20)
+    assert "not checked: net.onnx is an ONNX file" in found["zero gradients"]["seen"]
     assert found["depends on the batch"]["doubted"] is False
 
 

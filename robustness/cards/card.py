@@ -104,7 +104,7 @@ class Card:
             # What cards without it always had as a key stays their key.
             **({"adaptation": model.adaptation} if model.adaptation else {}),
             **({"files": read} if read else {}),
-            **(self.damage.described if self.damage else {}),
+            **(self.damage.key_fields if self.damage else {}),
         }
 
     @property
@@ -147,7 +147,7 @@ class Card:
 
     def damaged(self, damage: Mutation) -> Card:
         """Return the same card with its model damaged; trained anew from its own seed where it is its data that are."""
-        trained = self.file.recipe if damage.of.done == "training" else None
+        trained = self.file.recipe if damage.operator.target == "training" else None
         return replace(self.reseeded(trained.seed) if trained else self, damage=damage)
 
     def perturbation(self, sweep: str) -> Perturbation:

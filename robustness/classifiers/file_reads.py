@@ -232,7 +232,7 @@ def _reading_files(frame: FrameType | None) -> list[str]:
     """
     Return the project's file on whose behalf something is opened: the one being imported, or "" if none is.
 
-    Empty if the harness opens it, or Python's import system, or a library that no project code called.
+    Empty if this package opens it, or Python's import system, or a library that no project code called.
     """
     foreign = False
     while frame is not None:

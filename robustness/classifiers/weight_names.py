@@ -184,17 +184,23 @@ def _strip_wrappers(names: Iterable[str]) -> dict[str, str]:
     >>> list(_strip_wrappers(["features.module.0.weight", "_orig_mod.weight_g", "_orig_mod.weight_v"]).values())[:2]
     ['features.0.weight', 'parametrizations.weight.original0']
     """
-    plain = {name: ".".join(step for step in name.split(".") if step not in WRAPPERS) for name in names}
-    present = set(plain.values())
+    stripped_names = {name: ".".join(step for step in name.split(".") if step not in WRAPPERS) for name in names}
+    present = set(stripped_names.values())
     for suffix, renaming in NORM_NAMES.items():
         for base in [name.removesuffix(suffix) for name in present if name.endswith(suffix)]:
             module_name, _, parameter = base.rpartition(".")
             if all(base + old_suffix in present for old_suffix in renaming):
                 current = {base + old_suffix: new.format(parameter) for old_suffix, new in renaming.items()}
-                for name, stripped in plain.items():
+                for name, stripped in stripped_names.items():
                     if stripped in current:
-                        plain[name] = f"{module_name}.{current[stripped]}" if module_name else current[stripped]
-    return plain if len(set(plain.values())) == len(plain) else {name: name for name in plain}
+                        stripped_names[name] = (
+                            f"{module_name}.{current[stripped]}" if module_name else current[stripped]
+                        )
+    return (
+        stripped_names
+        if len(set(stripped_names.values())) == len(stripped_names)
+        else {name: name for name in stripped_names}
+    )
 
 
 def _best_prefixes(names: Iterable[str], module_names: set[str]) -> list[tuple[str, str]]:

@@ -86,7 +86,7 @@ class Planner:
         generator = generators.unfitted(images, perturbation) if isinstance(perturbation, AdvGAN) else None
         modules = module_dict(self._module(card), None if source is None else self._module(source), generator)
         size = choose_batch_size(images, perturbation, modules, harness.device)
-        count = batching.count(len(images), size)
+        count = batching.batch_count(len(images), size)
         abreast = min(self.threads if perturbation.side_by_side else 1, count)
         rest = self._rest(item, generator, size, abreast)
         passes, role = Counter(rest.passes), "forward" if source is None else "source"

@@ -78,13 +78,13 @@ def pace(
     started = clock()
     with restored_afterwards(module_dict(module, None, None), device) as lent:
         state_hash(lent["classifier"])
-        channels_last(lent, lambda: cells.works(lent))
-        models = trials.tried(cells, lent, abreast).models
+        channels_last(lent, lambda: cells.accepts(lent))
+        models = trials.run_trials(cells, lent, abreast).models
         start = clock() - started
 
         def forward(batch: Batch) -> None:
             with torch.no_grad():
-                cells.checked(batch.classifier(batch.inputs))
+                cells.check_logits(batch.classifier(batch.inputs))
 
         def differentiate(batch: Batch) -> None:
             sweep_gradient(batch)
@@ -94,7 +94,7 @@ def pace(
                 fresh = replace(cells)  # each row of a chunk is drawn once
 
                 def one(each: nn.ModuleDict, start: int, stop: int) -> float:
-                    batch = fresh.prepared(each, start, stop)
+                    batch = fresh.attack_batch(each, start, stop)
                     return _seconds(lambda: work(batch), device)
 
                 return one
@@ -154,7 +154,7 @@ def rest(
 
         def one(each: nn.ModuleDict, start: int, stop: int) -> float:
             seen.append(("batch", batch_size))
-            return _seconds(lambda: fresh.batch(each, start, stop, ran[-1]), device)
+            return _seconds(lambda: fresh.run_batch(each, start, stop, ran[-1]), device)
 
         return one
 
@@ -211,7 +211,9 @@ def _runs(anew: Callable[[], Work], models: list[nn.ModuleDict], images: Images,
             found.append(work(model, start, stop))
 
         before = _clock(device)()
-        batching.run_batches(one, models, len(images), batch_size, device, prefetch=images.prefetch, most=abreast)
+        batching.run_batches(
+            one, models, len(images), batch_size, device, prefetch=images.prefetch, max_batches=abreast
+        )
         if run:
             spent, count, times = spent + _clock(device)() - before, count + len(found), times + found
         if run and spent > ENOUGH:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from robustness.errors import ModelError, StoreError, SweepError
 from robustness.metrics.evidence import SEMANTICS
 from robustness.perturbations import Perturbation, Step
-from robustness.sweep.recorder import SENTENCES, SHARES
+from robustness.sweep.recorder import COUNT_MESSAGES, MAX_FRACTIONS
 from robustness.util import source_files as sources
 from robustness.util.hashing import sha256_json
 from robustness.workspace.chunk_cache import StoredChunks
@@ -175,8 +175,8 @@ def directions(harness: Workspace, source: Card, sweep: str) -> np.ndarray:
     with harness.progress(f"making directions on {source.name}") as progress:
         about: dict[str, Any] = {
             "seed": harness.seed, "device": harness.sweeps_on, "threads": harness.threads,
-            "decision": source.file.model.decision, "progress": progress, "kept": kept, "kind": harness.kind,
-            "dtype": harness.dtype,
+            "decision": source.file.model.decision, "progress": progress, "dtype": harness.dtype,
+            "chunk_cache": kept, "device_kind": harness.kind,
         }  # fmt: skip
         try:
             with harness.store.writing(path) as stream:
@@ -193,9 +193,9 @@ def directions(harness: Workspace, source: Card, sweep: str) -> np.ndarray:
 
 def _usable(found: np.ndarray, counted: dict[str, int], source: Card) -> np.ndarray:
     """Return directions; SweepError where too many images have none, for these would look like no transfer."""
-    for what, share in SHARES.items():
+    for what, share in MAX_FRACTIONS.items():
         if counted.get(what, 0) > share * len(found):
             raise SweepError(
-                f"nothing can be made on {source.name}: {SENTENCES[what]} {counted[what]} of {len(found)} images"
+                f"nothing can be made on {source.name}: {COUNT_MESSAGES[what]} {counted[what]} of {len(found)} images"
             )
     return found

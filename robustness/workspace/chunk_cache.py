@@ -64,7 +64,7 @@ class StoredChunks:
         except (OSError, StoreError) as error:
             self._notice(f"{path}: {error}; swept again")
             return None
-        if part.chunk != chunk or (part.failed and part.told.get("run") != self._run):
+        if part.chunk != chunk or (part.failed and part.metadata.get("run") != self._run):
             return None
         if reason := self._older(about):
             self._notice(f"finished chunks in {self.folder} {reason}; swept again")
@@ -112,7 +112,7 @@ class StoredChunks:
 
     def write(self, part: ChunkResult) -> None:
         """Keep a finished chunk now; StoreError where the disk does not take it."""
-        told, path = {**part.told, "run": self._run} if part.failed else part.told, self._path(part.chunk)
+        told, path = {**part.metadata, "run": self._run} if part.failed else part.metadata, self._path(part.chunk)
         try:
             # Not forced to the disk: one that a power cut tears does not fit its checksum, and is swept again.
             with atomic_write.atomic_writer(path, durable=False, below=self._store.root) as stream:

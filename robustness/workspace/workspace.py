@@ -429,8 +429,8 @@ class Workspace:
                 decision=card.file.model.decision,
                 probabilities=card.file.probabilities,
                 progress=progress,
-                kept=kept,
-                kind=self.kind,
+                chunk_cache=kept,
+                device_kind=self.kind,
                 dtype=self.dtype,
                 **made.given,
             )
