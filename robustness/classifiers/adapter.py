@@ -14,8 +14,8 @@ from robustness.classifiers.preprocessing import Normalisation
 from robustness.classifiers.weights import abbreviate
 from robustness.errors import ModelError
 
+# Weights of red, green and blue in grey (ITU-R 601), as in Pillow and torchvision.
 LUMINANCE = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in grey (ITU-R 601), as in Pillow and torchvision."""
 
 
 class AdaptedModel(nn.Module):

@@ -16,12 +16,12 @@ from robustness.errors import ModelError
 
 T = TypeVar("T")
 
+# Seconds that importing and calling a factory may take, unless ROBUSTNESS_FACTORY_SECONDS is set.
 DEFAULT_SECONDS = 300.0
-"""Seconds that importing and calling a factory may take, unless ROBUSTNESS_FACTORY_SECONDS is set."""
 
 
+# Reports a long wait; pytest's plugin replaces it by one that bypasses the capture.
 notify: Callable[[str], object] = lambda message: sys.stderr.write(f"robustness: {message}\n")
-"""Reports a long wait; pytest's plugin replaces it by one that bypasses the capture."""
 
 
 def seconds_from_environment(

@@ -15,13 +15,13 @@ from robustness.util import file_formats
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+# Levels of nested keys that are searched for tensors.
 DEPTH = 3
-"""Levels of nested keys that are searched for tensors."""
+# Entries of an optimizer's state_dict().
 OPTIMIZER = {"state", "param_groups"}
-"""Entries of an optimizer's state_dict()."""
 
+# The keys that lead to a table of tensors, the tensors by name, and the names of the other entries.
 Table = tuple[tuple[str, ...], dict[str, "Tensor"], list[str]]
-"""The keys that lead to a table of tensors, the tensors by name, and the names of the other entries."""
 
 
 def load_checkpoint(module: nn.Module, path: Path, entry: str | None = None) -> list[str]:

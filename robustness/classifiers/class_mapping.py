@@ -17,19 +17,17 @@ def _form(value: Any) -> str:
     return "table" if isinstance(value, Mapping) else "list" if isinstance(value, list | tuple) else "word"
 
 
+# ``[model] classes``: "index" (output i is class i), the names of all outputs, or for each class of the data the
+# model's: names, WordNet ids or indices.
 Classes = Annotated[
     Annotated[Literal["index"], Tag("word")]
     | Annotated[tuple[StrictStr, ...], Tag("list")]
     | Annotated[dict[str, Output | tuple[Output, ...]], Tag("table")],
     Discriminator(_form),
 ]
-"""
-``[model] classes``: "index" (output i is class i), the names of all outputs, or for each class of the data the
-model's: names, WordNet ids or indices.
-"""
 
+# For each class of the data, the outputs that stand for it.
 Groups = tuple[tuple[int, ...], ...]
-"""For each class of the data, the outputs that stand for it."""
 
 
 def match_classes(

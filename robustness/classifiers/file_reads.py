@@ -19,26 +19,24 @@ from typing import Any
 from robustness.util import source_files
 
 LISTINGS = ("os.listdir", "os.scandir")
+# Functions that read a file in native code, which raises no audit event: `audit_native_readers` makes them raise one.
+# Functions that TorchScript compiles, such as `torch.from_file`, are left alone: it knows them by identity.
 NATIVE_READERS = (
     ("safetensors", "safe_open"), ("safetensors.torch", "safe_open"), ("safetensors.numpy", "safe_open"),
     ("torch.jit", "load"), ("torch.export", "load"), ("onnxruntime", "InferenceSession"),
 )  # fmt: skip
-"""
-Functions that read a file in native code, which raises no audit event: `audit_native_readers` makes them raise one.
-Functions that TorchScript compiles, such as `torch.from_file`, are left alone: it knows them by identity.
-"""
 SYSTEM_FOLDERS = ("/proc", "/sys", "/dev", "/etc", "/run", "/usr", "/lib", "/bin")
 IGNORED_FOLDERS = {"__pycache__", "site-packages", "dist-packages", ".git"}
 
 _active: tuple[FileReads, ...] = ()
+# The files that the top level of each of a project's Python files read when it was imported.
 _by_file: dict[str, FileReads] = {}
-"""The files that the top level of each of a project's Python files read when it was imported."""
+# The hash that each of a project's Python files had when it was executed.
 _imported: dict[str, str] = {}
-"""The hash that each of a project's Python files had when it was executed."""
 _lock = threading.RLock()
 _thread = threading.local()
+# Number of factories being called: files that a library's own thread reads meanwhile are attributed to them.
 _calls = 0
-"""Number of factories being called: files that a library's own thread reads meanwhile are attributed to them."""
 
 
 class FileReads:

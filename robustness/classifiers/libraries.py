@@ -16,23 +16,23 @@ from robustness.util import paths
 if TYPE_CHECKING:
     from torch import nn
 
+# The prefix of a library's factory, and the package that it needs.
 PACKAGES = {
     "timm": "timm", "torchvision": "torchvision", "hf": "transformers", "onnx": "onnxruntime", "torchscript": "torch",
     "torchexport": "torch",
 }  # fmt: skip
-"""The prefix of a library's factory, and the package that it needs."""
 EXTRAS = {"timm": "timm", "transformers": "transformers", "onnxruntime": "onnx"}
+# Libraries that define the preprocessing of their models.
 PREPROCESSING = ("timm", "torchvision", "hf")
-"""Libraries that define the preprocessing of their models."""
+# Prefixes of a file that holds a whole model. Such a file is executed: naming it so means trusting it.
 FILES = ("onnx", "torchscript", "torchexport")
-"""Prefixes of a file that holds a whole model. Such a file is executed: naming it so means trusting it."""
+# Prefixes of a folder or file that includes weights.
 WITH_WEIGHTS = ("hf", *FILES)
-"""Prefixes of a folder or file that includes weights."""
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+# Files of the training, which a model's library does not read.
 TRAINING_FILES = ("trainer_state.json", "training_args.bin", "optimizer.bin", "scheduler.bin")
-"""Files of the training, which a model's library does not read."""
+# Arguments by which the libraries fetch or read weights.
 DOWNLOAD_ARGUMENTS = ("pretrained", "weights", "weights_backbone", "checkpoint_path", "pretrained_cfg_overlay")
-"""Arguments by which the libraries fetch or read weights."""
 
 
 def factory_library(factory: str) -> str | None:

@@ -95,11 +95,11 @@ def replicas(module: M, count: int) -> list[M]:
         return [module]
 
 
+# Pixels of a feature map below which channels-last convolutions are slower on CPUs: twice at 2x2, 512 channels.
 MIN_MAP_PIXELS = 64
-"""Pixels of a feature map below which channels-last convolutions are slower on CPUs: twice at 2x2, 512 channels."""
 
+# Channels that oneDNN's kernels for AVX2 process together.
 ONEDNN_BLOCK = 8
-"""Channels that oneDNN's kernels for AVX2 process together."""
 
 
 def has_convolutions(module: nn.Module) -> bool:

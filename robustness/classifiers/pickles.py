@@ -12,6 +12,7 @@ from typing import Any
 BUILTINS = ("bool", "bytes", "dict", "float", "frozenset", "int", "list", "object", "range", "slice", "str", "tuple")
 DATES = ("date", "datetime", "time", "timedelta", "timezone")
 PATHS = ("Path", "PosixPath", "PurePath", "PurePosixPath", "PureWindowsPath", "WindowsPath")
+# Callables that checkpoints commonly name for values other than weights. They are not called here.
 ALLOWED_NAMES = (
     "argparse.Namespace", "types.SimpleNamespace", "functools.partial", "copyreg._reconstructor", "uuid.UUID",
     "decimal.Decimal", "collections.defaultdict", "numpy.dtype", "numpy.ndarray",
@@ -20,9 +21,8 @@ ALLOWED_NAMES = (
     *(f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in PATHS),
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
 )  # fmt: skip
-"""Callables that checkpoints commonly name for values other than weights. They are not called here."""
+# torch's message if a pickle fills an object of a custom class like a dictionary or a list.
 COLLECTION_ERROR = re.compile(r"Can only (SETITEM|APPEND|append|extend).* but got <class '[\w.]*\.pickles\.([^']+)'>")
-"""torch's message if a pickle fills an object of a custom class like a dictionary or a list."""
 
 
 class Placeholder:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 Dtype = Literal["float32", "tf32", "bf16"]
 DTYPES: tuple[str, ...] = get_args(Dtype)
+# The backend setting of float32 matrix products per precision.
 MATMUL_MODES = {"float32": "ieee", "tf32": "tf32", "bf16": "ieee"}
-"""The backend setting of float32 matrix products per precision."""
 
 
 def check_dtype(dtype: str, device: str | None) -> None:

@@ -14,8 +14,8 @@ from robustness.errors import ModelError
 from robustness.util import paths
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+# Hugging Face stores interpolations as Pillow's numbers.
 PILLOW_INTERPOLATIONS: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
-"""Hugging Face stores interpolations as Pillow's numbers."""
 
 
 def _as_tuple(value: Any) -> Any:
@@ -58,11 +58,11 @@ class Normalisation(BaseModel):
         return f"mean {mean}, std {std}"
 
 
+# ``[model] preprocessing``: the library's, none, or a mean and a standard deviation.
 PreprocessingChoice = Annotated[
     Annotated[Literal["library", "none"], Tag("word")] | Annotated[Normalisation, Tag("table")],
     Discriminator(lambda value: "word" if isinstance(value, str) else "table"),
 ]
-"""``[model] preprocessing``: the library's, none, or a mean and a standard deviation."""
 
 
 class Preprocessing(BaseModel):

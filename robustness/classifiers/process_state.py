@@ -73,6 +73,7 @@ def _deterministic() -> tuple[bool, bool]:
 
 ENVIRONMENT = "environment variables"
 
+# State that each thread has separately.
 THREAD_STATE = (
     StateItem("torch's gradient mode", torch.is_grad_enabled, torch.set_grad_enabled),
     StateItem(
@@ -83,8 +84,8 @@ THREAD_STATE = (
     StateItem("NumPy's error handling", np.geterr, lambda values: np.seterr(**values)),
     StateItem("how denormal numbers are computed", _flushes_denormals, torch.set_flush_denormal),
 )
-"""State that each thread has separately."""
 
+# State that is restored; docs/models.md lists it, and what is not.
 PROCESS_STATE = (
     *THREAD_STATE,
     StateItem("torch's default type", torch.get_default_dtype, torch.set_default_dtype),
@@ -106,11 +107,10 @@ PROCESS_STATE = (
     StateItem("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
     StateItem("garbage collection", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
 )
-"""State that is restored; docs/models.md lists it, and what is not."""
 
 
+# Threads that nobody waits for any more, because a forward pass hangs in them.
 ABANDONED_THREADS: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-"""Threads that nobody waits for any more, because a forward pass hangs in them."""
 
 
 @contextlib.contextmanager
@@ -147,8 +147,8 @@ def restore_state(items: tuple[StateItem, ...] = PROCESS_STATE) -> Iterator[list
                         changed.append(item.name)
 
 
+# Prefixes of the names of this package's threads.
 OWN_THREADS = ("sweep", "ahead", "trial", "calling ")
-"""Prefixes of the names of this package's threads."""
 
 
 def foreign_threads() -> set[threading.Thread]:

@@ -43,8 +43,8 @@ def _check_hashable(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+# Keyword arguments; they are part of the hashed keys of the store.
 Arguments = Annotated[dict[str, Any], AfterValidator(_check_hashable)]
-"""Keyword arguments; they are part of the hashed keys of the store."""
 
 
 class ModelTable(BaseModel):

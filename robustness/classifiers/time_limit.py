@@ -21,14 +21,14 @@ from robustness.errors import ModelError
 
 T = TypeVar("T")
 
+# The variable with the seconds that a pass over one batch may take, and their default.
 VARIABLE, DEFAULT_SECONDS = "ROBUSTNESS_FORWARD_SECONDS", 600.0
-"""The variable with the seconds that a pass over one batch may take, and their default."""
+# Seconds between two checks.
 POLL_SECONDS = 5.0
-"""Seconds between two checks."""
+# Prefixes of the names of threads that run models.
 MODEL_THREADS = ("sweep", "trial", "watched")
-"""Prefixes of the names of threads that run models."""
+# The code of a pass, forward or backward.
 PASS_CODE = (nn.Module._call_impl.__code__, torch.autograd.grad.__code__)
-"""The code of a pass, forward or backward."""
 
 
 class Watchdog:

@@ -13,21 +13,22 @@ from robustness.classifiers.weights import abbreviate, wrong_shapes
 if TYPE_CHECKING:
     from torch import Tensor
 
+# Entries and prefixes of weights in checkpoints, in the order of preference: averaged ones first, as in timm.
 NESTED = (
     "state_dict_ema", "model_ema", "ema_state_dict", "ema", "params_ema", "ema_model", "averaged_model",
     "state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params", "module",
 )  # fmt: skip
-"""Entries and prefixes of weights in checkpoints, in the order of preference: averaged ones first, as in timm."""
+# The rank of any other entry.
 UNKNOWN_RANK = len(NESTED)
-"""The rank of any other entry."""
+# Prefixes that parallel, compiled and sharded modules add to the names of the module that they wrap.
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
-"""Prefixes that parallel, compiled and sharded modules add to the names of the module that they wrap."""
+# Counters, not weights: of averaged models, of tools that count operations, of batch norms in training.
 COUNTERS = re.compile(r"(.*\.)?(n_averaged|total_ops|total_params|num_batches_tracked)")
-"""Counters, not weights: of averaged models, of tools that count operations, of batch norms in training."""
+# Names of losses and metrics whose state is stored next to a model's weights.
 METRIC_NAMES = re.compile(
     r"(.*_)?(criterion|crit|loss(es)?|metrics?|acc(uracy)?|auroc|f1|precision|recall|confmat)(_.*|\d*)"
 )
-"""Names of losses and metrics whose state is stored next to a model's weights."""
+# Old and current names of the tensors of weight norm and spectral norm, by the suffix that identifies each.
 NORM_NAMES = {
     "_g": {"_g": "parametrizations.{}.original0", "_v": "parametrizations.{}.original1"},
     "_u": {
@@ -36,7 +37,6 @@ NORM_NAMES = {
         "_v": "parametrizations.{}.0._v",
     },
 }
-"""Old and current names of the tensors of weight norm and spectral norm, by the suffix that identifies each."""
 
 
 @dataclass(frozen=True)

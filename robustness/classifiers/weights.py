@@ -21,6 +21,7 @@ from robustness.util.source_files import sha256_file
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+# torch's names of the types of a safetensors file.
 DTYPES = {
     "BOOL": "bool", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64",
     "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
@@ -28,10 +29,9 @@ DTYPES = {
     "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
     "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz",
 }  # fmt: skip
-"""torch's names of the types of a safetensors file."""
 
+# Suffixes of files that hold all of their tensors; others may be ONNX, whose tensors may be in other files.
 SELF_CONTAINED = {".safetensors", ".pt", ".pth", ".pt2", ".ckpt", ".bin", ".npz"}
-"""Suffixes of files that hold all of their tensors; others may be ONNX, whose tensors may be in other files."""
 
 
 def metadata(path: Path) -> dict[str, str]:

@@ -22,22 +22,22 @@ from robustness.util.rng import Purpose, generator
 
 MAX_BAD_GRADIENTS = 0.01
 LOSSES: tuple[Loss, Loss] = "cross_entropy", "margin"
+# The fraction of images, and the standard errors, by which margin attacks may beat cross-entropy attacks on models
+# with logits of a usual scale.
 MARGIN_ADVANTAGE, STANDARD_ERRORS = 0.15, 2.5
-"""The fraction of images, and the standard errors, by which margin attacks may beat cross-entropy attacks on models
-with logits of a usual scale."""
+# Probabilities are flat if confidence exceeds chance by less than this fraction of accuracy's excess; the advantage of
+# margin attacks on such models.
 FLAT_CONFIDENCE, FLAT_ADVANTAGE = 0.1, 0.04
-"""Probabilities are flat if confidence exceeds chance by less than this fraction of accuracy's excess; the advantage of
-margin attacks on such models."""
 MAX_UNBOUNDED_ACCURACY = 0.05
 PLANTED_COUNT, MIN_FOUND, MAX_BY_CHANCE = 40, 0.95, 0.5
+# Positions of the boundary on the way to the planted examples, in the order of difficulty.
 CLOSENESS = (0.5, 0.75, 0.9, 0.999)
-"""Positions of the boundary on the way to the planted examples, in the order of difficulty."""
 HALVINGS = 3
 STEPS = 10
+# Step sizes of the finite differences, and the relative error that gradients may have.
 DIFFERENCE_STEPS, MAX_GRADIENT_ERROR = (0.1 / 255, 0.5 / 255, 2 / 255, 8 / 255), 0.5
-"""Step sizes of the finite differences, and the relative error that gradients may have."""
+# Finds all planted examples unless gradients are masked; on healthy networks stronger than 40 steps of ε/10.
 STRONG_ATTACK = PGD(steps=4 * STEPS, relative_step=2.0, schedule="linear", worst_case=True)
-"""Finds all planted examples unless gradients are masked; on healthy networks stronger than 40 steps of ε/10."""
 NO_ATTACK = "the card has no iterative attack of its own (L∞, native strengths)"
 
 

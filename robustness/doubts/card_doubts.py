@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from robustness.doubts.probe import CheckResults
     from robustness.workspace.workspace import Workspace
 
+# The largest budget if the card has no attack with one.
 EPSILON = 0.1
-"""The largest budget if the card has no attack with one."""
 
 
 def check_parameters(workspace: Workspace, card: Card) -> dict[str, Any]:

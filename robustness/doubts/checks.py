@@ -22,13 +22,13 @@ from robustness.perturbations import Perturbation
 from robustness.sweep.batching import single_threaded
 from robustness.sweep.runner import module_dict
 
+# Images that pass through a model before its first outputs are compared again.
 STATE_IMAGES = 5000
-"""Images that pass through a model before its first outputs are compared again."""
+# Bounds on the number of images, which is chosen to fit ``BATCH_BYTES``: large images take minutes, not hours.
 MAX_IMAGES, MIN_IMAGES = 100, 16
-"""Bounds on the number of images, which is chosen to fit ``BATCH_BYTES``: large images take minutes, not hours."""
 
+# The names of some doubts, and the function that checks all of them.
 Check = tuple[tuple[str, ...], Callable[[], CheckResults]]
-"""The names of some doubts, and the function that checks all of them."""
 
 
 def run_checks(

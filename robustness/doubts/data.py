@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from robustness.data.images import Images
     from robustness.workspace.workspace import Workspace
 
+# The largest value of images with bytes 0 and 1, or divided by 255 twice, with a tolerance for rounding.
 DIM_MAXIMUM = 1.001 / 255
-"""The largest value of images with bytes 0 and 1, or divided by 255 twice, with a tolerance for rounding."""
+# The fraction of test images that may be training images; more than that, and more than one, is a doubt.
 MAX_LEAKED_FRACTION = 0.01
-"""The fraction of test images that may be training images; more than that, and more than one, is a doubt."""
+# The largest training part that is searched, in bytes.
 MAX_BYTES = 2**29
-"""The largest training part that is searched, in bytes."""
 
 
 def check_range(inputs: NDArray[np.float32]) -> CheckResults:

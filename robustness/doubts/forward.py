@@ -13,14 +13,14 @@ from robustness.sweep.batching import out_of_memory
 from robustness.sweep.runner import choose_batch_size
 
 SINGLE_IMAGES = 16
+# How far the logits of one image may differ, relative to the largest: sums in another order differ in last bits.
 LOGIT_TOLERANCE = 1e-3
-"""How far the logits of one image may differ, relative to the largest: sums in another order differ in last bits."""
+# The most bytes of images that are passed to detect a model that counts its calls.
 MAX_BYTES = 2**25
-"""The most bytes of images that are passed to detect a model that counts its calls."""
+# The fraction of images whose class in the sweep may differ: near a boundary last bits decide.
 MAX_CHANGED_FRACTION = 0.03
-"""The fraction of images whose class in the sweep may differ: near a boundary last bits decide."""
+# How close the outputs of a sigmoid come to 0 and to 1.
 SIGMOID_MARGIN = 0.05
-"""How close the outputs of a sigmoid come to 0 and to 1."""
 
 
 def check_finite_outputs(probe: ModelProbe) -> CheckResults:

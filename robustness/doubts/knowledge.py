@@ -17,20 +17,20 @@ from robustness.util.rng import Purpose, generator
 
 Indices = NDArray[np.int64]
 
+# The fraction of the way from chance to perfect recall that a model with some knowledge reaches.
 MIN_KNOWLEDGE = 0.25
-"""The fraction of the way from chance to perfect recall that a model with some knowledge reaches."""
+# Standard errors: of the upper end of recall, and of recall above chance.
 UPPER_ERRORS, CHANCE_ERRORS = 3.5, 2.0
-"""Standard errors: of the upper end of recall, and of recall above chance."""
+# The accuracy of a model in the range that it was trained on.
 MIN_ACCURACY = 0.5
-"""The accuracy of a model in the range that it was trained on."""
 GREY_LEVEL = 1 / 255
+# The fraction of images that a healthy model may lose one grey level away, or gain in another range.
 MIN_GAIN = 0.1
-"""The fraction of images that a healthy model may lose one grey level away, or gain in another range."""
+# How far logits may move one grey level away, relative to their distance from their mean.
 MAX_JUMP = 0.25
-"""How far logits may move one grey level away, relative to their distance from their mean."""
 
+# Of ImageNet's training images, which most colour models expect.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's training images, which most colour models expect."""
 
 
 def check_classes(labels: Indices, predictions: Indices, names: Sequence[str], seed: int) -> CheckResults:

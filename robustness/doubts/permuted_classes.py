@@ -15,15 +15,15 @@ from robustness.util.rng import Purpose, generator
 Indices = npt.NDArray[np.int64]
 Predict = Callable[[npt.NDArray[np.float32]], Indices]
 
+# Images per class for the search of a permutation; with fewer than half there is no search.
 IMAGES_PER_CLASS = 8
-"""Images per class for the search of a permutation; with fewer than half there is no search."""
+# Images to predict if the first sample shows no more than chance.
 RETRY_IMAGES = 500
-"""Images to predict if the first sample shows no more than chance."""
+# The fraction of the way from chance to 100 % that a permutation must explain: untrained models reach less.
 MIN_EXPLAINED = 1 / 3
-"""The fraction of the way from chance to 100 % that a permutation must explain: untrained models reach less."""
+# The fraction of each class's images that a cycle must explain, and by how many standard errors it must explain more
+# than the original classes.
 MIN_RING_FRACTION, RING_ERRORS = 0.5, 4.0
-"""The fraction of each class's images that a cycle must explain, and by how many standard errors it must explain more
-than the original classes."""
 
 
 def check_permutation(predict: Predict, images: Images, count: int, seed: int) -> dict[str, Any]:

@@ -13,22 +13,22 @@ from robustness.decisions import Argmax, Bin, Decision, Filtering
 from robustness.errors import ModelError
 from robustness.util.rng import Purpose, generator
 
+# Maps a module, images (N, C, H, W) and labels (N,) to perturbed images in the same order.
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
-"""Maps a module, images (N, C, H, W) and labels (N,) to perturbed images in the same order."""
 
+# Fraction of the budget within which images stay in class 0.
 NEIGHBOUR_RADIUS = 0.95
-"""Fraction of the budget within which images stay in class 0."""
 LAYER_NOT_RUN = (
     "planting needs the last linear layer's inputs, but the layer does not run in each pass; is there a cache?"
 )
+# Position of the decision boundary between the neighbours of the image (0) and the planted example (1).
 CLOSENESS = 0.999
-"""Position of the decision boundary between the neighbours of the image (0) and the planted example (1)."""
+# Random corners to try until the detector accepts one.
 MAX_CORNERS = 20
-"""Random corners to try until the detector accepts one."""
+# Ridge penalty relative to the mean variance: with less, a single feature that is inactive nearby would decide.
 RIDGE = 1.0
-"""Ridge penalty relative to the mean variance: with less, a single feature that is inactive nearby would decide."""
+# Bytes of images in one pass if only features are needed.
 BATCH_BYTES = 2**23
-"""Bytes of images in one pass if only features are needed."""
 
 
 class CannotPlant(ModelError):

@@ -20,20 +20,18 @@ from robustness.perturbations.losses import Loss
 from robustness.sweep.batching import out_of_memory
 from robustness.util.rng import Purpose, generator
 
+# Per doubt: what was ``seen``, and whether it is ``doubted``, None if it could not be checked. ``broken`` is true if
+# an error is the reason, and missing if a property of the model or the card is.
 CheckResults = dict[str, dict[str, Any]]
-"""
-Per doubt: what was ``seen``, and whether it is ``doubted``, None if it could not be checked. ``broken`` is true if an
-error is the reason, and missing if a property of the model or the card is.
-"""
 
+# A fraction of the images: a smaller difference, or one of a single image, may be chance.
 TOLERANCE = 0.02
-"""A fraction of the images: a smaller difference, or one of a single image, may be chance."""
+# Bytes of images in one forward pass.
 BATCH_BYTES = 2**23
-"""Bytes of images in one forward pass."""
+# Images that are passed repeatedly, and how often.
 REPEATED_IMAGES, REPETITIONS = 8, 8
-"""Images that are passed repeatedly, and how often."""
+# Bytes of images that are differentiated at once: autograd saves many times as much.
 GRADIENT_BYTES = 2**22
-"""Bytes of images that are differentiated at once: autograd saves many times as much."""
 
 
 class NotChecked(RobustnessError):

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from robustness.errors import RobustnessError, nearest
 from robustness.util import source_files
 
+# The level that means all classes.
 ALL = math.inf
-"""The level that means all classes."""
 
 MutationTarget = Literal["weights", "inputs", "outputs", "training"]
 
@@ -92,8 +92,8 @@ _OPERATORS = (
     MutationOperator("layer", "weights", "last layer drawn anew", "{level} of the way", (0.25, 0.5, 0.75, 1.0), 0, 1),
 )
 
+# To add an operator: a line here, and its function in `operators` or, for training data, in `training_data`.
 KINDS = {operator.name: operator for operator in _OPERATORS}
-"""To add an operator: a line here, and its function in `operators` or, for training data, in `training_data`."""
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,11 @@ if TYPE_CHECKING:
     from robustness.cards import Card
     from robustness.workspace.workspace import Workspace
 
+# The number of cases per contract. All contracts share their cases; strength 0 and the repetition need passes of their
+# own, and are tested on the first cases.
 CONTRACTS = {
     "inside [0, 1]": 8, "inside its ball": 8, "identity at strength 0": 2, "deterministic": 4, "leaves no trace": 8,
 }  # fmt: skip
-"""
-The number of cases per contract. All contracts share their cases; strength 0 and the repetition need passes of their
-own, and are tested on the first cases.
-"""
 TOLERANCE = 1e-5
 IMAGE_COUNT = 8
 

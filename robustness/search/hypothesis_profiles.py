@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+# Factors on the number of examples in a card.
 SCALES = {"robustness-fast": 0.25, "robustness-ci": 1.0, "robustness-thorough": 20.0}
-"""Factors on the number of examples in a card."""
 
 
 def register() -> None:

@@ -26,10 +26,10 @@ from robustness.sweep.prefetch import HostBatch, Prefetcher
 from robustness.sweep.recorder import UNREACHED, OutcomeRecorder
 from robustness.util.rng import CHUNK, ChunkedDraws, Purpose, generator
 
+# Images of the trial passes before a sweep: each costs several passes, and more would show nothing new.
 TRIAL_IMAGES = 8
-"""Images of the trial passes before a sweep: each costs several passes, and more would show nothing new."""
+# Parts in which a CPU differentiates a batch of a module with convolutions: autograd saves all feature maps.
 GRADIENT_PARTS = 2
-"""Parts in which a CPU differentiates a batch of a module with convolutions: autograd saves all feature maps."""
 
 
 @dataclass(frozen=True)

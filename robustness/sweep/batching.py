@@ -23,8 +23,8 @@ from robustness.util.rng import CHUNK
 M = TypeVar("M", bound=nn.Module)
 T = TypeVar("T")
 
+# Called with the number of finished images and of all images.
 Progress = Callable[[int, int], None]
-"""Called with the number of finished images and of all images."""
 
 
 def batch_ranges(

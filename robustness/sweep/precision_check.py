@@ -13,8 +13,8 @@ from robustness.sweep import chunks
 from robustness.sweep.batch import SweepBatches
 from robustness.util.rng import CHUNK
 
+# One chunk in so many is compared, at least one; from the middle, because data may be sorted by class.
 SAMPLE_INTERVAL = 20
-"""One chunk in so many is compared, at least one; from the middle, because data may be sorted by class."""
 
 
 def count_differing_decisions(

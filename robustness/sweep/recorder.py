@@ -17,6 +17,7 @@ from robustness.util.rng import CHUNK
 
 UNREACHED = "unreached ratios"
 
+# The text for each kind of counted image. A text in a status is part of the evidence's digest.
 COUNT_MESSAGES = {
     UNREACHED: "the ratio cannot be reached within [0, 1] for",
     "non-finite gradients": "non-finite gradients for",
@@ -27,8 +28,8 @@ COUNT_MESSAGES = {
     "images outside [0, 1]": "pixels outside [0, 1] in",
     "margin gradients": "the margin's gradient replaced a zero gradient of cross-entropy for",
 }
-"""The text for each kind of counted image. A text in a status is part of the evidence's digest."""
 
+# A strength fails if a count exceeds this fraction of the images; other counts are only noted.
 MAX_FRACTIONS = {
     UNREACHED: 0.01,
     "zero gradients": 0.5,
@@ -37,7 +38,6 @@ MAX_FRACTIONS = {
     "non-finite gradients": 0.0,
     "non-finite perturbations": 0.0,
 }
-"""A strength fails if a count exceeds this fraction of the images; other counts are only noted."""
 
 
 class OutcomeRecorder:

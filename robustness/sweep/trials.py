@@ -24,23 +24,21 @@ from robustness.sweep.batching import single_threaded
 
 T = TypeVar("T")
 
+# The doubt about a model whose outputs depend on other calls.
 KEEPS_STATE = "keeps state between calls"
-"""The doubt about a model whose outputs depend on other calls."""
 REMEMBERS = "its outputs depend on the images of earlier calls"
 SHARES_STATE = (
     "its copies return other outputs than it does: its forward writes and reads something outside of the copies (a "
     "hook that holds the original model, a global dictionary, a cache)"
 )
+# Seconds that one of two threads waits for the other at a line, because a lock around a forward would block both for
+# ever. Much less is too short on a loaded machine, and threads that are no longer in lockstep hide what they share.
 LINE_TIMEOUT = 10.0
-"""
-Seconds that one of two threads waits for the other at a line, because a lock around a forward would block both for
-ever. Much less is too short on a loaded machine, and threads that are no longer in lockstep hide what they share.
-"""
+# Lines that two threads run in lockstep.
 MAX_LINES = 5_000
-"""Lines that two threads run in lockstep."""
 
+# The result of running two copies in lockstep, per classifier, use of gradients, and source model.
 _shared_state = WeakKeyDictionary[nn.Module, dict[tuple[bool, int], str]]()
-"""The result of running two copies in lockstep, per classifier, use of gradients, and source model."""
 
 
 class TrialResult(NamedTuple):
@@ -170,5 +168,5 @@ _CALL = nn.Module._call_impl.__code__
 _OWN = tuple(f"{folder}{os.sep}" for folder in (Path(torch.__file__).parent, Path(__file__).parents[1]))
 # Their lines may differ between threads: a warning that is shown once, for example, runs only in the first one.
 _PYTHON = (f"{Path(threading.__file__).parent}{os.sep}", "<frozen ")
+# The end of folders of installed packages (site-packages, dist-packages), which may be inside Python's own folder.
 _INSTALLED = f"-packages{os.sep}"
-"""The end of folders of installed packages (site-packages, dist-packages), which may be inside Python's own folder."""
