@@ -74,7 +74,7 @@ def measured(factory: str, folder: Path) -> Result:
 
 def _sweep(factory: str, folder: Path, result: Result) -> None:
     """Sweep it, and write down what came of it as far as it got."""
-    from robustness.doubts.look import look
+    from robustness.doubts.checks import run_checks
 
     write(folder / "pictures", IMAGES, CLASSES)
     draft = CardOptions(folder, factory, dataset="pictures")
@@ -92,7 +92,7 @@ def _sweep(factory: str, folder: Path, result: Result) -> None:
     result["numbers"] = result["cells"] - failed.total()
     result["said"] = [f"{count} cells: {status}" for status, count in failed.items()]
     if failed:
-        doubts = look(module, images, decision=card.file.model.decision, attacked=False)
+        doubts = run_checks(module, images, decision=card.file.model.decision, attacked=False)
         result["said"] += [f"doubt, {name}: {said['seen']}" for name, said in doubts.items() if said["doubted"]]
 
 

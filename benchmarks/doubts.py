@@ -25,7 +25,7 @@ from robustness import data
 from robustness.cards import profiles
 from robustness.cards.schema import SweepTable
 from robustness.data import DataSpec, Images
-from robustness.doubts.look import look
+from robustness.doubts.checks import run_checks
 from robustness.perturbations import FGSM
 from robustness.perturbations.pgd import IterativeAttack
 
@@ -52,7 +52,7 @@ def raised(module: nn.Module, images: Images, profile: str) -> dict[str, str]:
     }
     epsilon = max(float(str(strength)) for table in own.values() for strength in table.strengths)
     with contextlib.redirect_stdout(io.StringIO()):  # a model may print
-        answers = look(module, images, epsilon=epsilon, attacks=attacks)
+        answers = run_checks(module, images, epsilon=epsilon, attacks=attacks)
     return {name: one["seen"] for name, one in answers.items() if one["doubted"] or one.get("broken")}
 
 
@@ -83,7 +83,7 @@ def missed(only: Collection[str] | None) -> list[list[str]]:
         if only and ill.said not in only:
             continue
         torch.manual_seed(0)
-        answers = look(ill.make(sound), helpers.digits(ill_models.PER_CLASS), epsilon=ill_models.EPSILON)
+        answers = run_checks(ill.make(sound), helpers.digits(ill_models.PER_CLASS), epsilon=ill_models.EPSILON)
         found = [name for name, one in answers.items() if one["doubted"] or one.get("broken")]
         count += 1
         if ill.doubt not in found:

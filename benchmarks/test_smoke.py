@@ -208,7 +208,7 @@ def test_an_architecture_and_one_without_classes(tmp_path, monkeypatch, capsys):
     whole, features, unknown = json.loads(architectures.RESULTS.read_text())
     assert (whole["numbers"], whole["cells"], whole["said"], whole["shape"]) == (11, 11, [], [3, 160, 160])
     assert (features["cells"], unknown["cells"]) == (0, 0)
-    assert "it gives features, it has no classes; write arguments" in features["said"][0]
+    assert "the model returns features and has no classes; write arguments" in features["said"][0]
     assert "timm has no classifier 'no_such_net'" in unknown["said"][0]
     page = architectures.PAGE.read_text()
     assert "All 3 on its list were measured: 1 give numbers in every cell, 0 in some, 2 in none." in page

@@ -13,9 +13,9 @@ def test_doubts(card, doubt, findings, request):
     harness = run_state(request.config).harness
 
     def look(module, images):
-        return card_doubts.look(harness, card, module, images)
+        return card_doubts.run_checks(harness, card, module, images)
 
-    answer = findings("doubts", lambda: card_doubts.about(harness, card), look)[doubt]
+    answer = findings("doubts", lambda: card_doubts.check_parameters(harness, card), look)[doubt]
     request.node.user_properties.append(("seen", answer["seen"]))
     if "notice" in answer:
         harness.notice(f"{card.name}: {answer['notice']}")

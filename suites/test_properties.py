@@ -25,7 +25,7 @@ def test_contracts(card, harness, findings):
     def look(module, images):
         from robustness.search import contracts
 
-        return {name: contracts.broken(harness, card, name) for name in card.file.sweeps}
+        return {name: contracts.find_violations(harness, card, name) for name in card.file.sweeps}
 
     found = findings(
         "contracts", lambda: {name: harness.evidence_key_fields(card, name) for name in card.file.sweeps}, look
@@ -43,10 +43,10 @@ def test_search(card, harness, findings, request):
 
     profile = request.config.getoption("--hypothesis-profile", None)
     seed = secrets.randbelow(2**31) if profile == "robustness-thorough" else harness.seed
-    about = card_search.about(card, seed, SCALES.get(profile, 1.0))
+    about = card_search.search_parameters(card, seed, SCALES.get(profile, 1.0))
 
     def look(module, images):
-        return card_search.look(card, module, images, about)
+        return card_search.run_search(card, module, images, about)
 
     found = findings("search", lambda: about, look, sweeps=())
     request.node.user_properties += [("flip_rate", found["flip_rate"]), ("images", len(found["images"]))]
@@ -76,7 +76,7 @@ def _told(card, harness, config, table, found):
     ]
     for one in found["found"][:5]:
         file = paths.place(folder, card.name, f"-{one['row']}.png")
-        pair = search.pair_of(harness.images(card), one["row"], one["description"], table.budget)
+        pair = search.image_pair(harness.images(card), one["row"], one["description"], table.budget)
         file.write_bytes(search.png(pair))
         lines.append(f"image {one['row']} ({one['label']} → {one['after']}): {one['sentence']}; {file}")
         lines.append(f"  again: robustness replay {card.name} {one['row']} {shlex.quote(one['description'])}")

@@ -434,7 +434,7 @@ def read_words(here: Path) -> str:
 
     readers: dict[str, Callable[[str], Any]] = {
         "shard": shards.parse, "engine": engines.parse, "argument": lambda text: from_options.arguments([text]),
-        "damage": kinds.read, "path": files.expanded, "name": files.as_name, "shape": parser._shape,
+        "damage": kinds.parse_mutation, "path": files.expanded, "name": files.as_name, "shape": parser._shape,
         "seeds": parser._seeds,
     }  # fmt: skip
     import argparse

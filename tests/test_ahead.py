@@ -21,7 +21,7 @@ def reads_ahead(monkeypatch):
     """Have sweeps on this CPU do as they do on a GPU; give a switch."""
 
     def switch(on):
-        monkeypatch.setattr(SweepBatches, "reads_ahead", property(lambda cells: on))
+        monkeypatch.setattr(SweepBatches, "prefetches", property(lambda cells: on))
 
     return switch
 

@@ -439,7 +439,7 @@ class Counting:
 
     def swept(self, images, attack, strengths, **more):
         """Return the passes of the sweep itself, without those that try whether copies may work at once."""
-        try_copies = trials.tried
+        try_copies = trials.run_trials
 
         def uncounted(*arguments):
             before = dict(vars(self))

@@ -121,7 +121,7 @@ def test_what_was_done_to_a_model_is_said(tmp_path, own_path):
     torch.save({"epoch": 1, "ema": state}, path.parent / "w.pt")
     text = "\n".join(check_model(helpers.harness(path), cards.load(path))[0])
     assert "as it was found: w.pt: took the entry `ema`" in text
-    assert "as it was found: left out of all names: `module.`" in text
+    assert "as it was found: removed from all names: `module.`" in text
 
 
 def test_a_slow_model_is_looked_over_in_seconds(check, monkeypatch):

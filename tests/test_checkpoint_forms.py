@@ -178,17 +178,17 @@ def test_losses_metrics_and_counters_are_left_out_and_said(tmp_path):
     module, said = put(tmp_path, {"state_dict": {**prefixed("model."), **more}, "hyper_parameters": {"lr": 0.1}})
     assert_same(module)
     assert said[1:] == [
-        "left out of all names: `model.`", "left out, no part of the model: criterion.weight, val_acc.correct",
+        "removed from all names: `model.`", "ignored, not part of the model: criterion.weight, val_acc.correct",
     ]  # fmt: skip
     module, said = put(tmp_path, {**STATE, **more, "train_loss.mean_value": torch.ones(1)})
     assert_same(module)
     module, said = put(tmp_path, torch.optim.swa_utils.AveragedModel(NET).state_dict())
     assert_same(module)
-    assert "left out, no part of the model: n_averaged" in said
+    assert "ignored, not part of the model: n_averaged" in said
     tools = {name: torch.zeros(1) for name in ("total_ops", "total_params", "features.total_ops")}
     module, said = put(tmp_path, {**STATE, **tools, "epoch": 3})
     assert_same(module)
-    assert said == ["left out, no part of the model: epoch, features.total_ops, total_ops, total_params"]
+    assert said == ["ignored, not part of the model: epoch, features.total_ops, total_ops, total_params"]
 
 
 def test_a_layer_that_the_model_lacks_is_not_left_out(tmp_path):
@@ -206,7 +206,7 @@ def test_what_a_batch_norm_counts_may_be_missing_and_what_it_averages_may_not(tm
     plain = {name: tensor for name, tensor in STATE.items() if "num_batches" not in name}
     module, said = put(tmp_path, plain, name="w.safetensors")
     assert_same(module)
-    assert said == ["not there, and of no use in evaluation: features.1.num_batches_tracked"]
+    assert said == ["missing, not needed in evaluation: features.1.num_batches_tracked"]
     del plain["features.1.running_var"]
     with pytest.raises(ModelError, match=r"another architecture: missing: features\.1\.running_var$"):
         put(tmp_path, plain)
@@ -220,12 +220,12 @@ def test_what_wraps_a_part_is_seen_through_both_ways(tmp_path, wrapper):
     """Catches: a prefix that is only looked for at the beginning of all names, or in the file alone."""
     module, said = put(tmp_path, inside("features", wrapper))
     assert_same(module)
-    assert said == [f"left out of names: `{wrapper}.`"]
+    assert said == [f"removed from names: `{wrapper}.`"]
     other = trained(seed=3)
     other.features = nn.Sequential(OrderedDict({wrapper: other.features}))
     module, said = put(tmp_path, STATE, other)
     assert_same(module)
-    assert said == [f"put into names: `{wrapper}.`"]
+    assert said == [f"added to names: `{wrapper}.`"]
     module, said = put(tmp_path, inside("head", wrapper, prefixed("module._orig_mod.")), other)
     assert_same(module)
 
@@ -246,7 +246,7 @@ def test_a_model_that_is_wrapped_takes_plain_weights(tmp_path, wrap, prefix):
     """Catches: prefixes left out where they are the file's alone, and never put before names."""
     module, said = put(tmp_path, STATE, wrap())
     assert_same(module)
-    assert said[0] == f"put into all names: `{prefix}.`"
+    assert said[0] == f"added to all names: `{prefix}.`"
     assert_same(put(tmp_path, prefixed("_orig_mod.module."), wrap())[0])
     assert_same(put(tmp_path, prefixed(f"{prefix}."), wrap())[0])
 
@@ -378,7 +378,7 @@ def test_other_floats_are_computed_with_in_float32_and_said(tmp_path, dtype):
     module, said = put(tmp_path, state)
     with torch.inference_mode():
         torch.testing.assert_close(module(IMAGES), NET(IMAGES), rtol=0.02, atol=0.02)
-    assert said == [f"weights of {str(dtype).removeprefix('torch.')} are computed with in float32"]
+    assert said == [f"weights of {str(dtype).removeprefix('torch.')} are converted to float32"]
 
 
 def test_an_npz_file_of_arrays_is_read(tmp_path):

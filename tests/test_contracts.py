@@ -33,11 +33,11 @@ def broken(sweep, monkeypatch, perturb):
         return lambda strength, out: out.copy_(perturb(module, batch.inputs, strength))
 
     monkeypatch.setattr(Uniform, "prepare", prepare)
-    return contracts.broken(harness, card, "uniform")
+    return contracts.find_violations(harness, card, "uniform")
 
 
 def test_what_keeps_all_is_left_alone(sweep, monkeypatch):
-    assert contracts.broken(*sweep, "uniform") == {}
+    assert contracts.find_violations(*sweep, "uniform") == {}
     assert broken(sweep, monkeypatch, lambda module, inputs, strength: (inputs + strength).clamp(0, 1)) == {}
 
 

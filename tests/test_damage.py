@@ -157,7 +157,7 @@ def test_an_exported_file_has_weights_or_says_that_it_has_none():
     with torch.inference_mode():
         assert not torch.equal(spoilt(traced, "layer", 1.0)(batch()), traced(batch()))
     for kind in KINDS.values():
-        assert bool(operators.not_applicable(frozen, kind)) == (kind.done == "weights")
+        assert bool(operators.not_applicable(frozen, kind)) == (kind.target == "weights")
     with torch.inference_mode():
         assert torch.equal(spoilt(frozen, "classes", 4)(batch()), frozen(batch()).roll(1, dims=1))
 
@@ -193,7 +193,7 @@ def test_a_model_that_cannot_be_copied_says_so():
 def test_what_cannot_be_done_is_refused(text, said):
     """Catches: a level that is clipped or ignored, or an unknown kind that is passed over."""
     with pytest.raises(MutationError, match=said):
-        kinds.read(text)
+        kinds.parse_mutation(text)
 
 
 def test_a_damaged_card_is_another_model_and_only_then(own_path, tmp_path):

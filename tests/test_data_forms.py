@@ -11,9 +11,9 @@ from robustness import cards
 from robustness.cli.check import check_model
 from robustness.data import DataSpec, from_arrays, load
 from robustness.doubts import data
-from robustness.doubts.look import look
+from robustness.doubts.checks import run_checks
 from robustness.errors import DataError
-from robustness.sweep.batch import outputs_repair
+from robustness.sweep.batch import output_remedy
 
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.integers(0, 256, (12, 6, 6), np.uint8)
@@ -106,7 +106,7 @@ def test_labels_from_one_are_said(tmp_path):
     assert images.notes == (
         "set: labels begin at 1, so that class 0 has no images; if they stand for 3 classes, use labels - 1",
     )
-    assert "labels begin at 1; use labels - 1" in outputs_repair(torch.zeros(12, 3), 4, images)
+    assert "labels begin at 1; use labels - 1" in output_remedy(torch.zeros(12, 3), 4, images)
     with pytest.raises(DataError, match=r"got 1\.\.3: labels begin at 1; use labels - 1"):
         arrays(tmp_path, content={"x": PIXELS, "y": LABELS + 1, "classes": np.array(["a", "b", "c"])})
     assert arrays(tmp_path, content={"x": PIXELS, "y": LABELS}).notes == ()
@@ -304,7 +304,7 @@ def test_images_that_use_hardly_any_of_their_range_are_a_doubt(pixels, dim):
     """Catches: a model judged on images that it cannot see, and advice to change the model for that."""
     images = from_arrays(pixels, LABELS)
     model = nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
-    found = look(model, images, attacked=False)["dim images"]
+    found = run_checks(model, images, attacked=False)["dim images"]
     assert found["doubted"] is dim
     assert ("0/1 bytes, or divided by 255 twice?" in found["seen"]) == (dim and bool(pixels.any()))
 
@@ -356,7 +356,7 @@ def test_images_that_were_trained_on_are_counted():
     tested, trained = from_arrays(PIXELS[:8], LABELS[:8]), from_arrays(PIXELS[6:], LABELS[6:])
 
     def said(images, training):
-        return data.of_copies(images, lambda: training)["tested on training images"]
+        return data.check_leakage(images, lambda: training)["tested on training images"]
 
     assert said(tested, trained)["doubted"]
     assert said(tested, trained)["seen"].startswith("2 of 8 tested images are among the 6 of the training part")
@@ -364,7 +364,7 @@ def test_images_that_were_trained_on_are_counted():
     one = said(from_arrays(PIXELS[:7], LABELS[:7]), trained)
     assert (one["doubted"], one["seen"][:11]) == (False, "1 of 7 test")
     with pytest.raises(data.NotLookedFor, match="1 of 3 are there more than once"):
-        data.of_copies(from_arrays(PIXELS[[0, 1, 0]], [0, 1, 0]), None)
+        data.check_leakage(from_arrays(PIXELS[[0, 1, 0]], [0, 1, 0]), None)
 
 
 def test_check_says_how_many_images_were_trained_on(tmp_path, own_path):
@@ -381,7 +381,7 @@ def test_one_number_an_image_for_two_classes_says_what_to_write(form):
     """What is written gives the very probabilities. Catches: advice that exchanges the classes or changes the odds."""
     odds = torch.tensor([-2.0, 0.5, 3.0])
     outputs = {"column": odds[:, None], "row": odds, "sigmoid": odds.sigmoid()[:, None]}[form]
-    said = outputs_repair(outputs, 2, from_arrays(PIXELS[:3], [0, 1, 0]))
+    said = output_remedy(outputs, 2, from_arrays(PIXELS[:3], [0, 1, 0]))
     body = said.partition("around it: ")[2].partition("; better")[0]
     scope: dict = {"torch": torch, "outputs": outputs}
     exec(f"def forward(outputs):\n    {body}", scope)
@@ -389,5 +389,5 @@ def test_one_number_an_image_for_two_classes_says_what_to_write(form):
 
 
 def test_classes_without_images_name_the_key_that_mends_it():
-    said = outputs_repair(torch.zeros(12, 5), 3, from_arrays(PIXELS, LABELS))
+    said = output_remedy(torch.zeros(12, 5), 3, from_arrays(PIXELS, LABELS))
     assert "name the classes of all its outputs, in their order, as classes = [...] in the card's [model]" in said

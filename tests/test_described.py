@@ -14,7 +14,7 @@ from robustness.search.descriptions import (
     Noise,
     PixelChanges,
     ShiftAndRotate,
-    read,
+    parse_description,
 )
 
 SHAPE = (1, 8, 8)
@@ -52,7 +52,7 @@ def test_what_comes_out_is_an_image_inside_the_budget(description, budget, seed)
 @SETTINGS
 @given(description=strategies.perturbations(SHAPE))
 def test_the_text_is_the_perturbation(description):
-    again = read(description.text)
+    again = parse_description(description.text)
     assert again == description
     assert np.array_equal(again.apply(images()), description.apply(images()))
     assert "\n" not in description.text

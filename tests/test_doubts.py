@@ -19,7 +19,7 @@ from robustness.cards.schema import SweepTable
 from robustness.classifiers.modules import state_hash
 from robustness.data import from_arrays
 from robustness.doubts import forward, permuted_classes
-from robustness.doubts.look import look
+from robustness.doubts.checks import run_checks
 from robustness.errors import CardError
 from robustness.perturbations import IFGSM
 
@@ -87,7 +87,7 @@ def others():
 
 
 def doubted(model, epsilon=EPSILON, attacks=ATTACKS, **given):
-    found = look(model, helpers.digits(30), epsilon=epsilon, attacks=attacks, training=others, **given)
+    found = run_checks(model, helpers.digits(30), epsilon=epsilon, attacks=attacks, training=others, **given)
     return {name for name, one in found.items() if one["doubted"]}, found
 
 
@@ -99,7 +99,9 @@ def test_a_healthy_model_raises_none(healthy):
     assert all(one["doubted"] is False for one in found.values()), found
     assert state_hash(healthy) == before
     assert all(p.grad is None for p in healthy.parameters())
-    again = look(healthy, helpers.digits(30), epsilon=EPSILON, attacks=ATTACKS, source=Around(healthy), training=others)
+    again = run_checks(
+        healthy, helpers.digits(30), epsilon=EPSILON, attacks=ATTACKS, source=Around(healthy), training=others
+    )
     assert again == found
 
 
@@ -127,10 +129,10 @@ def test_a_permutation_is_named(healthy):
 def test_a_head_that_was_never_trained_is_named():
     """Catches: zero gradients of a library's blank head (vit_b_16, mixer) told as if some layer hid them."""
     model = nn.Sequential(OrderedDict(flat=nn.Flatten(), body=nn.Linear(784, 8), head=nn.Linear(8, 10)))
-    told = look(model, helpers.digits(2), attacked=False)["zero gradients"]
+    told = run_checks(model, helpers.digits(2), attacked=False)["zero gradients"]
     assert "weights" not in told["seen"]
     nn.init.zeros_(model.head.weight)
-    told = look(model, helpers.digits(2), attacked=False)["zero gradients"]
+    told = run_checks(model, helpers.digits(2), attacked=False)["zero gradients"]
     assert told["doubted"]
     assert told["seen"].endswith("20 of 20 images; all weights of head are zero, which were never trained")
 
@@ -152,7 +154,7 @@ def test_nor_is_one_that_always_says_the_same(share):
     def says(inputs):
         return np.ones(len(inputs), np.int64)
 
-    assert permuted_classes.look(says, images, 100, 0)["doubted"] is False
+    assert permuted_classes.check_permutation(says, images, 100, 0)["doubted"] is False
 
 
 def test_a_permutation_of_many_classes_is_looked_for_on_more_images():
@@ -165,11 +167,11 @@ def test_a_permutation_of_many_classes_is_looked_for_on_more_images():
         asked.append(len(inputs))
         return ((inputs[:, 0, 0, 0] * 255).round().astype(np.int64) + 50) % 100
 
-    found = permuted_classes.look(says, images, 100, 0)
+    found = permuted_classes.check_permutation(says, images, 100, 0)
     assert found["doubted"], found
     assert sum(asked) == 100 + 800
     few = images.select(np.arange(0, 1000, 5), "some")
-    assert permuted_classes.look(says, few, 100, 0)["doubted"] is None
+    assert permuted_classes.check_permutation(says, few, 100, 0)["doubted"] is None
 
 
 def test_large_images_take_little_memory():
@@ -183,7 +185,7 @@ def test_large_images_take_little_memory():
 
     model.register_forward_pre_hook(note)
     pixels = np.random.default_rng(0).integers(0, 256, (60, 224, 224, 3), dtype=np.uint8)
-    found = look(model, from_arrays(pixels, np.arange(60) % 3))
+    found = run_checks(model, from_arrays(pixels, np.arange(60) % 3))
     assert "of 16 images" in found["zero gradients"]["seen"]
     assert "of 60 images" in found["permuted classes"]["seen"]  # of 16 chance alone would explain all
     assert max(passed) <= 16
@@ -214,7 +216,7 @@ def test_attacks_on_a_model_that_hides_its_gradients_are_not_blamed(healthy):
     raised, found = doubted(Around(healthy, before=backwards(lambda x: True)))
     assert "misses planted examples" in raised
     assert found["weak attack"] == {
-        "seen": "not looked for: a strong attack misses planted examples as well", "doubted": None,
+        "seen": "not checked: a strong attack misses planted examples as well", "doubted": None,
     }  # fmt: skip
 
 
@@ -232,7 +234,7 @@ def test_transfer_beats_white_box(healthy):
     assert "transfer beats white-box" in doubted(masked, source=healthy)[0]
     assert "transfer beats white-box" not in doubted(healthy, source=masked)[0]
     _, alone = doubted(healthy)
-    assert alone["transfer beats white-box"] == {"seen": "not looked for: no other model is named", "doubted": None}
+    assert alone["transfer beats white-box"] == {"seen": "not checked: the card names no source model", "doubted": None}
 
 
 @pytest.mark.parametrize("how", ["numpy", "no_grad"])
@@ -266,10 +268,10 @@ def test_a_doubt_that_breaks_takes_no_other_with_it(healthy, monkeypatch):
         raise KeyError("mean")
 
     _, found = doubted(healthy)
-    monkeypatch.setattr(forward, "of_outputs", broken)
+    monkeypatch.setattr(forward, "check_outputs_are_logits", broken)
     _, now = doubted(healthy)
     assert now.pop("probabilities for logits") == {
-        "seen": "could not be looked for: KeyError: 'mean'", "doubted": None, "broken": True,
+        "seen": "could not be checked: KeyError: 'mean'", "doubted": None, "broken": True,
     }  # fmt: skip
     found.pop("probabilities for logits")
     assert now == found
@@ -316,7 +318,7 @@ def test_a_forward_that_always_raises_breaks_every_doubt(healthy):
     broken = {name for name, one in found.items() if one.get("broken")}
     of_images = {"dim images", "tested on training images"}  # no pass is needed to look at them
     assert broken == set(doubts.DOUBTS) - {"transfer beats white-box", "another output knows more"} - of_images
-    assert {found[name]["seen"] for name in broken} == {"could not be looked for: RuntimeError: boom"}
+    assert {found[name]["seen"] for name in broken} == {"could not be checked: RuntimeError: boom"}
 
 
 CARD = helpers.CARD.replace("[sweeps.normal]", '[sweeps.fgsm]\nkind = "fgsm"\nstrengths = [0.1]\n\n[sweeps.normal]')
@@ -343,7 +345,7 @@ def test_the_suite_says_what_was_seen_why_it_matters_and_what_to_try(tmp_path, m
     kept = sorted((tmp_path / "store").rglob("*.json"))
     again = suite(card)
     assert "probabilities for logits" in again.stdout
-    assert "tiny, transfer beats white-box: not looked for: no other model is named" in again.stdout
+    assert "tiny, transfer beats white-box: not checked: the card names no source model" in again.stdout
     assert sorted((tmp_path / "store").rglob("*.json")) == kept
 
 
@@ -355,7 +357,7 @@ def test_a_model_without_gradients_is_not_red_for_that(tmp_path, monkeypatch):
     )
     source = source.replace("def recipe(", f"{NO_GRAD}\ndef recipe(")
     run = suite(helpers.project(tmp_path, source, helpers.CARD), "-k", "not chance")  # it was never trained
-    assert "tiny, zero gradients: not looked for: the model's outputs do not depend on the images" in run.stdout
+    assert "tiny, zero gradients: not checked: the model's outputs do not depend on the images" in run.stdout
     assert "passed" in run.stdout
     assert "failed" not in run.stdout, run.stdout
 

@@ -64,7 +64,7 @@ def test_a_module_that_exits_when_it_is_imported(load, tmp_path):
 def test_one_that_hangs_is_left_behind(load, monkeypatch):
     """Catches: a limit that is noticed only when the factory comes back."""
     monkeypatch.setenv("ROBUSTNESS_FACTORY_SECONDS", "0.2")
-    with pytest.raises(ModelError, match=r"has not come back after 0\.2 seconds; does it wait for input"):
+    with pytest.raises(ModelError, match=r"has not returned after 0\.2 seconds; does it wait for input"):
         load("time.sleep(60)")
     assert sys.stdout is not None
     print("printed", flush=True)  # the stream is the test's own again
@@ -73,7 +73,7 @@ def test_one_that_hangs_is_left_behind(load, monkeypatch):
 @pytest.mark.parametrize("given", ["soon", "0", "-1", "nan", "1e300"])
 def test_limits_that_cannot_be(given):
     with pytest.raises(ModelError, match="must be a number of seconds above 0, got"):
-        call_factory.seconds({"ROBUSTNESS_FACTORY_SECONDS": given})
+        call_factory.seconds_from_environment({"ROBUSTNESS_FACTORY_SECONDS": given})
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_a_forward_that_skips_is_an_error_of_its_cells(code):
     import torch
     from torch import nn
 
-    from robustness.doubts.look import look
+    from robustness.doubts.checks import run_checks
     from robustness.errors import RobustnessError
     from robustness.perturbations import FGSM, Clean
     from robustness.sweep.runner import run_sweep
@@ -165,5 +165,5 @@ def test_a_forward_that_skips_is_an_error_of_its_cells(code):
     assert evidence.status[0].startswith("raised ")
     if code != "raise KeyboardInterrupt":
         with contextlib.suppress(RobustnessError):
-            assert any(each["doubted"] is None for each in look(Skips(16, 3), images).values())
+            assert any(each["doubted"] is None for each in run_checks(Skips(16, 3), images).values())
     assert torch.is_grad_enabled()

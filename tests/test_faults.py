@@ -205,7 +205,7 @@ def test_damaged_committed_weights(project, how):
     assert run.ret == 1
     assert set(run.outcomes.values()) == {"errored"}
     assert all(message.startswith(str(path)) and "\n" not in message for message in run.messages)
-    assert re.search("torn|damaged|not a", run.messages[0])
+    assert re.search("truncated|torn|damaged|not a", run.messages[0])
     assert not trace.exists()
     assert project.logged("trainings") == []
     assert path.read_bytes() == damaged
@@ -218,7 +218,7 @@ def test_weights_that_would_execute_code(project):
     path.write_bytes(pickle.dumps(Evil(trace)))
     run = project.run("suites", "-k", "clean")
     assert (run.ret, set(run.outcomes.values())) == (1, {"errored"})
-    assert "cannot be read without executing code, or is torn" in run.messages[0]
+    assert "cannot be read without executing code, or is truncated" in run.messages[0]
     assert not trace.exists()
 
 
@@ -336,7 +336,7 @@ def test_two_runs_at_once(project):
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("logits = logits[:, :9]", r"must give logits of shape \(images, outputs\) = \((\d+), 10\).*got \(\1, 9\)"),
+        ("logits = logits[:, :9]", r"must return logits of shape \(images, outputs\) = \((\d+), 10\).*got \(\1, 9\)"),
         ("logits = logits.flatten()", r"got \(\d+0,\)"),
         ("logits = 3.5", "got float"),
     ],

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 
 from robustness.cards.doubts import DOUBTS
 from robustness.doubts import permuted_classes
-from robustness.doubts.knowledge import of_chance
-from robustness.doubts.look import look
+from robustness.doubts.checks import run_checks
+from robustness.doubts.knowledge import check_chance
 
 SUITES = helpers.ROOT / "suites"
 
@@ -31,7 +31,7 @@ def test_an_ill_model_is_red_with_its_illness_named(sound, ill):
     """Catches: an illness that is not seen, or that is told as another one."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        answers = look(ill.make(sound), helpers.digits(PER_CLASS), epsilon=EPSILON)
+        answers = run_checks(ill.make(sound), helpers.digits(PER_CLASS), epsilon=EPSILON)
     assert answers[ill.doubt]["doubted"], answers
     assert set(answers) == set(DOUBTS)
 
@@ -55,16 +55,16 @@ def test_what_knows_a_third_of_the_way_is_never_no_better_than_chance(count, cla
     for _ in range(2000):
         guesses = draw.integers(0, classes, count)
         predictions = np.where(draw.random(count) < 1 / 3, labels, guesses)
-        assert not of_chance(labels, predictions, classes)["doubted"]
+        assert not check_chance(labels, predictions, classes)["doubted"]
 
 
 @pytest.mark.parametrize(("count", "classes"), [(100, 10), (600, 10), (1000, 3)])
 def test_what_knows_nothing_is_no_better_than_chance(count, classes):
     labels, draw = np.arange(count) % classes, np.random.default_rng(0)
-    guessing = [of_chance(labels, draw.integers(0, classes, count), classes)["doubted"] for _ in range(200)]
+    guessing = [check_chance(labels, draw.integers(0, classes, count), classes)["doubted"] for _ in range(200)]
     assert np.mean(guessing) > 0.95
-    assert of_chance(labels, np.zeros(count, int), classes)["doubted"]
-    assert of_chance(labels, (labels + 1) % classes, classes)["doubted"]
+    assert check_chance(labels, np.zeros(count, int), classes)["doubted"]
+    assert check_chance(labels, (labels + 1) % classes, classes)["doubted"]
 
 
 def test_the_largest_class_is_no_chance_level():
@@ -72,10 +72,10 @@ def test_the_largest_class_is_no_chance_level():
     labels = (np.arange(1000) % 20 == 0).astype(int)
     predictions = labels.copy()
     predictions[np.flatnonzero(labels == 0)[:60]] = 1
-    assert of_chance(labels, predictions, 2)["doubted"] is False
-    assert of_chance(labels, np.zeros(1000, int), 2)["doubted"]
-    assert of_chance(np.zeros(10, int), np.zeros(10, int), 2)["doubted"] is None
-    assert of_chance(np.arange(10) % 2, np.zeros(10, int), 2)["doubted"] is None
+    assert check_chance(labels, predictions, 2)["doubted"] is False
+    assert check_chance(labels, np.zeros(1000, int), 2)["doubted"]
+    assert check_chance(np.zeros(10, int), np.zeros(10, int), 2)["doubted"] is None
+    assert check_chance(np.arange(10) % 2, np.zeros(10, int), 2)["doubted"] is None
 
 
 @pytest.mark.parametrize("count", [100, 600])
@@ -87,7 +87,7 @@ def test_a_weak_model_has_no_permuted_classes(count):
         confusion = draw.dirichlet(np.full(10, 0.5), 10) * draw.uniform(0.2, 0.9) + np.eye(10) * 0.3
         confusion /= confusion.sum(1, keepdims=True)
         predictions = np.array([draw.choice(10, p=confusion[label]) for label in labels])
-        assert not permuted_classes.explained(labels, predictions, names, 0)["doubted"]
+        assert not permuted_classes.explain_by_permutation(labels, predictions, names, 0)["doubted"]
 
 
 @pytest.mark.parametrize("moved", [(2, 5, 7), (1, 8), (0, 9, 4, 3)])
@@ -95,7 +95,7 @@ def test_classes_that_are_exchanged_are_named(moved):
     """Catches: a part of the classes in another order passed over, for accuracy is far from chance."""
     labels, order = np.arange(200) % 10, np.arange(10)
     order[list(moved)] = np.roll(moved, 1)
-    answer = permuted_classes.explained(labels, order[labels], tuple("abcdefghij"), 0)
+    answer = permuted_classes.explain_by_permutation(labels, order[labels], tuple("abcdefghij"), 0)
     assert answer["doubted"]
     for one in moved:
         assert f"its {'abcdefghij'[order[one]]} is the data's {'abcdefghij'[one]}" in answer["seen"]

@@ -68,7 +68,7 @@ class Counting(nn.Module):
 @contextmanager
 def interrupted(after):
     """Interrupt a sweep, as Ctrl-C would, once it is through with so many images."""
-    batch, done = SweepBatches.batch, []
+    batch, done = SweepBatches.run_batch, []
 
     def counted(self, models, start, stop, outcomes):
         batch(self, models, start, stop, outcomes)
@@ -76,13 +76,15 @@ def interrupted(after):
         if sum(done) > after:
             raise KeyboardInterrupt
 
-    with patch.object(SweepBatches, "batch", counted), pytest.raises(KeyboardInterrupt):
+    with patch.object(SweepBatches, "run_batch", counted), pytest.raises(KeyboardInterrupt):
         yield
 
 
 def cut_off(images, perturbation, strengths, kept, after, **more):
     with interrupted(after):
-        run_sweep(helpers.linear(images), images, perturbation, strengths, batch_size=100, threads=1, kept=kept, **more)
+        run_sweep(
+            helpers.linear(images), images, perturbation, strengths, batch_size=100, threads=1, chunk_cache=kept, **more
+        )
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_it_goes_on_from_what_is_finished(images, keeping, perturbation, strengt
     assert finished == [0, 1]
     again, told = Counting(images), []
     found = run_sweep(
-        again, images, perturbation, strengths, kept=keeping(), progress=lambda *n: told.append(n), **given
+        again, images, perturbation, strengths, chunk_cache=keeping(), progress=lambda *n: told.append(n), **given
     )
     assert found.digest == due.digest
     assert again.seen() < 0.5 * COUNT * passes
@@ -116,9 +118,9 @@ def test_what_took_time_before_is_counted(images, keeping):
     """Catches: evidence put together of finished chunks that says it was made in no time."""
     cut_off(images, Normal(), [0.1], keeping(), after=CHUNK + 300)
     part = keeping().get(0)
-    assert part.told["seconds"] > 0
-    keeping().write(ChunkResult(0, part.arrays, {**part.told, "seconds": 1000.0}))
-    found = run_sweep(helpers.linear(images), images, Normal(), [0.1], batch_size=100, kept=keeping())
+    assert part.metadata["seconds"] > 0
+    keeping().write(ChunkResult(0, part.arrays, {**part.metadata, "seconds": 1000.0}))
+    found = run_sweep(helpers.linear(images), images, Normal(), [0.1], batch_size=100, chunk_cache=keeping())
     assert found.provenance["seconds"] > 1000
 
 
@@ -127,8 +129,12 @@ def test_threads_and_a_second_cut(images, keeping):
     due = run_sweep(helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100)
     for after in (750, 1450):
         with interrupted(after):
-            run_sweep(helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100, threads=3, kept=keeping())
-    found = run_sweep(helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100, threads=2, kept=keeping())
+            run_sweep(
+                helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100, threads=3, chunk_cache=keeping()
+            )
+    found = run_sweep(
+        helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100, threads=2, chunk_cache=keeping()
+    )
     assert found.digest == due.digest
 
 
@@ -149,11 +155,11 @@ def test_a_chunk_that_is_not_what_it_was_is_swept_again(images, keeping, tmp_pat
     elif how == "of other code":
         (tmp_path / "net.py").write_text("as it is")
     again = Counting(images)
-    found = run_sweep(again, images, Normal(), [0.1], batch_size=100, kept=keeping(notices=notices))
+    found = run_sweep(again, images, Normal(), [0.1], batch_size=100, chunk_cache=keeping(notices=notices))
     assert found.digest == due.digest
     swept = COUNT - (0 if how == "of other code" else CHUNK)
     assert swept <= again.seen() < swept + 300
-    said = {"torn": "torn or foreign", "changed": "does not fit", "of other code": "older than net.py"}.get(how)
+    said = {"torn": "truncated or foreign", "changed": "does not match", "of other code": "older than net.py"}.get(how)
     assert [said in notice and notice.endswith("; swept again") for notice in set(notices)] == [True] * (
         said is not None
     )
@@ -174,13 +180,15 @@ def test_what_failed_is_tried_again_by_the_next_run(images, keeping):
             return self.linear(inputs)
 
     due = run_sweep(helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100)
-    found = run_sweep(Failing({40}), images, Normal(), [0.1, 0.4], batch_size=100, threads=1, kept=keeping())
+    found = run_sweep(Failing({40}), images, Normal(), [0.1, 0.4], batch_size=100, threads=1, chunk_cache=keeping())
     assert [status.startswith(RAISED) for status in found.status].count(True) == 1
     assert sorted(int(path.stem) for path in keeping().folder.iterdir()) == [0, 1]
     part = keeping().get(1)
     assert part.failed
     assert keeping(run="next").get(1) is None
-    again = run_sweep(helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100, kept=keeping(run="next"))
+    again = run_sweep(
+        helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100, chunk_cache=keeping(run="next")
+    )
     assert again.digest == due.digest
 
 
@@ -189,10 +197,10 @@ def test_it_goes_on_in_batches_for_which_there_is_memory(images, keeping):
     due = run_sweep(Crowded(images, 10**9), images, Normal(), [0.1], batch_size=50)
     model, sizes = Crowded(images, 60), []
     model.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
-    run_sweep(model, images, Normal(), [0.1], batch_size=100, threads=1, kept=keeping())
+    run_sweep(model, images, Normal(), [0.1], batch_size=100, threads=1, chunk_cache=keeping())
     (keeping().folder / "2.safetensors").unlink()
     sizes.clear()
-    found = run_sweep(model, images, Normal(), [0.1], batch_size=100, threads=1, kept=keeping())
+    found = run_sweep(model, images, Normal(), [0.1], batch_size=100, threads=1, chunk_cache=keeping())
     assert found.digest == due.digest
     assert (found.provenance["batch_size"], found.provenance["out_of_memory_at"]) == (50, 100)
     assert set(sizes) <= {8, 50}
@@ -204,9 +212,9 @@ def test_directions_too(images, keeping):
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     torch.nn.init.zeros_(model[1].weight)  # no gradient: every image is counted
     due, counted = directions(model, images, FGSM(), batch_size=100)
-    directions(model, images, FGSM(), batch_size=100, kept=keeping())
+    directions(model, images, FGSM(), batch_size=100, chunk_cache=keeping())
     (keeping().folder / "1.safetensors").unlink()
-    found, other = directions(model, images, FGSM(), batch_size=100, kept=keeping())
+    found, other = directions(model, images, FGSM(), batch_size=100, chunk_cache=keeping())
     assert np.array_equal(found, due)
     assert other == counted
     assert COUNT in counted.values()
@@ -215,7 +223,7 @@ def test_directions_too(images, keeping):
 def test_what_is_over_soon_is_not_written(images, tmp_path):
     """Catches: a file a chunk for sweeps that take less time than writing it is worth."""
     few = StoredChunks(Store(tmp_path / "store"), KEY, tmp_path)
-    run_sweep(helpers.linear(images), images, Clean(), [0], kept=few)
+    run_sweep(helpers.linear(images), images, Clean(), [0], chunk_cache=few)
     assert kept.EVERY >= 1
     assert not few.folder.exists()
 
@@ -225,11 +233,11 @@ def test_a_part_is_read_as_it_was_written():
         3, {"predictions": np.arange(4, dtype=np.int32)[None]}, {"batch_size": 2, "counts": [{"what": 1}]}
     )
     again, about = ChunkResult.from_bytes(part.to_bytes({"key": KEY}))
-    assert (again.chunk, again.told, again.batch_size, again.failed) == (3, part.told, 2, False)
+    assert (again.chunk, again.metadata, again.batch_size, again.failed) == (3, part.metadata, 2, False)
     assert about == {"key": KEY}
     assert np.array_equal(again.arrays["predictions"], part.arrays["predictions"])
     for content in (b"", b"torn", part.to_bytes({})[:-3]):
-        with pytest.raises(StoreError, match="torn or foreign"):
+        with pytest.raises(StoreError, match="truncated or foreign"):
             ChunkResult.from_bytes(content)
 
 

@@ -277,7 +277,7 @@ class Tabled(nn.Module):
 @pytest.mark.parametrize("place", ["attribute", "nested", "closure", "global"])
 def test_a_table_that_is_made_in_the_first_pass_can_be_differentiated_through(place, inference):
     """Catches: inference mode around a model, whose tables no gradient may pass for ever after."""
-    from robustness.doubts.look import look
+    from robustness.doubts.checks import run_checks
     from robustness.perturbations import FGSM, Clean
     from robustness.perturbations.gradients import gradient
     from robustness.sweep.runner import run_sweep
@@ -287,7 +287,7 @@ def test_a_table_that_is_made_in_the_first_pass_can_be_differentiated_through(pl
     inputs, labels = torch.from_numpy(images.batch(0, 40)), torch.from_numpy(images.labels.copy())
     module = Tabled(place).eval()
     with torch.inference_mode(inference):
-        look(module, images, attacked=False)
+        run_checks(module, images, attacked=False)
         clean = run_sweep(module, images, Clean(), [0.0], batch_size=20)
         evidence = run_sweep(module, images, FGSM(), [0.1], batch_size=20)
     assert clean.status == evidence.status == ("ok",)

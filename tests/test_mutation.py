@@ -67,7 +67,7 @@ def test_no_damage_is_not_caught_and_permuted_classes_are(make):
         assert [row[key] for key in numbers] == [found["undamaged"][key] for key in numbers]
         assert not is_detected(row)
     permuted = of(found, "classes")
-    assert permuted["caught_from"] == {"claims": str(KINDS["classes"].says.format(level="all")), "gate": None} | {
+    assert permuted["caught_from"] == {"claims": str(KINDS["classes"].template.format(level="all")), "gate": None} | {
         "either": "all classes one place on"
     }
     assert permuted["rows"][0]["first"].startswith("tiny under clean at 0: accuracy is 0.")

@@ -15,7 +15,7 @@ from torch import nn
 from robustness import cards
 from robustness.classifiers import checkpoints, weight_names, weights
 from robustness.classifiers.modules import replicas, restored_afterwards
-from robustness.doubts.look import look
+from robustness.doubts.checks import run_checks
 from robustness.errors import ModelError
 
 pytestmark = pytest.mark.usefixtures("own_path")
@@ -50,12 +50,12 @@ FORMS = {
                        ["took the entry `state_dict_ema` (also there: state_dict; `entry` in the card's [mod"]),
     "ema of a wrapper": ({"ema": {"module": STATE, "decay": 0.99}, "model": OTHER},
                          ["took the entry `ema.module` (also there: model; `entry`"]),
-    "parallel": (prefixed("module."), ["left out of all names: `module.`"]),
-    "compiled": (prefixed("_orig_mod."), ["left out of all names: `_orig_mod.`"]),
-    "both": (prefixed("module._orig_mod."), ["left out of all names: `module.`, `_orig_mod.`"]),
+    "parallel": (prefixed("module."), ["removed from all names: `module.`"]),
+    "compiled": (prefixed("_orig_mod."), ["removed from all names: `_orig_mod.`"]),
+    "both": (prefixed("module._orig_mod."), ["removed from all names: `module.`, `_orig_mod.`"]),
     "lightning": ({"state_dict": prefixed("model."), "epoch": 1}, ["entry `state_dict`", "names: `model.`"]),
-    "two prefixes": (prefixed("module.model."), ["left out of all names: `module.`, `model.`"]),
-    "half": ({name: tensor.half() for name, tensor in STATE.items()}, ["weights of float16 are computed with in fl"]),
+    "two prefixes": (prefixed("module.model."), ["removed from all names: `module.`, `model.`"]),
+    "half": ({name: tensor.half() for name, tensor in STATE.items()}, ["weights of float16 are converted to float32"]),
 }  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def test_a_card_names_the_entry(tmp_path):
 def test_prefixes_that_the_module_has_itself_stay():
     """Catches: names that are made to fit worse than they did."""
     module = nn.ModuleDict({"module": nn.Linear(2, 2)})
-    (fit,) = weight_names.fits((), module.state_dict(), module.state_dict())
+    (fit,) = weight_names.find_fits((), module.state_dict(), module.state_dict())
     assert (list(fit.state), fit.notes) == (["module.weight", "module.bias"], [])
 
 
@@ -139,7 +139,7 @@ def test_a_bare_pickle_is_refused_by_what_it_would_call(tmp_path, monkeypatch, p
 def test_a_file_that_is_none_of_tensors(tmp_path, content):
     """Catches: torch's advice to load whatever it is all the same."""
     (tmp_path / "w.pt").write_bytes(content)
-    with pytest.raises(ModelError, match=r"w\.pt: cannot be read without executing code, or is torn") as caught:
+    with pytest.raises(ModelError, match=r"w\.pt: cannot be read without executing code, or is truncated") as caught:
         checkpoints.load_checkpoint(net(), tmp_path / "w.pt")
     assert "weights_only" not in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
@@ -201,7 +201,7 @@ def test_the_content_of_shards_is_that_of_their_files(index):
         ('{"weight_map": {"1.bias": "/etc/passwd"}}', "must be a file beside it"),
         ('{"weight_map": {"1.bias": 3}}', "not an index of shards"),
         ('{"weight_map": {"1.bias": "gone.safetensors"}}', r"gone\.safetensors: there is no such weights file"),
-        ('{"weight_map": {"1.bias": "part0.safetensors"}}', r"says that it holds 1\.bias, which it does not"),
+        ('{"weight_map": {"1.bias": "part0.safetensors"}}', r"assigns 1\.bias to it, which it does not hold"),
         ('{"weight_map": {"1.bias": "part1.safetensors"}}', r"another architecture: missing: 1\.weight$"),
     ],
 )
@@ -282,8 +282,8 @@ def test_an_onnx_file_is_a_black_box(tmp_path):
     assert (attacked.predictions == -1).all()
     inputs = torch.from_numpy(of.images(made).batch(0, 20))
     assert clean.predictions[0].tolist() == net(1)(inputs).argmax(1).tolist()
-    found = look(of.classifier(made).module, of.images(made), count=20)
-    assert "not looked for: net.onnx is an ONNX file" in found["zero gradients"]["seen"]
+    found = run_checks(of.classifier(made).module, of.images(made), count=20)
+    assert "not checked: net.onnx is an ONNX file" in found["zero gradients"]["seen"]
     assert found["depends on the batch"]["doubted"] is False
 
 

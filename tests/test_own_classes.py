@@ -49,10 +49,10 @@ def test_classes_find_their_outputs(wanted, given_, groups):
             "classes that the model does not know: tabby, carp; did you mean 'tabby cat'",
         ),
         (["fish", "bird"], None, r"none of the data's 2 classes \(fish, bird\) is one of the model's 4"),
-        (["tench", "crane"], None, r"several outputs of the model are called: crane \(1, 3\); name the output's index"),
+        (["tench", "crane"], None, r"name several outputs of the model: crane \(1, 3\); name the output's index"),
         (["tench"], {"tensh": 0}, r"that \[model\.classes\] does not name: tench; did you mean 'tensh'"),
         (["cat"], {"cat": "tabby cats"}, r"model\.classes\.cat: classes that the model does not know: tabby cats; did"),
-        (["bird"], {"bird": "crane"}, r"model\.classes\.bird: 'crane' is what the outputs 1, 3 are called; write one"),
+        (["bird"], {"bird": "crane"}, r"model\.classes\.bird: 'crane' names the outputs 1, 3; write one"),
         (["cat"], {"cat": 4}, r"model\.classes\.cat must be below the model's 4 outputs, got 4"),
         (["cat", "pet"], {"cat": 2, "pet": (2, 0)}, "names outputs more than once: 2"),
         (["cat"], {"cat": ()}, "at least one output for each"),
@@ -69,7 +69,9 @@ def test_classes_of_a_model_that_names_none():
     """Catches: a table by index that asks for names, and names that are looked up in nothing."""
     assert match_classes(["cat"], {"cat": 7}, [], None)[0] == ((7,),)
     assert match_classes(["cat", "dog"], None, [], None) == (None, "")
-    with pytest.raises(ModelError, match=r"the model names no classes, so that tabby cannot be looked up; write ind"):
+    with pytest.raises(
+        ModelError, match=r"the model does not name its classes, so tabby cannot be looked up; write ind"
+    ):
         match_classes(["cat"], {"cat": "tabby"}, [], None)
 
 
@@ -111,7 +113,7 @@ def test_a_folders_own_classes_are_matched_in_a_sweep(tmp_path):
     images = from_arrays(pixels, [0, 1, 2] * 2 + [0, 1], ("seven", "Two", "nine"))
     of = harness(tmp_path, images, made)
     evidence = of.evidence(made)
-    assert "found: 3 of the model's 10 classes count, matched by name" in of.notices
+    assert "found: 3 of the model's 10 classes are used, matched by name" in of.notices
     with torch.inference_mode():
         logits = (
             of.classifier(made)
@@ -147,7 +149,7 @@ def test_imagenets_classes_by_name_and_by_wordnet_id(library):
         ("classes = [1, 2]", r"model\.classes\.0 = 1"),
         ("classes = { cat = -1 }", "greater than or equal to 0"),
         ("classes = { cat = [1.5] }", r"1\.5"),
-        ('decision = { kind = "null" }\nclasses = "index"', "under the decision argmax alone"),
+        ('decision = { kind = "null" }\nclasses = "index"', "only under the decision argmax"),
     ],
 )
 def test_a_table_of_classes_that_cannot_be(tmp_path, line, message):
@@ -162,6 +164,6 @@ def test_classes_by_table_in_a_card(tmp_path):
                 *(f'"{i}" = {i}' for i in range(2, 10)))  # fmt: skip
     of = harness(tmp_path)
     assert of.evidence(made).status == ("ok",)
-    assert "found: 12 outputs of the model stand for 10 classes, their probabilities summed" in of.notices
+    assert "found: 12 outputs of the model stand for 10 classes, their probabilities are summed" in of.notices
     other = card(tmp_path, *lines, "[model.classes]", *(f'"{i}" = {i + 1}' for i in range(10)))
     assert of.key(other, "clean") != of.key(made, "clean")

@@ -16,7 +16,7 @@ from robustness import cards
 from robustness.classifiers import adapt, libraries, weights
 from robustness.classifiers.adapter import AdaptedModel, convert_channels, extract_logits
 from robustness.classifiers.build import unwrap
-from robustness.classifiers.preprocessing import Normalisation, images_table, of_library
+from robustness.classifiers.preprocessing import Normalisation, images_table, library_preprocessing
 from robustness.data import from_arrays
 from robustness.errors import CardError, MissingLibrary, ModelError
 from robustness.util import source_files
@@ -107,7 +107,7 @@ def test_a_folder_whose_weights_or_processor_are_gone(tmp_path, transformers):
     folder = vit_folder(tmp_path / "models" / "vit")
     made = card(tmp_path, 'factory = "hf:vit"')
     (folder / "preprocessor_config.json").unlink()
-    with pytest.raises(ModelError, match=r"nothing says how images are normalised .* mean = \[\.\.\.\]"):
+    with pytest.raises(ModelError, match=r"the normalisation is unknown .* mean = \[\.\.\.\]"):
         harness(tmp_path).classifier(made)
     card(tmp_path, 'factory = "hf:vit"', 'preprocessing = "none"')
     (folder / "model.safetensors").unlink()
@@ -128,7 +128,7 @@ def test_code_in_a_folder_is_not_run(tmp_path, transformers):
         auto_map={"AutoConfig": "bomb.Config", "AutoModelForImageClassification": "bomb.Model"},
     )
     made = card(tmp_path, 'factory = "hf:vit"')
-    with pytest.raises(ModelError, match="transformers cannot make a classifier"):
+    with pytest.raises(ModelError, match="transformers cannot build a classifier"):
         harness(tmp_path).classifier(made)
     assert not (tmp_path / "ran").exists()
 
@@ -154,7 +154,7 @@ def test_what_a_processor_does_to_pixels_is_what_the_table_says(tmp_path, transf
     """Catches: sides taken for each other; a table after which images have another size than the library's have."""
     folder = vit_folder(tmp_path / "vit")
     found_models.edit(folder / "preprocessor_config.json", **about)
-    table = images_table(of_library("hf:vit", folder=tmp_path))
+    table = images_table(library_preprocessing("hf:vit", folder=tmp_path))
     assert table == due
     processor = transformers.AutoImageProcessor.from_pretrained(folder)
     got = processor(Image.fromarray(colours(1, 50)[0]), return_tensors="np")["pixel_values"].shape[2:]
@@ -166,13 +166,13 @@ def test_what_a_table_cannot_say_is_said(tmp_path, transformers):
     folder = vit_folder(tmp_path / "vit")
     found_models.edit(folder / "preprocessor_config.json", resample=4)
     with pytest.raises(ModelError, match="its interpolation must be one of nearest, bilinear, bicubic, lanczos"):
-        of_library("hf:vit", folder=tmp_path)
+        library_preprocessing("hf:vit", folder=tmp_path)
     crop = {"do_center_crop": True, "crop_size": {"height": 20, "width": 20}, "resample": 2}
     found_models.edit(folder / "preprocessor_config.json", **crop)
-    assert "it then crops 20×20" in of_library("hf:vit", folder=tmp_path).source
+    assert "it then crops 20×20" in library_preprocessing("hf:vit", folder=tmp_path).source
     (folder / "preprocessor_config.json").write_text("[1")
-    with pytest.raises(ModelError, match="not an image processor that can be read"):
-        of_library("hf:vit", folder=tmp_path)
+    with pytest.raises(ModelError, match="not a readable image processor"):
+        library_preprocessing("hf:vit", folder=tmp_path)
 
 
 # timm and torchvision
@@ -181,7 +181,7 @@ def test_what_a_table_cannot_say_is_said(tmp_path, transformers):
 @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "efficientnet_b0", "mixer_b16_224"])
 def test_what_timm_does_to_images(timm, name):
     """Catches: a crop share taken for a size; mean and std of another model. timm's own transform is the oracle."""
-    found = of_library(f"timm:{name}")
+    found = library_preprocessing(f"timm:{name}")
     config = timm.data.resolve_data_config({}, pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
     resize, crop, *_, normalise = timm.data.create_transform(**config).transforms
     assert (found.resize, list(found.size)) == (resize.size, list(crop.size))
@@ -194,7 +194,7 @@ def test_what_torchvision_does_to_images(name):
     """Catches: the sizes of other weights. The transform itself, on one picture, is the oracle for all but a crop."""
     from robustness.util.torchvision_compat import models
 
-    found = of_library(f"torchvision:{name}")
+    found = library_preprocessing(f"torchvision:{name}")
     transform = models.get_model_weights(name).DEFAULT.transforms()
     picture = Image.fromarray(colours(1, found.resize)[0]).crop((0, 0, found.resize, found.resize))
     top, left = ((found.resize - side + 1) // 2 for side in found.size)
@@ -205,7 +205,7 @@ def test_what_torchvision_does_to_images(name):
 
 
 def test_a_model_of_the_users_own_has_no_library():
-    assert of_library("mypackage.models:Net") is None
+    assert library_preprocessing("mypackage.models:Net") is None
 
 
 @pytest.mark.parametrize("library", ["timm", "torchvision"])
@@ -239,14 +239,14 @@ def test_a_sweep_of_a_librarys_model_says_what_was_done(tmp_path):
         assert "mean 0.485, 0.456, 0.406, std 0.229, 0.224, 0.225" in said
         assert "ShuffleNet_V2_X0_5_Weights" in said
         assert "resize 256, size [224, 224], crop center, interpolation bilinear" in said
-        assert said.endswith("interpolation bilinear: its images are as they were kept")
+        assert said.endswith("interpolation bilinear: the card's images are not resized")
         assert any("its images are 28×28 pixels, its library's 224×224 pixels" in notice for notice in of.notices)
 
 
 DONE = {
-    "so": ({"resize": 256, "size": [224, 224]}, "so it is done"),
-    "otherwise": ({"size": [224, 224]}, "done otherwise, size [224, 224], crop center, interpolation bilinear"),
-    "not": ({"mode": "L"}, "its images are as they were kept"),
+    "so": ({"resize": 256, "size": [224, 224]}, "the card does the same"),
+    "otherwise": ({"size": [224, 224]}, "the card differs, size [224, 224], crop center, interpolation bilinear"),
+    "not": ({"mode": "L"}, "the card's images are not resized"),
 }
 
 
@@ -281,14 +281,14 @@ REFUSED = {
     "a folder by timm": (['factory = "timm:local-dir:/tmp"', "seed = 0"], "must name a model that timm builds"),
     "no name": (['factory = "timm:"', "seed = 0"], "must name a model after the colon"),
     "no weights": (['factory = "torchvision:resnet18"'], r"a card needs model\.weights.*asked for by model\.seed"),
-    "weights twice": (['factory = "torchvision:resnet18"', 'weights = "w.pt"', "seed = 1"], "leave one of them out"),
-    "entry of nothing": (['factory = "torchvision:resnet18"', "seed = 1", 'entry = "ema"'], "entry: names what is"),
-    "no library": (['factory = "net:Net"', 'preprocessing = "library"', "seed = 0"], "only timm, torchvision, hf say"),
+    "weights twice": (['factory = "torchvision:resnet18"', 'weights = "w.pt"', "seed = 1"], "remove one of them"),
+    "entry of nothing": (['factory = "torchvision:resnet18"', "seed = 1", 'entry = "ema"'], "entry: selects an entry"),
+    "no library": (['factory = "net:Net"', 'preprocessing = "library"', "seed = 0"], "hf define"),
     "a word": (['factory = "net:Net"', 'preprocessing = "imagenet"', "seed = 0"], "'library' or 'none'"),
     "std 0": (['factory = "net:Net"', "preprocessing = { mean = [0.5], std = [0.0] }", "seed = 0"], "std above 0"),
-    "lengths": (['factory = "net:Net"', "preprocessing = { mean = [0.5], std = [1, 2] }", "seed = 0"], "as many"),
+    "lengths": (['factory = "net:Net"', "preprocessing = { mean = [0.5], std = [1, 2] }", "seed = 0"], "same length"),
     "bytes": (['factory = "net:Net"', "preprocessing = { mean = 123.7, std = 58 }", "seed = 0"], "bytes by 255"),
-    "no numbers": (['factory = "net:Net"', "preprocessing = { mean = [], std = [nan] }", "seed = 0"], "as many num"),
+    "no numbers": (['factory = "net:Net"', "preprocessing = { mean = [], std = [nan] }", "seed = 0"], "same length"),
     "two channels": (['factory = "net:Net"', "channels = 2", "seed = 0"], "channels = 2: "),
     "layout": (['factory = "net:Net"', 'layout = "CHW"', "seed = 0"], "'NCHW' or 'NHWC'"),
     "no file": (['factory = "onnx:gone.onnx"'], "there is no file"),
@@ -316,7 +316,9 @@ def test_a_model_that_a_library_has_not(tmp_path, library):
 def test_a_model_without_classes_is_refused(tmp_path, timm):
     """Catches: features that are taken for the classes of data which happen to be as many."""
     made = card(tmp_path, 'factory = "timm:resnet18"', "seed = 0", "arguments = { num_classes = 0 }")
-    with pytest.raises(ModelError, match=r"it gives features, it has no classes; write arguments = \{ num_classes"):
+    with pytest.raises(
+        ModelError, match=r"the model returns features and has no classes; write arguments = \{ num_classes"
+    ):
         harness(tmp_path).classifier(made)
 
 
@@ -362,12 +364,12 @@ def test_outputs_in_every_form(given, output):
 @pytest.mark.parametrize(
     ("given", "output", "message"),
     [
-        ({"a": torch.zeros(1), "b": torch.zeros(1)}, None, r"with the entries a, b; say in model\.output"),
-        ({"a": torch.zeros(1)}, "c", r"model\.output = 'c': the model gives dict with a, not that"),
-        ((torch.zeros(1),), 1, r"model\.output = 1: the model gives tuple, not that"),
-        ({"a": 3}, "a", r"model\.output = 'a' must be the logits, got int"),
-        (3.5, None, "must give a tensor, .* got float"),
-        ((), None, "must give a tensor, .* got tuple"),
+        ({"a": torch.zeros(1), "b": torch.zeros(1)}, None, r"with the entries a, b; name the logits in model\.output"),
+        ({"a": torch.zeros(1)}, "c", r"model\.output = 'c': the model returns dict with a"),
+        ((torch.zeros(1),), 1, r"model\.output = 1: the model returns tuple"),
+        ({"a": 3}, "a", r"model\.output = 'a' must be a tensor of logits, got int"),
+        (3.5, None, "must return a tensor, .* got float"),
+        ((), None, "must return a tensor, .* got tuple"),
     ],
 )
 def test_outputs_that_are_none(given, output, message):
@@ -415,7 +417,7 @@ def test_a_card_names_the_entry_the_layout_and_the_normalisation(tmp_path):
         due = unwrap(model).last((inputs.flatten(1) - 0.5) / 0.25).argmax(1)
     assert of.evidence(made).predictions[0].tolist() == due.tolist()
     unnamed = card(tmp_path, *lines, table_net=NET)
-    with pytest.raises(ModelError, match=r"entries main, auxiliary; say in model\.output"):
+    with pytest.raises(ModelError, match=r"entries main, auxiliary; name the logits in model\.output"):
         harness(tmp_path).evidence(unnamed)
 
 

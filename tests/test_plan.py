@@ -294,7 +294,7 @@ def test_cards_that_cannot_be_planned_keep_no_other_out(tmp_path):
     ]
     lines, errors = plan_lines(helpers.harness(path), [*bad, cards.load(path)], EngineSpec())
     assert errors[0] == "broken: its forward pass raised KeyError: 3; `robustness check` looks it over"
-    assert errors[1].startswith("narrow: the classifier must give logits of shape (images, outputs) = (8, 10)")
+    assert errors[1].startswith("narrow: the classifier must return logits of shape (images, outputs) = (8, 10)")
     assert any(line.startswith("NOT IN THIS PLAN: 2 of 3 cards") for line in lines)
     assert any(line.startswith("2 sweeps to make") for line in lines)
 

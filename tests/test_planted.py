@@ -12,7 +12,7 @@ from torch import nn
 
 from robustness import cards
 from robustness.classifiers.modules import state_hash
-from robustness.doubts.planted import plant, strength
+from robustness.doubts.planted import attack_strength, plant
 from robustness.errors import ModelError
 from robustness.perturbations import PGD, AdaptivePGD, Batch
 from robustness.perturbations.pgd import pgd
@@ -87,13 +87,13 @@ def test_logits_keep_the_models_own_scale(model, inputs, planted):
 
 
 def test_pgd_finds_nearly_all_and_chance_few(planted):
-    said = strength(planted, steps(20))
+    said = attack_strength(planted, steps(20))
     assert said["found"] >= 0.95 * said["planted"]
     assert said["by chance"] < 0.3 * said["planted"]
 
 
 def test_the_sweeps_own_pgd_finds_them_too(planted):
-    said = strength(planted, swept(PGD(steps=20, random_start=False)))
+    said = attack_strength(planted, swept(PGD(steps=20, random_start=False)))
     assert said["found"] >= 0.95 * said["planted"]
 
 
@@ -108,7 +108,7 @@ def test_the_sweeps_own_pgd_finds_them_too(planted):
     ids=["none", "a hundredth of a step", "the wrong way", "no numbers"],
 )
 def test_weak_attacks_miss_them(planted, attack):
-    assert strength(planted, attack, tries=1)["found"] <= 0.05 * COUNT
+    assert attack_strength(planted, attack, tries=1)["found"] <= 0.05 * COUNT
 
 
 def test_what_leaves_the_ball_has_found_nothing(planted):
@@ -117,13 +117,13 @@ def test_what_leaves_the_ball_has_found_nothing(planted):
     def attack(module, inputs, labels):
         return pgd(module, inputs, labels, epsilon=2 * EPSILON, step_size=EPSILON / 2, steps=20)
 
-    assert strength(planted, attack, tries=1)["found"] == 0
+    assert attack_strength(planted, attack, tries=1)["found"] == 0
 
 
 def test_the_model_is_left_as_it_is(model, inputs):
     before = state_hash(model)
     made = plant(model, inputs[:3], epsilon=EPSILON)
-    strength(made, steps(2), tries=1)
+    attack_strength(made, steps(2), tries=1)
     assert state_hash(model) == before
     assert not any(module._forward_pre_hooks for module in model.modules())
     assert isinstance(model[-1], nn.Linear)
@@ -143,27 +143,27 @@ def test_some_of_the_images_are_read_by_their_own_last_layers(planted):
 
 
 def test_an_attack_that_stops_at_what_it_has_misled_finds_them(planted):
-    counts = strength(planted, swept(PGD(steps=20, random_start=False, worst_case=True)), tries=1)
+    counts = attack_strength(planted, swept(PGD(steps=20, random_start=False, worst_case=True)), tries=1)
     assert counts["found"] >= 0.95 * counts["planted"]
 
 
 def test_examples_are_the_harder_the_nearer_the_boundary_lies(planted):
     """The image keeps its logits; the example's are (1 − c) of the way on. Catches: a scale that moves with it."""
-    near, example = (planted.module.readout.scores[:, i] for i in (1, 2))
+    near, example = (planted.module.head.scores[:, i] for i in (1, 2))
     first = planted.module(planted.inputs)[:, 1]
     reached = []
     for closeness in (0.5, 0.9, 0.999):
-        harder = planted.at(closeness)
+        harder = planted.with_closeness(closeness)
         assert torch.allclose(harder.module(planted.inputs)[:, 1], first, rtol=1e-3, atol=1e-3)
         logits = harder.module(planted.examples)[:, 1].double()
         bound = near + closeness * (example - near)
-        due = -first.double() * (example - bound) / (bound - planted.module.readout.scores[:, 0])
+        due = -first.double() * (example - bound) / (bound - planted.module.head.scores[:, 0])
         assert torch.allclose(logits, due, rtol=0.02, atol=2e-3)
         reached.append(logits)
     assert (reached[0] > reached[1]).all()
     assert (reached[1] > reached[2]).all()
     with pytest.raises(ValueError, match="`closeness` must lie between 0 and 1, got 1"):
-        planted.at(1)
+        planted.with_closeness(1)
 
 
 def test_under_a_detector_examples_are_kept_and_what_it_discards_has_found_nothing(tmp_path):
@@ -182,7 +182,7 @@ def test_under_a_detector_examples_are_kept_and_what_it_discards_has_found_nothi
     plain = PGD(steps=20, relative_step=2.0, schedule="linear", worst_case=True)
     evading = AdaptivePGD(steps=10, random_start=False)
     found = {
-        (name, kept): strength(there, swept(attack, there), tries=1, evading=kept)["found"]
+        (name, kept): attack_strength(there, swept(attack, there), tries=1, evading=kept)["found"]
         for name, attack in (("plain", plain), ("evading", evading)) for kept in (True, False)
     }  # fmt: skip
     assert found["evading", True] >= 0.95 * len(there.inputs)

@@ -38,7 +38,7 @@ def test_decisions_that_differ_are_counted():
     assert (exact.predictions == 0).all()
     assert (rough.predictions == 1).all()
     assert rough.provenance["float32"] == {"images": 30, "differ": {"0": 30}}
-    assert rough.provenance["notes"]["0"] == "bf16 decides 30 of 30 images (100.00%) otherwise than float32"
+    assert rough.provenance["notes"]["0"] == "bf16 differs from float32 in 30 of 30 decisions (100.00%)"
     assert "float32" not in exact.provenance
     assert (exact.provenance["dtype"], rough.provenance["dtype"]) == ("float32", "bf16")
     assert (exact.machine + " in bf16", False) == (rough.machine, "bf16" in exact.machine)
@@ -85,7 +85,7 @@ def test_no_number_is_no_robustness_in_bf16_either():
 @pytest.mark.parametrize(
     ("dtype", "said"),
     [
-        ("tf32", "is how some GPUs multiply, and the device is cpu"),
+        ("tf32", "needs a GPU, and the device is cpu"),
         ("fp16", "must be float32, tf32 or bf16, got 'fp16'"),
     ],
 )

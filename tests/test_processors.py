@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.defences.plain import fit
-from robustness.classifiers.modules import lay_out, sound_channels_last
+from robustness.classifiers.modules import is_channels_last_safe, lay_out
 from robustness.perturbations import FGSM
 from robustness.sweep.runner import run_sweep
 from robustness.util.hardware import LIMITS
@@ -86,10 +86,10 @@ def test_what_is_sound_is_decided_by_the_instructions(monkeypatch, variable, lim
         monkeypatch.setenv(variable, limit)
     due = torch.backends.cpu.get_cpu_capability() == "AVX512" if sound is None else sound
     strided = nn.Conv2d(6, 12, 1, stride=2)
-    assert sound_channels_last(strided) is due
+    assert is_channels_last_safe(strided) is due
     for other in (nn.Conv2d(8, 12, 1, stride=2), nn.Conv2d(6, 12, 1), nn.Conv2d(6, 12, 3, stride=2)):
-        assert sound_channels_last(other)
-    assert sound_channels_last(strided.requires_grad_(False))  # as all are in a sweep
+        assert is_channels_last_safe(other)
+    assert is_channels_last_safe(strided.requires_grad_(False))  # as all are in a sweep
 
 
 @pytest.mark.skipif(any(map(os.environ.get, LIMITS)), reason="already with the instructions of another processor")

@@ -14,7 +14,7 @@ from torch import nn
 
 from robustness import cards
 from robustness.classifiers import build, file_reads
-from robustness.classifiers.file_reads import Reads
+from robustness.classifiers.file_reads import FileReads
 from robustness.errors import ModelError
 
 pytestmark = pytest.mark.usefixtures("own_path")
@@ -280,8 +280,8 @@ def test_an_installed_factory_reads_for_the_project(tmp_path, monkeypatch):
     path = made(tmp_path, "", f"return net({TORCH.format(of='`best.pt`')})")
     monkeypatch.chdir(tmp_path / "project")
     by_torch(tmp_path / "project", 0)
-    kinds = file_reads._kind
-    monkeypatch.setattr(file_reads, "_kind", lambda file: "installed" if "tiny_" in file else kinds(file))
+    kinds = file_reads._code_origin
+    monkeypatch.setattr(file_reads, "_code_origin", lambda file: "installed" if "tiny_" in file else kinds(file))
     assert "best.pt" in harness(path).evidence(cards.load(path)).provenance["sources"]
 
 
@@ -289,9 +289,9 @@ def test_nothing_is_heard_of_who_does_not_listen(tmp_path):
     """Catches: a record that goes on after its time, or of another thread's listener."""
     (tmp_path / "a").write_text("a")
     (tmp_path / "b").write_text("b")
-    one, other = Reads(tmp_path), Reads(tmp_path)
-    with one.listening():
-        with other.listening():
+    one, other = FileReads(tmp_path), FileReads(tmp_path)
+    with one.recording():
+        with other.recording():
             (tmp_path / "a").read_text()
         (tmp_path / "b").read_text()
     (tmp_path / "c").write_text("c")

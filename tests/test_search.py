@@ -11,8 +11,8 @@ from torch import nn
 from robustness.classifiers.modules import state_hash
 from robustness.data.images import from_arrays
 from robustness.perturbations.norms import Budget
-from robustness.search.descriptions import read
-from robustness.search.search import pair_of, png, replay, search
+from robustness.search.descriptions import parse_description
+from robustness.search.search import image_pair, png, replay, search
 
 SIDE = 8
 BUDGET = Budget(norm="linf", size=0.25)
@@ -108,17 +108,17 @@ def test_a_found_line_replays(images):
         before, after = replay(model, images, one["row"], one["description"], BUDGET)
         assert images.classes[before] == one["label"]
         assert images.classes[after] == one["after"] != one["label"]
-        assert str(read(one["description"])) == one["sentence"]
+        assert str(parse_description(one["description"])) == one["sentence"]
 
 
 def test_nan_is_not_robust(images):
     model = Planted(lambda x: torch.where((x.mean((1, 2)) - 0.5).abs() < 0.3, torch.nan, 0.0))
-    with pytest.raises(ValueError, match="must be numbers, got NaN under"):
+    with pytest.raises(ValueError, match="must be finite, got NaN under"):
         search(model, images, BUDGET, examples=200)
 
 
 def test_the_picture_is_the_pair(images):
-    pair = pair_of(images, 3, '{"kind":"tone","brightness":0.2,"contrast":0.0}', None)
+    pair = image_pair(images, 3, '{"kind":"tone","brightness":0.2,"contrast":0.0}', None)
     content = png(pair)
     width, height, depth, colour = struct.unpack(">IIBB", content[16:26])
     assert (width, height, depth, colour) == (2 * SIDE, SIDE, 8, 0)

@@ -38,7 +38,7 @@ OF_A_FORWARD = {
 
 
 def seen():
-    return [part.get() for part in process_state.PARTS]
+    return [part.get() for part in process_state.PROCESS_STATE]
 
 
 @pytest.mark.parametrize("code", CHANGES)
@@ -70,9 +70,11 @@ def test_what_a_forward_changes_is_set_back(code):
     sound = helpers.linear(images)
     due = [run_sweep(sound, images, attack, [0.1], batch_size=20, threads=2) for attack in (Normal(), FGSM())]
     before = seen()
-    with process_state.set_back() as changed, restored_afterwards(Changes(16, 3)) as lent:
+    with process_state.restore_state() as changed, restored_afterwards(Changes(16, 3)) as lent:
         lent(torch.rand(2, 1, 4, 4))
-        told = [part.name for part, value in zip(process_state.PARTS, before, strict=True) if part.get() != value]
+        told = [
+            part.name for part, value in zip(process_state.PROCESS_STATE, before, strict=True) if part.get() != value
+        ]
     assert told == [(CHANGES | OF_A_FORWARD)[code]]
     assert changed == []  # what is lent is given back with all around it
     assert seen() == before

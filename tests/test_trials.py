@@ -165,7 +165,7 @@ def test_numbers_are_those_of_plain_pytorch(make):
 def test_what_is_shared_by_copies_is_named_whatever_the_number_of_threads(make, threads):
     evidence = run_sweep(make().eval(), images(), Clean(), [0], batch_size=BATCH, threads=threads)
     assert evidence.provenance["doubts"] == [trials.KEEPS_STATE]
-    assert evidence.provenance["keeps_state"] == trials.SHARES
+    assert evidence.provenance["keeps_state"] == trials.SHARES_STATE
 
 
 @pytest.mark.parametrize("make", KEEPING)
@@ -207,7 +207,7 @@ def tried(module, count=2, perturbation=None):
 
     cells = SweepBatches(images(), perturbation or Clean(), (0.0,), "native", 0, "cpu", BATCH, Argmax(), Argmax())
     with restored_afterwards(module_dict(module, None, None)) as lent:
-        return trials.tried(cells, lent, count)
+        return trials.run_trials(cells, lent, count)
 
 
 class Remembers(Body):
@@ -230,7 +230,7 @@ def test_answers_that_depend_on_the_call_before_are_named():
 
 def test_a_cache_of_the_first_images_by_identity_is_named():
     """Catches: a copy that begins with the images which the model has just seen."""
-    assert tried(ByIdentity().eval()).keeps_state == trials.SHARES
+    assert tried(ByIdentity().eval()).keeps_state == trials.SHARES_STATE
 
 
 class Scaled(torch.autograd.Function):
@@ -257,12 +257,12 @@ def test_gradients_that_are_shared_by_copies_are_named():
     module = SharedGradient().eval()
     for _ in range(2):  # what was shown holds for the sweeps that follow
         assert tried(module).keeps_state == ""
-        assert tried(module, perturbation=FGSM()).keeps_state == trials.SHARES
+        assert tried(module, perturbation=FGSM()).keeps_state == trials.SHARES_STATE
 
 
 def test_a_lock_around_a_forward_holds_nobody_up(monkeypatch):
     """Catches: two threads that wait for each other, one at a line and one at the model's lock."""
-    monkeypatch.setattr(trials, "PATIENCE", 0.2)
+    monkeypatch.setattr(trials, "LINE_TIMEOUT", 0.2)
     lock = threading.Lock()
 
     class Locked(Global):
@@ -299,6 +299,6 @@ def test_images_to_try_are_others_even_where_all_are_alike():
         from_arrays(np.zeros((1, 2, 2), np.uint8), [0]),
     ):
         cells = SweepBatches(data, Clean(), (0.0,), "native", 0, "cpu", 10, Argmax(), Argmax())
-        first, others = cells.some()
+        first, others = cells.trial_images()
         assert first.shape == others.shape
         assert bool((first != others).flatten(1).any(1).all())

@@ -16,7 +16,7 @@ from robustness.errors import ModelError
 from robustness.perturbations import FGSM, Clean
 from robustness.sweep.runner import run_sweep
 
-SAID = r"has not come back after 1 seconds; does it wait for input, a download or a lock\?"
+SAID = r"has not returned after 1 seconds; does it wait for input, a download or a lock\?"
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +68,9 @@ def test_a_pass_that_comes_back_late_changes_nothing(hold, size, backward, tmp_p
     before = set(threading.enumerate())
     with pytest.raises(ModelError, match=SAID):
         run_sweep(Hangs(hold, size, backward), helpers.images(60), FGSM(), [0.0], batch_size=20, threads=2)
-    late = [each for each in threading.enumerate() if each not in before and each.name.startswith(time_limit.OWN)]
+    late = [
+        each for each in threading.enumerate() if each not in before and each.name.startswith(time_limit.MODEL_THREADS)
+    ]
     assert late
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LATER", "here")
@@ -83,10 +85,10 @@ def test_a_pass_that_was_left_behind_is_not_another_models(hold):
     """Catches: a sound model that is blamed for the pass of an earlier one, which still hangs."""
     with pytest.raises(ModelError, match=SAID):
         run_sweep(Hangs(hold, 20), helpers.images(60), Clean(), [0.0], batch_size=20, threads=2)
-    watch, end = time_limit.Watch(), time.monotonic() + 2.5
+    watch, end = time_limit.Watchdog(), time.monotonic() + 2.5
     while time.monotonic() < end:
-        watch.look()
-        time.sleep(watch.glance)
+        watch.check()
+        time.sleep(watch.poll_seconds)
 
 
 def test_many_short_passes_are_not_taken_for_a_long_one():
@@ -100,18 +102,18 @@ def test_many_short_passes_are_not_taken_for_a_long_one():
             model(inputs)
         return "done"
 
-    assert time_limit.watched(work) == "done"
+    assert time_limit.call_with_watchdog(work) == "done"
 
 
 def test_what_is_raised_comes_back():
     with pytest.raises(LookupError, match="mine"):
-        time_limit.watched(lambda: {}["mine"])
+        time_limit.call_with_watchdog(lambda: {}["mine"])
 
 
 def test_a_limit_that_cannot_be(monkeypatch):
     monkeypatch.setenv(time_limit.VARIABLE, "soon")
     with pytest.raises(ModelError, match="ROBUSTNESS_FORWARD_SECONDS must be a number of seconds above 0, got 'soon'"):
-        time_limit.watched(lambda: 3)
+        time_limit.call_with_watchdog(lambda: 3)
 
 
 def test_a_run_goes_on(project):
@@ -120,7 +122,7 @@ def test_a_run_goes_on(project):
     run = project.run("suites", "--robustness-forward-seconds=1", apart=True)
     assert run.ret == 1
     assert set(run.outcomes.values()) == {"errored"}
-    assert all("has not come back after 1 seconds" in message for message in run.messages)
+    assert all("has not returned after 1 seconds" in message for message in run.messages)
 
 
 def test_the_option_is_checked(project):

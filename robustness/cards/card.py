@@ -99,12 +99,12 @@ class Card:
         beside = libraries.config_files(model.factory, self.path.parent)
         read = {file.name: source_files.sha256_file(file) for file in beside}
         return {
-            "factory": model.by_name if model.by_name in libraries.BRINGING else model.factory,
+            "factory": model.library if model.library in libraries.WITH_WEIGHTS else model.factory,
             "arguments": model.arguments,
             # What cards without it always had as a key stays their key.
             **({"adaptation": model.adaptation} if model.adaptation else {}),
             **({"files": read} if read else {}),
-            **(self.damage.described if self.damage else {}),
+            **(self.damage.key_fields if self.damage else {}),
         }
 
     @property
@@ -147,7 +147,7 @@ class Card:
 
     def damaged(self, damage: Mutation) -> Card:
         """Return the same card with its model damaged; trained anew from its own seed where it is its data that are."""
-        trained = self.file.recipe if damage.of.done == "training" else None
+        trained = self.file.recipe if damage.operator.target == "training" else None
         return replace(self.reseeded(trained.seed) if trained else self, damage=damage)
 
     def perturbation(self, sweep: str) -> Perturbation:
@@ -287,9 +287,9 @@ def expand_profile(table: Mapping[str, Any], path: Path, root: Path | None = Non
 
 def _check_importable(card: Card) -> None:
     model = card.file.model
-    named = {"model.factory": model.factory} if model.by_name is None else {}
-    if model.by_name is not None:
-        package = libraries.PACKAGES[model.by_name]
+    named = {"model.factory": model.factory} if model.library is None else {}
+    if model.library is not None:
+        package = libraries.PACKAGES[model.library]
         reason = libraries.factory_error(model.factory, model.arguments, card.path.parent)
         if not reason and source_files.find_module_file(package, sys.path) is None:
             reason = f"needs {package}, which is not installed; {libraries.install_command(package)}"

@@ -96,7 +96,7 @@ class CardOptions:
 
         if libraries.factory_library(str(self.factory)) is None:
             return {}
-        found = preprocessing.of_library(str(self.factory), arguments(self.arguments), folder=self.folder)
+        found = preprocessing.library_preprocessing(str(self.factory), arguments(self.arguments), folder=self.folder)
         table = preprocessing.images_table(found) if found else {}
         return {"images": table} if table else {}
 
@@ -128,8 +128,8 @@ class CardOptions:
     def card(self) -> Card:
         """Return the card itself, without sweeps or claims; its modules are imported from its folder."""
         table = self.table(anywhere=True)
-        if not self.weights and libraries.factory_library(str(self.factory)) not in (None, *libraries.BRINGING):
-            bringing = " and ".join(f"{kind}:" for kind in libraries.BRINGING)
+        if not self.weights and libraries.factory_library(str(self.factory)) not in (None, *libraries.WITH_WEIGHTS):
+            bringing = " and ".join(f"{kind}:" for kind in libraries.WITH_WEIGHTS)
             raise CardError(
                 f"`weights` must be given for {self.factory}, as --robustness-weights net.safetensors; {bringing} "
                 "bring theirs, and a card may ask for random ones by model.seed"

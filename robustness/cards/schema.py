@@ -240,7 +240,7 @@ class CardFile(_Table):
 
     @model_validator(mode="after")
     def _weighted(self) -> CardFile:
-        if (of := self.model.by_name) in libraries.BRINGING:
+        if (of := self.model.library) in libraries.WITH_WEIGHTS:
             if self.recipe is not None:
                 raise ValueError(f"recipe: {of}: brings its weights; to train, take a factory that makes a module")
         elif of is not None and self.model.weights is None and self.recipe is None and self.model.seed is None:

@@ -1,4 +1,4 @@
-"""A classifier made of a model as it is found: channels, normalisation, layout before it; outputs, classes after it."""
+"""Adapt a model to the classifier interface: channels, normalisation and layout before it, logits and classes after."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from robustness.classifiers.preprocessing import Normalisation
 from robustness.classifiers.weights import abbreviate
 from robustness.errors import ModelError
 
+# Weights of red, green and blue in grey (ITU-R 601), as in Pillow and torchvision.
 LUMINANCE = (0.299, 0.587, 0.114)
-"""Red, green and blue in grey (ITU-R 601), as Pillow and torchvision weigh them."""
 
 
 class AdaptedModel(nn.Module):
     """
-    A model between what it needs before it and what is made of its outputs; images in [0, 1] to logits.
+    A model with the layers that adapt its inputs and its outputs; maps images in [0, 1] to logits.
 
     >>> model = AdaptedModel(nn.Flatten(), normalisation=Normalisation(mean=(0.5,), std=(0.5,)))
     >>> model(torch.tensor([[[[1.0, 0.0]]]]))
@@ -49,13 +49,13 @@ class AdaptedModel(nn.Module):
         images: Tensor = self.normalise(convert_channels(inputs, self.channels))
         if self.layout == "NHWC":
             images = images.permute(0, 2, 3, 1)
-        found = self.model(**{self.keyword: images}) if self.keyword else self.model(images)
-        logits: Tensor = self.classes(extract_logits(found, self.output).float())
+        outputs = self.model(**{self.keyword: images}) if self.keyword else self.model(images)
+        logits: Tensor = self.classes(extract_logits(outputs, self.output).float())
         return logits
 
 
 class Normalize(nn.Module):
-    """Subtract a mean and divide by a standard deviation, channel by channel."""
+    """Subtract a mean and divide by a standard deviation, per channel."""
 
     def __init__(self, normalisation: Normalisation) -> None:
         super().__init__()
@@ -68,36 +68,36 @@ class Normalize(nn.Module):
         if len(mean) not in (1, images.shape[1]):
             raise ModelError(
                 f"model.preprocessing has mean and std of {len(mean)} channels, the images have {images.shape[1]}; "
-                "give as many, or say in model.channels what the model takes"
+                "write as many values, or set model.channels to what the model takes"
             )
         return (images - mean) / std
 
 
 class ClassMapping(nn.Module):
-    """Take the outputs that stand for each class; of several the probabilities are summed."""
+    """Select the outputs that stand for each class; probabilities of several outputs are summed."""
 
     def __init__(self, groups: Groups) -> None:
         super().__init__()
-        widest = max(map(len, groups))
-        self.due = max(map(max, groups))
-        self.register_buffer("index", torch.tensor([(*g, *(g[:1] * (widest - len(g)))) for g in groups]))
-        self.register_buffer("filled", torch.tensor([[i >= len(g) for i in range(widest)] for g in groups]))
+        width = max(map(len, groups))
+        self.max_index = max(map(max, groups))
+        self.register_buffer("index", torch.tensor([(*g, *(g[:1] * (width - len(g)))) for g in groups]))
+        self.register_buffer("padding", torch.tensor([[i >= len(g) for i in range(width)] for g in groups]))
 
     def forward(self, logits: Tensor) -> Tensor:
-        """Return logits of the data's classes: the logarithm of the sum of each one's exponentials."""
-        if self.due >= logits.shape[1]:
+        """Return logits of the data's classes: the log-sum-exp over each class's outputs."""
+        if self.max_index >= logits.shape[1]:
             raise ModelError(
-                f"model.classes names output {self.due}, the model has {logits.shape[1]}; outputs count from 0"
+                f"model.classes names output {self.max_index}, the model has {logits.shape[1]}; outputs count from 0"
             )
-        taken = logits[:, self.get_buffer("index")]
-        if taken.shape[2] == 1:
-            return taken[:, :, 0]
-        return taken.masked_fill(self.get_buffer("filled"), -torch.inf).logsumexp(2)
+        selected = logits[:, self.get_buffer("index")]
+        if selected.shape[2] == 1:
+            return selected[:, :, 0]
+        return selected.masked_fill(self.get_buffer("padding"), -torch.inf).logsumexp(2)
 
 
 def convert_channels(images: Tensor, channels: int | None) -> Tensor:
     """
-    Return images with the channels that a model takes: grey ones thrice, colour as its luminance.
+    Convert images to the channels that a model takes: grey is repeated, colour becomes its luminance.
 
     >>> convert_channels(torch.ones(1, 1, 2, 2), 3).shape
     torch.Size([1, 3, 2, 2])
@@ -108,69 +108,71 @@ def convert_channels(images: Tensor, channels: int | None) -> Tensor:
         return images.expand(-1, channels, -1, -1)
     if channels == 1 and images.shape[1] == 3:
         return (images * images.new_tensor(LUMINANCE).view(3, 1, 1)).sum(1, keepdim=True)
-    raise ModelError(f"the model takes images of {channels} channels, got {images.shape[1]}; no way between is known")
+    raise ModelError(f"the model takes images of {channels} channels, got {images.shape[1]}; convert the images")
 
 
-def extract_logits(found: Any, output: str | int | None = None) -> Tensor:
+def extract_logits(outputs: Any, output: str | int | None = None) -> Tensor:
     """
-    Return the logits among what a model gives: the tensor, the first of several, ``.logits``, or the entry named.
+    Return the logits in a model's outputs: the tensor, the first of several, ``.logits``, or the entry ``output``.
 
     >>> extract_logits((torch.zeros(1, 2), "auxiliary")).shape
     torch.Size([1, 2])
     """
     if output is not None:
-        return _named(found, output)
-    if isinstance(found, Tensor):
-        return found
-    if isinstance(given := getattr(found, "logits", None), Tensor):
-        return given
-    if isinstance(found, Mapping):
-        entries = {key: value for key, value in found.items() if isinstance(value, Tensor)}
+        return _select_output(outputs, output)
+    if isinstance(outputs, Tensor):
+        return outputs
+    if isinstance(logits := getattr(outputs, "logits", None), Tensor):
+        return logits
+    if isinstance(outputs, Mapping):
+        entries = {key: value for key, value in outputs.items() if isinstance(value, Tensor)}
         if "logits" in entries or len(entries) == 1:
             return entries.get("logits", next(iter(entries.values())))
         raise ModelError(
-            f"the model gives a dictionary with the entries {abbreviate([str(key) for key in found])}; "
-            "say in model.output which are the logits"
+            f"the model returns a dictionary with the entries {abbreviate([str(key) for key in outputs])}; "
+            "name the logits in model.output"
         )
-    if isinstance(found, list | tuple) and found and isinstance(found[0], Tensor):
-        return found[0]
+    if isinstance(outputs, list | tuple) and outputs and isinstance(outputs[0], Tensor):
+        return outputs[0]
     raise ModelError(
-        "the model must give a tensor, a tuple with the logits first, an object with .logits or a dictionary, "
-        f"got {type(found).__name__}; say in model.output which part are the logits"
+        "the model must return a tensor, a tuple with the logits first, an object with .logits or a dictionary, "
+        f"got {type(outputs).__name__}; name the logits in model.output"
     )
 
 
-def _named(found: Any, output: str | int) -> Tensor:
+def _select_output(outputs: Any, output: str | int) -> Tensor:
     try:
-        value = found[output] if isinstance(output, int) or isinstance(found, Mapping) else getattr(found, output)
+        value = outputs[output] if isinstance(output, int) or isinstance(outputs, Mapping) else getattr(outputs, output)
     except (LookupError, AttributeError, TypeError) as error:
-        known = f" with {abbreviate([str(key) for key in found])}" if isinstance(found, Mapping) else ""
+        keys = f" with {abbreviate([str(key) for key in outputs])}" if isinstance(outputs, Mapping) else ""
         raise ModelError(
-            f"model.output = {output!r}: the model gives {type(found).__name__}{known}, not that"
+            f"model.output = {output!r}: the model returns {type(outputs).__name__}{keys}; name an entry of it"
         ) from error
     if not isinstance(value, Tensor):
-        raise ModelError(f"model.output = {output!r} must be the logits, got {type(value).__name__}")
+        raise ModelError(f"model.output = {output!r} must be a tensor of logits, got {type(value).__name__}")
     return value
 
 
-def logits_hook(_: nn.Module, given: Any, found: Any) -> Tensor | None:
-    """Be the forward hook by which a model of the user's own may give more than a tensor."""
-    return None if isinstance(found, Tensor) or found is None else extract_logits(found)
+def logits_hook(_: nn.Module, inputs: Any, outputs: Any) -> Tensor | None:
+    """Forward hook: replace a user model's outputs by the logits among them."""
+    return None if isinstance(outputs, Tensor) or outputs is None else extract_logits(outputs)
 
 
 def check_single_input(module: nn.Module, what: str) -> None:
-    """Raise ModelError where a forward needs more than images: there is nothing to give it."""
+    """Raise ModelError if a forward requires more arguments than the images."""
     if isinstance(module, torch.jit.ScriptModule):
         arguments = module.forward.schema.arguments[1:]  # type: ignore[attr-defined]
-        due = [a.name for a in arguments if not a.has_default_value()]
+        required = [a.name for a in arguments if not a.has_default_value()]
     else:
         try:
             parameters = inspect.signature(module.forward).parameters.values()
         except (TypeError, ValueError):
             return
-        due = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if len(due) > 1:
+        required = [
+            p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        ]
+    if len(required) > 1:
         raise ModelError(
-            f"{what}: a classifier must take images alone, got a model whose forward needs {abbreviate(due)}; "
-            "write a factory that gives the others"
+            f"{what}: a classifier must take images alone, got a model whose forward needs {abbreviate(required)}; "
+            "write a factory that supplies the others"
         )

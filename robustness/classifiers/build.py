@@ -1,4 +1,4 @@
-"""From a card to a module: import the factory, call it, put the weights in, and note what was loaded."""
+"""Build a card's module: import the factory, call it, load the weights, and record the files that were used."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustness.classifiers import adapt, call_factory, checkpoints, libraries, process_state, weights
-from robustness.classifiers import file_reads as reads
+from robustness.classifiers import adapt, call_factory, checkpoints, file_reads, libraries, process_state, weights
 from robustness.classifiers.adapter import AdaptedModel, check_single_input, logits_hook
-from robustness.classifiers.file_reads import Reads, module_file
+from robustness.classifiers.file_reads import FileReads, module_file
 from robustness.classifiers.spec import ModelCard
 from robustness.errors import AGAIN, ModelError
-from robustness.util import source_files as sources
-from robustness.util import syntax
+from robustness.util import source_files, syntax
 
 
 @dataclass(frozen=True)
@@ -29,116 +27,115 @@ class LoadedModel:
     """
     A module with the files (path → hash) and distributions (name → version) that loading it used.
 
-    ``reads`` hears what else its code reads, whenever it runs; ``notes`` say what was done to the model or its
-    weights, for whoever reads the run.
+    ``file_reads`` records the files that its code reads later, whenever it runs.
     """
 
     module: nn.Module
     sources: dict[str, str]
     distributions: dict[str, str]
     notes: tuple[str, ...] = ()
-    """What stands around the model, and what was seen through in its checkpoint: kept with its evidence."""
+    """How the model was adapted and its checkpoint read; stored with its evidence."""
     notices: tuple[str, ...] = ()
-    """What a reader of the run must know of how it was loaded."""
-    reads: Reads = field(default_factory=Reads)
+    """Warnings about loading, for the reader of the run."""
+    reads: FileReads = field(default_factory=FileReads)
 
     @property
-    def behind(self) -> dict[str, str]:
-        """The hash of every file that is known to stand behind the module now: sources, and what these have read."""
+    def dependencies(self) -> dict[str, str]:
+        """The hash of every file that the module depends on, as known now: sources, and the files they read."""
         return {**self.reads.digests(), **self.sources}
 
 
 @contextmanager
 def on_path(project: Path) -> Iterator[None]:
-    """Have a card's project folder first on ``sys.path``; it stays there, for imports that come later."""
+    """Put a card's project folder first on ``sys.path``; it stays there for later imports."""
     sys.path[:] = [str(project), *(entry for entry in sys.path if entry != str(project))]
     importlib.invalidate_caches()
     yield
 
 
 def import_callable(card: ModelCard, name: str) -> Callable[..., Any]:
-    """Import ``module:callable``; ModelError if it cannot be, or if another project's module of that name is loaded."""
+    """Import ``module:callable``; ModelError if that fails or another project's module of that name is loaded."""
     module_name, _, attribute = name.partition(":")
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # importing runs the project's own code
-        _refuse_strangers(card, name)
+        _check_module_origins(card, name)
         raise ModelError(f"{card.path}: {name}: importing raised {type(error).__name__}: {error}") from error
-    _refuse_strangers(card, name)
-    found = getattr(module, attribute, None)
-    if not callable(found):
+    _check_module_origins(card, name)
+    imported = getattr(module, attribute, None)
+    if not callable(imported):
         raise ModelError(f"{card.path}: {name}: {module_name} has no callable {attribute!r}")
-    return found  # type: ignore[no-any-return]
+    return imported  # type: ignore[no-any-return]
 
 
-def _refuse_strangers(card: ModelCard, name: str) -> None:
-    """Raise ModelError where a module that a callable imports is loaded, but from another project."""
-    closure = sources.ImportClosure([name.partition(":")[0]], [str(card.project), *sys.path])
-    for module, due in closure.files.items():
-        got = _file(module)
-        if got is not None and due.resolve() != got:
+def _check_module_origins(card: ModelCard, name: str) -> None:
+    """Raise ModelError if a module that a callable imports was loaded from another project."""
+    closure = source_files.ImportClosure([name.partition(":")[0]], [str(card.project), *sys.path])
+    for module, expected in closure.files.items():
+        actual = _loaded_file(module)
+        if actual is not None and expected.resolve() != actual:
             raise ModelError(
-                f"{card.path}: {name}: {module} is loaded from {got}, but this card's is {due}; "
-                "two projects in one run need different module names"
+                f"{card.path}: {name}: {module} is loaded from {actual}, but this card's is {expected}; "
+                "give the modules of two projects in one run different names"
             )
 
 
 def build_module(card: ModelCard, notices: list[str] | None = None) -> nn.Module:
     """
-    Call a card's factory; its weights are random, unless it is an exported file.
+    Call a card's factory; the weights are random, unless it is an exported file.
 
-    What the factory prints is noted in ``notices``.
+    What the factory prints or changes in the process is appended to ``notices``.
     """
-    if card.file.model.by_name is not None:
-        with _named(card):
+    if card.file.model.library is not None:
+        with _name_card_in_errors(card):
             return adapt.build_library_model(card)
     name, arguments = card.file.model.factory, card.file.model.arguments
     what = f"{card.path}: {name}"
 
     def make() -> Any:
-        reads.announce()
+        file_reads.audit_native_readers()
         factory = import_callable(card, name)
         call_factory.check_arguments(what, factory, arguments)
         try:
-            with reads.calling():
+            with file_reads.attribute_library_reads():
                 return factory(**arguments)
         except Exception as error:  # the factory is the user's code
             raise ModelError(f"{what} raised {type(error).__name__}: {error}") from error
 
-    threads = process_state.threads()
-    with on_path(card.project), process_state.set_back() as changed:
+    threads = process_state.foreign_threads()
+    with on_path(card.project), process_state.restore_state() as changed:
         module, printed = call_factory.call_with_timeout(what, make)
     if notices is not None:
         if printed:
             notices.append(f"{name} printed {len(printed.splitlines())} line(s) while it was called: {printed[:200]}")
-        if said := [each for each in changed if each != process_state.ENVIRONMENT]:  # many libraries set variables
-            notices.append(f"{name} changed {', '.join(said)} of the whole process; that was set back after it")
-        if left := process_state.left_behind(threads):
-            notices.append(f"{name} {left}")
+        if reported := [item for item in changed if item != process_state.ENVIRONMENT]:  # many libraries set variables
+            notices.append(f"{name} changed {', '.join(reported)} of the whole process; that was restored afterwards")
+        if running := process_state.describe_running_threads(threads):
+            notices.append(f"{name} {running}")
     if not isinstance(module, nn.Module):
         raise ModelError(f"{card.path}: {name} must return a torch.nn.Module, got {type(module).__name__}")
     return module
 
 
 def build_untrained(card: ModelCard, classes: Sequence[str]) -> nn.Module:
-    """Build what a recipe trains: the factory's module, behind its normalisation where the card has any."""
+    """Build the module that a recipe trains: the factory's, in its adapter if the card needs one."""
     module = build_module(card)
     if not adapt.needs_adapter(card, module):
         return module
-    with _named(card):
+    with _name_card_in_errors(card):
         return adapt.adapt_model(card, module, classes)[0]
 
 
-def give_shapes(module: nn.Module, shape: Callable[[], tuple[int, int, int]]) -> None:
+def initialize_lazy_layers(module: nn.Module, shape: Callable[[], tuple[int, int, int]]) -> None:
     """
-    Give lazy layers their shapes by a pass of two images of a shape, (C, H, W), that is asked for where there are any.
+    Initialise lazy layers by a forward pass of two images; ``shape`` returns (C, H, W) and is called only if needed.
 
-    Raise ModelError where that pass does not get to them.
+    Raise ModelError if the pass does not reach them.
     """
     lazy = nn.modules.lazy.LazyModuleMixin
-    if not any(isinstance(each, lazy) for each in module.modules()):
+    if not any(isinstance(layer, lazy) for layer in module.modules()):
         return
-    was = {each: each.training for each in module.modules()}
+    modes = {layer: layer.training for layer in module.modules()}
     with torch.no_grad():
         try:
             module.eval()(torch.zeros(2, *shape()))
@@ -147,16 +144,17 @@ def give_shapes(module: nn.Module, shape: Callable[[], tuple[int, int, int]]) ->
                 f"its lazy layers get their shapes from a forward pass, which raised {type(error).__name__} for images "
                 f"of shape (N, {', '.join(map(str, shape()))}): {error}"
             ) from error
-    for each, training in was.items():
-        each.training = training
-    if left := [name for name, each in module.named_modules() if isinstance(each, lazy)]:
+    for layer, training in modes.items():
+        layer.training = training
+    if uninitialized := [name for name, layer in module.named_modules() if isinstance(layer, lazy)]:
         raise ModelError(
-            f"a forward pass must reach all lazy layers, to give them shapes, but not {weights.abbreviate(left)}"
+            "a forward pass must reach all lazy layers, which get their shapes from it; it does not reach "
+            + weights.abbreviate(uninitialized)
         )
 
 
 def unwrap(module: nn.Module) -> nn.Module:
-    """Return the module whose weights are read and written: the one that was adapted, where it was."""
+    """Return the module whose weights are read and written: the one inside the adapter, if there is one."""
     return module.model if isinstance(module, AdaptedModel) else module
 
 
@@ -165,53 +163,54 @@ def load_model(
     weights_file: Path,
     classes: Sequence[str] = (),
     shape: tuple[int, int, int] | None = None,
-    without: Sequence[Path] = (),
+    excluded: Sequence[Path] = (),
 ) -> LoadedModel:
     """
-    Build a card's module, in evaluation mode on the CPU, with the weights of a file in it.
+    Build a card's module in evaluation mode on the CPU and load the weights of a file into it.
 
-    ``classes`` and ``shape`` are the data's, for a model that may have its own; files in ``without`` are known
-    otherwise, and not listed where the factory reads them.
+    ``classes`` and ``shape`` are the data's, for a model that may have its own. Files in ``excluded`` are tracked
+    elsewhere and not listed if the factory reads them.
     """
-    of, before = card.file.model.by_name, set(sys.modules)
+    library, earlier = card.file.model.library, set(sys.modules)
     notices: list[str] = []
-    heard = Reads(card.project, [*without, *weights.all_files(weights_file)])
-    with _named(card, weights_file), torch.random.fork_rng(devices=[]), heard.listening():
-        module, notes = adapt.with_weights(card, weights_file) if of else (build_module(card, notices), [])
-        if of is None and card.weights is None and card.file.recipe is None:  # what the factory itself has made
+    recorded = FileReads(card.project, [*excluded, *weights.all_files(weights_file)])
+    with _name_card_in_errors(card, weights_file), torch.random.fork_rng(devices=[]), recorded.recording():
+        module, notes = adapt.load_library_model(card, weights_file) if library else (build_module(card, notices), [])
+        if library is None and card.weights is None and card.file.recipe is None:  # the factory's own weights
             weights.load_into(module, weights.read(weights_file), weights_file)
-        elif of is None:
+        elif library is None:
             notes = checkpoints.load_checkpoint(module, weights_file, card.file.model.entry)
         check_single_input(module, card.file.model.factory)
         if adapt.needs_adapter(card, module):
-            module, more = adapt.adapt_model(card, module, classes, shape)
-            notes += more
+            module, adapter_notes = adapt.adapt_model(card, module, classes, shape)
+            notes += adapter_notes
         else:
             module.register_forward_hook(logits_hook)
-    if of is not None:  # of a library all that counts is its version
-        return LoadedModel(module.eval(), {}, sources.distribution_versions({libraries.PACKAGES[of]}), tuple(notes))
-    closure = _closure(card, sorted(set(sys.modules) - before))
-    heard.add_imports_of(list(closure.files.values()))
-    listed = reads.as_imported(sources.hash_files(closure.files.values(), card.project), card.project)
-    listed = {**heard.digests(), **listed}
-    refuse_changed(listed, card.project)
-    return LoadedModel(
-        module.eval(), listed, sources.distribution_versions(closure.packages), tuple(notes), tuple(notices), heard
-    )  # fmt: skip
+    if library is not None:  # a library is identified by its version alone
+        return LoadedModel(
+            module.eval(), {}, source_files.distribution_versions({libraries.PACKAGES[library]}), tuple(notes)
+        )
+    closure = _factory_closure(card, sorted(set(sys.modules) - earlier))
+    recorded.add_imports(list(closure.files.values()))
+    hashes = file_reads.import_time_hashes(source_files.hash_files(closure.files.values(), card.project), card.project)
+    hashes = {**recorded.digests(), **hashes}
+    check_unchanged(hashes, card.project)
+    distributions = source_files.distribution_versions(closure.packages)
+    return LoadedModel(module.eval(), hashes, distributions, tuple(notes), tuple(notices), recorded)
 
 
-def refuse_changed(listed: Mapping[str, str], project: Path) -> None:
-    """Raise ModelError where files are others than they were when they were read: nobody knows what a number is of."""
-    if other := sources.changed_files(listed, project):
+def check_unchanged(hashes: Mapping[str, str], project: Path) -> None:
+    """Raise ModelError if files have changed since they were read: no number could be attributed to a version."""
+    if changed := source_files.changed_files(hashes, project):
         raise ModelError(
-            f"{', '.join(other)} {'has' if len(other) == 1 else 'have'} changed since this run read "
-            f"{'it' if len(other) == 1 else 'them'}; {AGAIN}"
+            f"{', '.join(changed)} {'has' if len(changed) == 1 else 'have'} changed since this run read "
+            f"{'it' if len(changed) == 1 else 'them'}; {AGAIN}"
         )
 
 
 @contextmanager
-def _named(card: ModelCard, *files: Path) -> Iterator[None]:
-    """Have errors name the card that they are of, unless they name it or one of its files."""
+def _name_card_in_errors(card: ModelCard, *files: Path) -> Iterator[None]:
+    """Prefix errors with the card's path, unless they name it or one of its files."""
     try:
         yield
     except ModelError as error:
@@ -220,27 +219,31 @@ def _named(card: ModelCard, *files: Path) -> Iterator[None]:
         raise ModelError(f"{card.path}: {error}") from error
 
 
-def _closure(card: ModelCard, new: list[str]) -> sources.ImportClosure:
+def _factory_closure(card: ModelCard, new: list[str]) -> source_files.ImportClosure:
     """
-    Find what a factory uses: what its text imports, and what loading it brought in beyond that.
+    Return the modules that a factory uses: those that its text imports, and those that loading it imported.
 
-    A module that is imported by name may have been in before, for another card. So where the text shows that
-    names are computed, every module of the project that is loaded counts: rather too many than one too few.
+    A module that is imported under a computed name may have been loaded before, for another card. So if the text
+    computes names, every loaded module of the project counts: one too many is better than one too few.
     """
     factory, path = card.file.model.factory.partition(":")[0], [str(card.project), *sys.path]
     names = {factory, *new}
-    closure = sources.ImportClosure(sorted(names), path)
+    closure = source_files.ImportClosure(sorted(names), path)
     if closure.by_name:
         below = f"{card.project}{os.sep}"
         names |= {name for name in list(sys.modules) if name != "__main__" and module_file(name).startswith(below)}
-        closure = sources.ImportClosure(sorted(names), path)
-    for name in sorted(names - set(closure.files)):  # loaded from a file that is not found by its name
-        if (file := _file(name)) and name.partition(".")[0] != syntax.OWN and not sources.is_installed(file):
+        closure = source_files.ImportClosure(sorted(names), path)
+    for name in sorted(names - set(closure.files)):  # loaded from a file that its name does not lead to
+        if (
+            (file := _loaded_file(name))
+            and name.partition(".")[0] != syntax.OWN
+            and not source_files.is_installed(file)
+        ):
             closure.files[name] = file
     return closure
 
 
-def _file(module: str) -> Path | None:
-    """Return the file that a module was loaded from, if it is loaded and there is one."""
+def _loaded_file(module: str) -> Path | None:
+    """Return the file that a module was loaded from, or None."""
     file = Path(module_file(module))
     return file.resolve() if file.is_file() else None

@@ -1,4 +1,4 @@
-"""Calling somebody else's factory: what it prints is kept apart, and it may neither hang nor end the run."""
+"""Call a user's factory: capture what it prints, and let it neither hang nor end the run."""
 
 from __future__ import annotations
 
@@ -16,81 +16,83 @@ from robustness.errors import ModelError
 
 T = TypeVar("T")
 
-LIMIT = 300.0
-"""Seconds that importing and calling a factory may take, unless ROBUSTNESS_FACTORY_SECONDS says otherwise."""
+# Seconds that importing and calling a factory may take, unless ROBUSTNESS_FACTORY_SECONDS is set.
+DEFAULT_SECONDS = 300.0
 
 
-say: Callable[[str], object] = lambda message: sys.stderr.write(f"robustness: {message}\n")
-"""Says how long is waited; pytest's plugin puts its own here, which writes past the capture."""
+# Reports a long wait; pytest's plugin replaces it by one that bypasses the capture.
+notify: Callable[[str], object] = lambda message: sys.stderr.write(f"robustness: {message}\n")
 
 
-def seconds(
-    environment: Mapping[str, str] = os.environ, name: str = "ROBUSTNESS_FACTORY_SECONDS", default: float = LIMIT
+def seconds_from_environment(
+    environment: Mapping[str, str] = os.environ,
+    name: str = "ROBUSTNESS_FACTORY_SECONDS",
+    default: float = DEFAULT_SECONDS,
 ) -> float:
     """
-    Return the time limit; ModelError where the environment's is no number of seconds.
+    Return a time limit in seconds from an environment variable; ModelError if its value is invalid.
 
-    >>> seconds({}), seconds({"ROBUSTNESS_FACTORY_SECONDS": "5"})
+    >>> seconds_from_environment({}), seconds_from_environment({"ROBUSTNESS_FACTORY_SECONDS": "5"})
     (300.0, 5.0)
     """
-    given = environment.get(name) or str(default)
+    text = environment.get(name) or str(default)
     try:
-        limit = float(given)
+        limit = float(text)
     except ValueError:
         limit = -1.0
     if not 0 < limit < threading.TIMEOUT_MAX:
-        raise ModelError(f"{name} must be a number of seconds above 0, got {given!r}")
+        raise ModelError(f"{name} must be a number of seconds above 0, got {text!r}")
     return limit
 
 
-def call_with_timeout(what: str, make: Callable[[], T]) -> tuple[T, str]:
+def call_with_timeout(what: str, call: Callable[[], T]) -> tuple[T, str]:
     """
-    Return what a user's code makes, and what it printed meanwhile; ModelError where it exits, or takes too long.
+    Return what a call of user code returns and what it prints; ModelError if it exits or takes too long.
 
-    It runs in a thread of its own: one that hangs cannot be ended, only left behind. What it raises is raised here.
+    It runs in its own thread: a thread that hangs cannot be ended, only abandoned. What it raises is raised here.
 
     >>> call_with_timeout("nets:net", lambda: print("hello") or 3)
     (3, 'hello')
     """
-    outcome: list[T] = []
+    results: list[T] = []
     errors: list[BaseException] = []
     printed = io.StringIO()
 
     def run() -> None:
         try:
-            outcome.append(make())
-        except BaseException as error:  # SystemExit too, which would end this thread alone, in silence
+            results.append(call())
+        except BaseException as error:  # SystemExit too, which would silently end this thread alone
             errors.append(error)
 
-    thread, limit = threading.Thread(target=run, name=f"calling {what}", daemon=True), seconds()
+    thread, limit = threading.Thread(target=run, name=f"calling {what}", daemon=True), seconds_from_environment()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         thread.start()
         thread.join(limit)
     if thread.is_alive():
         raise ModelError(
-            f"{what} has not come back after {limit:g} seconds; does it wait for input, a download or a lock? "
-            "ROBUSTNESS_FACTORY_SECONDS allows for more"
+            f"{what} has not returned after {limit:g} seconds; does it wait for input, a download or a lock? "
+            "ROBUSTNESS_FACTORY_SECONDS sets the limit"
         )
     if errors:
         if isinstance(errors[0], SystemExit):
             raise ModelError(
-                f"{what} called sys.exit({errors[0].code!r}); a factory must return its module: keep what is a program "
-                'below `if __name__ == "__main__":`'
+                f"{what} called sys.exit({errors[0].code!r}); a factory must return its module: put the code of a "
+                'program below `if __name__ == "__main__":`'
             ) from errors[0]
         if isinstance(errors[0], ModelError) or not is_foreign(errors[0]):
             raise errors[0]
         raise ModelError(
-            f"{what} raised {described(errors[0])}; a factory must return its module: what skips or ends tests is for "
-            "tests"
+            f"{what} raised {describe_error(errors[0])}; a factory must return its module: call what skips or ends "
+            "tests in tests only"
         ) from errors[0]
-    return outcome[0], printed.getvalue().strip()
+    return results[0], printed.getvalue().strip()
 
 
 def is_foreign(error: BaseException) -> bool:
     """
-    Return whether an error is one that means something to whoever runs tests: skip, fail, exit, interrupt.
+    Return whether an error would control the test run: skip, fail, exit, interrupt.
 
-    A model's code that raises one must not have a say in that.
+    A model's code must not control the test run by raising one.
 
     >>> is_foreign(SystemExit(0)), is_foreign(unittest.SkipTest()), is_foreign(ValueError())
     (True, True, False)
@@ -98,11 +100,11 @@ def is_foreign(error: BaseException) -> bool:
     return not isinstance(error, Exception) or isinstance(error, unittest.SkipTest) or type(error).__name__ == "Exit"
 
 
-def described(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """
-    Return an error's type and the first line of what it says.
+    Return an error's type and the first line of its message.
 
-    >>> described(ValueError("no such file"))
+    >>> describe_error(ValueError("no such file"))
     'ValueError: no such file'
     """
     message = str(error).strip()
@@ -111,7 +113,7 @@ def described(error: BaseException) -> str:
 
 def check_arguments(what: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
     """
-    Refuse arguments that a factory does not take, before it is called; ModelError names them and what it takes.
+    Raise ModelError if a factory does not accept the arguments; it is not called.
 
     >>> check_arguments("nets:net", lambda classes, width=8: None, {"width": 4})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
@@ -125,8 +127,8 @@ def check_arguments(what: str, factory: Callable[..., Any], arguments: Mapping[s
     try:
         signature.bind(**arguments)
     except TypeError as error:
-        given = ", ".join(f"{key} = {value!r}" for key, value in arguments.items()) or "nothing"
+        passed = ", ".join(f"{key} = {value!r}" for key, value in arguments.items()) or "nothing"
         raise ModelError(
-            f"{what} cannot be called: {error}; it takes {signature} and is given {given}: put its arguments into "
+            f"{what} cannot be called: {error}; it takes {signature} and gets {passed}: write its arguments in "
             "[model.arguments] of the card, or --robustness-argument KEY=VALUE"
         ) from None

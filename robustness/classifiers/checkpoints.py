@@ -1,4 +1,4 @@
-"""Checkpoints as trainings leave them: nested, prefixed, with other things beside; what was done is said."""
+"""Load training checkpoints: nested, with prefixes, with other entries; notes say what was done."""
 
 from __future__ import annotations
 
@@ -15,140 +15,146 @@ from robustness.util import file_formats
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+# Levels of nested keys that are searched for tensors.
 DEPTH = 3
-"""Keys, one in the other, under which tensors are looked for."""
+# Entries of an optimizer's state_dict().
 OPTIMIZER = {"state", "param_groups"}
-"""Entries of what an optimizer's state_dict() gives."""
 
+# The keys that lead to a table of tensors, the tensors by name, and the names of the other entries.
 Table = tuple[tuple[str, ...], dict[str, "Tensor"], list[str]]
-"""Tensors by name, the keys that lead to them, and the names of what lies beside them."""
 
 
 def load_checkpoint(module: nn.Module, path: Path, entry: str | None = None) -> list[str]:
     """
-    Load a checkpoint into a module, and return what had to be done for that.
+    Load a checkpoint into a module; return notes on how its entries were matched.
 
-    Raise ModelError where it cannot be read without executing code, or is of another architecture: keys that are
-    missing, unexpected and misshapen are listed.
+    Raise ModelError if it cannot be read without executing code, or belongs to another architecture: the message
+    lists missing and unexpected keys, and those of another shape.
     """
-    content, notes = _content(path)
-    own = module.state_dict()
-    fit, said = _chosen(path, content, own, entry)
-    weights.check_state_dict_keys(path, fit.missing, fit.unexpected, fit.misshapen)
-    _refuse_apart(path, fit, own)
-    weights.load_into(module, {**own, **fit.state}, path)
-    return [*notes, *said, *fit.notes, *_cast(fit.state, module.state_dict())]
+    content, notes = _read_content(path)
+    state = module.state_dict()
+    fit, entry_notes = _select_fit(path, content, state, entry)
+    weights.check_state_dict_keys(path, fit.missing, fit.unexpected, fit.wrong_shapes)
+    _check_tied_weights(path, fit, state)
+    weights.load_into(module, {**state, **fit.state}, path)
+    return [*notes, *entry_notes, *fit.notes, *_dtype_notes(fit.state, module.state_dict())]
 
 
-def _content(path: Path) -> tuple[Any, list[str]]:
+def _read_content(path: Path) -> tuple[Any, list[str]]:
     if file_formats.is_index(path):
-        return _shards(path), [f"{path.name}: read {len(file_formats.shards(path))} shards"]
+        return _read_shards(path), [f"{path.name}: read {len(file_formats.shards(path))} shards"]
     return weights.load_untyped(path), []
 
 
-def _chosen(path: Path, content: Any, own: Mapping[str, Any], entry: str | None) -> tuple[Fit, list[str]]:
-    """Return the weights of a checkpoint that fit a module, or come nearest, and what to say of the choice."""
+def _select_fit(path: Path, content: Any, state: Mapping[str, Any], entry: str | None) -> tuple[Fit, list[str]]:
+    """Return the table of a checkpoint that fits a module best, and a note on the choice."""
     tables = [table for table in _tables(content) if table[1]]
-    fits = [fit for where, tensors, beside in tables for fit in weight_names.fits(where, tensors, own, beside)]
-    whole = [fit for fit in fits if fit.is_whole]
+    fits = [fit for keys, tensors, others in tables for fit in weight_names.find_fits(keys, tensors, state, others)]
+    complete = [fit for fit in fits if fit.is_complete]
     if entry is not None:
-        known = sorted({name for fit in whole or fits for name in fit.entries})
-        whole = [fit for fit in whole if entry in fit.entries]
+        names = sorted({name for fit in complete or fits for name in fit.entries})
+        complete = [fit for fit in complete if entry in fit.entries]
         fits = [fit for fit in fits if entry in fit.entries]
         if not fits:
             raise ModelError(
-                f"model.entry = {entry!r}: allowed in {path.name}: {', '.join(known) or 'none'}{nearest(entry, known)}"
+                f"model.entry = {entry!r}: allowed in {path.name}: {', '.join(names) or 'none'}{nearest(entry, names)}"
             )
-    if not any(fit.hits for fit in fits):
-        _refuse_what_holds_none(path, content, tables)
-    # Of those that are alike the first.
-    best = min(whole, key=lambda fit: fit.rank) if whole else max(fits, key=lambda fit: (fit.hits, -fit.rank))
-    others = [fit.title for fit in whole if fit is not best]
-    if best.is_whole and others and best.rank == weight_names.UNKNOWN:
+    if not any(fit.count for fit in fits):
+        _raise_no_weights(path, content, tables)
+    # On a tie the first wins.
+    best = min(complete, key=lambda fit: fit.rank) if complete else max(fits, key=lambda fit: (fit.count, -fit.rank))
+    alternatives = [fit.title for fit in complete if fit is not best]
+    if best.is_complete and alternatives and best.rank == weight_names.UNKNOWN_RANK:
         raise ModelError(
-            f"{path}: the weights of several entries fit the model: {_five([best.title, *others])}; say which are "
-            f'meant by entry = "{best.title}" in the card\'s [model]'
+            f"{path}: the weights of several entries fit the model: {_abbreviate([best.title, *alternatives])}; choose "
+            f'one, as entry = "{best.title}" in the card\'s [model]'
         )
-    weights.check_checksum(path, dict(next(tensors for where, tensors, _ in tables if where == best.where)))
-    return best, _said(path, best, others)
+    weights.check_checksum(path, dict(next(tensors for keys, tensors, _ in tables if keys == best.keys)))
+    return best, _entry_note(path, best, alternatives)
 
 
-def _said(path: Path, fit: Fit, others: list[str]) -> list[str]:
-    """Say which entry was taken, and which others could have been."""
-    taken = ".".join(fit.where) if fit.where and not others else fit.title
+def _entry_note(path: Path, fit: Fit, others: list[str]) -> list[str]:
+    """Return a note on the entry that was chosen and the alternatives to it."""
+    chosen = ".".join(fit.keys) if fit.keys and not others else fit.title
     also = f" (also there: {', '.join(others)}; `entry` in the card's [model] takes another)" if others else ""
-    return [f"{path.name}: took the entry `{taken}`{also}"] if fit.where or others else []
+    return [f"{path.name}: took the entry `{chosen}`{also}"] if fit.keys or others else []
 
 
-def _refuse_apart(path: Path, fit: Fit, own: Mapping[str, Any]) -> None:
-    """Raise ModelError where weights that are one tensor in the module are two in the file."""
-    for first, *others in weight_names.ties(own):
-        if other := [name for name in others if not fit.state[name].equal(fit.state[first])]:
-            raise ModelError(f"{path}: {_five([first, *other])} are one tensor in the model, and differ here")
+def _check_tied_weights(path: Path, fit: Fit, state: Mapping[str, Any]) -> None:
+    """Raise ModelError if weights that are tied in the module differ in the file."""
+    for first, *others in weight_names.tied_names(state):
+        if differing := [name for name in others if not fit.state[name].equal(fit.state[first])]:
+            raise ModelError(f"{path}: {_abbreviate([first, *differing])} are one tensor in the model, and differ here")
 
 
-def _tables(content: Any, where: tuple[str, ...] = ()) -> Iterator[Table]:
-    """Yield all tensors by name, and what lies among them, with the keys that lead there."""
+def _tables(content: Any, keys: tuple[str, ...] = ()) -> Iterator[Table]:
+    """Yield every table of a nested checkpoint: its keys, its tensors by name, the names of its other entries."""
     import torch
 
     if not isinstance(content, Mapping):
         return
     tensors = {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
     nested = {str(name): value for name, value in content.items() if isinstance(value, Mapping)}
-    yield where, tensors, [str(name) for name in content if str(name) not in tensors and str(name) not in nested]
-    if len(where) < DEPTH:
+    yield keys, tensors, [str(name) for name in content if str(name) not in tensors and str(name) not in nested]
+    if len(keys) < DEPTH:
         for name, value in nested.items():
-            yield from _tables(value, (*where, name))
+            yield from _tables(value, (*keys, name))
 
 
-def _refuse_what_holds_none(path: Path, content: Any, tables: list[Table]) -> None:
-    """Raise ModelError where a file holds nothing that could be weights by name, and say what it is instead."""
-    must = f"{path}: must hold tensors by name"
-    inside = {"": content, **content} if isinstance(content, Mapping) else {"": content}
-    for key, value in inside.items():
+def _raise_no_weights(path: Path, content: Any, tables: list[Table]) -> None:
+    """Raise ModelError for a file without weights by name; the message says what the file holds instead."""
+    requirement = f"{path}: must hold tensors by name"
+    entries = {"": content, **content} if isinstance(content, Mapping) else {"": content}
+    for key, value in entries.items():
         if isinstance(value, Placeholder) and value.is_module:
-            taken = f"[{key!r}]" if key else ""
+            index = f"[{key!r}]" if key else ""
             raise ModelError(
-                f"{must}, but {f'its entry {key!r}' if key else 'it'} is a whole pickled model ({value.stands_for}), "
-                "which only its own code can read; where you trust the file, write its weights by: python -c "
-                f"\"import torch; torch.save(torch.load('{path.name}', weights_only=False){taken}.state_dict(), "
+                f"{requirement}, but {f'its entry {key!r}' if key else 'it'} is a whole pickled model "
+                f"({value.class_name}), which only its own code can read; if you trust the file, extract its weights "
+                "by: python -c "
+                f"\"import torch; torch.save(torch.load('{path.name}', weights_only=False){index}.state_dict(), "
                 f"'weights.pt')\""
             )
     if isinstance(content, Mapping) and set(content) >= OPTIMIZER:
-        raise ModelError(f"{must}, got an optimizer's state; save module.state_dict() of the model")
+        raise ModelError(f"{requirement}, got an optimizer's state; save module.state_dict() of the model")
     if not isinstance(content, Mapping):
-        kind = content.stands_for if isinstance(content, Placeholder) else type(content).__name__
-        raise ModelError(f"{must}, got {kind}; save module.state_dict()")
-    if any("numpy" in value.stands_for for value in content.values() if isinstance(value, Placeholder)):
-        raise ModelError(f"{must}, got NumPy's arrays; save tensors, or write them by numpy.savez as an .npz file")
-    if not any(where == () or weight_names.is_usual(where) for where, *_ in tables):
+        kind = content.class_name if isinstance(content, Placeholder) else type(content).__name__
+        raise ModelError(f"{requirement}, got {kind}; save module.state_dict()")
+    if any("numpy" in value.class_name for value in content.values() if isinstance(value, Placeholder)):
         raise ModelError(
-            f"{must}, or have them in one of {', '.join(weight_names.NESTED)}, got the entries {_five(content)}; "
-            "name another in model.entry, or save module.state_dict()"
+            f"{requirement}, got NumPy's arrays; save tensors, or write them by numpy.savez as an .npz file"
+        )
+    if not any(keys == () or weight_names.is_weights_entry(keys) for keys, *_ in tables):
+        raise ModelError(
+            f"{requirement}, or have them in one of {', '.join(weight_names.NESTED)}, got the entries "
+            f"{_abbreviate(content)}; name another in model.entry, or save module.state_dict()"
         )
 
 
-def _shards(path: Path) -> dict[str, Tensor]:
-    """Read the files that an index names, and from each what the index says is in it."""
-    placed = file_formats.shards(path)
-    found: dict[str, Tensor] = {}
-    for file, names in placed.items():
+def _read_shards(path: Path) -> dict[str, Tensor]:
+    """Read the shards that an index lists, and from each the tensors that the index assigns to it."""
+    shards = file_formats.shards(path)
+    tensors: dict[str, Tensor] = {}
+    for file, names in shards.items():
         state = weights.read(file)
-        if absent := [name for name in names if name not in state]:
-            raise ModelError(f"{file}: {path.name} says that it holds {_five(absent)}, which it does not")
-        found |= {name: state[name] for name in names}
-    return found
+        if missing := [name for name in names if name not in state]:
+            raise ModelError(
+                f"{file}: {path.name} assigns {_abbreviate(missing)} to it, which it does not hold; "
+                "copy the shards again"
+            )
+        tensors |= {name: state[name] for name in names}
+    return tensors
 
 
-def _cast(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
-    """Say which weights were kept in another floating type than the module computes in."""
-    other = {
+def _dtype_notes(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """Return a note on weights that are stored in another floating-point type than the module's."""
+    dtypes = {
         str(tensor.dtype).removeprefix("torch.")
         for name, tensor in state.items()
         if tensor.is_floating_point() and tensor.dtype != own[name].dtype
     }
-    return [f"weights of {', '.join(sorted(other))} are computed with in float32"] if other else []
+    return [f"weights of {', '.join(sorted(dtypes))} are converted to float32"] if dtypes else []
 
 
-def _five(names: Iterable[Any]) -> str:
+def _abbreviate(names: Iterable[Any]) -> str:
     return weights.abbreviate([str(name) for name in names])

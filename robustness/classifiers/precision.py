@@ -1,4 +1,4 @@
-"""The precision in which models compute: float32; on a GPU TF32's products; or bfloat16 wherever that is sound."""
+"""The precision of a model's arithmetic: float32, TF32 matrix products on a GPU, or bfloat16 under autocast."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 Dtype = Literal["float32", "tf32", "bf16"]
 DTYPES: tuple[str, ...] = get_args(Dtype)
-PRODUCTS = {"float32": "ieee", "tf32": "tf32", "bf16": "ieee"}
-"""How a GPU multiplies what is in float32."""
+# The backend setting of float32 matrix products per precision.
+MATMUL_MODES = {"float32": "ieee", "tf32": "tf32", "bf16": "ieee"}
 
 
-def check(dtype: str, device: str | None) -> None:
+def check_dtype(dtype: str, device: str | None) -> None:
     """
-    Refuse a precision that is none, or that a device has not (None: it is not this machine's); without torch if it can.
+    Raise RobustnessError for an unknown precision, or one that the device lacks (None: a device of another machine).
 
-    >>> check("fp16", "cpu")
+    >>> check_dtype("fp16", "cpu")
     Traceback (most recent call last):
         ...
     robustness.errors.RobustnessError: `dtype` must be float32, tf32 or bf16, got 'fp16'
@@ -32,23 +32,21 @@ def check(dtype: str, device: str | None) -> None:
         return
     if device == "cpu":
         if dtype == "tf32":
-            raise RobustnessError(
-                "`dtype` = 'tf32' is how some GPUs multiply, and the device is cpu; take float32 or bf16"
-            )
+            raise RobustnessError("`dtype` = 'tf32' needs a GPU, and the device is cpu; use float32 or bf16")
         return
     import torch
 
     if torch.cuda.get_device_capability(device) < (8, 0):
         raise RobustnessError(
             f"`dtype` = {dtype!r} needs a GPU of compute capability 8.0 or later, and "
-            f"{torch.cuda.get_device_name(device)} has less; take float32"
+            f"{torch.cuda.get_device_name(device)} has less; use float32"
         )
 
 
 @contextmanager
 def matmul_precision(dtype: str, device: str) -> Iterator[None]:
     """
-    Have a GPU multiply as asked meanwhile: torch's own default is TF32 for convolutions, which is not float32.
+    Set the precision of a GPU's matrix products inside the context; torch's default for convolutions is TF32.
 
     >>> import torch
     >>> with matmul_precision("float32", "cuda"):
@@ -61,20 +59,20 @@ def matmul_precision(dtype: str, device: str) -> Iterator[None]:
     import torch
 
     backends: Any = torch.backends
-    places = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
-    before = [place.fp32_precision for place in places]
-    for place in places:
-        place.fp32_precision = PRODUCTS[dtype]
+    settings = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
+    before = [setting.fp32_precision for setting in settings]
+    for setting in settings:
+        setting.fp32_precision = MATMUL_MODES[dtype]
     try:
         yield
     finally:
-        for place, precision in zip(places, before, strict=True):
-            place.fp32_precision = precision
+        for setting, precision in zip(settings, before, strict=True):
+            setting.fp32_precision = precision
 
 
 def in_precision(modules: nn.ModuleDict, dtype: str, device: str) -> nn.ModuleDict:
     """
-    Return what runs in a sweep, its classifiers computing in a precision, from images and to logits in float32.
+    Return the modules of a sweep with the classifiers in a precision; images and logits stay float32.
 
     >>> from torch import nn, rand
     >>> modules = nn.ModuleDict({"classifier": nn.Linear(2, 3)})
@@ -87,6 +85,6 @@ def in_precision(modules: nn.ModuleDict, dtype: str, device: str) -> nn.ModuleDi
 
     from robustness.classifiers.modules import Bfloat16
 
-    kind = device.partition(":")[0]
-    computed = {name: Bfloat16(modules[name], kind) for name in ("classifier", "source") if name in modules}
-    return nn.ModuleDict({**dict(modules.items()), **computed})
+    device_type = device.partition(":")[0]
+    wrapped = {name: Bfloat16(modules[name], device_type) for name in ("classifier", "source") if name in modules}
+    return nn.ModuleDict({**dict(modules.items()), **wrapped})

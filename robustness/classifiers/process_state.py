@@ -1,4 +1,4 @@
-"""What a process has once, and a model's code may change: set back after it, so that no other model is blamed."""
+"""Process-wide state that a model's code may change; it is restored, so that other models are unaffected."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ import numpy as np
 import torch
 
 
-class Part(NamedTuple):
-    """One of these things: what it is called, how it is read, and how it is set."""
+class StateItem(NamedTuple):
+    """One piece of state: its name, and how it is read and set."""
 
     name: str
     get: Callable[[], Any]
-    put: Callable[[Any], object]
+    set: Callable[[Any], object]
 
 
 def _umask() -> int:
-    now = os.umask(0o22)
-    os.umask(now)
-    return now
+    current = os.umask(0o22)
+    os.umask(current)
+    return current
 
 
 def _set_environment(values: dict[str, str]) -> None:
@@ -52,18 +52,18 @@ def _set_logging(values: tuple[int, tuple[logging.Handler, ...], int]) -> None:
     logging.disable(values[2])
 
 
-def _handlers() -> dict[signal.Signals, Any]:
-    here = threading.current_thread() is threading.main_thread()
-    return {each: signal.getsignal(each) for each in signal.Signals} if here else {}
+def _signal_handlers() -> dict[signal.Signals, Any]:
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    return {number: signal.getsignal(number) for number in signal.Signals} if in_main_thread else {}
 
 
-def _set_handlers(handlers: dict[signal.Signals, Any]) -> None:
-    for each, handler in handlers.items():
-        if handler is not None and signal.getsignal(each) is not handler:
-            signal.signal(each, handler)
+def _set_signal_handlers(handlers: dict[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        if handler is not None and signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
 
 
-def _flushes() -> bool:
+def _flushes_denormals() -> bool:
     return bool((np.array([1e-310]) * np.ones(1) == 0).all())
 
 
@@ -73,95 +73,95 @@ def _deterministic() -> tuple[bool, bool]:
 
 ENVIRONMENT = "environment variables"
 
-OF_THREADS = (
-    Part("torch's gradient mode", torch.is_grad_enabled, torch.set_grad_enabled),
-    Part(
+# State that each thread has separately.
+THREAD_STATE = (
+    StateItem("torch's gradient mode", torch.is_grad_enabled, torch.set_grad_enabled),
+    StateItem(
         "torch's default device",
         torch.get_default_device,
         lambda device: torch.set_default_device(None if device.type == "cpu" else device),
     ),
-    Part("NumPy's error handling", np.geterr, lambda values: np.seterr(**values)),
-    Part("how denormal numbers are computed", _flushes, torch.set_flush_denormal),
+    StateItem("NumPy's error handling", np.geterr, lambda values: np.seterr(**values)),
+    StateItem("how denormal numbers are computed", _flushes_denormals, torch.set_flush_denormal),
 )
-"""What each thread has of its own."""
 
-PARTS = (
-    *OF_THREADS,
-    Part("torch's default type", torch.get_default_dtype, torch.set_default_dtype),
-    Part("torch's number of threads", torch.get_num_threads, torch.set_num_threads),
-    Part(
+# State that is restored; docs/models.md lists it, and what is not.
+PROCESS_STATE = (
+    *THREAD_STATE,
+    StateItem("torch's default type", torch.get_default_dtype, torch.set_default_dtype),
+    StateItem("torch's number of threads", torch.get_num_threads, torch.set_num_threads),
+    StateItem(
         "torch's deterministic algorithms",
         _deterministic,
         lambda values: torch.use_deterministic_algorithms(values[0], warn_only=values[1]),
     ),
-    Part("the current folder", os.getcwd, os.chdir),
-    Part("the umask", _umask, os.umask),
-    Part(ENVIRONMENT, lambda: dict(os.environ), _set_environment),
-    Part("the locale", lambda: locale.setlocale(locale.LC_ALL), lambda value: locale.setlocale(locale.LC_ALL, value)),
-    Part("sys.stdout or sys.stderr", lambda: (sys.stdout, sys.stderr), _set_streams),
-    Part("logging", _logging, _set_logging),
-    Part("signal handlers", _handlers, _set_handlers),
-    Part("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
-    Part("garbage collection", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
+    StateItem("the current folder", os.getcwd, os.chdir),
+    StateItem("the umask", _umask, os.umask),
+    StateItem(ENVIRONMENT, lambda: dict(os.environ), _set_environment),
+    StateItem(
+        "the locale", lambda: locale.setlocale(locale.LC_ALL), lambda value: locale.setlocale(locale.LC_ALL, value)
+    ),
+    StateItem("sys.stdout or sys.stderr", lambda: (sys.stdout, sys.stderr), _set_streams),
+    StateItem("logging", _logging, _set_logging),
+    StateItem("signal handlers", _signal_handlers, _set_signal_handlers),
+    StateItem("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
+    StateItem("garbage collection", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
 )
-"""What is set back; docs/models.md names it, and what is not."""
 
 
-ABANDONED: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-"""Threads that nobody waits for any more, because a pass hangs in them."""
+# Threads that nobody waits for any more, because a forward pass hangs in them.
+ABANDONED_THREADS: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
 @contextlib.contextmanager
-def set_back(parts: tuple[Part, ...] = PARTS) -> Iterator[list[str]]:
+def restore_state(items: tuple[StateItem, ...] = PROCESS_STATE) -> Iterator[list[str]]:
     """
-    Set back afterwards what code has changed meanwhile; the list that is lent then names it.
+    Restore state that changes inside the context; the yielded list then names what changed.
 
-    An abandoned thread sets back only what is its own: the process belongs to later work by then.
+    An abandoned thread restores only its own state: the process belongs to later work by then.
 
-    >>> with set_back() as changed:
+    >>> with restore_state() as changed:
     ...     torch.set_default_dtype(torch.float64)
     >>> changed, torch.get_default_dtype()
     (["torch's default type"], torch.float32)
     """
     before, changed = [], list[str]()
-    for part in parts:
-        with contextlib.suppress(Exception):  # a folder that is gone, a locale that is unknown
-            before.append((part, part.get()))
+    for item in items:
+        with contextlib.suppress(Exception):  # a deleted folder, an unknown locale
+            before.append((item, item.get()))
     with contextlib.ExitStack() as stack:
-        if parts is PARTS:
+        if items is PROCESS_STATE:
             stack.enter_context(warnings.catch_warnings())
         try:
             yield changed
         finally:
-            late = threading.current_thread() in ABANDONED
-            if late:
+            abandoned = threading.current_thread() in ABANDONED_THREADS
+            if abandoned:
                 stack.pop_all()
-            for part, value in before:
-                if late and part not in OF_THREADS:
+            for item, value in before:
+                if abandoned and item not in THREAD_STATE:
                     continue
                 with contextlib.suppress(Exception):
-                    if part.get() != value:
-                        part.put(value)
-                        changed.append(part.name)
+                    if item.get() != value:
+                        item.set(value)
+                        changed.append(item.name)
 
 
-OWN = ("sweep", "ahead", "trial", "calling ")
-"""How threads of this package are called."""
+# Prefixes of the names of this package's threads.
+OWN_THREADS = ("sweep", "ahead", "trial", "calling ")
 
 
-def threads() -> set[threading.Thread]:
-    """Return the threads of others that run now."""
+def foreign_threads() -> set[threading.Thread]:
+    """Return the running threads that are not this package's."""
     return {
-        each for each in threading.enumerate()
-        if not each.name.startswith(OWN) and not type(each).__module__.startswith("tqdm")
-    }  # fmt: skip
+        thread
+        for thread in threading.enumerate()
+        if not thread.name.startswith(OWN_THREADS) and not type(thread).__module__.startswith("tqdm")
+    }
 
 
-def left_behind(before: set[threading.Thread]) -> str:
-    """Return a sentence on the threads that have begun since and still run; none where there are none."""
-    names = sorted(each.name for each in threads() - before)
-    return (
-        f"left {len(names)} thread(s) running ({', '.join(names)[:200]}); end them, or a run may not end"
-        if names
-        else ""
-    )
+def describe_running_threads(before: set[threading.Thread]) -> str:
+    """Return a sentence on threads that were started since and still run; empty if there are none."""
+    names = sorted(thread.name for thread in foreign_threads() - before)
+    listed = f"({', '.join(names)[:200]})"
+    return f"left {len(names)} thread(s) running {listed}; end them, or a run may not end" if names else ""

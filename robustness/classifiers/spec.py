@@ -1,4 +1,4 @@
-"""The table ``[model]`` of a card: a factory, its weights, and how the model takes images and gives logits."""
+"""The table ``[model]`` of a card: factory, weights, and the conventions of the model's inputs and outputs."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model
 
 from robustness.classifiers import libraries
 from robustness.classifiers.class_mapping import Classes
-from robustness.classifiers.preprocessing import Choice
+from robustness.classifiers.preprocessing import PreprocessingChoice
 from robustness.decisions import AnyDecision, Argmax
 
 
-def _callable(value: str) -> str:
+def _check_callable_name(value: str) -> str:
     if not re.fullmatch(r"\w+(\.\w+)*:\w+", value):
         raise ValueError("must be 'module:callable'")
     return value
 
 
-CallableName = Annotated[str, AfterValidator(_callable)]
+CallableName = Annotated[str, AfterValidator(_check_callable_name)]
 
 
-def _factory(value: str) -> str:
+def _check_factory_name(value: str) -> str:
     if libraries.factory_library(value) is None:
-        return _callable(value)
+        return _check_callable_name(value)
     if not value.partition(":")[2] or not value.isprintable() or "\\" in value:
         raise ValueError("must name a model after the colon, as timm:resnet18, hf:FOLDER or onnx:FILE")
     return value
 
 
-FactoryName = Annotated[str, AfterValidator(_factory)]
+FactoryName = Annotated[str, AfterValidator(_check_factory_name)]
 
 
-def _hashable(value: dict[str, Any]) -> dict[str, Any]:
+def _check_hashable(value: dict[str, Any]) -> dict[str, Any]:
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -43,17 +43,17 @@ def _hashable(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-Arguments = Annotated[dict[str, Any], AfterValidator(_hashable)]
-"""Keyword arguments; part of what keys are hashes of."""
+# Keyword arguments; they are part of the hashed keys of the store.
+Arguments = Annotated[dict[str, Any], AfterValidator(_check_hashable)]
 
 
 class ModelTable(BaseModel):
     """
-    ``[model]``: an importable factory or one by name, its arguments, and the file of its weights.
+    ``[model]``: an importable factory or a library's model, its arguments, and its weights file.
 
-    ``entry`` names what is taken of a nested checkpoint; ``seed`` asks for random weights.
+    ``entry`` selects the weights in a nested checkpoint; ``seed`` requests random weights.
 
-    >>> ModelTable(factory="timm:resnet18", seed=0).by_name
+    >>> ModelTable(factory="timm:resnet18", seed=0).library
     'timm'
     """
 
@@ -74,7 +74,7 @@ class ModelTable(BaseModel):
     """Random weights, from this seed, instead of a file."""
     decision: AnyDecision = Argmax()
     """How logits are read."""
-    preprocessing: Choice | None = None
+    preprocessing: PreprocessingChoice | None = None
     """What it was trained to be given, made its first layer: ``library``, ``none``, or a table of mean and std."""
     channels: Literal[1, 3] | None = None
     """What the model takes: grey images are repeated, colour becomes its luminance."""
@@ -88,42 +88,43 @@ class ModelTable(BaseModel):
     @model_validator(mode="after")
     def _fits_together(self) -> ModelTable:
         if self.seed is not None and self.weights is not None:
-            raise ValueError("seed: asks for random weights, and model.weights names a file; leave one of them out")
+            raise ValueError("seed: requests random weights, but model.weights names a file; remove one of them")
         if self.entry is not None and self.weights is None:
-            raise ValueError("entry: names what is taken of the file in model.weights, which is missing")
-        if self.preprocessing == "library" and self.by_name not in libraries.PREPROCESSING:
+            raise ValueError("entry: selects an entry of the file in model.weights, which is missing; name the file")
+        if self.preprocessing == "library" and self.library not in libraries.PREPROCESSING:
             raise ValueError(
-                f"preprocessing: only {', '.join(libraries.PREPROCESSING)} say what theirs is, got the factory "
+                f"preprocessing: only {', '.join(libraries.PREPROCESSING)} define theirs, got the factory "
                 f"{self.factory!r}; write {{ mean = [...], std = [...] }}, or none"
             )
         if self.classes is not None and not isinstance(self.decision, Argmax):
             raise ValueError(
-                f"classes: outputs are matched to classes under the decision argmax alone, got {self.decision.kind}"
+                f"classes: outputs are matched to classes only under the decision argmax, got {self.decision.kind}; "
+                "remove classes"
             )
         return self
 
     @property
-    def by_name(self) -> str | None:
-        """What stands before the colon where it is a library's name."""
+    def library(self) -> str | None:
+        """The library that the factory's prefix names, or None."""
         return libraries.factory_library(self.factory)
 
     @property
     def adaptation(self) -> dict[str, Any]:
-        """How the model takes images and gives logits, beyond what every module does; nothing for most cards."""
-        told = {"preprocessing", "channels", "layout", "output", "classes", "entry"}
-        return self.model_dump(mode="json", include=told, exclude_defaults=True)
+        """The conventions of inputs and outputs that differ from the defaults; empty for most cards."""
+        fields = {"preprocessing", "channels", "layout", "output", "classes", "entry"}
+        return self.model_dump(mode="json", include=fields, exclude_defaults=True)
 
 
 class ImagesTable(Protocol):
-    """What is read of a card's ``[data]``."""
+    """The part of a card's ``[data]`` that is needed here."""
 
     @property
     def images(self) -> BaseModel | None:
-        """How pictures are decoded, if they are."""
+        """How pictures are decoded, if the data are pictures."""
 
 
 class CardTables(Protocol):
-    """What is read of a card's file."""
+    """The tables of a card's file that are needed here."""
 
     @property
     def model(self) -> ModelTable:
@@ -131,7 +132,7 @@ class CardTables(Protocol):
 
     @property
     def recipe(self) -> object | None:
-        """``[recipe]``, if there is one."""
+        """``[recipe]``, or None."""
 
     @property
     def data(self) -> ImagesTable:
@@ -139,7 +140,7 @@ class CardTables(Protocol):
 
 
 class ModelCard(Protocol):
-    """What is read of a card to build its model."""
+    """The part of a card that is needed to build its model."""
 
     @property
     def file(self) -> CardTables:
@@ -147,16 +148,16 @@ class ModelCard(Protocol):
 
     @property
     def path(self) -> Path:
-        """Its file, by which errors name it."""
+        """The path that errors name."""
 
     @property
     def project(self) -> Path:
-        """The folder from which its modules are imported."""
+        """The folder that its modules are imported from."""
 
     @property
     def weights(self) -> Path | None:
-        """The file of weights that it names."""
+        """The weights file that it names."""
 
     @property
     def tested_on(self) -> ImagesTable | None:
-        """Other data than its own to test on."""
+        """Data to test on, if not its own."""

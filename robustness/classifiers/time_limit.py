@@ -1,4 +1,4 @@
-"""A limit to how long one pass of a model may take: one that hangs is left behind, and the run goes on."""
+"""A time limit for one forward or backward pass: a pass that hangs is abandoned, and the run continues."""
 
 from __future__ import annotations
 
@@ -21,92 +21,92 @@ from robustness.errors import ModelError
 
 T = TypeVar("T")
 
-VARIABLE, LIMIT = "ROBUSTNESS_FORWARD_SECONDS", 600.0
-"""Names the seconds that one pass of a model over one batch may take; what holds where it says nothing."""
-GLANCE = 5.0
-"""Seconds between two looks at what threads are at."""
-OWN = ("sweep", "trial", "watched")
-"""How threads are called in which models run."""
-PASSES = (nn.Module._call_impl.__code__, torch.autograd.grad.__code__)
-"""What a pass is, forward or backward."""
+# The variable with the seconds that a pass over one batch may take, and their default.
+VARIABLE, DEFAULT_SECONDS = "ROBUSTNESS_FORWARD_SECONDS", 600.0
+# Seconds between two checks.
+POLL_SECONDS = 5.0
+# Prefixes of the names of threads that run models.
+MODEL_THREADS = ("sweep", "trial", "watched")
+# The code of a pass, forward or backward.
+PASS_CODE = (nn.Module._call_impl.__code__, torch.autograd.grad.__code__)
 
 
-class Watch:
-    """Looks at threads now and then; a pass that is the same one as long ago takes too long."""
+class Watchdog:
+    """Checks the stack of every thread that runs a model; a pass whose frame stays for too long hangs."""
 
     def __init__(self) -> None:
-        self._limit = call_factory.seconds(os.environ, VARIABLE, LIMIT)
+        self._limit = call_factory.seconds_from_environment(os.environ, VARIABLE, DEFAULT_SECONDS)
         self._since: dict[int, tuple[FrameType, float]] = {}
-        self._earlier = {found for frame in sys._current_frames().values() if (found := _pass(frame))}
-        self._told = time.monotonic()
+        self._earlier = {current for frame in sys._current_frames().values() if (current := _outermost_pass(frame))}
+        self._last_notice = time.monotonic()
 
     @property
-    def glance(self) -> float:
-        """Seconds until the next look."""
-        return min(GLANCE, self._limit / 4)
+    def poll_seconds(self) -> float:
+        """Seconds until the next check."""
+        return min(POLL_SECONDS, self._limit / 4)
 
-    def look(self) -> None:
-        """Say how long is waited for; ModelError where a pass has gone on for too long."""
+    def check(self) -> None:
+        """Report long waits; ModelError if a pass exceeds the limit."""
         now, frames = time.monotonic(), sys._current_frames()
-        before, self._since = self._since, {}
+        previous, self._since = self._since, {}
         for thread in threading.enumerate():
-            if not thread.name.startswith(OWN) or thread.ident is None:
+            if not thread.name.startswith(MODEL_THREADS) or thread.ident is None:
                 continue
-            found = _pass(frames.get(thread.ident))
-            if found is None or found in self._earlier:
+            current = _outermost_pass(frames.get(thread.ident))
+            if current is None or current in self._earlier:
                 continue
-            # Held by its frame itself: another pass cannot be taken for it.
-            last = before.get(thread.ident)
-            since = last[1] if last is not None and last[0] is found else now
-            self._since[thread.ident] = found, since
+            # The frame object itself is held, so that no later pass can get its address.
+            last = previous.get(thread.ident)
+            since = last[1] if last is not None and last[0] is current else now
+            self._since[thread.ident] = current, since
             if now - since > self._limit:
                 raise ModelError(
-                    f"a pass of the model over one batch has not come back after {self._limit:g} seconds; does it wait "
-                    f"for input, a download or a lock? It is left behind; {VARIABLE} or --robustness-forward-seconds "
-                    "allow for more"
+                    f"a pass of the model over one batch has not returned after {self._limit:g} seconds; does it wait "
+                    f"for input, a download or a lock? It is abandoned; {VARIABLE} or --robustness-forward-seconds "
+                    "set the limit"
                 )
-            if now - since > 30 and now - self._told > 30:
-                self._told = now
-                call_factory.say(f"waiting for the model's pass over one batch: {now - since:.0f} s")
+            if now - since > 30 and now - self._last_notice > 30:
+                self._last_notice = now
+                call_factory.notify(f"waiting for the model's pass over one batch: {now - since:.0f} s")
 
 
-def _pass(frame: FrameType | None) -> FrameType | None:
-    """Return the frame of the outermost pass that a thread is at."""
-    found = None
+def _outermost_pass(frame: FrameType | None) -> FrameType | None:
+    """Return the frame of the outermost pass on a stack, or None."""
+    outermost = None
     while frame is not None:
-        found = frame if frame.f_code in PASSES else found
+        outermost = frame if frame.f_code in PASS_CODE else outermost
         frame = frame.f_back
-    return found
+    return outermost
 
 
-def watched(call: Callable[[], T]) -> T:
+def call_with_watchdog(call: Callable[[], T]) -> T:
     """
-    Return what a call returns that is made in a thread of its own, for a pass that hangs can only be left behind.
+    Return the result of a call that runs in its own thread: a pass that hangs can only be abandoned.
 
-    >>> watched(lambda: 3)
+    >>> call_with_watchdog(lambda: 3)
     3
     """
-    future, watch = Future[T](), Watch()
-    thread = threading.Thread(target=serve, args=(future, call), name="watched", daemon=True)
+    future, watch = Future[T](), Watchdog()
+    thread = threading.Thread(target=run_future, args=(future, call), name="watched", daemon=True)
     thread.start()
     try:
-        while not wait_for([future], watch.glance).done:
-            watch.look()
+        while not wait_for([future], watch.poll_seconds).done:
+            watch.check()
     except ModelError:
-        process_state.ABANDONED.add(thread)
+        process_state.ABANDONED_THREADS.add(thread)
         raise
     except KeyboardInterrupt:
-        if not future.done() and thread.ident is not None:  # it is told, too, and has a moment for it
+        if not future.done() and thread.ident is not None:  # interrupt the call too, and let it clean up
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt)
             )
-            thread.join(GLANCE)
+            thread.join(POLL_SECONDS)
         raise
     return future.result()
 
 
-def serve(future: Future[T], call: Callable[[], T]) -> None:
-    """Make a call, and put what comes of it into its future."""
+def run_future(future: Future[T], call: Callable[[], T]) -> None:
+    """Run a call and set its future's result or exception."""
     if not future.set_running_or_notify_cancel():
         return
     try:

@@ -14,18 +14,18 @@ from torch import Tensor, nn
 from robustness import claims
 from robustness.cards.doubts import DOUBTS
 from robustness.classifiers.modules import restored_afterwards, state_hash
-from robustness.classifiers.time_limit import watched
+from robustness.classifiers.time_limit import call_with_watchdog
 from robustness.data import splits
 from robustness.doubts import data, knowledge
-from robustness.doubts.look import look
-from robustness.doubts.trial import Answers, NotLookedFor, Trial
+from robustness.doubts.checks import run_checks
+from robustness.doubts.probe import CheckResults, ModelProbe, NotChecked
 from robustness.errors import ModelError
 from robustness.metrics.chance_level import lucky_level
 from robustness.metrics.evidence import OK
 from robustness.metrics.intervals import sample_size_for
 from robustness.metrics.metric import Measurement
 from robustness.perturbations import Clean
-from robustness.sweep.batch import check_logits_dtype, outputs_repair
+from robustness.sweep.batch import check_logits_dtype, output_remedy
 from robustness.sweep.runner import run_sweep
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def check_model(
     """
     images, loaded = harness.images(card), harness.classifier(card)
     rows, module = [CheckResult("as it was found", True, note) for note in loaded.notes], loaded.module
-    pace = watched(lambda: _pace(harness, module, _few(images, LEAST)))
+    pace = call_with_watchdog(lambda: _pace(harness, module, _few(images, LEAST)))
     few = _few(images, max(LEAST, min(FEW, int(SECONDS / pace / PASSES))))
     for each in (_behaviour, _doubts):
         try:
@@ -132,7 +132,7 @@ def _behaviour(harness: Workspace, card: Card, module: nn.Module, images: Images
         if not isinstance(logits, Tensor):
             raise ModelError(f"the model must give a tensor of logits, got {type(logits).__name__}")
         finite = bool(logits.isfinite().all())
-    dim = data.of_range(inputs.cpu().numpy())[DIM]
+    dim = data.check_range(inputs.cpu().numpy())[DIM]
     return [
         CheckResult("images", not dim["doubted"], f"{images.shape}, {dim['seen']}", DOUBTS[DIM].repair),
         CheckResult(
@@ -140,7 +140,7 @@ def _behaviour(harness: Workspace, card: Card, module: nn.Module, images: Images
             f"shape {tuple(logits.shape)}, {due} for {len(images.classes)} classes ({card.file.model.decision.kind}); "
             f"values from {float(logits.min()):.3g} to {float(logits.max()):.3g}",
             "give one logit an image and class, all of them numbers"
-            + ("" if tuple(logits.shape) == due else f": {outputs_repair(logits, due[1], images)}"),
+            + ("" if tuple(logits.shape) == due else f": {output_remedy(logits, due[1], images)}"),
         ),
         CheckResult(
             "mode", not modes, f"in training mode after a pass: {', '.join(modes[:5]) or 'nothing'}",
@@ -155,13 +155,13 @@ def _behaviour(harness: Workspace, card: Card, module: nn.Module, images: Images
 
 def _doubts(harness: Workspace, card: Card, module: nn.Module, images: Images) -> list[CheckResult]:
     """Look for the doubts that a few passes of a few images show."""
-    answers = look(
+    answers = run_checks(
         module, images, decision=card.file.model.decision, seed=harness.seed, device=harness.device, attacked=False
     )
     return [row for row in _rows(answers) if row.name not in (*KNOWLEDGE, DIM)]
 
 
-def _rows(answers: Answers) -> list[CheckResult]:
+def _rows(answers: CheckResults) -> list[CheckResult]:
     """Return a line for each doubt, as the suites see it."""
     return [
         CheckResult(
@@ -177,8 +177,8 @@ def _rows(answers: Answers) -> list[CheckResult]:
 def _copies(harness: Workspace, card: Card, images: Images) -> Iterator[CheckResult]:
     """Say how many of the images were trained on, as far as the data have a training part."""
     try:
-        (said,) = data.of_copies(images, lambda: data.training_part(harness, card)).values()
-    except NotLookedFor:
+        (said,) = data.check_leakage(images, lambda: data.training_part(harness, card)).values()
+    except NotChecked:
         return
     yield CheckResult(COPIES, not said["doubted"], said["seen"], DOUBTS[COPIES].repair)
 
@@ -222,12 +222,14 @@ def _knowledge(
     harness: Workspace, card: Card, module: nn.Module, images: Images, predictions: NDArray[np.int64]
 ) -> list[CheckResult]:
     """Look for the doubts about what a model knows, on all images whose accuracy was measured."""
-    answers = knowledge.of_classes(images.labels, predictions, images.classes, harness.seed)
+    answers = knowledge.check_classes(images.labels, predictions, images.classes, harness.seed)
     some = _few(images, AT_ONCE)
     with restored_afterwards(module, harness.device) as lent:
         inputs = torch.from_numpy(some.batch(0, len(some))).to(harness.device)
         labels = torch.from_numpy(some.labels.copy()).to(harness.device)
-        answers |= knowledge.of_ranges(Trial(lent, inputs, labels, card.file.model.decision, 0.0, harness.seed))
+        answers |= knowledge.check_input_ranges(
+            ModelProbe(lent, inputs, labels, card.file.model.decision, 0.0, harness.seed)
+        )
     return _rows(answers)
 
 

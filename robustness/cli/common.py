@@ -84,7 +84,7 @@ def harness_of(options: Namespace) -> Workspace:
     if device.startswith("cuda") and not hardware.gpu_count():
         raise ModelError(f"--device {options.device}: there is no GPU on this machine; leave it out, or take cpu")
     dtype = getattr(options, "dtype", "float32")
-    precision.check(dtype, device if getattr(options, "engine", None) is None else None)
+    precision.check_dtype(dtype, device if getattr(options, "engine", None) is None else None)
     return Workspace(
         store_of(options), data_root(options.data), device, options.seed, progress=progress_bar, dtype=dtype
     )

@@ -153,7 +153,7 @@ def replay(options: Namespace) -> int:
         label = names[images.labels[options.row]]
         print(
             f"{card.name}: image {options.row} of {images.name} ({label}) is {names[before]}, and {names[after]} under "
-            f"{descriptions.read(options.description)}"
+            f"{descriptions.parse_description(options.description)}"
         )
         return 0
 

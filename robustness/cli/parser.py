@@ -183,7 +183,7 @@ def _damage(text: str) -> tuple[str, tuple[float, ...]]:
     ('noise', (0.5, 1.0))
     """
     try:
-        kind, levels = kinds.read(text)
+        kind, levels = kinds.parse_mutation(text)
     except kinds.MutationError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return kind.name, levels

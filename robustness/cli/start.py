@@ -86,7 +86,7 @@ def _claims(card: Any, harness: Workspace) -> str:
             f"{card.name}: no claim is possible: its clean accuracy is no better than guessing; "
             "`robustness check` says what to mend"
         )
-    if doubted := card_doubts.standing(harness, card):
+    if doubted := card_doubts.unresolved_doubts(harness, card):
         raise CardError(
             f"{card.name}: no claims are written while doubts stand against its numbers: {'; '.join(doubted)}; "
             "docs/doubts.md says what to try, and without --claims the card is written as it is"

@@ -1,1 +1,1 @@
-"""Reasons to distrust a robustness number, looked for on a model and its attacks."""
+"""Checks of a model, its images and its attacks that give reasons to distrust a robustness number."""

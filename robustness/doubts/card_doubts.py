@@ -1,4 +1,4 @@
-"""The doubts of a card: what its attacks, their budgets and the sources of its transfers make of a look."""
+"""Run the checks for a card: its attacks, their budgets, and the source of its transfer attacks."""
 
 from __future__ import annotations
 
@@ -16,66 +16,65 @@ if TYPE_CHECKING:
     from robustness.cards import Card
     from robustness.cards.schema import SweepTable
     from robustness.data.images import Images
-    from robustness.doubts.trial import Answers
+    from robustness.doubts.probe import CheckResults
     from robustness.workspace.workspace import Workspace
 
+# The largest budget if the card has no attack with one.
 EPSILON = 0.1
-"""The largest budget that is tried if the card attacks with none."""
 
 
-def about(harness: Workspace, card: Card) -> dict[str, Any]:
-    """Return what the answers depend on beside the model and its images."""
-    source = _source(harness, card)
+def check_parameters(workspace: Workspace, card: Card) -> dict[str, Any]:
+    """Return the parameters of the checks other than the model and its images."""
+    source = _transfer_source(workspace, card)
     return {
-        "epsilon": _epsilon(card),
-        "attacks": {name: table.perturbation.model_dump() for name, table in _iterated(card).items()},
-        "source": None if source is None else harness.model_key_fields(source),
-        "seed": harness.seed,
+        "epsilon": _max_budget(card),
+        "attacks": {name: table.perturbation.model_dump() for name, table in _iterative_attacks(card).items()},
+        "source": None if source is None else workspace.model_key_fields(source),
+        "seed": workspace.seed,
     }
 
 
-def look(harness: Workspace, card: Card, module: nn.Module, images: Images) -> Answers:
-    """Look for every doubt on a card's module, beside what its clean sweep has said."""
-    from robustness.doubts import data
-    from robustness.doubts import look as looking
+def run_checks(workspace: Workspace, card: Card, module: nn.Module, images: Images) -> CheckResults:
+    """Run every check on a card's module; predictions come from its clean sweep if that has run."""
+    from robustness.doubts import checks, data
 
-    source, clean = _source(harness, card), None
+    source, clean = _transfer_source(workspace, card), None
     try:
-        if (evidence := harness.evidence(card)).status[0] == OK:
+        if (evidence := workspace.evidence(card)).status[0] == OK:
             clean = evidence.predictions[0].astype("int64")
-    except RobustnessError:  # the tests of its sweeps say so; the doubts may say why
+    except RobustnessError:  # the tests of its sweeps report it; the checks may show why
         pass
-    return looking.look(
+    return checks.run_checks(
         module,
         images,
-        epsilon=_epsilon(card),
-        attacks={name: table.perturbation for name, table in _iterated(card).items()},
+        epsilon=_max_budget(card),
+        attacks={name: table.perturbation for name, table in _iterative_attacks(card).items()},
         decision=card.file.model.decision,
-        source=None if source is None else harness.classifier(source).module,
+        source=None if source is None else workspace.classifier(source).module,
         source_decision=None if source is None else source.file.model.decision,
-        seed=harness.seed,
-        device=harness.device,
+        seed=workspace.seed,
+        device=workspace.device,
         predictions=clean,
-        training=lambda: data.training_part(harness, card),
+        training=lambda: data.training_part(workspace, card),
     )
 
 
-def standing(harness: Workspace, card: Card) -> list[str]:
-    """Return the doubts that stand against a card's numbers: raised or broken, and not known to the card."""
+def unresolved_doubts(workspace: Workspace, card: Card) -> list[str]:
+    """Return the doubts about a card's numbers that are raised or broken, and not acknowledged in the card."""
     from robustness.workspace.cached_results import cached_document
 
-    def make(module: nn.Module, images: Images) -> Answers:
-        return look(harness, card, module, images)
+    def compute(module: nn.Module, images: Images) -> CheckResults:
+        return run_checks(workspace, card, module, images)
 
-    answers = cached_document(harness, card, "doubts", about(harness, card), make)
+    results = cached_document(workspace, card, "doubts", check_parameters(workspace, card), compute)
     return [
-        name for name, answer in answers.items()
-        if (answer["doubted"] or answer.get("broken")) and name not in card.file.doubts
+        name for name, result in results.items()
+        if (result["doubted"] or result.get("broken")) and name not in card.file.doubts
     ]  # fmt: skip
 
 
-def _bounded(card: Card) -> Mapping[str, SweepTable]:
-    """Return the card's own attacks by gradient, within an L∞ budget, on the model itself."""
+def _linf_attacks(card: Card) -> Mapping[str, SweepTable]:
+    """Return the card's gradient attacks within an L∞ budget on the model itself."""
     return {
         name: table for name, table in card.file.sweeps.items()
         if isinstance(p := table.perturbation, FGSM | IterativeAttack)
@@ -83,17 +82,21 @@ def _bounded(card: Card) -> Mapping[str, SweepTable]:
     }  # fmt: skip
 
 
-def _iterated(card: Card) -> Mapping[str, SweepTable]:
-    return {name: table for name, table in _bounded(card).items() if isinstance(table.perturbation, IterativeAttack)}
+def _iterative_attacks(card: Card) -> Mapping[str, SweepTable]:
+    return {
+        name: table for name, table in _linf_attacks(card).items() if isinstance(table.perturbation, IterativeAttack)
+    }
 
 
-def _epsilon(card: Card) -> float:
-    """Return the largest of these budgets."""
-    sizes = [size for table in _bounded(card).values() for size in table.strengths if isinstance(size, int | float)]
+def _max_budget(card: Card) -> float:
+    """Return the largest budget of these attacks."""
+    sizes = [
+        size for table in _linf_attacks(card).values() for size in table.strengths if isinstance(size, int | float)
+    ]
     return float(max(sizes, default=0) or EPSILON)
 
 
-def _source(harness: Workspace, card: Card) -> Card | None:
-    """Return the card of the model that transferred examples are made on: the first, if any is named."""
+def _transfer_source(workspace: Workspace, card: Card) -> Card | None:
+    """Return the card of the first source model of a transfer attack, or None."""
     named = next((name for name, table in card.file.sweeps.items() if table.perturbation.made_on is not None), None)
-    return None if named is None else harness.source(card, named)
+    return None if named is None else workspace.source(card, named)

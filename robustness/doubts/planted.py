@@ -1,4 +1,4 @@
-"""Adversarial examples that are known to be there: an attack that misses these misses others (Zimmermann 2022)."""
+"""Plant adversarial examples in a model: an attack that misses these misses others (Zimmermann et al. 2022)."""
 
 from __future__ import annotations
 
@@ -13,49 +13,51 @@ from robustness.decisions import Argmax, Bin, Decision, Filtering
 from robustness.errors import ModelError
 from robustness.util.rng import Purpose, generator
 
+# Maps a module, images (N, C, H, W) and labels (N,) to perturbed images in the same order.
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
-"""Gives perturbed images for a module, images (N, C, H, W) and labels (N,), in the order of the images."""
 
-NEAR = 0.95
-"""Within this share of the budget no example is planted."""
-NOT_RUN = "planting needs the last linear layer's features, but the layer did not run in each pass; is there a cache?"
+# Fraction of the budget within which images stay in class 0.
+NEIGHBOUR_RADIUS = 0.95
+LAYER_NOT_RUN = (
+    "planting needs the last linear layer's inputs, but the layer does not run in each pass; is there a cache?"
+)
+# Position of the decision boundary between the neighbours of the image (0) and the planted example (1).
 CLOSENESS = 0.999
-"""How near the boundary lies to the planted example, on the way from all that is near the image (0) to it (1)."""
-CORNERS = 20
-"""Random corners of which one must be kept by a detector."""
+# Random corners to try until the detector accepts one.
+MAX_CORNERS = 20
+# Ridge penalty relative to the mean variance: with less, a single feature that is inactive nearby would decide.
 RIDGE = 1.0
-"""Of the mean variance: with less, one feature that nothing near turns on decides, and any corner turns it on."""
-ROOM = 2**23
-"""Bytes of images that pass at once where features alone are asked for."""
+# Bytes of images in one pass if only features are needed.
+BATCH_BYTES = 2**23
 
 
 class CannotPlant(ModelError):
-    """A model, or features of its images, that no example can be planted in."""
+    """No example can be planted in this model, or with the features of these images."""
 
 
 @dataclass(frozen=True)
-class Planted:
+class PlantedExamples:
     """
-    A model of two classes for each image: 1 for the planted example and what lies beyond it, 0 for all that is near.
+    A two-class model per image: class 1 is the planted example and everything beyond it, class 0 the neighbourhood.
 
-    ``module`` says so of all ``inputs`` (N, C, H, W) in this order, or of some of them, under perturbations: each image
-    has a last layer of its own. ``examples`` are the planted ones, at distance ``epsilon`` (L∞); ``labels`` are all 0.
-    Under a ``decision`` that can tell an attack, `Bin`, the detector is the model's own, and keeps the examples.
+    ``module`` classifies perturbations of all ``inputs`` (N, C, H, W) in this order, or of some of them: each image
+    has its own last layer. ``examples`` are the planted ones, at distance ``epsilon`` (L∞); all ``labels`` are 0.
+    Under a ``decision`` with a detector, `Bin`, the detector is the model's own, and accepts the examples.
     """
 
-    module: Read
+    module: PlantedModel
     inputs: Tensor
     examples: Tensor
     epsilon: float
     decision: Decision
 
-    def at(self, closeness: float) -> Planted:
+    def with_closeness(self, closeness: float) -> PlantedExamples:
         """
-        Return the same with the boundary elsewhere on the way to the examples, which makes them harder or easier.
+        Return the examples with another position of the boundary, which makes them harder or easier to find.
 
         ValueError unless ``closeness`` lies between 0 and 1.
         """
-        return replace(self, module=self.module.at(closeness))
+        return replace(self, module=self.module.with_closeness(closeness))
 
     @property
     def labels(self) -> Tensor:
@@ -72,57 +74,69 @@ def plant(
     closeness: float = CLOSENESS,
     decision: Decision | None = None,
     seed: int = 0,
-) -> Planted:
+) -> PlantedExamples:
     """
-    Refit the last layer so that each image has an adversarial example at L∞ distance ``epsilon`` (Zimmermann 2022, §4).
+    Refit the last layer so that each image has an adversarial example at L∞ distance ``epsilon``.
 
-    ``near`` random images within 0.95·ε are to stay in class 0 and one random corner of the ball to be in class 1;
-    ``closeness`` says how near the boundary lies to that corner. An image whose corner the features cannot tell
-    apart is left out. CannotPlant, a ModelError, if the model does not end in a linear layer. If ``decision`` can
-    tell an attack, the corner is one that it keeps, of 20 random ones; an image that has none is left out too.
+    After Zimmermann et al. 2022, section 4. An image is left out if the features do not separate its corner from its
+    neighbours, or if a detector accepts none of 20 random corners.
+
+    Args:
+        classifier: Ends in a linear layer.
+        inputs: Images (N, C, H, W) in [0, 1].
+        epsilon: L∞ distance of the examples.
+        near: Random images within 0.95·ε that stay in class 0; one random corner of the ball is in class 1.
+        closeness: Position of the boundary between the neighbours (0) and the corner (1).
+        decision: The model's decision; a detector must accept the corner.
+        seed: Seed of all draws.
+
+    Raises:
+        CannotPlant: If the model does not end in a linear layer, or no image can get an example.
     """
     decision = decision or Argmax()
     layer = _last_linear(classifier, inputs[:2], decision)
-    draw, readouts, kept, examples = generator(seed, Purpose.DOUBTED, 0), [], [], []
+    draw, heads, planted_rows, examples = generator(seed, Purpose.DOUBTED, 0), [], [], []
     with torch.no_grad():
         scores = decision.log_probabilities(classifier(inputs.clone()).float()).topk(2, dim=1).values
         for i, image in enumerate(inputs):
             images = image.expand(near + 2, *image.shape).clone()
-            around = torch.from_numpy(draw.random((near, *image.shape), "f4"))
-            images[1:-1] += around.mul_(2).sub_(1).mul_(NEAR * epsilon).to(image)  # in place: many, and may be large
+            neighbours = torch.from_numpy(draw.random((near, *image.shape), "f4"))
+            images[1:-1] += (
+                neighbours.mul_(2).sub_(1).mul_(NEIGHBOUR_RADIUS * epsilon).to(image)
+            )  # in place, to save memory
             images.clamp_(0, 1)
-            corner = _kept_corner(classifier, image, epsilon, draw, decision)
+            corner = _accepted_corner(classifier, image, epsilon, draw, decision)
             if corner is None:
                 continue
             images[-1] = corner
-            readout = _fitted(_features(classifier, layer, images), float(scores[i, 0] - scores[i, 1]))
-            if readout is not None:
-                readouts.append(readout)
-                examples.append(images[-1].clone())  # a view would keep all that is near it
-                kept.append(i)
-    if not kept:
+            head = _fit_direction(_layer_inputs(classifier, layer, images), float(scores[i, 0] - scores[i, 1]))
+            if head is not None:
+                heads.append(head)
+                examples.append(images[-1].clone())  # a view would hold the memory of all neighbours
+                planted_rows.append(i)
+    if not planted_rows:
         raise CannotPlant(
-            "planting needs features that tell a perturbed image from its neighbours, but those of none of "
-            f"{len(inputs)} images do at epsilon {epsilon:g}; take a larger one"
-            + (", or a smaller one, at which the detector keeps a random corner" if _filters(decision) else "")
+            "planting needs features that separate a perturbed image from its neighbours; those of none of "
+            f"{len(inputs)} images do at epsilon {epsilon:g}; use a larger one"
+            + (", or a smaller one, at which the detector accepts a random corner" if _has_detector(decision) else "")
         )
-    directions, scores = (torch.stack(each) for each in zip(*readouts, strict=True))
-    inputs = inputs[kept].clone()
-    module = Read(classifier, layer, Readout(directions, scores, inputs, closeness), decision)
-    read = Bin(threshold=decision.threshold) if isinstance(decision, Filtering) else Argmax()
-    return Planted(module, inputs, torch.stack(examples).clone(), epsilon, read)
+    directions, scores = (torch.stack(values) for values in zip(*heads, strict=True))
+    inputs = inputs[planted_rows].clone()
+    module = PlantedModel(classifier, layer, PlantedHead(directions, scores, inputs, closeness), decision)
+    head_decision = Bin(threshold=decision.threshold) if isinstance(decision, Filtering) else Argmax()
+    return PlantedExamples(module, inputs, torch.stack(examples).clone(), epsilon, head_decision)
 
 
-def _filters(decision: Decision) -> bool:
+def _has_detector(decision: Decision) -> bool:
     return isinstance(decision, Filtering)
 
 
-def _kept_corner(
+def _accepted_corner(
     classifier: nn.Module, image: Tensor, epsilon: float, draw: np.random.Generator, decision: Decision
 ) -> Tensor | None:
-    """Draw a corner of the ball around an image that the decision does not discard; None if it discards all."""
-    for _ in range(CORNERS if _filters(decision) else 1):
-        corner = (image + corners(draw, image) * epsilon).clamp_(0, 1)
+    """Return a random corner of the ball around an image that the decision accepts, or None."""
+    for _ in range(MAX_CORNERS if _has_detector(decision) else 1):
+        corner = (image + random_signs(draw, image) * epsilon).clamp_(0, 1)
         if not isinstance(decision, Filtering):
             return corner
         if bool((decision.log_passed(classifier(corner[None].clone()).float()) >= decision.log_threshold).all()):
@@ -130,40 +144,39 @@ def _kept_corner(
     return None
 
 
-def strength(
-    planted: Planted, attack: Attack, *, tries: int = 20, evading: bool = True, seed: int = 1
+def attack_strength(
+    planted: PlantedExamples, attack: Attack, *, tries: int = 20, evading: bool = True, seed: int = 1
 ) -> dict[str, int]:
     """
-    Return how many images with planted examples an attack misleads, and how many the best of ``tries`` random corners.
+    Count the planted examples that an attack finds, and those that the best of ``tries`` random corners finds.
 
-    What the decision discards has misled nobody, unless ``evading`` is false: for an attack that does not try to stay
-    undetected. Images outside the ball or [0, 1] count as missed, and so do outputs that are no numbers. If random
-    corners find many, the examples are no test of an attack.
+    Images that the decision discards count as missed, unless ``evading`` is false, for an attack that does not evade
+    detection. Images outside the ball or [0, 1] and non-finite outputs count as missed. If random corners find many,
+    the examples are no test of an attack.
     """
     module, inputs = planted.module, planted.inputs
     perturbed = attack(module, inputs, planted.labels)
-    inside = ((perturbed - inputs).flatten(1).abs().amax(1) <= planted.epsilon * (1 + 1e-5) + 1e-6) & (
-        (perturbed >= 0) & (perturbed <= 1)
-    ).flatten(1).all(1)
-    draw, chance = generator(seed, Purpose.DOUBTED, 0), torch.zeros_like(inside)
+    in_ball = (perturbed - inputs).flatten(1).abs().amax(1) <= planted.epsilon * (1 + 1e-5) + 1e-6
+    valid = in_ball & ((perturbed >= 0) & (perturbed <= 1)).flatten(1).all(1)
+    draw, chance = generator(seed, Purpose.DOUBTED, 0), torch.zeros_like(valid)
     with torch.no_grad():
-        found = _misled(planted, perturbed.detach(), evading) & inside
+        found = _is_misled(planted, perturbed.detach(), evading) & valid
         for _ in range(tries):
-            chance |= _misled(planted, (inputs + planted.epsilon * corners(draw, inputs)).clamp_(0, 1), evading)
+            chance |= _is_misled(planted, (inputs + planted.epsilon * random_signs(draw, inputs)).clamp_(0, 1), evading)
     return {"planted": len(inputs), "found": int(found.sum()), "by chance": int(chance.sum())}
 
 
-def corners(draw: np.random.Generator, like: Tensor) -> Tensor:
-    """Draw a sign for every pixel, shaped as ``like``: a corner of the L∞ ball around each image."""
+def random_signs(draw: np.random.Generator, like: Tensor) -> Tensor:
+    """Return a random sign for every pixel, shaped as ``like``: a corner of the L∞ ball around each image."""
     return torch.from_numpy(2 * draw.integers(0, 2, tuple(like.shape)).astype("f4") - 1).to(like)
 
 
-class Readout(nn.Module):
+class PlantedHead(nn.Module):
     """
     A last layer for each of the planted ``inputs`` (N, C, H, W): logits 0 and w·f + b.
 
-    Of ``directions`` (N, features), in float64, ``scores`` (N, 4) are what they make of the image itself, of what is
-    near it at most and of its example, and the difference of logits that the image itself is to have.
+    ``directions`` (N, features) are float64. ``scores`` (N, 4) are the projections of the image, of its closest
+    neighbour and of its example, and the logit difference that the image should have.
     """
 
     weights: Tensor
@@ -174,27 +187,27 @@ class Readout(nn.Module):
         if not 0 < closeness < 1:
             raise ValueError(f"`closeness` must lie between 0 and 1, got {closeness}; 0.999 is the hardest in use")
         self.directions, self.scores, self.inputs, self.closeness = directions, scores, inputs, closeness
-        own, near, example, gap = scores.unbind(1)
+        original, near, example, gap = scores.unbind(1)
         bound = near + closeness * (example - near)
-        scale = gap / (bound - own)
+        scale = gap / (bound - original)
         self.register_buffer("weights", (directions * scale[:, None]).to(inputs))
         self.register_buffer("biases", (-bound * scale).to(inputs))
 
-    def at(self, closeness: float) -> Readout:
-        """Return the readout whose boundary lies so near to the examples."""
-        return Readout(self.directions, self.scores, self.inputs, closeness)
+    def with_closeness(self, closeness: float) -> PlantedHead:
+        """Return the head with another position of the boundary."""
+        return PlantedHead(self.directions, self.scores, self.inputs, closeness)
 
     def forward(self, features: Tensor, inputs: Tensor) -> Tensor:
-        """Return the logits, (n, 2), of all images in their order, or of fewer: each by the layer of the nearest."""
+        """Return the logits, (n, 2), of all images in order, or of fewer, each by the layer of the nearest image."""
         weights, biases = self.weights, self.biases
-        if len(inputs) != len(self.inputs):  # an attack that goes on with what resists alone, or takes a few at once
+        if len(inputs) != len(self.inputs):  # an attack continues with a subset, or works in parts
             rows = torch.cdist(inputs.detach().flatten(1), self.inputs.flatten(1), p=torch.inf).argmin(1)
             weights, biases = weights[rows], biases[rows]
         score = (features * weights).sum(1) + biases
         return torch.stack([torch.zeros_like(score), score], 1)
 
 
-def _misled(planted: Planted, images: Tensor, evading: bool) -> Tensor:
+def _is_misled(planted: PlantedExamples, images: Tensor, evading: bool) -> Tensor:
     logits = planted.module(images)
     misled: Tensor = (logits[:, 1] > logits[:, 0]) & logits.isfinite().all(1)
     if evading and isinstance(planted.decision, Filtering):
@@ -202,47 +215,48 @@ def _misled(planted: Planted, images: Tensor, evading: bool) -> Tensor:
     return misled
 
 
-def _fitted(features: Tensor, gap: float) -> tuple[Tensor, Tensor] | None:
+def _fit_direction(features: Tensor, gap: float) -> tuple[Tensor, Tensor] | None:
     """
-    Return a direction that tells the last of some features from all others, and its scores, as `Readout` takes them.
+    Return the direction of a ridge regression that separates the last features from the others, and its scores.
 
-    None if they cannot be told apart. Ridge regression's direction, in float64; the first of the features is to get
-    the logit difference ``gap``, that of the model: an attack that fails at the model's own scale fails here.
+    None if they are not separable. In float64. The first features get the model's logit difference ``gap``: an attack
+    that fails at the model's own scale fails here.
     """
     near, corner = features[:-1].double(), features[-1].double()
     mean = near.mean(0)
-    centred, apart = near - mean, corner - mean
+    centred, difference = near - mean, corner - mean
     ridge = RIDGE * float(centred.square().sum()) / len(near) / len(mean) + 1e-12
     gram = centred @ centred.T + len(near) * ridge * torch.eye(len(near), dtype=centred.dtype, device=centred.device)
-    direction = (apart - centred.T @ torch.linalg.solve(gram, centred @ apart)) / ridge
+    direction = (difference - centred.T @ torch.linalg.solve(gram, centred @ difference)) / ridge
     direction = direction / direction.norm().clamp(min=1e-300)
     scores = near @ direction
-    best, reached = float(scores.max()), float(corner @ direction)
-    if not reached - best > 1e-4 * max(float(scores.std()), abs(reached) * 1e-2):
+    near_score, corner_score = float(scores.max()), float(corner @ direction)
+    if not corner_score - near_score > 1e-4 * max(float(scores.std()), abs(corner_score) * 1e-2):
         return None
-    return direction, direction.new_tensor([float(scores[0]), best, reached, max(gap, 1e-3)])
+    return direction, direction.new_tensor([float(scores[0]), near_score, corner_score, max(gap, 1e-3)])
 
 
-def _features(classifier: nn.Module, layer: nn.Linear, images: Tensor) -> Tensor:
-    """Return what comes into a layer, (N, features)."""
-    taken: list[Tensor] = []
-    hook = layer.register_forward_pre_hook(lambda _, given: taken.append(given[0].float()))
+def _layer_inputs(classifier: nn.Module, layer: nn.Linear, images: Tensor) -> Tensor:
+    """Return the inputs of a layer, (N, features)."""
+    captured: list[Tensor] = []
+    hook = layer.register_forward_pre_hook(lambda _, arguments: captured.append(arguments[0].float()))
     try:
-        for some in torch.split(images, max(1, ROOM // (4 * images[0].numel()))):
-            classifier(some)
+        for part in torch.split(images, max(1, BATCH_BYTES // (4 * images[0].numel()))):
+            classifier(part)
     finally:
         hook.remove()
-    if not taken:
-        raise CannotPlant(NOT_RUN)
-    return torch.cat(taken)
+    if not captured:
+        raise CannotPlant(LAYER_NOT_RUN)
+    return torch.cat(captured)
 
 
 def _last_linear(classifier: nn.Module, inputs: Tensor, decision: Decision) -> nn.Linear:
-    """Return the linear layer that runs last, once, on flat features; beside a detector the last of the classifier."""
+    """Return the linear layer that runs last, once, on flat features; with a detector, the last of the classifier."""
     called: list[nn.Linear] = []
     linears = [module for module in classifier.modules() if isinstance(module, nn.Linear)]
     hooks = [
-        m.register_forward_pre_hook(lambda m, given: called.append(m) if given[0].dim() == 2 else None) for m in linears
+        m.register_forward_pre_hook(lambda m, arguments: called.append(m) if arguments[0].dim() == 2 else None)
+        for m in linears
     ]
     try:
         with torch.no_grad():
@@ -256,40 +270,40 @@ def _last_linear(classifier: nn.Module, inputs: Tensor, decision: Decision) -> n
     if not called or called.count(called[-1]) > 1:
         raise CannotPlant(
             "planting needs a model that ends in a linear layer (nn.Linear, on features of shape (N, features), run "
-            "once a pass), got one without; attacks on it cannot be tried in this way"
+            "once per pass), got one without; attacks on it cannot be tested this way"
         )
     return called[-1]
 
 
-class Read(nn.Module):
+class PlantedModel(nn.Module):
     """
-    A model with another last layer: what its own last one makes of the features, and all after it, is left out.
+    A model whose last layer, and everything after it, is replaced by a `PlantedHead`.
 
-    So a prior, a mask or a mean over classes that comes later meets no other number of outputs. What a ``decision``
-    of the model makes of attacks stays, as a detector's two outputs beside the readout's.
+    A prior, a mask or a mean over classes after the layer would not fit two outputs. The verdict of a detector is
+    kept as two further outputs.
     """
 
-    def __init__(self, classifier: nn.Module, layer: nn.Linear, readout: Readout, decision: Decision) -> None:
+    def __init__(self, classifier: nn.Module, layer: nn.Linear, head: PlantedHead, decision: Decision) -> None:
         super().__init__()
-        self.classifier, self.layer, self.readout, self.decision = classifier, layer, readout, decision
+        self.classifier, self.layer, self.head, self.decision = classifier, layer, head, decision
 
-    def at(self, closeness: float) -> Read:
-        """Return the same with the boundary elsewhere (`Planted.at`)."""
-        return Read(self.classifier, self.layer, self.readout.at(closeness), self.decision)
+    def with_closeness(self, closeness: float) -> PlantedModel:
+        """Return the model with another position of the boundary."""
+        return PlantedModel(self.classifier, self.layer, self.head.with_closeness(closeness), self.decision)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return the logits of the readout, (N, 2), and after them those of the detector, if there is one, (N, 4)."""
+        """Return the logits of the head, (N, 2), followed by those of a detector, if there is one, (N, 4)."""
         features: list[Tensor] = []
         hook = self.layer.register_forward_pre_hook(lambda _, arguments: features.append(arguments[0].float()))
         try:
-            outputs = self.classifier(inputs.clone())  # it may edit them
+            outputs = self.classifier(inputs.clone())  # the model may edit its input
         finally:
             hook.remove()
         if not features:
-            raise CannotPlant(NOT_RUN)
-        logits: Tensor = self.readout(features[-1], inputs)
+            raise CannotPlant(LAYER_NOT_RUN)
+        logits: Tensor = self.head(features[-1], inputs)
         if not isinstance(self.decision, Filtering):
             return logits
-        passed = self.decision.log_passed(outputs.float()).clamp(max=-1e-6)  # the logarithm of 0 has no gradient
+        passed = self.decision.log_passed(outputs.float()).clamp(max=-1e-6)  # log 0 has no gradient
         odds = passed - (-torch.expm1(passed)).log()
         return torch.cat([logits, torch.stack([odds, torch.zeros_like(odds)], 1)], 1)

@@ -52,7 +52,7 @@ def pack_model(
     """Return a loaded model as it is shipped, and where on this machine the file of each hash is."""
     by_file = {file: name for name in list(sys.modules) if name != "__main__" and (file := module_file(name))}
     # Folders are remade by what lies in them; what was looked for and not found is not there either.
-    there = [card.project / name for name, digest in loaded.behind.items() if digest and not name.endswith("/")]
+    there = [card.project / name for name, digest in loaded.dependencies.items() if digest and not name.endswith("/")]
     modules = {file: by_file.get(str(file)) for file in there}
     files = {**dict(_modules(card, modules)), **dict(_beside(card, weights))}
     hashes = {place: source_files.sha256_file(file) for place, file in files.items()}
@@ -91,7 +91,7 @@ def _root_of(file: Path, module: str) -> Path:
 def _beside(card: Card, weights: Path) -> Iterator[tuple[str, Path]]:
     """Return the file of the weights, those that it names, and a library's folder."""
     listed = weight_files(weights)
-    if card.file.model.by_name == "hf":
+    if card.file.model.library == "hf":
         folder = card.path.parent / card.file.model.factory.partition(":")[2]
         listed += sorted(file for file in folder.iterdir() if file.is_file() and file not in listed)
     for file in listed:

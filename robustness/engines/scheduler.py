@@ -113,7 +113,7 @@ class ChunkScheduler:
         label = f"{'directions on ' if directions else ''}{card.name}:{sweep}"
         dependencies = {} if directions else harness.dependencies(card, sweep)
         kept = StoredChunks(harness.store, key, card.project, dependencies=lambda: dependencies, notice=harness.notice)
-        return PendingSweep(card, sweep, key, label, directions, kept, 0, chunks.count(images))
+        return PendingSweep(card, sweep, key, label, directions, kept, 0, chunks.chunk_count(images))
 
     def _rounds(self, items: list[PendingSweep]) -> None:
         said = False

@@ -73,7 +73,7 @@ class ChunkWorker:
         from robustness.sweep.runner import module_dict
 
         task = self._tasks[number]
-        precision.check(task.dtype, task.device)
+        precision.check_dtype(task.dtype, task.device)
         pixels, labels = self._get(f"{task.images}:{chunk}")
         images = Images(task.title, pixels, labels, task.classes)
         made = None if task.made is None else self._get(f"{task.made}:{chunk}")
@@ -87,10 +87,10 @@ class ChunkWorker:
         found: list[ChunkResult] = []
         with precision.matmul_precision(task.dtype, task.device):
             if task.directions:
-                chunks.direction_chunks(cells, modules, [0], task.threads, keep=found.append)
+                chunks.direction_chunks(cells, modules, [0], task.threads, store=found.append)
             else:
                 outcomes = chunks.new_recorder(cells, probabilities=task.probabilities)
-                chunks.sweep_chunks(cells, modules, outcomes, [0], task.threads, keep=found.append)
+                chunks.sweep_chunks(cells, modules, outcomes, [0], task.threads, store=found.append)
         (part,) = found
         return part
 

@@ -1,1 +1,1 @@
-"""Damage done to a classifier on purpose, from slight to fatal: to its weights, inputs, outputs or training data."""
+"""Deliberate mutations of a classifier, from slight to fatal: of its weights, inputs, outputs or training data."""

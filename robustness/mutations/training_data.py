@@ -1,4 +1,4 @@
-"""Damage to what a model is trained on: fewer images, or labels off by one."""
+"""Mutate training data: fewer images, or labels off by one."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from robustness.mutations.kinds import Mutation
 
 
-def mutate_training_data(images: Images, damage: Mutation | None) -> Images:
-    """Return what a recipe is to train on: the images as they are, unless its data are damaged."""
-    if damage is None or damage.of.done != "training":
+def mutate_training_data(images: Images, mutation: Mutation | None) -> Images:
+    """Return the images that a recipe trains on: mutated if the mutation is one of training data."""
+    if mutation is None or mutation.operator.target != "training":
         return images
-    return (drop_training_data if damage.kind == "data" else shift_labels)(images, damage.level, damage.seed)
+    return (drop_training_data if mutation.kind == "data" else shift_labels)(images, mutation.level, mutation.seed)
 
 
-def drop_training_data(images: Images, share: float, seed: int = 0) -> Images:
-    """Take a share of the images, of every class alike and at least one of each."""
-    count = max(round(share * len(images)), len(np.unique(images.labels)))
+def drop_training_data(images: Images, fraction: float, seed: int = 0) -> Images:
+    """Return a stratified fraction of the images, with at least one per class."""
+    count = max(round(fraction * len(images)), len(np.unique(images.labels)))
     if count >= len(images):
         return images
     return images.select(splits.some(images.labels, count, seed), f"{count} of {images.name}")
 
 
-def shift_labels(images: Images, share: float, seed: int = 0) -> Images:
-    """Return a share of the images the class after their own, as a list that has lost a line somewhere does."""
-    count = round(share * len(images))
-    # By the raw bits, which NumPy promises to keep.
+def shift_labels(images: Images, fraction: float, seed: int = 0) -> Images:
+    """Label a fraction of the images with the next class, as a label list with a lost line does."""
+    count = round(fraction * len(images))
+    # From raw bits, whose stream NumPy guarantees.
     order = np.argsort(generator(seed, Purpose.DAMAGE).bit_generator.random_raw(len(images)), kind="stable")
     labels = images.labels.copy()
     labels[order[:count]] = (labels[order[:count]] + 1) % len(images.classes)

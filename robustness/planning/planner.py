@@ -163,7 +163,7 @@ class Planner:
         modules = precision.in_precision(modules, self.workspace.dtype, device)
         size = choose_batch_size(images, perturbation, modules, device)
         wanted = self._unfinished_chunks(sweep, size)
-        batches = batching.count(len(images), size, wanted)
+        batches = batching.batch_count(len(images), size, wanted)
         threads = min(self.threads, max(1, batches)) if perturbation.side_by_side else 1
         few = images.select(range(min(len(images), 2 * threads * CHUNK)), images.name)
         cells = SweepBatches(
@@ -200,7 +200,7 @@ class Planner:
         finished = None
         if self._is_trained(*sweep.models):
             finished = StoredChunks(self.workspace.store, self._key(sweep), sweep.card.project)
-        count = chunks.count(self.workspace.images(sweep.card))
+        count = chunks.chunk_count(self.workspace.images(sweep.card))
         return chunks.load_finished_chunks(finished, count, batch_size, lambda chunk: None)
 
     def _directions(self, sweep: PlannedSweep, count: int) -> np.ndarray | None:

@@ -59,10 +59,10 @@ def time_batches(
         outcomes = chunks.new_recorder(fresh, probabilities=probabilities)
 
         def work(model: nn.ModuleDict, start: int, stop: int) -> None:
-            fresh.batch(model, start, stop, outcomes)
+            fresh.run_batch(model, start, stop, outcomes)
 
         total, size, began = len(fresh.images), fresh.batch_size, clock()
-        batching.run_batches(work, models, total, size, fresh.device, prefetch=fresh.prefetch, most=count)
+        batching.run_batches(work, models, total, size, fresh.device, prefetch=fresh.prefetch, max_batches=count)
         took = clock() - began
         if outcomes.failed:
             raise SweepError(next(status for status in outcomes.evidence({}).status if status != OK))
@@ -71,8 +71,8 @@ def time_batches(
     began = clock()
     with restored_afterwards(modules, cells.device) as lent:
         state_hash(lent["classifier"])
-        channels_last(lent, lambda: time_limit.watched(lambda: cells.works(lent)))
-        models = time_limit.watched(lambda: trials.tried(cells, lent, threads)).models
+        channels_last(lent, lambda: time_limit.call_with_watchdog(lambda: cells.accepts(lent)))
+        models = time_limit.call_with_watchdog(lambda: trials.run_trials(cells, lent, threads)).models
         start, rounds = clock() - began, math.ceil(batches / len(models))
         count = batches if rounds <= 2 else len(models)
         with passes.counted([each for model in models for each in model.items()]) as images:
@@ -82,7 +82,7 @@ def time_batches(
         elif first > SLOW:
             batch = first
         else:
-            most = batching.count(len(cells.images), cells.batch_size) // len(models)
+            most = batching.batch_count(len(cells.images), cells.batch_size) // len(models)
             timed = max(1, min(ROUNDS, most, rounds - 1, int(ENOUGH / max(first, 1e-6))))
             batch = run(timed * len(models)) / timed
     per_image = Counter({name: round(number / count / cells.batch_size) for name, number in images.items()})

@@ -162,7 +162,7 @@ def run_state(config: pytest.Config) -> RunState:
         try:
             if (given := option(config, "forward-seconds")) is not None:  # workers and engines read it there
                 os.environ["ROBUSTNESS_FORWARD_SECONDS"] = str(given)
-            call_factory.seconds(os.environ, "ROBUSTNESS_FORWARD_SECONDS")
+            call_factory.seconds_from_environment(os.environ, "ROBUSTNESS_FORWARD_SECONDS")
             options.check()
         except RobustnessError as error:
             raise pytest.UsageError(str(error)) from None
@@ -172,7 +172,7 @@ def run_state(config: pytest.Config) -> RunState:
             with past():
                 sys.stderr.write(f"robustness: {message}\n")
 
-        call_factory.say = say
+        call_factory.notify = say
         config.stash[SESSION] = RunState(options, say, lambda what: progress_bar(f"robustness: {what}", past))
     return config.stash[SESSION]
 

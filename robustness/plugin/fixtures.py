@@ -272,9 +272,9 @@ def _told(config: pytest.Config, make: Callable[[], T]) -> T:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        from robustness.classifiers.call_factory import described, is_foreign
+        from robustness.classifiers.call_factory import describe_error, is_foreign
 
         if not is_foreign(error):
             raise
-        said = f"a model's code raised {described(error)}: it has no say in which tests run; take it out of its forward"
-        raise _red(RuntimeError(said)) from None
+        message = f"a model's code raised {describe_error(error)}, which would control the test run; remove it"
+        raise _red(RuntimeError(message)) from None

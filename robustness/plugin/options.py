@@ -73,7 +73,7 @@ class RunOptions:
                 "take cpu, or auto for what there is"
             )
         here = hardware.worker_device(self.device, self.worker) if self.engine == "plain" else None
-        precision.check(self.dtype, here)
+        precision.check_dtype(self.dtype, here)
 
     def common(self) -> dict[str, Any]:
         """Return what all shards of a run must have been asked alike, in plain types."""

@@ -143,7 +143,7 @@ class RunState:
             from robustness.classifiers import build as classifiers
 
             module = classifiers.load_model(card, self.harness.weights(card), self.harness.classes(card)).module
-            classifiers.give_shapes(module, lambda: self.harness.images(card).shape)
+            classifiers.initialize_lazy_layers(module, lambda: self.harness.images(card).shape)
             self._lent[card.name] = module
         return self._lent[card.name]
 

@@ -1,1 +1,1 @@
-"""Perturbations that Hypothesis describes, searches and shrinks, and contracts that hold for each of them."""
+"""Search for small perturbations that flip a prediction, with Hypothesis; and contracts of perturbations."""

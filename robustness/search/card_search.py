@@ -1,4 +1,4 @@
-"""The search of a card: what its `[search]` table asks for, and the share of images that were flipped."""
+"""Run the search of a card's `[search]` table and return the fraction of flipped images."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from robustness.workspace.workspace import Workspace
 
 
-def about(card: Card, seed: int, scale: float = 1.0) -> dict[str, Any]:
-    """Return what a card's search depends on beside its model and images; ``scale`` multiplies its examples."""
+def search_parameters(card: Card, seed: int, scale: float = 1.0) -> dict[str, Any]:
+    """Return the parameters of a card's search other than model and images; ``scale`` multiplies its examples."""
     table = card.file.search
     assert table is not None
     return table.model_dump(exclude={"flip_rate"}) | {"examples": max(1, round(table.examples * scale)), "seed": seed}
 
 
-def look(card: Card, module: nn.Module, images: Images, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Search with the parameters that `about` returns."""
+def run_search(card: Card, module: nn.Module, images: Images, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Search with the parameters of `search_parameters`."""
     from robustness.search.search import search
 
     table = card.file.search
@@ -37,13 +37,18 @@ def look(card: Card, module: nn.Module, images: Images, parameters: dict[str, An
     )
 
 
-def flip_rate(harness: Workspace, card: Card) -> float:
-    """Return the share of the images that the search flips, from the store or searched now; NaN if it tries none."""
+def flip_rate(workspace: Workspace, card: Card) -> float:
+    """Return the fraction of images that the search flips, cached in the store; NaN if it tries none."""
     from robustness.workspace.cached_results import cached_document
 
-    parameters = about(card, harness.seed)
+    parameters = search_parameters(card, workspace.seed)
     result = cached_document(
-        harness, card, "search", parameters, lambda module, images: look(card, module, images, parameters), sweeps=()
+        workspace,
+        card,
+        "search",
+        parameters,
+        lambda module, images: run_search(card, module, images, parameters),
+        sweeps=(),
     )
     rate = result["flip_rate"]
     return float("nan") if rate is None else float(rate)

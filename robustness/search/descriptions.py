@@ -1,4 +1,4 @@
-"""Perturbations that a person can read: small descriptions that rebuild an image exactly. NumPy alone."""
+"""Readable perturbations: small descriptions that reproduce an image exactly. NumPy only."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from robustness.util.rng import Purpose, generator
 
 
 class DescribedPerturbation(BaseModel, ABC):
-    """One perturbation of any image; its JSON is its text form, and ``str`` says it to a person."""
+    """A perturbation that applies to any image; its JSON is its text form, and ``str`` describes it to a person."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: str
 
     @abstractmethod
-    def changed(self, images: np.ndarray) -> np.ndarray:
-        """Return the images (N, C, H, W) in [0, 1] changed; what leaves [0, 1] or a budget is brought back later."""
+    def transform(self, images: np.ndarray) -> np.ndarray:
+        """Transform images (N, C, H, W) in [0, 1]; the caller clips to [0, 1] and the budget."""
 
     def apply(self, images: np.ndarray, budget: Budget | None = None) -> np.ndarray:
-        """Return the images changed, inside [0, 1] and the budget."""
-        changed = self.changed(images)
-        return np.clip(changed, 0, 1).astype(images.dtype) if budget is None else budget.kept(images, changed)
+        """Transform images, and clip to [0, 1] and the budget."""
+        transformed = self.transform(images)
+        return np.clip(transformed, 0, 1).astype(images.dtype) if budget is None else budget.kept(images, transformed)
 
     @property
     def text(self) -> str:
-        """One line that `read` understands."""
+        """The text form, which `parse_description` reads."""
         return self.model_dump_json()
 
 
 class PixelChanges(DescribedPerturbation):
     """
-    A few pixels, (row, column, change of every channel).
+    Changes of single pixels, (row, column, change of every channel).
 
     >>> print(PixelChanges(pixels=((3, 7, 0.2),)))
     one pixel at (3, 7) by 0.2
@@ -45,12 +45,12 @@ class PixelChanges(DescribedPerturbation):
     kind: Literal["pixels"] = "pixels"
     pixels: tuple[tuple[int, int, float], ...]
 
-    def changed(self, images: np.ndarray) -> np.ndarray:
-        """Add to these pixels."""
-        found: np.ndarray = images.copy()
+    def transform(self, images: np.ndarray) -> np.ndarray:
+        """Add the changes to the pixels."""
+        result: np.ndarray = images.copy()
         for row, column, change in self.pixels:
-            found[..., row, column] += change
-        return found
+            result[..., row, column] += change
+        return result
 
     def __str__(self) -> str:
         places = ", ".join(f"({row}, {column}) by {change:g}" for row, column, change in self.pixels)
@@ -67,67 +67,67 @@ class FilledBox(DescribedPerturbation):
     width: int
     value: float
 
-    def changed(self, images: np.ndarray) -> np.ndarray:
+    def transform(self, images: np.ndarray) -> np.ndarray:
         """Fill the rectangle."""
-        found: np.ndarray = images.copy()
-        found[..., self.top : self.top + self.height, self.left : self.left + self.width] = self.value
-        return found
+        result: np.ndarray = images.copy()
+        result[..., self.top : self.top + self.height, self.left : self.left + self.width] = self.value
+        return result
 
     def __str__(self) -> str:
         return f"a box of {self.height} by {self.width} at ({self.top}, {self.left}) filled with {self.value:g}"
 
 
 class BrightnessContrast(DescribedPerturbation):
-    """Brightness added, and differences from the image's mean scaled by 1 + contrast."""
+    """Added brightness, and contrast: differences from the image's mean are scaled by 1 + contrast."""
 
     kind: Literal["tone"] = "tone"
     brightness: float = 0.0
     contrast: float = 0.0
 
-    def changed(self, images: np.ndarray) -> np.ndarray:
+    def transform(self, images: np.ndarray) -> np.ndarray:
         """Scale, then add."""
         mean = images.mean((1, 2, 3), keepdims=True)
-        found: np.ndarray = images + self.contrast * (images - mean) + self.brightness
-        return found
+        result: np.ndarray = images + self.contrast * (images - mean) + self.brightness
+        return result
 
     def __str__(self) -> str:
         return f"brightness {self.brightness:+g}, contrast {self.contrast:+g}"
 
 
 class CosineField(DescribedPerturbation):
-    """A smooth field: cosines, (half waves down, half waves across, amplitude)."""
+    """A smooth field of cosines, (half waves down, half waves across, amplitude)."""
 
     kind: Literal["waves"] = "waves"
     waves: tuple[tuple[int, int, float], ...]
 
-    def changed(self, images: np.ndarray) -> np.ndarray:
+    def transform(self, images: np.ndarray) -> np.ndarray:
         """Add the field to every channel."""
         down, across = ((np.arange(n) + 0.5) * math.pi / n for n in images.shape[-2:])
         field = sum(a * np.outer(np.cos(y * down), np.cos(x * across)) for y, x, a in self.waves)
-        found: np.ndarray = images + np.asarray(field, images.dtype)
-        return found
+        result: np.ndarray = images + np.asarray(field, images.dtype)
+        return result
 
     def __str__(self) -> str:
         return "waves " + ", ".join(f"{y} down {x} across by {amplitude:g}" for y, x, amplitude in self.waves)
 
 
 class ShiftAndRotate(DescribedPerturbation):
-    """A shift in whole pixels and a turn about the centre in degrees; black comes in."""
+    """A shift by whole pixels and a rotation about the centre in degrees; the border is filled with black."""
 
     kind: Literal["move"] = "move"
     down: int = 0
     right: int = 0
     degrees: float = 0.0
 
-    def changed(self, images: np.ndarray) -> np.ndarray:
-        """Take each pixel from where it was, bilinearly."""
+    def transform(self, images: np.ndarray) -> np.ndarray:
+        """Shift and rotate, with bilinear interpolation."""
         height, width = images.shape[-2:]
         y, x = np.mgrid[:height, :width].astype(np.float64)
         angle, middle = math.radians(self.degrees), ((height - 1) / 2, (width - 1) / 2)
         y, x = y - self.down - middle[0], x - self.right - middle[1]
         row = y * math.cos(angle) + x * math.sin(angle) + middle[0]
         column = x * math.cos(angle) - y * math.sin(angle) + middle[1]
-        # cos(45°)² and the like miss whole pixels by a last bit, which would let in what lies beyond the border.
+        # Rounded, because cos(45°)² and the like miss whole pixels by a last bit, which would mix in the black border.
         return _bilinear(images, row.round(9), column.round(9))
 
     def __str__(self) -> str:
@@ -141,11 +141,11 @@ class Noise(DescribedPerturbation):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     amplitude: float
 
-    def changed(self, images: np.ndarray) -> np.ndarray:
+    def transform(self, images: np.ndarray) -> np.ndarray:
         """Add the same noise to every image."""
         drawn = generator(self.seed, Purpose.DESCRIBED).uniform(-1, 1, images.shape[1:])
-        found: np.ndarray = images + (self.amplitude * drawn).astype(images.dtype)
-        return found
+        result: np.ndarray = images + (self.amplitude * drawn).astype(images.dtype)
+        return result
 
     def __str__(self) -> str:
         return f"uniform noise of amplitude {self.amplitude:g} from seed {self.seed}"
@@ -157,11 +157,11 @@ AnyDescription = Annotated[
 _ANY: TypeAdapter[DescribedPerturbation] = TypeAdapter(AnyDescription)
 
 
-def read(text: str) -> DescribedPerturbation:
+def parse_description(text: str) -> DescribedPerturbation:
     """
-    Read a description's text form.
+    Parse a description's text form.
 
-    >>> read(BrightnessContrast(brightness=0.1).text) == BrightnessContrast(brightness=0.1)
+    >>> parse_description(BrightnessContrast(brightness=0.1).text) == BrightnessContrast(brightness=0.1)
     True
     """
     return _ANY.validate_json(text)
@@ -175,5 +175,5 @@ def _bilinear(images: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.nda
     down, right = (row - top).astype(images.dtype), (column - left).astype(images.dtype)
     upper = padded[..., top, left] * (1 - right) + padded[..., top, left + 1] * right
     lower = padded[..., top + 1, left] * (1 - right) + padded[..., top + 1, left + 1] * right
-    found: np.ndarray = upper * (1 - down) + lower * down
-    return found
+    result: np.ndarray = upper * (1 - down) + lower * down
+    return result

@@ -1,4 +1,4 @@
-"""Looking with Hypothesis for perturbations within a budget that flip what a model is sure of."""
+"""Search with Hypothesis for perturbations within a budget that flip confident predictions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from robustness.classifiers.modules import restored_afterwards
 from robustness.data.images import Images
 from robustness.decisions import Argmax, Decision
 from robustness.perturbations.norms import Budget
-from robustness.search.descriptions import DescribedPerturbation, read
+from robustness.search.descriptions import DescribedPerturbation, parse_description
 from robustness.search.strategies import perturbations
 from robustness.sweep.batching import single_threaded
 
@@ -33,30 +33,30 @@ def search(
     decision: Decision | None = None,
 ) -> dict[str, Any]:
     """
-    Look for described perturbations that flip images which the model is right on and sure of; plain values.
+    Search for described perturbations that flip correct and confident predictions.
 
-    The first ``count`` such images with a confidence of at least ``sure`` are tried, all at once, with ``examples``
-    drawn perturbations; what flips any is shrunk, its images are done, and the search goes on with the others.
-    The same arguments find the same.
+    The first ``count`` correctly classified images with a confidence of at least ``sure`` are tried together, with
+    ``examples`` drawn perturbations. A perturbation that flips any is shrunk, the flipped images are finished, and
+    the search continues with the others. The result is deterministic, and can be written as JSON.
     """
     with single_threaded(), restored_afterwards(classifier) as model:
-        look = _Look(model, images, budget, decision or Argmax(), count, sure)
-        tried, left = len(look.rows), np.arange(len(look.rows))
-        found: list[dict[str, Any]] = []
-        while len(left):
-            flips = _flipping(look, left, examples, seed + len(found))
-            if flips is None:
+        state = _SearchState(model, images, budget, decision or Argmax(), count, sure)
+        total, remaining = len(state.rows), np.arange(len(state.rows))
+        results: list[dict[str, Any]] = []
+        while len(remaining):
+            description = _find_flip(state, remaining, examples, seed + len(results))
+            if description is None:
                 break
-            flipped = left[look.margins(flips, left) > 0]
-            found += look.report(flips, flipped)
-            left = np.setdiff1d(left, flipped)
+            flipped = remaining[state.margins(description, remaining) > 0]
+            results += state.report(description, flipped)
+            remaining = np.setdiff1d(remaining, flipped)
     return {
         "budget": budget.model_dump(),
-        "images": look.rows.tolist(),
+        "images": state.rows.tolist(),
         "examples": examples,
         "sure": sure,
-        "found": found,
-        "flip_rate": len(found) / tried if tried else None,
+        "found": results,
+        "flip_rate": len(results) / total if total else None,
     }
 
 
@@ -64,20 +64,20 @@ def replay(
     classifier: nn.Module, images: Images, row: int, text: str, budget: Budget | None, decision: Decision | None = None
 ) -> tuple[int, int]:
     """Return the class of an image before and after a described perturbation."""
-    pair = pair_of(images, row, text, budget)
+    pair = image_pair(images, row, text, budget)
     with single_threaded(), restored_afterwards(classifier) as model, torch.no_grad():
         before, after = (decision or Argmax()).predictions(model(torch.from_numpy(pair)).float()).tolist()
     return before, after
 
 
-def pair_of(images: Images, row: int, text: str, budget: Budget | None) -> np.ndarray:
-    """Return an image and the image perturbed, (2, C, H, W)."""
-    one = images.batch(row, row + 1)
-    return np.concatenate([one, read(text).apply(one, budget)])
+def image_pair(images: Images, row: int, text: str, budget: Budget | None) -> np.ndarray:
+    """Return an image and its perturbed version, (2, C, H, W)."""
+    image = images.batch(row, row + 1)
+    return np.concatenate([image, parse_description(text).apply(image, budget)])
 
 
-class _Look:
-    """The images that are tried, and what the model says of them."""
+class _SearchState:
+    """The images of a search, and the model's predictions for them."""
 
     def __init__(
         self, model: nn.Module, images: Images, budget: Budget, decision: Decision, count: int, sure: float
@@ -87,34 +87,34 @@ class _Look:
         for start in range(0, len(images), 100):
             stop = min(start + 100, len(images))
             scores = self._scores(images.batch(start, stop))
-            right = (scores.argmax(1) == images.labels[start:stop]) & (np.exp(scores.max(1)) >= sure)
-            rows += (start + right.nonzero()[0]).tolist()
+            selected = (scores.argmax(1) == images.labels[start:stop]) & (np.exp(scores.max(1)) >= sure)
+            rows += (start + selected.nonzero()[0]).tolist()
             if len(rows) >= count:
                 break
         self.rows = np.array(rows[:count], int)
-        chosen = images.select(self.rows, images.name)
-        self._inputs, self._labels = chosen.batch(0, len(chosen)), chosen.labels
+        subset = images.select(self.rows, images.name)
+        self._inputs, self._labels = subset.batch(0, len(subset)), subset.labels
         self.shape = images.shape
 
     def _scores(self, inputs: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             logits = self._model(torch.from_numpy(np.ascontiguousarray(inputs))).float()
-            found: np.ndarray = self._decision.log_probabilities(logits).numpy()
-        return found
+            scores: np.ndarray = self._decision.log_probabilities(logits).numpy()
+        return scores
 
-    def margins(self, description: DescribedPerturbation, left: np.ndarray) -> np.ndarray:
-        """Return how far each image is beyond the model's boundary under a perturbation; above 0 it is flipped."""
-        scores = self._scores(description.apply(self._inputs[left], self._budget))
-        rows, labels = np.arange(len(left)), self._labels[left]
-        own = scores[rows, labels].copy()
+    def margins(self, description: DescribedPerturbation, indices: np.ndarray) -> np.ndarray:
+        """Return each image's margin beyond the decision boundary under a perturbation; above 0 it is flipped."""
+        scores = self._scores(description.apply(self._inputs[indices], self._budget))
+        rows, labels = np.arange(len(indices)), self._labels[indices]
+        label_scores = scores[rows, labels].copy()
         scores[rows, labels] = -np.inf
-        margins: np.ndarray = scores.max(1) - own
+        margins: np.ndarray = scores.max(1) - label_scores
         if np.isnan(margins).any():
-            raise ValueError("the model's outputs must be numbers, got NaN under " + str(description))
+            raise ValueError(f"the model's outputs must be finite, got NaN under {description}")
         return margins
 
     def report(self, description: DescribedPerturbation, flipped: np.ndarray) -> list[dict[str, Any]]:
-        """Write down what a perturbation does to some images."""
+        """Return a record of each flipped image."""
         before = np.exp(self._scores(self._inputs[flipped]))
         after = self._scores(description.apply(self._inputs[flipped], self._budget))
         return [
@@ -130,21 +130,21 @@ class _Look:
         ]
 
 
-def _flipping(look: _Look, left: np.ndarray, examples: int, seed: int) -> DescribedPerturbation | None:
-    """Find a perturbation that flips an image that is left, shrunk as far as it goes; None where none is found."""
+def _find_flip(state: _SearchState, remaining: np.ndarray, examples: int, seed: int) -> DescribedPerturbation | None:
+    """Return a shrunk perturbation that flips one of the remaining images, or None."""
 
     def flips(description: DescribedPerturbation) -> bool:
-        worst = float(look.margins(description, left).max())
+        worst = float(state.margins(description, remaining).max())
         target(worst, label="margin")
         return worst > 0
 
-    return _found(perturbations(look.shape, look._budget), flips, examples, seed)
+    return _find(perturbations(state.shape, state._budget), flips, examples, seed)
 
 
-def _found(
+def _find(
     strategy: Any, flips: Callable[[DescribedPerturbation], bool], examples: int, seed: int
 ) -> DescribedPerturbation | None:
-    quiet = settings(
+    profile = settings(
         max_examples=examples,
         derandomize=False,  # the seed decides
         database=None,
@@ -153,15 +153,15 @@ def _found(
         suppress_health_check=list(HealthCheck),
     )
     try:
-        found: DescribedPerturbation = find(strategy, flips, settings=quiet, random=random.Random(seed))
+        description: DescribedPerturbation = find(strategy, flips, settings=profile, random=random.Random(seed))
     except NoSuchExample:
         return None
-    return found
+    return description
 
 
 def png(pair: np.ndarray) -> bytes:
     """
-    Write images (N, C, H, W), C 1 or 3, side by side as one PNG.
+    Encode images (N, C, H, W), C 1 or 3, side by side as one PNG.
 
     >>> png(np.zeros((2, 1, 4, 4)))[1:4]
     b'PNG'
@@ -172,7 +172,7 @@ def png(pair: np.ndarray) -> bytes:
     wide = np.concatenate(list(np.clip(np.rint(pair * 255), 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)), 1)
     height, width, channels = wide.shape
     if channels not in (1, 3):
-        raise ValueError(f"`pair` must have 1 or 3 channels to be a picture, got {channels}; choose some of them")
+        raise ValueError(f"`pair` must have 1 or 3 channels to be a picture, got {channels}; select 1 or 3 of them")
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

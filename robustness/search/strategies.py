@@ -1,4 +1,4 @@
-"""Hypothesis strategies for described perturbations: few small numbers, which shrink to what a person understands."""
+"""Hypothesis strategies for described perturbations: few small numbers, which shrink to readable descriptions."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from robustness.search.descriptions import (
 )
 
 
-def amounts(most: float = 1.0) -> SearchStrategy[float]:
+def amounts(maximum: float = 1.0) -> SearchStrategy[float]:
     """
-    Return changes in ±most in twentieths of it, which shrink towards a small positive one; never 0.
+    Return a strategy of changes in ±maximum in steps of a twentieth, which shrink to a small positive one; never 0.
 
     >>> from hypothesis import find
     >>> find(amounts(0.2), lambda amount: True)
     0.01
     """
     steps = st.integers(1, 20)
-    return st.builds(lambda step, minus: round((-1) ** minus * most * step / 20, 6), steps, st.booleans())
+    return st.builds(lambda step, minus: round((-1) ** minus * maximum * step / 20, 6), steps, st.booleans())
 
 
-def pixels(shape: tuple[int, int, int], most: float = 1.0) -> SearchStrategy[PixelChanges]:
-    """Change one to four pixels of images (C, H, W), by up to ``most`` each."""
-    one = st.tuples(st.integers(0, shape[1] - 1), st.integers(0, shape[2] - 1), amounts(most))
-    several = st.lists(one, min_size=1, max_size=4, unique_by=lambda pixel: pixel[:2])
-    return st.builds(lambda found: PixelChanges(pixels=tuple(found)), several)
+def pixels(shape: tuple[int, int, int], maximum: float = 1.0) -> SearchStrategy[PixelChanges]:
+    """Change one to four pixels of images (C, H, W) by up to ``maximum`` each."""
+    element = st.tuples(st.integers(0, shape[1] - 1), st.integers(0, shape[2] - 1), amounts(maximum))
+    several = st.lists(element, min_size=1, max_size=4, unique_by=lambda pixel: pixel[:2])
+    return st.builds(lambda changes: PixelChanges(pixels=tuple(changes)), several)
 
 
 @st.composite
 def boxes(draw: st.DrawFn, shape: tuple[int, int, int]) -> FilledBox:
-    """Fill a rectangle, at most half the image high and wide, with one value."""
+    """Fill a rectangle of at most half the height and width with one value."""
     _, height, width = shape
     high, wide = draw(st.integers(1, max(1, height // 2))), draw(st.integers(1, max(1, width // 2)))
     return FilledBox(
@@ -50,42 +50,42 @@ def boxes(draw: st.DrawFn, shape: tuple[int, int, int]) -> FilledBox:
     )
 
 
-def tones(most: float = 1.0) -> SearchStrategy[BrightnessContrast]:
+def tones(maximum: float = 1.0) -> SearchStrategy[BrightnessContrast]:
     """Change brightness, contrast, or both."""
-    some, none = amounts(most), st.just(0.0)
+    amount, zero = amounts(maximum), st.just(0.0)
     return st.one_of(
-        st.builds(BrightnessContrast, brightness=some, contrast=none),
-        st.builds(BrightnessContrast, brightness=none, contrast=some),
-        st.builds(BrightnessContrast, brightness=some, contrast=some),
+        st.builds(BrightnessContrast, brightness=amount, contrast=zero),
+        st.builds(BrightnessContrast, brightness=zero, contrast=amount),
+        st.builds(BrightnessContrast, brightness=amount, contrast=amount),
     )
 
 
-def waves(most: float = 1.0) -> SearchStrategy[CosineField]:
-    """Add one to three cosines of at most four half waves a side."""
-    one = st.tuples(st.integers(0, 4), st.integers(0, 4), amounts(most))
-    return st.builds(lambda found: CosineField(waves=tuple(found)), st.lists(one, min_size=1, max_size=3))
+def waves(maximum: float = 1.0) -> SearchStrategy[CosineField]:
+    """Add one to three cosines of at most four half waves per side."""
+    element = st.tuples(st.integers(0, 4), st.integers(0, 4), amounts(maximum))
+    return st.builds(lambda cosines: CosineField(waves=tuple(cosines)), st.lists(element, min_size=1, max_size=3))
 
 
 def moves() -> SearchStrategy[ShiftAndRotate]:
-    """Shift by up to two pixels, and turn by up to fifteen degrees."""
-    few, degrees = st.integers(-2, 2), st.integers(-15, 15).map(float)
-    return st.builds(ShiftAndRotate, down=few, right=few, degrees=degrees)
+    """Shift by up to two pixels, and rotate by up to fifteen degrees."""
+    shifts, degrees = st.integers(-2, 2), st.integers(-15, 15).map(float)
+    return st.builds(ShiftAndRotate, down=shifts, right=shifts, degrees=degrees)
 
 
-def noises(most: float = 1.0) -> SearchStrategy[Noise]:
+def noises(maximum: float = 1.0) -> SearchStrategy[Noise]:
     """Add seeded uniform noise."""
-    return st.builds(Noise, seed=st.integers(0, 2**16), amplitude=amounts(most).map(abs))
+    return st.builds(Noise, seed=st.integers(0, 2**16), amplitude=amounts(maximum).map(abs))
 
 
 def perturbations(shape: tuple[int, int, int], budget: Budget | None = None) -> SearchStrategy[DescribedPerturbation]:
     """
-    Draw any described perturbation of images (C, H, W), the simpler kinds first; ``budget`` scales its amounts.
+    Return a strategy of all described perturbations of images (C, H, W), simple kinds first; ``budget`` scales them.
 
     >>> from hypothesis import find
-    >>> str(find(perturbations((1, 8, 8)), lambda found: found.kind == "pixels"))
+    >>> str(find(perturbations((1, 8, 8)), lambda description: description.kind == "pixels"))
     'one pixel at (0, 0) by 0.05'
     """
-    most = budget.size if budget is not None and budget.norm == "linf" else 1.0
+    maximum = budget.size if budget is not None and budget.norm == "linf" else 1.0
     return st.one_of(
-        pixels(shape, most), tones(most), boxes(shape), waves(most), moves(), noises(most)
+        pixels(shape, maximum), tones(maximum), boxes(shape), waves(maximum), moves(), noises(maximum)
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a sweep does with one batch: the direction once, then a forward pass a strength."""
+"""Sweep one batch: compute the direction once, then run one forward pass per strength."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from robustness.sweep.prefetch import HostBatch, Prefetcher
 from robustness.sweep.recorder import UNREACHED, OutcomeRecorder
 from robustness.util.rng import CHUNK, ChunkedDraws, Purpose, generator
 
-PROBE = 8
-"""Images on which a model is tried before a sweep: each costs several passes, and says the same as any other."""
-PARTS = 2
-"""In how many parts a batch is differentiated on a CPU, of a module with convolutions: it keeps all their maps."""
+# Images of the trial passes before a sweep: each costs several passes, and more would show nothing new.
+TRIAL_IMAGES = 8
+# Parts in which a CPU differentiates a batch of a module with convolutions: autograd saves all feature maps.
+GRADIENT_PARTS = 2
 
 
 @dataclass(frozen=True)
 class SweepBatches:
-    """One perturbation of some images at several strengths; a cell is one of the strengths."""
+    """A sweep of one perturbation over images at several strengths, run batch by batch."""
 
     images: Images
     perturbation: Perturbation
@@ -46,23 +46,23 @@ class SweepBatches:
     decision: Decision
     source_decision: Decision
     directions: np.ndarray | None = None
-    """A direction for every image, made before, where there is one."""
+    """A precomputed direction for every image, or None."""
     first: int = 0
-    """The number of the images' first chunk, where they are some chunks of more."""
+    """The number of the first chunk, if the images are part of a larger set."""
     draws: ChunkedDraws = field(init=False)
-    ahead: Prefetcher = field(init=False)
+    prefetcher: Prefetcher = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ahead", Prefetcher(self._host))
+        object.__setattr__(self, "prefetcher", Prefetcher(self._load_batch))
         object.__setattr__(self, "draws", ChunkedDraws(self._draw, len(self.images)))
 
     def _draw(self, chunk: int) -> Callable[[int], np.ndarray]:
         count = self.perturbation.draws(self.strengths)
-        numbers = [generator(self.seed, Purpose.NOISE, self.first + chunk, step) for step in range(count)]
+        generators = [generator(self.seed, Purpose.NOISE, self.first + chunk, step) for step in range(count)]
 
         def rows(size: int) -> np.ndarray:
-            drawn = [self.perturbation.draw(each, (size, *self.images.shape)) for each in numbers]
-            arrays = [each for each in drawn if each is not None]
+            draws = [self.perturbation.draw(numbers, (size, *self.images.shape)) for numbers in generators]
+            arrays = [array for array in draws if array is not None]
             if not arrays:
                 return np.empty((size, 0), np.float32)
             return arrays[0] if count == 1 else np.stack(arrays, 1)
@@ -70,7 +70,7 @@ class SweepBatches:
         return rows
 
     def drawn_strengths(self) -> np.ndarray | None:
-        """Return the strength of every image, (strengths, N), where any is drawn."""
+        """Return the strength of every image, (strengths, N), or None if no strength is a distribution."""
         if not any(isinstance(strength, StrengthDistribution) for strength in self.strengths):
             return None
         rows = np.empty((len(self.strengths), len(self.images)), np.float32)
@@ -81,119 +81,119 @@ class SweepBatches:
                 part[:] = strength.draw(draws, len(part)) if isinstance(strength, StrengthDistribution) else strength
         return rows
 
-    def batch(self, models: nn.ModuleDict, start: int, stop: int, outcomes: OutcomeRecorder) -> None:
-        """Sweep one batch over all strengths; what the user's code raises is an error of a cell."""
-        cells = [i for i in range(len(self.strengths)) if not outcomes.settled(i, start)]
-        if not cells:
-            self.ahead.drop(start)
+    def run_batch(self, models: nn.ModuleDict, start: int, stop: int, recorder: OutcomeRecorder) -> None:
+        """Sweep one batch over all strengths; an exception of user code becomes the status of its strength."""
+        strengths = [i for i in range(len(self.strengths)) if not recorder.already_failed(i, start)]
+        if not strengths:
+            self.prefetcher.drop(start)
             return
-        batch = self.prepared(models, start, stop)
+        batch = self.attack_batch(models, start, stop)
         try:
             perturb = strengths_.convert_unit(self.unit, self.perturbation.prepare(batch), batch.inputs)
         except (ModelError, MissingLibrary):
             raise
-        except BaseException as error:  # preparing may run the model; without it no cell has numbers
-            self._refuse_full(error)
+        except BaseException as error:  # preparing may run the model; if that fails, no strength has numbers
+            self._reraise_out_of_memory(error)
             check_logits_dtype(batch.attacked, batch.inputs, error)
-            for i in cells:
-                outcomes.fail(i, start, error)
+            for i in strengths:
+                recorder.record_error(i, start, error)
             return
-        shared, scratch, cleared = batch.take_marks(), self._scratch(batch), []
-        for i in cells:
-            for what, marked in shared.items():
-                batch.count(what, marked)
+        shared_counts, buffers, finished = batch.take_marks(), self._buffers(batch), []
+        for i in strengths:
+            for name, flags in shared_counts.items():
+                batch.count(name, flags)
             try:
-                self._cell(batch, perturb, i, slice(start, stop), scratch, outcomes)
-                cleared.append(i)
+                self._run_strength(batch, perturb, i, slice(start, stop), buffers, recorder)
+                finished.append(i)
             except (ModelError, MissingLibrary):
                 raise
-            except BaseException as error:  # anything that the model raises, SystemExit too, is an error of this cell
-                self._refuse_full(error)
+            except BaseException as error:  # anything that the model raises, even SystemExit
+                self._reraise_out_of_memory(error)
                 check_logits_dtype(batch.attacked, batch.inputs, error)
-                outcomes.fail(i, start, error)
-            outcomes.count(i, start, {what: int(marked.sum()) for what, marked in batch.take_marks().items()})
-        if cleared:
-            self._decide(batch.labels, cleared, slice(start, stop), scratch, outcomes)
+                recorder.record_error(i, start, error)
+            recorder.add_counts(i, start, {name: int(flags.sum()) for name, flags in batch.take_marks().items()})
+        if finished:
+            self._record_decisions(batch.labels, finished, slice(start, stop), buffers, recorder)
 
-    def _refuse_full(self, error: BaseException) -> None:
-        """Give up a batch for which there is no memory; of a single image that is an error of its cell."""
+    def _reraise_out_of_memory(self, error: BaseException) -> None:
+        """Reraise an out-of-memory error, for a retry with smaller batches; of one image it is an ordinary error."""
         if out_of_memory(error) and self.batch_size > 1:
             raise error
 
-    def prepared(self, models: nn.ModuleDict, start: int, stop: int) -> Batch:
-        """Return some images with all that a perturbation of them needs."""
-        others = dict(models.items())
-        attacked = others.get("source", models["classifier"])
-        heavy = self.device == "cpu" and has_convolutions(attacked)
-        host = self.ahead.take(start, stop)
+    def attack_batch(self, models: nn.ModuleDict, start: int, stop: int) -> Batch:
+        """Return a batch of images with everything that a perturbation needs."""
+        other_models = dict(models.items())
+        attacked = other_models.get("source", models["classifier"])
+        splits = self.device == "cpu" and has_convolutions(attacked)
+        host = self.prefetcher.take(start, stop)
         return Batch(
             models["classifier"],
-            self._moved(host.inputs),
-            self._moved(host.labels),
-            None if host.drawn is None else self._moved(host.drawn),
+            self._to_device(host.inputs),
+            self._to_device(host.labels),
+            None if host.drawn is None else self._to_device(host.drawn),
             size=stop - start,
-            source=others.get("source"),
+            source=other_models.get("source"),
             decision=self.source_decision,
-            generator=others.get("generator"),
-            made=None if host.made is None else self._moved(host.made).float(),
-            at_once=-(-self.batch_size // PARTS) if heavy else None,
+            generator=other_models.get("generator"),
+            made=None if host.directions is None else self._to_device(host.directions).float(),
+            at_once=-(-self.batch_size // GRADIENT_PARTS) if splits else None,
             strengths=self.strengths,
         )
 
-    def _moved(self, tensor: Tensor) -> Tensor:
+    def _to_device(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, non_blocking=True)
 
     @property
-    def reads_ahead(self) -> bool:
-        """Whether reading and drawing go on beside the device that computes; on a CPU they would take its cores."""
+    def prefetches(self) -> bool:
+        """Whether batches are loaded in parallel to the device; on a CPU that would compete for cores."""
         return self.device != "cpu"
 
     def prefetch(self, start: int, stop: int) -> None:
-        """Begin what the processor has to do for a batch that is soon asked for."""
+        """Start loading a batch that will be needed soon."""
         self.images.prefetch(start, stop)
-        if self.reads_ahead:
-            self.ahead.begin(start, stop)
+        if self.prefetches:
+            self.prefetcher.begin(start, stop)
 
-    def _host(self, start: int, stop: int) -> HostBatch:
-        """Read and draw what a batch needs, padded to the size of the others."""
+    def _load_batch(self, start: int, stop: int) -> HostBatch:
+        """Load the images, labels, draws and directions of a batch, padded to the batch size."""
         drawn = self.draws.rows(start, stop)
-        made = None if self.directions is None else self.directions[start:stop]
+        directions = None if self.directions is None else self.directions[start:stop]
 
-        def whole(array: np.ndarray) -> Tensor:
+        def pad(array: np.ndarray) -> Tensor:
             return pad_batch(array, self.batch_size, "cpu")
 
-        found = HostBatch(
-            whole(self.images.batch(start, stop)),
-            whole(self.images.labels[start:stop]),
-            whole(drawn) if drawn.size else None,
-            None if made is None else whole(made),
+        batch = HostBatch(
+            pad(self.images.batch(start, stop)),
+            pad(self.images.labels[start:stop]),
+            pad(drawn) if drawn.size else None,
+            None if directions is None else pad(directions),
         )
-        return found.pinned() if self.device.startswith("cuda") else found
+        return batch.pinned() if self.device.startswith("cuda") else batch
 
-    def _cell(
-        self, batch: Batch, perturb: Perturb, i: int, rows: slice, scratch: BatchBuffers, outcomes: OutcomeRecorder
+    def _run_strength(
+        self, batch: Batch, perturb: Perturb, i: int, rows: slice, buffers: BatchBuffers, recorder: OutcomeRecorder
     ) -> None:
-        """Perturb a batch to one strength, and keep the model's logits and the size of the perturbation."""
+        """Perturb a batch to one strength; store the model's logits and the size of the perturbation in the buffers."""
         if self.strengths[i] == 0 and self.unit not in strengths_.RATIOS:
-            for what in (ZERO, STUCK):  # nothing is perturbed
-                batch.marked.pop(what, None)
-        if batch.clean_logits is not None and self.strengths[i] == 0 and self.unit not in strengths_.RATIOS:
-            scratch.logits[i] = self.checked(batch.clean_logits)
-            scratch.noise[i] = 0
-            return
+            for flag in (ZERO, STUCK):  # nothing is perturbed
+                batch.marked.pop(flag, None)
+            if batch.clean_logits is not None:
+                buffers.logits[i] = self.check_logits(batch.clean_logits)
+                buffers.noise[i] = 0
+                return
         with torch.no_grad():
-            perturbed = self.perturbed(batch, perturb, i, rows, scratch.out, outcomes.drawn)
-            searched = self._search(batch, perturbed, i, rows, outcomes.drawn)
-            if searched or not scratch.measured:
-                scratch.noise[i] = strengths_.l2_norm(perturbed - batch.inputs)
-        with torch.no_grad():  # copied: a model may give a view of the buffer, or one of its own again and again
-            scratch.logits[i] = self.checked(self._output(batch.classifier, perturbed))
+            perturbed = self.perturb(batch, perturb, i, rows, buffers.perturbed, recorder.drawn)
+            searched = self._search(batch, perturbed, i, rows, recorder.drawn)
+            if searched or not buffers.noise_known:
+                buffers.noise[i] = strengths_.l2_norm(perturbed - batch.inputs)
+        with torch.no_grad():  # assigned by copy: a model may return a view of its input, or one reused buffer
+            buffers.logits[i] = self.check_logits(self._forward(batch.classifier, perturbed))
 
     def _search(self, batch: Batch, perturbed: Tensor, i: int, rows: slice, drawn: np.ndarray | None) -> bool:
         """
-        Search the images that gave no gradient without one, and write what misleads; return whether any was searched.
+        Search without gradients for images whose gradient is zero; write successes to ``perturbed``.
 
-        Of attacks in a ball, on the swept model itself: what others counted stays counted.
+        Return whether any image was searched. Only attacks in a norm ball on the swept model itself are searched.
         """
         attack, stuck = self.perturbation, batch.marked.get(STUCK)
         if (
@@ -203,30 +203,34 @@ class SweepBatches:
             or not isinstance(attack, FGSM | IterativeAttack)
         ):
             return False
-        left = batch.marked.pop(STUCK).nonzero().flatten()
+        remaining = batch.marked.pop(STUCK).nonzero().flatten()
         targets = attack.targets(batch)
-        chosen = None if targets is None else targets[left]
-        logits = model_logits(batch.classifier, perturbed[left])
-        left = left[~misleads(logits, batch.labels[left], chosen, batch.decision, attack.loss)]
-        if not len(left):
+        remaining_targets = None if targets is None else targets[remaining]
+        logits = model_logits(batch.classifier, perturbed[remaining])
+        remaining = remaining[
+            ~misleads(logits, batch.labels[remaining], remaining_targets, batch.decision, attack.loss)
+        ]
+        if not len(remaining):
             return False
         first = self.first * CHUNK + rows.start
-        draws = [Draw(generator(self.seed, Purpose.SEARCH, first + row), self.images.shape) for row in left.tolist()]
-        images, misled = search(
-            batch, left, attack, attack.norm, self._strength(i, rows, drawn, perturbed.dim()), draws
+        draws = [
+            Draw(generator(self.seed, Purpose.SEARCH, first + row), self.images.shape) for row in remaining.tolist()
+        ]
+        images, fooled = search(
+            batch, remaining, attack, attack.norm, self._strength(i, rows, drawn, perturbed.dim()), draws
         )
-        perturbed[left[misled]] = images[misled]
-        batch.count(SURVIVED, torch.zeros_like(stuck).index_fill(0, left[~misled], True))
+        perturbed[remaining[fooled]] = images[fooled]
+        batch.count(SURVIVED, torch.zeros_like(stuck).index_fill(0, remaining[~fooled], True))
         return True
 
-    def _decide(
-        self, labels: Tensor, cells: list[int], rows: slice, scratch: BatchBuffers, outcomes: OutcomeRecorder
+    def _record_decisions(
+        self, labels: Tensor, strengths: list[int], rows: slice, buffers: BatchBuffers, recorder: OutcomeRecorder
     ) -> None:
-        """Write down what the logits of several cells say: all at once, for there are many small steps in it."""
+        """Record the decisions at several strengths; together, because one strength is many small operations."""
         n = rows.stop - rows.start
         with torch.no_grad():
-            kept = cells if len(cells) < len(self.strengths) else slice(None)
-            logits = scratch.logits[kept]
+            selected = strengths if len(strengths) < len(self.strengths) else slice(None)
+            logits = buffers.logits[selected]
             log_probabilities = self.decision.log_probabilities(logits)
             predictions = self.decision.predictions(logits)
             true, predicted = (
@@ -237,113 +241,116 @@ class SweepBatches:
                 "confidence": predicted.exp(),
                 "true_probability": true.exp(),
                 "loss": -true,
-                "snr": strengths_.to_decibels(scratch.signal, scratch.noise[kept]),
+                "snr": strengths_.to_decibels(buffers.signal, buffers.noise[selected]),
             }
-            if "probabilities" in outcomes.floats:
+            if "probabilities" in recorder.floats:
                 floats["probabilities"] = log_probabilities.exp()
             if (passed := self.decision.log_passed(logits)) is not None:
                 floats["attack_probability"] = -torch.expm1(passed)
-            # The sum of all is quick, and finite only where each is; it says nothing of which is not.
-            whole = bool(logits.sum().isfinite())
-            finite = torch.ones_like(predictions, dtype=torch.bool) if whole else logits.isfinite().all(-1)
-            told = {name: values[:, :n].cpu().numpy() for name, values in floats.items()}
-            outcomes.record(cells, rows, predictions[:, :n].cpu().numpy(), finite[:, :n].cpu().numpy(), told)
+            # The sum is fast, and finite only if every logit is; which one is not needs the slow test.
+            all_finite = bool(logits.sum().isfinite())
+            finite = torch.ones_like(predictions, dtype=torch.bool) if all_finite else logits.isfinite().all(-1)
+            arrays = {name: values[:, :n].cpu().numpy() for name, values in floats.items()}
+            recorder.record(strengths, rows, predictions[:, :n].cpu().numpy(), finite[:, :n].cpu().numpy(), arrays)
 
-    def _scratch(self, batch: Batch) -> BatchBuffers:
-        """Give what the cells of a batch share; where one table has the sizes of all perturbations, they are in it."""
+    def _buffers(self, batch: Batch) -> BatchBuffers:
+        """Allocate the buffers of a batch; for sign directions on bytes, compute all perturbation sizes at once."""
         count, outputs = len(self.strengths), self.decision.outputs(len(self.images.classes))
-        out, noise = torch.empty_like(batch.inputs), batch.inputs.new_empty(count, self.batch_size)
+        noise = batch.inputs.new_empty(count, self.batch_size)
         sizes = [strength for strength in self.strengths if not isinstance(strength, StrengthDistribution)]
-        step = isinstance(self.perturbation, Step) and self.perturbation.signed and self.unit == "native"
-        measured = step and len(sizes) == count and self.images.pixels.dtype == np.uint8
-        if measured:
+        signs = isinstance(self.perturbation, Step) and self.perturbation.signed and self.unit == "native"
+        noise_known = signs and len(sizes) == count and self.images.pixels.dtype == np.uint8
+        if noise_known:
             assert batch.made is not None
             noise = strengths_.clipped_l2_distances(batch.inputs, batch.made, sizes)
-        logits = batch.inputs.new_empty(count, self.batch_size, outputs)
-        return BatchBuffers(out, strengths_.l2_norm(batch.inputs), noise, measured, logits)
+        return BatchBuffers(
+            perturbed=torch.empty_like(batch.inputs),
+            signal=strengths_.l2_norm(batch.inputs),
+            noise=noise,
+            noise_known=noise_known,
+            logits=batch.inputs.new_empty(count, self.batch_size, outputs),
+        )
 
-    def perturbed(
+    def perturb(
         self, batch: Batch, perturb: Perturb, i: int, rows: slice, out: Tensor, drawn: np.ndarray | None
     ) -> Tensor:
-        """Return a batch at one strength, written to ``out``; ``drawn`` are the strengths of all images, if any is."""
+        """Perturb a batch to one strength, into ``out``; ``drawn`` are the per-image strengths, if any are drawn."""
         strength = self._strength(i, rows, drawn, out.dim())
         if self.unit not in strengths_.RATIOS:
             return perturb(strength, out)
-        asked = strengths_.pixel_snr(self.unit, batch.inputs, strength)
-        perturbed, reached = strengths_.perturb_to_snr(perturb, batch.inputs, asked, out)
+        target = strengths_.pixel_snr(self.unit, batch.inputs, strength)
+        perturbed, reached = strengths_.perturb_to_snr(perturb, batch.inputs, target, out)
         batch.count(UNREACHED, ~reached)
         return perturbed
 
     def _strength(self, i: int, rows: slice, drawn: np.ndarray | None, dimensions: int) -> float | Tensor:
-        """Return one strength, or that of each image of a batch, (N, 1, 1, 1)."""
-        if not isinstance(chosen := self.strengths[i], StrengthDistribution):
-            return chosen
+        """Return one strength, or the strength of each image of a batch, (N, 1, 1, 1)."""
+        strength = self.strengths[i]
+        if not isinstance(strength, StrengthDistribution):
+            return strength
         assert drawn is not None
-        return self._padded(drawn[i, rows]).view(-1, *(1,) * (dimensions - 1))
+        return pad_batch(drawn[i, rows], self.batch_size, self.device).view(-1, *(1,) * (dimensions - 1))
 
-    def _padded(self, array: np.ndarray) -> Tensor:
-        return pad_batch(array, self.batch_size, self.device)
-
-    def _output(self, model: nn.Module, perturbed: Tensor) -> Tensor:
-        """Return what a model says; ModelError where it computes in another type than the images come in."""
+    def _forward(self, model: nn.Module, perturbed: Tensor) -> Tensor:
+        """Return a model's outputs; ModelError if its parameters have another dtype than the images."""
         try:
             return model(perturbed)  # type: ignore[no-any-return]
         except RuntimeError as error:
             check_logits_dtype(model, perturbed, error)
             raise
 
-    def checked(self, logits: Tensor, size: int | None = None) -> Tensor:
-        """Return a model's outputs; ModelError where they are not one number an output that the decision needs."""
-        due = (size or self.batch_size, self.decision.outputs(len(self.images.classes)))
-        if not isinstance(logits, Tensor) or tuple(logits.shape) != due:
-            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    def check_logits(self, logits: Tensor, size: int | None = None) -> Tensor:
+        """Return logits as float32; ModelError if their shape is not what the decision needs."""
+        expected = (size or self.batch_size, self.decision.outputs(len(self.images.classes)))
+        if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
+            actual = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ModelError(
-                f"the classifier must give logits of shape (images, outputs) = {due} for the "
-                f"{len(self.images.classes)} classes of {self.images.name}, got {got}; "
-                + outputs_repair(logits, due[1], self.images)
+                f"the classifier must return logits of shape (images, outputs) = {expected} for the "
+                f"{len(self.images.classes)} classes of {self.images.name}, got {actual}; "
+                + output_remedy(logits, expected[1], self.images)
             )
         return logits.float()
 
-    def works(self, models: nn.ModuleDict) -> bool:
-        """Return whether the models that run in a sweep take some images without raising; they stay as they were."""
+    def accepts(self, models: nn.ModuleDict) -> bool:
+        """Return whether the models of a sweep process the trial images without raising; they stay unchanged."""
         with restored_afterwards(models, self.device) as lent:
-            return self.probed(lent, self.some()[0]) is not None
+            return self.trial_forward(lent, self.trial_images()[0]) is not None
 
-    def some(self) -> tuple[Tensor, Tensor]:
-        """Return images to try a model on, and as many others: what it remembers of the first must not fit these."""
-        count = min(PROBE, self.batch_size, len(self.images))
+    def trial_images(self) -> tuple[Tensor, Tensor]:
+        """Return two different batches of images for trial passes: state left by one must not fit the other."""
+        count = min(TRIAL_IMAGES, self.batch_size, len(self.images))
         start = min(count, len(self.images) - count)
-        # In another order than in the sweep, which begins with them.
+        # Reversed, because the sweep begins with these images.
         first = torch.from_numpy(self.images.batch(0, count).copy()).to(self.device).flip(0)
         others = torch.from_numpy(self.images.batch(start, start + count).copy()).to(self.device)
         return first, 1 - first if bool((first == others).flatten(1).all(1).any()) else others
 
-    def probed(self, models: nn.ModuleDict, images: Tensor, gradient: bool = False) -> Tensor | None:
+    def trial_forward(self, models: nn.ModuleDict, images: Tensor, gradient: bool = False) -> Tensor | None:
         """
-        Return what the models that run in a sweep say of some images, (N, outputs), with ``gradient`` also its slope.
+        Return the outputs of a sweep's models for some images, (N, outputs), with ``gradient`` their gradients too.
 
-        None where one raises: the sweep runs into it, and says so.
+        None if a model raises: the sweep will run into it and record it.
         """
         try:
             with torch.inference_mode(False), torch.set_grad_enabled(gradient):
                 inputs = images.clone().requires_grad_(gradient)
-                said = [self.checked(self._output(models["classifier"], inputs.clone()), len(images))]
+                outputs = [self.check_logits(self._forward(models["classifier"], inputs.clone()), len(images))]
                 if "source" in models:
-                    said.append(model_logits(models["source"], inputs))
-                found = torch.cat(said, 1)
-                if gradient and found.requires_grad:
-                    # Every output at a weight of its own: their plain sum is flat where they are probabilities.
-                    value = (found * torch.linspace(1, 2, found.shape[1]).to(found)).sum()
+                    outputs.append(model_logits(models["source"], inputs))
+                result = torch.cat(outputs, 1)
+                if gradient and result.requires_grad:
+                    # Every output has its own weight: the plain sum of probabilities has no gradient.
+                    value = (result * torch.linspace(1, 2, result.shape[1]).to(result)).sum()
                     (slope,) = torch.autograd.grad(value, inputs, allow_unused=True)
-                    found = found if slope is None else torch.cat([found, slope.flatten(1)], 1)
-                return found.detach().clone()
+                    result = result if slope is None else torch.cat([result, slope.flatten(1)], 1)
+                return result.detach().clone()
         except (ModelError, KeyboardInterrupt):
             raise
         except BaseException:  # the model's own code
             return None
 
     @property
-    def differentiates(self) -> bool:
+    def needs_gradients(self) -> bool:
         """Whether the perturbation takes gradients of a model."""
         return self.directions is None and self.perturbation.gradients(self.strengths) > 0
 
@@ -351,46 +358,46 @@ class SweepBatches:
 @dataclass(frozen=True)
 class BatchBuffers:
     """
-    What the cells of a batch share: a buffer for its images, and the images' sizes.
+    Buffers that the strengths of a batch share.
 
-    ``noise`` (strengths, N) has the sizes of the perturbations, ``measured`` before any is made or cell by cell;
-    ``logits`` is (strengths, N, outputs).
+    ``perturbed`` is shaped as the images; ``signal`` (N,) are the norms of the images, ``noise`` (strengths, N) those
+    of the perturbations, ``noise_known`` if they were computed in advance; ``logits`` is (strengths, N, outputs).
     """
 
-    out: Tensor
+    perturbed: Tensor
     signal: Tensor
     noise: Tensor
-    measured: bool
+    noise_known: bool
     logits: Tensor
 
 
-def outputs_repair(logits: object, due: int, images: Images) -> str:
-    """Say what to write where a model's outputs are not ``due`` numbers an image."""
+def output_remedy(logits: object, expected: int, images: Images) -> str:
+    """Return the fix for a model that does not return ``expected`` outputs per image."""
     if not isinstance(logits, Tensor):
-        return "give a tensor"
-    if due == 2 and logits.numel() == len(logits):
-        inside = bool((logits >= 0).all() and (logits <= 1).all())
+        return "return a tensor"
+    if expected == 2 and logits.numel() == len(logits):
+        bounded = bool((logits >= 0).all() and (logits <= 1).all())
         return (
-            "one number an image is that of the second class: give two logits, by its forward or a factory around it: "
-            f"z = outputs.flatten(){'.logit()' if inside else ''}; return torch.stack([torch.zeros_like(z), z], 1)"
-            + ("; better without its last sigmoid" if inside else "")
+            "one number per image is the second class's: return two logits, in its forward or a factory around it: "
+            f"z = outputs.flatten(){'.logit()' if bounded else ''}; return torch.stack([torch.zeros_like(z), z], 1)"
+            + ("; better without its last sigmoid" if bounded else "")
         )
-    more = int(logits.shape[1]) - due if logits.dim() == 2 else 0
-    if more == -1 and validation.from_one(images.labels):
+    surplus = int(logits.shape[1]) - expected if logits.dim() == 2 else 0
+    if surplus == -1 and validation.from_one(images.labels):
         return "no image has the label 0: labels begin at 1; use labels - 1"
-    if more > 0:
+    if surplus > 0:
         return (
-            "the data have images of some of the model's classes alone: name the classes of all its outputs, in their "
+            "the data have images of only some of the model's classes: name the classes of all its outputs, in their "
             "order, as classes = [...] in the card's [model] (an array file may name them all in `classes`)"
         )
     return "check the number of outputs, or the classes of the data (an array file may name them all in `classes`)"
 
 
 def check_logits_dtype(model: nn.Module, inputs: Tensor, error: BaseException) -> None:
-    """Say what to do about a model that raised because it computes in another type than the images come in."""
-    other = {str(p.dtype) for p in model.parameters() if p.is_floating_point() and p.dtype != inputs.dtype}
-    if other and isinstance(error, RuntimeError) and ("dtype" in str(error) or "type" in str(error)):
+    """Raise ModelError if a model failed because its parameters have another dtype than the images."""
+    dtypes = {str(p.dtype) for p in model.parameters() if p.is_floating_point() and p.dtype != inputs.dtype}
+    if dtypes and isinstance(error, RuntimeError) and ("dtype" in str(error) or "type" in str(error)):
         raise ModelError(
-            f"the classifier must take float32 images, got one with parameters of {', '.join(sorted(other))}: "
+            f"the classifier has parameters of {', '.join(sorted(dtypes))} but images are float32; "
             f"call module.float() in its factory, or convert the images in its forward ({error})"
         ) from error

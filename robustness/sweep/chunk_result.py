@@ -1,4 +1,4 @@
-"""The result of one chunk of a sweep, as bytes with a checksum; and what a sweep asks of a cache of them."""
+"""The result of one chunk of a sweep, serialised with a checksum; and the protocol of a cache of results."""
 
 from __future__ import annotations
 
@@ -18,48 +18,48 @@ FORMAT = "pytest-robustness/chunk/1"
 
 @dataclass(frozen=True, eq=False)
 class ChunkResult:
-    """What came of one chunk of a sweep: arrays, and what else must be told of it (see `recorder`)."""
+    """The result of one chunk of a sweep: arrays, and metadata (see `recorder`)."""
 
     chunk: int
     arrays: Mapping[str, np.ndarray]
-    told: Mapping[str, Any]
+    metadata: Mapping[str, Any]
 
     @property
     def batch_size(self) -> int:
-        """In batches of how many images it was swept."""
-        return int(self.told["batch_size"])
+        """The batch size that it was swept with."""
+        return int(self.metadata["batch_size"])
 
     @property
     def failed(self) -> bool:
-        """Whether code failed in it."""
-        return bool(self.told.get("raised"))
+        """Whether user code raised in it."""
+        return bool(self.metadata.get("raised"))
 
-    def to_bytes(self, about: Mapping[str, Any]) -> bytes:
-        """Write as safetensors with a checksum; ``about`` says what it is a part of."""
-        told = json.dumps({"chunk": self.chunk, "told": self.told, "about": about}, sort_keys=True)
+    def to_bytes(self, sweep: Mapping[str, Any]) -> bytes:
+        """Serialise as safetensors with a checksum; ``sweep`` identifies the sweep that it belongs to."""
+        text = json.dumps({"chunk": self.chunk, "told": self.metadata, "about": sweep}, sort_keys=True)
         arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
-        head = {"format": FORMAT, "told": told, "checksum": _checksum(arrays, told)}
-        return bytes(safetensors.numpy.save(arrays, metadata=head))
+        header = {"format": FORMAT, "told": text, "checksum": _checksum(arrays, text)}
+        return bytes(safetensors.numpy.save(arrays, metadata=header))
 
     @classmethod
     def from_bytes(cls, content: bytes) -> tuple[ChunkResult, dict[str, Any]]:
-        """Read what `to_bytes` wrote, and what it is a part of; StoreError where it is anything else."""
+        """Read the output of `to_bytes`: the result, and the identity of its sweep; StoreError if it is invalid."""
         try:
             size = int.from_bytes(content[:8], "little")
-            head = json.loads(content[8 : 8 + size])["__metadata__"]
+            header = json.loads(content[8 : 8 + size])["__metadata__"]
             arrays: dict[str, Any] = safetensors.numpy.load(content)
-            right = head["format"] == FORMAT and head["checksum"] == _checksum(arrays, head["told"])
-            found = json.loads(head["told"])
-            part = cls(found["chunk"], arrays, found["told"])
-        except Exception as error:  # whatever a torn file makes the parsers say, it is one thing to the reader
-            raise StoreError("not a finished chunk (torn or foreign)") from error
-        if not right:
-            raise StoreError("its checksum does not fit its content (changed or damaged)")
-        return part, found["about"]
+            valid = header["format"] == FORMAT and header["checksum"] == _checksum(arrays, header["told"])
+            fields = json.loads(header["told"])
+            result = cls(fields["chunk"], arrays, fields["told"])
+        except Exception as error:  # a truncated file may raise anything in the parsers
+            raise StoreError("not a finished chunk (truncated or foreign)") from error
+        if not valid:
+            raise StoreError("its checksum does not match its content (changed or damaged)")
+        return result, fields["about"]
 
 
-def _checksum(arrays: Mapping[str, np.ndarray], told: str) -> str:
-    digest = hashlib.sha256(f"{told}\n".encode())
+def _checksum(arrays: Mapping[str, np.ndarray], text: str) -> str:
+    digest = hashlib.sha256(f"{text}\n".encode())
     for name, array in sorted(arrays.items()):
         digest.update(f"{name}{array.dtype.str}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
@@ -67,13 +67,13 @@ def _checksum(arrays: Mapping[str, np.ndarray], told: str) -> str:
 
 
 class ChunkCache(Protocol):
-    """The finished chunks of one sweep, for whoever goes on with it."""
+    """The finished chunks of one sweep, for the run that continues it."""
 
     def get(self, chunk: int) -> ChunkResult | None:
-        """Return the result of a chunk, None if there is none that can be believed."""
+        """Return the result of a chunk, or None if there is no valid one."""
 
     def put(self, result: ChunkResult) -> None:
-        """Keep the result of a chunk."""
+        """Store the result of a chunk."""
 
-    def batch_size(self, asked: int) -> int:
-        """Return the size of batches to go on with: smaller than asked for if memory ran out before."""
+    def batch_size(self, requested: int) -> int:
+        """Return the batch size to continue with: smaller than requested if memory ran out before."""

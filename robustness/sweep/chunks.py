@@ -1,4 +1,4 @@
-"""The work of a sweep: chunks of its images in threads side by side, each told as soon as it is finished."""
+"""Run the chunks of a sweep in parallel threads; each result is stored as soon as its chunk is finished."""
 
 from __future__ import annotations
 
@@ -25,142 +25,141 @@ from robustness.sweep.chunk_result import ChunkCache, ChunkResult
 from robustness.sweep.recorder import OutcomeRecorder
 from robustness.util.rng import CHUNK
 
-Keep = Callable[[ChunkResult], None]
+StoreChunk = Callable[[ChunkResult], None]
 
 
-def count(images: Images) -> int:
+def chunk_count(images: Images) -> int:
     """Return the number of chunks."""
     return -(-len(images) // CHUNK)
 
 
-def nowhere(part: ChunkResult) -> None:
-    """Keep nothing."""
-
-
-def new_recorder(cells: SweepBatches, *, probabilities: bool) -> OutcomeRecorder:
-    """Return what the outcomes of these cells are written to."""
+def new_recorder(batches: SweepBatches, *, probabilities: bool) -> OutcomeRecorder:
+    """Return an empty recorder for a sweep."""
     return OutcomeRecorder(
-        cells.images,
-        tuple(strengths_.name(strength) for strength in cells.strengths),
-        drawn=cells.drawn_strengths(),
+        batches.images,
+        tuple(strengths_.name(strength) for strength in batches.strengths),
+        drawn=batches.drawn_strengths(),
         probabilities=probabilities,
-        attack_probability=isinstance(cells.decision, Filtering),
-        first=cells.first,
+        attack_probability=isinstance(batches.decision, Filtering),
+        first=batches.first,
     )
 
 
 def sweep_chunks(
-    cells: SweepBatches,
+    batches: SweepBatches,
     modules: nn.ModuleDict,
-    outcomes: OutcomeRecorder,
-    wanted: Sequence[int],
+    recorder: OutcomeRecorder,
+    chunks: Sequence[int],
     threads: int,
     progress: Progress | None = None,
-    keep: Keep = nowhere,
+    store: StoreChunk | None = None,
 ) -> dict[str, Any]:
     """
-    Sweep the ``wanted`` chunks, and give each to ``keep`` when all its batches are done.
+    Sweep ``chunks``; pass each result to ``store`` as soon as all its batches are finished.
 
-    What is returned, and told with each chunk, is how it was swept: the batches' size, the memory format, and
-    whether the models say the same of the same images, whatever they are asked of before and beside.
+    Return the metadata that each result gets: batch size, memory format, and whether the models are deterministic
+    and free of state.
     """
-    with restored_afterwards(modules, cells.device) as lent:
-        count_ = min(threads, batching.count(len(cells.images), cells.batch_size, wanted))
-        laid_out = channels_last(lent, lambda: time_limit.watched(lambda: cells.works(lent)))
-        tried = time_limit.watched(lambda: trials.tried(cells, lent, count_))
-        told = {
-            "batch_size": cells.batch_size,
-            "memory_format": "channels last" if laid_out else "contiguous",
-            "deterministic": tried.deterministic,
-            "keeps_state": tried.keeps_state,
+    with restored_afterwards(modules, batches.device) as lent:
+        workers = min(threads, batching.batch_count(len(batches.images), batches.batch_size, chunks))
+        is_channels_last = channels_last(lent, lambda: time_limit.call_with_watchdog(lambda: batches.accepts(lent)))
+        trial = time_limit.call_with_watchdog(lambda: trials.run_trials(batches, lent, workers))
+        metadata = {
+            "batch_size": batches.batch_size,
+            "memory_format": "channels last" if is_channels_last else "contiguous",
+            "deterministic": trial.deterministic,
+            "keeps_state": trial.keeps_state,
         }
 
         def finished(chunk: int, seconds: float) -> None:
-            if (part := outcomes.part(chunk, {**told, "seconds": seconds})) is not None:
-                keep(part)
+            result = recorder.chunk_result(chunk, {**metadata, "seconds": seconds})
+            if store is not None and result is not None:
+                store(result)
 
         _run(
-            cells,
-            tried.models,
-            wanted,
-            lambda model, start, stop: cells.batch(model, start, stop, outcomes),
+            batches,
+            trial.models,
+            chunks,
+            lambda model, start, stop: batches.run_batch(model, start, stop, recorder),
             finished,
             progress,
         )
-    return told
+    return metadata
 
 
 def direction_chunks(
-    cells: SweepBatches,
+    batches: SweepBatches,
     modules: nn.ModuleDict,
-    wanted: Sequence[int],
+    chunks: Sequence[int],
     threads: int,
     progress: Progress | None = None,
-    keep: Keep = nowhere,
+    store: StoreChunk | None = None,
 ) -> None:
-    """Make the signs of a step for the ``wanted`` chunks, and give each to ``keep`` when all its batches are done."""
-    perturbation, images = cells.perturbation, cells.images
+    """Compute the sign directions of ``chunks``; pass each result to ``store`` when its batches are finished."""
+    perturbation, images = batches.perturbation, batches.images
     assert isinstance(perturbation, Step)
-    signs: dict[int, np.ndarray] = {}
-    counted = {chunk: Counter[str]() for chunk in wanted}
+    directions: dict[int, np.ndarray] = {}
+    counts = {chunk: Counter[str]() for chunk in chunks}
     lock = threading.Lock()
 
-    def work(model: nn.ModuleDict, start: int, stop: int) -> None:
-        batch, chunk = cells.prepared(model, start, stop), start // CHUNK
-        made = perturbation.direction(batch)[: stop - start].to(torch.int8).cpu().numpy()
+    def run_batch(model: nn.ModuleDict, start: int, stop: int) -> None:
+        batch, chunk = batches.attack_batch(model, start, stop), start // CHUNK
+        signs = perturbation.direction(batch)[: stop - start].to(torch.int8).cpu().numpy()
         with lock:
-            if chunk not in signs:  # only those that are under way are in memory
-                signs[chunk] = np.empty((min(CHUNK, len(images) - chunk * CHUNK), *images.shape), np.int8)
-            signs[chunk][start - chunk * CHUNK : stop - chunk * CHUNK] = made
-            counted[chunk].update({what: int(marked.sum()) for what, marked in batch.take_marks().items()})
+            if chunk not in directions:  # only unfinished chunks are in memory
+                directions[chunk] = np.empty((min(CHUNK, len(images) - chunk * CHUNK), *images.shape), np.int8)
+            directions[chunk][start - chunk * CHUNK : stop - chunk * CHUNK] = signs
+            counts[chunk].update({name: int(flags.sum()) for name, flags in batch.take_marks().items()})
 
     def finished(chunk: int, seconds: float) -> None:
-        told = {"batch_size": cells.batch_size, "counted": dict(counted[chunk])}
-        keep(ChunkResult(cells.first + chunk, {"directions": signs.pop(chunk)}, told))
+        metadata = {"batch_size": batches.batch_size, "counted": dict(counts[chunk])}
+        result = ChunkResult(batches.first + chunk, {"directions": directions.pop(chunk)}, metadata)
+        if store is not None:
+            store(result)
 
-    with restored_afterwards(modules, cells.device) as lent:
-        count_ = min(threads, batching.count(len(images), cells.batch_size, wanted))
-        channels_last(lent, lambda: time_limit.watched(lambda: cells.works(lent)))
-        tried = time_limit.watched(lambda: trials.tried(cells, lent, count_))
-        _run(cells, tried.models, wanted, work, finished, progress)
+    with restored_afterwards(modules, batches.device) as lent:
+        workers = min(threads, batching.batch_count(len(images), batches.batch_size, chunks))
+        channels_last(lent, lambda: time_limit.call_with_watchdog(lambda: batches.accepts(lent)))
+        trial = time_limit.call_with_watchdog(lambda: trials.run_trials(batches, lent, workers))
+        _run(batches, trial.models, chunks, run_batch, finished, progress)
 
 
 def _run(
-    cells: SweepBatches,
+    batches: SweepBatches,
     models: list[nn.ModuleDict],
-    wanted: Sequence[int],
-    work: Callable[[nn.ModuleDict, int, int], None],
+    chunks: Sequence[int],
+    run_batch: Callable[[nn.ModuleDict, int, int], None],
     finished: Callable[[int, float], None],
     progress: Progress | None,
 ) -> None:
-    """Call ``work`` for every batch, and ``finished`` for every chunk with the seconds since the one before."""
-    total, lock, last = len(cells.images), threading.Lock(), time.perf_counter()
-    left = Counter(start // CHUNK for start, _ in batching.batch_ranges(total, cells.batch_size, wanted=wanted))
+    """Call ``run_batch`` for every batch, and ``finished`` for every chunk with the seconds since the previous one."""
+    total, lock, last = len(batches.images), threading.Lock(), time.perf_counter()
+    remaining = Counter(start // CHUNK for start, _ in batching.batch_ranges(total, batches.batch_size, chunks=chunks))
 
-    def one(model: nn.ModuleDict, start: int, stop: int) -> None:
+    def run_one(model: nn.ModuleDict, start: int, stop: int) -> None:
         nonlocal last
-        work(model, start, stop)
+        run_batch(model, start, stop)
         with lock:
-            left[start // CHUNK] -= 1
-            done = not left[start // CHUNK]
+            remaining[start // CHUNK] -= 1
+            done = not remaining[start // CHUNK]
             now = time.perf_counter()
             if done:
                 seconds, last = now - last, now
         if done:
             finished(start // CHUNK, seconds)
 
-    batching.run_batches(one, models, total, cells.batch_size, cells.device, progress, cells.prefetch, wanted)
+    batching.run_batches(run_one, models, total, batches.batch_size, batches.device, progress, batches.prefetch, chunks)
 
 
 def load_finished_chunks(
-    kept: ChunkCache | None, count: int, batch_size: int, take: Callable[[ChunkResult], None]
+    chunk_cache: ChunkCache | None, count: int, batch_size: int, restore: Callable[[ChunkResult], None]
 ) -> list[int]:
-    """Take over the finished chunks that were swept in batches of this size; give the numbers of the others."""
-    wanted = []
+    """Restore the finished chunks that were swept with this batch size; return the numbers of the missing ones."""
+    missing = []
     for chunk in range(count):
-        part = None if kept is None else kept.get(chunk)
-        if part is None or part.batch_size != batch_size:
-            wanted.append(chunk)
+        result = None if chunk_cache is None else chunk_cache.get(chunk)
+        if result is None or result.batch_size != batch_size:
+            missing.append(chunk)
         else:
-            take(part)
-    return wanted
+            restore(result)
+    return missing

@@ -1,4 +1,4 @@
-"""How many images are decided otherwise than in float32: some chunks swept again in it, and counted."""
+"""Count the decisions that differ from float32, by sweeping a sample of chunks in both precisions."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from robustness.sweep import chunks
 from robustness.sweep.batch import SweepBatches
 from robustness.util.rng import CHUNK
 
-EVERY = 20
-"""Of so many chunks one is looked at, at least one: what lies in the middle, for data may be sorted by class."""
+# One chunk in so many is compared, at least one; from the middle, because data may be sorted by class.
+SAMPLE_INTERVAL = 20
 
 
 def count_differing_decisions(
-    evidence: Evidence, cells: SweepBatches, modules: nn.ModuleDict, threads: int
+    evidence: Evidence, batches: SweepBatches, modules: nn.ModuleDict, threads: int
 ) -> Evidence:
     """
-    Note at each strength how many decisions of a sample are not float32's; ``modules`` compute in float32.
+    Add to the evidence how many decisions of a sample differ from float32's; ``modules`` compute in float32.
 
-    Where either has no numbers nothing is compared.
+    A strength without numbers in either precision is not compared.
     """
-    count = chunks.count(cells.images)
-    wanted = range(min(EVERY, count) // 2, count, EVERY)
-    outcomes = chunks.new_recorder(cells, probabilities=False)
-    with precision.matmul_precision("float32", cells.device):
-        chunks.sweep_chunks(cells, modules, outcomes, wanted, threads)
-    rows = np.concatenate([np.arange(chunk * CHUNK, min((chunk + 1) * CHUNK, len(evidence))) for chunk in wanted])
-    dtype, notes, differ = evidence.provenance["dtype"], dict(evidence.provenance["notes"]), dict[str, int]()
+    count = chunks.chunk_count(batches.images)
+    sample = range(min(SAMPLE_INTERVAL, count) // 2, count, SAMPLE_INTERVAL)
+    recorder = chunks.new_recorder(batches, probabilities=False)
+    with precision.matmul_precision("float32", batches.device):
+        chunks.sweep_chunks(batches, modules, recorder, sample, threads)
+    rows = np.concatenate([np.arange(chunk * CHUNK, min((chunk + 1) * CHUNK, len(evidence))) for chunk in sample])
+    dtype, notes, counts = evidence.provenance["dtype"], dict(evidence.provenance["notes"]), dict[str, int]()
     for i, strength in enumerate(evidence.strengths):
-        due = outcomes.predictions[i, rows]
-        if evidence.status[i] != OK or (due < 0).any():
+        expected = recorder.predictions[i, rows]
+        if evidence.status[i] != OK or (expected < 0).any():
             continue
-        differ[strength] = other = int((evidence.predictions[i, rows] != due).sum())
-        said = f"{dtype} decides {other:,} of {len(rows):,} images ({other / len(rows):.2%}) otherwise than float32"
-        notes[strength] = "; ".join(filter(None, (notes.get(strength), said)))
-    told = {"notes": notes, "float32": {"images": len(rows), "differ": differ}}
-    return replace(evidence, provenance={**evidence.provenance, **told})
+        counts[strength] = differing = int((evidence.predictions[i, rows] != expected).sum())
+        note = f"{dtype} differs from float32 in {differing:,} of {len(rows):,} decisions ({differing / len(rows):.2%})"
+        notes[strength] = "; ".join(filter(None, (notes.get(strength), note)))
+    fields = {"notes": notes, "float32": {"images": len(rows), "differ": counts}}
+    return replace(evidence, provenance={**evidence.provenance, **fields})

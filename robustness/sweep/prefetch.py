@@ -1,4 +1,4 @@
-"""What the processor does for a batch before a device works on it, done ahead in a thread of its own."""
+"""Load batches on the CPU in a thread while the device computes."""
 
 from __future__ import annotations
 
@@ -12,45 +12,46 @@ from torch import Tensor
 
 
 class HostBatch(NamedTuple):
-    """One batch in the processor's memory: images, labels, what was drawn for them, and directions made before."""
+    """One batch in host memory: images, labels, draws, and precomputed directions."""
 
     inputs: Tensor
     labels: Tensor
     drawn: Tensor | None
-    made: Tensor | None
+    directions: Tensor | None
 
     def pinned(self) -> HostBatch:
-        """Return it in memory that a GPU reads by itself, so that nobody waits while it does."""
-        drawn, made = (None if tensor is None else tensor.pin_memory() for tensor in (self.drawn, self.made))
-        return HostBatch(self.inputs.pin_memory(), self.labels.pin_memory(), drawn, made)
+        """Return the batch in pinned memory, which a GPU copies asynchronously."""
+        return HostBatch(*(None if tensor is None else tensor.pin_memory() for tensor in self))  # type: ignore[arg-type]
 
 
 class Prefetcher:
-    """Makes batches before they are asked for, one after the other; one that was not begun is made when it is."""
+    """Loads batches in advance, one after the other; a batch that was not begun is loaded when it is taken."""
 
-    def __init__(self, make: Callable[[int, int], HostBatch]) -> None:
-        self._make = make
-        self._coming: dict[int, Future[HostBatch]] = {}
+    def __init__(self, load: Callable[[int, int], HostBatch]) -> None:
+        self._load = load
+        self._pending: dict[int, Future[HostBatch]] = {}
 
     def begin(self, start: int, stop: int) -> None:
-        """Begin to make a batch."""
-        self._coming[start] = _thread().submit(self._make, start, stop)
+        """Start loading a batch."""
+        self._pending[start] = _prefetch_thread().submit(self._load, start, stop)
 
     def take(self, start: int, stop: int) -> HostBatch:
-        """Return a batch; what making it raised is raised here."""
-        coming = self._coming.pop(start, None)
-        return self._make(start, stop) if coming is None else coming.result()
+        """Return a batch; an error of loading it is raised here."""
+        pending = self._pending.pop(start, None)
+        return self._load(start, stop) if pending is None else pending.result()
 
     def drop(self, start: int) -> None:
-        """Let go of a batch that nobody needs any more."""
-        if (coming := self._coming.pop(start, None)) is not None:
-            coming.cancel()
+        """Discard a batch that is no longer needed."""
+        if (pending := self._pending.pop(start, None)) is not None:
+            pending.cancel()
 
 
 @cache
-def _thread() -> ThreadPoolExecutor:
+def _prefetch_thread() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, thread_name_prefix="ahead")
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_thread.cache_clear)  # a forked process has none of its parent's threads
+    os.register_at_fork(
+        after_in_child=_prefetch_thread.cache_clear
+    )  # a forked process has none of its parent's threads

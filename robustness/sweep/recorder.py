@@ -1,4 +1,4 @@
-"""What a sweep writes down: arrays that several threads fill, and why a strength has no numbers."""
+"""Record the outcomes of a sweep: arrays that several threads fill, and the status of each strength."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from robustness.classifiers.call_factory import described
+from robustness.classifiers.call_factory import describe_error
 from robustness.data.images import Images
 from robustness.metrics.evidence import OK, RAISED, Evidence
 from robustness.sweep.chunk_result import ChunkResult
@@ -17,19 +17,20 @@ from robustness.util.rng import CHUNK
 
 UNREACHED = "unreached ratios"
 
-SENTENCES = {
+# The text for each kind of counted image. A text in a status is part of the evidence's digest.
+COUNT_MESSAGES = {
     UNREACHED: "the ratio cannot be reached within [0, 1] for",
     "non-finite gradients": "non-finite gradients for",
     "non-finite perturbations": "the generator gives no numbers for",
     "zero gradients": "no gradient (neither cross-entropy's nor the margin's) for",
     "zero gradients, stuck": "without a gradient, and still right, were",
     "zero gradients, searched": "a search without gradients found nothing for",
-    "images outside [0, 1]": "pixels lie outside [0, 1] of",
-    "margin gradients": "the margin's gradient was taken, for cross-entropy's is zero, for",
+    "images outside [0, 1]": "pixels outside [0, 1] in",
+    "margin gradients": "the margin's gradient replaced a zero gradient of cross-entropy for",
 }
-"""What is counted, and how it is said."""
 
-SHARES = {
+# A strength fails if a count exceeds this fraction of the images; other counts are only noted.
+MAX_FRACTIONS = {
     UNREACHED: 0.01,
     "zero gradients": 0.5,
     "zero gradients, stuck": 0.01,
@@ -37,15 +38,14 @@ SHARES = {
     "non-finite gradients": 0.0,
     "non-finite perturbations": 0.0,
 }
-"""Above these shares of the images a cell errors; what stands in none is only noted. A search settles who is stuck."""
 
 
 class OutcomeRecorder:
     """
-    The outcomes of all images at all strengths; a cell, one strength on all images, is ok or says why not.
+    The outcomes of all images at all strengths; each strength is "ok" or has a status that says why not.
 
-    They are told, and taken over, chunk by chunk; ``first`` is the number of the first one, where the images are
-    some chunks of more.
+    Outcomes are exported and restored chunk by chunk; ``first`` is the number of the first chunk, if the images are
+    part of a larger set.
     """
 
     def __init__(
@@ -75,113 +75,113 @@ class OutcomeRecorder:
 
     def record(
         self,
-        cells: list[int],
+        strengths: list[int],
         rows: slice,
         predictions: np.ndarray,
         finite: np.ndarray,
         floats: Mapping[str, np.ndarray],
     ) -> None:
-        """Write what one batch gave, (cells, n); images whose logits are not ``finite`` keep no decision."""
-        self.predictions[cells, rows] = np.where(finite, predictions, -1)
+        """Record one batch, (strengths, n); images whose logits are not ``finite`` get no decision."""
+        self.predictions[strengths, rows] = np.where(finite, predictions, -1)
         for name, values in floats.items():
             if name != "snr" and not finite.all():
                 values = np.where(finite.reshape(finite.shape + (1,) * (values.ndim - 2)), values, np.nan)
-            self.floats[name][cells, rows] = values
+            self.floats[name][strengths, rows] = values
         with self._lock:
-            self._non_finite[rows.start // CHUNK, cells] += (~finite).sum(1)
+            self._non_finite[rows.start // CHUNK, strengths] += (~finite).sum(1)
 
-    def count(self, cell: int, start: int, counts: Mapping[str, int]) -> None:
-        """Count images of which something must be said, of the batch that begins at ``start``."""
+    def add_counts(self, strength: int, start: int, counts: Mapping[str, int]) -> None:
+        """Add counts of flagged images in the batch that begins at ``start``."""
         with self._lock:
-            self._counts[start // CHUNK, cell].update(counts)
+            self._counts[start // CHUNK, strength].update(counts)
 
-    def fail(self, cell: int, start: int, error: BaseException) -> None:
-        """Note what code raised. Of several batches the first in the data's order counts, however threads ran."""
+    def record_error(self, strength: int, start: int, error: BaseException) -> None:
+        """Record an exception; of several batches, the first in the order of the data counts."""
         with self._lock:
-            if not self.settled(cell, start):
-                self._raised[cell] = (start, described(error))
+            if not self.already_failed(strength, start):
+                self._raised[strength] = (start, describe_error(error))
 
-    def part(self, chunk: int, told: Mapping[str, Any]) -> ChunkResult | None:
-        """Give what came of a finished chunk; None where a failure before it may have kept cells of it from running."""
+    def chunk_result(self, chunk: int, metadata: Mapping[str, Any]) -> ChunkResult | None:
+        """Return the result of a finished chunk; None if an earlier failure may have skipped strengths of it."""
         rows = self._rows(chunk)
         with self._lock:
-            raised = {cell: at for cell, at in self._raised.items() if at[0] < rows.stop}
+            raised = {strength: error for strength, error in self._raised.items() if error[0] < rows.stop}
             if any(start < rows.start for start, _ in raised.values()):
                 return None
-            counts = [dict(self._counts[chunk, cell]) for cell in range(len(self.strengths))]
-        about = {
-            **told,
+            counts = [dict(self._counts[chunk, strength]) for strength in range(len(self.strengths))]
+        fields = {
+            **metadata,
             "non_finite": self._non_finite[chunk].tolist(),
             "counts": counts,
-            "raised": {str(cell): [start - rows.start, why] for cell, (start, why) in raised.items()},
+            "raised": {str(strength): [start - rows.start, why] for strength, (start, why) in raised.items()},
         }
         arrays = {"predictions": self.predictions, **self.floats}
-        return ChunkResult(self.first + chunk, {name: array[:, rows] for name, array in arrays.items()}, about)
+        return ChunkResult(self.first + chunk, {name: array[:, rows] for name, array in arrays.items()}, fields)
 
-    def take(self, part: ChunkResult) -> None:
-        """Write what came of a chunk that was swept before, or elsewhere."""
-        chunk = part.chunk - self.first
+    def restore(self, result: ChunkResult) -> None:
+        """Record the result of a chunk that was swept before, or elsewhere."""
+        chunk = result.chunk - self.first
         rows = self._rows(chunk)
         for name, array in {"predictions": self.predictions, **self.floats}.items():
-            array[:, rows] = part.arrays[name]
+            array[:, rows] = result.arrays[name]
         with self._lock:
-            self._non_finite[chunk] = part.told["non_finite"]
-            for cell, counts in enumerate(part.told["counts"]):
-                self._counts[chunk, cell] = Counter(counts)
-            for cell, (start, why) in part.told["raised"].items():
-                if not self.settled(int(cell), rows.start + start):
-                    self._raised[int(cell)] = (rows.start + start, why)
+            self._non_finite[chunk] = result.metadata["non_finite"]
+            for strength, counts in enumerate(result.metadata["counts"]):
+                self._counts[chunk, strength] = Counter(counts)
+            for strength, (start, message) in result.metadata["raised"].items():
+                if not self.already_failed(int(strength), rows.start + start):
+                    self._raised[int(strength)] = (rows.start + start, message)
 
     def _rows(self, chunk: int) -> slice:
         return slice(chunk * CHUNK, min((chunk + 1) * CHUNK, len(self.images)))
 
-    def settled(self, cell: int, start: int) -> bool:
-        """Return whether an earlier batch has failed in this cell, so that this one cannot change its status."""
-        return cell in self._raised and self._raised[cell][0] < start
+    def already_failed(self, strength: int, start: int) -> bool:
+        """Return whether an earlier batch has failed at this strength, so that this one cannot change its status."""
+        return strength in self._raised and self._raised[strength][0] < start
 
     @property
     def failed(self) -> bool:
-        """Whether code raised in any cell."""
+        """Whether user code raised at any strength."""
         return bool(self._raised)
 
-    def _status(self, cell: int) -> str:
+    def _status(self, strength: int) -> str:
         total = len(self.images)
-        if cell in self._raised:
-            return RAISED + self._raised[cell][1]
-        if bad := int(self._non_finite[:, cell].sum()):
-            return f"non-finite logits for {bad} of {total} images ({bad / total:.1%})"
-        for what, share in SHARES.items():
-            if self._all(cell)[what] > share * total:
-                return self._counted(cell, what)
+        if strength in self._raised:
+            return RAISED + self._raised[strength][1]
+        if non_finite := int(self._non_finite[:, strength].sum()):
+            return f"non-finite logits for {non_finite} of {total} images ({non_finite / total:.1%})"
+        for name, fraction in MAX_FRACTIONS.items():
+            if self._total_counts(strength)[name] > fraction * total:
+                return self._count_message(strength, name)
         return OK
 
-    def _all(self, cell: int) -> Counter[str]:
-        found: Counter[str] = Counter()
-        for (_, of), counts in sorted(self._counts.items()):
-            found.update(counts if of == cell else {})
-        return found
+    def _total_counts(self, strength: int) -> Counter[str]:
+        total: Counter[str] = Counter()
+        for (_, index), counts in sorted(self._counts.items()):
+            total.update(counts if index == strength else {})
+        return total
 
-    def _counted(self, cell: int, what: str) -> str:
-        count, total = self._all(cell)[what], len(self.images)
-        return f"{SENTENCES.get(what, f'{what}:')} {count} of {total} images ({count / total:.1%})"
+    def _count_message(self, strength: int, name: str) -> str:
+        count, total = self._total_counts(strength)[name], len(self.images)
+        return f"{COUNT_MESSAGES.get(name, f'{name}:')} {count} of {total} images ({count / total:.1%})"
 
     def evidence(self, provenance: Mapping[str, Any]) -> Evidence:
-        """Return what was recorded; a cell whose code failed keeps no numbers."""
-        for cell in self._raised:
-            self.predictions[cell] = -1
+        """Return the recorded evidence; a strength at which user code raised has no numbers."""
+        for strength in self._raised:
+            self.predictions[strength] = -1
             for array in self.floats.values():
-                array[cell] = np.nan
+                array[strength] = np.nan
         notes = {
-            strength: "; ".join(self._counted(cell, what) for what in sorted(counts) if counts[what])
-            for cell, strength in enumerate(self.strengths)
-            if (counts := self._all(cell)).total()
+            strength: "; ".join(self._count_message(i, name) for name in sorted(counts) if counts[name])
+            for i, strength in enumerate(self.strengths)
+            if (counts := self._total_counts(i)).total()
         }
         floats: dict[str, Any] = self.floats
         return Evidence(
             labels=self.images.labels.astype(np.int32),
             classes=self.images.classes,
             strengths=self.strengths,
-            status=tuple(self._status(cell) for cell in range(len(self.strengths))),
+            status=tuple(self._status(strength) for strength in range(len(self.strengths))),
             predictions=self.predictions,
             drawn=self.drawn,
             provenance={**provenance, "notes": notes},

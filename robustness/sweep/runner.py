@@ -1,4 +1,4 @@
-"""One perturbation, many strengths, one classifier: the evidence of a sweep, and how it came about."""
+"""Run a sweep: one classifier under one perturbation at many strengths. Compute directions for transfer attacks."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def run_sweep(
     directions: np.ndarray | None = None,
     probabilities: bool = False,
     progress: Progress | None = None,
-    kept: ChunkCache | None = None,
-    kind: str | None = None,
+    chunk_cache: ChunkCache | None = None,
+    device_kind: str | None = None,
     dtype: str = "float32",
     beside_float32: bool = True,
 ) -> Evidence:
@@ -61,33 +61,33 @@ def run_sweep(
     number of threads and workers does not change the outcome.
 
     Args:
-        classifier: Maps images (N, C, H, W) in [0, 1] to logits (N, classes). It leaves as it came: mode, gradients,
-            buffers.
+        classifier: Maps images (N, C, H, W) in [0, 1] to logits (N, classes). Its mode, gradients and buffers are
+            restored.
         images: Labelled images.
-        perturbation: What changes the images.
+        perturbation: The perturbation of the images.
         strengths: Numbers, or distributions that draw a number for each image.
         unit: The unit of the strengths: "native" (of the perturbation), "snr" or "snr-std" (dB), "std".
         seed: Seed of all draws. Draws depend on seed and position only, not on batches, workers or device.
         device: "cpu", "cuda" or "cuda:N".
-        batch_size: Images per batch; by default what suits the machine. Another size draws the same numbers, but may
-            change the last bits of logits. If memory runs out, the sweep starts again with half the size, and the
-            evidence says so.
-        threads: Batches that are computed side by side on a CPU; by default the number of cores.
+        batch_size: Images per batch; chosen for the machine by default. Another size draws the same numbers, but may
+            change the last bits of logits. If memory runs out, the sweep restarts with half the size, and the
+            evidence records it.
+        threads: Number of batches that a CPU computes in parallel; by default the number of cores.
         decision: How logits become a class and, for detectors, an attack probability; by default the largest logit.
-        source: Another model that the examples are made on (transfer).
+        source: The source model of a transfer attack.
         source_decision: The decision of `source`.
         generator: The fitted network of a GAN perturbation.
-        directions: Directions of a step, (N, C, H, W), if they were computed before.
-        probabilities: Whether the evidence keeps the probability of every class.
+        directions: Precomputed sign directions, (N, C, H, W).
+        probabilities: Whether the evidence stores the probability of every class.
         progress: Called with the number of finished images and of all images.
-        kept: Finished chunks of images: those are read from it, and new ones are written to it.
-        kind: The kind of device on which `kept` was computed, if that is elsewhere.
+        chunk_cache: Finished chunks of images: existing results are read from it, new ones are written to it.
+        device_kind: The kind of device that `chunk_cache` was computed on, if it is another one.
         dtype: Precision of the models: "float32", "tf32" or "bf16".
-        beside_float32: Whether decisions in another precision are compared with float32 on a sample.
+        beside_float32: Whether decisions in another precision are compared to float32 on a sample.
 
     Returns:
-        Evidence with a row per strength. A strength at which code failed or numbers are NaN has a status that says
-        why; nothing is raised for it.
+        Evidence with a row per strength. If user code raises at a strength, or numbers are NaN, its status says why;
+        no exception is raised.
 
     Raises:
         ModelError: If the outputs do not fit the classes of the images.
@@ -104,94 +104,99 @@ def run_sweep(
     for name, value in (("batch_size", batch_size), ("threads", threads)):
         if value is not None and value < 1:
             raise ValueError(f"`{name}` must be at least 1, got {value}; leave it out for what suits the machine")
-    precision.check(dtype, device if kind is None else None)
-    plain = module_dict(classifier, source, generator)
-    modules = precision.in_precision(plain, dtype, device)
-    asked = batch_size or choose_batch_size(images, perturbation, modules, device)
+    precision.check_dtype(dtype, device if device_kind is None else None)
+    float32_modules = module_dict(classifier, source, generator)
+    modules = precision.in_precision(float32_modules, dtype, device)
+    requested = batch_size or choose_batch_size(images, perturbation, modules, device)
     threads = 1 if device != "cpu" or not perturbation.side_by_side else threads or hardware.cpu_count()
     decision = decision or Argmax()
-    attacked_by = source_decision or (decision if source is None else Argmax())
-    state, started = state_hash(classifier), time.perf_counter()
+    attack_decision = source_decision or (decision if source is None else Argmax())
+    weights_hash, started = state_hash(classifier), time.perf_counter()
 
     def attempt(size: int) -> tuple[OutcomeRecorder, list[Mapping[str, Any]]]:
-        cells = SweepBatches(
-            images, perturbation, strengths, unit, seed, device, size, decision, attacked_by, directions
+        batches = SweepBatches(
+            images, perturbation, strengths, unit, seed, device, size, decision, attack_decision, directions
         )
-        outcomes, told = chunks.new_recorder(cells, probabilities=probabilities), list[Mapping[str, Any]]()
+        recorder, metadata = chunks.new_recorder(batches, probabilities=probabilities), list[Mapping[str, Any]]()
 
-        def take(part: ChunkResult) -> None:
-            outcomes.take(part)
-            told.append(part.told)
+        def restore(result: ChunkResult) -> None:
+            recorder.restore(result)
+            metadata.append(result.metadata)
 
-        if wanted := chunks.load_finished_chunks(kept, chunks.count(images), size, take):
-            check_device_available(kind)
-            keep = chunks.nowhere if kept is None else kept.put
+        if missing := chunks.load_finished_chunks(chunk_cache, chunks.chunk_count(images), size, restore):
+            check_device_available(device_kind)
+            store = None if chunk_cache is None else chunk_cache.put
             with precision.matmul_precision(dtype, device):
-                told.append(chunks.sweep_chunks(cells, modules, outcomes, wanted, threads, progress, keep))
-        return outcomes, told
+                metadata.append(chunks.sweep_chunks(batches, modules, recorder, missing, threads, progress, store))
+        return recorder, metadata
 
-    (outcomes, told), used = batching.retry_with_smaller_batches(attempt, kept.batch_size(asked) if kept else asked)
-    # Those that were finished before took their time too.
-    seconds = time.perf_counter() - started + sum(each.get("seconds", 0.0) for each in told)
-    repeatable = all(each["deterministic"] for each in told)
-    state_kept = next((each["keeps_state"] for each in told if each.get("keeps_state")), "")
-    doubted = {"non-deterministic forward": not repeatable, trials.KEEPS_STATE: bool(state_kept)}
-    found = outcomes.evidence(
+    (recorder, metadata), used_batch_size = batching.retry_with_smaller_batches(
+        attempt, chunk_cache.batch_size(requested) if chunk_cache else requested
+    )
+    # Chunks from the cache count with the time that they took.
+    seconds = time.perf_counter() - started + sum(entry.get("seconds", 0.0) for entry in metadata)
+    is_deterministic = all(entry["deterministic"] for entry in metadata)
+    state_reason = next((entry["keeps_state"] for entry in metadata if entry.get("keeps_state")), "")
+    doubts = {"non-deterministic forward": not is_deterministic, trials.KEEPS_STATE: bool(state_reason)}
+    evidence = recorder.evidence(
         {
             "perturbation": perturbation.model_dump(),
             "unit": unit,
             "seed": seed,
-            "device": kind or hardware.device_fingerprint(device),
+            "device": device_kind or hardware.device_fingerprint(device),
             "dtype": dtype,
-            "batch_size": used,
-            **({"out_of_memory_at": asked} if used < asked else {}),
-            "memory_format": told[0]["memory_format"],
+            "batch_size": used_batch_size,
+            **({"out_of_memory_at": requested} if used_batch_size < requested else {}),
+            "memory_format": metadata[0]["memory_format"],
             "semantics": SEMANTICS,
             "images": {"name": images.name, "n": len(images), "fingerprint": images.fingerprint},
-            "state": state,
+            "state": weights_hash,
             "decision": decision.model_dump(),
             "versions": {"torch": torch.__version__, "numpy": np.__version__},
-            # Said once a classifier: every card has clean evidence.
-            "doubts": [name for name, seen in doubted.items() if seen] if isinstance(perturbation, Clean) else [],
-            **({"keeps_state": state_kept} if state_kept else {}),
+            # Once per classifier: every card has clean evidence.
+            "doubts": [name for name, raised in doubts.items() if raised] if isinstance(perturbation, Clean) else [],
+            **({"keeps_state": state_reason} if state_reason else {}),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(seconds, 3),
             "images_per_second": round(len(images) * len(strengths) / seconds, 1),
         }
     )
-    if dtype == "float32" or not beside_float32 or not (kind is None or hardware.has_device(kind)):
-        return found
-    cells = SweepBatches(images, perturbation, strengths, unit, seed, device, used, decision, attacked_by, directions)
-    return precision_check.count_differing_decisions(found, cells, plain, threads)
+    if dtype == "float32" or not beside_float32 or not (device_kind is None or hardware.has_device(device_kind)):
+        return evidence
+    batches = SweepBatches(
+        images, perturbation, strengths, unit, seed, device, used_batch_size, decision, attack_decision, directions
+    )
+    return precision_check.count_differing_decisions(evidence, batches, float32_modules, threads)
 
 
 def choose_batch_size(images: Images, perturbation: Perturbation, module: nn.Module, device: str) -> int:
     """
-    Choose the size of batches by what is faster, and needs no more memory than one thread with larger ones.
+    Choose the fastest batch size that needs no more memory than one thread with larger batches.
 
-    Maps of convolutions are many times as large as the images; attacks of many steps keep a few copies of them; what
-    is left gains by larger products of matrices.
+    Feature maps of convolutions are many times as large as the images, and iterative attacks hold a few copies of
+    the images; other models gain from larger matrix products.
     """
-    most = 2**22 if isinstance(perturbation, Step) else 2**21
+    max_bytes = 2**22 if isinstance(perturbation, Step) else 2**21
     if has_convolutions(module):
-        most = 2**20
-    return hardware.batch_size(images.shape, device, len(images), most)
+        max_bytes = 2**20
+    return hardware.batch_size(images.shape, device, len(images), max_bytes)
 
 
 def directions(
     module: nn.Module, images: Images, perturbation: Step, **settings: Any
 ) -> tuple[np.ndarray, dict[str, int]]:
     """
-    Return the signs that a step takes on a model, (N, C, H, W) int8, and what was counted; settings as of `signs`.
+    Return the sign directions of an attack on a model, (N, C, H, W) int8, and the counts of flagged images.
 
-    Made once, they serve a sweep over any number of other models: `sweep(..., source=module, directions=signs)`.
+    ``settings`` are those of `attack_directions`. Computed once, the directions serve transfer attacks on any number
+    of models: `run_sweep(..., source=module, directions=signs)`.
     """
-    made = np.empty((len(images), *images.shape), np.int8)
+    signs = np.empty((len(images), *images.shape), np.int8)
 
     def put(start: int, rows: np.ndarray) -> None:
-        made[start : start + len(rows)] = rows
+        signs[start : start + len(rows)] = rows
 
-    return made, attack_directions(module, images, perturbation, put, **settings)
+    return signs, attack_directions(module, images, perturbation, put, **settings)
 
 
 def attack_directions(
@@ -206,55 +211,55 @@ def attack_directions(
     threads: int | None = None,
     decision: Decision | None = None,
     progress: Progress | None = None,
-    kept: ChunkCache | None = None,
-    kind: str | None = None,
+    chunk_cache: ChunkCache | None = None,
+    device_kind: str | None = None,
     dtype: str = "float32",
 ) -> dict[str, int]:
     """
-    Make the signs that a step takes on a model, and give what was counted (see `gradients`).
+    Compute the sign directions of an attack on a model; return the counts of flagged images (see `gradients`).
 
-    ``put`` gets them as they are made, in any order, from any thread: a first image's number, and int8 (n, C, H, W).
+    ``put`` receives them in any order, from any thread: the index of the first image, and int8 (n, C, H, W).
     """
-    precision.check(dtype, device if kind is None else None)
+    precision.check_dtype(dtype, device if device_kind is None else None)
     modules = precision.in_precision(module_dict(module, None, None), dtype, device)
-    asked = batch_size or choose_batch_size(images, perturbation, module, device)
+    requested = batch_size or choose_batch_size(images, perturbation, module, device)
     threads = 1 if device != "cpu" else threads or hardware.cpu_count()
     decision = decision or Argmax()
-    counted: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     lock = threading.Lock()
 
-    def take(part: ChunkResult) -> None:
-        put(part.chunk * CHUNK, part.arrays["directions"])
+    def restore(result: ChunkResult) -> None:
+        put(result.chunk * CHUNK, result.arrays["directions"])
         with lock:
-            counted.update(part.told["counted"])
+            counts.update(result.metadata["counted"])
 
-    def keep(part: ChunkResult) -> None:
-        take(part)
-        if kept is not None:
-            kept.put(part)
+    def store(result: ChunkResult) -> None:
+        restore(result)
+        if chunk_cache is not None:
+            chunk_cache.put(result)
 
     def attempt(size: int) -> None:
-        counted.clear()
-        cells = SweepBatches(images, perturbation, (0.0,), "native", seed, device, size, decision, decision)
-        if wanted := chunks.load_finished_chunks(kept, chunks.count(images), size, take):
-            check_device_available(kind)
+        counts.clear()
+        batches = SweepBatches(images, perturbation, (0.0,), "native", seed, device, size, decision, decision)
+        if missing := chunks.load_finished_chunks(chunk_cache, chunks.chunk_count(images), size, restore):
+            check_device_available(device_kind)
             with precision.matmul_precision(dtype, device):
-                chunks.direction_chunks(cells, modules, wanted, threads, progress, keep)
+                chunks.direction_chunks(batches, modules, missing, threads, progress, store)
 
-    batching.retry_with_smaller_batches(attempt, kept.batch_size(asked) if kept else asked)
-    return dict(counted)
+    batching.retry_with_smaller_batches(attempt, chunk_cache.batch_size(requested) if chunk_cache else requested)
+    return dict(counts)
 
 
-def check_device_available(kind: str | None) -> None:
-    """Raise SweepError where chunks are missing that only another machine can make: no evidence mixes devices."""
-    if kind is not None and not hardware.has_device(kind):
+def check_device_available(device_kind: str | None) -> None:
+    """Raise SweepError if missing chunks need a device of another machine: evidence never mixes devices."""
+    if device_kind is not None and not hardware.has_device(device_kind):
         raise SweepError(
-            f"chunks are missing that were to be made on {kind}, which this machine does not have; see why the "
-            "engine did not make them, or run without it"
+            f"chunks from {device_kind} are missing, a device that this machine does not have; find out why the "
+            "engine did not compute them, or run without it"
         )
 
 
 def module_dict(classifier: nn.Module, source: nn.Module | None, generator: nn.Module | None) -> nn.ModuleDict:
-    """Put what runs in a sweep into one module, so that a thread has its own copy of all of it."""
-    others = {"source": source, "generator": generator}
-    return nn.ModuleDict({"classifier": classifier} | {k: other for k, other in others.items() if other is not None})
+    """Put all modules of a sweep into one, so that each thread gets a copy of all of them."""
+    modules = {"classifier": classifier, "source": source, "generator": generator}
+    return nn.ModuleDict({name: module for name, module in modules.items() if module is not None})

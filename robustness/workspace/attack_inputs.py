@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from robustness.errors import ModelError, StoreError, SweepError
 from robustness.metrics.evidence import SEMANTICS
 from robustness.perturbations import Perturbation, Step
-from robustness.sweep.recorder import SENTENCES, SHARES
+from robustness.sweep.recorder import COUNT_MESSAGES, MAX_FRACTIONS
 from robustness.util import source_files as sources
 from robustness.util.hashing import sha256_json
 from robustness.workspace.chunk_cache import StoredChunks
@@ -46,7 +46,7 @@ def dependencies(harness: Workspace, card: Card, sweep: str) -> AttackInputs:
         return AttackInputs(sources=files, distributions=versions)
     loaded = harness.classifier(source)
     # Evidence lists files relative to the project of the card that is swept.
-    files |= {sources.absolute(name, source.project): digest for name, digest in loaded.behind.items()}
+    files |= {sources.absolute(name, source.project): digest for name, digest in loaded.dependencies.items()}
     return AttackInputs(sources=files, distributions={**loaded.distributions, **versions})
 
 
@@ -118,7 +118,7 @@ def generator(harness: Workspace, card: Card, perturbation: Perturbation) -> nn.
 def generator_metadata(harness: Workspace, card: Card, key: str) -> dict[str, str]:
     """Return a file's metadata: its key, and the files that the model has read since it was loaded."""
     loaded = harness.classifier(card)
-    later = {name: digest for name, digest in loaded.behind.items() if name not in loaded.sources}
+    later = {name: digest for name, digest in loaded.dependencies.items() if name not in loaded.sources}
     return {"key": key, "reads": json.dumps(later)}
 
 
@@ -180,13 +180,13 @@ def make_directions(harness: Workspace, source: Card, sweep: str) -> Directions:
     with harness.progress(f"making directions on {source.name}") as progress:
         settings: dict[str, Any] = {
             "seed": harness.seed, "device": harness.sweep_device, "threads": harness.threads,
-            "decision": source.file.model.decision, "progress": progress, "kept": chunks, "kind": harness.kind,
-            "dtype": harness.dtype,
+            "decision": source.file.model.decision, "progress": progress, "dtype": harness.dtype,
+            "chunk_cache": chunks, "device_kind": harness.kind,
         }  # fmt: skip
         try:
             with harness.store.writing(path) as stream:
                 written = mapped_array.Written(stream, "directions", (len(images), *images.shape))
-                with loaded.reads.listening():
+                with loaded.reads.recording():
                     counted = attack_directions(loaded.module, images, perturbation, written.put, **settings)
                 written.finish({"counted": json.dumps(counted), **generator_metadata(harness, source, path.stem)})
         except StoreError as error:
@@ -198,9 +198,10 @@ def make_directions(harness: Workspace, source: Card, sweep: str) -> Directions:
 
 def check_degenerate(signs: np.ndarray, counted: dict[str, int], source: Card) -> np.ndarray:
     """Return the signs; SweepError if too many images have no gradient, which would look like no transfer."""
-    for problem, fraction in SHARES.items():
+    for problem, fraction in MAX_FRACTIONS.items():
         if counted.get(problem, 0) > fraction * len(signs):
             raise SweepError(
-                f"nothing can be made on {source.name}: {SENTENCES[problem]} {counted[problem]} of {len(signs)} images"
+                f"nothing can be made on {source.name}: {COUNT_MESSAGES[problem]} {counted[problem]} of {len(signs)} "
+                "images"
             )
     return signs

@@ -82,12 +82,13 @@ def _make_document(
     harness: Workspace, card: Card, label: str, key: str, make: Make, sweeps: Collection[str]
 ) -> Document:
     """Call `make` and store what it returns. The caller must hold the store's lock."""
-    from robustness.classifiers.time_limit import watched
+    from robustness.classifiers.time_limit import call_with_watchdog
 
     loaded = harness.classifier(card)
-    with loaded.reads.listening():
-        result = watched(lambda: make(loaded.module, harness.images(card)))
-    files, versions = loaded.behind, {**loaded.distributions, **source_files.distribution_versions(["hypothesis"])}
+    with loaded.reads.recording():
+        result = call_with_watchdog(lambda: make(loaded.module, harness.images(card)))
+    files = loaded.dependencies
+    versions = {**loaded.distributions, **source_files.distribution_versions(["hypothesis"])}
     for inputs in (attack_inputs.dependencies(harness, card, sweep) for sweep in sweeps):
         files |= inputs.sources
         versions |= inputs.distributions

@@ -70,7 +70,7 @@ class StoredChunks:
         except (OSError, StoreError) as error:
             self._notice(f"{path}: {error}; swept again")
             return None
-        if result.chunk != chunk or (result.failed and result.told.get("run") != self._run):
+        if result.chunk != chunk or (result.failed and result.metadata.get("run") != self._run):
             return None
         if reason := self._staleness(metadata):
             self._notice(f"finished chunks in {self.folder} {reason}; swept again")
@@ -118,13 +118,13 @@ class StoredChunks:
 
     def write(self, result: ChunkResult) -> None:
         """Write a finished chunk now; StoreError if it cannot be written."""
-        told, path = {**result.told, "run": self._run} if result.failed else result.told, self._path(result.chunk)
+        metadata = {**result.metadata, "run": self._run} if result.failed else result.metadata
+        path = self._path(result.chunk)
         try:
             # Not synced to the disk: a chunk that a power cut tears fails its checksum and is swept again.
             with atomic_write.atomic_writer(path, durable=False, below=self._store.root) as stream:
-                stream.write(
-                    ChunkResult(result.chunk, result.arrays, told).to_bytes({"key": self._key, **self._dependencies()})
-                )
+                stored = ChunkResult(result.chunk, result.arrays, metadata)
+                stream.write(stored.to_bytes({"key": self._key, **self._dependencies()}))
         except OSError as error:
             raise StoreError(f"{path} could not be written ({error.strerror or error}); make room") from error
 

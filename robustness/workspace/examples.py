@@ -95,14 +95,12 @@ def _batch(
         restored_afterwards(models, cells.device) as lent,
         single_threaded(),
     ):
-        channels_last(lent, lambda: cells.works(lent))
-        batch = cells.prepared(lent, start, stop)
+        channels_last(lent, lambda: cells.accepts(lent))
+        batch = cells.attack_batch(lent, start, stop)
         perturb = strengths_.convert_unit(cells.unit, cells.perturbation.prepare(batch), batch.inputs)
         drawn, out = cells.drawn_strengths(), torch.empty_like(batch.inputs)
         perturbed = []
         for i in at:
             with torch.no_grad():
-                perturbed.append(
-                    cells.perturbed(batch, perturb, i, slice(start, stop), out, drawn).cpu().numpy().copy()
-                )
+                perturbed.append(cells.perturb(batch, perturb, i, slice(start, stop), out, drawn).cpu().numpy().copy())
     return np.stack(perturbed)

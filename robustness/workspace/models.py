@@ -29,7 +29,7 @@ def weights_file(harness: Workspace, card: Card) -> Path:
     if own is not None and own.is_file():
         _notice_age(harness, card, own)
         return own
-    if card.file.model.seed is not None or (own is None and card.file.recipe is None and not card.file.model.by_name):
+    if card.file.model.seed is not None or (own is None and card.file.recipe is None and not card.file.model.library):
         return factory_weights(harness, card)
     if card.file.recipe is None:
         if own is None:
@@ -77,7 +77,7 @@ def _unseen(metadata: Mapping[str, str]) -> bool:
 def _call_factory(harness: Workspace, card: Card, key: str) -> tuple[bytes, dict[str, str]]:
     """Call a card's factory with two seeds; return its weights as a file, and metadata that say if they are random."""
     from robustness.classifiers import build
-    from robustness.classifiers.file_reads import Reads
+    from robustness.classifiers.file_reads import FileReads
     from robustness.util import rng_state
 
     model = card.file.model
@@ -86,7 +86,7 @@ def _call_factory(harness: Workspace, card: Card, key: str) -> tuple[bytes, dict
     def state(seed: int) -> dict[str, Any]:
         with rng_state.isolated_rng(seed):
             module = build.build_module(card)
-            build.give_shapes(module, lambda: harness.images(card).shape)
+            build.initialize_lazy_layers(module, lambda: harness.images(card).shape)
         try:
             return {name: (value, weights.checksum({name: value})) for name, value in module.state_dict().items()}
         except Exception as error:  # a module can keep anything in its state
@@ -94,10 +94,10 @@ def _call_factory(harness: Workspace, card: Card, key: str) -> tuple[bytes, dict
                 f"{card.path}: {model.factory} gives a module whose state cannot be kept as tensors by name: {error}"
             ) from error
 
-    reads = Reads(card.project, harness.known_otherwise(card))
-    with reads.listening():
+    reads = FileReads(card.project, harness.known_otherwise(card))
+    with reads.recording():
         first = state(seed)
-        second = first if model.by_name else state(seed + 1)
+        second = first if model.library else state(seed + 1)
     differing = [name for name in {**first, **second} if first.get(name, ("", ""))[1] != second.get(name, ("", ""))[1]]
     if differing and model.seed is None:
         raise ModelError(
@@ -105,8 +105,8 @@ def _call_factory(harness: Workspace, card: Card, key: str) -> tuple[bytes, dict
             f'"net.safetensors" in [model]: its factory gives random ones ({weights.abbreviate(differing)}); '
             "a card may ask for these by model.seed"
         )
-    random = bool(differing or model.by_name)
-    reads.add_imports_of(list(factory_closure(card).files.values()))
+    random = bool(differing or model.library)
+    reads.add_imports(list(factory_closure(card).files.values()))
     tensors = {name: value for name, (value, _) in first.items()}
     metadata = {
         "recipe": key, "model": card.name, "seed": str(model.seed), "random": "yes" if random else "",
@@ -218,7 +218,7 @@ def _content(harness: Workspace, card: Card, behind: tuple[Path, ...]) -> dict[s
 
 def _train(harness: Workspace, card: Card, key: str, label: str) -> Path:
     """Train a card's model by its recipe and store the weights. The caller must hold the store's lock."""
-    from robustness.classifiers.file_reads import Reads
+    from robustness.classifiers.file_reads import FileReads
     from robustness.workspace import recipes
 
     assert card.file.recipe is not None
@@ -229,7 +229,7 @@ def _train(harness: Workspace, card: Card, key: str, label: str) -> Path:
         job = recipes.Job(
             card.file.recipe.seed, checkpoint, progress, harness.notices, harness.store, device=harness.device,
             needs=needs, log=harness.store.path("logs", key, "csv"), key=key,
-            reads=Reads(card.project, harness.known_otherwise(card)),
+            reads=FileReads(card.project, harness.known_otherwise(card)),
         )  # fmt: skip
         about = {"recipe": key, "model": card.name, "seed": str(card.file.recipe.seed), "data": images.name}
         content = recipes.train(card, images, job, about)

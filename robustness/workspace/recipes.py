@@ -18,7 +18,7 @@ from torch import nn
 from robustness.cards import Card
 from robustness.classifiers import weights
 from robustness.classifiers.build import build_untrained, import_callable, on_path, unwrap
-from robustness.classifiers.file_reads import Reads
+from robustness.classifiers.file_reads import FileReads
 from robustness.data.images import Images
 from robustness.errors import RobustnessError, StoreError, TrainingError
 from robustness.util import paths, rng_state
@@ -66,7 +66,7 @@ class Job:
     needs: Mapping[str, nn.Module] = field(default_factory=dict)
     log: Path | None = None
     key: str = ""
-    reads: Reads = field(default_factory=Reads)
+    reads: FileReads = field(default_factory=FileReads)
 
     def resume(self) -> dict[str, Any] | None:
         """
@@ -147,13 +147,13 @@ def train(card: Card, images: Images, job: Job, metadata: Mapping[str, str]) -> 
     recipe = card.file.recipe
     if recipe is None:
         raise TrainingError(f"{card.path}: the card names no [recipe]")
-    with on_path(card.project), job.reads.listening():
+    with on_path(card.project), job.reads.recording():
         call: Recipe = import_callable(card, recipe.callable)
     threads = torch.get_num_threads()
     torch.set_num_threads(recipe.threads)
     started = time.perf_counter()
     try:
-        with rng_state.isolated_rng(job.seed), job.reads.listening():
+        with rng_state.isolated_rng(job.seed), job.reads.recording():
             module = call(build_untrained(card, images.classes), images, job, **recipe.arguments)
     except RobustnessError:
         raise

@@ -119,7 +119,7 @@ class Workspace:
     _failures: dict[str, Exception] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        file_reads.install()
+        file_reads.install_audit_hook()
 
     @property
     def device_kind(self) -> str:
@@ -200,7 +200,7 @@ class Workspace:
         loaded = build.load_model(card, file, classes, shape, self.known_otherwise(card))
         if weights.signature(file) != before:
             raise ModelError(f"{card.name}: {file} changed while it was read; {AGAIN}")
-        build.give_shapes(loaded.module, lambda: self.images(card).shape)
+        build.initialize_lazy_layers(loaded.module, lambda: self.images(card).shape)
         return loaded
 
     def _refuse_other_weights(self, card: Card) -> None:
@@ -234,11 +234,11 @@ class Workspace:
     def classes(self, card: Card) -> tuple[str, ...]:
         """Return the data's classes if the card's model can have its own; else none, without reading an image."""
         model = card.file.model
-        return self.images(card).classes if model.classes is not None or model.by_name is not None else ()
+        return self.images(card).classes if model.classes is not None or model.library is not None else ()
 
     def shape(self, card: Card) -> tuple[int, int, int] | None:
         """Return the shape of the data's images if the card's model can have a size of its own; else None."""
-        return self.images(card).shape if card.file.model.by_name is not None else None
+        return self.images(card).shape if card.file.model.library is not None else None
 
     def evidence_key_fields(self, card: Card, sweep: str) -> dict[str, Any]:
         """Return everything that evidence depends on, by content; its hash is the key. Needs no torch."""
@@ -266,7 +266,7 @@ class Workspace:
             "device": self.device_kind,
             "dtype": self.dtype,
             # Before, float32 on a GPU had TF32's products in convolutions, which is torch's default.
-            **({} if self.device_kind.startswith("cpu") else {"products": precision.PRODUCTS[self.dtype]}),
+            **({} if self.device_kind.startswith("cpu") else {"products": precision.MATMUL_MODES[self.dtype]}),
             # What cards without it always had as a key stays their key.
             **({"probabilities": True} if card.file.probabilities else {}),
         }
@@ -377,7 +377,7 @@ class Workspace:
         """Return the source files and distributions that must be unchanged for evidence to be trusted."""
         loaded, more = self.classifier(card), attack_inputs.dependencies(self, card, sweep)
         return {
-            "sources": {**loaded.behind, **more.sources},
+            "sources": {**loaded.dependencies, **more.sources},
             "distributions": {**loaded.distributions, **more.distributions, **self.images(card).distributions},
         }
 
@@ -385,15 +385,15 @@ class Workspace:
     def listening(self, card: Card, sweep: str = "clean") -> Iterator[None]:
         """Record which files the code of a model, and of a transfer attack's source, reads."""
         source = self.source(card, sweep)
-        other = nullcontext() if source is None else self.classifier(source).reads.listening()
-        with self.classifier(card).reads.listening(), other:
+        other = nullcontext() if source is None else self.classifier(source).reads.recording()
+        with self.classifier(card).reads.recording(), other:
             yield
 
     def refuse_changed(self, card: Card, sweep: str, dependencies: Mapping[str, Mapping[str, str]]) -> None:
         """Raise ModelError or DataError if weights, source files or images of a sweep changed while it ran."""
         from robustness.classifiers import build
 
-        build.refuse_changed(dependencies["sources"], card.project)
+        build.check_unchanged(dependencies["sources"], card.project)
         self._refuse_other_pixels(card)
         for model in (card, self.source(card, sweep)):
             if model is not None:
@@ -433,8 +433,8 @@ class Workspace:
                 decision=card.file.model.decision,
                 probabilities=card.file.probabilities,
                 progress=progress,
-                kept=chunks,
-                kind=self.kind,
+                chunk_cache=chunks,
+                device_kind=self.kind,
                 dtype=self.dtype,
                 **inputs.arguments,
             )

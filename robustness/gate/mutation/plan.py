@@ -41,7 +41,7 @@ class MutationPlan:
     def trainings(self, card: Card) -> list[Card]:
         """Return everything that is to be trained."""
         every = (damage for damages in self.damage.values() for damage in damages)
-        return [*self.retrainings, *(card.damaged(damage) for damage in every if damage.of.done == "training")]
+        return [*self.retrainings, *(card.damaged(damage) for damage in every if damage.operator.target == "training")]
 
 
 def plan(harness: Workspace, card: Card, asked: MutationOptions) -> MutationPlan:
@@ -50,7 +50,7 @@ def plan(harness: Workspace, card: Card, asked: MutationOptions) -> MutationPlan
     chosen: dict[str, tuple[Mutation, ...]] = {}
     left_out: dict[str, str] = {}
     for kind in (KINDS[name] for name in asked.damage or KINDS):
-        untrained = kind.done == "training" and _untrained(card, asked.damage is not None)
+        untrained = kind.target == "training" and _untrained(card, asked.damage is not None)
         if reason := untrained or operators.not_applicable(module, kind):
             left_out[kind.title] = reason
         else:
@@ -68,7 +68,7 @@ def _levels(kind: MutationOperator, levels: tuple[float, ...], classes: int) -> 
         if over := [level for level in levels if classes < level < ALL and levels != kind.levels]:
             raise MutationError(f"a level of classes must be at most {classes}, which there are, got {over[0]:g}")
         levels = tuple(ALL if level >= classes else level for level in levels)
-    return kind.worst_first(levels)
+    return kind.most_severe_first(levels)
 
 
 def _untrained(card: Card, named: bool) -> str:

@@ -173,7 +173,7 @@ def _row(of: MutationTarget, damage: Mutation) -> Row:
     card = of.card.damaged(damage)
     about = {"level": None if damage.level == ALL else damage.level, "says": str(damage)}
     try:
-        if damage.of.done == "training":
+        if damage.operator.target == "training":
             train_many([card], of.harness.store.root, of.harness.data_root)
         return {**about, **of.row(card)}
     except RobustnessError as error:
