@@ -370,9 +370,7 @@ def test_images_that_were_trained_on_are_counted():
 def test_check_says_how_many_images_were_trained_on(tmp_path, own_path):
     content = {"test_x": PIXELS, "test_y": LABELS, "train_x": PIXELS[:5], "train_y": LABELS[:5]}
     lines = check(tmp_path, content)
-    assert [
-        line for line in lines if "MEND" in line and "5 of 12 test images are among the 5 of the training" in line
-    ]
+    assert [line for line in lines if "MEND" in line and "5 of 12 test images are among the 5 of the training" in line]
     assert not [line for line in check(tmp_path / "alone", {"x": PIXELS, "y": LABELS}) if "trained" in line]
 
 
