@@ -107,7 +107,7 @@ def test_a_batch_that_nobody_needs_is_let_go(reads_ahead):
     begin = Prefetcher.begin
 
     def noted(self, start, stop):
-        kept.append(self._coming)
+        kept.append(self._pending)
         begin(self, start, stop)
 
     with pytest.MonkeyPatch.context() as patch:

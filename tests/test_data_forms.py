@@ -359,20 +359,18 @@ def test_images_that_were_trained_on_are_counted():
         return data.check_leakage(images, lambda: training)["tested on training images"]
 
     assert said(tested, trained)["doubted"]
-    assert said(tested, trained)["seen"].startswith("2 of 8 tested images are among the 6 of the training part")
+    assert said(tested, trained)["seen"].startswith("2 of 8 test images are among the 6 of the training part")
     assert not said(from_arrays(PIXELS[:6], LABELS[:6]), trained)["doubted"]
     one = said(from_arrays(PIXELS[:7], LABELS[:7]), trained)
     assert (one["doubted"], one["seen"][:11]) == (False, "1 of 7 test")
-    with pytest.raises(data.NotLookedFor, match="1 of 3 are there more than once"):
+    with pytest.raises(data.NotChecked, match="1 of 3 are there more than once"):
         data.check_leakage(from_arrays(PIXELS[[0, 1, 0]], [0, 1, 0]), None)
 
 
 def test_check_says_how_many_images_were_trained_on(tmp_path, own_path):
     content = {"test_x": PIXELS, "test_y": LABELS, "train_x": PIXELS[:5], "train_y": LABELS[:5]}
     lines = check(tmp_path, content)
-    assert [
-        line for line in lines if "MEND" in line and "5 of 12 tested images are among the 5 of the training" in line
-    ]
+    assert [line for line in lines if "MEND" in line and "5 of 12 test images are among the 5 of the training" in line]
     assert not [line for line in check(tmp_path / "alone", {"x": PIXELS, "y": LABELS}) if "trained" in line]
 
 

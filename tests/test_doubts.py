@@ -134,7 +134,7 @@ def test_a_head_that_was_never_trained_is_named():
     nn.init.zeros_(model.head.weight)
     told = run_checks(model, helpers.digits(2), attacked=False)["zero gradients"]
     assert told["doubted"]
-    assert told["seen"].endswith("20 of 20 images; all weights of head are zero, which were never trained")
+    assert told["seen"].endswith("20 of 20 images; all weights of head are zero: they were never trained")
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -212,7 +212,7 @@ def test_features_that_tell_nothing_apart(inputs):
         def forward(self, inputs):
             return self.last(0 * inputs.flatten(1))
 
-    with pytest.raises(ModelError, match="features that tell a perturbed image from its neighbours"):
+    with pytest.raises(ModelError, match="features that separate a perturbed image"):
         plant(Blind(), inputs[:2], epsilon=EPSILON)
 
 

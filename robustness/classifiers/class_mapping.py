@@ -65,8 +65,8 @@ def match_classes(
         return _match_by_index(classes, len(names))
     if unknown:
         raise ModelError(_unknown_classes_message(unknown, names))
-    if ambiguous := [f"{name} ({', '.join(map(str, indices))})" for name, indices in zip(classes, matches, strict=True)
-                   if len(indices) > 1]:  # fmt: skip
+    pairs = zip(classes, matches, strict=True)
+    if ambiguous := [f"{name} ({', '.join(map(str, indices))})" for name, indices in pairs if len(indices) > 1]:
         raise ModelError(
             f"classes of the data that name several outputs of the model: {abbreviate(ambiguous)}; "
             "name the output's index in [model.classes]"
@@ -109,9 +109,13 @@ def _match_by_table(
 
 
 def _output_index(
-    name: str, output: str | int, by_name: Mapping[str, tuple[int, ...]], names: Sequence[tuple[str, ...]],
+    name: str,
+    output: str | int,
+    by_name: Mapping[str, tuple[int, ...]],
+    names: Sequence[tuple[str, ...]],
     outputs: int | None,
-) -> int:  # fmt: skip
+) -> int:
+    """Return the output that a card names for a class; ``names`` are for the message."""
     if isinstance(output, int):
         if outputs is not None and output >= outputs:
             raise ModelError(f"model.classes.{name} must be below the model's {outputs} outputs, got {output}")

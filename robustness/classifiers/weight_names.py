@@ -128,8 +128,8 @@ def _add_tied_weights(fit: Fit, state: Mapping[str, Any], ignored: list[str]) ->
     tied: list[str] = []
     for group in tied_names(state):
         if present := [name for name in group if name in fit.state]:
-            tied += (absent_names := [name for name in group if name not in fit.state])
-            fit.state.update((name, fit.state[present[0]]) for name in absent_names)
+            tied += (absent := [name for name in group if name not in fit.state])
+            fit.state.update((name, fit.state[present[0]]) for name in absent)
     missing = [name for name in state if name not in fit.state]
     fit.missing.extend(filter(_is_required, missing))
     fit.wrong_shapes.extend(wrong_shapes(fit.state, state))
@@ -184,23 +184,18 @@ def _strip_wrappers(names: Iterable[str]) -> dict[str, str]:
     >>> list(_strip_wrappers(["features.module.0.weight", "_orig_mod.weight_g", "_orig_mod.weight_v"]).values())[:2]
     ['features.0.weight', 'parametrizations.weight.original0']
     """
-    stripped_names = {name: ".".join(step for step in name.split(".") if step not in WRAPPERS) for name in names}
-    present = set(stripped_names.values())
+    result = {name: ".".join(step for step in name.split(".") if step not in WRAPPERS) for name in names}
+    present = set(result.values())
     for suffix, renaming in NORM_NAMES.items():
         for base in [name.removesuffix(suffix) for name in present if name.endswith(suffix)]:
             module_name, _, parameter = base.rpartition(".")
             if all(base + old_suffix in present for old_suffix in renaming):
                 current = {base + old_suffix: new.format(parameter) for old_suffix, new in renaming.items()}
-                for name, stripped in stripped_names.items():
+                for name, stripped in result.items():
                     if stripped in current:
-                        stripped_names[name] = (
-                            f"{module_name}.{current[stripped]}" if module_name else current[stripped]
-                        )
-    return (
-        stripped_names
-        if len(set(stripped_names.values())) == len(stripped_names)
-        else {name: name for name in stripped_names}
-    )
+                        result[name] = ".".join(filter(None, (module_name, current[stripped])))
+    is_unique = len(set(result.values())) == len(result)
+    return result if is_unique else {name: name for name in result}
 
 
 def _best_prefixes(names: Iterable[str], module_names: set[str]) -> list[tuple[str, str]]:

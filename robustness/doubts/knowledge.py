@@ -43,14 +43,13 @@ def check_classes(labels: Indices, predictions: Indices, names: Sequence[str], s
 
 def check_chance(labels: Indices, predictions: Indices, classes: int) -> dict[str, Any]:
     """
-    Check whether a model is better than chance by the mean recall of its classes, which a constant prediction cannot
-    raise.
+    Check by the mean recall of the classes, which a constant prediction cannot raise, that a model beats chance.
 
     It is doubted if recall is within what chance allows, and the upper end of its interval is below the recall of a
     model with little knowledge, so that bad luck does not fail a healthy model.
 
     >>> labels = np.arange(100) % 10
-    >>> check_chance(labels, 9 - labels, 10)["doubted"], of_chance(labels, labels % 5, 10)["doubted"]
+    >>> check_chance(labels, 9 - labels, 10)["doubted"], check_chance(labels, labels % 5, 10)["doubted"]
     (True, False)
     """
     counts = np.bincount(labels, minlength=classes)
@@ -159,8 +158,8 @@ def is_improved(before: Tensor, after: Tensor) -> bool:
 
     >>> import torch
     >>> wrong = torch.zeros(100, dtype=torch.bool)
-    >>> is_improved(wrong, torch.arange(100) < 20), gained(wrong, torch.arange(100) < 9), gained(wrong[:9], ~wrong[:9])
-    (True, False, False)
+    >>> [is_improved(wrong, torch.arange(100) < count) for count in (20, 9)], is_improved(wrong[:9], ~wrong[:9])
+    ([True, False], False)
     """
     won, lost = int((after & ~before).sum()), int((before & ~after).sum())
     return won - lost >= MIN_GAIN * len(before) and won - lost > UPPER_ERRORS * sqrt(won + lost)

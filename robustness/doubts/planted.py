@@ -100,10 +100,8 @@ def plant(
         scores = decision.log_probabilities(classifier(inputs.clone()).float()).topk(2, dim=1).values
         for i, image in enumerate(inputs):
             images = image.expand(near + 2, *image.shape).clone()
-            neighbours = torch.from_numpy(draw.random((near, *image.shape), "f4"))
-            images[1:-1] += (
-                neighbours.mul_(2).sub_(1).mul_(NEIGHBOUR_RADIUS * epsilon).to(image)
-            )  # in place, to save memory
+            noise = torch.from_numpy(draw.random((near, *image.shape), "f4"))
+            images[1:-1] += noise.mul_(2).sub_(1).mul_(NEIGHBOUR_RADIUS * epsilon).to(image)  # in place, to save memory
             images.clamp_(0, 1)
             corner = _accepted_corner(classifier, image, epsilon, draw, decision)
             if corner is None:

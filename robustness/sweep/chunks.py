@@ -61,9 +61,7 @@ def sweep_chunks(
     and free of state.
     """
     with restored_afterwards(modules, batches.device) as lent:
-        workers = min(threads, batching.batch_count(len(batches.images), batches.batch_size, chunks))
-        is_channels_last = channels_last(lent, lambda: time_limit.call_with_watchdog(lambda: batches.accepts(lent)))
-        trial = time_limit.call_with_watchdog(lambda: trials.run_trials(batches, lent, workers))
+        is_channels_last, trial = _prepare_models(batches, lent, chunks, threads)
         metadata = {
             "batch_size": batches.batch_size,
             "memory_format": "channels last" if is_channels_last else "contiguous",
@@ -92,8 +90,8 @@ def direction_chunks(
     modules: nn.ModuleDict,
     chunks: Sequence[int],
     threads: int,
+    store: StoreChunk,
     progress: Progress | None = None,
-    store: StoreChunk | None = None,
 ) -> None:
     """Compute the sign directions of ``chunks``; pass each result to ``store`` when its batches are finished."""
     perturbation, images = batches.perturbation, batches.images
@@ -113,15 +111,20 @@ def direction_chunks(
 
     def finished(chunk: int, seconds: float) -> None:
         metadata = {"batch_size": batches.batch_size, "counted": dict(counts[chunk])}
-        result = ChunkResult(batches.first + chunk, {"directions": directions.pop(chunk)}, metadata)
-        if store is not None:
-            store(result)
+        store(ChunkResult(batches.first + chunk, {"directions": directions.pop(chunk)}, metadata))
 
     with restored_afterwards(modules, batches.device) as lent:
-        workers = min(threads, batching.batch_count(len(images), batches.batch_size, chunks))
-        channels_last(lent, lambda: time_limit.call_with_watchdog(lambda: batches.accepts(lent)))
-        trial = time_limit.call_with_watchdog(lambda: trials.run_trials(batches, lent, workers))
+        _, trial = _prepare_models(batches, lent, chunks, threads)
         _run(batches, trial.models, chunks, run_batch, finished, progress)
+
+
+def _prepare_models(
+    batches: SweepBatches, lent: nn.ModuleDict, chunks: Sequence[int], threads: int
+) -> tuple[bool, trials.TrialResult]:
+    """Convert the models to channels-last if they work in it, and run the trial passes."""
+    workers = min(threads, batching.batch_count(len(batches.images), batches.batch_size, chunks))
+    is_channels_last = channels_last(lent, lambda: time_limit.call_with_watchdog(lambda: batches.accepts(lent)))
+    return is_channels_last, time_limit.call_with_watchdog(lambda: trials.run_trials(batches, lent, workers))
 
 
 def _run(

@@ -244,7 +244,7 @@ def attack_directions(
         if missing := chunks.load_finished_chunks(chunk_cache, chunks.chunk_count(images), size, restore):
             check_device_available(device_kind)
             with precision.matmul_precision(dtype, device):
-                chunks.direction_chunks(batches, modules, missing, threads, progress, store)
+                chunks.direction_chunks(batches, modules, missing, threads, store, progress)
 
     batching.retry_with_smaller_batches(attempt, chunk_cache.batch_size(requested) if chunk_cache else requested)
     return dict(counts)
