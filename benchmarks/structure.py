@@ -23,7 +23,7 @@ import pytest
 from tabulate import tabulate
 
 import robustness
-from tests import test_layers
+from tests.project import test_layers
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "robustness"

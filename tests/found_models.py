@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import helpers
+import numpy as np
 import pytest
 import torch
 
@@ -85,3 +87,41 @@ def vit_folder(folder: Path, labels: list[str] | None = None, **processor: objec
 def edit(file: Path, **values: object) -> None:
     """Change some values of a JSON file."""
     file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+def onnx_apart(folder, seed, *, location="net.data", part="graph", name="net.onnx"):
+    """Write a linear classifier whose tensors lie in a file beside the graph, or beside that of a branch in it."""
+    onnx = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper, numpy_helper
+
+    state = helpers.linear(helpers.digits(), seed).state_dict()
+    tensors = [numpy_helper.from_array(value.numpy(), key) for key, value in state.items()]
+    layer = [
+        helper.make_node("Flatten", ["images"], ["flat"], axis=1),
+        helper.make_node("Gemm", ["flat", "1.weight", "1.bias"], ["logits"], transB=1),
+    ]
+    taken = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 1, 28, 28])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 10])
+    if part == "branch":
+        both = helper.make_graph(layer, "branch", [], [logits], tensors)
+        always = helper.make_node("Constant", [], ["always"], value=numpy_helper.from_array(np.array(True)))
+        layer, tensors = (
+            [always, helper.make_node("If", ["always"], ["logits"], then_branch=both, else_branch=both)],
+            [],
+        )
+    elif part == "constant":
+        layer = [helper.make_node("Constant", [], [each.name], value=each) for each in tensors] + layer
+        tensors = []
+    model = helper.make_model(
+        helper.make_graph(layer, "net", [taken], [logits], tensors),
+        opset_imports=[helper.make_opsetid("", 17)], ir_version=8,
+    )  # fmt: skip
+    (folder / location).parent.mkdir(parents=True, exist_ok=True)
+    (folder / location).unlink(missing_ok=True)
+    from onnx import external_data_helper
+
+    external_data_helper.convert_model_to_external_data(
+        model, location=location, size_threshold=0, convert_attribute=True
+    )
+    onnx.save(model, folder / name)
+    return folder / name

@@ -139,7 +139,7 @@ def factory():
 
 def test_tensors_beside_an_onnx_file_travel_to_their_place(tmp_path):
     """Catches: a graph that arrives without its tensors, or with them where it does not look."""
-    from test_own_models import onnx_apart
+    from found_models import onnx_apart
 
     onnx_apart(tmp_path, 0, location="parts/net.bin")
     path = tmp_path / "tiny.toml"

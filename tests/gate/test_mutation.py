@@ -24,7 +24,7 @@ from robustness.workspace import recipes
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Workspace, data_root
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 CLAIMS = "\n[claims.clean]\naccuracy = 0.8\n\n[claims.normal]\naccuracy = [0.5, 0.2]\n"
 GATE = '\n[gate]\nkind = "recipe"\n'

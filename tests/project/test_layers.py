@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1] / "robustness"
+ROOT = Path(__file__).parents[2] / "robustness"
 LAYERS = (
     ("errors", "decisions"),
     ("util",),

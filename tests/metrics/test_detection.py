@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
-from test_transfer import evidence
+from transfer_pairs import evidence
 
 from reports.label_2n import theory
 from robustness import cards, claims

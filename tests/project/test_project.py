@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 
 import robustness
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 

@@ -18,7 +18,7 @@ from robustness.perturbations import PERTURBATIONS
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Workspace, data_root
 
-MODELS = Path(__file__).parents[1] / "models"
+MODELS = Path(__file__).parents[2] / "models"
 SMOKE = {card.name: card for card in map(cards.load, sorted(MODELS.glob("*.toml"))) if card.file.scale == "smoke"}
 # Networks without a card: the smoke runs of their reports train them.
 TRIED = ("models.cifar_targets", "models.dense")

@@ -19,9 +19,7 @@ import picture_files
 import pytest
 import torch
 from PIL import Image
-from test_gate_baseline import accepted, card, gated, harness, swept  # noqa: F401  # fixtures
 from test_links import special  # noqa: F401  # a fixture
-from test_reporting import load_card, report  # noqa: F401  # a fixture
 from test_store import KEY, evidence
 from torch import nn
 
@@ -32,10 +30,7 @@ from robustness.data import DataSpec, load, npz_cache
 from robustness.data.decoding import Decoding, decode, inspect_image
 from robustness.errors import CardError, DataError, ModelError, RobustnessError
 from robustness.gate import baseline
-from robustness.gate.differences import GateError
-from robustness.reporting import writers
 from robustness.reporting.report_file import read_report
-from robustness.util.hashing import sha256_json
 from robustness.workspace.store import Store
 
 PAGE = helpers.ROOT / "docs" / "security.md"
@@ -50,7 +45,8 @@ def test_each_row_of_the_page_names_a_test_that_is_there():
         (found,) = re.findall(r"`(test_\w+\.py)::(test_\w+)` \|$", row) or [("", row)]
         file, name = found
         assert file, name
-        tree = ast.parse((helpers.ROOT / "tests" / file).read_text(encoding="utf-8"))
+        (path,) = (helpers.ROOT / "tests").rglob(file)
+        tree = ast.parse(path.read_text(encoding="utf-8"))
         assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, (file, name)
 
 
@@ -259,45 +255,6 @@ def test_declared_sizes_are_held_to_the_room_there_is(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="would take 5,000,000 bytes, and there is room for 1,000,000"):
         npz_cache.memory_mapped_arrays(tmp_path / "bomb.npz", tmp_path / "cache")
     assert sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*") if path.is_file()) == 0
-
-
-def forged(card, **changes):  # noqa: F811
-    """Change a baseline as somebody would who can compute its sum."""
-    document = json.loads(card.baseline.read_text())
-    document.pop("checksum")
-    for key, change in changes.items():
-        document[key] = change(document[key])
-    document["checksum"] = sha256_json(document)
-    card.baseline.write_text(json.dumps(document))
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"right": lambda r: {**r, "clean": {"0": [n - 1 for n in r["clean"]["0"]]}}}, "counts of right predictions"),
-        ({"accepted": lambda a: [*a, *a]}, "models, cells or images"),
-        ({"protocol": lambda p: {**p, "data": {**p["data"], "images": 7}}}, "models, cells or images|not a baseline"),
-        ({"protocol": lambda p: {**p, "data": {**p["data"], "labels": "0" * 64}}}, "labels"),
-        ({"outcomes": lambda o: {**o, "file": "../" + o["file"]}}, "must name an .npz file beside it"),
-    ],
-)
-def test_counts_of_a_baseline_are_those_of_its_pack(card, swept, changes, said):  # noqa: F811
-    """Catches: a count that people review and approve, and a gate that takes another."""
-    card = gated(card)
-    baseline.write(card.baseline, "tiny", accepted(swept, 1))
-    baseline.read(card.baseline)
-    forged(card, **changes)
-    with pytest.raises(GateError, match=said):
-        baseline.read(card.baseline)
-
-
-def test_an_edited_report_is_refused(load_card, tmp_path):  # noqa: F811
-    writers.write(report(load_card()), tmp_path / "run.json")
-    text = (tmp_path / "run.json").read_text()
-    assert read_report(tmp_path / "run.json").verdict == "failed"
-    (tmp_path / "run.json").write_text(text.replace('"verdict": "failed"', '"verdict": "passed"', 1))
-    with pytest.raises(RobustnessError, match="edited"):
-        read_report(tmp_path / "run.json")
 
 
 # ------------------------------------------------------------------ what is no file, too deep, too long, unreadable

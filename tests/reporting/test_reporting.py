@@ -31,8 +31,8 @@ from robustness.reporting.run_info import Counts, RunInfo, Skip
 from robustness.util.hashing import sha256_json
 from robustness.util.text import one_line
 
-PAGE = Path(__file__).parent.parent / "docs" / "report.md"
-ROOT = Path(__file__).parent.parent / "robustness"
+PAGE = Path(__file__).parents[2] / "docs" / "report.md"
+ROOT = Path(__file__).parents[2] / "robustness"
 CLASSES = ("cat", "dog", "eel")
 STRENGTHS = ("0.1", "0.2", "0.3", "0.4")
 CARD = """
@@ -875,3 +875,12 @@ def test_a_run_writes_every_key_that_is_documented_and_no_other(load_card, tmp_p
         assert not part.model_extra, type(part)
         unset = type(part).model_fields.keys() - part.model_fields_set - rare
         assert not unset or not part.model_fields_set, (type(part), unset)
+
+
+def test_an_edited_report_is_refused(load_card, tmp_path):
+    writers.write(report(load_card()), tmp_path / "run.json")
+    text = (tmp_path / "run.json").read_text()
+    assert read_report(tmp_path / "run.json").verdict == "failed"
+    (tmp_path / "run.json").write_text(text.replace('"verdict": "failed"', '"verdict": "passed"', 1))
+    with pytest.raises(RobustnessError, match="edited"):
+        read_report(tmp_path / "run.json")

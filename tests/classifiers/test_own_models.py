@@ -8,7 +8,7 @@ import helpers
 import numpy as np
 import pytest
 import torch
-from found_models import card, harness, vit_folder
+from found_models import card, harness, onnx_apart, vit_folder
 from PIL import Image
 from torch import nn
 
@@ -489,44 +489,6 @@ def test_loading_a_card_imports_none_of_the_libraries():
         "print([name for name in ('torch', 'timm', 'transformers', 'onnxruntime') if name in sys.modules])"
     )
     assert helpers.run(code) == "[]\n"
-
-
-def onnx_apart(folder, seed, *, location="net.data", part="graph", name="net.onnx"):
-    """Write a linear classifier whose tensors lie in a file beside the graph, or beside that of a branch in it."""
-    onnx = pytest.importorskip("onnx")
-    from onnx import TensorProto, helper, numpy_helper
-
-    state = helpers.linear(helpers.digits(), seed).state_dict()
-    tensors = [numpy_helper.from_array(value.numpy(), key) for key, value in state.items()]
-    layer = [
-        helper.make_node("Flatten", ["images"], ["flat"], axis=1),
-        helper.make_node("Gemm", ["flat", "1.weight", "1.bias"], ["logits"], transB=1),
-    ]
-    taken = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 1, 28, 28])
-    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 10])
-    if part == "branch":
-        both = helper.make_graph(layer, "branch", [], [logits], tensors)
-        always = helper.make_node("Constant", [], ["always"], value=numpy_helper.from_array(np.array(True)))
-        layer, tensors = (
-            [always, helper.make_node("If", ["always"], ["logits"], then_branch=both, else_branch=both)],
-            [],
-        )
-    elif part == "constant":
-        layer = [helper.make_node("Constant", [], [each.name], value=each) for each in tensors] + layer
-        tensors = []
-    model = helper.make_model(
-        helper.make_graph(layer, "net", [taken], [logits], tensors),
-        opset_imports=[helper.make_opsetid("", 17)], ir_version=8,
-    )  # fmt: skip
-    (folder / location).parent.mkdir(parents=True, exist_ok=True)
-    (folder / location).unlink(missing_ok=True)
-    from onnx import external_data_helper
-
-    external_data_helper.convert_model_to_external_data(
-        model, location=location, size_threshold=0, convert_attribute=True
-    )
-    onnx.save(model, folder / name)
-    return folder / name
 
 
 @pytest.mark.parametrize("location", ["net.data", "parts/net.bin"])

@@ -1,7 +1,7 @@
 """
 What must stay as it is while the code changes: keys and decisions of a fixed model, a run's words and JSON, the help.
 
-To write these files: ``ROBUSTNESS_GOLDEN=write pytest tests/test_golden.py -n 0``; read their diff.
+To write these files: ``ROBUSTNESS_GOLDEN=write pytest tests/project/test_golden.py -n 0``; read their diff.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from robustness.cli.parser import parser
 from robustness.metrics.evidence import OK
 from robustness.perturbations import PERTURBATIONS
 
-FOLDER = Path(__file__).parent / "golden"
+FOLDER = Path(__file__).parents[1] / "golden"
 VARYING = {"started", "seconds", "images_per_second", "key", "digest", "weights", "versions", "device", "checksum"}
 SWEEPS = {
     "noise": 'kind = "normal"\nstrengths = [0.1, 0.3, 0.6]',

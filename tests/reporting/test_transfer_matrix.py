@@ -5,7 +5,7 @@ import pytest
 import tiny_project
 import torch
 from helpers import harness
-from test_transfer import decided, pair, text
+from transfer_pairs import decided, pair, text
 
 from robustness import cards
 from robustness.cli import common, main

@@ -19,6 +19,7 @@ from robustness.metrics.evidence import Evidence
 from robustness.reporting.build import build
 from robustness.reporting.results import ModelResult
 from robustness.reporting.run_info import RunInfo
+from robustness.util.hashing import sha256_json
 from robustness.workspace.store import Store
 
 CARD = helpers.CARD.replace("per_class = 3", "per_class = 20")
@@ -471,3 +472,33 @@ def test_margins_by_strength(card, swept):
     assert [(cell["cell"], cell["margin"], cell["verdict"]) for cell in cells][1:] == [
         ("normal:0.2:accuracy", 0.9, "passed"), ("normal:0.8:accuracy", 0.001, "failed")
     ]  # fmt: skip
+
+
+def forged(card, **changes):
+    """Change a baseline as somebody would who can compute its sum."""
+    document = json.loads(card.baseline.read_text())
+    document.pop("checksum")
+    for key, change in changes.items():
+        document[key] = change(document[key])
+    document["checksum"] = sha256_json(document)
+    card.baseline.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"right": lambda r: {**r, "clean": {"0": [n - 1 for n in r["clean"]["0"]]}}}, "counts of right predictions"),
+        ({"accepted": lambda a: [*a, *a]}, "models, cells or images"),
+        ({"protocol": lambda p: {**p, "data": {**p["data"], "images": 7}}}, "models, cells or images|not a baseline"),
+        ({"protocol": lambda p: {**p, "data": {**p["data"], "labels": "0" * 64}}}, "labels"),
+        ({"outcomes": lambda o: {**o, "file": "../" + o["file"]}}, "must name an .npz file beside it"),
+    ],
+)
+def test_counts_of_a_baseline_are_those_of_its_pack(card, swept, changes, said):
+    """Catches: a count that people review and approve, and a gate that takes another."""
+    card = gated(card)
+    baseline.write(card.baseline, "tiny", accepted(swept, 1))
+    baseline.read(card.baseline)
+    forged(card, **changes)
+    with pytest.raises(GateError, match=said):
+        baseline.read(card.baseline)

@@ -16,7 +16,7 @@ from robustness import cards
 from robustness.errors import CardError, RobustnessError
 from robustness.perturbations import Normal
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "models" / "digits-mlp.toml"
 TABLE_5 = [0.9783, 0.9741, 0.9567, 0.9001, 0.7849, 0.6459, 0.5221, 0.4287, 0.3511, 0.2982, 0.2567]
 
