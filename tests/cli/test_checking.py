@@ -89,7 +89,7 @@ def test_a_sound_model_has_nothing_to_mend(check):
         ("pass", "return {'a': logits, 'b': logits}", "forward pass", "output"),
         ("raise ValueError('boom')", "pass", "forward pass", "raised ValueError: boom"),
         ("assert inputs.shape[3] == 1", "pass", "forward pass", "images of shape (N, 1, 28, 28), float32 in [0, 1]"),
-        ("self.half()", "pass", "forward pass", "one with parameters of torch.float16: call module.float()"),
+        ("self.half()", "pass", "forward pass", "float16 but images are float32; call module.float()"),
         ("pass", "logits = logits.squeeze()", "depends on the batch", "for one image alone, as for many, got (10,)"),
         ("pass", "logits = logits.roll(1, 1)", "permuted classes", "its 1 is the data's 0"),
         ("inputs = inputs / 255", "logits = logits - self.bias + self.bias", "clean accuracy", "from 0 to 255"),
