@@ -43,7 +43,7 @@ OWN_CHANCE = {"loss", "roc_auc"}
 
 @pytest.fixture(autouse=True)
 def another_rate(monkeypatch):
-    monkeypatch.setitem(METRICS, "error", ERROR)
+    monkeypatch.setitem(METRICS.built_in, "error", ERROR)
 
 
 # ------------------------------------------------------------------ chance levels
@@ -84,7 +84,7 @@ def test_luck_is_on_the_better_side_of_chance(metric):
 
 def test_a_metric_that_brings_no_chance_level_is_never_held(monkeypatch):
     """Catches: a chance level by default, with which a claim that says nothing is held."""
-    monkeypatch.setitem(METRICS, "error", replace(ERROR, chance_level=None))
+    monkeypatch.setitem(METRICS.built_in, "error", replace(ERROR, chance_level=None))
     labels = np.arange(40) % 4
     assert math.isnan(chance_level("error", labels, 4).value)
     verdict = claims.judge(Claim("m", "clean", "0", "error", 0.3, "clean", ()), made(labels, labels[None]))

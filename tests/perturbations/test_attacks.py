@@ -448,7 +448,7 @@ class Counting:
             return models
 
         self.forwards = self.differentiable = self.backwards = 0
-        with patch.object(trials, "tried", uncounted):
+        with patch.object(trials, "run_trials", uncounted):
             evidence = run_sweep(self.module, images, attack, strengths, threads=1, batch_size=10, **more)
         assert set(evidence.status) == {OK}
         return self.forwards, self.differentiable, self.backwards

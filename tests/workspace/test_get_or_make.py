@@ -70,8 +70,8 @@ def in_this_process(root, run):
 
 def start(root, run="one"):
     """Start a process that gets the entry; one that hangs is killed, so that reading its lines ends."""
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import test_get_or_make as t; t.in_this_process(*sys.argv[2:])"
-    process = helpers.start(code, Path(__file__).parents[1], root, run)
+    code = "import sys; sys.path[:0] = sys.argv[1:3]; import test_get_or_make as t; t.in_this_process(*sys.argv[3:])"
+    process = helpers.start(code, *Path(__file__).parents[:2], root, run)
     killing = threading.Timer(helpers.LIMIT, process.kill)
     killing.daemon = True
     killing.start()
