@@ -102,7 +102,7 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
 
 def _unconditional(claim: Claim, beside: tuple[str, ...], evidence: Evidence) -> tuple[str, str]:
     """
-    Say why a claim does not count: a classifier that knows nothing, or discards everything, would keep it.
+    Explain why a claim does not count: a classifier that knows nothing, or discards everything, would meet it.
 
     Where another claim is made and not kept, on which this one depends, its id stands beside the reason.
     """

@@ -83,7 +83,7 @@ class StoreError(RobustnessError):
 
 def nearest(value: object, known: Iterable[str]) -> str:
     """
-    Say which known word may have been meant, if one comes near; the case of letters does not count.
+    Return a hint on the known word that was probably meant, or ""; the case of letters does not count.
 
     >>> nearest("FSGM", ["fgsm", "pgd"])
     "; did you mean 'fgsm'?"

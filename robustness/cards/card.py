@@ -198,7 +198,7 @@ class Card:
 def _refused(
     where: str, error: ValidationError, table: Mapping[str, Any], root: type[BaseModel], before: str = ""
 ) -> CardError:
-    """Say what is wrong with a table, a line a problem."""
+    """Return the error for a table, one line per problem."""
     problems = [format_problem(dict(e), table, root) for e in error.errors()]
     return CardError("\n  ".join([f"{before}{len(problems)} problem(s) {where}", *problems]))
 

@@ -91,7 +91,7 @@ class CardOptions:
         return {"name": form, "folder" if path.is_dir() else "file": place or f"./{path.name}", **images}
 
     def _images(self) -> dict[str, Any]:
-        """Say how pictures are brought to the size that the model's library brings them to, where it says so."""
+        """Return how pictures are resized as the model's library does it, if the library says how."""
         from robustness.classifiers import preprocessing
 
         if libraries.factory_library(str(self.factory)) is None:
@@ -161,7 +161,7 @@ def arguments(given: Sequence[str]) -> dict[str, Any]:
 
 
 def _form(path: Path) -> str:
-    """Tell what a file or folder of images is, by its name or by what lies in it; CardError where it is nothing."""
+    """Return the format of a file or folder of images, by its name or contents; CardError if it has none."""
     if path.is_dir():
         if any((path / name).exists() for name in SAVED):
             return "huggingface"

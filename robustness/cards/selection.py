@@ -72,7 +72,7 @@ def with_weights(chosen: Sequence[Card], given: Sequence[str], folder: Path) -> 
 
 
 def _named(given: str, names: Sequence[str], folder: Path) -> tuple[str, str]:
-    """Tell NAME=FILE from FILE: names and files may both hold "="."""
+    """Distinguish NAME=FILE from FILE: names and files may both contain "="."""
     named = max((name for name in names if given.startswith(f"{name}=")), key=len, default=None)
     if named is not None:
         return named, given.removeprefix(f"{named}=")

@@ -10,7 +10,7 @@ from robustness.errors import CardError, RobustnessError
 
 
 def problems(path: Path) -> Iterator[str]:
-    """Say what would make a card's run red, as far as the files tell; no model is loaded, nothing imported."""
+    """Return what would make a card's run fail, as far as its files show; no model is loaded, nothing is imported."""
     try:
         card = cards.load(path)
     except CardError as error:

@@ -84,7 +84,7 @@ def check_model(
 
 
 def _raised(error: Exception, images: Images) -> CheckResult:
-    """Say what a forward pass raised; our own errors say what to do themselves."""
+    """Describe what a forward pass raised; our own errors have their remedy already."""
     shape = "(N, {}, {}, {})".format(*images.shape)
     repair = (
         f"it is given images of shape {shape}, float32 in [0, 1]; what it takes otherwise is said in a card's [model]: "
@@ -175,7 +175,7 @@ def _rows(answers: CheckResults) -> list[CheckResult]:
 
 
 def _copies(harness: Workspace, card: Card, images: Images) -> Iterator[CheckResult]:
-    """Say how many of the images were trained on, as far as the data have a training part."""
+    """Return how many of the images are in the training part of the data, if there is one."""
     try:
         (said,) = data.check_leakage(images, lambda: data.training_part(harness, card)).values()
     except NotChecked:

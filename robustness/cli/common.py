@@ -54,7 +54,7 @@ def selected_cards(options: Namespace) -> list[Card]:
 
 
 def print_notices(harness: Workspace) -> None:
-    """Say what a harness has noticed."""
+    """Print a workspace's notices."""
     while harness.notices:
         say(f"note: {harness.notices.pop(0)}")
 
@@ -102,5 +102,5 @@ def store_of(options: Namespace) -> Store:
 
 
 def say(message: str) -> None:
-    """Say something beside what the command prints."""
+    """Print a remark to standard error."""
     print(printable(f"robustness: {message}"), file=sys.stderr, flush=True)

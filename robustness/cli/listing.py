@@ -87,7 +87,7 @@ def _nested(about: Mapping[str, Any], indent: str = "") -> Iterator[str]:
 
 
 def sweep_summary(label: str, evidence: Evidence, run: str) -> Iterator[str]:
-    """Say what a sweep came to, on one line and one more for each cell that errored; ``run`` tells made from found."""
+    """Return a sweep's result in a line, and a line per cell with an error; ``run`` tells new from stored evidence."""
     said = evidence.provenance
     errored = errors(evidence)
     yield (

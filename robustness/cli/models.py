@@ -48,7 +48,7 @@ def sweep(options: Namespace) -> int:
 
 
 def plan(options: Namespace) -> int:
-    """Say what sweeps will cost."""
+    """Print the cost of sweeps."""
     from robustness import engines
     from robustness.cli.plan import plan_lines
 

@@ -90,7 +90,7 @@ def _summary(harness: Workspace, plan: Plan, engine: str, workers: int, threads:
 
 
 def _measured_on(harness: Workspace, plan: Plan, threads: int, seconds: float) -> str:
-    """Say what the times are extrapolated from."""
+    """Return what the times are extrapolated from."""
     sizes = sorted({cost.batch_size for cost in plan.costs})
     batches = " to ".join(str(each) for each in dict.fromkeys((sizes[0], sizes[-1])))
     return (

@@ -33,7 +33,7 @@ class Files:
         return files.read_bytes(self.folder / self.names[place])
 
     def named(self, place: int) -> str:
-        """Say which picture it is."""
+        """Return the name of a picture, for messages."""
         return shown(self.names[place])
 
     def looks(self, cache: Path, progress: Progress | None) -> list[ImageInfo]:
@@ -124,7 +124,7 @@ def _size(name: str, source: Source, places: Array, looks: Sequence[ImageInfo], 
 def _unusual(
     name: str, source: Source, places: Array, looks: Sequence[ImageInfo], decoding: Decoding
 ) -> tuple[str, ...]:
-    """Say what is done with pictures that are unlike the others."""
+    """Return notes on pictures that are unlike the others, and how they are treated."""
     grey = ("1", "L", "LA", "La")
     kinds: list[tuple[str, Callable[[ImageInfo], bool]]] = [
         ("are animated; their first frame is taken", lambda each: each.frames > 1),
@@ -144,7 +144,7 @@ def _unusual(
 
 
 def _twice(name: str, source: Source, places: Array, looks: Sequence[ImageInfo], labels: Array) -> tuple[str, ...]:
-    """Say which pictures are there twice; of those with two labels at least one is wrong."""
+    """Return notes on duplicate pictures; of two with different labels at least one is wrong."""
     first: dict[str, int] = {}
     again = [i for i, each in enumerate(looks) if first.setdefault(each.content, i) != i]
     other = [i for i in again if labels[first[looks[i].content]] != labels[i]]

@@ -31,7 +31,7 @@ class Source(Protocol):
         """Return one picture's bytes."""
 
     def named(self, place: int) -> str:
-        """Say which picture it is."""
+        """Return the name of a picture, for messages."""
 
 
 @dataclass(frozen=True, eq=False)

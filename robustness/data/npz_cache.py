@@ -201,7 +201,7 @@ class RateLimitedReporter:
         self._last = time.monotonic()
 
     def __call__(self, text: str) -> None:
-        """Say it, if it is time."""
+        """Report it if enough time has passed."""
         if self._progress is not None and time.monotonic() - self._last >= PATIENCE:
             self._last = time.monotonic()
             self._progress(text)

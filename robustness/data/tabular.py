@@ -89,7 +89,7 @@ class Rows(Source):
         raise NotImplementedError
 
     def named(self, place: int) -> str:
-        """Say which picture it is."""
+        """Return the name of a picture, for messages."""
         return f"row {place:,}"
 
     def looks(self, file: Path, progress: Progress | None) -> list[ImageInfo]:

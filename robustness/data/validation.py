@@ -43,7 +43,7 @@ got (2, 3, 32, 32); for channels first use pixels.transpose(0, 2, 3, 1)
 
 
 def _repair(array: Array) -> str:
-    """Say how pixels of a type that is not taken become floats in [0, 1], or bytes."""
+    """Explain how to convert pixels of an unsupported type to floats in [0, 1] or bytes."""
     if array.dtype in (np.bool_, np.float16):
         return "use pixels.astype(np.float32)"
     if array.dtype.kind in "iu" and array.size and array.min() >= 0:
@@ -121,7 +121,7 @@ def integers(value: Any) -> Array:
 
 
 def _one_class(array: Array) -> str:
-    """Say how labels of another form come to one class an image, or that they do not."""
+    """Explain how to convert labels of another form to one class per image, or that it is impossible."""
     if array.ndim == 2 and array.dtype.kind in "iufb" and np.isin(array, (0, 1)).all():
         if (array.sum(1) == 1).all():
             return "they are one-hot rows: use labels.argmax(axis=1)"

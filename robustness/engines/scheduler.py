@@ -34,7 +34,7 @@ GLANCE = 1.0
 Contents = Mapping[str, Callable[[], Any]]
 """What tasks need, by name, made when it is asked for."""
 Execute = Callable[[Mapping[int, Task], Sequence[tuple[int, int]], Contents], Iterable[Mapping[str, Any]]]
-"""Give what came of every chunk of every task (`worker.one`), each once, in any order."""
+"""Return the result of every chunk of every task (`worker.one`), each once, in any order."""
 
 
 @dataclass

@@ -115,7 +115,7 @@ def accept(
 
 
 def _missing_in_card(path: Path, card: Card | None) -> str:
-    """Say what a card's gate needs to read a baseline: nothing, where it asks for one and looks here."""
+    """Return what a card's gate lacks to read a baseline here; "" if it lacks nothing."""
     if card is not None and card.file.gate is None and path == card.baseline:
         return "ask for a [gate] in the card, and "
     if card is None or path.resolve() != card.baseline.resolve():

@@ -149,7 +149,7 @@ def _about(kept: Baseline) -> dict[str, Any]:
 
 
 def _notes(kept: Baseline, swept: Mapping[str, Evidence], *, same: bool) -> list[str]:
-    """Say what a reader should know and no comparison refuses."""
+    """Return remarks that no comparison fails on."""
     found = next(iter(swept.values())).provenance
     notes = []
     devices = sorted({str(one.get("device")) for one in kept.accepted} - {str(found.get("device"))})

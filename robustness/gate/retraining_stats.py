@@ -108,7 +108,7 @@ def rank_test_possible(k: int, alpha: float) -> bool:
 
 def detectable_drop_by_rank(accepted: Floats, alpha: float) -> Floats:
     """
-    Give the drop below the accepted mean, in one summary alone, from which the rank fails, (summaries,); NaN for never.
+    Return the drop of one summary alone below the accepted mean that fails the rank test, (summaries,), or NaN.
 
     >>> detectable_drop_by_rank(np.linspace(0.9, 0.99, 19)[:, None], 0.05).round(3).tolist()
     [0.045]

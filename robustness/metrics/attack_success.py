@@ -12,7 +12,7 @@ from robustness.metrics.metric import Counted, Flags, MetricError, known_chance
 
 
 def fooled(evidence: Evidence, row: int) -> Flags:
-    """Say which images are adversarial, (N,): predicted right without the perturbation, and wrong under it."""
+    """Return which images are adversarial, (N,): correct without the perturbation and wrong under it."""
     clean = require_evidence(evidence.clean, "clean evidence")
     right: Flags = clean.predictions[0] == evidence.labels
     wrong: Flags = evidence.predictions[row] != evidence.labels

@@ -129,7 +129,7 @@ def _only(matrix: Matrix, label: int) -> Floats:
 
 
 def _empty(counts: NDArray[np.int64], what: str, fate: str) -> str:
-    """Say how many classes have an empty denominator, and what becomes of them."""
+    """Return how many classes have an empty denominator, and how they are treated."""
     empty = int((counts == 0).sum())
     return f"{empty} of {len(counts)} classes without {what} {fate}" if empty else ""
 

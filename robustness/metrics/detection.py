@@ -17,7 +17,7 @@ from robustness.metrics.roc_auc import auc_influence, clipped_normal_interval, d
 
 
 def discarded(evidence: Evidence, row: int) -> Flags:
-    """Say which images the decision's filter discards, (N,): attack probability above its threshold."""
+    """Return which images the decision's filter discards, (N,): attack probability above its threshold."""
     return np.asarray(scores(evidence, row) > evidence.provenance["decision"]["threshold"])
 
 

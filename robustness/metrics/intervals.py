@@ -52,7 +52,7 @@ def wilson(successes: SupportsIndex, n: SupportsIndex, confidence: float = 0.95)
 
 def half_width(n: int, rate: float, confidence: float = 0.95) -> float:
     """
-    Say how precisely `n` images tell a rate: half the width of Wilson's interval where the share observed is `rate`.
+    Return the precision of a rate from `n` images: half the width of Wilson's interval around the fraction `rate`.
 
     >>> print(f"{half_width(1000, 0.9):.4f}")
     0.0186
@@ -67,7 +67,7 @@ def half_width(n: int, rate: float, confidence: float = 0.95) -> float:
 
 def sample_size_for(margin: float, rate: float, confidence: float = 0.95) -> int:
     """
-    Say how many images tell a rate to within ± `margin`: the fewest whose `half_width` is at most that.
+    Return how many images determine a rate to within ± `margin`: the fewest whose `half_width` is at most that.
 
     >>> sample_size_for(0.02, 0.9)
     868

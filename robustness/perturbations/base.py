@@ -137,7 +137,7 @@ class Perturbation(BaseModel, ABC):
         return None
 
     def gradients(self, strengths: Sequence[object]) -> int:
-        """Say about how many gradients of an image its sweep takes, to plan by; what is counted is `passes`'."""
+        """Return about how many gradients per image a sweep takes, for planning; `passes` counts the real ones."""
         return 0
 
     @abstractmethod

@@ -137,7 +137,7 @@ class Planner:
         return self._random[key]
 
     def _prerequisites(self, sweep: PlannedSweep) -> Iterator[str]:
-        """Say what must be made before a sweep."""
+        """Return what must be computed before a sweep."""
         for card in sweep.models:
             if not self._is_trained(card):
                 yield (

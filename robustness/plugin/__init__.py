@@ -98,7 +98,7 @@ def _check_options(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> Sequence[str]:
-    """Say models, data, device, seed and versions, where a project has handed over models."""
+    """Return the header: models, data, device, seed and versions, if the project has models."""
     from robustness.errors import RobustnessError
 
     if is_worker(config) or not has_cards(config):
@@ -122,7 +122,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
-    """Tell the process that waits that the run is over, and how it went: what happens from now on cannot change it."""
+    """Report the end of the run and its result to the waiting process: nothing that happens later can change it."""
     yield
     supervised_run.tell(session.config, str(int(session.exitstatus)))
 
@@ -151,7 +151,7 @@ def _fill(config: pytest.Config, wanted: Callable[[RunState], list[tuple[Card, s
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell a worker of xdist's what kind of device the evidence is of, and which run it belongs to."""
+    """Send an xdist worker the kind of device of the evidence and the run that it belongs to."""
     if SESSION in node.config.stash and option(node.config, "engine"):
         harness = run_state(node.config).harness
         node.workerinput |= {"robustness_run": harness.store.run, "robustness_kind": harness.kind}

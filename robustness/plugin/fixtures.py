@@ -126,7 +126,7 @@ def classifier(request: pytest.FixtureRequest, card: Card) -> nn.Module:
 
 @pytest.fixture
 def sweep(request: pytest.FixtureRequest, card: Card) -> Callable[..., Evidence]:
-    """Give the evidence of one of the card's sweeps by its name, of "clean", or of a table as a card would hold it."""
+    """Return the evidence of one of the card's sweeps by its name, of "clean", or of a table as in a card."""
     harness = run_state(request.config).harness
 
     def evidence(name: str | Mapping[str, Any] = "clean") -> Evidence:

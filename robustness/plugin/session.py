@@ -216,7 +216,7 @@ class RunState:
         return list(dict.fromkeys([*self.heard, *own, *self._untested()]))
 
     def _untested(self) -> list[str]:
-        """Say which cards no run of the suites tests; where it is all of them, the run is red."""
+        """Return the cards that no run of the suites tests; if it is all of them, the run fails."""
         if "claim" not in self.asked or self.unreadable:
             return []
         return [
@@ -291,7 +291,7 @@ class RunState:
             yield "skipped", f"all {len(outcomes)} claims were skipped"
 
     def undecided(self) -> list[str]:
-        """Say which gates decided nothing, where that is red."""
+        """Return the gates that were inconclusive, if that fails the run."""
         gates = [gate.model for gate in self.gates.values() if gate.outcome == "inconclusive"]
         return [f"the gate of {name} decides nothing" for name in gates if self.options.undecided_is_red]
 
@@ -363,7 +363,7 @@ class RunState:
         )
 
     def header(self) -> Sequence[str]:
-        """Say what is about to be tested."""
+        """Return what is about to be tested, for the header."""
         options = self.options
         about = ", ".join(f"{name} {version}" for name, version in versions().items() if name != "pytest")
         models = ", ".join(

@@ -59,6 +59,6 @@ def _is_command(frame: FrameType) -> bool:
 
 
 def tell(config: pytest.Config, what: str) -> None:
-    """Tell the process that waits how far the run is."""
+    """Report the progress of the run to the waiting process."""
     if TELL in config.stash:
         config.stash[TELL](what)

@@ -112,7 +112,7 @@ def _gate(gate: GateOutcome | None) -> GateReport | None:
 
 
 def _origin(result: ModelResult, run: RunInfo) -> dict[str, Any]:
-    """Say what the numbers were measured on: from evidence, else from what the claims were told, else the run."""
+    """Return what the numbers were measured on: from evidence, else from the claims' outcomes, else from the run."""
     kept = [evidence for evidence in result.evidence.values() if evidence is not None]
     found: Mapping[str, Any] = kept[0].provenance if kept else {}
     told: Mapping[str, Any] = next((o.numbers for o in result.outcomes if "value" in o.numbers), {})

@@ -113,7 +113,7 @@ def number_report(*, note: Any = None, **numbers: Any) -> NumberReport:
 
 def bound(metric: str) -> Bound:
     """
-    Say in which direction a metric is claimed.
+    Return the direction in which a metric is claimed.
 
     >>> bound("recall[3]"), bound("loss")
     ('at least', 'at most')

@@ -105,7 +105,7 @@ def waiver_sentences(model: ModelReport) -> Iterator[str]:
 
 def gate_counts(gates: GateTally) -> str:
     """
-    Say what came of a run's gates; nothing where there are none.
+    Return a sentence on the outcomes of a run's gates; "" if there are none.
 
     >>> gate_counts(GateTally(passed=2, failed=1))
     '3 gates: 2 passed, 1 failed'

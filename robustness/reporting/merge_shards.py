@@ -57,7 +57,7 @@ def _shards(reports: Sequence[tuple[str, RunReport]]) -> list[tuple[str, ShardPl
 
 
 def _problems(shards: Sequence[tuple[str, RunReport]]) -> Iterator[str]:
-    """Say why reports are not all shards of one run, each once."""
+    """Explain why reports are not all the shards of one run, each once."""
     for name, report in shards:
         if report.run.shard is None:
             yield f"{name}: the report of a whole run, not of a shard (robustness run --shard I/N)"

@@ -61,7 +61,7 @@ def inside(claim: ClaimReport) -> bool:
 
 
 def within_noise(report: RunReport) -> Iterator[str]:
-    """Say how many claims are held by no more than other images of the same kind might take away."""
+    """Return how many claims held by less than the sampling error of the images."""
     held = [c for model in report.models for c in model.claims if c.outcome == "held"]
     if near := sum(map(inside, held)):
         verb = "has its" if near == 1 else "have their"

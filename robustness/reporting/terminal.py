@@ -181,7 +181,7 @@ def suggested_claims(report: RunReport) -> Iterator[str]:
 
 
 def _next_step(report: RunReport) -> Iterator[str]:
-    """Say what to do; where all held, which claim came closest to failing."""
+    """Return the next step; if all claims held, the claim that came closest to failing."""
     if steps := list(advice.steps(report)):
         yield f"next: {'; '.join(steps)}"
     elif report.verdict == "passed" and (said := closest(report)):

@@ -16,7 +16,7 @@ from robustness.util.text import DASH, NAME, one_line, pluralize
 
 
 def data_summary(model: ModelReport) -> str:
-    """Say what a model's numbers were measured on."""
+    """Return the data, images, seed, device and scale of a model's numbers as a sentence."""
     n = DASH if model.data.n is None else f"{model.data.n:,}"
     weights = f", weights {PurePath(model.candidate).name}" if model.candidate else ""
     return one_line(f"{model.data.name}, n = {n}, seed {model.seed}, {model.device}, {model.scale} scale{weights}")
@@ -33,7 +33,7 @@ def title(sweep: SweepReport) -> str:
 
 
 def explain_missing(model: ModelReport, sweep: SweepReport) -> str:
-    """Say what came of a sweep that has no number at all."""
+    """Explain why a sweep has no numbers."""
     outcomes = Counter(claim.outcome for cell in sweep.cells for claim in cell.claims.values())
     fate = ", ".join(f"{pluralize(n, 'claim')} {outcome}" for outcome, n in outcomes.items())
     said = (c.message for c in model.claims if c.sweep == sweep.name and c.outcome != "skipped")
@@ -73,7 +73,7 @@ def doubts(model: ModelReport) -> Iterator[str]:
 
 
 def standing(model: ModelReport) -> Iterator[str]:
-    """Say which doubts stand against a model's numbers: raised in this run, or not to be looked for."""
+    """Return the doubts about a model's numbers: raised in this run, or not checkable."""
     if names := model.open_doubts:
         yield one_line(
             f"Doubts stand against these numbers of {model.name}: {'; '.join(names)}. Settle them first "
@@ -82,7 +82,7 @@ def standing(model: ModelReport) -> Iterator[str]:
 
 
 def sweeps_not_run(model: ModelReport) -> Iterator[str]:
-    """Say which of a card's sweeps were no part of the run."""
+    """Return the card's sweeps that were not part of the run."""
     if model.not_run:
         yield one_line(f"Not part of this run: {', '.join(model.not_run)}.")
 

@@ -104,7 +104,7 @@ ILLUSTRATED = ".html"
 
 def check(path: Path) -> None:
     """
-    Say before a run if a report could not be written there.
+    Check before a run whether a report can be written there.
 
     >>> check(Path("a.x"))  # doctest: +IGNORE_EXCEPTION_DETAIL
     Traceback (most recent call last):

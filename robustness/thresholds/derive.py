@@ -45,7 +45,7 @@ class Thresholds:
 
     def missed(self, measured: ArrayLike) -> Flags:
         """
-        Say of each cell, or of each row's cells, whether its claim is broken; a NaN breaks a claim.
+        Return for each cell, or each row's cells, whether its claim is broken; a NaN breaks a claim.
 
         >>> found = Thresholds(np.array([0.9, np.nan, 0.5]), np.array([True, True, False]), 3.0, ())
         >>> found.missed([[0.91, 0.0, 0.6], [np.nan, 0.0, 0.5]]).tolist()

@@ -56,7 +56,7 @@ def shards(path: Path) -> dict[Path, list[str]]:
 
 def mistaken(content: bytes | memoryview) -> str:
     """
-    Say what a file is by its first bytes, where it is not what its name says; nothing of what may be right.
+    Return what a file is by its first bytes if that contradicts its name; "" if it may be right.
 
     >>> mistaken(b"version https://git-lfs.github.com/spec/v1")
     'it is a Git LFS pointer, not the file itself; get that by: git lfs pull'
@@ -69,7 +69,7 @@ def mistaken(content: bytes | memoryview) -> str:
 
 
 def mistaken_file(path: Path) -> str:
-    """Say the same of a file; of an archive, also that it is cut off."""
+    """Return the same for a file; for an archive, also whether it is truncated."""
     with path.open("rb") as stream:
         head = stream.read(HEAD)
     if head.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path):
@@ -80,7 +80,7 @@ def mistaken_file(path: Path) -> str:
 
 
 def whole_model(path: Path) -> str:
-    """Say what to write for a file that is a model rather than the weights of one; nothing for others."""
+    """Return the factory to write for a file that is a whole model instead of weights; "" for others."""
     if path.suffix == ".onnx":
         return f'an ONNX file is a whole model; write factory = "onnx:{path.name}"'
     if path.suffix != ".safetensors" and zipfile.is_zipfile(path):

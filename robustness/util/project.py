@@ -75,5 +75,5 @@ def profiles(folder: Path) -> Mapping[str, Any]:
 
 
 def root_of(folder: Path) -> Path | None:
-    """Give the nearest folder, from one on upwards, whose pyproject.toml names cards or profiles; None if none does."""
+    """Return the nearest folder, from one on upwards, whose pyproject.toml names cards or profiles, or None."""
     return next((each for each in (folder, *folder.parents) if settings(each)), None)

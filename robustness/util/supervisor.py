@@ -146,6 +146,6 @@ def _watched() -> Tell:
 
 
 def say(message: str) -> None:
-    """Say something past all that may stand in for standard error."""
+    """Write to the real standard error, whatever replaces it."""
     with contextlib.suppress(OSError):
         os.write(2, f"robustness: {message}\n".encode())

@@ -12,7 +12,7 @@ from robustness.errors import nearest, plain, shown
 
 
 def format_problem(error: dict[str, Any], table: Mapping[str, Any], root: type[BaseModel]) -> str:
-    """Say one of pydantic's problems with a table that should be a ``root``: key, value, what is allowed."""
+    """Return one of pydantic's problems with a ``root`` as a sentence: key, value, what is allowed."""
     place = ".".join(_place(error["loc"], table))
     message = error["msg"].removeprefix("Value error, ")
     value = error["input"]

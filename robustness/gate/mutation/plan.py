@@ -45,7 +45,7 @@ class MutationPlan:
 
 
 def plan(harness: Workspace, card: Card, asked: MutationOptions) -> MutationPlan:
-    """Say what is done to a card's model; DamageError where a level does not fit its data."""
+    """Return the mutations of a card's model; MutationError if a level does not fit its data."""
     module, classes = harness.classifier(card).module, len(harness.images(card).classes)
     chosen: dict[str, tuple[Mutation, ...]] = {}
     left_out: dict[str, str] = {}
@@ -72,7 +72,7 @@ def _levels(kind: MutationOperator, levels: tuple[float, ...], classes: int) -> 
 
 
 def _untrained(card: Card, named: bool) -> str:
-    """Say why nothing is trained; ``named`` says whether it was asked for."""
+    """Explain why nothing is trained; ``named`` is whether training was requested by name."""
     if card.file.recipe is None:
         return "the card has no [recipe] to train by"
     by_command = card.file.recipe.starts == "by command" and not named

@@ -47,7 +47,7 @@ def text(found: Mapping[str, Any]) -> str:
 
 
 def stored_result(card: Card, weights: str, images: str, seed: int) -> tuple[dict[str, Any] | None, str]:
-    """Give what was kept if it is of this model, these data, claims and gate; else None, and why not if it is there."""
+    """Return the stored results if model, data, claims and gate are the same; else None, and the reason."""
     path, again = place(card), f"make it anew with `robustness mutate {card.name} --keep`"
     try:
         found = paths.parse_json(paths.read_bytes(path))

@@ -89,7 +89,7 @@ class MutationTarget:
 
 
 def mutation_target(harness: Workspace, card: Card) -> MutationTarget:
-    """Say what damage to a card's model is held to; CardError where that is nothing."""
+    """Return what mutations of a card's model are tested against; CardError if there is nothing."""
     asked = {claim.sweep for claim in card.claims()} | set(card.gated_sweeps if card.file.gate else ())
     # A generator of the model's own is fitted to each damaged model anew; that of another model stays.
     on_itself = {name for name in card.file.sweeps if card.perturbation(name).made_on is None}

@@ -141,7 +141,7 @@ def _accepted(model: ModelReport, sweep: str, metric: str) -> dict[str, float]:
 
 
 def _said(name: str, metric: str, cell: CellReport) -> str:
-    """Say in words what a point shows: it is read out, and shown where the pointer rests."""
+    """Describe a point in words, for screen readers and for the tooltip."""
     found, claim = cell.number(metric), cell.claims.get(metric)
     if found.value is None:
         return f"{name}: {metric}: no number ({found.note or cell.status})"

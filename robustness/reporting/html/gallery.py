@@ -86,7 +86,7 @@ def _has_weights(harness: Workspace, card: Card) -> bool:
 
 
 def _without_weights(card: Card) -> str:
-    """Say that the weights of a card are not there, and what makes them."""
+    """Return a sentence: the weights of a card are missing, and which command makes them."""
     if card.file.model.seed is not None:
         return f"its random weights are not in this store; a run of the suites with {card.path} makes them"
     if card.file.recipe is None:

@@ -48,7 +48,7 @@ def confusion_heatmap(found: Confusion) -> Heatmap:
 
 
 def attractors(model: ModelReport, sweep: SweepReport) -> Heatmap | None:
-    """Give wrongly predicted images by strength (row) and predicted class (column), shaded by the share of the row."""
+    """Return misclassified images by strength (row) and predicted class (column), shaded by row."""
     rows = {
         name: {drawn.label: drawn.images for drawn in cell.attractors or ()}
         for name, cell in labelled_cells(model, sweep)
@@ -91,7 +91,7 @@ def transfers(report: RunReport) -> Iterator[tuple[str, Heatmap]]:
 
 
 def _attack(sweep: SweepReport) -> str:
-    """Tell attacks apart by everything but the model that they are made on."""
+    """Group attacks by everything except the model that they are made on."""
     parameters = {key: value for key, value in sweep.parameters.items() if key != "source"}
     return json.dumps([sweep.kind, parameters, sweep.unit], sort_keys=True)
 
