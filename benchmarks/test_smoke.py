@@ -234,8 +234,3 @@ def test_what_a_user_could_not_make_sense_of_is_red(tmp_path, monkeypatch):
     monkeypatch.setattr(architectures, "RESULTS", tmp_path / "results.json")
     monkeypatch.setattr(architectures, "PAGE", tmp_path / "page.md")
     assert architectures.main(["timm:mixer_s32_224"]) == 1
-
-
-def test_the_page_of_architectures_is_that_of_its_results():
-    """Catches: a page that was edited by hand, or that a new result did not reach."""
-    assert architectures.PAGE.read_text(encoding="utf-8") == architectures.page([*architectures.read().values()])
