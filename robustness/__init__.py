@@ -10,7 +10,6 @@ The names below are the public interface; each is imported when it is first used
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +66,7 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: the plugin's start must not wait for torch or NumPy."""
     if name not in PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = PUBLIC[name].partition(":")
-    globals()[name] = getattr(import_module(module), attribute)
+    from robustness.util.registry import import_object
+
+    globals()[name] = import_object(PUBLIC[name])
     return globals()[name]

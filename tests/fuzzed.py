@@ -397,7 +397,7 @@ def read_baseline(here: Path) -> str:
 
 
 def write_report(here: Path) -> None:
-    from test_reporting import load_card_of, report  # a document as runs write it
+    from report_runs import load_card_of, report  # a document as runs write it
 
     from robustness.reporting import writers
 

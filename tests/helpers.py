@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import os
 import subprocess
@@ -48,6 +49,16 @@ split = {{ kind = "balanced", per_class = 3 }}
 [sweeps.normal]
 kind = "normal"
 strengths = [0.2, 0.8]
+"""
+
+ARRAY_CARD = """
+name = "tiny"
+[model]
+factory = "{module}:factory"
+seed = 1
+[data]
+name = "array"
+file = "./images.npz"
 """
 
 
@@ -137,3 +148,20 @@ def run(code: str, *arguments: object) -> str:
     printed, errors = process.communicate(timeout=LIMIT)
     assert process.returncode == 0, errors
     return printed
+
+
+def install_entry_points(site: Path, group: str, points: dict[str, str], name: str) -> None:
+    """Write the metadata of a distribution, version 1.2, into a folder of Python's path."""
+    info = site / f"{name.replace('-', '_')}-1.2.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+    lines = [f"{key} = {value}" for key, value in points.items()]
+    (info / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines, ""]))
+    importlib.invalidate_caches()
+
+
+def forget_entry_points(*registries) -> None:
+    """Have registries read their entry points again: they do it once per process."""
+    for registry in registries:
+        registry.__dict__.pop("_entry_points", None)
+        registry._loaded.clear()

@@ -99,7 +99,7 @@ class Card:
         beside = libraries.config_files(model.factory, self.path.parent)
         read = {file.name: source_files.sha256_file(file) for file in beside}
         return {
-            "factory": model.library if model.library in libraries.WITH_WEIGHTS else model.factory,
+            "factory": model.factory_library if model.factory_library in libraries.WITH_WEIGHTS else model.factory,
             "arguments": model.arguments,
             # What cards without it always had as a key stays their key.
             **({"adaptation": model.adaptation} if model.adaptation else {}),
@@ -287,9 +287,9 @@ def expand_profile(table: Mapping[str, Any], path: Path, root: Path | None = Non
 
 def _check_importable(card: Card) -> None:
     model = card.file.model
-    named = {"model.factory": model.factory} if model.library is None else {}
-    if model.library is not None:
-        package = libraries.PACKAGES[model.library]
+    named = {"model.factory": model.factory} if model.factory_library is None else {}
+    if model.factory_library is not None:
+        package = libraries.PACKAGES[model.factory_library]
         reason = libraries.factory_error(model.factory, model.arguments, card.path.parent)
         if not reason and source_files.find_module_file(package, sys.path) is None:
             reason = f"needs {package}, which is not installed; {libraries.install_command(package)}"

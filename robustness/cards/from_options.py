@@ -96,7 +96,7 @@ class CardOptions:
 
         if libraries.factory_library(str(self.factory)) is None:
             return {}
-        found = preprocessing.library_preprocessing(str(self.factory), arguments(self.arguments), folder=self.folder)
+        found = preprocessing.expected_preprocessing(str(self.factory), arguments(self.arguments), folder=self.folder)
         table = preprocessing.images_table(found) if found else {}
         return {"images": table} if table else {}
 

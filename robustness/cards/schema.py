@@ -240,7 +240,7 @@ class CardFile(_Table):
 
     @model_validator(mode="after")
     def _weighted(self) -> CardFile:
-        if (of := self.model.library) in libraries.WITH_WEIGHTS:
+        if (of := self.model.factory_library) in libraries.WITH_WEIGHTS:
             if self.recipe is not None:
                 raise ValueError(f"recipe: {of}: brings its weights; to train, take a factory that makes a module")
         elif of is not None and self.model.weights is None and self.recipe is None and self.model.seed is None:
@@ -279,6 +279,8 @@ class CardFile(_Table):
 
     @model_validator(mode="after")
     def _gated(self) -> CardFile:
+        if self.gate is None and not self.waivers:
+            return self
         swept = {
             sweep: [strengths.name(strength) for strength in self.strengths_of(sweep)]
             for sweep in ("clean", *self.sweeps)

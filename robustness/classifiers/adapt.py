@@ -20,7 +20,7 @@ from robustness.errors import ModelError
 def build_library_model(card: ModelCard) -> nn.Module:
     """Build a library's module: with random weights, or with those of an exported file."""
     model, folder = card.file.model, card.path.parent
-    library, name = str(model.library), model.factory.partition(":")[2]
+    library, name = str(model.factory_library), model.factory.partition(":")[2]
     if library in libraries.FILES:
         return exported.load(library, folder / name)
     return libraries.build(library, name, model.arguments, folder)
@@ -29,7 +29,7 @@ def build_library_model(card: ModelCard) -> nn.Module:
 def load_library_model(card: ModelCard, file: Path) -> tuple[nn.Module, list[str]]:
     """Build a library's module in float32 with the weights of a file; return it with notes for the report."""
     model, folder = card.file.model, card.path.parent
-    library, name = str(model.library), model.factory.partition(":")[2]
+    library, name = str(model.factory_library), model.factory.partition(":")[2]
     if library in libraries.FILES:
         module = exported.load(library, file)
         notes = exported.batch_notes(module)
@@ -50,7 +50,9 @@ def load_library_model(card: ModelCard, file: Path) -> tuple[nn.Module, list[str
 def needs_adapter(card: ModelCard, module: nn.Module) -> bool:
     """Return whether a module must be wrapped to classify images in [0, 1], as far as its card says."""
     model = card.file.model
-    return bool(model.library or set(model.adaptation) - {"entry"} or isinstance(module, torch.jit.ScriptModule))
+    return bool(
+        model.factory_library or set(model.adaptation) - {"entry"} or isinstance(module, torch.jit.ScriptModule)
+    )
 
 
 def adapt_model(
@@ -71,7 +73,7 @@ def adapt_model(
             "arguments = { num_classes = ... } and name weights with that many classes"
         )
     if class_names and isinstance(model.decision, Argmax):
-        names = libraries.class_names(model.library, module, outputs) if outputs else []
+        names = libraries.class_names(model.factory_library, module, outputs) if outputs else []
         groups, note = class_mapping.match_classes(class_names, model.classes, names, outputs)
         notes += [note] if note else []
     channels = model.channels or _input_channels(card, module)
@@ -80,7 +82,7 @@ def adapt_model(
         channels=channels,
         normalisation=normalisation,
         layout=model.layout,
-        keyword=str(module.main_input_name) if model.library == "hf" else None,
+        keyword=str(module.main_input_name) if model.factory_library == "hf" else None,
         output=model.output,
         groups=groups,
     )
@@ -90,12 +92,12 @@ def adapt_model(
 def _first_layer(card: ModelCard, shape: tuple[int, int, int] | None) -> tuple[Normalisation | None, list[str]]:
     """Return the normalisation of the first layer, and notes on it and on the resizing that is left to the data."""
     model = card.file.model
-    choice = model.preprocessing or ("library" if model.library in libraries.PREPROCESSING else "none")
+    choice = model.preprocessing or ("library" if model.factory_library in libraries.PREPROCESSING else "none")
     if isinstance(choice, Normalisation):
         return choice, [f"normalised in its first layer by {choice.description}, as the card says"]
     if choice == "none":
         return None, []
-    expected = preprocessing.library_preprocessing(model.factory, model.arguments, folder=card.path.parent)
+    expected = preprocessing.expected_preprocessing(model.factory, model.arguments, folder=card.path.parent)
     if expected is None or expected.normalisation is None:
         raise ModelError(
             f"model.factory = {model.factory!r}: the normalisation is unknown (no preprocessor_config.json); "
@@ -139,20 +141,20 @@ def _format_size(size: tuple[int, ...] | None) -> str:
 def _output_count(card: ModelCard, module: nn.Module) -> int | None:
     """Return the number of outputs of a library's model, or None if only a forward pass would show it."""
     model = card.file.model
-    if model.library == "hf":
+    if model.factory_library == "hf":
         return int(module.config.num_labels)  # type: ignore[union-attr,arg-type]
-    if model.library == "timm":
+    if model.factory_library == "timm":
         return int(module.num_classes)  # type: ignore[arg-type]
-    return int(model.arguments.get("num_classes", 1000)) if model.library == "torchvision" else None
+    return int(model.arguments.get("num_classes", 1000)) if model.factory_library == "torchvision" else None
 
 
 def _input_channels(card: ModelCard, module: nn.Module) -> int | None:
     """Return the number of input channels of a library's model, or None if it is unknown."""
     model = card.file.model
-    if model.library == "hf":
+    if model.factory_library == "hf":
         return int(getattr(module.config, "num_channels", 3) or 3)
-    if model.library == "timm":
+    if model.factory_library == "timm":
         return int(model.arguments.get("in_chans", 3))
-    if model.library == "onnx":
+    if model.factory_library == "onnx":
         return module.channels if isinstance(module, exported.OnnxModel) and model.layout == "NCHW" else None
-    return 3 if model.library == "torchvision" else None
+    return 3 if model.factory_library == "torchvision" else None

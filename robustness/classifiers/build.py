@@ -86,7 +86,7 @@ def build_module(card: ModelCard, notices: list[str] | None = None) -> nn.Module
 
     What the factory prints or changes in the process is appended to ``notices``.
     """
-    if card.file.model.library is not None:
+    if card.file.model.factory_library is not None:
         with _name_card_in_errors(card):
             return adapt.build_library_model(card)
     name, arguments = card.file.model.factory, card.file.model.arguments
@@ -171,7 +171,7 @@ def load_model(
     ``classes`` and ``shape`` are the data's, for a model that may have its own. Files in ``excluded`` are tracked
     elsewhere and not listed if the factory reads them.
     """
-    library, earlier = card.file.model.library, set(sys.modules)
+    library, earlier = card.file.model.factory_library, set(sys.modules)
     notices: list[str] = []
     recorded = FileReads(card.project, [*excluded, *weights.all_files(weights_file)])
     with _name_card_in_errors(card, weights_file), torch.random.fork_rng(devices=[]), recorded.recording():

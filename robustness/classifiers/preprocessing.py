@@ -100,7 +100,7 @@ def images_table(preprocessing: Preprocessing) -> dict[str, Any]:
     return {key: value for key, value in table.items() if value is not None}
 
 
-def library_preprocessing(
+def expected_preprocessing(
     factory: str, arguments: Mapping[str, Any] | None = None, *, folder: Path = Path()
 ) -> Preprocessing | None:
     """
@@ -109,7 +109,7 @@ def library_preprocessing(
     None for other factories, and for a Hugging Face folder without an image processor. ``hf:FOLDER`` is relative to
     ``folder``. ModelError if there is no such model, MissingLibrary if the library is not installed.
 
-    >>> library_preprocessing("torchvision:resnet18").size
+    >>> expected_preprocessing("torchvision:resnet18").size
     (224, 224)
     """
     kind, name = libraries.factory_library(factory), factory.partition(":")[2]

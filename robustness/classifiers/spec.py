@@ -53,7 +53,7 @@ class ModelTable(BaseModel):
 
     ``entry`` selects the weights in a nested checkpoint; ``seed`` requests random weights.
 
-    >>> ModelTable(factory="timm:resnet18", seed=0).library
+    >>> ModelTable(factory="timm:resnet18", seed=0).factory_library
     'timm'
     """
 
@@ -91,7 +91,7 @@ class ModelTable(BaseModel):
             raise ValueError("seed: requests random weights, but model.weights names a file; remove one of them")
         if self.entry is not None and self.weights is None:
             raise ValueError("entry: selects an entry of the file in model.weights, which is missing; name the file")
-        if self.preprocessing == "library" and self.library not in libraries.PREPROCESSING:
+        if self.preprocessing == "library" and self.factory_library not in libraries.PREPROCESSING:
             raise ValueError(
                 f"preprocessing: only {', '.join(libraries.PREPROCESSING)} define theirs, got the factory "
                 f"{self.factory!r}; write {{ mean = [...], std = [...] }}, or none"
@@ -104,7 +104,7 @@ class ModelTable(BaseModel):
         return self
 
     @property
-    def library(self) -> str | None:
+    def factory_library(self) -> str | None:
         """The library that the factory's prefix names, or None."""
         return libraries.factory_library(self.factory)
 

@@ -1,4 +1,4 @@
-"""What the sweeps of some cards will cost before they are made: passes, evidence, memory, network, time."""
+"""What the sweeps of some cards will cost before they are made: passes, evidence, memory, time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def plan_lines(harness: Workspace, cards: Sequence[Card], engine: EngineSpec) ->
             errors.append(str(error) if card.name in str(error) else f"{card.name}: {error}")
     took = time.perf_counter() - started
     count, threads = share(engine, planner.threads)
-    lines = [*table(plan, threads), *_summary(harness, plan, engine.name, count, threads)]
+    lines = [*table(plan, threads), *_summary(harness, plan, engine.name, count, threads, planner.threads)]
     if plan.costs:
         lines.append(_measured_on(harness, plan, planner.threads, took))
     if errors:
@@ -69,7 +69,7 @@ def _row(cost: Cost, threads: int) -> list[str]:
     ]  # fmt: skip
 
 
-def _summary(harness: Workspace, plan: Plan, engine: str, workers: int, threads: int) -> Iterator[str]:
+def _summary(harness: Workspace, plan: Plan, engine: str, workers: int, threads: int, abreast: int) -> Iterator[str]:
     stored = f"; {len(plan.stored)} are in the store and not counted" if plan.stored else ""
     if not plan.costs:
         yield f"nothing is to be made: all {len(plan.stored)} sweeps are in the store" if plan.stored else "nothing"
@@ -82,7 +82,7 @@ def _summary(harness: Workspace, plan: Plan, engine: str, workers: int, threads:
             f"time: {span(plan.seconds(engine, workers, threads))} on the {engine} engine, {workers} worker(s) of "
             f"{threads} thread(s), {hardware.device_fingerprint(harness.device)}"
         )
-        yield f"memory: {size(plan.memory)} a worker, measured with {Planner(harness).threads} batches at work"
+        yield f"memory: {size(plan.memory)} a worker, measured with {abreast} batches at work"
         if engine == "ray":
             yield "starting Ray and its workers, and the network, come on top"
     for note in plan.notes:

@@ -91,7 +91,7 @@ def _root_of(file: Path, module: str) -> Path:
 def _beside(card: Card, weights: Path) -> Iterator[tuple[str, Path]]:
     """Return the file of the weights, those that it names, and a library's folder."""
     listed = weight_files(weights)
-    if card.file.model.library == "hf":
+    if card.file.model.factory_library == "hf":
         folder = card.path.parent / card.file.model.factory.partition(":")[2]
         listed += sorted(file for file in folder.iterdir() if file.is_file() and file not in listed)
     for file in listed:

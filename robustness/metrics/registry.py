@@ -165,7 +165,8 @@ def measure(
     >>> measure("recall[1]", [0, 1, 1, 1], [0, 1, 1, 0], 2).successes
     2
     """
-    label, known = parse(metric, classes).label, get(metric)
+    reference = parse(metric, classes)
+    known = reference.metric
     if known.rate is not None:
         return measure_matrix(
             metric, confusion_matrix(labels, predictions, count_classes(classes)), classes, confidence=confidence
@@ -175,7 +176,7 @@ def measure(
     loss, snr = (np.asarray(unknown if numbers is None else numbers)[None] for numbers in (loss, snr))
     rows, unknown = np.asarray(predictions)[None], unknown[None]
     evidence = Evidence(np.asarray(labels), names, ("0",), rows, unknown, unknown, loss, snr, (OK,))
-    return replace(known.measure(evidence, 0, label, confidence), metric=metric)
+    return replace(known.measure(evidence, 0, reference.label, confidence), metric=metric)
 
 
 def measure_matrix(

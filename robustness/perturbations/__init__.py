@@ -7,11 +7,10 @@ A class is imported when its kind is first looked up. Other distributions add ki
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from robustness.perturbations.base import FAMILIES, Batch, Perturb, Perturbation, Step
-from robustness.util.registry import Registry
+from robustness.util.registry import Registry, import_object
 
 if TYPE_CHECKING:
     from robustness.perturbations.advgan import AdvGAN, ConditionalGAN
@@ -89,7 +88,6 @@ PERTURBATIONS: Registry[type[Perturbation]] = Registry(
 def __getattr__(name: str) -> Any:
     """Import a built-in perturbation's class by its own name: ``from robustness.perturbations import FGSM``."""
     for target in PERTURBATIONS.built_in.values():
-        module, _, attribute = str(target).partition(":")
-        if attribute == name:
-            return getattr(import_module(module), name)
+        if str(target).endswith(f":{name}"):
+            return import_object(str(target))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,12 +13,11 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from robustness.classifiers import time_limit
-from robustness.classifiers.modules import channels_last, restored_afterwards, state_hash
+from robustness.classifiers.modules import restored_afterwards, state_hash
 from robustness.errors import SweepError
 from robustness.metrics.evidence import OK
 from robustness.planning import passes
-from robustness.sweep import batching, chunks, trials
+from robustness.sweep import batching, chunks
 from robustness.sweep.batch import SweepBatches
 
 ENOUGH = 0.5
@@ -71,8 +70,7 @@ def time_batches(
     began = clock()
     with restored_afterwards(modules, cells.device) as lent:
         state_hash(lent["classifier"])
-        channels_last(lent, lambda: time_limit.call_with_watchdog(lambda: cells.accepts(lent)))
-        models = time_limit.call_with_watchdog(lambda: trials.run_trials(cells, lent, threads)).models
+        models = chunks.prepare_models(cells, lent, None, threads)[1].models
         start, rounds = clock() - began, math.ceil(batches / len(models))
         count = batches if rounds <= 2 else len(models)
         with passes.counted([each for model in models for each in model.items()]) as images:

@@ -61,7 +61,7 @@ def sweep_chunks(
     and free of state.
     """
     with restored_afterwards(modules, batches.device) as lent:
-        is_channels_last, trial = _prepare_models(batches, lent, chunks, threads)
+        is_channels_last, trial = prepare_models(batches, lent, chunks, threads)
         metadata = {
             "batch_size": batches.batch_size,
             "memory_format": "channels last" if is_channels_last else "contiguous",
@@ -114,14 +114,14 @@ def direction_chunks(
         store(ChunkResult(batches.first + chunk, {"directions": directions.pop(chunk)}, metadata))
 
     with restored_afterwards(modules, batches.device) as lent:
-        _, trial = _prepare_models(batches, lent, chunks, threads)
+        _, trial = prepare_models(batches, lent, chunks, threads)
         _run(batches, trial.models, chunks, run_batch, finished, progress)
 
 
-def _prepare_models(
-    batches: SweepBatches, lent: nn.ModuleDict, chunks: Sequence[int], threads: int
+def prepare_models(
+    batches: SweepBatches, lent: nn.ModuleDict, chunks: Sequence[int] | None, threads: int
 ) -> tuple[bool, trials.TrialResult]:
-    """Convert the models to channels-last if they work in it, and run the trial passes."""
+    """Convert the models to channels-last if they work in it, and run the trial passes for ``chunks``, None for all."""
     workers = min(threads, batching.batch_count(len(batches.images), batches.batch_size, chunks))
     is_channels_last = channels_last(lent, lambda: time_limit.call_with_watchdog(lambda: batches.accepts(lent)))
     return is_channels_last, time_limit.call_with_watchdog(lambda: trials.run_trials(batches, lent, workers))

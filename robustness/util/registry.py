@@ -13,7 +13,7 @@ from robustness.errors import EntryPointError
 T = TypeVar("T")
 
 
-def _imported(target: str) -> Any:
+def import_object(target: str) -> Any:
     """Import the object that "module:attribute" names."""
     module, _, attribute = target.partition(":")
     return getattr(import_module(module), attribute)
@@ -63,7 +63,7 @@ class Registry(Mapping[str, T]):
         if not isinstance(target, str):
             return target
         if name not in self._loaded:
-            self._loaded[name] = _imported(target) if target else self._load(name)
+            self._loaded[name] = import_object(target) if target else self._load(name)
         return self._loaded[name]
 
     def _load(self, name: str) -> Any:

@@ -29,7 +29,9 @@ def weights_file(harness: Workspace, card: Card) -> Path:
     if own is not None and own.is_file():
         _notice_age(harness, card, own)
         return own
-    if card.file.model.seed is not None or (own is None and card.file.recipe is None and not card.file.model.library):
+    if card.file.model.seed is not None or (
+        own is None and card.file.recipe is None and not card.file.model.factory_library
+    ):
         return factory_weights(harness, card)
     if card.file.recipe is None:
         if own is None:
@@ -97,7 +99,7 @@ def _call_factory(harness: Workspace, card: Card, key: str) -> tuple[bytes, dict
     reads = FileReads(card.project, harness.known_otherwise(card))
     with reads.recording():
         first = state(seed)
-        second = first if model.library else state(seed + 1)
+        second = first if model.factory_library else state(seed + 1)
     differing = [name for name in {**first, **second} if first.get(name, ("", ""))[1] != second.get(name, ("", ""))[1]]
     if differing and model.seed is None:
         raise ModelError(
@@ -105,7 +107,7 @@ def _call_factory(harness: Workspace, card: Card, key: str) -> tuple[bytes, dict
             f'"net.safetensors" in [model]: its factory gives random ones ({weights.abbreviate(differing)}); '
             "a card may ask for these by model.seed"
         )
-    random = bool(differing or model.library)
+    random = bool(differing or model.factory_library)
     reads.add_imports(list(factory_closure(card).files.values()))
     tensors = {name: value for name, (value, _) in first.items()}
     metadata = {

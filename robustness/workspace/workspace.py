@@ -234,11 +234,11 @@ class Workspace:
     def classes(self, card: Card) -> tuple[str, ...]:
         """Return the data's classes if the card's model can have its own; else none, without reading an image."""
         model = card.file.model
-        return self.images(card).classes if model.classes is not None or model.library is not None else ()
+        return self.images(card).classes if model.classes is not None or model.factory_library is not None else ()
 
     def shape(self, card: Card) -> tuple[int, int, int] | None:
         """Return the shape of the data's images if the card's model can have a size of its own; else None."""
-        return self.images(card).shape if card.file.model.library is not None else None
+        return self.images(card).shape if card.file.model.factory_library is not None else None
 
     def evidence_key_fields(self, card: Card, sweep: str) -> dict[str, Any]:
         """Return everything that evidence depends on, by content; its hash is the key. Needs no torch."""

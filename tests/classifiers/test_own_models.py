@@ -16,7 +16,7 @@ from robustness import cards
 from robustness.classifiers import adapt, libraries, weights
 from robustness.classifiers.adapter import AdaptedModel, convert_channels, extract_logits
 from robustness.classifiers.build import unwrap
-from robustness.classifiers.preprocessing import Normalisation, images_table, library_preprocessing
+from robustness.classifiers.preprocessing import Normalisation, expected_preprocessing, images_table
 from robustness.data import from_arrays
 from robustness.errors import CardError, MissingLibrary, ModelError
 from robustness.util import source_files
@@ -154,7 +154,7 @@ def test_what_a_processor_does_to_pixels_is_what_the_table_says(tmp_path, transf
     """Catches: sides taken for each other; a table after which images have another size than the library's have."""
     folder = vit_folder(tmp_path / "vit")
     found_models.edit(folder / "preprocessor_config.json", **about)
-    table = images_table(library_preprocessing("hf:vit", folder=tmp_path))
+    table = images_table(expected_preprocessing("hf:vit", folder=tmp_path))
     assert table == due
     processor = transformers.AutoImageProcessor.from_pretrained(folder)
     got = processor(Image.fromarray(colours(1, 50)[0]), return_tensors="np")["pixel_values"].shape[2:]
@@ -166,13 +166,13 @@ def test_what_a_table_cannot_say_is_said(tmp_path, transformers):
     folder = vit_folder(tmp_path / "vit")
     found_models.edit(folder / "preprocessor_config.json", resample=4)
     with pytest.raises(ModelError, match="its interpolation must be one of nearest, bilinear, bicubic, lanczos"):
-        library_preprocessing("hf:vit", folder=tmp_path)
+        expected_preprocessing("hf:vit", folder=tmp_path)
     crop = {"do_center_crop": True, "crop_size": {"height": 20, "width": 20}, "resample": 2}
     found_models.edit(folder / "preprocessor_config.json", **crop)
-    assert "it then crops 20×20" in library_preprocessing("hf:vit", folder=tmp_path).source
+    assert "it then crops 20×20" in expected_preprocessing("hf:vit", folder=tmp_path).source
     (folder / "preprocessor_config.json").write_text("[1")
     with pytest.raises(ModelError, match="not a readable image processor"):
-        library_preprocessing("hf:vit", folder=tmp_path)
+        expected_preprocessing("hf:vit", folder=tmp_path)
 
 
 # timm and torchvision
@@ -181,7 +181,7 @@ def test_what_a_table_cannot_say_is_said(tmp_path, transformers):
 @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "efficientnet_b0", "mixer_b16_224"])
 def test_what_timm_does_to_images(timm, name):
     """Catches: a crop share taken for a size; mean and std of another model. timm's own transform is the oracle."""
-    found = library_preprocessing(f"timm:{name}")
+    found = expected_preprocessing(f"timm:{name}")
     config = timm.data.resolve_data_config({}, pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
     resize, crop, *_, normalise = timm.data.create_transform(**config).transforms
     assert (found.resize, list(found.size)) == (resize.size, list(crop.size))
@@ -194,7 +194,7 @@ def test_what_torchvision_does_to_images(name):
     """Catches: the sizes of other weights. The transform itself, on one picture, is the oracle for all but a crop."""
     from robustness.util.torchvision_compat import models
 
-    found = library_preprocessing(f"torchvision:{name}")
+    found = expected_preprocessing(f"torchvision:{name}")
     transform = models.get_model_weights(name).DEFAULT.transforms()
     picture = Image.fromarray(colours(1, found.resize)[0]).crop((0, 0, found.resize, found.resize))
     top, left = ((found.resize - side + 1) // 2 for side in found.size)
@@ -205,7 +205,7 @@ def test_what_torchvision_does_to_images(name):
 
 
 def test_a_model_of_the_users_own_has_no_library():
-    assert library_preprocessing("mypackage.models:Net") is None
+    assert expected_preprocessing("mypackage.models:Net") is None
 
 
 @pytest.mark.parametrize("library", ["timm", "torchvision"])

@@ -17,15 +17,9 @@ from robustness.workspace.store import Store
 from robustness.workspace.workspace import Workspace
 
 COUNT = 2 * CHUNK + 345
-CARD = """
-name = "tiny"
-[model]
-factory = "{module}:factory"
-seed = 1
-[data]
-name = "array"
-file = "./images.npz"
-[sweeps.normal]
+CARD = (
+    helpers.ARRAY_CARD
+    + """[sweeps.normal]
 kind = "normal"
 strengths = [0.1, {{ uniform = [0.0, 0.5] }}]
 [sweeps.fgsm]
@@ -36,6 +30,7 @@ kind = "fgsm"
 source = "other.toml"
 strengths = [0.1]
 """
+)
 MODULE = """
 from torch import nn
 

@@ -58,15 +58,9 @@ from torch import nn
 def LAYERS():
     return [nn.Flatten(), nn.Linear(16, 3)]
 """
-CARD = """
-name = "tiny"
-[model]
-factory = "{module}:factory"
-seed = 1
-[data]
-name = "array"
-file = "./images.npz"
-[sweeps.normal]
+CARD = (
+    helpers.ARRAY_CARD
+    + """[sweeps.normal]
 kind = "normal"
 strengths = [0.1]
 [sweeps.fgsm]
@@ -77,6 +71,7 @@ kind = "fgsm"
 source = "other.toml"
 strengths = [0.1]
 """
+)
 
 
 @pytest.fixture(scope="module")

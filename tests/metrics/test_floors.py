@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn
+from test_metrics import scored
 
 from robustness.metrics.chance_level import chance_level
 from robustness.metrics.confusion import confusion_matrix
@@ -15,17 +16,6 @@ from robustness.metrics.metric import MetricError
 from robustness.metrics.registry import METRICS, measure, measure_matrix
 
 AVERAGES = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "precision_micro", "recall_micro", "f1_micro")
-
-
-def scored(metric: str, labels, predictions, classes: int) -> float:
-    """Scikit-learn's number."""
-    if metric == "accuracy":
-        return sklearn.accuracy_score(labels, predictions)
-    if metric == "balanced_accuracy":  # whose own function warns of predictions that are nobody's label
-        return sklearn.recall_score(labels, predictions, labels=np.unique(labels), average="macro")
-    name, _, kind = metric.partition("_")
-    score = getattr(sklearn, f"{name}_score")
-    return score(labels, predictions, labels=range(classes), zero_division=0, average=kind or "macro")
 
 
 @settings(max_examples=40, deadline=None)

@@ -41,14 +41,9 @@ metrics = ["kappa"]
 @pytest.fixture(autouse=True)
 def _fresh():
     """Entry points are read once per process."""
-    forget()
+    helpers.forget_entry_points(METRICS)
     yield
-    forget()
-
-
-def forget():
-    METRICS.__dict__.pop("_entry_points", None)
-    METRICS._loaded.clear()
+    helpers.forget_entry_points(METRICS)
 
 
 @pytest.fixture
@@ -61,23 +56,13 @@ def kappa(tmp_path, monkeypatch):
     sys.modules.pop("cohen_kappa", None)
 
 
-def install(folder, points, name="kappa-metrics"):
-    """Install a distribution's metadata into a folder of `sys.path`."""
-    info = folder / f"{name.replace('-', '_')}-1.2.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
-    lines = [f"{key} = {value}" for key, value in points.items()]
-    (info / "entry_points.txt").write_text("\n".join([f"[{METRICS.group}]", *lines, ""]))
-    importlib.invalidate_caches()
-
-
 @pytest.fixture(params=["an entry point", "an entry point that is patched in", "a line of the registry"])
 def known(request, kappa, tmp_path, monkeypatch):
     """Kappa, made known in each way."""
     if request.param == "a line of the registry":
         monkeypatch.setitem(METRICS.built_in, "kappa", kappa.KAPPA)
     elif request.param == "an entry point":
-        install(tmp_path, {"kappa": "cohen_kappa:KAPPA"})
+        helpers.install_entry_points(tmp_path, METRICS.group, {"kappa": "cohen_kappa:KAPPA"}, "kappa-metrics")
     else:
         point = EntryPoint("kappa", "cohen_kappa:KAPPA", METRICS.group)
         monkeypatch.setattr(
@@ -168,7 +153,9 @@ def test_a_card_may_claim_what_is_negative_at_worst(kappa, tmp_path, monkeypatch
 
 def test_packages_are_imported_only_when_they_are_asked_for(kappa, tmp_path):
     """Catches: every run that imports every package with a metric, a typing error hidden behind a broken package."""
-    install(tmp_path, {"kappa": "cohen_kappa:KAPPA", "broken": "not_there:METRIC"})
+    helpers.install_entry_points(
+        tmp_path, METRICS.group, {"kappa": "cohen_kappa:KAPPA", "broken": "not_there:METRIC"}, "kappa-metrics"
+    )
     del sys.modules["cohen_kappa"]
     assert find("accuracy") is METRICS["accuracy"]
     with pytest.raises(MetricError, match=r"snr, kappa, broken; got 'kapa'; did you mean 'kappa'"):
@@ -196,7 +183,7 @@ def test_packages_are_imported_only_when_they_are_asked_for(kappa, tmp_path):
 )
 def test_a_metric_that_cannot_be_used_says_whose_it_is(kappa, tmp_path, points, asked, said):
     """Catches: a traceback out of another package, one that takes the place of accuracy."""
-    install(tmp_path, points)
+    helpers.install_entry_points(tmp_path, METRICS.group, points, "kappa-metrics")
     with pytest.raises(EntryPointError) as caught:
         list(METRICS) if asked is None else parse(asked, 3)
     assert said in str(caught.value)
@@ -207,7 +194,7 @@ def test_a_metric_that_cannot_be_used_says_whose_it_is(kappa, tmp_path, points, 
 def test_one_name_of_two_packages_is_refused(kappa, tmp_path):
     """Catches: whichever of two is found first."""
     for name in ("one", "other"):
-        install(tmp_path, {"kappa": f"cohen_kappa:{name.upper()}"}, name)
+        helpers.install_entry_points(tmp_path, METRICS.group, {"kappa": f"cohen_kappa:{name.upper()}"}, name)
     with pytest.raises(EntryPointError, match="has the name 'kappa' too; uninstall one of them") as caught:
         find("kappa")
     assert "one 1.2" in str(caught.value)
@@ -216,6 +203,6 @@ def test_one_name_of_two_packages_is_refused(kappa, tmp_path):
 
 def test_a_broken_package_is_a_problem_of_the_card_that_names_it(kappa, tmp_path):
     """Catches: a traceback where a card has other problems to be told as well."""
-    install(tmp_path, {"kappa": "not_there:METRIC"})
+    helpers.install_entry_points(tmp_path, METRICS.group, {"kappa": "not_there:METRIC"}, "kappa-metrics")
     with pytest.raises(CardError, match=r"not_there:METRIC` of kappa-metrics 1\.2 in the group"):
         cards.load(helpers.project(tmp_path / "project", card=helpers.CARD + CLAIMS))

@@ -276,18 +276,13 @@ print(harness.evidence(card, "normal").digest)
 def test_a_killed_process(tmp_path):
     """Killed by the system in the second sweep. Catches: chunks that only an orderly end keeps; chunks left behind."""
     pixels = np.random.default_rng(0).integers(0, 256, (3000, 2, 2), dtype=np.uint8)
-    card = """
-name = "tiny"
-[model]
-factory = "{module}:factory"
-seed = 1
-[data]
-name = "array"
-file = "./images.npz"
-[sweeps.normal]
+    card = (
+        helpers.ARRAY_CARD
+        + """[sweeps.normal]
 kind = "normal"
 strengths = [0.2]
 """
+    )
     path = helpers.project(tmp_path / "project", NET, card)
     np.savez(path.with_name("images.npz"), test_x=pixels, test_y=np.arange(3000) % 3)
     store = tmp_path / "store"

@@ -63,22 +63,16 @@ def install(tmp_path, monkeypatch):
 
     def put(group, points, name="spices", **modules):
         site = tmp_path / name
-        info = site / f"{name}-1.0.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[{group}]\n{points}\n")
+        helpers.install_entry_points(site, group, dict(line.split(" = ") for line in points.splitlines()), name)
         for module, text in modules.items():
             (site / f"{module}.py").write_text(text)
             monkeypatch.delitem(sys.modules, module, raising=False)
         monkeypatch.syspath_prepend(site)
         return site
 
-    for registry in (PERTURBATIONS, DATASETS):
-        monkeypatch.setattr(registry, "_loaded", {})
-        monkeypatch.delitem(registry.__dict__, "_entry_points", raising=False)
+    helpers.forget_entry_points(PERTURBATIONS, DATASETS)
     yield put
-    for registry in (PERTURBATIONS, DATASETS):
-        registry.__dict__.pop("_entry_points", None)
+    helpers.forget_entry_points(PERTURBATIONS, DATASETS)
 
 
 def test_a_perturbation_of_another_distribution_is_swept(install, tmp_path):

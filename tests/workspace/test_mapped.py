@@ -62,19 +62,14 @@ def test_a_file_that_was_cut_off_is_not_there(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-CARD = """
-name = "tiny"
-[model]
-factory = "{module}:factory"
-seed = 1
-[data]
-name = "array"
-file = "./images.npz"
-[sweeps.far]
+CARD = (
+    helpers.ARRAY_CARD
+    + """[sweeps.far]
 kind = "fgsm"
 source = "tiny.toml"
 strengths = [0.1]
 """
+)
 MODULE = """
 from torch import nn
 def factory():
