@@ -26,8 +26,9 @@ from robustness.perturbations.advgan import AdvGAN
 from robustness.planning.planner import Planner
 from robustness.util import hardware, output
 from robustness.workspace import attack_inputs
+from robustness.workspace.context import data_root
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Workspace, data_root
+from robustness.workspace.workspace import Workspace
 
 MODELS = Path(__file__).parents[1] / "models"
 DEFAULT = (

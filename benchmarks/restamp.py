@@ -24,16 +24,18 @@ from robustness.cards import Card, edit
 from robustness.classifiers import weights
 from robustness.thresholds.renew import CardUpdate
 from robustness.util import atomic_write, output
+from robustness.workspace.context import data_root
 from robustness.workspace.models import recipe_hash
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Workspace, data_root
+from robustness.workspace.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
 OLDER = """
 import tempfile
 from pathlib import Path
 from robustness import cards
-from robustness.workspace.workspace import Workspace, data_root
+from robustness.workspace.context import data_root
+from robustness.workspace.workspace import Workspace
 from robustness.workspace.store import Store
 from robustness.workspace.models import is_stale
 with tempfile.TemporaryDirectory() as folder:

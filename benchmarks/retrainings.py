@@ -36,7 +36,7 @@ from robustness.metrics.evidence import Evidence
 from robustness.mutations.kinds import Mutation
 from robustness.util import output
 from robustness.workspace.models import train_if_missing as trained
-from robustness.workspace.workspace import Workspace, fresh_harness
+from robustness.workspace.workspace import Workspace, fresh_workspace
 
 MARGIN, ALPHA = 0.02, 0.05
 WIDE = 0.05
@@ -62,7 +62,7 @@ def healthy(harness: Workspace, card: Card, count: int) -> list[AcceptedModel]:
     found = []
     with harness.progress(f"sweeping {count} trainings of {card.name}") as show:
         for seed in seeds:
-            found.append(accepted_from_seed(fresh_harness(harness), card, seed, SWEEPS))
+            found.append(accepted_from_seed(fresh_workspace(harness), card, seed, SWEEPS))
             if show:
                 show(len(found), count)
     return found
@@ -72,7 +72,7 @@ def damaged(harness: Workspace, card: Card) -> Iterator[tuple[str, Swept]]:
     """Damage the first training in ten graded ways, three of them by training it again on fewer images."""
     ways = {"noise": (0.2, 0.4, 0.8), "pruning": (0.7, 0.9), "normalisation": (0.05, 0.2), "data": (0.5, 0.2, 0.05)}
     for damage in (Mutation(kind, level) for kind, levels in ways.items() for level in levels):
-        one, of = card.reseeded(FIRST).damaged(damage), fresh_harness(harness)
+        one, of = card.reseeded(FIRST).mutated(damage), fresh_workspace(harness)
         running.say(f"sweeping: {damage}")
         trained(of, one, by_command=True)
         yield str(damage), {sweep: of.evidence(one, sweep) for sweep in SWEEPS}

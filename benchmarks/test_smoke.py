@@ -16,8 +16,9 @@ from robustness.data.images import from_arrays
 from robustness.gate.baseline import AcceptedModel
 from robustness.perturbations import FGSM, Normal
 from robustness.sweep.runner import run_sweep
+from robustness.workspace.context import data_root, store_root
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Workspace, data_root, store_root
+from robustness.workspace.workspace import Workspace
 
 COUNT = 2000
 

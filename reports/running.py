@@ -25,10 +25,11 @@ from robustness.metrics.evidence import OK, Evidence
 from robustness.util import hardware
 from robustness.util import paths as files
 from robustness.util.progress import progress_bar
+from robustness.workspace.context import data_root, store_root
 from robustness.workspace.models import recipe_hash
 from robustness.workspace.store import Store
 from robustness.workspace.training import fit_many, train_many
-from robustness.workspace.workspace import Workspace, data_root, store_root
+from robustness.workspace.workspace import Workspace
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

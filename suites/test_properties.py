@@ -28,7 +28,7 @@ def test_contracts(card, harness, findings):
         return {name: contracts.find_violations(harness, card, name) for name in card.file.sweeps}
 
     found = findings(
-        "contracts", lambda: {name: harness.evidence_key_fields(card, name) for name in card.file.sweeps}, look
+        "contracts", lambda: {name: harness.key_fields(harness.resolve(card, name)) for name in card.file.sweeps}, look
     )
     lines = [f"{name}: {contract} {how}" for name, broken in found.items() for contract, how in broken.items()]
     if lines:

@@ -22,8 +22,8 @@ from reports.writing import dumped, inserted
 from robustness import cards
 from robustness.errors import CardError, RobustnessError
 from robustness.util import hardware, output
+from robustness.workspace.context import data_root, store_root
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import data_root, store_root
 
 ROOT = Path(__file__).parents[2]
 OUTPUT = ROOT / "reports" / "measured"

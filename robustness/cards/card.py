@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
@@ -47,27 +47,36 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Overrides:
+    """
+    What a run changes about a card.
+
+    Attributes:
+        seed: The seed that the model is retrained from, with the models that its recipe needs.
+        weights: The file of other weights than the card's, as ``--robustness-weights`` names it.
+        data: Other test images than the card's, and the folder that their paths are relative to.
+        data_folder: The folder of the card's data, if an option named one that is not the card's folder.
+        project: The project, if it is not the one that the card's file lies in.
+        mutation: What was done to the model on purpose.
+        claimless: Whether only the sweeps are asked for, and no claim.
+    """
+
+    seed: int | None = None
+    weights: Path | None = None
+    data: tuple[DataSpec, Path] | None = None
+    data_folder: Path | None = None
+    project: Path | None = None
+    mutation: Mutation | None = None
+    claimless: bool = False
+
+
+@dataclass(frozen=True)
 class Card:
-    """A card and where it lies; paths in it are relative to its folder."""
+    """A card, where it lies, and what the run changes about it; paths in it are relative to its folder."""
 
     file: CardFile
     path: Path
-    tested_on: DataSpec | None = None
-    """Other data than its own that it is swept on, where it serves as the source of another card's sweep."""
-    tested_beside: Path = Path()
-    """The folder of the card whose data these are."""
-    data_folder: Path | None = None
-    """The folder that its own data lie in, if an option named them elsewhere than beside the card."""
-    seeded: int | None = None
-    """The seed that it was trained anew from, and with it the models that its recipe needs."""
-    root: Path | None = None
-    """The project, where it is not the one that the card's file lies in."""
-    candidate: Path | None = None
-    """Other weights than its own that it is judged with."""
-    measured: bool = False
-    """Whether its sweeps alone were asked for, and no claim."""
-    damage: Mutation | None = None
-    """What was done to its model on purpose."""
+    overrides: Overrides = Overrides()
 
     @property
     def name(self) -> str:
@@ -77,12 +86,17 @@ class Card:
     @cached_property
     def project(self) -> Path:
         """The folder from which the card's modules are imported: the nearest that looks like a project's root."""
-        return self.root or _project(self.path)
+        return self.overrides.project or _project(self.path)
 
-    @property
-    def beside(self) -> Path:
-        """The folder that data lie in whose place begins with ``./``."""
-        return self.data_folder or self.path.parent
+    def data(self, part: Literal["train", "test"]) -> tuple[DataSpec, Path]:
+        """Return the images that the model is trained or tested on, and the folder that their paths are relative to."""
+        if part == "test" and self.overrides.data is not None:
+            return self.overrides.data
+        return self.file.data, self.overrides.data_folder or self.path.parent
+
+    def override(self, **changes: Any) -> Card:
+        """Return the same card with other overrides; the arguments are fields of `Overrides`."""
+        return replace(self, overrides=replace(self.overrides, **changes))
 
     @property
     def weights(self) -> Path | None:
@@ -104,7 +118,7 @@ class Card:
             # What cards without it always had as a key stays their key.
             **({"adaptation": model.adaptation} if model.adaptation else {}),
             **({"files": read} if read else {}),
-            **(self.damage.key_fields if self.damage else {}),
+            **(self.overrides.mutation.key_fields if self.overrides.mutation else {}),
         }
 
     @property
@@ -134,21 +148,21 @@ class Card:
 
     def reseeded(self, seed: int, **arguments: Any) -> Card:
         """
-        Return the same card with weights trained anew from another seed (and other recipe arguments).
+        Return the same card, retrained from another seed (and with other recipe arguments).
 
-        The models that its recipe needs are trained anew from that seed too, but those that have weights of their own.
+        The models that its recipe needs are retrained from that seed too, unless they have weights of their own.
         """
         assert self.file.recipe is not None
         recipe = self.file.recipe.model_copy(
             update={"seed": seed, "arguments": {**self.file.recipe.arguments, **arguments}}
         )
         model = self.file.model.model_copy(update={"weights": None})
-        return replace(self, file=self.file.model_copy(update={"recipe": recipe, "model": model}), seeded=seed)
+        return replace(self, file=self.file.model_copy(update={"recipe": recipe, "model": model})).override(seed=seed)
 
-    def damaged(self, damage: Mutation) -> Card:
-        """Return the same card with its model damaged; trained anew from its own seed where it is its data that are."""
-        trained = self.file.recipe if damage.operator.target == "training" else None
-        return replace(self.reseeded(trained.seed) if trained else self, damage=damage)
+    def mutated(self, mutation: Mutation) -> Card:
+        """Return the same card with a mutated model, retrained from its own seed if its training data are mutated."""
+        recipe = self.file.recipe if mutation.operator.target == "training" else None
+        return (self.reseeded(recipe.seed) if recipe else self).override(mutation=mutation)
 
     def perturbation(self, sweep: str) -> Perturbation:
         """Return a sweep's perturbation by the sweep's name."""
@@ -179,8 +193,7 @@ class Card:
         own = table.perturbation.model_copy(update={"source": None})
         sweeps = {sweep: table.model_copy(update={"perturbation": own})}
         file = self.file.model_copy(update={"sweeps": sweeps, "claims": {}})
-        beside = other.beside if other.tested_on is None else other.tested_beside
-        return replace(self, file=file, tested_on=other.tested_on or other.file.data, tested_beside=beside)
+        return replace(self, file=file).override(data=other.data("test"))
 
     def claims(self) -> Iterator[Claim]:
         """Return every claim in the order of the file."""
@@ -245,7 +258,7 @@ def parse_card(table: Mapping[str, Any], path: Path, root: Path | None = None) -
     """
     whole = expand_profile(table, path, root)
     try:
-        card = Card(CardFile.model_validate(whole), path, root=root)
+        card = Card(CardFile.model_validate(whole), path, Overrides(project=root))
     except ValidationError as error:
         raise _refused("in this card", error, whole, CardFile, f"{path}: ") from error
     _check_paths(card)

@@ -38,7 +38,7 @@ def write_claims(
     new = with_claims(text, claims, about, flip_rate)
     try:
         table = tomllib.loads(new)
-        CardFile.model_validate(cards.expand_profile(table, card.path, card.root))
+        CardFile.model_validate(cards.expand_profile(table, card.path, card.overrides.project))
         if _untouched(table) != _untouched(tomllib.loads(text)):
             raise ValueError("another table would change")
     except ValueError as error:  # which TOML's and pydantic's errors are

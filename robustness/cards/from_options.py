@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,7 @@ class CardOptions:
         called = self.path.with_name(f"{self.path.stem} (of options)")
         card = cards.parse_card(table, called, self.folder.resolve())
         path = self._path()
-        return replace(card, data_folder=path.parent) if path.exists() and self._place(path) is None else card
+        return card.override(data_folder=path.parent) if path.exists() and self._place(path) is None else card
 
 
 def arguments(given: Sequence[str]) -> dict[str, Any]:

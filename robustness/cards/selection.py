@@ -67,7 +67,7 @@ def with_weights(chosen: Sequence[Card], given: Sequence[str], folder: Path) -> 
         # Without its recipe: what is judged is this file, which no recipe of the card has to have made.
         model = found[name].file.model.model_copy(update={"weights": str(path.resolve())})
         table = found[name].file.model_copy(update={"model": model, "recipe": None})
-        found[name] = replace(found[name], file=table, candidate=path)
+        found[name] = replace(found[name], file=table).override(weights=path)
     return list(found.values())
 
 

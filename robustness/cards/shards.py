@@ -100,6 +100,6 @@ def plan(chosen: Sequence[Card], shard: Shard, asked: Mapping[str, Any]) -> dict
 def _content(card: Card) -> str:
     """Hash what a card holds, and other weights that it is judged with, whatever their files are called."""
     table = card.file.model_dump(mode="json")
-    if card.candidate is not None:
-        table["model"]["weights"] = sha256_file(card.candidate)
+    if card.overrides.weights is not None:
+        table["model"]["weights"] = sha256_file(card.overrides.weights)
     return sha256_json(table)

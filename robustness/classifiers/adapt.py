@@ -119,7 +119,7 @@ def _first_layer(card: ModelCard, shape: tuple[int, int, int] | None) -> tuple[N
 
 def _resizing_note(card: ModelCard, expected: dict[str, Any]) -> str:
     """Return a note on whether a card's data do the resizing that the library does."""
-    decoding = (card.tested_on or card.file.data).images
+    decoding = card.data("test")[0].images
     actual = {} if decoding is None else decoding.model_dump(mode="json", include={*expected, "resize", "size"})
     if not any(actual.get(key) for key in ("resize", "size")):
         return "the card's images are not resized"

@@ -158,6 +158,5 @@ class ModelCard(Protocol):
     def weights(self) -> Path | None:
         """The weights file that it names."""
 
-    @property
-    def tested_on(self) -> ImagesTable | None:
-        """Data to test on, if not its own."""
+    def data(self, part: Literal["train", "test"]) -> tuple[ImagesTable, Path]:
+        """Return the images that it is trained or tested on, and the folder that their paths are relative to."""

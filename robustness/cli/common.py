@@ -76,7 +76,8 @@ def harness_of(options: Namespace) -> Workspace:
     from robustness.classifiers import precision
     from robustness.util import hardware
     from robustness.util.progress import progress_bar
-    from robustness.workspace.workspace import Workspace, data_root
+    from robustness.workspace.context import data_root
+    from robustness.workspace.workspace import Workspace
 
     device = hardware.worker_device(options.device, 0)
     if getattr(options, "engine", None) is not None and not hardware.gpu_count():
@@ -92,8 +93,8 @@ def harness_of(options: Namespace) -> Workspace:
 
 def store_of(options: Namespace) -> Store:
     """Return the store that is named."""
+    from robustness.workspace.context import homeless, store_root
     from robustness.workspace.store import Store
-    from robustness.workspace.workspace import homeless, store_root
 
     root = store_root(options.store)
     if said := homeless(root):

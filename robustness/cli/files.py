@@ -12,7 +12,7 @@ from robustness.errors import RobustnessError
 def mnist(options: Namespace) -> int:
     """Bring MNIST to the data root."""
     from robustness.data import mnist
-    from robustness.workspace.workspace import data_root
+    from robustness.workspace.context import data_root
 
     mnist.download(options.root or data_root(options.data), print)
     return 0
@@ -37,7 +37,7 @@ def show(options: Namespace) -> int:
 def prune(options: Namespace) -> int:
     """Remove evidence, and what killed processes left."""
     from robustness.cli import inventory, listing
-    from robustness.workspace.workspace import data_root
+    from robustness.workspace.context import data_root
 
     if not (options.broken or options.all or options.older_than is not None):
         raise RobustnessError("evidence prune must be told what to remove: --broken, --older-than DAYS or --all")

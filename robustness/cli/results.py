@@ -44,7 +44,7 @@ def check_cards(options: Namespace) -> int:
 def accept(options: Namespace) -> int:
     """Make runs, or retrainings, the baseline of a model."""
     from robustness.gate import accept
-    from robustness.workspace.workspace import fresh_harness
+    from robustness.workspace.workspace import fresh_workspace
 
     if bool(options.runs) == bool(options.seeds):
         raise RobustnessError("baseline accept takes either reports of runs (RUN.json), or --seeds to train from")
@@ -60,7 +60,7 @@ def accept(options: Namespace) -> int:
         accepted = [accept.accepted_from_report(path, card.name, harness.store) for path in options.runs]
     else:
         accept.train(card, options.seeds, harness, options.workers)
-        accepted = [accept.accepted_from_seed(fresh_harness(harness), card, seed) for seed in options.seeds]
+        accepted = [accept.accepted_from_seed(fresh_workspace(harness), card, seed) for seed in options.seeds]
     return common.print_lines(accept.accept(options.to or card.baseline, card.name, accepted, harness.store, card))
 
 

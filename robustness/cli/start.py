@@ -27,7 +27,7 @@ QUESTIONS = {
 def draft(options: Namespace) -> CardOptions:
     """Return the model that a command's options describe."""
     from robustness.cards.from_options import CardOptions
-    from robustness.workspace.workspace import data_root
+    from robustness.workspace.context import data_root
 
     return CardOptions(
         Path.cwd(), options.factory, tuple(options.argument or ()), options.weights, options.dataset,

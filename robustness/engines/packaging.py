@@ -125,7 +125,7 @@ def _write_files(shipped: ModelPackage, get: Callable[[str], bytes]) -> Card:
             path.write_bytes(get(content))
     beside.mkdir(parents=True, exist_ok=True)
     project.mkdir(parents=True, exist_ok=True)
-    return replace(shipped.card, path=beside / shipped.card.path.name, root=project)
+    return replace(shipped.card, path=beside / shipped.card.path.name).override(project=project)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What an engine has to make: the chunks that evidence is missing, in rounds; whoever executes them knows no cards."""
+"""The chunks of sweeps that an engine has to make, in rounds; what executes them knows no cards."""
 
 from __future__ import annotations
 
@@ -17,144 +17,183 @@ from robustness.classifiers import weights
 from robustness.engines.packaging import ModelPackage, pack_model
 from robustness.engines.worker import Task, blocks
 from robustness.errors import Busy, DataMissing, RobustnessError, SweepError
-from robustness.perturbations import Step
 from robustness.sweep import chunks
 from robustness.sweep.chunk_result import ChunkResult
 from robustness.sweep.runner import choose_batch_size, module_dict
 from robustness.util.rng import CHUNK
 from robustness.workspace import attack_inputs
 from robustness.workspace.chunk_cache import StoredChunks
-from robustness.workspace.workspace import Workspace, strengths_without_zero
+from robustness.workspace.jobs import SweepJob
+from robustness.workspace.workspace import Workspace
 
 ROUND = 64
-"""Sweeps that are under way at once: each holds a lock, and workers are told of all of them at their start."""
+"""Sweeps that run at once: each holds a lock, and workers get the tasks of all of them when they start."""
 GLANCE = 1.0
-"""Seconds between two looks whether another process is done with what it makes."""
+"""Seconds between two checks whether another process has finished."""
 
 Contents = Mapping[str, Callable[[], Any]]
-"""What tasks need, by name, made when it is asked for."""
+"""The inputs of tasks by name, each made when it is first requested."""
 Execute = Callable[[Mapping[int, Task], Sequence[tuple[int, int]], Contents], Iterable[Mapping[str, Any]]]
-"""Return the result of every chunk of every task (`worker.one`), each once, in any order."""
+"""Returns the result of every chunk of every task (`worker.one`), each once, in any order."""
 
 
 @dataclass
 class PendingSweep:
-    """One sweep that is to be made, or the directions of one; ``left`` are the chunks that are missing."""
+    """
+    A sweep whose evidence is missing, or an attack whose directions are.
 
-    card: Card
-    sweep: str
+    Attributes:
+        job: The sweep; for directions, the attack on the source.
+        key: The key of the evidence or the directions.
+        directions: Whether directions are missing, not evidence.
+        finished: The chunks that are done.
+        batch_size: Images per batch; 0 until it is chosen.
+        missing: The numbers of the chunks that are not done.
+        lock: What this process holds while it makes them.
+    """
+
+    job: SweepJob
     key: str
-    label: str
     directions: bool
-    kept: StoredChunks
-    size: int
-    count: int
-    left: set[int] = field(default_factory=set)
+    finished: StoredChunks
+    batch_size: int = 0
+    missing: set[int] = field(default_factory=set)
     lock: ExitStack = field(default_factory=ExitStack)
 
     @property
-    def name(self) -> str:
-        """What the lock is called, by which one process at a time makes it."""
+    def label(self) -> str:
+        """The sweep as users see it."""
+        return f"{'directions on ' if self.directions else ''}{self.job.label}"
+
+    @property
+    def lock_name(self) -> str:
+        """The name of the lock that one process at a time holds."""
         return f"{'directions' if self.directions else 'evidence'}-{self.key}"
+
+    @property
+    def chunks(self) -> range:
+        """The numbers of all chunks."""
+        return range(chunks.chunk_count(self.job.images))
+
+    def chunk_length(self, chunk: int) -> int:
+        """Return how many images a chunk has."""
+        return min(CHUNK, len(self.job.images) - chunk * CHUNK)
 
 
 class ChunkScheduler:
     """
-    Makes what is missing in a harness's store by ``execute``, on workers of so many cores with such a device.
+    Makes the evidence that a workspace's store is missing, chunk by chunk, on an engine's workers.
 
-    ``failed`` says by key what could not be made; ``progress`` is told the images that are done, and all of them.
+    Args:
+        workspace: The workspace.
+        execute: Runs chunks on workers.
+        device: The device of each worker, as torch names it.
+        cores: The CPU cores of each worker.
+        progress: Called with the numbers of images that are done, and of all.
+
+    Attributes:
+        failed: Why evidence could not be made, by key.
     """
 
     def __init__(
         self,
-        harness: Workspace,
+        workspace: Workspace,
         execute: Execute,
         *,
         device: str = "cpu",
         cores: int = 1,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
-        self.harness, self.failed = harness, dict[str, str]()
+        self.workspace, self.failed = workspace, dict[str, str]()
         self._execute, self._device, self._cores, self._progress = execute, device, cores, progress
-        self._shipped: dict[tuple[Path, Path], ModelPackage] = {}
+        self._packages: dict[tuple[Path, Path], ModelPackage] = {}
         self._contents: dict[str, Callable[[], Any]] = {}
 
-    def run(self, wanted: Iterable[tuple[Card, str]]) -> None:
-        """Make the evidence of these sweeps, of the clean images, and of the models that examples are made on."""
-        every: dict[str, PendingSweep] = {}
-        signs: dict[str, PendingSweep] = {}
-        for card, sweep in wanted:
-            self._add(card, sweep, every, signs)
-        self._rounds(list(signs.values()))
-        self._rounds(list(every.values()))
+    def run(self, sweeps: Iterable[tuple[Card, str]]) -> None:
+        """Make the evidence of these sweeps, of the clean images, and of the sources of transfer attacks."""
+        evidence: dict[str, PendingSweep] = {}
+        directions: dict[str, PendingSweep] = {}
+        for card, sweep in sweeps:
+            self._add(card, sweep, evidence, directions)
+        self._run_in_rounds(list(directions.values()))
+        self._run_in_rounds(list(evidence.values()))
 
-    def _add(self, card: Card, sweep: str, every: dict[str, PendingSweep], signs: dict[str, PendingSweep]) -> None:
-        harness, label = self.harness, f"{card.name}:{sweep}"
+    def _add(
+        self, card: Card, sweep: str, evidence: dict[str, PendingSweep], directions: dict[str, PendingSweep]
+    ) -> None:
+        """Add a sweep, and the sweeps that it is compared with, to what is missing."""
+        workspace = self.workspace
         try:
             if sweep != "clean":
-                self._add(card, "clean", every, signs)
-            if (source := harness.source(card, sweep)) is not None:
-                self._add(source, sweep, every, signs)
-            key = harness.key(card, sweep)
-            if key in every or harness.stored_evidence(card, key) is not None:
+                self._add(card, "clean", evidence, directions)
+            job = workspace.resolve(card, sweep)
+            if job.source is not None:
+                self._add(job.source, sweep, evidence, directions)
+            key = workspace.key(card, sweep)
+            if key in evidence or workspace.stored_evidence(card, key) is not None:
                 return
-            if source is not None and _signed(card, sweep):
-                file = attack_inputs.directions_file(harness, source, sweep)
-                if not file.is_file() and file.stem not in signs:
-                    signs[file.stem] = self._item(source, sweep, file.stem, directions=True)
-            every[key] = self._item(card, sweep, key)
+            if job.direction_job is not None:
+                file = attack_inputs.directions_file(workspace, job.direction_job)
+                if not file.is_file() and file.stem not in directions:
+                    directions[file.stem] = self._pending(job.direction_job, file.stem, directions=True)
+            evidence[key] = self._pending(job, key)
         except DataMissing:
-            return  # whoever asks for this evidence says so
+            return  # the test that needs this evidence says so
         except RobustnessError as error:
-            harness.notice(f"{label} is left to the run: {error}")
+            workspace.notice(f"{card.name}:{sweep} is left to the run: {error}")
 
-    def _item(self, card: Card, sweep: str, key: str, *, directions: bool = False) -> PendingSweep:
-        harness, images = self.harness, self.harness.images(card)
-        label = f"{'directions on ' if directions else ''}{card.name}:{sweep}"
-        dependencies = {} if directions else harness.dependencies(card, sweep)
-        kept = StoredChunks(harness.store, key, card.project, dependencies=lambda: dependencies, notice=harness.notice)
-        return PendingSweep(card, sweep, key, label, directions, kept, 0, chunks.chunk_count(images))
+    def _pending(self, job: SweepJob, key: str, *, directions: bool = False) -> PendingSweep:
+        dependencies = {} if directions else self.workspace.dependencies(job)
+        finished = StoredChunks(
+            self.workspace.store, key, job.card.project, dependencies=lambda: dependencies, notice=self.workspace.notice
+        )
+        return PendingSweep(job, key, directions, finished)
 
-    def _rounds(self, items: list[PendingSweep]) -> None:
-        said = False
+    def _run_in_rounds(self, items: list[PendingSweep]) -> None:
+        """Make all items, and wait for those that another process makes."""
+        waiting_shown = False
         while items:
-            taken, others = self._taken(items[:ROUND])
-            if taken:
-                items = [item for item in [*self._round(taken), *others, *items[ROUND:]] if not self._is_there(item)]
+            locked, others = self._lock(items[:ROUND])
+            if locked:
+                again = self._run_round(locked)
+                items = [item for item in [*again, *others, *items[ROUND:]] if not self._is_done(item)]
                 continue
-            if not said and others:
-                self.harness.store.say(f"waiting for another process: sweeping {others[0].label}")
-                said = True
+            if not waiting_shown and others:
+                self.workspace.store.say(f"waiting for another process: sweeping {others[0].label}")
+                waiting_shown = True
             time.sleep(GLANCE)
-            items = [item for item in items if not self._is_there(item)]
+            items = [item for item in items if not self._is_done(item)]
 
-    def _taken(self, items: list[PendingSweep]) -> tuple[list[PendingSweep], list[PendingSweep]]:
-        """Lock what nobody else makes; give it, and the others."""
-        taken, others = list[PendingSweep](), list[PendingSweep]()
+    def _lock(self, items: list[PendingSweep]) -> tuple[list[PendingSweep], list[PendingSweep]]:
+        """Lock the items that no other process makes; return them, and the others."""
+        locked, others = list[PendingSweep](), list[PendingSweep]()
         for item in items:
             item.lock = ExitStack()
             try:
-                item.lock.enter_context(self.harness.store.exclusive(item.name, f"sweeping {item.label}", wait=False))
+                item.lock.enter_context(
+                    self.workspace.store.exclusive(item.lock_name, f"sweeping {item.label}", wait=False)
+                )
             except Busy:
                 others.append(item)
             except RobustnessError as error:
                 self.failed[item.key] = str(error)
             else:
-                if self._is_there(item):
+                if self._is_done(item):
                     item.lock.close()
                 else:
-                    taken.append(item)
-        return taken, others
+                    locked.append(item)
+        return locked, others
 
-    def _is_there(self, item: PendingSweep) -> bool:
+    def _is_done(self, item: PendingSweep) -> bool:
+        """Return whether an item has failed, or is in the store."""
         if item.key in self.failed:
             return True
         if item.directions:
-            return self.harness.store.holds(self.harness.store.path("directions", item.key))
-        return self.harness.stored_evidence(item.card, item.key) is not None
+            return self.workspace.store.holds(self.workspace.store.path("directions", item.key))
+        return self.workspace.stored_evidence(item.job.card, item.key) is not None
 
-    def _round(self, items: list[PendingSweep]) -> list[PendingSweep]:
-        """Make some sweeps; give those that must be made anew, in smaller batches."""
+    def _run_round(self, items: list[PendingSweep]) -> list[PendingSweep]:
+        """Make locked items; return those that must be made again, in smaller batches."""
         with ExitStack() as locks:
             for item in items:
                 locks.push(item.lock)
@@ -162,135 +201,123 @@ class ChunkScheduler:
             units: list[tuple[int, int]] = []
             for number, item in enumerate(items):
                 try:
-                    tasks[number] = self._begun(item)
+                    tasks[number] = self._begin(item)
                 except RobustnessError as error:
                     self._fail(item, str(error))
                     continue
-                units += [(number, chunk) for chunk in sorted(item.left)]
-                if not item.left:  # killed after the last chunk, before the evidence was written
+                units += [(number, chunk) for chunk in sorted(item.missing)]
+                if not item.missing:  # killed after the last chunk, before the evidence was written
                     self._finish(item)
-            again = list(self._heard(items, tasks, units))
-        return again
+            return list(self._collect(items, tasks, units))
 
-    def _heard(
+    def _collect(
         self, items: list[PendingSweep], tasks: dict[int, Task], units: list[tuple[int, int]]
     ) -> Iterator[PendingSweep]:
-        done, full = 0, set[int]()
-        total = sum(self._images_of(items[number], chunk) for number, chunk in units)
-        for told in self._execute(tasks, units, self._contents) if units else ():
-            number, chunk = int(told["task"]), int(told["chunk"])
+        """Store the workers' results; return the items whose batches do not fit into memory."""
+        done, too_large = 0, set[int]()
+        total = sum(items[number].chunk_length(chunk) for number, chunk in units)
+        for result in self._execute(tasks, units, self._contents) if units else ():
+            number, chunk = int(result["task"]), int(result["chunk"])
             item = items[number]
-            done += self._images_of(item, chunk)
+            done += item.chunk_length(chunk)
             self._progress(done, total)
-            if number in full or item.key in self.failed or chunk not in item.left:
+            if number in too_large or item.key in self.failed or chunk not in item.missing:
                 continue
-            if told["error"]:
-                self._fail(item, told["error"])
-            elif told["full"]:
-                full.add(number)
+            if result["error"]:
+                self._fail(item, result["error"])
+            elif result["full"]:
+                too_large.add(number)
             else:
-                item.kept.write(ChunkResult.from_bytes(told["content"])[0])
-                item.left.remove(chunk)
-                if not item.left:
+                item.finished.write(ChunkResult.from_bytes(result["content"])[0])
+                item.missing.remove(chunk)
+                if not item.missing:
                     self._finish(item)
-        for number in sorted(full):
-            items[number].size //= 2
+        for number in sorted(too_large):
+            items[number].batch_size //= 2
             yield items[number]
 
-    def _images_of(self, item: PendingSweep, chunk: int) -> int:
-        return min(CHUNK, len(self.harness.images(item.card)) - chunk * CHUNK)
-
     def _finish(self, item: PendingSweep) -> None:
-        """Put the chunks together, as a sweep here would that finds them all finished."""
+        """Put the chunks together, as a sweep in this process does when it finds them all finished."""
         try:
             if item.directions:
-                made = attack_inputs.make_directions(self.harness, item.card, item.sweep)
-                attack_inputs.check_degenerate(*made, item.card)
+                attack_inputs.check_degenerate(*attack_inputs.make_directions(self.workspace, item.job), item.job.card)
             else:
-                fields = self.harness.evidence_key_fields(item.card, item.sweep)
-                self.harness.make_evidence(item.card, item.sweep, fields, item.key)
+                self.workspace.make_evidence(item.job, self.workspace.key_fields(item.job))
         except RobustnessError as error:
             self._fail(item, str(error))
         item.lock.close()
 
     def _fail(self, item: PendingSweep, reason: str) -> None:
-        """Note why something could not be made; its marker says so to the other processes of this run."""
+        """Record why something could not be made; its marker says so to the other processes of this run."""
         self.failed[item.key] = f"{item.label}: {reason}"
         error = SweepError(reason)
         item.lock.__exit__(SweepError, error, None)
 
-    # What workers are told
-
-    def _begun(self, item: PendingSweep) -> Task:
+    def _begin(self, item: PendingSweep) -> Task:
+        """Return the task of an item for the workers, and set its missing chunks."""
         task = self._task(item)
-        item.left = {
-            chunk for chunk in range(item.count)
-            if (part := item.kept.get(chunk)) is None or part.batch_size != task.batch_size
-        }  # fmt: skip
-        for chunk in item.left:
-            self._contents[f"{task.images}:{chunk}"] = partial(blocks, self.harness.images(item.card), chunk)
+        item.missing = {
+            chunk
+            for chunk in item.chunks
+            if (result := item.finished.get(chunk)) is None or result.batch_size != task.batch_size
+        }
+        for chunk in item.missing:
+            self._contents[f"{task.images}:{chunk}"] = partial(blocks, item.job.images, chunk)
         return task
 
     def _task(self, item: PendingSweep) -> Task:
-        harness, card, sweep = self.harness, item.card, item.sweep
-        table, perturbation = card.file.sweeps.get(sweep), card.perturbation(sweep)
-        images, source, decision = harness.images(card), harness.source(card, sweep), card.file.model.decision
-        attacked = card if source is None else source
+        workspace, job, perturbation = self.workspace, item.job, item.job.perturbation
         generator, fitted = None, None
         if perturbation.family == "gan":
-            fitted = attack_inputs.generator(harness, attacked, perturbation)
-            file = harness.store.path("generators", attack_inputs.generator_key(harness, attacked, perturbation))
+            fitted = attack_inputs.generator(workspace, job.attacked, perturbation)
+            file = attack_inputs.generator_file(workspace, job.attacked, perturbation)
             generator = (file.stem, weights.metadata(file)["target"])
             self._contents[file.stem] = file.read_bytes
-        module = harness.classifier(card).module
-        modules = module_dict(module, None if source is None else harness.classifier(source).module, fitted)
-        asked = choose_batch_size(images, perturbation, module if item.directions else modules, self._device)
-        item.size = item.size or item.kept.batch_size(asked)
+        module = workspace.classifier(job.card).module
+        source = None if job.source is None else workspace.classifier(job.source).module
+        modules = module if item.directions else module_dict(module, source, fitted)
+        planned = choose_batch_size(job.images, perturbation, modules, self._device)
+        item.batch_size = item.batch_size or item.finished.batch_size(planned)
         return Task(
             directions=item.directions,
-            classifier=self._model(card),
-            source=None if source is None else self._model(source),
+            classifier=self._package(job.card),
+            source=None if job.source is None else self._package(job.source),
             generator=generator,
             perturbation=perturbation,
-            strengths=(0.0,) if item.directions else tuple(strengths_without_zero(card, sweep)),
-            unit="native" if item.directions or table is None else table.unit,
-            seed=harness.seed,
+            strengths=(0.0,) if item.directions else job.strengths,
+            unit="native" if item.directions else job.unit,
+            seed=workspace.seed,
             device=self._device,
-            batch_size=item.size,
-            dtype=harness.dtype,
+            batch_size=item.batch_size,
+            dtype=workspace.dtype,
             threads=self._cores if self._device == "cpu" and (perturbation.side_by_side or item.directions) else 1,
-            decision=decision,
-            source_decision=decision if source is None else source.file.model.decision,
-            probabilities=card.file.probabilities and not item.directions,
-            images=images.fingerprint,
-            title=images.name,
-            classes=images.classes,
-            made=None if source is None or not _signed(card, sweep) else self._signs(source, item),
+            decision=job.card.file.model.decision,
+            source_decision=job.attacked.file.model.decision,
+            probabilities=job.card.file.probabilities and not item.directions,
+            images=job.images.fingerprint,
+            title=job.images.name,
+            classes=job.images.classes,
+            made=None if job.direction_job is None else self._directions(job.direction_job, item),
         )
 
-    def _signs(self, source: Card, item: PendingSweep) -> str:
-        """Return what the directions that were made on a source are shipped as, by chunks."""
-        name = attack_inputs.directions_file(self.harness, source, item.sweep).stem
+    def _directions(self, job: SweepJob, item: PendingSweep) -> str:
+        """Return the name under which workers get the directions of an attack on a source, by chunks."""
+        name = attack_inputs.directions_file(self.workspace, job).stem
         if name in self.failed:
             raise SweepError(self.failed[name])
-        found = attack_inputs.directions(self.harness, source, item.sweep)
-        for chunk in range(item.count):
-            self._contents[f"{name}:{chunk}"] = partial(_rows, found, chunk)
+        signs = attack_inputs.directions(self.workspace, job)
+        for chunk in item.chunks:
+            self._contents[f"{name}:{chunk}"] = partial(_rows, signs, chunk)
         return name
 
-    def _model(self, card: Card) -> ModelPackage:
-        file = self.harness.weights(card)
-        if (card.path, file) not in self._shipped:
-            shipped, files = pack_model(card, file, self.harness.classifier(card), self.harness.classes(card))
-            self._shipped[card.path, file] = shipped
+    def _package(self, card: Card) -> ModelPackage:
+        file = self.workspace.weights(card)
+        if (card.path, file) not in self._packages:
+            package, files = pack_model(card, file, self.workspace.classifier(card), self.workspace.classes(card))
+            self._packages[card.path, file] = package
             self._contents |= {name: path.read_bytes for name, path in files.items()}
-        return self._shipped[card.path, file]
+        return self._packages[card.path, file]
 
 
-def _rows(found: np.ndarray, chunk: int) -> np.ndarray:
-    return np.ascontiguousarray(found[chunk * CHUNK : (chunk + 1) * CHUNK])
-
-
-def _signed(card: Card, sweep: str) -> bool:
-    perturbation = card.perturbation(sweep)
-    return isinstance(perturbation, Step) and perturbation.signed
+def _rows(signs: np.ndarray, chunk: int) -> np.ndarray:
+    return np.ascontiguousarray(signs[chunk * CHUNK : (chunk + 1) * CHUNK])

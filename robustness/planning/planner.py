@@ -13,7 +13,6 @@ from robustness.cards import Card
 from robustness.classifiers import build, precision
 from robustness.decisions import Filtering
 from robustness.errors import ModelError, SweepError
-from robustness.perturbations import Perturbation, Step
 from robustness.perturbations.advgan import AdvGAN
 from robustness.perturbations.strength import StrengthDistribution
 from robustness.planning import timing
@@ -26,32 +25,8 @@ from robustness.util import hardware, rng_state
 from robustness.util.rng import CHUNK
 from robustness.workspace import attack_inputs, generators, training
 from robustness.workspace.chunk_cache import StoredChunks
-from robustness.workspace.workspace import Workspace, strengths_without_zero
-
-
-@dataclass(frozen=True)
-class PlannedSweep:
-    """One sweep of one model."""
-
-    card: Card
-    name: str
-    source: Card | None
-    """The card of the model that examples are made on, if that is another one."""
-
-    @property
-    def label(self) -> str:
-        """What it is called."""
-        return f"{self.card.name}:{self.name}"
-
-    @property
-    def models(self) -> list[Card]:
-        """The cards of the models that run in it; the last one is attacked."""
-        return [card for card in (self.card, self.source) if card is not None]
-
-    @property
-    def perturbation(self) -> Perturbation:
-        """What is done to the images."""
-        return self.card.perturbation(self.name)
+from robustness.workspace.jobs import SweepJob
+from robustness.workspace.workspace import Workspace
 
 
 @dataclass
@@ -74,48 +49,49 @@ class Planner:
 
     def plan(self, card: Card, progress: Progress | None = None) -> Plan:
         """Plan the sweeps of one card that no earlier card needs; ModelError if its model fails."""
-        missing, stored, notes, costs = list[PlannedSweep](), list[str](), list[str](), list[Cost]()
-        for sweep in self._needed(card):
-            key = self._key(sweep)
+        missing, stored, notes, costs = list[SweepJob](), list[str](), list[str](), list[Cost]()
+        for job in self._needed(card):
+            key = self._key(job)
             if key in self._planned:
                 continue
             self._planned.add(key)
-            if self._is_trained(*sweep.models) and self.workspace.store.evidence(key, sweep.card.project)[0]:
-                stored.append(sweep.label)
+            if self._is_trained(*job.models) and self.workspace.store.evidence(key, job.card.project)[0]:
+                stored.append(job.label)
             else:
-                missing.append(sweep)
+                missing.append(job)
 
         def measure() -> None:
-            for i, sweep in enumerate(missing):
+            for i, job in enumerate(missing):
                 if progress is not None:
                     progress(i, len(missing))
-                notes.extend(self._prerequisites(sweep))
+                notes.extend(self._prerequisites(job))
                 try:
-                    costs.append(self._cost(sweep))
+                    costs.append(self._cost(job))
                 except SweepError as error:
-                    if sweep.name == "clean":
+                    if job.sweep == "clean":
                         raise ModelError(
-                            f"{sweep.card.name}: its forward pass {error}; `robustness check` looks it over"
+                            f"{job.card.name}: its forward pass {error}; `robustness check` looks it over"
                         ) from error
-                    notes.append(f"{sweep.label} fails: {error}")
+                    notes.append(f"{job.label} fails: {error}")
 
         memory = timing.peak_memory(measure, self.workspace.device) if missing else 0
         return Plan(tuple(costs), tuple(stored), tuple(dict.fromkeys(notes)), memory)
 
-    def _needed(self, card: Card) -> Iterator[PlannedSweep]:
+    def _needed(self, card: Card) -> Iterator[SweepJob]:
         """Return the sweeps that `robustness sweep` makes for a card, in its order: those of sources come first."""
         for name in ("clean", *card.file.sweeps):
-            if (source := self.workspace.source(card, name)) is not None:
-                yield from (PlannedSweep(source, each, None) for each in ("clean", name))
-            yield PlannedSweep(card, name, source)
+            job = self.workspace.resolve(card, name)
+            if job.source is not None:
+                yield from (self.workspace.resolve(job.source, sweep) for sweep in ("clean", name))
+            yield job
 
-    def _key(self, sweep: PlannedSweep) -> str:
+    def _key(self, job: SweepJob) -> str:
         """Return what a sweep is by content, as far as that is known: the same for those that are the same evidence."""
-        card = sweep.card
-        if self._is_trained(*sweep.models):
-            return self.workspace.key(card, sweep.name)
-        data, model = card.tested_on or card.file.data, card.file.model_dump_json(include={"model", "recipe"})
-        return f"{card.path.resolve()}\n{model}\n{data.model_dump_json()}\n{card.file.sweeps.get(sweep.name)!r}"
+        card = job.card
+        if self._is_trained(*job.models):
+            return self.workspace.key(card, job.sweep)
+        data, model = card.data("test")[0], card.file.model_dump_json(include={"model", "recipe"})
+        return f"{card.path.resolve()}\n{model}\n{data.model_dump_json()}\n{card.file.sweeps.get(job.sweep)!r}"
 
     def _is_trained(self, *models: Card) -> bool:
         """Return whether weights are there, or need no training; nothing is trained."""
@@ -136,46 +112,45 @@ class Planner:
                 self._random[key] = build.build_untrained(card, self.workspace.images(card).classes).eval()
         return self._random[key]
 
-    def _prerequisites(self, sweep: PlannedSweep) -> Iterator[str]:
+    def _prerequisites(self, job: SweepJob) -> Iterator[str]:
         """Return what must be computed before a sweep."""
-        for card in sweep.models:
+        for card in job.models:
             if not self._is_trained(card):
                 yield (
                     f"{card.name} is not trained: `robustness train {card.name}` comes first; its sweeps are timed "
                     "with random weights"
                 )
-        attacked, perturbation = sweep.models[-1], sweep.perturbation
+        attacked, perturbation = job.attacked, job.perturbation
         if isinstance(perturbation, AdvGAN) and not (
             self._is_trained(attacked)
             and self.workspace.store.holds(attack_inputs.generator_file(self.workspace, attacked, perturbation))
         ):
             yield f"the generator of {perturbation.kind} is fitted to {attacked.name} first"
 
-    def _cost(self, sweep: PlannedSweep) -> Cost:
+    def _cost(self, job: SweepJob) -> Cost:
         """Time the first batches of a sweep and count their passes; SweepError if code fails in them."""
-        card, perturbation, device = sweep.card, sweep.perturbation, self.workspace.device
-        images, file, table = self.workspace.images(card), card.file, card.file.sweeps.get(sweep.name)
-        strengths = tuple(strengths_without_zero(card, sweep.name))
+        file, images, perturbation = job.card.file, job.images, job.perturbation
+        device, strengths = self.workspace.device, job.strengths
         generator = generators.unfitted(images, perturbation) if isinstance(perturbation, AdvGAN) else None
         modules = module_dict(
-            self._module(card), None if sweep.source is None else self._module(sweep.source), generator
+            self._module(job.card), None if job.source is None else self._module(job.source), generator
         )
         modules = precision.in_precision(modules, self.workspace.dtype, device)
         size = choose_batch_size(images, perturbation, modules, device)
-        wanted = self._unfinished_chunks(sweep, size)
+        wanted = self._unfinished_chunks(job, size)
         batches = batching.batch_count(len(images), size, wanted)
         threads = min(self.threads, max(1, batches)) if perturbation.side_by_side else 1
         few = images.select(range(min(len(images), 2 * threads * CHUNK)), images.name)
         cells = SweepBatches(
-            few, perturbation, strengths, table.unit if table else "native", self.workspace.seed, device, size,
-            file.model.decision, sweep.models[-1].file.model.decision, self._directions(sweep, len(few)),
+            few, perturbation, strengths, job.unit, self.workspace.seed, device, size,
+            file.model.decision, job.attacked.file.model.decision, self._directions(job, len(few)),
         )  # fmt: skip
         with precision.matmul_precision(self.workspace.dtype, device):
             measured = timing.time_batches(
                 cells, modules, threads, max(1, batches), self.clock, probabilities=file.probabilities
             )
         return Cost(
-            sweep.label,
+            job.label,
             sum(min(CHUNK, len(images) - CHUNK * chunk) for chunk in wanted),
             len(strengths),
             measured.passes["classifier"] + measured.passes["source"],
@@ -195,19 +170,18 @@ class Planner:
             measured.parallel,
         )
 
-    def _unfinished_chunks(self, sweep: PlannedSweep, batch_size: int) -> list[int]:
+    def _unfinished_chunks(self, job: SweepJob, batch_size: int) -> list[int]:
         """Return the chunks of images that a sweep has left: one that was cut off goes on from those in the store."""
         finished = None
-        if self._is_trained(*sweep.models):
-            finished = StoredChunks(self.workspace.store, self._key(sweep), sweep.card.project)
-        count = chunks.chunk_count(self.workspace.images(sweep.card))
+        if self._is_trained(*job.models):
+            finished = StoredChunks(self.workspace.store, self._key(job), job.card.project)
+        count = chunks.chunk_count(job.images)
         return chunks.load_finished_chunks(finished, count, batch_size, lambda chunk: None)
 
-    def _directions(self, sweep: PlannedSweep, count: int) -> np.ndarray | None:
+    def _directions(self, job: SweepJob, count: int) -> np.ndarray | None:
         """Return signs of a transfer if the store has them, zeros in their place; else a sweep computes them first."""
-        if sweep.source is None or not self._is_trained(sweep.source) or not isinstance(sweep.perturbation, Step):
+        if job.direction_job is None or not self._is_trained(job.attacked):
             return None
-        file = sweep.perturbation.signed and attack_inputs.directions_file(self.workspace, sweep.source, sweep.name)
-        if not file or not self.workspace.store.holds(file):
+        if not self.workspace.store.holds(attack_inputs.directions_file(self.workspace, job.direction_job)):
             return None
-        return np.zeros((count, *self.workspace.images(sweep.card).shape), np.int8)
+        return np.zeros((count, *job.images.shape), np.int8)

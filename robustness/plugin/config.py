@@ -182,7 +182,7 @@ def _draft(config: pytest.Config) -> CardOptions | None:
     if not (option(config, "factory") or option(config, "dataset")):
         return None
     from robustness.cards.from_options import CardOptions
-    from robustness.workspace.workspace import data_root
+    from robustness.workspace.context import data_root
 
     weights = option(config, "weights") or [None]
     given = [name for name in ("card", "model") if config.getoption(f"robustness_{name}")]

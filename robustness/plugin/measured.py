@@ -75,7 +75,7 @@ def without_claims(card: Card, profile: str | None, shape: sweep_profiles.Shape)
             raise CardError(
                 "\n  ".join([f"{len(problems)} problem(s) in the profile {profile!r}", *problems])
             ) from error
-    return replace(card, file=card.file.model_copy(update=given), measured=True)
+    return replace(card, file=card.file.model_copy(update=given)).override(claimless=True)
 
 
 def unclaimed_sweeps(cards: Iterable[Card]) -> list[UnclaimedSweep]:
@@ -91,6 +91,6 @@ def sweeps_without_claims(card: Card) -> list[str]:
     no claim is possible. A card with neither sweeps nor claims has none: a run of it is red.
     """
     held, file = {claim.sweep for claim in card.claims()}, card.file
-    if card.measured or (not held and (file.sweeps or file.claims)):
+    if card.overrides.claimless or (not held and (file.sweeps or file.claims)):
         return ["clean", *file.sweeps]
     return [sweep for sweep in file.claims if sweep not in held]

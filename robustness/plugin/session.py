@@ -26,8 +26,9 @@ from robustness.reporting.run_info import RunInfo, ShardPlan
 from robustness.reporting.suggested_claims import suggested
 from robustness.util import hardware
 from robustness.util.text import one_line
+from robustness.workspace.context import data_root, homeless, no_progress, store_root
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Workspace, data_root, homeless, no_progress, store_root
+from robustness.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from torch import nn
@@ -254,7 +255,7 @@ class RunState:
 
     def _nothing_ran(self) -> tuple[str, str]:
         """Return why no claim was run, by what the cards hold."""
-        if any(card.measured or list(card.claims()) for card in self.cards):
+        if any(card.overrides.claimless or list(card.claims()) for card in self.cards):
             return (
                 "no test selected",
                 "no claim was run: none of the selected tests holds a claim of the selected cards",
@@ -269,7 +270,7 @@ class RunState:
         """Return the cards that hold a model to nothing: red for a CI, which asks by --robustness-strict."""
         asked = self.options.strict and "claim" in self.asked
         for card in self.cards if asked else ():
-            if not card.measured and not list(card.claims()) and card.file.gate is None:
+            if not card.overrides.claimless and not list(card.claims()) and card.file.gate is None:
                 yield "nothing claimed", f"nothing is claimed of {card.name}, and no gate holds it: red where strict"
 
     def _reasons(self) -> Iterator[tuple[str, str]]:
@@ -339,7 +340,7 @@ class RunState:
     def _caught(self, card: Card, evidence: Mapping[str, Evidence | None]) -> CaughtReport | None:
         """Return what damage to a card's own model is caught, where that was kept and still fits."""
         found = next((each.provenance for each in evidence.values() if each is not None), None)
-        if found is None or card.candidate is not None or card.measured:
+        if found is None or card.overrides.weights is not None or card.overrides.claimless:
             return None
         subject = found["subject"]
         kept, reason = keeping.stored_result(card, subject["weights"], subject["images"], subject["seed"])
@@ -367,9 +368,9 @@ class RunState:
         options = self.options
         about = ", ".join(f"{name} {version}" for name, version in versions().items() if name != "pytest")
         models = ", ".join(
-            f"{card.name} ({card.file.data.name}, {card.file.scale}"
-            f"{'' if card.candidate is None else f', weights {card.candidate}'})"
+            f"{card.name} ({card.file.data.name}, {card.file.scale}{'' if weights is None else f', weights {weights}'})"
             for card in self.cards
+            for weights in [card.overrides.weights]
         )
         part = "" if options.shard is None else f"shard {options.shard}, "
         return [

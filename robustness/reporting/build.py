@@ -88,7 +88,7 @@ def _model(result: ModelResult, run: RunInfo) -> ModelReport:
         paper=card.file.paper,
         factory=card.file.model.factory,
         scale=card.file.scale,
-        candidate=None if card.candidate is None else str(card.candidate),
+        candidate=None if card.overrides.weights is None else str(card.overrides.weights),
         suggested=result.suggested,
         **_origin(result, run),
         open_doubts=list(result.doubted),

@@ -43,7 +43,7 @@ def matrix(harness: Workspace, chosen: Sequence[Card], sweep: str) -> Crossed:
         made_on = None if source is target else str(source.path.resolve())
         swept = table.model_copy(update={"perturbation": table.perturbation.model_copy(update={"source": made_on})})
         file = target.file.model_copy(update={"sweeps": {sweep: swept}, "claims": {}})
-        return replace(target, file=file, tested_on=first.file.data, tested_beside=first.beside)
+        return replace(target, file=file).override(data=first.data("test"))
 
     def swept(source: Card, target: Card) -> Evidence | str:
         try:

@@ -72,10 +72,11 @@ class _ContractProbe:
     """One perturbation on a few images, at any strength and seed."""
 
     def __init__(self, workspace: Workspace, card: Card, sweep: str) -> None:
-        images = workspace.images(card)
+        job = workspace.resolve(card, sweep)
+        images = job.images
         self._images = images.select(list(range(min(IMAGE_COUNT, len(images)))), images.name)
-        self._perturbation, self._device = card.perturbation(sweep), workspace.device
-        extra_inputs = attack_inputs.attack_inputs(workspace, card, sweep).arguments
+        self._perturbation, self._device = job.perturbation, workspace.device
+        extra_inputs = attack_inputs.attack_inputs(workspace, job).arguments
         directions = extra_inputs.get("directions")
         self._directions = None if directions is None else directions[:IMAGE_COUNT]
         self._source_decision = extra_inputs.get("source_decision") or card.file.model.decision

@@ -21,10 +21,9 @@ from robustness.thresholds import retrainings
 from robustness.thresholds.derive import Thresholds
 from robustness.util import atomic_write, hardware
 from robustness.util.hashing import sha256_json
-from robustness.workspace import workspace
 from robustness.workspace.models import is_stale, recipe_hash
 from robustness.workspace.training import train_many
-from robustness.workspace.workspace import Workspace
+from robustness.workspace.workspace import Workspace, fresh_workspace
 
 HEALTHY, FRESH = 1000, 2000
 """The first seed of the trainings that thresholds are made from, and of those that try them."""
@@ -196,7 +195,7 @@ class CardUpdate:
 
     def _judged(self) -> Iterator[Verdict]:
         """Hold the card's own weights to its claims as they stand now."""
-        harness = workspace.fresh_harness(self.harness)
+        harness = fresh_workspace(self.harness)
         for claim in self.card.claims():
             yield claims.judge(claim, harness.evidence(self.card, claim.sweep))
 

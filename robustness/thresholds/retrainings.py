@@ -15,7 +15,7 @@ from robustness.metrics.chance_level import lucky_level
 from robustness.metrics.evidence import OK, RAISED, Evidence
 from robustness.perturbations import strength as strengths
 from robustness.thresholds import derive as thresholds
-from robustness.workspace.workspace import Workspace, fresh_harness
+from robustness.workspace.workspace import Workspace, fresh_workspace
 
 METRICS = ("accuracy", "precision", "recall")
 """What is claimed of a sweep for which the card does not say it."""
@@ -97,7 +97,7 @@ def measure(harness: Workspace, card: Card, seeds: Sequence[int]) -> tuple[np.nd
     rows: list[list[tuple[float, float]]] = []
     with harness.progress(f"sweeping {len(seeds)} trainings of {card.name}") as show:
         for seed in seeds:
-            one = fresh_harness(harness)
+            one = fresh_workspace(harness)
             rows.append(_row(one, card.reseeded(seed), f"seed {seed}"))
             for notice in one.notices:
                 harness.notice(notice)

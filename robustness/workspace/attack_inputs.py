@@ -15,13 +15,14 @@ from robustness.sweep.recorder import COUNT_MESSAGES, MAX_FRACTIONS
 from robustness.util import source_files as sources
 from robustness.util.hashing import sha256_json
 from robustness.workspace.chunk_cache import StoredChunks
+from robustness.workspace.jobs import SweepJob
+from robustness.workspace.models import Models
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
     from robustness.cards import Card
-    from robustness.workspace.workspace import Workspace
 
     Directions = tuple[np.ndarray, dict[str, int]]
     """Signs, (N, C, H, W) int8, and the number of images without a usable gradient, by reason."""
@@ -36,62 +37,61 @@ class AttackInputs:
     distributions: dict[str, str] = field(default_factory=dict)
 
 
-def dependencies(harness: Workspace, card: Card, sweep: str) -> AttackInputs:
+def dependencies(models: Models, job: SweepJob) -> AttackInputs:
     """Return the source files and distributions of a sweep's attack inputs, without making any input."""
-    perturbation, source = card.perturbation(sweep), harness.source(card, sweep)
-    code = sources.class_closure(type(perturbation))
-    versions = sources.distribution_versions(perturbation.distributions() | code.packages)
-    files = sources.hash_files(code.files.values(), card.project)
-    if source is None:
+    code = sources.class_closure(type(job.perturbation))
+    versions = sources.distribution_versions(job.perturbation.distributions() | code.packages)
+    files = sources.hash_files(code.files.values(), job.card.project)
+    if job.source is None:
         return AttackInputs(sources=files, distributions=versions)
-    loaded = harness.classifier(source)
+    loaded = models.classifier(job.source)
     # Evidence lists files relative to the project of the card that is swept.
-    files |= {sources.absolute(name, source.project): digest for name, digest in loaded.dependencies.items()}
+    files |= {sources.absolute(name, job.source.project): digest for name, digest in loaded.dependencies.items()}
     return AttackInputs(sources=files, distributions={**loaded.distributions, **versions})
 
 
-def attack_inputs(harness: Workspace, card: Card, sweep: str) -> AttackInputs:
-    """Return the attack inputs of a card's sweep, from the store if they can be trusted, else made now."""
-    perturbation, source = card.perturbation(sweep), harness.source(card, sweep)
-    inputs = dependencies(harness, card, sweep)
-    if source is not None:
-        inputs.arguments.update(source=harness.classifier(source).module, source_decision=source.file.model.decision)
-        if isinstance(perturbation, Step) and perturbation.signed:
-            inputs.arguments["directions"] = directions(harness, source, sweep)
-    if perturbation.family == "gan":
-        inputs.arguments["generator"] = generator(harness, card if source is None else source, perturbation)
+def attack_inputs(models: Models, job: SweepJob) -> AttackInputs:
+    """Return the attack inputs of a sweep, from the store if they can be trusted, else made now."""
+    inputs = dependencies(models, job)
+    if job.source is not None:
+        inputs.arguments["source"] = models.classifier(job.source).module
+        inputs.arguments["source_decision"] = job.source.file.model.decision
+    if job.direction_job is not None:
+        inputs.arguments["directions"] = directions(models, job.direction_job)
+    if job.perturbation.family == "gan":
+        inputs.arguments["generator"] = generator(models, job.attacked, job.perturbation)
     return inputs
 
 
-def generator_key(harness: Workspace, card: Card, perturbation: Perturbation) -> str:
+def generator_key(models: Models, card: Card, perturbation: Perturbation) -> str:
     """Return the hash of everything that the weights of a card's generator depend on."""
     fields = {
-        **harness.model_key_fields(card),
-        "sources": harness.factory_sources(card),
+        **models.model_key_fields(card),
+        "sources": models.factory_sources(card),
         "perturbation": perturbation.model_dump(exclude={"source"}),
-        "images": harness.images(card, "train").fingerprint,
-        "seed": harness.seed,
+        "images": models.images(card, "train").fingerprint,
+        "seed": models.seed,
         "code": sources.content_hash(Path(__file__).with_name("generators.py")),
-        **({} if harness.device == "cpu" else {"device": harness.device_kind}),
+        **({} if models.device == "cpu" else {"device": models.device_kind}),
     }
     return sha256_json(fields)
 
 
-def generator_file(harness: Workspace, card: Card, perturbation: Perturbation) -> Path:
+def generator_file(models: Models, card: Card, perturbation: Perturbation) -> Path:
     """Return the path in the store of the generator for a card's model, whether or not it is there."""
-    return harness.store.path("generators", generator_key(harness, card, perturbation))
+    return models.store.path("generators", generator_key(models, card, perturbation))
 
 
-def generator(harness: Workspace, card: Card, perturbation: Perturbation) -> nn.Module:
+def generator(models: Models, card: Card, perturbation: Perturbation) -> nn.Module:
     """Return the generator for a card's model, from the store if it can be trusted, else by fitting it."""
     from robustness.classifiers.modules import state_hash
     from robustness.perturbations.advgan import AdvGAN
     from robustness.workspace import generators, recipes
 
     assert isinstance(perturbation, AdvGAN)
-    path = generator_file(harness, card, perturbation)
+    path = generator_file(models, card, perturbation)
     key = path.stem
-    images, target = harness.images(card, "train"), harness.classifier(card).module
+    images, target = models.images(card, "train"), models.classifier(card).module
     label = f"fitting a generator to {card.name}"
 
     def load(file: Path) -> nn.Module:
@@ -102,22 +102,22 @@ def generator(harness: Workspace, card: Card, perturbation: Perturbation) -> nn.
         return load(file)
 
     def fit() -> nn.Module:
-        checkpoint = harness.store.checkpoint(key)
-        with harness.progress(label) as progress, harness.listening(card):
-            job = recipes.Job(harness.seed, checkpoint, progress, harness.notices, harness.store, device=harness.device)
+        checkpoint = models.store.checkpoint(key)
+        with models.progress(label) as progress, models.classifier(card).reads.recording():
+            job = recipes.Job(models.seed, checkpoint, progress, models.notices, models.store, device=models.device)
             fitted = generators.fit(target, images, perturbation, job, card.file.model.decision)
-        content = generators.save(fitted, state_hash(target), generator_metadata(harness, card, key))
-        file = harness.store.keep(path, content)
-        harness.store.remove(checkpoint)
+        content = generators.save(fitted, state_hash(target), generator_metadata(models, card, key))
+        file = models.store.keep(path, content)
+        models.store.remove(checkpoint)
         return load(file)
 
-    read = partial(harness.store.try_read, path, verified)
-    return harness.get_or_make("generator", key, fit, read=read, label=label, again="fitted again")
+    read = partial(models.store.try_read, path, verified)
+    return models.get_or_make("generator", key, fit, read=read, label=label, again="fitted again")
 
 
-def generator_metadata(harness: Workspace, card: Card, key: str) -> dict[str, str]:
+def generator_metadata(models: Models, card: Card, key: str) -> dict[str, str]:
     """Return a file's metadata: its key, and the files that the model has read since it was loaded."""
-    loaded = harness.classifier(card)
+    loaded = models.classifier(card)
     later = {name: digest for name, digest in loaded.dependencies.items() if name not in loaded.sources}
     return {"key": key, "reads": json.dumps(later)}
 
@@ -134,63 +134,63 @@ def check_made_for(card: Card, path: Path, key: str) -> dict[str, str]:
     return metadata
 
 
-def directions_file(harness: Workspace, source: Card, sweep: str) -> Path:
-    """Return the path in the store of the directions of an attack on a source, whether or not they are there."""
-    loaded = harness.classifier(source)
+def directions_file(models: Models, job: SweepJob) -> Path:
+    """Return the path in the store of the directions of an attack, whether or not they are there."""
+    loaded = models.classifier(job.card)
     fields = {
         "semantics": SEMANTICS,
-        **harness.model_key_fields(source),
+        **models.model_key_fields(job.card),
         "sources": loaded.sources,
         "distributions": loaded.distributions,
-        "perturbation": source.perturbation(sweep).model_dump(),
-        "images": harness.images(source).fingerprint,
-        "seed": harness.seed,
-        "device": harness.device_kind,
-        **({} if harness.dtype == "float32" else {"dtype": harness.dtype}),
+        "perturbation": job.perturbation.model_dump(),
+        "images": job.images.fingerprint,
+        "seed": models.seed,
+        "device": models.device_kind,
+        **({} if models.dtype == "float32" else {"dtype": models.dtype}),
     }
-    return harness.store.path("directions", sha256_json(fields))
+    return models.store.path("directions", sha256_json(fields))
 
 
-def directions(harness: Workspace, source: Card, sweep: str) -> np.ndarray:
+def directions(models: Models, job: SweepJob) -> np.ndarray:
     """Return the signs, (N, C, H, W) int8, of an attack on a source, from the store if they can be trusted."""
     from robustness.workspace import mapped_array
 
-    path = directions_file(harness, source, sweep)
+    path = directions_file(models, job)
 
     def verified(file: Path) -> Directions:
-        counted = check_made_for(source, file, path.stem)["counted"]
+        counted = check_made_for(job.card, file, path.stem)["counted"]
         return mapped_array.read(file, "directions"), json.loads(counted)
 
-    read, make = partial(harness.store.try_read, path, verified), partial(make_directions, harness, source, sweep)
-    label = f"making directions on {source.name}"
-    signs, counted = harness.get_or_make("directions", path.stem, make, read=read, label=label)
-    return check_degenerate(signs, counted, source)
+    read, make = partial(models.store.try_read, path, verified), partial(make_directions, models, job)
+    label = f"making directions on {job.card.name}"
+    signs, counted = models.get_or_make("directions", path.stem, make, read=read, label=label)
+    return check_degenerate(signs, counted, job.card)
 
 
-def make_directions(harness: Workspace, source: Card, sweep: str) -> Directions:
+def make_directions(models: Models, job: SweepJob) -> Directions:
     """Compute the signs of an attack and stream them to the store. The caller must hold the store's lock."""
     from robustness.sweep.runner import attack_directions
     from robustness.sweep.runner import directions as in_memory
     from robustness.workspace import mapped_array
 
-    images, perturbation = harness.images(source), source.perturbation(sweep)
+    images, perturbation, source = job.images, job.perturbation, job.card
     assert isinstance(perturbation, Step)
-    loaded, path = harness.classifier(source), directions_file(harness, source, sweep)
-    chunks = StoredChunks(harness.store, path.stem, source.project, notice=harness.notice)
-    with harness.progress(f"making directions on {source.name}") as progress:
+    loaded, path = models.classifier(source), directions_file(models, job)
+    chunks = StoredChunks(models.store, path.stem, source.project, notice=models.notice)
+    with models.progress(f"making directions on {source.name}") as progress:
         settings: dict[str, Any] = {
-            "seed": harness.seed, "device": harness.sweep_device, "threads": harness.threads,
-            "decision": source.file.model.decision, "progress": progress, "dtype": harness.dtype,
-            "chunk_cache": chunks, "device_kind": harness.kind,
+            "seed": models.seed, "device": models.sweep_device, "threads": models.threads,
+            "decision": source.file.model.decision, "progress": progress, "dtype": models.dtype,
+            "chunk_cache": chunks, "device_kind": models.kind,
         }  # fmt: skip
         try:
-            with harness.store.writing(path) as stream:
+            with models.store.writing(path) as stream:
                 written = mapped_array.Written(stream, "directions", (len(images), *images.shape))
                 with loaded.reads.recording():
                     counted = attack_directions(loaded.module, images, perturbation, written.put, **settings)
-                written.finish({"counted": json.dumps(counted), **generator_metadata(harness, source, path.stem)})
+                written.finish({"counted": json.dumps(counted), **generator_metadata(models, source, path.stem)})
         except StoreError as error:
-            harness.notice(f"directions made on {source.name} are not kept: {error}")
+            models.notice(f"directions made on {source.name} are not kept: {error}")
             return in_memory(loaded.module, images, perturbation, **settings)
     chunks.remove()
     return mapped_array.read(path, "directions"), counted

@@ -12,20 +12,19 @@ from robustness.metrics.evidence import SEMANTICS
 from robustness.util import hardware, source_files
 from robustness.util.hashing import sha256_json
 from robustness.workspace import attack_inputs
+from robustness.workspace.workspace import Document, Workspace
 
 if TYPE_CHECKING:
     from torch import nn
 
     from robustness.cards import Card
     from robustness.data.images import Images
-    from robustness.workspace.workspace import Workspace
 
-Document = dict[str, Any]
 Make = Callable[["nn.Module", "Images"], Document]
 
 
 def cached_document(
-    harness: Workspace,
+    workspace: Workspace,
     card: Card,
     what: str,
     parameters: Mapping[str, Any],
@@ -39,29 +38,29 @@ def cached_document(
     files of this package, the project's files that the model uses, and the versions of the distributions.
 
     Args:
-        harness: The workspace.
+        workspace: The workspace.
         card: The card of the model.
         what: The name of the result, as in "contracts".
         parameters: The values that the result depends on, apart from the model, the images and the code.
         make: Computes the result, plain values, from the classifier and the images.
         sweeps: The sweeps that `make` tries, whose attack sources the result depends on; None for all of the card.
     """
-    fields = {"semantics": SEMANTICS, "what": what, "parameters": parameters, **harness.model_key_fields(card)}
-    fields |= {"images": harness.images(card).fingerprint, "device": hardware.device_fingerprint(harness.device)}
+    fields = {"semantics": SEMANTICS, "what": what, "parameters": parameters, **workspace.model_key_fields(card)}
+    fields |= {"images": workspace.images(card).fingerprint, "device": hardware.device_fingerprint(workspace.device)}
     fields["code"] = package_hash()
     key = sha256_json(fields)
-    if key not in harness.documents:
+    if key not in workspace.documents:
         swept = list(card.file.sweeps) if sweeps is None else sweeps
-        document = harness.get_or_make(
+        document = workspace.get_or_make(
             "findings",
             key,
-            lambda: _make_document(harness, card, f"{card.name}:{what}", key, make, swept),
-            read=lambda: harness.store.findings(key, card.project),
+            lambda: _make_document(workspace, card, f"{card.name}:{what}", key, make, swept),
+            read=lambda: workspace.store.findings(key, card.project),
             label=f"looking for {what} of {card.name}",
             again="looked for again",
         )
-        harness.documents[key] = document["result"]
-    return harness.documents[key]
+        workspace.documents[key] = document["result"]
+    return workspace.documents[key]
 
 
 @cache
@@ -79,24 +78,24 @@ def package_hash(folder: Path = Path(__file__).parents[1]) -> str:
 
 
 def _make_document(
-    harness: Workspace, card: Card, label: str, key: str, make: Make, sweeps: Collection[str]
+    workspace: Workspace, card: Card, label: str, key: str, make: Make, sweeps: Collection[str]
 ) -> Document:
     """Call `make` and store what it returns. The caller must hold the store's lock."""
     from robustness.classifiers.time_limit import call_with_watchdog
 
-    loaded = harness.classifier(card)
+    loaded = workspace.classifier(card)
     with loaded.reads.recording():
-        result = call_with_watchdog(lambda: make(loaded.module, harness.images(card)))
+        result = call_with_watchdog(lambda: make(loaded.module, workspace.images(card)))
     files = loaded.dependencies
     versions = {**loaded.distributions, **source_files.distribution_versions(["hypothesis"])}
-    for inputs in (attack_inputs.dependencies(harness, card, sweep) for sweep in sweeps):
+    for inputs in (attack_inputs.dependencies(workspace, workspace.resolve(card, sweep)) for sweep in sweeps):
         files |= inputs.sources
         versions |= inputs.distributions
     dependencies = {"sources": files, "distributions": versions}
-    harness.refuse_changed(card, "clean", dependencies)
+    workspace.check_unchanged(files, card)
     document = {"key": key, "label": label, **dependencies, "result": result}
     try:
-        harness.store.write_findings(key, document)
+        workspace.store.write_findings(key, document)
     except StoreError as error:
-        harness.notice(f"{label} was not kept: {error}")
+        workspace.notice(f"{label} was not kept: {error}")
     return document

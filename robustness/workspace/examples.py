@@ -32,13 +32,13 @@ class Examples:
 
 
 def examples(
-    harness: Workspace, card: Card, sweep: str, rows: Sequence[int], at: Sequence[int] | None = None
+    workspace: Workspace, card: Card, sweep: str, rows: Sequence[int], at: Sequence[int] | None = None
 ) -> Examples:
     """
     Recompute images of a card's sweep, each in the batch in which it was swept, so that they are equal bit for bit.
 
     Args:
-        harness: The workspace.
+        workspace: The workspace.
         card: The card of the model.
         sweep: The name of the sweep.
         rows: The rows of the images in the card's data.
@@ -52,30 +52,30 @@ def examples(
     from robustness.sweep.batching import batch_ranges
     from robustness.sweep.runner import module_dict
 
-    evidence, images = harness.evidence(card, sweep), harness.images(card)
+    evidence, job = workspace.evidence(card, sweep), workspace.resolve(card, sweep)
+    images = job.images
     if bad := [row for row in rows if not 0 <= row < len(images)]:
         raise IndexError(f"`rows` must lie in 0 to {len(images) - 1}, the images of {images.name}, got {bad}")
-    arguments = attack_inputs.attack_inputs(harness, card, sweep).arguments
-    table = card.file.sweeps.get(sweep)
+    arguments = attack_inputs.attack_inputs(workspace, job).arguments
     cells = SweepBatches(
         images,
-        card.perturbation(sweep),
+        job.perturbation,
         card.file.strengths_of(sweep),
-        table.unit if table else "native",
-        harness.seed,
-        harness.device,
+        job.unit,
+        workspace.seed,
+        workspace.device,
         evidence.provenance["batch_size"],
         card.file.model.decision,
         arguments.get("source_decision") or (Argmax() if "source" in arguments else card.file.model.decision),
         arguments.get("directions"),
     )
-    models = module_dict(harness.classifier(card).module, arguments.get("source"), arguments.get("generator"))
-    models = precision.in_precision(models, harness.dtype, harness.device)
+    models = module_dict(workspace.classifier(card).module, arguments.get("source"), arguments.get("generator"))
+    models = precision.in_precision(models, workspace.dtype, workspace.device)
     at = range(len(cells.strengths)) if at is None else at
     perturbed = np.empty((len(at), len(rows), *images.shape), np.float32)
     for start, stop in batch_ranges(len(images), cells.batch_size):
         if inside := {index: row - start for index, row in enumerate(rows) if start <= row < stop}:
-            batch = _batch(cells, models, start, stop, at, harness.dtype)
+            batch = _batch(cells, models, start, stop, at, workspace.dtype)
             perturbed[:, list(inside)] = batch[:, list(inside.values())]
     clean = np.concatenate([images.batch(row, row + 1) for row in rows])
     return Examples(tuple(rows), clean, perturbed, evidence)

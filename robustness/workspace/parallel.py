@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from robustness.errors import RobustnessError, TrainingError
+from robustness.workspace.context import Progress
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Progress, Workspace
+from robustness.workspace.workspace import Workspace
 
 GLANCE = 0.2
 """Seconds between two updates of the progress."""

@@ -12,10 +12,11 @@ from robustness.errors import ModelError, TrainingError
 from robustness.perturbations import Perturbation
 from robustness.util import hardware
 from robustness.workspace import attack_inputs
+from robustness.workspace.context import Progress, no_progress
 from robustness.workspace.models import recipe_hash, train_if_missing
 from robustness.workspace.parallel import run_in_order, run_in_processes
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Progress, Workspace, no_progress
+from robustness.workspace.workspace import Workspace
 
 
 @dataclass(frozen=True)

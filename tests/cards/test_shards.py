@@ -3,7 +3,6 @@
 import os
 import random
 import sys
-from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -77,7 +76,7 @@ def test_plan_knows_what_would_make_shards_unlike(three):
         shards.plan(three, two, {"seed": 1}),
         shards.plan(three[:2], two, {"seed": 0}),
         shards.plan(three, Shard(1, 3), {"seed": 0}),
-        shards.plan([replace(three[0], candidate=weights), *three[1:]], two, {"seed": 0}),
+        shards.plan([three[0].override(weights=weights), *three[1:]], two, {"seed": 0}),
         shards.plan([three[0].with_sweep("new", {"kind": "normal", "strengths": [0.1]}), *three[1:]], two, {"seed": 0}),
     ):
         assert other["plan"] != plan["plan"]

@@ -201,11 +201,11 @@ def test_a_damaged_card_is_another_model_and_only_then(own_path, tmp_path):
     card = found_models.card(tmp_path, 'factory = "net:net"', "seed = 1", net=NET)
     of = found_models.harness(tmp_path)
     damage = [Mutation("noise", 0.5), Mutation("noise", 0.7), Mutation("noise", 0.5, 1), Mutation("classes", math.inf)]
-    keys = {of.key(card, "normal"), *(of.key(card.damaged(each), "normal") for each in damage)}
+    keys = {of.key(card, "normal"), *(of.key(card.mutated(each), "normal") for each in damage)}
     assert len(keys) == 1 + len(damage)
-    assert of.evidence(card).digest != of.evidence(card.damaged(damage[-1])).digest
+    assert of.evidence(card).digest != of.evidence(card.mutated(damage[-1])).digest
     right = of.evidence(card).predictions[0]
-    assert np.array_equal(of.evidence(card.damaged(damage[-1])).predictions[0], (right + 1) % 10)
+    assert np.array_equal(of.evidence(card.mutated(damage[-1])).predictions[0], (right + 1) % 10)
 
 
 NET = "from torch import nn\n\n\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"

@@ -21,8 +21,9 @@ from robustness.gate.mutation.plan import FIRST, MutationOptions
 from robustness.gate.mutation.run import is_detected, mutation_target, run_mutations
 from robustness.mutations.kinds import KINDS, MutationError
 from robustness.workspace import recipes
+from robustness.workspace.context import data_root
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Workspace, data_root
+from robustness.workspace.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 

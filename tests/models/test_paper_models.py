@@ -6,8 +6,9 @@ import helpers
 import pytest
 
 from robustness import cards
+from robustness.workspace.context import data_root, store_root
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Workspace, data_root, store_root
+from robustness.workspace.workspace import Workspace
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("ROBUSTNESS_PAPER_MODELS"),

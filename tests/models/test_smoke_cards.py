@@ -15,8 +15,9 @@ from reports.hybrid_gan import protocol as hybrid
 from robustness import cards
 from robustness.cards.selection import limit_test_images
 from robustness.perturbations import PERTURBATIONS
+from robustness.workspace.context import data_root
 from robustness.workspace.store import Store
-from robustness.workspace.workspace import Workspace, data_root
+from robustness.workspace.workspace import Workspace
 
 MODELS = Path(__file__).parents[2] / "models"
 SMOKE = {card.name: card for card in map(cards.load, sorted(MODELS.glob("*.toml"))) if card.file.scale == "smoke"}

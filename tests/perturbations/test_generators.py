@@ -14,10 +14,11 @@ from robustness.metrics.evidence import OK
 from robustness.perturbations import AdvGAN, ConditionalGAN
 from robustness.sweep.runner import run_sweep
 from robustness.workspace import attack_inputs, generators
+from robustness.workspace.context import no_progress
 from robustness.workspace.recipes import Job
 from robustness.workspace.store import Store
 from robustness.workspace.training import fit_many, train_many
-from robustness.workspace.workspace import Workspace, no_progress
+from robustness.workspace.workspace import Workspace
 
 SHORT = AdvGAN(steps=60, batch_size=20, width=4)
 

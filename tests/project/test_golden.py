@@ -106,7 +106,7 @@ def test_keys_and_decisions_of_a_fixed_model(workspace):
     assert {table.split('"')[1] for table in SWEEPS.values()} == set(PERTURBATIONS) - {"clean", "adaptive", "external"}
     rows = {}
     for sweep in ("clean", *SWEEPS):
-        fields = {**harness.evidence_key_fields(card, sweep), "device": "cpu"}
+        fields = {**harness.key_fields(harness.resolve(card, sweep)), "device": "cpu"}
         fields.pop("generator", None)  # its key has the hash of the project's files, whose names are new each time
         text = re.sub(r"tiny_\d+_\d+", "module", json.dumps(fields, sort_keys=True))
         evidence = harness.evidence(card, sweep)

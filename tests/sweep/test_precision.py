@@ -100,7 +100,9 @@ def test_entries_of_their_own(tmp_path, own_path, monkeypatch, capsys):
     path = helpers.project(tmp_path, card=SEEDED)
     card = cards.load(path)
     plain, rough = helpers.harness(path), helpers.harness(path, dtype="bf16")
-    assert plain.evidence_key_fields(card, "normal") == rough.evidence_key_fields(card, "normal") | {"dtype": "float32"}
+    assert plain.key_fields(plain.resolve(card, "normal")) == rough.key_fields(rough.resolve(card, "normal")) | {
+        "dtype": "float32"
+    }
     monkeypatch.chdir(tmp_path)
     words = ["tiny", "--store", str(rough.store.root)]
     assert main.main(["sweep", *words, "--dtype", "bf16"]) == 0

@@ -11,8 +11,8 @@ from helpers import harness
 
 from robustness import cards
 from robustness.errors import DataMissing, ModelError, SweepError, TrainingError
+from robustness.workspace.context import data_root, store_root
 from robustness.workspace.models import train_if_missing
-from robustness.workspace.workspace import data_root, store_root
 
 pytestmark = pytest.mark.usefixtures("own_path")
 

@@ -91,7 +91,7 @@ def test_memory_does_not_grow_with_the_number_of_images(source):
     harness.classifier(card), harness.images(card).fingerprint
     tracemalloc.start()
     try:
-        found = attack_inputs.directions(harness, card, "far")
+        found = attack_inputs.directions(harness, harness.resolve(card, "far"))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -102,7 +102,7 @@ def test_memory_does_not_grow_with_the_number_of_images(source):
 def test_a_store_without_room_costs_the_file_and_no_direction(source, monkeypatch):
     """Catches: a sweep that fails for what it could do without."""
     harness, card = source
-    due = attack_inputs.directions(harness, card, "far").copy()
+    due = attack_inputs.directions(harness, harness.resolve(card, "far")).copy()
     for file in (harness.store.root / "directions").rglob("*.safetensors"):
         file.unlink()
 
@@ -110,6 +110,6 @@ def test_a_store_without_room_costs_the_file_and_no_direction(source, monkeypatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(mapped_array.Written, "put", full)
-    assert np.array_equal(attack_inputs.directions(harness, card, "far"), due)
+    assert np.array_equal(attack_inputs.directions(harness, harness.resolve(card, "far")), due)
     assert any("are not kept" in notice and "No space left" in notice for notice in harness.notices)
     assert not list((harness.store.root / "directions").rglob("*.safetensors"))

@@ -41,7 +41,7 @@ class MutationPlan:
     def trainings(self, card: Card) -> list[Card]:
         """Return everything that is to be trained."""
         every = (damage for damages in self.damage.values() for damage in damages)
-        return [*self.retrainings, *(card.damaged(damage) for damage in every if damage.operator.target == "training")]
+        return [*self.retrainings, *(card.mutated(damage) for damage in every if damage.operator.target == "training")]
 
 
 def plan(harness: Workspace, card: Card, asked: MutationOptions) -> MutationPlan:

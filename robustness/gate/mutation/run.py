@@ -17,7 +17,7 @@ from robustness.metrics.evidence import OK, Evidence
 from robustness.mutations.kinds import ALL, KINDS, Mutation
 from robustness.util import hardware
 from robustness.workspace.training import train_many
-from robustness.workspace.workspace import Workspace, fresh_harness
+from robustness.workspace.workspace import Workspace, fresh_workspace
 
 Row = dict[str, Any]
 
@@ -57,7 +57,7 @@ class MutationTarget:
         }
 
     def _swept(self, card: Card) -> dict[str, Evidence]:
-        one = fresh_harness(self.harness)
+        one = fresh_workspace(self.harness)
         swept = {sweep: one.evidence(card, sweep) for sweep in ("clean", *self.sweeps)}
         for notice in one.notices:
             self.harness.notice(notice)
@@ -163,14 +163,14 @@ def _measured(
         first = {by: detected_from(rows, by) for by in CATCHERS}
         damage.append({"kind": name, "title": KINDS[name].title, "rows": rows, "caught_from": first})
     for one in due.retrainings:
-        retrainings.append({"seed": one.seeded, **of.row(one)})
+        retrainings.append({"seed": one.overrides.seed, **of.row(one)})
         show(done + len(retrainings), len(due))
     return damage, retrainings
 
 
 def _row(of: MutationTarget, damage: Mutation) -> Row:
     """Hold a damaged model to claims and gate, or say why there is none."""
-    card = of.card.damaged(damage)
+    card = of.card.mutated(damage)
     about = {"level": None if damage.level == ALL else damage.level, "says": str(damage)}
     try:
         if damage.operator.target == "training":

@@ -14,7 +14,8 @@ from robustness.metrics.evidence import Evidence
 from robustness.reporting.report import RunReport
 from robustness.reporting.report_types import encodable
 from robustness.reporting.sweep_report import GalleryEntry, Pictures, SweepReport
-from robustness.workspace import models
+from robustness.workspace.factory_weights import factory_hash
+from robustness.workspace.models import recipe_hash
 from robustness.workspace.workspace import Workspace
 
 ROOM = 9 * 2**20
@@ -80,9 +81,9 @@ def _has_weights(harness: Workspace, card: Card) -> bool:
     if card.weights is not None and card.weights.is_file():
         return True
     if card.file.model.seed is not None or (card.weights is None and card.file.recipe is None):
-        return harness.store.holds(harness.store.path("weights", models.factory_hash(card)))
+        return harness.store.holds(harness.store.path("weights", factory_hash(card)))
     recipe = card.file.recipe
-    return recipe is not None and harness.store.holds(harness.store.path("weights", models.recipe_hash(harness, card)))
+    return recipe is not None and harness.store.holds(harness.store.path("weights", recipe_hash(harness, card)))
 
 
 def _without_weights(card: Card) -> str:
