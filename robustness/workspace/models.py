@@ -274,5 +274,5 @@ def _notice_age(harness: Workspace, card: Card, own: Path) -> None:
     if older:
         harness.notice(
             f"{own} is older than its recipe (code, arguments or data have changed since); "
-            f"`robustness renew {card.name}` makes weights and thresholds anew"
+            f"`robustness update-thresholds {card.name}` makes weights and thresholds anew"
         )
