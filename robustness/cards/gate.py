@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
 
-from robustness.cards.renames_gate import GATE_KINDS
+from robustness.cards.renames_gate import VALUES
 from robustness.decisions import Decision, Filtering
 from robustness.errors import nearest
 from robustness.metrics import registry
@@ -53,8 +53,8 @@ class GateTable(BaseModel):
     @field_validator("kind", mode="before")
     @classmethod
     def _renamed(cls, kind: Any) -> Any:
-        if isinstance(kind, str) and kind in GATE_KINDS:
-            raise ValueError(f"is called {GATE_KINDS[kind]!r} now; run `robustness migrate FILE` on this card")
+        if new := VALUES["gate.kind"].get(str(kind)):
+            raise ValueError(f"is called {new!r} now; rewrite the card with: robustness migrate FILE")
         return kind
 
     @model_validator(mode="after")

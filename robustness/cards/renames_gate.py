@@ -1,3 +1,7 @@
-"""Words of a card's ``[gate]`` that were renamed, old to new."""
+"""Values of a card's ``[gate]`` that were renamed, old to new, by their key."""
 
-GATE_KINDS = {"weights": "paired", "recipe": "retraining"}
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+VALUES: dict[str, Mapping[str, str]] = {"gate.kind": {"weights": "paired", "recipe": "retraining"}}

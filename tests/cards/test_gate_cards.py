@@ -32,9 +32,12 @@ def test_a_gate_reads_everything_where_it_names_nothing(tmp_path):
         ('[gate]\nkind = "paired"\n', "needs `margin`"),
         (
             '[gate]\nkind = "weights"\nmargin = 0.02\n',
-            "gate.kind = 'weights': is called 'paired' now; run",
+            "gate.kind = 'weights': is called 'paired' now; rewrite",
         ),
-        ('[gate]\nkind = "recipe"\n', "gate.kind = 'recipe': is called 'retraining' now; run `robustness migrate"),
+        (
+            '[gate]\nkind = "recipe"\n',
+            "gate.kind = 'recipe': is called 'retraining' now; rewrite the card with: robustness mi",
+        ),
         ('[gate]\nkind = "recpie"\n', "gate.kind = 'recpie': Input should be 'paired' or 'retraining'"),
         ('[gate]\nkind = "weigths"\nmargin = 0.02\n', "gate.kind = 'weigths'"),
         ('[gate]\nkind = "paired"\nmargin = 2.0\n', "gate.margin = 2.0"),

@@ -407,7 +407,7 @@ def test_waivers_and_gates_are_shown(load_card):
     text = " ".join(" ".join(Tree(page(document)).text).split())
 
     assert "mlp: Waiver (in force until 2030-01-31, the owner): claim clean:0:accuracy: its reason" in text
-    assert "Gate (weights): failed" in text
+    assert "Gate (paired): failed" in text
     assert "Gate: at worst normal is worse." in text
     assert "passes in 87% of cases" in text
     assert "0.0625 [0.0310, 0.0942]" in text
