@@ -36,7 +36,7 @@ def test_a_gate_reads_everything_where_it_names_nothing(tmp_path):
         ),
         (
             '[gate]\nkind = "recipe"\n',
-            "gate.kind = 'recipe': is called 'retraining' now; rewrite the card with: robustness mi",
+            "gate.kind = 'recipe': is called 'retraining' now; rewrite",
         ),
         ('[gate]\nkind = "recpie"\n', "gate.kind = 'recpie': Input should be 'paired' or 'retraining'"),
         ('[gate]\nkind = "weigths"\nmargin = 0.02\n', "gate.kind = 'weigths'"),
