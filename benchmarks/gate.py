@@ -1,7 +1,7 @@
 """
 How often the release gate errs: counted out exactly, and simulated with outcomes that are correlated over cells.
 
-    python -m benchmarks.gate [exact] [weights] [recipe] [seconds] [--pairs 2000] [--check]
+    python -m benchmarks.gate [exact] [paired] [retraining] [seconds] [--pairs 2000] [--check]
 
 The tables of docs/gate.md. Rows "as on MNIST" have the outcomes of real retrainings, as `benchmarks.retrainings` left
 them. `--check` fails where the statistics of 1,000 cells of 10,000 images take more than a second of the processor.
@@ -131,8 +131,8 @@ def as_measured():
             yield n, shares[chosen], matrix[np.ix_(chosen, chosen)]
 
 
-def weights(pairs: int, settings=None, first=0) -> str:
-    """Simulate the gate of weights: its errors, and its power. Each row has draws of its own, by its number."""
+def paired(pairs: int, settings=None, first=0) -> str:
+    """Simulate the paired gate: its errors, and its power. Each row has draws of its own, by its number."""
     rows: list[list[object]] = []
     for n, discordance, correlation in settings or [*SETTINGS, *as_measured()]:
         draws = np.random.default_rng(first + len(rows))
@@ -169,8 +169,8 @@ def retrainings(draws, k, summaries, correlation, *, outliers):
     return values * (1 + 2 * (draws.random((k + 1, 1)) < 0.1) * outliers)
 
 
-def by_recipe(pairs: int, summaries: int = 8) -> str:
-    """Simulate the gate of a recipe: healthy candidates, and ones that lack two and four standard deviations."""
+def retraining(pairs: int, summaries: int = 8) -> str:
+    """Simulate the retraining gate: healthy candidates, and ones that lack two and four standard deviations."""
     draws, rows, told = np.random.default_rng(0), [], np.array(real()["correlation_of_summaries"])
     for k in (5, 10, 19, 39):
         for correlation in (0.0, 0.8, told):
@@ -197,7 +197,7 @@ def by_recipe(pairs: int, summaries: int = 8) -> str:
 
 
 def seconds(cells: int = 1000, n: int = 10_000) -> float:
-    """Return the processor's seconds for the statistics of a gate of weights, from changes to the table."""
+    """Return the processor's seconds for the statistics of a paired gate, from changes to the table."""
     draws = np.random.default_rng(0)
     changes = draws.choice(np.array([-1, 0, 1], np.int8), p=[0.05, 0.9, 0.05], size=(cells, n))
     drops = [PairedDifference(0.9, 0.9, 1, n, row) for row in changes]
@@ -218,8 +218,8 @@ def main(given: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     tables = {
         "exact": lambda pairs: exact(),
-        "weights": weights,
-        "recipe": by_recipe,
+        "paired": paired,
+        "retraining": retraining,
         "seconds": lambda pairs: f"1,000 cells of 10,000 images: {took():.2f} seconds of the processor",
     }
     parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"of {', '.join(tables)}")

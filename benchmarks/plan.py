@@ -75,7 +75,7 @@ def compare_once(card: Card, folder: Path) -> Comparison:
     began = time.perf_counter()
     for sweep in ("clean", *card.file.sweeps):
         assert set(workspace.evidence(card, sweep).status) == {"ok"}
-    return Comparison(len(plan.costs), plan.seconds("plain", 1, planner.threads), time.perf_counter() - began, planning)
+    return Comparison(len(plan.costs), plan.seconds("local", 1, planner.threads), time.perf_counter() - began, planning)
 
 
 def compare(models: Sequence[str], repeats: int) -> dict[str, float]:

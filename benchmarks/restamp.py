@@ -22,7 +22,7 @@ from pathlib import Path
 from robustness import cards
 from robustness.cards import Card, edit
 from robustness.classifiers import weights
-from robustness.thresholds.renew import CardUpdate
+from robustness.thresholds.update import CardUpdate
 from robustness.util import atomic_write, output
 from robustness.workspace.context import data_root
 from robustness.workspace.models import recipe_hash
@@ -85,10 +85,10 @@ def stamp(harness: Workspace, card: Card) -> None:
     about = {**weights.metadata(card.weights), "recipe": recipe}
     atomic_write.replace(card.weights, weights.to_bytes(weights.read(card.weights), about))
     if said := card.file.thresholds:
-        renewed = {**said, "recipe": recipe}
+        updated = {**said, "recipe": recipe}
         if "tested" in said:
-            renewed["tested"] = CardUpdate(harness, card).tested
-        edit.write_claims(card, {}, renewed)
+            updated["tested"] = CardUpdate(harness, card).tested
+        edit.write_claims(card, {}, updated)
 
 
 def main() -> int:

@@ -23,16 +23,16 @@ def body(found: Plain) -> str:
     parts = [
         about,
         errors(found),
-        "What of each candidate came by a gate of `weights`, by the sweeps that it reads and its margin:",
-        _weights(found["weights"]),
-        f"And by a gate of `recipe`: {last - first} accepted, then {found['small']} of them drawn "
-        f"{found['recipe'][0]['draws']:,} times. Of five and one more, the last in rank is one in six.",
-        _recipe(found["recipe"], found["small"]),
+        "What of each candidate came by a `paired` gate, by the sweeps that it reads and its margin:",
+        _paired(found["paired"]),
+        f"And by a `retraining` gate: {last - first} accepted, then {found['small']} of them drawn "
+        f"{found['retraining'][0]['draws']:,} times. Of five and one more, the last in rank is one in six.",
+        _retraining(found["retraining"], found["small"]),
         "How often two healthy retrainings differ in whether an image is right, by cell:",
         _table(["cell", "images that differ"], zip(outcomes["cells"], _shares(outcomes["discordance"]), strict=True)),
         f"Losses in two cells have a correlation of {_quantiles(outcomes['correlation'])}: a tenth of the pairs of "
         "cells below the first, half below the second, nine tenths below the third; of the normal numbers behind them. "
-        "The summaries of the retrainings, which the gate of `recipe` reads:",
+        "The summaries of the retrainings, which the `retraining` gate reads:",
         _summaries(outcomes),
     ]
     return "\n\n".join(parts) + "\n"
@@ -41,13 +41,13 @@ def body(found: Plain) -> str:
 def errors(found: Plain) -> str:
     """Count what each gate does wrong: false alarms among the healthy, misses among the damaged."""
     rows = [_errors(name, rows) for name, rows in _by_gate(found)]
-    few = found["recipe"]
+    few = found["retraining"]
     healthy, damaged = few[0], few[1:]
     for name, key in (("the t bound", "t_bound_fails"), ("the last rank fails", "rank_is_last")):
         hits = sum(row[key] for row in damaged)
         total = sum(row["draws"] for row in damaged)
         rows.append([
-            f"`recipe`, {found['small']} accepted, {name}", f"{healthy[key]:,} of {healthy['draws']:,}", "0",
+            f"`retraining`, {found['small']} accepted, {name}", f"{healthy[key]:,} of {healthy['draws']:,}", "0",
             f"{hits:,} of {total:,}", f"{total - hits:,}", "0",
         ])  # fmt: skip
     header = ["gate", "false alarms", "undecided", "hits", "misses", "undecided"]
@@ -55,12 +55,12 @@ def errors(found: Plain) -> str:
 
 
 def _by_gate(found: Plain) -> Iterator[tuple[str, Sequence[Plain]]]:
-    settings = dict.fromkeys((tuple(row["sweeps"]), row["margin"]) for row in found["weights"])
+    settings = dict.fromkeys((tuple(row["sweeps"]), row["margin"]) for row in found["paired"])
     for sweeps, margin in settings:
-        name = f"`weights`, margin {margin:g}, {'clean images' if len(sweeps) == 1 else 'all sweeps'}"
-        chosen = [row for row in found["weights"] if (tuple(row["sweeps"]), row["margin"]) == (sweeps, margin)]
+        name = f"`paired`, margin {margin:g}, {'clean images' if len(sweeps) == 1 else 'all sweeps'}"
+        chosen = [row for row in found["paired"] if (tuple(row["sweeps"]), row["margin"]) == (sweeps, margin)]
         yield name, [row for row in chosen if row["candidate"] != "the same weights"]
-    yield f"`recipe`, {found['seeds'][1] - found['seeds'][0]} accepted, by rank", found["recipe"]
+    yield f"`retraining`, {found['seeds'][1] - found['seeds'][0]} accepted, by rank", found["retraining"]
 
 
 def _errors(name: str, rows: Sequence[Plain]) -> list[str]:
@@ -73,12 +73,12 @@ def _errors(name: str, rows: Sequence[Plain]) -> list[str]:
     ]  # fmt: skip
 
 
-def _weights(rows: Sequence[Plain]) -> str:
+def _paired(rows: Sequence[Plain]) -> str:
     shown = [[row["candidate"], " ".join(row["sweeps"]), f"{row['margin']:g}", *_counts(row)] for row in rows]
     return _table(["candidate", "sweeps", "margin", "n", *VERDICTS], shown)
 
 
-def _recipe(rows: Sequence[Plain], small: int) -> str:
+def _retraining(rows: Sequence[Plain], small: int) -> str:
     shown = [
         [
             row["candidate"],

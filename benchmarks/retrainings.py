@@ -43,7 +43,7 @@ WIDE = 0.05
 """A margin that is wider than most would accept."""
 HEALTHY = "healthy, of another seed"
 FIRST = 1000
-"""The first seed: those that `robustness renew` makes thresholds of come first."""
+"""The first seed: those that `robustness update-thresholds` makes thresholds of come first."""
 SWEEPS = ("clean", "normal", "fgsm")
 SMALL = 5
 """Accepted retrainings of the small baselines."""
@@ -98,15 +98,15 @@ def verdicts(
     margin: float = MARGIN,
 ) -> list[str]:
     """Say what a gate says of each candidate."""
-    gate = GateTable(kind=kind, margin=margin if kind == "weights" else None, alpha=ALPHA)
-    hold = paired_gate.evaluate_paired_gate if kind == "weights" else retraining_gate.evaluate_retraining_gate
+    gate = GateTable(kind=kind, margin=margin if kind == "paired" else None, alpha=ALPHA)
+    hold = paired_gate.evaluate_paired_gate if kind == "paired" else retraining_gate.evaluate_retraining_gate
     with TemporaryDirectory() as folder:
         held = kept(accepted, Path(folder))
     chosen = [cell._replace(margin=margin) for cell in cells(candidates[0]) if cell.sweep in sweeps]
     return [str(hold(gate, held, {n: swept[n] for n in sweeps}, chosen, {})[0]) for swept in candidates]
 
 
-def of_weights(models: Sequence[AcceptedModel], broken: Mapping[str, Swept]) -> list[dict[str, Any]]:
+def judge_paired(models: Sequence[AcceptedModel], broken: Mapping[str, Swept]) -> list[dict[str, Any]]:
     """Hold every healthy retraining against every other, image by image, and what is damaged against its own."""
     rows = []
 
@@ -117,32 +117,32 @@ def of_weights(models: Sequence[AcceptedModel], broken: Mapping[str, Swept]) -> 
         found: Counter[str] = Counter()
         for i, one in enumerate(models):
             others = [m.swept for j, m in enumerate(models) if j != i]
-            found.update(verdicts("weights", [one], others, sweeps, margin))
+            found.update(verdicts("paired", [one], others, sweeps, margin))
         row(HEALTHY, sweeps, margin, found)
-    same = (verdict for one in models for verdict in verdicts("weights", [one], [one.swept], SWEEPS))
+    same = (verdict for one in models for verdict in verdicts("paired", [one], [one.swept], SWEEPS))
     row("the same weights", SWEEPS, MARGIN, Counter(same))
     for name, swept in broken.items():
         for sweeps, margin in ((("clean",), MARGIN), (SWEEPS, MARGIN), (SWEEPS, WIDE)):
-            row(name, sweeps, margin, Counter(verdicts("weights", [models[0]], [swept], sweeps, margin)))
+            row(name, sweeps, margin, Counter(verdicts("paired", [models[0]], [swept], sweeps, margin)))
     return rows
 
 
-def of_recipe(models: Sequence[AcceptedModel], broken: Mapping[str, Swept]) -> list[dict[str, Any]]:
+def judge_retraining(models: Sequence[AcceptedModel], broken: Mapping[str, Swept]) -> list[dict[str, Any]]:
     """Hold each retraining, and what is damaged, against the others as accepted retrainings: all, and five of them."""
     out: Counter[str] = Counter()
     for i, one in enumerate(models):
-        out.update(verdicts("recipe", [m for j, m in enumerate(models) if j != i], [one.swept], SWEEPS))
+        out.update(verdicts("retraining", [m for j, m in enumerate(models) if j != i], [one.swept], SWEEPS))
     values, n = summaries(models, [m.swept for m in models]), len(models[0].swept["clean"])
     rows = [{"candidate": HEALTHY, **_shares(out), **small(values, values, n, healthy=True)}]
     for name, swept in broken.items():
-        found = Counter(verdicts("recipe", models[1:], [swept], SWEEPS))
+        found = Counter(verdicts("retraining", models[1:], [swept], SWEEPS))
         few = small(summaries(models, [swept]), values, n, healthy=False)
         rows.append({"candidate": name, **_shares(found), **few})
     return rows
 
 
 def summaries(models: Sequence[AcceptedModel], candidates: Sequence[Swept]) -> np.ndarray:
-    """Return what the recipe's gate sums each candidate up by, (candidates, summaries)."""
+    """Return what the retraining gate sums each candidate up by, (candidates, summaries)."""
     with TemporaryDirectory() as folder:
         held = kept(models[:1], Path(folder))
     groups = retraining_gate.summaries(cells(candidates[0]))
@@ -225,7 +225,8 @@ def measure(harness: Workspace, card: Card, count: int) -> dict[str, Any]:
     return {
         "model": card.name, "data": images.name, "images": len(images), "alpha": ALPHA, "small": SMALL,
         "seeds": [FIRST, FIRST + len(models) - 1], **running.machine(harness),
-        "outcomes": correlations(models), "weights": of_weights(models, broken), "recipe": of_recipe(models, broken),
+        "outcomes": correlations(models), "paired": judge_paired(models, broken),
+        "retraining": judge_retraining(models, broken),
     }  # fmt: skip
 
 

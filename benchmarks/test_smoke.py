@@ -106,22 +106,22 @@ def test_retrainings_of_one_rate_differ_by_chance_alone():
 
     models = [AcceptedModel({"weights": f"{seed}"}, errs(0.05, seed)) for seed in range(7)]
     broken = {"half": errs(0.5, 99)}
-    weights, recipe = retrainings.of_weights(models, broken), retrainings.of_recipe(models, broken)
+    paired, retraining = retrainings.judge_paired(models, broken), retrainings.judge_retraining(models, broken)
     table = {
         (row["candidate"], len(row["sweeps"]), row["margin"]): [row[v] for v in ("passed", "inconclusive", "failed")]
-        for row in weights
+        for row in paired
     }
     assert table["half", 3, 0.02] == [0, 0, 1]
     assert table["the same weights", 3, 0.02] == [7, 0, 0]
     assert sum(table[retrainings.HEALTHY, 1, 0.02]) == 7 * 6
     assert table[retrainings.HEALTHY, 1, 0.02][2] == 0, "alike to a point, and two are accepted"
     assert table[retrainings.HEALTHY, 3, 0.05][0] >= table[retrainings.HEALTHY, 3, 0.02][0]
-    healthy, half = recipe
+    healthy, half = retraining
     assert [half[key] for key in ("passed", "inconclusive", "failed")] == [0, 0, 1]
     assert half["t_bound_fails"] == half["rank_is_last"] == half["draws"] == 1000
     assert 120 < healthy["rank_is_last"] < 220, "one of six that may change places is last one time in six"
 
-    told = {"seeds": [0, 6], "small": 5, "weights": weights, "recipe": recipe}
+    told = {"seeds": [0, 6], "small": 5, "paired": paired, "retraining": retraining}
     errors = [[cell.strip() for cell in row.split("|")[1:-1]] for row in retrained_page.errors(told).split("\n")[2:]]
     assert errors[0][1:2] == ["0 of 42"]
     assert [row[3:] for row in errors[:4]] == [["1 of 1", "0", "0"]] * 4
@@ -136,9 +136,9 @@ def test_the_page_of_retrainings_is_that_of_its_results():
     found = json.loads(retrainings.RESULT.read_text(encoding="utf-8"))
     page = retrainings.PAGE.read_text(encoding="utf-8")
     assert writing.inserted(page, "benchmarks.retrainings", retrained_page.body(found)) == page
-    healthy = found["weights"][0]
+    healthy = found["paired"][0]
     assert healthy["passed"] + healthy["inconclusive"] + healthy["failed"] == 380
-    assert len({row["candidate"] for row in found["recipe"]}) == 11
+    assert len({row["candidate"] for row in found["retraining"]}) == 11
 
 
 def test_latent_correlation():

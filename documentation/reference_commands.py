@@ -13,7 +13,7 @@ HEAD = """# Commands
 
 What `robustness --help` and `robustness COMMAND --help` say, made from the program when these pages are built. Options
 for every command may stand before its name or after it. The exit status is 0 if all is well, 1 if something is red or
-errored, 2 for what could not be begun, with one sentence that says why, and 130 after Ctrl-C.
+has an error, 2 for what could not be begun, with one sentence that says why, and 130 after Ctrl-C.
 """
 
 

@@ -68,8 +68,8 @@ def shown(value: Schema) -> str:
 
     >>> shown({"anyOf": [{"items": {"type": "integer"}, "type": "array"}, {"type": "null"}]})
     'list of whole number, or null'
-    >>> shown({"enum": ["held", "failed"], "type": "string"})
-    '`held`, `failed`'
+    >>> shown({"enum": ["passed", "failed"], "type": "string"})
+    '`passed`, `failed`'
     """
     if "$ref" in value:
         name = value["$ref"].rpartition("/")[2]

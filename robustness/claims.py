@@ -13,12 +13,12 @@ from robustness.metrics.evidence import OK, Evidence
 from robustness.metrics.intervals import missing_successes
 from robustness.metrics.metric import Measurement, MetricError
 
-Outcome = Literal["held", "failed", "errored", "refused"]
+Outcome = Literal["passed", "failed", "error", "vacuous"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a claim is held by some evidence, what was measured, and the sentence that says so."""
+    """Whether evidence meets a claim, what was measured, and the sentence that says so."""
 
     claim: Claim
     outcome: Outcome
@@ -28,9 +28,9 @@ class Verdict:
     """The claim that this one fell with: that of the clean images, which it counts only together with."""
 
     @property
-    def held(self) -> bool:
-        """True where the claim is kept; an error or a refusal is not."""
-        return self.outcome == "held"
+    def passed(self) -> bool:
+        """True if the evidence meets the claim; False for an error and for a vacuous claim."""
+        return self.outcome == "passed"
 
 
 def measure(evidence: Evidence, strength: str, metric: str) -> Measurement:
@@ -47,19 +47,19 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
         evidence: Evidence of the claim's sweep, with clean evidence beside it for metrics that need it.
 
     Returns:
-        A verdict: "held" or "failed"; "errored" if the strength has no numbers; "refused" if a classifier that knows
-        nothing would pass, so that the claim cannot fail.
+        A verdict: "passed" or "failed"; "error" if the strength has no numbers; "vacuous" if a classifier that
+        knows nothing would pass, so that the claim cannot fail.
 
     Raises:
         KeyError: If the evidence does not have the claim's strength.
     """
     status = evidence.status[evidence.index(claim.strength)]
     if status != OK:
-        return Verdict(claim, "errored", f"{_where(claim)}: the cell has no numbers: {status}")
+        return Verdict(claim, "error", f"{_where(claim)}: the cell has no numbers: {status}")
     try:
         measured = measure(evidence, claim.strength, claim.metric)
     except MetricError as error:  # a class that these data do not have
-        return Verdict(claim, "errored", f"{_where(claim)}: {error}")
+        return Verdict(claim, "error", f"{_where(claim)}: {error}")
     metric = registry.get(claim.metric)
     higher = metric.better == "higher"
     bound = "at least" if higher else "at most"
@@ -77,7 +77,7 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
     if metric.chance_level is None:
         return Verdict(
             claim,
-            "refused",
+            "vacuous",
             f"{_where(claim)}: {claim.metric} of {bound} {claim.threshold:g} is no claim: it is not known what a "
             f"classifier that knows nothing gets of {claim.metric}; the metric must bring it (Metric.chance_level)",
             measured,
@@ -85,7 +85,7 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
     if math.isnan(least) or (claim.threshold <= least if higher else claim.threshold >= least):
         return Verdict(
             claim,
-            "refused",
+            "vacuous",
             f"{_where(claim)}: {claim.metric} of {bound} {claim.threshold:g} is no claim: a classifier that knows "
             f"nothing gets {least:.4g} on these {len(evidence)} images; "
             f'{"raise" if higher else "lower"} the threshold, or write "no claim possible"',
@@ -96,7 +96,7 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
     inside = measured.interval.low <= claim.threshold <= measured.interval.high
     unsure = " (the threshold lies inside the interval)" if inside else ""
     if kept:
-        return Verdict(claim, "held", f"{found}, and {promise}{unsure}", measured)
+        return Verdict(claim, "passed", f"{found}, and {promise}{unsure}", measured)
     return Verdict(claim, "failed", f"{found}, but {promise}{unsure}{_missing(claim, measured)}", measured)
 
 

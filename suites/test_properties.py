@@ -79,5 +79,5 @@ def _told(card, harness, config, table, found):
         pair = search.image_pair(harness.images(card), one["row"], one["description"], table.budget)
         file.write_bytes(search.png(pair))
         lines.append(f"image {one['row']} ({one['label']} → {one['after']}): {one['sentence']}; {file}")
-        lines.append(f"  again: robustness replay {card.name} {one['row']} {shlex.quote(one['description'])}")
+        lines.append(f"  again: robustness show-flip {card.name} {one['row']} {shlex.quote(one['description'])}")
     return "\n  ".join(lines)

@@ -49,7 +49,7 @@ accuracy = [0.8, "no claim possible"]
 "recall[3]" = [0.5, 0.25]
 
 [gate]
-kind = "weights"
+kind = "paired"
 margin = 0.02
 
 [[waivers]]

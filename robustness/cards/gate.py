@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
 
+from robustness.cards.renames_gate import VALUES
 from robustness.decisions import Decision, Filtering
 from robustness.errors import nearest
 from robustness.metrics import registry
@@ -28,20 +29,20 @@ class GateTable(BaseModel):
     """
     ``[gate]``: against which baseline a retrained model is held, and what counts as worse.
 
-    A gate of ``weights`` compares two models image by image and needs a `margin`: the drop that is accepted. A gate of
-    ``recipe`` takes its measure from the accepted retrainings themselves.
+    A ``paired`` gate compares two models image by image and needs a `margin`: the drop that is accepted. A
+    ``retraining`` gate takes its measure from the accepted retrainings themselves.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["weights", "recipe"]
-    """``weights``: these weights against those; ``recipe``: is this retraining within what retraining explains?"""
+    kind: Literal["paired", "retraining"]
+    """``paired``: these weights against those; ``retraining``: is the difference within what retraining explains?"""
     baseline: str | None = None
     """The file of accepted models, from the card's folder; else in ``baselines/`` beside it."""
     alpha: Annotated[float, Strict(), Field(gt=0, lt=0.5)] = 0.05
     """The rate of error that is bounded."""
     margin: Share | None = None
-    """Of a gate of weights: the drop that is accepted in every cell."""
+    """Of a paired gate: the drop that is accepted in every cell."""
     margins: dict[str, tuple[Share, ...]] = {}
     """For single sweeps: one margin a strength."""
     metrics: tuple[str, ...] = ("accuracy",)
@@ -49,12 +50,19 @@ class GateTable(BaseModel):
     sweeps: tuple[str, ...] | None = None
     """Which sweeps count; all if not given."""
 
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _renamed(cls, kind: Any) -> Any:
+        if new := VALUES["gate.kind"].get(str(kind)):
+            raise ValueError(f"is called {new!r} now; rewrite the card with: robustness migrate FILE")
+        return kind
+
     @model_validator(mode="after")
     def _fitting(self) -> GateTable:
-        if self.kind == "weights" and self.margin is None:
-            raise ValueError("a gate of weights needs `margin`, the drop that is accepted, as 0.02 for two points")
-        if self.kind == "recipe" and (self.margin is not None or self.margins):
-            raise ValueError("a gate of a recipe takes no `margin`: the accepted retrainings say what is usual")
+        if self.kind == "paired" and self.margin is None:
+            raise ValueError("a paired gate needs `margin`, the drop that is accepted, as 0.02 for two points")
+        if self.kind == "retraining" and (self.margin is not None or self.margins):
+            raise ValueError("a retraining gate takes no `margin`: the accepted retrainings say what is usual")
         if not self.metrics or len(set(self.metrics)) < len(self.metrics):
             raise ValueError("`metrics` must name metrics, each once")
         if self.sweeps is not None and (not self.sweeps or len(set(self.sweeps)) < len(self.sweeps)):
@@ -144,12 +152,12 @@ def check_waivers(
 
 
 def _cells(gate: GateTable | None, swept: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the names of a gate's cells; a recipe's gate has one per sweep, the mean over its strengths."""
+    """Return the names of a gate's cells; a retraining gate has one per sweep, the mean over its strengths."""
     if gate is None:
         return []
     return [
         f"{sweep}:{strength}:{metric}"
         for sweep in gate.sweeps or swept
-        for strength in (["mean"] if gate.kind == "recipe" and sweep != "clean" else swept[sweep])
+        for strength in (["mean"] if gate.kind == "retraining" and sweep != "clean" else swept[sweep])
         for metric in gate.metrics
     ]

@@ -203,7 +203,7 @@ class CardFile(_Table):
     doubts: dict[str, str] = {}
     """Doubts that are known and lived with, each with the reason."""
     thresholds: dict[str, Any] = {}
-    """Where generated thresholds come from; written by ``robustness renew``."""
+    """Where generated thresholds come from; written by ``robustness update-thresholds``."""
     gate: GateTable | None = None
     """How a retrained model is held against accepted ones."""
     waivers: tuple[WaiverTable, ...] = ()

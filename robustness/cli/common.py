@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from robustness.workspace.workspace import Workspace
 
 RED, ERROR = 1, 2
-"""Exit codes: something is red or errored; what one sentence tells."""
+"""Exit codes: something is red or has an error; what one sentence tells."""
 MODELS = Path("models")
 """The folder of cards, below the current one, that is taken where none is named."""
 

@@ -11,6 +11,7 @@ from robustness import cards, claims
 from robustness.cli.inventory import SHORT, Litter, StoreEntry, entries
 from robustness.errors import CardError, StoreError
 from robustness.metrics.evidence import OK, Evidence
+from robustness.util.text import pluralize
 from robustness.workspace.store import Store
 
 
@@ -89,13 +90,13 @@ def _nested(about: Mapping[str, Any], indent: str = "") -> Iterator[str]:
 def sweep_summary(label: str, evidence: Evidence, run: str) -> Iterator[str]:
     """Return a sweep's result in a line, and a line per cell with an error; ``run`` tells new from stored evidence."""
     said = evidence.provenance
-    errored = errors(evidence)
+    failed = errors(evidence)
     yield (
         f"{label}  key {said['key'][:SHORT]}  n {len(evidence)}  strengths {abbreviated(evidence.strengths)}  "
         f"{'made' if said['run'] == run else 'found, made'} in {said['seconds']:.1f} s "
-        f"({said['images_per_second']:,.0f} images/s)  {len(errored) or 'none'} errored"
+        f"({said['images_per_second']:,.0f} images/s)  {pluralize(len(failed), 'error')}"
     )
-    yield from (f"  at {strength}: {status}" for strength, status in errored.items())
+    yield from (f"  at {strength}: {status}" for strength, status in failed.items())
 
 
 def prune_summary(

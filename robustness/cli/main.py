@@ -1,4 +1,4 @@
-"""The command `robustness`: fill the store ahead of the suites, train, renew, get data, look at evidence."""
+"""The command `robustness`: fill the store ahead of the suites, train, update thresholds, get data, show evidence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if all is well, 1 if something is red or errored, 2 for what one sentence tells."""
+    """Run one command; 0 if all is well, 1 if something is red or has an error, 2 for what one sentence tells."""
     return output.run(lambda: _run(arguments))
 
 
@@ -60,12 +60,12 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "sweep": models.sweep,
     "plan": models.plan,
     "train": models.train,
-    "renew": models.renew,
+    "update-thresholds": models.update_thresholds,
     "transfer": models.transfer,
     "report": results.report,
     "merge": results.merge,
     "check-cards": results.check_cards,
-    "replay": models.replay,
+    "show-flip": models.show_flip,
     "init": models.init,
     "check": models.check,
     "profiles": models.profiles,

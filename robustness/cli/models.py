@@ -1,4 +1,4 @@
-"""What the commands do that go over the selected models: sweep, plan, train, renew, measure, look over."""
+"""What the commands do that go over the selected models: sweep, plan, train, update thresholds, measure, look over."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def sweep(options: Namespace) -> int:
         engines.fill(harness, engines.parse(options.engine), wanted, options.device)
 
     def one(card: Card) -> int:
-        errored = 0
+        errors = 0
         for sweep in ("clean", *card.file.sweeps):
             evidence = harness.evidence(card, sweep)
-            errored += len(listing.errors(evidence))
+            errors += len(listing.errors(evidence))
             common.print_lines(listing.sweep_summary(f"{card.name}:{sweep}", evidence, harness.store.run))
-        return common.RED if errored else 0
+        return common.RED if errors else 0
 
     code = common.for_each_card(options, harness, one)
     same = f" --robustness-store {options.store}" if options.store else ""
-    print(f"evidence is kept in {harness.store.root}; next: pytest suites/{same}, which holds it to the claims")
+    print(f"evidence is kept in {harness.store.root}; next: pytest suites/{same}, which tests the claims on it")
     return code
 
 
@@ -52,7 +52,7 @@ def plan(options: Namespace) -> int:
     from robustness import engines
     from robustness.cli.plan import plan_lines
 
-    engine = engines.parse(options.engine or "plain")
+    engine = engines.parse(options.engine or "local")
     if options.workers is not None:
         engine = replace(engine, workers=options.workers)
     harness = common.harness_of(options)
@@ -86,32 +86,35 @@ def train(options: Namespace) -> int:
             atomic_write.replace(options.output, paths[0].read_bytes())
             print(f"written: {options.output}")
         elif card.weights is not None:
-            print(f"{card.name} is tested with {card.weights}, which is as it was: `robustness renew` writes it")
+            print(
+                f"{card.name} is tested with {card.weights}, which is as it was: "
+                "`robustness update-thresholds` writes it"
+            )
         return 0
 
     return common.for_each_card(options, harness, one)
 
 
-def renew(options: Namespace) -> int:
+def update_thresholds(options: Namespace) -> int:
     """Make weights and thresholds anew where they no longer fit the recipe."""
-    from robustness.thresholds.renew import CardUpdate
+    from robustness.thresholds.update import CardUpdate
 
     harness = common.harness_of(options)
 
     def one(card: Card) -> int:
-        renewed = CardUpdate(harness, card, options.seeds, options.fresh, options.workers, options.force).run()
-        for sentence in renewed.done or ["nothing to do: weights and thresholds fit the recipe (--force renews them)"]:
+        updated = CardUpdate(harness, card, options.seeds, options.fresh, options.workers, options.force).run()
+        for sentence in updated.done or ["nothing to do: weights and thresholds fit the recipe (--force updates them)"]:
             print(f"{card.name}: {sentence}")
-        for verdict in renewed.broken:
+        for verdict in updated.broken:
             print(f"  {verdict.message}")
-        if renewed.broken:
+        if updated.broken:
             print(
-                f"{card.name}: its own weights break {len(renewed.broken)} of {len(renewed.verdicts)} claims, so the "
+                f"{card.name}: its own weights break {len(updated.broken)} of {len(updated.verdicts)} claims, so the "
                 "suites will be red: take another seed in its [recipe], or find out why this training is not healthy"
             )
-        elif renewed.verdicts:
-            print(f"{card.name}: its own weights keep all {len(renewed.verdicts)} claims; next: pytest suites/")
-        return common.RED if renewed.broken else 0
+        elif updated.verdicts:
+            print(f"{card.name}: its own weights keep all {len(updated.verdicts)} claims; next: pytest suites/")
+        return common.RED if updated.broken else 0
 
     return common.for_each_card(options, harness, one)
 
@@ -124,10 +127,10 @@ def transfer(options: Namespace) -> int:
     crossed = transfer.matrix(harness, common.selected_cards(options), options.sweep)
     common.print_lines(transfer.described(crossed, options.sweep))
     common.print_notices(harness)
-    return common.RED if transfer.errored(crossed) else 0
+    return common.RED if transfer.has_errors(crossed) else 0
 
 
-def replay(options: Namespace) -> int:
+def show_flip(options: Namespace) -> int:
     """Show one image before and after a perturbation that a search has printed."""
     from robustness.search import descriptions, search
 
@@ -139,7 +142,7 @@ def replay(options: Namespace) -> int:
         if not options.row < len(images):
             raise RobustnessError(f"`row` must be one of the {len(images)} test images, got {options.row}")
         try:
-            before, after = search.replay(
+            before, after = search.predict_pair(
                 harness.classifier(card).module,
                 images,
                 options.row,

@@ -6,23 +6,37 @@ import argparse
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from robustness.classifiers.precision import DTYPES
 from robustness.mutations import kinds
 
-ENGINE = "plain (default) or ray[=ADDRESS][,workers=N][,cores=N][,gpus=SHARE]"
+ENGINE = "local (default) or ray[=ADDRESS][,workers=N][,cores=N][,gpus=SHARE]"
 DESCRIPTION = "Hold image classifiers to robustness thresholds: what the suites (pytest suites/) need, ahead of them."
+
+
+# Old names of commands, each with the new one.
+RENAMED = {"renew": "update-thresholds", "replay": "show-flip"}
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that names the new command if an old one is typed."""
+
+    def error(self, message: str) -> NoReturn:
+        for old, new in RENAMED.items():
+            if message.startswith(f"argument COMMAND: invalid choice: {old!r}"):
+                self.exit(2, f"robustness: `robustness {old}` is called `robustness {new}` now\n")
+        super().error(message)
 
 
 def parser() -> argparse.ArgumentParser:
     """
     Describe all commands; the options that all have may stand before or after a command's name.
 
-    >>> parser().parse_args(["--seed", "3", "renew", "digits-mlp", "--fresh", "0"]).seed
+    >>> parser().parse_args(["--seed", "3", "update-thresholds", "digits-mlp", "--fresh", "0"]).seed
     3
     """
-    whole = argparse.ArgumentParser("robustness", description=DESCRIPTION, parents=[_common()])
+    whole = _Parser("robustness", description=DESCRIPTION, parents=[_common()])
     commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
     run = _add(commands, "run", "run the suites; what stands behind -- is for pytest, as in: -- -n auto -k noise")
     run.add_argument("--shard", metavar="I/N", help="the I-th of N parts of the models alone, for `robustness merge`")
@@ -38,21 +52,23 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--engine", metavar="ENGINE", help=ENGINE)
     train.add_argument("--seeds", metavar="A,B,...", type=_seeds, help="with these seeds instead of the card's own")
     train.add_argument("--output", metavar="FILE", type=Path, help="write them there too; of one model and seed")
-    renew = _add(commands, "renew", "make weights and thresholds anew where they no longer fit the recipe")
-    renew.add_argument("--seeds", metavar="N", type=_whole(5, 1000), help="healthy trainings (default: by their time)")
-    renew.add_argument(
+    update = _add(commands, "update-thresholds", "make weights and thresholds anew where they no longer fit the recipe")
+    update.add_argument("--seeds", metavar="N", type=_whole(5, 1000), help="healthy trainings (default: by their time)")
+    update.add_argument(
         "--fresh", metavar="N", type=_whole(0, 1000), default=20, help="others that try the thresholds (20)"
     )
-    renew.add_argument("--force", action="store_true", help="renew what is not due too, and claims written by hand")
-    for command in (train, renew):
+    update.add_argument("--force", action="store_true", help="update what is not due too, and claims written by hand")
+    for command in (train, update):
         command.add_argument(
             "--workers", metavar="N", type=_whole(1, 1000), help="trainings side by side (default: cores)"
         )
     transfer = _add(commands, "transfer", "attack each model with examples made on each other: the matrix of transfer")
     transfer.add_argument("--sweep", metavar="NAME", default="fgsm", help="an attack of the cards (default: fgsm)")
-    for command in (commands.choices[name] for name in ("run", "sweep", "plan", "train", "renew", "transfer")):
+    for command in (
+        commands.choices[name] for name in ("run", "sweep", "plan", "train", "update-thresholds", "transfer")
+    ):
         command.add_argument("models", nargs="*", metavar="MODEL", help="model names (default: those on embedded data)")
-    for command in (commands.choices[name] for name in ("run", "sweep", "plan", "transfer")):
+    for command in (run, sweep, plan, transfer):
         command.add_argument(
             "--dtype", metavar="DTYPE", choices=DTYPES, default="float32", help="float32 (default), tf32 or bf16"
         )
@@ -74,10 +90,10 @@ def parser() -> argparse.ArgumentParser:
     )
     checked = _add(commands, "check-cards", "say what is wrong with card files, importing nothing that they name")
     checked.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a card")
-    replay = _add(commands, "replay", "show again what a perturbation that a search found does to an image")
-    replay.add_argument("models", nargs=1, metavar="MODEL", help="the model's name")
-    replay.add_argument("row", metavar="ROW", type=_whole(0, 2**63), help="the number of the test image")
-    replay.add_argument("description", metavar="DESCRIPTION", help="the perturbation, as the failed test printed it")
+    flip = _add(commands, "show-flip", "show again what a perturbation that a search found does to an image")
+    flip.add_argument("models", nargs=1, metavar="MODEL", help="the model's name")
+    flip.add_argument("row", metavar="ROW", type=_whole(0, 2**63), help="the number of the test image")
+    flip.add_argument("description", metavar="DESCRIPTION", help="the perturbation, as the failed test printed it")
     data = _add(commands, "data", "get a data set").add_subparsers(metavar="NAME", required=True)
     mnist = _add(data, "mnist", "download MNIST and hold it to the published sums", command="data mnist")
     mnist.add_argument("--root", metavar="DIR", type=Path, help="the folder to bring it to (default: as --data)")
@@ -168,7 +184,7 @@ def _add_mutate(commands: Any) -> None:
     )
     mutate.add_argument("--workers", metavar="N", type=_whole(1, 1000), help="trainings side by side (default: cores)")
     mutate.add_argument(
-        "--keep", action="store_true", help="keep it in caught/ beside the card, where the reports of runs find it"
+        "--keep", action="store_true", help="keep it in mutation/ beside the card, where the reports of runs find it"
     )
     mutate.add_argument(
         "--output", metavar="FILE", type=Path, action="append", help="a .json or .md file to write (repeatable)"

@@ -36,7 +36,7 @@ def plan_lines(harness: Workspace, cards: Sequence[Card], engine: EngineSpec) ->
 
 def share(engine: EngineSpec, threads: int) -> tuple[int, int]:
     """
-    Return the workers, and the threads of each: the plain engine's share one machine, Ray's have cores of their own.
+    Return the workers, and the threads of each: the local engine's share one machine, Ray's have cores of their own.
 
     >>> engines = EngineSpec(), EngineSpec(workers=4), EngineSpec("ray"), EngineSpec("ray", cores=4)
     >>> tuple(share(engine, 8) for engine in engines)

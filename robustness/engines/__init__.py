@@ -1,4 +1,4 @@
-"""Where missing evidence is computed: in the process that asks (plain), or on a cluster (ray)."""
+"""Where missing evidence is computed: in the process that asks (local), or on a cluster (ray)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def fill(harness: Workspace, engine: EngineSpec, wanted: Sequence[tuple[Card, st
     ``device`` is what was asked for: where it is left open, the engine's workers decide. Afterwards the harness's
     evidence is of the kind of device that they have. EngineError where the engine fails; what was finished is kept.
     """
-    if engine.name == "plain" or not wanted:
+    if engine.name == "local" or not wanted:
         return
     from robustness.engines.subprocess_job import run
 

@@ -12,7 +12,7 @@ from robustness.errors import EngineError, nearest
 if TYPE_CHECKING:
     from robustness.cards import Card
 
-NAMES = ("plain", "ray")
+NAMES = ("local", "ray")
 KINDS: dict[str, Callable[[str], Any]] = {"workers": int, "cores": int, "gpus": float}
 
 
@@ -25,7 +25,7 @@ class EngineSpec:
     (None: as many as there is room for), each with so many ``cores`` and so large a share of a GPU, ``gpus``.
     """
 
-    name: str = "plain"
+    name: str = "local"
     address: str = ""
     workers: int | None = None
     cores: int = 1
@@ -34,7 +34,7 @@ class EngineSpec:
 
 def parse(text: str) -> EngineSpec:
     """
-    Read ``plain`` or ``ray[=ADDRESS][,workers=N][,cores=N][,gpus=SHARE]``.
+    Read ``local`` or ``ray[=ADDRESS][,workers=N][,cores=N][,gpus=SHARE]``.
 
     >>> parse("ray")
     EngineSpec(name='ray', address='', workers=None, cores=1, gpus=None)
@@ -43,8 +43,8 @@ def parse(text: str) -> EngineSpec:
     """
     first, *settings = text.split(",")
     name, _, address = first.partition("=")
-    if name not in NAMES or (address and name == "plain"):
-        raise EngineError(f"`engine` must be plain or ray[=ADDRESS], got {text!r}{nearest(name, NAMES)}")
+    if name not in NAMES or (address and name == "local"):
+        raise EngineError(f"`engine` must be local or ray[=ADDRESS], got {text!r}{nearest(name, NAMES)}")
     if address.startswith("ray://"):
         raise EngineError(
             f"`engine`: {address}: a client's address; run this on a machine of the cluster and name HOST:PORT or auto"

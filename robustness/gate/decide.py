@@ -17,7 +17,7 @@ from robustness.metrics import detection, registry
 from robustness.metrics.evidence import OK, Evidence
 from robustness.metrics.metric import MetricError
 
-Outcome = Literal["passed", "failed", "inconclusive", "errored"]
+Outcome = Literal["passed", "failed", "inconclusive", "error"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def decide(card: Card, get: Callable[[str], Evidence]) -> GateDecision:
     """
     Hold a card's model against its baseline; `get` gives the evidence of a sweep by its name.
 
-    What cannot be compared is "errored", never passed: no baseline, an unlike protocol, a cell without numbers.
+    What cannot be compared is "error", never passed: no baseline, an unlike protocol, a cell without numbers.
     """
     gate = card.file.gate
     assert gate is not None
@@ -45,15 +45,15 @@ def decide(card: Card, get: Callable[[str], Evidence]) -> GateDecision:
         _check_comparable(card, kept, swept)
         cells = _cells(card, kept, swept)
         waived = {w.cell: str(w) for w in card.file.waivers if w.cell is not None and not w.expired}
-        hold = paired_gate.evaluate_paired_gate if gate.kind == "weights" else retraining_gate.evaluate_retraining_gate
+        hold = paired_gate.evaluate_paired_gate if gate.kind == "paired" else retraining_gate.evaluate_retraining_gate
         same = _identical(kept, swept, cells)
         outcome, said, table = hold(gate, kept, swept, cells, waived, same)
     except (GateError, MetricError) as error:
-        return GateDecision("errored", f"{card.name}: {error}", {"evidence": keys})
+        return GateDecision("error", f"{card.name}: {error}", {"evidence": keys})
     about: dict[str, Any] = {"kind": gate.kind, "alpha": gate.alpha, "baseline": _about(kept)}
     about["notes"] = _notes(kept, swept, same=same is not None)
     about["evidence"] = keys
-    return GateDecision(outcome, f"{card.name}: the gate of its {gate.kind} {said}", {**about, **table})
+    return GateDecision(outcome, f"{card.name}: the {gate.kind} gate {said}", {**about, **table})
 
 
 def _baseline(card: Card) -> Baseline:

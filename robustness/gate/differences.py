@@ -16,7 +16,7 @@ from robustness.metrics.metric import Counted, Influence
 
 
 class GateError(RobustnessError):
-    """A gate that cannot be held: what is missing, or what is unlike, and what to do about it."""
+    """A gate that cannot decide: what is missing, or what is unlike, and what to do about it."""
 
 
 class GateCell(NamedTuple):

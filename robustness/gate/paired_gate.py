@@ -16,7 +16,7 @@ from robustness.gate.differences import paired_difference as drop_of
 from robustness.metrics.evidence import Evidence
 from robustness.metrics.intervals import wilson
 
-Held = tuple[Any, str, dict[str, Any]]
+Decided = tuple[Any, str, dict[str, Any]]
 """The outcome, the sentence, and the table."""
 LISTED = 20
 """Images that a row names of those that it lost, and of those that it gained."""
@@ -29,7 +29,7 @@ def evaluate_paired_gate(
     cells: Sequence[GateCell],
     waived: Mapping[str, str],
     same: int | None = None,
-) -> Held:
+) -> Decided:
     """
     Hold a model against the one accepted one.
 
@@ -41,8 +41,8 @@ def evaluate_paired_gate(
     """
     if len(kept.accepted) != 1:
         raise GateError(
-            f"a gate of weights compares with one accepted model, its baseline holds {len(kept.accepted)}; accept one "
-            'run alone, or write kind = "recipe"'
+            f"a paired gate compares with one accepted model, its baseline holds {len(kept.accepted)}; accept one "
+            'run alone, or write kind = "retraining"'
         )
     was = {name: kept.evidence(0, name, evidence) for name, evidence in swept.items()}
     drops = [drop_of(cell.metric, was[cell.sweep], swept[cell.sweep], cell.strength) for cell in cells]

@@ -120,7 +120,7 @@ class Metric:
     """Returns the value with an interval of the confidence that is the last argument; raises MetricError if the
     evidence lacks something."""
     chance_level: Chance | None = None
-    """Returns the chance level for the number of images per class, (K,). Without it every claim is refused."""
+    """Returns the chance level for the number of images per class, (K,). Without it every claim is vacuous."""
     influence: Influences | None = None
     """Returns how much each image moves the value. Without it a gate cannot hold the metric."""
     count: Count | None = None

@@ -53,7 +53,7 @@ def rate_metric(
         rate: Takes the matrix, (K, K), whose rows are true classes, and the index of a class or None. Returns the value
             with its gradient by the cells' probabilities, (K, K), or with the number of successes.
         guess: Takes the images per class, (K,), the probability with which a guesser predicts each class, (K,), and the
-            index of a class or None. Returns the guesser's value on average. Without it every claim is refused.
+            index of a class or None. Returns the guesser's value on average. Without it every claim is vacuous.
         count: Returns which images count among which others, if the metric counts images.
         better: Whether higher or lower values are better.
         limits: The smallest and the largest possible value.

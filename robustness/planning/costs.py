@@ -78,8 +78,8 @@ class Plan:
         return sum(cost.images * getattr(cost, kind) for cost in self.costs)
 
     def seconds(self, engine: str, workers: int, threads: int) -> float:
-        """Return how long workers with so many threads take; the plain engine's get whole sweeps, Ray's get chunks."""
-        if engine == "plain":
+        """Return how long workers with so many threads take; the local engine's get whole sweeps, Ray's get chunks."""
+        if engine == "local":
             return makespan([cost.seconds(threads) for cost in self.costs], workers)
         return makespan([seconds for cost in self.costs for seconds in cost.chunks(threads)], workers)
 

@@ -56,7 +56,7 @@ OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
     (
         "engine",
         {"metavar": "ENGINE"},
-        "make missing evidence by ray[=ADDRESS][,workers=N][,cores=N][,gpus=SHARE] before tests run; default: plain",
+        "make missing evidence by ray[=ADDRESS][,workers=N][,cores=N][,gpus=SHARE] before tests run; default: local",
     ),
     (
         "report",
@@ -156,7 +156,7 @@ def run_state(config: pytest.Config) -> RunState:
             workers=int(worker.get("workercount", 0) or _xdist_workers(config)),
             worker=int(re.sub(r"\D", "", worker.get("workerid", "")) or 0),
             run=worker.get("robustness_run") or worker.get("testrunuid"),
-            engine=option(config, "engine") or "plain",
+            engine=option(config, "engine") or "local",
             kind=worker.get("robustness_kind"),
         )
         try:

@@ -185,7 +185,7 @@ class UnclaimedSweepCheck:
 
         failed = failed_cells(evidence)
         about = {"model": self.card.name, "sweep": self.sweep, "evidence": evidence.provenance.get("key", "")}
-        self._node.user_properties += (about | {"outcome": "errored" if failed else "measured"}).items()
+        self._node.user_properties += (about | {"outcome": "error" if failed else "measured"}).items()
         if failed:
             pytest.fail(f"{self.card.name} under {self.sweep} has no numbers " + "; ".join(failed), pytrace=False)
 
@@ -203,7 +203,7 @@ class ClaimCheck:
         return getattr(self._claim, name)
 
     def check(self, evidence: Evidence) -> None:
-        """Judge the claim, note the numbers on the test, and fail with a sentence where it is not held."""
+        """Judge the claim, note the numbers on the test, and fail with a sentence if it does not pass."""
         from robustness import claims
 
         self._refuse_other(evidence)
@@ -215,7 +215,7 @@ class ClaimCheck:
         self._node.user_properties += told.items()
         if waiver is not None:
             pytest.xfail(told["message"])
-        if not verdict.held:
+        if not verdict.passed:
             pytest.fail(printable(verdict.message), pytrace=False)
 
     def _refuse_other(self, evidence: Evidence) -> None:

@@ -17,12 +17,19 @@ from robustness.util.validation_messages import format_problem
 
 _SWEEPS: TypeAdapter[dict[str, SweepTable]] = TypeAdapter(dict[Name, SweepTable])
 
-MEASURED, NEVER = "measured", "never ran"
+MEASURED, NOT_RUN = "measured", "not run"
+
+PROBLEMS = (
+    (NOT_RUN, NOT_RUN, "did not run"),
+    ("skipped", "skipped", "were skipped"),
+    ("error", "no numbers", "have no numbers"),
+)
+"""What makes a run fail: the outcome of a sweep, the cause for advice, and the words."""
 
 
 @dataclass(frozen=True)
 class UnclaimedSweep:
-    """One sweep of a card that is measured, and held to nothing."""
+    """One sweep of a card that is measured without claims."""
 
     model: str
     sweep: str
@@ -35,20 +42,20 @@ class UnclaimedSweep:
 
 @dataclass
 class UnclaimedSweeps:
-    """What is to be measured, by test id, and what was heard of it: "measured", "errored", "skipped", and why."""
+    """What is to be measured, by test id, and what was heard of it: "measured", "error", "skipped", and why."""
 
     planned: dict[str, UnclaimedSweep] = field(default_factory=dict)
     outcomes: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def hear(self, nodeid: str, outcome: str, message: str) -> None:
         """Take note of what came of one; a failure stands, whatever follows."""
-        if self.outcomes.get(nodeid, ("", ""))[0] != "errored":
+        if self.outcomes.get(nodeid, ("", ""))[0] != "error":
             self.outcomes[nodeid] = (outcome, message)
 
     def of(self, model: str) -> dict[str, tuple[str, str]]:
         """Return what came of a model's sweeps, by name."""
         found = {
-            m.sweep: self.outcomes.get(node, (NEVER, "no worker reported it"))
+            m.sweep: self.outcomes.get(node, (NOT_RUN, "no worker reported it"))
             for node, m in self.planned.items()
             if m.model == model
         }
@@ -56,10 +63,9 @@ class UnclaimedSweeps:
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Return why what was measured may not be called so: the cause, and the sentence."""
-        every = {m.id: self.outcomes.get(node, (NEVER, ""))[0] for node, m in self.planned.items()}
-        for fate, cause in ((NEVER, NEVER), ("skipped", "skipped"), ("errored", "no numbers")):
+        every = {m.id: self.outcomes.get(node, (NOT_RUN, ""))[0] for node, m in self.planned.items()}
+        for fate, cause, said in PROBLEMS:
             if named := [name for name, outcome in every.items() if outcome == fate]:
-                said = fate if fate == NEVER else f"were {fate}"
                 yield cause, f"{len(named)} of {len(every)} sweeps {said}, {named[0]} among them"
 
 
@@ -85,12 +91,12 @@ def unclaimed_sweeps(cards: Iterable[Card]) -> list[UnclaimedSweep]:
 
 def sweeps_without_claims(card: Card) -> list[str]:
     """
-    Return the sweeps of a card that are measured, and held to nothing.
+    Return the sweeps of a card that are measured without claims.
 
     All of them if nothing is claimed of the model, by a profile or by its card; else those of which the card says that
     no claim is possible. A card with neither sweeps nor claims has none: a run of it is red.
     """
-    held, file = {claim.sweep for claim in card.claims()}, card.file
-    if card.overrides.claimless or (not held and (file.sweeps or file.claims)):
+    claimed, file = {claim.sweep for claim in card.claims()}, card.file
+    if card.overrides.claimless or (not claimed and (file.sweeps or file.claims)):
         return ["clean", *file.sweeps]
-    return [sweep for sweep in file.claims if sweep not in held]
+    return [sweep for sweep in file.claims if sweep not in claimed]

@@ -41,7 +41,7 @@ class RunOptions:
     images: int | None = None
     folder: Path = Path()
     """Where pytest was called: what the command line names starts there."""
-    engine: str = "plain"
+    engine: str = "local"
     kind: str | None = None
     """The kind of device that an engine has made evidence on, for workers of a run."""
 
@@ -55,7 +55,7 @@ class RunOptions:
             shards.parse(self.shard)
         if self.inconclusive not in (None, "red", "warning"):
             raise RobustnessError(f"`inconclusive` must be red or warning, got {self.inconclusive!r}")
-        if self.engine != "plain":
+        if self.engine != "local":
             from robustness import engines
 
             engines.parse(self.engine)
@@ -63,7 +63,7 @@ class RunOptions:
         if self.device not in ("auto", "cpu", "cuda") and not (kind == "cuda" and number.isdecimal()):
             raise RobustnessError(f"`device` must be cpu, cuda, cuda:N or auto, got {self.device!r}")
         if (
-            self.engine == "plain"
+            self.engine == "local"
             and kind == "cuda"
             and (due := int(number or 0)) >= hardware.gpu_count()
             and due >= _torch_gpus()
@@ -72,7 +72,7 @@ class RunOptions:
                 f"`device` = {self.device!r}: this machine has {_torch_gpus()} GPU(s) that torch can use; "
                 "take cpu, or auto for what there is"
             )
-        here = hardware.worker_device(self.device, self.worker) if self.engine == "plain" else None
+        here = hardware.worker_device(self.device, self.worker) if self.engine == "local" else None
         precision.check_dtype(self.dtype, here)
 
     def common(self) -> dict[str, Any]:

@@ -77,19 +77,19 @@ class OutcomePlugin:
             return
         numbers = dict(report.user_properties)
         if measured:
-            fate = "skipped" if report.skipped else str(numbers.get("outcome", "never ran"))
-            fate = fate if report.passed or report.skipped else "errored"
+            fate = "skipped" if report.skipped else str(numbers.get("outcome", "not run"))
+            fate = fate if report.passed or report.skipped else "error"
             session.hear_measured(report.nodeid, fate, numbers, "" if report.passed else _reason(report))
             return
         if report.passed:
-            outcome = str(numbers.get("outcome", "never ran"))
+            outcome = str(numbers.get("outcome", "not run"))
             message = str(numbers.get("message", "the test passed without `claim.check(evidence)`"))
         elif report.skipped:
             waived = numbers.get("outcome") == "waived"
             outcome, message = ("waived", str(numbers["message"])) if waived else ("skipped", _reason(report))
         else:
-            outcome = str(numbers.get("outcome", "errored"))
-            outcome = "errored" if outcome == "held" else outcome
+            outcome = str(numbers.get("outcome", "error"))
+            outcome = "error" if outcome == "passed" else outcome
             message = _reason(report)
         session.hear(report.nodeid, outcome, numbers, message)
 
@@ -170,9 +170,9 @@ def _hear_gate(session: RunState, report: pytest.TestReport) -> None:
         outcome, message = "skipped", _reason(report)
     elif "outcome" in told:
         outcome, message = str(told["outcome"]), str(told["message"])
-        outcome = "errored" if report.failed and outcome == "passed" else outcome
+        outcome = "error" if report.failed and outcome == "passed" else outcome
     else:
-        outcome = "errored" if report.failed else "never ran"
+        outcome = "error" if report.failed else "not run"
         message = _reason(report) if report.failed else "the test passed without `gate.check(sweep)`"
     session.hear_gate(report.nodeid, outcome, message, json.loads(str(told.get("gate", "{}"))))
 

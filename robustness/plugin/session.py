@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from robustness.plugin.options import RunOptions
 
-WORST_FIRST = (*RED, "waived", "skipped", "held")
+WORST_FIRST = (*RED, "waived", "skipped", "passed")
 VERSIONS = ("pytest-robustness", "torch", "numpy", "pytest")
 
 
@@ -101,7 +101,7 @@ class RunState:
     def harness(self) -> Workspace:
         """What makes evidence in this process."""
         options = self.options
-        elsewhere = options.engine != "plain" and not hardware.gpu_count()
+        elsewhere = options.engine != "local" and not hardware.gpu_count()
         root = store_root(options.store)
         return Workspace(
             Store(root, options.run, self.say),
@@ -180,7 +180,7 @@ class RunState:
         known = {gate_id(card): card.name for card in self.cards if card.file.gate is not None}
         for nodeid, gate in named:
             if gate in known and nodeid not in self.gates:
-                self.gates[nodeid] = GateOutcome(known[gate], "never ran", "no worker reported it", {})
+                self.gates[nodeid] = GateOutcome(known[gate], "not run", "no worker reported it", {})
                 self.asked.add("gate")
 
     def hear_gate(self, nodeid: str, outcome: str, message: str, table: Mapping[str, Any]) -> None:
@@ -188,7 +188,7 @@ class RunState:
         before = self.gates[nodeid]
         for sweep, key in table.get("evidence", {}).items():
             self.keys.setdefault((before.model, sweep), key)
-        if before.outcome not in ("failed", "errored"):
+        if before.outcome not in ("failed", "error"):
             self.gates[nodeid] = GateOutcome(before.model, outcome, message, table)  # type: ignore[arg-type]
 
     def hear(self, nodeid: str, outcome: str, numbers: Mapping[str, Any], message: str) -> None:
@@ -197,9 +197,9 @@ class RunState:
         if claim is None:
             return
         before = self.outcomes.get(nodeid)
-        if before is not None and outcome not in ("failed", "errored", "refused"):
+        if before is not None and outcome not in ("failed", "error", "vacuous"):
             return
-        if before is not None and before.outcome in ("failed", "errored", "refused"):
+        if before is not None and before.outcome in ("failed", "error", "vacuous"):
             return
         if key := numbers.get("evidence"):
             self.keys[claim.model, claim.sweep] = key
@@ -226,10 +226,10 @@ class RunState:
         ]  # fmt: skip
 
     def all_outcomes(self) -> list[ClaimOutcome]:
-        """Return one outcome for every planned claim: of several tests' the worst, "never ran" where none was heard."""
+        """Return one outcome for every planned claim: of several tests' the worst, "not run" if none reported."""
         found: dict[str, ClaimOutcome] = {}
         for nodeid, claim in self.planned.items():
-            heard = self.outcomes.get(nodeid) or ClaimOutcome(claim, "never ran", "no worker reported it", {}, nodeid)
+            heard = self.outcomes.get(nodeid) or ClaimOutcome(claim, "not run", "no worker reported it", {}, nodeid)
             before = found.setdefault(claim.id, heard)
             if WORST_FIRST.index(heard.outcome) < WORST_FIRST.index(before.outcome):
                 found[claim.id] = heard
@@ -249,29 +249,32 @@ class RunState:
         if "claim" in self.asked and not (self.planned or self.measuring.planned or self.gates):
             return [self._nothing_ran()]
         if not self.gates and self.asked == {"gate"}:
-            said = "no gate was run: no selected card has a [gate] table; docs/gate.md says what one holds"
+            said = "no gate ran. No selected card has a [gate] table; docs/gate.md describes it"
             return [("no gate", said)]
         return [*self.measuring.problems(), *self._unclaimed(), *self._reasons()]
 
     def _nothing_ran(self) -> tuple[str, str]:
-        """Return why no claim was run, by what the cards hold."""
+        """Return why no claim ran, by what the cards claim."""
         if any(card.overrides.claimless or list(card.claims()) for card in self.cards):
             return (
                 "no test selected",
-                "no claim was run: none of the selected tests holds a claim of the selected cards",
+                "no claim ran. None of the selected tests checks a claim of the selected cards",
             )
         names = one_line(", ".join(card.name for card in self.cards), 60)
-        said = f"no claim was run: nothing is claimed of {names}"
+        said = f"no claim ran. Nothing is claimed of {names}"
         if self.measurable:
             return "nothing claimed", f"{said}, and no selected test measures its sweeps"
         return "nothing swept", f"{said}, and nothing is swept"
 
     def _unclaimed(self) -> Iterator[tuple[str, str]]:
-        """Return the cards that hold a model to nothing: red for a CI, which asks by --robustness-strict."""
+        """Return the cards that neither claim nor gate anything: a failure under --robustness-strict, as in CI."""
         asked = self.options.strict and "claim" in self.asked
         for card in self.cards if asked else ():
             if not card.overrides.claimless and not list(card.claims()) and card.file.gate is None:
-                yield "nothing claimed", f"nothing is claimed of {card.name}, and no gate holds it: red where strict"
+                yield (
+                    "nothing claimed",
+                    f"nothing is claimed of {card.name} and it has no gate, which fails a strict run",
+                )
 
     def _reasons(self) -> Iterator[tuple[str, str]]:
         outcomes = self.all_outcomes()
@@ -279,15 +282,15 @@ class RunState:
             for waiver in card.file.waivers:
                 if waiver.expired:
                     yield "waiver expired", f"{card.name}: the {waiver.place} is no longer {waiver}"
-        if unheard := [gate.model for gate in self.gates.values() if gate.outcome == "never ran"]:
-            yield "gate never ran", f"the gate of {', '.join(unheard)} never ran"
+        if unheard := [gate.model for gate in self.gates.values() if gate.outcome == "not run"]:
+            yield "gate not run", f"the gate of {', '.join(unheard)} did not run"
         for nodeid, message in self.others.items():
             doubted = doubt_of(nodeid, [card.name for card in self.cards])
             yield ("doubt" if doubted else "other test"), f"{nodeid} failed: {message}"
         if self.gates and all(gate.outcome == "skipped" for gate in self.gates.values()) and not outcomes:
             yield "gate skipped", "all gates were skipped"
-        if never := [o for o in outcomes if o.outcome == "never ran"]:
-            yield "never ran", f"{len(never)} of {len(outcomes)} claims never ran, {never[0].claim.id} among them"
+        if never := [o for o in outcomes if o.outcome == "not run"]:
+            yield "not run", f"{len(never)} of {len(outcomes)} claims did not run, {never[0].claim.id} among them"
         if outcomes and all(outcome.outcome == "skipped" for outcome in outcomes):
             yield "skipped", f"all {len(outcomes)} claims were skipped"
 

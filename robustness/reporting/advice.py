@@ -10,7 +10,7 @@ from robustness.util.text import one_line
 
 STEPS = {
     "no card": "name a card with --robustness-card FILE, or a model with --robustness-factory (docs/own-model.md)",
-    "no test selected": "leave out -k, -m and the names of single files: `pytest suites/` holds every claim",
+    "no test selected": "leave out -k, -m and the names of single files: `pytest suites/` tests every claim",
     "nothing claimed": "`pytest suites/` measures its sweeps and prints what it may claim; put that into the card",
     "nothing swept": "`robustness init --claims` writes a card with sweeps and what the model keeps of them now",
     "no gate": "put a [gate] into the card: docs/gate.md says what one holds",
@@ -18,28 +18,28 @@ STEPS = {
     "doubt": "settle the doubt: its test says what to try, and docs/doubts.md why it matters",
     "other test": "the same command with --lf -n 0 shows the tests alone that failed beside the claims",
     "skipped": "get what is missing, as the reason says, or choose other models with --robustness-model",
-    "never ran": "the same command with -n 0 shows where a worker died",
+    "not run": "the same command with -n 0 shows where a worker died",
     "no numbers": "mend what has no numbers: the same command with --lf -n 0 shows the errors alone",
-    "gate never ran": "the same command with -n 0 shows where the gate's worker died",
+    "gate not run": "the same command with -n 0 shows where the gate's worker died",
     "gate skipped": "get what the gate's sweeps lack, as its reason says",
     "gate failed": "see which cells are worse in the gate's table above; docs/gate.md says what a waiver takes",
-    "gate errored": "do as the gate's message says (docs/gate.md)",
+    "gate error": "do as the gate's message says (docs/gate.md)",
     "gate undecided": "test on as many images as the gate's message says, or accept a wider margin (docs/gate.md)",
     "failed": "the same command with --lf runs what failed alone",
-    "errored": "the same command with --lf -n 0 shows the errors alone",
-    "refused": 'raise the threshold of {claim} in its card, or write "no claim possible" there',
+    "error": "the same command with --lf -n 0 shows the errors alone",
+    "vacuous": 'raise the threshold of {claim} in its card, or write "no claim possible" there',
     "interrupted": "type the same command again: what is finished is kept",
     "not selected": "run what was not selected too; until then this answers for a part only",
-    "measured": "put what it may claim into a card (`robustness init --claims` writes one): it is held from then on",
+    "measured": "put what it may claim into a card (`robustness init --claims` writes one): it is tested from then on",
     "nothing to claim": "nothing may be claimed of it: `robustness check` says what to mend",
 }
 """By cause. A cause that has no step is an error in this program: a test goes through all of them."""
 
 GATES = {
     "failed": "gate failed",
-    "errored": "gate errored",
+    "error": "gate error",
     "inconclusive": "gate undecided",
-    "never ran": "gate never ran",
+    "not run": "gate not run",
     "skipped": "gate skipped",
 }
 SAID = 2

@@ -59,8 +59,8 @@ def _of_model(model: ModelReport, row: ModelTally) -> Iterator[str]:
             yield f"{claim.id} is {claim.outcome} among its claims and {shown} in its table"
         value, least = claim.numbers.value, claim.bound == "at least"
         beyond = value is not None and value != claim.threshold and (value < claim.threshold) == least
-        if claim.outcome == "held" and beyond:
-            yield f"{claim.id} is held, but {value} is not {claim.bound} {claim.threshold}"
+        if claim.outcome == "passed" and beyond:
+            yield f"{claim.id} passed, but {value} is not {claim.bound} {claim.threshold}"
 
 
 def _listed(tally: Mapping[Any, int]) -> str:

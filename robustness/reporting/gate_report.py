@@ -10,7 +10,7 @@ from robustness.reporting.report_types import Finite, GateFate, ReportPart, Text
 
 
 class PairedCell(ReportPart):
-    """A cell of a gate of weights: one metric at one strength, image by image."""
+    """A cell of a paired gate: one metric at one strength, image by image."""
 
     baseline: Finite = Field(None, description="The metric of the accepted model.")
     baseline_interval: list[float] | None = Field(None, description="Its 95 % Wilson interval, of counted images.")
@@ -39,7 +39,7 @@ class PairedCell(ReportPart):
 
 
 class RetrainingCell(ReportPart):
-    """A row of a gate of a recipe: the clean value, or the mean over a sweep's strengths, of one metric."""
+    """A row of a retraining gate: the clean value, or the mean over a sweep's strengths, of one metric."""
 
     bound: Finite = Field(None, description="The t bound; null where the accepted models are too few.")
     candidate: Finite = Field(None, description="The value now.")
@@ -66,28 +66,28 @@ class AcceptedStrength(ReportPart):
 
 
 class GateNumbers(ReportPart):
-    """The numbers of a gate; one that errored has no cells."""
+    """The numbers of a gate; one that ended in an error has no cells."""
 
     alpha: Finite = Field(None, description="The rate of error that is bounded.")
     baseline: dict[Text, Any] = Field({}, description="The number `accepted`, and the `models`.")
     cells: list[PairedCell | RetrainingCell] = Field([], description="The rows.")
-    decided_by: Text | None = Field(None, description="Recipe: `rank`, `t bound` or `identity`.")
+    decided_by: Text | None = Field(None, description="Retraining: `rank`, `t bound` or `identity`.")
     evidence: dict[Text, Text | None] = Field({}, description="By sweep, the key of its evidence in the store.")
-    k: int | None = Field(None, description="Recipe: accepted retrainings.")
-    kind: Text | None = Field(None, description="`weights` or `recipe`.")
+    k: int | None = Field(None, description="Retraining: accepted retrainings.")
+    kind: Text | None = Field(None, description="`paired` or `retraining`.")
     notes: list[Text] = Field([], description="What a reader should know.")
-    passes_if_equal: Finite = Field(None, description="Weights: how often an equal model passes, from 0 to 1.")
-    rank_p: Finite = Field(None, description="Recipe: the p-value by rank.")
-    strengths: list[AcceptedStrength] = Field([], description="Recipe: the accepted models at each strength.")
+    passes_if_equal: Finite = Field(None, description="Paired: how often an equal model passes, from 0 to 1.")
+    rank_p: Finite = Field(None, description="Retraining: the p-value by rank.")
+    strengths: list[AcceptedStrength] = Field([], description="Retraining: the accepted models at each strength.")
 
     @property
     def paired(self) -> list[PairedCell]:
-        """The cells of a gate of weights."""
+        """The cells of a paired gate."""
         return [cell for cell in self.cells if isinstance(cell, PairedCell)]
 
     @property
     def retraining(self) -> list[RetrainingCell]:
-        """The rows of a gate of a recipe."""
+        """The rows of a retraining gate."""
         return [cell for cell in self.cells if isinstance(cell, RetrainingCell)]
 
 

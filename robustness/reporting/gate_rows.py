@@ -9,26 +9,26 @@ from robustness.reporting.report import ModelReport
 from robustness.reporting.run_info import GateTally
 from robustness.util.text import DASH, NAME, one_line, pluralize
 
-WEIGHTS = ["cell", "verdict", "drop [interval]", "margin", "lost", "gained", "baseline", "now"]
-NARROW = len(WEIGHTS)
+PAIRED = ["cell", "verdict", "drop [interval]", "margin", "lost", "gained", "baseline", "now"]
+NARROW = len(PAIRED)
 """Columns that a terminal has room for."""
-WEIGHTS += ["McNemar p", "sees", "decides with"]
+PAIRED += ["McNemar p", "sees", "decides with"]
 CAUGHT = ["damage done on purpose", "its claims catch it from", "its gate catches it from"]
-RECIPE = ["summary", "verdict", "accepted mean ± sd", "now", "bound", "sees"]
+RETRAINING = ["summary", "verdict", "accepted mean ± sd", "now", "bound", "sees"]
 
 
 def gate_grid(model: ModelReport, *, every: bool) -> tuple[list[str], list[list[str]]]:
     """
-    Return header and rows of a gate's table; not ``every`` leaves out the cells that passed, of a gate of weights.
+    Return header and rows of a gate's table; not ``every`` leaves out the cells that passed, of a paired gate.
 
     Without a gate, or one that compared nothing, there is no row.
     """
-    if model.gate is not None and model.gate.table.kind == "recipe":
-        return RECIPE, [_summary(cell) for cell in model.gate.table.retraining]
+    if model.gate is not None and model.gate.table.kind == "retraining":
+        return RETRAINING, [_summary(cell) for cell in model.gate.table.retraining]
     cells = [] if model.gate is None else model.gate.table.paired
     shown = [cell for cell in cells if every or cell.verdict != "passed"]
-    columns = len(WEIGHTS) if every else NARROW
-    return WEIGHTS[:columns], [_cell(cell)[:columns] for cell in shown]
+    columns = len(PAIRED) if every else NARROW
+    return PAIRED[:columns], [_cell(cell)[:columns] for cell in shown]
 
 
 def _cell(cell: PairedCell) -> list[str]:

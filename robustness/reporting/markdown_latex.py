@@ -97,7 +97,7 @@ def _markdown_model(model: ModelReport) -> Iterator[str]:
     found = red_claims(model)
     found += [(claim, []) for claim in model.claims if claim.outcome == "waived"]
     if found:
-        yield from (f"### {markdown(model.name)}: claims that are not held", "")
+        yield from (f"### {markdown(model.name)}: claims that did not pass", "")
         for claim, fallen in found:
             said = markdown(claim.message, MESSAGE)
             yield f"- **{MARKS[claim.outcome]}** {markdown(claim.id)}: {said}"
@@ -158,7 +158,7 @@ def latex_tables(report: RunReport) -> str:
     Write a table a sweep, to be taken into a paper with \input; needs the package booktabs.
 
     >>> latex_tables(RunReport.model_construct(verdict="passed", models=[]))
-    '% Robustness report: passed. Format: pytest-robustness/report/1. Needs \\usepackage{booktabs}.\n'
+    '% Robustness report: passed. Format: pytest-robustness/report/2. Needs \\usepackage{booktabs}.\n'
     """
     head = f"% Robustness report: {report.verdict}. Format: {report.format}. Needs \\usepackage{{booktabs}}.\n"
     tables = [

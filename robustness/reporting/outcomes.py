@@ -1,4 +1,4 @@
-"""What came of claims, in sentences: what is red and what fell with it, what is held within noise alone."""
+"""What came of claims, in sentences: what failed and what fell with it, what passed within noise alone."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def fallen(model: ModelReport) -> Iterator[str]:
 
 def explained(claim: ClaimReport) -> bool:
     """
-    Return whether a claim's number and its bound show why it is not held; else its message must be read.
+    Return whether a claim's number and its bound show why it did not pass; else its message must be read.
 
     One that failed beside its bound, or with another claim, is not explained by them.
     """
@@ -61,22 +61,22 @@ def inside(claim: ClaimReport) -> bool:
 
 
 def within_noise(report: RunReport) -> Iterator[str]:
-    """Return how many claims held by less than the sampling error of the images."""
-    held = [c for model in report.models for c in model.claims if c.outcome == "held"]
-    if near := sum(map(inside, held)):
+    """Return how many claims passed by less than the sampling error of the images."""
+    passed = [c for model in report.models for c in model.claims if c.outcome == "passed"]
+    if near := sum(map(inside, passed)):
         verb = "has its" if near == 1 else "have their"
-        claims = pluralize(len(held), "held claim")
+        claims = pluralize(len(passed), "passed claim")
         yield f"{near:,} of {claims} {verb} threshold inside the interval of what was measured"
 
 
 def closest(report: RunReport) -> str:
     """
-    Name the held claim that is closest to its threshold, in half-widths of its interval; nothing where none has one.
+    Name the passed claim that is closest to its threshold, in half-widths of its interval; nothing where none has one.
 
     A distance on its own says nothing: 0.01 is much on 10,000 images, and little on 100.
     """
     best, found = math.inf, ""
-    for claim in (claim for model in report.models for claim in model.claims if claim.outcome == "held"):
+    for claim in (claim for model in report.models for claim in model.claims if claim.outcome == "passed"):
         value, low, high = claim.numbers.value, claim.numbers.low, claim.numbers.high
         if value is None or low is None or high is None or not high > low:
             continue

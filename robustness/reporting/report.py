@@ -11,7 +11,7 @@ from robustness.reporting.report_types import RED, Outcome, ReportPart, Text, Ve
 from robustness.reporting.run_info import Counts, RunInfo
 from robustness.reporting.sweep_report import Bound, NumberReport, SweepReport
 
-FORMAT: Literal["pytest-robustness/report/1"] = "pytest-robustness/report/1"
+FORMAT: Literal["pytest-robustness/report/2"] = "pytest-robustness/report/2"
 """Raised whenever a key changes its meaning or goes; keys may be added without."""
 
 
@@ -110,24 +110,24 @@ class ModelReport(ReportPart):
 class RunReport(ReportPart):
     """The report of a run. Order is that of the cards, never that in which tests ended."""
 
-    format: Literal["pytest-robustness/report/1"] = Field(FORMAT, description="Name and version of this layout.")
+    format: Literal["pytest-robustness/report/2"] = Field(FORMAT, description="Name and version of this layout.")
     verdict: Verdict = Field(description="What came of the run.")
     counts: Counts = Field(description="Claims and gates by what came of them.")
     run: RunInfo = Field(description="The run itself.")
     notices: list[Text] = Field(description="What a reader must know and no test says.")
     models: list[ModelReport] = Field(description="The models, in the order of their cards.")
-    checksum: Text | None = Field(None, description="SHA-256 of all else: an edited file is refused.")
+    checksum: Text | None = Field(None, description="SHA-256 of all else: an edited file is rejected.")
 
 
 def verdict(counts: Counts, run: RunInfo) -> Verdict:
     """
-    Return "failed" for anything red, "partial" where what ran held but not all did or a gate is open, else "passed".
+    Return "failed" for anything red, "partial" if what ran passed but not all ran or a gate is open, else "passed".
 
     "measured" where nothing was claimed, and sweeps were asked for without claims.
 
     >>> run = RunInfo.model_construct(complete=True, problems=[])
-    >>> counts = Counts(claims=4, held=3, skipped=1, models=[], skips=[])
-    >>> verdict(counts, run), verdict(counts.model_copy(update={"refused": 1}), run)
+    >>> counts = Counts(claims=4, passed=3, skipped=1, models=[], skips=[])
+    >>> verdict(counts, run), verdict(counts.model_copy(update={"vacuous": 1}), run)
     ('partial', 'failed')
     """
     gates = counts.gates.by_fate()

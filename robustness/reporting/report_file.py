@@ -1,4 +1,4 @@
-"""A report's JSON file: read whole, checked against itself, or refused with what is wrong in it."""
+"""A report's JSON file: read whole, checked against itself, or rejected with what is wrong in it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from robustness.util import paths
 from robustness.util.validation_messages import format_problem
 
 AGAIN = "give the file that --robustness-report FILE.json wrote, as the run wrote it, or run the suites again"
+OLDER = ("pytest-robustness/report/1",)
+"""Formats of earlier versions, whose outcomes and gates have other names."""
 SHOWN = 5
 """Problems that an error names."""
 
@@ -32,13 +34,17 @@ def read_report(path: Path) -> RunReport:
         The report, without its checksum.
 
     Raises:
-        ReportError: The file is torn, of another format, or was edited.
+        ReportError: The file is torn, of an older or another format, or was edited.
     """
     try:
         document = paths.parse_json(paths.read_bytes(path))
     except (OSError, ValueError) as error:
         raise ReportError(f"{path}: not a readable JSON report: {error}; {AGAIN}") from error
     found = document.get("format") if isinstance(document, dict) else None
+    if found in OLDER:
+        raise ReportError(
+            f"{path}: a report of an older version ({found}); this one reads {FORMAT}; run the suites again"
+        )
     if found != FORMAT:
         raise ReportError(f"{path}: format must be {FORMAT}, got {found!r}; {AGAIN}")
     said = document.pop("checksum", None)

@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-Outcome = Literal["held", "failed", "errored", "refused", "waived", "skipped", "never ran"]
+Outcome = Literal["passed", "failed", "error", "vacuous", "waived", "skipped", "not run"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-RED = ("failed", "errored", "refused", "never ran")
-UNRUN = ("skipped", "never ran")
+RED = ("failed", "error", "vacuous", "not run")
+UNRUN = ("skipped", "not run")
 
-GateFate = Literal["passed", "failed", "inconclusive", "errored", "skipped", "never ran"]
+GateFate = Literal["passed", "failed", "inconclusive", "error", "skipped", "not run"]
 GATE_FATES: tuple[GateFate, ...] = get_args(GateFate)
 UNDECIDED = 10
 """The exit code of a run that is red only because gates decide nothing; pytest's own end at 5."""

@@ -51,6 +51,6 @@ class ModelResult:
     suggested: str = ""
     """Claims that these would suggest, as TOML."""
     caught: CaughtReport | None = None
-    """From which level on damage to it is caught (docs/caught.md), where that was kept beside its card."""
+    """From which level on damage to it is caught (docs/mutation.md), where that was kept beside its card."""
     doubted: Sequence[str] = ()
     """The doubts that were raised, or could not be looked for."""

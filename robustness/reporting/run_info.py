@@ -17,13 +17,13 @@ class Tally(ReportPart):
     """Claims by what came of them."""
 
     claims: int = Field(description="Claims on the cards: the sum of those below, without `measured`.")
-    held: int = Field(0, description="Measured, and kept.")
-    failed: int = Field(0, description="Measured, and not kept.")
-    errored: int = Field(0, description="Without numbers, or the test raised.")
-    refused: int = Field(0, description="Claims that cannot fail.")
+    passed: int = Field(0, description="Measured, and the threshold is met.")
+    failed: int = Field(0, description="Measured, and the threshold is not met.")
+    error: int = Field(0, description="Without numbers, or the test raised.")
+    vacuous: int = Field(0, description="Claims that cannot fail.")
     waived: int = Field(0, description="Failed, and waived by the card until a day.")
     skipped: int = Field(0, description="Without data or weights.")
-    never_ran: int = Field(0, alias="never ran", description="Planned, and nothing was heard of them.")
+    not_run: int = Field(0, alias="not run", description="Planned, and nothing was heard of them.")
     not_selected: int = Field(0, alias="not selected", description="Not asked for.")
     measured: int = Field(0, description="Not claims, but sweeps that were asked for without claims.")
 
@@ -42,9 +42,9 @@ class GateTally(ReportPart):
     passed: int = Field(0, description="Gates that the model passed.")
     failed: int = Field(0, description="Gates that it did not.")
     inconclusive: int = Field(0, description="Gates that decided nothing.")
-    errored: int = Field(0, description="Gates that had nothing to compare with, or no numbers.")
+    error: int = Field(0, description="Gates that had nothing to compare with, or no numbers.")
     skipped: int = Field(0, description="Without data or weights.")
-    never_ran: int = Field(0, alias="never ran", description="Planned, and nothing was heard of them.")
+    not_run: int = Field(0, alias="not run", description="Planned, and nothing was heard of them.")
 
     def by_fate(self) -> dict[str, int]:
         """Return the counts that are not 0."""

@@ -21,13 +21,13 @@ COLUMNS = {
 }
 
 MARKS = {
-    "errored": "ERROR",
-    "never ran": "never ran",
+    "error": "ERROR",
+    "not run": "not run",
     "failed": "FAILED",
-    "refused": "refused",
+    "vacuous": "vacuous",
     "waived": "waived",
     "skipped": "skipped",
-    "held": "ok",
+    "passed": "ok",
     "not selected": "not selected",
     NO_CLAIM: NO_CLAIM,
 }
@@ -58,7 +58,7 @@ class NumberFormat:
             return ""
         if found.value is None:
             return DASH
-        ran = claim is not None and claim.outcome in ("held", "failed", "refused")
+        ran = claim is not None and claim.outcome in ("passed", "failed", "vacuous")
         threshold, most = (claim.threshold, claim.bound == "at most") if claim is not None and ran else (None, False)
         shown = self._value(metric, found.value, threshold, most)
         if (self.intervals or metric == "accuracy" or interval) and found.low is not None and found.high is not None:
@@ -137,7 +137,7 @@ def has_numbers(sweep: SweepReport) -> bool:
 def verdict_label(cell: CellReport, metric: str | None = None) -> str:
     """Return the worst that came of a cell's claims, or of that on one metric; "not claimed" where there is none."""
     if cell.status not in (OK, NOT_KEPT):
-        return MARKS["errored"]
+        return MARKS["error"]
     outcomes = {claim.outcome for name, claim in cell.claims.items() if metric in (None, name)}
     return next((shown for outcome, shown in MARKS.items() if outcome in outcomes), "not claimed")
 

@@ -100,7 +100,7 @@ def other_claims(model: ModelReport) -> Iterator[tuple[str, str, str, CellReport
 
 
 def _others(model: ModelReport, width: int) -> Iterator[str]:
-    """Show the claims that have no column where they did not hold, and count them where they did."""
+    """Show the claims that have no column if they did not pass, and count them if they did."""
     found = [each for each in other_claims(model) if each[3].claims[each[2]].threshold is not None]
     below = {claim.id for _, others in red_claims(model) for claim in others}
     apart = [each for each in found if ":".join((model.name, *each[:3])) not in below]
@@ -112,14 +112,15 @@ def _others(model: ModelReport, width: int) -> Iterator[str]:
             shown,
         ]
         for sweep, strength, metric, cell in apart
-        if (shown := verdict_label(cell, metric)) != MARKS["held"]
+        if (shown := verdict_label(cell, metric)) != MARKS["passed"]
     ]
     if not found:
         return
-    held, fell = len(apart) - len(rows), len(found) - len(apart)
+    passed, fell = len(apart) - len(rows), len(found) - len(apart)
     beside = f", {fell} fell with another claim" if fell else ""
     yield ""
-    yield f"{pluralize(len(found), 'claim')} on other metrics: {held} held{beside}{', the others:' if rows else '.'}"
+    end = ", the others:" if rows else "."
+    yield f"{pluralize(len(found), 'claim')} on other metrics: {passed} passed{beside}{end}"
     if rows:
         yield from table(["at", "metric", "value [95 %]", "verdict"], rows)
 
@@ -138,7 +139,7 @@ def summary(report: RunReport, limit: int | None = SUMMARY) -> Iterator[str]:
     if partial:
         yield "This run was interrupted: the report is partial."
     if problems:
-        yield f"red because: {one_line('; '.join(problems), 400)}"
+        yield f"failed: {one_line('; '.join(problems), 400)}"
     near = list(within_noise(report))
     yield from near
     last = list(_next_step(report))
@@ -154,13 +155,13 @@ def summary(report: RunReport, limit: int | None = SUMMARY) -> Iterator[str]:
 def _headline(verdict: str, counts: Counts) -> str:
     if verdict == "measured":
         sweeps, models = pluralize(counts.measured, "sweep"), pluralize(len(counts.models), "model")
-        return f"measured: {sweeps} on {models}; nothing was claimed, so nothing is held"
+        return f"measured: {sweeps} on {models}; nothing was claimed"
     total = f"{pluralize(counts.claims, 'claim')} on {pluralize(len(counts.models), 'model')}"
     gates = _and(gate_counts(counts.gates))
     if counts.measured:
-        gates += f"; {pluralize(counts.measured, 'sweep')} measured, and held to nothing"
-    if verdict == "passed" and counts.held == counts.claims:
-        return f"passed: {total}: {'it' if counts.claims == 1 else 'all'} held{gates}"
+        gates += f"; {pluralize(counts.measured, 'sweep')} measured without claims"
+    if verdict == "passed" and counts.passed == counts.claims:
+        return f"passed: {'all ' * (counts.claims > 1)}{total}{gates}"
     fates = ", ".join(f"{counts.of(fate):,} {fate}" for fate in (*OUTCOMES, "not selected") if counts.of(fate))
     return f"{'FAILED' if verdict == 'failed' else verdict}: {total}{': ' if fates else ''}{fates}{gates}"
 
@@ -181,7 +182,7 @@ def suggested_claims(report: RunReport) -> Iterator[str]:
 
 
 def _next_step(report: RunReport) -> Iterator[str]:
-    """Return the next step; if all claims held, the claim that came closest to failing."""
+    """Return the next step; if all claims passed, the claim that came closest to failing."""
     if steps := list(advice.steps(report)):
         yield f"next: {'; '.join(steps)}"
     elif report.verdict == "passed" and (said := closest(report)):

@@ -12,7 +12,7 @@ from robustness.metrics.evidence import OK
 from robustness.reporting.report import ModelReport
 from robustness.reporting.sweep_report import NOT_KEPT, CellReport, SweepReport
 from robustness.reporting.table_rows import COLUMNS, labelled_cells
-from robustness.util.text import DASH, NAME, one_line, pluralize
+from robustness.util.text import DASH, NAME, one_line
 
 
 def data_summary(model: ModelReport) -> str:
@@ -35,9 +35,10 @@ def title(sweep: SweepReport) -> str:
 def explain_missing(model: ModelReport, sweep: SweepReport) -> str:
     """Explain why a sweep has no numbers."""
     outcomes = Counter(claim.outcome for cell in sweep.cells for claim in cell.claims.values())
-    fate = ", ".join(f"{pluralize(n, 'claim')} {outcome}" for outcome, n in outcomes.items())
+    fate = ", ".join(f"{n} {outcome}" for outcome, n in outcomes.items())
+    fate = f"claims: {fate}" if fate else "nothing was claimed"
     said = (c.message for c in model.claims if c.sweep == sweep.name and c.outcome != "skipped")
-    return one_line(f"{title(sweep)}: no numbers; {fate or 'nothing was claimed'}{_after(': ', next(said, ''))}", 300)
+    return one_line(f"{title(sweep)}: no numbers; {fate}{_after(': ', next(said, ''))}", 300)
 
 
 def table_notes(model: ModelReport, sweep: SweepReport) -> Iterator[str]:

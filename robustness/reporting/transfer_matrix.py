@@ -54,7 +54,7 @@ def matrix(harness: Workspace, chosen: Sequence[Card], sweep: str) -> Crossed:
     return {(source.name, target.name): swept(source, target) for source in chosen for target in chosen}
 
 
-def errored(crossed: Crossed) -> bool:
+def has_errors(crossed: Crossed) -> bool:
     """Return whether some pair, or some cell of one, has no numbers."""
     return any(isinstance(found, str) or set(found.status) != {OK} for found in crossed.values())
 
@@ -91,7 +91,7 @@ def _table(crossed: Crossed, models: Sequence[str], able: Sequence[str], strengt
             try:
                 row[target] = _cell(crossed[source, target], strength, metric, white=source == target)
             except MetricError as error:
-                row[target], reasons[f"{target} under {source}'s"] = "errored", error
+                row[target], reasons[f"{target} under {source}'s"] = "error", error
         rows.append(row)
     yield tabulate(rows, headers="keys", disable_numparse=True)
     yield from (f"  {pair}: {reason}" for pair, reason in reasons.items())

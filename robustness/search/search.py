@@ -60,7 +60,7 @@ def search(
     }
 
 
-def replay(
+def predict_pair(
     classifier: nn.Module, images: Images, row: int, text: str, budget: Budget | None, decision: Decision | None = None
 ) -> tuple[int, int]:
     """Return the class of an image before and after a described perturbation."""

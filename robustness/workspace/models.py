@@ -287,5 +287,5 @@ def _notice_age(models: Models, card: Card, own: Path) -> None:
     if older:
         models.notice(
             f"{own} is older than its recipe (code, arguments or data have changed since); "
-            f"`robustness renew {card.name}` makes weights and thresholds anew"
+            f"`robustness update-thresholds {card.name}` makes weights and thresholds anew"
         )

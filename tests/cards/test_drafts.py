@@ -189,7 +189,7 @@ def test_init_writes_a_card_that_loads_and_holds(folder, call):
     harness = helpers.harness(folder / "made" / "models" / "x.toml")
     claims = list(card.claims())
     assert {claim.sweep for claim in claims} >= {"clean", "normal"}
-    assert all(judge(claim, harness.evidence(card, claim.sweep)).held for claim in claims)
+    assert all(judge(claim, harness.evidence(card, claim.sweep)).passed for claim in claims)
 
 
 def test_init_writes_no_claims_while_a_doubt_stands(folder, call):

@@ -8,7 +8,7 @@ from robustness.errors import CardError
 
 CLAIMS = "\n[claims.normal]\naccuracy = [0.5, 'no claim possible']\n"
 WAIVER = '\n[[waivers]]\n{}\nowner = "eve"\nreason = "known"\nexpires = 2999-01-01\n'
-RECIPE = '\n[gate]\nkind = "recipe"\n'
+RETRAINING = '\n[gate]\nkind = "retraining"\n'
 
 
 def load(tmp_path, text):
@@ -18,10 +18,10 @@ def load(tmp_path, text):
 
 
 def test_a_gate_reads_everything_where_it_names_nothing(tmp_path):
-    card = load(tmp_path, RECIPE)
+    card = load(tmp_path, RETRAINING)
     assert card.gated_sweeps == ("clean", "normal")
     assert card.baseline == card.path.parent / "baselines" / "tiny.json"
-    card = load(tmp_path / "other", RECIPE + 'baseline = "../b.json"\nsweeps = ["normal"]\n')
+    card = load(tmp_path / "other", RETRAINING + 'baseline = "../b.json"\nsweeps = ["normal"]\n')
     assert card.gated_sweeps == ("normal",)
     assert card.baseline == card.path.parent / "../b.json"
 
@@ -29,26 +29,35 @@ def test_a_gate_reads_everything_where_it_names_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('[gate]\nkind = "weights"\n', "needs `margin`"),
+        ('[gate]\nkind = "paired"\n', "needs `margin`"),
+        (
+            '[gate]\nkind = "weights"\nmargin = 0.02\n',
+            "gate.kind = 'weights': is called 'paired' now; rewrite",
+        ),
+        (
+            '[gate]\nkind = "recipe"\n',
+            "gate.kind = 'recipe': is called 'retraining' now; rewrite",
+        ),
+        ('[gate]\nkind = "recpie"\n', "gate.kind = 'recpie': Input should be 'paired' or 'retraining'"),
         ('[gate]\nkind = "weigths"\nmargin = 0.02\n', "gate.kind = 'weigths'"),
-        ('[gate]\nkind = "weights"\nmargin = 2.0\n', "gate.margin = 2.0"),
-        ('[gate]\nkind = "weights"\nmargin = 0.0\n', "gate.margin = 0.0"),
-        ('[gate]\nkind = "weights"\nmargin = 0.02\nalpha = 0.7\n', "gate.alpha = 0.7"),
-        ('[gate]\nkind = "weights"\nmargin = 0.02\nmargins = { normal = [0.1] }\n', "one margin a strength (2), got 1"),
-        ('[gate]\nkind = "weights"\nmargin = 0.02\nmargins = { nromal = [0.1] }\n', "did you mean 'normal'?"),
-        (RECIPE + "margin = 0.02\n", "takes no `margin`"),
-        (RECIPE + "metrics = []\n", "`metrics` must name metrics"),
-        (RECIPE + 'metrics = ["loss"]\n', "got 'loss'"),
-        (RECIPE + 'metrics = ["acuracy"]\n', "did you mean 'accuracy'?"),
-        (RECIPE + 'metrics = ["kept"]\n', "needs a decision that can tell an attack, got argmax"),
-        (RECIPE + 'metrics = ["roc_auc"]\n', "write probabilities = true in the card"),
-        (RECIPE + "sweeps = []\n", "`sweeps` must name sweeps"),
-        (RECIPE + 'sweeps = ["fgsm"]\n', "no such sweep: fgsm; allowed: clean, normal"),
-        (RECIPE + "margn = 1\n", "unknown key"),
+        ('[gate]\nkind = "paired"\nmargin = 2.0\n', "gate.margin = 2.0"),
+        ('[gate]\nkind = "paired"\nmargin = 0.0\n', "gate.margin = 0.0"),
+        ('[gate]\nkind = "paired"\nmargin = 0.02\nalpha = 0.7\n', "gate.alpha = 0.7"),
+        ('[gate]\nkind = "paired"\nmargin = 0.02\nmargins = { normal = [0.1] }\n', "one margin a strength (2), got 1"),
+        ('[gate]\nkind = "paired"\nmargin = 0.02\nmargins = { nromal = [0.1] }\n', "did you mean 'normal'?"),
+        (RETRAINING + "margin = 0.02\n", "takes no `margin`"),
+        (RETRAINING + "metrics = []\n", "`metrics` must name metrics"),
+        (RETRAINING + 'metrics = ["loss"]\n', "got 'loss'"),
+        (RETRAINING + 'metrics = ["acuracy"]\n', "did you mean 'accuracy'?"),
+        (RETRAINING + 'metrics = ["kept"]\n', "needs a decision that can tell an attack, got argmax"),
+        (RETRAINING + 'metrics = ["roc_auc"]\n', "write probabilities = true in the card"),
+        (RETRAINING + "sweeps = []\n", "`sweeps` must name sweeps"),
+        (RETRAINING + 'sweeps = ["fgsm"]\n', "no such sweep: fgsm; allowed: clean, normal"),
+        (RETRAINING + "margn = 1\n", "unknown key"),
         (WAIVER.format('claim = "normal:0.2:acuracy"'), "did you mean 'normal:0.2:accuracy'?"),
         (WAIVER.format('claim = "normal:0.8:accuracy"'), "the card has no claim 'normal:0.8:accuracy'"),
         (WAIVER.format('cell = "normal:0.2:accuracy"'), "the card has no cell of a gate"),
-        (RECIPE + WAIVER.format('cell = "normal:0.2:accuracy"'), "the card has no cell of a gate"),
+        (RETRAINING + WAIVER.format('cell = "normal:0.2:accuracy"'), "the card has no cell of a gate"),
         (WAIVER.format(""), "names either a `claim` or a `cell`"),
         (WAIVER.format('claim = "normal:0.2:accuracy"').replace("known", " "), "must say something"),
         (WAIVER.format('claim = "normal:0.2:accuracy"').replace("2999-01-01", '"soon"'), "waivers.0.expires = 'soon'"),
@@ -62,6 +71,6 @@ def test_what_cannot_be_is_refused(tmp_path, text, said):
     assert said in str(caught.value)
 
 
-def test_a_summary_of_a_recipe_may_be_waived(tmp_path):
-    card = load(tmp_path, RECIPE + WAIVER.format('cell = "normal:mean:accuracy"'))
+def test_a_summary_of_a_retraining_gate_may_be_waived(tmp_path):
+    card = load(tmp_path, RETRAINING + WAIVER.format('cell = "normal:mean:accuracy"'))
     assert str(card.file.waivers[0]) == "waived by eve until 2999-01-01: known"

@@ -9,7 +9,7 @@ import pytest
 import tiny_project
 
 from robustness.cli import inventory, main
-from robustness.cli.parser import parser
+from robustness.cli.parser import RENAMED, parser
 from robustness.data import mnist
 from robustness.workspace.models import train_if_missing
 from robustness.workspace.store import Store
@@ -48,7 +48,7 @@ def entries(project):
 def test_starts_without_waiting_for_anything():
     code = (
         "import sys, robustness.cli.main\n"
-        "try: robustness.cli.main.main(['renew', '--help'])\n"
+        "try: robustness.cli.main.main(['update-thresholds', '--help'])\n"
         "except SystemExit: print({'torch', 'numpy', 'pydantic', 'tqdm'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -64,12 +64,32 @@ def test_common_options_stand_before_or_after_the_command(line):
 
 
 @pytest.mark.parametrize(
-    "line", ["", "renew --seeds 4", "renew --fresh -1", "train --seeds 1,b", "run --device tpu", "evidence", "data"]
+    "line",
+    [
+        "",
+        "update-thresholds --seeds 4",
+        "update-thresholds --fresh -1",
+        "train --seeds 1,b",
+        "run --device tpu",
+        "evidence",
+        "data",
+    ],
 )
 def test_mistaken_lines_are_refused(line):
     with pytest.raises(SystemExit) as caught:
         parser().parse_args(line.split())
     assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_name_of_a_command_is_answered_by_the_new_one(capsys, old, new):
+    """Catches: a list of all commands for who types what older pages say; a command that is renamed to none."""
+    with pytest.raises(SystemExit) as caught:
+        parser().parse_args(["--seed", "3", old, "x", "--force"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == f"robustness: `robustness {old}` is called `robustness {new}` now\n"
+    with pytest.raises(SystemExit, match="0"):
+        parser().parse_args([new, "--help"])
 
 
 def test_run_makes_evidence_then_finds_it(project, call):
@@ -78,7 +98,7 @@ def test_run_makes_evidence_then_finds_it(project, call):
     assert code == 0
     assert clean.startswith("tiny:clean  key ")
     assert "n 200  strengths 0.2, 0.9  made in" in normal
-    assert "none errored" in normal
+    assert "0 errors" in normal
     assert str(project.root / "store") in last
     code, out, _ = call("sweep", "tiny")
     assert code == 0
@@ -93,7 +113,7 @@ def test_run_with_a_cell_that_errors_is_red(project, call):
     project.edit('factory"  # mine', 'factory"\narguments = { nan_above = 0.99 }')
     code, out, _ = call("sweep")
     assert code == 1
-    assert "1 errored" in out
+    assert "1 error" in out
     assert "  at 0.9: non-finite logits" in out
 
 
@@ -155,30 +175,30 @@ def test_train_fills_the_store(project, call):
 
 
 def test_train_without_a_recipe_is_a_sentence(project, call):
-    call("renew", "--seeds", "8", "--fresh", "0", "--workers", "1")
+    call("update-thresholds", "--seeds", "8", "--fresh", "0", "--workers", "1")
     text = project.path.read_text()
     start, stop = text.index("[recipe]"), text.index("[data]")
     project.path.write_text(text[:start] + text[stop:])
-    for command in ("train", "renew"):
+    for command in ("train", "update-thresholds"):
         code, _, err = call(command)
         assert code == 2
         assert "names no [recipe]" in err
 
 
-def test_renew_says_what_it_did_and_when_there_is_nothing_to_do(project, call):
-    settings = ("renew", "--seeds", "8", "--fresh", "1", "--workers", "1")
+def test_update_thresholds_says_what_it_did_and_when_there_is_nothing_to_do(project, call):
+    settings = ("update-thresholds", "--seeds", "8", "--fresh", "1", "--workers", "1")
     code, out, _ = call(*settings)
     assert code == 0
     assert "tiny.safetensors was missing: trained" in out
     assert "healthy seeds that the others call red: 0 of 8" in out
     assert "keep all" in out
     code, out, _ = call(*settings)
-    assert (code, out) == (0, "tiny: nothing to do: weights and thresholds fit the recipe (--force renews them)\n")
+    assert (code, out) == (0, "tiny: nothing to do: weights and thresholds fit the recipe (--force updates them)\n")
 
 
-def test_renew_is_red_when_the_cards_own_weights_are(project, call):
+def test_update_thresholds_is_red_when_the_cards_own_weights_are(project, call):
     project.edit("arguments = { ", 'arguments = { seed0 = "spoiled", ')
-    code, out, _ = call("renew", "--seeds", "8", "--fresh", "0", "--workers", "1")
+    code, out, _ = call("update-thresholds", "--seeds", "8", "--fresh", "0", "--workers", "1")
     assert code == 1
     assert "tiny under clean at 0: accuracy is" in out
     assert "its own weights break" in out

@@ -49,7 +49,7 @@ def filled(project, monkeypatch):
 def test_the_collected_tests_alone_are_filled(project, filled):
     """Catches: sweeps made that nobody asked for, evidence that is not found under the engine's kind of device."""
     run = project.run("suites", "-n0", "-k", "uniform", "--robustness-engine=ray,workers=3", apart=True)
-    assert (run.ret, set(run.outcomes.values())) == (0, {"held"})
+    assert (run.ret, set(run.outcomes.values())) == (0, {"passed"})
     ((pid, workers, sweeps),) = filled()
     assert (workers, sweeps) == ("3", "uniform")
     assert set(project.logged("passes")) == {int(pid)}
@@ -59,7 +59,7 @@ def test_the_collected_tests_alone_are_filled(project, filled):
 def test_xdist_s_workers_find_what_the_controller_has_had_made(project, filled):
     """Catches: workers that sweep again, each for itself, or that start an engine of their own."""
     run = project.run("suites", "-n2", "--robustness-engine=ray")
-    assert (run.ret, set(run.outcomes.values())) == (0, {"held"})
+    assert (run.ret, set(run.outcomes.values())) == (0, {"passed"})
     ((pid, _, sweeps),) = filled()
     assert sweeps == "clean,normal,uniform"
     assert set(project.logged("passes")) == {int(pid)}
@@ -78,15 +78,15 @@ def test_an_engine_that_fails_ends_the_run(project, filled, workers):
 def test_a_run_without_an_engine_asks_none(project, filled):
     project.fill()
     assert project.run("suites", "-n0", apart=True).ret == 0
-    assert project.run("suites", "-n0", "--robustness-engine=plain", "--collect-only", apart=True).ret == 0
+    assert project.run("suites", "-n0", "--robustness-engine=local", "--collect-only", apart=True).ret == 0
     assert not (project.root / "filled").exists()
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("rays", r"`engine` must be plain or ray\[=ADDRESS\], got 'rays'; did you mean 'ray'\?"),
-        ("plain=here", "got 'plain=here'"),
+        ("rays", r"`engine` must be local or ray\[=ADDRESS\], got 'rays'; did you mean 'ray'\?"),
+        ("local=here", "got 'local=here'"),
         ("ray,worker=3", "got 'worker=3'; did you mean 'workers'?"),
         ("ray,workers=many", "may set workers=N, cores=N and gpus=SHARE"),
         ("ray,workers=0", "workers must be at least 1, got 0"),
@@ -100,7 +100,7 @@ def test_engines_that_cannot_be(text, said):
 
 
 def test_engines_that_can_be():
-    assert parse("plain") == EngineSpec()
+    assert parse("local") == EngineSpec()
     assert parse("ray=[::1]:6379,cores=2,workers=4") == EngineSpec("ray", "[::1]:6379", workers=4, cores=2)
     assert parse("ray,gpus=0.25").gpus == 0.25
 

@@ -1,4 +1,4 @@
-"""Baselines: what is kept, what is refused, and that nothing is lost; the gate of a recipe on made-up retrainings."""
+"""Baselines: what is kept, what is refused, and that nothing is lost; the retraining gate on made-up retrainings."""
 
 import json
 import threading
@@ -41,7 +41,7 @@ def swept(card, harness):
     return {name: harness.evidence(card, name) for name in ("clean", "normal")}
 
 
-def gated(card, kind="recipe", more=""):
+def gated(card, kind="retraining", more=""):
     card.path.write_text(card.path.read_text() + GATE.format(kind=kind, more=more))
     return cards.load(card.path)
 
@@ -172,7 +172,7 @@ def test_scores_are_kept_where_a_gate_takes_them(card, swept):
 def test_areas_are_gated(tmp_path, card):
     """Catches: a baseline from before the card asked, that is a traceback, or passes by what it lacks."""
     text = card.path.read_text().replace("name = ", "probabilities = true\nname = ", 1)
-    card.path.write_text(text + GATE.format(kind="weights", more='margin = 0.02\nmetrics = ["roc_auc"]\n'))
+    card.path.write_text(text + GATE.format(kind="paired", more='margin = 0.02\nmetrics = ["roc_auc"]\n'))
     card = cards.load(card.path)
     harness = helpers.harness(card.path)
     sure = {name: harness.evidence(card, name) for name in ("clean", "normal")}
@@ -243,7 +243,7 @@ def test_a_baseline_that_is_not_as_it_was_written_gates_nothing(card, swept, how
     baseline.write(card.baseline, "tiny", accepted(swept, 1))
     damaged(card.baseline, how)
     decision = decide(card, swept.__getitem__)
-    assert decision.outcome == "errored"
+    assert decision.outcome == "error"
     assert said in decision.message
     assert "robustness baseline accept" in decision.message
 
@@ -275,7 +275,7 @@ def test_unlike_evidence_is_refused(card, swept, change, said):
     baseline.write(card.baseline, "tiny", accepted(swept, 5))
     other = {name: replace(e, **{key: f(e) for key, f in change.items()}) for name, e in swept.items()}
     decision = decide(card, other.__getitem__)
-    assert decision.outcome == "errored"
+    assert decision.outcome == "error"
     assert said in decision.message
 
 
@@ -391,7 +391,7 @@ def test_a_full_disk_leaves_the_baseline_as_it_was(card, swept, monkeypatch):
     assert len(baseline.read(card.baseline).accepted) == 1
 
 
-# ------------------------------------------------------------------ the gate of a recipe
+# ------------------------------------------------------------------ the retraining gate
 
 
 @pytest.mark.parametrize(
@@ -452,7 +452,7 @@ def test_a_waived_summary_does_not_count(card, swept):
 
 
 def test_weights_are_held_against_one_model(card, swept):
-    card = gated(card, "weights", "margin = 0.1\nmetrics = ['accuracy', 'f1', 'recall[3]']\n")
+    card = gated(card, "paired", "margin = 0.1\nmetrics = ['accuracy', 'f1', 'recall[3]']\n")
     baseline.write(card.baseline, "tiny", accepted(swept, 2))
     assert "its baseline holds 2" in decide(card, swept.__getitem__).message
     baseline.write(card.baseline, "tiny", accepted(swept, 1))
@@ -466,7 +466,7 @@ def test_weights_are_held_against_one_model(card, swept):
 
 def test_margins_by_strength(card, swept):
     """Catches: a margin that is another strength's."""
-    card = gated(card, "weights", "margin = 0.15\nmargins = { normal = [0.9, 0.001] }\n")
+    card = gated(card, "paired", "margin = 0.15\nmargins = { normal = [0.9, 0.001] }\n")
     baseline.write(card.baseline, "tiny", accepted(swept, 1))
     cells = decide(card, trained(swept, 0.3, 701).__getitem__).table["cells"]
     assert [(cell["cell"], cell["margin"], cell["verdict"]) for cell in cells][1:] == [

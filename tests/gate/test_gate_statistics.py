@@ -369,11 +369,11 @@ def test_simulated_gates_are_the_gate():
 
 
 def test_the_benchmark_prints_its_tables(capsys):
-    assert simulated.main(["weights", "recipe", "--pairs", "2"]) == 0
+    assert simulated.main(["paired", "retraining", "--pairs", "2"]) == 0
     printed = capsys.readouterr().out
     assert printed.count("P(fail") >= 3
     with pytest.raises(SystemExit):
-        simulated.main(["wieghts"])
+        simulated.main(["piared"])
 
 
 # ------------------------------------------------------------------ recipes

@@ -28,7 +28,7 @@ from robustness.workspace.workspace import Workspace
 ROOT = Path(__file__).parents[2]
 
 CLAIMS = "\n[claims.clean]\naccuracy = 0.8\n\n[claims.normal]\naccuracy = [0.5, 0.2]\n"
-GATE = '\n[gate]\nkind = "recipe"\n'
+GATE = '\n[gate]\nkind = "retraining"\n'
 NOTHING = {"noise": (0.0,), "pruning": (0.0,), "data": (1.0,), "labels": (0.0,), "classes": (1.0, np.inf)} | {
     "normalisation": (0.0,), "layer": (0.0,),
 }  # fmt: skip
@@ -135,7 +135,7 @@ def test_a_gate_catches_and_its_accepted_seeds_are_no_retrainings(make):
     )
 
     found = mutate(project, retrainings=1, classes=(1.0, np.inf))
-    assert found["gate"] == {"kind": "recipe", "alpha": 0.05, "accepted": 6}
+    assert found["gate"] == {"kind": "retraining", "alpha": 0.05, "accepted": 6}
     assert found["claims"] == 0
     assert [row["gate"] for row in of(found, "classes")["rows"]] == ["failed", "passed"]
     assert of(found, "classes")["caught_from"]["gate"] == "all classes one place on"
@@ -190,9 +190,9 @@ def test_a_recipe_that_starts_by_command_or_fails_is_said(make, monkeypatch):
     monkeypatch.setattr(recipes, "train", choosy)
     found = run_mutations(project.harness, card, MutationOptions({"data": (0.01, 1.0)}, 0, False, 1))
     worst, whole = of(found, "data")["rows"]
-    assert worst["errored"] == "training tiny with seed 0: too few images"
+    assert worst["error"] == "training tiny with seed 0: too few images"
     assert whole["clean_accuracy"] == found["undamaged"]["clean_accuracy"]
-    assert any(line.startswith("Errored: fewer data, trained on 0.01") for line in telling.lines(found))
+    assert any(line.startswith("Error: fewer data, trained on 0.01") for line in telling.lines(found))
 
 
 def test_without_a_recipe_what_it_takes_is_left_out(make):
@@ -219,7 +219,7 @@ def test_too_many_classes_are_refused(make):
 
 def test_the_command_and_its_files(make, tmp_path, capsys):
     """Catches: files that are not what was shown, or written although something errored; options without effect."""
-    project, page, whole = make(), tmp_path / "caught.md", tmp_path / "caught.json"
+    project, page, whole = make(), tmp_path / "mutation.md", tmp_path / "mutation.json"
     common = ["--store", str(tmp_path / "store"), "--card", str(project.path), "mutate", "tiny", "--retrainings", "0"]
     assert main.main([*common, "--damage", "classes=2,all", "--output", str(page), "--output", str(whole)]) == 0
     out = capsys.readouterr().out
@@ -236,7 +236,7 @@ def test_the_command_and_its_files(make, tmp_path, capsys):
     assert page.read_text() == kept
     assert main.main([*common, "--damage", "noise", "--damage", "noise=1"]) == 2
     assert "--damage noise must be given once" in capsys.readouterr().err
-    for bad, why in (("caught.txt", "must be a .json or .md file"), ("none/caught.md", "there is no folder")):
+    for bad, why in (("mutation.txt", "must be a .json or .md file"), ("none/mutation.md", "there is no folder")):
         assert main.main([*common, "--output", str(tmp_path / bad)]) == 2
         assert why in capsys.readouterr().err
     with pytest.raises(SystemExit):
@@ -258,7 +258,7 @@ def test_what_is_kept_is_shown_until_something_changes(project):
     project.fill()
     common = ["--card", str(project.card), "mutate", "tiny", "--retrainings", "0", "--damage", "classes=1,all"]
     assert main.main([*common, "--keep"]) == 0
-    (kept,) = project.card.parent.glob("caught/tiny.json")
+    (kept,) = project.card.parent.glob("mutation/tiny.json")
     run = project.run("suites/test_clean.py", "--robustness-report=page.html", "--robustness-report=page.md")
     assert run.report["models"][0]["caught"] == {
         "damage": [{
@@ -333,7 +333,7 @@ def test_the_docs_show_what_is_kept_and_it_is_of_the_cards_as_they_are():
         found, reason = results.stored_result(card, of.weights_hash(card), of.images(card).fingerprint, 0)
         assert reason == ""
         kept.append(found)
-    assert (ROOT / "docs" / "caught.md").read_text() == telling.page(kept)
+    assert (ROOT / "docs" / "mutation.md").read_text() == telling.page(kept)
     for found in kept:
         assert found["undamaged"]["red"] == 0
         assert found["gate"]["accepted"] >= 19

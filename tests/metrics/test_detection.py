@@ -164,8 +164,8 @@ def judged(metric, threshold, made, clean=CLAIMED):
 
 def test_claims_that_count_only_with_what_is_kept():
     """Clean: 7 of 8 right, 6 of 8 kept. Catches: a defence that discards everything and so is never misled."""
-    assert judged("discarded", 0.4, filtered()).outcome == "held"
-    assert judged("undetected_wrong", 0.5, filtered()).outcome == "held"
+    assert judged("discarded", 0.4, filtered()).outcome == "passed"
+    assert judged("undetected_wrong", 0.5, filtered()).outcome == "passed"
     hoarder = filtered(attack=[0.9] * 8, clean_attack=[0.9] * 8)
     verdict = judged("discarded", 0.4, hoarder)
     assert verdict.outcome == "failed"
@@ -177,8 +177,8 @@ def test_claims_that_count_only_with_what_is_kept():
 
 def test_a_blind_detector_passes_no_claim():
     verdict = judged("detection_auc", 0.5, filtered())
-    assert verdict.outcome == "refused"
-    assert judged("detection_precision", 0.45, filtered()).outcome == "refused"
+    assert verdict.outcome == "vacuous"
+    assert judged("detection_precision", 0.45, filtered()).outcome == "vacuous"
 
 
 @pytest.mark.parametrize(

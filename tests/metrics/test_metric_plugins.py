@@ -32,7 +32,7 @@ kappa = 0.5
 kappa = [0.4, 0.1]
 
 [gate]
-kind = "weights"
+kind = "paired"
 margin = 0.02
 metrics = ["kappa"]
 """
@@ -93,11 +93,11 @@ def test_kappa_is_claimed_and_gated(known, evidence, tmp_path):
             verdict = claims.judge(claim, evidence)
             row = evidence.index(claim.strength)
             due = cohen_kappa_score(evidence.labels, evidence.predictions[row])
-            assert verdict.outcome == "held"
+            assert verdict.outcome == "passed"
             assert verdict.measured.value == pytest.approx(due)
             assert verdict.measured.interval.low < due < verdict.measured.interval.high
             assert claims.judge(replace(claim, threshold=0.99), evidence).outcome == "failed"
-            assert claims.judge(replace(claim, threshold=0.0), evidence).outcome == "refused"
+            assert claims.judge(replace(claim, threshold=0.0), evidence).outcome == "vacuous"
     worse = replace(evidence, predictions=evidence.predictions[::-1])
     difference = paired_difference("kappa", evidence, worse, "0.2")
     due = [cohen_kappa_score(evidence.labels, evidence.predictions[row]) for row in (0, 1)]

@@ -286,12 +286,12 @@ def claim(metric="transferability", threshold=0.9, clean=0.5) -> Claim:
 
 def test_an_upper_bound_holds_only_with_the_clean_accuracy_that_its_card_claims():
     """Target right on 7 of 8. Catches: a constant classifier that nothing transfers to."""
-    assert claims.judge(claim(clean=0.875), counted()).held
+    assert claims.judge(claim(clean=0.875), counted()).passed
     verdict = claims.judge(claim(clean=0.9), counted())
     assert verdict.outcome == "failed"
     assert "counts only with a clean accuracy of at least 0.9, which is 0.8750" in verdict.message
     assert claims.judge(claim(clean=None), counted()).outcome == "failed"
-    assert claims.judge(claim(threshold=0.6), counted()).held
+    assert claims.judge(claim(threshold=0.6), counted()).passed
     assert claims.judge(claim(threshold=0.59), counted()).outcome == "failed"
 
 
@@ -300,18 +300,18 @@ def test_a_clean_accuracy_that_a_constant_classifier_has_does_not_count():
     constant = replace(counted(), predictions=np.zeros((1, 8), np.int32))
     constant = replace(constant, clean=replace(constant.clean, predictions=np.zeros((1, 8), np.int32)))
     assert claims.measure(constant, "0.1", "transferability").value == 0
-    assert not claims.judge(claim(clean=0.3), constant).held
+    assert not claims.judge(claim(clean=0.3), constant).passed
 
 
 def test_a_threshold_of_one_is_refused():
-    assert claims.judge(claim(threshold=1.0), counted()).outcome == "refused"
+    assert claims.judge(claim(threshold=1.0), counted()).outcome == "vacuous"
 
 
 def test_a_source_whose_cell_has_no_numbers_is_an_error():
     """Catches: an attack that raised counted as one that misled nobody."""
     source = evidence(LABELS, SOURCE_CLEAN, [-1] * 8, status="raised RuntimeError: no memory")
     verdict = claims.judge(claim(), replace(counted(), source=source))
-    assert verdict.outcome == "errored"
+    assert verdict.outcome == "error"
     assert "the source has no numbers at 0.1: raised RuntimeError: no memory" in verdict.message
 
 
@@ -325,7 +325,7 @@ def test_a_source_whose_cell_has_no_numbers_is_an_error():
 )
 def test_what_is_missing_beside_is_an_error(metric, lacking, said):
     verdict = claims.judge(claim(metric), replace(counted(), **lacking))
-    assert verdict.outcome == "errored"
+    assert verdict.outcome == "error"
     assert said in verdict.message
 
 
@@ -414,7 +414,7 @@ def test_a_source_whose_gradients_are_no_numbers_is_an_error(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", ["fgsm", "ifgsm"])
 def test_a_source_without_any_gradient_is_an_error(tmp_path, kind):
-    """Catches: an accuracy under transfer that is the clean one, and held."""
+    """Catches: an accuracy under transfer that is the clean one, and passes."""
     source = text("other", model='arguments = { before = "flat" }', sweep="near", source=None)
     path = pair(tmp_path / "project", text(kind=kind), source)
     refused(path, "no gradient")

@@ -266,11 +266,11 @@ def test_a_generator_is_said_to_come_first(tmp_path):
 
 
 def test_engines_share_the_work(monkeypatch):
-    """Catches: threads counted for Ray's workers, a start for each chunk, or whole sweeps cut for the plain engine."""
+    """Catches: threads counted for Ray's workers, a start for each chunk, or whole sweeps cut for the local engine."""
     costs = [Cost(f"m:{i}", 4000, 1, 1, 0, 10, batch_size=500, batches=8, start=1.0, batch=2.0) for i in range(3)]
     plan = Plan(tuple(costs))
-    assert plan.seconds("plain", 1, 2) == 3 * (1 + 4 * 2)
-    assert plan.seconds("plain", 2, 1) == 2 * (1 + 8 * 2)
+    assert plan.seconds("local", 1, 2) == 3 * (1 + 4 * 2)
+    assert plan.seconds("local", 2, 1) == 2 * (1 + 8 * 2)
     assert plan.seconds("ray", 1, 1) == 3 * 8 * 2
     assert plan.seconds("ray", 12, 1) == 4
     assert plan.seconds("ray", 12, 2) == 2
@@ -304,7 +304,7 @@ def test_cards_that_cannot_be_planned_keep_no_other_out(tmp_path):
     [
         (["nobody"], "no model is called nobody; known: tiny"),
         (["--card", "nowhere.toml"], "there is no such card"),
-        (["--engine", "dask"], "`engine` must be plain or ray[=ADDRESS], got 'dask'"),
+        (["--engine", "dask"], "`engine` must be local or ray[=ADDRESS], got 'dask'"),
     ],
 )
 def test_cards_that_are_not_there(tmp_path, monkeypatch, capsys, words, said):

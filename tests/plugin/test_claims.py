@@ -45,14 +45,14 @@ EIGHT_RIGHT = [0, 0, 0, 0, 1, 1, 0, 2, 2, 1]
 def test_held_and_failed():
     """Catches: a threshold that itself fails, an interval compared instead of the value, a shortfall rounded down."""
     some = evidence(TEN, EIGHT_RIGHT)
-    held = claims.judge(claim(threshold=0.8), some)
-    assert (held.outcome, held.held, held.measured.value) == ("held", True, 0.8)
-    assert held.message == (
+    passed = claims.judge(claim(threshold=0.8), some)
+    assert (passed.outcome, passed.passed, passed.measured.value) == ("passed", True, 0.8)
+    assert passed.message == (
         "m, and n under normal at 0.3: accuracy is 0.8000 [0.490, 0.943] (8 of 10 images, 95 % Wilson), "
         "and its card claims at least 0.8 (the threshold lies inside the interval)"
     )
     failed = claims.judge(claim(threshold=0.81), some)
-    assert (failed.outcome, failed.held) == ("failed", False)
+    assert (failed.outcome, failed.passed) == ("failed", False)
     assert failed.message == (
         "m, and n under normal at 0.3: accuracy is 0.8000 [0.490, 0.943] (8 of 10 images, 95 % Wilson), "
         "but its card claims at least 0.81 (the threshold lies inside the interval): 1 image short"
@@ -65,15 +65,15 @@ def test_shortfall_is_what_it_takes(right, threshold):
     """Catches: one image too many or too few, at any threshold."""
     predictions = [label if i < right else (label + 1) % 3 for i, label in enumerate(TEN)]
     verdict = claims.judge(claim(threshold=threshold), evidence(TEN, predictions))
-    assert verdict.held == (right / 10 >= threshold)
-    if not verdict.held:
+    assert verdict.passed == (right / 10 >= threshold)
+    if not verdict.passed:
         short = int(re.search(r"(\d+) images? short", verdict.message).group(1))
         assert (right + short) / 10 >= threshold > (right + short - 1) / 10
 
 
 def test_upper_bound():
     some = evidence(TEN, EIGHT_RIGHT, loss=0.5)
-    assert claims.judge(claim("loss", 0.5), some).held
+    assert claims.judge(claim("loss", 0.5), some).passed
     failed = claims.judge(claim("loss", 0.4), some)
     assert failed.outcome == "failed"
     assert failed.message.endswith("but its card claims at most 0.4")
@@ -87,26 +87,26 @@ def test_infinite_loss():
 @pytest.mark.parametrize(
     ("metric", "threshold", "outcome"),
     [
-        ("accuracy", 0.4, "refused"),  # the share of the largest class
-        ("accuracy", 0.41, "held"),
-        ("recall", 1 / 3, "refused"),
-        ("recall", 0.34, "held"),
-        ("loss", 1.0888, "held"),
-        ("loss", 1.0890, "refused"),  # the entropy of the classes' shares
+        ("accuracy", 0.4, "vacuous"),  # the share of the largest class
+        ("accuracy", 0.41, "passed"),
+        ("recall", 1 / 3, "vacuous"),
+        ("recall", 0.34, "passed"),
+        ("loss", 1.0888, "passed"),
+        ("loss", 1.0890, "vacuous"),  # the entropy of the classes' shares
     ],
 )
-def test_refused_at_what_ignorance_gets(metric, threshold, outcome):
-    """Catches: a bound at the floor held, or refused in the wrong direction."""
+def test_vacuous_at_what_ignorance_gets(metric, threshold, outcome):
+    """Catches: a bound at the floor passed, or vacuous in the wrong direction."""
     verdict = claims.judge(claim(metric, threshold), evidence(TEN, EIGHT_RIGHT))
     assert verdict.outcome == outcome
-    if outcome == "refused":
+    if outcome == "vacuous":
         assert ("lower the threshold" if metric == "loss" else "raise the threshold") in verdict.message
 
 
-def test_refused_even_if_not_kept():
+def test_vacuous_even_if_not_kept():
     """Catches: a claim that says nothing called failed, so that its author mends the model."""
     wrong = evidence(TEN, [(label + 1) % 3 for label in TEN])
-    assert claims.judge(claim(threshold=0.3), wrong).outcome == "refused"
+    assert claims.judge(claim(threshold=0.3), wrong).outcome == "vacuous"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_refused_even_if_not_kept():
     ],
 )
 def test_a_rate_of_nothing_fails(metric, labels, predictions):
-    """Catches: 0/0 held, refused with a floor of NaN, or shown as a number."""
+    """Catches: 0/0 passed, vacuous with a floor of NaN, or shown as a number."""
     verdict = claims.judge(claim(metric, 0.5), evidence(labels, predictions))
     assert verdict.outcome == "failed"
     assert f"{metric} is — (" in verdict.message
@@ -126,12 +126,12 @@ def test_a_rate_of_nothing_fails(metric, labels, predictions):
     assert verdict.message.endswith(", but its card claims at least 0.5")
 
 
-def test_an_errored_cell_is_never_held():
+def test_an_error_never_passes():
     """Catches: the numbers of a cell that has none; a floor or a threshold looked at first."""
     some = evidence(TEN, TEN, status="non-finite logits for 1 of 10 images (10.0%)")
     for threshold in (0.1, 0.5):
         verdict = claims.judge(claim(threshold=threshold), some)
-        assert (verdict.outcome, verdict.measured) == ("errored", None)
+        assert (verdict.outcome, verdict.measured) == ("error", None)
         assert verdict.message == (
             "m, and n under normal at 0.3: the cell has no numbers: non-finite logits for 1 of 10 images (10.0%)"
         )
@@ -140,7 +140,7 @@ def test_an_errored_cell_is_never_held():
 def test_a_class_that_is_not_there():
     """Catches: an exception instead of a verdict."""
     verdict = claims.judge(claim("recall[cow]", 0.5), evidence(TEN, TEN))
-    assert (verdict.outcome, verdict.measured) == ("errored", None)
+    assert (verdict.outcome, verdict.measured) == ("error", None)
     assert "recall[cow]" in verdict.message
 
 
@@ -174,11 +174,11 @@ def test_properties_travel():
     for metric in ("accuracy", "precision", "recall[dog]", "f1", "loss", "balanced_accuracy"):
         found = claims.properties(claims.judge(claim(metric, 0.5), some), some)
         assert {type(value) for value in found.values()} <= {str, int, float}, found
-        assert found["outcome"] in ("held", "failed")
+        assert found["outcome"] in ("passed", "failed")
         assert (found["seed"], found["device"], found["data"], found["evidence"]) == (7, "cpu-avx2", "pets test", "k")
         assert found["low"] <= found["value"] <= found["high"]
         assert ("successes" in found) == (metric in ("accuracy", "recall[dog]"))
     errored = evidence(TEN, TEN, status="raised")
     found = claims.properties(claims.judge(claim(), errored), errored)
-    assert found["outcome"] == "errored"
+    assert found["outcome"] == "error"
     assert "value" not in found

@@ -28,11 +28,11 @@ def test_one_failed(project):
     assert failed["message"] == sentence
     assert sentence in run.out
     assert "robustness/plugin/" not in run.out  # no traceback through the plugin
-    assert "FAILED: 7 claims on 1 model: 6 held, 1 failed" in run.summary
+    assert "FAILED: 7 claims on 1 model: 6 passed, 1 failed" in run.summary
 
 
 def test_upper_bound_failed(project):
-    """Catches: a bound held in the wrong direction, a shortfall in images where none are counted."""
+    """Catches: a bound met in the wrong direction, a shortfall in images where none are counted."""
     run = project.fill().edit(project.card, ("loss = 2.0", "loss = 0.1")).run(ALL, "-k", "loss")
     assert run.ret == 1
     assert re.search(
@@ -47,21 +47,21 @@ def test_upper_bound_failed(project):
         ("loss = 2.0", "loss = 2.31", "loss", ("at most 2.31", "gets 2.303 on", "lower")),
     ],
 )
-def test_refused(project, old, new, metric, said):
-    """Catches: a claim at what a constant classifier gets called held; advice in the wrong direction."""
+def test_vacuous(project, old, new, metric, said):
+    """Catches: a claim at what a constant classifier gets called passed; advice in the wrong direction."""
     run = project.fill().edit(project.card, (old, new)).run(ALL, "-k", "clean")
     assert run.ret == 1
-    assert run.outcomes[f"tiny:clean:0:{metric}"] == "refused"
+    assert run.outcomes[f"tiny:clean:0:{metric}"] == "vacuous"
     bound, floor, advice = said
     assert (
         f"tiny under clean at 0: {metric} of {bound} is no claim: a classifier that knows nothing {floor} these "
         f'200 images; {advice} the threshold, or write "no claim possible"'
     ) in run.out
-    assert "1 refused" in run.summary
+    assert "1 vacuous" in run.summary
 
 
 def test_nothing_in_the_denominator(project):
-    """Catches: 0/0 shown as 0 or 1, held, or refused with a floor of NaN."""
+    """Catches: 0/0 shown as 0 or 1, passed, or vacuous with a floor of NaN."""
     project.fill().edit(project.card, ('"recall[3]" = 0.5', '"precision[3]" = 0.5'))
     project.edit(project.net, ("        return logits", "        return logits - 1e3 * (torch.arange(10) == 3)"))
     run = project.run(ALL, "-k", "precision[3]")
@@ -74,7 +74,7 @@ def test_a_class_that_the_data_do_not_have(project):
     """Catches: a traceback where a sentence would do."""
     run = project.fill().edit(project.card, ("recall[3]", "recall[12]")).run(ALL, "-k", "uniform")
     assert run.ret == 1
-    assert run.outcomes["tiny:uniform:0.5:recall[12]"] == "errored"
+    assert run.outcomes["tiny:uniform:0.5:recall[12]"] == "error"
     assert "Traceback" not in run.out
     assert "recall[12]" in run.messages[1]
     assert "\n" not in run.messages[1]
@@ -88,8 +88,8 @@ def test_non_finite_logits(project):
     )
     run = project.run(ALL, "-k", "normal")
     assert run.ret == 1
-    assert run.outcomes["tiny:normal:0.6:accuracy"] == "errored"
-    assert run.outcomes["tiny:normal:0.3:accuracy"] == "held"
+    assert run.outcomes["tiny:normal:0.6:accuracy"] == "error"
+    assert run.outcomes["tiny:normal:0.3:accuracy"] == "passed"
     bad = len(project.logged("bad"))
     assert 0 < bad < 200
     said = (
@@ -103,7 +103,7 @@ def test_all_deselected(project):
     """Catches: exit code 5 without a reason, or 0."""
     run = project.fill().run(ALL, "-k", "nothing")
     assert run.ret == 1
-    assert "red because: no claim was run" in run.summary
+    assert "failed: no claim ran" in run.summary
     assert run.report == {}
 
 
@@ -115,7 +115,7 @@ def test_no_card(project, hook):
         (project.root / "conftest.py").unlink()
     run = project.run(ALL)
     assert run.ret == 1
-    assert "red because: no card is selected; name models with --robustness-model" in run.summary
+    assert "failed: no card is selected; name models with --robustness-model" in run.summary
 
 
 def test_a_card_without_claims(project):
@@ -126,7 +126,7 @@ def test_a_card_without_claims(project):
     project.edit(project.card, (CARD[CARD.index("[sweeps.normal]") : CARD.index("[claims.clean]")], ""))
     run = project.run(ALL)
     assert run.ret == 1
-    assert "red because: no claim was run: nothing is claimed of tiny, and nothing is swept" in run.summary
+    assert "failed: no claim ran. Nothing is claimed of tiny, and nothing is swept" in run.summary
 
 
 def test_broken_card(project):
@@ -153,9 +153,9 @@ def test_missing_data_skip(project):
     project.fill().write("models/far.toml", MNIST)
     run = project.run(ALL, "--robustness-model=far", "--robustness-model=tiny")
     assert run.ret == 0
-    assert list(run.outcomes.values()) == ["skipped"] * 7 + ["held"] * 7
+    assert list(run.outcomes.values()) == ["skipped"] * 7 + ["passed"] * 7
     assert run.report["verdict"] == "partial"
-    counts = {model["name"]: (model["held"], model["skipped"]) for model in run.report["counts"]["models"]}
+    counts = {model["name"]: (model["passed"], model["skipped"]) for model in run.report["counts"]["models"]}
     assert counts == {"far": (0, 7), "tiny": (7, 0)}
     reason = f"get it with: robustness data mnist --root {project.root / 'data'}"
     assert re.search(rf"far: 7 claims skipped: .*{reason}", run.summary)
@@ -165,7 +165,7 @@ def test_missing_data_skip(project):
 def test_every_claim_skipped(project):
     run = project.write("models/far.toml", MNIST).run(ALL, "--robustness-model=far")
     assert run.ret == 1
-    assert "red because: all 7 claims were skipped" in run.summary
+    assert "failed: all 7 claims were skipped" in run.summary
 
 
 def test_strict(project):
@@ -173,32 +173,32 @@ def test_strict(project):
     run = project.fill().write("models/far.toml", MNIST)
     run = project.run(ALL, "--robustness-model=far", "--robustness-model=tiny", "--robustness-strict")
     assert run.ret == 1
-    assert list(run.outcomes.values()) == ["errored"] * 7 + ["held"] * 7
+    assert list(run.outcomes.values()) == ["error"] * 7 + ["passed"] * 7
     assert "robustness data mnist --root" in run.messages[0]
 
 
 def test_a_test_that_checks_nothing(project):
-    """Catches: a claim held because its test passed."""
+    """Catches: a claim passed because its test passed."""
     project.fill().write("test_mine.py", "def test_mine(claim, sweep): sweep(claim.sweep)\n")
     run = project.run("test_mine.py", "-k", "clean")
     assert run.ret == 1
     assert "2 passed" in run.out
-    assert set(run.outcomes.values()) == {"never ran"}
+    assert set(run.outcomes.values()) == {"not run"}
     assert "the test passed without `claim.check(evidence)`" in run.messages[0]
-    assert "red because: 2 of 2 claims never ran" in run.summary
+    assert "failed: 2 of 2 claims did not run" in run.summary
 
 
 def test_the_worst_of_several_tests_counts(project):
     """Catches: the last test's word on a claim, so that order decides."""
     body = "import pytest\npytestmark = pytest.mark.claims(sweep='clean')\n"
-    held, fails = "claim.check(sweep())", "assert False, 'no'"
-    for name, first, second in (("a", fails, held), ("b", held, fails)):
+    passes, fails = "claim.check(sweep())", "assert False, 'no'"
+    for name, first, second in (("a", fails, passes), ("b", passes, fails)):
         text = f"{body}def test_1(claim, sweep): {first}\ndef test_2(claim, sweep): {second}\n"
         project.write(f"test_{name}.py", text)
     project.fill()
     for name in "ab":
         run = project.run(f"test_{name}.py")
-        assert (run.ret, set(run.outcomes.values())) == (1, {"errored"})
+        assert (run.ret, set(run.outcomes.values())) == (1, {"error"})
 
 
 def test_a_test_that_fails_after_its_check(project):
@@ -206,11 +206,11 @@ def test_a_test_that_fails_after_its_check(project):
     body = "import pytest\n@pytest.mark.claims(sweep='clean', metric='loss')\n"
     project.fill().write("test_mine.py", body + "def test_mine(claim, sweep):\n claim.check(sweep())\n assert 0\n")
     run = project.run("test_mine.py")
-    assert (run.ret, list(run.outcomes.values())) == (1, ["errored"])
+    assert (run.ret, list(run.outcomes.values())) == (1, ["error"])
 
 
 def test_teardown_that_fails(project):
-    """Catches: a test counted as held whose teardown failed."""
+    """Catches: a test counted as passed whose teardown failed."""
     project.fill().write(
         "suites/conftest.py",
         """
@@ -223,7 +223,7 @@ def after():
 """,
     )
     run = project.run(ALL, "-k", "loss")
-    assert (run.ret, list(run.outcomes.values())) == (1, ["errored"])
+    assert (run.ret, list(run.outcomes.values())) == (1, ["error"])
 
 
 def test_stopped_early(project):
@@ -231,8 +231,8 @@ def test_stopped_early(project):
     project.fill().edit(project.card, ("accuracy = 0.8", "accuracy = 0.99"))
     run = project.run(ALL, "-x")
     assert run.ret != 0
-    assert list(run.outcomes.values()) == ["failed"] + ["never ran"] * 6
-    assert "6 of 7 claims never ran" in run.summary
+    assert list(run.outcomes.values()) == ["failed"] + ["not run"] * 6
+    assert "6 of 7 claims did not run" in run.summary
 
 
 def test_missing_weights(project):
@@ -259,7 +259,7 @@ def test_report_files(project):
     assert json.loads(text)["counts"]["failed"] == 1
     assert "tiny" in markdown
     assert r"\begin{tabular}" in latex
-    assert {row["outcome"] for row in csv.DictReader(rows.splitlines())} >= {"held", "failed"}
+    assert {row["outcome"] for row in csv.DictReader(rows.splitlines())} >= {"passed", "failed"}
     assert not list((project.root / "out").glob(".*"))
 
 
@@ -277,11 +277,11 @@ def pytest_robustness_reports(config):
     assert not (project.root / "latest.json").exists()
     run = project.plain(ALL, "-k", "loss")
     assert "report: latest.md" in run.summary
-    assert json.loads((project.root / "latest.json").read_text())["counts"]["held"] == 1
+    assert json.loads((project.root / "latest.json").read_text())["counts"]["passed"] == 1
     # A run that is not of the suites leaves the last one's report alone.
     project.write("test_mine.py", "def test_mine(card): pass\n")
     assert project.plain("test_mine.py").ret == 0
-    assert json.loads((project.root / "latest.json").read_text())["counts"]["held"] == 1
+    assert json.loads((project.root / "latest.json").read_text())["counts"]["passed"] == 1
 
 
 def test_report_that_cannot_be_written(project):
@@ -302,7 +302,7 @@ def test_junit_carries_the_numbers(project):
     assert ran == [nodeid.partition("::")[2] for nodeid in IDS]
     for claim in run.claims:
         fate, properties = cases[claim["nodeid"].partition("::")[2]]
-        assert fate == {"held": "passed", "failed": "failure"}[claim["outcome"]]
+        assert fate == {"passed": "passed", "failed": "failure"}[claim["outcome"]]
         assert properties["outcome"] == claim["outcome"]
         assert properties["message"] == claim["message"]
         for name in ("value", "low", "high", "n"):
@@ -315,7 +315,7 @@ def test_quiet(project):
     """Catches: tables where `-q` asks for few lines."""
     run = project.fill().run(ALL, "-q")
     assert "accuracy [95 %]" not in run.out
-    assert "passed: 7 claims on 1 model: all held" in run.summary
+    assert "passed: all 7 claims on 1 model" in run.summary
 
 
 def test_no_terminal(project):
@@ -328,7 +328,7 @@ def test_no_terminal(project):
     "code", ["import pytest; pytest.skip('no')", "import unittest; raise unittest.SkipTest('no')", "sys.exit(0)"]
 )
 @pytest.mark.parametrize("where", ["forward", "factory"])
-def test_a_model_that_skips_is_errored(project, code, where):
+def test_a_model_that_skips_is_an_error(project, code, where):
     """Catches: a model whose claims count as skipped because its own code says so."""
     if where == "forward":
         project.on_forward(code)
@@ -336,5 +336,5 @@ def test_a_model_that_skips_is_errored(project, code, where):
         project.edit(project.net, ('log("modules")', code))
     run = project.run("suites/test_clean.py")
     assert run.ret == 1
-    assert set(run.outcomes.values()) == {"errored"} if where == "forward" else "skipped" not in run.outcomes.values()
+    assert set(run.outcomes.values()) == {"error"} if where == "forward" else "skipped" not in run.outcomes.values()
     assert all("raised" in message or "sys.exit" in message for message in run.messages)

@@ -32,8 +32,8 @@ def test_every_claim_once_in_the_order_of_the_card(project, how):
     run = project.fill().run("suites", *how)
     assert run.ret == 0
     assert [claim["nodeid"] for claim in run.claims] == IDS
-    assert set(run.outcomes.values()) == {"held"}
-    assert "passed: 7 claims on 1 model: all held" in run.summary
+    assert set(run.outcomes.values()) == {"passed"}
+    assert "passed: all 7 claims on 1 model" in run.summary
 
 
 def test_models_by_name(project):
@@ -74,7 +74,7 @@ def test_what_hooks_give(project, monkeypatch, given):
     monkeypatch.chdir(project.root / "suites")
     run = project.plain("-k", "loss")
     assert run.ret == 0
-    assert json.loads((project.root / "own.json").read_text())["counts"]["held"] == 1
+    assert json.loads((project.root / "own.json").read_text())["counts"]["passed"] == 1
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_ini_twins(project, monkeypatch):
     assert [model["name"] for model in report["models"]] == ["far", "tiny"]
     assert report["run"]["seed"] == 3
     assert (project.root / "out" / "own.md").exists()
-    assert report["counts"]["errored"] == 1  # strict: the data of "far" are not there
+    assert report["counts"]["error"] == 1  # strict: the data of "far" are not there
     assert f"no far.npz in {project.root / 'my-data'}" in run.out
     assert [path.name for path in (project.root / "my-store").iterdir() if path.name == "evidence"]
     assert f"store {project.root / 'my-store'}, data root {project.root / 'my-data'}" in run.out
@@ -239,7 +239,7 @@ def test_header(project):
 
 
 def test_k_and_m_narrow(project):
-    """Catches: claims that were deselected counted as held, or as never run."""
+    """Catches: claims that were deselected counted as passed, or as not run."""
     project.fill().write("test_mine.py", "def test_mine(): pass\n")
     run = project.run("suites", "-k", "normal and accuracy")
     assert run.ret == 0
@@ -259,7 +259,7 @@ def test_looking_is_not_running(project, option):
     run = project.run("suites", option)
     assert run.ret == 0
     assert run.report == {}
-    assert "red because" not in run.out
+    assert "failed: " not in run.out
     assert not project.store.exists()
 
 
@@ -300,16 +300,16 @@ def test_fixtures_in_a_file_of_the_users(project):
     assert "TestClaims::test_some[tiny:normal:0.3:accuracy-True] PASSED" in run.out
     assert "9 passed" in run.out
     # Each claim is counted once, however many tests hold it.
-    assert run.report["counts"] | {"held": 3, "not selected": 4, "claims": 7} == run.report["counts"]
+    assert run.report["counts"] | {"passed": 3, "not selected": 4, "claims": 7} == run.report["counts"]
     assert project.evidence() == project.evidence(of=project.warm)
 
 
 def test_fixtures_without_any_claim(project):
-    """Catches: a user's own tests red because no claim was run, where none was asked for."""
+    """Catches: a user's own tests red because no claim ran, where none was asked for."""
     run = project.fill().write("test_mine.py", "def test_mine(card, sweep): sweep('normal')\n").run("test_mine.py")
     assert run.ret == 0
     assert "FAILED" not in run.out
-    assert "red because" not in run.out
+    assert "failed: " not in run.out
 
 
 @pytest.mark.parametrize(

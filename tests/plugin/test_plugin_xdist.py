@@ -53,7 +53,7 @@ def test_warm(project):
     report = json.loads((project.root / "latest.json").read_text())
     claims = report["models"][0]["claims"]
     assert [claim["nodeid"] for claim in claims] == IDS
-    assert [claim["outcome"] for claim in claims] == ["held", "failed"] + ["held"] * 5
+    assert [claim["outcome"] for claim in claims] == ["passed", "failed"] + ["passed"] * 5
     assert (report["run"]["workers"], report["run"]["complete"]) == (2, True)
     assert report["notices"] == [f"{torn}: not an evidence file (torn or foreign); swept again"]
     cases = project.junit()
@@ -78,7 +78,7 @@ def test_cold(project):
     """
     run = project.in_training("time.sleep(8)").run("suites", "-n2")
     assert run.ret == 0
-    assert set(run.outcomes.values()) == {"held"}
+    assert set(run.outcomes.values()) == {"passed"}
     assert project.evidence() == project.evidence(of=project.warm)
     assert len(project.logged("trainings")) == 1
     assert len(project.logged("passes")) == len(project.logged("passes", of=project.warm.parent))
@@ -112,14 +112,14 @@ def test_mixed(project):
     assert run.ret == 1
     assert "3 passed" not in run.out
     assert run.outcomes == {
-        "tiny:clean:0:accuracy": "held",
-        "tiny:clean:0:loss": "never ran",
+        "tiny:clean:0:accuracy": "passed",
+        "tiny:clean:0:loss": "not run",
         "far-tiny:clean:0:accuracy": "skipped",
-        "far-tiny:clean:0:loss": "never ran",
+        "far-tiny:clean:0:loss": "not run",
     }
     assert "the test passed without `claim.check(evidence)`" in run.messages
     assert "far-tiny: 1 claim skipped: no far.npz in" in run.summary
-    assert "red because: 2 of 4 claims never ran" in run.summary
+    assert "failed: 2 of 4 claims did not run" in run.summary
 
 
 @pytest.mark.parametrize("why", ["deselected", "no card", "skipped", "broken"])
@@ -127,7 +127,7 @@ def test_nothing_is_green_by_absence(project, why):
     """Catches: a controller that knows nothing of what its workers were asked for."""
     arguments, said = ["suites", "-n2"], f"all {len(IDS)} claims were skipped"
     if why == "deselected":
-        arguments, said = [*arguments, "-k", "nothing"], "no claim was run"
+        arguments, said = [*arguments, "-k", "nothing"], "no claim ran"
     elif why == "no card":
         project.card.unlink()
         said = "no card is selected"

@@ -30,19 +30,19 @@ CLAIM = "tiny:normal:0.3:accuracy"
 
 
 def test_planned_and_never_heard(run):
-    """Catches: a claim that nobody reported left out, or held."""
-    assert {outcome.outcome for outcome in run.all_outcomes()} == {"never ran"}
+    """Catches: a claim that nobody reported left out, or passed."""
+    assert {outcome.outcome for outcome in run.all_outcomes()} == {"not run"}
     assert len(run.all_outcomes()) == 7
-    assert run.problems() == ["7 of 7 claims never ran, tiny:clean:0:accuracy among them"]
+    assert run.problems() == ["7 of 7 claims did not run, tiny:clean:0:accuracy among them"]
     for name in run.claims:
-        hear(run, name, "held")
+        hear(run, name, "passed")
     assert run.problems() == []
 
 
-@pytest.mark.parametrize("red", ["failed", "errored", "refused"])
+@pytest.mark.parametrize("red", ["failed", "error", "vacuous"])
 def test_a_failure_goes_before_what_was_said_first(run, red):
     """Catches: a crash after a check forgotten; a later word that makes a red claim green."""
-    for first, second in ((red, "held"), ("held", red), (red, "skipped"), ("skipped", red)):
+    for first, second in ((red, "passed"), ("passed", red), (red, "skipped"), ("skipped", red)):
         run.outcomes.clear()
         hear(run, CLAIM, first)
         hear(run, CLAIM, second)
@@ -59,7 +59,7 @@ def test_tests_that_nobody_planned(run):
 
 def test_the_worst_of_several_tests_on_a_claim(run):
     """Catches: the first or the last test's word, or one claim counted twice."""
-    words = ("held", "skipped", "failed", "errored", "refused")
+    words = ("passed", "skipped", "failed", "error", "vacuous")
     for i, (first, second) in enumerate(itertools.permutations(words, 2)):
         both = RunState(run.options)
         nodeids = [f"t.py::a{i}", f"t.py::b{i}"]
@@ -69,15 +69,15 @@ def test_the_worst_of_several_tests_on_a_claim(run):
         (counted,) = both.all_outcomes()
         worst = first if WORST_FIRST.index(first) < WORST_FIRST.index(second) else second
         assert counted.outcome == worst
-    assert WORST_FIRST[-2:] == ("skipped", "held")
+    assert WORST_FIRST[-2:] == ("skipped", "passed")
     assert sorted(WORST_FIRST) == sorted(OUTCOMES)
 
 
-def test_one_of_two_tests_on_a_claim_never_ran(run):
+def test_one_of_two_tests_on_a_claim_did_not_run(run):
     both = RunState(run.options)
     both.plan([("t.py::a", CLAIM), ("t.py::b", CLAIM)])
-    both.hear("t.py::b", "held", {}, "")
-    assert both.problems() == [f"1 of 1 claims never ran, {CLAIM} among them"]
+    both.hear("t.py::b", "passed", {}, "")
+    assert both.problems() == [f"1 of 1 claims did not run, {CLAIM} among them"]
 
 
 def test_problems_of_who_asked_for_what(project):
@@ -92,7 +92,7 @@ def test_problems_of_who_asked_for_what(project):
     some.asked.add("card")
     assert some.problems() == []
     some.asked.add("claim")
-    assert some.problems()[0].startswith("no claim was run")
+    assert some.problems()[0].startswith("no claim ran")
 
 
 DOUBT = "suites/test_doubts.py::test_doubts[tiny-zero gradients]"
@@ -120,14 +120,14 @@ def test_a_run_in_which_nothing_ran_says_why(project, card, cause):
 def test_each_problem_has_its_cause(run):
     """Catches: a doubt, a contract or a dead worker advised as if data were missing."""
     for name in run.claims:
-        hear(run, name, "held")
+        hear(run, name, "passed")
     assert run.reasons() == []
     run.hear_other(DOUBT, "tiny: zero gradients")
     run.hear_other("suites/test_properties.py::test_contracts[tiny]", "tiny breaks 1 contract(s)")
     assert [cause for cause, _ in run.reasons()] == ["doubt", "other test"]
     assert run.document(complete=True, code=1).run.causes == ["doubt", "other test"]
     run.outcomes.popitem()
-    assert [cause for cause, _ in run.reasons()][-1] == "never ran"
+    assert [cause for cause, _ in run.reasons()][-1] == "not run"
     assert list(terminal.summary(run.document(complete=True, code=1)))[-1].startswith(
         "next: the same command with -n 0"
     )
@@ -149,7 +149,15 @@ def test_document_of_what_was_not_kept(run, project):
         for name, claim in each.claims.items():
             each.plan([(f"t.py::t[{name}]", name)])
             hear(
-                each, name, "held", evidence=keys.get(claim.sweep), value=0.9, low=0.8, high=1.0, n=200, method="wilson"
+                each,
+                name,
+                "passed",
+                evidence=keys.get(claim.sweep),
+                value=0.9,
+                low=0.8,
+                high=1.0,
+                n=200,
+                method="wilson",
             )
     shown = kept.document(complete=True, code=0).models[0]
     assert [sweep.evidence is not None for sweep in shown.sweeps] == [True] * 3

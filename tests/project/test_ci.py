@@ -103,7 +103,7 @@ def test_github(two):
         shutil.rmtree(root / "robustness-store")
     move(artifacts, root)
     merged, _ = run(jobs["verdict"])
-    assert "passed: 14 claims on 2 models: all held" in merged
+    assert "passed: all 14 claims on 2 models" in merged
     assert "14 claims on 2 models" in (root / "summary.md").read_text()
     page = (root / "run.html").read_text()
     assert page.count("data:image/png;base64") > 5  # its pictures need the evidence of both shards
@@ -123,7 +123,7 @@ def test_gitlab_with_a_red_model(two):
         assert list(root.glob(jobs["shard"]["artifacts"]["reports"]["junit"]))
     assert sorted(codes) == [0, 1]
     ((code, said),) = [sh(two, line) for line in scripts["verdict"]]
-    assert (code, "FAILED: 14 claims on 2 models: 13 held, 1 failed" in said) == (1, True)
+    assert (code, "FAILED: 14 claims on 2 models: 13 passed, 1 failed" in said) == (1, True)
     assert all((root / path).is_file() for path in jobs["verdict"]["artifacts"]["paths"])
 
 
@@ -174,7 +174,7 @@ def test_pre_commit(two, capsys):
         (CARD[CARD.index("[claims.clean]") :], ""): "claims nothing",
         (CARD[-5:], CARD[-5:] + waiver): "claim clean:0:loss is no longer waived by eve",
         ('[recipe]\ncallable = "tiny_net:fit"\n', 'weights = "gone.pt"\n'): "there is no file",
-        ("[sweeps.normal]", '[gate]\nkind = "recipe"\n\n[sweeps.normal]'): "robustness baseline accept run.json",
+        ("[sweeps.normal]", '[gate]\nkind = "retraining"\n\n[sweeps.normal]'): "robustness baseline accept run.json",
     }
     for (old, new), said in edits.items():
         two.write("models/tiny.toml", CARD.replace(old, new, 1))
@@ -192,12 +192,12 @@ def test_check_cards_loads_no_library():
     assert done.stdout.splitlines()[-1] == "0 False", done.stdout
 
 
-def test_all_cells_errored_is_never_green(two):
+def test_errors_in_all_cells_are_never_green(two):
     """Catches: a model that gives no number at all, and is passed by claims that nobody could hold."""
     two.on_forward("logits = logits * float('nan')")
     found = two.run("suites", "--robustness-report=report.html", "-p", "no:terminal")
     assert (found.ret, found.report["verdict"]) == (1, "failed")
-    assert set(found.outcomes.values()) == {"errored"}
+    assert set(found.outcomes.values()) == {"error"}
     assert "✗" in (two.root / "report.html").read_text()
 
 

@@ -26,13 +26,13 @@ def two(project):
 
 @pytest.fixture
 def shards(two):
-    """Name and report of both shards of a run in which all held."""
+    """Name and report of both shards of a run in which all passed."""
     made = []
     for number in (1, 2):
         session = RunState(RunOptions(handed=(two.root / "models",), store=str(two.store), shard=f"{number}/2"))
         session.plan((f"t.py::t[{name}]", name) for name in session.claims)
         for name in session.claims:
-            session.hear(f"t.py::t[{name}]", "held", {}, "")
+            session.hear(f"t.py::t[{name}]", "passed", {}, "")
         made.append((f"{number}.json", session.document(complete=True, code=0)))
     return made
 
@@ -48,7 +48,7 @@ def test_merged_is_the_whole_run(two, capsys, monkeypatch):
     assert sorted(codes) == [0, 1]
     capsys.readouterr()
     assert main.main(["merge", "2.json", "1.json", "-o", "run.json", "-o", "run.html"]) == whole.ret == 1
-    assert "FAILED: 14 claims on 2 models: 13 held, 1 failed" in capsys.readouterr().out
+    assert "FAILED: 14 claims on 2 models: 13 passed, 1 failed" in capsys.readouterr().out
     merged = json.loads((two.root / "run.json").read_text())
     for document in (merged, whole.report):
         document.pop("checksum")

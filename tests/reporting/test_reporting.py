@@ -155,7 +155,7 @@ def test_plain_types_alone(load_card):
 SICK = evidence(STRENGTHS, (0.9,) * 4, status=("ok", "non-finite logits for 3 of 100 images", "raised Boom: no", "ok"))
 
 
-def test_an_errored_cell_shows_its_status_and_no_number(load_card):
+def test_a_cell_with_an_error_shows_its_status_and_no_number(load_card):
     document = report(load_card(), {"clean": CLEAN, "normal": SICK})
 
     assert [bool(cell.metrics) for cell in cells(document)] == [True, False, False, True]
@@ -174,7 +174,7 @@ def test_an_errored_cell_shows_its_status_and_no_number(load_card):
         if row["strength"] == "0.2":
             assert row["status"] == "non-finite logits for 3 of 100 images"
             assert not any(row[key] for key in ("value", "low", "high", "n", "successes"))
-            assert row["outcome"] == "errored"
+            assert row["outcome"] == "error"
 
 
 def test_an_error_is_shown_where_nothing_is_claimed(load_card):
@@ -191,7 +191,7 @@ def test_a_rate_of_nothing_is_a_dash_with_its_reason(load_card):
         "[claims.normal]\n'precision[eel]' = [0.5, 0.5, 0.5, 0.5]\n'precision[cat]' = [0.5, 0.5, 0.5, 0.5]"
     )
     told = {"value": math.nan, "low": math.nan, "high": math.nan, "n": 0, "note": "the class has no predictions"}
-    outcomes = [outcome(card, i, "held" if i % 2 else "failed", **({} if i % 2 else told)) for i in range(8)]
+    outcomes = [outcome(card, i, "passed" if i % 2 else "failed", **({} if i % 2 else told)) for i in range(8)]
 
     document = report(card, {"normal": found}, outcomes)
 
@@ -200,7 +200,7 @@ def test_a_rate_of_nothing_is_a_dash_with_its_reason(load_card):
     assert document.models[0].claims[0].numbers.note == "the class has no predictions"
     text = "\n".join(terminal.terminal(document))
     assert re.search(r"normal 0\.1 +precision\[eel\] +— +FAILED", text)
-    assert "8 claims on other metrics: 4 held, the others:" in text
+    assert "8 claims on other metrics: 4 passed, the others:" in text
     assert "precision[cat] " not in text.partition("other metrics")[2]
     assert "precision[eel] at 0.1, 0.2, 0.3, 0.4: the class has no predictions." in text
     assert r"| precision\[eel\] | —" in writers.FORMS[".md"](document)
@@ -210,7 +210,7 @@ def test_a_class_that_the_data_do_not_have_has_its_reason_for_a_number(load_card
     """Whoever writes the card finds out at the end of a run, from the report, not from its traceback."""
     card = load_card("[claims.clean]\n'precision[fox]' = 0.9")
 
-    document = report(card, {"clean": CLEAN}, [outcome(card, 0, "errored", "no class 'fox'")])
+    document = report(card, {"clean": CLEAN}, [outcome(card, 0, "error", "no class 'fox'")])
 
     numbers = cells(document, "clean")[0].metrics["precision[fox]"]
     assert numbers.value is None
@@ -238,7 +238,7 @@ def test_a_sweep_without_any_number_is_a_sentence(load_card):
     document = report(card, {}, skipped)
 
     lines = list(terminal.terminal(document))
-    assert "normal (bound 1.0): no numbers; 6 claims skipped, 2 claims no claim possible" in lines
+    assert "normal (bound 1.0): no numbers; claims: 6 skipped, 2 no claim possible" in lines
     assert len(lines) < 8
     assert document.models[0].data.n is None
 
@@ -252,7 +252,7 @@ def test_one_outcome_decides(load_card, fate):
 
     document = report(card, {"clean": CLEAN}, [outcome(card, 0), outcome(card, 1, fate)])
 
-    expected = {"held": "passed", "waived": "passed", "skipped": "partial"}.get(fate, "failed")
+    expected = {"passed": "passed", "waived": "passed", "skipped": "partial"}.get(fate, "failed")
     assert document.verdict == expected
     assert document.counts.claims == 2
 
@@ -260,9 +260,9 @@ def test_one_outcome_decides(load_card, fate):
 @pytest.mark.parametrize(
     ("fates", "run", "expected"),
     [
-        (("held", "held"), {"complete": False}, "partial"),
-        (("held",), {}, "partial"),  # the other claim was not selected
-        (("held", "held"), {"problems": ["a worker died"]}, "failed"),
+        (("passed", "passed"), {"complete": False}, "partial"),
+        (("passed",), {}, "partial"),  # the other claim was not selected
+        (("passed", "passed"), {"problems": ["a worker died"]}, "failed"),
         (("skipped", "skipped"), {"problems": ["all skipped"]}, "failed"),
         (("skipped", "skipped"), {}, "failed"),
         ((), {}, "failed"),
@@ -284,7 +284,7 @@ def test_a_run_without_models_is_red():
 
 
 def test_counts_add_up(load_card):
-    fates = ["held", "failed", "errored", "refused", "skipped", "never ran", "skipped"]  # one claim is not selected
+    fates = ["passed", "failed", "error", "vacuous", "skipped", "not run", "skipped"]  # one claim is not selected
     results = []
     for name in ("one", "two"):
         card = load_card(name=name)
@@ -303,7 +303,7 @@ def test_counts_add_up(load_card):
 
 
 def test_red_is_everything_but_held_waived_and_skipped():
-    assert {*RED, "held", "waived", "skipped"} == set(OUTCOMES)
+    assert {*RED, "passed", "waived", "skipped"} == set(OUTCOMES)
     assert verdict(Counts(claims=0, models=[], skips=[]), RunInfo(**RUN)) == "passed"
 
 
@@ -321,14 +321,14 @@ def test_picture(load_card):
 
 def test_marks(load_card):
     card = load_card()
-    outcomes = [outcome(card, i, fate) for i, fate in enumerate(["held", "held", "held", "failed", "refused"])]
+    outcomes = [outcome(card, i, fate) for i, fate in enumerate(["passed", "passed", "passed", "failed", "vacuous"])]
 
     shown = rows(report(card, outcomes=outcomes))
 
     assert {name: row[-1] for name, row in shown.items() if name in ("clean", *STRENGTHS)} == {
         "clean": "ok",
         "0.1": "FAILED",  # the worse of two
-        "0.2": "refused",
+        "0.2": "vacuous",
         "0.3": "not selected",
         "0.4": "no claim possible",
     }
@@ -409,10 +409,10 @@ def test_a_green_run_names_its_closest_claim(load_card):
     card = load_card("[claims.normal]\naccuracy = [0.7, 0.7, 0.5, 0.37]\nloss = [0.9, 0.9, 0.9, 0.9]")
 
     found = {"normal": NORMAL}
-    held = [replace(o, outcome="held") for o in judged(card, found)]
+    held = [replace(o, outcome="passed") for o in judged(card, found)]
 
     lines = summary(report(card, found, held))
-    assert lines[0] == "passed: 8 claims on 1 model: all held"
+    assert lines[0] == "passed: all 8 claims on 1 model"
     numbers = {o.claim.id: (o.claim.threshold, o.numbers) for o in held}
     apart = {name: abs(n["value"] - t) / ((n["high"] - n["low"]) / 2) for name, (t, n) in numbers.items()}
     nearest = min(apart, key=apart.get)
@@ -427,10 +427,10 @@ def test_what_is_held_within_noise_is_counted_on_the_first_screen(load_card):
     card = load_card("[claims.normal]\naccuracy = [0.88, 0.7, 0.54, 'no claim possible']")
     document = report(card, {"normal": NORMAL})
     due = sum(
-        o.outcome == "held" and o.numbers["low"] <= o.claim.threshold <= o.numbers["high"]
+        o.outcome == "passed" and o.numbers["low"] <= o.claim.threshold <= o.numbers["high"]
         for o in judged(card, {"normal": NORMAL})
     )
-    said = f"{due} of 3 held claims have their threshold inside the interval of what was measured"
+    said = f"{due} of 3 passed claims have their threshold inside the interval of what was measured"
     assert due == 2
     assert said in summary(document)
     assert said in writers.FORMS[".md"](document)
@@ -441,7 +441,7 @@ def test_claims_alone_are_counted_among_other_metrics(load_card):
     """Catches: "no claim possible" counted as a claim on another metric."""
     card = load_card('[claims.normal]\nbalanced_accuracy = [0.6, 0.5, "no claim possible", "no claim possible"]')
     document = report(card, {"normal": NORMAL})
-    assert "2 claims on other metrics: 2 held." in list(terminal.terminal(document))
+    assert "2 claims on other metrics: 2 passed." in list(terminal.terminal(document))
 
 
 PREREQUISITE = """
@@ -470,7 +470,7 @@ def test_what_fell_with_a_prerequisite_stands_under_it_once(load_card):
     assert "is claimed" in page
     assert "at most" not in page
     assert " ".join(terminal.terminal(document, 500)).count(said) == 1
-    assert "4 claims on other metrics: 0 held, 4 fell with another claim." in list(terminal.terminal(document))
+    assert "4 claims on other metrics: 0 passed, 4 fell with another claim." in list(terminal.terminal(document))
     text = writers.FORMS[".md"](document)
     assert text.count("4 claims fell with it") == 1
     assert text.count("**FAILED**") == 1
@@ -513,7 +513,7 @@ def test_advice_fits_its_cause(load_card, cause):
 def test_what_is_red_says_what_to_do(load_card):
     lines = summary(report(load_card()))
 
-    assert lines[0] == "FAILED: 8 claims on 1 model: 5 held, 3 failed"
+    assert lines[0] == "FAILED: 8 claims on 1 model: 5 passed, 3 failed"
     assert lines[-1] == "next: the same command with --lf runs what failed alone"
 
 
@@ -523,9 +523,9 @@ def test_every_red_outcome_has_a_next_step(load_card, fate):
     document = report(card, {}, [outcome(card, 0, fate)])
 
     said = {
-        "refused": f"raise the threshold of {card.name}:clean:0:accuracy ",
+        "vacuous": f"raise the threshold of {card.name}:clean:0:accuracy ",
         "failed": "--lf",
-        "errored": "--lf -n 0",
+        "error": "--lf -n 0",
     }
     assert summary(document)[-1].startswith("next: ")
     assert said.get(fate, "-n 0") in summary(document)[-1]
@@ -542,7 +542,7 @@ def test_a_summary_stays_short(load_card):
     lines = summary(document)
 
     assert lines[0] == "FAILED: 9 claims on 9 models: 9 skipped"
-    assert lines[1] == "red because: all 9 claims were skipped; b"
+    assert lines[1] == "failed: all 9 claims were skipped; b"
     assert lines[2] == "mlp0: 1 claim skipped: no MNIST get it with: robustness data"
     assert lines[4] == "and 12 more skips and notices, in the report's files"
     page = writers.FORMS[".md"](document)

@@ -41,7 +41,7 @@ def test_each_cell_is_the_count_of_bare_examples(project):
     images = made.images(tiny)
     inputs, labels = torch.from_numpy(images.batch(0, len(images))), torch.from_numpy(images.labels.copy())
     modules = {card.name: made.classifier(card).module for card in (tiny, other)}
-    assert not transfer_matrix.errored(crossed)
+    assert not transfer_matrix.has_errors(crossed)
     printed = "\n".join(transfer_matrix.described(crossed, "near"))
     assert f"{len(images)} images of {images.name}, seed 0" in printed
     for strength in (0.02, 0.1, 0.3):
@@ -107,16 +107,16 @@ def test_claims_of_the_same_find_it(tmp_path):
     assert (again._loaded, again.notices) == ({}, [])
 
 
-def test_an_errored_cell_is_told_and_the_others_are_not_lost(project):
+def test_an_error_is_told_and_the_others_are_not_lost(project):
     path = project.with_name("other.toml")
     path.write_text(path.read_text().replace(':factory"', ':factory"\narguments = { before = "flat" }'))
     made, chosen = harness(project), loaded(project, "tiny", "other")
     crossed = transfer_matrix.matrix(made, chosen, "near")
-    assert transfer_matrix.errored(crossed)
+    assert transfer_matrix.has_errors(crossed)
     printed = "\n".join(transfer_matrix.described(crossed, "near"))
     table = printed.split("transferability at 0.1\n")[1].split("\n\n")[0].splitlines()
     assert table[2].split()[:3] == ["tiny", "white-box:", table[2].split()[2]]
-    assert table[3].split() == ["other", "errored", "errored"]
+    assert table[3].split() == ["other", "error", "error"]
     assert table[4].startswith("  tiny under other's: ")
     assert "gradient" in table[4]
 

@@ -144,14 +144,14 @@ WAIVER = WaiverReport(
 
 
 def gate(strength="0.3"):
-    """A gate of weights as the document has it: one cell of the first noise, whose accepted accuracy was one half."""
+    """A paired gate as the document has it: one cell of the first noise, whose accepted accuracy was one half."""
     cell = {
         "cell": f"normal:{strength}:accuracy", "sweep": "normal", "strength": strength, "metric": "accuracy",
         "margin": 0.01, "baseline": 0.5, "candidate": 0.4375, "drop": 0.0625, "low": 0.031, "high": 0.0942,
         "losses": 30, "gains": 5, "lost": [4, 17], "gained": [8], "mcnemar": 0.0001, "smallest_drop": 0.02,
         "images_needed": 1234, "verdict": "failed",
     }  # fmt: skip
-    table = {"kind": "weights", "cells": [cell], "notes": ["a note"], "passes_if_equal": 0.87}
+    table = {"kind": "paired", "cells": [cell], "notes": ["a note"], "passes_if_equal": 0.87}
     return GateReport(outcome="failed", message="at worst normal is worse", table=table)
 
 
@@ -169,12 +169,12 @@ def test_a_baseline_is_drawn_where_the_document_has_one(load_card):
 
 
 def test_the_mean_of_accepted_retrainings_is_drawn(load_card):
-    """Catches: a gate of a recipe whose curves show no baseline; another sweep's or metric's."""
+    """Catches: a retraining gate whose curves show no baseline; another sweep's or metric's."""
     document = report(load_card)
     strength = document.models[0].sweeps[1].cells[1].strength
     row = {"sweep": "normal", "strength": strength, "metric": "accuracy", "mean": 0.5, "least": 0.4, "most": 0.6}
     strengths = [row, row | {"sweep": "uniform", "mean": 0.1}, row | {"metric": "recall", "mean": 0.2}]
-    table = {"kind": "recipe", "cells": [], "strengths": strengths}
+    table = {"kind": "retraining", "cells": [], "strengths": strengths}
     document.models[0].gate = GateReport(outcome="passed", message="fine", table=table)
 
     accuracy = curves(document.models[0], document.models[0].sweeps[1])[0]
@@ -365,7 +365,7 @@ def test_the_verdict_comes_first(load_card):
     words = "".join(tree.text[tree.text.index("Robustness report: failed") :]).partition("Robustness report: failed")[2]
 
     assert tree.of("header")[0]["class"] == "verdict failed"
-    assert re.match(r"\s*✗ failed: 8 claims on 1 model: 5 held, 3 failed", words.rpartition("}")[2])
+    assert re.match(r"\s*✗ failed: 8 claims on 1 model: 5 passed, 3 failed", words.rpartition("}")[2])
 
 
 @pytest.mark.parametrize("fate", RED)
@@ -376,7 +376,7 @@ def test_nothing_is_green_where_all_is_red(load_card, fate):
     tree = Tree(page(document))
 
     assert tree.of("header")[0]["class"] == "verdict failed"
-    assert not [a for _, a in tree.tags if "passed" in str(a.get("class")) or a.get("class") == "held"]
+    assert not [a for _, a in tree.tags if "passed" in str(a.get("class")) or a.get("class") == "passed"]
     assert "Boom" in " ".join(tree.text)
 
 
@@ -407,7 +407,7 @@ def test_waivers_and_gates_are_shown(load_card):
     text = " ".join(" ".join(Tree(page(document)).text).split())
 
     assert "mlp: Waiver (in force until 2030-01-31, the owner): claim clean:0:accuracy: its reason" in text
-    assert "Gate (weights): failed" in text
+    assert "Gate (paired): failed" in text
     assert "Gate: at worst normal is worse." in text
     assert "passes in 87% of cases" in text
     assert "0.0625 [0.0310, 0.0942]" in text
@@ -529,7 +529,7 @@ def test_two_claims_on_one_cell(load_card):
     outcomes = [ClaimOutcome(claim, "failed", f"message {i}", {}, "t::t") for i, claim in enumerate(card.claims())]
     text = page(made.built([ModelResult(card, {}, outcomes)]))
 
-    red = text.partition("What is not held")[2].partition("</section>")[0]
+    red = text.partition("What did not pass")[2].partition("</section>")[0]
     assert [red.count(f"message {i}") for i in range(8)] == [1] * 8
 
 

@@ -188,7 +188,7 @@ def better(document):
 
 
 def greener(document):
-    document["counts"]["failed"], document["counts"]["held"] = 1, 6
+    document["counts"]["failed"], document["counts"]["passed"] = 1, 6
 
 
 def worse(document):
@@ -226,15 +226,19 @@ def test_a_report_that_was_edited_anywhere_is_refused(ran, call, change, command
     [
         (better, "accuracy at 0.3 is 0.999, but "),
         (greener, "its verdict is 'passed', but its counts say 'failed'"),
-        (worse, "its counts of tiny are 7 held, but its claims say 6 held, 1 failed"),
-        (lucky, "tiny:normal:0.6:accuracy is held, but 0.1 is not at least 0.5"),
+        (worse, "its counts of tiny are 7 passed, but its claims say 6 passed, 1 failed"),
+        (lucky, "tiny:normal:0.6:accuracy passed, but 0.1 is not at least 0.5"),
         (lambda document: document["models"][0].update(gate=RED_GATE), "and its models' are 1 failed"),
         (lambda document: document["counts"].update(claims=8), "it counts 8 claims as claims"),
         (lambda document: document["counts"]["models"][0].update({"not selected": -1}), "and holds 7"),
         (lambda document: document["counts"]["models"].clear(), "its counts are not of its models"),
         (
             lambda document: document.update(format="other/1"),
-            "format must be pytest-robustness/report/1, got 'other/1'",
+            "format must be pytest-robustness/report/2, got 'other/1'",
+        ),
+        (
+            lambda document: document.update(format="pytest-robustness/report/1"),
+            "a report of an older version (pytest-robustness/report/1); this one reads pytest-robustness/report/2",
         ),
         (lambda document: document.pop("counts"), "not a whole report (edited?): counts: missing"),
         (lambda document: document["models"][0].pop("claims"), "models.0.claims: missing"),

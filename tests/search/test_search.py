@@ -12,7 +12,7 @@ from robustness.classifiers.modules import state_hash
 from robustness.data.images import from_arrays
 from robustness.perturbations.norms import Budget
 from robustness.search.descriptions import parse_description
-from robustness.search.search import image_pair, png, replay, search
+from robustness.search.search import image_pair, png, predict_pair, search
 
 SIDE = 8
 BUDGET = Budget(norm="linf", size=0.25)
@@ -100,12 +100,12 @@ def test_the_same_arguments_find_the_same_and_leave_no_trace(images):
     assert model.training
 
 
-def test_a_found_line_replays(images):
+def test_a_found_line_predict_pairs(images):
     model = Planted(lambda x: above(x[:, 3].mean(1), x))
     result = search(model, images, BUDGET, count=6, examples=150)
     assert result["found"]
     for one in result["found"]:
-        before, after = replay(model, images, one["row"], one["description"], BUDGET)
+        before, after = predict_pair(model, images, one["row"], one["description"], BUDGET)
         assert images.classes[before] == one["label"]
         assert images.classes[after] == one["after"] != one["label"]
         assert str(parse_description(one["description"])) == one["sentence"]

@@ -121,7 +121,7 @@ def test_a_run_goes_on(project):
     project.on_forward("time.sleep(3000)")
     run = project.run("suites", "--robustness-forward-seconds=1", apart=True)
     assert run.ret == 1
-    assert set(run.outcomes.values()) == {"errored"}
+    assert set(run.outcomes.values()) == {"error"}
     assert all("has not returned after 1 seconds" in message for message in run.messages)
 
 

@@ -40,7 +40,7 @@ def accounted(project, run) -> dict[str, int]:
     assert sorted(cases) == sorted(nodeid.partition("::")[2] for nodeid in IDS)
     fates = [fate for fate, _ in cases.values()]
     counts = run.report["counts"]
-    assert fates.count("passed") == counts["held"]
+    assert fates.count("passed") == counts["passed"]
     totals = dict(re.findall(r"(\d+) (passed|failed|error)", run.out.splitlines()[-1]))
     assert sum(map(int, totals)) == len(IDS) if len(totals) > 1 else True
     return {outcome: n for outcome, n in counts.items() if isinstance(n, int) and n and outcome != "claims"}
@@ -52,16 +52,16 @@ def test_worker_killed_in_a_sweep_once(project):
     run = project.run("suites", "-n2", "--junitxml=junit.xml")
     assert run.ret == 1
     counts = accounted(project, run)
-    assert counts["held"] in (4, 5)  # clean, and the sweep that nobody died of
-    assert counts["held"] + counts["errored"] == 7
-    reasons = [claim["message"] for claim in run.claims if claim["outcome"] == "errored"]
+    assert counts["passed"] in (4, 5)  # clean, and the sweep that nobody died of
+    assert counts["passed"] + counts["error"] == 7
+    reasons = [claim["message"] for claim in run.claims if claim["outcome"] == "error"]
     assert re.search(r"worker 'gw\d' crashed while running", reasons[0])
     assert all(re.search(r"process \d+ of this run died while sweeping tiny:", reason) for reason in reasons[1:])
     assert run.out.count("replacing crashed worker") == 1
     assert len(project.evidence()) == 2
     # The next run is another attempt.
     again = project.run("suites")
-    assert (again.ret, set(again.outcomes.values())) == (0, {"held"})
+    assert (again.ret, set(again.outcomes.values())) == (0, {"passed"})
     assert again.report["notices"] == []
 
 
@@ -70,20 +70,20 @@ def test_worker_killed_in_every_sweep(project):
     project.on_forward(EVERY.format(where="True"))
     run = project.run("suites", "-n2", "--junitxml=junit.xml")
     assert run.ret == 1
-    assert accounted(project, run) == {"errored": 7}
+    assert accounted(project, run) == {"error": 7}
     assert len(project.logged("deaths")) == 1  # whoever waited for the clean sweep does not try it
     assert project.entries() == {}
     assert run.seconds < 60
 
 
 def test_worker_killed_where_no_other_may_replace_it(project):
-    """Catches: claims that nobody ran any more called held, or not counted."""
+    """Catches: claims that nobody ran any more called passed, or not counted."""
     project.on_forward(EVERY.format(where="noisy"))
     run = project.run("suites", "-n2", "--junitxml=junit.xml", "--max-worker-restart=0")
     assert run.ret != 0
     assert [claim["nodeid"] for claim in run.claims] == IDS
-    assert run.report["counts"]["never ran"] > 0
-    assert "claims never ran" in run.summary
+    assert run.report["counts"]["not run"] > 0
+    assert "claims did not run" in run.summary
 
 
 @pytest.mark.parametrize("code", [ONCE, EVERY], ids=["once", "every"])
@@ -92,7 +92,7 @@ def test_worker_killed_in_training(project, code):
     project.in_training(code.format(where="True").replace("\n    ", "\n"))
     run = project.run("suites", "-n2", "--junitxml=junit.xml")
     assert run.ret == 1
-    assert accounted(project, run) == {"errored": 7}
+    assert accounted(project, run) == {"error": 7}
     assert len(project.logged("trainings")) == 1
     assert sum("died while training tiny (seed 0)" in message for message in run.messages) == 6
     assert project.entries("weights") == {}
@@ -110,7 +110,7 @@ def test_interrupted(project):
         assert "This run was interrupted: the report is partial." in said
     assert not run.report["run"]["complete"]
     assert run.report["verdict"] == "failed"
-    assert list(run.outcomes.values()) == ["held"] * 2 + ["never ran"] * 5
+    assert list(run.outcomes.values()) == ["passed"] * 2 + ["not run"] * 5
     assert not list(project.store.glob("attempts/*"))
     assert project.run("suites").ret == 0
 
@@ -157,7 +157,7 @@ def test_damaged_in_the_store(project, kind, how):
         damage(path, how, trace)
     run = project.run("suites")
     assert run.ret == 0
-    assert set(run.outcomes.values()) == {"held"}
+    assert set(run.outcomes.values()) == {"passed"}
     assert not trace.exists()
     assert project.evidence() == project.evidence(of=project.warm)
     made, notices = ("swept", 3) if kind == "evidence" else ("made", 1)
@@ -203,7 +203,7 @@ def test_damaged_committed_weights(project, how):
     damaged = path.read_bytes()
     run = project.run("suites")
     assert run.ret == 1
-    assert set(run.outcomes.values()) == {"errored"}
+    assert set(run.outcomes.values()) == {"error"}
     assert all(message.startswith(str(path)) and "\n" not in message for message in run.messages)
     assert re.search("truncated|torn|damaged|not a", run.messages[0])
     assert not trace.exists()
@@ -217,7 +217,7 @@ def test_weights_that_would_execute_code(project):
     path = commit_weights(project, "tiny.pt")
     path.write_bytes(pickle.dumps(Evil(trace)))
     run = project.run("suites", "-k", "clean")
-    assert (run.ret, set(run.outcomes.values())) == (1, {"errored"})
+    assert (run.ret, set(run.outcomes.values())) == (1, {"error"})
     assert "cannot be read without executing code, or is truncated" in run.messages[0]
     assert not trace.exists()
 
@@ -229,7 +229,7 @@ def test_weights_older_than_their_recipe(project):
     assert run.ret == 0
     (notice,) = run.report["notices"]
     assert notice.startswith(f"{path} is older than its recipe")
-    assert "`robustness renew tiny`" in notice
+    assert "`robustness update-thresholds tiny`" in notice
     assert f"notice: {path}" in run.summary
     assert project.logged("trainings") == []
 
@@ -280,7 +280,7 @@ def test_disk_full_for_evidence(project, monkeypatch):
     full(monkeypatch, "evidence")
     run = project.run("suites")
     assert run.ret == 0
-    assert set(run.outcomes.values()) == {"held"}
+    assert set(run.outcomes.values()) == {"passed"}
     assert len(run.report["notices"]) == 3
     for sweep, notice in zip(("clean", "normal", "uniform"), run.report["notices"], strict=True):
         assert notice.startswith(f"evidence of tiny:{sweep} was not kept: ")
@@ -298,7 +298,7 @@ def test_disk_full_for_weights(project, monkeypatch):
     monkeypatch.delenv(atomic_write.ASIDE, raising=False)
     run = project.run("suites")
     assert run.ret == 0
-    assert set(run.outcomes.values()) == {"held"}
+    assert set(run.outcomes.values()) == {"passed"}
     assert "kept for this run alone: " in run.err
     assert "could not be written (No space left on device)" in run.err
     assert len(project.logged("trainings")) == 1
@@ -311,7 +311,7 @@ def test_store_that_is_none(project):
     file = project.root / "file"
     file.write_text("not a folder")
     run = project.run("suites", f"--robustness-store={file}")
-    assert (run.ret, set(run.outcomes.values())) == (0, {"held"})
+    assert (run.ret, set(run.outcomes.values())) == (0, {"passed"})
     assert any("was not kept" in notice for notice in run.report["notices"])
     assert file.read_text() == "not a folder"
 
@@ -323,7 +323,7 @@ def test_two_runs_at_once(project):
     for run, name in zip(runs, names, strict=True):
         out, err = run.communicate(timeout=LIMIT)
         assert run.returncode == 0, out + err
-        assert json.loads((project.root / name).read_text())["counts"]["held"] == 7
+        assert json.loads((project.root / name).read_text())["counts"]["passed"] == 7
     assert len(project.logged("trainings")) == 1
     assert len(project.logged("passes")) == len(project.logged("passes", of=project.warm.parent))
     assert project.evidence() == project.evidence(of=project.warm)
@@ -345,7 +345,7 @@ def test_wrong_outputs(project, code, said):
     """Catches: nine outputs judged on ten classes; a model run again for every claim."""
     run = project.on_forward(code).run("suites")
     assert run.ret == 1
-    assert set(run.outcomes.values()) == {"errored"}
+    assert set(run.outcomes.values()) == {"error"}
     assert all(re.search(said, message) and "\n" not in message for message in run.messages)
     assert len(project.logged("modules")) <= 2  # the training's, and the sweeps'
     assert project.entries() == {}
@@ -355,7 +355,7 @@ def test_forward_that_raises(project):
     """Catches: an exception in the model's code tried again for every claim, or believed by the next run."""
     run = project.on_forward("if noisy: raise RuntimeError('out of tricks')").run("suites")
     assert run.ret == 1
-    assert list(run.outcomes.values()) == ["held"] * 2 + ["errored"] * 5
+    assert list(run.outcomes.values()) == ["passed"] * 2 + ["error"] * 5
     assert run.messages[-1].endswith("the cell has no numbers: raised RuntimeError: out of tricks")
     passes = len(project.logged("passes"))
     run = project.run("suites")
@@ -378,7 +378,7 @@ def test_training_that_fails(project, code, said):
     """Catches: a training that failed begun anew for each claim; NaN weights stored."""
     run = project.in_training(code).run("suites")
     assert run.ret == 1
-    assert set(run.outcomes.values()) == {"errored"}
+    assert set(run.outcomes.values()) == {"error"}
     assert all(said in message for message in run.messages)
     assert len(project.logged("trainings")) == 1
     assert project.entries("weights") == {}
@@ -391,7 +391,7 @@ def test_recipe_that_only_its_command_starts(project):
     assert run.ret == 1
     assert set(run.outcomes.values()) == {"skipped"}
     assert "tiny: its weights are not trained; get it with: robustness train tiny" in run.messages[0]
-    assert "red because: all 7 claims were skipped" in run.summary
+    assert "failed: all 7 claims were skipped" in run.summary
     assert project.logged("trainings") == []
     assert project.fill().run("suites").ret == 0  # where they are, they are used
 
@@ -433,6 +433,6 @@ def test_data_that_cannot_be(project, arrays, said):
     np.savez(project.root / "data" / "far.npz", **given)
     run = project.run("suites", "--robustness-model=tiny")
     assert run.ret == 1
-    assert set(run.outcomes.values()) == {"errored"}
+    assert set(run.outcomes.values()) == {"error"}
     assert all(re.search(said, message) and "\n" not in message for message in run.messages), run.messages
     assert not (project.root / "trace").exists()

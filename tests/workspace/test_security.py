@@ -210,7 +210,7 @@ def test_a_damaged_arrow_table_is_not_read(tmp_path):
 def test_commands_write_inside_the_project_alone(tmp_path, capsys):
     """Catches: a card whose baseline or weights a command writes somewhere else."""
     path = helpers.project(tmp_path / "p")
-    path.write_text(path.read_text() + '\n[gate]\nkind = "recipe"\nbaseline = "../../outside.json"\n')
+    path.write_text(path.read_text() + '\n[gate]\nkind = "retraining"\nbaseline = "../../outside.json"\n')
     one = cards.load(path)
     with pytest.raises(CardError, match=r"outside\.json, which lies outside of its project"):
         one.check_written(one.baseline)

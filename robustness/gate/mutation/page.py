@@ -40,7 +40,7 @@ def _held_to(found: Plain, shown: Shown) -> str:
     gate = found["gate"]
     held = [f"{found['claims']} claims in {found['groups']} groups (a sweep and a metric)"] if found["claims"] else []
     if gate is not None:
-        held.append(f"the gate of its {gate['kind']} ({gate['accepted']} accepted, α = {gate['alpha']:g})")
+        held.append(f"a {gate['kind']} gate ({gate['accepted']} accepted, α = {gate['alpha']:g})")
     return (
         f"{shown(found['model'])} on {shown(found['data'])}, n = {found['n']}, seed {found['seed']}, "
         f"{found['device']}, {found['scale']} scale, held to {' and '.join(held)}."
@@ -75,8 +75,8 @@ def _levels(found: Plain) -> Iterator[list[str]]:
 
 
 def _cells(found: Plain, row: Plain) -> list[str]:
-    if row["errored"]:
-        return ["errored", *(DASH for _ in _heads(found)[1:])]
+    if row["error"]:
+        return ["error", *(DASH for _ in _heads(found)[1:])]
     accuracy = row["clean_accuracy"]
     cells = [DASH if accuracy is None else f"{accuracy:.3f}"]
     if _has(found, "claims"):
@@ -103,8 +103,8 @@ def _remarks(found: Plain, shown: Shown) -> Iterator[str]:
     yield from (f"Note: {shown(note)}." for note in found["notes"])
     for damage in found["damage"]:
         for row in damage["rows"]:
-            if row["errored"]:
-                yield f"Errored: {damage['title']}, {row['says']}: {shown(row['errored'])}."
+            if row["error"]:
+                yield f"Error: {damage['title']}, {row['says']}: {shown(row['error'])}."
 
 
 def page(found: Sequence[Plain]) -> str:
@@ -126,8 +126,8 @@ level from which on all worse ones are caught.
 ## What to make of it
 
 What goes unseen is as telling. Thresholds allow for retraining (another seed moves accuracy under strong noise by
-several points), and so does a gate of a recipe: what is slighter than retraining goes through both. To hold one file of
-weights to another, image by image, is what a [gate of weights](gate.md) is for.
+several points), and so does a retraining gate: what is slighter than retraining goes through both. To hold one file of
+weights to another, image by image, is what a [paired gate](gate.md) is for.
 """
 
 

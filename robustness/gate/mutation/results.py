@@ -16,12 +16,12 @@ from robustness.util.hashing import sha256_json
 if TYPE_CHECKING:
     from robustness.cards import Card
 
-FORMAT = "pytest-robustness/mutation/1"
+FORMAT = "pytest-robustness/mutation/2"
 
 
 def place(card: Card) -> Path:
     """Return the file of what was caught of a card's damage."""
-    return paths.place(card.path.parent / "caught", card.name, ".json")
+    return paths.place(card.path.parent / "mutation", card.name, ".json")
 
 
 def result_key(card: Card, weights: str, images: str, seed: int) -> str:

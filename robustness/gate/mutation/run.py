@@ -27,7 +27,7 @@ CATCHERS = ("claims", "gate", "either")
 @dataclass
 class MutationTarget:
     """
-    What damaged models are held to: the claims of a card, and its gate, that can be measured and hold undamaged.
+    What damaged models are held to: the claims of a card, and its gate, that can be measured and pass undamaged.
 
     A sweep by a generator is left out: it would have to be fitted to each damaged model anew.
     """
@@ -43,7 +43,7 @@ class MutationTarget:
         """Hold one model to claims and gate; RobustnessError where it cannot be swept."""
         swept = self._swept(card)
         verdicts = [claims.judge(claim, swept[claim.sweep]) for claim in self.claims]
-        red = [verdict for verdict in verdicts if not verdict.held]
+        red = [verdict for verdict in verdicts if not verdict.passed]
         clean = swept["clean"]
         decision = decide(card, swept.__getitem__) if card.file.gate else None
         return {
@@ -53,7 +53,7 @@ class MutationTarget:
             "first": red[0].message if red else "",
             "gate": decision.outcome if decision else None,
             "gate_message": decision.message if decision else "",
-            "errored": "",
+            "error": "",
         }
 
     def _swept(self, card: Card) -> dict[str, Evidence]:
@@ -66,13 +66,13 @@ class MutationTarget:
     def undamaged(self) -> Row:
         """Look at the model as it is: what is red without damage catches none, and is left out with a note."""
         swept = self._swept(self.card)
-        if broken := [claim for claim in self.claims if not claims.judge(claim, swept[claim.sweep]).held]:
+        if broken := [claim for claim in self.claims if not claims.judge(claim, swept[claim.sweep]).passed]:
             self.claims = [claim for claim in self.claims if claim not in broken]
             self.notes.append(
                 f"{len(broken)} claims are broken without any damage and left out, {broken[0].id} among them"
             )
         found = self.row(self.card)
-        if found["gate"] in ("failed", "errored"):
+        if found["gate"] in ("failed", "error"):
             self.card = replace(self.card, file=self.card.file.model_copy(update={"gate": None}))
             self.notes.append(f"the gate is red without any damage and left out: {found['gate_message']}")
         if not self.claims and self.card.file.gate is None:
@@ -100,7 +100,7 @@ def mutation_target(harness: Workspace, card: Card) -> MutationTarget:
     if not sweeps:
         raise CardError(
             f"{card.path}: there is nothing to hold damage to: no claim of a sweep without a generator, and no gate; "
-            "write [claims], have `robustness renew` write them, or ask for a [gate]"
+            "write [claims], have `robustness update-thresholds` write them, or ask for a [gate]"
         )
     gate, gated = card.file.gate, tuple(name for name in card.gated_sweeps if name in sweeps)
     kept = gate.model_copy(update={"sweeps": gated}) if gate is not None and gated else None
@@ -112,7 +112,7 @@ def mutation_target(harness: Workspace, card: Card) -> MutationTarget:
 
 def run_mutations(harness: Workspace, card: Card, asked: MutationOptions) -> dict[str, Any]:
     """
-    Damage a card's model as asked and give what claims and gate make of it, in plain types (docs/caught.md).
+    Damage a card's model as asked and give what claims and gate make of it, in plain types (docs/mutation.md).
 
     What was trained and swept is in the harness's store, where the next call finds it.
     """
@@ -157,7 +157,7 @@ def _measured(
         for step in steps:
             rows.append(_row(of, step))
             show(done + len(rows), len(due))
-            if not (asked.every or rows[-1]["errored"] or is_detected(rows[-1])):
+            if not (asked.every or rows[-1]["error"] or is_detected(rows[-1])):
                 break  # what is slighter is not looked at
         done += len(steps)
         first = {by: detected_from(rows, by) for by in CATCHERS}
@@ -177,7 +177,7 @@ def _row(of: MutationTarget, damage: Mutation) -> Row:
             train_many([card], of.harness.store.root, of.harness.data_root)
         return {**about, **of.row(card)}
     except RobustnessError as error:
-        return {**about, "errored": str(error)}
+        return {**about, "error": str(error)}
 
 
 def _train(harness: Workspace, every: Sequence[Card], workers: int | None) -> None:
@@ -196,24 +196,24 @@ def is_detected(row: Row, by: str = "either") -> bool:
     """
     Return whether a model is caught by "claims", by the "gate", or by "either": what is red in the suites is.
 
-    >>> is_detected({"red": 0, "gate": "inconclusive"}), is_detected({"red": 0, "gate": "errored"}, "gate")
+    >>> is_detected({"red": 0, "gate": "inconclusive"}), is_detected({"red": 0, "gate": "error"}, "gate")
     (False, True)
     """
-    found = {"claims": bool(row.get("red")), "gate": row.get("gate") in ("failed", "errored")}
+    found = {"claims": bool(row.get("red")), "gate": row.get("gate") in ("failed", "error")}
     return any(found.values()) if by == "either" else found[by]
 
 
 def detected_from(rows: Sequence[Row], by: str) -> str | None:
     """
-    Return the slightest damage from which on all worse is caught; rows come the worst first, errored ones do not count.
+    Return the slightest damage from which on all worse is caught; rows come the worst first, errors do not count.
 
     >>> red = {"3": 8, "2": 5, "1": 0, "0": 1}
-    >>> detected_from([{"says": level, "red": red[level], "errored": ""} for level in red], "claims")
+    >>> detected_from([{"says": level, "red": red[level], "error": ""} for level in red], "claims")
     '2'
     """
     found = None
     for row in rows:
-        if row["errored"]:
+        if row["error"]:
             continue
         if not is_detected(row, by):
             break

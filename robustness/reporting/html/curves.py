@@ -112,7 +112,7 @@ def _curve(
         bound = bound if claim is None else claim.bound
         low, high, threshold = height(found.low), height(found.high), height(None if claim is None else claim.threshold)
         baseline = height(accepted.get(name if name == CLEAN else cell.strength))
-        failed = claim is not None and claim.outcome not in ("held", "skipped", "not selected", "no claim possible")
+        failed = claim is not None and claim.outcome not in ("passed", "skipped", "not selected", "no claim possible")
         said = _said(name, metric, cell)
         points.append(Point(x, height(found.value), low, high, threshold, baseline, failed, said, name, found))
     up = [(BOTTOM - (BOTTOM - TOP) * (tick - bottom) / (top - bottom), f"{tick:g}") for tick in ticks]

@@ -31,7 +31,7 @@ HEALTHY, FRESH = 1000, 2000
 
 @dataclass(frozen=True)
 class UpdateResult:
-    """What a renewal did, as sentences, and how the card's own weights stand to its claims afterwards."""
+    """What an update did, as sentences, and how the card's own weights stand to its claims afterwards."""
 
     done: tuple[str, ...]
     verdicts: tuple[Verdict, ...] = ()
@@ -39,16 +39,16 @@ class UpdateResult:
     @property
     def broken(self) -> list[Verdict]:
         """The claims that the card's own weights do not keep."""
-        return [verdict for verdict in self.verdicts if not verdict.held]
+        return [verdict for verdict in self.verdicts if not verdict.passed]
 
 
 @dataclass
 class CardUpdate:
     """
-    One card's renewal; what is trained and swept stays in the harness's store, so that an interrupted one goes on.
+    One card's update; what is trained and swept stays in the harness's store, so that an interrupted update goes on.
 
     ``seeds`` healthy trainings instead of as many as the time of one allows; ``fresh`` others try the thresholds,
-    ``workers`` train side by side. ``force`` renews what is not due as well, and claims that were written by hand.
+    ``workers`` train side by side. ``force`` updates what is not due as well, and claims that were written by hand.
     """
 
     harness: Workspace
@@ -59,7 +59,7 @@ class CardUpdate:
     force: bool = False
 
     def run(self) -> UpdateResult:
-        """Renew what is due; where nothing is, nothing is written."""
+        """Update what is due; if nothing is, nothing is written."""
         done = []
         if reason := self._weights_due():
             done.append(f"{reason}: {self._write_weights()}")
@@ -108,7 +108,7 @@ class CardUpdate:
             return f"{self.card.weights} was missing"
         if is_stale(self.harness, self.card):
             return f"{self.card.weights} was older than its recipe"
-        return f"{self.card.weights} was to be renewed" if self.force else ""
+        return f"{self.card.weights} was to be updated" if self.force else ""
 
     def _write_weights(self) -> str:
         assert self.card.weights is not None
@@ -127,7 +127,7 @@ class CardUpdate:
             return "thresholds were made on other images, sweeps, draws or sources"
         if self.fresh and "fresh_red" not in said:
             return "thresholds had not been tried on fresh seeds"
-        return "thresholds were to be renewed" if self.force else ""
+        return "thresholds were to be updated" if self.force else ""
 
     def _write_thresholds(self) -> str:
         count = self.seeds or self._how_many()
@@ -179,7 +179,7 @@ class CardUpdate:
         asked = f" --seeds {self.seeds}" if self.seeds else ""
         tried = f"{int(red.sum())} of {len(red)} (seeds {FRESH}-{FRESH + len(red) - 1})"
         return {
-            "command": f"robustness renew {shlex.quote(self.card.name)}{asked}",
+            "command": f"robustness update-thresholds {shlex.quote(self.card.name)}{asked}",
             "seeds": f"{HEALTHY}-{HEALTHY + count - 1}",
             "c": found.c,
             "left_out_red": f"{len(found.left_out_red)} of {count}",

@@ -1,4 +1,4 @@
-"""What `robustness renew` does to a card, and training side by side, on a project that trains in a moment."""
+"""What `robustness update-thresholds` does to a card, and training side by side, on a small project."""
 
 import math
 import multiprocessing
@@ -16,7 +16,7 @@ from robustness.cli import main
 from robustness.errors import CardError, TrainingError
 from robustness.search.search import search
 from robustness.thresholds import retrainings
-from robustness.thresholds.renew import CardUpdate
+from robustness.thresholds.update import CardUpdate
 from robustness.util import atomic_write
 from robustness.workspace import parallel as processes
 from robustness.workspace import training
@@ -30,24 +30,24 @@ def project(tmp_path):
     return tiny_project.make(tmp_path)
 
 
-def renew(project, **settings):
+def update(project, **settings):
     settings = {"seeds": 8, "fresh": 0, "workers": 1, **settings}
     return CardUpdate(project.harness, project.card, **settings).run()
 
 
-def test_renewal_from_nothing(project):
-    renewed = renew(project, fresh=2)
+def test_update_from_nothing(project):
+    updated = update(project, fresh=2)
     card, said = project.card, project.card.file.thresholds
-    assert len(renewed.done) == 2
-    assert renewed.verdicts
-    assert not renewed.broken
+    assert len(updated.done) == 2
+    assert updated.verdicts
+    assert not updated.broken
     assert project.trained() == [0, *SEEDS, 2000, 2001]
     made = weights.metadata(project.weights)
     assert made["recipe"] == said["recipe"] == recipe_hash(project.harness, card)
     assert said["seeds"] == "1000-1007"
     assert said["left_out_red"] == "0 of 8"
     assert said["fresh_red"] in {f"{n} of 2 (seeds 2000-2001)" for n in range(3)}
-    assert said["command"] == "robustness renew tiny --seeds 8"
+    assert said["command"] == "robustness update-thresholds tiny --seeds 8"
     assert (said["images"], said["data"], said["draws"]) == (200, "digits test", 0)
     assert set(card.file.claims) == {"clean", "normal"}
     assert set(card.file.claims["normal"].thresholds) == {"accuracy", "precision", "recall"}
@@ -60,7 +60,7 @@ def test_renewal_from_nothing(project):
 
 def test_thresholds_are_those_of_the_healthy_trainings(project):
     """Computed again from evidence, in one's own few lines; catches seeds, cells or rows that were mixed up."""
-    renew(project)
+    update(project)
     values = []
     for seed in SEEDS:
         evidence = project.harness.evidence(project.card.reseeded(seed), "normal")
@@ -78,51 +78,51 @@ def test_thresholds_are_those_of_the_healthy_trainings(project):
 
 
 def test_nothing_to_do_changes_nothing(project):
-    renew(project)
+    update(project)
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (project.path, project.weights)}
-    renewed = renew(project)
-    assert (renewed.done, renewed.verdicts) == ((), ())
+    updated = update(project)
+    assert (updated.done, updated.verdicts) == ((), ())
     assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before}
 
 
 def test_force_gives_the_same_again_from_the_store(project):
-    renew(project)
+    update(project)
     before = project.path.read_bytes(), project.weights.read_bytes(), project.trained()
-    assert len(renew(project, force=True).done) == 2
+    assert len(update(project, force=True).done) == 2
     assert (project.path.read_bytes(), project.weights.read_bytes(), project.trained()) == before
 
 
 def test_a_changed_recipe_is_noticed(project):
-    renew(project)
+    update(project)
     project.edit("arguments = { ", "arguments = { steps = 41, ")
-    older, newer = renew(project).done
+    older, newer = update(project).done
     assert "older than its recipe" in older
     assert "c =" in newer
     assert project.trained() == [0, *SEEDS] * 2
-    assert renew(project).done == ()
+    assert update(project).done == ()
 
 
-def test_changed_sweeps_renew_thresholds_alone(project):
-    renew(project)
+def test_changed_sweeps_update_thresholds_alone(project):
+    update(project)
     project.edit("strengths = [0.2, 0.9]", "strengths = [0.1, 0.9]")
-    (done,) = renew(project).done
+    (done,) = update(project).done
     assert "other images, sweeps, draws or sources" in done
     assert project.trained() == [0, *SEEDS]
 
 
-def test_a_source_with_other_weights_renews_thresholds(project):
+def test_a_source_with_other_weights_updates_thresholds(project):
     """Catches: thresholds that stay those under examples of a model that is not there any more."""
-    renew(project)
+    update(project)
     other = project.path.with_name("other.toml")
     other.write_text(project.path.read_text().replace('"tiny"', '"other"').replace("tiny.safe", "other.safe"))
     state = weights.read(project.weights)
     other.with_suffix(".safetensors").write_bytes(weights.to_bytes(state, {}))
     project.edit("[claims", '[sweeps.moved]\nkind = "fgsm"\nsource = "other.toml"\nstrengths = [0.1]\n\n[claims')
-    assert len(renew(project).done) == 1
-    assert renew(project).done == ()
+    assert len(update(project).done) == 1
+    assert update(project).done == ()
     moved = {name: value + 1 for name, value in state.items()}
     other.with_suffix(".safetensors").write_bytes(weights.to_bytes(moved, {}))
-    assert "draws or sources" in renew(project).done[0]
+    assert "draws or sources" in update(project).done[0]
 
 
 SEARCH = """
@@ -144,7 +144,7 @@ recipe = "of another training"
 def test_the_flip_rate_is_that_of_the_healthy_trainings(project):
     """Computed again by searches of one's own. Catches: other images or seeds, and a rate that is rounded down."""
     project.path.write_text(project.path.read_text() + SEARCH.format(size=0.05))
-    renew(project)
+    update(project)
     card, images = project.card, project.harness.images(project.card)
     rates = []
     for seed in SEEDS:
@@ -154,9 +154,9 @@ def test_the_flip_rate_is_that_of_the_healthy_trainings(project):
     due = np.mean(rates) + card.file.thresholds["c"] * max(np.std(rates, ddof=1), 1 / 10)
     assert due <= card.file.search.flip_rate <= due + 1e-4
     assert " # mine" in project.path.read_text()
-    assert renew(project).done == ()
+    assert update(project).done == ()
     project.edit("examples = 20", "examples = 10")
-    assert "other images, sweeps" in renew(project).done[0]
+    assert "other images, sweeps" in update(project).done[0]
 
 
 def test_a_search_that_no_training_survives_is_refused(project):
@@ -164,13 +164,13 @@ def test_a_search_that_no_training_survives_is_refused(project):
     project.path.write_text(project.path.read_text() + SEARCH.format(size=1.0))
     before = project.path.read_bytes()
     with pytest.raises(TrainingError, match=r"search: .*within linf 1.*take a smaller `budget`"):
-        renew(project)
+        update(project)
     assert project.path.read_bytes() == before
 
 
 def test_a_rate_of_few_images_has_a_wide_threshold(project):
     """Against n of the evidence: of few images, one moves a rate by more than one of all test images does."""
-    renew(project)
+    update(project)
     other = project.path.with_name("other.toml")
     other.write_text(project.path.read_text().replace('"tiny"', '"other"').replace("tiny.safe", "other.safe"))
     other.with_suffix(".safetensors").write_bytes(project.weights.read_bytes())
@@ -189,13 +189,13 @@ def test_a_rate_of_few_images_has_a_wide_threshold(project):
 
 def test_claims_written_by_hand_stay(project):
     project.path.write_text(project.path.read_text() + "\n[claims.clean]\naccuracy = 0.2 # mine\nloss = 2.0\n")
-    renewed = renew(project)
-    assert "trained" in renewed.done[0]
-    assert "written by hand" in renewed.done[1]
+    updated = update(project)
+    assert "trained" in updated.done[0]
+    assert "written by hand" in updated.done[1]
     assert "accuracy = 0.2 # mine" in project.path.read_text()
-    assert [verdict.claim.metric for verdict in renewed.verdicts] == ["accuracy", "loss"]
-    assert renew(project).done == ()
-    renew(project, force=True)
+    assert [verdict.claim.metric for verdict in updated.verdicts] == ["accuracy", "loss"]
+    assert update(project).done == ()
+    update(project, force=True)
     # What was claimed of a sweep is what is claimed of it now.
     assert list(project.card.file.claims["clean"].thresholds) == ["accuracy", "loss"]
     assert 0.2 < project.card.file.claims["clean"].thresholds["accuracy"][0] < 1
@@ -203,34 +203,34 @@ def test_claims_written_by_hand_stay(project):
 
 
 def test_fresh_seeds_can_be_tried_later(project):
-    renew(project)
-    (done,) = renew(project, fresh=2).done
+    update(project)
+    (done,) = update(project, fresh=2).done
     assert "fresh" in done
     assert project.trained() == [0, *SEEDS, 2000, 2001]
 
 
 def test_fresh_seeds_that_are_red_are_counted_and_named(tmp_path):
     project = tiny_project.make(tmp_path, seed2001="spoiled")
-    renewal = CardUpdate(project.harness, project.card, seeds=8, fresh=3, workers=1)
-    renewal.run()
+    card_update = CardUpdate(project.harness, project.card, seeds=8, fresh=3, workers=1)
+    card_update.run()
     assert project.card.file.thresholds["fresh_red"] in ("1 of 3 (seeds 2000-2002)", "2 of 3 (seeds 2000-2002)")
-    (notice,) = [notice for notice in renewal.harness.notices if "fresh seed 2001 of tiny is red" in notice]
+    (notice,) = [notice for notice in card_update.harness.notices if "fresh seed 2001 of tiny is red" in notice]
     assert "clean at 0: accuracy" in notice
 
 
-def test_an_interrupted_renewal_goes_on(tmp_path):
+def test_an_interrupted_update_goes_on(tmp_path):
     project = tiny_project.make(tmp_path, seed1003="is interrupted")
     before = project.path.read_bytes()
     with pytest.raises(KeyboardInterrupt):
-        renew(project)
+        update(project)
     assert project.path.read_bytes() == before
-    assert renew(project).done
+    assert update(project).done
     assert project.trained() == [0, *SEEDS[:4], *SEEDS[3:]]
 
 
 def test_own_weights_that_break_the_claims_are_told(tmp_path):
     project = tiny_project.make(tmp_path, seed0="spoiled")
-    broken = {verdict.claim.id for verdict in renew(project).broken}
+    broken = {verdict.claim.id for verdict in update(project).broken}
     assert "tiny:clean:0:accuracy" in broken
 
 
@@ -238,17 +238,17 @@ def test_unhealthy_trainings_are_named_and_nothing_is_written(tmp_path):
     project = tiny_project.make(tmp_path, seed1002="spoiled")
     before = project.path.read_bytes()
     with pytest.raises(TrainingError, match=r"seeds 1002\)"):
-        renew(project)
+        update(project)
     assert project.path.read_bytes() == before
 
 
 @pytest.mark.parametrize(("seconds", "count"), [(59.9, 40), (60.1, 10)])
 def test_the_time_of_one_training_decides_how_many(project, monkeypatch, seconds, count):
-    renewal, metadata = CardUpdate(project.harness, project.card), weights.metadata
-    assert renewal._how_many() == 40
+    card_update, metadata = CardUpdate(project.harness, project.card), weights.metadata
+    assert card_update._how_many() == 40
     assert project.trained() == [1000]
     monkeypatch.setattr(weights, "metadata", lambda path: metadata(path) | {"seconds": str(seconds)})
-    assert renewal._how_many() == count
+    assert card_update._how_many() == count
     assert project.trained() == [1000]
 
 
