@@ -267,7 +267,9 @@ def test_weights_by_name(folder, two, count, given, due):
     """Catches: names and files split at the wrong sign, other models judged with a candidate, its file not said."""
     chosen = selection.with_weights(two[:count], given, folder)
     assert weights_of(chosen) == due
-    assert {card.name for card in chosen if card.overrides.weights} == {n for n, file in due.items() if file != "w.safetensors"}
+    assert {card.name for card in chosen if card.overrides.weights} == {
+        n for n, file in due.items() if file != "w.safetensors"
+    }
     assert weights_of(two) == {"one": "w.safetensors", "one-two": "w.safetensors"}
 
 
