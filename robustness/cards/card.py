@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
@@ -18,11 +18,13 @@ from robustness.classifiers import libraries
 from robustness.data.spec import DataSpec
 from robustness.errors import CardError, shown
 from robustness.metrics import registry
-from robustness.mutations.kinds import Mutation
 from robustness.perturbations import Clean, Perturbation
 from robustness.perturbations import strength as strengths
 from robustness.util import paths, project, source_files
 from robustness.util.validation_messages import format_problem
+
+if TYPE_CHECKING:
+    from robustness.mutations.kinds import Mutation
 
 PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "tox.ini", "pytest.ini", ".git")
 

@@ -47,7 +47,7 @@ class UnclaimedSweeps:
     planned: dict[str, UnclaimedSweep] = field(default_factory=dict)
     outcomes: dict[str, tuple[str, str]] = field(default_factory=dict)
 
-    def hear(self, nodeid: str, outcome: str, message: str) -> None:
+    def record(self, nodeid: str, outcome: str, message: str) -> None:
         """Take note of what came of one; a failure stands, whatever follows."""
         if self.outcomes.get(nodeid, ("", ""))[0] != "error":
             self.outcomes[nodeid] = (outcome, message)

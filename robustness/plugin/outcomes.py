@@ -67,19 +67,19 @@ class OutcomePlugin:
             return
         session = run_state(self._config)
         if report.nodeid in session.gates and (report.when == "call" or not report.passed):
-            _hear_gate(session, report)
+            _record_gate(session, report)
         if report.failed:
-            _hear_doubt(session, report)
+            _record_doubt(session, report)
         measured = report.nodeid in session.measuring.planned
         if report.failed and "card" in dict(report.user_properties):
-            session.hear_other(report.nodeid, _reason(report))
+            session.record_other(report.nodeid, _reason(report))
         if not (measured or report.nodeid in session.planned) or (report.when != "call" and report.passed):
             return
         numbers = dict(report.user_properties)
         if measured:
             fate = "skipped" if report.skipped else str(numbers.get("outcome", "not run"))
             fate = fate if report.passed or report.skipped else "error"
-            session.hear_measured(report.nodeid, fate, numbers, "" if report.passed else _reason(report))
+            session.record_measured(report.nodeid, fate, numbers, "" if report.passed else _reason(report))
             return
         if report.passed:
             outcome = str(numbers.get("outcome", "not run"))
@@ -91,7 +91,7 @@ class OutcomePlugin:
             outcome = str(numbers.get("outcome", "error"))
             outcome = "error" if outcome == "passed" else outcome
             message = _reason(report)
-        session.hear(report.nodeid, outcome, numbers, message)
+        session.record(report.nodeid, outcome, numbers, message)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
@@ -100,7 +100,7 @@ class OutcomePlugin:
         if told:
             session = run_state(self._config)
             session.asked.update(told["asked"])
-            session.heard += told["notices"]
+            session.worker_notices += told["notices"]
             session.unreadable = session.unreadable or told["unreadable"]
 
     @pytest.hookimpl(tryfirst=True)
@@ -153,7 +153,7 @@ def _spare_hypothesis(config: pytest.Config) -> None:
         config.pluginmanager.unregister(name="hypothesispytest")
 
 
-def _hear_doubt(session: RunState, report: pytest.TestReport) -> None:
+def _record_doubt(session: RunState, report: pytest.TestReport) -> None:
     """Note a doubt that was raised, or could not be looked for; of a worker that died nothing but the id is known."""
     from robustness.cards.doubts import doubt_of
     from robustness.errors import RobustnessError
@@ -163,7 +163,7 @@ def _hear_doubt(session: RunState, report: pytest.TestReport) -> None:
             session.doubted.setdefault(doubted[0], []).append(doubted[1])
 
 
-def _hear_gate(session: RunState, report: pytest.TestReport) -> None:
+def _record_gate(session: RunState, report: pytest.TestReport) -> None:
     """Note what came of a gate: in the words of its test, or why that could not say any."""
     told = dict(report.user_properties)
     if report.skipped:
@@ -174,7 +174,7 @@ def _hear_gate(session: RunState, report: pytest.TestReport) -> None:
     else:
         outcome = "error" if report.failed else "not run"
         message = _reason(report) if report.failed else "the test passed without `gate.check(sweep)`"
-    session.hear_gate(report.nodeid, outcome, message, json.loads(str(told.get("gate", "{}"))))
+    session.record_gate(report.nodeid, outcome, message, json.loads(str(told.get("gate", "{}"))))
 
 
 def _reason(report: pytest.TestReport) -> str:
@@ -185,6 +185,7 @@ def _reason(report: pytest.TestReport) -> str:
 
 def _finish(config: pytest.Config, session: pytest.Session, run: RunState) -> None:
     from robustness.errors import RobustnessError
+    from robustness.plugin import problems, run_report
     from robustness.reporting import writers
     from robustness.reporting.report_types import UNDECIDED
 
@@ -193,20 +194,20 @@ def _finish(config: pytest.Config, session: pytest.Session, run: RunState) -> No
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
             config.stash[REPORTS] = [run.unreadable]
         return
-    problems = run.problems()
-    if not (run.planned or run.measuring.planned or run.gates or problems):
+    messages = problems.messages(run)
+    if not (run.planned or run.measuring.planned or run.gates or messages):
         return
-    undecided = len(run.undecided())
-    if session.exitstatus == pytest.ExitCode.TESTS_FAILED and session.testsfailed == undecided > 0 and not problems:
+    undecided = len(problems.undecided(run))
+    if session.exitstatus == pytest.ExitCode.TESTS_FAILED and session.testsfailed == undecided > 0 and not messages:
         session.exitstatus = UNDECIDED
-    if problems and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+    if messages and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     complete = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, UNDECIDED)
-    document = config.stash[DOCUMENT] = run.document(complete=complete, code=int(session.exitstatus))
+    document = config.stash[DOCUMENT] = run_report.build_report(run, complete=complete, code=int(session.exitstatus))
     written = config.stash[REPORTS] = []
     files = report_files(config) if run.planned or run.measuring.planned or run.gates else []
     if complete and any(path.suffix.lower() == writers.ILLUSTRATED for path in files):
-        run.illustrate(document)
+        run_report.add_gallery(run, document)
     for path in files:
         try:
             writers.write(document, path)

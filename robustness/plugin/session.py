@@ -4,36 +4,24 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from robustness.cards import Card, Claim, selection, shards
-from robustness.cards.doubts import doubt_of
-from robustness.errors import RobustnessError
-from robustness.gate.mutation import results as keeping
-from robustness.metrics.evidence import Evidence
 from robustness.metrics.intervals import half_width
 from robustness.plugin.measured import UnclaimedSweep, UnclaimedSweeps, sweeps_without_claims, unclaimed_sweeps
-from robustness.reporting.build import build
-from robustness.reporting.report import CaughtReport, RunReport
 from robustness.reporting.report_types import RED
-from robustness.reporting.results import ClaimOutcome, GateOutcome, ModelResult
-from robustness.reporting.run_info import RunInfo, ShardPlan
-from robustness.reporting.suggested_claims import suggested
+from robustness.reporting.results import ClaimOutcome, GateOutcome
 from robustness.util import hardware
 from robustness.util.text import one_line
-from robustness.workspace.context import data_root, homeless, no_progress, store_root
-from robustness.workspace.store import Store
-from robustness.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from torch import nn
 
     from robustness.plugin.options import RunOptions
+    from robustness.workspace.workspace import Workspace
 
 WORST_FIRST = (*RED, "waived", "skipped", "passed")
 VERSIONS = ("pytest-robustness", "torch", "numpy", "pytest")
@@ -50,7 +38,7 @@ class RunState:
 
     options: RunOptions
     say: Any = None
-    progress: Any = no_progress
+    progress: Any = None
     asked: set[str] = field(default_factory=set)
     unreadable: str = ""
     planned: dict[str, Claim] = field(default_factory=dict)
@@ -63,9 +51,9 @@ class RunState:
     doubted: dict[str, list[str]] = field(default_factory=dict)
     """By model: the doubts that were raised, or could not be looked for."""
     keys: dict[tuple[str, str], str] = field(default_factory=dict)
-    heard: list[str] = field(default_factory=list)
+    worker_notices: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.time)
-    _lent: dict[str, nn.Module] = field(default_factory=dict)
+    _modules: dict[str, nn.Module] = field(default_factory=dict)
 
     @cached_property
     def cards(self) -> list[Card]:
@@ -78,7 +66,7 @@ class RunState:
     @cached_property
     def selected(self) -> list[Card]:
         """The selected cards of all shards."""
-        return take_cards(self.options, self.harness)
+        return take_cards(self)
 
     @cached_property
     def shard(self) -> dict[str, Any] | None:
@@ -99,7 +87,11 @@ class RunState:
 
     @cached_property
     def harness(self) -> Workspace:
-        """What makes evidence in this process."""
+        """What makes evidence in this process; a run that only lists tests needs none."""
+        from robustness.workspace.context import data_root, homeless, no_progress, store_root
+        from robustness.workspace.store import Store
+        from robustness.workspace.workspace import Workspace
+
         options = self.options
         elsewhere = options.engine != "local" and not hardware.gpu_count()
         root = store_root(options.store)
@@ -111,18 +103,18 @@ class RunState:
             dtype=options.dtype,
             threads=max(1, hardware.cpu_count() // options.workers),
             kind=options.kind,
-            progress=self.progress,
+            progress=self.progress or no_progress,
             notices=[said] if (said := homeless(root)) else [],
         )
 
     def needed(self) -> list[tuple[Card, str]]:
         """Return the sweeps that the selected cards need, whichever tests are to run."""
-        found = []
+        pairs = []
         for card in self.cards:
             sweeps = ["clean", *sweeps_without_claims(card), *card.file.claims]
             sweeps += card.gated_sweeps if card.file.gate is not None else ()
-            found += [(card, sweep) for sweep in dict.fromkeys(sweeps)]
-        return found
+            pairs += [(card, sweep) for sweep in dict.fromkeys(sweeps)]
+        return pairs
 
     def planned_sweeps(self) -> list[tuple[Card, str]]:
         """Return the sweeps that the planned tests need."""
@@ -140,13 +132,13 @@ class RunState:
 
     def classifier(self, card: Card) -> nn.Module:
         """Return a card's module for tests, loaded once; not the one that is swept: what tests do to it is theirs."""
-        if card.name not in self._lent:
+        if card.name not in self._modules:
             from robustness.classifiers import build as classifiers
 
             module = classifiers.load_model(card, self.harness.weights(card), self.harness.classes(card)).module
             classifiers.initialize_lazy_layers(module, lambda: self.harness.images(card).shape)
-            self._lent[card.name] = module
-        return self._lent[card.name]
+            self._modules[card.name] = module
+        return self._modules[card.name]
 
     def card(self, name: str) -> Card:
         """Return a selected card by its name."""
@@ -165,12 +157,12 @@ class RunState:
         self.plan((nodeid, claim.id) for nodeid, claim in given if isinstance(claim, Claim))
         self.measuring.planned |= {nodeid: each for nodeid, each in given if isinstance(each, UnclaimedSweep)}
 
-    def hear_measured(self, nodeid: str, outcome: str, numbers: Mapping[str, Any], message: str) -> None:
+    def record_measured(self, nodeid: str, outcome: str, numbers: Mapping[str, Any], message: str) -> None:
         """Take note of what came of a sweep that is measured."""
         planned = self.measuring.planned[nodeid]
         if key := numbers.get("evidence"):
             self.keys[planned.model, planned.sweep] = key
-        self.measuring.hear(nodeid, outcome, message)
+        self.measuring.record(nodeid, outcome, message)
 
     def plan_gates(self, nodeids: Iterable[tuple[str, str]]) -> None:
         """Take note of the tests that are to hold a gate, as (test id, the gate's id)."""
@@ -183,7 +175,7 @@ class RunState:
                 self.gates[nodeid] = GateOutcome(known[gate], "not run", "no worker reported it", {})
                 self.asked.add("gate")
 
-    def hear_gate(self, nodeid: str, outcome: str, message: str, table: Mapping[str, Any]) -> None:
+    def record_gate(self, nodeid: str, outcome: str, message: str, table: Mapping[str, Any]) -> None:
         """Take note of what came of a planned gate; a red word on it stands."""
         before = self.gates[nodeid]
         for sweep, key in table.get("evidence", {}).items():
@@ -191,7 +183,7 @@ class RunState:
         if before.outcome not in ("failed", "error"):
             self.gates[nodeid] = GateOutcome(before.model, outcome, message, table)  # type: ignore[arg-type]
 
-    def hear(self, nodeid: str, outcome: str, numbers: Mapping[str, Any], message: str) -> None:
+    def record(self, nodeid: str, outcome: str, numbers: Mapping[str, Any], message: str) -> None:
         """Take note of what came of a planned test; the first word on it stands, unless a failure follows."""
         claim = self.planned.get(nodeid)
         if claim is None:
@@ -205,7 +197,7 @@ class RunState:
             self.keys[claim.model, claim.sweep] = key
         self.outcomes[nodeid] = ClaimOutcome(claim, outcome, message, dict(numbers), nodeid)  # type: ignore[arg-type]
 
-    def hear_other(self, nodeid: str, message: str) -> None:
+    def record_other(self, nodeid: str, message: str) -> None:
         """Take note of a failed test of a card; what holds a claim, a gate or a sweep has its own words."""
         if not (nodeid in self.planned or nodeid in self.gates or nodeid in self.measuring.planned):
             self.others.setdefault(nodeid, one_line(message, 200))
@@ -214,7 +206,7 @@ class RunState:
     def notices(self) -> list[str]:
         """What a reader must know, from this process and from all workers."""
         own = self.harness.notices if "harness" in self.__dict__ else []
-        return list(dict.fromkeys([*self.heard, *own, *self._untested()]))
+        return list(dict.fromkeys([*self.worker_notices, *own, *self._untested()]))
 
     def _untested(self) -> list[str]:
         """Return the cards that no run of the suites tests; if it is all of them, the run fails."""
@@ -227,147 +219,18 @@ class RunState:
 
     def all_outcomes(self) -> list[ClaimOutcome]:
         """Return one outcome for every planned claim: of several tests' the worst, "not run" if none reported."""
-        found: dict[str, ClaimOutcome] = {}
+        worst: dict[str, ClaimOutcome] = {}
         for nodeid, claim in self.planned.items():
-            heard = self.outcomes.get(nodeid) or ClaimOutcome(claim, "not run", "no worker reported it", {}, nodeid)
-            before = found.setdefault(claim.id, heard)
-            if WORST_FIRST.index(heard.outcome) < WORST_FIRST.index(before.outcome):
-                found[claim.id] = heard
-        return list(found.values())
-
-    def problems(self) -> list[str]:
-        """Return why the run may not be called green although no test failed: nothing is green by absence."""
-        return [said for _, said in self.reasons()]
-
-    def reasons(self) -> list[tuple[str, str]]:
-        """Return each problem with its cause, which says what to do next (`robustness.reporting.advice`)."""
-        if not self.asked:
-            return []
-        if not self.cards:
-            said = "no card is selected; name models with --robustness-model or cards with --robustness-card"
-            return [("no card", said)]
-        if "claim" in self.asked and not (self.planned or self.measuring.planned or self.gates):
-            return [self._nothing_ran()]
-        if not self.gates and self.asked == {"gate"}:
-            said = "no gate ran. No selected card has a [gate] table; docs/gate.md describes it"
-            return [("no gate", said)]
-        return [*self.measuring.problems(), *self._unclaimed(), *self._reasons()]
-
-    def _nothing_ran(self) -> tuple[str, str]:
-        """Return why no claim ran, by what the cards claim."""
-        if any(card.overrides.claimless or list(card.claims()) for card in self.cards):
-            return (
-                "no test selected",
-                "no claim ran. None of the selected tests checks a claim of the selected cards",
-            )
-        names = one_line(", ".join(card.name for card in self.cards), 60)
-        said = f"no claim ran. Nothing is claimed of {names}"
-        if self.measurable:
-            return "nothing claimed", f"{said}, and no selected test measures its sweeps"
-        return "nothing swept", f"{said}, and nothing is swept"
-
-    def _unclaimed(self) -> Iterator[tuple[str, str]]:
-        """Return the cards that neither claim nor gate anything: a failure under --robustness-strict, as in CI."""
-        asked = self.options.strict and "claim" in self.asked
-        for card in self.cards if asked else ():
-            if not card.overrides.claimless and not list(card.claims()) and card.file.gate is None:
-                yield (
-                    "nothing claimed",
-                    f"nothing is claimed of {card.name} and it has no gate, which fails a strict run",
-                )
-
-    def _reasons(self) -> Iterator[tuple[str, str]]:
-        outcomes = self.all_outcomes()
-        for card in self.cards:
-            for waiver in card.file.waivers:
-                if waiver.expired:
-                    yield "waiver expired", f"{card.name}: the {waiver.place} is no longer {waiver}"
-        if unheard := [gate.model for gate in self.gates.values() if gate.outcome == "not run"]:
-            yield "gate not run", f"the gate of {', '.join(unheard)} did not run"
-        for nodeid, message in self.others.items():
-            doubted = doubt_of(nodeid, [card.name for card in self.cards])
-            yield ("doubt" if doubted else "other test"), f"{nodeid} failed: {message}"
-        if self.gates and all(gate.outcome == "skipped" for gate in self.gates.values()) and not outcomes:
-            yield "gate skipped", "all gates were skipped"
-        if never := [o for o in outcomes if o.outcome == "not run"]:
-            yield "not run", f"{len(never)} of {len(outcomes)} claims did not run, {never[0].claim.id} among them"
-        if outcomes and all(outcome.outcome == "skipped" for outcome in outcomes):
-            yield "skipped", f"all {len(outcomes)} claims were skipped"
-
-    def undecided(self) -> list[str]:
-        """Return the gates that were inconclusive, if that fails the run."""
-        gates = [gate.model for gate in self.gates.values() if gate.outcome == "inconclusive"]
-        return [f"the gate of {name} decides nothing" for name in gates if self.options.undecided_is_red]
-
-    def document(self, *, complete: bool, code: int) -> RunReport:
-        """Return the report of the run, which ends with this exit code."""
-        outcomes, gates = self.all_outcomes(), {gate.model: gate for gate in self.gates.values()}
-        results = []
-        for card in self.cards:
-            mine = [outcome for outcome in outcomes if outcome.claim.model == card.name]
-            measured = self.measuring.of(card.name)
-            if mine or measured or card.name in gates:
-                evidence = self._evidence(card)
-                doubted = self._doubted(card, evidence)
-                claims = suggested(evidence, doubted) if not list(card.claims()) else ""
-                caught = self._caught(card, evidence)
-                results.append(
-                    ModelResult(card, evidence, mine, gates.get(card.name), measured, claims, caught, doubted)
-                )
-        return build(results, self._about(complete, code), self.notices)
-
-    def illustrate(self, document: RunReport) -> None:
-        """Put the pictures of the gallery into the report; what keeps one from being made is a notice in it."""
-        from robustness.reporting.html import gallery
-
-        gallery.add_gallery(document, self.harness, self.cards)
-
-    def _evidence(self, card: Card) -> dict[str, Evidence | None]:
-        judged = {sweep: key for (name, sweep), key in self.keys.items() if name == card.name}
-        found: dict[str, Evidence | None] = dict.fromkeys(judged)
-        with suppress(RobustnessError):  # the claims were judged; the report makes do with what they were told
-            for sweep, key in judged.items():
-                found[sweep] = self.harness.cached_evidence(card, sweep, key)
-            # Every sweep has made the clean entry, claimed or not.
-            if any(found.values()) and "clean" not in judged:
-                clean = self.harness.cached_evidence(card, "clean", self.harness.key(card, "clean"))
-                found |= {} if clean is None else {"clean": clean}
-        return found
-
-    def _doubted(self, card: Card, evidence: Mapping[str, Evidence | None]) -> list[str]:
-        """Return the open doubts of a card: those whose tests failed, and those that its sweeps have raised."""
-        swept = (doubt for each in evidence.values() if each for doubt in each.provenance.get("doubts", []))
-        open_ = dict.fromkeys([*self.doubted.get(card.name, []), *swept])
-        return [doubt for doubt in open_ if doubt not in card.file.doubts]
-
-    def _caught(self, card: Card, evidence: Mapping[str, Evidence | None]) -> CaughtReport | None:
-        """Return what damage to a card's own model is caught, where that was kept and still fits."""
-        found = next((each.provenance for each in evidence.values() if each is not None), None)
-        if found is None or card.overrides.weights is not None or card.overrides.claimless:
-            return None
-        subject = found["subject"]
-        kept, reason = keeping.stored_result(card, subject["weights"], subject["images"], subject["seed"])
-        if reason:
-            self.harness.notice(reason)
-        return keeping.summary(kept)
-
-    def _about(self, complete: bool, code: int) -> RunInfo:
-        return RunInfo(
-            causes=list(dict.fromkeys([cause for cause, _ in self.reasons()])),
-            started=datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds"),
-            seconds=round(time.time() - self.started, 1),
-            versions=versions(),
-            device=hardware.worker_device(self.options.device, 0),
-            seed=self.options.seed,
-            workers=self.options.workers,
-            shard=None if self.shard is None else ShardPlan.model_validate(self.shard),
-            complete=complete,
-            exit=code,
-            problems=[*self.problems(), *self.undecided()],
-        )
+            outcome = self.outcomes.get(nodeid) or ClaimOutcome(claim, "not run", "no worker reported it", {}, nodeid)
+            before = worst.setdefault(claim.id, outcome)
+            if WORST_FIRST.index(outcome.outcome) < WORST_FIRST.index(before.outcome):
+                worst[claim.id] = outcome
+        return list(worst.values())
 
     def header(self) -> Sequence[str]:
         """Return what is about to be tested, for the header."""
+        from robustness.workspace.context import data_root, store_root
+
         options = self.options
         about = ", ".join(f"{name} {version}" for name, version in versions().items() if name != "pytest")
         models = ", ".join(
@@ -390,21 +253,22 @@ def gate_id(card: Card) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions that a number depends on."""
-    found = {}
+    installed = {}
     for name in VERSIONS:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            installed[name] = "not installed"
+    return installed
 
 
-def take_cards(options: RunOptions, harness: Workspace) -> list[Card]:
+def take_cards(run: RunState) -> list[Card]:
     """
     Return the cards of a run as its options ask for them: other weights, fewer images, a profile in place of claims.
 
     What has no card is a draft, and measured alone.
     """
+    options = run.options
     if options.draft is not None:
         chosen = [options.draft.card()]
     else:
@@ -413,10 +277,12 @@ def take_cards(options: RunOptions, harness: Workspace) -> list[Card]:
     if options.images is not None:
         chosen = [selection.limit_test_images(card, options.images) for card in chosen]
         known = half_width(options.images, 0.5)
-        harness.notice(f"tested on {options.images} images: a rate is known to ± {known:.3f} at worst (95 %)")
+        run.worker_notices.append(
+            f"tested on {options.images} images: a rate is known to ± {known:.3f} at worst (95 %)"
+        )
     if options.draft is not None or options.profile is not None:
         from robustness.plugin.measured import without_claims
 
         profile = options.profile or "default"
-        chosen = [without_claims(card, profile, harness.images(card).shape) for card in chosen]
+        chosen = [without_claims(card, profile, run.harness.images(card).shape) for card in chosen]
     return chosen

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from robustness.cards import Card, Claim
-from robustness.metrics.evidence import Evidence
-from robustness.reporting.report import CaughtReport
 from robustness.reporting.report_types import GateFate, Outcome
+
+if TYPE_CHECKING:
+    from robustness.metrics.evidence import Evidence
+    from robustness.reporting.report import CaughtReport
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from plugin_project import CARD
 
+from robustness.plugin import problems, run_report
 from robustness.plugin.options import RunOptions
 from robustness.plugin.session import WORST_FIRST, RunState
 from robustness.reporting import terminal
@@ -23,7 +24,7 @@ def run(project) -> RunState:
 
 
 def hear(run: RunState, claim: str, outcome: str, **numbers) -> None:
-    run.hear(f"t.py::t[{claim}]", outcome, numbers, f"it {outcome}")
+    run.record(f"t.py::t[{claim}]", outcome, numbers, f"it {outcome}")
 
 
 CLAIM = "tiny:normal:0.3:accuracy"
@@ -33,10 +34,10 @@ def test_planned_and_never_heard(run):
     """Catches: a claim that nobody reported left out, or passed."""
     assert {outcome.outcome for outcome in run.all_outcomes()} == {"not run"}
     assert len(run.all_outcomes()) == 7
-    assert run.problems() == ["7 of 7 claims did not run, tiny:clean:0:accuracy among them"]
+    assert problems.messages(run) == ["7 of 7 claims did not run, tiny:clean:0:accuracy among them"]
     for name in run.claims:
         hear(run, name, "passed")
-    assert run.problems() == []
+    assert problems.messages(run) == []
 
 
 @pytest.mark.parametrize("red", ["failed", "error", "vacuous"])
@@ -51,7 +52,7 @@ def test_a_failure_goes_before_what_was_said_first(run, red):
 
 def test_tests_that_nobody_planned(run):
     """Catches: a claim that counts although it is no test of this run."""
-    run.hear("t.py::other", "failed", {}, "no")
+    run.record("t.py::other", "failed", {}, "no")
     assert run.outcomes == {}
     run.plan([("t.py::stranger[x:y:0:accuracy]", "x:y:0:accuracy")])
     assert len(run.planned) == 7
@@ -65,7 +66,7 @@ def test_the_worst_of_several_tests_on_a_claim(run):
         nodeids = [f"t.py::a{i}", f"t.py::b{i}"]
         both.plan((nodeid, CLAIM) for nodeid in nodeids)
         for nodeid, outcome in zip(nodeids, (first, second), strict=True):
-            both.hear(nodeid, outcome, {}, outcome)
+            both.record(nodeid, outcome, {}, outcome)
         (counted,) = both.all_outcomes()
         worst = first if WORST_FIRST.index(first) < WORST_FIRST.index(second) else second
         assert counted.outcome == worst
@@ -76,8 +77,8 @@ def test_the_worst_of_several_tests_on_a_claim(run):
 def test_one_of_two_tests_on_a_claim_did_not_run(run):
     both = RunState(run.options)
     both.plan([("t.py::a", CLAIM), ("t.py::b", CLAIM)])
-    both.hear("t.py::b", "passed", {}, "")
-    assert both.problems() == [f"1 of 1 claims did not run, {CLAIM} among them"]
+    both.record("t.py::b", "passed", {}, "")
+    assert problems.messages(both) == [f"1 of 1 claims did not run, {CLAIM} among them"]
 
 
 def test_problems_of_who_asked_for_what(project):
@@ -113,7 +114,7 @@ def test_a_run_in_which_nothing_ran_says_why(project, card, cause):
     project.card.write_text(card) if card else project.card.unlink()
     made = RunState(RunOptions(handed=(project.root / "models",), store=str(project.store)))
     made.asked |= {"claim", "card"}
-    ((found, _),) = made.reasons()
+    ((found, _),) = problems.causes(made)
     assert found == cause
 
 
@@ -121,14 +122,14 @@ def test_each_problem_has_its_cause(run):
     """Catches: a doubt, a contract or a dead worker advised as if data were missing."""
     for name in run.claims:
         hear(run, name, "passed")
-    assert run.reasons() == []
-    run.hear_other(DOUBT, "tiny: zero gradients")
-    run.hear_other("suites/test_properties.py::test_contracts[tiny]", "tiny breaks 1 contract(s)")
-    assert [cause for cause, _ in run.reasons()] == ["doubt", "other test"]
-    assert run.document(complete=True, code=1).run.causes == ["doubt", "other test"]
+    assert problems.causes(run) == []
+    run.record_other(DOUBT, "tiny: zero gradients")
+    run.record_other("suites/test_properties.py::test_contracts[tiny]", "tiny breaks 1 contract(s)")
+    assert [cause for cause, _ in problems.causes(run)] == ["doubt", "other test"]
+    assert run_report.build_report(run, complete=True, code=1).run.causes == ["doubt", "other test"]
     run.outcomes.popitem()
-    assert [cause for cause, _ in run.reasons()][-1] == "not run"
-    assert list(terminal.summary(run.document(complete=True, code=1)))[-1].startswith(
+    assert [cause for cause, _ in problems.causes(run)][-1] == "not run"
+    assert list(terminal.summary(run_report.build_report(run, complete=True, code=1)))[-1].startswith(
         "next: the same command with -n 0"
     )
 
@@ -136,9 +137,9 @@ def test_each_problem_has_its_cause(run):
 def test_all_skipped(run):
     for name in run.claims:
         hear(run, name, "skipped")
-    assert run.problems() == ["all 7 claims were skipped"]
+    assert problems.messages(run) == ["all 7 claims were skipped"]
     hear(run, CLAIM, "failed")
-    assert run.problems() == []
+    assert problems.messages(run) == []
 
 
 def test_document_of_what_was_not_kept(run, project):
@@ -159,11 +160,11 @@ def test_document_of_what_was_not_kept(run, project):
                 n=200,
                 method="wilson",
             )
-    shown = kept.document(complete=True, code=0).models[0]
+    shown = run_report.build_report(kept, complete=True, code=0).models[0]
     assert [sweep.evidence is not None for sweep in shown.sweeps] == [True] * 3
     shutil.rmtree(project.store)
     lost = RunState(run.options, planned=run.planned, outcomes=run.outcomes, keys=run.keys, asked=run.asked)
-    document = lost.document(complete=True, code=0)
+    document = run_report.build_report(lost, complete=True, code=0)
     assert document.verdict == "passed"
     assert [sweep.evidence for sweep in document.models[0].sweeps] == [None] * 3
     assert project.logged("passes") == project.logged("trainings") == []
@@ -171,7 +172,7 @@ def test_document_of_what_was_not_kept(run, project):
 
 def test_notices_of_all(run):
     """Catches: a worker's notices lost, or told once for each worker."""
-    run.heard += ["from a worker", "from both", "from both"]
+    run.worker_notices += ["from a worker", "from both", "from both"]
     run.harness.notice("from both")
     run.harness.notice("own")
     assert run.notices == ["from a worker", "from both", "own"]

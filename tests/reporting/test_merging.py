@@ -7,6 +7,7 @@ import pytest
 from plugin_project import CARD
 
 from robustness.cli import main
+from robustness.plugin import run_report
 from robustness.plugin.options import RunOptions
 from robustness.plugin.session import RunState
 from robustness.reporting import merge_shards
@@ -32,8 +33,8 @@ def shards(two):
         session = RunState(RunOptions(handed=(two.root / "models",), store=str(two.store), shard=f"{number}/2"))
         session.plan((f"t.py::t[{name}]", name) for name in session.claims)
         for name in session.claims:
-            session.hear(f"t.py::t[{name}]", "passed", {}, "")
-        made.append((f"{number}.json", session.document(complete=True, code=0)))
+            session.record(f"t.py::t[{name}]", "passed", {}, "")
+        made.append((f"{number}.json", run_report.build_report(session, complete=True, code=0)))
     return made
 
 
