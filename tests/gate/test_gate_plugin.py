@@ -177,7 +177,7 @@ def test_a_card_that_asks_for_none_is_not_gated(gated):
     assert run.ret == 0
     assert gate_of(run) is None
     assert gated.run(GATE).ret == 1  # nothing else was asked for, and nothing ran
-    assert "no selected card has a [gate] table" in gated.run(GATE).summary
+    assert "No selected card has a [gate] table" in gated.run(GATE).summary
 
 
 @pytest.mark.parametrize("arguments", [["-n2"], ["-n0"]])
