@@ -12,6 +12,7 @@ import pytest
 import torch._dynamo  # noqa: F401  # see below
 from plugin_project import Project
 
+import robustness.plugin.run_report  # noqa: F401  # see below
 from robustness import cards
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Workspace
@@ -19,7 +20,7 @@ from robustness.workspace.workspace import Workspace
 pytest_plugins = ["pytester"]
 # A run inside this process forgets the modules that it was the first to import. Of `multiprocessing.heap`, imported
 # above for that, the package then keeps another copy than `sys.modules`, and nothing that uses it can be pickled. Torch
-# imports its compiler at the first `manual_seed`, and cannot do so a second time.
+# imports its compiler at the first `manual_seed`, and cannot do so a second time. A report's classes must be one copy.
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's job in the background hands that on to its children
     signal.signal(signal.SIGINT, signal.default_int_handler)
