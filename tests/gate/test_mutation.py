@@ -119,7 +119,7 @@ def test_false_alarms_are_the_retrainings_that_are_red(make):
     assert found["false_alarms"] == {"claims": 1, "gate": 0, "either": 1}
     assert [row["seed"] for row in found["retrainings"] if row["red"]] == [FIRST + 2]
     (line,) = (line for line in telling.lines(found) if line.startswith("False alarms"))
-    assert line.startswith(f"False alarms: 1 of 4 undamaged retrainings (seeds {FIRST}–{FIRST + 3}) are red")
+    assert line.startswith(f"False alarms: 1 of 4 undamaged retrainings (seeds {FIRST}–{FIRST + 3}) fail")
 
 
 def test_a_gate_catches_and_its_accepted_seeds_are_no_retrainings(make):
