@@ -39,7 +39,7 @@ def test_search(card, harness, findings, request):
     """No more of the images that the model is sure of are flipped than its card says."""
     table = card.file.search
     if table is None:
-        pytest.skip(f"{card.name} has no [search] table; docs/properties.md says what one holds")
+        pytest.skip(f"{card.name} has no [search] table (docs/properties.md)")
 
     profile = request.config.getoption("--hypothesis-profile", None)
     seed = secrets.randbelow(2**31) if profile == "robustness-thorough" else harness.seed

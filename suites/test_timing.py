@@ -27,7 +27,7 @@ def pytest_generate_tests(metafunc):
     """Skip the module unless it was asked for; else time on the CPU and, where there is one, on the GPU."""
     config = metafunc.config
     if not re.search(r"(?<!not )\btiming\b", config.getoption("markexpr")):
-        pytest.skip("timing runs only when asked for: add -m timing -n 0", allow_module_level=True)
+        pytest.skip("timing runs only on request: add -m timing -n 0", allow_module_level=True)
     if is_worker(config):
         pytest.skip("nothing can be timed beside xdist's other workers: add -n 0", allow_module_level=True)
     asked = run_state(config).options.device

@@ -1,4 +1,4 @@
-"""Looking a model over in seconds: what it gives, whether it can be believed, how fast it is, and what to mend."""
+"""Quick inspection of a model: its outputs, whether its numbers can be trusted, its speed, and what to fix."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ def check_model(
     harness: Workspace, card: Card, margin: float = 0.02, count: int | None = None
 ) -> tuple[Iterator[str], bool]:
     """
-    Look a card's model over; give lines to show, and whether nothing is to mend.
+    Inspect a card's model; return lines to show, and whether nothing needs fixing.
 
-    ``margin`` is half the width of the accuracy's interval for which a number of images is named, ``count`` the images
-    that accuracy is measured on. RobustnessError where model or data cannot be loaded.
+    ``margin`` is the margin of error of the accuracy for which a number of images is computed, ``count`` the images
+    that accuracy is measured on. RobustnessError if model or data cannot be loaded.
     """
     images, loaded = harness.images(card), harness.classifier(card)
-    rows, module = [CheckResult("as it was found", True, note) for note in loaded.notes], loaded.module
+    rows, module = [CheckResult("loading", True, note) for note in loaded.notes], loaded.module
     pace = call_with_watchdog(lambda: _pace(harness, module, _few(images, LEAST)))
     few = _few(images, max(LEAST, min(FEW, int(SECONDS / pace / PASSES))))
     for each in (_behaviour, _doubts):
@@ -87,8 +87,8 @@ def _raised(error: Exception, images: Images) -> CheckResult:
     """Describe what a forward pass raised; our own errors have their remedy already."""
     shape = "(N, {}, {}, {})".format(*images.shape)
     repair = (
-        f"it is given images of shape {shape}, float32 in [0, 1]; what it takes otherwise is said in a card's [model]: "
-        "channels, layout, preprocessing"
+        f"the model gets float32 images of shape {shape} in [0, 1]; if it needs others, set channels, layout or "
+        "preprocessing in a card's [model]"
     )
     if isinstance(error, ModelError):
         return CheckResult("forward pass", False, str(error))
@@ -130,7 +130,7 @@ def _behaviour(harness: Workspace, card: Card, module: nn.Module, images: Images
             raise
         modes, state = [type(m).__name__ for m in lent.modules() if m.training], state_hash(lent)
         if not isinstance(logits, Tensor):
-            raise ModelError(f"the model must give a tensor of logits, got {type(logits).__name__}")
+            raise ModelError(f"the model must return a tensor of logits, got {type(logits).__name__}")
         finite = bool(logits.isfinite().all())
     dim = data.check_range(inputs.cpu().numpy())[DIM]
     return [
@@ -139,16 +139,16 @@ def _behaviour(harness: Workspace, card: Card, module: nn.Module, images: Images
             "outputs", tuple(logits.shape) == due and finite,
             f"shape {tuple(logits.shape)}, {due} for {len(images.classes)} classes ({card.file.model.decision.kind}); "
             f"values from {float(logits.min()):.3g} to {float(logits.max()):.3g}",
-            "give one logit an image and class, all of them numbers"
+            "return one finite logit per image and class"
             + ("" if tuple(logits.shape) == due else f": {output_remedy(logits, due[1], images)}"),
         ),
         CheckResult(
-            "mode", not modes, f"in training mode after a pass: {', '.join(modes[:5]) or 'nothing'}",
+            "mode", not modes, f"in training mode after a forward pass: {', '.join(modes[:5]) or 'nothing'}",
             "its forward must not call train()",
         ),
         CheckResult(
-            "buffers", before == state, "changed by a pass" if before != state else "as they were after a pass",
-            "its forward must not count or average in evaluation mode",
+            "buffers", before == state, f"{'unchanged' if before == state else 'changed'} by a forward pass",
+            "its forward must not update counters or averages in evaluation mode",
         ),
     ]  # fmt: skip
 
@@ -194,27 +194,28 @@ def _accuracy(
     decision = card.file.model.decision
     evidence = run_sweep(module, images, Clean(), [0.0], seed=harness.seed, device=harness.device, decision=decision)
     if evidence.status[0] != OK:
-        yield CheckResult("clean accuracy", False, evidence.status[0], "see what its forward gives for these images")
+        yield CheckResult(
+            "clean accuracy", False, evidence.status[0], "inspect what its forward returns for these images"
+        )
         return
     measured = claims.measure(evidence, "0", "accuracy")
     due = lucky_level("accuracy", images.labels, images.classes)
     yield CheckResult(
         "clean accuracy",
         measured.value > due,
-        claims.describe(measured) + f"; knowing nothing gives up to {due:.3f}",
-        "mend the images first: of these nothing is known"
-        if dim
-        else "see the doubts below, the weights and the normalisation",
+        claims.describe(measured) + f"; guessing reaches up to {due:.3f}",
+        "fix the images first" if dim else "see the doubts below, the weights and the normalisation",
     )
     if not dim:  # advice for the model would make up for the images
         yield from _knowledge(harness, card, module, images, evidence.predictions[0].astype(np.int64))
-    few = "; --images N measures the accuracy on more of them" if len(images) < min(SOME, there) else ""
-    yield CheckResult("speed", True, f"{evidence.provenance['images_per_second']:,.0f} images a second, forward{few}")
+    few = "; use --images N to measure the accuracy on more images" if len(images) < min(SOME, there) else ""
+    yield CheckResult("speed", True, f"{evidence.provenance['images_per_second']:,.0f} images/s, forward{few}")
     wanted = sample_size_for(margin, measured.value)
     yield CheckResult(
         "how many images", True if wanted <= there else None,
-        f"accuracy to ± {margin:g} (95 %) takes {wanted:,}, and there are {there:,}",
-        f"with these it is known to ± {_known(measured):.3f}; test on more, or claim with a wider margin",
+        f"accuracy to ± {margin:g} (95 %) needs {wanted:,} images, and there are {there:,}",
+        f"with these, the margin of error is ± {_known(measured):.3f}; test on more images, or claim with a wider "
+        "margin",
     )  # fmt: skip
 
 
@@ -239,11 +240,11 @@ def _known(measured: Measurement) -> float:
 
 
 def _told(card: Card, images: Images, rows: list[CheckResult]) -> Iterator[str]:
-    mark = {True: "ok  ", False: "MEND", None: "—   "}
+    mark = {True: "ok  ", False: "FIX ", None: "—   "}
     yield f"{card.name} on {images.name}, {len(images):,} images, {len(images.classes)} classes"
     for row in rows:
         yield f"  {mark[row.fine]}  {row.name}: {row.seen}"
         if row.fine is not True and row.repair:
             yield f"        {row.repair}"
     wrong = sum(row.fine is False for row in rows)
-    yield f"  {wrong or 'nothing'} to mend"
+    yield f"  {wrong or 'nothing'} to fix"

@@ -49,7 +49,7 @@ def selected_cards(options: Namespace) -> list[Card]:
     named = options.card is not None or folders != [MODELS.resolve()]
     found = selection.select([] if named else folders, folders if named else [], options.models)
     if not found:
-        raise CardError("no card is selected: name models of the cards in models/, or give cards with --card FILE")
+        raise CardError("no card is selected; name models of the cards in models/, or name cards with --card FILE")
     return found
 
 
@@ -82,7 +82,7 @@ def harness_of(options: Namespace) -> Workspace:
     if getattr(options, "engine", None) is not None and not hardware.gpu_count():
         device = "cpu"  # whether there is a GPU where the engine works, it says itself
     if device.startswith("cuda") and not hardware.gpu_count():
-        raise ModelError(f"--device {options.device}: there is no GPU on this machine; leave it out, or take cpu")
+        raise ModelError(f"--device {options.device}: this machine has no GPU; leave the option out, or use cpu")
     dtype = getattr(options, "dtype", "float32")
     precision.check_dtype(dtype, device if getattr(options, "engine", None) is None else None)
     return Workspace(

@@ -40,7 +40,9 @@ def prune(options: Namespace) -> int:
     from robustness.workspace.workspace import data_root
 
     if not (options.broken or options.all or options.older_than is not None):
-        raise RobustnessError("evidence prune must be told what to remove: --broken, --older-than DAYS or --all")
+        raise RobustnessError(
+            "evidence prune needs an option that selects entries: --broken, --older-than DAYS or --all"
+        )
     store = common.store_of(options)
     chosen = inventory.to_prune(store, broken=options.broken, older_than=options.older_than, every=options.all)
     litter = inventory.litter(store, data_root(options.data)) if options.broken or options.all else []

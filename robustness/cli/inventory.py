@@ -46,7 +46,7 @@ class StoreEntry:
         except OSError as error:
             raise StoreError(error.strerror or str(error)) from error
         if evidence.provenance.get("key") != self.key:
-            raise StoreError("holds the evidence of another key")
+            raise StoreError("contains the evidence of another key")
         return evidence
 
     def remove(self) -> None:
@@ -86,7 +86,7 @@ def find(store: Store, prefix: str) -> StoreEntry:
     if not found:
         raise StoreError(f"no evidence in {store.root} has a key that begins with {prefix!r}")
     several = ", ".join(entry.key[:SHORT] for entry in found[:5]) + (", …" if len(found) > 5 else "")
-    raise StoreError(f"{prefix!r} begins the keys of {len(found)} entries ({several}); write more of it")
+    raise StoreError(f"{prefix!r} is the prefix of {len(found)} keys ({several}); use a longer prefix")
 
 
 def to_prune(
@@ -151,13 +151,13 @@ def _half(root: Path, data: Path) -> Iterator[tuple[Path, str]]:
     for folder in (Path(entry.path) for entry in _within(root) if entry.is_dir(follow_symlinks=False)):
         if folder.name not in ("arrays", "parquet"):
             half = [path for path in folder.rglob(f"{atomic_write.BEGUN}*") if folder.name != "evidence"]
-            yield from ((path, "half a file") for path in half)
+            yield from ((path, "an incomplete file") for path in half)
     for entry in [*_within(root / "arrays"), *_within(root / "parquet")]:
         if entry.is_dir(follow_symlinks=False) and entry.name.startswith((".", "tmp")):
             yield Path(entry.path), "half unpacked"
     for entry in _within(data):
         if entry.is_dir(follow_symlinks=False) and entry.name.startswith(mnist.DOWNLOADING):
-            yield Path(entry.path), "half a download"
+            yield Path(entry.path), "an incomplete download"
 
 
 def _ended(store: Store) -> Iterator[tuple[Path, str]]:
@@ -165,7 +165,7 @@ def _ended(store: Store) -> Iterator[tuple[Path, str]]:
     root = store.root
     for entry in _within(root / "attempts"):
         if not locks.is_held(root / "locks" / f"{Path(entry.name).stem}.lock"):
-            yield Path(entry.path), "the mark of a process that has ended"
+            yield Path(entry.path), "the marker of a process that has ended"
     for entry in _within(root / "checkpoints"):
         key = Path(entry.name).stem
         if KEY.fullmatch(key) and any(store.holds(store.path(kind, key)) for kind in ("weights", "generators")):
@@ -173,7 +173,7 @@ def _ended(store: Store) -> Iterator[tuple[Path, str]]:
     for prefix in _within(root / "chunks"):
         for entry in _within(Path(prefix.path)):
             if KEY.fullmatch(entry.name) and store.holds(store.path("evidence", entry.name)):
-                yield Path(entry.path), "chunks of evidence that is whole"
+                yield Path(entry.path), "chunks of evidence that is complete"
 
 
 def _old(path: Path) -> bool:

@@ -26,7 +26,9 @@ def entry_list(store: Store, projects: Mapping[str, Path], default: Path) -> Ite
     if rows:
         yield tabulate(rows, headers="keys", disable_numparse=True)
         yield ""
-    yield f"{len(rows)} entries in {store.root}" + ("; `robustness evidence show KEY` tells all of one" if rows else "")
+    yield f"{len(rows)} entries in {store.root}" + (
+        "; details of an entry: robustness evidence show KEY" if rows else ""
+    )
 
 
 def projects(files: Sequence[Path]) -> dict[str, Path]:
@@ -92,7 +94,7 @@ def sweep_summary(label: str, evidence: Evidence, run: str) -> Iterator[str]:
     errored = errors(evidence)
     yield (
         f"{label}  key {said['key'][:SHORT]}  n {len(evidence)}  strengths {abbreviated(evidence.strengths)}  "
-        f"{'made' if said['run'] == run else 'found, made'} in {said['seconds']:.1f} s "
+        f"{'made' if said['run'] == run else 'from the store, made'} in {said['seconds']:.1f} s "
         f"({said['images_per_second']:,.0f} images/s)  {len(errored) or 'none'} errored"
     )
     yield from (f"  at {strength}: {status}" for strength, status in errored.items())
@@ -111,7 +113,7 @@ def prune_summary(
             left.remove()
         yield f"{left.path}  {left.size:,} bytes, {left.what}"
     done, size = "would remove" if only_say else "removed", sum(e.size for e in chosen) + sum(e.size for e in litter)
-    beside = f" and {len(litter)} that killed processes left" if litter else ""
+    beside = f" and {len(litter)} leftovers of killed processes" if litter else ""
     yield f"{done} {len(chosen)} entries{beside}, {size:,} bytes, from {store.root}"
 
 

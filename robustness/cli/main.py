@@ -51,7 +51,7 @@ def _done(options: Namespace) -> int:
         return common.ERROR
     except KeyboardInterrupt:
         kept = common.store_of(options).root
-        common.say(f"interrupted; what was finished is kept in {kept}, and the same command goes on from there")
+        common.say(f"interrupted; finished work is stored in {kept}, run the same command again to continue")
         return INTERRUPTED
 
 

@@ -43,7 +43,7 @@ def sweep(options: Namespace) -> int:
 
     code = common.for_each_card(options, harness, one)
     same = f" --robustness-store {options.store}" if options.store else ""
-    print(f"evidence is kept in {harness.store.root}; next: pytest suites/{same}, which holds it to the claims")
+    print(f"evidence is stored in {harness.store.root}; next: pytest suites/{same}, which checks the claims")
     return code
 
 
@@ -71,7 +71,7 @@ def train(options: Namespace) -> int:
 
     harness = common.harness_of(options)
     if options.output and (len(options.seeds or "1") > 1 or len(common.selected_cards(options)) > 1):
-        raise RobustnessError(f"--output {options.output} must be of one model and one seed; leave it out for several")
+        raise RobustnessError(f"--output {options.output} takes one model and one seed; leave it out for several")
 
     def one(card: Card) -> int:
         every = [card.reseeded(seed) for seed in options.seeds or ()] if card.file.recipe else []
@@ -86,7 +86,10 @@ def train(options: Namespace) -> int:
             atomic_write.replace(options.output, paths[0].read_bytes())
             print(f"written: {options.output}")
         elif card.weights is not None:
-            print(f"{card.name} is tested with {card.weights}, which is as it was: `robustness renew` writes it")
+            print(
+                f"{card.name} is tested with {card.weights}, which is unchanged; update it: robustness renew "
+                f"{card.name}"
+            )
         return 0
 
     return common.for_each_card(options, harness, one)
@@ -100,17 +103,19 @@ def renew(options: Namespace) -> int:
 
     def one(card: Card) -> int:
         renewed = CardUpdate(harness, card, options.seeds, options.fresh, options.workers, options.force).run()
-        for sentence in renewed.done or ["nothing to do: weights and thresholds fit the recipe (--force renews them)"]:
+        for sentence in renewed.done or [
+            "nothing to do: weights and thresholds match the recipe (--force renews them)"
+        ]:
             print(f"{card.name}: {sentence}")
         for verdict in renewed.broken:
             print(f"  {verdict.message}")
         if renewed.broken:
             print(
                 f"{card.name}: its own weights break {len(renewed.broken)} of {len(renewed.verdicts)} claims, so the "
-                "suites will be red: take another seed in its [recipe], or find out why this training is not healthy"
+                "suites will fail: use another seed in its [recipe], or find out what is wrong with this training"
             )
         elif renewed.verdicts:
-            print(f"{card.name}: its own weights keep all {len(renewed.verdicts)} claims; next: pytest suites/")
+            print(f"{card.name}: its own weights meet all {len(renewed.verdicts)} claims; next: pytest suites/")
         return common.RED if renewed.broken else 0
 
     return common.for_each_card(options, harness, one)
@@ -148,7 +153,7 @@ def replay(options: Namespace) -> int:
                 card.file.model.decision,
             )
         except ValueError as error:
-            raise RobustnessError(f"`description` must be one that a search printed: {error}") from error
+            raise RobustnessError(f"`description` must be copied from a search's message: {error}") from error
         names = images.classes
         label = names[images.labels[options.row]]
         print(
@@ -168,7 +173,7 @@ def init(options: Namespace) -> int:
 
 
 def check(options: Namespace) -> int:
-    """Look models over, and say what to mend."""
+    """Inspect models, and report what to fix."""
     from robustness.cli import check as checking
     from robustness.cli import start
 

@@ -30,7 +30,7 @@ def plan_lines(harness: Workspace, cards: Sequence[Card], engine: EngineSpec) ->
     if plan.costs:
         lines.append(_measured_on(harness, plan, planner.threads, took))
     if errors:
-        lines.append(f"NOT IN THIS PLAN: {len(errors)} of {len(cards)} cards, for the reasons below")
+        lines.append(f"NOT IN THIS PLAN: {len(errors)} of {len(cards)} cards, because:")
     return lines, errors
 
 
@@ -70,21 +70,21 @@ def _row(cost: Cost, threads: int) -> list[str]:
 
 
 def _summary(harness: Workspace, plan: Plan, engine: str, workers: int, threads: int, abreast: int) -> Iterator[str]:
-    stored = f"; {len(plan.stored)} are in the store and not counted" if plan.stored else ""
+    stored = f"; {len(plan.stored)} are in the store and cost nothing" if plan.stored else ""
     if not plan.costs:
-        yield f"nothing is to be made: all {len(plan.stored)} sweeps are in the store" if plan.stored else "nothing"
+        yield f"nothing to compute: all {len(plan.stored)} sweeps are in the store" if plan.stored else "nothing"
     else:
         yield (
-            f"{len(plan.costs)} sweeps to make{stored}: {plan.passes('forward'):,} images forward, "
+            f"{len(plan.costs)} sweeps to compute{stored}: {plan.passes('forward'):,} images forward, "
             f"{plan.passes('backward'):,} backward, {size(plan.evidence)} of evidence"
         )
         yield (
             f"time: {span(plan.seconds(engine, workers, threads))} on the {engine} engine, {workers} worker(s) of "
             f"{threads} thread(s), {hardware.device_fingerprint(harness.device)}"
         )
-        yield f"memory: {size(plan.memory)} a worker, measured with {abreast} batches at work"
+        yield f"memory: {size(plan.memory)} per worker, measured with {abreast} batches at a time"
         if engine == "ray":
-            yield "starting Ray and its workers, and the network, come on top"
+            yield "starting Ray and its workers, and the network, are not included"
     for note in plan.notes:
         yield f"not counted: {note}"
 
@@ -94,9 +94,9 @@ def _measured_on(harness: Workspace, plan: Plan, threads: int, seconds: float) -
     sizes = sorted({cost.batch_size for cost in plan.costs})
     batches = " to ".join(str(each) for each in dict.fromkeys((sizes[0], sizes[-1])))
     return (
-        f"extrapolated from the first batches of each sweep, timed here in {seconds:.1f} s: {batches} images a batch, "
-        f"up to {threads} at a time, {hardware.device_fingerprint(harness.device)}; other work on this machine, and "
-        "another kind of machine, take another time"
+        f"extrapolated from the first batches of each sweep, measured in {seconds:.1f} s: {batches} images per batch, "
+        f"up to {threads} batches at a time, {hardware.device_fingerprint(harness.device)}; other load or another kind "
+        "of machine changes the time"
     )
 
 

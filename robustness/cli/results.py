@@ -47,7 +47,7 @@ def accept(options: Namespace) -> int:
     from robustness.workspace.workspace import fresh_harness
 
     if bool(options.runs) == bool(options.seeds):
-        raise RobustnessError("baseline accept takes either reports of runs (RUN.json), or --seeds to train from")
+        raise RobustnessError("baseline accept needs either reports of runs (RUN.json) or --seeds")
     if options.runs and options.to:
         store = common.store_of(options)
         accepted = [accept.accepted_from_report(path, options.model, store) for path in options.runs]
@@ -80,7 +80,7 @@ def mutate(options: Namespace) -> int:
         page.check(path)
     kinds = [name for name, _ in options.damage or ()]
     if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
-        raise RobustnessError(f"--damage {twice[0]} must be given once; name several levels as {twice[0]}=LEVEL,LEVEL")
+        raise RobustnessError(f"--damage {twice[0]} may be given once; write several levels as {twice[0]}=LEVEL,LEVEL")
     asked = MutationOptions(
         dict(options.damage) if options.damage else None, options.retrainings, options.all_levels, options.workers
     )
@@ -97,7 +97,7 @@ def mutate(options: Namespace) -> int:
     code = common.for_each_card(options, harness, one)
     for path in options.output or ():
         if code:
-            raise RobustnessError(f"{path} was not written, for not all that was asked for is there")
+            raise RobustnessError(f"{path} was not written, because some requested results are missing")
         page.write(path, found)
         print(f"written: {path}")
     return code

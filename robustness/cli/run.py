@@ -45,7 +45,7 @@ def suites() -> list[str]:
     if find_spec("robustness.suites") is not None:
         return ["--pyargs", "robustness.suites"]
     raise RobustnessError(
-        "the installation has no suites: install it anew (pip install --force-reinstall pytest-robustness)"
+        "the installation lacks the suites; reinstall it: pip install --force-reinstall pytest-robustness"
     )
 
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from robustness.workspace.workspace import Workspace
 
 QUESTIONS = {
-    "factory": "what gives the model, module:callable",
-    "weights": "its weights, a file (empty: what hf:, onnx:, torchscript: or torchexport: brings)",
+    "factory": "what returns the model, module:callable",
+    "weights": "its weights file (empty for hf:, onnx:, torchscript: or torchexport:)",
     "dataset": "the images to test on, a file",
 }
 
@@ -49,9 +49,11 @@ def write_card(options: Namespace, harness: Workspace) -> Iterator[str]:
     made = draft(options)
     path = Path.cwd() / (options.output or made.path.name)
     if path.parent != made.folder:
-        raise CardError(f"`output` must name a file of this folder, for the card's paths start there, got {path}")
+        raise CardError(
+            f"`output` must name a file in this folder, because the card's paths are relative to it, got {path}"
+        )
     if path.exists() and not options.force:
-        raise CardError(f"{path} is there already; name another file with --output, or --force to write over it")
+        raise CardError(f"{path} exists; choose another file with --output, or overwrite it with --force")
     card = made.card()
     if options.images is not None:
         from robustness.cards.selection import limit_test_images
@@ -71,8 +73,8 @@ def write_card(options: Namespace, harness: Workspace) -> Iterator[str]:
     yield f"next: pytest --pyargs robustness.suites --robustness-card {path.name}"
     if not options.claims:
         yield (
-            "it claims nothing yet: that run measures the model and prints what it may claim; the same command with "
-            "--claims --force writes that into the card"
+            "the card has no claims yet: that run measures the model and prints suggested claims; the same command "
+            "with --claims --force writes them into the card"
         )
 
 
@@ -83,13 +85,13 @@ def _claims(card: Any, harness: Workspace) -> str:
     found = {sweep: harness.evidence(card, sweep) for sweep in ("clean", *card.file.sweeps)}
     if not (text := suggested(found)):
         raise CardError(
-            f"{card.name}: no claim is possible: its clean accuracy is no better than guessing; "
-            "`robustness check` says what to mend"
+            f"{card.name}: no claim is possible: its clean accuracy is no better than guessing; `robustness check` "
+            "says what to fix"
         )
     if doubted := card_doubts.unresolved_doubts(harness, card):
         raise CardError(
-            f"{card.name}: no claims are written while doubts stand against its numbers: {'; '.join(doubted)}; "
-            "docs/doubts.md says what to try, and without --claims the card is written as it is"
+            f"{card.name}: no claims are written, because its numbers are in doubt: {'; '.join(doubted)}; "
+            "docs/doubts.md says what to try; without --claims the card is written without claims"
         )
     return text
 
@@ -111,9 +113,8 @@ def list_profiles(shape: Shape, folder: Path) -> Iterator[str]:
     yield tabulate(rows, ["profile", "sweep", "strengths", "forward", "backward"], disable_numparse=True)
     yield ""
     yield (
-        f"For images of {shape[0]} x {shape[1]} x {shape[2]} (channels, height, width). Passes for an image; "
-        "the clean pass, which all sweeps share, and the doubts come on top; an attack that stops at what it has "
-        "misled takes fewer."
+        f"For images of {shape[0]} x {shape[1]} x {shape[2]} (channels, height, width). Passes per image, without the "
+        "shared clean pass and the doubts; an attack that stops at misclassified images takes fewer."
     )
 
 

@@ -45,7 +45,7 @@ def connected(engine: EngineSpec) -> Iterator[None]:
     try:
         ray.init(**settings)
     except Exception as error:  # of many kinds, some of them built in
-        raise EngineError(f"no cluster of Ray at {engine.address or 'this machine'}: {in_a_line(error)}") from error
+        raise EngineError(f"no Ray cluster at {engine.address or 'this machine'}: {in_a_line(error)}") from error
     try:
         yield
     finally:
@@ -60,8 +60,8 @@ def _refuse_silent(address: str) -> None:
             pass
     except (OSError, ValueError) as error:
         raise EngineError(
-            f"nothing answers at {address} ({error}); the address is HOST:PORT as `ray start --head` says it, "
-            "and `ray status` on that machine shows whether the cluster is there"
+            f"nothing answers at {address} ({error}); use the HOST:PORT that `ray start --head` printed, and check the "
+            "cluster with `ray status` on that machine"
         ) from error
 
 
@@ -69,8 +69,8 @@ def device_of(asked: str, has: Mapping[str, float]) -> str:
     """Return the device that workers sweep on: cpu, or cuda where the cluster has GPUs."""
     if asked.startswith("cuda") and not has.get("GPU"):
         raise EngineError(
-            f"`device` = {asked!r}: the cluster has no GPU (it has {has.get('CPU', 0):g} cores); take cpu or auto, or "
-            "add nodes with GPUs (ray start --num-gpus)"
+            f"`device` = {asked!r}: the cluster has no GPU (only {has.get('CPU', 0):g} cores); use cpu or auto, or add "
+            "nodes with GPUs (ray start --num-gpus)"
         )
     return "cuda" if asked.startswith("cuda") or (asked == "auto" and has.get("GPU")) else "cpu"
 
@@ -83,14 +83,14 @@ def gpus_of(engine: EngineSpec, device: str) -> float:
 def room_of(engine: EngineSpec, device: str, has: Mapping[str, float]) -> int:
     """Return the number of workers: as many as are asked for, and at most as many as there is room for."""
     if device == "cpu" and engine.gpus:
-        raise EngineError(f"`engine`: gpus={engine.gpus:g}, but nothing runs on a GPU here (device cpu); leave it out")
+        raise EngineError(f"`engine`: gpus={engine.gpus:g}, but the device is cpu; leave it out")
     room = has.get("CPU", 0) / engine.cores
     if share := gpus_of(engine, device):
         room = min(room, has.get("GPU", 0) / share)
     if room < 1:
         raise EngineError(
-            f"no worker has room: each takes {engine.cores} core(s) and {share:g} GPU(s), the cluster has "
-            f"{has.get('CPU', 0):g} and {has.get('GPU', 0):g}; ask for less of each (`engine`: cores, gpus)"
+            f"no worker fits: each needs {engine.cores} core(s) and {share:g} GPU(s), the cluster has "
+            f"{has.get('CPU', 0):g} and {has.get('GPU', 0):g}; request less (`engine`: cores, gpus)"
         )
     return min(engine.workers or math.floor(room), math.floor(room))
 
@@ -110,8 +110,8 @@ def kind_of(engine: EngineSpec, device: str) -> str:
     if len(set(kinds.values())) > 1:
         listed = "".join(f"\n  {node}: {kind}" for node, kind in kinds.items())
         raise EngineError(
-            f"one evidence is of one kind of device, and the nodes have {len(set(kinds.values()))}; leave one kind in "
-            f"the cluster, or give the others no {'cores' if device == 'cpu' else 'GPUs'}:{listed}"
+            f"evidence must come from one device type, but the nodes have {len(set(kinds.values()))}; keep one type in "
+            f"the cluster, or start the other nodes without {'cores' if device == 'cpu' else 'GPUs'}:{listed}"
         )
     return str(next(iter(kinds.values())))
 
@@ -175,9 +175,9 @@ def _asked(engine: EngineSpec, device: str, what: Callable[..., Any], *given: An
     try:
         return list(zip(names, ray.get(asked, timeout=ANSWERS), strict=True))
     except GetTimeoutError as error:
-        raise EngineError(f"not every node answered within {ANSWERS:g} s; `ray status` shows what is amiss") from error
+        raise EngineError(f"not every node answered within {ANSWERS:g} s; check with `ray status`") from error
     except Exception as error:
-        raise EngineError(f"a node could not say what it has: {in_a_line(error)}") from error
+        raise EngineError(f"a node could not report its devices and versions: {in_a_line(error)}") from error
 
 
 def in_a_line(error: BaseException) -> str:

@@ -68,8 +68,8 @@ class Cluster:
             raise
         except Exception as error:  # Ray's own kinds; what the user's code raises comes as a row
             raise EngineError(
-                f"Ray ended the sweeps ({cluster.in_a_line(error)}); what was finished is kept, and the same "
-                "command goes on from there"
+                f"Ray ended the sweeps ({cluster.in_a_line(error)}); finished chunks are stored; run the same command "
+                "again to continue"
             ) from error
 
     def _swept(self, tasks: Mapping[int, Task], units: Sequence[tuple[int, int]], contents: Contents) -> Any:
@@ -103,7 +103,7 @@ class SweepActor:
 
         device = next(iter(tasks.values())).device
         if cluster.compared(found := worker.versions(), device) != cluster.compared(due, device):
-            raise EngineError(f"a node joined that has other versions: {found} instead of {dict(due)}")
+            raise EngineError(f"a node with other versions joined: {found} instead of {dict(due)}")
         self._holder, self._begun = ChunkWorker(tasks, lambda name: ray.get(shipped[name])), begun
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -106,7 +106,7 @@ class ChunkScheduler:
         except DataMissing:
             return  # whoever asks for this evidence says so
         except RobustnessError as error:
-            harness.notice(f"{label} is left to the run: {error}")
+            harness.notice(f"{label} is left to the tests: {error}")
 
     def _item(self, card: Card, sweep: str, key: str, *, directions: bool = False) -> PendingSweep:
         harness, images = self.harness, self.harness.images(card)

@@ -47,7 +47,7 @@ def parse(text: str) -> EngineSpec:
         raise EngineError(f"`engine` must be plain or ray[=ADDRESS], got {text!r}{nearest(name, NAMES)}")
     if address.startswith("ray://"):
         raise EngineError(
-            f"`engine`: {address}: a client's address; run this on a machine of the cluster and name HOST:PORT or auto"
+            f"`engine`: {address}: is a client address; run this on a machine of the cluster, with HOST:PORT or auto"
         )
     found: dict[str, Any] = {}
     for setting in settings:

@@ -38,8 +38,8 @@ def run(what: str, job: Job, say: Callable[[str], None], show: Callable[[int, in
         log.touch()
     except OSError as error:
         raise EngineError(
-            f"{job.store} cannot be written ({error.strerror or error}): an engine keeps what it makes in the store; "
-            "name another folder with --robustness-store or ROBUSTNESS_STORE"
+            f"{job.store} cannot be written ({error.strerror or error}): an engine writes its results to the store; "
+            "choose another folder with --robustness-store or ROBUSTNESS_STORE"
         ) from error
     spawn = multiprocessing.get_context("spawn")  # a fork of a process that has used torch's threads may hang
     ours, theirs = spawn.Pipe()
@@ -98,8 +98,8 @@ def _died(name: str, status: int | None, log: Path) -> str:
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
     last = "".join(f"\n  {line[:300]}" for line in lines[-LINES:])
     return (
-        f"the process that drives {name} died ({by}): the cluster is gone, or it was killed; what was finished is "
-        f"kept, and the same command goes on from there; its log is {log}{last}"
+        f"the process that drives {name} died ({by}): the cluster is gone, or it was killed; finished chunks are "
+        f"stored, run the same command again to continue; its log is {log}{last}"
     )
 
 

@@ -112,7 +112,7 @@ def write(path: Path, model: str, accepted: Sequence[AcceptedModel], metrics: Se
         store.write(path, f"{lines}\n".encode())
     except StoreError as error:
         raise GateError(
-            f"{path} could not be written ({error.__cause__}), what was there before is as it was; make room, or name "
+            f"{path} could not be written ({error.__cause__}), the old file is unchanged; free disk space, or choose "
             "another file with --to"
         ) from error
     for old in path.parent.glob(f"{glob.escape(path.stem)}.{'[0-9a-f]' * 16}.npz"):
@@ -122,28 +122,28 @@ def write(path: Path, model: str, accepted: Sequence[AcceptedModel], metrics: Se
 
 def read(path: Path) -> Baseline:
     """Read a baseline; GateError where there is none, or it is not as the command wrote it."""
-    repair = "take it from version control again, or make it anew with `robustness baseline accept`"
+    repair = "restore it from version control, or rebuild it with `robustness baseline accept`"
     try:
         document = paths.parse_json(paths.read_bytes(path))
         found = document.pop("checksum")
         if document["format"] != FORMAT:
             raise GateError(f"{path}: a baseline of another format ({document['format']}); {repair}")
         if found != sha256_json(document):
-            raise GateError(f"{path}: its checksum does not fit its content, it was edited or damaged; {repair}")
+            raise GateError(f"{path}: its checksum does not match its content (edited or damaged); {repair}")
         pack = document["outcomes"]["file"]
         if not PACK.fullmatch(pack):
             raise GateError(f"{path}: must name an .npz file beside it, got {pack!r}; {repair}")
         packed = paths.read_bytes(path.parent / pack)
         if hashlib.sha256(packed).hexdigest() != document["outcomes"]["sha256"]:
-            raise GateError(f"{path.parent / pack}: is not what {path.name} names; {repair}")
+            raise GateError(f"{path.parent / pack}: does not match {path.name}; {repair}")
         baseline = _unpacked(document, packed)
         if wrong := _unlike(document, baseline):
-            raise GateError(f"{path}: its {wrong} are not those of {pack}; {repair}")
+            raise GateError(f"{path}: its {wrong} differ from those in {pack}; {repair}")
         return baseline
     except OSError as error:
         raise GateError(f"{error.filename or path}: could not be read ({error.strerror}); {repair}") from error
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, zipfile.BadZipFile, zlib.error) as error:
-        raise GateError(f"{path}: not a baseline (torn or foreign); {repair}") from error
+        raise GateError(f"{path}: not a baseline (truncated or foreign); {repair}") from error
 
 
 def _unlike(document: Mapping[str, Any], baseline: Baseline) -> str:
@@ -163,7 +163,7 @@ def _unlike(document: Mapping[str, Any], baseline: Baseline) -> str:
         return "cells"
     right = (baseline.predictions == baseline.labels).sum(2)
     told = np.array([document["right"][name][strength] for name, strength in cells])
-    return "counts of right predictions" if told.shape != right.T.shape or (told != right.T).any() else ""
+    return "counts of correct predictions" if told.shape != right.T.shape or (told != right.T).any() else ""
 
 
 def _packed(kept: Sequence[AcceptedModel], how: Mapping[str, Any], metrics: Sequence[str]) -> bytes:
@@ -211,14 +211,14 @@ def _unpacked(document: Mapping[str, Any], packed: bytes) -> Baseline:
     outcomes = len(document["accepted"]) * sum(len(each["strengths"]) for each in names.values()) * images
     most = outcomes * (9 + 4 * len(document["protocol"]["data"]["classes"])) + 8 * images + 2**16
     if declared > most:  # it would be unpacked into memory
-        raise ValueError(f"its pack would have {declared:,} bytes, and can have {most:,} at most")
+        raise ValueError(f"its .npz file would have {declared:,} bytes, and can have {most:,} at most")
     try:
         with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
             labels, shifts = arrays["labels"], arrays["shifts"].astype(np.int32)
             discarded = arrays.get("discarded")
             scores = {name: arrays[name] for name in (*SCORES, "threshold") if name in arrays}
     except Exception as error:  # whatever a torn file makes NumPy's parser of headers say
-        raise ValueError(f"its pack cannot be read: {error}") from error
+        raise ValueError(f"its .npz file cannot be read: {error}") from error
     classes = len(document["protocol"]["data"]["classes"])
     predictions = np.where(shifts == classes, -1, (shifts + labels) % classes).astype(np.int32)
     return Baseline(

@@ -32,14 +32,14 @@ def compare_runs(first: Path, second: Path, store: Store) -> Iterator[str]:
         yield one_line(f"{path}: {found.verdict}, {found.run.started}")
     pairs, alone = _pairs(*reports)
     if not pairs:
-        raise GateError(f"{first} and {second} have no model in common: there is nothing to compare")
+        raise GateError(f"{first} and {second} have no model in common; compare runs of the same model")
     unlike = [
         f"{one.name}: {difference}"
         for one, other in pairs
         for difference in comparability.differences(comparability.of_report(one), comparability.of_report(other))
     ]
     if unlike:
-        raise GateError("the two runs were not measured alike (the first's first):\n  " + "\n  ".join(unlike))
+        raise GateError("the two runs differ in their conditions (first run, second run):\n  " + "\n  ".join(unlike))
     for one, other in pairs:
         names = dict.fromkeys((one.name, other.name))
         yield from ("", one_line(f"{' and '.join(names)} on {one.data.name}, n = {one.data.n}"), "")

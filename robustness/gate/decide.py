@@ -60,13 +60,12 @@ def _baseline(card: Card) -> Baseline:
     path = card.baseline
     if not path.exists():
         raise GateError(
-            f"its card asks for a gate, and there is no baseline {path}; make one of accepted runs: "
-            f"robustness baseline accept run.json --model {card.name}"
-            + (f" --to {path}" if card.file.gate and card.file.gate.baseline else "")
+            f"its card has a gate, but the baseline {path} is missing; create it: robustness baseline accept run.json "
+            f"--model {card.name}" + (f" --to {path}" if card.file.gate and card.file.gate.baseline else "")
         )
     kept = baselines.read(path)
     if kept.model != card.name:
-        raise GateError(f"{path}: is the baseline of {kept.model}; name another in gate.baseline")
+        raise GateError(f"{path}: is the baseline of {kept.model}; set gate.baseline to another file")
     assert card.file.gate is not None
     for metric in card.file.gate.metrics:
         if (scores := registry.get(metric).baseline_scores) and scores not in kept.scores:
@@ -83,7 +82,7 @@ def _check_comparable(card: Card, kept: Baseline, swept: Mapping[str, Evidence])
         was["sweeps"] = {name: how for name, how in was["sweeps"].items() if name in swept}
     if unlike := comparability.differences(was, comparability.of_evidence(swept)):
         raise GateError(
-            "baseline and model were not measured alike (the baseline's first):\n  "
+            "baseline and model differ in their conditions (baseline, model):\n  "
             + "\n  ".join(unlike)
             + "\naccept a run of this protocol, or restore the old one"
         )
@@ -107,10 +106,10 @@ def _cells(card: Card, kept: Baseline, swept: Mapping[str, Evidence]) -> list[Ga
             ]
     if without:
         raise GateError(
-            f"{len(without)} cell(s) have numbers in the baseline and none now:\n  " + "\n  ".join(without[:20])
+            f"{len(without)} cell(s) have numbers in the baseline but not now:\n  " + "\n  ".join(without[:20])
         )
     if not found:
-        raise GateError("there is no cell to compare: nothing is swept that both have numbers of")
+        raise GateError("there is no cell to compare: baseline and model have no cell with numbers in common")
     return found
 
 
@@ -157,8 +156,8 @@ def _notes(kept: Baseline, swept: Mapping[str, Evidence], *, same: bool) -> list
         notes.append(f"accepted on {', '.join(devices)}, measured now on {found.get('device')}")
     weights = found["subject"]["weights"]
     if weights in [one["weights"] for one in kept.accepted]:
-        other = "" if same else ", and decide otherwise: other code, another device or other versions"
-        notes.append(f"its weights are those of an accepted model{other}")
+        other = "" if same else ", but predictions differ: the code, the device or versions have changed"
+        notes.append(f"its weights equal those of an accepted model{other}")
     if bare := sum(status != OK for name in swept for status in kept.status[name].values()):
         notes.append(f"{bare} cell(s) without numbers in the baseline are not compared")
     return notes

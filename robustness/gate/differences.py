@@ -77,13 +77,16 @@ def paired_difference(metric: str, baseline: Evidence, candidate: Evidence, stre
     GateError where a rate has no denominator.
     """
     if not registry.gateable(metric):
-        raise GateError(f"{metric}: is not of classes, scores or what is discarded; a gate can hold it to nothing")
+        raise GateError(
+            f"{metric}: follows from no predictions, scores or rejections, so a gate cannot test it; leave it out of "
+            "[gate]"
+        )
     sign = 1 if registry.get(metric).better == "higher" else -1
     was, now = (_counts(metric, evidence, evidence.index(strength)) for evidence in (baseline, candidate))
     if was is not None and now is not None and np.array_equal(was.among, now.among):
         among, n = now.among, int(now.among.sum())
         if not n:
-            raise GateError(f"{metric} at {strength}: there is no image to count; leave the metric out of [gate]")
+            raise GateError(f"{metric} at {strength}: no image counts; leave the metric out of [gate]")
         changes = np.where(among, sign * (was.hits.astype(np.int8) - now.hits.astype(np.int8)), 0).astype(np.int8)
         return PairedDifference(float(was.hits[among].mean()), float(now.hits[among].mean()), sign, n, changes)
     before, after = (_influence(metric, evidence, strength) for evidence in (baseline, candidate))
@@ -107,7 +110,7 @@ def _influence(metric: str, evidence: Evidence, strength: str) -> Influence:
     assert reference.metric.influence is not None
     influence = reference.metric.influence(evidence, evidence.index(strength), reference.label)
     if math.isnan(influence.value):
-        raise GateError(f"{metric} at {strength}: there is nothing to divide by; leave the metric out of [gate]")
+        raise GateError(f"{metric} at {strength}: the denominator is 0; leave the metric out of [gate]")
     return influence
 
 
@@ -118,5 +121,5 @@ def cell_value(metric: str, evidence: Evidence, strength: str) -> float:
         return float((counted.hits & counted.among).sum() / counted.among.sum())
     value = claims.measure(evidence, strength, metric).value
     if math.isnan(value):
-        raise GateError(f"{metric} at {strength}: there is nothing to divide by; leave the metric out of [gate]")
+        raise GateError(f"{metric} at {strength}: the denominator is 0; leave the metric out of [gate]")
     return value

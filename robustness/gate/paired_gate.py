@@ -41,36 +41,38 @@ def evaluate_paired_gate(
     """
     if len(kept.accepted) != 1:
         raise GateError(
-            f"a gate of weights compares with one accepted model, its baseline holds {len(kept.accepted)}; accept one "
-            'run alone, or write kind = "recipe"'
+            f"a gate of weights compares with one accepted model, but its baseline has {len(kept.accepted)}; accept a "
+            "single run, or write "
+            'kind = "recipe"'
         )
     was = {name: kept.evidence(0, name, evidence) for name, evidence in swept.items()}
     drops = [drop_of(cell.metric, was[cell.sweep], swept[cell.sweep], cell.strength) for cell in cells]
     rows = judge(cells, drops, gate.alpha, waived, same=same is not None)
     fates = [row["verdict"] for row in rows]
     if all(fate == "waived" for fate in fates):
-        raise GateError("every cell is waived: nothing is left to hold the model to")
+        raise GateError("every cell is waived, so nothing is left to test; remove a waiver")
     equal, met = passes_if_equal(cells, drops, gate.alpha, waived), len(cells) - fates.count("waived")
     table = {"cells": rows, "passes_if_equal": equal}
     if worse := [row for row in rows if row["verdict"] == "failed"]:
         worst = max(worse, key=lambda row: float(row["drop"] - row["margin"]))
-        return "failed", f"failed: {len(worse)} of {met} cells are worse beyond their margin; {_said(worst)}", table
+        seen = f"failed: {len(worse)} of {met} cells are worse by more than their margin; {_said(worst)}"
+        return "failed", seen, table
     if same is not None:
-        how = f"these are the accepted weights, and in all {met} cells they decide every image as they did"
+        how = f"these are the accepted weights, and all their predictions in {met} cells are unchanged"
         return "passed", f"passed by identity: {how}", table
     if "inconclusive" not in fates:
-        bounded = f"a drop of a margin passes at most {gate.alpha:.0%} of the time"
+        bounded = f"a drop equal to the margin passes with probability at most {gate.alpha:.0%}"
         return "passed", f"passed: in all {met} cells the drop is within its margin ({bounded})", table
     left = [(cell, drop) for cell, drop in zip(cells, drops, strict=True) if str(cell) not in waived]
     images = len(kept.labels)
     needed = images_needed([cell.margin for cell, _ in left], [drop for _, drop in left], gate.alpha, images)
-    many = "no number of images would decide (one drop is its margin)"
+    many = "no number of images would decide (one drop equals its margin)"
     if math.isfinite(needed):
         many = f"{max(needed, images + 1):,.0f} images would decide in at least {power.POWER:.0%} of cases"
     return (
         "inconclusive",
-        f"decides nothing: {fates.count('inconclusive')} of {met} cells show neither; were the rates as seen, {many}, "
-        f"and with these {images:,} an equal model passes in {equal:.0%} of cases",
+        f"is inconclusive: {fates.count('inconclusive')} of {met} cells are undecided; at the observed rates {many}, "
+        f"and with these {images:,} a model as good passes in {equal:.0%} of cases",
         table,
     )
 
@@ -216,6 +218,6 @@ def _said(row: Mapping[str, Any]) -> str:
     counted = "" if row["losses"] is None else f"; {row['losses']} images lost, {row['gains']} gained"
     return (
         f"at worst {row['cell']} went from {row['baseline']:.4f} to {row['candidate']:.4f}, a drop of "
-        f"{row['drop']:.4f} [{row['low']:.4f}, {row['high']:.4f}] where {row['margin']:g} is accepted "
-        f"(p = {row['p_fail']:.2g}{counted})"
+        f"{row['drop']:.4f} [{row['low']:.4f}, {row['high']:.4f}], accepted {row['margin']:g} (p = "
+        f"{row['p_fail']:.2g}{counted})"
     )

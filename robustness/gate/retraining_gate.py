@@ -38,7 +38,7 @@ def evaluate_retraining_gate(
     groups = summaries(cells)
     names = [name for name in groups if name not in waived]
     if not names:
-        raise GateError("every summary is waived: nothing is left to hold the model to")
+        raise GateError("every summary is waived, so nothing is left to test; remove a waiver")
     own, others = rates(groups, kept, swept)
     ours, theirs = summed(groups, own), summed(groups, others)
     rows = _rows(list(groups), ours, theirs, waived)
@@ -63,13 +63,13 @@ def evaluate_retraining_gate(
     table = {"cells": rows, "rank_p": p, "decided_by": "rank" if by_rank else "t bound", "k": k}
     table["strengths"] = _strengths(groups, others)
     if same is not None:
-        how = f"this is accepted model {same + 1} of {k}: the same weights, which decide every image as they did"
+        how = f"this is accepted model {same + 1} of {k}: the same weights, and all their predictions are unchanged"
         return "passed", f"passed by identity: {how}", table | {"decided_by": "identity"}
     if k < retraining_stats.ENOUGH:
         return (
             "inconclusive",
-            f"decides nothing: its baseline holds {k} accepted retraining(s), and "
-            f"{retraining_stats.ENOUGH} are the least; {math.ceil(1 / alpha - 1e-9) - 1} let the rank decide",
+            f"is inconclusive: its baseline holds {k} accepted retraining(s), and {retraining_stats.ENOUGH} are the "
+            f"least; {math.ceil(1 / alpha - 1e-9) - 1} let the rank decide",
             table,
         )
     worst = min(
@@ -81,11 +81,11 @@ def evaluate_retraining_gate(
         assert p is not None
         failed, how = (
             p <= alpha * (1 + 1e-12),
-            f"by rank, p = {p:.3f} of {k + 1}; an undamaged one fails at most {alpha:.0%}",
+            f"by rank, p = {p:.3f} of {k + 1}; a healthy model fails with probability at most {alpha:.0%}",
         )
     else:
         failed = any(row["verdict"] == "below" for row in judged)
-        how = f"by the t bound, approximate with {k}: {alpha:.0%} of undamaged ones fail, at small k up to twice that"
+        how = f"by the t bound, approximate with {k}: {alpha:.0%} of healthy models fail, up to twice that at small k"
     if failed:
         return "failed", f"failed: worse than retraining explains ({how}); furthest off, {seen}", table
     return "passed", f"passed: within what retraining explains ({how}); furthest off, {seen}", table

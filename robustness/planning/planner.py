@@ -95,7 +95,7 @@ class Planner:
                 except SweepError as error:
                     if sweep.name == "clean":
                         raise ModelError(
-                            f"{sweep.card.name}: its forward pass {error}; `robustness check` looks it over"
+                            f"{sweep.card.name}: its forward pass {error}; run `robustness check` to inspect it"
                         ) from error
                     notes.append(f"{sweep.label} fails: {error}")
 
@@ -141,8 +141,8 @@ class Planner:
         for card in sweep.models:
             if not self._is_trained(card):
                 yield (
-                    f"{card.name} is not trained: `robustness train {card.name}` comes first; its sweeps are timed "
-                    "with random weights"
+                    f"{card.name} is not trained; its sweeps are timed with random weights; train it first: robustness "
+                    f"train {card.name}"
                 )
         attacked, perturbation = sweep.models[-1], sweep.perturbation
         if isinstance(perturbation, AdvGAN) and not (

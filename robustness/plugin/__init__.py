@@ -62,9 +62,9 @@ def pytest_cmdline_main(config: pytest.Config) -> int | pytest.ExitCode | None:
 def pytest_configure(config: pytest.Config) -> None:
     """Describe the marker, refuse what cannot be, and begin to listen."""
     config.addinivalue_line(
-        "markers", "claims(family=..., metric=...): which of the selected cards' claims a test that uses `claim` holds"
+        "markers", "claims(family=..., metric=...): selects the claims that a test with the fixture `claim` checks"
     )
-    config.addinivalue_line("markers", "timing: times attacks; runs only when asked for, with `-m timing -n 0`")
+    config.addinivalue_line("markers", "timing: times attacks; runs only on request, with `-m timing -n 0`")
     output.prepare()
     if not is_worker(config):
         if "pytest_robustness" in sys.modules:  # else the plugin was named by its module, and nothing stood in the way

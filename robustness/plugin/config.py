@@ -27,36 +27,41 @@ NAMED = pytest.StashKey[bool]()
 REREAD = pytest.StashKey[list[str]]()
 
 OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
-    ("model", {"action": "append", "metavar": "NAME"}, "run this model's card (repeatable); default: embedded data"),
-    ("card", {"action": "append", "metavar": "FILE"}, "also run this card, or all cards of this folder (repeatable)"),
-    ("factory", {"metavar": "MODULE:CALLABLE"}, "measure the model that this gives, without a card"),
-    ("argument", {"action": "append", "metavar": "KEY=VALUE"}, "a keyword argument of this factory (repeatable)"),
-    ("dataset", {"metavar": "FILE"}, "the labelled images that this model is measured on"),
+    (
+        "model",
+        {"action": "append", "metavar": "NAME"},
+        "run only this model's card (repeatable); default: all cards on embedded data",
+    ),
+    ("card", {"action": "append", "metavar": "FILE"}, "also run this card, or all cards in this folder (repeatable)"),
+    ("factory", {"metavar": "MODULE:CALLABLE"}, "measure the model that this callable returns, without a card"),
+    ("argument", {"action": "append", "metavar": "KEY=VALUE"}, "a keyword argument of that factory (repeatable)"),
+    ("dataset", {"metavar": "FILE"}, "the labelled images to measure that model on"),
     (
         "weights",
         {"action": "append", "metavar": "FILE"},
-        "judge these weights: FILE, or NAME=FILE of several models",
+        "test these weights: FILE, or NAME=FILE with several models",
     ),
     (
         "profile",
         {"metavar": "NAME"},
-        "measure the sweeps of this profile, claiming nothing: quick, default, …",
+        "measure the sweeps of this profile, without claims: quick, default, …",
     ),
     (
         "forward-seconds",
         {"metavar": "SECONDS"},
-        "how long one pass of a model over one batch may take (default 600; also: ROBUSTNESS_FORWARD_SECONDS)",
+        "time limit for one forward pass over a batch (default 600; also: ROBUSTNESS_FORWARD_SECONDS)",
     ),
-    ("images", {"type": int, "metavar": "N"}, "test on so many images, of every class alike"),
-    ("data", {"metavar": "DIR"}, "the folder that holds the data sets (also: ROBUSTNESS_DATA)"),
-    ("store", {"metavar": "DIR"}, "the folder that keeps evidence and trained weights (also: ROBUSTNESS_STORE)"),
+    ("images", {"type": int, "metavar": "N"}, "test on this many images, stratified by class"),
+    ("data", {"metavar": "DIR"}, "the folder with the data sets (also: ROBUSTNESS_DATA)"),
+    ("store", {"metavar": "DIR"}, "the folder for evidence and trained weights (also: ROBUSTNESS_STORE)"),
     ("device", {"metavar": "DEVICE"}, "cpu, cuda, cuda:N or auto (default): a GPU if there is one"),
     ("dtype", {"metavar": "DTYPE"}, "precision of the models: float32 (default), bf16, or tf32 on a GPU"),
-    ("seed", {"type": int, "metavar": "N"}, "the seed of all draws (default 0)"),
+    ("seed", {"type": int, "metavar": "N"}, "the seed of all random numbers (default 0)"),
     (
         "engine",
         {"metavar": "ENGINE"},
-        "make missing evidence by ray[=ADDRESS][,workers=N][,cores=N][,gpus=SHARE] before tests run; default: plain",
+        "compute missing evidence before the tests, by ray[=ADDRESS][,workers=N][,cores=N][,gpus=SHARE]; default: "
+        "plain",
     ),
     (
         "report",
@@ -64,8 +69,8 @@ OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
         "write the report here: .html, .md, .json, .csv, .tex (repeatable)",
     ),
     ("shard", {"metavar": "I/N"}, "run the I-th of N parts of the models, for `robustness merge` (docs/ci.md)"),
-    ("strict", {"action": "store_true"}, "missing data or weights are errors, not skips; an undecided gate is red"),
-    ("inconclusive", {"metavar": "FATE"}, "a gate that decides nothing: red or warning (default: red where strict)"),
+    ("strict", {"action": "store_true"}, "missing data or weights are errors, not skips; an inconclusive gate fails"),
+    ("inconclusive", {"metavar": "FATE"}, "an inconclusive gate: red (fails) or warning (default: red if strict)"),
 )
 
 
@@ -188,8 +193,8 @@ def _draft(config: pytest.Config) -> CardOptions | None:
     given = [name for name in ("card", "model") if config.getoption(f"robustness_{name}")]
     if given or len(weights) > 1:
         raise pytest.UsageError(
-            f"--robustness-{given[0] if given else 'weights'}: a model without a card (--robustness-factory) is the "
-            "only one of its run, with one file of weights; `robustness init` writes cards for several"
+            f"--robustness-{given[0] if given else 'weights'}: a model without a card (--robustness-factory) must be "
+            "the only one of its run, with one weights file; write cards for several (robustness init)"
         )
     return CardOptions(
         _start(config, "factory"),
@@ -218,7 +223,7 @@ def _from_root(config: pytest.Config, hook: str) -> Iterator[Path]:
     for given in found:
         paths = list(given) if isinstance(given, list | tuple | set | Iterator) else [given]
         if wrong := [path for path in paths if not isinstance(path, str | Path)]:
-            raise pytest.UsageError(f"{hook} must give paths, as text or Path, got {wrong[0]!r}")
+            raise pytest.UsageError(f"{hook} must return paths, as text or Path, got {wrong[0]!r}")
         yield from (config.rootpath / path for path in paths)
 
 

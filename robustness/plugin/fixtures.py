@@ -223,8 +223,8 @@ class ClaimCheck:
         due = self._session.harness.key(self.card, self._claim.sweep)
         if evidence.provenance.get("key", due) != due:
             pytest.fail(
-                f"{self._claim.id}: `check` must be given the claim's own evidence, sweep(claim.sweep), got that of "
-                f"{evidence.provenance.get('label')}; the marker claims(sweep=...) chooses the claims of one sweep",
+                f"{self._claim.id}: `check` must get the claim's evidence, sweep(claim.sweep), got that of "
+                f"{evidence.provenance.get('label')}; select the claims of one sweep with the marker claims(sweep=...)",
                 pytrace=False,
             )
 
@@ -276,5 +276,5 @@ def _told(config: pytest.Config, make: Callable[[], T]) -> T:
 
         if not is_foreign(error):
             raise
-        message = f"a model's code raised {describe_error(error)}, which would control the test run; remove it"
+        message = f"a model's code raised {describe_error(error)}, which would control the test run; remove that call"
         raise _red(RuntimeError(message)) from None

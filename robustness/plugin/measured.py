@@ -60,7 +60,7 @@ class UnclaimedSweeps:
         for fate, cause in ((NEVER, NEVER), ("skipped", "skipped"), ("errored", "no numbers")):
             if named := [name for name, outcome in every.items() if outcome == fate]:
                 said = fate if fate == NEVER else f"were {fate}"
-                yield cause, f"{len(named)} of {len(every)} sweeps {said}, {named[0]} among them"
+                yield cause, f"{len(named)} of {len(every)} sweeps {said}, for instance {named[0]}"
 
 
 def without_claims(card: Card, profile: str | None, shape: sweep_profiles.Shape) -> Card:

@@ -69,8 +69,8 @@ class RunOptions:
             and due >= _torch_gpus()
         ):
             raise RobustnessError(
-                f"`device` = {self.device!r}: this machine has {_torch_gpus()} GPU(s) that torch can use; "
-                "take cpu, or auto for what there is"
+                f"`device` = {self.device!r}: this machine has {_torch_gpus()} GPU(s) that torch can use; use cpu or "
+                "auto"
             )
         here = hardware.worker_device(self.device, self.worker) if self.engine == "plain" else None
         precision.check_dtype(self.dtype, here)
@@ -80,7 +80,7 @@ class RunOptions:
         keyword, markers = self.chosen
         asked = {name: getattr(self, name) for name in ("seed", "strict", "profile", "images")}
         asked |= {} if self.dtype == "float32" else {"dtype": self.dtype}
-        return asked | {"undecided is red": self.undecided_is_red, "-k": keyword, "-m": markers}
+        return asked | {"inconclusive gates fail": self.undecided_is_red, "-k": keyword, "-m": markers}
 
     @property
     def undecided_is_red(self) -> bool:

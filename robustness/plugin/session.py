@@ -220,7 +220,7 @@ class RunState:
         if "claim" not in self.asked or self.unreadable:
             return []
         return [
-            f"{card.name}: its card neither sweeps nor claims anything: nothing of it was tested" for card in self.cards
+            f"{card.name}: its card has neither sweeps nor claims, so nothing was tested" for card in self.cards
             if not sweeps_without_claims(card) and next(card.claims(), None) is None and card.file.gate is None
         ]  # fmt: skip
 
@@ -248,7 +248,7 @@ class RunState:
         if "claim" in self.asked and not (self.planned or self.measuring.planned or self.gates):
             return [self._nothing_ran()]
         if not self.gates and self.asked == {"gate"}:
-            said = "no gate was run: no selected card has a [gate] table; docs/gate.md says what one holds"
+            said = "no gate ran: no selected card has a [gate] table (docs/gate.md)"
             return [("no gate", said)]
         return [*self.measuring.problems(), *self._unclaimed(), *self._reasons()]
 
@@ -257,20 +257,20 @@ class RunState:
         if any(card.measured or list(card.claims()) for card in self.cards):
             return (
                 "no test selected",
-                "no claim was run: none of the selected tests holds a claim of the selected cards",
+                "no claim ran: no selected test checks a claim of the selected cards",
             )
         names = one_line(", ".join(card.name for card in self.cards), 60)
-        said = f"no claim was run: nothing is claimed of {names}"
+        said = f"no claim ran: the cards of {names} claim nothing"
         if self.measurable:
-            return "nothing claimed", f"{said}, and no selected test measures its sweeps"
-        return "nothing swept", f"{said}, and nothing is swept"
+            return "nothing claimed", f"{said}, and no selected test measures their sweeps"
+        return "nothing swept", f"{said}, and have no sweeps"
 
     def _unclaimed(self) -> Iterator[tuple[str, str]]:
         """Return the cards that hold a model to nothing: red for a CI, which asks by --robustness-strict."""
         asked = self.options.strict and "claim" in self.asked
         for card in self.cards if asked else ():
             if not card.measured and not list(card.claims()) and card.file.gate is None:
-                yield "nothing claimed", f"nothing is claimed of {card.name}, and no gate holds it: red where strict"
+                yield "nothing claimed", f"{card.name} has neither claims nor a gate: --robustness-strict fails it"
 
     def _reasons(self) -> Iterator[tuple[str, str]]:
         outcomes = self.all_outcomes()
@@ -286,14 +286,14 @@ class RunState:
         if self.gates and all(gate.outcome == "skipped" for gate in self.gates.values()) and not outcomes:
             yield "gate skipped", "all gates were skipped"
         if never := [o for o in outcomes if o.outcome == "never ran"]:
-            yield "never ran", f"{len(never)} of {len(outcomes)} claims never ran, {never[0].claim.id} among them"
+            yield "never ran", f"{len(never)} of {len(outcomes)} claims never ran, for instance {never[0].claim.id}"
         if outcomes and all(outcome.outcome == "skipped" for outcome in outcomes):
             yield "skipped", f"all {len(outcomes)} claims were skipped"
 
     def undecided(self) -> list[str]:
         """Return the gates that were inconclusive, if that fails the run."""
         gates = [gate.model for gate in self.gates.values() if gate.outcome == "inconclusive"]
-        return [f"the gate of {name} decides nothing" for name in gates if self.options.undecided_is_red]
+        return [f"the gate of {name} is inconclusive" for name in gates if self.options.undecided_is_red]
 
     def document(self, *, complete: bool, code: int) -> RunReport:
         """Return the report of the run, which ends with this exit code."""
@@ -409,7 +409,9 @@ def take_cards(options: RunOptions, harness: Workspace) -> list[Card]:
     if options.images is not None:
         chosen = [selection.limit_test_images(card, options.images) for card in chosen]
         known = half_width(options.images, 0.5)
-        harness.notice(f"tested on {options.images} images: a rate is known to ± {known:.3f} at worst (95 %)")
+        harness.notice(
+            f"tested on {options.images} images: the margin of error of a rate is at most ± {known:.3f} (95 %)"
+        )
     if options.draft is not None or options.profile is not None:
         from robustness.plugin.measured import without_claims
 

@@ -13,7 +13,7 @@ WEIGHTS = ["cell", "verdict", "drop [interval]", "margin", "lost", "gained", "ba
 NARROW = len(WEIGHTS)
 """Columns that a terminal has room for."""
 WEIGHTS += ["McNemar p", "sees", "decides with"]
-CAUGHT = ["damage done on purpose", "its claims catch it from", "its gate catches it from"]
+CAUGHT = ["damage", "detected by its claims from", "detected by its gate from"]
 RECIPE = ["summary", "verdict", "accepted mean ± sd", "now", "bound", "sees"]
 
 
@@ -76,7 +76,7 @@ def gate_sentences(model: ModelReport) -> Iterator[str]:
         which, more = ", ".join(map(str, lost)), ", …" * ((worst.losses or 0) > len(lost))
         yield f"Gate: lost in {one_line(worst.cell, NAME)}: images {which}{more}, counted from 0."
     if bound := sum(cell.verdict == "passed" for cell in table.cells):
-        yield f"Gate: {pluralize(bound, 'cell')} within the margin, in the report's files."
+        yield f"Gate: {pluralize(bound, 'cell')} within the margin, in the report files."
 
 
 def caught_grid(model: ModelReport) -> tuple[list[str], list[list[str]]]:
@@ -90,7 +90,7 @@ def caught_sentences(model: ModelReport) -> Iterator[str]:
     found = model.caught
     if found and found.retrainings:
         yield (
-            f"False alarms: {found.false_alarms.either} of {found.retrainings} undamaged retrainings are red "
+            f"False alarms: {found.false_alarms.either} of {found.retrainings} undamaged retrainings fail "
             f"({found.false_alarms.claims} by claims, {found.false_alarms.gate} by the gate)."
         )
 

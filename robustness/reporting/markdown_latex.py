@@ -89,7 +89,7 @@ def _markdown_model(model: ModelReport) -> Iterator[str]:
         yield ""
     yield from _markdown_others(model)
     if model.suggested:
-        yield from (f"### {markdown(model.name)}: what it may claim", "", "For its card, as measured here:", "")
+        yield from (f"### {markdown(model.name)}: suggested claims", "", "For its card, from these measurements:", "")
         yield from (f"    {line}".rstrip() for line in model.suggested.splitlines())
         yield ""
     yield from _markdown_gate(model)
@@ -97,7 +97,7 @@ def _markdown_model(model: ModelReport) -> Iterator[str]:
     found = red_claims(model)
     found += [(claim, []) for claim in model.claims if claim.outcome == "waived"]
     if found:
-        yield from (f"### {markdown(model.name)}: claims that are not held", "")
+        yield from (f"### {markdown(model.name)}: failed claims", "")
         for claim, fallen in found:
             said = markdown(claim.message, MESSAGE)
             yield f"- **{MARKS[claim.outcome]}** {markdown(claim.id)}: {said}"
@@ -122,7 +122,7 @@ def _markdown_gate(model: ModelReport) -> Iterator[str]:
 def _markdown_caught(model: ModelReport) -> Iterator[str]:
     header, rows = caught_grid(model)
     if rows:
-        yield from (f"### {markdown(model.name)}: what damage is caught", "")
+        yield from (f"### {markdown(model.name)}: detected damage", "")
         yield from _markdown_table(header, [[markdown(entry) for entry in row] for row in rows])
         yield from ("", *(f"{markdown(sentence)}" for sentence in caught_sentences(model)), "")
 

@@ -26,7 +26,7 @@ def merge(shards: Sequence[tuple[str, RunReport]]) -> RunReport:
         MergeError: They are not all shards of one run, each once; it lists every reason.
     """
     if wrong := list(_problems(shards)):
-        raise MergeError("\n  ".join([f"{len(wrong)} problem(s) in these shards, nothing is merged:", *wrong]))
+        raise MergeError("\n  ".join([f"{len(wrong)} problem(s) in these shards, nothing was merged:", *wrong]))
     parts = sorted(_shards(shards), key=lambda part: part[1].number)
     found = [report for _, _, report in parts]
     order = [model.name for model in parts[0][1].models]
@@ -60,7 +60,7 @@ def _problems(shards: Sequence[tuple[str, RunReport]]) -> Iterator[str]:
     """Explain why reports are not all the shards of one run, each once."""
     for name, report in shards:
         if report.run.shard is None:
-            yield f"{name}: the report of a whole run, not of a shard (robustness run --shard I/N)"
+            yield f"{name}: the report of a complete run, not of a shard (robustness run --shard I/N)"
     parts = _shards(shards)
     if not parts:
         return
@@ -74,9 +74,9 @@ def _problems(shards: Sequence[tuple[str, RunReport]]) -> Iterator[str]:
         yield from _strangers(name, plan, report)
     for number in range(1, expected.of + 1):
         if number not in numbers:
-            yield f"shard {number} of {expected.of} is missing: its job did not end, or its report was not brought here"
+            yield f"shard {number} of {expected.of} is missing: its job did not finish, or its report is not here"
         elif len(numbers[number]) > 1:
-            yield f"shard {number} of {expected.of} is there {len(numbers[number])} times: {', '.join(numbers[number])}"
+            yield f"shard {number} of {expected.of} appears {len(numbers[number])} times: {', '.join(numbers[number])}"
 
 
 def _differences(one: ShardPlan, first: RunInfo, other: ShardPlan, second: RunInfo) -> Iterator[str]:
@@ -99,7 +99,7 @@ def _strangers(name: str, plan: ShardPlan, report: RunReport) -> Iterator[str]:
     own = {model.name for model in plan.models if model.shard == plan.number}
     for model in report.models:
         if model.name not in own:
-            yield f"{name}: holds {model.name}, which its plan gives to another shard: edited"
+            yield f"{name}: contains {model.name}, which its plan assigns to another shard: edited"
 
 
 def _counts(every: Sequence[Counts], models: list[ModelTally]) -> Counts:
@@ -143,4 +143,4 @@ def _unlike(found: Sequence[RunReport]) -> Iterator[str]:
     """Note kinds of device that differ: each model is measured on one of them."""
     devices = dict.fromkeys(str(model.device) for report in found for model in report.models)
     if len(devices) > 1:
-        yield f"shards ran on different kinds of device ({', '.join(devices)}); each model's evidence is of one"
+        yield f"shards ran on different kinds of device ({', '.join(devices)}); each model ran on one"

@@ -32,7 +32,7 @@ def with_it(model: ModelReport, fallen: list[ClaimReport]) -> str:
     if not fallen:
         return ""
     names = [claim.id.removeprefix(f"{model.name}:") for claim in fallen]
-    return f"{pluralize(len(fallen), 'claim')} fell with it, and count only beside it: {', '.join(names)}"
+    return f"{pluralize(len(fallen), 'claim')} depend on it and fail with it: {', '.join(names)}"
 
 
 def fallen(model: ModelReport) -> Iterator[str]:
@@ -66,7 +66,7 @@ def within_noise(report: RunReport) -> Iterator[str]:
     if near := sum(map(inside, held)):
         verb = "has its" if near == 1 else "have their"
         claims = pluralize(len(held), "held claim")
-        yield f"{near:,} of {claims} {verb} threshold inside the interval of what was measured"
+        yield f"{near:,} of {claims} {verb} threshold inside the measured interval"
 
 
 def closest(report: RunReport) -> str:
@@ -84,7 +84,7 @@ def closest(report: RunReport) -> str:
         if distance < best:
             best = distance
             found = (
-                f"closest to its threshold: {claim.id}, {value:.4f} where {claim.bound} {claim.threshold:g} "
-                f"is claimed, {distance:.2g} half-widths of its interval away"
+                f"closest to its threshold: {claim.id}: {value:.4f}, claimed {claim.bound} {claim.threshold:g}, "
+                f"{distance:.2g} half-widths of its interval away"
             )
     return one_line(found)

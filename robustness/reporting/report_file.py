@@ -12,7 +12,7 @@ from robustness.reporting.report import FORMAT, RunReport
 from robustness.util import paths
 from robustness.util.validation_messages import format_problem
 
-AGAIN = "give the file that --robustness-report FILE.json wrote, as the run wrote it, or run the suites again"
+AGAIN = "use the unedited file that --robustness-report FILE.json wrote, or run the suites again"
 SHOWN = 5
 """Problems that an error names."""
 
@@ -46,11 +46,11 @@ def read_report(path: Path) -> RunReport:
         report = RunReport.model_validate(document)
     except ValidationError as error:
         wrong = [format_problem(dict(each), document, RunReport) for each in error.errors()]
-        raise ReportError(f"{path}: not a whole report (edited?): {_first(wrong)}; {AGAIN}") from error
+        raise ReportError(f"{path}: not a complete report (edited?): {_first(wrong)}; {AGAIN}") from error
     # Reports of before there was a checksum have none.
-    wrong = ["its checksum does not fit its content"] * (said not in (None, checksum(document)))
+    wrong = ["its checksum does not match its content"] * (said not in (None, checksum(document)))
     if wrong := [*wrong, *contradictions(report)]:
-        raise ReportError(f"{path}: edited, or damaged: {_first(wrong)}; {AGAIN}")
+        raise ReportError(f"{path}: edited or damaged: {_first(wrong)}; {AGAIN}")
     return report
 
 

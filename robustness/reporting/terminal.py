@@ -60,9 +60,9 @@ def _model(model: ModelReport, width: int) -> Iterator[str]:
         yield from lines
         said = list(table_notes(model, sweep))
         if without:
-            said.append(f"No room here for {', '.join(COLUMNS[metric] for metric in without)}.")
+            said.append(f"Columns that do not fit: {', '.join(COLUMNS[metric] for metric in without)}.")
         if len(said) > REMARKS:
-            said[REMARKS - 1 :] = [f"And {pluralize(len(said) - REMARKS + 1, 'remark')} more, in the report's files."]
+            said[REMARKS - 1 :] = [f"And {pluralize(len(said) - REMARKS + 1, 'note')} more, in the report files."]
         for sentence in said:
             yield from _wrapped(sentence, width)
     yield from _others(model, width)
@@ -70,7 +70,7 @@ def _model(model: ModelReport, width: int) -> Iterator[str]:
     if rows:
         yield from ("", f"gate of {one_line(model.name, NAME)}", *table(header, rows[:REDS]))
     if len(rows) > REDS:
-        yield f"And {len(rows) - REDS} more, in the report's files."
+        yield f"And {len(rows) - REDS} more, in the report files."
     for sentence in (
         *fallen(model), *gate_sentences(model), *waiver_sentences(model), *doubts(model), *sweeps_not_run(model)
     ):  # fmt: skip
@@ -136,9 +136,9 @@ def summary(report: RunReport, limit: int | None = SUMMARY) -> Iterator[str]:
     yield _headline(report.verdict, counts)
     partial = not report.run.complete
     if partial:
-        yield "This run was interrupted: the report is partial."
+        yield "This run was interrupted, so the report is partial."
     if problems:
-        yield f"red because: {one_line('; '.join(problems), 400)}"
+        yield f"failed because: {one_line('; '.join(problems), 400)}"
     near = list(within_noise(report))
     yield from near
     last = list(_next_step(report))
@@ -146,7 +146,7 @@ def summary(report: RunReport, limit: int | None = SUMMARY) -> Iterator[str]:
     said += [f"notice: {notice}" for notice in report.notices]
     room = len(said) if limit is None else max(limit - 1 - partial - bool(problems) - len(near) - len(last), 1)
     if len(said) > room:
-        said[room - 1 :] = [f"and {len(said) - room + 1} more skips and notices, in the report's files"]
+        said[room - 1 :] = [f"and {len(said) - room + 1} more skips and notices, in the report files"]
     yield from (one_line(line, 400) for line in said)
     yield from last
 
@@ -154,11 +154,11 @@ def summary(report: RunReport, limit: int | None = SUMMARY) -> Iterator[str]:
 def _headline(verdict: str, counts: Counts) -> str:
     if verdict == "measured":
         sweeps, models = pluralize(counts.measured, "sweep"), pluralize(len(counts.models), "model")
-        return f"measured: {sweeps} on {models}; nothing was claimed, so nothing is held"
+        return f"measured: {sweeps} on {models}; nothing was claimed"
     total = f"{pluralize(counts.claims, 'claim')} on {pluralize(len(counts.models), 'model')}"
     gates = _and(gate_counts(counts.gates))
     if counts.measured:
-        gates += f"; {pluralize(counts.measured, 'sweep')} measured, and held to nothing"
+        gates += f"; {pluralize(counts.measured, 'sweep')} measured without claims"
     if verdict == "passed" and counts.held == counts.claims:
         return f"passed: {total}: {'it' if counts.claims == 1 else 'all'} held{gates}"
     fates = ", ".join(f"{counts.of(fate):,} {fate}" for fate in (*OUTCOMES, "not selected") if counts.of(fate))
@@ -175,7 +175,9 @@ def suggested_claims(report: RunReport) -> Iterator[str]:
         yield from standing(model)
         if model.suggested:
             yield ""
-            yield one_line(f"What {model.name} may claim, 0.01 below the lower ends of the intervals, for its card:")
+            yield one_line(
+                f"Suggested claims for the card of {model.name} (0.01 below the lower ends of the intervals):"
+            )
             yield ""
             yield from (one_line(line) for line in model.suggested.splitlines())
 

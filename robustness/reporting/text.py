@@ -43,7 +43,7 @@ def explain_missing(model: ModelReport, sweep: SweepReport) -> str:
 def table_notes(model: ModelReport, sweep: SweepReport) -> Iterator[str]:
     """Return a sentence for everything that a sweep's table cannot say: cells without numbers, and notes on numbers."""
     if sweep.evidence is None:
-        yield "The evidence was not kept: the table shows what the claims measured."
+        yield "The evidence was not stored, so the table shows what the claims measured."
     cells = list(labelled_cells(model, sweep))
     for about in ([(cell.status, name) for name, cell in cells], [(cell.note, name) for name, cell in cells]):
         for said, rows in _grouped(about):
@@ -76,7 +76,7 @@ def standing(model: ModelReport) -> Iterator[str]:
     """Return the doubts about a model's numbers: raised in this run, or not checkable."""
     if names := model.open_doubts:
         yield one_line(
-            f"Doubts stand against these numbers of {model.name}: {'; '.join(names)}. Settle them first "
+            f"These numbers of {model.name} are in doubt: {'; '.join(names)}. Resolve the doubts first "
             "(docs/doubts.md); until then no claims are suggested."
         )
 

@@ -31,12 +31,12 @@ def matrix(harness: Workspace, chosen: Sequence[Card], sweep: str) -> Crossed:
     if first is None:
         names = ", ".join(card.name for card in chosen)
         known = sorted({name for card in chosen for name in card.file.sweeps})
-        raise SweepError(f"`sweep` must be one of {', '.join(known)}, got {sweep!r}, which none of {names} has")
+        raise SweepError(f"`sweep` must be one of {', '.join(known)}, got {sweep!r}, which no card of {names} has")
     table = first.file.sweeps[sweep]
     if not hasattr(table.perturbation, "source") or not table.perturbation.uses_model:
         raise SweepError(
-            f"`sweep` must be an attack, which is made on a model, got {sweep!r} of {first.name}, "
-            f"which is {table.perturbation.family}; every model faces that alike"
+            f"`sweep` must be an attack, whose examples depend on a model, got {sweep!r} of {first.name}, which is "
+            f"{table.perturbation.family}"
         )
 
     def crossed(source: Card, target: Card) -> Card:
@@ -69,7 +69,7 @@ def described(crossed: Crossed, sweep: str) -> Iterator[str]:
     some = next(iter(known.values()))
     about = some.provenance
     yield (
-        f"{sweep} made on the model of the row, seen by that of the column: |Xb| / |Xa|, with 95 % Wilson intervals; "
+        f"{sweep} computed on the row's model, tested on the column's: |Xb| / |Xa|, with 95 % Wilson intervals; "
         f"{len(some)} images of {about['images']['name']}, seed {about['seed']}, {about['device']}"
     )
     for metric in METRICS:

@@ -108,15 +108,17 @@ def check(path: Path) -> None:
 
     >>> check(Path("a.x"))  # doctest: +IGNORE_EXCEPTION_DETAIL
     Traceback (most recent call last):
-    ReportError: a report's file must end in one of .html, .md, .json, .csv, .tex, got a.x
+    ReportError: a report file must end in one of .html, .md, .json, .csv, .tex, got a.x
     """
     if path.suffix.lower() not in FORMS:
-        raise ReportError(f"a report's file must end in one of {', '.join(FORMS)}, got {path}")
+        raise ReportError(f"a report file must end in one of {', '.join(FORMS)}, got {path}")
     if path.is_dir():
-        raise ReportError(f"a report's file must not be a folder, got {path}; name a file in it")
+        raise ReportError(f"a report file must not be a folder, got {path}; name a file in it")
     parent = next(folder for folder in path.absolute().parents if folder.exists())
     if not parent.is_dir():
-        raise ReportError(f"a report's folder must be a folder, got {parent}; name another one for {path.name}")
+        raise ReportError(
+            f"a report must lie in a folder, got {parent}, which is a file; choose another folder for {path.name}"
+        )
 
 
 def write(report: RunReport, path: Path) -> None:
@@ -128,6 +130,6 @@ def write(report: RunReport, path: Path) -> None:
             stream.write(content)
     except OSError as error:
         raise ReportError(
-            f"{path} could not be written ({error.strerror or error}), what was there before is as it was; "
-            "make room, or name another file with --robustness-report"
+            f"{path} could not be written ({error.strerror or error}), the old file is unchanged; free disk space, or "
+            "choose another file with --robustness-report"
         ) from error

@@ -72,7 +72,7 @@ def derive(measured: ArrayLike, higher: ArrayLike, limits: ArrayLike, resolution
     if table.ndim != 2 or len(table) < 3 or better.shape != table.shape[1:]:
         raise ValueError(
             f"`measured` must be (trainings, cells) of at least 3 trainings, got {table.shape} for {better.shape} "
-            "directions; a deviation with one left out takes three"
+            "directions; three are needed to leave one out"
         )
     limits, least = np.asarray(limits, np.float64), np.asarray(resolution, np.float64)
     # A cell without a number in some training promises nothing.

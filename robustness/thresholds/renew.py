@@ -66,9 +66,7 @@ class CardUpdate:
             done.append(f"{reason}: {self._write_weights()}")
         by_hand = self.card.file.claims and not self.card.file.thresholds and not self.force
         if by_hand and done:
-            done.append(
-                "its claims are written by hand (there is no [thresholds] table) and stay; --force replaces them"
-            )
+            done.append("its claims are handwritten (there is no [thresholds] table) and stay; --force replaces them")
         elif not by_hand and (reason := "its weights are new" if done else self._thresholds_due()):
             done.append(f"{reason}: {self._write_thresholds()}")
         return UpdateResult(tuple(done), tuple(self._judged()) if done else ())
@@ -77,7 +75,7 @@ class CardUpdate:
     def recipe(self) -> str:
         """The hash of all that the card's own training depends on."""
         if self.card.file.recipe is None:
-            raise TrainingError(f"{self.card.path}: the card names no [recipe], so nothing of it can be made anew")
+            raise TrainingError(f"{self.card.path}: the card has no [recipe], so nothing can be renewed; add one")
         return recipe_hash(self.harness, self.card)
 
     @cached_property
@@ -108,27 +106,27 @@ class CardUpdate:
         if not self.card.weights.is_file():
             return f"{self.card.weights} was missing"
         if is_stale(self.harness, self.card):
-            return f"{self.card.weights} was older than its recipe"
-        return f"{self.card.weights} was to be renewed" if self.force else ""
+            return f"{self.card.weights} was stale: its recipe changed"
+        return f"{self.card.weights} was renewed on request" if self.force else ""
 
     def _write_weights(self) -> str:
         assert self.card.weights is not None
         self.card.check_written(self.card.weights)
         (made,) = self._train([self.card])
         atomic_write.replace(self.card.weights, made.read_bytes())
-        return "trained by its recipe and written"
+        return "retrained by its recipe and written"
 
     def _thresholds_due(self) -> str:
         said = self.card.file.thresholds
         if not said or not self.card.file.claims:
             return "thresholds were missing"
         if said.get("recipe") != self.recipe:
-            return "thresholds were made by another recipe"
+            return "thresholds were derived from another recipe"
         if said.get("tested") != self.tested:
-            return "thresholds were made on other images, sweeps, draws or sources"
+            return "thresholds were derived from other images, sweeps, seeds or source models"
         if self.fresh and "fresh_red" not in said:
-            return "thresholds had not been tried on fresh seeds"
-        return "thresholds were to be renewed" if self.force else ""
+            return "thresholds were not validated on fresh seeds"
+        return "thresholds were renewed on request" if self.force else ""
 
     def _write_thresholds(self) -> str:
         count = self.seeds or self._how_many()
@@ -142,14 +140,14 @@ class CardUpdate:
             if broken := [
                 str(cell) for cell, bad in zip(retrainings.threshold_cells(self.card), row, strict=True) if bad
             ]:
-                self.harness.notice(f"fresh seed {seed} of {self.card.name} is red: {'; '.join(broken)}")
+                self.harness.notice(f"fresh seed {seed} of {self.card.name} fails: {'; '.join(broken)}")
         about = self._about(found, count, np.logical_or.reduce(missed, axis=1))
         self.card = edit.write_claims(self.card, self._tables(found), about, self._flip_rate(found))
         possible = int(np.isfinite(found.bounds).sum())
         return (
-            f"{possible} of {len(found.bounds)} thresholds, the rest no claim possible; c = {found.c:g}, "
-            f"healthy seeds that the others call red: {about['left_out_red']}, "
-            f"fresh ones that are red: {about.get('fresh_red', 'not tried')}; written to {self.card.path}"
+            f"{possible} of {len(found.bounds)} thresholds, the rest no claim possible; c = {found.c:g}, healthy seeds "
+            f"that fail when left out: {about['left_out_red']}, fresh seeds that fail: "
+            f"{about.get('fresh_red', 'not tried')}; written to {self.card.path}"
         )
 
     def _tables(self, found: Thresholds) -> dict[str, dict[str, list[float | None]]]:
@@ -169,9 +167,9 @@ class CardUpdate:
         bound = float(found.bounds[-1])
         if np.isnan(bound):
             raise TrainingError(
-                f"{self.card.path}: search: no claim on the flip rate can fail: healthy trainings lose too many images "
-                f"within {table.budget.norm} {table.budget.size:g}, or are sure of none; take a smaller `budget` or a "
-                "lower `sure`; nothing was written"
+                f"{self.card.path}: search: no claim on the flip rate can fail: healthy trainings are misled on too "
+                f"many images within {table.budget.norm} {table.budget.size:g}, or are confident on none; use a "
+                "smaller `budget` or a lower `sure`; nothing was written"
             )
         return bound
 

@@ -61,8 +61,8 @@ def default_retraining_count(seconds: float) -> int:
     if seconds < 600:
         return 10
     raise TrainingError(
-        f"one training takes {seconds / 60:.0f} minutes, too long to make ten more unasked; "
-        "say how many to make the thresholds from with --seeds N"
+        f"one training takes {seconds / 60:.0f} minutes, too long to start ten more automatically; set the number with "
+        "--seeds N"
     )
 
 
@@ -82,8 +82,8 @@ def derive(
         )
     except thresholds.UnstableTrainings as error:
         raise TrainingError(
-            f"{card.name}: {error} (seeds {', '.join(str(seeds[row]) for row in error.rows)}); no thresholds hold such "
-            "trainings and none were written: see why they fail, or make the recipe steadier"
+            f"{card.name}: {error} (seeds {', '.join(str(seeds[row]) for row in error.rows)}); no threshold fits such "
+            "trainings, so none was written; find out why they fail, or make the recipe more stable"
         ) from error
 
 

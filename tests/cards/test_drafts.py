@@ -198,7 +198,7 @@ def test_init_writes_no_claims_while_a_doubt_stands(folder, call):
     module.write_text(module.read_text().replace("classes))", "classes), nn.Softmax(1))"))
     code, _, err = call("--profile", "quick", "--claims")
     assert code == 2
-    assert "no claims are written while doubts stand against its numbers: " in err
+    assert "no claims are written, because its numbers are in doubt: " in err
     assert "probabilities for logits" in err
     assert not (folder / "w.toml").exists()
 
@@ -209,7 +209,7 @@ def test_init_loses_nothing(folder, call):
     (folder / "w.toml").write_text("mine")
     code, _, err = call()
     assert (code, (folder / "w.toml").read_text()) == (2, "mine")
-    assert "is there already; name another file with --output, or --force" in err
+    assert "exists; choose another file with --output, or overwrite it with --force" in err
     assert call("--output", "other.toml", "--images", "20")[0] == 0
     assert tomllib.loads((folder / "other.toml").read_text())["data"]["tested"] == 20
     assert call("--force")[0] == 0

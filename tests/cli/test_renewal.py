@@ -106,7 +106,7 @@ def test_changed_sweeps_renew_thresholds_alone(project):
     renew(project)
     project.edit("strengths = [0.2, 0.9]", "strengths = [0.1, 0.9]")
     (done,) = renew(project).done
-    assert "other images, sweeps, draws or sources" in done
+    assert "other images, sweeps, seeds or source models" in done
     assert project.trained() == [0, *SEEDS]
 
 
@@ -122,7 +122,7 @@ def test_a_source_with_other_weights_renews_thresholds(project):
     assert renew(project).done == ()
     moved = {name: value + 1 for name, value in state.items()}
     other.with_suffix(".safetensors").write_bytes(weights.to_bytes(moved, {}))
-    assert "draws or sources" in renew(project).done[0]
+    assert "seeds or source models" in renew(project).done[0]
 
 
 SEARCH = """
@@ -163,7 +163,7 @@ def test_a_search_that_no_training_survives_is_refused(project):
     """Catches: a flip rate of 1 or more, which every model keeps."""
     project.path.write_text(project.path.read_text() + SEARCH.format(size=1.0))
     before = project.path.read_bytes()
-    with pytest.raises(TrainingError, match=r"search: .*within linf 1.*take a smaller `budget`"):
+    with pytest.raises(TrainingError, match=r"search: .*within linf 1.*use a smaller `budget`"):
         renew(project)
     assert project.path.read_bytes() == before
 
@@ -387,5 +387,5 @@ def test_trained_weights_are_written_where_one_asks_for_them(project, capsys):
     assert file.read_bytes() == project.harness.weights(project.card.reseeded(5)).read_bytes()
     assert project.trained() == [5]
     assert main.main([*common, "--seeds", "5,6"]) == 2
-    assert "must be of one model and one seed" in capsys.readouterr().err
+    assert "takes one model and one seed" in capsys.readouterr().err
     assert project.trained() == [5]

@@ -345,9 +345,9 @@ def check(tmp_path, content):
 def test_check_mends_dim_images_and_not_the_model(tmp_path, own_path, pixels):
     """Catches: a first layer that multiplies by 255, after which every ε is 255 times as large as it says."""
     lines = check(tmp_path, {"x": pixels, "y": LABELS})
-    (line,) = [line for line in lines if line.strip().startswith("MEND  images: ")]
+    (line,) = [line for line in lines if line.strip().startswith("FIX   images: ")]
     assert "they use 1/255 of the range; 0/1 bytes, or divided by 255 twice?" in line
-    mend = [line.split(":")[0].split("  ")[-1] for line in lines if line.strip().startswith("MEND")]
+    mend = [line.split(":")[0].split("  ")[-1] for line in lines if line.strip().startswith("FIX")]
     assert set(mend) <= {"images", "clean accuracy"}
 
 
@@ -370,7 +370,7 @@ def test_images_that_were_trained_on_are_counted():
 def test_check_says_how_many_images_were_trained_on(tmp_path, own_path):
     content = {"test_x": PIXELS, "test_y": LABELS, "train_x": PIXELS[:5], "train_y": LABELS[:5]}
     lines = check(tmp_path, content)
-    assert [line for line in lines if "MEND" in line and "5 of 12 test images are among the 5 of the training" in line]
+    assert [line for line in lines if "FIX" in line and "5 of 12 test images are among the 5 of the training" in line]
     assert not [line for line in check(tmp_path / "alone", {"x": PIXELS, "y": LABELS}) if "trained" in line]
 
 

@@ -146,14 +146,14 @@ def test_what_is_red_without_damage_is_left_out_and_said(make):
     project = make(CLAIMS.replace("[0.5, 0.2]", "[0.999, 0.2]") + GATE)
     found = mutate(project, classes=(1.0, 10.0))
     claim, gate = found["notes"]
-    assert claim == "1 claims are broken without any damage and left out, tiny:normal:0.2:accuracy among them"
-    assert "the gate is red without any damage and left out: tiny: its card asks for a gate" in gate
+    assert claim == "1 claims fail without any damage and are left out, for instance tiny:normal:0.2:accuracy"
+    assert "the gate fails without any damage and is left out: tiny: its card has a gate" in gate
     assert found["claims"] == 2
     assert found["gate"] is None
     assert of(found, "classes")["rows"][0]["red"] == 2
 
     project.path.write_text(project.path.read_text().partition("\n[claims")[0] + "\n[claims.clean]\naccuracy = 0.999\n")
-    with pytest.raises(CardError, match="damage would show nothing: 1 claims are broken without any damage"):
+    with pytest.raises(CardError, match="nothing is left to detect damage: 1 claims fail without any damage"):
         mutate(project)
 
 
@@ -168,7 +168,9 @@ def test_waived_claims_catch_nothing(make):
 def test_a_card_without_claims_and_gate_is_refused(make):
     """Catches: a table that is empty and green."""
     project = make("")
-    with pytest.raises(CardError, match=r"nothing to hold damage to: no claim .* and no gate; write \[claims\]"):
+    with pytest.raises(
+        CardError, match=r"nothing can detect damage: there is no gate, and no claim .*; write \[claims\]"
+    ):
         mutate(project)
 
 
@@ -178,7 +180,9 @@ def test_a_recipe_that_starts_by_command_or_fails_is_said(make, monkeypatch):
     project.edit('callable = "', 'starts = "by command"\ncallable = "')
     card = project.card
     found = run_mutations(project.harness, card, MutationOptions({"noise": (0.0,)}))
-    assert found["left_out"] == {"undamaged retrainings": "its recipe starts by command; ask for it by its name"}
+    assert found["left_out"] == {
+        "undamaged retrainings": "its recipe starts only by command; request this damage by name (--damage)"
+    }
     train = recipes.train
 
     def choosy(card, images, job, about):
@@ -202,7 +206,7 @@ def test_without_a_recipe_what_it_takes_is_left_out(make):
     found = run_mutations(
         project.harness, project.card, MutationOptions({"data": (0.5,), "labels": (0.5,), "classes": (10.0,)})
     )
-    why = "the card has no [recipe] to train by"
+    why = "the card has no [recipe]"
     assert found["left_out"] == {"fewer data": why, "shifted labels": why, "undamaged retrainings": why}
     assert [each["kind"] for each in found["damage"]] == ["classes"]
     shown = "\n".join(telling.lines(found))
@@ -212,7 +216,7 @@ def test_without_a_recipe_what_it_takes_is_left_out(make):
 
 def test_too_many_classes_are_refused(make):
     """Catches: a level beyond the classes that is taken for all of them."""
-    with pytest.raises(MutationError, match="a level of classes must be at most 10, which there are, got 11"):
+    with pytest.raises(MutationError, match="a level of classes must be at most 10, the number of classes, got 11"):
         mutate(make(), classes=(2.0, 11.0))
 
 

@@ -112,7 +112,7 @@ def test_kappa_without_influence_cannot_be_gated(kappa, evidence, tmp_path, monk
     """Catches: a gate that takes whatever has a value."""
     monkeypatch.setitem(METRICS.built_in, "kappa", replace(kappa.KAPPA, influence=None))
     assert not gateable("kappa")
-    with pytest.raises(GateError, match="kappa: is not of classes"):
+    with pytest.raises(GateError, match="kappa: follows from no predictions"):
         paired_difference("kappa", evidence, evidence, "0.2")
     with pytest.raises(CardError, match=r"gate\.metrics: must be among .*; got 'kappa'"):
         cards.load(helpers.project(tmp_path / "project", card=helpers.CARD + CLAIMS))

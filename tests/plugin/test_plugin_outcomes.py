@@ -103,7 +103,7 @@ def test_all_deselected(project):
     """Catches: exit code 5 without a reason, or 0."""
     run = project.fill().run(ALL, "-k", "nothing")
     assert run.ret == 1
-    assert "red because: no claim was run" in run.summary
+    assert "failed because: no claim was run" in run.summary
     assert run.report == {}
 
 
@@ -115,7 +115,7 @@ def test_no_card(project, hook):
         (project.root / "conftest.py").unlink()
     run = project.run(ALL)
     assert run.ret == 1
-    assert "red because: no card is selected; name models with --robustness-model" in run.summary
+    assert "failed because: no card is selected; name models with --robustness-model" in run.summary
 
 
 def test_a_card_without_claims(project):
@@ -126,7 +126,7 @@ def test_a_card_without_claims(project):
     project.edit(project.card, (CARD[CARD.index("[sweeps.normal]") : CARD.index("[claims.clean]")], ""))
     run = project.run(ALL)
     assert run.ret == 1
-    assert "red because: no claim was run: nothing is claimed of tiny, and nothing is swept" in run.summary
+    assert "failed because: no claim ran: the cards of tiny claim nothing, and have no sweeps" in run.summary
 
 
 def test_broken_card(project):
@@ -165,7 +165,7 @@ def test_missing_data_skip(project):
 def test_every_claim_skipped(project):
     run = project.write("models/far.toml", MNIST).run(ALL, "--robustness-model=far")
     assert run.ret == 1
-    assert "red because: all 7 claims were skipped" in run.summary
+    assert "failed because: all 7 claims were skipped" in run.summary
 
 
 def test_strict(project):
@@ -185,7 +185,7 @@ def test_a_test_that_checks_nothing(project):
     assert "2 passed" in run.out
     assert set(run.outcomes.values()) == {"never ran"}
     assert "the test passed without `claim.check(evidence)`" in run.messages[0]
-    assert "red because: 2 of 2 claims never ran" in run.summary
+    assert "failed because: 2 of 2 claims never ran" in run.summary
 
 
 def test_the_worst_of_several_tests_counts(project):

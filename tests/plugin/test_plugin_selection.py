@@ -80,8 +80,8 @@ def test_what_hooks_give(project, monkeypatch, given):
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("return 3", "pytest_robustness_models must give paths, as text or Path, got 3"),
-        ("return ['models', None]", "pytest_robustness_models must give paths, as text or Path, got None"),
+        ("return 3", "pytest_robustness_models must return paths, as text or Path, got 3"),
+        ("return ['models', None]", "pytest_robustness_models must return paths, as text or Path, got None"),
         ("raise ValueError('boom')", "pytest_robustness_models raised ValueError: boom ("),
     ],
 )
@@ -259,7 +259,7 @@ def test_looking_is_not_running(project, option):
     run = project.run("suites", option)
     assert run.ret == 0
     assert run.report == {}
-    assert "red because" not in run.out
+    assert "failed because" not in run.out
     assert not project.store.exists()
 
 
@@ -309,7 +309,7 @@ def test_fixtures_without_any_claim(project):
     run = project.fill().write("test_mine.py", "def test_mine(card, sweep): sweep('normal')\n").run("test_mine.py")
     assert run.ret == 0
     assert "FAILED" not in run.out
-    assert "red because" not in run.out
+    assert "failed because" not in run.out
 
 
 @pytest.mark.parametrize(

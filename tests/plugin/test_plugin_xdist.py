@@ -119,7 +119,7 @@ def test_mixed(project):
     }
     assert "the test passed without `claim.check(evidence)`" in run.messages
     assert "far-tiny: 1 claim skipped: no far.npz in" in run.summary
-    assert "red because: 2 of 4 claims never ran" in run.summary
+    assert "failed because: 2 of 4 claims never ran" in run.summary
 
 
 @pytest.mark.parametrize("why", ["deselected", "no card", "skipped", "broken"])

@@ -107,7 +107,7 @@ def test_interrupted(project):
     run = project.run("suites", "--robustness-report=report.html", "--robustness-report=report.md", apart=True)
     assert run.ret == run.report["run"]["exit"] == pytest.ExitCode.INTERRUPTED
     for said in (run.summary, *((project.root / f"report.{form}").read_text() for form in ("html", "md"))):
-        assert "This run was interrupted: the report is partial." in said
+        assert "This run was interrupted, so the report is partial." in said
     assert not run.report["run"]["complete"]
     assert run.report["verdict"] == "failed"
     assert list(run.outcomes.values()) == ["held"] * 2 + ["never ran"] * 5
@@ -177,7 +177,7 @@ def test_another_ones_evidence(project):
     run = project.run("suites")
     assert run.ret == 0
     assert len(run.report["notices"]) == 1
-    assert "holds the evidence of another key; swept again" in run.report["notices"][0]
+    assert "contains the evidence of another key; swept again" in run.report["notices"][0]
     assert project.evidence() == project.evidence(of=project.warm)
 
 
@@ -391,7 +391,7 @@ def test_recipe_that_only_its_command_starts(project):
     assert run.ret == 1
     assert set(run.outcomes.values()) == {"skipped"}
     assert "tiny: its weights are not trained; get it with: robustness train tiny" in run.messages[0]
-    assert "red because: all 7 claims were skipped" in run.summary
+    assert "failed because: all 7 claims were skipped" in run.summary
     assert project.logged("trainings") == []
     assert project.fill().run("suites").ret == 0  # where they are, they are used
 

@@ -66,7 +66,7 @@ def _levels(kind: MutationOperator, levels: tuple[float, ...], classes: int) -> 
     """Return the levels of a kind, the worst first; all classes are so called, however they were counted."""
     if kind.name == "classes":
         if over := [level for level in levels if classes < level < ALL and levels != kind.levels]:
-            raise MutationError(f"a level of classes must be at most {classes}, which there are, got {over[0]:g}")
+            raise MutationError(f"a level of classes must be at most {classes}, the number of classes, got {over[0]:g}")
         levels = tuple(ALL if level >= classes else level for level in levels)
     return kind.most_severe_first(levels)
 
@@ -74,9 +74,9 @@ def _levels(kind: MutationOperator, levels: tuple[float, ...], classes: int) -> 
 def _untrained(card: Card, named: bool) -> str:
     """Explain why nothing is trained; ``named`` is whether training was requested by name."""
     if card.file.recipe is None:
-        return "the card has no [recipe] to train by"
+        return "the card has no [recipe]"
     by_command = card.file.recipe.starts == "by command" and not named
-    return "its recipe starts by command; ask for it by its name" if by_command else ""
+    return "its recipe starts only by command; request this damage by name (--damage)" if by_command else ""
 
 
 def _retrainings(card: Card, count: int) -> tuple[Card, ...]:

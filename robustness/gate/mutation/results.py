@@ -48,7 +48,7 @@ def text(found: Mapping[str, Any]) -> str:
 
 def stored_result(card: Card, weights: str, images: str, seed: int) -> tuple[dict[str, Any] | None, str]:
     """Return the stored results if model, data, claims and gate are the same; else None, and the reason."""
-    path, again = place(card), f"make it anew with `robustness mutate {card.name} --keep`"
+    path, again = place(card), f"run `robustness mutate {card.name} --keep` to update it"
     try:
         found = paths.parse_json(paths.read_bytes(path))
         if found["format"] == FORMAT and found["about"] == result_key(card, weights, images, seed):
@@ -56,8 +56,9 @@ def stored_result(card: Card, weights: str, images: str, seed: int) -> tuple[dic
     except FileNotFoundError:
         return None, ""
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return None, f"{path}: not what `robustness mutate` kept (torn or foreign: {type(error).__name__}); {again}"
-    return None, f"{path}: is of other weights, data, claims, or another gate; {again}"
+        why = f"not a result of `robustness mutate` (truncated or foreign: {type(error).__name__})"
+        return None, f"{path}: {why}; {again}"
+    return None, f"{path}: was computed for other weights, data, claims or gate settings; {again}"
 
 
 def summary(found: Mapping[str, Any] | None) -> CaughtReport | None:

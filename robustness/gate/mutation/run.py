@@ -69,14 +69,14 @@ class MutationTarget:
         if broken := [claim for claim in self.claims if not claims.judge(claim, swept[claim.sweep]).held]:
             self.claims = [claim for claim in self.claims if claim not in broken]
             self.notes.append(
-                f"{len(broken)} claims are broken without any damage and left out, {broken[0].id} among them"
+                f"{len(broken)} claims fail without any damage and are left out, for instance {broken[0].id}"
             )
         found = self.row(self.card)
         if found["gate"] in ("failed", "errored"):
             self.card = replace(self.card, file=self.card.file.model_copy(update={"gate": None}))
-            self.notes.append(f"the gate is red without any damage and left out: {found['gate_message']}")
+            self.notes.append(f"the gate fails without any damage and is left out: {found['gate_message']}")
         if not self.claims and self.card.file.gate is None:
-            raise CardError(f"{self.card.path}: damage would show nothing: {'; '.join(self.notes)}")
+            raise CardError(f"{self.card.path}: nothing is left to detect damage: {'; '.join(self.notes)}")
         return {**found, "gate": found["gate"] if self.card.file.gate else None}
 
     @property
@@ -99,8 +99,8 @@ def mutation_target(harness: Workspace, card: Card) -> MutationTarget:
     sweeps = [name for name in ("clean", *card.file.sweeps) if name in asked and name not in left_out]
     if not sweeps:
         raise CardError(
-            f"{card.path}: there is nothing to hold damage to: no claim of a sweep without a generator, and no gate; "
-            "write [claims], have `robustness renew` write them, or ask for a [gate]"
+            f"{card.path}: nothing can detect damage: there is no gate, and no claim on a sweep without a generator; "
+            "write [claims], let `robustness renew` write them, or add a [gate]"
         )
     gate, gated = card.file.gate, tuple(name for name in card.gated_sweeps if name in sweeps)
     kept = gate.model_copy(update={"sweeps": gated}) if gate is not None and gated else None
@@ -184,12 +184,12 @@ def _train(harness: Workspace, every: Sequence[Card], workers: int | None) -> No
     """Train side by side what the store has not got; one that fails says so when its turn comes."""
     if not every:
         return
-    store, what = harness.store, f"training {every[0].name}, damaged and anew"
+    store, what = harness.store, f"training {every[0].name}, damaged and undamaged"
     settings: dict[str, Any] = {"say": store.say, "progress": harness.progress, "what": what}
     try:
         train_many(every, store.root, harness.data_root, workers, **settings)
     except TrainingError as error:
-        store.say(f"{error}; the others are trained one by one")
+        store.say(f"{error}; the remaining models are trained one at a time")
 
 
 def is_detected(row: Row, by: str = "either") -> bool:

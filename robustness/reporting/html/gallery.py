@@ -40,16 +40,16 @@ def add_gallery(report: RunReport, harness: Workspace, chosen: Sequence[Card]) -
         for sweep in model.sweeps
         if (entries := [entry for entry in sweep.gallery if not entry.pictures])
     ]
-    with harness.progress("making the pictures of the report") as progress:
+    with harness.progress("computing the pictures of the report") as progress:
         for done, (name, sweep, entries) in enumerate(due):
             at = f"no pictures of {name} under {sweep.name}"
             if left <= 0:
-                report.notices.append(f"{at}, nor of what follows: those before fill {ROOM >> 20} MiB")
+                report.notices.append(f"{at}, nor of the following: the pictures before fill {ROOM >> 20} MiB")
                 return
             try:
                 left -= _render_pictures(entries, harness, known.get(name), sweep)
             except KeyboardInterrupt:
-                report.notices.append(f"{at}, nor of what follows: interrupted")
+                report.notices.append(f"{at}, nor of the following: interrupted")
                 return
             except Exception as error:  # a model's own code may raise anything
                 report.notices.append(f"{at}: {encodable(str(error)) or type(error).__name__}")
@@ -60,19 +60,19 @@ def add_gallery(report: RunReport, harness: Workspace, chosen: Sequence[Card]) -
 def verified_evidence(harness: Workspace, card: Card | None, sweep: SweepReport) -> Evidence:
     """Return a sweep's evidence as the report names it; StoreError where that is not what the store has now."""
     if card is None:
-        raise StoreError("its card is not among those that were given; name it with --card")
+        raise StoreError("its card is not among the given ones; add it with --card")
     said, name = sweep.evidence, sweep.name
     if said is None or said.key is None:
-        raise StoreError("its evidence was not kept")
+        raise StoreError("its evidence was not stored")
     source = harness.source(card, name) if name in card.file.sweeps else None
     if name != "clean" and name not in card.file.sweeps:
-        raise StoreError(f"its card has no such sweep; it has {', '.join(card.file.sweeps)}")
+        raise StoreError(f"its card has no such sweep; its sweeps: {', '.join(card.file.sweeps)}")
     for each in (card, source):
         if each is not None and not _has_weights(harness, each):
             raise StoreError(_without_weights(each))
     found = harness.cached_evidence(card, name, said.key) if harness.key(card, name) == said.key else None
     if found is None or found.digest != said.digest:
-        raise StoreError("card, weights, data or code have changed since, or its evidence is not in this store")
+        raise StoreError("card, weights, data or code have changed, or its evidence is not in this store")
     return found
 
 
@@ -88,10 +88,10 @@ def _has_weights(harness: Workspace, card: Card) -> bool:
 def _without_weights(card: Card) -> str:
     """Return a sentence: the weights of a card are missing, and which command makes them."""
     if card.file.model.seed is not None:
-        return f"its random weights are not in this store; a run of the suites with {card.path} makes them"
+        return f"its random weights are not in this store; run the suites with {card.path} to create them"
     if card.file.recipe is None:
-        return f"the file of its weights is gone: {card.weights or card.file.model.factory}"
-    return f"its weights are not trained; make them with: robustness train {card.name}"
+        return f"its weights file is missing: {card.weights or card.file.model.factory}"
+    return f"its weights are missing; train them with: robustness train {card.name}"
 
 
 def _render_pictures(entries: list[GalleryEntry], harness: Workspace, card: Card | None, sweep: SweepReport) -> int:

@@ -67,7 +67,7 @@ def attractors(model: ModelReport, sweep: SweepReport) -> Heatmap | None:
         (strength, [HeatmapCell(n, str(n), n / (sum(drawn.values()) or 1)) for n in (drawn.get(c, 0) for c in columns)])
         for strength, drawn in rows.items()
     ]
-    return Heatmap("strength \\ taken for", columns, shaded)
+    return Heatmap("strength \\ predicted as", columns, shaded)
 
 
 def transfers(report: RunReport) -> Iterator[tuple[str, Heatmap]]:
@@ -109,7 +109,7 @@ def _matrix(
         for name in sources:
             told[name, name] = _entry(own.get(name), strength, "attack_success_rate", "itself: ")
     rows = [(source, [told.get((source, target), HeatmapCell(None, "")) for target in targets]) for source in sources]
-    yield f"{metric} of {kind} at {strength}", Heatmap("made on \\ seen by", targets, rows)
+    yield f"{metric} of {kind} at {strength}", Heatmap("made on \\ tested on", targets, rows)
 
 
 def _entry(sweep: SweepReport | None, strength: str, metric: str, before: str = "") -> HeatmapCell:

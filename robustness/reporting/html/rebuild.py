@@ -25,7 +25,7 @@ def rebuild(paths: Sequence[Path], output: Path | None, harness: Workspace, fold
     are to go to one file. Nothing is swept or trained.
     """
     if output is not None and len(paths) > 1:
-        raise ReportError(f"--output must be given with one run, got {len(paths)} runs; leave it out")
+        raise ReportError(f"--output takes one run, got {len(paths)}; leave it out")
     targets = [output or path.with_suffix(".html") for path in paths]
     for path, target in zip(paths, targets, strict=True):
         writers.check(target)
@@ -82,6 +82,6 @@ def _compare_cells(sweep: SweepReport, again: SweepReport, where: str) -> None:
             due = other.metrics.get(metric)
             if due is not None and due.value != numbers.value:
                 raise ReportError(
-                    f"{where}: {metric} at {cell.strength} is {numbers.value}, but {due.value} by its "
-                    "evidence: the report was edited, or made by another version; run the suites again"
+                    f"{where}: {metric} at {cell.strength} is {numbers.value}, but {due.value} by its evidence: the "
+                    "report was edited or written by another version; run the suites again"
                 )
