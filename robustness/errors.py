@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 WORD = re.compile(r"\S{1000,}")
-AGAIN = "run again, when nothing writes there"
+AGAIN = "run again when no process writes there"
 """The repair of whatever was written while a run read it."""
 
 

@@ -117,8 +117,7 @@ class Card:
         """Raise CardError where a file that the card names, and a command is to write, lies outside of its project."""
         if not path.resolve().is_relative_to(self.project.resolve()):
             raise CardError(
-                f"{self.path}: names {path}, which lies outside of its project {self.project}, and nothing is written "
-                "there; name a file of the project"
+                f"{self.path}: names {path}, which is outside of its project {self.project}; name a file in the project"
             )
 
     @property
@@ -275,8 +274,8 @@ def expand_profile(table: Mapping[str, Any], path: Path, root: Path | None = Non
     shape = table.get("shape") or profiles.SHAPES.get(str(data))
     if not (isinstance(shape, list | tuple) and len(shape) == 3 and all(isinstance(n, int) and n > 0 for n in shape)):
         raise CardError(
-            f"{path}: profile = {name!r}: its strengths depend on the size of the images; "
-            f"add shape = [channels, height, width], got {shape!r}"
+            f"{path}: profile = {name!r}: its strengths depend on the image size; add shape = [channels, height, "
+            f"width], got {shape!r}"
         )
     try:
         sweeps = profiles.sweeps(name, tuple(shape), project.profiles(root or _project(path)))

@@ -84,9 +84,9 @@ class CardOptions:
         place = self._place(path)
         if place is None and not anywhere:
             raise CardError(
-                f"`dataset` must lie below {self.folder} or below the data root for a card to name it, got {path}; "
-                f"name its folder as the data root (robustness --data {path.parent} init ..., and --robustness-data "
-                f"{path.parent} for runs)"
+                f"`dataset` must lie below {self.folder} or below the data root for a card, got {path}; use its folder "
+                f"as the data root (robustness --data {path.parent} init ..., and --robustness-data {path.parent} for "
+                "runs)"
             )
         return {"name": form, "folder" if path.is_dir() else "file": place or f"./{path.name}", **images}
 
@@ -131,8 +131,8 @@ class CardOptions:
         if not self.weights and libraries.factory_library(str(self.factory)) not in (None, *libraries.WITH_WEIGHTS):
             bringing = " and ".join(f"{kind}:" for kind in libraries.WITH_WEIGHTS)
             raise CardError(
-                f"`weights` must be given for {self.factory}, as --robustness-weights net.safetensors; {bringing} "
-                "bring theirs, and a card may ask for random ones by model.seed"
+                f"`weights` must be given for {self.factory}, as --robustness-weights net.safetensors; {bringing} have "
+                "theirs, and a card can request random ones with model.seed"
             )
         # Errors name the card, and nobody should look for a file that is not there.
         called = self.path.with_name(f"{self.path.stem} (of options)")
@@ -169,8 +169,8 @@ def _form(path: Path) -> str:
     form = next((form for end, form in FORMS.items() if path.name.endswith(end)), None)
     if form is None:
         raise CardError(
-            f"`dataset` must be a folder or a file of {', '.join(FORMS)}, got {path}; arrays become one by "
-            'np.savez("images.npz", test_x=images, test_y=labels), images as bytes or floats in [0, 1], (N, H, W, C)'
+            f"`dataset` must be a folder or a file of {', '.join(FORMS)}, got {path}; save arrays with np.savez"
+            '("images.npz", test_x=images, test_y=labels), images as bytes or floats in [0, 1], (N, H, W, C)'
         )
     return form
 

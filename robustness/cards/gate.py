@@ -17,7 +17,7 @@ Share = Annotated[float, Strict(), Field(gt=0, lt=1)]
 
 def _said(value: str) -> str:
     if not value.strip():
-        raise ValueError("must say something, got nothing")
+        raise ValueError("must not be empty")
     return value
 
 
@@ -52,9 +52,11 @@ class GateTable(BaseModel):
     @model_validator(mode="after")
     def _fitting(self) -> GateTable:
         if self.kind == "weights" and self.margin is None:
-            raise ValueError("a gate of weights needs `margin`, the drop that is accepted, as 0.02 for two points")
+            raise ValueError("a gate of weights needs `margin`, the acceptable drop, such as 0.02 for two points")
         if self.kind == "recipe" and (self.margin is not None or self.margins):
-            raise ValueError("a gate of a recipe takes no `margin`: the accepted retrainings say what is usual")
+            raise ValueError(
+                "a gate of a recipe takes no `margin`: the accepted retrainings define the tolerance; remove it"
+            )
         if not self.metrics or len(set(self.metrics)) < len(self.metrics):
             raise ValueError("`metrics` must name metrics, each once")
         if self.sweeps is not None and (not self.sweeps or len(set(self.sweeps)) < len(self.sweeps)):
@@ -110,7 +112,7 @@ def check_gate(gate: GateTable, swept: Mapping[str, Sequence[str]], decision: De
     for name, row in gate.margins.items():
         if len(row) != len(swept[name]):
             raise ValueError(
-                f"gate.margins.{name}: must hold one margin a strength ({len(swept[name])}), got {len(row)}"
+                f"gate.margins.{name}: must have one margin per strength ({len(swept[name])}), got {len(row)}"
             )
     for metric in gate.metrics:
         if not registry.gateable(metric):
@@ -120,9 +122,11 @@ def check_gate(gate: GateTable, swept: Mapping[str, Sequence[str]], decision: De
             )
         known = registry.get(metric)
         if known.needs_detector and not isinstance(decision, Filtering):
-            raise ValueError(f"gate.metrics: {metric} needs a decision that can tell an attack, got {decision.kind}")
+            raise ValueError(f"gate.metrics: {metric} needs a decision that detects attacks, got {decision.kind}")
         if known.needs_probabilities and not probabilities:
-            raise ValueError(f"gate.metrics: {metric} needs every class's; write probabilities = true in the card")
+            raise ValueError(
+                f"gate.metrics: {metric} needs the probability of every class; write probabilities = true in the card"
+            )
 
 
 def check_waivers(

@@ -117,7 +117,7 @@ def sweeps(name: str, shape: Shape, own: Mapping[str, Any] | None = None) -> Swe
         table = own[name]
         if not isinstance(table, Mapping) or not table or not all(isinstance(each, Mapping) for each in table.values()):
             raise CardError(
-                f"tool.robustness.profiles.{name} must hold a table for each sweep, as in "
+                f"tool.robustness.profiles.{name} must have a table per sweep, such as "
                 f'[tool.robustness.profiles.{name}.noise] kind = "normal", strengths = [0.1], got {table!r}'
             )
         if "clean" in table:

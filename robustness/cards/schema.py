@@ -138,9 +138,7 @@ class ClaimTable(_Table):
             if not known.claimable:
                 raise ValueError(f"`{metric}` cannot be claimed")
             if bracket and (label == "]" or not known.takes_class):
-                raise ValueError(
-                    f"`{metric}` names no class of a metric that has one; write {known.name}, or precision[CLASS]"
-                )
+                raise ValueError(f"`{metric}` names no class, or takes none; write {known.name}, or precision[CLASS]")
             least, most = known.limits
             open_end = known.better == "lower"
             for threshold in row:
@@ -149,9 +147,8 @@ class ClaimTable(_Table):
                 ):
                     end = "∞" if most == math.inf else f"{most:g}"
                     raise ValueError(
-                        f"thresholds of `{metric}` must lie in ({least:g}, {end}{')' if open_end else ']'}, "
-                        f"got {threshold:g}: "
-                        "a claim that cannot fail, or never hold, is refused"
+                        f"thresholds of `{metric}` must lie in ({least:g}, {end}{')' if open_end else ']'}, got "
+                        f"{threshold:g}: a claim that always or never holds is rejected"
                     )
         return thresholds
 
@@ -212,7 +209,7 @@ class CardFile(_Table):
     @model_validator(mode="after")
     def _fitting(self) -> CardFile:
         if "clean" in self.sweeps:
-            raise ValueError("sweeps.clean: the clean pass belongs to every card; remove the table")
+            raise ValueError("sweeps.clean: every card has the clean pass; remove the table")
         for name, table in self.claims.items():
             known = ["clean", *self.sweeps]
             if name not in known:
@@ -220,21 +217,21 @@ class CardFile(_Table):
             due = [strengths.name(s) for s in self.strengths_of(name)]
             got = due if table.strengths is None else [strengths.name(s) for s in table.strengths]
             if repeated := sorted({s for s in got if got.count(s) > 1}):
-                raise ValueError(f"claims.{name}.strengths: {', '.join(repeated)} stands there more than once")
+                raise ValueError(f"claims.{name}.strengths: {', '.join(repeated)} appears more than once")
             if other := [s for s in got if s not in due]:
                 raise ValueError(f"claims.{name}.strengths: {', '.join(other)} not swept; allowed: {', '.join(due)}")
             if not table.thresholds:
-                raise ValueError(f"claims.{name}: claims nothing; name a metric, or remove the table")
+                raise ValueError(f"claims.{name}: has no metric; name one, or remove the table")
             if all("[" in metric and registry.get(metric).perfect_by_constant for metric in table.thresholds):
                 raise ValueError(
                     f"claims.{name}: {min(table.thresholds).partition('[')[0]} of single classes alone is met by a "
-                    "constant classifier; claim accuracy or a macro average beside it"
+                    "constant classifier; also claim accuracy or a macro average"
                 )
             self._check_compared(name, table)
             for metric, row in table.thresholds.items():
                 if len(row) != len(got):
                     raise ValueError(
-                        f"claims.{name}.{metric}: must hold one threshold a strength ({len(got)}), got {len(row)}"
+                        f"claims.{name}.{metric}: must have one threshold per strength ({len(got)}), got {len(row)}"
                     )
         return self
 
@@ -242,29 +239,31 @@ class CardFile(_Table):
     def _weighted(self) -> CardFile:
         if (of := self.model.factory_library) in libraries.WITH_WEIGHTS:
             if self.recipe is not None:
-                raise ValueError(f"recipe: {of}: brings its weights; to train, take a factory that makes a module")
+                raise ValueError(
+                    f"recipe: {of}: has its own weights; to train, use a factory that returns an untrained module"
+                )
         elif of is not None and self.model.weights is None and self.recipe is None and self.model.seed is None:
             raise ValueError(
-                f"{of}: builds a model without weights, so a card needs model.weights, or a [recipe] that makes them; "
-                "got neither (random weights are asked for by model.seed)"
+                f"{of}: builds a model without weights, so the card needs model.weights or a [recipe]; got neither "
+                "(model.seed requests random weights)"
             )
         if self.model.seed is not None and self.recipe is not None:
-            raise ValueError("model.seed: asks for random weights, and a [recipe] makes trained ones; remove one")
+            raise ValueError("model.seed: requests random weights, but a [recipe] trains them; remove one")
         return self
 
     @model_validator(mode="after")
     def _conditional(self) -> CardFile:
         if self.search is not None and self.clean_accuracy is None:
             raise ValueError(
-                "search.flip_rate: an upper bound holds only together with clean accuracy, for a constant classifier "
-                "is never flipped; claim accuracy under claims.clean"
+                "search.flip_rate: an upper bound counts only together with clean accuracy, because a constant "
+                "classifier never flips; claim accuracy under claims.clean"
             )
         claimed = {metric for table in self.claims.values() for metric in table.thresholds}
         of_detector = [known for metric in sorted(claimed) if (known := registry.get(metric)).needs_detector]
         if of_detector and all(known.requires_detection_claim for known in of_detector):
             raise ValueError(
-                f"claims.clean.{of_detector[0].name}: alone it is met by a decision that never discards; claim "
-                "discarded or detection_auc under some perturbation beside it"
+                f"claims.clean.{of_detector[0].name}: alone, a decision that never discards meets it; also claim "
+                "discarded or detection_auc under a perturbation"
             )
         for name, reason in self.doubts.items():
             if name not in DOUBTS:
@@ -272,9 +271,7 @@ class CardFile(_Table):
                     f"doubts: no such doubt: {name}; known: {', '.join(DOUBTS)}{nearest(name, list(DOUBTS))}"
                 )
             if not reason.strip():
-                raise ValueError(
-                    f"doubts.{name}: must say why the card's numbers are believed all the same, got nothing"
-                )
+                raise ValueError(f"doubts.{name}: must say why the card's numbers are trusted anyway, got nothing")
         return self
 
     @model_validator(mode="after")
@@ -308,13 +305,13 @@ class CardFile(_Table):
                 if due not in self.clean and (sweep, metric) != ("clean", due):
                     because = registry.get(due).required_because
                     raise ValueError(
-                        f"claims.{sweep}.{metric}: holds only together with a claim of clean {due}"
-                        f"{f', for {because}' if because else ''}; claim {due} under claims.clean"
+                        f"claims.{sweep}.{metric}: counts only together with a claim of clean "
+                        f"{due}{f', for {because}' if because else ''}; claim {due} under claims.clean"
                     )
             if known.needs_detector and not isinstance(self.model.decision, Filtering):
                 raise ValueError(
-                    f"claims.{sweep}.{metric}: needs a decision that can tell an attack, got "
-                    f"{self.model.decision.kind}; name null, 2n or bin in model.decision"
+                    f"claims.{sweep}.{metric}: needs a decision that detects attacks, got {self.model.decision.kind}; "
+                    "name null, 2n or bin in model.decision"
                 )
             if known.needs_probabilities and not self.probabilities:
                 raise ValueError(
@@ -324,7 +321,7 @@ class CardFile(_Table):
         transfer = [metric for metric in table.thresholds if registry.get(metric).needs_source]
         if transfer and (sweep == "clean" or self.sweeps[sweep].perturbation.made_on is None):
             raise ValueError(
-                f"claims.{sweep}.{transfer[0]}: needs examples made on another model; name its card in "
+                f"claims.{sweep}.{transfer[0]}: needs examples from another model; name its card in "
                 f"sweeps.{sweep}.source"
             )
 

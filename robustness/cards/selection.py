@@ -17,7 +17,7 @@ def card_files(given: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for path in given:
         if not paths.exists(path):
-            raise CardError(f"{path}: there is no such card; name a .toml file, or a folder that holds some")
+            raise CardError(f"{path}: there is no such card; name a .toml file, or a folder with cards")
         listed = sorted(path.glob("*.toml")) if path.is_dir() else [path]
         found += [file for file in listed if file not in found]
     return found
@@ -62,7 +62,7 @@ def with_weights(chosen: Sequence[Card], given: Sequence[str], folder: Path) -> 
         path = folder / paths.expanded(file)
         cards.require_file(path, file, f"`weights` of {name}")
         if name in taken:
-            raise CardError(f"`weights` of {name} are named twice, the second time as {file!r}; judge one at a time")
+            raise CardError(f"`weights` of {name} are given twice, the second time as {file!r}; test one at a time")
         taken.add(name)
         # Without its recipe: what is judged is this file, which no recipe of the card has to have made.
         model = found[name].file.model.model_copy(update={"weights": str(path.resolve())})

@@ -40,7 +40,7 @@ def parse(text: str) -> Shard:
     found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip(), re.ASCII)
     shard = Shard(*map(int, found.groups())) if found else None
     if shard is None or not 1 <= shard.number <= shard.of:
-        raise RobustnessError(f"`shard` must be I/N with 1 ≤ I ≤ N, as 1/4 for the first of four, got {text!r}")
+        raise RobustnessError(f"`shard` must be I/N with 1 ≤ I ≤ N, such as 1/4 for the first of four, got {text!r}")
     return shard
 
 
@@ -83,9 +83,9 @@ def plan(chosen: Sequence[Card], shard: Shard, asked: Mapping[str, Any]) -> dict
     """
     if shard.of > len(chosen):
         raise RobustnessError(
-            f"`shard` {shard}: a run of {len(chosen)} model(s) has at most so many shards, because a model is never "
-            f"divided (its gate reads all its evidence); take {shard.number if shard.number <= len(chosen) else 1}"
-            f"/{max(1, len(chosen))}, and workers (-n) for what is left"
+            f"`shard` {shard}: a run of {len(chosen)} model(s) has at most that many shards, because a model is never "
+            "split (its gate reads all its evidence); use "
+            f"{shard.number if shard.number <= len(chosen) else 1}/{max(1, len(chosen))}, and workers (-n) for more"
         )
     costs = {card.name: estimate_passes(card) for card in chosen}
     taken = assign_shards(costs, shard.of)

@@ -35,7 +35,7 @@ def parts(
     """
     file = root / str(spec.file)
     if why := paths.missing(file):
-        raise DataMissing(f"no {spec.file} in {root}: {file} {why}; put it there, or name another data root")
+        raise DataMissing(f"no {spec.file} in {root}: {file} {why}; put it there, or use another data root")
     return read(npz_cache.memory_mapped_arrays(file, cache, progress), file, groups=spec.groups, labels=spec.labels)
 
 

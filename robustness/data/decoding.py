@@ -64,12 +64,12 @@ class Decoding(BaseModel):
         if self.resize is not None and self.size is not None:
             if self.crop == "none":
                 raise ValueError(
-                    "`resize` must be left out with `crop` = 'none', which brings pictures to `size` at once"
+                    "`resize` must be left out with `crop` = 'none', which resizes pictures to `size` directly"
                 )
             if max(self.size) > self.resize:
                 raise ValueError(
-                    f"`size` must be cut out of what `resize` leaves, got {list(self.size)} out of {self.resize}; "
-                    "take a larger `resize`"
+                    f"`size` must fit into the result of `resize`, got {list(self.size)} and {self.resize}; use a "
+                    "larger `resize`"
                 )
         return self
 
@@ -155,7 +155,7 @@ def decode(content: bytes | memoryview, decoding: Decoding) -> Array:
         turned = ImageOps.exif_transpose(image) if decoding.exif == "apply" else image
         wide, high = decoding.resized(*turned.size)
         if wide * high > SIDE**2:  # a picture that is a thousand times as wide as it is high
-            raise DataError(f"it comes to {wide:,} x {high:,} pixels before it is cut, more than {SIDE**2:,}")
+            raise DataError(f"it has {wide:,} x {high:,} pixels before cropping, more than {SIDE**2:,}")
         resized = turned.convert(decoding.mode).resize((wide, high), Image.Resampling[decoding.interpolation.upper()])
     if decoding.size is None:
         return np.asarray(resized)

@@ -21,8 +21,8 @@ T = TypeVar("T")
 
 FORM = "files 1"
 
-LOOKING = "looking at files for the first time"
-LOOKS = "looks at the same files"
+LOOKING = "inspecting new files"
+LOOKS = "inspects the same files"
 AT_ONCE = 1000
 """Files whose turn has come: all at once would be as many waiting tasks."""
 

@@ -99,9 +99,9 @@ class LazyImages:
             content = self.source.read(place)
             changed = hashlib.sha256(content).hexdigest() != self.contents[row]
         except OSError as error:
-            raise DataError(f"{self.source.named(place)} cannot be read any more: {error}") from error
+            raise DataError(f"{self.source.named(place)} can no longer be read: {error}") from error
         if changed:
-            raise DataError(f"{self.source.named(place)} has changed since this run looked at it; {AGAIN}")
+            raise DataError(f"{self.source.named(place)} changed during this run; {AGAIN}")
         try:
             return decode(content, self.decoding)
         except DataError as error:

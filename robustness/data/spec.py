@@ -76,8 +76,8 @@ class DataSpec(Table):
         path = PurePosixPath(value)
         if path.is_absolute() or ".." in path.parts or "\\" in value or "\0" in value or not value:
             raise ValueError(
-                "`file` and `folder` must be relative to the data root, or to the card where they begin with ./ , "
-                f"got {value!r}"
+                "`file` and `folder` must be relative to the data root, or to the card if they start with ./ , got "
+                f"{value!r}"
             )
         return value
 
@@ -90,24 +90,22 @@ class DataSpec(Table):
         if of.needs and len(set(of.needs) & set(given)) != 1:
             raise ValueError(
                 f"{' or '.join(f'`{key}`' for key in of.needs)} must be given for {self.name!r}, relative to the data "
-                "root, or to the card where it begins with ./"
+                "root, or to the card if it starts with ./"
             )
         if self.file is not None and not self.file.endswith(of.suffixes):
             kinds = " or ".join(of.suffixes)
             raise ValueError(f"`file` must be an {kinds} file for {self.name!r}, got {self.file!r}")
         if kind == "given" and self.of != "train":
-            raise ValueError(f"`of` must be left out where the split is 'given' and divides nothing, got {self.of!r}")
+            raise ValueError(f"`of` must be left out if the split is 'given', which divides nothing, got {self.of!r}")
         if self.test == "given" and (kind == "given" or self.of != "train"):
             raise ValueError(
-                "`test` = 'given' needs a split of the training part, whose other side is then left out, "
-                f"got the split {kind!r} of {self.of!r}"
+                "`test` = 'given' needs a split of the training part (its test side is then unused), got the split "
+                f"{kind!r} of {self.of!r}"
             )
         if kind == "grouped" and self.groups is None:
-            raise ValueError("`groups` must name the array that the split 'grouped' goes by")
+            raise ValueError("`groups` must name the array of groups for the split 'grouped'")
         if kind in ("balanced", "stratified") and self.groups is not None:
-            raise ValueError(
-                f"`groups` must be left out for the split {kind!r}, which tears them apart; take 'grouped'"
-            )
+            raise ValueError(f"`groups` must be left out for the split {kind!r}, which separates them; use 'grouped'")
         return self
 
     @property

@@ -27,11 +27,11 @@ def balanced(labels: npt.ArrayLike, per_class: int, seed: int) -> Split:
     labels = np.asarray(labels)
     classes, counts = np.unique(labels, return_counts=True)
     if per_class < 1:
-        raise DataError(f"`per_class` must be at least 1, got {per_class}; it is the number of test images of a class")
+        raise DataError(f"`per_class` must be at least 1, got {per_class}; it is the number of test images per class")
     if counts.min() <= per_class:
         raise DataError(
-            f"`per_class` must be less than every class has, so that some are left to train on; got {per_class}, and "
-            f"class {classes[counts.argmin()]} has {counts.min()}; take at most {counts.min() - 1}"
+            f"`per_class` must be below the size of every class, so that training images remain; got {per_class}, and "
+            f"class {classes[counts.argmin()]} has {counts.min()}; use at most {counts.min() - 1}"
         )
     # Of Philox the raw bits are what NumPy promises to keep; how a Generator permutes may change with its version.
     order = np.argsort(generator(seed, Purpose.SPLIT).bit_generator.random_raw(len(labels)), kind="stable")
@@ -72,7 +72,9 @@ def held_out(labels: npt.ArrayLike, groups: npt.ArrayLike | None, share: float, 
     codes = np.arange(len(labels)) if groups is None else _codes(labels, groups)
     voted = _voted(labels, codes)
     if not 0 < share < 1:
-        raise DataError(f"`share` must lie between 0 and 1, got {share:g}; it is the part that is held out, as 0.1")
+        raise DataError(
+            f"`share` must lie between 0 and 1, got {share:g}; it is the fraction that is held out, such as 0.1"
+        )
     chosen = some(voted, max(round(share * len(voted)), len(np.unique(voted))), seed)
     split = _sides(np.flatnonzero(np.isin(codes, chosen)), len(labels))
     return _complete(labels, split, f"held-out `share`={share}")
@@ -85,14 +87,14 @@ def folds(labels: npt.ArrayLike, k: int, seed: int, groups: npt.ArrayLike | None
     if not 2 <= k <= counts.min():
         raise DataError(
             f"`k` must be at least 2 and at most the size of the smallest class (class {classes[counts.argmin()]} has "
-            f"{counts.min()}), got {k}; take another number of folds"
+            f"{counts.min()}), got {k}; use another number of folds"
         )
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     codes = None if groups is None else _codes(labels, groups)
     if codes is not None and codes.max() + 1 < k:
-        raise DataError(f"`k` must be at most the number of groups, {codes.max() + 1}, got {k}; take fewer folds")
+        raise DataError(f"`k` must be at most the number of groups, {codes.max() + 1}, got {k}; use fewer folds")
     made = kind(k, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels, codes)
     return [
         _complete(labels, _sides(test, len(labels)), f"fold {number} of `k`={k}")
@@ -122,7 +124,9 @@ def some(labels: npt.ArrayLike, count: int, seed: int = 0) -> Indices:
 def _draw(labels: Indices, share: float, seed: int, what: str) -> Indices:
     """Draw a share of the labelled things, of every class alike."""
     if not 0 < share < 1:
-        raise DataError(f"`share` must lie between 0 and 1, got {share:g}; it is the part that is tested on, as 0.2")
+        raise DataError(
+            f"`share` must lie between 0 and 1, got {share:g}; it is the fraction used for testing, such as 0.2"
+        )
     from sklearn.model_selection import StratifiedShuffleSplit
 
     splitter = StratifiedShuffleSplit(1, test_size=share, random_state=seed)
@@ -130,8 +134,8 @@ def _draw(labels: Indices, share: float, seed: int, what: str) -> Indices:
         ((_, test),) = splitter.split(np.zeros(len(labels)), labels)
     except ValueError as error:  # too few of a class, or fewer drawn than there are classes
         raise DataError(
-            f"`share`={share:g} cannot be drawn from {len(labels)} {what}, every class alike: {error} "
-            "Take another share."
+            f"`share`={share:g} cannot be drawn from {len(labels)} {what}, stratified by class: {error} Use another "
+            "share."
         ) from error
     return np.asarray(test, np.int64)
 
@@ -145,11 +149,11 @@ def _voted(labels: Indices, codes: Indices) -> Indices:
 
 def _codes(labels: Indices, groups: npt.ArrayLike | None) -> Indices:
     if groups is None:
-        raise DataError("`groups` must be given to keep groups together, got none; name the array that holds them")
+        raise DataError("`groups` must be given to keep groups together, got none; name their array")
     _, codes = np.unique(np.asarray(groups), return_inverse=True)
     if codes.shape != labels.shape:
         raise DataError(
-            f"`groups` must be one for each of {len(labels)} images, got {len(codes)}; is it another part's array?"
+            f"`groups` must have one entry per image ({len(labels)}), got {len(codes)}; use the array of the same part"
         )
     return np.asarray(codes, np.int64)
 
@@ -166,7 +170,7 @@ def _complete(labels: Indices, split: Split, what: str) -> Split:
         missing = np.setdiff1d(labels, labels[rows])
         if missing.size:
             raise DataError(
-                f"{what} must leave every class on both sides, but class {missing[0]} is not in {side}; "
-                "take another share, fewer folds, or another seed"
+                f"{what} must leave every class on both sides, but class {missing[0]} is not in {side}; use another "
+                "share, fewer folds, or another seed"
             )
     return split

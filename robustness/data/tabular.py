@@ -57,12 +57,12 @@ def encode_labels(
         return np.array([places[value] for value in values]), tuple(classes), ()
     if kinds != {int}:
         said = ", ".join(sorted(kind.__name__ for kind in kinds)) or "none"
-        several = "several labels an image are not supported" if list in kinds else "cast the column"
+        several = "several labels per image are not supported" if list in kinds else "cast the column"
         raise DataError(
             f"{title}: labels must be whole numbers or texts, got {said}; {several}, or name another in `labels`"
         )
     if names is not None and not all(isinstance(name, str) for name in names):
-        raise DataError(f"{title}: names of classes must be text, got {shown(list(names))}; write the data set anew")
+        raise DataError(f"{title}: names of classes must be text, got {shown(list(names))}; write the data set again")
     numbers, more = np.array(values), np.array([value for value in others if isinstance(value, int)], np.int64)
     notes = () if names is not None else validation.note_from_one(title, numbers, more)
     return (
@@ -100,10 +100,10 @@ class Rows(Source):
             return (
                 inspect_image(content)
                 if len(content)
-                else ImageInfo("", 0, 0, "", 1, 1, "the row holds no picture's bytes")
+                else ImageInfo("", 0, 0, "", 1, 1, "the row has no picture's bytes")
             )
 
-        what = "looking at pictures for the first time"
+        what = "inspecting new pictures"
         return [
             ImageInfo(*each)
             for each in file_index.cached_per_row(file, decoding_.version(), one, len(self), what, progress)
@@ -117,7 +117,7 @@ def cell_bytes(value: Any, title: str, name: str) -> bytes | memoryview:
         return b""
     if not isinstance(inner, bytes | memoryview):
         raise DataError(
-            f"{title}: the column {name!r} must hold pictures as bytes, or as {{bytes, path}}, got "
+            f"{title}: the column {name!r} must contain pictures as bytes, or as {{bytes, path}}, got "
             f"{type(inner).__name__}; name another in `column` of [data.images]"
         )
     return inner

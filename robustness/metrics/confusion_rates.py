@@ -148,7 +148,7 @@ def count_recalled(evidence: Evidence, row: int, label: int | None = None) -> Co
 
 ACCURACY = rate_metric(
     "accuracy",
-    "share of images predicted right",
+    "fraction of images predicted correctly",
     accuracy,
     guessing.accuracy,
     count=count_correct,
@@ -164,11 +164,15 @@ METRICS = (
         guessing.balanced_accuracy,
     ),
     rate_metric(
-        "precision", "share of a class's predictions that are right", precision, guessing.precision, takes_class=True
+        "precision",
+        "fraction of a class's predictions that are correct",
+        precision,
+        guessing.precision,
+        takes_class=True,
     ),
     rate_metric(
         "recall",
-        "share of a class's images predicted right",
+        "fraction of a class's images predicted correctly",
         recall,
         guessing.recall,
         count=count_recalled,

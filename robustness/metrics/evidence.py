@@ -140,7 +140,7 @@ class Evidence:
         >>> Evidence.from_bytes(b"not evidence at all")
         Traceback (most recent call last):
             ...
-        robustness.errors.StoreError: not an evidence file (torn or foreign)
+        robustness.errors.StoreError: not an evidence file (truncated or foreign)
         """
         try:
             size = int.from_bytes(content[:8], "little")
@@ -159,9 +159,9 @@ class Evidence:
         except StoreError:
             raise
         except Exception as error:  # whatever a torn file makes the parsers say, it is one thing to the reader
-            raise StoreError("not an evidence file (torn or foreign)") from error
+            raise StoreError("not an evidence file (truncated or foreign)") from error
         if not right:
-            raise StoreError("its checksum does not fit its content (changed or damaged)")
+            raise StoreError("its checksum does not match its content (changed or damaged)")
         return evidence
 
 

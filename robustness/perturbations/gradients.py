@@ -18,8 +18,8 @@ STUCK, SURVIVED = "zero gradients, stuck", "zero gradients, searched"
 """And of those without any: images that are not misled yet, and those that a search without gradients left so."""
 
 NOT_DIFFERENTIABLE = (
-    "the model's outputs do not depend on the images differentiably (a step, an argmax, a detach, NumPy?); "
-    "noise, natural changes and examples made on another model work, attacks by gradient do not"
+    "the model's outputs do not depend on the images differentiably (a step, an argmax, a detach, NumPy?); use noise, "
+    "natural changes or examples computed on another model, not gradient attacks"
 )
 
 
@@ -40,7 +40,7 @@ def gradient(
     """
     for name, classes in (("labels", labels), ("targets", targets)):
         if classes is not None and len(classes) and int(classes.min()) < 0:
-            raise ValueError(f"`{name}` must be classes, from 0 on, got {int(classes.min())}; give each image one")
+            raise ValueError(f"`{name}` must be classes, from 0 on, got {int(classes.min())}; use one per image")
     with torch.inference_mode(False), torch.enable_grad():
         leaf, labels = _apart(inputs).requires_grad_(), _apart(labels)
         logits = model_logits(module, leaf)

@@ -106,7 +106,7 @@ class CardUpdate:
         if not self.card.weights.is_file():
             return f"{self.card.weights} was missing"
         if is_stale(self.harness, self.card):
-            return f"{self.card.weights} was stale: its recipe changed"
+            return f"{self.card.weights} was stale because its recipe changed"
         return f"{self.card.weights} was renewed on request" if self.force else ""
 
     def _write_weights(self) -> str:
@@ -114,7 +114,7 @@ class CardUpdate:
         self.card.check_written(self.card.weights)
         (made,) = self._train([self.card])
         atomic_write.replace(self.card.weights, made.read_bytes())
-        return "retrained by its recipe and written"
+        return "trained by its recipe and written"
 
     def _thresholds_due(self) -> str:
         said = self.card.file.thresholds

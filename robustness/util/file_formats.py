@@ -13,8 +13,8 @@ from robustness.util import paths
 
 HEAD = 512
 """Bytes by which files are told apart."""
-PAGE = "it is {}, as a server gives for a sign-in or an error; get the file itself"
-POINTER = "it is a {} pointer, not the file itself; get that by: {}"
+PAGE = "it is {}, as a server sends for a sign-in or an error; download the file itself"
+POINTER = "it is a {} pointer, not the file itself; fetch it with: {}"
 TEXTS = {
     b"version https://git-lfs.github.com/spec/": POINTER.format("Git LFS", "git lfs pull"),
     b"/annex/objects/": POINTER.format("git-annex", "git annex get"),
@@ -25,8 +25,8 @@ TEXTS = {
     b"{": PAGE.format("JSON text"),
 }
 MISTAKEN = TEXTS | {
-    b"\x1f\x8b": "it is packed by gzip; unpack it: gunzip",
-    b"BZh": "it is packed by bzip2; unpack it: bunzip2",
+    b"\x1f\x8b": "it is compressed by gzip; decompress it: gunzip",
+    b"BZh": "it is compressed by bzip2; decompress it: bunzip2",
     b"7z\xbc\xaf\x27\x1c": "it is a 7z archive; unpack it",
     b"Rar!": "it is a RAR archive; unpack it",
     b"\x89HDF": "it is an HDF5 file, as Keras and MATLAB write; convert it",
@@ -59,12 +59,12 @@ def mistaken(content: bytes | memoryview) -> str:
     Return what a file is by its first bytes if that contradicts its name; "" if it may be right.
 
     >>> mistaken(b"version https://git-lfs.github.com/spec/v1")
-    'it is a Git LFS pointer, not the file itself; get that by: git lfs pull'
+    'it is a Git LFS pointer, not the file itself; fetch it with: git lfs pull'
     """
     head = bytes(content[:HEAD])
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not head:
-        return "it is empty; get or write it again"
+        return "it is empty; download or write it again"
     return next((said for start, said in MISTAKEN.items() if (text if start in TEXTS else head).startswith(start)), "")
 
 
@@ -73,9 +73,9 @@ def mistaken_file(path: Path) -> str:
     with path.open("rb") as stream:
         head = stream.read(HEAD)
     if head.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path):
-        return "it is an archive that is cut off; get or write it again"
+        return "it is a truncated archive; download or write it again"
     if head.startswith(b"PK\x03\x04") and path.suffix == ".safetensors":
-        return "it is no safetensors file, but what torch.save writes; call it .pt"
+        return "it is not a safetensors file but one of torch.save; rename it to .pt"
     return mistaken(head)
 
 
@@ -88,7 +88,7 @@ def whole_model(path: Path) -> str:
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
         except (zipfile.BadZipFile, NotImplementedError):
-            return "it is an archive that is torn; get or write it again"
+            return "it is a damaged archive; download or write it again"
         if any(name.endswith((".json", "/archive_format")) and "models/" in name for name in names):
             return f'a torch.export file is a whole model; write factory = "torchexport:{path.name}"'
         if any(name.endswith("/constants.pkl") for name in names):
@@ -150,9 +150,9 @@ def outside(path: Path) -> list[Path]:
         return []
     for place in places:
         if PurePath(place).is_absolute() or ".." in PurePath(place).parts or not PurePath(place).parts:
-            raise ModelError(f"{path}: it names {place!r} for its tensors, which does not lie below its folder")
+            raise ModelError(f"{path}: it names {place!r} for its tensors, which is outside of its folder")
         if not (path.parent / place).is_file():
-            raise ModelError(f"{path}: its tensors lie in {place}, and there is no such file beside it")
+            raise ModelError(f"{path}: its tensors are in {place}, which is missing")
     return [path.parent / place for place in places]
 
 
@@ -174,7 +174,7 @@ def _fields(content: memoryview) -> Iterator[tuple[int, memoryview]]:
         if key & 7 == 2:
             size, at = _number(content, at)
             if at + size > len(content):
-                raise ValueError("a field goes on after the end")
+                raise ValueError("a field continues after the end")
             yield key >> 3, content[at : at + size]
             at += size
         elif key & 7 == 0:
@@ -193,4 +193,4 @@ def _number(content: memoryview, at: int) -> tuple[int, int]:
         value, at, shift = value | (byte & 127) << shift, at + 1, shift + 7
         if byte < 128:
             return value, at
-    raise ValueError("a number without an end")
+    raise ValueError("an unterminated number")

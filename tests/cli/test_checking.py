@@ -94,7 +94,7 @@ def test_a_sound_model_has_nothing_to_mend(check):
         ("pass", "logits = logits.roll(1, 1)", "permuted classes", "its 1 is the data's 0"),
         ("inputs = inputs / 255", "logits = logits - self.bias + self.bias", "clean accuracy", "from 0 to 255"),
         ("inputs = inputs / 255", "logits = logits - self.bias + self.bias", "wrong input range", "from 0 to 255"),
-        ("pass", "logits = -logits", "no better than chance", "at the sign of the outputs"),
+        ("pass", "logits = -logits", "no better than chance", "the sign of the outputs"),
     ],
 )  # fmt: skip
 def test_each_defect_is_told(check, before, after, due, said):

@@ -162,7 +162,7 @@ def test_train_without_a_recipe_is_a_sentence(project, call):
     for command in ("train", "renew"):
         code, _, err = call(command)
         assert code == 2
-        assert "names no [recipe]" in err
+        assert "has no [recipe]" in err
 
 
 def test_renew_says_what_it_did_and_when_there_is_nothing_to_do(project, call):
@@ -214,7 +214,7 @@ def test_list_says_what_is_believed(project, swept):
     project.source.write_text(project.source.read_text() + "\nCHANGED = 1\n")
     entries(project)[0].path.write_bytes(b"torn")
     _, out, _ = swept("evidence", "list")
-    assert "no: not an evidence file (torn or foreign)" in out.splitlines()[2]
+    assert "no: not an evidence file (truncated or foreign)" in out.splitlines()[2]
     assert f"is older than {project.module}.py" in out.splitlines()[3]
 
 

@@ -96,7 +96,7 @@ def test_a_changed_recipe_is_noticed(project):
     renew(project)
     project.edit("arguments = { ", "arguments = { steps = 41, ")
     older, newer = renew(project).done
-    assert "older than its recipe" in older
+    assert "stale because its recipe changed" in older
     assert "c =" in newer
     assert project.trained() == [0, *SEEDS] * 2
     assert renew(project).done == ()
@@ -191,7 +191,7 @@ def test_claims_written_by_hand_stay(project):
     project.path.write_text(project.path.read_text() + "\n[claims.clean]\naccuracy = 0.2 # mine\nloss = 2.0\n")
     renewed = renew(project)
     assert "trained" in renewed.done[0]
-    assert "written by hand" in renewed.done[1]
+    assert "handwritten" in renewed.done[1]
     assert "accuracy = 0.2 # mine" in project.path.read_text()
     assert [verdict.claim.metric for verdict in renewed.verdicts] == ["accuracy", "loss"]
     assert renew(project).done == ()
@@ -214,7 +214,7 @@ def test_fresh_seeds_that_are_red_are_counted_and_named(tmp_path):
     renewal = CardUpdate(project.harness, project.card, seeds=8, fresh=3, workers=1)
     renewal.run()
     assert project.card.file.thresholds["fresh_red"] in ("1 of 3 (seeds 2000-2002)", "2 of 3 (seeds 2000-2002)")
-    (notice,) = [notice for notice in renewal.harness.notices if "fresh seed 2001 of tiny is red" in notice]
+    (notice,) = [notice for notice in renewal.harness.notices if "fresh seed 2001 of tiny fails" in notice]
     assert "clean at 0: accuracy" in notice
 
 
@@ -264,7 +264,7 @@ def test_a_card_changed_meanwhile_is_left_alone(project):
     assert edit.write_claims(card, claims, {"c": 3.0}).file.claims["clean"].thresholds == {"accuracy": (0.5,)}
     project.edit("0.9]", "0.8]")
     before = project.path.read_bytes()
-    with pytest.raises(CardError, match="was changed while"):
+    with pytest.raises(CardError, match="changed while"):
         edit.write_claims(card, claims, {"c": 3.1})
     assert project.path.read_bytes() == before
 

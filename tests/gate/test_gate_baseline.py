@@ -228,12 +228,12 @@ def damaged(path, how):
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("edited", "was edited or damaged"),
+        ("edited", "edited or damaged"),
         ("truncated", "not a baseline"),
         ("empty", "not a baseline"),
         ("a list", "not a baseline"),
         ("another format", "baseline/9"),
-        ("truncated pack", "is not what tiny.json names"),
+        ("truncated pack", "does not match tiny.json"),
         ("no pack", "No such file"),
     ],
 )
@@ -293,7 +293,7 @@ def test_zero_cells_and_cells_without_numbers_are_no_baseline(card, swept, harne
 
 
 def test_the_same_model_twice_and_unlike_ones_are_refused(card, swept, harness):
-    with pytest.raises(GateError, match="weights w0 are there more than once"):
+    with pytest.raises(GateError, match="weights w0 appear more than once"):
         list(accept.accept(card.baseline, "tiny", accepted(swept, 1) * 2, harness.store))
     models = accepted(swept, 2)
     clean = models[1].swept["clean"]
@@ -327,7 +327,7 @@ def test_runs_that_are_not_whole_are_refused_and_the_baseline_stays(tmp_path, ca
     (tmp_path / "foreign.json").write_text("[1]")
     report(tmp_path, card, harness, "partial.json", complete=False)
     for name, said in [
-        ("anew", "is not what the run saw"),
+        ("anew", "was recomputed after the run"),
         ("gone", "cannot be read"),
         ("none", "stored no evidence"),
         ("torn", "not a readable JSON report"),
@@ -337,7 +337,7 @@ def test_runs_that_are_not_whole_are_refused_and_the_baseline_stays(tmp_path, ca
     ]:
         with pytest.raises(RobustnessError, match=said):
             keep(card, [tmp_path / f"{name}.json"], harness.store)
-    with pytest.raises(GateError, match="no model 'huge'; it has tiny"):
+    with pytest.raises(GateError, match="no model 'huge'; its models: tiny"):
         accept.accepted_from_report(run, "huge", harness.store)
     assert card.baseline.read_bytes() == before
     assert baseline.read(card.baseline).accepted[0]["weights"] == harness.weights_hash(card)
@@ -454,7 +454,7 @@ def test_a_waived_summary_does_not_count(card, swept):
 def test_weights_are_held_against_one_model(card, swept):
     card = gated(card, "weights", "margin = 0.1\nmetrics = ['accuracy', 'f1', 'recall[3]']\n")
     baseline.write(card.baseline, "tiny", accepted(swept, 2))
-    assert "its baseline holds 2" in decide(card, swept.__getitem__).message
+    assert "its baseline has 2" in decide(card, swept.__getitem__).message
     baseline.write(card.baseline, "tiny", accepted(swept, 1))
     decision = decide(card, trained(swept, 0.6, 701).__getitem__)
     assert decision.outcome == "failed"

@@ -82,7 +82,7 @@ def test_the_same_weights_in_other_code_are_no_identity(gated):
     weights = [one["weights"] for one in gate_of(run)["table"]["baseline"]["models"]]
     assert run.report["models"][0]["weights"] in weights
     assert gate_of(run)["outcome"] == "failed"
-    assert "decide otherwise" in gate_of(run)["table"]["notes"][0]
+    assert "predictions differ" in gate_of(run)["table"]["notes"][0]
 
 
 def test_a_damaged_model_fails(gated):

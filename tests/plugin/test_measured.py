@@ -88,7 +88,7 @@ def test_a_sweep_without_numbers_is_red(project, draft):
     run = draft()
     assert (run.ret, run.report["verdict"]) == (1, "failed")
     assert "w under normal has no numbers at 0.1: raised ValueError: boom" in " ".join(run.out.split())
-    assert re.search(r"\d of 6 sweeps were errored, w:normal among them", run.report["run"]["problems"][0])
+    assert re.search(r"\d of 6 sweeps were errored, for instance w:normal", run.report["run"]["problems"][0])
     assert "[claims.normal]" not in run.report["models"][0]["suggested"]
 
 
@@ -166,7 +166,7 @@ def test_quiet_runs_say_the_verdict(project, quiet):
     assert "passed: 7 claims on 1 model: all held" in project.run("suites", quiet).out
     assert "partial: 7 claims" in project.run("suites/test_clean.py", quiet).out
     assert "measured: 6 sweeps" in project.run("suites", quiet, "--robustness-profile=quick").out
-    assert "failed because: no claim was run" in project.run("suites", quiet, "-k", "nothing").out
+    assert "failed because: no claim ran" in project.run("suites", quiet, "-k", "nothing").out
     project.edit(project.card, ("accuracy = 0.8", "accuracy = 0.999"))
     assert "FAILED: 7 claims on 1 model: 6 held, 1 failed" in project.run("suites", quiet).out
 

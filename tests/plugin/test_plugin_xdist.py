@@ -55,7 +55,7 @@ def test_warm(project):
     assert [claim["nodeid"] for claim in claims] == IDS
     assert [claim["outcome"] for claim in claims] == ["held", "failed"] + ["held"] * 5
     assert (report["run"]["workers"], report["run"]["complete"]) == (2, True)
-    assert report["notices"] == [f"{torn}: not an evidence file (torn or foreign); swept again"]
+    assert report["notices"] == [f"{torn}: not an evidence file (truncated or foreign); swept again"]
     cases = project.junit()
     workers = {}
     for claim in claims:
@@ -127,7 +127,7 @@ def test_nothing_is_green_by_absence(project, why):
     """Catches: a controller that knows nothing of what its workers were asked for."""
     arguments, said = ["suites", "-n2"], f"all {len(IDS)} claims were skipped"
     if why == "deselected":
-        arguments, said = [*arguments, "-k", "nothing"], "no claim was run"
+        arguments, said = [*arguments, "-k", "nothing"], "no claim ran"
     elif why == "no card":
         project.card.unlink()
         said = "no card is selected"

@@ -33,7 +33,7 @@ def test_planned_and_never_heard(run):
     """Catches: a claim that nobody reported left out, or held."""
     assert {outcome.outcome for outcome in run.all_outcomes()} == {"never ran"}
     assert len(run.all_outcomes()) == 7
-    assert run.problems() == ["7 of 7 claims never ran, tiny:clean:0:accuracy among them"]
+    assert run.problems() == ["7 of 7 claims never ran, for instance tiny:clean:0:accuracy"]
     for name in run.claims:
         hear(run, name, "held")
     assert run.problems() == []
@@ -77,7 +77,7 @@ def test_one_of_two_tests_on_a_claim_never_ran(run):
     both = RunState(run.options)
     both.plan([("t.py::a", CLAIM), ("t.py::b", CLAIM)])
     both.hear("t.py::b", "held", {}, "")
-    assert both.problems() == [f"1 of 1 claims never ran, {CLAIM} among them"]
+    assert both.problems() == [f"1 of 1 claims never ran, for instance {CLAIM}"]
 
 
 def test_problems_of_who_asked_for_what(project):
@@ -92,7 +92,7 @@ def test_problems_of_who_asked_for_what(project):
     some.asked.add("card")
     assert some.problems() == []
     some.asked.add("claim")
-    assert some.problems()[0].startswith("no claim was run")
+    assert some.problems()[0].startswith("no claim ran")
 
 
 DOUBT = "suites/test_doubts.py::test_doubts[tiny-zero gradients]"

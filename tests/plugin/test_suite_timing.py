@@ -52,7 +52,7 @@ def test_beside_claims(project, arguments):
     ("arguments", "said"),
     [
         (("suites/test_timing.py",), "timing runs only on request: add -m timing -n 0"),
-        (("suites/test_timing.py", *TIMING, "-n1"), "nothing can be timed beside xdist's other workers: add -n 0"),
+        (("suites/test_timing.py", *TIMING, "-n1"), "timing needs a single process: add -n 0"),
     ],
     ids=["not asked", "workers"],
 )

@@ -413,9 +413,9 @@ LABELS = np.arange(20) % 10
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
-        ({"test_y": LABELS + 1, "classes": np.array(list("0123456789"))}, "0..9.*labels begin at 1"),
+        ({"test_y": LABELS + 1, "classes": np.array(list("0123456789"))}, "0..9.*labels start at 1"),
         ({"test_y": LABELS - 1}, "`labels` must be class numbers from 0, but 2 of 20 are negative"),
-        ({"test_y": LABELS[:19]}, "`labels` must be one for each of 20 images, got 19"),
+        ({"test_y": LABELS[:19]}, r"`labels` must have one entry per image \(20\), got 19"),
         ({"test_x": np.zeros((20, 1, 28, 28), np.uint8)}, r"`pixels` must have the shape.*got \(20, 1, 28, 28\)"),
         ({"test_x": PIXELS + np.float32(1.5)}, r"must lie in \[0, 1\], got 1.5 in image 0"),
         ({"test_x": PIXELS * np.float32(np.nan)}, r"must lie in \[0, 1\], got nan"),
