@@ -1,4 +1,4 @@
-"""`robustness baseline accept`: runs, or retrainings by the card's recipe, become the baseline of a model."""
+"""`robustness baseline accept`: accept runs, or retrainings by the card's recipe, as a model's baseline."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from robustness.workspace.workspace import Workspace
 
 
 def model_of(report: RunReport, name: str, path: Path) -> ModelReport:
-    """Return what a run's report says of one model; GateError where the run was without it."""
+    """Return one model's part of a run's report; GateError if the run did not include it."""
     known = {model.name: model for model in report.models}
     if name not in known:
         raise GateError(f"{path}: the run has no model {name!r}; its models: {', '.join(known) or 'none'}")
@@ -29,7 +29,7 @@ def model_of(report: RunReport, name: str, path: Path) -> ModelReport:
 
 
 def accepted_from_report(path: Path, name: str, store: Store) -> AcceptedModel:
-    """Return what one model decided in a run, as its report names it; GateError where that is not all there."""
+    """Return one model's evidence in a run, as its report names it; GateError if any of it is missing."""
     report = read_report(path)
     if not report.run.complete:
         raise GateError(
@@ -48,7 +48,7 @@ def accepted_from_report(path: Path, name: str, store: Store) -> AcceptedModel:
 def _evidence_of_report(
     store: Store, where: str, named: EvidenceReference | None, wanted: Sequence[str], swept: Mapping[str, Evidence]
 ) -> Evidence:
-    """Return the evidence that a report names, if it is still what the run saw, bit for bit."""
+    """Return the evidence that a report names, if it is still bit-identical to the run's."""
     again = "run the suites again, with the same --robustness-store, and accept that run"
     if named is None:
         raise GateError(f"{where}: the run stored no evidence; {again}")
@@ -65,7 +65,7 @@ def _evidence_of_report(
 
 
 def train(card: Card, seeds: Sequence[int], harness: Workspace, workers: int | None) -> None:
-    """Train a card's model from several seeds side by side, where the store has not got them."""
+    """Train a card's model from several seeds in parallel, except those in the store."""
     from robustness.util.progress import progress_bar
     from robustness.workspace.training import train_many
 
@@ -82,9 +82,9 @@ def train(card: Card, seeds: Sequence[int], harness: Workspace, workers: int | N
 
 def accepted_from_seed(harness: Workspace, card: Card, seed: int, sweeps: Sequence[str] | None = None) -> AcceptedModel:
     """
-    Train a card's model from another seed (or find that training in the store) and sweep what its gate reads.
+    Train a card's model with another seed (or load that training from the store) and run its gate's sweeps.
 
-    Unless other sweeps are named; the clean images always.
+    Other sweeps can be named; the clean images are always included.
     """
     own = card.reseeded(seed)
     swept = {sweep: harness.evidence(own, sweep) for sweep in dict.fromkeys(("clean", *(sweeps or card.gated_sweeps)))}
@@ -97,9 +97,9 @@ def accept(
     path: Path, name: str, accepted: Sequence[AcceptedModel], store: Store, card: Card | None = None
 ) -> Iterator[str]:
     """
-    Keep accepted models as the baseline at `path`, and say what was done; GateError where nothing is written.
+    Write accepted models as the baseline at `path`, and return a summary; GateError if nothing is written.
 
-    With the model's card what its gate takes is kept, and it is said what that still lacks.
+    Given the model's card, also store what its gate needs, and report what the card lacks.
     """
     _check(name, accepted)
     lock = hashlib.sha256(str(path.resolve()).encode()).hexdigest()
@@ -128,7 +128,7 @@ def _missing_in_card(path: Path, card: Card | None) -> str:
 
 
 def _check(name: str, accepted: Sequence[AcceptedModel]) -> None:
-    """Refuse what cannot be a baseline: nothing, nothing with numbers, the same twice, unlike ones."""
+    """Raise GateError for invalid baselines: no cells, no numbers, duplicate weights, different sweeps."""
     if not accepted or not any(one.swept for one in accepted):
         raise GateError(f"{name}: the run has no cells to accept; give the report of a run with sweeps")
     for one in accepted:
@@ -151,6 +151,6 @@ def _check(name: str, accepted: Sequence[AcceptedModel]) -> None:
 
 
 def _architecture(one: AcceptedModel) -> dict[str, Any]:
-    """Return what accepted models must share with each other, and a candidate need not: several are one recipe's."""
+    """Return what accepted models must have in common (not a candidate): several come from one recipe."""
     subject = next(iter(one.swept.values())).provenance["subject"]
     return {"model": {key: subject[key] for key in ("factory", "arguments", "decision")}}

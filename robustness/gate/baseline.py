@@ -1,4 +1,4 @@
-"""Baselines: what accepted models decided, as a small file that people review and a packed one of every image."""
+"""Baselines: the predictions of accepted models, as a small file for review and a packed one of every image."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PACK = re.compile(r"[^/\\]+\.[0-9a-f]{16}\.npz")
 
 @dataclass(frozen=True)
 class AcceptedModel:
-    """One accepted model: what is known of it, and its evidence by sweep, "clean" among it."""
+    """One accepted model: its provenance, and its evidence by sweep, including "clean"."""
 
     about: Mapping[str, Any]
     swept: Mapping[str, Evidence]
@@ -41,7 +41,7 @@ class AcceptedModel:
 @dataclass(frozen=True)
 class Baseline:
     """
-    Accepted models of one name, all swept alike.
+    Accepted models of one name, all with the same sweeps.
 
     ``predictions`` and, where the decision can discard, ``discarded`` are (models, cells, N), cells in the order of the
     protocol's sweeps and their strengths. So are ``scores``, by their name in evidence, where areas are gated.
@@ -57,7 +57,7 @@ class Baseline:
     scores: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def evidence(self, which: int, sweep: str, beside: Evidence) -> Evidence:
-        """Return what an accepted model decided in one sweep, as evidence; `beside` has the source of a transfer."""
+        """Return an accepted model's evidence in one sweep; `beside` has the source of a transfer."""
         names, start = self.protocol["sweeps"], 0
         for name in sorted(names):
             strengths = tuple(names[name]["strengths"])
@@ -82,14 +82,14 @@ class Baseline:
 
 
 SCORES = ("attack_probability", "probabilities")
-"""What of evidence some metrics take beside predictions, at four bytes a number (`Metric.baseline_scores`)."""
+"""Fields of evidence that some metrics need, at four bytes per number (`Metric.baseline_scores`)."""
 
 
 def write(path: Path, model: str, accepted: Sequence[AcceptedModel], metrics: Sequence[str] = ()) -> None:
     """
-    Write a baseline whole or not at all: first what it is packed in, which then takes effect with the JSON.
+    Write a baseline atomically: first the packed file, which takes effect with the JSON.
 
-    Scores are kept for the `metrics` that are made of them.
+    Scores are stored for the `metrics` that need them.
     """
     kept = sorted(accepted, key=lambda one: str(one.about["weights"]))
     how = protocol.of_evidence(kept[0].swept)
@@ -121,7 +121,7 @@ def write(path: Path, model: str, accepted: Sequence[AcceptedModel], metrics: Se
 
 
 def read(path: Path) -> Baseline:
-    """Read a baseline; GateError where there is none, or it is not as the command wrote it."""
+    """Read a baseline; GateError if it is missing or not as the command wrote it."""
     repair = "restore it from version control, or rebuild it with `robustness baseline accept`"
     try:
         document = paths.parse_json(paths.read_bytes(path))
@@ -147,7 +147,7 @@ def read(path: Path) -> Baseline:
 
 
 def _unlike(document: Mapping[str, Any], baseline: Baseline) -> str:
-    """Return what of the reviewed file differs from the packed outcomes, whose numbers are what a gate takes."""
+    """Return which part of the reviewed file differs from the packed outcomes, which the gate uses."""
     names, data = document["protocol"]["sweeps"], document["protocol"]["data"]
     cells = [(name, strength) for name in sorted(names) for strength in names[name]["strengths"]]
     shape, classes = (len(document["accepted"]), len(cells), data["images"]), len(data["classes"])
@@ -167,7 +167,7 @@ def _unlike(document: Mapping[str, Any], baseline: Baseline) -> str:
 
 
 def _packed(kept: Sequence[AcceptedModel], how: Mapping[str, Any], metrics: Sequence[str]) -> bytes:
-    """Pack by how far each prediction lies from the label: mostly nothing, which takes next to no room."""
+    """Encode predictions as differences from the labels: mostly zeros, which compress well."""
     first = next(iter(kept[0].swept.values()))
     classes = len(first.classes)
     small = np.uint8 if classes < 255 else np.int32
@@ -217,7 +217,7 @@ def _unpacked(document: Mapping[str, Any], packed: bytes) -> Baseline:
             labels, shifts = arrays["labels"], arrays["shifts"].astype(np.int32)
             discarded = arrays.get("discarded")
             scores = {name: arrays[name] for name in (*SCORES, "threshold") if name in arrays}
-    except Exception as error:  # whatever a torn file makes NumPy's parser of headers say
+    except Exception as error:  # any error of NumPy's header parser on a truncated file
         raise ValueError(f"its .npz file cannot be read: {error}") from error
     classes = len(document["protocol"]["data"]["classes"])
     predictions = np.where(shifts == classes, -1, (shifts + labels) % classes).astype(np.int32)
@@ -238,7 +238,7 @@ def _rows(evidence: Evidence) -> range:
 
 
 def _joined_status(kept: Sequence[AcceptedModel], sweep: str) -> dict[str, str]:
-    """Return a cell's status: ok where all accepted models have numbers, else why the first has none."""
+    """Return a cell's status: ok if all accepted models have numbers, else why the first has none."""
     each = [one.swept[sweep] for one in kept]
     return {
         strength: next((e.status[row] for e in each if e.status[row] != OK), OK)
@@ -247,7 +247,7 @@ def _joined_status(kept: Sequence[AcceptedModel], sweep: str) -> dict[str, str]:
 
 
 def _right(kept: Sequence[AcceptedModel], how: Mapping[str, Any]) -> dict[str, dict[str, list[int]]]:
-    """Count the images that are predicted right, of each accepted model, by sweep and strength."""
+    """Count the correct images of each accepted model, by sweep and strength."""
     return {
         name: {
             strength: [int((one.swept[name].predictions[row] == one.swept[name].labels).sum()) for one in kept]

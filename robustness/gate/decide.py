@@ -1,4 +1,4 @@
-"""Whether a retrained model passes its gate: all its evidence, held against the baseline, with the table of why."""
+"""Whether a retrained model passes its gate: all its evidence, tested against the baseline, with a table of reasons."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Outcome = Literal["passed", "failed", "inconclusive", "errored"]
 
 @dataclass(frozen=True)
 class GateDecision:
-    """What came of a gate, the sentence that says so, and its numbers in plain types (docs/gate.md)."""
+    """The outcome of a gate, its message, and its numbers in plain types (docs/gate.md)."""
 
     outcome: Outcome
     message: str
@@ -31,13 +31,13 @@ class GateDecision:
 
 def decide(card: Card, get: Callable[[str], Evidence]) -> GateDecision:
     """
-    Hold a card's model against its baseline; `get` gives the evidence of a sweep by its name.
+    Test a card's model against its baseline; `get` returns the evidence of a sweep by its name.
 
-    What cannot be compared is "errored", never passed: no baseline, an unlike protocol, a cell without numbers.
+    If nothing can be compared (no baseline, another protocol, a cell without numbers), the outcome is "errored".
     """
     gate = card.file.gate
     assert gate is not None
-    # Swept before anything can be wrong with the baseline: a run that is red for want of one can be accepted as one.
+    # Sweep before reading the baseline: a run that fails because there is none can then be accepted.
     swept = {name: get(name) for name in card.gated_sweeps}
     keys = {name: evidence.provenance.get("key") for name, evidence in swept.items()}
     try:
@@ -89,7 +89,7 @@ def _check_comparable(card: Card, kept: Baseline, swept: Mapping[str, Evidence])
 
 
 def _cells(card: Card, kept: Baseline, swept: Mapping[str, Evidence]) -> list[GateCell]:
-    """Return every cell that both have numbers of; one of which the candidate alone has none is an error."""
+    """Return every cell in which both have numbers; it is an error if only the candidate has none."""
     gate, found, without = card.file.gate, [], []
     assert gate is not None
     for sweep, evidence in swept.items():
@@ -115,9 +115,9 @@ def _cells(card: Card, kept: Baseline, swept: Mapping[str, Evidence]) -> list[Ga
 
 def _identical(kept: Baseline, swept: Mapping[str, Evidence], cells: Sequence[GateCell]) -> int | None:
     """
-    Return the number of the accepted model that this one is: the same weights, and the same decision on every image.
+    Return the index of the accepted model with the same weights and the same decision on every image.
 
-    The weights alone are not enough: other code, or another device, may make another model of them.
+    The weights alone are not enough: other code or another device may decide differently.
     """
     weights = next(iter(swept.values())).provenance["subject"]["weights"]
     for which, one in enumerate(kept.accepted):
@@ -129,7 +129,7 @@ def _identical(kept: Baseline, swept: Mapping[str, Evidence], cells: Sequence[Ga
 
 
 def _decides_alike(cell: GateCell, was: Evidence, now: Evidence) -> bool:
-    """Return whether a cell's classes, what is discarded, and the scores that the baseline holds are the same."""
+    """Return whether a cell's classes, rejections, and the scores in the baseline are the same."""
     before, after = was.index(cell.strength), now.index(cell.strength)
     alike = np.array_equal(was.predictions[before], now.predictions[after])
     if was.attack_probability is not None and now.attack_probability is not None:
@@ -148,7 +148,7 @@ def _about(kept: Baseline) -> dict[str, Any]:
 
 
 def _notes(kept: Baseline, swept: Mapping[str, Evidence], *, same: bool) -> list[str]:
-    """Return remarks that no comparison fails on."""
+    """Return notes that do not affect the comparison."""
     found = next(iter(swept.values())).provenance
     notes = []
     devices = sorted({str(one.get("device")) for one in kept.accepted} - {str(found.get("device"))})

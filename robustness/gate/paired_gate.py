@@ -1,4 +1,4 @@
-"""These weights against those, image by image: passed where every drop is shown to be within its margin."""
+"""Compare two models image by image: passed if every drop is significantly within its margin."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from robustness.metrics.intervals import wilson
 Held = tuple[Any, str, dict[str, Any]]
 """The outcome, the sentence, and the table."""
 LISTED = 20
-"""Images that a row names of those that it lost, and of those that it gained."""
+"""Number of lost, and of gained, images that a row lists."""
 
 
 def evaluate_paired_gate(
@@ -35,8 +35,8 @@ def evaluate_paired_gate(
 
     If it is the `same` model, every cell passes by identity, however few the images are.
 
-    Passed where in every cell the upper bound of the drop is within the margin: α bounds a false pass, uncorrected, for
-    all cells must show it. Failed where in one the drop is shown to exceed it, by Holm's steps over the cells: α bounds
+    Passed if the upper bound of the drop is within the margin in every cell: α bounds a false pass, uncorrected,
+    because all cells must pass. Failed if the drop significantly exceeds it in some cell, by Holm's procedure: α bounds
     a false failure of the whole gate. Else inconclusive.
     """
     if len(kept.accepted) != 1:
@@ -79,13 +79,13 @@ def evaluate_paired_gate(
 
 def images_needed(margins: Sequence[float], drops: Sequence[PairedDifference], alpha: float, images: int) -> float:
     """
-    Return how many test images decide the whole gate with at least 80 % probability if the true rates are those seen.
+    Return how many test images decide the whole gate with at least 80 % probability at the observed rates.
 
-    One cell that is shown to exceed its margin decides. If no drop exceeds its margin, all cells must be shown to be
-    within theirs: the probability to miss that is shared over the cells.
+    One cell that exceeds its margin decides. If none does, all cells must be within theirs: the probability to miss
+    that is divided among the cells.
     """
     margin, tests = np.array(margins), len(drops)
-    scale = np.array([images / drop.n for drop in drops])  # a metric may count some of the images alone
+    scale = np.array([images / drop.n for drop in drops])  # a metric may count only some of the images
     beyond = np.array([drop.drop for drop in drops]) > margin
     if beyond.any():
         return float((_needed(drops, margin, alpha, tests) * scale)[beyond].min())
@@ -106,7 +106,7 @@ def _needed(
 
 
 def _discordance(losses: Any, gains: Any, n: Any) -> Any:
-    """Return the share of images that differ. That none does is no proof that none ever would: one more is added."""
+    """Return the fraction of images that differ, plus one image: none observed does not prove that there is none."""
     return np.minimum((losses + gains + 1) / n, 1.0)
 
 
@@ -119,9 +119,9 @@ def judge(
     same: bool = False,
 ) -> list[dict[str, Any]]:
     """
-    Return the table, a row a cell; waived cells are neither failed nor counted.
+    Return the table, one row per cell; waived cells neither fail nor count.
 
-    Cells of the `same` model pass by identity: their drop is 0, and no interval is about it.
+    Cells of the `same` model pass by identity: their drop is 0, without an interval.
     """
     free = np.array([str(cell) not in waived for cell in cells])
     n = np.array([drop.n for drop in drops])
@@ -173,7 +173,7 @@ def _arrays(drops: Sequence[PairedDifference]) -> tuple[Any, Any, Any, Any]:
 
 
 def _bounds(drops: Sequence[PairedDifference], margin: Any, alpha: float) -> tuple[Any, Any, Any]:
-    """Return both ends of the drop's interval, and the p-value of no more than the margin."""
+    """Return both ends of the drop's interval, and the p-value of "at most the margin"."""
     seen, losses, gains, counted = _arrays(drops)
     n, error = np.array([d.n for d in drops]), np.array([d.error for d in drops])
     low, high = paired_stats.interval(losses, gains, n, alpha)
@@ -187,7 +187,7 @@ def _bounds(drops: Sequence[PairedDifference], margin: Any, alpha: float) -> tup
 def passes_if_equal(
     cells: Sequence[GateCell], drops: Sequence[PairedDifference], alpha: float, waived: Mapping[str, str]
 ) -> float:
-    """Return how often an equal model passes: images exchanged where they are counted, a bound below for the others."""
+    """Return how often an equal model passes: by permutation for counted images, a lower bound for the others."""
     pairs = [(cell, drop) for cell, drop in zip(cells, drops, strict=True) if str(cell) not in waived]
     counted = [(cell, drop.changes, drop.n) for cell, drop in pairs if drop.changes is not None]
     others = [(cell.margin / drop.error) for cell, drop in pairs if drop.changes is None]
@@ -200,7 +200,7 @@ def passes_if_equal(
 
 
 def _which(drop: PairedDifference, change: int) -> list[int] | None:
-    """Return the places of the first images that changed one way, in the tested split."""
+    """Return the indices of the first images that changed in one direction, in the tested split."""
     return None if drop.changes is None else np.flatnonzero(drop.changes == change)[:LISTED].tolist()
 
 

@@ -1,4 +1,4 @@
-"""Making a card's weights and thresholds anew, where they no longer fit its recipe."""
+"""Updates a card's weights and thresholds if they no longer match its recipe."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ from robustness.workspace.training import train_many
 from robustness.workspace.workspace import Workspace
 
 HEALTHY, FRESH = 1000, 2000
-"""The first seed of the trainings that thresholds are made from, and of those that try them."""
+"""The first training seed, from which thresholds are derived, and the first validation seed."""
 
 
 @dataclass(frozen=True)
 class UpdateResult:
-    """What a renewal did, as sentences, and how the card's own weights stand to its claims afterwards."""
+    """What a renewal did, as sentences, and which claims the card's own weights meet afterwards."""
 
     done: tuple[str, ...]
     verdicts: tuple[Verdict, ...] = ()
 
     @property
     def broken(self) -> list[Verdict]:
-        """The claims that the card's own weights do not keep."""
+        """The claims that the card's own weights fail."""
         return [verdict for verdict in self.verdicts if not verdict.held]
 
 
 @dataclass
 class CardUpdate:
     """
-    One card's renewal; what is trained and swept stays in the harness's store, so that an interrupted one goes on.
+    One card's renewal; trained models and evidence stay in the store, so an interrupted renewal resumes.
 
-    ``seeds`` healthy trainings instead of as many as the time of one allows; ``fresh`` others try the thresholds,
-    ``workers`` train side by side. ``force`` renews what is not due as well, and claims that were written by hand.
+    ``seeds`` is the number of healthy trainings (default: by training time), ``fresh`` that of validation seeds,
+    ``workers`` that of parallel trainings. ``force`` also renews what is up to date, and handwritten claims.
     """
 
     harness: Workspace
@@ -60,7 +60,7 @@ class CardUpdate:
     force: bool = False
 
     def run(self) -> UpdateResult:
-        """Renew what is due; where nothing is, nothing is written."""
+        """Renew what is due; if nothing is, write nothing."""
         done = []
         if reason := self._weights_due():
             done.append(f"{reason}: {self._write_weights()}")
@@ -92,7 +92,7 @@ class CardUpdate:
         return sha256_json(about)
 
     def _source(self, sweep: str) -> str | None:
-        """Hash the model that a transfer's examples are made on: its weights, else the recipe that will make them."""
+        """Hash a transfer's source model: its weights, or the recipe that will train them."""
         source = self.harness.source(self.card, sweep)
         if source is None:
             return None
@@ -160,7 +160,7 @@ class CardUpdate:
         return tables
 
     def _flip_rate(self, found: Thresholds) -> float | None:
-        """Return the largest flip rate that is claimed; None if the card has no search."""
+        """Return the claimed maximum of the flip rate; None if the card has no search."""
         table = self.card.file.search
         if table is None:
             return None
@@ -193,13 +193,13 @@ class CardUpdate:
         }
 
     def _judged(self) -> Iterator[Verdict]:
-        """Hold the card's own weights to its claims as they stand now."""
+        """Check the card's own weights against its current claims."""
         harness = workspace.fresh_harness(self.harness)
         for claim in self.card.claims():
             yield claims.judge(claim, harness.evidence(self.card, claim.sweep))
 
     def _how_many(self) -> int:
-        """Return how many healthy trainings are due by the time that the first took."""
+        """Return the number of healthy trainings, by the duration of the first."""
         most = retrainings.default_retraining_count(0)
         for seed in range(HEALTHY, HEALTHY + most):
             (made,) = self._train([self.card.reseeded(seed)])

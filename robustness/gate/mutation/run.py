@@ -1,4 +1,4 @@
-"""A model's claims and gate held against damage, as mutation testing holds a test suite against faults put in."""
+"""Mutation testing of a model's claims and gate."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ CATCHERS = ("claims", "gate", "either")
 @dataclass
 class MutationTarget:
     """
-    What damaged models are held to: the claims of a card, and its gate, that can be measured and hold undamaged.
+    What tests the damaged models: the card's claims and gate that can be measured and pass without damage.
 
-    A sweep by a generator is left out: it would have to be fitted to each damaged model anew.
+    Sweeps by a generator are left out: it would have to be refitted to each damaged model.
     """
 
     harness: Workspace
@@ -40,7 +40,7 @@ class MutationTarget:
     notes: list[str] = field(default_factory=list)
 
     def row(self, card: Card) -> Row:
-        """Hold one model to claims and gate; RobustnessError where it cannot be swept."""
+        """Test one model with claims and gate; RobustnessError if it cannot be swept."""
         swept = self._swept(card)
         verdicts = [claims.judge(claim, swept[claim.sweep]) for claim in self.claims]
         red = [verdict for verdict in verdicts if not verdict.held]
@@ -64,7 +64,7 @@ class MutationTarget:
         return swept
 
     def undamaged(self) -> Row:
-        """Look at the model as it is: what is red without damage catches none, and is left out with a note."""
+        """Test the undamaged model: claims and gates that fail on it are left out, with a note."""
         swept = self._swept(self.card)
         if broken := [claim for claim in self.claims if not claims.judge(claim, swept[claim.sweep]).held]:
             self.claims = [claim for claim in self.claims if claim not in broken]
@@ -91,7 +91,7 @@ class MutationTarget:
 def mutation_target(harness: Workspace, card: Card) -> MutationTarget:
     """Return what mutations of a card's model are tested against; CardError if there is nothing."""
     asked = {claim.sweep for claim in card.claims()} | set(card.gated_sweeps if card.file.gate else ())
-    # A generator of the model's own is fitted to each damaged model anew; that of another model stays.
+    # The model's own generator would be refitted to each damaged model; that of another model stays.
     on_itself = {name for name in card.file.sweeps if card.perturbation(name).made_on is None}
     left_out = [
         name for name in card.file.sweeps if name in asked & on_itself and card.perturbation(name).family == "gan"
@@ -112,9 +112,9 @@ def mutation_target(harness: Workspace, card: Card) -> MutationTarget:
 
 def run_mutations(harness: Workspace, card: Card, asked: MutationOptions) -> dict[str, Any]:
     """
-    Damage a card's model as asked and give what claims and gate make of it, in plain types (docs/caught.md).
+    Damage a card's model and return what claims and gate detect, in plain types (docs/caught.md).
 
-    What was trained and swept is in the harness's store, where the next call finds it.
+    Trained models and evidence stay in the store, so the next call reuses them.
     """
     of = mutation_target(harness, card)
     unhurt = of.undamaged()
@@ -150,7 +150,7 @@ def run_mutations(harness: Workspace, card: Card, asked: MutationOptions) -> dic
 def _measured(
     of: MutationTarget, due: MutationPlan, asked: MutationOptions, show: Callable[[int, int], None]
 ) -> tuple[list[Row], list[Row]]:
-    """Hold every damaged model and every retraining to claims and gate."""
+    """Test every damaged model and every retraining with claims and gate."""
     done, damage, retrainings = 0, [], []
     for name, steps in due.damage.items():
         rows: list[Row] = []
@@ -158,7 +158,7 @@ def _measured(
             rows.append(_row(of, step))
             show(done + len(rows), len(due))
             if not (asked.every or rows[-1]["errored"] or is_detected(rows[-1])):
-                break  # what is slighter is not looked at
+                break  # milder levels are not tested
         done += len(steps)
         first = {by: detected_from(rows, by) for by in CATCHERS}
         damage.append({"kind": name, "title": KINDS[name].title, "rows": rows, "caught_from": first})
@@ -169,7 +169,7 @@ def _measured(
 
 
 def _row(of: MutationTarget, damage: Mutation) -> Row:
-    """Hold a damaged model to claims and gate, or say why there is none."""
+    """Test a damaged model with claims and gate, or record why it cannot be built."""
     card = of.card.damaged(damage)
     about = {"level": None if damage.level == ALL else damage.level, "says": str(damage)}
     try:
@@ -181,7 +181,7 @@ def _row(of: MutationTarget, damage: Mutation) -> Row:
 
 
 def _train(harness: Workspace, every: Sequence[Card], workers: int | None) -> None:
-    """Train side by side what the store has not got; one that fails says so when its turn comes."""
+    """Train missing models in parallel; a failed training is reported when its model is tested."""
     if not every:
         return
     store, what = harness.store, f"training {every[0].name}, damaged and undamaged"
@@ -194,7 +194,7 @@ def _train(harness: Workspace, every: Sequence[Card], workers: int | None) -> No
 
 def is_detected(row: Row, by: str = "either") -> bool:
     """
-    Return whether a model is caught by "claims", by the "gate", or by "either": what is red in the suites is.
+    Return whether "claims", the "gate", or "either" detects a model, as the suites would.
 
     >>> is_detected({"red": 0, "gate": "inconclusive"}), is_detected({"red": 0, "gate": "errored"}, "gate")
     (False, True)
@@ -205,7 +205,7 @@ def is_detected(row: Row, by: str = "either") -> bool:
 
 def detected_from(rows: Sequence[Row], by: str) -> str | None:
     """
-    Return the slightest damage from which on all worse is caught; rows come the worst first, errored ones do not count.
+    Return the mildest level such that it and all worse ones are detected; rows come worst first, errors are skipped.
 
     >>> red = {"3": 8, "2": 5, "1": 0, "0": 1}
     >>> detected_from([{"says": level, "red": red[level], "errored": ""} for level in red], "claims")
@@ -222,5 +222,5 @@ def detected_from(rows: Sequence[Row], by: str) -> str | None:
 
 
 def group(claim: Claim) -> str:
-    """Return what claims are counted by: a sweep and a metric."""
+    """Return a claim's group: its sweep and metric."""
     return f"{claim.sweep} {claim.metric}"
