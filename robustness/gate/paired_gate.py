@@ -31,9 +31,9 @@ def evaluate_paired_gate(
     same: int | None = None,
 ) -> Held:
     """
-    Hold a model against the one accepted one.
+    Compare a model with the one accepted model.
 
-    If it is the `same` model, every cell passes by identity, however few the images are.
+    If it is the `same` model, every cell passes by identity, on any number of images.
 
     Passed if the upper bound of the drop is within the margin in every cell: α bounds a false pass, uncorrected,
     because all cells must pass. Failed if the drop significantly exceeds it in some cell, by Holm's procedure: α bounds

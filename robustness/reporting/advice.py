@@ -1,4 +1,4 @@
-"""What to do next, by why a run is red or answers for a part only: each cause has a step of its own."""
+"""The next step for each cause of a failed or partial run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STEPS = {
     "check them",
     "nothing to claim": "no claim is possible: `robustness check` says what to fix",
 }
-"""By cause. A cause that has no step is an error in this program: a test goes through all of them."""
+"""By cause. Every cause must have a step: a test checks all of them."""
 
 GATES = {
     "failed": "gate failed",
@@ -44,11 +44,11 @@ GATES = {
     "skipped": "gate skipped",
 }
 SAID = 2
-"""Steps that a summary names."""
+"""Number of steps in a summary."""
 
 
 def steps(report: RunReport) -> Iterator[str]:
-    """Return what to do next, for the first causes: of a red run those that make it red, else what is open."""
+    """Return the next steps, for the first causes: why a run failed, or what is open."""
     claims = [claim for model in report.models for claim in model.claims]
     found = list(dict.fromkeys(causes(report)))
     if not found and report.verdict == "failed":
@@ -59,7 +59,7 @@ def steps(report: RunReport) -> Iterator[str]:
 
 
 def causes(report: RunReport) -> Iterator[str]:
-    """Return why a run is not green, the most telling first; nothing if it is green."""
+    """Return why a run did not pass, the most informative cause first; nothing if it passed."""
     counts, run, verdict = report.counts, report.run, report.verdict
     fates = {claim.outcome for model in report.models for claim in model.claims}
     gates = [gate.outcome for model in report.models if (gate := model.gate) is not None]

@@ -1,4 +1,4 @@
-"""Whether a report is as a run wrote it: its checksum, and what its claims and gates say of its counts and verdict."""
+"""Checks that a report is unedited: its checksum, and whether counts and verdict follow from claims and gates."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def checksum(document: Mapping[str, Any]) -> str:
 
 def contradictions(report: RunReport) -> Iterator[str]:
     """
-    Return what in a report contradicts itself: nothing in one that a run has written.
+    Return the contradictions in a report: none in one that a run has written.
 
-    Counts and verdict are derived from claims and gates anew.
+    Counts and verdict are derived again from claims and gates.
     """
     counts, models = report.counts, report.models
     rows = {row.name: row for row in counts.models}

@@ -11,7 +11,7 @@ from robustness.util.text import DASH, NAME, one_line, pluralize
 
 WEIGHTS = ["cell", "verdict", "drop [interval]", "margin", "lost", "gained", "baseline", "now"]
 NARROW = len(WEIGHTS)
-"""Columns that a terminal has room for."""
+"""The columns in a terminal."""
 WEIGHTS += ["McNemar p", "sees", "decides with"]
 CAUGHT = ["damage", "detected by its claims from", "detected by its gate from"]
 RECIPE = ["summary", "verdict", "accepted mean ± sd", "now", "bound", "sees"]
@@ -19,9 +19,9 @@ RECIPE = ["summary", "verdict", "accepted mean ± sd", "now", "bound", "sees"]
 
 def gate_grid(model: ModelReport, *, every: bool) -> tuple[list[str], list[list[str]]]:
     """
-    Return header and rows of a gate's table; not ``every`` leaves out the cells that passed, of a gate of weights.
+    Return header and rows of a gate's table; without ``every``, cells of a gate of weights that passed are left out.
 
-    Without a gate, or one that compared nothing, there is no row.
+    If there is no gate, or it compared nothing, there are no rows.
     """
     if model.gate is not None and model.gate.table.kind == "recipe":
         return RECIPE, [_summary(cell) for cell in model.gate.table.retraining]
@@ -61,7 +61,7 @@ def _number(value: float | None) -> str:
 
 
 def gate_sentences(model: ModelReport) -> Iterator[str]:
-    """Return what came of a model's gate, and what to know of it."""
+    """Return a gate's message and notes as sentences."""
     gate = model.gate
     if gate is None:
         return
@@ -80,13 +80,13 @@ def gate_sentences(model: ModelReport) -> Iterator[str]:
 
 
 def caught_grid(model: ModelReport) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of the damage that a model's claims and gate catch; no row where that is not known."""
+    """Return header and rows of the damage that a model's claims and gate detect; no rows if unknown."""
     damage = [] if model.caught is None else model.caught.damage
     return CAUGHT, [[one_line(d.title), *(one_line(by or "not caught") for by in (d.claims, d.gate))] for d in damage]
 
 
 def caught_sentences(model: ModelReport) -> Iterator[str]:
-    """Return how often a model without fault is called red."""
+    """Return the false alarm rate on undamaged models as a sentence."""
     found = model.caught
     if found and found.retrainings:
         yield (

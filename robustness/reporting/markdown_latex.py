@@ -31,7 +31,7 @@ from robustness.reporting.text import (
 from robustness.util.text import NAME, latex, markdown
 
 MESSAGE = 500
-"""Characters of a failure's message on a page; the JSON has all of it."""
+"""Maximum characters of a failure's message on a page; the JSON has the full message."""
 
 MATH = {
     "≥": r"\ensuremath{\geq}",
@@ -39,7 +39,7 @@ MATH = {
     "ε": r"\ensuremath{\varepsilon}",
     "·": r"\ensuremath{\cdot}",
 }
-"""What LaTeX has no letter for, and `strength_name` or a table uses."""
+"""Characters in `strength_name` or tables for which LaTeX needs a command."""
 
 
 def markdown_page(report: RunReport) -> str:
@@ -154,8 +154,7 @@ def _markdown_table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def latex_tables(report: RunReport) -> str:
-    r"""
-    Write a table a sweep, to be taken into a paper with \input; needs the package booktabs.
+    r"""Write one table per sweep, for a paper's \input; needs the package booktabs.
 
     >>> latex_tables(RunReport.model_construct(verdict="passed", models=[]))
     '% Robustness report: passed. Format: pytest-robustness/report/1. Needs \\usepackage{booktabs}.\n'

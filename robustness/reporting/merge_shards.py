@@ -1,4 +1,4 @@
-"""The reports of all shards of a run as one: one verdict, one exit code, or every reason why there is none."""
+"""Merges the reports of all shards of a run into one, with one verdict and exit code, or lists every reason why not."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class MergeError(RobustnessError):
 
 def merge(shards: Sequence[tuple[str, RunReport]]) -> RunReport:
     """
-    Return one report of all shards of a run, each with the name of its file.
+    Merge the reports of all shards of a run, given with the names of their files.
 
-    A model is in one shard alone, with all its evidence: gates were decided there, and nothing is judged here.
+    Each model is in a single shard, with all its evidence: gates were decided there, and nothing is judged here.
 
     Raises:
         MergeError: They are not all shards of one run, each once; it lists every reason.
@@ -45,14 +45,14 @@ def merge(shards: Sequence[tuple[str, RunReport]]) -> RunReport:
 
 
 def exit_code(report: RunReport) -> int:
-    """Return the exit code of a merged run: 0 only where every shard's is 0 and the verdict is not red."""
+    """Return the exit code of a merged run: 0 only if every shard's is 0 and the verdict is not "failed"."""
     codes = [shard.exit for shard in report.run.shards if shard.exit is not None]
     red = [code for code in codes if code not in (0, UNDECIDED)]
     return max(red or codes) or int(report.verdict == "failed")
 
 
 def _shards(reports: Sequence[tuple[str, RunReport]]) -> list[tuple[str, ShardPlan, RunReport]]:
-    """Return the reports that are of shards."""
+    """Return the reports of shards."""
     return [(name, report.run.shard, report) for name, report in reports if report.run.shard is not None]
 
 
@@ -80,7 +80,7 @@ def _problems(shards: Sequence[tuple[str, RunReport]]) -> Iterator[str]:
 
 
 def _differences(one: ShardPlan, first: RunInfo, other: ShardPlan, second: RunInfo) -> Iterator[str]:
-    """List how two shards' plans and versions differ; where they ran, and on which device, may."""
+    """List the differences between two shards' plans and versions; machine and device may differ."""
     described = [
         {
             "of": plan.of,
@@ -118,7 +118,7 @@ def _counts(every: Sequence[Counts], models: list[ModelTally]) -> Counts:
 
 
 def _run(parts: Sequence[tuple[ShardPlan, RunInfo]]) -> RunInfo:
-    """Describe the whole run: from the first start to the last end, and each shard's part of it."""
+    """Describe the complete run: from the first start to the last end, and each shard's part."""
     every = [run for _, run in parts]
     started = [datetime.fromisoformat(run.started) for run in every]
     ended = [begin.timestamp() + run.seconds for begin, run in zip(started, every, strict=True)]
@@ -140,7 +140,7 @@ def _run(parts: Sequence[tuple[ShardPlan, RunInfo]]) -> RunInfo:
 
 
 def _unlike(found: Sequence[RunReport]) -> Iterator[str]:
-    """Note kinds of device that differ: each model is measured on one of them."""
+    """Note different device types: each model ran on one of them."""
     devices = dict.fromkeys(str(model.device) for report in found for model in report.models)
     if len(devices) > 1:
         yield f"shards ran on different kinds of device ({', '.join(devices)}); each model ran on one"

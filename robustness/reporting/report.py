@@ -12,7 +12,7 @@ from robustness.reporting.run_info import Counts, RunInfo
 from robustness.reporting.sweep_report import Bound, NumberReport, SweepReport
 
 FORMAT: Literal["pytest-robustness/report/1"] = "pytest-robustness/report/1"
-"""Raised whenever a key changes its meaning or goes; keys may be added without."""
+"""Raised when a key is removed or changes its meaning; keys may be added without."""
 
 
 class DataReport(ReportPart):
@@ -31,7 +31,7 @@ class KnownDoubt(ReportPart):
 
 
 class ClaimReport(ReportPart):
-    """A claim that the run was asked for, and what came of it."""
+    """A requested claim and its outcome."""
 
     id: Text = Field(description="`model:sweep:strength:metric`.")
     sweep: Text = Field(description="The sweep.")
@@ -47,7 +47,7 @@ class ClaimReport(ReportPart):
 
 
 class CaughtDamage(ReportPart):
-    """A kind of damage, and what catches it."""
+    """A kind of damage, and the level from which it is detected."""
 
     kind: Text = Field(description="The kind.")
     title: Text = Field(description="Its name on pages.")
@@ -56,7 +56,7 @@ class CaughtDamage(ReportPart):
 
 
 class FalseAlarms(ReportPart):
-    """How many undamaged retrainings are red."""
+    """How many undamaged retrainings fail."""
 
     claims: int = Field(description="By claims.")
     gate: int = Field(description="By the gate.")
@@ -64,7 +64,7 @@ class FalseAlarms(ReportPart):
 
 
 class CaughtReport(ReportPart):
-    """What `robustness mutate --keep` has found out of the model."""
+    """The stored results of `robustness mutate --keep`."""
 
     damage: list[CaughtDamage] = Field(description="The kinds of damage tested.")
     retrainings: int = Field(description="Number of undamaged retrainings.")
@@ -83,7 +83,7 @@ class WaiverReport(ReportPart):
 
 
 class ModelReport(ReportPart):
-    """A model: what it was measured on, what was swept and claimed, and what came of it."""
+    """A model: its data, sweeps, claims and their outcomes."""
 
     name: Text = Field(description="As in the card.")
     description: Text = Field(description="As in the card.")
@@ -108,7 +108,7 @@ class ModelReport(ReportPart):
 
 
 class RunReport(ReportPart):
-    """The report of a run. Order is that of the cards, never that in which tests ended."""
+    """The report of a run, in the order of the cards, not of the tests."""
 
     format: Literal["pytest-robustness/report/1"] = Field(FORMAT, description="Name and version of this format.")
     verdict: Verdict = Field(description="The verdict of the run.")
@@ -121,9 +121,9 @@ class RunReport(ReportPart):
 
 def verdict(counts: Counts, run: RunInfo) -> Verdict:
     """
-    Return "failed" for anything red, "partial" where what ran held but not all did or a gate is open, else "passed".
+    Return "failed" for any failure, "partial" if not everything was tried or a gate is open, else "passed".
 
-    "measured" where nothing was claimed, and sweeps were asked for without claims.
+    "measured" if nothing was claimed, and sweeps were requested without claims.
 
     >>> run = RunInfo.model_construct(complete=True, problems=[])
     >>> counts = Counts(claims=4, held=3, skipped=1, models=[], skips=[])

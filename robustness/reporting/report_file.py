@@ -1,4 +1,4 @@
-"""A report's JSON file: read whole, checked against itself, or refused with what is wrong in it."""
+"""Reads a report's JSON file and checks its consistency."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from robustness.util.validation_messages import format_problem
 
 AGAIN = "use the unedited file that --robustness-report FILE.json wrote, or run the suites again"
 SHOWN = 5
-"""Problems that an error names."""
+"""Maximum problems in an error."""
 
 
 class ReportError(RobustnessError):
@@ -32,7 +32,7 @@ def read_report(path: Path) -> RunReport:
         The report, without its checksum.
 
     Raises:
-        ReportError: The file is torn, of another format, or was edited.
+        ReportError: The file is truncated, edited, or of another format.
     """
     try:
         document = paths.parse_json(paths.read_bytes(path))
@@ -47,7 +47,7 @@ def read_report(path: Path) -> RunReport:
     except ValidationError as error:
         wrong = [format_problem(dict(each), document, RunReport) for each in error.errors()]
         raise ReportError(f"{path}: not a complete report (edited?): {_first(wrong)}; {AGAIN}") from error
-    # Reports of before there was a checksum have none.
+    # Reports of older versions have no checksum.
     wrong = ["its checksum does not match its content"] * (said not in (None, checksum(document)))
     if wrong := [*wrong, *contradictions(report)]:
         raise ReportError(f"{path}: edited or damaged: {_first(wrong)}; {AGAIN}")

@@ -1,4 +1,4 @@
-"""What a report says of the run itself, key by key: counts, shards, and when, where and how it ran."""
+"""The run itself in a report, key by key: counts, shards, dates, machine and options."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class _Named(ReportPart):
 
 
 class Tally(ReportPart):
-    """Claims by what came of them."""
+    """Claims by outcome."""
 
     claims: int = Field(description="Claims on the cards: the sum of the numbers below, without `measured`.")
     held: int = Field(0, description="Measured, and met.")
@@ -28,12 +28,12 @@ class Tally(ReportPart):
     measured: int = Field(0, description="Not claims: sweeps that were requested without claims.")
 
     def of(self, outcome: str) -> int:
-        """Return how many claims ended so."""
+        """Return the number of claims with an outcome."""
         return int(getattr(self, outcome.replace(" ", "_")))
 
 
 class ModelTally(Tally, _Named):
-    """The claims of one model, by what came of them."""
+    """The claims of one model, by outcome."""
 
 
 class GateTally(ReportPart):
@@ -53,7 +53,7 @@ class GateTally(ReportPart):
 
 
 class Skip(ReportPart):
-    """Why claims of a model were skipped."""
+    """The reason why claims of a model were skipped."""
 
     model: Text = Field(description="The model's name.")
     reason: Text = Field(description="The reason, and the command that gets what is missing.")
@@ -61,7 +61,7 @@ class Skip(ReportPart):
 
 
 class Counts(Tally):
-    """The claims of all models by what came of them, and of each."""
+    """The claims by outcome, of all models and of each."""
 
     gates: GateTally = Field(GateTally(), description="Gates by outcome.")
     models: list[ModelTally] = Field(description="The same per model.")
@@ -69,7 +69,7 @@ class Counts(Tally):
 
 
 class ShardModel(ReportPart):
-    """A model of a run that is divided into shards."""
+    """A model in a sharded run."""
 
     name: Text = Field(description="The model's name.")
     card: Text = Field(description="SHA-256 of its card's content.")
@@ -78,7 +78,7 @@ class ShardModel(ReportPart):
 
 
 class ShardPlan(ReportPart):
-    """How the run is divided, and which part this is."""
+    """The division into shards, and which shard this is."""
 
     number: int = Field(description="Which shard this is, from 1.")
     of: int = Field(description="Number of shards.")
@@ -88,7 +88,7 @@ class ShardPlan(ReportPart):
 
 
 class ShardRun(ReportPart):
-    """A shard of a merged report: when, where and how it ran, as in the run."""
+    """A shard of a merged report, with the fields of the run."""
 
     number: int = Field(description="The shard's number, from 1.")
     started: Time = Field(description="Date and time, UTC.")
@@ -100,7 +100,7 @@ class ShardRun(ReportPart):
 
 
 class RunInfo(ReportPart):
-    """The run itself: when, where, with which versions, and what is wrong with it."""
+    """The run itself: date, machine, versions and problems."""
 
     causes: list[Text] = Field([], description="Kinds of problems, which determine the next step.")
     started: Time = Field(description="Date and time, UTC.")

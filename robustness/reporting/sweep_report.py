@@ -1,4 +1,4 @@
-"""What a report says of one sweep, key by key: its cells, with numbers and claims, and where mistakes go."""
+"""One sweep in a report, key by key: its cells with numbers and claims, and its misclassifications."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from robustness.reporting.report_types import Finite, Outcome, ReportPart, Text
 Bound = Literal["at least", "at most"]
 CellFate = Literal[Outcome, "not selected", "no claim possible"]
 NOT_KEPT = "evidence not kept"
-"""Status of a cell that knows no more than its claims were told."""
+"""Status of a cell whose only numbers are those of its claims."""
 
 
 class NumberReport(ReportPart):
-    """A metric as it was measured; empty where nothing was."""
+    """A measured metric; empty if nothing was measured."""
 
     value: Finite = Field(None, description="Rates from 0 to 1, `loss` in nats, `snr` in dB; null if there is none.")
     low: Finite = Field(None, description="Lower end of the 95 % interval.")
@@ -29,7 +29,7 @@ class NumberReport(ReportPart):
 
 
 class CellClaim(ReportPart):
-    """What the card claims of one metric of a cell, and what came of it."""
+    """A claim on one metric of a cell, and its outcome."""
 
     bound: Bound = Field(description="Whether the threshold is a lower or an upper bound.")
     threshold: Finite = Field(description="As in the card; null if no claim is possible.")
@@ -37,7 +37,7 @@ class CellClaim(ReportPart):
 
 
 class Attractor(ReportPart):
-    """A class that wrong predictions fall on."""
+    """A class that attracts wrong predictions."""
 
     label: Text = Field(alias="class", description="The class.")
     images: int = Field(description="Number of images misclassified as this class.")
@@ -50,7 +50,7 @@ class CellReport(ReportPart):
     """
     One strength of a sweep.
 
-    Where the status is neither `ok` nor `evidence not kept`, there are no metrics: a cell that failed has no numbers.
+    If the status is neither `ok` nor `evidence not kept`, there are no metrics: a failed cell has no numbers.
     """
 
     strength: Text = Field(description="Its name, as in test ids.")
@@ -62,12 +62,12 @@ class CellReport(ReportPart):
     deviation: Finite = Field(None, description="Standard deviation of the noise, if it differs from the strength.")
 
     def number(self, metric: str) -> NumberReport:
-        """Return what was measured of a metric; an empty one where nothing was."""
+        """Return the measurement of a metric; an empty one if there is none."""
         return self.metrics.get(metric, NOTHING)
 
 
 class Confusion(ReportPart):
-    """The confusion matrix at the strength where it is most telling."""
+    """The confusion matrix at its most informative strength."""
 
     strength: Text = Field(
         description="The weakest strength at which at least half of the total drop in accuracy has occurred."
@@ -83,7 +83,7 @@ class Confusion(ReportPart):
 
 
 class Prediction(ReportPart):
-    """What the model takes an image for."""
+    """The model's prediction for an image."""
 
     label: Text = Field(alias="class", description="The predicted class.")
     probability: Finite = Field(description="The model's probability for it, from 0 to 1.")
@@ -110,7 +110,7 @@ class GalleryEntry(ReportPart):
 
 
 class EvidenceReference(ReportPart):
-    """Where the evidence of a sweep is, and how it was made."""
+    """Reference to the evidence of a sweep, with date and duration."""
 
     key: Text | None = Field(None, description="Its key in the store.")
     started: Text | None = Field(None, description="When it was swept, UTC.")
@@ -120,7 +120,7 @@ class EvidenceReference(ReportPart):
 
 
 class SweepReport(ReportPart):
-    """A sweep: what was done to the images, and a cell a strength, in the card's order."""
+    """A sweep: its perturbation, and one cell per strength, in the card's order."""
 
     name: Text = Field(description="As in the card; `clean` is the pass without perturbation.")
     kind: Text = Field(description="The perturbation.")

@@ -1,4 +1,4 @@
-"""The report in a terminal: a table a sweep, and a summary of a few lines."""
+"""The report in a terminal: one table per sweep, and a summary of a few lines."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from robustness.reporting.text import (
 from robustness.util.text import NAME, one_line, pluralize, table
 
 REMARKS = 4
-"""Below a table; the report's files hold them all."""
+"""Maximum notes below a table; the report files have all."""
 
 REDS = 12
-"""Cells of a gate that did not pass, in a terminal."""
+"""Maximum cells of a gate that did not pass, in a terminal."""
 
 SUMMARY = 6
-"""Lines of a summary at most."""
+"""Maximum lines of a summary."""
 
 
 def terminal(report: RunReport, width: int = 100) -> Iterator[str]:
@@ -80,7 +80,7 @@ def _model(model: ModelReport, width: int) -> Iterator[str]:
 
 
 def _fitted(model: ModelReport, sweep: SweepReport, width: int) -> tuple[list[str], list[str]]:
-    """Leave out columns until the table fits, those first on which nothing is claimed; give which."""
+    """Leave out columns until the table fits, first those without claims; return them."""
     claimed = {metric for cell in sweep.cells for metric in cell.claims}
     order = sorted(("loss", "f1", "snr", "recall", "precision"), key=lambda metric: metric in claimed)
     for left_out in range(len(order) + 1):
@@ -91,7 +91,7 @@ def _fitted(model: ModelReport, sweep: SweepReport, width: int) -> tuple[list[st
 
 
 def other_claims(model: ModelReport) -> Iterator[tuple[str, str, str, CellReport]]:
-    """Return sweep, strength, metric and cell of every claim on a metric that has no column."""
+    """Return sweep, strength, metric and cell of every claim on a metric without a column."""
     for sweep in model.sweeps:
         for cell in sweep.cells:
             for metric in cell.claims:
@@ -100,7 +100,7 @@ def other_claims(model: ModelReport) -> Iterator[tuple[str, str, str, CellReport
 
 
 def _others(model: ModelReport, width: int) -> Iterator[str]:
-    """Show the claims that have no column where they did not hold, and count them where they did."""
+    """List the failed claims without a column, and count the others."""
     found = [each for each in other_claims(model) if each[3].claims[each[2]].threshold is not None]
     below = {claim.id for _, others in red_claims(model) for claim in others}
     apart = [each for each in found if ":".join((model.name, *each[:3])) not in below]
@@ -131,7 +131,7 @@ def _wrapped(sentence: str, width: int) -> list[str]:
 
 
 def summary(report: RunReport, limit: int | None = SUMMARY) -> Iterator[str]:
-    """Return a few lines: the verdict, what is missing and how to get it, what to know, what to do next."""
+    """Return a few lines: the verdict, what is missing and how to get it, notices, and the next step."""
     counts, problems = report.counts, report.run.problems
     yield _headline(report.verdict, counts)
     partial = not report.run.complete

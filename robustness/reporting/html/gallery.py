@@ -1,4 +1,4 @@
-"""The gallery's pictures: images of the sweeps made again, bit for bit, and put into the report."""
+"""The gallery's pictures: images of the sweeps, recomputed bit by bit and added to the report."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from robustness.workspace import models
 from robustness.workspace.workspace import Workspace
 
 ROOM = 9 * 2**20
-"""Bytes of all pictures of a report, which is to stay below 15 MB."""
+"""Maximum bytes of a report's pictures, which keeps the report below 15 MB."""
 SIDE = 128
-"""Pixels at most; of more every second, third, … is shown, which leaves noise what it is."""
+"""Maximum pixels per side; larger images are subsampled, which leaves noise unchanged."""
 EXACT = 64
-"""Pixels of a side up to which a picture keeps every value; larger ones are JPEG."""
+"""Maximum pixels per side of a lossless picture; larger ones are JPEG."""
 MAGNIFIED = (100, 50, 20, 10, 5, 2)
 
 
 def add_gallery(report: RunReport, harness: Workspace, chosen: Sequence[Card]) -> None:
     """
-    Put pictures into every entry of the report's galleries that has none, or a notice why there are none.
+    Add pictures to every entry of the report's galleries that has none, or a notice with the reason.
 
-    Needs the cards' models and data, and evidence that is believed: nothing is swept or trained for a picture. What
-    goes wrong with one sweep leaves the others, and the report, as they are; so does Ctrl-C.
+    Needs the cards' models and data, and valid evidence: nothing is swept or trained for a picture. A failure in one
+    sweep, or Ctrl-C, does not affect the others or the report.
     """
     known, left = {card.name: card for card in chosen}, ROOM
     due = [
@@ -58,7 +58,7 @@ def add_gallery(report: RunReport, harness: Workspace, chosen: Sequence[Card]) -
 
 
 def verified_evidence(harness: Workspace, card: Card | None, sweep: SweepReport) -> Evidence:
-    """Return a sweep's evidence as the report names it; StoreError where that is not what the store has now."""
+    """Return a sweep's evidence as the report names it; StoreError if the store has it no longer."""
     if card is None:
         raise StoreError("its card is not among the given ones; add it with --card")
     said, name = sweep.evidence, sweep.name
@@ -86,7 +86,7 @@ def _has_weights(harness: Workspace, card: Card) -> bool:
 
 
 def _without_weights(card: Card) -> str:
-    """Return a sentence: the weights of a card are missing, and which command makes them."""
+    """Return a sentence: a card's weights are missing, and the command that creates them."""
     if card.file.model.seed is not None:
         return f"its random weights are not in this store; run the suites with {card.path} to create them"
     if card.file.recipe is None:
@@ -95,7 +95,7 @@ def _without_weights(card: Card) -> str:
 
 
 def _render_pictures(entries: list[GalleryEntry], harness: Workspace, card: Card | None, sweep: SweepReport) -> int:
-    """Make the pictures of one sweep; give their size in bytes."""
+    """Render the pictures of one sweep; return their size in bytes."""
     from robustness.workspace.examples import examples
 
     evidence = verified_evidence(harness, card, sweep)
@@ -115,7 +115,7 @@ def _render_pictures(entries: list[GalleryEntry], harness: Workspace, card: Card
 
 def magnification(change: np.ndarray) -> int:
     """
-    Choose how much a perturbation is magnified: as far as nearly all of it stays in sight around grey.
+    Choose a perturbation's magnification: as large as possible while nearly all of it fits around grey.
 
     >>> magnification(np.full((1, 8, 8), 0.04)), magnification(np.full((1, 8, 8), -0.7))
     (10, 1)
@@ -125,7 +125,7 @@ def magnification(change: np.ndarray) -> int:
 
 
 def picture(image: np.ndarray) -> str:
-    """Write an image, (C, H, W) in [0, 1], as a data URI; one of other than 1 or 3 channels as their mean."""
+    """Write an image, (C, H, W) in [0, 1], as a data URI; the mean over channels if there are not 1 or 3."""
     from PIL import Image
 
     step = -(-max(image.shape[1:]) // SIDE)
