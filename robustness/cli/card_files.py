@@ -1,4 +1,4 @@
-"""`robustness check-cards`: what is wrong with cards, read as files; quick enough to run before each commit."""
+"""`robustness check-cards`: problems of cards, read as files; fast enough for every commit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from robustness.errors import CardError, RobustnessError
 
 
 def problems(path: Path) -> Iterator[str]:
-    """Return what would make a card's run fail, as far as its files show; no model is loaded, nothing is imported."""
+    """Return what would fail a card's run, as far as its files show; load no model, import nothing."""
     try:
         card = cards.load(path)
     except CardError as error:

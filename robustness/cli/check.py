@@ -34,22 +34,22 @@ if TYPE_CHECKING:
     from robustness.workspace.workspace import Workspace
 
 FEW, LEAST, SOME, AT_ONCE = 32, 8, 500, 100
-"""Images: whose behaviour is looked at, and of a slow model; whose accuracy is measured; tried in other ranges."""
+"""Numbers of images: for behaviour, for that of a slow model, for accuracy, and for other ranges."""
 
 SECONDS, PASSES = 10.0, 40
-"""What looking at behaviour, and measuring accuracy, may take each; the passes of an image that behaviour takes."""
+"""Seconds for behaviour and for accuracy, each; passes per image for behaviour."""
 
 NEEDED = ("outputs", "forward pass")
-"""What the rest cannot be looked at without."""
+"""The checks on which all others depend."""
 
 KNOWLEDGE = ("no better than chance", "wrong input range", "permuted classes")
-"""Doubts that are looked for on the images whose accuracy is measured, and not on a few alone."""
+"""Doubts that are checked on the images for accuracy, not only on a few."""
 DIM, COPIES = "dim images", "tested on training images"
-"""Doubts that the images give."""
+"""Doubts about the images."""
 
 
 class CheckResult(NamedTuple):
-    """One thing that was looked at: whether it is fine (None: it could not be looked at), what was seen, a repair."""
+    """One check: whether it is fine (None: not checked), what was observed, and a fix."""
 
     name: str
     fine: bool | None
@@ -84,7 +84,7 @@ def check_model(
 
 
 def _raised(error: Exception, images: Images) -> CheckResult:
-    """Describe what a forward pass raised; our own errors have their remedy already."""
+    """Describe what a forward pass raised; our own errors include a fix already."""
     shape = "(N, {}, {}, {})".format(*images.shape)
     repair = (
         f"the model gets float32 images of shape {shape} in [0, 1]; if it needs others, set channels, layout or "
@@ -96,7 +96,7 @@ def _raised(error: Exception, images: Images) -> CheckResult:
 
 
 def _few(images: Images, count: int) -> Images:
-    """Take some images, of every class alike; spread over all where there are more classes than that."""
+    """Take some images, stratified by class; evenly spaced if there are more classes than images."""
     if count >= len(images):
         return images
     if len(set(images.labels.tolist())) <= count:
@@ -105,7 +105,7 @@ def _few(images: Images, count: int) -> Images:
 
 
 def _pace(harness: Workspace, module: nn.Module, images: Images) -> float:
-    """Return the seconds that a model takes for an image; 0.001 where it raises, which is looked into later on."""
+    """Return a model's seconds per image; 0.001 if it raises, which a later check reports."""
     with restored_afterwards(module, harness.device) as lent, torch.no_grad():
         inputs = torch.from_numpy(images.batch(0, len(images))).to(harness.device)
         try:
@@ -154,7 +154,7 @@ def _behaviour(harness: Workspace, card: Card, module: nn.Module, images: Images
 
 
 def _doubts(harness: Workspace, card: Card, module: nn.Module, images: Images) -> list[CheckResult]:
-    """Look for the doubts that a few passes of a few images show."""
+    """Check the doubts that a few passes of a few images show."""
     answers = run_checks(
         module, images, decision=card.file.model.decision, seed=harness.seed, device=harness.device, attacked=False
     )
@@ -162,7 +162,7 @@ def _doubts(harness: Workspace, card: Card, module: nn.Module, images: Images) -
 
 
 def _rows(answers: CheckResults) -> list[CheckResult]:
-    """Return a line for each doubt, as the suites see it."""
+    """Return a line per doubt, as in the suites."""
     return [
         CheckResult(
             name,
@@ -190,7 +190,7 @@ def _are_dim(rows: list[CheckResult]) -> bool:
 def _accuracy(
     harness: Workspace, card: Card, module: nn.Module, images: Images, there: int, margin: float, dim: bool
 ) -> Iterator[CheckResult]:
-    """Measure accuracy and speed on the images as they are; where it is no better than guessing, try other ranges."""
+    """Measure accuracy and speed on the images; if it is no better than guessing, try other ranges."""
     decision = card.file.model.decision
     evidence = run_sweep(module, images, Clean(), [0.0], seed=harness.seed, device=harness.device, decision=decision)
     if evidence.status[0] != OK:
@@ -206,7 +206,7 @@ def _accuracy(
         claims.describe(measured) + f"; guessing reaches up to {due:.3f}",
         "fix the images first" if dim else "see the doubts below, the weights and the normalisation",
     )
-    if not dim:  # advice for the model would make up for the images
+    if not dim:  # advice on the model would compensate the images
         yield from _knowledge(harness, card, module, images, evidence.predictions[0].astype(np.int64))
     few = "; use --images N to measure the accuracy on more images" if len(images) < min(SOME, there) else ""
     yield CheckResult("speed", True, f"{evidence.provenance['images_per_second']:,.0f} images/s, forward{few}")
@@ -222,7 +222,7 @@ def _accuracy(
 def _knowledge(
     harness: Workspace, card: Card, module: nn.Module, images: Images, predictions: NDArray[np.int64]
 ) -> list[CheckResult]:
-    """Look for the doubts about what a model knows, on all images whose accuracy was measured."""
+    """Check the doubts about a model's knowledge, on all images for accuracy."""
     answers = knowledge.check_classes(images.labels, predictions, images.classes, harness.seed)
     some = _few(images, AT_ONCE)
     with restored_afterwards(module, harness.device) as lent:

@@ -1,4 +1,4 @@
-"""What the commands do with the store and with data."""
+"""Commands for the store and for data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from robustness.errors import RobustnessError
 
 
 def mnist(options: Namespace) -> int:
-    """Bring MNIST to the data root."""
+    """Download MNIST to the data root."""
     from robustness.data import mnist
     from robustness.workspace.workspace import data_root
 
@@ -35,7 +35,7 @@ def show(options: Namespace) -> int:
 
 
 def prune(options: Namespace) -> int:
-    """Remove evidence, and what killed processes left."""
+    """Remove evidence, and leftovers of killed processes."""
     from robustness.cli import inventory, listing
     from robustness.workspace.workspace import data_root
 

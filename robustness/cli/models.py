@@ -1,4 +1,4 @@
-"""What the commands do that go over the selected models: sweep, plan, train, renew, measure, look over."""
+"""Commands for the selected models: sweep, plan, train, renew, transfer, check."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run(options: Namespace) -> int:
-    """Run the suites; what ends the process is pytest."""
+    """Run the suites; pytest ends the process."""
     from robustness.cli import run
 
     run.start(options)
@@ -96,7 +96,7 @@ def train(options: Namespace) -> int:
 
 
 def renew(options: Namespace) -> int:
-    """Make weights and thresholds anew where they no longer fit the recipe."""
+    """Update weights and thresholds that no longer match the recipe."""
     from robustness.thresholds.renew import CardUpdate
 
     harness = common.harness_of(options)
@@ -122,7 +122,7 @@ def renew(options: Namespace) -> int:
 
 
 def transfer(options: Namespace) -> int:
-    """Attack each model with examples made on each other."""
+    """Attack each model with examples computed on every other."""
     from robustness.reporting import transfer_matrix as transfer
 
     harness = common.harness_of(options)
@@ -133,7 +133,7 @@ def transfer(options: Namespace) -> int:
 
 
 def replay(options: Namespace) -> int:
-    """Show one image before and after a perturbation that a search has printed."""
+    """Show one image before and after a perturbation from a search."""
     from robustness.search import descriptions, search
 
     harness = common.harness_of(options)

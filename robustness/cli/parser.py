@@ -1,4 +1,4 @@
-"""The words of the command line: which commands and options there are, and what they mean."""
+"""The commands and options of the command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DESCRIPTION = "Test image classifiers against robustness thresholds."
 
 def parser() -> argparse.ArgumentParser:
     """
-    Describe all commands; the options that all have may stand before or after a command's name.
+    Describe all commands; the common options may come before or after a command's name.
 
     >>> parser().parse_args(["--seed", "3", "renew", "digits-mlp", "--fresh", "0"]).seed
     3
@@ -106,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_starting(commands: Any) -> None:
-    """Describe the commands for a model that is new here."""
+    """Describe the commands for a new model."""
     init = _add(commands, "init", "write a card for a model, from options or from answers on a terminal")
     check = _add(commands, "check", "inspect a model in seconds: its outputs, its speed, and what to fix")
     for command in (init, check):
@@ -138,7 +138,7 @@ def _add_starting(commands: Any) -> None:
 
 def _shape(text: str) -> tuple[int, int, int]:
     """
-    Read the shape of images.
+    Parse the shape of images.
 
     >>> _shape("3,224,224")
     (3, 224, 224)
@@ -202,7 +202,7 @@ def _add_mutate(commands: Any) -> None:
 
 def _damage(text: str) -> tuple[str, tuple[float, ...]]:
     """
-    Read a kind of damage and its levels.
+    Parse a kind of damage and its levels.
 
     >>> _damage("noise=0.5,1")
     ('noise', (0.5, 1.0))
@@ -238,7 +238,7 @@ def _add(to: Any, name: str, text: str, *, command: str = "") -> Any:
 
 
 def _common(*, again: bool = False) -> argparse.ArgumentParser:
-    """Describe the options of every command; ``again`` after its name, where none must undo what stood before it."""
+    """Describe the common options; ``again`` after a command's name, without defaults that override earlier ones."""
     common = argparse.ArgumentParser(add_help=False)
     options = common.add_argument_group("for every command")
 
@@ -269,7 +269,7 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
 
 def _seeds(text: str) -> list[int]:
     """
-    Read seeds, each once.
+    Parse distinct seeds.
 
     >>> _seeds("0,1,2,1")
     [0, 1, 2]

@@ -1,4 +1,4 @@
-"""What the sweeps of some cards will cost before they are made: passes, evidence, memory, time."""
+"""`robustness plan`: the expected cost of sweeps: passes, evidence, memory, time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from robustness.workspace.workspace import Workspace
 
 
 def plan_lines(harness: Workspace, cards: Sequence[Card], engine: EngineSpec) -> tuple[list[str], list[str]]:
-    """Return the lines of a plan, and what kept cards out of it."""
+    """Return the lines of a plan, and the errors of cards that it lacks."""
     started = time.perf_counter()
     planner, plan, errors = Planner(harness), Plan(), list[str]()
     for card in cards:
@@ -36,7 +36,7 @@ def plan_lines(harness: Workspace, cards: Sequence[Card], engine: EngineSpec) ->
 
 def share(engine: EngineSpec, threads: int) -> tuple[int, int]:
     """
-    Return the workers, and the threads of each: the plain engine's share one machine, Ray's have cores of their own.
+    Return the workers, and the threads of each: the plain engine's share one machine, Ray's have their own cores.
 
     >>> engines = EngineSpec(), EngineSpec(workers=4), EngineSpec("ray"), EngineSpec("ray", cores=4)
     >>> tuple(share(engine, 8) for engine in engines)
@@ -51,7 +51,7 @@ def share(engine: EngineSpec, threads: int) -> tuple[int, int]:
 
 
 def table(plan: Plan, threads: int) -> Iterator[str]:
-    """Lay out a line for each sweep, those that are in the store at the end."""
+    """Return one line per sweep, those in the store at the end."""
     from tabulate import tabulate
 
     rows = [_row(cost, threads) for cost in plan.costs]
@@ -90,7 +90,7 @@ def _summary(harness: Workspace, plan: Plan, engine: str, workers: int, threads:
 
 
 def _measured_on(harness: Workspace, plan: Plan, threads: int, seconds: float) -> str:
-    """Return what the times are extrapolated from."""
+    """Describe the measurement behind the times."""
     sizes = sorted({cost.batch_size for cost in plan.costs})
     batches = " to ".join(str(each) for each in dict.fromkeys((sizes[0], sizes[-1])))
     return (
@@ -102,7 +102,7 @@ def _measured_on(harness: Workspace, plan: Plan, threads: int, seconds: float) -
 
 def size(count: float) -> str:
     """
-    Write bytes.
+    Format bytes.
 
     >>> size(999), size(3_456_000), size(7e12)
     ('999 B', '3.5 MB', '7.0 TB')
@@ -116,7 +116,7 @@ def size(count: float) -> str:
 
 def span(seconds: float) -> str:
     """
-    Write a length of time.
+    Format a duration.
 
     >>> span(0.04), span(12.3), span(75), span(7320), span(9e5)
     ('0.04 s', '12.3 s', '1 min 15 s', '2 h 02 min', '10 d 10 h')

@@ -1,4 +1,4 @@
-"""What the commands do that judge: reports, baselines, what is caught, cards by themselves."""
+"""Commands for results: reports, baselines, mutation testing, checks of card files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def report(options: Namespace) -> int:
-    """Write the report of runs that are over."""
+    """Write the report of finished runs."""
     from robustness.reporting.html import rebuild
 
     harness = common.harness_of(options)
@@ -24,7 +24,7 @@ def report(options: Namespace) -> int:
 
 
 def merge(options: Namespace) -> int:
-    """Make one report of those of all shards."""
+    """Merge the reports of all shards."""
     from robustness.cli import report as merging
 
     lines, code = merging.merged(options.runs, options.output)
@@ -33,7 +33,7 @@ def merge(options: Namespace) -> int:
 
 
 def check_cards(options: Namespace) -> int:
-    """Read cards without running anything."""
+    """Check cards without running anything."""
     from robustness.cli import card_files
 
     problems = [problem for path in options.files for problem in card_files.problems(path)]
@@ -42,7 +42,7 @@ def check_cards(options: Namespace) -> int:
 
 
 def accept(options: Namespace) -> int:
-    """Make runs, or retrainings, the baseline of a model."""
+    """Accept runs or retrainings as a model's baseline."""
     from robustness.gate import accept
     from robustness.workspace.workspace import fresh_harness
 
@@ -65,14 +65,14 @@ def accept(options: Namespace) -> int:
 
 
 def compare(options: Namespace) -> int:
-    """Show two runs side by side."""
+    """Compare two runs side by side."""
     from robustness.gate import compare
 
     return common.print_lines(compare.compare_runs(options.runs[0], options.runs[1], common.store_of(options)))
 
 
 def mutate(options: Namespace) -> int:
-    """Damage models on purpose, and show what their claims and gates catch."""
+    """Damage models on purpose, and show what their claims and gates detect."""
     from robustness.gate.mutation import page, results, run
     from robustness.gate.mutation.plan import MutationOptions
 

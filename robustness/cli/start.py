@@ -1,4 +1,4 @@
-"""Commands for a model that is new here: its card written, the profiles listed, the model looked over."""
+"""Commands for a new model: write its card, list the profiles."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ QUESTIONS = {
 
 
 def draft(options: Namespace) -> CardOptions:
-    """Return the model that a command's options describe."""
+    """Return the model that the command's options describe."""
     from robustness.cards.from_options import CardOptions
     from robustness.workspace.workspace import data_root
 
@@ -36,7 +36,7 @@ def draft(options: Namespace) -> CardOptions:
 
 
 def write_card(options: Namespace, harness: Workspace) -> Iterator[str]:
-    """Write a card from options, or from answers on a terminal; nothing is written that would not load."""
+    """Write a card from options, or from answers on a terminal; write nothing that would not load."""
     import tomlkit
 
     from robustness import cards
@@ -63,7 +63,7 @@ def write_card(options: Namespace, harness: Workspace) -> Iterator[str]:
     table = made.table() | {"sweeps": profiles.sweeps(options.profile, shape, project.profiles(card.project))}
     if options.images is not None:
         table["data"]["tested"] = options.images
-    written = cards.parse_card(table, path)  # as it will be found later, from its own project
+    written = cards.parse_card(table, path)  # with the project that it will have later
     text = tomlkit.dumps(table)
     if options.claims:
         text += "\n" + _claims(written, harness)
@@ -97,7 +97,7 @@ def _claims(card: Any, harness: Workspace) -> str:
 
 
 def list_profiles(shape: Shape, folder: Path) -> Iterator[str]:
-    """List the profiles, built in and a project's own, with the passes that each takes for an image."""
+    """List the profiles, built-in and the project's, with their passes per image."""
     from tabulate import tabulate
 
     own = project.profiles(project.root_of(folder) or folder)
@@ -119,7 +119,7 @@ def list_profiles(shape: Shape, folder: Path) -> Iterator[str]:
 
 
 def _passes(profile: str, sweep: str, table: dict[str, Any]) -> dict[str, int]:
-    """Count the passes of a sweep for an image, on a model that is as small as can be, and never misled."""
+    """Count the passes of a sweep per image, on a minimal model that is never misled."""
     import numpy as np
     import torch
     from pydantic import ValidationError
@@ -139,7 +139,7 @@ def _passes(profile: str, sweep: str, table: dict[str, Any]) -> dict[str, int]:
         raise CardError(f"profile {profile!r}: sweeps.{sweep}: {said}") from error
     last = nn.Linear(64, 2)
     model = nn.Sequential(nn.Flatten(), last)
-    with torch.no_grad():  # an attack that stops at what it has misled is counted with all its steps
+    with torch.no_grad():  # an attack that stops at misclassified images is counted with all its steps
         last.weight.mul_(0.01)
         last.bias.copy_(torch.tensor([1.0, 0.0]))
     images = from_arrays(np.full((4, 8, 8), 128, np.uint8), [0, 0, 0, 0], ("right", "wrong"))

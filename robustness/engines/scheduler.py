@@ -1,4 +1,4 @@
-"""What an engine has to make: the chunks that evidence is missing, in rounds; whoever executes them knows no cards."""
+"""Schedules the missing chunks of evidence in rounds; the executor knows no cards."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from robustness.workspace.chunk_cache import StoredChunks
 from robustness.workspace.workspace import Workspace, strengths_without_zero
 
 ROUND = 64
-"""Sweeps that are under way at once: each holds a lock, and workers are told of all of them at their start."""
+"""Maximum concurrent sweeps: each holds a lock, and workers get all of them at their start."""
 GLANCE = 1.0
-"""Seconds between two looks whether another process is done with what it makes."""
+"""Seconds between two checks whether another process has finished."""
 
 Contents = Mapping[str, Callable[[], Any]]
-"""What tasks need, by name, made when it is asked for."""
+"""Inputs of tasks by name, computed on request."""
 Execute = Callable[[Mapping[int, Task], Sequence[tuple[int, int]], Contents], Iterable[Mapping[str, Any]]]
 """Return the result of every chunk of every task (`worker.one`), each once, in any order."""
 
 
 @dataclass
 class PendingSweep:
-    """One sweep that is to be made, or the directions of one; ``left`` are the chunks that are missing."""
+    """A sweep to compute, or its directions; ``left`` are the missing chunks."""
 
     card: Card
     sweep: str
@@ -54,15 +54,15 @@ class PendingSweep:
 
     @property
     def name(self) -> str:
-        """What the lock is called, by which one process at a time makes it."""
+        """The name of its lock, which lets one process at a time compute it."""
         return f"{'directions' if self.directions else 'evidence'}-{self.key}"
 
 
 class ChunkScheduler:
     """
-    Makes what is missing in a harness's store by ``execute``, on workers of so many cores with such a device.
+    Computes what is missing in a workspace's store by ``execute``, on workers with these cores and this device.
 
-    ``failed`` says by key what could not be made; ``progress`` is told the images that are done, and all of them.
+    ``failed`` has failures by key; ``progress`` gets the numbers of finished images and of all.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class ChunkScheduler:
         self._contents: dict[str, Callable[[], Any]] = {}
 
     def run(self, wanted: Iterable[tuple[Card, str]]) -> None:
-        """Make the evidence of these sweeps, of the clean images, and of the models that examples are made on."""
+        """Compute the evidence of these sweeps, of the clean images, and of the source models."""
         every: dict[str, PendingSweep] = {}
         signs: dict[str, PendingSweep] = {}
         for card, sweep in wanted:
@@ -104,7 +104,7 @@ class ChunkScheduler:
                     signs[file.stem] = self._item(source, sweep, file.stem, directions=True)
             every[key] = self._item(card, sweep, key)
         except DataMissing:
-            return  # whoever asks for this evidence says so
+            return  # the test that needs this evidence reports it
         except RobustnessError as error:
             harness.notice(f"{label} is left to the tests: {error}")
 
@@ -129,7 +129,7 @@ class ChunkScheduler:
             items = [item for item in items if not self._is_there(item)]
 
     def _taken(self, items: list[PendingSweep]) -> tuple[list[PendingSweep], list[PendingSweep]]:
-        """Lock what nobody else makes; give it, and the others."""
+        """Lock the sweeps that no other process computes; return them, and the others."""
         taken, others = list[PendingSweep](), list[PendingSweep]()
         for item in items:
             item.lock = ExitStack()
@@ -154,7 +154,7 @@ class ChunkScheduler:
         return self.harness.stored_evidence(item.card, item.key) is not None
 
     def _round(self, items: list[PendingSweep]) -> list[PendingSweep]:
-        """Make some sweeps; give those that must be made anew, in smaller batches."""
+        """Compute some sweeps; return those that must be repeated in smaller batches."""
         with ExitStack() as locks:
             for item in items:
                 locks.push(item.lock)
@@ -201,7 +201,7 @@ class ChunkScheduler:
         return min(CHUNK, len(self.harness.images(item.card)) - chunk * CHUNK)
 
     def _finish(self, item: PendingSweep) -> None:
-        """Put the chunks together, as a sweep here would that finds them all finished."""
+        """Assemble the chunks, as a local sweep does if all are finished."""
         try:
             if item.directions:
                 made = attack_inputs.make_directions(self.harness, item.card, item.sweep)
@@ -214,12 +214,12 @@ class ChunkScheduler:
         item.lock.close()
 
     def _fail(self, item: PendingSweep, reason: str) -> None:
-        """Note why something could not be made; its marker says so to the other processes of this run."""
+        """Record a failure; its marker informs the other processes of this run."""
         self.failed[item.key] = f"{item.label}: {reason}"
         error = SweepError(reason)
         item.lock.__exit__(SweepError, error, None)
 
-    # What workers are told
+    # Inputs of workers
 
     def _begun(self, item: PendingSweep) -> Task:
         task = self._task(item)
@@ -269,7 +269,7 @@ class ChunkScheduler:
         )
 
     def _signs(self, source: Card, item: PendingSweep) -> str:
-        """Return what the directions that were made on a source are shipped as, by chunks."""
+        """Return the names of a source's shipped directions, by chunk."""
         name = attack_inputs.directions_file(self.harness, source, item.sweep).stem
         if name in self.failed:
             raise SweepError(self.failed[name])

@@ -1,4 +1,4 @@
-"""Work in a process of its own, whose death is reported: some libraries end the process that they run in."""
+"""Runs work in a subprocess and reports its death: some libraries end the process in which they run."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from robustness.errors import EngineError, RobustnessError
 from robustness.workspace.parallel import exit_with_parent
 
 PATIENCE = 20.0
-"""Seconds that the process has for ending once it was told to."""
+"""Seconds that the process has to end after a request."""
 LINES = 5
-"""Lines of its log that an error shows."""
+"""Lines of the log in an error."""
 
 Tell = Callable[[str, Any], None]
 
 
 def run(what: str, job: Job, say: Callable[[str], None], show: Callable[[int, int], None] | None = None) -> FillResult:
     """
-    Call ``what(job, tell)`` (``module:callable``) in another process, and give what it told; ``show`` how far it is.
+    Call ``what(job, tell)`` (``module:callable``) in another process, and return its result; ``show`` its progress.
 
-    What that process prints is in a log below the store. EngineError where it dies.
+    Its output goes to a log below the store. EngineError if it dies.
     """
     log = job.store / "logs" / f"engine-{job.run}.log"
     try:
@@ -64,7 +64,7 @@ def run(what: str, job: Job, say: Callable[[str], None], show: Callable[[int, in
 def _hear(
     ours: Connection, filled: FillResult, say: Callable[[str], None], show: Callable[[int, int], None] | None
 ) -> bool:
-    """Take one message, and say whether more will come; EOFError where the process is gone without its last word."""
+    """Handle one message, and return whether more follow; EOFError if the process ended without a result."""
     try:
         kind, told = ours.recv()
     except OSError as error:
@@ -104,7 +104,7 @@ def _died(name: str, status: int | None, log: Path) -> str:
 
 
 def _begin(what: str, job: Job, theirs: Connection, log: str) -> None:
-    """Work in the process: it leaves Ctrl-C to its parent, ends when that has died, and prints to its log."""
+    """Run in the subprocess: leave Ctrl-C to the parent, end when it dies, and print to the log."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     threading.Thread(target=exit_with_parent, daemon=True).start()

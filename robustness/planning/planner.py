@@ -1,4 +1,4 @@
-"""What the sweeps of some cards will cost here: the first batches of each are timed, and extrapolated to all."""
+"""Estimates the cost of sweeps on this machine: times the first batches of each and extrapolates."""
 
 from __future__ import annotations
 
@@ -36,30 +36,30 @@ class PlannedSweep:
     card: Card
     name: str
     source: Card | None
-    """The card of the model that examples are made on, if that is another one."""
+    """The card of the source model, if it is another model."""
 
     @property
     def label(self) -> str:
-        """What it is called."""
+        """Its label."""
         return f"{self.card.name}:{self.name}"
 
     @property
     def models(self) -> list[Card]:
-        """The cards of the models that run in it; the last one is attacked."""
+        """The cards of its models; the last one is attacked."""
         return [card for card in (self.card, self.source) if card is not None]
 
     @property
     def perturbation(self) -> Perturbation:
-        """What is done to the images."""
+        """The perturbation of the sweep."""
         return self.card.perturbation(self.name)
 
 
 @dataclass
 class Planner:
     """
-    Times the sweeps of some cards, each once, with as many batches side by side as the machine has cores.
+    Times the sweeps of some cards, each once, with one parallel batch per core.
 
-    A model that is not trained is timed with random weights.
+    An untrained model is timed with random weights.
     """
 
     workspace: Workspace
@@ -69,11 +69,11 @@ class Planner:
 
     @property
     def threads(self) -> int:
-        """How many batches are at work side by side on this machine, whatever processes they are of."""
+        """The number of parallel batches on this machine, in all processes together."""
         return hardware.cpu_count() if self.workspace.device == "cpu" else 1
 
     def plan(self, card: Card, progress: Progress | None = None) -> Plan:
-        """Plan the sweeps of one card that no earlier card needs; ModelError if its model fails."""
+        """Plan the sweeps of one card, except those of earlier cards; ModelError if its model fails."""
         missing, stored, notes, costs = list[PlannedSweep](), list[str](), list[str](), list[Cost]()
         for sweep in self._needed(card):
             key = self._key(sweep)
@@ -103,14 +103,14 @@ class Planner:
         return Plan(tuple(costs), tuple(stored), tuple(dict.fromkeys(notes)), memory)
 
     def _needed(self, card: Card) -> Iterator[PlannedSweep]:
-        """Return the sweeps that `robustness sweep` makes for a card, in its order: those of sources come first."""
+        """Return the sweeps that `robustness sweep` computes for a card, in order, those of source models first."""
         for name in ("clean", *card.file.sweeps):
             if (source := self.workspace.source(card, name)) is not None:
                 yield from (PlannedSweep(source, each, None) for each in ("clean", name))
             yield PlannedSweep(card, name, source)
 
     def _key(self, sweep: PlannedSweep) -> str:
-        """Return what a sweep is by content, as far as that is known: the same for those that are the same evidence."""
+        """Return a sweep's key by content, as far as known: equal for equal evidence."""
         card = sweep.card
         if self._is_trained(*sweep.models):
             return self.workspace.key(card, sweep.name)
@@ -118,7 +118,7 @@ class Planner:
         return f"{card.path.resolve()}\n{model}\n{data.model_dump_json()}\n{card.file.sweeps.get(sweep.name)!r}"
 
     def _is_trained(self, *models: Card) -> bool:
-        """Return whether weights are there, or need no training; nothing is trained."""
+        """Return whether weights exist or need no training; train nothing."""
         return all(
             (card.weights is not None and card.weights.is_file())
             or card.file.model.seed is not None
@@ -196,7 +196,7 @@ class Planner:
         )
 
     def _unfinished_chunks(self, sweep: PlannedSweep, batch_size: int) -> list[int]:
-        """Return the chunks of images that a sweep has left: one that was cut off goes on from those in the store."""
+        """Return the remaining chunks of a sweep: an interrupted one continues from those in the store."""
         finished = None
         if self._is_trained(*sweep.models):
             finished = StoredChunks(self.workspace.store, self._key(sweep), sweep.card.project)
@@ -204,7 +204,7 @@ class Planner:
         return chunks.load_finished_chunks(finished, count, batch_size, lambda chunk: None)
 
     def _directions(self, sweep: PlannedSweep, count: int) -> np.ndarray | None:
-        """Return signs of a transfer if the store has them, zeros in their place; else a sweep computes them first."""
+        """Return a transfer's signs from the store, else zeros; in that case a sweep computes them first."""
         if sweep.source is None or not self._is_trained(sweep.source) or not isinstance(sweep.perturbation, Step):
             return None
         file = sweep.perturbation.signed and attack_inputs.directions_file(self.workspace, sweep.source, sweep.name)

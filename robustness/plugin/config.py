@@ -1,4 +1,4 @@
-"""What the user asked for: options, their ini twins, and the state of the run that they make."""
+"""Options, their ini keys, and the state of the run that they define."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def joined(arguments: Sequence[str]) -> list[str]:
     """
     Return a command line with the values of this plugin's options joined to them by ``=``.
 
-    Pytest looks for its ini file before it knows the options of plugins: what stands behind one of these, and exists,
-    it takes for a folder of tests.
+    Pytest looks for its ini file before it knows the options of plugins: it takes an option's value, if it exists, for
+    a folder of tests.
 
     >>> joined(["--robustness-store", "tests", "--robustness-strict", "suites", "--", "--robustness-data", "x"])
     ['--robustness-store=tests', '--robustness-strict', 'suites', '--', '--robustness-data', 'x']
@@ -95,7 +95,7 @@ def joined(arguments: Sequence[str]) -> list[str]:
 
 
 def read_again(config: pytest.Config) -> bool:
-    """Return whether pytest may have taken the value of an option for a folder of tests, and note how to read it."""
+    """Return whether pytest may have taken an option's value for a folder of tests; store the corrected command line."""
     given = [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *config.invocation_params.args]
     values = [argument.partition("=")[2] for argument in joined(given) if argument not in given]
     if is_worker(config) or not any(files.exists(config.invocation_params.dir / v.split("::")[0]) for v in values):
@@ -105,7 +105,7 @@ def read_again(config: pytest.Config) -> bool:
 
 
 def main_again(config: pytest.Config) -> int | pytest.ExitCode:
-    """Run pytest on the command line as `joined` writes it, in place of the run that read it otherwise."""
+    """Run pytest with the command line from `joined`, instead of the run that misread it."""
     before = os.environ.get("PYTEST_ADDOPTS")
     if before is not None:
         os.environ["PYTEST_ADDOPTS"] = shlex.join(joined(shlex.split(before)))
@@ -124,7 +124,7 @@ def option(config: pytest.Config, name: str) -> Any:
 
 
 def run_state(config: pytest.Config) -> RunState:
-    """Return the state of this run, made when it is first needed."""
+    """Return the state of this run, created on first use."""
     if SESSION not in config.stash:
         from robustness.classifiers import call_factory
         from robustness.errors import RobustnessError
@@ -183,7 +183,7 @@ def run_state(config: pytest.Config) -> RunState:
 
 
 def _draft(config: pytest.Config) -> CardOptions | None:
-    """Return the model that options describe in place of a card; what is missing is said when its card is made."""
+    """Return the model that options describe instead of a card; missing options are reported when its card is built."""
     if not (option(config, "factory") or option(config, "dataset")):
         return None
     from robustness.cards.from_options import CardOptions
@@ -207,15 +207,15 @@ def _draft(config: pytest.Config) -> CardOptions | None:
 
 
 def _start(config: pytest.Config, name: str) -> Path:
-    """Return the folder that an option's paths start from: where pytest was called, or where the ini file is."""
+    """Return the folder to which an option's paths are relative: where pytest was called, or that of the ini file."""
     return config.invocation_params.dir if config.getoption(f"robustness_{name}") else ini_folder(config)
 
 
 def _from_root(config: pytest.Config, hook: str) -> Iterator[Path]:
-    """Return the paths that a hook's implementations name, one or several each; they start from the root folder."""
+    """Return the paths from a hook's implementations, one or several each, relative to the root folder."""
     try:
         found = getattr(config.pluginmanager.hook, hook)(config=config)
-    except Exception as error:  # of whoever wrote it
+    except Exception as error:  # at the hook's definition
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise pytest.UsageError(
             f"{hook} raised {type(error).__name__}: {error} ({place.filename}:{place.lineno})"
@@ -228,12 +228,12 @@ def _from_root(config: pytest.Config, hook: str) -> Iterator[Path]:
 
 
 def ini_folder(config: pytest.Config) -> Path:
-    """Return the folder that paths in the ini file start from, wherever pytest was called."""
+    """Return the folder to which paths in the ini file are relative, wherever pytest was called."""
     return config.rootpath if config.inipath is None else config.inipath.parent
 
 
 def _folder(config: pytest.Config, name: str) -> str | None:
-    """Return a folder from the command line, or from the ini file; the environment goes before the latter."""
+    """Return a folder from the command line, or from the ini file; the environment takes precedence over the latter."""
     given: str | None = config.getoption(f"robustness_{name}")
     if given or os.environ.get(f"ROBUSTNESS_{name.upper()}"):
         return given
@@ -269,18 +269,18 @@ def is_worker(config: pytest.Config) -> bool:
 
 
 CARDS = ("card", "factory", "dataset")
-"""Options, and entries of an ini file, that hand over models."""
+"""Options, and ini keys, that name models."""
 
 
 def has_cards(config: pytest.Config) -> bool:
-    """Return whether anybody has handed over models: else none of this run is the plugin's business."""
+    """Return whether any models are named: otherwise the plugin ignores this run."""
     if config.pluginmanager.hook.pytest_robustness_models.get_hookimpls():
         return True
     return any(option(config, name) for name in CARDS) or bool(_of_project(config))
 
 
 def _of_project(config: pytest.Config) -> bool:
-    """Return whether the project names cards; where its table cannot be read, it does: asking for them says why."""
+    """Return whether the project names cards; an unreadable table counts, so that the error is reported."""
     if NAMED not in config.stash:
         from robustness.errors import RobustnessError
 
@@ -292,7 +292,7 @@ def _of_project(config: pytest.Config) -> bool:
 
 
 def report_files(config: pytest.Config) -> list[Path]:
-    """Return the files that the report goes to: by option, else by ini file, else by hook."""
+    """Return the report files: from the option, else the ini file, else the hooks."""
     named = [config.invocation_params.dir / path for path in config.getoption("robustness_report") or ()]
     if not named:
         named = [ini_folder(config) / path for path in config.getini("robustness_report") or ()]

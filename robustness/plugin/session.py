@@ -1,4 +1,4 @@
-"""One run of the suites: what was planned, what came of it, and whether it may be called green."""
+"""The state of a run of the suites: planned tests, their outcomes, and whether the run passes."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ VERSIONS = ("pytest-robustness", "torch", "numpy", "pytest")
 @dataclass
 class RunState:
     """
-    The state of a run, in the process that tests and, under xdist, in the one that only listens.
+    The state of a run, in the testing processes and, under xdist, in the controller.
 
-    ``asked`` holds which of "claim", "card" and "gate" the collected tests take, ``unreadable`` why there are no cards
-    for them; ``planned`` maps test ids to claims, ``outcomes`` what was heard of them.
+    ``asked`` has which of "claim", "card" and "gate" the collected tests use, ``unreadable`` why there are no cards for
+    them; ``planned`` maps test ids to claims, ``outcomes`` to their outcomes.
     """
 
     options: RunOptions
@@ -56,11 +56,11 @@ class RunState:
     measuring: UnclaimedSweeps = field(default_factory=UnclaimedSweeps)
     outcomes: dict[str, ClaimOutcome] = field(default_factory=dict)
     gates: dict[str, GateOutcome] = field(default_factory=dict)
-    """By test id: what came of each gate that was planned."""
+    """By test id: the outcome of each planned gate."""
     others: dict[str, str] = field(default_factory=dict)
-    """By test id: why a test of a card failed that holds none of its claims, as one of a doubt."""
+    """By test id: why a card's other test failed, such as one of a doubt."""
     doubted: dict[str, list[str]] = field(default_factory=dict)
-    """By model: the doubts that were raised, or could not be looked for."""
+    """By model: the doubts that were raised or could not be checked."""
     keys: dict[tuple[str, str], str] = field(default_factory=dict)
     heard: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.time)
@@ -68,7 +68,7 @@ class RunState:
 
     @cached_property
     def cards(self) -> list[Card]:
-        """The selected cards, of a shard those that are its own; CardError where they cannot be read."""
+        """The selected cards, or those of the shard; CardError if they cannot be read."""
         if self.shard is None:
             return self.selected
         own = {each["name"] for each in self.shard["models"] if each["shard"] == self.shard["number"]}
@@ -81,7 +81,7 @@ class RunState:
 
     @cached_property
     def shard(self) -> dict[str, Any] | None:
-        """How the run is divided, and which part this is; None where it is whole."""
+        """The division into shards, and which shard this is; None for a complete run."""
         if self.options.shard is None:
             return None
         return shards.plan(self.selected, shards.parse(self.options.shard), self.options.common())
@@ -93,12 +93,12 @@ class RunState:
 
     @cached_property
     def measurable(self) -> dict[str, UnclaimedSweep]:
-        """Every sweep of the selected cards that is measured alone, by id."""
+        """Every sweep without claims of the selected cards, by id."""
         return {each.id: each for each in unclaimed_sweeps(self.cards)}
 
     @cached_property
     def harness(self) -> Workspace:
-        """What makes evidence in this process."""
+        """The workspace of this process."""
         options = self.options
         elsewhere = options.engine != "plain" and not hardware.gpu_count()
         root = store_root(options.store)
@@ -115,7 +115,7 @@ class RunState:
         )
 
     def needed(self) -> list[tuple[Card, str]]:
-        """Return the sweeps that the selected cards need, whichever tests are to run."""
+        """Return the sweeps that the selected cards need, whichever tests run."""
         found = []
         for card in self.cards:
             sweeps = ["clean", *sweeps_without_claims(card), *card.file.claims]
@@ -132,13 +132,13 @@ class RunState:
         return [(self.card(name), sweep) for name, sweep in dict.fromkeys(every)]
 
     def fill(self, wanted: list[tuple[Card, str]]) -> None:
-        """Have the run's engine make what is missing of these sweeps; EngineError where it cannot."""
+        """Let the run's engine compute what is missing of these sweeps; EngineError if it fails."""
         from robustness import engines
 
         engines.fill(self.harness, engines.parse(self.options.engine), wanted, self.options.device)
 
     def classifier(self, card: Card) -> nn.Module:
-        """Return a card's module for tests, loaded once; not the one that is swept: what tests do to it is theirs."""
+        """Return a card's module for tests, loaded once; sweeps use another instance, so tests may change it."""
         if card.name not in self._lent:
             from robustness.classifiers import build as classifiers
 
@@ -152,27 +152,27 @@ class RunState:
         return next(card for card in self.cards if card.name == name)
 
     def plan(self, nodeids: Iterable[tuple[str, str]]) -> None:
-        """Take note of the tests that are to run, as (test id, claim id)."""
+        """Register the tests that will run, as (test id, claim id)."""
         for nodeid, claim_id in nodeids:
             if claim_id in self.claims:
                 self.planned[nodeid] = self.claims[claim_id]
                 self.asked.add("claim")
 
     def plan_params(self, params: Iterable[tuple[str, object]]) -> None:
-        """Take note of the tests whose parameter is a claim, or a sweep to measure; others may call theirs so."""
+        """Register the tests whose parameter is a claim or a sweep to measure; others may have the same name."""
         given = list(params)
         self.plan((nodeid, claim.id) for nodeid, claim in given if isinstance(claim, Claim))
         self.measuring.planned |= {nodeid: each for nodeid, each in given if isinstance(each, UnclaimedSweep)}
 
     def hear_measured(self, nodeid: str, outcome: str, numbers: Mapping[str, Any], message: str) -> None:
-        """Take note of what came of a sweep that is measured."""
+        """Record the outcome of a sweep without claims."""
         planned = self.measuring.planned[nodeid]
         if key := numbers.get("evidence"):
             self.keys[planned.model, planned.sweep] = key
         self.measuring.hear(nodeid, outcome, message)
 
     def plan_gates(self, nodeids: Iterable[tuple[str, str]]) -> None:
-        """Take note of the tests that are to hold a gate, as (test id, the gate's id)."""
+        """Register the tests of gates, as (test id, the gate's id)."""
         named = [(nodeid, gate) for nodeid, gate in nodeids if gate.endswith(":gate")]
         if not named:  # cards that cannot be read have no gates
             return
@@ -183,7 +183,7 @@ class RunState:
                 self.asked.add("gate")
 
     def hear_gate(self, nodeid: str, outcome: str, message: str, table: Mapping[str, Any]) -> None:
-        """Take note of what came of a planned gate; a red word on it stands."""
+        """Record the outcome of a planned gate; a failure is never overwritten."""
         before = self.gates[nodeid]
         for sweep, key in table.get("evidence", {}).items():
             self.keys.setdefault((before.model, sweep), key)
@@ -191,7 +191,7 @@ class RunState:
             self.gates[nodeid] = GateOutcome(before.model, outcome, message, table)  # type: ignore[arg-type]
 
     def hear(self, nodeid: str, outcome: str, numbers: Mapping[str, Any], message: str) -> None:
-        """Take note of what came of a planned test; the first word on it stands, unless a failure follows."""
+        """Record the outcome of a planned test; the first one counts, unless a failure follows."""
         claim = self.planned.get(nodeid)
         if claim is None:
             return
@@ -205,7 +205,7 @@ class RunState:
         self.outcomes[nodeid] = ClaimOutcome(claim, outcome, message, dict(numbers), nodeid)  # type: ignore[arg-type]
 
     def hear_other(self, nodeid: str, message: str) -> None:
-        """Take note of a failed test of a card; what holds a claim, a gate or a sweep has its own words."""
+        """Record another failed test of a card; those with a claim, a gate or a sweep have their own records."""
         if not (nodeid in self.planned or nodeid in self.gates or nodeid in self.measuring.planned):
             self.others.setdefault(nodeid, one_line(message, 200))
 
@@ -216,7 +216,7 @@ class RunState:
         return list(dict.fromkeys([*self.heard, *own, *self._untested()]))
 
     def _untested(self) -> list[str]:
-        """Return the cards that no run of the suites tests; if it is all of them, the run fails."""
+        """Return the cards that the suites cannot test; if these are all, the run fails."""
         if "claim" not in self.asked or self.unreadable:
             return []
         return [
@@ -225,7 +225,7 @@ class RunState:
         ]  # fmt: skip
 
     def all_outcomes(self) -> list[ClaimOutcome]:
-        """Return one outcome for every planned claim: of several tests' the worst, "never ran" where none was heard."""
+        """Return one outcome per planned claim: the worst if several tests cover it, "never ran" if none reported."""
         found: dict[str, ClaimOutcome] = {}
         for nodeid, claim in self.planned.items():
             heard = self.outcomes.get(nodeid) or ClaimOutcome(claim, "never ran", "no worker reported it", {}, nodeid)
@@ -235,11 +235,11 @@ class RunState:
         return list(found.values())
 
     def problems(self) -> list[str]:
-        """Return why the run may not be called green although no test failed: nothing is green by absence."""
+        """Return why the run fails although no test failed: nothing passes by absence."""
         return [said for _, said in self.reasons()]
 
     def reasons(self) -> list[tuple[str, str]]:
-        """Return each problem with its cause, which says what to do next (`robustness.reporting.advice`)."""
+        """Return each problem with its cause, which determines the next step (`robustness.reporting.advice`)."""
         if not self.asked:
             return []
         if not self.cards:
@@ -253,7 +253,7 @@ class RunState:
         return [*self.measuring.problems(), *self._unclaimed(), *self._reasons()]
 
     def _nothing_ran(self) -> tuple[str, str]:
-        """Return why no claim was run, by what the cards hold."""
+        """Return why no claim ran."""
         if any(card.measured or list(card.claims()) for card in self.cards):
             return (
                 "no test selected",
@@ -266,7 +266,7 @@ class RunState:
         return "nothing swept", f"{said}, and have no sweeps"
 
     def _unclaimed(self) -> Iterator[tuple[str, str]]:
-        """Return the cards that hold a model to nothing: red for a CI, which asks by --robustness-strict."""
+        """Return the cards with neither claims nor a gate, which --robustness-strict fails."""
         asked = self.options.strict and "claim" in self.asked
         for card in self.cards if asked else ():
             if not card.measured and not list(card.claims()) and card.file.gate is None:
@@ -296,7 +296,7 @@ class RunState:
         return [f"the gate of {name} is inconclusive" for name in gates if self.options.undecided_is_red]
 
     def document(self, *, complete: bool, code: int) -> RunReport:
-        """Return the report of the run, which ends with this exit code."""
+        """Return the report of the run, given its exit code."""
         outcomes, gates = self.all_outcomes(), {gate.model: gate for gate in self.gates.values()}
         results = []
         for card in self.cards:
@@ -313,7 +313,7 @@ class RunState:
         return build(results, self._about(complete, code), self.notices)
 
     def illustrate(self, document: RunReport) -> None:
-        """Put the pictures of the gallery into the report; what keeps one from being made is a notice in it."""
+        """Add the gallery's pictures to the report, or a notice if one cannot be rendered."""
         from robustness.reporting.html import gallery
 
         gallery.add_gallery(document, self.harness, self.cards)
@@ -321,23 +321,23 @@ class RunState:
     def _evidence(self, card: Card) -> dict[str, Evidence | None]:
         judged = {sweep: key for (name, sweep), key in self.keys.items() if name == card.name}
         found: dict[str, Evidence | None] = dict.fromkeys(judged)
-        with suppress(RobustnessError):  # the claims were judged; the report makes do with what they were told
+        with suppress(RobustnessError):  # the claims were judged; the report uses their numbers
             for sweep, key in judged.items():
                 found[sweep] = self.harness.cached_evidence(card, sweep, key)
-            # Every sweep has made the clean entry, claimed or not.
+            # Every sweep has computed the clean entry, claimed or not.
             if any(found.values()) and "clean" not in judged:
                 clean = self.harness.cached_evidence(card, "clean", self.harness.key(card, "clean"))
                 found |= {} if clean is None else {"clean": clean}
         return found
 
     def _doubted(self, card: Card, evidence: Mapping[str, Evidence | None]) -> list[str]:
-        """Return the open doubts of a card: those whose tests failed, and those that its sweeps have raised."""
+        """Return the open doubts of a card: from failed tests and from its sweeps."""
         swept = (doubt for each in evidence.values() if each for doubt in each.provenance.get("doubts", []))
         open_ = dict.fromkeys([*self.doubted.get(card.name, []), *swept])
         return [doubt for doubt in open_ if doubt not in card.file.doubts]
 
     def _caught(self, card: Card, evidence: Mapping[str, Evidence | None]) -> CaughtReport | None:
-        """Return what damage to a card's own model is caught, where that was kept and still fits."""
+        """Return which damage to a card's model is detected, if stored results exist and are current."""
         found = next((each.provenance for each in evidence.values() if each is not None), None)
         if found is None or card.candidate is not None or card.measured:
             return None
@@ -363,7 +363,7 @@ class RunState:
         )
 
     def header(self) -> Sequence[str]:
-        """Return what is about to be tested, for the header."""
+        """Return the header's lines: what will be tested."""
         options = self.options
         about = ", ".join(f"{name} {version}" for name, version in versions().items() if name != "pytest")
         models = ", ".join(
@@ -380,12 +380,12 @@ class RunState:
 
 
 def gate_id(card: Card) -> str:
-    """Return what a gate's test is called by; no claim and no model is called so."""
+    """Return the id of a gate's test, which differs from those of claims and models."""
     return f"{card.name}:gate"
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that a number depends on."""
+    """Return the versions on which numbers depend."""
     found = {}
     for name in VERSIONS:
         try:
@@ -397,9 +397,9 @@ def versions() -> dict[str, str]:
 
 def take_cards(options: RunOptions, harness: Workspace) -> list[Card]:
     """
-    Return the cards of a run as its options ask for them: other weights, fewer images, a profile in place of claims.
+    Return the cards of a run with its options applied: other weights, fewer images, a profile instead of claims.
 
-    What has no card is a draft, and measured alone.
+    A model without a card becomes a draft, which is only measured.
     """
     if options.draft is not None:
         chosen = [options.draft.card()]
