@@ -95,7 +95,7 @@ def joined(arguments: Sequence[str]) -> list[str]:
 
 
 def read_again(config: pytest.Config) -> bool:
-    """Return whether pytest may have taken an option's value for a folder of tests; store the corrected command line."""
+    """Check whether pytest may have taken an option's value for a folder of tests; note the corrected command line."""
     given = [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *config.invocation_params.args]
     values = [argument.partition("=")[2] for argument in joined(given) if argument not in given]
     if is_worker(config) or not any(files.exists(config.invocation_params.dir / v.split("::")[0]) for v in values):
