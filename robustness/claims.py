@@ -1,4 +1,4 @@
-"""Compare claims with evidence: arithmetic, and a sentence that gives the reason."""
+"""Compares claims with evidence: a verdict, and a message with the reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Outcome = Literal["held", "failed", "errored", "refused"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a claim is held by some evidence, what was measured, and the sentence that says so."""
+    """Whether evidence meets a claim, the measurement, and the message."""
 
     claim: Claim
     outcome: Outcome
@@ -29,7 +29,7 @@ class Verdict:
 
     @property
     def held(self) -> bool:
-        """True where the claim is kept; an error or a refusal is not."""
+        """True if the claim is met, without an error or rejection."""
         return self.outcome == "held"
 
 

@@ -1,4 +1,4 @@
-"""What makes a robustness number unbelievable: what each doubt means, and what to try. Imports no torch."""
+"""Reasons to distrust a robustness number: what each doubt means, and what to try. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Doubt(NamedTuple):
-    """A reason not to believe a number: why it matters, and what to try."""
+    """A reason to distrust a number: why it matters, and what to try."""
 
     why: str
     repair: str

@@ -17,7 +17,7 @@ from robustness.errors import CardError
 from robustness.util.atomic_write import replace
 
 Rows = Mapping[str, Sequence[float | None]]
-"""Metric → one threshold a strength; None where no claim is possible."""
+"""Metric → one threshold per strength; None if no claim is possible."""
 
 
 def write_claims(
@@ -28,7 +28,7 @@ def write_claims(
 
     ``flip_rate`` is what the card's ``[search]`` is to claim, if it has that table.
 
-    The file is replaced whole or not at all, and given back as it loads. CardError where it was changed since
+    The file is replaced whole or not at all, and given back as it loads. CardError if it was changed since
     ``card`` was loaded, in anything but these tables, or where the new text would not load.
     """
     content = card.path.read_bytes()

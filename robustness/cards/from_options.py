@@ -27,7 +27,7 @@ SPLITS = {"digits": {"split": {"kind": "balanced", "per_class": 60}}}
 
 @dataclass(frozen=True)
 class CardOptions:
-    """What options say of a model; paths start from ``folder``, where the card lies or would lie."""
+    """A model described by options; paths are relative to ``folder``, the card's actual or future folder."""
 
     folder: Path
     factory: str | None = None
@@ -37,7 +37,7 @@ class CardOptions:
     profile: str = "default"
     name: str | None = None
     data: Path | None = None
-    """The data root, where the data set may lie too."""
+    """The data root, another possible folder of the data set."""
 
     def table(self, *, anywhere: bool = False) -> dict[str, Any]:
         """
@@ -62,7 +62,7 @@ class CardOptions:
         return {"name": self.name or self._name(), "model": model, "data": self._data(anywhere=anywhere)}
 
     def _name(self) -> str:
-        """Call the model by its weights, else by what makes it."""
+        """Name the model by its weights file, else by its factory."""
         module, _, called = str(self.factory).rpartition(":")
         named = Path(self.weights).stem if self.weights else Path(called).name or module
         return paths.as_name(named)
@@ -109,7 +109,7 @@ class CardOptions:
         return path.absolute()
 
     def _place(self, path: Path) -> str | None:
-        """Write where data lie: below the card's folder, or below the data root; None if elsewhere."""
+        """Return the path of data relative to the card's folder or the data root; None if elsewhere."""
         for folder, mark in ((self.folder, "./"), (self.data, "")):
             if folder is not None:
                 # As it is named first: a link in the folder may lead elsewhere.
@@ -176,6 +176,6 @@ def _form(path: Path) -> str:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """Write a path from a folder on, where it lies below it."""
+    """Return a path relative to a folder, if it lies below it."""
     absolute, base = path.resolve(), folder.resolve()
     return (absolute.relative_to(base) if absolute.is_relative_to(base) else absolute).as_posix()

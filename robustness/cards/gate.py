@@ -1,4 +1,4 @@
-"""The tables of a card that ask for a gate, and that waive what it or a claim finds."""
+"""The tables of a card for its gate and its waivers."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ Said = Annotated[str, AfterValidator(_said)]
 
 class GateTable(BaseModel):
     """
-    ``[gate]``: against which baseline a retrained model is held, and what counts as worse.
+    ``[gate]``: the baseline of a retrained model, and what counts as worse.
 
-    A gate of ``weights`` compares two models image by image and needs a `margin`: the drop that is accepted. A gate of
-    ``recipe`` takes its measure from the accepted retrainings themselves.
+    A gate of ``weights`` compares two models image by image and needs a `margin`: the acceptable drop. A gate of
+    ``recipe`` derives its tolerance from the accepted retrainings.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["weights", "recipe"]
-    """``weights``: these weights against those; ``recipe``: is this retraining within what retraining explains?"""
+    """``weights``: one weights file against another; ``recipe``: is the difference larger than retraining explains?"""
     baseline: str | None = None
-    """The file of accepted models, from the card's folder; else in ``baselines/`` beside it."""
+    """The file of accepted models, relative to the card's folder; default: in ``baselines/`` beside it."""
     alpha: Annotated[float, Strict(), Field(gt=0, lt=0.5)] = 0.05
     """The rate of error that is bounded."""
     margin: Share | None = None
@@ -102,7 +102,7 @@ class WaiverTable(BaseModel):
 
 def check_gate(gate: GateTable, swept: Mapping[str, Sequence[str]], decision: Decision, *, probabilities: bool) -> None:
     """
-    Raise ValueError for a gate of what is not swept or cannot be gated.
+    Raise ValueError for a gate on sweeps or metrics that it cannot test.
 
     ``swept`` has the names of the strengths of every sweep, "clean" among them.
     """
@@ -132,7 +132,7 @@ def check_gate(gate: GateTable, swept: Mapping[str, Sequence[str]], decision: De
 def check_waivers(
     waivers: Sequence[WaiverTable], claims: Sequence[str], gate: GateTable | None, swept: Mapping[str, Sequence[str]]
 ) -> None:
-    """Raise ValueError for a waiver of what is neither claimed nor gated, and for two waivers of one thing."""
+    """Raise ValueError for a waiver of an unknown claim or cell, and for duplicate waivers."""
     seen = set()
     for waiver in waivers:
         known = _cells(gate, swept) if waiver.claim is None else claims

@@ -1,4 +1,4 @@
-"""The tables of a model card: every key, and what it may hold."""
+"""The tables of a model card: every key and its allowed values."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from robustness.perturbations.strength import Strength, Unit
 from robustness.util import paths
 
 NO_CLAIM = "no claim possible"
-"""Stands where no honest threshold is above what a classifier gets that knows nothing."""
+"""In place of a threshold that would not exceed the chance level."""
 
 
 class _Table(BaseModel):
@@ -50,20 +50,20 @@ def _name(value: str) -> str:
 
 Name = Annotated[str, AfterValidator(_name)]
 ModelName = Annotated[str, AfterValidator(paths.check_name)]
-"""A part of paths: of baselines, of pictures that a search leaves, of what was caught."""
+"""Used in paths: of baselines, of a search's pictures, of mutation results."""
 
 
 class RecipeTable(_Table):
     """``[recipe]``: an importable callable that trains the factory's model, and all that its outcome depends on."""
 
     callable: CallableName
-    """``module:callable``, called as ``callable(module, images, job, **arguments)``; gives the trained module."""
+    """``module:callable``, called as ``callable(module, images, job, **arguments)``; returns the trained module."""
     arguments: Arguments = {}
     """Keyword arguments of the callable."""
     seed: Annotated[int, Strict(), Field(ge=0, lt=2**32)] = 0
     """Of all that is random in the training."""
     threads: PositiveInt = 1
-    """Torch's threads while it trains: another number may give other weights."""
+    """Torch's threads during training: another number may give other weights."""
     needs: dict[Name, str] = {}
     """Cards whose trained models the recipe is given as ``job.needs``, by name; part of the weights' hash."""
     starts: Literal["when needed", "by command"] = "when needed"
@@ -86,7 +86,7 @@ class SweepTable(_Table):
     @model_validator(mode="before")
     @classmethod
     def _flat(cls, table: Any) -> Any:
-        """In a card the perturbation's parameters stand beside the strengths."""
+        """In a card, the perturbation's parameters are in the same table as the strengths."""
         if not isinstance(table, Mapping):
             return table
         own = {key: value for key, value in table.items() if key in ("strengths", "unit")}
@@ -117,7 +117,7 @@ class ClaimTable(_Table):
     strengths: tuple[Strength, ...] | None = None
     """If not all of the sweep's strengths are claimed."""
     thresholds: dict[str, tuple[Threshold, ...]]
-    """``METRIC = [threshold, …]``, one a strength; "no claim possible" where none can be made."""
+    """``METRIC = [threshold, …]``, one per strength, or "no claim possible"."""
 
     @model_validator(mode="before")
     @classmethod
@@ -159,7 +159,7 @@ class SearchTable(_Table):
     budget: Budget = Budget()
     """How far a perturbation may go."""
     images: PositiveInt = 20
-    """The first so many that the model is right on and sure of."""
+    """The maximum number of confident, correct images to search."""
     sure: Annotated[float, Field(gt=0, lt=1)] = 0.9
     """The confidence that counts as sure."""
     examples: PositiveInt = 60
@@ -178,23 +178,23 @@ class CardFile(_Table):
     paper: str | None = None
     """The paper that the model belongs to; shown in reports."""
     scale: Literal["smoke", "short", "full"] = "full"
-    """How training and data compare with the real thing: what every number is labelled with."""
+    """How close training and data are to the paper's; a label of every number."""
     model: ModelTable
     """What the model is."""
     recipe: RecipeTable | None = None
     """What trains it."""
     data: DataSpec
-    """Which images, and what of them is tested on."""
+    """The images, and which of them are for testing."""
     shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
-    """``[channels, height, width]`` of its images, which are held against it."""
+    """``[channels, height, width]`` of its images, which must match."""
     profile: str | None = None
-    """Sweeps beside those of the card, by the name of a profile."""
+    """The name of a profile with further sweeps."""
     probabilities: bool = False
     """Whether evidence keeps the probability of every class of every image, 4 bytes each; ``roc_auc`` needs them."""
     sweeps: dict[Name, SweepTable] = {}
-    """``[sweeps.NAME]``: what is swept."""
+    """``[sweeps.NAME]``: the sweeps."""
     claims: dict[str, ClaimTable] = {}
-    """``[claims.NAME]``: what the model promises under the sweep NAME, or on ``clean`` images."""
+    """``[claims.NAME]``: thresholds under the sweep NAME, or on ``clean`` images."""
     search: SearchTable | None = None
     """The search for perturbations that flip an image."""
     doubts: dict[str, str] = {}
@@ -202,7 +202,7 @@ class CardFile(_Table):
     thresholds: dict[str, Any] = {}
     """Where generated thresholds come from; written by ``robustness renew``."""
     gate: GateTable | None = None
-    """How a retrained model is held against accepted ones."""
+    """How a retrained model is tested against accepted ones."""
     waivers: tuple[WaiverTable, ...] = ()
     """``[[waivers]]``: claims, or cells of the gate, that may fail until a day."""
 
@@ -298,7 +298,7 @@ class CardFile(_Table):
         ]
 
     def _check_compared(self, sweep: str, table: ClaimTable) -> None:
-        """Refuse what one who knows nothing would keep, filtering without a filter, and transfer from nowhere."""
+        """Reject claims that a constant classifier meets, filtering without a filter, and transfer without a source."""
         for metric in table.thresholds:
             known = registry.get(metric)
             for due in known.requires_claims:

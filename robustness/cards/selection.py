@@ -27,9 +27,8 @@ def select(handed: Sequence[Path], named: Sequence[Path], models: Sequence[str])
     """
     Return the cards that a run takes.
 
-    ``handed`` by hooks: of them a plain run takes those on embedded data, or on data that lie beside them. ``named``
-    by option, ini file or project: all.
-    ``models``: exactly these, by name. CardError where a name is unknown or borne by two cards.
+    ``handed`` by hooks: a plain run takes those on embedded data, or on data beside the card. ``named`` by option, ini
+    file or project: all. ``models``: exactly these, by name. CardError if a name is unknown or ambiguous.
     """
     always = [cards.load(file) for file in card_files(named)]
     taken = {card.path.resolve() for card in always}
@@ -53,7 +52,7 @@ def with_weights(chosen: Sequence[Card], given: Sequence[str], folder: Path) -> 
     """
     Return the cards with other weights than their own: ``NAME=FILE`` each, or ``FILE`` where one card is chosen.
 
-    Files start from ``folder``. CardError where a file is not there, no chosen card is called NAME, or FILE alone could
+    Files start from ``folder``. CardError if a file is not there, no chosen card is called NAME, or FILE alone could
     be meant for several.
     """
     found, taken = {card.name: card for card in chosen}, set()
@@ -85,6 +84,6 @@ def _named(given: str, names: Sequence[str], folder: Path) -> tuple[str, str]:
 
 
 def limit_test_images(card: Card, count: int | None) -> Card:
-    """Return a card that is tested on so many of its test images, of every class alike (None: on all of them)."""
+    """Return a card that is tested on this many of its test images, stratified by class (None: all)."""
     data = card.file.data.model_copy(update={"tested": count})
     return replace(card, file=card.file.model_copy(update={"data": data}))

@@ -46,7 +46,7 @@ def parse(text: str) -> Shard:
 
 def estimate_passes(card: Card) -> int:
     """
-    Estimate the forward passes of all sweeps of a card, from what it says: machines that differ must plan alike.
+    Estimate the forward passes of a card's sweeps from the card alone: different machines must plan alike.
 
     How long a pass takes is not known; `passes.per_image` counts exactly, and needs torch and the model.
     """
@@ -59,7 +59,8 @@ def estimate_passes(card: Card) -> int:
 
 def assign_shards(costs: Mapping[str, int], of: int) -> dict[str, int]:
     """
-    Return each model, by name, the number of its shard: the dearest first, each to the shard that has least so far.
+    Return each model, by name, the number of its shard: the most expensive first, each to the shard with the least so
+    far.
 
     No shard then has more than 4/3 of what the best division would give the fullest (Graham 1969).
 
@@ -76,10 +77,10 @@ def assign_shards(costs: Mapping[str, int], of: int) -> dict[str, int]:
 
 def plan(chosen: Sequence[Card], shard: Shard, asked: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Describe how a run is divided, as every shard's report tells it; `merge` refuses shards whose plans differ.
+    Describe how a run is divided, for every shard's report; `merge` rejects shards whose plans differ.
 
-    A model is never divided: its gate reads all its evidence, and its weights and clean pass are made once.
-    ``asked`` is what else all shards must have in common. RobustnessError where there are more shards than models.
+    A model is never split: its gate reads all its evidence, and its weights and clean pass are computed once. ``asked``
+    has the other options that all shards must have in common. RobustnessError if there are more shards than models.
     """
     if shard.of > len(chosen):
         raise RobustnessError(

@@ -125,7 +125,7 @@ class Litter:
     what: str
 
     def remove(self) -> None:
-        """Remove it; StoreError where it stays."""
+        """Remove it; StoreError if it stays."""
         try:
             if self.path.is_dir() and not self.path.is_symlink():
                 shutil.rmtree(self.path)

@@ -105,7 +105,7 @@ def _side(
 
 
 def _tested(spec: DataSpec, parts: Mapping[str, Images]) -> str:
-    """Return the name of the part that is tested on, where there are parts."""
+    """Return the name of the part for testing, if there are parts."""
     if spec.part is not None and spec.part not in parts:
         there = list(parts)
         raise DataError(

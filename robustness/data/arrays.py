@@ -75,7 +75,7 @@ def read(
 
 
 def _layout(arrays: Mapping[str, Array], file: Path) -> dict[str, tuple[str, str]]:
-    """Return the arrays of images and of labels of each part; DataError where there is nothing to test on, or two."""
+    """Return the arrays of images and of labels of each part; DataError if there is no test part, or two."""
     roles: dict[tuple[str, str], str] = {}
     twice = False
     for name in sorted(arrays):

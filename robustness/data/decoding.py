@@ -26,10 +26,10 @@ Side = Annotated[int, Strict(), Field(ge=1, le=SIDE)]
 
 class Decoding(BaseModel):
     """
-    ``[data.images]``: how pictures are decoded, and which are taken.
+    ``[data.images]``: how pictures are decoded, and which are used.
 
     ``resize`` is the shorter side, in torchvision's sense; ``size`` the height and width that are then cut out of the
-    middle (``crop`` = "center", after a resize that just covers them where none is asked for) or that the whole picture
+    middle (``crop`` = "center", after a resize that just covers them if none is asked for) or that the whole picture
     is brought to ("none"). ``exif`` = "ignore" leaves pictures as they lie, as torchvision's ImageFolder does.
 
     >>> Decoding(resize=256, size=(224, 224)).shape_of(640, 480)
@@ -75,7 +75,7 @@ class Decoding(BaseModel):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the pixels depend on, beside the pictures."""
+        """Everything besides the pictures that the pixels depend on."""
         return self.model_dump(include={"resize", "size", "crop", "interpolation", "mode", "exif"})
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
@@ -111,7 +111,7 @@ class ImageInfo(NamedTuple):
 
 
 def version() -> str:
-    """Name all that a look depends on beside the picture."""
+    """Return everything besides the picture that an inspection depends on."""
     import PIL
     from PIL import Image, ImageFile
 
@@ -120,7 +120,7 @@ def version() -> str:
 
 def inspect_image(content: bytes | memoryview) -> ImageInfo:
     """
-    Read a whole picture, and say what it is or why it cannot be used.
+    Read a complete picture, and return its properties or why it cannot be used.
 
     A JPEG is decoded at an eighth of its size, which reads all of it.
 

@@ -36,7 +36,7 @@ def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None 
     Return the parts of the folder that ``spec`` names: train and test, or all.
 
     Classes are sorted by their folders' names; pictures may lie below these at any depth. What begins with a dot is
-    passed over; what is no picture by its name, too, and counted in a note.
+    ignored; what is no picture by its name, too, and counted in a note.
     """
     top = require_folder(root, str(spec.folder))
     decoding, title = spec.decoding, top.name or str(top)
@@ -63,7 +63,7 @@ def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None 
 
 
 def require_folder(root: Path, folder: str) -> Path:
-    """Return a folder below a root; DataMissing where there is none, DataError where it is no folder."""
+    """Return a folder below a root; DataMissing if there is none, DataError if it is no folder."""
     path = Path(os.path.normpath((root / folder).absolute()))
     if not path.exists():
         raise DataMissing(f"no {folder} in {root}: {path} does not exist; put it there, or use another folder")
@@ -142,7 +142,7 @@ def _check_classes(top: Path, found: list[str], classes: tuple[str, ...] | None)
 
 
 def _visible(folder: str | Path) -> list[os.DirEntry[str]]:
-    """Return what is in a folder, in order; entries know what they are without being asked one by one."""
+    """Return a folder's visible entries, in order; each knows its type without another system call."""
     try:
         with os.scandir(folder) as entries:
             return sorted((e for e in entries if not e.name.startswith((".", "__MACOSX"))), key=lambda e: e.name)

@@ -1,4 +1,4 @@
-"""Pictures with labels, made images: what cannot be used is named and counted, what is unusual is said."""
+"""Labelled pictures as images: unusable pictures are counted and listed, unusual ones cause notes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from robustness.errors import DataError, shown
 from robustness.util import paths as files
 
 NAMED = 3
-"""Pictures that are named where more are counted."""
+"""Pictures that a message lists if it counts more."""
 
 
 class Files:
@@ -67,7 +67,7 @@ def images(
     """
     Return the pictures of a source as `Images` that decode a batch when it is read.
 
-    DataError where any cannot be used and ``skip_unreadable`` is not asked for, or where they are of several sizes and
+    DataError if any cannot be used and ``skip_unreadable`` is not asked for, or where they are of several sizes and
     no ``size`` is given.
     """
     bad = [place for place, found in enumerate(looks) if found.problem]

@@ -25,7 +25,7 @@ SUMS = {
 }
 CLASSES = tuple("0123456789")
 DOWNLOADING = ".download-"
-"""How the folder begins that files are brought to, until they are held to their sums."""
+"""Prefix of the folder for downloads until their checksums are verified."""
 
 
 def folder(root: Path) -> Path:

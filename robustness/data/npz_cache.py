@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class Unpacked(dict[str, Array]):
-    """Arrays by name; ``notes`` say what a reader of the run must know of how they came about."""
+    """Arrays by name; ``notes`` for the run's report."""
 
     notes: tuple[str, ...] = ()
 
@@ -64,7 +64,7 @@ def memory_mapped_arrays(file: Path, cache: Path, progress: Progress | None = No
 
 def kept_or_aside(make: Callable[[Path], T], cache: Path, what: str, progress: Progress | None) -> T:
     """
-    Return what is unpacked in the store; where that cannot be written, in a folder that goes with this run.
+    Return the unpacked arrays from the store; if that cannot be written, from a temporary folder of this run.
 
     Raises:
         OSError: Neither can be written, or what is unpacked cannot be read.
@@ -94,7 +94,7 @@ def _arrays(file: Path, folder: Path, progress: Progress | None) -> Unpacked:
 
 @contextlib.contextmanager
 def _exclusive(file: Path, folder: Path, progress: Progress | None) -> Iterator[None]:
-    """Hold the lock of a folder that is to be unpacked, and remove what a killed process left of it."""
+    """Hold the lock of a folder to unpack, and remove leftovers of a killed process."""
     with exclusive(folder, f"unpacks {file.name}", progress) as locked:
         for leftover in folder.parent.glob(f".{folder.name}-*") if locked else ():
             shutil.rmtree(leftover, ignore_errors=True)
@@ -102,7 +102,7 @@ def _exclusive(file: Path, folder: Path, progress: Progress | None) -> Iterator[
 
 
 def _read(folder: Path) -> Unpacked | None:
-    """Open what was unpacked, or give None where it is not whole, or not as it was unpacked."""
+    """Open unpacked arrays, or return None if they are incomplete or changed."""
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         found = Unpacked()
@@ -147,7 +147,7 @@ def _unpack(file: Path, folder: Path, say: RateLimitedReporter) -> None:
 
 
 def _check_room(archive: Path, folder: Path) -> None:
-    """Raise OSError where a disk has no room for what an archive says it holds, before any of it is unpacked."""
+    """Raise OSError if the disk has no room for an archive's declared size, before unpacking."""
     with zipfile.ZipFile(archive) as opened:
         size = sum(member.file_size for member in opened.infolist())
     if size > (free := shutil.disk_usage(folder).free):
@@ -155,7 +155,7 @@ def _check_room(archive: Path, folder: Path) -> None:
 
 
 def refuse_other(file: Path, digest: str) -> None:
-    """Raise DataError where a file is no longer the one that the first letters of its SHA-256 were taken of."""
+    """Raise DataError if a file has changed since its SHA-256 was computed."""
     if not sha256_file(file).startswith(digest):
         raise DataError(f"{file} changed while it was read; {AGAIN}")
 
@@ -194,7 +194,7 @@ def _copy(source: IO[bytes], target: IO[bytes], say: Progress, doing: str) -> st
 
 
 class RateLimitedReporter:
-    """Pass on what is said, once every two seconds."""
+    """Pass on messages, at most every two seconds."""
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress = progress

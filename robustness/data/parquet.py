@@ -31,7 +31,7 @@ def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None 
     """
     Return the parts of a folder of Parquet files, told by how these are called, or one file as all.
 
-    ``train-00000-of-00002.parquet`` belongs to the training part; where no file is called so, all files are one part.
+    ``train-00000-of-00002.parquet`` belongs to the training part; if no file is called so, all files are one part.
     """
     if spec.file is not None:
         file = root / spec.file
@@ -125,7 +125,7 @@ def _part(
 
 
 def _labels(file: Path, label: str) -> list[Any]:
-    """Return the labels of another part, where they can be read: nobody has asked for the part itself."""
+    """Return the labels of another part, or nothing if they cannot be read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -141,7 +141,7 @@ def _mapped(
     """
     Write the pictures as one Arrow file, unless it is there as it was written; a few rows at a time.
 
-    Return the file, and what a reader of the run must know of it.
+    Return the file, and notes for the run's report.
     """
     files_.check_no_link(target, target.parent.parent)
 
@@ -185,7 +185,7 @@ def _unpack(
 
 
 def _whole(target: Path) -> bool:
-    """Return whether an Arrow file is as it was written, by its sum; unread where it has not been touched since."""
+    """Return whether an Arrow file is unchanged, by its checksum; not read if its times are unchanged."""
     try:
         files_.check_regular(target, follow=False)
         due = target.with_suffix(".sha256").read_text()
@@ -210,7 +210,7 @@ def _bytes(title: str, name: str, column: Any) -> Any:
 
 
 def _names(metadata: Mapping[bytes, bytes] | None, label: str) -> list[str] | None:
-    """Return the names of the classes, where the file was written by Hugging Face's library and says them."""
+    """Return the names of the classes, if Hugging Face's library wrote them into the file."""
     try:
         names = json.loads((metadata or {})[b"huggingface"])["info"]["features"][label]["names"]
     except (KeyError, ValueError, TypeError):

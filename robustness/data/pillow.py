@@ -28,7 +28,7 @@ _FILTER = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 @contextmanager
 def open_image(content: bytes | memoryview) -> Iterator[Image.Image]:
     """
-    Open a picture; DataError says why it cannot be used, also where it is only found out when it is decoded.
+    Open a picture; DataError says why it cannot be used, also if only decoding fails.
 
     >>> with open_image(b"GIF89a") as image:
     ...     image.load()

@@ -1,7 +1,7 @@
 """
-Which images are for training and which for testing: pure functions of labels, groups and a seed.
+Splits into training and test images: pure functions of labels, groups and a seed.
 
-Each gives sorted row numbers, (train, test). Those that scikit-learn computes import it when they are called.
+Each returns sorted row numbers, (train, test). Those that scikit-learn computes import it when they are called.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def balanced(labels: npt.ArrayLike, per_class: int, seed: int) -> Split:
             f"`per_class` must be below the size of every class, so that training images remain; got {per_class}, and "
             f"class {classes[counts.argmin()]} has {counts.min()}; use at most {counts.min() - 1}"
         )
-    # Of Philox the raw bits are what NumPy promises to keep; how a Generator permutes may change with its version.
+    # NumPy guarantees the raw bits of Philox; a Generator's permutations may change between versions.
     order = np.argsort(generator(seed, Purpose.SPLIT).bit_generator.random_raw(len(labels)), kind="stable")
     return _sides(np.concatenate([order[labels[order] == label][:per_class] for label in classes]), len(labels))
 
 
 def stratified(labels: npt.ArrayLike, share: float, seed: int) -> Split:
-    """Test on a share of the images, of every class alike."""
+    """Test on a share of the images, stratified by class."""
     labels = np.asarray(labels)
     split = _sides(_draw(labels, share, seed, "images"), len(labels))
     return _complete(labels, split, f"`share`={share}")
@@ -49,7 +49,7 @@ def grouped(labels: npt.ArrayLike, groups: npt.ArrayLike | None, share: float, s
     """
     Test on a share of the groups; no group is on both sides.
 
-    Groups are drawn of every class alike (a group's class is its most frequent), else a rare class, whose few groups
+    Groups are drawn stratified by class (a group's class is its most frequent), else a rare class, whose few groups
     hold many images each, would often be missing on one side.
     """
     labels = np.asarray(labels)
@@ -61,7 +61,7 @@ def grouped(labels: npt.ArrayLike, groups: npt.ArrayLike | None, share: float, s
 
 def held_out(labels: npt.ArrayLike, groups: npt.ArrayLike | None, share: float, seed: int) -> Split:
     """
-    Hold out a share of the images, or of whole groups, of every class alike and at least one of each.
+    Hold out a share of the images, or of whole groups, stratified by class and at least one of each.
 
     For choosing an epoch, where a rare class that is there with more than its share does no harm.
 
@@ -104,7 +104,7 @@ def folds(labels: npt.ArrayLike, k: int, seed: int, groups: npt.ArrayLike | None
 
 def some(labels: npt.ArrayLike, count: int, seed: int = 0) -> Indices:
     """
-    Choose some images, of every class alike: as many of each as its share, at least one, drawn with the seed.
+    Choose some images, stratified by class: as many of each as its share, at least one, drawn with the seed.
 
     >>> some([0, 0, 0, 0, 1, 1], 3).tolist()
     [1, 3, 5]
@@ -122,7 +122,7 @@ def some(labels: npt.ArrayLike, count: int, seed: int = 0) -> Indices:
 
 
 def _draw(labels: Indices, share: float, seed: int, what: str) -> Indices:
-    """Draw a share of the labelled things, of every class alike."""
+    """Draw a share of the labelled things, stratified by class."""
     if not 0 < share < 1:
         raise DataError(
             f"`share` must lie between 0 and 1, got {share:g}; it is the fraction used for testing, such as 0.2"

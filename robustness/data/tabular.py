@@ -1,4 +1,4 @@
-"""Tables with a picture and a label in each row: which columns, which classes, what the pictures are like."""
+"""Tables with a picture and a label per row: columns, classes and properties of the pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from robustness.errors import DataError, shown
 
 PICTURES = ("image", "img", "picture", "jpg", "png", "bytes")
 LABELS = ("label", "labels", "fine_label", "class", "target", "y")
-"""Columns that are taken where none is named: the first of these that is there."""
+"""Default columns: the first of these that exists."""
 
 
 def find_column(title: str, what: str, named: str | None, usual: Sequence[str], there: Sequence[str]) -> str:
@@ -40,7 +40,7 @@ def encode_labels(
     title: str, values: Sequence[Any], names: Sequence[str] | None, others: Sequence[Any] = ()
 ) -> tuple[Array, tuple[str, ...], tuple[str, ...]]:
     """
-    Return labels as numbers, the names of the classes, and what to say; texts are classes in alphabetical order.
+    Return labels as numbers, class names, and notes; texts are classes in alphabetical order.
 
     ``others`` are the labels of other parts: their classes are those of this one, too.
 

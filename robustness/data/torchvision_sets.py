@@ -72,7 +72,7 @@ def _part(name: str, make: Any, part: str, top: Path, spec: DataSpec, cache: Pat
 
 
 def _opened(name: str, make: Any, part: str, top: Path) -> Any:
-    """Open a part; what a set calls its test part is found by trying."""
+    """Open a part; the name of a set's test part is found by trial."""
     wanted = inspect.signature(make).parameters
     offline = {"download": False} if "download" in wanted else {}
     ways = [{"train": part == "train"}] if "train" in wanted else [{"split": each} for each in _called(part)]
@@ -118,7 +118,7 @@ def _files(made: Any) -> tuple[list[str], Array] | None:
 
 
 def _names(classes: Sequence[Any] | None, labels: Array) -> tuple[str, ...]:
-    """Return the classes' names; of one that has several the first, numbered where it is another's too."""
+    """Return the class names; the first of several, numbered if another class has it too."""
     if classes is None:
         return validation.validate_class_names(None, labels)
     names = [each if isinstance(each, str) else str(each[0]) for each in classes]

@@ -1,4 +1,4 @@
-"""What labelled images must be like; each check gives the value in the form it is kept in, or says what to mend."""
+"""Requirements on labelled images; each check returns the normalised value or says what to fix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Indices = npt.NDArray[np.int64]
 CLASSES = 10**6
 """As many have names: a label beyond is damage, or no number of a class."""
 CHANNELS = 4
-"""More in the last place is taken for rows or columns: images whose channels come first are refused."""
+"""A larger last dimension is taken for rows or columns: images with channels first are rejected."""
 
 
 def validate_pixels(value: Any) -> Array:
@@ -171,7 +171,7 @@ def from_one(*label_arrays: Any) -> bool:
 
 
 def note_from_one(name: str, *label_arrays: Any) -> tuple[str, ...]:
-    """Return what to say of labels without names that may be counted from 1; nothing of others."""
+    """Return a note on labels without names that may start at 1; nothing for others."""
     if not from_one(*label_arrays):
         return ()
     most = max(int(integers(array).max()) for array in label_arrays)

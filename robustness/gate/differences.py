@@ -115,7 +115,7 @@ def _influence(metric: str, evidence: Evidence, strength: str) -> Influence:
 
 
 def cell_value(metric: str, evidence: Evidence, strength: str) -> float:
-    """Measure one cell of one model; GateError where there is nothing to divide by."""
+    """Measure one cell of one model; GateError if there is nothing to divide by."""
     counted = _counts(metric, evidence, evidence.index(strength))
     if counted is not None and counted.among.any():
         return float((counted.hits & counted.among).sum() / counted.among.sum())

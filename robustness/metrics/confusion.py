@@ -1,4 +1,4 @@
-"""The confusion matrix, and where wrong predictions collect in it."""
+"""The confusion matrix, and the concentration of wrong predictions."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Concentration(NamedTuple):
 
 def concentration(matrix: Matrix, top: int = 3) -> Concentration:
     """
-    Measure how few classes draw the wrong predictions; NaN twice where none is wrong.
+    Measure how few classes draw the wrong predictions; NaN twice if none is wrong.
 
     Entropy is 0 where one class draws them all, and log₂ K where K classes draw alike.
 

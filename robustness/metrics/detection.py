@@ -22,7 +22,7 @@ def discarded(evidence: Evidence, row: int) -> Flags:
 
 
 def scores(evidence: Evidence, row: int) -> NDArray[np.float32]:
-    """Return the attack probability of each image, (N,); MetricError where the decision has none."""
+    """Return the attack probability of each image, (N,); MetricError if the decision has none."""
     if evidence.attack_probability is None:
         raise MetricError(
             "`metric` needs a decision with an attack probability, got one that has none; "

@@ -19,7 +19,7 @@ SEMANTICS = 6
 
 OK = "ok"
 RAISED = "raised "
-"""How the status of a cell begins in which code failed; such evidence is believed in its own run only."""
+"""Prefix of a cell's status if code failed; such evidence is valid in its own run only."""
 
 OUTCOMES = ("predictions", "confidence", "true_probability", "loss", "snr")
 
@@ -74,7 +74,7 @@ class Evidence:
 
     @property
     def machine(self) -> str:
-        """The kind of device that it is from, with the precision where that is not float32."""
+        """Its device type, with the precision if that is not float32."""
         device, dtype = self.provenance.get("device", ""), self.provenance.get("dtype", "float32")
         return str(device) if dtype == "float32" else f"{device} in {dtype}"
 

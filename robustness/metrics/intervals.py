@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 
 class Interval(NamedTuple):
-    """The two ends of a confidence interval; both are NaN where nothing was measured."""
+    """The two ends of a confidence interval; both are NaN if nothing was measured."""
 
     low: float
     high: float

@@ -55,7 +55,7 @@ METRICS: Registry[Metric] = Registry(
 
 
 class MetricRef(NamedTuple):
-    """A metric's name and, where it is one class's, the index of the class."""
+    """A metric's name and, if it is one class's, the index of the class."""
 
     name: str
     label: int | None = None
@@ -97,7 +97,7 @@ def count_classes(classes: Classes) -> int:
 
 def parse(metric: str, classes: Classes) -> MetricRef:
     """
-    Read a metric as it stands in a card; a class is given by index or by name.
+    Parse a metric from a card; a class is given by index or by name.
 
     >>> parse("recall[dog]", ["cat", "dog"])
     MetricRef(name='recall', label=1)

@@ -18,7 +18,7 @@ def measure_micro_auc(evidence: Evidence, row: int, label: int | None, confidenc
     Measure the micro-averaged area: how probably an image's true class scores higher than a wrong one of any image.
 
     Of all images together, ties counting half: every class against the rest, in one curve. An image's scores belong
-    together, so that the interval is that of one number an image (Obuchowski 1997). MetricError where the evidence has
+    together, so that the interval is that of one number an image (Obuchowski 1997). MetricError if the evidence has
     no probabilities.
     """
     value, variance = micro_auc_variance(probabilities(evidence)[row], evidence.labels)
@@ -26,7 +26,7 @@ def measure_micro_auc(evidence: Evidence, row: int, label: int | None, confidenc
 
 
 def probabilities(evidence: Evidence) -> NDArray[np.float32]:
-    """Return the probability of every class, (S, N, K); MetricError where the evidence has none."""
+    """Return the probability of every class, (S, N, K); MetricError if the evidence has none."""
     if evidence.probabilities is None:
         raise MetricError(
             "`roc_auc` needs the probability of every class, got evidence without it; write probabilities = true in "

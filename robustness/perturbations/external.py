@@ -1,4 +1,4 @@
-"""Any attack of foolbox, torchattacks or ART, by name and arguments, where that library is installed."""
+"""Any attack of foolbox, torchattacks or ART, by name and arguments, if that library is installed."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit 
 
 
 def signal_to_noise_ratio(inputs: Tensor, perturbed: Tensor) -> Tensor:
-    """Return 20·log10(‖x‖₂/‖δ‖₂) in dB for each image: inf where nothing changed, −inf where the image is zero."""
+    """Return 20·log10(‖x‖₂/‖δ‖₂) in dB for each image: inf if nothing changed, −inf if the image is zero."""
     return to_decibels(l2_norm(inputs), l2_norm(perturbed - inputs))
 
 
@@ -217,7 +217,7 @@ def to_decibels(signal: Tensor, noise: Tensor) -> Tensor:
 
 def perturb_to_snr(perturb: Perturb, inputs: Tensor, ratio: float | Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
     """
-    Perturb each image so that what is left after clipping has the ratio asked for; say where it cannot be had.
+    Perturb each image so that what is left after clipping has the ratio asked for; say if it cannot be had.
 
     Clipping takes part of the perturbation away (half of it on a black ground), so the scale is found
     by bisection on the clipped image: the norm of what is left never falls as the scale grows.

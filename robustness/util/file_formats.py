@@ -12,7 +12,7 @@ from robustness.errors import ModelError, shown
 from robustness.util import paths
 
 HEAD = 512
-"""Bytes by which files are told apart."""
+"""Bytes that identify a file's format."""
 PAGE = "it is {}, as a server sends for a sign-in or an error; download the file itself"
 POINTER = "it is a {} pointer, not the file itself; fetch it with: {}"
 TEXTS = {
@@ -32,7 +32,7 @@ MISTAKEN = TEXTS | {
     b"\x89HDF": "it is an HDF5 file, as Keras and MATLAB write; convert it",
     b"%PDF": "it is a PDF document",
 }
-"""What lies in a file's place by mistake, by how it begins; texts may be in capital letters, behind a mark or space."""
+"""Wrong files by their first bytes; texts may be in capital letters, after a byte order mark or spaces."""
 
 
 def is_index(path: Path) -> bool:
@@ -133,7 +133,7 @@ def outside(path: Path) -> list[Path]:
     """
     Return the files beside an ONNX file that hold its tensors; nothing for a file that is not ONNX.
 
-    ModelError where one is missing, or would lie outside of the folder.
+    ModelError if one is missing, or would lie outside of the folder.
     """
     with path.open("rb") as stream:
         try:
@@ -157,7 +157,7 @@ def outside(path: Path) -> list[Path]:
 
 
 def _entries(content: memoryview, kind: str) -> Iterator[memoryview]:
-    """Return the entries that say where a tensor lies, wherever in a message they are."""
+    """Return the entries with a tensor's location, anywhere in a message."""
     if kind == "entry":
         yield content
         return
@@ -167,7 +167,7 @@ def _entries(content: memoryview, kind: str) -> Iterator[memoryview]:
 
 
 def _fields(content: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Return the fields of a Protocol Buffers message that hold bytes; ValueError where it is none."""
+    """Return the fields of a Protocol Buffers message that hold bytes; ValueError if it is none."""
     at = 0
     while at < len(content):
         key, at = _number(content, at)
@@ -186,7 +186,7 @@ def _fields(content: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _number(content: memoryview, at: int) -> tuple[int, int]:
-    """Read a number of seven bits a byte; give it and where it ends."""
+    """Read a number of seven bits per byte; return it and its end."""
     value = shift = 0
     while at < len(content) and shift < 70:
         byte = content[at]

@@ -53,7 +53,7 @@ def check_name(name: str) -> str:
 
 def place(folder: Path, name: str, suffix: str) -> Path:
     """
-    Return the file of a name in a folder; ValueError where the name would lead elsewhere.
+    Return the file of a name in a folder; ValueError if the name would lead elsewhere.
 
     >>> place(Path("baselines"), "digits-mlp", ".json").name
     'digits-mlp.json'
@@ -106,7 +106,7 @@ def check_regular(path: Path, *, follow: bool = True) -> None:
 
 def missing(path: Path) -> str:
     """
-    Return why a path is no file that can be read, as a predicate; nothing where it is one.
+    Return why a path is no file that can be read, as a predicate; nothing if it is one.
 
     >>> missing(Path("/no/such"))
     'does not exist'
@@ -121,7 +121,7 @@ def missing(path: Path) -> str:
 
 
 def exists(path: Path) -> bool:
-    """Return whether there is anything by a name; not where no file system could hold it."""
+    """Return whether a path exists; False if no file system could have it."""
     try:
         return path.exists()
     except OSError:
@@ -145,7 +145,7 @@ def expanded(path: str) -> Path:
 
 def too_long(path: str) -> str:
     """
-    Return why a path cannot be one, because of its length or a NUL; nothing where it can.
+    Return why a path cannot be one, because of its length or a NUL; nothing if it can.
 
     >>> too_long("x" * 300), too_long("a/b")
     ('a name in it has 300 bytes, but file systems allow 255', '')
@@ -160,7 +160,7 @@ def too_long(path: str) -> str:
 
 def check_no_link(path: Path, root: Path) -> None:
     """
-    Raise OSError where a path, or a folder between it and ``root``, is a link; the root itself may be one.
+    Raise OSError if a path, or a folder between it and ``root``, is a link; the root itself may be one.
 
     Args:
         path: What is to be read or written, below the root.

@@ -13,7 +13,7 @@ KEYS = ("models", "profiles")
 
 
 def settings(folder: Path) -> Mapping[str, Any]:
-    """Return ``[tool.robustness]`` of a folder's pyproject.toml, {} where there is none; CardError for unknown keys."""
+    """Return ``[tool.robustness]`` of a folder's pyproject.toml, {} if there is none; CardError for unknown keys."""
     file = folder / "pyproject.toml"
     try:
         text = paths.read_bytes(file)

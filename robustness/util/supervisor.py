@@ -101,7 +101,7 @@ def _waited(child: int, reading: int, heard: set[signal.Signals]) -> tuple[int, 
 
 
 def _end(code: int, told: list[str]) -> NoReturn:
-    """End as a run did that told how it went, or in red with a sentence."""
+    """Exit with the run's reported status, or fail with a message."""
     begun, over = BEGUN in told, [int(line) for line in told if line != BEGUN]
     if over:
         code = code or over[-1]
