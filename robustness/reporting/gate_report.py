@@ -1,4 +1,4 @@
-"""What a report says of a model's gate, key by key; keys stand in the order of the alphabet, as in the JSON."""
+"""A model's gate in a report, key by key, in alphabetical order, as in the JSON."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class RetrainingCell(ReportPart):
 
 
 class AcceptedStrength(ReportPart):
-    """What the accepted retrainings have at one strength."""
+    """The accepted retrainings' values at one strength."""
 
     least: Finite = Field(None, description="The least of their values.")
     mean: float = Field(description="The mean of their values.")
@@ -92,7 +92,7 @@ class GateNumbers(ReportPart):
 
 
 class GateReport(ReportPart):
-    """What came of a model's gate."""
+    """The outcome of a model's gate."""
 
     outcome: GateFate = Field(description="What the gate decided.")
     message: Text = Field(description="The sentence of its test.")

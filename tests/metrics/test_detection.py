@@ -187,14 +187,14 @@ def test_a_blind_detector_passes_no_claim():
         (
             "argmax",
             "[claims.clean]\naccuracy = 0.5\nkept = 0.5",
-            "needs a decision that can tell an attack, got argmax",
+            "needs a decision that detects attacks, got argmax",
         ),
-        ("null", "[claims.clean]\naccuracy = 0.5\nkept = 0.5", "alone it is met by a decision that never discards"),
-        ("null", "[claims.normal]\ndiscarded = [0.5, 0.5]", "holds only together with a claim of clean accuracy"),
+        ("null", "[claims.clean]\naccuracy = 0.5\nkept = 0.5", "alone, a decision that never discards meets it"),
+        ("null", "[claims.normal]\ndiscarded = [0.5, 0.5]", "counts only together with a claim of clean accuracy"),
         (
             "null",
             "[claims.clean]\naccuracy = 0.5\n[claims.normal]\ndiscarded = [0.5, 0.5]",
-            "holds only together with a claim of clean kept, for a decision that discards everything is never misled",
+            "counts only together with a claim of clean kept, for a decision that discards everything is never misled",
         ),
     ],
 )
