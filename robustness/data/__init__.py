@@ -109,7 +109,7 @@ def _tested(spec: DataSpec, parts: Mapping[str, Images]) -> str:
     if spec.part is not None and spec.part not in parts:
         there = list(parts)
         raise DataError(
-            "`part` must be left out for data without parts, got {spec.part!r}; a single folder or file is used "
+            f"`part` must be left out for data without parts, got {spec.part!r}; a single folder or file is used "
             "completely"
             if there == ["all"]
             else f"`part` must be one of {', '.join(there)}, got {spec.part!r}{nearest(spec.part, there)}"
