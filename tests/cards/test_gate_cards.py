@@ -34,7 +34,10 @@ def test_a_gate_reads_everything_where_it_names_nothing(tmp_path):
         ('[gate]\nkind = "weights"\nmargin = 2.0\n', "gate.margin = 2.0"),
         ('[gate]\nkind = "weights"\nmargin = 0.0\n', "gate.margin = 0.0"),
         ('[gate]\nkind = "weights"\nmargin = 0.02\nalpha = 0.7\n', "gate.alpha = 0.7"),
-        ('[gate]\nkind = "weights"\nmargin = 0.02\nmargins = { normal = [0.1] }\n', "one margin a strength (2), got 1"),
+        (
+            '[gate]\nkind = "weights"\nmargin = 0.02\nmargins = { normal = [0.1] }\n',
+            "one margin per strength (2), got 1",
+        ),
         ('[gate]\nkind = "weights"\nmargin = 0.02\nmargins = { nromal = [0.1] }\n', "did you mean 'normal'?"),
         (RECIPE + "margin = 0.02\n", "takes no `margin`"),
         (RECIPE + "metrics = []\n", "`metrics` must name metrics"),
