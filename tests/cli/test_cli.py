@@ -162,7 +162,7 @@ def test_train_without_a_recipe_is_a_sentence(project, call):
     for command in ("train", "renew"):
         code, _, err = call(command)
         assert code == 2
-        assert "names no [recipe]" in err
+        assert "no [recipe]" in err
 
 
 def test_renew_says_what_it_did_and_when_there_is_nothing_to_do(project, call):
