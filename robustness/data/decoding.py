@@ -125,7 +125,7 @@ def inspect_image(content: bytes | memoryview) -> ImageInfo:
     A JPEG is decoded at an eighth of its size, which reads all of it.
 
     >>> inspect_image(b"GIF89a").problem
-    'it is no whole picture that Pillow can read'
+    'it is not a complete picture that Pillow can read'
     """
     digest = hashlib.sha256(content).hexdigest()
     try:
@@ -146,7 +146,7 @@ def decode(content: bytes | memoryview, decoding: Decoding) -> Array:
 
     >>> decode(b"", Decoding())
     Traceback (most recent call last):
-    robustness.errors.DataError: it is no whole picture that Pillow can read
+    robustness.errors.DataError: it is not a complete picture that Pillow can read
     """
     from PIL import Image, ImageOps
 

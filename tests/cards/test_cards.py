@@ -106,7 +106,7 @@ WRONG = {
     "missing strengths": (replaced("strengths = [0.2, 0.8]", ""), r"sweeps\.normal\.strengths: missing"),
     "neither weights nor recipe": (
         replaced('[recipe]\ncallable = "{module}:recipe"', "").replace("{module}:factory", "timm:vgg11"),
-        r"the card needs model\.weights, or a \[recipe\]; got neither",
+        r"the card needs model\.weights or a \[recipe\]; got neither",
     ),
     "unknown data": (
         replaced('"digits"', '"digit"'),

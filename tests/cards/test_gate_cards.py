@@ -43,7 +43,10 @@ def test_a_gate_reads_everything_where_it_names_nothing(tmp_path):
         ('[gate]\nkind = "paired"\nmargin = 2.0\n', "gate.margin = 2.0"),
         ('[gate]\nkind = "paired"\nmargin = 0.0\n', "gate.margin = 0.0"),
         ('[gate]\nkind = "paired"\nmargin = 0.02\nalpha = 0.7\n', "gate.alpha = 0.7"),
-        ('[gate]\nkind = "paired"\nmargin = 0.02\nmargins = { normal = [0.1] }\n', "one margin a strength (2), got 1"),
+        (
+            '[gate]\nkind = "paired"\nmargin = 0.02\nmargins = { normal = [0.1] }\n',
+            "one margin per strength (2), got 1",
+        ),
         ('[gate]\nkind = "paired"\nmargin = 0.02\nmargins = { nromal = [0.1] }\n', "did you mean 'normal'?"),
         (RETRAINING + "margin = 0.02\n", "takes no `margin`"),
         (RETRAINING + "metrics = []\n", "`metrics` must name metrics"),

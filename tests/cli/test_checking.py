@@ -149,7 +149,7 @@ def test_accuracy_is_of_the_images_that_were_asked_for(check):
     """Catches: accuracy of the first images, which are of one class in many files; a margin that is not held."""
     _, _, text = check(count=50, margin=0.01)
     assert "of 50 images" in text
-    assert "how many images: accuracy to ± 0.01 (95 %) takes" in text
+    assert "how many images: accuracy to ± 0.01 (95 %) needs" in text
     assert "and there are 200" in text
 
 

@@ -102,7 +102,7 @@ def test_run_makes_evidence_then_finds_it(project, call):
     assert str(project.root / "store") in last
     code, out, _ = call("sweep", "tiny")
     assert code == 0
-    assert out.count("found, made in") == 2
+    assert out.count("from the store, made in") == 2
     assert project.trained() == [0]
     listed = {entry.key[: inventory.SHORT] for entry in entries(project)}
     assert {line.split()[2] for line in out.splitlines()[:2]} == listed
@@ -182,7 +182,7 @@ def test_train_without_a_recipe_is_a_sentence(project, call):
     for command in ("train", "update-thresholds"):
         code, _, err = call(command)
         assert code == 2
-        assert "has no [recipe]" in err
+        assert "no [recipe]" in err
 
 
 def test_update_thresholds_says_what_it_did_and_when_there_is_nothing_to_do(project, call):
@@ -212,7 +212,7 @@ def test_interruption_ends_in_a_sentence(project, call, monkeypatch):
     code, _, err = call("sweep")
     assert code == 130
     assert str(project.root / "store") in err
-    assert "goes on" in err
+    assert "to continue" in err
 
 
 def test_mnist_is_brought_to_the_folder_that_is_named(call, monkeypatch, tmp_path):

@@ -316,7 +316,7 @@ def test_replacing_keeps_permissions_and_leaves_nothing_beside(tmp_path):
     atomic_write.replace(tmp_path / "fresh", b"")
     assert (tmp_path / "fresh").stat().st_mode & 0o600 == 0o600
     (tmp_path / "folder").mkdir()
-    with pytest.raises(CardError, match="is as it was"):
+    with pytest.raises(CardError, match="is unchanged"):
         atomic_write.replace(tmp_path / "folder", b"new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["card.toml", "folder", "fresh"]
 

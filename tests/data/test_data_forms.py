@@ -343,7 +343,7 @@ def test_check_mends_dim_images_and_not_the_model(tmp_path, own_path, pixels):
     lines = check(tmp_path, {"x": pixels, "y": LABELS})
     (line,) = [line for line in lines if line.strip().startswith("FIX   images: ")]
     assert "they use 1/255 of the range; 0/1 bytes, or divided by 255 twice?" in line
-    mend = [line.split(":")[0].split("  ")[-1] for line in lines if line.strip().startswith("FIX")]
+    mend = [line.split(":")[0].split("  ")[-1].strip() for line in lines if line.strip().startswith("FIX")]
     assert set(mend) <= {"images", "clean accuracy"}
 
 

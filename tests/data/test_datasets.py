@@ -296,7 +296,7 @@ def test_download_fetches_the_rest(published, tiny):
 def test_download_touches_no_file_that_is_there(published, tiny):
     file = mnist.folder(tiny) / "train-labels-idx1-ubyte"
     file.write_bytes(b"mine")
-    with pytest.raises(DataError, match=r"train-labels-idx1-ubyte must have the SHA-256 .* move it away"):
+    with pytest.raises(DataError, match=r"train-labels-idx1-ubyte must have the SHA-256 .* remove it"):
         mnist.download(tiny, pytest.fail, fetch=pytest.fail)
     assert file.read_bytes() == b"mine"
 

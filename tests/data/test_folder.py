@@ -199,11 +199,11 @@ def large(file):
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (damaged, "no whole picture that Pillow can read"),
+        (damaged, "not a complete picture that Pillow can read"),
         (bomb, "too large to be decoded"),
         (large, r"too large to be decoded: 10,000 x 9,000 pixels, more than 89,478,485"),
-        (lambda file: file.write_bytes(b""), "no whole picture that Pillow can read"),
-        (lambda file: file.write_text("<svg/>"), "no whole picture that Pillow can read"),
+        (lambda file: file.write_bytes(b""), "not a complete picture that Pillow can read"),
+        (lambda file: file.write_text("<svg/>"), "not a complete picture that Pillow can read"),
         (
             lambda file: Image.fromarray(np.ones((30, 30), np.uint16)).save(file),
             r"more than 8 bits .* \(Pillow's mode I;16",

@@ -193,7 +193,7 @@ LABELS = [0, 0, 0, 0, 1, 1, 1, 1]
         (lambda: splits.folds([*LABELS, 2], 2, 0), r"size of the smallest class \(class 2 has 1\), got 2"),
         (lambda: splits.folds(LABELS, 5, 0), r"size of the smallest class \(class 0 has 4\), got 5"),
         (lambda: splits.folds(LABELS, 3, 0, [0, 0, 1, 1, 0, 0, 1, 1]), "at most the number of groups, 2, got 3"),
-        (lambda: splits.folds(LABELS, 2, 0, [0, 0, 0, 0, 1, 2, 3, 4]), r"class 0 is not in \w+; take"),
+        (lambda: splits.folds(LABELS, 2, 0, [0, 0, 0, 0, 1, 2, 3, 4]), r"class 0 is not in \w+; use"),
     ],
 )
 def test_splits_that_cannot_be_made_are_refused(split, message):

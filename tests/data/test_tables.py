@@ -102,7 +102,7 @@ def test_class_names_that_hugging_face_wrote(tmp_path):
         ({"label": [0, 1, -1, 0, 1, 0]}, "1 of 6 are negative, the first -1 at index 2, so their labels are missing"),
         ({"image": ["cat.png"] * 6}, r"'image' must contain pictures as bytes, or as {bytes, path}, got string"),
         ({"image": [*CONTENT[:5], None]}, "1 of 6 pictures cannot be used: row 5: the row has no picture's bytes"),
-        ({"image": [b"torn", *CONTENT[1:]]}, "1 of 6 pictures cannot be used: row 0: it is no whole picture"),
+        ({"image": [b"torn", *CONTENT[1:]]}, "1 of 6 pictures cannot be used: row 0: it is not a complete picture"),
     ],
 )
 def test_columns_that_are_no_pictures_or_labels_are_refused(tmp_path, columns, message):

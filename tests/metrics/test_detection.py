@@ -169,7 +169,7 @@ def test_claims_that_count_only_with_what_is_kept():
     hoarder = filtered(attack=[0.9] * 8, clean_attack=[0.9] * 8)
     verdict = judged("discarded", 0.4, hoarder)
     assert verdict.outcome == "failed"
-    assert "counts only with a clean kept of at least 0.7, which is 0.0000" in verdict.message
+    assert "counts only with a clean kept of at least 0.7, and it is 0.0000" in verdict.message
     assert judged("accuracy_filtered", 0.4, hoarder).outcome == "failed"
     alone = judged("discarded", 0.4, filtered(), clean=CLAIMED[:1])
     assert "only together with a claim of clean kept" in alone.message

@@ -289,7 +289,7 @@ def test_an_upper_bound_holds_only_with_the_clean_accuracy_that_its_card_claims(
     assert claims.judge(claim(clean=0.875), counted()).passed
     verdict = claims.judge(claim(clean=0.9), counted())
     assert verdict.outcome == "failed"
-    assert "counts only with a clean accuracy of at least 0.9, which is 0.8750" in verdict.message
+    assert "counts only with a clean accuracy of at least 0.9, and it is 0.8750" in verdict.message
     assert claims.judge(claim(clean=None), counted()).outcome == "failed"
     assert claims.judge(claim(threshold=0.6), counted()).passed
     assert claims.judge(claim(threshold=0.59), counted()).outcome == "failed"

@@ -122,7 +122,7 @@ def test_a_card_that_claims_nothing_is_measured(project, weights, claims):
     assert [sweep["name"] for sweep in run.report["models"][0]["sweeps"]] == ["clean", "normal", "uniform"]
     assert "measured: 3 sweeps on 1 model; nothing was claimed" in run.summary
     assert "[claims.clean]" in run.report["models"][0]["suggested"]
-    assert "next: put suggested claims into a card" in run.summary
+    assert "next: put the suggested claims into a card" in run.summary
     strict = project.run("suites", "--robustness-strict")
     assert strict.ret == 1
     assert "failed: tiny has neither claims nor a gate: --robustness-strict fails it" in strict.summary

@@ -85,7 +85,7 @@ def test_what_is_not_every_shard_once_is_refused_with_every_reason(shards):
     one, two = shards
     with pytest.raises(MergeError, match="shard 2 of 2 is missing"):
         merge_shards.merge([one])
-    with pytest.raises(MergeError, match=r"(?s)2 problem.*shard 1 of 2 is there 2 times: 1.json, b.json.*2 is missing"):
+    with pytest.raises(MergeError, match=r"(?s)2 problem.*shard 1 of 2 appears 2 times: 1.json, b.json.*2 is missing"):
         merge_shards.merge([one, ("b.json", one[1])])
     whole = copy.deepcopy(two[1])
     whole.run.shard = None

@@ -417,7 +417,7 @@ def test_a_green_run_names_its_closest_claim(load_card):
     numbers = {o.claim.id: (o.claim.threshold, o.numbers) for o in held}
     apart = {name: abs(n["value"] - t) / ((n["high"] - n["low"]) / 2) for name, (t, n) in numbers.items()}
     nearest = min(apart, key=apart.get)
-    assert lines[-1].startswith(f"closest to its threshold: {nearest}, {numbers[nearest][1]['value']:.4f} where at ")
+    assert lines[-1].startswith(f"closest to its threshold: {nearest}: {numbers[nearest][1]['value']:.4f}, claimed at ")
     assert lines[-1].endswith(f", {apart[nearest]:.2g} half-widths of its interval away")
     by_ratio = {name: abs(n["value"] - t) / t for name, (t, n) in numbers.items()}
     assert min(by_ratio, key=by_ratio.get) != nearest  # what was said before named another claim
@@ -478,7 +478,7 @@ def test_what_fell_with_a_prerequisite_stands_under_it_once(load_card):
     # Where the clean claim was not selected, the first that fell says why, in its own words.
     alone = report(card, found, judged(card, found)[1:])
     page = writers.FORMS[".html"](alone).partition('<section id="red">')[2].partition("</section>")[0]
-    assert "but that counts only with a clean accuracy of at least 0.9, which is 0.8000" in page
+    assert "but that counts only with a clean accuracy of at least 0.9, and it is 0.8000" in page
     assert "3 claims depend on it" in page
 
 

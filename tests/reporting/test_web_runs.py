@@ -154,7 +154,7 @@ def test_without_its_evidence_the_numbers_are_the_reports(ran, call, tmp_path):
     page = (ran.root / "run.html").read_text()
     assert code == 0
     assert "<img" not in page
-    assert "no pictures of tiny under normal: its weights are not trained" in page
+    assert "no pictures of tiny under normal: its weights are missing" in page
     assert page.count('<data class="value"') == 7
     assert ran.logged("trainings") == []
 
@@ -230,7 +230,7 @@ def test_a_report_that_was_edited_anywhere_is_refused(ran, call, change, command
         (lucky, "tiny:normal:0.6:accuracy passed, but 0.1 is not at least 0.5"),
         (lambda document: document["models"][0].update(gate=RED_GATE), "but its models have 1 failed"),
         (lambda document: document["counts"].update(claims=8), "it counts 8 claims as claims"),
-        (lambda document: document["counts"]["models"][0].update({"not selected": -1}), "and holds 7"),
+        (lambda document: document["counts"]["models"][0].update({"not selected": -1}), "but has 7"),
         (lambda document: document["counts"]["models"].clear(), "its counts do not match its models"),
         (
             lambda document: document.update(format="other/1"),
