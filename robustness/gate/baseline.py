@@ -195,7 +195,7 @@ def _scores(kept: Sequence[AcceptedModel], how: Mapping[str, Any], names: Collec
         every = [[getattr(one.swept[sweep], name) for sweep in how["sweeps"]] for one in kept]
         if any(each is None for one in every for each in one):
             raise GateError(
-                f"the card gates what takes every image's {name}, and the run kept none; run the suites again"
+                f"the card's gate needs every image's {name}, which the run did not store; run the suites again"
             )
         found[name] = np.stack([np.concatenate(one) for one in every]).astype(np.float32)
     if "attack_probability" in names:

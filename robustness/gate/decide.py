@@ -70,7 +70,7 @@ def _baseline(card: Card) -> Baseline:
     for metric in card.file.gate.metrics:
         if (scores := registry.get(metric).baseline_scores) and scores not in kept.scores:
             raise GateError(
-                f"{path}: was accepted without what {metric} takes; accept it again, now that the card asks for it: "
+                f"{path}: was accepted without the data that {metric} needs; accept it again with the current card: "
                 f"robustness baseline accept run.json --model {card.name}"
             )
     return kept

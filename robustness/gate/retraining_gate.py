@@ -67,15 +67,15 @@ def evaluate_retraining_gate(
     if k < retraining_stats.ENOUGH:
         return (
             "inconclusive",
-            f"is inconclusive: its baseline holds {k} accepted retraining(s), and {retraining_stats.ENOUGH} are the "
-            f"least; {math.ceil(1 / alpha - 1e-9) - 1} let the rank decide",
+            f"is inconclusive: its baseline has {k} accepted retraining(s) and needs {retraining_stats.ENOUGH}; with "
+            f"{math.ceil(1 / alpha - 1e-9) - 1}, the rank decides",
             table,
         )
     worst = min(
         judged, key=lambda row: float(row["sign"] * (row["candidate"] - row["mean"]) / max(row["spread"], 1e-9))
     )
     usual = f"{worst['mean']:.4f} ± {worst['spread']:.4f}"
-    seen = f"{worst['cell']} is {worst['candidate']:.4f} where {k} accepted have {usual}"
+    seen = f"{worst['cell']} is {worst['candidate']:.4f}, {k} accepted have {usual}"
     if by_rank:
         assert p is not None
         failed, how = (

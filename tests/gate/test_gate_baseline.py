@@ -165,7 +165,7 @@ def test_scores_are_kept_where_a_gate_takes_them(card, swept):
     truth = np.repeat([1, 0], len(labels))
     scores = np.concatenate([told["normal"].attack_probability[1], told["clean"].attack_probability[0]])
     assert cell_value("detection_auc", again, "0.8") == pytest.approx(roc_auc_score(truth, scores))
-    with pytest.raises(GateError, match="every image's probabilities, and the run kept none"):
+    with pytest.raises(GateError, match="every image's probabilities, which the run did not store"):
         baseline.write(card.baseline, "tiny", accepted(swept, 1), ("roc_auc",))
 
 
@@ -180,7 +180,9 @@ def test_areas_are_gated(tmp_path, card):
     swept = {name: replace(e, probabilities=np.stack([right] * len(e.strengths))) for name, e in sure.items()}
     one = [AcceptedModel({"weights": "w0", "device": "cpu"}, swept)]
     list(accept.accept(card.baseline, "tiny", one, harness.store))
-    assert "was accepted without what roc_auc takes; accept it again" in decide(card, swept.__getitem__).message
+    assert (
+        "was accepted without the data that roc_auc needs; accept it again" in decide(card, swept.__getitem__).message
+    )
     list(accept.accept(card.baseline, "tiny", one, harness.store, card))
     decision = decide(card, swept.__getitem__)
     assert decision.outcome == "passed"
