@@ -1,4 +1,4 @@
-"""What `benchmarks.retrainings` found, as the last section of docs/gate.md."""
+"""The results of `benchmarks.retrainings`, as a section of docs/gate.md."""
 
 from __future__ import annotations
 
@@ -13,44 +13,45 @@ VERDICTS = ("passed", "inconclusive", "failed")
 
 
 def body(found: Plain) -> str:
-    """Write the section: where the numbers are from, the errors of both kinds, and what each model came to."""
+    """Return the section: provenance, errors of both kinds of gate, and the verdicts on each candidate."""
     first, last = found["seeds"]
     about = (
         f"{found['model']} on {found['data']}, n = {found['images']:,}; seeds {first} to {last}, "
-        f"α = {found['alpha']:g}; made {found['made']} on {found['device']}, torch {found['versions']['torch']}."
+        f"α = {found['alpha']:g}; measured {found['made']} on {found['device']}, torch {found['versions']['torch']}."
     )
     outcomes = found["outcomes"]
     parts = [
         about,
         errors(found),
-        "What of each candidate came by a `paired` gate, by the sweeps that it reads and its margin:",
+        "Verdicts of a `paired` gate on each candidate, by sweeps and margin:",
         _paired(found["paired"]),
-        f"And by a `retraining` gate: {last - first} accepted, then {found['small']} of them drawn "
-        f"{found['retraining'][0]['draws']:,} times. Of five and one more, the last in rank is one in six.",
+        f"Verdicts of a `retraining` gate with {last - first} accepted retrainings, then with {found['small']} of "
+        f"them, drawn at random {found['retraining'][0]['draws']:,} times. By chance, a healthy candidate ranks last "
+        f"among {found['small'] + 1} in one case in {found['small'] + 1}.",
         _retraining(found["retraining"], found["small"]),
-        "How often two healthy retrainings differ in whether an image is right, by cell:",
+        "Fraction of images that exactly one of two healthy retrainings classifies correctly, by cell:",
         _table(["cell", "images that differ"], zip(outcomes["cells"], _shares(outcomes["discordance"]), strict=True)),
-        f"Losses in two cells have a correlation of {_quantiles(outcomes['correlation'])}: a tenth of the pairs of "
-        "cells below the first, half below the second, nine tenths below the third; of the normal numbers behind them. "
-        "The summaries of the retrainings, which the `retraining` gate reads:",
+        "The 10 %, 50 % and 90 % quantiles of the correlation between two cells (of the underlying normal variables) "
+        f"are {_quantiles(outcomes['correlation'])}. These are the summaries of the retrainings, which the "
+        "`retraining` gate tests:",
         _summaries(outcomes),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def errors(found: Plain) -> str:
-    """Count what each gate does wrong: false alarms among the healthy, misses among the damaged."""
+    """Count the errors of each gate: false alarms on healthy models, misses on damaged ones."""
     rows = [_errors(name, rows) for name, rows in _by_gate(found)]
     few = found["retraining"]
     healthy, damaged = few[0], few[1:]
-    for name, key in (("the t bound", "t_bound_fails"), ("the last rank fails", "rank_is_last")):
+    for name, key in (("t bound", "t_bound_fails"), ("last rank fails", "rank_is_last")):
         hits = sum(row[key] for row in damaged)
         total = sum(row["draws"] for row in damaged)
         rows.append([
             f"`retraining`, {found['small']} accepted, {name}", f"{healthy[key]:,} of {healthy['draws']:,}", "0",
             f"{hits:,} of {total:,}", f"{total - hits:,}", "0",
         ])  # fmt: skip
-    header = ["gate", "false alarms", "undecided", "hits", "misses", "undecided"]
+    header = ["gate", "false alarms", "inconclusive", "detected", "missed", "inconclusive"]
     return _table([*header[:1], *(f"healthy: {h}" for h in header[1:3]), *(f"damaged: {h}" for h in header[3:])], rows)
 
 
@@ -87,7 +88,7 @@ def _retraining(rows: Sequence[Plain], small: int) -> str:
         ]
         for row in rows
     ]
-    return _table(["candidate", "n", *VERDICTS, f"{small}: t bound fails", f"{small}: last in rank"], shown)
+    return _table(["candidate", "n", *VERDICTS, f"{small}: t bound fails", f"{small}: ranks last"], shown)
 
 
 def _summaries(outcomes: Plain) -> str:
@@ -98,7 +99,9 @@ def _summaries(outcomes: Plain) -> str:
             strict=True,
         )
     ]  # fmt: skip
-    return _table(["summary", "mean", "deviation", *(f"with {name}" for name in outcomes["summaries"])], rows)
+    return _table(
+        ["summary", "mean", "deviation", *(f"correlation with {name}" for name in outcomes["summaries"])], rows
+    )
 
 
 def _counts(row: Plain) -> list[str]:

@@ -1,4 +1,4 @@
-"""Pages that are made from the program itself whenever the documentation is built, so that they cannot grow old."""
+"""Pages that are generated from the program whenever the documentation is built."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ from robustness.perturbations.base import Perturbation
 
 HEAD = """# Keys of a card
 
-Made from what reads a card when these pages are built. [Model cards](../cards.md) says how a card is used, and what it
-is trusted with. Any other key is an error that names the nearest one.
+Generated from the card's schema. [Model cards](../cards.md) explains how a card is used, and how far it is trusted. Any
+other key is an error that suggests the nearest one.
 """
 
 PLACES = {

@@ -11,9 +11,9 @@ from robustness.cli.parser import parser
 
 HEAD = """# Commands
 
-What `robustness --help` and `robustness COMMAND --help` say, made from the program when these pages are built. Options
-for every command may stand before its name or after it. The exit status is 0 if all is well, 1 if something is red or
-has an error, 2 for what could not be begun, with one sentence that says why, and 130 after Ctrl-C.
+The output of `robustness --help` and `robustness COMMAND --help`, generated from the program. Options for every command
+may come before or after its name. The exit status is 0 for success, 1 if something failed, 2 if the command could not
+start, with one sentence that says why, and 130 after Ctrl-C.
 """
 
 

@@ -12,10 +12,10 @@ from robustness.metrics.registry import METRICS
 
 HEAD = """# All metrics
 
-Made from the program when these pages are built; [metrics](../metrics.md) explains how they are measured, and how to
-add one. *Chance level* is that on ten classes with as many images each: a claim must beat it. *Needs* is what a claim
-requires beside predictions: claims of the clean images, a decision that can tell an attack (*detector*), the
-probability of every class (`probabilities = true`), the card of another model (`source`), a sweep.
+Generated from the program; [metrics](../metrics.md) explains how they are measured, and how to add one. *Chance level*
+is that on ten classes with equally many images: a claim must beat it. *Needs* is what a claim requires besides
+predictions: claims on the clean images, a decision that detects attacks (*detector*), the probability of every class
+(`probabilities = true`), the card of another model (`source`), a sweep.
 """
 
 LABELS = np.arange(100) % 10

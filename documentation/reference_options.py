@@ -11,16 +11,16 @@ from robustness.plugin import fixtures
 
 HEAD = """# Options and settings of pytest
 
-Made from the plugin when these pages are built. An option on the command line goes before the setting of the same name
-in the ini file (`[tool.pytest.ini_options]` in `pyproject.toml`); paths in the ini file start from its folder. Options
-that are repeatable are lists there, one entry a line.
+Generated from the plugin. An option on the command line takes precedence over the setting of the same name in the ini
+file (`[tool.pytest.ini_options]` in `pyproject.toml`). Paths in the ini file are relative to its folder, and repeatable
+options are lists there, one entry per line.
 """
 
 ENVIRONMENT = {
-    "ROBUSTNESS_STORE": "the folder of evidence and weights; the option goes before it, and it before the ini file",
-    "ROBUSTNESS_DATA": "the folder that holds the data sets; the same",
-    "ROBUSTNESS_FACTORY_SECONDS": "how long a factory may take to give its model (300)",
-    "ROBUSTNESS_FORWARD_SECONDS": "how long one pass of a model over one batch may take (600)",
+    "ROBUSTNESS_STORE": "the folder for evidence and weights; order: option, this variable, ini file",
+    "ROBUSTNESS_DATA": "the folder with the data sets; likewise",
+    "ROBUSTNESS_FACTORY_SECONDS": "time limit in seconds for a factory to return its model (300)",
+    "ROBUSTNESS_FORWARD_SECONDS": "time limit in seconds for one forward pass over a batch (600)",
 }
 
 
@@ -86,6 +86,6 @@ def page() -> str:
             *("## Options", "", "| option | meaning |", "| --- | --- |", *options, ""),
             *("## Ini settings", "", "| setting | type | meaning |", "| --- | --- | --- |", *settings, ""),
             *("## Environment", "", "| variable | meaning |", "| --- | --- |", *variables, ""),
-            *("## Fixtures", "", "| fixture | what it gives |", "| --- | --- |", *asked, ""),
+            *("## Fixtures", "", "| fixture | value |", "| --- | --- |", *asked, ""),
         ]
     )

@@ -13,10 +13,10 @@ Schema = Mapping[str, Any]
 
 HEAD = f"""# Keys of the report's JSON
 
-Made from what writes and reads `--robustness-report FILE.json` when these pages are built; [the report](../report.md)
-says how to read one. The same as a JSON Schema is in [report.schema.json](report.schema.json). `format` is `{FORMAT}`;
-the number is raised whenever a key changes its meaning or goes, and keys may be added without. `[]` stands for each
-entry of a list, `.*` for a key that is a name. A key that holds nothing is null, or absent.
+Generated from the report's types; [the report](../report.md) explains how to read one. The same as a JSON Schema is in
+[report.schema.json](report.schema.json). `format` is `{FORMAT}`; the number is raised when a key is removed or changes
+its meaning, and keys may be added without. `[]` stands for each entry of a list, `.*` for a key that is a name. An
+empty key is null, or absent.
 """
 WORDS = {
     "string": "text",

@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", metavar="DIR", help="weights and evidence (ROBUSTNESS_STORE, else the user's cache)")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--workers", type=int, metavar="N", help="trainings, or fittings, at once (default: the cores)")
-    parser.add_argument("--engine", metavar="ENGINE", default="plain", help=f"what sweeps: {ENGINE}")
+    parser.add_argument("--engine", metavar="ENGINE", default="local", help=f"what sweeps: {ENGINE}")
     parser.add_argument("--output", metavar="DIR", type=Path, help="where the result goes (default reports/measured)")
     parser.add_argument("--render", action="store_true", help="run nothing, make the page anew from the JSON")
 
@@ -46,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def harness_for(given: argparse.Namespace) -> Workspace:
     """Return what the options name."""
     # Whether there is a GPU where an engine works, it says itself.
-    device = given.device if work(given).engine.name == "plain" or hardware.gpu_count() else "cpu"
+    device = given.device if work(given).engine.name == "local" or hardware.gpu_count() else "cpu"
     return Workspace(
         Store(store_root(given.store), say=say), data_root(given.data), device=device, progress=progress_bar
     )
@@ -154,7 +154,7 @@ def train_and_sweep(every: Mapping[str, Card], harness: Workspace, options: argp
 
 def sweep(every: Mapping[str, Card], harness: Workspace, work: Work, only: str | None = None) -> None:
     """
-    Have an engine other than plain make the evidence of all sweeps; the plain one makes each when it is read.
+    Have an engine other than local make the evidence of all sweeps; the local one makes each when it is read.
 
     The generators that they need are fitted before. ``only`` names one sweep, of the cards that have it.
     """

@@ -1,4 +1,4 @@
-"""Compare claims with evidence: arithmetic, and a sentence that gives the reason."""
+"""Compares claims with evidence: a verdict, and a message with the reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Outcome = Literal["passed", "failed", "error", "vacuous"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether evidence meets a claim, what was measured, and the sentence that says so."""
+    """Whether evidence meets a claim, the measurement, and the message."""
 
     claim: Claim
     outcome: Outcome
@@ -78,16 +78,16 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
         return Verdict(
             claim,
             "vacuous",
-            f"{_where(claim)}: {claim.metric} of {bound} {claim.threshold:g} is no claim: it is not known what a "
-            f"classifier that knows nothing gets of {claim.metric}; the metric must bring it (Metric.chance_level)",
+            f"{_where(claim)}: {claim.metric} of {bound} {claim.threshold:g} cannot be checked: the chance level of "
+            f"{claim.metric} is unknown; define it in the metric (Metric.chance_level)",
             measured,
         )
     if math.isnan(least) or (claim.threshold <= least if higher else claim.threshold >= least):
         return Verdict(
             claim,
             "vacuous",
-            f"{_where(claim)}: {claim.metric} of {bound} {claim.threshold:g} is no claim: a classifier that knows "
-            f"nothing gets {least:.4g} on these {len(evidence)} images; "
+            f"{_where(claim)}: {claim.metric} of {bound} {claim.threshold:g} cannot fail: constant classifiers and "
+            f"random guesses reach {least:.4g} on these {len(evidence)} images; "
             f'{"raise" if higher else "lower"} the threshold, or write "no claim possible"',
             measured,
         )
@@ -102,26 +102,26 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
 
 def _unconditional(claim: Claim, beside: tuple[str, ...], evidence: Evidence) -> tuple[str, str]:
     """
-    Explain why a claim does not count: a classifier that knows nothing, or discards everything, would meet it.
+    Explain why a claim does not count: a constant classifier, or one that discards everything, would meet it.
 
-    Where another claim is made and not kept, on which this one depends, its id stands beside the reason.
+    If this claim depends on another claim that failed, also return that claim's id.
     """
     clean, claimed = evidence if claim.sweep == "clean" else evidence.clean, dict(claim.clean)
     if clean is None:
-        return "that counts only beside clean evidence, and there is none", ""
+        return "that counts only together with clean evidence, which is missing", ""
     for metric in beside:
         what = f"clean {metric}"
         if metric not in claimed:
-            return f"that counts only together with a claim of {what}, and its card makes none", ""
+            return f"that counts only together with a claim of {what}, which its card lacks", ""
         least = chance_level(metric, evidence.labels, evidence.classes).value
         if claimed[metric] <= least:
             return (
-                f"that counts only together with a {what} that says something, and the {claimed[metric]:g} "
-                f"that its card claims is no more than the {least:.4g} of a classifier that knows nothing"
+                f"that counts only together with a {what} above the chance level, but the {claimed[metric]:g} that its "
+                f"card claims does not exceed the {least:.4g} of constant classifiers and random guesses"
             ), ""
         found = measure(clean, "0", metric).value
         if not found >= claimed[metric]:
-            said = f"that counts only with a {what} of at least {claimed[metric]:g}, which is {found:.4f}"
+            said = f"that counts only with a {what} of at least {claimed[metric]:g}, and it is {found:.4f}"
             return said, f"{claim.model}:clean:0:{metric}"
     return "", ""
 

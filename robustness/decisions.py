@@ -1,4 +1,4 @@
-"""What a system says after its logits: a class per image and, where it can tell, whether the image was attacked."""
+"""Decisions from logits: a class per image and, for detectors, whether the image was attacked."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Decision(BaseModel, ABC):
         return self.log_probabilities(logits).argmax(-1)
 
     def log_passed(self, logits: Tensor) -> Tensor | None:
-        """Return log(1 − p), (N,), p the probability that the image was attacked; None where it is not told."""
+        """Return log(1 − p), (N,), p the probability that the image was attacked; None if it is not told."""
         return None
 
 

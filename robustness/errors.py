@@ -1,4 +1,4 @@
-"""What can be expected to go wrong, told to the user as a sentence instead of a traceback."""
+"""Expected failures, shown to the user as a sentence instead of a traceback."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 WORD = re.compile(r"\S{1000,}")
-AGAIN = "run again, when nothing writes there"
+AGAIN = "run again when no process writes there"
 """The repair of whatever was written while a run read it."""
 
 
@@ -50,7 +50,7 @@ class ModelError(RobustnessError):
 
 
 class TrainingError(RobustnessError):
-    """A recipe that did not give weights."""
+    """A recipe that failed to return weights."""
 
 
 class SweepError(RobustnessError):
@@ -108,7 +108,7 @@ def shown(name: object) -> str:
 
 def plain(name: str) -> str:
     """
-    Return a name as it is where that is short and one line of text, and as ``shown`` where it is not.
+    Return a name unchanged if it is short and one line of text, otherwise as ``shown`` returns it.
 
     >>> plain("layer.0.weight"), len(plain("x" * 300))
     ('layer.0.weight', 151)

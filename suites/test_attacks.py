@@ -1,4 +1,4 @@
-"""Iterated, sparse, adaptive and other libraries' attacks at every strength of the card."""
+"""Iterative, sparse and adaptive attacks, and those of other libraries, at every strength of the card."""
 
 import pytest
 
@@ -6,5 +6,5 @@ pytestmark = pytest.mark.claims(family="attack")
 
 
 def test_attacks(claim, sweep):
-    """The model keeps what its card claims under attack."""
+    """The model meets its card's claim under attack."""
     claim.check(sweep(claim.sweep))

@@ -1,4 +1,4 @@
-"""The images as they are: what a model must know before its robustness means anything."""
+"""The unperturbed images: without clean accuracy, robustness means nothing."""
 
 import pytest
 
@@ -6,5 +6,5 @@ pytestmark = pytest.mark.claims(family="clean")
 
 
 def test_clean(claim, sweep):
-    """The model keeps what its card claims without any perturbation."""
+    """The model meets its card's claim without any perturbation."""
     claim.check(sweep(claim.sweep))

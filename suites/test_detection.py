@@ -1,4 +1,4 @@
-"""What a decision that can tell an attack keeps, tells and gets right; accuracy over strengths (label-2n)."""
+"""Decisions that detect attacks: rejection, detection and selective accuracy; accuracy over strengths (label-2n)."""
 
 import pytest
 
@@ -6,5 +6,5 @@ pytestmark = pytest.mark.claims(family="detection")
 
 
 def test_detection(claim, sweep):
-    """The model keeps what its card claims about detection, filtering and sensitivity."""
+    """The model meets its card's claim about detection, filtering or sensitivity."""
     claim.check(sweep(claim.sweep))

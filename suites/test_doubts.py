@@ -1,4 +1,4 @@
-"""What makes a card's numbers unbelievable: each doubt is looked for on its model and its attacks (docs/doubts.md)."""
+"""Reasons to distrust a card's numbers: each doubt is checked on its model and its attacks (docs/doubts.md)."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from robustness.plugin.config import run_state
 
 @pytest.mark.parametrize("doubt", DOUBTS)
 def test_doubts(card, doubt, findings, request):
-    """Nothing was seen that makes the numbers of this card doubtful."""
+    """The check finds no reason to distrust the card's numbers."""
     harness = run_state(request.config).harness
 
     def look(module, images):

@@ -6,5 +6,5 @@ pytestmark = pytest.mark.claims(family="fgsm")
 
 
 def test_fgsm(claim, sweep):
-    """The model keeps what its card claims under FGSM."""
+    """The model meets its card's claim under FGSM."""
     claim.check(sweep(claim.sweep))

@@ -1,4 +1,4 @@
-"""A generative network's perturbation, x + k·G(x), at every k of the card (Xiao et al. 2018)."""
+"""The perturbation of a generator, x + k·G(x), at every k of the card (Xiao et al. 2018)."""
 
 import pytest
 
@@ -6,5 +6,5 @@ pytestmark = pytest.mark.claims(family="gan")
 
 
 def test_gan(claim, sweep):
-    """The model keeps what its card claims under the perturbation that a generator makes."""
+    """The model meets its card's claim under a generator's perturbation."""
     claim.check(sweep(claim.sweep))

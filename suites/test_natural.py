@@ -1,4 +1,4 @@
-"""What cameras and light do to images, at every strength of the card."""
+"""Changes by cameras and light, at every strength of the card."""
 
 import pytest
 
@@ -6,5 +6,5 @@ pytestmark = pytest.mark.claims(family="natural")
 
 
 def test_natural(claim, sweep):
-    """The model keeps what its card claims under natural changes."""
+    """The model meets its card's claim under natural changes."""
     claim.check(sweep(claim.sweep))

@@ -6,5 +6,5 @@ pytestmark = pytest.mark.claims(family="noise")
 
 
 def test_noise(claim, sweep):
-    """The model keeps what its card claims under noise."""
+    """The model meets its card's claim under noise."""
     claim.check(sweep(claim.sweep))

@@ -1,4 +1,4 @@
-"""What perturbations must keep on a card's model, and the search for what flips images that the model was sure of."""
+"""Contracts of perturbations on a card's model, and the search for perturbations that flip confident predictions."""
 
 import secrets
 import shlex
@@ -13,14 +13,14 @@ from robustness.util import paths
 
 @pytest.fixture
 def harness(request):
-    """What makes evidence in this process."""
+    """The workspace of this process."""
     return run_state(request.config).harness
 
 
 def test_contracts(card, harness, findings):
-    """Every perturbation of the card stays in its ball and box, is the identity at 0, repeats, and leaves no trace."""
+    """Every perturbation of the card stays in its bounds, is the identity at 0, is repeatable, and leaves no trace."""
     if not card.file.sweeps:
-        pytest.skip(f"{card.name} sweeps nothing")
+        pytest.skip(f"{card.name} has no sweeps")
 
     def look(module, images):
         from robustness.search import contracts
@@ -36,10 +36,10 @@ def test_contracts(card, harness, findings):
 
 
 def test_search(card, harness, findings, request):
-    """No more of the images that the model is sure of are flipped than its card says."""
+    """The search flips at most the claimed fraction of the confident predictions."""
     table = card.file.search
     if table is None:
-        pytest.skip(f"{card.name} has no [search] table; docs/properties.md says what one holds")
+        pytest.skip(f"{card.name} has no [search] table (docs/properties.md)")
 
     profile = request.config.getoption("--hypothesis-profile", None)
     seed = secrets.randbelow(2**31) if profile == "robustness-thorough" else harness.seed
@@ -51,7 +51,7 @@ def test_search(card, harness, findings, request):
     found = findings("search", lambda: about, look, sweeps=())
     request.node.user_properties += [("flip_rate", found["flip_rate"]), ("images", len(found["images"]))]
     if not found["images"]:
-        pytest.fail(f"{card.name} is sure of no image that it is right on; there is nothing to flip", pytrace=False)
+        pytest.fail(f"{card.name} is confident on no correct image; lower `sure` in [search]", pytrace=False)
     clean = harness.evidence(card)
     accuracy = float((clean.predictions[0] == clean.labels).mean())
     if accuracy < card.file.clean_accuracy:
@@ -65,13 +65,13 @@ def test_search(card, harness, findings, request):
 
 
 def _told(card, harness, config, table, found):
-    """Say what was found, where the pictures are, and how to see one again."""
+    """Describe the flips, where their pictures are, and how to show one again."""
     from robustness.search import search
 
     folder = next((path.parent for path in report_files(config)), config.rootpath / "reports") / "flips"
     folder.mkdir(parents=True, exist_ok=True)
     lines = [
-        f"{card.name}: {len(found['found'])} of {len(found['images'])} images that it was sure of are flipped within "
+        f"{card.name}: {len(found['found'])} of {len(found['images'])} confident predictions are flipped within "
         f"{table.budget.norm} {table.budget.size:g}; its card claims at most {table.flip_rate:g}"
     ]
     for one in found["found"][:5]:

@@ -1,7 +1,7 @@
 """
-How fast each model's images are swept: noise, FGSM, PGD-10 and a GAN, timed by pytest-benchmark (docs/timing.md).
+The speed of each model's sweeps: noise, FGSM, PGD-10 and a GAN, timed by pytest-benchmark (docs/timing.md).
 
-Runs when asked for, `pytest suites/ -m timing -n 0`; else the module is skipped as one and imports no torch.
+Runs only on request, `pytest suites/ -m timing -n 0`; otherwise the module is skipped and imports no torch.
 """
 
 import re
@@ -24,12 +24,12 @@ SWEEPS = {
 
 
 def pytest_generate_tests(metafunc):
-    """Skip the module unless it was asked for; else time on the CPU and, where there is one, on the GPU."""
+    """Skip the module unless it was requested; time on the CPU and, if there is one, on the GPU."""
     config = metafunc.config
     if not re.search(r"(?<!not )\btiming\b", config.getoption("markexpr")):
-        pytest.skip("timing runs only when asked for: add -m timing -n 0", allow_module_level=True)
+        pytest.skip("timing runs only on request: add -m timing -n 0", allow_module_level=True)
     if is_worker(config):
-        pytest.skip("nothing can be timed beside xdist's other workers: add -n 0", allow_module_level=True)
+        pytest.skip("timing needs a single process: add -n 0", allow_module_level=True)
     asked = run_state(config).options.device
     devices = sorted({hardware.worker_device(asked, 0)} | ({"cpu"} if asked == "auto" else set()))
     metafunc.parametrize("device", devices, ids=[device.partition(":")[0] for device in devices])

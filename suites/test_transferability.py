@@ -1,4 +1,4 @@
-"""Examples made on the models that a card names as sources, sent to its own (label-2n, section 5)."""
+"""Examples computed on the card's source models, tested on its own model (label-2n, section 5)."""
 
 import pytest
 
@@ -6,5 +6,5 @@ pytestmark = pytest.mark.claims(family="transfer")
 
 
 def test_transferability(claim, sweep):
-    """The model keeps what its card claims against examples that were made on another model."""
+    """The model meets its card's claim against examples computed on another model."""
     claim.check(sweep(claim.sweep))

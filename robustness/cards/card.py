@@ -74,7 +74,7 @@ class Overrides:
 
 @dataclass(frozen=True)
 class Card:
-    """A card, where it lies, and what the run changes about it; paths in it are relative to its folder."""
+    """A card, its path, and what the run overrides; paths in it are relative to its folder."""
 
     file: CardFile
     path: Path
@@ -130,11 +130,10 @@ class Card:
         return self.path.parent / named if named else paths.place(self.path.parent / "baselines", self.name, ".json")
 
     def check_written(self, path: Path) -> None:
-        """Raise CardError where a file that the card names, and a command is to write, lies outside of its project."""
+        """Raise CardError if a file in the card that a command will write is outside of its project."""
         if not path.resolve().is_relative_to(self.project.resolve()):
             raise CardError(
-                f"{self.path}: names {path}, which lies outside of its project {self.project}, and nothing is written "
-                "there; name a file of the project"
+                f"{self.path}: names {path}, which is outside of its project {self.project}; name a file in the project"
             )
 
     @property
@@ -150,9 +149,9 @@ class Card:
 
     def reseeded(self, seed: int, **arguments: Any) -> Card:
         """
-        Return the same card, retrained from another seed (and with other recipe arguments).
+        Return the same card with weights retrained from another seed (and with other recipe arguments).
 
-        The models that its recipe needs are retrained from that seed too, unless they have weights of their own.
+        The models that its recipe needs are retrained from that seed too, except those with their own weights.
         """
         assert self.file.recipe is not None
         recipe = self.file.recipe.model_copy(
@@ -171,7 +170,7 @@ class Card:
         return Clean() if sweep == "clean" else self.file.sweeps[sweep].perturbation
 
     def with_sweep(self, name: str, table: Mapping[str, Any]) -> Card:
-        """Return the same card with another sweep, of a table as a card holds it; CardError where that cannot be."""
+        """Return the same card with another sweep, given as a card's table; CardError if it is invalid."""
         try:
             sweep = SweepTable.model_validate(table)
         except ValidationError as error:
@@ -185,7 +184,7 @@ class Card:
         return perturbation.family if own else "transfer"
 
     def source(self, sweep: str) -> Path | None:
-        """Return the file of the card that a sweep's examples are made on; None where that is the swept model."""
+        """Return the card file of a sweep's source model; None if that is the swept model."""
         made_on = self.perturbation(sweep).made_on
         return None if made_on is None else self.path.parent / made_on
 
@@ -219,7 +218,7 @@ def _refused(
 
 
 def _project(path: Path) -> Path:
-    """Return the nearest folder above a file that looks like a project's root, or the one that it lies in."""
+    """Return the nearest folder above a file that looks like a project's root, or the file's folder."""
     for folder in path.resolve().parents:
         if any((folder / name).exists() for name in PROJECT_FILES):
             return folder
@@ -227,7 +226,7 @@ def _project(path: Path) -> Path:
 
 
 def require_file(path: Path, said: str, what: str) -> None:
-    """Raise CardError where what was named on a command line is no file."""
+    """Raise CardError if a path from the command line is no file."""
     if why := paths.missing(path):
         raise CardError(f"{what} must be a file, got {said!r}: {path} {why}")
 
@@ -254,7 +253,7 @@ def load(path: Path) -> Card:
 
 def parse_card(table: Mapping[str, Any], path: Path, root: Path | None = None) -> Card:
     """
-    Check what a card holds; ``path`` is where it lies, or would lie, ``root`` its project where that is known.
+    Validate a card's content; ``path`` is its actual or future path, ``root`` its project if known.
 
     CardError as of `load`.
     """
@@ -269,7 +268,7 @@ def parse_card(table: Mapping[str, Any], path: Path, root: Path | None = None) -
 
 
 def _check_paths(card: Card) -> None:
-    """Raise CardError where a path that a card names is longer than file systems take."""
+    """Raise CardError if a path in a card is longer than file systems allow."""
     file = card.file
     named = {"model.factory": file.model.factory, "model.weights": file.model.weights}
     named |= {"data.file": file.data.file, "data.folder": file.data.folder}
@@ -282,7 +281,7 @@ def _check_paths(card: Card) -> None:
 
 
 def expand_profile(table: Mapping[str, Any], path: Path, root: Path | None = None) -> dict[str, Any]:
-    """Return a card's table with the sweeps of the profile that it names beside its own, which go before them."""
+    """Return a card's table with the sweeps of its profile added; the card's own sweeps take precedence."""
     name, own = table.get("profile"), table.get("sweeps", {})
     if not isinstance(name, str) or not isinstance(own, Mapping):
         return dict(table)  # nothing to do, or for the schema to refuse
@@ -290,8 +289,8 @@ def expand_profile(table: Mapping[str, Any], path: Path, root: Path | None = Non
     shape = table.get("shape") or profiles.SHAPES.get(str(data))
     if not (isinstance(shape, list | tuple) and len(shape) == 3 and all(isinstance(n, int) and n > 0 for n in shape)):
         raise CardError(
-            f"{path}: profile = {name!r}: its strengths depend on the size of the images; "
-            f"add shape = [channels, height, width], got {shape!r}"
+            f"{path}: profile = {name!r}: its strengths depend on the image size; add shape = [channels, height, "
+            f"width], got {shape!r}"
         )
     try:
         sweeps = profiles.sweeps(name, tuple(shape), project.profiles(root or _project(path)))

@@ -17,7 +17,7 @@ from robustness.errors import CardError
 from robustness.util.atomic_write import replace
 
 Rows = Mapping[str, Sequence[float | None]]
-"""Metric → one threshold a strength; None where no claim is possible."""
+"""Metric → one threshold per strength; None if no claim is possible."""
 
 
 def write_claims(
@@ -28,13 +28,15 @@ def write_claims(
 
     ``flip_rate`` is what the card's ``[search]`` is to claim, if it has that table.
 
-    The file is replaced whole or not at all, and given back as it loads. CardError where it was changed since
+    The file is replaced whole or not at all, and given back as it loads. CardError if it was changed since
     ``card`` was loaded, in anything but these tables, or where the new text would not load.
     """
     content = card.path.read_bytes()
     text = content.decode("utf-8-sig")
     if _others(cards.load(card.path)) != _others(card):
-        raise CardError(f"{card.path} was changed while its thresholds were made; nothing was written, run it again")
+        raise CardError(
+            f"{card.path} changed while its thresholds were derived; nothing was written, run the command again"
+        )
     new = with_claims(text, claims, about, flip_rate)
     try:
         table = tomllib.loads(new)
@@ -43,8 +45,8 @@ def write_claims(
             raise ValueError("another table would change")
     except ValueError as error:  # which TOML's and pydantic's errors are
         raise CardError(
-            f"{card.path}: its claims cannot be replaced in the way they are written ({error}); nothing was written; "
-            "remove its [claims] and [thresholds] tables and run it again"
+            f"{card.path}: its claims are written in a form that cannot be replaced ({error}); nothing was written; "
+            "remove its [claims] and [thresholds] tables and run the command again"
         ) from error
     replace(card.path, BOM_UTF8 * content.startswith(BOM_UTF8) + new.encode())
     return cards.load(card.path)

@@ -27,7 +27,7 @@ SPLITS = {"digits": {"split": {"kind": "balanced", "per_class": 60}}}
 
 @dataclass(frozen=True)
 class CardOptions:
-    """What options say of a model; paths start from ``folder``, where the card lies or would lie."""
+    """A model described by options; paths are relative to ``folder``, the card's actual or future folder."""
 
     folder: Path
     factory: str | None = None
@@ -37,7 +37,7 @@ class CardOptions:
     profile: str = "default"
     name: str | None = None
     data: Path | None = None
-    """The data root, where the data set may lie too."""
+    """The data root, another possible folder of the data set."""
 
     def table(self, *, anywhere: bool = False) -> dict[str, Any]:
         """
@@ -62,7 +62,7 @@ class CardOptions:
         return {"name": self.name or self._name(), "model": model, "data": self._data(anywhere=anywhere)}
 
     def _name(self) -> str:
-        """Call the model by its weights, else by what makes it."""
+        """Name the model by its weights file, else by its factory."""
         module, _, called = str(self.factory).rpartition(":")
         named = Path(self.weights).stem if self.weights else Path(called).name or module
         return paths.as_name(named)
@@ -84,9 +84,9 @@ class CardOptions:
         place = self._place(path)
         if place is None and not anywhere:
             raise CardError(
-                f"`dataset` must lie below {self.folder} or below the data root for a card to name it, got {path}; "
-                f"name its folder as the data root (robustness --data {path.parent} init ..., and --robustness-data "
-                f"{path.parent} for runs)"
+                f"`dataset` must lie below {self.folder} or below the data root for a card, got {path}; use its folder "
+                f"as the data root (robustness --data {path.parent} init ..., and --robustness-data {path.parent} for "
+                "runs)"
             )
         return {"name": form, "folder" if path.is_dir() else "file": place or f"./{path.name}", **images}
 
@@ -109,7 +109,7 @@ class CardOptions:
         return path.absolute()
 
     def _place(self, path: Path) -> str | None:
-        """Write where data lie: below the card's folder, or below the data root; None if elsewhere."""
+        """Return the path of data relative to the card's folder or the data root; None if elsewhere."""
         for folder, mark in ((self.folder, "./"), (self.data, "")):
             if folder is not None:
                 # As it is named first: a link in the folder may lead elsewhere.
@@ -131,8 +131,8 @@ class CardOptions:
         if not self.weights and libraries.factory_library(str(self.factory)) not in (None, *libraries.WITH_WEIGHTS):
             bringing = " and ".join(f"{kind}:" for kind in libraries.WITH_WEIGHTS)
             raise CardError(
-                f"`weights` must be given for {self.factory}, as --robustness-weights net.safetensors; {bringing} "
-                "bring theirs, and a card may ask for random ones by model.seed"
+                f"`weights` must be given for {self.factory}, as --robustness-weights net.safetensors; {bringing} have "
+                "theirs, and a card can request random ones with model.seed"
             )
         # Errors name the card, and nobody should look for a file that is not there.
         called = self.path.with_name(f"{self.path.stem} (of options)")
@@ -169,13 +169,13 @@ def _form(path: Path) -> str:
     form = next((form for end, form in FORMS.items() if path.name.endswith(end)), None)
     if form is None:
         raise CardError(
-            f"`dataset` must be a folder or a file of {', '.join(FORMS)}, got {path}; arrays become one by "
-            'np.savez("images.npz", test_x=images, test_y=labels), images as bytes or floats in [0, 1], (N, H, W, C)'
+            f"`dataset` must be a folder or a file of {', '.join(FORMS)}, got {path}; save arrays with np.savez"
+            '("images.npz", test_x=images, test_y=labels), images as bytes or floats in [0, 1], (N, H, W, C)'
         )
     return form
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """Write a path from a folder on, where it lies below it."""
+    """Return a path relative to a folder, if it lies below it."""
     absolute, base = path.resolve(), folder.resolve()
     return (absolute.relative_to(base) if absolute.is_relative_to(base) else absolute).as_posix()

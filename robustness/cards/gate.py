@@ -1,4 +1,4 @@
-"""The tables of a card that ask for a gate, and that waive what it or a claim finds."""
+"""The tables of a card for its gate and its waivers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Share = Annotated[float, Strict(), Field(gt=0, lt=1)]
 
 def _said(value: str) -> str:
     if not value.strip():
-        raise ValueError("must say something, got nothing")
+        raise ValueError("must not be empty")
     return value
 
 
@@ -27,18 +27,18 @@ Said = Annotated[str, AfterValidator(_said)]
 
 class GateTable(BaseModel):
     """
-    ``[gate]``: against which baseline a retrained model is held, and what counts as worse.
+    ``[gate]``: the baseline of a retrained model, and what counts as worse.
 
-    A ``paired`` gate compares two models image by image and needs a `margin`: the drop that is accepted. A
-    ``retraining`` gate takes its measure from the accepted retrainings themselves.
+    A ``paired`` gate compares two models image by image and needs a `margin`: the acceptable drop. A ``retraining``
+    gate derives its tolerance from the accepted retrainings.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["paired", "retraining"]
-    """``paired``: these weights against those; ``retraining``: is the difference within what retraining explains?"""
+    """``paired``: one weights file against another; ``retraining``: is the drop larger than retraining explains?"""
     baseline: str | None = None
-    """The file of accepted models, from the card's folder; else in ``baselines/`` beside it."""
+    """The file of accepted models, relative to the card's folder; default: in ``baselines/`` beside it."""
     alpha: Annotated[float, Strict(), Field(gt=0, lt=0.5)] = 0.05
     """The rate of error that is bounded."""
     margin: Share | None = None
@@ -60,9 +60,11 @@ class GateTable(BaseModel):
     @model_validator(mode="after")
     def _fitting(self) -> GateTable:
         if self.kind == "paired" and self.margin is None:
-            raise ValueError("a paired gate needs `margin`, the drop that is accepted, as 0.02 for two points")
+            raise ValueError("a paired gate needs `margin`, the acceptable drop, such as 0.02 for two points")
         if self.kind == "retraining" and (self.margin is not None or self.margins):
-            raise ValueError("a retraining gate takes no `margin`: the accepted retrainings say what is usual")
+            raise ValueError(
+                "a retraining gate takes no `margin`: the accepted retrainings define the tolerance; remove it"
+            )
         if not self.metrics or len(set(self.metrics)) < len(self.metrics):
             raise ValueError("`metrics` must name metrics, each once")
         if self.sweeps is not None and (not self.sweeps or len(set(self.sweeps)) < len(self.sweeps)):
@@ -108,7 +110,7 @@ class WaiverTable(BaseModel):
 
 def check_gate(gate: GateTable, swept: Mapping[str, Sequence[str]], decision: Decision, *, probabilities: bool) -> None:
     """
-    Raise ValueError for a gate of what is not swept or cannot be gated.
+    Raise ValueError for a gate on sweeps or metrics that it cannot test.
 
     ``swept`` has the names of the strengths of every sweep, "clean" among them.
     """
@@ -118,7 +120,7 @@ def check_gate(gate: GateTable, swept: Mapping[str, Sequence[str]], decision: De
     for name, row in gate.margins.items():
         if len(row) != len(swept[name]):
             raise ValueError(
-                f"gate.margins.{name}: must hold one margin a strength ({len(swept[name])}), got {len(row)}"
+                f"gate.margins.{name}: must have one margin per strength ({len(swept[name])}), got {len(row)}"
             )
     for metric in gate.metrics:
         if not registry.gateable(metric):
@@ -128,15 +130,17 @@ def check_gate(gate: GateTable, swept: Mapping[str, Sequence[str]], decision: De
             )
         known = registry.get(metric)
         if known.needs_detector and not isinstance(decision, Filtering):
-            raise ValueError(f"gate.metrics: {metric} needs a decision that can tell an attack, got {decision.kind}")
+            raise ValueError(f"gate.metrics: {metric} needs a decision that detects attacks, got {decision.kind}")
         if known.needs_probabilities and not probabilities:
-            raise ValueError(f"gate.metrics: {metric} needs every class's; write probabilities = true in the card")
+            raise ValueError(
+                f"gate.metrics: {metric} needs the probability of every class; write probabilities = true in the card"
+            )
 
 
 def check_waivers(
     waivers: Sequence[WaiverTable], claims: Sequence[str], gate: GateTable | None, swept: Mapping[str, Sequence[str]]
 ) -> None:
-    """Raise ValueError for a waiver of what is neither claimed nor gated, and for two waivers of one thing."""
+    """Raise ValueError for a waiver of an unknown claim or cell, and for duplicate waivers."""
     seen = set()
     for waiver in waivers:
         known = _cells(gate, swept) if waiver.claim is None else claims

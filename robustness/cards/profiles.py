@@ -13,7 +13,7 @@ Sweeps = dict[str, dict[str, Any]]
 """Tables as in a card, by the sweep's name."""
 
 SHAPES: dict[str, Shape] = {"digits": (1, 28, 28), "mnist": (1, 28, 28)}
-"""Of data sets whose images have one; a card on other data says it where it names a profile."""
+"""Image shapes of data sets; a card on other data sets `shape` with its profile."""
 
 SMALL = 64
 """Images with a shorter side below this are small."""
@@ -105,9 +105,10 @@ PROFILES: dict[str, Callable[[Shape], Sweeps]] = {
 
 def sweeps(name: str, shape: Shape, own: Mapping[str, Any] | None = None) -> Sweeps:
     """
-    Return the sweeps of a profile for images of a shape; a project's ``own`` go before those that come with it.
+    Return the sweeps of a profile for images of a shape; a project's ``own`` profiles take precedence over the built-in
+    ones.
 
-    CardError where there is no such profile. What its tables hold is checked where a card is.
+    CardError if there is no such profile. Its tables are validated with the card.
 
     >>> list(sweeps("quick", (1, 28, 28)))
     ['normal', 'fgsm', 'pgd', 'brightness', 'blur']
@@ -117,7 +118,7 @@ def sweeps(name: str, shape: Shape, own: Mapping[str, Any] | None = None) -> Swe
         table = own[name]
         if not isinstance(table, Mapping) or not table or not all(isinstance(each, Mapping) for each in table.values()):
             raise CardError(
-                f"tool.robustness.profiles.{name} must hold a table for each sweep, as in "
+                f"tool.robustness.profiles.{name} must have a table per sweep, such as "
                 f'[tool.robustness.profiles.{name}.noise] kind = "normal", strengths = [0.1], got {table!r}'
             )
         if "clean" in table:

@@ -1,4 +1,4 @@
-"""The tables of a model card: every key, and what it may hold."""
+"""The tables of a model card: every key and its allowed values."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from robustness.perturbations.strength import Strength, Unit
 from robustness.util import paths
 
 NO_CLAIM = "no claim possible"
-"""Stands where no honest threshold is above what a classifier gets that knows nothing."""
+"""In place of a threshold that would not exceed the chance level."""
 
 
 class _Table(BaseModel):
@@ -50,20 +50,20 @@ def _name(value: str) -> str:
 
 Name = Annotated[str, AfterValidator(_name)]
 ModelName = Annotated[str, AfterValidator(paths.check_name)]
-"""A part of paths: of baselines, of pictures that a search leaves, of what was caught."""
+"""Used in paths: of baselines, of a search's pictures, of mutation results."""
 
 
 class RecipeTable(_Table):
     """``[recipe]``: an importable callable that trains the factory's model, and all that its outcome depends on."""
 
     callable: CallableName
-    """``module:callable``, called as ``callable(module, images, job, **arguments)``; gives the trained module."""
+    """``module:callable``, called as ``callable(module, images, job, **arguments)``; returns the trained module."""
     arguments: Arguments = {}
     """Keyword arguments of the callable."""
     seed: Annotated[int, Strict(), Field(ge=0, lt=2**32)] = 0
     """Of all that is random in the training."""
     threads: PositiveInt = 1
-    """Torch's threads while it trains: another number may give other weights."""
+    """Torch's threads during training: another number may give other weights."""
     needs: dict[Name, str] = {}
     """Cards whose trained models the recipe is given as ``job.needs``, by name; part of the weights' hash."""
     starts: Literal["when needed", "by command"] = "when needed"
@@ -86,7 +86,7 @@ class SweepTable(_Table):
     @model_validator(mode="before")
     @classmethod
     def _flat(cls, table: Any) -> Any:
-        """In a card the perturbation's parameters stand beside the strengths."""
+        """In a card, the perturbation's parameters are in the same table as the strengths."""
         if not isinstance(table, Mapping):
             return table
         own = {key: value for key, value in table.items() if key in ("strengths", "unit")}
@@ -117,7 +117,7 @@ class ClaimTable(_Table):
     strengths: tuple[Strength, ...] | None = None
     """If not all of the sweep's strengths are claimed."""
     thresholds: dict[str, tuple[Threshold, ...]]
-    """``METRIC = [threshold, …]``, one a strength; "no claim possible" where none can be made."""
+    """``METRIC = [threshold, …]``, one per strength, or "no claim possible"."""
 
     @model_validator(mode="before")
     @classmethod
@@ -138,9 +138,7 @@ class ClaimTable(_Table):
             if not known.claimable:
                 raise ValueError(f"`{metric}` cannot be claimed")
             if bracket and (label == "]" or not known.takes_class):
-                raise ValueError(
-                    f"`{metric}` names no class of a metric that has one; write {known.name}, or precision[CLASS]"
-                )
+                raise ValueError(f"`{metric}` names no class, or takes none; write {known.name}, or precision[CLASS]")
             least, most = known.limits
             open_end = known.better == "lower"
             for threshold in row:
@@ -149,9 +147,8 @@ class ClaimTable(_Table):
                 ):
                     end = "∞" if most == math.inf else f"{most:g}"
                     raise ValueError(
-                        f"thresholds of `{metric}` must lie in ({least:g}, {end}{')' if open_end else ']'}, "
-                        f"got {threshold:g}: "
-                        "a claim that cannot fail, or never hold, is refused"
+                        f"thresholds of `{metric}` must lie in ({least:g}, {end}{')' if open_end else ']'}, got "
+                        f"{threshold:g}: a claim that always or never holds is rejected"
                     )
         return thresholds
 
@@ -162,7 +159,7 @@ class SearchTable(_Table):
     budget: Budget = Budget()
     """How far a perturbation may go."""
     images: PositiveInt = 20
-    """The first so many that the model is right on and sure of."""
+    """The maximum number of confident, correct images to search."""
     sure: Annotated[float, Field(gt=0, lt=1)] = 0.9
     """The confidence that counts as sure."""
     examples: PositiveInt = 60
@@ -181,23 +178,23 @@ class CardFile(_Table):
     paper: str | None = None
     """The paper that the model belongs to; shown in reports."""
     scale: Literal["smoke", "short", "full"] = "full"
-    """How training and data compare with the real thing: what every number is labelled with."""
+    """How close training and data are to the paper's; a label of every number."""
     model: ModelTable
     """What the model is."""
     recipe: RecipeTable | None = None
     """What trains it."""
     data: DataSpec
-    """Which images, and what of them is tested on."""
+    """The images, and which of them are for testing."""
     shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
-    """``[channels, height, width]`` of its images, which are held against it."""
+    """``[channels, height, width]`` of its images, which must match."""
     profile: str | None = None
-    """Sweeps beside those of the card, by the name of a profile."""
+    """The name of a profile with further sweeps."""
     probabilities: bool = False
     """Whether evidence keeps the probability of every class of every image, 4 bytes each; ``roc_auc`` needs them."""
     sweeps: dict[Name, SweepTable] = {}
-    """``[sweeps.NAME]``: what is swept."""
+    """``[sweeps.NAME]``: the sweeps."""
     claims: dict[str, ClaimTable] = {}
-    """``[claims.NAME]``: what the model promises under the sweep NAME, or on ``clean`` images."""
+    """``[claims.NAME]``: thresholds under the sweep NAME, or on ``clean`` images."""
     search: SearchTable | None = None
     """The search for perturbations that flip an image."""
     doubts: dict[str, str] = {}
@@ -205,14 +202,14 @@ class CardFile(_Table):
     thresholds: dict[str, Any] = {}
     """Where generated thresholds come from; written by ``robustness update-thresholds``."""
     gate: GateTable | None = None
-    """How a retrained model is held against accepted ones."""
+    """How a retrained model is tested against accepted ones."""
     waivers: tuple[WaiverTable, ...] = ()
     """``[[waivers]]``: claims, or cells of the gate, that may fail until a day."""
 
     @model_validator(mode="after")
     def _fitting(self) -> CardFile:
         if "clean" in self.sweeps:
-            raise ValueError("sweeps.clean: the clean pass belongs to every card; remove the table")
+            raise ValueError("sweeps.clean: every card has the clean pass; remove the table")
         for name, table in self.claims.items():
             known = ["clean", *self.sweeps]
             if name not in known:
@@ -220,21 +217,21 @@ class CardFile(_Table):
             due = [strengths.name(s) for s in self.strengths_of(name)]
             got = due if table.strengths is None else [strengths.name(s) for s in table.strengths]
             if repeated := sorted({s for s in got if got.count(s) > 1}):
-                raise ValueError(f"claims.{name}.strengths: {', '.join(repeated)} stands there more than once")
+                raise ValueError(f"claims.{name}.strengths: {', '.join(repeated)} appears more than once")
             if other := [s for s in got if s not in due]:
                 raise ValueError(f"claims.{name}.strengths: {', '.join(other)} not swept; allowed: {', '.join(due)}")
             if not table.thresholds:
-                raise ValueError(f"claims.{name}: claims nothing; name a metric, or remove the table")
+                raise ValueError(f"claims.{name}: has no metric; name one, or remove the table")
             if all("[" in metric and registry.get(metric).perfect_by_constant for metric in table.thresholds):
                 raise ValueError(
                     f"claims.{name}: {min(table.thresholds).partition('[')[0]} of single classes alone is met by a "
-                    "constant classifier; claim accuracy or a macro average beside it"
+                    "constant classifier; also claim accuracy or a macro average"
                 )
             self._check_compared(name, table)
             for metric, row in table.thresholds.items():
                 if len(row) != len(got):
                     raise ValueError(
-                        f"claims.{name}.{metric}: must hold one threshold a strength ({len(got)}), got {len(row)}"
+                        f"claims.{name}.{metric}: must have one threshold per strength ({len(got)}), got {len(row)}"
                     )
         return self
 
@@ -242,29 +239,31 @@ class CardFile(_Table):
     def _weighted(self) -> CardFile:
         if (of := self.model.factory_library) in libraries.WITH_WEIGHTS:
             if self.recipe is not None:
-                raise ValueError(f"recipe: {of}: brings its weights; to train, take a factory that makes a module")
+                raise ValueError(
+                    f"recipe: {of}: has its own weights; to train, use a factory that returns an untrained module"
+                )
         elif of is not None and self.model.weights is None and self.recipe is None and self.model.seed is None:
             raise ValueError(
-                f"{of}: builds a model without weights, so a card needs model.weights, or a [recipe] that makes them; "
-                "got neither (random weights are asked for by model.seed)"
+                f"{of}: builds a model without weights, so the card needs model.weights or a [recipe]; got neither "
+                "(model.seed requests random weights)"
             )
         if self.model.seed is not None and self.recipe is not None:
-            raise ValueError("model.seed: asks for random weights, and a [recipe] makes trained ones; remove one")
+            raise ValueError("model.seed: requests random weights, but a [recipe] trains them; remove one")
         return self
 
     @model_validator(mode="after")
     def _conditional(self) -> CardFile:
         if self.search is not None and self.clean_accuracy is None:
             raise ValueError(
-                "search.flip_rate: an upper bound holds only together with clean accuracy, for a constant classifier "
-                "is never flipped; claim accuracy under claims.clean"
+                "search.flip_rate: an upper bound counts only together with clean accuracy, because a constant "
+                "classifier never flips; claim accuracy under claims.clean"
             )
         claimed = {metric for table in self.claims.values() for metric in table.thresholds}
         of_detector = [known for metric in sorted(claimed) if (known := registry.get(metric)).needs_detector]
         if of_detector and all(known.requires_detection_claim for known in of_detector):
             raise ValueError(
-                f"claims.clean.{of_detector[0].name}: alone it is met by a decision that never discards; claim "
-                "discarded or detection_auc under some perturbation beside it"
+                f"claims.clean.{of_detector[0].name}: alone, a decision that never discards meets it; also claim "
+                "discarded or detection_auc under a perturbation"
             )
         for name, reason in self.doubts.items():
             if name not in DOUBTS:
@@ -272,9 +271,7 @@ class CardFile(_Table):
                     f"doubts: no such doubt: {name}; known: {', '.join(DOUBTS)}{nearest(name, list(DOUBTS))}"
                 )
             if not reason.strip():
-                raise ValueError(
-                    f"doubts.{name}: must say why the card's numbers are believed all the same, got nothing"
-                )
+                raise ValueError(f"doubts.{name}: must say why the card's numbers are trusted anyway, got nothing")
         return self
 
     @model_validator(mode="after")
@@ -301,20 +298,20 @@ class CardFile(_Table):
         ]
 
     def _check_compared(self, sweep: str, table: ClaimTable) -> None:
-        """Refuse what one who knows nothing would keep, filtering without a filter, and transfer from nowhere."""
+        """Reject claims that a constant classifier meets, filtering without a filter, and transfer without a source."""
         for metric in table.thresholds:
             known = registry.get(metric)
             for due in known.requires_claims:
                 if due not in self.clean and (sweep, metric) != ("clean", due):
                     because = registry.get(due).required_because
                     raise ValueError(
-                        f"claims.{sweep}.{metric}: holds only together with a claim of clean {due}"
-                        f"{f', for {because}' if because else ''}; claim {due} under claims.clean"
+                        f"claims.{sweep}.{metric}: counts only together with a claim of clean "
+                        f"{due}{f', for {because}' if because else ''}; claim {due} under claims.clean"
                     )
             if known.needs_detector and not isinstance(self.model.decision, Filtering):
                 raise ValueError(
-                    f"claims.{sweep}.{metric}: needs a decision that can tell an attack, got "
-                    f"{self.model.decision.kind}; name null, 2n or bin in model.decision"
+                    f"claims.{sweep}.{metric}: needs a decision that detects attacks, got {self.model.decision.kind}; "
+                    "name null, 2n or bin in model.decision"
                 )
             if known.needs_probabilities and not self.probabilities:
                 raise ValueError(
@@ -324,7 +321,7 @@ class CardFile(_Table):
         transfer = [metric for metric in table.thresholds if registry.get(metric).needs_source]
         if transfer and (sweep == "clean" or self.sweeps[sweep].perturbation.made_on is None):
             raise ValueError(
-                f"claims.{sweep}.{transfer[0]}: needs examples made on another model; name its card in "
+                f"claims.{sweep}.{transfer[0]}: needs examples from another model; name its card in "
                 f"sweeps.{sweep}.source"
             )
 

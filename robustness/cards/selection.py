@@ -17,7 +17,7 @@ def card_files(given: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for path in given:
         if not paths.exists(path):
-            raise CardError(f"{path}: there is no such card; name a .toml file, or a folder that holds some")
+            raise CardError(f"{path}: there is no such card; name a .toml file, or a folder with cards")
         listed = sorted(path.glob("*.toml")) if path.is_dir() else [path]
         found += [file for file in listed if file not in found]
     return found
@@ -27,9 +27,8 @@ def select(handed: Sequence[Path], named: Sequence[Path], models: Sequence[str])
     """
     Return the cards that a run takes.
 
-    ``handed`` by hooks: of them a plain run takes those on embedded data, or on data that lie beside them. ``named``
-    by option, ini file or project: all.
-    ``models``: exactly these, by name. CardError where a name is unknown or borne by two cards.
+    ``handed`` by hooks: a plain run takes those on embedded data, or on data beside the card. ``named`` by option, ini
+    file or project: all. ``models``: exactly these, by name. CardError if a name is unknown or ambiguous.
     """
     always = [cards.load(file) for file in card_files(named)]
     taken = {card.path.resolve() for card in always}
@@ -53,7 +52,7 @@ def with_weights(chosen: Sequence[Card], given: Sequence[str], folder: Path) -> 
     """
     Return the cards with other weights than their own: ``NAME=FILE`` each, or ``FILE`` where one card is chosen.
 
-    Files start from ``folder``. CardError where a file is not there, no chosen card is called NAME, or FILE alone could
+    Files start from ``folder``. CardError if a file is not there, no chosen card is called NAME, or FILE alone could
     be meant for several.
     """
     found, taken = {card.name: card for card in chosen}, set()
@@ -62,7 +61,7 @@ def with_weights(chosen: Sequence[Card], given: Sequence[str], folder: Path) -> 
         path = folder / paths.expanded(file)
         cards.require_file(path, file, f"`weights` of {name}")
         if name in taken:
-            raise CardError(f"`weights` of {name} are named twice, the second time as {file!r}; judge one at a time")
+            raise CardError(f"`weights` of {name} are given twice, the second time as {file!r}; test one at a time")
         taken.add(name)
         # Without its recipe: what is judged is this file, which no recipe of the card has to have made.
         model = found[name].file.model.model_copy(update={"weights": str(path.resolve())})
@@ -85,6 +84,6 @@ def _named(given: str, names: Sequence[str], folder: Path) -> tuple[str, str]:
 
 
 def limit_test_images(card: Card, count: int | None) -> Card:
-    """Return a card that is tested on so many of its test images, of every class alike (None: on all of them)."""
+    """Return a card that is tested on this many of its test images, stratified by class (None: all)."""
     data = card.file.data.model_copy(update={"tested": count})
     return replace(card, file=card.file.model_copy(update={"data": data}))

@@ -40,13 +40,13 @@ def parse(text: str) -> Shard:
     found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip(), re.ASCII)
     shard = Shard(*map(int, found.groups())) if found else None
     if shard is None or not 1 <= shard.number <= shard.of:
-        raise RobustnessError(f"`shard` must be I/N with 1 ≤ I ≤ N, as 1/4 for the first of four, got {text!r}")
+        raise RobustnessError(f"`shard` must be I/N with 1 ≤ I ≤ N, such as 1/4 for the first of four, got {text!r}")
     return shard
 
 
 def estimate_passes(card: Card) -> int:
     """
-    Estimate the forward passes of all sweeps of a card, from what it says: machines that differ must plan alike.
+    Estimate the forward passes of a card's sweeps from the card alone: different machines must plan alike.
 
     How long a pass takes is not known; `passes.per_image` counts exactly, and needs torch and the model.
     """
@@ -59,7 +59,8 @@ def estimate_passes(card: Card) -> int:
 
 def assign_shards(costs: Mapping[str, int], of: int) -> dict[str, int]:
     """
-    Return each model, by name, the number of its shard: the dearest first, each to the shard that has least so far.
+    Return each model, by name, the number of its shard: the most expensive first, each to the shard with the least so
+    far.
 
     No shard then has more than 4/3 of what the best division would give the fullest (Graham 1969).
 
@@ -76,16 +77,16 @@ def assign_shards(costs: Mapping[str, int], of: int) -> dict[str, int]:
 
 def plan(chosen: Sequence[Card], shard: Shard, asked: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Describe how a run is divided, as every shard's report tells it; `merge` refuses shards whose plans differ.
+    Describe how a run is divided, for every shard's report; `merge` rejects shards whose plans differ.
 
-    A model is never divided: its gate reads all its evidence, and its weights and clean pass are made once.
-    ``asked`` is what else all shards must have in common. RobustnessError where there are more shards than models.
+    A model is never split: its gate reads all its evidence, and its weights and clean pass are computed once. ``asked``
+    has the other options that all shards must have in common. RobustnessError if there are more shards than models.
     """
     if shard.of > len(chosen):
         raise RobustnessError(
-            f"`shard` {shard}: a run of {len(chosen)} model(s) has at most so many shards, because a model is never "
-            f"divided (its gate reads all its evidence); take {shard.number if shard.number <= len(chosen) else 1}"
-            f"/{max(1, len(chosen))}, and workers (-n) for what is left"
+            f"`shard` {shard}: a run of {len(chosen)} model(s) has at most that many shards, because a model is never "
+            "split (its gate reads all its evidence); use "
+            f"{shard.number if shard.number <= len(chosen) else 1}/{max(1, len(chosen))}, and workers (-n) for more"
         )
     costs = {card.name: estimate_passes(card) for card in chosen}
     taken = assign_shards(costs, shard.of)

@@ -1,1 +1,1 @@
-"""What the command `robustness` does, a file a group."""
+"""The command `robustness`, one file per group of commands."""

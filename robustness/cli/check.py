@@ -1,4 +1,4 @@
-"""Looking a model over in seconds: what it gives, whether it can be believed, how fast it is, and what to mend."""
+"""Quick inspection of a model: its outputs, whether its numbers can be trusted, its speed, and what to fix."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ if TYPE_CHECKING:
     from robustness.workspace.workspace import Workspace
 
 FEW, LEAST, SOME, AT_ONCE = 32, 8, 500, 100
-"""Images: whose behaviour is looked at, and of a slow model; whose accuracy is measured; tried in other ranges."""
+"""Numbers of images: for behaviour, for that of a slow model, for accuracy, and for other ranges."""
 
 SECONDS, PASSES = 10.0, 40
-"""What looking at behaviour, and measuring accuracy, may take each; the passes of an image that behaviour takes."""
+"""Seconds for behaviour and for accuracy, each; passes per image for behaviour."""
 
 NEEDED = ("outputs", "forward pass")
-"""What the rest cannot be looked at without."""
+"""The checks on which all others depend."""
 
 KNOWLEDGE = ("no better than chance", "wrong input range", "permuted classes")
-"""Doubts that are looked for on the images whose accuracy is measured, and not on a few alone."""
+"""Doubts that are checked on the images for accuracy, not only on a few."""
 DIM, COPIES = "dim images", "tested on training images"
-"""Doubts that the images give."""
+"""Doubts about the images."""
 
 
 class CheckResult(NamedTuple):
-    """One thing that was looked at: whether it is fine (None: it could not be looked at), what was seen, a repair."""
+    """One check: whether it is fine (None: not checked), what was observed, and a fix."""
 
     name: str
     fine: bool | None
@@ -61,13 +61,13 @@ def check_model(
     harness: Workspace, card: Card, margin: float = 0.02, count: int | None = None
 ) -> tuple[Iterator[str], bool]:
     """
-    Look a card's model over; give lines to show, and whether nothing is to mend.
+    Inspect a card's model; return lines to show, and whether nothing needs fixing.
 
-    ``margin`` is half the width of the accuracy's interval for which a number of images is named, ``count`` the images
-    that accuracy is measured on. RobustnessError where model or data cannot be loaded.
+    ``margin`` is the margin of error of the accuracy for which a number of images is computed, ``count`` the images
+    that accuracy is measured on. RobustnessError if model or data cannot be loaded.
     """
     images, loaded = harness.images(card), harness.classifier(card)
-    rows, module = [CheckResult("as it was found", True, note) for note in loaded.notes], loaded.module
+    rows, module = [CheckResult("loading", True, note) for note in loaded.notes], loaded.module
     pace = call_with_watchdog(lambda: _pace(harness, module, _few(images, LEAST)))
     few = _few(images, max(LEAST, min(FEW, int(SECONDS / pace / PASSES))))
     for each in (_behaviour, _doubts):
@@ -84,11 +84,11 @@ def check_model(
 
 
 def _raised(error: Exception, images: Images) -> CheckResult:
-    """Describe what a forward pass raised; our own errors have their remedy already."""
+    """Describe what a forward pass raised; our own errors include a fix already."""
     shape = "(N, {}, {}, {})".format(*images.shape)
     repair = (
-        f"it is given images of shape {shape}, float32 in [0, 1]; what it takes otherwise is said in a card's [model]: "
-        "channels, layout, preprocessing"
+        f"the model gets float32 images of shape {shape} in [0, 1]; if it needs others, set channels, layout or "
+        "preprocessing in a card's [model]"
     )
     if isinstance(error, ModelError):
         return CheckResult("forward pass", False, str(error))
@@ -96,7 +96,7 @@ def _raised(error: Exception, images: Images) -> CheckResult:
 
 
 def _few(images: Images, count: int) -> Images:
-    """Take some images, of every class alike; spread over all where there are more classes than that."""
+    """Take some images, stratified by class; evenly spaced if there are more classes than images."""
     if count >= len(images):
         return images
     if len(set(images.labels.tolist())) <= count:
@@ -105,7 +105,7 @@ def _few(images: Images, count: int) -> Images:
 
 
 def _pace(harness: Workspace, module: nn.Module, images: Images) -> float:
-    """Return the seconds that a model takes for an image; 0.001 where it raises, which is looked into later on."""
+    """Return a model's seconds per image; 0.001 if it raises, which a later check reports."""
     with restored_afterwards(module, harness.device) as lent, torch.no_grad():
         inputs = torch.from_numpy(images.batch(0, len(images))).to(harness.device)
         try:
@@ -130,7 +130,7 @@ def _behaviour(harness: Workspace, card: Card, module: nn.Module, images: Images
             raise
         modes, state = [type(m).__name__ for m in lent.modules() if m.training], state_hash(lent)
         if not isinstance(logits, Tensor):
-            raise ModelError(f"the model must give a tensor of logits, got {type(logits).__name__}")
+            raise ModelError(f"the model must return a tensor of logits, got {type(logits).__name__}")
         finite = bool(logits.isfinite().all())
     dim = data.check_range(inputs.cpu().numpy())[DIM]
     return [
@@ -139,22 +139,22 @@ def _behaviour(harness: Workspace, card: Card, module: nn.Module, images: Images
             "outputs", tuple(logits.shape) == due and finite,
             f"shape {tuple(logits.shape)}, {due} for {len(images.classes)} classes ({card.file.model.decision.kind}); "
             f"values from {float(logits.min()):.3g} to {float(logits.max()):.3g}",
-            "give one logit an image and class, all of them numbers"
+            "return one finite logit per image and class"
             + ("" if tuple(logits.shape) == due else f": {output_remedy(logits, due[1], images)}"),
         ),
         CheckResult(
-            "mode", not modes, f"in training mode after a pass: {', '.join(modes[:5]) or 'nothing'}",
+            "mode", not modes, f"in training mode after a forward pass: {', '.join(modes[:5]) or 'nothing'}",
             "its forward must not call train()",
         ),
         CheckResult(
-            "buffers", before == state, "changed by a pass" if before != state else "as they were after a pass",
-            "its forward must not count or average in evaluation mode",
+            "buffers", before == state, f"{'unchanged' if before == state else 'changed'} by a forward pass",
+            "its forward must not update counters or averages in evaluation mode",
         ),
     ]  # fmt: skip
 
 
 def _doubts(harness: Workspace, card: Card, module: nn.Module, images: Images) -> list[CheckResult]:
-    """Look for the doubts that a few passes of a few images show."""
+    """Check the doubts that a few passes of a few images show."""
     answers = run_checks(
         module, images, decision=card.file.model.decision, seed=harness.seed, device=harness.device, attacked=False
     )
@@ -162,7 +162,7 @@ def _doubts(harness: Workspace, card: Card, module: nn.Module, images: Images) -
 
 
 def _rows(answers: CheckResults) -> list[CheckResult]:
-    """Return a line for each doubt, as the suites see it."""
+    """Return a line per doubt, as in the suites."""
     return [
         CheckResult(
             name,
@@ -190,38 +190,39 @@ def _are_dim(rows: list[CheckResult]) -> bool:
 def _accuracy(
     harness: Workspace, card: Card, module: nn.Module, images: Images, there: int, margin: float, dim: bool
 ) -> Iterator[CheckResult]:
-    """Measure accuracy and speed on the images as they are; where it is no better than guessing, try other ranges."""
+    """Measure accuracy and speed on the images; if it is no better than guessing, try other ranges."""
     decision = card.file.model.decision
     evidence = run_sweep(module, images, Clean(), [0.0], seed=harness.seed, device=harness.device, decision=decision)
     if evidence.status[0] != OK:
-        yield CheckResult("clean accuracy", False, evidence.status[0], "see what its forward gives for these images")
+        yield CheckResult(
+            "clean accuracy", False, evidence.status[0], "inspect what its forward returns for these images"
+        )
         return
     measured = claims.measure(evidence, "0", "accuracy")
     due = lucky_level("accuracy", images.labels, images.classes)
     yield CheckResult(
         "clean accuracy",
         measured.value > due,
-        claims.describe(measured) + f"; knowing nothing gives up to {due:.3f}",
-        "mend the images first: of these nothing is known"
-        if dim
-        else "see the doubts below, the weights and the normalisation",
+        claims.describe(measured) + f"; guessing reaches up to {due:.3f}",
+        "fix the images first" if dim else "see the doubts below, the weights and the normalisation",
     )
-    if not dim:  # advice for the model would make up for the images
+    if not dim:  # advice on the model would compensate the images
         yield from _knowledge(harness, card, module, images, evidence.predictions[0].astype(np.int64))
-    few = "; --images N measures the accuracy on more of them" if len(images) < min(SOME, there) else ""
-    yield CheckResult("speed", True, f"{evidence.provenance['images_per_second']:,.0f} images a second, forward{few}")
+    few = "; use --images N to measure the accuracy on more images" if len(images) < min(SOME, there) else ""
+    yield CheckResult("speed", True, f"{evidence.provenance['images_per_second']:,.0f} images/s, forward{few}")
     wanted = sample_size_for(margin, measured.value)
     yield CheckResult(
         "how many images", True if wanted <= there else None,
-        f"accuracy to ± {margin:g} (95 %) takes {wanted:,}, and there are {there:,}",
-        f"with these it is known to ± {_known(measured):.3f}; test on more, or claim with a wider margin",
+        f"accuracy to ± {margin:g} (95 %) needs {wanted:,} images, and there are {there:,}",
+        f"with these, the margin of error is ± {_known(measured):.3f}; test on more images, or claim with a wider "
+        "margin",
     )  # fmt: skip
 
 
 def _knowledge(
     harness: Workspace, card: Card, module: nn.Module, images: Images, predictions: NDArray[np.int64]
 ) -> list[CheckResult]:
-    """Look for the doubts about what a model knows, on all images whose accuracy was measured."""
+    """Check the doubts about a model's knowledge, on all images for accuracy."""
     answers = knowledge.check_classes(images.labels, predictions, images.classes, harness.seed)
     some = _few(images, AT_ONCE)
     with restored_afterwards(module, harness.device) as lent:
@@ -239,11 +240,11 @@ def _known(measured: Measurement) -> float:
 
 
 def _told(card: Card, images: Images, rows: list[CheckResult]) -> Iterator[str]:
-    mark = {True: "ok  ", False: "MEND", None: "—   "}
+    mark = {True: "ok  ", False: "FIX ", None: "—   "}
     yield f"{card.name} on {images.name}, {len(images):,} images, {len(images.classes)} classes"
     for row in rows:
         yield f"  {mark[row.fine]}  {row.name}: {row.seen}"
         if row.fine is not True and row.repair:
             yield f"        {row.repair}"
     wrong = sum(row.fine is False for row in rows)
-    yield f"  {wrong or 'nothing'} to mend"
+    yield f"  {wrong or 'nothing'} to fix"

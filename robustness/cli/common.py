@@ -1,4 +1,4 @@
-"""What the options that all commands have mean, and how commands speak."""
+"""The common options of all commands, and their output."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from robustness.workspace.workspace import Workspace
 
 RED, ERROR = 1, 2
-"""Exit codes: something is red or has an error; what one sentence tells."""
+"""Exit codes: a failure; an error explained by one sentence."""
 MODELS = Path("models")
-"""The folder of cards, below the current one, that is taken where none is named."""
+"""The default folder of cards, below the current one."""
 
 
 def print_lines(lines: Iterable[str]) -> int:
-    """Print lines as they come, and return the exit code of a command that succeeded."""
+    """Print lines as they arrive, and return the exit code of success."""
     for line in lines:
         print(printable(line), flush=True)
     return 0
 
 
 def for_each_card(options: Namespace, harness: Workspace, one: Callable[[Card], int]) -> int:
-    """Do one thing for every selected card; what goes wrong with one is told and does not stop the others."""
+    """Call a function for every selected card; report failures and continue with the others."""
     code = 0
     for card in selected_cards(options):
         try:
@@ -42,14 +42,14 @@ def for_each_card(options: Namespace, harness: Workspace, one: Callable[[Card], 
 
 
 def selected_cards(options: Namespace) -> list[Card]:
-    """Return the cards that are named, or all; CardError where there is none."""
+    """Return the named cards, or all; CardError if there is none."""
     from robustness.cards import selection
 
     folders = card_folders(options)
     named = options.card is not None or folders != [MODELS.resolve()]
     found = selection.select([] if named else folders, folders if named else [], options.models)
     if not found:
-        raise CardError("no card is selected: name models of the cards in models/, or give cards with --card FILE")
+        raise CardError("no card is selected; name models of the cards in models/, or name cards with --card FILE")
     return found
 
 
@@ -60,7 +60,7 @@ def print_notices(harness: Workspace) -> None:
 
 
 def card_folders(options: Namespace) -> list[Path]:
-    """Return the cards that are named, else those of the project's pyproject.toml, else the folder of cards."""
+    """Return the named cards, else those of the project's pyproject.toml, else the default folder."""
     from robustness.util import project
 
     if options.card:
@@ -72,7 +72,7 @@ def card_folders(options: Namespace) -> list[Path]:
 
 
 def harness_of(options: Namespace) -> Workspace:
-    """Return a harness for the device, the data and the store that are named."""
+    """Return a workspace for the given device, data and store."""
     from robustness.classifiers import precision
     from robustness.util import hardware
     from robustness.util.progress import progress_bar
@@ -81,9 +81,9 @@ def harness_of(options: Namespace) -> Workspace:
 
     device = hardware.worker_device(options.device, 0)
     if getattr(options, "engine", None) is not None and not hardware.gpu_count():
-        device = "cpu"  # whether there is a GPU where the engine works, it says itself
+        device = "cpu"  # the engine checks itself whether its workers have a GPU
     if device.startswith("cuda") and not hardware.gpu_count():
-        raise ModelError(f"--device {options.device}: there is no GPU on this machine; leave it out, or take cpu")
+        raise ModelError(f"--device {options.device}: this machine has no GPU; leave the option out, or use cpu")
     dtype = getattr(options, "dtype", "float32")
     precision.check_dtype(dtype, device if getattr(options, "engine", None) is None else None)
     return Workspace(
@@ -92,7 +92,7 @@ def harness_of(options: Namespace) -> Workspace:
 
 
 def store_of(options: Namespace) -> Store:
-    """Return the store that is named."""
+    """Return the given store."""
     from robustness.workspace.context import homeless, store_root
     from robustness.workspace.store import Store
 

@@ -1,4 +1,4 @@
-"""What the commands do with the store and with data."""
+"""Commands for the store and for data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from robustness.errors import RobustnessError
 
 
 def mnist(options: Namespace) -> int:
-    """Bring MNIST to the data root."""
+    """Download MNIST to the data root."""
     from robustness.data import mnist
     from robustness.workspace.context import data_root
 
@@ -35,12 +35,14 @@ def show(options: Namespace) -> int:
 
 
 def prune(options: Namespace) -> int:
-    """Remove evidence, and what killed processes left."""
+    """Remove evidence, and leftovers of killed processes."""
     from robustness.cli import inventory, listing
     from robustness.workspace.context import data_root
 
     if not (options.broken or options.all or options.older_than is not None):
-        raise RobustnessError("evidence prune must be told what to remove: --broken, --older-than DAYS or --all")
+        raise RobustnessError(
+            "evidence prune needs an option that selects entries: --broken, --older-than DAYS or --all"
+        )
     store = common.store_of(options)
     chosen = inventory.to_prune(store, broken=options.broken, older_than=options.older_than, every=options.all)
     litter = inventory.litter(store, data_root(options.data)) if options.broken or options.all else []

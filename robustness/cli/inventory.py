@@ -1,4 +1,4 @@
-"""What a store holds: evidence, and what killed processes left; find it, remove it. Links are left alone."""
+"""Lists and removes a store's evidence and leftovers of killed processes. Ignores links."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from robustness.util import atomic_write, locks, paths
 from robustness.workspace.store import KEY, Store
 
 SHORT = 12
-"""Characters of a key that a list shows."""
+"""Characters of a key in a list."""
 
 HOUR = 3600
 
 
 @dataclass(frozen=True)
 class StoreEntry:
-    """A file of the store that holds, or should hold, evidence; its size in bytes and when it was written."""
+    """A file of evidence in the store, possibly broken; its size in bytes and when it was written."""
 
     path: Path
     size: int
@@ -31,26 +31,26 @@ class StoreEntry:
 
     @property
     def key(self) -> str:
-        """The key that its name says it has."""
+        """The key in its name."""
         return self.path.stem
 
     @property
     def half(self) -> bool:
-        """Whether a process is writing it, or died while it was."""
+        """Whether a process is writing it, or died while writing it."""
         return self.path.suffix != ".safetensors"
 
     def read(self) -> Evidence:
-        """Return what it holds; StoreError where that is not whole, or not its own."""
+        """Return its evidence; StoreError if it is incomplete or of another key."""
         try:
             evidence = Evidence.from_bytes(paths.read_bytes(self.path, follow=False))
         except OSError as error:
             raise StoreError(error.strerror or str(error)) from error
         if evidence.provenance.get("key") != self.key:
-            raise StoreError("holds the evidence of another key")
+            raise StoreError("contains the evidence of another key")
         return evidence
 
     def remove(self) -> None:
-        """Remove it; StoreError where it stays."""
+        """Remove it; StoreError if that fails."""
         try:
             self.path.unlink(missing_ok=True)
         except OSError as error:
@@ -79,23 +79,23 @@ def _within(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def find(store: Store, prefix: str) -> StoreEntry:
-    """Return the entry whose key begins so; StoreError where there is none, or more than one."""
+    """Return the entry whose key has this prefix; StoreError if there is none, or more than one."""
     found = [entry for entry in entries(store) if entry.key.startswith(prefix)]
     if len(found) == 1:
         return found[0]
     if not found:
         raise StoreError(f"no evidence in {store.root} has a key that begins with {prefix!r}")
     several = ", ".join(entry.key[:SHORT] for entry in found[:5]) + (", …" if len(found) > 5 else "")
-    raise StoreError(f"{prefix!r} begins the keys of {len(found)} entries ({several}); write more of it")
+    raise StoreError(f"{prefix!r} is the prefix of {len(found)} keys ({several}); use a longer prefix")
 
 
 def to_prune(
     store: Store, *, broken: bool = False, older_than: float | None = None, every: bool = False
 ) -> list[StoreEntry]:
     """
-    Return the entries that are to go: ``broken`` ones, those written more than so many days ago, or every one.
+    Return the entries to remove: ``broken`` ones, those older than a number of days, or all.
 
-    What is half written counts as broken once it is an hour old: until then somebody may be at it.
+    An incomplete file counts as broken after an hour: until then a process may be writing it.
     """
     now = time.time()
 
@@ -118,14 +118,14 @@ def _broken(entry: StoreEntry) -> bool:
 
 @dataclass(frozen=True)
 class Litter:
-    """A file or folder that a process which has ended left, and nobody will read; its size, and what it is."""
+    """A leftover file or folder of a process that has ended; its size, and what it is."""
 
     path: Path
     size: int
     what: str
 
     def remove(self) -> None:
-        """Remove it; StoreError where it stays."""
+        """Remove it; StoreError if it stays."""
         try:
             if self.path.is_dir() and not self.path.is_symlink():
                 shutil.rmtree(self.path)
@@ -137,9 +137,9 @@ class Litter:
 
 def litter(store: Store, data: Path) -> list[Litter]:
     """
-    Return what killed processes left in a store, and killed downloads in a data root: all that is an hour old.
+    Return leftovers of killed processes in a store, and of killed downloads in a data root, older than an hour.
 
-    A checkpoint, or a finished chunk, is left where its training or sweep may still go on from it.
+    A checkpoint or a finished chunk stays if its training or sweep may still continue from it.
     """
     every = (*_half(store.root, data), *_ended(store))
     found = [Litter(path, _size(path), what) for path, what in every if _old(path)]
@@ -147,25 +147,25 @@ def litter(store: Store, data: Path) -> list[Litter]:
 
 
 def _half(root: Path, data: Path) -> Iterator[tuple[Path, str]]:
-    """Return what was being written, unpacked or downloaded."""
+    """Return incomplete writes, unpackings and downloads."""
     for folder in (Path(entry.path) for entry in _within(root) if entry.is_dir(follow_symlinks=False)):
         if folder.name not in ("arrays", "parquet"):
             half = [path for path in folder.rglob(f"{atomic_write.BEGUN}*") if folder.name != "evidence"]
-            yield from ((path, "half a file") for path in half)
+            yield from ((path, "an incomplete file") for path in half)
     for entry in [*_within(root / "arrays"), *_within(root / "parquet")]:
         if entry.is_dir(follow_symlinks=False) and entry.name.startswith((".", "tmp")):
             yield Path(entry.path), "half unpacked"
     for entry in _within(data):
         if entry.is_dir(follow_symlinks=False) and entry.name.startswith(mnist.DOWNLOADING):
-            yield Path(entry.path), "half a download"
+            yield Path(entry.path), "an incomplete download"
 
 
 def _ended(store: Store) -> Iterator[tuple[Path, str]]:
-    """Return what a process noted for itself, or to go on from, where it has ended or what it made is whole."""
+    """Return markers, checkpoints and chunks whose process has ended or whose result is complete."""
     root = store.root
     for entry in _within(root / "attempts"):
         if not locks.is_held(root / "locks" / f"{Path(entry.name).stem}.lock"):
-            yield Path(entry.path), "the mark of a process that has ended"
+            yield Path(entry.path), "the marker of a process that has ended"
     for entry in _within(root / "checkpoints"):
         key = Path(entry.name).stem
         if KEY.fullmatch(key) and any(store.holds(store.path(kind, key)) for kind in ("weights", "generators")):
@@ -173,11 +173,11 @@ def _ended(store: Store) -> Iterator[tuple[Path, str]]:
     for prefix in _within(root / "chunks"):
         for entry in _within(Path(prefix.path)):
             if KEY.fullmatch(entry.name) and store.holds(store.path("evidence", entry.name)):
-                yield Path(entry.path), "chunks of evidence that is whole"
+                yield Path(entry.path), "chunks of evidence that is complete"
 
 
 def _old(path: Path) -> bool:
-    """Return whether nobody can be at it any more; a clock that was set back makes a file that lies in the future."""
+    """Return whether no process can still use a file; a clock that was set back gives times in the future."""
     try:
         return abs(time.time() - path.lstat().st_mtime) > HOUR
     except OSError:

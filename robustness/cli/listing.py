@@ -1,4 +1,4 @@
-"""Evidence as lines of text: a list of the store, everything about one entry, what a sweep came to."""
+"""Evidence as lines of text: a list of the store, the details of an entry, the result of a sweep."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from robustness.workspace.store import Store
 
 def entry_list(store: Store, projects: Mapping[str, Path], default: Path) -> Iterator[str]:
     """
-    Return one line for each entry of a store; its last column says whether it is believed now, or why not.
+    Return one line per entry of a store; its last column says whether it is valid, or why not.
 
-    ``projects`` maps models' names to the folders that their source files are relative to.
+    ``projects`` maps models' names to the folders of their source files.
     """
     from tabulate import tabulate
 
@@ -27,11 +27,13 @@ def entry_list(store: Store, projects: Mapping[str, Path], default: Path) -> Ite
     if rows:
         yield tabulate(rows, headers="keys", disable_numparse=True)
         yield ""
-    yield f"{len(rows)} entries in {store.root}" + ("; `robustness evidence show KEY` tells all of one" if rows else "")
+    yield f"{len(rows)} entries in {store.root}" + (
+        "; details of an entry: robustness evidence show KEY" if rows else ""
+    )
 
 
 def projects(files: Sequence[Path]) -> dict[str, Path]:
-    """Return the project of every card that can be read; what the store holds is listed without the others too."""
+    """Return the project of every readable card; the store is listed without the others too."""
     found = {}
     for file in files:
         with suppress(CardError):
@@ -63,7 +65,7 @@ def _row(store: Store, entry: StoreEntry, projects: Mapping[str, Path], default:
 
 
 def described(entry: StoreEntry) -> Iterator[str]:
-    """Return everything about one entry, line by line; StoreError where it cannot be read."""
+    """Return everything about one entry, line by line; StoreError if it cannot be read."""
     try:
         evidence = entry.read()
     except StoreError as error:
@@ -93,7 +95,7 @@ def sweep_summary(label: str, evidence: Evidence, run: str) -> Iterator[str]:
     failed = errors(evidence)
     yield (
         f"{label}  key {said['key'][:SHORT]}  n {len(evidence)}  strengths {abbreviated(evidence.strengths)}  "
-        f"{'made' if said['run'] == run else 'found, made'} in {said['seconds']:.1f} s "
+        f"{'made' if said['run'] == run else 'from the store, made'} in {said['seconds']:.1f} s "
         f"({said['images_per_second']:,.0f} images/s)  {pluralize(len(failed), 'error')}"
     )
     yield from (f"  at {strength}: {status}" for strength, status in failed.items())
@@ -102,7 +104,7 @@ def sweep_summary(label: str, evidence: Evidence, run: str) -> Iterator[str]:
 def prune_summary(
     store: Store, chosen: Sequence[StoreEntry], litter: Sequence[Litter] = (), *, only_say: bool = False
 ) -> Iterator[str]:
-    """Remove entries and what killed processes left, or only say so; a line each, and what that came to."""
+    """Remove entries and leftovers of killed processes, or only list them; one line each, and a total."""
     for entry in chosen:
         if not only_say:
             entry.remove()
@@ -112,18 +114,18 @@ def prune_summary(
             left.remove()
         yield f"{left.path}  {left.size:,} bytes, {left.what}"
     done, size = "would remove" if only_say else "removed", sum(e.size for e in chosen) + sum(e.size for e in litter)
-    beside = f" and {len(litter)} that killed processes left" if litter else ""
+    beside = f" and {len(litter)} leftovers of killed processes" if litter else ""
     yield f"{done} {len(chosen)} entries{beside}, {size:,} bytes, from {store.root}"
 
 
 def errors(evidence: Evidence) -> dict[str, str]:
-    """Return the strengths that have no numbers, and why."""
+    """Return the strengths without numbers, and why."""
     return {s: status for s, status in zip(evidence.strengths, evidence.status, strict=True) if status != OK}
 
 
 def abbreviated(names: Sequence[str]) -> str:
     """
-    Name a few strengths, or the ends of many.
+    List a few strengths, or the ends of many.
 
     >>> abbreviated(["0.1", "0.2", "0.3", "0.4"]), abbreviated(["0"])
     ('0.1 … 0.4 (4)', '0')

@@ -1,4 +1,4 @@
-"""The command `robustness`: fill the store ahead of the suites, train, update thresholds, get data, show evidence."""
+"""The command `robustness`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from robustness.cli import common, files, models, results
 from robustness.errors import RobustnessError
 from robustness.util import output
 
-# Each command imports what it needs: help does not wait for NumPy, nor a list of evidence for torch.
+# Each command imports what it needs: help does not import NumPy, and a list of evidence does not import torch.
 
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if all is well, 1 if something is red or has an error, 2 for what one sentence tells."""
+    """Run one command; return 0 for success, 1 for a failure, 2 for an error explained by one sentence."""
     return output.run(lambda: _run(arguments))
 
 
@@ -32,7 +32,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     from robustness.util import supervisor
 
     tell = supervisor.supervised()
-    code = output.run(lambda: _done(options))  # its end is told when all of it is written
+    code = output.run(lambda: _done(options))  # its end is reported after all output is written
     tell(str(code))
     return code
 
@@ -51,7 +51,7 @@ def _done(options: Namespace) -> int:
         return common.ERROR
     except KeyboardInterrupt:
         kept = common.store_of(options).root
-        common.say(f"interrupted; what was finished is kept in {kept}, and the same command goes on from there")
+        common.say(f"interrupted; finished work is stored in {kept}, run the same command again to continue")
         return INTERRUPTED
 
 

@@ -1,4 +1,4 @@
-"""What the commands do that go over the selected models: sweep, plan, train, update thresholds, measure, look over."""
+"""Commands for the selected models: sweep, plan, train, update thresholds, transfer, check."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run(options: Namespace) -> int:
-    """Run the suites; what ends the process is pytest."""
+    """Run the suites; pytest ends the process."""
     from robustness.cli import run
 
     run.start(options)
@@ -43,7 +43,7 @@ def sweep(options: Namespace) -> int:
 
     code = common.for_each_card(options, harness, one)
     same = f" --robustness-store {options.store}" if options.store else ""
-    print(f"evidence is kept in {harness.store.root}; next: pytest suites/{same}, which tests the claims on it")
+    print(f"evidence is stored in {harness.store.root}; next: pytest suites/{same}, which checks the claims")
     return code
 
 
@@ -71,7 +71,7 @@ def train(options: Namespace) -> int:
 
     harness = common.harness_of(options)
     if options.output and (len(options.seeds or "1") > 1 or len(common.selected_cards(options)) > 1):
-        raise RobustnessError(f"--output {options.output} must be of one model and one seed; leave it out for several")
+        raise RobustnessError(f"--output {options.output} takes one model and one seed; leave it out for several")
 
     def one(card: Card) -> int:
         every = [card.reseeded(seed) for seed in options.seeds or ()] if card.file.recipe else []
@@ -87,8 +87,8 @@ def train(options: Namespace) -> int:
             print(f"written: {options.output}")
         elif card.weights is not None:
             print(
-                f"{card.name} is tested with {card.weights}, which is as it was: "
-                "`robustness update-thresholds` writes it"
+                f"{card.name} is tested with {card.weights}, which is unchanged; update it: "
+                f"robustness update-thresholds {card.name}"
             )
         return 0
 
@@ -96,31 +96,33 @@ def train(options: Namespace) -> int:
 
 
 def update_thresholds(options: Namespace) -> int:
-    """Make weights and thresholds anew where they no longer fit the recipe."""
+    """Update weights and thresholds that no longer match the recipe."""
     from robustness.thresholds.update import CardUpdate
 
     harness = common.harness_of(options)
 
     def one(card: Card) -> int:
         updated = CardUpdate(harness, card, options.seeds, options.fresh, options.workers, options.force).run()
-        for sentence in updated.done or ["nothing to do: weights and thresholds fit the recipe (--force updates them)"]:
+        for sentence in updated.done or [
+            "nothing to do: weights and thresholds match the recipe (--force updates them)"
+        ]:
             print(f"{card.name}: {sentence}")
         for verdict in updated.broken:
             print(f"  {verdict.message}")
         if updated.broken:
             print(
                 f"{card.name}: its own weights break {len(updated.broken)} of {len(updated.verdicts)} claims, so the "
-                "suites will be red: take another seed in its [recipe], or find out why this training is not healthy"
+                "suites will fail: use another seed in its [recipe], or find out what is wrong with this training"
             )
         elif updated.verdicts:
-            print(f"{card.name}: its own weights keep all {len(updated.verdicts)} claims; next: pytest suites/")
+            print(f"{card.name}: its own weights meet all {len(updated.verdicts)} claims; next: pytest suites/")
         return common.RED if updated.broken else 0
 
     return common.for_each_card(options, harness, one)
 
 
 def transfer(options: Namespace) -> int:
-    """Attack each model with examples made on each other."""
+    """Attack each model with examples computed on every other."""
     from robustness.reporting import transfer_matrix as transfer
 
     harness = common.harness_of(options)
@@ -131,7 +133,7 @@ def transfer(options: Namespace) -> int:
 
 
 def show_flip(options: Namespace) -> int:
-    """Show one image before and after a perturbation that a search has printed."""
+    """Show one image before and after a perturbation from a search."""
     from robustness.search import descriptions, search
 
     harness = common.harness_of(options)
@@ -151,7 +153,7 @@ def show_flip(options: Namespace) -> int:
                 card.file.model.decision,
             )
         except ValueError as error:
-            raise RobustnessError(f"`description` must be one that a search printed: {error}") from error
+            raise RobustnessError(f"`description` must be copied from a search's message: {error}") from error
         names = images.classes
         label = names[images.labels[options.row]]
         print(
@@ -171,7 +173,7 @@ def init(options: Namespace) -> int:
 
 
 def check(options: Namespace) -> int:
-    """Look models over, and say what to mend."""
+    """Inspect models, and report what to fix."""
     from robustness.cli import check as checking
     from robustness.cli import start
 

@@ -1,4 +1,4 @@
-"""What the sweeps of some cards will cost before they are made: passes, evidence, memory, time."""
+"""`robustness plan`: the expected cost of sweeps: passes, evidence, memory, time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from robustness.workspace.workspace import Workspace
 
 
 def plan_lines(harness: Workspace, cards: Sequence[Card], engine: EngineSpec) -> tuple[list[str], list[str]]:
-    """Return the lines of a plan, and what kept cards out of it."""
+    """Return the lines of a plan, and the errors of cards that it lacks."""
     started = time.perf_counter()
     planner, plan, errors = Planner(harness), Plan(), list[str]()
     for card in cards:
@@ -30,13 +30,13 @@ def plan_lines(harness: Workspace, cards: Sequence[Card], engine: EngineSpec) ->
     if plan.costs:
         lines.append(_measured_on(harness, plan, planner.threads, took))
     if errors:
-        lines.append(f"NOT IN THIS PLAN: {len(errors)} of {len(cards)} cards, for the reasons below")
+        lines.append(f"NOT IN THIS PLAN: {len(errors)} of {len(cards)} cards, because:")
     return lines, errors
 
 
 def share(engine: EngineSpec, threads: int) -> tuple[int, int]:
     """
-    Return the workers, and the threads of each: the local engine's share one machine, Ray's have cores of their own.
+    Return the workers, and the threads of each: the local engine's share one machine, Ray's have their own cores.
 
     >>> engines = EngineSpec(), EngineSpec(workers=4), EngineSpec("ray"), EngineSpec("ray", cores=4)
     >>> tuple(share(engine, 8) for engine in engines)
@@ -51,7 +51,7 @@ def share(engine: EngineSpec, threads: int) -> tuple[int, int]:
 
 
 def table(plan: Plan, threads: int) -> Iterator[str]:
-    """Lay out a line for each sweep, those that are in the store at the end."""
+    """Return one line per sweep, those in the store at the end."""
     from tabulate import tabulate
 
     rows = [_row(cost, threads) for cost in plan.costs]
@@ -70,39 +70,39 @@ def _row(cost: Cost, threads: int) -> list[str]:
 
 
 def _summary(harness: Workspace, plan: Plan, engine: str, workers: int, threads: int, abreast: int) -> Iterator[str]:
-    stored = f"; {len(plan.stored)} are in the store and not counted" if plan.stored else ""
+    stored = f"; {len(plan.stored)} are in the store and cost nothing" if plan.stored else ""
     if not plan.costs:
-        yield f"nothing is to be made: all {len(plan.stored)} sweeps are in the store" if plan.stored else "nothing"
+        yield f"nothing to compute: all {len(plan.stored)} sweeps are in the store" if plan.stored else "nothing"
     else:
         yield (
-            f"{len(plan.costs)} sweeps to make{stored}: {plan.passes('forward'):,} images forward, "
+            f"{len(plan.costs)} sweeps to compute{stored}: {plan.passes('forward'):,} images forward, "
             f"{plan.passes('backward'):,} backward, {size(plan.evidence)} of evidence"
         )
         yield (
             f"time: {span(plan.seconds(engine, workers, threads))} on the {engine} engine, {workers} worker(s) of "
             f"{threads} thread(s), {hardware.device_fingerprint(harness.device)}"
         )
-        yield f"memory: {size(plan.memory)} a worker, measured with {abreast} batches at work"
+        yield f"memory: {size(plan.memory)} per worker, measured with {abreast} batches at a time"
         if engine == "ray":
-            yield "starting Ray and its workers, and the network, come on top"
+            yield "starting Ray and its workers, and the network, are not included"
     for note in plan.notes:
         yield f"not counted: {note}"
 
 
 def _measured_on(harness: Workspace, plan: Plan, threads: int, seconds: float) -> str:
-    """Return what the times are extrapolated from."""
+    """Describe the measurement behind the times."""
     sizes = sorted({cost.batch_size for cost in plan.costs})
     batches = " to ".join(str(each) for each in dict.fromkeys((sizes[0], sizes[-1])))
     return (
-        f"extrapolated from the first batches of each sweep, timed here in {seconds:.1f} s: {batches} images a batch, "
-        f"up to {threads} at a time, {hardware.device_fingerprint(harness.device)}; other work on this machine, and "
-        "another kind of machine, take another time"
+        f"extrapolated from the first batches of each sweep, measured in {seconds:.1f} s: {batches} images per batch, "
+        f"up to {threads} batches at a time, {hardware.device_fingerprint(harness.device)}; other load or another kind "
+        "of machine changes the time"
     )
 
 
 def size(count: float) -> str:
     """
-    Write bytes.
+    Format bytes.
 
     >>> size(999), size(3_456_000), size(7e12)
     ('999 B', '3.5 MB', '7.0 TB')
@@ -116,7 +116,7 @@ def size(count: float) -> str:
 
 def span(seconds: float) -> str:
     """
-    Write a length of time.
+    Format a duration.
 
     >>> span(0.04), span(12.3), span(75), span(7320), span(9e5)
     ('0.04 s', '12.3 s', '1 min 15 s', '2 h 02 min', '10 d 10 h')

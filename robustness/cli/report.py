@@ -1,4 +1,4 @@
-"""`robustness merge`: the reports of all shards of a run become one."""
+"""`robustness merge`: merge the reports of all shards of a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from robustness.reporting.report_file import ReportError, read_report
 
 
 def merged(paths: Sequence[Path], outputs: Sequence[Path]) -> tuple[list[str], int]:
-    """Write the merged report, and give what to say of it and the exit code; MergeError where nothing is written."""
+    """Write the merged report; return lines to print and the exit code. MergeError if nothing is written."""
     for target in outputs:
         writers.check(target)
         if target.resolve() in (path.resolve() for path in paths):

@@ -1,4 +1,4 @@
-"""What the commands do that judge: reports, baselines, what is caught, cards by themselves."""
+"""Commands for results: reports, baselines, mutation testing, checks of card files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def report(options: Namespace) -> int:
-    """Write the report of runs that are over."""
+    """Write the report of finished runs."""
     from robustness.reporting.html import rebuild
 
     harness = common.harness_of(options)
@@ -24,7 +24,7 @@ def report(options: Namespace) -> int:
 
 
 def merge(options: Namespace) -> int:
-    """Make one report of those of all shards."""
+    """Merge the reports of all shards."""
     from robustness.cli import report as merging
 
     lines, code = merging.merged(options.runs, options.output)
@@ -33,7 +33,7 @@ def merge(options: Namespace) -> int:
 
 
 def check_cards(options: Namespace) -> int:
-    """Read cards without running anything."""
+    """Check cards without running anything."""
     from robustness.cli import card_files
 
     problems = [problem for path in options.files for problem in card_files.problems(path)]
@@ -42,12 +42,12 @@ def check_cards(options: Namespace) -> int:
 
 
 def accept(options: Namespace) -> int:
-    """Make runs, or retrainings, the baseline of a model."""
+    """Accept runs or retrainings as a model's baseline."""
     from robustness.gate import accept
     from robustness.workspace.workspace import fresh_workspace
 
     if bool(options.runs) == bool(options.seeds):
-        raise RobustnessError("baseline accept takes either reports of runs (RUN.json), or --seeds to train from")
+        raise RobustnessError("baseline accept needs either reports of runs (RUN.json) or --seeds")
     if options.runs and options.to:
         store = common.store_of(options)
         accepted = [accept.accepted_from_report(path, options.model, store) for path in options.runs]
@@ -65,14 +65,14 @@ def accept(options: Namespace) -> int:
 
 
 def compare(options: Namespace) -> int:
-    """Show two runs side by side."""
+    """Compare two runs side by side."""
     from robustness.gate import compare
 
     return common.print_lines(compare.compare_runs(options.runs[0], options.runs[1], common.store_of(options)))
 
 
 def mutate(options: Namespace) -> int:
-    """Damage models on purpose, and show what their claims and gates catch."""
+    """Damage models on purpose, and show what their claims and gates detect."""
     from robustness.gate.mutation import page, results, run
     from robustness.gate.mutation.plan import MutationOptions
 
@@ -80,7 +80,7 @@ def mutate(options: Namespace) -> int:
         page.check(path)
     kinds = [name for name, _ in options.damage or ()]
     if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
-        raise RobustnessError(f"--damage {twice[0]} must be given once; name several levels as {twice[0]}=LEVEL,LEVEL")
+        raise RobustnessError(f"--damage {twice[0]} may be given once; write several levels as {twice[0]}=LEVEL,LEVEL")
     asked = MutationOptions(
         dict(options.damage) if options.damage else None, options.retrainings, options.all_levels, options.workers
     )
@@ -97,7 +97,7 @@ def mutate(options: Namespace) -> int:
     code = common.for_each_card(options, harness, one)
     for path in options.output or ():
         if code:
-            raise RobustnessError(f"{path} was not written, for not all that was asked for is there")
+            raise RobustnessError(f"{path} was not written, because some requested results are missing")
         page.write(path, found)
         print(f"written: {path}")
     return code

@@ -13,12 +13,12 @@ from typing import NoReturn
 from robustness.errors import RobustnessError
 
 OWN = Path("suites")
-"""A folder of suites in the current one goes before those that are installed."""
+"""A folder of suites in the current folder takes precedence over the installed ones."""
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """
-    Part what is meant for `robustness run` from what stands behind ``--``, for pytest.
+    Split the arguments of `robustness run` from those after ``--``, for pytest.
 
     >>> split(["run", "mlp", "--shard", "1/4", "--", "-n", "auto"])
     (['run', 'mlp', '--shard', '1/4'], ['-n', 'auto'])
@@ -31,7 +31,7 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def start(options: Namespace) -> NoReturn:
-    """Become pytest: signals, what is printed and the exit code are its own."""
+    """Become pytest: signals, output and exit code are its own."""
     command = [sys.executable, "-m", "pytest", *suites(), *pytest_options(options), *options.pytest]
     sys.stdout.flush()
     sys.stderr.flush()
@@ -39,18 +39,18 @@ def start(options: Namespace) -> NoReturn:
 
 
 def suites() -> list[str]:
-    """Return the suites as pytest takes them: of this folder, else the installed ones."""
+    """Return pytest's arguments for the suites: those in this folder, else the installed ones."""
     if OWN.joinpath("test_regression.py").is_file():
         return [str(OWN)]
     if find_spec("robustness.suites") is not None:
         return ["--pyargs", "robustness.suites"]
     raise RobustnessError(
-        "the installation has no suites: install it anew (pip install --force-reinstall pytest-robustness)"
+        "the installation lacks the suites; reinstall it: pip install --force-reinstall pytest-robustness"
     )
 
 
 def pytest_options(options: Namespace) -> Iterator[str]:
-    """Return the command's own options as the plugin calls them; what was not given is left to the ini file."""
+    """Return the command's options as plugin options; unset ones are left to the ini file."""
     if options.shard is not None:
         from robustness.cards import shards
 

@@ -1,4 +1,4 @@
-"""Commands for a model that is new here: its card written, the profiles listed, the model looked over."""
+"""Commands for a new model: write its card, list the profiles."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from robustness.workspace.workspace import Workspace
 
 QUESTIONS = {
-    "factory": "what gives the model, module:callable",
-    "weights": "its weights, a file (empty: what hf:, onnx:, torchscript: or torchexport: brings)",
+    "factory": "what returns the model, module:callable",
+    "weights": "its weights file (empty for hf:, onnx:, torchscript: or torchexport:)",
     "dataset": "the images to test on, a file",
 }
 
 
 def draft(options: Namespace) -> CardOptions:
-    """Return the model that a command's options describe."""
+    """Return the model that the command's options describe."""
     from robustness.cards.from_options import CardOptions
     from robustness.workspace.context import data_root
 
@@ -36,7 +36,7 @@ def draft(options: Namespace) -> CardOptions:
 
 
 def write_card(options: Namespace, harness: Workspace) -> Iterator[str]:
-    """Write a card from options, or from answers on a terminal; nothing is written that would not load."""
+    """Write a card from options, or from answers on a terminal; write nothing that would not load."""
     import tomlkit
 
     from robustness import cards
@@ -49,9 +49,11 @@ def write_card(options: Namespace, harness: Workspace) -> Iterator[str]:
     made = draft(options)
     path = Path.cwd() / (options.output or made.path.name)
     if path.parent != made.folder:
-        raise CardError(f"`output` must name a file of this folder, for the card's paths start there, got {path}")
+        raise CardError(
+            f"`output` must name a file in this folder, because the card's paths are relative to it, got {path}"
+        )
     if path.exists() and not options.force:
-        raise CardError(f"{path} is there already; name another file with --output, or --force to write over it")
+        raise CardError(f"{path} exists; choose another file with --output, or overwrite it with --force")
     card = made.card()
     if options.images is not None:
         from robustness.cards.selection import limit_test_images
@@ -61,7 +63,7 @@ def write_card(options: Namespace, harness: Workspace) -> Iterator[str]:
     table = made.table() | {"sweeps": profiles.sweeps(options.profile, shape, project.profiles(card.project))}
     if options.images is not None:
         table["data"]["tested"] = options.images
-    written = cards.parse_card(table, path)  # as it will be found later, from its own project
+    written = cards.parse_card(table, path)  # with the project that it will have later
     text = tomlkit.dumps(table)
     if options.claims:
         text += "\n" + _claims(written, harness)
@@ -71,8 +73,8 @@ def write_card(options: Namespace, harness: Workspace) -> Iterator[str]:
     yield f"next: pytest --pyargs robustness.suites --robustness-card {path.name}"
     if not options.claims:
         yield (
-            "it claims nothing yet: that run measures the model and prints what it may claim; the same command with "
-            "--claims --force writes that into the card"
+            "the card has no claims yet: that run measures the model and prints suggested claims; the same command "
+            "with --claims --force writes them into the card"
         )
 
 
@@ -83,19 +85,19 @@ def _claims(card: Any, harness: Workspace) -> str:
     found = {sweep: harness.evidence(card, sweep) for sweep in ("clean", *card.file.sweeps)}
     if not (text := suggested(found)):
         raise CardError(
-            f"{card.name}: no claim is possible: its clean accuracy is no better than guessing; "
-            "`robustness check` says what to mend"
+            f"{card.name}: no claim is possible: its clean accuracy is no better than guessing; `robustness check` "
+            "says what to fix"
         )
     if doubted := card_doubts.unresolved_doubts(harness, card):
         raise CardError(
-            f"{card.name}: no claims are written while doubts stand against its numbers: {'; '.join(doubted)}; "
-            "docs/doubts.md says what to try, and without --claims the card is written as it is"
+            f"{card.name}: no claims are written, because its numbers are in doubt: {'; '.join(doubted)}; "
+            "docs/doubts.md says what to try; without --claims the card is written without claims"
         )
     return text
 
 
 def list_profiles(shape: Shape, folder: Path) -> Iterator[str]:
-    """List the profiles, built in and a project's own, with the passes that each takes for an image."""
+    """List the profiles, built-in and the project's, with their passes per image."""
     from tabulate import tabulate
 
     own = project.profiles(project.root_of(folder) or folder)
@@ -111,14 +113,13 @@ def list_profiles(shape: Shape, folder: Path) -> Iterator[str]:
     yield tabulate(rows, ["profile", "sweep", "strengths", "forward", "backward"], disable_numparse=True)
     yield ""
     yield (
-        f"For images of {shape[0]} x {shape[1]} x {shape[2]} (channels, height, width). Passes for an image; "
-        "the clean pass, which all sweeps share, and the doubts come on top; an attack that stops at what it has "
-        "misled takes fewer."
+        f"For images of {shape[0]} x {shape[1]} x {shape[2]} (channels, height, width). Passes per image, without the "
+        "shared clean pass and the doubts; an attack that stops at misclassified images takes fewer."
     )
 
 
 def _passes(profile: str, sweep: str, table: dict[str, Any]) -> dict[str, int]:
-    """Count the passes of a sweep for an image, on a model that is as small as can be, and never misled."""
+    """Count the passes of a sweep per image, on a minimal model that is never misled."""
     import numpy as np
     import torch
     from pydantic import ValidationError
@@ -138,7 +139,7 @@ def _passes(profile: str, sweep: str, table: dict[str, Any]) -> dict[str, int]:
         raise CardError(f"profile {profile!r}: sweeps.{sweep}: {said}") from error
     last = nn.Linear(64, 2)
     model = nn.Sequential(nn.Flatten(), last)
-    with torch.no_grad():  # an attack that stops at what it has misled is counted with all its steps
+    with torch.no_grad():  # an attack that stops at misclassified images is counted with all its steps
         last.weight.mul_(0.01)
         last.bias.copy_(torch.tensor([1.0, 0.0]))
     images = from_arrays(np.full((4, 8, 8), 128, np.uint8), [0, 0, 0, 0], ("right", "wrong"))

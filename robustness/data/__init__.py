@@ -69,8 +69,8 @@ def subsample(images: Images, count: int, seed: int = 0) -> Images:
     classes = len(np.unique(images.labels))
     if not classes <= count <= len(images):
         raise DataError(
-            f"`tested` must be at least one of each of {classes} classes and at most the {len(images)} of "
-            f"{images.name}, got {count}"
+            f"`tested` must allow one image per class ({classes}) and be at most the {len(images)} of {images.name}, "
+            f"got {count}"
         )
     return images.select(splits.some(images.labels, count, seed), f"{count} of {images.name}")
 
@@ -87,17 +87,17 @@ def _side(
         if name not in parts:
             only = next(iter(parts))
             raise DataError(
-                f"`split` must be other than 'given' for {parts[only].name}, which has no {part} part of its own; "
-                "use balanced, stratified, grouped (with `groups`) or folds"
+                f"`split` must be other than 'given' for {parts[only].name}, which has no {part} part; use balanced, "
+                "stratified, grouped (with `groups`) or folds"
                 if only == "all"
-                else f"{parts[only].name} has no {part} part beside it; put one there"
+                else f"{parts[only].name} has no {part} part; add one"
             )
         return _part(parts, name)
     pool = _pool(parts, spec.of, tested)
     if spec.groups is not None and pool.groups is None:
         raise DataError(
-            f"`groups` must name an array for all of {pool.name}, got {spec.groups!r}, which another part has; "
-            "change `of` or `groups`"
+            f"`groups` must name an array that covers all of {pool.name}, got {spec.groups!r}, which belongs to "
+            "another part; change `of` or `groups`"
         )
     train, test = spec.split.rows(pool)
     name = f"{pool.name} {part}" if "all" in parts else f"{part} side of {pool.name}"
@@ -105,12 +105,12 @@ def _side(
 
 
 def _tested(spec: DataSpec, parts: Mapping[str, Images]) -> str:
-    """Return the name of the part that is tested on, where there are parts."""
+    """Return the name of the part for testing, if there are parts."""
     if spec.part is not None and spec.part not in parts:
         there = list(parts)
         raise DataError(
-            "`part` must be left out for data that have no parts of their own, got "
-            f"{spec.part!r}; a folder or file alone is tested on as a whole"
+            f"`part` must be left out for data without parts, got {spec.part!r}; a single folder or file is used "
+            "completely"
             if there == ["all"]
             else f"`part` must be one of {', '.join(there)}, got {spec.part!r}{nearest(spec.part, there)}"
         )
@@ -123,7 +123,7 @@ def _part(parts: Mapping[str, Images], name: str) -> Images:
         return parts[name]
     except Withheld as error:
         others = [f'part = "{other}"' for other in parts if other not in (name, "train", "all")]
-        repair = f"take another part: {' or '.join(others)} in [data]" if others else "test on images with labels"
+        repair = f"use another part: {' or '.join(others)} in [data]" if others else "use images with labels"
         raise DataError(f"{error}; {repair}") from None
 
 
@@ -131,13 +131,11 @@ def _pool(parts: Mapping[str, Images], of: str, tested: str) -> Images:
     """Return the images that a split divides."""
     if "all" in parts:
         if of == "test":
-            raise DataError(f"`of` must be left out for {parts['all'].name}, which has no parts of its own, got 'test'")
+            raise DataError(f"`of` must be left out for {parts['all'].name}, which has no parts, got 'test'")
         return parts["all"]
     due = {"train": ["train"], "test": [tested], "all": ["train", tested]}[of]
     if missing := [name for name in due if name not in parts]:
-        raise DataError(
-            f"`of` = {of!r} needs a {missing[0]} part, which {', '.join(parts)} is alone without; put one beside it"
-        )
+        raise DataError(f"`of` = {of!r} needs a {missing[0]} part, which {', '.join(parts)} alone lacks; add one")
     found = [_part(parts, name) for name in due]
     return _joined(*found) if len(found) == 2 else found[0]
 

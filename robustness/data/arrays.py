@@ -35,7 +35,7 @@ def parts(
     """
     file = root / str(spec.file)
     if why := paths.missing(file):
-        raise DataMissing(f"no {spec.file} in {root}: {file} {why}; put it there, or name another data root")
+        raise DataMissing(f"no {spec.file} in {root}: {file} {why}; put it there, or use another data root")
     return read(npz_cache.memory_mapped_arrays(file, cache, progress), file, groups=spec.groups, labels=spec.labels)
 
 
@@ -75,7 +75,7 @@ def read(
 
 
 def _layout(arrays: Mapping[str, Array], file: Path) -> dict[str, tuple[str, str]]:
-    """Return the arrays of images and of labels of each part; DataError where there is nothing to test on, or two."""
+    """Return the arrays of images and of labels of each part; DataError if there is no test part, or two."""
     roles: dict[tuple[str, str], str] = {}
     twice = False
     for name in sorted(arrays):

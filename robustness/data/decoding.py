@@ -26,10 +26,10 @@ Side = Annotated[int, Strict(), Field(ge=1, le=SIDE)]
 
 class Decoding(BaseModel):
     """
-    ``[data.images]``: how pictures are decoded, and which are taken.
+    ``[data.images]``: how pictures are decoded, and which are used.
 
     ``resize`` is the shorter side, in torchvision's sense; ``size`` the height and width that are then cut out of the
-    middle (``crop`` = "center", after a resize that just covers them where none is asked for) or that the whole picture
+    middle (``crop`` = "center", after a resize that just covers them if none is asked for) or that the whole picture
     is brought to ("none"). ``exif`` = "ignore" leaves pictures as they lie, as torchvision's ImageFolder does.
 
     >>> Decoding(resize=256, size=(224, 224)).shape_of(640, 480)
@@ -64,18 +64,18 @@ class Decoding(BaseModel):
         if self.resize is not None and self.size is not None:
             if self.crop == "none":
                 raise ValueError(
-                    "`resize` must be left out with `crop` = 'none', which brings pictures to `size` at once"
+                    "`resize` must be left out with `crop` = 'none', which resizes pictures to `size` directly"
                 )
             if max(self.size) > self.resize:
                 raise ValueError(
-                    f"`size` must be cut out of what `resize` leaves, got {list(self.size)} out of {self.resize}; "
-                    "take a larger `resize`"
+                    f"`size` must fit into the result of `resize`, got {list(self.size)} and {self.resize}; use a "
+                    "larger `resize`"
                 )
         return self
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the pixels depend on, beside the pictures."""
+        """Everything besides the pictures that the pixels depend on."""
         return self.model_dump(include={"resize", "size", "crop", "interpolation", "mode", "exif"})
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
@@ -111,7 +111,7 @@ class ImageInfo(NamedTuple):
 
 
 def version() -> str:
-    """Name all that a look depends on beside the picture."""
+    """Return everything besides the picture that an inspection depends on."""
     import PIL
     from PIL import Image, ImageFile
 
@@ -120,12 +120,12 @@ def version() -> str:
 
 def inspect_image(content: bytes | memoryview) -> ImageInfo:
     """
-    Read a whole picture, and say what it is or why it cannot be used.
+    Read a complete picture, and return its properties or why it cannot be used.
 
     A JPEG is decoded at an eighth of its size, which reads all of it.
 
     >>> inspect_image(b"GIF89a").problem
-    'it is no whole picture that Pillow can read'
+    'it is not a complete picture that Pillow can read'
     """
     digest = hashlib.sha256(content).hexdigest()
     try:
@@ -146,7 +146,7 @@ def decode(content: bytes | memoryview, decoding: Decoding) -> Array:
 
     >>> decode(b"", Decoding())
     Traceback (most recent call last):
-    robustness.errors.DataError: it is no whole picture that Pillow can read
+    robustness.errors.DataError: it is not a complete picture that Pillow can read
     """
     from PIL import Image, ImageOps
 
@@ -155,7 +155,7 @@ def decode(content: bytes | memoryview, decoding: Decoding) -> Array:
         turned = ImageOps.exif_transpose(image) if decoding.exif == "apply" else image
         wide, high = decoding.resized(*turned.size)
         if wide * high > SIDE**2:  # a picture that is a thousand times as wide as it is high
-            raise DataError(f"it comes to {wide:,} x {high:,} pixels before it is cut, more than {SIDE**2:,}")
+            raise DataError(f"it has {wide:,} x {high:,} pixels before cropping, more than {SIDE**2:,}")
         resized = turned.convert(decoding.mode).resize((wide, high), Image.Resampling[decoding.interpolation.upper()])
     if decoding.size is None:
         return np.asarray(resized)

@@ -51,19 +51,17 @@ def read(file: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     try:
         table = np.loadtxt(gzip.decompress(file.read_bytes()).decode().splitlines(), dtype=np.int64, delimiter=",")
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(
-            f"{file} must be the gzipped table of digits, but: {error}; install scikit-learn anew"
-        ) from error
+        raise DataError(f"{file} must be the gzipped table of digits, but: {error}; reinstall scikit-learn") from error
     if table.shape != (COUNT, SMALL**2 + 1):
         raise DataError(
-            f"{file} must hold {COUNT} rows of {SMALL**2 + 1} numbers, got the shape {table.shape}; "
-            "install scikit-learn anew"
+            f"{file} must hold {COUNT} rows of {SMALL**2 + 1} numbers, got the shape {table.shape}; reinstall "
+            "scikit-learn"
         )
     values, labels = table[:, :-1], table[:, -1]
     if values.min() < 0 or values.max() > BRIGHTEST:
         raise DataError(
-            f"{file} must hold values from 0 to {BRIGHTEST}, got {values.min()} to {values.max()}; "
-            "install scikit-learn anew"
+            f"{file} must hold values from 0 to {BRIGHTEST}, got {values.min()} to {values.max()}; reinstall "
+            "scikit-learn"
         )
     return values.astype(np.uint8).reshape(-1, SMALL, SMALL), labels
 

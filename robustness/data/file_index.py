@@ -21,8 +21,8 @@ T = TypeVar("T")
 
 FORM = "files 1"
 
-LOOKING = "looking at files for the first time"
-LOOKS = "looks at the same files"
+LOOKING = "inspecting new files"
+LOOKS = "inspects the same files"
 AT_ONCE = 1000
 """Files whose turn has come: all at once would be as many waiting tasks."""
 
@@ -68,14 +68,14 @@ def cached_per_file(
 def hashes(
     files: Sequence[Path], cache: Path, progress: Progress | None = None, index: Path | None = None
 ) -> list[str]:
-    """Return the SHA-256 of files in one folder, from its index where they are the same."""
+    """Return the SHA-256 of files in one folder, from its index if they are unchanged."""
     named = {str(file): str(file) for file in files}
     found = cached_per_file(named, index or index_of(files[0].parent, cache, "sums"), _sha256, "1", progress)
     return [found[name] for name in named]
 
 
 def index_of(folder: Path, cache: Path, what: str) -> Path:
-    """Return where the index of a folder is kept."""
+    """Return the path of a folder's index."""
     name = hashlib.sha256(str(folder).encode(errors="surrogateescape")).hexdigest()[:32]
     return cache / "files" / f"{name}-{what}.json"
 
@@ -83,7 +83,7 @@ def index_of(folder: Path, cache: Path, what: str) -> Path:
 def cached_per_row(
     file: Path, version: str, make: Callable[[int], Any], count: int, what: str, progress: Progress | None = None
 ) -> list[Any]:
-    """Return what is made of each of ``count`` rows, as JSON would hold it; from ``file``, named by their content."""
+    """Return a JSON value per row for ``count`` rows, from ``file``, which is named by their content."""
 
     def read() -> list[Any] | None:
         values = _kept(file, version)
@@ -100,7 +100,7 @@ def cached_per_row(
 def map_in_threads(
     work: Callable[[T], Any], things: Sequence[T], what: str, progress: Progress | None = None
 ) -> Iterator[Any]:
-    """Do one thing to many, in threads, and give the outcomes in order."""
+    """Call a function for many values, in threads, and return the results in order."""
     say = RateLimitedReporter(progress)
     for start in range(0, len(things), AT_ONCE):
         yield from pool().map(work, things[start : start + AT_ONCE])
@@ -125,7 +125,7 @@ def _changed(files: Mapping[str, str], stats: Mapping[str, list[int]], known: Kn
 
 
 def _read(index: Path, version: str) -> Known:
-    """Return what can be believed: nothing of another form, nothing that may have changed right after it was seen."""
+    """Return the valid entries: none of another format, none that may have changed right after inspection."""
     try:
         kept = _document(index)
         if kept["form"] != FORM or kept["version"] != version:
@@ -142,12 +142,12 @@ def _content(file: Path) -> bytes:
 
 
 def _store(file: Path) -> Path:
-    """Return the folder that a file of what is known lies in: all of them lie in a folder of their kind in it."""
+    """Return the store's folder of an index file, which lies in a folder of its kind."""
     return file.parent.parent
 
 
 def _document(file: Path) -> dict[str, Any]:
-    """Return what `_put` wrote; ValueError where its sum does not fit it, and it is of no use."""
+    """Return what `_put` wrote; ValueError if its checksum does not match."""
     found: dict[str, Any] = json.loads(_content(file))
     if found.pop("checksum", None) != _sum(found):
         raise ValueError("damaged, or of an older version")

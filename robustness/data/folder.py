@@ -36,7 +36,7 @@ def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None 
     Return the parts of the folder that ``spec`` names: train and test, or all.
 
     Classes are sorted by their folders' names; pictures may lie below these at any depth. What begins with a dot is
-    passed over; what is no picture by its name, too, and counted in a note.
+    ignored; what is no picture by its name, too, and counted in a note.
     """
     top = require_folder(root, str(spec.folder))
     decoding, title = spec.decoding, top.name or str(top)
@@ -45,8 +45,9 @@ def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None 
     if {"train"} < set(there) and len(there) < len(names) and spec.part is None:
         other = some([i for i, name in enumerate(names) if name not in there], lambda i: shown(names[i]))
         raise DataError(
-            f"{top} must hold parts alone, or classes alone, but beside {' and '.join(there)} lies {other}; move it, "
-            f'or say which part is tested on, as `part` = "{next(name for name in TESTS if name in there)}" in [data]'
+            f"{top} must have only parts or only classes, but beside {' and '.join(there)} lies {other}; move it, or "
+            "choose the part for testing, as `part` = "
+            f'"{next(name for name in TESTS if name in there)}" in [data]'
         )
     if not there or (len(there) < len(names) and spec.part is None):
         return LazyParts({"all": partial(_part, title, top, None, decoding, cache, progress)})
@@ -62,10 +63,10 @@ def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None 
 
 
 def require_folder(root: Path, folder: str) -> Path:
-    """Return a folder below a root; DataMissing where there is none, DataError where it is no folder."""
+    """Return a folder below a root; DataMissing if there is none, DataError if it is no folder."""
     path = Path(os.path.normpath((root / folder).absolute()))
     if not path.exists():
-        raise DataMissing(f"no {folder} in {root}: {path} does not exist; put it there, or name another folder")
+        raise DataMissing(f"no {folder} in {root}: {path} does not exist; put it there, or use another folder")
     if not path.is_dir():
         raise DataError(f"`folder` must be a folder, got the file {path}; for an .npz or .parquet file name `file`")
     return path
@@ -78,8 +79,8 @@ def _part(
     if stray := [entry.name for entry in _visible(top) if entry.name.lower().endswith(KINDS) and entry.is_file()]:
         listed = some(range(len(stray)), lambda i: shown(stray[i]))
         raise DataError(
-            f"{top} must hold a folder for each class and pictures in these alone, but {len(stray):,} lie beside "
-            f"them: {listed}; move them"
+            f"{top} must have pictures only in its folders of classes, but {len(stray):,} lie beside them: {listed}; "
+            "move them"
         )
     found = [path.name for path in _folders(top)]
     _check_classes(top, found, classes)
@@ -97,18 +98,18 @@ def _part(
     kinds = ", ".join(KINDS)
     if not names:
         raise DataError(
-            f"{top}: its folders of classes hold no picture ({kinds}); is the folder above meant, or below?"
+            f"{top}: its folders of classes have no pictures ({kinds}); use the folder above or below, or add pictures"
         )
     notes: list[str] = []
     if empty:
         listed = some(range(len(empty)), lambda i: shown(empty[i]))
         notes.append(
-            f"{title}: {len(empty):,} of {len(known):,} classes have no pictures, and count as classes: {listed}"
+            f"{title}: {len(empty):,} of {len(known):,} classes have no pictures, but count as classes: {listed}"
         )
     if passed:
         listed = ", ".join(f"{kind} ({count:,})" for kind, count in passed.most_common(5))
         notes.append(
-            f"{title}: {passed.total():,} files were passed over by their names: {listed}; pictures are {kinds}"
+            f"{title}: {passed.total():,} files were ignored because of their names: {listed}; pictures are {kinds}"
         )
     files = Files(top, names)
     looks = files.looks(cache, progress)
@@ -119,8 +120,8 @@ def _check_classes(top: Path, found: list[str], classes: tuple[str, ...] | None)
     if len(found) < 2:
         one = f", {shown(found[0])}" if found else ""
         raise DataError(
-            f"{top} must hold a folder for each of two classes or more, it holds {len(found)}{one}; "
-            "is the folder above it meant, or one in it?"
+            f"{top} must have folders of at least two classes, it has {len(found)}{one}; use the folder above it, or "
+            "one in it"
         )
     for name in found:
         if not name.isprintable() or name != name.strip():
@@ -129,8 +130,8 @@ def _check_classes(top: Path, found: list[str], classes: tuple[str, ...] | None)
     for name in found:
         if (other := folded.setdefault(name.casefold(), name)) != name:
             raise DataError(
-                f"{top}: classes must differ by more than capital letters, got {shown(other)} and {shown(name)}; "
-                "join the two folders, or rename one"
+                f"{top}: classes must differ by more than capital letters, got {shown(other)} and {shown(name)}; merge "
+                "the two folders, or rename one"
             )
     if classes is not None and (unknown := [name for name in found if name not in classes]):
         listed = some(range(len(unknown)), lambda i: shown(unknown[i]))
@@ -141,12 +142,12 @@ def _check_classes(top: Path, found: list[str], classes: tuple[str, ...] | None)
 
 
 def _visible(folder: str | Path) -> list[os.DirEntry[str]]:
-    """Return what is in a folder, in order; entries know what they are without being asked one by one."""
+    """Return a folder's visible entries, in order; each knows its type without another system call."""
     try:
         with os.scandir(folder) as entries:
             return sorted((e for e in entries if not e.name.startswith((".", "__MACOSX"))), key=lambda e: e.name)
     except OSError as error:
-        raise DataError(f"{folder} cannot be read: {error.strerror or error}; may it be listed?") from error
+        raise DataError(f"{folder} cannot be read: {error.strerror or error}; check its permissions") from error
 
 
 def _folders(folder: Path) -> list[os.DirEntry[str]]:
@@ -182,8 +183,8 @@ def _check_link(top: Path, name: str, follow: bool) -> None:
     target = (top / name).resolve()
     if not follow and not target.is_relative_to(top.resolve()):
         raise DataError(
-            f"{top}: {shown(name)} is a link to {target}, which lies outside; put the pictures themselves there, or "
-            "say `follow_links` = true in [data.images]"
+            f"{top}: {shown(name)} is a link to {target}, which lies outside; copy the pictures, or set `follow_links` "
+            "= true in [data.images]"
         )
 
 

@@ -32,9 +32,7 @@ def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None 
     try:
         loaded = datasets.load_from_disk(str(top))
     except Exception as error:  # what that library raises for other folders is of many kinds
-        raise DataError(
-            f"{top} must be a folder that `save_to_disk` has written, but: {error}; save it anew"
-        ) from error
+        raise DataError(f"{top} must be a folder written by `save_to_disk`, but: {error}; save it again") from error
     if not isinstance(loaded, datasets.DatasetDict):
         return LazyParts({"all": partial(_part, top.name, loaded, top, spec, cache, progress)})
     if not tabular.has_parts(list(loaded), spec.part):
@@ -79,7 +77,7 @@ def _part(
     try:
         rows.data.validate(full=True)  # else a damaged offset has memory read that is none of the table's
     except Exception as error:  # what Arrow says of damaged tables is of many kinds
-        raise DataError(f"{title}: a table of it is damaged ({error}); save it anew") from error
+        raise DataError(f"{title}: one of its tables is damaged ({error}); save it again") from error
     there = list(rows.features)
     picture = tabular.find_column(title, "`column` of [data.images]", spec.decoding.column, tabular.PICTURES, there)
     label = tabular.find_column(title, "`labels`", spec.labels, tabular.LABELS, there)

@@ -1,4 +1,4 @@
-"""Pictures with labels, made images: what cannot be used is named and counted, what is unusual is said."""
+"""Labelled pictures as images: unusable pictures are counted and listed, unusual ones cause notes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from robustness.errors import DataError, shown
 from robustness.util import paths as files
 
 NAMED = 3
-"""Pictures that are named where more are counted."""
+"""Pictures that a message lists if it counts more."""
 
 
 class Files:
@@ -67,7 +67,7 @@ def images(
     """
     Return the pictures of a source as `Images` that decode a batch when it is read.
 
-    DataError where any cannot be used and ``skip_unreadable`` is not asked for, or where they are of several sizes and
+    DataError if any cannot be used and ``skip_unreadable`` is not asked for, or where they are of several sizes and
     no ``size`` is given.
     """
     bad = [place for place, found in enumerate(looks) if found.problem]
@@ -75,13 +75,13 @@ def images(
         listed = some(bad, lambda place: f"{source.named(place)}: {looks[place].problem}")
         if not decoding.skip_unreadable:
             raise DataError(
-                f"{name}: {len(bad):,} of {len(looks):,} pictures cannot be used: {listed}; mend or remove them, or "
-                "leave them out with `skip_unreadable` = true in [data.images]"
+                f"{name}: {len(bad):,} of {len(looks):,} pictures cannot be used: {listed}; fix or remove them, or "
+                "skip them with `skip_unreadable` = true in [data.images]"
             )
         notes += (f"{name}: {len(bad):,} of {len(looks):,} pictures cannot be used and are left out: {listed}",)
     places = np.array([place for place, found in enumerate(looks) if not found.problem], np.int64)
     if not places.size:
-        raise DataError(f"{name} must hold at least one picture that can be used, it holds none of {len(looks):,}")
+        raise DataError(f"{name} must have at least one usable picture, it has none among {len(looks):,}")
     kept = [looks[place] for place in places]
     encoded = LazyImages(
         source, places, [each.content for each in kept], decoding, _size(name, source, places, kept, decoding)
@@ -110,14 +110,11 @@ def _size(name: str, source: Source, places: Array, looks: Sequence[ImageInfo], 
     if other := [i for i, each in enumerate(sizes) if each != first]:
         listed = some(other, lambda i: f"{_at(source, places, i)} {sizes[i][0]} x {sizes[i][1]}")
         raise DataError(
-            f"{name}: pictures must come to one height and width; {_at(source, places, 0)} has "
-            f"{first[0]} x {first[1]}, {len(other):,} others have not: {listed}; "
-            "give `size` = [height, width] in [data.images]"
+            f"{name}: pictures must have one height and width; {_at(source, places, 0)} has {first[0]} x {first[1]}, "
+            f"{len(other):,} others differ: {listed}; set `size` = [height, width] in [data.images]"
         )
     if max(first) > decoding_.SIDE:
-        raise DataError(
-            f"{name}: pictures must come to at most {decoding_.SIDE} pixels a side, got {first}; give `size`"
-        )
+        raise DataError(f"{name}: pictures must have at most {decoding_.SIDE} pixels per side, got {first}; set `size`")
     return first
 
 
@@ -127,13 +124,13 @@ def _unusual(
     """Return notes on pictures that are unlike the others, and how they are treated."""
     grey = ("1", "L", "LA", "La")
     kinds: list[tuple[str, Callable[[ImageInfo], bool]]] = [
-        ("are animated; their first frame is taken", lambda each: each.frames > 1),
+        ("are animated; only their first frame is used", lambda each: each.frames > 1),
         ("have an alpha channel, which is dropped", lambda each: each.mode in ("LA", "La", "PA", "RGBA", "RGBa")),
     ]
     if any(each.mode not in grey for each in looks):
-        kinds.append(("are grey, among others in colour", lambda each: each.mode in grey))
+        kinds.append(("are grey, while others are in colour", lambda each: each.mode in grey))
     if decoding.exif == "ignore":
-        turned = "say in EXIF that they lie turned, and stay so; `exif` = 'apply' in [data.images] turns them upright"
+        turned = "are rotated according to EXIF and stay so; `exif` = 'apply' in [data.images] turns them upright"
         kinds.append((turned, lambda each: each.orientation != 1))
     notes = []
     for what, is_so in kinds:
@@ -150,8 +147,8 @@ def _twice(name: str, source: Source, places: Array, looks: Sequence[ImageInfo],
     other = [i for i in again if labels[first[looks[i].content]] != labels[i]]
     notes = []
     for found, what in (
-        (other, "there with another label"),
-        ([i for i in again if i not in set(other)], "there more than once"),
+        (other, "duplicated with another label"),
+        ([i for i in again if i not in set(other)], "duplicated"),
     ):
         if found:
             listed = some(

@@ -19,7 +19,7 @@ from robustness.data.validation import Array, Indices
 from robustness.errors import DataError
 
 BLOCK = 2**22
-"""Bytes that are looked at at once where all pixels are."""
+"""Bytes per block in a pass over all pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ class Images:
 
     @property
     def mapped_from(self) -> str:
-        """The file that the pixels are mapped from, so that who writes it changes them; "" where there is none."""
+        """The memory-mapped file of the pixels, which must not be written; "" if there is none."""
         array: Any = self.pixels
         while array is not None and not isinstance(array, np.memmap):
             array = getattr(array, "base", None)
@@ -125,7 +125,7 @@ class Images:
         return np.divide(stored, np.float32(255), dtype=np.float32, order="C")
 
     def prefetch(self, start: int, stop: int) -> None:
-        """Begin to decode images that are soon asked for by these very numbers; does nothing where all are decoded."""
+        """Start decoding images that will soon be requested with these rows; do nothing if all are decoded."""
         if isinstance(self.pixels, LazyImages):
             self.pixels.prefetch(slice(start, stop) if self.rows is None else self.rows[start:stop])
 
@@ -172,11 +172,11 @@ class Images:
 
 
 TESTS = ("test", "val", "validation", "valid")
-"""What the part that is tested on may be called, where the card names none: the first of these that is there."""
+"""Names of the part for testing if the card names none: the first that exists."""
 
 
 class LazyParts(Mapping[str, Images]):
-    """The parts of a data set, each read when it is first asked for: a test needs no look at what is trained on."""
+    """The parts of a data set, each read on first use: a test does not read the training part."""
 
     def __init__(self, made: Mapping[str, Callable[[], Images]]) -> None:
         self._made, self._read = made, dict[str, Images]()

@@ -37,9 +37,9 @@ class Source(Protocol):
 @dataclass(frozen=True, eq=False)
 class LazyImages:
     """
-    An array of pictures, (N, H, W, 3) or (N, H, W) uint8, that decodes what is asked for and keeps nothing.
+    An array of pictures, (N, H, W, 3) or (N, H, W) uint8, that decodes images on request and caches nothing.
 
-    ``contents`` are the SHA-256 of the pictures at ``places``: other bytes than those are refused when they are read.
+    ``contents`` are the SHA-256 of the pictures at ``places``: other bytes are rejected on reading.
     """
 
     source: Source
@@ -61,7 +61,7 @@ class LazyImages:
         return len(self.places)
 
     def __getitem__(self, rows: slice | Indices) -> Array:
-        """Decode some images, each by a thread of its own; DataError where one has changed since it was looked at."""
+        """Decode some images, each in its own thread; DataError if one has changed since its inspection."""
         chosen = self._chosen(rows)
         with self._lock:
             begun = self._begun.pop(chosen.tobytes(), None)
@@ -71,7 +71,7 @@ class LazyImages:
         return made
 
     def prefetch(self, rows: slice | Indices) -> None:
-        """Begin to decode what is soon asked for; of what is never asked for the oldest is dropped."""
+        """Start decoding images that will soon be requested; the oldest unrequested ones are dropped."""
         chosen = self._chosen(rows)
         with self._lock:
             if chosen.tobytes() not in self._begun:
@@ -99,9 +99,9 @@ class LazyImages:
             content = self.source.read(place)
             changed = hashlib.sha256(content).hexdigest() != self.contents[row]
         except OSError as error:
-            raise DataError(f"{self.source.named(place)} cannot be read any more: {error}") from error
+            raise DataError(f"{self.source.named(place)} can no longer be read: {error}") from error
         if changed:
-            raise DataError(f"{self.source.named(place)} has changed since this run looked at it; {AGAIN}")
+            raise DataError(f"{self.source.named(place)} changed during this run; {AGAIN}")
         try:
             return decode(content, self.decoding)
         except DataError as error:

@@ -25,7 +25,7 @@ SUMS = {
 }
 CLASSES = tuple("0123456789")
 DOWNLOADING = ".download-"
-"""How the folder begins that files are brought to, until they are held to their sums."""
+"""Prefix of the folder for downloads until their checksums are verified."""
 
 
 def folder(root: Path) -> Path:
@@ -55,17 +55,17 @@ def read_idx(file: Path, dimensions: int) -> Array:
         start = stream.read(header)
     found = file.stat().st_size
     if len(start) < header:
-        raise DataError(f"{file} must begin with {header} bytes of header, it has {found}; {_AGAIN}")
+        raise DataError(f"{file} must start with {header} bytes of header, it has {found}; {_AGAIN}")
     magic, *shape = np.frombuffer(start, ">u4").tolist()
     if magic != 0x800 + dimensions:
-        raise DataError(f"{file} must begin with the magic number {0x800 + dimensions}, it has {magic}; {_AGAIN}")
+        raise DataError(f"{file} must start with the magic number {0x800 + dimensions}, it has {magic}; {_AGAIN}")
     expected = header + math.prod(shape)
     if found != expected or min(shape) < 1:
         raise DataError(f"{file} must have {expected} bytes for its shape {tuple(shape)}, it has {found}; {_AGAIN}")
     return np.memmap(file, np.uint8, mode="r", offset=header, shape=tuple(shape))
 
 
-_AGAIN = "move it away and get it again with: robustness data mnist"
+_AGAIN = "remove it and download it again: robustness data mnist"
 
 
 def download(root: Path, say: Callable[[str], None], *, fetch: Callable[[Path], None] | None = None) -> None:
@@ -80,7 +80,7 @@ def download(root: Path, say: Callable[[str], None], *, fetch: Callable[[Path], 
             _hold_to_sum(folder(root), file)
     missing = [file for file in SUMS if not (folder(root) / file).exists()]
     if not missing:
-        say(f"MNIST is in {root} already; all four files have the published SHA-256")
+        say(f"MNIST is already in {root}; all four files have the published SHA-256")
         return
     try:
         folder(root).mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ def download(root: Path, say: Callable[[str], None], *, fetch: Callable[[Path], 
             for file in missing:
                 (folder(Path(fetched)) / file).replace(folder(root) / file)
     except (OSError, RuntimeError) as error:  # torchvision raises RuntimeError when no mirror answers
-        raise DataError(f"MNIST could not be brought to {root}: {error}") from error
+        raise DataError(f"MNIST could not be downloaded to {root}: {error}") from error
     say(f"downloaded MNIST to {root}: {', '.join(missing)}; SHA-256 as published")
 
 

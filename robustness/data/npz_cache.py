@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class Unpacked(dict[str, Array]):
-    """Arrays by name; ``notes`` say what a reader of the run must know of how they came about."""
+    """Arrays by name; ``notes`` for the run's report."""
 
     notes: tuple[str, ...] = ()
 
@@ -58,13 +58,13 @@ def memory_mapped_arrays(file: Path, cache: Path, progress: Progress | None = No
         return kept_or_aside(lambda root: _arrays(file, root / "arrays" / digest, progress), cache, file.name, progress)
     except OSError as error:
         raise DataError(
-            f"{file} could not be unpacked to {cache}: {error}; is there room, may it be written?"
+            f"{file} could not be unpacked to {cache}: {error}; check the disk space and permissions"
         ) from error
 
 
 def kept_or_aside(make: Callable[[Path], T], cache: Path, what: str, progress: Progress | None) -> T:
     """
-    Return what is unpacked in the store; where that cannot be written, in a folder that goes with this run.
+    Return the unpacked arrays from the store; if that cannot be written, from a temporary folder of this run.
 
     Raises:
         OSError: Neither can be written, or what is unpacked cannot be read.
@@ -74,7 +74,7 @@ def kept_or_aside(make: Callable[[Path], T], cache: Path, what: str, progress: P
     except OSError as error:
         if progress is not None:
             why = error.strerror or error
-            progress(f"{what} is unpacked for this run alone, for {cache} cannot be written ({why})")
+            progress(f"{what} is unpacked for this run only, because {cache} cannot be written ({why})")
     return make(atomic_write.aside())
 
 
@@ -86,7 +86,7 @@ def _arrays(file: Path, folder: Path, progress: Progress | None) -> Unpacked:
         if arrays is None:
             raise DataError(f"{file} was unpacked to {folder}, which then changed; remove that folder")
         if damaged:
-            arrays.notes = (f"what the store held of {file.name} was damaged ({folder}); it was unpacked again",)
+            arrays.notes = (f"the store's copy of {file.name} was damaged ({folder}); it was unpacked again",)
         return arrays
 
     return locks.get_or_make(make, read=lambda: _read(folder), exclusive=_exclusive(file, folder, progress))
@@ -94,7 +94,7 @@ def _arrays(file: Path, folder: Path, progress: Progress | None) -> Unpacked:
 
 @contextlib.contextmanager
 def _exclusive(file: Path, folder: Path, progress: Progress | None) -> Iterator[None]:
-    """Hold the lock of a folder that is to be unpacked, and remove what a killed process left of it."""
+    """Hold the lock of a folder to unpack, and remove leftovers of a killed process."""
     with exclusive(folder, f"unpacks {file.name}", progress) as locked:
         for leftover in folder.parent.glob(f".{folder.name}-*") if locked else ():
             shutil.rmtree(leftover, ignore_errors=True)
@@ -102,7 +102,7 @@ def _exclusive(file: Path, folder: Path, progress: Progress | None) -> Iterator[
 
 
 def _read(folder: Path) -> Unpacked | None:
-    """Open what was unpacked, or give None where it is not whole, or not as it was unpacked."""
+    """Open unpacked arrays, or return None if they are incomplete or changed."""
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         found = Unpacked()
@@ -131,8 +131,8 @@ def _unpack(file: Path, folder: Path, say: RateLimitedReporter) -> None:
             _check_room(archive, made)
             index = _extract(archive, made, say, f"of {file.name}")
         except TORN as error:
-            why = file_formats.mistaken_file(file) or f"{error}; get or write it again"
-            raise DataError(f"{file} must be a whole .npz or .npz.xz file, but: {why}") from error
+            why = file_formats.mistaken_file(file) or f"{error}; download or write it again"
+            raise DataError(f"{file} must be a complete .npz or .npz.xz file, but: {why}") from error
         refuse_other(file, folder.name)
         (made / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
         if folder.is_dir():  # damaged, or the caller would not unpack; maps of it that are open stay valid
@@ -147,15 +147,15 @@ def _unpack(file: Path, folder: Path, say: RateLimitedReporter) -> None:
 
 
 def _check_room(archive: Path, folder: Path) -> None:
-    """Raise OSError where a disk has no room for what an archive says it holds, before any of it is unpacked."""
+    """Raise OSError if the disk has no room for an archive's declared size, before unpacking."""
     with zipfile.ZipFile(archive) as opened:
         size = sum(member.file_size for member in opened.infolist())
     if size > (free := shutil.disk_usage(folder).free):
-        raise OSError(errno.ENOSPC, f"it would take {size:,} bytes, and there is room for {free:,}")
+        raise OSError(errno.ENOSPC, f"it needs {size:,} bytes, but only {free:,} are free")
 
 
 def refuse_other(file: Path, digest: str) -> None:
-    """Raise DataError where a file is no longer the one that the first letters of its SHA-256 were taken of."""
+    """Raise DataError if a file has changed since its SHA-256 was computed."""
     if not sha256_file(file).startswith(digest):
         raise DataError(f"{file} changed while it was read; {AGAIN}")
 
@@ -167,14 +167,14 @@ def _extract(archive: Path, folder: Path, say: Progress, of: str) -> dict[str, A
         for member in opened.namelist():
             name = re.fullmatch(r"(\w[\w.-]*)\.npy", member)
             if name is None:
-                raise ValueError(f"it holds {member!r}, which is no array")
+                raise ValueError(f"it contains {member!r}, which is no array")
             path = folder / member
             with opened.open(member) as source, path.open("wb") as target:
                 digest = _copy(source, target, say, f"unpacking {member} {of}")
             try:
                 array = np.load(path, mmap_mode="r", allow_pickle=False)
             except Exception as error:  # whatever a torn file makes NumPy's parser of headers say
-                raise ValueError(f"array {name[1]!r} holds Python objects, or is torn ({error})") from error
+                raise ValueError(f"array {name[1]!r} contains Python objects, or is truncated ({error})") from error
             index[name[1]] = _entry(path, array) | {"sha256": digest}
     return index
 
@@ -194,7 +194,7 @@ def _copy(source: IO[bytes], target: IO[bytes], say: Progress, doing: str) -> st
 
 
 class RateLimitedReporter:
-    """Pass on what is said, once every two seconds."""
+    """Pass on messages, at most every two seconds."""
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress = progress

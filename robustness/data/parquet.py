@@ -31,19 +31,19 @@ def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None 
     """
     Return the parts of a folder of Parquet files, told by how these are called, or one file as all.
 
-    ``train-00000-of-00002.parquet`` belongs to the training part; where no file is called so, all files are one part.
+    ``train-00000-of-00002.parquet`` belongs to the training part; if no file is called so, all files are one part.
     """
     if spec.file is not None:
         file = root / spec.file
         if why := files_.missing(file):
-            raise DataMissing(f"no {spec.file} in {root}: {file} {why}; put it there, or name another")
+            raise DataMissing(f"no {spec.file} in {root}: {file} {why}; put it there, or use another")
         return LazyParts({"all": partial(_part, file.stem, [file], spec, cache, progress)})
     top = folder.require_folder(root, str(spec.folder))
     files = sorted(top.rglob("*.parquet"))
     if bad := next((f"{file} {why}" for file in files if (why := files_.missing(file))), ""):
-        raise DataError(f"{top}: {bad}; mend it, or move it away")
+        raise DataError(f"{top}: {bad}; fix it, or move it away")
     if not files:
-        raise DataError(f"{top} must hold .parquet files, it holds none; name the folder that does")
+        raise DataError(f"{top} must contain .parquet files, it has none; use the folder with them")
     called = [file.name.split("-")[0].split(".")[0] for file in files]
     if not tabular.has_parts(called, spec.part):
         return LazyParts({"all": partial(_part, top.name, files, spec, cache, progress)})
@@ -110,7 +110,8 @@ def _part(
         rows = _Mapped(target)
     except (pa.ArrowException, OSError, KeyError) as error:
         why = next(
-            (said for file in files if (said := file_formats.mistaken_file(file))), f"{error}; get or write it again"
+            (said for file in files if (said := file_formats.mistaken_file(file))),
+            f"{error}; download or write it again",
         )
         raise DataError(f"{title}: {files[0]} cannot be read as Parquet: {why}") from error
     names = _names(schema.metadata, label)
@@ -124,7 +125,7 @@ def _part(
 
 
 def _labels(file: Path, label: str) -> list[Any]:
-    """Return the labels of another part, where they can be read: nobody has asked for the part itself."""
+    """Return the labels of another part, or nothing if they cannot be read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -140,14 +141,14 @@ def _mapped(
     """
     Write the pictures as one Arrow file, unless it is there as it was written; a few rows at a time.
 
-    Return the file, and what a reader of the run must know of it.
+    Return the file, and notes for the run's report.
     """
     files_.check_no_link(target, target.parent.parent)
 
     def make() -> tuple[Path, tuple[str, ...]]:
         damaged = target.exists() and target.with_suffix(".sha256").exists()
         _unpack(title, files, digests, picture, target, RateLimitedReporter(progress))
-        note = f"what the store held of {title} was damaged ({target}); its pictures were unpacked again"
+        note = f"the store's copy of {title} was damaged ({target}); its pictures were unpacked again"
         return target, (note,) if damaged else ()
 
     return locks.get_or_make(
@@ -184,7 +185,7 @@ def _unpack(
 
 
 def _whole(target: Path) -> bool:
-    """Return whether an Arrow file is as it was written, by its sum; unread where it has not been touched since."""
+    """Return whether an Arrow file is unchanged, by its checksum; not read if its times are unchanged."""
     try:
         files_.check_regular(target, follow=False)
         due = target.with_suffix(".sha256").read_text()
@@ -202,14 +203,14 @@ def _bytes(title: str, name: str, column: Any) -> Any:
         column = pc.struct_field(column, "bytes")
     if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
         raise DataError(
-            f"{title}: the column {name!r} must hold pictures as bytes, or as {{bytes, path}}, got {column.type}; "
+            f"{title}: the column {name!r} must contain pictures as bytes, or as {{bytes, path}}, got {column.type}; "
             "name another in `column` of [data.images]"
         )
     return column.cast(pa.large_binary())
 
 
 def _names(metadata: Mapping[bytes, bytes] | None, label: str) -> list[str] | None:
-    """Return the names of the classes, where the file was written by Hugging Face's library and says them."""
+    """Return the names of the classes, if Hugging Face's library wrote them into the file."""
     try:
         names = json.loads((metadata or {})[b"huggingface"])["info"]["features"][label]["names"]
     except (KeyError, ValueError, TypeError):

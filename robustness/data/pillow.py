@@ -28,17 +28,19 @@ _FILTER = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 @contextmanager
 def open_image(content: bytes | memoryview) -> Iterator[Image.Image]:
     """
-    Open a picture; DataError says why it cannot be used, also where it is only found out when it is decoded.
+    Open a picture; DataError says why it cannot be used, also if only decoding fails.
 
     >>> with open_image(b"GIF89a") as image:
     ...     image.load()
     Traceback (most recent call last):
-    robustness.errors.DataError: it is no whole picture that Pillow can read
+    robustness.errors.DataError: it is not a complete picture that Pillow can read
     """
     from PIL import Image, UnidentifiedImageError
 
     if bytes(content[:4]) in POSTSCRIPT:
-        raise DataError(f"it is PostScript, a program, which is not run; convert it to one of {', '.join(FORMATS)}")
+        raise DataError(
+            f"it is PostScript, a program, which is not executed; convert it to one of {', '.join(FORMATS)}"
+        )
     try:
         with silence_pillow(), Image.open(io.BytesIO(content), formats=_formats()) as image:
             width, height = image.size
@@ -46,7 +48,7 @@ def open_image(content: bytes | memoryview) -> Iterator[Image.Image]:
             if most is not None and width * height > most:
                 raise DataError(f"it is too large to be decoded: {width:,} x {height:,} pixels, more than {most:,}")
             if image.mode not in EIGHT_BITS:
-                raise DataError(f"it has more than 8 bits a channel (Pillow's mode {image.mode}); convert it")
+                raise DataError(f"it has more than 8 bits per channel (Pillow's mode {image.mode}); convert it")
             yield image
     except DataError:
         raise
@@ -55,7 +57,7 @@ def open_image(content: bytes | memoryview) -> Iterator[Image.Image]:
     except Exception as error:  # what decoders raise for damaged files is of many kinds
         unknown = isinstance(error, UnidentifiedImageError) or not str(error)
         why = "" if unknown else f" ({_first_line(error)})"
-        raise DataError(f"it is no whole picture that Pillow can read{why}") from error
+        raise DataError(f"it is not a complete picture that Pillow can read{why}") from error
 
 
 @contextmanager

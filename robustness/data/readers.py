@@ -33,7 +33,7 @@ class DatasetReader:
 
 
 TABLE = ("labels", "groups", "images", "part")
-"""The keys that a table of pictures takes beside its place."""
+"""The keys of a table of pictures, besides its path."""
 
 
 def _problem(name: str, candidate: Any) -> str:

@@ -23,12 +23,12 @@ KEYS = ("file", "folder", "groups", "images", "labels", "part")
 
 class DataSpec(Table):
     """
-    Images by name, and what of them is for training and for testing.
+    Images by name, and which of them are for training and testing.
 
     ``labels`` names other labels of an array file than its own: "kind" are ``train_kind`` and ``test_kind``, or
     ``kind``, with ``kind_classes``. With ``test`` = "given" the data set's own test part is tested on, instead of the
     side that the split leaves for that; ``part`` names another part than ``test`` for it; ``tested`` takes so many of
-    the test images, of every class alike. ``file`` and ``folder`` lie below the data root, or beside the card where
+    the test images, stratified by class. ``file`` and ``folder`` lie below the data root, or beside the card where
     they begin with ``./``.
 
     >>> DataSpec(name="digits", split=BalancedSplit(per_class=30)).embedded
@@ -38,7 +38,7 @@ class DataSpec(Table):
     name: str
     """Which set."""
     file: str | None = None
-    """Below the data root, or beside the card where it begins with ``./``."""
+    """Below the data root, or beside the card if it starts with ``./``."""
     folder: str | None = None
     """The same, of a folder."""
     groups: str | None = None
@@ -46,17 +46,17 @@ class DataSpec(Table):
     labels: str | None = None
     """Other labels of an array file or table than its own, by name."""
     part: str | None = None
-    """Which part is tested on, where there are several: ``validation``; else test, or what stands for it."""
+    """The part for testing, if there are several: ``validation``; default: test, or its substitute."""
     of: Literal["train", "test", "all"] = "train"
     """What the split divides."""
     test: Literal["split", "given"] = "split"
     """``given``: test on the data set's own test part, and train on the split's training side."""
     tested: Annotated[int, Field(ge=1)] | None = None
-    """Test on so many of the test images, of every class alike."""
+    """Test on this many of the test images, stratified by class."""
     split: Annotated[
         PredefinedSplit | BalancedSplit | StratifiedSplit | GroupSplit | KFoldSplit, Field(discriminator="kind")
     ] = PredefinedSplit()
-    """How training and test images are told apart."""
+    """How images are split into training and test images."""
 
     images: Decoding | None = None
     """How pictures are decoded, and which are taken."""
@@ -76,8 +76,8 @@ class DataSpec(Table):
         path = PurePosixPath(value)
         if path.is_absolute() or ".." in path.parts or "\\" in value or "\0" in value or not value:
             raise ValueError(
-                "`file` and `folder` must be relative to the data root, or to the card where they begin with ./ , "
-                f"got {value!r}"
+                "`file` and `folder` must be relative to the data root, or to the card if they start with ./ , got "
+                f"{value!r}"
             )
         return value
 
@@ -90,24 +90,22 @@ class DataSpec(Table):
         if of.needs and len(set(of.needs) & set(given)) != 1:
             raise ValueError(
                 f"{' or '.join(f'`{key}`' for key in of.needs)} must be given for {self.name!r}, relative to the data "
-                "root, or to the card where it begins with ./"
+                "root, or to the card if it starts with ./"
             )
         if self.file is not None and not self.file.endswith(of.suffixes):
             kinds = " or ".join(of.suffixes)
             raise ValueError(f"`file` must be an {kinds} file for {self.name!r}, got {self.file!r}")
         if kind == "given" and self.of != "train":
-            raise ValueError(f"`of` must be left out where the split is 'given' and divides nothing, got {self.of!r}")
+            raise ValueError(f"`of` must be left out if the split is 'given', which divides nothing, got {self.of!r}")
         if self.test == "given" and (kind == "given" or self.of != "train"):
             raise ValueError(
-                "`test` = 'given' needs a split of the training part, whose other side is then left out, "
-                f"got the split {kind!r} of {self.of!r}"
+                "`test` = 'given' needs a split of the training part (its test side is then unused), got the split "
+                f"{kind!r} of {self.of!r}"
             )
         if kind == "grouped" and self.groups is None:
-            raise ValueError("`groups` must name the array that the split 'grouped' goes by")
+            raise ValueError("`groups` must name the array of groups for the split 'grouped'")
         if kind in ("balanced", "stratified") and self.groups is not None:
-            raise ValueError(
-                f"`groups` must be left out for the split {kind!r}, which tears them apart; take 'grouped'"
-            )
+            raise ValueError(f"`groups` must be left out for the split {kind!r}, which separates them; use 'grouped'")
         return self
 
     @property
@@ -132,7 +130,7 @@ class DataSpec(Table):
 
     @model_serializer(mode="wrap")
     def _as_before(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out the keys that cards had not always: what was hashed of a card that has none stays the same."""
+        """Leave out unset newer keys, so that the hash of a card without them stays the same."""
         found: dict[str, Any] = written(self)
         return {
             key: value for key, value in found.items() if value is not None or key not in ("folder", "images", "part")

@@ -1,7 +1,7 @@
 """
-Which images are for training and which for testing: pure functions of labels, groups and a seed.
+Splits into training and test images: pure functions of labels, groups and a seed.
 
-Each gives sorted row numbers, (train, test). Those that scikit-learn computes import it when they are called.
+Each returns sorted row numbers, (train, test). Those that scikit-learn computes import it when they are called.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ def balanced(labels: npt.ArrayLike, per_class: int, seed: int) -> Split:
     labels = np.asarray(labels)
     classes, counts = np.unique(labels, return_counts=True)
     if per_class < 1:
-        raise DataError(f"`per_class` must be at least 1, got {per_class}; it is the number of test images of a class")
+        raise DataError(f"`per_class` must be at least 1, got {per_class}; it is the number of test images per class")
     if counts.min() <= per_class:
         raise DataError(
-            f"`per_class` must be less than every class has, so that some are left to train on; got {per_class}, and "
-            f"class {classes[counts.argmin()]} has {counts.min()}; take at most {counts.min() - 1}"
+            f"`per_class` must be below the size of every class, so that training images remain; got {per_class}, and "
+            f"class {classes[counts.argmin()]} has {counts.min()}; use at most {counts.min() - 1}"
         )
-    # Of Philox the raw bits are what NumPy promises to keep; how a Generator permutes may change with its version.
+    # NumPy guarantees the raw bits of Philox; a Generator's permutations may change between versions.
     order = np.argsort(generator(seed, Purpose.SPLIT).bit_generator.random_raw(len(labels)), kind="stable")
     return _sides(np.concatenate([order[labels[order] == label][:per_class] for label in classes]), len(labels))
 
 
 def stratified(labels: npt.ArrayLike, share: float, seed: int) -> Split:
-    """Test on a share of the images, of every class alike."""
+    """Test on a share of the images, stratified by class."""
     labels = np.asarray(labels)
     split = _sides(_draw(labels, share, seed, "images"), len(labels))
     return _complete(labels, split, f"`share`={share}")
@@ -49,7 +49,7 @@ def grouped(labels: npt.ArrayLike, groups: npt.ArrayLike | None, share: float, s
     """
     Test on a share of the groups; no group is on both sides.
 
-    Groups are drawn of every class alike (a group's class is its most frequent), else a rare class, whose few groups
+    Groups are drawn stratified by class (a group's class is its most frequent), else a rare class, whose few groups
     hold many images each, would often be missing on one side.
     """
     labels = np.asarray(labels)
@@ -61,7 +61,7 @@ def grouped(labels: npt.ArrayLike, groups: npt.ArrayLike | None, share: float, s
 
 def held_out(labels: npt.ArrayLike, groups: npt.ArrayLike | None, share: float, seed: int) -> Split:
     """
-    Hold out a share of the images, or of whole groups, of every class alike and at least one of each.
+    Hold out a share of the images, or of whole groups, stratified by class and at least one of each.
 
     For choosing an epoch, where a rare class that is there with more than its share does no harm.
 
@@ -72,7 +72,9 @@ def held_out(labels: npt.ArrayLike, groups: npt.ArrayLike | None, share: float, 
     codes = np.arange(len(labels)) if groups is None else _codes(labels, groups)
     voted = _voted(labels, codes)
     if not 0 < share < 1:
-        raise DataError(f"`share` must lie between 0 and 1, got {share:g}; it is the part that is held out, as 0.1")
+        raise DataError(
+            f"`share` must lie between 0 and 1, got {share:g}; it is the fraction that is held out, such as 0.1"
+        )
     chosen = some(voted, max(round(share * len(voted)), len(np.unique(voted))), seed)
     split = _sides(np.flatnonzero(np.isin(codes, chosen)), len(labels))
     return _complete(labels, split, f"held-out `share`={share}")
@@ -85,14 +87,14 @@ def folds(labels: npt.ArrayLike, k: int, seed: int, groups: npt.ArrayLike | None
     if not 2 <= k <= counts.min():
         raise DataError(
             f"`k` must be at least 2 and at most the size of the smallest class (class {classes[counts.argmin()]} has "
-            f"{counts.min()}), got {k}; take another number of folds"
+            f"{counts.min()}), got {k}; use another number of folds"
         )
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     codes = None if groups is None else _codes(labels, groups)
     if codes is not None and codes.max() + 1 < k:
-        raise DataError(f"`k` must be at most the number of groups, {codes.max() + 1}, got {k}; take fewer folds")
+        raise DataError(f"`k` must be at most the number of groups, {codes.max() + 1}, got {k}; use fewer folds")
     made = kind(k, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels, codes)
     return [
         _complete(labels, _sides(test, len(labels)), f"fold {number} of `k`={k}")
@@ -102,7 +104,7 @@ def folds(labels: npt.ArrayLike, k: int, seed: int, groups: npt.ArrayLike | None
 
 def some(labels: npt.ArrayLike, count: int, seed: int = 0) -> Indices:
     """
-    Choose some images, of every class alike: as many of each as its share, at least one, drawn with the seed.
+    Choose some images, stratified by class: as many of each as its share, at least one, drawn with the seed.
 
     >>> some([0, 0, 0, 0, 1, 1], 3).tolist()
     [1, 3, 5]
@@ -120,9 +122,11 @@ def some(labels: npt.ArrayLike, count: int, seed: int = 0) -> Indices:
 
 
 def _draw(labels: Indices, share: float, seed: int, what: str) -> Indices:
-    """Draw a share of the labelled things, of every class alike."""
+    """Draw a share of the labelled things, stratified by class."""
     if not 0 < share < 1:
-        raise DataError(f"`share` must lie between 0 and 1, got {share:g}; it is the part that is tested on, as 0.2")
+        raise DataError(
+            f"`share` must lie between 0 and 1, got {share:g}; it is the fraction used for testing, such as 0.2"
+        )
     from sklearn.model_selection import StratifiedShuffleSplit
 
     splitter = StratifiedShuffleSplit(1, test_size=share, random_state=seed)
@@ -130,8 +134,8 @@ def _draw(labels: Indices, share: float, seed: int, what: str) -> Indices:
         ((_, test),) = splitter.split(np.zeros(len(labels)), labels)
     except ValueError as error:  # too few of a class, or fewer drawn than there are classes
         raise DataError(
-            f"`share`={share:g} cannot be drawn from {len(labels)} {what}, every class alike: {error} "
-            "Take another share."
+            f"`share`={share:g} cannot be drawn from {len(labels)} {what}, stratified by class: {error} Use another "
+            "share."
         ) from error
     return np.asarray(test, np.int64)
 
@@ -145,11 +149,11 @@ def _voted(labels: Indices, codes: Indices) -> Indices:
 
 def _codes(labels: Indices, groups: npt.ArrayLike | None) -> Indices:
     if groups is None:
-        raise DataError("`groups` must be given to keep groups together, got none; name the array that holds them")
+        raise DataError("`groups` must be given to keep groups together, got none; name their array")
     _, codes = np.unique(np.asarray(groups), return_inverse=True)
     if codes.shape != labels.shape:
         raise DataError(
-            f"`groups` must be one for each of {len(labels)} images, got {len(codes)}; is it another part's array?"
+            f"`groups` must have one entry per image ({len(labels)}), got {len(codes)}; use the array of the same part"
         )
     return np.asarray(codes, np.int64)
 
@@ -166,7 +170,7 @@ def _complete(labels: Indices, split: Split, what: str) -> Split:
         missing = np.setdiff1d(labels, labels[rows])
         if missing.size:
             raise DataError(
-                f"{what} must leave every class on both sides, but class {missing[0]} is not in {side}; "
-                "take another share, fewer folds, or another seed"
+                f"{what} must leave every class on both sides, but class {missing[0]} is not in {side}; use another "
+                "share, fewer folds, or another seed"
             )
     return split

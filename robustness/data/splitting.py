@@ -11,7 +11,7 @@ from robustness.data.images import Images
 
 
 class Table(BaseModel):
-    """A table of a card: what it says is checked, and nothing else may stand in it."""
+    """A table of a card: values are validated, unknown keys are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -41,7 +41,7 @@ class BalancedSplit(Table):
 
 
 class StratifiedSplit(Table):
-    """A share of the images for testing, of every class alike."""
+    """A share of the images for testing, stratified by class."""
 
     kind: Literal["stratified"] = "stratified"
     share: Share
@@ -69,7 +69,7 @@ class GroupSplit(Table):
 
 
 class KFoldSplit(Table):
-    """Fold ``fold`` of ``k``, counted from 0, for testing; where there are groups, they stay whole."""
+    """Fold ``fold`` of ``k``, counted from 0, for testing; if there are groups, they stay whole."""
 
     kind: Literal["folds"] = "folds"
     k: Annotated[int, Field(ge=2)]

@@ -1,4 +1,4 @@
-"""Tables with a picture and a label in each row: which columns, which classes, what the pictures are like."""
+"""Tables with a picture and a label per row: columns, classes and properties of the pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from robustness.errors import DataError, shown
 
 PICTURES = ("image", "img", "picture", "jpg", "png", "bytes")
 LABELS = ("label", "labels", "fine_label", "class", "target", "y")
-"""Columns that are taken where none is named: the first of these that is there."""
+"""Default columns: the first of these that exists."""
 
 
 def find_column(title: str, what: str, named: str | None, usual: Sequence[str], there: Sequence[str]) -> str:
@@ -40,7 +40,7 @@ def encode_labels(
     title: str, values: Sequence[Any], names: Sequence[str] | None, others: Sequence[Any] = ()
 ) -> tuple[Array, tuple[str, ...], tuple[str, ...]]:
     """
-    Return labels as numbers, the names of the classes, and what to say; texts are classes in alphabetical order.
+    Return labels as numbers, class names, and notes; texts are classes in alphabetical order.
 
     ``others`` are the labels of other parts: their classes are those of this one, too.
 
@@ -57,12 +57,12 @@ def encode_labels(
         return np.array([places[value] for value in values]), tuple(classes), ()
     if kinds != {int}:
         said = ", ".join(sorted(kind.__name__ for kind in kinds)) or "none"
-        several = "several labels an image are not supported" if list in kinds else "cast the column"
+        several = "several labels per image are not supported" if list in kinds else "cast the column"
         raise DataError(
             f"{title}: labels must be whole numbers or texts, got {said}; {several}, or name another in `labels`"
         )
     if names is not None and not all(isinstance(name, str) for name in names):
-        raise DataError(f"{title}: names of classes must be text, got {shown(list(names))}; write the data set anew")
+        raise DataError(f"{title}: names of classes must be text, got {shown(list(names))}; write the data set again")
     numbers, more = np.array(values), np.array([value for value in others if isinstance(value, int)], np.int64)
     notes = () if names is not None else validation.note_from_one(title, numbers, more)
     return (
@@ -100,10 +100,10 @@ class Rows(Source):
             return (
                 inspect_image(content)
                 if len(content)
-                else ImageInfo("", 0, 0, "", 1, 1, "the row holds no picture's bytes")
+                else ImageInfo("", 0, 0, "", 1, 1, "the row has no picture's bytes")
             )
 
-        what = "looking at pictures for the first time"
+        what = "inspecting new pictures"
         return [
             ImageInfo(*each)
             for each in file_index.cached_per_row(file, decoding_.version(), one, len(self), what, progress)
@@ -117,7 +117,7 @@ def cell_bytes(value: Any, title: str, name: str) -> bytes | memoryview:
         return b""
     if not isinstance(inner, bytes | memoryview):
         raise DataError(
-            f"{title}: the column {name!r} must hold pictures as bytes, or as {{bytes, path}}, got "
+            f"{title}: the column {name!r} must contain pictures as bytes, or as {{bytes, path}}, got "
             f"{type(inner).__name__}; name another in `column` of [data.images]"
         )
     return inner

@@ -38,8 +38,8 @@ def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None 
     known = [each for each in datasets.__all__ if _has_parts(getattr(datasets, each))]
     if name not in known:
         raise DataError(
-            f"`name` must be {PREFIX} and a set of torchvision's with a training and a test part, got {name!r}"
-            f"{nearest(name, known)}"
+            f"`name` must be {PREFIX} and a torchvision data set with a training and a test part, got "
+            f"{name!r}{nearest(name, known)}"
         )
     top = root if spec.folder is None else folder.require_folder(root, spec.folder)
     make = getattr(datasets, name)
@@ -61,8 +61,8 @@ def _part(name: str, make: Any, part: str, top: Path, spec: DataSpec, cache: Pat
     found = _files(made)
     if found is None:
         raise DataError(
-            f"{spec.name!r} must be a set of images with a class each, whose arrays or files torchvision lists; "
-            "write it as folders of classes and name these"
+            f"{spec.name!r} must be a torchvision data set of images with one class each; otherwise write it as "
+            "folders of classes"
         )
     paths, values = found
     files = Files(top, [os.path.relpath(path, top) for path in paths])
@@ -72,7 +72,7 @@ def _part(name: str, make: Any, part: str, top: Path, spec: DataSpec, cache: Pat
 
 
 def _opened(name: str, make: Any, part: str, top: Path) -> Any:
-    """Open a part; what a set calls its test part is found by trying."""
+    """Open a part; the name of a set's test part is found by trial."""
     wanted = inspect.signature(make).parameters
     offline = {"download": False} if "download" in wanted else {}
     ways = [{"train": part == "train"}] if "train" in wanted else [{"split": each} for each in _called(part)]
@@ -85,8 +85,8 @@ def _opened(name: str, make: Any, part: str, top: Path) -> Any:
         except (RuntimeError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise DataMissing(
-                f"no {name} in {top}: {reason.split(' You can use download')[0]} "
-                "Bring its files there; nothing is downloaded here"
+                f"no {name} in {top}: {reason.split(' You can use download')[0]} Put its files there; nothing is "
+                "downloaded here"
             ) from error
         except ImportError as error:
             raise DataError(f"{PREFIX}{name} needs another library: {error}") from error
@@ -118,7 +118,7 @@ def _files(made: Any) -> tuple[list[str], Array] | None:
 
 
 def _names(classes: Sequence[Any] | None, labels: Array) -> tuple[str, ...]:
-    """Return the classes' names; of one that has several the first, numbered where it is another's too."""
+    """Return the class names; the first of several, numbered if another class has it too."""
     if classes is None:
         return validation.validate_class_names(None, labels)
     names = [each if isinstance(each, str) else str(each[0]) for each in classes]

@@ -1,4 +1,4 @@
-"""What labelled images must be like; each check gives the value in the form it is kept in, or says what to mend."""
+"""Requirements on labelled images; each check returns the normalised value or says what to fix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Indices = npt.NDArray[np.int64]
 CLASSES = 10**6
 """As many have names: a label beyond is damage, or no number of a class."""
 CHANNELS = 4
-"""More in the last place is taken for rows or columns: images whose channels come first are refused."""
+"""A larger last dimension is taken for rows or columns: images with channels first are rejected."""
 
 
 def validate_pixels(value: Any) -> Array:
@@ -38,7 +38,9 @@ got (2, 3, 32, 32); for channels first use pixels.transpose(0, 2, 3, 1)
             "for channels first use pixels.transpose(0, 2, 3, 1)"
         )
     if 0 in shape:
-        raise DataError(f"`pixels` must hold at least one image of one pixel, got the shape {shape}; is a file empty?")
+        raise DataError(
+            f"`pixels` must have at least one image of one pixel, got the shape {shape}; check for an empty file"
+        )
     return array
 
 
@@ -64,7 +66,7 @@ def unit_range(blocks: Iterable[Array]) -> None:
             repair = (
                 "divide by the largest possible value"
                 if wrong > 1
-                else "undo their normalisation, as by (pixels + 1) / 2"
+                else "undo their normalisation, such as by (pixels + 1) / 2"
             )
             raise DataError(
                 f"`pixels` of type {block.dtype} must lie in [0, 1], got {wrong:g} in image {start + image}; "
@@ -87,7 +89,7 @@ def validate_rows(value: Any, count: int) -> Indices:
             "for a mask use np.flatnonzero(mask)"
         )
     if array.size == 0:
-        raise DataError("`rows` must choose at least one image, got none; was a condition never true?")
+        raise DataError("`rows` must select at least one image, got none; check the condition")
     if array.min() < 0 or array.max() >= count:
         wrong = array[(array < 0) | (array >= count)][0]
         raise DataError(f"`rows` must lie in 0..{count - 1}, got {wrong}; count from the first image of this set")
@@ -126,37 +128,39 @@ def _one_class(array: Array) -> str:
         if (array.sum(1) == 1).all():
             return "they are one-hot rows: use labels.argmax(axis=1)"
         return (
-            "they are several labels an image, which are not supported: a classifier here gives one class an image; "
-            "test on one of the labels, as labels[:, 0].astype(np.int64), with a model of two outputs"
+            "several labels per image are not supported; use one of the labels, as labels[:, 0].astype(np.int64), "
+            "with a model of two outputs"
         )
     if array.ndim == 1 and array.dtype.kind in "fb" and (array == np.round(array)).all():
         return "use labels.astype(np.int64)"
-    return "give the number of one class an image"
+    return "use one class number per image"
 
 
 def validate_labels(value: Any, count: int, classes: Sequence[str]) -> Indices:
     """Return one class number for each of ``count`` images, as int64."""
     array = integers(value)
     if len(array) != count:
-        raise DataError(f"`labels` must be one for each of {count} images, got {len(array)}; is another part's meant?")
+        raise DataError(
+            f"`labels` must have one entry per image ({count}), got {len(array)}; use the labels of the same part"
+        )
     if unknown := int((array < 0).sum()):
         row = int(np.argmax(array < 0))
         raise Withheld(
             f"`labels` are withheld: all {count:,} are negative, the first {array[row]}"
             if unknown == count
             else f"`labels` must be class numbers from 0, but {unknown:,} of {count:,} are negative, the first "
-            f"{array[row]} at index {row}, as where labels are missing; leave these images out"
+            f"{array[row]} at index {row}, so their labels are missing; leave these images out"
         )
     if from_one(array) and array.max() == len(classes):
         raise DataError(
             f"`labels` must lie in 0..{len(classes) - 1} for {len(classes)} classes, got 1..{len(classes)}: labels "
-            "begin at 1; use labels - 1"
+            "start at 1; use labels - 1"
         )
     wrong = np.flatnonzero(array >= len(classes))
     if wrong.size:
         raise DataError(
             f"`labels` must lie in 0..{len(classes) - 1} for {len(classes)} classes, got {array[wrong[0]]} at index "
-            f"{wrong[0]}; mend the label or name every class in `classes`"
+            f"{wrong[0]}; fix the label or name every class in `classes`"
         )
     return array.astype(np.int64)
 
@@ -167,13 +171,11 @@ def from_one(*label_arrays: Any) -> bool:
 
 
 def note_from_one(name: str, *label_arrays: Any) -> tuple[str, ...]:
-    """Return what to say of labels without names that may be counted from 1; nothing of others."""
+    """Return a note on labels without names that may start at 1; nothing for others."""
     if not from_one(*label_arrays):
         return ()
     most = max(int(integers(array).max()) for array in label_arrays)
-    return (
-        f"{name}: labels begin at 1, so that class 0 has no images; if they stand for {most} classes, use labels - 1",
-    )
+    return (f"{name}: labels start at 1, so class 0 has no images; if they stand for {most} classes, use labels - 1",)
 
 
 def validate_groups(value: Any, count: int) -> Array:
@@ -181,8 +183,8 @@ def validate_groups(value: Any, count: int) -> Array:
     array: Array = np.array(value)
     if array.shape != (count,) or array.dtype.kind not in "iuUS":
         raise DataError(
-            f"`groups` must be one number or name for each of {count} images, got {array.dtype} of shape "
-            f"{array.shape}; is it another part's array?"
+            f"`groups` must have one number or name per image ({count}), got {array.dtype} of shape {array.shape}; use "
+            "the array of the same part"
         )
     return array
 
@@ -197,9 +199,7 @@ def validate_class_names(value: Any, *label_arrays: Any) -> tuple[str, ...]:
     if value is None:
         largest = max((int(integers(array).max(initial=0)) for array in label_arrays), default=0)
         if largest >= CLASSES:
-            raise DataError(
-                f"`labels` must be class numbers from 0, below {CLASSES:,}, got {largest:,}; number them anew"
-            )
+            raise DataError(f"`labels` must be class numbers from 0, below {CLASSES:,}, got {largest:,}; renumber them")
         return tuple(str(number) for number in range(largest + 1))
     array: Array = np.asarray(value)
     if array.ndim != 1 or array.dtype.kind != "U" or array.size == 0 or len(set(array.tolist())) < array.size:

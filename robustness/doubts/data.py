@@ -42,7 +42,7 @@ def check_leakage(images: Images, training: Callable[[], Images] | None) -> Chec
     """Check whether test images are among the training images, bit for bit."""
     contents = images.contents
     duplicates = len(contents) - len(set(contents))
-    note = f"{duplicates:,} of {len(images):,} are there more than once"
+    note = f"{duplicates:,} of {len(images):,} are duplicates"
     if training is None:
         raise NotChecked(f"the training images are unknown; {note}")
     training_images = training()

@@ -1,4 +1,4 @@
-"""Where missing evidence is computed: in the process that asks (local), or on a cluster (ray)."""
+"""Computes missing evidence: in the calling process (local), or on a cluster (ray)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["EngineSpec", "FillResult", "Job", "fill", "parse"]
 
 def fill(harness: Workspace, engine: EngineSpec, wanted: Sequence[tuple[Card, str]], device: str) -> None:
     """
-    Have an engine make what is missing of some sweeps, by cards and names, in a harness's store.
+    Let an engine compute missing sweeps, by cards and names, into a workspace's store.
 
-    ``device`` is what was asked for: where it is left open, the engine's workers decide. Afterwards the harness's
-    evidence is of the kind of device that they have. EngineError where the engine fails; what was finished is kept.
+    ``device`` is the requested device; "auto" leaves it to the engine's workers. Afterwards the workspace uses evidence
+    of their device type. EngineError if the engine fails; finished chunks are stored.
     """
     if engine.name == "local" or not wanted:
         return

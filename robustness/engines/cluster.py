@@ -1,4 +1,4 @@
-"""A cluster of Ray: connecting to it, what it has room for, and whether its nodes are alike."""
+"""A Ray cluster: connects to it, and checks its capacity and that its nodes are alike."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from robustness.util import hardware
 PATIENCE = 5.0
 """Seconds in which an address must answer."""
 ANSWERS = 120.0
-"""Seconds in which every node must say what it has."""
+"""Seconds in which every node must report its versions."""
 
 
 @contextmanager
 def connected(engine: EngineSpec) -> Iterator[None]:
     """
-    Be Ray's driver meanwhile: on the cluster at the address, else on one of this machine alone.
+    Act as Ray's driver: on the cluster at the address, or on a new one of this machine.
 
-    That one listens to this machine only, shows no dashboard, and ends with this process.
+    The new cluster listens to this machine only, shows no dashboard, and ends with this process.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage statistics are sent
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     if not engine.address:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # the node's address is 127.0.0.1
@@ -44,8 +44,8 @@ def connected(engine: EngineSpec) -> Iterator[None]:
         settings |= {"num_cpus": max(hardware.cpu_count(), engine.cores), "include_dashboard": False}
     try:
         ray.init(**settings)
-    except Exception as error:  # of many kinds, some of them built in
-        raise EngineError(f"no cluster of Ray at {engine.address or 'this machine'}: {in_a_line(error)}") from error
+    except Exception as error:  # many types, some of them built in
+        raise EngineError(f"no Ray cluster at {engine.address or 'this machine'}: {in_a_line(error)}") from error
     try:
         yield
     finally:
@@ -53,50 +53,50 @@ def connected(engine: EngineSpec) -> Iterator[None]:
 
 
 def _refuse_silent(address: str) -> None:
-    """Raise EngineError in seconds where nothing listens: Ray would try for minutes."""
+    """Raise EngineError within seconds if nothing listens: Ray would retry for minutes."""
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), PATIENCE):
             pass
     except (OSError, ValueError) as error:
         raise EngineError(
-            f"nothing answers at {address} ({error}); the address is HOST:PORT as `ray start --head` says it, "
-            "and `ray status` on that machine shows whether the cluster is there"
+            f"nothing answers at {address} ({error}); use the HOST:PORT that `ray start --head` printed, and check the "
+            "cluster with `ray status` on that machine"
         ) from error
 
 
 def device_of(asked: str, has: Mapping[str, float]) -> str:
-    """Return the device that workers sweep on: cpu, or cuda where the cluster has GPUs."""
+    """Return the workers' device: cpu, or cuda if the cluster has GPUs."""
     if asked.startswith("cuda") and not has.get("GPU"):
         raise EngineError(
-            f"`device` = {asked!r}: the cluster has no GPU (it has {has.get('CPU', 0):g} cores); take cpu or auto, or "
-            "add nodes with GPUs (ray start --num-gpus)"
+            f"`device` = {asked!r}: the cluster has no GPU (only {has.get('CPU', 0):g} cores); use cpu or auto, or add "
+            "nodes with GPUs (ray start --num-gpus)"
         )
     return "cuda" if asked.startswith("cuda") or (asked == "auto" and has.get("GPU")) else "cpu"
 
 
 def gpus_of(engine: EngineSpec, device: str) -> float:
-    """Return the share of a GPU that a worker has."""
+    """Return the fraction of a GPU per worker."""
     return 0.0 if device == "cpu" else 1.0 if engine.gpus is None else engine.gpus
 
 
 def room_of(engine: EngineSpec, device: str, has: Mapping[str, float]) -> int:
-    """Return the number of workers: as many as are asked for, and at most as many as there is room for."""
+    """Return the number of workers: as many as requested, limited by the cluster's capacity."""
     if device == "cpu" and engine.gpus:
-        raise EngineError(f"`engine`: gpus={engine.gpus:g}, but nothing runs on a GPU here (device cpu); leave it out")
+        raise EngineError(f"`engine`: gpus={engine.gpus:g}, but the device is cpu; leave it out")
     room = has.get("CPU", 0) / engine.cores
     if share := gpus_of(engine, device):
         room = min(room, has.get("GPU", 0) / share)
     if room < 1:
         raise EngineError(
-            f"no worker has room: each takes {engine.cores} core(s) and {share:g} GPU(s), the cluster has "
-            f"{has.get('CPU', 0):g} and {has.get('GPU', 0):g}; ask for less of each (`engine`: cores, gpus)"
+            f"no worker fits: each needs {engine.cores} core(s) and {share:g} GPU(s), the cluster has "
+            f"{has.get('CPU', 0):g} and {has.get('GPU', 0):g}; request less (`engine`: cores, gpus)"
         )
     return min(engine.workers or math.floor(room), math.floor(room))
 
 
 def kind_of(engine: EngineSpec, device: str) -> str:
-    """Return the kind of device that all nodes have; EngineError lists those that are other nodes than the rest."""
+    """Return the device type of all nodes; EngineError lists nodes that differ."""
     here = compared(worker.versions(), device)
     others = {
         node: ", ".join(f"{name} {found.get(name, 'none')} (here {due})" for name, due in here.items()
@@ -110,14 +110,14 @@ def kind_of(engine: EngineSpec, device: str) -> str:
     if len(set(kinds.values())) > 1:
         listed = "".join(f"\n  {node}: {kind}" for node, kind in kinds.items())
         raise EngineError(
-            f"one evidence is of one kind of device, and the nodes have {len(set(kinds.values()))}; leave one kind in "
-            f"the cluster, or give the others no {'cores' if device == 'cpu' else 'GPUs'}:{listed}"
+            f"evidence must come from one device type, but the nodes have {len(set(kinds.values()))}; keep one type in "
+            f"the cluster, or start the other nodes without {'cores' if device == 'cpu' else 'GPUs'}:{listed}"
         )
     return str(next(iter(kinds.values())))
 
 
 def here() -> Any:
-    """Return Ray's word for the driver's own node, which is there as long as the run is."""
+    """Return Ray's resource name for the driver's node, which exists as long as the run."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -129,12 +129,12 @@ def _kind_here(device: str) -> str:
 
 
 def compared(versions: Mapping[str, str], device: str) -> dict[str, str]:
-    """Leave out of which build torch is where that cannot be the same: a driver's machine may have no GPU."""
+    """Remove torch's build tag if it may differ: the driver's machine may have no GPU."""
     return {name: v if device == "cpu" else v.partition("+")[0] for name, v in versions.items()}
 
 
 def _versions() -> Callable[[], dict[str, str]]:
-    """Return `worker.versions` so that it travels by value: a node's own may be another, or not there."""
+    """Return `worker.versions` pickled by value: a node's own version may differ or be missing."""
 
     def versions() -> dict[str, str]:
         try:
@@ -153,7 +153,7 @@ def _versions() -> Callable[[], dict[str, str]]:
 
 
 def _asked(engine: EngineSpec, device: str, what: Callable[..., Any], *given: Any) -> list[tuple[str, Any]]:
-    """Call something on each node that can have workers, and give what each said."""
+    """Call a function on each node that can have workers, and return the answers."""
     import ray
     from ray.exceptions import GetTimeoutError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -175,12 +175,12 @@ def _asked(engine: EngineSpec, device: str, what: Callable[..., Any], *given: An
     try:
         return list(zip(names, ray.get(asked, timeout=ANSWERS), strict=True))
     except GetTimeoutError as error:
-        raise EngineError(f"not every node answered within {ANSWERS:g} s; `ray status` shows what is amiss") from error
+        raise EngineError(f"not every node answered within {ANSWERS:g} s; check with `ray status`") from error
     except Exception as error:
-        raise EngineError(f"a node could not say what it has: {in_a_line(error)}") from error
+        raise EngineError(f"a node could not report its devices and versions: {in_a_line(error)}") from error
 
 
 def in_a_line(error: BaseException) -> str:
-    """Return what an error says in one line: Ray's hold whole traces."""
+    """Return an error's message in one line: Ray's contain complete traces."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {(lines[-1] if lines else 'no message')[:300]}"

@@ -1,4 +1,4 @@
-"""A card's model as files named by content, and made again from them on a machine that shares no folder with this."""
+"""Packs a card's model as files addressed by content, and rebuilds it on a machine without a shared folder."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from robustness.classifiers.build import LoadedModel
 
 PROJECT, BESIDE = "project", "beside"
-"""Where modules are unpacked, and where what lies beside the card and its weights are."""
+"""Folders for unpacked modules, and for the files beside the card and its weights."""
 
 
 @dataclass(frozen=True)
 class ModelPackage:
     """
-    A model as a worker is told of it: its card, and the hash of each file by the place where it is unpacked.
+    A packed model: its card, and the hash of each file by its unpacked path.
 
-    Cards of one project are unpacked into one folder, ``project``: modules of one name must be one module.
+    Cards of one project are unpacked into one folder, ``project``: modules with the same name must be the same module.
     """
 
     card: Card
@@ -49,9 +49,9 @@ class ModelPackage:
 def pack_model(
     card: Card, weights: Path, loaded: LoadedModel, classes: Sequence[str]
 ) -> tuple[ModelPackage, dict[str, Path]]:
-    """Return a loaded model as it is shipped, and where on this machine the file of each hash is."""
+    """Return a loaded model's package, and the local path of each hash."""
     by_file = {file: name for name in list(sys.modules) if name != "__main__" and (file := module_file(name))}
-    # Folders are remade by what lies in them; what was looked for and not found is not there either.
+    # Folders are recreated by their files; files that were missing there are missing here too.
     there = [card.project / name for name, digest in loaded.dependencies.items() if digest and not name.endswith("/")]
     modules = {file: by_file.get(str(file)) for file in there}
     files = {**dict(_modules(card, modules)), **dict(_beside(card, weights))}
@@ -68,10 +68,10 @@ def pack_model(
 
 
 def _modules(card: Card, modules: Mapping[Path, str | None]) -> Iterator[tuple[str, Path]]:
-    """Return the project's files by the place that they are imported from, and by that in the project."""
+    """Return the project's files by import path and by path in the project."""
     roots = {_root_of(file, module) for file, module in modules.items() if module}
     for file, module in modules.items():
-        if not module:  # one that a module reads, from its own folder on
+        if not module:  # a file that a module reads, relative to its own folder
             yield from (
                 (f"{PROJECT}/{file.relative_to(top).as_posix()}", file) for top in roots if file.is_relative_to(top)
             )
@@ -83,13 +83,13 @@ def _modules(card: Card, modules: Mapping[Path, str | None]) -> Iterator[tuple[s
 
 
 def _root_of(file: Path, module: str) -> Path:
-    """Return the folder that a module's name starts from."""
+    """Return the folder to which a module's name is relative."""
     depth = module.count(".") + (file.stem == "__init__")
     return file.parents[depth]
 
 
 def _beside(card: Card, weights: Path) -> Iterator[tuple[str, Path]]:
-    """Return the file of the weights, those that it names, and a library's folder."""
+    """Return the weights file, the files that it names, and a library's folder."""
     listed = weight_files(weights)
     if card.file.model.factory_library == "hf":
         folder = card.path.parent / card.file.model.factory.partition(":")[2]
@@ -101,13 +101,13 @@ def _beside(card: Card, weights: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _place(card: Card, file: Path) -> str:
-    """Return where a file lies seen from the card's folder; by its name alone where that is elsewhere."""
+    """Return a file's path relative to the card's folder, or only its name if it lies elsewhere."""
     folder = card.path.parent.resolve()
     return file.resolve().relative_to(folder).as_posix() if file.resolve().is_relative_to(folder) else file.name
 
 
 def unpack_model(shipped: ModelPackage, get: Callable[[str], bytes]) -> nn.Module:
-    """Make a model of what was shipped; ``get`` gives a file's content by its hash. ModelError as of any loading."""
+    """Rebuild a packed model; ``get`` returns a file's content by its hash. ModelError as for any loading."""
     from robustness.classifiers import build
 
     card = _write_files(shipped, get)
@@ -115,7 +115,7 @@ def unpack_model(shipped: ModelPackage, get: Callable[[str], bytes]) -> nn.Modul
 
 
 def _write_files(shipped: ModelPackage, get: Callable[[str], bytes]) -> Card:
-    """Write the files of what was shipped, and return its card as it lies beside them."""
+    """Write the files of a package, and return its card beside them."""
     project, beside = _folder(shipped.project) / PROJECT, _folder(shipped.name) / BESIDE
     for place, content in shipped.files:
         first, _, rest = place.partition("/")

@@ -1,4 +1,4 @@
-"""Chunks of sweeps on a cluster of Ray: Ray Data gives them to actors that hold the models, again where one dies."""
+"""Sweeps chunks on a Ray cluster: Ray Data schedules them on actors that hold the models, and retries if one dies."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from robustness.workspace.store import Store
 from robustness.workspace.workspace import Workspace
 
 BEGUN = 3
-"""How often a chunk is begun: a worker that dies of it takes others with it, while one that is killed is replaced."""
+"""How often a chunk is started: a crashing chunk would kill further workers, but a killed worker is replaced."""
 
 Tell = Callable[..., None]
 
 
 def drive(job: Job, tell: Tell) -> None:
-    """Make what a job wants on a cluster; the process that calls this is Ray's driver, and may be ended by Ray."""
+    """Run a job on a cluster; the calling process is Ray's driver, and Ray may end it."""
     engine = job.engine
     with cluster.connected(engine):
         import ray
@@ -52,7 +52,7 @@ def drive(job: Job, tell: Tell) -> None:
 
 
 class Cluster:
-    """Executes the chunks of tasks on the actors of a cluster; what was shipped stays there, by name."""
+    """Executes chunks of tasks on a cluster's actors; shipped objects stay there, by name."""
 
     def __init__(self, engine: EngineSpec, device: str, workers: int) -> None:
         self._engine, self._device, self._workers = engine, device, workers
@@ -61,15 +61,15 @@ class Cluster:
     def execute(
         self, tasks: Mapping[int, Task], units: Sequence[tuple[int, int]], contents: Contents
     ) -> Iterator[Mapping[str, Any]]:
-        """Return what came of every chunk, each once and in order."""
+        """Return the result of every chunk, each once and in order."""
         try:
             yield from self._swept(tasks, units, contents).iter_rows()
         except RobustnessError:
             raise
-        except Exception as error:  # Ray's own kinds; what the user's code raises comes as a row
+        except Exception as error:  # Ray's own errors; those of the user's code arrive as a row
             raise EngineError(
-                f"Ray ended the sweeps ({cluster.in_a_line(error)}); what was finished is kept, and the same "
-                "command goes on from there"
+                f"Ray ended the sweeps ({cluster.in_a_line(error)}); finished chunks are stored; run the same command "
+                "again to continue"
             ) from error
 
     def _swept(self, tasks: Mapping[int, Task], units: Sequence[tuple[int, int]], contents: Contents) -> Any:
@@ -94,7 +94,7 @@ class Cluster:
 
 
 class SweepActor:
-    """What Ray Data makes in each worker: the models that it holds, and a call a chunk."""
+    """The actor in each worker: it holds models, and is called once per chunk."""
 
     def __init__(
         self, tasks: Mapping[int, Task], shipped: Mapping[str, Any], due: Mapping[str, str], begun: Any
@@ -103,7 +103,7 @@ class SweepActor:
 
         device = next(iter(tasks.values())).device
         if cluster.compared(found := worker.versions(), device) != cluster.compared(due, device):
-            raise EngineError(f"a node joined that has other versions: {found} instead of {dict(due)}")
+            raise EngineError(f"a node with other versions joined: {found} instead of {dict(due)}")
         self._holder, self._begun = ChunkWorker(tasks, lambda name: ray.get(shipped[name])), begun
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -120,11 +120,11 @@ class SweepActor:
 
 
 def _begun() -> Any:
-    """Return an actor on the driver's own node, which is there as long as the run is."""
+    """Return an actor on the driver's node, which exists as long as the run."""
     import ray
 
     class Begun:
-        """Counts how often each chunk was begun."""
+        """Counts how often each chunk was started."""
 
         def __init__(self) -> None:
             self._times: dict[tuple[int, int], int] = {}

@@ -1,4 +1,4 @@
-"""The chunks of sweeps that an engine has to make, in rounds; what executes them knows no cards."""
+"""Schedules the missing chunks of evidence in rounds; the executor knows no cards."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from robustness.workspace.jobs import SweepJob
 from robustness.workspace.workspace import Workspace
 
 ROUND = 64
-"""Sweeps that run at once: each holds a lock, and workers get the tasks of all of them when they start."""
+"""Maximum concurrent sweeps: each holds a lock, and workers get the tasks of all of them at their start."""
 GLANCE = 1.0
 """Seconds between two checks whether another process has finished."""
 
 Contents = Mapping[str, Callable[[], Any]]
-"""The inputs of tasks by name, each made when it is first requested."""
+"""Inputs of tasks by name, computed on request."""
 Execute = Callable[[Mapping[int, Task], Sequence[tuple[int, int]], Contents], Iterable[Mapping[str, Any]]]
 """Returns the result of every chunk of every task (`worker.one`), each once, in any order."""
 
@@ -40,7 +40,7 @@ Execute = Callable[[Mapping[int, Task], Sequence[tuple[int, int]], Contents], It
 @dataclass
 class PendingSweep:
     """
-    A sweep whose evidence is missing, or an attack whose directions are.
+    A sweep to compute, or its directions.
 
     Attributes:
         job: The sweep; for directions, the attack on the source.
@@ -82,17 +82,17 @@ class PendingSweep:
 
 class ChunkScheduler:
     """
-    Makes the evidence that a workspace's store is missing, chunk by chunk, on an engine's workers.
+    Computes the evidence that is missing in a workspace's store, chunk by chunk, on an engine's workers.
 
     Args:
         workspace: The workspace.
         execute: Runs chunks on workers.
         device: The device of each worker, as torch names it.
         cores: The CPU cores of each worker.
-        progress: Called with the numbers of images that are done, and of all.
+        progress: Called with the numbers of finished images and of all.
 
     Attributes:
-        failed: Why evidence could not be made, by key.
+        failed: Failures by key.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class ChunkScheduler:
         self._contents: dict[str, Callable[[], Any]] = {}
 
     def run(self, sweeps: Iterable[tuple[Card, str]]) -> None:
-        """Make the evidence of these sweeps, of the clean images, and of the sources of transfer attacks."""
+        """Compute the evidence of these sweeps, of the clean images, and of the source models of transfer attacks."""
         evidence: dict[str, PendingSweep] = {}
         directions: dict[str, PendingSweep] = {}
         for card, sweep in sweeps:
@@ -138,9 +138,9 @@ class ChunkScheduler:
                     directions[file.stem] = self._pending(job.direction_job, file.stem, directions=True)
             evidence[key] = self._pending(job, key)
         except DataMissing:
-            return  # the test that needs this evidence says so
+            return  # the test that needs this evidence reports it
         except RobustnessError as error:
-            workspace.notice(f"{card.name}:{sweep} is left to the run: {error}")
+            workspace.notice(f"{card.name}:{sweep} is left to the tests: {error}")
 
     def _pending(self, job: SweepJob, key: str, *, directions: bool = False) -> PendingSweep:
         dependencies = {} if directions else self.workspace.dependencies(job)
@@ -165,7 +165,7 @@ class ChunkScheduler:
             items = [item for item in items if not self._is_done(item)]
 
     def _lock(self, items: list[PendingSweep]) -> tuple[list[PendingSweep], list[PendingSweep]]:
-        """Lock the items that no other process makes; return them, and the others."""
+        """Lock the sweeps that no other process computes; return them, and the others."""
         locked, others = list[PendingSweep](), list[PendingSweep]()
         for item in items:
             item.lock = ExitStack()
@@ -193,7 +193,7 @@ class ChunkScheduler:
         return self.workspace.stored_evidence(item.job.card, item.key) is not None
 
     def _run_round(self, items: list[PendingSweep]) -> list[PendingSweep]:
-        """Make locked items; return those that must be made again, in smaller batches."""
+        """Compute locked sweeps; return those that must be repeated in smaller batches."""
         with ExitStack() as locks:
             for item in items:
                 locks.push(item.lock)
@@ -237,7 +237,7 @@ class ChunkScheduler:
             yield items[number]
 
     def _finish(self, item: PendingSweep) -> None:
-        """Put the chunks together, as a sweep in this process does when it finds them all finished."""
+        """Assemble the chunks, as a local sweep does if all are finished."""
         try:
             if item.directions:
                 attack_inputs.check_degenerate(*attack_inputs.make_directions(self.workspace, item.job), item.job.card)
@@ -248,7 +248,7 @@ class ChunkScheduler:
         item.lock.close()
 
     def _fail(self, item: PendingSweep, reason: str) -> None:
-        """Record why something could not be made; its marker says so to the other processes of this run."""
+        """Record a failure; its marker informs the other processes of this run."""
         self.failed[item.key] = f"{item.label}: {reason}"
         error = SweepError(reason)
         item.lock.__exit__(SweepError, error, None)
@@ -301,7 +301,7 @@ class ChunkScheduler:
         )
 
     def _directions(self, job: SweepJob, item: PendingSweep) -> str:
-        """Return the name under which workers get the directions of an attack on a source, by chunks."""
+        """Return the name under which workers get the directions of an attack on a source, by chunk."""
         name = attack_inputs.directions_file(self.workspace, job).stem
         if name in self.failed:
             raise SweepError(self.failed[name])

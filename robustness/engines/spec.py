@@ -1,4 +1,4 @@
-"""What an engine is asked for, what its process needs, and what came of it."""
+"""An engine's options, the job of its process, and its result."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ KINDS: dict[str, Callable[[str], Any]] = {"workers": int, "cores": int, "gpus": 
 @dataclass(frozen=True)
 class EngineSpec:
     """
-    An engine as it is asked for.
+    A requested engine.
 
     ``address`` of a running cluster ("": one of this machine's own, for as long as it is needed); ``workers`` at most
-    (None: as many as there is room for), each with so many ``cores`` and so large a share of a GPU, ``gpus``.
+    (None: as many as fit), each with this many ``cores`` and this fraction of a GPU, ``gpus``.
     """
 
     name: str = "local"
@@ -47,7 +47,7 @@ def parse(text: str) -> EngineSpec:
         raise EngineError(f"`engine` must be local or ray[=ADDRESS], got {text!r}{nearest(name, NAMES)}")
     if address.startswith("ray://"):
         raise EngineError(
-            f"`engine`: {address}: a client's address; run this on a machine of the cluster and name HOST:PORT or auto"
+            f"`engine`: {address}: is a client address; run this on a machine of the cluster, with HOST:PORT or auto"
         )
     found: dict[str, Any] = {}
     for setting in settings:
@@ -67,7 +67,7 @@ def parse(text: str) -> EngineSpec:
 
 @dataclass(frozen=True)
 class Job:
-    """What an engine's process needs: the engine, where to put what it makes, where data lie, and the sweeps."""
+    """The job of an engine's process: engine, store, data root and sweeps."""
 
     engine: EngineSpec
     store: Path
@@ -75,7 +75,7 @@ class Job:
     data_root: Path
     device: str
     wanted: Sequence[tuple[Card, str]] = ()
-    """Cards, and the names of their sweeps that are to be made."""
+    """Cards, and the names of their sweeps to compute."""
     seed: int = 0
     threads: int | None = None
     dtype: str = "float32"
@@ -83,7 +83,7 @@ class Job:
 
 @dataclass
 class FillResult:
-    """What came of a job: the kind of device that the evidence is of, and what could not be made, by its key."""
+    """The result of a job: the device type of the evidence, and failures by key."""
 
     kind: str = ""
     failed: dict[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Work in a process of its own, whose death is reported: some libraries end the process that they run in."""
+"""Runs work in a subprocess and reports its death: some libraries end the process in which they run."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from robustness.errors import EngineError, RobustnessError
 from robustness.workspace.parallel import exit_with_parent
 
 PATIENCE = 20.0
-"""Seconds that the process has for ending once it was told to."""
+"""Seconds that the process has to end after a request."""
 LINES = 5
-"""Lines of its log that an error shows."""
+"""Lines of the log in an error."""
 
 Tell = Callable[[str, Any], None]
 
 
 def run(what: str, job: Job, say: Callable[[str], None], show: Callable[[int, int], None] | None = None) -> FillResult:
     """
-    Call ``what(job, tell)`` (``module:callable``) in another process, and give what it told; ``show`` how far it is.
+    Call ``what(job, tell)`` (``module:callable``) in another process, and return its result; ``show`` its progress.
 
-    What that process prints is in a log below the store. EngineError where it dies.
+    Its output goes to a log below the store. EngineError if it dies.
     """
     log = job.store / "logs" / f"engine-{job.run}.log"
     try:
@@ -38,8 +38,8 @@ def run(what: str, job: Job, say: Callable[[str], None], show: Callable[[int, in
         log.touch()
     except OSError as error:
         raise EngineError(
-            f"{job.store} cannot be written ({error.strerror or error}): an engine keeps what it makes in the store; "
-            "name another folder with --robustness-store or ROBUSTNESS_STORE"
+            f"{job.store} cannot be written ({error.strerror or error}): an engine writes its results to the store; "
+            "choose another folder with --robustness-store or ROBUSTNESS_STORE"
         ) from error
     spawn = multiprocessing.get_context("spawn")  # a fork of a process that has used torch's threads may hang
     ours, theirs = spawn.Pipe()
@@ -64,7 +64,7 @@ def run(what: str, job: Job, say: Callable[[str], None], show: Callable[[int, in
 def _hear(
     ours: Connection, filled: FillResult, say: Callable[[str], None], show: Callable[[int, int], None] | None
 ) -> bool:
-    """Take one message, and say whether more will come; EOFError where the process is gone without its last word."""
+    """Handle one message, and return whether more follow; EOFError if the process ended without a result."""
     try:
         kind, told = ours.recv()
     except OSError as error:
@@ -98,13 +98,13 @@ def _died(name: str, status: int | None, log: Path) -> str:
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
     last = "".join(f"\n  {line[:300]}" for line in lines[-LINES:])
     return (
-        f"the process that drives {name} died ({by}): the cluster is gone, or it was killed; what was finished is "
-        f"kept, and the same command goes on from there; its log is {log}{last}"
+        f"the process that drives {name} died ({by}): the cluster is gone, or it was killed; finished chunks are "
+        f"stored, run the same command again to continue; its log is {log}{last}"
     )
 
 
 def _begin(what: str, job: Job, theirs: Connection, log: str) -> None:
-    """Work in the process: it leaves Ctrl-C to its parent, ends when that has died, and prints to its log."""
+    """Run in the subprocess: leave Ctrl-C to the parent, end when it dies, and print to the log."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     threading.Thread(target=exit_with_parent, daemon=True).start()

@@ -1,4 +1,4 @@
-"""What a worker of an engine does: one chunk of one sweep at a time, all strengths, with the models that it holds."""
+"""A worker of an engine: computes one chunk of one sweep at a time, at all strengths, with the models that it holds."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from torch import nn
 
 HELD = 4
-"""Models that a worker holds at once: sweeps of one model come one after the other, some with a source beside it."""
+"""Maximum models per worker: sweeps of one model are consecutive, some with a source model."""
 
 Get = Callable[[str], Any]
-"""Gives what was shipped under a name."""
+"""Returns a shipped object by name."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One sweep, or the making of its directions, as a worker is told of it; its images come by chunks."""
+    """One sweep, or the computation of its directions; its images arrive in chunks."""
 
     directions: bool
     classifier: ModelPackage
@@ -52,22 +52,22 @@ class Task:
     source_decision: Decision
     probabilities: bool
     images: str
-    """What the chunks of its images are shipped as; ``title`` is what the images are called."""
+    """Names of the shipped chunks of images; ``title`` is the images' name."""
     title: str
     classes: tuple[str, ...]
     made: str | None
-    """What the chunks of directions that were made before are called."""
+    """Names of the shipped chunks of precomputed directions."""
 
 
 class ChunkWorker:
-    """Sweeps chunks by tasks, and holds the models of the last of them."""
+    """Sweeps chunks of tasks, and holds the models of the latest ones."""
 
     def __init__(self, tasks: Mapping[int, Task], get: Get) -> None:
         self._tasks, self._get = tasks, get
         self._models: dict[str, nn.Module] = {}
 
     def part(self, number: int, chunk: int) -> ChunkResult:
-        """Sweep one chunk; OutOfMemory and RobustnessError are the caller's to tell."""
+        """Sweep one chunk; the caller handles OutOfMemory and RobustnessError."""
         from robustness.sweep import chunks
         from robustness.sweep.batch import SweepBatches
         from robustness.sweep.runner import module_dict
@@ -119,7 +119,7 @@ class ChunkWorker:
 
 
 def versions() -> dict[str, str]:
-    """Return what a number depends on beside what is shipped: to be the same wherever chunks of one sweep are made."""
+    """Return the versions on which numbers depend: they must be equal on all workers of a sweep."""
     import robustness
 
     digest = hashlib.sha256()
@@ -133,7 +133,7 @@ def versions() -> dict[str, str]:
 
 
 def one(holder: ChunkWorker, number: int, chunk: int) -> dict[str, Any]:
-    """Sweep one chunk and tell what came of it: the part, or an error, or that there was no memory for the batches."""
+    """Sweep one chunk and return its result: the part, an error, or that memory ran out."""
     from robustness.errors import RobustnessError
     from robustness.sweep.batching import out_of_memory
 
@@ -149,7 +149,7 @@ def one(holder: ChunkWorker, number: int, chunk: int) -> dict[str, Any]:
 
 
 def blocks(images: Images, chunk: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return one chunk of images as it is shipped: pixels as they are stored, channels last, and labels."""
+    """Return one chunk of images for shipping: stored pixels, channels last, and labels."""
     from robustness.util.rng import CHUNK
 
     start, stop = chunk * CHUNK, min((chunk + 1) * CHUNK, len(images))

@@ -1,1 +1,1 @@
-"""The release gate: accepted models kept as baselines, and retrained ones held against them (docs/gate.md)."""
+"""The release gate: baselines of accepted models, and tests of retrained models against them (docs/gate.md)."""

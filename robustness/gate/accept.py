@@ -1,4 +1,4 @@
-"""`robustness baseline accept`: runs, or retrainings by the card's recipe, become the baseline of a model."""
+"""`robustness baseline accept`: accept runs, or retrainings by the card's recipe, as a model's baseline."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ from robustness.workspace.workspace import Workspace
 
 
 def model_of(report: RunReport, name: str, path: Path) -> ModelReport:
-    """Return what a run's report says of one model; GateError where the run was without it."""
+    """Return one model's part of a run's report; GateError if the run did not include it."""
     known = {model.name: model for model in report.models}
     if name not in known:
-        raise GateError(f"{path}: the run has no model {name!r}; it has {', '.join(known) or 'none'}")
+        raise GateError(f"{path}: the run has no model {name!r}; its models: {', '.join(known) or 'none'}")
     return known[name]
 
 
 def accepted_from_report(path: Path, name: str, store: Store) -> AcceptedModel:
-    """Return what one model decided in a run, as its report names it; GateError where that is not all there."""
+    """Return one model's evidence in a run, as its report names it; GateError if any of it is missing."""
     report = read_report(path)
     if not report.run.complete:
-        raise GateError(f"{path}: the run did not end, or is still going on; accept it when it has")
+        raise GateError(
+            f"{path}: the run is incomplete (interrupted or still running); accept it after it has finished"
+        )
     model = model_of(report, name, path)
     swept: dict[str, Evidence] = {}
     for sweep in sorted(model.sweeps, key=lambda each: each.name != "clean"):
@@ -46,29 +48,31 @@ def accepted_from_report(path: Path, name: str, store: Store) -> AcceptedModel:
 def _evidence_of_report(
     store: Store, where: str, named: EvidenceReference | None, wanted: Sequence[str], swept: Mapping[str, Evidence]
 ) -> Evidence:
-    """Return the evidence that a report names, if it is still what the run saw, bit for bit."""
+    """Return the evidence that a report names, if it is still bit-identical to the run's."""
     again = "run the suites again, with the same --robustness-store, and accept that run"
     if named is None:
-        raise GateError(f"{where}: the run kept no evidence; {again}")
+        raise GateError(f"{where}: the run stored no evidence; {again}")
     try:
         path = store.path("evidence", str(named.key))
         evidence = Evidence.from_bytes(store.read(path))
     except (OSError, StoreError) as error:
-        raise GateError(f"{where}: its evidence {named.key} is not to be had ({error}); {again}") from error
+        raise GateError(f"{where}: its evidence {named.key} cannot be read ({error}); {again}") from error
     if evidence.strengths != tuple(wanted) and "clean" in swept:
         evidence = evidence.with_clean(swept["clean"], tuple(wanted))
     if evidence.digest != named.digest:
-        raise GateError(f"{where}: its evidence {path} is not what the run saw, it was made anew since; {again}")
+        raise GateError(f"{where}: its evidence {path} was recomputed after the run; {again}")
     return evidence
 
 
 def train(card: Card, seeds: Sequence[int], harness: Workspace, workers: int | None) -> None:
-    """Train a card's model from several seeds side by side, where the store has not got them."""
+    """Train a card's model from several seeds in parallel, except those in the store."""
     from robustness.util.progress import progress_bar
     from robustness.workspace.training import train_many
 
     if card.file.recipe is None:
-        raise GateError(f"{card.path}: --seeds trains by the card's [recipe], and it has none; accept runs instead")
+        raise GateError(
+            f"{card.path}: --seeds needs a [recipe] in the card, which has none; accept reports of runs instead"
+        )
     every = [card.reseeded(seed) for seed in seeds]
     what = f"training {card.name}"
     train_many(
@@ -78,9 +82,9 @@ def train(card: Card, seeds: Sequence[int], harness: Workspace, workers: int | N
 
 def accepted_from_seed(harness: Workspace, card: Card, seed: int, sweeps: Sequence[str] | None = None) -> AcceptedModel:
     """
-    Train a card's model from another seed (or find that training in the store) and sweep what its gate reads.
+    Train a card's model with another seed (or load that training from the store) and run its gate's sweeps.
 
-    Unless other sweeps are named; the clean images always.
+    Other sweeps can be named; the clean images are always included.
     """
     own = card.reseeded(seed)
     swept = {sweep: harness.evidence(own, sweep) for sweep in dict.fromkeys(("clean", *(sweeps or card.gated_sweeps)))}
@@ -93,9 +97,9 @@ def accept(
     path: Path, name: str, accepted: Sequence[AcceptedModel], store: Store, card: Card | None = None
 ) -> Iterator[str]:
     """
-    Keep accepted models as the baseline at `path`, and say what was done; GateError where nothing is written.
+    Write accepted models as the baseline at `path`, and return a summary; GateError if nothing is written.
 
-    With the model's card what its gate takes is kept, and it is said what that still lacks.
+    Given the model's card, also store what its gate needs, and report what the card lacks.
     """
     _check(name, accepted)
     lock = hashlib.sha256(str(path.resolve()).encode()).hexdigest()
@@ -117,34 +121,36 @@ def accept(
 def _missing_in_card(path: Path, card: Card | None) -> str:
     """Return what a card's gate lacks to read a baseline here; "" if it lacks nothing."""
     if card is not None and card.file.gate is None and path == card.baseline:
-        return "ask for a [gate] in the card, and "
+        return "add a [gate] to the card, and "
     if card is None or path.resolve() != card.baseline.resolve():
         return "name it as `baseline` in the card's [gate], and "
     return "and "
 
 
 def _check(name: str, accepted: Sequence[AcceptedModel]) -> None:
-    """Refuse what cannot be a baseline: nothing, nothing with numbers, the same twice, unlike ones."""
+    """Raise GateError for invalid baselines: no cells, no numbers, duplicate weights, different sweeps."""
     if not accepted or not any(one.swept for one in accepted):
-        raise GateError(f"{name}: there is no cell to accept; give the report of a run that swept something")
+        raise GateError(f"{name}: the run has no cells to accept; give the report of a run with sweeps")
     for one in accepted:
         if not any(status == OK for evidence in one.swept.values() for status in evidence.status):
             why = next(status for evidence in one.swept.values() for status in evidence.status)
-            raise GateError(f"{name}: no cell of weights {one.about['weights']} has numbers ({why}); mend the model")
+            raise GateError(f"{name}: no cell of weights {one.about['weights']} has numbers ({why}); fix the model")
     weights = [one.about["weights"] for one in accepted]
     if twice := sorted({str(each) for each in weights if weights.count(each) > 1}):
         raise GateError(
-            f"{name}: weights {', '.join(twice)} are there more than once; a model counts once, train from other seeds"
+            f"{name}: weights {', '.join(twice)} appear more than once; each model counts once, so train with other "
+            "seeds"
         )
     first = comparability.of_evidence(accepted[0].swept) | _architecture(accepted[0])
     for number, one in enumerate(accepted[1:], 2):
         if unlike := comparability.differences(first, comparability.of_evidence(one.swept) | _architecture(one)):
             raise GateError(
-                f"{name}: the first model and number {number} were not swept alike:\n  " + "\n  ".join(unlike)
+                f"{name}: the first model and number {number} were not swept under the same conditions:\n  "
+                + "\n  ".join(unlike)
             )
 
 
 def _architecture(one: AcceptedModel) -> dict[str, Any]:
-    """Return what accepted models must share with each other, and a candidate need not: several are one recipe's."""
+    """Return what accepted models must have in common (not a candidate): several come from one recipe."""
     subject = next(iter(one.swept.values())).provenance["subject"]
     return {"model": {key: subject[key] for key in ("factory", "arguments", "decision")}}

@@ -1,4 +1,4 @@
-"""Baselines: what accepted models decided, as a small file that people review and a packed one of every image."""
+"""Baselines: the predictions of accepted models, as a small file for review and a packed one of every image."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PACK = re.compile(r"[^/\\]+\.[0-9a-f]{16}\.npz")
 
 @dataclass(frozen=True)
 class AcceptedModel:
-    """One accepted model: what is known of it, and its evidence by sweep, "clean" among it."""
+    """One accepted model: its provenance, and its evidence by sweep, including "clean"."""
 
     about: Mapping[str, Any]
     swept: Mapping[str, Evidence]
@@ -41,7 +41,7 @@ class AcceptedModel:
 @dataclass(frozen=True)
 class Baseline:
     """
-    Accepted models of one name, all swept alike.
+    Accepted models of one name, all with the same sweeps.
 
     ``predictions`` and, where the decision can discard, ``discarded`` are (models, cells, N), cells in the order of the
     protocol's sweeps and their strengths. So are ``scores``, by their name in evidence, where areas are gated.
@@ -57,7 +57,7 @@ class Baseline:
     scores: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def evidence(self, which: int, sweep: str, beside: Evidence) -> Evidence:
-        """Return what an accepted model decided in one sweep, as evidence; `beside` has the source of a transfer."""
+        """Return an accepted model's evidence in one sweep; `beside` has the source of a transfer."""
         names, start = self.protocol["sweeps"], 0
         for name in sorted(names):
             strengths = tuple(names[name]["strengths"])
@@ -82,14 +82,14 @@ class Baseline:
 
 
 SCORES = ("attack_probability", "probabilities")
-"""What of evidence some metrics take beside predictions, at four bytes a number (`Metric.baseline_scores`)."""
+"""Fields of evidence that some metrics need, at four bytes per number (`Metric.baseline_scores`)."""
 
 
 def write(path: Path, model: str, accepted: Sequence[AcceptedModel], metrics: Sequence[str] = ()) -> None:
     """
-    Write a baseline whole or not at all: first what it is packed in, which then takes effect with the JSON.
+    Write a baseline atomically: first the packed file, which takes effect with the JSON.
 
-    Scores are kept for the `metrics` that are made of them.
+    Scores are stored for the `metrics` that need them.
     """
     kept = sorted(accepted, key=lambda one: str(one.about["weights"]))
     how = protocol.of_evidence(kept[0].swept)
@@ -112,7 +112,7 @@ def write(path: Path, model: str, accepted: Sequence[AcceptedModel], metrics: Se
         store.write(path, f"{lines}\n".encode())
     except StoreError as error:
         raise GateError(
-            f"{path} could not be written ({error.__cause__}), what was there before is as it was; make room, or name "
+            f"{path} could not be written ({error.__cause__}), the old file is unchanged; free disk space, or choose "
             "another file with --to"
         ) from error
     for old in path.parent.glob(f"{glob.escape(path.stem)}.{'[0-9a-f]' * 16}.npz"):
@@ -121,33 +121,33 @@ def write(path: Path, model: str, accepted: Sequence[AcceptedModel], metrics: Se
 
 
 def read(path: Path) -> Baseline:
-    """Read a baseline; GateError where there is none, or it is not as the command wrote it."""
-    repair = "take it from version control again, or make it anew with `robustness baseline accept`"
+    """Read a baseline; GateError if it is missing or not as the command wrote it."""
+    repair = "restore it from version control, or rebuild it with `robustness baseline accept`"
     try:
         document = paths.parse_json(paths.read_bytes(path))
         found = document.pop("checksum")
         if document["format"] != FORMAT:
             raise GateError(f"{path}: a baseline of another format ({document['format']}); {repair}")
         if found != sha256_json(document):
-            raise GateError(f"{path}: its checksum does not fit its content, it was edited or damaged; {repair}")
+            raise GateError(f"{path}: its checksum does not match its content (edited or damaged); {repair}")
         pack = document["outcomes"]["file"]
         if not PACK.fullmatch(pack):
             raise GateError(f"{path}: must name an .npz file beside it, got {pack!r}; {repair}")
         packed = paths.read_bytes(path.parent / pack)
         if hashlib.sha256(packed).hexdigest() != document["outcomes"]["sha256"]:
-            raise GateError(f"{path.parent / pack}: is not what {path.name} names; {repair}")
+            raise GateError(f"{path.parent / pack}: does not match {path.name}; {repair}")
         baseline = _unpacked(document, packed)
         if wrong := _unlike(document, baseline):
-            raise GateError(f"{path}: its {wrong} are not those of {pack}; {repair}")
+            raise GateError(f"{path}: its {wrong} differ from those in {pack}; {repair}")
         return baseline
     except OSError as error:
         raise GateError(f"{error.filename or path}: could not be read ({error.strerror}); {repair}") from error
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, zipfile.BadZipFile, zlib.error) as error:
-        raise GateError(f"{path}: not a baseline (torn or foreign); {repair}") from error
+        raise GateError(f"{path}: not a baseline (truncated or foreign); {repair}") from error
 
 
 def _unlike(document: Mapping[str, Any], baseline: Baseline) -> str:
-    """Return what of the reviewed file differs from the packed outcomes, whose numbers are what a gate takes."""
+    """Return which part of the reviewed file differs from the packed outcomes, which the gate uses."""
     names, data = document["protocol"]["sweeps"], document["protocol"]["data"]
     cells = [(name, strength) for name in sorted(names) for strength in names[name]["strengths"]]
     shape, classes = (len(document["accepted"]), len(cells), data["images"]), len(data["classes"])
@@ -163,11 +163,11 @@ def _unlike(document: Mapping[str, Any], baseline: Baseline) -> str:
         return "cells"
     right = (baseline.predictions == baseline.labels).sum(2)
     told = np.array([document["right"][name][strength] for name, strength in cells])
-    return "counts of right predictions" if told.shape != right.T.shape or (told != right.T).any() else ""
+    return "counts of correct predictions" if told.shape != right.T.shape or (told != right.T).any() else ""
 
 
 def _packed(kept: Sequence[AcceptedModel], how: Mapping[str, Any], metrics: Sequence[str]) -> bytes:
-    """Pack by how far each prediction lies from the label: mostly nothing, which takes next to no room."""
+    """Encode predictions as differences from the labels: mostly zeros, which compress well."""
     first = next(iter(kept[0].swept.values()))
     classes = len(first.classes)
     small = np.uint8 if classes < 255 else np.int32
@@ -195,7 +195,7 @@ def _scores(kept: Sequence[AcceptedModel], how: Mapping[str, Any], names: Collec
         every = [[getattr(one.swept[sweep], name) for sweep in how["sweeps"]] for one in kept]
         if any(each is None for one in every for each in one):
             raise GateError(
-                f"the card gates what takes every image's {name}, and the run kept none; run the suites again"
+                f"the card's gate needs every image's {name}, which the run did not store; run the suites again"
             )
         found[name] = np.stack([np.concatenate(one) for one in every]).astype(np.float32)
     if "attack_probability" in names:
@@ -211,14 +211,14 @@ def _unpacked(document: Mapping[str, Any], packed: bytes) -> Baseline:
     outcomes = len(document["accepted"]) * sum(len(each["strengths"]) for each in names.values()) * images
     most = outcomes * (9 + 4 * len(document["protocol"]["data"]["classes"])) + 8 * images + 2**16
     if declared > most:  # it would be unpacked into memory
-        raise ValueError(f"its pack would have {declared:,} bytes, and can have {most:,} at most")
+        raise ValueError(f"its .npz file would have {declared:,} bytes, and can have {most:,} at most")
     try:
         with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
             labels, shifts = arrays["labels"], arrays["shifts"].astype(np.int32)
             discarded = arrays.get("discarded")
             scores = {name: arrays[name] for name in (*SCORES, "threshold") if name in arrays}
-    except Exception as error:  # whatever a torn file makes NumPy's parser of headers say
-        raise ValueError(f"its pack cannot be read: {error}") from error
+    except Exception as error:  # any error of NumPy's header parser on a truncated file
+        raise ValueError(f"its .npz file cannot be read: {error}") from error
     classes = len(document["protocol"]["data"]["classes"])
     predictions = np.where(shifts == classes, -1, (shifts + labels) % classes).astype(np.int32)
     return Baseline(
@@ -238,7 +238,7 @@ def _rows(evidence: Evidence) -> range:
 
 
 def _joined_status(kept: Sequence[AcceptedModel], sweep: str) -> dict[str, str]:
-    """Return a cell's status: ok where all accepted models have numbers, else why the first has none."""
+    """Return a cell's status: ok if all accepted models have numbers, else why the first has none."""
     each = [one.swept[sweep] for one in kept]
     return {
         strength: next((e.status[row] for e in each if e.status[row] != OK), OK)
@@ -247,7 +247,7 @@ def _joined_status(kept: Sequence[AcceptedModel], sweep: str) -> dict[str, str]:
 
 
 def _right(kept: Sequence[AcceptedModel], how: Mapping[str, Any]) -> dict[str, dict[str, list[int]]]:
-    """Count the images that are predicted right, of each accepted model, by sweep and strength."""
+    """Count the correct images of each accepted model, by sweep and strength."""
     return {
         name: {
             strength: [int((one.swept[name].predictions[row] == one.swept[name].labels).sum()) for one in kept]

@@ -1,4 +1,4 @@
-"""What two models must have in common to be compared: data, labels, seed and sweeps; and where they differ."""
+"""Conditions that two models must share to be compared: data, labels, seed and sweeps; and their differences."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from robustness.reporting.report import ModelReport
 from robustness.util import diff
 
 ALIKE = ("perturbation", "unit", "source")
-"""Of what evidence depends on: what must be alike in a sweep, beside its strengths. The model is what is compared."""
+"""Fields of provenance that must be equal in a sweep, besides its strengths. The model is what is compared."""
 
 
 def of_evidence(swept: Mapping[str, Evidence]) -> dict[str, Any]:
     """
-    Describe how evidence of several sweeps was made, in plain types, but for the model and the machine.
+    Describe the conditions of several sweeps' evidence in plain types, without the model and the machine.
 
-    The machine is left out on purpose: kinds of device differ in the last bits of a few logits, and a baseline that
-    only holds on one machine gates nothing in CI.
+    The machine is left out on purpose: device types differ in the last bits of a few logits, and a baseline for a
+    single machine is useless in CI.
     """
     clean = next(iter(swept.values()))
     about = clean.provenance["subject"]
@@ -33,7 +33,7 @@ def of_evidence(swept: Mapping[str, Evidence]) -> dict[str, Any]:
         },
         "seed": about["seed"],
         "semantics": about["semantics"],
-        # What baselines without it always had stays theirs.
+        # Baselines without this key keep the former default.
         **({} if (dtype := about.get("dtype", "float32")) == "float32" else {"dtype": dtype}),
         "sweeps": {name: _sweep(evidence) for name, evidence in sorted(swept.items())},
     }
@@ -45,7 +45,7 @@ def _sweep(evidence: Evidence) -> dict[str, Any]:
 
 
 def of_report(model: ModelReport) -> dict[str, Any]:
-    """Describe how one model of a run's report was measured, as far as the report says."""
+    """Describe the conditions of one model in a run's report, as far as it has them."""
     sweeps = {
         sweep.name: {
             "perturbation": {"kind": sweep.kind, **sweep.parameters},
@@ -60,7 +60,7 @@ def of_report(model: ModelReport) -> dict[str, Any]:
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """
-    List every difference between two protocols, a line each; the name of data that are the same is none.
+    List every difference between two protocols, one per line; another name for the same data does not count.
 
     >>> differences({"data": {"name": "a", "fingerprint": "f"}, "seed": 0}, {"data": {"name": "b", "fingerprint": "f"}})
     ['seed: 0 and nothing']

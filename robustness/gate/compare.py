@@ -1,4 +1,4 @@
-"""`robustness compare`: two runs side by side, from their reports; image by image where the store has the evidence."""
+"""`robustness compare`: two runs side by side, from their reports; image by image if the store has the evidence."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ HEADER = ["cell", "first", "second", "difference", "[90 %]", "lost", "gained", "
 
 def compare_runs(first: Path, second: Path, store: Store) -> Iterator[str]:
     """
-    Return the lines that show two runs side by side; GateError, with every difference, where they were not run alike.
+    Return the lines that show two runs side by side; GateError, with every difference, if their conditions differ.
 
-    Models are met by name, or, where each run has one, with each other.
+    Models are matched by name or, if each run has a single one, with each other.
     """
     reports = [read_report(path) for path in (first, second)]
     for path, found in zip((first, second), reports, strict=True):
         yield one_line(f"{path}: {found.verdict}, {found.run.started}")
     pairs, alone = _pairs(*reports)
     if not pairs:
-        raise GateError(f"{first} and {second} have no model in common: there is nothing to compare")
+        raise GateError(f"{first} and {second} have no model in common; compare runs of the same model")
     unlike = [
         f"{one.name}: {difference}"
         for one, other in pairs
         for difference in comparability.differences(comparability.of_report(one), comparability.of_report(other))
     ]
     if unlike:
-        raise GateError("the two runs were not measured alike (the first's first):\n  " + "\n  ".join(unlike))
+        raise GateError("the two runs differ in their conditions (first run, second run):\n  " + "\n  ".join(unlike))
     for one, other in pairs:
         names = dict.fromkeys((one.name, other.name))
         yield from ("", one_line(f"{' and '.join(names)} on {one.data.name}, n = {one.data.n}"), "")
@@ -75,7 +75,7 @@ def _rows(one: ModelReport, other: ModelReport, store: Store) -> Iterator[list[s
 
 
 def _kept(store: Store, sweep: SweepReport) -> Evidence | None:
-    """Return the evidence that a report names, if the store still has it as the run saw it."""
+    """Return the evidence that a report names, if the store still has it unchanged."""
     if sweep.evidence is None or sweep.evidence.key is None:
         return None
     with suppress(RobustnessError, OSError):
@@ -86,7 +86,7 @@ def _kept(store: Store, sweep: SweepReport) -> Evidence | None:
 
 
 def _by_image(kept: list[Evidence | None], strength: str, metric: str) -> list[str]:
-    """Return interval, flips and McNemar's p-value of a cell; nothing where a metric or the store does not allow it."""
+    """Return interval, flips and McNemar's p-value of a cell; nothing if the metric or the store does not allow it."""
     one, other = kept
     if one is None or other is None or not gateable(metric):
         return [""] * 4

@@ -1,4 +1,4 @@
-"""Whether a retrained model passes its gate: all its evidence, held against the baseline, with the table of why."""
+"""Whether a retrained model passes its gate: all its evidence, tested against the baseline, with a table of reasons."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Outcome = Literal["passed", "failed", "inconclusive", "error"]
 
 @dataclass(frozen=True)
 class GateDecision:
-    """What came of a gate, the sentence that says so, and its numbers in plain types (docs/gate.md)."""
+    """The outcome of a gate, its message, and its numbers in plain types (docs/gate.md)."""
 
     outcome: Outcome
     message: str
@@ -31,13 +31,13 @@ class GateDecision:
 
 def decide(card: Card, get: Callable[[str], Evidence]) -> GateDecision:
     """
-    Hold a card's model against its baseline; `get` gives the evidence of a sweep by its name.
+    Test a card's model against its baseline; `get` returns the evidence of a sweep by its name.
 
-    What cannot be compared is "error", never passed: no baseline, an unlike protocol, a cell without numbers.
+    If nothing can be compared (no baseline, another protocol, a cell without numbers), the outcome is "error".
     """
     gate = card.file.gate
     assert gate is not None
-    # Swept before anything can be wrong with the baseline: a run that is red for want of one can be accepted as one.
+    # Sweep before reading the baseline: a run that fails because there is none can then be accepted.
     swept = {name: get(name) for name in card.gated_sweeps}
     keys = {name: evidence.provenance.get("key") for name, evidence in swept.items()}
     try:
@@ -60,18 +60,17 @@ def _baseline(card: Card) -> Baseline:
     path = card.baseline
     if not path.exists():
         raise GateError(
-            f"its card asks for a gate, and there is no baseline {path}; make one of accepted runs: "
-            f"robustness baseline accept run.json --model {card.name}"
-            + (f" --to {path}" if card.file.gate and card.file.gate.baseline else "")
+            f"its card has a gate, but the baseline {path} is missing; create it: robustness baseline accept run.json "
+            f"--model {card.name}" + (f" --to {path}" if card.file.gate and card.file.gate.baseline else "")
         )
     kept = baselines.read(path)
     if kept.model != card.name:
-        raise GateError(f"{path}: is the baseline of {kept.model}; name another in gate.baseline")
+        raise GateError(f"{path}: is the baseline of {kept.model}; set gate.baseline to another file")
     assert card.file.gate is not None
     for metric in card.file.gate.metrics:
         if (scores := registry.get(metric).baseline_scores) and scores not in kept.scores:
             raise GateError(
-                f"{path}: was accepted without what {metric} takes; accept it again, now that the card asks for it: "
+                f"{path}: was accepted without the data that {metric} needs; accept it again with the current card: "
                 f"robustness baseline accept run.json --model {card.name}"
             )
     return kept
@@ -83,14 +82,14 @@ def _check_comparable(card: Card, kept: Baseline, swept: Mapping[str, Evidence])
         was["sweeps"] = {name: how for name, how in was["sweeps"].items() if name in swept}
     if unlike := comparability.differences(was, comparability.of_evidence(swept)):
         raise GateError(
-            "baseline and model were not measured alike (the baseline's first):\n  "
+            "baseline and model differ in their conditions (baseline, model):\n  "
             + "\n  ".join(unlike)
             + "\naccept a run of this protocol, or restore the old one"
         )
 
 
 def _cells(card: Card, kept: Baseline, swept: Mapping[str, Evidence]) -> list[GateCell]:
-    """Return every cell that both have numbers of; one of which the candidate alone has none is an error."""
+    """Return every cell in which both have numbers; it is an error if only the candidate has none."""
     gate, found, without = card.file.gate, [], []
     assert gate is not None
     for sweep, evidence in swept.items():
@@ -107,18 +106,18 @@ def _cells(card: Card, kept: Baseline, swept: Mapping[str, Evidence]) -> list[Ga
             ]
     if without:
         raise GateError(
-            f"{len(without)} cell(s) have numbers in the baseline and none now:\n  " + "\n  ".join(without[:20])
+            f"{len(without)} cell(s) have numbers in the baseline but not now:\n  " + "\n  ".join(without[:20])
         )
     if not found:
-        raise GateError("there is no cell to compare: nothing is swept that both have numbers of")
+        raise GateError("there is no cell to compare: baseline and model have no cell with numbers in common")
     return found
 
 
 def _identical(kept: Baseline, swept: Mapping[str, Evidence], cells: Sequence[GateCell]) -> int | None:
     """
-    Return the number of the accepted model that this one is: the same weights, and the same decision on every image.
+    Return the index of the accepted model with the same weights and the same decision on every image.
 
-    The weights alone are not enough: other code, or another device, may make another model of them.
+    The weights alone are not enough: other code or another device may decide differently.
     """
     weights = next(iter(swept.values())).provenance["subject"]["weights"]
     for which, one in enumerate(kept.accepted):
@@ -130,7 +129,7 @@ def _identical(kept: Baseline, swept: Mapping[str, Evidence], cells: Sequence[Ga
 
 
 def _decides_alike(cell: GateCell, was: Evidence, now: Evidence) -> bool:
-    """Return whether a cell's classes, what is discarded, and the scores that the baseline holds are the same."""
+    """Return whether a cell's classes, rejections, and the scores in the baseline are the same."""
     before, after = was.index(cell.strength), now.index(cell.strength)
     alike = np.array_equal(was.predictions[before], now.predictions[after])
     if was.attack_probability is not None and now.attack_probability is not None:
@@ -149,7 +148,7 @@ def _about(kept: Baseline) -> dict[str, Any]:
 
 
 def _notes(kept: Baseline, swept: Mapping[str, Evidence], *, same: bool) -> list[str]:
-    """Return remarks that no comparison fails on."""
+    """Return notes that do not affect the comparison."""
     found = next(iter(swept.values())).provenance
     notes = []
     devices = sorted({str(one.get("device")) for one in kept.accepted} - {str(found.get("device"))})
@@ -157,8 +156,8 @@ def _notes(kept: Baseline, swept: Mapping[str, Evidence], *, same: bool) -> list
         notes.append(f"accepted on {', '.join(devices)}, measured now on {found.get('device')}")
     weights = found["subject"]["weights"]
     if weights in [one["weights"] for one in kept.accepted]:
-        other = "" if same else ", and decide otherwise: other code, another device or other versions"
-        notes.append(f"its weights are those of an accepted model{other}")
+        other = "" if same else ", but predictions differ: the code, the device or versions have changed"
+        notes.append(f"its weights equal those of an accepted model{other}")
     if bare := sum(status != OK for name in swept for status in kept.status[name].values()):
         notes.append(f"{bare} cell(s) without numbers in the baseline are not compared")
     return notes

@@ -16,11 +16,11 @@ from robustness.metrics.metric import Counted, Influence
 
 
 class GateError(RobustnessError):
-    """A gate that cannot decide: what is missing, or what is unlike, and what to do about it."""
+    """A gate that cannot be evaluated: what is missing or differs, and how to fix it."""
 
 
 class GateCell(NamedTuple):
-    """One perturbation at one strength under one metric, and the drop that is accepted there."""
+    """One perturbation at one strength under one metric, and its accepted drop."""
 
     sweep: str
     strength: str
@@ -35,9 +35,9 @@ class PairedDifference(NamedTuple):
     """
     How much worse a candidate is than the baseline in one cell.
 
-    `changes`, (N,), is 1 where an image is lost, −1 where it is gained, among the `n` that the metric counts; None for
-    a metric that counts no images, whose `error` is the standard error of the drop, by the `method` that is named.
-    `sign` is −1 where less is better.
+    `changes`, (N,), is 1 if an image is lost, −1 if it is gained, among the `n` that the metric counts; None for a
+    metric that counts no images, whose `error` is the standard error of the drop, by the `method` that is named. `sign`
+    is −1 if less is better.
     """
 
     baseline: float
@@ -50,7 +50,7 @@ class PairedDifference(NamedTuple):
 
     @property
     def drop(self) -> float:
-        """What the candidate lacks: positive where it is worse."""
+        """The candidate's deficit: positive if it is worse."""
         if self.changes is None:
             return self.sign * (self.baseline - self.candidate)
         return float(self.changes.sum(dtype=np.int64)) / self.n
@@ -58,7 +58,7 @@ class PairedDifference(NamedTuple):
 
 def is_defined_for(metric: str, sweep: str, *, transferred: bool) -> bool:
     """
-    Return whether a metric has a meaning under a sweep; what compares with the clean pass has none on it.
+    Return whether a metric is defined for a sweep; a comparison with the clean pass is not defined on it.
 
     >>> [is_defined_for(metric, "clean", transferred=False) for metric in ("attack_success_rate", "kept")]
     [False, True]
@@ -73,50 +73,53 @@ def paired_difference(metric: str, baseline: Evidence, candidate: Evidence, stre
     """
     Compare two models in one cell, image by image.
 
-    Where both count the same images the changes are counted; else each image's influence on the two rates is taken.
-    GateError where a rate has no denominator.
+    If both count the same images, the changes are counted; otherwise each image's influence on the two rates is used.
+    GateError if a denominator is 0.
     """
     if not registry.gateable(metric):
-        raise GateError(f"{metric}: is not of classes, scores or what is discarded; a gate can hold it to nothing")
+        raise GateError(
+            f"{metric}: follows from no predictions, scores or rejections, so a gate cannot test it; leave it out of "
+            "[gate]"
+        )
     sign = 1 if registry.get(metric).better == "higher" else -1
     was, now = (_counts(metric, evidence, evidence.index(strength)) for evidence in (baseline, candidate))
     if was is not None and now is not None and np.array_equal(was.among, now.among):
         among, n = now.among, int(now.among.sum())
         if not n:
-            raise GateError(f"{metric} at {strength}: there is no image to count; leave the metric out of [gate]")
+            raise GateError(f"{metric} at {strength}: no image counts; leave the metric out of [gate]")
         changes = np.where(among, sign * (was.hits.astype(np.int8) - now.hits.astype(np.int8)), 0).astype(np.int8)
         return PairedDifference(float(was.hits[among].mean()), float(now.hits[among].mean()), sign, n, changes)
     before, after = (_influence(metric, evidence, strength) for evidence in (baseline, candidate))
     moved = before.per_image - after.per_image
-    # Images that differ in nothing are no certainty: as if one more differed by all that one can.
+    # No observed difference does not prove that there is none: add one image with the largest possible difference.
     largest = max(before.largest, after.largest)
     error = math.sqrt(float(((moved - moved.mean()) ** 2).sum()) + largest**2) / len(moved)
     return PairedDifference(before.value, after.value, sign, len(moved), None, error, after.method)
 
 
 def _counts(metric: str, evidence: Evidence, row: int) -> Counted | None:
-    """Return which images count, and among which; None for a metric that counts none."""
+    """Return the images that are counted, and among which; None for a metric that counts no images."""
     reference = registry.parse(metric, evidence.classes)
     count = reference.metric.count
     return None if count is None else count(evidence, row, reference.label)
 
 
 def _influence(metric: str, evidence: Evidence, strength: str) -> Influence:
-    """Return a metric's value and how much each image moves it; GateError where there is nothing to divide by."""
+    """Return a metric's value and how much each image moves it; GateError if the denominator is 0."""
     reference = registry.parse(metric, evidence.classes)
     assert reference.metric.influence is not None
     influence = reference.metric.influence(evidence, evidence.index(strength), reference.label)
     if math.isnan(influence.value):
-        raise GateError(f"{metric} at {strength}: there is nothing to divide by; leave the metric out of [gate]")
+        raise GateError(f"{metric} at {strength}: the denominator is 0; leave the metric out of [gate]")
     return influence
 
 
 def cell_value(metric: str, evidence: Evidence, strength: str) -> float:
-    """Measure one cell of one model; GateError where there is nothing to divide by."""
+    """Measure one cell of one model; GateError if there is nothing to divide by."""
     counted = _counts(metric, evidence, evidence.index(strength))
     if counted is not None and counted.among.any():
         return float((counted.hits & counted.among).sum() / counted.among.sum())
     value = claims.measure(evidence, strength, metric).value
     if math.isnan(value):
-        raise GateError(f"{metric} at {strength}: there is nothing to divide by; leave the metric out of [gate]")
+        raise GateError(f"{metric} at {strength}: the denominator is 0; leave the metric out of [gate]")
     return value

@@ -1,4 +1,4 @@
-"""These weights against those, image by image: passed where every drop is shown to be within its margin."""
+"""Compare two models image by image: passed if every drop is significantly within its margin."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from robustness.metrics.intervals import wilson
 Decided = tuple[Any, str, dict[str, Any]]
 """The outcome, the sentence, and the table."""
 LISTED = 20
-"""Images that a row names of those that it lost, and of those that it gained."""
+"""Number of lost, and of gained, images that a row lists."""
 
 
 def evaluate_paired_gate(
@@ -31,59 +31,60 @@ def evaluate_paired_gate(
     same: int | None = None,
 ) -> Decided:
     """
-    Hold a model against the one accepted one.
+    Compare a model with the one accepted model.
 
-    If it is the `same` model, every cell passes by identity, however few the images are.
+    If it is the `same` model, every cell passes by identity, on any number of images.
 
-    Passed where in every cell the upper bound of the drop is within the margin: α bounds a false pass, uncorrected, for
-    all cells must show it. Failed where in one the drop is shown to exceed it, by Holm's steps over the cells: α bounds
+    Passed if the upper bound of the drop is within the margin in every cell: α bounds a false pass, uncorrected,
+    because all cells must pass. Failed if the drop significantly exceeds it in some cell, by Holm's procedure: α bounds
     a false failure of the whole gate. Else inconclusive.
     """
     if len(kept.accepted) != 1:
         raise GateError(
-            f"a paired gate compares with one accepted model, its baseline holds {len(kept.accepted)}; accept one "
-            'run alone, or write kind = "retraining"'
+            f"a paired gate compares with one accepted model, but its baseline has {len(kept.accepted)}; accept a "
+            'single run, or write kind = "retraining"'
         )
     was = {name: kept.evidence(0, name, evidence) for name, evidence in swept.items()}
     drops = [drop_of(cell.metric, was[cell.sweep], swept[cell.sweep], cell.strength) for cell in cells]
     rows = judge(cells, drops, gate.alpha, waived, same=same is not None)
     fates = [row["verdict"] for row in rows]
     if all(fate == "waived" for fate in fates):
-        raise GateError("every cell is waived: nothing is left to hold the model to")
+        raise GateError("every cell is waived, so nothing is left to test; remove a waiver")
     equal, met = passes_if_equal(cells, drops, gate.alpha, waived), len(cells) - fates.count("waived")
     table = {"cells": rows, "passes_if_equal": equal}
     if worse := [row for row in rows if row["verdict"] == "failed"]:
         worst = max(worse, key=lambda row: float(row["drop"] - row["margin"]))
-        return "failed", f"failed: {len(worse)} of {met} cells are worse beyond their margin; {_said(worst)}", table
+        seen = f"failed: {len(worse)} of {met} cells are worse by more than their margin; {_said(worst)}"
+        return "failed", seen, table
     if same is not None:
-        how = f"these are the accepted weights, and in all {met} cells they decide every image as they did"
+        how = f"these are the accepted weights, and all their predictions in {met} cells are unchanged"
         return "passed", f"passed by identity: {how}", table
     if "inconclusive" not in fates:
-        bounded = f"a drop of a margin passes at most {gate.alpha:.0%} of the time"
+        bounded = f"a drop equal to the margin passes with probability at most {gate.alpha:.0%}"
         return "passed", f"passed: in all {met} cells the drop is within its margin ({bounded})", table
     left = [(cell, drop) for cell, drop in zip(cells, drops, strict=True) if str(cell) not in waived]
     images = len(kept.labels)
     needed = images_needed([cell.margin for cell, _ in left], [drop for _, drop in left], gate.alpha, images)
-    many = "no number of images would decide (one drop is its margin)"
+    many = "no number of images would decide (one drop equals its margin)"
     if math.isfinite(needed):
         many = f"{max(needed, images + 1):,.0f} images would decide in at least {power.POWER:.0%} of cases"
     return (
         "inconclusive",
-        f"decides nothing: {fates.count('inconclusive')} of {met} cells show neither; were the rates as seen, {many}, "
-        f"and with these {images:,} an equal model passes in {equal:.0%} of cases",
+        f"is inconclusive: {fates.count('inconclusive')} of {met} cells are undecided; at the observed rates {many}, "
+        f"and with these {images:,} a model as good passes in {equal:.0%} of cases",
         table,
     )
 
 
 def images_needed(margins: Sequence[float], drops: Sequence[PairedDifference], alpha: float, images: int) -> float:
     """
-    Return how many test images decide the whole gate with at least 80 % probability if the true rates are those seen.
+    Return how many test images decide the whole gate with at least 80 % probability at the observed rates.
 
-    One cell that is shown to exceed its margin decides. If no drop exceeds its margin, all cells must be shown to be
-    within theirs: the probability to miss that is shared over the cells.
+    One cell that exceeds its margin decides. If none does, all cells must be within theirs: the probability to miss
+    that is divided among the cells.
     """
     margin, tests = np.array(margins), len(drops)
-    scale = np.array([images / drop.n for drop in drops])  # a metric may count some of the images alone
+    scale = np.array([images / drop.n for drop in drops])  # a metric may count only some of the images
     beyond = np.array([drop.drop for drop in drops]) > margin
     if beyond.any():
         return float((_needed(drops, margin, alpha, tests) * scale)[beyond].min())
@@ -104,7 +105,7 @@ def _needed(
 
 
 def _discordance(losses: Any, gains: Any, n: Any) -> Any:
-    """Return the share of images that differ. That none does is no proof that none ever would: one more is added."""
+    """Return the fraction of images that differ, plus one image: none observed does not prove that there is none."""
     return np.minimum((losses + gains + 1) / n, 1.0)
 
 
@@ -117,9 +118,9 @@ def judge(
     same: bool = False,
 ) -> list[dict[str, Any]]:
     """
-    Return the table, a row a cell; waived cells are neither failed nor counted.
+    Return the table, one row per cell; waived cells neither fail nor count.
 
-    Cells of the `same` model pass by identity: their drop is 0, and no interval is about it.
+    Cells of the `same` model pass by identity: their drop is 0, without an interval.
     """
     free = np.array([str(cell) not in waived for cell in cells])
     n = np.array([drop.n for drop in drops])
@@ -171,7 +172,7 @@ def _arrays(drops: Sequence[PairedDifference]) -> tuple[Any, Any, Any, Any]:
 
 
 def _bounds(drops: Sequence[PairedDifference], margin: Any, alpha: float) -> tuple[Any, Any, Any]:
-    """Return both ends of the drop's interval, and the p-value of no more than the margin."""
+    """Return both ends of the drop's interval, and the p-value of "at most the margin"."""
     seen, losses, gains, counted = _arrays(drops)
     n, error = np.array([d.n for d in drops]), np.array([d.error for d in drops])
     low, high = paired_stats.interval(losses, gains, n, alpha)
@@ -185,7 +186,7 @@ def _bounds(drops: Sequence[PairedDifference], margin: Any, alpha: float) -> tup
 def passes_if_equal(
     cells: Sequence[GateCell], drops: Sequence[PairedDifference], alpha: float, waived: Mapping[str, str]
 ) -> float:
-    """Return how often an equal model passes: images exchanged where they are counted, a bound below for the others."""
+    """Return how often an equal model passes: by permutation for counted images, a lower bound for the others."""
     pairs = [(cell, drop) for cell, drop in zip(cells, drops, strict=True) if str(cell) not in waived]
     counted = [(cell, drop.changes, drop.n) for cell, drop in pairs if drop.changes is not None]
     others = [(cell.margin / drop.error) for cell, drop in pairs if drop.changes is None]
@@ -198,7 +199,7 @@ def passes_if_equal(
 
 
 def _which(drop: PairedDifference, change: int) -> list[int] | None:
-    """Return the places of the first images that changed one way, in the tested split."""
+    """Return the indices of the first images that changed in one direction, in the tested split."""
     return None if drop.changes is None else np.flatnonzero(drop.changes == change)[:LISTED].tolist()
 
 
@@ -216,6 +217,6 @@ def _said(row: Mapping[str, Any]) -> str:
     counted = "" if row["losses"] is None else f"; {row['losses']} images lost, {row['gains']} gained"
     return (
         f"at worst {row['cell']} went from {row['baseline']:.4f} to {row['candidate']:.4f}, a drop of "
-        f"{row['drop']:.4f} [{row['low']:.4f}, {row['high']:.4f}] where {row['margin']:g} is accepted "
-        f"(p = {row['p_fail']:.2g}{counted})"
+        f"{row['drop']:.4f} [{row['low']:.4f}, {row['high']:.4f}], accepted {row['margin']:g} (p = "
+        f"{row['p_fail']:.2g}{counted})"
     )

@@ -1,8 +1,8 @@
 """
 How much worse one model is than another on the same images: counts of images, their intervals and p-values.
 
-Of n images `losses` are right with the baseline and wrong with the candidate, `gains` the other way round; the drop is
-(losses − gains) / n. Everything here is of one number a cell, (cells,), all cells at once.
+Of n images `losses` are correct with the baseline and wrong with the candidate, `gains` the reverse; the drop is
+(losses − gains) / n. Every array has one number per cell, (cells,).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 STEPS = 50
-"""Of bisection for the ends of an interval: 2⁻⁵⁰ is less than any image's share."""
+"""Steps of bisection for the ends of an interval: 2⁻⁵⁰ is below one image's fraction."""
 CONTINUITY = 0.5
-"""Of an image; losses less gains move in steps of one."""
+"""Continuity correction in images: losses − gains changes in steps of one."""
 
 
 def upper_tail(z: ArrayLike) -> Floats:
@@ -34,7 +34,7 @@ def upper_tail(z: ArrayLike) -> Floats:
 
 def normal_quantile(alpha: float) -> float:
     """
-    Return what a standard normal number exceeds with probability `alpha`.
+    Return the value that a standard normal number exceeds with probability `alpha`.
 
     >>> round(normal_quantile(0.05), 4)
     1.6449
@@ -46,10 +46,10 @@ def tango_score(losses: ArrayLike, gains: ArrayLike, n: ArrayLike, drop: ArrayLi
     """
     Return Tango's score of the observed drop if the true one were `drop`, (cells,): about standard normal then.
 
-    The variance is that of the likeliest discordance with that drop (Tango 1998). `side` is 1 where large scores count,
-    −1 where small ones do: it moves the counts half an image towards the hypothesis. The skewness of the sum is taken
-    out by the quadratic of Laud (2017), which grows with the score as a plain Cornish-Fisher correction does not.
-    Without both, one cell in 11 instead of one in 20 fails where few images differ (docs/gate.md).
+    The variance is that of the likeliest discordance with that drop (Tango 1998). `side` is 1 if large scores count, −1
+    if small ones do: it moves the counts half an image towards the hypothesis. Laud's quadratic correction (2017)
+    removes the skewness of the sum; unlike a plain Cornish-Fisher correction it grows with the score. Without both, one
+    cell in 11 instead of one in 20 fails if few images differ (docs/gate.md).
 
     >>> tango_score([30], [10], [1000], [0.0]).round(4).tolist()
     [3.1623]
@@ -74,7 +74,7 @@ def _without_skewness(z: Floats, skewness: Floats) -> Floats:
 
 def p_exceeds_margin(losses: ArrayLike, gains: ArrayLike, n: ArrayLike, margin: ArrayLike) -> Floats:
     """
-    Return the p-value of "the drop is no more than the margin", (cells,): small where it is shown to be more.
+    Return the p-value of "the drop is no more than the margin", (cells,): small if it is significantly more.
 
     >>> p_exceeds_margin([60], [20], [1000], [0.02]).round(3).tolist()
     [0.013]
@@ -84,7 +84,7 @@ def p_exceeds_margin(losses: ArrayLike, gains: ArrayLike, n: ArrayLike, margin: 
 
 def p_within_margin(losses: ArrayLike, gains: ArrayLike, n: ArrayLike, margin: ArrayLike) -> Floats:
     """
-    Return the p-value of "the drop is the margin or more", (cells,): small where it is shown to be less.
+    Return the p-value of "the drop is the margin or more", (cells,): small if it is significantly less.
 
     >>> p_within_margin([20], [20], [1000], [0.02]).round(4).tolist()
     [0.0019]
@@ -138,7 +138,7 @@ def mcnemar(losses: ArrayLike, gains: ArrayLike) -> Floats:
 
 def holm(p_values: ArrayLike) -> Floats:
     """
-    Correct p-values for their number by Holm's steps, (cells,): the chance of one false alarm in all stays α.
+    Correct p-values by Holm's procedure, (cells,): the probability of any false alarm stays α.
 
     >>> holm([0.01, 0.5, 0.02]).tolist()
     [0.03, 0.5, 0.04]

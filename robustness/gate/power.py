@@ -1,4 +1,4 @@
-"""What a gate can see: the drop that it would catch, the images that it would take, how often it passes an equal."""
+"""The power of a gate: the drop it detects, the images it needs, how often it passes an equal model."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from robustness.gate.paired_stats import CONTINUITY, interval, normal_quantile, 
 Floats = NDArray[np.float64]
 
 POWER = 0.8
-"""How surely a drop is caught, or a question decided, where it is said that one would be."""
+"""Probability with which a stated drop is detected, or a question decided."""
 MOST = 1e18
-"""Images; more are asked of nobody."""
+"""Upper limit for a recommended number of images."""
 HALVINGS = 50
 """Of bisection: for a drop, and for the logarithm of a number of images."""
 EXCHANGES = 200
-"""Times that two models are exchanged image by image, to see how often a gate passes equals."""
+"""Permutations that estimate how often a gate passes an equal model."""
 
 
 def detectable_drop(
     margin: ArrayLike, discordance: ArrayLike, n: ArrayLike, alpha: float = 0.05, tests: int = 1, power: float = POWER
 ) -> Floats:
     """
-    Return the true drop that is shown to exceed the margin with at least probability `power`, (cells,).
+    Return the true drop that significantly exceeds the margin with at least probability `power`, (cells,).
 
-    `discordance` is the share of images on which the two models differ in being right; the larger drop itself counts
-    towards it. `tests` are corrected for by Bonferroni, which Holm's steps never fall below.
+    `discordance` is the fraction of images that exactly one of the models classifies correctly; the larger drop itself
+    counts towards it. `tests` are corrected for by Bonferroni, which Holm's steps never fall below.
 
     >>> detectable_drop([0.02], [0.05], [10_000]).round(4).tolist()
     [0.0256]
@@ -54,7 +54,7 @@ def required_sample_size(
     Return how many images decide with at least probability `power` if the true rates are the observed ones, (cells,).
 
     A drop below the margin is decided by a pass, which is not corrected; one above it by a failure, which is corrected
-    for `tests` by Bonferroni. Infinite where the drop is the margin: no number of images decides that.
+    for `tests` by Bonferroni. Infinite if the drop equals the margin: no number of images decides that.
 
     >>> required_sample_size([0.0, 0.02], 0.02, 0.05).tolist()
     [909.0, inf]
@@ -76,10 +76,10 @@ def decided(
     """
     Return whether `n` images decide with at least probability `power` at these true rates, (cells,).
 
-    The gate's own score is taken of the outcome that so many outcomes are better than. Losses less gains are about
-    normal; added to their spread is what the test's own estimate of the discordance varies, and half an image, for they
-    move in whole ones. (The textbook's formula, (z_α + z_β)²·σ² / (margin − drop)², leaves out continuity, skewness and
-    that the variance is that at the margin: what it promised at 80 % decided in 3 to 80 of 100 cases.)
+    The gate's own score is evaluated at the corresponding quantile of the outcome. Losses less gains are about normal;
+    added to their spread is what the test's own estimate of the discordance varies, and half an image, for they move in
+    whole ones. (The textbook's formula, (z_α + z_β)²·σ² / (margin − drop)², leaves out continuity, skewness and that
+    the variance is that at the margin: what it promised at 80 % decided in 3 to 80 of 100 cases.)
     """
     arrays = (np.asarray(value, np.float64) for value in (drop, margin, discordance, n, alpha))
     true, accepted, shared, total, level = np.broadcast_arrays(*arrays)
@@ -112,8 +112,9 @@ def pass_rate_if_equal(
     """
     Return how often a model as good as the baseline passes in all cells at once, on images that differ like these.
 
-    `changes`, (cells, images), are 1 for a loss, −1 for a gain, else 0. Were the two models equal, each image might as
-    well have exchanged them: so the images are exchanged by chance, in all cells together, and the gate is held again.
+    `changes`, (cells, images), are 1 for a loss, −1 for a gain, else 0. If the two models are equal, each image might
+    equally have exchanged them. So images are exchanged at random, in all cells together, and the gate is evaluated
+    again.
 
     >>> pass_rate_if_equal(np.zeros((3, 1000), np.int8), np.full(3, 1000), 0.02, 0.05)
     1.0
@@ -128,7 +129,7 @@ def pass_rate_if_equal(
 
 
 def _largest_passing(discordant: NDArray[np.int64], n: NDArray[np.int64], margin: Floats, alpha: float) -> Floats:
-    """Return the most losses less gains with which a cell still passes, (cells,); less than none where it cannot."""
+    """Return the largest losses − gains with which a cell still passes, (cells,); below all values if it cannot."""
     low, high = -discordant - 1, discordant.copy()
     while (low < high).any():
         middle = (low + high + 1) // 2

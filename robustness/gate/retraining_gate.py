@@ -1,4 +1,4 @@
-"""Is this retraining within what retraining explains? Its summaries, held against those of the accepted ones."""
+"""Is the difference larger than retraining would explain? Compares summaries with those of accepted retrainings."""
 
 from __future__ import annotations
 
@@ -28,17 +28,16 @@ def evaluate_retraining_gate(
     same: int | None = None,
 ) -> tuple[Any, str, dict[str, Any]]:
     """
-    Hold a retraining against the accepted ones, by clean value and mean over a sweep's strengths of each metric.
+    Compare a retraining with the accepted ones, by each metric's clean value and mean over each sweep's strengths.
 
-    Where there are accepted retrainings enough to carry α, the rank of the largest standardised shortfall decides,
-    which assumes only that an undamaged retraining might change places with any. Below that the t bound does, and is
-    called approximate; with fewer than five nothing is decided. An accepted model itself, the `same` as that of this
-    number, passes by identity.
+    With enough accepted retrainings for α, the rank of the largest standardised shortfall decides. It assumes only that
+    a healthy retraining is exchangeable with them. With fewer, the t bound decides and is called approximate; with
+    fewer than five, the gate is inconclusive. An accepted model itself (index `same`) passes by identity.
     """
     groups = summaries(cells)
     names = [name for name in groups if name not in waived]
     if not names:
-        raise GateError("every summary is waived: nothing is left to hold the model to")
+        raise GateError("every summary is waived, so nothing is left to test; remove a waiver")
     own, others = rates(groups, kept, swept)
     ours, theirs = summed(groups, own), summed(groups, others)
     rows = _rows(list(groups), ours, theirs, waived)
@@ -63,29 +62,29 @@ def evaluate_retraining_gate(
     table = {"cells": rows, "rank_p": p, "decided_by": "rank" if by_rank else "t bound", "k": k}
     table["strengths"] = _strengths(groups, others)
     if same is not None:
-        how = f"this is accepted model {same + 1} of {k}: the same weights, which decide every image as they did"
+        how = f"this is accepted model {same + 1} of {k}: the same weights, and all their predictions are unchanged"
         return "passed", f"passed by identity: {how}", table | {"decided_by": "identity"}
     if k < retraining_stats.ENOUGH:
         return (
             "inconclusive",
-            f"decides nothing: its baseline holds {k} accepted retraining(s), and "
-            f"{retraining_stats.ENOUGH} are the least; {math.ceil(1 / alpha - 1e-9) - 1} let the rank decide",
+            f"is inconclusive: its baseline has {k} accepted retraining(s) and needs {retraining_stats.ENOUGH}; with "
+            f"{math.ceil(1 / alpha - 1e-9) - 1}, the rank decides",
             table,
         )
     worst = min(
         judged, key=lambda row: float(row["sign"] * (row["candidate"] - row["mean"]) / max(row["spread"], 1e-9))
     )
     usual = f"{worst['mean']:.4f} ± {worst['spread']:.4f}"
-    seen = f"{worst['cell']} is {worst['candidate']:.4f} where {k} accepted have {usual}"
+    seen = f"{worst['cell']} is {worst['candidate']:.4f}, {k} accepted have {usual}"
     if by_rank:
         assert p is not None
         failed, how = (
             p <= alpha * (1 + 1e-12),
-            f"by rank, p = {p:.3f} of {k + 1}; an undamaged one fails at most {alpha:.0%}",
+            f"by rank, p = {p:.3f} of {k + 1}; a healthy model fails with probability at most {alpha:.0%}",
         )
     else:
         failed = any(row["verdict"] == "below" for row in judged)
-        how = f"by the t bound, approximate with {k}: {alpha:.0%} of undamaged ones fail, at small k up to twice that"
+        how = f"by the t bound, approximate with {k}: {alpha:.0%} of healthy models fail, up to twice that at small k"
     if failed:
         return "failed", f"failed: worse than retraining explains ({how}); furthest off, {seen}", table
     return "passed", f"passed: within what retraining explains ({how}); furthest off, {seen}", table
@@ -93,7 +92,7 @@ def evaluate_retraining_gate(
 
 def summaries(cells: Sequence[GateCell]) -> dict[str, list[GateCell]]:
     """
-    Group cells by what is summed up: the clean value, and the mean over each sweep's strengths, of each metric.
+    Group cells into summaries: each metric's clean value, and its mean over each sweep's strengths.
 
     >>> list(summaries([GateCell("clean", "0", "accuracy", 0), GateCell("fgsm", "0.1", "accuracy", 0)]))
     ['clean:0:accuracy', 'fgsm:mean:accuracy']
@@ -108,7 +107,7 @@ def summaries(cells: Sequence[GateCell]) -> dict[str, list[GateCell]]:
 def rates(
     groups: Mapping[str, Sequence[GateCell]], kept: Baseline, swept: Mapping[str, Evidence]
 ) -> tuple[Floats, Floats]:
-    """Return the groups' cells of the candidate, (cells,), and of the accepted, (k, cells); more is better."""
+    """Return the groups' cells of the candidate, (cells,), and of the accepted, (k, cells); larger is better."""
 
     def of(get: Mapping[str, Evidence]) -> list[float]:
         cells = [cell for group in groups.values() for cell in group]
@@ -122,13 +121,13 @@ def rates(
 
 
 def summed(groups: Mapping[str, Sequence[GateCell]], found: Floats) -> Floats:
-    """Sum cells up, (..., cells), to the mean of each group, (..., summaries)."""
+    """Average cells, (..., cells), within each group, (..., summaries)."""
     ends = np.cumsum([len(group) for group in groups.values()])[:-1]
     return np.stack([part.mean(axis=-1) for part in np.split(found, ends, axis=-1)], axis=-1)
 
 
 def _strengths(groups: Mapping[str, Sequence[GateCell]], theirs: Floats) -> list[dict[str, Any]]:
-    """Return what the accepted have at each strength, for curves to be drawn beside."""
+    """Return the accepted models' values at each strength, for the curves."""
     cells = [cell for group in groups.values() for cell in group]
     found = zip(cells, theirs.mean(axis=0), theirs.min(axis=0), theirs.max(axis=0), strict=True)
     return [

@@ -1,7 +1,8 @@
 """
-Is a retraining within what retraining explains? Summaries of accepted retrainings, (k, summaries), and of one more.
+Is a difference larger than retraining would explain? Statistics on summaries of k accepted retrainings, (k, summaries),
+and one more.
 
-A retraining is worse where its summary is smaller.
+A smaller summary is worse.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 ENOUGH = 5
-"""Accepted retrainings; with fewer nothing is decided."""
+"""Minimum of accepted retrainings for a decision."""
 
 
 def t_quantile(alpha: float, freedom: int) -> float:
     """
-    Return what Student's t with `freedom` degrees exceeds with probability `alpha`, at most a half.
+    Return the value that Student's t with `freedom` degrees exceeds with probability `alpha`, at most 0.5.
 
     >>> round(t_quantile(0.05, 4), 4), round(t_quantile(0.025, 19), 4)
     (2.1318, 2.093)
@@ -42,7 +43,7 @@ def t_tail(t: float, freedom: int) -> float:
     >>> round(t_tail(2.776445, 4), 6), round(t_tail(0.0, 7), 6)
     (0.025, 0.5)
     """
-    angle = math.atan2(math.sqrt(freedom), t)  # of the tail: its sine and cosine change places
+    angle = math.atan2(math.sqrt(freedom), t)  # for the tail, sine and cosine are exchanged
     sine, cosine, odd = math.cos(angle), math.sin(angle), freedom % 2
     term, total = (cosine if odd else 1.0), 0.0
     for step in range(2 if odd else 1, freedom, 2):
@@ -57,8 +58,8 @@ def prediction_bounds(accepted: Floats, alpha: float, least: float = 0.0) -> Flo
     """
     Return the one-sided prediction bound of each summary for one more retraining, (summaries,).
 
-    α is shared over the summaries (Bonferroni). `least` is the smallest spread that is believed, as of one image: five
-    retrainings that agree by chance must not refuse a sixth that differs in one.
+    α is divided among the summaries (Bonferroni). `least` is the smallest spread to assume, such as one image: five
+    retrainings that agree by chance must not reject a sixth that differs in one image.
 
     >>> prediction_bounds(np.array([[0.97], [0.98], [0.96], [0.97], [0.97]]), 0.05).round(4).tolist()
     [0.9535]
@@ -71,10 +72,10 @@ def prediction_bounds(accepted: Floats, alpha: float, least: float = 0.0) -> Flo
 
 def worst_standardized_shortfall(values: Floats) -> Floats:
     """
-    Return how far each of k + 1 retrainings lies below their mean at worst, in standard deviations, (k + 1,).
+    Return the largest shortfall of each of k + 1 retrainings below their mean, in standard deviations, (k + 1,).
 
-    Mean and deviation are of all, the candidate included, so that any two may change places: a p-value by rank assumes
-    that alone. A summary that is the same for all says nothing.
+    Mean and deviation include the candidate, so that all are exchangeable, which is all that a p-value by rank assumes.
+    A summary that is equal for all is ignored.
 
     >>> worst_standardized_shortfall(np.array([[0.9, 0.5], [0.8, 0.5], [0.7, 0.5]])).tolist()
     [0.0, 0.0, 1.0]
@@ -87,7 +88,7 @@ def worst_standardized_shortfall(values: Floats) -> Floats:
 
 def rank_p_value(accepted: Floats, candidate: Floats) -> float:
     """
-    Return the share of k + 1 retrainings that are at least as far off as the candidate, which counts itself.
+    Return the fraction of k + 1 retrainings, including the candidate, whose shortfall is at least the candidate's.
 
     >>> rank_p_value(np.linspace(0.9, 0.99, 19)[:, None], np.array([0.8]))
     0.05
@@ -98,7 +99,7 @@ def rank_p_value(accepted: Floats, candidate: Floats) -> float:
 
 def rank_test_possible(k: int, alpha: float) -> bool:
     """
-    Return whether a rank among k + 1 can be as small as `alpha` at all.
+    Return whether a rank among k + 1 can reach `alpha`.
 
     >>> rank_test_possible(19, 0.05), rank_test_possible(18, 0.05)
     (True, False)

@@ -23,12 +23,12 @@ def count_fooled(evidence: Evidence, row: int, label: int | None = None) -> Coun
     """Count the images that are misled among those that were predicted right."""
     clean = require_evidence(evidence.clean, "clean evidence")
     right = clean.predictions[0] == evidence.labels
-    return Counted(fooled(evidence, row), right, "no image is predicted right to begin with")
+    return Counted(fooled(evidence, row), right, "no clean image is predicted correctly")
 
 
 def count_transferred(evidence: Evidence, row: int, label: int | None = None) -> Counted:
     """Count the images that are misled among those that mislead the model that they were made on."""
-    source = require_evidence(evidence.source, "evidence of the model that its examples were made on")
+    source = require_evidence(evidence.source, "evidence of the source model")
     at = source.index(evidence.strengths[row])
     if source.status[at] != OK:
         raise MetricError(f"the source has no numbers at {evidence.strengths[row]}: {source.status[at]}")
@@ -52,20 +52,20 @@ ATTACK: dict[str, Any] = {
 METRICS = (
     counted_metric(
         "attack_success_rate",
-        "share of the images predicted right without the perturbation that are predicted wrong under it",
+        "fraction of the correctly predicted clean images that are predicted wrongly under the perturbation",
         count_fooled,
         **ATTACK,
     ),
     counted_metric(
         "transferability",
-        "share of the examples that mislead their source which mislead this model too (docs/attacks.md)",
+        "fraction of the examples that mislead their source model which also mislead this model (docs/attacks.md)",
         count_transferred,
         needs_source=True,
         **ATTACK,
     ),
     counted_metric(
         "transferability_filtered",
-        "transferability where an image that the decision discards misleads nobody",
+        "transferability if discarded images count as not misled",
         count_transferred_undetected,
         needs_source=True,
         needs_detector=True,

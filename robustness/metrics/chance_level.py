@@ -37,7 +37,7 @@ def chance_level(metric: str, labels: ArrayLike, classes: Classes) -> ChanceLeve
     images = confusion_matrix(truth, truth, count).diagonal()
     if not reference.metric.claimable:
         raise MetricError(
-            f"`metric` must be one that a card may claim, got {metric!r}; it says nothing of a classifier"
+            f"`metric` must be one that a card may claim, got {metric!r}, which does not measure a classifier"
         )
     return _level(reference.metric, reference.label, tuple(images.tolist()))
 

@@ -1,4 +1,4 @@
-"""The confusion matrix, and where wrong predictions collect in it."""
+"""The confusion matrix, and the concentration of wrong predictions."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) ->
            [0, 1, 0]])
     """
     if classes < 1:
-        raise ValueError(f"`classes` must be at least 1, got {classes}; give the number of classes")
+        raise ValueError(f"`classes` must be at least 1, got {classes}; use the number of classes")
     rows, columns = _indices("labels", labels, classes), _indices("predictions", predictions, classes)
     if rows.shape != columns.shape:
         raise ValueError(
-            f"`predictions` must have one class for each of {len(rows)} labels, got {len(columns)}; "
-            "take both from the same images"
+            f"`predictions` must have one class per label ({len(rows)}), got {len(columns)}; use both of the same "
+            "images"
         )
     counts = np.bincount(rows * classes + columns, minlength=classes * classes)
     return counts.reshape(classes, classes).astype(np.int64, copy=False)
@@ -78,7 +78,7 @@ class Concentration(NamedTuple):
 
 def concentration(matrix: Matrix, top: int = 3) -> Concentration:
     """
-    Measure how few classes draw the wrong predictions; NaN twice where none is wrong.
+    Measure how few classes draw the wrong predictions; NaN twice if none is wrong.
 
     Entropy is 0 where one class draws them all, and log₂ K where K classes draw alike.
 
@@ -103,16 +103,16 @@ def _indices(name: str, values: ArrayLike, classes: int) -> NDArray[np.int64]:
     array: NDArray[Any] = np.asarray(values)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise ValueError(
-            f"`{name}` must be one integer an image, got shape {array.shape} of {array.dtype}; "
-            "give class indices, not scores"
+            f"`{name}` must be one integer per image, got shape {array.shape} of {array.dtype}; use class indices, not "
+            "scores"
         )
     indices = array.astype(np.int64)  # narrow types would overflow in row · classes + column
     outside = indices[(indices < 0) | (indices >= classes)]
     if outside.size:
         repair = (
-            "-1 marks an image without a valid prediction: such a cell errs and is not measured"
+            "-1 marks an image without a valid prediction: such a cell is an error and not measured"
             if name == "predictions" and (outside == -1).any()
-            else "give the data's own number of classes"
+            else "use the data's number of classes"
         )
         raise ValueError(
             f"`{name}` must lie in 0 to {classes - 1}, got {outside[0]} ({outside.size} of {array.size} outside); "

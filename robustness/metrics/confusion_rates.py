@@ -3,7 +3,7 @@ Rates of a confusion matrix, each with its gradient for the delta method.
 
 Averages follow scikit-learn with ``labels`` = all classes and ``zero_division=0``: a macro average is over every class,
 and one whose denominator is empty counts 0, with a note. `balanced_accuracy` leaves out classes without images.
-The rate of one class is NaN where its denominator is empty: "none of no images" is no result.
+The rate of one class is NaN if its denominator is empty: "none of no images" is no result.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def f1(matrix: Matrix, label: int | None = None) -> RateEstimate:
 
 
 def _count(successes: int, n: int, empty: str) -> RateEstimate:
-    """Divide two counts; `empty` is the note where there is nothing to divide by."""
+    """Divide two counts; `empty` is the note if there is nothing to divide by."""
     return RateEstimate(successes / n, n, successes) if n else RateEstimate(math.nan, 0, 0, note=empty)
 
 
@@ -148,7 +148,7 @@ def count_recalled(evidence: Evidence, row: int, label: int | None = None) -> Co
 
 ACCURACY = rate_metric(
     "accuracy",
-    "share of images predicted right",
+    "fraction of images predicted correctly",
     accuracy,
     guessing.accuracy,
     count=count_correct,
@@ -164,11 +164,15 @@ METRICS = (
         guessing.balanced_accuracy,
     ),
     rate_metric(
-        "precision", "share of a class's predictions that are right", precision, guessing.precision, takes_class=True
+        "precision",
+        "fraction of a class's predictions that are correct",
+        precision,
+        guessing.precision,
+        takes_class=True,
     ),
     rate_metric(
         "recall",
-        "share of a class's images predicted right",
+        "fraction of a class's images predicted correctly",
         recall,
         guessing.recall,
         count=count_recalled,

@@ -53,7 +53,7 @@ def counted_influence(count: Count, evidence: Evidence, row: int, label: int | N
 
 
 def require_evidence(evidence: Evidence | None, what: str) -> Evidence:
-    """Return evidence that a metric compares with; MetricError where there is none."""
+    """Return evidence that a metric compares with; MetricError if there is none."""
     if evidence is None:
-        raise MetricError(f"the metric compares, and needs {what} beside the sweep's, got none")
+        raise MetricError(f"the metric compares evidence and needs {what}, got none")
     return evidence

@@ -22,7 +22,7 @@ def discarded(evidence: Evidence, row: int) -> Flags:
 
 
 def scores(evidence: Evidence, row: int) -> NDArray[np.float32]:
-    """Return the attack probability of each image, (N,); MetricError where the decision has none."""
+    """Return the attack probability of each image, (N,); MetricError if the decision has none."""
     if evidence.attack_probability is None:
         raise MetricError(
             "`metric` needs a decision with an attack probability, got one that has none; "
@@ -99,7 +99,7 @@ CONSTANT_OR_EMPTY = ("accuracy", "kept")
 METRICS = (
     counted_metric(
         "accuracy_filtered",
-        "share of the images that are kept which are predicted right",
+        "fraction of the kept images that are predicted correctly",
         count_correct_of_kept,
         chance_level=ACCURACY.chance_level,
         needs_detector=True,
@@ -107,7 +107,7 @@ METRICS = (
     ),
     counted_metric(
         "kept",
-        "share of the images that are not discarded",
+        "fraction of the images that are not discarded",
         count_kept,
         chance_level=partial(known_chance, 0.0),
         needs_detector=True,
@@ -117,7 +117,7 @@ METRICS = (
     ),
     counted_metric(
         "discarded",
-        "share of the images that are discarded: the detector's recall",
+        "fraction of the images that are discarded: the detector's recall",
         count_discarded,
         chance_level=partial(known_chance, 0.0),
         complement_of="kept",
@@ -126,7 +126,7 @@ METRICS = (
     ),
     counted_metric(
         "undetected_wrong",
-        "share of the images that are kept and predicted wrong",
+        "fraction of the images that are kept and predicted wrongly",
         count_undetected_wrong,
         better="lower",
         chance_level=partial(known_chance, 1.0),
@@ -135,7 +135,7 @@ METRICS = (
     ),
     Metric(
         name="detection_precision",
-        description="share of perturbed images among what is discarded of as many clean ones",
+        description="fraction of perturbed images among all discarded ones, with equally many clean images",
         measure=measure_precision,
         chance_level=partial(known_chance, 0.5),
         influence=precision_influence,

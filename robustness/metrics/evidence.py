@@ -19,7 +19,7 @@ SEMANTICS = 6
 
 OK = "ok"
 RAISED = "raised "
-"""How the status of a cell begins in which code failed; such evidence is believed in its own run only."""
+"""Prefix of a cell's status if code failed; such evidence is valid in its own run only."""
 
 OUTCOMES = ("predictions", "confidence", "true_probability", "loss", "snr")
 
@@ -74,7 +74,7 @@ class Evidence:
 
     @property
     def machine(self) -> str:
-        """The kind of device that it is from, with the precision where that is not float32."""
+        """Its device type, with the precision if that is not float32."""
         device, dtype = self.provenance.get("device", ""), self.provenance.get("dtype", "float32")
         return str(device) if dtype == "float32" else f"{device} in {dtype}"
 
@@ -140,7 +140,7 @@ class Evidence:
         >>> Evidence.from_bytes(b"not evidence at all")
         Traceback (most recent call last):
             ...
-        robustness.errors.StoreError: not an evidence file (torn or foreign)
+        robustness.errors.StoreError: not an evidence file (truncated or foreign)
         """
         try:
             size = int.from_bytes(content[:8], "little")
@@ -159,9 +159,9 @@ class Evidence:
         except StoreError:
             raise
         except Exception as error:  # whatever a torn file makes the parsers say, it is one thing to the reader
-            raise StoreError("not an evidence file (torn or foreign)") from error
+            raise StoreError("not an evidence file (truncated or foreign)") from error
         if not right:
-            raise StoreError("its checksum does not fit its content (changed or damaged)")
+            raise StoreError("its checksum does not match its content (changed or damaged)")
         return evidence
 
 

@@ -20,7 +20,7 @@ def measure_mean(
     numbers, images = np.asarray(getattr(evidence, name)[row], dtype=np.float64), len(evidence)
     if numbers.shape != (images,) or np.isnan(numbers).any():
         raise ValueError(
-            f"`{name}` must be one number for each of {images} images, got shape {numbers.shape} with "
+            f"`{name}` must be one number per image ({images}), got shape {numbers.shape} with "
             f"{np.isnan(numbers).sum()} NaN; pass {name}=, one number per image (without one there is no mean)"
         )
     infinite = int(np.isinf(numbers).sum())
@@ -45,7 +45,7 @@ def loss_chance_level(images: Counts, label: int | None = None) -> ChanceLevel:
 
 LOSS = Metric(
     name="loss",
-    description="mean cross-entropy of an image, in nats",
+    description="mean cross-entropy per image, in nats",
     measure=partial(measure_mean, "loss"),
     chance_level=loss_chance_level,
     better="lower",

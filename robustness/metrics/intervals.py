@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 
 class Interval(NamedTuple):
-    """The two ends of a confidence interval; both are NaN where nothing was measured."""
+    """The two ends of a confidence interval; both are NaN if nothing was measured."""
 
     low: float
     high: float
@@ -58,7 +58,7 @@ def half_width(n: int, rate: float, confidence: float = 0.95) -> float:
     0.0186
     """
     if n < 1:
-        raise ValueError(f"`n` must be at least 1, got {n}; no images tell nothing")
+        raise ValueError(f"`n` must be at least 1, got {n}; use at least one image")
     if not 0 <= rate <= 1:
         raise ValueError(f"`rate` must lie in [0, 1], got {rate:g}; write 0.9 for 90 %")
     low, high = _score(rate * n, n, quantile(confidence))
@@ -109,11 +109,11 @@ def delta(
     """
     z = quantile(confidence)
     if counts.shape != gradient.shape:
-        raise ValueError(f"`gradient` must have one number a cell, {counts.shape}, got {gradient.shape}")
+        raise ValueError(f"`gradient` must have one number per cell,  {counts.shape}, got {gradient.shape}")
     if limits != (0.0, 1.0):
         least, width = limits[0], limits[1] - limits[0]
         if not 0 < width < math.inf:
-            raise ValueError(f"`limits` must be two finite numbers in order, got {limits}; take another interval")
+            raise ValueError(f"`limits` must be two finite numbers in order, got {limits}; use another interval")
         low, high = delta(counts, gradient / width, (estimate - least) / width, confidence)
         return Interval(least + width * low, least + width * high)
     n = int(counts.sum())
@@ -161,7 +161,7 @@ def missing_successes(successes: SupportsIndex, n: SupportsIndex, threshold: flo
     """
     successes, n = _counts(successes, n)
     if n == 0:
-        raise ValueError("`n` must be at least 1, got 0; a rate of no images reaches no threshold")
+        raise ValueError("`n` must be at least 1, got 0; use at least one image")
     if not 0 <= threshold <= 1:
         raise ValueError(f"`threshold` must lie in [0, 1], got {threshold:g}; write 0.95 for 95 %")
     needed = max(math.floor(threshold * n) - 1, 0)  # the product may be off by one ulp: start below, count up

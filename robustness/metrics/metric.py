@@ -165,7 +165,7 @@ class Metric:
 
     @property
     def family(self) -> str | None:
-        """The family of a claim on it, where that is not its perturbation's."""
+        """The family of a claim on it, if it is not the perturbation's."""
         return "detection" if self.needs_detector or self.over_strengths else None
 
 

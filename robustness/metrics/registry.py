@@ -31,7 +31,7 @@ def _problem(name: str, candidate: Any) -> str:
     if not isinstance(candidate, Metric):
         return f"must be a robustness.metrics.metric.Metric, got {candidate!r}; name an instance"
     if candidate.name != name:
-        return f"must have the name of its entry point, got {candidate.name!r}; rename one of them"
+        return f"must be named as its entry point, got {candidate.name!r}; rename one of them"
     return ""
 
 
@@ -55,7 +55,7 @@ METRICS: Registry[Metric] = Registry(
 
 
 class MetricRef(NamedTuple):
-    """A metric's name and, where it is one class's, the index of the class."""
+    """A metric's name and, if it is one class's, the index of the class."""
 
     name: str
     label: int | None = None
@@ -97,7 +97,7 @@ def count_classes(classes: Classes) -> int:
 
 def parse(metric: str, classes: Classes) -> MetricRef:
     """
-    Read a metric as it stands in a card; a class is given by index or by name.
+    Parse a metric from a card; a class is given by index or by name.
 
     >>> parse("recall[dog]", ["cat", "dog"])
     MetricRef(name='recall', label=1)
@@ -191,7 +191,7 @@ def measure_matrix(
     """
     count = len(matrix) if classes is None else count_classes(classes)
     if matrix.shape != (count, count):
-        raise ValueError(f"`matrix` must have a row and a column for each of {count} classes, got {matrix.shape}")
+        raise ValueError(f"`matrix` must have a row and a column per class ({count}), got {matrix.shape}")
     reference = parse(metric, count if classes is None else classes)
     known = reference.metric
     if known.rate is None:
@@ -220,8 +220,8 @@ def _class_index(metric: str, label: str, classes: Classes) -> int:
         return found.pop()
     if found:
         raise MetricError(
-            f"`{metric}` must mean one class, got one that is classes {', '.join(map(str, sorted(found)))} "
-            "by index or name; rename a class, or give an index that is no other's name"
+            f"`{metric}` must mean one class, got one that matches the classes {', '.join(map(str, sorted(found)))} by "
+            "index or name; rename a class, or use an index that is no class's name"
         )
     known = ", ".join(map(repr, names[:12])) + ", …" * (len(names) > 12)
     raise MetricError(

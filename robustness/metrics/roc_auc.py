@@ -18,7 +18,7 @@ def measure_micro_auc(evidence: Evidence, row: int, label: int | None, confidenc
     Measure the micro-averaged area: how probably an image's true class scores higher than a wrong one of any image.
 
     Of all images together, ties counting half: every class against the rest, in one curve. An image's scores belong
-    together, so that the interval is that of one number an image (Obuchowski 1997). MetricError where the evidence has
+    together, so that the interval is that of one number an image (Obuchowski 1997). MetricError if the evidence has
     no probabilities.
     """
     value, variance = micro_auc_variance(probabilities(evidence)[row], evidence.labels)
@@ -26,11 +26,11 @@ def measure_micro_auc(evidence: Evidence, row: int, label: int | None, confidenc
 
 
 def probabilities(evidence: Evidence) -> NDArray[np.float32]:
-    """Return the probability of every class, (S, N, K); MetricError where the evidence has none."""
+    """Return the probability of every class, (S, N, K); MetricError if the evidence has none."""
     if evidence.probabilities is None:
         raise MetricError(
-            "`roc_auc` needs the probability of every class, got evidence without; "
-            "write probabilities = true in the card"
+            "`roc_auc` needs the probability of every class, got evidence without it; write probabilities = true in "
+            "the card"
         )
     found: NDArray[np.float32] = evidence.probabilities
     return found
@@ -148,7 +148,9 @@ def roc_curve(positive: ArrayLike, scores: ArrayLike) -> RocCurve:
 
     truth, numbers = _binary(positive, scores)
     if truth.all() or not truth.any():
-        raise ValueError(f"`positive` must hold both kinds, got {truth.sum()} of {truth.size}; add images of the other")
+        raise ValueError(
+            f"`positive` must contain both kinds, got {truth.sum()} of {truth.size}; add images of the other kind"
+        )
     return RocCurve(*curve(truth, numbers))
 
 
@@ -157,7 +159,7 @@ def _binary(positive: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], 
     if truth.shape != numbers.shape or truth.ndim != 1 or not np.isin(truth, (0, 1)).all():
         raise ValueError(
             f"`positive` must be 0 or 1 for each of the scores, got shape {truth.shape} of {truth.dtype} for "
-            f"{numbers.shape}; give one flag and one score an image"
+            f"{numbers.shape}; use one flag and one score per image"
         )
     if np.isnan(numbers).any():
         raise ValueError(

@@ -111,7 +111,7 @@ def _metric(name: str, description: str, worst: float, largest: float) -> Metric
 METRICS = (
     _metric("sensitivity", "largest |Δaccuracy/Δstrength| between neighbours up to this strength", math.inf, math.inf),
     _metric("deviation", "standard deviation of the accuracies up to this strength", 0.5, 1.0),
-    _metric("range", "largest less least accuracy up to this strength", 1.0, 1.0),
+    _metric("range", "largest minus smallest accuracy up to this strength", 1.0, 1.0),
     _metric("sensitivity_filtered", "sensitivity of the accuracy after filtering", math.inf, math.inf),
     _metric("deviation_filtered", "deviation of the accuracy after filtering", 0.5, 1.0),
     _metric("range_filtered", "range of the accuracy after filtering", 1.0, 1.0),

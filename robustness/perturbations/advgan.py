@@ -58,8 +58,8 @@ class AdvGAN(Attack, Step):
 
         if batch.generator is None:
             raise ModelError(
-                "a gan needs a generator that was fitted to the model, got None; a card's sweep fits one, "
-                "sweep() takes it as generator=robustness.workspace.generators.fit(...)"
+                "a gan needs a generator fitted to the model, got None; a card's sweep fits one, otherwise call "
+                "sweep() with generator=robustness.workspace.generators.fit(...)"
             )
         aims = (
             [most_likely_wrong_class(batch.attacked, batch.inputs, batch.labels, batch.decision)]
@@ -70,8 +70,8 @@ class AdvGAN(Attack, Step):
             made: Tensor = batch.generator(batch.inputs, *aims)
         if made.shape != batch.inputs.shape:
             raise ModelError(
-                f"the generator must give perturbations of shape {tuple(batch.inputs.shape)}, got "
-                f"{tuple(made.shape)}; it was fitted to other images"
+                f"the generator must return perturbations of shape {tuple(batch.inputs.shape)}, got "
+                f"{tuple(made.shape)}; fit it to these images"
             )
         batch.count("non-finite perturbations", ~made.flatten(1).isfinite().all(1))
         return made.nan_to_num(0.0)

@@ -57,8 +57,8 @@ class GradientAttack(Attack):
         if isinstance(self.target, int):
             if self.target >= scores.shape[1]:
                 raise ValueError(
-                    f"`target` must be one of the classes 0 to {scores.shape[1] - 1}, got {self.target}; "
-                    "give the index of a class that the model knows"
+                    f"`target` must be one of the classes 0 to {scores.shape[1] - 1}, got {self.target}; use the index "
+                    "of a class of the model"
                 )
             return torch.full_like(batch.labels, self.target)
         return scores.scatter(1, batch.labels[:, None], torch.inf).argmin(1)

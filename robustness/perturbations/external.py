@@ -1,4 +1,4 @@
-"""Any attack of foolbox, torchattacks or ART, by name and arguments, where that library is installed."""
+"""Any attack of foolbox, torchattacks or ART, by name and arguments, if that library is installed."""
 
 from __future__ import annotations
 
@@ -85,14 +85,14 @@ class External(Attack):
 
         def perturb(strength: float | Tensor, out: Tensor) -> Tensor:
             if isinstance(strength, torch.Tensor):
-                raise ValueError("`strengths` of external must be numbers for all images, got one an image; list them")
+                raise ValueError("`strengths` of external must be numbers for all images, got one per image; list them")
             if strength == 0:
                 return out.copy_(batch.inputs)
             with rng_state.isolated_rng(seed), torch.enable_grad():
                 found = made(strength, batch.inputs.clone()).detach().to(out)
             if found.shape != out.shape:
                 raise ValueError(
-                    f"{self.library}.{self.attack} gave {tuple(found.shape)}, not images {tuple(out.shape)}"
+                    f"{self.library}.{self.attack} returned {tuple(found.shape)}, not images {tuple(out.shape)}"
                 )
             batch.count("non-finite perturbations", ~found.flatten(1).isfinite().all(1))
             return torch.clamp(found.nan_to_num(0.0), 0, 1, out=out)

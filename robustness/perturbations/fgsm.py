@@ -46,7 +46,7 @@ def steepest_direction(gradient: Tensor, norm: Norm, out: Tensor | None = None) 
     """
     Return the step of length 1 in a norm along which a linear function with this gradient grows most.
 
-    Signs are written into ``out``, where there is one.
+    Signs are written into ``out``, if there is one.
     """
     import torch
 

@@ -18,8 +18,8 @@ STUCK, SURVIVED = "zero gradients, stuck", "zero gradients, searched"
 """And of those without any: images that are not misled yet, and those that a search without gradients left so."""
 
 NOT_DIFFERENTIABLE = (
-    "the model's outputs do not depend on the images differentiably (a step, an argmax, a detach, NumPy?); "
-    "noise, natural changes and examples made on another model work, attacks by gradient do not"
+    "the model's outputs do not depend on the images differentiably (a step, an argmax, a detach, NumPy?); use noise, "
+    "natural changes or examples computed on another model, not gradient attacks"
 )
 
 
@@ -35,12 +35,12 @@ def gradient(
     """
     Return the gradient of the summed objective, shaped as ``inputs``, and the logits; parameters are not touched.
 
-    GradientError where the logits do not depend on the images in a way that can be differentiated; ValueError for a
+    GradientError if the logits do not depend on the images in a way that can be differentiated; ValueError for a
     label below 0, which torch's cross-entropy would pass over.
     """
     for name, classes in (("labels", labels), ("targets", targets)):
         if classes is not None and len(classes) and int(classes.min()) < 0:
-            raise ValueError(f"`{name}` must be classes, from 0 on, got {int(classes.min())}; give each image one")
+            raise ValueError(f"`{name}` must be classes, from 0 on, got {int(classes.min())}; use one per image")
     with torch.inference_mode(False), torch.enable_grad():
         leaf, labels = _apart(inputs).requires_grad_(), _apart(labels)
         logits = model_logits(module, leaf)
@@ -81,7 +81,7 @@ def row_gradient(
     targets: Tensor | None = None,
     weight: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Return `swept` of the images of some rows, (len(rows), C, H, W); of all where none are named."""
+    """Return `swept` of the images of some rows, (len(rows), C, H, W); of all if none are named."""
     if rows is None:
         return sweep_gradient(batch, inputs, loss=loss, targets=targets, weight=weight)
     some = batch.some(rows)
@@ -122,7 +122,7 @@ def _swept(
 
 
 def _size(gradient: Tensor) -> Tensor:
-    """Return the largest entry of each image's gradient, (N,): NaN where any is."""
+    """Return the largest entry of each image's gradient, (N,): NaN if any is."""
     flat = gradient.flatten(1)
     return torch.maximum(flat.amax(1), -flat.amin(1))
 
@@ -134,7 +134,7 @@ def _apart(values: Tensor) -> Tensor:
 
 def input_gradient(value: Tensor, leaf: Tensor, keep: bool = False) -> Tensor:
     """
-    Return the gradient of the sum of values, in memory of its own; GradientError where there is none to be had.
+    Return the gradient of the sum of values, in memory of its own; GradientError if there is none to be had.
 
     What autograd returns may be one number for many pixels (an expanded tensor), or a tensor that a derivative of the
     model's own keeps: neither may be written into.

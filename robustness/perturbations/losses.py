@@ -22,7 +22,7 @@ def model_logits(module: nn.Module, inputs: Tensor) -> Tensor:
     logits = module(inputs.clone())  # autograd refuses an edit of a leaf, and the sweep goes on with its images
     if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or len(logits) != len(inputs):
         got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise GradientError(f"the attacked model must give logits of shape (images, outputs), got {got}")
+        raise GradientError(f"the attacked model must return logits of shape (images, outputs), got {got}")
     return logits.float()
 
 
@@ -68,8 +68,8 @@ def attack_loss(
         return value
     if not isinstance(decision, Filtering):
         raise GradientError(
-            f'loss = "{loss}" needs a decision with an attack probability, got one that has none '
-            f"({decision.kind}); use cross_entropy or margin"
+            f'loss = "{loss}" needs a decision with an attack probability, got {decision.kind}'
+            f"; use cross_entropy or margin"
         )
     passed = decision.log_passed(logits)
     if loss == "adaptive":

@@ -106,8 +106,8 @@ class Noise(Step):
         def perturb(strength: float | Tensor, out: Tensor) -> Tensor:
             if strength not in images:
                 raise ValueError(
-                    f"`strength` of accumulated noise must be one of the sweep's, {', '.join(map(str, amplitudes))}, "
-                    f"got {strength}"
+                    "`strength` of accumulated noise must be one of the sweep's strengths, "
+                    f"{', '.join(map(str, amplitudes))}, got {strength}"
                 )
             return self.bounded(batch, out.copy_(images[float(strength)]))
 

@@ -1,4 +1,4 @@
-"""A search without gradients, for images that give none: squares of random signs, after Andriushchenko et al. 2020."""
+"""A search for images without gradients: squares of random signs, after Andriushchenko et al. 2020."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def search(
     batch: Batch, rows: Tensor, attack: GradientAttack, norm: Norm, epsilon: float | Tensor, draws: Sequence[Draw]
 ) -> tuple[Tensor, Tensor]:
     """
-    Return what a search found for some rows of a batch, (len(rows), C, H, W), and which of that misleads.
+    Return a search's perturbed images for some rows of a batch, (len(rows), C, H, W), and which of them mislead.
 
     Each image begins at a random corner of its ball. Each query gives other signs to a square of it, which stay unless
     the attack's objective falls; what misleads is left as it is. ``draws`` has the random numbers of each row.

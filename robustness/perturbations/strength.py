@@ -93,19 +93,19 @@ def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit 
         raise ValueError("`strengths` must name at least one strength, got none")
     if unit in RATIOS and not isinstance(perturbation, Step):
         raise ValueError(
-            f"`unit` of {perturbation.kind} must be native, got {unit}: how much it changes an image need not grow "
-            "with its strength, so a ratio cannot be looked for; only noise, fgsm and gan have one"
+            f"`unit` of {perturbation.kind} must be native, got {unit}: its change of an image may not grow with its "
+            "strength, so no ratio can be searched; only noise, fgsm and gan have one"
         )
     if unit == "std" and not perturbation.scalable:
         raise ValueError(
-            f"`unit` of {perturbation.kind} must be native, got std: its strength does not say how far pixels move"
+            f"`unit` of {perturbation.kind} must be native, got std: its strength is not a size of pixel changes"
         )
     if getattr(perturbation, "accumulate", False) and (
         unit != "native" or any(isinstance(s, StrengthDistribution) for s in strengths)
     ):
         raise ValueError(
             f"`accumulate` of {perturbation.kind} must be false for strengths in another unit or drawn per image: its "
-            "noise is added up over the sweep's own numbers"
+            "noise is accumulated over the sweep's own strengths"
         )
     low, high = perturbation.strength_range if unit not in RATIOS else (-60.0, 200.0)
     for strength in strengths:
@@ -116,7 +116,9 @@ def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit 
                     f"`strengths` of {perturbation.kind} must lie in [{low:g}, {high:g}], got {value:g}; {what}"
                 )
     if unit in RATIOS and any(isinstance(strength, StrengthDistribution) and strength.clean for strength in strengths):
-        raise ValueError("`clean` of strengths in dB must be 0: a clean image has no ratio; sweep the clean ones apart")
+        raise ValueError(
+            "`clean` of strengths in dB must be 0: a clean image has no ratio; use a separate sweep for clean images"
+        )
     names = [name(strength) for strength in strengths]
     if repeated := sorted({n for n in names if names.count(n) > 1}):
         raise ValueError(f"`strengths` must differ from each other, got {', '.join(repeated)} more than once")
@@ -124,7 +126,7 @@ def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit 
 
 
 def signal_to_noise_ratio(inputs: Tensor, perturbed: Tensor) -> Tensor:
-    """Return 20·log10(‖x‖₂/‖δ‖₂) in dB for each image: inf where nothing changed, −inf where the image is zero."""
+    """Return 20·log10(‖x‖₂/‖δ‖₂) in dB for each image: inf if nothing changed, −inf if the image is zero."""
     return to_decibels(l2_norm(inputs), l2_norm(perturbed - inputs))
 
 
@@ -215,7 +217,7 @@ def to_decibels(signal: Tensor, noise: Tensor) -> Tensor:
 
 def perturb_to_snr(perturb: Perturb, inputs: Tensor, ratio: float | Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
     """
-    Perturb each image so that what is left after clipping has the ratio asked for; say where it cannot be had.
+    Perturb each image so that what is left after clipping has the ratio asked for; say if it cannot be had.
 
     Clipping takes part of the perturbation away (half of it on a black ground), so the scale is found
     by bisection on the clipped image: the norm of what is left never falls as the scale grows.

@@ -1,1 +1,1 @@
-"""What a run will cost, known before it is run."""
+"""Estimates what a run will cost."""

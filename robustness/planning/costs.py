@@ -1,4 +1,4 @@
-"""What sweeps cost: passes, bytes of evidence, and time, extrapolated from the batches that were timed."""
+"""The cost of sweeps: passes, bytes of evidence, and time, extrapolated from timed batches."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from robustness.util.rng import CHUNK
 
 HEADER = 4096
-"""Bytes of an evidence file beside its arrays: provenance, checksum, names; most are a little smaller."""
+"""Bytes of an evidence file besides its arrays (provenance, checksum, names), rounded up."""
 
 
 @dataclass(frozen=True)
 class Cost:
     """
-    What one sweep costs.
+    The cost of one sweep.
 
-    ``forward`` and ``backward`` are passes of an image, over all strengths and models; ``start`` is seconds before the
-    first batch, ``batch`` seconds of one batch in one of the threads that work side by side.
+    ``forward`` and ``backward`` are passes per image, over all strengths and models; ``start`` is seconds before the
+    first batch, ``batch`` seconds of one batch in one of the parallel threads.
     """
 
     label: str
@@ -33,14 +33,14 @@ class Cost:
     start: float
     batch: float
     parallel: bool = True
-    """Whether several threads may work on it."""
+    """Whether several threads can work on it."""
 
     def seconds(self, threads: int) -> float:
-        """Return how long one process with so many threads takes."""
+        """Return the seconds that one process with this many threads takes."""
         return self.start + self._rounds(self.batches, threads) * self.batch
 
     def chunks(self, threads: int) -> list[float]:
-        """Return the seconds of each chunk of images, on workers that have begun."""
+        """Return the seconds of each chunk of images, on running workers."""
         count = math.ceil(self.images / CHUNK)
         return [self._rounds(self.batches / max(1, count), threads) * self.batch] * count
 
@@ -50,17 +50,17 @@ class Cost:
 
 @dataclass(frozen=True)
 class Plan:
-    """The costs of the sweeps that are missing, and the names of those in the store."""
+    """The costs of missing sweeps, and the names of those in the store."""
 
     costs: tuple[Cost, ...] = ()
     stored: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    """Sentences on what is not counted."""
+    """Notes on what is not counted."""
     memory: int = 0
-    """Bytes that one worker holds while it works, measured."""
+    """Measured peak memory of one worker, in bytes."""
 
     def __add__(self, other: Plan) -> Plan:
-        """Add a plan of other models: the memory is the larger, for a worker works on one at a time."""
+        """Add a plan of other models: memory is the maximum, because a worker handles one model at a time."""
         return Plan(
             self.costs + other.costs,
             self.stored + other.stored,
@@ -70,15 +70,15 @@ class Plan:
 
     @property
     def evidence(self) -> int:
-        """Bytes of evidence that will be written."""
+        """Bytes of evidence to be written."""
         return sum(cost.evidence for cost in self.costs)
 
     def passes(self, kind: str) -> int:
-        """Return the images that go ``forward`` or ``backward`` through a model, in all."""
+        """Return the total of ``forward`` or ``backward`` passes of images."""
         return sum(cost.images * getattr(cost, kind) for cost in self.costs)
 
     def seconds(self, engine: str, workers: int, threads: int) -> float:
-        """Return how long workers with so many threads take; the local engine's get whole sweeps, Ray's get chunks."""
+        """Return the seconds that workers take; the local engine's get whole sweeps, Ray's get chunks."""
         if engine == "local":
             return makespan([cost.seconds(threads) for cost in self.costs], workers)
         return makespan([seconds for cost in self.costs for seconds in cost.chunks(threads)], workers)
@@ -86,7 +86,7 @@ class Plan:
 
 def makespan(seconds: Iterable[float], workers: int) -> float:
     """
-    Return when the last worker is done, where each takes the next piece of work once it is free.
+    Return when the last worker finishes, if each takes the next piece of work when it is free.
 
     >>> makespan([3, 1, 1, 1], 2), makespan([2.0, 2.0], 1)
     (3.0, 4.0)
@@ -107,7 +107,7 @@ def evidence_bytes(
     detects: bool = False,
 ) -> int:
     """
-    Return the size of an evidence file: five numbers of four bytes an image and strength, and a label an image.
+    Return the size of an evidence file: five four-byte numbers per image and strength, and one label per image.
 
     ``probabilities`` of every class, ``drawn`` strengths and, of a model that ``detects``, probabilities of attack come
     on top.

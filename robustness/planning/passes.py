@@ -1,4 +1,4 @@
-"""How many passes a sweep takes through a model, counted."""
+"""Counts the passes of a sweep through a model."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 def per_image(modules: Mapping[str, nn.Module | None], sweep: Callable[..., Any]) -> Counter[str]:
     """
-    Count the passes of an image, by module and as "backward": those of four images less those of two, halved.
+    Count the passes per image, by module and as "backward": those of four images minus those of two, halved.
 
-    So a sweep's trials of the model drop out. ``sweep(count, batch_size=2, threads=1)`` sweeps the first images.
+    So the trials of the model cancel out. ``sweep(count, batch_size=2, threads=1)`` sweeps the first images.
 
     >>> import torch
     >>> class Twice(torch.nn.Linear):
     ...     def sweep(self, count, **_):
-    ...         for _ in range(count + 1):  # two passes an image, and one more to try the model
+    ...         for _ in range(count + 1):  # two passes per image, and one trial of the model
     ...             _ = self(torch.zeros(2, 2))
     >>> model = Twice(2, 2)
     >>> per_image({"forward": model}, model.sweep)
@@ -37,7 +37,7 @@ def per_image(modules: Mapping[str, nn.Module | None], sweep: Callable[..., Any]
 
 @contextmanager
 def counted(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[Counter[str]]:
-    """Count the images that pass forward through modules, by their names, and "backward", in whatever thread."""
+    """Count the images that pass forward through modules, by name, and "backward", in all threads."""
     images: Counter[str] = Counter()
     lock = threading.Lock()
 
@@ -46,7 +46,7 @@ def counted(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[Counter[str]]:
             images[name] += number
 
     def hook(name: str, output: Any) -> None:
-        if not hasattr(output, "requires_grad"):  # no tensor: the sweep refuses it
+        if not hasattr(output, "requires_grad"):  # no tensor: the sweep rejects it
             return
         count(name, len(output))
         if output.requires_grad:

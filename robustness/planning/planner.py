@@ -1,4 +1,4 @@
-"""What the sweeps of some cards will cost here: the first batches of each are timed, and extrapolated to all."""
+"""Estimates the cost of sweeps on this machine: times the first batches of each and extrapolates."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from robustness.workspace.workspace import Workspace
 @dataclass
 class Planner:
     """
-    Times the sweeps of some cards, each once, with as many batches side by side as the machine has cores.
+    Times the sweeps of some cards, each once, with one parallel batch per core.
 
-    A model that is not trained is timed with random weights.
+    An untrained model is timed with random weights.
     """
 
     workspace: Workspace
@@ -44,11 +44,11 @@ class Planner:
 
     @property
     def threads(self) -> int:
-        """How many batches are at work side by side on this machine, whatever processes they are of."""
+        """The number of parallel batches on this machine, in all processes together."""
         return hardware.cpu_count() if self.workspace.device == "cpu" else 1
 
     def plan(self, card: Card, progress: Progress | None = None) -> Plan:
-        """Plan the sweeps of one card that no earlier card needs; ModelError if its model fails."""
+        """Plan the sweeps of one card, except those of earlier cards; ModelError if its model fails."""
         missing, stored, notes, costs = list[SweepJob](), list[str](), list[str](), list[Cost]()
         for job in self._needed(card):
             key = self._key(job)
@@ -70,7 +70,7 @@ class Planner:
                 except SweepError as error:
                     if job.sweep == "clean":
                         raise ModelError(
-                            f"{job.card.name}: its forward pass {error}; `robustness check` looks it over"
+                            f"{job.card.name}: its forward pass {error}; run `robustness check` to inspect it"
                         ) from error
                     notes.append(f"{job.label} fails: {error}")
 
@@ -78,7 +78,7 @@ class Planner:
         return Plan(tuple(costs), tuple(stored), tuple(dict.fromkeys(notes)), memory)
 
     def _needed(self, card: Card) -> Iterator[SweepJob]:
-        """Return the sweeps that `robustness sweep` makes for a card, in its order: those of sources come first."""
+        """Return the sweeps that `robustness sweep` computes for a card, in order, those of source models first."""
         for name in ("clean", *card.file.sweeps):
             job = self.workspace.resolve(card, name)
             if job.source is not None:
@@ -86,7 +86,7 @@ class Planner:
             yield job
 
     def _key(self, job: SweepJob) -> str:
-        """Return what a sweep is by content, as far as that is known: the same for those that are the same evidence."""
+        """Return a sweep's key by content, as far as known: equal for equal evidence."""
         card = job.card
         if self._is_trained(*job.models):
             return self.workspace.key(card, job.sweep)
@@ -94,7 +94,7 @@ class Planner:
         return f"{card.path.resolve()}\n{model}\n{data.model_dump_json()}\n{card.file.sweeps.get(job.sweep)!r}"
 
     def _is_trained(self, *models: Card) -> bool:
-        """Return whether weights are there, or need no training; nothing is trained."""
+        """Return whether weights exist or need no training; train nothing."""
         return all(
             (card.weights is not None and card.weights.is_file())
             or card.file.model.seed is not None
@@ -117,8 +117,8 @@ class Planner:
         for card in job.models:
             if not self._is_trained(card):
                 yield (
-                    f"{card.name} is not trained: `robustness train {card.name}` comes first; its sweeps are timed "
-                    "with random weights"
+                    f"{card.name} is not trained; its sweeps are timed with random weights; train it first: robustness "
+                    f"train {card.name}"
                 )
         attacked, perturbation = job.attacked, job.perturbation
         if isinstance(perturbation, AdvGAN) and not (
@@ -171,7 +171,7 @@ class Planner:
         )
 
     def _unfinished_chunks(self, job: SweepJob, batch_size: int) -> list[int]:
-        """Return the chunks of images that a sweep has left: one that was cut off goes on from those in the store."""
+        """Return the remaining chunks of a sweep: an interrupted one continues from those in the store."""
         finished = None
         if self._is_trained(*job.models):
             finished = StoredChunks(self.workspace.store, self._key(job), job.card.project)
@@ -179,7 +179,7 @@ class Planner:
         return chunks.load_finished_chunks(finished, count, batch_size, lambda chunk: None)
 
     def _directions(self, job: SweepJob, count: int) -> np.ndarray | None:
-        """Return signs of a transfer if the store has them, zeros in their place; else a sweep computes them first."""
+        """Return a transfer's signs from the store, else zeros; in that case a sweep computes them first."""
         if job.direction_job is None or not self._is_trained(job.attacked):
             return None
         if not self.workspace.store.holds(attack_inputs.directions_file(self.workspace, job.direction_job)):

@@ -1,4 +1,4 @@
-"""How long the first batches of a sweep take here, how many passes they are, and how much memory they need."""
+"""Measures time, passes and memory of a sweep's first batches."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from robustness.sweep import batching, chunks
 from robustness.sweep.batch import SweepBatches
 
 ENOUGH = 0.5
-"""Seconds for which a sweep is timed, if a round of one batch a thread takes less."""
+"""Seconds for which a sweep is timed, if a round of one batch per thread takes less."""
 ROUNDS = 8
-"""The most rounds that are timed: hundreds that take a moment each say no more."""
+"""Maximum timed rounds: hundreds of very short ones add no information."""
 SLOW = 4.0
-"""Seconds of the first round above which it is taken itself: warming up is a small part of it."""
+"""Seconds of the first round above which it counts: its warm-up is a small part."""
 
 
 class Timing(NamedTuple):
-    """Seconds before the first batch and of each batch, passes of an image, and whether models worked side by side."""
+    """Seconds before the first batch and per batch, passes per image, and whether models ran in parallel."""
 
     start: float
     batch: float
@@ -47,10 +47,10 @@ def time_batches(
     probabilities: bool,
 ) -> Timing:
     """
-    Time a round of one batch a thread, as a sweep of so many batches makes it; SweepError if code fails in it.
+    Time rounds of one batch per thread, as in a sweep with this many batches; SweepError if code fails.
 
-    The first round warms up. A sweep of no more than two is timed whole: it is cold for as long, and a thread idles in
-    its second one.
+    The first round is a warm-up. A sweep of at most two rounds is timed completely: its warm-up is part of the run, and
+    a thread may idle in its second round.
     """
 
     def run(count: int) -> float:
@@ -88,18 +88,18 @@ def time_batches(
 
 
 def peak_memory(work: Callable[[], object], device: str) -> int:
-    """Do something, and return the most memory in bytes that this process, or its part of a GPU, held meanwhile."""
+    """Call a function, and return the peak memory in bytes of this process, or its part of a GPU, during the call."""
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats(device)
         work()
         return int(torch.cuda.max_memory_allocated(device))
     own = Path("/proc/self")
-    if not own.is_dir():  # no Linux: the peak since the process began
+    if not own.is_dir():  # not Linux: the peak since the process started
         import resource
 
         work()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with contextlib.suppress(OSError):  # else it is the peak since the process began
+    with contextlib.suppress(OSError):  # otherwise it is the peak since the process started
         (own / "clear_refs").write_text("5", encoding="ascii")
     work()
     status = (own / "status").read_text(encoding="utf-8")

@@ -1,7 +1,7 @@
 """
-The pytest plugin: options, fixtures, and hooks that call the modules which do the work.
+The pytest plugin: options, fixtures, and hooks that call the other modules.
 
-Loading it imports neither torch nor NumPy nor pydantic: whoever has it installed and asks for no suite pays nothing.
+Loading it imports neither torch nor NumPy nor pydantic: it costs nothing in runs that do not use it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Add the hooks by which a project hands over its models and reports."""
+    """Add the hooks with which a project names its models and reports."""
     from robustness.plugin import hookspecs
 
     pluginmanager.add_hookspecs(hookspecs)
@@ -41,7 +41,7 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
-    """Leave nothing to do for a run that took an option's value for a folder of tests; it is read again."""
+    """Skip a run that took an option's value for a folder of tests; the command line is parsed again."""
     if settings.read_again(early_config):
         args.clear()
         early_config.known_args_namespace.noconftest = True
@@ -51,7 +51,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | pytest.ExitCode | None:
-    """Run pytest on the command line as it was meant, where it was first read otherwise; have the run supervised."""
+    """Run pytest with the corrected command line if it was misread; supervise the run."""
     if settings.REREAD in config.stash:
         return settings.main_again(config)
     if has_cards(config):
@@ -60,14 +60,14 @@ def pytest_cmdline_main(config: pytest.Config) -> int | pytest.ExitCode | None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Describe the marker, refuse what cannot be, and begin to listen."""
+    """Register the markers, check the options, and register the outcome plugin."""
     config.addinivalue_line(
-        "markers", "claims(family=..., metric=...): which of the selected cards' claims a test that uses `claim` holds"
+        "markers", "claims(family=..., metric=...): selects the claims that a test with the fixture `claim` checks"
     )
-    config.addinivalue_line("markers", "timing: times attacks; runs only when asked for, with `-m timing -n 0`")
+    config.addinivalue_line("markers", "timing: times attacks; runs only on request, with `-m timing -n 0`")
     output.prepare()
     if not is_worker(config):
-        if "pytest_robustness" in sys.modules:  # else the plugin was named by its module, and nothing stood in the way
+        if "pytest_robustness" in sys.modules:  # otherwise the plugin was named by its module
             sys.modules["pytest_robustness"].check()
         _check_options(config)
     config.pluginmanager.register(fixtures, "robustness-fixtures")
@@ -75,7 +75,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _check_options(config: pytest.Config) -> None:
-    """Refuse before the run what the user asked for and cannot have; whoever asked for nothing pays nothing."""
+    """Reject impossible options before the run; cost nothing if none is set."""
     from robustness.errors import RobustnessError
 
     try:
@@ -93,7 +93,7 @@ def _check_options(config: pytest.Config) -> None:
             _ = run_state(config).cards
     except RobustnessError as error:
         raise pytest.UsageError(str(error)) from None
-    except OSError as error:  # of what an option names
+    except OSError as error:  # for errors in what an option names
         raise pytest.UsageError(str(error)) from None
 
 
@@ -111,7 +111,7 @@ def pytest_report_header(config: pytest.Config) -> Sequence[str]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Have an engine make what the cards need before xdist's workers begin: its controller collects nothing."""
+    """Let an engine compute what the cards need before xdist's workers start: its controller collects nothing."""
     config = session.config
     supervised_run.tell(config, "begun")
     if is_worker(config) or not getattr(config.option, "tx", None) or config.option.collectonly:
@@ -122,14 +122,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
-    """Report the end of the run and its result to the waiting process: nothing that happens later can change it."""
+    """Report the result of the run to the waiting process: nothing later can change it."""
     yield
     supervised_run.tell(session.config, str(int(session.exitstatus)))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
-    """Have an engine make what the collected tests need, where they run in this process."""
+    """Let an engine compute what the collected tests need, if they run in this process."""
     config = session.config
     if is_worker(config) or getattr(config.option, "tx", None) or config.option.collectonly or session.testsfailed:
         return
@@ -151,7 +151,7 @@ def _fill(config: pytest.Config, wanted: Callable[[RunState], list[tuple[Card, s
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Send an xdist worker the kind of device of the evidence and the run that it belongs to."""
+    """Send an xdist worker the evidence's device type and the id of its run."""
     if SESSION in node.config.stash and option(node.config, "engine"):
         harness = run_state(node.config).harness
         node.workerinput |= {"robustness_run": harness.store.run, "robustness_kind": harness.kind}
@@ -159,7 +159,7 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep all claims on one sweep on one worker, where xdist would spread them; other modes are the user's."""
+    """Keep all claims on one sweep on one worker in xdist's default mode; leave other modes unchanged."""
     from robustness.errors import RobustnessError
 
     if not has_cards(config) or config.getvalue("dist") != "load":
@@ -175,7 +175,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """With GPUs, ``-n auto`` is their number: one worker each."""
+    """With GPUs, ``-n auto`` means one worker per GPU."""
     from robustness.util import hardware
 
     if not has_cards(config) or (option(config, "device") or "auto").startswith("cpu"):

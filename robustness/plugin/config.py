@@ -1,4 +1,4 @@
-"""What the user asked for: options, their ini twins, and the state of the run that they make."""
+"""Options, their ini keys, and the state of the run that they define."""
 
 from __future__ import annotations
 
@@ -27,36 +27,41 @@ NAMED = pytest.StashKey[bool]()
 REREAD = pytest.StashKey[list[str]]()
 
 OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
-    ("model", {"action": "append", "metavar": "NAME"}, "run this model's card (repeatable); default: embedded data"),
-    ("card", {"action": "append", "metavar": "FILE"}, "also run this card, or all cards of this folder (repeatable)"),
-    ("factory", {"metavar": "MODULE:CALLABLE"}, "measure the model that this gives, without a card"),
-    ("argument", {"action": "append", "metavar": "KEY=VALUE"}, "a keyword argument of this factory (repeatable)"),
-    ("dataset", {"metavar": "FILE"}, "the labelled images that this model is measured on"),
+    (
+        "model",
+        {"action": "append", "metavar": "NAME"},
+        "run only this model's card (repeatable); default: all cards on embedded data",
+    ),
+    ("card", {"action": "append", "metavar": "FILE"}, "also run this card, or all cards in this folder (repeatable)"),
+    ("factory", {"metavar": "MODULE:CALLABLE"}, "measure the model that this callable returns, without a card"),
+    ("argument", {"action": "append", "metavar": "KEY=VALUE"}, "a keyword argument of that factory (repeatable)"),
+    ("dataset", {"metavar": "FILE"}, "the labelled images to measure that model on"),
     (
         "weights",
         {"action": "append", "metavar": "FILE"},
-        "judge these weights: FILE, or NAME=FILE of several models",
+        "test these weights: FILE, or NAME=FILE with several models",
     ),
     (
         "profile",
         {"metavar": "NAME"},
-        "measure the sweeps of this profile, claiming nothing: quick, default, …",
+        "measure the sweeps of this profile, without claims: quick, default, …",
     ),
     (
         "forward-seconds",
         {"metavar": "SECONDS"},
-        "how long one pass of a model over one batch may take (default 600; also: ROBUSTNESS_FORWARD_SECONDS)",
+        "time limit for one forward pass over a batch (default 600; also: ROBUSTNESS_FORWARD_SECONDS)",
     ),
-    ("images", {"type": int, "metavar": "N"}, "test on so many images, of every class alike"),
-    ("data", {"metavar": "DIR"}, "the folder that holds the data sets (also: ROBUSTNESS_DATA)"),
-    ("store", {"metavar": "DIR"}, "the folder that keeps evidence and trained weights (also: ROBUSTNESS_STORE)"),
+    ("images", {"type": int, "metavar": "N"}, "test on this many images, stratified by class"),
+    ("data", {"metavar": "DIR"}, "the folder with the data sets (also: ROBUSTNESS_DATA)"),
+    ("store", {"metavar": "DIR"}, "the folder for evidence and trained weights (also: ROBUSTNESS_STORE)"),
     ("device", {"metavar": "DEVICE"}, "cpu, cuda, cuda:N or auto (default): a GPU if there is one"),
     ("dtype", {"metavar": "DTYPE"}, "precision of the models: float32 (default), bf16, or tf32 on a GPU"),
-    ("seed", {"type": int, "metavar": "N"}, "the seed of all draws (default 0)"),
+    ("seed", {"type": int, "metavar": "N"}, "the seed of all random numbers (default 0)"),
     (
         "engine",
         {"metavar": "ENGINE"},
-        "make missing evidence by ray[=ADDRESS][,workers=N][,cores=N][,gpus=SHARE] before tests run; default: local",
+        "compute missing evidence before the tests, by ray[=ADDRESS][,workers=N][,cores=N][,gpus=SHARE]; default: "
+        "local",
     ),
     (
         "report",
@@ -64,8 +69,8 @@ OPTIONS: tuple[tuple[str, dict[str, Any], str], ...] = (
         "write the report here: .html, .md, .json, .csv, .tex (repeatable)",
     ),
     ("shard", {"metavar": "I/N"}, "run the I-th of N parts of the models, for `robustness merge` (docs/ci.md)"),
-    ("strict", {"action": "store_true"}, "missing data or weights are errors, not skips; an undecided gate is red"),
-    ("inconclusive", {"metavar": "FATE"}, "a gate that decides nothing: red or warning (default: red where strict)"),
+    ("strict", {"action": "store_true"}, "missing data or weights are errors, not skips; an inconclusive gate fails"),
+    ("inconclusive", {"metavar": "FATE"}, "an inconclusive gate: red (fails) or warning (default: red if strict)"),
 )
 
 
@@ -73,8 +78,8 @@ def joined(arguments: Sequence[str]) -> list[str]:
     """
     Return a command line with the values of this plugin's options joined to them by ``=``.
 
-    Pytest looks for its ini file before it knows the options of plugins: what stands behind one of these, and exists,
-    it takes for a folder of tests.
+    Pytest looks for its ini file before it knows the options of plugins: it takes an option's value, if it exists, for
+    a folder of tests.
 
     >>> joined(["--robustness-store", "tests", "--robustness-strict", "suites", "--", "--robustness-data", "x"])
     ['--robustness-store=tests', '--robustness-strict', 'suites', '--', '--robustness-data', 'x']
@@ -90,7 +95,7 @@ def joined(arguments: Sequence[str]) -> list[str]:
 
 
 def read_again(config: pytest.Config) -> bool:
-    """Return whether pytest may have taken the value of an option for a folder of tests, and note how to read it."""
+    """Check whether pytest may have taken an option's value for a folder of tests; note the corrected command line."""
     given = [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *config.invocation_params.args]
     values = [argument.partition("=")[2] for argument in joined(given) if argument not in given]
     if is_worker(config) or not any(files.exists(config.invocation_params.dir / v.split("::")[0]) for v in values):
@@ -100,7 +105,7 @@ def read_again(config: pytest.Config) -> bool:
 
 
 def main_again(config: pytest.Config) -> int | pytest.ExitCode:
-    """Run pytest on the command line as `joined` writes it, in place of the run that read it otherwise."""
+    """Run pytest with the command line from `joined`, instead of the run that misread it."""
     before = os.environ.get("PYTEST_ADDOPTS")
     if before is not None:
         os.environ["PYTEST_ADDOPTS"] = shlex.join(joined(shlex.split(before)))
@@ -119,7 +124,7 @@ def option(config: pytest.Config, name: str) -> Any:
 
 
 def run_state(config: pytest.Config) -> RunState:
-    """Return the state of this run, made when it is first needed."""
+    """Return the state of this run, created on first use."""
     if SESSION not in config.stash:
         from robustness.classifiers import call_factory
         from robustness.errors import RobustnessError
@@ -178,7 +183,7 @@ def run_state(config: pytest.Config) -> RunState:
 
 
 def _draft(config: pytest.Config) -> CardOptions | None:
-    """Return the model that options describe in place of a card; what is missing is said when its card is made."""
+    """Return the model that options describe instead of a card; missing options are reported when its card is built."""
     if not (option(config, "factory") or option(config, "dataset")):
         return None
     from robustness.cards.from_options import CardOptions
@@ -188,8 +193,8 @@ def _draft(config: pytest.Config) -> CardOptions | None:
     given = [name for name in ("card", "model") if config.getoption(f"robustness_{name}")]
     if given or len(weights) > 1:
         raise pytest.UsageError(
-            f"--robustness-{given[0] if given else 'weights'}: a model without a card (--robustness-factory) is the "
-            "only one of its run, with one file of weights; `robustness init` writes cards for several"
+            f"--robustness-{given[0] if given else 'weights'}: a model without a card (--robustness-factory) must be "
+            "the only one of its run, with one weights file; write cards for several (robustness init)"
         )
     return CardOptions(
         _start(config, "factory"),
@@ -202,15 +207,15 @@ def _draft(config: pytest.Config) -> CardOptions | None:
 
 
 def _start(config: pytest.Config, name: str) -> Path:
-    """Return the folder that an option's paths start from: where pytest was called, or where the ini file is."""
+    """Return the folder to which an option's paths are relative: where pytest was called, or that of the ini file."""
     return config.invocation_params.dir if config.getoption(f"robustness_{name}") else ini_folder(config)
 
 
 def _from_root(config: pytest.Config, hook: str) -> Iterator[Path]:
-    """Return the paths that a hook's implementations name, one or several each; they start from the root folder."""
+    """Return the paths from a hook's implementations, one or several each, relative to the root folder."""
     try:
         found = getattr(config.pluginmanager.hook, hook)(config=config)
-    except Exception as error:  # of whoever wrote it
+    except Exception as error:  # at the hook's definition
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise pytest.UsageError(
             f"{hook} raised {type(error).__name__}: {error} ({place.filename}:{place.lineno})"
@@ -218,17 +223,17 @@ def _from_root(config: pytest.Config, hook: str) -> Iterator[Path]:
     for given in found:
         paths = list(given) if isinstance(given, list | tuple | set | Iterator) else [given]
         if wrong := [path for path in paths if not isinstance(path, str | Path)]:
-            raise pytest.UsageError(f"{hook} must give paths, as text or Path, got {wrong[0]!r}")
+            raise pytest.UsageError(f"{hook} must return paths, as text or Path, got {wrong[0]!r}")
         yield from (config.rootpath / path for path in paths)
 
 
 def ini_folder(config: pytest.Config) -> Path:
-    """Return the folder that paths in the ini file start from, wherever pytest was called."""
+    """Return the folder to which paths in the ini file are relative, wherever pytest was called."""
     return config.rootpath if config.inipath is None else config.inipath.parent
 
 
 def _folder(config: pytest.Config, name: str) -> str | None:
-    """Return a folder from the command line, or from the ini file; the environment goes before the latter."""
+    """Return a folder from the command line, or from the ini file; the environment takes precedence over the latter."""
     given: str | None = config.getoption(f"robustness_{name}")
     if given or os.environ.get(f"ROBUSTNESS_{name.upper()}"):
         return given
@@ -264,18 +269,18 @@ def is_worker(config: pytest.Config) -> bool:
 
 
 CARDS = ("card", "factory", "dataset")
-"""Options, and entries of an ini file, that hand over models."""
+"""Options, and ini keys, that name models."""
 
 
 def has_cards(config: pytest.Config) -> bool:
-    """Return whether anybody has handed over models: else none of this run is the plugin's business."""
+    """Return whether any models are named: otherwise the plugin ignores this run."""
     if config.pluginmanager.hook.pytest_robustness_models.get_hookimpls():
         return True
     return any(option(config, name) for name in CARDS) or bool(_of_project(config))
 
 
 def _of_project(config: pytest.Config) -> bool:
-    """Return whether the project names cards; where its table cannot be read, it does: asking for them says why."""
+    """Return whether the project names cards; an unreadable table counts, so that the error is reported."""
     if NAMED not in config.stash:
         from robustness.errors import RobustnessError
 
@@ -287,7 +292,7 @@ def _of_project(config: pytest.Config) -> bool:
 
 
 def report_files(config: pytest.Config) -> list[Path]:
-    """Return the files that the report goes to: by option, else by ini file, else by hook."""
+    """Return the report files: from the option, else the ini file, else the hooks."""
     named = [config.invocation_params.dir / path for path in config.getoption("robustness_report") or ()]
     if not named:
         named = [ini_folder(config) / path for path in config.getini("robustness_report") or ()]

@@ -1,4 +1,4 @@
-"""The fixtures `card`, `classifier`, `sweep`, `claim` and `measured`, and the tests that are made of them."""
+"""The fixtures `card`, `classifier`, `sweep`, `claim` and `measured`, and the tests that they parametrize."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SAID = pytest.StashKey[bool]()
-"""Whether it was said that what the project asks for cannot be."""
+"""Whether the project's error was already reported."""
 
 TAKEN = ("claim", "measured", "gate", "card")
-"""Fixtures that a test is made of: one a claim, sweep, gate or card; a later one follows from those before."""
+"""Fixtures that parametrize a test: one test per claim, sweep, gate or card; earlier ones imply later ones."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make one test per claim (or card, gate, or sweep that is measured alone) of the selected cards."""
+    """Create one test per claim (or card, gate, or sweep without claims) of the selected cards."""
     wanted = next((name for name in TAKEN if _is_ours(metafunc.definition, name)), None)
     if wanted is None:
         return
@@ -36,7 +36,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
     try:
         session = run_state(metafunc.config)
-    except pytest.UsageError as error:  # quiet runs make no header that would have said it
+    except pytest.UsageError as error:  # quiet runs have no header that reports it
         first, metafunc.config.stash[SAID] = SAID not in metafunc.config.stash, True
         if first and not is_worker(metafunc.config):
             raise _red(error) from None
@@ -47,7 +47,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         cards, every, sweeps = session.cards, session.claims, session.measurable
     except RobustnessError as error:
         first, session.unreadable = not session.unreadable, str(error)
-        if first and not is_worker(metafunc.config):  # said once: not in every module, nor by every worker
+        if first and not is_worker(metafunc.config):  # reported once, not per module or worker
             raise _red(error) from None
         cards, every, sweeps = [], {}, {}
     if wanted == "claim":
@@ -65,9 +65,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the suites of which no selected card claims anything, rather than skip each."""
+    """Deselect the suites for which no selected card has claims, instead of skipping each."""
     empty = [item for item in items if _is_empty(item)]
-    if empty and len(empty) < len(items):  # with nothing else the skip says why nothing ran
+    if empty and len(empty) < len(items):  # if nothing else ran, the skip says why
         items[:] = [item for item in items if item not in empty]
         config.hook.pytest_deselected(items=empty)
 
@@ -78,11 +78,11 @@ def _is_empty(item: pytest.Item) -> bool:
 
 
 def _is_ours(definition: Any, name: str) -> bool:
-    """Return whether a test gets this fixture from here: others may call theirs so, or parametrize an argument."""
+    """Return whether a test uses our fixture: another fixture or argument may have its name."""
     for found in reversed(definition._fixtureinfo.name2fixturedefs.get(name, ())):
         if getattr(found.func, "__module__", None) == __name__:
             return True
-        if name not in found.argnames:  # one that does ask for it extends it
+        if name not in found.argnames:  # a test that requests it extends it
             return False
     return False
 
@@ -102,13 +102,13 @@ def _holds(definition: pytest.Item, claim: Claim) -> bool:
 
 
 def _red(error: Exception) -> BaseException:
-    """Return what fails a test (or a module) with the sentence of an expected error alone."""
+    """Return an exception that fails a test (or a module) with only the message of an expected error."""
     return pytest.fail.Exception(printable(str(error)), pytrace=False)
 
 
 @pytest.fixture
 def card(request: pytest.FixtureRequest) -> Card:
-    """A selected model's card; beside `claim`, `measured` or `gate`, the card that it is of."""
+    """A selected model's card; with `claim`, `measured` or `gate`, the card to which it belongs."""
     if hasattr(request, "param"):
         request.node.user_properties.append(("card", request.param.name))
         return request.param  # type: ignore[no-any-return]
@@ -120,7 +120,7 @@ def card(request: pytest.FixtureRequest) -> Card:
 
 @pytest.fixture
 def classifier(request: pytest.FixtureRequest, card: Card) -> nn.Module:
-    """The card's module with its weights, in evaluation mode; loaded once a process, and not the one that is swept."""
+    """The card's module with its weights, in evaluation mode; loaded once per process, not shared with sweeps."""
     return _told(request.config, lambda: run_state(request.config).classifier(card))
 
 
@@ -140,10 +140,10 @@ def sweep(request: pytest.FixtureRequest, card: Card) -> Callable[..., Evidence]
 @pytest.fixture
 def findings(request: pytest.FixtureRequest, card: Card) -> Callable[..., dict[str, Any]]:
     """
-    Return what is found of the card's model: `findings(what, parameters, make)`, from the store or made now.
+    Return a cached result on the card's model: `findings(what, parameters, make)`, from the store or computed now.
 
-    ``parameters`` is called for what the findings depend on beside the model and its images; ``sweeps`` names the
-    card's sweeps that they try, all if not given. See `robustness.workspace.cached_results`.
+    ``parameters`` returns what the result depends on besides the model and its images; ``sweeps`` names the card's
+    sweeps that it uses (default: all). See `robustness.workspace.cached_results`.
     """
     from robustness.workspace import cached_results as kept
 
@@ -162,13 +162,13 @@ def findings(request: pytest.FixtureRequest, card: Card) -> Callable[..., dict[s
 
 @pytest.fixture
 def claim(request: pytest.FixtureRequest) -> ClaimCheck:
-    """One claim of a selected card; `claim.check(evidence)` holds the model to it."""
+    """One claim of a selected card; `claim.check(evidence)` checks it."""
     return ClaimCheck(request.node, run_state(request.config), request.param)
 
 
 @pytest.fixture
 def measured(request: pytest.FixtureRequest) -> UnclaimedSweepCheck:
-    """One sweep that was asked for without claims; `measured.check(evidence)` says whether it has numbers."""
+    """One sweep without claims; `measured.check(evidence)` checks that it has numbers."""
     return UnclaimedSweepCheck(request.node, run_state(request.config), request.param)
 
 
@@ -180,7 +180,7 @@ class UnclaimedSweepCheck:
         self.card, self.sweep = session.card(measurable.model), measurable.sweep
 
     def check(self, evidence: Evidence) -> None:
-        """Note where the evidence is kept, and fail where a strength has no numbers."""
+        """Record where the evidence is stored, and fail if a strength has no numbers."""
         from robustness.reporting.suggested_claims import failed_cells
 
         failed = failed_cells(evidence)
@@ -203,7 +203,7 @@ class ClaimCheck:
         return getattr(self._claim, name)
 
     def check(self, evidence: Evidence) -> None:
-        """Judge the claim, note the numbers on the test, and fail with a sentence if it does not pass."""
+        """Judge the claim, record the numbers on the test, and fail with a message if it does not pass."""
         from robustness import claims
 
         self._refuse_other(evidence)
@@ -219,19 +219,19 @@ class ClaimCheck:
             pytest.fail(printable(verdict.message), pytrace=False)
 
     def _refuse_other(self, evidence: Evidence) -> None:
-        """Fail where evidence is kept as that of another sweep, which may well have the claim's strength too."""
+        """Fail if the evidence is that of another sweep, which may have the claim's strength too."""
         due = self._session.harness.key(self.card, self._claim.sweep)
         if evidence.provenance.get("key", due) != due:
             pytest.fail(
-                f"{self._claim.id}: `check` must be given the claim's own evidence, sweep(claim.sweep), got that of "
-                f"{evidence.provenance.get('label')}; the marker claims(sweep=...) chooses the claims of one sweep",
+                f"{self._claim.id}: `check` must get the claim's evidence, sweep(claim.sweep), got that of "
+                f"{evidence.provenance.get('label')}; select the claims of one sweep with the marker claims(sweep=...)",
                 pytrace=False,
             )
 
 
 @pytest.fixture
 def gate(request: pytest.FixtureRequest) -> GateCheck:
-    """The gate of a selected card that asks for one; `gate.check()` holds the model to its baseline."""
+    """The gate of a selected card; `gate.check()` tests the model against its baseline."""
     return GateCheck(request.node, run_state(request.config), request.param)
 
 
@@ -244,7 +244,7 @@ class GateCheck:
         self.card = card
 
     def check(self, sweep: Callable[[str], Evidence]) -> None:
-        """Decide by all evidence, note the table on the test, and fail with a sentence where it is not passed."""
+        """Decide from all evidence, record the table on the test, and fail with a message if the gate does not pass."""
         from robustness.gate.decide import decide
         from robustness.reporting.json_types import plain
         from robustness.util.hashing import canonical_json
@@ -260,7 +260,7 @@ class GateCheck:
 
 
 def _told(config: pytest.Config, make: Callable[[], T]) -> T:
-    """Make something; skip where data are missing (an error when strict), fail with a sentence where it cannot be."""
+    """Call a function; skip the test if data are missing (an error if strict), fail on an expected error."""
     from robustness.errors import DataMissing, RobustnessError
 
     try:
@@ -276,5 +276,5 @@ def _told(config: pytest.Config, make: Callable[[], T]) -> T:
 
         if not is_foreign(error):
             raise
-        message = f"a model's code raised {describe_error(error)}, which would control the test run; remove it"
+        message = f"a model's code raised {describe_error(error)}, which would control the test run; remove that call"
         raise _red(RuntimeError(message)) from None

@@ -1,4 +1,4 @@
-"""The hooks by which a project hands its models and reports to the plugin."""
+"""The hooks with which a project names its models and reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sweeps that were asked for without claims, and what came of each."""
+"""Sweeps without claims, and their outcomes."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ class UnclaimedSweep:
 
     @property
     def id(self) -> str:
-        """How test ids call it."""
+        """Its name in test ids."""
         return f"{self.model}:{self.sweep}"
 
 
 @dataclass
 class UnclaimedSweeps:
-    """What is to be measured, by test id, and what was heard of it: "measured", "error", "skipped", and why."""
+    """Sweeps without claims by test id, and their outcomes: "measured", "error" or "skipped", and why."""
 
     planned: dict[str, UnclaimedSweep] = field(default_factory=dict)
     outcomes: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def record(self, nodeid: str, outcome: str, message: str) -> None:
-        """Take note of what came of one; a failure stands, whatever follows."""
+        """Record an outcome; a failure is never overwritten."""
         if self.outcomes.get(nodeid, ("", ""))[0] != "error":
             self.outcomes[nodeid] = (outcome, message)
 
     def of(self, model: str) -> dict[str, tuple[str, str]]:
-        """Return what came of a model's sweeps, by name."""
+        """Return the outcomes of a model's sweeps, by name."""
         found = {
             m.sweep: self.outcomes.get(node, (NOT_RUN, "no worker reported it"))
             for node, m in self.planned.items()
@@ -62,15 +62,15 @@ class UnclaimedSweeps:
         return found
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Return why what was measured may not be called so: the cause, and the sentence."""
+        """Return why the run does not count as measured: cause and message."""
         every = {m.id: self.outcomes.get(node, (NOT_RUN, ""))[0] for node, m in self.planned.items()}
         for fate, cause, said in PROBLEMS:
             if named := [name for name, outcome in every.items() if outcome == fate]:
-                yield cause, f"{len(named)} of {len(every)} sweeps {said}, {named[0]} among them"
+                yield cause, f"{len(named)} of {len(every)} sweeps {said}, for instance {named[0]}"
 
 
 def without_claims(card: Card, profile: str | None, shape: sweep_profiles.Shape) -> Card:
-    """Return a card as one that is measured alone: without claims, and with the sweeps of a profile for its images."""
+    """Return a copy of a card without claims, and with the sweeps of a profile for its images."""
     given: dict[str, Any] = {"claims": {}, "search": None}
     if profile is not None:
         sweeps = sweep_profiles.sweeps(profile, shape, profiles(card.project))
@@ -85,7 +85,7 @@ def without_claims(card: Card, profile: str | None, shape: sweep_profiles.Shape)
 
 
 def unclaimed_sweeps(cards: Iterable[Card]) -> list[UnclaimedSweep]:
-    """Return every sweep of the cards that is measured alone, the clean pass first."""
+    """Return every sweep without claims of the cards, the clean pass first."""
     return [UnclaimedSweep(card.name, sweep) for card in cards for sweep in sweeps_without_claims(card)]
 
 
@@ -93,8 +93,8 @@ def sweeps_without_claims(card: Card) -> list[str]:
     """
     Return the sweeps of a card that are measured without claims.
 
-    All of them if nothing is claimed of the model, by a profile or by its card; else those of which the card says that
-    no claim is possible. A card with neither sweeps nor claims has none: a run of it is red.
+    All of them if the card, or a profile, has no claims; otherwise those for which the card says that no claim is
+    possible. A card with neither sweeps nor claims has none: its run fails.
     """
     claimed, file = {claim.sweep for claim in card.claims()}, card.file
     if card.overrides.claimless or (not claimed and (file.sweeps or file.claims)):

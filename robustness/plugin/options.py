@@ -1,4 +1,4 @@
-"""What a run of the suites was asked for, and what of it cannot be."""
+"""The options of a run of the suites, and their validation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the user asked for, as plain values."""
+    """The options as plain values."""
 
     handed: tuple[Path, ...] = ()
     named: tuple[Path, ...] = ()
@@ -34,19 +34,19 @@ class RunOptions:
     run: str | None = None
     shard: str | None = None
     chosen: tuple[str, str] = ("", "")
-    """Which tests pytest was asked for, by keyword and by marker."""
+    """The keyword and marker expressions of pytest's test selection."""
     draft: CardOptions | None = None
     profile: str | None = None
     weights: tuple[str, ...] = ()
     images: int | None = None
     folder: Path = Path()
-    """Where pytest was called: what the command line names starts there."""
+    """The folder where pytest was called: paths on the command line are relative to it."""
     engine: str = "local"
     kind: str | None = None
-    """The kind of device that an engine has made evidence on, for workers of a run."""
+    """The device type of an engine's evidence, for workers of a run."""
 
     def check(self) -> None:
-        """Refuse a seed or a device that cannot be; RobustnessError says what can."""
+        """Raise RobustnessError for an invalid seed, device or other option."""
         if not 0 <= self.seed < 2**32:
             raise RobustnessError(f"`seed` must lie in [0, 2**32), got {self.seed}; leave it out for 0")
         if self.images is not None and self.images < 1:
@@ -69,27 +69,27 @@ class RunOptions:
             and due >= _torch_gpus()
         ):
             raise RobustnessError(
-                f"`device` = {self.device!r}: this machine has {_torch_gpus()} GPU(s) that torch can use; "
-                "take cpu, or auto for what there is"
+                f"`device` = {self.device!r}: this machine has {_torch_gpus()} GPU(s) that torch can use; use cpu or "
+                "auto"
             )
         here = hardware.worker_device(self.device, self.worker) if self.engine == "local" else None
         precision.check_dtype(self.dtype, here)
 
     def common(self) -> dict[str, Any]:
-        """Return what all shards of a run must have been asked alike, in plain types."""
+        """Return the options that must be equal in all shards of a run, in plain types."""
         keyword, markers = self.chosen
         asked = {name: getattr(self, name) for name in ("seed", "strict", "profile", "images")}
         asked |= {} if self.dtype == "float32" else {"dtype": self.dtype}
-        return asked | {"undecided is red": self.undecided_is_red, "-k": keyword, "-m": markers}
+        return asked | {"inconclusive gates fail": self.undecided_is_red, "-k": keyword, "-m": markers}
 
     @property
     def undecided_is_red(self) -> bool:
-        """Whether a gate that decides nothing fails its test."""
+        """Whether an inconclusive gate fails its test."""
         return self.strict if self.inconclusive is None else self.inconclusive == "red"
 
 
 def _torch_gpus() -> int:
-    """Ask torch itself where the driver's folder lists too few, as on systems that have none."""
+    """Ask torch if the driver's folder lists too few GPUs, or is missing."""
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -1,4 +1,4 @@
-"""Hearing what came of every test, and saying it at the end: the report, the tables, and why a run is red."""
+"""Collects the outcomes of tests and reports them at the end: report files, tables, and why a run failed."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ DOCUMENT: pytest.StashKey[RunReport] = pytest.StashKey()
 
 
 class OutcomePlugin:
-    """Hears every test's report, in the process that prints them."""
+    """Receives every test's report, in the process that prints them."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._runs = False
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Note which claims are to run."""
+        """Register the claims that will run."""
         if SESSION not in self._config.stash:
             return
         from robustness.cards import Card
@@ -38,7 +38,7 @@ class OutcomePlugin:
 
         run = run_state(self._config)
         if session.items and all(item.get_closest_marker("timing") for item in session.items):
-            run.asked.discard("claim")  # timing was asked for, and nothing else
+            run.asked.discard("claim")  # only timing was requested
         params = ((item.nodeid, getattr(getattr(item, "callspec", None), "params", {})) for item in session.items)
         given = list(params)
         run.plan_params((nodeid, each.get("claim") or each.get("measured")) for nodeid, each in given)
@@ -46,7 +46,7 @@ class OutcomePlugin:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
-        """Note in the controller, which collects nothing, which claims are to run."""
+        """In the controller, which collects nothing, register the claims that will run."""
         if not has_cards(self._config):
             return
         from robustness.errors import RobustnessError
@@ -62,7 +62,7 @@ class OutcomePlugin:
             run.plan_gates((nodeid, nodeid.rpartition("[")[2].removesuffix("]")) for nodeid in ids)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note what came of a test that holds a claim."""
+        """Record the outcome of a test with a claim."""
         if SESSION not in self._config.stash:
             return
         session = run_state(self._config)
@@ -95,7 +95,7 @@ class OutcomePlugin:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
-        """Take over what a worker noted; one that died left nothing."""
+        """Take over a worker's records; a worker that died has none."""
         told = getattr(node, "workeroutput", {}).get("robustness")
         if told:
             session = run_state(self._config)
@@ -105,13 +105,13 @@ class OutcomePlugin:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
-        """Note that tests are to run, and not only to be listed."""
+        """Note that tests will run, not only be listed."""
         options = session.config.option
         self._runs = not options.collectonly and not getattr(options, "setuponly", False)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """In a worker: hand over what was noted. Elsewhere: write the report, and be red for what is missing."""
+        """In a worker, hand over the records. Otherwise, write the report, and fail for what is missing."""
         if SESSION not in self._config.stash:
             return
         run = run_state(self._config)
@@ -124,7 +124,7 @@ class OutcomePlugin:
             _finish(self._config, session, run)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Show a table per model, what was noted, and where the report lies."""
+        """Show the tables, the notices, and the paths of the report."""
         document = self._config.stash.get(DOCUMENT, None)
         lines = self._config.stash.get(REPORTS, [])
         if document is None and not lines:
@@ -144,17 +144,16 @@ class OutcomePlugin:
 
 def _spare_hypothesis(config: pytest.Config) -> None:
     """
-    Let Hypothesis's plugin go where no test has used it.
+    Unregister Hypothesis's plugin if no test has used it.
 
-    Its terminal summary imports all of Hypothesis, only to find that there is nothing to say: a second or
-    more, half of a warm run.
+    Its terminal summary imports all of Hypothesis to report nothing: a second or more, half of a warm run.
     """
     if "hypothesis" not in sys.modules and config.pluginmanager.has_plugin("hypothesispytest"):
         config.pluginmanager.unregister(name="hypothesispytest")
 
 
 def _record_doubt(session: RunState, report: pytest.TestReport) -> None:
-    """Note a doubt that was raised, or could not be looked for; of a worker that died nothing but the id is known."""
+    """Record a doubt that was raised or could not be checked; if a worker died, only the id is known."""
     from robustness.cards.doubts import doubt_of
     from robustness.errors import RobustnessError
 
@@ -164,7 +163,7 @@ def _record_doubt(session: RunState, report: pytest.TestReport) -> None:
 
 
 def _record_gate(session: RunState, report: pytest.TestReport) -> None:
-    """Note what came of a gate: in the words of its test, or why that could not say any."""
+    """Record the outcome of a gate, with its test's message or the reason why there is none."""
     told = dict(report.user_properties)
     if report.skipped:
         outcome, message = "skipped", _reason(report)
@@ -190,7 +189,10 @@ def _finish(config: pytest.Config, session: pytest.Session, run: RunState) -> No
     from robustness.reporting.report_types import UNDECIDED
 
     if run.unreadable:
-        if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):  # else collection said it
+        if session.exitstatus in (
+            pytest.ExitCode.OK,
+            pytest.ExitCode.NO_TESTS_COLLECTED,
+        ):  # otherwise collection reported it
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
             config.stash[REPORTS] = [run.unreadable]
         return

@@ -10,12 +10,12 @@ from robustness.util.text import one_line
 
 
 def messages(run: RunState) -> list[str]:
-    """Return why the run may not be called green although no test failed: nothing is green by absence."""
+    """Return why the run fails although no test failed: nothing passes by absence."""
     return [message for _, message in causes(run)]
 
 
 def causes(run: RunState) -> list[tuple[str, str]]:
-    """Return each problem with its cause, which says what to do next (`robustness.reporting.advice`)."""
+    """Return each problem with its cause, which determines the next step (`robustness.reporting.advice`)."""
     if not run.asked:
         return []
     if not run.cards:
@@ -30,28 +30,25 @@ def causes(run: RunState) -> list[tuple[str, str]]:
 
 
 def _nothing_ran(run: RunState) -> tuple[str, str]:
-    """Return why no claim ran, by what the cards claim."""
+    """Return why no claim ran."""
     if any(card.overrides.claimless or list(card.claims()) for card in run.cards):
         return (
             "no test selected",
             "no claim ran. None of the selected tests checks a claim of the selected cards",
         )
     names = one_line(", ".join(card.name for card in run.cards), 60)
-    message = f"no claim ran. Nothing is claimed of {names}"
+    message = f"no claim ran. The cards of {names} have no claims"
     if run.measurable:
-        return "nothing claimed", f"{message}, and no selected test measures its sweeps"
-    return "nothing swept", f"{message}, and nothing is swept"
+        return "nothing claimed", f"{message}, and no selected test measures their sweeps"
+    return "nothing swept", f"{message} and no sweeps"
 
 
 def _unclaimed(run: RunState) -> Iterator[tuple[str, str]]:
-    """Return the cards that neither claim nor gate anything: a failure under --robustness-strict, as in CI."""
+    """Return the cards with neither claims nor a gate, which --robustness-strict fails."""
     asked = run.options.strict and "claim" in run.asked
     for card in run.cards if asked else ():
         if not card.overrides.claimless and not list(card.claims()) and card.file.gate is None:
-            yield (
-                "nothing claimed",
-                f"nothing is claimed of {card.name} and it has no gate, which fails a strict run",
-            )
+            yield "nothing claimed", f"{card.name} has neither claims nor a gate: --robustness-strict fails it"
 
 
 def _absences(run: RunState) -> Iterator[tuple[str, str]]:
@@ -68,7 +65,7 @@ def _absences(run: RunState) -> Iterator[tuple[str, str]]:
     if run.gates and all(gate.outcome == "skipped" for gate in run.gates.values()) and not outcomes:
         yield "gate skipped", "all gates were skipped"
     if never := [o for o in outcomes if o.outcome == "not run"]:
-        yield "not run", f"{len(never)} of {len(outcomes)} claims did not run, {never[0].claim.id} among them"
+        yield "not run", f"{len(never)} of {len(outcomes)} claims did not run, for instance {never[0].claim.id}"
     if outcomes and all(outcome.outcome == "skipped" for outcome in outcomes):
         yield "skipped", f"all {len(outcomes)} claims were skipped"
 
@@ -76,4 +73,4 @@ def _absences(run: RunState) -> Iterator[tuple[str, str]]:
 def undecided(run: RunState) -> list[str]:
     """Return the gates that were inconclusive, if that fails the run."""
     gates = [gate.model for gate in run.gates.values() if gate.outcome == "inconclusive"]
-    return [f"the gate of {name} decides nothing" for name in gates if run.options.undecided_is_red]
+    return [f"the gate of {name} is inconclusive" for name in gates if run.options.undecided_is_red]

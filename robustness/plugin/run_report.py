@@ -22,7 +22,7 @@ from robustness.util import hardware
 
 
 def build_report(run: RunState, *, complete: bool, code: int) -> RunReport:
-    """Return the report of the run, which ends with this exit code."""
+    """Return the report of the run, given its exit code."""
     outcomes, gates = run.all_outcomes(), {gate.model: gate for gate in run.gates.values()}
     models = []
     for card in run.cards:
@@ -38,20 +38,20 @@ def build_report(run: RunState, *, complete: bool, code: int) -> RunReport:
 
 
 def add_gallery(run: RunState, report: RunReport) -> None:
-    """Put the pictures of the gallery into the report; what keeps one from being made is a notice in it."""
+    """Add the gallery's pictures to the report, or a notice if one cannot be rendered."""
     from robustness.reporting.html import gallery
 
     gallery.add_gallery(report, run.harness, run.cards)
 
 
 def _evidence(run: RunState, card: Card) -> dict[str, Evidence | None]:
-    """Return a card's evidence by sweep; None where the store does not have it."""
+    """Return a card's evidence by sweep; None if the store does not have it."""
     keys = {sweep: key for (name, sweep), key in run.keys.items() if name == card.name}
     evidence: dict[str, Evidence | None] = dict.fromkeys(keys)
-    with suppress(RobustnessError):  # the claims were keys; the report makes do with what they were told
+    with suppress(RobustnessError):  # the claims were judged; the report uses their numbers
         for sweep, key in keys.items():
             evidence[sweep] = run.harness.cached_evidence(card, sweep, key)
-        # Every sweep has made the clean entry, claimed or not.
+        # Every sweep has computed the clean entry, claimed or not.
         if any(evidence.values()) and "clean" not in keys:
             clean = run.harness.cached_evidence(card, "clean", run.harness.key(card, "clean"))
             evidence |= {} if clean is None else {"clean": clean}
@@ -59,14 +59,14 @@ def _evidence(run: RunState, card: Card) -> dict[str, Evidence | None]:
 
 
 def _open_doubts(run: RunState, card: Card, evidence: Mapping[str, Evidence | None]) -> list[str]:
-    """Return the open doubts of a card: those whose tests failed, and those that its sweeps have raised."""
+    """Return the open doubts of a card: from failed tests and from its sweeps."""
     swept = (doubt for each in evidence.values() if each for doubt in each.provenance.get("doubts", []))
     open_ = dict.fromkeys([*run.doubted.get(card.name, []), *swept])
     return [doubt for doubt in open_ if doubt not in card.file.doubts]
 
 
 def _caught(run: RunState, card: Card, evidence: Mapping[str, Evidence | None]) -> CaughtReport | None:
-    """Return what damage to a card's own model is caught, where that was kept and still fits."""
+    """Return which damage to a card's model is detected, if stored results exist and are current."""
     provenance = next((each.provenance for each in evidence.values() if each is not None), None)
     if provenance is None or card.overrides.weights is not None or card.overrides.claimless:
         return None

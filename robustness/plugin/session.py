@@ -1,4 +1,4 @@
-"""One run of the suites: what was planned, what came of it, and whether it may be called green."""
+"""The state of a run of the suites: planned tests, their outcomes, and whether the run passes."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ VERSIONS = ("pytest-robustness", "torch", "numpy", "pytest")
 @dataclass
 class RunState:
     """
-    The state of a run, in the process that tests and, under xdist, in the one that only listens.
+    The state of a run, in the testing processes and, under xdist, in the controller.
 
-    ``asked`` holds which of "claim", "card" and "gate" the collected tests take, ``unreadable`` why there are no cards
-    for them; ``planned`` maps test ids to claims, ``outcomes`` what was heard of them.
+    ``asked`` has which of "claim", "card" and "gate" the collected tests use, ``unreadable`` why there are no cards for
+    them; ``planned`` maps test ids to claims, ``outcomes`` to their outcomes.
     """
 
     options: RunOptions
@@ -45,11 +45,11 @@ class RunState:
     measuring: UnclaimedSweeps = field(default_factory=UnclaimedSweeps)
     outcomes: dict[str, ClaimOutcome] = field(default_factory=dict)
     gates: dict[str, GateOutcome] = field(default_factory=dict)
-    """By test id: what came of each gate that was planned."""
+    """By test id: the outcome of each planned gate."""
     others: dict[str, str] = field(default_factory=dict)
-    """By test id: why a test of a card failed that holds none of its claims, as one of a doubt."""
+    """By test id: why a card's other test failed, such as one of a doubt."""
     doubted: dict[str, list[str]] = field(default_factory=dict)
-    """By model: the doubts that were raised, or could not be looked for."""
+    """By model: the doubts that were raised or could not be checked."""
     keys: dict[tuple[str, str], str] = field(default_factory=dict)
     worker_notices: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.time)
@@ -57,7 +57,7 @@ class RunState:
 
     @cached_property
     def cards(self) -> list[Card]:
-        """The selected cards, of a shard those that are its own; CardError where they cannot be read."""
+        """The selected cards, or those of the shard; CardError if they cannot be read."""
         if self.shard is None:
             return self.selected
         own = {each["name"] for each in self.shard["models"] if each["shard"] == self.shard["number"]}
@@ -70,7 +70,7 @@ class RunState:
 
     @cached_property
     def shard(self) -> dict[str, Any] | None:
-        """How the run is divided, and which part this is; None where it is whole."""
+        """The division into shards, and which shard this is; None for a complete run."""
         if self.options.shard is None:
             return None
         return shards.plan(self.selected, shards.parse(self.options.shard), self.options.common())
@@ -82,12 +82,12 @@ class RunState:
 
     @cached_property
     def measurable(self) -> dict[str, UnclaimedSweep]:
-        """Every sweep of the selected cards that is measured alone, by id."""
+        """Every sweep without claims of the selected cards, by id."""
         return {each.id: each for each in unclaimed_sweeps(self.cards)}
 
     @cached_property
     def harness(self) -> Workspace:
-        """What makes evidence in this process; a run that only lists tests needs none."""
+        """The workspace of this process; a run that only lists tests needs none."""
         from robustness.workspace.context import data_root, homeless, no_progress, store_root
         from robustness.workspace.store import Store
         from robustness.workspace.workspace import Workspace
@@ -108,7 +108,7 @@ class RunState:
         )
 
     def needed(self) -> list[tuple[Card, str]]:
-        """Return the sweeps that the selected cards need, whichever tests are to run."""
+        """Return the sweeps that the selected cards need, whichever tests run."""
         pairs = []
         for card in self.cards:
             sweeps = ["clean", *sweeps_without_claims(card), *card.file.claims]
@@ -125,13 +125,13 @@ class RunState:
         return [(self.card(name), sweep) for name, sweep in dict.fromkeys(every)]
 
     def fill(self, wanted: list[tuple[Card, str]]) -> None:
-        """Have the run's engine make what is missing of these sweeps; EngineError where it cannot."""
+        """Let the run's engine compute what is missing of these sweeps; EngineError if it fails."""
         from robustness import engines
 
         engines.fill(self.harness, engines.parse(self.options.engine), wanted, self.options.device)
 
     def classifier(self, card: Card) -> nn.Module:
-        """Return a card's module for tests, loaded once; not the one that is swept: what tests do to it is theirs."""
+        """Return a card's module for tests, loaded once; sweeps use another instance, so tests may change it."""
         if card.name not in self._modules:
             from robustness.classifiers import build as classifiers
 
@@ -145,27 +145,27 @@ class RunState:
         return next(card for card in self.cards if card.name == name)
 
     def plan(self, nodeids: Iterable[tuple[str, str]]) -> None:
-        """Take note of the tests that are to run, as (test id, claim id)."""
+        """Register the tests that will run, as (test id, claim id)."""
         for nodeid, claim_id in nodeids:
             if claim_id in self.claims:
                 self.planned[nodeid] = self.claims[claim_id]
                 self.asked.add("claim")
 
     def plan_params(self, params: Iterable[tuple[str, object]]) -> None:
-        """Take note of the tests whose parameter is a claim, or a sweep to measure; others may call theirs so."""
+        """Register the tests whose parameter is a claim or a sweep to measure; others may have the same name."""
         given = list(params)
         self.plan((nodeid, claim.id) for nodeid, claim in given if isinstance(claim, Claim))
         self.measuring.planned |= {nodeid: each for nodeid, each in given if isinstance(each, UnclaimedSweep)}
 
     def record_measured(self, nodeid: str, outcome: str, numbers: Mapping[str, Any], message: str) -> None:
-        """Take note of what came of a sweep that is measured."""
+        """Record the outcome of a sweep without claims."""
         planned = self.measuring.planned[nodeid]
         if key := numbers.get("evidence"):
             self.keys[planned.model, planned.sweep] = key
         self.measuring.record(nodeid, outcome, message)
 
     def plan_gates(self, nodeids: Iterable[tuple[str, str]]) -> None:
-        """Take note of the tests that are to hold a gate, as (test id, the gate's id)."""
+        """Register the tests of gates, as (test id, the gate's id)."""
         named = [(nodeid, gate) for nodeid, gate in nodeids if gate.endswith(":gate")]
         if not named:  # cards that cannot be read have no gates
             return
@@ -176,7 +176,7 @@ class RunState:
                 self.asked.add("gate")
 
     def record_gate(self, nodeid: str, outcome: str, message: str, table: Mapping[str, Any]) -> None:
-        """Take note of what came of a planned gate; a red word on it stands."""
+        """Record the outcome of a planned gate; a failure is never overwritten."""
         before = self.gates[nodeid]
         for sweep, key in table.get("evidence", {}).items():
             self.keys.setdefault((before.model, sweep), key)
@@ -184,7 +184,7 @@ class RunState:
             self.gates[nodeid] = GateOutcome(before.model, outcome, message, table)  # type: ignore[arg-type]
 
     def record(self, nodeid: str, outcome: str, numbers: Mapping[str, Any], message: str) -> None:
-        """Take note of what came of a planned test; the first word on it stands, unless a failure follows."""
+        """Record the outcome of a planned test; the first one counts, unless a failure follows."""
         claim = self.planned.get(nodeid)
         if claim is None:
             return
@@ -198,7 +198,7 @@ class RunState:
         self.outcomes[nodeid] = ClaimOutcome(claim, outcome, message, dict(numbers), nodeid)  # type: ignore[arg-type]
 
     def record_other(self, nodeid: str, message: str) -> None:
-        """Take note of a failed test of a card; what holds a claim, a gate or a sweep has its own words."""
+        """Record another failed test of a card; those with a claim, a gate or a sweep have their own records."""
         if not (nodeid in self.planned or nodeid in self.gates or nodeid in self.measuring.planned):
             self.others.setdefault(nodeid, one_line(message, 200))
 
@@ -209,16 +209,16 @@ class RunState:
         return list(dict.fromkeys([*self.worker_notices, *own, *self._untested()]))
 
     def _untested(self) -> list[str]:
-        """Return the cards that no run of the suites tests; if it is all of them, the run fails."""
+        """Return the cards that the suites cannot test; if these are all, the run fails."""
         if "claim" not in self.asked or self.unreadable:
             return []
         return [
-            f"{card.name}: its card neither sweeps nor claims anything: nothing of it was tested" for card in self.cards
+            f"{card.name}: its card has neither sweeps nor claims, so nothing was tested" for card in self.cards
             if not sweeps_without_claims(card) and next(card.claims(), None) is None and card.file.gate is None
         ]  # fmt: skip
 
     def all_outcomes(self) -> list[ClaimOutcome]:
-        """Return one outcome for every planned claim: of several tests' the worst, "not run" if none reported."""
+        """Return one outcome per planned claim: the worst if several tests cover it, "not run" if none reported."""
         worst: dict[str, ClaimOutcome] = {}
         for nodeid, claim in self.planned.items():
             outcome = self.outcomes.get(nodeid) or ClaimOutcome(claim, "not run", "no worker reported it", {}, nodeid)
@@ -228,7 +228,7 @@ class RunState:
         return list(worst.values())
 
     def header(self) -> Sequence[str]:
-        """Return what is about to be tested, for the header."""
+        """Return the header's lines: what will be tested."""
         from robustness.workspace.context import data_root, store_root
 
         options = self.options
@@ -247,12 +247,12 @@ class RunState:
 
 
 def gate_id(card: Card) -> str:
-    """Return what a gate's test is called by; no claim and no model is called so."""
+    """Return the id of a gate's test, which differs from those of claims and models."""
     return f"{card.name}:gate"
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that a number depends on."""
+    """Return the versions on which numbers depend."""
     installed = {}
     for name in VERSIONS:
         try:
@@ -264,9 +264,9 @@ def versions() -> dict[str, str]:
 
 def take_cards(run: RunState) -> list[Card]:
     """
-    Return the cards of a run as its options ask for them: other weights, fewer images, a profile in place of claims.
+    Return the cards of a run with its options applied: other weights, fewer images, a profile instead of claims.
 
-    What has no card is a draft, and measured alone.
+    A model without a card becomes a draft, which is only measured.
     """
     options = run.options
     if options.draft is not None:

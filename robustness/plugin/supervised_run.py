@@ -1,4 +1,4 @@
-"""Having a run supervised, so that one which does not come to its end is red."""
+"""Supervises a run, so that one that does not finish fails."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ import pytest
 from robustness.plugin.config import CARDS, aside, is_worker, main_again
 
 TELL = pytest.StashKey[Callable[[str], None]]()
-"""How the process that waits for this one is told of the run, where there is one."""
+"""The environment variable with the pipe to the waiting process, if there is one."""
 
 COMMAND = ("console_main", "_console_main")
-"""Functions of pytest that its command calls, by version."""
+"""Functions that pytest's command calls, by version."""
 
 OTHER = ("help", "version", "markers", "cacheshow", "collectonly", "looponfail")
-"""Options of runs that run no models."""
+"""Options of runs without models."""
 
 
 def supervise_early(config: pytest.Config) -> None:
-    """Have a run supervised from before its first import, where the command line or the ini file hands over models."""
+    """Supervise a run from before its first import, if the command line or the ini file names models."""
     options = config.known_args_namespace
     if any(getattr(options, f"robustness_{name}", None) or config.getini(f"robustness_{name}") for name in CARDS):
         supervise(config, options)
 
 
 def supervise(config: pytest.Config, options: Any) -> None:
-    """Go on in a child, once, if pytest is the program that runs here: one that calls it may do more after it."""
+    """Continue in a child process, once, if pytest is the main program: a program that calls it may have more to do."""
     if TELL in config.stash or is_worker(config) or any(getattr(options, name, None) for name in OTHER):
         return
     if not _is_program(sys._getframe()):
         return
     from robustness.util import supervisor
 
-    with aside(config):  # the one who waits speaks past pytest's capture, too
+    with aside(config):  # the waiting process also writes past pytest's capture
         config.stash[TELL] = supervisor.supervised()
 
 
 def _is_program(frame: FrameType | None) -> bool:
-    """Return whether pytest's own command has called this, and no other program."""
+    """Return whether pytest's own command called this, not another program."""
     while frame is not None:
         if _is_command(frame):
             return True

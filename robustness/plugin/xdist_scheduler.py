@@ -1,4 +1,4 @@
-"""Under xdist: what one sweep or one look is for goes to one worker; a test whose worker died is not run again."""
+"""Scheduling for xdist: tests of one sweep run on one worker; a test whose worker died is not repeated."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 class SweepScheduling(LoadScopeScheduling):  # type: ignore[misc]
     """
-    Scopes are sweeps, and the doubts of a model, which one look answers: on another worker they would wait for it.
-    Every other item is a scope of its own, as xdist's default scheduling has it.
+    Tests of the same sweep run on one worker, and so do all doubts of a model, because they share one computation.
+    Every other test is a scope of its own, as in xdist's default scheduling.
 
     ``sweeps`` maps the ids of the selected cards' claims to the sweep that they are claims on.
     """
@@ -32,12 +32,12 @@ class SweepScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
     def _reschedule(self, node: WorkerController) -> None:
         """
-        Return a worker tests until it has two, or tell it that there are no more.
+        Assign tests to a worker until it has two, or tell it that there are no more.
 
-        A worker begins a test only when it knows the next one. LoadScopeScheduling gives one that replaces a dead
-        worker a single scope: were that a single test, it and the controller would wait for each other forever.
+        A worker starts a test only when it knows the next one. LoadScopeScheduling gives the replacement of a dead
+        worker a single scope: if that has a single test, it and the controller wait for each other forever.
         """
-        if node not in self.registered_collections:  # it is given work once it has told what it collected
+        if node not in self.registered_collections:  # it gets work after it has reported its collection
             return
         super()._reschedule(node)
         while not node.shutting_down and self._pending_of(self.assigned_work[node]) < 2:
@@ -45,7 +45,7 @@ class SweepScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
     def remove_node(self, node: WorkerController) -> str | None:
         """
-        Return the test that the node died of, and queue the others again.
+        Return the test during which the node died, and queue the others again.
 
         LoadScopeScheduling queues that test too: it would be reported twice, and kill the next worker.
         """
@@ -59,7 +59,7 @@ class SweepScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
 def nodeid_parameters(nodeid: str) -> str:
     """
-    Return what stands in the brackets of a test's id.
+    Return the parameters in the brackets of a test's id.
 
     >>> nodeid_parameters("suites[1]/test_noise.py::test_noise[mlp:normal:0.3:recall[3]]@sweep")
     'mlp:normal:0.3:recall[3]'
@@ -70,7 +70,7 @@ def nodeid_parameters(nodeid: str) -> str:
 
 def doubt_group(nodeid: str) -> str:
     """
-    Return what all doubts of one model have in common in the ids of their tests; of another test its id.
+    Return the common part of the test ids of a model's doubts; for another test, its id.
 
     >>> doubt_group("suites/test_doubts.py::test_doubts[fast-mlp-zero gradients]")
     'suites/test_doubts.py::test_doubts[fast-mlp'
@@ -82,7 +82,7 @@ def doubt_group(nodeid: str) -> str:
 
 def claim_in_nodeid(nodeid: str, known: Collection[str]) -> str | None:
     """
-    Return the claim that a test's id names in its brackets, alone or beside other parameters; None where none is known.
+    Return the known claim in a test id's brackets, alone or with other parameters; None if there is none.
 
     >>> claim_in_nodeid("suites/test_noise.py::test_noise[mlp:normal:0.3:recall[3]]", {"mlp:normal:0.3:recall[3]"})
     'mlp:normal:0.3:recall[3]'
@@ -94,6 +94,6 @@ def claim_in_nodeid(nodeid: str, known: Collection[str]) -> str | None:
         return within
     if within.count(":") < 3:  # most tests of other suites: no need to look through all claims
         return None
-    # pytest escapes what is not ASCII. Names may hold the hyphen that it puts between parameters: the longest is meant.
+    # pytest escapes what is not ASCII. Names may contain its separator, a hyphen: take the longest match.
     shown = {claim.encode("unicode_escape").decode(): claim for claim in known}
     return shown.get(max((name for name in shown if f"-{name}-" in f"-{within}-"), key=len, default=""))

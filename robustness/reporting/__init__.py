@@ -1,1 +1,1 @@
-"""Reports: one document of a run in plain JSON types, and tables and files made of it without looking elsewhere."""
+"""Reports: one typed report of a run, and the tables and files that are computed from it alone."""

@@ -1,4 +1,4 @@
-"""What to do next, by why a run is red or answers for a part only: each cause has a step of its own."""
+"""The next step for each cause of a failed or partial run."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ from robustness.reporting.report_types import RED
 from robustness.util.text import one_line
 
 STEPS = {
-    "no card": "name a card with --robustness-card FILE, or a model with --robustness-factory (docs/own-model.md)",
-    "no test selected": "leave out -k, -m and the names of single files: `pytest suites/` tests every claim",
-    "nothing claimed": "`pytest suites/` measures its sweeps and prints what it may claim; put that into the card",
-    "nothing swept": "`robustness init --claims` writes a card with sweeps and what the model keeps of them now",
-    "no gate": "put a [gate] into the card: docs/gate.md says what one holds",
-    "waiver expired": "take the waiver out of the card, or have its owner name another day",
-    "doubt": "settle the doubt: its test says what to try, and docs/doubts.md why it matters",
-    "other test": "the same command with --lf -n 0 shows the tests alone that failed beside the claims",
-    "skipped": "get what is missing, as the reason says, or choose other models with --robustness-model",
+    "no card": "select a card with --robustness-card FILE, or a model with --robustness-factory (docs/own-model.md)",
+    "no test selected": "leave out -k, -m and single test files: `pytest suites/` checks every claim",
+    "nothing claimed": "`pytest suites/` measures its sweeps and prints suggested claims; copy them into the card",
+    "nothing swept": "`robustness init --claims` writes a card with sweeps and with claims that the model meets now",
+    "no gate": "add a [gate] to the card (docs/gate.md)",
+    "waiver expired": "remove the waiver from the card, or let its owner set another date",
+    "doubt": "resolve the doubt: its test says what to try, docs/doubts.md why it matters",
+    "other test": "the same command with --lf -n 0 shows only the other failed tests",
+    "skipped": "get the missing files, as the reason says, or select other models with --robustness-model",
     "not run": "the same command with -n 0 shows where a worker died",
-    "no numbers": "mend what has no numbers: the same command with --lf -n 0 shows the errors alone",
+    "no numbers": "fix the cells without numbers: the same command with --lf -n 0 shows only the errors",
     "gate not run": "the same command with -n 0 shows where the gate's worker died",
-    "gate skipped": "get what the gate's sweeps lack, as its reason says",
-    "gate failed": "see which cells are worse in the gate's table above; docs/gate.md says what a waiver takes",
-    "gate error": "do as the gate's message says (docs/gate.md)",
-    "gate undecided": "test on as many images as the gate's message says, or accept a wider margin (docs/gate.md)",
-    "failed": "the same command with --lf runs what failed alone",
-    "error": "the same command with --lf -n 0 shows the errors alone",
+    "gate skipped": "get the files that the gate's sweeps need, as its reason says",
+    "gate failed": "see which cells are worse in the gate's table above; docs/gate.md explains waivers",
+    "gate error": "follow the gate's message (docs/gate.md)",
+    "gate undecided": "use as many test images as the gate's message says, or a wider margin (docs/gate.md)",
+    "failed": "the same command with --lf runs only the failed tests",
+    "error": "the same command with --lf -n 0 shows only the errors",
     "vacuous": 'raise the threshold of {claim} in its card, or write "no claim possible" there',
-    "interrupted": "type the same command again: what is finished is kept",
-    "not selected": "run what was not selected too; until then this answers for a part only",
-    "measured": "put what it may claim into a card (`robustness init --claims` writes one): it is tested from then on",
-    "nothing to claim": "nothing may be claimed of it: `robustness check` says what to mend",
+    "interrupted": "run the same command again: finished work is stored",
+    "not selected": "run the unselected tests too; this run covers only a part",
+    "measured": "put the suggested claims into a card (`robustness init --claims` writes one), so that later runs "
+    "check them",
+    "nothing to claim": "no claim is possible: `robustness check` says what to fix",
 }
-"""By cause. A cause that has no step is an error in this program: a test goes through all of them."""
+"""By cause. Every cause must have a step: a test checks all of them."""
 
 GATES = {
     "failed": "gate failed",
@@ -43,11 +44,11 @@ GATES = {
     "skipped": "gate skipped",
 }
 SAID = 2
-"""Steps that a summary names."""
+"""Number of steps in a summary."""
 
 
 def steps(report: RunReport) -> Iterator[str]:
-    """Return what to do next, for the first causes: of a red run those that make it red, else what is open."""
+    """Return the next steps, for the first causes: why a run failed, or what is open."""
     claims = [claim for model in report.models for claim in model.claims]
     found = list(dict.fromkeys(causes(report)))
     if not found and report.verdict == "failed":
@@ -58,7 +59,7 @@ def steps(report: RunReport) -> Iterator[str]:
 
 
 def causes(report: RunReport) -> Iterator[str]:
-    """Return why a run is not green, the most telling first; nothing if it is green."""
+    """Return why a run did not pass, the most informative cause first; nothing if it passed."""
     counts, run, verdict = report.counts, report.run, report.verdict
     fates = {claim.outcome for model in report.models for claim in model.claims}
     gates = [gate.outcome for model in report.models if (gate := model.gate) is not None]

@@ -1,4 +1,4 @@
-"""The report of a run, built from evidence and from what came of claims and gates."""
+"""Builds the report of a run from evidence and from the outcomes of claims and gates."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from robustness.reporting.run_info import Counts, GateTally, ModelTally, RunInfo
 
 def build(models: Sequence[ModelResult], run: RunInfo, notices: Iterable[str]) -> RunReport:
     """
-    Return the report of a run, in the order of the cards whatever order tests ended in.
+    Return the report of a run, in the order of the cards, not of the tests.
 
-    One without any claim or gate that ran has a problem in any case.
+    A report without any claim or gate that ran always has a problem.
     """
     counts = _counts(models)
     gated = any(fate not in UNRUN for fate in counts.gates.by_fate())
@@ -59,7 +59,7 @@ def _counts(models: Sequence[ModelResult]) -> Counts:
 
 
 def _tally(result: ModelResult) -> ModelTally:
-    """Count a card's claims by what came of them; "not selected" are those that the run was not asked for."""
+    """Count a card's claims by outcome; "not selected" are those that the run did not request."""
     tally = Counter(outcome.outcome for outcome in result.outcomes)
     asked = {outcome.claim.id for outcome in result.outcomes}
     others = sum(claim.id not in asked for claim in result.card.claims())
@@ -112,7 +112,7 @@ def _gate(gate: GateOutcome | None) -> GateReport | None:
 
 
 def _origin(result: ModelResult, run: RunInfo) -> dict[str, Any]:
-    """Return what the numbers were measured on: from evidence, else from the claims' outcomes, else from the run."""
+    """Return the data that the numbers describe: from evidence, else from the claims' outcomes, else from the run."""
     kept = [evidence for evidence in result.evidence.values() if evidence is not None]
     found: Mapping[str, Any] = kept[0].provenance if kept else {}
     told: Mapping[str, Any] = next((o.numbers for o in result.outcomes if "value" in o.numbers), {})

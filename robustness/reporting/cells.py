@@ -1,4 +1,4 @@
-"""What a card swept and claimed, as measured: a report per sweep, and in it a cell per strength."""
+"""A card's sweeps and claims as measured: one report per sweep, with one cell per strength."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Outcomes = Mapping[tuple[str, str, str], ClaimOutcome]
 
 
 def sweep_report(card: Card, name: str, evidence: Evidence | None, outcomes: Outcomes) -> SweepReport:
-    """Describe a sweep: what was done, where its evidence is, and a cell per strength, in the card's order."""
+    """Describe a sweep: its parameters, where its evidence is, and one cell per strength, in the card's order."""
     perturbation = card.perturbation(name)
     table = card.file.sweeps.get(name)
     promised = _promised(card, name)
@@ -66,7 +66,7 @@ def sweep_report(card: Card, name: str, evidence: Evidence | None, outcomes: Out
 
 
 def claim_report(outcome: ClaimOutcome) -> ClaimReport:
-    """Describe a claim and what came of it."""
+    """Describe a claim and its outcome."""
     claim = outcome.claim
     return ClaimReport.model_validate(
         {
@@ -86,7 +86,7 @@ def claim_report(outcome: ClaimOutcome) -> ClaimReport:
 
 
 def _claimed_numbers(outcome: ClaimOutcome) -> NumberReport:
-    """Return the numbers that came with an outcome; an empty report where nothing was measured."""
+    """Return the numbers of an outcome; an empty report if nothing was measured."""
     if "value" not in outcome.numbers:
         return NumberReport()
     # A test's properties leave out what is None: XML would say "None".
@@ -95,7 +95,7 @@ def _claimed_numbers(outcome: ClaimOutcome) -> NumberReport:
 
 def number_report(*, note: Any = None, **numbers: Any) -> NumberReport:
     """
-    Return a measurement as the report holds it; `note` says why a number that should be there is null.
+    Return a measurement for the report; `note` says why an expected number is null.
 
     >>> number_report(value=math.nan, note="no images").as_json()
     {'value': None, 'note': 'no images'}
@@ -113,7 +113,7 @@ def number_report(*, note: Any = None, **numbers: Any) -> NumberReport:
 
 def bound(metric: str) -> Bound:
     """
-    Return the direction in which a metric is claimed.
+    Return the direction of a claim on a metric.
 
     >>> bound("recall[3]"), bound("loss")
     ('at least', 'at most')
@@ -135,13 +135,13 @@ def _promised(card: Card, sweep: str) -> dict[str, dict[str, float | str]]:
 
 
 def _source(card: Card, sweep: str) -> str | None:
-    """Name the model that a sweep's examples are made on; None for the swept one."""
+    """Name the source model of a sweep's examples; None for the swept model."""
     path = card.source(sweep)
     if path is None:
         return None
     try:
         return str(plain(cards.load(path).name))
-    except CardError:  # its claims have said so
+    except CardError:  # its claims have reported it
         return str(plain(path.stem))
 
 
@@ -159,7 +159,7 @@ def _cell(
     outcomes: Outcomes,
     deviation: float | None,
 ) -> CellReport:
-    """Measure one strength; a cell that has no numbers holds its status alone, beside what was claimed."""
+    """Measure one strength; a cell without numbers has only its status and its claims."""
     mine = {metric: outcomes.get((sweep, strength, metric)) for metric in promised}
     status, note, attractors = NOT_KEPT, "", list[Attractor]()
     if evidence is None:
@@ -185,7 +185,7 @@ def _cell(
 
 
 def _compared(evidence: Evidence) -> list[str]:
-    """Name what can be measured of evidence beside which there is other evidence."""
+    """Return the metrics that need other evidence, if it is there."""
     attacked = evidence.clean is not None and evidence.provenance.get("perturbation", {}).get("kind") not in NOISES
     return [*(["attack_success_rate"] * attacked), *(["transferability"] * (evidence.source is not None))]
 
@@ -200,7 +200,7 @@ def _promise(metric: str, threshold: float | str, outcome: ClaimOutcome | None) 
 def _measured(evidence: Evidence, strength: str, metric: str) -> NumberReport:
     try:
         found = claims.measure(evidence, strength, metric)
-    except ValueError as error:  # a class that the data do not have; its claim has failed with the same sentence
+    except ValueError as error:  # a class that the data lack; its claim has failed with the same message
         return number_report(**dict.fromkeys(NumberReport.model_fields) | {"note": str(error)})
     return number_report(
         value=found.value, low=found.interval.low, high=found.interval.high,

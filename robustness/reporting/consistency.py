@@ -1,4 +1,4 @@
-"""Whether a report is as a run wrote it: its checksum, and what its claims and gates say of its counts and verdict."""
+"""Checks that a report is unedited: its checksum, and whether counts and verdict follow from claims and gates."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ def checksum(document: Mapping[str, Any]) -> str:
 
 def contradictions(report: RunReport) -> Iterator[str]:
     """
-    Return what in a report contradicts itself: nothing in one that a run has written.
+    Return the contradictions in a report: none in one that a run has written.
 
-    Counts and verdict are derived from claims and gates anew.
+    Counts and verdict are derived again from claims and gates.
     """
     counts, models = report.counts, report.models
     rows = {row.name: row for row in counts.models}
     if [model.name for model in models] != list(rows):
-        yield "its counts are not of its models"
+        yield "its counts do not match its models"
         return
     for model in models:
         yield from _of_model(model, rows[model.name])
     for key in ("claims", *OUTCOMES, "not selected", "measured"):
         if (due := sum(row.of(key) for row in rows.values())) != (said := counts.of(key)):
-            yield f"it counts {said} claims as {key}, and its models' are {due}"
+            yield f"it counts {said} claims as {key}, but its models have {due}"
     fates = dict(Counter(model.gate.outcome for model in models if model.gate is not None))
     if fates != counts.gates.by_fate():
-        yield f"it counts gates as {_listed(counts.gates.by_fate())}, and its models' are {_listed(fates)}"
+        yield f"it counts gates as {_listed(counts.gates.by_fate())}, but its models have {_listed(fates)}"
     if sum(skip.claims for skip in counts.skips) != counts.skipped:
-        yield f"it counts {counts.skipped} claims as skipped, and gives reasons for others"
+        yield f"it counts {counts.skipped} claims as skipped, but gives reasons for another number"
     if (derived := verdict(counts, report.run)) != report.verdict:
         yield f"its verdict is {report.verdict!r}, but its counts say {derived!r}"
 
@@ -48,7 +48,7 @@ def _of_model(model: ModelReport, row: ModelTally) -> Iterator[str]:
         counted = _listed({outcome: row.of(outcome) for outcome in OUTCOMES})
         yield f"its counts of {model.name} are {counted}, but its claims say {_listed(tally)}"
     if row.not_selected < 0 or row.claims != tally.total() + row.not_selected:
-        yield f"it counts {row.claims} claims of {model.name}, and holds {tally.total()}"
+        yield f"it counts {row.claims} claims of {model.name}, but has {tally.total()}"
     cells = {
         (sweep.name, cell.strength, metric): claim.outcome
         for sweep in model.sweeps for cell in sweep.cells for metric, claim in cell.claims.items()
@@ -56,7 +56,7 @@ def _of_model(model: ModelReport, row: ModelTally) -> Iterator[str]:
     for claim in model.claims:
         shown = cells.get((claim.sweep, claim.strength, claim.metric), claim.outcome)
         if shown != claim.outcome:
-            yield f"{claim.id} is {claim.outcome} among its claims and {shown} in its table"
+            yield f"{claim.id} is {claim.outcome} among its claims but {shown} in its table"
         value, least = claim.numbers.value, claim.bound == "at least"
         beyond = value is not None and value != claim.threshold and (value < claim.threshold) == least
         if claim.outcome == "passed" and beyond:

@@ -1,4 +1,4 @@
-"""What a report says of a model's gate, key by key; keys stand in the order of the alphabet, as in the JSON."""
+"""A model's gate in a report, key by key, in alphabetical order, as in the JSON."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ class PairedCell(ReportPart):
     candidate: Finite = Field(None, description="The metric now.")
     candidate_interval: list[float] | None = Field(None, description="Its 95 % Wilson interval, of counted images.")
     cell: Text = Field(description="`SWEEP:STRENGTH:METRIC`.")
-    drop: float = Field(description="How much the metric fell; positive where the model is worse.")
-    gained: list[int] | None = Field(None, description="The first twenty images that only the new model gets right.")
-    gains: int | None = Field(None, description="How many such images there are.")
+    drop: float = Field(description="The drop of the metric; positive if the model is worse.")
+    gained: list[int] | None = Field(
+        None, description="The first twenty images that only the new model classifies correctly."
+    )
+    gains: int | None = Field(None, description="Number of such images.")
     high: Finite = Field(None, description="Upper bound of the drop, with error α.")
     images_needed: int | None = Field(None, description="Images that would decide the cell in 80 of 100 cases.")
-    losses: int | None = Field(None, description="How many images only the accepted model decides rightly.")
+    losses: int | None = Field(None, description="Number of images that only the accepted model classifies correctly.")
     lost: list[int] | None = Field(None, description="The first twenty of them, counted from 0 in the split.")
     low: Finite = Field(None, description="Lower bound of the drop, with error α.")
     margin: float = Field(description="The drop that is accepted.")
@@ -30,8 +32,10 @@ class PairedCell(ReportPart):
     method: Text = Field("", description="`paired score`, `delta`, `delong` or `identity`.")
     metric: Text = Field("", description="The metric of the cell.")
     n: int | None = Field(None, description="Images that the metric counts.")
-    p_fail: Finite = Field(None, description="The p-value of 'no more than the margin', after Holm's steps.")
-    smallest_drop: Finite = Field(None, description="The drop that would have been seen in at least 80 of 100 cases.")
+    p_fail: Finite = Field(None, description="The p-value of 'no more than the margin', after Holm's procedure.")
+    smallest_drop: Finite = Field(
+        None, description="The drop that would have been detected in at least 80 of 100 cases."
+    )
     strength: Text = Field("", description="The strength of the cell.")
     sweep: Text = Field("", description="The sweep of the cell.")
     verdict: Text = Field(description="`passed`, `failed`, `inconclusive` or `waived`.")
@@ -41,23 +45,23 @@ class PairedCell(ReportPart):
 class RetrainingCell(ReportPart):
     """A row of a retraining gate: the clean value, or the mean over a sweep's strengths, of one metric."""
 
-    bound: Finite = Field(None, description="The t bound; null where the accepted models are too few.")
+    bound: Finite = Field(None, description="The t bound; null if there are too few accepted models.")
     candidate: Finite = Field(None, description="The value now.")
-    caught_from: Finite = Field(None, description="The drop from which on this row alone fails.")
+    caught_from: Finite = Field(None, description="The drop from which this row alone fails.")
     cell: Text = Field(description="`SWEEP:STRENGTH:METRIC`, or `SWEEP:mean:METRIC`.")
-    least: Finite = Field(None, description="The least of the accepted models' values.")
+    least: Finite = Field(None, description="The smallest of the accepted models' values.")
     mean: float = Field(description="The mean of the accepted models' values.")
     most: Finite = Field(None, description="The largest of the accepted models' values.")
-    sign: int | None = Field(None, description="−1 where less is better, else 1.")
+    sign: int | None = Field(None, description="−1 if less is better, else 1.")
     spread: Finite = Field(None, description="The standard deviation of the accepted models' values.")
     verdict: Text = Field(description="`within`, `below`, `inconclusive` or `waived`.")
     waiver: Text | None = Field(None, description="Why the row is waived.")
 
 
 class AcceptedStrength(ReportPart):
-    """What the accepted retrainings have at one strength."""
+    """The accepted retrainings' values at one strength."""
 
-    least: Finite = Field(None, description="The least of their values.")
+    least: Finite = Field(None, description="The smallest of their values.")
     mean: float = Field(description="The mean of their values.")
     metric: Text = Field(description="The metric.")
     most: Finite = Field(None, description="The largest of their values.")
@@ -68,14 +72,14 @@ class AcceptedStrength(ReportPart):
 class GateNumbers(ReportPart):
     """The numbers of a gate; one that ended in an error has no cells."""
 
-    alpha: Finite = Field(None, description="The rate of error that is bounded.")
+    alpha: Finite = Field(None, description="The bounded error rate.")
     baseline: dict[Text, Any] = Field({}, description="The number `accepted`, and the `models`.")
     cells: list[PairedCell | RetrainingCell] = Field([], description="The rows.")
     decided_by: Text | None = Field(None, description="Retraining: `rank`, `t bound` or `identity`.")
     evidence: dict[Text, Text | None] = Field({}, description="By sweep, the key of its evidence in the store.")
     k: int | None = Field(None, description="Retraining: accepted retrainings.")
     kind: Text | None = Field(None, description="`paired` or `retraining`.")
-    notes: list[Text] = Field([], description="What a reader should know.")
+    notes: list[Text] = Field([], description="Notes for the reader.")
     passes_if_equal: Finite = Field(None, description="Paired: how often an equal model passes, from 0 to 1.")
     rank_p: Finite = Field(None, description="Retraining: the p-value by rank.")
     strengths: list[AcceptedStrength] = Field([], description="Retraining: the accepted models at each strength.")
@@ -92,8 +96,8 @@ class GateNumbers(ReportPart):
 
 
 class GateReport(ReportPart):
-    """What came of a model's gate."""
+    """The outcome of a model's gate."""
 
-    outcome: GateFate = Field(description="What the gate decided.")
-    message: Text = Field(description="The sentence of its test.")
+    outcome: GateFate = Field(description="The gate's outcome.")
+    message: Text = Field(description="Its test's message.")
     table: GateNumbers = Field(description="Its numbers.")

@@ -11,17 +11,17 @@ from robustness.util.text import DASH, NAME, one_line, pluralize
 
 PAIRED = ["cell", "verdict", "drop [interval]", "margin", "lost", "gained", "baseline", "now"]
 NARROW = len(PAIRED)
-"""Columns that a terminal has room for."""
+"""The columns in a terminal."""
 PAIRED += ["McNemar p", "sees", "decides with"]
-CAUGHT = ["damage done on purpose", "its claims catch it from", "its gate catches it from"]
+CAUGHT = ["damage", "detected by its claims from", "detected by its gate from"]
 RETRAINING = ["summary", "verdict", "accepted mean ± sd", "now", "bound", "sees"]
 
 
 def gate_grid(model: ModelReport, *, every: bool) -> tuple[list[str], list[list[str]]]:
     """
-    Return header and rows of a gate's table; not ``every`` leaves out the cells that passed, of a paired gate.
+    Return header and rows of a gate's table; without ``every``, cells of a paired gate that passed are left out.
 
-    Without a gate, or one that compared nothing, there is no row.
+    If there is no gate, or it compared nothing, there are no rows.
     """
     if model.gate is not None and model.gate.table.kind == "retraining":
         return RETRAINING, [_summary(cell) for cell in model.gate.table.retraining]
@@ -61,7 +61,7 @@ def _number(value: float | None) -> str:
 
 
 def gate_sentences(model: ModelReport) -> Iterator[str]:
-    """Return what came of a model's gate, and what to know of it."""
+    """Return a gate's message and notes as sentences."""
     gate = model.gate
     if gate is None:
         return
@@ -76,21 +76,21 @@ def gate_sentences(model: ModelReport) -> Iterator[str]:
         which, more = ", ".join(map(str, lost)), ", …" * ((worst.losses or 0) > len(lost))
         yield f"Gate: lost in {one_line(worst.cell, NAME)}: images {which}{more}, counted from 0."
     if bound := sum(cell.verdict == "passed" for cell in table.cells):
-        yield f"Gate: {pluralize(bound, 'cell')} within the margin, in the report's files."
+        yield f"Gate: {pluralize(bound, 'cell')} within the margin, in the report files."
 
 
 def caught_grid(model: ModelReport) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of the damage that a model's claims and gate catch; no row where that is not known."""
+    """Return header and rows of the damage that a model's claims and gate detect; no rows if unknown."""
     damage = [] if model.caught is None else model.caught.damage
-    return CAUGHT, [[one_line(d.title), *(one_line(by or "not caught") for by in (d.claims, d.gate))] for d in damage]
+    return CAUGHT, [[one_line(d.title), *(one_line(by or "not detected") for by in (d.claims, d.gate))] for d in damage]
 
 
 def caught_sentences(model: ModelReport) -> Iterator[str]:
-    """Return how often a model without fault is called red."""
+    """Return the false alarm rate on undamaged models as a sentence."""
     found = model.caught
     if found and found.retrainings:
         yield (
-            f"False alarms: {found.false_alarms.either} of {found.retrainings} undamaged retrainings are red "
+            f"False alarms: {found.false_alarms.either} of {found.retrainings} undamaged retrainings fail "
             f"({found.false_alarms.claims} by claims, {found.false_alarms.gate} by the gate)."
         )
 

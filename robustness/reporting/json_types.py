@@ -1,4 +1,4 @@
-"""Values as JSON has them."""
+"""JSON values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from robustness.reporting.report_types import encodable, finite
 
 def plain(value: Any) -> Any:
     """
-    Return a value in JSON's types alone; a number that is not finite becomes null, anything unknown its text.
+    Convert a value to JSON types; a number that is not finite becomes null, an unknown type its text.
 
     >>> plain({"seconds": np.float32(0.5), "threads": (1, np.int64(2)), 3: float("inf")})
     {'seconds': 0.5, 'threads': [1, 2], '3': None}

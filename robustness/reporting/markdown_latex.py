@@ -31,7 +31,7 @@ from robustness.reporting.text import (
 from robustness.util.text import NAME, latex, markdown
 
 MESSAGE = 500
-"""Characters of a failure's message on a page; the JSON has all of it."""
+"""Maximum characters of a failure's message on a page; the JSON has the full message."""
 
 MATH = {
     "≥": r"\ensuremath{\geq}",
@@ -39,7 +39,7 @@ MATH = {
     "ε": r"\ensuremath{\varepsilon}",
     "·": r"\ensuremath{\cdot}",
 }
-"""What LaTeX has no letter for, and `strength_name` or a table uses."""
+"""Characters in `strength_name` or tables for which LaTeX needs a command."""
 
 
 def markdown_page(report: RunReport) -> str:
@@ -89,7 +89,7 @@ def _markdown_model(model: ModelReport) -> Iterator[str]:
         yield ""
     yield from _markdown_others(model)
     if model.suggested:
-        yield from (f"### {markdown(model.name)}: what it may claim", "", "For its card, as measured here:", "")
+        yield from (f"### {markdown(model.name)}: suggested claims", "", "For its card, from these measurements:", "")
         yield from (f"    {line}".rstrip() for line in model.suggested.splitlines())
         yield ""
     yield from _markdown_gate(model)
@@ -97,7 +97,7 @@ def _markdown_model(model: ModelReport) -> Iterator[str]:
     found = red_claims(model)
     found += [(claim, []) for claim in model.claims if claim.outcome == "waived"]
     if found:
-        yield from (f"### {markdown(model.name)}: claims that did not pass", "")
+        yield from (f"### {markdown(model.name)}: failed claims", "")
         for claim, fallen in found:
             said = markdown(claim.message, MESSAGE)
             yield f"- **{MARKS[claim.outcome]}** {markdown(claim.id)}: {said}"
@@ -122,7 +122,7 @@ def _markdown_gate(model: ModelReport) -> Iterator[str]:
 def _markdown_caught(model: ModelReport) -> Iterator[str]:
     header, rows = caught_grid(model)
     if rows:
-        yield from (f"### {markdown(model.name)}: what damage is caught", "")
+        yield from (f"### {markdown(model.name)}: detected damage", "")
         yield from _markdown_table(header, [[markdown(entry) for entry in row] for row in rows])
         yield from ("", *(f"{markdown(sentence)}" for sentence in caught_sentences(model)), "")
 
@@ -154,8 +154,7 @@ def _markdown_table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def latex_tables(report: RunReport) -> str:
-    r"""
-    Write a table a sweep, to be taken into a paper with \input; needs the package booktabs.
+    r"""Write one table per sweep, for a paper's \input; needs the package booktabs.
 
     >>> latex_tables(RunReport.model_construct(verdict="passed", models=[]))
     '% Robustness report: passed. Format: pytest-robustness/report/2. Needs \\usepackage{booktabs}.\n'

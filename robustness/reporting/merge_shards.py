@@ -1,4 +1,4 @@
-"""The reports of all shards of a run as one: one verdict, one exit code, or every reason why there is none."""
+"""Merges the reports of all shards of a run into one, with one verdict and exit code, or lists every reason why not."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class MergeError(RobustnessError):
 
 def merge(shards: Sequence[tuple[str, RunReport]]) -> RunReport:
     """
-    Return one report of all shards of a run, each with the name of its file.
+    Merge the reports of all shards of a run, given with the names of their files.
 
-    A model is in one shard alone, with all its evidence: gates were decided there, and nothing is judged here.
+    Each model is in a single shard, with all its evidence: gates were decided there, and nothing is judged here.
 
     Raises:
         MergeError: They are not all shards of one run, each once; it lists every reason.
     """
     if wrong := list(_problems(shards)):
-        raise MergeError("\n  ".join([f"{len(wrong)} problem(s) in these shards, nothing is merged:", *wrong]))
+        raise MergeError("\n  ".join([f"{len(wrong)} problem(s) in these shards, nothing was merged:", *wrong]))
     parts = sorted(_shards(shards), key=lambda part: part[1].number)
     found = [report for _, _, report in parts]
     order = [model.name for model in parts[0][1].models]
@@ -45,14 +45,14 @@ def merge(shards: Sequence[tuple[str, RunReport]]) -> RunReport:
 
 
 def exit_code(report: RunReport) -> int:
-    """Return the exit code of a merged run: 0 only where every shard's is 0 and the verdict is not red."""
+    """Return the exit code of a merged run: 0 only if every shard's is 0 and the verdict is not "failed"."""
     codes = [shard.exit for shard in report.run.shards if shard.exit is not None]
     red = [code for code in codes if code not in (0, UNDECIDED)]
     return max(red or codes) or int(report.verdict == "failed")
 
 
 def _shards(reports: Sequence[tuple[str, RunReport]]) -> list[tuple[str, ShardPlan, RunReport]]:
-    """Return the reports that are of shards."""
+    """Return the reports of shards."""
     return [(name, report.run.shard, report) for name, report in reports if report.run.shard is not None]
 
 
@@ -60,7 +60,7 @@ def _problems(shards: Sequence[tuple[str, RunReport]]) -> Iterator[str]:
     """Explain why reports are not all the shards of one run, each once."""
     for name, report in shards:
         if report.run.shard is None:
-            yield f"{name}: the report of a whole run, not of a shard (robustness run --shard I/N)"
+            yield f"{name}: the report of a complete run, not of a shard (robustness run --shard I/N)"
     parts = _shards(shards)
     if not parts:
         return
@@ -74,13 +74,13 @@ def _problems(shards: Sequence[tuple[str, RunReport]]) -> Iterator[str]:
         yield from _strangers(name, plan, report)
     for number in range(1, expected.of + 1):
         if number not in numbers:
-            yield f"shard {number} of {expected.of} is missing: its job did not end, or its report was not brought here"
+            yield f"shard {number} of {expected.of} is missing: its job did not finish, or its report is not here"
         elif len(numbers[number]) > 1:
-            yield f"shard {number} of {expected.of} is there {len(numbers[number])} times: {', '.join(numbers[number])}"
+            yield f"shard {number} of {expected.of} appears {len(numbers[number])} times: {', '.join(numbers[number])}"
 
 
 def _differences(one: ShardPlan, first: RunInfo, other: ShardPlan, second: RunInfo) -> Iterator[str]:
-    """List how two shards' plans and versions differ; where they ran, and on which device, may."""
+    """List the differences between two shards' plans and versions; machine and device may differ."""
     described = [
         {
             "of": plan.of,
@@ -99,7 +99,7 @@ def _strangers(name: str, plan: ShardPlan, report: RunReport) -> Iterator[str]:
     own = {model.name for model in plan.models if model.shard == plan.number}
     for model in report.models:
         if model.name not in own:
-            yield f"{name}: holds {model.name}, which its plan gives to another shard: edited"
+            yield f"{name}: contains {model.name}, which its plan assigns to another shard: edited"
 
 
 def _counts(every: Sequence[Counts], models: list[ModelTally]) -> Counts:
@@ -118,7 +118,7 @@ def _counts(every: Sequence[Counts], models: list[ModelTally]) -> Counts:
 
 
 def _run(parts: Sequence[tuple[ShardPlan, RunInfo]]) -> RunInfo:
-    """Describe the whole run: from the first start to the last end, and each shard's part of it."""
+    """Describe the complete run: from the first start to the last end, and each shard's part."""
     every = [run for _, run in parts]
     started = [datetime.fromisoformat(run.started) for run in every]
     ended = [begin.timestamp() + run.seconds for begin, run in zip(started, every, strict=True)]
@@ -140,7 +140,7 @@ def _run(parts: Sequence[tuple[ShardPlan, RunInfo]]) -> RunInfo:
 
 
 def _unlike(found: Sequence[RunReport]) -> Iterator[str]:
-    """Note kinds of device that differ: each model is measured on one of them."""
+    """Note different device types: each model ran on one of them."""
     devices = dict.fromkeys(str(model.device) for report in found for model in report.models)
     if len(devices) > 1:
-        yield f"shards ran on different kinds of device ({', '.join(devices)}); each model's evidence is of one"
+        yield f"shards ran on different kinds of device ({', '.join(devices)}); each model ran on one"

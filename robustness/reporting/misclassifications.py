@@ -1,4 +1,4 @@
-"""Where wrong decisions go, and which images show it: counted from evidence, for the heat maps and the gallery."""
+"""Counts misclassifications in evidence, for heat maps, and selects images for the gallery."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from robustness.reporting.sweep_report import Attractor, Confusion, GalleryEntry
 from robustness.util.rng import CHUNK
 
 CLASSES = 20
-"""In a heat map; of more, those with the most mistakes, and the others together."""
+"""Maximum classes in a heat map; if there are more, the rest are shown together."""
 
 OTHERS = "other classes"
 
 PICTURED = 4
-"""Images of a sweep in the gallery."""
+"""Maximum images per sweep in the gallery."""
 
 
 def attractors(evidence: Evidence, row: int) -> list[Attractor]:
-    """Return how many wrong predictions each class draws at one strength, the most first; none that draws nothing."""
+    """Return the number of wrong predictions per class at one strength, the most first, without zeros."""
     wrong = evidence.predictions[row][evidence.predictions[row] != evidence.labels]
     drawn = np.bincount(wrong, minlength=len(evidence.classes))
     order = np.argsort(-drawn, kind="stable")[:CLASSES]
@@ -28,9 +28,9 @@ def attractors(evidence: Evidence, row: int) -> list[Attractor]:
 
 def confusion(evidence: Evidence) -> Confusion | None:
     """
-    Return the confusion matrix at the weakest strength by which half of the whole fall of accuracy has happened.
+    Return the confusion matrix at the weakest strength with at least half of the total drop in accuracy.
 
-    There it is most telling: before, little is wrong; after, everything may be. None where no strength has numbers.
+    It is most informative there: below, little is wrong; above, nearly everything may be. None without numbers.
     """
     measured = [i for i, status in enumerate(evidence.status) if status == OK]
     if not measured:
@@ -46,7 +46,7 @@ def confusion(evidence: Evidence) -> Confusion | None:
 
 
 def _gathered(classes: list[str], matrix: Matrix) -> tuple[list[str], Matrix]:
-    """Put the classes with the fewest mistakes together where there are too many to show."""
+    """Combine the classes with the fewest mistakes if there are too many to show."""
     if len(classes) <= CLASSES:
         return classes, matrix
     mistakes = matrix.sum(0) + matrix.sum(1) - 2 * matrix.diagonal()
@@ -62,8 +62,8 @@ def gallery(evidence: Evidence) -> list[GalleryEntry]:
     """
     Choose images that the perturbation misleads, each at the weakest strength that does, of several true classes.
 
-    All are of one batch, so that making them again costs one. Where none is misled, it is the first image at the
-    last strength. ``pictures`` is null until somebody makes them.
+    All are from one batch, so recomputing them costs one batch. If none is misled, return the first image at the last
+    strength. ``pictures`` is null until they are rendered.
     """
     clean, measured = _clean(evidence), [i for i, status in enumerate(evidence.status) if status == OK]
     if clean is None or not measured or not len(evidence):
@@ -100,5 +100,5 @@ def _prediction(evidence: Evidence, image: int, row: int) -> Prediction:
 
 
 def _clean(evidence: Evidence) -> Evidence | None:
-    """Return the evidence without a perturbation, where there is any with numbers."""
+    """Return the evidence on clean images, if it has numbers."""
     return evidence.clean if evidence.clean is not None and evidence.clean.status[0] == OK else None

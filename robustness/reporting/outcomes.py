@@ -1,4 +1,4 @@
-"""What came of claims, in sentences: what failed and what fell with it, what passed within noise alone."""
+"""Outcomes of claims as sentences: failures, their dependent claims, and claims that pass only within noise."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from robustness.util.text import one_line, pluralize
 
 def red_claims(model: ModelReport) -> list[tuple[ClaimReport, list[ClaimReport]]]:
     """
-    Return the red claims of a model, each with the claims that fell with it: they count only together with it.
+    Return the failed claims of a model, each with the dependent claims that failed with it.
 
-    Where that claim was no part of the run, the first of those that fell with it stands for it.
+    If that claim was not part of the run, the first dependent claim represents it.
     """
     red = [claim for claim in model.claims if claim.outcome in RED]
     heads, under = [], dict[str, list[ClaimReport]]()
@@ -28,15 +28,15 @@ def red_claims(model: ModelReport) -> list[tuple[ClaimReport, list[ClaimReport]]
 
 
 def with_it(model: ModelReport, fallen: list[ClaimReport]) -> str:
-    """Name the claims that fell with another one; nothing where there are none."""
+    """Name the claims that failed with another one; "" if there are none."""
     if not fallen:
         return ""
     names = [claim.id.removeprefix(f"{model.name}:") for claim in fallen]
-    return f"{pluralize(len(fallen), 'claim')} fell with it, and count only beside it: {', '.join(names)}"
+    return f"{pluralize(len(fallen), 'claim')} depend on it and fail with it: {', '.join(names)}"
 
 
 def fallen(model: ModelReport) -> Iterator[str]:
-    """Return a sentence for each claim with which others fell."""
+    """Return a sentence for each claim with which others failed."""
     for claim, others in red_claims(model):
         if others:
             yield one_line(f"{claim.id}: {with_it(model, others)}.", 300)
@@ -44,9 +44,9 @@ def fallen(model: ModelReport) -> Iterator[str]:
 
 def explained(claim: ClaimReport) -> bool:
     """
-    Return whether a claim's number and its bound show why it did not pass; else its message must be read.
+    Return whether a claim's number and its bound explain the failure; otherwise its message does.
 
-    One that failed beside its bound, or with another claim, is not explained by them.
+    A claim that failed for another reason, or with another claim, is not explained by them.
     """
     value, threshold = claim.numbers.value, claim.threshold
     if claim.outcome != "failed" or value is None or claim.prerequisite:
@@ -61,19 +61,19 @@ def inside(claim: ClaimReport) -> bool:
 
 
 def within_noise(report: RunReport) -> Iterator[str]:
-    """Return how many claims passed by less than the sampling error of the images."""
+    """Return how many claims pass by less than the sampling error."""
     passed = [c for model in report.models for c in model.claims if c.outcome == "passed"]
     if near := sum(map(inside, passed)):
         verb = "has its" if near == 1 else "have their"
         claims = pluralize(len(passed), "passed claim")
-        yield f"{near:,} of {claims} {verb} threshold inside the interval of what was measured"
+        yield f"{near:,} of {claims} {verb} threshold inside the measured interval"
 
 
 def closest(report: RunReport) -> str:
     """
-    Name the passed claim that is closest to its threshold, in half-widths of its interval; nothing where none has one.
+    Name the passed claim that is closest to its threshold, in half-widths of its interval; "" if none has an interval.
 
-    A distance on its own says nothing: 0.01 is much on 10,000 images, and little on 100.
+    The distance alone is not informative: 0.01 is large on 10,000 images, and small on 100.
     """
     best, found = math.inf, ""
     for claim in (claim for model in report.models for claim in model.claims if claim.outcome == "passed"):
@@ -84,7 +84,7 @@ def closest(report: RunReport) -> str:
         if distance < best:
             best = distance
             found = (
-                f"closest to its threshold: {claim.id}, {value:.4f} where {claim.bound} {claim.threshold:g} "
-                f"is claimed, {distance:.2g} half-widths of its interval away"
+                f"closest to its threshold: {claim.id}: {value:.4f}, claimed {claim.bound} {claim.threshold:g}, "
+                f"{distance:.2g} half-widths of its interval away"
             )
     return one_line(found)

@@ -1,4 +1,4 @@
-"""A report's JSON file: read whole, checked against itself, or rejected with what is wrong in it."""
+"""Reads a report's JSON file and checks its consistency."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from robustness.reporting.report import FORMAT, RunReport
 from robustness.util import paths
 from robustness.util.validation_messages import format_problem
 
-AGAIN = "give the file that --robustness-report FILE.json wrote, as the run wrote it, or run the suites again"
+AGAIN = "use the unedited file that --robustness-report FILE.json wrote, or run the suites again"
 OLDER = ("pytest-robustness/report/1",)
 """Formats of earlier versions, whose outcomes and gates have other names."""
 SHOWN = 5
-"""Problems that an error names."""
+"""Maximum problems in an error."""
 
 
 class ReportError(RobustnessError):
@@ -34,7 +34,7 @@ def read_report(path: Path) -> RunReport:
         The report, without its checksum.
 
     Raises:
-        ReportError: The file is torn, of an older or another format, or was edited.
+        ReportError: The file is truncated, edited, or of an older or another format.
     """
     try:
         document = paths.parse_json(paths.read_bytes(path))
@@ -52,11 +52,11 @@ def read_report(path: Path) -> RunReport:
         report = RunReport.model_validate(document)
     except ValidationError as error:
         wrong = [format_problem(dict(each), document, RunReport) for each in error.errors()]
-        raise ReportError(f"{path}: not a whole report (edited?): {_first(wrong)}; {AGAIN}") from error
-    # Reports of before there was a checksum have none.
-    wrong = ["its checksum does not fit its content"] * (said not in (None, checksum(document)))
+        raise ReportError(f"{path}: not a complete report (edited?): {_first(wrong)}; {AGAIN}") from error
+    # Reports of older versions have no checksum.
+    wrong = ["its checksum does not match its content"] * (said not in (None, checksum(document)))
     if wrong := [*wrong, *contradictions(report)]:
-        raise ReportError(f"{path}: edited, or damaged: {_first(wrong)}; {AGAIN}")
+        raise ReportError(f"{path}: edited or damaged: {_first(wrong)}; {AGAIN}")
     return report
 
 

@@ -1,4 +1,4 @@
-"""What every part of a report is made of: words for outcomes, text that can be written, numbers that are finite."""
+"""Types in all parts of a report: outcomes, encodable text, finite numbers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ UNRUN = ("skipped", "not run")
 GateFate = Literal["passed", "failed", "inconclusive", "error", "skipped", "not run"]
 GATE_FATES: tuple[GateFate, ...] = get_args(GateFate)
 UNDECIDED = 10
-"""The exit code of a run that is red only because gates decide nothing; pytest's own end at 5."""
+"""The exit code of a run in which only gates are inconclusive; pytest's own codes end at 5."""
 
 Verdict = Literal["passed", "partial", "failed", "measured"]
 
 
 def encodable(text: Any) -> Any:
-    r"""
-    Return text that can be written as UTF-8; half a surrogate pair, as in an undecodable file name, is escaped.
+    r"""Return text that UTF-8 can encode; lone surrogates, as in undecodable file names, are escaped.
 
     >>> encodable("lost \udc80 byte"), encodable(3)
     ('lost \\udc80 byte', 3)
@@ -33,7 +32,7 @@ def encodable(text: Any) -> Any:
 
 def finite(number: Any) -> Any:
     """
-    Return a number, or None for one that JSON has not.
+    Return a number, or None if JSON cannot represent it.
 
     >>> finite(0.5), finite(math.nan), finite(None)
     (0.5, None, None)
@@ -42,7 +41,7 @@ def finite(number: Any) -> Any:
 
 
 def iso_time(text: str) -> str:
-    """Return a date and time as it is written; ValueError where it is none."""
+    """Return a date and time unchanged; ValueError if it is invalid."""
     datetime.fromisoformat(text)
     return text
 
@@ -56,12 +55,12 @@ class ReportPart(BaseModel):
     """
     A table of the report's JSON.
 
-    Keys that a later version adds are kept. A key that was not set is not written, so that a report that is read and
-    written again has the keys that it had.
+    Unknown keys of later versions are kept. An unset key is not written, so a report that is read and written again
+    keeps its keys.
     """
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False, populate_by_name=True)
 
     def as_json(self) -> dict[str, Any]:
-        """Return it in JSON's types alone."""
+        """Return it in JSON types."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)

@@ -1,4 +1,4 @@
-"""What came of cards, claims and gates in a run: what a report is built from."""
+"""Results of cards, claims and gates in a run, from which a report is built."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class ClaimOutcome:
     """
-    What came of one claim in a run, in the words and numbers of its test.
+    The outcome of one claim in a run, with the message and numbers of its test.
 
-    ``numbers`` holds value, low, high, method, n, successes and note, or nothing where nothing was measured;
-    where evidence is not kept, its data, seed and device serve too.
+    ``numbers`` holds value, low, high, method, n, successes and note, or nothing if nothing was measured; if evidence
+    is not stored, also its data, seed and device.
     """
 
     claim: Claim
@@ -32,7 +32,7 @@ class ClaimOutcome:
 
 @dataclass(frozen=True)
 class GateOutcome:
-    """What came of one model's gate: the sentence of its test, and its table (docs/gate.md)."""
+    """The outcome of one model's gate, its message, and its table (docs/gate.md)."""
 
     model: str
     outcome: GateFate
@@ -42,17 +42,17 @@ class GateOutcome:
 
 @dataclass(frozen=True)
 class ModelResult:
-    """What came of a card: ``evidence`` by sweep ("clean" too; None where it was not kept), its claims, its gate."""
+    """Results of a card: ``evidence`` by sweep (including "clean"; None if it was not stored), its claims, its gate."""
 
     card: Card
     evidence: Mapping[str, Evidence | None]
     outcomes: Sequence[ClaimOutcome]
     gate: GateOutcome | None = None
     measured: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """What came of sweeps that were asked for without claims, by name: "measured", or what else and why."""
+    """Outcomes of sweeps without claims, by name: "measured", or another outcome and why."""
     suggested: str = ""
-    """Claims that these would suggest, as TOML."""
+    """The claims that these sweeps suggest, as TOML."""
     caught: CaughtReport | None = None
-    """From which level on damage to it is caught (docs/mutation.md), where that was kept beside its card."""
+    """The level from which damage is detected (docs/mutation.md), if stored beside its card."""
     doubted: Sequence[str] = ()
-    """The doubts that were raised, or could not be looked for."""
+    """The doubts that were raised or could not be checked."""

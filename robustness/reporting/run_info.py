@@ -1,4 +1,4 @@
-"""What a report says of the run itself, key by key: counts, shards, and when, where and how it ran."""
+"""The run itself in a report, key by key: counts, shards, dates, machine and options."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ class _Named(ReportPart):
 
 
 class Tally(ReportPart):
-    """Claims by what came of them."""
+    """Claims by outcome."""
 
-    claims: int = Field(description="Claims on the cards: the sum of those below, without `measured`.")
-    passed: int = Field(0, description="Measured, and the threshold is met.")
-    failed: int = Field(0, description="Measured, and the threshold is not met.")
+    claims: int = Field(description="Claims on the cards: the sum of the numbers below, without `measured`.")
+    passed: int = Field(0, description="Measured, and met.")
+    failed: int = Field(0, description="Measured, and not met.")
     error: int = Field(0, description="Without numbers, or the test raised.")
     vacuous: int = Field(0, description="Claims that cannot fail.")
-    waived: int = Field(0, description="Failed, and waived by the card until a day.")
-    skipped: int = Field(0, description="Without data or weights.")
-    not_run: int = Field(0, alias="not run", description="Planned, and nothing was heard of them.")
-    not_selected: int = Field(0, alias="not selected", description="Not asked for.")
-    measured: int = Field(0, description="Not claims, but sweeps that were asked for without claims.")
+    waived: int = Field(0, description="Failed, and waived by the card until a date.")
+    skipped: int = Field(0, description="Data or weights are missing.")
+    not_run: int = Field(0, alias="not run", description="Planned, but no result arrived.")
+    not_selected: int = Field(0, alias="not selected", description="Not requested.")
+    measured: int = Field(0, description="Not claims: sweeps that were requested without claims.")
 
     def of(self, outcome: str) -> int:
-        """Return how many claims ended so."""
+        """Return the number of claims with an outcome."""
         return int(getattr(self, outcome.replace(" ", "_")))
 
 
 class ModelTally(Tally, _Named):
-    """The claims of one model, by what came of them."""
+    """The claims of one model, by outcome."""
 
 
 class GateTally(ReportPart):
-    """Gates by what came of them."""
+    """Gates by outcome."""
 
     passed: int = Field(0, description="Gates that the model passed.")
-    failed: int = Field(0, description="Gates that it did not.")
-    inconclusive: int = Field(0, description="Gates that decided nothing.")
-    error: int = Field(0, description="Gates that had nothing to compare with, or no numbers.")
-    skipped: int = Field(0, description="Without data or weights.")
-    not_run: int = Field(0, alias="not run", description="Planned, and nothing was heard of them.")
+    failed: int = Field(0, description="Gates that it failed.")
+    inconclusive: int = Field(0, description="Inconclusive gates.")
+    error: int = Field(0, description="Gates without a usable baseline or without numbers.")
+    skipped: int = Field(0, description="Data or weights are missing.")
+    not_run: int = Field(0, alias="not run", description="Planned, but no result arrived.")
 
     def by_fate(self) -> dict[str, int]:
         """Return the counts that are not 0."""
@@ -53,64 +53,64 @@ class GateTally(ReportPart):
 
 
 class Skip(ReportPart):
-    """Why claims of a model were skipped."""
+    """The reason why claims of a model were skipped."""
 
     model: Text = Field(description="The model's name.")
-    reason: Text = Field(description="Why, and the command that gets what is missing.")
-    claims: int = Field(description="How many of its claims.")
+    reason: Text = Field(description="The reason, and the command that gets what is missing.")
+    claims: int = Field(description="Number of its claims.")
 
 
 class Counts(Tally):
-    """The claims of all models by what came of them, and of each."""
+    """The claims by outcome, of all models and of each."""
 
-    gates: GateTally = Field(GateTally(), description="Gates by what came of them.")
-    models: list[ModelTally] = Field(description="The same of each model.")
+    gates: GateTally = Field(GateTally(), description="Gates by outcome.")
+    models: list[ModelTally] = Field(description="The same per model.")
     skips: list[Skip] = Field(description="What was skipped, and why.")
 
 
 class ShardModel(ReportPart):
-    """A model of a run that is divided into shards."""
+    """A model in a sharded run."""
 
     name: Text = Field(description="The model's name.")
-    card: Text = Field(description="SHA-256 of what its card holds.")
-    cost: int = Field(description="What its sweeps cost, in forward passes, estimated.")
+    card: Text = Field(description="SHA-256 of its card's content.")
+    cost: int = Field(description="Estimated cost of its sweeps, in forward passes.")
     shard: int = Field(description="The shard that runs it.")
 
 
 class ShardPlan(ReportPart):
-    """How the run is divided, and which part this is."""
+    """The division into shards, and which shard this is."""
 
     number: int = Field(description="Which shard this is, from 1.")
-    of: int = Field(description="How many there are.")
-    asked: dict[Text, Any] = Field(description="What all shards must have been asked alike.")
-    models: list[ShardModel] = Field(description="Every model of the whole run.")
-    plan: Text = Field(description="SHA-256 of `of`, `asked` and `models`: shards of one run have the same.")
+    of: int = Field(description="Number of shards.")
+    asked: dict[Text, Any] = Field(description="Options that must be equal in all shards.")
+    models: list[ShardModel] = Field(description="Every model of the complete run.")
+    plan: Text = Field(description="SHA-256 of `of`, `asked` and `models`: equal for all shards of a run.")
 
 
 class ShardRun(ReportPart):
-    """A shard of a merged report: when, where and how it ran, as in the run."""
+    """A shard of a merged report, with the fields of the run."""
 
     number: int = Field(description="The shard's number, from 1.")
     started: Time = Field(description="Date and time, UTC.")
     seconds: float = Field(description="Its duration, in seconds.")
-    device: Text = Field(description="The device that was asked for.")
-    workers: int = Field(description="Processes that tested.")
+    device: Text = Field(description="The requested device.")
+    workers: int = Field(description="Number of test processes.")
     complete: bool = Field(description="False if it was interrupted.")
     exit: int | None = Field(description="Its exit code.")
 
 
 class RunInfo(ReportPart):
-    """The run itself: when, where, with which versions, and what is wrong with it."""
+    """The run itself: date, machine, versions and problems."""
 
-    causes: list[Text] = Field([], description="Kinds of problems, from which follows what to do next.")
+    causes: list[Text] = Field([], description="Kinds of problems, which determine the next step.")
     started: Time = Field(description="Date and time, UTC.")
     seconds: float = Field(description="Duration of the whole run, in seconds.")
     versions: dict[Text, Text] = Field({}, description="The version of each distribution that numbers depend on.")
-    device: Text = Field(description="The device that was asked for.")
-    seed: int = Field(description="The seed of all draws.")
-    workers: int = Field(description="Processes that tested.")
-    shard: ShardPlan | None = Field(None, description="Which shard this is; null for a run that is whole.")
+    device: Text = Field(description="The requested device.")
+    seed: int = Field(description="The seed of all random numbers.")
+    workers: int = Field(description="Number of test processes.")
+    shard: ShardPlan | None = Field(None, description="Which shard this is; null for a complete run.")
     shards: list[ShardRun] = Field([], description="Each shard of a merged report; absent in others.")
     complete: bool = Field(description="False for a run that was interrupted.")
     exit: int | None = Field(None, description="The exit code.")
-    problems: list[Text] = Field(description="Why the run is red although no claim failed.")
+    problems: list[Text] = Field(description="Why the run failed, apart from claims.")

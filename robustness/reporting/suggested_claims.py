@@ -1,4 +1,4 @@
-"""Claims that a measured model may make, and the strengths at which it has no numbers."""
+"""Suggested claims for a measured model, and the strengths without numbers."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from robustness.metrics.chance_level import lucky_level
 from robustness.metrics.evidence import OK, Evidence
 
 MARGIN = 0.01
-"""What a suggested claim lies below the interval's lower end: a retraining moves accuracy by more than its interval."""
+"""Distance of a suggested claim below the interval's lower end, because retraining changes accuracy too."""
 PLACES = 1000
 
 
 def suggested(evidence: Mapping[str, Evidence | None], doubted: Sequence[str] = ()) -> str:
     """
-    Return claims of accuracy as TOML, by sweep: the lower end of each 95 % interval less a margin, rounded down.
+    Return claims of accuracy as TOML, by sweep: the lower end of each 95 % interval minus a margin, rounded down.
 
-    None at all while some doubt stands against the numbers, or could not be looked for.
-    Where that is not beyond what a classifier that knows nothing may get by luck, no claim is possible; a sweep of
-    which none is, or some cell has no numbers, is left out.
+    Nothing is suggested if a doubt was raised or could not be checked. Where that is not beyond what a classifier that
+    knows nothing may get by luck, no claim is possible; a sweep of which none is, or some cell has no numbers, is left
+    out.
     """
     from robustness.cards.edit import claims_table
 

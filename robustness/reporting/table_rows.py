@@ -1,4 +1,4 @@
-"""A sweep as rows of text: one a strength, the clean one first, numbers beside the thresholds that they are held to."""
+"""A sweep as rows of text: one per strength, the clean one first, with numbers and thresholds."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MARKS = {
 @dataclass(frozen=True)
 class NumberFormat:
     """
-    How numbers are written: the decimals of a rate, .5 or 0.5, and whether all intervals are shown or accuracy's alone.
+    Number format: the decimals of a rate, .5 or 0.5, and whether all intervals are shown or only that of accuracy.
 
     >>> found = NumberReport(value=0.94996, low=0.92, high=0.97)
     >>> NumberFormat(3, bare=True).entry("f1", found), NumberFormat(4, intervals=True).entry("f1", found)
@@ -53,7 +53,7 @@ class NumberFormat:
     def entry(
         self, metric: str, found: NumberReport | None, claim: CellClaim | None = None, *, interval: bool = False
     ) -> str:
-        """Write what was measured of a metric: value, interval, and the threshold if a claim on it ran."""
+        """Write a measured metric: value, interval, and the threshold if a claim on it ran."""
         if found is None:
             return ""
         if found.value is None:
@@ -69,7 +69,7 @@ class NumberFormat:
         return f"{shown} {_sign(found.value, threshold, most)}{self._zero(f'{threshold:.12g}')}"
 
     def _value(self, metric: str, value: float, threshold: float | None, most: bool) -> str:
-        """Write a value with as many decimals as it takes to see on which side of its threshold it lies."""
+        """Write a value with enough decimals to show on which side of its threshold it lies."""
         for places in range(self.places, 17):
             shown = self.number(metric, value, places)
             if threshold is None or _sign(float(shown), threshold, most) == _sign(value, threshold, most):
@@ -77,7 +77,7 @@ class NumberFormat:
         return self._zero(repr(value))
 
     def number(self, metric: str, value: float, places: int) -> str:
-        """Write a number with so many decimals, in dB with two fewer; one that is huge with so many digits."""
+        """Write a number with this many decimals, in dB with two fewer; a huge one with this many digits."""
         if metric == "snr":
             return f"{value:.{max(places - 2, 0)}f}"
         return self._zero(f"{value:.{places}f}" if abs(value) < 1000 else f"{value:.{places}g}")
@@ -94,7 +94,7 @@ PRINT = NumberFormat(3)
 def sweep_table(
     model: ModelReport, sweep: SweepReport, style: NumberFormat, without: Collection[str] = ()
 ) -> tuple[list[str], list[list[str]]]:
-    """Return the header and the rows of a sweep's table; a row has numbers only where its cell has."""
+    """Return the header and the rows of a sweep's table; a row has numbers only if its cell has."""
     columns = [metric for metric in COLUMNS if metric not in without]
     own = sweep.strength_name
     strength = {"snr": "dB", "snr-std": "dB / std", "std": f"{own} / std"}.get(sweep.unit, own)
@@ -110,12 +110,12 @@ def sweep_table(
 
 
 def _deviation(cell: CellReport) -> str:
-    """Write the standard deviation of a cell's noise, where the strength does not say it."""
+    """Write the standard deviation of a cell's noise, if it differs from the strength."""
     return "" if cell.deviation is None else f" (σ {cell.deviation:.3f})"
 
 
 def sweeps_with_table(model: ModelReport) -> list[SweepReport]:
-    """Return the sweeps that get a table: all but the clean pass, which is a row of each; alone it is one."""
+    """Return the sweeps with a table: all except the clean pass, which is a row in each, unless it is the only one."""
     others = [sweep for sweep in model.sweeps if sweep.name != "clean"]
     return others or list(model.sweeps)
 
@@ -130,12 +130,12 @@ def labelled_cells(model: ModelReport, sweep: SweepReport) -> Iterator[tuple[str
 
 
 def has_numbers(sweep: SweepReport) -> bool:
-    """Return whether a table of the sweep would say more than a sentence."""
+    """Return whether a sweep has numbers for a table."""
     return sweep.evidence is not None or any(cell.metrics for cell in sweep.cells)
 
 
 def verdict_label(cell: CellReport, metric: str | None = None) -> str:
-    """Return the worst that came of a cell's claims, or of that on one metric; "not claimed" where there is none."""
+    """Return the worst outcome of a cell's claims, or that of one metric's claim; "not claimed" if there is none."""
     if cell.status not in (OK, NOT_KEPT):
         return MARKS["error"]
     outcomes = {claim.outcome for name, claim in cell.claims.items() if metric in (None, name)}

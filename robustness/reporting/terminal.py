@@ -1,4 +1,4 @@
-"""The report in a terminal: a table a sweep, and a summary of a few lines."""
+"""The report in a terminal: one table per sweep, and a summary of a few lines."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from robustness.reporting.text import (
 from robustness.util.text import NAME, one_line, pluralize, table
 
 REMARKS = 4
-"""Below a table; the report's files hold them all."""
+"""Maximum notes below a table; the report files have all."""
 
 REDS = 12
-"""Cells of a gate that did not pass, in a terminal."""
+"""Maximum cells of a gate that did not pass, in a terminal."""
 
 SUMMARY = 6
-"""Lines of a summary at most."""
+"""Maximum lines of a summary."""
 
 
 def terminal(report: RunReport, width: int = 100) -> Iterator[str]:
@@ -60,9 +60,9 @@ def _model(model: ModelReport, width: int) -> Iterator[str]:
         yield from lines
         said = list(table_notes(model, sweep))
         if without:
-            said.append(f"No room here for {', '.join(COLUMNS[metric] for metric in without)}.")
+            said.append(f"Columns that do not fit: {', '.join(COLUMNS[metric] for metric in without)}.")
         if len(said) > REMARKS:
-            said[REMARKS - 1 :] = [f"And {pluralize(len(said) - REMARKS + 1, 'remark')} more, in the report's files."]
+            said[REMARKS - 1 :] = [f"And {pluralize(len(said) - REMARKS + 1, 'note')} more, in the report files."]
         for sentence in said:
             yield from _wrapped(sentence, width)
     yield from _others(model, width)
@@ -70,7 +70,7 @@ def _model(model: ModelReport, width: int) -> Iterator[str]:
     if rows:
         yield from ("", f"gate of {one_line(model.name, NAME)}", *table(header, rows[:REDS]))
     if len(rows) > REDS:
-        yield f"And {len(rows) - REDS} more, in the report's files."
+        yield f"And {len(rows) - REDS} more, in the report files."
     for sentence in (
         *fallen(model), *gate_sentences(model), *waiver_sentences(model), *doubts(model), *sweeps_not_run(model)
     ):  # fmt: skip
@@ -80,7 +80,7 @@ def _model(model: ModelReport, width: int) -> Iterator[str]:
 
 
 def _fitted(model: ModelReport, sweep: SweepReport, width: int) -> tuple[list[str], list[str]]:
-    """Leave out columns until the table fits, those first on which nothing is claimed; give which."""
+    """Leave out columns until the table fits, first those without claims; return them."""
     claimed = {metric for cell in sweep.cells for metric in cell.claims}
     order = sorted(("loss", "f1", "snr", "recall", "precision"), key=lambda metric: metric in claimed)
     for left_out in range(len(order) + 1):
@@ -91,7 +91,7 @@ def _fitted(model: ModelReport, sweep: SweepReport, width: int) -> tuple[list[st
 
 
 def other_claims(model: ModelReport) -> Iterator[tuple[str, str, str, CellReport]]:
-    """Return sweep, strength, metric and cell of every claim on a metric that has no column."""
+    """Return sweep, strength, metric and cell of every claim on a metric without a column."""
     for sweep in model.sweeps:
         for cell in sweep.cells:
             for metric in cell.claims:
@@ -100,7 +100,7 @@ def other_claims(model: ModelReport) -> Iterator[tuple[str, str, str, CellReport
 
 
 def _others(model: ModelReport, width: int) -> Iterator[str]:
-    """Show the claims that have no column if they did not pass, and count them if they did."""
+    """List the failed claims without a column, and count the others."""
     found = [each for each in other_claims(model) if each[3].claims[each[2]].threshold is not None]
     below = {claim.id for _, others in red_claims(model) for claim in others}
     apart = [each for each in found if ":".join((model.name, *each[:3])) not in below]
@@ -132,12 +132,12 @@ def _wrapped(sentence: str, width: int) -> list[str]:
 
 
 def summary(report: RunReport, limit: int | None = SUMMARY) -> Iterator[str]:
-    """Return a few lines: the verdict, what is missing and how to get it, what to know, what to do next."""
+    """Return a few lines: the verdict, what is missing and how to get it, notices, and the next step."""
     counts, problems = report.counts, report.run.problems
     yield _headline(report.verdict, counts)
     partial = not report.run.complete
     if partial:
-        yield "This run was interrupted: the report is partial."
+        yield "This run was interrupted, so the report is partial."
     if problems:
         yield f"failed: {one_line('; '.join(problems), 400)}"
     near = list(within_noise(report))
@@ -147,7 +147,7 @@ def summary(report: RunReport, limit: int | None = SUMMARY) -> Iterator[str]:
     said += [f"notice: {notice}" for notice in report.notices]
     room = len(said) if limit is None else max(limit - 1 - partial - bool(problems) - len(near) - len(last), 1)
     if len(said) > room:
-        said[room - 1 :] = [f"and {len(said) - room + 1} more skips and notices, in the report's files"]
+        said[room - 1 :] = [f"and {len(said) - room + 1} more skips and notices, in the report files"]
     yield from (one_line(line, 400) for line in said)
     yield from last
 
@@ -176,7 +176,9 @@ def suggested_claims(report: RunReport) -> Iterator[str]:
         yield from standing(model)
         if model.suggested:
             yield ""
-            yield one_line(f"What {model.name} may claim, 0.01 below the lower ends of the intervals, for its card:")
+            yield one_line(
+                f"Suggested claims for the card of {model.name} (0.01 below the lower ends of the intervals):"
+            )
             yield ""
             yield from (one_line(line) for line in model.suggested.splitlines())
 

@@ -1,4 +1,4 @@
-"""What stands around a table: what was measured on what, and what a number in it must not be read without."""
+"""Text around a table: the data, and the notes on its numbers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def data_summary(model: ModelReport) -> str:
 
 
 def title(sweep: SweepReport) -> str:
-    """Name a sweep with its parameters; those that are left open are left out."""
+    """Name a sweep with its parameters, without unset ones."""
     about = [] if sweep.kind == sweep.name else [sweep.kind]
     about += [f"{key} {value}" for key, value in sweep.parameters.items() if value is not None]
     about += ["strengths are signal-to-noise ratios"] * (sweep.unit == "snr")
@@ -42,9 +42,9 @@ def explain_missing(model: ModelReport, sweep: SweepReport) -> str:
 
 
 def table_notes(model: ModelReport, sweep: SweepReport) -> Iterator[str]:
-    """Return a sentence for everything that a sweep's table cannot say: cells without numbers, and notes on numbers."""
+    """Return notes on a sweep's table: cells without numbers, and caveats of numbers."""
     if sweep.evidence is None:
-        yield "The evidence was not kept: the table shows what the claims measured."
+        yield "The evidence was not stored, so the table shows what the claims measured."
     cells = list(labelled_cells(model, sweep))
     for about in ([(cell.status, name) for name, cell in cells], [(cell.note, name) for name, cell in cells]):
         for said, rows in _grouped(about):
@@ -56,9 +56,9 @@ def table_notes(model: ModelReport, sweep: SweepReport) -> Iterator[str]:
 
 
 def _notes(cells: list[tuple[str, CellReport]]) -> dict[str, dict[str, str]]:
-    """Collect the notes on numbers, each with its metrics and, for each of them, the rows it holds of."""
+    """Collect the notes on numbers, each with its metrics and their rows."""
     notes: dict[str, dict[str, str]] = {}
-    # An image that no noise changes has an infinite ratio: that of all clean ones is no news.
+    # An unchanged image has an infinite ratio: for clean images that is trivial.
     for metric in dict.fromkeys(metric for _, cell in cells for metric in cell.metrics if metric != "snr"):
         shown = one_line(COLUMNS.get(metric, metric).partition(" [")[0], NAME)
         for said, rows in _grouped((cell.number(metric).note, name) for name, cell in cells):
@@ -68,7 +68,7 @@ def _notes(cells: list[tuple[str, CellReport]]) -> dict[str, dict[str, str]]:
 
 
 def doubts(model: ModelReport) -> Iterator[str]:
-    """Return a sentence for every reason not to believe a model's numbers."""
+    """Return a sentence for every reason to distrust a model's numbers."""
     for doubt in model.doubts:
         yield one_line(f"Doubt: {doubt}{_after(': ', str(DOUBTS.get(doubt, '')))}.")
 
@@ -77,7 +77,7 @@ def standing(model: ModelReport) -> Iterator[str]:
     """Return the doubts about a model's numbers: raised in this run, or not checkable."""
     if names := model.open_doubts:
         yield one_line(
-            f"Doubts stand against these numbers of {model.name}: {'; '.join(names)}. Settle them first "
+            f"These numbers of {model.name} are in doubt: {'; '.join(names)}. Resolve the doubts first "
             "(docs/doubts.md); until then no claims are suggested."
         )
 
@@ -93,7 +93,7 @@ def _after(mark: str, text: str) -> str:
 
 
 def _grouped(pairs: Iterable[tuple[Any, str]]) -> Iterator[tuple[Any, str]]:
-    """Join the names of equal things."""
+    """Join the names with equal values."""
     groups: dict[Any, list[str]] = {}
     for thing, name in pairs:
         groups.setdefault(thing, []).append(one_line(name, NAME))

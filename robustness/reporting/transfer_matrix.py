@@ -1,4 +1,4 @@
-"""Every model attacked with examples made on every other: the matrix of transferability."""
+"""The transferability matrix: every model attacked with examples computed on every other."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from robustness.workspace.workspace import Workspace
 
 METRICS = ("transferability", "transferability_filtered")
 Crossed = dict[tuple[str, str], Evidence | str]
-"""By (source, target) the evidence, of a model against itself white-box; or why there is none."""
+"""Evidence by (source, target), white-box on the diagonal; or the reason why there is none."""
 
 
 def matrix(harness: Workspace, chosen: Sequence[Card], sweep: str) -> Crossed:
     """
-    Sweep every card's model with examples made on every one, all on the images of the first card that has the sweep.
+    Sweep every model with examples computed on every model, all on the images of the first card with the sweep.
 
-    That card's table says perturbation and strengths. What a source needs is made once for all its targets, and all
-    evidence is kept: a card that claims the same finds it. SweepError where there is no such sweep, or no attack.
+    That card's table sets perturbation and strengths. A source's directions are computed once for all targets, and all
+    evidence is stored for cards with the same claims. SweepError if there is no such sweep, or it is no attack.
     """
     first = next((card for card in chosen if sweep in card.file.sweeps), None)
     if first is None:
         names = ", ".join(card.name for card in chosen)
         known = sorted({name for card in chosen for name in card.file.sweeps})
-        raise SweepError(f"`sweep` must be one of {', '.join(known)}, got {sweep!r}, which none of {names} has")
+        raise SweepError(f"`sweep` must be one of {', '.join(known)}, got {sweep!r}, which no card of {names} has")
     table = first.file.sweeps[sweep]
     if not hasattr(table.perturbation, "source") or not table.perturbation.uses_model:
         raise SweepError(
-            f"`sweep` must be an attack, which is made on a model, got {sweep!r} of {first.name}, "
-            f"which is {table.perturbation.family}; every model faces that alike"
+            f"`sweep` must be an attack, whose examples depend on a model, got {sweep!r} of {first.name}, which is "
+            f"{table.perturbation.family}"
         )
 
     def crossed(source: Card, target: Card) -> Card:
@@ -60,7 +60,7 @@ def has_errors(crossed: Crossed) -> bool:
 
 
 def described(crossed: Crossed, sweep: str) -> Iterator[str]:
-    """Return the matrix as text, one for each strength, and one more after filtering where a decision discards."""
+    """Return the matrix as text, one per strength, and one more after filtering if a decision discards."""
     models = list(dict.fromkeys(source for source, _ in crossed))
     known = {pair: found for pair, found in crossed.items() if not isinstance(found, str)}
     if not known:
@@ -69,7 +69,7 @@ def described(crossed: Crossed, sweep: str) -> Iterator[str]:
     some = next(iter(known.values()))
     about = some.provenance
     yield (
-        f"{sweep} made on the model of the row, seen by that of the column: |Xb| / |Xa|, with 95 % Wilson intervals; "
+        f"{sweep} computed on the row's model, tested on the column's: |Xb| / |Xa|, with 95 % Wilson intervals; "
         f"{len(some)} images of {about['images']['name']}, seed {about['seed']}, {about['device']}"
     )
     for metric in METRICS:
@@ -98,7 +98,7 @@ def _table(crossed: Crossed, models: Sequence[str], able: Sequence[str], strengt
 
 
 def _cell(evidence: Evidence | str, strength: str, metric: str, *, white: bool) -> str:
-    """Write a cell; on the diagonal, all that misled the source mislead it, so what is told is how many."""
+    """Write a cell; on the diagonal, where the rate is trivially 1, write the count."""
     if isinstance(evidence, str):
         raise MetricError(evidence)
     row = evidence.index(strength)

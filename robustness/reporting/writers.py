@@ -1,4 +1,4 @@
-"""The report as a file: HTML, JSON, Markdown, CSV or LaTeX by the file's suffix, written whole or not at all."""
+"""Writes the report as a file, atomically: HTML, JSON, Markdown, CSV or LaTeX by the file's suffix."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ HEADER = (
     *("model", "scale", "data", "images", "seed", "device", "sweep", "kind", "unit", "strength", "status"),
     *("metric", *MEASURED, "candidate"),
 )
-"""Of the CSV; new columns are added at the end."""
+"""Columns of the CSV; new ones are added at the end."""
 
 
 FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What a spreadsheet takes for the start of a formula, in both widths."""
+"""Characters with which a spreadsheet starts a formula, in both widths."""
 
 
 def json_text(report: RunReport) -> str:
@@ -39,7 +39,7 @@ def json_text(report: RunReport) -> str:
 
 
 def csv_text(report: RunReport) -> str:
-    """Write one row a cell and metric; a cell without numbers has rows of what it claims, with empty numbers."""
+    """Write one row per cell and metric; a cell without numbers has rows for its claims, with empty numbers."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, HEADER, lineterminator="\n")
     writer.writeheader()
@@ -63,10 +63,9 @@ def _rows(report: RunReport) -> Iterator[dict[str, Any]]:
 
 
 def _inert(value: Any) -> Any:
-    r"""
-    Keep a spreadsheet from computing text: a quote before what it would take for a formula and is no number.
+    r"""Keep a spreadsheet from evaluating text: put a quote before text that it would take for a formula.
 
-    Control characters are written as code, and white space as one space.
+    Control characters are escaped, and white space becomes one space.
 
     >>> _inert("=1+1"), _inert("-20"), _inert(0.5), _inert("two\n lines")
     ("'=1+1", '-20', 0.5, 'two lines')
@@ -83,7 +82,7 @@ def _inert(value: Any) -> Any:
 
 
 def html_text(report: RunReport) -> str:
-    """Write the page; what makes it is imported only by who asks for it."""
+    """Write the page; its modules are imported only on request."""
     from robustness.reporting.html.page import html_page
 
     return html_page(report)
@@ -96,10 +95,10 @@ FORMS: dict[str, Callable[[RunReport], str]] = {
     ".csv": csv_text,
     ".tex": latex_tables,
 }
-"""By suffix. To add a form: a function of the report, and a line here."""
+"""By suffix. To add a format: a function of the report, and a line here."""
 
 ILLUSTRATED = ".html"
-"""The form that shows pictures; where it is asked for, the other forms of the same run have them too."""
+"""The format with pictures; if it is requested, the other formats of the same run have them too."""
 
 
 def check(path: Path) -> None:
@@ -108,19 +107,21 @@ def check(path: Path) -> None:
 
     >>> check(Path("a.x"))  # doctest: +IGNORE_EXCEPTION_DETAIL
     Traceback (most recent call last):
-    ReportError: a report's file must end in one of .html, .md, .json, .csv, .tex, got a.x
+    ReportError: a report file must end in one of .html, .md, .json, .csv, .tex, got a.x
     """
     if path.suffix.lower() not in FORMS:
-        raise ReportError(f"a report's file must end in one of {', '.join(FORMS)}, got {path}")
+        raise ReportError(f"a report file must end in one of {', '.join(FORMS)}, got {path}")
     if path.is_dir():
-        raise ReportError(f"a report's file must not be a folder, got {path}; name a file in it")
+        raise ReportError(f"a report file must not be a folder, got {path}; name a file in it")
     parent = next(folder for folder in path.absolute().parents if folder.exists())
     if not parent.is_dir():
-        raise ReportError(f"a report's folder must be a folder, got {parent}; name another one for {path.name}")
+        raise ReportError(
+            f"a report must lie in a folder, got {parent}, which is a file; choose another folder for {path.name}"
+        )
 
 
 def write(report: RunReport, path: Path) -> None:
-    """Write the report in the form of the file's suffix; ReportError where the disk does not take it."""
+    """Write the report in the format of the file's suffix; ReportError if writing fails."""
     check(path)
     content = FORMS[path.suffix.lower()](report).encode()
     try:
@@ -128,6 +129,6 @@ def write(report: RunReport, path: Path) -> None:
             stream.write(content)
     except OSError as error:
         raise ReportError(
-            f"{path} could not be written ({error.strerror or error}), what was there before is as it was; "
-            "make room, or name another file with --robustness-report"
+            f"{path} could not be written ({error.strerror or error}), the old file is unchanged; free disk space, or "
+            "choose another file with --robustness-report"
         ) from error

@@ -378,13 +378,13 @@ def output_remedy(logits: object, expected: int, images: Images) -> str:
     if expected == 2 and logits.numel() == len(logits):
         bounded = bool((logits >= 0).all() and (logits <= 1).all())
         return (
-            "one number per image is the second class's: return two logits, in its forward or a factory around it: "
-            f"z = outputs.flatten(){'.logit()' if bounded else ''}; return torch.stack([torch.zeros_like(z), z], 1)"
+            "one number per image is that of the second class: return two logits, in its forward or a factory around "
+            f"it: z = outputs.flatten(){'.logit()' if bounded else ''}; return torch.stack([torch.zeros_like(z), z], 1)"
             + ("; better without its last sigmoid" if bounded else "")
         )
     surplus = int(logits.shape[1]) - expected if logits.dim() == 2 else 0
     if surplus == -1 and validation.from_one(images.labels):
-        return "no image has the label 0: labels begin at 1; use labels - 1"
+        return "no image has the label 0: labels start at 1; use labels - 1"
     if surplus > 0:
         return (
             "the data have images of only some of the model's classes: name the classes of all its outputs, in their "

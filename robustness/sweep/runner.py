@@ -103,7 +103,7 @@ def run_sweep(
     strengths = strengths_.check(strengths, perturbation, unit)
     for name, value in (("batch_size", batch_size), ("threads", threads)):
         if value is not None and value < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {value}; leave it out for what suits the machine")
+            raise ValueError(f"`{name}` must be at least 1, got {value}; leave it out for the machine's default")
     precision.check_dtype(dtype, device if device_kind is None else None)
     float32_modules = module_dict(classifier, source, generator)
     modules = precision.in_precision(float32_modules, dtype, device)

@@ -1,1 +1,1 @@
-"""Thresholds that healthy retrainings give."""
+"""Thresholds derived from healthy retrainings."""

@@ -1,7 +1,7 @@
 """
-Thresholds from healthy trainings: the mean, less c standard deviations, where that clears what ignorance gets.
+Thresholds from healthy trainings: the mean minus c standard deviations, if that exceeds the chance level.
 
-Pure arithmetic on a table of measured values, one row a training and one column a cell (sweep, strength, metric).
+Pure arithmetic on a table of measured values, one row per training and one column per cell (sweep, strength, metric).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from robustness.errors import RobustnessError
 
 LEAST_C = 3.0
 MOST_C = 10.0
-"""Trainings that need more than this are an accident and no spread; bounds that allowed for them would hide damage."""
+"""Largest c: trainings that need more are outliers, and bounds that allow them would hide damage."""
 MOST_C_OF_FEW = 30.0
-"""The same for fewer than ten trainings, of which the deviation of the others is itself a guess."""
+"""The same for fewer than ten trainings, whose estimated deviation is itself uncertain."""
 STEP = 0.1
 RED_SHARE = 1 / 50
 DECIMALS = 4
@@ -27,7 +27,7 @@ Flags = NDArray[np.bool_]
 
 
 class UnstableTrainings(RobustnessError):
-    """Trainings that lie so far from the others that no threshold would hold both; ``rows`` says which."""
+    """Trainings so far from the others that no threshold fits both; ``rows`` lists them."""
 
     def __init__(self, reason: str, rows: tuple[int, ...]) -> None:
         super().__init__(reason)
@@ -36,7 +36,7 @@ class UnstableTrainings(RobustnessError):
 
 @dataclass(frozen=True, eq=False)
 class Thresholds:
-    """One bound a cell, NaN where no claim is possible; ``left_out_red`` are the rows that the others call red."""
+    """One bound per cell, NaN if no claim is possible; ``left_out_red`` are the rows that fail when left out."""
 
     bounds: Values
     higher: Flags
@@ -45,7 +45,7 @@ class Thresholds:
 
     def missed(self, measured: ArrayLike) -> Flags:
         """
-        Return for each cell, or each row's cells, whether its claim is broken; a NaN breaks a claim.
+        Return for each cell, or each row's cells, whether its claim fails; a NaN fails.
 
         >>> found = Thresholds(np.array([0.9, np.nan, 0.5]), np.array([True, True, False]), 3.0, ())
         >>> found.missed([[0.91, 0.0, 0.6], [np.nan, 0.0, 0.5]]).tolist()
@@ -56,13 +56,13 @@ class Thresholds:
 
 def derive(measured: ArrayLike, higher: ArrayLike, limits: ArrayLike, resolution: ArrayLike = 0.0) -> Thresholds:
     """
-    Return bounds of all cells, and the c that they were made with.
+    Return bounds of all cells, and their c.
 
     ``measured`` (trainings, cells), ``higher`` (cells,) whether more is better, ``limits`` (cells,) what a bound must
-    be beyond (see `luck_limit`), ``resolution`` (cells,) the smallest deviation that is believed: trainings that agree
-    to the image do not differ by nothing. c is the smallest multiple of 0.1, at least 3, with which at most 1 in 50 of
-    the trainings are red in any cell under the bounds of all the others. Lower bounds are rounded down to four
-    decimals, upper ones up. NotHealthy where c would have to be above 10 (30 for fewer than ten trainings).
+    be beyond (see `luck_limit`), ``resolution`` (cells,) the smallest deviation to assume: trainings that agree on
+    every image still differ. c is the smallest multiple of 0.1, at least 3, for which at most 1 in 50 trainings fails
+    in any cell under the bounds of all the others. Lower bounds are rounded down to four decimals, upper ones up.
+    UnstableTrainings if c would exceed 10 (30 for fewer than ten trainings).
 
     >>> found = derive([[0.9], [0.92], [0.91], [0.93]], [True], [0.1])
     >>> found.bounds.tolist(), found.c, found.left_out_red
@@ -72,10 +72,10 @@ def derive(measured: ArrayLike, higher: ArrayLike, limits: ArrayLike, resolution
     if table.ndim != 2 or len(table) < 3 or better.shape != table.shape[1:]:
         raise ValueError(
             f"`measured` must be (trainings, cells) of at least 3 trainings, got {table.shape} for {better.shape} "
-            "directions; a deviation with one left out takes three"
+            "directions; three are needed to leave one out"
         )
     limits, least = np.asarray(limits, np.float64), np.asarray(resolution, np.float64)
-    # A cell without a number in some training promises nothing.
+    # A cell without a number in some training gets no claim.
     complete = np.where(np.isfinite(table).all(axis=0), table, np.nan)
     others = [_spread(np.delete(complete, row, axis=0), least) for row in range(len(table))]
     most = MOST_C if len(table) >= 10 else MOST_C_OF_FEW
@@ -100,7 +100,7 @@ def _spread(table: Values, least: Values) -> tuple[Values, Values]:
 def _bounds(mean: Values, deviation: Values, c: float, higher: Flags, limits: Values) -> Values:
     scale = 10.0**DECIMALS
     down, up = np.floor((mean - c * deviation) * scale), np.ceil((mean + c * deviation) * scale)
-    # Dividing whole numbers gives the decimal that a card holds, to the bit.
+    # Dividing integers gives exactly the decimal in the card.
     bounds = np.where(higher, down, up) / scale
     return np.where(np.where(higher, bounds > limits, bounds < limits), bounds, np.nan)
 

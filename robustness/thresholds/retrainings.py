@@ -1,4 +1,4 @@
-"""What healthy trainings of a card reach: its cells, how many trainings its recipe affords, and their measurements."""
+"""Healthy trainings of a card: its cells, the number of trainings, and their measurements."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from robustness.thresholds import derive as thresholds
 from robustness.workspace.workspace import Workspace, fresh_workspace
 
 METRICS = ("accuracy", "precision", "recall")
-"""What is claimed of a sweep for which the card does not say it."""
+"""The claimed metrics of a sweep if the card names none."""
 
 
 FLIP_RATE = "flip_rate"
@@ -27,7 +27,7 @@ FLIP_RATE = "flip_rate"
 
 @dataclass(frozen=True)
 class ThresholdCell:
-    """What one threshold is about: a metric of a sweep at a strength, or the flip rate of the search."""
+    """The cell of one threshold: a metric of a sweep at a strength, or the flip rate of the search."""
 
     sweep: str
     strength: str
@@ -38,7 +38,7 @@ class ThresholdCell:
 
 
 def threshold_cells(card: Card) -> tuple[ThresholdCell, ...]:
-    """Return everything that a card claims, or is to claim, row by row of its tables; the flip rate comes last."""
+    """Return the cells that a card claims, or will claim, in the order of its tables; the flip rate is last."""
     found = []
     for sweep in ("clean", *card.file.sweeps):
         table = card.file.claims.get(sweep)
@@ -51,7 +51,7 @@ def threshold_cells(card: Card) -> tuple[ThresholdCell, ...]:
 
 def default_retraining_count(seconds: float) -> int:
     """
-    Return how many healthy trainings to make where one takes so long.
+    Return the number of healthy trainings for a given training time.
 
     >>> default_retraining_count(5), default_retraining_count(60)
     (40, 10)
@@ -61,8 +61,8 @@ def default_retraining_count(seconds: float) -> int:
     if seconds < 600:
         return 10
     raise TrainingError(
-        f"one training takes {seconds / 60:.0f} minutes, too long to make ten more unasked; "
-        "say how many to make the thresholds from with --seeds N"
+        f"one training takes {seconds / 60:.0f} minutes, too long to start ten more automatically; set the number with "
+        "--seeds N"
     )
 
 
@@ -82,8 +82,8 @@ def derive(
         )
     except thresholds.UnstableTrainings as error:
         raise TrainingError(
-            f"{card.name}: {error} (seeds {', '.join(str(seeds[row]) for row in error.rows)}); no thresholds hold such "
-            "trainings and none were written: see why they fail, or make the recipe steadier"
+            f"{card.name}: {error} (seeds {', '.join(str(seeds[row]) for row in error.rows)}); no threshold fits such "
+            "trainings, so none was written; find out why they fail, or make the recipe more stable"
         ) from error
 
 
@@ -91,8 +91,8 @@ def measure(harness: Workspace, card: Card, seeds: Sequence[int]) -> tuple[np.nd
     """
     Sweep the card's trainings with these seeds; return every cell's value (seeds, cells) and resolution (cells,).
 
-    The resolution is what one image moves a rate by: where few images are counted, it is large. A cell without numbers
-    is NaN, and its reason a notice; SweepError where code failed.
+    The resolution is the change of a rate by one image: large if few images are counted. A cell without numbers is NaN,
+    and its reason a notice; SweepError if code failed.
     """
     rows: list[list[tuple[float, float]]] = []
     with harness.progress(f"sweeping {len(seeds)} trainings of {card.name}") as show:
@@ -128,7 +128,7 @@ def _row(harness: Workspace, card: Card, which: str) -> list[tuple[float, float]
 
 
 def _measured(evidence: Evidence, cell: ThresholdCell) -> tuple[float, float]:
-    """Return a cell's value and what one image moves it by: a mean, as loss is one, moves by anything."""
+    """Return a cell's value and its change by one image, which is undefined for means such as loss."""
     measurement = claims.measure(evidence, cell.strength, cell.metric)
     if measurement.method == "normal":
         return measurement.value, 0.0

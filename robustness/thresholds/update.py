@@ -1,4 +1,4 @@
-"""Making a card's weights and thresholds anew, where they no longer fit its recipe."""
+"""Updates a card's weights and thresholds if they no longer match its recipe."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ from robustness.workspace.training import train_many
 from robustness.workspace.workspace import Workspace, fresh_workspace
 
 HEALTHY, FRESH = 1000, 2000
-"""The first seed of the trainings that thresholds are made from, and of those that try them."""
+"""The first training seed, from which thresholds are derived, and the first validation seed."""
 
 
 @dataclass(frozen=True)
 class UpdateResult:
-    """What an update did, as sentences, and how the card's own weights stand to its claims afterwards."""
+    """What an update did, as sentences, and which claims the card's own weights meet afterwards."""
 
     done: tuple[str, ...]
     verdicts: tuple[Verdict, ...] = ()
 
     @property
     def broken(self) -> list[Verdict]:
-        """The claims that the card's own weights do not keep."""
+        """The claims that the card's own weights fail."""
         return [verdict for verdict in self.verdicts if not verdict.passed]
 
 
 @dataclass
 class CardUpdate:
     """
-    One card's update; what is trained and swept stays in the harness's store, so that an interrupted update goes on.
+    One card's update; trained models and evidence stay in the store, so an interrupted update resumes.
 
-    ``seeds`` healthy trainings instead of as many as the time of one allows; ``fresh`` others try the thresholds,
-    ``workers`` train side by side. ``force`` updates what is not due as well, and claims that were written by hand.
+    ``seeds`` is the number of healthy trainings (default: by training time), ``fresh`` that of validation seeds,
+    ``workers`` that of parallel trainings. ``force`` also updates what is up to date, and handwritten claims.
     """
 
     harness: Workspace
@@ -59,15 +59,13 @@ class CardUpdate:
     force: bool = False
 
     def run(self) -> UpdateResult:
-        """Update what is due; if nothing is, nothing is written."""
+        """Update what is due; if nothing is, write nothing."""
         done = []
         if reason := self._weights_due():
             done.append(f"{reason}: {self._write_weights()}")
         by_hand = self.card.file.claims and not self.card.file.thresholds and not self.force
         if by_hand and done:
-            done.append(
-                "its claims are written by hand (there is no [thresholds] table) and stay; --force replaces them"
-            )
+            done.append("its claims are handwritten (there is no [thresholds] table) and stay; --force replaces them")
         elif not by_hand and (reason := "its weights are new" if done else self._thresholds_due()):
             done.append(f"{reason}: {self._write_thresholds()}")
         return UpdateResult(tuple(done), tuple(self._judged()) if done else ())
@@ -76,7 +74,7 @@ class CardUpdate:
     def recipe(self) -> str:
         """The hash of all that the card's own training depends on."""
         if self.card.file.recipe is None:
-            raise TrainingError(f"{self.card.path}: the card names no [recipe], so nothing of it can be made anew")
+            raise TrainingError(f"{self.card.path}: the card has no [recipe], so nothing can be updated; add one")
         return recipe_hash(self.harness, self.card)
 
     @cached_property
@@ -93,7 +91,7 @@ class CardUpdate:
         return sha256_json(about)
 
     def _source(self, sweep: str) -> str | None:
-        """Hash the model that a transfer's examples are made on: its weights, else the recipe that will make them."""
+        """Hash a transfer's source model: its weights, or the recipe that will train them."""
         source = self.harness.source(self.card, sweep)
         if source is None:
             return None
@@ -107,8 +105,8 @@ class CardUpdate:
         if not self.card.weights.is_file():
             return f"{self.card.weights} was missing"
         if is_stale(self.harness, self.card):
-            return f"{self.card.weights} was older than its recipe"
-        return f"{self.card.weights} was to be updated" if self.force else ""
+            return f"{self.card.weights} was stale because its recipe changed"
+        return f"{self.card.weights} was updated on request" if self.force else ""
 
     def _write_weights(self) -> str:
         assert self.card.weights is not None
@@ -122,12 +120,12 @@ class CardUpdate:
         if not said or not self.card.file.claims:
             return "thresholds were missing"
         if said.get("recipe") != self.recipe:
-            return "thresholds were made by another recipe"
+            return "thresholds were derived from another recipe"
         if said.get("tested") != self.tested:
-            return "thresholds were made on other images, sweeps, draws or sources"
+            return "thresholds were derived from other images, sweeps, seeds or source models"
         if self.fresh and "fresh_red" not in said:
-            return "thresholds had not been tried on fresh seeds"
-        return "thresholds were to be updated" if self.force else ""
+            return "thresholds were not validated on fresh seeds"
+        return "thresholds were updated on request" if self.force else ""
 
     def _write_thresholds(self) -> str:
         count = self.seeds or self._how_many()
@@ -141,14 +139,14 @@ class CardUpdate:
             if broken := [
                 str(cell) for cell, bad in zip(retrainings.threshold_cells(self.card), row, strict=True) if bad
             ]:
-                self.harness.notice(f"fresh seed {seed} of {self.card.name} is red: {'; '.join(broken)}")
+                self.harness.notice(f"fresh seed {seed} of {self.card.name} fails: {'; '.join(broken)}")
         about = self._about(found, count, np.logical_or.reduce(missed, axis=1))
         self.card = edit.write_claims(self.card, self._tables(found), about, self._flip_rate(found))
         possible = int(np.isfinite(found.bounds).sum())
         return (
-            f"{possible} of {len(found.bounds)} thresholds, the rest no claim possible; c = {found.c:g}, "
-            f"healthy seeds that the others call red: {about['left_out_red']}, "
-            f"fresh ones that are red: {about.get('fresh_red', 'not tried')}; written to {self.card.path}"
+            f"{possible} of {len(found.bounds)} thresholds, the rest no claim possible; c = {found.c:g}, healthy seeds "
+            f"that fail when left out: {about['left_out_red']}, fresh seeds that fail: "
+            f"{about.get('fresh_red', 'not tried')}; written to {self.card.path}"
         )
 
     def _tables(self, found: Thresholds) -> dict[str, dict[str, list[float | None]]]:
@@ -161,16 +159,16 @@ class CardUpdate:
         return tables
 
     def _flip_rate(self, found: Thresholds) -> float | None:
-        """Return the largest flip rate that is claimed; None if the card has no search."""
+        """Return the claimed maximum of the flip rate; None if the card has no search."""
         table = self.card.file.search
         if table is None:
             return None
         bound = float(found.bounds[-1])
         if np.isnan(bound):
             raise TrainingError(
-                f"{self.card.path}: search: no claim on the flip rate can fail: healthy trainings lose too many images "
-                f"within {table.budget.norm} {table.budget.size:g}, or are sure of none; take a smaller `budget` or a "
-                "lower `sure`; nothing was written"
+                f"{self.card.path}: search: no claim on the flip rate can fail: healthy trainings are misled on too "
+                f"many images within {table.budget.norm} {table.budget.size:g}, or are confident on none; use a "
+                "smaller `budget` or a lower `sure`; nothing was written"
             )
         return bound
 
@@ -194,13 +192,13 @@ class CardUpdate:
         }
 
     def _judged(self) -> Iterator[Verdict]:
-        """Hold the card's own weights to its claims as they stand now."""
+        """Check the card's own weights against its current claims."""
         harness = fresh_workspace(self.harness)
         for claim in self.card.claims():
             yield claims.judge(claim, harness.evidence(self.card, claim.sweep))
 
     def _how_many(self) -> int:
-        """Return how many healthy trainings are due by the time that the first took."""
+        """Return the number of healthy trainings, by the duration of the first."""
         most = retrainings.default_retraining_count(0)
         for seed in range(HEALTHY, HEALTHY + most):
             (made,) = self._train([self.card.reseeded(seed)])

@@ -92,4 +92,4 @@ def replace(path: Path, content: bytes) -> None:
         with atomic_writer(path) as stream:
             stream.write(content)
     except OSError as error:
-        raise CardError(f"{path} could not be written ({error.strerror or error}) and is as it was") from error
+        raise CardError(f"{path} could not be written ({error.strerror or error}) and is unchanged") from error

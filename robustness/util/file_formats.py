@@ -12,9 +12,9 @@ from robustness.errors import ModelError, shown
 from robustness.util import paths
 
 HEAD = 512
-"""Bytes by which files are told apart."""
-PAGE = "it is {}, as a server gives for a sign-in or an error; get the file itself"
-POINTER = "it is a {} pointer, not the file itself; get that by: {}"
+"""Bytes that identify a file's format."""
+PAGE = "it is {}, as a server sends for a sign-in or an error; download the file itself"
+POINTER = "it is a {} pointer, not the file itself; fetch it with: {}"
 TEXTS = {
     b"version https://git-lfs.github.com/spec/": POINTER.format("Git LFS", "git lfs pull"),
     b"/annex/objects/": POINTER.format("git-annex", "git annex get"),
@@ -25,14 +25,14 @@ TEXTS = {
     b"{": PAGE.format("JSON text"),
 }
 MISTAKEN = TEXTS | {
-    b"\x1f\x8b": "it is packed by gzip; unpack it: gunzip",
-    b"BZh": "it is packed by bzip2; unpack it: bunzip2",
+    b"\x1f\x8b": "it is compressed by gzip; decompress it: gunzip",
+    b"BZh": "it is compressed by bzip2; decompress it: bunzip2",
     b"7z\xbc\xaf\x27\x1c": "it is a 7z archive; unpack it",
     b"Rar!": "it is a RAR archive; unpack it",
     b"\x89HDF": "it is an HDF5 file, as Keras and MATLAB write; convert it",
     b"%PDF": "it is a PDF document",
 }
-"""What lies in a file's place by mistake, by how it begins; texts may be in capital letters, behind a mark or space."""
+"""Wrong files by their first bytes; texts may be in capital letters, after a byte order mark or spaces."""
 
 
 def is_index(path: Path) -> bool:
@@ -59,12 +59,12 @@ def mistaken(content: bytes | memoryview) -> str:
     Return what a file is by its first bytes if that contradicts its name; "" if it may be right.
 
     >>> mistaken(b"version https://git-lfs.github.com/spec/v1")
-    'it is a Git LFS pointer, not the file itself; get that by: git lfs pull'
+    'it is a Git LFS pointer, not the file itself; fetch it with: git lfs pull'
     """
     head = bytes(content[:HEAD])
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not head:
-        return "it is empty; get or write it again"
+        return "it is empty; download or write it again"
     return next((said for start, said in MISTAKEN.items() if (text if start in TEXTS else head).startswith(start)), "")
 
 
@@ -73,9 +73,9 @@ def mistaken_file(path: Path) -> str:
     with path.open("rb") as stream:
         head = stream.read(HEAD)
     if head.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path):
-        return "it is an archive that is cut off; get or write it again"
+        return "it is a truncated archive; download or write it again"
     if head.startswith(b"PK\x03\x04") and path.suffix == ".safetensors":
-        return "it is no safetensors file, but what torch.save writes; call it .pt"
+        return "it is not a safetensors file but one of torch.save; rename it to .pt"
     return mistaken(head)
 
 
@@ -88,7 +88,7 @@ def whole_model(path: Path) -> str:
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
         except (zipfile.BadZipFile, NotImplementedError):
-            return "it is an archive that is torn; get or write it again"
+            return "it is a damaged archive; download or write it again"
         if any(name.endswith((".json", "/archive_format")) and "models/" in name for name in names):
             return f'a torch.export file is a whole model; write factory = "torchexport:{path.name}"'
         if any(name.endswith("/constants.pkl") for name in names):
@@ -133,7 +133,7 @@ def outside(path: Path) -> list[Path]:
     """
     Return the files beside an ONNX file that hold its tensors; nothing for a file that is not ONNX.
 
-    ModelError where one is missing, or would lie outside of the folder.
+    ModelError if one is missing, or would lie outside of the folder.
     """
     with path.open("rb") as stream:
         try:
@@ -150,14 +150,14 @@ def outside(path: Path) -> list[Path]:
         return []
     for place in places:
         if PurePath(place).is_absolute() or ".." in PurePath(place).parts or not PurePath(place).parts:
-            raise ModelError(f"{path}: it names {place!r} for its tensors, which does not lie below its folder")
+            raise ModelError(f"{path}: it names {place!r} for its tensors, which is outside of its folder")
         if not (path.parent / place).is_file():
-            raise ModelError(f"{path}: its tensors lie in {place}, and there is no such file beside it")
+            raise ModelError(f"{path}: its tensors are in {place}, which is missing")
     return [path.parent / place for place in places]
 
 
 def _entries(content: memoryview, kind: str) -> Iterator[memoryview]:
-    """Return the entries that say where a tensor lies, wherever in a message they are."""
+    """Return the entries with a tensor's location, anywhere in a message."""
     if kind == "entry":
         yield content
         return
@@ -167,14 +167,14 @@ def _entries(content: memoryview, kind: str) -> Iterator[memoryview]:
 
 
 def _fields(content: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Return the fields of a Protocol Buffers message that hold bytes; ValueError where it is none."""
+    """Return the fields of a Protocol Buffers message that hold bytes; ValueError if it is none."""
     at = 0
     while at < len(content):
         key, at = _number(content, at)
         if key & 7 == 2:
             size, at = _number(content, at)
             if at + size > len(content):
-                raise ValueError("a field goes on after the end")
+                raise ValueError("a field continues after the end")
             yield key >> 3, content[at : at + size]
             at += size
         elif key & 7 == 0:
@@ -186,11 +186,11 @@ def _fields(content: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _number(content: memoryview, at: int) -> tuple[int, int]:
-    """Read a number of seven bits a byte; give it and where it ends."""
+    """Read a number of seven bits per byte; return it and its end."""
     value = shift = 0
     while at < len(content) and shift < 70:
         byte = content[at]
         value, at, shift = value | (byte & 127) << shift, at + 1, shift + 7
         if byte < 128:
             return value, at
-    raise ValueError("a number without an end")
+    raise ValueError("an unterminated number")

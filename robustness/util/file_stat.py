@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 SLACK = 2 * 10**9
-"""Nanoseconds: some file systems give times to two seconds only."""
+"""Nanoseconds: some file systems have a resolution of two seconds."""
 
 
 def file_stat(path: str) -> list[int]:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 
 UNREAD = 141
-"""The exit code where the reader, as `head`, has seen enough: what a shell says of a closed pipe."""
+"""The exit code if the reader, such as `head`, closes the pipe, as in a shell."""
 ERRORS = "robustness.readable"
 SPELT = {
     "ε": "eps", "α": "alpha", "β": "beta", "δ": "delta", "Δ": "Delta", "λ": "lambda", "σ": "sigma", "Σ": "Sum",
@@ -18,12 +18,11 @@ SPELT = {
     "…": "...", "“": '"', "”": '"', "‘": "'", "’": "'", "→": "->", "←": "<-", "°": " degrees", "§": "section ",
     "✓": "ok", "✗": "x", "◐": "o", "○": "o", "\u0303": "~", "\u0304": "-",
 }  # fmt: skip
-"""How characters that this project prints are written where a terminal lacks them."""
+"""ASCII replacements of this project's characters for terminals that lack them."""
 
 
 def spell(error: UnicodeError) -> tuple[str, int]:
-    r"""
-    Return ASCII for what an encoding lacks, and where to go on: a handler of `codecs`.
+    r"""Return ASCII for characters that an encoding lacks, and the next position: a handler of `codecs`.
 
     >>> "ε ≥ 0.1 – 中".encode("ascii", ERRORS)
     b'eps >= 0.1 - \\u4e2d'

@@ -40,20 +40,20 @@ def check_name(name: str) -> str:
     'digits-mlp'
     >>> check_name("../x")
     Traceback (most recent call last):
-    ValueError: must consist of letters (a-z), digits, '.', '_' and '-', and begin with neither '.' nor '-'
+    ValueError: must consist of letters (a-z), digits, '.', '_' and '-', and start with neither '.' nor '-'
     """
     if len(name) > LONGEST:
         raise ValueError(f"must have at most {LONGEST} characters, got {len(name):,}")
     if not NAME.fullmatch(name):
-        raise ValueError("must consist of letters (a-z), digits, '.', '_' and '-', and begin with neither '.' nor '-'")
+        raise ValueError("must consist of letters (a-z), digits, '.', '_' and '-', and start with neither '.' nor '-'")
     if name.endswith(".") or RESERVED.fullmatch(name):
-        raise ValueError("must be a name that Windows takes for a file: no device such as 'nul', and no '.' at the end")
+        raise ValueError("must be a valid file name on Windows: no device such as 'nul', and no '.' at the end")
     return name
 
 
 def place(folder: Path, name: str, suffix: str) -> Path:
     """
-    Return the file of a name in a folder; ValueError where the name would lead elsewhere.
+    Return the file of a name in a folder; ValueError if the name would lead elsewhere.
 
     >>> place(Path("baselines"), "digits-mlp", ".json").name
     'digits-mlp.json'
@@ -98,15 +98,15 @@ def check_regular(path: Path, *, follow: bool = True) -> None:
     """Raise OSError unless a path is a regular file, or a link to one where links are followed."""
     mode = (path.stat() if follow else path.lstat()).st_mode
     if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, "it is a folder, and must be a file", str(path))
+        raise IsADirectoryError(errno.EISDIR, "it is a folder, not a file", str(path))
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFLNK: "a link"}
-        raise OSError(errno.EINVAL, f"it is {kinds.get(stat.S_IFMT(mode), 'a device')}, and must be a file", str(path))
+        raise OSError(errno.EINVAL, f"it is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a file", str(path))
 
 
 def missing(path: Path) -> str:
     """
-    Return why a path is no file that can be read, as a predicate; nothing where it is one.
+    Return why a path is no file that can be read, as a predicate; nothing if it is one.
 
     >>> missing(Path("/no/such"))
     'does not exist'
@@ -121,7 +121,7 @@ def missing(path: Path) -> str:
 
 
 def exists(path: Path) -> bool:
-    """Return whether there is anything by a name; not where no file system could hold it."""
+    """Return whether a path exists; False if no file system could have it."""
     try:
         return path.exists()
     except OSError:
@@ -140,27 +140,27 @@ def expanded(path: str) -> Path:
     try:
         return Path(path).expanduser()
     except (RuntimeError, KeyError):
-        raise RobustnessError(f"{shown(path)}: there is no home folder; write the whole path") from None
+        raise RobustnessError(f"{shown(path)}: there is no home folder; write the full path") from None
 
 
 def too_long(path: str) -> str:
     """
-    Return why a path cannot be one, because of its length or a NUL; nothing where it can.
+    Return why a path cannot be one, because of its length or a NUL; nothing if it can.
 
     >>> too_long("x" * 300), too_long("a/b")
-    ('a name in it has 300 bytes, and file systems take 255', '')
+    ('a name in it has 300 bytes, but file systems allow 255', '')
     """
     longest = max(len(os.fsencode(part)) for part in re.split(r"[/\\]", path))
     if longest > 255:
-        return f"a name in it has {longest:,} bytes, and file systems take 255"
+        return f"a name in it has {longest:,} bytes, but file systems allow 255"
     if len(path) > 4096:
-        return f"it has {len(path):,} characters, and file systems take 4,096"
+        return f"it has {len(path):,} characters, but file systems allow 4,096"
     return "it has a NUL character" if "\0" in path else ""
 
 
 def check_no_link(path: Path, root: Path) -> None:
     """
-    Raise OSError where a path, or a folder between it and ``root``, is a link; the root itself may be one.
+    Raise OSError if a path, or a folder between it and ``root``, is a link; the root itself may be one.
 
     Args:
         path: What is to be read or written, below the root.
@@ -170,7 +170,7 @@ def check_no_link(path: Path, root: Path) -> None:
         if place == root:
             return
         if place.is_symlink():
-            said = f"{place} is a link, and links below {root} are not followed; remove it"
+            said = f"{place} is a link, but links below {root} are not followed; remove it"
             raise OSError(errno.ELOOP, said, str(path))
 
 

@@ -13,7 +13,7 @@ KEYS = ("models", "profiles")
 
 
 def settings(folder: Path) -> Mapping[str, Any]:
-    """Return ``[tool.robustness]`` of a folder's pyproject.toml, {} where there is none; CardError for unknown keys."""
+    """Return ``[tool.robustness]`` of a folder's pyproject.toml, {} if there is none; CardError for unknown keys."""
     file = folder / "pyproject.toml"
     try:
         text = paths.read_bytes(file)
@@ -33,8 +33,8 @@ def settings(folder: Path) -> Mapping[str, Any]:
     for key in found:
         if key not in KEYS:
             raise CardError(
-                f"{file}: tool.robustness.{key}: unknown key; allowed: {', '.join(KEYS)}{nearest(key, KEYS)}; "
-                "the options' twins stand in [tool.pytest.ini_options], as robustness_seed"
+                f"{file}: tool.robustness.{key}: unknown key; allowed: {', '.join(KEYS)}{nearest(key, KEYS)}; the "
+                "options have their keys in [tool.pytest.ini_options], such as robustness_seed"
             )
     return found
 
@@ -52,7 +52,7 @@ def _cards(folder: Path) -> Iterator[Path]:
     patterns, file = settings(folder).get("models", []), folder / "pyproject.toml"
     if not isinstance(patterns, list) or not all(isinstance(pattern, str) and pattern for pattern in patterns):
         raise CardError(
-            f'{file}: tool.robustness.models must be a list of paths, as ["cards/*.toml"], got {patterns!r}'
+            f'{file}: tool.robustness.models must be a list of paths, such as ["cards/*.toml"], got {patterns!r}'
         )
     for pattern in patterns:
         try:

@@ -48,7 +48,7 @@ class Registry(Mapping[str, T]):
                 raise EntryPointError(f"{self._origin(point)}: {point.name!r} is built in; rename the entry point")
             if points.setdefault(point.name, point).value != point.value:
                 raise EntryPointError(
-                    f"{self._origin(point)}: {self._origin(points[point.name])} has the name {point.name!r} too; "
+                    f"{self._origin(point)}: {self._origin(points[point.name])} also has the name {point.name!r}; "
                     "uninstall one of them"
                 )
         return points

@@ -38,7 +38,7 @@ def generator(seed: int, purpose: Purpose, chunk: int = 0, step: int = 0) -> np.
     [83, 79, 88]
     """
     if not 0 <= seed < 2**32:  # a longer seed would run into the words of purpose and chunk
-        raise ValueError(f"`seed` must lie in [0, 2**32), got {seed}; take a smaller one")
+        raise ValueError(f"`seed` must lie in [0, 2**32), got {seed}; use a smaller one")
     return np.random.Generator(
         np.random.Philox(np.random.SeedSequence([seed, int(purpose), chunk, *([step] if step else [])]))
     )

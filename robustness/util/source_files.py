@@ -1,4 +1,4 @@
-"""Which Python files and distributions stand behind a factory or a recipe, found by reading, never by importing."""
+"""The source files and distributions of a factory or a recipe, found by reading, never by importing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALWAYS = ("numpy", "torch")
 
 def find_module_file(module: str, path: list[str]) -> Path | None:
     """
-    Return the file of a module on ``path`` without importing it or its packages; None where there is none.
+    Return the file of a module on ``path`` without importing it or its packages; None if there is none.
 
     >>> find_module_file("json.decoder", sys.path).name
     'decoder.py'
@@ -46,7 +46,7 @@ def _spec(module: str, path: list[str]) -> importlib.machinery.ModuleSpec | None
 
 
 def defines_name(file: Path, name: str) -> bool:
-    """Return whether a module's top level binds a name, or may bind it; SyntaxError where the file is not Python."""
+    """Return whether a module's top level binds a name, or may bind it; SyntaxError if the file is not Python."""
     return syntax.defines(file.read_bytes(), str(file), name)
 
 
@@ -131,7 +131,7 @@ def content_hash(file: Path) -> str:
 
 
 def hash_files(files: Iterable[Path], project: Path) -> dict[str, str]:
-    """Return each file's hash under its path, relative to the project where it lies in it."""
+    """Return each file's hash by path, relative to the project if it lies in it."""
     return {_relative(file, project): content_hash(file) for file in sorted(files)}
 
 
@@ -146,7 +146,7 @@ def changed_files(recorded: Mapping[str, str], project: Path) -> list[str]:
 
 def digest(project: Path, name: str) -> str:
     """
-    Hash a file, or the names in a folder where ``name`` ends in ``/``; "" where there is none.
+    Hash a file, or the names in a folder where ``name`` ends in ``/``; "" if there is none.
 
     Of files that end alike the newest is part of a folder's hash, for that is how a checkpoint is often chosen.
     """
@@ -173,7 +173,7 @@ def _listing(folder: Path) -> str:
 
 def absolute(name: str, project: Path) -> str:
     """
-    Return a recorded name as it is told from any folder.
+    Return a recorded name as an absolute path.
 
     >>> absolute("runs/", Path("/nets")), absolute("/tmp/a", Path("/nets"))
     ('/nets/runs/', '/tmp/a')

@@ -94,23 +94,23 @@ def _waited(child: int, reading: int, heard: set[signal.Signals]) -> tuple[int, 
         if about is None and any(line != BEGUN for line in lines):
             left -= TURN
             if left <= 0:
-                say("the run is over, but its process did not end: threads were left behind; it is ended")
+                say("the run finished, but its process did not end because of running threads; it is killed")
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
                 return int(lines[-1]), lines
 
 
 def _end(code: int, told: list[str]) -> NoReturn:
-    """End as a run did that told how it went, or in red with a sentence."""
+    """Exit with the run's reported status, or fail with a message."""
     begun, over = BEGUN in told, [int(line) for line in told if line != BEGUN]
     if over:
         code = code or over[-1]
     elif code < 0:
         name = signal.Signals(-code).name
-        say(f"the run did not come to its end: its process was ended by {name}; {WHAT_ENDS}")
+        say(f"the run did not finish: its process was killed by {name}; {WHAT_ENDS}")
     elif begun or not code:
         code = code or 1
-        say(f"the run did not come to its end: its process left in the middle; {WHAT_ENDS}; exit status {code}")
+        say(f"the run did not finish: its process ended early; {WHAT_ENDS}; exit status {code}")
     if code < 0:
         with contextlib.suppress(OSError, ValueError):
             import resource
@@ -125,8 +125,8 @@ def _end(code: int, told: list[str]) -> NoReturn:
 
 
 WHAT_ENDS = (
-    "a model, its factory or what they import may have called os._exit, crashed in native code or used up the memory; "
-    "what was to follow was not tested, and a report of this name is an older run's"
+    "a model, its factory or an import may have called os._exit, crashed in native code or run out of memory; the "
+    "remaining tests did not run, and an existing report file is from an older run"
 )
 
 
@@ -137,7 +137,7 @@ def _watched() -> Tell:
     def watched(status: int) -> NoReturn:
         if os.getpid() == process:  # forked processes end so, and may
             if not over:
-                say(f"the run did not come to its end: something called os._exit({status}); {WHAT_ENDS}")
+                say(f"the run did not finish: something called os._exit({status}); {WHAT_ENDS}")
             status = status or (over[-1] if over else 1)
         leave(status)
 

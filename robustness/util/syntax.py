@@ -65,7 +65,7 @@ def defines(content: bytes, filename: str, name: str) -> bool:
     Return whether a module's top level binds a name: by a definition, an assignment or an import.
 
     What ``import *`` binds, or a ``__getattr__`` of the module gives, only importing could tell: then it may be.
-    SyntaxError where the file is not Python.
+    SyntaxError if the file is not Python.
 
     >>> defines(b"from models import mlp as net", "m.py", "net")
     True

@@ -21,7 +21,7 @@ def format_problem(error: dict[str, Any], table: Mapping[str, Any], root: type[B
         known = _allowed(error["loc"][:-1], root)
         return f"{place} = {written}: unknown key; allowed: {', '.join(known)}{nearest(error['loc'][-1], known)}"
     if error["type"] == "missing":
-        return f"{place}: missing; it must be given"
+        return f"{place}: missing; add it"
     if error["type"] == "union_tag_invalid":
         tags = re.findall(r"'([^']+)'", str(error["ctx"]["expected_tags"]))
         tag = error["ctx"]["tag"]

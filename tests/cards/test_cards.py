@@ -101,12 +101,12 @@ WRONG = {
         r"sweeps\.normal: unknown key 'buond'; allowed: kind, clip, .*, bound, strengths, unit; did you mean 'bound'",
     ),
     "unknown split key": (replaced("per_class = 3", "per_clas = 3"), r"per_clas = 3: unknown key"),
-    "missing name": (replaced('name = "tiny"', ""), "name: missing; it must be given"),
+    "missing name": (replaced('name = "tiny"', ""), "name: missing; add it"),
     "missing factory": (replaced('factory = "{module}:factory"', ""), r"model\.factory: missing"),
     "missing strengths": (replaced("strengths = [0.2, 0.8]", ""), r"sweeps\.normal\.strengths: missing"),
     "neither weights nor recipe": (
         replaced('[recipe]\ncallable = "{module}:recipe"', "").replace("{module}:factory", "timm:vgg11"),
-        r"a card needs model\.weights, or a \[recipe\] that makes them; got neither",
+        r"the card needs model\.weights or a \[recipe\]; got neither",
     ),
     "unknown data": (
         replaced('"digits"', '"digit"'),
@@ -123,7 +123,7 @@ WRONG = {
     ),
     "clean is no sweep": (
         replaced("[sweeps.normal]", "[sweeps.clean]"),
-        r"sweeps\.clean: the clean pass belongs to every card",
+        r"sweeps\.clean: every card has the clean pass",
     ),
     "clean is no kind": (
         replaced('kind = "normal"', 'kind = "clean"'),
@@ -162,15 +162,15 @@ WRONG = {
         CLAIMS + "acuracy = [0.5, 0.4]",
         f"must be one of {METRICS}.*got 'acuracy'; did you mean 'accuracy'",
     ),
-    "no metric": (CLAIMS, r"claims\.normal: claims nothing; name a metric, or remove the table"),
+    "no metric": (CLAIMS, r"claims\.normal: has no metric; name one, or remove the table"),
     "metric that says nothing": (CLAIMS + "snr = [0.5, 0.4]", "`snr` cannot be claimed"),
     "wrong length": (
         CLAIMS + "accuracy = [0.5]",
-        r"claims\.normal\.accuracy: must hold one threshold a strength \(2\), got 1",
+        r"claims\.normal\.accuracy: must have one threshold per strength \(2\), got 1",
     ),
     "threshold 0": (
         CLAIMS + "accuracy = [0.0, 0.4]",
-        r"`accuracy` must lie in \(0, 1\], got 0: a claim that cannot fail",
+        r"`accuracy` must lie in \(0, 1\], got 0: a claim that always or never holds",
     ),
     "threshold above 1": (CLAIMS + "f1 = [0.5, 1.01]", r"`f1` must lie in \(0, 1\], got 1\.01"),
     "threshold nan": (CLAIMS + "accuracy = [nan, 0.4]", r"`accuracy` must lie in \(0, 1\], got nan"),
@@ -207,7 +207,7 @@ WRONG = {
     "no TOML": ("name = ", "not a readable TOML file: Invalid value"),
     "empty": (
         "",
-        r"3 problem.*\n  name: missing; it must be given\n  model: missing; it must be given\n  data: missing; it must",
+        r"3 problem.*\n  name: missing; add it\n  model: missing; add it\n  data: missing; add it",
     ),
 }
 
@@ -233,7 +233,7 @@ def test_names_that_ids_and_files_could_not_hold(tmp_path, name, where):
 @pytest.mark.parametrize("name", [".", "..", ".hidden", "-rf", "a b", "größe", "nul", "COM1.x", "end.", "/tmp/x"])
 def test_names_of_models_are_those_of_files(tmp_path, name):
     """Catches: a baseline, or a picture, written where a name leads, and one that another system cannot hold."""
-    with pytest.raises(CardError, match=r"name = .*: must (consist of letters|be a name that Windows)"):
+    with pytest.raises(CardError, match=r"name = .*: must (consist of letters|be a valid file name)"):
         load(tmp_path, replaced('"tiny"', f'"{name}"'))
 
 

@@ -98,7 +98,7 @@ def test_its_modules_are_its_folders_whatever_lies_above(folder):
         ({"factory": "nets"}, "must be 'module:callable'"),
         ({"factory": "no_such_module:net"}, "there is no module 'no_such_module' below"),
         ({"weights": "gone.pt"}, "`weights` must be a file, got 'gone.pt'"),
-        ({"weights": "."}, "it is a folder, and must be a file"),
+        ({"weights": "."}, "it is a folder, not a file"),
         ({"weights": None, "factory": "timm:resnet18"}, "`weights` must be given for timm:resnet18"),
         ({"dataset": "digit"}, "did you mean 'digits'?"),
         (
@@ -147,7 +147,7 @@ def test_a_file_of_one_part_is_tested_on_whole(folder):
 
 def test_a_file_without_a_training_part_says_so(folder):
     """Catches: a KeyError where a recipe asks for images that are not there."""
-    with pytest.raises(Exception, match=r"test test has no train part beside it; put one there"):
+    with pytest.raises(Exception, match=r"test test has no train part; add one"):
         helpers.harness(folder / "made" / "models" / "x.toml").images(draft(folder).card(), "train")
 
 
@@ -198,7 +198,7 @@ def test_init_writes_no_claims_while_a_doubt_stands(folder, call):
     module.write_text(module.read_text().replace("classes))", "classes), nn.Softmax(1))"))
     code, _, err = call("--profile", "quick", "--claims")
     assert code == 2
-    assert "no claims are written while doubts stand against its numbers: " in err
+    assert "no claims are written, because its numbers are in doubt: " in err
     assert "probabilities for logits" in err
     assert not (folder / "w.toml").exists()
 
@@ -209,7 +209,7 @@ def test_init_loses_nothing(folder, call):
     (folder / "w.toml").write_text("mine")
     code, _, err = call()
     assert (code, (folder / "w.toml").read_text()) == (2, "mine")
-    assert "is there already; name another file with --output, or --force" in err
+    assert "exists; choose another file with --output, or overwrite it with --force" in err
     assert call("--output", "other.toml", "--images", "20")[0] == 0
     assert tomllib.loads((folder / "other.toml").read_text())["data"]["tested"] == 20
     assert call("--force")[0] == 0
@@ -217,7 +217,7 @@ def test_init_loses_nothing(folder, call):
     before = sorted(folder.iterdir())
     for words, said in (
         (["--profile", "quik"], "did you mean 'quick'?"),
-        (["--output", "sub/x.toml"], "must name a file of this folder"),
+        (["--output", "sub/x.toml"], "must name a file in this folder"),
         (["--argument", "classes=3"], "1.weight (10, 784) instead of (3, 784)"),
     ):
         code, _, err = call("--force", "--claims", *words)
@@ -279,7 +279,7 @@ def test_weights_by_name(folder, two, count, given, due):
         (2, ["a.safetensors"], "must be NAME=FILE unless one model is selected (one, one-two)"),
         (1, ["tow=a.safetensors"], "no selected model is called 'tow'; selected: one"),
         (1, ["gone.pt"], "`weights` of one must be a file, got 'gone.pt'"),
-        (1, ["a.safetensors", "b.safetensors"], "`weights` of one are named twice"),
+        (1, ["a.safetensors", "b.safetensors"], "`weights` of one are given twice"),
         (0, ["a.safetensors"], "unless one model is selected (none)"),
     ],
 )

@@ -41,9 +41,9 @@ def test_strengths_fit_the_images():
     ("own", "said"),
     [
         ({}, "no such profile; known: default, quick, paper, thorough; did you mean 'quick'?"),
-        ({"qick": {}}, "must hold a table for each sweep"),
-        ({"qick": 3}, "must hold a table for each sweep"),
-        ({"qick": {"kind": "normal", "strengths": [0.1]}}, "must hold a table for each sweep"),
+        ({"qick": {}}, "must have a table per sweep"),
+        ({"qick": 3}, "must have a table per sweep"),
+        ({"qick": {"kind": "normal", "strengths": [0.1]}}, "must have a table per sweep"),
         ({"qick": {"clean": {"kind": "normal"}}}, "the clean pass is part of every sweep"),
     ],
 )
@@ -88,7 +88,7 @@ ARRAY = 'name = "array"\nfile = "far.npz"'
         ('"quick"', '"quik"', "known: default, quick, paper, thorough; did you mean 'quick'?"),
         ('"quick"', "3", "profile = 3"),
         ('"quick"', '"quick"\nshape = [28, 28]', "add shape = [channels, height, width], got [28, 28]"),
-        ('name = "digits"', ARRAY, "its strengths depend on the size of the images; add shape ="),
+        ('name = "digits"', ARRAY, "its strengths depend on the image size; add shape ="),
     ],
 )
 def test_cards_whose_profile_cannot_be(tmp_path, old, new, said):

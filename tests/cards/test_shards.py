@@ -84,7 +84,7 @@ def test_plan_knows_what_would_make_shards_unlike(three):
 
 def test_more_shards_than_models(three):
     """Catches: a shard that is green for want of anything to do."""
-    with pytest.raises(RobustnessError, match=r"`shard` 4/4: a run of 3 model\(s\) has at most so many shards.*; take"):
+    with pytest.raises(RobustnessError, match=r"`shard` 4/4: a run of 3 model\(s\) has at most that many.*; use"):
         shards.plan(three, Shard(4, 4), {})
 
 

@@ -417,15 +417,15 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (POINTER.encode(), "it is a Git LFS pointer, not the file itself; get that by: git lfs pull"),
+        (POINTER.encode(), "it is a Git LFS pointer, not the file itself; fetch it with: git lfs pull"),
         (b"\n<!DOCTYPE html><html><head><title>Sign in</title></head></html>", "it is an HTML page"),
         (b"<HTML>Not found</HTML>", "it is an HTML page"),
         (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "it is an XML document"),
         (b'{"error": "Repository not found"}', "it is JSON text"),
         (b"", "it is empty"),
-        (b"\x1f\x8b\x08" + bytes(90), "it is packed by gzip; unpack it: gunzip"),
+        (b"\x1f\x8b\x08" + bytes(90), "it is compressed by gzip; decompress it: gunzip"),
         (b"\x89HDF\r\n\x1a\n" + bytes(90), "it is an HDF5 file"),
-        (b"PK\x03\x04" + bytes(90), "it is an archive that is cut off"),
+        (b"PK\x03\x04" + bytes(90), "it is a truncated archive"),
     ],
     ids=["pointer", "page", "old page", "xml", "json", "empty", "gzip", "hdf5", "torn"],
 )
@@ -442,5 +442,5 @@ def test_files_that_are_right_are_not_mistaken(tmp_path):
     (tmp_path / "w.pkl").write_bytes(pickle.dumps({}))
     assert [file_formats.mistaken_file(path) for path in sorted(tmp_path.iterdir())] == ["", "", ""]
     (tmp_path / "w.pt").rename(tmp_path / "x.safetensors")
-    with pytest.raises(ModelError, match=r"what torch\.save writes; call it \.pt"):
+    with pytest.raises(ModelError, match=r"one of torch\.save; rename it to \.pt"):
         checkpoints.load_checkpoint(trained(), tmp_path / "x.safetensors")

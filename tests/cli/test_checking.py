@@ -60,7 +60,7 @@ def check(tmp_path, own_path, monkeypatch):
             if line.startswith("  ") and not line.startswith("        "):
                 mark, _, rest = line.strip().partition("  ")
                 told[rest.strip().partition(":")[0]] = mark
-        return {name for name, mark in told.items() if mark == "MEND"}, fine, "\n".join(text)
+        return {name for name, mark in told.items() if mark == "FIX"}, fine, "\n".join(text)
 
     return run
 
@@ -70,31 +70,31 @@ def test_a_sound_model_has_nothing_to_mend(check):
     wrong, fine, text = check()
     assert (wrong, fine) == (set(), True)
     assert "shape (32, 10)" in text
-    assert "images a second, forward" in text
-    assert text.endswith("nothing to mend")
+    assert "images/s, forward" in text
+    assert text.endswith("nothing to fix")
 
 
 @pytest.mark.parametrize(
     ("before", "after", "due", "said"),
     [
         ("inputs.mul_(1.0).add_(0.01)", "pass", "edits its input", "32 of 32 images in place"),
-        ("self.seen += 1", "pass", "buffers", "changed by a pass"),
+        ("self.seen += 1", "pass", "buffers", "changed by a forward pass"),
         ("self.train()", "pass", "mode", "Net"),
         ("pass", "logits = logits + torch.rand_like(logits)", "non-deterministic forward", "dropout"),
         ("pass", "logits = logits - 5 * logits.mean(0)", "depends on the batch", "batch statistics"),
         ("pass", "logits = logits.softmax(1)", "probabilities for logits", "without its last softmax"),
         ("pass", "logits = (logits * 1e4).detach() + 0 * logits", "zero gradients", "logits before softmax"),
-        ("pass", "logits = logits[:, :9]", "outputs", "give one logit an image and class"),
-        ("pass", "logits = logits * torch.nan", "outputs", "all of them numbers"),
+        ("pass", "logits = logits[:, :9]", "outputs", "return one finite logit per image and class"),
+        ("pass", "logits = logits * torch.nan", "outputs", "finite"),
         ("pass", "return {'a': logits, 'b': logits}", "forward pass", "output"),
         ("raise ValueError('boom')", "pass", "forward pass", "raised ValueError: boom"),
-        ("assert inputs.shape[3] == 1", "pass", "forward pass", "images of shape (N, 1, 28, 28), float32 in [0, 1]"),
+        ("assert inputs.shape[3] == 1", "pass", "forward pass", "float32 images of shape (N, 1, 28, 28) in [0, 1]"),
         ("self.half()", "pass", "forward pass", "float16 but images are float32; call module.float()"),
         ("pass", "logits = logits.squeeze()", "depends on the batch", "for one image alone, as for many, got (10,)"),
         ("pass", "logits = logits.roll(1, 1)", "permuted classes", "its 1 is the data's 0"),
         ("inputs = inputs / 255", "logits = logits - self.bias + self.bias", "clean accuracy", "from 0 to 255"),
         ("inputs = inputs / 255", "logits = logits - self.bias + self.bias", "wrong input range", "from 0 to 255"),
-        ("pass", "logits = -logits", "no better than chance", "at the sign of the outputs"),
+        ("pass", "logits = -logits", "no better than chance", "the sign of the outputs"),
     ],
 )  # fmt: skip
 def test_each_defect_is_told(check, before, after, due, said):
@@ -110,7 +110,7 @@ def test_what_cannot_be_looked_at_is_no_further_defect(check, after):
     """Catches: outputs that are no logits told as random ones too, or by what raised on the way."""
     wrong, _, text = check(after=after)
     assert wrong == {"outputs"}
-    assert text.count("MEND") == 1
+    assert text.count("FIX") == 1
 
 
 def test_what_was_done_to_a_model_is_said(tmp_path, own_path):
@@ -120,8 +120,8 @@ def test_what_was_done_to_a_model_is_said(tmp_path, own_path):
     state = {f"module.1.{name}": value for name, value in nn.Linear(784, 10).state_dict().items()}
     torch.save({"epoch": 1, "ema": state}, path.parent / "w.pt")
     text = "\n".join(check_model(helpers.harness(path), cards.load(path))[0])
-    assert "as it was found: w.pt: took the entry `ema`" in text
-    assert "as it was found: removed from all names: `module.`" in text
+    assert "loading: w.pt: took the entry `ema`" in text
+    assert "loading: removed from all names: `module.`" in text
 
 
 def test_a_slow_model_is_looked_over_in_seconds(check, monkeypatch):
@@ -131,7 +131,7 @@ def test_a_slow_model_is_looked_over_in_seconds(check, monkeypatch):
     _, _, text = check(slow)
     assert "shape (8, 10)" in text
     assert 8 <= int(re.search(r"\d+ of (\d+) images, 95 % Wilson", text)[1]) <= 50
-    assert "forward; --images N measures the accuracy on more of them" in text
+    assert "forward; use --images N to measure the accuracy on more images" in text
     assert "of 60 images, 95 % Wilson" in check(slow, count=60)[2]
     monkeypatch.undo()
     assert "--images" not in check()[2]
@@ -149,7 +149,7 @@ def test_accuracy_is_of_the_images_that_were_asked_for(check):
     """Catches: accuracy of the first images, which are of one class in many files; a margin that is not held."""
     _, _, text = check(count=50, margin=0.01)
     assert "of 50 images" in text
-    assert "how many images: accuracy to ± 0.01 (95 %) takes" in text
+    assert "how many images: accuracy to ± 0.01 (95 %) needs" in text
     assert "and there are 200" in text
 
 
@@ -160,7 +160,7 @@ def test_the_command_says_by_its_code_whether_there_is_something_to_mend(check, 
     monkeypatch.setenv("ROBUSTNESS_STORE", str(tmp_path / "store"))
     for words in (["models/tiny.toml"], ["tiny"], ["tiny", "--card", "models"]):
         assert main.main(["check", *words]) == 0
-        assert "nothing to mend" in capsys.readouterr().out
+        assert "nothing to fix" in capsys.readouterr().out
     check("raise ValueError('boom')")
     assert main.main(["check", "tiny"]) == 1
     assert main.main(["check", "tony"]) == 2

@@ -102,7 +102,7 @@ def test_run_makes_evidence_then_finds_it(project, call):
     assert str(project.root / "store") in last
     code, out, _ = call("sweep", "tiny")
     assert code == 0
-    assert out.count("found, made in") == 2
+    assert out.count("from the store, made in") == 2
     assert project.trained() == [0]
     listed = {entry.key[: inventory.SHORT] for entry in entries(project)}
     assert {line.split()[2] for line in out.splitlines()[:2]} == listed
@@ -134,9 +134,9 @@ def test_one_bad_card_does_not_stop_the_others(project, call):
     [
         ("sweep nobody", "no model is called nobody"),
         ("sweep --card elsewhere.toml", "no such card"),
-        ("sweep --device cuda", "there is no GPU"),
+        ("sweep --device cuda", "has no GPU"),
         ("evidence show 00", "no evidence in"),
-        ("evidence prune", "must be told what to remove"),
+        ("evidence prune", "needs an option that selects entries"),
     ],
 )
 def test_what_goes_wrong_is_one_sentence(call, line, told, monkeypatch):
@@ -182,7 +182,7 @@ def test_train_without_a_recipe_is_a_sentence(project, call):
     for command in ("train", "update-thresholds"):
         code, _, err = call(command)
         assert code == 2
-        assert "names no [recipe]" in err
+        assert "no [recipe]" in err
 
 
 def test_update_thresholds_says_what_it_did_and_when_there_is_nothing_to_do(project, call):
@@ -190,10 +190,10 @@ def test_update_thresholds_says_what_it_did_and_when_there_is_nothing_to_do(proj
     code, out, _ = call(*settings)
     assert code == 0
     assert "tiny.safetensors was missing: trained" in out
-    assert "healthy seeds that the others call red: 0 of 8" in out
-    assert "keep all" in out
+    assert "healthy seeds that fail when left out: 0 of 8" in out
+    assert "meet all" in out
     code, out, _ = call(*settings)
-    assert (code, out) == (0, "tiny: nothing to do: weights and thresholds fit the recipe (--force updates them)\n")
+    assert (code, out) == (0, "tiny: nothing to do: weights and thresholds match the recipe (--force updates them)\n")
 
 
 def test_update_thresholds_is_red_when_the_cards_own_weights_are(project, call):
@@ -212,7 +212,7 @@ def test_interruption_ends_in_a_sentence(project, call, monkeypatch):
     code, _, err = call("sweep")
     assert code == 130
     assert str(project.root / "store") in err
-    assert "goes on" in err
+    assert "to continue" in err
 
 
 def test_mnist_is_brought_to_the_folder_that_is_named(call, monkeypatch, tmp_path):
@@ -234,7 +234,7 @@ def test_list_says_what_is_believed(project, swept):
     project.source.write_text(project.source.read_text() + "\nCHANGED = 1\n")
     entries(project)[0].path.write_bytes(b"torn")
     _, out, _ = swept("evidence", "list")
-    assert "no: not an evidence file (torn or foreign)" in out.splitlines()[2]
+    assert "no: not an evidence file (truncated or foreign)" in out.splitlines()[2]
     assert f"is older than {project.module}.py" in out.splitlines()[3]
 
 
@@ -254,7 +254,7 @@ def test_show_tells_everything(project, swept):
     assert f"  {project.module}.py: " in out
     code, _, err = swept("evidence", "show", "")
     assert code == 2
-    assert "begins the keys of 2 entries" in err
+    assert "is the prefix of 2 keys" in err
 
 
 def test_prune_removes_what_it_is_told_to(project, swept):

@@ -96,7 +96,7 @@ def test_a_changed_recipe_is_noticed(project):
     update(project)
     project.edit("arguments = { ", "arguments = { steps = 41, ")
     older, newer = update(project).done
-    assert "older than its recipe" in older
+    assert "stale because its recipe changed" in older
     assert "c =" in newer
     assert project.trained() == [0, *SEEDS] * 2
     assert update(project).done == ()
@@ -106,7 +106,7 @@ def test_changed_sweeps_update_thresholds_alone(project):
     update(project)
     project.edit("strengths = [0.2, 0.9]", "strengths = [0.1, 0.9]")
     (done,) = update(project).done
-    assert "other images, sweeps, draws or sources" in done
+    assert "other images, sweeps, seeds or source models" in done
     assert project.trained() == [0, *SEEDS]
 
 
@@ -122,7 +122,7 @@ def test_a_source_with_other_weights_updates_thresholds(project):
     assert update(project).done == ()
     moved = {name: value + 1 for name, value in state.items()}
     other.with_suffix(".safetensors").write_bytes(weights.to_bytes(moved, {}))
-    assert "draws or sources" in update(project).done[0]
+    assert "seeds or source models" in update(project).done[0]
 
 
 SEARCH = """
@@ -163,7 +163,7 @@ def test_a_search_that_no_training_survives_is_refused(project):
     """Catches: a flip rate of 1 or more, which every model keeps."""
     project.path.write_text(project.path.read_text() + SEARCH.format(size=1.0))
     before = project.path.read_bytes()
-    with pytest.raises(TrainingError, match=r"search: .*within linf 1.*take a smaller `budget`"):
+    with pytest.raises(TrainingError, match=r"search: .*within linf 1.*use a smaller `budget`"):
         update(project)
     assert project.path.read_bytes() == before
 
@@ -191,7 +191,7 @@ def test_claims_written_by_hand_stay(project):
     project.path.write_text(project.path.read_text() + "\n[claims.clean]\naccuracy = 0.2 # mine\nloss = 2.0\n")
     updated = update(project)
     assert "trained" in updated.done[0]
-    assert "written by hand" in updated.done[1]
+    assert "handwritten" in updated.done[1]
     assert "accuracy = 0.2 # mine" in project.path.read_text()
     assert [verdict.claim.metric for verdict in updated.verdicts] == ["accuracy", "loss"]
     assert update(project).done == ()
@@ -214,7 +214,7 @@ def test_fresh_seeds_that_are_red_are_counted_and_named(tmp_path):
     card_update = CardUpdate(project.harness, project.card, seeds=8, fresh=3, workers=1)
     card_update.run()
     assert project.card.file.thresholds["fresh_red"] in ("1 of 3 (seeds 2000-2002)", "2 of 3 (seeds 2000-2002)")
-    (notice,) = [notice for notice in card_update.harness.notices if "fresh seed 2001 of tiny is red" in notice]
+    (notice,) = [notice for notice in card_update.harness.notices if "fresh seed 2001 of tiny fails" in notice]
     assert "clean at 0: accuracy" in notice
 
 
@@ -264,7 +264,7 @@ def test_a_card_changed_meanwhile_is_left_alone(project):
     assert edit.write_claims(card, claims, {"c": 3.0}).file.claims["clean"].thresholds == {"accuracy": (0.5,)}
     project.edit("0.9]", "0.8]")
     before = project.path.read_bytes()
-    with pytest.raises(CardError, match="was changed while"):
+    with pytest.raises(CardError, match="changed while"):
         edit.write_claims(card, claims, {"c": 3.1})
     assert project.path.read_bytes() == before
 
@@ -316,7 +316,7 @@ def test_replacing_keeps_permissions_and_leaves_nothing_beside(tmp_path):
     atomic_write.replace(tmp_path / "fresh", b"")
     assert (tmp_path / "fresh").stat().st_mode & 0o600 == 0o600
     (tmp_path / "folder").mkdir()
-    with pytest.raises(CardError, match="is as it was"):
+    with pytest.raises(CardError, match="is unchanged"):
         atomic_write.replace(tmp_path / "folder", b"new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["card.toml", "folder", "fresh"]
 
@@ -387,5 +387,5 @@ def test_trained_weights_are_written_where_one_asks_for_them(project, capsys):
     assert file.read_bytes() == project.harness.weights(project.card.reseeded(5)).read_bytes()
     assert project.trained() == [5]
     assert main.main([*common, "--seeds", "5,6"]) == 2
-    assert "must be of one model and one seed" in capsys.readouterr().err
+    assert "takes one model and one seed" in capsys.readouterr().err
     assert project.trained() == [5]

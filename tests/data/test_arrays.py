@@ -128,7 +128,7 @@ def test_groups_divide_the_train_part(packed, cache, name):
 def test_groups_that_do_not_cover_the_pool_are_refused(packed, cache):
     """Folds without groups would quietly tear them apart."""
     for of in ("test", "all"):
-        with pytest.raises(DataError, match="`groups` must name an array for all of set"):
+        with pytest.raises(DataError, match="`groups` must name an array that covers all of set"):
             get(packed, cache, groups="train_track", of=of, split={"kind": "folds", "k": 2, "fold": 0})
     with pytest.raises(DataError, match=r"`groups` must name an array of .* got 'train_person'; it holds test_x, "):
         get(packed, cache, groups="train_person", split={"kind": "folds", "k": 2, "fold": 0})
@@ -160,7 +160,7 @@ class Bomb:
 def test_pickles_are_never_opened(tmp_path, cache, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = write(tmp_path / "set.npz", SPLIT | {"classes": np.array([Bomb(), "b", "c"], object)})
-    with pytest.raises(DataError, match=r"set\.npz must be a whole .* array 'classes' holds Python objects"):
+    with pytest.raises(DataError, match=r"set\.npz must be a complete .* array 'classes' contains Python objects"):
         get(file, cache)
     assert not (tmp_path / "unpickled").exists()
     assert not any((cache / "arrays").glob("*/"))
@@ -176,7 +176,7 @@ def test_what_is_no_archive_of_arrays_is_refused(tmp_path, cache):
     }
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(DataError, match=f"{name} must be a whole .npz"):
+        with pytest.raises(DataError, match=f"{name} must be a complete .npz"):
             get(tmp_path / name, cache)
     for member in ("../x.npy", "folder/x.npy", "notes.txt", ".npy", "/x.npy"):
         with zipfile.ZipFile(tmp_path / "set.npz", "w") as archive:
@@ -253,7 +253,7 @@ def test_a_changed_byte_in_the_cache_is_unpacked_again(packed, cache):
     file.write_bytes(content)
     again = get(packed, cache)
     assert again.fingerprint == whole
-    assert again.notes == (f"what the store held of {packed.name} was damaged ({file.parent}); it was unpacked again",)
+    assert again.notes == (f"the store's copy of {packed.name} was damaged ({file.parent}); it was unpacked again",)
     assert get(packed, cache).notes == ()
 
 
@@ -313,7 +313,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, cache):
     )
     out, err = worker.communicate(timeout=LIMIT)
     assert "large.npz.xz could not be unpacked to" in out, err
-    assert "is there room" in out
+    assert "check the disk space" in out
     assert [path.suffix for path in (cache / "arrays").iterdir()] == [".lock"]
 
 
@@ -322,7 +322,7 @@ def test_a_cache_that_cannot_be_written_is_said(packed, tmp_path):
     said = []
     found = get(packed, tmp_path / "file" / "cache", progress=said.append)
     assert len(found) == len(get(packed, tmp_path / "cache"))
-    assert re.search(r"is unpacked for this run alone, for .*file/cache cannot be written", said[0])
+    assert re.search(r"is unpacked for this run only, because .*file/cache cannot be written", said[0])
 
 
 def test_what_takes_long_says_so(packed, cache, monkeypatch):
@@ -356,9 +356,9 @@ def test_waiting_for_another_process_is_said(packed, cache, monkeypatch):
         ({"x": UNSPLIT["x"]}, r"to train on\), or x and y instead; it holds x"),
         (SPLIT | UNSPLIT, "or x and y instead; it holds classes, group"),
         (UNSPLIT | {"y": UNSPLIT["y"] + 0.5}, "set: `labels` must be integers"),
-        (UNSPLIT | {"y": UNSPLIT["y"][:-1]}, "set: `labels` must be one for each of 8 images, got 7"),
-        (UNSPLIT | {"x": UNSPLIT["x"][:0], "y": UNSPLIT["y"][:0]}, "set: `pixels` must hold at least one image"),
-        (UNSPLIT | {"y": UNSPLIT["y"] + 1}, r"set: .* got 1\.\.2: labels begin at 1; use labels - 1"),
+        (UNSPLIT | {"y": UNSPLIT["y"][:-1]}, r"set: `labels` must have one entry per image \(8\), got 7"),
+        (UNSPLIT | {"x": UNSPLIT["x"][:0], "y": UNSPLIT["y"][:0]}, "set: `pixels` must have at least one image"),
+        (UNSPLIT | {"y": UNSPLIT["y"] + 1}, r"set: .* got 1\.\.2: labels start at 1; use labels - 1"),
         (UNSPLIT | {"classes": np.array([0, 1])}, "set: `classes` must be different names, got"),
         (UNSPLIT | {"x": UNSPLIT["x"] / 1.0}, r"set: `pixels` of type float64 must lie in \[0, 1\]"),
     ],

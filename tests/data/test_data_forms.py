@@ -65,7 +65,7 @@ def test_a_part_is_chosen_by_its_name(tmp_path):
     with pytest.raises(DataError, match=r"`part` must be one of train, test, val, got 'valid'; did you mean 'val'"):
         load(spec, "test", root=tmp_path, cache=tmp_path / "cache")
     np.savez(tmp_path / "set.npz", x=PIXELS, y=LABELS)
-    with pytest.raises(DataError, match="`part` must be left out for data that have no parts of their own"):
+    with pytest.raises(DataError, match="`part` must be left out for data without parts"):
         load(spec, "test", root=tmp_path, cache=tmp_path / "cache")
 
 
@@ -84,12 +84,12 @@ ONE_HOT = np.eye(3)[LABELS]
         (ONE_HOT, r"they are one-hot rows: use labels\.argmax\(axis=1\)"),
         (ONE_HOT.astype(bool), "they are one-hot rows"),
         (LABELS.astype(float), r"use labels\.astype\(np\.int64\)$"),
-        (np.maximum(ONE_HOT, ONE_HOT[::-1]).astype(np.uint8), "several labels an image, which are not supported"),
-        (np.zeros((12, 14), np.uint8), "several labels an image, which are not supported"),
-        (np.full((12, 3), 1 / 3), "give the number of one class an image"),
-        (LABELS + 0.5, "give the number of one class an image"),
+        (np.maximum(ONE_HOT, ONE_HOT[::-1]).astype(np.uint8), "several labels per image are not supported"),
+        (np.zeros((12, 14), np.uint8), "several labels per image are not supported"),
+        (np.full((12, 3), 1 / 3), "use one class number per image"),
+        (LABELS + 0.5, "use one class number per image"),
         (np.where(LABELS == 2, -1, LABELS), "4 of 12 are negative, the first -1 at index 2, .* leave these images out"),
-        (np.full(12, -1), "withheld: all 12 are negative, the first -1; test on images with labels"),
+        (np.full(12, -1), "withheld: all 12 are negative, the first -1; use images with labels"),
     ],
     ids=["one-hot", "bool rows", "floats", "multi-label", "none", "shares", "halves", "some missing", "withheld"],
 )
@@ -104,10 +104,10 @@ def test_labels_from_one_are_said(tmp_path):
     """Catches: one class too many, of which nobody says where it comes from."""
     images = arrays(tmp_path, content={"x": PIXELS, "y": LABELS + 1})
     assert images.notes == (
-        "set: labels begin at 1, so that class 0 has no images; if they stand for 3 classes, use labels - 1",
+        "set: labels start at 1, so class 0 has no images; if they stand for 3 classes, use labels - 1",
     )
-    assert "labels begin at 1; use labels - 1" in output_remedy(torch.zeros(12, 3), 4, images)
-    with pytest.raises(DataError, match=r"got 1\.\.3: labels begin at 1; use labels - 1"):
+    assert "labels start at 1; use labels - 1" in output_remedy(torch.zeros(12, 3), 4, images)
+    with pytest.raises(DataError, match=r"got 1\.\.3: labels start at 1; use labels - 1"):
         arrays(tmp_path, content={"x": PIXELS, "y": LABELS + 1, "classes": np.array(["a", "b", "c"])})
     assert arrays(tmp_path, content={"x": PIXELS, "y": LABELS}).notes == ()
 
@@ -119,7 +119,7 @@ def test_labels_from_one_are_said(tmp_path):
         ((PIXELS / 255).astype(np.float16), r"got float16; use pixels\.astype\(np\.float32\)"),
         (PIXELS.astype(np.uint16) * 257, r"got uint16; .*\(pixels / 65535\)\.astype\(np\.float32\)"),
         (PIXELS.astype(np.int64), r"got int64; use pixels\.astype\(np\.uint8\)"),
-        ((PIXELS / 127.5 - 1).astype(np.float32), r"must lie in \[0, 1\].*normalisation, as by \(pixels \+ 1\)"),
+        ((PIXELS / 127.5 - 1).astype(np.float32), r"must lie in \[0, 1\].*normalisation, such as by \(pixels \+ 1\)"),
         (PIXELS.astype(np.float32), r"must lie in \[0, 1\].*divide by the largest possible value"),
     ],
     ids=["bool", "half", "16 bits", "integers", "from -1", "to 255"],
@@ -177,7 +177,7 @@ def test_files_that_are_passed_over_by_their_names_are_counted(tmp_path):
     assert len(images) == 5
     (note,) = images.notes
     assert note.startswith(
-        "pets: 7 files were passed over by their names: no suffix (3), .heic (3), .txt (1); pictures"
+        "pets: 7 files were ignored because of their names: no suffix (3), .heic (3), .txt (1); pictures"
     )
 
 
@@ -188,10 +188,10 @@ def test_a_class_without_pictures_counts_as_a_class_and_is_said(tmp_path):
     images = get(top)
     assert images.classes == ("ant", "bee", "dog", "eel")
     assert images.labels.tolist() == [0, 2, 3]
-    assert images.notes == ("pets: 1 of 4 classes have no pictures, and count as classes: 'bee'",)
+    assert images.notes == ("pets: 1 of 4 classes have no pictures, but count as classes: 'bee'",)
     for name in ("ant", "dog", "eel"):
         (top / name / "0.png").unlink()
-    with pytest.raises(DataError, match="its folders of classes hold no picture"):
+    with pytest.raises(DataError, match="its folders of classes have no pictures"):
         get(top)
 
 
@@ -207,9 +207,7 @@ def test_a_part_of_a_folder_is_chosen(tmp_path):
     chosen = load(spec, "test", root=tmp_path, cache=tmp_path / "cache")
     assert (chosen.name, len(chosen)) == ("pets validation", 3)
     folder(top / "extra", {"cat": [(30, 30)], "dog": [(30, 30)]})
-    with pytest.raises(
-        DataError, match=r"parts alone, or classes alone, but beside .* lies 'extra'; .*`part` = \"test\""
-    ):
+    with pytest.raises(DataError, match=r"only parts or only classes, but beside .* lies 'extra'; .*`part` = \"test\""):
         get(top)
     extra = load(spec.model_copy(update={"part": "extra"}), "test", root=tmp_path, cache=tmp_path / "cache")
     assert (extra.name, extra.classes) == ("pets extra", ("cat", "dog"))
@@ -225,9 +223,7 @@ def test_a_pointer_in_the_place_of_a_picture_is_called_so(tmp_path):
 def test_pictures_that_are_there_twice_are_said(tmp_path):
     top = folder(tmp_path / "pets")
     (top / "cat" / "again.png").write_bytes((top / "cat" / "0.png").read_bytes())
-    assert get(top).notes == (
-        "pets: 1 of 6 pictures are there more than once, byte for byte: 'cat/again.png' as 'cat/0.png'",
-    )
+    assert get(top).notes == ("pets: 1 of 6 pictures are duplicated, byte for byte: 'cat/again.png' as 'cat/0.png'",)
 
 
 # Tables
@@ -253,7 +249,7 @@ def test_a_part_whose_labels_are_withheld_names_another(tmp_path):
     table(tmp_path, "train", [0, 1, 2])
     table(tmp_path, "validation", [1, 0, 1, 0])
     table(tmp_path, "test", [-1, -1])
-    with pytest.raises(DataError, match=r'withheld: all 2 are negative.*; take another part: part = "validation" in'):
+    with pytest.raises(DataError, match=r'withheld: all 2 are negative.*; use another part: part = "validation" in'):
         parquet(tmp_path)
     images = parquet(tmp_path, part="validation")
     assert images.labels.tolist() == [1, 0, 1, 0]
@@ -345,9 +341,9 @@ def check(tmp_path, content):
 def test_check_mends_dim_images_and_not_the_model(tmp_path, own_path, pixels):
     """Catches: a first layer that multiplies by 255, after which every ε is 255 times as large as it says."""
     lines = check(tmp_path, {"x": pixels, "y": LABELS})
-    (line,) = [line for line in lines if line.strip().startswith("MEND  images: ")]
+    (line,) = [line for line in lines if line.strip().startswith("FIX   images: ")]
     assert "they use 1/255 of the range; 0/1 bytes, or divided by 255 twice?" in line
-    mend = [line.split(":")[0].split("  ")[-1] for line in lines if line.strip().startswith("MEND")]
+    mend = [line.split(":")[0].split("  ")[-1].strip() for line in lines if line.strip().startswith("FIX")]
     assert set(mend) <= {"images", "clean accuracy"}
 
 
@@ -363,14 +359,14 @@ def test_images_that_were_trained_on_are_counted():
     assert not said(from_arrays(PIXELS[:6], LABELS[:6]), trained)["doubted"]
     one = said(from_arrays(PIXELS[:7], LABELS[:7]), trained)
     assert (one["doubted"], one["seen"][:11]) == (False, "1 of 7 test")
-    with pytest.raises(data.NotChecked, match="1 of 3 are there more than once"):
+    with pytest.raises(data.NotChecked, match="1 of 3 are duplicates"):
         data.check_leakage(from_arrays(PIXELS[[0, 1, 0]], [0, 1, 0]), None)
 
 
 def test_check_says_how_many_images_were_trained_on(tmp_path, own_path):
     content = {"test_x": PIXELS, "test_y": LABELS, "train_x": PIXELS[:5], "train_y": LABELS[:5]}
     lines = check(tmp_path, content)
-    assert [line for line in lines if "MEND" in line and "5 of 12 test images are among the 5 of the training" in line]
+    assert [line for line in lines if "FIX" in line and "5 of 12 test images are among the 5 of the training" in line]
     assert not [line for line in check(tmp_path / "alone", {"x": PIXELS, "y": LABELS}) if "trained" in line]
 
 

@@ -214,7 +214,7 @@ def test_some_of_the_test_images(tiny):
     assert (few.name, len(few)) == ("2 of mnist test", 2)
     assert len(get("train", tiny, name="mnist", tested=2)) == 5
     for wrong in (1, 3):
-        with pytest.raises(DataError, match=f"`tested` must be at least one of each of 2 classes .* got {wrong}"):
+        with pytest.raises(DataError, match=rf"`tested` must allow one image per class \(2\) .* got {wrong}"):
             get("test", tiny, name="mnist", tested=wrong)
 
 
@@ -232,18 +232,18 @@ def test_missing_mnist_names_the_command(tiny):
     [
         ("t10k-images-idx3-ubyte", lambda content: content[:-1], r"must have 1584 bytes .* \(2, 28, 28\), it has 1583"),
         ("t10k-images-idx3-ubyte", lambda content: content + b"0", "must have 1584 bytes .* it has 1585"),
-        ("t10k-images-idx3-ubyte", lambda content: content[:10], "must begin with 16 bytes of header, it has 10"),
+        ("t10k-images-idx3-ubyte", lambda content: content[:10], "must start with 16 bytes of header, it has 10"),
         ("t10k-labels-idx1-ubyte", lambda content: content[:8], "must have 10 bytes .* it has 8"),
-        ("t10k-labels-idx1-ubyte", gzip.compress, "must begin with the magic number 2049, it has"),
+        ("t10k-labels-idx1-ubyte", gzip.compress, "must start with the magic number 2049, it has"),
         (
             "t10k-images-idx3-ubyte",
             lambda content: idx(LABELS) * 4,
-            "must begin with the magic number 2051, it has 2049",
+            "must start with the magic number 2051, it has 2049",
         ),
         (
             "t10k-labels-idx1-ubyte",
             lambda content: idx(LABELS),
-            "mnist test: `labels` must be one for each of 2 images",
+            "mnist test: `labels` must have one entry per image",
         ),
         ("t10k-labels-idx1-ubyte", lambda content: idx(LABELS[:2] + 9), "mnist test: `labels` must lie in 0..9"),
     ],
@@ -278,7 +278,7 @@ def test_download_brings_what_is_missing(published, tmp_path):
 
     mnist.download(root, said.append, fetch=None)  # would ask the network
     assert said[0].startswith(f"downloaded MNIST to {root}: train-images-idx3-ubyte, ")
-    assert said[1].startswith(f"MNIST is in {root} already")
+    assert said[1].startswith(f"MNIST is already in {root}")
 
 
 def test_download_fetches_the_rest(published, tiny):
@@ -296,7 +296,7 @@ def test_download_fetches_the_rest(published, tiny):
 def test_download_touches_no_file_that_is_there(published, tiny):
     file = mnist.folder(tiny) / "train-labels-idx1-ubyte"
     file.write_bytes(b"mine")
-    with pytest.raises(DataError, match=r"train-labels-idx1-ubyte must have the SHA-256 .* move it away"):
+    with pytest.raises(DataError, match=r"train-labels-idx1-ubyte must have the SHA-256 .* remove it"):
         mnist.download(tiny, pytest.fail, fetch=pytest.fail)
     assert file.read_bytes() == b"mine"
 
@@ -315,7 +315,7 @@ def test_no_network_is_said(published, tmp_path):
     def fetch(target):
         raise RuntimeError("Error downloading train-images-idx3-ubyte.gz")
 
-    with pytest.raises(DataError, match=r"MNIST could not be brought to .*new: Error downloading train-images"):
+    with pytest.raises(DataError, match=r"MNIST could not be downloaded to .*new: Error downloading train-images"):
         mnist.download(tmp_path / "new", pytest.fail, fetch=fetch)
     assert not list((tmp_path / "new").glob(".*"))
 
@@ -345,7 +345,7 @@ def test_download_asks_torchvision(published, tmp_path, monkeypatch):
         ({"name": "array", "file": "/data/a.npz"}, "relative to the data root, .* got '/data/a.npz'"),
         ({"name": "array", "file": "../a.npz"}, "relative to the data root, .* got"),
         ({"name": "array", "file": "a.csv"}, "`file` must be an .npz or .npz.xz file"),
-        ({"name": "mnist", "of": "all"}, "`of` must be left out where the split is 'given'"),
+        ({"name": "mnist", "of": "all"}, "`of` must be left out if the split is 'given'"),
         ({"name": "mnist", "of": "both"}, "'train', 'test' or 'all'"),
         ({"name": "mnist", "split": {"kind": "random"}}, "does not match any of the expected tags"),
         ({"name": "mnist", "split": {"kind": "balanced"}}, r"split.balanced.per_class\n  Field required"),
@@ -358,7 +358,7 @@ def test_download_asks_torchvision(published, tmp_path, monkeypatch):
         ({"name": "mnist", "split": {"kind": "grouped", "share": 0.2}}, "`groups` must name the array"),
         (
             {"name": "array", "file": "a.npz", "groups": "g", "split": {"kind": "stratified", "share": 0.2}},
-            "'stratified', which tears them apart",
+            "'stratified', which separates them",
         ),
     ],
 )

@@ -173,7 +173,7 @@ def test_a_picture_that_changes_during_a_run_ends_it_by_name(tmp_path, change):
     images = get(top)
     file = top / "dog" / "1.png"
     file.unlink() if change == "gone" else picture(77).save(file)
-    reason = "cannot be read any more" if change == "gone" else "has changed since this run looked at it"
+    reason = "can no longer be read" if change == "gone" else "changed during this run"
     with pytest.raises(DataError, match=rf"'dog/1\.png' {reason}"):
         images.batch(0, 5)
     assert images.batch(0, 3).shape == (3, 3, 24, 24)
@@ -225,5 +225,5 @@ def test_a_sample_has_every_class_by_its_share():
     assert np.bincount(some.labels).tolist() == [3, 3]
     assert subsample(images, 6, seed=1).rows.tolist() == some.rows.tolist()
     assert subsample(images, 6, seed=2).rows.tolist() != some.rows.tolist()
-    with pytest.raises(DataError, match="`tested` must be at least one of each of 2 classes"):
+    with pytest.raises(DataError, match=r"`tested` must allow one image per class \(2\)"):
         subsample(images, 1)

@@ -97,7 +97,9 @@ def test_turned_pictures_stay_so_unless_asked_and_are_counted(tmp_path):
     (top / "cat" / "0.png").unlink()
     (top / "cat" / "0.jpg").write_bytes(encoded(lying, "jpeg", exif=exif, quality=100))
     images = get(top)
-    assert any("1 of 3 pictures say in EXIF" in note and "'cat/0.jpg'" in note for note in images.notes)
+    assert any(
+        "1 of 3 pictures are rotated according to EXIF" in note and "'cat/0.jpg'" in note for note in images.notes
+    )
     upright = get(top, images={"size": [40, 30], "crop": "none", "exif": "apply"})
     assert not any("EXIF" in note for note in upright.notes)
     found = upright.stored(0, 1)[0].transpose(1, 2, 0)
@@ -159,7 +161,7 @@ def test_both_parts_joined_are_both_in_their_order(tmp_path):
 def test_a_testing_part_alone(tmp_path):
     folder(tmp_path / "pets" / "val")
     assert len(get(tmp_path / "pets")) == 5
-    with pytest.raises(DataError, match="pets val has no train part beside it"):
+    with pytest.raises(DataError, match="pets val has no train part"):
         get(tmp_path / "pets", "train")
     with pytest.raises(DataError, match="`of` = 'train' needs a train part"):
         get(tmp_path / "pets", split={"kind": "balanced", "per_class": 1})
@@ -197,11 +199,11 @@ def large(file):
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (damaged, "no whole picture that Pillow can read"),
+        (damaged, "not a complete picture that Pillow can read"),
         (bomb, "too large to be decoded"),
         (large, r"too large to be decoded: 10,000 x 9,000 pixels, more than 89,478,485"),
-        (lambda file: file.write_bytes(b""), "no whole picture that Pillow can read"),
-        (lambda file: file.write_text("<svg/>"), "no whole picture that Pillow can read"),
+        (lambda file: file.write_bytes(b""), "not a complete picture that Pillow can read"),
+        (lambda file: file.write_text("<svg/>"), "not a complete picture that Pillow can read"),
         (
             lambda file: Image.fromarray(np.ones((30, 30), np.uint16)).save(file),
             r"more than 8 bits .* \(Pillow's mode I;16",
@@ -228,7 +230,7 @@ def test_all_unreadable_is_no_data_set(pets):
         file.write_bytes(b"")
     with pytest.raises(DataError, match=r"5 of 5 .* 'cat/0\.png': .*, 'cat/1\.png': .*, 'dog/0\.png': .*, …"):
         get(pets)
-    with pytest.raises(DataError, match="at least one picture that can be used, it holds none of 5"):
+    with pytest.raises(DataError, match="at least one usable picture, it has none among 5"):
         get(pets, images={"size": [24, 24], "skip_unreadable": True})
 
 
@@ -247,7 +249,7 @@ def beside(top):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (beside, r"pictures in these alone, but 1 lie beside them: 'stray\.png'"),
+        (beside, r"pictures only in its folders of classes, but 1 lie beside them: 'stray\.png'"),
         (lambda top: folder(top, {"Dog": [(30, 30)]}), "differ by more than capital letters, got 'Dog' and 'dog'"),
         (lambda top: folder(top, {"two\nlines": [(30, 30)]}), r"must be printable text, got 'two\\nlines'"),
         (lambda top: folder(top, {" ": [(30, 30)]}), "must be printable text, got ' '"),
@@ -263,13 +265,13 @@ def test_folders_that_are_no_classes_are_refused(pets, spoil, message):
 
 def test_one_class_is_refused(tmp_path):
     folder(tmp_path / "pets", {"cat": [(30, 30)]})
-    with pytest.raises(DataError, match="each of two classes or more, it holds 1, 'cat'; is the folder above it meant"):
+    with pytest.raises(DataError, match="at least two classes, it has 1, 'cat'; use the folder above it"):
         get(tmp_path / "pets")
 
 
 def test_an_empty_folder_a_missing_one_and_a_file_in_its_place(tmp_path):
     (tmp_path / "pets").mkdir()
-    with pytest.raises(DataError, match="each of two classes or more, it holds 0"):
+    with pytest.raises(DataError, match="at least two classes, it has 0"):
         get(tmp_path / "pets")
     with pytest.raises(DataMissing, match=r"no \./gone in .* does not exist"):
         get(tmp_path / "gone")
@@ -317,9 +319,7 @@ def test_hidden_files_are_passed_over_and_depth_does_not_matter(pets):
 
 
 def test_sizes_must_come_to_one(pets):
-    with pytest.raises(
-        DataError, match=r"'cat/0\.png' has 30 x 40, 4 others have not: 'cat/1\.png' 40 x 30, .*, …; give"
-    ):
+    with pytest.raises(DataError, match=r"'cat/0\.png' has 30 x 40, 4 others differ: 'cat/1\.png' 40 x 30, .*, …; set"):
         get(pets, images={})
     with pytest.raises(DataError, match="`size` = "):
         get(pets, images={"resize": 30})
@@ -334,10 +334,10 @@ def test_unusual_pictures_are_counted_and_named(pets):
     (pets / "dog" / "copy.png").write_bytes((pets / "cat" / "0.png").read_bytes())
     images = get(pets)
     for said in (
-        "1 of 9 pictures are grey, among others in colour: 'cat/grey.png'",
-        "1 of 9 pictures are animated; their first frame is taken: 'cat/moving.gif'",
+        "1 of 9 pictures are grey, while others are in colour: 'cat/grey.png'",
+        "1 of 9 pictures are animated; only their first frame is used: 'cat/moving.gif'",
         "1 of 9 pictures have an alpha channel, which is dropped: 'dog/glass.png'",
-        "1 of 9 pictures are there with another label, byte for byte: 'dog/copy.png' as 'cat/0.png'",
+        "1 of 9 pictures are duplicated with another label, byte for byte: 'dog/copy.png' as 'cat/0.png'",
     ):
         assert f"pets: {said}" in images.notes
     assert len(images.notes) == 4
@@ -363,7 +363,7 @@ def test_usual_pictures_need_no_word(pets):
         ({"folder": "pets", "images": {"resize": 10**9}}, "less than or equal to"),
         (
             {"folder": "pets", "images": {"resize": 20, "size": [24, 20]}},
-            r"cut out of what `resize` leaves, got \[24, 20\]",
+            r"fit into the result of `resize`, got \[24, 20\]",
         ),
         ({"folder": "pets", "images": {"crop": "none"}}, "`size` must be given with `crop` = 'none'"),
         ({"folder": "pets", "images": {"crop": "none", "size": [4, 4], "resize": 4}}, "`resize` must be left out"),

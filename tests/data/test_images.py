@@ -192,7 +192,7 @@ GOOD = np.zeros((2, 4, 4), np.uint8)
         (np.zeros((2, 3, 32, 32), np.uint8), [0, 1], None, r"channels first use pixels.transpose\(0, 2, 3, 1\)"),
         (GOOD[:0], np.array([], int), None, r"at least one image .* got the shape \(0, 4, 4\)"),
         (GOOD[:, :0], [0, 1], None, "at least one image of one pixel"),
-        (GOOD, [0], None, "`labels` must be one for each of 2 images, got 1"),
+        (GOOD, [0], None, r"`labels` must have one entry per image \(2\), got 1"),
         (GOOD, [0.0, 1.0], None, "`labels` must be integers .* got float64"),
         (GOOD, ["cat", "dog"], None, "got <U3, which is text; number the classes: classes, labels = np.unique"),
         (GOOD, [True, False], None, "`labels` must be integers .* got bool"),
@@ -235,7 +235,7 @@ def test_rows_that_are_not_there_are_refused(rows, message):
 
 
 def test_wrong_groups_and_slices_are_refused():
-    with pytest.raises(DataError, match="`groups` must be one number or name for each of 2 images"):
+    with pytest.raises(DataError, match=r"`groups` must have one number or name per image \(2\)"):
         from_arrays(GOOD, [0, 1], groups=[1, 2, 3])
     with pytest.raises(DataError, match="0 <= start <= stop, got -1 and 1"):
         from_arrays(GOOD, [0, 1]).batch(-1, 1)

@@ -64,7 +64,7 @@ def test_balanced_is_the_same_everywhere():
 
 
 def test_balanced_refuses_more_than_there_are():
-    with pytest.raises(DataError, match=r"`per_class` must be less .* got 3, and class 7 has 3; take at most 2"):
+    with pytest.raises(DataError, match=r"`per_class` must be below .* got 3, and class 7 has 3; use at most 2"):
         splits.balanced([5, 5, 5, 5, 7, 7, 7], 3, seed=0)
     with pytest.raises(DataError, match="`per_class` must be at least 1, got 0"):
         splits.balanced([0, 0, 1, 1], 0, seed=0)
@@ -184,7 +184,7 @@ LABELS = [0, 0, 0, 0, 1, 1, 1, 1]
         (lambda: splits.stratified(LABELS, 0.1, 0), "`share`=0.1 cannot be drawn from 8 images"),
         (lambda: splits.stratified([0] * 90 + [1] * 2, 0.1, 0), "class 1 is not in test"),
         (lambda: splits.grouped(LABELS, None, 0.5, 0), "`groups` must be given"),
-        (lambda: splits.grouped(LABELS, [1, 2], 0.5, 0), "`groups` must be one for each of 8 images, got 2"),
+        (lambda: splits.grouped(LABELS, [1, 2], 0.5, 0), r"`groups` must have one entry per image \(8\), got 2"),
         (lambda: splits.grouped(LABELS, LABELS, 0.5, 0), "cannot be drawn from 2 groups"),
         (lambda: splits.grouped(LABELS, [0, 1, 2, 3, 0, 0, 4, 4], 1.5, 0), "between 0 and 1"),
         (lambda: splits.held_out(LABELS, None, 1.0, 0), "`share` must lie between 0 and 1, got 1"),
@@ -193,7 +193,7 @@ LABELS = [0, 0, 0, 0, 1, 1, 1, 1]
         (lambda: splits.folds([*LABELS, 2], 2, 0), r"size of the smallest class \(class 2 has 1\), got 2"),
         (lambda: splits.folds(LABELS, 5, 0), r"size of the smallest class \(class 0 has 4\), got 5"),
         (lambda: splits.folds(LABELS, 3, 0, [0, 0, 1, 1, 0, 0, 1, 1]), "at most the number of groups, 2, got 3"),
-        (lambda: splits.folds(LABELS, 2, 0, [0, 0, 0, 0, 1, 2, 3, 4]), r"class 0 is not in \w+; take"),
+        (lambda: splits.folds(LABELS, 2, 0, [0, 0, 0, 0, 1, 2, 3, 4]), r"class 0 is not in \w+; use"),
     ],
 )
 def test_splits_that_cannot_be_made_are_refused(split, message):

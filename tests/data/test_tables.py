@@ -99,10 +99,10 @@ def test_class_names_that_hugging_face_wrote(tmp_path):
         ({"label": [float(each) for each in LABELS]}, "labels must be whole numbers or texts, got float; cast"),
         ({"label": [True, False] * 3}, "labels must be whole numbers or texts, got bool"),
         ({"label": [0, 1, None, 0, 1, 0]}, "every row must have a label, row 2 has none"),
-        ({"label": [0, 1, -1, 0, 1, 0]}, "1 of 6 are negative, the first -1 at index 2, as where labels are missing"),
-        ({"image": ["cat.png"] * 6}, r"'image' must hold pictures as bytes, or as {bytes, path}, got string"),
-        ({"image": [*CONTENT[:5], None]}, "1 of 6 pictures cannot be used: row 5: the row holds no picture's bytes"),
-        ({"image": [b"torn", *CONTENT[1:]]}, "1 of 6 pictures cannot be used: row 0: it is no whole picture"),
+        ({"label": [0, 1, -1, 0, 1, 0]}, "1 of 6 are negative, the first -1 at index 2, so their labels are missing"),
+        ({"image": ["cat.png"] * 6}, r"'image' must contain pictures as bytes, or as {bytes, path}, got string"),
+        ({"image": [*CONTENT[:5], None]}, "1 of 6 pictures cannot be used: row 5: the row has no picture's bytes"),
+        ({"image": [b"torn", *CONTENT[1:]]}, "1 of 6 pictures cannot be used: row 0: it is not a complete picture"),
     ],
 )
 def test_columns_that_are_no_pictures_or_labels_are_refused(tmp_path, columns, message):
@@ -134,7 +134,7 @@ def test_what_is_no_parquet_file(tmp_path):
     with pytest.raises(DataMissing, match=r"no \./gone\.parquet in"):
         read(tmp_path / "gone.parquet")
     (tmp_path / "none").mkdir()
-    with pytest.raises(DataError, match=r"must hold \.parquet files, it holds none"):
+    with pytest.raises(DataError, match=r"must contain \.parquet files, it has none"):
         read(tmp_path / "none")
     write(tmp_path / "mixed" / "a.parquet")
     pq.write_table(pa.table({"image": CONTENT}), tmp_path / "mixed" / "b.parquet")
@@ -206,7 +206,7 @@ def test_a_saved_set_is_that_of_the_library(saved):
 def test_other_folders_and_parts_are_refused(saved):
     datasets, rows, top = saved
     top.mkdir()
-    with pytest.raises(DataError, match="must be a folder that `save_to_disk` has written"):
+    with pytest.raises(DataError, match="must be a folder written by `save_to_disk`"):
         read_saved(top)
     datasets.DatasetDict({"one": rows}).save_to_disk(str(top))
     with pytest.raises(DataError, match="must have a part train, test or validation, it has one"):
@@ -216,7 +216,7 @@ def test_other_folders_and_parts_are_refused(saved):
 def test_a_column_that_holds_no_pictures(saved):
     datasets, _, top = saved
     datasets.Dataset.from_dict({"image": ["a.png", "b.png"], "label": [0, 1]}).save_to_disk(str(top))
-    with pytest.raises(DataError, match="'image' must hold pictures as bytes"):
+    with pytest.raises(DataError, match="'image' must contain pictures as bytes"):
         read_saved(top)
 
 

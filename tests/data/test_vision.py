@@ -90,7 +90,7 @@ def test_nothing_is_downloaded(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("CIFAR11", "a set of torchvision's with a training and a test part, got 'CIFAR11'; did you mean 'CIFAR10'"),
+        ("CIFAR11", "a torchvision data set with a training and a test part, got 'CIFAR11'; did you mean 'CIFAR10'"),
         ("FakeData", "with a training and a test part, got 'FakeData'"),
         ("__doc__", "with a training and a test part"),
         ("", "with a training and a test part"),

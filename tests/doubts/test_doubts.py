@@ -340,8 +340,8 @@ def test_the_suite_says_what_was_seen_why_it_matters_and_what_to_try(tmp_path, m
     assert run.returncode == 1, run.stdout
     assert "tiny: probabilities for logits" in run.stdout
     assert "seen: outputs from 0" in run.stdout
-    assert "why it matters: cross-entropy takes the softmax of the outputs" in run.stdout
-    assert "to try: give the classifier without its last softmax or sigmoid (docs/doubts.md)" in run.stdout
+    assert "why it matters: cross-entropy applies a softmax to the outputs" in run.stdout
+    assert "to try: return the classifier without its last softmax or sigmoid (docs/doubts.md)" in run.stdout
     kept = sorted((tmp_path / "store").rglob("*.json"))
     again = suite(card)
     assert "probabilities for logits" in again.stdout
@@ -383,7 +383,7 @@ def test_a_doubt_that_the_card_knows_is_said_and_not_red(tmp_path, monkeypatch):
     ("table", "said"),
     [
         ('"probability for logits" = "why not"', "did you mean 'probabilities for logits'?"),
-        ('"probabilities for logits" = " "', "must say why the card's numbers are believed all the same"),
+        ('"probabilities for logits" = " "', "must say why the card's numbers are trusted anyway"),
     ],
 )
 def test_a_card_cannot_wave_doubts_away(tmp_path, table, said):

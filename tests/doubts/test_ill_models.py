@@ -163,7 +163,7 @@ def test_an_ill_model_of_ones_own_is_red_and_no_claim_is_suggested(tmp_path, mon
     assert run.returncode == 1, run.stdout
     assert f"net: {doubt}\n" in run.stdout
     words = " ".join(run.stdout.split())
-    assert "Doubts stand against these numbers of net: " in words
-    assert doubt in words.partition("Doubts stand against these numbers of net: ")[2].partition("Settle them first")[0]
+    assert "These numbers of net are in doubt: " in words
+    assert doubt in words.partition("These numbers of net are in doubt: ")[2].partition("Resolve the doubts first")[0]
     assert "What net may claim" not in words
     assert "Traceback" not in run.stdout

@@ -91,7 +91,7 @@ def test_a_run_without_an_engine_asks_none(project, filled):
         ("ray,workers=many", "may set workers=N, cores=N and gpus=SHARE"),
         ("ray,workers=0", "workers must be at least 1, got 0"),
         ("ray,gpus=1.5", "a whole number or a share below 1, got 1.5"),
-        ("ray=ray://head:10001", "a client's address"),
+        ("ray=ray://head:10001", "a client address"),
     ],
 )
 def test_engines_that_cannot_be(text, said):

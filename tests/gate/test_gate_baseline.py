@@ -165,7 +165,7 @@ def test_scores_are_kept_where_a_gate_takes_them(card, swept):
     truth = np.repeat([1, 0], len(labels))
     scores = np.concatenate([told["normal"].attack_probability[1], told["clean"].attack_probability[0]])
     assert cell_value("detection_auc", again, "0.8") == pytest.approx(roc_auc_score(truth, scores))
-    with pytest.raises(GateError, match="every image's probabilities, and the run kept none"):
+    with pytest.raises(GateError, match="every image's probabilities, which the run did not store"):
         baseline.write(card.baseline, "tiny", accepted(swept, 1), ("roc_auc",))
 
 
@@ -180,7 +180,9 @@ def test_areas_are_gated(tmp_path, card):
     swept = {name: replace(e, probabilities=np.stack([right] * len(e.strengths))) for name, e in sure.items()}
     one = [AcceptedModel({"weights": "w0", "device": "cpu"}, swept)]
     list(accept.accept(card.baseline, "tiny", one, harness.store))
-    assert "was accepted without what roc_auc takes; accept it again" in decide(card, swept.__getitem__).message
+    assert (
+        "was accepted without the data that roc_auc needs; accept it again" in decide(card, swept.__getitem__).message
+    )
     list(accept.accept(card.baseline, "tiny", one, harness.store, card))
     decision = decide(card, swept.__getitem__)
     assert decision.outcome == "passed"
@@ -196,7 +198,7 @@ def test_what_is_left_to_do_is_said(tmp_path, card, swept, harness):
     def last(path, *known):
         return list(accept.accept(path, "tiny", accepted(swept, 1), harness.store, *known))[-1]
 
-    assert "ask for a [gate] in the card, and pytest" in last(there, card)
+    assert "add a [gate] to the card, and pytest" in last(there, card)
     assert "name it as `baseline` in the card's [gate], and pytest" in last(elsewhere)
     asking = gated(card)
     assert last(there, asking) == "next: commit it with its .npz, and pytest suites/"
@@ -228,12 +230,12 @@ def damaged(path, how):
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("edited", "was edited or damaged"),
+        ("edited", "edited or damaged"),
         ("truncated", "not a baseline"),
         ("empty", "not a baseline"),
         ("a list", "not a baseline"),
         ("another format", "baseline/9"),
-        ("truncated pack", "is not what tiny.json names"),
+        ("truncated pack", "does not match tiny.json"),
         ("no pack", "No such file"),
     ],
 )
@@ -283,8 +285,8 @@ def test_zero_cells_and_cells_without_numbers_are_no_baseline(card, swept, harne
     """Catches: a baseline that any model passes."""
     broken = {name: replace(e, status=("raised Boom",) * len(e.strengths)) for name, e in swept.items()}
     for models, said in [
-        ([], "there is no cell to accept"),
-        ([AcceptedModel({"weights": "w"}, {})], "there is no cell to accept"),
+        ([], "the run has no cells to accept"),
+        ([AcceptedModel({"weights": "w"}, {})], "the run has no cells to accept"),
         ([AcceptedModel({"weights": "w"}, broken)], r"has numbers \(raised Boom\)"),
     ]:
         with pytest.raises(GateError, match=said):
@@ -293,12 +295,12 @@ def test_zero_cells_and_cells_without_numbers_are_no_baseline(card, swept, harne
 
 
 def test_the_same_model_twice_and_unlike_ones_are_refused(card, swept, harness):
-    with pytest.raises(GateError, match="weights w0 are there more than once"):
+    with pytest.raises(GateError, match="weights w0 appear more than once"):
         list(accept.accept(card.baseline, "tiny", accepted(swept, 1) * 2, harness.store))
     models = accepted(swept, 2)
     clean = models[1].swept["clean"]
     models[1] = AcceptedModel(models[1].about, {"clean": clean})
-    with pytest.raises(GateError, match=r"number 2 were not swept alike(.|\n)*sweeps.normal"):
+    with pytest.raises(GateError, match=r"number 2 were not swept under the same conditions(.|\n)*sweeps.normal"):
         list(accept.accept(card.baseline, "tiny", models, harness.store))
     other = replace(
         clean, provenance={**clean.provenance, "subject": {**clean.provenance["subject"], "factory": "a:b"}}
@@ -327,17 +329,17 @@ def test_runs_that_are_not_whole_are_refused_and_the_baseline_stays(tmp_path, ca
     (tmp_path / "foreign.json").write_text("[1]")
     report(tmp_path, card, harness, "partial.json", complete=False)
     for name, said in [
-        ("anew", "is not what the run saw"),
-        ("gone", "is not to be had"),
-        ("none", "kept no evidence"),
+        ("anew", "was recomputed after the run"),
+        ("gone", "cannot be read"),
+        ("none", "stored no evidence"),
         ("torn", "not a readable JSON report"),
         ("foreign", "format must be"),
-        ("partial", "did not end, or is still going on"),
+        ("partial", "the run is incomplete"),
         ("absent", "No such file"),
     ]:
         with pytest.raises(RobustnessError, match=said):
             keep(card, [tmp_path / f"{name}.json"], harness.store)
-    with pytest.raises(GateError, match="no model 'huge'; it has tiny"):
+    with pytest.raises(GateError, match="no model 'huge'; its models: tiny"):
         accept.accepted_from_report(run, "huge", harness.store)
     assert card.baseline.read_bytes() == before
     assert baseline.read(card.baseline).accepted[0]["weights"] == harness.weights_hash(card)
@@ -434,7 +436,7 @@ def test_an_accepted_retraining_passes_its_own_gate(card, swept):
     for seed in (0, 7, 18):
         decision = decide(card, trained(swept, 0.1, seed).__getitem__)
         assert decision.outcome == "passed"
-        assert "its weights are those of an accepted model" in decision.table["notes"]
+        assert "its weights equal those of an accepted model" in decision.table["notes"]
 
 
 def test_a_waived_summary_does_not_count(card, swept):
@@ -454,7 +456,7 @@ def test_a_waived_summary_does_not_count(card, swept):
 def test_weights_are_held_against_one_model(card, swept):
     card = gated(card, "paired", "margin = 0.1\nmetrics = ['accuracy', 'f1', 'recall[3]']\n")
     baseline.write(card.baseline, "tiny", accepted(swept, 2))
-    assert "its baseline holds 2" in decide(card, swept.__getitem__).message
+    assert "its baseline has 2" in decide(card, swept.__getitem__).message
     baseline.write(card.baseline, "tiny", accepted(swept, 1))
     decision = decide(card, trained(swept, 0.6, 701).__getitem__)
     assert decision.outcome == "failed"
@@ -487,7 +489,7 @@ def forged(card, **changes):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"right": lambda r: {**r, "clean": {"0": [n - 1 for n in r["clean"]["0"]]}}}, "counts of right predictions"),
+        ({"right": lambda r: {**r, "clean": {"0": [n - 1 for n in r["clean"]["0"]]}}}, "counts of correct predictions"),
         ({"accepted": lambda a: [*a, *a]}, "models, cells or images"),
         ({"protocol": lambda p: {**p, "data": {**p["data"], "images": 7}}}, "models, cells or images|not a baseline"),
         ({"protocol": lambda p: {**p, "data": {**p["data"], "labels": "0" * 64}}}, "labels"),

@@ -60,7 +60,7 @@ def test_a_model_against_itself_passes(gated):
     assert {(cell["losses"], cell["gains"], cell["drop"], cell["mcnemar"]) for cell in gate["table"]["cells"]} == {
         (0, 0, 0.0, 1.0)
     }
-    assert gate["table"]["notes"] == ["its weights are those of an accepted model"]
+    assert gate["table"]["notes"] == ["its weights equal those of an accepted model"]
     assert "1 gate: 1 passed" in run.summary
 
 
@@ -82,7 +82,7 @@ def test_the_same_weights_in_other_code_are_no_identity(gated):
     weights = [one["weights"] for one in gate_of(run)["table"]["baseline"]["models"]]
     assert run.report["models"][0]["weights"] in weights
     assert gate_of(run)["outcome"] == "failed"
-    assert "decide otherwise" in gate_of(run)["table"]["notes"][0]
+    assert "predictions differ" in gate_of(run)["table"]["notes"][0]
 
 
 def test_a_damaged_model_fails(gated):
@@ -124,7 +124,7 @@ def test_inconclusive_is_a_setting(gated, options, code, verdict):
     assert run.ret == code
     assert gate_of(run)["outcome"] == "inconclusive"
     assert run.report["verdict"] == verdict
-    assert "an equal model passes in 0% of cases" in gate_of(run)["message"]
+    assert "a model as good passes in 0% of cases" in gate_of(run)["message"]
     needed = gate_of(run)["table"]["cells"][0]["images_needed"]
     assert needed > 200  # more than there are
 
@@ -154,8 +154,8 @@ def test_what_a_gate_reads_is_swept_before_it_can_be_red(project):
     ask(project.fill()).write("models/tiny.toml", text + PAIRED)
     first = project.run("suites")
     assert first.ret == 1
-    assert "there is no baseline" in gate_of(first)["message"]
-    assert "next: do as the gate's message says" in first.summary
+    assert "is missing; create it: robustness baseline accept" in gate_of(first)["message"]
+    assert "next: follow the gate's message" in first.summary
     assert main(["baseline", "accept", "report.json", "--model", "tiny"]) == 0
     second = project.run("suites")
     assert (second.ret, gate_of(second)["outcome"]) == (0, "passed")
@@ -230,7 +230,7 @@ def test_cells_without_numbers_now_are_an_error(gated):
     gated.edit(gated.net, ("pass  # here", "logits = logits / 0 if noisy else logits"))
     run = ask(gated).run(GATE)
     assert gate_of(run)["outcome"] == "error"
-    assert "3 cell(s) have numbers in the baseline and none now" in gate_of(run)["message"]
+    assert "3 cell(s) have numbers in the baseline but not now" in gate_of(run)["message"]
 
 
 def test_errors_in_all_cells_are_never_green(gated):
@@ -323,6 +323,6 @@ def test_a_warm_gate_needs_neither_torch_nor_scipy(gated):
 def test_an_accepted_seed_is_a_retraining(gated, capsys):
     """Catches: seeds that all give the card's own weights. The tiny recipe does not depend on its seed."""
     assert main(["baseline", "accept", "--model", "tiny", "--seeds", "1,2", "--card", "models/tiny.toml"]) == 2
-    assert "a model counts once, train from other seeds" in capsys.readouterr().err
+    assert "each model counts once, so train with other seeds" in capsys.readouterr().err
     assert main(["baseline", "accept", "--model", "tiny", "--seeds", "1", "--card", "models/tiny.toml"]) == 0
     assert len(np.atleast_1d(json.loads((gated.root / "models/baselines/tiny.json").read_text())["accepted"])) == 1

@@ -120,7 +120,7 @@ def test_false_alarms_are_the_retrainings_that_are_red(make):
     assert found["false_alarms"] == {"claims": 1, "gate": 0, "either": 1}
     assert [row["seed"] for row in found["retrainings"] if row["red"]] == [FIRST + 2]
     (line,) = (line for line in telling.lines(found) if line.startswith("False alarms"))
-    assert line.startswith(f"False alarms: 1 of 4 undamaged retrainings (seeds {FIRST}–{FIRST + 3}) are red")
+    assert line.startswith(f"False alarms: 1 of 4 undamaged retrainings (seeds {FIRST}–{FIRST + 3}) fail")
 
 
 def test_a_gate_catches_and_its_accepted_seeds_are_no_retrainings(make):
@@ -147,14 +147,14 @@ def test_what_is_red_without_damage_is_left_out_and_said(make):
     project = make(CLAIMS.replace("[0.5, 0.2]", "[0.999, 0.2]") + GATE)
     found = mutate(project, classes=(1.0, 10.0))
     claim, gate = found["notes"]
-    assert claim == "1 claims are broken without any damage and left out, tiny:normal:0.2:accuracy among them"
-    assert "the gate is red without any damage and left out: tiny: its card asks for a gate" in gate
+    assert claim == "1 claims fail without any damage and are left out, for instance tiny:normal:0.2:accuracy"
+    assert "the gate fails without any damage and is left out: tiny: its card has a gate" in gate
     assert found["claims"] == 2
     assert found["gate"] is None
     assert of(found, "classes")["rows"][0]["red"] == 2
 
     project.path.write_text(project.path.read_text().partition("\n[claims")[0] + "\n[claims.clean]\naccuracy = 0.999\n")
-    with pytest.raises(CardError, match="damage would show nothing: 1 claims are broken without any damage"):
+    with pytest.raises(CardError, match="nothing is left to detect damage: 1 claims fail without any damage"):
         mutate(project)
 
 
@@ -169,7 +169,9 @@ def test_waived_claims_catch_nothing(make):
 def test_a_card_without_claims_and_gate_is_refused(make):
     """Catches: a table that is empty and green."""
     project = make("")
-    with pytest.raises(CardError, match=r"nothing to hold damage to: no claim .* and no gate; write \[claims\]"):
+    with pytest.raises(
+        CardError, match=r"nothing can detect damage: there is no gate, and no claim .*; write \[claims\]"
+    ):
         mutate(project)
 
 
@@ -179,7 +181,9 @@ def test_a_recipe_that_starts_by_command_or_fails_is_said(make, monkeypatch):
     project.edit('callable = "', 'starts = "by command"\ncallable = "')
     card = project.card
     found = run_mutations(project.harness, card, MutationOptions({"noise": (0.0,)}))
-    assert found["left_out"] == {"undamaged retrainings": "its recipe starts by command; ask for it by its name"}
+    assert found["left_out"] == {
+        "undamaged retrainings": "its recipe starts only by command; request this damage by name (--damage)"
+    }
     train = recipes.train
 
     def choosy(card, images, job, about):
@@ -203,7 +207,7 @@ def test_without_a_recipe_what_it_takes_is_left_out(make):
     found = run_mutations(
         project.harness, project.card, MutationOptions({"data": (0.5,), "labels": (0.5,), "classes": (10.0,)})
     )
-    why = "the card has no [recipe] to train by"
+    why = "the card has no [recipe]"
     assert found["left_out"] == {"fewer data": why, "shifted labels": why, "undamaged retrainings": why}
     assert [each["kind"] for each in found["damage"]] == ["classes"]
     shown = "\n".join(telling.lines(found))
@@ -213,12 +217,12 @@ def test_without_a_recipe_what_it_takes_is_left_out(make):
 
 def test_too_many_classes_are_refused(make):
     """Catches: a level beyond the classes that is taken for all of them."""
-    with pytest.raises(MutationError, match="a level of classes must be at most 10, which there are, got 11"):
+    with pytest.raises(MutationError, match="a level of classes must be at most 10, the number of classes, got 11"):
         mutate(make(), classes=(2.0, 11.0))
 
 
 def test_the_command_and_its_files(make, tmp_path, capsys):
-    """Catches: files that are not what was shown, or written although something errored; options without effect."""
+    """Catches: files that are not what was shown, or written in spite of an error; options without effect."""
     project, page, whole = make(), tmp_path / "mutation.md", tmp_path / "mutation.json"
     common = ["--store", str(tmp_path / "store"), "--card", str(project.path), "mutate", "tiny", "--retrainings", "0"]
     assert main.main([*common, "--damage", "classes=2,all", "--output", str(page), "--output", str(whole)]) == 0
@@ -235,7 +239,7 @@ def test_the_command_and_its_files(make, tmp_path, capsys):
     assert "was not written" in said
     assert page.read_text() == kept
     assert main.main([*common, "--damage", "noise", "--damage", "noise=1"]) == 2
-    assert "--damage noise must be given once" in capsys.readouterr().err
+    assert "--damage noise may be given once" in capsys.readouterr().err
     for bad, why in (("mutation.txt", "must be a .json or .md file"), ("none/mutation.md", "there is no folder")):
         assert main.main([*common, "--output", str(tmp_path / bad)]) == 2
         assert why in capsys.readouterr().err

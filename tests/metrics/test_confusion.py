@@ -42,9 +42,9 @@ def test_no_images_are_a_matrix_of_zeros():
         ([0, 1], [0, -1], 2, "`predictions` .* -1 marks an image without a valid prediction"),
         ([0, -1], [0, 1], 2, "`labels` .* got -1"),
         ([0, 1], [0, 2], 2, r"`predictions` .* got 2 \(1 of 2 outside\)"),
-        ([0, 1], [0], 2, "`predictions` must have one class for each of 2 labels, got 1"),
-        ([0, 1], [0.0, 1.0], 2, "`predictions` must be one integer an image"),
-        ([[0, 1]], [0, 1], 2, "`labels` must be one integer an image"),
+        ([0, 1], [0], 2, r"`predictions` must have one class per label \(2\), got 1"),
+        ([0, 1], [0.0, 1.0], 2, "`predictions` must be one integer per image"),
+        ([[0, 1]], [0, 1], 2, "`labels` must be one integer per image"),
         ([0], [0], 0, "`classes`"),
     ],
 )

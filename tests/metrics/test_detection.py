@@ -169,7 +169,7 @@ def test_claims_that_count_only_with_what_is_kept():
     hoarder = filtered(attack=[0.9] * 8, clean_attack=[0.9] * 8)
     verdict = judged("discarded", 0.4, hoarder)
     assert verdict.outcome == "failed"
-    assert "counts only with a clean kept of at least 0.7, which is 0.0000" in verdict.message
+    assert "counts only with a clean kept of at least 0.7, and it is 0.0000" in verdict.message
     assert judged("accuracy_filtered", 0.4, hoarder).outcome == "failed"
     alone = judged("discarded", 0.4, filtered(), clean=CLAIMED[:1])
     assert "only together with a claim of clean kept" in alone.message
@@ -187,14 +187,14 @@ def test_a_blind_detector_passes_no_claim():
         (
             "argmax",
             "[claims.clean]\naccuracy = 0.5\nkept = 0.5",
-            "needs a decision that can tell an attack, got argmax",
+            "needs a decision that detects attacks, got argmax",
         ),
-        ("null", "[claims.clean]\naccuracy = 0.5\nkept = 0.5", "alone it is met by a decision that never discards"),
-        ("null", "[claims.normal]\ndiscarded = [0.5, 0.5]", "holds only together with a claim of clean accuracy"),
+        ("null", "[claims.clean]\naccuracy = 0.5\nkept = 0.5", "alone, a decision that never discards meets it"),
+        ("null", "[claims.normal]\ndiscarded = [0.5, 0.5]", "counts only together with a claim of clean accuracy"),
         (
             "null",
             "[claims.clean]\naccuracy = 0.5\n[claims.normal]\ndiscarded = [0.5, 0.5]",
-            "holds only together with a claim of clean kept, for a decision that discards everything is never misled",
+            "counts only together with a claim of clean kept, for a decision that discards everything is never misled",
         ),
     ],
 )

@@ -89,7 +89,7 @@ def test_a_metric_that_brings_no_chance_level_is_never_held(monkeypatch):
     assert math.isnan(chance_level("error", labels, 4).value)
     verdict = claims.judge(Claim("m", "clean", "0", "error", 0.3, "clean", ()), made(labels, labels[None]))
     assert verdict.outcome == "vacuous"
-    assert "it is not known what a classifier that knows nothing gets of error" in verdict.message
+    assert "the chance level of error is unknown" in verdict.message
 
 
 @pytest.mark.parametrize("metric", [known for known in METRICS.values() if known.claimable], ids=lambda m: m.name)

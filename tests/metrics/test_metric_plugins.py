@@ -112,7 +112,7 @@ def test_kappa_without_influence_cannot_be_gated(kappa, evidence, tmp_path, monk
     """Catches: a gate that takes whatever has a value."""
     monkeypatch.setitem(METRICS.built_in, "kappa", replace(kappa.KAPPA, influence=None))
     assert not gateable("kappa")
-    with pytest.raises(GateError, match="kappa: is not of classes"):
+    with pytest.raises(GateError, match="kappa: follows from no predictions"):
         paired_difference("kappa", evidence, evidence, "0.2")
     with pytest.raises(CardError, match=r"gate\.metrics: must be among .*; got 'kappa'"):
         cards.load(helpers.project(tmp_path / "project", card=helpers.CARD + CLAIMS))
@@ -176,7 +176,7 @@ def test_packages_are_imported_only_when_they_are_asked_for(kappa, tmp_path):
         ),
         ({"broken": "cohen_kappa:GONE"}, "broken", "AttributeError: module 'cohen_kappa' has no attribute 'GONE'"),
         ({"broken": "cohen_kappa:kappa"}, "broken", "must be a robustness.metrics.metric.Metric, got <function kappa"),
-        ({"broken": "cohen_kappa:KAPPA"}, "broken", "must have the name of its entry point, got 'kappa'; rename one"),
+        ({"broken": "cohen_kappa:KAPPA"}, "broken", "must be named as its entry point, got 'kappa'; rename one"),
         ({"accuracy": "cohen_kappa:KAPPA"}, None, "'accuracy' is built in; rename the entry point"),
     ],
     ids=["no module", "no object", "no metric", "another name", "built in"],
@@ -195,7 +195,7 @@ def test_one_name_of_two_packages_is_refused(kappa, tmp_path):
     """Catches: whichever of two is found first."""
     for name in ("one", "other"):
         helpers.install_entry_points(tmp_path, METRICS.group, {"kappa": f"cohen_kappa:{name.upper()}"}, name)
-    with pytest.raises(EntryPointError, match="has the name 'kappa' too; uninstall one of them") as caught:
+    with pytest.raises(EntryPointError, match="also has the name 'kappa'; uninstall one of them") as caught:
         find("kappa")
     assert "one 1.2" in str(caught.value)
     assert "other 1.2" in str(caught.value)

@@ -121,7 +121,7 @@ def test_a_generator_of_another_model_is_refused(tmp_path):
 
 
 def test_no_generator_is_said():
-    with pytest.raises(ModelError, match="needs a generator that was fitted to the model, got None"):
+    with pytest.raises(ModelError, match="needs a generator fitted to the model, got None"):
         run_sweep(linear(), images(), AdvGAN(), [0.1])
 
 

@@ -271,7 +271,7 @@ def test_outputs_that_are_no_logits_are_said(outputs, got):
         def forward(self, inputs):
             return outputs(inputs)
 
-    with pytest.raises(GradientError, match=rf"must give logits of shape \(images, outputs\), got {got}"):
+    with pytest.raises(GradientError, match=rf"must return logits of shape \(images, outputs\), got {got}"):
         gradient(Wrong(), *some())
 
 

@@ -289,7 +289,7 @@ def test_an_upper_bound_holds_only_with_the_clean_accuracy_that_its_card_claims(
     assert claims.judge(claim(clean=0.875), counted()).passed
     verdict = claims.judge(claim(clean=0.9), counted())
     assert verdict.outcome == "failed"
-    assert "counts only with a clean accuracy of at least 0.9, which is 0.8750" in verdict.message
+    assert "counts only with a clean accuracy of at least 0.9, and it is 0.8750" in verdict.message
     assert claims.judge(claim(clean=None), counted()).outcome == "failed"
     assert claims.judge(claim(threshold=0.6), counted()).passed
     assert claims.judge(claim(threshold=0.59), counted()).outcome == "failed"
@@ -318,7 +318,7 @@ def test_a_source_whose_cell_has_no_numbers_is_an_error():
 @pytest.mark.parametrize(
     ("metric", "lacking", "said"),
     [
-        ("transferability", {"source": None}, "evidence of the model that its examples were made on"),
+        ("transferability", {"source": None}, "evidence of the source model"),
         ("transferability", {"clean": None}, "clean evidence"),
         ("transferability_filtered", {}, "needs a decision with an attack probability"),
     ],
@@ -345,23 +345,23 @@ def test_cards_refuse_bounds_that_cannot_fail_or_never_hold(tmp_path, metric, th
     [
         (
             {"source": None, "more": CLEAN + "\n[claims.far]\ntransferability = [0.5, 0.5, 0.5]\n"},
-            "claims.far.transferability: needs examples made on another model; name its card in sweeps.far.source",
+            "claims.far.transferability: needs examples from another model; name its card in sweeps.far.source",
         ),
         (
             {"more": "\n[claims.far]\ntransferability = [0.5, 0.5, 0.5]\n"},
-            "claims.far.transferability: holds only together with a claim of clean accuracy",
+            "claims.far.transferability: counts only together with a claim of clean accuracy",
         ),
         (
             {"source": None, "more": "\n[claims.far]\nattack_success_rate = [0.5, 0.5, 0.5]\n"},
-            "claims.far.attack_success_rate: holds only together with a claim of clean accuracy",
+            "claims.far.attack_success_rate: counts only together with a claim of clean accuracy",
         ),
         (
             {"more": CLEAN.replace("0.5", '"no claim possible"') + "[claims.far]\ntransferability = [0.5, 0.5, 0.5]"},
-            "claims.far.transferability: holds only together with a claim of clean accuracy",
+            "claims.far.transferability: counts only together with a claim of clean accuracy",
         ),
         (
             {"more": "\n[claims.clean]\naccuracy = 0.5\ntransferability = 0.5\n"},
-            "claims.clean.transferability: needs examples made on another model",
+            "claims.clean.transferability: needs examples from another model",
         ),
         ({"kind": "contrast"}, "unknown key 'source'"),
         ({"kind": "fgsm", "strengths": [0.1, 1.5]}, "`strengths` of fgsm must lie in [0, 1], got 1.5"),

@@ -211,7 +211,7 @@ def test_an_attack_that_fails_leaves_the_others(tmp_path):
     path = helpers.project(tmp_path, source, SEEDED + ATTACKS)
     lines, errors = plan_lines(helpers.harness(path), [cards.load(path)], EngineSpec())
     assert errors == []
-    assert any(line.startswith("3 sweeps to make") for line in lines)
+    assert any(line.startswith("3 sweeps to compute") for line in lines)
     for name in ("fgsm", "pgd"):
         assert any(line.startswith(f"not counted: tiny:{name} fails: raised GradientError") for line in lines)
 
@@ -221,7 +221,7 @@ def test_it_says_what_it_was_measured_on(tmp_path):
     path = helpers.project(tmp_path, card=SEEDED)
     lines, _ = plan_lines(helpers.harness(path), [cards.load(path)], EngineSpec())
     (said,) = (line for line in lines if line.startswith("extrapolated from the first batches"))
-    assert "10 images a batch, up to 1 at a time, cpu-" in said
+    assert "10 images per batch, up to 1 at a time, cpu-" in said
 
 
 def test_what_is_not_trained_comes_first_and_is_not_trained_now(tmp_path, monkeypatch, capsys):
@@ -231,8 +231,8 @@ def test_what_is_not_trained_comes_first_and_is_not_trained_now(tmp_path, monkey
     store = tmp_path / "store"
     assert main.main(["plan", "tiny", "--store", str(store)]) == 0
     printed = capsys.readouterr().out
-    assert "not counted: tiny is not trained: `robustness train tiny` comes first" in printed
-    assert "2 sweeps to make: 90 images forward, 0 backward" in printed
+    assert "not counted: tiny is not trained; its sweeps are timed with random weights; train it first:" in printed
+    assert "2 sweeps to compute: 90 images forward, 0 backward" in printed
     assert not (store / "weights").exists()
     assert not (store / "evidence").exists()
     assert path.is_file()
@@ -293,10 +293,10 @@ def test_cards_that_cannot_be_planned_keep_no_other_out(tmp_path):
         for name, source in (("broken", RAISES), ("narrow", narrow))
     ]
     lines, errors = plan_lines(helpers.harness(path), [*bad, cards.load(path)], EngineSpec())
-    assert errors[0] == "broken: its forward pass raised KeyError: 3; `robustness check` looks it over"
+    assert errors[0] == "broken: its forward pass raised KeyError: 3; run `robustness check` to inspect it"
     assert errors[1].startswith("narrow: the classifier must return logits of shape (images, outputs) = (8, 10)")
     assert any(line.startswith("NOT IN THIS PLAN: 2 of 3 cards") for line in lines)
-    assert any(line.startswith("2 sweeps to make") for line in lines)
+    assert any(line.startswith("2 sweeps to compute") for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -330,4 +330,4 @@ def test_all_is_in_the_store(tmp_path, capsys, monkeypatch):
     harness.evidence(card, "normal")
     lines, wrong = plan_lines(helpers.harness(path), [card], EngineSpec("ray", workers=4))
     assert not wrong
-    assert "nothing is to be made: all 2 sweeps are in the store" in lines
+    assert "nothing to compute: all 2 sweeps are in the store" in lines

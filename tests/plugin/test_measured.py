@@ -66,7 +66,7 @@ def test_a_model_without_a_card_is_measured(project, draft):
                 assert claims[sweep["name"]]["accuracy"][i] == pytest.approx(due, abs=1e-9)
     assert "measured: 6 sweeps on 1 model; nothing was claimed" in run.summary
     assert all(line in run.summary for line in model["suggested"].splitlines())
-    assert "tested on 100 images: a rate is known to ± 0.096 at worst" in run.summary
+    assert "tested on 100 images: the margin of error of a rate is at most ± 0.096" in run.summary
 
 
 def test_workers_measure_the_same(project, draft):
@@ -88,7 +88,7 @@ def test_a_sweep_without_numbers_is_red(project, draft):
     run = draft()
     assert (run.ret, run.report["verdict"]) == (1, "failed")
     assert "w under normal has no numbers at 0.1: raised ValueError: boom" in " ".join(run.out.split())
-    assert re.search(r"\d of 6 sweeps have no numbers, w:normal among them", run.report["run"]["problems"][0])
+    assert re.search(r"\d of 6 sweeps have no numbers, for instance w:normal", run.report["run"]["problems"][0])
     assert "[claims.normal]" not in run.report["models"][0]["suggested"]
 
 
@@ -122,18 +122,18 @@ def test_a_card_that_claims_nothing_is_measured(project, weights, claims):
     assert [sweep["name"] for sweep in run.report["models"][0]["sweeps"]] == ["clean", "normal", "uniform"]
     assert "measured: 3 sweeps on 1 model; nothing was claimed" in run.summary
     assert "[claims.clean]" in run.report["models"][0]["suggested"]
-    assert "next: put what it may claim into a card" in run.summary
+    assert "next: put the suggested claims into a card" in run.summary
     strict = project.run("suites", "--robustness-strict")
     assert strict.ret == 1
-    assert "failed: nothing is claimed of tiny and it has no gate, which fails a strict run" in strict.summary
-    assert "next: `pytest suites/` measures its sweeps and prints what it may claim" in strict.summary
+    assert "failed: tiny has neither claims nor a gate: --robustness-strict fails it" in strict.summary
+    assert "next: `pytest suites/` measures its sweeps and prints suggested claims" in strict.summary
     noise = project.run("suites/test_noise.py")
     assert noise.ret == 1
-    assert "no claim ran. Nothing is claimed of tiny, and no selected test measures its sweeps" in noise.summary
+    assert "no claim ran. The cards of tiny have no claims, and no selected test measures their sweeps" in noise.summary
     project.on_forward("if noisy: raise ValueError('boom')")
     broken = project.run("suites")
     assert (broken.ret, broken.report["verdict"]) == (1, "failed")
-    assert "next: mend what has no numbers" in broken.summary
+    assert "next: fix the cells without numbers" in broken.summary
 
 
 def test_a_card_with_neither_sweeps_nor_claims_is_red(project, weights):
@@ -141,12 +141,12 @@ def test_a_card_with_neither_sweeps_nor_claims_is_red(project, weights):
     project.card.write_text(project.card.read_text().partition("[sweeps.normal]")[0])
     run = project.run("suites")
     assert run.ret == 1
-    assert "no claim ran. Nothing is claimed of tiny, and nothing is swept" in " ".join(run.out.split())
+    assert "no claim ran. The cards of tiny have no claims and no sweeps" in " ".join(run.out.split())
     assert "next: `robustness init --claims` writes a card" in run.out
     project.write("models/other.toml", CARD.replace('"tiny"', '"other"', 1))
     both = project.run("suites")
     assert both.ret == 0
-    assert "tiny: its card neither sweeps nor claims anything: nothing of it was tested" in both.summary
+    assert "tiny: its card has neither sweeps nor claims, so nothing was tested" in both.summary
 
 
 def test_a_sweep_of_which_no_claim_is_possible_is_measured_beside_the_others(project, weights):
@@ -181,8 +181,8 @@ def test_quiet_runs_say_the_verdict(project, quiet):
             ["--robustness-factory=no:net", "--robustness-dataset=digits", "--robustness-weights=w.safetensors"],
             "there is no module 'no'",
         ),
-        (["--robustness-factory=tiny_net:net", "--robustness-card=models"], "is the only one of its run"),
-        (["--robustness-factory=tiny_net:net", "--robustness-model=tiny"], "is the only one of its run"),
+        (["--robustness-factory=tiny_net:net", "--robustness-card=models"], "must be the only one of its run"),
+        (["--robustness-factory=tiny_net:net", "--robustness-model=tiny"], "must be the only one of its run"),
         (["--robustness-profile=quik"], "did you mean 'quick'?"),
         (["--robustness-images=0"], "`images` must be at least 1, got 0"),
         (["--robustness-weights=gone.pt"], "`weights` of tiny must be a file, got 'gone.pt'"),
@@ -273,7 +273,7 @@ def test_a_claim_is_held_to_its_own_sweep_alone(project):
     """Catches: a claim on noise held by clean images; a strength that the other sweep lacks told by a traceback."""
     run = project.fill().write("test_mine.py", CROSSED).run("test_mine.py")
     assert run.ret == 1
-    said = "tiny:normal:0.3:accuracy: `check` must be given the claim's own evidence, sweep(claim.sweep), got that of "
+    said = "tiny:normal:0.3:accuracy: `check` must get the claim's evidence, sweep(claim.sweep), got that of "
     assert f"{said}tiny:clean" in run.out
     assert "KeyError" not in run.out
     assert "9 failed, 5 passed" in run.out

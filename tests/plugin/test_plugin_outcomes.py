@@ -43,8 +43,8 @@ def test_upper_bound_failed(project):
 @pytest.mark.parametrize(
     ("old", "new", "metric", "said"),
     [
-        ("accuracy = 0.8", "accuracy = 0.1", "accuracy", ("at least 0.1", "gets 0.1 on", "raise")),
-        ("loss = 2.0", "loss = 2.31", "loss", ("at most 2.31", "gets 2.303 on", "lower")),
+        ("accuracy = 0.8", "accuracy = 0.1", "accuracy", ("at least 0.1", "reach 0.1 on", "raise")),
+        ("loss = 2.0", "loss = 2.31", "loss", ("at most 2.31", "reach 2.303 on", "lower")),
     ],
 )
 def test_vacuous(project, old, new, metric, said):
@@ -54,8 +54,8 @@ def test_vacuous(project, old, new, metric, said):
     assert run.outcomes[f"tiny:clean:0:{metric}"] == "vacuous"
     bound, floor, advice = said
     assert (
-        f"tiny under clean at 0: {metric} of {bound} is no claim: a classifier that knows nothing {floor} these "
-        f'200 images; {advice} the threshold, or write "no claim possible"'
+        f"tiny under clean at 0: {metric} of {bound} cannot fail: constant classifiers and random guesses {floor} "
+        f'these 200 images; {advice} the threshold, or write "no claim possible"'
     ) in run.out
     assert "1 vacuous" in run.summary
 
@@ -126,7 +126,7 @@ def test_a_card_without_claims(project):
     project.edit(project.card, (CARD[CARD.index("[sweeps.normal]") : CARD.index("[claims.clean]")], ""))
     run = project.run(ALL)
     assert run.ret == 1
-    assert "failed: no claim ran. Nothing is claimed of tiny, and nothing is swept" in run.summary
+    assert "failed: no claim ran. The cards of tiny have no claims and no sweeps" in run.summary
 
 
 def test_broken_card(project):

@@ -80,8 +80,8 @@ def test_what_hooks_give(project, monkeypatch, given):
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("return 3", "pytest_robustness_models must give paths, as text or Path, got 3"),
-        ("return ['models', None]", "pytest_robustness_models must give paths, as text or Path, got None"),
+        ("return 3", "pytest_robustness_models must return paths, as text or Path, got 3"),
+        ("return ['models', None]", "pytest_robustness_models must return paths, as text or Path, got None"),
         ("raise ValueError('boom')", "pytest_robustness_models raised ValueError: boom ("),
     ],
 )

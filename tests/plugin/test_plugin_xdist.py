@@ -55,7 +55,7 @@ def test_warm(project):
     assert [claim["nodeid"] for claim in claims] == IDS
     assert [claim["outcome"] for claim in claims] == ["passed", "failed"] + ["passed"] * 5
     assert (report["run"]["workers"], report["run"]["complete"]) == (2, True)
-    assert report["notices"] == [f"{torn}: not an evidence file (torn or foreign); swept again"]
+    assert report["notices"] == [f"{torn}: not an evidence file (truncated or foreign); swept again"]
     cases = project.junit()
     workers = {}
     for claim in claims:

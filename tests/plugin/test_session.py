@@ -34,7 +34,7 @@ def test_planned_and_never_heard(run):
     """Catches: a claim that nobody reported left out, or passed."""
     assert {outcome.outcome for outcome in run.all_outcomes()} == {"not run"}
     assert len(run.all_outcomes()) == 7
-    assert problems.messages(run) == ["7 of 7 claims did not run, tiny:clean:0:accuracy among them"]
+    assert problems.messages(run) == ["7 of 7 claims did not run, for instance tiny:clean:0:accuracy"]
     for name in run.claims:
         hear(run, name, "passed")
     assert problems.messages(run) == []
@@ -78,7 +78,7 @@ def test_one_of_two_tests_on_a_claim_did_not_run(run):
     both = RunState(run.options)
     both.plan([("t.py::a", CLAIM), ("t.py::b", CLAIM)])
     both.record("t.py::b", "passed", {}, "")
-    assert problems.messages(both) == [f"1 of 1 claims did not run, {CLAIM} among them"]
+    assert problems.messages(both) == [f"1 of 1 claims did not run, for instance {CLAIM}"]
 
 
 def test_problems_of_who_asked_for_what(project):

@@ -44,15 +44,15 @@ def test_beside_claims(project, arguments):
     assert run.ret == 0
     assert [claim["nodeid"] for claim in run.claims] == IDS
     assert f"{len(IDS)} passed, 1 skipped" in run.out
-    assert "timing runs only when asked for: add -m timing -n 0" in run.out.replace("\n", " ")
+    assert "timing runs only on request: add -m timing -n 0" in run.out.replace("\n", " ")
     assert project.logged("modules") == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("suites/test_timing.py",), "timing runs only when asked for: add -m timing -n 0"),
-        (("suites/test_timing.py", *TIMING, "-n1"), "nothing can be timed beside xdist's other workers: add -n 0"),
+        (("suites/test_timing.py",), "timing runs only on request: add -m timing -n 0"),
+        (("suites/test_timing.py", *TIMING, "-n1"), "timing needs a single process: add -n 0"),
     ],
     ids=["not asked", "workers"],
 )

@@ -171,7 +171,7 @@ def test_pre_commit(two, capsys):
     edits = {
         ("accuracy = 0.8", "acuracy = 0.8"): "did you mean 'accuracy'",
         ("tiny_net:net", "tiny_nut:net"): "there is no module 'tiny_nut'",
-        (CARD[CARD.index("[claims.clean]") :], ""): "claims nothing",
+        (CARD[CARD.index("[claims.clean]") :], ""): "has neither claims nor a gate",
         (CARD[-5:], CARD[-5:] + waiver): "claim clean:0:loss is no longer waived by eve",
         ('[recipe]\ncallable = "tiny_net:fit"\n', 'weights = "gone.pt"\n'): "there is no file",
         ("[sweeps.normal]", '[gate]\nkind = "retraining"\n\n[sweeps.normal]'): "robustness baseline accept run.json",

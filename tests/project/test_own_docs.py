@@ -84,7 +84,7 @@ def test_no_file_at_all(run, folder):
     """Catches: claims made up for a model that nobody claimed anything of, tables missing, files left behind."""
     before = {path.name for path in folder.iterdir()}
     checked, measured = run("Measure it without a card", folder)
-    assert "nothing to mend" in checked
+    assert "nothing to fix" in checked
     assert "measured: 6 sweeps on 1 model; nothing was claimed" in measured
     for title in ("normal", "fgsm", "pgd", "brightness", "blur"):
         assert f"[claims.{title}]" in measured

@@ -85,11 +85,11 @@ def test_what_is_not_every_shard_once_is_refused_with_every_reason(shards):
     one, two = shards
     with pytest.raises(MergeError, match="shard 2 of 2 is missing"):
         merge_shards.merge([one])
-    with pytest.raises(MergeError, match=r"(?s)2 problem.*shard 1 of 2 is there 2 times: 1.json, b.json.*2 is missing"):
+    with pytest.raises(MergeError, match=r"(?s)2 problem.*shard 1 of 2 appears 2 times: 1.json, b.json.*2 is missing"):
         merge_shards.merge([one, ("b.json", one[1])])
     whole = copy.deepcopy(two[1])
     whole.run.shard = None
-    with pytest.raises(MergeError, match=r"(?s)2.json: the report of a whole run.*shard 2 of 2 is missing"):
+    with pytest.raises(MergeError, match=r"(?s)2.json: the report of a complete run.*shard 2 of 2 is missing"):
         merge_shards.merge([one, ("2.json", whole)])
 
 
@@ -114,7 +114,7 @@ def test_shards_of_unlike_runs_are_refused_with_every_difference(shards):
 def test_a_model_of_another_shard_is_refused(shards):
     """Catches: a red model replaced by a green one of the same name in another file."""
     stranger = shards[0][1].models
-    with pytest.raises(MergeError, match=r"2.json: holds \w+, which its plan gives to another shard"):
+    with pytest.raises(MergeError, match=r"2.json: contains \w+, which its plan assigns to another shard"):
         merge_shards.merge(changed(shards, 2, lambda report: report.models.extend(stranger)))
 
 

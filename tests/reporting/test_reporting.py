@@ -227,7 +227,8 @@ def test_without_evidence_the_claims_alone_speak(load_card):
     assert cells(document)[0].metrics["accuracy"] == cells(report(card))[0].metrics["accuracy"]
     assert document.models[0].sweeps[1].evidence is None
     assert rows(document)["0.1"] == ["0.1", ".900 [.826, .945] ≥.85", ".903 ≥.85", "ok"]
-    assert "The evidence was not kept: the table shows what the claims measured." in list(terminal.terminal(document))
+    notes = list(terminal.terminal(document))
+    assert "The evidence was not stored, so the table shows what the claims measured." in notes
     assert report(card, {}, outcomes).models[0].data.as_json() == {"name": "ten digits", "n": 100, "fingerprint": None}
 
 
@@ -358,7 +359,7 @@ def test_nothing_is_wider_than_the_terminal(load_card, width):
 
     assert max(map(len, lines)) <= width
     text = " ".join(" ".join(lines).split())
-    assert ("No room here for loss" in text) == (width < 100)
+    assert ("Columns that do not fit: loss" in text) == (width < 100)
     if width >= 60:
         assert ".8012" in text  # what is claimed goes last
         assert "no claim possible" in text
@@ -372,7 +373,7 @@ def test_what_is_claimed_is_left_out_last(load_card):
     text = "\n".join(terminal.terminal(document, 60))
 
     assert "≤.9" in text
-    assert "No room here for F1, SNR dB, recall" in text
+    assert "Columns that do not fit: F1, SNR dB, recall" in text
 
 
 def test_the_clean_row_comes_first_and_once(load_card):
@@ -416,8 +417,8 @@ def test_a_green_run_names_its_closest_claim(load_card):
     numbers = {o.claim.id: (o.claim.threshold, o.numbers) for o in held}
     apart = {name: abs(n["value"] - t) / ((n["high"] - n["low"]) / 2) for name, (t, n) in numbers.items()}
     nearest = min(apart, key=apart.get)
-    assert lines[-1].startswith(f"closest to its threshold: {nearest}, {numbers[nearest][1]['value']:.4f} where at ")
-    assert lines[-1].endswith(f"is claimed, {apart[nearest]:.2g} half-widths of its interval away")
+    assert lines[-1].startswith(f"closest to its threshold: {nearest}: {numbers[nearest][1]['value']:.4f}, claimed at ")
+    assert lines[-1].endswith(f", {apart[nearest]:.2g} half-widths of its interval away")
     by_ratio = {name: abs(n["value"] - t) / t for name, (t, n) in numbers.items()}
     assert min(by_ratio, key=by_ratio.get) != nearest  # what was said before named another claim
 
@@ -430,7 +431,7 @@ def test_what_is_held_within_noise_is_counted_on_the_first_screen(load_card):
         o.outcome == "passed" and o.numbers["low"] <= o.claim.threshold <= o.numbers["high"]
         for o in judged(card, {"normal": NORMAL})
     )
-    said = f"{due} of 3 passed claims have their threshold inside the interval of what was measured"
+    said = f"{due} of 3 passed claims have their threshold inside the measured interval"
     assert due == 2
     assert said in summary(document)
     assert said in writers.FORMS[".md"](document)
@@ -463,22 +464,22 @@ def test_what_fell_with_a_prerequisite_stands_under_it_once(load_card):
     assert [claim.outcome for claim in claims_] == ["failed"] * 5
     assert [claim.prerequisite for claim in claims_] == [None] + ["mlp:clean:0:accuracy"] * 4
     names = ", ".join(f"normal:{s}:attack_success_rate" for s in STRENGTHS)
-    said = f"4 claims fell with it, and count only beside it: {names}"
+    said = f"4 claims depend on it and fail with it: {names}"
     page = writers.FORMS[".html"](document).partition('<section id="red">')[2].partition("</section>")[0]
     assert page.count("<li>") == 1
-    assert page.count("4 claims fell with it") == 1
-    assert "is claimed" in page
+    assert page.count("4 claims depend on it") == 1
+    assert ", claimed " in page
     assert "at most" not in page
     assert " ".join(terminal.terminal(document, 500)).count(said) == 1
     assert "4 claims on other metrics: 0 passed, 4 fell with another claim." in list(terminal.terminal(document))
     text = writers.FORMS[".md"](document)
-    assert text.count("4 claims fell with it") == 1
+    assert text.count("4 claims depend on it") == 1
     assert text.count("**FAILED**") == 1
     # Where the clean claim was not selected, the first that fell says why, in its own words.
     alone = report(card, found, judged(card, found)[1:])
     page = writers.FORMS[".html"](alone).partition('<section id="red">')[2].partition("</section>")[0]
-    assert "but that counts only with a clean accuracy of at least 0.9, which is 0.8000" in page
-    assert "3 claims fell with it" in page
+    assert "but that counts only with a clean accuracy of at least 0.9, and it is 0.8000" in page
+    assert "3 claims depend on it" in page
 
 
 # ------------------------------------------------------------------ what to do next
@@ -507,14 +508,14 @@ def test_advice_fits_its_cause(load_card, cause):
     document.verdict, document.run.causes, document.run.problems = "failed", [cause], ["a problem"]
     step = " ".join(advice.STEPS[cause].format(claim="").split())
     assert summary(document)[-1] == f"next: {step}"
-    assert ("get what" in step) == (cause in ("skipped", "gate skipped"))
+    assert ("get the" in step) == (cause in ("skipped", "gate skipped"))
 
 
 def test_what_is_red_says_what_to_do(load_card):
     lines = summary(report(load_card()))
 
     assert lines[0] == "FAILED: 8 claims on 1 model: 5 passed, 3 failed"
-    assert lines[-1] == "next: the same command with --lf runs what failed alone"
+    assert lines[-1] == "next: the same command with --lf runs only the failed tests"
 
 
 @pytest.mark.parametrize("fate", RED)
@@ -544,7 +545,7 @@ def test_a_summary_stays_short(load_card):
     assert lines[0] == "FAILED: 9 claims on 9 models: 9 skipped"
     assert lines[1] == "failed: all 9 claims were skipped; b"
     assert lines[2] == "mlp0: 1 claim skipped: no MNIST get it with: robustness data"
-    assert lines[4] == "and 12 more skips and notices, in the report's files"
+    assert lines[4] == "and 12 more skips and notices, in the report files"
     page = writers.FORMS[".md"](document)
     assert all(f"mlp{i}: 1 claim skipped" in page for i in range(9))
     assert all(f"notice {i}" in page for i in range(5))

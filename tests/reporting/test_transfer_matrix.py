@@ -125,7 +125,7 @@ def test_an_error_is_told_and_the_others_are_not_lost(project):
     ("sweep", "said"),
     [
         ("normal", r"`sweep` must be an attack, .*'normal' of tiny, which is noise"),
-        ("fgms", r"`sweep` must be one of normal, got 'fgms', which none of tiny has"),
+        ("fgms", r"`sweep` must be one of normal, got 'fgms', which no card of tiny has"),
     ],
 )
 def test_what_cannot_be_crossed_is_refused(tmp_path, sweep, said):

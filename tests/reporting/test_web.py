@@ -305,7 +305,7 @@ def test_a_report_has_room_for_so_many_pictures(load_card, monkeypatch):
     gallery.add_gallery(document, NOTHING, [])
 
     assert len(tried) == 1
-    assert document.notices == ["no pictures of mlp under normal, nor of what follows: those before fill 0 MiB"]
+    assert document.notices == ["no pictures of mlp under normal, nor of the following: the pictures before fill 0 MiB"]
 
 
 def test_ctrl_c_among_the_pictures_loses_no_report(load_card, monkeypatch):
@@ -317,7 +317,7 @@ def test_ctrl_c_among_the_pictures_loses_no_report(load_card, monkeypatch):
     monkeypatch.setattr(gallery, "_render_pictures", interrupted)
     gallery.add_gallery(document, NOTHING, [])
 
-    assert document.notices == ["no pictures of mlp under normal, nor of what follows: interrupted"]
+    assert document.notices == ["no pictures of mlp under normal, nor of the following: interrupted"]
     assert page(document)
 
 
@@ -390,7 +390,7 @@ def test_an_empty_run_is_red():
 def test_an_interrupted_run_says_so(load_card):
     text = page(made.report(load_card(""), outcomes=[], run=made.RUN | {"complete": False}))
 
-    assert "This run was interrupted: the report is partial." in text
+    assert "This run was interrupted, so the report is partial." in text
 
 
 def test_an_unknown_verdict_is_not_green(load_card):
@@ -529,7 +529,7 @@ def test_two_claims_on_one_cell(load_card):
     outcomes = [ClaimOutcome(claim, "failed", f"message {i}", {}, "t::t") for i, claim in enumerate(card.claims())]
     text = page(made.built([ModelResult(card, {}, outcomes)]))
 
-    red = text.partition("What did not pass")[2].partition("</section>")[0]
+    red = text.partition("Failed claims")[2].partition("</section>")[0]
     assert [red.count(f"message {i}") for i in range(8)] == [1] * 8
 
 
@@ -543,5 +543,5 @@ def test_pictures_of_a_model_with_random_weights(tmp_path):
     said = SweepReport.model_construct(name="normal", evidence=named)
     assert gallery.verified_evidence(harness, card, said).digest == evidence.digest
     harness.weights(card).unlink()
-    with pytest.raises(StoreError, match=f"random weights are not in this store; a run of the suites with {card.path}"):
+    with pytest.raises(StoreError, match=f"random weights are not in this store; run the suites with {card.path}"):
         gallery.verified_evidence(harness, card, said)

@@ -142,7 +142,7 @@ def test_several_runs_and_other_forms(ran, call):
     assert (ran.root / "a" / "b.md").read_text().startswith("# Robustness report: passed")
     code, _, err = call("report", "run.json", "other.json", "--output", "c.html")
     assert (code, (ran.root / "c.html").exists()) == (2, False)
-    assert "--output must be given with one run, got 2 runs" in err
+    assert "--output takes one run, got 2" in err
     code, _, err = call("report", "run.json", "--output", "run.json")
     assert code == 2
     assert "another file than the run" in err
@@ -154,7 +154,7 @@ def test_without_its_evidence_the_numbers_are_the_reports(ran, call, tmp_path):
     page = (ran.root / "run.html").read_text()
     assert code == 0
     assert "<img" not in page
-    assert "no pictures of tiny under normal: its weights are not trained" in page
+    assert "no pictures of tiny under normal: its weights are missing" in page
     assert page.count('<data class="value"') == 7
     assert ran.logged("trainings") == []
 
@@ -166,7 +166,7 @@ def test_a_card_that_has_changed_shows_no_pictures(ran, call):
     ran.edit(ran.card, ('precision = [0.7, "no claim possible"]', ""), ("[claims.normal]", ""))
     assert call("report", "run.json")[0] == 0
     page = (ran.root / "run.html").read_text()
-    assert "no pictures of tiny under normal: card, weights, data or code have changed since" in page
+    assert "no pictures of tiny under normal: card, weights, data or code have changed" in page
     assert "<img" in page  # of the other sweep
     assert ran.entries() == before
 
@@ -177,7 +177,7 @@ def test_a_card_that_cannot_be_read_is_told(ran, call):
     assert call("report", "run.json")[0] == 0
     page = (ran.root / "run.html").read_text()
     assert "other.toml: " in page
-    assert "its card is not among those that were given; name it with --card" in page
+    assert "its card is not among the given ones; add it with --card" in page
 
 
 RED_GATE = {"outcome": "failed", "message": "", "table": {}}
@@ -218,7 +218,7 @@ def test_a_report_that_was_edited_anywhere_is_refused(ran, call, change, command
     first, *others = command
     code, _, err = call(first, "run.json", *others)
     assert code == 2
-    assert "its checksum does not fit its content" in err
+    assert "its checksum does not match its content" in err
 
 
 @pytest.mark.parametrize(
@@ -228,10 +228,10 @@ def test_a_report_that_was_edited_anywhere_is_refused(ran, call, change, command
         (greener, "its verdict is 'passed', but its counts say 'failed'"),
         (worse, "its counts of tiny are 7 passed, but its claims say 6 passed, 1 failed"),
         (lucky, "tiny:normal:0.6:accuracy passed, but 0.1 is not at least 0.5"),
-        (lambda document: document["models"][0].update(gate=RED_GATE), "and its models' are 1 failed"),
+        (lambda document: document["models"][0].update(gate=RED_GATE), "but its models have 1 failed"),
         (lambda document: document["counts"].update(claims=8), "it counts 8 claims as claims"),
-        (lambda document: document["counts"]["models"][0].update({"not selected": -1}), "and holds 7"),
-        (lambda document: document["counts"]["models"].clear(), "its counts are not of its models"),
+        (lambda document: document["counts"]["models"][0].update({"not selected": -1}), "but has 7"),
+        (lambda document: document["counts"]["models"].clear(), "its counts do not match its models"),
         (
             lambda document: document.update(format="other/1"),
             "format must be pytest-robustness/report/2, got 'other/1'",
@@ -240,7 +240,7 @@ def test_a_report_that_was_edited_anywhere_is_refused(ran, call, change, command
             lambda document: document.update(format="pytest-robustness/report/1"),
             "a report of an older version (pytest-robustness/report/1); this one reads pytest-robustness/report/2",
         ),
-        (lambda document: document.pop("counts"), "not a whole report (edited?): counts: missing"),
+        (lambda document: document.pop("counts"), "not a complete report (edited?): counts: missing"),
         (lambda document: document["models"][0].pop("claims"), "models.0.claims: missing"),
         (lambda document: document.update(models=3), "models = 3: "),
     ],

@@ -107,7 +107,7 @@ def test_a_class_without_images(eyes, tmp_path):
 
 
 def test_one_class_alone(tmp_path):
-    with pytest.raises(DataError, match="a folder for each of two classes or more, it holds 1"):
+    with pytest.raises(DataError, match="folders of at least two classes, it has 1"):
         crops.from_folder(pictures(tmp_path / "one", {"open": 2}), 8)
 
 

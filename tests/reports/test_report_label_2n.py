@@ -405,4 +405,4 @@ def test_errors_are_one_sentence(tmp_path, capsys):
 def test_an_engine_that_cannot_be_is_one_sentence(tmp_path, capsys):
     """Catches: a traceback of the parser's, for its own kinds of errors are all that it turns into a sentence."""
     assert main(["--data-set", "digits", "--scale", "smoke", "--engine", "rays", "--output", str(tmp_path)]) == 2
-    assert "`engine` must be plain or ray[=ADDRESS], got 'rays'" in capsys.readouterr().err
+    assert "`engine` must be local or ray[=ADDRESS], got 'rays'" in capsys.readouterr().err

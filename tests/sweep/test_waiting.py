@@ -117,7 +117,7 @@ def test_a_limit_that_cannot_be(monkeypatch):
 
 
 def test_a_run_goes_on(project):
-    """The claims of a model that hangs are errored with the sentence, at once after the first, and the process ends."""
+    """The claims of a model that hangs have an error, at once after the first, and the process ends."""
     project.on_forward("time.sleep(3000)")
     run = project.run("suites", "--robustness-forward-seconds=1", apart=True)
     assert run.ret == 1

@@ -146,7 +146,7 @@ def test_a_broken_entry_point_is_named(install, tmp_path, points, module, messag
 def test_two_distributions_with_one_name_are_named(install):
     install("robustness.perturbations", "salt = salt:Salt", salt=SALT)
     install("robustness.perturbations", "salt = pepper:Salt", name="kitchen", pepper=SALT)
-    with pytest.raises(EntryPointError, match="has the name 'salt' too; uninstall one of them"):
+    with pytest.raises(EntryPointError, match="also has the name 'salt'; uninstall one of them"):
         PERTURBATIONS["salt"]
 
 

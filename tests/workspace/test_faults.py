@@ -107,7 +107,7 @@ def test_interrupted(project):
     run = project.run("suites", "--robustness-report=report.html", "--robustness-report=report.md", apart=True)
     assert run.ret == run.report["run"]["exit"] == pytest.ExitCode.INTERRUPTED
     for said in (run.summary, *((project.root / f"report.{form}").read_text() for form in ("html", "md"))):
-        assert "This run was interrupted: the report is partial." in said
+        assert "This run was interrupted, so the report is partial." in said
     assert not run.report["run"]["complete"]
     assert run.report["verdict"] == "failed"
     assert list(run.outcomes.values()) == ["passed"] * 2 + ["not run"] * 5
@@ -177,7 +177,7 @@ def test_another_ones_evidence(project):
     run = project.run("suites")
     assert run.ret == 0
     assert len(run.report["notices"]) == 1
-    assert "holds the evidence of another key; swept again" in run.report["notices"][0]
+    assert "contains the evidence of another key; swept again" in run.report["notices"][0]
     assert project.evidence() == project.evidence(of=project.warm)
 
 
@@ -413,9 +413,9 @@ LABELS = np.arange(20) % 10
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
-        ({"test_y": LABELS + 1, "classes": np.array(list("0123456789"))}, "0..9.*labels begin at 1"),
+        ({"test_y": LABELS + 1, "classes": np.array(list("0123456789"))}, "0..9.*labels start at 1"),
         ({"test_y": LABELS - 1}, "`labels` must be class numbers from 0, but 2 of 20 are negative"),
-        ({"test_y": LABELS[:19]}, "`labels` must be one for each of 20 images, got 19"),
+        ({"test_y": LABELS[:19]}, r"`labels` must have one entry per image \(20\), got 19"),
         ({"test_x": np.zeros((20, 1, 28, 28), np.uint8)}, r"`pixels` must have the shape.*got \(20, 1, 28, 28\)"),
         ({"test_x": PIXELS + np.float32(1.5)}, r"must lie in \[0, 1\], got 1.5 in image 0"),
         ({"test_x": PIXELS * np.float32(np.nan)}, r"must lie in \[0, 1\], got nan"),

@@ -90,7 +90,7 @@ def test_arrays_are_unpacked_beside_a_store_that_cannot_be_written(tmp_path):
             4,
             5,
         ]
-    assert "a.npz is unpacked for this run alone" in said[0]
+    assert "a.npz is unpacked for this run only" in said[0]
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO])

@@ -234,4 +234,4 @@ def test_files_are_looked_at_by_one_process(tmp_path, monkeypatch):
 
     other.__enter__()
     assert file_index.cached_per_file(files, index, pytest.fail, "1", say) == {"picture": "seen by another"}
-    assert said[0] == "waiting for another process that looks at the same files"
+    assert said[0] == "waiting for another process that inspects the same files"

@@ -43,7 +43,7 @@ def test_an_entry_that_is_a_link_is_replaced(kept, tmp_path, precious):  # noqa:
     path = linked(kept.path("evidence", KEY), precious)
     found, reason = kept.evidence(KEY, tmp_path)
     assert found is None
-    assert reason == f"{path}: {path} is a link, and links below {kept.root} are not followed; remove it"
+    assert reason == f"{path}: {path} is a link, but links below {kept.root} are not followed; remove it"
     assert kept.put(seed=3)[0].digest == evidence(seed=3).digest
     assert not path.is_symlink()
 
@@ -66,7 +66,7 @@ def test_a_folder_of_the_store_that_is_a_link(kept, tmp_path, which):  # noqa: F
     path, outside = kept.path("evidence", KEY), tmp_path / "outside"
     outside.mkdir()
     linked(path.parent if which == "prefix" else path.parent.parent, outside)
-    with pytest.raises(StoreError, match="is a link, and links below"):
+    with pytest.raises(StoreError, match="is a link, but links below"):
         kept.put()
     assert list(outside.iterdir()) == []
     there = outside.joinpath(*path.relative_to(path.parent if which == "prefix" else path.parent.parent).parts)
@@ -128,7 +128,7 @@ def test_unpacked_arrays_behind_a_link(tmp_path):
     (folder,) = [path for path in (cache / "arrays").iterdir() if path.is_dir()]
     folder.rename(tmp_path / "moved")
     linked(folder, tmp_path / "moved")
-    with pytest.raises(DataError, match="is a link, and links below"):
+    with pytest.raises(DataError, match="is a link, but links below"):
         npz_cache.memory_mapped_arrays(tmp_path / "a.npz", cache)
     folder.unlink()
     assert npz_cache.memory_mapped_arrays(tmp_path / "a.npz", cache)["x"].tolist() == [0, 1, 2, 3, 4, 5]

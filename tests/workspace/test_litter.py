@@ -64,11 +64,11 @@ def test_all_litter_goes_and_nothing_else(places, tmp_path, capsys, age):
     assert run(store, data, "--broken", "--dry-run") == 0
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == before
     said = capsys.readouterr().out
-    assert "and 9 that killed processes left, 90 bytes" in said
+    assert "and 9 leftovers of killed processes, 90 bytes" in said
     for what in (
-        "half a file",
+        "an incomplete file",
         "half unpacked",
-        "the mark of a",
+        "the marker of a",
         "the checkpoint",
         "chunks of",
         "half a d",

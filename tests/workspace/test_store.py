@@ -64,7 +64,7 @@ def test_a_file_under_a_wrong_name_is_not_believed(kept, tmp_path):
     kept.write(kept.path("evidence", other), kept.path("evidence", KEY).read_bytes())
     found, reason = kept.evidence(other, tmp_path)
     assert found is None
-    assert reason.endswith("holds the evidence of another key")
+    assert reason.endswith("contains the evidence of another key")
 
 
 @pytest.mark.parametrize("content", [b"", b"torn", pickle.dumps({"key": KEY}), evidence().to_bytes()[:-1]])
@@ -73,7 +73,7 @@ def test_a_file_that_is_no_evidence_is_not_believed(kept, tmp_path, content):
     kept.write(path, content)
     found, reason = kept.evidence(KEY, tmp_path)
     assert found is None
-    assert reason == f"{path}: not an evidence file (torn or foreign)"
+    assert reason == f"{path}: not an evidence file (truncated or foreign)"
 
 
 def test_a_folder_in_its_place_is_not_believed(kept, tmp_path):

@@ -1,1 +1,1 @@
-"""Mutation testing: which mutations of a classifier its claims and its gate catch, and from which level on."""
+"""Mutation testing: which mutations of a classifier its claims and its gate detect, and from which level."""

@@ -1,4 +1,4 @@
-"""What was caught, as lines for a terminal, as a page, and as JSON."""
+"""Results of mutation testing, as lines for a terminal, as a page, and as JSON."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Shown = Callable[[object], str]
 
 def lines(found: Plain, shown: Shown = one_line) -> Iterator[str]:
     """
-    Return what was caught of one model's damage: what it is held to, every level, from where on, false alarms.
+    Return one model's results: claims and gate, every level, the mildest level detected, false alarms.
 
-    ``shown`` makes text from elsewhere harmless.
+    ``shown`` escapes text from elsewhere.
     """
     from tabulate import tabulate
 
@@ -31,7 +31,7 @@ def lines(found: Plain, shown: Shown = one_line) -> Iterator[str]:
     yield ""
     columns = [by for by in ("claims", "gate") if _has(found, by)]
     rows = [[d["title"], *(_from(d, by) for by in columns)] for d in found["damage"]]
-    yield tabulate(rows, ["damage", *(f"caught by {_the(by)} from" for by in columns)], tablefmt="github")
+    yield tabulate(rows, ["damage", *(f"detected by {_the(by)} from" for by in columns)], tablefmt="github")
     yield ""
     yield from _remarks(found, shown)
 
@@ -40,10 +40,10 @@ def _held_to(found: Plain, shown: Shown) -> str:
     gate = found["gate"]
     held = [f"{found['claims']} claims in {found['groups']} groups (a sweep and a metric)"] if found["claims"] else []
     if gate is not None:
-        held.append(f"a {gate['kind']} gate ({gate['accepted']} accepted, α = {gate['alpha']:g})")
+        held.append(f"its {gate['kind']} gate ({gate['accepted']} accepted, α = {gate['alpha']:g})")
     return (
         f"{shown(found['model'])} on {shown(found['data'])}, n = {found['n']}, seed {found['seed']}, "
-        f"{found['device']}, {found['scale']} scale, held to {' and '.join(held)}."
+        f"{found['device']}, {found['scale']} scale, tested by {' and '.join(held)}."
     )
 
 
@@ -57,13 +57,13 @@ def _the(by: str) -> str:
 
 def _from(damage: Plain, by: str) -> str:
     first = damage["caught_from"][by]
-    every = "" if first is None or damage["rows"][-1]["says"] != first else " (the least that was tried)"
-    return f"{first}{every}" if first else "not caught"
+    every = "" if first is None or damage["rows"][-1]["says"] != first else " (the mildest tested)"
+    return f"{first}{every}" if first else "not detected"
 
 
 def _heads(found: Plain, *first: str) -> list[str]:
     heads = [*first, "clean accuracy"]
-    heads += ["red claims", "red groups"] if _has(found, "claims") else []
+    heads += ["failed claims", "failed groups"] if _has(found, "claims") else []
     return heads + (["gate"] if _has(found, "gate") else [])
 
 
@@ -89,15 +89,15 @@ def _remarks(found: Plain, shown: Shown) -> Iterator[str]:
     if retrainings:
         each = ", ".join(f"{alarms[by]} by {_the(by)}" for by in ("claims", "gate") if _has(found, by))
         seeds = f"seeds {retrainings[0]['seed']}–{retrainings[-1]['seed']}"
-        red = f"{alarms['either']} of {len(retrainings)} undamaged retrainings"
-        yield f"False alarms: {red} ({seeds}) are red; {each}."
+        failed = f"{alarms['either']} of {len(retrainings)} undamaged retrainings"
+        yield f"False alarms: {failed} ({seeds}) fail; {each}."
     if made := found["thresholds"]:
         yield (
-            f"The thresholds come from the healthy seeds {made.get('seeds', DASH)}, of which "
-            f"{made.get('left_out_red', 'an unknown number')} are red when each is left out in turn."
+            f"The thresholds are derived from healthy seeds {made.get('seeds', DASH)}; "
+            f"with each seed left out in turn, {made.get('left_out_red', 'an unknown number')} fail."
         )
     if names := found["sweeps_left_out"]:
-        why = "whose generator would have to be fitted to each damaged model anew"
+        why = "because its generator would have to be refitted to each damaged model"
         yield f"Left out: {shown(', '.join(names))}, {why}."
     yield from (f"Left out: {what}: {shown(reason)}." for what, reason in found["left_out"].items())
     yield from (f"Note: {shown(note)}." for note in found["notes"])
@@ -108,39 +108,39 @@ def _remarks(found: Plain, shown: Shown) -> Iterator[str]:
 
 
 def page(found: Sequence[Plain]) -> str:
-    """Write the page of some models, with what to make of it."""
+    """Write the page of some models, with its interpretation."""
     names = " ".join(markdown(one["model"]) for one in found)
     parts = [f"## {markdown(one['model'])}\n\n" + "\n".join(lines(one, markdown)) for one in found]
-    return f"""# What claims and gates catch
+    return f"""# What claims and gates detect
 
-Thresholds and gates that never go red hold nothing. So a classifier is damaged on purpose, in steps, and the claims of
-its card and its gate are held against what is left, as mutation testing holds a test suite against faults put in; below
-it stands how often a model without fault is called red. `robustness mutate {names}` does this;
-with `--output FILE.md` it writes such a page, with `--output FILE.json` everything behind it.
+A threshold that never fails proves nothing. This page shows which deliberate faults the claims and the gate of these
+models detect (mutation testing), and how often they reject a healthy model.
 
-Each kind of damage begins with its worst level and goes down to the first that nothing catches. *From* is the slightest
-level from which on all worse ones are caught.
+`robustness mutate {names}` computes it; `--output FILE.md` writes such a page, `--output FILE.json` all its data.
+
+Each kind of damage starts at its worst level and goes down to the first level that nothing detects. *From* is the
+mildest level such that it and all worse ones are detected.
 
 {(chr(10) * 2).join(parts)}
 
-## What to make of it
+## Interpretation
 
-What goes unseen is as telling. Thresholds allow for retraining (another seed moves accuracy under strong noise by
-several points), and so does a retraining gate: what is slighter than retraining goes through both. To hold one file of
-weights to another, image by image, is what a [paired gate](gate.md) is for.
+The undetected levels matter as much. The thresholds tolerate retraining (another seed changes accuracy under strong
+noise by several points), and so does a `retraining` gate. Damage smaller than the effect of retraining passes both.
+To compare one weights file with another, image by image, use a [`paired` gate](gate.md).
 """
 
 
 def write(path: Path, found: Sequence[Plain]) -> None:
-    """Write what was found of some models, as JSON or Markdown by the file's suffix; CardError where it cannot be."""
+    """Write the results of some models, as JSON or Markdown by the file's suffix; CardError if that is impossible."""
     check(path)
     text = page(found) if path.suffix == ".md" else results.text({"models": found})
     atomic_write.replace(path, text.encode())
 
 
 def check(path: Path) -> None:
-    """Refuse a file of another kind, before anything is measured."""
+    """Raise MutationError for another suffix or a missing folder, before anything is measured."""
     if path.suffix not in (".json", ".md"):
         raise MutationError(f"--output must be a .json or .md file, got {path}")
     if not path.parent.is_dir():
-        raise MutationError(f"--output {path}: there is no folder {path.parent}; make it first")
+        raise MutationError(f"--output {path}: there is no folder {path.parent}; create it first")

@@ -1,4 +1,4 @@
-"""What is done to a model to see what its claims and gate catch: which damage, at which levels, and what cannot be."""
+"""The mutations of a model: kinds, levels, and what is not applicable."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from robustness.mutations.kinds import ALL, KINDS, Mutation, MutationError, Muta
 from robustness.workspace.workspace import Workspace
 
 RETRAININGS, FIRST = 10, 2000
-"""Undamaged retrainings if nothing else is asked for, and their first seed: thresholds were not made from these."""
+"""Default number of undamaged retrainings, and their first seed: no threshold was derived from these."""
 
 
 @dataclass(frozen=True)
 class MutationOptions:
-    """What is to be done: which damage (None: every kind at its own levels), and how many undamaged retrainings."""
+    """Options: the damage (None: every kind at its default levels) and the number of undamaged retrainings."""
 
     damage: Mapping[str, tuple[float, ...]] | None = None
     retrainings: int | None = None
     every: bool = False
-    """All levels, and not from the worst down to the first that nothing catches."""
+    """All levels, not only from the worst down to the first that nothing detects."""
     workers: int | None = None
 
 
 @dataclass(frozen=True)
 class MutationPlan:
-    """The kinds with what is done of each, the worst first; the undamaged retrainings; what is left out, and why."""
+    """The kinds with their levels, the worst first; the undamaged retrainings; what is left out, and why."""
 
     damage: Mapping[str, tuple[Mutation, ...]]
     retrainings: tuple[Card, ...]
@@ -63,10 +63,10 @@ def plan(harness: Workspace, card: Card, asked: MutationOptions) -> MutationPlan
 
 
 def _levels(kind: MutationOperator, levels: tuple[float, ...], classes: int) -> tuple[float, ...]:
-    """Return the levels of a kind, the worst first; all classes are so called, however they were counted."""
+    """Return the levels of a kind, the worst first; a level of all classes is always written as such."""
     if kind.name == "classes":
         if over := [level for level in levels if classes < level < ALL and levels != kind.levels]:
-            raise MutationError(f"a level of classes must be at most {classes}, which there are, got {over[0]:g}")
+            raise MutationError(f"a level of classes must be at most {classes}, the number of classes, got {over[0]:g}")
         levels = tuple(ALL if level >= classes else level for level in levels)
     return kind.most_severe_first(levels)
 
@@ -74,13 +74,13 @@ def _levels(kind: MutationOperator, levels: tuple[float, ...], classes: int) -> 
 def _untrained(card: Card, named: bool) -> str:
     """Explain why nothing is trained; ``named`` is whether training was requested by name."""
     if card.file.recipe is None:
-        return "the card has no [recipe] to train by"
+        return "the card has no [recipe]"
     by_command = card.file.recipe.starts == "by command" and not named
-    return "its recipe starts by command; ask for it by its name" if by_command else ""
+    return "its recipe starts only by command; request this damage by name (--damage)" if by_command else ""
 
 
 def _retrainings(card: Card, count: int) -> tuple[Card, ...]:
-    """Return the card from so many seeds that no accepted model has."""
+    """Return the card with as many seeds that no accepted model has."""
     accepted = [one.get("seed") for one in baseline.read(card.baseline).accepted] if card.file.gate else []
     seeds = (seed for seed in range(FIRST, FIRST + count + len(accepted)) if seed not in accepted)
     return tuple(card.reseeded(seed) for seed in islice(seeds, count))

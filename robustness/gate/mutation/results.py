@@ -1,4 +1,4 @@
-"""What was caught of a model's damage, kept beside its card, where the report of a run finds it. Needs no torch."""
+"""Results of mutation testing, stored beside the card for the reports of later runs. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ FORMAT = "pytest-robustness/mutation/2"
 
 
 def place(card: Card) -> Path:
-    """Return the file of what was caught of a card's damage."""
+    """Return the file with a card's results."""
     return paths.place(card.path.parent / "mutation", card.name, ".json")
 
 
 def result_key(card: Card, weights: str, images: str, seed: int) -> str:
-    """Hash what the result depends on, but for code and machine: model, data, claims, the gate with its baseline."""
+    """Hash what the results depend on, except code and machine: model, data, claims, the gate with its baseline."""
     gate = card.file.gate
     baseline = hashlib.sha256(card.baseline.read_bytes()).hexdigest() if gate and card.baseline.is_file() else None
     told = {
@@ -42,13 +42,13 @@ def result_key(card: Card, weights: str, images: str, seed: int) -> str:
 
 
 def text(found: Mapping[str, Any]) -> str:
-    """Write what was found of one model, or several, as JSON."""
+    """Return the results of one model or several as JSON."""
     return json.dumps({"format": FORMAT, **found}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def stored_result(card: Card, weights: str, images: str, seed: int) -> tuple[dict[str, Any] | None, str]:
     """Return the stored results if model, data, claims and gate are the same; else None, and the reason."""
-    path, again = place(card), f"make it anew with `robustness mutate {card.name} --keep`"
+    path, again = place(card), f"run `robustness mutate {card.name} --keep` to update it"
     try:
         found = paths.parse_json(paths.read_bytes(path))
         if found["format"] == FORMAT and found["about"] == result_key(card, weights, images, seed):
@@ -56,12 +56,13 @@ def stored_result(card: Card, weights: str, images: str, seed: int) -> tuple[dic
     except FileNotFoundError:
         return None, ""
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return None, f"{path}: not what `robustness mutate` kept (torn or foreign: {type(error).__name__}); {again}"
-    return None, f"{path}: is of other weights, data, claims, or another gate; {again}"
+        why = f"not a result of `robustness mutate` (truncated or foreign: {type(error).__name__})"
+        return None, f"{path}: {why}; {again}"
+    return None, f"{path}: was computed for other weights, data, claims or gate settings; {again}"
 
 
 def summary(found: Mapping[str, Any] | None) -> CaughtReport | None:
-    """Return what a run's report says of it: from which level on each damage is caught, and the false alarms."""
+    """Return the part for a run's report: the level from which each damage is detected, and the false alarms."""
     with suppress(KeyError, TypeError, ValueError):  # an edited file says nothing
         if found is not None:
             return CaughtReport.model_validate(

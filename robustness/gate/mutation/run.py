@@ -1,4 +1,4 @@
-"""A model's claims and gate held against damage, as mutation testing holds a test suite against faults put in."""
+"""Mutation testing of a model's claims and gate."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ CATCHERS = ("claims", "gate", "either")
 @dataclass
 class MutationTarget:
     """
-    What damaged models are held to: the claims of a card, and its gate, that can be measured and pass undamaged.
+    What tests the damaged models: the card's claims and gate that can be measured and pass without damage.
 
-    A sweep by a generator is left out: it would have to be fitted to each damaged model anew.
+    Sweeps by a generator are left out: it would have to be refitted to each damaged model.
     """
 
     harness: Workspace
@@ -40,7 +40,7 @@ class MutationTarget:
     notes: list[str] = field(default_factory=list)
 
     def row(self, card: Card) -> Row:
-        """Hold one model to claims and gate; RobustnessError where it cannot be swept."""
+        """Test one model with claims and gate; RobustnessError if it cannot be swept."""
         swept = self._swept(card)
         verdicts = [claims.judge(claim, swept[claim.sweep]) for claim in self.claims]
         red = [verdict for verdict in verdicts if not verdict.passed]
@@ -64,19 +64,19 @@ class MutationTarget:
         return swept
 
     def undamaged(self) -> Row:
-        """Look at the model as it is: what is red without damage catches none, and is left out with a note."""
+        """Test the undamaged model: claims and gates that fail on it are left out, with a note."""
         swept = self._swept(self.card)
         if broken := [claim for claim in self.claims if not claims.judge(claim, swept[claim.sweep]).passed]:
             self.claims = [claim for claim in self.claims if claim not in broken]
             self.notes.append(
-                f"{len(broken)} claims are broken without any damage and left out, {broken[0].id} among them"
+                f"{len(broken)} claims fail without any damage and are left out, for instance {broken[0].id}"
             )
         found = self.row(self.card)
         if found["gate"] in ("failed", "error"):
             self.card = replace(self.card, file=self.card.file.model_copy(update={"gate": None}))
-            self.notes.append(f"the gate is red without any damage and left out: {found['gate_message']}")
+            self.notes.append(f"the gate fails without any damage and is left out: {found['gate_message']}")
         if not self.claims and self.card.file.gate is None:
-            raise CardError(f"{self.card.path}: damage would show nothing: {'; '.join(self.notes)}")
+            raise CardError(f"{self.card.path}: nothing is left to detect damage: {'; '.join(self.notes)}")
         return {**found, "gate": found["gate"] if self.card.file.gate else None}
 
     @property
@@ -91,7 +91,7 @@ class MutationTarget:
 def mutation_target(harness: Workspace, card: Card) -> MutationTarget:
     """Return what mutations of a card's model are tested against; CardError if there is nothing."""
     asked = {claim.sweep for claim in card.claims()} | set(card.gated_sweeps if card.file.gate else ())
-    # A generator of the model's own is fitted to each damaged model anew; that of another model stays.
+    # The model's own generator would be refitted to each damaged model; that of another model stays.
     on_itself = {name for name in card.file.sweeps if card.perturbation(name).made_on is None}
     left_out = [
         name for name in card.file.sweeps if name in asked & on_itself and card.perturbation(name).family == "gan"
@@ -99,8 +99,8 @@ def mutation_target(harness: Workspace, card: Card) -> MutationTarget:
     sweeps = [name for name in ("clean", *card.file.sweeps) if name in asked and name not in left_out]
     if not sweeps:
         raise CardError(
-            f"{card.path}: there is nothing to hold damage to: no claim of a sweep without a generator, and no gate; "
-            "write [claims], have `robustness update-thresholds` write them, or ask for a [gate]"
+            f"{card.path}: nothing can detect damage: there is no gate, and no claim on a sweep without a generator; "
+            "write [claims], let `robustness update-thresholds` write them, or add a [gate]"
         )
     gate, gated = card.file.gate, tuple(name for name in card.gated_sweeps if name in sweeps)
     kept = gate.model_copy(update={"sweeps": gated}) if gate is not None and gated else None
@@ -112,9 +112,9 @@ def mutation_target(harness: Workspace, card: Card) -> MutationTarget:
 
 def run_mutations(harness: Workspace, card: Card, asked: MutationOptions) -> dict[str, Any]:
     """
-    Damage a card's model as asked and give what claims and gate make of it, in plain types (docs/mutation.md).
+    Damage a card's model and return what claims and gate detect, in plain types (docs/mutation.md).
 
-    What was trained and swept is in the harness's store, where the next call finds it.
+    Trained models and evidence stay in the store, so the next call reuses them.
     """
     of = mutation_target(harness, card)
     unhurt = of.undamaged()
@@ -150,7 +150,7 @@ def run_mutations(harness: Workspace, card: Card, asked: MutationOptions) -> dic
 def _measured(
     of: MutationTarget, due: MutationPlan, asked: MutationOptions, show: Callable[[int, int], None]
 ) -> tuple[list[Row], list[Row]]:
-    """Hold every damaged model and every retraining to claims and gate."""
+    """Test every damaged model and every retraining with claims and gate."""
     done, damage, retrainings = 0, [], []
     for name, steps in due.damage.items():
         rows: list[Row] = []
@@ -158,7 +158,7 @@ def _measured(
             rows.append(_row(of, step))
             show(done + len(rows), len(due))
             if not (asked.every or rows[-1]["error"] or is_detected(rows[-1])):
-                break  # what is slighter is not looked at
+                break  # milder levels are not tested
         done += len(steps)
         first = {by: detected_from(rows, by) for by in CATCHERS}
         damage.append({"kind": name, "title": KINDS[name].title, "rows": rows, "caught_from": first})
@@ -169,7 +169,7 @@ def _measured(
 
 
 def _row(of: MutationTarget, damage: Mutation) -> Row:
-    """Hold a damaged model to claims and gate, or say why there is none."""
+    """Test a damaged model with claims and gate, or record why it cannot be built."""
     card = of.card.mutated(damage)
     about = {"level": None if damage.level == ALL else damage.level, "says": str(damage)}
     try:
@@ -181,20 +181,20 @@ def _row(of: MutationTarget, damage: Mutation) -> Row:
 
 
 def _train(harness: Workspace, every: Sequence[Card], workers: int | None) -> None:
-    """Train side by side what the store has not got; one that fails says so when its turn comes."""
+    """Train missing models in parallel; a failed training is reported when its model is tested."""
     if not every:
         return
-    store, what = harness.store, f"training {every[0].name}, damaged and anew"
+    store, what = harness.store, f"training {every[0].name}, damaged and undamaged"
     settings: dict[str, Any] = {"say": store.say, "progress": harness.progress, "what": what}
     try:
         train_many(every, store.root, harness.data_root, workers, **settings)
     except TrainingError as error:
-        store.say(f"{error}; the others are trained one by one")
+        store.say(f"{error}; the remaining models are trained one at a time")
 
 
 def is_detected(row: Row, by: str = "either") -> bool:
     """
-    Return whether a model is caught by "claims", by the "gate", or by "either": what is red in the suites is.
+    Return whether "claims", the "gate", or "either" detects a model, as the suites would.
 
     >>> is_detected({"red": 0, "gate": "inconclusive"}), is_detected({"red": 0, "gate": "error"}, "gate")
     (False, True)
@@ -205,7 +205,7 @@ def is_detected(row: Row, by: str = "either") -> bool:
 
 def detected_from(rows: Sequence[Row], by: str) -> str | None:
     """
-    Return the slightest damage from which on all worse is caught; rows come the worst first, errors do not count.
+    Return the mildest level such that it and all worse ones are detected; rows come worst first, errors are skipped.
 
     >>> red = {"3": 8, "2": 5, "1": 0, "0": 1}
     >>> detected_from([{"says": level, "red": red[level], "error": ""} for level in red], "claims")
@@ -222,5 +222,5 @@ def detected_from(rows: Sequence[Row], by: str) -> str | None:
 
 
 def group(claim: Claim) -> str:
-    """Return what claims are counted by: a sweep and a metric."""
+    """Return a claim's group: its sweep and metric."""
     return f"{claim.sweep} {claim.metric}"

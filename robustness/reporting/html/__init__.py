@@ -1,1 +1,1 @@
-"""The document as one HTML page: curves, heat maps and pictures, in a file that needs no other."""
+"""The report as one self-contained HTML page: curves, heat maps and pictures."""

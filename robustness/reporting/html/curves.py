@@ -1,4 +1,4 @@
-"""A metric over strength as the places of lines and marks in a small figure; `templates/figures.html` draws them."""
+"""Coordinates of lines and marks of a metric over strength; `templates/figures.html` draws them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from robustness.util.text import one_line
 WIDTH, HEIGHT = 360, 220
 LEFT, RIGHT, TOP, BOTTOM = 38, 348, 10, 184
 INSET = 10
-"""Between the frame and the first and last strength."""
+"""Distance from the frame to the first and last strength."""
 LETTER = 6.2
-"""Width of a digit of a label, about."""
+"""Approximate width of a label's digit."""
 LABEL = 10
-"""Characters of a strength's name on an axis."""
+"""Maximum characters of a strength's name on an axis."""
 CLEAN = "clean"
 
 
 @dataclass(frozen=True)
 class Point:
-    """One strength: its place, what is said of it, and its numbers as measured; y is None where there is none."""
+    """One strength: its position, description and measured numbers; y is None if there is no number."""
 
     x: float
     y: float | None
@@ -43,7 +43,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """A metric of one sweep: points from weak to strong, labels (place, text) of both axes, and the best way of it."""
+    """A metric of one sweep: points from weak to strong, axis labels (position, text), and the better direction."""
 
     metric: str
     bound: str
@@ -52,7 +52,7 @@ class Curve:
     up: Sequence[tuple[float, str]]
 
     def stretches(self) -> Iterator[Sequence[Point]]:
-        """Return the runs of points that a line may join: none leads over a strength without a number."""
+        """Return the runs of points that a line may join: no line crosses a strength without a number."""
         run: list[Point] = []
         for point in self.points:
             if point.y is None:
@@ -63,7 +63,7 @@ class Curve:
         yield from [run] if run else []
 
     def band(self) -> Iterator[str]:
-        """Return the outline of the intervals, a polygon a stretch."""
+        """Return the outline of the intervals, one polygon per run of points."""
         for run in self.stretches():
             edged = [p for p in run if p.low is not None and p.high is not None]
             corners = [(p.x, p.high) for p in edged] + [(p.x, p.low) for p in reversed(edged)]
@@ -83,7 +83,7 @@ class Curve:
 
 
 def curves(model: ModelReport, sweep: SweepReport) -> list[Curve]:
-    """Return accuracy's curve, and that of each metric on which the sweep has a threshold."""
+    """Return the curve of accuracy, and of each metric with a threshold in the sweep."""
     cells = list(labelled_cells(model, sweep))
     claimed = [metric for cell in sweep.cells for metric, claim in cell.claims.items() if claim.threshold is not None]
     return [
@@ -107,7 +107,7 @@ def _curve(
     points, bound = [], "at least"
     for (name, cell), x in zip(cells, places, strict=True):
         if metric not in cell.metrics and cell.status in (OK, NOT_KEPT):
-            continue  # nobody asked for it there, which is no failure
+            continue  # not claimed there, which is no failure
         found, claim = cell.number(metric), cell.claims.get(metric)
         bound = bound if claim is None else claim.bound
         low, high, threshold = height(found.low), height(found.high), height(None if claim is None else claim.threshold)
@@ -126,7 +126,7 @@ def _values(cell: CellReport, metric: str) -> Iterator[float]:
 
 
 def _accepted(model: ModelReport, sweep: str, metric: str) -> dict[str, float]:
-    """Return what the baseline has at each strength, where a gate has compared it: of several models their mean."""
+    """Return the baseline's value at each strength that a gate compared: the mean, if there are several models."""
     if model.gate is None:
         return {}
     found: list[tuple[PairedCell | AcceptedStrength, float | None]] = [
@@ -155,7 +155,7 @@ def _said(name: str, metric: str, cell: CellReport) -> str:
 
 def _places(names: Sequence[str], unit: str) -> list[float]:
     """
-    Place strengths by their size, the clean pass at 0; evenly where they are no numbers, or ratios.
+    Place strengths to scale, the clean pass at 0; evenly if they are ratios or no numbers.
 
     >>> _places(["clean", "0.5", "2"], "native"), _places(["clean", "uniform", "2"], "native")
     ([48.0, 120.5, 338.0], [48.0, 193.0, 338.0])
@@ -177,7 +177,7 @@ def _size(name: str) -> float:
 
 
 def _labels(names: Sequence[str], places: Sequence[float]) -> list[tuple[float, str]]:
-    """Return the labels of an axis that have room, the first of neighbours."""
+    """Return the labels of an axis that fit, the first of neighbours."""
     kept: list[tuple[float, str]] = []
     edge = -math.inf
     for name, place in zip(names, places, strict=True):

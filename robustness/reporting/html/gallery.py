@@ -1,4 +1,4 @@
-"""The gallery's pictures: images of the sweeps made again, bit for bit, and put into the report."""
+"""The gallery's pictures: images of the sweeps, recomputed bit by bit and added to the report."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from robustness.workspace.models import recipe_hash
 from robustness.workspace.workspace import Workspace
 
 ROOM = 9 * 2**20
-"""Bytes of all pictures of a report, which is to stay below 15 MB."""
+"""Maximum bytes of a report's pictures, which keeps the report below 15 MB."""
 SIDE = 128
-"""Pixels at most; of more every second, third, … is shown, which leaves noise what it is."""
+"""Maximum pixels per side; larger images are subsampled, which leaves noise unchanged."""
 EXACT = 64
-"""Pixels of a side up to which a picture keeps every value; larger ones are JPEG."""
+"""Maximum pixels per side of a lossless picture; larger ones are JPEG."""
 MAGNIFIED = (100, 50, 20, 10, 5, 2)
 
 
 def add_gallery(report: RunReport, harness: Workspace, chosen: Sequence[Card]) -> None:
     """
-    Put pictures into every entry of the report's galleries that has none, or a notice why there are none.
+    Add pictures to every entry of the report's galleries that has none, or a notice with the reason.
 
-    Needs the cards' models and data, and evidence that is believed: nothing is swept or trained for a picture. What
-    goes wrong with one sweep leaves the others, and the report, as they are; so does Ctrl-C.
+    Needs the cards' models and data, and valid evidence: nothing is swept or trained for a picture. A failure in one
+    sweep, or Ctrl-C, does not affect the others or the report.
     """
     known, left = {card.name: card for card in chosen}, ROOM
     due = [
@@ -41,16 +41,16 @@ def add_gallery(report: RunReport, harness: Workspace, chosen: Sequence[Card]) -
         for sweep in model.sweeps
         if (entries := [entry for entry in sweep.gallery if not entry.pictures])
     ]
-    with harness.progress("making the pictures of the report") as progress:
+    with harness.progress("computing the pictures of the report") as progress:
         for done, (name, sweep, entries) in enumerate(due):
             at = f"no pictures of {name} under {sweep.name}"
             if left <= 0:
-                report.notices.append(f"{at}, nor of what follows: those before fill {ROOM >> 20} MiB")
+                report.notices.append(f"{at}, nor of the following: the pictures before fill {ROOM >> 20} MiB")
                 return
             try:
                 left -= _render_pictures(entries, harness, known.get(name), sweep)
             except KeyboardInterrupt:
-                report.notices.append(f"{at}, nor of what follows: interrupted")
+                report.notices.append(f"{at}, nor of the following: interrupted")
                 return
             except Exception as error:  # a model's own code may raise anything
                 report.notices.append(f"{at}: {encodable(str(error)) or type(error).__name__}")
@@ -59,21 +59,21 @@ def add_gallery(report: RunReport, harness: Workspace, chosen: Sequence[Card]) -
 
 
 def verified_evidence(harness: Workspace, card: Card | None, sweep: SweepReport) -> Evidence:
-    """Return a sweep's evidence as the report names it; StoreError where that is not what the store has now."""
+    """Return a sweep's evidence as the report names it; StoreError if the store has it no longer."""
     if card is None:
-        raise StoreError("its card is not among those that were given; name it with --card")
+        raise StoreError("its card is not among the given ones; add it with --card")
     said, name = sweep.evidence, sweep.name
     if said is None or said.key is None:
-        raise StoreError("its evidence was not kept")
+        raise StoreError("its evidence was not stored")
     source = harness.source(card, name) if name in card.file.sweeps else None
     if name != "clean" and name not in card.file.sweeps:
-        raise StoreError(f"its card has no such sweep; it has {', '.join(card.file.sweeps)}")
+        raise StoreError(f"its card has no such sweep; its sweeps: {', '.join(card.file.sweeps)}")
     for each in (card, source):
         if each is not None and not _has_weights(harness, each):
             raise StoreError(_without_weights(each))
     found = harness.cached_evidence(card, name, said.key) if harness.key(card, name) == said.key else None
     if found is None or found.digest != said.digest:
-        raise StoreError("card, weights, data or code have changed since, or its evidence is not in this store")
+        raise StoreError("card, weights, data or code have changed, or its evidence is not in this store")
     return found
 
 
@@ -87,16 +87,16 @@ def _has_weights(harness: Workspace, card: Card) -> bool:
 
 
 def _without_weights(card: Card) -> str:
-    """Return a sentence: the weights of a card are missing, and which command makes them."""
+    """Return a sentence: a card's weights are missing, and the command that creates them."""
     if card.file.model.seed is not None:
-        return f"its random weights are not in this store; a run of the suites with {card.path} makes them"
+        return f"its random weights are not in this store; run the suites with {card.path} to create them"
     if card.file.recipe is None:
-        return f"the file of its weights is gone: {card.weights or card.file.model.factory}"
-    return f"its weights are not trained; make them with: robustness train {card.name}"
+        return f"its weights file is missing: {card.weights or card.file.model.factory}"
+    return f"its weights are missing; train them with: robustness train {card.name}"
 
 
 def _render_pictures(entries: list[GalleryEntry], harness: Workspace, card: Card | None, sweep: SweepReport) -> int:
-    """Make the pictures of one sweep; give their size in bytes."""
+    """Render the pictures of one sweep; return their size in bytes."""
     from robustness.workspace.examples import examples
 
     evidence = verified_evidence(harness, card, sweep)
@@ -116,7 +116,7 @@ def _render_pictures(entries: list[GalleryEntry], harness: Workspace, card: Card
 
 def magnification(change: np.ndarray) -> int:
     """
-    Choose how much a perturbation is magnified: as far as nearly all of it stays in sight around grey.
+    Choose a perturbation's magnification: as large as possible while nearly all of it fits around grey.
 
     >>> magnification(np.full((1, 8, 8), 0.04)), magnification(np.full((1, 8, 8), -0.7))
     (10, 1)
@@ -126,7 +126,7 @@ def magnification(change: np.ndarray) -> int:
 
 
 def picture(image: np.ndarray) -> str:
-    """Write an image, (C, H, W) in [0, 1], as a data URI; one of other than 1 or 3 channels as their mean."""
+    """Write an image, (C, H, W) in [0, 1], as a data URI; the mean over channels if there are not 1 or 3."""
     from PIL import Image
 
     step = -(-max(image.shape[1:]) // SIDE)

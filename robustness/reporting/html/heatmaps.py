@@ -15,7 +15,7 @@ TRANSFER = ("transferability", "transferability_filtered")
 
 @dataclass(frozen=True)
 class HeatmapCell:
-    """An entry: its number, how it is written, how dark it is (0 to 1), and whether it is the good kind."""
+    """A cell: its number, its text, its shade (0 to 1), and whether it is a correct entry."""
 
     value: float | int | None
     text: str
@@ -34,7 +34,7 @@ class Heatmap:
 
 def confusion_heatmap(found: Confusion) -> Heatmap:
     """
-    Return images by true class (row) and predicted class (column), shaded by the share of the row.
+    Return images by true class (row) and predicted class (column), shaded by its fraction of the row.
 
     >>> heat = confusion_heatmap(Confusion(strength="1", classes=["cat", "dog"], matrix=[[3, 1], [0, 4]]))
     >>> [(shade.value, shade.share, shade.good) for shade in heat.rows[0][1]]
@@ -67,14 +67,14 @@ def attractors(model: ModelReport, sweep: SweepReport) -> Heatmap | None:
         (strength, [HeatmapCell(n, str(n), n / (sum(drawn.values()) or 1)) for n in (drawn.get(c, 0) for c in columns)])
         for strength, drawn in rows.items()
     ]
-    return Heatmap("strength \\ taken for", columns, shaded)
+    return Heatmap("strength \\ predicted as", columns, shaded)
 
 
 def transfers(report: RunReport) -> Iterator[tuple[str, Heatmap]]:
     """
-    Give, for each attack, strength and metric, a matrix of models: made on the row's, seen by the column's.
+    Return, for each attack, strength and metric, a matrix of models: source in the row, target in the column.
 
-    On the diagonal stands the attack on the model itself, where a card sweeps it: the share that it misleads.
+    The diagonal has the success rate of the white-box attack, if a card sweeps it.
     """
     groups: dict[str, list[tuple[ModelReport, SweepReport]]] = {}
     for model in report.models:
@@ -91,7 +91,7 @@ def transfers(report: RunReport) -> Iterator[tuple[str, Heatmap]]:
 
 
 def _attack(sweep: SweepReport) -> str:
-    """Group attacks by everything except the model that they are made on."""
+    """Group attacks by everything except their source model."""
     parameters = {key: value for key, value in sweep.parameters.items() if key != "source"}
     return json.dumps([sweep.kind, parameters, sweep.unit], sort_keys=True)
 
@@ -109,7 +109,7 @@ def _matrix(
         for name in sources:
             told[name, name] = _entry(own.get(name), strength, "attack_success_rate", "itself: ")
     rows = [(source, [told.get((source, target), HeatmapCell(None, "")) for target in targets]) for source in sources]
-    yield f"{metric} of {kind} at {strength}", Heatmap("made on \\ seen by", targets, rows)
+    yield f"{metric} of {kind} at {strength}", Heatmap("made on \\ tested on", targets, rows)
 
 
 def _entry(sweep: SweepReport | None, strength: str, metric: str, before: str = "") -> HeatmapCell:

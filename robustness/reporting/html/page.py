@@ -1,4 +1,4 @@
-"""The report as a page: what the templates are given, and the text that they make of it."""
+"""Renders the report as a page: the templates' variables and filters."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 VERDICTS = {"passed": "✓", "failed": "✗", "partial": "◐", "measured": "○"}
-"""A sign beside the word; any other verdict has that of one that is not green."""
+"""A sign for each verdict; other verdicts have that of an incomplete run."""
 
 
 def html_page(report: RunReport) -> str:
-    """Write the whole report as one HTML page that needs nothing beside it."""
+    """Return the complete report as one self-contained HTML page."""
     return _environment().get_template("page.html").render(report=report)
 
 
@@ -89,7 +89,7 @@ def _environment() -> Environment:
 
 
 def _shown(value: Any) -> Any:
-    """Put what is shown on one line of printable characters; the template's own text is left as it is."""
+    """Put values on one line of printable characters; the template's own text is unchanged."""
     if value is None:
         return ""
     return one_line(value) if isinstance(value, str) and not hasattr(value, "__html__") else value

@@ -1,4 +1,4 @@
-"""`robustness report`: the report of a run that is over, from its JSON and the evidence that this names."""
+"""`robustness report`: the report of a finished run, from its JSON and the evidence that it names."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from robustness.workspace.workspace import Workspace
 
 def rebuild(paths: Sequence[Path], output: Path | None, harness: Workspace, folders: Sequence[Path]) -> list[Path]:
     """
-    Write each run's report anew, beside its JSON or to ``output``, and give where.
+    Write each run's report again, beside its JSON or to ``output``, and return the paths.
 
-    ReportError where a file is no report, says what its own counts or its evidence contradict, or where several runs
-    are to go to one file. Nothing is swept or trained.
+    ReportError if a file is no report, contradicts its own counts or its evidence, or if several runs have one target.
+    Nothing is swept or trained.
     """
     if output is not None and len(paths) > 1:
-        raise ReportError(f"--output must be given with one run, got {len(paths)} runs; leave it out")
+        raise ReportError(f"--output takes one run, got {len(paths)}; leave it out")
     targets = [output or path.with_suffix(".html") for path in paths]
     for path, target in zip(paths, targets, strict=True):
         writers.check(target)
@@ -42,7 +42,7 @@ def rebuild(paths: Sequence[Path], output: Path | None, harness: Workspace, fold
 
 
 def _cards(folders: Sequence[Path]) -> tuple[list[Card], list[str]]:
-    """Read what cards there are; one that cannot be read is told, and missed by its own model's pictures alone."""
+    """Read the cards; an unreadable one causes a notice, and only its own model lacks pictures."""
     found, notices = [], []
     for file in selection.card_files(folders):
         try:
@@ -53,7 +53,7 @@ def _cards(folders: Sequence[Path]) -> tuple[list[Card], list[str]]:
 
 
 def _check_against_evidence(report: RunReport, harness: Workspace, known: dict[str, Card], path: Path) -> None:
-    """Measure again what evidence there is: numbers that are not the report's are an edited report."""
+    """Measure the stored evidence again: if numbers differ from the report's, the report was edited."""
     for model in report.models:
         card = known.get(model.name)
         for sweep in model.sweeps:
@@ -62,10 +62,10 @@ def _check_against_evidence(report: RunReport, harness: Workspace, known: dict[s
             try:
                 evidence = gallery.verified_evidence(harness, card, sweep)
             except RobustnessError:
-                continue  # the pictures will say so
+                continue  # the pictures' notice reports it
             again = sweep_report(card, sweep.name, evidence, {})
             _compare_cells(sweep, again, f"{path}: {model.name} under {sweep.name}")
-            # Reports of the first versions are without them.
+            # Reports of the first versions lack them.
             sweep.source = sweep.source or again.source
             sweep.confusion = sweep.confusion or again.confusion
             sweep.gallery = sweep.gallery or again.gallery
@@ -82,6 +82,6 @@ def _compare_cells(sweep: SweepReport, again: SweepReport, where: str) -> None:
             due = other.metrics.get(metric)
             if due is not None and due.value != numbers.value:
                 raise ReportError(
-                    f"{where}: {metric} at {cell.strength} is {numbers.value}, but {due.value} by its "
-                    "evidence: the report was edited, or made by another version; run the suites again"
+                    f"{where}: {metric} at {cell.strength} is {numbers.value}, but {due.value} by its evidence: the "
+                    "report was edited or written by another version; run the suites again"
                 )
