@@ -14,7 +14,7 @@ from reports import writing
 from robustness import cards
 from robustness.data.images import from_arrays
 from robustness.gate.baseline import AcceptedModel
-from robustness.perturbations import FGSM, Normal
+from robustness.perturbations import FGSM, GaussianNoise
 from robustness.sweep.runner import run_sweep
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Workspace, data_root, store_root
@@ -36,7 +36,7 @@ def module():
 def test_noise_sweep(benchmark, module, images):
     """Eleven amplitudes, with all that evidence holds."""
     evidence = benchmark.pedantic(
-        run_sweep, (module, images, Normal(bound=1.0), noise.AMPLITUDES), rounds=3, warmup_rounds=1
+        run_sweep, (module, images, GaussianNoise(bound=1.0), noise.AMPLITUDES), rounds=3, warmup_rounds=1
     )
     benchmark.extra_info["images_per_second"] = COUNT * len(noise.AMPLITUDES) / benchmark.stats["mean"]
     assert set(evidence.status) == {"ok"}
@@ -45,7 +45,7 @@ def test_noise_sweep(benchmark, module, images):
 def test_bare_loop(benchmark, module, images):
     """The same draws and forwards, and nothing else; it decides the same."""
     predictions = benchmark.pedantic(noise.bare_loop, (module, images, 500), rounds=3, warmup_rounds=1)
-    evidence = run_sweep(module, images, Normal(bound=1.0), noise.AMPLITUDES)
+    evidence = run_sweep(module, images, GaussianNoise(bound=1.0), noise.AMPLITUDES)
     assert (predictions == evidence.predictions).mean() > 0.999  # threads may differ in a last bit
 
 

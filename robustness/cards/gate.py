@@ -122,7 +122,9 @@ def check_gate(gate: GateTable, swept: Mapping[str, Sequence[str]], decision: De
         if known.needs_detector and not isinstance(decision, Filtering):
             raise ValueError(f"gate.metrics: {metric} needs a decision that can tell an attack, got {decision.kind}")
         if known.needs_probabilities and not probabilities:
-            raise ValueError(f"gate.metrics: {metric} needs every class's; write probabilities = true in the card")
+            raise ValueError(
+                f"gate.metrics: {metric} needs every class's; write store_probabilities = true in the card"
+            )
 
 
 def check_waivers(

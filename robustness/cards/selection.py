@@ -86,5 +86,5 @@ def _named(given: str, names: Sequence[str], folder: Path) -> tuple[str, str]:
 
 def limit_test_images(card: Card, count: int | None) -> Card:
     """Return a card that is tested on so many of its test images, of every class alike (None: on all of them)."""
-    data = card.file.data.model_copy(update={"tested": count})
+    data = card.file.data.model_copy(update={"num_test_images": count})
     return replace(card, file=card.file.model_copy(update={"data": data}))

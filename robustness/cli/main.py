@@ -65,6 +65,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "report": results.report,
     "merge": results.merge,
     "check-cards": results.check_cards,
+    "migrate": results.migrate,
     "replay": models.replay,
     "init": models.init,
     "check": models.check,

@@ -74,6 +74,10 @@ def parser() -> argparse.ArgumentParser:
     )
     checked = _add(commands, "check-cards", "say what is wrong with card files, importing nothing that they name")
     checked.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a card")
+    migrate = _add(commands, "migrate", "rewrite cards and baselines whose names have changed, in place")
+    migrate.add_argument(
+        "paths", nargs="*", type=Path, metavar="PATH", help="a card, a baseline, a pyproject.toml, or a folder of these"
+    )
     replay = _add(commands, "replay", "show again what a perturbation that a search found does to an image")
     replay.add_argument("models", nargs=1, metavar="MODEL", help="the model's name")
     replay.add_argument("row", metavar="ROW", type=_whole(0, 2**63), help="the number of the test image")

@@ -60,7 +60,7 @@ def write_card(options: Namespace, harness: Workspace) -> Iterator[str]:
     shape = harness.images(card).shape
     table = made.table() | {"sweeps": profiles.sweeps(options.profile, shape, project.profiles(card.project))}
     if options.images is not None:
-        table["data"]["tested"] = options.images
+        table["data"]["num_test_images"] = options.images
     written = cards.parse_card(table, path)  # as it will be found later, from its own project
     text = tomlkit.dumps(table)
     if options.claims:

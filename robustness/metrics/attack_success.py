@@ -64,11 +64,11 @@ METRICS = (
         **ATTACK,
     ),
     counted_metric(
-        "transferability_filtered",
+        "selective_transferability",
         "transferability where an image that the decision discards misleads nobody",
         count_transferred_undetected,
         needs_source=True,
         needs_detector=True,
-        **ATTACK | {"requires_claims": ("accuracy", "kept")},
+        **ATTACK | {"requires_claims": ("accuracy", "coverage")},
     ),
 )

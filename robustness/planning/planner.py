@@ -167,12 +167,12 @@ class Planner:
         threads = min(self.threads, max(1, batches)) if perturbation.side_by_side else 1
         few = images.select(range(min(len(images), 2 * threads * CHUNK)), images.name)
         cells = SweepBatches(
-            few, perturbation, strengths, table.unit if table else "native", self.workspace.seed, device, size,
+            few, perturbation, strengths, table.unit if table else "default", self.workspace.seed, device, size,
             file.model.decision, sweep.models[-1].file.model.decision, self._directions(sweep, len(few)),
         )  # fmt: skip
         with precision.matmul_precision(self.workspace.dtype, device):
             measured = timing.time_batches(
-                cells, modules, threads, max(1, batches), self.clock, probabilities=file.probabilities
+                cells, modules, threads, max(1, batches), self.clock, probabilities=file.store_probabilities
             )
         return Cost(
             sweep.label,
@@ -184,7 +184,7 @@ class Planner:
                 len(images),
                 len(strengths),
                 len(images.classes),
-                probabilities=file.probabilities,
+                probabilities=file.store_probabilities,
                 drawn=any(isinstance(strength, StrengthDistribution) for strength in strengths),
                 detects=isinstance(file.model.decision, Filtering),
             ),

@@ -61,7 +61,7 @@ def examples(
         images,
         card.perturbation(sweep),
         card.file.strengths_of(sweep),
-        table.unit if table else "native",
+        table.unit if table else "default",
         harness.seed,
         harness.device,
         evidence.provenance["batch_size"],

@@ -141,7 +141,7 @@ def train_if_missing(harness: Workspace, card: Card, *, by_command: bool = False
     assert card.file.recipe is not None
     key = recipe_hash(harness, card)
     path = harness.store.path("weights", key)
-    if card.file.recipe.starts == "by command" and not by_command:
+    if card.file.recipe.start == "manual" and not by_command:
         if not verify_or_notice(harness, card, path, key):
             raise DataMissing(f"{card.name}: its weights are not trained", command=f"robustness train {card.name}")
         return path
@@ -184,7 +184,7 @@ def recipe_hash(harness: Workspace, card: Card, behind: tuple[Path, ...] = ()) -
         "factory": card.file.model.factory,
         "factory_arguments": card.file.model.arguments,
         **({"adaptation": adaptation} if (adaptation := card.file.model.adaptation) else {}),
-        "recipe": recipe.model_dump(exclude={"starts", "needs"}),
+        "recipe": recipe.model_dump(exclude={"start", "needs"}),
         "images": (
             images := training_data.mutate_training_data(harness.images(card, "train"), card.damage)
         ).fingerprint,

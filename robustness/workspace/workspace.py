@@ -261,14 +261,14 @@ class Workspace:
             "strengths": [
                 s if isinstance(s, int | float) else s.model_dump() for s in strengths_without_zero(card, sweep)
             ],
-            "unit": table.unit if table else "native",
+            "unit": table.unit if table else "default",
             "seed": self.seed,
             "device": self.device_kind,
             "dtype": self.dtype,
             # Before, float32 on a GPU had TF32's products in convolutions, which is torch's default.
             **({} if self.device_kind.startswith("cpu") else {"products": precision.MATMUL_MODES[self.dtype]}),
             # What cards without it always had as a key stays their key.
-            **({"probabilities": True} if card.file.probabilities else {}),
+            **({"probabilities": True} if card.file.store_probabilities else {}),
         }
 
     def model_key_fields(self, card: Card) -> dict[str, Any]:
@@ -426,12 +426,12 @@ class Workspace:
                 self.images(card),
                 card.perturbation(sweep),
                 strengths_without_zero(card, sweep),
-                unit=table.unit if table else "native",
+                unit=table.unit if table else "default",
                 seed=self.seed,
                 device=self.sweep_device,
                 threads=self.threads,
                 decision=card.file.model.decision,
-                probabilities=card.file.probabilities,
+                probabilities=card.file.store_probabilities,
                 progress=progress,
                 chunk_cache=chunks,
                 device_kind=self.kind,

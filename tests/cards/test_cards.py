@@ -10,7 +10,7 @@ import pytest
 from robustness import cards
 from robustness.cards import Card, card
 from robustness.errors import CardError
-from robustness.perturbations import Clean, Normal, Uniform
+from robustness.perturbations import Clean, GaussianNoise, UniformNoise
 from robustness.perturbations.strength import StrengthDistribution
 
 CLAIMS = helpers.CARD + "\n[claims.normal]\n"
@@ -44,7 +44,7 @@ def test_the_tiny_card(tmp_path):
     assert card.name == "tiny"
     assert card.project == tmp_path
     assert card.weights is None
-    assert card.perturbation("normal") == Normal()
+    assert card.perturbation("normal") == GaussianNoise()
     assert card.perturbation("clean") == Clean()
     assert card.file.strengths_of("normal") == (0.2, 0.8)
     assert card.file.strengths_of("clean") == (0,)
@@ -72,9 +72,9 @@ strengths = [{ uniform = [0.0, 0.3], clean = 0.5 }]
 accuracy = 0.3
 """
     card = load(tmp_path, helpers.CARD + table.replace("{", "{{").replace("}", "}}"))
-    assert card.perturbation("uniform noise") == Uniform()
+    assert card.perturbation("uniform noise") == UniformNoise()
     assert card.file.strengths_of("uniform noise") == (0, 0.5, StrengthDistribution(uniform=(0, 0.3), clean=0.5))
-    assert card.perturbation("bounded") == Normal(bound=2)
+    assert card.perturbation("bounded") == GaussianNoise(bound=2)
     assert card.file.sweeps["bounded"].unit == "snr"
     assert [claim.id for claim in card.claims()] == ["tiny:uniform noise:U(0,0.3)+0.5clean:accuracy"]
 

@@ -21,7 +21,7 @@ from robustness.metrics.attack_success import fooled
 from robustness.metrics.detection import discarded
 from robustness.metrics.evidence import OK
 from robustness.metrics.registry import measure_cell
-from robustness.perturbations import FGSM, IFGSM, PGD, Normal
+from robustness.perturbations import FGSM, IFGSM, PGD, GaussianNoise
 from robustness.perturbations.fgsm import fgsm
 from robustness.sweep.runner import directions as make_directions
 from robustness.sweep.runner import run_sweep
@@ -497,5 +497,5 @@ def test_a_source_that_has_a_length_of_zero_is_still_the_source():
 
 
 def test_noise_is_made_on_nobody():
-    assert Normal().made_on is None
+    assert GaussianNoise().made_on is None
     assert FGSM(source="a.toml").made_on == "a.toml"

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from robustness import cards
-from robustness.perturbations import Uniform
+from robustness.perturbations import UniformNoise
 from robustness.search import contracts
 
 CARD = helpers.CARD.replace("normal", "uniform")
@@ -32,7 +32,7 @@ def broken(sweep, monkeypatch, perturb):
     def prepare(self, batch):
         return lambda strength, out: out.copy_(perturb(module, batch.inputs, strength))
 
-    monkeypatch.setattr(Uniform, "prepare", prepare)
+    monkeypatch.setattr(UniformNoise, "prepare", prepare)
     return contracts.find_violations(harness, card, "uniform")
 
 

@@ -75,8 +75,8 @@ def _untrained(card: Card, named: bool) -> str:
     """Explain why nothing is trained; ``named`` is whether training was requested by name."""
     if card.file.recipe is None:
         return "the card has no [recipe] to train by"
-    by_command = card.file.recipe.starts == "by command" and not named
-    return "its recipe starts by command; ask for it by its name" if by_command else ""
+    manual = card.file.recipe.start == "manual" and not named
+    return 'its recipe has start = "manual"; ask for it by its name' if manual else ""
 
 
 def _retrainings(card: Card, count: int) -> tuple[Card, ...]:
