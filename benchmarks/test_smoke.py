@@ -150,7 +150,7 @@ def test_latent_correlation():
 def test_report(tmp_path, monkeypatch):
     """Catches: a page without the pictures whose cost the benchmark is to show."""
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(report, "KINDS", {"normal": 0.08, "fgsm": 0.02})
+    monkeypatch.setattr(report, "KINDS", {"gaussian": 0.08, "fgsm": 0.02})
     _, size, images = report.measure(1, tmp_path)
     assert images == 2 * 4 * 3
     assert size < report.BYTES

@@ -105,4 +105,4 @@ def _target(harness: Workspace, card: Card, scale: Scale) -> Target:
 
 
 def _generator(scale: Scale) -> ConditionalAdvGAN:
-    return ConditionalAdvGAN.model_validate({"kind": "conditional-gan", **scale.generator})
+    return ConditionalAdvGAN.model_validate({"kind": "conditional-advgan", **scale.generator})

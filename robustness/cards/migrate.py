@@ -51,12 +51,8 @@ def with_new_names(text: str) -> str:
     """
     Return a card's text with the names of now.
 
-    >>> print(with_new_names('[recipe]  # slow\\nstarts = "by command"\\n[claims.clean]\\naccuracy = 0.9\\nkept     = 0.8'))
-    [recipe]  # slow
-    start = "manual"
-    [claims.clean]
-    accuracy = 0.9
-    coverage = 0.8
+    >>> with_new_names('starts = "by command"  # of no recipe'), with_new_names('model.entry = "a"  # mine')
+    ('starts = "by command"  # of no recipe', 'model.checkpoint_key = "a"  # mine')
     """
     document = tomlkit.parse(text)
     _rename(document, tomllib.loads(text), "")

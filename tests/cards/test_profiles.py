@@ -43,8 +43,8 @@ def test_strengths_fit_the_images():
         ({}, "no such profile; known: default, quick, paper, thorough; did you mean 'quick'?"),
         ({"qick": {}}, "must hold a table for each sweep"),
         ({"qick": 3}, "must hold a table for each sweep"),
-        ({"qick": {"kind": "normal", "strengths": [0.1]}}, "must hold a table for each sweep"),
-        ({"qick": {"clean": {"kind": "normal"}}}, "the clean pass is part of every sweep"),
+        ({"qick": {"kind": "gaussian", "strengths": [0.1]}}, "must hold a table for each sweep"),
+        ({"qick": {"clean": {"kind": "gaussian"}}}, "the clean pass is part of every sweep"),
     ],
 )
 def test_profiles_that_cannot_be(own, said):

@@ -268,7 +268,7 @@ def test_of_several_that_fit_the_averaged_one_is_taken_or_the_card_says_which(tm
     with pytest.raises(ModelError, match=r'several entries fit the model: student, teacher; .*entry = "student"'):
         put(tmp_path, pair)
     assert_same(put(tmp_path, pair, entry="teacher")[0], put(tmp_path, OTHER)[0])
-    with pytest.raises(ModelError, match=r"model\.entry = 'tutor': allowed in w\.pt: student, teacher"):
+    with pytest.raises(ModelError, match=r"model\.checkpoint_key = 'tutor': allowed in w\.pt: student, teacher"):
         put(tmp_path, pair, entry="tutor")
     flat = {**prefixed("student."), **prefixed("teacher.", OTHER)}
     assert_same(put(tmp_path, flat, entry="student")[0])

@@ -149,7 +149,7 @@ def test_both_parts_joined_are_both_in_their_order(tmp_path):
     folder(top / "train", {"cat": [(30, 30), (31, 31)], "dog": [(32, 32)]})
     folder(top / "test", {"cat": [(33, 33)], "dog": [(34, 34), (35, 35)]})
     split = {"kind": "balanced", "per_class": 1}
-    train, test = get(top, "train", of="all", split=split), get(top, of="all", split=split)
+    train, test = get(top, "train", pool="all", split=split), get(top, pool="all", split=split)
     assert (len(train), len(test)) == (4, 2)
     parts = np.concatenate([get(top, "train").stored(0, 3), get(top).stored(0, 3)])
     for side in (train, test):

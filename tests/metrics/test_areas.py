@@ -52,7 +52,7 @@ def test_a_card_that_asks_for_them_has_probabilities_in_all_its_evidence(tmp_pat
     path = helpers.project(tmp_path / "project")
     without = helpers.harness(path).evidence(cards.load(path), "normal")
     assert without.probabilities is None
-    path.write_text(path.read_text().replace('name = "tiny"', 'name = "tiny"\nprobabilities = true', 1))
+    path.write_text(path.read_text().replace('name = "tiny"', 'name = "tiny"\nstore_probabilities = true', 1))
     made, card = helpers.harness(path), cards.load(path)
     for name in ("clean", "normal"):
         evidence = made.evidence(card, name)

@@ -20,7 +20,7 @@ from robustness.perturbations.pgd import pgd
 from robustness.sweep.runner import run_sweep
 
 ATTACKS = [FGSM(), FGSM(norm="l2"), FGSM(loss="margin"), IFGSM(steps=3), PGD(steps=3), PGD(steps=3, restarts=2)]
-ATTACKS += [PGD(steps=3, worst_case=True), PGD(steps=3, norm="l2")]
+ATTACKS += [PGD(steps=3, stop_when_fooled=True), PGD(steps=3, norm="l2")]
 IDS = ["fgsm", "fgsm-l2", "fgsm-margin", "ifgsm", "pgd", "pgd-restarts", "pgd-worst", "pgd-l2"]
 EVERY = pytest.mark.parametrize("attack", ATTACKS, ids=IDS)
 FEW = pytest.mark.parametrize("attack", ATTACKS[::3], ids=IDS[::3])
@@ -488,10 +488,10 @@ def test_a_model_that_raises_under_attack_is_an_error_of_the_cell(attack):
     [
         FGSM(),
         IFGSM(steps=3),
-        PGD(steps=1, relative_step=2.0),
-        PGD(steps=1, relative_step=2.0, restarts=2),
-        PGD(steps=1, relative_step=2.0, worst_case=True),
-        PGD(steps=1, relative_step=2.0, restarts=2, worst_case=True),
+        PGD(steps=1, relative_step_size=2.0),
+        PGD(steps=1, relative_step_size=2.0, restarts=2),
+        PGD(steps=1, relative_step_size=2.0, stop_when_fooled=True),
+        PGD(steps=1, relative_step_size=2.0, restarts=2, stop_when_fooled=True),
     ],
     ids=["fgsm", "ifgsm", "pgd", "pgd-restarts", "pgd-worst", "pgd-both"],
 )

@@ -197,7 +197,7 @@ def test_a_generator_of_x_and_t_is_read_back_and_is_no_other(tmp_path):
 def test_side_by_side_they_are_those_of_one_by_one(tmp_path):
     """Catches: another seed in a worker, the generator of another model, one that its sweep does not find."""
     project = tiny_project.make(tmp_path)
-    project.edit('kind = "normal"', 'kind = "gan"\nsteps = 20\nbatch_size = 20\nwidth = 4')
+    project.edit('kind = "gaussian"', 'kind = "advgan"\nsteps = 20\nbatch_size = 20\nwidth = 4')
     cards = [project.card.reseeded(seed) for seed in (1, 2)]
     fitted, said = {}, []
 

@@ -90,15 +90,15 @@ def test_deviations_are_those_of_the_draws(noise):
 
 def test_tables_show_the_deviation_beside_the_amplitude():
     cell = CellReport(strength="0.3", status="ok", note="", metrics={}, claims={}, deviation=0.374166)
-    noise = SweepReport.model_construct(name="normal", strength_name="V", unit="native", cells=[cell])
+    noise = SweepReport.model_construct(name="normal", strength_name="V", unit="default", cells=[cell])
     _, rows = sweep_table(ModelReport.model_construct(sweeps=[noise]), noise, PAGE)
     assert rows[0][0] == "0.3 (σ 0.374)"
 
 
 def test_fields_that_are_not_set_leave_the_key_of_evidence_as_it_was():
-    assert GaussianNoise().model_dump() == {"kind": "normal", "bound": None}
+    assert GaussianNoise().model_dump() == {"kind": "gaussian", "bound": None}
     assert GaussianNoise(clip=False, accumulate=True, source="a.toml").model_dump(exclude={"source"}) == {
-        "kind": "normal",
+        "kind": "gaussian",
         "bound": None,
         "clip": False,
         "accumulate": True,
@@ -106,7 +106,8 @@ def test_fields_that_are_not_set_leave_the_key_of_evidence_as_it_was():
 
 
 @pytest.mark.parametrize(
-    ("amplitudes", "unit"), [([StrengthDistribution(uniform=(0.1, 0.2))], "native"), ([0.1], "std"), ([20.0], "snr")]
+    ("amplitudes", "unit"),
+    [([StrengthDistribution(uniform=(0.1, 0.2))], "default"), ([0.1], "image-std"), ([20.0], "snr")],
 )
 def test_accumulated_noise_needs_the_sweep_s_own_numbers(amplitudes, unit):
     with pytest.raises(ValueError, match="`accumulate` of normal must be false"):
@@ -118,7 +119,7 @@ def test_noise_beside_another_model_has_a_transferability(tmp_path):
     path = helpers.project(tmp_path / "project", SOURCE, RANDOM)
     other = path.with_name("other.toml")
     other.write_text(path.read_text().replace('"tiny"', '"other"').replace("seed = 1", "seed = 2"))
-    path.write_text(path.read_text().replace('kind = "normal"', 'kind = "normal"\nsource = "other.toml"'))
+    path.write_text(path.read_text().replace('kind = "gaussian"', 'kind = "gaussian"\nsource = "other.toml"'))
     made, card = helpers.harness(path), cards.load(path)
     evidence = made.evidence(card, "normal")
     theirs, clean = made.evidence(cards.load(other), "normal"), made.evidence(cards.load(other))

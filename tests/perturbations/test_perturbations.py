@@ -42,7 +42,7 @@ def batch_of(perturbation, seed, count=5):
         torch.from_numpy(inputs),
         torch.from_numpy(random.integers(0, 2, count)),
         None if drawn is None else torch.from_numpy(drawn),
-        decision=Null() if perturbation.kind == "adaptive" else Argmax(),
+        decision=Null() if perturbation.kind == "adaptive-pgd" else Argmax(),
         generator=generator_network if perturbation.family == "gan" else None,
     )
 

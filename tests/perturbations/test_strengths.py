@@ -49,7 +49,7 @@ def decibels(inputs, perturbed):
 
 
 def test_a_spread_draws_its_share_of_clean_images_and_the_rest_uniformly():
-    spread = StrengthDistribution(uniform=(0.1, 0.5), clean=0.3)
+    spread = StrengthDistribution(uniform=(0.1, 0.5), clean_fraction=0.3)
     drawn = spread.draw(generator(0, Purpose.STRENGTH), 20_000)
     clean = drawn == 0
     assert drawn.dtype == np.float32
@@ -60,13 +60,13 @@ def test_a_spread_draws_its_share_of_clean_images_and_the_rest_uniformly():
 
 @given(size=st.integers(1, 1000), clean=st.sampled_from([0.0, 0.5]))
 def test_an_image_keeps_its_strength_when_others_follow(size, clean):
-    spread = StrengthDistribution(uniform=(0, 0.5), clean=clean)
+    spread = StrengthDistribution(uniform=(0, 0.5), clean_fraction=clean)
     whole = spread.draw(generator(1, Purpose.STRENGTH), 1000)
     assert np.array_equal(spread.draw(generator(1, Purpose.STRENGTH), size), whole[:size])
 
 
 def test_a_sweep_gives_every_image_its_own_strength_whatever_the_batch():
-    images, spread = helpers.images(1203), StrengthDistribution(uniform=(0, 0.5), clean=0.5)
+    images, spread = helpers.images(1203), StrengthDistribution(uniform=(0, 0.5), clean_fraction=0.5)
     chosen = [0.25, spread]
     small, large = (
         run_sweep(helpers.linear(images), images, UniformNoise(), chosen, batch_size=size, seed=5) for size in (70, 500)
@@ -100,7 +100,7 @@ def test_a_spread_of_two_equal_ends_is_the_number():
         (1e-7, "1e-07"),
         (8 / 255, "0.0313725"),
         (StrengthDistribution(uniform=(0, 0.5)), "U(0,0.5)"),
-        (StrengthDistribution(uniform=(0.1, 1), clean=0.25), "U(0.1,1)+0.25clean"),
+        (StrengthDistribution(uniform=(0.1, 1), clean_fraction=0.25), "U(0.1,1)+0.25clean"),
     ],
 )
 def test_names(strength, due):
@@ -110,18 +110,22 @@ def test_names(strength, due):
 @pytest.mark.parametrize(
     ("strengths", "unit", "message"),
     [
-        ([], "native", "`strengths` must name at least one strength, got none"),
-        ([0.1, 1.01], "native", r"must lie in \[0, 1\], got 1.01; V is a fraction of the pixel range"),
-        ([-0.1], "native", r"must lie in \[0, 1\], got -0.1"),
-        ([math.nan], "native", "got nan"),
+        ([], "default", "`strengths` must name at least one strength, got none"),
+        ([0.1, 1.01], "default", r"must lie in \[0, 1\], got 1.01; V is a fraction of the pixel range"),
+        ([-0.1], "default", r"must lie in \[0, 1\], got -0.1"),
+        ([math.nan], "default", "got nan"),
         ([math.inf], "snr", r"must lie in \[-60, 200\], got inf; dB"),
         ([201], "snr", "got 201; dB"),
-        ([StrengthDistribution(uniform=(0.5, 1.5))], "native", "got 1.5"),
-        ([StrengthDistribution(uniform=(-math.inf, 0))], "native", "got -inf"),
-        ([0.1, 0.2, 0.1], "native", "must differ from each other, got 0.1 more than once"),
-        ([0.1, 0.1 + 1e-9], "native", "got 0.1 more than once"),
-        ([0.0, -0.0], "native", "got 0 more than once"),
-        ([StrengthDistribution(uniform=(20, 40), clean=0.5)], "snr", "`clean` of strengths in dB must be 0"),
+        ([StrengthDistribution(uniform=(0.5, 1.5))], "default", "got 1.5"),
+        ([StrengthDistribution(uniform=(-math.inf, 0))], "default", "got -inf"),
+        ([0.1, 0.2, 0.1], "default", "must differ from each other, got 0.1 more than once"),
+        ([0.1, 0.1 + 1e-9], "default", "got 0.1 more than once"),
+        ([0.0, -0.0], "default", "got 0 more than once"),
+        (
+            [StrengthDistribution(uniform=(20, 40), clean_fraction=0.5)],
+            "snr",
+            "`clean_fraction` of strengths in dB must be 0",
+        ),
     ],
 )
 def test_strengths_that_cannot_be(strengths, unit, message):
@@ -139,7 +143,8 @@ def test_strengths_that_can_be_come_back_in_their_order():
 
 @pytest.mark.parametrize(
     "table", [{"uniform": [0.5, 0.5]}, {"uniform": [0.5, 0.1]}, {"uniform": [0, math.nan]}]
-    + [{"uniform": [0, 1], "clean": value} for value in (1, -0.1, math.nan)] + [{"uniform": [0, 1], "share": 0.5}],
+    + [{"uniform": [0, 1], "clean_fraction": value} for value in (1, -0.1, math.nan)]
+    + [{"uniform": [0, 1], "share": 0.5}],
 )  # fmt: skip
 def test_spreads_that_cannot_be(table):
     with pytest.raises(ValidationError):
@@ -325,7 +330,7 @@ def test_strengths_in_standard_deviations_are_those_of_each_image(perturbation):
     """Image by image as alone with its own ε. Catches: one deviation for the batch, the unbiased one, padding's."""
     images, asked = grey(), [0.05, 0.1]
     model = Standardised(36, 3).eval()
-    together = run_sweep(model, images, perturbation, asked, unit="std", batch_size=4, threads=1)
+    together = run_sweep(model, images, perturbation, asked, unit="image-std", batch_size=4, threads=1)
     assert together.status == (OK, OK)
     inputs = images.batch(0, len(images))
     for i, image in enumerate(inputs):
@@ -339,7 +344,7 @@ def test_a_network_that_standardises_sees_epsilon_itself():
     """What the eyes-parseval paper calls ε. Catches: ε in pixels, some seven times as hard on such crops."""
     images = grey()
     Standardised.seen.clear()
-    run_sweep(Standardised(36, 3).eval(), images, FGSM(), [0.05], unit="std", batch_size=len(images), threads=1)
+    run_sweep(Standardised(36, 3).eval(), images, FGSM(), [0.05], unit="image-std", batch_size=len(images), threads=1)
     inputs, perturbed = images.batch(0, len(images)), Standardised.seen[-1].numpy()
     deviation = inputs.reshape(len(inputs), -1).std(axis=1)
     moved = np.abs(perturbed - inputs).reshape(len(inputs), -1) / deviation[:, None]
@@ -347,7 +352,7 @@ def test_a_network_that_standardises_sees_epsilon_itself():
 
 
 def test_no_strength_leaves_images_as_they_are_in_deviations_too():
-    evidence = run_sweep(helpers.linear(grey()), grey(), FGSM(), [0.0, 0.1], unit="std")
+    evidence = run_sweep(helpers.linear(grey()), grey(), FGSM(), [0.0, 0.1], unit="image-std")
     assert np.isinf(evidence.snr[0]).all()
 
 

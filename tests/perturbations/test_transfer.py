@@ -233,14 +233,14 @@ def test_transferability_is_counted_as_the_paper_says():
     found = measure_cell(both, 0, "transferability")
     assert (found.successes, found.n, found.value) == (3, 5, 0.6)
     assert np.flatnonzero(discarded(both, 0)).tolist() == [0, 2, 3], "above the threshold, not at it"
-    filtered = measure_cell(both, 0, "transferability_filtered")
+    filtered = measure_cell(both, 0, "selective_transferability")
     assert (filtered.successes, filtered.n, filtered.value) == (2, 5, 0.4)
     success = measure_cell(both, 0, "attack_success_rate")
     assert (success.successes, success.n) == (5, 7)
 
 
 def test_another_threshold_filters_otherwise():
-    filtered = measure_cell(counted(attack=ATTACK, threshold=0.45), 0, "transferability_filtered")
+    filtered = measure_cell(counted(attack=ATTACK, threshold=0.45), 0, "selective_transferability")
     assert (filtered.successes, filtered.n) == (0, 5)
 
 
@@ -318,7 +318,7 @@ def test_a_source_whose_cell_has_no_numbers_is_an_error():
     [
         ("transferability", {"source": None}, "evidence of the model that its examples were made on"),
         ("transferability", {"clean": None}, "clean evidence"),
-        ("transferability_filtered", {}, "needs a decision with an attack probability"),
+        ("selective_transferability", {}, "needs a decision with an attack probability"),
     ],
 )
 def test_what_is_missing_beside_is_an_error(metric, lacking, said):
@@ -330,7 +330,7 @@ def test_what_is_missing_beside_is_an_error(metric, lacking, said):
 CLEAN = "\n[claims.clean]\naccuracy = 0.5\n"
 
 
-@pytest.mark.parametrize("metric", ["transferability", "transferability_filtered", "attack_success_rate"])
+@pytest.mark.parametrize("metric", ["transferability", "selective_transferability", "attack_success_rate"])
 @pytest.mark.parametrize("threshold", ["0.0", "1.0", "1.5", "-0.1", "nan", "inf"])
 def test_cards_refuse_bounds_that_cannot_fail_or_never_hold(tmp_path, metric, threshold):
     more = CLEAN + f"\n[claims.far]\n{metric} = [0.5, {threshold}, 0.5]\n"

@@ -287,7 +287,7 @@ def test_a_killed_process(tmp_path):
     card = (
         helpers.ARRAY_CARD
         + """[sweeps.normal]
-kind = "normal"
+kind = "gaussian"
 strengths = [0.2]
 """
     )

@@ -364,8 +364,8 @@ def test_how_it_came_about_is_written_down():
     images = helpers.images(30)
     model = helpers.linear(images)
     told = run_sweep(model, images, GaussianNoise(bound=1.0), [0.5], seed=3, batch_size=10).provenance
-    assert told["perturbation"] == {"kind": "normal", "bound": 1.0}
-    assert (told["seed"], told["batch_size"], told["unit"], told["dtype"]) == (3, 10, "native", "float32")
+    assert told["perturbation"] == {"kind": "gaussian", "bound": 1.0}
+    assert (told["seed"], told["batch_size"], told["unit"], told["dtype"]) == (3, 10, "default", "float32")
     assert told["images"] == {"name": "images", "n": 30, "fingerprint": images.fingerprint}
     assert told["state"] == state_hash(model)
     assert told["semantics"] == SEMANTICS

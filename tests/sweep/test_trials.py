@@ -205,7 +205,7 @@ def tried(module, count=2, perturbation=None):
     from robustness.sweep.batch import SweepBatches
     from robustness.sweep.runner import module_dict
 
-    cells = SweepBatches(images(), perturbation or Clean(), (0.0,), "native", 0, "cpu", BATCH, Argmax(), Argmax())
+    cells = SweepBatches(images(), perturbation or Clean(), (0.0,), "default", 0, "cpu", BATCH, Argmax(), Argmax())
     with restored_afterwards(module_dict(module, None, None)) as lent:
         return trials.run_trials(cells, lent, count)
 
@@ -298,7 +298,7 @@ def test_images_to_try_are_others_even_where_all_are_alike():
         from_arrays(np.full((30, 2, 2), 9, np.uint8), [0, 1] * 15),
         from_arrays(np.zeros((1, 2, 2), np.uint8), [0]),
     ):
-        cells = SweepBatches(data, Clean(), (0.0,), "native", 0, "cpu", 10, Argmax(), Argmax())
+        cells = SweepBatches(data, Clean(), (0.0,), "default", 0, "cpu", 10, Argmax(), Argmax())
         first, others = cells.trial_images()
         assert first.shape == others.shape
         assert bool((first != others).flatten(1).any(1).all())

@@ -28,7 +28,9 @@ def test_the_first_draws_are_these():
         digest.update(generator(0, purpose, chunk).bit_generator.random_raw(64).tobytes())
     digest.update(GaussianNoise(bound=1.0).draw(generator(0, Purpose.NOISE), (2, 1, 3, 3)).tobytes())
     digest.update(UniformNoise().draw(generator(0, Purpose.NOISE), (2, 1, 3, 3)).tobytes())
-    digest.update(StrengthDistribution(uniform=(0, 0.5), clean=0.5).draw(generator(0, Purpose.STRENGTH), 10).tobytes())
+    digest.update(
+        StrengthDistribution(uniform=(0, 0.5), clean_fraction=0.5).draw(generator(0, Purpose.STRENGTH), 10).tobytes()
+    )
     assert digest.hexdigest() == "75935863bfa5938ef5048365d1e0192280203d6dc55cc9f3c3884bff6e3e70d1"
 
 
