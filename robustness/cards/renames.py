@@ -99,7 +99,7 @@ def new_key(place: str, key: str, kind: str = "") -> str:
     ('checkpoint_key', 'detector_weights', 'weights')
     """
     names = PARAMETERS.get(kind, {}) if place == "sweeps.*" else KEYS.get(place, {})
-    return _known_otherwise(names, key) or names.get(key, key)
+    return _new_name(names, key)
 
 
 def new_value(place: str, value: Any) -> Any:
@@ -113,13 +113,15 @@ def new_value(place: str, value: Any) -> Any:
     if not isinstance(value, str) or not names:
         return value
     before, sign, name = value.rpartition(":") if place.startswith("waivers.") else ("", "", value)
-    return f"{before}{sign}{_known_otherwise(names, name) or names.get(name, name)}"
+    return f"{before}{sign}{_new_name(names, name)}"
 
 
-def _known_otherwise(names: Mapping[str, str], name: str) -> str:
-    """Return the name if another distribution has brought a metric or perturbation that is called so, else ""."""
-    known = (names is METRICS and registry.find(name)) or (names is KINDS and name in PERTURBATIONS)
-    return name if known else ""
+def _new_name(names: Mapping[str, str], name: str) -> str:
+    """Return the name of now; a metric or perturbation that another distribution calls by an old name keeps it."""
+    if name not in names:
+        return name
+    taken = (names is METRICS and registry.find(name)) or (names is KINDS and name in PERTURBATIONS)
+    return name if taken else names[name]
 
 
 def renamed(value: Any, place: str = "", shown: str = "") -> tuple[Any, list[Change]]:
@@ -135,7 +137,7 @@ def renamed(value: Any, place: str = "", shown: str = "") -> tuple[Any, list[Cha
         kind, table = sweep_kind(place, value), {}
         for key, each in value.items():
             new = new_key(place, key, kind)
-            changes += [Change(shown or "the card", key, new)] * (new != key)
+            changes += [Change(shown or "top level", key, new)] * (new != key)
             table[new], inner = renamed(each, below(place, new), f"{shown}.{new}".removeprefix("."))
             changes += inner
         return table, changes
@@ -143,7 +145,7 @@ def renamed(value: Any, place: str = "", shown: str = "") -> tuple[Any, list[Cha
         parts = [renamed(each, place, shown) for each in value]
         return [part for part, _ in parts], [change for _, inner in parts for change in inner]
     new = new_value(place, value)
-    return new, [Change(shown, value, new)] * (new != value)
+    return new, [Change(shown, value, new)] if isinstance(value, str) and new != value else []
 
 
 def sweep_kind(place: str, table: Mapping[str, Any]) -> str:

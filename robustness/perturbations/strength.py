@@ -84,7 +84,7 @@ def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit 
     Return the strengths as a tuple, or say which one cannot be.
 
     >>> from robustness.perturbations import GaussianNoise
-    >>> check([0.1, 1.5], Normal())
+    >>> check([0.1, 1.5], GaussianNoise())
     Traceback (most recent call last):
         ...
     ValueError: `strengths` of gaussian must lie in [0, 1], got 1.5; V is a fraction of the pixel range

@@ -96,7 +96,7 @@ def run_sweep(
     >>> from robustness.data.images import from_arrays
     >>> from robustness.perturbations import GaussianNoise
     >>> images = from_arrays(np.full((4, 1, 2), 128, np.uint8), [0, 1, 0, 1])
-    >>> evidence = run_sweep(nn.Sequential(nn.Flatten(), nn.Linear(2, 2)), images, Normal(), [0.1, 0.2])
+    >>> evidence = run_sweep(nn.Sequential(nn.Flatten(), nn.Linear(2, 2)), images, GaussianNoise(), [0.1, 0.2])
     >>> evidence.predictions.shape, evidence.status
     ((2, 4), ('ok', 'ok'))
     """

@@ -118,12 +118,12 @@ WRONG = {
     ),
     "unknown split": (replaced('"balanced"', '"balancd"'), r"data\.split\.kind = 'balancd'.*'balanced'"),
     "unknown kind": (
-        replaced('"normal"', '"nromal"'),
-        r"sweeps\.normal: `kind` must be one of normal, uniform, .*, got 'nromal'; did you mean 'normal'",
+        replaced('"gaussian"', '"gausian"'),
+        r"sweeps\.normal: `kind` must be one of gaussian, uniform, .*, got 'gausian'; did you mean 'gaussian'",
     ),
     "no kind": (
         replaced('kind = "gaussian"\n', ""),
-        r"sweeps\.normal: `kind` must be one of normal, uniform, .*, got None",
+        r"sweeps\.normal: `kind` must be one of gaussian, uniform, .*, got None",
     ),
     "clean is no sweep": (
         replaced("[sweeps.normal]", "[sweeps.clean]"),
@@ -131,12 +131,12 @@ WRONG = {
     ),
     "clean is no kind": (
         replaced('kind = "gaussian"', 'kind = "clean"'),
-        "`kind` must be one of normal, uniform, .*, got 'clean'",
+        "`kind` must be one of gaussian, uniform, .*, got 'clean'",
     ),
     "bound": (after('kind = "gaussian"', "bound = -1"), r"sweeps\.normal\.bound = -1: .*greater than 0"),
     "strength out of range": (
         replaced("[0.2, 0.8]", "[0.2, 1.8]"),
-        r"sweeps\.normal: `strengths` of normal must lie in \[0, 1\], got 1\.8; V is a fraction",
+        r"sweeps\.normal: `strengths` of gaussian must lie in \[0, 1\], got 1\.8; V is a fraction",
     ),
     "strengths repeated": (
         replaced("[0.2, 0.8]", "[0.2, 0.8, 0.2]"),
@@ -150,7 +150,7 @@ WRONG = {
     ),
     "unit": (
         after('kind = "gaussian"', 'unit = "dB"'),
-        r"sweeps\.normal\.unit = 'dB': .*'snr', 'snr-std' or 'std'",
+        r"sweeps\.normal\.unit = 'dB': .*'snr', 'snr-std' or 'image-std'",
     ),
     "decision": (
         after('factory = "{module}:factory"', 'decision = { kind = "argmx" }'),
@@ -355,7 +355,7 @@ def test_a_card_that_would_fail_later(tmp_path, card):
         ),
         (
             replaced("[0.2, 0.8]", "[{ unifrom = [0.1, 0.5] }]"),
-            r"strengths\.0\.unifrom.*allowed: uniform, clean; did you mean 'uniform'",
+            r"strengths\.0\.unifrom.*allowed: uniform, clean_fraction; did you mean 'uniform'",
         ),
         (replaced('"digits"', '"digit"'), "did you mean 'digits'"),
         (replaced('"balanced"', '"balancd"'), "did you mean 'balanced'"),

@@ -110,7 +110,7 @@ def test_fields_that_are_not_set_leave_the_key_of_evidence_as_it_was():
     [([StrengthDistribution(uniform=(0.1, 0.2))], "default"), ([0.1], "image-std"), ([20.0], "snr")],
 )
 def test_accumulated_noise_needs_the_sweep_s_own_numbers(amplitudes, unit):
-    with pytest.raises(ValueError, match="`accumulate` of normal must be false"):
+    with pytest.raises(ValueError, match="`accumulate` of gaussian must be false"):
         strength.check(amplitudes, GaussianNoise(accumulate=True), unit)
 
 

@@ -357,5 +357,7 @@ def test_no_strength_leaves_images_as_they_are_in_deviations_too():
 
 
 def test_what_does_not_move_pixels_by_its_strength_has_no_deviations():
-    with pytest.raises(ValueError, match=r"`unit` of blur must be native, got std: its strength does not say how far"):
-        check([0.5], GaussianBlur(), "std")
+    with pytest.raises(
+        ValueError, match=r"`unit` of gaussian-blur must be default, got image-std: its strength does not say how far"
+    ):
+        check([0.5], GaussianBlur(), "image-std")

@@ -260,8 +260,8 @@ def test_a_sweep_s_transferability_equals_a_hand_count(path):
             f = target(examples).double().softmax(1).numpy()
             before = target(inputs).double().softmax(1).numpy()[:, :-1].argmax(1)
         on_target = (before == truth) & (f[:, :-1].argmax(1) != truth)
-        for name, hit in (("", on_target), ("_filtered", on_target & (f[:, -1] <= 0.5))):
-            found = claims.measure(both, f"{strength:g}", f"transferability{name}")
+        for name, hit in (("", on_target), ("selective_", on_target & (f[:, -1] <= 0.5))):
+            found = claims.measure(both, f"{strength:g}", f"{name}transferability")
             assert (found.successes, found.n) == ((hit & on_source).sum(), on_source.sum())
             shares.append(found.value)
     assert 0 < shares[2] < 1

@@ -103,7 +103,11 @@ def test_keys_and_decisions_of_a_fixed_model(workspace):
     The module's name is new each time; it is replaced before the keys are hashed.
     """
     harness, card = workspace
-    assert {table.split('"')[1] for table in SWEEPS.values()} == set(PERTURBATIONS) - {"clean", "adaptive", "external"}
+    assert {table.split('"')[1] for table in SWEEPS.values()} == set(PERTURBATIONS) - {
+        "clean",
+        "adaptive-pgd",
+        "external",
+    }
     rows = {}
     for sweep in ("clean", *SWEEPS):
         fields = {**harness.evidence_key_fields(card, sweep), "device": "cpu"}

@@ -260,7 +260,7 @@ from robustness.sweep.runner import run_sweep
 images = helpers.images(2000)
 model = helpers.linear(images)
 def run():
-    evidence = run_sweep(model, images, Normal(), [0.1], threads=2)
+    evidence = run_sweep(model, images, GaussianNoise(), [0.1], threads=2)
     return evidence, {thread.ident for thread in threading.enumerate()}
 def differing(one, other):  # says where, for this has been seen once and not explained
     pairs = ((name, array, getattr(other, name)) for name, array in one._arrays().items())

@@ -168,7 +168,7 @@ def test_classes_are_imported_when_they_are_looked_up():
         "PERTURBATIONS['normal']; print(sorted(m for m in sys.modules if m.startswith('robustness.perturbations.')))"
     )
     assert helpers.run(code).split("'")[1::2] == ["robustness.perturbations.base", "robustness.perturbations.noise"]
-    assert (PERTURBATIONS["normal"], issubclass(GaussianNoise, Perturbation)) == (GaussianNoise, True)
+    assert (PERTURBATIONS["gaussian"], issubclass(GaussianNoise, Perturbation)) == (GaussianNoise, True)
     with pytest.raises(KeyError):
         PERTURBATIONS["nothing"]
     assert isinstance(PERTURBATIONS, Registry)
