@@ -94,9 +94,9 @@ def test_digits_in_halves():
 
 
 def test_digits_have_no_parts_of_their_own():
-    with pytest.raises(DataError, match=r"`split` must be other than 'given' for digits.* use balanced"):
+    with pytest.raises(DataError, match=r"`split` must be other than 'predefined' for digits.* use balanced"):
         get(name="digits")
-    with pytest.raises(DataError, match="`of` must be left out for digits"):
+    with pytest.raises(DataError, match="`pool` must be left out for digits"):
         get(name="digits", pool="test", split=BALANCED)
 
 
@@ -214,7 +214,7 @@ def test_some_of_the_test_images(tiny):
     assert (few.name, len(few)) == ("2 of mnist test", 2)
     assert len(get("train", tiny, name="mnist", num_test_images=2)) == 5
     for wrong in (1, 3):
-        with pytest.raises(DataError, match=f"`tested` must be at least one of each of 2 classes .* got {wrong}"):
+        with pytest.raises(DataError, match=f"`num_test_images` must be at least one of each of 2 classes .* got {wrong}"):
             get("test", tiny, name="mnist", num_test_images=wrong)
 
 
@@ -345,8 +345,8 @@ def test_download_asks_torchvision(published, tmp_path, monkeypatch):
         ({"name": "array", "file": "/data/a.npz"}, "relative to the data root, .* got '/data/a.npz'"),
         ({"name": "array", "file": "../a.npz"}, "relative to the data root, .* got"),
         ({"name": "array", "file": "a.csv"}, "`file` must be an .npz or .npz.xz file"),
-        ({"name": "mnist", "pool": "all"}, "`of` must be left out where the split is 'given'"),
-        ({"name": "mnist", "of": "both"}, "'train', 'test' or 'all'"),
+        ({"name": "mnist", "pool": "all"}, "`pool` must be left out where the split is 'predefined'"),
+        ({"name": "mnist", "pool": "both"}, "'train', 'test' or 'all'"),
         ({"name": "mnist", "split": {"kind": "random"}}, "does not match any of the expected tags"),
         ({"name": "mnist", "split": {"kind": "balanced"}}, r"split.balanced.per_class\n  Field required"),
         ({"name": "mnist", "split": {"kind": "balanced", "per_class": "9"}}, "valid integer"),
@@ -354,7 +354,7 @@ def test_download_asks_torchvision(published, tmp_path, monkeypatch):
         ({"name": "mnist", "split": {"kind": "stratified", "fraction": 20.0}}, "less than 1"),
         ({"name": "mnist", "split": {"kind": "stratified", "fraction": 0.2, "seed": -1}}, "greater than or equal to 0"),
         ({"name": "mnist", "split": {"kind": "kfold", "k": 5, "fold": 5}}, "`fold` must lie in 0..4 for `k`=5, got 5"),
-        ({"name": "mnist", "test": "official"}, "`test` = 'given' needs a split of the training part"),
+        ({"name": "mnist", "test": "official"}, "`test` = 'official' needs a split of the training part"),
         ({"name": "mnist", "split": {"kind": "group", "fraction": 0.2}}, "`groups` must name the array"),
         (
             {"name": "array", "file": "a.npz", "groups": "g", "split": {"kind": "stratified", "fraction": 0.2}},

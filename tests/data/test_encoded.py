@@ -225,5 +225,5 @@ def test_a_sample_has_every_class_by_its_share():
     assert np.bincount(some.labels).tolist() == [3, 3]
     assert subsample(images, 6, seed=1).rows.tolist() == some.rows.tolist()
     assert subsample(images, 6, seed=2).rows.tolist() != some.rows.tolist()
-    with pytest.raises(DataError, match="`tested` must be at least one of each of 2 classes"):
+    with pytest.raises(DataError, match="`num_test_images` must be at least one of each of 2 classes"):
         subsample(images, 1)

@@ -112,7 +112,7 @@ def test_a_folder_alone_is_tested_on_as_a_whole_and_trains_by_split(pets):
     """Catches: a test set that asks for a training part; a training on what is tested."""
     assert len(get(pets)) == 5
     assert get(pets).classes == ("cat", "dog")
-    with pytest.raises(DataError, match="`split` must be other than 'given' for pets, which has no train part"):
+    with pytest.raises(DataError, match="`split` must be other than 'predefined' for pets, which has no train part"):
         get(pets, "train")
     split = {"kind": "balanced", "per_class": 1}
     train, test = get(pets, "train", split=split), get(pets, split=split)
@@ -161,7 +161,7 @@ def test_a_testing_part_alone(tmp_path):
     assert len(get(tmp_path / "pets")) == 5
     with pytest.raises(DataError, match="pets val has no train part beside it"):
         get(tmp_path / "pets", "train")
-    with pytest.raises(DataError, match="`of` = 'train' needs a train part"):
+    with pytest.raises(DataError, match="`pool` = 'train' needs a train part"):
         get(tmp_path / "pets", split={"kind": "balanced", "per_class": 1})
 
 
