@@ -125,8 +125,8 @@ class SweepReport(ReportPart):
     family: Text = Field(description="The suite that it belongs to.")
     parameters: dict[Text, Any] = Field(description="The perturbation's parameters, by name.")
     unit: Text = Field(
-        description="Of strengths: `default`; `image-std`, each image's standard deviations; `snr`, signal-to-noise in dB; "
-        "`snr-std`, the same without each image's mean."
+        description="Of strengths: `default`; `image-std`, each image's standard deviations; `snr`, signal-to-noise in "
+        "dB; `snr-std`, the same without each image's mean."
     )
     strength_name: Text = Field(description="What the perturbation calls its strength.")
     source: Text | None = Field(None, description="The model that its examples are made on; null for the swept one.")

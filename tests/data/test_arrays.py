@@ -108,7 +108,9 @@ def test_an_unsplit_grey_file(tmp_path, cache):
     assert sorted([*train.rows, *test.rows]) == list(range(8))
     assert np.array_equal(test.batch(0, 1)[0, 0] * 255, UNSPLIT["x"][test.rows[0]])
     assert len(get(file, cache)) == 8  # found in one part, and not to be trained on
-    with pytest.raises(DataError, match=r"`split` must be other than 'predefined' for eyes, .* use balanced, stratified"):
+    with pytest.raises(
+        DataError, match=r"`split` must be other than 'predefined' for eyes, .* use balanced, stratified"
+    ):
         get(file, cache, "train")
     with pytest.raises(DataError, match="`pool` must be left out for eyes"):
         get(file, cache, pool="test", split=split)

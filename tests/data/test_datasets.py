@@ -214,7 +214,9 @@ def test_some_of_the_test_images(tiny):
     assert (few.name, len(few)) == ("2 of mnist test", 2)
     assert len(get("train", tiny, name="mnist", num_test_images=2)) == 5
     for wrong in (1, 3):
-        with pytest.raises(DataError, match=f"`num_test_images` must be at least one of each of 2 classes .* got {wrong}"):
+        with pytest.raises(
+            DataError, match=f"`num_test_images` must be at least one of each of 2 classes .* got {wrong}"
+        ):
             get("test", tiny, name="mnist", num_test_images=wrong)
 
 

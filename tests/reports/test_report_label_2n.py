@@ -109,7 +109,7 @@ def test_evaluation(every):
             assert source is None or source.name == "gtsrb-substitute.toml"
             assert table.strengths
         assert (card.file.data.num_test_images == 1000) == name.endswith("@few")
-        assert (card.file.data.test == "given") == name.endswith("@official")
+        assert (card.file.data.test == "official") == name.endswith("@official")
     assert [len(found[f"gtsrb-1-2n{suffix}"].file.sweeps) for suffix in ("@fold", "@official", "@few")] == [2, 1, 4]
     assert [len(found[f"gtsrb-1-{system}@few"].file.sweeps) for system in ("null", "null-stg", "adv+bin")] == [5, 5, 4]
 
