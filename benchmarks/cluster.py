@@ -51,7 +51,7 @@ seed = 0
 name = "array"
 file = "./images.npz"
 [sweeps.normal]
-kind = "normal"
+kind = "gaussian"
 strengths = [0.1, 0.2, 0.3, 0.4, 0.5]
 """
 

@@ -36,7 +36,7 @@ from tabulate import tabulate
 from benchmarks.sweep import Bound
 from models.large import resnet50
 from robustness.data import DataSpec, Images, from_arrays, load
-from robustness.perturbations import Normal
+from robustness.perturbations import GaussianNoise
 from robustness.sweep.runner import run_sweep
 from robustness.util import hardware, output
 from robustness.util.progress import progress_bar
@@ -116,7 +116,7 @@ def cost(images: Images, device: str) -> Cost:
     module = resnet50(outputs=len(CLASSES), stem="imagenet").eval().to(device)
     began, processor, decoded = time.perf_counter(), time.process_time(), decoding()
     with progress_bar(f"sweeping {len(images):,} pictures") as progress:
-        evidence = run_sweep(module, watched, Normal(), AMPLITUDES, device=device, progress=progress)
+        evidence = run_sweep(module, watched, GaussianNoise(), AMPLITUDES, device=device, progress=progress)
     assert set(evidence.status) == {"ok"}, evidence.status
     return Cost(
         peak(),

@@ -33,7 +33,7 @@ from benchmarks.sweep import AMPLITUDES, EPSILONS
 from models.vgg import vgg
 from robustness.classifiers import precision
 from robustness.data.images import Images, from_arrays
-from robustness.perturbations import FGSM, Normal, Perturbation
+from robustness.perturbations import FGSM, GaussianNoise, Perturbation
 from robustness.sweep.runner import run_sweep
 from robustness.util import hardware, output
 from robustness.util.atomic_write import atomic_writer
@@ -79,7 +79,7 @@ def contestants(module: torch.nn.Module, images: Images, device: str, dtypes: Se
             found[f"fgsm, {name}, {dtype}"] = _multiplying(
                 lambda size, attacked=attacked: attacked(module, images, EPSILONS, size, device), dtype, device
             )
-    found[f"noise, {OURS}, float32"] = ours(Normal(), AMPLITUDES, "float32")
+    found[f"noise, {OURS}, float32"] = ours(GaussianNoise(), AMPLITUDES, "float32")
     found[f"noise, {BARE}, float32"] = _multiplying(bare(module, images, len(AMPLITUDES), device), "float32", device)
     return found
 

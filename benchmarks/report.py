@@ -51,7 +51,7 @@ model = {{ factory = "benchmarked_net:net", arguments = {{ seed = {i} }} }}
 recipe = {{ callable = "benchmarked_net:fit" }}
 data = {{ name = "digits", split = {{ kind = "balanced", per_class = 60 }} }}
 """
-KINDS = {"normal": 0.08, "uniform": 0.08, "fgsm": 0.02, "pgd": 0.02, "brightness": 0.05}
+KINDS = {"gaussian": 0.08, "uniform": 0.08, "fgsm": 0.02, "pgd": 0.02, "brightness": 0.05}
 """Perturbations, and the step between two strengths."""
 ABOUT = RunInfo(
     started="2024-05-01T12:00:00+00:00", seconds=0.0, device="cpu", seed=0, workers=1, complete=True, problems=[]

@@ -41,7 +41,7 @@ from robustness.workspace.models import is_stale
 with tempfile.TemporaryDirectory() as folder:
     harness = Workspace(Store(Path(folder)), data_root(None), "cpu")
     every = [cards.load(path) for path in Path("models").glob("*.toml")]
-    print(*(card.name for card in every if card.weights and card.weights.is_file() and is_older(harness, card)))
+    print(*(card.name for card in every if card.weights and card.weights.is_file() and is_stale(harness, card)))
 """
 
 

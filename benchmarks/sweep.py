@@ -27,7 +27,7 @@ from benchmarks import peers
 from models.mlp import mlp
 from models.vgg import vgg
 from robustness.data.images import Images, from_arrays
-from robustness.perturbations import FGSM, PGD, Normal
+from robustness.perturbations import FGSM, PGD, GaussianNoise
 from robustness.sweep.runner import run_sweep
 from robustness.util import output
 from robustness.util.rng import CHUNK, Purpose, generator
@@ -81,7 +81,9 @@ def contestants(what: str, model: str, images: Images, device: str) -> dict[str,
     torch.manual_seed(0)
     module = {"mlp": mlp, "vgg19": vgg}[model]().eval().to(device)
     sizes = BATCH_SIZES[model] if device == "cpu" else (1000,)
-    perturbation = {"noise": Normal(bound=1.0), "fgsm": FGSM(), "pgd": PGD(steps=STEPS, random_start=False)}[what]
+    perturbation = {"noise": GaussianNoise(bound=1.0), "fgsm": FGSM(), "pgd": PGD(steps=STEPS, random_start=False)}[
+        what
+    ]
     strengths = STRENGTHS[what]
     found: dict[str, Callable[[], object]] = {
         OURS: lambda: run_sweep(module, images, perturbation, strengths, device=device)

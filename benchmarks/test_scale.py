@@ -41,7 +41,7 @@ CARD = """
 name = "tiny"
 model = { factory = "models.mlp:mlp", seed = 0 }
 data = { name = "digits", split = { kind = "balanced", per_class = 3 } }
-sweeps.normal = { kind = "normal", strengths = [0.1, 0.2] }
+sweeps.normal = { kind = "gaussian", strengths = [0.1, 0.2] }
 """
 
 

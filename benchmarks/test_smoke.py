@@ -14,7 +14,7 @@ from reports import writing
 from robustness import cards
 from robustness.data.images import from_arrays
 from robustness.gate.baseline import AcceptedModel
-from robustness.perturbations import FGSM, Normal
+from robustness.perturbations import FGSM, GaussianNoise
 from robustness.sweep.runner import run_sweep
 from robustness.workspace.context import data_root, store_root
 from robustness.workspace.store import Store
@@ -37,7 +37,7 @@ def module():
 def test_noise_sweep(benchmark, module, images):
     """Eleven amplitudes, with all that evidence holds."""
     evidence = benchmark.pedantic(
-        run_sweep, (module, images, Normal(bound=1.0), noise.AMPLITUDES), rounds=3, warmup_rounds=1
+        run_sweep, (module, images, GaussianNoise(bound=1.0), noise.AMPLITUDES), rounds=3, warmup_rounds=1
     )
     benchmark.extra_info["images_per_second"] = COUNT * len(noise.AMPLITUDES) / benchmark.stats["mean"]
     assert set(evidence.status) == {"ok"}
@@ -46,7 +46,7 @@ def test_noise_sweep(benchmark, module, images):
 def test_bare_loop(benchmark, module, images):
     """The same draws and forwards, and nothing else; it decides the same."""
     predictions = benchmark.pedantic(noise.bare_loop, (module, images, 500), rounds=3, warmup_rounds=1)
-    evidence = run_sweep(module, images, Normal(bound=1.0), noise.AMPLITUDES)
+    evidence = run_sweep(module, images, GaussianNoise(bound=1.0), noise.AMPLITUDES)
     assert (predictions == evidence.predictions).mean() > 0.999  # threads may differ in a last bit
 
 
@@ -151,7 +151,7 @@ def test_latent_correlation():
 def test_report(tmp_path, monkeypatch):
     """Catches: a page without the pictures whose cost the benchmark is to show."""
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(report, "KINDS", {"normal": 0.08, "fgsm": 0.02})
+    monkeypatch.setattr(report, "KINDS", {"gaussian": 0.08, "fgsm": 0.02})
     _, size, images = report.measure(1, tmp_path)
     assert images == 2 * 4 * 3
     assert size < report.BYTES

@@ -60,7 +60,7 @@ def test_search(card, harness, findings, request):
             f"which is {accuracy:.4f}",
             pytrace=False,
         )
-    if found["flip_rate"] > table.flip_rate:
+    if found["flip_rate"] > table.max_flip_rate:
         pytest.fail(_told(card, harness, request.config, table, found), pytrace=False)
 
 
@@ -72,7 +72,7 @@ def _told(card, harness, config, table, found):
     folder.mkdir(parents=True, exist_ok=True)
     lines = [
         f"{card.name}: {len(found['found'])} of {len(found['images'])} confident predictions are flipped within "
-        f"{table.budget.norm} {table.budget.size:g}; its card claims at most {table.flip_rate:g}"
+        f"{table.budget.norm} {table.budget.size:g}; its card claims at most {table.max_flip_rate:g}"
     ]
     for one in found["found"][:5]:
         file = paths.place(folder, card.name, f"-{one['row']}.png")

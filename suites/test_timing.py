@@ -9,14 +9,14 @@ import re
 import pytest
 
 from robustness.errors import DataMissing
-from robustness.perturbations import FGSM, PGD, AdvGAN, Normal
+from robustness.perturbations import FGSM, PGD, AdvGAN, GaussianNoise
 from robustness.plugin.config import is_worker, run_state
 from robustness.util import hardware
 from robustness.workspace import attack_inputs
 
 IMAGES = 1000
 SWEEPS = {
-    "noise": (Normal(), (0.1, 0.2, 0.3, 0.4, 0.5)),
+    "noise": (GaussianNoise(), (0.1, 0.2, 0.3, 0.4, 0.5)),
     "fgsm": (FGSM(), (0.02, 0.05, 0.1, 0.2, 0.3)),
     "pgd-10": (PGD(steps=10), (0.1,)),
     "gan": (AdvGAN(), (0.05, 0.1, 0.15, 0.2, 0.3)),

@@ -34,7 +34,7 @@ kind = "fgsm"
 strengths = [0.1]
 
 [sweeps.normal]
-kind = "normal"
+kind = "gaussian"
 strengths = [0.1]
 """
 

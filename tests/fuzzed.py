@@ -38,7 +38,7 @@ name = "digits"
 split = { kind = "balanced", per_class = 3 }
 
 [sweeps.normal]
-kind = "normal"
+kind = "gaussian"
 strengths = [0.2, 0.8]
 
 [claims.clean]
@@ -105,7 +105,7 @@ def write_project(here: Path) -> None:
     write_card(here)
     (here / "pyproject.toml").write_text(
         '[tool.other]\nx = 1\n[tool.robustness]\nmodels = ["tiny.toml", "t*.toml"]\n'
-        '[tool.robustness.profiles.mine.normal]\nkind = "normal"\nstrengths = [0.1, 0.2]\n'
+        '[tool.robustness.profiles.mine.normal]\nkind = "gaussian"\nstrengths = [0.1, 0.2]\n'
     )
 
 
@@ -354,7 +354,7 @@ def _accepted() -> Any:
 
     from robustness.gate.baseline import AcceptedModel
 
-    subject = {"images": "x", "seed": 0, "semantics": 1, "perturbation": {"kind": "clean"}, "unit": "native"}
+    subject = {"images": "x", "seed": 0, "semantics": 1, "perturbation": {"kind": "clean"}, "unit": "default"}
     one = _evidence()
     one = replace(
         one, provenance={**one.provenance, "subject": subject}, predictions=np.array([[0, 1], [1, 1]], np.int32)

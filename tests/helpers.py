@@ -47,7 +47,7 @@ name = "digits"
 split = {{ kind = "balanced", per_class = 3 }}
 
 [sweeps.normal]
-kind = "normal"
+kind = "gaussian"
 strengths = [0.2, 0.8]
 """
 

@@ -74,7 +74,7 @@ name = "digits"
 split = { kind = "balanced", per_class = 20 }
 
 [sweeps.normal]
-kind = "normal"
+kind = "gaussian"
 strengths = [0.3, 0.6]
 
 [sweeps.uniform]

@@ -18,7 +18,7 @@ model = {{ factory = "net:net", weights = "net.safetensors" }}
 data = {{ name = "digits", split = {{ kind = "balanced", per_class = 10 }} }}
 
 [sweeps.'{sweep}']
-kind = "normal"
+kind = "gaussian"
 bound = 1.0
 strengths = [0.1, 0.2, 0.3, 0.4]
 

@@ -68,7 +68,7 @@ name = "digits"
 split = {{ kind = "balanced", per_class = 20 }}
 
 [sweeps.normal]
-kind = "normal"
+kind = "gaussian"
 strengths = [0.2, 0.9]
 """
 

@@ -20,7 +20,7 @@ from robustness.data import mnist
 from robustness.errors import CardError, SweepError
 from robustness.metrics.confusion import confusion_matrix
 from robustness.metrics.evidence import OK, Evidence
-from robustness.perturbations import Normal, Perturbation
+from robustness.perturbations import GaussianNoise, Perturbation
 from robustness.util import source_files
 from robustness.util.progress import progress_bar
 from robustness.workspace.store import Store
@@ -32,7 +32,11 @@ FORMAT = "pytest-robustness/report/digits-noise/2"
 SEEDS = tuple(range(10))
 EPOCHS = (1, 5, 10)
 PICTURED = (0, 2, 5, 7)
-NOISES = {"accumulated": Normal(clip=False, accumulate=True), "bounded": Normal(bound=1.0), "unbounded": Normal()}
+NOISES = {
+    "accumulated": GaussianNoise(clip=False, accumulate=True),
+    "bounded": GaussianNoise(bound=1.0),
+    "unbounded": GaussianNoise(),
+}
 
 Say = Callable[[str], None]
 

@@ -8,7 +8,7 @@ from typing import Any
 from reports.digits_noise import published
 from reports.digits_noise.numbers import INITIAL_WEIGHTS, METRICS, NAMES, PAPER, READINGS
 from reports.writing import number, spread, table
-from robustness.perturbations import Normal
+from robustness.perturbations import GaussianNoise
 
 METRIC_NAMES = {"f1[0]": "F1[0]", "precision": "precision, macro", "recall": "recall, macro", "f1": "F1, macro"}
 COLUMNS = {"full": "measured", "short": "short run", "smoke": "smoke run"}
@@ -67,7 +67,7 @@ def _confusion(result: Result, number: int, epochs: int) -> str:
 def _noise(result: Result, initial: str) -> str:
     """Tables 5 to 8."""
     noise, printed = _of(result, initial)["noise"], len(published.load()["recall"]["values"])
-    deviations = Normal(accumulate=True).deviations(result["V"]) or []
+    deviations = GaussianNoise(accumulate=True).deviations(result["V"]) or []
     rows = []
     for i, v in enumerate(result["V"]):
         row = [f"{v:.1f}", f"{deviations[i]:.3f}"]

@@ -20,8 +20,8 @@ SYSTEMS = ("parseval", "wrn", "parseval-adv", "wrn-adv", "cnn", "cnn-wd", "cnn-w
 DENSE = ("dense", "dense-parseval")
 """Fully connected networks, which the README names; their sizes are not printed, so they are the project's."""
 NATURAL: dict[str, list[float]] = {
-    "brightness": [-0.3, 0.3], "contrast": [-0.5, 1.0], "rotation": [10.0, 20.0, 30.0], "shift": [1.0, 2.0, 4.0],
-    "blur": [0.5, 1.0, 2.0],
+    "brightness": [-0.3, 0.3], "contrast": [-0.5, 1.0], "rotation": [10.0, 20.0, 30.0], "translation": [1.0, 2.0, 4.0],
+    "gaussian-blur": [0.5, 1.0, 2.0],
 }  # fmt: skip
 """Natural changes: the README's second aim is misclassification by natural transformation; it prints no number."""
 TWINS = {"parseval-adv": "parseval", "wrn-adv": "wrn", "cnn-wd": "cnn", "cnn-wd-adv": "cnn", "cnn-orth": "cnn"}
@@ -40,7 +40,7 @@ class Source:
 
 SOURCES = {
     "eyes": Source(
-        {"name": "array", "file": "eyes32.npz", "groups": "group", "of": "all"}, 2,
+        {"name": "array", "file": "eyes32.npz", "groups": "group", "pool": "all"}, 2,
         about="1,452 crops of open and closed eyes that stand in for the paper's private set of 5,722 crops of four "
         "states and 50 persons; folds keep groups of near-duplicates whole, for persons are not known",
     ),
@@ -113,7 +113,7 @@ def augmented(kind: str, epsilon: float, share: float) -> str:
 
 
 def _fold(about: Source, scale: Scale, name: str, fold: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    split = {"kind": "folds", "k": scale.folds, "fold": fold}
+    split = {"kind": "kfold", "k": scale.folds, "fold": fold}
     for system in (*SYSTEMS, *DENSE):
         yield f"{name}-{system}", _card(about, scale, name, system, split, *_trained(system, scale))
     if fold < scale.augmented:
@@ -169,10 +169,10 @@ def _card(
         "name": f"{fold}-{system}",
         "scale": scale.name,
         "paper": "eyes-parseval",
-        "probabilities": True,
+        "store_probabilities": True,
         "model": model,
-        "recipe": {**recipe, "arguments": dict(plan), "starts": "by command"},
-        "data": {**about.data, "split": dict(split), **({"tested": scale.tested} if scale.tested else {})},
+        "recipe": {**recipe, "arguments": dict(plan), "start": "manual"},
+        "data": {**about.data, "split": dict(split), **({"num_test_images": scale.tested} if scale.tested else {})},
         "sweeps": dict(_sweeps(fold, system, scale)),
     }
 
@@ -180,7 +180,7 @@ def _card(
 def _sweeps(fold: str, system: str, scale: Scale) -> Iterator[tuple[str, dict[str, Any]]]:
     """Return FGSM on the model itself and uniform noise by ratio and by ε, natural changes, the twin's examples."""
     for name, kind in (("fgsm", "fgsm"), ("noise", "uniform")):
-        yield name, {"kind": kind, "unit": "std", "strengths": EPSILONS}
+        yield name, {"kind": kind, "unit": "image-std", "strengths": EPSILONS}
         yield f"{name}-snr", {"kind": kind, "unit": "snr-std", "strengths": RATIOS}
     if "+" not in system:
         yield from ((kind, {"kind": kind, "strengths": NATURAL[kind]}) for kind in scale.natural)

@@ -14,7 +14,7 @@ from robustness.cards import Card
 from robustness.classifiers.modules import state_hash
 from robustness.data.images import Images
 from robustness.data.validation import Indices
-from robustness.perturbations import ConditionalGAN
+from robustness.perturbations import ConditionalAdvGAN
 from robustness.util.progress import progress_bar
 from robustness.workspace import attack_inputs
 from robustness.workspace.training import fit_many
@@ -92,7 +92,7 @@ def write_probes(built: Built, network: str, harness: Workspace) -> None:
     data.write_probes(begun.hidden("test"), own, another, EPSILON, begun.root / protocol.probes(network))
 
 
-def target(harness: Workspace, card: Card, perturbation: ConditionalGAN) -> Target:
+def target(harness: Workspace, card: Card, perturbation: ConditionalAdvGAN) -> Target:
     """Fit a generator to a trained target, or take the one that was fitted; give both."""
     running.say(f"the generator of {card.name}")
     fitted = attack_inputs.generator(harness, card, perturbation)
@@ -104,5 +104,5 @@ def _target(harness: Workspace, card: Card, scale: Scale) -> Target:
     return target(harness, card, _generator(scale))
 
 
-def _generator(scale: Scale) -> ConditionalGAN:
-    return ConditionalGAN.model_validate({"kind": "conditional-gan", **scale.generator})
+def _generator(scale: Scale) -> ConditionalAdvGAN:
+    return ConditionalAdvGAN.model_validate({"kind": "conditional-advgan", **scale.generator})

@@ -19,7 +19,7 @@ from reports.hybrid_gan import building, built
 from reports.hybrid_gan.building import Target
 from robustness import cards
 from robustness.cards.selection import limit_test_images
-from robustness.perturbations import ConditionalGAN
+from robustness.perturbations import ConditionalAdvGAN
 from robustness.util import output
 from robustness.workspace.training import fit_many
 from robustness.workspace.workspace import Workspace
@@ -61,7 +61,7 @@ def write(harness: Workspace, file: Path) -> Path:
 
 def _target(harness: Workspace, card: cards.Card) -> Target:
     perturbation = card.perturbation("gan")
-    assert isinstance(perturbation, ConditionalGAN)
+    assert isinstance(perturbation, ConditionalAdvGAN)
     return built.target(harness, card, perturbation)
 
 

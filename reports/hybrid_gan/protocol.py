@@ -132,7 +132,7 @@ def attacked(
             yield from _detecting(name, table, network, hybrid)
             continue
         target = f"{source}-target-{attacked_as(network)}.toml"
-        gan = {"kind": "conditional-gan", **scale.generator, "strengths": EPSILONS}
+        gan = {"kind": "conditional-advgan", **scale.generator, "strengths": EPSILONS}
         sweeps: dict[str, Any] = {
             "own": {**gan, "source": target},
             "fgsm": {"kind": "fgsm", "strengths": EPSILONS},
@@ -164,7 +164,7 @@ def _detecting(name: str, table: Mapping[str, Any], network: str, hybrid: str) -
 def undefended(cards: Mapping[str, Mapping[str, Any]], scale: Scale) -> dict[str, dict[str, Any]]:
     """Return the targets with the generator that was fitted to each, and with FGSM."""
     sweeps = {
-        "own": {"kind": "conditional-gan", **scale.generator, "strengths": EPSILONS},
+        "own": {"kind": "conditional-advgan", **scale.generator, "strengths": EPSILONS},
         "fgsm": {"kind": "fgsm", "strengths": EPSILONS},
     }
     return {f"{name}@targets": {**table, "name": f"{name}@targets", "sweeps": sweeps} for name, table in cards.items()}
@@ -188,7 +188,7 @@ def _card(
         "name": name,
         "scale": scale.name,
         "paper": "hybrid-gan",
-        "probabilities": True,
+        "store_probabilities": True,
         "model": {
             "factory": factory,
             "arguments": {
@@ -202,7 +202,7 @@ def _card(
                 "weight_decay": 5e-4, "schedule": "restarts", "period": max(1, length // 3), "flip": True,
                 "held_out": HELD_OUT,
             },
-            "starts": "by command",
+            "start": "manual",
         },
         "data": data,
     }  # fmt: skip

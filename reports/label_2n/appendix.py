@@ -53,8 +53,8 @@ def causes(cause: Result) -> str:
     for variant, found in cause["variants"].items():
         areas = [number(found["areas"][strength], 3) for strength in strengths]
         half, alike = found["at_half"], found["alike"]
-        cells = [number(half["sensitivity"], 3), number(half["kept"][0], 3), number(half["kept"][1], 3)]
-        cells += [number(alike["sensitivity"], 3), number(alike["kept"][1], 3)]
+        cells = [number(half["max_accuracy_slope"], 3), number(half["coverage"][0], 3), number(half["coverage"][1], 3)]
+        cells += [number(alike["max_accuracy_slope"], 3), number(alike["coverage"][1], 3)]
         rows.append([protocol.VARIANTS[variant], *areas, *cells])
     heads = ["trained", *(f"AUC, ε {strength}" for strength in strengths)]
     heads += ["sensitivity at 0.5", "kept, clean", f"kept, ε {strengths[0]}"]

@@ -37,8 +37,8 @@ def survivals(measured: Measured) -> Iterator[Survival]:
 def _constant(measured: Measured, attack: str) -> Survival:
     """Half of the images attacked: accuracy after filtering varies by at most 0.1, as in the black box."""
     names = measured.strengths(attack)
-    clean = measured.mean("2n", "clean", "accuracy_filtered", "0", "few")
-    accuracy = [clean, *(measured.mean("2n", attack, "half_accuracy_filtered", name, "few") for name in names)]
+    clean = measured.mean("2n", "clean", "selective_accuracy", "0", "few")
+    accuracy = [clean, *(measured.mean("2n", attack, "half_selective_accuracy", name, "few") for name in names)]
     spread = max(accuracy) - min(accuracy)
     survives = _known(names, *accuracy, spread <= 0.1)
     return Survival("2N's accuracy with filtering is nearly constant over ε", attack, survives, f"range {spread:.4f}")
@@ -48,7 +48,7 @@ def _misleads_nobody(measured: Measured, attack: str) -> Survival:
     """At every ε at most 0.02 more images are undetected and wrong than without an attack."""
     names = measured.strengths(attack)
     clean = _clean_wrong(measured, "2n")
-    found = {name: measured.mean("2n", attack, "undetected_wrong", name, "few") for name in names}
+    found = {name: measured.mean("2n", attack, "undetected_error_rate", name, "few") for name in names}
     survives = _known(names, clean, *found.values(), all(value <= clean + 0.02 for value in found.values()))
     said = ", ".join([f"clean {clean:.4f}", *(f"ε {name} {value:.4f}" for name, value in found.items())])
     return Survival("almost no attacked image misleads 2N undetected", attack, survives, said)
@@ -58,7 +58,7 @@ def _best(measured: Measured, attack: str) -> Survival:
     """At the largest ε of the attack 2N has the fewest images undetected and wrong, at least 0.02 below all others."""
     names = measured.strengths(attack)
     last = names[-1] if names else ""
-    found = {s: measured.mean(s, attack, "undetected_wrong", last, "few") for s in systems(measured)}
+    found = {s: measured.mean(s, attack, "undetected_error_rate", last, "few") for s in systems(measured)}
     rest = min((value for system, value in found.items() if system != "2n"), default=math.nan)
     own = found.get("2n", math.nan)
     said = ", ".join(f"{NAMES[system]} {value:.4f}" for system, value in found.items())
@@ -67,8 +67,8 @@ def _best(measured: Measured, attack: str) -> Survival:
 
 
 def _clean_wrong(measured: Measured, system: str) -> float:
-    kept = measured.mean(system, "clean", "kept", "0", "few")
-    return kept * (1 - measured.mean(system, "clean", "accuracy_filtered", "0", "few"))
+    kept = measured.mean(system, "clean", "coverage", "0", "few")
+    return kept * (1 - measured.mean(system, "clean", "selective_accuracy", "0", "few"))
 
 
 def _known(names: list[str], *values: float | bool) -> Outcome:
@@ -96,7 +96,7 @@ def _weaker(measured: Measured) -> Iterator[tuple[str, str, str]]:
     pairs += [(("adaptive", name), ("pgd", name)) for name in names]
     pairs += [(("adaptive", larger), ("adaptive", smaller)) for smaller, larger in pairwise(names)]
     for system, (strong, weak) in product(systems(measured), pairs):
-        wrong = [measured.folds(system, sweep, "undetected_wrong", at, "few") for sweep, at in (strong, weak)]
+        wrong = [measured.folds(system, sweep, "undetected_error_rate", at, "few") for sweep, at in (strong, weak)]
         for one, other in zip(*wrong, strict=True):
             if one < other:
                 yield system, strong[0], f"{strong[0]} at ε {strong[1]} {one:.4f}, {weak[0]} at {weak[1]} {other:.4f}"

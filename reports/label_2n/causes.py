@@ -100,10 +100,10 @@ def numbers(evidence: Evidence) -> dict[str, Any]:
         right = [row == evidence.labels for row in predictions]
         halves = [_filtered(right[0], kept[0], *pair) for pair in zip(right, kept, strict=True)]
         sizes = np.array([0.0, *map(float, evidence.strengths)])
-        shape = strength_curves.shape("sensitivity", sizes, np.array(halves))[0] if None not in halves else None
+        shape = strength_curves.shape("max_accuracy_slope", sizes, np.array(halves))[0] if None not in halves else None
         found[name] = {
-            "sensitivity": None if shape is None else round(float(shape), 6),
-            "kept": [round(float(share.mean()), 6) for share in kept],
+            "max_accuracy_slope": None if shape is None else round(float(shape), 6),
+            "coverage": [round(float(share.mean()), 6) for share in kept],
         }
     found["areas"] = {
         strength: round(claims.measure(evidence, strength, "detection_auc").value, 6) for strength in evidence.strengths

@@ -46,7 +46,7 @@ def _decided(measured: Measured, claim: str, values: Mapping[str, float], holds:
 def filtering_gains(measured: Measured) -> Verdict:
     """Half of the images perturbed: every defence gains, ADV less than half of what the others gain on average."""
     gains = _each(
-        lambda s: measured.mean(s, "mixed", "accuracy_filtered") - measured.mean(s, "mixed", "accuracy"),
+        lambda s: measured.mean(s, "mixed", "selective_accuracy") - measured.mean(s, "mixed", "accuracy"),
     )
     others = [gain for name, gain in gains.items() if name != "ADV"]
     holds = min(gains.values()) > 0 and gains["ADV"] < 0.5 * mean(others)
@@ -57,7 +57,7 @@ def filtering_gains(measured: Measured) -> Verdict:
 
 def null_is_flat(measured: Measured) -> Verdict:
     """NULL's accuracy after filtering varies by at most 0.05 from ε 0.05 on."""
-    curve = measured.curve("null", "half_accuracy_filtered", above=0.04)
+    curve = measured.curve("null", "half_selective_accuracy", above=0.04)
     spread = max(curve) - min(curve) if curve else math.nan
     return _decided(measured, "NULL is flat over ε", {"range from ε 0.05": spread}, spread <= 0.05, "level")
 
@@ -73,16 +73,24 @@ def attack_probability_rises(measured: Measured) -> Verdict:
 
 def constant_after_filtering(measured: Measured) -> Verdict:
     """2N's accuracy after filtering varies by at most 0.1 over all ε, clean included."""
-    found = {"range": measured.mean("2n", "shape", "range_filtered")}
+    found = {"range": measured.mean("2n", "shape", "selective_accuracy_range")}
     claim = "2N's accuracy with filtering is nearly constant over ε"
     return _decided(measured, claim, found, found["range"] <= 0.1, "level")
+
+
+SHAPES = {
+    "sensitivity": "selective_max_accuracy_slope",
+    "deviation": "selective_accuracy_std",
+    "range": "selective_accuracy_range",
+}
+"""What the paper calls the shapes of the curve, and the metric of each."""
 
 
 def lowest(shape: str) -> Callable[[Measured], Verdict]:
     """Of the five defences 2N has the lowest of a shape, after filtering."""
 
     def decide(measured: Measured) -> Verdict:
-        found = _each(lambda s: measured.mean(s, "shape", f"{shape}_filtered"))
+        found = _each(lambda s: measured.mean(s, "shape", SHAPES[shape]))
         holds = _best(found)[-1] == "2N"
         return _decided(measured, f"{shape} of the accuracy over ε is lowest for 2N", found, holds, "ordering")
 
@@ -90,7 +98,7 @@ def lowest(shape: str) -> Callable[[Measured], Verdict]:
 
 
 def _mixed(measured: Measured) -> dict[str, float]:
-    return _each(lambda s: measured.mean(s, "mixed", "accuracy_filtered"))
+    return _each(lambda s: measured.mean(s, "mixed", "selective_accuracy"))
 
 
 def best_mean_accuracy(measured: Measured) -> Verdict:
@@ -116,15 +124,15 @@ def close_behind(measured: Measured) -> Verdict:
 
 def best_beyond_training(measured: Measured) -> Verdict:
     """For ε above 0.3 2N has the best mean accuracy after filtering."""
-    found = _each(lambda s: mean(measured.curve(s, "half_accuracy_filtered", above=STRONG)))
+    found = _each(lambda s: mean(measured.curve(s, "half_selective_accuracy", above=STRONG)))
     return _decided(measured, f"for ε above {STRONG:g} 2N is best", found, _best(found)[0] == "2N", "ordering")
 
 
 def null_then_2n(measured: Measured) -> Verdict:
     """With filtering NULL is more accurate than 2N at every ε up to 0.1, and 2N than NULL at every ε above 0.3."""
     ahead = {
-        float(e): measured.mean("null", "curve", "half_accuracy_filtered", e)
-        - measured.mean("2n", "curve", "half_accuracy_filtered", e)
+        float(e): measured.mean("null", "curve", "half_selective_accuracy", e)
+        - measured.mean("2n", "curve", "half_selective_accuracy", e)
         for e in measured.strengths("curve")
     }
     low = min((value for e, value in ahead.items() if e <= LOW), default=math.nan)
@@ -135,13 +143,13 @@ def null_then_2n(measured: Measured) -> Verdict:
 
 def transferred(measured: Measured, system: str) -> float:
     """Return the mean of a system's filtered transferability over ε."""
-    return mean(measured.curve(system, "transferability_filtered"))
+    return mean(measured.curve(system, "selective_transferability"))
 
 
 def hardly_transfers(measured: Measured) -> Verdict:
     """At every ε 2N's filtered transferability is below 0.02."""
     names = measured.strengths("curve")
-    curve = dict(zip(names, measured.curve("2n", "transferability_filtered"), strict=True))
+    curve = dict(zip(names, measured.curve("2n", "selective_transferability"), strict=True))
     last = max(curve, key=lambda name: (math.isnan(curve[name]), curve[name]), default="")
     values = {f"largest, at ε {last}" if last else "largest": curve.get(last, math.nan)}
     claim = "filtered transferability of 2N is almost zero at every ε"
@@ -180,13 +188,13 @@ def differs_in_accuracy(measured: Measured) -> Verdict:
     """2N's mean accuracy is above each competitor's (Welch, p < 0.05); on CIFAR-10 it and NULL's do not differ."""
     alike = "NULL" if measured.source == "cifar10" else ""
     claim = "2N is significantly more accurate than each of the four others" + (", but NULL" if alike else "")
-    return _pairs(measured, claim, lambda s: measured.folds(s, "mixed", "accuracy_filtered"), 1, alike)
+    return _pairs(measured, claim, lambda s: measured.folds(s, "mixed", "selective_accuracy"), 1, alike)
 
 
 def differs_in_transferability(measured: Measured) -> Verdict:
     """2N's filtered transferability is below each competitor's (Welch, p < 0.05)."""
     claim = "significantly less transfers to 2N than to each of the four others"
-    return _pairs(measured, claim, lambda s: measured.over_curve(s, "transferability_filtered"), -1)
+    return _pairs(measured, claim, lambda s: measured.over_curve(s, "selective_transferability"), -1)
 
 
 class Step(NamedTuple):
@@ -208,7 +216,7 @@ def steps(measured: Measured, system: str) -> Iterator[Step]:
     for pair in itertools.pairwise(measured.strengths("curve")):
         whole, attacked, missed = (
             [measured.mean(system, "curve", metric, strength) for strength in pair]
-            for metric in ("half_accuracy_filtered", "accuracy", "kept")
+            for metric in ("half_selective_accuracy", "accuracy", "coverage")
         )
         if not all(map(math.isfinite, (*whole, *attacked, *missed))):
             continue

@@ -14,6 +14,7 @@ NUMBERS = {
     ("cifar10", "transferability"): "Figure 8", ("gtsrb", "transferability"): "Figure 9",
 }  # fmt: skip
 WHAT = {"half_accuracy": "accuracy, half perturbed", "transferability": "transferability |Xb|/|Xa|"}
+SELECTIVE = {"half_accuracy": "half_selective_accuracy", "transferability": "selective_transferability"}
 
 
 def names(source: str, scale: str) -> dict[str, str]:
@@ -37,9 +38,9 @@ def draw(measured: Measured, scale: str, folder: Path) -> list[Path]:
         for metric, name in names(measured.source, scale).items():
             figure = Figure(figsize=(9, 3.6), layout="constrained")
             left, right = figure.subplots(1, 2, sharey=True)
-            for axes, after in ((left, ""), (right, "_filtered")):
-                _lines(axes, measured, metric + after)
-                axes.set(xlabel="ε", title="with filter" if after else "without filter", ylim=(0, 1.02))
+            for axes, drawn, title in ((left, metric, "without filter"), (right, SELECTIVE[metric], "with filter")):
+                _lines(axes, measured, drawn)
+                axes.set(xlabel="ε", title=title, ylim=(0, 1.02))
                 axes.grid(alpha=0.3)
             left.set_ylabel(WHAT[metric])
             figure.legend(*left.get_legend_handles_labels(), loc="outside right center", frameon=False)

@@ -68,7 +68,7 @@ def _attacked(measured: Measured) -> str:
     if not strengths:
         return ""
     last = strengths[-1]
-    found = {NAMES[s]: measured.mean(s, "adaptive", "undetected_wrong", last, "few") for s in systems(measured)}
+    found = {NAMES[s]: measured.mean(s, "adaptive", "undetected_error_rate", last, "few") for s in systems(measured)}
     known = {name: value for name, value in found.items() if math.isfinite(value)}
     if "2N" not in known:
         return ""
@@ -98,11 +98,11 @@ def _number(value: float, places: int = 4) -> str:
 
 
 def _mixed(measured: Measured, system: str) -> float:
-    return measured.mean(system, "mixed", "accuracy_filtered")
+    return measured.mean(system, "mixed", "selective_accuracy")
 
 
 def _welch(measured: Measured) -> str:
-    values = (measured.folds(system, "mixed", "accuracy_filtered") for system in ("null", "2n"))
+    values = (measured.folds(system, "mixed", "selective_accuracy") for system in ("null", "2n"))
     return _number(compared(*values).means)
 
 
@@ -113,7 +113,7 @@ def _ratio(measured: Measured) -> str:
 
 
 def _largest(measured: Measured) -> str:
-    return _number(max(measured.curve("2n", "transferability_filtered"), default=math.nan))
+    return _number(max(measured.curve("2n", "selective_transferability"), default=math.nan))
 
 
 def _printed(key: str) -> str:
@@ -131,12 +131,15 @@ PUBLISHED: Mapping[str, tuple[str, Callable[[Measured], str]]] = {
     "Welch's p of NULL's and 2N's accuracy": (_printed("welch_accuracy_null"), _welch),
     f"best accuracy for ε above {STRONG:g}": (
         "2N",
-        _top(lambda m, s: mean(m.curve(s, "half_accuracy_filtered", above=STRONG))),
+        _top(lambda m, s: mean(m.curve(s, "half_selective_accuracy", above=STRONG))),
     ),
-    "range of 2N's accuracy over ε": ("nearly constant", lambda m: _number(m.mean("2n", "shape", "range_filtered"))),
+    "range of 2N's accuracy over ε": (
+        "nearly constant",
+        lambda m: _number(m.mean("2n", "shape", "selective_accuracy_range")),
+    ),
     "lowest sensitivity of the accuracy": (
         "2N",
-        _top(lambda m, s: m.mean(s, "shape", "sensitivity_filtered"), lowest=True),
+        _top(lambda m, s: m.mean(s, "shape", "selective_max_accuracy_slope"), lowest=True),
     ),
     "largest transferability to 2N over ε": ("almost zero", _largest),
     "mean transferability, that of the second best over 2N's": (_printed("transferability_ratio"), _ratio),

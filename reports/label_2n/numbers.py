@@ -18,12 +18,12 @@ from robustness.metrics import strength_curves as curves
 from robustness.metrics.evidence import OK, Evidence
 from robustness.workspace.workspace import Workspace
 
-TRANSFERRED = ("transferability", "transferability_filtered")
+TRANSFERRED = ("transferability", "selective_transferability")
 HALF, ALARMS = "0.5", "1 % false alarms"
 """The two thresholds of the filter; a row that names none is of the first one."""
 TWIN, OWN = "the undefended network", "its own network"
 """Whose examples the detector BIN was trained on."""
-EVERY = ("accuracy", "accuracy_filtered", "kept", "undetected_wrong", "detection_auc")
+EVERY = ("accuracy", "selective_accuracy", "coverage", "undetected_error_rate", "detection_auc")
 
 
 def rows(harness: Workspace, name: str, card: Card) -> Iterator[dict[str, Any]]:
@@ -45,7 +45,7 @@ def rows(harness: Workspace, name: str, card: Card) -> Iterator[dict[str, Any]]:
 
 
 def _swept(about: Row, every: Mapping[str, Evidence]) -> Iterator[dict[str, Any]]:
-    clean = _cell(every["clean"], "0", ("accuracy", "accuracy_filtered", "kept"))
+    clean = _cell(every["clean"], "0", ("accuracy", "selective_accuracy", "coverage"))
     yield {**about, "sweep": "clean", **clean}
     for sweep, evidence in every.items():
         if sweep == "clean":
@@ -82,9 +82,9 @@ def _half(clean: Row, cell: Row) -> dict[str, Any]:
     if cell["status"] != OK or clean["status"] != OK:
         return {}
     found: dict[str, Any] = {"half_accuracy": round(before(clean["accuracy"], cell["accuracy"], 0.5), 6)}
-    if clean["kept"] + cell["kept"] > 0:
-        accuracies = (clean["accuracy_filtered"] or 0.0, cell["accuracy_filtered"] or 0.0)
-        found["half_accuracy_filtered"] = round(after(*accuracies, 0.5, clean["kept"], cell["kept"]), 6)
+    if clean["coverage"] + cell["coverage"] > 0:
+        accuracies = (clean["selective_accuracy"] or 0.0, cell["selective_accuracy"] or 0.0)
+        found["half_selective_accuracy"] = round(after(*accuracies, 0.5, clean["coverage"], cell["coverage"]), 6)
     return found
 
 
@@ -92,11 +92,13 @@ def _shapes(clean: Row, cells: Sequence[Row]) -> dict[str, Any]:
     """Return sensitivity, deviation and range of both accuracies of half perturbed images, from ε 0 on."""
     found: dict[str, Any] = {}
     sizes = np.array([0.0, *(float(cell["strength"]) for cell in cells)])
-    for after_, metric in (("", "accuracy"), (curves.AFTER, "accuracy_filtered")):
+    for selective, metric in (("", "accuracy"), (curves.SELECTIVE, "selective_accuracy")):
         values = [clean.get(metric), *(cell.get(f"half_{metric}") for cell in cells)]
         if None not in values:
             accuracies = np.array(values, float)
-            found |= {f"{name}{after_}": round(curves.shape(name, sizes, accuracies)[0], 6) for name in curves.SHAPES}
+            found |= {
+                f"{selective}{name}": round(curves.shape(name, sizes, accuracies)[0], 6) for name in curves.SHAPES
+            }
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 CURVE = [0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5]
 """ε of the curves; 0 is the clean pass that every card has."""
-MIXED = {"uniform": [0.0, 0.5], "clean": 0.5}
+MIXED = {"uniform": [0.0, 0.5], "clean_fraction": 0.5}
 SMALL = [round(size / 255, 4) for size in (2, 4, 8)]
 """ε of the attacks of many steps: where they are mostly not caught."""
 FEATURES = [1, 5, 20]
@@ -116,7 +116,7 @@ class Scale:
     @property
     def held_out(self) -> dict[str, Any]:
         """What a card's ``[data]`` says of the held-out images, beside the split."""
-        return {} if self.tested is None else {"tested": self.tested}
+        return {} if self.tested is None else {"num_test_images": self.tested}
 
     @property
     def runs(self) -> list[tuple[int, int]]:
@@ -165,11 +165,11 @@ def cards(source: str, scale: Scale, runs: range | None = None) -> dict[str, dic
     ``runs`` chooses among `Scale.runs` by number; a run's number is the second part of its cards' names.
     """
     about = SOURCES[source]
-    whole = {"kind": "given"} if about.official else {"kind": "stratified", "share": 0.2}
+    whole = {"kind": "predefined"} if about.official else {"kind": "stratified", "fraction": 0.2}
     made = {f"{source}-substitute": _card(about, scale, f"{source}-substitute", "plain", whole)}
     for number in runs or range(len(scale.runs)):
         fold, seed = scale.runs[number]
-        split = {"kind": "folds", "k": scale.folds, "fold": fold}
+        split = {"kind": "kfold", "k": scale.folds, "fold": fold}
         made |= _run(about, scale, f"{source}-{number}", split, seed)
     return made
 
@@ -238,7 +238,7 @@ def _card(
             plan["clean_epochs"] = round(scale.clean_share * scale.plan["epochs"])
         if kind == "null-stg":
             plan |= scale.sparse or {}
-        recipe = {"callable": callable_, "arguments": plan, "starts": "by command"}
+        recipe = {"callable": callable_, "arguments": plan, "start": "manual"}
     decision = DECISIONS.get(kind, "bin" if filtered else "argmax")
     found: dict[str, Any] = {
         "name": name,
@@ -275,8 +275,8 @@ def evaluated(trained: Mapping[str, Mapping[str, Any]], source: str, scale: Scal
         mixed = {"mixed": {**box, "strengths": [MIXED]}}
         for suffix, data, sweeps in (
             ("@fold", scale.held_out, {"curve": {**box, "strengths": CURVE}, **mixed}),
-            ("@official", {"test": "given"}, mixed),
-            ("@few", {"tested": scale.few}, _white(scale.steps, sparse=system.startswith("null"))),
+            ("@official", {"test": "official"}, mixed),
+            ("@few", {"num_test_images": scale.few}, _white(scale.steps, sparse=system.startswith("null"))),
         ):
             if suffix == "@official" and not SOURCES[source].official:
                 continue
@@ -291,12 +291,12 @@ def evaluated(trained: Mapping[str, Mapping[str, Any]], source: str, scale: Scal
 def _white(count: int, *, sparse: bool) -> dict[str, Any]:
     """Return the attacks on the system itself, of one step and of many, that do and do not care about the detector."""
     few = {"stg": {"kind": "stg", "strengths": FEATURES}} if sparse else {}
-    steps = {"steps": count, "relative_step": 2 / count, "random_start": False, "strengths": SMALL}
-    one = {**steps, "steps": 1, "relative_step": 1.0}
+    steps = {"steps": count, "relative_step_size": 2 / count, "random_start": False, "strengths": SMALL}
+    one = {**steps, "steps": 1, "relative_step_size": 1.0}
     return {
         "fgsm": {"kind": "fgsm", "strengths": [*SMALL, 0.1, 0.3]},
         "pgd": {"kind": "pgd", **steps},
-        "adaptive-1": {"kind": "adaptive", **one, "weights": WEIGHTS},
-        "adaptive": {"kind": "adaptive", **steps, "weights": WEIGHTS, "radii": RADII},
+        "adaptive-1": {"kind": "adaptive-pgd", **one, "detector_weights": WEIGHTS},
+        "adaptive": {"kind": "adaptive-pgd", **steps, "detector_weights": WEIGHTS, "radius_fractions": RADII},
         **few,
     }

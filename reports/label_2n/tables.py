@@ -10,6 +10,7 @@ from reports.label_2n import published
 from reports.label_2n.criteria import DEFENCES, FOLDS, STRONG, steps
 from reports.label_2n.numbers import HALF, Measured
 from reports.writing import number, spread, summary, table
+from robustness.metrics.strength_curves import SELECTIVE, SHAPES
 
 NAMES = {
     "plain+bin": "undefended",
@@ -62,7 +63,7 @@ def _by_system(measured: Measured, heads: Sequence[str], cells: dict[str, list[l
 
 
 def _clean(measured: Measured) -> str:
-    metrics = ("accuracy", "accuracy_filtered", "kept")
+    metrics = ("accuracy", "selective_accuracy", "coverage")
     cells = {
         s: [measured.folds(s, "clean", m, images=where) for where in ("fold", "official") for m in metrics]
         for s in systems(measured)
@@ -74,9 +75,9 @@ def _clean(measured: Measured) -> str:
 
 
 def _shapes(measured: Measured) -> str:
-    shapes = [shape + after for shape in ("sensitivity", "deviation", "range") for after in ("", "_filtered")]
+    shapes = [selective + shape for shape in SHAPES for selective in ("", SELECTIVE)]
     cells = {s: [measured.folds(s, "shape", shape) for shape in shapes] for s in systems(measured)}
-    heads = [shape.replace("_filtered", ", filtered") for shape in shapes]
+    heads = [named + after for named in ("sensitivity", "deviation", "range") for after in ("", ", filtered")]
     return (
         "## Table 3: how sensitive accuracy is to ε\n\nLargest |Δaccuracy/Δε| between neighbours, standard deviation "
         "and range over ε from 0 to 0.5; examples made on the substitute, half of the images perturbed. So a system "
@@ -87,9 +88,9 @@ def _shapes(measured: Measured) -> str:
 def _means(measured: Measured) -> str:
     cells = {
         s: [
-            *(measured.folds(s, "mixed", m) for m in ("accuracy", "accuracy_filtered")),
-            *(measured.over_curve(s, m, above=STRONG) for m in ("half_accuracy", "half_accuracy_filtered")),
-            measured.folds(s, "mixed", "accuracy_filtered", images="official"),
+            *(measured.folds(s, "mixed", m) for m in ("accuracy", "selective_accuracy")),
+            *(measured.over_curve(s, m, above=STRONG) for m in ("half_accuracy", "half_selective_accuracy")),
+            measured.folds(s, "mixed", "selective_accuracy", images="official"),
         ]
         for s in systems(measured)
     }
@@ -101,7 +102,7 @@ def _means(measured: Measured) -> str:
 
 
 def _transfer(measured: Measured) -> str:
-    metrics = ("transferability", "transferability_filtered")
+    metrics = ("transferability", "selective_transferability")
     cells = {s: [measured.over_curve(s, metric) for metric in metrics] for s in systems(measured)}
     return (
         "## Table 5: transferability\n\n|Xb|/|Xa|, mean over ε from 0.02 to 0.5; filtered, an image that is discarded "
@@ -111,8 +112,8 @@ def _transfer(measured: Measured) -> str:
 
 def _values(measured: Measured, system: str, sweep: str) -> list[float]:
     if sweep == "mixed":
-        return measured.folds(system, sweep, "accuracy_filtered")
-    return measured.over_curve(system, "transferability_filtered")
+        return measured.folds(system, sweep, "selective_accuracy")
+    return measured.over_curve(system, "selective_transferability")
 
 
 def _differences(measured: Measured, number_: int, of: str, sweep: str) -> str:
@@ -142,8 +143,8 @@ def kept(measured: Measured) -> str:
     cells = {
         s: [
             [float(HALF) if math.isnan(limit) else limit for limit in measured.folds(s, "clean", "limit")],
-            measured.folds(s, "clean", "kept"),
-            *(measured.folds(s, "curve", "kept", strength) for strength in KEPT),
+            measured.folds(s, "clean", "coverage"),
+            *(measured.folds(s, "curve", "coverage", strength) for strength in KEPT),
             *(measured.folds(s, "curve", "detection_auc", strength) for strength in ("0.02", "0.1")),
         ]
         for s in systems(measured)
@@ -187,7 +188,7 @@ WHITE = {
 
 def white(measured: Measured, sweep: str, said: str) -> str:
     """Return the table of one attack on the systems themselves."""
-    metrics = ("accuracy", "accuracy_filtered", "kept", "undetected_wrong")
+    metrics = ("accuracy", "selective_accuracy", "coverage", "undetected_error_rate")
     rows = []
     for system in systems(measured):
         for strength in measured.strengths(sweep):

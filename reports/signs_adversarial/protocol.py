@@ -33,7 +33,7 @@ class Source:
 
 SOURCES = {
     "gtsrb": Source(
-        {"name": "array", "file": "gtsrb32.npz.xz", "groups": "train_track", "split": {"kind": "given"}},
+        {"name": "array", "file": "gtsrb32.npz.xz", "groups": "train_track", "split": {"kind": "predefined"}},
         {"mean": [0.29, 0.264, 0.274], "std": [0.26, 0.251, 0.257]},
         "GTSRB at 32×32, 43 classes, official split; whole tracks held out to choose the epoch",
     ),
@@ -77,7 +77,7 @@ def _card(source: str, scale: Scale, seed: int, system: str) -> dict[str, Any]:
         "paper": "signs-adversarial",
         "scale": scale.name,
         "model": {"factory": "models.signs:signs", "arguments": {**about.model, "width": scale.width}},
-        "recipe": {**recipe(system, scale), "seed": seed, "starts": "by command"},
+        "recipe": {**recipe(system, scale), "seed": seed, "start": "manual"},
         "data": dict(about.data),
         "sweeps": dict(_sweeps(f"{source}-{seed}-plain", system)),
     }
@@ -105,7 +105,7 @@ def _sweeps(twin: str, system: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Return both attacks on the network itself, and those of the undefended twin where there is one."""
     attacks: dict[str, dict[str, Any]] = {
         "fgsm": {"kind": "fgsm", "strengths": EPSILONS},
-        "pgd": {"kind": "pgd", "steps": STEPS, "relative_step": 0.1, "strengths": EPSILONS},
+        "pgd": {"kind": "pgd", "steps": STEPS, "relative_step_size": 0.1, "strengths": EPSILONS},
     }
     yield from attacks.items()
     if system != "plain":

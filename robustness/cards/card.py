@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from robustness.cards import profiles
+from robustness.cards import profiles, renames
 from robustness.cards.gate import WaiverTable
 from robustness.cards.schema import CardFile, SweepTable
 from robustness.classifiers import libraries
@@ -261,6 +261,8 @@ def parse_card(table: Mapping[str, Any], path: Path, root: Path | None = None) -
     try:
         card = Card(CardFile.model_validate(whole), path, Overrides(project=root))
     except ValidationError as error:
+        if changes := renames.renamed(table)[1]:
+            raise CardError(renames.advice(path, changes)) from error
         raise _refused("in this card", error, whole, CardFile, f"{path}: ") from error
     _check_paths(card)
     _check_importable(card)

@@ -85,14 +85,14 @@ DOUBTS = {
     "weak attack": Doubt(
         "the attack misses planted examples that a stronger one finds on this model: it is too weak, and accuracy "
         "under it is too high",
-        'in the card or profile, give the attack of that name steps = 20, relative_step = 2.0, schedule = "linear" and '
-        'worst_case = true; then more steps, restarts, or loss = "margin"',
+        "in the card or profile, give the attack of that name steps = 20, relative_step_size = 2.0, "
+        'schedule = "linear" and stop_when_fooled = true; then more steps, restarts, or loss = "margin"',
     ),
     "attack weaker than FGSM": Doubt(
         "many steps should mislead at least as many images as one step with the same ε: accuracy under the attack is "
         "too high",
         "in the card or profile, change the attack of that name: steps whose lengths add up to more than ε, more "
-        "steps, worst_case = true, or another loss",
+        "steps, stop_when_fooled = true, or another loss",
     ),
     "no better than chance": Doubt(
         "a model at chance level cannot get worse under attack, so no number here measures robustness",

@@ -21,12 +21,12 @@ Rows = Mapping[str, Sequence[float | None]]
 
 
 def write_claims(
-    card: Card, claims: Mapping[str, Rows], about: Mapping[str, Any], flip_rate: float | None = None
+    card: Card, claims: Mapping[str, Rows], about: Mapping[str, Any], max_flip_rate: float | None = None
 ) -> Card:
     """
     Put ``claims`` (sweep → rows) and the ``[thresholds]`` table that tells where they come from into a card's file.
 
-    ``flip_rate`` is what the card's ``[search]`` is to claim, if it has that table.
+    ``max_flip_rate`` is what the card's ``[search]`` is to claim, if it has that table.
 
     The file is replaced whole or not at all, and given back as it loads. CardError if it was changed since
     ``card`` was loaded, in anything but these tables, or where the new text would not load.
@@ -37,7 +37,7 @@ def write_claims(
         raise CardError(
             f"{card.path} changed while its thresholds were derived; nothing was written, run the command again"
         )
-    new = with_claims(text, claims, about, flip_rate)
+    new = with_claims(text, claims, about, max_flip_rate)
     try:
         table = tomllib.loads(new)
         CardFile.model_validate(cards.expand_profile(table, card.path, card.overrides.project))
@@ -52,7 +52,9 @@ def write_claims(
     return cards.load(card.path)
 
 
-def with_claims(text: str, claims: Mapping[str, Rows], about: Mapping[str, Any], flip_rate: float | None = None) -> str:
+def with_claims(
+    text: str, claims: Mapping[str, Rows], about: Mapping[str, Any], max_flip_rate: float | None = None
+) -> str:
     """
     Return a card's text with these claims; tables that are there are changed in place, others come last.
 
@@ -75,8 +77,8 @@ def with_claims(text: str, claims: Mapping[str, Rows], about: Mapping[str, Any],
             new.append(claims_table(sweep, rows))
         else:
             _put(there, tomlkit.parse(_lines(rows)))
-    if flip_rate is not None:
-        document["search"]["flip_rate"] = flip_rate
+    if max_flip_rate is not None:
+        document["search"]["max_flip_rate"] = max_flip_rate
     provenance = "".join(f"{key} = {tomlkit.item(value).as_string()}\n" for key, value in about.items())
     if "thresholds" in document:
         there = document["thresholds"]
@@ -122,11 +124,11 @@ def _put(table: Any, values: TOMLDocument) -> None:
 
 
 def _others(card: Card) -> dict[str, Any]:
-    return card.file.model_dump(exclude={"claims": True, "thresholds": True, "search": {"flip_rate"}})
+    return card.file.model_dump(exclude={"claims": True, "thresholds": True, "search": {"max_flip_rate"}})
 
 
 def _untouched(table: dict[str, Any]) -> dict[str, Any]:
     rest = {key: value for key, value in table.items() if key not in ("claims", "thresholds")}
     if "search" in rest:
-        rest["search"] = {key: value for key, value in rest["search"].items() if key != "flip_rate"}
+        rest["search"] = {key: value for key, value in rest["search"].items() if key != "max_flip_rate"}
     return rest

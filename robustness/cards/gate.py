@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
 
-from robustness.cards.renames_gate import VALUES
 from robustness.decisions import Decision, Filtering
 from robustness.errors import nearest
 from robustness.metrics import registry
@@ -49,13 +48,6 @@ class GateTable(BaseModel):
     """What is compared."""
     sweeps: tuple[str, ...] | None = None
     """Which sweeps count; all if not given."""
-
-    @field_validator("kind", mode="before")
-    @classmethod
-    def _renamed(cls, kind: Any) -> Any:
-        if new := VALUES["gate.kind"].get(str(kind)):
-            raise ValueError(f"is called {new!r} now; rewrite the card with: robustness migrate FILE")
-        return kind
 
     @model_validator(mode="after")
     def _fitting(self) -> GateTable:
@@ -133,7 +125,8 @@ def check_gate(gate: GateTable, swept: Mapping[str, Sequence[str]], decision: De
             raise ValueError(f"gate.metrics: {metric} needs a decision that detects attacks, got {decision.kind}")
         if known.needs_probabilities and not probabilities:
             raise ValueError(
-                f"gate.metrics: {metric} needs the probability of every class; write probabilities = true in the card"
+                f"gate.metrics: {metric} needs the probability of every class; write store_probabilities = true in the "
+                "card"
             )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from robustness.cards import renames
 from robustness.errors import CardError, nearest
 
 Shape = tuple[int, int, int]
@@ -18,7 +20,13 @@ SHAPES: dict[str, Shape] = {"digits": (1, 28, 28), "mnist": (1, 28, 28)}
 SMALL = 64
 """Images with a shorter side below this are small."""
 
-PGD: dict[str, Any] = {"kind": "pgd", "steps": 20, "relative_step": 2.0, "schedule": "linear", "worst_case": True}
+PGD: dict[str, Any] = {
+    "kind": "pgd",
+    "steps": 20,
+    "relative_step_size": 2.0,
+    "schedule": "linear",
+    "stop_when_fooled": True,
+}
 """On undefended models as strong as 40 steps of ε/10 with five restarts, at a tenth of the cost: docs/doubts.md."""
 
 
@@ -52,23 +60,23 @@ def _blurs(shape: Shape) -> list[float]:
 
 def _default(shape: Shape) -> Sweeps:
     return {
-        "normal": {"kind": "normal", "strengths": _noise(shape)},
+        "normal": {"kind": "gaussian", "strengths": _noise(shape)},
         "uniform": {"kind": "uniform", "strengths": _noise(shape)},
         "fgsm": {"kind": "fgsm", "strengths": _budgets(shape)},
         "pgd": {**PGD, "strengths": _budgets(shape)},
         "brightness": {"kind": "brightness", "strengths": [-0.3, -0.15, 0.15, 0.3]},
         "contrast": {"kind": "contrast", "strengths": [-0.6, -0.3, 0.5, 1.0]},
-        "blur": {"kind": "blur", "strengths": _blurs(shape)},
+        "blur": {"kind": "gaussian-blur", "strengths": _blurs(shape)},
     }
 
 
 def _quick(shape: Shape) -> Sweeps:
     return {
-        "normal": {"kind": "normal", "strengths": _noise(shape)[:3]},
+        "normal": {"kind": "gaussian", "strengths": _noise(shape)[:3]},
         "fgsm": {"kind": "fgsm", "strengths": _budgets(shape)[:3]},
         "pgd": {**PGD, "strengths": _budgets(shape)[1:2]},
         "brightness": {"kind": "brightness", "strengths": [-0.15, 0.15]},
-        "blur": {"kind": "blur", "strengths": _blurs(shape)[1:2]},
+        "blur": {"kind": "gaussian-blur", "strengths": _blurs(shape)[1:2]},
     }
 
 
@@ -76,7 +84,7 @@ def _paper(shape: Shape) -> Sweeps:
     """Return what the papers sweep on small images, whatever the size: the noise of digits-noise, and FGSM."""
     tenths = [n / 10 for n in range(1, 11)]
     return {
-        "normal": {"kind": "normal", "bound": 1.0, "strengths": tenths},
+        "normal": {"kind": "gaussian", "bound": 1.0, "strengths": tenths},
         "uniform": {"kind": "uniform", "strengths": tenths},
         "fgsm": {"kind": "fgsm", "strengths": [0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3]},
     }
@@ -90,7 +98,10 @@ def _thorough(shape: Shape) -> Sweeps:
         "pgd-margin": {**pgd, "loss": "margin", "strengths": budgets},
         "pgd-l2": {**pgd, "norm": "l2", "strengths": [round(step * side / 32, 3) for step in (0.25, 0.5, 1.0)]},
         "rotation": {"kind": "rotation", "strengths": [-30.0, -15.0, 15.0, 30.0]},
-        "shift": {"kind": "shift", "strengths": list(dict.fromkeys(max(1.0, side // part) for part in (20, 10, 5)))},
+        "shift": {
+            "kind": "translation",
+            "strengths": list(dict.fromkeys(max(1.0, side // part) for part in (20, 10, 5))),
+        },
     }
 
 
@@ -119,10 +130,12 @@ def sweeps(name: str, shape: Shape, own: Mapping[str, Any] | None = None) -> Swe
         if not isinstance(table, Mapping) or not table or not all(isinstance(each, Mapping) for each in table.values()):
             raise CardError(
                 f"tool.robustness.profiles.{name} must have a table per sweep, such as "
-                f'[tool.robustness.profiles.{name}.noise] kind = "normal", strengths = [0.1], got {table!r}'
+                f'[tool.robustness.profiles.{name}.noise] kind = "gaussian", strengths = [0.1], got {table!r}'
             )
         if "clean" in table:
             raise CardError(f"tool.robustness.profiles.{name}.clean: the clean pass is part of every sweep; remove it")
+        if changes := renames.renamed(table, "sweeps", f"{renames.PROFILES}.{name}")[1]:
+            raise CardError(renames.advice(Path("pyproject.toml"), changes))
         return {sweep: dict(each) for sweep, each in table.items()}
     if name not in PROFILES:
         known = list(dict.fromkeys([*PROFILES, *own]))

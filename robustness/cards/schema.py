@@ -66,7 +66,7 @@ class RecipeTable(_Table):
     """Torch's threads during training: another number may give other weights."""
     needs: dict[Name, str] = {}
     """Cards whose trained models the recipe is given as ``job.needs``, by name; part of the weights' hash."""
-    starts: Literal["when needed", "by command"] = "when needed"
+    start: Literal["automatic", "manual"] = "automatic"
     """Whether a run may start the training, or ``robustness train NAME`` alone."""
 
 
@@ -77,10 +77,10 @@ class SweepTable(_Table):
     """``kind`` and the parameters of a perturbation, beside the strengths in the same table."""
     strengths: tuple[Strength, ...]
     """Numbers, or tables that draw one for each image."""
-    unit: Unit = "native"
+    unit: Unit = "default"
     """
-    Of the strengths: ``native`` (V, ε, …), ``snr`` for ratios in dB that are reached after clipping, ``snr-std`` for
-    the same without each image's mean, ``std`` for standard deviations of each image's pixels.
+    Of the strengths: ``default`` (V, ε, …), ``snr`` for ratios in dB that are reached after clipping, ``snr-std`` for
+    the same without each image's mean, ``image-std`` for standard deviations of each image's pixels.
     """
 
     @model_validator(mode="before")
@@ -160,11 +160,11 @@ class SearchTable(_Table):
     """How far a perturbation may go."""
     images: PositiveInt = 20
     """The maximum number of confident, correct images to search."""
-    sure: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    min_confidence: Annotated[float, Field(gt=0, lt=1)] = 0.9
     """The confidence that counts as sure."""
-    examples: PositiveInt = 60
+    max_examples: PositiveInt = 60
     """Perturbations drawn for each image that is searched around."""
-    flip_rate: Annotated[float, Strict(), Field(gt=0, lt=1)]
+    max_flip_rate: Annotated[float, Strict(), Field(gt=0, lt=1)]
     """The largest share of the images that may be flipped."""
 
 
@@ -189,7 +189,7 @@ class CardFile(_Table):
     """``[channels, height, width]`` of its images, which must match."""
     profile: str | None = None
     """The name of a profile with further sweeps."""
-    probabilities: bool = False
+    store_probabilities: bool = False
     """Whether evidence keeps the probability of every class of every image, 4 bytes each; ``roc_auc`` needs them."""
     sweeps: dict[Name, SweepTable] = {}
     """``[sweeps.NAME]``: the sweeps."""
@@ -255,7 +255,7 @@ class CardFile(_Table):
     def _conditional(self) -> CardFile:
         if self.search is not None and self.clean_accuracy is None:
             raise ValueError(
-                "search.flip_rate: an upper bound counts only together with clean accuracy, because a constant "
+                "search.max_flip_rate: an upper bound counts only together with clean accuracy, because a constant "
                 "classifier never flips; claim accuracy under claims.clean"
             )
         claimed = {metric for table in self.claims.values() for metric in table.thresholds}
@@ -263,7 +263,7 @@ class CardFile(_Table):
         if of_detector and all(known.requires_detection_claim for known in of_detector):
             raise ValueError(
                 f"claims.clean.{of_detector[0].name}: alone, a decision that never discards meets it; also claim "
-                "discarded or detection_auc under a perturbation"
+                "rejection_rate or detection_auc under a perturbation"
             )
         for name, reason in self.doubts.items():
             if name not in DOUBTS:
@@ -283,7 +283,7 @@ class CardFile(_Table):
             for sweep in ("clean", *self.sweeps)
         }
         if self.gate is not None:
-            check_gate(self.gate, swept, self.model.decision, probabilities=self.probabilities)
+            check_gate(self.gate, swept, self.model.decision, probabilities=self.store_probabilities)
         check_waivers(self.waivers, self._claim_names(), self.gate, swept)
         return self
 
@@ -313,10 +313,10 @@ class CardFile(_Table):
                     f"claims.{sweep}.{metric}: needs a decision that detects attacks, got {self.model.decision.kind}; "
                     "name null, 2n or bin in model.decision"
                 )
-            if known.needs_probabilities and not self.probabilities:
+            if known.needs_probabilities and not self.store_probabilities:
                 raise ValueError(
                     f"claims.{sweep}.{metric}: needs the probability of every class in the evidence; "
-                    "write probabilities = true at the top of the card"
+                    "write store_probabilities = true at the top of the card"
                 )
         transfer = [metric for metric in table.thresholds if registry.get(metric).needs_source]
         if transfer and (sweep == "clean" or self.sweeps[sweep].perturbation.made_on is None):

@@ -85,5 +85,5 @@ def _named(given: str, names: Sequence[str], folder: Path) -> tuple[str, str]:
 
 def limit_test_images(card: Card, count: int | None) -> Card:
     """Return a card that is tested on this many of its test images, stratified by class (None: all)."""
-    data = card.file.data.model_copy(update={"tested": count})
+    data = card.file.data.model_copy(update={"num_test_images": count})
     return replace(card, file=card.file.model_copy(update={"data": data}))

@@ -54,7 +54,7 @@ def estimate_passes(card: Card) -> int:
     for name, table in card.file.sweeps.items():
         strengths = card.file.strengths_of(name)
         passes += len(strengths) + GRADIENT * table.perturbation.gradients(strengths)
-    return passes * (card.file.data.tested or KNOWN.get(card.file.data.name, IMAGES))
+    return passes * (card.file.data.num_test_images or KNOWN.get(card.file.data.name, IMAGES))
 
 
 def assign_shards(costs: Mapping[str, int], of: int) -> dict[str, int]:

@@ -37,7 +37,7 @@ def load_library_model(card: ModelCard, file: Path) -> tuple[nn.Module, list[str
         module, notes = libraries.load_hugging_face(folder / name, model.arguments)
     else:
         module = libraries.build(library, name, model.arguments, folder)
-        notes = checkpoints.load_checkpoint(module, file, model.entry)
+        notes = checkpoints.load_checkpoint(module, file, model.checkpoint_key)
     state = [*module.parameters(), *module.buffers()]
     if other_dtypes := {str(tensor.dtype).removeprefix("torch.") for tensor in state if tensor.is_floating_point()} - {
         "float32"
@@ -51,7 +51,9 @@ def needs_adapter(card: ModelCard, module: nn.Module) -> bool:
     """Return whether a module must be wrapped to classify images in [0, 1], as far as its card says."""
     model = card.file.model
     return bool(
-        model.factory_library or set(model.adaptation) - {"entry"} or isinstance(module, torch.jit.ScriptModule)
+        model.factory_library
+        or set(model.adaptation) - {"checkpoint_key"}
+        or isinstance(module, torch.jit.ScriptModule)
     )
 
 
@@ -83,7 +85,7 @@ def adapt_model(
         normalisation=normalisation,
         layout=model.layout,
         keyword=str(module.main_input_name) if model.factory_library == "hf" else None,
-        output=model.output,
+        logits_key=model.logits_key,
         groups=groups,
     )
     return adapted, notes

@@ -35,11 +35,11 @@ class AdaptedModel(nn.Module):
         normalisation: Normalisation | None = None,
         layout: str = "NCHW",
         keyword: str | None = None,
-        output: str | int | None = None,
+        logits_key: str | int | None = None,
         groups: Groups | None = None,
     ) -> None:
         super().__init__()
-        self.channels, self.layout, self.keyword, self.output = channels, layout, keyword, output
+        self.channels, self.layout, self.keyword, self.logits_key = channels, layout, keyword, logits_key
         self.normalise = Normalize(normalisation) if normalisation else nn.Identity()
         self.model = model
         self.classes = ClassMapping(groups) if groups else nn.Identity()
@@ -50,7 +50,7 @@ class AdaptedModel(nn.Module):
         if self.layout == "NHWC":
             images = images.permute(0, 2, 3, 1)
         outputs = self.model(**{self.keyword: images}) if self.keyword else self.model(images)
-        logits: Tensor = self.classes(extract_logits(outputs, self.output).float())
+        logits: Tensor = self.classes(extract_logits(outputs, self.logits_key).float())
         return logits
 
 
@@ -111,15 +111,15 @@ def convert_channels(images: Tensor, channels: int | None) -> Tensor:
     raise ModelError(f"the model takes images of {channels} channels, got {images.shape[1]}; convert the images")
 
 
-def extract_logits(outputs: Any, output: str | int | None = None) -> Tensor:
+def extract_logits(outputs: Any, logits_key: str | int | None = None) -> Tensor:
     """
-    Return the logits in a model's outputs: the tensor, the first of several, ``.logits``, or the entry ``output``.
+    Return the logits in a model's outputs: the tensor, the first of several, ``.logits``, or the entry ``logits_key``.
 
     >>> extract_logits((torch.zeros(1, 2), "auxiliary")).shape
     torch.Size([1, 2])
     """
-    if output is not None:
-        return _select_output(outputs, output)
+    if logits_key is not None:
+        return _select_output(outputs, logits_key)
     if isinstance(outputs, Tensor):
         return outputs
     if isinstance(logits := getattr(outputs, "logits", None), Tensor):
@@ -130,26 +130,30 @@ def extract_logits(outputs: Any, output: str | int | None = None) -> Tensor:
             return entries.get("logits", next(iter(entries.values())))
         raise ModelError(
             f"the model returns a dictionary with the entries {abbreviate([str(key) for key in outputs])}; "
-            "name the logits in model.output"
+            "name the logits in model.logits_key"
         )
     if isinstance(outputs, list | tuple) and outputs and isinstance(outputs[0], Tensor):
         return outputs[0]
     raise ModelError(
         "the model must return a tensor, a tuple with the logits first, an object with .logits or a dictionary, "
-        f"got {type(outputs).__name__}; name the logits in model.output"
+        f"got {type(outputs).__name__}; name the logits in model.logits_key"
     )
 
 
-def _select_output(outputs: Any, output: str | int) -> Tensor:
+def _select_output(outputs: Any, logits_key: str | int) -> Tensor:
     try:
-        value = outputs[output] if isinstance(output, int) or isinstance(outputs, Mapping) else getattr(outputs, output)
+        value = (
+            outputs[logits_key]
+            if isinstance(logits_key, int) or isinstance(outputs, Mapping)
+            else getattr(outputs, logits_key)
+        )
     except (LookupError, AttributeError, TypeError) as error:
         keys = f" with {abbreviate([str(key) for key in outputs])}" if isinstance(outputs, Mapping) else ""
         raise ModelError(
-            f"model.output = {output!r}: the model returns {type(outputs).__name__}{keys}; name an entry of it"
+            f"model.logits_key = {logits_key!r}: the model returns {type(outputs).__name__}{keys}; name an entry of it"
         ) from error
     if not isinstance(value, Tensor):
-        raise ModelError(f"model.output = {output!r} must be a tensor of logits, got {type(value).__name__}")
+        raise ModelError(f"model.logits_key = {logits_key!r} must be a tensor of logits, got {type(value).__name__}")
     return value
 
 

@@ -179,7 +179,7 @@ def load_model(
         if library is None and card.weights is None and card.file.recipe is None:  # the factory's own weights
             weights.load_into(module, weights.read(weights_file), weights_file)
         elif library is None:
-            notes = checkpoints.load_checkpoint(module, weights_file, card.file.model.entry)
+            notes = checkpoints.load_checkpoint(module, weights_file, card.file.model.checkpoint_key)
         check_single_input(module, card.file.model.factory)
         if adapt.needs_adapter(card, module):
             module, adapter_notes = adapt.adapt_model(card, module, classes, shape)

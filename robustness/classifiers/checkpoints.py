@@ -24,7 +24,7 @@ OPTIMIZER = {"state", "param_groups"}
 Table = tuple[tuple[str, ...], dict[str, "Tensor"], list[str]]
 
 
-def load_checkpoint(module: nn.Module, path: Path, entry: str | None = None) -> list[str]:
+def load_checkpoint(module: nn.Module, path: Path, checkpoint_key: str | None = None) -> list[str]:
     """
     Load a checkpoint into a module; return notes on how its entries were matched.
 
@@ -33,7 +33,7 @@ def load_checkpoint(module: nn.Module, path: Path, entry: str | None = None) -> 
     """
     content, notes = _read_content(path)
     state = module.state_dict()
-    fit, entry_notes = _select_fit(path, content, state, entry)
+    fit, entry_notes = _select_fit(path, content, state, checkpoint_key)
     weights.check_state_dict_keys(path, fit.missing, fit.unexpected, fit.wrong_shapes)
     _check_tied_weights(path, fit, state)
     weights.load_into(module, {**state, **fit.state}, path)
@@ -46,18 +46,21 @@ def _read_content(path: Path) -> tuple[Any, list[str]]:
     return weights.load_untyped(path), []
 
 
-def _select_fit(path: Path, content: Any, state: Mapping[str, Any], entry: str | None) -> tuple[Fit, list[str]]:
+def _select_fit(
+    path: Path, content: Any, state: Mapping[str, Any], checkpoint_key: str | None
+) -> tuple[Fit, list[str]]:
     """Return the table of a checkpoint that fits a module best, and a note on the choice."""
     tables = [table for table in _tables(content) if table[1]]
     fits = [fit for keys, tensors, others in tables for fit in weight_names.find_fits(keys, tensors, state, others)]
     complete = [fit for fit in fits if fit.is_complete]
-    if entry is not None:
+    if checkpoint_key is not None:
         names = sorted({name for fit in complete or fits for name in fit.entries})
-        complete = [fit for fit in complete if entry in fit.entries]
-        fits = [fit for fit in fits if entry in fit.entries]
+        complete = [fit for fit in complete if checkpoint_key in fit.entries]
+        fits = [fit for fit in fits if checkpoint_key in fit.entries]
         if not fits:
             raise ModelError(
-                f"model.entry = {entry!r}: allowed in {path.name}: {', '.join(names) or 'none'}{nearest(entry, names)}"
+                f"model.checkpoint_key = {checkpoint_key!r}: allowed in {path.name}: {', '.join(names) or 'none'}"
+                f"{nearest(checkpoint_key, names)}"
             )
     if not any(fit.count for fit in fits):
         _raise_no_weights(path, content, tables)
@@ -67,7 +70,7 @@ def _select_fit(path: Path, content: Any, state: Mapping[str, Any], entry: str |
     if best.is_complete and alternatives and best.rank == weight_names.UNKNOWN_RANK:
         raise ModelError(
             f"{path}: the weights of several entries fit the model: {_abbreviate([best.title, *alternatives])}; choose "
-            f'one, as entry = "{best.title}" in the card\'s [model]'
+            f'one, as checkpoint_key = "{best.title}" in the card\'s [model]'
         )
     weights.check_checksum(path, dict(next(tensors for keys, tensors, _ in tables if keys == best.keys)))
     return best, _entry_note(path, best, alternatives)
@@ -76,7 +79,7 @@ def _select_fit(path: Path, content: Any, state: Mapping[str, Any], entry: str |
 def _entry_note(path: Path, fit: Fit, others: list[str]) -> list[str]:
     """Return a note on the entry that was chosen and the alternatives to it."""
     chosen = ".".join(fit.keys) if fit.keys and not others else fit.title
-    also = f" (also there: {', '.join(others)}; `entry` in the card's [model] takes another)" if others else ""
+    also = f" (also there: {', '.join(others)}; `checkpoint_key` in the card's [model] takes another)" if others else ""
     return [f"{path.name}: took the entry `{chosen}`{also}"] if fit.keys or others else []
 
 
@@ -127,7 +130,7 @@ def _raise_no_weights(path: Path, content: Any, tables: list[Table]) -> None:
     if not any(keys == () or weight_names.is_weights_entry(keys) for keys, *_ in tables):
         raise ModelError(
             f"{requirement}, or have them in one of {', '.join(weight_names.NESTED)}, got the entries "
-            f"{_abbreviate(content)}; name another in model.entry, or save module.state_dict()"
+            f"{_abbreviate(content)}; name another in model.checkpoint_key, or save module.state_dict()"
         )
 
 

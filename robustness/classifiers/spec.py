@@ -51,7 +51,7 @@ class ModelTable(BaseModel):
     """
     ``[model]``: an importable factory or a library's model, its arguments, and its weights file.
 
-    ``entry`` selects the weights in a nested checkpoint; ``seed`` requests random weights.
+    ``checkpoint_key`` selects the weights in a nested checkpoint; ``seed`` requests random weights.
 
     >>> ModelTable(factory="timm:resnet18", seed=0).factory_library
     'timm'
@@ -68,7 +68,7 @@ class ModelTable(BaseModel):
     """Keyword arguments of the factory."""
     weights: str | None = None
     """By the card: ``.safetensors``, the ``.index.json`` of shards, or what ``torch.load(weights_only=True)`` reads."""
-    entry: str | None = None
+    checkpoint_key: str | None = None
     """Which entry of a nested checkpoint."""
     seed: Annotated[int, Strict(), Field(ge=0, lt=2**32)] | None = None
     """Random weights, from this seed, instead of a file."""
@@ -80,7 +80,7 @@ class ModelTable(BaseModel):
     """What the model takes: grey images are repeated, colour becomes its luminance."""
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     """``NHWC`` for a model that takes channels last."""
-    output: Annotated[str, Strict()] | Annotated[int, Strict(), Field(ge=0)] | None = None
+    logits_key: Annotated[str, Strict()] | Annotated[int, Strict(), Field(ge=0)] | None = None
     """Which entry of a dictionary, attribute of an object or place in a tuple holds the logits."""
     classes: Classes | None = None
     """Which output is which class of the data: ``index``, the names of all outputs, or a table of classes."""
@@ -89,8 +89,10 @@ class ModelTable(BaseModel):
     def _fits_together(self) -> ModelTable:
         if self.seed is not None and self.weights is not None:
             raise ValueError("seed: requests random weights, but model.weights names a file; remove one of them")
-        if self.entry is not None and self.weights is None:
-            raise ValueError("entry: selects an entry of the file in model.weights, which is missing; name the file")
+        if self.checkpoint_key is not None and self.weights is None:
+            raise ValueError(
+                "checkpoint_key: selects an entry of the file in model.weights, which is missing; name the file"
+            )
         if self.preprocessing == "library" and self.factory_library not in libraries.PREPROCESSING:
             raise ValueError(
                 f"preprocessing: only {', '.join(libraries.PREPROCESSING)} define theirs, got the factory "
@@ -111,7 +113,7 @@ class ModelTable(BaseModel):
     @property
     def adaptation(self) -> dict[str, Any]:
         """The conventions of inputs and outputs that differ from the defaults; empty for most cards."""
-        fields = {"preprocessing", "channels", "layout", "output", "classes", "entry"}
+        fields = {"preprocessing", "channels", "layout", "logits_key", "classes", "checkpoint_key"}
         return self.model_dump(mode="json", include=fields, exclude_defaults=True)
 
 

@@ -70,7 +70,7 @@ class Fit:
 
     @property
     def title(self) -> str:
-        """Its name in a card's ``model.entry``."""
+        """Its name in a card's ``model.checkpoint_key``."""
         return ".".join(self.steps) or "the top-level tensors"
 
     @property

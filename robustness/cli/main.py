@@ -65,6 +65,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "report": results.report,
     "merge": results.merge,
     "check-cards": results.check_cards,
+    "migrate": results.migrate,
     "show-flip": models.show_flip,
     "init": models.init,
     "check": models.check,

@@ -105,6 +105,10 @@ def parser() -> argparse.ArgumentParser:
     )
     checked = _add(commands, "check-cards", "check card files, without importing what they name")
     checked.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a card")
+    migrate = _add(commands, "migrate", "rewrite cards and baselines whose names have changed, in place")
+    migrate.add_argument(
+        "paths", nargs="*", type=Path, metavar="PATH", help="a card, a baseline, a pyproject.toml, or a folder of these"
+    )
     flip = _add(commands, "show-flip", "show the effect of a perturbation that a search found on an image")
     flip.add_argument("models", nargs=1, metavar="MODEL", help="the model's name")
     flip.add_argument("row", metavar="ROW", type=_whole(0, 2**63), help="the index of the test image")

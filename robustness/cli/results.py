@@ -41,6 +41,20 @@ def check_cards(options: Namespace) -> int:
     return common.RED if problems else 0
 
 
+def migrate(options: Namespace) -> int:
+    """Rewrite cards and baselines whose names have changed; what goes wrong with one does not stop the others."""
+    from robustness.cli import migration
+
+    code = 0
+    for path in migration.files(options):
+        try:
+            common.print_lines(migration.migrated(path))
+        except RobustnessError as error:
+            common.say(str(error))
+            code = common.ERROR
+    return code
+
+
 def accept(options: Namespace) -> int:
     """Accept runs or retrainings as a model's baseline."""
     from robustness.gate import accept

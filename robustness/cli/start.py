@@ -62,7 +62,7 @@ def write_card(options: Namespace, harness: Workspace) -> Iterator[str]:
     shape = harness.images(card).shape
     table = made.table() | {"sweeps": profiles.sweeps(options.profile, shape, project.profiles(card.project))}
     if options.images is not None:
-        table["data"]["tested"] = options.images
+        table["data"]["num_test_images"] = options.images
     written = cards.parse_card(table, path)  # with the project that it will have later
     text = tomlkit.dumps(table)
     if options.claims:

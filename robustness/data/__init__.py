@@ -32,7 +32,7 @@ def load(
     """
     Return the images that a card trains or tests on.
 
-    Batches are read when they are used; only with ``of = "all"`` both official parts are joined in memory.
+    Batches are read when they are used; only with ``pool = "all"`` both official parts are joined in memory.
 
     Args:
         spec: The card's ``[data]`` table.
@@ -56,7 +56,7 @@ def load(
     if part not in ("train", "test"):
         raise DataError(f"`part` must be 'train' or 'test', got {part!r}")
     images = _side(spec, part, beside if spec.beside_card else root, cache, progress)
-    return images if part == "train" or spec.tested is None else subsample(images, spec.tested)
+    return images if part == "train" or spec.num_test_images is None else subsample(images, spec.num_test_images)
 
 
 def subsample(images: Images, count: int, seed: int = 0) -> Images:
@@ -69,8 +69,8 @@ def subsample(images: Images, count: int, seed: int = 0) -> Images:
     classes = len(np.unique(images.labels))
     if not classes <= count <= len(images):
         raise DataError(
-            f"`tested` must allow one image per class ({classes}) and be at most the {len(images)} of {images.name}, "
-            f"got {count}"
+            f"`num_test_images` must allow one image per class ({classes}) and be at most the {len(images)} of "
+            f"{images.name}, got {count}"
         )
     return images.select(splits.some(images.labels, count, seed), f"{count} of {images.name}")
 
@@ -80,24 +80,24 @@ def _side(
 ) -> Images:
     parts = spec.source.parts(spec=spec, root=root, cache=cache, progress=progress)
     tested = _tested(spec, parts)
-    if isinstance(spec.split, PredefinedSplit) or (part == "test" and spec.test == "given"):
+    if isinstance(spec.split, PredefinedSplit) or (part == "test" and spec.test == "official"):
         # Images that somebody has found, in one part, are to test on; who trains must say on which of them.
         alone = "all" in parts and part == "test" and not spec.embedded and isinstance(spec.split, PredefinedSplit)
         name = "all" if alone else tested if part == "test" else "train"
         if name not in parts:
             only = next(iter(parts))
             raise DataError(
-                f"`split` must be other than 'given' for {parts[only].name}, which has no {part} part; use balanced, "
-                "stratified, grouped (with `groups`) or folds"
+                f"`split` must be other than 'predefined' for {parts[only].name}, which has no {part} part; use "
+                "balanced, stratified, group (with `groups`) or kfold"
                 if only == "all"
                 else f"{parts[only].name} has no {part} part; add one"
             )
         return _part(parts, name)
-    pool = _pool(parts, spec.of, tested)
+    pool = _pool(parts, spec.pool, tested)
     if spec.groups is not None and pool.groups is None:
         raise DataError(
             f"`groups` must name an array that covers all of {pool.name}, got {spec.groups!r}, which belongs to "
-            "another part; change `of` or `groups`"
+            "another part; change `pool` or `groups`"
         )
     train, test = spec.split.rows(pool)
     name = f"{pool.name} {part}" if "all" in parts else f"{part} side of {pool.name}"
@@ -127,15 +127,15 @@ def _part(parts: Mapping[str, Images], name: str) -> Images:
         raise DataError(f"{error}; {repair}") from None
 
 
-def _pool(parts: Mapping[str, Images], of: str, tested: str) -> Images:
+def _pool(parts: Mapping[str, Images], which: str, tested: str) -> Images:
     """Return the images that a split divides."""
     if "all" in parts:
-        if of == "test":
-            raise DataError(f"`of` must be left out for {parts['all'].name}, which has no parts, got 'test'")
+        if which == "test":
+            raise DataError(f"`pool` must be left out for {parts['all'].name}, which has no parts, got 'test'")
         return parts["all"]
-    due = {"train": ["train"], "test": [tested], "all": ["train", tested]}[of]
+    due = {"train": ["train"], "test": [tested], "all": ["train", tested]}[which]
     if missing := [name for name in due if name not in parts]:
-        raise DataError(f"`of` = {of!r} needs a {missing[0]} part, which {', '.join(parts)} alone lacks; add one")
+        raise DataError(f"`pool` = {which!r} needs a {missing[0]} part, which {', '.join(parts)} alone lacks; add one")
     found = [_part(parts, name) for name in due]
     return _joined(*found) if len(found) == 2 else found[0]
 
@@ -143,7 +143,7 @@ def _pool(parts: Mapping[str, Images], of: str, tested: str) -> Images:
 def _joined(train: Images, test: Images) -> Images:
     if train.pixels.dtype != test.pixels.dtype or train.pixels.shape[1:] != test.pixels.shape[1:]:
         raise DataError(
-            f"`of` = 'all' needs parts of one type and shape, but {train.name} is {train.pixels.dtype} "
+            f"`pool` = 'all' needs parts of one type and shape, but {train.name} is {train.pixels.dtype} "
             f"{train.pixels.shape} and {test.name} is {test.pixels.dtype} {test.pixels.shape}"
         )
     if isinstance(train.pixels, LazyImages) and isinstance(test.pixels, LazyImages):

@@ -26,10 +26,10 @@ class DataSpec(Table):
     Images by name, and which of them are for training and testing.
 
     ``labels`` names other labels of an array file than its own: "kind" are ``train_kind`` and ``test_kind``, or
-    ``kind``, with ``kind_classes``. With ``test`` = "given" the data set's own test part is tested on, instead of the
-    side that the split leaves for that; ``part`` names another part than ``test`` for it; ``tested`` takes so many of
-    the test images, stratified by class. ``file`` and ``folder`` lie below the data root, or beside the card where
-    they begin with ``./``.
+    ``kind``, with ``kind_classes``. With ``test`` = "official" the data set's own test part is tested on, instead of
+    the side that the split leaves for that; ``part`` names another part than ``test`` for it; ``num_test_images`` takes
+    so many of the test images, stratified by class. ``file`` and ``folder`` lie below the data root, or beside the
+    card if they begin with ``./``.
 
     >>> DataSpec(name="digits", split=BalancedSplit(per_class=30)).embedded
     True
@@ -47,11 +47,11 @@ class DataSpec(Table):
     """Other labels of an array file or table than its own, by name."""
     part: str | None = None
     """The part for testing, if there are several: ``validation``; default: test, or its substitute."""
-    of: Literal["train", "test", "all"] = "train"
+    pool: Literal["train", "test", "all"] = "train"
     """What the split divides."""
-    test: Literal["split", "given"] = "split"
-    """``given``: test on the data set's own test part, and train on the split's training side."""
-    tested: Annotated[int, Field(ge=1)] | None = None
+    test: Literal["split", "official"] = "split"
+    """``official``: test on the data set's own test part, and train on the split's training side."""
+    num_test_images: Annotated[int, Field(ge=1)] | None = None
     """Test on this many of the test images, stratified by class."""
     split: Annotated[
         PredefinedSplit | BalancedSplit | StratifiedSplit | GroupSplit | KFoldSplit, Field(discriminator="kind")
@@ -83,29 +83,31 @@ class DataSpec(Table):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        of, kind = self.source, self.split.kind
+        source, kind = self.source, self.split.kind
         given = [key for key in KEYS if getattr(self, key) is not None]
-        if other := [f"`{key}`" for key in given if key not in of.needs + of.takes]:
+        if other := [f"`{key}`" for key in given if key not in source.needs + source.takes]:
             raise ValueError(f"{' and '.join(other)} must be left out for {self.name!r}")
-        if of.needs and len(set(of.needs) & set(given)) != 1:
+        if source.needs and len(set(source.needs) & set(given)) != 1:
             raise ValueError(
-                f"{' or '.join(f'`{key}`' for key in of.needs)} must be given for {self.name!r}, relative to the data "
-                "root, or to the card if it starts with ./"
+                f"{' or '.join(f'`{key}`' for key in source.needs)} must be given for {self.name!r}, relative to the "
+                "data root, or to the card if it starts with ./"
             )
-        if self.file is not None and not self.file.endswith(of.suffixes):
-            kinds = " or ".join(of.suffixes)
+        if self.file is not None and not self.file.endswith(source.suffixes):
+            kinds = " or ".join(source.suffixes)
             raise ValueError(f"`file` must be an {kinds} file for {self.name!r}, got {self.file!r}")
-        if kind == "given" and self.of != "train":
-            raise ValueError(f"`of` must be left out if the split is 'given', which divides nothing, got {self.of!r}")
-        if self.test == "given" and (kind == "given" or self.of != "train"):
+        if kind == "predefined" and self.pool != "train":
             raise ValueError(
-                "`test` = 'given' needs a split of the training part (its test side is then unused), got the split "
-                f"{kind!r} of {self.of!r}"
+                f"`pool` must be left out if the split is 'predefined', which divides nothing, got {self.pool!r}"
             )
-        if kind == "grouped" and self.groups is None:
-            raise ValueError("`groups` must name the array of groups for the split 'grouped'")
+        if self.test == "official" and (kind == "predefined" or self.pool != "train"):
+            raise ValueError(
+                "`test` = 'official' needs a split of the training part (its test side is then unused), got the split "
+                f"{kind!r} of {self.pool!r}"
+            )
+        if kind == "group" and self.groups is None:
+            raise ValueError("`groups` must name the array of groups for the split 'group'")
         if kind in ("balanced", "stratified") and self.groups is not None:
-            raise ValueError(f"`groups` must be left out for the split {kind!r}, which separates them; use 'grouped'")
+            raise ValueError(f"`groups` must be left out for the split {kind!r}, which separates them; use 'group'")
         return self
 
     @property

@@ -38,30 +38,30 @@ def balanced(labels: npt.ArrayLike, per_class: int, seed: int) -> Split:
     return _sides(np.concatenate([order[labels[order] == label][:per_class] for label in classes]), len(labels))
 
 
-def stratified(labels: npt.ArrayLike, share: float, seed: int) -> Split:
-    """Test on a share of the images, stratified by class."""
+def stratified(labels: npt.ArrayLike, fraction: float, seed: int) -> Split:
+    """Test on a fraction of the images, stratified by class."""
     labels = np.asarray(labels)
-    split = _sides(_draw(labels, share, seed, "images"), len(labels))
-    return _complete(labels, split, f"`share`={share}")
+    split = _sides(_draw(labels, fraction, seed, "images"), len(labels))
+    return _complete(labels, split, f"`fraction`={fraction}")
 
 
-def grouped(labels: npt.ArrayLike, groups: npt.ArrayLike | None, share: float, seed: int) -> Split:
+def grouped(labels: npt.ArrayLike, groups: npt.ArrayLike | None, fraction: float, seed: int) -> Split:
     """
-    Test on a share of the groups; no group is on both sides.
+    Test on a fraction of the groups; no group is on both sides.
 
     Groups are drawn stratified by class (a group's class is its most frequent), else a rare class, whose few groups
     hold many images each, would often be missing on one side.
     """
     labels = np.asarray(labels)
     codes = _codes(labels, groups)
-    chosen = _draw(_voted(labels, codes), share, seed, "groups")
+    chosen = _draw(_voted(labels, codes), fraction, seed, "groups")
     split = _sides(np.flatnonzero(np.isin(codes, chosen)), len(labels))
-    return _complete(labels, split, f"`share`={share} of the groups")
+    return _complete(labels, split, f"`fraction`={fraction} of the groups")
 
 
-def held_out(labels: npt.ArrayLike, groups: npt.ArrayLike | None, share: float, seed: int) -> Split:
+def held_out(labels: npt.ArrayLike, groups: npt.ArrayLike | None, fraction: float, seed: int) -> Split:
     """
-    Hold out a share of the images, or of whole groups, stratified by class and at least one of each.
+    Hold out a fraction of the images, or of whole groups, stratified by class and at least one of each.
 
     For choosing an epoch, where a rare class that is there with more than its share does no harm.
 
@@ -71,13 +71,13 @@ def held_out(labels: npt.ArrayLike, groups: npt.ArrayLike | None, share: float, 
     labels = np.asarray(labels)
     codes = np.arange(len(labels)) if groups is None else _codes(labels, groups)
     voted = _voted(labels, codes)
-    if not 0 < share < 1:
+    if not 0 < fraction < 1:
         raise DataError(
-            f"`share` must lie between 0 and 1, got {share:g}; it is the fraction that is held out, such as 0.1"
+            f"`fraction` must lie between 0 and 1, got {fraction:g}; it is the part that is held out, such as 0.1"
         )
-    chosen = some(voted, max(round(share * len(voted)), len(np.unique(voted))), seed)
+    chosen = some(voted, max(round(fraction * len(voted)), len(np.unique(voted))), seed)
     split = _sides(np.flatnonzero(np.isin(codes, chosen)), len(labels))
-    return _complete(labels, split, f"held-out `share`={share}")
+    return _complete(labels, split, f"held-out `fraction`={fraction}")
 
 
 def folds(labels: npt.ArrayLike, k: int, seed: int, groups: npt.ArrayLike | None = None) -> list[Split]:
@@ -121,21 +121,21 @@ def some(labels: npt.ArrayLike, count: int, seed: int = 0) -> Indices:
     return np.sort(np.concatenate(chosen))
 
 
-def _draw(labels: Indices, share: float, seed: int, what: str) -> Indices:
-    """Draw a share of the labelled things, stratified by class."""
-    if not 0 < share < 1:
+def _draw(labels: Indices, fraction: float, seed: int, what: str) -> Indices:
+    """Draw a fraction of the labelled things, stratified by class."""
+    if not 0 < fraction < 1:
         raise DataError(
-            f"`share` must lie between 0 and 1, got {share:g}; it is the fraction used for testing, such as 0.2"
+            f"`fraction` must lie between 0 and 1, got {fraction:g}; it is the part used for testing, such as 0.2"
         )
     from sklearn.model_selection import StratifiedShuffleSplit
 
-    splitter = StratifiedShuffleSplit(1, test_size=share, random_state=seed)
+    splitter = StratifiedShuffleSplit(1, test_size=fraction, random_state=seed)
     try:
         ((_, test),) = splitter.split(np.zeros(len(labels)), labels)
     except ValueError as error:  # too few of a class, or fewer drawn than there are classes
         raise DataError(
-            f"`share`={share:g} cannot be drawn from {len(labels)} {what}, stratified by class: {error} Use another "
-            "share."
+            f"`fraction`={fraction:g} cannot be drawn from {len(labels)} {what}, stratified by class: {error} Use "
+            "another fraction."
         ) from error
     return np.asarray(test, np.int64)
 
@@ -171,6 +171,6 @@ def _complete(labels: Indices, split: Split, what: str) -> Split:
         if missing.size:
             raise DataError(
                 f"{what} must leave every class on both sides, but class {missing[0]} is not in {side}; use another "
-                "share, fewer folds, or another seed"
+                "fraction, fewer folds, or another seed"
             )
     return split

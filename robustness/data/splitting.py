@@ -17,13 +17,13 @@ class Table(BaseModel):
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Share = Annotated[float, Field(gt=0, lt=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class PredefinedSplit(Table):
     """The data set's own train and test part."""
 
-    kind: Literal["given"] = "given"
+    kind: Literal["predefined"] = "predefined"
 
 
 class BalancedSplit(Table):
@@ -41,37 +41,37 @@ class BalancedSplit(Table):
 
 
 class StratifiedSplit(Table):
-    """A share of the images for testing, stratified by class."""
+    """A fraction of the images for testing, stratified by class."""
 
     kind: Literal["stratified"] = "stratified"
-    share: Share
-    """Of the images that are tested on."""
+    fraction: Fraction
+    """The fraction of the images that are tested on."""
     seed: Seed = 0
     """Of the draw."""
 
     def rows(self, images: Images) -> splits.Split:
         """Return the rows to train and to test on."""
-        return splits.stratified(images.labels, self.share, self.seed)
+        return splits.stratified(images.labels, self.fraction, self.seed)
 
 
 class GroupSplit(Table):
-    """A share of the groups for testing."""
+    """A fraction of the groups for testing."""
 
-    kind: Literal["grouped"] = "grouped"
-    share: Share
-    """Of the groups that are tested on."""
+    kind: Literal["group"] = "group"
+    fraction: Fraction
+    """The fraction of the groups that are tested on."""
     seed: Seed = 0
     """Of the draw."""
 
     def rows(self, images: Images) -> splits.Split:
         """Return the rows to train and to test on."""
-        return splits.grouped(images.labels, images.groups, self.share, self.seed)
+        return splits.grouped(images.labels, images.groups, self.fraction, self.seed)
 
 
 class KFoldSplit(Table):
     """Fold ``fold`` of ``k``, counted from 0, for testing; if there are groups, they stay whole."""
 
-    kind: Literal["folds"] = "folds"
+    kind: Literal["kfold"] = "kfold"
     k: Annotated[int, Field(ge=2)]
     """How many folds."""
     fold: Annotated[int, Field(ge=0)]

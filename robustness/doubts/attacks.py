@@ -37,7 +37,7 @@ STEPS = 10
 # Step sizes of the finite differences, and the relative error that gradients may have.
 DIFFERENCE_STEPS, MAX_GRADIENT_ERROR = (0.1 / 255, 0.5 / 255, 2 / 255, 8 / 255), 0.5
 # Finds all planted examples unless gradients are masked; on healthy networks stronger than 40 steps of ε/10.
-STRONG_ATTACK = PGD(steps=4 * STEPS, relative_step=2.0, schedule="linear", worst_case=True)
+STRONG_ATTACK = PGD(steps=4 * STEPS, relative_step_size=2.0, schedule="linear", stop_when_fooled=True)
 NO_ATTACK = "the card has no iterative attack of its own (L∞, native strengths)"
 
 
@@ -188,7 +188,7 @@ def check_loss_rises(probe: ModelProbe) -> CheckResults:
 
 def check_unbounded_attack(probe: ModelProbe) -> CheckResults:
     """Check that an attack without a bound on the perturbation succeeds."""
-    attack = PGD(loss="margin", steps=4 * STEPS, relative_step=0.1, random_start=False, worst_case=True)
+    attack = PGD(loss="margin", steps=4 * STEPS, relative_step_size=0.1, random_start=False, stop_when_fooled=True)
     accuracy = 1 - probe.error_rate(probe.attack(attack, 1.0))
     return {
         "boundless budget survived": check_result(

@@ -78,7 +78,7 @@ def _linf_attacks(card: Card) -> Mapping[str, SweepTable]:
     return {
         name: table for name, table in card.file.sweeps.items()
         if isinstance(p := table.perturbation, FGSM | IterativeAttack)
-        and table.unit == "native" and p.norm == "linf" and p.made_on is None
+        and table.unit == "default" and p.norm == "linf" and p.made_on is None
     }  # fmt: skip
 
 

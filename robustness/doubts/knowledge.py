@@ -117,7 +117,7 @@ def check_other_outputs(probe: ModelProbe) -> CheckResults:
     from robustness.classifiers.adapter import AdaptedModel, extract_logits
 
     model, name = probe.model, "another output knows more"
-    if not isinstance(model, AdaptedModel) or model.output is not None:
+    if not isinstance(model, AdaptedModel) or model.logits_key is not None:
         return {name: check_result(False, "the model returns one tensor, or its card names the logits")}
     captured: list[Any] = []
     hook = model.model.register_forward_hook(lambda _module, _inputs, outputs: captured.append(outputs))
@@ -140,7 +140,7 @@ def check_other_outputs(probe: ModelProbe) -> CheckResults:
     result = check_result(
         doubted, f"{summary}: {float(original.float().mean()):.0%} of images are correct by it{accuracies}"
     )
-    return {name: result | {"notice": f"{summary}; model.output selects another one"}}
+    return {name: result | {"notice": f"{summary}; model.logits_key selects another one"}}
 
 
 def _tensor_entries(outputs: Any) -> dict[str, Tensor]:

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robustness.cards import renames
 from robustness.errors import StoreError
 from robustness.gate import comparability as protocol
 from robustness.gate.differences import GateError
 from robustness.metrics import detection, registry
 from robustness.metrics.evidence import OK, Evidence
-from robustness.util import paths
+from robustness.util import atomic_write, paths
 from robustness.util.hashing import sha256_json
 from robustness.workspace.store import Store
 
@@ -104,12 +105,10 @@ def write(path: Path, model: str, accepted: Sequence[AcceptedModel], metrics: Se
         "right": _right(kept, how),
         "outcomes": {"file": file, "sha256": hashlib.sha256(packed).hexdigest()},
     }
-    document["checksum"] = sha256_json(document)
-    lines = re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", _on_one_line, json.dumps(document, indent=1, ensure_ascii=False))
     store = Store(path.parent)
     try:
         store.write(path.parent / file, packed)
-        store.write(path, f"{lines}\n".encode())
+        store.write(path, _signed(document))
     except StoreError as error:
         raise GateError(
             f"{path} could not be written ({error.__cause__}), the old file is unchanged; free disk space, or choose "
@@ -120,30 +119,61 @@ def write(path: Path, model: str, accepted: Sequence[AcceptedModel], metrics: Se
             old.unlink(missing_ok=True)
 
 
+def _signed(document: Mapping[str, Any]) -> bytes:
+    """Return the reviewed file's content, with the checksum of a document."""
+    signed = {**document, "checksum": sha256_json(document)}
+    lines = re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", _on_one_line, json.dumps(signed, indent=1, ensure_ascii=False))
+    return f"{lines}\n".encode()
+
+
+REPAIR = "restore it from version control, or rebuild it with `robustness baseline accept`"
+
+
+def _document(path: Path) -> dict[str, Any]:
+    """Read the reviewed file, without its checksum; GateError if it has another format or was edited."""
+    document: dict[str, Any] = paths.parse_json(paths.read_bytes(path))
+    checksum = document.pop("checksum")
+    if document["format"] != FORMAT:
+        raise GateError(f"{path}: a baseline of another format ({document['format']}); {REPAIR}")
+    if checksum != sha256_json(document):
+        raise GateError(f"{path}: its checksum does not match its content (edited or damaged); {REPAIR}")
+    return document
+
+
+def migrate(path: Path) -> list[renames.Change]:
+    """Rewrite the names in a baseline that have changed, whole or not at all; return what changed."""
+    try:
+        document, changes = renames.renamed_baseline(_document(path))
+        if changes:
+            atomic_write.replace(path, _signed(document))
+    except OSError as error:
+        raise GateError(f"{path}: could not be read ({error.strerror}); {REPAIR}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise GateError(f"{path}: not a baseline (truncated or foreign); {REPAIR}") from error
+    return changes
+
+
 def read(path: Path) -> Baseline:
     """Read a baseline; GateError if it is missing or not as the command wrote it."""
-    repair = "restore it from version control, or rebuild it with `robustness baseline accept`"
     try:
-        document = paths.parse_json(paths.read_bytes(path))
-        found = document.pop("checksum")
-        if document["format"] != FORMAT:
-            raise GateError(f"{path}: a baseline of another format ({document['format']}); {repair}")
-        if found != sha256_json(document):
-            raise GateError(f"{path}: its checksum does not match its content (edited or damaged); {repair}")
+        document = _document(path)
+        _, changes = renames.renamed_baseline(document)
+        if changes:
+            raise GateError(renames.advice(path, changes))
         pack = document["outcomes"]["file"]
         if not PACK.fullmatch(pack):
-            raise GateError(f"{path}: must name an .npz file beside it, got {pack!r}; {repair}")
+            raise GateError(f"{path}: must name an .npz file beside it, got {pack!r}; {REPAIR}")
         packed = paths.read_bytes(path.parent / pack)
         if hashlib.sha256(packed).hexdigest() != document["outcomes"]["sha256"]:
-            raise GateError(f"{path.parent / pack}: does not match {path.name}; {repair}")
+            raise GateError(f"{path.parent / pack}: does not match {path.name}; {REPAIR}")
         baseline = _unpacked(document, packed)
         if wrong := _unlike(document, baseline):
-            raise GateError(f"{path}: its {wrong} differ from those in {pack}; {repair}")
+            raise GateError(f"{path}: its {wrong} differ from those in {pack}; {REPAIR}")
         return baseline
     except OSError as error:
-        raise GateError(f"{error.filename or path}: could not be read ({error.strerror}); {repair}") from error
+        raise GateError(f"{error.filename or path}: could not be read ({error.strerror}); {REPAIR}") from error
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, zipfile.BadZipFile, zlib.error) as error:
-        raise GateError(f"{path}: not a baseline (truncated or foreign); {repair}") from error
+        raise GateError(f"{path}: not a baseline (truncated or foreign); {REPAIR}") from error
 
 
 def _unlike(document: Mapping[str, Any], baseline: Baseline) -> str:

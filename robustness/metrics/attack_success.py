@@ -64,11 +64,11 @@ METRICS = (
         **ATTACK,
     ),
     counted_metric(
-        "transferability_filtered",
+        "selective_transferability",
         "transferability if discarded images count as not misled",
         count_transferred_undetected,
         needs_source=True,
         needs_detector=True,
-        **ATTACK | {"requires_claims": ("accuracy", "kept")},
+        **ATTACK | {"requires_claims": ("accuracy", "coverage")},
     ),
 )

@@ -32,23 +32,23 @@ def scores(evidence: Evidence, row: int) -> NDArray[np.float32]:
     return probability
 
 
-def count_correct_of_kept(evidence: Evidence, row: int, label: int | None = None) -> Counted:
+def count_accepted_correct(evidence: Evidence, row: int, label: int | None = None) -> Counted:
     """Count the images that are predicted right among those that are kept."""
     kept = ~discarded(evidence, row)
     return Counted(evidence.predictions[row] == evidence.labels, kept, "the decision discards every image")
 
 
-def count_kept(evidence: Evidence, row: int, label: int | None = None) -> Counted:
+def count_accepted(evidence: Evidence, row: int, label: int | None = None) -> Counted:
     """Count the images that are kept."""
     return Counted(~discarded(evidence, row), np.ones(len(evidence), np.bool_))
 
 
-def count_discarded(evidence: Evidence, row: int, label: int | None = None) -> Counted:
+def count_rejected(evidence: Evidence, row: int, label: int | None = None) -> Counted:
     """Count the images that are discarded: under a perturbation, the detector's recall."""
     return Counted(discarded(evidence, row), np.ones(len(evidence), np.bool_))
 
 
-def count_undetected_wrong(evidence: Evidence, row: int, label: int | None = None) -> Counted:
+def count_undetected_errors(evidence: Evidence, row: int, label: int | None = None) -> Counted:
     """Count the images that are kept and predicted wrong, among all."""
     wrong = evidence.predictions[row] != evidence.labels
     return Counted(wrong & ~discarded(evidence, row), np.ones(len(evidence), np.bool_))
@@ -94,21 +94,21 @@ def detector_influence(evidence: Evidence, row: int, label: int | None = None) -
 
 
 # A classifier that is constant, or a decision that discards everything, would keep a claim on most of these.
-CONSTANT_OR_EMPTY = ("accuracy", "kept")
+CONSTANT_OR_EMPTY = ("accuracy", "coverage")
 
 METRICS = (
     counted_metric(
-        "accuracy_filtered",
+        "selective_accuracy",
         "fraction of the kept images that are predicted correctly",
-        count_correct_of_kept,
+        count_accepted_correct,
         chance_level=ACCURACY.chance_level,
         needs_detector=True,
         requires_claims=CONSTANT_OR_EMPTY,
     ),
     counted_metric(
-        "kept",
+        "coverage",
         "fraction of the images that are not discarded",
-        count_kept,
+        count_accepted,
         chance_level=partial(known_chance, 0.0),
         needs_detector=True,
         requires_claims=("accuracy",),
@@ -116,18 +116,18 @@ METRICS = (
         requires_detection_claim=True,
     ),
     counted_metric(
-        "discarded",
+        "rejection_rate",
         "fraction of the images that are discarded: the detector's recall",
-        count_discarded,
+        count_rejected,
         chance_level=partial(known_chance, 0.0),
-        complement_of="kept",
+        complement_of="coverage",
         needs_detector=True,
         requires_claims=CONSTANT_OR_EMPTY,
     ),
     counted_metric(
-        "undetected_wrong",
+        "undetected_error_rate",
         "fraction of the images that are kept and predicted wrongly",
-        count_undetected_wrong,
+        count_undetected_errors,
         better="lower",
         chance_level=partial(known_chance, 1.0),
         needs_detector=True,

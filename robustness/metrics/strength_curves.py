@@ -1,4 +1,4 @@
-"""What accuracy does over a perturbation's strengths: its steepest step, its deviation and its range."""
+"""What accuracy does over a perturbation's strengths: its steepest slope, its standard deviation and its range."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from robustness.metrics.intervals import UNKNOWN, Interval, quantile
 from robustness.metrics.metric import Measurement, Metric, MetricError, known_chance
 
 Floats = NDArray[np.float64]
-SHAPES = ("sensitivity", "deviation", "range")
-AFTER = "_filtered"
+SHAPES = ("max_accuracy_slope", "accuracy_std", "accuracy_range")
+SELECTIVE = "selective_"
 
 
 def measure_shape(name: str, evidence: Evidence, row: int, label: int | None, confidence: float) -> Measurement:
     """
     Measure the shape of the accuracy curve from strength 0 to this row's (label-2n, section 6).
 
-    ``sensitivity`` is the largest |Δaccuracy/Δstrength| between neighbours, ``deviation`` the standard deviation of
-    the accuracies, ``range`` the largest less the least; with ``_filtered`` of the images that are kept. The interval
-    comes from each image's influence on the number, as its curve says right or wrong at every strength.
+    ``max_accuracy_slope`` is the largest |Δaccuracy/Δstrength| between neighbours, ``accuracy_std`` the standard
+    deviation of the accuracies, ``accuracy_range`` the largest less the least; with ``selective_`` of the images that
+    are kept. The interval comes from each image's influence on the number, as its curve says right or wrong at every
+    strength.
     """
     sizes, cells = _curve(evidence, row, require_evidence(evidence.clean, "clean evidence"))
-    found = [_accuracy(of, at, filtered=name.endswith(AFTER)) for of, at in cells]
+    found = [_accuracy(of, at, filtered=name.startswith(SELECTIVE)) for of, at in cells]
     accuracies, influences = (np.stack([pair[i] for pair in found]) for i in (0, 1))
     if np.isnan(accuracies).any():
         return Measurement(math.nan, UNKNOWN, "influence", 0, None, "nothing is kept")
-    value, weights = shape(name.removesuffix(AFTER), np.asarray(sizes), accuracies)
+    value, weights = shape(name.removeprefix(SELECTIVE), np.asarray(sizes), accuracies)
     spread = (weights[:, None] * influences).sum(0)
     half = quantile(confidence) * float(spread.std(ddof=1)) / math.sqrt(len(spread))
     return Measurement(value, Interval(max(value - half, 0.0), value + half), "influence", len(spread))
@@ -42,17 +43,17 @@ def shape(name: str, sizes: Floats, accuracies: Floats) -> tuple[float, Floats]:
     """
     Return a shape of a curve, and its slope by each accuracy.
 
-    >>> value, slope = shape("sensitivity", np.array([0.0, 0.1, 0.3]), np.array([0.9, 0.8, 0.8]))
+    >>> value, slope = shape("max_accuracy_slope", np.array([0.0, 0.1, 0.3]), np.array([0.9, 0.8, 0.8]))
     >>> round(value, 6), slope.round(6).tolist()
     (1.0, [10.0, -10.0, 0.0])
     """
     weights = np.zeros(len(sizes))
-    if name == "sensitivity":
+    if name == "max_accuracy_slope":
         slopes = np.diff(accuracies) / np.diff(sizes)
         at = int(np.abs(slopes).argmax())
         weights[at : at + 2] = np.array([-1, 1]) * np.sign(slopes[at]) / (sizes[at + 1] - sizes[at])
         return float(abs(slopes[at])), weights
-    if name == "range":
+    if name == "accuracy_range":
         weights[accuracies.argmax()] += 1
         weights[accuracies.argmin()] -= 1
         return float(accuracies.max() - accuracies.min()), weights
@@ -92,7 +93,7 @@ def _curve(evidence: Evidence, row: int, clean: Evidence) -> tuple[list[float], 
 
 def _metric(name: str, description: str, worst: float, largest: float) -> Metric:
     """Make the metric of a shape, after filtering too; `worst` is what one who knows nothing gets."""
-    filtered = name.endswith(AFTER)
+    filtered = name.startswith(SELECTIVE)
     return Metric(
         name=name,
         description=description,
@@ -104,15 +105,17 @@ def _metric(name: str, description: str, worst: float, largest: float) -> Metric
         needs_clean_evidence=True,
         needs_detector=filtered,
         # A constant classifier, or a decision that discards everything, has a flat curve.
-        requires_claims=("accuracy", "kept") if filtered else ("accuracy",),
+        requires_claims=("accuracy", "coverage") if filtered else ("accuracy",),
     )
 
 
 METRICS = (
-    _metric("sensitivity", "largest |Δaccuracy/Δstrength| between neighbours up to this strength", math.inf, math.inf),
-    _metric("deviation", "standard deviation of the accuracies up to this strength", 0.5, 1.0),
-    _metric("range", "largest minus smallest accuracy up to this strength", 1.0, 1.0),
-    _metric("sensitivity_filtered", "sensitivity of the accuracy after filtering", math.inf, math.inf),
-    _metric("deviation_filtered", "deviation of the accuracy after filtering", 0.5, 1.0),
-    _metric("range_filtered", "range of the accuracy after filtering", 1.0, 1.0),
+    _metric(
+        "max_accuracy_slope", "largest |Δaccuracy/Δstrength| between neighbours up to this strength", math.inf, math.inf
+    ),
+    _metric("accuracy_std", "standard deviation of the accuracies up to this strength", 0.5, 1.0),
+    _metric("accuracy_range", "largest minus smallest accuracy up to this strength", 1.0, 1.0),
+    _metric("selective_max_accuracy_slope", "max_accuracy_slope of the selective accuracy", math.inf, math.inf),
+    _metric("selective_accuracy_std", "accuracy_std of the selective accuracy", 0.5, 1.0),
+    _metric("selective_accuracy_range", "accuracy_range of the selective accuracy", 1.0, 1.0),
 )

@@ -13,12 +13,12 @@ from robustness.perturbations.base import FAMILIES, Batch, Perturb, Perturbation
 from robustness.util.registry import Registry, import_object
 
 if TYPE_CHECKING:
-    from robustness.perturbations.advgan import AdvGAN, ConditionalGAN
+    from robustness.perturbations.advgan import AdvGAN, ConditionalAdvGAN
     from robustness.perturbations.clean import Clean
-    from robustness.perturbations.corruptions import Blur, Brightness, Contrast, Rotation, Shift
+    from robustness.perturbations.corruptions import Brightness, Contrast, GaussianBlur, Rotation, Translation
     from robustness.perturbations.external import External
     from robustness.perturbations.fgsm import FGSM
-    from robustness.perturbations.noise import Normal, Uniform
+    from robustness.perturbations.noise import GaussianNoise, UniformNoise
     from robustness.perturbations.pgd import IFGSM, PGD, AdaptivePGD
     from robustness.perturbations.stg import STG
 
@@ -31,19 +31,19 @@ __all__ = [
     "AdaptivePGD",
     "AdvGAN",
     "Batch",
-    "Blur",
     "Brightness",
     "Clean",
-    "ConditionalGAN",
+    "ConditionalAdvGAN",
     "Contrast",
     "External",
-    "Normal",
+    "GaussianBlur",
+    "GaussianNoise",
     "Perturb",
     "Perturbation",
     "Rotation",
-    "Shift",
     "Step",
-    "Uniform",
+    "Translation",
+    "UniformNoise",
 ]
 
 
@@ -65,20 +65,20 @@ PERTURBATIONS: Registry[type[Perturbation]] = Registry(
     "robustness.perturbations",
     {
         "clean": "robustness.perturbations.clean:Clean",
-        "normal": "robustness.perturbations.noise:Normal",
-        "uniform": "robustness.perturbations.noise:Uniform",
+        "gaussian": "robustness.perturbations.noise:GaussianNoise",
+        "uniform": "robustness.perturbations.noise:UniformNoise",
         "fgsm": "robustness.perturbations.fgsm:FGSM",
         "ifgsm": "robustness.perturbations.pgd:IFGSM",
         "pgd": "robustness.perturbations.pgd:PGD",
-        "adaptive": "robustness.perturbations.pgd:AdaptivePGD",
-        "gan": "robustness.perturbations.advgan:AdvGAN",
-        "conditional-gan": "robustness.perturbations.advgan:ConditionalGAN",
+        "adaptive-pgd": "robustness.perturbations.pgd:AdaptivePGD",
+        "advgan": "robustness.perturbations.advgan:AdvGAN",
+        "conditional-advgan": "robustness.perturbations.advgan:ConditionalAdvGAN",
         "stg": "robustness.perturbations.stg:STG",
         "brightness": "robustness.perturbations.corruptions:Brightness",
         "contrast": "robustness.perturbations.corruptions:Contrast",
         "rotation": "robustness.perturbations.corruptions:Rotation",
-        "shift": "robustness.perturbations.corruptions:Shift",
-        "blur": "robustness.perturbations.corruptions:Blur",
+        "translation": "robustness.perturbations.corruptions:Translation",
+        "gaussian-blur": "robustness.perturbations.corruptions:GaussianBlur",
         "external": "robustness.perturbations.external:External",
     },
     _problem,

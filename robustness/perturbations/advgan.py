@@ -22,14 +22,14 @@ class AdvGAN(Attack, Step):
     x + k·G(x), clipped to [0, 1]; |G(x)| ≤ 1, so k is the largest change of a pixel.
 
     G is fitted at k = ``bound`` with Adam in ``steps`` steps of ``batch_size`` images. Its loss (eq. 4 there) is the
-    target model's margin, plus ``realism`` times the discriminator's loss, plus ``hinge`` times what the root mean
-    square of G(x) exceeds ``rms`` by, as a share of it.
+    target model's margin, plus ``discriminator_weight`` times the discriminator's loss, plus ``hinge_weight`` times
+    what the root mean square of G(x) exceeds ``hinge_threshold`` by, as a share of it.
 
     >>> AdvGAN().strength_range
     (0.0, 1.0)
     """
 
-    kind: Literal["gan"] = "gan"
+    kind: Literal["advgan"] = "advgan"
     bound: Annotated[float, Field(gt=0, le=1)] = 0.3
     """The k that the generator is fitted at."""
     steps: PositiveInt = 200
@@ -40,11 +40,11 @@ class AdvGAN(Attack, Step):
     """Of generator and discriminator."""
     width: PositiveInt = 8
     """Channels of the generator's first layer."""
-    realism: Weight = 0.05
+    discriminator_weight: Weight = 0.05
     """The weight of the discriminator's loss."""
-    hinge: Weight = 0.05
+    hinge_weight: Weight = 0.05
     """The weight of the loss on size."""
-    rms: Annotated[float, Field(gt=0, le=1)] = 0.8
+    hinge_threshold: Annotated[float, Field(gt=0, le=1)] = 0.8
     """The root mean square of G(x) above which size costs."""
     conditional: ClassVar[bool] = False
     """Whether G is given the class that each image is to be taken for."""
@@ -58,7 +58,7 @@ class AdvGAN(Attack, Step):
 
         if batch.generator is None:
             raise ModelError(
-                "a gan needs a generator fitted to the model, got None; a card's sweep fits one, otherwise call "
+                "advgan needs a generator fitted to the model, got None; a card's sweep fits one, otherwise call "
                 "sweep() with generator=robustness.workspace.generators.fit(...)"
             )
         aims = (
@@ -77,13 +77,13 @@ class AdvGAN(Attack, Step):
         return made.nan_to_num(0.0)
 
 
-class ConditionalGAN(AdvGAN):
+class ConditionalAdvGAN(AdvGAN):
     """
     x + k·G(x, t), t being the likeliest wrong class of each image by the attacked model (hybrid-gan).
 
-    >>> ConditionalGAN().kind
-    'conditional-gan'
+    >>> ConditionalAdvGAN().kind
+    'conditional-advgan'
     """
 
-    kind: Literal["conditional-gan"] = "conditional-gan"  # type: ignore[assignment]
+    kind: Literal["conditional-advgan"] = "conditional-advgan"  # type: ignore[assignment]
     conditional: ClassVar[bool] = True

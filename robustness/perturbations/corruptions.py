@@ -1,4 +1,4 @@
-"""What light, cameras and placement do to images: brightness, contrast, rotation, shift, blur."""
+"""What light, cameras and placement do to images: brightness, contrast, rotation, translation, blur."""
 
 from __future__ import annotations
 
@@ -88,10 +88,10 @@ class Rotation(Corruption):
         return _sampled(inputs, torch.stack(rows, 1).view(-1, 2, 3))
 
 
-class Shift(Corruption):
+class Translation(Corruption):
     """A move by pixels towards ``angle`` (degrees: 0 right, 90 up); what enters is black, between pixels bilinear."""
 
-    kind: Literal["shift"] = "shift"
+    kind: Literal["translation"] = "translation"
     angle: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     """The direction in degrees: 0 is right, 90 up."""
     limits: ClassVar[tuple[float, float]] = (0.0, math.inf)
@@ -109,10 +109,10 @@ class Shift(Corruption):
         return _sampled(inputs, torch.stack([one, zero, across, zero, one, down], 1).view(-1, 2, 3))
 
 
-class Blur(Corruption):
+class GaussianBlur(Corruption):
     """A Gaussian blur with a standard deviation σ in pixels; outside the image its border goes on."""
 
-    kind: Literal["blur"] = "blur"
+    kind: Literal["gaussian-blur"] = "gaussian-blur"
     limits: ClassVar[tuple[float, float]] = (0.0, 50.0)
     strength_name: ClassVar[str] = "σ"
     meaning: ClassVar[str] = "is a standard deviation in pixels"

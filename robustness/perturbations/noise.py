@@ -1,4 +1,4 @@
-"""Additive noise, normal and uniform: clipped to [0, 1] or not, drawn once or for each amplitude."""
+"""Additive noise, Gaussian and uniform: clipped to [0, 1] or not, drawn once or for each amplitude."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Noise(Step):
         """
         Return the standard deviation of all noise at each amplitude, before clipping; None unless it accumulates.
 
-        >>> [round(d, 3) for d in Normal(accumulate=True).deviations([0.1, 0.2, 0.3])]
+        >>> [round(d, 3) for d in GaussianNoise(accumulate=True).deviations([0.1, 0.2, 0.3])]
         [0.1, 0.224, 0.374]
         """
         if not self.accumulate:
@@ -119,18 +119,18 @@ def _positive(strengths: Sequence[object]) -> list[float]:
     return sorted(float(each) for each in strengths if isinstance(each, int | float) and each > 0)
 
 
-class Normal(Noise):
+class GaussianNoise(Noise):
     """
-    Normal noise x + V·R, R ~ N(0, 1); with ``bound``, R is clamped to ±bound.
+    Gaussian noise x + V·R, R ~ N(0, 1); with ``bound``, R is clamped to ±bound.
 
     The amplitude V is a fraction of the pixel range.
 
-    >>> drawn = Normal(bound=1.0).draw(np.random.default_rng(0), (2, 1, 8, 8))
+    >>> drawn = GaussianNoise(bound=1.0).draw(np.random.default_rng(0), (2, 1, 8, 8))
     >>> drawn.shape, float(abs(drawn).max())
     ((2, 1, 8, 8), 1.0)
     """
 
-    kind: Literal["normal"] = "normal"
+    kind: Literal["gaussian"] = "gaussian"
     bound: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """R is clamped to ± this."""
     strength_name: ClassVar[str] = "V"
@@ -150,11 +150,11 @@ class Normal(Noise):
         return drawn if self.bound is None else np.clip(drawn, -self.bound, self.bound, out=drawn)
 
 
-class Uniform(Noise):
+class UniformNoise(Noise):
     """
     Uniform noise: x + U(−ε, ε), independent for every pixel.
 
-    >>> drawn = Uniform().draw(np.random.default_rng(0), (2, 1, 8, 8))
+    >>> drawn = UniformNoise().draw(np.random.default_rng(0), (2, 1, 8, 8))
     >>> bool((abs(drawn) <= 1).all())
     True
     """

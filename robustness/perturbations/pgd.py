@@ -107,7 +107,7 @@ class Steps:
 
 
 class IterativeAttack(GradientAttack):
-    """What the iterated attacks share: ``steps`` steps of ``relative_step`` times the budget."""
+    """What the iterated attacks share: ``steps`` steps of ``relative_step_size`` times the budget."""
 
     norm: Norm = "linf"
     """In which the ball around an image has radius ε."""
@@ -213,18 +213,18 @@ class PGD(IterativeAttack):
     """
     PGD from random starts; of several ``restarts`` each image keeps the one with the largest loss, fooled before not.
 
-    With ``worst_case`` an image that is misled at any step stays there, and a batch of which all are is done: for
+    With ``stop_when_fooled`` an image that is misled at any step stays there, and a batch of which all are is done: for
     worst-case accuracy. Without it every image gets all steps, which accuracy at ε asks for. With ``schedule`` =
-    "linear" steps shorten: step i (from 0) has length ``relative_step``·ε·(1 − i/``steps``).
+    "linear" steps shorten: step i (from 0) has length ``relative_step_size``·ε·(1 − i/``steps``).
 
-    >>> PGD(steps=40, relative_step=0.1).step()
+    >>> PGD(steps=40, relative_step_size=0.1).step()
     0.1
     >>> [PGD(steps=4, schedule="linear").length(i) for i in range(4)]
     [1.0, 0.75, 0.5, 0.25]
     """
 
     kind: Literal["pgd"] = "pgd"
-    relative_step: Positive = 0.25
+    relative_step_size: Positive = 0.25
     """The length of a step, or of the first of a linear schedule, as a share of ε."""
     schedule: Literal["constant", "linear"] = "constant"
     """How long the steps are: all alike, or from the first on ever shorter, down to none."""
@@ -232,7 +232,7 @@ class PGD(IterativeAttack):
     """Whether a run begins at a random point of the ball, or at the image."""
     restarts: PositiveInt = 1
     """Runs, of which the worst image each is kept."""
-    worst_case: bool = False
+    stop_when_fooled: bool = False
     """Whether an image stays at its first misleading step: worst-case accuracy, another number."""
 
     @model_validator(mode="after")
@@ -245,7 +245,7 @@ class PGD(IterativeAttack):
 
     def step(self) -> float:
         """Return the length of a step, as a share of the budget."""
-        return self.relative_step
+        return self.relative_step_size
 
     @model_serializer(mode="wrap")
     def _table(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -282,8 +282,8 @@ class PGD(IterativeAttack):
         return list(batch.drawn.unbind(1))
 
     def run(self, batch: Batch, step: Steps, course: AttackSchedule, out: Tensor) -> Tensor:
-        """Return each image's worst iterate: of the last ones, or with ``worst_case`` of all."""
-        if self.restarts == 1 and not self.worst_case:
+        """Return each image's worst iterate: of the last ones, or with ``stop_when_fooled`` of all."""
+        if self.restarts == 1 and not self.stop_when_fooled:
             return super().run(batch, step, course, out)
         from robustness.perturbations.worst_case import BestIterate
 
@@ -294,7 +294,7 @@ class PGD(IterativeAttack):
     def runs(self, step: Steps, course: AttackSchedule, out: Tensor, worst: BestIterate) -> None:
         """Run from every start, and show what came of it to ``worst``."""
         for start in course.starts:
-            if self.worst_case:
+            if self.stop_when_fooled:
                 self._until_misled(step, course, start, worst)
                 continue
             perturbed = course.begin(step, start)
@@ -322,22 +322,26 @@ class AdaptivePGD(PGD):
     """
     PGD against a model that can tell attacked images: it must mislead the classifier and stay undetected.
 
-    One run for each of the ``weights`` of log(1 − p); an image stays at its first iterate, of all runs, that does
-    both. A weight of 0 is plain PGD: with it the attack is never weaker. Any other run begins with the weighted sum,
-    goes on with what of the two is not reached yet (`objective`: ``selective``), and shortens its steps to none: near
-    both borders long ones lose one while they gain the other. With ``radii`` below 1, shares of ε, images that are
-    still open are tried again in smaller balls: what evades there is in the large one too, and long steps pass it by.
-    The decision must have an attack probability (``null``, ``2n``, ``bin``), else the sweep's cells error and say so.
+    One run for each of the ``detector_weights`` of log(1 − p); an image stays at its first iterate, of all runs, that
+    does both. A weight of 0 is plain PGD: with it the attack is never weaker. Any other run begins with the weighted
+    sum, goes on with what of the two is not reached yet (`objective`: ``selective``), and shortens its steps to none:
+    near both borders long ones lose one while they gain the other. With ``radius_fractions`` below 1, shares of ε,
+    images that are still open are tried again in smaller balls: what evades there is in the large one too, and long
+    steps pass it by. The decision must have an attack probability (``null``, ``2n``, ``bin``), else the sweep's cells
+    error and say so.
     """
 
-    kind: Literal["adaptive"] = "adaptive"  # type: ignore[assignment]
+    kind: Literal["adaptive-pgd"] = "adaptive-pgd"  # type: ignore[assignment]
     loss: Literal["adaptive"] = "adaptive"
     """Always that the classifier is misled and the attack undetected."""
-    worst_case: Literal[True] = True
+    stop_when_fooled: Literal[True] = True
     """Always so: an image stays at its first iterate that does both."""
-    weights: Annotated[tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...], Field(min_length=1)] = (0.0, 1.0)
+    detector_weights: Annotated[tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...], Field(min_length=1)] = (
+        0.0,
+        1.0,
+    )
     """Of log(1 − p), one a run; 0 is plain PGD."""
-    radii: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (1.0,)
+    radius_fractions: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (1.0,)
     """Shares of ε: balls in which images that are still open are tried too."""
 
     def run(self, batch: Batch, step: Steps, course: AttackSchedule, out: Tensor) -> Tensor:
@@ -346,7 +350,7 @@ class AdaptivePGD(PGD):
         from robustness.perturbations.worst_case import BestIterate
 
         worst = BestIterate(batch, self.loss, course.targets)
-        for radius, weight in product(self.radii, self.weights):
+        for radius, weight in product(self.radius_fractions, self.detector_weights):
 
             def ascent(perturbed: Tensor, i: int, rows: Tensor | None, weight: float = weight) -> tuple[Tensor, Tensor]:
                 loss: Loss = "selective" if i and weight else "adaptive"
@@ -359,7 +363,7 @@ class AdaptivePGD(PGD):
 
     def gradients(self, strengths: Sequence[object]) -> int:
         """One a step, in each run."""
-        return super().gradients(strengths) * len(self.radii) * len(self.weights)
+        return super().gradients(strengths) * len(self.radius_fractions) * len(self.detector_weights)
 
     def evading_length(self, i: int) -> float:
         """Return the length of step i of a run that evades, in steps of PGD: twice one, then less and less."""

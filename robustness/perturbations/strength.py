@@ -14,10 +14,10 @@ from robustness.perturbations.base import Perturb, Perturbation, Step
 if TYPE_CHECKING:
     from torch import Tensor
 
-Unit = Literal["native", "snr", "snr-std", "std"]
+Unit = Literal["default", "snr", "snr-std", "image-std"]
 """
-``native``: the perturbation's own number (V, ε, k). ``snr``: dB, 20·log10(‖x‖₂/‖δ‖₂), for each image. For a model that
-standardises each image, what it sees: ``snr-std``, the same of x without its mean, and ``std``, the own number in
+``default``: the perturbation's own number (V, ε, k). ``snr``: dB, 20·log10(‖x‖₂/‖δ‖₂), for each image. For a model that
+standardises each image, what it sees: ``snr-std``, the same of x without its mean, and ``image-std``, the own number in
 standard deviations of the image's pixels.
 """
 RATIOS = ("snr", "snr-std")
@@ -29,9 +29,9 @@ SNR_TOLERANCE = 0.01
 
 class StrengthDistribution(BaseModel):
     """
-    A strength for every image: U(low, high), and 0 for a share ``clean`` of the images.
+    A strength for every image: U(low, high), and 0 for a fraction ``clean_fraction`` of the images.
 
-    >>> spread = StrengthDistribution(uniform=(0.0, 0.5), clean=0.5)
+    >>> spread = StrengthDistribution(uniform=(0.0, 0.5), clean_fraction=0.5)
     >>> spread.name
     'U(0,0.5)+0.5clean'
     >>> drawn = spread.draw(np.random.default_rng(0), 1000)
@@ -42,8 +42,8 @@ class StrengthDistribution(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     uniform: tuple[float, float]
     """The least and the largest strength that an image may draw."""
-    clean: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """The share of images that get strength 0."""
+    clean_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The fraction of images that get strength 0."""
 
     @model_validator(mode="after")
     def _ordered(self) -> StrengthDistribution:
@@ -55,14 +55,14 @@ class StrengthDistribution(BaseModel):
     def name(self) -> str:
         """The strength's name in ids and tables."""
         low, high = self.uniform
-        return f"U({low:g},{high:g})" + (f"+{self.clean:g}clean" if self.clean else "")
+        return f"U({low:g},{high:g})" + (f"+{self.clean_fraction:g}clean" if self.clean_fraction else "")
 
     def draw(self, generator: np.random.Generator, size: int) -> np.ndarray:
         """Draw one strength an image, float32."""
         low, high = self.uniform
         # Drawn in pairs, so that an image's strength does not depend on how many follow it.
         share, position = generator.random((size, 2)).T
-        values = np.where(share < self.clean, 0, low + (high - low) * position)
+        values = np.where(share < self.clean_fraction, 0, low + (high - low) * position)
         return values.astype(np.float32)
 
 
@@ -79,29 +79,29 @@ def name(strength: Strength) -> str:
     return strength.name if isinstance(strength, StrengthDistribution) else f"{strength + 0.0:g}"  # so that -0.0 is 0
 
 
-def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit = "native") -> tuple[Strength, ...]:
+def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit = "default") -> tuple[Strength, ...]:
     """
     Return the strengths as a tuple, or say which one cannot be.
 
-    >>> from robustness.perturbations import Normal
-    >>> check([0.1, 1.5], Normal())
+    >>> from robustness.perturbations import GaussianNoise
+    >>> check([0.1, 1.5], GaussianNoise())
     Traceback (most recent call last):
         ...
-    ValueError: `strengths` of normal must lie in [0, 1], got 1.5; V is a fraction of the pixel range
+    ValueError: `strengths` of gaussian must lie in [0, 1], got 1.5; V is a fraction of the pixel range
     """
     if not strengths:
         raise ValueError("`strengths` must name at least one strength, got none")
     if unit in RATIOS and not isinstance(perturbation, Step):
         raise ValueError(
-            f"`unit` of {perturbation.kind} must be native, got {unit}: its change of an image may not grow with its "
-            "strength, so no ratio can be searched; only noise, fgsm and gan have one"
+            f"`unit` of {perturbation.kind} must be default, got {unit}: its change of an image may not grow with its "
+            "strength, so no ratio can be searched; only noise, fgsm and advgan have one"
         )
-    if unit == "std" and not perturbation.scalable:
+    if unit == "image-std" and not perturbation.scalable:
         raise ValueError(
-            f"`unit` of {perturbation.kind} must be native, got std: its strength is not a size of pixel changes"
+            f"`unit` of {perturbation.kind} must be default, got image-std: its strength is not a size of pixel changes"
         )
     if getattr(perturbation, "accumulate", False) and (
-        unit != "native" or any(isinstance(s, StrengthDistribution) for s in strengths)
+        unit != "default" or any(isinstance(s, StrengthDistribution) for s in strengths)
     ):
         raise ValueError(
             f"`accumulate` of {perturbation.kind} must be false for strengths in another unit or drawn per image: its "
@@ -115,9 +115,12 @@ def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit 
                 raise ValueError(
                     f"`strengths` of {perturbation.kind} must lie in [{low:g}, {high:g}], got {value:g}; {what}"
                 )
-    if unit in RATIOS and any(isinstance(strength, StrengthDistribution) and strength.clean for strength in strengths):
+    if unit in RATIOS and any(
+        isinstance(strength, StrengthDistribution) and strength.clean_fraction for strength in strengths
+    ):
         raise ValueError(
-            "`clean` of strengths in dB must be 0: a clean image has no ratio; use a separate sweep for clean images"
+            "`clean_fraction` of strengths in dB must be 0: a clean image has no ratio; use a separate sweep for "
+            "clean images"
         )
     names = [name(strength) for strength in strengths]
     if repeated := sorted({n for n in names if names.count(n) > 1}):
@@ -143,7 +146,7 @@ def deviations(images: Tensor) -> Tensor:
 
 def convert_unit(unit: Unit, perturb: Perturb, inputs: Tensor) -> Perturb:
     """Return what takes a strength in a unit; deviations are computed once for all strengths, ratios for each anew."""
-    if unit != "std":
+    if unit != "image-std":
         return perturb
     each = deviations(inputs)
     return lambda strength, out: perturb(strength * each, out)

@@ -147,7 +147,7 @@ class Planner:
         )  # fmt: skip
         with precision.matmul_precision(self.workspace.dtype, device):
             measured = timing.time_batches(
-                cells, modules, threads, max(1, batches), self.clock, probabilities=file.probabilities
+                cells, modules, threads, max(1, batches), self.clock, probabilities=file.store_probabilities
             )
         return Cost(
             job.label,
@@ -159,7 +159,7 @@ class Planner:
                 len(images),
                 len(strengths),
                 len(images.classes),
-                probabilities=file.probabilities,
+                probabilities=file.store_probabilities,
                 drawn=any(isinstance(strength, StrengthDistribution) for strength in strengths),
                 detects=isinstance(file.model.decision, Filtering),
             ),

@@ -33,7 +33,7 @@ from robustness.reporting.sweep_report import (
 SHOWN = ("snr", "accuracy", "precision", "recall", "f1", "loss")
 """Measured in every cell, claimed or not."""
 
-NOISES = ("clean", "normal", "uniform")
+NOISES = ("clean", "gaussian", "uniform")
 
 Outcomes = Mapping[tuple[str, str, str], ClaimOutcome]
 """By sweep, strength and metric."""
@@ -52,7 +52,7 @@ def sweep_report(card: Card, name: str, evidence: Evidence | None, outcomes: Out
         kind=perturbation.kind,
         family=perturbation.family,
         parameters=plain(perturbation.model_dump(exclude={"kind"})),
-        unit=table.unit if table else "native",
+        unit=table.unit if table else "default",
         strength_name=perturbation.strength_name,
         source=_source(card, name),
         evidence=None if evidence is None else _reference(evidence),

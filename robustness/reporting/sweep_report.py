@@ -127,7 +127,7 @@ class SweepReport(ReportPart):
     family: Text = Field(description="The suite that it belongs to.")
     parameters: dict[Text, Any] = Field(description="The perturbation's parameters, by name.")
     unit: Text = Field(
-        description="Unit of the strengths: `native`; `std`, in standard deviations of each image; `snr`, "
+        description="Unit of the strengths: `default`; `image-std`, in standard deviations of each image; `snr`, "
         "signal-to-noise in dB; `snr-std`, the same with each image's mean removed."
     )
     strength_name: Text = Field(description="The perturbation's name for its strength.")

@@ -97,7 +97,7 @@ def sweep_table(
     """Return the header and the rows of a sweep's table; a row has numbers only if its cell has."""
     columns = [metric for metric in COLUMNS if metric not in without]
     own = sweep.strength_name
-    strength = {"snr": "dB", "snr-std": "dB / std", "std": f"{own} / std"}.get(sweep.unit, own)
+    strength = {"snr": "dB", "snr-std": "dB / std", "image-std": f"{own} / std"}.get(sweep.unit, own)
     rows = [
         [
             one_line(name, NAME) + _deviation(cell),

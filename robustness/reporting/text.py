@@ -28,7 +28,7 @@ def title(sweep: SweepReport) -> str:
     about += [f"{key} {value}" for key, value in sweep.parameters.items() if value is not None]
     about += ["strengths are signal-to-noise ratios"] * (sweep.unit == "snr")
     about += ["strengths are ratios of each image's contrast to the noise"] * (sweep.unit == "snr-std")
-    about += ["strengths are in standard deviations of each image"] * (sweep.unit == "std")
+    about += ["strengths are in standard deviations of each image"] * (sweep.unit == "image-std")
     return one_line(f"{sweep.name} ({', '.join(about)})" if about else sweep.name)
 
 

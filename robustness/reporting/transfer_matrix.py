@@ -15,7 +15,7 @@ from robustness.metrics.metric import MetricError
 from robustness.perturbations import strength as strengths
 from robustness.workspace.workspace import Workspace
 
-METRICS = ("transferability", "transferability_filtered")
+METRICS = ("transferability", "selective_transferability")
 Crossed = dict[tuple[str, str], Evidence | str]
 """Evidence by (source, target), white-box on the diagonal; or the reason why there is none."""
 

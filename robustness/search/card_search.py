@@ -13,10 +13,13 @@ if TYPE_CHECKING:
 
 
 def search_parameters(card: Card, seed: int, scale: float = 1.0) -> dict[str, Any]:
-    """Return the parameters of a card's search other than model and images; ``scale`` multiplies its examples."""
+    """Return the parameters of a card's search without model and images; ``scale`` multiplies its ``max_examples``."""
     table = card.file.search
     assert table is not None
-    return table.model_dump(exclude={"flip_rate"}) | {"examples": max(1, round(table.examples * scale)), "seed": seed}
+    return table.model_dump(exclude={"max_flip_rate"}) | {
+        "max_examples": max(1, round(table.max_examples * scale)),
+        "seed": seed,
+    }
 
 
 def run_search(card: Card, module: nn.Module, images: Images, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -30,8 +33,8 @@ def run_search(card: Card, module: nn.Module, images: Images, parameters: dict[s
         images,
         table.budget,
         count=table.images,
-        sure=table.sure,
-        examples=parameters["examples"],
+        min_confidence=table.min_confidence,
+        max_examples=parameters["max_examples"],
         seed=parameters["seed"],
         decision=card.file.model.decision,
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from robustness.classifiers.modules import channels_last, restored_afterwards, state_hash
 from robustness.decisions import Argmax
-from robustness.perturbations import STG, AdvGAN, Normal, Perturbation, Uniform
+from robustness.perturbations import STG, AdvGAN, GaussianNoise, Perturbation, UniformNoise
 from robustness.sweep.batch import SweepBatches
 from robustness.sweep.batching import single_threaded
 from robustness.sweep.runner import module_dict
@@ -125,7 +125,7 @@ class _ContractProbe:
     def batches(self, strengths: tuple[float, ...], seed: int) -> SweepBatches:
         """Return the sweep of the images at some strengths."""
         return SweepBatches(
-            self._images, self._perturbation, strengths, "native", seed, self._device, len(self._images),
+            self._images, self._perturbation, strengths, "default", seed, self._device, len(self._images),
             self._decision or Argmax(), self._source_decision, self._directions,
         )  # fmt: skip
 
@@ -139,9 +139,11 @@ class _ContractProbe:
 
 def _radius(perturbation: Perturbation, strength: float) -> float:
     """Return the radius of the norm ball of a strength, infinite if the perturbation has none."""
-    if isinstance(perturbation, Normal):
+    if isinstance(perturbation, GaussianNoise):
         return math.inf if perturbation.bound is None else strength * perturbation.bound
-    return strength if isinstance(perturbation, Uniform | AdvGAN | STG) or hasattr(perturbation, "norm") else math.inf
+    return (
+        strength if isinstance(perturbation, UniformNoise | AdvGAN | STG) or hasattr(perturbation, "norm") else math.inf
+    )
 
 
 def _max_change(perturbation: Perturbation, delta: Tensor) -> float:

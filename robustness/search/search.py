@@ -27,24 +27,24 @@ def search(
     budget: Budget,
     *,
     count: int = 20,
-    sure: float = 0.9,
-    examples: int = 100,
+    min_confidence: float = 0.9,
+    max_examples: int = 100,
     seed: int = 0,
     decision: Decision | None = None,
 ) -> dict[str, Any]:
     """
     Search for described perturbations that flip correct and confident predictions.
 
-    The first ``count`` correctly classified images with a confidence of at least ``sure`` are tried together, with
-    ``examples`` drawn perturbations. A perturbation that flips any is shrunk, the flipped images are finished, and
-    the search continues with the others. The result is deterministic, and can be written as JSON.
+    The first ``count`` correctly classified images with a confidence of at least ``min_confidence`` are tried together,
+    with at most ``max_examples`` drawn perturbations. A perturbation that flips any is shrunk, the flipped images are
+    finished, and the search continues with the others. The result is deterministic, and can be written as JSON.
     """
     with single_threaded(), restored_afterwards(classifier) as model:
-        state = _SearchState(model, images, budget, decision or Argmax(), count, sure)
+        state = _SearchState(model, images, budget, decision or Argmax(), count, min_confidence)
         total, remaining = len(state.rows), np.arange(len(state.rows))
         results: list[dict[str, Any]] = []
         while len(remaining):
-            description = _find_flip(state, remaining, examples, seed + len(results))
+            description = _find_flip(state, remaining, max_examples, seed + len(results))
             if description is None:
                 break
             flipped = remaining[state.margins(description, remaining) > 0]
@@ -53,8 +53,8 @@ def search(
     return {
         "budget": budget.model_dump(),
         "images": state.rows.tolist(),
-        "examples": examples,
-        "sure": sure,
+        "max_examples": max_examples,
+        "min_confidence": min_confidence,
         "found": results,
         "flip_rate": len(results) / total if total else None,
     }
@@ -80,14 +80,14 @@ class _SearchState:
     """The images of a search, and the model's predictions for them."""
 
     def __init__(
-        self, model: nn.Module, images: Images, budget: Budget, decision: Decision, count: int, sure: float
+        self, model: nn.Module, images: Images, budget: Budget, decision: Decision, count: int, min_confidence: float
     ) -> None:
         self._model, self._budget, self._decision, self._classes = model, budget, decision, images.classes
         rows: list[int] = []
         for start in range(0, len(images), 100):
             stop = min(start + 100, len(images))
             scores = self._scores(images.batch(start, stop))
-            selected = (scores.argmax(1) == images.labels[start:stop]) & (np.exp(scores.max(1)) >= sure)
+            selected = (scores.argmax(1) == images.labels[start:stop]) & (np.exp(scores.max(1)) >= min_confidence)
             rows += (start + selected.nonzero()[0]).tolist()
             if len(rows) >= count:
                 break
@@ -130,7 +130,9 @@ class _SearchState:
         ]
 
 
-def _find_flip(state: _SearchState, remaining: np.ndarray, examples: int, seed: int) -> DescribedPerturbation | None:
+def _find_flip(
+    state: _SearchState, remaining: np.ndarray, max_examples: int, seed: int
+) -> DescribedPerturbation | None:
     """Return a shrunk perturbation that flips one of the remaining images, or None."""
 
     def flips(description: DescribedPerturbation) -> bool:
@@ -138,14 +140,14 @@ def _find_flip(state: _SearchState, remaining: np.ndarray, examples: int, seed: 
         target(worst, label="margin")
         return worst > 0
 
-    return _find(perturbations(state.shape, state._budget), flips, examples, seed)
+    return _find(perturbations(state.shape, state._budget), flips, max_examples, seed)
 
 
 def _find(
-    strategy: Any, flips: Callable[[DescribedPerturbation], bool], examples: int, seed: int
+    strategy: Any, flips: Callable[[DescribedPerturbation], bool], max_examples: int, seed: int
 ) -> DescribedPerturbation | None:
     profile = settings(
-        max_examples=examples,
+        max_examples=max_examples,
         derandomize=False,  # the seed decides
         database=None,
         deadline=None,

@@ -198,7 +198,7 @@ class SweepBatches:
         attack, stuck = self.perturbation, batch.marked.get(STUCK)
         if (
             stuck is None
-            or self.unit != "native"
+            or self.unit != "default"
             or batch.source is not None
             or not isinstance(attack, FGSM | IterativeAttack)
         ):
@@ -258,7 +258,7 @@ class SweepBatches:
         count, outputs = len(self.strengths), self.decision.outputs(len(self.images.classes))
         noise = batch.inputs.new_empty(count, self.batch_size)
         sizes = [strength for strength in self.strengths if not isinstance(strength, StrengthDistribution)]
-        signs = isinstance(self.perturbation, Step) and self.perturbation.signed and self.unit == "native"
+        signs = isinstance(self.perturbation, Step) and self.perturbation.signed and self.unit == "default"
         noise_known = signs and len(sizes) == count and self.images.pixels.dtype == np.uint8
         if noise_known:
             assert batch.made is not None

@@ -37,7 +37,7 @@ def run_sweep(
     perturbation: Perturbation,
     strengths: Sequence[Strength],
     *,
-    unit: Unit = "native",
+    unit: Unit = "default",
     seed: int = 0,
     device: str = "cpu",
     batch_size: int | None = None,
@@ -66,7 +66,7 @@ def run_sweep(
         images: Labelled images.
         perturbation: The perturbation of the images.
         strengths: Numbers, or distributions that draw a number for each image.
-        unit: The unit of the strengths: "native" (of the perturbation), "snr" or "snr-std" (dB), "std".
+        unit: The unit of the strengths: "default" (of the perturbation), "snr" or "snr-std" (dB), "image-std".
         seed: Seed of all draws. Draws depend on seed and position only, not on batches, workers or device.
         device: "cpu", "cuda" or "cuda:N".
         batch_size: Images per batch; chosen for the machine by default. Another size draws the same numbers, but may
@@ -94,9 +94,9 @@ def run_sweep(
         ValueError: If a strength is outside the perturbation's range, or `batch_size` or `threads` is below 1.
 
     >>> from robustness.data.images import from_arrays
-    >>> from robustness.perturbations import Normal
+    >>> from robustness.perturbations import GaussianNoise
     >>> images = from_arrays(np.full((4, 1, 2), 128, np.uint8), [0, 1, 0, 1])
-    >>> evidence = run_sweep(nn.Sequential(nn.Flatten(), nn.Linear(2, 2)), images, Normal(), [0.1, 0.2])
+    >>> evidence = run_sweep(nn.Sequential(nn.Flatten(), nn.Linear(2, 2)), images, GaussianNoise(), [0.1, 0.2])
     >>> evidence.predictions.shape, evidence.status
     ((2, 4), ('ok', 'ok'))
     """
@@ -240,7 +240,7 @@ def attack_directions(
 
     def attempt(size: int) -> None:
         counts.clear()
-        batches = SweepBatches(images, perturbation, (0.0,), "native", seed, device, size, decision, decision)
+        batches = SweepBatches(images, perturbation, (0.0,), "default", seed, device, size, decision, decision)
         if missing := chunks.load_finished_chunks(chunk_cache, chunks.chunk_count(images), size, restore):
             check_device_available(device_kind)
             with precision.matmul_precision(dtype, device):

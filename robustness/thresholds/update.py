@@ -85,7 +85,7 @@ class CardUpdate:
             "images": self.harness.images(self.card).fingerprint, "sweeps": sweeps, "seed": self.harness.seed
         }  # fmt: skip
         if self.card.file.search is not None:
-            about["search"] = self.card.file.search.model_dump(exclude={"flip_rate"})
+            about["search"] = self.card.file.search.model_dump(exclude={"max_flip_rate"})
         if sources := {name: made for name in sweeps if (made := self._source(name))}:
             about["sources"] = sources
         return sha256_json(about)
@@ -168,7 +168,7 @@ class CardUpdate:
             raise TrainingError(
                 f"{self.card.path}: search: no claim on the flip rate can fail: healthy trainings are misled on too "
                 f"many images within {table.budget.norm} {table.budget.size:g}, or are confident on none; use a "
-                "smaller `budget` or a lower `sure`; nothing was written"
+                "smaller `budget` or a lower `min_confidence`; nothing was written"
             )
         return bound
 

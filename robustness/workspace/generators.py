@@ -154,8 +154,8 @@ def _step(
     # An image is misled enough once another class leads by one: more would cost the others.
     margin = attack_loss(target(perturbed).float(), labels, "margin", aims, decision)
     size = (made.flatten(1).square().mean(1) + 1e-12).sqrt()
-    loss = F.relu(1 - margin).mean() + about.realism * F.softplus(-expert(perturbed)).mean()
-    loss = loss + about.hinge * F.relu(size / about.rms - 1).mean()
+    loss = F.relu(1 - margin).mean() + about.discriminator_weight * F.softplus(-expert(perturbed)).mean()
+    loss = loss + about.hinge_weight * F.relu(size / about.hinge_threshold - 1).mean()
     # Of the generator alone: the target's parameters are never touched.
     for parameter, gradient in zip(
         forger.parameters(), torch.autograd.grad(loss, list(forger.parameters())), strict=True

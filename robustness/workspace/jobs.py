@@ -49,7 +49,7 @@ class SweepJob:
     def unit(self) -> strengths.Unit:
         """The unit of the strengths."""
         table = self.card.file.sweeps.get(self.sweep)
-        return table.unit if table else "native"
+        return table.unit if table else "default"
 
     @property
     def strengths(self) -> tuple[Strength, ...]:

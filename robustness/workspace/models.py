@@ -173,7 +173,7 @@ def train_if_missing(models: Models, card: Card, *, by_command: bool = False) ->
     assert card.file.recipe is not None
     key = recipe_hash(models, card)
     path = models.store.path("weights", key)
-    if card.file.recipe.starts == "by command" and not by_command:
+    if card.file.recipe.start == "manual" and not by_command:
         if not verify_or_notice(models, card, path, key):
             raise DataMissing(f"{card.name}: its weights are not trained", command=f"robustness train {card.name}")
         return path
@@ -216,7 +216,7 @@ def recipe_hash(models: Models, card: Card, behind: tuple[Path, ...] = ()) -> st
         "factory": card.file.model.factory,
         "factory_arguments": card.file.model.arguments,
         **({"adaptation": adaptation} if (adaptation := card.file.model.adaptation) else {}),
-        "recipe": recipe.model_dump(exclude={"starts", "needs"}),
+        "recipe": recipe.model_dump(exclude={"start", "needs"}),
         "images": (
             images := training_data.mutate_training_data(models.images(card, "train"), card.overrides.mutation)
         ).fingerprint,

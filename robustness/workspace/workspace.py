@@ -72,7 +72,7 @@ class Workspace(Models):
         if not self.device_kind.startswith("cpu"):
             # Before, float32 on a GPU had TF32's products in convolutions, which is torch's default.
             fields["products"] = precision.MATMUL_MODES[self.dtype]
-        if job.card.file.probabilities:
+        if job.card.file.store_probabilities:
             fields["probabilities"] = True
         return fields
 
@@ -170,7 +170,7 @@ class Workspace(Models):
                 device=self.sweep_device,
                 threads=self.threads,
                 decision=job.card.file.model.decision,
-                probabilities=job.card.file.probabilities,
+                probabilities=job.card.file.store_probabilities,
                 progress=progress,
                 chunk_cache=chunks,
                 device_kind=self.kind,

@@ -10,7 +10,7 @@ import pytest
 from robustness import cards
 from robustness.cards import Card, card
 from robustness.errors import CardError
-from robustness.perturbations import Clean, Normal, Uniform
+from robustness.perturbations import Clean, GaussianNoise, UniformNoise
 from robustness.perturbations.strength import StrengthDistribution
 
 CLAIMS = helpers.CARD + "\n[claims.normal]\n"
@@ -44,7 +44,7 @@ def test_the_tiny_card(tmp_path):
     assert card.name == "tiny"
     assert card.project == tmp_path
     assert card.weights is None
-    assert card.perturbation("normal") == Normal()
+    assert card.perturbation("normal") == GaussianNoise()
     assert card.perturbation("clean") == Clean()
     assert card.file.strengths_of("normal") == (0.2, 0.8)
     assert card.file.strengths_of("clean") == (0,)
@@ -61,20 +61,24 @@ def test_sweeps_of_every_form(tmp_path):
     table = """
 [sweeps."uniform noise"]
 kind = "uniform"
-strengths = [0, 0.5, { uniform = [0.0, 0.3], clean = 0.5 }]
+strengths = [0, 0.5, { uniform = [0.0, 0.3], clean_fraction = 0.5 }]
 [sweeps.bounded]
-kind = "normal"
+kind = "gaussian"
 bound = 2
 unit = "snr"
 strengths = [50, -3.5]
 [claims."uniform noise"]
-strengths = [{ uniform = [0.0, 0.3], clean = 0.5 }]
+strengths = [{ uniform = [0.0, 0.3], clean_fraction = 0.5 }]
 accuracy = 0.3
 """
     card = load(tmp_path, helpers.CARD + table.replace("{", "{{").replace("}", "}}"))
-    assert card.perturbation("uniform noise") == Uniform()
-    assert card.file.strengths_of("uniform noise") == (0, 0.5, StrengthDistribution(uniform=(0, 0.3), clean=0.5))
-    assert card.perturbation("bounded") == Normal(bound=2)
+    assert card.perturbation("uniform noise") == UniformNoise()
+    assert card.file.strengths_of("uniform noise") == (
+        0,
+        0.5,
+        StrengthDistribution(uniform=(0, 0.3), clean_fraction=0.5),
+    )
+    assert card.perturbation("bounded") == GaussianNoise(bound=2)
     assert card.file.sweeps["bounded"].unit == "snr"
     assert [claim.id for claim in card.claims()] == ["tiny:uniform noise:U(0,0.3)+0.5clean:accuracy"]
 
@@ -97,7 +101,7 @@ WRONG = {
         r"data\.fiel = 'x': unknown key; allowed: .*did you mean 'file'",
     ),
     "unknown sweep key": (
-        after('kind = "normal"', "buond = 1.0"),
+        after('kind = "gaussian"', "buond = 1.0"),
         r"sweeps\.normal: unknown key 'buond'; allowed: kind, clip, .*, bound, strengths, unit; did you mean 'bound'",
     ),
     "unknown split key": (replaced("per_class = 3", "per_clas = 3"), r"per_clas = 3: unknown key"),
@@ -114,25 +118,25 @@ WRONG = {
     ),
     "unknown split": (replaced('"balanced"', '"balancd"'), r"data\.split\.kind = 'balancd'.*'balanced'"),
     "unknown kind": (
-        replaced('"normal"', '"nromal"'),
-        r"sweeps\.normal: `kind` must be one of normal, uniform, .*, got 'nromal'; did you mean 'normal'",
+        replaced('"gaussian"', '"gausian"'),
+        r"sweeps\.normal: `kind` must be one of gaussian, uniform, .*, got 'gausian'; did you mean 'gaussian'",
     ),
     "no kind": (
-        replaced('kind = "normal"\n', ""),
-        r"sweeps\.normal: `kind` must be one of normal, uniform, .*, got None",
+        replaced('kind = "gaussian"\n', ""),
+        r"sweeps\.normal: `kind` must be one of gaussian, uniform, .*, got None",
     ),
     "clean is no sweep": (
         replaced("[sweeps.normal]", "[sweeps.clean]"),
         r"sweeps\.clean: every card has the clean pass",
     ),
     "clean is no kind": (
-        replaced('kind = "normal"', 'kind = "clean"'),
-        "`kind` must be one of normal, uniform, .*, got 'clean'",
+        replaced('kind = "gaussian"', 'kind = "clean"'),
+        "`kind` must be one of gaussian, uniform, .*, got 'clean'",
     ),
-    "bound": (after('kind = "normal"', "bound = -1"), r"sweeps\.normal\.bound = -1: .*greater than 0"),
+    "bound": (after('kind = "gaussian"', "bound = -1"), r"sweeps\.normal\.bound = -1: .*greater than 0"),
     "strength out of range": (
         replaced("[0.2, 0.8]", "[0.2, 1.8]"),
-        r"sweeps\.normal: `strengths` of normal must lie in \[0, 1\], got 1\.8; V is a fraction",
+        r"sweeps\.normal: `strengths` of gaussian must lie in \[0, 1\], got 1\.8; V is a fraction",
     ),
     "strengths repeated": (
         replaced("[0.2, 0.8]", "[0.2, 0.8, 0.2]"),
@@ -145,8 +149,8 @@ WRONG = {
         r"`uniform` must be \[low, high\] with low < high, got \[0\.5, 0\.1\]",
     ),
     "unit": (
-        after('kind = "normal"', 'unit = "dB"'),
-        r"sweeps\.normal\.unit = 'dB': .*'snr', 'snr-std' or 'std'",
+        after('kind = "gaussian"', 'unit = "dB"'),
+        r"sweeps\.normal\.unit = 'dB': .*'snr', 'snr-std' or 'image-std'",
     ),
     "decision": (
         after('factory = "{module}:factory"', 'decision = { kind = "argmx" }'),
@@ -154,9 +158,9 @@ WRONG = {
     ),
     "seed": (after('callable = "{module}:recipe"', "seed = -1"), r"recipe\.seed = -1"),
     "threads": (after('callable = "{module}:recipe"', "threads = 0"), r"recipe\.threads = 0"),
-    "starts": (
-        after('callable = "{module}:recipe"', 'starts = "never"'),
-        r"recipe\.starts = 'never': .*'when needed' or 'by command'",
+    "start": (
+        after('callable = "{module}:recipe"', 'start = "never"'),
+        r"recipe\.start = 'never': .*'automatic' or 'manual'",
     ),
     "misspelt metric": (
         CLAIMS + "acuracy = [0.5, 0.4]",
@@ -322,7 +326,7 @@ def test_a_reseeded_card_has_other_weights(tmp_path):
 
 
 NOT_YET = {
-    "a table in place of a kind": replaced('kind = "normal"', 'perturbation = { kind = "normal" }'),
+    "a table in place of a kind": replaced('kind = "gaussian"', 'perturbation = { kind = "gaussian" }'),
     "a number in quotes": replaced("[0.2, 0.8]", '["0.2", 0.8]'),
     "a strength that is true": replaced("[0.2, 0.8]", "[0.2, true]"),
     "a threshold that is true": CLAIMS + "accuracy = [true, 0.4]",
@@ -351,7 +355,7 @@ def test_a_card_that_would_fail_later(tmp_path, card):
         ),
         (
             replaced("[0.2, 0.8]", "[{ unifrom = [0.1, 0.5] }]"),
-            r"strengths\.0\.unifrom.*allowed: uniform, clean; did you mean 'uniform'",
+            r"strengths\.0\.unifrom.*allowed: uniform, clean_fraction; did you mean 'uniform'",
         ),
         (replaced('"digits"', '"digit"'), "did you mean 'digits'"),
         (replaced('"balanced"', '"balancd"'), "did you mean 'balanced'"),

@@ -211,7 +211,7 @@ def test_init_loses_nothing(folder, call):
     assert (code, (folder / "w.toml").read_text()) == (2, "mine")
     assert "exists; choose another file with --output, or overwrite it with --force" in err
     assert call("--output", "other.toml", "--images", "20")[0] == 0
-    assert tomllib.loads((folder / "other.toml").read_text())["data"]["tested"] == 20
+    assert tomllib.loads((folder / "other.toml").read_text())["data"]["num_test_images"] == 20
     assert call("--force")[0] == 0
     assert cards.load(folder / "w.toml").name == "w"
     before = sorted(folder.iterdir())

@@ -43,8 +43,8 @@ def test_strengths_fit_the_images():
         ({}, "no such profile; known: default, quick, paper, thorough; did you mean 'quick'?"),
         ({"qick": {}}, "must have a table per sweep"),
         ({"qick": 3}, "must have a table per sweep"),
-        ({"qick": {"kind": "normal", "strengths": [0.1]}}, "must have a table per sweep"),
-        ({"qick": {"clean": {"kind": "normal"}}}, "the clean pass is part of every sweep"),
+        ({"qick": {"kind": "gaussian", "strengths": [0.1]}}, "must have a table per sweep"),
+        ({"qick": {"clean": {"kind": "gaussian"}}}, "the clean pass is part of every sweep"),
     ],
 )
 def test_profiles_that_cannot_be(own, said):

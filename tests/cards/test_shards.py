@@ -49,7 +49,7 @@ def three(tmp_path):
     (tmp_path / "tiny_net.py").write_text("def net(): pass\ndef fit(): pass\n")
     pgd = '[sweeps.pgd]\nkind = "pgd"\nsteps = 10\nstrengths = [0.1]\n\n[claims.clean]'
     texts = {
-        "a": CARD.replace('"tiny"', '"a"').replace("per_class = 20", "per_class = 20 }\ntested = 50 #"),
+        "a": CARD.replace('"tiny"', '"a"').replace("per_class = 20", "per_class = 20 }\nnum_test_images = 50 #"),
         "b": CARD.replace('"tiny"', '"b"'),
         "c": CARD.replace('"tiny"', '"c"').replace("[claims.clean]", pgd),
     }
@@ -77,7 +77,9 @@ def test_plan_knows_what_would_make_shards_unlike(three):
         shards.plan(three[:2], two, {"seed": 0}),
         shards.plan(three, Shard(1, 3), {"seed": 0}),
         shards.plan([three[0].override(weights=weights), *three[1:]], two, {"seed": 0}),
-        shards.plan([three[0].with_sweep("new", {"kind": "normal", "strengths": [0.1]}), *three[1:]], two, {"seed": 0}),
+        shards.plan(
+            [three[0].with_sweep("new", {"kind": "gaussian", "strengths": [0.1]}), *three[1:]], two, {"seed": 0}
+        ),
     ):
         assert other["plan"] != plan["plan"]
 

@@ -265,10 +265,12 @@ def test_of_several_that_fit_the_averaged_one_is_taken_or_the_card_says_which(tm
     assert "took the entry `state_dict.ema_model` (also there: state_dict.model;" in said[0]
     assert_same(put(tmp_path, both, entry="state_dict.model")[0], put(tmp_path, OTHER)[0])
     pair = {"student": STATE, "teacher": OTHER}
-    with pytest.raises(ModelError, match=r'several entries fit the model: student, teacher; .*entry = "student"'):
+    with pytest.raises(
+        ModelError, match=r'several entries fit the model: student, teacher; .*checkpoint_key = "student"'
+    ):
         put(tmp_path, pair)
     assert_same(put(tmp_path, pair, entry="teacher")[0], put(tmp_path, OTHER)[0])
-    with pytest.raises(ModelError, match=r"model\.entry = 'tutor': allowed in w\.pt: student, teacher"):
+    with pytest.raises(ModelError, match=r"model\.checkpoint_key = 'tutor': allowed in w\.pt: student, teacher"):
         put(tmp_path, pair, entry="tutor")
     flat = {**prefixed("student."), **prefixed("teacher.", OTHER)}
     assert_same(put(tmp_path, flat, entry="student")[0])

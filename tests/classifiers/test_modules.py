@@ -185,13 +185,15 @@ def test_names_and_shapes_belong_to_the_state():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: a module moves there and back")
 def test_a_module_comes_back_from_another_device():
-    from robustness.perturbations import Normal
+    from robustness.perturbations import GaussianNoise
     from robustness.sweep.runner import run_sweep
 
     images = helpers.images(20)
     module = helpers.linear(images)
     before = [(p.data_ptr(), p.device) for p in module.parameters()]
-    on_cpu, on_gpu = (run_sweep(module, images, Normal(), [0.1, 0.5], device=device) for device in ("cpu", "cuda"))
+    on_cpu, on_gpu = (
+        run_sweep(module, images, GaussianNoise(), [0.1, 0.5], device=device) for device in ("cpu", "cuda")
+    )
     assert [(p.data_ptr(), p.device) for p in module.parameters()] == before
     assert (abs(on_cpu.loss - on_gpu.loss) < 1e-4).all()
 

@@ -47,9 +47,9 @@ FORMS = {
     "model_state_dict": ({"model_state_dict": STATE, "optimizer_state_dict": {"state": {}}},
                          ["took the entry `model_state_dict`"]),
     "averaged first": ({"state_dict": OTHER, "state_dict_ema": STATE},
-                       ["took the entry `state_dict_ema` (also there: state_dict; `entry` in the card's [mod"]),
+                       ["took the entry `state_dict_ema` (also there: state_dict; `checkpoint_key`"]),
     "ema of a wrapper": ({"ema": {"module": STATE, "decay": 0.99}, "model": OTHER},
-                         ["took the entry `ema.module` (also there: model; `entry`"]),
+                         ["took the entry `ema.module` (also there: model; `checkpoint_key`"]),
     "parallel": (prefixed("module."), ["removed from all names: `module.`"]),
     "compiled": (prefixed("_orig_mod."), ["removed from all names: `_orig_mod.`"]),
     "both": (prefixed("module._orig_mod."), ["removed from all names: `module.`, `_orig_mod.`"]),
@@ -77,16 +77,16 @@ def test_a_card_names_the_entry(tmp_path):
     (tmp_path / "models").mkdir()
     saved(tmp_path / "models" / "w.pt", {"state_dict": STATE, "state_dict_ema": OTHER})
     lines = ['factory = "entry_net:Net"', 'weights = "w.pt"']
-    made = card(tmp_path, *lines, 'entry = "state_dict"', entry_net=source)
+    made = card(tmp_path, *lines, 'checkpoint_key = "state_dict"', entry_net=source)
     of = harness(tmp_path)
     assert torch.equal(of.classifier(made).module.state_dict()["1.weight"], STATE["1.weight"])
     assert of.evidence(made).status == ("ok",)
     assert "found: w.pt: took the entry `state_dict`" in of.notices
     plain = card(tmp_path, *lines)
     assert harness(tmp_path).key(plain, "clean") != of.key(made, "clean")
-    made = card(tmp_path, *lines, 'entry = "state_dikt"')
+    made = card(tmp_path, *lines, 'checkpoint_key = "state_dikt"')
     with pytest.raises(
-        ModelError, match=r"model\.entry = 'state_dikt': allowed in w.pt: .*did you mean 'state_dict'"
+        ModelError, match=r"model\.checkpoint_key = 'state_dikt': allowed in w.pt: .*did you mean 'state_dict'"
     ) as caught:
         harness(tmp_path).classifier(made)
     assert str(made.path) in str(caught.value)

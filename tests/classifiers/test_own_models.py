@@ -282,7 +282,8 @@ REFUSED = {
     "no name": (['factory = "timm:"', "seed = 0"], "must name a model after the colon"),
     "no weights": (['factory = "torchvision:resnet18"'], r"the card needs model\.weights.*model\.seed requests"),
     "weights twice": (['factory = "torchvision:resnet18"', 'weights = "w.pt"', "seed = 1"], "remove one of them"),
-    "entry of nothing": (['factory = "torchvision:resnet18"', "seed = 1", 'entry = "ema"'], "entry: selects an entry"),
+    "entry of nothing": (['factory = "torchvision:resnet18"', "seed = 1", 'checkpoint_key = "ema"'],
+                         "checkpoint_key: selects an entry"),
     "no library": (['factory = "net:Net"', 'preprocessing = "library"', "seed = 0"], "hf define"),
     "a word": (['factory = "net:Net"', 'preprocessing = "imagenet"', "seed = 0"], "'library' or 'none'"),
     "std 0": (['factory = "net:Net"', "preprocessing = { mean = [0.5], std = [0.0] }", "seed = 0"], "std above 0"),
@@ -364,10 +365,14 @@ def test_outputs_in_every_form(given, output):
 @pytest.mark.parametrize(
     ("given", "output", "message"),
     [
-        ({"a": torch.zeros(1), "b": torch.zeros(1)}, None, r"with the entries a, b; name the logits in model\.output"),
-        ({"a": torch.zeros(1)}, "c", r"model\.output = 'c': the model returns dict with a"),
-        ((torch.zeros(1),), 1, r"model\.output = 1: the model returns tuple"),
-        ({"a": 3}, "a", r"model\.output = 'a' must be a tensor of logits, got int"),
+        (
+            {"a": torch.zeros(1), "b": torch.zeros(1)},
+            None,
+            r"with the entries a, b; name the logits in model\.logits_key",
+        ),
+        ({"a": torch.zeros(1)}, "c", r"model\.logits_key = 'c': the model returns dict with a"),
+        ((torch.zeros(1),), 1, r"model\.logits_key = 1: the model returns tuple"),
+        ({"a": 3}, "a", r"model\.logits_key = 'a' must be a tensor of logits, got int"),
         (3.5, None, "must return a tensor, .* got float"),
         ((), None, "must return a tensor, .* got tuple"),
     ],
@@ -407,7 +412,7 @@ def test_a_card_names_the_entry_the_layout_and_the_normalisation(tmp_path):
     """Catches: the other entry (whose predictions are the least likely classes), channels that stay first."""
     lines = ['factory = "table_net:Net"', "seed = 0", 'arguments = { gives = "table", axis = 3 }', 'layout = "NHWC"']
     lines += ["preprocessing = { mean = [0.5], std = [0.25] }"]
-    made = card(tmp_path, *lines, 'output = "main"', table_net=NET)
+    made = card(tmp_path, *lines, 'logits_key = "main"', table_net=NET)
     of = harness(tmp_path)
     evidence, model = of.evidence(made, "fgsm"), of.classifier(made).module
     assert evidence.status == ("ok",)
@@ -417,7 +422,7 @@ def test_a_card_names_the_entry_the_layout_and_the_normalisation(tmp_path):
         due = unwrap(model).last((inputs.flatten(1) - 0.5) / 0.25).argmax(1)
     assert of.evidence(made).predictions[0].tolist() == due.tolist()
     unnamed = card(tmp_path, *lines, table_net=NET)
-    with pytest.raises(ModelError, match=r"entries main, auxiliary; name the logits in model\.output"):
+    with pytest.raises(ModelError, match=r"entries main, auxiliary; name the logits in model\.logits_key"):
         harness(tmp_path).evidence(unnamed)
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from robustness import cards
 from robustness.classifiers import build, process_state
 from robustness.classifiers.modules import restored_afterwards
-from robustness.perturbations import FGSM, Normal
+from robustness.perturbations import FGSM, GaussianNoise
 from robustness.sweep.runner import run_sweep
 
 CHANGES = {
@@ -68,7 +68,7 @@ def test_what_a_forward_changes_is_set_back(code):
 
     images = helpers.images(60)
     sound = helpers.linear(images)
-    due = [run_sweep(sound, images, attack, [0.1], batch_size=20, threads=2) for attack in (Normal(), FGSM())]
+    due = [run_sweep(sound, images, attack, [0.1], batch_size=20, threads=2) for attack in (GaussianNoise(), FGSM())]
     before = seen()
     with process_state.restore_state() as changed, restored_afterwards(Changes(16, 3)) as lent:
         lent(torch.rand(2, 1, 4, 4))
@@ -78,7 +78,7 @@ def test_what_a_forward_changes_is_set_back(code):
     assert told == [(CHANGES | OF_A_FORWARD)[code]]
     assert changed == []  # what is lent is given back with all around it
     assert seen() == before
-    for attack, evidence in zip((Normal(), FGSM()), due, strict=True):
+    for attack, evidence in zip((GaussianNoise(), FGSM()), due, strict=True):
         run_sweep(Changes(16, 3), images, attack, [0.1], batch_size=20, threads=2)
         assert seen() == before
         again = run_sweep(sound, images, attack, [0.1], batch_size=20, threads=2)

@@ -86,7 +86,7 @@ def test_a_sound_model_has_nothing_to_mend(check):
         ("pass", "logits = (logits * 1e4).detach() + 0 * logits", "zero gradients", "logits before softmax"),
         ("pass", "logits = logits[:, :9]", "outputs", "return one finite logit per image and class"),
         ("pass", "logits = logits * torch.nan", "outputs", "finite"),
-        ("pass", "return {'a': logits, 'b': logits}", "forward pass", "output"),
+        ("pass", "return {'a': logits, 'b': logits}", "forward pass", "logits_key"),
         ("raise ValueError('boom')", "pass", "forward pass", "raised ValueError: boom"),
         ("assert inputs.shape[3] == 1", "pass", "forward pass", "float32 images of shape (N, 1, 28, 28) in [0, 1]"),
         ("self.half()", "pass", "forward pass", "float16 but images are float32; call module.float()"),

@@ -128,10 +128,10 @@ def test_a_source_with_other_weights_updates_thresholds(project):
 SEARCH = """
 [search]
 budget = {{ norm = "linf", size = {size} }}
-sure = 0.15
+min_confidence = 0.15
 images = 10
-examples = 20
-flip_rate = 0.01  # mine
+max_examples = 20
+max_flip_rate = 0.01  # mine
 
 [claims.clean]
 accuracy = 0.5
@@ -149,13 +149,13 @@ def test_the_flip_rate_is_that_of_the_healthy_trainings(project):
     rates = []
     for seed in SEEDS:
         module = project.harness.classifier(card.reseeded(seed)).module
-        found = search(module, images, card.file.search.budget, count=10, sure=0.15, examples=20)
+        found = search(module, images, card.file.search.budget, count=10, min_confidence=0.15, max_examples=20)
         rates.append(len(found["found"]) / 10)
     due = np.mean(rates) + card.file.thresholds["c"] * max(np.std(rates, ddof=1), 1 / 10)
-    assert due <= card.file.search.flip_rate <= due + 1e-4
+    assert due <= card.file.search.max_flip_rate <= due + 1e-4
     assert " # mine" in project.path.read_text()
     assert update(project).done == ()
-    project.edit("examples = 20", "examples = 10")
+    project.edit("max_examples = 20", "max_examples = 10")
     assert "other images, sweeps" in update(project).done[0]
 
 

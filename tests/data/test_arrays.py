@@ -108,15 +108,17 @@ def test_an_unsplit_grey_file(tmp_path, cache):
     assert sorted([*train.rows, *test.rows]) == list(range(8))
     assert np.array_equal(test.batch(0, 1)[0, 0] * 255, UNSPLIT["x"][test.rows[0]])
     assert len(get(file, cache)) == 8  # found in one part, and not to be trained on
-    with pytest.raises(DataError, match=r"`split` must be other than 'given' for eyes, .* use balanced, stratified"):
+    with pytest.raises(
+        DataError, match=r"`split` must be other than 'predefined' for eyes, .* use balanced, stratified"
+    ):
         get(file, cache, "train")
-    with pytest.raises(DataError, match="`of` must be left out for eyes"):
-        get(file, cache, of="test", split=split)
+    with pytest.raises(DataError, match="`pool` must be left out for eyes"):
+        get(file, cache, pool="test", split=split)
 
 
 @pytest.mark.parametrize("name", ["train_track", "track"])
 def test_groups_divide_the_train_part(packed, cache, name):
-    spec = {"groups": name, "split": {"kind": "folds", "k": 2, "fold": 1}}
+    spec = {"groups": name, "split": {"kind": "kfold", "k": 2, "fold": 1}}
     train, test = (get(packed, cache, part, **spec) for part in ("train", "test"))
 
     assert test.name == "test side of set train"
@@ -129,14 +131,14 @@ def test_groups_that_do_not_cover_the_pool_are_refused(packed, cache):
     """Folds without groups would quietly tear them apart."""
     for of in ("test", "all"):
         with pytest.raises(DataError, match="`groups` must name an array that covers all of set"):
-            get(packed, cache, groups="train_track", of=of, split={"kind": "folds", "k": 2, "fold": 0})
+            get(packed, cache, groups="train_track", pool=of, split={"kind": "kfold", "k": 2, "fold": 0})
     with pytest.raises(DataError, match=r"`groups` must name an array of .* got 'train_person'; it holds test_x, "):
-        get(packed, cache, groups="train_person", split={"kind": "folds", "k": 2, "fold": 0})
+        get(packed, cache, groups="train_person", split={"kind": "kfold", "k": 2, "fold": 0})
 
 
 def test_both_parts_joined(tmp_path, cache):
     file = write(tmp_path / "set.npz", SPLIT | {"test_track": np.arange(6) + 90})
-    spec = {"of": "all", "groups": "track", "split": {"kind": "grouped", "share": 0.5}}
+    spec = {"pool": "all", "groups": "track", "split": {"kind": "group", "fraction": 0.5}}
     train, test = (get(file, cache, part, **spec) for part in ("train", "test"))
 
     assert len(train) + len(test) == 18
@@ -149,7 +151,7 @@ def test_both_parts_joined(tmp_path, cache):
 def test_parts_that_do_not_join_are_refused(tmp_path, cache):
     file = write(tmp_path / "set.npz", SPLIT | {"test_x": SPLIT["test_x"] / 255})
     with pytest.raises(DataError, match="'all' needs parts of one type and shape, but set train is uint8"):
-        get(file, cache, of="all", split={"kind": "balanced", "per_class": 1})
+        get(file, cache, pool="all", split={"kind": "balanced", "per_class": 1})
 
 
 class Bomb:

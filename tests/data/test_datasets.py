@@ -94,10 +94,10 @@ def test_digits_in_halves():
 
 
 def test_digits_have_no_parts_of_their_own():
-    with pytest.raises(DataError, match=r"`split` must be other than 'given' for digits.* use balanced"):
+    with pytest.raises(DataError, match=r"`split` must be other than 'predefined' for digits.* use balanced"):
         get(name="digits")
-    with pytest.raises(DataError, match="`of` must be left out for digits"):
-        get(name="digits", of="test", split=BALANCED)
+    with pytest.raises(DataError, match="`pool` must be left out for digits"):
+        get(name="digits", pool="test", split=BALANCED)
 
 
 def test_digits_load_nothing_heavy():
@@ -189,7 +189,7 @@ def test_real_mnist_is_what_torchvision_reads(real):
 
 
 def test_mnist_joined_and_held_out(tiny):
-    spec = {"name": "mnist", "of": "all", "split": {"kind": "stratified", "share": 0.5}}
+    spec = {"name": "mnist", "pool": "all", "split": {"kind": "stratified", "fraction": 0.5}}
     train, test = get("train", tiny, **spec), get("test", tiny, **spec)
     assert (train.name, test.name) == ("train side of mnist", "test side of mnist")
     for images in (train, test):
@@ -201,7 +201,7 @@ def test_mnist_joined_and_held_out(tiny):
 def test_a_fold_that_is_tested_on_the_official_part(tiny):
     """Catches: training on more than the fold's side, testing on the side that was left out."""
     split = {"kind": "balanced", "per_class": 1}
-    spec = {"name": "mnist", "split": split, "test": "given"}
+    spec = {"name": "mnist", "split": split, "test": "official"}
     ys = np.array([0, 0, 5, 5, 5], np.uint8)
     (tiny / "MNIST" / "raw" / "train-labels-idx1-ubyte").write_bytes(idx(ys))
     official, fold = get("test", tiny, **spec), get("train", tiny, **spec)
@@ -210,12 +210,12 @@ def test_a_fold_that_is_tested_on_the_official_part(tiny):
 
 
 def test_some_of_the_test_images(tiny):
-    few = get("test", tiny, name="mnist", tested=2)
+    few = get("test", tiny, name="mnist", num_test_images=2)
     assert (few.name, len(few)) == ("2 of mnist test", 2)
-    assert len(get("train", tiny, name="mnist", tested=2)) == 5
+    assert len(get("train", tiny, name="mnist", num_test_images=2)) == 5
     for wrong in (1, 3):
-        with pytest.raises(DataError, match=rf"`tested` must allow one image per class \(2\) .* got {wrong}"):
-            get("test", tiny, name="mnist", tested=wrong)
+        with pytest.raises(DataError, match=rf"`num_test_images` must allow one image per class \(2\) .* got {wrong}"):
+            get("test", tiny, name="mnist", num_test_images=wrong)
 
 
 def test_missing_mnist_names_the_command(tiny):
@@ -345,19 +345,19 @@ def test_download_asks_torchvision(published, tmp_path, monkeypatch):
         ({"name": "array", "file": "/data/a.npz"}, "relative to the data root, .* got '/data/a.npz'"),
         ({"name": "array", "file": "../a.npz"}, "relative to the data root, .* got"),
         ({"name": "array", "file": "a.csv"}, "`file` must be an .npz or .npz.xz file"),
-        ({"name": "mnist", "of": "all"}, "`of` must be left out if the split is 'given'"),
-        ({"name": "mnist", "of": "both"}, "'train', 'test' or 'all'"),
+        ({"name": "mnist", "pool": "all"}, "`pool` must be left out if the split is 'predefined'"),
+        ({"name": "mnist", "pool": "both"}, "'train', 'test' or 'all'"),
         ({"name": "mnist", "split": {"kind": "random"}}, "does not match any of the expected tags"),
         ({"name": "mnist", "split": {"kind": "balanced"}}, r"split.balanced.per_class\n  Field required"),
         ({"name": "mnist", "split": {"kind": "balanced", "per_class": "9"}}, "valid integer"),
         ({"name": "mnist", "split": {"kind": "balanced", "per_class": 0}}, "greater than or equal to 1"),
-        ({"name": "mnist", "split": {"kind": "stratified", "share": 20.0}}, "less than 1"),
-        ({"name": "mnist", "split": {"kind": "stratified", "share": 0.2, "seed": -1}}, "greater than or equal to 0"),
-        ({"name": "mnist", "split": {"kind": "folds", "k": 5, "fold": 5}}, "`fold` must lie in 0..4 for `k`=5, got 5"),
-        ({"name": "mnist", "test": "given"}, "`test` = 'given' needs a split of the training part"),
-        ({"name": "mnist", "split": {"kind": "grouped", "share": 0.2}}, "`groups` must name the array"),
+        ({"name": "mnist", "split": {"kind": "stratified", "fraction": 20.0}}, "less than 1"),
+        ({"name": "mnist", "split": {"kind": "stratified", "fraction": 0.2, "seed": -1}}, "greater than or equal to 0"),
+        ({"name": "mnist", "split": {"kind": "kfold", "k": 5, "fold": 5}}, "`fold` must lie in 0..4 for `k`=5, got 5"),
+        ({"name": "mnist", "test": "official"}, "`test` = 'official' needs a split of the training part"),
+        ({"name": "mnist", "split": {"kind": "group", "fraction": 0.2}}, "`groups` must name the array"),
         (
-            {"name": "array", "file": "a.npz", "groups": "g", "split": {"kind": "stratified", "share": 0.2}},
+            {"name": "array", "file": "a.npz", "groups": "g", "split": {"kind": "stratified", "fraction": 0.2}},
             "'stratified', which separates them",
         ),
     ],
@@ -368,7 +368,7 @@ def test_a_data_table_that_means_nothing_is_refused(table, message):
 
 
 def test_a_data_table_is_frozen_and_written_back():
-    spec = DataSpec.model_validate({"name": "mnist", "split": {"kind": "folds", "k": 5, "fold": 2}})
+    spec = DataSpec.model_validate({"name": "mnist", "split": {"kind": "kfold", "k": 5, "fold": 2}})
     assert DataSpec.model_validate(spec.model_dump()) == spec
     with pytest.raises(ValidationError, match="frozen"):
         spec.name = "digits"
@@ -392,7 +392,7 @@ def test_real_cifar10(real):
 
 
 def test_real_gtsrb_by_track(real):
-    spec = {"groups": "train_track", "split": {"kind": "grouped", "share": 0.2}}
+    spec = {"groups": "train_track", "split": {"kind": "group", "fraction": 0.2}}
     train, test = (from_real(real, "gtsrb32.npz.xz", part, **spec) for part in ("train", "test"))
     assert len(train) + len(test) == 39209
     assert not set(train.groups) & set(test.groups)
@@ -404,7 +404,7 @@ def test_real_gtsrb_by_track(real):
 def test_real_eyes_by_group(real):
     tested = []
     for fold in range(5):
-        spec = {"groups": "group", "split": {"kind": "folds", "k": 5, "fold": fold}}
+        spec = {"groups": "group", "split": {"kind": "kfold", "k": 5, "fold": fold}}
         test = from_real(real, "eyes32.npz", **spec)
         assert np.bincount(test.labels).max() / len(test) < 0.53
         tested.append(test)

@@ -13,7 +13,7 @@ from robustness.data import lazy_images as encoded_
 from robustness.data.decoding import Decoding, inspect_image
 from robustness.data.image_source import images as images_of
 from robustness.errors import DataError
-from robustness.perturbations import Normal
+from robustness.perturbations import GaussianNoise
 from robustness.sweep import batching
 from robustness.sweep.runner import run_sweep
 from robustness.util import file_stat
@@ -98,8 +98,8 @@ def test_a_sweep_is_that_of_the_same_images_in_memory_and_reads_each_once_a_swee
     order = images.select([3, 1, 4, 0, 5, 9, 2, 6, 8, 7, 11], "order")
     kept = in_memory(order)
     source.read_places.clear()
-    found = run_sweep(module, order, Normal(), [0.1, 0.2], batch_size=2, threads=2)
-    due = run_sweep(module, kept, Normal(), [0.1, 0.2], batch_size=2, threads=2)
+    found = run_sweep(module, order, GaussianNoise(), [0.1, 0.2], batch_size=2, threads=2)
+    due = run_sweep(module, kept, GaussianNoise(), [0.1, 0.2], batch_size=2, threads=2)
     assert found.status == ("ok", "ok")
     assert np.array_equal(found.predictions, due.predictions)
     assert np.array_equal(found.loss, due.loss)
@@ -225,5 +225,5 @@ def test_a_sample_has_every_class_by_its_share():
     assert np.bincount(some.labels).tolist() == [3, 3]
     assert subsample(images, 6, seed=1).rows.tolist() == some.rows.tolist()
     assert subsample(images, 6, seed=2).rows.tolist() != some.rows.tolist()
-    with pytest.raises(DataError, match=r"`tested` must allow one image per class \(2\)"):
+    with pytest.raises(DataError, match=r"`num_test_images` must allow one image per class \(2\)"):
         subsample(images, 1)

@@ -114,7 +114,7 @@ def test_a_folder_alone_is_tested_on_as_a_whole_and_trains_by_split(pets):
     """Catches: a test set that asks for a training part; a training on what is tested."""
     assert len(get(pets)) == 5
     assert get(pets).classes == ("cat", "dog")
-    with pytest.raises(DataError, match="`split` must be other than 'given' for pets, which has no train part"):
+    with pytest.raises(DataError, match="`split` must be other than 'predefined' for pets, which has no train part"):
         get(pets, "train")
     split = {"kind": "balanced", "per_class": 1}
     train, test = get(pets, "train", split=split), get(pets, split=split)
@@ -151,7 +151,7 @@ def test_both_parts_joined_are_both_in_their_order(tmp_path):
     folder(top / "train", {"cat": [(30, 30), (31, 31)], "dog": [(32, 32)]})
     folder(top / "test", {"cat": [(33, 33)], "dog": [(34, 34), (35, 35)]})
     split = {"kind": "balanced", "per_class": 1}
-    train, test = get(top, "train", of="all", split=split), get(top, of="all", split=split)
+    train, test = get(top, "train", pool="all", split=split), get(top, pool="all", split=split)
     assert (len(train), len(test)) == (4, 2)
     parts = np.concatenate([get(top, "train").stored(0, 3), get(top).stored(0, 3)])
     for side in (train, test):
@@ -163,7 +163,7 @@ def test_a_testing_part_alone(tmp_path):
     assert len(get(tmp_path / "pets")) == 5
     with pytest.raises(DataError, match="pets val has no train part"):
         get(tmp_path / "pets", "train")
-    with pytest.raises(DataError, match="`of` = 'train' needs a train part"):
+    with pytest.raises(DataError, match="`pool` = 'train' needs a train part"):
         get(tmp_path / "pets", split={"kind": "balanced", "per_class": 1})
 
 

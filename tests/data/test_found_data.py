@@ -25,7 +25,7 @@ weights = "tiny.safetensors"
 %s
 
 [sweeps.normal]
-kind = "normal"
+kind = "gaussian"
 strengths = [0.2, 0.8]
 """
 FOLDER = 'name = "folder"\nfolder = "./pets"\nimages = {{ size = [24, 24] }}'
@@ -81,7 +81,7 @@ def test_a_damaged_picture_ends_the_sweep_with_its_name(tmp_path):
 
 def test_an_array_file_beside_the_card(tmp_path):
     """Catches: a file of the same name below the data root that is taken instead."""
-    path, here = made(tmp_path, 'name = "array"\nfile = "./set.npz"\ntested = 4')
+    path, here = made(tmp_path, 'name = "array"\nfile = "./set.npz"\nnum_test_images = 4')
     own, other = images(9, (8, 8, 3), 2, seed=1), images(9, (8, 8, 3), 2, seed=2)
     here.data_root.mkdir()
     for place, of in ((path.parent, own), (here.data_root, other)):

@@ -143,7 +143,7 @@ def test_some_of_the_images_are_read_by_their_own_last_layers(planted):
 
 
 def test_an_attack_that_stops_at_what_it_has_misled_finds_them(planted):
-    counts = attack_strength(planted, swept(PGD(steps=20, random_start=False, worst_case=True)), tries=1)
+    counts = attack_strength(planted, swept(PGD(steps=20, random_start=False, stop_when_fooled=True)), tries=1)
     assert counts["found"] >= 0.95 * counts["planted"]
 
 
@@ -179,7 +179,7 @@ def test_under_a_detector_examples_are_kept_and_what_it_discards_has_found_nothi
         assert (passed >= decision.log_threshold).all()
         logits = there.module(there.examples)
     assert torch.allclose(there.decision.log_passed(logits), passed, atol=1e-3)
-    plain = PGD(steps=20, relative_step=2.0, schedule="linear", worst_case=True)
+    plain = PGD(steps=20, relative_step_size=2.0, schedule="linear", stop_when_fooled=True)
     evading = AdaptivePGD(steps=10, random_start=False)
     found = {
         (name, kept): attack_strength(there, swept(attack, there), tries=1, evading=kept)["found"]

@@ -20,7 +20,7 @@ COUNT = 2 * CHUNK + 345
 CARD = (
     helpers.ARRAY_CARD
     + """[sweeps.normal]
-kind = "normal"
+kind = "gaussian"
 strengths = [0.1, {{ uniform = [0.0, 0.5] }}]
 [sweeps.fgsm]
 kind = "fgsm"
@@ -135,8 +135,8 @@ def test_it_goes_on_after_an_engine_that_died(project, monkeypatch):
 def test_what_fails_stops_nothing_else(project, monkeypatch):
     """Catches: one bad sweep that takes all with it, one made again without end, a failure that other workers miss."""
     harness = project.harness()
-    here = Here(harness, monkeypatch, lambda task, chunk: {"error": "no luck"} if task.unit == "native"
-                and task.perturbation.kind == "normal" and chunk == 1 else None)  # fmt: skip
+    here = Here(harness, monkeypatch, lambda task, chunk: {"error": "no luck"} if task.unit == "default"
+                and task.perturbation.kind == "gaussian" and chunk == 1 else None)  # fmt: skip
     filling = ChunkScheduler(harness, here)
     filling.run(project.wanted)
     assert list(filling.failed.values()) == ["tiny:normal: no luck"]
@@ -150,7 +150,9 @@ def test_less_memory_means_smaller_batches(project, monkeypatch):
     """Catches: chunks of two batch sizes in one evidence; a sweep given up where half of the batch would do."""
 
     def full(task, chunk):
-        return {"full": True, "content": b""} if task.batch_size > 100 and task.perturbation.kind == "normal" else None
+        return (
+            {"full": True, "content": b""} if task.batch_size > 100 and task.perturbation.kind == "gaussian" else None
+        )
 
     harness = project.harness()
     ChunkScheduler(harness, Here(harness, monkeypatch, full)).run([(project.card, "normal")])

@@ -61,7 +61,7 @@ def LAYERS():
 CARD = (
     helpers.ARRAY_CARD
     + """[sweeps.normal]
-kind = "normal"
+kind = "gaussian"
 strengths = [0.1]
 [sweeps.fgsm]
 kind = "fgsm"

@@ -171,7 +171,7 @@ def test_scores_are_kept_where_a_gate_takes_them(card, swept):
 
 def test_areas_are_gated(tmp_path, card):
     """Catches: a baseline from before the card asked, that is a traceback, or passes by what it lacks."""
-    text = card.path.read_text().replace("name = ", "probabilities = true\nname = ", 1)
+    text = card.path.read_text().replace("name = ", "store_probabilities = true\nname = ", 1)
     card.path.write_text(text + GATE.format(kind="paired", more='margin = 0.02\nmetrics = ["roc_auc"]\n'))
     card = cards.load(card.path)
     harness = helpers.harness(card.path)

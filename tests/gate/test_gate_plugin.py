@@ -209,7 +209,7 @@ def test_a_test_that_forgets_to_hold_its_gate_is_red(gated):
     [
         ("per_class = 20", "per_class = 19", "data.images: 200 and 190"),
         ("strengths = [0.3, 0.6]", "strengths = [0.3, 0.7]", "sweeps.normal.strengths: 0.3, 0.6 and 0.3, 0.7"),
-        ('kind = "uniform"', 'kind = "normal"', "sweeps.uniform.perturbation.kind: uniform and normal"),
+        ('kind = "uniform"', 'kind = "gaussian"', "sweeps.uniform.perturbation.kind: uniform and gaussian"),
     ],
 )
 def test_unlike_protocols_are_refused(gated, old, new, said):

@@ -239,9 +239,9 @@ def test_what_should_be_low_is_worse_where_it_is_higher():
     labels, told = np.zeros(4, int), np.zeros((1, 4), np.float32)
     was = decided([0, 0, 0, 1], labels, attack_probability=told)
     now = decided([0, 1, 1, 1], labels, attack_probability=told)
-    worse = differences.paired_difference("undetected_wrong", was, now, "0.1")
+    worse = differences.paired_difference("undetected_error_rate", was, now, "0.1")
     assert (worse.drop, worse.baseline, worse.candidate) == (0.5, 0.25, 0.75)
-    assert differences.paired_difference("kept", was, now, "0.1").drop == 0
+    assert differences.paired_difference("coverage", was, now, "0.1").drop == 0
 
 
 @pytest.mark.parametrize("metric", ["f1", "precision", "recall", "balanced_accuracy", "precision[1]", "f1[2]"])

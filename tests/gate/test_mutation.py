@@ -178,11 +178,11 @@ def test_a_card_without_claims_and_gate_is_refused(make):
 def test_a_recipe_that_starts_by_command_or_fails_is_said(make, monkeypatch):
     """Catches: hours of training that nobody asked for; one failed training that takes all others with it."""
     project = make()
-    project.edit('callable = "', 'starts = "by command"\ncallable = "')
+    project.edit('callable = "', 'start = "manual"\ncallable = "')
     card = project.card
     found = run_mutations(project.harness, card, MutationOptions({"noise": (0.0,)}))
     assert found["left_out"] == {
-        "undamaged retrainings": "its recipe starts only by command; request this damage by name (--damage)"
+        "undamaged retrainings": 'its recipe has start = "manual"; request this damage by name (--damage)'
     }
     train = recipes.train
 

@@ -11,7 +11,7 @@ from robustness import cards, claims
 from robustness.errors import CardError
 from robustness.metrics import roc_auc
 from robustness.metrics.metric import MetricError
-from robustness.perturbations import Normal
+from robustness.perturbations import GaussianNoise
 from robustness.sweep.runner import run_sweep
 
 
@@ -52,7 +52,7 @@ def test_a_card_that_asks_for_them_has_probabilities_in_all_its_evidence(tmp_pat
     path = helpers.project(tmp_path / "project")
     without = helpers.harness(path).evidence(cards.load(path), "normal")
     assert without.probabilities is None
-    path.write_text(path.read_text().replace('name = "tiny"', 'name = "tiny"\nprobabilities = true', 1))
+    path.write_text(path.read_text().replace('name = "tiny"', 'name = "tiny"\nstore_probabilities = true', 1))
     made, card = helpers.harness(path), cards.load(path)
     for name in ("clean", "normal"):
         evidence = made.evidence(card, name)
@@ -73,7 +73,7 @@ def test_a_card_that_keeps_no_probabilities_cannot_claim_it(tmp_path):
 def test_evidence_without_probabilities_has_none():
     images = helpers.images(20)
     without, having = (
-        run_sweep(helpers.linear(images), images, Normal(), [0.1], probabilities=kept) for kept in (False, True)
+        run_sweep(helpers.linear(images), images, GaussianNoise(), [0.1], probabilities=kept) for kept in (False, True)
     )
     with pytest.raises(MetricError, match="`roc_auc` needs the probability of every class, got evidence without"):
         claims.measure(without, "0.1", "roc_auc")

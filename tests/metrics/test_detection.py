@@ -38,10 +38,10 @@ def filtered(attack=ATTACK, clean_attack=CLEAN_ATTACK, **more) -> Evidence:
 @pytest.mark.parametrize(
     ("metric", "successes", "n"),
     [
-        ("accuracy_filtered", 1, 4),  # kept: 0, 2, 5, 7; of them right: 0
-        ("kept", 4, 8),
-        ("discarded", 4, 8),
-        ("undetected_wrong", 3, 8),
+        ("selective_accuracy", 1, 4),  # kept: 0, 2, 5, 7; of them right: 0
+        ("coverage", 4, 8),
+        ("rejection_rate", 4, 8),
+        ("undetected_error_rate", 3, 8),
         ("detection_precision", 4, 6),  # and two of the clean ones
     ],
 )
@@ -53,7 +53,7 @@ def test_counts(metric, successes, n):
 
 def test_nothing_kept_is_no_number():
     """Catches: a division by zero; an accuracy of 1, or of 0, where nothing was classified."""
-    found = measure_cell(filtered(attack=[0.9] * 8), 0, "accuracy_filtered")
+    found = measure_cell(filtered(attack=[0.9] * 8), 0, "selective_accuracy")
     assert math.isnan(found.value)
     assert found.n == 0
     assert "discards every image" in found.note
@@ -62,10 +62,10 @@ def test_nothing_kept_is_no_number():
 
 def test_without_an_attack_probability():
     for metric in (
-        "accuracy_filtered",
-        "kept",
-        "discarded",
-        "undetected_wrong",
+        "selective_accuracy",
+        "coverage",
+        "rejection_rate",
+        "undetected_error_rate",
         "detection_precision",
         "detection_auc",
     ):
@@ -116,21 +116,21 @@ def test_shapes_of_a_curve():
     """Accuracies 1, .75, .5, .75 at 0, .1, .3, .35. Catches: steps taken as equal, strength 0 left out, signs."""
     right = [[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 0, 1]]
     made = curve(right, [0.1, 0.3, 0.35])
-    assert measure_cell(made, 2, "sensitivity").value == pytest.approx(0.25 / 0.05)
-    assert measure_cell(made, 1, "sensitivity").value == pytest.approx(0.25 / 0.1)
-    assert measure_cell(made, 2, "range").value == pytest.approx(0.5)
-    assert measure_cell(made, 2, "deviation").value == pytest.approx(np.std([1, 0.75, 0.5, 0.75]))
+    assert measure_cell(made, 2, "max_accuracy_slope").value == pytest.approx(0.25 / 0.05)
+    assert measure_cell(made, 1, "max_accuracy_slope").value == pytest.approx(0.25 / 0.1)
+    assert measure_cell(made, 2, "accuracy_range").value == pytest.approx(0.5)
+    assert measure_cell(made, 2, "accuracy_std").value == pytest.approx(np.std([1, 0.75, 0.5, 0.75]))
     shuffled = curve([right[0], right[3], right[1], right[2]], [0.35, 0.1, 0.3])
-    assert measure_cell(shuffled, 0, "sensitivity").value == pytest.approx(5.0)
+    assert measure_cell(shuffled, 0, "max_accuracy_slope").value == pytest.approx(5.0)
 
 
 def test_shapes_after_filtering():
     right = [[1, 1, 1, 1], [1, 1, 0, 0]]
     kept = [[1, 1, 1, 1], [1, 1, 1, 0]]
     made = curve(right, [0.5], kept)
-    assert measure_cell(made, 0, "range_filtered").value == pytest.approx(1 - 2 / 3)
-    assert measure_cell(made, 0, "range").value == pytest.approx(0.5)
-    assert math.isnan(measure_cell(curve(right, [0.5], [[1] * 4, [0] * 4]), 0, "range_filtered").value)
+    assert measure_cell(made, 0, "selective_accuracy_range").value == pytest.approx(1 - 2 / 3)
+    assert measure_cell(made, 0, "accuracy_range").value == pytest.approx(0.5)
+    assert math.isnan(measure_cell(curve(right, [0.5], [[1] * 4, [0] * 4]), 0, "selective_accuracy_range").value)
 
 
 @pytest.mark.parametrize("metric", [metric.name for metric in strength_curves.METRICS])
@@ -152,10 +152,10 @@ def test_intervals_of_shapes_are_those_of_a_bootstrap(metric):
 def test_a_strength_that_is_drawn_has_no_curve():
     made = curve([[1, 1], [1, 0]], [0.5])
     with pytest.raises(MetricError, match="strengths that are numbers"):
-        measure_cell(replace(made, strengths=("U(0,0.5)",)), 0, "sensitivity")
+        measure_cell(replace(made, strengths=("U(0,0.5)",)), 0, "max_accuracy_slope")
 
 
-CLAIMED = (("accuracy", 0.6), ("kept", 0.7))
+CLAIMED = (("accuracy", 0.6), ("coverage", 0.7))
 
 
 def judged(metric, threshold, made, clean=CLAIMED):
@@ -164,15 +164,15 @@ def judged(metric, threshold, made, clean=CLAIMED):
 
 def test_claims_that_count_only_with_what_is_kept():
     """Clean: 7 of 8 right, 6 of 8 kept. Catches: a defence that discards everything and so is never misled."""
-    assert judged("discarded", 0.4, filtered()).outcome == "passed"
-    assert judged("undetected_wrong", 0.5, filtered()).outcome == "passed"
+    assert judged("rejection_rate", 0.4, filtered()).outcome == "passed"
+    assert judged("undetected_error_rate", 0.5, filtered()).outcome == "passed"
     hoarder = filtered(attack=[0.9] * 8, clean_attack=[0.9] * 8)
-    verdict = judged("discarded", 0.4, hoarder)
+    verdict = judged("rejection_rate", 0.4, hoarder)
     assert verdict.outcome == "failed"
-    assert "counts only with a clean kept of at least 0.7, and it is 0.0000" in verdict.message
-    assert judged("accuracy_filtered", 0.4, hoarder).outcome == "failed"
-    alone = judged("discarded", 0.4, filtered(), clean=CLAIMED[:1])
-    assert "only together with a claim of clean kept" in alone.message
+    assert "counts only with a clean coverage of at least 0.7, and it is 0.0000" in verdict.message
+    assert judged("selective_accuracy", 0.4, hoarder).outcome == "failed"
+    alone = judged("rejection_rate", 0.4, filtered(), clean=CLAIMED[:1])
+    assert "only together with a claim of clean coverage" in alone.message
 
 
 def test_a_blind_detector_passes_no_claim():
@@ -186,15 +186,15 @@ def test_a_blind_detector_passes_no_claim():
     [
         (
             "argmax",
-            "[claims.clean]\naccuracy = 0.5\nkept = 0.5",
+            "[claims.clean]\naccuracy = 0.5\ncoverage = 0.5",
             "needs a decision that detects attacks, got argmax",
         ),
-        ("null", "[claims.clean]\naccuracy = 0.5\nkept = 0.5", "alone, a decision that never discards meets it"),
-        ("null", "[claims.normal]\ndiscarded = [0.5, 0.5]", "counts only together with a claim of clean accuracy"),
+        ("null", "[claims.clean]\naccuracy = 0.5\ncoverage = 0.5", "alone, a decision that never discards meets it"),
+        ("null", "[claims.normal]\nrejection_rate = [0.5, 0.5]", "counts only together with a claim of clean accuracy"),
         (
             "null",
-            "[claims.clean]\naccuracy = 0.5\n[claims.normal]\ndiscarded = [0.5, 0.5]",
-            "counts only together with a claim of clean kept, for a decision that discards everything is never misled",
+            "[claims.clean]\naccuracy = 0.5\n[claims.normal]\nrejection_rate = [0.5, 0.5]",
+            "counts only together with a claim of clean coverage, for a decision that discards everything is never",
         ),
     ],
 )
@@ -245,4 +245,4 @@ def test_formulas_against_a_simulated_detector(right, wrong, hit, fooled, passed
     original, attacked = right / (right + wrong), hit / (hit + fooled)
     assert claims.measure(made, "0.1", "accuracy").value == pytest.approx(theory.before(original, attacked, share))
     due = theory.after(original, attacked, share, passed / 5, missed / 5)
-    assert measure_cell(made, 0, "accuracy_filtered").value == pytest.approx(due)
+    assert measure_cell(made, 0, "selective_accuracy").value == pytest.approx(due)

@@ -109,15 +109,15 @@ def test_what_one_who_knows_nothing_gets_of_metrics_that_compare():
     labels = [0, 1, 1, 1]
     due = {
         "transferability": 1,
-        "undetected_wrong": 1,
-        "kept": 0,
-        "discarded": 0,
+        "undetected_error_rate": 1,
+        "coverage": 0,
+        "rejection_rate": 0,
         "detection_auc": 0.5,
-        "deviation": 0.5,
+        "accuracy_std": 0.5,
     }
     assert {metric: chance_level(metric, labels, 2).value for metric in due} == due
-    assert chance_level("accuracy_filtered", labels, 2) == chance_level("accuracy", labels, 2)
-    assert chance_level("sensitivity", labels, 2).value == math.inf
+    assert chance_level("selective_accuracy", labels, 2) == chance_level("accuracy", labels, 2)
+    assert chance_level("max_accuracy_slope", labels, 2).value == math.inf
 
 
 def test_what_cannot_be_claimed_has_no_floor():

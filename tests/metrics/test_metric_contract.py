@@ -125,7 +125,7 @@ def test_nothing_that_knows_nothing_holds_a_claim_that_compares(metric, labels):
     }
     # A claim counts beside clean accuracy just above what knowing nothing gets with luck.
     least = chance_level("accuracy", labels, 4).value + 4 * math.sqrt(0.25 / n)
-    beside = (("accuracy", least), ("kept", 0.3))
+    beside = (("accuracy", least), ("coverage", 0.3))
     for classify in classifiers.values():
         for discards in (0.0, 0.4, 1.0):
             filtered = [(random.random((rows, n)) < discards).astype(float) for rows in (1, strengths)]
@@ -151,7 +151,7 @@ def test_a_filter_that_discards_by_chance_holds_no_claim_on_what_it_discards(bou
     tell = [(random.random((1, 400)) < share).astype(float) for share in (0.25, 0.6)]
     clean = made(labels, labels[None], tell[0])
     evidence = made(labels, labels[None], tell[1], clean)
-    claim = Claim("m", "s", "0", "discarded", bound, "attack", (("accuracy", 0.9), ("kept", 0.7)))
+    claim = Claim("m", "s", "0", "rejection_rate", bound, "attack", (("accuracy", 0.9), ("coverage", 0.7)))
     assert claims.judge(claim, evidence).outcome == outcome
 
 

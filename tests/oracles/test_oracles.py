@@ -124,7 +124,7 @@ def test_pgd_without_random_start_is_theirs_bit_for_bit(model, batch, library, e
 
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize(
-    ("perturbation", "steps"), [(FGSM(), 1), (PGD(steps=STEPS, relative_step=0.25, random_start=False), STEPS)],
+    ("perturbation", "steps"), [(FGSM(), 1), (PGD(steps=STEPS, relative_step_size=0.25, random_start=False), STEPS)],
     ids=["fgsm", "pgd"],
 )  # fmt: skip
 def test_the_sweep_decides_what_the_model_says_of_their_images(model, images, batch, library, perturbation, steps):

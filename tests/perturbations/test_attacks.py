@@ -198,7 +198,7 @@ def test_steps_of_a_linear_schedule_shorten_to_none(norm, worst_case):
         torch.from_numpy(weight_of(5, inputs.numel())).view(len(inputs), 1, *inputs.shape[1:]),
     )
     start = start / start.abs().max() / (1 if norm == "linf" else 12**0.5)
-    attack = PGD(norm=norm, steps=steps, relative_step=2.0, schedule="linear", worst_case=worst_case)
+    attack = PGD(norm=norm, steps=steps, relative_step_size=2.0, schedule="linear", stop_when_fooled=worst_case)
     got = made(attack, Batch(module, inputs, labels, start), epsilon)
 
     def project(x):
@@ -240,7 +240,7 @@ def test_a_schedule_that_is_constant_is_no_other_parameter():
 def test_i_fgsm_is_pgd_with_steps_of_epsilon_over_steps(norm):
     module, (inputs, labels) = perceptron(), grey()
     due = pgd(module, inputs, labels, epsilon=0.2, step_size=0.05, steps=4, norm=norm)
-    for attack in (IFGSM(norm=norm, steps=4), PGD(norm=norm, steps=4, relative_step=0.25, random_start=False)):
+    for attack in (IFGSM(norm=norm, steps=4), PGD(norm=norm, steps=4, relative_step_size=0.25, random_start=False)):
         assert torch.allclose(made(attack, Batch(module, inputs, labels), 0.2), due, atol=1e-6)
 
 
@@ -305,7 +305,7 @@ def test_random_starts_are_uniform_in_the_ball(norm, restarts):
 def test_a_run_begins_at_its_random_start(norm):
     """Catches: starts of another radius than ε, or of the first strength's for all."""
     module, (inputs, labels) = perceptron(), grey()
-    attack = PGD(norm=norm, relative_step=1e-9, steps=1)
+    attack = PGD(norm=norm, relative_step_size=1e-9, steps=1)
     batch = batch_of(module, inputs, labels, attack)
     for epsilon in (0.05, 0.3):
         assert torch.allclose(made(attack, batch, epsilon) - inputs, epsilon * batch.drawn[:, 0], atol=1e-6)
@@ -345,7 +345,8 @@ def test_the_worst_case_of_a_run_is_never_less_misleading_than_its_end(norm, ran
     labels = module(inputs).argmax(1)
     labels[:20] = (labels[:20] + 1) % 3
     last, worst = (
-        PGD(norm=norm, steps=6, relative_step=0.9, random_start=random_start, worst_case=w) for w in (False, True)
+        PGD(norm=norm, steps=6, relative_step_size=0.9, random_start=random_start, stop_when_fooled=w)
+        for w in (False, True)
     )
     batch, epsilon = batch_of(module, inputs, labels, last), 0.02 if norm == "linf" else 0.05
     end, _ = standing(module, labels, made(last, batch, epsilon))
@@ -369,7 +370,7 @@ def test_an_image_that_comes_back_to_the_right_side_was_misled(norm):
     inputs, labels = torch.full((3, 1, 3, 4), 0.5), torch.tensor([0, 0, 1])
     epsilon = 0.05 * (1 if norm == "linf" else 12**0.5)
     for worst, due in ((False, [False, False, True]), (True, [True, True, True])):
-        attack = PGD(norm=norm, steps=6, relative_step=0.9, random_start=False, worst_case=worst)
+        attack = PGD(norm=norm, steps=6, relative_step_size=0.9, random_start=False, stop_when_fooled=worst)
         perturbed = made(attack, Batch(Band(), inputs, labels), epsilon)
         assert standing(Band(), labels, perturbed)[0].tolist() == due
     assert torch.equal(perturbed[2], inputs[2])
@@ -395,7 +396,7 @@ def test_an_iterate_that_misleads_is_worse_than_one_of_larger_loss_that_does_not
 def test_images_that_are_misled_are_left_out_of_the_rest_of_the_run():
     """What it finds is what each image alone gets; padding costs nothing. Catches: a row taken for another."""
     images = thirty()
-    attack = PGD(steps=8, relative_step=0.3, random_start=False, worst_case=True)
+    attack = PGD(steps=8, relative_step_size=0.3, random_start=False, stop_when_fooled=True)
     module = perceptron(scale=10)
     with torch.no_grad():
         inputs, labels = torch.from_numpy(images.batch(0, 30)), torch.from_numpy(images.labels.copy())
@@ -493,7 +494,7 @@ def test_for_the_worst_case_a_batch_that_is_misled_is_done():
 
     images = from_arrays(thirty().pixels, np.arange(30) % 2, ("a", "b", "c"))
     counting = Counting(Wrong())
-    _, differentiable, _ = counting.swept(images, PGD(steps=10, worst_case=True), [0.1])
+    _, differentiable, _ = counting.swept(images, PGD(steps=10, stop_when_fooled=True), [0.1])
     assert differentiable <= 3
 
 
@@ -551,7 +552,7 @@ def test_a_strength_an_image_is_each_image_at_its_strength(attack):
     together = made(attack, batch, strengths.view(-1, 1, 1, 1))
     for i, strength in enumerate(strengths.tolist()):
         assert torch.allclose(together[i], made(attack, batch, strength)[i], atol=1e-5)
-    evidence = run_sweep(module, thirty(), attack, [StrengthDistribution(uniform=(0.0, 0.3), clean=0.5)])
+    evidence = run_sweep(module, thirty(), attack, [StrengthDistribution(uniform=(0.0, 0.3), clean_fraction=0.5)])
     assert evidence.status == (OK,)
     unchanged = np.isinf(evidence.snr[0])
     assert np.array_equal(unchanged, evidence.drawn[0] == 0)

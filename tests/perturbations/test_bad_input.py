@@ -14,13 +14,13 @@ from robustness.data import from_arrays
 from robustness.decisions import Null
 from robustness.errors import ModelError
 from robustness.metrics.evidence import OK
-from robustness.perturbations import FGSM, IFGSM, PGD, AdaptivePGD, Clean, Normal
+from robustness.perturbations import FGSM, IFGSM, PGD, AdaptivePGD, Clean, GaussianNoise
 from robustness.perturbations.fgsm import fgsm
 from robustness.perturbations.pgd import pgd
 from robustness.sweep.runner import run_sweep
 
 ATTACKS = [FGSM(), FGSM(norm="l2"), FGSM(loss="margin"), IFGSM(steps=3), PGD(steps=3), PGD(steps=3, restarts=2)]
-ATTACKS += [PGD(steps=3, worst_case=True), PGD(steps=3, norm="l2")]
+ATTACKS += [PGD(steps=3, stop_when_fooled=True), PGD(steps=3, norm="l2")]
 IDS = ["fgsm", "fgsm-l2", "fgsm-margin", "ifgsm", "pgd", "pgd-restarts", "pgd-worst", "pgd-l2"]
 EVERY = pytest.mark.parametrize("attack", ATTACKS, ids=IDS)
 FEW = pytest.mark.parametrize("attack", ATTACKS[::3], ids=IDS[::3])
@@ -72,7 +72,7 @@ def test_one_gradient_that_is_no_number_fails_the_cell(attack, how):
     for status in evidence.status:
         assert re.fullmatch(r"non-finite gradients for \d+ of 400 images \(.*\)", status)
         assert int(re.search(r"for (\d+) of", status).group(1)) == 1, "images, not steps"
-    assert run_sweep(Marked(how), images, Normal(), [0.05]).status == (OK,)
+    assert run_sweep(Marked(how), images, GaussianNoise(), [0.05]).status == (OK,)
 
 
 def zero_gradient(row):
@@ -442,7 +442,7 @@ def test_noise_and_transfer_work_on_a_model_without_derivatives(model):
     images = helpers.images(60)
     source = helpers.linear(images)
     assert run_sweep(model, images, Clean(), [0]).status == (OK,)
-    assert run_sweep(model, images, Normal(), [0.1, 0.3]).status == (OK, OK)
+    assert run_sweep(model, images, GaussianNoise(), [0.1, 0.3]).status == (OK, OK)
     inputs, labels = torch.from_numpy(images.batch(0, 60)), torch.from_numpy(images.labels.copy())
     for attack in (FGSM(), PGD(steps=2)):
         assert run_sweep(model, images, attack, [0.1], source=source).status == (OK,)
@@ -488,10 +488,10 @@ def test_a_model_that_raises_under_attack_is_an_error_of_the_cell(attack):
     [
         FGSM(),
         IFGSM(steps=3),
-        PGD(steps=1, relative_step=2.0),
-        PGD(steps=1, relative_step=2.0, restarts=2),
-        PGD(steps=1, relative_step=2.0, worst_case=True),
-        PGD(steps=1, relative_step=2.0, restarts=2, worst_case=True),
+        PGD(steps=1, relative_step_size=2.0),
+        PGD(steps=1, relative_step_size=2.0, restarts=2),
+        PGD(steps=1, relative_step_size=2.0, stop_when_fooled=True),
+        PGD(steps=1, relative_step_size=2.0, restarts=2, stop_when_fooled=True),
     ],
     ids=["fgsm", "ifgsm", "pgd", "pgd-restarts", "pgd-worst", "pgd-both"],
 )

@@ -14,7 +14,7 @@ from robustness import cards
 from robustness.decisions import Argmax, Null, TwoN
 from robustness.errors import CardError, ModelError
 from robustness.metrics.evidence import OK
-from robustness.perturbations import Clean, Normal
+from robustness.perturbations import Clean, GaussianNoise
 from robustness.sweep.runner import run_sweep
 
 SETTINGS = settings(deadline=None, max_examples=60)
@@ -168,8 +168,12 @@ def test_a_sweep_records_what_the_formulas_say(decision, formula):
     """Catches: probabilities of outputs recorded for those of classes, an attack probability of the clean images."""
     images = helpers.images(60)
     model = helpers.linear(helpers.images(1, classes=decision.outputs(3)))
-    evidence = run_sweep(model, images, Normal(), [0.1, 0.6], decision=decision, probabilities=True, batch_size=25)
-    drawn = Normal().draw(np.random.Generator(np.random.Philox(np.random.SeedSequence([0, 1, 0]))), (60, 1, 4, 4))
+    evidence = run_sweep(
+        model, images, GaussianNoise(), [0.1, 0.6], decision=decision, probabilities=True, batch_size=25
+    )
+    drawn = GaussianNoise().draw(
+        np.random.Generator(np.random.Philox(np.random.SeedSequence([0, 1, 0]))), (60, 1, 4, 4)
+    )
     for row, strength in enumerate((0.1, 0.6)):
         perturbed = np.clip(images.pixels.reshape(60, 1, 4, 4) / 255 + strength * drawn, 0, 1).astype(np.float32)
         with torch.no_grad():

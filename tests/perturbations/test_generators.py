@@ -11,7 +11,7 @@ from robustness.classifiers.weights import content_hash
 from robustness.data.images import from_arrays
 from robustness.errors import ModelError, TrainingError
 from robustness.metrics.evidence import OK
-from robustness.perturbations import AdvGAN, ConditionalGAN
+from robustness.perturbations import AdvGAN, ConditionalAdvGAN
 from robustness.sweep.runner import run_sweep
 from robustness.workspace import attack_inputs, generators
 from robustness.workspace.context import no_progress
@@ -42,7 +42,9 @@ def test_it_reaches_most_of_what_the_best_direction_could():
     random = np.random.default_rng(1)
     grey = from_arrays(random.integers(100, 156, (60, 8, 8), dtype=np.uint8), np.zeros(60, int), ("a", "b"))
     model = linear(classes=2)
-    fitted = generators.fit(model, grey, AdvGAN(steps=150, batch_size=20, width=8, bound=0.2, realism=0.0), Job(0))
+    fitted = generators.fit(
+        model, grey, AdvGAN(steps=150, batch_size=20, width=8, bound=0.2, discriminator_weight=0.0), Job(0)
+    )
     inputs = torch.from_numpy(grey.batch(0, 60))
     with torch.no_grad():
         before, after = model(inputs), model(inputs + 0.2 * fitted(inputs))
@@ -148,7 +150,7 @@ def test_a_generator_of_x_and_t_takes_images_where_it_is_told():
     random = np.random.default_rng(1)
     grey = from_arrays(random.integers(100, 156, (90, 8, 8), dtype=np.uint8), np.arange(90) % 3)
     model = linear()
-    about = ConditionalGAN(steps=300, batch_size=30, width=8, bound=0.3, realism=0.0)
+    about = ConditionalAdvGAN(steps=300, batch_size=30, width=8, bound=0.3, discriminator_weight=0.0)
     fitted = generators.fit(model, grey, about, Job(0))
     inputs = torch.from_numpy(grey.batch(0, 90))
     with torch.no_grad():
@@ -171,7 +173,7 @@ def test_a_sweep_aims_at_the_likeliest_wrong_class_of_the_attacked_model():
             seen.append(targets)
             return torch.zeros_like(inputs)
 
-    run_sweep(swept, some, ConditionalGAN(), [0.1], generator=Told(), source=source, batch_size=60, threads=1)
+    run_sweep(swept, some, ConditionalAdvGAN(), [0.1], generator=Told(), source=source, batch_size=60, threads=1)
     with torch.no_grad():
         logits = source(torch.from_numpy(some.batch(0, 60)))
     due = [
@@ -182,7 +184,7 @@ def test_a_sweep_aims_at_the_likeliest_wrong_class_of_the_attacked_model():
 
 
 def test_a_generator_of_x_and_t_is_read_back_and_is_no_other(tmp_path):
-    model, about = linear(), ConditionalGAN(steps=2, batch_size=10, width=4)
+    model, about = linear(), ConditionalAdvGAN(steps=2, batch_size=10, width=4)
     fitted = generators.fit(model, images(), about, Job(0))
     path = tmp_path / "generator.safetensors"
     path.write_bytes(generators.save(fitted, state_hash(model)))
@@ -196,7 +198,7 @@ def test_a_generator_of_x_and_t_is_read_back_and_is_no_other(tmp_path):
 def test_side_by_side_they_are_those_of_one_by_one(tmp_path):
     """Catches: another seed in a worker, the generator of another model, one that its sweep does not find."""
     project = tiny_project.make(tmp_path)
-    project.edit('kind = "normal"', 'kind = "gan"\nsteps = 20\nbatch_size = 20\nwidth = 4')
+    project.edit('kind = "gaussian"', 'kind = "advgan"\nsteps = 20\nbatch_size = 20\nwidth = 4')
     cards = [project.card.reseeded(seed) for seed in (1, 2)]
     fitted, said = {}, []
 

@@ -291,13 +291,13 @@ def test_the_adaptive_attack_looks_less_like_one_than_plain_pgd(kind):
     decision, (inputs, labels) = DECISIONS[kind], some(40)
     module = network(decision, scale=6)
     seen = {}
-    for attack in (PGD(random_start=False), AdaptivePGD(random_start=False, weights=(10.0,))):
+    for attack in (PGD(random_start=False), AdaptivePGD(random_start=False, detector_weights=(10.0,))):
         batch = Batch(module, inputs, labels, decision=decision)
         with torch.no_grad():
             perturbed = attack.prepare(batch)(0.2, torch.empty_like(inputs))
             seen[attack.kind] = odds(module, perturbed, kind)
-    assert seen["adaptive"] < 0.8 * seen["pgd"]
-    assert seen["adaptive"] < odds(module, inputs, kind)
+    assert seen["adaptive-pgd"] < 0.8 * seen["pgd"]
+    assert seen["adaptive-pgd"] < odds(module, inputs, kind)
 
 
 @pytest.mark.parametrize("kind", ["null", "2n"])
@@ -315,8 +315,11 @@ def test_an_adaptive_attack_of_several_weights_is_never_worse_than_plain_pgd(kin
             return passed & (decision.predictions(logits) != labels)
 
     settings = {"steps": steps, "random_start": False}
-    plain, several = undetected(PGD(**settings)), undetected(AdaptivePGD(weights=(0.0, 0.1, 1.0, 10.0), **settings))
-    each = [undetected(AdaptivePGD(weights=(weight,), **settings)) for weight in (0.0, 0.1, 1.0, 10.0)]
+    plain, several = (
+        undetected(PGD(**settings)),
+        undetected(AdaptivePGD(detector_weights=(0.0, 0.1, 1.0, 10.0), **settings)),
+    )
+    each = [undetected(AdaptivePGD(detector_weights=(weight,), **settings)) for weight in (0.0, 0.1, 1.0, 10.0)]
     assert not (plain & ~each[0]).any()
     assert torch.equal(several, torch.stack(each).any(0))
     assert (kind, steps) != ("null", 10) or several.sum() > plain.sum(), "else this shows nothing"
@@ -329,7 +332,7 @@ def test_with_smaller_radii_a_larger_ball_holds_what_a_smaller_one_did():
 
     def undetected(epsilon, radii):
         batch = Batch(module, inputs, labels, decision=decision)
-        attack = AdaptivePGD(weights=(0.0, 1.0), steps=4, random_start=False, radii=radii)
+        attack = AdaptivePGD(detector_weights=(0.0, 1.0), steps=4, random_start=False, radius_fractions=radii)
         with torch.no_grad():
             perturbed = attack.prepare(batch)(epsilon, torch.empty_like(inputs))
             assert (perturbed - inputs).abs().max() <= epsilon + 1e-6
@@ -355,7 +358,7 @@ def test_smaller_radii_find_what_long_steps_pass_by():
 
     def found(radii):
         batch = Batch(Pocket(), inputs, torch.zeros(2, dtype=torch.long), decision=Bin())
-        attack = AdaptivePGD(steps=1, relative_step=1.0, random_start=False, radii=radii)
+        attack = AdaptivePGD(steps=1, relative_step_size=1.0, random_start=False, radius_fractions=radii)
         with torch.no_grad():
             return Pocket()(attack.prepare(batch)(0.3, torch.empty_like(inputs)))[:, 1] > 0
 
@@ -375,16 +378,16 @@ def test_the_adaptive_attack_finds_what_no_step_along_the_sum_finds():
         module[1].weight.copy_(torch.tensor([[0.0, 0.0], [100.0, 100.0], [0.0, 0.0], [1.0, 0.0]]))
         module[1].bias.copy_(torch.tensor([0.0, -110.0, 0.0, -0.55]))
     inputs, decision = torch.full((3, 1, 1, 2), 0.5), Bin()
-    settings = {"steps": 20, "relative_step": 0.1, "random_start": False}
+    settings = {"steps": 20, "relative_step_size": 0.1, "random_start": False}
 
     def found(attack):
         batch = Batch(module, inputs, torch.zeros(3, dtype=torch.long), decision=decision)
         with torch.no_grad():
             return attack.prepare(batch)(0.2, torch.empty_like(inputs)).sub(inputs).flatten(1)
 
-    weak = found(PGD(loss="adaptive", worst_case=True, **settings))
+    weak = found(PGD(loss="adaptive", stop_when_fooled=True, **settings))
     assert not ((weak.sum(1) > 0.1) & (weak[:, 0] <= 0.05)).any()
-    strong = found(AdaptivePGD(weights=(1.0,), **settings))
+    strong = found(AdaptivePGD(detector_weights=(1.0,), **settings))
     assert (strong.sum(1) > 0.1).all()
     assert (strong[:, 0] <= 0.05 + 1e-6).all()
     assert strong.abs().max() <= 0.2 + 1e-6
@@ -480,7 +483,7 @@ class Editing(nn.Module):
         FGSM(target="runner_up"),
         FGSM(target="least_likely"),
         PGD(steps=3, restarts=2),
-        PGD(steps=3, worst_case=True, random_start=False),
+        PGD(steps=3, stop_when_fooled=True, random_start=False),
         STG(),
     ],
     ids=["fgsm", "runner-up", "least likely", "restarts", "worst case", "stg"],

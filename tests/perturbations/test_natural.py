@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from robustness.perturbations import Batch, Blur, Brightness, Contrast, Rotation, Shift
+from robustness.perturbations import Batch, Brightness, Contrast, GaussianBlur, Rotation, Translation
 
 
 def changed(perturbation, inputs, strength):
@@ -56,21 +56,23 @@ def test_whole_pixels_are_moved_and_black_comes_in(inputs, angle, axis, step):
     entering = [slice(None)] * 4
     entering[axis] = slice(0, step) if step > 0 else slice(step, None)
     due[tuple(entering)] = 0
-    assert np.allclose(changed(Shift(angle=angle), inputs, 2.0), due, atol=1e-5)
+    assert np.allclose(changed(Translation(angle=angle), inputs, 2.0), due, atol=1e-5)
 
 
 def test_half_a_pixel_is_the_mean_of_two(inputs):
-    moved = changed(Shift(), inputs, 0.5)
+    moved = changed(Translation(), inputs, 0.5)
     assert np.allclose(moved[..., 1:], (inputs[..., 1:] + inputs[..., :-1]) / 2, atol=1e-5)
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 2.3])
 def test_blur_is_scipys(inputs, sigma):
     due = ndimage.gaussian_filter(inputs, sigma, axes=(2, 3), mode="nearest", truncate=4)
-    assert np.abs(changed(Blur(), inputs, sigma) - due).max() < 2e-3
+    assert np.abs(changed(GaussianBlur(), inputs, sigma) - due).max() < 2e-3
 
 
-@pytest.mark.parametrize("perturbation", [Brightness(), Contrast(), Rotation(), Shift(angle=30), Blur()], ids=repr)
+@pytest.mark.parametrize(
+    "perturbation", [Brightness(), Contrast(), Rotation(), Translation(angle=30), GaussianBlur()], ids=repr
+)
 def test_each_image_at_its_own_strength(perturbation, inputs):
     """Catches: one image's strength used for all; strength 0 inside a batch of others that is not the identity."""
     strengths = [0.0, 0.7, 0.2]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from robustness import cards, claims
-from robustness.perturbations import Normal, Uniform, strength
+from robustness.perturbations import GaussianNoise, UniformNoise, strength
 from robustness.perturbations.noise import OUTSIDE
 from robustness.perturbations.strength import StrengthDistribution
 from robustness.reporting.report import ModelReport
@@ -42,7 +42,7 @@ def expected(images, module, noise, clip):
 
 
 @pytest.mark.parametrize("clip", [True, False])
-@pytest.mark.parametrize("noise", [Normal, Uniform])
+@pytest.mark.parametrize("noise", [GaussianNoise, UniformNoise])
 @pytest.mark.parametrize(("batch_size", "threads"), [(100, 1), (64, 3)])
 def test_noise_adds_up_over_the_amplitudes(images, noise, clip, batch_size, threads):
     """Catches: one R for all, R of another order, clipping at the end alone, draws by batch or thread."""
@@ -60,7 +60,7 @@ def test_a_first_amplitude_alone_is_plain_noise(images):
     """Catches: another draw for the same amplitude, which no one could compare."""
     module = helpers.linear(images)
     alone, added = (
-        run_sweep(module, images, Normal(accumulate=each), [0.2], batch_size=100) for each in (False, True)
+        run_sweep(module, images, GaussianNoise(accumulate=each), [0.2], batch_size=100) for each in (False, True)
     )  # fmt: skip
     assert np.array_equal(alone.predictions, added.predictions)
     assert np.array_equal(alone.loss, added.loss)
@@ -69,7 +69,8 @@ def test_a_first_amplitude_alone_is_plain_noise(images):
 def test_noise_without_clipping_has_the_ratio_that_it_asks_for(images):
     """‖V·R‖₂ of independent pixels is V·√(C·H·W) on average; clipping takes a part of it away."""
     free, clipped = (
-        run_sweep(helpers.linear(images), images, Normal(clip=clip), [0.5], batch_size=100) for clip in (False, True)
+        run_sweep(helpers.linear(images), images, GaussianNoise(clip=clip), [0.5], batch_size=100)
+        for clip in (False, True)
     )
     pixels = images.batch(0, COUNT).reshape(COUNT, -1)
     due = 20 * np.log10(np.linalg.norm(pixels, axis=1) / (0.5 * math.sqrt(pixels.shape[1])))
@@ -77,7 +78,7 @@ def test_noise_without_clipping_has_the_ratio_that_it_asks_for(images):
     assert np.mean(clipped.snr[0]) > np.mean(free.snr[0]) + 1
 
 
-@pytest.mark.parametrize("noise", [Normal(), Normal(bound=0.5), Normal(bound=1.0), Uniform()])
+@pytest.mark.parametrize("noise", [GaussianNoise(), GaussianNoise(bound=0.5), GaussianNoise(bound=1.0), UniformNoise()])
 def test_deviations_are_those_of_the_draws(noise):
     """Catches: amplitudes that are added and not their squares, the deviation of a clamped number taken for 1."""
     added = noise.model_copy(update={"accumulate": True})
@@ -89,15 +90,15 @@ def test_deviations_are_those_of_the_draws(noise):
 
 def test_tables_show_the_deviation_beside_the_amplitude():
     cell = CellReport(strength="0.3", status="ok", note="", metrics={}, claims={}, deviation=0.374166)
-    noise = SweepReport.model_construct(name="normal", strength_name="V", unit="native", cells=[cell])
+    noise = SweepReport.model_construct(name="normal", strength_name="V", unit="default", cells=[cell])
     _, rows = sweep_table(ModelReport.model_construct(sweeps=[noise]), noise, PAGE)
     assert rows[0][0] == "0.3 (σ 0.374)"
 
 
 def test_fields_that_are_not_set_leave_the_key_of_evidence_as_it_was():
-    assert Normal().model_dump() == {"kind": "normal", "bound": None}
-    assert Normal(clip=False, accumulate=True, source="a.toml").model_dump(exclude={"source"}) == {
-        "kind": "normal",
+    assert GaussianNoise().model_dump() == {"kind": "gaussian", "bound": None}
+    assert GaussianNoise(clip=False, accumulate=True, source="a.toml").model_dump(exclude={"source"}) == {
+        "kind": "gaussian",
         "bound": None,
         "clip": False,
         "accumulate": True,
@@ -105,11 +106,12 @@ def test_fields_that_are_not_set_leave_the_key_of_evidence_as_it_was():
 
 
 @pytest.mark.parametrize(
-    ("amplitudes", "unit"), [([StrengthDistribution(uniform=(0.1, 0.2))], "native"), ([0.1], "std"), ([20.0], "snr")]
+    ("amplitudes", "unit"),
+    [([StrengthDistribution(uniform=(0.1, 0.2))], "default"), ([0.1], "image-std"), ([20.0], "snr")],
 )
 def test_accumulated_noise_needs_the_sweep_s_own_numbers(amplitudes, unit):
-    with pytest.raises(ValueError, match="`accumulate` of normal must be false"):
-        strength.check(amplitudes, Normal(accumulate=True), unit)
+    with pytest.raises(ValueError, match="`accumulate` of gaussian must be false"):
+        strength.check(amplitudes, GaussianNoise(accumulate=True), unit)
 
 
 def test_noise_beside_another_model_has_a_transferability(tmp_path):
@@ -117,7 +119,7 @@ def test_noise_beside_another_model_has_a_transferability(tmp_path):
     path = helpers.project(tmp_path / "project", SOURCE, RANDOM)
     other = path.with_name("other.toml")
     other.write_text(path.read_text().replace('"tiny"', '"other"').replace("seed = 1", "seed = 2"))
-    path.write_text(path.read_text().replace('kind = "normal"', 'kind = "normal"\nsource = "other.toml"'))
+    path.write_text(path.read_text().replace('kind = "gaussian"', 'kind = "gaussian"\nsource = "other.toml"'))
     made, card = helpers.harness(path), cards.load(path)
     evidence = made.evidence(card, "normal")
     theirs, clean = made.evidence(cards.load(other), "normal"), made.evidence(cards.load(other))

@@ -12,12 +12,16 @@ from torch import nn
 
 from robustness.classifiers.modules import state_hash
 from robustness.decisions import Argmax, Null
-from robustness.perturbations import PERTURBATIONS, Batch, Clean, External, Normal, Uniform
+from robustness.perturbations import PERTURBATIONS, Batch, Clean, External, GaussianNoise, UniformNoise
 from robustness.util.rng import Purpose, generator
 from robustness.workspace import generators
 
 SETTINGS = settings(deadline=None, max_examples=20)
-EXAMPLES = [*(kind() for kind in PERTURBATIONS.values() if kind is not External), Normal(bound=1.0), Normal(bound=0.1)]
+EXAMPLES = [
+    *(kind() for kind in PERTURBATIONS.values() if kind is not External),
+    GaussianNoise(bound=1.0),
+    GaussianNoise(bound=0.1),
+]
 EVERY = pytest.mark.parametrize("perturbation", EXAMPLES, ids=repr)
 NOISES = pytest.mark.parametrize("perturbation", [p for p in EXAMPLES if p.family == "noise"], ids=repr)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -38,7 +42,7 @@ def batch_of(perturbation, seed, count=5):
         torch.from_numpy(inputs),
         torch.from_numpy(random.integers(0, 2, count)),
         None if drawn is None else torch.from_numpy(drawn),
-        decision=Null() if perturbation.kind == "adaptive" else Argmax(),
+        decision=Null() if perturbation.kind == "adaptive-pgd" else Argmax(),
         generator=generator_network if perturbation.family == "gan" else None,
     )
 
@@ -132,7 +136,7 @@ def test_an_image_does_not_depend_on_its_neighbours(perturbation, seed, strength
 @SETTINGS
 @given(seed=SEEDS, strength=st.floats(0, 1))
 def test_uniform_and_bounded_noise_stay_in_their_ball(seed, strength):
-    for perturbation, radius in ((Uniform(), 1), (Normal(bound=1.0), 1), (Normal(bound=0.1), 0.1)):
+    for perturbation, radius in ((UniformNoise(), 1), (GaussianNoise(bound=1.0), 1), (GaussianNoise(bound=0.1), 0.1)):
         batch = batch_of(perturbation, seed)
         delta = perturbation.prepare(batch)(strength, torch.empty_like(batch.inputs)) - batch.inputs
         assert delta.abs().max() <= strength * radius + 1e-6
@@ -140,7 +144,7 @@ def test_uniform_and_bounded_noise_stay_in_their_ball(seed, strength):
 
 def test_noise_moves_nearly_every_pixel():
     """An identity would keep every promise above."""
-    for perturbation in (Normal(), Normal(bound=1.0), Uniform()):
+    for perturbation in (GaussianNoise(), GaussianNoise(bound=1.0), UniformNoise()):
         batch = batch_of(perturbation, 0, count=200)
         moved = perturbation.prepare(batch)(0.5, torch.empty_like(batch.inputs)) != batch.inputs
         grey = (batch.inputs > 0) & (batch.inputs < 1)
@@ -151,7 +155,7 @@ def test_noise_moves_nearly_every_pixel():
 def test_noise_that_was_not_drawn_is_said():
     batch = Batch(nn.Identity(), torch.zeros(1, 1, 2, 2), torch.zeros(1, dtype=torch.long), None)
     with pytest.raises(ValueError, match=r"`batch\.drawn` must hold the noise"):
-        Normal().prepare(batch)
+        GaussianNoise().prepare(batch)
 
 
 def test_kinds_are_listed_by_their_own_name():
@@ -175,7 +179,7 @@ def test_parameters_survive_the_way_through_a_card(perturbation):
 @pytest.mark.parametrize("bound", [0, -1, float("inf"), float("nan")])
 def test_a_bound_is_a_positive_number(bound):
     with pytest.raises(ValidationError, match="bound"):
-        Normal(bound=bound)
+        GaussianNoise(bound=bound)
 
 
 def test_clean_has_no_other_strength():

@@ -15,7 +15,7 @@ from torch import nn
 
 from robustness.data import from_arrays
 from robustness.metrics.evidence import OK
-from robustness.perturbations import FGSM, PGD, Blur, Clean, Normal, Uniform
+from robustness.perturbations import FGSM, PGD, Clean, GaussianBlur, GaussianNoise, UniformNoise
 from robustness.perturbations.strength import (
     StrengthDistribution,
     check,
@@ -49,7 +49,7 @@ def decibels(inputs, perturbed):
 
 
 def test_a_spread_draws_its_share_of_clean_images_and_the_rest_uniformly():
-    spread = StrengthDistribution(uniform=(0.1, 0.5), clean=0.3)
+    spread = StrengthDistribution(uniform=(0.1, 0.5), clean_fraction=0.3)
     drawn = spread.draw(generator(0, Purpose.STRENGTH), 20_000)
     clean = drawn == 0
     assert drawn.dtype == np.float32
@@ -60,16 +60,16 @@ def test_a_spread_draws_its_share_of_clean_images_and_the_rest_uniformly():
 
 @given(size=st.integers(1, 1000), clean=st.sampled_from([0.0, 0.5]))
 def test_an_image_keeps_its_strength_when_others_follow(size, clean):
-    spread = StrengthDistribution(uniform=(0, 0.5), clean=clean)
+    spread = StrengthDistribution(uniform=(0, 0.5), clean_fraction=clean)
     whole = spread.draw(generator(1, Purpose.STRENGTH), 1000)
     assert np.array_equal(spread.draw(generator(1, Purpose.STRENGTH), size), whole[:size])
 
 
 def test_a_sweep_gives_every_image_its_own_strength_whatever_the_batch():
-    images, spread = helpers.images(1203), StrengthDistribution(uniform=(0, 0.5), clean=0.5)
+    images, spread = helpers.images(1203), StrengthDistribution(uniform=(0, 0.5), clean_fraction=0.5)
     chosen = [0.25, spread]
     small, large = (
-        run_sweep(helpers.linear(images), images, Uniform(), chosen, batch_size=size, seed=5) for size in (70, 500)
+        run_sweep(helpers.linear(images), images, UniformNoise(), chosen, batch_size=size, seed=5) for size in (70, 500)
     )
     assert small.strengths == ("0.25", "U(0,0.5)+0.5clean")
     assert np.array_equal(small.drawn, large.drawn)
@@ -85,7 +85,7 @@ def test_a_spread_of_two_equal_ends_is_the_number():
     images = helpers.images(30)
     narrow = StrengthDistribution(uniform=(0.3, 0.3 + 1e-6))
     model = helpers.linear(images)
-    drawn, number = (run_sweep(model, images, Normal(), [chosen], batch_size=8) for chosen in (narrow, 0.3))
+    drawn, number = (run_sweep(model, images, GaussianNoise(), [chosen], batch_size=8) for chosen in (narrow, 0.3))
     assert np.allclose(drawn.loss, number.loss, atol=1e-4)
     assert np.allclose(drawn.snr, number.snr, atol=1e-3)
 
@@ -100,7 +100,7 @@ def test_a_spread_of_two_equal_ends_is_the_number():
         (1e-7, "1e-07"),
         (8 / 255, "0.0313725"),
         (StrengthDistribution(uniform=(0, 0.5)), "U(0,0.5)"),
-        (StrengthDistribution(uniform=(0.1, 1), clean=0.25), "U(0.1,1)+0.25clean"),
+        (StrengthDistribution(uniform=(0.1, 1), clean_fraction=0.25), "U(0.1,1)+0.25clean"),
     ],
 )
 def test_names(strength, due):
@@ -110,28 +110,32 @@ def test_names(strength, due):
 @pytest.mark.parametrize(
     ("strengths", "unit", "message"),
     [
-        ([], "native", "`strengths` must name at least one strength, got none"),
-        ([0.1, 1.01], "native", r"must lie in \[0, 1\], got 1.01; V is a fraction of the pixel range"),
-        ([-0.1], "native", r"must lie in \[0, 1\], got -0.1"),
-        ([math.nan], "native", "got nan"),
+        ([], "default", "`strengths` must name at least one strength, got none"),
+        ([0.1, 1.01], "default", r"must lie in \[0, 1\], got 1.01; V is a fraction of the pixel range"),
+        ([-0.1], "default", r"must lie in \[0, 1\], got -0.1"),
+        ([math.nan], "default", "got nan"),
         ([math.inf], "snr", r"must lie in \[-60, 200\], got inf; dB"),
         ([201], "snr", "got 201; dB"),
-        ([StrengthDistribution(uniform=(0.5, 1.5))], "native", "got 1.5"),
-        ([StrengthDistribution(uniform=(-math.inf, 0))], "native", "got -inf"),
-        ([0.1, 0.2, 0.1], "native", "must differ from each other, got 0.1 more than once"),
-        ([0.1, 0.1 + 1e-9], "native", "got 0.1 more than once"),
-        ([0.0, -0.0], "native", "got 0 more than once"),
-        ([StrengthDistribution(uniform=(20, 40), clean=0.5)], "snr", "`clean` of strengths in dB must be 0"),
+        ([StrengthDistribution(uniform=(0.5, 1.5))], "default", "got 1.5"),
+        ([StrengthDistribution(uniform=(-math.inf, 0))], "default", "got -inf"),
+        ([0.1, 0.2, 0.1], "default", "must differ from each other, got 0.1 more than once"),
+        ([0.1, 0.1 + 1e-9], "default", "got 0.1 more than once"),
+        ([0.0, -0.0], "default", "got 0 more than once"),
+        (
+            [StrengthDistribution(uniform=(20, 40), clean_fraction=0.5)],
+            "snr",
+            "`clean_fraction` of strengths in dB must be 0",
+        ),
     ],
 )
 def test_strengths_that_cannot_be(strengths, unit, message):
     with pytest.raises(ValueError, match=message):
-        check(strengths, Normal(), unit)
+        check(strengths, GaussianNoise(), unit)
 
 
 def test_strengths_that_can_be_come_back_in_their_order():
     chosen = (1.0, 0.0, StrengthDistribution(uniform=(0, 1)))
-    assert check(list(chosen), Normal()) == chosen
+    assert check(list(chosen), GaussianNoise()) == chosen
     assert check([0], Clean()) == (0,)
     with pytest.raises(ValueError, match=r"must lie in \[0, 0\], got 0.1"):
         check([0.1], Clean())
@@ -139,7 +143,8 @@ def test_strengths_that_can_be_come_back_in_their_order():
 
 @pytest.mark.parametrize(
     "table", [{"uniform": [0.5, 0.5]}, {"uniform": [0.5, 0.1]}, {"uniform": [0, math.nan]}]
-    + [{"uniform": [0, 1], "clean": value} for value in (1, -0.1, math.nan)] + [{"uniform": [0, 1], "share": 0.5}],
+    + [{"uniform": [0, 1], "clean_fraction": value} for value in (1, -0.1, math.nan)]
+    + [{"uniform": [0, 1], "share": 0.5}],
 )  # fmt: skip
 def test_spreads_that_cannot_be(table):
     with pytest.raises(ValidationError):
@@ -185,7 +190,7 @@ def test_evidence_has_the_same_ratios_with_and_without_the_table():
     assert np.allclose(one.snr, other.snr, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("perturbation", [Normal(), Normal(bound=1.0), Uniform()], ids=repr)
+@pytest.mark.parametrize("perturbation", [GaussianNoise(), GaussianNoise(bound=1.0), UniformNoise()], ids=repr)
 def test_evidence_has_the_ratio_asked_for_after_clipping(perturbation):
     """On real digits more than half of the noise is clipped away: scaling by the norms alone misses by 3 dB."""
     images, asked = helpers.digits(), [3.0, 10.0, 25.0, 50.0]
@@ -207,7 +212,7 @@ def test_evidence_has_the_ratio_asked_for_after_clipping(perturbation):
 
 def test_where_nothing_clips_the_scale_is_that_of_the_norms():
     inputs = torch.full((4, 1, 5, 5), 0.5)
-    direction = torch.from_numpy(Normal().draw(generator(0, Purpose.NOISE), (4, 1, 5, 5)))
+    direction = torch.from_numpy(GaussianNoise().draw(generator(0, Purpose.NOISE), (4, 1, 5, 5)))
     scale = inputs.flatten(1).norm(dim=1) / direction.flatten(1).norm(dim=1) / 10 ** (40 / 20)
 
     def perturb(strength, out):
@@ -258,7 +263,7 @@ def test_an_image_of_one_grey_has_no_ratio_to_its_contrast():
 def test_a_drawn_ratio_is_reached_image_by_image():
     images = helpers.digits()
     spread = StrengthDistribution(uniform=(10, 40))
-    evidence = run_sweep(helpers.linear(images), images, Normal(), [spread], unit="snr", batch_size=7)
+    evidence = run_sweep(helpers.linear(images), images, GaussianNoise(), [spread], unit="snr", batch_size=7)
     assert evidence.status == (OK,)
     assert np.abs(evidence.snr - evidence.drawn).max() <= 0.0101
 
@@ -266,7 +271,7 @@ def test_a_drawn_ratio_is_reached_image_by_image():
 def test_a_ratio_that_clipping_forbids_fails_the_cell():
     """No change within [0, 1] is thirty times as large as a digit."""
     images = helpers.digits()
-    evidence = run_sweep(helpers.linear(images), images, Normal(), [-30.0, 20.0], unit="snr")
+    evidence = run_sweep(helpers.linear(images), images, GaussianNoise(), [-30.0, 20.0], unit="snr")
     assert evidence.status == ("the ratio cannot be reached within [0, 1] for 30 of 30 images (100.0%)", OK)
     assert not evidence.failed
     assert list(evidence.provenance["notes"]) == ["-30"]
@@ -278,7 +283,7 @@ def test_up_to_one_image_in_a_hundred_may_miss_its_ratio(black, held):
     pixels = np.random.default_rng(0).integers(50, 200, (100, 4, 4), dtype=np.uint8)
     pixels[5 : 5 + black] = 0
     images = from_arrays(pixels, np.arange(100) % 3)
-    evidence = run_sweep(helpers.linear(images), images, Uniform(), [20.0], unit="snr", batch_size=30)
+    evidence = run_sweep(helpers.linear(images), images, UniformNoise(), [20.0], unit="snr", batch_size=30)
     assert (evidence.status[0] == OK) is held
     said = f"the ratio cannot be reached within [0, 1] for {black} of 100 images ({black}.0%)"
     assert evidence.provenance["notes"] == {"20": said}
@@ -288,7 +293,7 @@ def test_up_to_one_image_in_a_hundred_may_miss_its_ratio(black, held):
 def test_zero_decibels_are_noise_as_strong_as_the_image():
     pixels = np.random.default_rng(0).integers(20, 100, (20, 8, 8), dtype=np.uint8)
     images = from_arrays(pixels, np.arange(20) % 3)
-    evidence = run_sweep(helpers.linear(images), images, Normal(), [0.0], unit="snr")
+    evidence = run_sweep(helpers.linear(images), images, GaussianNoise(), [0.0], unit="snr")
     assert evidence.status == (OK,)
     assert np.abs(evidence.snr).max() <= 0.0101
 
@@ -318,14 +323,14 @@ def grey(count=9, size=6):
 
 @pytest.mark.parametrize(
     "perturbation",
-    [FGSM(), PGD(random_start=False, steps=4), Normal(), Uniform(), FGSM(norm="l2")],
+    [FGSM(), PGD(random_start=False, steps=4), GaussianNoise(), UniformNoise(), FGSM(norm="l2")],
     ids=lambda given: f"{given.kind}-{getattr(given, 'norm', '')}",
 )
 def test_strengths_in_standard_deviations_are_those_of_each_image(perturbation):
     """Image by image as alone with its own ε. Catches: one deviation for the batch, the unbiased one, padding's."""
     images, asked = grey(), [0.05, 0.1]
     model = Standardised(36, 3).eval()
-    together = run_sweep(model, images, perturbation, asked, unit="std", batch_size=4, threads=1)
+    together = run_sweep(model, images, perturbation, asked, unit="image-std", batch_size=4, threads=1)
     assert together.status == (OK, OK)
     inputs = images.batch(0, len(images))
     for i, image in enumerate(inputs):
@@ -339,7 +344,7 @@ def test_a_network_that_standardises_sees_epsilon_itself():
     """What the eyes-parseval paper calls ε. Catches: ε in pixels, some seven times as hard on such crops."""
     images = grey()
     Standardised.seen.clear()
-    run_sweep(Standardised(36, 3).eval(), images, FGSM(), [0.05], unit="std", batch_size=len(images), threads=1)
+    run_sweep(Standardised(36, 3).eval(), images, FGSM(), [0.05], unit="image-std", batch_size=len(images), threads=1)
     inputs, perturbed = images.batch(0, len(images)), Standardised.seen[-1].numpy()
     deviation = inputs.reshape(len(inputs), -1).std(axis=1)
     moved = np.abs(perturbed - inputs).reshape(len(inputs), -1) / deviation[:, None]
@@ -347,12 +352,13 @@ def test_a_network_that_standardises_sees_epsilon_itself():
 
 
 def test_no_strength_leaves_images_as_they_are_in_deviations_too():
-    evidence = run_sweep(helpers.linear(grey()), grey(), FGSM(), [0.0, 0.1], unit="std")
+    evidence = run_sweep(helpers.linear(grey()), grey(), FGSM(), [0.0, 0.1], unit="image-std")
     assert np.isinf(evidence.snr[0]).all()
 
 
 def test_what_does_not_move_pixels_by_its_strength_has_no_deviations():
     with pytest.raises(
-        ValueError, match=r"`unit` of blur must be native, got std: its strength is not a size of pixel changes"
+        ValueError,
+        match="`unit` of gaussian-blur must be default, got image-std: its strength is not a size",
     ):
-        check([0.5], Blur(), "std")
+        check([0.5], GaussianBlur(), "image-std")

@@ -21,7 +21,7 @@ from robustness.metrics.attack_success import fooled
 from robustness.metrics.detection import discarded
 from robustness.metrics.evidence import OK
 from robustness.metrics.registry import measure_cell
-from robustness.perturbations import FGSM, IFGSM, PGD, Normal
+from robustness.perturbations import FGSM, IFGSM, PGD, GaussianNoise
 from robustness.perturbations.fgsm import fgsm
 from robustness.sweep.runner import directions as make_directions
 from robustness.sweep.runner import run_sweep
@@ -235,14 +235,14 @@ def test_transferability_is_counted_as_the_paper_says():
     found = measure_cell(both, 0, "transferability")
     assert (found.successes, found.n, found.value) == (3, 5, 0.6)
     assert np.flatnonzero(discarded(both, 0)).tolist() == [0, 2, 3], "above the threshold, not at it"
-    filtered = measure_cell(both, 0, "transferability_filtered")
+    filtered = measure_cell(both, 0, "selective_transferability")
     assert (filtered.successes, filtered.n, filtered.value) == (2, 5, 0.4)
     success = measure_cell(both, 0, "attack_success_rate")
     assert (success.successes, success.n) == (5, 7)
 
 
 def test_another_threshold_filters_otherwise():
-    filtered = measure_cell(counted(attack=ATTACK, threshold=0.45), 0, "transferability_filtered")
+    filtered = measure_cell(counted(attack=ATTACK, threshold=0.45), 0, "selective_transferability")
     assert (filtered.successes, filtered.n) == (0, 5)
 
 
@@ -262,8 +262,8 @@ def test_a_sweep_s_transferability_equals_a_hand_count(path):
             f = target(examples).double().softmax(1).numpy()
             before = target(inputs).double().softmax(1).numpy()[:, :-1].argmax(1)
         on_target = (before == truth) & (f[:, :-1].argmax(1) != truth)
-        for name, hit in (("", on_target), ("_filtered", on_target & (f[:, -1] <= 0.5))):
-            found = claims.measure(both, f"{strength:g}", f"transferability{name}")
+        for name, hit in (("", on_target), ("selective_", on_target & (f[:, -1] <= 0.5))):
+            found = claims.measure(both, f"{strength:g}", f"{name}transferability")
             assert (found.successes, found.n) == ((hit & on_source).sum(), on_source.sum())
             shares.append(found.value)
     assert 0 < shares[2] < 1
@@ -320,7 +320,7 @@ def test_a_source_whose_cell_has_no_numbers_is_an_error():
     [
         ("transferability", {"source": None}, "evidence of the source model"),
         ("transferability", {"clean": None}, "clean evidence"),
-        ("transferability_filtered", {}, "needs a decision with an attack probability"),
+        ("selective_transferability", {}, "needs a decision with an attack probability"),
     ],
 )
 def test_what_is_missing_beside_is_an_error(metric, lacking, said):
@@ -332,7 +332,7 @@ def test_what_is_missing_beside_is_an_error(metric, lacking, said):
 CLEAN = "\n[claims.clean]\naccuracy = 0.5\n"
 
 
-@pytest.mark.parametrize("metric", ["transferability", "transferability_filtered", "attack_success_rate"])
+@pytest.mark.parametrize("metric", ["transferability", "selective_transferability", "attack_success_rate"])
 @pytest.mark.parametrize("threshold", ["0.0", "1.0", "1.5", "-0.1", "nan", "inf"])
 def test_cards_refuse_bounds_that_cannot_fail_or_never_hold(tmp_path, metric, threshold):
     more = CLEAN + f"\n[claims.far]\n{metric} = [0.5, {threshold}, 0.5]\n"
@@ -499,5 +499,5 @@ def test_a_source_that_has_a_length_of_zero_is_still_the_source():
 
 
 def test_noise_is_made_on_nobody():
-    assert Normal().made_on is None
+    assert GaussianNoise().made_on is None
     assert FGSM(source="a.toml").made_on == "a.toml"

@@ -74,7 +74,7 @@ def one_core(own_path, monkeypatch):
 def test_what_is_planned_is_what_is_made(tmp_path):
     """Catches: a strength, a pass or a column of the evidence that is left out; 0 swept twice."""
     path = helpers.project(tmp_path, card=SEEDED + ATTACKS)
-    path.write_text("probabilities = true\n" + path.read_text())
+    path.write_text("store_probabilities = true\n" + path.read_text())
     card, harness = cards.load(path), helpers.harness(path)
     plan = Planner(harness).plan(card)
     assert [cost.label for cost in plan.costs] == [f"tiny:{name}" for name in ("clean", *card.file.sweeps)]
@@ -259,7 +259,7 @@ def test_what_a_transfer_needs_of_its_source_is_planned_once(tmp_path):
 
 def test_a_generator_is_said_to_come_first(tmp_path):
     """Catches: a plan that fits a generator, or leaves out what it does in the sweep."""
-    path = helpers.project(tmp_path, card=SEEDED + '\n[sweeps.gan]\nkind = "gan"\nstrengths = [0.1]\n')
+    path = helpers.project(tmp_path, card=SEEDED + '\n[sweeps.gan]\nkind = "advgan"\nstrengths = [0.1]\n')
     plan = Planner(helpers.harness(path)).plan(cards.load(path))
     assert plan.notes == ("the generator of gan is fitted to tiny first",)
     assert not (path.parents[2] / "store" / "generators").exists()

@@ -240,7 +240,7 @@ def test_cards_that_the_project_names(project):
 
 MINE = """
 def test_mine(sweep):
-    evidence = sweep({"kind": "normal", "bound": 1.0, "strengths": [0.05, 0.3]})
+    evidence = sweep({"kind": "gaussian", "bound": 1.0, "strengths": [0.05, 0.3]})
     assert evidence.strengths == ("0.05", "0.3")
     assert evidence.provenance["perturbation"]["bound"] == 1.0
 """
@@ -283,7 +283,7 @@ def test_the_report_is_json_with_a_list_of_claims_for_each_model(project, draft)
     """Catches: names that break the page: a sweep's name may hold what Markdown reads."""
     project.write(
         "pyproject.toml",
-        '[tool.robustness.profiles.odd."a|b <i> ```"]\nkind = "normal"\nstrengths = [0.1]\n',
+        '[tool.robustness.profiles.odd."a|b <i> ```"]\nkind = "gaussian"\nstrengths = [0.1]\n',
     )
     run = draft("--robustness-profile=odd", "--robustness-report=report.md")
     assert run.ret == 0

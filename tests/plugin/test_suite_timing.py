@@ -10,7 +10,7 @@ from plugin_project import IDS
 from robustness.util import hardware
 
 TIMING = ("-m", "timing")
-GAN = '[sweeps.gan]\nkind = "gan"\nsteps = 2\nstrengths = [0.1]\n'
+GAN = '[sweeps.gan]\nkind = "advgan"\nsteps = 2\nstrengths = [0.1]\n'
 KINDS = ("noise", "fgsm", "pgd-10", "gan")
 
 

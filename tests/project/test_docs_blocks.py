@@ -23,7 +23,7 @@ CARD = {
     "name": "shown",
     "model": {"factory": "nets:Net", "weights": "net.safetensors"},
     "data": {"name": "digits"},
-    "sweeps": {"normal": {"kind": "normal", "strengths": [0.1, 0.3, 0.5]}},
+    "sweeps": {"normal": {"kind": "gaussian", "strengths": [0.1, 0.3, 0.5]}},
     "claims": {"clean": {"accuracy": 0.9}, "normal": {"accuracy": [0.9, 0.7, 0.5]}},
 }
 """What a table that a page shows alone may stand in."""

@@ -149,7 +149,9 @@ def test_every_metric_is_in_the_table():
     assert set(rows) == set(METRICS)
     assert all(sentence(row) for row in rows.values())
     assert rows["recall"].endswith("| higher | 0.1 | yes | —")
-    assert rows["sensitivity_filtered"].endswith("| lower | ∞ | no | clean `accuracy`, clean `kept`, detector, sweep")
+    assert rows["selective_max_accuracy_slope"].endswith(
+        "| lower | ∞ | no | clean `accuracy`, clean `coverage`, detector, sweep"
+    )
 
 
 def test_the_pages_are_in_the_table_of_contents():

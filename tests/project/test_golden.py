@@ -23,9 +23,9 @@ from robustness.perturbations import PERTURBATIONS
 FOLDER = Path(__file__).parents[1] / "golden"
 VARYING = {"started", "seconds", "images_per_second", "key", "digest", "weights", "versions", "device", "checksum"}
 SWEEPS = {
-    "noise": 'kind = "normal"\nstrengths = [0.1, 0.3, 0.6]',
+    "noise": 'kind = "gaussian"\nstrengths = [0.1, 0.3, 0.6]',
     "accumulated": 'kind = "uniform"\nclip = false\naccumulate = true\nstrengths = [0.1, 0.3, 0.6]',
-    "snr": 'kind = "normal"\nunit = "snr-std"\nstrengths = [20, 10]',
+    "snr": 'kind = "gaussian"\nunit = "snr-std"\nstrengths = [20, 10]',
     "fgsm": 'kind = "fgsm"\nstrengths = [0.02, 0.1, { uniform = [0.0, 0.2] }]',
     "ifgsm": 'kind = "ifgsm"\nsteps = 3\nstrengths = [0.05]',
     "pgd": 'kind = "pgd"\nsteps = 3\nstrengths = [0.02, 0.1]',
@@ -34,10 +34,10 @@ SWEEPS = {
     "brightness": 'kind = "brightness"\nstrengths = [0.3]',
     "contrast": 'kind = "contrast"\nstrengths = [0.3]',
     "rotation": 'kind = "rotation"\nstrengths = [15]',
-    "shift": 'kind = "shift"\nstrengths = [2]',
-    "blur": 'kind = "blur"\nstrengths = [1]',
-    "gan": 'kind = "gan"\nsteps = 3\nstrengths = [0.1]',
-    "conditional": 'kind = "conditional-gan"\nsteps = 3\nstrengths = [0.1]',
+    "shift": 'kind = "translation"\nstrengths = [2]',
+    "blur": 'kind = "gaussian-blur"\nstrengths = [1]',
+    "gan": 'kind = "advgan"\nsteps = 3\nstrengths = [0.1]',
+    "conditional": 'kind = "conditional-advgan"\nsteps = 3\nstrengths = [0.1]',
     "from-other": 'kind = "fgsm"\nsource = "other.toml"\nstrengths = [0.1]',
 }
 CARD = """
@@ -103,7 +103,11 @@ def test_keys_and_decisions_of_a_fixed_model(workspace):
     The module's name is new each time; it is replaced before the keys are hashed.
     """
     harness, card = workspace
-    assert {table.split('"')[1] for table in SWEEPS.values()} == set(PERTURBATIONS) - {"clean", "adaptive", "external"}
+    assert {table.split('"')[1] for table in SWEEPS.values()} == set(PERTURBATIONS) - {
+        "clean",
+        "adaptive-pgd",
+        "external",
+    }
     rows = {}
     for sweep in ("clean", *SWEEPS):
         fields = {**harness.key_fields(harness.resolve(card, sweep)), "device": "cpu"}

@@ -239,7 +239,7 @@ def test_a_sweep_without_any_number_is_a_sentence(load_card):
     document = report(card, {}, skipped)
 
     lines = list(terminal.terminal(document))
-    assert "normal (bound 1.0): no numbers; claims: 6 skipped, 2 no claim possible" in lines
+    assert "normal (gaussian, bound 1.0): no numbers; claims: 6 skipped, 2 no claim possible" in lines
     assert len(lines) < 8
     assert document.models[0].data.n is None
 

@@ -66,7 +66,7 @@ def test_what_discards_has_a_matrix_of_its_own(project):
     made, chosen = harness(project), loaded(project, "tiny", "refuses")
     crossed = transfer_matrix.matrix(made, chosen, "near")
     lines = list(transfer_matrix.described(crossed, "near"))
-    after = lines[lines.index("transferability_filtered at 0.1") + 1].splitlines()
+    after = lines[lines.index("selective_transferability at 0.1") + 1].splitlines()
     assert after[0].split() == ["made", "on", "refuses"]
     here, source = crossed["tiny", "refuses"], crossed["tiny", "tiny"]
     labels, row = here.labels, here.index("0.1")

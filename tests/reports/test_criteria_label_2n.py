@@ -46,19 +46,23 @@ def rows(source="gtsrb", folds=5, **changed):
             "sweep": "mixed",
             "strength": "mixed",
             "accuracy": table["alone"][system] + noise,
-            "accuracy_filtered": kept + noise,
+            "selective_accuracy": kept + noise,
         }
         yield {**about, "sweep": "clean", "strength": "0", "attack_probability": 0.05}
         for i, strength in enumerate(EPSILONS):
             yield {
                 **about, "sweep": "curve", "strength": strength,
-                "half_accuracy_filtered": curve[i] + noise,
+                "half_selective_accuracy": curve[i] + noise,
                 "accuracy": 0.6 - 0.02 * i,
-                "kept": changed.get("passed", {}).get(system, [0.5**i for i in range(len(EPSILONS))])[i],
+                "coverage": changed.get("passed", {}).get(system, [0.5**i for i in range(len(EPSILONS))])[i],
                 "attack_probability": probability[i],
-                "transferability_filtered": moved[i] + abs(noise) / 10,
+                "selective_transferability": moved[i] + abs(noise) / 10,
             }  # fmt: skip
-        shapes = {"sensitivity_filtered": 3 * fall, "deviation_filtered": fall / 3, "range_filtered": fall}
+        shapes = {
+            "selective_max_accuracy_slope": 3 * fall,
+            "selective_accuracy_std": fall / 3,
+            "selective_accuracy_range": fall,
+        }
         yield {**about, "sweep": "shape", "strength": "0.5", **shapes}
 
 
@@ -230,7 +234,7 @@ def test_rows_that_are_missing_do_not_reproduce_it():
     left = [
         row for row in rows() if not (row["system"] == "cdaec+bin" and row["fold"] == 1 and row["sweep"] == "shape")
     ]
-    lost = {"accuracy_filtered": None, "half_accuracy_filtered": None, "transferability_filtered": None}
+    lost = {"selective_accuracy": None, "half_selective_accuracy": None, "selective_transferability": None}
     broken = [{**row, **lost} if row["system"] == "adv+bin" else row for row in left]
     found = {v.claim: v.outcome for v in verdicts(Measured("gtsrb", broken))}
     for claim in (
@@ -276,7 +280,7 @@ def test_steps_are_those_of_the_measured_curve():
 
     def row(strength, accuracy, whole, kept):
         about = {"source": "gtsrb", "fold": 0, "system": "2n", "images": "fold", "sweep": "curve", "strength": strength}
-        return {**about, "accuracy": accuracy, "half_accuracy_filtered": whole, "kept": kept}
+        return {**about, "accuracy": accuracy, "half_selective_accuracy": whole, "coverage": kept}
 
     made = [
         row("0.02", 0.5, 0.8, 0.4),
@@ -313,14 +317,14 @@ def white(wrong=ATTACKS, systems=("2n", "null"), best="2n"):
     """Attacks on the systems themselves: how many more are undetected and wrong, for all but the best twice as many."""
     for fold, system in itertools.product(range(3), systems):
         about = {"source": "gtsrb", "fold": fold, "system": system, "images": "few"}
-        yield {**about, "sweep": "clean", "strength": "0", "kept": 1.0, "accuracy_filtered": 0.95}
+        yield {**about, "sweep": "clean", "strength": "0", "coverage": 1.0, "selective_accuracy": 0.95}
         for sweep, more in wrong.items():
             for strength in ("0.0078", "0.0314"):
                 value = 0.05 + more * (1 if system == best else 2)
                 filtered = 0.95 - value / 2
                 yield {
-                    **about, "sweep": sweep, "strength": strength, "undetected_wrong": value,
-                    "half_accuracy_filtered": filtered,
+                    **about, "sweep": sweep, "strength": strength, "undetected_error_rate": value,
+                    "half_selective_accuracy": filtered,
                 }  # fmt: skip
 
 
@@ -341,7 +345,7 @@ def test_what_survives():
 
 def test_what_was_not_measured_neither_survives_nor_falls():
     assert {s.outcome for s in survivals(Measured("gtsrb", []))} == {"not measured"}
-    broken = [{**row, "undetected_wrong": None, "half_accuracy_filtered": None} for row in white()]
+    broken = [{**row, "undetected_error_rate": None, "half_selective_accuracy": None} for row in white()]
     assert {s.outcome for s in survivals(Measured("gtsrb", broken))} == {"not measured"}
 
 
@@ -356,7 +360,7 @@ def test_an_adaptive_attack_that_does_worse_in_a_larger_ball_is_said():
     rows = list(white(systems=("2n",)))
     for row in rows:
         if (row["sweep"], row["strength"], row["fold"]) == ("adaptive", "0.0314", 1):
-            row["undetected_wrong"] = 0.44
+            row["undetected_error_rate"] = 0.44
     assert too_weak(Measured("gtsrb", rows)) == ["2N: adaptive at ε 0.0314 0.4400, adaptive at 0.0078 0.4500"]
 
 
@@ -367,6 +371,6 @@ def test_nothing_survives_an_attack_that_is_known_to_be_too_weak():
     assert found == {"not shown"}
     for row in rows:
         if row["system"] == "2n" and row["sweep"] == "pgd":
-            row["undetected_wrong"] = 0.05
+            row["undetected_error_rate"] = 0.05
     assert {s.outcome for s in survivals(Measured("gtsrb", rows)) if s.attack == "adaptive"} == {"survives"}
     assert "survives" in {s.outcome for s in survivals(Measured("gtsrb", rows)) if s.attack == "fgsm"}

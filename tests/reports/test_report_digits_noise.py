@@ -14,7 +14,7 @@ from reports.digits_noise import criteria, figures, numbers, page, published, ru
 from reports.writing import dumped, inserted
 from robustness import cards
 from robustness.errors import CardError, RobustnessError
-from robustness.perturbations import Normal
+from robustness.perturbations import GaussianNoise
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "models" / "digits-mlp.toml"
@@ -446,9 +446,9 @@ def test_readings_differ_in_the_noise_alone():
     card = cards.load(DIGITS)
     found = run.variants(card)
     assert {name: c.perturbation(sweep) for name, (c, sweep) in found.items()} == {
-        "accumulated": Normal(clip=False, accumulate=True),
-        "bounded": Normal(bound=1.0),
-        "unbounded": Normal(),
+        "accumulated": GaussianNoise(clip=False, accumulate=True),
+        "bounded": GaussianNoise(bound=1.0),
+        "unbounded": GaussianNoise(),
         "uniform": card.perturbation("uniform"),
     }
     assert {c.file.strengths_of(sweep) for c, sweep in found.values()} == {card.file.strengths_of("normal")}

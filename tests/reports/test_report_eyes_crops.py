@@ -42,9 +42,9 @@ def test_a_folder_becomes_an_array_file_that_a_card_can_name(eyes, tmp_path, cap
     assert held["y"].tolist() == [0, 0, 1, 1, 1]
     assert held["x"][:, 0, 0].tolist() == [5, 4, 3, 2, 1], "each image with its own label and person"
     assert held["subject"].tolist() == [1, 2, 1, 0, 0]
-    split = {"kind": "grouped", "share": 0.4}
+    split = {"kind": "group", "fraction": 0.4}
     spec = DataSpec.model_validate(
-        {"name": "array", "file": "eyes.npz", "groups": "subject", "of": "all", "split": split}
+        {"name": "array", "file": "eyes.npz", "groups": "subject", "pool": "all", "split": split}
     )
     with pytest.raises(DataError, match="every class"):  # three persons are too few, and the card's loader says so
         data.load(spec, "test", root=tmp_path, cache=tmp_path / "cache")

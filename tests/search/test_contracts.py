@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from robustness import cards
-from robustness.perturbations import Uniform
+from robustness.perturbations import UniformNoise
 from robustness.search import contracts
 
-CARD = helpers.CARD.replace("normal", "uniform")
+CARD = helpers.CARD.replace("normal", "uniform").replace("gaussian", "uniform")
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def broken(sweep, monkeypatch, perturb):
     def prepare(self, batch):
         return lambda strength, out: out.copy_(perturb(module, batch.inputs, strength))
 
-    monkeypatch.setattr(Uniform, "prepare", prepare)
+    monkeypatch.setattr(UniformNoise, "prepare", prepare)
     return contracts.find_violations(harness, card, "uniform")
 
 
@@ -73,7 +73,7 @@ def test_what_breaks_one_is_found(sweep, monkeypatch, perturb, contract):
 
 def test_a_perturbation_that_breaks_later_is_found_with_a_warm_store(tmp_path):
     """Catches: findings that are believed although the code of what was checked is another now."""
-    card = helpers.project(tmp_path / "project", card=helpers.CARD.replace('"normal"', '"fgsm"'))
+    card = helpers.project(tmp_path / "project", card=helpers.CARD.replace('"gaussian"', '"fgsm"'))
     shutil.copy(helpers.ROOT / "suites" / "test_properties.py", card.parent)
     package = Path(contracts.__file__).parents[1]
     copied = shutil.copytree(package, tmp_path / "site" / "robustness", ignore=shutil.ignore_patterns("__pycache__"))

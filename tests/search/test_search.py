@@ -75,7 +75,7 @@ def test_planted_triggers_are_found_and_said_briefly(images):
     dark = images.select((images.labels == 0).nonzero()[0], "dark")  # most triggers flip all of them at once
     said = {}
     for i, (kind, trigger) in enumerate(triggers(seed=1)):
-        result = search(Planted(trigger), dark, BUDGET, examples=200)
+        result = search(Planted(trigger), dark, BUDGET, max_examples=200)
         assert len(result["images"]) == 6, "the model is right on all images, and sure, where the trigger is not"
         said[i, kind] = [one["sentence"] for one in result["found"]]
     found = {key: sentences[0] for key, sentences in said.items() if sentences}
@@ -86,14 +86,14 @@ def test_planted_triggers_are_found_and_said_briefly(images):
 
 def test_a_margin_beyond_the_budget_is_never_flipped(images):
     for examples in (50, 300):
-        result = search(Planted(lambda x: torch.zeros(len(x))), images, BUDGET, examples=examples)
+        result = search(Planted(lambda x: torch.zeros(len(x))), images, BUDGET, max_examples=examples)
         assert (len(result["images"]), result["found"], result["flip_rate"]) == (12, [], 0)
 
 
 def test_the_same_arguments_find_the_same_and_leave_no_trace(images):
     model = nn.Sequential(nn.BatchNorm2d(1), Planted(lambda x: above(x[:, 3].mean(1), x))).train()
     before = state_hash(model)
-    first, again = (search(model, images, BUDGET, count=4, examples=80) for _ in range(2))
+    first, again = (search(model, images, BUDGET, count=4, max_examples=80) for _ in range(2))
     assert first == again
     assert first["found"]
     assert state_hash(model) == before
@@ -102,7 +102,7 @@ def test_the_same_arguments_find_the_same_and_leave_no_trace(images):
 
 def test_a_found_line_predict_pairs(images):
     model = Planted(lambda x: above(x[:, 3].mean(1), x))
-    result = search(model, images, BUDGET, count=6, examples=150)
+    result = search(model, images, BUDGET, count=6, max_examples=150)
     assert result["found"]
     for one in result["found"]:
         before, after = predict_pair(model, images, one["row"], one["description"], BUDGET)
@@ -114,7 +114,7 @@ def test_a_found_line_predict_pairs(images):
 def test_nan_is_not_robust(images):
     model = Planted(lambda x: torch.where((x.mean((1, 2)) - 0.5).abs() < 0.3, torch.nan, 0.0))
     with pytest.raises(ValueError, match="must be finite, got NaN under"):
-        search(model, images, BUDGET, examples=200)
+        search(model, images, BUDGET, max_examples=200)
 
 
 def test_the_picture_is_the_pair(images):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from robustness.data.images import Images
-from robustness.perturbations import FGSM, PGD, Clean, Normal
+from robustness.perturbations import FGSM, PGD, Clean, GaussianNoise
 from robustness.perturbations.strength import StrengthDistribution
 from robustness.sweep.batch import SweepBatches
 from robustness.sweep.prefetch import Prefetcher
@@ -26,7 +26,7 @@ def reads_ahead(monkeypatch):
     return switch
 
 
-@pytest.mark.parametrize("perturbation", [Clean(), Normal(), FGSM(), PGD(steps=2, restarts=2)], ids=repr)
+@pytest.mark.parametrize("perturbation", [Clean(), GaussianNoise(), FGSM(), PGD(steps=2, restarts=2)], ids=repr)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_evidence_is_the_same(reads_ahead, perturbation, threads):
     """2,345 images, no multiple of the batch. Catches: draws in another order, rows of another batch, padding lost."""
@@ -59,7 +59,7 @@ def test_the_next_batch_is_drawn_while_the_device_is_busy(reads_ahead):
     reads_ahead(True)
     drawn, seen = threading.Semaphore(0), []
 
-    class Told(Normal):
+    class Told(GaussianNoise):
         def draw(self, generator, shape):
             drawn.release()
             return super().draw(generator, shape)

@@ -12,7 +12,7 @@ from torch import nn
 
 from robustness.errors import StoreError
 from robustness.metrics.evidence import RAISED
-from robustness.perturbations import FGSM, Clean, Normal
+from robustness.perturbations import FGSM, Clean, GaussianNoise
 from robustness.perturbations.strength import StrengthDistribution
 from robustness.sweep.batch import SweepBatches
 from robustness.sweep.chunk_result import ChunkResult
@@ -90,9 +90,9 @@ def cut_off(images, perturbation, strengths, kept, after, **more):
 @pytest.mark.parametrize(
     ("perturbation", "strengths", "passes"),
     [
-        (Normal(), [0.1, 0.4], 2),
+        (GaussianNoise(), [0.1, 0.4], 2),
         (FGSM(), [0.1, 0.2], 3),
-        (Normal(), [StrengthDistribution(uniform=(0.1, 0.5)), 0.3], 2),
+        (GaussianNoise(), [StrengthDistribution(uniform=(0.1, 0.5)), 0.3], 2),
     ],
     ids=["normal", "fgsm", "drawn"],
 )
@@ -116,24 +116,30 @@ def test_it_goes_on_from_what_is_finished(images, keeping, perturbation, strengt
 
 def test_what_took_time_before_is_counted(images, keeping):
     """Catches: evidence put together of finished chunks that says it was made in no time."""
-    cut_off(images, Normal(), [0.1], keeping(), after=CHUNK + 300)
+    cut_off(images, GaussianNoise(), [0.1], keeping(), after=CHUNK + 300)
     part = keeping().get(0)
     assert part.metadata["seconds"] > 0
     keeping().write(ChunkResult(0, part.arrays, {**part.metadata, "seconds": 1000.0}))
-    found = run_sweep(helpers.linear(images), images, Normal(), [0.1], batch_size=100, chunk_cache=keeping())
+    found = run_sweep(helpers.linear(images), images, GaussianNoise(), [0.1], batch_size=100, chunk_cache=keeping())
     assert found.provenance["seconds"] > 1000
 
 
 def test_threads_and_a_second_cut(images, keeping):
     """Catches: a chunk told as finished while a batch of it still runs."""
-    due = run_sweep(helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100)
+    due = run_sweep(helpers.linear(images), images, GaussianNoise(), [0.1, 0.4], batch_size=100)
     for after in (750, 1450):
         with interrupted(after):
             run_sweep(
-                helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100, threads=3, chunk_cache=keeping()
+                helpers.linear(images),
+                images,
+                GaussianNoise(),
+                [0.1, 0.4],
+                batch_size=100,
+                threads=3,
+                chunk_cache=keeping(),
             )
     found = run_sweep(
-        helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100, threads=2, chunk_cache=keeping()
+        helpers.linear(images), images, GaussianNoise(), [0.1, 0.4], batch_size=100, threads=2, chunk_cache=keeping()
     )
     assert found.digest == due.digest
 
@@ -141,8 +147,8 @@ def test_threads_and_a_second_cut(images, keeping):
 @pytest.mark.parametrize("how", ["torn", "changed", "of another chunk", "of other code"])
 def test_a_chunk_that_is_not_what_it_was_is_swept_again(images, keeping, tmp_path, how):
     """Catches: a damaged file, one under another's name, or one of a model since changed, taken for finished."""
-    due = run_sweep(helpers.linear(images), images, Normal(), [0.1], batch_size=100)
-    cut_off(images, Normal(), [0.1], keeping(), after=2 * CHUNK + 300)
+    due = run_sweep(helpers.linear(images), images, GaussianNoise(), [0.1], batch_size=100)
+    cut_off(images, GaussianNoise(), [0.1], keeping(), after=2 * CHUNK + 300)
     first, second = (keeping().folder / f"{chunk}.safetensors" for chunk in (0, 1))
     content, notices = bytearray(first.read_bytes()), []
     if how == "torn":
@@ -155,7 +161,7 @@ def test_a_chunk_that_is_not_what_it_was_is_swept_again(images, keeping, tmp_pat
     elif how == "of other code":
         (tmp_path / "net.py").write_text("as it is")
     again = Counting(images)
-    found = run_sweep(again, images, Normal(), [0.1], batch_size=100, chunk_cache=keeping(notices=notices))
+    found = run_sweep(again, images, GaussianNoise(), [0.1], batch_size=100, chunk_cache=keeping(notices=notices))
     assert found.digest == due.digest
     swept = COUNT - (0 if how == "of other code" else CHUNK)
     assert swept <= again.seen() < swept + 300
@@ -179,28 +185,30 @@ def test_what_failed_is_tried_again_by_the_next_run(images, keeping):
                 raise ValueError("no luck")
             return self.linear(inputs)
 
-    due = run_sweep(helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100)
-    found = run_sweep(Failing({40}), images, Normal(), [0.1, 0.4], batch_size=100, threads=1, chunk_cache=keeping())
+    due = run_sweep(helpers.linear(images), images, GaussianNoise(), [0.1, 0.4], batch_size=100)
+    found = run_sweep(
+        Failing({40}), images, GaussianNoise(), [0.1, 0.4], batch_size=100, threads=1, chunk_cache=keeping()
+    )
     assert [status.startswith(RAISED) for status in found.status].count(True) == 1
     assert sorted(int(path.stem) for path in keeping().folder.iterdir()) == [0, 1]
     part = keeping().get(1)
     assert part.failed
     assert keeping(run="next").get(1) is None
     again = run_sweep(
-        helpers.linear(images), images, Normal(), [0.1, 0.4], batch_size=100, chunk_cache=keeping(run="next")
+        helpers.linear(images), images, GaussianNoise(), [0.1, 0.4], batch_size=100, chunk_cache=keeping(run="next")
     )
     assert again.digest == due.digest
 
 
 def test_it_goes_on_in_batches_for_which_there_is_memory(images, keeping):
     """Catches: chunks of two batch sizes in one evidence, memory that must run out once more in every run."""
-    due = run_sweep(Crowded(images, 10**9), images, Normal(), [0.1], batch_size=50)
+    due = run_sweep(Crowded(images, 10**9), images, GaussianNoise(), [0.1], batch_size=50)
     model, sizes = Crowded(images, 60), []
     model.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
-    run_sweep(model, images, Normal(), [0.1], batch_size=100, threads=1, chunk_cache=keeping())
+    run_sweep(model, images, GaussianNoise(), [0.1], batch_size=100, threads=1, chunk_cache=keeping())
     (keeping().folder / "2.safetensors").unlink()
     sizes.clear()
-    found = run_sweep(model, images, Normal(), [0.1], batch_size=100, threads=1, chunk_cache=keeping())
+    found = run_sweep(model, images, GaussianNoise(), [0.1], batch_size=100, threads=1, chunk_cache=keeping())
     assert found.digest == due.digest
     assert (found.provenance["batch_size"], found.provenance["out_of_memory_at"]) == (50, 100)
     assert set(sizes) <= {8, 50}
@@ -279,7 +287,7 @@ def test_a_killed_process(tmp_path):
     card = (
         helpers.ARRAY_CARD
         + """[sweeps.normal]
-kind = "normal"
+kind = "gaussian"
 strengths = [0.2]
 """
     )

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from robustness.metrics.evidence import OK
-from robustness.perturbations import FGSM, PGD, Clean, Normal
+from robustness.perturbations import FGSM, PGD, Clean, GaussianNoise
 from robustness.sweep.runner import directions, run_sweep
 
 
@@ -30,7 +30,7 @@ def images():
     return helpers.images(100)
 
 
-@pytest.mark.parametrize("perturbation", [Clean(), Normal(), FGSM(), PGD(steps=2)], ids=lambda p: p.kind)
+@pytest.mark.parametrize("perturbation", [Clean(), GaussianNoise(), FGSM(), PGD(steps=2)], ids=lambda p: p.kind)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_evidence_is_that_of_small_batches(images, perturbation, threads):
     """
@@ -56,7 +56,7 @@ def test_evidence_is_that_of_small_batches(images, perturbation, threads):
 )
 def test_other_words_for_it(images, room, error):
     """An image that does not fit is an error of its cell. Catches: an endless halving, a cell that looks robust."""
-    found = run_sweep(Crowded(images, room, error), images, Normal(), [0.1], batch_size=16)
+    found = run_sweep(Crowded(images, room, error), images, GaussianNoise(), [0.1], batch_size=16)
     if room:
         assert (found.status, found.provenance["batch_size"]) == ((OK,), 8)
     else:
@@ -68,7 +68,7 @@ def test_other_words_for_it(images, room, error):
 def test_another_error_is_no_reason_to_begin_anew(images):
     """Catches: any RuntimeError taken for a lack of memory."""
     model = Crowded(images, 12, RuntimeError("shapes do not match"))
-    found = run_sweep(model, images, Normal(), [0.1], batch_size=80)
+    found = run_sweep(model, images, GaussianNoise(), [0.1], batch_size=80)
     assert found.status[0].startswith("raised RuntimeError: shapes")
     assert found.provenance["batch_size"] == 80
 

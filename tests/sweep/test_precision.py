@@ -10,7 +10,7 @@ from robustness import cards
 from robustness.classifiers import precision
 from robustness.cli import main
 from robustness.errors import RobustnessError
-from robustness.perturbations import FGSM, PGD, Clean, Normal
+from robustness.perturbations import FGSM, PGD, Clean, GaussianNoise
 from robustness.sweep.runner import run_sweep
 
 SEEDED = helpers.CARD.replace('[recipe]\ncallable = "{module}:recipe"\n', "")
@@ -44,7 +44,7 @@ def test_decisions_that_differ_are_counted():
     assert (exact.machine + " in bf16", False) == (rough.machine, "bf16" in exact.machine)
 
 
-@pytest.mark.parametrize("perturbation", [Normal(), FGSM(), PGD(steps=2)], ids=repr)
+@pytest.mark.parametrize("perturbation", [GaussianNoise(), FGSM(), PGD(steps=2)], ids=repr)
 def test_bf16_is_autocast_s(perturbation):
     """Logits are those of torch's own autocast. Catches: float32 under another name; threads or batches that show."""
     images = helpers.images(130, shape=(8, 8, 3))

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from robustness.classifiers.modules import state_hash
 from robustness.data import from_arrays
 from robustness.metrics.evidence import OK, SEMANTICS
-from robustness.perturbations import Clean, Normal, Uniform
+from robustness.perturbations import Clean, GaussianNoise, UniformNoise
 from robustness.sweep.batching import batch_ranges, single_threaded
 from robustness.sweep.runner import run_sweep
 from robustness.util.rng import CHUNK, Purpose, generator
@@ -60,7 +60,7 @@ def test_a_linear_model_in_closed_form():
     model = nn.Sequential(nn.Flatten(), nn.Linear(9, 2))
     strengths = [0.0, 0.1, 0.5, 1.0]
 
-    evidence = run_sweep(model, images, Normal(), strengths, seed=11)
+    evidence = run_sweep(model, images, GaussianNoise(), strengths, seed=11)
 
     pixels = images.pixels.reshape(500, 9) / 255
     noise = np.random.Generator(np.random.Philox(np.random.SeedSequence([11, 1, 0])))
@@ -82,7 +82,7 @@ def test_a_linear_model_in_closed_form():
         assert np.allclose(evidence.snr[row], snr, atol=1e-3)
 
 
-@pytest.mark.parametrize("perturbation", [Normal(bound=1.0), Normal(), Uniform()], ids=repr)
+@pytest.mark.parametrize("perturbation", [GaussianNoise(bound=1.0), GaussianNoise(), UniformNoise()], ids=repr)
 def test_equals_a_bare_loop(digits, perceptron, perturbation):
     """In every decision at any batch size; at the same one the softmax's last bits are all that may differ."""
     strengths = [0.0, 0.3, 0.9]
@@ -104,7 +104,7 @@ def test_equals_a_bare_loop(digits, perceptron, perturbation):
 
 
 def test_probabilities_and_losses_against_scikit_learn(digits, perceptron):
-    evidence = run_sweep(perceptron, digits, Normal(), [0.4], probabilities=True)
+    evidence = run_sweep(perceptron, digits, GaussianNoise(), [0.4], probabilities=True)
     (probabilities,) = evidence.probabilities.astype(float)
     probabilities /= probabilities.sum(axis=1, keepdims=True)  # scikit-learn wants sums of one in float64
     assert np.isclose(evidence.loss.mean(), log_loss(digits.labels, probabilities, labels=range(10)), atol=1e-5)
@@ -114,7 +114,7 @@ def test_probabilities_and_losses_against_scikit_learn(digits, perceptron):
     every = np.arange(len(digits))
     assert np.array_equal(evidence.probabilities[0, every, digits.labels], evidence.true_probability[0])
     assert np.array_equal(evidence.labels, digits.labels)
-    assert run_sweep(perceptron, digits, Normal(), [0.4]).probabilities is None
+    assert run_sweep(perceptron, digits, GaussianNoise(), [0.4]).probabilities is None
 
 
 def test_a_decision_is_that_of_the_logits_though_probabilities_tie():
@@ -169,11 +169,13 @@ def test_threads_do_not_change_a_bit(make):
     images = helpers.images(2345)
     torch.manual_seed(0)
     model = make(16)
-    swept = [run_sweep(model, images, Normal(), [0.1, 0.7], batch_size=130, threads=threads) for threads in (1, 2, 3)]
+    swept = [
+        run_sweep(model, images, GaussianNoise(), [0.1, 0.7], batch_size=130, threads=threads) for threads in (1, 2, 3)
+    ]
     digests = {evidence.digest for evidence in swept}
     assert swept[0].status == (OK, OK)
     assert np.array_equal(
-        swept[0].predictions, bare_loop(model, images, Normal(), [0.1, 0.7], seed=0, batch_size=500).argmax(2)
+        swept[0].predictions, bare_loop(model, images, GaussianNoise(), [0.1, 0.7], seed=0, batch_size=500).argmax(2)
     )
     assert len(digests) == 1
 
@@ -195,21 +197,21 @@ def test_a_convolution_with_batch_norm_and_dropout_in_training():
     model[4].eval()
     before = state_hash(model)
 
-    digests = {run_sweep(model, images, Uniform(), [0.2], batch_size=300, threads=t).digest for t in (1, 2)}
+    digests = {run_sweep(model, images, UniformNoise(), [0.2], batch_size=300, threads=t).digest for t in (1, 2)}
 
     assert [m.training for m in model] == [True, True, True, True, False, True, True]
     assert state_hash(model) == before
     model.eval()
-    assert {run_sweep(model, images, Uniform(), [0.2], batch_size=300).digest} == digests
-    logits = bare_loop(model, images, Uniform(), [0.2], seed=0, batch_size=100)
-    evidence = run_sweep(model, images, Uniform(), [0.2])
+    assert {run_sweep(model, images, UniformNoise(), [0.2], batch_size=300).digest} == digests
+    logits = bare_loop(model, images, UniformNoise(), [0.2], seed=0, batch_size=100)
+    evidence = run_sweep(model, images, UniformNoise(), [0.2])
     assert np.array_equal(evidence.predictions, logits.argmax(2))
 
 
 def test_one_image():
     images = helpers.images(1)
     model = helpers.linear(images)
-    evidence = run_sweep(model, images, Normal(), [0.0, 0.5], threads=3)
+    evidence = run_sweep(model, images, GaussianNoise(), [0.0, 0.5], threads=3)
     assert evidence.status == (OK, OK)
     assert evidence.loss.shape == (2, 1)
     expected = F.cross_entropy(model(torch.from_numpy(images.batch(0, 1))), torch.from_numpy(images.labels.copy()))
@@ -219,8 +221,8 @@ def test_one_image():
 def test_an_image_is_decided_alike_when_others_follow():
     images = helpers.images(1700)
     model = helpers.linear(images)
-    few = run_sweep(model, images.select(np.arange(1234), "few"), Normal(), [0.3], batch_size=200)
-    many = run_sweep(model, images, Normal(), [0.3], batch_size=200)
+    few = run_sweep(model, images.select(np.arange(1234), "few"), GaussianNoise(), [0.3], batch_size=200)
+    many = run_sweep(model, images, GaussianNoise(), [0.3], batch_size=200)
     assert np.array_equal(few.predictions[0], many.predictions[0, :1234])
     assert np.array_equal(few.loss[0, :1200], many.loss[0, :1200])
 
@@ -228,16 +230,16 @@ def test_an_image_is_decided_alike_when_others_follow():
 def test_seeds_differ_and_strengths_do_not_depend_on_each_other():
     images = helpers.images(50)
     model = helpers.linear(images)
-    one = run_sweep(model, images, Normal(), [0.3, 0.9])
-    assert run_sweep(model, images, Normal(), [0.3, 0.9]).digest == one.digest
-    assert run_sweep(model, images, Normal(), [0.3, 0.9], seed=1).digest != one.digest
-    assert np.array_equal(run_sweep(model, images, Normal(), [0.9]).loss[0], one.loss[1])
+    one = run_sweep(model, images, GaussianNoise(), [0.3, 0.9])
+    assert run_sweep(model, images, GaussianNoise(), [0.3, 0.9]).digest == one.digest
+    assert run_sweep(model, images, GaussianNoise(), [0.3, 0.9], seed=1).digest != one.digest
+    assert np.array_equal(run_sweep(model, images, GaussianNoise(), [0.9]).loss[0], one.loss[1])
 
 
 def test_clean_is_every_perturbation_at_zero():
     images = helpers.images(50)
     model = helpers.linear(images)
-    clean, none = run_sweep(model, images, Clean(), [0]), run_sweep(model, images, Normal(), [0])
+    clean, none = run_sweep(model, images, Clean(), [0]), run_sweep(model, images, GaussianNoise(), [0])
     assert clean.digest == none.digest
     assert np.isinf(clean.snr).all()
 
@@ -264,7 +266,7 @@ def test_a_model_may_edit_its_input(first):
     torch.manual_seed(0)
     rest = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
     harmless = copy_without_inplace(first)
-    for perturbation, strengths in ((Clean(), [0]), (Normal(), [0.1, 0.4, 0.9])):
+    for perturbation, strengths in ((Clean(), [0]), (GaussianNoise(), [0.1, 0.4, 0.9])):
         edits, keeps = (
             run_sweep(nn.Sequential(layer, rest), images, perturbation, strengths, batch_size=250)
             for layer in (first, harmless)
@@ -284,7 +286,7 @@ def copy_without_inplace(layer):
 def test_labels_are_out_of_reach():
     """A perturbation that edits what it is given must not change the data."""
 
-    class Careless(Normal):
+    class Careless(GaussianNoise):
         def direction(self, batch):
             batch.labels.zero_()
             return batch.drawn
@@ -298,7 +300,7 @@ def test_labels_are_out_of_reach():
 def test_progress_is_told_from_here_up_to_the_last_image():
     images, told = helpers.images(1234), []
     run_sweep(
-        helpers.linear(images), images, Normal(), [0.1, 0.2], batch_size=100, threads=2,
+        helpers.linear(images), images, GaussianNoise(), [0.1, 0.2], batch_size=100, threads=2,
         progress=lambda *numbers: told.append((*numbers, threading.current_thread())),
     )  # fmt: skip
     done, totals, threads = zip(*told, strict=True)
@@ -361,9 +363,9 @@ def test_sizes_that_would_sweep_nothing_are_refused(wrong):
 def test_how_it_came_about_is_written_down():
     images = helpers.images(30)
     model = helpers.linear(images)
-    told = run_sweep(model, images, Normal(bound=1.0), [0.5], seed=3, batch_size=10).provenance
-    assert told["perturbation"] == {"kind": "normal", "bound": 1.0}
-    assert (told["seed"], told["batch_size"], told["unit"], told["dtype"]) == (3, 10, "native", "float32")
+    told = run_sweep(model, images, GaussianNoise(bound=1.0), [0.5], seed=3, batch_size=10).provenance
+    assert told["perturbation"] == {"kind": "gaussian", "bound": 1.0}
+    assert (told["seed"], told["batch_size"], told["unit"], told["dtype"]) == (3, 10, "default", "float32")
     assert told["images"] == {"name": "images", "n": 30, "fingerprint": images.fingerprint}
     assert told["state"] == state_hash(model)
     assert told["semantics"] == SEMANTICS
@@ -389,12 +391,14 @@ def test_memory_is_that_of_the_evidence():
     count = 20_000
     images = from_arrays(np.zeros((count, 28, 28), np.uint8), np.arange(count) % 10)
     model = helpers.linear(images)
-    run_sweep(model, images.select(np.arange(2000), "first"), Normal(), [0.1])  # what every sweep needs once
+    run_sweep(model, images.select(np.arange(2000), "first"), GaussianNoise(), [0.1])  # what every sweep needs once
 
     def resident():
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
 
     before, seen = resident(), []
-    evidence = run_sweep(model, images, Normal(), [0.1, 0.2], threads=2, progress=lambda *_: seen.append(resident()))
+    evidence = run_sweep(
+        model, images, GaussianNoise(), [0.1, 0.2], threads=2, progress=lambda *_: seen.append(resident())
+    )
     arrays = sum(array.nbytes for array in evidence._arrays().values()) / 2**20
     assert max(seen) - before < arrays + 25

@@ -12,7 +12,7 @@ from torch import nn
 from robustness.data import from_arrays
 from robustness.errors import ModelError
 from robustness.metrics.evidence import OK
-from robustness.perturbations import Clean, Normal
+from robustness.perturbations import Clean, GaussianNoise
 from robustness.sweep.batching import run_batches
 from robustness.sweep.runner import run_sweep
 
@@ -45,7 +45,7 @@ def white_at(images, strength):
     """Which images that noise makes white."""
     from robustness.util.rng import Purpose, generator
 
-    drawn = Normal().draw(generator(0, Purpose.NOISE), (len(images), *images.shape))[:, 0, 0, 0]
+    drawn = GaussianNoise().draw(generator(0, Purpose.NOISE), (len(images), *images.shape))[:, 0, 0, 0]
     return np.float32(166 / 255) + np.float32(strength) * drawn >= 1
 
 
@@ -58,8 +58,8 @@ def test_logits_that_are_no_numbers_fail_their_cells_alone(value, which):
         return logits
 
     images = dark()
-    healthy = run_sweep(Spoils(lambda logits, white: logits), images, Normal(), STRENGTHS, batch_size=60)
-    evidence = run_sweep(Spoils(spoil), images, Normal(), STRENGTHS, batch_size=60, probabilities=True)
+    healthy = run_sweep(Spoils(lambda logits, white: logits), images, GaussianNoise(), STRENGTHS, batch_size=60)
+    evidence = run_sweep(Spoils(spoil), images, GaussianNoise(), STRENGTHS, batch_size=60, probabilities=True)
 
     assert not evidence.failed, "no code failed: the evidence may be kept"
     for row, strength in enumerate(STRENGTHS):
@@ -90,7 +90,7 @@ def test_a_model_that_raises_fails_its_cells_alone_and_says_the_same_in_any_orde
         raise RuntimeError(f"{int(white.sum())} white images\nand a second line")
 
     images = dark(1500)
-    evidence = run_sweep(Spoils(raises), images, Normal(), [0.01, 0.13], batch_size=40, threads=threads)
+    evidence = run_sweep(Spoils(raises), images, GaussianNoise(), [0.01, 0.13], batch_size=40, threads=threads)
 
     white = [
         int(part.sum()) for part in np.split(white_at(images.select(np.arange(1000), ""), 0.13), range(40, 1000, 40))
@@ -102,11 +102,11 @@ def test_a_model_that_raises_fails_its_cells_alone_and_says_the_same_in_any_orde
     assert evidence.failed
     assert (evidence.predictions[1] == -1).all()
     assert all(np.isnan(getattr(evidence, name)[1]).all() for name in ("loss", "confidence", "true_probability", "snr"))
-    healthy = run_sweep(Spoils(lambda logits, white: logits), images, Normal(), [0.01], batch_size=40)
+    healthy = run_sweep(Spoils(lambda logits, white: logits), images, GaussianNoise(), [0.01], batch_size=40)
     assert np.array_equal(evidence.loss[0], healthy.loss[0])
 
 
-@pytest.mark.parametrize("perturbation", [Clean(), Normal()], ids=repr)
+@pytest.mark.parametrize("perturbation", [Clean(), GaussianNoise()], ids=repr)
 def test_a_model_that_always_raises_is_not_asked_for_every_batch(perturbation):
     asked = []
 
@@ -123,7 +123,7 @@ def test_a_model_that_always_raises_is_not_asked_for_every_batch(perturbation):
 
 
 def test_a_perturbation_that_raises_fails_every_cell():
-    class Broken(Normal):
+    class Broken(GaussianNoise):
         def direction(self, batch):
             raise LookupError("no direction")
 
@@ -157,7 +157,7 @@ def test_outputs_that_do_not_fit_are_an_error_that_names_both(outputs, got, thre
     with pytest.raises(
         ModelError, match=re.escape(f"(images, outputs) = (8, 3) for the 3 classes of images, got {got}")
     ):
-        run_sweep(model, helpers.images(45), Normal(), [0.1], batch_size=10, threads=threads)
+        run_sweep(model, helpers.images(45), GaussianNoise(), [0.1], batch_size=10, threads=threads)
     assert all(m.training for m in model.modules())
 
 
@@ -165,7 +165,9 @@ def test_outputs_that_do_not_fit_at_one_strength_are_an_error_too():
     images = dark()
     before = torch.get_num_threads()
     with pytest.raises(ModelError, match="got"):
-        run_sweep(Spoils(lambda logits, white: logits[:, :2]), images, Normal(), STRENGTHS, batch_size=60, threads=2)
+        run_sweep(
+            Spoils(lambda logits, white: logits[:, :2]), images, GaussianNoise(), STRENGTHS, batch_size=60, threads=2
+        )
     assert torch.get_num_threads() == before
 
 
@@ -219,7 +221,7 @@ def test_whatever_happens_the_model_leaves_as_it_came(threads):
         model.linear.weight.requires_grad_(False)
         model.linear.bias.grad = gradient = torch.ones(3)
         try:
-            run_sweep(model, dark(), Normal(), STRENGTHS, batch_size=60, threads=threads)
+            run_sweep(model, dark(), GaussianNoise(), STRENGTHS, batch_size=60, threads=threads)
         except ModelError:
             assert how is wrong
         assert model.training
@@ -253,12 +255,12 @@ def test_threads_are_kept_and_a_forked_process_has_its_own():
 import os, sys, threading, warnings
 sys.path.insert(0, "tests")
 import helpers
-from robustness.perturbations import Normal
+from robustness.perturbations import GaussianNoise
 from robustness.sweep.runner import run_sweep
 images = helpers.images(2000)
 model = helpers.linear(images)
 def run():
-    evidence = run_sweep(model, images, Normal(), [0.1], threads=2)
+    evidence = run_sweep(model, images, GaussianNoise(), [0.1], threads=2)
     return evidence, {thread.ident for thread in threading.enumerate()}
 def differing(one, other):  # says where, for this has been seen once and not explained
     pairs = ((name, array, getattr(other, name)) for name, array in one._arrays().items())

@@ -13,7 +13,7 @@ from torch import nn
 
 from robustness.classifiers.modules import restored_afterwards
 from robustness.data import from_arrays
-from robustness.perturbations import FGSM, Clean, Normal
+from robustness.perturbations import FGSM, Clean, GaussianNoise
 from robustness.sweep import trials
 from robustness.sweep.batching import pad_batch
 from robustness.sweep.runner import run_sweep
@@ -138,7 +138,7 @@ def plain(module, data, strengths):
     rows = []
     for chunk in range(0, len(data), 1000):
         size = min(1000, len(data) - chunk)
-        noise = Normal().draw(generator(0, Purpose.NOISE, chunk // 1000), (size, *data.shape))
+        noise = GaussianNoise().draw(generator(0, Purpose.NOISE, chunk // 1000), (size, *data.shape))
         for start in range(0, size, BATCH):
             inputs = torch.from_numpy(data.batch(chunk + start, chunk + min(start + BATCH, size)))
             with torch.no_grad():
@@ -155,7 +155,7 @@ KEEPING = [Closure, Global, OfTheClass, Partial, Outside]
 def test_numbers_are_those_of_plain_pytorch(make):
     """Catches: copies that write into the original, and threads that read each other's features."""
     module = make().eval()
-    evidence = run_sweep(module, images(), Normal(), STRENGTHS, batch_size=BATCH, threads=4)
+    evidence = run_sweep(module, images(), GaussianNoise(), STRENGTHS, batch_size=BATCH, threads=4)
     assert set(evidence.status) == {"ok"}
     assert np.array_equal(evidence.predictions, plain(module, images(), STRENGTHS))
 
@@ -205,7 +205,7 @@ def tried(module, count=2, perturbation=None):
     from robustness.sweep.batch import SweepBatches
     from robustness.sweep.runner import module_dict
 
-    cells = SweepBatches(images(), perturbation or Clean(), (0.0,), "native", 0, "cpu", BATCH, Argmax(), Argmax())
+    cells = SweepBatches(images(), perturbation or Clean(), (0.0,), "default", 0, "cpu", BATCH, Argmax(), Argmax())
     with restored_afterwards(module_dict(module, None, None)) as lent:
         return trials.run_trials(cells, lent, count)
 
@@ -271,7 +271,7 @@ def test_a_lock_around_a_forward_holds_nobody_up(monkeypatch):
                 return super().forward(inputs)
 
     module = Locked().eval()
-    evidence = run_sweep(module, images(), Normal(), STRENGTHS, batch_size=BATCH, threads=4)
+    evidence = run_sweep(module, images(), GaussianNoise(), STRENGTHS, batch_size=BATCH, threads=4)
     assert np.array_equal(evidence.predictions, plain(module, images(), STRENGTHS))
 
 
@@ -298,7 +298,7 @@ def test_images_to_try_are_others_even_where_all_are_alike():
         from_arrays(np.full((30, 2, 2), 9, np.uint8), [0, 1] * 15),
         from_arrays(np.zeros((1, 2, 2), np.uint8), [0]),
     ):
-        cells = SweepBatches(data, Clean(), (0.0,), "native", 0, "cpu", 10, Argmax(), Argmax())
+        cells = SweepBatches(data, Clean(), (0.0,), "default", 0, "cpu", 10, Argmax(), Argmax())
         first, others = cells.trial_images()
         assert first.shape == others.shape
         assert bool((first != others).flatten(1).any(1).all())

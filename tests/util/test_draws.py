@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from robustness.perturbations import PERTURBATIONS, PGD, Normal, Uniform
+from robustness.perturbations import PERTURBATIONS, PGD, GaussianNoise, UniformNoise
 from robustness.perturbations.strength import StrengthDistribution
 from robustness.util.rng import CHUNK, ChunkedDraws, Purpose, generator
 
 
 def rows(chunk, size):
     """What a chunk of noise is."""
-    return Normal().draw(generator(3, Purpose.NOISE, chunk), (size, 2, 1, 3))
+    return GaussianNoise().draw(generator(3, Purpose.NOISE, chunk), (size, 2, 1, 3))
 
 
 def test_the_first_draws_are_these():
@@ -26,9 +26,11 @@ def test_the_first_draws_are_these():
     digest = hashlib.sha256()
     for purpose, chunk in itertools.product(list(Purpose)[:4], (0, 1)):
         digest.update(generator(0, purpose, chunk).bit_generator.random_raw(64).tobytes())
-    digest.update(Normal(bound=1.0).draw(generator(0, Purpose.NOISE), (2, 1, 3, 3)).tobytes())
-    digest.update(Uniform().draw(generator(0, Purpose.NOISE), (2, 1, 3, 3)).tobytes())
-    digest.update(StrengthDistribution(uniform=(0, 0.5), clean=0.5).draw(generator(0, Purpose.STRENGTH), 10).tobytes())
+    digest.update(GaussianNoise(bound=1.0).draw(generator(0, Purpose.NOISE), (2, 1, 3, 3)).tobytes())
+    digest.update(UniformNoise().draw(generator(0, Purpose.NOISE), (2, 1, 3, 3)).tobytes())
+    digest.update(
+        StrengthDistribution(uniform=(0, 0.5), clean_fraction=0.5).draw(generator(0, Purpose.STRENGTH), 10).tobytes()
+    )
     assert digest.hexdigest() == "75935863bfa5938ef5048365d1e0192280203d6dc55cc9f3c3884bff6e3e70d1"
 
 
@@ -57,7 +59,7 @@ def test_a_seed_that_would_run_into_the_purpose_is_refused(seed):
         generator(seed, Purpose.NOISE)
 
 
-@pytest.mark.parametrize("kind", ["normal", "uniform", "pgd", "adaptive"])
+@pytest.mark.parametrize("kind", ["gaussian", "uniform", "pgd", "adaptive-pgd"])
 def test_a_chunk_does_not_depend_on_the_number_of_images(kind):
     part, whole = (PERTURBATIONS[kind]().draw(generator(0, Purpose.NOISE, 4), (size, 1, 5, 5)) for size in (317, CHUNK))
     assert np.array_equal(part, whole[:317])
@@ -66,9 +68,9 @@ def test_a_chunk_does_not_depend_on_the_number_of_images(kind):
 @pytest.mark.parametrize(
     "perturbation",
     [
-        Normal(),
-        Normal(bound=1.0),
-        Uniform(),
+        GaussianNoise(),
+        GaussianNoise(bound=1.0),
+        UniformNoise(),
         PGD(restarts=2),
         PGD(norm="l2", restarts=3),
         PERTURBATIONS["external"](library="foolbox", attack="LinfPGD"),
@@ -114,7 +116,7 @@ def test_rows_are_the_same_whoever_asks_in_whatever_order(total, batch_size, thr
     def begin(chunk):
         drawn.append(chunk)
         numbers = generator(3, Purpose.NOISE, chunk)
-        return lambda size: Normal().draw(numbers, (size, 2, 1, 3))
+        return lambda size: GaussianNoise().draw(numbers, (size, 2, 1, 3))
 
     draws = ChunkedDraws(begin, total)
 
@@ -129,7 +131,9 @@ def test_rows_are_the_same_whoever_asks_in_whatever_order(total, batch_size, thr
 
 
 def test_normal_noise_is_normal():
-    drawn = np.concatenate([Normal().draw(generator(0, Purpose.NOISE, c), (50, 1, 28, 28)) for c in range(4)]).ravel()
+    drawn = np.concatenate(
+        [GaussianNoise().draw(generator(0, Purpose.NOISE, c), (50, 1, 28, 28)) for c in range(4)]
+    ).ravel()
     assert drawn.dtype == np.float32
     assert stats.kstest(drawn, "norm").pvalue > 1e-4
     assert np.isclose(stats.skew(drawn), 0, atol=0.03)
@@ -139,7 +143,7 @@ def test_normal_noise_is_normal():
 @pytest.mark.parametrize("bound", [0.5, 1.0, 2.0])
 def test_a_bound_clamps_instead_of_drawing_again(bound):
     """The mass beyond the bound lies on it; a truncated normal would have none there."""
-    drawn = Normal(bound=bound).draw(generator(0, Purpose.NOISE), (100, 1, 28, 28)).ravel()
+    drawn = GaussianNoise(bound=bound).draw(generator(0, Purpose.NOISE), (100, 1, 28, 28)).ravel()
     tail = stats.norm.sf(bound)
     for edge in (-bound, bound):
         assert np.isclose((drawn == edge).mean(), tail, atol=5 * np.sqrt(tail / drawn.size))
@@ -149,7 +153,7 @@ def test_a_bound_clamps_instead_of_drawing_again(bound):
 
 
 def test_uniform_noise_is_uniform_on_minus_one_to_one():
-    drawn = Uniform().draw(generator(0, Purpose.NOISE), (100, 1, 28, 28)).ravel()
+    drawn = UniformNoise().draw(generator(0, Purpose.NOISE), (100, 1, 28, 28)).ravel()
     assert stats.kstest(drawn, stats.uniform(-1, 2).cdf).pvalue > 1e-4
     assert drawn.min() < -0.999
     assert drawn.max() > 0.999
@@ -157,6 +161,6 @@ def test_uniform_noise_is_uniform_on_minus_one_to_one():
 
 def test_chunks_and_seeds_are_not_correlated():
     drawn = [rows(chunk, 1000).ravel() for chunk in range(3)]
-    drawn.append(Normal().draw(generator(4, Purpose.NOISE, 0), (1000, 2, 1, 3)).ravel())
+    drawn.append(GaussianNoise().draw(generator(4, Purpose.NOISE, 0), (1000, 2, 1, 3)).ravel())
     correlations = np.corrcoef(drawn)[np.triu_indices(4, 1)]
     assert np.abs(correlations).max() < 5 / np.sqrt(drawn[0].size)

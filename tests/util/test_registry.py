@@ -9,7 +9,7 @@ import pytest
 from robustness import cards
 from robustness.data import DATASETS, DataSpec, load
 from robustness.errors import CardError, EntryPointError
-from robustness.perturbations import FGSM, PERTURBATIONS, Normal, Perturbation
+from robustness.perturbations import FGSM, PERTURBATIONS, GaussianNoise, Perturbation
 from robustness.util.registry import Registry
 
 SALT = '''
@@ -165,10 +165,10 @@ def test_classes_are_imported_when_they_are_looked_up():
     """Catches: one sweep that imports every attack."""
     code = (
         "import sys; from robustness.perturbations import PERTURBATIONS; assert 'fgsm' in PERTURBATIONS;"
-        "PERTURBATIONS['normal']; print(sorted(m for m in sys.modules if m.startswith('robustness.perturbations.')))"
+        "PERTURBATIONS['gaussian']; print(sorted(m for m in sys.modules if m.startswith('robustness.perturbations.')))"
     )
     assert helpers.run(code).split("'")[1::2] == ["robustness.perturbations.base", "robustness.perturbations.noise"]
-    assert (PERTURBATIONS["normal"], issubclass(Normal, Perturbation)) == (Normal, True)
+    assert (PERTURBATIONS["gaussian"], issubclass(GaussianNoise, Perturbation)) == (GaussianNoise, True)
     with pytest.raises(KeyError):
         PERTURBATIONS["nothing"]
     assert isinstance(PERTURBATIONS, Registry)

@@ -38,12 +38,12 @@ name = "digits"
 split = {{ kind = "balanced", per_class = 120 }}
 
 [sweeps.drawn]
-kind = "normal"
+kind = "gaussian"
 strengths = [0.0, 0.3, {{ uniform = [0.1, 0.5] }}]
 
 [sweeps.std]
 kind = "fgsm"
-unit = "std"
+unit = "image-std"
 strengths = [0.02, 0.1]
 
 [sweeps.snr]

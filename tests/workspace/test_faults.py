@@ -386,7 +386,7 @@ def test_training_that_fails(project, code, said):
 
 def test_recipe_that_only_its_command_starts(project):
     """Catches: a long training begun by a test run; a skip without the command."""
-    project.edit(project.card, ("[recipe]\n", '[recipe]\nstarts = "by command"\n'))
+    project.edit(project.card, ("[recipe]\n", '[recipe]\nstart = "manual"\n'))
     run = project.run("suites", "-rs")
     assert run.ret == 1
     assert set(run.outcomes.values()) == {"skipped"}

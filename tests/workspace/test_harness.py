@@ -104,12 +104,12 @@ def test_key_of_another_place_and_name(path, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ('kind = "normal"', 'kind = "normal"\nbound = 1.0'),
-        ('kind = "normal"', 'kind = "uniform"'),
+        ('kind = "gaussian"', 'kind = "gaussian"\nbound = 1.0'),
+        ('kind = "gaussian"', 'kind = "uniform"'),
         ("[0.0, 0.2, 0.8]", "[0.0, 0.2, 0.7]"),
         ("[0.0, 0.2, 0.8]", "[0.0, 0.8, 0.2]"),
         ("[0.0, 0.2, 0.8]", "[0.2]"),
-        ('kind = "normal"', 'kind = "normal"\nunit = "snr"'),
+        ('kind = "gaussian"', 'kind = "gaussian"\nunit = "snr"'),
         ("per_class = 3", "per_class = 4"),
         ("per_class = 3", "per_class = 3, seed = 1"),
         ("[recipe]\n", "[recipe]\nseed = 1\n"),
@@ -222,7 +222,7 @@ def test_kept_makes_nothing(path):
 
 def test_by_command(path):
     """Catches: a training that only its command may start, started by a run; one that its command cannot start."""
-    made, card = harness(path), edited(path, "[recipe]\n", '[recipe]\nstarts = "by command"\n')
+    made, card = harness(path), edited(path, "[recipe]\n", '[recipe]\nstart = "manual"\n')
     with pytest.raises(DataMissing, match="get it with: robustness train tiny"):
         made.evidence(card)
     assert logged(path, "trainings") == 0

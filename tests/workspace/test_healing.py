@@ -52,7 +52,7 @@ source = "{source}.toml"
 strengths = [0.1]
 
 [sweeps.gan]
-kind = "gan"
+kind = "advgan"
 steps = 2
 batch_size = 10
 width = 4

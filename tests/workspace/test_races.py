@@ -49,7 +49,7 @@ name = "array"
 file = "./test.npz"
 
 [sweeps.normal]
-kind = "normal"
+kind = "gaussian"
 strengths = [0.1]
 """
 

@@ -75,8 +75,8 @@ def _untrained(card: Card, named: bool) -> str:
     """Explain why nothing is trained; ``named`` is whether training was requested by name."""
     if card.file.recipe is None:
         return "the card has no [recipe]"
-    by_command = card.file.recipe.starts == "by command" and not named
-    return "its recipe starts only by command; request this damage by name (--damage)" if by_command else ""
+    manual = card.file.recipe.start == "manual" and not named
+    return 'its recipe has start = "manual"; request this damage by name (--damage)' if manual else ""
 
 
 def _retrainings(card: Card, count: int) -> tuple[Card, ...]:

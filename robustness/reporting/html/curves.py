@@ -157,11 +157,11 @@ def _places(names: Sequence[str], unit: str) -> list[float]:
     """
     Place strengths to scale, the clean pass at 0; evenly if they are ratios or no numbers.
 
-    >>> _places(["clean", "0.5", "2"], "native"), _places(["clean", "uniform", "2"], "native")
+    >>> _places(["clean", "0.5", "2"], "default"), _places(["clean", "uniform", "2"], "default")
     ([48.0, 120.5, 338.0], [48.0, 193.0, 338.0])
     """
     sizes = [_size("0" if name == "clean" else name) for name in names]
-    if unit not in ("native", "std") or any(b <= a for a, b in pairwise(sizes)):
+    if unit not in ("default", "image-std") or any(b <= a for a, b in pairwise(sizes)):
         sizes = list(range(len(names)))
     if not all(map(math.isfinite, sizes)):
         sizes = list(range(len(names)))

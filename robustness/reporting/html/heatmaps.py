@@ -10,7 +10,7 @@ from robustness.reporting.report import ModelReport, RunReport
 from robustness.reporting.sweep_report import Confusion, SweepReport
 from robustness.reporting.table_rows import PAGE, labelled_cells
 
-TRANSFER = ("transferability", "transferability_filtered")
+TRANSFER = ("transferability", "selective_transferability")
 
 
 @dataclass(frozen=True)
