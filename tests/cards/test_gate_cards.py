@@ -32,11 +32,11 @@ def test_a_gate_reads_everything_where_it_names_nothing(tmp_path):
         ('[gate]\nkind = "paired"\n', "needs `margin`"),
         (
             '[gate]\nkind = "weights"\nmargin = 0.02\n',
-            "gate.kind = 'weights': is called 'paired' now; rewrite",
+            "(gate.kind: weights → paired); rewrite the file with: robustness migrate",
         ),
         (
             '[gate]\nkind = "recipe"\n',
-            "gate.kind = 'recipe': is called 'retraining' now; rewrite",
+            "(gate.kind: recipe → retraining); rewrite the file with: robustness migrate",
         ),
         ('[gate]\nkind = "recpie"\n', "gate.kind = 'recpie': Input should be 'paired' or 'retraining'"),
         ('[gate]\nkind = "weigths"\nmargin = 0.02\n', "gate.kind = 'weigths'"),

@@ -381,7 +381,7 @@ def test_a_baseline_that_was_edited_is_not_rewritten(tmp_path):
     path = old_baseline(tmp_path)
     path.write_text(path.read_text().replace('"images": 600', '"images": 601'))
     content = path.read_bytes()
-    with pytest.raises(GateError, match="its checksum does not fit its content"):
+    with pytest.raises(GateError, match="its checksum does not match its content"):
         baseline.migrate(path)
     assert path.read_bytes() == content
 
