@@ -278,7 +278,7 @@ def take_cards(run: RunState) -> list[Card]:
         chosen = [selection.limit_test_images(card, options.images) for card in chosen]
         known = half_width(options.images, 0.5)
         run.worker_notices.append(
-            f"tested on {options.images} images: a rate is known to ± {known:.3f} at worst (95 %)"
+            f"tested on {options.images} images: the margin of error of a rate is at most ± {known:.3f} (95 %)"
         )
     if options.draft is not None or options.profile is not None:
         from robustness.plugin.measured import without_claims

@@ -84,16 +84,16 @@ def test_one_of_two_tests_on_a_claim_did_not_run(run):
 def test_problems_of_who_asked_for_what(project):
     """Catches: a run of somebody's own tests red for want of claims; one of the suites green for it."""
     empty = RunState(RunOptions())
-    assert empty.problems() == []
+    assert problems.messages(empty) == []
     empty.asked.add("card")
-    assert empty.problems() == [
+    assert problems.messages(empty) == [
         "no card is selected; name models with --robustness-model or cards with --robustness-card"
     ]
     some = RunState(RunOptions(handed=(project.card,)))
     some.asked.add("card")
-    assert some.problems() == []
+    assert problems.messages(some) == []
     some.asked.add("claim")
-    assert some.problems()[0].startswith("no claim ran")
+    assert problems.messages(some)[0].startswith("no claim ran")
 
 
 DOUBT = "suites/test_doubts.py::test_doubts[tiny-zero gradients]"

@@ -487,10 +487,10 @@ def test_what_fell_with_a_prerequisite_stands_under_it_once(load_card):
 
 def test_every_cause_that_the_program_names_has_a_step():
     """Catches: a cause without advice, which would be a KeyError at the end of a run; advice that nothing leads to."""
-    told = "".join((ROOT / file).read_text() for file in ("plugin/session.py", "plugin/measured.py"))
+    told = "".join((ROOT / file).read_text() for file in ("plugin/problems.py", "plugin/measured.py"))
     used = set(
         re.findall(
-            r'(?:yield|return|\[)[\s(]*"([a-z ]+)",', told.partition("def reasons")[2].partition("def undecided")[0]
+            r'(?:yield|return|\[)[\s(]*"([a-z ]+)",', told.partition("def causes")[2].partition("def undecided")[0]
         )
     )
     assert {"no card", "no gate", "waiver expired", "nothing swept", "no test selected"} < used
