@@ -192,7 +192,7 @@ def test_a_driver_dies_beside_another(cluster, project):
     second.join()
     (error,) = errors
     assert "killed by SIGKILL" in error
-    assert "what was finished is kept" in error
+    assert "finished chunks are stored" in error
     swept = [line for line in made.passes() if int(line.split()[1]) > 8]
     assert kept >= 2
     assert len(swept) <= 2 * total + 2, "beside the clean pass and this one, what was under way when its driver died"
@@ -296,7 +296,7 @@ def test_the_cluster_is_gone(project):
 
     thread = threading.Thread(target=end)
     thread.start()
-    with pytest.raises(EngineError, match="what was finished is kept"):
+    with pytest.raises(EngineError, match="finished chunks are stored"):
         fill(made.harness(), parse(f"ray={own.address}"), made.wanted[:1], "cpu")
     thread.join()
     assert chunks_of(made) or (made.here / "store/evidence").exists()
