@@ -192,6 +192,6 @@ def test_two_drivers_on_one_store(project, monkeypatch):
     finally:
         release.set()
         thread.join()
-    assert {task.perturbation.kind for task, _ in here.units} == {"normal"}
+    assert {task.perturbation.kind for task, _ in here.units} == {"gaussian"}
     assert said == [("waiting for another process: sweeping tiny:clean", len(here.units))], "waited with work left"
     assert harness.stored_evidence(project.card, harness.key(project.card, "clean")) is not None
