@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from reports import commands
+from reports import paper, writing
 from reports.writing import table
 from robustness import cards
 from robustness.cards import Card
@@ -62,10 +62,10 @@ def reason(card: Card, family: str, metric: str) -> str:
 def summary(every: Sequence[Card]) -> str:
     """Return the table of papers and perturbations: thresholds for each metric, and below it why cards have none."""
     rows, papers, notes = [], sorted({card.file.paper or "none" for card in every}), dict[str, int]()
-    for paper in papers:
-        of = [card for card in every if (card.file.paper or "none") == paper]
+    for name in papers:
+        of = [card for card in every if (card.file.paper or "none") == name]
         for family, shown in PERTURBATIONS.items():
-            rows.append([paper, len(of), shown, *(_summed(of, family, metric, notes) for metric in METRICS)])
+            rows.append([name, len(of), shown, *(_summed(of, family, metric, notes) for metric in METRICS)])
     listed = "\n".join(f"{number}. {note}" for note, number in notes.items())
     return f"{table(['paper', 'cards', 'perturbation', *METRICS], rows)}\n\nWithout a threshold:\n\n{listed}"
 
@@ -126,8 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 2 if it cannot, with the reason."""
     parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description=(__doc__ or "").split("\n")[1])
     parser.parse_args(arguments)
-    folder = commands.ROOT / "models"
-    return commands.answered(lambda: [commands.write_page(PAGE, MODULE, body(folder), commands.OUTPUT)])
+    folder = writing.ROOT / "models"
+    return paper.answer(lambda: [paper.write_page(PAGE, MODULE, body(folder), paper.MEASURED)])
 
 
 if __name__ == "__main__":
