@@ -55,7 +55,7 @@ def data_sets(result: Result) -> str:
 
 def body(folder: Path = paper.MEASURED) -> str:
     """Return the table of all results in a folder, after the meaning of its columns."""
-    rows = [row(each, result) for each in PAPERS for result in each.results(folder)]
+    rows = [row(of, result) for of in PAPERS for result in of.results(folder)]
     words = (
         "The document of signs-adversarial prints no number, so its criteria are the project's and hold or do not hold."
     )

@@ -71,8 +71,8 @@ def _errors(collecting: Mapping[str, Any], groups: Mapping[str, Any]) -> Iterato
     named = {label for label, _ in published.attractors()}
     common = [len(named & {label for label, _ in ranked}) for ranked in groups["attractors"]]
     claim = "These classes are 5, 2, 3 and 7: three of them or more among the first four in most trainings"
-    most = 2 * sum(count >= 3 for count in common) > len(common)
-    yield Criterion("ordering", claim, {"of the four, fewest": min(common), "most": max(common)}, most)
+    in_most = 2 * sum(count >= 3 for count in common) > len(common)
+    yield Criterion("ordering", claim, {"of the four, fewest": min(common), "most": max(common)}, in_most)
     pairs = groups["pairs"]
     values = {"published": pairs["published"], "of them here": pairs["of_mean_published"], "here": pairs["of_mean"]}
     claim = (

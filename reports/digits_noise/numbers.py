@@ -142,10 +142,10 @@ def _over_seeds(metric: str, by_seed: Curves) -> list[dict[str, Any]]:
 
 def _collecting(by_seed: Curves) -> dict[str, list[dict[str, Any]]]:
     """Return for each V how few classes draw the wrong predictions: share of the first three, entropy in bits."""
-    found = [[concentration(m) for m in seeds] for seeds in zip(*by_seed, strict=True)]
+    entries = [[concentration(m) for m in seeds] for seeds in zip(*by_seed, strict=True)]
     return {
-        "share": [summary(c.share for c in seeds) for seeds in found],
-        "entropy": [summary(c.entropy for c in seeds) for seeds in found],
+        "share": [summary(c.share for c in seeds) for seeds in entries],
+        "entropy": [summary(c.entropy for c in seeds) for seeds in entries],
     }
 
 
@@ -171,14 +171,14 @@ def _groups(matrices: Sequence[Matrix]) -> dict[str, Any]:
         for digit, row in enumerate(shares)
     }
     listed = {(true, wrong) for true, drawn in published.groups().items() for wrong in drawn}
-    own = [{(true, wrong) for true, drawn in groups.items() for wrong in drawn} for groups in of_seeds]
+    by_seed = [{(true, wrong) for true, drawn in groups.items() for wrong in drawn} for groups in of_seeds]
     return {
         "share": SHARE,
         "digits": digits,
         "pairs": {
             "published": len(listed),
-            "of_seeds": [len(pairs) for pairs in own],
-            "of_seeds_published": [len(pairs & listed) for pairs in own],
+            "of_seeds": [len(pairs) for pairs in by_seed],
+            "of_seeds_published": [len(pairs & listed) for pairs in by_seed],
             "of_mean": sum(map(len, digits.values())),
             "of_mean_published": sum((int(d), w["class"]) in listed for d, drawn in digits.items() for w in drawn),
         },

@@ -235,7 +235,7 @@ def write_probes(images: Images, own: Target, another: Target, epsilon: float, f
 
 def _fgsm(target: Target, inputs: Tensor, labels: Tensor, epsilon: float) -> Tensor:
     with target.on_device() as ready:
-        batches = zip(inputs.to(target.device).split(100), labels.to(target.device).split(100), strict=True)
+        batches = zip(*(torch.split(values.to(target.device), 100) for values in (inputs, labels)), strict=True)
         return torch.cat([fgsm(ready.classifier, *batch, epsilon=epsilon) for batch in batches]).cpu()
 
 

@@ -166,10 +166,10 @@ class HybridSet:
     def write_probes(self, network: str) -> None:
         """Write the images that a detector is tested on beside the hybrid set, unless the file exists."""
         name = f"{self.run.source}-target-{protocol.attacked_as(network)}"
-        own = next(target for target in self.targets if target.name == name)
+        fooled = next(target for target in self.targets if target.name == name)
         another = fitted(self.other.workspace, self.cards[name], _generator(self.run))
         file = self.division.root / protocol.probes(network)
-        building.write_probes(self.division.side(hybrid=True)["test"], own, another, EPSILON, file)
+        building.write_probes(self.division.side(hybrid=True)["test"], fooled, another, EPSILON, file)
 
 
 def fitted(workspace: Workspace, card: Card, perturbation: ConditionalGAN) -> Target:

@@ -101,7 +101,7 @@ class Hybrid(Paper):
             yield from sweeping.probe_rows(name, evidence["clean"])
 
     def extras(self, run: Run, unit: str, cards: Mapping[str, Card]) -> dict[str, Any]:
-        streams, lost = [], {}
+        streams, lost = [], dict[tuple[str, str], Any]()
         for name, card in cards.items():
             model, _, images = name.partition("@")
             evidence = self.evidence(run, card)
@@ -147,8 +147,8 @@ class Hybrid(Paper):
             f"{title} {value_range(n.value(f'{head}-{name}', 'hybrid') for name in CLASSIFIERS)}"
             for head, title in HEADS.items()
         ]
-        there = value_range(printed[name][3] / 100 for name in CLASSIFIERS)
-        return "accuracy of four networks on the hybrid test set", there, "; ".join(accuracies)
+        published = value_range(printed[name][3] / 100 for name in CLASSIFIERS)
+        return "accuracy of four networks on the hybrid test set", published, "; ".join(accuracies)
 
     def context(self, result: Result) -> dict[str, Any]:
         n, printed = Numbers.of(result), writing.printed(self.package)

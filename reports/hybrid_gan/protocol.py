@@ -68,7 +68,7 @@ def parts(source: str) -> dict[str, list[str]]:
 
 def epochs(scale: Any, network: str) -> int:
     """Return for how many epochs a network is trained."""
-    return min(scale.epochs, STOPPED.get(network, scale.epochs))
+    return int(min(scale.epochs, STOPPED.get(network, scale.epochs)))
 
 
 def attacked_as(network: str) -> str:

@@ -118,21 +118,21 @@ def numbers(evidence: Evidence) -> dict[str, Any]:
     sizes = np.array([0.0, *map(float, evidence.strengths)])
     result: dict[str, Any] = {"threshold": round(alike, 6)}
     for name, threshold in (("at_half", 0.5), ("alike", alike)):
-        kept = [row <= threshold for row in (clean.attack_probability[0], *attacked)]
-        halves = [_filtered(correct[0], kept[0], *pair) for pair in zip(correct, kept, strict=True)]
+        passed = [row <= threshold for row in (clean.attack_probability[0], *attacked)]
+        halves = [_filtered(correct[0], passed[0], *pair) for pair in zip(correct, passed, strict=True)]
         shape = strength_curves.shape("sensitivity", sizes, np.array(halves))[0] if None not in halves else None
         result[name] = {
             "sensitivity": None if shape is None else round(float(shape), 6),
-            "kept": [round(float(mask.mean()), 6) for mask in kept],
+            "kept": [round(float(mask.mean()), 6) for mask in passed],
         }
     areas = {e: claims.measure(evidence, e, "detection_auc").value for e in evidence.strengths}
     return {**result, "areas": {strength: round(area, 6) for strength, area in areas.items()}}
 
 
-def _filtered(clean: np.ndarray, clean_kept: np.ndarray, correct: np.ndarray, kept: np.ndarray) -> float | None:
+def _filtered(clean: np.ndarray, clean_passed: np.ndarray, correct: np.ndarray, passed: np.ndarray) -> float | None:
     """Return the accuracy after filtering if half of the images are perturbed; None if none is kept."""
-    count = int(clean_kept.sum() + kept.sum())
-    return float((clean[clean_kept].sum() + correct[kept].sum()) / count) if count else None
+    count = int(clean_passed.sum() + passed.sum())
+    return float((clean[clean_passed].sum() + correct[passed].sum()) / count) if count else None
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def best_beyond_training(m: Measured) -> Criterion:
 def null_then_2n(m: Measured) -> Criterion:
     """With filtering NULL is more accurate than 2N at every ε up to 0.1, and 2N than NULL at every ε above 0.3."""
     curves = (m.curve(system, "half_accuracy_filtered") for system in ("null", "2n"))
-    ahead = {float(e): null - own for e, null, own in zip(m.strengths("curve"), *curves, strict=True)}
+    ahead = {float(e): null - two_n for e, null, two_n in zip(m.strengths("curve"), *curves, strict=True)}
     low = min((value for e, value in ahead.items() if e <= WEAK), default=math.nan)
     high = min((-value for e, value in ahead.items() if e > STRONG), default=math.nan)
     values = {f"NULL ahead up to ε {WEAK:g} by at least": low, f"2N ahead above {STRONG:g} by at least": high}
@@ -152,19 +152,19 @@ def transfers_least(m: Measured) -> Criterion:
 def transfers_far_less(m: Measured) -> Criterion:
     """The named rival's filtered transferability is at least half of the paper's factor above 2N's."""
     rival, factor = (printed(m.source)[f"transferability_{key}"] for key in ("rival", "ratio"))
-    own, other = transferred(m, "2n"), transferred(m, rival)
+    two_n, second = transferred(m, "2n"), transferred(m, rival)
     claim = f"filtered transferability of 2N is about {factor} times below {DEFENCES[rival]}'s"
-    return Criterion("level", claim, {"2N": own, DEFENCES[rival]: other}, other >= 0.5 * factor * own)
+    return Criterion("level", claim, {"2N": two_n, DEFENCES[rival]: second}, second >= 0.5 * factor * two_n)
 
 
 def _pairs(claim: str, values: Callable[[str], list[float]], sign: int, alike: str = "") -> Criterion:
     """Compare 2N with each of its four competitors by Welch's test; ``alike`` is the one that does not differ."""
-    own, ps, holds = values("2n"), {}, True
+    two_n, ps, holds = values("2n"), {}, True
     for system, name in RIVALS.items():
         other = values(system)
-        ps[f"2N and {name}"] = p = compare(own, other).means
-        holds &= p >= 0.05 if name == alike else p < 0.05 and sign * (mean(own) - mean(other)) > 0
-    enough = min(len(own), *(len(values(system)) for system in RIVALS)) >= FOLDS
+        ps[f"2N and {name}"] = p = compare(two_n, other).means
+        holds &= p >= 0.05 if name == alike else p < 0.05 and sign * (mean(two_n) - mean(other)) > 0
+    enough = min(len(two_n), *(len(values(system)) for system in RIVALS)) >= FOLDS
     return Criterion("ordering", claim, ps, holds, testable=enough)
 
 

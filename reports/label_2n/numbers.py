@@ -191,11 +191,11 @@ def read(source: str, rows: Sequence[Row], scale: str, reading: Reading = READIN
     Systems whose detector was trained on examples of their own network are renamed to those of the first reading, so
     every table and criterion is the same.
     """
-    own = {row["system"].removesuffix("+own") for row in rows if row["system"].endswith("+own")}
+    retrained = {row["system"].removesuffix("+own") for row in rows if row["system"].endswith("+own")}
     chosen = []
     for row in rows:
         name, _, detector = row["system"].partition("+")
-        expected = ("own" if name in own and reading.examples == OWN else "bin") if detector else ""
+        expected = ("own" if name in retrained and reading.examples == OWN else "bin") if detector else ""
         if detector == expected and (row.get("threshold") or HALF) == reading.threshold:
             chosen.append({**row, "system": f"{name}+bin"} if detector else row)
     return Measured(source, chosen, scale)

@@ -76,8 +76,12 @@ def cards(source: str, scale: Any, number: int) -> dict[str, dict[str, Any]]:
     tables = {f"{source}-substitute": _card(data, scale, f"{source}-substitute", "plain", whole)}
     kinds = ["plain", "adv", "null", "null-stg", "2n", "teacher", "bin", "denoiser", "cdaec", "distill"]
     omitted = {*([] if scale.behind else ["denoiser"]), *([] if scale.sparse else ["null-stg"])}
-    beside = BESIDE if scale.beside else ()
-    kinds += [f"bin-{kind}" for kind in beside] + [f"{kind}+bin" for kind in FILTERED] + [f"{k}+own" for k in beside]
+    with_detector = BESIDE if scale.beside else ()
+    kinds += (
+        [f"bin-{kind}" for kind in with_detector]
+        + [f"{kind}+bin" for kind in FILTERED]
+        + [f"{k}+own" for k in with_detector]
+    )
     for kind in kinds:
         if kind not in omitted:
             name, split = f"{source}-{number}", {"kind": "folds", "k": scale.folds, "fold": fold}
@@ -168,7 +172,9 @@ def evaluated(trained: Mapping[str, Mapping[str, Any]], source: str, scale: Any)
         black_box = {"kind": "fgsm", "source": f"{source}-substitute.toml"}
         mixed = {"mixed": {**black_box, "strengths": [MIXED]}}
         curve = {"curve": {**black_box, "strengths": CURVE}, **mixed}
-        suffixes = {"@fold": ({} if not scale.tested else {"tested": scale.tested}, curve)}
+        suffixes: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+            "@fold": ({} if not scale.tested else {"tested": scale.tested}, curve)
+        }
         if SOURCES[source].official:
             suffixes["@official"] = ({"test": "given"}, mixed)
         if not system.endswith("+own"):

@@ -84,8 +84,8 @@ def _mixed(m: Measured, system: str) -> float:
 
 def _ratio(m: Measured) -> str:
     rival = printed(m.source)["transferability_rival"]
-    own, other = transferred(m, "2n"), transferred(m, rival)
-    return f"{DEFENCES[rival]} {number(other)}, 2N {number(own)}" + (f": {other / own:.1f}" if own > 0 else "")
+    two_n, second = transferred(m, "2n"), transferred(m, rival)
+    return f"{DEFENCES[rival]} {number(second)}, 2N {number(two_n)}" + (f": {second / two_n:.1f}" if two_n > 0 else "")
 
 
 def _printed(key: str) -> str:

@@ -48,8 +48,8 @@ def _constant(m: Measured, attack: str) -> Survival:
 
 def _misleads_nobody(m: Measured, attack: str) -> Survival:
     """At every ε at most 0.02 more images are undetected and wrong than without an attack."""
-    kept, accuracy = (m.mean("2n", "clean", metric, "0", "few") for metric in ("kept", "accuracy_filtered"))
-    wrong = {"clean": kept * (1 - accuracy)}
+    passing, accuracy = (m.mean("2n", "clean", metric, "0", "few") for metric in ("kept", "accuracy_filtered"))
+    wrong = {"clean": passing * (1 - accuracy)}
     wrong |= {f"ε {e}": m.mean("2n", attack, "undetected_wrong", e, "few") for e in m.strengths(attack)}
     outcome = _outcome(m, attack, wrong.values(), all(value <= wrong["clean"] + 0.02 for value in wrong.values()))
     return Survival("almost no attacked image misleads 2N undetected", attack, outcome, _listed(wrong))
