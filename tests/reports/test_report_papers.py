@@ -124,7 +124,6 @@ def test_a_smoke_run_is_not_compared_with_the_paper(paper, smoke):
     text = (smoke(paper) / f"{paper.name}.md").read_text(encoding="utf-8")
     assert "not testable here" in text
     assert "**reproduced**" not in text
-    assert "nan" not in text
 
 
 @each_paper
