@@ -1,5 +1,5 @@
 """
-What the shipped cards claim, by paper, perturbation and metric, made from the cards alone.
+What the shipped cards claim, by paper, perturbation and metric, from the cards alone.
 
     python -m reports.claims
 
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from reports import commands
+from reports import paper, writing
 from reports.writing import table
 from robustness import cards
 from robustness.cards import Card
@@ -23,15 +23,15 @@ from robustness.util import output
 
 MODULE, PAGE = "reports.claims", "claims.md"
 METRICS = ("accuracy", "precision", "recall", "transferability")
+# Families under which every card must claim all metrics, whatever model the images are made on.
 PERTURBATIONS = {"noise": "noise", "fgsm": "FGSM", "attack": "PGD and other attacks", "gan": "GAN"}
-"""What every card is to claim all metrics under, whatever model the images are made on."""
+# All families, and their names on the page.
 FAMILIES = {"clean": "none", **PERTURBATIONS, "natural": "natural changes"}
-"""Families of perturbations and their names on the page."""
 ON_ITSELF = "attacks of several steps are made on the model itself"
+# Why a card has no thresholds under some perturbation or for some metric, by its name.
 REASONS = dict.fromkeys(
     ("gtsrb-signs", "gtsrb-signs-adv"), "ten healthy trainings on GTSRB take hours and are still to come"
 )
-"""Why a card has no thresholds under some perturbation or for some metric, by its name."""
 
 
 def perturbation(card: Card, sweep: str) -> str:
@@ -45,7 +45,7 @@ def count(card: Card, family: str, metric: str) -> int:
 
 
 def reason(card: Card, family: str, metric: str) -> str:
-    """Return why a card has no threshold; empty where nothing explains it."""
+    """Return why a card has no threshold; empty if nothing explains it."""
     if (family, metric) == ("attack", "transferability"):
         return ON_ITSELF
     sweeps = [sweep for sweep in card.file.sweeps if perturbation(card, sweep) == family]
@@ -62,23 +62,24 @@ def reason(card: Card, family: str, metric: str) -> str:
 def summary(every: Sequence[Card]) -> str:
     """Return the table of papers and perturbations: thresholds for each metric, and below it why cards have none."""
     rows, papers, notes = [], sorted({card.file.paper or "none" for card in every}), dict[str, int]()
-    for paper in papers:
-        of = [card for card in every if (card.file.paper or "none") == paper]
-        for family, shown in PERTURBATIONS.items():
-            rows.append([paper, len(of), shown, *(_summed(of, family, metric, notes) for metric in METRICS)])
-    listed = "\n".join(f"{number}. {note}" for note, number in notes.items())
-    return f"{table(['paper', 'cards', 'perturbation', *METRICS], rows)}\n\nWithout a threshold:\n\n{listed}"
+    for name in papers:
+        cards_ = [card for card in every if (card.file.paper or "none") == name]
+        for family, title in PERTURBATIONS.items():
+            counts = [_count_all(cards_, family, metric, notes) for metric in METRICS]
+            rows.append([name, len(cards_), title, *counts])
+    numbered = "\n".join(f"{number}. {note}" for note, number in notes.items())
+    return f"{table(['paper', 'cards', 'perturbation', *METRICS], rows)}\n\nWithout a threshold:\n\n{numbered}"
 
 
-def _summed(of: Sequence[Card], family: str, metric: str, notes: dict[str, int]) -> str:
+def _count_all(cards_: Sequence[Card], family: str, metric: str, notes: dict[str, int]) -> str:
     """Return how many thresholds some cards have, and the numbers of the notes on those that have none."""
     total, missing = 0, dict[str, list[str]]()
-    for card in of:
-        total += (counted := count(card, family, metric))
-        if not counted:
+    for card in cards_:
+        total += (thresholds := count(card, family, metric))
+        if not thresholds:
             missing.setdefault(reason(card, family, metric) or "not claimed", []).append(f"`{card.name}`")
-    said = [why if why == ON_ITSELF else f"{', '.join(names)}: {why}" for why, names in missing.items()]
-    numbers = [str(notes.setdefault(note, len(notes) + 1)) for note in said]
+    texts = [why if why == ON_ITSELF else f"{', '.join(names)}: {why}" for why, names in missing.items()]
+    numbers = [str(notes.setdefault(text, len(notes) + 1)) for text in texts]
     return f"{total} (note {', '.join(numbers)})" if numbers else str(total)
 
 
@@ -104,11 +105,11 @@ def other(card: Card, sweep: str) -> str:
 def rows(card: Card) -> Iterator[list[str]]:
     """Yield a row per sweep of a card, and one per perturbation that it is not swept over."""
     swept = {sweep: perturbation(card, sweep) for sweep in ("clean", *card.file.sweeps)}
-    for family, shown in FAMILIES.items():
-        for sweep in (sweep for sweep, of in swept.items() if of == family):
-            yield [shown, f"`{sweep}`", *(cell(card, sweep, metric) for metric in METRICS), other(card, sweep)]
+    for family, title in FAMILIES.items():
+        for sweep in (sweep for sweep, name in swept.items() if name == family):
+            yield [title, f"`{sweep}`", *(cell(card, sweep, metric) for metric in METRICS), other(card, sweep)]
         if family in PERTURBATIONS and family not in swept.values():
-            yield [shown, "not swept", *[""] * len(METRICS), ""]
+            yield [title, "not swept", *[""] * len(METRICS), ""]
 
 
 def body(folder: Path) -> str:
@@ -126,8 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 2 if it cannot, with the reason."""
     parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description=(__doc__ or "").split("\n")[1])
     parser.parse_args(arguments)
-    folder = commands.ROOT / "models"
-    return commands.answered(lambda: [commands.write_page(PAGE, MODULE, body(folder), commands.OUTPUT)])
+    folder = writing.ROOT / "models"
+    return paper.answer(lambda: [paper.write_page(PAGE, MODULE, body(folder), paper.MEASURED)])
 
 
 if __name__ == "__main__":

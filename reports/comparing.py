@@ -1,4 +1,4 @@
-"""Whether two systems differ over the folds: an F-test of equal variances, then Welch's t-test."""
+"""Tests of whether two systems differ over the folds: an F-test of equal variances, Welch's t-test, a t interval."""
 
 from __future__ import annotations
 
@@ -9,45 +9,42 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Compared(NamedTuple):
-    """The p-values of both tests, two-sided; NaN where the folds cannot tell."""
+class Comparison(NamedTuple):
+    """The two-sided p-values of both tests; NaN if there are too few folds or they do not vary."""
 
     variances: float
     means: float
 
 
-def compared(one: Sequence[float], other: Sequence[float]) -> Compared:
+def compare(first: Sequence[float], second: Sequence[float]) -> Comparison:
     """
-    Compare two systems by one number a fold each.
+    Compare two systems by one number per fold.
 
-    >>> found = compared([0.90, 0.91, 0.92], [0.80, 0.82, 0.81])
-    >>> round(found.means, 4), round(found.variances, 4)
+    >>> comparison = compare([0.90, 0.91, 0.92], [0.80, 0.82, 0.81])
+    >>> round(comparison.means, 4), round(comparison.variances, 4)
     (0.0003, 1.0)
     """
     from scipy import stats
 
-    first, second = np.asarray(one, float), np.asarray(other, float)
-    if min(len(first), len(second)) < 2:
-        return Compared(math.nan, math.nan)
-    spread = first.var(ddof=1), second.var(ddof=1)
-    if not all(spread):
-        return Compared(math.nan, math.nan)
-    ratio = stats.f(len(first) - 1, len(second) - 1).cdf(spread[0] / spread[1])
-    return Compared(float(2 * min(ratio, 1 - ratio)), float(stats.ttest_ind(first, second, equal_var=False).pvalue))
+    if min(len(first), len(second)) < 2 or not (np.var(first) and np.var(second)):
+        return Comparison(math.nan, math.nan)
+    ratio = stats.f(len(first) - 1, len(second) - 1).cdf(np.var(first, ddof=1) / np.var(second, ddof=1))
+    return Comparison(float(2 * min(ratio, 1 - ratio)), float(stats.ttest_ind(first, second, equal_var=False).pvalue))
 
 
-def paired(one: Sequence[float], other: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+def paired_interval(first: Sequence[float], second: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
     """
-    Return the t interval of the mean difference of two systems that share folds; NaN where there are fewer than two.
+    Return the t interval of the mean difference of two systems that share folds; NaN for fewer than two folds.
 
-    >>> low, high = paired([0.90, 0.91, 0.92], [0.80, 0.82, 0.81])
+    >>> low, high = paired_interval([0.90, 0.91, 0.92], [0.80, 0.82, 0.81])
     >>> round(low, 3), round(high, 3)
     (0.075, 0.125)
     """
     from scipy import stats
 
-    less = np.asarray(one, float) - np.asarray(other, float)
-    if len(less) < 2:
+    differences = np.asarray(first, float) - np.asarray(second, float)
+    if len(differences) < 2:
         return math.nan, math.nan
-    half = stats.t.ppf((1 + confidence) / 2, len(less) - 1) * less.std(ddof=1) / math.sqrt(len(less))
-    return float(less.mean() - half), float(less.mean() + half)
+    quantile = stats.t.ppf((1 + confidence) / 2, len(differences) - 1)
+    half = quantile * differences.std(ddof=1) / math.sqrt(len(differences))
+    return float(differences.mean() - half), float(differences.mean() + half)

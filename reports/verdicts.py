@@ -1,5 +1,5 @@
 """
-The outcome of a paper's claims, by criteria that its package states, and by one rule.
+The outcome of a paper's claims, by criteria that its package states and by one rule.
 
 Every criterion is of a kind. A *level* asks for a size: a number that the paper prints, or a bound on one curve. An
 *ordering* asks which of two measured numbers is larger, or whether a curve rises or falls. Networks that are smaller,
@@ -24,7 +24,29 @@ RULE = (
     "whether a curve rises or falls. At a scale below the paper's a level is not testable, an ordering is judged."
 )
 # Words for criteria that are the project's, because the document states none.
-OWN = {"reproduced": "holds", "not reproduced": "does not hold"}
+PROJECT_WORDS = {"reproduced": "holds", "not reproduced": "does not hold"}
+DECIDED = ("reproduced", "not reproduced")
+
+
+class Criterion(NamedTuple):
+    """
+    A claim and the measured numbers that decide it.
+
+    Attributes:
+        kind: Whether it asks for a level or an ordering.
+        claim: The claim in words.
+        values: The numbers that decide it. A missing number (NaN) reproduces nothing.
+        holds: Whether the numbers meet the criterion.
+        testable: False if the run lacks something else that the criterion needs, such as data or folds.
+        missing: What is not measured yet.
+    """
+
+    kind: Kind
+    claim: str
+    values: Mapping[str, float]
+    holds: bool
+    testable: bool = True
+    missing: Collection[str] = ()
 
 
 class Verdict(NamedTuple):
@@ -36,58 +58,53 @@ class Verdict(NamedTuple):
     kind: Kind
 
 
-def decided(
-    claim: str, values: Mapping[str, float], holds: bool, *, kind: Kind, scale: str, testable: bool = True
-) -> Verdict:
+def judge(criterion: Criterion, scale: str) -> Verdict:
     """
-    Return the verdict on a claim.
+    Return the verdict on a claim at a scale.
 
-    Args:
-        claim: The claim in words.
-        values: The measured numbers that decide it. A missing number (NaN) reproduces nothing.
-        holds: Whether the numbers meet the criterion.
-        kind: Whether the criterion asks for a level or an ordering.
-        scale: Scale of the run.
-        testable: False if the run lacks something else that the criterion needs, such as data or folds.
-
-    Example:
-        >>> decided("b is larger", {"a": 0.25, "b": 0.5}, True, kind="ordering", scale="short")
-        Verdict(claim='b is larger', outcome='reproduced', numbers='a 0.2500, b 0.5000', kind='ordering')
-        >>> decided("b is 0.5", {"b": 0.5}, True, kind="level", scale="short").outcome
-        'not testable here'
-        >>> decided("b is 0.5", {"b": math.nan}, True, kind="level", scale="full").outcome
-        'not reproduced'
+    >>> judge(Criterion("ordering", "b is larger", {"a": 0.25, "b": 0.5}, True), "short")
+    Verdict(claim='b is larger', outcome='reproduced', numbers='a 0.2500, b 0.5000', kind='ordering')
+    >>> judge(Criterion("level", "b is 0.5", {"b": 0.5}, True), "short").outcome
+    'not testable here'
+    >>> judge(Criterion("level", "b is 0.5", {"b": math.nan}, True), "full").outcome
+    'not reproduced'
     """
-    numbers = ", ".join(
-        f"{name} {value}" if isinstance(value, int) else f"{name} {value:.4f}" for name, value in values.items()
-    )
-    known = all(math.isfinite(value) for value in values.values())
-    outcome: Outcome = "reproduced" if known and holds else "not reproduced"
-    able = testable and kind in JUDGED.get(scale, ())
-    return Verdict(claim, outcome if able else "not testable here", numbers, kind)
+    kind, claim, values, holds, testable, missing = criterion
+    if missing:
+        numbers = f"{', '.join(missing)} not measured yet"
+    else:
+        shown = {name: value if isinstance(value, int) else f"{value:.4f}" for name, value in values.items()}
+        numbers = ", ".join(f"{name} {value}" for name, value in shown.items())
+    outcome: Outcome
+    if not testable or kind not in JUDGED.get(scale, ()):
+        outcome = "not testable here"
+    elif missing:
+        outcome = "not measured yet"
+    else:
+        outcome = "reproduced" if holds and all(map(math.isfinite, values.values())) else "not reproduced"
+    return Verdict(claim, outcome, numbers, kind)
 
 
-def pending(verdict: Verdict, missing: Collection[str]) -> Verdict:
-    """Return a verdict whose numbers are ``missing`` in part as not measured yet; one that is not testable stays so."""
-    if not missing:
-        return verdict
-    outcome: Outcome = "not measured yet" if verdict.outcome != "not testable here" else verdict.outcome
-    return verdict._replace(outcome=outcome, numbers=f"{', '.join(missing)} not measured yet")
-
-
-def counted(verdicts: Iterable[Verdict]) -> str:
+def count_outcomes(verdicts: Iterable[Verdict], *, words: Mapping[str, str] | None = None) -> str:
     """
-    Count the outcomes in words.
+    Count the outcomes in words; ``words`` replaces some of them.
 
-    >>> counted([Verdict("a", "reproduced", "", "level"), Verdict("b", "reproduced", "", "level")])
+    >>> count_outcomes([Verdict("a", "reproduced", "", "level"), Verdict("b", "reproduced", "", "level")])
     '2 reproduced'
     """
     counts = Counter(verdict.outcome for verdict in verdicts)
-    return ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    return ", ".join(f"{count} {(words or {}).get(outcome, outcome)}" for outcome, count in counts.items())
 
 
-def listed(verdicts: Iterable[Verdict], *, own: bool = False) -> str:
-    """Write the rule and the verdicts as a table; ``own`` if the criteria are the project's, not the document's."""
-    words: Mapping[str, str] = OWN if own else {}
-    rows = [[v.claim, v.kind, f"**{words.get(v.outcome, v.outcome)}**", v.numbers] for v in verdicts]
+def by_outcome(verdicts: Iterable[Verdict]) -> dict[str, list[str]]:
+    """Return the claims that are reproduced and those that are not."""
+    claims: dict[str, list[str]] = {outcome: [] for outcome in DECIDED}
+    for verdict in verdicts:
+        claims.get(verdict.outcome, []).append(verdict.claim)
+    return {outcome: those for outcome, those in claims.items() if those}
+
+
+def verdict_table(verdicts: Iterable[Verdict], *, words: Mapping[str, str] | None = None) -> str:
+    """Write the rule and the verdicts as a table."""
+    rows = [[v.claim, v.kind, f"**{(words or {}).get(v.outcome, v.outcome)}**", v.numbers] for v in verdicts]
     return f"{RULE}\n\n" + table(["claim", "criterion", "", "numbers"], rows)

@@ -1,125 +1,81 @@
-"""What came of the digits-noise paper's claims, by criteria on the tables that the counts give."""
+"""The claims of digits-noise, each with the criterion that decides it, on the tables that the counts give."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
 from reports.digits_noise import published
-from reports.verdicts import Kind, Verdict, decided
+from reports.verdicts import Criterion
 
-NEAR = 0.005
-"""How far clean accuracy may lie from the printed one: three deviations over seeds and a little."""
+# How far clean accuracy may lie from the printed one: three deviations over seeds and a little.
+CLEAN_MARGIN = 0.005
+# How far a printed curve may lie from the mean over seeds, at every V, in deviations over seeds.
 DEVIATIONS = 2.0
-"""How far a printed curve may lie from the mean over seeds, at every V, in deviations over seeds."""
-
+# The fraction of the printed pairs (digit, other class) that must be among those measured.
 PAIRS = 0.75
-"""The share of the printed pairs (digit, wrong class) that must be among those measured."""
-
-
-def verdicts(result: Mapping[str, Any], initial: str = "keras") -> list[Verdict]:
-    """Judge the tables of one kind of initial weights: those of the paper's library, unless another is named."""
-    tables, scale = result["tables"]["initial"][initial], result["scale"]
-    return [decided(*judge(tables), kind=kind, scale=scale) for judge, kind in CRITERIA.items()]
-
-
-Parts = tuple[str, Mapping[str, float], bool]
 
 
 def _mean(entry: Mapping[str, Any]) -> float:
     return math.nan if entry["mean"] is None else float(entry["mean"])
 
 
-def _clean(tables: Mapping[str, Any]) -> Parts:
-    measured = {int(e): _mean(entry["accuracy"]) for e, entry in tables["clean_by_epochs"].items()}
-    epochs = sorted(measured)
-    last = published.after(epochs[-1]).get("accuracy", math.nan)
-    rises = all(measured[a] < measured[b] for a, b in pairwise(epochs))
-    return (
-        "Without noise accuracy rises with the epochs to 0.9783 after ten",
-        {f"after {e}": measured[e] for e in epochs} | {"published": last},
-        rises and abs(measured[epochs[-1]] - last) <= NEAR,
-    )
+def criteria(tables: Mapping[str, Any]) -> Iterator[Criterion]:
+    """Return all claims, on the tables of one kind of initial weights."""
+    yield from _curves(tables)
+    yield from _digit_0(tables["noise"], tables["fit"])
+    yield from _errors(tables["collecting"], tables["groups"])
 
 
-def _falls(tables: Mapping[str, Any]) -> Parts:
+def _curves(tables: Mapping[str, Any]) -> Iterator[Criterion]:
+    clean = {epochs: _mean(entry["accuracy"]) for epochs, entry in tables["clean_by_epochs"].items()}
+    last = max(clean)
+    printed = published.after(last).get("accuracy", math.nan)
+    rises = all(first < second for first, second in pairwise(clean.values()))
+    values = {f"after {epochs}": value for epochs, value in clean.items()} | {"published": printed}
+    claim = "Without noise accuracy rises with the epochs to 0.9783 after ten"
+    yield Criterion("level", claim, values, rises and abs(clean[last] - printed) <= CLEAN_MARGIN)
     means = [_mean(entry) for entry in tables["noise"]["accuracy"]]
     distance, limit = tables["distance"]["of_mean"], tables["distance"]["limit"]
-    return (
-        "Accuracy falls with V as table 5 says, to 0.26 at V = 1",
-        {"mean distance": distance, "at most": limit, "at V = 1": means[-1]},
-        distance <= limit and all(a > b for a, b in pairwise(means)),
-    )
+    falls = all(first > second for first, second in pairwise(means))
+    values = {"mean distance": distance, "at most": limit, "at V = 1": means[-1]}
+    claim = "Accuracy falls with V as table 5 says, to 0.26 at V = 1"
+    yield Criterion("level", claim, values, distance <= limit and falls)
 
 
-def _zero(tables: Mapping[str, Any]) -> Parts:
-    found = tables["noise"]["recall[0]"]
-    off = [
-        abs(_mean(entry) - known) <= DEVIATIONS * (entry["deviation"] or 0.0)
-        for entry, known in zip(found, published.recalls(), strict=True)
+def _digit_0(noise: Mapping[str, Any], fit: Mapping[str, Any]) -> Iterator[Criterion]:
+    recall = noise["recall[0]"]
+    near = [
+        abs(_mean(entry) - printed) <= DEVIATIONS * (entry["deviation"] or 0.0)
+        for entry, printed in zip(recall, published.recalls(), strict=True)
     ]
-    return (
-        "Digit 0 is lost as tables 7 and 8 say: its recall is 0.162 at V = 1",
-        {
-            "recall[0] at V = 1": _mean(found[-1]),
-            "accuracy there": _mean(tables["noise"]["accuracy"][-1]),
-            "mean distance": tables["fit"]["recall[0]"]["mean"],
-        },
-        all(off),
-    )
+    values = {"recall[0] at V = 1": _mean(recall[-1]), "accuracy there": _mean(noise["accuracy"][-1])}
+    values["mean distance"] = fit["recall[0]"]["mean"]
+    yield Criterion(
+        "level", "Digit 0 is lost as tables 7 and 8 say: its recall is 0.162 at V = 1", values, all(near)
+    )  # fmt: skip
+    points = zip(published.load()["accuracy"]["V"], noise["precision[0]"], recall, strict=True)
+    gaps = {f"V = {v:.1f}": _mean(precision) - _mean(recall_) for v, precision, recall_ in points if v >= 0.6}
+    claim = "Under strong noise few other digits are taken for 0: precision[0] stays above recall[0] from V = 0.6 on"
+    yield Criterion("ordering", claim, gaps, all(value > 0 for value in gaps.values()))
 
 
-def _precision(tables: Mapping[str, Any]) -> Parts:
-    precision, recall = (tables["noise"][f"{metric}[0]"] for metric in ("precision", "recall"))
-    apart = {
-        f"V = {v:.1f}": _mean(p) - _mean(r)
-        for v, p, r in zip(published.load()["accuracy"]["V"], precision, recall, strict=True)
-        if v >= 0.6
-    }
-    return (
-        "Under strong noise few other digits are taken for 0: precision[0] stays above recall[0] from V = 0.6 on",
-        apart,
-        all(value > 0 for value in apart.values()),
-    )
-
-
-def _collects(tables: Mapping[str, Any]) -> Parts:
-    shares = tables["collecting"]["share"]
-    least = sum(share for _, share in published.attractors(3))
-    return (
-        "Under strong noise the wrong predictions collect in few classes",
-        {"share of the first three": _mean(shares[-1]), "without noise": _mean(shares[0]), "published": least},
-        _mean(shares[-1]) >= least and _mean(shares[-1]) > _mean(shares[0]),
-    )
-
-
-def _which(tables: Mapping[str, Any]) -> Parts:
+def _errors(collecting: Mapping[str, Any], groups: Mapping[str, Any]) -> Iterator[Criterion]:
+    clean, noisy = (_mean(collecting["share"][index]) for index in (0, -1))
+    printed = sum(share for _, share in published.attractors(3))
+    values = {"share of the first three": noisy, "without noise": clean, "published": printed}
+    claim = "Under strong noise the wrong predictions collect in few classes"
+    yield Criterion("level", claim, values, noisy >= printed and noisy > clean)
     named = {label for label, _ in published.attractors()}
-    common = [len(named & {label for label, _ in ranked}) for ranked in tables["groups"]["attractors"]]
-    return (
-        "These classes are 5, 2, 3 and 7: three of them or more among the first four in most trainings",
-        {"of the four, fewest": min(common), "most": max(common)},
-        2 * sum(count >= 3 for count in common) > len(common),
+    common = [len(named & {label for label, _ in ranked}) for ranked in groups["attractors"]]
+    claim = "These classes are 5, 2, 3 and 7: three of them or more among the first four in most trainings"
+    in_most = 2 * sum(count >= 3 for count in common) > len(common)
+    yield Criterion("ordering", claim, {"of the four, fewest": min(common), "most": max(common)}, in_most)
+    pairs = groups["pairs"]
+    values = {"published": pairs["published"], "of them here": pairs["of_mean_published"], "here": pairs["of_mean"]}
+    claim = (
+        f"The groups of wrong classes at high noise: at least {PAIRS:.0%} of the printed pairs on the mean over seeds"
     )
-
-
-def _groups(tables: Mapping[str, Any]) -> Parts:
-    pairs = tables["groups"]["pairs"]
-    return (
-        f"The groups of wrong classes at high noise: at least {PAIRS:.0%} of the printed pairs on the mean over seeds",
-        {"published": pairs["published"], "of them here": pairs["of_mean_published"], "here": pairs["of_mean"]},
-        pairs["of_mean_published"] >= PAIRS * pairs["published"],
-    )
-
-
-CRITERIA: Mapping[Callable[[Mapping[str, Any]], Parts], Kind] = {
-    _clean: "level",
-    _falls: "level",
-    _zero: "level",
-    _precision: "ordering",
-    _collects: "level",
-    _which: "ordering",
-    _groups: "level",
-}
+    yield Criterion("level", claim, values, pairs["of_mean_published"] >= PAIRS * pairs["published"])

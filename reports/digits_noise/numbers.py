@@ -9,71 +9,70 @@ from typing import Any
 import numpy as np
 
 from reports.digits_noise import published
+from reports.digits_noise.protocol import INITIAL_WEIGHTS, PAPER_READING, READINGS
+from reports.rows import unpacked
 from reports.writing import summary
 from robustness.metrics.confusion import Matrix, attractors, concentration, confusion_groups
 from robustness.metrics.registry import measure_matrix
 
-METRICS = ("accuracy", "precision[0]", "recall[0]", "f1[0]", "precision", "recall", "f1")
-"""The four that the paper prints, then the macro averages."""
-
+# The four that the paper prints, then the macro averages, by their names in tables.
+METRICS = {
+    "accuracy": "accuracy", "precision[0]": "precision[0]", "recall[0]": "recall[0]", "f1[0]": "F1[0]",
+    "precision": "precision, macro", "recall": "recall, macro", "f1": "F1, macro",
+}  # fmt: skip
+# How far from table 5 the mean curve over seeds may lie, on average over V, by the initial weights.
 LIMITS = {"keras": 0.004, "torch": 0.008}
-"""How far from table 5 the mean curve over seeds may lie, on average over V, by the initial weights."""
-
-INITIAL_WEIGHTS = {
-    "keras": "Glorot's uniform distribution, biases 0: the default of the paper's library",
-    "torch": "torch's default of `nn.Linear`: this project's",
-}
-"""The paper names none. The first is what it most likely had."""
-NAMES = {"keras": "Keras'", "torch": "torch's"}
-
+# From this share of a digit's images on another class is in its group: the paper lists none below it.
 SHARE = 0.06
-"""From this share of a digit's images on a wrong class is in its group: the paper lists none below it."""
 
-PAPER = "accumulated"
-READINGS = {
-    "accumulated": "x_k = x_(k−1) + V_k·R_k, R_k ~ N(0, 1) drawn for each V, not clipped",
-    "bounded": "x + V·R, R ~ N(0, 1) clamped to [−1, 1], clipped to [0, 1]",
-    "unbounded": "x + V·R, R ~ N(0, 1), clipped to [0, 1]",
-    "uniform": "x + V·R, R ~ U(−1, 1), clipped to [0, 1]",
-}
-"""Of the paper's `NI = I + V·R`. The first is the paper's; the second was taken for it before."""
-
-Counts = Sequence[Mapping[str, Any]]
-"""One entry per training and reading: ``initial``, ``seed``, ``epochs``, ``reading``, and ``matrices``, one per V."""
+# For each seed the matrix of each V.
+Curves = Sequence[Sequence[Matrix]]
 
 
-def derive(counts: Counts) -> dict[str, Any]:
+def derive(result: Mapping[str, Any]) -> dict[str, Any]:
     """Compute every table from the confusion matrices; V runs over the published amplitudes."""
-    last = max(entry["epochs"] for entry in counts)
-    final = {reading: _matrices([c for c in counts if c["initial"] == "torch"], last, reading) for reading in READINGS}
+    matrices: dict[tuple[str, int, str], dict[int, list[Matrix]]] = {}
+    rows, clean = unpacked(result), dict[tuple[str, int], Matrix]()
+    for row in rows:
+        initial, _, epochs = row["system"].partition("-")
+        matrix = np.array(row["matrix"], np.int64)
+        if row["sweep"] == "clean":
+            clean[row["system"], row["fold"]] = matrix
+        else:
+            curves = matrices.setdefault((initial, int(epochs), row["sweep"]), {})
+            curves.setdefault(row["fold"], [clean[row["system"], row["fold"]]]).append(matrix)
+    every = {key: [curves[seed] for seed in sorted(curves)] for key, curves in matrices.items()}
+    last = max(epochs for _, epochs, _ in every)
     return {
         "initial": {
-            name: _tables([c for c in counts if c["initial"] == name and c["reading"] == PAPER], name)
+            name: _tables(
+                {e: c for (i, e, reading), c in every.items() if (i, reading) == (name, PAPER_READING)}, LIMITS[name]
+            )
             for name in INITIAL_WEIGHTS
         },
-        "readings": {reading: _reading(matrices) for reading, matrices in final.items()},
+        "readings": {reading: _reading(every["torch", last, reading]) for reading in READINGS},
     }
 
 
-def _tables(counts: Counts, initial: str) -> dict[str, Any]:
+def _tables(by_epochs: Mapping[int, Curves], limit: float) -> dict[str, Any]:
     """Compute the paper's tables for one kind of initial weights."""
-    epochs = sorted({entry["epochs"] for entry in counts})
-    by_epochs = {e: _matrices(counts, e, PAPER) for e in epochs}
+    epochs = sorted(by_epochs)
     final = by_epochs[epochs[-1]]
     noise = {metric: _over_seeds(metric, final) for metric in METRICS}
     return {
-        "clean_by_epochs": {str(e): {m: _over_seeds(m, by_epochs[e])[0] for m in METRICS} for e in epochs},
-        "accuracy_by_epochs": {str(e): _over_seeds("accuracy", by_epochs[e]) for e in epochs},
+        "clean_by_epochs": {e: {m: _over_seeds(m, by_epochs[e])[0] for m in METRICS} for e in epochs},
+        "accuracy_by_epochs": {e: _over_seeds("accuracy", by_epochs[e]) for e in epochs},
         "noise": noise,
         "fit": {metric: _fit(noise[metric], curve) for metric, curve in published.curves().items()},
-        "distance": {"limit": LIMITS[initial], **distance(final)},
+        "distance": {"limit": limit, **distance(final)},
         "collecting": _collecting(final),
         "groups": _groups([matrices[-1] for matrices in final]),
         "confusion": _mean_confusion(final),
+        "first": {e: by_epochs[e][0][0] for e in epochs},
     }
 
 
-def _reading(by_seed: Sequence[Sequence[Matrix]]) -> dict[str, Any]:
+def _reading(by_seed: Curves) -> dict[str, Any]:
     """Compute what tells one reading of the noise from another: the fitted curve, and numbers that were not fitted."""
     recalls = _over_seeds("recall[0]", by_seed)
     groups = _groups([matrices[-1] for matrices in by_seed])
@@ -90,7 +89,7 @@ def _reading(by_seed: Sequence[Sequence[Matrix]]) -> dict[str, Any]:
     }
 
 
-def _mean_confusion(by_seed: Sequence[Sequence[Matrix]]) -> dict[str, list[list[float]]]:
+def _mean_confusion(by_seed: Curves) -> dict[str, list[list[float]]]:
     """Return the mean over seeds of the share of each digit's images per prediction, at no, medium and full noise."""
     amplitudes = published.load()["accuracy"]["V"]
     chosen = [0, len(amplitudes) // 2, len(amplitudes) - 1]
@@ -102,7 +101,7 @@ def _mean_confusion(by_seed: Sequence[Sequence[Matrix]]) -> dict[str, list[list[
     }
 
 
-def distance(by_seed: Sequence[Sequence[Matrix]]) -> dict[str, Any]:
+def distance(by_seed: Curves) -> dict[str, Any]:
     """
     Return how far accuracy lies from table 5: the mean of |accuracy − published| over V.
 
@@ -136,23 +135,17 @@ def _fit(measured: Sequence[Mapping[str, Any]], curve: Sequence[float]) -> dict[
     }
 
 
-def _matrices(counts: Counts, epochs: int, reading: str) -> list[list[Matrix]]:
-    """Return for each seed the matrix of each V."""
-    chosen = [entry for entry in counts if (entry["epochs"], entry["reading"]) == (epochs, reading)]
-    return [[np.array(m, np.int64) for m in entry["matrices"]] for entry in sorted(chosen, key=lambda e: e["seed"])]
-
-
-def _over_seeds(metric: str, by_seed: Sequence[Sequence[Matrix]]) -> list[dict[str, Any]]:
+def _over_seeds(metric: str, by_seed: Curves) -> list[dict[str, Any]]:
     """Return a metric's summary over seeds for each V."""
     return [summary(measure_matrix(metric, m).value for m in seeds) for seeds in zip(*by_seed, strict=True)]
 
 
-def _collecting(by_seed: Sequence[Sequence[Matrix]]) -> dict[str, list[dict[str, Any]]]:
+def _collecting(by_seed: Curves) -> dict[str, list[dict[str, Any]]]:
     """Return for each V how few classes draw the wrong predictions: share of the first three, entropy in bits."""
-    found = [[concentration(m) for m in seeds] for seeds in zip(*by_seed, strict=True)]
+    entries = [[concentration(m) for m in seeds] for seeds in zip(*by_seed, strict=True)]
     return {
-        "share": [summary(c.share for c in seeds) for seeds in found],
-        "entropy": [summary(c.entropy for c in seeds) for seeds in found],
+        "share": [summary(c.share for c in seeds) for seeds in entries],
+        "entropy": [summary(c.entropy for c in seeds) for seeds in entries],
     }
 
 
@@ -178,14 +171,14 @@ def _groups(matrices: Sequence[Matrix]) -> dict[str, Any]:
         for digit, row in enumerate(shares)
     }
     listed = {(true, wrong) for true, drawn in published.groups().items() for wrong in drawn}
-    own = [{(true, wrong) for true, drawn in groups.items() for wrong in drawn} for groups in of_seeds]
+    by_seed = [{(true, wrong) for true, drawn in groups.items() for wrong in drawn} for groups in of_seeds]
     return {
         "share": SHARE,
         "digits": digits,
         "pairs": {
             "published": len(listed),
-            "of_seeds": [len(pairs) for pairs in own],
-            "of_seeds_published": [len(pairs & listed) for pairs in own],
+            "of_seeds": [len(pairs) for pairs in by_seed],
+            "of_seeds_published": [len(pairs & listed) for pairs in by_seed],
             "of_mean": sum(map(len, digits.values())),
             "of_mean_published": sum((int(d), w["class"]) in listed for d, drawn in digits.items() for w in drawn),
         },

@@ -3,47 +3,44 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-from reports.hybrid_gan.protocol import CLASSIFIERS, STREAMS, TARGETS, TITLES
-from reports.verdicts import Kind, Verdict, decided, pending
+from reports.hybrid_gan.protocol import CLASSIFIERS, STREAMS, TARGETS, TITLES, UNDEFENDED
+from reports.rows import mean, unpacked
+from reports.verdicts import Criterion
 
-DETECTED = 0.95
-FOOLED = 0.2
-LARGEST = 0.1
-"""L∞ within which a generator must bring its undefended target below `FOOLED`."""
+MIN_DETECTED = 0.95
+# The accuracy below which a generator must bring its undefended target, and the L∞ within which it must.
+MAX_LEFT, LARGEST = 0.2, 0.1
+# The largest difference between real and adversarial images in the published streams, rounded up.
 STREAM_GAP = 0.051
-"""The largest difference between real and adversarial images in the published streams, rounded up."""
-AS_GOOD = 0.05
-"""How far below its twin's a network's clean accuracy may be: one that knows nothing loses nothing."""
+# How far below its twin's a network's clean accuracy may be: one that knows nothing loses nothing.
+MAX_CLEAN_LOSS = 0.05
 
 
 @dataclass(frozen=True)
-class Found:
-    """The rows of a result, its streams, and what its networks are called."""
+class Numbers:
+    """The rows of a result, its streams and pairs of twins, and the titles of its networks."""
 
     source: str
     rows: Sequence[Mapping[str, Any]]
     streams: Sequence[Mapping[str, Any]]
     pairs: Sequence[Mapping[str, Any]] = ()
-    scale: str = "full"
     networks: Mapping[str, str] = field(default_factory=lambda: TITLES)
 
-    def decided(
-        self, claim: str, values: Mapping[str, float], holds: bool, kind: Kind, *, testable: bool = True
-    ) -> Verdict:
-        """Return a verdict; only the paper's data can test a claim."""
-        able = testable and self.source == "cifar10"
-        return decided(claim, values, holds, kind=kind, scale=self.scale, testable=able)
+    @classmethod
+    def of(cls, result: Mapping[str, Any]) -> Numbers:
+        """Return the numbers of a result."""
+        return cls(result["source"], unpacked(result), result["streams"], result["pairs"], result["networks"])
 
     @property
     def targets(self) -> list[str]:
         """The undefended targets, in the order of the rows."""
-        rows = [row["model"] for row in self.rows if row["images"] == "targets"]
-        return [name.removeprefix(f"{self.source}-target-") for name in dict.fromkeys(rows)]
+        models = [row["model"] for row in self.rows if row["images"] == "targets"]
+        return [name.removeprefix(f"{self.source}-target-") for name in dict.fromkeys(models)]
 
     def pair(self, network: str, sweep: str) -> Mapping[str, Any]:
         """Return how much less of its accuracy a network loses than its clean twin, with the interval."""
@@ -51,117 +48,105 @@ class Found:
         return next((p for p in self.pairs if (p["network"], p["sweep"]) == (network, sweep)), unknown)
 
     def stream(self, model: str, share: float) -> Mapping[str, Any] | None:
-        """Return the contaminated streams of a model at a share of adversarial images; None if there are none."""
-        wanted = (f"{self.source}-{model}", share)
-        return next((stream for stream in self.streams if (stream["model"], stream["share"]) == wanted), None)
+        """Return the contaminated streams of a model with a fraction of adversarial images; None if there are none."""
+        key = (f"{self.source}-{model}", share)
+        return next((stream for stream in self.streams if (stream["model"], stream["share"]) == key), None)
+
+    def gap(self, model: str, share: float) -> float:
+        """Return how much better real than adversarial images are classified in streams; NaN if there are none."""
+        stream = self.stream(model, share)
+        return stream["mean_real"] - stream["mean_adversarial"] if stream else math.nan
+
+    def largest_gap(self, model: str) -> float:
+        """Return the largest difference between real and adversarial images in the streams; NaN if there are none."""
+        gaps = (abs(self.gap(model, share)) for share in STREAMS)
+        return max((gap for gap in gaps if not math.isnan(gap)), default=math.nan)
+
+    def interval(self, model: str, images: str, metric: str = "accuracy", **cell: str) -> str:
+        """Write a number with its 95 % interval."""
+        value, low, high = (self.value(model, images, name, **cell) for name in (metric, "low", "high"))
+        return "–" if math.isnan(value) else f"{value:.4f} [{low:.3f}, {high:.3f}]"
 
     def value(
         self, model: str, images: str, metric: str = "accuracy", sweep: str = "clean", strength: str = "0",
         kind: str = "all",
     ) -> float:  # fmt: skip
-        """Return a number; NaN where it was not measured."""
+        """Return a number; NaN if it was not measured."""
         cell = (f"{self.source}-{model}", images, sweep, strength, kind)
         for row in self.rows:
             if (row["model"], row["images"], row["sweep"], row["strength"], row["kind"]) == cell:
-                found = row.get(metric)
-                return math.nan if found is None else float(found)
+                return math.nan if row.get(metric) is None else float(row[metric])
         return math.nan
 
     def strengths(self, sweep: str, images: str) -> list[str]:
-        """Return the strengths of a sweep over some images, in their order."""
-        there = {row["strength"] for row in self.rows if (row["sweep"], row["images"]) == (sweep, images)}
-        return sorted(there, key=float)
+        """Return the strengths of a sweep over some images, in rising order."""
+        strengths = {row["strength"] for row in self.rows if (row["sweep"], row["images"]) == (sweep, images)}
+        return sorted(strengths, key=float)
 
     def under(self, model: str, sweep: str) -> float:
         """Return the accuracy of a model on real images under a sweep, on average over the strengths."""
-        every = [self.value(model, "real", sweep=sweep, strength=name) for name in self.strengths(sweep, "real")]
-        return sum(every) / len(every) if every else math.nan
+        strengths = self.strengths(sweep, "real")
+        return mean([self.value(model, "real", sweep=sweep, strength=strength) for strength in strengths])
 
     def lost(self, model: str, sweep: str) -> float:
-        """Return what of its clean accuracy a model loses under a sweep, on average over the strengths."""
+        """Return how much of its clean accuracy a model loses under a sweep, on average over the strengths."""
         return self.value(model, "real") - self.under(model, sweep)
 
 
-def detected(found: Found) -> Verdict:
-    """Every detector tells at least 95 % of the hybrid test set right."""
-    values = {name: found.value(f"detect-{name}", "hybrid") for name in CLASSIFIERS}
-    claim = "each network tells real from adversarial images (95 %)"
-    return found.decided(claim, values, min(values.values()) >= DETECTED, "level")
+def criteria(n: Numbers, absent: Collection[str] = ()) -> Iterator[Criterion]:
+    """
+    Return every claim; the last three are beyond the paper, and only the paper's data can test one.
+
+    ``absent`` are the parts of a result that are not measured yet: the claims that need them wait.
+    """
+    detectors = [f"detect-{name}" for name in CLASSIFIERS]
+    claims = {0: [UNDEFENDED], 1: detectors}
+    for number, criterion in enumerate(_criteria(n)):
+        missing = [part for part in claims.get(number, CLASSIFIERS) if part in absent]
+        yield criterion._replace(testable=criterion.testable and n.source == "cifar10", missing=missing)
 
 
-def classified(found: Found) -> Verdict:
-    """Ten classes of the hybrid test set at 93.8 to 95.9 %: of networks that were pre-trained, which none here is."""
-    values = {name: found.value(f"classify-{name}", "hybrid") for name in CLASSIFIERS}
-    claim = "pre-trained networks tell ten classes (93.8 to 95.9 %)"
-    return found.decided(claim, values, False, "level", testable=False)
-
-
-def fooled(found: Found) -> Verdict:
-    """The generator of each target brings it below 20 % within L∞ 0.1."""
-    within = [name for name in found.strengths("own", "targets") if float(name) <= LARGEST + 1e-9]
-    values = {
-        name: min((found.value(f"target-{name}", "targets", sweep="own", strength=k) for k in within), default=math.nan)
-        for name in found.targets
+def _criteria(n: Numbers) -> Iterator[Criterion]:
+    # The generator of each target brings it below 20 % within L∞ 0.1.
+    within = [name for name in n.strengths("own", "targets") if float(name) <= LARGEST + 1e-9]
+    left = {
+        name: min((n.value(f"target-{name}", "targets", sweep="own", strength=k) for k in within), default=math.nan)
+        for name in n.targets
     }
     claim = "generators mislead the undefended targets (below 20 % at L∞ 0.1)"
-    holds = max(values.values(), default=math.nan) < FOOLED
-    return found.decided(claim, values, holds, "level", testable=set(found.targets) == set(TARGETS))
+    fooled = max(left.values(), default=math.nan) < MAX_LEFT
+    yield Criterion("level", claim, left, fooled, set(n.targets) == set(TARGETS))
+    values = {name: n.value(f"detect-{name}", "hybrid") for name in CLASSIFIERS}
+    claim = "each network tells real from adversarial images (95 %)"
+    yield Criterion("level", claim, values, min(values.values()) >= MIN_DETECTED)
+    # Of networks that were pre-trained, which none here is.
+    values = {name: n.value(f"classify-{name}", "hybrid") for name in CLASSIFIERS}
+    yield Criterion("level", "pre-trained networks tell ten classes (93.8 to 95.9 %)", values, False, testable=False)
+    cells = product(CLASSIFIERS, STREAMS)
+    gaps = {f"{name}, {share:.0%}": n.gap(f"classify-{name}", share) for name, share in cells}
+    claim = "in contaminated streams adversarial images are told nearly as well as real ones"
+    yield Criterion("level", claim, gaps, all(abs(gap) <= STREAM_GAP for gap in gaps.values()))
+    values = {name: n.value(f"classify-{name}", "hybrid", kind="real") for name in CLASSIFIERS}
+    best = max(values, key=lambda name: values[name])
+    claim = "ResNet-50 is best on real images (not so in its own tables)"
+    yield Criterion("ordering", claim, values, best == "resnet50")
+    yield _loses_less(n, "own", "the generator that the set was made with")
+    yield _loses_less(n, "another", "a generator with another seed")
+    yield _loses_less(n, "fgsm", "FGSM on itself")
+    yield _loses_less(n, "anew", "a generator that is fitted to the trained network itself")
 
 
-def loses_less(sweep: str, what: str) -> Callable[[Found], Verdict]:
+def _loses_less(n: Numbers, sweep: str, under: str) -> Criterion:
     """
     Each network that was trained on the hybrid set loses less than its twin that saw real images alone.
 
     The 95 % interval of the difference, over the images, lies above 0, and clean accuracy is near the twin's.
     """
-
-    def decide(found: Found) -> Verdict:
-        pairs = {name: found.pair(name, sweep) for name in CLASSIFIERS}
-        clean = {
-            name: [found.value(f"{kind}-{name}", "real") for kind in ("classify", "clean")] for name in CLASSIFIERS
-        }
-        holds = all(pairs[name]["low"] > 0 and hybrid >= twin - AS_GOOD for name, (hybrid, twin) in clean.items())
-        bounds = ("", "difference"), (" from", "low"), (" to", "high")
-        values = {f"{name}{word}": pair[key] for name, pair in pairs.items() for word, key in bounds}
-        claim = f"trained on the hybrid set, each loses less of its clean accuracy under {what}"
-        return found.decided(claim, values, holds, "ordering")
-
-    return decide
-
-
-def streams_alike(found: Found) -> Verdict:
-    """In every contaminated stream the two kinds differ by at most 0.051, as in the published ones."""
-    gaps = {}
-    for name, share in product(CLASSIFIERS, STREAMS):
-        stream = found.stream(f"classify-{name}", share)
-        gaps[f"{name}, {share:.0%}"] = stream["mean_real"] - stream["mean_adversarial"] if stream else math.nan
-    claim = "in contaminated streams adversarial images are told nearly as well as real ones"
-    return found.decided(claim, gaps, all(abs(gap) <= STREAM_GAP for gap in gaps.values()), "level")
-
-
-def resnet_best(found: Found) -> Verdict:
-    """ResNet-50 has the best accuracy on the real images of the hybrid test set, with ten classes."""
-    values = {name: found.value(f"classify-{name}", "hybrid", kind="real") for name in CLASSIFIERS}
-    best = max(values, key=lambda name: values[name])
-    claim = "ResNet-50 is best on real images (not so in its own tables)"
-    return found.decided(claim, values, best == "resnet50", "ordering")
-
-
-DETECTORS = tuple(f"detect-{name}" for name in CLASSIFIERS)
-CLAIMS: Mapping[Callable[[Found], Verdict], tuple[str, ...]] = {
-    fooled: ("targets",),
-    detected: DETECTORS,
-    classified: CLASSIFIERS,
-    streams_alike: CLASSIFIERS,
-    resnet_best: CLASSIFIERS,
-    loses_less("own", "the generator that the set was made with"): CLASSIFIERS,
-    loses_less("another", "a generator with another seed"): CLASSIFIERS,
-    loses_less("fgsm", "FGSM on itself"): CLASSIFIERS,
-    loses_less("anew", "a generator that is fitted to the trained network itself"): CLASSIFIERS,
-}
-"""Each claim with the parts of a result that it needs; the last three are beyond the paper."""
-
-
-def verdicts(found: Found, missing: Collection[str] = ()) -> list[Verdict]:
-    """Decide every claim whose parts are there; what is not measured yet is neither reproduced nor not reproduced."""
-    return [pending(decide(found), [part for part in needed if part in missing]) for decide, needed in CLAIMS.items()]
+    pairs = {name: n.pair(name, sweep) for name in CLASSIFIERS}
+    accurate = [
+        n.value(f"classify-{name}", "real") >= n.value(f"clean-{name}", "real") - MAX_CLEAN_LOSS for name in CLASSIFIERS
+    ]
+    bounds = ("", "difference"), (" from", "low"), (" to", "high")
+    values = {f"{name}{word}": pair[key] for name, pair in pairs.items() for word, key in bounds}
+    claim = f"trained on the hybrid set, each loses less of its clean accuracy under {under}"
+    return Criterion("ordering", claim, values, all(accurate) and all(pair["low"] > 0 for pair in pairs.values()))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from reports.hybrid_gan import building, data
+from reports.hybrid_gan import building
 from reports.hybrid_gan.building import Target, divided, forged, write
 from robustness.data.images import from_arrays
 from robustness.errors import DataError
@@ -154,7 +154,7 @@ def test_a_set_stays_while_its_targets_do_and_is_made_anew_for_others(tmp_path, 
 def test_probes_are_what_they_are_called(tmp_path):
     """Catches: noise of another size than the forged images', another ε, probes out of order, one that is not bytes."""
     some, own, another = images(), target(0, "own"), target(1, "another")
-    data.write_probes(some, own, another, 0.05, tmp_path / "probes.npz")
+    building.write_probes(some, own, another, 0.05, tmp_path / "probes.npz")
     held = np.load(tmp_path / "probes.npz")
     assert held["test_x"].dtype == np.uint8
     assert held["test_kind"].reshape(5, 30).tolist() == [[kind] * 30 for kind in (0, 1, 1, 1, 0)]

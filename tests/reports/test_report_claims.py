@@ -6,8 +6,8 @@ import re
 import pytest
 
 from reports import claims
-from reports.commands import DOCS, ROOT
-from reports.writing import inserted
+from reports.paper import DOCS
+from reports.writing import ROOT, inserted
 from robustness import cards
 from robustness.cards.schema import NO_CLAIM
 

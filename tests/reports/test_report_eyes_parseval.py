@@ -9,52 +9,48 @@ import pytest
 import scipy.stats
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
 
-from reports import folds, strips
-from reports.commands import DOCS, OUTPUT, RUNS
-from reports.eyes_parseval import page, protocol
-from reports.eyes_parseval.__main__ import main
-from reports.eyes_parseval.criteria import CLAIMS, clean_is_better, drops, published
-from reports.rows import Measured, unpacked
+from reports import figures
+from reports.eyes_parseval import protocol
+from reports.eyes_parseval.criteria import criteria, losses, published_sweep
+from reports.eyes_parseval.paper import PAPER
+from reports.paper import MEASURED, RUNS
+from reports.rows import Measured, packed, unpacked
+from reports.verdicts import judge
 from robustness import cards
 from robustness.metrics.evidence import Evidence
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Workspace
 
-COMMAND = ["--data-set", "digits", "--scale", "smoke", "--folds", "1", "--workers", "1"]
+
+@pytest.fixture(scope="module")
+def result(smoke):
+    return json.loads((smoke(PAPER) / "eyes_parseval_digits_smoke_0.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """The whole command on one fold of embedded digits; its output folder and store."""
-    root = tmp_path_factory.mktemp("eyes")
-    arguments = [*COMMAND, "--output", str(root / "out"), "--store", str(root / "store")]
-    assert main(arguments) == 0
-    return root, arguments
+def evidence(store, result):
+    """Return the evidence of a system and a sweep by its name in the result."""
 
+    def read(name):
+        return Evidence.from_bytes(Store(store).path("evidence", result["evidence"][name]["key"]).read_bytes())
 
-def result(run):
-    return json.loads((run[0] / "out" / "eyes_parseval_digits_smoke_0.json").read_text(encoding="utf-8"))
-
-
-def evidence(run, name):
-    path = Store(run[0] / "store").path("evidence", result(run)["evidence"][name]["key"])
-    return Evidence.from_bytes(path.read_bytes())
+    return read
 
 
 def contrast():
     """How many dB the pixels of each image have above those of the same without its mean."""
-    card = cards.load(RUNS / "eyes_parseval-smoke" / "digits-0-wrn.toml")
+    card = cards.load(RUNS / "eyes_parseval-digits-smoke" / "digits-0-wrn.toml")
     images = Workspace(Store(RUNS / "none"), RUNS).images(card)
     pixels = images.batch(0, len(images)).reshape(len(images), -1).astype(float)
     without = pixels - pixels.mean(axis=1, keepdims=True)
     return 20 * np.log10(np.linalg.norm(pixels, axis=1) / np.linalg.norm(without, axis=1))
 
 
-def test_numbers_are_those_of_the_evidence(run):
+def test_numbers_are_those_of_the_evidence(result, evidence):
     """Against scikit-learn. Catches: a row of another system or strength, micro for macro averages and back."""
-    rows = unpacked(result(run))
+    rows = unpacked(result)
     for system, sweep in (("wrn", "fgsm"), ("parseval-adv", "twin-snr"), ("cnn", "noise-snr")):
-        found = evidence(run, f"digits-0-{system}:{sweep}")
+        found = evidence(f"digits-0-{system}:{sweep}")
         for i, strength in enumerate(found.strengths):
             (row,) = (r for r in rows if (r["system"], r["sweep"], r["strength"]) == (system, sweep, strength))
             labels, predictions = found.labels, found.predictions[i]
@@ -70,14 +66,14 @@ def test_numbers_are_those_of_the_evidence(run):
                 assert np.abs(found.snr[i] - contrast() - float(strength)).max() < 0.02
 
 
-def test_curves_are_those_of_the_evidence(run):
+def test_curves_are_those_of_the_evidence(result, evidence):
     """By counting at every threshold. Catches: rates of the wrong axis, cell or system, points off the curve."""
-    curves = result(run)["curves"]
+    curves = result["curves"]
     assert {(curve["sweep"], curve["strength"]) for curve in curves} == {
         ("clean", "0"), ("fgsm-snr", "33"), ("twin-snr", "33"),
     }  # fmt: skip
     for curve in curves:
-        found = evidence(run, f"digits-0-{curve['system']}:{curve['sweep']}")
+        found = evidence(f"digits-0-{curve['system']}:{curve['sweep']}")
         scores = found.probabilities[found.strengths.index(curve["strength"])].ravel()
         true = np.eye(10)[found.labels].ravel() == 1
         counted = [(np.mean(scores[~true] >= t), np.mean(scores[true] >= t)) for t in np.unique(scores)]
@@ -88,20 +84,20 @@ def test_curves_are_those_of_the_evidence(run):
             assert rate <= caught[false_alarms > at + 1e-12].min(initial=1.0) + 1e-4
 
 
-def test_strips_are_images_of_the_evidence(run):
+def test_strips_are_images_of_the_evidence(smoke, result, evidence):
     """Catches: the strip of another system, strengths out of order, a wrong answer shown as right."""
-    drawn = (run[0] / "out" / "figures" / "eyes-parseval-digits-smoke-strips.svg").read_text(encoding="utf-8")
+    drawn = (smoke(PAPER) / "figures" / "eyes-parseval-digits-smoke-strips.svg").read_text(encoding="utf-8")
     wrong = 0
-    for kept in result(run)["strips"]:
-        found = evidence(run, f"digits-0-{kept['title']}:fgsm-snr")
-        clean, *shown = strips.pixels(kept)
+    for kept in result["strips"]:
+        found = evidence(f"digits-0-{kept['title']}:fgsm-snr")
+        clean, *shown = figures.strip_pixels(kept)
         count = len(found.strengths)
         assert kept["strengths"] == list(found.strengths)
         assert kept["said"][1:] == [str(label) for label in found.predictions[:, 0]]
         # In bytes one and a half levels become two, and smaller perturbations are rounded away unless magnified.
         ratio = 20 * np.log10(np.linalg.norm(clean) / np.linalg.norm(shown[count - 1] - clean))
         assert ratio == pytest.approx(found.snr[-1, 0], abs=3)
-        sizes = [np.linalg.norm(each - 0.5) / strips.MAGNIFIED for each in shown[count:]]
+        sizes = [np.linalg.norm(each - 0.5) / figures.MAGNIFIED for each in shown[count:]]
         ratios = [20 * np.log10(np.linalg.norm(clean) / size) for size in sizes]
         assert ratios == pytest.approx(found.snr[:, 0].tolist(), abs=3)
         assert ratios[-1] == pytest.approx(found.snr[-1, 0], abs=0.5)
@@ -109,61 +105,41 @@ def test_strips_are_images_of_the_evidence(run):
     assert drawn.count("(wrong)") == wrong
 
 
-def test_every_system_has_its_rows_and_the_defended_ones_their_twin_s(run):
-    rows = unpacked(result(run))
+def test_every_system_has_its_rows_and_the_defended_ones_their_twin_s(smoke, result):
+    rows = unpacked(result)
     systems = [*protocol.SYSTEMS, *protocol.DENSE, "wrn+fgsm-0.03-100", "wrn+noise-0.03-100"]
     assert {row["system"] for row in rows} == set(systems)
     for system in systems:
         sweeps = {row["sweep"] for row in rows if row["system"] == system}
         assert ("twin-snr" in sweeps) == (system in protocol.TWINS)
         assert {"clean", "fgsm", "fgsm-snr", "noise", "noise-snr"} <= sweeps
-    card = (run[0] / "out" / "eyes-parseval.md").read_text(encoding="utf-8")
-    for name in (page.NAMES[system] for system in protocol.DENSE):
+    card = (smoke(PAPER) / "eyes-parseval.md").read_text(encoding="utf-8")
+    for name in (protocol.NAMES[system] for system in protocol.DENSE):
         tables = [part.partition("\n")[0] for part in card.split("\n## ") if f"| {name} " in part]
         assert len(tables) == 4, "accuracy by ratio and by ε, other metrics, natural changes"
     assert "made on the ResNet (WRN-16-1)" in card
     assert "not testable here" in card
 
 
-def test_a_second_run_makes_nothing_anew_and_the_page_comes_from_the_file_alone(run):
-    root, arguments = run
-    store = {path: path.stat().st_mtime_ns for path in (root / "store").rglob("*") if path.suffix == ".safetensors"}
-    before = (root / "out" / "eyes-parseval.md").read_bytes()
-    figures = {path: path.read_bytes() for path in (root / "out" / "figures").glob("*.svg")}
-    assert len(figures) == 3
-    (root / "out" / "eyes_parseval_digits_smoke_0.json").unlink()
-    assert main(arguments) == 0
-    kept = {path: path.stat().st_mtime_ns for path in (root / "store").rglob("*") if path.suffix == ".safetensors"}
-    assert kept == store
-    assert main(["--render", "--output", str(root / "out")]) == 0
-    strip = [line for line in before.decode().splitlines() if "sweeping" not in line]
-    after = (root / "out" / "eyes-parseval.md").read_text(encoding="utf-8")
-    assert [line for line in after.splitlines() if "sweeping" not in line] == strip
-    assert {path: path.read_bytes() for path in figures} == figures
-
-
-def test_fewer_folds_do_not_replace_more(run):
+def test_fewer_folds_do_not_replace_more(smoke, result, command, tmp_path):
     """Catches: a trial of one fold that overwrites the result of two."""
-    root, arguments = run
-    more = root / "out" / "eyes_parseval_digits_smoke_1.json"
-    second = result(run) | {"fold": 1, "columns": ["fold", "system"], "rows": [[1, "wrn"]], "curves": []}
-    more.write_text(json.dumps(second), encoding="utf-8")
-    try:
-        assert main(arguments) == 0
-        (found,) = folds.results(root / "out", "eyes_parseval")
-        assert found["folds"] == 2
-        assert {row["fold"] for row in unpacked(found)} == {0, 1}
-        assert found["curves"] == result(run)["curves"]
-    finally:
-        more.unlink()
+    name = "eyes_parseval_digits_smoke_0.json"
+    (tmp_path / name).write_bytes((smoke(PAPER) / name).read_bytes())
+    second = result | {"fold": 1, "columns": ["fold", "system"], "rows": [[1, "wrn"]], "curves": []}
+    (tmp_path / name.replace("_0", "_1")).write_text(json.dumps(second), encoding="utf-8")
+    assert command(PAPER, tmp_path) == 0
+    (both,) = PAPER.results(tmp_path)
+    assert both["folds"] == 2
+    assert {row["fold"] for row in unpacked(both)} == {0, 1}
+    assert both["curves"] == result["curves"]
 
 
-def test_approach_1_shows_every_network_under_both_attacks(run):
+def test_approach_1_shows_every_network_under_both_attacks(smoke, result):
     """Catches: a column of the other examples or of another sweep."""
-    numbers = Measured.of(result(run))
+    numbers = Measured.of(result)
     (line,) = (
         line
-        for line in (run[0] / "out" / "eyes-parseval.md").read_text(encoding="utf-8").splitlines()
+        for line in (smoke(PAPER) / "eyes-parseval.md").read_text(encoding="utf-8").splitlines()
         if line.startswith("| 0.03") and line.count("|") == 7 and "100%" in line
     )
     due = [
@@ -181,7 +157,7 @@ def rows_as_published(order=protocol.SYSTEMS, noise=0.002, folds=10, seed=0, **c
     ``changed`` names sweeps (``fgsm_snr``) with what is added to the accuracy of one system at 33 dB in each fold.
     """
     drawn = np.random.default_rng(seed)
-    there = page.printed()
+    there = PAPER.printed
     pairs = itertools.product(range(folds), zip(protocol.SYSTEMS, order, strict=True))
     connected = itertools.product(range(folds), zip(protocol.DENSE, ("wrn", "parseval"), strict=True))
     for fold, (system, like) in (*pairs, *connected):
@@ -209,7 +185,7 @@ def rows_as_published(order=protocol.SYSTEMS, noise=0.002, folds=10, seed=0, **c
 
 def outcomes(rows, source="eyes", scale="full"):
     measured = Measured(source, list(rows), scale)
-    return [decide(measured).outcome for decide in CLAIMS]
+    return [judge(criterion, scale).outcome for criterion in criteria(measured)]
 
 
 RESIDUAL, PARSEVAL, RESIDUAL_ITSELF, PARSEVAL_ITSELF, FGSM, NOISE, CLEAN, CHEAP, CNN, CNN_ITSELF, *STORED = range(12)
@@ -259,7 +235,7 @@ def test_clean_must_be_better_under_every_strength():
         cells = [("0.001", weak), ("0.03", strong)]
         rows = [clean, *({**about, "sweep": "fgsm", "strength": e, "accuracy": value} for e, value in cells)]
         rows = [{**row, "fold": fold} for row in rows for fold in range(3)]
-        return clean_is_better(Measured("eyes", rows, "short")).outcome
+        return outcomes(rows, scale="short")[BETTER]
 
     assert outcome(0.7, 0.5) == "reproduced"
     assert outcome(0.71, 0.5) == "not reproduced"
@@ -267,21 +243,21 @@ def test_clean_must_be_better_under_every_strength():
     assert outcome(None, 0.5) == "not reproduced"
 
 
-def test_natural_changes_are_shown_or_said_to_be_missing():
+def test_natural_changes_are_shown_or_named_as_missing(result):
     """Catches: a sweep without a table, strengths in the wrong column, silence about what was not measured."""
-    rows = list(rows_as_published(folds=3))
-    assert "Not measured yet: no result here has brightness" in page._natural(Measured("eyes", rows))
-    about = {"source": "eyes", "system": "cnn", "images": "fold", "sweep": "rotation"}
+    (committed,) = PAPER.results(MEASURED)
+    assert "Not measured yet: no result here has brightness" in PAPER.page(committed)
+    fields = {"source": "eyes", "system": "cnn", "images": "fold", "sweep": "rotation"}
     strengths = [f"{value:g}" for value in protocol.NATURAL["rotation"]]
     more = [
-        {**about, "fold": fold, "strength": name, "accuracy": 0.6 - 0.1 * place}
+        {**fields, "fold": fold, "strength": name, "accuracy": 0.6 - 0.1 * place}
         for fold in range(3)
         for place, name in enumerate(strengths)
     ]
-    shown = page._natural(Measured("eyes", rows + more))
+    shown = PAPER.page({**committed, **packed([*unpacked(committed), *more])})
     (line,) = (line for line in shown.splitlines() if line.startswith("| CNN ") and "rotation" in line)
     assert [cell.split()[0] for cell in line.split("|")[3:6]] == ["0.600", "0.500", "0.400"]
-    cards = protocol.cards("eyes", protocol.SCALES["short"], range(1))
+    cards = protocol.cards("eyes", protocol.SCALES["short"], 0)
     for system in (*protocol.SYSTEMS, *protocol.DENSE):
         assert set(protocol.NATURAL) <= set(cards[f"eyes-0-{system}"]["sweeps"])
 
@@ -323,30 +299,18 @@ def test_what_cannot_be_tested_is_not_and_a_missing_number_reproduces_nothing():
 
 def test_what_is_lost_is_compared_by_welch_s_test():
     measured = Measured("eyes", list(rows_as_published(noise=0.02)))
-    plain, trained = drops(measured, "wrn", "fgsm-snr"), drops(measured, "wrn-adv", "twin-snr")
-    assert (published("wrn"), published("wrn-adv")) == ("fgsm-snr", "twin-snr")
+    plain, trained = losses(measured, "wrn", "fgsm-snr"), losses(measured, "wrn-adv", "twin-snr")
+    assert (published_sweep("wrn"), published_sweep("wrn-adv")) == ("fgsm-snr", "twin-snr")
     p = scipy.stats.ttest_ind(trained, plain, equal_var=False).pvalue
-    assert f"p {p:.4f}" in CLAIMS[0](measured).numbers
+    assert f"p {p:.4f}" in judge(next(criteria(measured)), "full").numbers
     assert not math.isnan(p)
 
 
-def test_the_whole_grid_is_twenty_cells_of_two_kinds():
-    tables = protocol.cards("eyes", protocol.whole(protocol.SCALES["short"]))
-    made = [name for name in tables if "+" in name]
-    assert len(made) == 3 * 20 * 2
-    assert len(tables) == 10 * (8 + 2) + len(made)
-    assert len([name for name in protocol.cards("eyes", protocol.SCALES["short"]) if "+" in name]) == 3 * 4 * 2
+def test_the_full_scale_has_the_whole_grid_of_twenty_cells_of_two_kinds():
+    def names(scale):
+        return [name for fold in range(10) for name in protocol.cards("eyes", protocol.SCALES[scale], fold)]
 
-
-def test_what_is_committed_is_shown_as_it_is():
-    from reports.writing import inserted
-
-    results = folds.results(OUTPUT, "eyes_parseval")
-    text = (DOCS / "eyes-parseval.md").read_text(encoding="utf-8")
-    assert inserted(text, page.MODULE, page.body(results)) == text
-
-
-def test_errors_are_one_sentence(tmp_path, capsys):
-    arguments = ["--data-set", "eyes", "--data", str(tmp_path), "--store", str(tmp_path / "store")]
-    assert main([*arguments, "--output", str(tmp_path / "out")]) == 2
-    assert "eyes32.npz" in capsys.readouterr().err
+    full, short = names("full"), names("short")
+    assert len([name for name in full if "+" in name]) == 3 * 20 * 2
+    assert len([name for name in full if "+" not in name]) == 10 * (8 + 2)
+    assert len([name for name in short if "+" in name]) == 3 * 4 * 2

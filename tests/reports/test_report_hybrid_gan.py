@@ -3,7 +3,7 @@
 import itertools
 import json
 import math
-from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,24 +11,28 @@ import scipy.stats
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from reports import folds, running
-from reports.commands import DOCS, OUTPUT
-from reports.hybrid_gan import built, data, measure, page, parts, protocol
-from reports.hybrid_gan import pairs as twins
-from reports.hybrid_gan.__main__ import main
-from reports.hybrid_gan.criteria import CLAIMS, Found, verdicts
+from reports import writing
+from reports.hybrid_gan import building, hybrid, protocol, sweeping
+from reports.hybrid_gan.criteria import Numbers, criteria
+from reports.hybrid_gan.hybrid import divide
+from reports.hybrid_gan.paper import PAPER
+from reports.hybrid_gan.paper import SWEEPS as SWEEPS_SHOWN
 from reports.hybrid_gan.protocol import CLASSIFIERS, SCALES, TARGETS
-from reports.hybrid_gan.published import contradictions, printed
-from reports.hybrid_gan.streams import drawn
-from reports.hybrid_gan.summary import short
-from reports.rows import unpacked
-from reports.writing import inserted
+from reports.paper import MEASURED, RUNS
+from reports.rows import packed, unpacked
+from reports.running import Run, write_cards
+from reports.verdicts import judge
 from robustness import engines
 from robustness.cards import load
 from robustness.data.splits import held_out
 from robustness.metrics.evidence import Evidence
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Workspace
+
+
+def printed():
+    return writing.printed("hybrid_gan")
+
 
 SWEEPS = ("own", "another", "fgsm", "anew")
 
@@ -68,8 +72,11 @@ def numbers(detect=None, target=None, best="resnet50", loses=None, clean=None, g
 
 
 def outcomes(some=None, source="cifar10", scale="full", **changes):
-    found = Found(source, *(some or numbers(**changes)), scale)
-    return [verdict.outcome for verdict in verdicts(found)]
+    return [verdict.outcome for verdict in verdicts(Numbers(source, *(some or numbers(**changes))), scale=scale)]
+
+
+def verdicts(numbers, absent=(), scale="full"):
+    return [judge(criterion, scale) for criterion in criteria(numbers, absent)]
 
 
 OWN, ANOTHER, ITSELF, ANEW = range(5, 9)
@@ -109,19 +116,20 @@ def test_what_was_not_measured_reproduces_nothing():
     assert "reproduced" not in outcomes(([{**row, "accuracy": None} for row in rows], [], []))
     assert "reproduced" not in outcomes(([], [], []))
     assert outcomes((rows, streams[1:], pairs))[3] == "not reproduced", "a stream that is missing is not one that holds"
-    assert math.isnan(Found("cifar10", [], []).value("target-vgg19_bn", "targets"))
+    assert math.isnan(Numbers("cifar10", [], []).value("target-vgg19_bn", "targets"))
 
 
 def test_a_claim_waits_for_its_own_parts_alone():
     """Catches: no verdict before the last part is there; one that stands on parts that are not."""
-    found = Found("cifar10", *numbers())
-    assert set(itertools.chain(*CLAIMS.values())) == set(parts.parts("cifar10")), "a part that no claim needs"
+    found = Numbers("cifar10", *numbers())
     open_ones = {
         part: [place for place, of in enumerate(verdicts(found, [part])) if of.outcome == "not measured yet"]
-        for part in ("targets", "resnet50", "detect-resnet50")
+        for part in protocol.parts("cifar10")
     }
+    assert all(open_ones.values()), "a part that no claim needs"
+    open_ones = {part: open_ones[part] for part in ("targets", "resnet50", "detect-resnet50")}
     assert open_ones == {"targets": [0], "resnet50": [3, 4, OWN, ANOTHER, ITSELF, ANEW], "detect-resnet50": [1]}
-    short = verdicts(replace(found, scale="short"), ["detect-resnet50"])[1]
+    short = verdicts(found, ["detect-resnet50"], "short")[1]
     assert (short.outcome, short.numbers) == ("not testable here", "detect-resnet50 not measured yet")
 
 
@@ -151,13 +159,13 @@ def test_twins_are_compared_image_by_image():
         for name in CLASSIFIERS
         for kind, p in (("classify", [0.6, 0.3, 0.1]), ("clean", [0.3, 0.3, 0.4]))
     }
-    found = {pair["network"]: pair for pair in twins.pairs(every)}
+    found = {pair["network"]: pair for pair in sweeping.pairs(every)}
     for name in CLASSIFIERS:
         less = every[f"clean-{name}", "fgsm"] - every[f"classify-{name}", "fgsm"]
         due = scipy.stats.norm.interval(0.95, less.mean(), less.std(ddof=1) / 20)
         assert found[name]["difference"] == pytest.approx(less.mean(), abs=1e-6)
         assert (found[name]["low"], found[name]["high"]) == pytest.approx(due, abs=2e-3)
-    assert list(twins.pairs({("classify-resnet50", "own"): np.zeros(3)})) == [], "there is no twin to compare with"
+    assert list(sweeping.pairs({("classify-resnet50", "own"): np.zeros(3)})) == [], "there is no twin to compare with"
 
 
 def test_streams_have_the_share_and_the_interval_of_one_stream():
@@ -165,7 +173,7 @@ def test_streams_have_the_share_and_the_interval_of_one_stream():
     random = np.random.default_rng(0)
     kinds = np.tile([0, 1], 5000)
     right = np.where(kinds == 1, random.random(10_000) < 0.9, random.random(10_000) < 0.95)
-    found = list(drawn(right, kinds))
+    found = list(sweeping.streams(right, kinds))
     assert [row["share"] for row in found] == [0.03, 0.05, 0.10]
     assert [row["n_adversarial"] for row in found] == [30, 50, 100]
     assert [row["n_real"] for row in found] == [970, 950, 900]
@@ -174,40 +182,49 @@ def test_streams_have_the_share_and_the_interval_of_one_stream():
         assert row["mean_adversarial"] == pytest.approx(truth, abs=4 * math.sqrt(0.09 / row["n_adversarial"] / 200))
         assert row["low_adversarial"] < truth < row["high_adversarial"]
         assert row["least_adversarial"] < row["mean_adversarial"] < row["largest_adversarial"]
-    assert list(drawn(right, kinds)) == found
+    assert list(sweeping.streams(right, kinds)) == found
+
+
+def smoke_run(folder, **scale):
+    changed = SimpleNamespace(**{**vars(SCALES["smoke"]), **scale})
+    # Below the checkout, as a run's own folder: source files are hashed under their places in it.
+    return Run("digits", changed, Workspace(Store(folder), folder), RUNS / "hybrid_gan-hashes")
 
 
 def test_no_source_image_is_shared_by_targets_and_the_hybrid_set(tmp_path):
-    scale = SCALES["smoke"]
-    images = data.images("digits", tmp_path, tmp_path)
-    divided = data.sources(images, scale)
-    for part, (left, chosen) in divided.items():
+    division = divide(smoke_run(tmp_path))
+    for part, (left, chosen) in division.rows.items():
         assert not set(left) & set(chosen)
-        assert len(left) + len(chosen) == len(images[part])
-    assert np.bincount(images["train"].labels[divided["train"][1]]).tolist() == scale.counts(protocol.VALIDATION)
+        assert len(left) + len(chosen) == len(division.images[part])
+    counts = np.bincount(division.images["train"].labels[division.rows["train"][1]])
+    assert counts.tolist() == protocol.counts(SCALES["smoke"], protocol.VALIDATION)
 
 
 def test_the_counts_are_those_of_table_1():
     assert sum(protocol.COUNTS.values()) == 20_756
-    assert SCALES["full"].counts() == list(protocol.COUNTS.values())
+    assert protocol.counts(SCALES["full"]) == list(protocol.COUNTS.values())
+
+
+def run_of(scale):
+    return SimpleNamespace(source="cifar10", scale=SCALES[scale])
 
 
 def test_networks_train_for_the_published_epochs_and_clean_twins_for_as_many_updates():
-    every = protocol.trained("cifar10", SCALES["full"], data.HYBRID, data.REAL)
+    every = protocol.trained("cifar10", SCALES["full"])
     epochs = {name.removeprefix("cifar10-"): card["recipe"]["arguments"]["epochs"] for name, card in every.items()}
     assert {name: epochs[f"classify-{name}"] for name in protocol.CLASSIFIERS} == {
-        name: page.printed()["trained"][name][0] for name in protocol.CLASSIFIERS
+        name: printed()["trained"][name][0] for name in protocol.CLASSIFIERS
     }
     assert epochs["clean-vgg19_bn"] == 2 * 53
     assert epochs["clean-resnet50"] == 2 * 99
 
 
 def test_every_card_can_be_read(tmp_path):
-    targets = protocol.targets("cifar10", SCALES["short"], data.TARGETS)
-    trained = protocol.trained("cifar10", SCALES["short"], data.HYBRID, data.REAL)
-    judged = dict(protocol.attacked(trained, "cifar10", data.HYBRID, data.REAL, SCALES["short"]))
+    targets = protocol.targets("cifar10", SCALES["short"])
+    trained = protocol.trained("cifar10", SCALES["short"])
+    judged = protocol.attacked(run_of("short"), trained)
     every = {**targets, **trained, **judged, **protocol.undefended(targets, SCALES["short"])}
-    named = [load(path).name for path in running.write(every, tmp_path).values()]
+    named = [load(path).name for path in write_cards(every, tmp_path).values()]
     assert [name.replace("@", "-") for name in every] == named
     assert len(trained) == 12
     assert {"own", "fgsm", "noise", "anew"} == set(judged["cifar10-classify-vgg19_bn@real"]["sweeps"])
@@ -216,7 +233,7 @@ def test_every_card_can_be_read(tmp_path):
 def test_targets_and_networks_are_the_paper_s():
     """ResNet-50 is trained on the set, with its own stem, and is no target. Catches: a width of another network."""
     full = SCALES["full"]
-    targets = protocol.targets("cifar10", full, data.TARGETS)
+    targets = protocol.targets("cifar10", full)
     assert [name.removeprefix("cifar10-target-") for name in targets] == list(TARGETS)
     assert "resnet50" not in TARGETS
     assert {table["model"]["factory"] for table in targets.values()} == {
@@ -226,11 +243,11 @@ def test_targets_and_networks_are_the_paper_s():
         "models.cifar_targets:shufflenet_x2",
         "models.repvgg:repvgg",
     }
-    trained = protocol.trained("cifar10", full, data.HYBRID, data.REAL)
+    trained = protocol.trained("cifar10", full)
     for table in (*targets.values(), *trained.values()):
         assert table["model"]["arguments"]["width"] == 1
     assert trained["cifar10-classify-resnet50"]["model"]["arguments"]["stem"] == "imagenet"
-    judged = dict(protocol.attacked(trained, "cifar10", data.HYBRID, data.REAL, full))
+    judged = protocol.attacked(run_of("full"), trained)
     sources = {name: judged[f"cifar10-classify-{name}@real"]["sweeps"]["own"]["source"] for name in CLASSIFIERS}
     assert sources["resnet50"] == "cifar10-target-resnet56.toml"
     assert sources["repvgg_a2"] == "cifar10-target-repvgg_a2.toml"
@@ -239,37 +256,37 @@ def test_targets_and_networks_are_the_paper_s():
 def test_the_medium_scale_has_the_paper_s_networks_and_narrow_targets():
     """Catches: targets that take hours, or networks that are narrow because their targets are."""
     medium = SCALES["medium"]
-    for table in protocol.targets("cifar10", medium, data.TARGETS).values():
+    for table in protocol.targets("cifar10", medium).values():
         assert table["model"]["arguments"]["width"] == 0.25
         assert table["recipe"]["arguments"]["epochs"] == 9
         assert table["scale"] == "medium"
-    trained = protocol.trained("cifar10", medium, data.HYBRID, data.REAL)
+    trained = protocol.trained("cifar10", medium)
     assert {table["model"]["arguments"]["width"] for table in trained.values()} == {1.0}
     assert trained["cifar10-classify-resnet50"]["recipe"]["arguments"]["epochs"] == 30
-    (committed,) = folds.results(OUTPUT, "hybrid_gan")
-    assert "targets at width" not in page.body([committed])
-    text = page.body([{**committed, "width": 1.0, "targets": {"width": 0.25, "epochs": 9}}])
+    (committed,) = PAPER.results(MEASURED)
+    assert "targets at width" not in PAPER.page(committed)
+    text = PAPER.page({**committed, "width": 1.0, "targets": {"width": 0.25, "epochs": 9}})
     assert "; targets at width 0.25, 9 epochs, trained from scratch" in text
 
 
-def test_one_part_can_be_measured_alone(run, tmp_path, capsys):
+def test_one_part_can_be_measured_alone(smoke, command, tmp_path, capsys):
     """With what the store holds. Catches: parts that were not asked for, or counted as missing results."""
-    root, arguments, _ = run
-    arguments = [str(tmp_path / "out") if word == str(root / "out") else word for word in arguments]
-    assert main([*arguments, "--only", "detect-resnet50"]) == 0
-    assert [file.name for file in (tmp_path / "out").glob("*.json")] == ["hybrid_gan_digits_smoke_detect-resnet50.json"]
-    before = (root / "out" / "hybrid_gan_digits_smoke_detect-resnet50.json").read_text(encoding="utf-8")
-    after = (tmp_path / "out" / "hybrid_gan_digits_smoke_detect-resnet50.json").read_text(encoding="utf-8")
-    assert json.loads(after)["rows"] == json.loads(before)["rows"]
+    assert command(PAPER, tmp_path, "--parts", "detect-resnet50") == 0
+    (file,) = tmp_path.glob("*.json")
+    assert file.name == "hybrid_gan_digits_smoke_detect-resnet50.json"
+    before = json.loads((smoke(PAPER) / file.name).read_text(encoding="utf-8"))
+    assert json.loads(file.read_text(encoding="utf-8"))["rows"] == before["rows"]
     assert "parts not measured yet: targets, vgg19_bn" in capsys.readouterr().out
-    text = (tmp_path / "out" / "hybrid-gan.md").read_text(encoding="utf-8")
+    text = (tmp_path / "hybrid-gan.md").read_text(encoding="utf-8")
     assert "- Targets: not measured yet." in text
     assert "nan" not in text
 
 
 def test_the_text_s_contradictions_follow_from_its_numbers():
     """Counted here. Catches: a cell that fits its images called impossible, or the one that fits none missed."""
-    said = list(contradictions())
+    (committed,) = PAPER.results(MEASURED)
+    section = PAPER.page(committed).partition("where the text contradicts itself\n")[2].partition("\n## ")[0]
+    said = section.strip().splitlines()
     for name, cells in printed()["streams"].items():
         for images, (_, adversarial) in zip((300, 500, 1000), cells, strict=True):
             possible = {f"{100 * count / images:.2f}" for count in range(images + 1)}
@@ -280,19 +297,18 @@ def test_the_text_s_contradictions_follow_from_its_numbers():
 
 
 def test_a_result_with_other_targets_says_so():
-    (committed,) = folds.results(OUTPUT, "hybrid_gan")
-    text = page.body([committed])
+    (committed,) = PAPER.results(MEASURED)
+    text = PAPER.page(committed)
     assert "**Measured with the targets of an earlier reading**: VGG19_bn, ShuffleNetV2 ×1.0" in text
-    new = {**committed, "rows": [], "networks": protocol.TITLES}
-    rows = numbers()[0]
-    assert "earlier reading" not in short(new, Found("cifar10", rows, []), [])
+    new = {**committed, "networks": protocol.TITLES, **packed([{"status": "ok", **row} for row in numbers()[0]])}
+    assert "earlier reading" not in PAPER.page(new)
 
 
 def test_streams_of_both_heads_stand_on_the_page():
     """Catches: detectors' streams measured and not shown; published numbers beside one head alone."""
-    (committed,) = folds.results(OUTPUT, "hybrid_gan")
-    section = page.body([committed]).partition("contaminated streams\n\n")[2].partition("\n## ")[0]
-    for head, title in page.HEAD_TITLES.items():
+    (committed,) = PAPER.results(MEASURED)
+    section = PAPER.page(committed).partition("contaminated streams\n\n")[2].partition("\n## ")[0]
+    for head, title in protocol.HEADS.items():
         for stream in committed["streams"]:
             if stream["model"] == f"cifar10-{head}-repvgg_a2":
                 row = next(
@@ -305,217 +321,171 @@ def test_streams_of_both_heads_stand_on_the_page():
     assert section.count("0.9509") == 4  # printed for 3 and for 5 %, beside two heads
 
 
-def test_a_page_without_results_says_so():
-    assert page.body([]) == "Nothing has been measured yet.\n"
+@pytest.fixture(scope="module")
+def result(smoke):
+    (result,) = PAPER.results(smoke(PAPER))
+    return result
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """The whole command on embedded digits, all networks tiny; its folder, arguments and result."""
-    root = tmp_path_factory.mktemp("hybrid")
-    arguments = [
-        "--data-set",
-        "digits",
-        "--scale",
-        "smoke",
-        "--output",
-        str(root / "out"),
-        "--work",
-        str(root / "work"),
-    ]
-    arguments += ["--store", str(root / "store"), "--workers", "1"]
-    assert main([*arguments, "--only", "set", "--pictures", str(root / "pictures")]) == 0
-    assert not (root / "out").exists()
-    assert main(arguments) == 0
-    (result,) = folds.results(root / "out", "hybrid_gan")
-    return root, arguments, result
+def evidence(store, result):
+    """Return the evidence of a card and a sweep by its name in the result."""
+
+    def read(name):
+        return Evidence.from_bytes(Store(store).path("evidence", result["evidence"][name]["key"]).read_bytes())
+
+    return read
 
 
-def kept(root):
-    """The result files, by their parts."""
-    return {file.stem.removeprefix("hybrid_gan_digits_smoke_"): file for file in (root / "out").glob("*.json")}
+WORK = RUNS / "hybrid_gan-digits-smoke"
 
 
-def evidence(run, name):
-    path = Store(run[0] / "store").path("evidence", run[2]["evidence"][name]["key"])
-    return Evidence.from_bytes(path.read_bytes())
+def array_file(name):
+    return np.load(WORK / "data" / name)
 
 
-def array_file(run, name):
-    return np.load(run[0] / "work" / "hybrid_gan-digits-smoke" / "data" / name)
-
-
-def test_no_image_of_the_hybrid_set_was_seen_by_targets_or_is_there_twice(run):
+def test_no_image_of_the_hybrid_set_was_seen_by_targets_or_is_there_twice(store, result):
     """By content, in the files that are trained on. Catches: rows of one part taken in another, twins torn apart."""
-    targets, hybrid = array_file(run, data.TARGETS), array_file(run, data.HYBRID)
+    targets, hybrid = array_file(protocol.TARGET_DATA), array_file(protocol.HYBRID)
     seen = {part: {image.tobytes() for image in targets[f"{part}_x"]} for part in ("train", "test")}
     real = {part: [image.tobytes() for image in hybrid[f"{part}_x"][::2]] for part in ("train", "test")}
     everything = [seen["train"], seen["test"], set(real["train"]), set(real["test"])]
     for one, other in itertools.combinations(everything, 2):
         assert not one & other
     assert len(set(real["train"])) == len(real["train"])
-    card = load(run[0] / "work" / "hybrid_gan-digits-smoke" / "digits-detect-resnet50.toml")
-    images = Workspace(Store(run[0] / "store"), run[0] / "work" / "hybrid_gan-digits-smoke" / "data").images(
-        card, "train"
-    )
+    card = load(WORK / "digits-detect-resnet50.toml")
+    images = Workspace(Store(store), WORK / "data").images(card, "train")
     assert images.groups is not None
     train, held = held_out(images.labels, images.groups, protocol.HELD_OUT, 0)
     assert not set(hybrid["train_source"][train]) & set(hybrid["train_source"][held])
 
 
-def test_numbers_are_those_of_the_evidence_by_kind(run):
+def test_numbers_are_those_of_the_evidence_by_kind(result, evidence):
     """Catches: real and adversarial exchanged, rates of the whole set in every row, an area of ten classes for two."""
-    kinds = array_file(run, data.HYBRID)["test_kind"]
-    numbers = Found("digits", unpacked(run[2]), run[2]["streams"])
-    for pair in run[2]["pairs"]:
+    kinds = array_file(protocol.HYBRID)["test_kind"]
+    numbers = Numbers.of(result)
+    for pair in result["pairs"]:
         assert pair["difference"] == pytest.approx(
             numbers.lost(f"clean-{pair['network']}", pair["sweep"])
             - numbers.lost(f"classify-{pair['network']}", pair["sweep"]),
             abs=1e-5,
         )
-    assert len(run[2]["pairs"]) == len(CLASSIFIERS) * 5
+    assert len(result["pairs"]) == len(CLASSIFIERS) * 5
     for name in CLASSIFIERS:
         for head in protocol.HEADS:
-            found = evidence(run, f"digits-{head}-{name}@hybrid:clean")
+            found = evidence(f"digits-{head}-{name}@hybrid:clean")
             right = found.predictions[0] == found.labels
             for kind, chosen in (("all", kinds >= 0), ("real", kinds == 0), ("adversarial", kinds == 1)):
                 assert numbers.value(f"{head}-{name}", "hybrid", kind=kind) == pytest.approx(right[chosen].mean())
         area = roc_auc_score(np.eye(2)[kinds].ravel(), found.probabilities[0].ravel())
         assert numbers.value(f"detect-{name}", "hybrid", metric="roc_auc") == pytest.approx(area, abs=1e-5)
         assert found.labels.tolist() == kinds.tolist()
-        probed = evidence(run, f"digits-detect-{name}@probes:clean")
-        what = array_file(run, protocol.probes(name))["test_what"]
-        for place, probe in enumerate(data.PROBES):
+        probed = evidence(f"digits-detect-{name}@probes:clean")
+        what = array_file(protocol.probes(name))["test_what"]
+        for place, probe in enumerate(building.PROBES):
             share = (probed.predictions[0][what == place] == 1).mean()
             called = numbers.value(f"detect-{name}", "probes", metric="called_adversarial", kind=probe)
             assert called == pytest.approx(share, abs=1e-6)
 
 
-def test_every_sweep_has_its_rows_and_the_generators_differ(run):
-    cells = {(row["model"], row["images"], row["sweep"]) for row in unpacked(run[2])}
+def test_every_sweep_has_its_rows_and_the_generators_differ(result, evidence):
+    cells = {(row["model"], row["images"], row["sweep"]) for row in unpacked(result)}
     for name in TARGETS:
         assert {(f"digits-target-{name}", "targets", sweep) for sweep in ("clean", "own", "another", "fgsm")} <= cells
     for name, kind, sweep in itertools.product(CLASSIFIERS, ("classify", "clean"), ("clean", "noise", *SWEEPS)):
         assert (f"digits-{kind}-{name}", "real", sweep) in cells
     same = [
-        np.array_equal(*(evidence(run, f"digits-target-{name}@targets:{sweep}").snr for sweep in ("own", "another")))
+        np.array_equal(*(evidence(f"digits-target-{name}@targets:{sweep}").snr for sweep in ("own", "another")))
         for name in TARGETS
     ]
     assert not any(same)
 
 
-def test_the_page_says_how_much_more_accurate_a_network_is_than_its_twin(run):
+def test_the_page_says_how_much_more_accurate_a_network_is_than_its_twin(result, evidence):
     """From the evidence. Catches: what is lost for what is left, which flatters who has little; twins exchanged."""
-    lines = [line for line in page.body([run[2]]).splitlines() if "| more accurate by" in line]
+    lines = [line for line in PAPER.page(result).splitlines() if "| more accurate by" in line]
     for name, line in zip(CLASSIFIERS, lines, strict=True):
         every = [
-            [evidence(run, f"digits-{kind}-{name}@real:{sweep}") for kind in ("classify", "clean")]
-            for sweep in ("clean", *page.SWEEPS)
+            [evidence(f"digits-{kind}-{name}@real:{sweep}") for kind in ("classify", "clean")]
+            for sweep in ("clean", *SWEEPS_SHOWN)
         ]
         due = [np.subtract(*((of.predictions == of.labels).mean() for of in pair)) for pair in every]
         assert [float(cell) for cell in line.split("|")[3:-1]] == pytest.approx(due, abs=1e-4)
         assert protocol.TITLES[name] in line
 
 
-def test_the_set_is_written_as_pictures_too(run):
-    with array_file(run, data.HYBRID) as held:
+def test_the_set_is_written_as_pictures_too(smoke, command, tmp_path):
+    assert command(PAPER, smoke(PAPER), "--pictures", str(tmp_path)) == 0
+    with array_file(protocol.HYBRID) as held:
         first, source = held["train_x"][:2], held["train_source"][0]
         label, images = held["classes"][held["train_y"][0]], len(held["train_x"]) + len(held["test_x"])
-    folder = run[0] / "pictures"
-    assert len(list(folder.rglob("*.png"))) == images
+    assert len(list(tmp_path.rglob("*.png"))) == images
     for kind in (0, 1):
-        shown = np.asarray(Image.open(folder / "train" / str(label) / str(kind) / f"{source}.png"))
+        shown = np.asarray(Image.open(tmp_path / "train" / str(label) / str(kind) / f"{source}.png"))
         assert np.array_equal(shown, first[kind])
 
 
-def test_a_second_run_makes_nothing_anew_and_gives_the_same_page(run, tmp_path, capsys):
-    """In another store. Catches: parts that are measured again where the store is lost; a page of other numbers."""
-    root, arguments, _ = run
-    assert list(parts.parts("digits")) == sorted(kept(root), key=list(parts.parts("digits")).index)
-    files = [*kept(root).values(), *(root / "out").glob("*.md"), *(root / "work").rglob("hybrid.npz")]
-    before = {path: path.read_bytes() for path in files}
-    arguments = [str(tmp_path) if word == str(root / "store") else word for word in arguments]
-    assert main(arguments) == 0
-    assert capsys.readouterr().err.count("is measured") == 9
-    assert {path: path.read_bytes() for path in files} == before
-    assert not list(tmp_path.rglob("*.safetensors"))
-    assert main(["--render", "--output", str(root / "out")]) == 0
-    assert {path: path.read_bytes() for path in files} == before
-
-
-def test_a_run_that_was_cut_off_has_its_finished_parts(run, tmp_path, monkeypatch, capsys):
+def test_a_run_that_was_cut_off_has_its_finished_parts(smoke, command, result, tmp_path, monkeypatch):
     """Cut off in the third. Catches: one file of all at the end; a part made twice, or of another network's numbers."""
-    root, arguments, whole = run
-    out = tmp_path / "out"
-    arguments = [str(out) if word == str(root / "out") else word for word in arguments]
+    smoke(PAPER)
     made = []
 
-    def stopping(built, part, *others):
+    def stopping(run, part, *others):
         made.append(part)
         if len(made) == 3:
             raise KeyboardInterrupt
-        return measured(built, part, *others)
+        return collect(run, part, *others)
 
-    measured = measure.result
-    monkeypatch.setattr(measure, "result", stopping)
+    collect = PAPER.collect
+    monkeypatch.setattr(PAPER, "collect", stopping)
     with pytest.raises(KeyboardInterrupt):
-        main(arguments)
-    assert sorted(file.name for file in out.iterdir()) == [
+        command(PAPER, tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
         "hybrid_gan_digits_smoke_targets.json", "hybrid_gan_digits_smoke_vgg19_bn.json"
     ]  # fmt: skip
-    assert main(["--render", "--output", str(out)]) == 0
-    text = (out / "hybrid-gan.md").read_text(encoding="utf-8")
+    assert PAPER.main(["--render", "--output", str(tmp_path)]) == 0
+    text = (tmp_path / "hybrid-gan.md").read_text(encoding="utf-8")
     assert "parts not measured yet: shufflenet, repvgg_a2, resnet50, detect-vgg19_bn, detect-shufflenet" in text
     assert "nan" not in text
-    assert main(arguments) == 0
-    assert made == ["targets", "vgg19_bn", "shufflenet", *list(parts.parts("digits"))[2:]]
-    (found,) = folds.results(out, "hybrid_gan")
+    assert command(PAPER, tmp_path) == 0
+    assert made == ["targets", "vgg19_bn", "shufflenet", *list(protocol.parts("digits"))[2:]]
+    (whole,) = PAPER.results(tmp_path)
     same = ("columns", "rows", "streams", "pairs", "strips", "hybrid", "epochs")
-    assert {name: found[name] for name in same} == {name: whole[name] for name in same}
-    assert "hybrid sets" not in (out / "hybrid-gan.md").read_text(encoding="utf-8")
-    other = json.loads((part := out / "hybrid_gan_digits_smoke_resnet50.json").read_text(encoding="utf-8"))
+    assert {name: whole[name] for name in same} == {name: result[name] for name in same}
+    assert "hybrid sets" not in (tmp_path / "hybrid-gan.md").read_text(encoding="utf-8")
+    other = json.loads((part := tmp_path / "hybrid_gan_digits_smoke_resnet50.json").read_text(encoding="utf-8"))
     other["provenance"]["data"]["set of resnet50"]["fingerprint"] = "of another machine's targets"
     part.write_text(json.dumps(other), encoding="utf-8")
-    assert "The parts were measured on 2 hybrid sets." in page.body(folds.results(out, "hybrid_gan"))
+    assert "The parts were measured on 2 hybrid sets." in PAPER.page(*PAPER.results(tmp_path))
 
 
-def test_an_engine_is_asked_for_all_that_is_swept(run, tmp_path, monkeypatch):
+def test_an_engine_is_asked_for_all_that_is_swept(command, result, tmp_path, monkeypatch):
     """Catches: sweeps that the driver of a cluster makes by itself, those with the generator of another seed first."""
-    root, arguments, whole = run
     asked = []
 
     def fill(harness, engine, wanted, device):
         asked.extend((engine.name, f"{card.name}:{'another' if harness.seed else sweep}") for card, sweep in wanted)
 
     monkeypatch.setattr(engines, "fill", fill)
-    arguments = [str(tmp_path) if word == str(root / "out") else word for word in arguments]
-    assert main([*arguments, "--engine", "ray"]) == 0
-    assert sorted(asked) == sorted(("ray", name.replace("@", "-")) for name in whole["evidence"])
+    assert command(PAPER, tmp_path, "--engine", "ray") == 0
+    assert sorted(asked) == sorted(("ray", name.replace("@", "-")) for name in result["evidence"])
 
 
-def test_parts_are_of_their_recipes_images_and_builder(run, tmp_path, monkeypatch):
+def test_the_hash_of_the_inputs_follows_recipes_images_and_builder(smoke, tmp_path, monkeypatch):
     """Catches: files that are believed after a recipe, the images, a sweep or the code that builds the set changed."""
-    harness = Workspace(Store(tmp_path), tmp_path)
 
-    def made_of(scale=SCALES["smoke"]):
-        return parts.made_of(built.begin("digits", scale, tmp_path / "work", harness), harness)
+    def made_of(**scale):
+        return divide(smoke_run(tmp_path, **scale)).inputs_hash()
 
     now = made_of()
-    assert now == made_of() == json.loads(kept(run[0])["resnet50"].read_text(encoding="utf-8"))["made_of"]
-    found = {now, made_of(replace(SCALES["smoke"], epochs=2)), made_of(replace(SCALES["smoke"], part=0.012))}
-    found.add(made_of(replace(SCALES["smoke"], generator={**SCALES["smoke"].generator, "steps": 11})))
+    (stored,) = smoke(PAPER).glob("*_resnet50.json")
+    assert now == made_of() == json.loads(stored.read_text(encoding="utf-8"))["made_of"]
+    hashes = {now, made_of(epochs=2), made_of(part=0.012)}
+    hashes.add(made_of(generator={**SCALES["smoke"].generator, "steps": 11}))
     with monkeypatch.context() as patched:
         patched.setattr(protocol, "EPSILONS", [0.05])
-        found.add(made_of())
+        hashes.add(made_of())
     with monkeypatch.context() as patched:
-        patched.setattr(parts, "sha256_file", lambda _: "other text")
-        found.add(made_of())
-    assert len(found) == 6
-
-
-def test_what_is_committed_is_shown_as_it_is():
-    """Catches: a page that was edited by hand, or made before the results that lie beside it."""
-    text = (DOCS / "hybrid-gan.md").read_text(encoding="utf-8")
-    results = folds.results(OUTPUT, "hybrid_gan")
-    assert inserted(text, page.MODULE, page.body(results)) == text
-    assert all((DOCS / "figures" / page.figure(result)).is_file() for result in results)
+        patched.setattr(hybrid, "content_hash", lambda _: "other text")
+        hashes.add(made_of())
+    assert len(hashes) == 6

@@ -1,23 +1,21 @@
 """The label-2n protocol as cards: read as any card, in an order in which each finds what it needs."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from reports import folds
-from reports.commands import DOCS, OUTPUT, ROOT, RUNS, loaded
-from reports.label_2n import alarms, causes, figures, page, protocol
-from reports.label_2n.__main__ import main
-from reports.label_2n.beyond import too_weak
-from reports.label_2n.numbers import ALARMS, HALF, OWN, READINGS, Reading, read, readings
-from reports.label_2n.tables import NAMES, TITLES
+from reports.label_2n import causes, numbers, protocol
+from reports.label_2n.numbers import ALARMS, HALF, OWN, READINGS, Reading, measured, read, readings
+from reports.label_2n.paper import PAPER
+from reports.label_2n.protocol import NAMES, TITLES
+from reports.label_2n.whitebox import too_weak
+from reports.paper import MEASURED, RUNS, inputs_hash
 from reports.rows import unpacked
-from reports.running import levels, write
-from reports.writing import inserted
+from reports.running import Run, levels, write_cards
+from reports.writing import ROOT
 from robustness import cards
 from robustness.workspace.store import Store
 from robustness.workspace.workspace import Workspace
@@ -31,9 +29,11 @@ def every(tmp_path_factory):
     found, folder = {}, tmp_path_factory.mktemp("cards")
     for source, name in SETS:
         scale = protocol.scale(name, source)
-        tables = protocol.cards(source, scale)
+        tables = {}
+        for number in range(len(protocol.runs(scale))):
+            tables |= protocol.cards(source, scale, number)
         tables |= protocol.evaluated(tables, source, scale)
-        paths = write(tables, folder / name)
+        paths = write_cards(tables, folder / name)
         found[source, name] = {key: cards.load(path) for key, path in paths.items()}
     return found
 
@@ -71,7 +71,7 @@ def test_all_systems_of_a_medium_run_train_for_as_long(every):
     for source, epochs, runs in (("gtsrb", 24, [(0, 0), (1, 0), (2, 0)]), ("cifar10", 20, [(1, 0), (1, 1)])):
         found = every[source, "medium"]
         assert {card.file.recipe.arguments.get("epochs", epochs) for card in found.values()} == {epochs}
-        assert protocol.scale("medium", source).runs == runs
+        assert protocol.runs(protocol.scale("medium", source)) == runs
         for number, (fold, seed) in enumerate(runs):
             cards_ = [card for name, card in found.items() if name.startswith(f"{source}-{number}-")]
             assert {(card.file.data.split.fold, card.file.recipe.seed) for card in cards_} == {(fold, seed)}
@@ -79,9 +79,9 @@ def test_all_systems_of_a_medium_run_train_for_as_long(every):
 
 def test_the_worst_fold_is_that_of_the_short_scale():
     """Against the committed results."""
-    result = next(each for each in folds.results(OUTPUT, "label_2n") if (each["source"], each["scale"]) == WORST_OF)
-    accuracy = page.measured(result).folds("2n", "mixed", "selective_accuracy")
-    assert protocol.WORST == int(np.argmin(accuracy))
+    result = next(each for each in PAPER.results(MEASURED) if (each["source"], each["scale"]) == WORST_OF)
+    accuracy = measured(result).folds("2n", "mixed", "accuracy_filtered")
+    assert protocol.scale("medium", "cifar10").only == [int(np.argmin(accuracy))]
 
 
 def test_whose_examples_detectors_are_trained_on(every):
@@ -108,8 +108,8 @@ def test_evaluation(every):
             assert (source is not None) == (sweep in ("curve", "mixed"))
             assert source is None or source.name == "gtsrb-substitute.toml"
             assert table.strengths
-        assert (card.file.data.num_test_images == 1000) == name.endswith("@few")
-        assert (card.file.data.test == "official") == name.endswith("@official")
+        assert (card.file.data.tested == 1000) == name.endswith("@few")
+        assert (card.file.data.test == "given") == name.endswith("@official")
     assert [len(found[f"gtsrb-1-2n{suffix}"].file.sweeps) for suffix in ("@fold", "@official", "@few")] == [2, 1, 4]
     assert [len(found[f"gtsrb-1-{system}@few"].file.sweeps) for system in ("null", "null-stg", "adv+bin")] == [5, 5, 4]
 
@@ -126,10 +126,10 @@ def test_what_others_need_comes_first(every):
 
 def test_cards_that_are_the_same_stay(tmp_path):
     """Catches: cards that are new to the second run."""
-    tables = protocol.cards("cifar10", protocol.SCALES["short"], range(1))
-    paths = write(tables, tmp_path)
+    tables = protocol.cards("cifar10", protocol.SCALES["short"], 0)
+    paths = write_cards(tables, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in paths.values()}
-    write(tables, tmp_path)
+    write_cards(tables, tmp_path)
     assert {path: path.stat().st_mtime_ns for path in paths.values()} == before
 
 
@@ -139,32 +139,13 @@ WORST_OF = ("cifar10", "short")
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """The folder of a store that xdist's workers share: what one of them makes the others wait for."""
-    base = tmp_path_factory.getbasetemp()
-    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "label-2n-store"
+def result(smoke):
+    return json.loads((smoke(PAPER) / "label_2n_digits_smoke_0.json").read_text(encoding="utf-8"))
 
 
-@pytest.fixture(scope="module")
-def smoke(store, tmp_path_factory):
-    """Where the result of one fold is."""
-    folder = tmp_path_factory.mktemp("label-2n")
-    assert command(store, folder) == 0
-    return folder
-
-
-def command(store, folder):
-    places = ["--store", str(store), "--output", str(folder / "out")]
-    return main(["--data-set", "digits", "--scale", "smoke", "--folds", "1", "--workers", "1", *places])
-
-
-def read_(folder):
-    return json.loads((folder / "out/label_2n_digits_smoke_0.json").read_text(encoding="utf-8"))
-
-
-def test_every_system_is_measured(smoke):
+def test_every_system_is_measured(result):
     """Catches: a system or a sweep left out, a strength that failed and is silent."""
-    rows = unpacked(read_(smoke))
+    rows = unpacked(result)
     assert {row["system"] for row in rows} == set(protocol.SYSTEMS)
     for system in protocol.SYSTEMS:
         sweeps = {(row["sweep"], row["images"]) for row in rows if row["system"] == system}
@@ -176,23 +157,23 @@ def test_every_system_is_measured(smoke):
     assert not too_weak(read("digits", rows, "smoke"))
 
 
-def test_both_thresholds(store, smoke):
+def test_both_thresholds(store, result):
     """
     Against passes and counts of our own. Catches: a threshold of test images or of images that were trained on, the
     other's numbers, clean images that are judged by the other threshold.
     """
-    harness = Workspace(Store(store), ROOT)
-    tables = protocol.cards("digits", protocol.SCALES["smoke"], range(1))
+    workspace = Workspace(Store(store), ROOT)
+    tables = protocol.cards("digits", protocol.SCALES["smoke"], 0)
     tables |= protocol.evaluated(tables, "digits", protocol.SCALES["smoke"])
-    swept = loaded(tables, RUNS / "label_2n-smoke")
-    rows = unpacked(read_(smoke))
+    swept = Run("digits", None, workspace, RUNS / "label_2n-digits-smoke").cards(tables)
+    rows = unpacked(result)
     for system in ("2n", "adv+own", "null"):
         card = swept[f"digits-0-{system}@fold"]
-        images, test = alarms.validation(harness, card), harness.images(card)
-        assert len(images) == pytest.approx(0.1 * len(harness.images(card, "train")), abs=1)
+        images, test = numbers.validation_images(workspace, card), workspace.images(card)
+        assert len(images) == pytest.approx(0.1 * len(workspace.images(card, "train")), abs=1)
         assert not set(images.contents) & set(test.contents)
         with torch.no_grad():
-            logits = harness.classifier(card).module(torch.from_numpy(images.batch(0, len(images)))).double()
+            logits = workspace.classifier(card).module(torch.from_numpy(images.batch(0, len(images)))).double()
         p = {
             "2n": lambda x: x.softmax(1)[:, 10:].sum(1),
             "null": lambda x: x.softmax(1)[:, 10],
@@ -201,25 +182,25 @@ def test_both_thresholds(store, smoke):
         of = [row for row in rows if (row["system"], row["threshold"]) == (system, ALARMS)]
         (limit,) = {row["limit"] for row in of}
         assert (p > limit + 1e-6).mean() <= 0.01 < (p > limit - 1e-6).mean() + 1 / len(p)
-        curve = harness.evidence(card, "curve")
+        curve = workspace.evidence(card, "curve")
         row = next(row for row in of if (row["sweep"], row["strength"]) == ("curve", "0.02"))
         kept = curve.attack_probability[0] <= limit
         right, was_right = curve.predictions[0] == curve.labels, curve.clean.predictions[0] == curve.labels
         was_kept = curve.clean.attack_probability[0] <= limit
-        assert row["coverage"] == pytest.approx(kept.mean(), abs=1e-6)
-        assert row["selective_accuracy"] == pytest.approx(right[kept].mean(), abs=1e-6)
+        assert row["kept"] == pytest.approx(kept.mean(), abs=1e-6)
+        assert row["accuracy_filtered"] == pytest.approx(right[kept].mean(), abs=1e-6)
         halves = np.concatenate([was_right[was_kept], right[kept]])
-        assert row["half_selective_accuracy"] == pytest.approx(halves.mean(), abs=2e-6)
+        assert row["half_accuracy_filtered"] == pytest.approx(halves.mean(), abs=2e-6)
         source = curve.source
         xa = (source.clean.predictions[0] == curve.labels) & (source.predictions[0] != curve.labels)
-        assert row["selective_transferability"] == pytest.approx(
+        assert row["transferability_filtered"] == pytest.approx(
             (xa & was_right & ~right & kept).sum() / xa.sum(), abs=1e-6
         )
 
 
-def test_readings_are_views_of_the_same_rows(smoke):
+def test_readings_are_views_of_the_same_rows(result):
     """Catches: a detector's rows under the other's name, both under one name, systems without a detector lost."""
-    rows = unpacked(read_(smoke))
+    rows = unpacked(result)
     assert readings(rows) == list(READINGS)
     for threshold, examples in READINGS:
         found = read("digits", rows, "smoke", Reading(threshold, examples))
@@ -234,17 +215,16 @@ def test_readings_are_views_of_the_same_rows(smoke):
                 else f"adv+{'own' if examples == OWN else 'bin'}"
             )
             due = [
-                row["coverage"] for row in rows
+                row["kept"] for row in rows
                 if (row["system"], row["sweep"], row["images"]) == (taken, "curve", "fold")
                 and (row["threshold"] or HALF) == threshold and row["strength"] == "0.02"
             ]  # fmt: skip
-            assert found.folds(shown, "curve", "coverage", "0.02") == due
+            assert found.folds(shown, "curve", "kept", "0.02") == due
     assert readings([{"system": "2n"}]) == [READINGS[0]]
 
 
-def test_numbers_are_those_of_the_evidence(store, smoke):
+def test_numbers_are_those_of_the_evidence(store, result):
     """Against counts of our own. Catches: accuracy of all for that of the kept, clean images that count twice."""
-    result = read_(smoke)
 
     def evidence(sweep):
         found, reason = Store(store).evidence(result["evidence"][f"digits-0-2n@fold:{sweep}"]["key"], ROOT)
@@ -263,45 +243,23 @@ def test_numbers_are_those_of_the_evidence(store, smoke):
         right, kept = curve.predictions[i] == curve.labels, curve.attack_probability[i] <= 0.5
         row = rows[strength]
         assert row["accuracy"] == pytest.approx(right.mean(), abs=1e-6)
-        assert row["coverage"] == pytest.approx(kept.mean(), abs=1e-6)
-        assert row["undetected_error_rate"] == pytest.approx((kept & ~right).mean(), abs=1e-6)
+        assert row["kept"] == pytest.approx(kept.mean(), abs=1e-6)
+        assert row["undetected_wrong"] == pytest.approx((kept & ~right).mean(), abs=1e-6)
         if kept.any():
-            assert row["selective_accuracy"] == pytest.approx(right[kept].mean(), abs=1e-6)
+            assert row["accuracy_filtered"] == pytest.approx(right[kept].mean(), abs=1e-6)
         both_right, both_kept = np.concatenate([was_right, right]), np.concatenate([was_kept, kept])
         assert row["half_accuracy"] == pytest.approx(both_right.mean(), abs=2e-6)
-        assert row["half_selective_accuracy"] == pytest.approx(both_right[both_kept].mean(), abs=2e-6)
+        assert row["half_accuracy_filtered"] == pytest.approx(both_right[both_kept].mean(), abs=2e-6)
 
 
-def test_a_second_run_takes_everything_from_the_store(store, smoke, capsys):
-    """Catches: cards, keys or training that differ from run to run."""
-    first = read_(smoke)
-    (smoke / "out/label_2n_digits_smoke_0.json").unlink()
-    assert command(store, smoke) == 0
-    assert "not testable here" in capsys.readouterr().out
-    again = read_(smoke)
-    assert not any(about["in_this_run"] for about in again["evidence"].values())
-    assert {name: about["digest"] for name, about in again["evidence"].items()} == {
-        name: about["digest"] for name, about in first["evidence"].items()
-    }
-    assert again["rows"] == first["rows"]
-    assert again["models"] == first["models"]
-
-
-def test_a_fold_whose_file_stands_is_not_measured_again(smoke, tmp_path, capsys):
-    """With an empty store. Catches: folds that only a store remembers, a file that outlives a change of its recipe."""
-    file = smoke / "out/label_2n_digits_smoke_0.json"
-    before = file.read_bytes()
-    assert command(tmp_path, smoke) == 0
-    assert "fold 1 is measured" in capsys.readouterr().err
-    assert not list(tmp_path.rglob("*.safetensors"))
-    assert file.read_bytes() == before
-
-    tables = protocol.cards("digits", protocol.SCALES["smoke"], range(1))
-    here = Workspace(Store(tmp_path), tmp_path)
+def test_the_hash_of_the_inputs_follows_the_recipes(tmp_path):
+    """Catches: a file that outlives a change of its recipe."""
+    tables = protocol.cards("digits", protocol.SCALES["smoke"], 0)
 
     def made_of(changed):
-        found = protocol.evaluated({**tables, **changed}, "digits", protocol.SCALES["smoke"])
-        return folds.made_of(here, loaded({**tables, **changed, **found}, tmp_path / "cards" / str(len(changed))))
+        run = Run("digits", None, Workspace(Store(tmp_path), tmp_path), tmp_path / "cards" / str(len(changed)))
+        swept = protocol.evaluated({**tables, **changed}, "digits", protocol.SCALES["smoke"])
+        return inputs_hash(run.workspace, run.cards({**tables, **changed, **swept}))
 
     substitute = tables["digits-substitute"]
     arguments = {**substitute["recipe"]["arguments"], "epochs": 4}
@@ -310,32 +268,8 @@ def test_a_fold_whose_file_stands_is_not_measured_again(smoke, tmp_path, capsys)
     assert made_of({}) != made_of(other)
 
 
-def test_folds_are_one_result():
-    """Each fold from another machine. Catches: a fold lost or counted twice, a device that is not said."""
-    result = folds.results(OUTPUT, "label_2n")[-1]
-    parts = [
-        json.loads(file.read_text(encoding="utf-8")) for file in sorted(OUTPUT.glob("label_2n_gtsrb_short_*.json"))
-    ]
-    assert result["folds"] == len(parts) == 3
-    assert sorted(row["fold"] for row in unpacked(result)) == sorted(
-        row["fold"] for part in parts for row in unpacked(part)
-    )
-    assert len(result["models"]) == 40
-    told = {**parts[1], "provenance": {**parts[1]["provenance"], "device": "cuda:H200", "made": "2026-12-24"}}
-    other = folds.merged([parts[0], told])
-    assert other["folds"] == 2
-    assert other["provenance"]["device"] == "cpu-avx512f and cuda:H200"
-    assert {row["fold"] for row in unpacked(other)} == {0, 1}
-
-
-def test_the_pages_and_figures_are_made_from_the_file_alone(smoke):
-    out = smoke / "out"
-    before = {path: path.read_bytes() for path in (*out.glob("*.md"), *out.glob("figures/*.svg"))}
-    assert len(before) == 5 + 2
-    for path in before:
-        path.unlink()
-    assert main(["--render", "--output", str(out)]) == 0
-    assert {path: path.read_bytes() for path in before} == before
+def test_the_pages_name_every_system_and_reading(smoke):
+    out = smoke(PAPER)
     text = (out / "label-2n.md").read_text(encoding="utf-8")
     assert "**digits, scale smoke** (networks at 0.5 of the paper's width, 3 epochs, fold 1 of 2, seed 0)" in text
     for name in NAMES.values():
@@ -346,46 +280,34 @@ def test_the_pages_and_figures_are_made_from_the_file_alone(smoke):
         assert f"threshold {threshold}, BIN on {examples}" in more
 
 
-def test_causes_are_looked_for_on_the_same_fold(store, smoke):
+def test_causes_are_looked_for_on_the_same_fold(store, result, tmp_path):
     """Against the result and counts of our own. Catches: another fold, a threshold for all, one variant twice."""
-    places = ["--store", str(store), "--output", str(smoke / "out"), "--workers", "1"]
+    places = ["--store", str(store), "--output", str(tmp_path), "--workers", "1"]
     assert causes.main(["--data-set", "digits", "--scale", "smoke", *places]) == 0
-    found = json.loads((smoke / "out/causes_label_2n_digits_smoke.json").read_text(encoding="utf-8"))
+    found = json.loads((tmp_path / "causes_label_2n_digits_smoke.json").read_text(encoding="utf-8"))
     assert list(found["variants"]) == list(protocol.VARIANTS)
     assert len({about["digest"] for about in found["evidence"].values()}) == len(protocol.VARIANTS)
-    shapes = {row["system"]: row for row in unpacked(read_(smoke)) if row["sweep"] == "shape" and not row["threshold"]}
+    shapes = {row["system"]: row for row in unpacked(result) if row["sweep"] == "shape" and not row["threshold"]}
     for system in ("2n", "plain+bin"):
-        due = shapes[system].get("selective_max_accuracy_slope")
-        assert found["variants"][system]["at_half"]["max_accuracy_slope"] == pytest.approx(due, abs=1e-4)
-    for variant, numbers in found["variants"].items():
+        due = shapes[system].get("sensitivity_filtered")
+        assert found["variants"][system]["at_half"]["sensitivity"] == pytest.approx(due, abs=1e-4)
+    for variant, row in found["variants"].items():
         told, reason = Store(store).evidence(found["evidence"][variant]["key"], ROOT)
         assert not reason
-        assert numbers["alike"]["coverage"][0] == pytest.approx(0.99, abs=1.5 / len(told))
-        kept = (told.attack_probability[0] <= numbers["threshold"]).mean()
-        assert numbers["alike"]["coverage"][1] == pytest.approx(kept, abs=1e-3)
-    assert main(["--render", "--output", str(smoke / "out")]) == 0
-    text = (smoke / "out" / "label-2n-causes.md").read_text(encoding="utf-8")
+        assert row["alike"]["kept"][0] == pytest.approx(0.99, abs=1.5 / len(told))
+        kept = (told.attack_probability[0] <= row["threshold"]).mean()
+        assert row["alike"]["kept"][1] == pytest.approx(kept, abs=1e-3)
+    assert PAPER.main(["--render", "--output", str(tmp_path)]) == 0
+    text = (tmp_path / "label-2n-causes.md").read_text(encoding="utf-8")
     assert all(f"| {words} " in text for words in protocol.VARIANTS.values())
-
-
-def test_what_is_committed_is_shown_as_it_is():
-    """Catches: a page that was edited by hand, or made before the results that lie beside it."""
-    results = folds.results(OUTPUT, "label_2n")
-    why = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(OUTPUT.glob("causes_label_2n_*.json"))]
-    for name, body in page.bodies(results, why).items():
-        text = (DOCS / name).read_text(encoding="utf-8")
-        assert inserted(text, page.MODULE, body) == text
-    for result in results:
-        for name in figures.names(result["source"], result["scale"]).values():
-            assert (DOCS / "figures" / name).is_file()
 
 
 def test_the_first_page_shows_the_largest_scale():
     """Catches: a smaller scale beside a larger one of the same set, one that no page has, headings without a scale."""
-    short = [each for each in folds.results(OUTPUT, "label_2n") if each["scale"] == "short"]
+    short = [each for each in PAPER.results(MEASURED) if each["scale"] == "short"]
     medium = {**short[0], "scale": "medium", "plan": {**short[0]["plan"], "epochs": 20}}
     of = [short[0], medium, short[1]]
-    made = page.bodies(of)
+    made = PAPER.pages(of)
     first, more = made["label-2n.md"], made["label-2n-tables.md"]
     title, other = (TITLES[each["source"]] for each in (short[0], short[1]))
     assert f"## {title}, scale medium: Table 3" in first
@@ -395,14 +317,3 @@ def test_the_first_page_shows_the_largest_scale():
     assert f"## {other}, scale short: Table 3" not in more
     headings = [line for text in made.values() for line in text.splitlines() if line.startswith("## ")]
     assert all("scale" in line.lower() or line == "## At a glance" for line in headings)
-
-
-def test_errors_are_one_sentence(tmp_path, capsys):
-    assert main(["--data-set", "gtsrb", "--data", str(tmp_path), "--store", str(tmp_path / "store")]) == 2
-    assert "gtsrb32.npz.xz" in capsys.readouterr().err
-
-
-def test_an_engine_that_cannot_be_is_one_sentence(tmp_path, capsys):
-    """Catches: a traceback of the parser's, for its own kinds of errors are all that it turns into a sentence."""
-    assert main(["--data-set", "digits", "--scale", "smoke", "--engine", "rays", "--output", str(tmp_path)]) == 2
-    assert "`engine` must be local or ray[=ADDRESS], got 'rays'" in capsys.readouterr().err

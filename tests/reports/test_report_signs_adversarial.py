@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_score, recall_score
 
-from reports import folds
-from reports.commands import DOCS, OUTPUT, ROOT
 from reports.rows import Measured, packed, unpacked
-from reports.signs_adversarial import page, protocol
-from reports.signs_adversarial.__main__ import main
-from reports.signs_adversarial.criteria import CRITERIA
-from reports.writing import inserted
+from reports.signs_adversarial import protocol
+from reports.signs_adversarial.criteria import criteria
+from reports.signs_adversarial.paper import PAPER
+from reports.verdicts import judge
+from reports.writing import ROOT
 from robustness.metrics.evidence import Evidence
 from robustness.util import paths
 from robustness.workspace.store import Store
@@ -23,32 +22,20 @@ FILE = "signs_adversarial_digits_smoke_3.json"
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    """Run the report on one seed; return the folder of the store and of the result."""
-    folder = tmp_path_factory.mktemp("signs")
-    assert command(folder) == 0
-    return folder
+def result(smoke):
+    return json.loads((smoke(PAPER) / FILE).read_text(encoding="utf-8"))
 
 
-def command(folder, *more):
-    places = ["--store", str(folder / "store"), "--output", str(folder / "out")]
-    return main(["--data-set", "digits", "--scale", "smoke", "--seeds", "3", *places, "--workers", "1", *more])
+def swept(store, key):
+    return Evidence.from_bytes(Store(store).path("evidence", key).read_bytes())
 
 
-def read(folder):
-    return json.loads((folder / "out" / FILE).read_text(encoding="utf-8"))
-
-
-def swept(folder, key):
-    return Evidence.from_bytes(Store(folder / "store").path("evidence", key).read_bytes())
-
-
-def test_numbers_are_those_of_the_evidence(smoke):
+def test_numbers_are_those_of_the_evidence(store, result):
     """Against scikit-learn. Catches: another network's numbers, PGD on all images or FGSM on a few, micro averages."""
-    result, count = read(smoke), 0
+    count = 0
     for key, about in result["evidence"].items():
         name, _, sweep = key.partition(":")
-        evidence = swept(smoke, about["key"])
+        evidence = swept(store, about["key"])
         assert len(evidence) == (20 if sweep in ("pgd", "twin-pgd") else 600)
         rows = [row for row in unpacked(result) if (f"digits-3-{row['system']}", row["sweep"]) == (name, sweep)]
         assert [row["strength"] for row in rows] == list(evidence.strengths)
@@ -64,12 +51,11 @@ def test_numbers_are_those_of_the_evidence(smoke):
     assert count == len(unpacked(result)) == 3 * (1 + 2 * 6) + 2 * 2 * 6
 
 
-def test_the_twin_is_the_undefended_network_of_the_same_seed(smoke):
+def test_the_twin_is_the_undefended_network_of_the_same_seed(store, result):
     """By counting. Catches: examples of another seed's twin or of the network itself, |Xa| counted on other images."""
-    result = read(smoke)
 
     def predictions(name):
-        evidence = swept(smoke, result["evidence"][name]["key"])
+        evidence = swept(store, result["evidence"][name]["key"])
         return evidence.labels, evidence.predictions
 
     labels, clean_twin = predictions("digits-3-plain:clean")
@@ -85,8 +71,7 @@ def test_the_twin_is_the_undefended_network_of_the_same_seed(smoke):
             assert row.get("transferability") == (due if due is None else pytest.approx(due, abs=1e-6))
 
 
-def test_the_result_says_where_it_comes_from(smoke):
-    result = read(smoke)
+def test_the_result_says_where_it_comes_from(result):
     about = result["provenance"]
     assert (result["source"], result["scale"], result["seeds"]) == ("digits", "smoke", [3])
     assert (about["data"]["tested on"]["n"], about["data"]["trained on"]["n"]) == (600, 1197)
@@ -95,35 +80,28 @@ def test_the_result_says_where_it_comes_from(smoke):
     assert set(result["models"]) == {f"digits-3-{system}" for system in ("plain", "fgsm", "pgd")}
 
 
-def test_the_page_says_what_was_measured(smoke, monkeypatch):
-    """Catches: a page of other numbers than the file's, a page that changes without a run, a run that is done twice."""
-    text = (smoke / "out/signs-adversarial.md").read_text(encoding="utf-8")
+def test_the_page_shows_the_numbers_of_the_file(smoke, result):
+    """Catches: a page of other numbers than the file's."""
+    text = (smoke(PAPER) / "signs-adversarial.md").read_text(encoding="utf-8")
     assert "tested on 600 images (20 of them under PGD)" in text
-    rows = unpacked(read(smoke))
-    for row in rows:
+    for row in unpacked(result):
         if row["sweep"] in ("clean", "fgsm", "pgd"):
             assert f" {row['accuracy']:.3f} " in text
     assert "16 not testable here" in text
-    assert (smoke / "out/figures/signs-adversarial-digits-smoke-accuracy.svg").is_file()
-    monkeypatch.setattr("reports.signs_adversarial.measure.result", None)
-    assert command(smoke) == 0
-    assert command(smoke, "--render") == 0
-    assert (smoke / "out/signs-adversarial.md").read_text(encoding="utf-8") == text
 
 
-def test_seeds_are_one_result_with_their_spread(smoke, tmp_path):
+def test_seeds_are_one_result_with_their_spread(result, tmp_path):
     """Catches: the last seed for all, a deviation of all values, a missing strength that is shown as a number."""
     for seed, shift in ((3, 0.0), (5, 0.02)):
-        part = read(smoke)
-        rows = [{**row, "fold": seed, "accuracy": 0.5 + shift} for row in unpacked(part)]
+        rows = [{**row, "fold": seed, "accuracy": 0.5 + shift} for row in unpacked(result)]
         if seed == 5:
             last = rows[-1]
             assert (last["system"], last["sweep"]) == ("pgd", "twin-pgd")
             last |= {"accuracy": None, "status": "no gradient"}
         (tmp_path / FILE.replace("_3", f"_{seed}")).write_text(
-            json.dumps({**part, "fold": seed, "seeds": [seed], **packed(rows)}), encoding="utf-8"
+            json.dumps({**result, "fold": seed, "seeds": [seed], **packed(rows)}), encoding="utf-8"
         )
-    text = page.body(folds.results(tmp_path, "signs_adversarial"))
+    (text,) = PAPER.pages(PAPER.results(tmp_path)).values()
     assert "seeds 3, 5;" in text
     deviation = np.std([0.5, 0.52], ddof=1)
     assert f"clean accuracy 0.510 ± {deviation:.3f}" in text
@@ -162,7 +140,7 @@ GOOD = {
     ("fgsm", "twin-fgsm"): 0.90, ("pgd", "twin-fgsm"): 0.91,
     ("fgsm", "twin-pgd"): 0.92, ("pgd", "twin-pgd"): 0.93,
 }  # fmt: skip
-ORDERINGS = 7
+COUNT, ORDERINGS = 16, 7
 
 
 def judged(changed=(), *, source="gtsrb", scale="full", seeds=3, spread=0.002):
@@ -178,7 +156,7 @@ def judged(changed=(), *, source="gtsrb", scale="full", seeds=3, spread=0.002):
         own = value[seed] if isinstance(value, tuple) else value + spread * (seed - 1)
         rows.append({**about, "strength": strength, "accuracy": own})
         rows.append({**about, "strength": "0.0627", "accuracy": 1 - own})
-    verdicts = [judge(Measured(source, rows, scale)) for judge in CRITERIA]
+    verdicts = [judge(criterion, scale) for criterion in criteria(Measured(source, rows, scale))]
     return [verdict.outcome for verdict in verdicts], verdicts
 
 
@@ -187,7 +165,7 @@ def failing(changed):
 
 
 def test_criteria_hold_where_they_should():
-    assert judged()[0] == ["reproduced"] * len(CRITERIA)
+    assert judged()[0] == ["reproduced"] * COUNT
 
 
 @pytest.mark.parametrize(
@@ -237,15 +215,15 @@ def test_a_difference_within_the_spread_is_no_better_defence():
 
 @pytest.mark.parametrize("lacking", [{"source": "digits"}, {"scale": "smoke"}, {"scale": "smoke", "seeds": 1}])
 def test_what_cannot_test_the_criteria_tests_none(lacking):
-    assert judged(**lacking)[0] == ["not testable here"] * len(CRITERIA)
+    assert judged(**lacking)[0] == ["not testable here"] * COUNT
 
 
 def test_criteria_wait_for_the_seeds():
     """Catches: a verdict on one training, which another seed may turn."""
     outcomes, verdicts = judged(seeds=2)
-    assert outcomes == ["not measured yet"] * len(CRITERIA)
+    assert outcomes == ["not measured yet"] * COUNT
     assert {verdict.numbers for verdict in verdicts} == {"1 of 3 seeds not measured yet"}
-    assert judged(seeds=4)[0] == ["reproduced"] * len(CRITERIA)
+    assert judged(seeds=4)[0] == ["reproduced"] * COUNT
 
 
 def test_a_short_run_judges_orderings_alone():
@@ -258,19 +236,3 @@ def test_a_short_run_judges_orderings_alone():
 def test_a_missing_number_holds_nothing(missing):
     before = set(failing({}))
     assert set(failing({missing: math.nan})) > before
-
-
-def test_what_is_committed_is_shown_as_it_is():
-    results = folds.results(OUTPUT, "signs_adversarial")
-    text = (DOCS / "signs-adversarial.md").read_text(encoding="utf-8")
-    assert inserted(text, page.MODULE, page.body(results)) == text
-
-
-def test_errors_are_one_sentence(tmp_path, capsys):
-    assert main(["--data", str(tmp_path), "--store", str(tmp_path / "store"), "--output", str(tmp_path)]) == 2
-    assert "gtsrb32.npz.xz" in capsys.readouterr().err
-    for seeds in ("-1", "one", ""):
-        with pytest.raises(SystemExit) as ended:
-            main([f"--seeds={seeds}"])
-        assert ended.value.code == 2
-        assert "--seeds" in capsys.readouterr().err
