@@ -54,7 +54,7 @@ def cards(source: str, scale: Any, fold: int) -> dict[str, dict[str, Any]]:
     if fold < scale.augmented:
         stored = {"callable": "models.defences.stored:fit", "needs": {"attacked": f"{name}-wrn.toml"}}
         for epsilon, share, kind in product(scale.epsilons, scale.shares, EXAMPLES):
-            examples = {"kind": kind, "epsilon": epsilon, "share": share, "unit": "image-std"}
+            examples = {"kind": kind, "epsilon": epsilon, "share": share, "unit": "std"}
             systems[augmented(kind, epsilon, share)] = {**stored, "arguments": {**residual, **examples}}
     split = {"kind": "kfold", "k": scale.folds, "fold": fold}
     return {

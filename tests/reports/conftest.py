@@ -1,8 +1,11 @@
 """Runs of the papers' commands on embedded digits, which the tests of this folder share."""
 
 import os
+import shutil
 
 import pytest
+
+from reports.paper import RUNS
 
 # The units that a run measures; all of the smoke scale if there are none.
 UNITS = {"signs-adversarial": ["--seeds", "3"], "eyes-parseval": ["--folds", "0"], "label-2n": ["--folds", "0"]}
@@ -33,6 +36,8 @@ def smoke(command, tmp_path_factory):
 
     def folder(paper):
         if paper.name not in folders:
+            if "PYTEST_XDIST_WORKER" not in os.environ:  # what an earlier session built would not be built again
+                shutil.rmtree(RUNS / f"{paper.package}-digits-smoke", ignore_errors=True)
             folders[paper.name] = tmp_path_factory.mktemp(paper.name)
             assert command(paper, folders[paper.name]) == 0
         return folders[paper.name]

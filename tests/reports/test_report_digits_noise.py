@@ -16,7 +16,7 @@ from reports.rows import packed, unpacked
 from reports.verdicts import judge
 from reports.writing import ROOT
 from robustness import cards
-from robustness.perturbations import Normal
+from robustness.perturbations import GaussianNoise
 
 TABLE_5 = [0.9783, 0.9741, 0.9567, 0.9001, 0.7849, 0.6459, 0.5221, 0.4287, 0.3511, 0.2982, 0.2567]
 
@@ -382,10 +382,12 @@ def test_cards_are_the_shipped_ones_with_their_seed_epochs_and_initial_weights(s
         assert (len(card.sweeps) == 4) == ((initial, epochs) == ("torch", "10"))
         assert all(sweep.strengths == shipped.sweeps["normal"].strengths for sweep in card.sweeps.values())
     noises = {sweep: table.perturbation for sweep, table in card.sweeps.items()}
-    assert noises == {"accumulated": Normal(clip=False, accumulate=True)} | (noises if len(noises) > 1 else {})
+    assert noises == {"accumulated": GaussianNoise(clip=False, accumulate=True)} | (noises if len(noises) > 1 else {})
     torch = cards.schema.CardFile.model_validate({"name": "torch", **tables[f"{source}-3-torch-10"]}).sweeps
     assert {name: torch[name].perturbation for name in ("accumulated", "bounded", "unbounded")} == {
-        "accumulated": Normal(clip=False, accumulate=True), "bounded": Normal(bound=1.0), "unbounded": Normal(),
+        "accumulated": GaussianNoise(clip=False, accumulate=True),
+        "bounded": GaussianNoise(bound=1.0),
+        "unbounded": GaussianNoise(),
     }  # fmt: skip
     assert torch["uniform"].perturbation.kind == "uniform"
 

@@ -80,7 +80,7 @@ def test_all_systems_of_a_medium_run_train_for_as_long(every):
 def test_the_worst_fold_is_that_of_the_short_scale():
     """Against the committed results."""
     result = next(each for each in PAPER.results(MEASURED) if (each["source"], each["scale"]) == WORST_OF)
-    accuracy = measured(result).folds("2n", "mixed", "accuracy_filtered")
+    accuracy = measured(result).folds("2n", "mixed", "selective_accuracy")
     assert protocol.scale("medium", "cifar10").only == [int(np.argmin(accuracy))]
 
 
@@ -108,8 +108,8 @@ def test_evaluation(every):
             assert (source is not None) == (sweep in ("curve", "mixed"))
             assert source is None or source.name == "gtsrb-substitute.toml"
             assert table.strengths
-        assert (card.file.data.tested == 1000) == name.endswith("@few")
-        assert (card.file.data.test == "given") == name.endswith("@official")
+        assert (card.file.data.num_test_images == 1000) == name.endswith("@few")
+        assert (card.file.data.test == "official") == name.endswith("@official")
     assert [len(found[f"gtsrb-1-2n{suffix}"].file.sweeps) for suffix in ("@fold", "@official", "@few")] == [2, 1, 4]
     assert [len(found[f"gtsrb-1-{system}@few"].file.sweeps) for system in ("null", "null-stg", "adv+bin")] == [5, 5, 4]
 
@@ -187,13 +187,13 @@ def test_both_thresholds(store, result):
         kept = curve.attack_probability[0] <= limit
         right, was_right = curve.predictions[0] == curve.labels, curve.clean.predictions[0] == curve.labels
         was_kept = curve.clean.attack_probability[0] <= limit
-        assert row["kept"] == pytest.approx(kept.mean(), abs=1e-6)
-        assert row["accuracy_filtered"] == pytest.approx(right[kept].mean(), abs=1e-6)
+        assert row["coverage"] == pytest.approx(kept.mean(), abs=1e-6)
+        assert row["selective_accuracy"] == pytest.approx(right[kept].mean(), abs=1e-6)
         halves = np.concatenate([was_right[was_kept], right[kept]])
-        assert row["half_accuracy_filtered"] == pytest.approx(halves.mean(), abs=2e-6)
+        assert row["half_selective_accuracy"] == pytest.approx(halves.mean(), abs=2e-6)
         source = curve.source
         xa = (source.clean.predictions[0] == curve.labels) & (source.predictions[0] != curve.labels)
-        assert row["transferability_filtered"] == pytest.approx(
+        assert row["selective_transferability"] == pytest.approx(
             (xa & was_right & ~right & kept).sum() / xa.sum(), abs=1e-6
         )
 
@@ -215,11 +215,11 @@ def test_readings_are_views_of_the_same_rows(result):
                 else f"adv+{'own' if examples == OWN else 'bin'}"
             )
             due = [
-                row["kept"] for row in rows
+                row["coverage"] for row in rows
                 if (row["system"], row["sweep"], row["images"]) == (taken, "curve", "fold")
                 and (row["threshold"] or HALF) == threshold and row["strength"] == "0.02"
             ]  # fmt: skip
-            assert found.folds(shown, "curve", "kept", "0.02") == due
+            assert found.folds(shown, "curve", "coverage", "0.02") == due
     assert readings([{"system": "2n"}]) == [READINGS[0]]
 
 
@@ -243,13 +243,13 @@ def test_numbers_are_those_of_the_evidence(store, result):
         right, kept = curve.predictions[i] == curve.labels, curve.attack_probability[i] <= 0.5
         row = rows[strength]
         assert row["accuracy"] == pytest.approx(right.mean(), abs=1e-6)
-        assert row["kept"] == pytest.approx(kept.mean(), abs=1e-6)
-        assert row["undetected_wrong"] == pytest.approx((kept & ~right).mean(), abs=1e-6)
+        assert row["coverage"] == pytest.approx(kept.mean(), abs=1e-6)
+        assert row["undetected_error_rate"] == pytest.approx((kept & ~right).mean(), abs=1e-6)
         if kept.any():
-            assert row["accuracy_filtered"] == pytest.approx(right[kept].mean(), abs=1e-6)
+            assert row["selective_accuracy"] == pytest.approx(right[kept].mean(), abs=1e-6)
         both_right, both_kept = np.concatenate([was_right, right]), np.concatenate([was_kept, kept])
         assert row["half_accuracy"] == pytest.approx(both_right.mean(), abs=2e-6)
-        assert row["half_accuracy_filtered"] == pytest.approx(both_right[both_kept].mean(), abs=2e-6)
+        assert row["half_selective_accuracy"] == pytest.approx(both_right[both_kept].mean(), abs=2e-6)
 
 
 def test_the_hash_of_the_inputs_follows_the_recipes(tmp_path):
@@ -289,14 +289,14 @@ def test_causes_are_looked_for_on_the_same_fold(store, result, tmp_path):
     assert len({about["digest"] for about in found["evidence"].values()}) == len(protocol.VARIANTS)
     shapes = {row["system"]: row for row in unpacked(result) if row["sweep"] == "shape" and not row["threshold"]}
     for system in ("2n", "plain+bin"):
-        due = shapes[system].get("sensitivity_filtered")
-        assert found["variants"][system]["at_half"]["sensitivity"] == pytest.approx(due, abs=1e-4)
+        due = shapes[system].get("selective_max_accuracy_slope")
+        assert found["variants"][system]["at_half"]["max_accuracy_slope"] == pytest.approx(due, abs=1e-4)
     for variant, row in found["variants"].items():
         told, reason = Store(store).evidence(found["evidence"][variant]["key"], ROOT)
         assert not reason
-        assert row["alike"]["kept"][0] == pytest.approx(0.99, abs=1.5 / len(told))
+        assert row["alike"]["coverage"][0] == pytest.approx(0.99, abs=1.5 / len(told))
         kept = (told.attack_probability[0] <= row["threshold"]).mean()
-        assert row["alike"]["kept"][1] == pytest.approx(kept, abs=1e-3)
+        assert row["alike"]["coverage"][1] == pytest.approx(kept, abs=1e-3)
     assert PAPER.main(["--render", "--output", str(tmp_path)]) == 0
     text = (tmp_path / "label-2n-causes.md").read_text(encoding="utf-8")
     assert all(f"| {words} " in text for words in protocol.VARIANTS.values())
