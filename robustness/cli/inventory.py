@@ -46,7 +46,7 @@ class StoreEntry:
         except OSError as error:
             raise StoreError(error.strerror or str(error)) from error
         if evidence.provenance.get("key") != self.key:
-            raise StoreError("contains the evidence of another key")
+            raise StoreError("holds the evidence of another key")
         return evidence
 
     def remove(self) -> None:

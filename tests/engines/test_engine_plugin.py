@@ -122,7 +122,7 @@ def test_what_a_child_tells_is_heard(job):
 @pytest.mark.parametrize(
     ("what", "said"),
     [
-        ("exits", r"died \(exit status 3\): .* what was finished is kept(.|\n)*  the last line"),
+        ("exits", r"died \(exit status 3\): .* finished chunks are stored(.|\n)*  the last line"),
         ("is_killed", r"died \(killed by SIGKILL\)"),
         ("raises", r"died \(exit status 1\)(.|\n)*ValueError: no luck"),
         ("refuses", "^nothing answers$"),

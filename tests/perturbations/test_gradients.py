@@ -281,7 +281,7 @@ def test_the_adaptive_loss_of_a_decision_without_an_attack_probability_is_said(a
     inputs, labels = some()
     drawn = attack.draw(generator(0, Purpose.NOISE), tuple(inputs.shape))
     batch = Batch(network(Argmax()), inputs, labels, None if drawn is None else torch.from_numpy(drawn))
-    with pytest.raises(GradientError, match="needs a decision with an attack probability, got one that has none"):
+    with pytest.raises(GradientError, match="needs a decision with an attack probability, got argmax"):
         attack.prepare(batch)(0.1, torch.empty_like(inputs))
 
 

@@ -221,7 +221,7 @@ def test_it_says_what_it_was_measured_on(tmp_path):
     path = helpers.project(tmp_path, card=SEEDED)
     lines, _ = plan_lines(helpers.harness(path), [cards.load(path)], EngineSpec())
     (said,) = (line for line in lines if line.startswith("extrapolated from the first batches"))
-    assert "10 images per batch, up to 1 at a time, cpu-" in said
+    assert "10 images per batch, up to 1 batches at a time, cpu-" in said
 
 
 def test_what_is_not_trained_comes_first_and_is_not_trained_now(tmp_path, monkeypatch, capsys):

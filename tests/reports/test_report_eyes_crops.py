@@ -46,7 +46,7 @@ def test_a_folder_becomes_an_array_file_that_a_card_can_name(eyes, tmp_path, cap
     spec = DataSpec.model_validate(
         {"name": "array", "file": "eyes.npz", "groups": "subject", "of": "all", "split": split}
     )
-    with pytest.raises(DataError, match="every class"):  # three persons are too few, and the card's loader says so
+    with pytest.raises(DataError, match="stratified by class"):  # three persons are too few
         data.load(spec, "test", root=tmp_path, cache=tmp_path / "cache")
 
 
@@ -107,7 +107,7 @@ def test_a_class_without_images(eyes, tmp_path):
 
 
 def test_one_class_alone(tmp_path):
-    with pytest.raises(DataError, match="folders of at least two classes, it has 1"):
+    with pytest.raises(DataError, match="a folder for each of two classes or more, it holds 1"):
         crops.from_folder(pictures(tmp_path / "one", {"open": 2}), 8)
 
 

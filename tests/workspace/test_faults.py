@@ -177,7 +177,7 @@ def test_another_ones_evidence(project):
     run = project.run("suites")
     assert run.ret == 0
     assert len(run.report["notices"]) == 1
-    assert "contains the evidence of another key; swept again" in run.report["notices"][0]
+    assert "holds the evidence of another key; swept again" in run.report["notices"][0]
     assert project.evidence() == project.evidence(of=project.warm)
 
 

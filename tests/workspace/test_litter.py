@@ -71,7 +71,7 @@ def test_all_litter_goes_and_nothing_else(places, tmp_path, capsys, age):
         "the marker of a",
         "the checkpoint",
         "chunks of",
-        "half a d",
+        "an incomplete d",
     ):
         assert what in said
     assert run(store, data, "--broken") == 0

@@ -64,7 +64,7 @@ def test_a_file_under_a_wrong_name_is_not_believed(kept, tmp_path):
     kept.write(kept.path("evidence", other), kept.path("evidence", KEY).read_bytes())
     found, reason = kept.evidence(other, tmp_path)
     assert found is None
-    assert reason.endswith("contains the evidence of another key")
+    assert reason.endswith("holds the evidence of another key")
 
 
 @pytest.mark.parametrize("content", [b"", b"torn", pickle.dumps({"key": KEY}), evidence().to_bytes()[:-1]])
