@@ -261,7 +261,7 @@ def test_a_generator_is_said_to_come_first(tmp_path):
     """Catches: a plan that fits a generator, or leaves out what it does in the sweep."""
     path = helpers.project(tmp_path, card=SEEDED + '\n[sweeps.gan]\nkind = "advgan"\nstrengths = [0.1]\n')
     plan = Planner(helpers.harness(path)).plan(cards.load(path))
-    assert plan.notes == ("the generator of gan is fitted to tiny first",)
+    assert plan.notes == ("the generator of advgan is fitted to tiny first",)
     assert not (path.parents[2] / "store" / "generators").exists()
 
 

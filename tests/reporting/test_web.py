@@ -347,14 +347,14 @@ def test_the_transfer_matrix(load_card):
 
     matrices = list(heatmaps.transfers(document))
 
-    assert [caption for caption, _ in matrices] == [f"transferability of normal at {s}" for s in made.STRENGTHS]
+    assert [caption for caption, _ in matrices] == [f"transferability of gaussian at {s}" for s in made.STRENGTHS]
     found = {
         (source, target): shade.value
         for source, shades in matrices[0][1].rows
         for target, shade in zip(matrices[0][1].columns, shades, strict=True)
     }
     assert {pair: value for pair, value in found.items() if value is not None} == values
-    assert "transferability of normal at 0.3" in page(document)
+    assert "transferability of gaussian at 0.3" in page(document)
 
 
 # ------------------------------------------------------------------ verdict
