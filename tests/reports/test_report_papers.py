@@ -172,7 +172,7 @@ def test_an_unknown_engine_is_one_sentence(tmp_path, capsys):
     """Catches: a traceback of the parser's, for its own kinds of errors are all that it turns into a sentence."""
     options = ["--data-set", "digits", "--scale", "smoke", "--engine", "rays", "--output", str(tmp_path)]
     assert PAPERS[0].main(options) == 2
-    assert "`engine` must be plain or ray[=ADDRESS], got 'rays'" in capsys.readouterr().err
+    assert "`engine` must be local or ray[=ADDRESS], got 'rays'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("units", ["-1", "one", ""])
