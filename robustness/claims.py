@@ -63,17 +63,17 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
     metric = registry.get(claim.metric)
     higher = metric.better == "higher"
     bound = "at least" if higher else "at most"
-    found = f"{_where(claim)}: {claim.metric} is {describe(measured)}"
+    sentence = f"{_where(claim)}: {claim.metric} is {describe(measured)}"
     promise = f"its card claims {bound} {claim.threshold:g}"
     if math.isnan(measured.value):
-        return Verdict(claim, "failed", f"{found}, but {promise}", measured)
+        return Verdict(claim, "failed", f"{sentence}, but {promise}", measured)
     if metric.requires_claims:
-        broken, prerequisite = _unconditional(claim, metric.requires_claims, evidence)
+        broken, prerequisite = _prerequisite_failure(claim, metric.requires_claims, evidence)
         if broken:
-            return Verdict(claim, "failed", f"{found}, but {broken}", measured, prerequisite)
-    least = chance_level(claim.metric, evidence.labels, evidence.classes).value
+            return Verdict(claim, "failed", f"{sentence}, but {broken}", measured, prerequisite)
+    chance = chance_level(claim.metric, evidence.labels, evidence.classes).value
     if metric.complement_of:  # a filter that discards by chance has it, on clean images and on any others
-        least = max(least, round(1 - dict(claim.clean).get(metric.complement_of, 1.0), 9))
+        chance = max(chance, round(1 - dict(claim.clean).get(metric.complement_of, 1.0), 9))
     if metric.chance_level is None:
         return Verdict(
             claim,
@@ -82,25 +82,25 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
             f"{claim.metric} is unknown; define it in the metric (Metric.chance_level)",
             measured,
         )
-    if math.isnan(least) or (claim.threshold <= least if higher else claim.threshold >= least):
+    if math.isnan(chance) or (claim.threshold <= chance if higher else claim.threshold >= chance):
         return Verdict(
             claim,
             "vacuous",
             f"{_where(claim)}: {claim.metric} of {bound} {claim.threshold:g} cannot fail: constant classifiers and "
-            f"random guesses reach {least:.4g} on these {len(evidence)} images; "
+            f"random guesses reach {chance:.4g} on these {len(evidence)} images; "
             f'{"raise" if higher else "lower"} the threshold, or write "no claim possible"',
             measured,
         )
-    kept = measured.value >= claim.threshold if higher else measured.value <= claim.threshold
+    meets_threshold = measured.value >= claim.threshold if higher else measured.value <= claim.threshold
     # Other images of the same kind might well have been on the other side.
     inside = measured.interval.low <= claim.threshold <= measured.interval.high
     unsure = " (the threshold lies inside the interval)" if inside else ""
-    if kept:
-        return Verdict(claim, "passed", f"{found}, and {promise}{unsure}", measured)
-    return Verdict(claim, "failed", f"{found}, but {promise}{unsure}{_missing(claim, measured)}", measured)
+    if meets_threshold:
+        return Verdict(claim, "passed", f"{sentence}, and {promise}{unsure}", measured)
+    return Verdict(claim, "failed", f"{sentence}, but {promise}{unsure}{_missing(claim, measured)}", measured)
 
 
-def _unconditional(claim: Claim, beside: tuple[str, ...], evidence: Evidence) -> tuple[str, str]:
+def _prerequisite_failure(claim: Claim, beside: tuple[str, ...], evidence: Evidence) -> tuple[str, str]:
     """
     Explain why a claim does not count: a constant classifier, or one that discards everything, would meet it.
 
@@ -113,22 +113,22 @@ def _unconditional(claim: Claim, beside: tuple[str, ...], evidence: Evidence) ->
         what = f"clean {metric}"
         if metric not in claimed:
             return f"that counts only together with a claim of {what}, which its card lacks", ""
-        least = chance_level(metric, evidence.labels, evidence.classes).value
-        if claimed[metric] <= least:
+        chance = chance_level(metric, evidence.labels, evidence.classes).value
+        if claimed[metric] <= chance:
             return (
                 f"that counts only together with a {what} above the chance level, but the {claimed[metric]:g} that its "
-                f"card claims does not exceed the {least:.4g} of constant classifiers and random guesses"
+                f"card claims does not exceed the {chance:.4g} of constant classifiers and random guesses"
             ), ""
-        found = measure(clean, "0", metric).value
-        if not found >= claimed[metric]:
-            said = f"that counts only with a {what} of at least {claimed[metric]:g}, and it is {found:.4f}"
+        value = measure(clean, "0", metric).value
+        if not value >= claimed[metric]:
+            said = f"that counts only with a {what} of at least {claimed[metric]:g}, and it is {value:.4f}"
             return said, f"{claim.model}:clean:0:{metric}"
     return "", ""
 
 
 def properties(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:
     """Return a verdict's numbers as plain values: JUnit properties, and what workers tell the controller."""
-    claim, found = verdict.claim, evidence.provenance
+    claim, provenance = verdict.claim, evidence.provenance
     about = {
         "model": claim.model,
         "sweep": claim.sweep,
@@ -137,10 +137,10 @@ def properties(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:
         "threshold": claim.threshold,
         "outcome": verdict.outcome,
         "message": verdict.message,
-        "data": found.get("images", {}).get("name", ""),
-        "seed": found.get("seed"),
+        "data": provenance.get("images", {}).get("name", ""),
+        "seed": provenance.get("seed"),
         "device": evidence.machine,
-        "evidence": found.get("key", ""),
+        "evidence": provenance.get("key", ""),
         **({"prerequisite": verdict.prerequisite} if verdict.prerequisite else {}),
     }
     if (measured := verdict.measured) is None:

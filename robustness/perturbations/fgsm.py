@@ -88,7 +88,7 @@ class FGSM(GradientAttack, Step):
         return 1
 
     def direction(self, batch: Batch) -> Tensor:
-        """Return the sign of the gradient, or the gradient of length 1."""
+        """Return the sign of the gradient, or the gradient of length 1; `Step.prepare` adds it to the images."""
         from robustness.perturbations.gradients import sweep_gradient
 
         targets = self.targets(batch)
