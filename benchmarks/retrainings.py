@@ -24,7 +24,7 @@ from scipy.special import ndtri
 from scipy.stats import multivariate_normal
 
 from benchmarks import retrained_page
-from reports import running, writing
+from reports import paper, running, writing
 from robustness import cards
 from robustness.cards import Card
 from robustness.cards.gate import GateTable
@@ -235,10 +235,10 @@ def main(given: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="mnist-mlp", help="a card in models/ (mnist-mlp)")
     parser.add_argument("--retrainings", type=int, default=20, help="healthy ones (20)")
-    running.add_options(parser)
+    paper.add_options(parser)
     arguments = parser.parse_args(given)
     if not arguments.render:
-        harness = running.harness_for(arguments)
+        harness = paper.run_for(arguments, "mnist", None, Path()).workspace
         card = cards.load(Path(__file__).parents[1] / "models" / f"{arguments.model}.toml")
         RESULT.write_text(writing.dumped(measure(harness, card, arguments.retrainings)), encoding="utf-8")
     body = retrained_page.body(json.loads(RESULT.read_text(encoding="utf-8")))

@@ -81,9 +81,9 @@ class Run:
 
     def sweep(self, pairs: Sequence[tuple[Card, str]]) -> None:
         """
-        Fit the generators of some sweeps, then let an engine other than plain compute them.
+        Fit the generators of some sweeps, then let an engine other than local compute them.
 
-        The plain engine computes each sweep when its evidence is read.
+        The local engine computes each sweep when its evidence is read.
         """
         attacks = [(card, sweep) for card, sweep in pairs if card.perturbation(sweep).family == "gan"]
         sources = [(self.workspace.source(card, sweep) or card, card.perturbation(sweep)) for card, sweep in attacks]
