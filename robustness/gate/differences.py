@@ -60,7 +60,7 @@ def is_defined_for(metric: str, sweep: str, *, transferred: bool) -> bool:
     """
     Return whether a metric is defined for a sweep; a comparison with the clean pass is not defined on it.
 
-    >>> [is_defined_for(metric, "clean", transferred=False) for metric in ("attack_success_rate", "kept")]
+    >>> [is_defined_for(metric, "clean", transferred=False) for metric in ("attack_success_rate", "coverage")]
     [False, True]
     """
     known = registry.get(metric)
