@@ -48,8 +48,8 @@ class Paper(ABC):
         about: What its command does, in one line.
         unit: What a unit is called: "fold", "seed" or "part".
         version: Version of the form of its result files.
-        sources: Data sets by name, and what the paper's package needs to know of each.
-        scales: Scales by name: how much of the protocol a run does.
+        protocol: The module with `SOURCES` (data sets by name), `SCALES` (how much of the protocol a run does, by name)
+            and `cards(source, scale, unit)`.
         usual: The data set and the scale that are measured unless others are named.
         words: Replacements for the words of outcomes.
     """
@@ -58,8 +58,7 @@ class Paper(ABC):
     about: ClassVar[str]
     unit: ClassVar[str] = "fold"
     version: ClassVar[int] = 1
-    sources: ClassVar[Mapping[str, Any]]
-    scales: ClassVar[Mapping[str, Any]]
+    protocol: ClassVar[Any]
     usual: ClassVar[tuple[str, str]]
     words: ClassVar[Mapping[str, str]] = {}
 
@@ -69,9 +68,10 @@ class Paper(ABC):
     def units(self, run: Run) -> Sequence[Any]:
         """Return the units of the protocol, in their order."""
 
-    @abstractmethod
     def trained(self, run: Run, unit: Any) -> Tables:
-        """Return the cards that a unit trains, as tables by name."""
+        """Return the cards that a unit trains, as tables by name; by default those of the protocol."""
+        tables: Tables = self.protocol.cards(run.source, run.scale, unit)
+        return tables
 
     def swept(self, run: Run, unit: Any) -> Tables:
         """Return the cards that a unit sweeps, as tables by name; by default those that it trains."""
@@ -152,8 +152,8 @@ class Paper(ABC):
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         """Add the options that name a run."""
-        parser.add_argument("--data-set", choices=sorted(self.sources), default=self.usual[0])
-        parser.add_argument("--scale", choices=sorted(self.scales), default=self.usual[1])
+        parser.add_argument("--data-set", choices=sorted(self.protocol.SOURCES), default=self.usual[0])
+        parser.add_argument("--scale", choices=sorted(self.protocol.SCALES), default=self.usual[1])
         add_options(parser)
 
     def chosen(self, text: str) -> list[Any]:
@@ -170,7 +170,7 @@ class Paper(ABC):
 
     def scale(self, name: str, source: str) -> Any:
         """Return a scale as it is for a data set."""
-        return self.scales[name]
+        return self.protocol.SCALES[name]
 
     def file(self, output: Path, run: Run, unit: Any) -> Path:
         """Return the result file of a unit."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -41,15 +41,11 @@ class Digits(Paper):
     about = "Train the paper's classifier per seed, initial weights and epochs, sweep the noise, write the tables."
     unit = "seed"
     version = 3
-    sources = protocol.SOURCES
-    scales = protocol.SCALES
+    protocol: ClassVar[Any] = protocol
     usual = ("mnist", "full")
 
     def units(self, run: Run) -> Sequence[int]:
         return range(run.scale.seeds)
-
-    def trained(self, run: Run, unit: int) -> dict[str, dict[str, Any]]:
-        return protocol.cards(run.source, run.scale, unit)
 
     def header(self, run: Run, unit: int) -> dict[str, Any]:
         return {"seeds": [unit], "epochs": list(run.scale.epochs)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -43,21 +43,17 @@ class Eyes(Paper):
 
     name = "eyes-parseval"
     about = "Train and sweep ten networks per fold and those of approach 1, write tables, figures and verdicts."
-    sources = protocol.SOURCES
-    scales = protocol.SCALES
+    protocol: ClassVar[Any] = protocol
     usual = ("eyes", "short")
 
     def units(self, run: Run) -> Sequence[int]:
         return range(run.scale.folds)
 
-    def trained(self, run: Run, unit: int) -> dict[str, dict[str, Any]]:
-        return protocol.cards(run.source, run.scale, unit)
-
     def header(self, run: Run, unit: int) -> dict[str, Any]:
         scale = run.scale
         return {
             "seeds": [run.workspace.seed],
-            "about": self.sources[run.source].about,
+            "about": protocol.SOURCES[run.source].about,
             "folds_of_the_protocol": scale.folds,
             "plan": {"epochs": scale.epochs, "period": scale.period, "k": scale.k, "depth": scale.depth},
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from reports import running, writing
 from reports.figures import draw_strips, figure, strip
@@ -35,8 +35,7 @@ class Hybrid(Paper):
     name = "hybrid-gan"
     about = "Train targets, fit generators, build the hybrid set, train and sweep networks on it, write the tables."
     unit = "part"
-    sources = protocol.SOURCES
-    scales = protocol.SCALES
+    protocol: ClassVar[Any] = protocol
     usual = ("cifar10", "short")
 
     def parser(self) -> argparse.ArgumentParser:

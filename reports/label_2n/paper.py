@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 from reports import paper, writing
 from reports.comparing import compare
@@ -35,8 +35,7 @@ class Label(Paper):
 
     name = "label-2n"
     about = "Train the substitute and every defence fold by fold, sweep each system, write tables and figures."
-    sources = protocol.SOURCES
-    scales = protocol.SCALES
+    protocol: ClassVar[Any] = protocol
     usual = ("gtsrb", "short")
 
     def scale(self, name: str, source: str) -> Any:
@@ -44,9 +43,6 @@ class Label(Paper):
 
     def units(self, run: Run) -> Sequence[int]:
         return range(len(protocol.runs(run.scale)))
-
-    def trained(self, run: Run, unit: int) -> dict[str, dict[str, Any]]:
-        return protocol.cards(run.source, run.scale, unit)
 
     def swept(self, run: Run, unit: int) -> dict[str, dict[str, Any]]:
         return protocol.evaluated(self.trained(run, unit), run.source, run.scale)

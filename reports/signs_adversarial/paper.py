@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from reports.figures import line, pair
 from reports.paper import Paper, Result
@@ -30,16 +30,12 @@ class Signs(Paper):
     about = "Train an undefended network and its twins by FGSM and PGD training, attack each, write tables and figure."
     unit = "seed"
     version = 2
-    sources = protocol.SOURCES
-    scales = protocol.SCALES
+    protocol: ClassVar[Any] = protocol
     usual = ("gtsrb", "full")
     words = PROJECT_WORDS
 
     def units(self, run: Run) -> Sequence[int]:
         return protocol.SEEDS
-
-    def trained(self, run: Run, unit: int) -> dict[str, dict[str, Any]]:
-        return protocol.cards(run.source, run.scale, unit)
 
     def tested(self, run: Run, card: Card, sweep: str) -> Card:
         if not sweep.endswith("pgd"):
@@ -49,7 +45,7 @@ class Signs(Paper):
     def header(self, run: Run, unit: int) -> dict[str, Any]:
         scale = run.scale
         plan = {"epochs": scale.epochs, "width": scale.width, "few": scale.few, "steps": protocol.STEPS}
-        return {"about": self.sources[run.source].about, "seeds": [unit], "plan": plan}
+        return {"about": protocol.SOURCES[run.source].about, "seeds": [unit], "plan": plan}
 
     def rows(self, run: Run, name: str, card: Card, evidence: Mapping[str, Evidence]) -> Iterator[dict[str, Any]]:
         _, seed, system = name.split("-", 2)

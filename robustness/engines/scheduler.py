@@ -129,7 +129,7 @@ class ChunkScheduler:
             job = workspace.resolve(card, sweep)
             if job.source is not None:
                 self._add(job.source, sweep, evidence, directions)
-            key = workspace.key(card, sweep)
+            key = workspace.job_key(job)
             if key in evidence or workspace.stored_evidence(card, key) is not None:
                 return
             if job.direction_job is not None:

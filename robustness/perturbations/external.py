@@ -92,7 +92,7 @@ class External(Attack):
                 found = made(strength, batch.inputs.clone()).detach().to(out)
             if found.shape != out.shape:
                 raise ValueError(
-                    f"{self.library}.{self.attack} returned {tuple(found.shape)}, not images {tuple(out.shape)}"
+                    f"{self.library}.{self.attack} gave {tuple(found.shape)}, not images {tuple(out.shape)}"
                 )
             batch.count("non-finite perturbations", ~found.flatten(1).isfinite().all(1))
             return torch.clamp(found.nan_to_num(0.0), 0, 1, out=out)

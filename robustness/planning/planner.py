@@ -89,7 +89,7 @@ class Planner:
         """Return a sweep's key by content, as far as known: equal for equal evidence."""
         card = job.card
         if self._is_trained(*job.models):
-            return self.workspace.key(card, job.sweep)
+            return self.workspace.job_key(job)
         data, model = card.data("test")[0], card.file.model_dump_json(include={"model", "recipe"})
         return f"{card.path.resolve()}\n{model}\n{data.model_dump_json()}\n{card.file.sweeps.get(job.sweep)!r}"
 

@@ -100,7 +100,7 @@ class OutcomePlugin:
         if told:
             session = run_state(self._config)
             session.asked.update(told["asked"])
-            session.worker_notices += told["notices"]
+            session.collected_notices += told["notices"]
             session.unreadable = session.unreadable or told["unreadable"]
 
     @pytest.hookimpl(tryfirst=True)

@@ -51,7 +51,8 @@ class RunState:
     doubted: dict[str, list[str]] = field(default_factory=dict)
     """By model: the doubts that were raised or could not be checked."""
     keys: dict[tuple[str, str], str] = field(default_factory=dict)
-    worker_notices: list[str] = field(default_factory=list)
+    collected_notices: list[str] = field(default_factory=list)
+    """Notices from workers and from the selection of cards; the workspace has its own."""
     started: float = field(default_factory=time.time)
     _modules: dict[str, nn.Module] = field(default_factory=dict)
 
@@ -206,7 +207,7 @@ class RunState:
     def notices(self) -> list[str]:
         """What a reader must know, from this process and from all workers."""
         own = self.harness.notices if "harness" in self.__dict__ else []
-        return list(dict.fromkeys([*self.worker_notices, *own, *self._untested()]))
+        return list(dict.fromkeys([*self.collected_notices, *own, *self._untested()]))
 
     def _untested(self) -> list[str]:
         """Return the cards that the suites cannot test; if these are all, the run fails."""
@@ -277,7 +278,7 @@ def take_cards(run: RunState) -> list[Card]:
     if options.images is not None:
         chosen = [selection.limit_test_images(card, options.images) for card in chosen]
         known = half_width(options.images, 0.5)
-        run.worker_notices.append(
+        run.collected_notices.append(
             f"tested on {options.images} images: the margin of error of a rate is at most ± {known:.3f} (95 %)"
         )
     if options.draft is not None or options.profile is not None:

@@ -78,7 +78,11 @@ class Workspace(Models):
 
     def key(self, card: Card, sweep: str) -> str:
         """Return the key of a sweep's evidence in the store."""
-        return sha256_json(self.key_fields(self.resolve(card, sweep)))
+        return self.job_key(self.resolve(card, sweep))
+
+    def job_key(self, job: SweepJob) -> str:
+        """Return the key of a resolved sweep's evidence in the store."""
+        return sha256_json(self.key_fields(job))
 
     def evidence(self, card: Card, sweep: str = "clean") -> Evidence:
         """Return the evidence of a card's sweep, from the store if it can be trusted, else by running the sweep."""

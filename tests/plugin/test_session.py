@@ -172,7 +172,7 @@ def test_document_of_what_was_not_kept(run, project):
 
 def test_notices_of_all(run):
     """Catches: a worker's notices lost, or told once for each worker."""
-    run.worker_notices += ["from a worker", "from both", "from both"]
+    run.collected_notices += ["from a worker", "from both", "from both"]
     run.harness.notice("from both")
     run.harness.notice("own")
     assert run.notices == ["from a worker", "from both", "own"]
