@@ -80,13 +80,13 @@ def _sweep(factory: str, folder: Path, result: Result) -> None:
     draft = CardOptions(folder, factory, dataset="pictures")
     table = draft.table()
     table["model"]["seed"] = SEED
-    card, harness = cards.parse_card(table, draft.path, folder), Workspace(Store(folder / "store"), folder)
-    images = harness.images(card)
+    card, workspace = cards.parse_card(table, draft.path, folder), Workspace(Store(folder / "store"), folder)
+    images = workspace.images(card)
     result["shape"] = list(images.shape)
     card = measuring.without_claims(card, PROFILE, images.shape)
-    module = harness.classifier(card).module
+    module = workspace.classifier(card).module
     result["parameters"] = sum(each.numel() for each in module.parameters())
-    found = [harness.evidence(card, sweep).status for sweep in ("clean", *card.file.sweeps)]
+    found = [workspace.evidence(card, sweep).status for sweep in ("clean", *card.file.sweeps)]
     failed = Counter(status for sweep in found for status in sweep if status != OK)
     result["cells"] = sum(map(len, found))
     result["numbers"] = result["cells"] - failed.total()

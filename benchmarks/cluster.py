@@ -87,8 +87,8 @@ def project(folder: Path, chunks: int) -> Path:
     return folder / "card.toml"
 
 
-def harness(path: Path, name: str, clock: Clock) -> Workspace:
-    """Return a harness with a store of its own, in which the clean pass is there already."""
+def workspace(path: Path, name: str, clock: Clock) -> Workspace:
+    """Return a workspace with a store of its own, in which the clean pass is there already."""
     made = Workspace(Store(path.parent / name), path.parent, threads=1)
     made.evidence(cards.load(path))
     made.progress = clock
@@ -99,7 +99,7 @@ def plain(path: Path, core: int) -> float:
     """Sweep in this process, confined to one core."""
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[core]})
     clock = Clock()
-    harness(path, f"plain-{os.getpid()}", clock).evidence(cards.load(path), "normal")
+    workspace(path, f"plain-{os.getpid()}", clock).evidence(cards.load(path), "normal")
     return clock.seconds()
 
 
@@ -117,7 +117,7 @@ def by_ray(path: Path, workers: int, turn: int) -> float:
     """Sweep on a cluster of this machine."""
     clock = Clock()
     card = cards.load(path)
-    fill(harness(path, f"ray-{workers}-{turn}", clock), parse(f"ray,workers={workers}"), [(card, "normal")], "cpu")
+    fill(workspace(path, f"ray-{workers}-{turn}", clock), parse(f"ray,workers={workers}"), [(card, "normal")], "cpu")
     return clock.seconds(workers)
 
 

@@ -75,11 +75,11 @@ def write_cards(root: Path, models: int) -> list[Card]:
     return found
 
 
-def outcomes(card: Card, harness: Workspace) -> list[ClaimOutcome]:
+def outcomes(card: Card, workspace: Workspace) -> list[ClaimOutcome]:
     """Judge every claim of a card."""
     found = []
     for claim in card.claims():
-        evidence = harness.evidence(card, claim.sweep)
+        evidence = workspace.evidence(card, claim.sweep)
         said = claims.judge(claim, evidence)
         numbers = claims.properties(said, evidence)
         found.append(ClaimOutcome(claim, said.outcome, said.message, numbers, claim.id))
@@ -91,13 +91,13 @@ def measure(models: int, root: Path) -> tuple[float, int, int]:
     chosen = write_cards(root, models)
     swept = Workspace(Store(root / "store"), root / "data")
     judged = {card.name: outcomes(card, swept) for card in chosen}
-    harness = Workspace(swept.store, swept.data_root)
+    workspace = Workspace(swept.store, swept.data_root)
     started = time.perf_counter()
     results = [
         ModelResult(
             card,
             {
-                name: harness.cached_evidence(card, name, harness.key(card, name))
+                name: workspace.cached_evidence(card, name, workspace.key(card, name))
                 for name in ("clean", *card.file.sweeps)
             },
             judged[card.name],
@@ -105,7 +105,7 @@ def measure(models: int, root: Path) -> tuple[float, int, int]:
         for card in chosen
     ]
     document = build(results, ABOUT, [])
-    gallery.add_gallery(document, harness, chosen)
+    gallery.add_gallery(document, workspace, chosen)
     target = root / "report.html"
     writers.write(document, target)
     seconds = time.perf_counter() - started

@@ -39,9 +39,9 @@ from robustness.workspace.workspace import Workspace
 from robustness.workspace.store import Store
 from robustness.workspace.models import is_stale
 with tempfile.TemporaryDirectory() as folder:
-    harness = Workspace(Store(Path(folder)), data_root(None), "cpu")
+    workspace = Workspace(Store(Path(folder)), data_root(None), "cpu")
     every = [cards.load(path) for path in Path("models").glob("*.toml")]
-    print(*(card.name for card in every if card.weights and card.weights.is_file() and is_stale(harness, card)))
+    print(*(card.name for card in every if card.weights and card.weights.is_file() and is_stale(workspace, card)))
 """
 
 
@@ -78,16 +78,16 @@ def trained(tree: Path, name: str) -> str:
     return weights.metadata(Path(found[1]))["checksum"]
 
 
-def stamp(harness: Workspace, card: Card) -> None:
+def stamp(workspace: Workspace, card: Card) -> None:
     """Write the hash of a card's recipe into its weights and its thresholds."""
     assert card.weights is not None
-    recipe = recipe_hash(harness, card)
+    recipe = recipe_hash(workspace, card)
     about = {**weights.metadata(card.weights), "recipe": recipe}
     atomic_write.replace(card.weights, weights.to_bytes(weights.read(card.weights), about))
     if said := card.file.thresholds:
         updated = {**said, "recipe": recipe}
         if "tested" in said:
-            updated["tested"] = CardUpdate(harness, card).tested
+            updated["tested"] = CardUpdate(workspace, card).tested
         edit.write_claims(card, {}, updated)
 
 
@@ -107,7 +107,7 @@ def main() -> int:
     refused = 0
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        harness = Workspace(Store(folder / "store"), data_root(None), "cpu")
+        workspace = Workspace(Store(folder / "store"), data_root(None), "cpu")
         before, after = (exported(name, folder / name) for name in (options.revision, "HEAD"))
         older = run(before, "-c", OLDER).split()
         for tree in (before, after):
@@ -118,7 +118,7 @@ def main() -> int:
             elif trained(before, card.name) != trained(after, card.name):
                 said = "other weights: not stamped"
             else:
-                stamp(harness, card)
+                stamp(workspace, card)
                 said = "the same to the bit: stamped"
             refused += "not stamped" in said
             print(f"{card.name}: {said}", flush=True)

@@ -55,24 +55,24 @@ PAGE = Path(__file__).parents[1] / "docs" / "gate.md"
 Swept = Mapping[str, Evidence]
 
 
-def healthy(harness: Workspace, card: Card, count: int) -> list[AcceptedModel]:
+def healthy(workspace: Workspace, card: Card, count: int) -> list[AcceptedModel]:
     """Train a card from several seeds and sweep each, or find that in the store."""
     seeds = range(FIRST, FIRST + count)
-    train(card, seeds, harness, None)
+    train(card, seeds, workspace, None)
     found = []
-    with harness.progress(f"sweeping {count} trainings of {card.name}") as show:
+    with workspace.progress(f"sweeping {count} trainings of {card.name}") as show:
         for seed in seeds:
-            found.append(accepted_from_seed(fresh_workspace(harness), card, seed, SWEEPS))
+            found.append(accepted_from_seed(fresh_workspace(workspace), card, seed, SWEEPS))
             if show:
                 show(len(found), count)
     return found
 
 
-def damaged(harness: Workspace, card: Card) -> Iterator[tuple[str, Swept]]:
+def damaged(workspace: Workspace, card: Card) -> Iterator[tuple[str, Swept]]:
     """Damage the first training in ten graded ways, three of them by training it again on fewer images."""
     ways = {"noise": (0.2, 0.4, 0.8), "pruning": (0.7, 0.9), "normalisation": (0.05, 0.2), "data": (0.5, 0.2, 0.05)}
     for damage in (Mutation(kind, level) for kind, levels in ways.items() for level in levels):
-        one, of = card.reseeded(FIRST).mutated(damage), fresh_workspace(harness)
+        one, of = card.reseeded(FIRST).mutated(damage), fresh_workspace(workspace)
         running.say(f"sweeping: {damage}")
         trained(of, one, by_command=True)
         yield str(damage), {sweep: of.evidence(one, sweep) for sweep in SWEEPS}
@@ -217,14 +217,14 @@ def _shares(found: Counter[str]) -> dict[str, int]:
     return {verdict: found[verdict] for verdict in ("passed", "inconclusive", "failed")}
 
 
-def measure(harness: Workspace, card: Card, count: int) -> dict[str, Any]:
+def measure(workspace: Workspace, card: Card, count: int) -> dict[str, Any]:
     """Train, sweep and hold: all that the page tells."""
-    models = healthy(harness, card, count)
-    broken, images = dict(damaged(harness, card)), harness.images(card)
+    models = healthy(workspace, card, count)
+    broken, images = dict(damaged(workspace, card)), workspace.images(card)
     running.say("holding the gates")
     return {
         "model": card.name, "data": images.name, "images": len(images), "alpha": ALPHA, "small": SMALL,
-        "seeds": [FIRST, FIRST + len(models) - 1], **running.machine(harness),
+        "seeds": [FIRST, FIRST + len(models) - 1], **running.machine(workspace),
         "outcomes": correlations(models), "paired": judge_paired(models, broken),
         "retraining": judge_retraining(models, broken),
     }  # fmt: skip
@@ -238,9 +238,9 @@ def main(given: list[str] | None = None) -> int:
     paper.add_options(parser)
     arguments = parser.parse_args(given)
     if not arguments.render:
-        harness = paper.run_for(arguments, "mnist", None, Path()).workspace
+        workspace = paper.run_for(arguments, "mnist", None, Path()).workspace
         card = cards.load(Path(__file__).parents[1] / "models" / f"{arguments.model}.toml")
-        RESULT.write_text(writing.dumped(measure(harness, card, arguments.retrainings)), encoding="utf-8")
+        RESULT.write_text(writing.dumped(measure(workspace, card, arguments.retrainings)), encoding="utf-8")
     body = retrained_page.body(json.loads(RESULT.read_text(encoding="utf-8")))
     page = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(writing.inserted(page, "benchmarks.retrainings", body), encoding="utf-8")

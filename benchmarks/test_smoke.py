@@ -92,9 +92,9 @@ def test_simulated_outcomes_have_the_correlation_that_they_are_given():
 
 def test_retrainings_of_one_rate_differ_by_chance_alone():
     """Catches: verdicts under the wrong heading, a candidate among those it is held to, damage that is not held."""
-    harness = Workspace(Store(store_root()), data_root())
+    workspace = Workspace(Store(store_root()), data_root())
     card = cards.load(Path(__file__).parents[1] / "models" / "digits-mlp.toml")
-    told = {name: harness.evidence(card, name) for name in retrainings.SWEEPS}
+    told = {name: workspace.evidence(card, name) for name in retrainings.SWEEPS}
 
     def errs(share, seed):
         draws = np.random.default_rng(seed)

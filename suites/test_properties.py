@@ -6,18 +6,18 @@ import shlex
 import pytest
 
 from robustness.plugin.config import report_files, run_state
-from robustness.search import card_search
+from robustness.search import search
 from robustness.search.hypothesis_profiles import SCALES
 from robustness.util import paths
 
 
 @pytest.fixture
-def harness(request):
+def workspace(request):
     """The workspace of this process."""
-    return run_state(request.config).harness
+    return run_state(request.config).workspace
 
 
-def test_contracts(card, harness, findings):
+def test_contracts(card, workspace, findings):
     """Every perturbation of the card stays in its bounds, is the identity at 0, is repeatable, and leaves no trace."""
     if not card.file.sweeps:
         pytest.skip(f"{card.name} has no sweeps")
@@ -25,34 +25,36 @@ def test_contracts(card, harness, findings):
     def look(module, images):
         from robustness.search import contracts
 
-        return {name: contracts.find_violations(harness, card, name) for name in card.file.sweeps}
+        return {name: contracts.find_violations(workspace, card, name) for name in card.file.sweeps}
 
     found = findings(
-        "contracts", lambda: {name: harness.key_fields(harness.resolve(card, name)) for name in card.file.sweeps}, look
+        "contracts",
+        lambda: {name: workspace.key_fields(workspace.resolve(card, name)) for name in card.file.sweeps},
+        look,
     )
     lines = [f"{name}: {contract} {how}" for name, broken in found.items() for contract, how in broken.items()]
     if lines:
         pytest.fail(f"{card.name} breaks {len(lines)} contract(s):\n  " + "\n  ".join(lines), pytrace=False)
 
 
-def test_search(card, harness, findings, request):
+def test_search(card, workspace, findings, request):
     """The search flips at most the claimed fraction of the confident predictions."""
     table = card.file.search
     if table is None:
         pytest.skip(f"{card.name} has no [search] table (docs/properties.md)")
 
     profile = request.config.getoption("--hypothesis-profile", None)
-    seed = secrets.randbelow(2**31) if profile == "robustness-thorough" else harness.seed
-    about = card_search.search_parameters(card, seed, SCALES.get(profile, 1.0))
+    seed = secrets.randbelow(2**31) if profile == "robustness-thorough" else workspace.seed
+    about = search.search_parameters(card, seed, SCALES.get(profile, 1.0))
 
     def look(module, images):
-        return card_search.run_search(card, module, images, about)
+        return search.run_search(card, module, images, about)
 
     found = findings("search", lambda: about, look, sweeps=())
     request.node.user_properties += [("flip_rate", found["flip_rate"]), ("images", len(found["images"]))]
     if not found["images"]:
         pytest.fail(f"{card.name} is confident on no correct image; lower `sure` in [search]", pytrace=False)
-    clean = harness.evidence(card)
+    clean = workspace.evidence(card)
     accuracy = float((clean.predictions[0] == clean.labels).mean())
     if accuracy < card.file.clean_accuracy:
         pytest.fail(
@@ -61,10 +63,10 @@ def test_search(card, harness, findings, request):
             pytrace=False,
         )
     if found["flip_rate"] > table.max_flip_rate:
-        pytest.fail(_told(card, harness, request.config, table, found), pytrace=False)
+        pytest.fail(_told(card, workspace, request.config, table, found), pytrace=False)
 
 
-def _told(card, harness, config, table, found):
+def _told(card, workspace, config, table, found):
     """Describe the flips, where their pictures are, and how to show one again."""
     from robustness.search import search
 
@@ -76,7 +78,7 @@ def _told(card, harness, config, table, found):
     ]
     for one in found["found"][:5]:
         file = paths.place(folder, card.name, f"-{one['row']}.png")
-        pair = search.image_pair(harness.images(card), one["row"], one["description"], table.budget)
+        pair = search.image_pair(workspace.images(card), one["row"], one["description"], table.budget)
         file.write_bytes(search.png(pair))
         lines.append(f"image {one['row']} ({one['label']} → {one['after']}): {one['sentence']}; {file}")
         lines.append(f"  again: robustness show-flip {card.name} {one['row']} {shlex.quote(one['description'])}")

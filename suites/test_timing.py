@@ -41,7 +41,7 @@ def test_timing(card, kind, device, classifier, benchmark, request):
     """Time one sweep after a warm-up; it must succeed, however long it takes."""
     import torch
 
-    from robustness.planning.passes import per_image
+    from robustness.planning.costs import passes_per_image
     from robustness.sweep.runner import run_sweep
 
     session = run_state(request.config)
@@ -50,13 +50,13 @@ def test_timing(card, kind, device, classifier, benchmark, request):
         own = [table.perturbation for table in card.file.sweeps.values()]
         perturbation = next((p for p in own if isinstance(p, AdvGAN) and p.made_on is None), perturbation)
     try:
-        images = session.harness.images(card)
-        generator = attack_inputs.generator(session.harness, card, perturbation) if kind == "gan" else None
+        images = session.workspace.images(card)
+        generator = attack_inputs.generator(session.workspace, card, perturbation) if kind == "gan" else None
     except DataMissing as error:
         if session.options.strict:
             raise
         pytest.skip(str(error))
-    given = {"seed": session.harness.seed, "device": device, "threads": session.harness.threads}
+    given = {"seed": session.workspace.seed, "device": device, "threads": session.workspace.threads}
     given |= {"decision": card.file.model.decision, "generator": generator}
 
     def swept(count, **other):
@@ -67,7 +67,7 @@ def test_timing(card, kind, device, classifier, benchmark, request):
         return evidence
 
     where, count = device.partition(":")[0], min(IMAGES, len(images))
-    passes = per_image({"forward": classifier, "generator": generator}, swept)
+    passes = passes_per_image({"forward": classifier, "generator": generator}, swept)
     benchmark.group = f"{kind} on {where}"
     # Runs are compared by this name: a node id changes with the place that the suites are installed at.
     benchmark.name = benchmark.fullname = f"{card.name}:{kind}:{where}"

@@ -316,7 +316,7 @@ def _evidence() -> Any:
 
 
 def write_store(here: Path) -> None:
-    from robustness.sweep.chunk_result import ChunkResult
+    from robustness.sweep.recorder import ChunkResult
     from robustness.workspace.chunk_cache import StoredChunks
 
     store = Store(here, run="this")

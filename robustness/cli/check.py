@@ -16,7 +16,7 @@ from robustness.cards.doubts import DOUBTS
 from robustness.classifiers.modules import restored_afterwards, state_hash
 from robustness.classifiers.time_limit import call_with_watchdog
 from robustness.data import splits
-from robustness.doubts import data, knowledge
+from robustness.doubts import checks, knowledge
 from robustness.doubts.checks import run_checks
 from robustness.doubts.probe import CheckResults, ModelProbe, NotChecked
 from robustness.errors import ModelError
@@ -58,7 +58,7 @@ class CheckResult(NamedTuple):
 
 
 def check_model(
-    harness: Workspace, card: Card, margin: float = 0.02, count: int | None = None
+    workspace: Workspace, card: Card, margin: float = 0.02, count: int | None = None
 ) -> tuple[Iterator[str], bool]:
     """
     Inspect a card's model; return lines to show, and whether nothing needs fixing.
@@ -66,20 +66,20 @@ def check_model(
     ``margin`` is the margin of error of the accuracy for which a number of images is computed, ``count`` the images
     that accuracy is measured on. RobustnessError if model or data cannot be loaded.
     """
-    images, loaded = harness.images(card), harness.classifier(card)
+    images, loaded = workspace.images(card), workspace.classifier(card)
     rows, module = [CheckResult("loading", True, note) for note in loaded.notes], loaded.module
-    pace = call_with_watchdog(lambda: _pace(harness, module, _few(images, LEAST)))
+    pace = call_with_watchdog(lambda: _pace(workspace, module, _few(images, LEAST)))
     few = _few(images, max(LEAST, min(FEW, int(SECONDS / pace / PASSES))))
     for each in (_behaviour, _doubts):
         try:
-            rows += each(harness, card, module, few)
+            rows += each(workspace, card, module, few)
         except Exception as error:  # the model's own code
             rows.append(_raised(error, images))
         if any(row.name in NEEDED and not row.fine for row in rows):
             return _told(card, images, rows), False
     some = _few(images, count or max(LEAST, min(SOME, int(SECONDS / pace))))
-    rows += _copies(harness, card, images)
-    rows += _accuracy(harness, card, module, some, len(images), margin, _are_dim(rows))
+    rows += _copies(workspace, card, images)
+    rows += _accuracy(workspace, card, module, some, len(images), margin, _are_dim(rows))
     return _told(card, images, rows), all(row.fine is not False for row in rows)
 
 
@@ -104,10 +104,10 @@ def _few(images: Images, count: int) -> Images:
     return images.select(np.linspace(0, len(images) - 1, count).round().astype(np.int64), images.name)
 
 
-def _pace(harness: Workspace, module: nn.Module, images: Images) -> float:
+def _pace(workspace: Workspace, module: nn.Module, images: Images) -> float:
     """Return a model's seconds per image; 0.001 if it raises, which a later check reports."""
-    with restored_afterwards(module, harness.device) as lent, torch.no_grad():
-        inputs = torch.from_numpy(images.batch(0, len(images))).to(harness.device)
+    with restored_afterwards(module, workspace.device) as lent, torch.no_grad():
+        inputs = torch.from_numpy(images.batch(0, len(images))).to(workspace.device)
         try:
             lent(inputs.clone())  # the first pass is slower
             began = time.perf_counter()
@@ -117,11 +117,11 @@ def _pace(harness: Workspace, module: nn.Module, images: Images) -> float:
     return max(1e-6, (time.perf_counter() - began) / len(images))
 
 
-def _behaviour(harness: Workspace, card: Card, module: nn.Module, images: Images) -> list[CheckResult]:
+def _behaviour(workspace: Workspace, card: Card, module: nn.Module, images: Images) -> list[CheckResult]:
     """Pass images through once: outputs, modes and buffers afterwards."""
     due = (len(images), card.file.model.decision.outputs(len(images.classes)))
-    with restored_afterwards(module, harness.device) as lent, torch.no_grad():
-        inputs = torch.from_numpy(images.batch(0, len(images))).to(harness.device)
+    with restored_afterwards(module, workspace.device) as lent, torch.no_grad():
+        inputs = torch.from_numpy(images.batch(0, len(images))).to(workspace.device)
         before = state_hash(lent)
         try:
             logits = lent(inputs.clone())
@@ -132,7 +132,7 @@ def _behaviour(harness: Workspace, card: Card, module: nn.Module, images: Images
         if not isinstance(logits, Tensor):
             raise ModelError(f"the model must return a tensor of logits, got {type(logits).__name__}")
         finite = bool(logits.isfinite().all())
-    dim = data.check_range(inputs.cpu().numpy())[DIM]
+    dim = checks.check_range(inputs.cpu().numpy())[DIM]
     return [
         CheckResult("images", not dim["doubted"], f"{images.shape}, {dim['seen']}", DOUBTS[DIM].repair),
         CheckResult(
@@ -153,10 +153,10 @@ def _behaviour(harness: Workspace, card: Card, module: nn.Module, images: Images
     ]  # fmt: skip
 
 
-def _doubts(harness: Workspace, card: Card, module: nn.Module, images: Images) -> list[CheckResult]:
+def _doubts(workspace: Workspace, card: Card, module: nn.Module, images: Images) -> list[CheckResult]:
     """Check the doubts that a few passes of a few images show."""
     answers = run_checks(
-        module, images, decision=card.file.model.decision, seed=harness.seed, device=harness.device, attacked=False
+        module, images, decision=card.file.model.decision, seed=workspace.seed, device=workspace.device, attacked=False
     )
     return [row for row in _rows(answers) if row.name not in (*KNOWLEDGE, DIM)]
 
@@ -174,10 +174,10 @@ def _rows(answers: CheckResults) -> list[CheckResult]:
     ]
 
 
-def _copies(harness: Workspace, card: Card, images: Images) -> Iterator[CheckResult]:
+def _copies(workspace: Workspace, card: Card, images: Images) -> Iterator[CheckResult]:
     """Return how many of the images are in the training part of the data, if there is one."""
     try:
-        (said,) = data.check_leakage(images, lambda: data.training_part(harness, card)).values()
+        (said,) = checks.check_leakage(images, lambda: checks.training_part(workspace, card)).values()
     except NotChecked:
         return
     yield CheckResult(COPIES, not said["doubted"], said["seen"], DOUBTS[COPIES].repair)
@@ -188,11 +188,13 @@ def _are_dim(rows: list[CheckResult]) -> bool:
 
 
 def _accuracy(
-    harness: Workspace, card: Card, module: nn.Module, images: Images, there: int, margin: float, dim: bool
+    workspace: Workspace, card: Card, module: nn.Module, images: Images, there: int, margin: float, dim: bool
 ) -> Iterator[CheckResult]:
     """Measure accuracy and speed on the images; if it is no better than guessing, try other ranges."""
     decision = card.file.model.decision
-    evidence = run_sweep(module, images, Clean(), [0.0], seed=harness.seed, device=harness.device, decision=decision)
+    evidence = run_sweep(
+        module, images, Clean(), [0.0], seed=workspace.seed, device=workspace.device, decision=decision
+    )
     if evidence.status[0] != OK:
         yield CheckResult(
             "clean accuracy", False, evidence.status[0], "inspect what its forward returns for these images"
@@ -207,7 +209,7 @@ def _accuracy(
         "fix the images first" if dim else "see the doubts below, the weights and the normalisation",
     )
     if not dim:  # advice on the model would compensate the images
-        yield from _knowledge(harness, card, module, images, evidence.predictions[0].astype(np.int64))
+        yield from _knowledge(workspace, card, module, images, evidence.predictions[0].astype(np.int64))
     few = "; use --images N to measure the accuracy on more images" if len(images) < min(SOME, there) else ""
     yield CheckResult("speed", True, f"{evidence.provenance['images_per_second']:,.0f} images/s, forward{few}")
     wanted = sample_size_for(margin, measured.value)
@@ -220,16 +222,16 @@ def _accuracy(
 
 
 def _knowledge(
-    harness: Workspace, card: Card, module: nn.Module, images: Images, predictions: NDArray[np.int64]
+    workspace: Workspace, card: Card, module: nn.Module, images: Images, predictions: NDArray[np.int64]
 ) -> list[CheckResult]:
     """Check the doubts about a model's knowledge, on all images for accuracy."""
-    answers = knowledge.check_classes(images.labels, predictions, images.classes, harness.seed)
+    answers = knowledge.check_classes(images.labels, predictions, images.classes, workspace.seed)
     some = _few(images, AT_ONCE)
-    with restored_afterwards(module, harness.device) as lent:
-        inputs = torch.from_numpy(some.batch(0, len(some))).to(harness.device)
-        labels = torch.from_numpy(some.labels.copy()).to(harness.device)
+    with restored_afterwards(module, workspace.device) as lent:
+        inputs = torch.from_numpy(some.batch(0, len(some))).to(workspace.device)
+        labels = torch.from_numpy(some.labels.copy()).to(workspace.device)
         answers |= knowledge.check_input_ranges(
-            ModelProbe(lent, inputs, labels, card.file.model.decision, 0.0, harness.seed)
+            ModelProbe(lent, inputs, labels, card.file.model.decision, 0.0, workspace.seed)
         )
     return _rows(answers)
 

@@ -28,7 +28,7 @@ def print_lines(lines: Iterable[str]) -> int:
     return 0
 
 
-def for_each_card(options: Namespace, harness: Workspace, one: Callable[[Card], int]) -> int:
+def for_each_card(options: Namespace, workspace: Workspace, one: Callable[[Card], int]) -> int:
     """Call a function for every selected card; report failures and continue with the others."""
     code = 0
     for card in selected_cards(options):
@@ -37,7 +37,7 @@ def for_each_card(options: Namespace, harness: Workspace, one: Callable[[Card], 
         except RobustnessError as error:
             say(str(error))
             code = ERROR
-        print_notices(harness)
+        print_notices(workspace)
     return code
 
 
@@ -53,10 +53,10 @@ def selected_cards(options: Namespace) -> list[Card]:
     return found
 
 
-def print_notices(harness: Workspace) -> None:
+def print_notices(workspace: Workspace) -> None:
     """Print a workspace's notices."""
-    while harness.notices:
-        say(f"note: {harness.notices.pop(0)}")
+    while workspace.notices:
+        say(f"note: {workspace.notices.pop(0)}")
 
 
 def card_folders(options: Namespace) -> list[Path]:
@@ -71,7 +71,7 @@ def card_folders(options: Namespace) -> list[Path]:
     return [MODELS.resolve()] if MODELS.is_dir() else []
 
 
-def harness_of(options: Namespace) -> Workspace:
+def open_workspace(options: Namespace) -> Workspace:
     """Return a workspace for the given device, data and store."""
     from robustness.classifiers import precision
     from robustness.util import hardware

@@ -26,24 +26,24 @@ def sweep(options: Namespace) -> int:
     """Fill the store with the evidence of all sweeps."""
     from robustness.cli import listing
 
-    harness = common.harness_of(options)
+    workspace = common.open_workspace(options)
     if options.engine is not None:
         from robustness import engines
 
         wanted = [(card, sweep) for card in common.selected_cards(options) for sweep in ("clean", *card.file.sweeps)]
-        engines.fill(harness, engines.parse(options.engine), wanted, options.device)
+        engines.fill(workspace, engines.parse(options.engine), wanted, options.device)
 
     def one(card: Card) -> int:
         errors = 0
         for sweep in ("clean", *card.file.sweeps):
-            evidence = harness.evidence(card, sweep)
+            evidence = workspace.evidence(card, sweep)
             errors += len(listing.errors(evidence))
-            common.print_lines(listing.sweep_summary(f"{card.name}:{sweep}", evidence, harness.store.run))
+            common.print_lines(listing.sweep_summary(f"{card.name}:{sweep}", evidence, workspace.store.run))
         return common.RED if errors else 0
 
-    code = common.for_each_card(options, harness, one)
+    code = common.for_each_card(options, workspace, one)
     same = f" --robustness-store {options.store}" if options.store else ""
-    print(f"evidence is stored in {harness.store.root}; next: pytest suites/{same}, which checks the claims")
+    print(f"evidence is stored in {workspace.store.root}; next: pytest suites/{same}, which checks the claims")
     return code
 
 
@@ -55,10 +55,10 @@ def plan(options: Namespace) -> int:
     engine = engines.parse(options.engine or "local")
     if options.workers is not None:
         engine = replace(engine, workers=options.workers)
-    harness = common.harness_of(options)
-    lines, wrong = plan_lines(harness, common.selected_cards(options), engine)
+    workspace = common.open_workspace(options)
+    lines, wrong = plan_lines(workspace, common.selected_cards(options), engine)
     common.print_lines(lines)
-    common.print_notices(harness)
+    common.print_notices(workspace)
     for message in wrong:
         common.say(message)
     return common.ERROR if wrong else 0
@@ -69,16 +69,16 @@ def train(options: Namespace) -> int:
     from robustness.util.progress import progress_bar
     from robustness.workspace.training import train_many
 
-    harness = common.harness_of(options)
+    workspace = common.open_workspace(options)
     if options.output and (len(options.seeds or "1") > 1 or len(common.selected_cards(options)) > 1):
         raise RobustnessError(f"--output {options.output} takes one model and one seed; leave it out for several")
 
     def one(card: Card) -> int:
         every = [card.reseeded(seed) for seed in options.seeds or ()] if card.file.recipe else []
-        root, what = harness.store.root, f"training {card.name}"
+        root, what = workspace.store.root, f"training {card.name}"
         paths = train_many(
-            every or [card], root, harness.data_root, options.workers, say=common.say, progress=progress_bar, what=what,
-            device=harness.device,
+            every or [card], root, workspace.data_root, options.workers,
+            say=common.say, progress=progress_bar, what=what, device=workspace.device,
         )  # fmt: skip
         for path, seed in zip(paths, options.seeds or ["its own"], strict=True):
             print(f"{card.name} (seed {seed}): {path}")
@@ -92,17 +92,17 @@ def train(options: Namespace) -> int:
             )
         return 0
 
-    return common.for_each_card(options, harness, one)
+    return common.for_each_card(options, workspace, one)
 
 
 def update_thresholds(options: Namespace) -> int:
     """Update weights and thresholds that no longer match the recipe."""
     from robustness.thresholds.update import CardUpdate
 
-    harness = common.harness_of(options)
+    workspace = common.open_workspace(options)
 
     def one(card: Card) -> int:
-        updated = CardUpdate(harness, card, options.seeds, options.fresh, options.workers, options.force).run()
+        updated = CardUpdate(workspace, card, options.seeds, options.fresh, options.workers, options.force).run()
         for sentence in updated.done or [
             "nothing to do: weights and thresholds match the recipe (--force updates them)"
         ]:
@@ -118,17 +118,17 @@ def update_thresholds(options: Namespace) -> int:
             print(f"{card.name}: its own weights meet all {len(updated.verdicts)} claims; next: pytest suites/")
         return common.RED if updated.broken else 0
 
-    return common.for_each_card(options, harness, one)
+    return common.for_each_card(options, workspace, one)
 
 
 def transfer(options: Namespace) -> int:
     """Attack each model with examples computed on every other."""
     from robustness.reporting import transfer_matrix as transfer
 
-    harness = common.harness_of(options)
-    crossed = transfer.matrix(harness, common.selected_cards(options), options.sweep)
+    workspace = common.open_workspace(options)
+    crossed = transfer.matrix(workspace, common.selected_cards(options), options.sweep)
     common.print_lines(transfer.described(crossed, options.sweep))
-    common.print_notices(harness)
+    common.print_notices(workspace)
     return common.RED if transfer.has_errors(crossed) else 0
 
 
@@ -136,16 +136,16 @@ def show_flip(options: Namespace) -> int:
     """Show one image before and after a perturbation from a search."""
     from robustness.search import descriptions, search
 
-    harness = common.harness_of(options)
+    workspace = common.open_workspace(options)
 
     def one(card: Card) -> int:
-        images, table = harness.images(card), card.file.search
+        images, table = workspace.images(card), card.file.search
         budget = table.budget if table else None
         if not options.row < len(images):
             raise RobustnessError(f"`row` must be one of the {len(images)} test images, got {options.row}")
         try:
             before, after = search.predict_pair(
-                harness.classifier(card).module,
+                workspace.classifier(card).module,
                 images,
                 options.row,
                 options.description,
@@ -162,14 +162,14 @@ def show_flip(options: Namespace) -> int:
         )
         return 0
 
-    return common.for_each_card(options, harness, one)
+    return common.for_each_card(options, workspace, one)
 
 
 def init(options: Namespace) -> int:
     """Write a card."""
     from robustness.cli import start
 
-    return common.print_lines(start.write_card(options, common.harness_of(options)))
+    return common.print_lines(start.write_card(options, common.open_workspace(options)))
 
 
 def check(options: Namespace) -> int:
@@ -177,7 +177,7 @@ def check(options: Namespace) -> int:
     from robustness.cli import check as checking
     from robustness.cli import start
 
-    harness, code = common.harness_of(options), 0
+    workspace, code = common.open_workspace(options), 0
     if options.factory or options.dataset:
         chosen = [start.draft(options).card()]
     else:
@@ -186,10 +186,10 @@ def check(options: Namespace) -> int:
         options.models = [name for name in options.models if name not in files]
         chosen = common.selected_cards(options)
     for card in chosen:
-        lines, fine = checking.check_model(harness, card, options.margin, options.images)
+        lines, fine = checking.check_model(workspace, card, options.margin, options.images)
         common.print_lines(lines)
         code = max(code, 0 if fine else common.RED)
-        common.print_notices(harness)
+        common.print_notices(workspace)
     return code
 
 

@@ -14,21 +14,21 @@ from robustness.util import hardware
 from robustness.workspace.workspace import Workspace
 
 
-def plan_lines(harness: Workspace, cards: Sequence[Card], engine: EngineSpec) -> tuple[list[str], list[str]]:
+def plan_lines(workspace: Workspace, cards: Sequence[Card], engine: EngineSpec) -> tuple[list[str], list[str]]:
     """Return the lines of a plan, and the errors of cards that it lacks."""
     started = time.perf_counter()
-    planner, plan, errors = Planner(harness), Plan(), list[str]()
+    planner, plan, errors = Planner(workspace), Plan(), list[str]()
     for card in cards:
         try:
-            with harness.progress(f"timing the sweeps of {card.name}") as progress:
+            with workspace.progress(f"timing the sweeps of {card.name}") as progress:
                 plan += planner.plan(card, progress)
         except RobustnessError as error:
             errors.append(str(error) if card.name in str(error) else f"{card.name}: {error}")
     took = time.perf_counter() - started
     count, threads = share(engine, planner.threads)
-    lines = [*table(plan, threads), *_summary(harness, plan, engine.name, count, threads, planner.threads)]
+    lines = [*table(plan, threads), *_summary(workspace, plan, engine.name, count, threads, planner.threads)]
     if plan.costs:
-        lines.append(_measured_on(harness, plan, planner.threads, took))
+        lines.append(_measured_on(workspace, plan, planner.threads, took))
     if errors:
         lines.append(f"NOT IN THIS PLAN: {len(errors)} of {len(cards)} cards, because:")
     return lines, errors
@@ -69,7 +69,7 @@ def _row(cost: Cost, threads: int) -> list[str]:
     ]  # fmt: skip
 
 
-def _summary(harness: Workspace, plan: Plan, engine: str, workers: int, threads: int, abreast: int) -> Iterator[str]:
+def _summary(workspace: Workspace, plan: Plan, engine: str, workers: int, threads: int, abreast: int) -> Iterator[str]:
     stored = f"; {len(plan.stored)} are in the store and cost nothing" if plan.stored else ""
     if not plan.costs:
         yield f"nothing to compute: all {len(plan.stored)} sweeps are in the store" if plan.stored else "nothing"
@@ -80,7 +80,7 @@ def _summary(harness: Workspace, plan: Plan, engine: str, workers: int, threads:
         )
         yield (
             f"time: {span(plan.seconds(engine, workers, threads))} on the {engine} engine, {workers} worker(s) of "
-            f"{threads} thread(s), {hardware.device_fingerprint(harness.device)}"
+            f"{threads} thread(s), {hardware.device_fingerprint(workspace.device)}"
         )
         yield f"memory: {size(plan.memory)} per worker, measured with {abreast} batches at a time"
         if engine == "ray":
@@ -89,14 +89,14 @@ def _summary(harness: Workspace, plan: Plan, engine: str, workers: int, threads:
         yield f"not counted: {note}"
 
 
-def _measured_on(harness: Workspace, plan: Plan, threads: int, seconds: float) -> str:
+def _measured_on(workspace: Workspace, plan: Plan, threads: int, seconds: float) -> str:
     """Describe the measurement behind the times."""
     sizes = sorted({cost.batch_size for cost in plan.costs})
     batches = " to ".join(str(each) for each in dict.fromkeys((sizes[0], sizes[-1])))
     return (
         f"extrapolated from the first batches of each sweep, measured in {seconds:.1f} s: {batches} images per batch, "
-        f"up to {threads} batches at a time, {hardware.device_fingerprint(harness.device)}; other load or another kind "
-        "of machine changes the time"
+        f"up to {threads} batches at a time, {hardware.device_fingerprint(workspace.device)}; other load or another "
+        "kind of machine changes the time"
     )
 
 

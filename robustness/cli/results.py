@@ -17,9 +17,9 @@ def report(options: Namespace) -> int:
     """Write the report of finished runs."""
     from robustness.reporting.html import rebuild
 
-    harness = common.harness_of(options)
-    written = rebuild.rebuild(options.runs, options.output, harness, common.card_folders(options))
-    common.print_notices(harness)
+    workspace = common.open_workspace(options)
+    written = rebuild.rebuild(options.runs, options.output, workspace, common.card_folders(options))
+    common.print_notices(workspace)
     return common.print_lines(f"report: {path}" for path in written)
 
 
@@ -67,15 +67,15 @@ def accept(options: Namespace) -> int:
         accepted = [accept.accepted_from_report(path, options.model, store) for path in options.runs]
         return common.print_lines(accept.accept(options.to, options.model, accepted, store))
     options.models = [options.model]
-    harness, card = common.harness_of(options), common.selected_cards(options)[0]
+    workspace, card = common.open_workspace(options), common.selected_cards(options)[0]
     if not options.to:
         card.check_written(card.baseline)
     if options.runs:
-        accepted = [accept.accepted_from_report(path, card.name, harness.store) for path in options.runs]
+        accepted = [accept.accepted_from_report(path, card.name, workspace.store) for path in options.runs]
     else:
-        accept.train(card, options.seeds, harness, options.workers)
-        accepted = [accept.accepted_from_seed(fresh_workspace(harness), card, seed) for seed in options.seeds]
-    return common.print_lines(accept.accept(options.to or card.baseline, card.name, accepted, harness.store, card))
+        accept.train(card, options.seeds, workspace, options.workers)
+        accepted = [accept.accepted_from_seed(fresh_workspace(workspace), card, seed) for seed in options.seeds]
+    return common.print_lines(accept.accept(options.to or card.baseline, card.name, accepted, workspace.store, card))
 
 
 def compare(options: Namespace) -> int:
@@ -98,17 +98,17 @@ def mutate(options: Namespace) -> int:
     asked = MutationOptions(
         dict(options.damage) if options.damage else None, options.retrainings, options.all_levels, options.workers
     )
-    harness, found = common.harness_of(options), []
+    workspace, found = common.open_workspace(options), []
 
     def one(card: Card) -> int:
-        found.append(run.run_mutations(harness, card, asked))
+        found.append(run.run_mutations(workspace, card, asked))
         common.print_lines(page.lines(found[-1]))
         if options.keep:
             atomic_write.replace(results.place(card), results.text(found[-1]).encode())
             print(f"kept: {results.place(card)}")
         return 0
 
-    code = common.for_each_card(options, harness, one)
+    code = common.for_each_card(options, workspace, one)
     for path in options.output or ():
         if code:
             raise RobustnessError(f"{path} was not written, because some requested results are missing")

@@ -35,7 +35,7 @@ def draft(options: Namespace) -> CardOptions:
     )  # fmt: skip
 
 
-def write_card(options: Namespace, harness: Workspace) -> Iterator[str]:
+def write_card(options: Namespace, workspace: Workspace) -> Iterator[str]:
     """Write a card from options, or from answers on a terminal; write nothing that would not load."""
     import tomlkit
 
@@ -59,14 +59,14 @@ def write_card(options: Namespace, harness: Workspace) -> Iterator[str]:
         from robustness.cards.selection import limit_test_images
 
         card = limit_test_images(card, options.images)
-    shape = harness.images(card).shape
+    shape = workspace.images(card).shape
     table = made.table() | {"sweeps": profiles.sweeps(options.profile, shape, project.profiles(card.project))}
     if options.images is not None:
         table["data"]["num_test_images"] = options.images
     written = cards.parse_card(table, path)  # with the project that it will have later
     text = tomlkit.dumps(table)
     if options.claims:
-        text += "\n" + _claims(written, harness)
+        text += "\n" + _claims(written, workspace)
     replace(path, text.encode())
     cards.load(path)
     yield f"wrote {path.name}: {len(written.file.sweeps)} sweeps of the profile {options.profile}"
@@ -78,17 +78,17 @@ def write_card(options: Namespace, harness: Workspace) -> Iterator[str]:
         )
 
 
-def _claims(card: Any, harness: Workspace) -> str:
+def _claims(card: Any, workspace: Workspace) -> str:
     from robustness.doubts import card_doubts
-    from robustness.reporting.suggested_claims import suggested
+    from robustness.reporting.advice import suggested_claims
 
-    found = {sweep: harness.evidence(card, sweep) for sweep in ("clean", *card.file.sweeps)}
-    if not (text := suggested(found)):
+    found = {sweep: workspace.evidence(card, sweep) for sweep in ("clean", *card.file.sweeps)}
+    if not (text := suggested_claims(found)):
         raise CardError(
             f"{card.name}: no claim is possible: its clean accuracy is no better than guessing; `robustness check` "
             "says what to fix"
         )
-    if doubted := card_doubts.unresolved_doubts(harness, card):
+    if doubted := card_doubts.unresolved_doubts(workspace, card):
         raise CardError(
             f"{card.name}: no claims are written, because its numbers are in doubt: {'; '.join(doubted)}; "
             "docs/doubts.md says what to try; without --claims the card is written without claims"
@@ -128,7 +128,7 @@ def _passes(profile: str, sweep: str, table: dict[str, Any]) -> dict[str, int]:
     from robustness.cards.schema import SweepTable
     from robustness.data import from_arrays
     from robustness.errors import RobustnessError
-    from robustness.planning import passes
+    from robustness.planning import costs
     from robustness.sweep.runner import run_sweep as run
     from robustness.util.validation_messages import format_problem
 
@@ -148,7 +148,7 @@ def _passes(profile: str, sweep: str, table: dict[str, Any]) -> dict[str, int]:
         run(model, images.select(range(count), "few"), given.perturbation, given.strengths, unit=given.unit, **settings)
 
     try:
-        found = passes.per_image({"forward": model}, swept)
+        found = costs.passes_per_image({"forward": model}, swept)
     except (RobustnessError, ValueError) as error:
         raise CardError(f"profile {profile!r}: sweeps.{sweep}: its passes cannot be counted: {error}") from error
     return {"forward": found["forward"], "backward": found["backward"]}

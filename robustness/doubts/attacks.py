@@ -15,8 +15,8 @@ from robustness.decisions import Decision, Filtering
 from robustness.doubts import planted
 from robustness.doubts.probe import TOLERANCE, CheckResults, ModelProbe, NotChecked, apply_attack, check_result
 from robustness.perturbations import FGSM, PGD, AdaptivePGD, Batch, Perturbation
+from robustness.perturbations.attack import DETECTOR_LOSSES, Loss
 from robustness.perturbations.fgsm import steepest_direction
-from robustness.perturbations.losses import DETECTOR_LOSSES, Loss
 from robustness.perturbations.pgd import Steps
 from robustness.util.rng import Purpose, generator
 

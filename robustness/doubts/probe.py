@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from robustness.decisions import Decision, Filtering
 from robustness.errors import RobustnessError
 from robustness.perturbations import Batch, Perturbation
+from robustness.perturbations.attack import Loss
 from robustness.perturbations.gradients import gradient
-from robustness.perturbations.losses import Loss
 from robustness.sweep.batching import out_of_memory
 from robustness.util.rng import Purpose, generator
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["EngineSpec", "FillResult", "Job", "fill", "parse"]
 
 
-def fill(harness: Workspace, engine: EngineSpec, wanted: Sequence[tuple[Card, str]], device: str) -> None:
+def fill(workspace: Workspace, engine: EngineSpec, wanted: Sequence[tuple[Card, str]], device: str) -> None:
     """
     Let an engine compute missing sweeps, by cards and names, into a workspace's store.
 
@@ -25,14 +25,22 @@ def fill(harness: Workspace, engine: EngineSpec, wanted: Sequence[tuple[Card, st
         return
     from robustness.engines.subprocess_job import run
 
-    store = harness.store
+    store = workspace.store
     job = Job(
-        engine, store.root, store.run, harness.data_root, device, wanted, harness.seed, harness.threads, harness.dtype
+        engine,
+        store.root,
+        store.run,
+        workspace.data_root,
+        device,
+        wanted,
+        workspace.seed,
+        workspace.threads,
+        workspace.dtype,
     )
-    with harness.progress(f"sweeping by {engine.name}, images") as show:
+    with workspace.progress(f"sweeping by {engine.name}, images") as show:
         filled = run("robustness.engines.ray_sweeps:drive", job, store.say, show)
-    harness.kind = filled.kind
+    workspace.kind = filled.kind
     for notice in filled.notices:
-        harness.notice(notice)
+        workspace.notice(notice)
     for key, reason in filled.failed.items():
-        harness.mark_failed(key, reason)
+        workspace.mark_failed(key, reason)

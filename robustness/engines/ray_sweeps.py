@@ -31,12 +31,12 @@ def drive(job: Job, tell: Tell) -> None:
         kind = cluster.kind_of(engine, device)
         tell("kind", kind)
         own = "cpu" if device == "cpu" or not hardware.gpu_count() else device
-        harness = Workspace(
+        workspace = Workspace(
             Store(job.store, job.run, lambda text: tell("say", text)),
             job.data_root, own, job.seed, job.threads, kind=kind, dtype=job.dtype,
         )  # fmt: skip
         filling = ChunkScheduler(
-            harness,
+            workspace,
             Cluster(engine, device, workers).execute,
             device=device,
             cores=engine.cores,
@@ -45,7 +45,7 @@ def drive(job: Job, tell: Tell) -> None:
         try:
             filling.run(job.wanted)
         finally:
-            for notice in harness.notices:
+            for notice in workspace.notices:
                 tell("notice", notice)
             for failed in filling.failed.items():
                 tell("failed", failed)

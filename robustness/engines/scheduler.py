@@ -18,7 +18,7 @@ from robustness.engines.packaging import ModelPackage, pack_model
 from robustness.engines.worker import Task, blocks
 from robustness.errors import Busy, DataMissing, RobustnessError, SweepError
 from robustness.sweep import chunks
-from robustness.sweep.chunk_result import ChunkResult
+from robustness.sweep.recorder import ChunkResult
 from robustness.sweep.runner import choose_batch_size, module_dict
 from robustness.util.rng import CHUNK
 from robustness.workspace import attack_inputs

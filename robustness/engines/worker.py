@@ -19,7 +19,7 @@ from robustness.decisions import Decision
 from robustness.engines.packaging import ModelPackage, unpack_model
 from robustness.perturbations import Perturbation
 from robustness.perturbations.strength import Strength, Unit
-from robustness.sweep.chunk_result import ChunkResult
+from robustness.sweep.recorder import ChunkResult
 
 if TYPE_CHECKING:
     from torch import nn

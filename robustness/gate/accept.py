@@ -64,7 +64,7 @@ def _evidence_of_report(
     return evidence
 
 
-def train(card: Card, seeds: Sequence[int], harness: Workspace, workers: int | None) -> None:
+def train(card: Card, seeds: Sequence[int], workspace: Workspace, workers: int | None) -> None:
     """Train a card's model from several seeds in parallel, except those in the store."""
     from robustness.util.progress import progress_bar
     from robustness.workspace.training import train_many
@@ -76,20 +76,30 @@ def train(card: Card, seeds: Sequence[int], harness: Workspace, workers: int | N
     every = [card.reseeded(seed) for seed in seeds]
     what = f"training {card.name}"
     train_many(
-        every, harness.store.root, harness.data_root, workers, say=harness.store.say, progress=progress_bar, what=what
+        every,
+        workspace.store.root,
+        workspace.data_root,
+        workers,
+        say=workspace.store.say,
+        progress=progress_bar,
+        what=what,
     )
 
 
-def accepted_from_seed(harness: Workspace, card: Card, seed: int, sweeps: Sequence[str] | None = None) -> AcceptedModel:
+def accepted_from_seed(
+    workspace: Workspace, card: Card, seed: int, sweeps: Sequence[str] | None = None
+) -> AcceptedModel:
     """
     Train a card's model with another seed (or load that training from the store) and run its gate's sweeps.
 
     Other sweeps can be named; the clean images are always included.
     """
     own = card.reseeded(seed)
-    swept = {sweep: harness.evidence(own, sweep) for sweep in dict.fromkeys(("clean", *(sweeps or card.gated_sweeps)))}
+    swept = {
+        sweep: workspace.evidence(own, sweep) for sweep in dict.fromkeys(("clean", *(sweeps or card.gated_sweeps)))
+    }
     clean = swept["clean"].provenance
-    about = {"weights": harness.weights_hash(own), "device": clean.get("device"), "seed": seed}
+    about = {"weights": workspace.weights_hash(own), "device": clean.get("device"), "seed": seed}
     return AcceptedModel(about, swept)
 
 

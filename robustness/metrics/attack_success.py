@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from robustness.metrics.counted_metric import counted_metric, require_evidence
 from robustness.metrics.detection import discarded
 from robustness.metrics.evidence import OK, Evidence
 from robustness.metrics.metric import Counted, Flags, MetricError, known_chance
+from robustness.metrics.rate_metric import counted_metric, require_evidence
 
 
 def fooled(evidence: Evidence, row: int) -> Flags:

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustness.metrics.confusion_rates import ACCURACY
-from robustness.metrics.counted_metric import counted_metric, require_evidence
 from robustness.metrics.evidence import Evidence
 from robustness.metrics.intervals import wilson
 from robustness.metrics.metric import Counted, Flags, Influence, Measurement, Metric, MetricError, known_chance
+from robustness.metrics.rate_metric import counted_metric, require_evidence
 from robustness.metrics.roc_auc import auc_influence, clipped_normal_interval, delong
 
 

@@ -8,11 +8,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness.metrics.counted_metric import require_evidence
 from robustness.metrics.detection import discarded
 from robustness.metrics.evidence import OK, Evidence
 from robustness.metrics.intervals import UNKNOWN, Interval, quantile
 from robustness.metrics.metric import Measurement, Metric, MetricError, known_chance
+from robustness.metrics.rate_metric import require_evidence
 
 Floats = NDArray[np.float64]
 SHAPES = ("max_accuracy_slope", "accuracy_std", "accuracy_range")

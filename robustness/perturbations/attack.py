@@ -1,4 +1,4 @@
-"""What the attacks have in common: whom they are made on, towards which class, and by which loss."""
+"""Common fields of attacks (model, target class, loss), their losses, and which outputs count as misled."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, Strict
 
-from robustness.decisions import Decision
+from robustness.decisions import Argmax, Decision, Filtering
+from robustness.errors import GradientError
 from robustness.perturbations.base import Batch, Perturbation
-from robustness.perturbations.losses import Loss, model_logits
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+
 Norm = Literal["linf", "l2"]
+Loss = Literal["cross_entropy", "margin", "adaptive", "selective"]
+DETECTOR_LOSSES = ("adaptive", "selective")
+"""Losses for a decision with an attack probability: under them only what also stays undetected misleads."""
 
 
 class Attack(Perturbation):
@@ -79,3 +83,77 @@ def most_likely_wrong_class(classifier: nn.Module, inputs: Tensor, labels: Tenso
     with torch.no_grad():
         scores = decision.log_probabilities(model_logits(classifier, inputs))
     return scores.scatter(1, labels[:, None], -torch.inf).argmax(1)
+
+
+def model_logits(module: nn.Module, inputs: Tensor) -> Tensor:
+    """Return a module's logits, (N, outputs), in float32; it gets a copy, which it may edit or return."""
+    import torch
+
+    logits = module(inputs.clone())  # autograd refuses an edit of a leaf, and the sweep goes on with its images
+    if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or len(logits) != len(inputs):
+        got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise GradientError(f"the attacked model must return logits of shape (images, outputs), got {got}")
+    return logits.float()
+
+
+def attack_loss(
+    logits: Tensor,
+    labels: Tensor,
+    loss: Loss,
+    targets: Tensor | None = None,
+    decision: Decision | None = None,
+    weight: float = 1.0,
+) -> Tensor:
+    """
+    Return what an attacker raises, (N,): the loss of the true class, or less the loss of the target.
+
+    ``margin`` is the largest other log-probability less the true one's: it has a gradient where cross-entropy's
+    has underflowed. ``adaptive`` is cross-entropy plus ``weight``·log(1 − p), p the probability that the image was
+    attacked: it misleads the classifier and its detector together. ``selective`` is the margin plus
+    ``weight``·log(1 − p), and of these only what is not reached yet: a sum spends most steps on what is
+    (docs/attacks.md).
+
+    >>> import torch
+    >>> attack_loss(torch.tensor([[3.0, 1.0, 0.0]]), torch.tensor([0]), "margin").item()
+    -2.0
+    """
+    import torch
+    from torch.nn import functional as F
+
+    decision = decision or Argmax()
+    # The logits themselves where they are the decision's: their difference is that of the logarithms, unrounded.
+    plain = isinstance(decision, Argmax)
+    chosen = labels if targets is None else targets
+    sign = 1 if targets is None else -1
+    if loss in ("margin", "selective"):
+        scores = logits if plain else decision.log_probabilities(logits)
+        own = scores.gather(1, chosen[:, None]).squeeze(1)
+        others = scores.scatter(1, chosen[:, None], -torch.inf).amax(1)
+        value = sign * (others - own)
+    elif plain:
+        value = sign * F.cross_entropy(logits, chosen, reduction="none")
+    else:
+        value = -sign * decision.log_probabilities(logits).gather(1, chosen[:, None]).squeeze(1)
+    if loss not in DETECTOR_LOSSES:
+        return value
+    if not isinstance(decision, Filtering):
+        raise GradientError(
+            f'loss = "{loss}" needs a decision with an attack probability, got {decision.kind}'
+            f"; use cross_entropy or margin"
+        )
+    passed = decision.log_passed(logits)
+    if loss == "adaptive":
+        return value + weight * passed
+    misleads, undetected = value > 0, passed >= decision.log_threshold
+    # What is reached already is left out, unless both are: then both may grow.
+    apart = misleads != undetected
+    return value.masked_fill(misleads & apart, 0) + weight * passed.masked_fill(undetected & apart, 0)
+
+
+def misleads(logits: Tensor, labels: Tensor, targets: Tensor | None, decision: Decision, loss: Loss) -> Tensor:
+    """Return whether an attack has what it is to reach, (N,): another class, or its target's; ``adaptive``: kept."""
+    predictions = decision.predictions(logits)
+    misled = predictions != labels if targets is None else predictions == targets
+    if loss in DETECTOR_LOSSES and isinstance(decision, Filtering):
+        misled &= decision.log_passed(logits) >= decision.log_threshold
+    return misled

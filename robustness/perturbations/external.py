@@ -77,7 +77,7 @@ class External(Attack):
         import torch
 
         from robustness.perturbations.gradients import InputCopier
-        from robustness.util import rng_state
+        from robustness.util import rng
 
         make = {"foolbox": _foolbox, "torchattacks": _torchattacks, "art": _art}[self.library]
         made = make(self, InputCopier(batch.attacked), batch, self._found())
@@ -88,7 +88,7 @@ class External(Attack):
                 raise ValueError("`strengths` of external must be numbers for all images, got one per image; list them")
             if strength == 0:
                 return out.copy_(batch.inputs)
-            with rng_state.isolated_rng(seed), torch.enable_grad():
+            with rng.isolated_rng(seed), torch.enable_grad():
                 found = made(strength, batch.inputs.clone()).detach().to(out)
             if found.shape != out.shape:
                 raise ValueError(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from robustness.perturbations.attack import attack_loss, model_logits
 from robustness.perturbations.base import Batch
 from robustness.perturbations.gradients import MARGIN, NON_FINITE, STUCK, ZERO, input_gradient
-from robustness.perturbations.losses import attack_loss, model_logits
 
 
 class FeaturePath:

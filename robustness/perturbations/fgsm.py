@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from robustness.perturbations.attack import GradientAttack, Norm
+from robustness.perturbations.attack import GradientAttack, Loss, Norm
 from robustness.perturbations.base import Batch, Step
-from robustness.perturbations.losses import Loss
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from robustness.decisions import Decision
 from robustness.errors import GradientError
+from robustness.perturbations.attack import Loss, attack_loss, misleads, model_logits
 from robustness.perturbations.base import Batch
-from robustness.perturbations.losses import Loss, attack_loss, misleads, model_logits
 
 ZERO, NON_FINITE, MARGIN = "zero gradients", "non-finite gradients", "margin gradients"
 """What is counted of a sweep: images without any gradient, with one that is no number, with the margin's instead."""

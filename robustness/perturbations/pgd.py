@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from robustness.perturbations.attack import GradientAttack, Norm
+from robustness.perturbations.attack import GradientAttack, Loss, Norm
 from robustness.perturbations.base import Batch, Perturb
 from robustness.perturbations.fgsm import steepest_direction
-from robustness.perturbations.losses import Loss
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustness.perturbations.attack import GradientAttack, Norm
+from robustness.perturbations.attack import GradientAttack, Norm, attack_loss, misleads, model_logits
 from robustness.perturbations.base import Batch
 from robustness.perturbations.fgsm import steepest_direction
-from robustness.perturbations.losses import attack_loss, misleads, model_logits
 from robustness.perturbations.pgd import Steps
 
 QUERIES = 50

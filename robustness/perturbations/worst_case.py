@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from robustness.perturbations.attack import Loss, attack_loss, misleads, model_logits
 from robustness.perturbations.base import Batch
-from robustness.perturbations.losses import Loss, attack_loss, misleads, model_logits
 
 
 class BestIterate:

@@ -15,13 +15,12 @@ from robustness.decisions import Filtering
 from robustness.errors import ModelError, SweepError
 from robustness.perturbations.advgan import AdvGAN
 from robustness.perturbations.strength import StrengthDistribution
-from robustness.planning import timing
-from robustness.planning.costs import Cost, Plan, evidence_bytes
+from robustness.planning.costs import Cost, Plan, evidence_bytes, peak_memory, time_batches
 from robustness.sweep import batching, chunks
 from robustness.sweep.batch import SweepBatches
 from robustness.sweep.batching import Progress
 from robustness.sweep.runner import choose_batch_size, module_dict
-from robustness.util import hardware, rng_state
+from robustness.util import hardware, rng
 from robustness.util.rng import CHUNK
 from robustness.workspace import attack_inputs, generators, training
 from robustness.workspace.chunk_cache import StoredChunks
@@ -74,7 +73,7 @@ class Planner:
                         ) from error
                     notes.append(f"{job.label} fails: {error}")
 
-        memory = timing.peak_memory(measure, self.workspace.device) if missing else 0
+        memory = peak_memory(measure, self.workspace.device) if missing else 0
         return Plan(tuple(costs), tuple(stored), tuple(dict.fromkeys(notes)), memory)
 
     def _needed(self, card: Card) -> Iterator[SweepJob]:
@@ -108,7 +107,7 @@ class Planner:
             return self.workspace.classifier(card).module
         key = f"{card.path.resolve()}\n{card.file.model.model_dump_json()}"
         if key not in self._random:
-            with rng_state.isolated_rng(0):
+            with rng.isolated_rng(0):
                 self._random[key] = build.build_untrained(card, self.workspace.images(card).classes).eval()
         return self._random[key]
 
@@ -146,7 +145,7 @@ class Planner:
             file.model.decision, job.attacked.file.model.decision, self._directions(job, len(few)),
         )  # fmt: skip
         with precision.matmul_precision(self.workspace.dtype, device):
-            measured = timing.time_batches(
+            measured = time_batches(
                 cells, modules, threads, max(1, batches), self.clock, probabilities=file.store_probabilities
             )
         return Cost(

@@ -153,8 +153,8 @@ def _fill(config: pytest.Config, wanted: Callable[[RunState], list[tuple[Card, s
 def pytest_configure_node(node: Any) -> None:
     """Send an xdist worker the evidence's device type and the id of its run."""
     if SESSION in node.config.stash and option(node.config, "engine"):
-        harness = run_state(node.config).harness
-        node.workerinput |= {"robustness_run": harness.store.run, "robustness_kind": harness.kind}
+        workspace = run_state(node.config).workspace
+        node.workerinput |= {"robustness_run": workspace.store.run, "robustness_kind": workspace.kind}
 
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)

@@ -127,12 +127,12 @@ def classifier(request: pytest.FixtureRequest, card: Card) -> nn.Module:
 @pytest.fixture
 def sweep(request: pytest.FixtureRequest, card: Card) -> Callable[..., Evidence]:
     """Return the evidence of one of the card's sweeps by its name, of "clean", or of a table as in a card."""
-    harness = run_state(request.config).harness
+    workspace = run_state(request.config).workspace
 
     def evidence(name: str | Mapping[str, Any] = "clean") -> Evidence:
         if isinstance(name, str):
-            return _told(request.config, lambda: harness.evidence(card, name))
-        return _told(request.config, lambda: harness.evidence(card.with_sweep("own", name), "own"))
+            return _told(request.config, lambda: workspace.evidence(card, name))
+        return _told(request.config, lambda: workspace.evidence(card.with_sweep("own", name), "own"))
 
     return evidence
 
@@ -147,7 +147,7 @@ def findings(request: pytest.FixtureRequest, card: Card) -> Callable[..., dict[s
     """
     from robustness.workspace import cached_results as kept
 
-    harness = run_state(request.config).harness
+    workspace = run_state(request.config).workspace
 
     def found(
         what: str,
@@ -155,7 +155,7 @@ def findings(request: pytest.FixtureRequest, card: Card) -> Callable[..., dict[s
         make: Callable[..., dict[str, Any]],
         sweeps: Collection[str] | None = None,
     ) -> dict[str, Any]:
-        return _told(request.config, lambda: kept.cached_document(harness, card, what, parameters(), make, sweeps))
+        return _told(request.config, lambda: kept.cached_document(workspace, card, what, parameters(), make, sweeps))
 
     return found
 
@@ -181,7 +181,7 @@ class UnclaimedSweepCheck:
 
     def check(self, evidence: Evidence) -> None:
         """Record where the evidence is stored, and fail if a strength has no numbers."""
-        from robustness.reporting.suggested_claims import failed_cells
+        from robustness.reporting.advice import failed_cells
 
         failed = failed_cells(evidence)
         about = {"model": self.card.name, "sweep": self.sweep, "evidence": evidence.provenance.get("key", "")}
@@ -220,7 +220,7 @@ class ClaimCheck:
 
     def _refuse_other(self, evidence: Evidence) -> None:
         """Fail if the evidence is that of another sweep, which may have the claim's strength too."""
-        due = self._session.harness.key(self.card, self._claim.sweep)
+        due = self._session.workspace.key(self.card, self._claim.sweep)
         if evidence.provenance.get("key", due) != due:
             pytest.fail(
                 f"{self._claim.id}: `check` must get the claim's evidence, sweep(claim.sweep), got that of "
@@ -246,7 +246,7 @@ class GateCheck:
     def check(self, sweep: Callable[[str], Evidence]) -> None:
         """Decide from all evidence, record the table on the test, and fail with a message if the gate does not pass."""
         from robustness.gate.decide import decide
-        from robustness.reporting.json_types import plain
+        from robustness.reporting.report_types import plain
         from robustness.util.hashing import canonical_json
 
         decision = decide(self.card, sweep)
@@ -254,7 +254,7 @@ class GateCheck:
         told["gate"] = canonical_json(plain(decision.table)).decode()
         self._node.user_properties += told.items()
         if decision.outcome == "inconclusive" and not self._session.options.undecided_is_red:
-            self._session.harness.notice(decision.message)
+            self._session.workspace.notice(decision.message)
         elif decision.outcome != "passed":
             pytest.fail(printable(decision.message), pytrace=False)
 

@@ -13,11 +13,11 @@ from robustness.gate.mutation import results
 from robustness.metrics.evidence import Evidence
 from robustness.plugin import problems
 from robustness.plugin.session import RunState, versions
+from robustness.reporting.advice import suggested_claims
 from robustness.reporting.build import build
 from robustness.reporting.report import CaughtReport, RunReport
 from robustness.reporting.results import ModelResult
 from robustness.reporting.run_info import RunInfo, ShardPlan
-from robustness.reporting.suggested_claims import suggested
 from robustness.util import hardware
 
 
@@ -31,7 +31,7 @@ def build_report(run: RunState, *, complete: bool, code: int) -> RunReport:
         if mine or measured or card.name in gates:
             evidence = _evidence(run, card)
             doubted = _open_doubts(run, card, evidence)
-            claims = suggested(evidence, doubted) if not list(card.claims()) else ""
+            claims = suggested_claims(evidence, doubted) if not list(card.claims()) else ""
             caught = _caught(run, card, evidence)
             models.append(ModelResult(card, evidence, mine, gates.get(card.name), measured, claims, caught, doubted))
     return build(models, _run_info(run, complete, code), run.notices)
@@ -41,7 +41,7 @@ def add_gallery(run: RunState, report: RunReport) -> None:
     """Add the gallery's pictures to the report, or a notice if one cannot be rendered."""
     from robustness.reporting.html import gallery
 
-    gallery.add_gallery(report, run.harness, run.cards)
+    gallery.add_gallery(report, run.workspace, run.cards)
 
 
 def _evidence(run: RunState, card: Card) -> dict[str, Evidence | None]:
@@ -50,10 +50,10 @@ def _evidence(run: RunState, card: Card) -> dict[str, Evidence | None]:
     evidence: dict[str, Evidence | None] = dict.fromkeys(keys)
     with suppress(RobustnessError):  # the claims were judged; the report uses their numbers
         for sweep, key in keys.items():
-            evidence[sweep] = run.harness.cached_evidence(card, sweep, key)
+            evidence[sweep] = run.workspace.cached_evidence(card, sweep, key)
         # Every sweep has computed the clean entry, claimed or not.
         if any(evidence.values()) and "clean" not in keys:
-            clean = run.harness.cached_evidence(card, "clean", run.harness.key(card, "clean"))
+            clean = run.workspace.cached_evidence(card, "clean", run.workspace.key(card, "clean"))
             evidence |= {} if clean is None else {"clean": clean}
     return evidence
 
@@ -73,7 +73,7 @@ def _caught(run: RunState, card: Card, evidence: Mapping[str, Evidence | None]) 
     subject = provenance["subject"]
     result, reason = results.stored_result(card, subject["weights"], subject["images"], subject["seed"])
     if reason:
-        run.harness.notice(reason)
+        run.workspace.notice(reason)
     return results.summary(result)
 
 

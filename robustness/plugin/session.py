@@ -87,7 +87,7 @@ class RunState:
         return {each.id: each for each in unclaimed_sweeps(self.cards)}
 
     @cached_property
-    def harness(self) -> Workspace:
+    def workspace(self) -> Workspace:
         """The workspace of this process; a run that only lists tests needs none."""
         from robustness.workspace.context import data_root, homeless, no_progress, store_root
         from robustness.workspace.store import Store
@@ -129,15 +129,15 @@ class RunState:
         """Let the run's engine compute what is missing of these sweeps; EngineError if it fails."""
         from robustness import engines
 
-        engines.fill(self.harness, engines.parse(self.options.engine), wanted, self.options.device)
+        engines.fill(self.workspace, engines.parse(self.options.engine), wanted, self.options.device)
 
     def classifier(self, card: Card) -> nn.Module:
         """Return a card's module for tests, loaded once; sweeps use another instance, so tests may change it."""
         if card.name not in self._modules:
             from robustness.classifiers import build as classifiers
 
-            module = classifiers.load_model(card, self.harness.weights(card), self.harness.classes(card)).module
-            classifiers.initialize_lazy_layers(module, lambda: self.harness.images(card).shape)
+            module = classifiers.load_model(card, self.workspace.weights(card), self.workspace.classes(card)).module
+            classifiers.initialize_lazy_layers(module, lambda: self.workspace.images(card).shape)
             self._modules[card.name] = module
         return self._modules[card.name]
 
@@ -206,7 +206,7 @@ class RunState:
     @property
     def notices(self) -> list[str]:
         """What a reader must know, from this process and from all workers."""
-        own = self.harness.notices if "harness" in self.__dict__ else []
+        own = self.workspace.notices if "workspace" in self.__dict__ else []
         return list(dict.fromkeys([*self.collected_notices, *own, *self._untested()]))
 
     def _untested(self) -> list[str]:
@@ -285,5 +285,5 @@ def take_cards(run: RunState) -> list[Card]:
         from robustness.plugin.measured import without_claims
 
         profile = options.profile or "default"
-        chosen = [without_claims(card, profile, run.harness.images(card).shape) for card in chosen]
+        chosen = [without_claims(card, profile, run.workspace.images(card).shape) for card in chosen]
     return chosen

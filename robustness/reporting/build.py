@@ -8,7 +8,6 @@ from typing import Any
 
 from robustness.reporting.cells import claim_report, sweep_report
 from robustness.reporting.gate_report import GateNumbers, GateReport
-from robustness.reporting.json_types import plain
 from robustness.reporting.report import (
     FORMAT,
     DataReport,
@@ -18,7 +17,7 @@ from robustness.reporting.report import (
     WaiverReport,
     verdict,
 )
-from robustness.reporting.report_types import GATE_FATES, OUTCOMES, UNRUN
+from robustness.reporting.report_types import GATE_FATES, OUTCOMES, UNRUN, plain
 from robustness.reporting.results import GateOutcome, ModelResult
 from robustness.reporting.run_info import Counts, GateTally, ModelTally, RunInfo, Skip
 

@@ -15,8 +15,8 @@ from robustness.metrics import registry
 from robustness.metrics.evidence import OK, Evidence
 from robustness.perturbations import strength as strengths
 from robustness.reporting import misclassifications
-from robustness.reporting.json_types import plain
 from robustness.reporting.report import ClaimReport
+from robustness.reporting.report_types import plain
 from robustness.reporting.results import ClaimOutcome
 from robustness.reporting.sweep_report import (
     NOT_KEPT,

@@ -1,11 +1,13 @@
-"""Types in all parts of a report: outcomes, encodable text, finite numbers."""
+"""Types in all parts of a report: outcomes, encodable text, finite numbers, JSON values."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
 
+import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 Outcome = Literal["passed", "failed", "error", "vacuous", "waived", "skipped", "not run"]
@@ -64,3 +66,23 @@ class ReportPart(BaseModel):
     def as_json(self) -> dict[str, Any]:
         """Return it in JSON types."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def plain(value: Any) -> Any:
+    """
+    Convert a value to JSON types; a number that is not finite becomes null, an unknown type its text.
+
+    >>> plain({"seconds": np.float32(0.5), "threads": (1, np.int64(2)), 3: float("inf")})
+    {'seconds': 0.5, 'threads': [1, 2], '3': None}
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return finite(value)
+    if isinstance(value, Mapping):
+        return {encodable(str(key)): plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return encodable(str(value))

@@ -20,7 +20,7 @@ Crossed = dict[tuple[str, str], Evidence | str]
 """Evidence by (source, target), white-box on the diagonal; or the reason why there is none."""
 
 
-def matrix(harness: Workspace, chosen: Sequence[Card], sweep: str) -> Crossed:
+def matrix(workspace: Workspace, chosen: Sequence[Card], sweep: str) -> Crossed:
     """
     Sweep every model with examples computed on every model, all on the images of the first card with the sweep.
 
@@ -47,7 +47,7 @@ def matrix(harness: Workspace, chosen: Sequence[Card], sweep: str) -> Crossed:
 
     def swept(source: Card, target: Card) -> Evidence | str:
         try:
-            return harness.evidence(crossed(source, target), sweep)
+            return workspace.evidence(crossed(source, target), sweep)
         except (ModelError, SweepError) as error:
             return str(error)
 

@@ -11,10 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from robustness.reporting.consistency import checksum
 from robustness.reporting.markdown_latex import latex_tables, markdown_page
 from robustness.reporting.report import RunReport
-from robustness.reporting.report_file import ReportError
+from robustness.reporting.report_file import ReportError, checksum
 from robustness.reporting.sweep_report import CellClaim, NumberReport
 from robustness.util import atomic_write
 from robustness.util.text import one_line

@@ -16,13 +16,12 @@ from robustness.decisions import Decision
 from robustness.errors import MissingLibrary, ModelError
 from robustness.perturbations import FGSM, Batch, Perturb, Perturbation, Step
 from robustness.perturbations import strength as strengths_
+from robustness.perturbations.attack import misleads, model_logits
 from robustness.perturbations.gradients import STUCK, SURVIVED, ZERO
-from robustness.perturbations.losses import misleads, model_logits
 from robustness.perturbations.pgd import IterativeAttack
 from robustness.perturbations.random_search import Draw, search
 from robustness.perturbations.strength import Strength, StrengthDistribution, Unit
-from robustness.sweep.batching import out_of_memory, pad_batch
-from robustness.sweep.prefetch import HostBatch, Prefetcher
+from robustness.sweep.batching import HostBatch, Prefetcher, out_of_memory, pad_batch
 from robustness.sweep.recorder import UNREACHED, OutcomeRecorder
 from robustness.util.rng import CHUNK, ChunkedDraws, Purpose, generator
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache, partial
 from itertools import islice, zip_longest
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -217,3 +217,49 @@ def _thread_pool(size: int) -> ThreadPool:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_thread_pool.cache_clear)  # a forked process has none of its parent's threads
+
+
+class HostBatch(NamedTuple):
+    """One batch in host memory: images, labels, draws, and precomputed directions."""
+
+    inputs: Tensor
+    labels: Tensor
+    drawn: Tensor | None
+    directions: Tensor | None
+
+    def pinned(self) -> HostBatch:
+        """Return the batch in pinned memory, which a GPU copies asynchronously."""
+        return HostBatch(*(None if tensor is None else tensor.pin_memory() for tensor in self))  # type: ignore[arg-type]
+
+
+class Prefetcher:
+    """Loads batches in advance, one after the other; a batch that was not begun is loaded when it is taken."""
+
+    def __init__(self, load: Callable[[int, int], HostBatch]) -> None:
+        self._load = load
+        self._pending: dict[int, Future[HostBatch]] = {}
+
+    def begin(self, start: int, stop: int) -> None:
+        """Start loading a batch."""
+        self._pending[start] = _prefetch_thread().submit(self._load, start, stop)
+
+    def take(self, start: int, stop: int) -> HostBatch:
+        """Return a batch; an error of loading it is raised here."""
+        pending = self._pending.pop(start, None)
+        return self._load(start, stop) if pending is None else pending.result()
+
+    def drop(self, start: int) -> None:
+        """Discard a batch that is no longer needed."""
+        if (pending := self._pending.pop(start, None)) is not None:
+            pending.cancel()
+
+
+@cache
+def _prefetch_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="ahead")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        after_in_child=_prefetch_thread.cache_clear
+    )  # a forked process has none of its parent's threads

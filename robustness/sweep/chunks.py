@@ -21,11 +21,8 @@ from robustness.perturbations import strength as strengths_
 from robustness.sweep import batching, trials
 from robustness.sweep.batch import SweepBatches
 from robustness.sweep.batching import Progress
-from robustness.sweep.chunk_result import ChunkCache, ChunkResult
-from robustness.sweep.recorder import OutcomeRecorder
+from robustness.sweep.recorder import ChunkCache, ChunkResult, OutcomeRecorder
 from robustness.util.rng import CHUNK
-
-StoreChunk = Callable[[ChunkResult], None]
 
 
 def chunk_count(images: Images) -> int:
@@ -166,3 +163,6 @@ def load_finished_chunks(
         else:
             restore(result)
     return missing
+
+
+StoreChunk = Callable[[ChunkResult], None]

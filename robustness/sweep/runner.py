@@ -25,8 +25,7 @@ from robustness.perturbations.strength import Strength, Unit
 from robustness.sweep import batching, chunks, precision_check, trials
 from robustness.sweep.batch import SweepBatches
 from robustness.sweep.batching import Progress
-from robustness.sweep.chunk_result import ChunkCache, ChunkResult
-from robustness.sweep.recorder import OutcomeRecorder
+from robustness.sweep.recorder import ChunkCache, ChunkResult, OutcomeRecorder
 from robustness.util import hardware
 from robustness.util.rng import CHUNK
 

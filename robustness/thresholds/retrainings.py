@@ -67,10 +67,10 @@ def default_retraining_count(seconds: float) -> int:
 
 
 def derive(
-    harness: Workspace, card: Card, table: np.ndarray, resolution: np.ndarray, seeds: Sequence[int]
+    workspace: Workspace, card: Card, table: np.ndarray, resolution: np.ndarray, seeds: Sequence[int]
 ) -> thresholds.Thresholds:
     """Return thresholds of a card's cells, from the measurements of its healthy trainings and their resolution."""
-    images, each = harness.images(card), threshold_cells(card)
+    images, each = workspace.images(card), threshold_cells(card)
     metrics = {m: registry.get(m) for m in {cell.metric for cell in each} - {FLIP_RATE}}
     limits = {m: lucky_level(m, images.labels, images.classes) for m in metrics} | {FLIP_RATE: 1.0}
     try:
@@ -87,7 +87,7 @@ def derive(
         ) from error
 
 
-def measure(harness: Workspace, card: Card, seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def measure(workspace: Workspace, card: Card, seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """
     Sweep the card's trainings with these seeds; return every cell's value (seeds, cells) and resolution (cells,).
 
@@ -95,34 +95,34 @@ def measure(harness: Workspace, card: Card, seeds: Sequence[int]) -> tuple[np.nd
     and its reason a notice; SweepError if code failed.
     """
     rows: list[list[tuple[float, float]]] = []
-    with harness.progress(f"sweeping {len(seeds)} trainings of {card.name}") as show:
+    with workspace.progress(f"sweeping {len(seeds)} trainings of {card.name}") as show:
         for seed in seeds:
-            one = fresh_workspace(harness)
+            one = fresh_workspace(workspace)
             rows.append(_row(one, card.reseeded(seed), f"seed {seed}"))
             for notice in one.notices:
-                harness.notice(notice)
+                workspace.notice(notice)
             if show:
                 show(len(rows), len(seeds))
     values, resolutions = np.moveaxis(np.array(rows), 2, 0)
     return values, resolutions.max(axis=0)
 
 
-def _row(harness: Workspace, card: Card, which: str) -> list[tuple[float, float]]:
-    from robustness.search import card_search
+def _row(workspace: Workspace, card: Card, which: str) -> list[tuple[float, float]]:
+    from robustness.search import search
 
     swept: dict[str, Evidence] = {}
     row = []
     for cell in threshold_cells(card):
         if cell.metric == FLIP_RATE:
             assert card.file.search is not None
-            row.append((card_search.flip_rate(harness, card), 1 / card.file.search.images))
+            row.append((search.flip_rate(workspace, card), 1 / card.file.search.images))
             continue
-        evidence = swept.get(cell.sweep) or swept.setdefault(cell.sweep, harness.evidence(card, cell.sweep))
+        evidence = swept.get(cell.sweep) or swept.setdefault(cell.sweep, workspace.evidence(card, cell.sweep))
         status = evidence.status[evidence.index(cell.strength)]
         if status.startswith(RAISED):
             raise SweepError(f"{card.name} ({which}) under {cell.sweep} at {cell.strength}: {status}")
         if status != OK:
-            harness.notice(f"no claim is possible under {cell.sweep} at {cell.strength}: {status} ({which})")
+            workspace.notice(f"no claim is possible under {cell.sweep} at {cell.strength}: {status} ({which})")
         row.append(_measured(evidence, cell) if status == OK else (np.nan, 0.0))
     return row
 

@@ -51,7 +51,7 @@ class CardUpdate:
     ``workers`` that of parallel trainings. ``force`` also updates what is up to date, and handwritten claims.
     """
 
-    harness: Workspace
+    workspace: Workspace
     card: Card
     seeds: int | None = None
     fresh: int = 20
@@ -75,14 +75,14 @@ class CardUpdate:
         """The hash of all that the card's own training depends on."""
         if self.card.file.recipe is None:
             raise TrainingError(f"{self.card.path}: the card has no [recipe], so nothing can be updated; add one")
-        return recipe_hash(self.harness, self.card)
+        return recipe_hash(self.workspace, self.card)
 
     @cached_property
     def tested(self) -> str:
         """A hash of what thresholds depend on besides the trainings: test images, sweeps, their sources, the seed."""
         sweeps = {name: table.model_dump() for name, table in self.card.file.sweeps.items()}
         about: dict[str, Any] = {
-            "images": self.harness.images(self.card).fingerprint, "sweeps": sweeps, "seed": self.harness.seed
+            "images": self.workspace.images(self.card).fingerprint, "sweeps": sweeps, "seed": self.workspace.seed
         }  # fmt: skip
         if self.card.file.search is not None:
             about["search"] = self.card.file.search.model_dump(exclude={"max_flip_rate"})
@@ -92,19 +92,19 @@ class CardUpdate:
 
     def _source(self, sweep: str) -> str | None:
         """Hash a transfer's source model: its weights, or the recipe that will train them."""
-        source = self.harness.source(self.card, sweep)
+        source = self.workspace.source(self.card, sweep)
         if source is None:
             return None
         if source.weights is not None and source.weights.is_file():
             return weights.content_hash(source.weights)
-        return recipe_hash(self.harness, source)
+        return recipe_hash(self.workspace, source)
 
     def _weights_due(self) -> str:
         if not self.recipe or self.card.weights is None:
             return ""
         if not self.card.weights.is_file():
             return f"{self.card.weights} was missing"
-        if is_stale(self.harness, self.card):
+        if is_stale(self.workspace, self.card):
             return f"{self.card.weights} was stale because its recipe changed"
         return f"{self.card.weights} was updated on request" if self.force else ""
 
@@ -132,14 +132,14 @@ class CardUpdate:
         seeds = [*range(HEALTHY, HEALTHY + count), *range(FRESH, FRESH + self.fresh)]
         own = [] if self.card.weights else [self.card]
         self._train([*own, *map(self.card.reseeded, seeds)])
-        measured, resolution = retrainings.measure(self.harness, self.card, seeds)
-        found = retrainings.derive(self.harness, self.card, measured[:count], resolution, seeds)
+        measured, resolution = retrainings.measure(self.workspace, self.card, seeds)
+        found = retrainings.derive(self.workspace, self.card, measured[:count], resolution, seeds)
         missed = found.missed(measured[count:])
         for seed, row in zip(seeds[count:], missed, strict=True):
             if broken := [
                 str(cell) for cell, bad in zip(retrainings.threshold_cells(self.card), row, strict=True) if bad
             ]:
-                self.harness.notice(f"fresh seed {seed} of {self.card.name} fails: {'; '.join(broken)}")
+                self.workspace.notice(f"fresh seed {seed} of {self.card.name} fails: {'; '.join(broken)}")
         about = self._about(found, count, np.logical_or.reduce(missed, axis=1))
         self.card = edit.write_claims(self.card, self._tables(found), about, self._flip_rate(found))
         possible = int(np.isfinite(found.bounds).sum())
@@ -173,7 +173,7 @@ class CardUpdate:
         return bound
 
     def _about(self, found: Thresholds, count: int, red: np.ndarray) -> dict[str, Any]:
-        images = self.harness.images(self.card)
+        images = self.workspace.images(self.card)
         asked = f" --seeds {self.seeds}" if self.seeds else ""
         tried = f"{int(red.sum())} of {len(red)} (seeds {FRESH}-{FRESH + len(red) - 1})"
         return {
@@ -184,8 +184,8 @@ class CardUpdate:
             **({"fresh_red": tried} if len(red) else {}),
             "data": images.name,
             "images": len(images),
-            "draws": self.harness.seed,
-            "device": hardware.device_fingerprint(self.harness.device),
+            "draws": self.workspace.seed,
+            "device": hardware.device_fingerprint(self.workspace.device),
             "torch": importlib.metadata.version("torch"),
             "recipe": self.recipe,
             "tested": self.tested,
@@ -193,9 +193,9 @@ class CardUpdate:
 
     def _judged(self) -> Iterator[Verdict]:
         """Check the card's own weights against its current claims."""
-        harness = fresh_workspace(self.harness)
+        workspace = fresh_workspace(self.workspace)
         for claim in self.card.claims():
-            yield claims.judge(claim, harness.evidence(self.card, claim.sweep))
+            yield claims.judge(claim, workspace.evidence(self.card, claim.sweep))
 
     def _how_many(self) -> int:
         """Return the number of healthy trainings, by the duration of the first."""
@@ -207,13 +207,13 @@ class CardUpdate:
         return most
 
     def _train(self, every: Sequence[Card]) -> list[Path]:
-        store, what = self.harness.store, f"training {self.card.name}"
+        store, what = self.workspace.store, f"training {self.card.name}"
         return train_many(
             every,
             store.root,
-            self.harness.data_root,
+            self.workspace.data_root,
             self.workers,
             say=store.say,
-            progress=self.harness.progress,
+            progress=self.workspace.progress,
             what=what,
         )

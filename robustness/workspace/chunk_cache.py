@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from robustness.errors import StoreError
-from robustness.sweep.chunk_result import ChunkResult
+from robustness.sweep.recorder import ChunkResult
 from robustness.util import atomic_write, paths, source_files
 from robustness.workspace.store import Store
 

@@ -32,7 +32,7 @@ class Job(Protocol):
     def name(self) -> str:
         """The name of the job for error messages."""
 
-    def __call__(self, harness: Workspace) -> Path:
+    def __call__(self, workspace: Workspace) -> Path:
         """Make the file unless it is there; return its path."""
 
 
@@ -160,7 +160,7 @@ def exit_with_parent() -> None:
 
 def _run_job(i: int, task: Job) -> tuple[Path, list[str]]:
     root, run, data_root, device, seed, fractions = _settings
-    harness = Workspace(Store(root, run), data_root, device, seed, progress=_progress_of(fractions, i))
-    path = task(harness)
+    workspace = Workspace(Store(root, run), data_root, device, seed, progress=_progress_of(fractions, i))
+    path = task(workspace)
     fractions[i] = 1.0
-    return path, harness.notices
+    return path, workspace.notices

@@ -30,9 +30,9 @@ class TrainingJob:
         """The name of the training for error messages."""
         return f"training {self.card.name} with seed {self.card.file.recipe.seed if self.card.file.recipe else None}"
 
-    def __call__(self, harness: Workspace) -> Path:
+    def __call__(self, workspace: Workspace) -> Path:
         """Train the model unless the store has its weights; return their file."""
-        return train_if_missing(harness, self.card, by_command=True)
+        return train_if_missing(workspace, self.card, by_command=True)
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class GeneratorJob:
         """The name of the fitting for error messages."""
         return f"fitting a generator to {self.card.name}"
 
-    def __call__(self, harness: Workspace) -> Path:
+    def __call__(self, workspace: Workspace) -> Path:
         """Fit the generator with the workspace's seed unless the store has it; return its file."""
-        attack_inputs.generator(harness, self.card, self.perturbation)
-        return attack_inputs.generator_file(harness, self.card, self.perturbation)
+        attack_inputs.generator(workspace, self.card, self.perturbation)
+        return attack_inputs.generator_file(workspace, self.card, self.perturbation)
 
 
 def train_many(
@@ -102,20 +102,20 @@ def train_many(
     return [path for path in files if path is not None]
 
 
-def fit_many(pairs: Sequence[tuple[Card, Perturbation]], harness: Workspace, workers: int | None = None) -> None:
+def fit_many(pairs: Sequence[tuple[Card, Perturbation]], workspace: Workspace, workers: int | None = None) -> None:
     """
     Fit a generator for each trained model and perturbation unless the store has it.
 
     Workers and failures are as in `train_many`. On a GPU the fittings run one after the other.
     """
-    files = {attack_inputs.generator_file(harness, *pair): GeneratorJob(*pair) for pair in pairs}
-    left = [task for file, task in files.items() if not harness.store.holds(file)]
-    workers = min(workers or hardware.cpu_count(), len(left)) if harness.device == "cpu" else 1
+    files = {attack_inputs.generator_file(workspace, *pair): GeneratorJob(*pair) for pair in pairs}
+    left = [task for file, task in files.items() if not workspace.store.holds(file)]
+    workers = min(workers or hardware.cpu_count(), len(left)) if workspace.device == "cpu" else 1
     if workers > 1:
-        with harness.progress(f"fitting, percent of {len(left)} generators") as show:
-            run_in_processes(left, harness, workers, show)
+        with workspace.progress(f"fitting, percent of {len(left)} generators") as show:
+            run_in_processes(left, workspace, workers, show)
     else:
-        run_in_order(left, harness, None, harness.progress)
+        run_in_order(left, workspace, None, workspace.progress)
 
 
 def workers_for(cards: Sequence[Card]) -> int:
@@ -123,11 +123,11 @@ def workers_for(cards: Sequence[Card]) -> int:
     return max(1, hardware.cpu_count() // max((c.file.recipe.threads for c in cards if c.file.recipe), default=1))
 
 
-def stored_weights(harness: Workspace, card: Card) -> Path | None:
+def stored_weights(workspace: Workspace, card: Card) -> Path | None:
     """Return the file of the weights that a card's recipe makes, or None if the store has no intact one."""
     if card.file.recipe is None:
         raise TrainingError(f"{card.path}: the card names no [recipe], so there is nothing to train it by")
-    path = harness.store.path("weights", recipe_hash(harness, card))
+    path = workspace.store.path("weights", recipe_hash(workspace, card))
     try:
         weights.verify_checksum(path)
     except ModelError:

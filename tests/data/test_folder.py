@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from robustness.data import DataSpec
-from robustness.data.pillow import silence_pillow
+from robustness.data.decoding import silence_pillow
 from robustness.errors import DataError, DataMissing
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from robustness.errors import ModelError
-from robustness.mutations import kinds, operators, training_data
+from robustness.mutations import kinds, operators
 from robustness.mutations.kinds import KINDS, Mutation, MutationError
 
 NOTHING = {"noise": 0, "pruning": 0, "rounding": 16, "classes": 1, "normalisation": 0, "layer": 0}
@@ -127,7 +127,7 @@ def test_shifted_labels_are_so_many_and_off_by_one():
     """Catches: labels drawn anew, of which some stay right; a last class that runs over; images that change."""
     images = helpers.digits(per_class=10)
     for share in (0.0, 0.2, 1.0):
-        got = training_data.mutate_training_data(images, Mutation("labels", share))
+        got = operators.mutate_training_data(images, Mutation("labels", share))
         moved = (got.labels - images.labels) % 10
         assert Counter(moved.tolist()) == +Counter({1: round(share * 100), 0: 100 - round(share * 100)})
         assert np.array_equal(got.batch(0, 100), images.batch(0, 100))
@@ -137,12 +137,12 @@ def test_shifted_labels_are_so_many_and_off_by_one():
 def test_fewer_images_are_of_every_class_alike():
     """Catches: a class that is lost, or the first images taken, which may be of one class."""
     images = helpers.digits(per_class=10)
-    assert np.bincount(training_data.mutate_training_data(images, Mutation("data", 0.3)).labels).tolist() == [3] * 10
-    assert np.bincount(training_data.mutate_training_data(images, Mutation("data", 0.001)).labels).tolist() == [1] * 10
-    assert training_data.mutate_training_data(images, Mutation("data", 1.0)) is images
+    assert np.bincount(operators.mutate_training_data(images, Mutation("data", 0.3)).labels).tolist() == [3] * 10
+    assert np.bincount(operators.mutate_training_data(images, Mutation("data", 0.001)).labels).tolist() == [1] * 10
+    assert operators.mutate_training_data(images, Mutation("data", 1.0)) is images
     assert (
-        training_data.mutate_training_data(images, Mutation("noise", 1.0))
-        is training_data.mutate_training_data(images, None)
+        operators.mutate_training_data(images, Mutation("noise", 1.0))
+        is operators.mutate_training_data(images, None)
         is images
     )
 

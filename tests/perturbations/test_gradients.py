@@ -9,9 +9,9 @@ from torch import nn
 from robustness.decisions import Argmax, Bin, Null, TwoN
 from robustness.errors import GradientError
 from robustness.perturbations import FGSM, PGD, STG, AdaptivePGD, Batch
+from robustness.perturbations.attack import DETECTOR_LOSSES, attack_loss
 from robustness.perturbations.fgsm import fgsm
 from robustness.perturbations.gradients import MARGIN, NON_FINITE, STUCK, ZERO, gradient, sweep_gradient
-from robustness.perturbations.losses import DETECTOR_LOSSES, attack_loss
 from robustness.util.rng import Purpose, generator
 
 FEATURES, CLASSES = 8, 3

@@ -11,7 +11,7 @@ from robustness import cards
 from robustness.cli import main
 from robustness.cli.plan import plan_lines
 from robustness.engines import EngineSpec
-from robustness.planning import planner, timing
+from robustness.planning import costs, planner
 from robustness.planning.costs import HEADER, Cost, Plan
 from robustness.planning.planner import Planner
 from robustness.util import hardware
@@ -133,7 +133,7 @@ def test_the_first_round_warms_up(tmp_path):
 
 @pytest.mark.parametrize(
     ("seconds", "clean", "normal"),
-    [(1.0, 1, 1), (0.02, 1 + 2, 1 + 1), (0.001, 1 + timing.ROUNDS, 1 + timing.ROUNDS)],
+    [(1.0, 1, 1), (0.02, 1 + 2, 1 + 1), (0.001, 1 + costs.ROUNDS, 1 + costs.ROUNDS)],
 )
 def test_what_is_slow_is_timed_once(tmp_path, monkeypatch, seconds, clean, normal):
     """Catches: a plan that repeats what takes minutes, or trusts what took a moment once."""
@@ -280,7 +280,7 @@ def test_engines_share_the_work(monkeypatch):
 
 def test_memory_is_the_peak_of_the_work():
     """Catches: memory read after the work, when it is free again."""
-    without, used = timing.peak_memory(lambda: None, "cpu"), timing.peak_memory(lambda: np.ones(2**26), "cpu")
+    without, used = costs.peak_memory(lambda: None, "cpu"), costs.peak_memory(lambda: np.ones(2**26), "cpu")
     assert 2**28 < used - without < 2**30
 
 

@@ -12,7 +12,7 @@ from robustness.data.images import Images
 from robustness.perturbations import FGSM, PGD, Clean, GaussianNoise
 from robustness.perturbations.strength import StrengthDistribution
 from robustness.sweep.batch import SweepBatches
-from robustness.sweep.prefetch import Prefetcher
+from robustness.sweep.batching import Prefetcher
 from robustness.sweep.runner import directions, run_sweep
 
 

@@ -15,7 +15,7 @@ from robustness.metrics.evidence import RAISED
 from robustness.perturbations import FGSM, Clean, GaussianNoise
 from robustness.perturbations.strength import StrengthDistribution
 from robustness.sweep.batch import SweepBatches
-from robustness.sweep.chunk_result import ChunkResult
+from robustness.sweep.recorder import ChunkResult
 from robustness.sweep.runner import directions, run_sweep
 from robustness.util import source_files
 from robustness.util.rng import CHUNK

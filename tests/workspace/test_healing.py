@@ -13,7 +13,7 @@ from PIL import Image
 
 from robustness import cards, data
 from robustness.data import DataSpec
-from robustness.sweep.chunk_result import ChunkResult
+from robustness.sweep.recorder import ChunkResult
 from robustness.util.rng import CHUNK
 from robustness.workspace.cached_results import cached_document
 from robustness.workspace.chunk_cache import StoredChunks

@@ -44,9 +44,9 @@ class MutationPlan:
         return [*self.retrainings, *(card.mutated(damage) for damage in every if damage.operator.target == "training")]
 
 
-def plan(harness: Workspace, card: Card, asked: MutationOptions) -> MutationPlan:
+def plan(workspace: Workspace, card: Card, asked: MutationOptions) -> MutationPlan:
     """Return the mutations of a card's model; MutationError if a level does not fit its data."""
-    module, classes = harness.classifier(card).module, len(harness.images(card).classes)
+    module, classes = workspace.classifier(card).module, len(workspace.images(card).classes)
     chosen: dict[str, tuple[Mutation, ...]] = {}
     left_out: dict[str, str] = {}
     for kind in (KINDS[name] for name in asked.damage or KINDS):

@@ -32,7 +32,7 @@ class MutationTarget:
     Sweeps by a generator are left out: it would have to be refitted to each damaged model.
     """
 
-    harness: Workspace
+    workspace: Workspace
     card: Card
     claims: list[Claim]
     sweeps: list[str]
@@ -57,10 +57,10 @@ class MutationTarget:
         }
 
     def _swept(self, card: Card) -> dict[str, Evidence]:
-        one = fresh_workspace(self.harness)
+        one = fresh_workspace(self.workspace)
         swept = {sweep: one.evidence(card, sweep) for sweep in ("clean", *self.sweeps)}
         for notice in one.notices:
-            self.harness.notice(notice)
+            self.workspace.notice(notice)
         return swept
 
     def undamaged(self) -> Row:
@@ -88,7 +88,7 @@ class MutationTarget:
         return {"kind": gate.kind, "alpha": gate.alpha, "accepted": len(baseline.read(self.card.baseline).accepted)}
 
 
-def mutation_target(harness: Workspace, card: Card) -> MutationTarget:
+def mutation_target(workspace: Workspace, card: Card) -> MutationTarget:
     """Return what mutations of a card's model are tested against; CardError if there is nothing."""
     asked = {claim.sweep for claim in card.claims()} | set(card.gated_sweeps if card.file.gate else ())
     # The model's own generator would be refitted to each damaged model; that of another model stays.
@@ -106,32 +106,32 @@ def mutation_target(harness: Workspace, card: Card) -> MutationTarget:
     kept = gate.model_copy(update={"sweeps": gated}) if gate is not None and gated else None
     own = [claim for claim in card.claims() if claim.sweep in sweeps and card.waiver(claim) is None]
     return MutationTarget(
-        harness, replace(card, file=card.file.model_copy(update={"gate": kept})), own, sweeps, left_out
+        workspace, replace(card, file=card.file.model_copy(update={"gate": kept})), own, sweeps, left_out
     )
 
 
-def run_mutations(harness: Workspace, card: Card, asked: MutationOptions) -> dict[str, Any]:
+def run_mutations(workspace: Workspace, card: Card, asked: MutationOptions) -> dict[str, Any]:
     """
     Damage a card's model and return what claims and gate detect, in plain types (docs/mutation.md).
 
     Trained models and evidence stay in the store, so the next call reuses them.
     """
-    of = mutation_target(harness, card)
+    of = mutation_target(workspace, card)
     unhurt = of.undamaged()
-    due = plan(harness, of.card, asked)
-    _train(harness, due.trainings(of.card), asked.workers)
-    with harness.progress(f"damaging {card.name}") as show:
+    due = plan(workspace, of.card, asked)
+    _train(workspace, due.trainings(of.card), asked.workers)
+    with workspace.progress(f"damaging {card.name}") as show:
         damage, retrainings = _measured(of, due, asked, show or (lambda done, total: None))
-    images = harness.images(card)
+    images = workspace.images(card)
     return {
-        "about": results.result_key(card, harness.weights_hash(card), images.fingerprint, harness.seed),
+        "about": results.result_key(card, workspace.weights_hash(card), images.fingerprint, workspace.seed),
         "model": card.name,
         "data": images.name,
         "n": len(images),
-        "seed": harness.seed,
-        "device": hardware.device_fingerprint(harness.device),
+        "seed": workspace.seed,
+        "device": hardware.device_fingerprint(workspace.device),
         "scale": card.file.scale,
-        "weights": harness.weights_hash(card),
+        "weights": workspace.weights_hash(card),
         "sweeps": of.sweeps,
         "sweeps_left_out": of.left_out,
         "claims": len(of.claims),
@@ -174,20 +174,20 @@ def _row(of: MutationTarget, damage: Mutation) -> Row:
     about = {"level": None if damage.level == ALL else damage.level, "says": str(damage)}
     try:
         if damage.operator.target == "training":
-            train_many([card], of.harness.store.root, of.harness.data_root)
+            train_many([card], of.workspace.store.root, of.workspace.data_root)
         return {**about, **of.row(card)}
     except RobustnessError as error:
         return {**about, "error": str(error)}
 
 
-def _train(harness: Workspace, every: Sequence[Card], workers: int | None) -> None:
+def _train(workspace: Workspace, every: Sequence[Card], workers: int | None) -> None:
     """Train missing models in parallel; a failed training is reported when its model is tested."""
     if not every:
         return
-    store, what = harness.store, f"training {every[0].name}, damaged and undamaged"
-    settings: dict[str, Any] = {"say": store.say, "progress": harness.progress, "what": what}
+    store, what = workspace.store, f"training {every[0].name}, damaged and undamaged"
+    settings: dict[str, Any] = {"say": store.say, "progress": workspace.progress, "what": what}
     try:
-        train_many(every, store.root, harness.data_root, workers, **settings)
+        train_many(every, store.root, workspace.data_root, workers, **settings)
     except TrainingError as error:
         store.say(f"{error}; the remaining models are trained one at a time")
 

@@ -27,7 +27,7 @@ EXACT = 64
 MAGNIFIED = (100, 50, 20, 10, 5, 2)
 
 
-def add_gallery(report: RunReport, harness: Workspace, chosen: Sequence[Card]) -> None:
+def add_gallery(report: RunReport, workspace: Workspace, chosen: Sequence[Card]) -> None:
     """
     Add pictures to every entry of the report's galleries that has none, or a notice with the reason.
 
@@ -41,14 +41,14 @@ def add_gallery(report: RunReport, harness: Workspace, chosen: Sequence[Card]) -
         for sweep in model.sweeps
         if (entries := [entry for entry in sweep.gallery if not entry.pictures])
     ]
-    with harness.progress("computing the pictures of the report") as progress:
+    with workspace.progress("computing the pictures of the report") as progress:
         for done, (name, sweep, entries) in enumerate(due):
             at = f"no pictures of {name} under {sweep.name}"
             if left <= 0:
                 report.notices.append(f"{at}, nor of the following: the pictures before fill {ROOM >> 20} MiB")
                 return
             try:
-                left -= _render_pictures(entries, harness, known.get(name), sweep)
+                left -= _render_pictures(entries, workspace, known.get(name), sweep)
             except KeyboardInterrupt:
                 report.notices.append(f"{at}, nor of the following: interrupted")
                 return
@@ -58,32 +58,32 @@ def add_gallery(report: RunReport, harness: Workspace, chosen: Sequence[Card]) -
                 progress(done + 1, len(due))
 
 
-def verified_evidence(harness: Workspace, card: Card | None, sweep: SweepReport) -> Evidence:
+def verified_evidence(workspace: Workspace, card: Card | None, sweep: SweepReport) -> Evidence:
     """Return a sweep's evidence as the report names it; StoreError if the store has it no longer."""
     if card is None:
         raise StoreError("its card is not among the given ones; add it with --card")
     said, name = sweep.evidence, sweep.name
     if said is None or said.key is None:
         raise StoreError("its evidence was not stored")
-    source = harness.source(card, name) if name in card.file.sweeps else None
+    source = workspace.source(card, name) if name in card.file.sweeps else None
     if name != "clean" and name not in card.file.sweeps:
         raise StoreError(f"its card has no such sweep; its sweeps: {', '.join(card.file.sweeps)}")
     for each in (card, source):
-        if each is not None and not _has_weights(harness, each):
+        if each is not None and not _has_weights(workspace, each):
             raise StoreError(_without_weights(each))
-    found = harness.cached_evidence(card, name, said.key) if harness.key(card, name) == said.key else None
+    found = workspace.cached_evidence(card, name, said.key) if workspace.key(card, name) == said.key else None
     if found is None or found.digest != said.digest:
         raise StoreError("card, weights, data or code have changed, or its evidence is not in this store")
     return found
 
 
-def _has_weights(harness: Workspace, card: Card) -> bool:
+def _has_weights(workspace: Workspace, card: Card) -> bool:
     if card.weights is not None and card.weights.is_file():
         return True
     if card.file.model.seed is not None or (card.weights is None and card.file.recipe is None):
-        return harness.store.holds(harness.store.path("weights", factory_hash(card)))
+        return workspace.store.holds(workspace.store.path("weights", factory_hash(card)))
     recipe = card.file.recipe
-    return recipe is not None and harness.store.holds(harness.store.path("weights", recipe_hash(harness, card)))
+    return recipe is not None and workspace.store.holds(workspace.store.path("weights", recipe_hash(workspace, card)))
 
 
 def _without_weights(card: Card) -> str:
@@ -95,14 +95,14 @@ def _without_weights(card: Card) -> str:
     return f"its weights are missing; train them with: robustness train {card.name}"
 
 
-def _render_pictures(entries: list[GalleryEntry], harness: Workspace, card: Card | None, sweep: SweepReport) -> int:
+def _render_pictures(entries: list[GalleryEntry], workspace: Workspace, card: Card | None, sweep: SweepReport) -> int:
     """Render the pictures of one sweep; return their size in bytes."""
     from robustness.workspace.examples import examples
 
-    evidence = verified_evidence(harness, card, sweep)
+    evidence = verified_evidence(workspace, card, sweep)
     assert card is not None
     at = sorted({evidence.index(entry.strength) for entry in entries})
-    found = examples(harness, card, sweep.name, [entry.image for entry in entries], at)
+    found = examples(workspace, card, sweep.name, [entry.image for entry in entries], at)
     size = 0
     for i, entry in enumerate(entries):
         clean, perturbed = found.clean[i], found.perturbed[at.index(evidence.index(entry.strength)), i]

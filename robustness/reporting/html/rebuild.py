@@ -17,7 +17,7 @@ from robustness.reporting.sweep_report import SweepReport
 from robustness.workspace.workspace import Workspace
 
 
-def rebuild(paths: Sequence[Path], output: Path | None, harness: Workspace, folders: Sequence[Path]) -> list[Path]:
+def rebuild(paths: Sequence[Path], output: Path | None, workspace: Workspace, folders: Sequence[Path]) -> list[Path]:
     """
     Write each run's report again, beside its JSON or to ``output``, and return the paths.
 
@@ -35,8 +35,8 @@ def rebuild(paths: Sequence[Path], output: Path | None, harness: Workspace, fold
     for path, target in zip(paths, targets, strict=True):
         report = read_report(path)
         report.notices += notices
-        _check_against_evidence(report, harness, {card.name: card for card in chosen}, path)
-        gallery.add_gallery(report, harness, chosen)
+        _check_against_evidence(report, workspace, {card.name: card for card in chosen}, path)
+        gallery.add_gallery(report, workspace, chosen)
         writers.write(report, target)
     return targets
 
@@ -52,7 +52,7 @@ def _cards(folders: Sequence[Path]) -> tuple[list[Card], list[str]]:
     return found, notices
 
 
-def _check_against_evidence(report: RunReport, harness: Workspace, known: dict[str, Card], path: Path) -> None:
+def _check_against_evidence(report: RunReport, workspace: Workspace, known: dict[str, Card], path: Path) -> None:
     """Measure the stored evidence again: if numbers differ from the report's, the report was edited."""
     for model in report.models:
         card = known.get(model.name)
@@ -60,7 +60,7 @@ def _check_against_evidence(report: RunReport, harness: Workspace, known: dict[s
             if card is None or sweep.evidence is None:
                 continue
             try:
-                evidence = gallery.verified_evidence(harness, card, sweep)
+                evidence = gallery.verified_evidence(workspace, card, sweep)
             except RobustnessError:
                 continue  # the pictures' notice reports it
             again = sweep_report(card, sweep.name, evidence, {})
