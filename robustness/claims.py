@@ -121,8 +121,8 @@ def _prerequisite_failure(claim: Claim, beside: tuple[str, ...], evidence: Evide
             ), ""
         value = measure(clean, "0", metric).value
         if not value >= claimed[metric]:
-            said = f"that counts only with a {what} of at least {claimed[metric]:g}, and it is {value:.4f}"
-            return said, f"{claim.model}:clean:0:{metric}"
+            reason = f"that counts only with a {what} of at least {claimed[metric]:g}, and it is {value:.4f}"
+            return reason, f"{claim.model}:clean:0:{metric}"
     return "", ""
 
 

@@ -69,15 +69,15 @@ class CardOptions:
 
     def _data(self, *, anywhere: bool = False) -> dict[str, Any]:
         """Name a data set that is known, or a file or folder: beside the card where it lies below it."""
-        given = str(self.dataset)
+        dataset = str(self.dataset)
         known = [name for name, each in DATASETS.items() if not each.needs]
-        if given in known or given.startswith("torchvision:"):
-            return {"name": given, **SPLITS.get(given, {})}
+        if dataset in known or dataset.startswith("torchvision:"):
+            return {"name": dataset, **SPLITS.get(dataset, {})}
         path = self._path()
         if not path.exists():
             raise CardError(
-                f"`dataset` must be a file or a folder, or one of {', '.join(known)}, got {given!r}: {path} does not "
-                f"exist{nearest(given, known)}"
+                f"`dataset` must be a file or a folder, or one of {', '.join(known)}, got {dataset!r}: {path} does not "
+                f"exist{nearest(dataset, known)}"
             )
         form = _form(path)
         images = self._images() if "images" in DATASETS[form].takes else {}
@@ -96,16 +96,18 @@ class CardOptions:
 
         if libraries.factory_library(str(self.factory)) is None:
             return {}
-        found = preprocessing.expected_preprocessing(str(self.factory), arguments(self.arguments), folder=self.folder)
-        table = preprocessing.images_table(found) if found else {}
+        expected = preprocessing.expected_preprocessing(
+            str(self.factory), arguments(self.arguments), folder=self.folder
+        )
+        table = preprocessing.images_table(expected) if expected else {}
         return {"images": table} if table else {}
 
     def _path(self) -> Path:
         """Return the file or folder of images that is named: from the folder on, else from the data root on."""
-        given = paths.expanded(str(self.dataset))
-        path = self.folder / given
-        if not path.exists() and self.data is not None and (self.data / given).exists():
-            path = self.data / given
+        place = paths.expanded(str(self.dataset))
+        path = self.folder / place
+        if not path.exists() and self.data is not None and (self.data / place).exists():
+            path = self.data / place
         return path.absolute()
 
     def _place(self, path: Path) -> str | None:
@@ -148,16 +150,16 @@ def arguments(given: Sequence[str]) -> dict[str, Any]:
     >>> arguments(["width=16", "norm=batch", "sizes=[1, 2]"])
     {'width': 16, 'norm': 'batch', 'sizes': [1, 2]}
     """
-    found = {}
+    values = {}
     for each in given:
         key, sign, value = each.partition("=")
         if not sign or not key.strip().isidentifier():
             raise CardError(f"`argument` must be KEY=VALUE, as classes=10, got {each!r}")
         try:
-            found[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+            values[key.strip()] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
-            found[key.strip()] = value.strip()
-    return found
+            values[key.strip()] = value.strip()
+    return values
 
 
 def _form(path: Path) -> str:

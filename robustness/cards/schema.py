@@ -214,12 +214,14 @@ class CardFile(_Table):
             known = ["clean", *self.sweeps]
             if name not in known:
                 raise ValueError(f"claims.{name}: no such sweep; allowed: {', '.join(known)}{nearest(name, known)}")
-            due = [strengths.name(s) for s in self.strengths_of(name)]
-            got = due if table.strengths is None else [strengths.name(s) for s in table.strengths]
+            expected = [strengths.name(s) for s in self.strengths_of(name)]
+            got = expected if table.strengths is None else [strengths.name(s) for s in table.strengths]
             if repeated := sorted({s for s in got if got.count(s) > 1}):
                 raise ValueError(f"claims.{name}.strengths: {', '.join(repeated)} appears more than once")
-            if other := [s for s in got if s not in due]:
-                raise ValueError(f"claims.{name}.strengths: {', '.join(other)} not swept; allowed: {', '.join(due)}")
+            if other := [s for s in got if s not in expected]:
+                raise ValueError(
+                    f"claims.{name}.strengths: {', '.join(other)} not swept; allowed: {', '.join(expected)}"
+                )
             if not table.thresholds:
                 raise ValueError(f"claims.{name}: has no metric; name one, or remove the table")
             if all("[" in metric and registry.get(metric).perfect_by_constant for metric in table.thresholds):
@@ -301,12 +303,12 @@ class CardFile(_Table):
         """Reject claims that a constant classifier meets, filtering without a filter, and transfer without a source."""
         for metric in table.thresholds:
             known = registry.get(metric)
-            for due in known.requires_claims:
-                if due not in self.clean and (sweep, metric) != ("clean", due):
-                    because = registry.get(due).required_because
+            for required in known.requires_claims:
+                if required not in self.clean and (sweep, metric) != ("clean", required):
+                    because = registry.get(required).required_because
                     raise ValueError(
                         f"claims.{sweep}.{metric}: counts only together with a claim of clean "
-                        f"{due}{f', for {because}' if because else ''}; claim {due} under claims.clean"
+                        f"{required}{f', for {because}' if because else ''}; claim {required} under claims.clean"
                     )
             if known.needs_detector and not isinstance(self.model.decision, Filtering):
                 raise ValueError(

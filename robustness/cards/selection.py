@@ -14,13 +14,13 @@ from robustness.util import paths
 
 def card_files(given: Iterable[Path]) -> list[Path]:
     """Return the card files among files and folders, each once, in a stable order."""
-    found: list[Path] = []
+    files: list[Path] = []
     for path in given:
         if not paths.exists(path):
             raise CardError(f"{path}: there is no such card; name a .toml file, or a folder with cards")
         listed = sorted(path.glob("*.toml")) if path.is_dir() else [path]
-        found += [file for file in listed if file not in found]
-    return found
+        files += [file for file in listed if file not in files]
+    return files
 
 
 def select(handed: Sequence[Path], named: Sequence[Path], models: Sequence[str]) -> list[Card]:
@@ -55,19 +55,19 @@ def with_weights(chosen: Sequence[Card], given: Sequence[str], folder: Path) -> 
     Files start from ``folder``. CardError if a file is not there, no chosen card is called NAME, or FILE alone could
     be meant for several.
     """
-    found, taken = {card.name: card for card in chosen}, set()
+    by_name, taken = {card.name: card for card in chosen}, set()
     for each in given:
-        name, file = _named(each, list(found), folder)
+        name, file = _named(each, list(by_name), folder)
         path = folder / paths.expanded(file)
         cards.require_file(path, file, f"`weights` of {name}")
         if name in taken:
             raise CardError(f"`weights` of {name} are given twice, the second time as {file!r}; test one at a time")
         taken.add(name)
         # Without its recipe: what is judged is this file, which no recipe of the card has to have made.
-        model = found[name].file.model.model_copy(update={"weights": str(path.resolve())})
-        table = found[name].file.model_copy(update={"model": model, "recipe": None})
-        found[name] = replace(found[name], file=table).override(weights=path)
-    return list(found.values())
+        model = by_name[name].file.model.model_copy(update={"weights": str(path.resolve())})
+        table = by_name[name].file.model_copy(update={"model": model, "recipe": None})
+        by_name[name] = replace(by_name[name], file=table).override(weights=path)
+    return list(by_name.values())
 
 
 def _named(given: str, names: Sequence[str], folder: Path) -> tuple[str, str]:

@@ -37,8 +37,8 @@ def parse(text: str) -> Shard:
     >>> parse("2/4")
     Shard(number=2, of=4)
     """
-    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip(), re.ASCII)
-    shard = Shard(*map(int, found.groups())) if found else None
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip(), re.ASCII)
+    shard = Shard(*map(int, match.groups())) if match else None
     if shard is None or not 1 <= shard.number <= shard.of:
         raise RobustnessError(f"`shard` must be I/N with 1 ≤ I ≤ N, such as 1/4 for the first of four, got {text!r}")
     return shard
@@ -67,12 +67,12 @@ def assign_shards(costs: Mapping[str, int], of: int) -> dict[str, int]:
     >>> assign_shards({"small": 1, "large": 5, "middle": 3, "other": 3}, 2)
     {'large': 1, 'middle': 2, 'other': 2, 'small': 1}
     """
-    loads, found = [0] * of, {}
+    loads, assigned = [0] * of, {}
     for name in sorted(costs, key=lambda name: (-costs[name], name)):
         least = loads.index(min(loads))
         loads[least] += costs[name]
-        found[name] = least + 1
-    return found
+        assigned[name] = least + 1
+    return assigned
 
 
 def plan(chosen: Sequence[Card], shard: Shard, asked: Mapping[str, Any]) -> dict[str, Any]:

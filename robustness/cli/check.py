@@ -119,7 +119,7 @@ def _pace(workspace: Workspace, module: nn.Module, images: Images) -> float:
 
 def _behaviour(workspace: Workspace, card: Card, module: nn.Module, images: Images) -> list[CheckResult]:
     """Pass images through once: outputs, modes and buffers afterwards."""
-    due = (len(images), card.file.model.decision.outputs(len(images.classes)))
+    expected = (len(images), card.file.model.decision.outputs(len(images.classes)))
     with restored_afterwards(module, workspace.device) as lent, torch.no_grad():
         inputs = torch.from_numpy(images.batch(0, len(images))).to(workspace.device)
         before = state_hash(lent)
@@ -136,11 +136,11 @@ def _behaviour(workspace: Workspace, card: Card, module: nn.Module, images: Imag
     return [
         CheckResult("images", not dim["doubted"], f"{images.shape}, {dim['seen']}", DOUBTS[DIM].repair),
         CheckResult(
-            "outputs", tuple(logits.shape) == due and finite,
-            f"shape {tuple(logits.shape)}, {due} for {len(images.classes)} classes ({card.file.model.decision.kind}); "
-            f"values from {float(logits.min()):.3g} to {float(logits.max()):.3g}",
+            "outputs", tuple(logits.shape) == expected and finite,
+            f"shape {tuple(logits.shape)}, {expected} for {len(images.classes)} classes "
+            f"({card.file.model.decision.kind}); values from {float(logits.min()):.3g} to {float(logits.max()):.3g}",
             "return one finite logit per image and class"
-            + ("" if tuple(logits.shape) == due else f": {output_remedy(logits, due[1], images)}"),
+            + ("" if tuple(logits.shape) == expected else f": {output_remedy(logits, expected[1], images)}"),
         ),
         CheckResult(
             "mode", not modes, f"in training mode after a forward pass: {', '.join(modes[:5]) or 'nothing'}",
@@ -166,21 +166,21 @@ def _rows(answers: CheckResults) -> list[CheckResult]:
     return [
         CheckResult(
             name,
-            False if said.get("broken") else None if said["doubted"] is None else not said["doubted"],
-            said["seen"],
-            DOUBTS[name].repair if said["doubted"] else "",
+            False if answer.get("broken") else None if answer["doubted"] is None else not answer["doubted"],
+            answer["seen"],
+            DOUBTS[name].repair if answer["doubted"] else "",
         )
-        for name, said in answers.items()
+        for name, answer in answers.items()
     ]
 
 
 def _copies(workspace: Workspace, card: Card, images: Images) -> Iterator[CheckResult]:
     """Return how many of the images are in the training part of the data, if there is one."""
     try:
-        (said,) = checks.check_leakage(images, lambda: checks.training_part(workspace, card)).values()
+        (answer,) = checks.check_leakage(images, lambda: checks.training_part(workspace, card)).values()
     except NotChecked:
         return
-    yield CheckResult(COPIES, not said["doubted"], said["seen"], DOUBTS[COPIES].repair)
+    yield CheckResult(COPIES, not answer["doubted"], answer["seen"], DOUBTS[COPIES].repair)
 
 
 def _are_dim(rows: list[CheckResult]) -> bool:
@@ -201,11 +201,11 @@ def _accuracy(
         )
         return
     measured = claims.measure(evidence, "0", "accuracy")
-    due = lucky_level("accuracy", images.labels, images.classes)
+    chance = lucky_level("accuracy", images.labels, images.classes)
     yield CheckResult(
         "clean accuracy",
-        measured.value > due,
-        claims.describe(measured) + f"; guessing reaches up to {due:.3f}",
+        measured.value > chance,
+        claims.describe(measured) + f"; guessing reaches up to {chance:.3f}",
         "fix the images first" if dim else "see the doubts below, the weights and the normalisation",
     )
     if not dim:  # advice on the model would compensate the images

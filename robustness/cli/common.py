@@ -47,10 +47,10 @@ def selected_cards(options: Namespace) -> list[Card]:
 
     folders = card_folders(options)
     named = options.card is not None or folders != [MODELS.resolve()]
-    found = selection.select([] if named else folders, folders if named else [], options.models)
-    if not found:
+    selected = selection.select([] if named else folders, folders if named else [], options.models)
+    if not selected:
         raise CardError("no card is selected; name models of the cards in models/, or name cards with --card FILE")
-    return found
+    return selected
 
 
 def print_notices(workspace: Workspace) -> None:
@@ -66,8 +66,8 @@ def card_folders(options: Namespace) -> list[Path]:
     if options.card:
         return [Path(path).resolve() for path in options.card]
     root = project.root_of(Path.cwd())
-    if root is not None and (found := project.cards(root)):
-        return [path.resolve() for path in found]
+    if root is not None and (paths := project.cards(root)):
+        return [path.resolve() for path in paths]
     return [MODELS.resolve()] if MODELS.is_dir() else []
 
 
@@ -97,8 +97,8 @@ def store_of(options: Namespace) -> Store:
     from robustness.workspace.store import Store
 
     root = store_root(options.store)
-    if said := homeless(root):
-        say(said)
+    if notice := homeless(root):
+        say(notice)
     return Store(root, say=say)
 
 

@@ -67,26 +67,26 @@ def _files(store: Store) -> Iterator[StoreEntry]:
         if folder.is_dir(follow_symlinks=False) and len(folder.name) == 2:
             for file in _within(Path(folder.path)):
                 if file.is_file(follow_symlinks=False) and file.name.startswith((folder.name, ".writing-")):
-                    found = file.stat(follow_symlinks=False)
-                    yield StoreEntry(Path(file.path), found.st_size, found.st_mtime)
+                    status = file.stat(follow_symlinks=False)
+                    yield StoreEntry(Path(file.path), status.st_size, status.st_mtime)
 
 
 def _within(folder: Path) -> list[os.DirEntry[str]]:
     if folder.is_symlink() or not folder.is_dir():
         return []
-    with os.scandir(folder) as found:
-        return sorted(found, key=lambda entry: entry.name)
+    with os.scandir(folder) as listing:
+        return sorted(listing, key=lambda entry: entry.name)
 
 
 def find(store: Store, prefix: str) -> StoreEntry:
     """Return the entry whose key has this prefix; StoreError if there is none, or more than one."""
-    found = [entry for entry in entries(store) if entry.key.startswith(prefix)]
-    if len(found) == 1:
-        return found[0]
-    if not found:
+    matches = [entry for entry in entries(store) if entry.key.startswith(prefix)]
+    if len(matches) == 1:
+        return matches[0]
+    if not matches:
         raise StoreError(f"no evidence in {store.root} has a key that begins with {prefix!r}")
-    several = ", ".join(entry.key[:SHORT] for entry in found[:5]) + (", …" if len(found) > 5 else "")
-    raise StoreError(f"{prefix!r} is the prefix of {len(found)} keys ({several}); use a longer prefix")
+    several = ", ".join(entry.key[:SHORT] for entry in matches[:5]) + (", …" if len(matches) > 5 else "")
+    raise StoreError(f"{prefix!r} is the prefix of {len(matches)} keys ({several}); use a longer prefix")
 
 
 def to_prune(
@@ -142,8 +142,8 @@ def litter(store: Store, data: Path) -> list[Litter]:
     A checkpoint or a finished chunk stays if its training or sweep may still continue from it.
     """
     every = (*_half(store.root, data), *_ended(store))
-    found = [Litter(path, _size(path), what) for path, what in every if _old(path)]
-    return sorted(found, key=lambda each: each.path)
+    leftovers = [Litter(path, _size(path), what) for path, what in every if _old(path)]
+    return sorted(leftovers, key=lambda each: each.path)
 
 
 def _half(root: Path, data: Path) -> Iterator[tuple[Path, str]]:

@@ -34,12 +34,12 @@ def entry_list(store: Store, projects: Mapping[str, Path], default: Path) -> Ite
 
 def projects(files: Sequence[Path]) -> dict[str, Path]:
     """Return the project of every readable card; the store is listed without the others too."""
-    found = {}
+    by_project = {}
     for file in files:
         with suppress(CardError):
             card = cards.load(file)
-            found[card.name] = card.project
-    return found
+            by_project[card.name] = card.project
+    return by_project
 
 
 def _row(store: Store, entry: StoreEntry, projects: Mapping[str, Path], default: Path) -> dict[str, Any]:
@@ -48,8 +48,8 @@ def _row(store: Store, entry: StoreEntry, projects: Mapping[str, Path], default:
         evidence = entry.read()
     except StoreError as error:
         return row | {"size": _size(entry), "believed": f"no: {error}"}
-    said = evidence.provenance
-    model, _, sweep = str(said.get("label", "")).partition(":")
+    provenance = evidence.provenance
+    model, _, sweep = str(provenance.get("label", "")).partition(":")
     reason = store.evidence(entry.key, projects.get(model, default))[1]
     return row | {
         "model": model,
@@ -57,8 +57,8 @@ def _row(store: Store, entry: StoreEntry, projects: Mapping[str, Path], default:
         "strengths": abbreviated(evidence.strengths),
         "n": len(evidence),
         "device": evidence.machine,
-        "seed": said.get("seed", ""),
-        "made": str(said.get("started", ""))[:16].replace("T", " "),
+        "seed": provenance.get("seed", ""),
+        "made": str(provenance.get("started", ""))[:16].replace("T", " "),
         "size": _size(entry),
         "believed": f"no: {reason}" if reason else "yes",
     }
@@ -91,12 +91,12 @@ def _nested(about: Mapping[str, Any], indent: str = "") -> Iterator[str]:
 
 def sweep_summary(label: str, evidence: Evidence, run: str) -> Iterator[str]:
     """Return a sweep's result in a line, and a line per cell with an error; ``run`` tells new from stored evidence."""
-    said = evidence.provenance
+    provenance = evidence.provenance
     failed = errors(evidence)
     yield (
-        f"{label}  key {said['key'][:SHORT]}  n {len(evidence)}  strengths {abbreviated(evidence.strengths)}  "
-        f"{'made' if said['run'] == run else 'from the store, made'} in {said['seconds']:.1f} s "
-        f"({said['images_per_second']:,.0f} images/s)  {pluralize(len(failed), 'error')}"
+        f"{label}  key {provenance['key'][:SHORT]}  n {len(evidence)}  strengths {abbreviated(evidence.strengths)}  "
+        f"{'made' if provenance['run'] == run else 'from the store, made'} in {provenance['seconds']:.1f} s "
+        f"({provenance['images_per_second']:,.0f} images/s)  {pluralize(len(failed), 'error')}"
     )
     yield from (f"  at {strength}: {status}" for strength, status in failed.items())
 

@@ -50,8 +50,8 @@ def _done(options: Namespace) -> int:
         common.say(f"{named}{error.strerror or error}")
         return common.ERROR
     except KeyboardInterrupt:
-        kept = common.store_of(options).root
-        common.say(f"interrupted; finished work is stored in {kept}, run the same command again to continue")
+        root = common.store_of(options).root
+        common.say(f"interrupted; finished work is stored in {root}, run the same command again to continue")
         return INTERRUPTED
 
 

@@ -252,9 +252,9 @@ def _add_evidence(commands: Any) -> None:
 
 
 def _add(to: Any, name: str, text: str, *, command: str = "") -> Any:
-    made = to.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", parents=[_common(again=True)])
-    made.set_defaults(command=command or name)
-    return made
+    parser = to.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", parents=[_common(again=True)])
+    parser.set_defaults(command=command or name)
+    return parser
 
 
 def _common(*, again: bool = False) -> argparse.ArgumentParser:

@@ -95,16 +95,16 @@ def mutate(options: Namespace) -> int:
     kinds = [name for name, _ in options.damage or ()]
     if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
         raise RobustnessError(f"--damage {twice[0]} may be given once; write several levels as {twice[0]}=LEVEL,LEVEL")
-    asked = MutationOptions(
+    settings = MutationOptions(
         dict(options.damage) if options.damage else None, options.retrainings, options.all_levels, options.workers
     )
-    workspace, found = common.open_workspace(options), []
+    workspace, rows = common.open_workspace(options), []
 
     def one(card: Card) -> int:
-        found.append(run.run_mutations(workspace, card, asked))
-        common.print_lines(page.lines(found[-1]))
+        rows.append(run.run_mutations(workspace, card, settings))
+        common.print_lines(page.lines(rows[-1]))
         if options.keep:
-            atomic_write.replace(results.place(card), results.text(found[-1]).encode())
+            atomic_write.replace(results.place(card), results.text(rows[-1]).encode())
             print(f"kept: {results.place(card)}")
         return 0
 
@@ -112,6 +112,6 @@ def mutate(options: Namespace) -> int:
     for path in options.output or ():
         if code:
             raise RobustnessError(f"{path} was not written, because some requested results are missing")
-        page.write(path, found)
+        page.write(path, rows)
         print(f"written: {path}")
     return code

@@ -23,11 +23,11 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     >>> split(["run", "mlp", "--shard", "1/4", "--", "-n", "auto"])
     (['run', 'mlp', '--shard', '1/4'], ['-n', 'auto'])
     """
-    given = list(arguments)
-    if "run" not in given or "--" not in given[given.index("run") :]:
-        return given, []
-    at = given.index("--", given.index("run"))
-    return given[:at], given[at + 1 :]
+    rest = list(arguments)
+    if "run" not in rest or "--" not in rest[rest.index("run") :]:
+        return rest, []
+    at = rest.index("--", rest.index("run"))
+    return rest[:at], rest[at + 1 :]
 
 
 def start(options: Namespace) -> NoReturn:

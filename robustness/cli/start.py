@@ -46,21 +46,21 @@ def write_card(options: Namespace, workspace: Workspace) -> Iterator[str]:
         for name, question in QUESTIONS.items():
             if getattr(options, name) is None:
                 setattr(options, name, input(f"{question}: ").strip() or None)
-    made = draft(options)
-    path = Path.cwd() / (options.output or made.path.name)
-    if path.parent != made.folder:
+    card_draft = draft(options)
+    path = Path.cwd() / (options.output or card_draft.path.name)
+    if path.parent != card_draft.folder:
         raise CardError(
             f"`output` must name a file in this folder, because the card's paths are relative to it, got {path}"
         )
     if path.exists() and not options.force:
         raise CardError(f"{path} exists; choose another file with --output, or overwrite it with --force")
-    card = made.card()
+    card = card_draft.card()
     if options.images is not None:
         from robustness.cards.selection import limit_test_images
 
         card = limit_test_images(card, options.images)
     shape = workspace.images(card).shape
-    table = made.table() | {"sweeps": profiles.sweeps(options.profile, shape, project.profiles(card.project))}
+    table = card_draft.table() | {"sweeps": profiles.sweeps(options.profile, shape, project.profiles(card.project))}
     if options.images is not None:
         table["data"]["num_test_images"] = options.images
     written = cards.parse_card(table, path)  # with the project that it will have later
@@ -82,8 +82,8 @@ def _claims(card: Any, workspace: Workspace) -> str:
     from robustness.doubts import card_doubts
     from robustness.reporting.advice import suggested_claims
 
-    found = {sweep: workspace.evidence(card, sweep) for sweep in ("clean", *card.file.sweeps)}
-    if not (text := suggested_claims(found)):
+    evidence = {sweep: workspace.evidence(card, sweep) for sweep in ("clean", *card.file.sweeps)}
+    if not (text := suggested_claims(evidence)):
         raise CardError(
             f"{card.name}: no claim is possible: its clean accuracy is no better than guessing; `robustness check` "
             "says what to fix"
@@ -133,10 +133,10 @@ def _passes(profile: str, sweep: str, table: dict[str, Any]) -> dict[str, int]:
     from robustness.util.validation_messages import format_problem
 
     try:
-        given = SweepTable.model_validate(table)
+        sweep_table = SweepTable.model_validate(table)
     except ValidationError as error:
-        said = "; ".join(format_problem(dict(e), table, SweepTable) for e in error.errors())
-        raise CardError(f"profile {profile!r}: sweeps.{sweep}: {said}") from error
+        problems = "; ".join(format_problem(dict(e), table, SweepTable) for e in error.errors())
+        raise CardError(f"profile {profile!r}: sweeps.{sweep}: {problems}") from error
     last = nn.Linear(64, 2)
     model = nn.Sequential(nn.Flatten(), last)
     with torch.no_grad():  # an attack that stops at misclassified images is counted with all its steps
@@ -145,10 +145,17 @@ def _passes(profile: str, sweep: str, table: dict[str, Any]) -> dict[str, int]:
     images = from_arrays(np.full((4, 8, 8), 128, np.uint8), [0, 0, 0, 0], ("right", "wrong"))
 
     def swept(count: int, **settings: Any) -> None:
-        run(model, images.select(range(count), "few"), given.perturbation, given.strengths, unit=given.unit, **settings)
+        run(
+            model,
+            images.select(range(count), "few"),
+            sweep_table.perturbation,
+            sweep_table.strengths,
+            unit=sweep_table.unit,
+            **settings,
+        )
 
     try:
-        found = costs.passes_per_image({"forward": model}, swept)
+        passes = costs.passes_per_image({"forward": model}, swept)
     except (RobustnessError, ValueError) as error:
         raise CardError(f"profile {profile!r}: sweeps.{sweep}: its passes cannot be counted: {error}") from error
-    return {"forward": found["forward"], "backward": found["backward"]}
+    return {"forward": passes["forward"], "backward": passes["backward"]}

@@ -133,11 +133,11 @@ def _pool(parts: Mapping[str, Images], which: str, tested: str) -> Images:
         if which == "test":
             raise DataError(f"`pool` must be left out for {parts['all'].name}, which has no parts, got 'test'")
         return parts["all"]
-    due = {"train": ["train"], "test": [tested], "all": ["train", tested]}[which]
-    if missing := [name for name in due if name not in parts]:
+    names = {"train": ["train"], "test": [tested], "all": ["train", tested]}[which]
+    if missing := [name for name in names if name not in parts]:
         raise DataError(f"`pool` = {which!r} needs a {missing[0]} part, which {', '.join(parts)} alone lacks; add one")
-    found = [_part(parts, name) for name in due]
-    return _joined(*found) if len(found) == 2 else found[0]
+    pooled = [_part(parts, name) for name in names]
+    return _joined(*pooled) if len(pooled) == 2 else pooled[0]
 
 
 def _joined(train: Images, test: Images) -> Images:

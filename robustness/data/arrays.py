@@ -61,17 +61,17 @@ def read(
         classes = validation.validate_class_names(arrays.get(names), *(arrays[y] for _, y in layout.values()))
     except DataError as error:
         raise DataError(f"{title}: {error}") from None
-    found: dict[str, Callable[[], Images]] = {}
+    readers: dict[str, Callable[[], Images]] = {}
     again = getattr(arrays, "notes", ())
     for part, (x, y) in layout.items():
         name = title if part == "all" else f"{title} {part}"
         notes = () if names in arrays else validation.note_from_one(name, *(arrays[y] for _, y in layout.values()))
-        found[part] = partial(
+        readers[part] = partial(
             Images, name, arrays[x], arrays[y], classes, groups=arrays.get(_array_of(part, groups)), notes=again + notes
         )
     if groups is not None and not any(_array_of(part, groups) in arrays for part in layout):
         raise DataError(f"`groups` must name an array of {file}, got {groups!r}; it holds {_listed(arrays)}")
-    return LazyParts(found)
+    return LazyParts(readers)
 
 
 def _layout(arrays: Mapping[str, Array], file: Path) -> dict[str, tuple[str, str]]:

@@ -70,8 +70,8 @@ def hashes(
 ) -> list[str]:
     """Return the SHA-256 of files in one folder, from its index if they are unchanged."""
     named = {str(file): str(file) for file in files}
-    found = cached_per_file(named, index or index_of(files[0].parent, cache, "sums"), _sha256, "1", progress)
-    return [found[name] for name in named]
+    digests = cached_per_file(named, index or index_of(files[0].parent, cache, "sums"), _sha256, "1", progress)
+    return [digests[name] for name in named]
 
 
 def index_of(folder: Path, cache: Path, what: str) -> Path:
@@ -113,9 +113,9 @@ def _sha256(file: str) -> str:
 
 def _kept(file: Path, version: str) -> list[Any]:
     try:
-        found = _document(file)
-        right = found["form"] == FORM and found["version"] == version
-        return list(found["values"]) if right else []
+        document = _document(file)
+        right = document["form"] == FORM and document["version"] == version
+        return list(document["values"]) if right else []
     except (OSError, ValueError, KeyError, TypeError):
         return []
 
@@ -127,11 +127,11 @@ def _changed(files: Mapping[str, str], stats: Mapping[str, list[int]], known: Kn
 def _read(index: Path, version: str) -> Known:
     """Return the valid entries: none of another format, none that may have changed right after inspection."""
     try:
-        kept = _document(index)
-        if kept["form"] != FORM or kept["version"] != version:
+        document = _document(index)
+        if document["form"] != FORM or document["version"] != version:
             return {}
-        taken = kept["taken"]
-        return {name: (stat, value) for name, (stat, value) in kept["files"].items() if is_settled(stat, taken)}
+        taken = document["taken"]
+        return {name: (stat, value) for name, (stat, value) in document["files"].items() if is_settled(stat, taken)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
@@ -148,10 +148,10 @@ def _store(file: Path) -> Path:
 
 def _document(file: Path) -> dict[str, Any]:
     """Return what `_put` wrote; ValueError if its checksum does not match."""
-    found: dict[str, Any] = json.loads(_content(file))
-    if found.pop("checksum", None) != _sum(found):
+    document: dict[str, Any] = json.loads(_content(file))
+    if document.pop("checksum", None) != _sum(document):
         raise ValueError("damaged, or of an older version")
-    return found
+    return document
 
 
 def _sum(content: Mapping[str, Any]) -> str:

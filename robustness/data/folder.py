@@ -82,14 +82,14 @@ def _part(
             f"{top} must have pictures only in its folders of classes, but {len(stray):,} lie beside them: {listed}; "
             "move them"
         )
-    found = [path.name for path in _folders(top)]
-    _check_classes(top, found, classes)
-    known = tuple(found) if classes is None else classes
+    class_names = [path.name for path in _folders(top)]
+    _check_classes(top, class_names, classes)
+    known = tuple(class_names) if classes is None else classes
     names: list[str] = []
     labels: list[int] = []
     empty: list[str] = []
     passed = Counter[str]()
-    for name in found:
+    for name in class_names:
         there = sorted(_pictures(top, name, decoding.follow_links, passed))
         if not there:
             empty.append(name)

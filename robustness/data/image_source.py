@@ -39,10 +39,10 @@ class Files:
     def looks(self, cache: Path, progress: Progress | None) -> list[ImageInfo]:
         """Look at all of them, once in their life."""
         paths = {name: f"{self.folder}/{name}" for name in self.names}
-        found = file_index.cached_per_file(
+        inspected = file_index.cached_per_file(
             paths, file_index.index_of(self.folder, cache, "pictures"), _look, decoding_.version(), progress
         )
-        return [ImageInfo(*found[name]) for name in self.names]
+        return [ImageInfo(*inspected[name]) for name in self.names]
 
 
 def _look(path: str) -> ImageInfo:
@@ -70,7 +70,7 @@ def images(
     DataError if any cannot be used and ``skip_unreadable`` is not asked for, or where they are of several sizes and
     no ``size`` is given.
     """
-    bad = [place for place, found in enumerate(looks) if found.problem]
+    bad = [place for place, look in enumerate(looks) if look.problem]
     if bad:
         listed = some(bad, lambda place: f"{source.named(place)}: {looks[place].problem}")
         if not decoding.skip_unreadable:
@@ -79,15 +79,15 @@ def images(
                 "skip them with `skip_unreadable` = true in [data.images]"
             )
         notes += (f"{name}: {len(bad):,} of {len(looks):,} pictures cannot be used and are left out: {listed}",)
-    places = np.array([place for place, found in enumerate(looks) if not found.problem], np.int64)
+    places = np.array([place for place, look in enumerate(looks) if not look.problem], np.int64)
     if not places.size:
         raise DataError(f"{name} must have at least one usable picture, it has none among {len(looks):,}")
-    kept = [looks[place] for place in places]
+    usable = [looks[place] for place in places]
     encoded = LazyImages(
-        source, places, [each.content for each in kept], decoding, _size(name, source, places, kept, decoding)
+        source, places, [each.content for each in usable], decoding, _size(name, source, places, usable, decoding)
     )
-    notes += _twice(name, source, places, kept, labels[places])
-    notes += _unusual(name, source, places, kept, decoding)
+    notes += _twice(name, source, places, usable, labels[places])
+    notes += _unusual(name, source, places, usable, decoding)
     return Images(
         name,
         encoded,
@@ -134,9 +134,9 @@ def _unusual(
         kinds.append((turned, lambda each: each.orientation != 1))
     notes = []
     for what, is_so in kinds:
-        if found := [i for i, each in enumerate(looks) if is_so(each)]:
-            listed = some(found, lambda i: _at(source, places, i))
-            notes.append(f"{name}: {len(found):,} of {len(looks):,} pictures {what}: {listed}")
+        if rows := [i for i, each in enumerate(looks) if is_so(each)]:
+            listed = some(rows, lambda i: _at(source, places, i))
+            notes.append(f"{name}: {len(rows):,} of {len(looks):,} pictures {what}: {listed}")
     return tuple(notes)
 
 
@@ -146,15 +146,13 @@ def _twice(name: str, source: Source, places: Array, looks: Sequence[ImageInfo],
     again = [i for i, each in enumerate(looks) if first.setdefault(each.content, i) != i]
     other = [i for i in again if labels[first[looks[i].content]] != labels[i]]
     notes = []
-    for found, what in (
+    for rows, what in (
         (other, "duplicated with another label"),
         ([i for i in again if i not in set(other)], "duplicated"),
     ):
-        if found:
-            listed = some(
-                found, lambda i: f"{_at(source, places, i)} as {_at(source, places, first[looks[i].content])}"
-            )
-            notes.append(f"{name}: {len(found):,} of {len(looks):,} pictures are {what}, byte for byte: {listed}")
+        if rows:
+            listed = some(rows, lambda i: f"{_at(source, places, i)} as {_at(source, places, first[looks[i].content])}")
+            notes.append(f"{name}: {len(rows):,} of {len(looks):,} pictures are {what}, byte for byte: {listed}")
     return tuple(notes)
 
 

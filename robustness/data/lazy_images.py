@@ -65,10 +65,10 @@ class LazyImages:
         chosen = self._chosen(rows)
         with self._lock:
             begun = self._begun.pop(chosen.tobytes(), None)
-        made = np.empty((len(chosen), *self.shape[1:]), np.uint8)
-        for image, future in zip(made, begun or self._begin(chosen), strict=True):
+        decoded = np.empty((len(chosen), *self.shape[1:]), np.uint8)
+        for image, future in zip(decoded, begun or self._begin(chosen), strict=True):
             image[:] = future.result()
-        return made
+        return decoded
 
     def prefetch(self, rows: slice | Indices) -> None:
         """Start decoding images that will soon be requested; the oldest unrequested ones are dropped."""

@@ -53,15 +53,15 @@ def read_idx(file: Path, dimensions: int) -> Array:
     header = 4 * (1 + dimensions)
     with file.open("rb") as stream:
         start = stream.read(header)
-    found = file.stat().st_size
+    size = file.stat().st_size
     if len(start) < header:
-        raise DataError(f"{file} must start with {header} bytes of header, it has {found}; {_AGAIN}")
+        raise DataError(f"{file} must start with {header} bytes of header, it has {size}; {_AGAIN}")
     magic, *shape = np.frombuffer(start, ">u4").tolist()
     if magic != 0x800 + dimensions:
         raise DataError(f"{file} must start with the magic number {0x800 + dimensions}, it has {magic}; {_AGAIN}")
     expected = header + math.prod(shape)
-    if found != expected or min(shape) < 1:
-        raise DataError(f"{file} must have {expected} bytes for its shape {tuple(shape)}, it has {found}; {_AGAIN}")
+    if size != expected or min(shape) < 1:
+        raise DataError(f"{file} must have {expected} bytes for its shape {tuple(shape)}, it has {size}; {_AGAIN}")
     return np.memmap(file, np.uint8, mode="r", offset=header, shape=tuple(shape))
 
 
@@ -96,9 +96,9 @@ def download(root: Path, say: Callable[[str], None], *, fetch: Callable[[Path], 
 
 
 def _hold_to_sum(where: Path, file: str) -> None:
-    found = hashlib.sha256(paths.read_bytes(where / file)).hexdigest()
-    if found != SUMS[file]:
-        raise DataError(f"{where / file} must have the SHA-256 {SUMS[file]}, it has {found}; {_AGAIN}")
+    actual = hashlib.sha256(paths.read_bytes(where / file)).hexdigest()
+    if actual != SUMS[file]:
+        raise DataError(f"{where / file} must have the SHA-256 {SUMS[file]}, it has {actual}; {_AGAIN}")
 
 
 def _torchvision_fetch(target: Path) -> None:

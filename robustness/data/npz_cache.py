@@ -105,42 +105,42 @@ def _read(folder: Path) -> Unpacked | None:
     """Open unpacked arrays, or return None if they are incomplete or changed."""
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        found = Unpacked()
+        unpacked = Unpacked()
         for name, entry in index.items():
             path = folder / f"{name}.npy"
             paths.check_regular(path, follow=False)
-            found[name] = np.load(path, mmap_mode="r", allow_pickle=False)
-            if _entry(path, found[name]) | {"sha256": sha256_file(path)} != entry:
+            unpacked[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+            if _entry(path, unpacked[name]) | {"sha256": sha256_file(path)} != entry:
                 return None
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
         return None
-    return found
+    return unpacked
 
 
 def _unpack(file: Path, folder: Path, say: RateLimitedReporter) -> None:
     """Unpack beside ``folder``, and rename."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        archive, made = file, Path(scratch) / "made"
-        made.mkdir()
+        archive, unpacked = file, Path(scratch) / "made"
+        unpacked.mkdir()
         try:
             if file.suffix == ".xz":  # a zip file is read from its end, which needs a file
                 archive = Path(scratch) / "archive.npz"
                 with lzma.open(file) as source, archive.open("wb") as target:
                     _copy(source, target, say, f"decompressing {file.name}")
-            _check_room(archive, made)
-            index = _extract(archive, made, say, f"of {file.name}")
+            _check_room(archive, unpacked)
+            index = _extract(archive, unpacked, say, f"of {file.name}")
         except TORN as error:
             why = file_formats.mistaken_file(file) or f"{error}; download or write it again"
             raise DataError(f"{file} must be a complete .npz or .npz.xz file, but: {why}") from error
         refuse_other(file, folder.name)
-        (made / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
+        (unpacked / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
         if folder.is_dir():  # damaged, or the caller would not unpack; maps of it that are open stay valid
             folder.rename(Path(scratch) / "damaged")
         elif folder.exists():
             folder.unlink()
         try:
-            made.rename(folder)
+            unpacked.rename(folder)
         except OSError:
             if not folder.exists():
                 raise  # else another process, on a file system without locks, has just made the same

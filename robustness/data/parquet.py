@@ -110,7 +110,7 @@ def _part(
         rows = _Mapped(target)
     except (pa.ArrowException, OSError, KeyError) as error:
         why = next(
-            (said for file in files if (said := file_formats.mistaken_file(file))),
+            (problem for file in files if (problem := file_formats.mistaken_file(file))),
             f"{error}; download or write it again",
         )
         raise DataError(f"{title}: {files[0]} cannot be read as Parquet: {why}") from error
@@ -166,19 +166,19 @@ def _unpack(
 
     done = 0
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as made:
-        scratch = Path(made) / target.name
+    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+        scratch = Path(temporary) / target.name
         with pa.ipc.new_file(str(scratch), pa.schema([("picture", pa.large_binary())])) as writer:
             for file in files:
                 with pq.ParquetFile(file) as opened:
                     for batch in opened.iter_batches(AT_ONCE, columns=[picture]):
                         writer.write_batch(pa.record_batch([_bytes(title, picture, batch.column(0))], ["picture"]))
                         say(f"unpacking {title}, {(done := done + len(batch)):,} rows")
-        for file, due in zip(files, digests, strict=True):
-            refuse_other(file, due)
+        for file, checksum in zip(files, digests, strict=True):
+            refuse_other(file, checksum)
         digest = source_files.sha256_file(scratch)
         if target.is_dir():
-            target.rename(Path(made) / "damaged")
+            target.rename(Path(temporary) / "damaged")
         scratch.replace(target)
         with atomic_write.atomic_writer(target.with_suffix(".sha256"), below=target.parent.parent) as stream:
             stream.write(digest.encode())
@@ -188,10 +188,10 @@ def _whole(target: Path) -> bool:
     """Return whether an Arrow file is unchanged, by its checksum; not read if its times are unchanged."""
     try:
         files_.check_regular(target, follow=False)
-        due = target.with_suffix(".sha256").read_text()
+        recorded = target.with_suffix(".sha256").read_text()
     except (OSError, ValueError):
         return False
-    return file_index.hashes([target], target.parent, index=target.with_suffix(".sums.json")) == [due]
+    return file_index.hashes([target], target.parent, index=target.with_suffix(".sums.json")) == [recorded]
 
 
 def _bytes(title: str, name: str, column: Any) -> Any:

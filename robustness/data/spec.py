@@ -84,10 +84,10 @@ class DataSpec(Table):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         source, kind = self.source, self.split.kind
-        given = [key for key in KEYS if getattr(self, key) is not None]
-        if other := [f"`{key}`" for key in given if key not in source.needs + source.takes]:
+        present = [key for key in KEYS if getattr(self, key) is not None]
+        if other := [f"`{key}`" for key in present if key not in source.needs + source.takes]:
             raise ValueError(f"{' and '.join(other)} must be left out for {self.name!r}")
-        if source.needs and len(set(source.needs) & set(given)) != 1:
+        if source.needs and len(set(source.needs) & set(present)) != 1:
             raise ValueError(
                 f"{' or '.join(f'`{key}`' for key in source.needs)} must be given for {self.name!r}, relative to the "
                 "data root, or to the card if it starts with ./"
@@ -133,9 +133,9 @@ class DataSpec(Table):
     @model_serializer(mode="wrap")
     def _as_before(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out unset newer keys, so that the hash of a card without them stays the same."""
-        found: dict[str, Any] = written(self)
+        table: dict[str, Any] = written(self)
         return {
-            key: value for key, value in found.items() if value is not None or key not in ("folder", "images", "part")
+            key: value for key, value in table.items() if value is not None or key not in ("folder", "images", "part")
         }
 
 

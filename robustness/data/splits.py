@@ -95,10 +95,10 @@ def folds(labels: npt.ArrayLike, k: int, seed: int, groups: npt.ArrayLike | None
     codes = None if groups is None else _codes(labels, groups)
     if codes is not None and codes.max() + 1 < k:
         raise DataError(f"`k` must be at most the number of groups, {codes.max() + 1}, got {k}; use fewer folds")
-    made = kind(k, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels, codes)
+    pairs = kind(k, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels, codes)
     return [
         _complete(labels, _sides(test, len(labels)), f"fold {number} of `k`={k}")
-        for number, (_, test) in enumerate(made)
+        for number, (_, test) in enumerate(pairs)
     ]
 
 
@@ -112,12 +112,12 @@ def some(labels: npt.ArrayLike, count: int, seed: int = 0) -> Indices:
     labels = np.asarray(labels)
     classes, counts = np.unique(labels, return_counts=True)
     exact = counts * (count / len(labels))
-    due = np.maximum(np.floor(exact).astype(np.int64), 1)
-    while due.sum() != count:  # the largest remainders get what is left; what the smallest classes got is taken back
-        step = 1 if due.sum() < count else -1
-        due[np.argmax(np.where(due + step >= 1, step * (exact - due), -np.inf))] += step
+    quota = np.maximum(np.floor(exact).astype(np.int64), 1)
+    while quota.sum() != count:  # the largest remainders get what is left; what the smallest classes got is taken back
+        step = 1 if quota.sum() < count else -1
+        quota[np.argmax(np.where(quota + step >= 1, step * (exact - quota), -np.inf))] += step
     order = np.argsort(generator(seed, Purpose.SPLIT).bit_generator.random_raw(len(labels)), kind="stable")
-    chosen = [order[labels[order] == label][:size] for label, size in zip(classes, due, strict=True)]
+    chosen = [order[labels[order] == label][:size] for label, size in zip(classes, quota, strict=True)]
     return np.sort(np.concatenate(chosen))
 
 

@@ -29,11 +29,13 @@ def find_column(title: str, what: str, named: str | None, usual: Sequence[str], 
     >>> find_column("pets", "`labels`", None, LABELS, ["img", "fine_label", "coarse_label"])
     'fine_label'
     """
-    found = named if named is not None else next((name for name in usual if name in there), None)
-    if found is None or found not in there:
-        asked = f", got {named!r}" if named is not None else ""
-        raise DataError(f"{title}: {what} must name a column{asked}; there are {', '.join(map(repr, there)) or 'none'}")
-    return found
+    column = named if named is not None else next((name for name in usual if name in there), None)
+    if column is None or column not in there:
+        requested = f", got {named!r}" if named is not None else ""
+        raise DataError(
+            f"{title}: {what} must name a column{requested}; there are {', '.join(map(repr, there)) or 'none'}"
+        )
+    return column
 
 
 def encode_labels(
@@ -56,10 +58,10 @@ def encode_labels(
         places = {name: place for place, name in enumerate(classes)}
         return np.array([places[value] for value in values]), tuple(classes), ()
     if kinds != {int}:
-        said = ", ".join(sorted(kind.__name__ for kind in kinds)) or "none"
+        types = ", ".join(sorted(kind.__name__ for kind in kinds)) or "none"
         several = "several labels per image are not supported" if list in kinds else "cast the column"
         raise DataError(
-            f"{title}: labels must be whole numbers or texts, got {said}; {several}, or name another in `labels`"
+            f"{title}: labels must be whole numbers or texts, got {types}; {several}, or name another in `labels`"
         )
     if names is not None and not all(isinstance(name, str) for name in names):
         raise DataError(f"{title}: names of classes must be text, got {shown(list(names))}; write the data set again")

@@ -52,19 +52,19 @@ def _has_parts(kind: Any) -> bool:
 
 def _part(name: str, make: Any, part: str, top: Path, spec: DataSpec, cache: Path, progress: Progress | None) -> Images:
     title = f"{name} {part}"
-    made = _opened(name, make, part, top)
-    values, classes = _labels(made), getattr(made, "classes", None)
-    if values is not None and (arrays := getattr(made, "data", None)) is not None:
+    dataset = _opened(name, make, part, top)
+    values, classes = _labels(dataset), getattr(dataset, "classes", None)
+    if values is not None and (arrays := getattr(dataset, "data", None)) is not None:
         if spec.images is not None:
             raise DataError(f"`images` must be left out for {spec.name!r}, whose images are arrays of one size")
         return Images(title, _channels_last(np.asarray(arrays), name), values, _names(classes, values))
-    found = _files(made)
-    if found is None:
+    listed = _files(dataset)
+    if listed is None:
         raise DataError(
             f"{spec.name!r} must be a torchvision data set of images with one class each; otherwise write it as "
             "folders of classes"
         )
-    paths, values = found
+    paths, values = listed
     files = Files(top, [os.path.relpath(path, top) for path in paths])
     return image_source.images(
         title, files, files.looks(cache, progress), values, _names(classes, values), spec.decoding
@@ -98,8 +98,8 @@ def _called(part: str) -> Sequence[str]:
 
 
 def _labels(made: Any) -> Array | None:
-    found = next((getattr(made, each) for each in ("targets", "labels") if hasattr(made, each)), None)
-    return None if found is None else np.asarray(found)
+    labels = next((getattr(made, each) for each in ("targets", "labels") if hasattr(made, each)), None)
+    return None if labels is None else np.asarray(labels)
 
 
 def _channels_last(pixels: Array, name: str) -> Array:

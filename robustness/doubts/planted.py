@@ -158,10 +158,10 @@ def attack_strength(
     valid = in_ball & ((perturbed >= 0) & (perturbed <= 1)).flatten(1).all(1)
     draw, chance = generator(seed, Purpose.DOUBTED, 0), torch.zeros_like(valid)
     with torch.no_grad():
-        found = _is_misled(planted, perturbed.detach(), evading) & valid
+        misled = _is_misled(planted, perturbed.detach(), evading) & valid
         for _ in range(tries):
             chance |= _is_misled(planted, (inputs + planted.epsilon * random_signs(draw, inputs)).clamp_(0, 1), evading)
-    return {"planted": len(inputs), "found": int(found.sum()), "by chance": int(chance.sum())}
+    return {"planted": len(inputs), "found": int(misled.sum()), "by chance": int(chance.sum())}
 
 
 def random_signs(draw: np.random.Generator, like: Tensor) -> Tensor:

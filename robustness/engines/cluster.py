@@ -99,9 +99,9 @@ def kind_of(engine: EngineSpec, device: str) -> str:
     """Return the device type of all nodes; EngineError lists nodes that differ."""
     here = compared(worker.versions(), device)
     others = {
-        node: ", ".join(f"{name} {found.get(name, 'none')} (here {due})" for name, due in here.items()
-                        if found.get(name) != due)
-        for node, found in ((node, compared(found, device)) for node, found in _asked(engine, device, _versions()))
+        node: ", ".join(f"{name} {versions.get(name, 'none')} (here {version})" for name, version in here.items()
+                        if versions.get(name) != version)
+        for node, versions in ((node, compared(every, device)) for node, every in _asked(engine, device, _versions()))
     }  # fmt: skip
     if others := {node: what for node, what in others.items() if what}:
         listed = "".join(f"\n  {node}: {what}" for node, what in others.items())
@@ -164,7 +164,7 @@ def _asked(engine: EngineSpec, device: str, what: Callable[..., Any], *given: An
         and node["Resources"].get("CPU", 0) >= engine.cores and node["Resources"].get("GPU", 0) >= share
     ]  # fmt: skip
     remote = ray.remote(what)
-    asked = [
+    tasks = [
         remote.options(
             num_cpus=0, num_gpus=min(share, 0.01), max_retries=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
@@ -173,7 +173,7 @@ def _asked(engine: EngineSpec, device: str, what: Callable[..., Any], *given: An
     ]  # fmt: skip
     names = [f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})" for node in nodes]
     try:
-        return list(zip(names, ray.get(asked, timeout=ANSWERS), strict=True))
+        return list(zip(names, ray.get(tasks, timeout=ANSWERS), strict=True))
     except GetTimeoutError as error:
         raise EngineError(f"not every node answered within {ANSWERS:g} s; check with `ray status`") from error
     except Exception as error:

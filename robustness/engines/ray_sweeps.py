@@ -102,8 +102,8 @@ class SweepActor:
         import ray
 
         device = next(iter(tasks.values())).device
-        if cluster.compared(found := worker.versions(), device) != cluster.compared(due, device):
-            raise EngineError(f"a node with other versions joined: {found} instead of {dict(due)}")
+        if cluster.compared(versions := worker.versions(), device) != cluster.compared(due, device):
+            raise EngineError(f"a node with other versions joined: {versions} instead of {dict(due)}")
         self._holder, self._begun = ChunkWorker(tasks, lambda name: ray.get(shipped[name])), begun
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -113,10 +113,10 @@ class SweepActor:
         number, chunk = int(batch["task"][0]), int(batch["chunk"][0])
         if (times := ray.get(self._begun.count.remote(number, chunk))) > BEGUN:
             error = f"its worker died {times - 1} times (out of memory? a crash in the model's native code?)"
-            told = {"task": number, "chunk": chunk, "content": b"", "error": error, "full": False}
+            answer = {"task": number, "chunk": chunk, "content": b"", "error": error, "full": False}
         else:
-            told = worker.one(self._holder, number, chunk)
-        return {name: [value] for name, value in told.items()}
+            answer = worker.one(self._holder, number, chunk)
+        return {name: [value] for name, value in answer.items()}
 
 
 def _begun() -> Any:

@@ -49,20 +49,20 @@ def parse(text: str) -> EngineSpec:
         raise EngineError(
             f"`engine`: {address}: is a client address; run this on a machine of the cluster, with HOST:PORT or auto"
         )
-    found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for setting in settings:
         key, _, value = setting.partition("=")
         try:
-            found[key] = KINDS[key](value)
+            options[key] = KINDS[key](value)
         except (KeyError, ValueError):
             raise EngineError(
                 f"`engine` may set workers=N, cores=N and gpus=SHARE, got {setting!r}{nearest(key, KINDS)}"
             ) from None
-        if found[key] < (0 if key == "gpus" else 1):
+        if options[key] < (0 if key == "gpus" else 1):
             raise EngineError(f"`engine`: {key} must be at least {0 if key == 'gpus' else 1}, got {value}")
-    if (gpus := found.get("gpus")) is not None and gpus > 1 and gpus != int(gpus):
+    if (gpus := options.get("gpus")) is not None and gpus > 1 and gpus != int(gpus):
         raise EngineError(f"`engine`: gpus must be a whole number or a share below 1, got {gpus:g}")
-    return EngineSpec(name, address, **found)
+    return EngineSpec(name, address, **options)
 
 
 @dataclass(frozen=True)

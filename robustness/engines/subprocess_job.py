@@ -66,21 +66,21 @@ def _hear(
 ) -> bool:
     """Handle one message, and return whether more follow; EOFError if the process ended without a result."""
     try:
-        kind, told = ours.recv()
+        kind, value = ours.recv()
     except OSError as error:
         raise EOFError from error
     if kind == "say":
-        say(told)
+        say(value)
     elif kind == "progress" and show:
-        show(*told)
+        show(*value)
     elif kind == "kind":
-        filled.kind = told
+        filled.kind = value
     elif kind == "notice":
-        filled.notices.append(told)
+        filled.notices.append(value)
     elif kind == "failed":
-        filled.failed[told[0]] = told[1]
+        filled.failed[value[0]] = value[1]
     elif kind == "refused":
-        raise EngineError(told)
+        raise EngineError(value)
     return bool(kind != "over")
 
 

@@ -76,22 +76,22 @@ class ChunkWorker:
         precision.check_dtype(task.dtype, task.device)
         pixels, labels = self._get(f"{task.images}:{chunk}")
         images = Images(task.title, pixels, labels, task.classes)
-        made = None if task.made is None else self._get(f"{task.made}:{chunk}")
+        directions = None if task.made is None else self._get(f"{task.made}:{chunk}")
         cells = SweepBatches(
             images, task.perturbation, task.strengths, task.unit, task.seed, task.device, task.batch_size,
-            task.decision, task.source_decision, made, first=chunk,
+            task.decision, task.source_decision, directions, first=chunk,
         )  # fmt: skip
         source = None if task.source is None else self._model(task.source)
         modules = module_dict(self._model(task.classifier), source, self._generator(task, images))
         modules = precision.in_precision(modules, task.dtype, task.device)
-        found: list[ChunkResult] = []
+        results: list[ChunkResult] = []
         with precision.matmul_precision(task.dtype, task.device):
             if task.directions:
-                chunks.direction_chunks(cells, modules, [0], task.threads, store=found.append)
+                chunks.direction_chunks(cells, modules, [0], task.threads, store=results.append)
             else:
                 outcomes = chunks.new_recorder(cells, probabilities=task.probabilities)
-                chunks.sweep_chunks(cells, modules, outcomes, [0], task.threads, store=found.append)
-        (part,) = found
+                chunks.sweep_chunks(cells, modules, outcomes, [0], task.threads, store=results.append)
+        (part,) = results
         return part
 
     def _model(self, shipped: ModelPackage) -> nn.Module:
@@ -127,9 +127,9 @@ def versions() -> dict[str, str]:
     for file in sorted(root.rglob("*.py")):
         if "suites" not in file.parts:
             digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
-    found = {"python": platform.python_version(), "pytest-robustness": f"{robustness.__version__}"}
-    found["its code"] = digest.hexdigest()[:12]
-    return found | {name: importlib.metadata.version(name) for name in ("torch", "numpy")}
+    installed = {"python": platform.python_version(), "pytest-robustness": f"{robustness.__version__}"}
+    installed["its code"] = digest.hexdigest()[:12]
+    return installed | {name: importlib.metadata.version(name) for name in ("torch", "numpy")}
 
 
 def one(holder: ChunkWorker, number: int, chunk: int) -> dict[str, Any]:
@@ -137,15 +137,15 @@ def one(holder: ChunkWorker, number: int, chunk: int) -> dict[str, Any]:
     from robustness.errors import RobustnessError
     from robustness.sweep.batching import out_of_memory
 
-    told: dict[str, Any] = {"task": number, "chunk": chunk, "content": b"", "error": "", "full": False}
+    answer: dict[str, Any] = {"task": number, "chunk": chunk, "content": b"", "error": "", "full": False}
     try:
-        return told | {"content": holder.part(number, chunk).to_bytes({})}
+        return answer | {"content": holder.part(number, chunk).to_bytes({})}
     except RobustnessError as error:
-        return told | {"error": str(error)}
+        return answer | {"error": str(error)}
     except Exception as error:  # the user's code, and what runs it
         if out_of_memory(error):
-            return told | {"full": True}
-        return told | {"error": f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}"}
+            return answer | {"full": True}
+        return answer | {"error": f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}"}
 
 
 def blocks(images: Images, chunk: int) -> tuple[np.ndarray, np.ndarray]:

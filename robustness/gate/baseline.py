@@ -67,15 +67,18 @@ class Baseline:
             start += len(strengths)
         rows = slice(start, start + len(strengths))
         unknown = np.full((len(strengths), len(self.labels)), np.nan, np.float32)
-        told, threshold = None if self.discarded is None else self.discarded[which, rows].astype(np.float32), 0.5
+        probability, threshold = None if self.discarded is None else self.discarded[which, rows].astype(np.float32), 0.5
         if "attack_probability" in self.scores:
-            told, threshold = self.scores["attack_probability"][which, rows], float(self.scores["threshold"][which])
+            probability, threshold = (
+                self.scores["attack_probability"][which, rows],
+                float(self.scores["threshold"][which]),
+            )
         probabilities = self.scores.get("probabilities")
         return Evidence(
             self.labels, tuple(self.protocol["data"]["classes"]), strengths, self.predictions[which, rows],
             unknown, unknown, unknown, unknown, tuple(self.status[sweep][strength] for strength in strengths),
             {"decision": {"threshold": threshold}},
-            attack_probability=told,
+            attack_probability=probability,
             probabilities=None if probabilities is None else probabilities[which, rows],
             clean=None if sweep == "clean" or "clean" not in names else self.evidence(which, "clean", beside),
             source=beside.source,
@@ -92,17 +95,17 @@ def write(path: Path, model: str, accepted: Sequence[AcceptedModel], metrics: Se
 
     Scores are stored for the `metrics` that need them.
     """
-    kept = sorted(accepted, key=lambda one: str(one.about["weights"]))
-    how = protocol.of_evidence(kept[0].swept)
-    packed = _packed(kept, how, metrics)
+    models = sorted(accepted, key=lambda one: str(one.about["weights"]))
+    how = protocol.of_evidence(models[0].swept)
+    packed = _packed(models, how, metrics)
     file = f"{path.stem}.{hashlib.sha256(packed).hexdigest()[:16]}.npz"
     document = {
         "format": FORMAT,
         "model": model,
         "protocol": how,
-        "status": {name: _joined_status(kept, name) for name in how["sweeps"]},
-        "accepted": [dict(one.about) for one in kept],
-        "right": _right(kept, how),
+        "status": {name: _joined_status(models, name) for name in how["sweeps"]},
+        "accepted": [dict(one.about) for one in models],
+        "right": _right(models, how),
         "outcomes": {"file": file, "sha256": hashlib.sha256(packed).hexdigest()},
     }
     store = Store(path.parent)
@@ -192,8 +195,8 @@ def _unlike(document: Mapping[str, Any], baseline: Baseline) -> str:
     if any(not isinstance(document["status"][name][strength], str) for name, strength in cells):
         return "cells"
     right = (baseline.predictions == baseline.labels).sum(2)
-    told = np.array([document["right"][name][strength] for name, strength in cells])
-    return "counts of correct predictions" if told.shape != right.T.shape or (told != right.T).any() else ""
+    recorded = np.array([document["right"][name][strength] for name, strength in cells])
+    return "counts of correct predictions" if recorded.shape != right.T.shape or (recorded != right.T).any() else ""
 
 
 def _packed(kept: Sequence[AcceptedModel], how: Mapping[str, Any], metrics: Sequence[str]) -> bytes:
@@ -220,18 +223,18 @@ def _packed(kept: Sequence[AcceptedModel], how: Mapping[str, Any], metrics: Sequ
 
 
 def _scores(kept: Sequence[AcceptedModel], how: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    scores: dict[str, Any] = {}
     for name in names:
         every = [[getattr(one.swept[sweep], name) for sweep in how["sweeps"]] for one in kept]
         if any(each is None for one in every for each in one):
             raise GateError(
                 f"the card's gate needs every image's {name}, which the run did not store; run the suites again"
             )
-        found[name] = np.stack([np.concatenate(one) for one in every]).astype(np.float32)
+        scores[name] = np.stack([np.concatenate(one) for one in every]).astype(np.float32)
     if "attack_probability" in names:
-        told = [next(iter(one.swept.values())).provenance["decision"]["threshold"] for one in kept]
-        found["threshold"] = np.array(told, np.float64)
-    return found
+        thresholds = [next(iter(one.swept.values())).provenance["decision"]["threshold"] for one in kept]
+        scores["threshold"] = np.array(thresholds, np.float64)
+    return scores
 
 
 def _unpacked(document: Mapping[str, Any], packed: bytes) -> Baseline:

@@ -28,8 +28,8 @@ def compare_runs(first: Path, second: Path, store: Store) -> Iterator[str]:
     Models are matched by name or, if each run has a single one, with each other.
     """
     reports = [read_report(path) for path in (first, second)]
-    for path, found in zip((first, second), reports, strict=True):
-        yield one_line(f"{path}: {found.verdict}, {found.run.started}")
+    for path, report in zip((first, second), reports, strict=True):
+        yield one_line(f"{path}: {report.verdict}, {report.run.started}")
     pairs, alone = _pairs(*reports)
     if not pairs:
         raise GateError(f"{first} and {second} have no model in common; compare runs of the same model")
@@ -49,7 +49,7 @@ def compare_runs(first: Path, second: Path, store: Store) -> Iterator[str]:
 
 
 def _pairs(first: RunReport, second: RunReport) -> tuple[list[tuple[ModelReport, ModelReport]], list[str]]:
-    one, other = ({model.name: model for model in found.models} for found in (first, second))
+    one, other = ({model.name: model for model in report.models} for report in (first, second))
     if len(one) == len(other) == 1:
         return list(zip(one.values(), other.values(), strict=True)), []
     return [(one[name], other[name]) for name in one if name in other], sorted(set(one) ^ set(other))
@@ -59,7 +59,7 @@ def _rows(one: ModelReport, other: ModelReport, store: Store) -> Iterator[list[s
     others = {sweep.name: sweep for sweep in other.sweeps}
     for was in one.sweeps:
         now = others[was.name]
-        kept = [_kept(store, sweep) for sweep in (was, now)]
+        evidence = [_kept(store, sweep) for sweep in (was, now)]
         for before, after in zip(was.cells, now.cells, strict=True):
             shown = [metric for metric in before.metrics if metric == "accuracy" or metric in before.claims]
             for metric in shown or ["accuracy"]:
@@ -71,7 +71,7 @@ def _rows(one: ModelReport, other: ModelReport, store: Store) -> Iterator[list[s
                     yield [name, *gone, one_line(status, NAME) or DASH, "", "", "", ""]
                     continue
                 moved = [f"{old:.4f}", f"{new:.4f}", f"{new - old:+.4f}"]
-                yield [name, *moved, *_by_image(kept, before.strength, metric)]
+                yield [name, *moved, *_by_image(evidence, before.strength, metric)]
 
 
 def _kept(store: Store, sweep: SweepReport) -> Evidence | None:
@@ -79,9 +79,9 @@ def _kept(store: Store, sweep: SweepReport) -> Evidence | None:
     if sweep.evidence is None or sweep.evidence.key is None:
         return None
     with suppress(RobustnessError, OSError):
-        found = Evidence.from_bytes(store.read(store.path("evidence", sweep.evidence.key)))
-        if found.digest == sweep.evidence.digest:
-            return found
+        evidence = Evidence.from_bytes(store.read(store.path("evidence", sweep.evidence.key)))
+        if evidence.digest == sweep.evidence.digest:
+            return evidence
     return None
 
 

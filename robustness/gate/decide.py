@@ -41,19 +41,19 @@ def decide(card: Card, get: Callable[[str], Evidence]) -> GateDecision:
     swept = {name: get(name) for name in card.gated_sweeps}
     keys = {name: evidence.provenance.get("key") for name, evidence in swept.items()}
     try:
-        kept = _baseline(card)
-        _check_comparable(card, kept, swept)
-        cells = _cells(card, kept, swept)
+        baseline = _baseline(card)
+        _check_comparable(card, baseline, swept)
+        cells = _cells(card, baseline, swept)
         waived = {w.cell: str(w) for w in card.file.waivers if w.cell is not None and not w.expired}
         hold = paired_gate.evaluate_paired_gate if gate.kind == "paired" else retraining_gate.evaluate_retraining_gate
-        same = _identical(kept, swept, cells)
-        outcome, said, table = hold(gate, kept, swept, cells, waived, same)
+        same = _identical(baseline, swept, cells)
+        outcome, message, table = hold(gate, baseline, swept, cells, waived, same)
     except (GateError, MetricError) as error:
         return GateDecision("error", f"{card.name}: {error}", {"evidence": keys})
-    about: dict[str, Any] = {"kind": gate.kind, "alpha": gate.alpha, "baseline": _about(kept)}
-    about["notes"] = _notes(kept, swept, same=same is not None)
+    about: dict[str, Any] = {"kind": gate.kind, "alpha": gate.alpha, "baseline": _about(baseline)}
+    about["notes"] = _notes(baseline, swept, same=same is not None)
     about["evidence"] = keys
-    return GateDecision(outcome, f"{card.name}: the {gate.kind} gate {said}", {**about, **table})
+    return GateDecision(outcome, f"{card.name}: the {gate.kind} gate {message}", {**about, **table})
 
 
 def _baseline(card: Card) -> Baseline:
@@ -63,17 +63,17 @@ def _baseline(card: Card) -> Baseline:
             f"its card has a gate, but the baseline {path} is missing; create it: robustness baseline accept run.json "
             f"--model {card.name}" + (f" --to {path}" if card.file.gate and card.file.gate.baseline else "")
         )
-    kept = baselines.read(path)
-    if kept.model != card.name:
-        raise GateError(f"{path}: is the baseline of {kept.model}; set gate.baseline to another file")
+    baseline = baselines.read(path)
+    if baseline.model != card.name:
+        raise GateError(f"{path}: is the baseline of {baseline.model}; set gate.baseline to another file")
     assert card.file.gate is not None
     for metric in card.file.gate.metrics:
-        if (scores := registry.get(metric).baseline_scores) and scores not in kept.scores:
+        if (scores := registry.get(metric).baseline_scores) and scores not in baseline.scores:
             raise GateError(
                 f"{path}: was accepted without the data that {metric} needs; accept it again with the current card: "
                 f"robustness baseline accept run.json --model {card.name}"
             )
-    return kept
+    return baseline
 
 
 def _check_comparable(card: Card, kept: Baseline, swept: Mapping[str, Evidence]) -> None:
@@ -90,7 +90,7 @@ def _check_comparable(card: Card, kept: Baseline, swept: Mapping[str, Evidence])
 
 def _cells(card: Card, kept: Baseline, swept: Mapping[str, Evidence]) -> list[GateCell]:
     """Return every cell in which both have numbers; it is an error if only the candidate has none."""
-    gate, found, without = card.file.gate, [], []
+    gate, cells, without = card.file.gate, [], []
     assert gate is not None
     for sweep, evidence in swept.items():
         for row, strength in enumerate(evidence.strengths):
@@ -99,7 +99,7 @@ def _cells(card: Card, kept: Baseline, swept: Mapping[str, Evidence]) -> list[Ga
             if evidence.status[row] != OK:
                 without.append(f"{sweep} at {strength}: {evidence.status[row]}")
                 continue
-            found += [
+            cells += [
                 GateCell(sweep, strength, metric, _margin(gate.margin, gate.margins, sweep, row))
                 for metric in gate.metrics
                 if is_defined_for(metric, sweep, transferred=evidence.source is not None)
@@ -108,9 +108,9 @@ def _cells(card: Card, kept: Baseline, swept: Mapping[str, Evidence]) -> list[Ga
         raise GateError(
             f"{len(without)} cell(s) have numbers in the baseline but not now:\n  " + "\n  ".join(without[:20])
         )
-    if not found:
+    if not cells:
         raise GateError("there is no cell to compare: baseline and model have no cell with numbers in common")
-    return found
+    return cells
 
 
 def _identical(kept: Baseline, swept: Mapping[str, Evidence], cells: Sequence[GateCell]) -> int | None:
@@ -149,12 +149,12 @@ def _about(kept: Baseline) -> dict[str, Any]:
 
 def _notes(kept: Baseline, swept: Mapping[str, Evidence], *, same: bool) -> list[str]:
     """Return notes that do not affect the comparison."""
-    found = next(iter(swept.values())).provenance
+    provenance = next(iter(swept.values())).provenance
     notes = []
-    devices = sorted({str(one.get("device")) for one in kept.accepted} - {str(found.get("device"))})
+    devices = sorted({str(one.get("device")) for one in kept.accepted} - {str(provenance.get("device"))})
     if devices:
-        notes.append(f"accepted on {', '.join(devices)}, measured now on {found.get('device')}")
-    weights = found["subject"]["weights"]
+        notes.append(f"accepted on {', '.join(devices)}, measured now on {provenance.get('device')}")
+    weights = provenance["subject"]["weights"]
     if weights in [one["weights"] for one in kept.accepted]:
         other = "" if same else ", but predictions differ: the code, the device or versions have changed"
         notes.append(f"its weights equal those of an accepted model{other}")

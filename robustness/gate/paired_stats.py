@@ -112,8 +112,8 @@ def interval(losses: ArrayLike, gains: ArrayLike, n: ArrayLike, alpha: float = 0
             middle = (near + far) / 2
             rejected = side * tango_score(b, c, total, middle, side) > z
             near, far = np.where(rejected, near, middle), np.where(rejected, middle, far)
-        found: Floats = (near + far) / 2
-        return found
+        midpoint: Floats = (near + far) / 2
+        return midpoint
 
     return end(1.0), end(-1.0)
 

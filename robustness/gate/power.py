@@ -93,10 +93,10 @@ def decided(
     losses, gains = (differing + net) / 2, (differing - net) / 2
     fits = differing <= total
     losses, gains = np.where(fits, losses, 0.0), np.where(fits, gains, 0.0)
-    found = np.where(
+    decisions = np.where(
         side > 0, tango_score(losses, gains, total, accepted, 1.0), -tango_score(losses, gains, total, accepted, -1.0)
     )
-    decisive: NDArray[np.bool_] = fits & (found >= z)
+    decisive: NDArray[np.bool_] = fits & (decisions >= z)
     return decisive
 
 

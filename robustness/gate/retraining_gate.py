@@ -97,11 +97,11 @@ def summaries(cells: Sequence[GateCell]) -> dict[str, list[GateCell]]:
     >>> list(summaries([GateCell("clean", "0", "accuracy", 0), GateCell("fgsm", "0.1", "accuracy", 0)]))
     ['clean:0:accuracy', 'fgsm:mean:accuracy']
     """
-    found: dict[str, list[GateCell]] = {}
+    rows: dict[str, list[GateCell]] = {}
     for cell in cells:
         strength = cell.strength if cell.sweep == "clean" else "mean"
-        found.setdefault(f"{cell.sweep}:{strength}:{cell.metric}", []).append(cell)
-    return found
+        rows.setdefault(f"{cell.sweep}:{strength}:{cell.metric}", []).append(cell)
+    return rows
 
 
 def rates(
@@ -129,11 +129,11 @@ def summed(groups: Mapping[str, Sequence[GateCell]], found: Floats) -> Floats:
 def _strengths(groups: Mapping[str, Sequence[GateCell]], theirs: Floats) -> list[dict[str, Any]]:
     """Return the accepted models' values at each strength, for the curves."""
     cells = [cell for group in groups.values() for cell in group]
-    found = zip(cells, theirs.mean(axis=0), theirs.min(axis=0), theirs.max(axis=0), strict=True)
+    columns = zip(cells, theirs.mean(axis=0), theirs.min(axis=0), theirs.max(axis=0), strict=True)
     return [
         {"sweep": cell.sweep, "strength": cell.strength, "metric": cell.metric, "mean": float(sign * mean),
          "least": float(min(sign * low, sign * high)), "most": float(max(sign * low, sign * high))}
-        for cell, mean, low, high in found
+        for cell, mean, low, high in columns
         for sign in [_sign(cell.metric)]
     ]  # fmt: skip
 

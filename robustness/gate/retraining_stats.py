@@ -82,8 +82,8 @@ def worst_standardized_shortfall(values: Floats) -> Floats:
     """
     below, spread = values.mean(axis=0) - values, values.std(axis=0, ddof=1)
     same = spread <= 1e-12
-    found: Floats = np.where(same, 0.0, below / np.where(same, 1.0, spread)).max(axis=1).round(9)
-    return np.maximum(found, 0.0)
+    worst: Floats = np.where(same, 0.0, below / np.where(same, 1.0, spread)).max(axis=1).round(9)
+    return np.maximum(worst, 0.0)
 
 
 def rank_p_value(accepted: Floats, candidate: Floats) -> float:
@@ -93,8 +93,8 @@ def rank_p_value(accepted: Floats, candidate: Floats) -> float:
     >>> rank_p_value(np.linspace(0.9, 0.99, 19)[:, None], np.array([0.8]))
     0.05
     """
-    found = worst_standardized_shortfall(np.vstack([candidate, accepted]))
-    return float((found >= found[0]).mean())
+    shortfalls = worst_standardized_shortfall(np.vstack([candidate, accepted]))
+    return float((shortfalls >= shortfalls[0]).mean())
 
 
 def rank_test_possible(k: int, alpha: float) -> bool:

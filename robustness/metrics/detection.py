@@ -34,8 +34,8 @@ def scores(evidence: Evidence, row: int) -> NDArray[np.float32]:
 
 def count_accepted_correct(evidence: Evidence, row: int, label: int | None = None) -> Counted:
     """Count the images that are predicted right among those that are kept."""
-    kept = ~discarded(evidence, row)
-    return Counted(evidence.predictions[row] == evidence.labels, kept, "the decision discards every image")
+    accepted = ~discarded(evidence, row)
+    return Counted(evidence.predictions[row] == evidence.labels, accepted, "the decision discards every image")
 
 
 def count_accepted(evidence: Evidence, row: int, label: int | None = None) -> Counted:

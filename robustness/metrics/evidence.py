@@ -107,14 +107,14 @@ class Evidence:
             drawn = np.stack([np.zeros(len(e), np.float32) if e.drawn is None else e.drawn[i] for e, i in rows])
         both = self.probabilities is not None and clean.probabilities is not None
         probabilities = np.stack([e.probabilities[i] for e, i in rows if e.probabilities is not None]) if both else None
-        told = [e.attack_probability[i] for e, i in rows if e.attack_probability is not None]
+        attack = [e.attack_probability[i] for e, i in rows if e.attack_probability is not None]
         return replace(
             self,
             strengths=strengths,
             status=tuple(e.status[i] for e, i in rows),
             drawn=drawn,
             probabilities=probabilities,
-            attack_probability=np.stack(told) if len(told) == len(rows) else None,
+            attack_probability=np.stack(attack) if len(attack) == len(rows) else None,
             **outcomes,
         )
 

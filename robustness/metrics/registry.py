@@ -86,8 +86,8 @@ def gateable(metric: str) -> bool:
     >>> gateable("recall[3]"), gateable("detection_auc"), gateable("loss"), gateable("acuracy")
     (True, True, False, False)
     """
-    found = find(metric)
-    return found is not None and found.influence is not None
+    definition = find(metric)
+    return definition is not None and definition.influence is not None
 
 
 def count_classes(classes: Classes) -> int:
@@ -213,15 +213,15 @@ def _unknown(metric: str) -> MetricError:
 def _class_index(metric: str, label: str, classes: Classes) -> int:
     """Find a class by index or name; one text that means two classes is refused."""
     names, count = [] if isinstance(classes, int) else list(classes), count_classes(classes)
-    found = {index for index, name in enumerate(names) if name == label}
+    indices = {index for index, name in enumerate(names) if name == label}
     if re.fullmatch("[0-9]+", label) and int(label) < count:
-        found.add(int(label))
-    if len(found) == 1:
-        return found.pop()
-    if found:
+        indices.add(int(label))
+    if len(indices) == 1:
+        return indices.pop()
+    if indices:
         raise MetricError(
-            f"`{metric}` must mean one class, got one that matches the classes {', '.join(map(str, sorted(found)))} by "
-            "index or name; rename a class, or use an index that is no class's name"
+            f"`{metric}` must mean one class, got one that matches the classes {', '.join(map(str, sorted(indices)))} "
+            "by index or name; rename a class, or use an index that is no class's name"
         )
     known = ", ".join(map(repr, names[:12])) + ", …" * (len(names) > 12)
     raise MetricError(

@@ -32,8 +32,8 @@ def probabilities(evidence: Evidence) -> NDArray[np.float32]:
             "`roc_auc` needs the probability of every class, got evidence without it; write probabilities = true in "
             "the card"
         )
-    found: NDArray[np.float32] = evidence.probabilities
-    return found
+    values: NDArray[np.float32] = evidence.probabilities
+    return values
 
 
 def micro_auc_variance(given: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:

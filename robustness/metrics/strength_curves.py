@@ -29,8 +29,8 @@ def measure_shape(name: str, evidence: Evidence, row: int, label: int | None, co
     strength.
     """
     sizes, cells = _curve(evidence, row, require_evidence(evidence.clean, "clean evidence"))
-    found = [_accuracy(of, at, filtered=name.startswith(SELECTIVE)) for of, at in cells]
-    accuracies, influences = (np.stack([pair[i] for pair in found]) for i in (0, 1))
+    values = [_accuracy(of, at, filtered=name.startswith(SELECTIVE)) for of, at in cells]
+    accuracies, influences = (np.stack([pair[i] for pair in values]) for i in (0, 1))
     if np.isnan(accuracies).any():
         return Measurement(math.nan, UNKNOWN, "influence", 0, None, "nothing is kept")
     value, weights = shape(name.removeprefix(SELECTIVE), np.asarray(sizes), accuracies)
@@ -66,16 +66,16 @@ def shape(name: str, sizes: Floats, accuracies: Floats) -> tuple[float, Floats]:
 def _accuracy(evidence: Evidence, row: int, *, filtered: bool) -> tuple[float, Floats]:
     """Return the accuracy at one strength, and each image's influence on it."""
     right = (evidence.predictions[row] == evidence.labels).astype(float)
-    kept = ~discarded(evidence, row) if filtered else np.ones(len(right), np.bool_)
-    if not kept.any():
+    accepted = ~discarded(evidence, row) if filtered else np.ones(len(right), np.bool_)
+    if not accepted.any():
         return math.nan, np.zeros(len(right))
-    accuracy = float(right[kept].mean())
-    return accuracy, kept * (right - accuracy) / kept.mean()
+    accuracy = float(right[accepted].mean())
+    return accuracy, accepted * (right - accuracy) / accepted.mean()
 
 
 def _curve(evidence: Evidence, row: int, clean: Evidence) -> tuple[list[float], list[tuple[Evidence, int]]]:
     """Return the strengths from 0 to a row's, in their order, and where each one's outcomes are."""
-    found: dict[float, tuple[Evidence, int]] = {0.0: (clean, 0)}
+    curve: dict[float, tuple[Evidence, int]] = {0.0: (clean, 0)}
     try:
         last = float(evidence.strengths[row])
         sizes = {float(name): i for i, name in enumerate(evidence.strengths)}
@@ -85,10 +85,10 @@ def _curve(evidence: Evidence, row: int, clean: Evidence) -> tuple[list[float], 
         if 0 < size <= last:
             if evidence.status[i] != OK:
                 raise MetricError(f"the curve has no numbers at {evidence.strengths[i]}: {evidence.status[i]}")
-            found[size] = (evidence, i)
-    if len(found) < 2:
+            curve[size] = (evidence, i)
+    if len(curve) < 2:
         raise MetricError(f"`metric` needs a strength above 0, got {evidence.strengths[row]}; claim it at a larger one")
-    return sorted(found), [found[size] for size in sorted(found)]
+    return sorted(curve), [curve[size] for size in sorted(curve)]
 
 
 def _metric(name: str, description: str, worst: float, largest: float) -> Metric:

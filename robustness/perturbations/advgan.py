@@ -67,14 +67,14 @@ class AdvGAN(Attack, Step):
             else []
         )
         with torch.no_grad():
-            made: Tensor = batch.generator(batch.inputs, *aims)
-        if made.shape != batch.inputs.shape:
+            direction: Tensor = batch.generator(batch.inputs, *aims)
+        if direction.shape != batch.inputs.shape:
             raise ModelError(
                 f"the generator must return perturbations of shape {tuple(batch.inputs.shape)}, got "
-                f"{tuple(made.shape)}; fit it to these images"
+                f"{tuple(direction.shape)}; fit it to these images"
             )
-        batch.count("non-finite perturbations", ~made.flatten(1).isfinite().all(1))
-        return made.nan_to_num(0.0)
+        batch.count("non-finite perturbations", ~direction.flatten(1).isfinite().all(1))
+        return direction.nan_to_num(0.0)
 
 
 class ConditionalAdvGAN(AdvGAN):

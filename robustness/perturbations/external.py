@@ -80,7 +80,7 @@ class External(Attack):
         from robustness.util import rng
 
         make = {"foolbox": _foolbox, "torchattacks": _torchattacks, "art": _art}[self.library]
-        made = make(self, InputCopier(batch.attacked), batch, self._found())
+        attack = make(self, InputCopier(batch.attacked), batch, self._found())
         seed = 0 if batch.drawn is None else int(batch.drawn.flatten()[0])
 
         def perturb(strength: float | Tensor, out: Tensor) -> Tensor:
@@ -89,13 +89,13 @@ class External(Attack):
             if strength == 0:
                 return out.copy_(batch.inputs)
             with rng.isolated_rng(seed), torch.enable_grad():
-                found = made(strength, batch.inputs.clone()).detach().to(out)
-            if found.shape != out.shape:
+                perturbed = attack(strength, batch.inputs.clone()).detach().to(out)
+            if perturbed.shape != out.shape:
                 raise ValueError(
-                    f"{self.library}.{self.attack} gave {tuple(found.shape)}, not images {tuple(out.shape)}"
+                    f"{self.library}.{self.attack} gave {tuple(perturbed.shape)}, not images {tuple(out.shape)}"
                 )
-            batch.count("non-finite perturbations", ~found.flatten(1).isfinite().all(1))
-            return torch.clamp(found.nan_to_num(0.0), 0, 1, out=out)
+            batch.count("non-finite perturbations", ~perturbed.flatten(1).isfinite().all(1))
+            return torch.clamp(perturbed.nan_to_num(0.0), 0, 1, out=out)
 
         return perturb
 
@@ -112,8 +112,8 @@ class External(Attack):
                 f"the perturbation {self.library}.{self.attack} needs {self.library}, which cannot be imported "
                 f'({error}); pip install "pytest-robustness[oracles]"'
             ) from error
-        if callable(found := getattr(module, self.attack, None)):
-            return found  # type: ignore[no-any-return]
+        if callable(attack := getattr(module, self.attack, None)):
+            return attack  # type: ignore[no-any-return]
         raise ValueError(
             f"`attack` must be a class of {MODULES[self.library]}, got {self.attack!r}"
             + nearest(self.attack, dir(module))

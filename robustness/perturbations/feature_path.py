@@ -62,18 +62,18 @@ class FeaturePath:
             scores = batch.decision.log_probabilities(logits)
             wrong = torch.ones_like(scores).scatter(1, batch.labels[:, None], 0)
             smooth = (scores * wrong).sum(1) / wrong.sum(1)
-            found = input_gradient(smooth, leaf, keep=True).flatten(1)
-            size = found.abs().amax(1)
+            gradient = input_gradient(smooth, leaf, keep=True).flatten(1)
+            size = gradient.abs().amax(1)
             if bool((zero := size == 0).any()):
                 margin = input_gradient(
                     attack_loss(logits, batch.labels, "margin", None, batch.decision), leaf
                 ).flatten(1)
-                found = torch.where(zero[:, None], margin, found)
-                size = found.abs().amax(1)
+                gradient = torch.where(zero[:, None], margin, gradient)
+                size = gradient.abs().amax(1)
                 batch.count(MARGIN, self._going & zero & (size != 0))
         bad = ~size.isfinite()
         batch.count(NON_FINITE, bad & self._going)
         if not self._steps:  # later on a path may end where nothing is left to be done
             batch.count(ZERO, size == 0)
             batch.count(STUCK, self._going & (size == 0))
-        return found.masked_fill(bad[:, None], 0), logits.detach()
+        return gradient.masked_fill(bad[:, None], 0), logits.detach()

@@ -37,8 +37,8 @@ def fgsm(
     """
     from robustness.perturbations.gradients import gradient
 
-    found, _ = gradient(classifier, inputs, labels, loss=loss, targets=targets)
-    return (inputs + epsilon * steepest_direction(found, norm)).clamp(0, 1)
+    ascent, _ = gradient(classifier, inputs, labels, loss=loss, targets=targets)
+    return (inputs + epsilon * steepest_direction(ascent, norm)).clamp(0, 1)
 
 
 def steepest_direction(gradient: Tensor, norm: Norm, out: Tensor | None = None) -> Tensor:
@@ -91,7 +91,7 @@ class FGSM(GradientAttack, Step):
         from robustness.perturbations.gradients import sweep_gradient
 
         targets = self.targets(batch)
-        found, logits = sweep_gradient(batch, loss=self.loss, targets=targets)
+        ascent, logits = sweep_gradient(batch, loss=self.loss, targets=targets)
         if batch.attacked is batch.classifier:
             batch.clean_logits = logits
-        return steepest_direction(found, self.norm, out=found)
+        return steepest_direction(ascent, self.norm, out=ascent)

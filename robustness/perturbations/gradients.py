@@ -85,9 +85,9 @@ def row_gradient(
     if rows is None:
         return sweep_gradient(batch, inputs, loss=loss, targets=targets, weight=weight)
     some = batch.some(rows)
-    found = sweep_gradient(some, inputs, loss=loss, targets=None if targets is None else targets[rows], weight=weight)
+    result = sweep_gradient(some, inputs, loss=loss, targets=None if targets is None else targets[rows], weight=weight)
     batch.counted(some, rows)
-    return found
+    return result
 
 
 def _swept(
@@ -100,25 +100,25 @@ def _swept(
         logits = model_logits(batch.attacked, leaf)
         value = attack_loss(logits, labels, loss, targets, batch.decision, weight)
         # What is kept of the forward for a second gradient costs memory and time: it is where a loss has rounded to 0.
-        kept = loss != "margin" and bool((value == 0).any())
-        found = input_gradient(value, leaf, keep=kept)
-        size = _size(found)
+        retain = loss != "margin" and bool((value == 0).any())
+        gradient = input_gradient(value, leaf, keep=retain)
+        size = _size(gradient)
         if loss != "margin" and bool((zero := size == 0).any()):
-            again = logits if kept else model_logits(batch.attacked, leaf)
+            again = logits if retain else model_logits(batch.attacked, leaf)
             value = attack_loss(again, labels, "margin", targets, batch.decision)[zero].sum()
             margin = input_gradient(value, leaf)
-            found = torch.where(zero.view(-1, *(1,) * (found.dim() - 1)), margin, found)
-            size = _size(found)
+            gradient = torch.where(zero.view(-1, *(1,) * (gradient.dim() - 1)), margin, gradient)
+            size = _size(gradient)
             batch.count(MARGIN, zero & (size != 0), rows.start)
     if bool((bad := ~size.isfinite()).any()):
         batch.count(NON_FINITE, bad, rows.start)
-        found = found.masked_fill(bad.view(-1, *(1,) * (found.dim() - 1)), 0)
+        gradient = gradient.masked_fill(bad.view(-1, *(1,) * (gradient.dim() - 1)), 0)
     if bool((zero := size == 0).any()):
         batch.count(ZERO, zero, rows.start)
         stuck = zero & ~misleads(logits.detach(), labels, targets, batch.decision, loss)  # the others need none
         if bool(stuck.any()):
             batch.count(STUCK, stuck, rows.start)
-    return found, logits.detach()
+    return gradient, logits.detach()
 
 
 def _size(gradient: Tensor) -> Tensor:
@@ -142,12 +142,12 @@ def input_gradient(value: Tensor, leaf: Tensor, keep: bool = False) -> Tensor:
     if not value.requires_grad:
         raise GradientError(NOT_DIFFERENTIABLE)
     try:
-        (found,) = torch.autograd.grad(value.sum(), leaf, retain_graph=keep, allow_unused=True)
+        (gradient,) = torch.autograd.grad(value.sum(), leaf, retain_graph=keep, allow_unused=True)
     except NotImplementedError as error:
         raise GradientError(f"a part of the model has no derivative: {error}") from error
-    if found is None:
+    if gradient is None:
         raise GradientError(NOT_DIFFERENTIABLE)
-    return found.clone()
+    return gradient.clone()
 
 
 class InputCopier(nn.Module):

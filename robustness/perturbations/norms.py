@@ -12,7 +12,7 @@ class Budget(BaseModel):
     """
     How much may change: L∞ and L2 in units of the pixel range, L0 in features (one channel of one pixel).
 
-    >>> Budget(norm="linf", size=0.1).kept(np.zeros((1, 1, 1, 2)), np.array([[[[0.5, -0.5]]]])).tolist()
+    >>> Budget(norm="linf", size=0.1).project(np.zeros((1, 1, 1, 2)), np.array([[[[0.5, -0.5]]]])).tolist()
     [[[[0.1, 0.0]]]]
     """
 
@@ -22,7 +22,7 @@ class Budget(BaseModel):
     size: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
     """The most that a perturbation may have: fractions of the pixel range, or for l0 features."""
 
-    def kept(self, images: np.ndarray, changed: np.ndarray) -> np.ndarray:
+    def project(self, images: np.ndarray, changed: np.ndarray) -> np.ndarray:
         """Bring changed images (N, C, H, W) into the ball around the images, then into [0, 1]."""
         delta = changed - images
         flat = delta.reshape(len(delta), -1)
@@ -34,5 +34,5 @@ class Budget(BaseModel):
         elif flat.shape[1] > (most := int(self.size)):
             least = -np.sort(-np.abs(flat), axis=1)[:, most : most + 1]
             flat = np.where(np.abs(flat) > least, flat, 0)
-        kept: np.ndarray = np.clip(images + flat.reshape(delta.shape), 0, 1).astype(images.dtype)
-        return kept
+        clipped: np.ndarray = np.clip(images + flat.reshape(delta.shape), 0, 1).astype(images.dtype)
+        return clipped

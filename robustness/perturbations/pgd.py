@@ -57,8 +57,8 @@ def pgd(
     step = Steps(inputs, epsilon, step_size, norm)
     perturbed = inputs if start is None else step.inside(inputs + start)
     for _ in range(steps):
-        found, _ = gradient(classifier, perturbed, labels, loss=loss, targets=targets)
-        perturbed = step.along(perturbed, found, spend=True)
+        ascent, _ = gradient(classifier, perturbed, labels, loss=loss, targets=targets)
+        perturbed = step.along(perturbed, ascent, spend=True)
     return perturbed
 
 

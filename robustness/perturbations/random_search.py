@@ -49,8 +49,8 @@ def search(
         now = misleads(logits, labels, towards, batch.decision, attack.loss) | nothing
         reached = attack_loss(logits, labels, attack.loss, towards, batch.decision).masked_fill(nothing, math.inf)
         better = now | (reached >= value[left])
-        kept = left[better]
-        signs[kept], images[kept], value[kept] = tried[better], shown[better], reached[better]
+        improved = left[better]
+        signs[improved], images[improved], value[improved] = tried[better], shown[better], reached[better]
         misled[left] = now
     return images, misled
 

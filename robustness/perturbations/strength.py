@@ -165,10 +165,10 @@ def pixel_snr(unit: Unit, inputs: Tensor, asked: float | Tensor) -> Tensor:
     """
     import torch
 
-    found = torch.as_tensor(asked, dtype=inputs.dtype, device=inputs.device).flatten().expand(len(inputs))
+    ratios = torch.as_tensor(asked, dtype=inputs.dtype, device=inputs.device).flatten().expand(len(inputs))
     if unit == "snr":
-        return found
-    return found + to_decibels(
+        return ratios
+    return ratios + to_decibels(
         l2_norm(inputs), l2_norm(inputs - inputs.flatten(1).mean(1).view(-1, *(1,) * (inputs.dim() - 1)))
     )
 
@@ -177,8 +177,8 @@ def l2_norm(images: Tensor) -> Tensor:
     """Return ‖x‖₂ of each image, (N,)."""
     import torch
 
-    found: Tensor = torch.linalg.vector_norm(images.flatten(1), dim=1)
-    return found
+    norms: Tensor = torch.linalg.vector_norm(images.flatten(1), dim=1)
+    return norms
 
 
 def clipped_l2_distances(inputs: Tensor, signs: Tensor, sizes: Sequence[float]) -> Tensor:
@@ -199,11 +199,11 @@ def clipped_l2_distances(inputs: Tensor, signs: Tensor, sizes: Sequence[float]) 
     room = torch.arange(511, device=inputs.device) / 510
     room[255] = 0
     squares = torch.minimum(room[:, None], torch.tensor(sizes, device=inputs.device)).square()
-    found = inputs.new_empty(len(inputs), len(sizes))
-    for some, here, to in zip(*(torch.split(each, TOGETHER) for each in (inputs, signs, found)), strict=True):
+    distances = inputs.new_empty(len(inputs), len(sizes))
+    for some, here, to in zip(*(torch.split(each, TOGETHER) for each in (inputs, signs, distances)), strict=True):
         index = torch.sub(255, some, alpha=510).mul_(here).add_(255.5).flatten(1).int()
         torch.sqrt(torch.nn.functional.embedding_bag(index, squares, mode="sum"), out=to)
-    return found.t()
+    return distances.t()
 
 
 TOGETHER = 250
@@ -228,19 +228,19 @@ def perturb_to_snr(perturb: Perturb, inputs: Tensor, ratio: float | Tensor, out:
     """
     import torch
 
-    asked = torch.as_tensor(ratio, dtype=inputs.dtype, device=inputs.device).flatten().expand(len(inputs))
+    ratios = torch.as_tensor(ratio, dtype=inputs.dtype, device=inputs.device).flatten().expand(len(inputs))
     shape = (-1,) + (1,) * (inputs.dim() - 1)
     low = torch.zeros(len(inputs), dtype=inputs.dtype, device=inputs.device)
     high = torch.full_like(low, 2.0**-20)
     for _ in range(40):  # up to 2**20: beyond it every pixel has been at its bound for long
-        short = signal_to_noise_ratio(inputs, perturb(high.view(shape), out)) > asked
+        short = signal_to_noise_ratio(inputs, perturb(high.view(shape), out)) > ratios
         if not short.any():
             break
         high = torch.where(short, high * 2, high)
     for _ in range(30):
         middle = (low + high) / 2
-        short = signal_to_noise_ratio(inputs, perturb(middle.view(shape), out)) > asked
+        short = signal_to_noise_ratio(inputs, perturb(middle.view(shape), out)) > ratios
         low, high = torch.where(short, middle, low), torch.where(short, high, middle)
     perturbed = perturb(high.view(shape), out)
-    reached = (signal_to_noise_ratio(inputs, perturbed) - asked).abs() <= SNR_TOLERANCE
+    reached = (signal_to_noise_ratio(inputs, perturbed) - ratios).abs() <= SNR_TOLERANCE
     return perturbed, reached

@@ -86,18 +86,18 @@ def joined(arguments: Sequence[str]) -> list[str]:
     """
     valued = {f"--robustness-{name}" for name, settings, _ in OPTIONS if "metavar" in settings}
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    found: list[str] = []
+    paths: list[str] = []
     for argument in arguments[:end]:
-        if found and found[-1] in valued and not argument.startswith("--"):
-            argument = f"{found.pop()}={argument}"
-        found.append(argument)
-    return [*found, *arguments[end:]]
+        if paths and paths[-1] in valued and not argument.startswith("--"):
+            argument = f"{paths.pop()}={argument}"
+        paths.append(argument)
+    return [*paths, *arguments[end:]]
 
 
 def read_again(config: pytest.Config) -> bool:
     """Check whether pytest may have taken an option's value for a folder of tests; note the corrected command line."""
-    given = [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *config.invocation_params.args]
-    values = [argument.partition("=")[2] for argument in joined(given) if argument not in given]
+    arguments = [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *config.invocation_params.args]
+    values = [argument.partition("=")[2] for argument in joined(arguments) if argument not in arguments]
     if is_worker(config) or not any(files.exists(config.invocation_params.dir / v.split("::")[0]) for v in values):
         return False
     config.stash[REREAD] = joined(config.invocation_params.args)
@@ -119,8 +119,8 @@ def main_again(config: pytest.Config) -> int | pytest.ExitCode:
 def option(config: pytest.Config, name: str) -> Any:
     """Return an option's value: from the command line, else from the ini file."""
     name = f"robustness_{name.replace('-', '_')}"
-    given = config.getoption(name)
-    return config.getini(name) if given is None else given
+    value = config.getoption(name)
+    return config.getini(name) if value is None else value
 
 
 def run_state(config: pytest.Config) -> RunState:
@@ -165,8 +165,8 @@ def run_state(config: pytest.Config) -> RunState:
             kind=worker.get("robustness_kind"),
         )
         try:
-            if (given := option(config, "forward-seconds")) is not None:  # workers and engines read it there
-                os.environ["ROBUSTNESS_FORWARD_SECONDS"] = str(given)
+            if (limit := option(config, "forward-seconds")) is not None:  # workers and engines read it there
+                os.environ["ROBUSTNESS_FORWARD_SECONDS"] = str(limit)
             call_factory.seconds_from_environment(os.environ, "ROBUSTNESS_FORWARD_SECONDS")
             options.check()
         except RobustnessError as error:
@@ -190,10 +190,10 @@ def _draft(config: pytest.Config) -> CardOptions | None:
     from robustness.workspace.context import data_root
 
     weights = option(config, "weights") or [None]
-    given = [name for name in ("card", "model") if config.getoption(f"robustness_{name}")]
-    if given or len(weights) > 1:
+    named = [name for name in ("card", "model") if config.getoption(f"robustness_{name}")]
+    if named or len(weights) > 1:
         raise pytest.UsageError(
-            f"--robustness-{given[0] if given else 'weights'}: a model without a card (--robustness-factory) must be "
+            f"--robustness-{named[0] if named else 'weights'}: a model without a card (--robustness-factory) must be "
             "the only one of its run, with one weights file; write cards for several (robustness init)"
         )
     return CardOptions(
@@ -214,14 +214,14 @@ def _start(config: pytest.Config, name: str) -> Path:
 def _from_root(config: pytest.Config, hook: str) -> Iterator[Path]:
     """Return the paths from a hook's implementations, one or several each, relative to the root folder."""
     try:
-        found = getattr(config.pluginmanager.hook, hook)(config=config)
+        answers = getattr(config.pluginmanager.hook, hook)(config=config)
     except Exception as error:  # at the hook's definition
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise pytest.UsageError(
             f"{hook} raised {type(error).__name__}: {error} ({place.filename}:{place.lineno})"
         ) from error
-    for given in found:
-        paths = list(given) if isinstance(given, list | tuple | set | Iterator) else [given]
+    for answer in answers:
+        paths = list(answer) if isinstance(answer, list | tuple | set | Iterator) else [answer]
         if wrong := [path for path in paths if not isinstance(path, str | Path)]:
             raise pytest.UsageError(f"{hook} must return paths, as text or Path, got {wrong[0]!r}")
         yield from (config.rootpath / path for path in paths)
@@ -234,9 +234,9 @@ def ini_folder(config: pytest.Config) -> Path:
 
 def _folder(config: pytest.Config, name: str) -> str | None:
     """Return a folder from the command line, or from the ini file; the environment takes precedence over the latter."""
-    given: str | None = config.getoption(f"robustness_{name}")
-    if given or os.environ.get(f"ROBUSTNESS_{name.upper()}"):
-        return given
+    folder: str | None = config.getoption(f"robustness_{name}")
+    if folder or os.environ.get(f"ROBUSTNESS_{name.upper()}"):
+        return folder
     named = config.getini(f"robustness_{name}")
     return str(ini_folder(config) / files.expanded(named)) if named else None
 

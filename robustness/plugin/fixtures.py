@@ -79,10 +79,10 @@ def _is_empty(item: pytest.Item) -> bool:
 
 def _is_ours(definition: Any, name: str) -> bool:
     """Return whether a test uses our fixture: another fixture or argument may have its name."""
-    for found in reversed(definition._fixtureinfo.name2fixturedefs.get(name, ())):
-        if getattr(found.func, "__module__", None) == __name__:
+    for fixture in reversed(definition._fixtureinfo.name2fixturedefs.get(name, ())):
+        if getattr(fixture.func, "__module__", None) == __name__:
             return True
-        if name not in found.argnames:  # a test that requests it extends it
+        if name not in fixture.argnames:  # a test that requests it extends it
             return False
     return False
 
@@ -208,20 +208,20 @@ class ClaimCheck:
 
         self._refuse_other(evidence)
         verdict = claims.judge(self._claim, evidence)
-        told = claims.properties(verdict, evidence)
+        properties = claims.properties(verdict, evidence)
         waiver = self.card.waiver(self._claim) if verdict.outcome == "failed" else None
         if waiver is not None:
-            told |= {"outcome": "waived", "message": f"{verdict.message}; {waiver}"}
-        self._node.user_properties += told.items()
+            properties |= {"outcome": "waived", "message": f"{verdict.message}; {waiver}"}
+        self._node.user_properties += properties.items()
         if waiver is not None:
-            pytest.xfail(told["message"])
+            pytest.xfail(properties["message"])
         if not verdict.passed:
             pytest.fail(printable(verdict.message), pytrace=False)
 
     def _refuse_other(self, evidence: Evidence) -> None:
         """Fail if the evidence is that of another sweep, which may have the claim's strength too."""
-        due = self._session.workspace.key(self.card, self._claim.sweep)
-        if evidence.provenance.get("key", due) != due:
+        expected = self._session.workspace.key(self.card, self._claim.sweep)
+        if evidence.provenance.get("key", expected) != expected:
             pytest.fail(
                 f"{self._claim.id}: `check` must get the claim's evidence, sweep(claim.sweep), got that of "
                 f"{evidence.provenance.get('label')}; select the claims of one sweep with the marker claims(sweep=...)",
@@ -250,9 +250,9 @@ class GateCheck:
         from robustness.util.hashing import canonical_json
 
         decision = decide(self.card, sweep)
-        told = {"model": self.card.name, "outcome": decision.outcome, "message": decision.message}
-        told["gate"] = canonical_json(plain(decision.table)).decode()
-        self._node.user_properties += told.items()
+        properties = {"model": self.card.name, "outcome": decision.outcome, "message": decision.message}
+        properties["gate"] = canonical_json(plain(decision.table)).decode()
+        self._node.user_properties += properties.items()
         if decision.outcome == "inconclusive" and not self._session.options.undecided_is_red:
             self._session.workspace.notice(decision.message)
         elif decision.outcome != "passed":

@@ -54,34 +54,34 @@ class UnclaimedSweeps:
 
     def of(self, model: str) -> dict[str, tuple[str, str]]:
         """Return the outcomes of a model's sweeps, by name."""
-        found = {
+        sweeps = {
             m.sweep: self.outcomes.get(node, (NOT_RUN, "no worker reported it"))
             for node, m in self.planned.items()
             if m.model == model
         }
-        return found
+        return sweeps
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Return why the run does not count as measured: cause and message."""
         every = {m.id: self.outcomes.get(node, (NOT_RUN, ""))[0] for node, m in self.planned.items()}
-        for fate, cause, said in PROBLEMS:
+        for fate, cause, message in PROBLEMS:
             if named := [name for name, outcome in every.items() if outcome == fate]:
-                yield cause, f"{len(named)} of {len(every)} sweeps {said}, for instance {named[0]}"
+                yield cause, f"{len(named)} of {len(every)} sweeps {message}, for instance {named[0]}"
 
 
 def without_claims(card: Card, profile: str | None, shape: sweep_profiles.Shape) -> Card:
     """Return a copy of a card without claims, and with the sweeps of a profile for its images."""
-    given: dict[str, Any] = {"claims": {}, "search": None}
+    changes: dict[str, Any] = {"claims": {}, "search": None}
     if profile is not None:
         sweeps = sweep_profiles.sweeps(profile, shape, profiles(card.project))
         try:
-            given["sweeps"] = _SWEEPS.validate_python(sweeps)
+            changes["sweeps"] = _SWEEPS.validate_python(sweeps)
         except ValidationError as error:
             problems = [format_problem(dict(e), sweeps, SweepTable) for e in error.errors()]
             raise CardError(
                 "\n  ".join([f"{len(problems)} problem(s) in the profile {profile!r}", *problems])
             ) from error
-    return replace(card, file=card.file.model_copy(update=given)).override(claimless=True)
+    return replace(card, file=card.file.model_copy(update=changes)).override(claimless=True)
 
 
 def unclaimed_sweeps(cards: Iterable[Card]) -> list[UnclaimedSweep]:

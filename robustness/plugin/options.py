@@ -65,8 +65,8 @@ class RunOptions:
         if (
             self.engine == "local"
             and kind == "cuda"
-            and (due := int(number or 0)) >= hardware.gpu_count()
-            and due >= _torch_gpus()
+            and (index := int(number or 0)) >= hardware.gpu_count()
+            and index >= _torch_gpus()
         ):
             raise RobustnessError(
                 f"`device` = {self.device!r}: this machine has {_torch_gpus()} GPU(s) that torch can use; use cpu or "
@@ -78,9 +78,9 @@ class RunOptions:
     def common(self) -> dict[str, Any]:
         """Return the options that must be equal in all shards of a run, in plain types."""
         keyword, markers = self.chosen
-        asked = {name: getattr(self, name) for name in ("seed", "strict", "profile", "images")}
-        asked |= {} if self.dtype == "float32" else {"dtype": self.dtype}
-        return asked | {"inconclusive gates fail": self.undecided_is_red, "-k": keyword, "-m": markers}
+        options = {name: getattr(self, name) for name in ("seed", "strict", "profile", "images")}
+        options |= {} if self.dtype == "float32" else {"dtype": self.dtype}
+        return options | {"inconclusive gates fail": self.undecided_is_red, "-k": keyword, "-m": markers}
 
     @property
     def undecided_is_red(self) -> bool:

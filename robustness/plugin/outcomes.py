@@ -40,9 +40,11 @@ class OutcomePlugin:
         if session.items and all(item.get_closest_marker("timing") for item in session.items):
             run.asked.discard("claim")  # only timing was requested
         params = ((item.nodeid, getattr(getattr(item, "callspec", None), "params", {})) for item in session.items)
-        given = list(params)
-        run.plan_params((nodeid, each.get("claim") or each.get("measured")) for nodeid, each in given)
-        run.plan_gates((nodeid, gate_id(each["gate"])) for nodeid, each in given if isinstance(each.get("gate"), Card))
+        selected = list(params)
+        run.plan_params((nodeid, each.get("claim") or each.get("measured")) for nodeid, each in selected)
+        run.plan_gates(
+            (nodeid, gate_id(each["gate"])) for nodeid, each in selected if isinstance(each.get("gate"), Card)
+        )
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
@@ -54,8 +56,8 @@ class OutcomePlugin:
 
         run = run_state(self._config)
         with suppress(RobustnessError):  # cards that cannot be read: the workers' collection fails with the reason
-            found = ((nodeid, claim_in_nodeid(nodeid, run.claims)) for nodeid in ids)
-            run.plan((nodeid, claim) for nodeid, claim in found if claim is not None)
+            pairs = ((nodeid, claim_in_nodeid(nodeid, run.claims)) for nodeid in ids)
+            run.plan((nodeid, claim) for nodeid, claim in pairs if claim is not None)
             # pytest escapes what is not ASCII.
             shown = {name.encode("unicode_escape").decode(): each for name, each in run.measurable.items()}
             run.plan_params((nodeid, shown.get(nodeid_parameters(nodeid))) for nodeid in ids)
@@ -96,12 +98,12 @@ class OutcomePlugin:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         """Take over a worker's records; a worker that died has none."""
-        told = getattr(node, "workeroutput", {}).get("robustness")
-        if told:
+        output = getattr(node, "workeroutput", {}).get("robustness")
+        if output:
             session = run_state(self._config)
-            session.asked.update(told["asked"])
-            session.collected_notices += told["notices"]
-            session.unreadable = session.unreadable or told["unreadable"]
+            session.asked.update(output["asked"])
+            session.collected_notices += output["notices"]
+            session.unreadable = session.unreadable or output["unreadable"]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
@@ -116,8 +118,8 @@ class OutcomePlugin:
             return
         run = run_state(self._config)
         if is_worker(self._config):
-            told = {"asked": sorted(run.asked), "notices": run.notices, "unreadable": run.unreadable}
-            self._config.workeroutput["robustness"] = told  # type: ignore[attr-defined]
+            output = {"asked": sorted(run.asked), "notices": run.notices, "unreadable": run.unreadable}
+            self._config.workeroutput["robustness"] = output  # type: ignore[attr-defined]
             return
         if self._runs:
             _spare_hypothesis(self._config)
@@ -164,16 +166,16 @@ def _record_doubt(session: RunState, report: pytest.TestReport) -> None:
 
 def _record_gate(session: RunState, report: pytest.TestReport) -> None:
     """Record the outcome of a gate, with its test's message or the reason why there is none."""
-    told = dict(report.user_properties)
+    properties = dict(report.user_properties)
     if report.skipped:
         outcome, message = "skipped", _reason(report)
-    elif "outcome" in told:
-        outcome, message = str(told["outcome"]), str(told["message"])
+    elif "outcome" in properties:
+        outcome, message = str(properties["outcome"]), str(properties["message"])
         outcome = "error" if report.failed and outcome == "passed" else outcome
     else:
         outcome = "error" if report.failed else "not run"
         message = _reason(report) if report.failed else "the test passed without `gate.check(sweep)`"
-    session.record_gate(report.nodeid, outcome, message, json.loads(str(told.get("gate", "{}"))))
+    session.record_gate(report.nodeid, outcome, message, json.loads(str(properties.get("gate", "{}"))))
 
 
 def _reason(report: pytest.TestReport) -> str:

@@ -45,8 +45,8 @@ def _nothing_ran(run: RunState) -> tuple[str, str]:
 
 def _unclaimed(run: RunState) -> Iterator[tuple[str, str]]:
     """Return the cards with neither claims nor a gate, which --robustness-strict fails."""
-    asked = run.options.strict and "claim" in run.asked
-    for card in run.cards if asked else ():
+    expected = run.options.strict and "claim" in run.asked
+    for card in run.cards if expected else ():
         if not card.overrides.claimless and not list(card.claims()) and card.file.gate is None:
             yield "nothing claimed", f"{card.name} has neither claims nor a gate: --robustness-strict fails it"
 

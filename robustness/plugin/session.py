@@ -105,7 +105,7 @@ class RunState:
             threads=max(1, hardware.cpu_count() // options.workers),
             kind=options.kind,
             progress=self.progress or no_progress,
-            notices=[said] if (said := homeless(root)) else [],
+            notices=[notice] if (notice := homeless(root)) else [],
         )
 
     def needed(self) -> list[tuple[Card, str]]:
@@ -154,9 +154,9 @@ class RunState:
 
     def plan_params(self, params: Iterable[tuple[str, object]]) -> None:
         """Register the tests whose parameter is a claim or a sweep to measure; others may have the same name."""
-        given = list(params)
-        self.plan((nodeid, claim.id) for nodeid, claim in given if isinstance(claim, Claim))
-        self.measuring.planned |= {nodeid: each for nodeid, each in given if isinstance(each, UnclaimedSweep)}
+        planned = list(params)
+        self.plan((nodeid, claim.id) for nodeid, claim in planned if isinstance(claim, Claim))
+        self.measuring.planned |= {nodeid: each for nodeid, each in planned if isinstance(each, UnclaimedSweep)}
 
     def record_measured(self, nodeid: str, outcome: str, numbers: Mapping[str, Any], message: str) -> None:
         """Record the outcome of a sweep without claims."""

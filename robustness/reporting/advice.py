@@ -53,10 +53,10 @@ SAID = 2
 def steps(report: RunReport) -> Iterator[str]:
     """Return the next steps, for the first causes: why a run failed, or what is open."""
     claims = [claim for model in report.models for claim in model.claims]
-    found = list(dict.fromkeys(causes(report)))
-    if not found and report.verdict == "failed":
-        found = ["skipped" if report.counts.skipped else "no test selected"]
-    for cause in found[:SAID]:
+    listed = list(dict.fromkeys(causes(report)))
+    if not listed and report.verdict == "failed":
+        listed = ["skipped" if report.counts.skipped else "no test selected"]
+    for cause in listed[:SAID]:
         first = next((claim.id for claim in claims if claim.outcome == cause), "")
         yield one_line(STEPS[cause].format(claim=first))
 
@@ -98,10 +98,10 @@ def suggested_claims(evidence: Mapping[str, Evidence | None], doubted: Sequence[
     if doubted:
         return ""
     tables = []
-    for sweep, found in evidence.items():
-        if found is None or set(found.status) != {OK}:
+    for sweep, swept in evidence.items():
+        if swept is None or set(swept.status) != {OK}:
             continue
-        row = [_threshold(found, strength) for strength in found.strengths]
+        row = [_threshold(swept, strength) for strength in swept.strengths]
         if any(threshold is not None for threshold in row):
             tables.append(claims_table(sweep, {"accuracy": row}))
     return "\n".join(tables)

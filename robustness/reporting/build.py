@@ -60,8 +60,8 @@ def _counts(models: Sequence[ModelResult]) -> Counts:
 def _tally(result: ModelResult) -> ModelTally:
     """Count a card's claims by outcome; "not selected" are those that the run did not request."""
     tally = Counter(outcome.outcome for outcome in result.outcomes)
-    asked = {outcome.claim.id for outcome in result.outcomes}
-    others = sum(claim.id not in asked for claim in result.card.claims())
+    selected = {outcome.claim.id for outcome in result.outcomes}
+    others = sum(claim.id not in selected for claim in result.card.claims())
     return ModelTally.model_validate(
         {
             "name": result.card.name,
@@ -91,7 +91,7 @@ def _model(result: ModelResult, run: RunInfo) -> ModelReport:
         suggested=result.suggested,
         **_origin(result, run),
         open_doubts=list(result.doubted),
-        known_doubts=[KnownDoubt(doubt=name, reason=said) for name, said in card.file.doubts.items()],
+        known_doubts=[KnownDoubt(doubt=name, reason=reason) for name, reason in card.file.doubts.items()],
         not_run=[name for name in names if name not in taken],
         sweeps=[sweep_report(card, name, result.evidence.get(name), by_cell) for name in taken],
         claims=[claim_report(outcome) for outcome in outcomes],
@@ -112,21 +112,21 @@ def _gate(gate: GateOutcome | None) -> GateReport | None:
 
 def _origin(result: ModelResult, run: RunInfo) -> dict[str, Any]:
     """Return the data that the numbers describe: from evidence, else from the claims' outcomes, else from the run."""
-    kept = [evidence for evidence in result.evidence.values() if evidence is not None]
-    found: Mapping[str, Any] = kept[0].provenance if kept else {}
-    told: Mapping[str, Any] = next((o.numbers for o in result.outcomes if "value" in o.numbers), {})
+    every = [evidence for evidence in result.evidence.values() if evidence is not None]
+    provenance: Mapping[str, Any] = every[0].provenance if every else {}
+    numbers: Mapping[str, Any] = next((o.numbers for o in result.outcomes if "value" in o.numbers), {})
     counted: Iterator[Any] = (
         o.numbers["n"] for o in result.outcomes if o.claim.metric == "accuracy" and "n" in o.numbers
     )
-    images = found.get("images", {})
+    images = provenance.get("images", {})
     return {
         "data": DataReport(
-            name=images.get("name") or told.get("data") or result.card.file.data.name,
-            n=len(kept[0]) if kept else next(counted, None),
+            name=images.get("name") or numbers.get("data") or result.card.file.data.name,
+            n=len(every[0]) if every else next(counted, None),
             fingerprint=images.get("fingerprint"),
         ),
-        "weights": found.get("subject", {}).get("weights"),
-        "device": (kept[0].machine if kept else "") or told.get("device") or run.device,
-        "seed": found.get("seed", told.get("seed", run.seed)),
-        "doubts": list(dict.fromkeys(d for evidence in kept for d in evidence.provenance.get("doubts", []))),
+        "weights": provenance.get("subject", {}).get("weights"),
+        "device": (every[0].machine if every else "") or numbers.get("device") or run.device,
+        "seed": provenance.get("seed", numbers.get("seed", run.seed)),
+        "doubts": list(dict.fromkeys(d for evidence in every for d in evidence.provenance.get("doubts", []))),
     }

@@ -102,13 +102,13 @@ def number_report(*, note: Any = None, **numbers: Any) -> NumberReport:
     >>> number_report(value=2.0, low=math.nan, high=math.nan, note="").as_json()
     {'value': 2.0, 'low': None, 'high': None, 'note': 'no interval'}
     """
-    given = {key: value.item() if isinstance(value, np.generic) else value for key, value in numbers.items()}
-    value, low, note = given.get("value"), given.get("low"), str(note or "")
+    values = {key: value.item() if isinstance(value, np.generic) else value for key, value in numbers.items()}
+    value, low, note = values.get("value"), values.get("low"), str(note or "")
     if isinstance(value, float) and not math.isfinite(value):
         note = note or ("not a number" if math.isnan(value) else "infinite")
     elif isinstance(low, float) and not math.isfinite(low):
         note = f"{note}; no interval" if note else "no interval"
-    return NumberReport(**given, note=note)
+    return NumberReport(**values, note=note)
 
 
 def bound(metric: str) -> Bound:
@@ -146,9 +146,9 @@ def _source(card: Card, sweep: str) -> str | None:
 
 
 def _reference(evidence: Evidence) -> EvidenceReference:
-    found = evidence.provenance
-    told = {key: plain(found.get(key)) for key in ("key", "started", "seconds", "images_per_second")}
-    return EvidenceReference(**told, digest=evidence.digest)
+    provenance = evidence.provenance
+    fields = {key: plain(provenance.get(key)) for key in ("key", "started", "seconds", "images_per_second")}
+    return EvidenceReference(**fields, digest=evidence.digest)
 
 
 def _cell(
@@ -199,10 +199,10 @@ def _promise(metric: str, threshold: float | str, outcome: ClaimOutcome | None) 
 
 def _measured(evidence: Evidence, strength: str, metric: str) -> NumberReport:
     try:
-        found = claims.measure(evidence, strength, metric)
+        measurement = claims.measure(evidence, strength, metric)
     except ValueError as error:  # a class that the data lack; its claim has failed with the same message
         return number_report(**dict.fromkeys(NumberReport.model_fields) | {"note": str(error)})
     return number_report(
-        value=found.value, low=found.interval.low, high=found.interval.high,
-        method=found.method, n=found.n, successes=found.successes, note=found.note,
+        value=measurement.value, low=measurement.interval.low, high=measurement.interval.high,
+        method=measurement.method, n=measurement.n, successes=measurement.successes, note=measurement.note,
     )  # fmt: skip

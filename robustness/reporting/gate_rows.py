@@ -87,11 +87,11 @@ def caught_grid(model: ModelReport) -> tuple[list[str], list[list[str]]]:
 
 def caught_sentences(model: ModelReport) -> Iterator[str]:
     """Return the false alarm rate on undamaged models as a sentence."""
-    found = model.caught
-    if found and found.retrainings:
+    caught = model.caught
+    if caught and caught.retrainings:
         yield (
-            f"False alarms: {found.false_alarms.either} of {found.retrainings} undamaged retrainings fail "
-            f"({found.false_alarms.claims} by claims, {found.false_alarms.gate} by the gate)."
+            f"False alarms: {caught.false_alarms.either} of {caught.retrainings} undamaged retrainings fail "
+            f"({caught.false_alarms.claims} by claims, {caught.false_alarms.gate} by the gate)."
         )
 
 
@@ -110,6 +110,6 @@ def gate_counts(gates: GateTally) -> str:
     >>> gate_counts(GateTally(passed=2, failed=1))
     '3 gates: 2 passed, 1 failed'
     """
-    found = gates.by_fate()
-    fates = ", ".join(f"{n} {fate}" for fate, n in found.items())
-    return f"{pluralize(sum(found.values()), 'gate')}: {fates}" if found else ""
+    counts = gates.by_fate()
+    fates = ", ".join(f"{n} {fate}" for fate, n in counts.items())
+    return f"{pluralize(sum(counts.values()), 'gate')}: {fates}" if counts else ""

@@ -66,12 +66,12 @@ def _markdown_model(model: ModelReport) -> Iterator[str]:
         f"paper {model.paper}" if model.paper else "",
         f"measured on {data_summary(model)}",
     ]
-    yield from (f"- {markdown(said)}" for said in about if said)
+    yield from (f"- {markdown(sentence)}" for sentence in about if sentence)
     for name, value in (("weights", model.weights), ("test images", model.data.fingerprint)):
         if value:
             yield f"- SHA-256 of the {name}: `{markdown(value)}`"
-    yield from (f"- **{markdown(said)}**" for said in (*doubts(model), *standing(model)))
-    yield from (f"- {markdown(said)}" for said in sweeps_not_run(model))
+    yield from (f"- **{markdown(sentence)}**" for sentence in (*doubts(model), *standing(model)))
+    yield from (f"- {markdown(sentence)}" for sentence in sweeps_not_run(model))
     yield ""
     for sweep in sweeps_with_table(model):
         if not has_numbers(sweep):
@@ -85,7 +85,7 @@ def _markdown_model(model: ModelReport) -> Iterator[str]:
             f"*{markdown(model.name)} on {markdown(data_summary(model))}; 95 % intervals in brackets.*",
             "",
         )
-        yield from (f"- {markdown(said)}" for said in table_notes(model, sweep))
+        yield from (f"- {markdown(sentence)}" for sentence in table_notes(model, sweep))
         yield ""
     yield from _markdown_others(model)
     if model.suggested:
@@ -94,28 +94,28 @@ def _markdown_model(model: ModelReport) -> Iterator[str]:
         yield ""
     yield from _markdown_gate(model)
     yield from _markdown_caught(model)
-    found = red_claims(model)
-    found += [(claim, []) for claim in model.claims if claim.outcome == "waived"]
-    if found:
+    failures = red_claims(model)
+    failures += [(claim, []) for claim in model.claims if claim.outcome == "waived"]
+    if failures:
         yield from (f"### {markdown(model.name)}: failed claims", "")
-        for claim, fallen in found:
-            said = markdown(claim.message, MESSAGE)
-            yield f"- **{MARKS[claim.outcome]}** {markdown(claim.id)}: {said}"
+        for claim, fallen in failures:
+            sentence = markdown(claim.message, MESSAGE)
+            yield f"- **{MARKS[claim.outcome]}** {markdown(claim.id)}: {sentence}"
             if fallen:
                 yield f"    - {markdown(with_it(model, fallen))}"
         yield ""
 
 
 def _markdown_gate(model: ModelReport) -> Iterator[str]:
-    said = [*gate_sentences(model), *waiver_sentences(model)]
-    if not said:
+    sentences = [*gate_sentences(model), *waiver_sentences(model)]
+    if not sentences:
         return
     yield from (f"### {markdown(model.name)}: gate and waivers", "")
     header, rows = gate_grid(model, every=True)
     if rows:
         yield from _markdown_table(header, [[markdown(entry) for entry in row] for row in rows])
         yield ""
-    yield from (f"- {markdown(sentence)}" for sentence in said)
+    yield from (f"- {markdown(sentence)}" for sentence in sentences)
     yield ""
 
 
@@ -174,13 +174,13 @@ def _latex_table(model: ModelReport, sweep: SweepReport) -> str:
 
     header, rows = sweep_table(model, sweep, PRINT)
     body = tabulate(rows, header, tablefmt="latex_booktabs", disable_numparse=True)
-    said = [f"{model.name} under {title(sweep)}; {data_summary(model)}.", *table_notes(model, sweep), *doubts(model)]
+    notes = [f"{model.name} under {title(sweep)}; {data_summary(model)}.", *table_notes(model, sweep), *doubts(model)]
     label = "-".join(re.findall("[a-z0-9]+", f"{model.name} {sweep.name}".lower()))
     text = "\n".join(
         [
             "\\begin{table}",
             "\\centering",
-            f"\\caption{{{latex(' '.join(said))}}}",
+            f"\\caption{{{latex(' '.join(notes))}}}",
             f"\\label{{tab:{label}}}",
             body,
             "\\end{table}",

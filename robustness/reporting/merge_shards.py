@@ -28,18 +28,18 @@ def merge(shards: Sequence[tuple[str, RunReport]]) -> RunReport:
     if wrong := list(_problems(shards)):
         raise MergeError("\n  ".join([f"{len(wrong)} problem(s) in these shards, nothing was merged:", *wrong]))
     parts = sorted(_shards(shards), key=lambda part: part[1].number)
-    found = [report for _, _, report in parts]
+    reports = [report for _, _, report in parts]
     order = [model.name for model in parts[0][1].models]
-    models = {model.name: model for report in found for model in report.models}
-    tallies = {tally.name: tally for report in found for tally in report.counts.models}
-    counts = _counts([report.counts for report in found], [tallies[name] for name in order if name in tallies])
+    models = {model.name: model for report in reports for model in report.models}
+    tallies = {tally.name: tally for report in reports for tally in report.counts.models}
+    counts = _counts([report.counts for report in reports], [tallies[name] for name in order if name in tallies])
     run = _run([(plan, report.run) for _, plan, report in parts])
     return RunReport(
         format=FORMAT,
         verdict=verdict(counts, run),
         counts=counts,
         run=run,
-        notices=list(dict.fromkeys(notice for report in found for notice in (*report.notices, *_unlike(found)))),
+        notices=list(dict.fromkeys(notice for report in reports for notice in (*report.notices, *_unlike(reports)))),
         models=[models[name] for name in order if name in models],
     )
 
@@ -122,7 +122,7 @@ def _run(parts: Sequence[tuple[ShardPlan, RunInfo]]) -> RunInfo:
     every = [run for _, run in parts]
     started = [datetime.fromisoformat(run.started) for run in every]
     ended = [begin.timestamp() + run.seconds for begin, run in zip(started, every, strict=True)]
-    told = tuple(name for name in ShardRun.model_fields if name != "number")
+    fields = tuple(name for name in ShardRun.model_fields if name != "number")
     return RunInfo(
         causes=list(dict.fromkeys(cause for run in every for cause in run.causes)),
         started=min(started).isoformat(timespec="seconds"),
@@ -132,10 +132,10 @@ def _run(parts: Sequence[tuple[ShardPlan, RunInfo]]) -> RunInfo:
         seed=every[0].seed,
         workers=sum(run.workers for run in every),
         shard=None,
-        shards=[ShardRun(number=plan.number, **{key: getattr(run, key) for key in told}) for plan, run in parts],
+        shards=[ShardRun(number=plan.number, **{key: getattr(run, key) for key in fields}) for plan, run in parts],
         complete=all(run.complete for run in every),
         exit=None,
-        problems=[f"shard {plan.number}: {said}" for plan, run in parts for said in run.problems],
+        problems=[f"shard {plan.number}: {problem}" for plan, run in parts for problem in run.problems],
     )
 
 

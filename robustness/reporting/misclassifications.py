@@ -50,12 +50,12 @@ def _gathered(classes: list[str], matrix: Matrix) -> tuple[list[str], Matrix]:
     if len(classes) <= CLASSES:
         return classes, matrix
     mistakes = matrix.sum(0) + matrix.sum(1) - 2 * matrix.diagonal()
-    kept = np.sort(np.argsort(-mistakes, kind="stable")[: CLASSES - 1])
+    shown = np.sort(np.argsort(-mistakes, kind="stable")[: CLASSES - 1])
     group = np.full(len(classes), CLASSES - 1)
-    group[kept] = np.arange(CLASSES - 1)
+    group[shown] = np.arange(CLASSES - 1)
     small = np.zeros((CLASSES, CLASSES), np.int64)
     np.add.at(small, (group[:, None], group[None, :]), matrix)
-    return [*(classes[c] for c in kept), OTHERS], small
+    return [*(classes[c] for c in shown), OTHERS], small
 
 
 def gallery(evidence: Evidence) -> list[GalleryEntry]:

@@ -23,8 +23,8 @@ def red_claims(model: ModelReport) -> list[tuple[ClaimReport, list[ClaimReport]]
             under.setdefault(claim.prerequisite, []).append(claim)
         else:
             heads.append(claim)
-    found = [(claim, under.pop(claim.id, [])) for claim in heads]
-    return found + [(fallen[0], fallen[1:]) for fallen in under.values()]
+    pairs = [(claim, under.pop(claim.id, [])) for claim in heads]
+    return pairs + [(fallen[0], fallen[1:]) for fallen in under.values()]
 
 
 def with_it(model: ModelReport, fallen: list[ClaimReport]) -> str:
@@ -75,7 +75,7 @@ def closest(report: RunReport) -> str:
 
     The distance alone is not informative: 0.01 is large on 10,000 images, and small on 100.
     """
-    best, found = math.inf, ""
+    best, name = math.inf, ""
     for claim in (claim for model in report.models for claim in model.claims if claim.outcome == "passed"):
         value, low, high = claim.numbers.value, claim.numbers.low, claim.numbers.high
         if value is None or low is None or high is None or not high > low:
@@ -83,8 +83,8 @@ def closest(report: RunReport) -> str:
         distance = abs(value - claim.threshold) / ((high - low) / 2)
         if distance < best:
             best = distance
-            found = (
+            name = (
                 f"closest to its threshold: {claim.id}: {value:.4f}, claimed {claim.bound} {claim.threshold:g}, "
                 f"{distance:.2g} half-widths of its interval away"
             )
-    return one_line(found)
+    return one_line(name)

@@ -45,21 +45,21 @@ def read_report(path: Path) -> RunReport:
         document = paths.parse_json(paths.read_bytes(path))
     except (OSError, ValueError) as error:
         raise ReportError(f"{path}: not a readable JSON report: {error}; {AGAIN}") from error
-    found = document.get("format") if isinstance(document, dict) else None
-    if found in OLDER:
+    version = document.get("format") if isinstance(document, dict) else None
+    if version in OLDER:
         raise ReportError(
-            f"{path}: a report of an older version ({found}); this one reads {FORMAT}; run the suites again"
+            f"{path}: a report of an older version ({version}); this one reads {FORMAT}; run the suites again"
         )
-    if found != FORMAT:
-        raise ReportError(f"{path}: format must be {FORMAT}, got {found!r}; {AGAIN}")
-    said = document.pop("checksum", None)
+    if version != FORMAT:
+        raise ReportError(f"{path}: format must be {FORMAT}, got {version!r}; {AGAIN}")
+    recorded = document.pop("checksum", None)
     try:
         report = RunReport.model_validate(document)
     except ValidationError as error:
         wrong = [format_problem(dict(each), document, RunReport) for each in error.errors()]
         raise ReportError(f"{path}: not a complete report (edited?): {_first(wrong)}; {AGAIN}") from error
     # Reports of older versions have no checksum.
-    wrong = ["its checksum does not match its content"] * (said not in (None, checksum(document)))
+    wrong = ["its checksum does not match its content"] * (recorded not in (None, checksum(document)))
     if wrong := [*wrong, *contradictions(report)]:
         raise ReportError(f"{path}: edited or damaged: {_first(wrong)}; {AGAIN}")
     return report
@@ -88,8 +88,8 @@ def contradictions(report: RunReport) -> Iterator[str]:
     for model in models:
         yield from _of_model(model, rows[model.name])
     for key in ("claims", *OUTCOMES, "not selected", "measured"):
-        if (due := sum(row.of(key) for row in rows.values())) != (said := counts.of(key)):
-            yield f"it counts {said} claims as {key}, but its models have {due}"
+        if (expected := sum(row.of(key) for row in rows.values())) != (counted := counts.of(key)):
+            yield f"it counts {counted} claims as {key}, but its models have {expected}"
     fates = dict(Counter(model.gate.outcome for model in models if model.gate is not None))
     if fates != counts.gates.by_fate():
         yield f"it counts gates as {_listed(counts.gates.by_fate())}, but its models have {_listed(fates)}"

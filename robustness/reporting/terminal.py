@@ -58,12 +58,12 @@ def _model(model: ModelReport, width: int) -> Iterator[str]:
         lines, without = _fitted(model, sweep, width)
         yield title(sweep)
         yield from lines
-        said = list(table_notes(model, sweep))
+        notes = list(table_notes(model, sweep))
         if without:
-            said.append(f"Columns that do not fit: {', '.join(COLUMNS[metric] for metric in without)}.")
-        if len(said) > REMARKS:
-            said[REMARKS - 1 :] = [f"And {pluralize(len(said) - REMARKS + 1, 'note')} more, in the report files."]
-        for sentence in said:
+            notes.append(f"Columns that do not fit: {', '.join(COLUMNS[metric] for metric in without)}.")
+        if len(notes) > REMARKS:
+            notes[REMARKS - 1 :] = [f"And {pluralize(len(notes) - REMARKS + 1, 'note')} more, in the report files."]
+        for sentence in notes:
             yield from _wrapped(sentence, width)
     yield from _others(model, width)
     header, rows = gate_grid(model, every=False)
@@ -101,9 +101,9 @@ def other_claims(model: ModelReport) -> Iterator[tuple[str, str, str, CellReport
 
 def _others(model: ModelReport, width: int) -> Iterator[str]:
     """List the failed claims without a column, and count the others."""
-    found = [each for each in other_claims(model) if each[3].claims[each[2]].threshold is not None]
+    rest = [each for each in other_claims(model) if each[3].claims[each[2]].threshold is not None]
     below = {claim.id for _, others in red_claims(model) for claim in others}
-    apart = [each for each in found if ":".join((model.name, *each[:3])) not in below]
+    apart = [each for each in rest if ":".join((model.name, *each[:3])) not in below]
     rows = [
         [
             one_line(f"{sweep} {strength}", NAME),
@@ -114,13 +114,13 @@ def _others(model: ModelReport, width: int) -> Iterator[str]:
         for sweep, strength, metric, cell in apart
         if (shown := verdict_label(cell, metric)) != MARKS["passed"]
     ]
-    if not found:
+    if not rest:
         return
-    passed, fell = len(apart) - len(rows), len(found) - len(apart)
+    passed, fell = len(apart) - len(rows), len(rest) - len(apart)
     beside = f", {fell} fell with another claim" if fell else ""
     yield ""
     end = ", the others:" if rows else "."
-    yield f"{pluralize(len(found), 'claim')} on other metrics: {passed} passed{beside}{end}"
+    yield f"{pluralize(len(rest), 'claim')} on other metrics: {passed} passed{beside}{end}"
     if rows:
         yield from table(["at", "metric", "value [95 %]", "verdict"], rows)
 
@@ -143,12 +143,12 @@ def summary(report: RunReport, limit: int | None = SUMMARY) -> Iterator[str]:
     near = list(within_noise(report))
     yield from near
     last = list(_next_step(report))
-    said = [f"{s.model}: {pluralize(s.claims, 'claim')} skipped: {s.reason}" for s in counts.skips]
-    said += [f"notice: {notice}" for notice in report.notices]
-    room = len(said) if limit is None else max(limit - 1 - partial - bool(problems) - len(near) - len(last), 1)
-    if len(said) > room:
-        said[room - 1 :] = [f"and {len(said) - room + 1} more skips and notices, in the report files"]
-    yield from (one_line(line, 400) for line in said)
+    skipped = [f"{s.model}: {pluralize(s.claims, 'claim')} skipped: {s.reason}" for s in counts.skips]
+    skipped += [f"notice: {notice}" for notice in report.notices]
+    room = len(skipped) if limit is None else max(limit - 1 - partial - bool(problems) - len(near) - len(last), 1)
+    if len(skipped) > room:
+        skipped[room - 1 :] = [f"and {len(skipped) - room + 1} more skips and notices, in the report files"]
+    yield from (one_line(line, 400) for line in skipped)
     yield from last
 
 
@@ -187,5 +187,5 @@ def _next_step(report: RunReport) -> Iterator[str]:
     """Return the next step; if all claims passed, the claim that came closest to failing."""
     if steps := list(advice.steps(report)):
         yield f"next: {'; '.join(steps)}"
-    elif report.verdict == "passed" and (said := closest(report)):
-        yield said
+    elif report.verdict == "passed" and (sentence := closest(report)):
+        yield sentence

@@ -37,8 +37,8 @@ def explain_missing(model: ModelReport, sweep: SweepReport) -> str:
     outcomes = Counter(claim.outcome for cell in sweep.cells for claim in cell.claims.values())
     fate = ", ".join(f"{n} {outcome}" for outcome, n in outcomes.items())
     fate = f"claims: {fate}" if fate else "nothing was claimed"
-    said = (c.message for c in model.claims if c.sweep == sweep.name and c.outcome != "skipped")
-    return one_line(f"{title(sweep)}: no numbers; {fate}{_after(': ', next(said, ''))}", 300)
+    messages = (c.message for c in model.claims if c.sweep == sweep.name and c.outcome != "skipped")
+    return one_line(f"{title(sweep)}: no numbers; {fate}{_after(': ', next(messages, ''))}", 300)
 
 
 def table_notes(model: ModelReport, sweep: SweepReport) -> Iterator[str]:
@@ -47,12 +47,12 @@ def table_notes(model: ModelReport, sweep: SweepReport) -> Iterator[str]:
         yield "The evidence was not stored, so the table shows what the claims measured."
     cells = list(labelled_cells(model, sweep))
     for about in ([(cell.status, name) for name, cell in cells], [(cell.note, name) for name, cell in cells]):
-        for said, rows in _grouped(about):
-            if said not in (OK, NOT_KEPT, ""):
-                yield f"{rows}: {one_line(said, 300)}."
-    for said, where in _notes(cells).items():
+        for note, rows in _grouped(about):
+            if note not in (OK, NOT_KEPT, ""):
+                yield f"{rows}: {one_line(note, 300)}."
+    for note, where in _notes(cells).items():
         for rows, names in _grouped((rows, metric) for metric, rows in where.items()):
-            yield f"{names} at {rows}: {one_line(said, 300)}."
+            yield f"{names} at {rows}: {one_line(note, 300)}."
 
 
 def _notes(cells: list[tuple[str, CellReport]]) -> dict[str, dict[str, str]]:
@@ -61,9 +61,9 @@ def _notes(cells: list[tuple[str, CellReport]]) -> dict[str, dict[str, str]]:
     # An unchanged image has an infinite ratio: for clean images that is trivial.
     for metric in dict.fromkeys(metric for _, cell in cells for metric in cell.metrics if metric != "snr"):
         shown = one_line(COLUMNS.get(metric, metric).partition(" [")[0], NAME)
-        for said, rows in _grouped((cell.number(metric).note, name) for name, cell in cells):
-            if said:
-                notes.setdefault(said, {})[shown] = rows
+        for note, rows in _grouped((cell.number(metric).note, name) for name, cell in cells):
+            if note:
+                notes.setdefault(note, {})[shown] = rows
     return notes
 
 

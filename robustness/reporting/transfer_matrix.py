@@ -56,15 +56,15 @@ def matrix(workspace: Workspace, chosen: Sequence[Card], sweep: str) -> Crossed:
 
 def has_errors(crossed: Crossed) -> bool:
     """Return whether some pair, or some cell of one, has no numbers."""
-    return any(isinstance(found, str) or set(found.status) != {OK} for found in crossed.values())
+    return any(isinstance(evidence, str) or set(evidence.status) != {OK} for evidence in crossed.values())
 
 
 def described(crossed: Crossed, sweep: str) -> Iterator[str]:
     """Return the matrix as text, one per strength, and one more after filtering if a decision discards."""
     models = list(dict.fromkeys(source for source, _ in crossed))
-    known = {pair: found for pair, found in crossed.items() if not isinstance(found, str)}
+    known = {pair: evidence for pair, evidence in crossed.items() if not isinstance(evidence, str)}
     if not known:
-        yield from (f"{source} to {target}: {found}" for (source, target), found in crossed.items())
+        yield from (f"{source} to {target}: {evidence}" for (source, target), evidence in crossed.items())
         return
     some = next(iter(known.values()))
     about = some.provenance
@@ -73,7 +73,7 @@ def described(crossed: Crossed, sweep: str) -> Iterator[str]:
         f"{len(some)} images of {about['images']['name']}, seed {about['seed']}, {about['device']}"
     )
     for metric in METRICS:
-        discards = {target for (_, target), found in known.items() if found.attack_probability is not None}
+        discards = {target for (_, target), evidence in known.items() if evidence.attack_probability is not None}
         able = [m for m in models if metric == METRICS[0] or m in discards]
         for strength in (each for each in some.strengths if able and each != strengths.name(0.0)):
             yield ""
@@ -105,10 +105,10 @@ def _cell(evidence: Evidence | str, strength: str, metric: str, *, white: bool) 
     if evidence.status[row] != OK:
         raise MetricError(evidence.status[row])
     if white:
-        found = attack_success.fooled(evidence, row)
+        fooled = attack_success.fooled(evidence, row)
         if metric == METRICS[1]:
-            found = found & ~discarded(evidence, row)
-        return f"white-box: {int(found.sum())} misled"
+            fooled = fooled & ~discarded(evidence, row)
+        return f"white-box: {int(fooled.sum())} misled"
     measured = claims.measure(evidence, strength, metric)
     if not measured.n:
         return "— (no example misleads the source)"

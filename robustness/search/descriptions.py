@@ -26,7 +26,9 @@ class DescribedPerturbation(BaseModel, ABC):
     def apply(self, images: np.ndarray, budget: Budget | None = None) -> np.ndarray:
         """Transform images, and clip to [0, 1] and the budget."""
         transformed = self.transform(images)
-        return np.clip(transformed, 0, 1).astype(images.dtype) if budget is None else budget.kept(images, transformed)
+        return (
+            np.clip(transformed, 0, 1).astype(images.dtype) if budget is None else budget.project(images, transformed)
+        )
 
     @property
     def text(self) -> str:

@@ -106,5 +106,5 @@ def _bounds(mean: Values, deviation: Values, c: float, higher: Flags, limits: Va
 
 
 def _missed(measured: Values, bounds: Values, higher: Flags) -> Flags:
-    kept = np.where(higher, measured >= bounds, measured <= bounds)
-    return ~kept & ~np.isnan(bounds)
+    holds = np.where(higher, measured >= bounds, measured <= bounds)
+    return ~holds & ~np.isnan(bounds)

@@ -39,14 +39,14 @@ class ThresholdCell:
 
 def threshold_cells(card: Card) -> tuple[ThresholdCell, ...]:
     """Return the cells that a card claims, or will claim, in the order of its tables; the flip rate is last."""
-    found = []
+    cells = []
     for sweep in ("clean", *card.file.sweeps):
         table = card.file.claims.get(sweep)
         listed = table.strengths if table and table.strengths is not None else card.file.strengths_of(sweep)
         compared = () if card.perturbation(sweep).made_on is None else ("transferability",)
         chosen = (*METRICS, *compared) if table is None else table.thresholds
-        found += [ThresholdCell(sweep, strengths.name(strength), metric) for metric in chosen for strength in listed]
-    return (*found, ThresholdCell("", "", FLIP_RATE)) if card.file.search else tuple(found)
+        cells += [ThresholdCell(sweep, strengths.name(strength), metric) for metric in chosen for strength in listed]
+    return (*cells, ThresholdCell("", "", FLIP_RATE)) if card.file.search else tuple(cells)
 
 
 def default_retraining_count(seconds: float) -> int:

@@ -86,7 +86,7 @@ class CardUpdate:
         }  # fmt: skip
         if self.card.file.search is not None:
             about["search"] = self.card.file.search.model_dump(exclude={"max_flip_rate"})
-        if sources := {name: made for name in sweeps if (made := self._source(name))}:
+        if sources := {name: source for name in sweeps if (source := self._source(name))}:
             about["sources"] = sources
         return sha256_json(about)
 
@@ -111,19 +111,19 @@ class CardUpdate:
     def _write_weights(self) -> str:
         assert self.card.weights is not None
         self.card.check_written(self.card.weights)
-        (made,) = self._train([self.card])
-        atomic_write.replace(self.card.weights, made.read_bytes())
+        (file,) = self._train([self.card])
+        atomic_write.replace(self.card.weights, file.read_bytes())
         return "trained by its recipe and written"
 
     def _thresholds_due(self) -> str:
-        said = self.card.file.thresholds
-        if not said or not self.card.file.claims:
+        thresholds = self.card.file.thresholds
+        if not thresholds or not self.card.file.claims:
             return "thresholds were missing"
-        if said.get("recipe") != self.recipe:
+        if thresholds.get("recipe") != self.recipe:
             return "thresholds were derived from another recipe"
-        if said.get("tested") != self.tested:
+        if thresholds.get("tested") != self.tested:
             return "thresholds were derived from other images, sweeps, seeds or source models"
-        if self.fresh and "fresh_red" not in said:
+        if self.fresh and "fresh_red" not in thresholds:
             return "thresholds were not validated on fresh seeds"
         return "thresholds were updated on request" if self.force else ""
 
@@ -133,19 +133,19 @@ class CardUpdate:
         own = [] if self.card.weights else [self.card]
         self._train([*own, *map(self.card.reseeded, seeds)])
         measured, resolution = retrainings.measure(self.workspace, self.card, seeds)
-        found = retrainings.derive(self.workspace, self.card, measured[:count], resolution, seeds)
-        missed = found.missed(measured[count:])
+        derived = retrainings.derive(self.workspace, self.card, measured[:count], resolution, seeds)
+        missed = derived.missed(measured[count:])
         for seed, row in zip(seeds[count:], missed, strict=True):
             if broken := [
                 str(cell) for cell, bad in zip(retrainings.threshold_cells(self.card), row, strict=True) if bad
             ]:
                 self.workspace.notice(f"fresh seed {seed} of {self.card.name} fails: {'; '.join(broken)}")
-        about = self._about(found, count, np.logical_or.reduce(missed, axis=1))
-        self.card = edit.write_claims(self.card, self._tables(found), about, self._flip_rate(found))
-        possible = int(np.isfinite(found.bounds).sum())
+        about = self._about(derived, count, np.logical_or.reduce(missed, axis=1))
+        self.card = edit.write_claims(self.card, self._tables(derived), about, self._flip_rate(derived))
+        possible = int(np.isfinite(derived.bounds).sum())
         return (
-            f"{possible} of {len(found.bounds)} thresholds, the rest no claim possible; c = {found.c:g}, healthy seeds "
-            f"that fail when left out: {about['left_out_red']}, fresh seeds that fail: "
+            f"{possible} of {len(derived.bounds)} thresholds, the rest no claim possible; c = {derived.c:g}, healthy "
+            f"seeds that fail when left out: {about['left_out_red']}, fresh seeds that fail: "
             f"{about.get('fresh_red', 'not tried')}; written to {self.card.path}"
         )
 
@@ -174,10 +174,10 @@ class CardUpdate:
 
     def _about(self, found: Thresholds, count: int, red: np.ndarray) -> dict[str, Any]:
         images = self.workspace.images(self.card)
-        asked = f" --seeds {self.seeds}" if self.seeds else ""
+        seeds = f" --seeds {self.seeds}" if self.seeds else ""
         tried = f"{int(red.sum())} of {len(red)} (seeds {FRESH}-{FRESH + len(red) - 1})"
         return {
-            "command": f"robustness update-thresholds {shlex.quote(self.card.name)}{asked}",
+            "command": f"robustness update-thresholds {shlex.quote(self.card.name)}{seeds}",
             "seeds": f"{HEALTHY}-{HEALTHY + count - 1}",
             "c": found.c,
             "left_out_red": f"{len(found.left_out_red)} of {count}",
@@ -201,8 +201,8 @@ class CardUpdate:
         """Return the number of healthy trainings, by the duration of the first."""
         most = retrainings.default_retraining_count(0)
         for seed in range(HEALTHY, HEALTHY + most):
-            (made,) = self._train([self.card.reseeded(seed)])
-            if seconds := weights.metadata(made).get("seconds"):  # unless it was interrupted
+            (file,) = self._train([self.card.reseeded(seed)])
+            if seconds := weights.metadata(file).get("seconds"):  # unless it was interrupted
                 return retrainings.default_retraining_count(float(seconds))
         return most
 

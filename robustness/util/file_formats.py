@@ -44,12 +44,12 @@ def shards(path: Path) -> dict[Path, list[str]]:
     """Return the files that an index lists, with the names in each; ModelError unless all lie beside it."""
     try:
         placed = dict(paths.parse_json(paths.read_bytes(path))["weight_map"])
-        found: dict[Path, list[str]] = {}
+        names: dict[Path, list[str]] = {}
         for name, file in placed.items():
             if PurePath(file).name != file or paths.too_long(file):
                 raise ValueError(f"{shown(file)} must be a file beside it")
-            found.setdefault(path.parent / file, []).append(name)
-        return found
+            names.setdefault(path.parent / file, []).append(name)
+        return names
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: not an index of shards: {type(error).__name__}: {error}") from error
 
@@ -65,7 +65,9 @@ def mistaken(content: bytes | memoryview) -> str:
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not head:
         return "it is empty; download or write it again"
-    return next((said for start, said in MISTAKEN.items() if (text if start in TEXTS else head).startswith(start)), "")
+    return next(
+        (message for start, message in MISTAKEN.items() if (text if start in TEXTS else head).startswith(start)), ""
+    )
 
 
 def mistaken_file(path: Path) -> str:

@@ -170,8 +170,8 @@ def check_no_link(path: Path, root: Path) -> None:
         if place == root:
             return
         if place.is_symlink():
-            said = f"{place} is a link, but links below {root} are not followed; remove it"
-            raise OSError(errno.ELOOP, said, str(path))
+            message = f"{place} is a link, but links below {root} are not followed; remove it"
+            raise OSError(errno.ELOOP, message, str(path))
 
 
 def parse_toml(content: bytes) -> dict[str, Any]:

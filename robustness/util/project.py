@@ -25,18 +25,18 @@ def settings(folder: Path) -> Mapping[str, Any]:
         return {}
     try:
         tools = paths.parse_toml(text).get("tool", {})
-        found = tools.get("robustness", {}) if isinstance(tools, dict) else {}
+        table = tools.get("robustness", {}) if isinstance(tools, dict) else {}
     except ValueError as error:
         raise CardError(f"{file}: not a readable TOML file: {error}") from error
-    if not isinstance(found, dict):
-        raise CardError(f"{file}: tool.robustness must be a table, got {found!r}")
-    for key in found:
+    if not isinstance(table, dict):
+        raise CardError(f"{file}: tool.robustness must be a table, got {table!r}")
+    for key in table:
         if key not in KEYS:
             raise CardError(
                 f"{file}: tool.robustness.{key}: unknown key; allowed: {', '.join(KEYS)}{nearest(key, KEYS)}; the "
                 "options have their keys in [tool.pytest.ini_options], such as robustness_seed"
             )
-    return found
+    return table
 
 
 def cards(folder: Path) -> list[Path]:
@@ -56,22 +56,22 @@ def _cards(folder: Path) -> Iterator[Path]:
         )
     for pattern in patterns:
         try:
-            found = sorted(folder.glob(pattern))
+            files = sorted(folder.glob(pattern))
         except (ValueError, NotImplementedError) as error:
             raise CardError(
                 f"{file}: tool.robustness.models: {pattern!r} must be relative to this folder ({error})"
             ) from None
-        if not found:
+        if not files:
             raise CardError(f"{file}: tool.robustness.models: {pattern!r} names no file below {folder}")
-        yield from found
+        yield from files
 
 
 def profiles(folder: Path) -> Mapping[str, Any]:
     """Return the project's own profiles, by name."""
-    found = settings(folder).get("profiles", {})
-    if not isinstance(found, dict):
-        raise CardError(f"{folder / 'pyproject.toml'}: tool.robustness.profiles must be a table, got {found!r}")
-    return found
+    table = settings(folder).get("profiles", {})
+    if not isinstance(table, dict):
+        raise CardError(f"{folder / 'pyproject.toml'}: tool.robustness.profiles must be a table, got {table!r}")
+    return table
 
 
 def root_of(folder: Path) -> Path | None:

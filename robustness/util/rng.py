@@ -90,27 +90,27 @@ class _Chunk:
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         self.left -= stop - start
-        found = []
+        parts = []
         if start < self._drawn:
-            found = [self._taken(start, min(stop, self._drawn))]
+            parts = [self._taken(start, min(stop, self._drawn))]
         elif start > self._drawn:
             self._skipped.append((self._drawn, self._draw(start - self._drawn)))
         if stop > self._drawn:
-            found.append(self._draw(stop - max(start, self._drawn)))
+            parts.append(self._draw(stop - max(start, self._drawn)))
             self._drawn = stop
-        return found[0] if len(found) == 1 else np.concatenate(found)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _taken(self, start: int, stop: int) -> np.ndarray:
         """Take rows out of those that were skipped; what is left before and after them is kept, and no more than it."""
-        taken, kept = [], []
+        taken, rest = [], []
         for first, rows in self._skipped:
             low, high = max(start - first, 0), min(stop - first, len(rows))
             if low >= high:
-                kept.append((first, rows))
+                rest.append((first, rows))
                 continue
             taken.append(rows[low:high])
-            kept += [(first + at, part.copy()) for at, part in ((0, rows[:low]), (high, rows[high:])) if len(part)]
-        self._skipped = kept
+            rest += [(first + at, part.copy()) for at, part in ((0, rows[:low]), (high, rows[high:])) if len(part)]
+        self._skipped = rest
         return np.concatenate(taken)
 
 

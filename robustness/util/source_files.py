@@ -141,7 +141,7 @@ def _relative(file: Path, project: Path) -> str:
 
 def changed_files(recorded: Mapping[str, str], project: Path) -> list[str]:
     """Name the recorded files and folders whose content is another now, or that are gone."""
-    return [name for name, due in recorded.items() if digest(project, name) != due]
+    return [name for name, recorded_digest in recorded.items() if digest(project, name) != recorded_digest]
 
 
 def digest(project: Path, name: str) -> str:
@@ -184,14 +184,14 @@ def absolute(name: str, project: Path) -> str:
 def distribution_versions(packages: Iterable[str]) -> dict[str, str]:
     """Return the versions of the distributions that hold these top-level packages, and of those every sweep uses."""
     wanted = set(packages) | set(ALWAYS)
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for package in sorted(wanted):
         try:  # nearly always the distribution is called as the package is; the full map takes long to build
-            found[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             for distribution in _distributions().get(package, ()):
-                found[distribution] = importlib.metadata.version(distribution)
-    return found
+                versions[distribution] = importlib.metadata.version(distribution)
+    return versions
 
 
 _distributions = cache(importlib.metadata.packages_distributions)

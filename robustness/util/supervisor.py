@@ -77,7 +77,7 @@ def _told(writing: int, process: int, what: str) -> None:
 
 def _waited(child: int, reading: int, heard: set[signal.Signals]) -> tuple[int, list[str]]:
     """Pass signals on to a child until it ends; return how it did, and what it told."""
-    told, left = "", AFTER
+    output, left = "", AFTER
     while True:
         about = signal.sigtimedwait(heard, TURN)
         if about is not None and about.si_signo not in heard:  # how Python says that time ran out in a stopped process
@@ -87,8 +87,8 @@ def _waited(child: int, reading: int, heard: set[signal.Signals]) -> tuple[int, 
         ended, status = os.waitpid(child, os.WNOHANG)
         with contextlib.suppress(BlockingIOError):
             while some := os.read(reading, 4096):
-                told += some.decode()
-        lines = told.split()
+                output += some.decode()
+        lines = output.split()
         if ended:
             return os.waitstatus_to_exitcode(status), lines
         if about is None and any(line != BEGUN for line in lines):

@@ -43,7 +43,7 @@ class Imports(NamedTuple):
 @cache
 def imports(content: bytes, filename: str) -> Imports:
     """Read the import statements of a file, wherever in it they stand; none where it is not Python."""
-    found: list[tuple[str, int, tuple[str, ...]]] = []
+    statements: list[tuple[str, int, tuple[str, ...]]] = []
     names: set[str] = set()
     try:
         tree = _parsed(content, filename)
@@ -51,13 +51,13 @@ def imports(content: bytes, filename: str) -> Imports:
         return Imports()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [(alias.name, 0, ()) for alias in node.names]
+            statements += [(alias.name, 0, ()) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            found.append((node.module or "", node.level, tuple(alias.name for alias in node.names)))
+            statements.append((node.module or "", node.level, tuple(alias.name for alias in node.names)))
         elif isinstance(node, ast.Name):
             names.add(node.id)
-    names |= {module.partition(".")[0] for module, level, _ in found if not level}
-    return Imports(tuple(found), bool(names & BY_NAME))
+    names |= {module.partition(".")[0] for module, level, _ in statements if not level}
+    return Imports(tuple(statements), bool(names & BY_NAME))
 
 
 def defines(content: bytes, filename: str, name: str) -> bool:

@@ -54,9 +54,9 @@ class Generator(nn.Module):
         for block in self.middle:
             coarse = coarse + F.relu(block(coarse))
         fine = fine + F.relu(self.up(F.interpolate(coarse, scale_factor=2)))
-        made = F.pixel_shuffle(self.leave(fine), 2)[..., :height, :width]
+        perturbation = F.pixel_shuffle(self.leave(fine), 2)[..., :height, :width]
         # Balanced in each image: tanh would else be driven to one side everywhere, where it has no gradient left.
-        balanced: Tensor = F.layer_norm(made, made.shape[1:])
+        balanced: Tensor = F.layer_norm(perturbation, perturbation.shape[1:])
         return (self.gain * balanced).tanh()
 
 
@@ -143,8 +143,8 @@ def _step(
 ) -> Tensor:
     """Take one step of the discriminator and one of the generator; give the generator's loss."""
     aims = most_likely_wrong_class(target, inputs, labels, decision) if about.conditional else None
-    made = forger(inputs, aims)
-    perturbed = (inputs + about.bound * made).clamp(0, 1)
+    perturbation = forger(inputs, aims)
+    perturbed = (inputs + about.bound * perturbation).clamp(0, 1)
     real, forged = expert(inputs), expert(perturbed.detach())
     verdict = F.softplus(-real).mean() + F.softplus(forged).mean()
     optimizers["discriminator"].zero_grad()
@@ -152,7 +152,7 @@ def _step(
     optimizers["discriminator"].step()
     # An image is misled enough once another class leads by one: more would cost the others.
     margin = attack_loss(target(perturbed).float(), labels, "margin", aims, decision)
-    size = (made.flatten(1).square().mean(1) + 1e-12).sqrt()
+    size = (perturbation.flatten(1).square().mean(1) + 1e-12).sqrt()
     loss = F.relu(1 - margin).mean() + about.discriminator_weight * F.softplus(-expert(perturbed)).mean()
     loss = loss + about.hinge_weight * F.relu(size / about.hinge_threshold - 1).mean()
     # Of the generator alone: the target's parameters are never touched.
@@ -197,12 +197,12 @@ def save(fitted: Generator, target: str, about: Mapping[str, str] | None = None)
 def load(path: Path, perturbation: AdvGAN, images: Images, target: str) -> Generator:
     """Read a generator; ModelError where it is torn, of another shape, or was fitted to another model."""
     state = weights.read(path)
-    said = weights.metadata(path).get("target")
-    if said != target:
+    recorded = weights.metadata(path).get("target")
+    if recorded != target:
         raise ModelError(
-            f"{path}: this generator was fitted to another model ({(said or 'unnamed')[:12]}…) than the one that is "
-            f"attacked ({target[:12]}…); fit one to this model, or name the other's card as source"
+            f"{path}: this generator was fitted to another model ({(recorded or 'unnamed')[:12]}…) than the one that "
+            f"is attacked ({target[:12]}…); fit one to this model, or name the other's card as source"
         )
-    found = unfitted(images, perturbation)
-    weights.load_into(found, state, path)
-    return found.eval()
+    generator = unfitted(images, perturbation)
+    weights.load_into(generator, state, path)
+    return generator.eval()

@@ -186,8 +186,8 @@ def is_stale(models: Models, card: Card) -> bool:
     """Return whether a card's committed weights were made by another recipe, or from other data, than it names now."""
     if card.file.recipe is None or card.weights is None or not card.weights.is_file():
         return False
-    said = weights.metadata(card.weights).get("recipe")
-    return said is not None and said != recipe_hash(models, card)
+    recorded = weights.metadata(card.weights).get("recipe")
+    return recorded is not None and recorded != recipe_hash(models, card)
 
 
 def recipe_hash(models: Models, card: Card, behind: tuple[Path, ...] = ()) -> str:

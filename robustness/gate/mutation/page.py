@@ -91,10 +91,10 @@ def _remarks(found: Plain, shown: Shown) -> Iterator[str]:
         seeds = f"seeds {retrainings[0]['seed']}–{retrainings[-1]['seed']}"
         failed = f"{alarms['either']} of {len(retrainings)} undamaged retrainings"
         yield f"False alarms: {failed} ({seeds}) fail; {each}."
-    if made := found["thresholds"]:
+    if thresholds := found["thresholds"]:
         yield (
-            f"The thresholds are derived from healthy seeds {made.get('seeds', DASH)}; "
-            f"with each seed left out in turn, {made.get('left_out_red', 'an unknown number')} fail."
+            f"The thresholds are derived from healthy seeds {thresholds.get('seeds', DASH)}; "
+            f"with each seed left out in turn, {thresholds.get('left_out_red', 'an unknown number')} fail."
         )
     if names := found["sweeps_left_out"]:
         why = "because its generator would have to be refitted to each damaged model"

@@ -28,7 +28,7 @@ def result_key(card: Card, weights: str, images: str, seed: int) -> str:
     """Hash what the results depend on, except code and machine: model, data, claims, the gate with its baseline."""
     gate = card.file.gate
     baseline = hashlib.sha256(card.baseline.read_bytes()).hexdigest() if gate and card.baseline.is_file() else None
-    told = {
+    fields = {
         "weights": weights,
         "images": images,
         "seed": seed,
@@ -38,7 +38,7 @@ def result_key(card: Card, weights: str, images: str, seed: int) -> str:
         "gate": gate.model_dump() if gate else None,
         "baseline": baseline,
     }
-    return sha256_json(told)
+    return sha256_json(fields)
 
 
 def text(found: Mapping[str, Any]) -> str:
@@ -50,9 +50,9 @@ def stored_result(card: Card, weights: str, images: str, seed: int) -> tuple[dic
     """Return the stored results if model, data, claims and gate are the same; else None, and the reason."""
     path, again = place(card), f"run `robustness mutate {card.name} --keep` to update it"
     try:
-        found = paths.parse_json(paths.read_bytes(path))
-        if found["format"] == FORMAT and found["about"] == result_key(card, weights, images, seed):
-            return dict(found), ""
+        document = paths.parse_json(paths.read_bytes(path))
+        if document["format"] == FORMAT and document["about"] == result_key(card, weights, images, seed):
+            return dict(document), ""
     except FileNotFoundError:
         return None, ""
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -71,13 +71,13 @@ class MutationTarget:
             self.notes.append(
                 f"{len(broken)} claims fail without any damage and are left out, for instance {broken[0].id}"
             )
-        found = self.row(self.card)
-        if found["gate"] in ("failed", "error"):
+        row = self.row(self.card)
+        if row["gate"] in ("failed", "error"):
             self.card = replace(self.card, file=self.card.file.model_copy(update={"gate": None}))
-            self.notes.append(f"the gate fails without any damage and is left out: {found['gate_message']}")
+            self.notes.append(f"the gate fails without any damage and is left out: {row['gate_message']}")
         if not self.claims and self.card.file.gate is None:
             raise CardError(f"{self.card.path}: nothing is left to detect damage: {'; '.join(self.notes)}")
-        return {**found, "gate": found["gate"] if self.card.file.gate else None}
+        return {**row, "gate": row["gate"] if self.card.file.gate else None}
 
     @property
     def gate(self) -> dict[str, Any] | None:
@@ -90,23 +90,23 @@ class MutationTarget:
 
 def mutation_target(workspace: Workspace, card: Card) -> MutationTarget:
     """Return what mutations of a card's model are tested against; CardError if there is nothing."""
-    asked = {claim.sweep for claim in card.claims()} | set(card.gated_sweeps if card.file.gate else ())
+    claimed = {claim.sweep for claim in card.claims()} | set(card.gated_sweeps if card.file.gate else ())
     # The model's own generator would be refitted to each damaged model; that of another model stays.
     on_itself = {name for name in card.file.sweeps if card.perturbation(name).made_on is None}
     left_out = [
-        name for name in card.file.sweeps if name in asked & on_itself and card.perturbation(name).family == "gan"
+        name for name in card.file.sweeps if name in claimed & on_itself and card.perturbation(name).family == "gan"
     ]
-    sweeps = [name for name in ("clean", *card.file.sweeps) if name in asked and name not in left_out]
+    sweeps = [name for name in ("clean", *card.file.sweeps) if name in claimed and name not in left_out]
     if not sweeps:
         raise CardError(
             f"{card.path}: nothing can detect damage: there is no gate, and no claim on a sweep without a generator; "
             "write [claims], let `robustness update-thresholds` write them, or add a [gate]"
         )
     gate, gated = card.file.gate, tuple(name for name in card.gated_sweeps if name in sweeps)
-    kept = gate.model_copy(update={"sweeps": gated}) if gate is not None and gated else None
+    narrowed = gate.model_copy(update={"sweeps": gated}) if gate is not None and gated else None
     own = [claim for claim in card.claims() if claim.sweep in sweeps and card.waiver(claim) is None]
     return MutationTarget(
-        workspace, replace(card, file=card.file.model_copy(update={"gate": kept})), own, sweeps, left_out
+        workspace, replace(card, file=card.file.model_copy(update={"gate": narrowed})), own, sweeps, left_out
     )
 
 
@@ -118,10 +118,10 @@ def run_mutations(workspace: Workspace, card: Card, asked: MutationOptions) -> d
     """
     of = mutation_target(workspace, card)
     unhurt = of.undamaged()
-    due = plan(workspace, of.card, asked)
-    _train(workspace, due.trainings(of.card), asked.workers)
+    planned = plan(workspace, of.card, asked)
+    _train(workspace, planned.trainings(of.card), asked.workers)
     with workspace.progress(f"damaging {card.name}") as show:
-        damage, retrainings = _measured(of, due, asked, show or (lambda done, total: None))
+        damage, retrainings = _measured(of, planned, asked, show or (lambda done, total: None))
     images = workspace.images(card)
     return {
         "about": results.result_key(card, workspace.weights_hash(card), images.fingerprint, workspace.seed),
@@ -142,7 +142,7 @@ def run_mutations(workspace: Workspace, card: Card, asked: MutationOptions) -> d
         "damage": damage,
         "retrainings": retrainings,
         "false_alarms": {by: sum(is_detected(row, by) for row in retrainings) for by in CATCHERS},
-        "left_out": dict(due.left_out),
+        "left_out": dict(planned.left_out),
         "notes": of.notes,
     }
 
@@ -199,8 +199,8 @@ def is_detected(row: Row, by: str = "either") -> bool:
     >>> is_detected({"red": 0, "gate": "inconclusive"}), is_detected({"red": 0, "gate": "error"}, "gate")
     (False, True)
     """
-    found = {"claims": bool(row.get("red")), "gate": row.get("gate") in ("failed", "error")}
-    return any(found.values()) if by == "either" else found[by]
+    detected = {"claims": bool(row.get("red")), "gate": row.get("gate") in ("failed", "error")}
+    return any(detected.values()) if by == "either" else detected[by]
 
 
 def detected_from(rows: Sequence[Row], by: str) -> str | None:
@@ -211,14 +211,14 @@ def detected_from(rows: Sequence[Row], by: str) -> str | None:
     >>> detected_from([{"says": level, "red": red[level], "error": ""} for level in red], "claims")
     '2'
     """
-    found = None
+    detected = None
     for row in rows:
         if row["error"]:
             continue
         if not is_detected(row, by):
             break
-        found = row["says"]
-    return found
+        detected = row["says"]
+    return detected
 
 
 def group(claim: Claim) -> str:

@@ -108,49 +108,53 @@ def _curve(
     for (name, cell), x in zip(cells, places, strict=True):
         if metric not in cell.metrics and cell.status in (OK, NOT_KEPT):
             continue  # not claimed there, which is no failure
-        found, claim = cell.number(metric), cell.claims.get(metric)
+        number, claim = cell.number(metric), cell.claims.get(metric)
         bound = bound if claim is None else claim.bound
-        low, high, threshold = height(found.low), height(found.high), height(None if claim is None else claim.threshold)
+        low, high, threshold = (
+            height(number.low),
+            height(number.high),
+            height(None if claim is None else claim.threshold),
+        )
         baseline = height(accepted.get(name if name == CLEAN else cell.strength))
         failed = claim is not None and claim.outcome not in ("passed", "skipped", "not selected", "no claim possible")
-        said = _said(name, metric, cell)
-        points.append(Point(x, height(found.value), low, high, threshold, baseline, failed, said, name, found))
+        label = _said(name, metric, cell)
+        points.append(Point(x, height(number.value), low, high, threshold, baseline, failed, label, name, number))
     up = [(BOTTOM - (BOTTOM - TOP) * (tick - bottom) / (top - bottom), f"{tick:g}") for tick in ticks]
     return Curve(metric, bound, points, _labels([name for name, _ in cells], places), up)
 
 
 def _values(cell: CellReport, metric: str) -> Iterator[float]:
-    found, claim = cell.number(metric), cell.claims.get(metric)
-    given = (found.value, found.low, found.high, None if claim is None else claim.threshold)
-    yield from (value for value in given if value is not None)
+    number, claim = cell.number(metric), cell.claims.get(metric)
+    values = (number.value, number.low, number.high, None if claim is None else claim.threshold)
+    yield from (value for value in values if value is not None)
 
 
 def _accepted(model: ModelReport, sweep: str, metric: str) -> dict[str, float]:
     """Return the baseline's value at each strength that a gate compared: the mean, if there are several models."""
     if model.gate is None:
         return {}
-    found: list[tuple[PairedCell | AcceptedStrength, float | None]] = [
+    accepted: list[tuple[PairedCell | AcceptedStrength, float | None]] = [
         *((cell, cell.baseline) for cell in model.gate.table.paired),
         *((row, row.mean) for row in model.gate.table.strengths),
     ]
     return {
         CLEAN if cell.sweep == CLEAN else cell.strength: value
-        for cell, value in found
+        for cell, value in accepted
         if cell.sweep in (CLEAN, sweep) and cell.metric == metric and value is not None
     }
 
 
 def _said(name: str, metric: str, cell: CellReport) -> str:
     """Describe a point in words, for screen readers and for the tooltip."""
-    found, claim = cell.number(metric), cell.claims.get(metric)
-    if found.value is None:
-        return f"{name}: {metric}: no number ({found.note or cell.status})"
-    said = f"{name}: {metric} {found.value:.4f}"
-    if found.low is not None and found.high is not None:
-        said += f" [{found.low:.4f}, {found.high:.4f}]"
+    number, claim = cell.number(metric), cell.claims.get(metric)
+    if number.value is None:
+        return f"{name}: {metric}: no number ({number.note or cell.status})"
+    text = f"{name}: {metric} {number.value:.4f}"
+    if number.low is not None and number.high is not None:
+        text += f" [{number.low:.4f}, {number.high:.4f}]"
     if claim is not None and claim.threshold is not None:
-        said += f", {claim.bound} {claim.threshold:g}: {verdict_label(cell, metric)}"
-    return said
+        text += f", {claim.bound} {claim.threshold:g}: {verdict_label(cell, metric)}"
+    return text
 
 
 def _places(names: Sequence[str], unit: str) -> list[float]:
@@ -178,15 +182,15 @@ def _size(name: str) -> float:
 
 def _labels(names: Sequence[str], places: Sequence[float]) -> list[tuple[float, str]]:
     """Return the labels of an axis that fit, the first of neighbours."""
-    kept: list[tuple[float, str]] = []
+    labels: list[tuple[float, str]] = []
     edge = -math.inf
     for name, place in zip(names, places, strict=True):
         text = one_line(name, LABEL)
         half = LETTER * len(text) / 2
         if place - half > edge:
-            kept.append((place, text))
+            labels.append((place, text))
             edge = place + half + 4
-    return kept
+    return labels
 
 
 def _range(values: Sequence[float]) -> tuple[float, float, list[float]]:

@@ -35,14 +35,14 @@ def add_gallery(report: RunReport, workspace: Workspace, chosen: Sequence[Card])
     sweep, or Ctrl-C, does not affect the others or the report.
     """
     known, left = {card.name: card for card in chosen}, ROOM
-    due = [
+    missing = [
         (model.name, sweep, entries)
         for model in report.models
         for sweep in model.sweeps
         if (entries := [entry for entry in sweep.gallery if not entry.pictures])
     ]
     with workspace.progress("computing the pictures of the report") as progress:
-        for done, (name, sweep, entries) in enumerate(due):
+        for done, (name, sweep, entries) in enumerate(missing):
             at = f"no pictures of {name} under {sweep.name}"
             if left <= 0:
                 report.notices.append(f"{at}, nor of the following: the pictures before fill {ROOM >> 20} MiB")
@@ -55,15 +55,15 @@ def add_gallery(report: RunReport, workspace: Workspace, chosen: Sequence[Card])
             except Exception as error:  # a model's own code may raise anything
                 report.notices.append(f"{at}: {encodable(str(error)) or type(error).__name__}")
             if progress is not None:
-                progress(done + 1, len(due))
+                progress(done + 1, len(missing))
 
 
 def verified_evidence(workspace: Workspace, card: Card | None, sweep: SweepReport) -> Evidence:
     """Return a sweep's evidence as the report names it; StoreError if the store has it no longer."""
     if card is None:
         raise StoreError("its card is not among the given ones; add it with --card")
-    said, name = sweep.evidence, sweep.name
-    if said is None or said.key is None:
+    reference, name = sweep.evidence, sweep.name
+    if reference is None or reference.key is None:
         raise StoreError("its evidence was not stored")
     source = workspace.source(card, name) if name in card.file.sweeps else None
     if name != "clean" and name not in card.file.sweeps:
@@ -71,10 +71,12 @@ def verified_evidence(workspace: Workspace, card: Card | None, sweep: SweepRepor
     for each in (card, source):
         if each is not None and not _has_weights(workspace, each):
             raise StoreError(_without_weights(each))
-    found = workspace.cached_evidence(card, name, said.key) if workspace.key(card, name) == said.key else None
-    if found is None or found.digest != said.digest:
+    evidence = (
+        workspace.cached_evidence(card, name, reference.key) if workspace.key(card, name) == reference.key else None
+    )
+    if evidence is None or evidence.digest != reference.digest:
         raise StoreError("card, weights, data or code have changed, or its evidence is not in this store")
-    return found
+    return evidence
 
 
 def _has_weights(workspace: Workspace, card: Card) -> bool:
@@ -102,15 +104,15 @@ def _render_pictures(entries: list[GalleryEntry], workspace: Workspace, card: Ca
     evidence = verified_evidence(workspace, card, sweep)
     assert card is not None
     at = sorted({evidence.index(entry.strength) for entry in entries})
-    found = examples(workspace, card, sweep.name, [entry.image for entry in entries], at)
+    recomputed = examples(workspace, card, sweep.name, [entry.image for entry in entries], at)
     size = 0
     for i, entry in enumerate(entries):
-        clean, perturbed = found.clean[i], found.perturbed[at.index(evidence.index(entry.strength)), i]
+        clean, perturbed = recomputed.clean[i], recomputed.perturbed[at.index(evidence.index(entry.strength)), i]
         times = magnification(perturbed - clean)
         grey = np.clip(0.5 + times * (perturbed - clean), 0, 1)
-        made = [picture(image) for image in (clean, grey, perturbed)]
-        entry.pictures = Pictures(clean=made[0], perturbation=made[1], perturbed=made[2], magnified=times)
-        size += sum(map(len, made))
+        pictures = [picture(image) for image in (clean, grey, perturbed)]
+        entry.pictures = Pictures(clean=pictures[0], perturbation=pictures[1], perturbed=pictures[2], magnified=times)
+        size += sum(map(len, pictures))
     return size
 
 
@@ -134,12 +136,12 @@ def picture(image: np.ndarray) -> str:
     if len(small) not in (1, 3):
         small = small.mean(0, keepdims=True)
     pixels = (small * 255).round().clip(0, 255).astype(np.uint8)
-    made = Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    rendered = Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
     stream = io.BytesIO()
     if max(pixels.shape[1:]) <= EXACT:
-        made.save(stream, "PNG", optimize=True)
+        rendered.save(stream, "PNG", optimize=True)
         kind = "png"
     else:
-        made.save(stream, "JPEG", quality=85, subsampling=0)
+        rendered.save(stream, "JPEG", quality=85, subsampling=0)
         kind = "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"

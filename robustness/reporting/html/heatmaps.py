@@ -81,13 +81,13 @@ def transfers(report: RunReport) -> Iterator[tuple[str, Heatmap]]:
         for sweep in model.sweeps:
             groups.setdefault(_attack(sweep), []).append((model, sweep))
     for group in groups.values():
-        made = {(s.source, m.name): s for m, s in group if s.source}
+        sweeps = {(s.source, m.name): s for m, s in group if s.source}
         own = {m.name: s for m, s in group if not s.source}
-        if made:
-            some = next(iter(made.values()))
+        if sweeps:
+            some = next(iter(sweeps.values()))
             for strength in (cell.strength for cell in some.cells):
                 for metric in TRANSFER:
-                    yield from _matrix(made, own, strength, metric, some.kind)
+                    yield from _matrix(sweeps, own, strength, metric, some.kind)
 
 
 def _attack(sweep: SweepReport) -> str:
@@ -99,23 +99,25 @@ def _attack(sweep: SweepReport) -> str:
 def _matrix(
     made: Mapping[tuple[str, str], SweepReport], own: Mapping[str, SweepReport], strength: str, metric: str, kind: str
 ) -> Iterator[tuple[str, Heatmap]]:
-    told = {pair: entry for pair, s in made.items() if (entry := _entry(s, strength, metric)).value is not None}
-    if not told:
+    entries = {pair: entry for pair, s in made.items() if (entry := _entry(s, strength, metric)).value is not None}
+    if not entries:
         return
-    sources = list(dict.fromkeys(source for source, _ in told))
-    targets = list(dict.fromkeys(target for _, target in told))
+    sources = list(dict.fromkeys(source for source, _ in entries))
+    targets = list(dict.fromkeys(target for _, target in entries))
     if metric == TRANSFER[0]:
         targets += [name for name in sources if name not in targets and name in own]
         for name in sources:
-            told[name, name] = _entry(own.get(name), strength, "attack_success_rate", "itself: ")
-    rows = [(source, [told.get((source, target), HeatmapCell(None, "")) for target in targets]) for source in sources]
+            entries[name, name] = _entry(own.get(name), strength, "attack_success_rate", "itself: ")
+    rows = [
+        (source, [entries.get((source, target), HeatmapCell(None, "")) for target in targets]) for source in sources
+    ]
     yield f"{metric} of {kind} at {strength}", Heatmap("made on \\ tested on", targets, rows)
 
 
 def _entry(sweep: SweepReport | None, strength: str, metric: str, before: str = "") -> HeatmapCell:
     if sweep is None:
         return HeatmapCell(None, "")
-    found = next((cell.number(metric) for cell in sweep.cells if cell.strength == strength), None)
-    if found is None or found.value is None:
+    number = next((cell.number(metric) for cell in sweep.cells if cell.strength == strength), None)
+    if number is None or number.value is None:
         return HeatmapCell(None, "—")
-    return HeatmapCell(found.value, before + PAGE.entry(metric, found), found.value)
+    return HeatmapCell(number.value, before + PAGE.entry(metric, number), number.value)

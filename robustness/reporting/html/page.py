@@ -40,7 +40,7 @@ def html_page(report: RunReport) -> str:
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    found = Environment(
+    environment = Environment(
         loader=PackageLoader("robustness.reporting.html"),
         autoescape=True,
         trim_blocks=True,
@@ -60,8 +60,8 @@ def _environment() -> Environment:
         summary,
         has_numbers,
     ):
-        found.globals[function.__name__] = function
-    found.globals |= {
+        environment.globals[function.__name__] = function
+    environment.globals |= {
         "FATES": ["claims", *(fate for fate in reversed(MARKS) if fate != NO_CLAIM)],
         "MARKS": MARKS,
         "RED": RED,
@@ -85,7 +85,7 @@ def _environment() -> Environment:
         "sweeps_with_table": sweeps_with_table,
         "transfers": heatmaps.transfers,
     }
-    return found
+    return environment
 
 
 def _shown(value: Any) -> Any:

@@ -43,13 +43,13 @@ def rebuild(paths: Sequence[Path], output: Path | None, workspace: Workspace, fo
 
 def _cards(folders: Sequence[Path]) -> tuple[list[Card], list[str]]:
     """Read the cards; an unreadable one causes a notice, and only its own model lacks pictures."""
-    found, notices = [], []
+    cards, notices = [], []
     for file in selection.card_files(folders):
         try:
-            found.append(load_card(file))
+            cards.append(load_card(file))
         except CardError as error:
             notices.append(str(error))
-    return found, notices
+    return cards, notices
 
 
 def _check_against_evidence(report: RunReport, workspace: Workspace, known: dict[str, Card], path: Path) -> None:
@@ -79,9 +79,9 @@ def _compare_cells(sweep: SweepReport, again: SweepReport, where: str) -> None:
         if cell.attractors is None:
             cell.attractors = other.attractors
         for metric, numbers in cell.metrics.items():
-            due = other.metrics.get(metric)
-            if due is not None and due.value != numbers.value:
+            expected = other.metrics.get(metric)
+            if expected is not None and expected.value != numbers.value:
                 raise ReportError(
-                    f"{where}: {metric} at {cell.strength} is {numbers.value}, but {due.value} by its evidence: the "
-                    "report was edited or written by another version; run the suites again"
+                    f"{where}: {metric} at {cell.strength} is {numbers.value}, but {expected.value} by its evidence: "
+                    "the report was edited or written by another version; run the suites again"
                 )
