@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from robustness.plugin.config import report_files, run_state
-from robustness.search import search
+from robustness.search import card_search
 from robustness.search.hypothesis_profiles import SCALES
 from robustness.util import paths
 
@@ -45,10 +45,10 @@ def test_search(card, workspace, findings, request):
 
     profile = request.config.getoption("--hypothesis-profile", None)
     seed = secrets.randbelow(2**31) if profile == "robustness-thorough" else workspace.seed
-    about = search.search_parameters(card, seed, SCALES.get(profile, 1.0))
+    about = card_search.search_parameters(card, seed, SCALES.get(profile, 1.0))
 
     def look(module, images):
-        return search.run_search(card, module, images, about)
+        return card_search.run_search(card, module, images, about)
 
     found = findings("search", lambda: about, look, sweeps=())
     request.node.user_properties += [("flip_rate", found["flip_rate"]), ("images", len(found["images"]))]

@@ -16,7 +16,7 @@ from robustness.cards.doubts import DOUBTS
 from robustness.classifiers.modules import restored_afterwards, state_hash
 from robustness.classifiers.time_limit import call_with_watchdog
 from robustness.data import splits
-from robustness.doubts import checks, knowledge
+from robustness.doubts import data, knowledge
 from robustness.doubts.checks import run_checks
 from robustness.doubts.probe import CheckResults, ModelProbe, NotChecked
 from robustness.errors import ModelError
@@ -132,7 +132,7 @@ def _behaviour(workspace: Workspace, card: Card, module: nn.Module, images: Imag
         if not isinstance(logits, Tensor):
             raise ModelError(f"the model must return a tensor of logits, got {type(logits).__name__}")
         finite = bool(logits.isfinite().all())
-    dim = checks.check_range(inputs.cpu().numpy())[DIM]
+    dim = data.check_range(inputs.cpu().numpy())[DIM]
     return [
         CheckResult("images", not dim["doubted"], f"{images.shape}, {dim['seen']}", DOUBTS[DIM].repair),
         CheckResult(
@@ -177,7 +177,7 @@ def _rows(answers: CheckResults) -> list[CheckResult]:
 def _copies(workspace: Workspace, card: Card, images: Images) -> Iterator[CheckResult]:
     """Return how many of the images are in the training part of the data, if there is one."""
     try:
-        (answer,) = checks.check_leakage(images, lambda: checks.training_part(workspace, card)).values()
+        (answer,) = data.check_leakage(images, lambda: data.training_part(workspace, card)).values()
     except NotChecked:
         return
     yield CheckResult(COPIES, not answer["doubted"], answer["seen"], DOUBTS[COPIES].repair)

@@ -36,7 +36,7 @@ def check_parameters(workspace: Workspace, card: Card) -> dict[str, Any]:
 
 def run_checks(workspace: Workspace, card: Card, module: nn.Module, images: Images) -> CheckResults:
     """Run every check on a card's module; predictions come from its clean sweep if that has run."""
-    from robustness.doubts import checks
+    from robustness.doubts import checks, data
 
     source, clean = _transfer_source(workspace, card), None
     try:
@@ -55,7 +55,7 @@ def run_checks(workspace: Workspace, card: Card, module: nn.Module, images: Imag
         seed=workspace.seed,
         device=workspace.device,
         predictions=clean,
-        training=lambda: checks.training_part(workspace, card),
+        training=lambda: data.training_part(workspace, card),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustness.doubts import checks, permuted_classes
+from robustness.doubts import data, permuted_classes
 from robustness.doubts.planted import random_signs
 from robustness.doubts.probe import CheckResults, ModelProbe, NotChecked, check_result
 from robustness.util.rng import Purpose, generator
@@ -82,7 +82,7 @@ def _wilson_upper(rate: float, size: float) -> float:
 
 def _require_bright_images(probe: ModelProbe) -> None:
     """Raise NotChecked if the images use too little of their range: then the images need fixing, not the model."""
-    if float(probe.inputs.max()) <= checks.DIM_MAXIMUM:
+    if float(probe.inputs.max()) <= data.DIM_MAXIMUM:
         raise NotChecked("the images use hardly any of their range, see *dim images*: fix the images first")
 
 

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 from robustness.errors import MissingLibrary, nearest
 from robustness.perturbations.attack import Attack
 from robustness.perturbations.base import Batch, Perturb
+from robustness.util import rng_state
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -77,7 +78,6 @@ class External(Attack):
         import torch
 
         from robustness.perturbations.gradients import InputCopier
-        from robustness.util import rng
 
         make = {"foolbox": _foolbox, "torchattacks": _torchattacks, "art": _art}[self.library]
         attack = make(self, InputCopier(batch.attacked), batch, self._found())
@@ -88,7 +88,7 @@ class External(Attack):
                 raise ValueError("`strengths` of external must be numbers for all images, got one per image; list them")
             if strength == 0:
                 return out.copy_(batch.inputs)
-            with rng.isolated_rng(seed), torch.enable_grad():
+            with rng_state.isolated_rng(seed), torch.enable_grad():
                 perturbed = attack(strength, batch.inputs.clone()).detach().to(out)
             if perturbed.shape != out.shape:
                 raise ValueError(

@@ -20,7 +20,7 @@ from robustness.sweep import batching, chunks
 from robustness.sweep.batch import SweepBatches
 from robustness.sweep.batching import Progress
 from robustness.sweep.runner import choose_batch_size, module_dict
-from robustness.util import hardware, rng
+from robustness.util import hardware, rng_state
 from robustness.util.rng import CHUNK
 from robustness.workspace import attack_inputs, generators, training
 from robustness.workspace.chunk_cache import StoredChunks
@@ -107,7 +107,7 @@ class Planner:
             return self.workspace.classifier(card).module
         key = f"{card.path.resolve()}\n{card.file.model.model_dump_json()}"
         if key not in self._random:
-            with rng.isolated_rng(0):
+            with rng_state.isolated_rng(0):
                 self._random[key] = build.build_untrained(card, self.workspace.images(card).classes).eval()
         return self._random[key]
 

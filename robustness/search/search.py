@@ -1,10 +1,10 @@
-"""Search with Hypothesis for perturbations within a budget that flip confident predictions; run it for a card."""
+"""Search with Hypothesis for perturbations within a budget that flip confident predictions."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +19,6 @@ from robustness.perturbations.norms import Budget
 from robustness.search.descriptions import DescribedPerturbation, parse_description
 from robustness.search.strategies import perturbations
 from robustness.sweep.batching import single_threaded
-
-if TYPE_CHECKING:
-    from robustness.cards import Card
-    from robustness.workspace.workspace import Workspace
 
 
 def search(
@@ -186,48 +182,3 @@ def png(pair: np.ndarray) -> bytes:
     head = struct.pack(">IIBBBBB", width, height, 8, 0 if channels == 1 else 2, 0, 0, 0)
     rows = b"".join(b"\0" + row.tobytes() for row in wide)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
-def search_parameters(card: Card, seed: int, scale: float = 1.0) -> dict[str, Any]:
-    """Return the parameters of a card's search without model and images; ``scale`` multiplies its ``max_examples``."""
-    table = card.file.search
-    assert table is not None
-    return table.model_dump(exclude={"max_flip_rate"}) | {
-        "max_examples": max(1, round(table.max_examples * scale)),
-        "seed": seed,
-    }
-
-
-def run_search(card: Card, module: nn.Module, images: Images, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Search with the parameters of `search_parameters`."""
-    from robustness.search.search import search
-
-    table = card.file.search
-    assert table is not None
-    return search(
-        module,
-        images,
-        table.budget,
-        count=table.images,
-        min_confidence=table.min_confidence,
-        max_examples=parameters["max_examples"],
-        seed=parameters["seed"],
-        decision=card.file.model.decision,
-    )
-
-
-def flip_rate(workspace: Workspace, card: Card) -> float:
-    """Return the fraction of images that the search flips, cached in the store; NaN if it tries none."""
-    from robustness.workspace.cached_results import cached_document
-
-    parameters = search_parameters(card, workspace.seed)
-    result = cached_document(
-        workspace,
-        card,
-        "search",
-        parameters,
-        lambda module, images: run_search(card, module, images, parameters),
-        sweeps=(),
-    )
-    rate = result["flip_rate"]
-    return float("nan") if rate is None else float(rate)

@@ -108,14 +108,14 @@ def measure(workspace: Workspace, card: Card, seeds: Sequence[int]) -> tuple[np.
 
 
 def _row(workspace: Workspace, card: Card, which: str) -> list[tuple[float, float]]:
-    from robustness.search import search
+    from robustness.search import card_search
 
     swept: dict[str, Evidence] = {}
     row = []
     for cell in threshold_cells(card):
         if cell.metric == FLIP_RATE:
             assert card.file.search is not None
-            row.append((search.flip_rate(workspace, card), 1 / card.file.search.images))
+            row.append((card_search.flip_rate(workspace, card), 1 / card.file.search.images))
             continue
         evidence = swept.get(cell.sweep) or swept.setdefault(cell.sweep, workspace.evidence(card, cell.sweep))
         status = evidence.status[evidence.index(cell.strength)]

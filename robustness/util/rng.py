@@ -1,16 +1,12 @@
-"""Random numbers that depend on seed, purpose and position alone; and the state of the global generators."""
+"""Random numbers that depend on the seed, the purpose and the image's position, and on nothing else."""
 
 from __future__ import annotations
 
-import random
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import IntEnum
-from typing import Any
 
 import numpy as np
-import torch
 
 CHUNK = 1000
 """Images a chunk. Part of what a seed means: another number here is another draw."""
@@ -90,63 +86,25 @@ class _Chunk:
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         self.left -= stop - start
-        parts = []
+        found = []
         if start < self._drawn:
-            parts = [self._taken(start, min(stop, self._drawn))]
+            found = [self._taken(start, min(stop, self._drawn))]
         elif start > self._drawn:
             self._skipped.append((self._drawn, self._draw(start - self._drawn)))
         if stop > self._drawn:
-            parts.append(self._draw(stop - max(start, self._drawn)))
+            found.append(self._draw(stop - max(start, self._drawn)))
             self._drawn = stop
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
     def _taken(self, start: int, stop: int) -> np.ndarray:
         """Take rows out of those that were skipped; what is left before and after them is kept, and no more than it."""
-        taken, rest = [], []
+        taken, kept = [], []
         for first, rows in self._skipped:
             low, high = max(start - first, 0), min(stop - first, len(rows))
             if low >= high:
-                rest.append((first, rows))
+                kept.append((first, rows))
                 continue
             taken.append(rows[low:high])
-            rest += [(first + at, part.copy()) for at, part in ((0, rows[:low]), (high, rows[high:])) if len(part)]
-        self._skipped = rest
+            kept += [(first + at, part.copy()) for at, part in ((0, rows[:low]), (high, rows[high:])) if len(part)]
+        self._skipped = kept
         return np.concatenate(taken)
-
-
-State = dict[str, Any]
-
-
-def state() -> State:
-    """Return the three states, made of what ``torch.load`` reads without executing code."""
-    kind, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 (recipes may use the one that all share)
-    return {"torch": torch.get_rng_state(), "numpy": [kind, list(map(int, keys)), *rest], "python": random.getstate()}
-
-
-def restore(state: Mapping[str, Any]) -> None:
-    """Set the three states."""
-    torch.set_rng_state(state["torch"])
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, np.array(keys, np.uint32), *rest))  # noqa: NPY002
-    random.setstate(state["python"])
-
-
-@contextmanager
-def isolated_rng(seed: int) -> Iterator[None]:
-    """
-    Draw from a seed for a while; the process's own state is neither used nor changed.
-
-    >>> random.seed(0)
-    >>> with isolated_rng(1):
-    ...     _ = random.random()
-    >>> round(random.random(), 3)
-    0.844
-    """
-    before = state()
-    try:
-        torch.manual_seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
-        random.seed(seed)
-        yield
-    finally:
-        restore(before)

@@ -17,7 +17,7 @@ from robustness.decisions import Argmax, Decision
 from robustness.errors import ModelError, TrainingError
 from robustness.perturbations.advgan import AdvGAN
 from robustness.perturbations.attack import attack_loss, most_likely_wrong_class
-from robustness.util import rng
+from robustness.util import rng_state
 from robustness.util.rng import Purpose, generator
 from robustness.workspace.recipes import Job
 
@@ -85,7 +85,7 @@ def fit(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with rng.isolated_rng(job.seed), restored_afterwards(classifier, job.device) as target:
+        with rng_state.isolated_rng(job.seed), restored_afterwards(classifier, job.device) as target:
             return _fitted(target, images, perturbation, job, decision or Argmax())
     finally:
         torch.set_num_threads(threads)

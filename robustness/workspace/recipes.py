@@ -21,7 +21,7 @@ from robustness.classifiers.build import build_untrained, import_callable, on_pa
 from robustness.classifiers.file_reads import FileReads
 from robustness.data.images import Images
 from robustness.errors import RobustnessError, StoreError, TrainingError
-from robustness.util import paths, rng
+from robustness.util import paths, rng_state
 from robustness.workspace.store import Store
 
 __all__ = ["Job", "Recipe", "train"]
@@ -85,7 +85,7 @@ class Job:
             state, key = dict(saved["state"]), saved.get("key", "")
             if key != self.key:
                 raise ValueError(f"it is of another recipe, {key[:12] or 'unnamed'}")
-            rng.restore(saved["randomness"])
+            rng_state.restore(saved["randomness"])
         except Exception as error:  # a torn or foreign file can make the parsers raise anything
             why = str(error) if type(error) is ValueError else type(error).__name__
             self._notice(f"{self.checkpoint} cannot be read ({why}); trained from the start")
@@ -98,7 +98,7 @@ class Job:
         if self.checkpoint is None or self.store is None:
             return
         buffer = io.BytesIO()
-        torch.save({"state": dict(state), "randomness": rng.state(), "key": self.key}, buffer)
+        torch.save({"state": dict(state), "randomness": rng_state.state(), "key": self.key}, buffer)
         try:
             content = buffer.getvalue()
             self.store.write(self.checkpoint, hashlib.sha256(content).digest() + content)
@@ -153,7 +153,7 @@ def train(card: Card, images: Images, job: Job, metadata: Mapping[str, str]) -> 
     torch.set_num_threads(recipe.threads)
     started = time.perf_counter()
     try:
-        with rng.isolated_rng(job.seed), job.reads.recording():
+        with rng_state.isolated_rng(job.seed), job.reads.recording():
             module = call(build_untrained(card, images.classes), images, job, **recipe.arguments)
     except RobustnessError:
         raise

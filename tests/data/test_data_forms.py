@@ -10,7 +10,7 @@ from torch import nn
 from robustness import cards
 from robustness.cli.check import check_model
 from robustness.data import DataSpec, from_arrays, load
-from robustness.doubts import checks
+from robustness.doubts import data
 from robustness.doubts.checks import run_checks
 from robustness.errors import DataError
 from robustness.sweep.batch import output_remedy
@@ -352,15 +352,15 @@ def test_images_that_were_trained_on_are_counted():
     tested, trained = from_arrays(PIXELS[:8], LABELS[:8]), from_arrays(PIXELS[6:], LABELS[6:])
 
     def said(images, training):
-        return checks.check_leakage(images, lambda: training)["tested on training images"]
+        return data.check_leakage(images, lambda: training)["tested on training images"]
 
     assert said(tested, trained)["doubted"]
     assert said(tested, trained)["seen"].startswith("2 of 8 test images are among the 6 of the training part")
     assert not said(from_arrays(PIXELS[:6], LABELS[:6]), trained)["doubted"]
     one = said(from_arrays(PIXELS[:7], LABELS[:7]), trained)
     assert (one["doubted"], one["seen"][:11]) == (False, "1 of 7 test")
-    with pytest.raises(checks.NotChecked, match="1 of 3 are duplicates"):
-        checks.check_leakage(from_arrays(PIXELS[[0, 1, 0]], [0, 1, 0]), None)
+    with pytest.raises(data.NotChecked, match="1 of 3 are duplicates"):
+        data.check_leakage(from_arrays(PIXELS[[0, 1, 0]], [0, 1, 0]), None)
 
 
 def test_check_says_how_many_images_were_trained_on(tmp_path, own_path):
