@@ -119,7 +119,7 @@ def pytest_configure(config: pytest.Config) -> None:
     entered = set[str]()
 
     def profile(frame: Any, event: str, argument: object) -> None:
-        if event == "call" and frame.f_code.co_name != "<module>":
+        if event == "call" and frame.f_code.co_flags & inspect.CO_OPTIMIZED:  # a function, not a module or class body
             entered.add(frame.f_code.co_filename)
 
     config.stash[KEY] = entered

@@ -94,10 +94,10 @@ def test_a_perturbation_that_breaks_later_is_found_with_a_warm_store(tmp_path):
     assert list((tmp_path / "store" / "findings").rglob("*.json")) == kept  # believed: nothing was looked for again
     fgsm = copied / "perturbations" / "fgsm.py"
     text = fgsm.read_text()
-    assert "return steepest_direction(found, self.norm, out=found)" in text
+    assert "return steepest_direction(ascent, self.norm, out=ascent)" in text
     fgsm.write_text(
         text.replace(
-            "return steepest_direction(found, self.norm, out=found)",
+            "return steepest_direction(ascent, self.norm, out=ascent)",
             "return 1.3 * steepest_direction(found, self.norm)",
         )
     )
