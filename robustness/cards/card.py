@@ -1,4 +1,4 @@
-"""The model card: what a model is, what it was trained on, how it is perturbed, and what it claims."""
+"""The model card: a model, its training data, its sweeps and its claims."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "tox.ini", "pytest.i
 
 @dataclass(frozen=True)
 class Claim:
-    """One promise of a card: this metric, under this perturbation, at this strength, at least this much."""
+    """One claim of a card: a threshold for a metric at one strength of a sweep."""
 
     model: str
     sweep: str
@@ -44,7 +44,7 @@ class Claim:
 
     @property
     def id(self) -> str:
-        """How test ids and reports call it."""
+        """The name in test ids and reports."""
         return f"{self.model}:{self.sweep}:{self.strength}:{self.metric}"
 
 
@@ -59,8 +59,8 @@ class Overrides:
         data: Other test images than the card's, and the folder that their paths are relative to.
         data_folder: The folder of the card's data, if an option named one that is not the card's folder.
         project: The project, if it is not the one that the card's file lies in.
-        mutation: What was done to the model on purpose.
-        claimless: Whether only the sweeps are asked for, and no claim.
+        mutation: The mutation of the model, for mutation testing.
+        claimless: Whether only the sweeps are used, without claims.
     """
 
     seed: int | None = None
@@ -102,7 +102,7 @@ class Card:
 
     @property
     def weights(self) -> Path | None:
-        """The file of the weights that the card names, or that its factory brings."""
+        """The file of the weights that the card names, or that its factory includes."""
         model = self.file.model
         if model.weights is not None:
             return self.path.parent / model.weights
@@ -110,7 +110,7 @@ class Card:
 
     @property
     def described(self) -> dict[str, Any]:
-        """What the card's model is but for its weights, by content: a factory by name without the place of its file."""
+        """The card's model without its weights, by content; a factory by name, without the path of its file."""
         model = self.file.model
         beside = libraries.config_files(model.factory, self.path.parent)
         read = {file.name: source_files.sha256_file(file) for file in beside}

@@ -1,4 +1,4 @@
-"""Reasons to distrust a robustness number: what each doubt means, and what to try. Imports no torch."""
+"""Reasons to distrust a robustness number: the meaning of each doubt, and a remedy. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Doubt(NamedTuple):
-    """A reason to distrust a number: why it matters, and what to try."""
+    """A reason to distrust a number: why it matters, and a remedy."""
 
     why: str
     repair: str
@@ -146,7 +146,7 @@ DOUBTS = {
 
 def doubt_of(nodeid: str, models: Iterable[str]) -> tuple[str, str] | None:
     """
-    Return the model and the doubt that the id of a test names; None if it is no test of a doubt on these models.
+    Return the model and the doubt of a test id; None if it is no test of a doubt on these models.
 
     >>> doubt_of("suites/test_doubts.py::test_doubts[fast-mlp-zero gradients]", ["mlp", "fast-mlp"])
     ('fast-mlp', 'zero gradients')

@@ -61,7 +61,7 @@ def load(
 
 def subsample(images: Images, count: int, seed: int = 0) -> Images:
     """
-    Take some of the images, of every class as many as its share and at least one, drawn with the seed.
+    Return a random subset of the images, stratified by class, with at least one image per class.
 
     >>> len(subsample(from_arrays(np.zeros((6, 2, 2)), [0, 0, 0, 0, 1, 1]), 3))
     3
@@ -81,7 +81,7 @@ def _side(
     parts = spec.source.parts(spec=spec, root=root, cache=cache, progress=progress)
     tested = _tested(spec, parts)
     if isinstance(spec.split, PredefinedSplit) or (part == "test" and spec.test == "official"):
-        # Images that somebody has found, in one part, are to test on; who trains must say on which of them.
+        # Data in one part are test images; a card that trains must say which of them to train on.
         alone = "all" in parts and part == "test" and not spec.embedded and isinstance(spec.split, PredefinedSplit)
         name = "all" if alone else tested if part == "test" else "train"
         if name not in parts:
@@ -118,7 +118,7 @@ def _tested(spec: DataSpec, parts: Mapping[str, Images]) -> str:
 
 
 def _part(parts: Mapping[str, Images], name: str) -> Images:
-    """Return a part; of one whose labels are withheld the error names the others."""
+    """Return a part; if its labels are withheld, the error names the other parts."""
     try:
         return parts[name]
     except Withheld as error:

@@ -56,7 +56,7 @@ class Decoding(BaseModel):
     mode: Literal["RGB", "L"] = "RGB"
     """Colour or grey."""
     exif: Literal["ignore", "apply"] = "ignore"
-    """``apply`` turns pictures as their cameras were held."""
+    """``apply`` rotates pictures by their EXIF orientation."""
     column: str | None = None
     """Of a table that has several: the one that holds the pictures."""
     skip_unreadable: bool = False
@@ -100,13 +100,13 @@ class Decoding(BaseModel):
         return max(wide, int(high * width / height)), high
 
     def shape_of(self, width: int, height: int) -> tuple[int, int]:
-        """Return the height and width that become of a picture of this size."""
+        """Return the height and width that a picture of this size has after decoding."""
         wide, high = self.resized(width, height)
         return self.size or (high, wide)
 
 
 class ImageInfo(NamedTuple):
-    """What a look at one picture found; ``problem`` says why it cannot be used, else it is ""."""
+    """The properties of one picture; ``problem`` says why it cannot be used, or is ""."""
 
     content: str
     width: int
@@ -179,7 +179,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-"""What is read. Pillow knows more: PostScript is a program that it has Ghostscript run, whatever a file is called."""
+"""The formats that are read. Pillow knows more, but PostScript is a program, which Ghostscript would execute."""
 POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")
 EIGHT_BITS = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
 
@@ -245,7 +245,7 @@ def silence_pillow() -> Iterator[None]:
 
 @cache
 def _formats() -> list[str]:
-    """Return those of the formats that are read which this Pillow was built with."""
+    """Return the readable formats that this Pillow was built with."""
     from PIL import Image
 
     with silence_pillow():

@@ -1,4 +1,4 @@
-"""What is known of files, remembered from one run to the next under git's rule."""
+"""Properties of files, cached between runs while the files are unchanged by git's rule."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def cached_per_file(
     now: Callable[[], int] = time.time_ns,
 ) -> dict[str, Any]:
     """
-    Return what ``look`` says of every file, as JSON would hold it; from ``index`` where a file is still the same.
+    Return ``look(file)``, a JSON value, for every file; from ``index`` if the file is unchanged.
 
-    It is the same if its size, times of change and inode are, and if none of the times is younger than the index: what
-    is written right after a look may have the same times as before. ``version`` names what else a look depends on.
+    A file is unchanged if its size, times of change and inode are, and if no time is younger than the index: a file
+    that is written right after an inspection may keep its times. ``version`` names what else the result depends on.
     """
     stats = {name: file_stat(path) for name, path in files.items()}
     known: Known = {}
@@ -159,6 +159,6 @@ def _sum(content: Mapping[str, Any]) -> str:
 
 
 def _put(file: Path, content: Mapping[str, Any]) -> None:
-    """Keep it for the next run; a folder that cannot be written costs that run the time, and nothing else."""
+    """Store a document for the next run; if the folder cannot be written, the next run computes it again."""
     with contextlib.suppress(OSError), atomic_write.atomic_writer(file, below=_store(file)) as stream:
         stream.write(json.dumps({**content, "checksum": _sum(content)}, separators=(",", ":")).encode())

@@ -35,8 +35,8 @@ def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None 
     """
     Return the parts of the folder that ``spec`` names: train and test, or all.
 
-    Classes are sorted by their folders' names; pictures may lie below these at any depth. What begins with a dot is
-    ignored; what is no picture by its name, too, and counted in a note.
+    Classes are sorted by their folders' names; pictures may lie below these at any depth. Names that begin with a dot
+    are ignored; so are files without a picture's suffix, which a note counts.
     """
     top = require_folder(root, str(spec.folder))
     decoding, title = spec.decoding, top.name or str(top)
@@ -158,7 +158,7 @@ def _pictures(top: Path, name: str, follow: bool, passed: Counter[str]) -> Itera
     """
     Yield the pictures below a class's folder, relative to ``top``; links that lead out of it are refused.
 
-    What is no picture by its name is counted in ``passed``, by how the name ends.
+    Other files are counted in ``passed`` by their suffix.
     """
     _check_link(top, name, follow)
     waiting, been = [name], set()

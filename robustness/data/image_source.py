@@ -37,7 +37,7 @@ class Files:
         return shown(self.names[place])
 
     def looks(self, cache: Path, progress: Progress | None) -> list[ImageInfo]:
-        """Look at all of them, once in their life."""
+        """Inspect all pictures; results are cached per file."""
         paths = {name: f"{self.folder}/{name}" for name in self.names}
         inspected = file_index.cached_per_file(
             paths, file_index.index_of(self.folder, cache, "pictures"), _look, decoding_.version(), progress
@@ -100,7 +100,7 @@ def images(
 
 
 def _size(name: str, source: Source, places: Array, looks: Sequence[ImageInfo], decoding: Decoding) -> tuple[int, int]:
-    """Return the one height and width that all pictures come to."""
+    """Return the height and width that all pictures have after decoding."""
 
     def size(each: ImageInfo) -> tuple[int, int]:
         turned = decoding.exif == "apply" and each.orientation in decoding_.TURNED

@@ -134,8 +134,8 @@ class Images:
         """
         The SHA-256 of what is in the images, their labels and the class names.
 
-        Neither the name, the file, the groups nor the way in which the rows were selected counts. One channel is the
-        same as none. Of pictures that are decoded when they are read it is their bytes, and how they are decoded.
+        The name, the file, the groups and the way in which rows were selected do not count. One channel equals no
+        channel axis. For pictures that are decoded when they are read, their bytes and their decoding count.
         """
         if isinstance(self.pixels, LazyImages):
             about = ["pictures 1", len(self), *self.shape, self.pixels.decoding.settings, self.classes]
@@ -153,7 +153,7 @@ class Images:
 
     @cached_property
     def contents(self) -> list[str]:
-        """The hash of each image's bytes: of a picture as it is kept, of an array's image its pixels."""
+        """The hash of each image: of the encoded bytes of a picture, of the pixels of an array's image."""
         if isinstance(self.pixels, LazyImages):
             return [
                 self.pixels.contents[row] for row in (range(len(self)) if self.rows is None else self.rows.tolist())

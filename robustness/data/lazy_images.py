@@ -25,7 +25,7 @@ AHEAD = 2**29
 
 
 class Source(Protocol):
-    """Where encoded pictures lie, each at its place."""
+    """A source of encoded pictures, each at its place."""
 
     def read(self, place: int) -> bytes | memoryview:
         """Return one picture's bytes."""
@@ -54,7 +54,7 @@ class LazyImages:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """That of all images together."""
+        """The shape of all images together."""
         return (len(self), *self.size, *((3,) if self.decoding.mode == "RGB" else ()))
 
     def __len__(self) -> int:
@@ -137,7 +137,7 @@ def joined(first: LazyImages, second: LazyImages) -> LazyImages:
 
 @cache
 def pool() -> ThreadPoolExecutor:
-    """Return the threads that decode: Pillow lets go of the interpreter's lock meanwhile."""
+    """Return the threads that decode: Pillow releases the GIL."""
     return ThreadPoolExecutor(cpu_count(), thread_name_prefix="decode")
 
 

@@ -70,14 +70,14 @@ _AGAIN = "remove it and download it again: robustness data mnist"
 
 def download(root: Path, say: Callable[[str], None], *, fetch: Callable[[Path], None] | None = None) -> None:
     """
-    Bring the four files below ``root``, unless they are there, and hold them to the published sums.
+    Download the four files to ``root`` unless they exist, and verify the published checksums.
 
-    ``fetch(folder)`` makes ``folder/MNIST/raw`` (the default asks torchvision). Only files whose sum is right are moved
-    in, and none that is there is touched.
+    ``fetch(folder)`` makes ``folder/MNIST/raw`` (the default asks torchvision). Only files with the right checksum are
+    moved there, and existing files are not changed.
     """
     for file in SUMS:
         if (folder(root) / file).exists():
-            _hold_to_sum(folder(root), file)
+            _verify_checksum(folder(root), file)
     missing = [file for file in SUMS if not (folder(root) / file).exists()]
     if not missing:
         say(f"MNIST is already in {root}; all four files have the published SHA-256")
@@ -87,7 +87,7 @@ def download(root: Path, say: Callable[[str], None], *, fetch: Callable[[Path], 
         with tempfile.TemporaryDirectory(prefix=DOWNLOADING, dir=root) as fetched:
             (fetch or _torchvision_fetch)(Path(fetched))
             for file in missing:
-                _hold_to_sum(folder(Path(fetched)), file)
+                _verify_checksum(folder(Path(fetched)), file)
             for file in missing:
                 (folder(Path(fetched)) / file).replace(folder(root) / file)
     except (OSError, RuntimeError) as error:  # torchvision raises RuntimeError when no mirror answers
@@ -95,7 +95,7 @@ def download(root: Path, say: Callable[[str], None], *, fetch: Callable[[Path], 
     say(f"downloaded MNIST to {root}: {', '.join(missing)}; SHA-256 as published")
 
 
-def _hold_to_sum(where: Path, file: str) -> None:
+def _verify_checksum(where: Path, file: str) -> None:
     actual = hashlib.sha256(paths.read_bytes(where / file)).hexdigest()
     if actual != SUMS[file]:
         raise DataError(f"{where / file} must have the SHA-256 {SUMS[file]}, it has {actual}; {_AGAIN}")

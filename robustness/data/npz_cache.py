@@ -46,8 +46,8 @@ def memory_mapped_arrays(file: Path, cache: Path, progress: Progress | None = No
     """
     Return the arrays of an ``.npz`` or ``.npz.xz`` file as read-only memory maps, unpacked below ``cache`` if need be.
 
-    The folder is named by the SHA-256 of the file, which is taken anew each time: another file is another folder. What
-    lies there is held to the sums of its unpacking, and unpacked again where it does not fit them.
+    The folder is named by the file's SHA-256, which is computed each time. Its files are verified by their checksums,
+    and unpacked again if these differ.
     """
     try:
         digest = sha256_file(file)[:32]
@@ -161,7 +161,7 @@ def refuse_other(file: Path, digest: str) -> None:
 
 
 def _extract(archive: Path, folder: Path, say: Progress, of: str) -> dict[str, Any]:
-    """Write every array of an archive to a file of its own, and tell its size, type, shape and sum."""
+    """Write every array of an archive to its own file; return their sizes, types, shapes and checksums."""
     index: dict[str, Any] = {}
     with zipfile.ZipFile(archive) as opened:
         for member in opened.namelist():
@@ -211,7 +211,7 @@ def exclusive(file: Path, what: str, progress: Progress | None) -> AbstractConte
     """
     Let one process make a file or folder of the store, so that eight workers do not make the same eight times.
 
-    On a file system without locks each makes it, and the last one's is as good as the first one's; False says so.
+    On a file system without locks every process makes it, and False is yielded.
 
     Args:
         file: What is made, in a folder of its kind in the store; the lock lies beside it.

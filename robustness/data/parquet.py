@@ -1,4 +1,4 @@
-"""Pictures in the rows of Parquet files, which are brought once to a form that can be mapped to memory."""
+"""Pictures in the rows of Parquet files, converted once to a file that can be mapped to memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ AT_ONCE = 64
 
 def parts(*, spec: DataSpec, root: Path, cache: Path, progress: Progress | None = None) -> Mapping[str, Images]:
     """
-    Return the parts of a folder of Parquet files, told by how these are called, or one file as all.
+    Return the parts of a folder of Parquet files, recognised by the files' names; or one file as all.
 
     ``train-00000-of-00002.parquet`` belongs to the training part; if no file is called so, all files are one part.
     """
@@ -139,7 +139,7 @@ def _mapped(
     title: str, files: Sequence[Path], digests: Sequence[str], picture: str, target: Path, progress: Progress | None
 ) -> tuple[Path, tuple[str, ...]]:
     """
-    Write the pictures as one Arrow file, unless it is there as it was written; a few rows at a time.
+    Write the pictures as one Arrow file, a few rows at a time, unless an intact one exists.
 
     Return the file, and notes for the run's report.
     """

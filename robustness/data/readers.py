@@ -13,7 +13,7 @@ from robustness.util.registry import Registry
 @dataclass(frozen=True)
 class DatasetReader:
     """
-    Where images come from.
+    How the parts of a data set are read, and which keys of ``[data]`` it takes.
 
     Attributes:
         parts: Called with `spec` (the `DataSpec`), `root` (the folder of the data sets), `cache` (a folder for what is

@@ -25,11 +25,10 @@ class DataSpec(Table):
     """
     Images by name, and which of them are for training and testing.
 
-    ``labels`` names other labels of an array file than its own: "kind" are ``train_kind`` and ``test_kind``, or
-    ``kind``, with ``kind_classes``. With ``test`` = "official" the data set's own test part is tested on, instead of
-    the side that the split leaves for that; ``part`` names another part than ``test`` for it; ``num_test_images`` takes
-    so many of the test images, stratified by class. ``file`` and ``folder`` lie below the data root, or beside the
-    card if they begin with ``./``.
+    ``labels`` selects other labels of an array file: "kind" reads ``train_kind`` and ``test_kind``, or ``kind``, and
+    ``kind_classes``. ``test`` = "official" tests on the data set's own test part instead of the split's test side;
+    ``part`` names another part than ``test`` for it; ``num_test_images`` limits the test images, stratified by class.
+    ``file`` and ``folder`` lie below the data root, or beside the card if they begin with ``./``.
 
     >>> DataSpec(name="digits", split=BalancedSplit(per_class=30)).embedded
     True

@@ -63,7 +63,7 @@ def held_out(labels: npt.ArrayLike, groups: npt.ArrayLike | None, fraction: floa
     """
     Hold out a fraction of the images, or of whole groups, stratified by class and at least one of each.
 
-    For choosing an epoch, where a rare class that is there with more than its share does no harm.
+    For choosing an epoch: a rare class may have more than its share.
 
     >>> held_out([0] * 8 + [1] * 2, None, 0.2, 0)[1].tolist()
     [7, 8]
@@ -81,7 +81,7 @@ def held_out(labels: npt.ArrayLike, groups: npt.ArrayLike | None, fraction: floa
 
 
 def folds(labels: npt.ArrayLike, k: int, seed: int, groups: npt.ArrayLike | None = None) -> list[Split]:
-    """Return ``k`` splits whose test sides are disjoint and together everything; classes alike, groups kept whole."""
+    """Return ``k`` stratified splits whose test sides are disjoint and cover all images; no group is divided."""
     labels = np.asarray(labels)
     classes, counts = np.unique(labels, return_counts=True)
     if not 2 <= k <= counts.min():
@@ -104,7 +104,7 @@ def folds(labels: npt.ArrayLike, k: int, seed: int, groups: npt.ArrayLike | None
 
 def some(labels: npt.ArrayLike, count: int, seed: int = 0) -> Indices:
     """
-    Choose some images, stratified by class: as many of each as its share, at least one, drawn with the seed.
+    Choose a random subset of the images, stratified by class, with at least one image per class.
 
     >>> some([0, 0, 0, 0, 1, 1], 3).tolist()
     [1, 3, 5]
@@ -165,7 +165,7 @@ def _sides(test: Indices, count: int) -> Split:
 
 
 def _complete(labels: Indices, split: Split, what: str) -> Split:
-    """Refuse a split with a side on which a class is missing."""
+    """Return the split; DataError if a class is missing on one side."""
     for side, rows in zip(("train", "test"), split, strict=True):
         missing = np.setdiff1d(labels, labels[rows])
         if missing.size:

@@ -76,7 +76,7 @@ def encode_labels(
 
 def has_parts(there: Sequence[str], part: str | None = None) -> bool:
     """
-    Return whether names are those of parts, one for training or testing among them or the one that is asked for.
+    Return whether names are those of parts: one is a training part, a test part or the requested one.
 
     >>> has_parts(["train", "validation", "extra"]), has_parts(["0001", "0002"])
     (True, False)
@@ -85,7 +85,7 @@ def has_parts(there: Sequence[str], part: str | None = None) -> bool:
 
 
 class Rows(Source):
-    """Pictures that are a row each of a table."""
+    """Pictures in a table, one per row."""
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -95,7 +95,7 @@ class Rows(Source):
         return f"row {place:,}"
 
     def looks(self, file: Path, progress: Progress | None) -> list[ImageInfo]:
-        """Look at all of them, once for this content, which ``file`` is called by."""
+        """Inspect all pictures; results are cached for the content, by which ``file`` is named."""
 
         def one(place: int) -> ImageInfo:
             content = self.read(place)

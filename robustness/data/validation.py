@@ -97,7 +97,7 @@ def validate_rows(value: Any, count: int) -> Indices:
 
 
 class Withheld(DataError):
-    """Labels that are negative: of a part whose labels are withheld, or of images that nobody has labelled."""
+    """Negative labels: of a part whose labels are withheld, or of unlabelled images."""
 
 
 def integers(value: Any) -> Array:

@@ -1,1 +1,1 @@
-"""Numbers from evidence: metrics, their intervals, and what they are read beside."""
+"""Metrics, their intervals and chance levels, computed from evidence."""

@@ -20,14 +20,14 @@ def fooled(evidence: Evidence, row: int) -> Flags:
 
 
 def count_fooled(evidence: Evidence, row: int, label: int | None = None) -> Counted:
-    """Count the images that are misled among those that were predicted right."""
+    """Count the misled images among the correctly predicted ones."""
     clean = require_evidence(evidence.clean, "clean evidence")
     right = clean.predictions[0] == evidence.labels
     return Counted(fooled(evidence, row), right, "no clean image is predicted correctly")
 
 
 def count_transferred(evidence: Evidence, row: int, label: int | None = None) -> Counted:
-    """Count the images that are misled among those that mislead the model that they were made on."""
+    """Count the images that mislead this model among those that mislead the attacked model."""
     source = require_evidence(evidence.source, "evidence of the source model")
     at = source.index(evidence.strengths[row])
     if source.status[at] != OK:
@@ -36,7 +36,7 @@ def count_transferred(evidence: Evidence, row: int, label: int | None = None) ->
 
 
 def count_transferred_undetected(evidence: Evidence, row: int, label: int | None = None) -> Counted:
-    """Count as `count_transferred` does; an image that the decision discards misleads nobody."""
+    """Count as `count_transferred`, but discarded images do not count as misled."""
     hits, among, reason = count_transferred(evidence, row)
     return Counted(hits & ~discarded(evidence, row), among, reason)
 
@@ -45,7 +45,7 @@ ATTACK: dict[str, Any] = {
     "better": "lower",
     "chance_level": partial(known_chance, 1.0),
     "needs_clean_evidence": True,
-    # A constant classifier, which nothing can mislead, has none of it.
+    # A constant classifier, which nothing misleads, has a rate of 0.
     "requires_claims": ("accuracy",),
 }
 

@@ -19,13 +19,13 @@ LUCK = 3.0
 
 def chance_level(metric: str, labels: ArrayLike, classes: Classes) -> ChanceLevel:
     """
-    Return what the best constant classifier and guesses get on these labels, exactly; NaN if the metric does not know.
+    Return the exact value of the best constant classifier and of guessing on these labels; NaN if unknown.
 
-    For a class's precision and F1 the constant classifier of that class counts: it gets the class's share s, and
-    2s / (1 + s). For a class's recall it gets 1, so that no bound could ever clear it; such a claim is kept honest by
-    the claims beside it (what one class's recall gains that way, accuracy and the macro averages lose), and its level
-    is what a guesser gets who does not favour the class (NaN of a class without images: no claim on it can hold).
-    That of loss is for constant probabilities instead of a constant class: the labels' own shares, or uniform.
+    For precision and F1 of one class the constant classifier of that class counts: it reaches the class's share s, and
+    2s / (1 + s). For recall of one class it reaches 1, which no threshold could exceed: there the level is that of
+    uniform guessing, and the claims on accuracy and macro averages catch a classifier that favours the class (NaN for a
+    class without images: no claim on it can pass). For loss, constant probabilities replace the constant class: the
+    labels' shares, or uniform.
 
     >>> chance_level("accuracy", [0, 1, 1, 1], 2)
     ChanceLevel(value=0.75, constant=0.75, guess=0.5)
@@ -44,17 +44,17 @@ def chance_level(metric: str, labels: ArrayLike, classes: Classes) -> ChanceLeve
 
 @lru_cache(maxsize=256)
 def _level(metric: Metric, label: int | None, images: tuple[int, ...]) -> ChanceLevel:
-    """Return a metric's chance level; once for all claims on the same labels."""
+    """Return a metric's chance level; cached for all claims on the same labels."""
     return UNKNOWN_CHANCE if metric.chance_level is None else metric.chance_level(np.array(images), label)
 
 
 def lucky_level(metric: str, labels: ArrayLike, classes: Classes) -> float:
     """
-    Return the number that a threshold must be beyond, so that no luck of an ignorant classifier reaches it.
+    Return the value that a threshold must exceed, so that guessing does not reach it by luck.
 
-    That is the chance level and three standard errors of a uniform guess on these labels, but never more than half the
-    way from the chance level to the best value, for a few images must not forbid every claim. Constant probabilities
-    have a loss without luck, so for what follows from no confusion matrix it is the chance level itself.
+    It is the chance level plus three standard errors of uniform guessing on these labels, but at most halfway from the
+    chance level to the best value: few images must not forbid every claim. For a metric that does not follow from a
+    confusion matrix it is the chance level itself.
 
     >>> round(lucky_level("accuracy", np.arange(600) % 10, 10), 4)
     0.1367

@@ -59,7 +59,7 @@ def confusion_groups(matrix: Matrix, share: float = 0.06) -> dict[int, dict[int,
 
 def attractors(matrix: Matrix, top: int = 3) -> list[tuple[int, float]]:
     """
-    Rank the classes by the share of all wrong predictions that they draw; at most `top`, none that draws nothing.
+    Rank the classes by their share of all wrong predictions; at most `top` classes, without those of share 0.
 
     >>> attractors(np.array([[90, 8, 2], [0, 100, 0], [30, 10, 60]]))
     [(0, 0.6), (1, 0.36), (2, 0.04)]
@@ -70,7 +70,7 @@ def attractors(matrix: Matrix, top: int = 3) -> list[tuple[int, float]]:
 
 
 class Concentration(NamedTuple):
-    """How few classes draw the wrong predictions: the share of the first few, and the entropy over all, in bits."""
+    """The concentration of wrong predictions: the share of the first classes, and the entropy over all, in bits."""
 
     share: float
     entropy: float
@@ -78,9 +78,9 @@ class Concentration(NamedTuple):
 
 def concentration(matrix: Matrix, top: int = 3) -> Concentration:
     """
-    Measure how few classes draw the wrong predictions; NaN twice if none is wrong.
+    Measure the concentration of wrong predictions; NaN for both numbers if no prediction is wrong.
 
-    Entropy is 0 where one class draws them all, and log₂ K where K classes draw alike.
+    Entropy is 0 if all wrong predictions are of one class, and log₂ K if K classes have equal shares.
 
     >>> concentration(np.array([[5, 2, 2], [0, 9, 0], [2, 2, 5]]), top=1)
     Concentration(share=0.5, entropy=1.5)

@@ -1,9 +1,9 @@
 """
 Rates of a confusion matrix, each with its gradient for the delta method.
 
-Averages follow scikit-learn with ``labels`` = all classes and ``zero_division=0``: a macro average is over every class,
-and one whose denominator is empty counts 0, with a note. `balanced_accuracy` leaves out classes without images.
-The rate of one class is NaN if its denominator is empty: "none of no images" is no result.
+Averages follow scikit-learn with ``labels`` = all classes and ``zero_division=0``: a macro average covers every class;
+a class with an empty denominator counts 0, with a note. `balanced_accuracy` leaves out classes without images. The rate
+of one class is NaN if its denominator is empty.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from robustness.metrics.rate_metric import rate_metric
 
 def accuracy(matrix: Matrix, label: int | None = None) -> RateEstimate:
     """
-    Take the share of images that were predicted right; micro averages are the same number.
+    Return the share of correctly predicted images, which equals the micro averages.
 
     >>> accuracy(np.array([[8, 2], [1, 9]])).value
     0.85
@@ -32,7 +32,7 @@ def accuracy(matrix: Matrix, label: int | None = None) -> RateEstimate:
 
 def recall(matrix: Matrix, label: int | None = None) -> RateEstimate:
     """
-    Take the share of a class's images that were predicted right, or the mean of that over all classes.
+    Return the share of a class's images that are predicted correctly, or its mean over all classes.
 
     >>> recall(np.array([[8, 2], [1, 9]]), 1).value
     0.9
@@ -46,7 +46,7 @@ def recall(matrix: Matrix, label: int | None = None) -> RateEstimate:
 
 def balanced_accuracy(matrix: Matrix, label: int | None = None) -> RateEstimate:
     """
-    Take the mean recall of the classes that have images.
+    Return the mean recall of the classes that have images.
 
     >>> balanced_accuracy(np.array([[8, 2, 0], [1, 9, 0], [0, 0, 0]])).value
     0.85
@@ -59,7 +59,7 @@ def balanced_accuracy(matrix: Matrix, label: int | None = None) -> RateEstimate:
 
 def precision(matrix: Matrix, label: int | None = None) -> RateEstimate:
     """
-    Take the share of right ones among the predictions of a class, or the mean of that over all classes.
+    Return the share of a class's predictions that are correct, or its mean over all classes.
 
     >>> precision(np.array([[8, 2], [0, 9]]), 0).value
     1.0
@@ -74,9 +74,9 @@ def precision(matrix: Matrix, label: int | None = None) -> RateEstimate:
 
 def f1(matrix: Matrix, label: int | None = None) -> RateEstimate:
     """
-    Take 2·hits / (images + predictions) of a class, or the mean of that over all classes.
+    Return 2·hits / (images + predictions) of a class, or its mean over all classes.
 
-    n of one class counts the images that are of the class or were predicted so.
+    n of one class counts the images of the class or with its prediction.
 
     >>> f1(np.array([[8, 2], [0, 8]]), 1).value
     0.8888888888888888
@@ -118,7 +118,7 @@ def _slopes(matrix: Matrix, weights: Floats | float) -> Floats:
 
 
 def _divide(counts: NDArray[np.int64], by: NDArray[np.int64]) -> Floats:
-    """Divide, giving 0 where the denominator is."""
+    """Divide; the result is 0 where the denominator is 0."""
     return np.divide(counts, by, out=np.zeros(len(by)), where=by > 0)
 
 
@@ -135,12 +135,12 @@ def _empty(counts: NDArray[np.int64], what: str, fate: str) -> str:
 
 
 def count_correct(evidence: Evidence, row: int, label: int | None = None) -> Counted:
-    """Count the images that are predicted right."""
+    """Count the correctly predicted images."""
     return Counted(evidence.predictions[row] == evidence.labels, np.ones(len(evidence), np.bool_))
 
 
 def count_recalled(evidence: Evidence, row: int, label: int | None = None) -> Counted | None:
-    """Count a class's images that are predicted right; an average counts none."""
+    """Count a class's correctly predicted images; None for an average."""
     if label is None:
         return None
     return Counted(evidence.predictions[row] == evidence.labels, evidence.labels == label)

@@ -1,4 +1,4 @@
-"""Metrics of decisions that discard images: what they keep, how right they are there, how well they tell an attack."""
+"""Metrics of decisions that discard images: coverage, accuracy on accepted images, and detection of attacks."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ def scores(evidence: Evidence, row: int) -> NDArray[np.float32]:
 
 
 def count_accepted_correct(evidence: Evidence, row: int, label: int | None = None) -> Counted:
-    """Count the images that are predicted right among those that are kept."""
+    """Count the correctly predicted images among the accepted ones."""
     accepted = ~discarded(evidence, row)
     return Counted(evidence.predictions[row] == evidence.labels, accepted, "the decision discards every image")
 
 
 def count_accepted(evidence: Evidence, row: int, label: int | None = None) -> Counted:
-    """Count the images that are kept."""
+    """Count the accepted images."""
     return Counted(~discarded(evidence, row), np.ones(len(evidence), np.bool_))
 
 
 def count_rejected(evidence: Evidence, row: int, label: int | None = None) -> Counted:
-    """Count the images that are discarded: under a perturbation, the detector's recall."""
+    """Count the discarded images: under a perturbation, the detector's recall."""
     return Counted(discarded(evidence, row), np.ones(len(evidence), np.bool_))
 
 
 def count_undetected_errors(evidence: Evidence, row: int, label: int | None = None) -> Counted:
-    """Count the images that are kept and predicted wrong, among all."""
+    """Count the images that are accepted and predicted wrongly, among all."""
     wrong = evidence.predictions[row] != evidence.labels
     return Counted(wrong & ~discarded(evidence, row), np.ones(len(evidence), np.bool_))
 
 
 def measure_precision(evidence: Evidence, row: int, label: int | None, confidence: float) -> Measurement:
-    """Measure the share of perturbed images among all that are discarded, of as many clean ones as perturbed."""
+    """Measure the share of perturbed images among all discarded ones, with equally many clean images."""
     clean = require_evidence(evidence.clean, "clean evidence")
     hits, false = int(discarded(evidence, row).sum()), int(discarded(clean, 0).sum())
     n = hits + false
@@ -76,9 +76,9 @@ def precision_influence(evidence: Evidence, row: int, label: int | None = None) 
 
 def measure_auc(evidence: Evidence, row: int, label: int | None, confidence: float) -> Measurement:
     """
-    Measure how probably a perturbed image has a higher attack probability than a clean one, ties counting half.
+    Measure the probability that a perturbed image has a higher attack probability than a clean one; ties count half.
 
-    The interval is DeLong's (1988), of two unpaired samples; n counts both.
+    The interval is DeLong's (1988) for two unpaired samples; n counts both.
     """
     clean = require_evidence(evidence.clean, "clean evidence")
     value, variance = delong(scores(evidence, row), scores(clean, 0))
@@ -93,7 +93,7 @@ def detector_influence(evidence: Evidence, row: int, label: int | None = None) -
     return Influence(value, per_image, 2.0, "delong")
 
 
-# A classifier that is constant, or a decision that discards everything, would keep a claim on most of these.
+# A constant classifier, or a decision that discards everything, would pass a claim on most of these metrics.
 CONSTANT_OR_EMPTY = ("accuracy", "coverage")
 
 METRICS = (

@@ -1,4 +1,4 @@
-"""Evidence: for every image and strength, what a classifier decided, and how that came about."""
+"""Evidence: a classifier's decision on every image at every strength, and its provenance."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OUTCOMES = ("predictions", "confidence", "true_probability", "loss", "snr")
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """
-    What one classifier decided under one perturbation at S strengths on N images of K classes.
+    The decisions of one classifier under one perturbation at S strengths on N images of K classes.
 
     Attributes:
         labels: The class index of each image, (N,).
@@ -39,7 +39,7 @@ class Evidence:
         loss: Cross-entropy in nats, (S, N).
         snr: Signal-to-noise ratio of the perturbed image in dB, (S, N); infinite if the image did not change.
         status: "ok" per strength, or why it has no numbers.
-        provenance: How the evidence came about: seed, device, versions, times.
+        provenance: The origin of the evidence: seed, device, versions, times.
         probabilities: The probability of every class, (S, N, K), or None.
         drawn: The strength of each image, (S, N), if strengths were drawn.
         attack_probability: A detector's probability that an image is perturbed, (S, N), or None.
@@ -135,7 +135,7 @@ class Evidence:
     @classmethod
     def from_bytes(cls, content: bytes) -> Evidence:
         """
-        Read what `to_bytes` wrote; anything else is a StoreError that says why it is not believed.
+        Read what `to_bytes` wrote; StoreError with the reason for anything else.
 
         >>> Evidence.from_bytes(b"not evidence at all")
         Traceback (most recent call last):

@@ -1,5 +1,5 @@
 """
-What a guesser gets of a rate: its expectation where each image is given class c with probability ``guessed[c]``.
+The expected rates of a guesser that predicts class c with probability ``guessed[c]`` for every image.
 
 Each takes how many images every class has, (K,), these probabilities, (K,), and the class whose rate it is, or None.
 A new metric brings its own (`MetricKind.guess`).
@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 def accuracy(images: Counts, guessed: Floats, label: int | None) -> float:
     """
-    Return the expected accuracy, which the micro averages are.
+    Return the expected accuracy, which equals the micro averages.
 
     >>> accuracy(np.array([1, 3]), np.array([0.5, 0.5]), None)
     0.5
@@ -33,14 +33,14 @@ def balanced_accuracy(images: Counts, guessed: Floats, label: int | None) -> flo
 
 
 def recall(images: Counts, guessed: Floats, label: int | None) -> float:
-    """Return the expected recall; on average over all classes, of which one without images counts 0."""
+    """Return the expected recall of a class, or its mean over all classes, in which a class without images counts 0."""
     if label is not None:
         return float(guessed[label]) if images[label] else math.nan
     return float(guessed[images > 0].sum()) / len(images)
 
 
 def precision(images: Counts, guessed: Floats, label: int | None) -> float:
-    """Return the expected precision: a class's share, whatever number of predictions; in an average none counts 0."""
+    """Return the expected precision: a class's share; in an average, a class without predictions counts 0."""
     n = int(images.sum())
     if label is not None:
         return float(images[label]) / n
@@ -67,7 +67,7 @@ def _f1(images: int, guessed: float, n: int) -> float:
 
 @lru_cache(maxsize=64)
 def _binomial(n: int, p: float) -> tuple[Floats, Floats]:
-    """Return how many of n guesses may fall on one class, and the chance of each number; in logarithms, for large n."""
+    """Return the possible numbers of predictions of one class, and their probabilities, computed by logarithms."""
     m = np.arange(n + 1.0)
     factorial = np.concatenate([[0.0], np.cumsum(np.log(m[1:]))])
     ways = factorial[n] - factorial - factorial[::-1]

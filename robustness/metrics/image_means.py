@@ -16,7 +16,7 @@ from robustness.metrics.metric import UNKNOWN_CHANCE, ChanceLevel, Counts, Measu
 def measure_mean(
     name: Literal["loss", "snr"], evidence: Evidence, row: int, label: int | None, confidence: float
 ) -> Measurement:
-    """Average one number per image; an SNR that is infinite is left out, an infinite loss is not."""
+    """Average one number per image; an infinite SNR is left out, an infinite loss is not."""
     numbers, images = np.asarray(getattr(evidence, name)[row], dtype=np.float64), len(evidence)
     if numbers.shape != (images,) or np.isnan(numbers).any():
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Intervals around a measured rate or mean, and what a rate lacks; `math`, `statistics` and NumPy only."""
+"""Intervals of a measured rate or mean, and the images that a rate lacks; `math`, `statistics` and NumPy only."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def wilson(successes: SupportsIndex, n: SupportsIndex, confidence: float = 0.95)
     """
     Bound the rate behind `successes` of `n` images by Wilson's score interval.
 
-    Of no images nothing is known: n = 0 gives NaN at both ends, with which no comparison holds.
+    n = 0 returns NaN at both ends, with which no comparison holds.
 
     >>> low, high = wilson(971, 1000)
     >>> print(f"{low:.4f} {high:.4f}")
@@ -67,7 +67,7 @@ def half_width(n: int, rate: float, confidence: float = 0.95) -> float:
 
 def sample_size_for(margin: float, rate: float, confidence: float = 0.95) -> int:
     """
-    Return how many images determine a rate to within ± `margin`: the fewest whose `half_width` is at most that.
+    Return the smallest number of images whose `half_width` is at most `margin`.
 
     >>> sample_size_for(0.02, 0.9)
     868

@@ -1,4 +1,4 @@
-"""What a metric is: one object that measures, has a chance level, and says what it requires."""
+"""A metric is one object: its measurement, chance level, influence per image and requirements."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Flags = NDArray[np.bool_]
 
 
 class MetricError(RobustnessError, ValueError):
-    """A metric that does not exist, or that the evidence does not allow: the reason and the repair."""
+    """The metric does not exist, or the evidence does not allow it."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Measurement:
 
 class ChanceLevel(NamedTuple):
     """
-    The number that a claim has to beat, and two that it comes from.
+    The value that a claim must exceed, and its two parts.
 
-    `constant` is the best of the classifiers that give every image the same class, `guess` the expectation of one that
-    guesses uniformly at random, over the guesses for which the metric is defined. `value` is the best of them and of
-    one that guesses each class as often as the labels have it: the largest, if less is better the smallest.
+    `constant` is the value of the best constant classifier, `guess` the expectation of uniform random guessing, over
+    the guesses for which the metric is defined. `value` is the best of these two and of guessing by the labels' shares:
+    the largest, or the smallest if lower is better.
     """
 
     value: float
@@ -60,7 +60,7 @@ UNKNOWN_CHANCE = ChanceLevel(math.nan, math.nan, math.nan)
 
 
 class Counted(NamedTuple):
-    """Which images count, (N,), among which others, (N,), and the reason why there may be no others."""
+    """A share of images: those that count, (N,), among others, (N,), and the reason if there are no others."""
 
     hits: Flags
     among: Flags
@@ -69,10 +69,10 @@ class Counted(NamedTuple):
 
 class Influence(NamedTuple):
     """
-    A metric's value and how much each image moves it; a gate compares two models by it.
+    A metric's value and each image's influence on it; a gate compares two models by it.
 
     `per_image`, (N,), has mean zero: the value without image i is about ``value - per_image[i] / N``. `largest` bounds
-    what any image could contribute. The `value` is NaN if there is nothing to divide by.
+    the influence of any image. The `value` is NaN if there is nothing to divide by.
     """
 
     value: float
@@ -105,7 +105,7 @@ Rate = Callable[[Matrix, int | None], RateEstimate]
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Metric:
     """
-    One metric: how it is measured, its chance level, its influence for gates, and what it requires.
+    One metric: its measurement, its chance level, its influence per image for gates, and its requirements.
 
     `rate_metric` builds one from a function of the confusion matrix, `counted_metric` from a function that counts
     images; any other brings its own `measure`. The functions take the evidence, the row of the strength, and the index

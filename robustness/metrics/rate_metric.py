@@ -48,8 +48,8 @@ def rate_metric(
     Build a metric from a function of the confusion matrix.
 
     Args:
-        name: How cards call it.
-        description: What it is, in half a sentence.
+        name: The name in cards.
+        description: The description, in half a sentence.
         rate: Takes the matrix, (K, K), whose rows are true classes, and the index of a class or None. Returns the value
             with its gradient by the cells' probabilities, (K, K), or with the number of successes.
         guess: Takes the images per class, (K,), the probability with which a guesser predicts each class, (K,), and the
@@ -126,14 +126,14 @@ def _chance_level(
 
 
 def _constants(images: Counts, label: int | None) -> list[int]:
-    """Return the classes whose constant classifiers may be the best: of one class's rate that class alone."""
+    """Return the classes whose constant classifiers may be the best: for the rate of one class, that class alone."""
     if label is not None:
         return [label]
     return list(range(len(images))) if len(images) <= MANY else np.unique(images, return_index=True)[1].tolist()
 
 
 def _constant(rate: Rate, images: Counts, label: int | None, taken: int) -> float:
-    """Return the rate of the classifier that takes every image for one class."""
+    """Return the rate of the classifier that predicts one class for every image."""
     matrix = np.zeros((len(images), len(images)), dtype=np.int64)
     matrix[:, taken] = images
     return float(rate(matrix, label).value)

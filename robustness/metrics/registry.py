@@ -81,7 +81,7 @@ def get(metric: str) -> Metric:
 
 def gateable(metric: str) -> bool:
     """
-    Return whether a gate can hold a metric, which may be one class's.
+    Return whether a gate supports a metric, which may be one class's.
 
     >>> gateable("recall[3]"), gateable("detection_auc"), gateable("loss"), gateable("acuracy")
     (True, True, False, False)
@@ -183,7 +183,7 @@ def measure_matrix(
     metric: str, matrix: Matrix, classes: Classes | None = None, *, confidence: float = 0.95
 ) -> Measurement:
     """
-    Measure a metric on a confusion matrix that is already there; `classes` are needed only for their names.
+    Measure a metric on a confusion matrix; `classes` are needed only for their names.
 
     >>> measured = measure_matrix("accuracy", np.array([[971, 29], [7, 993]]))
     >>> print(measured.value, measured.method, measured.n, measured.successes)
@@ -211,7 +211,7 @@ def _unknown(metric: str) -> MetricError:
 
 
 def _class_index(metric: str, label: str, classes: Classes) -> int:
-    """Find a class by index or name; one text that means two classes is refused."""
+    """Return the index of a class from an index or name; MetricError if the text means two classes."""
     names, count = [] if isinstance(classes, int) else list(classes), count_classes(classes)
     indices = {index for index, name in enumerate(names) if name == label}
     if re.fullmatch("[0-9]+", label) and int(label) < count:

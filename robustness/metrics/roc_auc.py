@@ -15,11 +15,10 @@ from robustness.metrics.metric import ChanceLevel, Counts, Influence, Measuremen
 
 def measure_micro_auc(evidence: Evidence, row: int, label: int | None, confidence: float) -> Measurement:
     """
-    Measure the micro-averaged area: how probably an image's true class scores higher than a wrong one of any image.
+    Measure the micro-averaged area: the probability that a true class scores higher than a wrong class of any image.
 
-    Of all images together, ties counting half: every class against the rest, in one curve. An image's scores belong
-    together, so that the interval is that of one number an image (Obuchowski 1997). MetricError if the evidence has
-    no probabilities.
+    One curve of all images and classes, one against the rest; ties count half. The interval treats an image's scores as
+    one cluster (Obuchowski 1997). MetricError if the evidence has no probabilities.
     """
     value, variance = micro_auc_variance(probabilities(evidence)[row], evidence.labels)
     return Measurement(value, clipped_normal_interval(value, variance, confidence), "influence", len(evidence))
@@ -48,14 +47,14 @@ def micro_auc_variance(given: NDArray[np.float32], labels: NDArray[np.int64]) ->
 
 
 def micro_auc_influence(given: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, NDArray[np.float64]]:
-    """Return the micro-averaged area, and how much each image moves it, (N,)."""
+    """Return the micro-averaged area, and each image's influence on it, (N,)."""
     true = np.eye(given.shape[1], dtype=bool)[labels]
     return auc_influence(given[true], given[~true])
 
 
 def auc_influence(positive: NDArray[np.float32], negative: NDArray[np.float32]) -> tuple[float, NDArray[np.float64]]:
     """
-    Return the area under the ROC curve and how much each image moves it, (N,), of mean zero: DeLong's components.
+    Return the area under the ROC curve and each image's influence on it, (N,), of mean zero: DeLong's components.
 
     Every image has one positive score, (N,), and one or more negative ones, an image's after another's.
 

@@ -1,4 +1,4 @@
-"""AdvGAN (Xiao et al. 2018): a generator, fitted once to each target model, makes the perturbation in one pass."""
+"""AdvGAN (Xiao et al. 2018): a generator, fitted once per target model, computes the perturbation in one pass."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class AdvGAN(Attack, Step):
 
     G is fitted at k = ``bound`` with Adam in ``steps`` steps of ``batch_size`` images. Its loss (eq. 4 there) is the
     target model's margin, plus ``discriminator_weight`` times the discriminator's loss, plus ``hinge_weight`` times
-    what the root mean square of G(x) exceeds ``hinge_threshold`` by, as a share of it.
+    the relative amount by which the root mean square of G(x) exceeds ``hinge_threshold``.
 
     >>> AdvGAN().strength_range
     (0.0, 1.0)

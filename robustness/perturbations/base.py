@@ -1,4 +1,4 @@
-"""What every perturbation promises, and the form x + strength·direction that most of them have."""
+"""The interface of perturbations, and the form x + strength·direction that most of them have."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ FAMILIES = ("clean", "noise", "natural", "fgsm", "attack", "gan")
 @dataclass
 class Batch:
     """
-    The images at work: ``inputs`` (N, C, H, W) in [0, 1], their ``labels``, the model, and what was drawn.
+    One batch of a sweep: ``inputs`` (N, C, H, W) in [0, 1], ``labels``, the models, and random numbers (``drawn``).
 
-    ``source`` is another model that the examples are made on, if they are not made on the classifier, ``decision``
-    how the logits of the model that is attacked are read. The first ``size`` rows are images, the rest is padding.
-    ``made`` is the direction of a step, made before or now, ``generator`` a generative network, if there is one.
+    ``source`` is the attacked model of a transfer attack, else None. ``decision`` interprets the logits of the attacked
+    model. The first ``size`` rows are images, the others padding. ``made`` is the direction of a step, precomputed or
+    computed here. ``generator`` is a generative network, or None.
     """
 
     classifier: nn.Module
@@ -42,7 +42,7 @@ class Batch:
     made: Tensor | None = None
     generator: nn.Module | None = None
     clean_logits: Tensor | None = None
-    """The logits of the unperturbed images, once something has needed them."""
+    """The logits of the unperturbed images, once they are computed."""
     at_once: int | None = None
     """How many images are differentiated together; None for all."""
     marked: dict[str, Tensor] = field(default_factory=dict)
@@ -55,21 +55,21 @@ class Batch:
         return self.classifier if self.source is None else self.source
 
     def count(self, what: str, images: Tensor, start: int = 0) -> None:
-        """Count the images, from row ``start`` on, for which a boolean is true, each once; padding does not count."""
+        """Count the images from row ``start`` on for which a boolean is true, each once and without padding."""
         if what not in self.marked:
             self.marked[what] = images.new_zeros(len(self.inputs) if self.size is None else self.size)
         rows = self.marked[what][start : start + len(images)]
         rows |= images[: len(rows)]
 
     def some(self, rows: Tensor) -> Batch:
-        """Return some of the images as a batch of its own; what is counted there is to be handed back (`counted`)."""
+        """Return some of the images as a new batch; pass it to `counted` to add its counts to this one."""
         return replace(
             self, inputs=self.inputs[rows], labels=self.labels[rows], size=None, drawn=None, made=None,
             clean_logits=None, marked={},
         )  # fmt: skip
 
     def counted(self, some: Batch, rows: Tensor) -> None:
-        """Count what was counted of some rows."""
+        """Add the counts of a batch that `some` returned for these rows."""
         for what, marked in some.take_marks().items():
             images = marked.new_zeros(len(self.inputs))
             images[rows] = marked
@@ -83,7 +83,7 @@ class Batch:
 
 class Perturbation(BaseModel, ABC):
     """
-    What changes the images, with its parameters: a ``[sweeps.NAME]`` table of a model card.
+    A way to change images, with its parameters: a ``[sweeps.NAME]`` table of a model card.
 
     A subclass declares its parameters as pydantic fields, ``kind`` with its name as the default, `family` and
     `strength_name`, and implements `prepare`. Its module must not import torch at the top: a run whose evidence is
@@ -125,19 +125,19 @@ class Perturbation(BaseModel, ABC):
         return set()
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray | None:
-        """Draw what some images of a chunk need, (images, C, H, W), or nothing: in parts the same as at once."""
+        """Draw random numbers for images of a chunk, (images, C, H, W), or None; in parts the same as at once."""
         return None
 
     def draws(self, strengths: Sequence[object]) -> int:
-        """Return how often `draw` is called per image, each time with numbers of its own."""
+        """Return how many independent draws an image has."""
         return 1
 
     def deviations(self, strengths: Sequence[object]) -> list[float] | None:
-        """Return the standard deviation of the noise at each strength, where the strength itself does not say it."""
+        """Return the standard deviation of the noise at each strength; None if the strength determines it."""
         return None
 
     def gradients(self, strengths: Sequence[object]) -> int:
-        """Return about how many gradients per image a sweep takes, for planning; `passes` counts the real ones."""
+        """Return an estimate of the gradients per image of a sweep."""
         return 0
 
     @abstractmethod
@@ -161,7 +161,7 @@ class Step(Perturbation):
 
     @property
     def signed(self) -> bool:
-        """Whether its direction is made of signs alone, and can be kept as such."""
+        """Whether its direction consists of signs, which can be stored as int8."""
         return False
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""No perturbation: what every sweep is compared with, kept once for all of them."""
+"""No perturbation: the reference of every sweep, stored once for all of them."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Corruption(Perturbation):
-    """A transformation that knows nothing of the model; strength 0 is the image itself, bit for bit."""
+    """A transformation without a model; strength 0 returns the image itself, bit for bit."""
 
     family: ClassVar[str] = "natural"
     uses_model: ClassVar[bool] = False
@@ -69,7 +69,7 @@ class Contrast(Corruption):
 
 
 class Rotation(Corruption):
-    """A turn about the centre, counter-clockwise, by degrees; what enters is black, between pixels bilinear."""
+    """A counter-clockwise rotation about the centre in degrees, with bilinear sampling and a black background."""
 
     kind: Literal["rotation"] = "rotation"
     limits: ClassVar[tuple[float, float]] = (-180.0, 180.0)
@@ -89,7 +89,7 @@ class Rotation(Corruption):
 
 
 class Translation(Corruption):
-    """A move by pixels towards ``angle`` (degrees: 0 right, 90 up); what enters is black, between pixels bilinear."""
+    """A translation in pixels towards ``angle`` (degrees: 0 right, 90 up), bilinear, with a black background."""
 
     kind: Literal["translation"] = "translation"
     angle: Annotated[float, Field(allow_inf_nan=False)] = 0.0
@@ -110,7 +110,7 @@ class Translation(Corruption):
 
 
 class GaussianBlur(Corruption):
-    """A Gaussian blur with a standard deviation σ in pixels; outside the image its border goes on."""
+    """A Gaussian blur with a standard deviation σ in pixels; the border is extended."""
 
     kind: Literal["gaussian-blur"] = "gaussian-blur"
     limits: ClassVar[tuple[float, float]] = (0.0, 50.0)

@@ -35,11 +35,11 @@ def _plain(value: dict[str, Any]) -> dict[str, Any]:
 
 class External(Attack):
     """
-    Another library's attack, as it is: ``attack`` is the name of its class, ``arguments`` what that takes.
+    An unmodified attack of another library: ``attack`` names its class, ``arguments`` are the class's arguments.
 
-    The strength is the budget: foolbox's ``epsilons``, else the argument called ``budget`` (``eps``). What comes back
-    is clipped to [0, 1]. Random attacks are seeded by the sweep's draws; they run in one thread, for these libraries
-    draw from the state that a process shares.
+    The strength is the budget: foolbox's ``epsilons``, else the argument that ``budget`` names (``eps``). Its images
+    are clipped to [0, 1]. Random attacks are seeded by the sweep's draws and run in one thread, because these libraries
+    use the random state of the process.
 
     >>> External(library="torchattacks", attack="FGSM").strength_range
     (0.0, inf)
@@ -61,20 +61,20 @@ class External(Attack):
     side_by_side: ClassVar[bool] = False
 
     def distributions(self) -> set[str]:
-        """Name the library, whose version is part of what the evidence depends on."""
+        """Return the library; evidence depends on its version."""
         return {self.library}
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        """Draw a number an image; the first of a batch seeds it."""
+        """Draw a number per image; the first number of a batch is the seed."""
         return generator.integers(0, 2**24, (shape[0], 1)).astype(np.float32)
 
     def gradients(self, strengths: Sequence[object]) -> int:
-        """As many as ``steps`` or ``max_iter`` of its arguments say, at each strength."""
+        """Return the arguments' ``steps`` or ``max_iter`` per strength."""
         steps = self.arguments.get("steps", self.arguments.get("max_iter", 1))
         return len(strengths) * (steps if isinstance(steps, int) else 1)
 
     def prepare(self, batch: Batch) -> Perturb:
-        """Build the attack a strength, for most take their budget when they are built."""
+        """Build one attack per strength, because most take their budget in the constructor."""
         import torch
 
         from robustness.perturbations.gradients import InputCopier

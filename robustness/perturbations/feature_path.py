@@ -1,4 +1,4 @@
-"""The path of an attack that changes one feature after the other, made as far as it is asked for, and replayed."""
+"""The path of an attack that changes one feature after the other; it is extended on demand and replayed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class FeaturePath:
     """
     For each image the features that changed, in order, and their new values.
 
-    ``size`` of an image's path grows until its class has turned, or no feature is left that helps.
+    An image's path grows until its class changes, or no feature is left that helps.
     """
 
     def __init__(self, batch: Batch) -> None:
@@ -37,7 +37,7 @@ class FeaturePath:
         return out.copy_(flat.view_as(out))
 
     def _step(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Change one feature of every image on its way; give which moved, the features, and their values."""
+        """Change one feature of every unfinished image; return which images changed, the features and their values."""
         gradient, logits = self._ascent()
         self._going &= self._batch.decision.predictions(logits) == self._batch.labels
         flat = self._now.flatten(1)

@@ -26,8 +26,8 @@ def fgsm(
     Return x + ε·sign(∇ₓJ), clipped to [0, 1]; for ``norm="l2"`` x + ε·∇ₓJ/‖∇ₓJ‖₂.
 
     ``inputs`` (N, C, H, W) in [0, 1], ``labels`` (N,); with ``targets`` (N,) the loss of these classes is lowered
-    instead. J is summed over the images, as in other libraries. The classifier is left as it is: put it in
-    evaluation mode. An image with a zero gradient stays as it is.
+    instead. J is summed over the images, as in other libraries. The classifier is left as it is: put it in evaluation
+    mode. An image with a zero gradient is unchanged.
 
     >>> import torch
     >>> linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 2, bias=False))
@@ -43,7 +43,7 @@ def fgsm(
 
 def steepest_direction(gradient: Tensor, norm: Norm, out: Tensor | None = None) -> Tensor:
     """
-    Return the step of length 1 in a norm along which a linear function with this gradient grows most.
+    Return the step of length 1 in a norm along which a linear function with this gradient grows fastest.
 
     Signs are written into ``out``, if there is one.
     """
@@ -83,7 +83,7 @@ class FGSM(GradientAttack, Step):
         return self.norm == "linf"
 
     def gradients(self, strengths: Sequence[object]) -> int:
-        """All strengths share one."""
+        """Return 1: all strengths share one gradient."""
         return 1
 
     def direction(self, batch: Batch) -> Tensor:

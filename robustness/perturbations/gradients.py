@@ -1,4 +1,4 @@
-"""Gradients of an attacker's objective with respect to the images, and with respect to nothing else."""
+"""Gradients of an attacker's objective with respect to the images alone."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def sweep_gradient(
     weight: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """
-    Return the gradient for a sweep, and the logits: `gradient`, with what it must not pass over in silence counted.
+    Return the gradient for a sweep, and the logits: `gradient`, with counts of zero and non-finite gradients.
 
-    Where cross-entropy's gradient is exactly zero, the margin's of the same forward is taken. Gradients that are
-    not finite become zero: a sign of NaN would look like an image that nothing could change. ``batch.at_once`` images
-    are differentiated at once: what a forward keeps for its gradient is most of a sweep's memory.
+    If cross-entropy's gradient is exactly zero, the margin's gradient of the same forward pass replaces it. Gradients
+    that are not finite become zero: a sign of NaN would look like an image that nothing could change. ``batch.at_once``
+    images are differentiated at once, because the saved activations are most of a sweep's memory.
     """
     inputs = batch.inputs if inputs is None else inputs
     size = batch.at_once or len(inputs)
@@ -81,7 +81,7 @@ def row_gradient(
     targets: Tensor | None = None,
     weight: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Return `swept` of the images of some rows, (len(rows), C, H, W); of all if none are named."""
+    """Return `sweep_gradient` for the images of some rows, (len(rows), C, H, W), or for all."""
     if rows is None:
         return sweep_gradient(batch, inputs, loss=loss, targets=targets, weight=weight)
     some = batch.some(rows)
@@ -99,7 +99,7 @@ def _swept(
         leaf = inputs[rows].detach().requires_grad_()
         logits = model_logits(batch.attacked, leaf)
         value = attack_loss(logits, labels, loss, targets, batch.decision, weight)
-        # What is kept of the forward for a second gradient costs memory and time: it is where a loss has rounded to 0.
+        # Retaining the graph costs memory and time: only if a loss has rounded to 0 is a second gradient needed.
         retain = loss != "margin" and bool((value == 0).any())
         gradient = input_gradient(value, leaf, keep=retain)
         size = _size(gradient)
@@ -128,13 +128,13 @@ def _size(gradient: Tensor) -> Tensor:
 
 
 def _apart(values: Tensor) -> Tensor:
-    """Return a tensor that autograd takes; one that was made under inference mode must be copied."""
+    """Return a leaf for autograd; a tensor from inference mode must be copied."""
     return values.clone() if values.is_inference() else values.detach()
 
 
 def input_gradient(value: Tensor, leaf: Tensor, keep: bool = False) -> Tensor:
     """
-    Return the gradient of the sum of values, in memory of its own; GradientError if there is none to be had.
+    Return the gradient of the sum of values, in its own memory; GradientError if there is none.
 
     What autograd returns may be one number for many pixels (an expanded tensor), or a tensor that a derivative of the
     model's own keeps: neither may be written into.
@@ -151,7 +151,7 @@ def input_gradient(value: Tensor, leaf: Tensor, keep: bool = False) -> Tensor:
 
 
 class InputCopier(nn.Module):
-    """A module that is handed copies: what it edits in place, or returns, is nobody else's."""
+    """A module that gets copies of its inputs, which it may edit in place or return."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Additive noise, Gaussian and uniform: clipped to [0, 1] or not, drawn once or for each amplitude."""
+"""Additive noise, Gaussian or uniform, clipped to [0, 1] or not, drawn once or per amplitude."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Noise(Step):
     """
     Noise x + V·R, with R drawn once per image and shared by all amplitudes, clipped to [0, 1].
 
-    With ``accumulate`` the noise of each amplitude is added to the image that already has that of the smaller ones:
+    With ``accumulate`` the noise of each amplitude is added to the image with the noise of all smaller amplitudes:
     x_k = x_(k−1) + V_k·R_k, with R_k drawn for each k, in rising order of V. Without ``clip`` pixels may leave [0, 1].
     The digits-noise paper's table 5 is that of accumulated noise without clipping (docs/papers/digits-noise.md).
     """
@@ -81,7 +81,7 @@ class Noise(Step):
         return batch.drawn
 
     def prepare(self, batch: Batch) -> Perturb:
-        """Return what adds the noise of one amplitude; accumulated noise is added up once for all amplitudes."""
+        """Return the function that adds one amplitude's noise; accumulated noise is summed once for all amplitudes."""
         if not self.accumulate:
             return super().prepare(batch)
         return self._accumulated(batch)

@@ -20,10 +20,10 @@ class Budget(BaseModel):
     norm: Literal["linf", "l2", "l0"] = "linf"
     """How size is measured."""
     size: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
-    """The most that a perturbation may have: fractions of the pixel range, or for l0 features."""
+    """The largest norm of a perturbation: a fraction of the pixel range, or for l0 a number of features."""
 
     def project(self, images: np.ndarray, changed: np.ndarray) -> np.ndarray:
-        """Bring changed images (N, C, H, W) into the ball around the images, then into [0, 1]."""
+        """Project changed images (N, C, H, W) into the ball around the images, then clip them to [0, 1]."""
         delta = changed - images
         flat = delta.reshape(len(delta), -1)
         if self.norm == "linf":

@@ -1,4 +1,4 @@
-"""A search for images without gradients: squares of random signs, after Andriushchenko et al. 2020."""
+"""A search without gradients by squares of random signs, after Andriushchenko et al. 2020."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from robustness.perturbations.fgsm import steepest_direction
 from robustness.perturbations.pgd import Steps
 
 QUERIES = 50
-"""How often the model is asked about each image."""
+"""The number of queries per image."""
 FIRST, LAST = 0.8, 0.02
-"""Shares of the image that squares cover, of the second query and of the last."""
+"""The share of the image that a square covers, in the second query and in the last."""
 
 
 def search(
     batch: Batch, rows: Tensor, attack: GradientAttack, norm: Norm, epsilon: float | Tensor, draws: Sequence[Draw]
 ) -> tuple[Tensor, Tensor]:
     """
-    Return a search's perturbed images for some rows of a batch, (len(rows), C, H, W), and which of them mislead.
+    Search for some rows of a batch; return the perturbed images, (len(rows), C, H, W), and which of them mislead.
 
-    Each image begins at a random corner of its ball. Each query gives other signs to a square of it, which stay unless
-    the attack's objective falls; what misleads is left as it is. ``draws`` has the random numbers of each row.
+    Each image begins at a random corner of its ball. Each query draws new signs for a square of it, which are accepted
+    unless the attack's objective falls. An image that misleads is finished. ``draws`` are the random numbers of each
+    row.
     """
     chosen = batch.some(rows)
     targets = attack.targets(batch)
@@ -56,7 +57,7 @@ def search(
 
 
 class Draw:
-    """The random numbers of one image: the corner that it begins at, and the squares that are tried."""
+    """The random numbers of one image: its first corner and the squares of all queries."""
 
     def __init__(self, numbers: np.random.Generator, shape: tuple[int, ...]) -> None:
         self.corner = torch.from_numpy(2 * numbers.integers(0, 2, shape).astype("f4") - 1)
@@ -64,7 +65,7 @@ class Draw:
         self.places = numbers.random((QUERIES, 2))
 
     def flipped(self, signs: Tensor, query: int) -> Tensor:
-        """Return signs (C, H, W) of which a square has other ones; of the first query as they are."""
+        """Return signs (C, H, W) with a square of new signs; unchanged for the first query."""
         if not query:
             return signs
         height, width = signs.shape[1:]

@@ -38,7 +38,7 @@ class STG(Attack):
     """
     STG at a budget of features: the strength is how many may change, a whole number.
 
-    The path is the same for every budget, and is gone once: as far as the largest that was asked for.
+    All budgets share one path, which is computed once, up to the largest budget.
     """
 
     kind: Literal["stg"] = "stg"
@@ -48,11 +48,11 @@ class STG(Attack):
     meaning: ClassVar[str] = "is a number of features"
 
     def gradients(self, strengths: Sequence[object]) -> int:
-        """One a feature, at most as many as the largest number of them."""
+        """Return one gradient per feature, up to the largest budget."""
         return int(max((s for s in strengths if isinstance(s, int | float)), default=1))
 
     def prepare(self, batch: Batch) -> Perturb:
-        """Begin a path at each image; strengths go along it as far as they may."""
+        """Start a path at each image; each strength replays it up to its budget."""
         from robustness.perturbations.feature_path import FeaturePath
 
         path: FeaturePath = FeaturePath(batch)

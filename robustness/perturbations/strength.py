@@ -1,4 +1,4 @@
-"""How strong a perturbation is: a number, a number drawn for each image, or a signal-to-noise ratio."""
+"""The strength of a perturbation: a number, a random number per image, or a signal-to-noise ratio."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class StrengthDistribution(BaseModel):
         return f"U({low:g},{high:g})" + (f"+{self.clean_fraction:g}clean" if self.clean_fraction else "")
 
     def draw(self, generator: np.random.Generator, size: int) -> np.ndarray:
-        """Draw one strength an image, float32."""
+        """Draw one strength per image, float32."""
         low, high = self.uniform
         # Drawn in pairs, so that an image's strength does not depend on how many follow it.
         share, position = generator.random((size, 2)).T
@@ -81,7 +81,7 @@ def name(strength: Strength) -> str:
 
 def check(strengths: Sequence[Strength], perturbation: Perturbation, unit: Unit = "default") -> tuple[Strength, ...]:
     """
-    Return the strengths as a tuple, or say which one cannot be.
+    Return the strengths as a tuple; ValueError names the first invalid one.
 
     >>> from robustness.perturbations import GaussianNoise
     >>> check([0.1, 1.5], GaussianNoise())
@@ -145,7 +145,7 @@ def deviations(images: Tensor) -> Tensor:
 
 
 def convert_unit(unit: Unit, perturb: Perturb, inputs: Tensor) -> Perturb:
-    """Return what takes a strength in a unit; deviations are computed once for all strengths, ratios for each anew."""
+    """Return a function that takes strengths in this unit; deviations are computed once, ratios per strength."""
     if unit != "image-std":
         return perturb
     each = deviations(inputs)
@@ -154,9 +154,9 @@ def convert_unit(unit: Unit, perturb: Perturb, inputs: Tensor) -> Perturb:
 
 def pixel_snr(unit: Unit, inputs: Tensor, asked: float | Tensor) -> Tensor:
     """
-    Return the ratio of the pixels, (N,) in dB, that a ratio in a unit comes to for each image.
+    Convert a ratio in a unit to the ratio of the pixels per image, (N,) in dB.
 
-    An image of one grey has no contrast: of it none can be reached.
+    An image of one grey has no contrast, so no ratio can be reached.
 
     >>> import torch
     >>> image = torch.tensor([[[[0.5, 0.7]]]])  # √(0.5² + 0.7²) = 0.860, without its mean 0.141: 15.7 dB less
@@ -183,7 +183,7 @@ def l2_norm(images: Tensor) -> Tensor:
 
 def clipped_l2_distances(inputs: Tensor, signs: Tensor, sizes: Sequence[float]) -> Tensor:
     """
-    Return ‖clip(x + s·signs) − x‖₂ of each 8-bit image for each size s, (sizes, N), without making any of them.
+    Return ‖clip(x + s·signs) − x‖₂ of each 8-bit image for each size s, (sizes, N), without computing the images.
 
     A pixel that may change by r changes by min(s, r). There are only 256 levels of r, so that one table holds
     all the squares, and one pass over the pixels adds them up for all sizes.
@@ -220,10 +220,10 @@ def to_decibels(signal: Tensor, noise: Tensor) -> Tensor:
 
 def perturb_to_snr(perturb: Perturb, inputs: Tensor, ratio: float | Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
     """
-    Perturb each image so that what is left after clipping has the ratio asked for; say if it cannot be had.
+    Perturb each image so that the clipped perturbation has the requested ratio; return which images reach it.
 
     Clipping takes part of the perturbation away (half of it on a black ground), so the scale is found
-    by bisection on the clipped image: the norm of what is left never falls as the scale grows.
+    by bisection on the clipped image: the norm of the clipped perturbation never falls as the scale grows.
     Returns the perturbed images and a boolean (N,), True where the ratio was reached.
     """
     import torch

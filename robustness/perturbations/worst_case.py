@@ -13,10 +13,10 @@ from robustness.perturbations.base import Batch
 
 class BestIterate:
     """
-    Keeps for each image the iterate that misleads, and among those that do (or do not) the one of largest loss.
+    Keeps the best iterate of each image: one that misleads if there is one, and of these the one of largest loss.
 
-    ``images`` (N, C, H, W) begin as the unperturbed ones. Under a loss that evades a detector an image misleads only
-    if its attack probability also stays below the filter's threshold.
+    ``images`` (N, C, H, W) begin as the unperturbed ones. For a loss that evades a detector, an image misleads only if
+    its attack probability is also below the filter's threshold.
     """
 
     def __init__(self, batch: Batch, loss: Loss, targets: Tensor | None) -> None:
@@ -32,10 +32,10 @@ class BestIterate:
         return (~self.misled[:size]).nonzero().flatten()
 
     def keep(self, perturbed: Tensor, logits: Tensor | None = None, rows: Tensor | None = None) -> None:
-        """Keep what is worse than before, of all images or of some ``rows``."""
+        """Keep the iterates that are better than the earlier ones, for all images or some ``rows``."""
         rows = torch.arange(len(self.images), device=self.images.device) if rows is None else rows
         logits = model_logits(self._batch.attacked, perturbed) if logits is None else logits
-        # An image of which the model says nothing is the worst there is: the sweep must see it, and error.
+        # An image with non-finite logits counts as misled, so that the sweep sees it and fails with an error.
         nothing = ~logits.isfinite().all(1)
         labels, targets = self._batch.labels[rows], None if self._targets is None else self._targets[rows]
         misled = misleads(logits, labels, targets, self._batch.decision, self._loss) | nothing

@@ -1,1 +1,1 @@
-"""Tools that know nothing of models or images."""
+"""Utilities without knowledge of models or images."""

@@ -24,11 +24,11 @@ def atomic_writer(path: Path, *, durable: bool = True, below: Path | None = None
     """
     Return a stream whose bytes become a file when all of them are written; permissions stay.
 
-    Whatever ends it earlier leaves the file as it was, and nothing beside it.
+    If it ends earlier for any reason, the file is unchanged and no temporary file remains.
 
     Args:
         path: The file, or a link to it, which stays a link.
-        durable: Whether it is whole even where the machine itself stops; else it must say whether it is whole.
+        durable: Whether it survives a crash of the machine; else its content must have a checksum.
         below: The folder of this program's own files that it lies in: there a link is replaced and never followed,
             and so is a folder in a file's place.
 
@@ -64,7 +64,7 @@ ASIDE = "_PYTEST_ROBUST_ASIDE"
 
 def aside() -> Path:
     """
-    Return a folder that goes with this process and those that it starts: for what cannot be kept where it belongs.
+    Return a temporary folder that is removed with this process, for files that cannot be stored in their place.
 
     Raises:
         OSError: There is no place for temporary files.
@@ -87,7 +87,7 @@ def _remove(folder: str, owner: int) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Replace a file, or what a link names, whole or not at all; its permissions stay. CardError if it cannot be."""
+    """Replace a file, or a link's target, atomically; its permissions stay. CardError if it cannot be written."""
     try:
         with atomic_writer(path) as stream:
             stream.write(content)

@@ -1,4 +1,4 @@
-"""Where two nested values differ."""
+"""Differences between two nested values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files told apart without torch: shards' index, a whole model, and what lies in a file's place by mistake."""
+"""Recognise files without torch: an index of shards, a whole model, and files of another format than named."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def whole_model(path: Path) -> str:
 
 def called(path: Path) -> str:
     """
-    Return the first thing that a bare pickle would call, told without loading it; nothing for other files.
+    Return the first callable that a bare pickle would call, without loading it; "" for other files.
 
     Only its opcodes are read: the names that the last two strings before a STACK_GLOBAL give, or a GLOBAL's own.
     """

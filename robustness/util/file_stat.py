@@ -1,4 +1,4 @@
-"""Whether a file has changed since somebody looked, by git's rule."""
+"""Whether a file has changed since its last inspection, by git's rule."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SLACK = 2 * 10**9
 
 def file_stat(path: str) -> list[int]:
     """Return a file's size, times of change and inode; nothing if there is none."""
-    # Not by Path: thousands of them would be made and thrown away.
+    # Without Path, because thousands of objects would be created.
     try:
         stat = os.stat(path)  # noqa: PTH116
     except OSError:
@@ -23,6 +23,6 @@ def is_settled(stat: Sequence[int], taken: int) -> bool:
     """
     Return whether a file with this stat, taken at that time (nanoseconds), was last written long enough before.
 
-    File systems count times in steps: a file that is written again right after it was looked at may show the same ones.
+    File systems count times in steps: a file that is rewritten right after an inspection may have the same times.
     """
     return len(stat) == 4 and max(stat[1], stat[2]) < taken - SLACK

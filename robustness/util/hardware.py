@@ -1,4 +1,4 @@
-"""What this machine has, found without importing torch."""
+"""The hardware of this machine, without importing torch."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def has_device(kind: str) -> bool:
 
 def worker_device(device: str, worker: int) -> str:
     """
-    Return the device of one of several worker processes: on GPUs they take them in turn.
+    Return the device of one of several worker processes, which use the GPUs in turn.
 
     >>> worker_device("cpu", 3)
     'cpu'
@@ -84,7 +84,8 @@ def worker_device(device: str, worker: int) -> str:
 
 def batch_size(shape: tuple[int, int, int], device: str, count: int = 10_000, most: int = 2**21) -> int:
     """
-    Return the largest divisor of a chunk that takes ``most`` bytes of images, at most half of them; on a GPU a chunk.
+    Return the batch size: the largest divisor of a chunk within ``most`` bytes and half of the images; on a GPU a
+    chunk.
 
     >>> batch_size((1, 28, 28), "cpu"), batch_size((1, 28, 28), "cpu", most=2**22)
     (500, 1000)

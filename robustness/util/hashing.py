@@ -10,7 +10,7 @@ from typing import Any
 
 def canonical_json(value: Mapping[str, Any]) -> bytes:
     """
-    Write a description so that equal ones are equal bytes.
+    Encode a value as JSON, so that equal values have equal bytes.
 
     >>> canonical_json({"b": 1, "a": [0.1]})
     b'{"a":[0.1],"b":1}'
@@ -20,7 +20,7 @@ def canonical_json(value: Mapping[str, Any]) -> bytes:
 
 def sha256_json(value: Mapping[str, Any]) -> str:
     """
-    Return the sha256 of a description, by which the store and the gate know it.
+    Return the sha256 of a value, which is its key in the store and the gate.
 
     >>> sha256_json({"b": 1, "a": [0.1]}) == sha256_json({"a": [0.1], "b": 1})
     True

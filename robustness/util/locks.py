@@ -1,4 +1,4 @@
-"""Locks between processes, and the one way to make something once: read it, or take its lock, look again, make it."""
+"""Locks between processes, and the one way to make a value once: read it, or take its lock, read again, make it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def get_or_make(
     exclusive: AbstractContextManager[object],
     prepare: Callable[[], object] | None = None,
 ) -> T:
-    """Return what can be read; else make it in one process, while the others wait for that one and then read.
+    """Return the stored value; else make it in one process, while the others wait and then read it.
 
     Args:
         make: Makes the value, writes it atomically to where `read` looks, and returns it. Runs while the lock is held.

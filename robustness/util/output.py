@@ -1,4 +1,4 @@
-"""Whatever this project prints can be printed: on terminals without its characters, and into pipes that close."""
+"""Output that never fails: on terminals without some characters, and into closed pipes."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def run(program: Callable[[], int]) -> int:
     Run a program whose output can be printed everywhere, and return its exit code.
 
     Args:
-        program: What prints and returns an exit code, or raises SystemExit.
+        program: The program: it prints and returns an exit code, or raises SystemExit.
 
     Returns:
-        The exit code, 141 where nobody reads on.
+        The exit code; 141 if the pipe is closed.
     """
     prepare()
     try:

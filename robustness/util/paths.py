@@ -1,4 +1,4 @@
-"""Files that others wrote: names that become paths, what may be opened, links, and nesting without end."""
+"""Files from outside: safe names, regular files, links, and limits on nesting."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_name(name: str) -> str:
     Return a name that is safe as a part of a path on every file system.
 
     Args:
-        name: What a card, or an option, calls a model.
+        name: The name of a model in a card or an option.
 
     Returns:
         The name itself.
@@ -63,7 +63,7 @@ def place(folder: Path, name: str, suffix: str) -> Path:
 
 def as_name(text: str) -> str:
     """
-    Return a text as a name that `check_name` accepts; "model" if nothing of it may stay.
+    Return a text as a name that `check_name` accepts; "model" if no character is allowed.
 
     >>> as_name("my net [v2].0"), as_name("größe"), as_name("../..")
     ('my-net-v2-.0', 'gr-e', 'model')
@@ -76,7 +76,7 @@ def read_bytes(path: Path, *, follow: bool = True) -> bytes:
     """
     Return the content of a regular file.
 
-    A pipe that nobody writes to would be waited for without end, and a device may give bytes without end.
+    Reading a pipe could wait for ever, and a device may have no end.
 
     Args:
         path: The file.
@@ -106,7 +106,7 @@ def check_regular(path: Path, *, follow: bool = True) -> None:
 
 def missing(path: Path) -> str:
     """
-    Return why a path is no file that can be read, as a predicate; nothing if it is one.
+    Return why a path is no readable file, as a predicate; "" if it is one.
 
     >>> missing(Path("/no/such"))
     'does not exist'
@@ -145,7 +145,7 @@ def expanded(path: str) -> Path:
 
 def too_long(path: str) -> str:
     """
-    Return why a path cannot be one, because of its length or a NUL; nothing if it can.
+    Return why a path is invalid (its length, or a NUL); "" if it is valid.
 
     >>> too_long("x" * 300), too_long("a/b")
     ('a name in it has 300 bytes, but file systems allow 255', '')
@@ -163,7 +163,7 @@ def check_no_link(path: Path, root: Path) -> None:
     Raise OSError if a path, or a folder between it and ``root``, is a link; the root itself may be one.
 
     Args:
-        path: What is to be read or written, below the root.
+        path: The path to read or write, below the root.
         root: A folder that this program alone writes in.
     """
     for place in (path, *path.parents):
@@ -194,7 +194,7 @@ def parse_toml(content: bytes) -> dict[str, Any]:
 
 def parse_json(content: bytes | str) -> Any:
     """
-    Return what a JSON file's content holds.
+    Return the value of a JSON file's content.
 
     Raises:
         ValueError: It is no UTF-8, or no JSON, or nested more than 64 levels deep.

@@ -1,4 +1,4 @@
-"""Showing how far a long thing is, on standard error, after it has taken a while."""
+"""Progress of long work, shown on standard error after a few seconds."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def progress_bar(
     what: str, aside: Callable[[], AbstractContextManager[Any]] = nullcontext
 ) -> Iterator[Callable[[int, int], None]]:
     """
-    Return a function of (done, total) that draws a bar; in a log, where nobody sees it move, a line now and then.
+    Return a function of (done, total) that draws a bar, or in a log prints a line from time to time.
 
-    ``aside`` is entered while something is written: pytest's capture is suspended in it.
+    ``aside`` is a context for each output, in which pytest's capture is suspended.
     """
     started = last = time.monotonic()
     shown: Any = None

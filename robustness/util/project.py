@@ -1,4 +1,4 @@
-"""What a project says of itself in ``[tool.robustness]`` of its ``pyproject.toml``; nothing heavy is imported."""
+"""The settings of a project, ``[tool.robustness]`` of its ``pyproject.toml``; no heavy import."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def cards(folder: Path) -> list[Path]:
     """
     Return the files that ``models = ["cards/*.toml"]`` names, in the order of the patterns and then of their names.
 
-    CardError for a pattern that matches nothing: a card that is not found must not be green by absence.
+    CardError for a pattern without matches: a missing card must not pass by absence.
     """
     return list(dict.fromkeys(_cards(folder)))
 

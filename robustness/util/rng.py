@@ -30,7 +30,7 @@ class Purpose(IntEnum):
 
 def generator(seed: int, purpose: Purpose, chunk: int = 0, step: int = 0) -> np.random.Generator:
     """
-    Return NumPy's Philox for one chunk of one purpose; of draws that follow each other, for one ``step``.
+    Return NumPy's Philox generator for one chunk of one purpose, and for one ``step`` of consecutive draws.
 
     Philox is counter-based and has the same bits on every machine; torch.randn has not.
 
@@ -46,10 +46,10 @@ def generator(seed: int, purpose: Purpose, chunk: int = 0, step: int = 0) -> np.
 
 class ChunkedDraws:
     """
-    Rows of chunk-wise draws, made in the order of the chunk when they are first needed and dropped when they are given.
+    Rows of chunk-wise draws: drawn in the chunk's order when first needed, and released when returned.
 
-    ``begin(chunk)`` gives what draws the next so many rows of a chunk; in parts they are the same as at once. Threads
-    may ask for any rows in any order; the memory held is that of rows that were skipped.
+    ``begin(chunk)`` returns a function that draws the next rows of a chunk; in parts they are the same as at once.
+    Threads may request any rows in any order; only skipped rows stay in memory.
     """
 
     def __init__(self, begin: Callable[[int], Callable[[int], np.ndarray]], total: int) -> None:
@@ -59,7 +59,7 @@ class ChunkedDraws:
         self._chunks: dict[int, _Chunk] = {}
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """Return rows ``start`` to ``stop`` of one chunk; each row is asked for once."""
+        """Return rows ``start`` to ``stop`` of one chunk; each row is requested once."""
         number, offset = divmod(start, CHUNK)
         with self._lock:
             if number not in self._chunks:
@@ -75,7 +75,7 @@ class ChunkedDraws:
 
 
 class _Chunk:
-    """The rows of one chunk: how many are drawn, and those of them that nobody has asked for."""
+    """The rows of one chunk: the number drawn, and the rows that are not yet requested."""
 
     def __init__(self, draw: Callable[[int], np.ndarray], size: int) -> None:
         self.lock = threading.Lock()
@@ -97,7 +97,7 @@ class _Chunk:
         return found[0] if len(found) == 1 else np.concatenate(found)
 
     def _taken(self, start: int, stop: int) -> np.ndarray:
-        """Take rows out of those that were skipped; what is left before and after them is kept, and no more than it."""
+        """Remove rows from the skipped ones; only the rows before and after them stay in memory."""
         taken, kept = [], []
         for first, rows in self._skipped:
             low, high = max(start - first, 0), min(stop - first, len(rows))

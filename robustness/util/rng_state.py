@@ -1,4 +1,4 @@
-"""The random state that a process shares: torch's, NumPy's and Python's, set aside while a recipe trains."""
+"""The global random states of torch, NumPy and Python, isolated while a recipe trains."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ State = dict[str, Any]
 
 
 def state() -> State:
-    """Return the three states, made of what ``torch.load`` reads without executing code."""
+    """Return the three states, as values that ``torch.load`` reads without executing code."""
     kind, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 (recipes may use the one that all share)
     return {"torch": torch.get_rng_state(), "numpy": [kind, list(map(int, keys)), *rest], "python": random.getstate()}
 
@@ -30,7 +30,7 @@ def restore(state: Mapping[str, Any]) -> None:
 @contextmanager
 def isolated_rng(seed: int) -> Iterator[None]:
     """
-    Draw from a seed for a while; the process's own state is neither used nor changed.
+    Seed the global generators inside the context; the process's own states are neither used nor changed.
 
     >>> random.seed(0)
     >>> with isolated_rng(1):

@@ -1,4 +1,4 @@
-"""The source files and distributions of a factory or a recipe, found by reading, never by importing."""
+"""The source files and distributions of a factory or a recipe, read from their text without importing."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def defines_name(file: Path, name: str) -> bool:
 
 class ImportClosure:
     """
-    All modules that importing some modules imports in turn, as far as they can be told from the text.
+    All modules that some modules import, directly or not, as far as their text shows.
 
     ``files`` has those of the project by name, ``packages`` the top-level names of installed ones; ``by_name``
     says that some file imports by a computed name or executes text, so that there may be others.
-    A file that is not Python is listed, and nothing behind it: importing it will fail, if it is imported at all.
+    A file that is not Python is listed without imports: importing it would fail.
     """
 
     def __init__(self, modules: Iterable[str], path: list[str]) -> None:
@@ -126,7 +126,7 @@ def sha256_file(file: Path) -> str:
 
 
 def content_hash(file: Path) -> str:
-    """Return the sha256 of a file: of a Python file what it does (`syntax.meaning`), of any other its bytes."""
+    """Return the sha256 of a file: of the meaning of a Python file (`syntax.meaning`), of the bytes of any other."""
     return syntax.meaning(file.read_bytes(), str(file)) if file.suffix == ".py" else sha256_file(file)
 
 
@@ -140,7 +140,7 @@ def _relative(file: Path, project: Path) -> str:
 
 
 def changed_files(recorded: Mapping[str, str], project: Path) -> list[str]:
-    """Name the recorded files and folders whose content is another now, or that are gone."""
+    """Return the recorded files and folders that have changed or are missing."""
     return [name for name, recorded_digest in recorded.items() if digest(project, name) != recorded_digest]
 
 
@@ -148,7 +148,7 @@ def digest(project: Path, name: str) -> str:
     """
     Hash a file, or the names in a folder where ``name`` ends in ``/``; "" if there is none.
 
-    Of files that end alike the newest is part of a folder's hash, for that is how a checkpoint is often chosen.
+    The newest file of each suffix is part of a folder's hash, because checkpoints are often chosen that way.
     """
     try:
         return _listing(project / name) if name.endswith("/") else content_hash(project / name)
@@ -198,7 +198,7 @@ _distributions = cache(importlib.metadata.packages_distributions)
 
 
 def changed_distributions(recorded: Mapping[str, str]) -> list[str]:
-    """Name the recorded distributions that have another version now, or are gone."""
+    """Return the recorded distributions that have another version now, or are missing."""
     return [name for name, version in recorded.items() if _version(name) != version]
 
 

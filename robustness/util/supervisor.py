@@ -1,4 +1,4 @@
-"""A parent that waits for a run and knows whether it came to its end: what models do may end their process at once."""
+"""A parent process that waits for a run and detects if it ended early, because a model may end its process at once."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ OF_THE_KERNEL = 0x80
 
 def supervised() -> Tell:
     """
-    Go on in a child process, while this one waits for it and ends as it did: red, with a sentence, if it ended early.
+    Continue in a child process; this one waits for it and exits with its status, or fails with a message if it ended
+    early.
 
-    Where a fork is not safe (other threads, a GPU in use) or not to be had, `os._exit` alone is watched. Torch must not
-    have computed anything yet.
+    If a fork is unsafe (other threads, a GPU in use) or unavailable, only `os._exit` is watched. Torch must not have
+    computed anything yet.
     """
     if not _possible():
         return _watched()
@@ -62,7 +63,7 @@ def _possible() -> bool:
 
 
 def _die_with(parent: int) -> None:
-    """Have the kernel end this process with its parent, as if they were one."""
+    """Let the kernel end this process when its parent ends."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     if os.getppid() != parent:
@@ -76,7 +77,7 @@ def _told(writing: int, process: int, what: str) -> None:
 
 
 def _waited(child: int, reading: int, heard: set[signal.Signals]) -> tuple[int, list[str]]:
-    """Pass signals on to a child until it ends; return how it did, and what it told."""
+    """Forward signals to a child until it ends; return its status and its message."""
     output, left = "", AFTER
     while True:
         about = signal.sigtimedwait(heard, TURN)
@@ -131,7 +132,7 @@ WHAT_ENDS = (
 
 
 def _watched() -> Tell:
-    """Let nothing leave this process by `os._exit` without a word, or with another status than its run had."""
+    """Watch `os._exit`: a message and the run's status, whoever calls it."""
     leave, process, over = os._exit, os.getpid(), list[int]()
 
     def watched(status: int) -> NoReturn:
@@ -146,6 +147,6 @@ def _watched() -> Tell:
 
 
 def say(message: str) -> None:
-    """Write to the real standard error, whatever replaces it."""
+    """Write to the original standard error."""
     with contextlib.suppress(OSError):
         os.write(2, f"robustness: {message}\n".encode())

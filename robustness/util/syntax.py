@@ -1,4 +1,4 @@
-"""What the text of a Python file says, read without executing it."""
+"""Imports, names and meaning of a Python file, read from its text without executing it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Imports(NamedTuple):
 
 @cache
 def imports(content: bytes, filename: str) -> Imports:
-    """Read the import statements of a file, wherever in it they stand; none where it is not Python."""
+    """Return the import statements anywhere in a file; none if it is not Python."""
     statements: list[tuple[str, int, tuple[str, ...]]] = []
     names: set[str] = set()
     try:
@@ -64,7 +64,7 @@ def defines(content: bytes, filename: str, name: str) -> bool:
     """
     Return whether a module's top level binds a name: by a definition, an assignment or an import.
 
-    What ``import *`` binds, or a ``__getattr__`` of the module gives, only importing could tell: then it may be.
+    With ``import *`` or a ``__getattr__`` of the module, the answer is True, because only importing could tell.
     SyntaxError if the file is not Python.
 
     >>> defines(b"from models import mlp as net", "m.py", "net")
@@ -76,10 +76,10 @@ def defines(content: bytes, filename: str, name: str) -> bool:
 @cache
 def meaning(content: bytes, filename: str) -> str:
     """
-    Return the sha256 of what a file does: of its syntax tree without docstrings, comments and layout.
+    Return the sha256 of a file's meaning: of its syntax tree without docstrings, comments and layout.
 
-    From where names of this package are imported is left out, so that its modules can move; which names they are
-    counts. A file that is not Python has the hash of its bytes.
+    The modules from which names of this package are imported do not count, so that modules can move; the names count. A
+    file that is not Python has the hash of its bytes.
 
     >>> meaning(b"x = 1  # one", "m.py") == meaning(b"x = (1)", "m.py") != meaning(b"x = 2", "m.py")
     True
@@ -94,7 +94,7 @@ def meaning(content: bytes, filename: str) -> str:
 
 
 def _words(tree: ast.AST, own: set[str]) -> Iterator[str]:
-    """Write a syntax tree as all versions of Python would; the names that this package is asked for go to ``own``."""
+    """Write a syntax tree equally in all versions of Python; names imported from this package are added to ``own``."""
     pending: list[Any] = [tree]
     while pending:
         match pending.pop():
@@ -116,7 +116,7 @@ def _words(tree: ast.AST, own: set[str]) -> Iterator[str]:
 
 
 def _node(value: Any) -> Any:
-    """Return what has parts as it is, and anything else as text."""
+    """Return nodes and lists unchanged, and other values as text."""
     return value if isinstance(value, ast.AST | list) else repr(value)
 
 

@@ -1,4 +1,4 @@
-"""Text that is shown: on one line, escaped, counted, in plain tables."""
+"""Format text: on one line, escaped, with plurals, in plain tables."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def one_line(text: object, limit: int | None = None) -> str:
 
 def markdown(text: object, limit: int | None = None) -> str:
     r"""
-    Write text as Markdown that shows it as it is, in a table's cell too.
+    Escape text for Markdown, also in a table's cell.
 
-    Neither does it call anybody: a code host notifies whom ``@name`` names, but for the comment in between.
+    A comment splits ``@name``, so that a code host notifies nobody.
 
     >>> markdown("a|b <script> *x*")
     'a\\|b &lt;script&gt; \\*x\\*'
@@ -51,7 +51,7 @@ def markdown(text: object, limit: int | None = None) -> str:
 
 def latex(text: object) -> str:
     r"""
-    Write text as LaTeX that shows it as it is.
+    Escape text for LaTeX.
 
     >>> latex("100 % of R&D_{x}")
     '100 \\% of R\\&D\\_\\{x\\}'
@@ -61,7 +61,7 @@ def latex(text: object) -> str:
 
 def pluralize(n: int, noun: str) -> str:
     """
-    Write a number with its noun.
+    Return a number with its noun.
 
     >>> pluralize(1, "claim"), pluralize(0, "claim")
     ('1 claim', '0 claims')
@@ -71,7 +71,7 @@ def pluralize(n: int, noun: str) -> str:
 
 def table(header: list[str], rows: list[list[str]]) -> list[str]:
     r"""
-    Lay a table out in lines; columns of bare numbers stand on the right.
+    Format a table as lines; columns of numbers are right-aligned.
 
     >>> print(*table(["V", "SNR dB", "verdict"], [["clean", "—", "ok"], ["0.1", "9.5", "FAILED"]]), sep="\n")
     V        SNR dB  verdict

@@ -1,4 +1,4 @@
-"""What is wrong with a table that a user wrote: one sentence with key, value, and what is allowed."""
+"""Messages about invalid tables: one sentence with the key, the value, and what is allowed."""
 
 from __future__ import annotations
 
